@@ -1,0 +1,223 @@
+//! One packet type for every kind of memory: heap, AF_XDP's UMEM, later DPDK's mbuf.
+//!
+//! A [`Packet`] owns its frame but has no `Drop`: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
+//! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice.
+
+use arrayvec::ArrayVec;
+use std::{fmt, ptr::NonNull, slice};
+
+/// Packets in one turn of a worker.
+pub const BURST: usize = 64;
+
+/// A frame and the part of it that holds the packet. Sixteen bytes, neither `Clone` nor `Copy`.
+///
+/// ```text
+/// base            base+off          base+off+len       base+cap
+///  │   headroom     │      data          │   tailroom     │
+/// ```
+#[repr(C)]
+pub struct Packet {
+    base: NonNull<u8>,
+    off: u16,
+    len: u16,
+    cap: u16,
+    port: u16,
+}
+
+const _: () = assert!(size_of::<Packet>() == 16);
+
+// SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another thread with it.
+unsafe impl Send for Packet {}
+
+impl Packet {
+    /// Makes a packet of raw memory: for pools and ports only.
+    ///
+    /// # Safety
+    /// `base..base + cap` is initialised memory that stays mapped and is owned by this packet alone until it is
+    /// given back, and `off + len <= cap`.
+    #[inline]
+    pub(crate) unsafe fn from_raw(base: NonNull<u8>, cap: u16, off: u16, len: u16) -> Self {
+        debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap));
+        Self { base, off, len, cap, port: 0 }
+    }
+
+    /// Start of the frame: what the pool knows it by.
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Offset of the data from the start of the frame, in bytes.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.off)
+    }
+
+    /// Bytes free behind the data.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        usize::from(self.cap - self.off - self.len)
+    }
+
+    /// Length of the data in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether there is no data.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Index of the port that the packet came in by.
+    #[inline]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Notes the port that the packet came in by.
+    #[inline]
+    pub fn set_port(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// The data.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: `off + len <= cap` holds after every method, and the frame is ours (contract of `from_raw`).
+        unsafe { slice::from_raw_parts(self.base.as_ptr().add(self.headroom()), self.len()) }
+    }
+
+    /// The data, to be changed.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `data`, and `&mut self` makes it the only reference.
+        unsafe { slice::from_raw_parts_mut(self.base.as_ptr().add(self.headroom()), self.len()) }
+    }
+
+    /// Grows the data by `n` bytes at the front; `None`, and no change, where the headroom is shorter.
+    #[inline]
+    #[must_use]
+    pub fn push_front(&mut self, n: usize) -> Option<()> {
+        let n = u16::try_from(n).ok()?;
+        self.off = self.off.checked_sub(n)?;
+        self.len += n;
+        Some(())
+    }
+
+    /// Cuts `n` bytes off the front; `None`, and no change, where the data is shorter.
+    #[inline]
+    #[must_use]
+    pub fn pull_front(&mut self, n: usize) -> Option<()> {
+        let n = u16::try_from(n).ok()?;
+        self.len = self.len.checked_sub(n)?;
+        self.off += n;
+        Some(())
+    }
+
+    /// Cuts or grows the data at the end to `len` bytes; `None`, and no change, where the frame is shorter.
+    #[inline]
+    #[must_use]
+    pub fn set_len(&mut self, len: usize) -> Option<()> {
+        if self.headroom() + len > usize::from(self.cap) {
+            return None;
+        }
+        self.len = len as u16;
+        Some(())
+    }
+
+    /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame; `None`, and no change, where it
+    /// does not fit.
+    #[inline]
+    #[must_use]
+    pub fn fill(&mut self, headroom: usize, bytes: &[u8]) -> Option<()> {
+        if headroom + bytes.len() > usize::from(self.cap) {
+            return None;
+        }
+        self.off = headroom as u16;
+        self.len = bytes.len() as u16;
+        self.data_mut().copy_from_slice(bytes);
+        Some(())
+    }
+}
+
+impl fmt::Debug for Packet {
+    /// Shows the shape only: a packet's bytes may be somebody's plaintext.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packet {{ off: {}, len: {}, cap: {}, port: {} }}", self.off, self.len, self.cap, self.port)
+    }
+}
+
+/// Up to [`BURST`] packets on the stack. Must be empty when it goes: packets belong to a pool.
+#[derive(Debug, Default)]
+pub struct Burst(ArrayVec<Packet, BURST>);
+
+impl Burst {
+    /// An empty burst.
+    #[inline]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Packets that still fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.0.remaining_capacity()
+    }
+}
+
+impl std::ops::Deref for Burst {
+    type Target = ArrayVec<Packet, BURST>;
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Burst {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        debug_assert!(self.0.is_empty() || std::thread::panicking(), "a burst went with packets in it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pool::Pool;
+
+    #[test]
+    fn data_grows_and_shrinks_within_the_frame() {
+        let mut pool = Pool::new(1, 512).unwrap();
+        let mut p = pool.take().unwrap();
+        p.fill(128, b"hello").unwrap();
+        assert_eq!(p.data(), b"hello");
+        p.push_front(2).unwrap();
+        assert_eq!((p.len(), p.headroom()), (7, 126));
+        assert!(p.push_front(127).is_none());
+        p.pull_front(3).unwrap();
+        assert_eq!(p.data(), b"ello");
+        assert!(p.pull_front(5).is_none());
+        p.set_len(512 - 129).unwrap();
+        assert_eq!(p.tailroom(), 0);
+        assert!(p.set_len(512 - 128).is_none());
+        assert!(p.fill(500, &[0; 13]).is_none());
+        pool.give(p);
+    }
+
+    #[test]
+    fn debug_shows_no_bytes() {
+        let mut pool = Pool::new(1, 512).unwrap();
+        let mut p = pool.take().unwrap();
+        p.fill(0, b"secret").unwrap();
+        assert_eq!(format!("{p:?}"), "Packet { off: 0, len: 6, cap: 512, port: 0 }");
+        pool.give(p);
+    }
+}

@@ -1,0 +1,174 @@
+//! A port whose wire is memory: tests, the demo and simulated peers hold the other end.
+
+use super::{Port, PortStats};
+use crate::{
+    packet::Burst,
+    pool::{HEADROOM, Pool},
+};
+use crossbeam::queue::ArrayQueue;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+/// One direction of the wire: frames carried by value, and empty ones that go back to be used again.
+#[derive(Debug)]
+struct Lane {
+    full: ArrayQueue<Vec<u8>>,
+    empty: ArrayQueue<Vec<u8>>,
+}
+
+impl Lane {
+    fn new(depth: usize, mtu: usize) -> Self {
+        let empty = ArrayQueue::new(depth);
+        for _ in 0..depth {
+            let _ = empty.push(Vec::with_capacity(mtu));
+        }
+        Self { full: ArrayQueue::new(depth), empty }
+    }
+
+    fn push(&self, bytes: &[u8]) -> bool {
+        let Some(mut frame) = self.empty.pop() else { return false };
+        frame.clear();
+        frame.extend_from_slice(bytes);
+        self.full.push(frame).is_ok()
+    }
+
+    /// Hands the oldest frame to `take`. The buffer goes back whatever comes of it.
+    fn pop<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let frame = self.full.pop()?;
+        let result = take(&frame);
+        let _ = self.empty.push(frame);
+        Some(result)
+    }
+}
+
+/// The gateway's end of a memory wire.
+#[derive(Debug)]
+pub struct MemoryPort {
+    inward: Arc<Lane>,
+    outward: Arc<Lane>,
+    closed: Arc<AtomicBool>,
+    stats: PortStats,
+}
+
+/// The far end of a memory wire: what a cable would be plugged into.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    inward: Arc<Lane>,
+    outward: Arc<Lane>,
+    closed: Arc<AtomicBool>,
+}
+
+/// Makes a port and its far end. Each direction holds `depth` frames; frames of up to `mtu` bytes need no
+/// allocation after this.
+pub fn pair(depth: usize, mtu: usize) -> (MemoryPort, Wire) {
+    let (inward, outward) = (Arc::new(Lane::new(depth, mtu)), Arc::new(Lane::new(depth, mtu)));
+    let closed = Arc::new(AtomicBool::new(false));
+    let port = MemoryPort {
+        inward: inward.clone(),
+        outward: outward.clone(),
+        closed: closed.clone(),
+        stats: PortStats::default(),
+    };
+    (port, Wire { inward, outward, closed })
+}
+
+impl Wire {
+    /// Puts a frame on the wire towards the gateway; `false` where the wire is full.
+    pub fn send(&self, frame: &[u8]) -> bool {
+        self.inward.push(frame)
+    }
+
+    /// Hands the next frame from the gateway to `take`; `None` where there is none.
+    pub fn receive<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.outward.pop(take)
+    }
+
+    /// Frames from the gateway that wait on the wire.
+    pub fn waiting(&self) -> usize {
+        self.outward.full.len()
+    }
+
+    /// Says that nothing more will be sent, so that a gateway that reads only such wires ends.
+    pub fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+}
+
+impl Port for MemoryPort {
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        while burst.room() > 0 {
+            let Some(mut packet) = pool.take() else {
+                self.stats.rx_missed += u64::from(self.inward.pop(|_| ()).is_some());
+                return;
+            };
+            match self.inward.pop(|frame| packet.fill(HEADROOM, frame)) {
+                Some(Some(())) => {
+                    self.stats.rx_packets += 1;
+                    self.stats.rx_bytes += packet.len() as u64;
+                    burst.push(packet);
+                }
+                Some(None) => {
+                    self.stats.rx_errors += 1;
+                    pool.give(packet);
+                }
+                None => return pool.give(packet),
+            }
+        }
+    }
+
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        let sent = burst.iter().take_while(|p| self.outward.push(p.data())).count();
+        for packet in burst.drain(..sent) {
+            self.stats.tx_packets += 1;
+            self.stats.tx_bytes += packet.len() as u64;
+            pool.give(packet);
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.closed.load(Relaxed) && self.inward.full.is_empty()
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_cross_in_order_and_a_full_wire_refuses() {
+        let mut pool = Pool::new(8, 2048).unwrap();
+        let (mut port, wire) = pair(2, 64);
+        assert!(wire.send(b"one") && wire.send(b"two"));
+        assert!(!wire.send(b"three"));
+        let mut burst = Burst::new();
+        port.rx(&mut pool, &mut burst);
+        assert_eq!(burst.iter().map(|p| p.data().to_vec()).collect::<Vec<_>>(), [b"one", b"two"]);
+        port.tx(&mut pool, &mut burst);
+        assert!(burst.is_empty());
+        assert_eq!(wire.receive(<[u8]>::to_vec).unwrap(), b"one");
+        wire.close();
+        assert!(port.is_exhausted());
+        assert_eq!(port.stats().tx_bytes, 6);
+        assert_eq!(pool.available(), 8);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_freed() {
+        let mut pool = Pool::new(1, 512).unwrap();
+        let (mut port, wire) = pair(4, 64);
+        wire.send(&[0; 300]);
+        wire.send(&[0; 60]);
+        wire.send(&[0; 60]);
+        let mut burst = Burst::new();
+        port.rx(&mut pool, &mut burst);
+        assert_eq!(burst.len(), 1);
+        assert_eq!((port.stats().rx_errors, port.stats().rx_missed, port.stats().rx_packets), (1, 1, 1));
+        pool.give_all(&mut burst);
+    }
+}

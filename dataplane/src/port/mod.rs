@@ -1,0 +1,54 @@
+//! Where packets come from and go to.
+//!
+//! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and [`Port::tx`] once
+//! a burst through `Box<dyn Port>`; nothing here is called once a packet.
+
+use crate::{packet::Burst, pool::Pool};
+
+pub mod memory;
+
+/// A MAC address (IEEE 802).
+pub type Mac = [u8; 6];
+
+/// What a port counted, in packets unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Received and handed to the worker.
+    pub rx_packets: u64,
+    /// Bytes of those, Ethernet header included.
+    pub rx_bytes: u64,
+    /// Lost before the worker saw them: device ring full or no free frame.
+    pub rx_missed: u64,
+    /// Received but not usable: longer than a frame, or cut short.
+    pub rx_errors: u64,
+    /// Handed to the device.
+    pub tx_packets: u64,
+    /// Bytes of those, Ethernet header included.
+    pub tx_bytes: u64,
+}
+
+/// One queue of a device. Every method is for the worker's own thread; none blocks.
+pub trait Port: Send {
+    /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
+
+    /// Takes packets off the front of `burst` and sends them. What stays in the burst did not fit the device's ring;
+    /// the caller counts and frees it. Frames return to `pool` now or, where a device still reads them, in a later call.
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst);
+
+    /// Once a turn after all `tx`: tells the device to go on, and collects frames that it has sent.
+    fn flush(&mut self, _pool: &mut Pool) {}
+
+    /// Whether no packet will ever come again (a file was read to its end).
+    fn is_exhausted(&self) -> bool {
+        false
+    }
+
+    /// Whether all that was handed to `tx` has left: a worker that stops waits for this, up to a bound.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
+    /// What this queue counted so far.
+    fn stats(&self) -> PortStats;
+}

@@ -1,0 +1,5 @@
+//! The program `wayfarer`.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
