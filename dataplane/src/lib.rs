@@ -11,3 +11,4 @@
 pub mod packet;
 pub mod pool;
 pub mod port;
+pub mod wire;

@@ -1,0 +1,56 @@
+//! ESP header and trailer (RFC 4303 §2), ESP in UDP (RFC 3948).
+
+use super::be32;
+
+/// Bytes of SPI and sequence number.
+pub const HEADER: usize = 8;
+/// Bytes of pad length and next header.
+pub const TRAILER: usize = 2;
+/// The UDP port of ESP in UDP and of IKE behind a NAT (RFC 3948 §2, RFC 7296 §2.23).
+pub const NAT_T_PORT: u16 = 4500;
+/// The UDP port of IKE (RFC 7296 §2).
+pub const IKE_PORT: u16 = 500;
+/// What stands before an IKE message in an ESP-in-UDP datagram, where ESP has its SPI (RFC 3948 §2.2).
+pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
+/// The payload of a NAT keepalive (RFC 3948 §2.3).
+pub const KEEPALIVE: [u8; 1] = [0xff];
+
+/// SPI and low 32 bits of the sequence number at the start of `esp`; `None` below 8 bytes.
+#[inline]
+pub fn header(esp: &[u8]) -> Option<(u32, u32)> {
+    (esp.len() >= HEADER).then(|| (be32(esp, 0), be32(esp, 4)))
+}
+
+/// Writes SPI and the low 32 bits of `seq` into the first 8 bytes of `esp`.
+#[inline]
+pub fn emit_header(esp: &mut [u8], spi: u32, seq: u64) {
+    esp[..4].copy_from_slice(&spi.to_be_bytes());
+    esp[4..8].copy_from_slice(&(seq as u32).to_be_bytes());
+}
+
+/// Bytes of padding that make payload, padding and trailer a multiple of `align`, a power of two (RFC 4303 §2.4).
+#[inline]
+pub fn padding(payload: usize, align: usize) -> usize {
+    (payload + TRAILER).wrapping_neg() & (align - 1)
+}
+
+/// Writes padding 1, 2, 3…, pad length and next header into `tail`: the bytes behind the payload up to the ICV,
+/// at most 257.
+#[inline]
+pub fn emit_trailer(tail: &mut [u8], next_header: u8) {
+    let pad = tail.len() - TRAILER;
+    for (i, byte) in tail[..pad].iter_mut().enumerate() {
+        *byte = i as u8 + 1;
+    }
+    tail[pad] = pad as u8;
+    tail[pad + 1] = next_header;
+}
+
+/// A decrypted ESP payload's length without padding and trailer, and its next header; `None` where the pad length
+/// does not fit. The padding's own bytes are not examined: the ICV has vouched for them.
+#[inline]
+pub fn trailer(plain: &[u8]) -> Option<(usize, u8)> {
+    let [.., pad, next_header] = plain else { return None };
+    let payload = (plain.len() - TRAILER).checked_sub(usize::from(*pad))?;
+    Some((payload, *next_header))
+}

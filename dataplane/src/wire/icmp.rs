@@ -1,0 +1,62 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet it could not forward.
+
+use super::{checksum, ip, put16};
+use std::net::IpAddr;
+
+/// What was wrong with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Longer than `mtu` bytes and not to be fragmented (RFC 1191 §4, RFC 4443 §3.2).
+    TooBig {
+        /// The longest packet that would pass, in bytes.
+        mtu: u16,
+    },
+    /// Its hop limit ran out (RFC 792, RFC 4443 §3.3).
+    TimeExceeded,
+    /// No way to its destination (RFC 792, RFC 4443 §3.1).
+    Unreachable,
+}
+
+/// Whether a sender may be told of a problem with `packet` (RFC 1122 §3.2.2, RFC 4443 §2.4 e): never about an ICMP
+/// error, a later fragment, or a packet to or from a group of hosts.
+pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
+    let first = header.payload(packet).first().copied();
+    let about_error = match header.protocol {
+        ip::protocol::ICMP => !matches!(first, Some(0 | 8 | 13 | 14)),
+        ip::protocol::ICMPV6 => first.is_none_or(|kind| kind < 128),
+        _ => false,
+    };
+    let group = |a: IpAddr| a.is_multicast() || a.is_unspecified() || a == IpAddr::from([255; 4]);
+    !about_error && header.fragment != ip::Fragment::Later && !group(header.src) && !group(header.dst)
+}
+
+/// The whole IP packet that tells `header.src` of `problem`, from `from`, quoting the start of `packet`.
+/// `None` where `from` is of the other family.
+pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8]) -> Option<Vec<u8>> {
+    let v4 = header.src.is_ipv4();
+    if from.is_ipv4() != v4 {
+        return None;
+    }
+    // RFC 1812 §4.3.2.3: up to 576 bytes; RFC 4443 §2.4 c: up to the smallest MTU.
+    let (ip_len, limit) = if v4 { (ip::V4_HEADER, 576) } else { (ip::V6_HEADER, ip::V6_MIN_MTU) };
+    let quoted = &packet[..header.total_len.min(limit - ip_len - 8)];
+    let (kind, code, rest) = match (problem, v4) {
+        (Problem::TooBig { mtu }, true) => (3, 4, u32::from(mtu)),
+        (Problem::TooBig { mtu }, false) => (2, 0, u32::from(mtu)),
+        (Problem::TimeExceeded, true) => (11, 0, 0),
+        (Problem::TimeExceeded, false) => (3, 0, 0),
+        (Problem::Unreachable, true) => (3, 0, 0),
+        (Problem::Unreachable, false) => (1, 0, 0),
+    };
+    let mut out = vec![0; ip_len + 8 + quoted.len()];
+    let protocol = if v4 { ip::protocol::ICMP } else { ip::protocol::ICMPV6 };
+    ip::emit(&mut out, from, header.src, protocol, 8 + quoted.len());
+    let m = &mut out[ip_len..];
+    m[..2].copy_from_slice(&[kind, code]);
+    m[4..8].copy_from_slice(&rest.to_be_bytes());
+    m[8..].copy_from_slice(quoted);
+    let pseudo = if v4 { 0 } else { checksum::pseudo_header(from, header.src, protocol, m.len()) };
+    let sum = checksum::finish(checksum::add(pseudo, m));
+    put16(m, 2, sum);
+    Some(out)
+}

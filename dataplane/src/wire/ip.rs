@@ -1,0 +1,261 @@
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, read into one form.
+
+use super::{Malformed, be16, be32, checksum, put16};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of an IPv4 header without options.
+pub const V4_HEADER: usize = 20;
+/// Bytes of the IPv6 header.
+pub const V6_HEADER: usize = 40;
+/// The smallest MTU of an IPv6 link (RFC 8200 §5).
+pub const V6_MIN_MTU: usize = 1280;
+
+/// Protocol numbers (IANA).
+pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP: a tunnelled IPv4 packet.
+    pub const IPV4: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP: a tunnelled IPv6 packet.
+    pub const IPV6: u8 = 41;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// ESP.
+    pub const ESP: u8 = 50;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// No next header: an ESP dummy packet.
+    pub const NONE: u8 = 59;
+    /// IPv6 destination options.
+    pub const DESTINATION: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// Extension headers that a parser walks before it gives up.
+const MAX_EXTENSIONS: usize = 8;
+
+/// Where a packet stands in a fragmented datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// The whole datagram.
+    Whole,
+    /// The first fragment: it has the upper-layer header.
+    First,
+    /// A later one: it has none.
+    Later,
+}
+
+/// What an IP header says, for either version. All lengths lie within the bytes that were parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpHeader {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Upper-layer protocol, behind any extension headers.
+    pub protocol: u8,
+    /// Offset of the byte that names the upper-layer protocol.
+    pub protocol_at: usize,
+    /// Bytes up to the upper-layer header, options and extension headers included.
+    pub header_len: usize,
+    /// Bytes of the whole packet.
+    pub total_len: usize,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Time to live or hop limit.
+    pub hop_limit: u8,
+    /// Fragment state.
+    pub fragment: Fragment,
+    /// Whether the packet must not be fragmented on its way; always so for IPv6.
+    pub dont_fragment: bool,
+}
+
+impl IpHeader {
+    /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may follow.
+    ///
+    /// # Errors
+    /// See [`Malformed`]; the IPv4 header checksum is verified.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
+            4 => Self::parse_v4(bytes),
+            6 => Self::parse_v6(bytes),
+            _ => Err(Malformed::Version),
+        }
+    }
+
+    #[inline]
+    fn parse_v4(bytes: &[u8]) -> Result<Self, Malformed> {
+        let h = bytes.first_chunk::<V4_HEADER>().ok_or(Malformed::Truncated)?;
+        let header_len = usize::from(h[0] & 0xf) * 4;
+        let total_len = usize::from(be16(h, 2));
+        if header_len < V4_HEADER || header_len > bytes.len() {
+            return Err(Malformed::HeaderLength);
+        }
+        if total_len < header_len || total_len > bytes.len() {
+            return Err(Malformed::TotalLength);
+        }
+        if checksum::of(&bytes[..header_len]) != 0 {
+            return Err(Malformed::Checksum);
+        }
+        let fragment = be16(h, 6);
+        Ok(Self {
+            src: Ipv4Addr::from_bits(be32(h, 12)).into(),
+            dst: Ipv4Addr::from_bits(be32(h, 16)).into(),
+            protocol: h[9],
+            protocol_at: 9,
+            header_len,
+            total_len,
+            traffic_class: h[1],
+            hop_limit: h[8],
+            fragment: match (fragment & 0x1fff, fragment & 0x2000) {
+                (0, 0) => Fragment::Whole,
+                (0, _) => Fragment::First,
+                _ => Fragment::Later,
+            },
+            dont_fragment: fragment & 0x4000 != 0,
+        })
+    }
+
+    fn parse_v6(bytes: &[u8]) -> Result<Self, Malformed> {
+        let h = bytes.first_chunk::<V6_HEADER>().ok_or(Malformed::Truncated)?;
+        let total_len = V6_HEADER + usize::from(be16(h, 4));
+        if total_len > bytes.len() {
+            return Err(Malformed::TotalLength);
+        }
+        let mut this = Self {
+            src: v6_at(h, 8),
+            dst: v6_at(h, 24),
+            protocol: h[6],
+            protocol_at: 6,
+            header_len: V6_HEADER,
+            total_len,
+            traffic_class: h[0] << 4 | h[1] >> 4,
+            hop_limit: h[7],
+            fragment: Fragment::Whole,
+            dont_fragment: true,
+        };
+        this.walk_extensions(&bytes[..total_len])?;
+        Ok(this)
+    }
+
+    /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's payload.
+    fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), Malformed> {
+        for _ in 0..=MAX_EXTENSIONS {
+            let at = self.header_len;
+            let length = match self.protocol {
+                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
+                    8 * (1 + usize::from(*packet.get(at + 1).ok_or(Malformed::HeaderLength)?))
+                }
+                protocol::FRAGMENT => 8,
+                _ => return Ok(()),
+            };
+            if at + length > packet.len() {
+                return Err(Malformed::HeaderLength);
+            }
+            if self.protocol == protocol::FRAGMENT {
+                let field = be16(packet, at + 2);
+                self.fragment = match (field & 0xfff8, field & 1) {
+                    (0, 0) => Fragment::Whole,
+                    (0, _) => Fragment::First,
+                    _ => Fragment::Later,
+                };
+            }
+            self.protocol = packet[at];
+            self.protocol_at = at;
+            self.header_len = at + length;
+            if self.fragment == Fragment::Later {
+                return Ok(());
+            }
+        }
+        Err(Malformed::HeaderLength)
+    }
+
+    /// Whether the header has IPv4 options or IPv6 extension headers.
+    #[inline]
+    pub fn has_options(&self) -> bool {
+        self.header_len != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
+    }
+
+    /// Bytes behind the header, of `packet`, which this header was read from.
+    #[inline]
+    pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        &packet[self.header_len..self.total_len]
+    }
+}
+
+/// The IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there.
+pub(crate) fn v6_at(bytes: &[u8], at: usize) -> IpAddr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&bytes[at..at + 16]);
+    Ipv6Addr::from(octets).into()
+}
+
+/// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum kept right.
+#[inline]
+pub fn decrement_hop_limit(bytes: &mut [u8]) {
+    if bytes[0] >> 4 == 4 {
+        let (old, sum) = (be16(bytes, 8), be16(bytes, 10));
+        bytes[8] -= 1;
+        put16(bytes, 10, checksum::update(sum, old, be16(bytes, 8)));
+    } else {
+        bytes[7] -= 1;
+    }
+}
+
+/// Replaces DSCP and ECN of the packet at the start of `bytes` (already parsed).
+#[inline]
+pub fn set_traffic_class(bytes: &mut [u8], class: u8) {
+    if bytes[0] >> 4 == 4 {
+        let (old, sum) = (be16(bytes, 0), be16(bytes, 10));
+        bytes[1] = class;
+        put16(bytes, 10, checksum::update(sum, old, be16(bytes, 0)));
+    } else {
+        bytes[0] = 0x60 | class >> 4;
+        bytes[1] = bytes[1] & 0x0f | class << 4;
+    }
+}
+
+/// Writes total length, and for IPv4 a full header checksum, into the header of `header_len` bytes at the start of
+/// `bytes`. Panics where `total_len` is shorter than the fixed header.
+pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
+    if bytes[0] >> 4 == 4 {
+        put16(bytes, 2, total_len as u16);
+        put16(bytes, 10, 0);
+        let sum = checksum::of(&bytes[..header_len]);
+        put16(bytes, 10, sum);
+    } else {
+        put16(bytes, 4, (total_len - V6_HEADER) as u16);
+    }
+}
+
+/// Writes an IPv4 or IPv6 header without options into the start of `bytes` and answers its length. Addresses must
+/// be of one family. IPv4: identification 0 and DF set (RFC 6864 §4.1).
+pub fn emit(bytes: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, payload: usize) -> usize {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
+            bytes[12..16].copy_from_slice(&src.octets());
+            bytes[16..20].copy_from_slice(&dst.octets());
+            set_total_len(bytes, V4_HEADER, V4_HEADER + payload);
+            V4_HEADER
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            bytes[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, protocol, 64]);
+            bytes[8..24].copy_from_slice(&src.octets());
+            bytes[24..40].copy_from_slice(&dst.octets());
+            set_total_len(bytes, V6_HEADER, V6_HEADER + payload);
+            V6_HEADER
+        }
+        _ => panic!("addresses of two families in one header"),
+    }
+}

@@ -1,0 +1,98 @@
+//! Neighbour discovery for IPv6 (RFC 4861): solicitations and advertisements.
+
+use super::{Malformed, checksum, ethernet, ip, put16};
+use crate::port::Mac;
+use std::net::{IpAddr, Ipv6Addr};
+
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const SOURCE_LINK_LAYER: u8 = 1;
+const TARGET_LINK_LAYER: u8 = 2;
+/// Bytes of either message with one link-layer address option.
+const MESSAGE: usize = 32;
+
+/// A neighbour solicitation or advertisement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Solicitation (asks) or advertisement (tells).
+    pub solicitation: bool,
+    /// The address asked for or told of.
+    pub target: Ipv6Addr,
+    /// The sender's (in a solicitation) or the target's (in an advertisement) MAC address, where given.
+    pub mac: Option<Mac>,
+    /// Advertisement: whether it answers a solicitation.
+    pub solicited: bool,
+}
+
+impl Neighbour {
+    /// Reads a message from an IPv6 packet whose header is `header`. Checks of RFC 4861 §7.1 are made: hop limit
+    /// 255, checksum, code 0, lengths, no multicast target.
+    ///
+    /// # Errors
+    /// `Field`, `Truncated` or `Checksum`.
+    pub fn parse(header: &ip::IpHeader, packet: &[u8]) -> Result<Self, Malformed> {
+        if header.protocol != ip::protocol::ICMPV6 || header.hop_limit != 255 || header.src.is_ipv4() {
+            return Err(Malformed::Field);
+        }
+        let m = header.payload(packet);
+        if m.len() < 24 {
+            return Err(Malformed::Truncated);
+        }
+        let pseudo = checksum::pseudo_header(header.src, header.dst, ip::protocol::ICMPV6, m.len());
+        if checksum::finish(checksum::add(pseudo, m)) != 0 {
+            return Err(Malformed::Checksum);
+        }
+        let IpAddr::V6(target) = ip::v6_at(m, 8) else { return Err(Malformed::Field) };
+        if !matches!(m[0], SOLICITATION | ADVERTISEMENT) || m[1] != 0 || target.is_multicast() {
+            return Err(Malformed::Field);
+        }
+        let solicitation = m[0] == SOLICITATION;
+        let wanted = if solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
+        let mac = option(&m[24..], wanted)?.filter(|&mac| !ethernet::is_group(mac));
+        Ok(Self { solicitation, target, mac, solicited: !solicitation && m[4] & 0x40 != 0 })
+    }
+
+    /// The frame that carries the message from (`src_mac`, `src`) to (`dst_mac`, `dst`).
+    pub fn frame(&self, src_mac: Mac, src: Ipv6Addr, dst_mac: Mac, dst: Ipv6Addr) -> Vec<u8> {
+        let mut frame = vec![0; ethernet::HEADER + ip::V6_HEADER + MESSAGE];
+        ethernet::Ethernet { dst: dst_mac, src: src_mac, ethertype: ethernet::IPV6 }.emit(&mut frame);
+        let packet = &mut frame[ethernet::HEADER..];
+        ip::emit(packet, src.into(), dst.into(), ip::protocol::ICMPV6, MESSAGE);
+        packet[7] = 255;
+        let m = &mut packet[ip::V6_HEADER..];
+        m[0] = if self.solicitation { SOLICITATION } else { ADVERTISEMENT };
+        if !self.solicitation {
+            // Override, and solicited where it answers somebody.
+            m[4] = 0x20 | if self.solicited { 0x40 } else { 0 };
+        }
+        m[8..24].copy_from_slice(&self.target.octets());
+        m[24] = if self.solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
+        m[25] = 1;
+        m[26..32].copy_from_slice(&self.mac.unwrap_or(src_mac));
+        let pseudo = checksum::pseudo_header(src.into(), dst.into(), ip::protocol::ICMPV6, MESSAGE);
+        let sum = checksum::finish(checksum::add(pseudo, m));
+        put16(m, 2, sum);
+        frame
+    }
+}
+
+fn option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> {
+    while let [kind, length, ..] = *options {
+        let bytes = usize::from(length) * 8;
+        if bytes == 0 || bytes > options.len() {
+            return Err(Malformed::Field);
+        }
+        if kind == wanted && bytes == 8 {
+            return Ok(options[2..8].try_into().ok());
+        }
+        options = &options[bytes..];
+    }
+    Ok(None)
+}
+
+/// The solicited-node multicast address of `target` (RFC 4291 §2.7.1) and its MAC address (RFC 2464 §7).
+pub fn solicited_node(target: Ipv6Addr) -> (Ipv6Addr, Mac) {
+    let [.., a, b, c] = target.octets();
+    let address = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
+    (address, [0x33, 0x33, 0xff, a, b, c])
+}

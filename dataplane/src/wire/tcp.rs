@@ -1,0 +1,90 @@
+//! The one thing a gateway changes in TCP: the maximum segment size of a SYN (RFC 9293 §3.7.1).
+
+use super::{be16, checksum, put16};
+
+const HEADER: usize = 20;
+const SYN: u8 = 0x02;
+
+/// Lowers the MSS option of the TCP segment at the start of `segment` to `mss` where it is a SYN that asks for more,
+/// and keeps its checksum right. Answers whether it did. Segments that are cut short or malformed stay as they are.
+#[inline]
+pub fn clamp_mss(segment: &mut [u8], mss: u16) -> bool {
+    if segment.len() < HEADER || segment[13] & SYN == 0 {
+        return false;
+    }
+    let end = usize::from(segment[12] >> 4) * 4;
+    if end > segment.len() {
+        return false;
+    }
+    let mut at = HEADER;
+    while at + 1 < end {
+        match (segment[at], usize::from(segment[at + 1])) {
+            (0, _) => return false,
+            (1, _) => at += 1,
+            (2, 4) if at + 4 <= end => return lower(segment, at + 2, mss),
+            (_, length) if length < 2 => return false,
+            (_, length) => at += length,
+        }
+    }
+    false
+}
+
+fn lower(segment: &mut [u8], at: usize, mss: u16) -> bool {
+    let old = be16(segment, at);
+    if old <= mss {
+        return false;
+    }
+    put16(segment, at, mss);
+    // At an odd offset the option's bytes stand in the other halves of two words: swap both, the sum is the same.
+    let (old, new) = if at % 2 == 0 { (old, mss) } else { (old.swap_bytes(), mss.swap_bytes()) };
+    let sum = checksum::update(be16(segment, 16), old, new);
+    put16(segment, 16, sum);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn syn(options: &[u8]) -> Vec<u8> {
+        let mut s = vec![0; HEADER];
+        s[12] = ((HEADER + options.len()) / 4 << 4) as u8;
+        s[13] = SYN;
+        s.extend_from_slice(options);
+        let sum = checksum::of(&s);
+        put16(&mut s, 16, sum);
+        s
+    }
+
+    #[test]
+    fn lowers_only_what_is_higher_and_keeps_the_checksum() {
+        for options in [&[2, 4, 0x05, 0xb4][..], &[1, 2, 4, 0x05, 0xb4, 0, 0, 0], &[3, 3, 7, 2, 4, 0x05, 0xb4, 0]] {
+            let mut s = syn(options);
+            assert!(clamp_mss(&mut s, 1300));
+            assert_eq!(checksum::of(&s), 0, "{options:?}");
+            assert!(s.windows(4).any(|w| w == [2, 4, 0x05, 0x14]));
+            assert!(!clamp_mss(&mut s, 1300));
+        }
+    }
+
+    #[test]
+    fn leaves_others_alone() {
+        let mut ack = syn(&[2, 4, 0x05, 0xb4]);
+        ack[13] = 0x10;
+        assert!(!clamp_mss(&mut ack, 1300));
+        for options in [&[0, 2, 4, 5][..], &[2, 0, 0, 0], &[9, 200, 0, 0], &[2, 3, 5, 0]] {
+            let mut s = syn(options);
+            let before = s.clone();
+            assert!(!clamp_mss(&mut s, 1));
+            assert_eq!(s, before);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_safe(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), mss: u16) {
+            clamp_mss(&mut bytes, mss);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! UDP headers (RFC 768).
+
+use super::{Malformed, be16, checksum, put16};
+use std::net::IpAddr;
+
+/// Bytes of the header.
+pub const HEADER: usize = 8;
+
+/// A UDP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Bytes of header and payload.
+    pub length: usize,
+    /// Checksum; 0 where the sender made none.
+    pub checksum: u16,
+}
+
+impl Udp {
+    /// Reads the header of the datagram that fills `bytes`.
+    ///
+    /// # Errors
+    /// `Truncated` below 8 bytes, `TotalLength` where the length field is below 8 or beyond `bytes`.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let h = bytes.first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
+        let length = usize::from(be16(h, 4));
+        if length < HEADER || length > bytes.len() {
+            return Err(Malformed::TotalLength);
+        }
+        Ok(Self { src_port: be16(h, 0), dst_port: be16(h, 2), length, checksum: be16(h, 6) })
+    }
+
+    /// Writes the header into the first 8 bytes of `bytes`.
+    #[inline]
+    pub fn emit(&self, bytes: &mut [u8]) {
+        put16(bytes, 0, self.src_port);
+        put16(bytes, 2, self.dst_port);
+        put16(bytes, 4, self.length as u16);
+        put16(bytes, 6, self.checksum);
+    }
+}
+
+/// Writes the checksum of the datagram that fills `bytes`: a computed 0 is sent as ffff (RFC 768).
+pub fn set_checksum(bytes: &mut [u8], src: IpAddr, dst: IpAddr) {
+    put16(bytes, 6, 0);
+    let pseudo = checksum::pseudo_header(src, dst, super::ip::protocol::UDP, bytes.len());
+    let sum = checksum::finish(checksum::add(pseudo, bytes));
+    put16(bytes, 6, if sum == 0 { 0xffff } else { sum });
+}
