@@ -12,3 +12,4 @@ pub mod packet;
 pub mod pool;
 pub mod port;
 pub mod wire;
+pub mod table;

@@ -1,0 +1,48 @@
+//! One value that readers see whole, before or after a change.
+
+use super::{Membership, Reader, Writer};
+use std::{
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering::{AcqRel, Acquire},
+    },
+};
+
+/// A published value: a handover is one [`Cell::store`].
+#[derive(Debug)]
+pub struct Cell<T: Send + Sync + 'static> {
+    value: AtomicPtr<T>,
+    tables: Membership,
+}
+
+impl<T: Send + Sync + 'static> Cell<T> {
+    /// A cell in the tables of `writer`.
+    pub fn new(writer: &Writer, value: T) -> Self {
+        Self { value: AtomicPtr::new(Box::into_raw(Box::new(value))), tables: Membership::of(writer) }
+    }
+
+    /// The value as it is now; it stays readable until the reader's next quiescent point.
+    #[inline]
+    pub fn load<'r>(&'r self, reader: &'r Reader) -> &'r T {
+        self.tables.check_reader(reader);
+        // SAFETY: never null, and freed only after `reader`, borrowed for as long as the answer, was quiescent.
+        unsafe { &*self.value.load(Acquire) }
+    }
+
+    /// Replaces the value.
+    pub fn store(&self, writer: &mut Writer, value: T) {
+        self.tables.check_writer(writer);
+        let old = self.value.swap(Box::into_raw(Box::new(value)), AcqRel);
+        // SAFETY: made by `Box::into_raw` in `new` or `store`, and now reachable from here alone.
+        writer.retire(unsafe { Box::from_raw(old) });
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Cell<T> {
+    fn drop(&mut self) {
+        let value = std::mem::replace(self.value.get_mut(), ptr::null_mut());
+        // SAFETY: as in `store`; `&mut self` says that nobody reads the cell any more.
+        drop(unsafe { Box::from_raw(value) });
+    }
+}

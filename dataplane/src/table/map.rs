@@ -1,0 +1,239 @@
+//! A hash map of chains: one slot array that never moves, nodes that never change.
+
+use super::{Membership, Reader, Writer};
+use std::{
+    hash::{BuildHasher, Hash},
+    ptr,
+    sync::atomic::{
+        AtomicPtr, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+#[derive(Debug)]
+struct Node<K, V> {
+    key: K,
+    value: V,
+    next: AtomicPtr<Node<K, V>>,
+}
+
+/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the slots; beyond
+/// that the chains grow longer, and nothing is refused.
+#[derive(Debug)]
+pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
+    slots: Box<[AtomicPtr<Node<K, V>>]>,
+    entries: AtomicUsize,
+    hasher: foldhash::fast::RandomState,
+    tables: Membership,
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
+    /// A map with room for about `capacity` entries in the tables of `writer`.
+    pub fn new(writer: &Writer, capacity: usize) -> Self {
+        let slots = (capacity.max(8) + capacity / 2).next_power_of_two();
+        Self {
+            slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            entries: AtomicUsize::new(0),
+            hasher: foldhash::fast::RandomState::default(),
+            tables: Membership::of(writer),
+        }
+    }
+
+    /// Entries now.
+    pub fn len(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    fn slot(&self, key: &K) -> &AtomicPtr<Node<K, V>> {
+        &self.slots[self.hasher.hash_one(key) as usize & (self.slots.len() - 1)]
+    }
+
+    /// The value of `key`; it stays readable until the reader's next quiescent point.
+    #[inline]
+    pub fn get<'r>(&'r self, key: &K, reader: &'r Reader) -> Option<&'r V> {
+        self.tables.check_reader(reader);
+        let mut at = self.slot(key).load(Acquire);
+        // SAFETY: a node reached from a slot is freed only after it was unlinked and `reader`, borrowed for as long
+        // as the answer, was quiescent.
+        while let Some(node) = unsafe { at.as_ref() } {
+            if node.key == *key {
+                return Some(&node.value);
+            }
+            at = node.next.load(Acquire);
+        }
+        None
+    }
+
+    /// Sets the value of `key`. Readers see the old value or the new one, never none.
+    pub fn insert(&self, writer: &mut Writer, key: K, value: V) {
+        self.tables.check_writer(writer);
+        let (link, found) = self.find(&key);
+        let next = match found {
+            // SAFETY: the one writer is here, so a linked node cannot be freed meanwhile.
+            Some(old) => unsafe { (*old).next.load(Relaxed) },
+            None => {
+                self.entries.fetch_add(1, Relaxed);
+                ptr::null_mut()
+            }
+        };
+        let node = Box::into_raw(Box::new(Node { key, value, next: AtomicPtr::new(next) }));
+        link.store(node, Release);
+        if let Some(old) = found {
+            // SAFETY: made by `Box::into_raw` above, and just unlinked.
+            writer.retire(unsafe { Box::from_raw(old) });
+        }
+    }
+
+    /// Removes `key`; answers whether it was there.
+    pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
+        self.tables.check_writer(writer);
+        let (link, found) = self.find(key);
+        let Some(node) = found else { return false };
+        // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the chain behind it.
+        link.store(unsafe { (*node).next.load(Relaxed) }, Release);
+        // SAFETY: as in `insert`.
+        writer.retire(unsafe { Box::from_raw(node) });
+        self.entries.fetch_sub(1, Relaxed);
+        true
+    }
+
+    /// The link that leads to `key`'s node and that node, or the last link of its chain. For the writer.
+    fn find(&self, key: &K) -> (&AtomicPtr<Node<K, V>>, Option<*mut Node<K, V>>) {
+        let mut link = self.slot(key);
+        loop {
+            let at = link.load(Relaxed);
+            // SAFETY: only the writer frees nodes, and it is here.
+            match unsafe { at.as_ref() } {
+                None => return (link, None),
+                Some(node) if node.key == *key => return (link, Some(at)),
+                Some(node) => link = &node.next,
+            }
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            let mut at = *slot.get_mut();
+            while !at.is_null() {
+                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads the map any more.
+                let mut node = unsafe { Box::from_raw(at) };
+                at = *node.next.get_mut();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{
+        collections::HashMap,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicU64},
+        },
+    };
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_hash_map(steps in proptest::collection::vec((any::<bool>(), 0u8..40, any::<u32>()), 0..300)) {
+            let mut writer = Writer::new();
+            let mut reader = writer.reader();
+            // Eight slots for forty keys: the chains are exercised.
+            let map = Map::new(&writer, 1);
+            let mut model = HashMap::new();
+            for (insert, key, value) in steps {
+                if insert {
+                    map.insert(&mut writer, key, value);
+                    model.insert(key, value);
+                } else {
+                    prop_assert_eq!(map.remove(&mut writer, &key), model.remove(&key).is_some());
+                }
+                for key in 0..40 {
+                    prop_assert_eq!(map.get(&key, &reader), model.get(&key));
+                }
+                prop_assert_eq!(map.len(), model.len());
+                reader.quiescent();
+                writer.collect();
+            }
+        }
+    }
+
+    /// Counts its own drops, and shows use after one.
+    struct Witness(Arc<AtomicU64>, u64);
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+            self.1 = u64::MAX;
+        }
+    }
+
+    #[test]
+    fn nothing_is_freed_before_every_reader_was_quiescent() {
+        let drops = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::new();
+        let (mut a, mut b) = (writer.reader(), writer.reader());
+        let map = Map::new(&writer, 8);
+        map.insert(&mut writer, 1, Witness(drops.clone(), 7));
+        let held = map.get(&1, &a).unwrap();
+        map.remove(&mut writer, &1);
+        b.quiescent();
+        assert_eq!((writer.collect(), drops.load(Relaxed), held.1), (1, 0, 7));
+        a.quiescent();
+        assert_eq!((writer.collect(), drops.load(Relaxed)), (0, 1));
+        map.insert(&mut writer, 2, Witness(drops.clone(), 8));
+        map.insert(&mut writer, 2, Witness(drops.clone(), 9));
+        drop(a);
+        drop(b);
+        assert_eq!((writer.collect(), drops.load(Relaxed)), (0, 2));
+        drop(map);
+        assert_eq!(drops.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn readers_run_beside_a_busy_writer() {
+        let mut writer = Writer::new();
+        let map = Arc::new(Map::new(&writer, 16));
+        let stop = Arc::new(AtomicBool::new(false));
+        for key in 0..64u64 {
+            map.insert(&mut writer, key, [key; 4]);
+        }
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (mut reader, map, stop) = (writer.reader(), map.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    while !stop.load(Relaxed) {
+                        for key in 0..64 {
+                            // Even keys always exist; odd ones come and go. A value is never torn or another key's.
+                            let value = map.get(&key, &reader);
+                            assert!(value.is_some() || key % 2 == 1);
+                            assert!(value.is_none_or(|v| v.iter().all(|x| x % 64 == key)));
+                        }
+                        reader.quiescent();
+                    }
+                })
+            })
+            .collect();
+        for round in 0..20_000u64 {
+            let key = round * 7 % 64;
+            if key % 2 == 1 && round % 3 == 0 {
+                map.remove(&mut writer, &key);
+            } else {
+                map.insert(&mut writer, key, [key + 64 * round; 4]);
+            }
+            writer.collect();
+        }
+        stop.store(true, Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(writer.collect(), 0);
+    }
+}
