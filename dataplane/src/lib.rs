@@ -11,5 +11,8 @@
 pub mod packet;
 pub mod pool;
 pub mod port;
+pub mod drop;
+pub mod ring;
+pub mod sa;
 pub mod wire;
 pub mod table;

@@ -4,50 +4,18 @@ use super::{Port, PortStats};
 use crate::{
     packet::Burst,
     pool::{HEADROOM, Pool},
+    ring::FrameRing,
 };
-use crossbeam::queue::ArrayQueue;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// One direction of the wire: frames carried by value, and empty ones that go back to be used again.
-#[derive(Debug)]
-struct Lane {
-    full: ArrayQueue<Vec<u8>>,
-    empty: ArrayQueue<Vec<u8>>,
-}
-
-impl Lane {
-    fn new(depth: usize, mtu: usize) -> Self {
-        let empty = ArrayQueue::new(depth);
-        for _ in 0..depth {
-            let _ = empty.push(Vec::with_capacity(mtu));
-        }
-        Self { full: ArrayQueue::new(depth), empty }
-    }
-
-    fn push(&self, bytes: &[u8]) -> bool {
-        let Some(mut frame) = self.empty.pop() else { return false };
-        frame.clear();
-        frame.extend_from_slice(bytes);
-        self.full.push(frame).is_ok()
-    }
-
-    /// Hands the oldest frame to `take`. The buffer goes back whatever comes of it.
-    fn pop<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let frame = self.full.pop()?;
-        let result = take(&frame);
-        let _ = self.empty.push(frame);
-        Some(result)
-    }
-}
-
 /// The gateway's end of a memory wire.
 #[derive(Debug)]
 pub struct MemoryPort {
-    inward: Arc<Lane>,
-    outward: Arc<Lane>,
+    inward: Arc<FrameRing<()>>,
+    outward: Arc<FrameRing<()>>,
     closed: Arc<AtomicBool>,
     stats: PortStats,
 }
@@ -55,15 +23,15 @@ pub struct MemoryPort {
 /// The far end of a memory wire: what a cable would be plugged into.
 #[derive(Clone, Debug)]
 pub struct Wire {
-    inward: Arc<Lane>,
-    outward: Arc<Lane>,
+    inward: Arc<FrameRing<()>>,
+    outward: Arc<FrameRing<()>>,
     closed: Arc<AtomicBool>,
 }
 
-/// Makes a port and its far end. Each direction holds `depth` frames; frames of up to `mtu` bytes need no
-/// allocation after this.
-pub fn pair(depth: usize, mtu: usize) -> (MemoryPort, Wire) {
-    let (inward, outward) = (Arc::new(Lane::new(depth, mtu)), Arc::new(Lane::new(depth, mtu)));
+/// Makes a port and its far end. Each direction holds `depth` frames; of up to `largest` bytes; larger
+/// ones do not fit the wire.
+pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
+    let (inward, outward) = (Arc::new(FrameRing::new(depth, largest)), Arc::new(FrameRing::new(depth, largest)));
     let closed = Arc::new(AtomicBool::new(false));
     let port = MemoryPort {
         inward: inward.clone(),
@@ -77,17 +45,17 @@ pub fn pair(depth: usize, mtu: usize) -> (MemoryPort, Wire) {
 impl Wire {
     /// Puts a frame on the wire towards the gateway; `false` where the wire is full.
     pub fn send(&self, frame: &[u8]) -> bool {
-        self.inward.push(frame)
+        self.inward.push((), frame)
     }
 
     /// Hands the next frame from the gateway to `take`; `None` where there is none.
     pub fn receive<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.outward.pop(take)
+        self.outward.pop(|(), frame| take(frame))
     }
 
     /// Frames from the gateway that wait on the wire.
     pub fn waiting(&self) -> usize {
-        self.outward.full.len()
+        self.outward.len()
     }
 
     /// Says that nothing more will be sent, so that a gateway that reads only such wires ends.
@@ -100,10 +68,10 @@ impl Port for MemoryPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         while burst.room() > 0 {
             let Some(mut packet) = pool.take() else {
-                self.stats.rx_missed += u64::from(self.inward.pop(|_| ()).is_some());
+                self.stats.rx_missed += u64::from(self.inward.pop(|(), _| ()).is_some());
                 return;
             };
-            match self.inward.pop(|frame| packet.fill(HEADROOM, frame)) {
+            match self.inward.pop(|(), frame| packet.fill(HEADROOM, frame)) {
                 Some(Some(())) => {
                     self.stats.rx_packets += 1;
                     self.stats.rx_bytes += packet.len() as u64;
@@ -119,7 +87,7 @@ impl Port for MemoryPort {
     }
 
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        let sent = burst.iter().take_while(|p| self.outward.push(p.data())).count();
+        let sent = burst.iter().take_while(|p| self.outward.push((), p.data())).count();
         for packet in burst.drain(..sent) {
             self.stats.tx_packets += 1;
             self.stats.tx_bytes += packet.len() as u64;
@@ -128,7 +96,7 @@ impl Port for MemoryPort {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.closed.load(Relaxed) && self.inward.full.is_empty()
+        self.closed.load(Relaxed) && self.inward.is_empty()
     }
 
     fn stats(&self) -> PortStats {
@@ -161,7 +129,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted_and_freed() {
         let mut pool = Pool::new(1, 512).unwrap();
-        let (mut port, wire) = pair(4, 64);
+        let (mut port, wire) = pair(4, 300);
         wire.send(&[0; 300]);
         wire.send(&[0; 60]);
         wire.send(&[0; 60]);

@@ -1,0 +1,108 @@
+//! Why packets are dropped: one list, in one place. Every dropped packet counts for exactly one reason.
+
+/// How much a drop should worry an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Part of normal work.
+    Info,
+    /// Somebody's configuration, or the load.
+    Warning,
+    /// A peer broke the protocol, or somebody attacks.
+    Error,
+}
+
+macro_rules! drop_reasons {
+    ($($name:ident $severity:ident $meaning:literal,)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $meaning] $name,)* }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What it means, in one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+
+            /// How much it should worry.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+
+            /// Its name in counters and tables.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    RuntFrame           Error   "shorter than an Ethernet header",
+    ForeignMac          Info    "addressed to another station's MAC",
+    UnknownEthertype    Info    "neither IPv4, IPv6 nor ARP",
+    Multicast           Info    "IP multicast or broadcast, which a gateway does not forward",
+    IpTruncated         Error   "IP header cut short",
+    IpVersion           Error   "IP version does not fit the EtherType or is neither 4 nor 6",
+    IpHeaderLength      Error   "IP header length too small or beyond the packet",
+    IpTotalLength       Error   "IP total length below its header or beyond the frame",
+    IpChecksum          Error   "IPv4 header checksum wrong",
+    OuterFragment       Warning "fragment of an ESP or UDP datagram to the gateway: reassembly is not built yet",
+    OuterOptions        Error   "IPv4 options or IPv6 extension headers before ESP",
+    UdpLength           Error   "UDP header cut short or its length a lie",
+    Keepalive           Info    "NAT keepalive",
+    NotForUs            Info    "to the gateway's own address, and there is no port to the host's stack",
+    EspTruncated        Error   "ESP shorter than its header, IV and ICV",
+    SpiReserved         Error   "SPI 0 to 255, which RFC 4303 reserves",
+    UnknownSpi          Warning "no inbound SA has this SPI",
+    WrongDestination    Error   "the SA of this SPI belongs to another local address",
+    PinnedSource        Error   "the SA is pinned to another source address",
+    SequenceZero        Error   "sequence number 0, which is never sent",
+    ReplayStale         Warning "sequence number left of the window",
+    ReplayDuplicate     Warning "sequence number seen before",
+    NotAuthentic        Error   "integrity check failed",
+    PadLength           Error   "pad length beyond the payload",
+    NextHeader          Error   "next header does not fit the SA's mode",
+    Dummy               Info    "dummy packet (next header 59) of traffic flow confidentiality",
+    InnerMalformed      Error   "what came out of ESP is not a sound IP packet",
+    InnerSelector       Error   "authentic, but outside the SA's selectors",
+    EcnForbidden        Error   "outer congestion mark on an inner packet that cannot carry it (RFC 6040)",
+    SaExpired           Warning "the SA's hard lifetime is over",
+    SequenceExhausted   Warning "the SA has no sequence number left",
+    NoPolicy            Warning "no policy covers it",
+    Discard             Info    "a policy discards it",
+    Unprotected         Error   "arrived in clear, but policy wants it protected",
+    NoEndpoint          Warning "the peer's address is not known yet",
+    FragmentPorts       Warning "later fragment, where only its ports could tell the policy",
+    TooBig              Info    "too big for its tunnel or link and not to be fragmented",
+    HopLimit            Info    "hop limit ran out",
+    NoRoute             Warning "no route to the destination",
+    NeighbourFailed     Warning "the next hop did not answer ARP or neighbour discovery",
+    NoBuffer            Warning "no free frame",
+    NoHeadroom          Error   "frame too short for the headers of its tunnel",
+    TxRingFull          Warning "the port's transmit ring was full",
+    PuntRingFull        Warning "the ring to the slow path was full, or its share used up",
+    NoKeyExchange       Info    "control message, and no key exchange is configured",
+    SlowPathLimit       Warning "the slow path's own limit on answers or waiting packets",
+}
+
+/// Number of reasons.
+pub const REASONS: usize = DropReason::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_its_own_index() {
+        for (i, &reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason as usize, i);
+            assert!(!reason.meaning().ends_with('.'), "{}", reason.name());
+        }
+        assert_eq!(DropReason::RuntFrame.name(), "RuntFrame");
+        assert_eq!(DropReason::NotAuthentic.severity(), Severity::Error);
+    }
+}

@@ -1,0 +1,116 @@
+//! Lifetimes in packets and bytes (RFC 4301 §4.4.2.1). Lifetimes in seconds are the slow path's.
+
+use std::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+/// Soft and hard limits; `u64::MAX` means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Packets after which the slow path should think of a successor.
+    pub soft_packets: u64,
+    /// Packets that may pass at all.
+    pub hard_packets: u64,
+    /// As `soft_packets`, in bytes.
+    pub soft_bytes: u64,
+    /// As `hard_packets`, in bytes.
+    pub hard_bytes: u64,
+}
+
+impl Limits {
+    /// No limit at all.
+    pub const NONE: Self =
+        Self { soft_packets: u64::MAX, hard_packets: u64::MAX, soft_bytes: u64::MAX, hard_bytes: u64::MAX };
+}
+
+/// What the slow path is to be told of an SA, each thing exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Due {
+    /// A soft limit is reached: time for a new key.
+    Soft = 1,
+    /// A hard limit is reached: the SA carries nothing any more.
+    Hard = 2,
+    /// The last sequence number is used up.
+    Sequence = 4,
+}
+
+/// Counts what an SA carried, against its limits. Bytes are those of the inner packets.
+#[derive(Debug)]
+pub struct Lifetime {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    limits: Limits,
+    told: AtomicU8,
+}
+
+impl Lifetime {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0) }
+    }
+
+    /// Counts one packet of `bytes` bytes; answers whether it is within the hard limits, and calls `tell` for a limit
+    /// just reached. `tell` answers whether the slow path will hear of it; if not, the next packet tries again.
+    #[inline]
+    #[must_use]
+    pub fn charge(&self, bytes: usize, tell: impl FnMut(Due) -> bool) -> bool {
+        let packets = self.packets.fetch_add(1, Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(bytes as u64, Relaxed) + bytes as u64;
+        let l = &self.limits;
+        if packets < l.soft_packets && bytes < l.soft_bytes && packets < l.hard_packets && bytes < l.hard_bytes {
+            return true;
+        }
+        self.at_a_limit(packets, bytes, tell)
+    }
+
+    #[cold]
+    fn at_a_limit(&self, packets: u64, bytes: u64, mut tell: impl FnMut(Due) -> bool) -> bool {
+        let l = &self.limits;
+        if packets >= l.soft_packets || bytes >= l.soft_bytes {
+            self.once(Due::Soft, &mut tell);
+        }
+        if packets >= l.hard_packets || bytes >= l.hard_bytes {
+            self.once(Due::Hard, &mut tell);
+        }
+        packets <= l.hard_packets && bytes <= l.hard_bytes
+    }
+
+    /// Calls `tell(due)` unless it was told before.
+    #[cold]
+    pub fn once(&self, due: Due, mut tell: impl FnMut(Due) -> bool) {
+        let bit = due as u8;
+        if self.told.fetch_or(bit, AcqRel) & bit == 0 && !tell(due) {
+            self.told.fetch_and(!bit, AcqRel);
+        }
+    }
+
+    /// Packets and bytes so far, those beyond a hard limit included.
+    pub fn carried(&self) -> (u64, u64) {
+        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_told_once_and_the_hard_one_stops() {
+        let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE });
+        let mut told = vec![];
+        let passed = (0..8).filter(|_| life.charge(100, |due| { told.push(due); true })).count();
+        assert_eq!((passed, told), (5, vec![Due::Soft, Due::Hard]));
+        assert_eq!(life.carried(), (8, 800));
+    }
+
+    #[test]
+    fn bytes_count_too_and_a_deaf_slow_path_is_told_again() {
+        let life = Lifetime::new(Limits { soft_bytes: 150, ..Limits::NONE });
+        let mut tries = 0;
+        for _ in 0..5 {
+            assert!(life.charge(100, |_| { tries += 1; tries == 3 }));
+        }
+        assert_eq!(tries, 3);
+    }
+}

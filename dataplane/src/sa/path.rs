@@ -1,0 +1,113 @@
+//! The way to a peer: what changes when a terminal moves, and nothing else does.
+
+use super::Spi;
+use crate::wire::{esp, ip, udp};
+use std::{
+    hash::{BuildHasher, Hash},
+    net::IpAddr,
+    sync::LazyLock,
+};
+
+/// What ESP travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encap {
+    /// IP itself, protocol 50.
+    None,
+    /// UDP (RFC 3948).
+    Udp {
+        /// The gateway's port.
+        local: u16,
+        /// The peer's port, as the gateway sees it.
+        remote: u16,
+    },
+}
+
+/// Both ends' outer addresses and the encapsulation between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The gateway's address.
+    pub local: IpAddr,
+    /// The peer's address, as the gateway sees it.
+    pub remote: IpAddr,
+    /// What ESP travels in.
+    pub encap: Encap,
+}
+
+impl Path {
+    /// A number that differs between paths, as far as 64 bits can; never 0.
+    pub(super) fn tag(&self) -> u64 {
+        static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
+        SEED.hash_one(self) | 1
+    }
+
+    /// Whether both addresses are of one family.
+    pub fn is_consistent(&self) -> bool {
+        self.local.is_ipv4() == self.remote.is_ipv4()
+    }
+}
+
+/// Room for the longest template: IPv6, UDP, SPI.
+const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
+
+/// A path with its headers ready made: IP, UDP where the path has it, SPI.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    path: Path,
+    template: [u8; TEMPLATE],
+    ip_len: u8,
+    outer_len: u8,
+}
+
+impl Endpoint {
+    /// Makes the headers of `path` for an SA with `spi`.
+    ///
+    /// # Panics
+    /// If the addresses are of two families; see [`Path::is_consistent`].
+    pub fn new(path: Path, spi: Spi) -> Self {
+        let mut template = [0; TEMPLATE];
+        let protocol = match path.encap {
+            Encap::None => ip::protocol::ESP,
+            Encap::Udp { .. } => ip::protocol::UDP,
+        };
+        let ip_len = ip::emit(&mut template, path.local, path.remote, protocol, 0);
+        let mut outer_len = ip_len;
+        if let Encap::Udp { local, remote } = path.encap {
+            let header = udp::Udp { src_port: local, dst_port: remote, length: 0, checksum: 0 };
+            header.emit(&mut template[ip_len..]);
+            outer_len += udp::HEADER;
+        }
+        template[outer_len..outer_len + 4].copy_from_slice(&spi.0.to_be_bytes());
+        Self { path, template, ip_len: ip_len as u8, outer_len: outer_len as u8 }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the outer IP header.
+    #[inline]
+    pub fn ip_len(&self) -> usize {
+        usize::from(self.ip_len)
+    }
+
+    /// Bytes of the outer headers before ESP: IP, and UDP where there is one.
+    #[inline]
+    pub fn outer_len(&self) -> usize {
+        usize::from(self.outer_len)
+    }
+
+    /// The outer headers and the SPI, to be copied in front of a packet; lengths and checksums are still zero or
+    /// those of an empty packet.
+    #[inline]
+    pub fn template(&self) -> &[u8] {
+        &self.template[..self.outer_len() + 4]
+    }
+
+    /// The largest payload that fits in an outer packet of `mtu` bytes, when ESP adds `iv + icv` bytes and aligns to
+    /// `align`; 0 where nothing fits.
+    pub fn payload_limit(outer_len: usize, mtu: usize, iv_icv: usize, align: usize) -> usize {
+        let space = mtu.saturating_sub(outer_len + esp::HEADER + iv_icv);
+        (space & !(align - 1)).saturating_sub(esp::TRAILER)
+    }
+}

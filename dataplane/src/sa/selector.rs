@@ -1,0 +1,95 @@
+//! Traffic selectors (RFC 4301 §4.4.1.1).
+
+use crate::{
+    table::Prefix,
+    wire::{
+        be16,
+        ip::{Fragment, IpHeader, protocol},
+    },
+};
+use std::net::IpAddr;
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Every port.
+    pub const ANY: Self = Self { first: 0, last: u16::MAX };
+
+    /// Whether `port` is within. A packet without ports is within [`PortRange::ANY`] only.
+    #[inline]
+    fn admits(self, port: Option<u16>) -> bool {
+        self == Self::ANY || port.is_some_and(|p| (self.first..=self.last).contains(&p))
+    }
+}
+
+/// What an SA or a policy covers, seen from the gateway: `local` is this side, `remote` the peer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector {
+    /// Addresses on this side.
+    pub local: Prefix,
+    /// Addresses on the peer's side.
+    pub remote: Prefix,
+    /// Upper-layer protocol; `None` means any.
+    pub protocol: Option<u8>,
+    /// Ports on this side.
+    pub local_ports: PortRange,
+    /// Ports on the peer's side.
+    pub remote_ports: PortRange,
+}
+
+/// What selectors look at in a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// Source and destination port, where the packet shows them.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl Flow {
+    /// The flow of `packet`, whose header is `header`.
+    #[inline]
+    pub fn of(header: &IpHeader, packet: &[u8]) -> Self {
+        let has_ports = matches!(header.protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
+            && header.fragment != Fragment::Later;
+        let payload = header.payload(packet);
+        let ports = (has_ports && payload.len() >= 4).then(|| (be16(payload, 0), be16(payload, 2)));
+        Self { src: header.src, dst: header.dst, protocol: header.protocol, ports }
+    }
+
+    /// The same flow seen the other way round.
+    #[inline]
+    pub fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src, ports: self.ports.map(|(s, d)| (d, s)), ..self }
+    }
+}
+
+impl Selector {
+    /// Whether a packet from this side to the peer's is covered. An inbound packet is tested with its
+    /// [`Flow::reversed`].
+    #[inline]
+    pub fn covers(&self, outbound: &Flow) -> bool {
+        self.local.contains(outbound.src)
+            && self.remote.contains(outbound.dst)
+            && self.protocol.is_none_or(|p| p == outbound.protocol)
+            && self.local_ports.admits(outbound.ports.map(|(s, _)| s))
+            && self.remote_ports.admits(outbound.ports.map(|(_, d)| d))
+    }
+
+    /// Whether it would cover `outbound`, a packet that hides its ports, if its ports were right.
+    pub fn wants_ports(&self, outbound: &Flow) -> bool {
+        let open = Self { local_ports: PortRange::ANY, remote_ports: PortRange::ANY, ..self.clone() };
+        outbound.ports.is_none() && open.covers(outbound) && !self.covers(outbound)
+    }
+}

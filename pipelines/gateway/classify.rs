@@ -1,0 +1,140 @@
+//! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be forwarded.
+
+use super::{exchange::Punt, tables::Tables};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Packet,
+    sa::{Encap, Path},
+    table::Reader,
+    wire::{
+        Malformed, esp,
+        ethernet::{self, Ethernet},
+        ip::{Fragment, IpHeader, protocol},
+        udp::Udp,
+    },
+};
+
+/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding, except for
+/// `Punt::Neighbour`, which keeps the whole frame.
+#[derive(Debug)]
+pub enum Class {
+    /// ESP to one of the gateway's addresses.
+    Esp {
+        /// The outer header.
+        header: IpHeader,
+        /// Offset of the ESP header in the packet.
+        esp_at: usize,
+        /// How it came.
+        path: Path,
+    },
+    /// To be forwarded.
+    Forward(IpHeader),
+    /// To one of the gateway's addresses, for the host's own stack.
+    Host,
+    /// For the slow path.
+    Punt(Punt),
+}
+
+/// Says what the frame in `packet` is.
+///
+/// # Errors
+/// Why it must be dropped.
+#[inline]
+pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result<Class, DropReason> {
+    let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
+    let to_group = ethernet::is_group(frame.dst);
+    if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
+        return Err(DropReason::ForeignMac);
+    }
+    match frame.ethertype {
+        ethernet::ARP => return Ok(Class::Punt(Punt::Neighbour)),
+        ethernet::IPV4 | ethernet::IPV6 => {}
+        _ => return Err(DropReason::UnknownEthertype),
+    }
+    let header = IpHeader::parse(&packet.data()[ethernet::HEADER..]).map_err(malformed_ip)?;
+    if header.src.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
+        return Err(DropReason::IpVersion);
+    }
+    if is_neighbour_discovery(&header, &packet.data()[ethernet::HEADER..]) {
+        return Ok(Class::Punt(Punt::Neighbour));
+    }
+    if to_group || header.dst.is_multicast() {
+        return Err(DropReason::Multicast);
+    }
+    packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
+    packet.set_len(header.total_len).ok_or(DropReason::IpTotalLength)?;
+    if tables.is_local(header.dst, reader) { local(packet, header, tables) } else { Ok(Class::Forward(header)) }
+}
+
+/// A packet to one of the gateway's own addresses.
+fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class, DropReason> {
+    let ours = match header.protocol {
+        protocol::ESP => true,
+        protocol::UDP if header.fragment == Fragment::Whole => {
+            let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
+            return udp_local(packet, header, udp, tables);
+        }
+        // A datagram in fragments, of which only the first shows its ports.
+        protocol::UDP => match header.payload(packet.data()) {
+            [_, _, high, low, ..] if header.fragment == Fragment::First => {
+                is_ours(u16::from_be_bytes([*high, *low]), tables)
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    if !ours {
+        return Ok(Class::Host);
+    }
+    if header.fragment != Fragment::Whole {
+        return Err(DropReason::OuterFragment);
+    }
+    if header.has_options() {
+        return Err(DropReason::OuterOptions);
+    }
+    let path = Path { local: header.dst, remote: header.src, encap: Encap::None };
+    Ok(Class::Esp { header, esp_at: header.header_len, path })
+}
+
+/// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
+fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -> Result<Class, DropReason> {
+    if !is_ours(udp.dst_port, tables) {
+        return Ok(Class::Host);
+    }
+    if header.has_options() {
+        return Err(DropReason::OuterOptions);
+    }
+    let esp_at = header.header_len + wayfarer_dataplane::wire::udp::HEADER;
+    packet.set_len(header.header_len + udp.length).ok_or(DropReason::UdpLength)?;
+    let payload = &packet.data()[esp_at..];
+    if udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER) {
+        return Ok(Class::Punt(Punt::Control));
+    }
+    if payload == esp::KEEPALIVE {
+        return Err(DropReason::Keepalive);
+    }
+    let encap = Encap::Udp { local: udp.dst_port, remote: udp.src_port };
+    Ok(Class::Esp { header, esp_at, path: Path { local: header.dst, remote: header.src, encap } })
+}
+
+fn is_ours(udp_port: u16, tables: &Tables) -> bool {
+    udp_port == esp::IKE_PORT || tables.settings.encap_ports.binary_search(&udp_port).is_ok()
+}
+
+fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
+    header.protocol == protocol::ICMPV6
+        && header.hop_limit == 255
+        && header.fragment != Fragment::Later
+        && matches!(header.payload(packet).first(), Some(135 | 136))
+}
+
+/// The drop reason for a malformed IP header outside ESP.
+fn malformed_ip(why: Malformed) -> DropReason {
+    match why {
+        Malformed::Version => DropReason::IpVersion,
+        Malformed::HeaderLength => DropReason::IpHeaderLength,
+        Malformed::TotalLength => DropReason::IpTotalLength,
+        Malformed::Checksum => DropReason::IpChecksum,
+        Malformed::Truncated | Malformed::Field => DropReason::IpTruncated,
+    }
+}

@@ -1,0 +1,131 @@
+//! What a worker counts. Only it writes; anybody may read.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use wayfarer_dataplane::{
+    drop::{DropReason, REASONS},
+    port::PortStats,
+};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. A plain load and store: nobody else writes.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    /// Replaces the value.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Dropped packets by reason.
+#[derive(Debug)]
+pub struct Drops([Counter; REASONS]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Drops {
+    /// Counts one packet.
+    #[inline]
+    pub fn count(&self, reason: DropReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize].value()
+    }
+}
+
+/// One worker's counters.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// Packets that came in by a port.
+    pub received: Counter,
+    /// ESP packets opened and accepted.
+    pub opened: Counter,
+    /// Inner bytes of those.
+    pub opened_bytes: Counter,
+    /// Packets sealed in ESP.
+    pub sealed: Counter,
+    /// Inner bytes of those.
+    pub sealed_bytes: Counter,
+    /// Packets handed to ports.
+    pub sent: Counter,
+    /// Frames handed to the slow path.
+    pub punted: Counter,
+    /// Frames taken from the slow path.
+    pub injected: Counter,
+    /// Turns of the poll loop.
+    pub turns: Counter,
+    /// Turns in which nothing came.
+    pub idle_turns: Counter,
+    /// The worker thread's processor time in nanoseconds, as of its last report.
+    pub cpu_ns: Counter,
+    /// Frames free in the pool, as of the last report.
+    pub free_frames: Counter,
+    /// Dropped packets.
+    pub drops: Drops,
+    /// What each port counted, as of the last report.
+    pub ports: Box<[PortCounters]>,
+}
+
+/// One queue's [`PortStats`], shared.
+#[derive(Debug, Default)]
+pub struct PortCounters([Counter; 6]);
+
+impl PortCounters {
+    /// Publishes `stats`.
+    pub fn set(&self, stats: &PortStats) {
+        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes } = *stats;
+        for (counter, value) in
+            self.0.iter().zip([rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes])
+        {
+            counter.set(value);
+        }
+    }
+
+    /// What was published last.
+    pub fn stats(&self) -> PortStats {
+        let [rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes] =
+            std::array::from_fn(|i| self.0[i].value());
+        PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes }
+    }
+}
+
+impl WorkerCounters {
+    /// Zeroes, for a worker with `ports` ports.
+    pub fn new(ports: usize) -> Self {
+        Self {
+            received: Counter::default(),
+            opened: Counter::default(),
+            opened_bytes: Counter::default(),
+            sealed: Counter::default(),
+            sealed_bytes: Counter::default(),
+            sent: Counter::default(),
+            punted: Counter::default(),
+            injected: Counter::default(),
+            turns: Counter::default(),
+            idle_turns: Counter::default(),
+            cpu_ns: Counter::default(),
+            free_frames: Counter::default(),
+            drops: Drops::default(),
+            ports: (0..ports).map(|_| PortCounters::default()).collect(),
+        }
+    }
+}

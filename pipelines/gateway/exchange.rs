@@ -1,0 +1,109 @@
+//! Between a worker and the slow path: frames up (punt), frames down (inject), events up. All bounded.
+
+use crossbeam::queue::ArrayQueue;
+use std::net::IpAddr;
+use wayfarer_dataplane::{
+    ring::FrameRing,
+    sa::{Due, Path, TunnelId},
+    wire::icmp::Problem,
+};
+
+/// Why a worker hands a frame to the slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Punt {
+    /// A key exchange message (the IP packet).
+    Control,
+    /// ARP or neighbour discovery (the whole frame).
+    Neighbour,
+    /// A packet whose next hop has no MAC address yet (the IP packet).
+    Resolve {
+        /// Who is to be asked for.
+        next: IpAddr,
+    },
+    /// A packet that was dropped and whose sender should hear why (the IP packet).
+    Problem(Problem),
+}
+
+/// What the slow path wants done with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inject {
+    /// A whole frame, out by this port.
+    Frame {
+        /// Index of the port.
+        port: u16,
+    },
+    /// An IP packet of the gateway's own, to be routed and sent as it is.
+    Route,
+    /// An IP packet to be treated as if it had come in on this side: policy decides.
+    Policy,
+}
+
+/// News of an SA for the slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An authentic packet, the newest so far, came by a path that is not the known one.
+    NewPath {
+        /// Whose.
+        tunnel: TunnelId,
+        /// The new path.
+        path: Path,
+    },
+    /// A limit of an SA was reached.
+    Due {
+        /// Whose.
+        tunnel: TunnelId,
+        /// Whether it is the inbound SA.
+        inbound: bool,
+        /// Which limit.
+        due: Due,
+    },
+}
+
+/// Largest frame that crosses.
+const LARGEST: usize = 2048;
+
+/// Frames of each kind that a worker may punt in one turn.
+pub const PUNTS_PER_TURN: u32 = 32;
+
+/// The rings of one worker. Each kind of punt has a ring of its own, so that a flood of one cannot starve another.
+#[derive(Debug)]
+pub struct Exchange {
+    control: FrameRing<(u16, Punt)>,
+    neighbour: FrameRing<(u16, Punt)>,
+    resolve: FrameRing<(u16, Punt)>,
+    problem: FrameRing<(u16, Punt)>,
+    /// To the worker.
+    pub inject: FrameRing<Inject>,
+    /// From the worker.
+    pub events: ArrayQueue<Event>,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self {
+            control: FrameRing::new(256, LARGEST),
+            neighbour: FrameRing::new(128, LARGEST),
+            resolve: FrameRing::new(256, LARGEST),
+            problem: FrameRing::new(64, LARGEST),
+            inject: FrameRing::new(512, LARGEST),
+            events: ArrayQueue::new(4096),
+        }
+    }
+}
+
+impl Exchange {
+    /// The ring for `punt`.
+    pub(crate) fn ring(&self, punt: Punt) -> &FrameRing<(u16, Punt)> {
+        match punt {
+            Punt::Control => &self.control,
+            Punt::Neighbour => &self.neighbour,
+            Punt::Resolve { .. } => &self.resolve,
+            Punt::Problem(_) => &self.problem,
+        }
+    }
+
+    /// All punt rings, for the slow path to drain.
+    pub(crate) fn punts(&self) -> [&FrameRing<(u16, Punt)>; 4] {
+        [&self.neighbour, &self.resolve, &self.control, &self.problem]
+    }
+}

@@ -1,0 +1,76 @@
+//! The router's part: hop limit, MSS, size, route. For what came out of a tunnel and for what policy lets pass in
+//! clear.
+
+use super::{fragment::fragment, io::Io, tables::{Hop, Tables}};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Packet,
+    sa::{InboundSa, Mode},
+    table::Reader,
+    wire::{
+        icmp::Problem,
+        ip::{self, Fragment, IpHeader, V4_HEADER, V6_HEADER, protocol},
+        tcp,
+    },
+};
+
+/// Bytes of a TCP header without options.
+const TCP_HEADER: usize = 20;
+
+/// Forwards what came out of `sa`.
+#[inline]
+pub fn inbound(
+    mut packet: Packet,
+    header: IpHeader,
+    sa: &InboundSa,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    if sa.mode == Mode::Transport {
+        // It was sent to this very host: nothing is forwarded, so no hop is counted.
+        return io.route(packet, &header, tables, reader);
+    }
+    // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
+    clamp_mss(&mut packet, &header, sa.inner_mtu(), tables);
+    clear(packet, header, tables, reader, io);
+}
+
+/// Forwards a packet in clear by its route.
+#[inline]
+pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+    if !count_hop(&mut packet, &header) {
+        return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
+    }
+    let mtu = match tables.routes.find(header.dst, reader) {
+        Some(&(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => tables.settings.ports[usize::from(port)].mtu,
+        Some(Hop::Local) | None => usize::MAX,
+    };
+    if header.total_len <= mtu {
+        io.route(packet, &header, tables, reader);
+    } else if header.dont_fragment {
+        io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
+    } else {
+        fragment(packet, &header, mtu, io, |io, piece, header| io.route(piece, &header, tables, reader));
+    }
+}
+
+/// Takes one hop off the packet; `false` where none is left.
+#[inline]
+pub fn count_hop(packet: &mut Packet, header: &IpHeader) -> bool {
+    if header.hop_limit <= 1 {
+        return false;
+    }
+    ip::decrement_hop_limit(packet.data_mut());
+    true
+}
+
+/// Lowers the MSS of a TCP SYN so that its segments fit IP packets of `limit` bytes.
+#[inline]
+pub fn clamp_mss(packet: &mut Packet, header: &IpHeader, limit: usize, tables: &Tables) {
+    if header.protocol == protocol::TCP && header.fragment != Fragment::Later && tables.settings.mss_clamp {
+        let headers = TCP_HEADER + if header.src.is_ipv4() { V4_HEADER } else { V6_HEADER };
+        let mss = limit.saturating_sub(headers).min(usize::from(u16::MAX));
+        tcp::clamp_mss(&mut packet.data_mut()[header.header_len..], mss as u16);
+    }
+}

@@ -1,0 +1,205 @@
+//! A worker's hands: its ports, pool, counters and rings. Stages take packets from it and give them back to it.
+
+use super::{
+    counters::WorkerCounters,
+    exchange::{Event, Exchange, PUNTS_PER_TURN, Punt},
+    tables::{Hop, Tables},
+};
+use std::sync::Arc;
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::{Burst, Packet},
+    pool::Pool,
+    port::{Mac, Port},
+    table::Reader,
+    wire::{
+        ethernet::{self, Ethernet},
+        icmp::Problem,
+        ip::IpHeader,
+    },
+};
+
+/// What one worker owns.
+pub struct Io {
+    ports: Vec<Box<dyn Port>>,
+    outgoing: Vec<Burst>,
+    pool: Pool,
+    counters: Arc<WorkerCounters>,
+    exchange: Arc<Exchange>,
+    punts_left: u32,
+}
+
+impl Io {
+    /// Hands for a worker with these ports, one queue of each.
+    pub fn new(
+        ports: Vec<Box<dyn Port>>,
+        pool: Pool,
+        counters: Arc<WorkerCounters>,
+        exchange: Arc<Exchange>,
+    ) -> Self {
+        let outgoing = ports.iter().map(|_| Burst::new()).collect();
+        Self { ports, outgoing, pool, counters, exchange, punts_left: PUNTS_PER_TURN }
+    }
+
+    /// Number of ports.
+    pub fn ports(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// The worker's counters.
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    /// The worker's rings.
+    pub fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Receives a burst from port `index`.
+    #[inline]
+    pub fn receive(&mut self, index: usize, burst: &mut Burst) {
+        self.ports[index].rx(&mut self.pool, burst);
+        for packet in burst.iter_mut() {
+            packet.set_port(index as u16);
+        }
+        self.counters.received.add(burst.len() as u64);
+    }
+
+    /// An empty packet.
+    #[inline]
+    pub fn take(&mut self) -> Result<Packet, DropReason> {
+        self.pool.take().ok_or(DropReason::NoBuffer)
+    }
+
+    /// Gives a packet back that went elsewhere than out: consumed, not dropped.
+    #[inline]
+    pub fn free(&mut self, packet: Packet) {
+        self.pool.give(packet);
+    }
+
+    /// Drops a packet.
+    #[inline]
+    pub fn drop(&mut self, packet: Packet, reason: DropReason) {
+        self.counters.drops.count(reason);
+        self.pool.give(packet);
+    }
+
+    /// Hands a copy of `bytes` to the slow path, within this turn's share.
+    ///
+    /// # Errors
+    /// `PuntRingFull`.
+    pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
+        if self.punts_left == 0 || !self.exchange.ring(punt).push((port, punt), bytes) {
+            return Err(DropReason::PuntRingFull);
+        }
+        self.punts_left -= 1;
+        self.counters.punted.add(1);
+        Ok(())
+    }
+
+    /// Hands a whole packet to the slow path; where that fails, drops it.
+    pub fn punt_packet(&mut self, packet: Packet, punt: Punt) {
+        match self.punt(packet.port(), punt, packet.data()) {
+            Ok(()) => self.free(packet),
+            Err(reason) => self.drop(packet, reason),
+        }
+    }
+
+    /// Drops a packet, and lets the slow path tell its sender of `problem` if it has the time.
+    pub fn refuse(&mut self, packet: Packet, problem: Problem, reason: DropReason) {
+        // Too busy to tell the sender: it will hear of the next packet.
+        let _ = self.punt(packet.port(), Punt::Problem(problem), packet.data());
+        self.drop(packet, reason);
+    }
+
+    /// Tells the slow path of `event`; `false` where its ring is full.
+    pub fn tell(&self, event: Event) -> bool {
+        self.exchange.events.push(event).is_ok()
+    }
+
+    /// Sends an IP packet by its route.
+    #[inline]
+    pub fn route(&mut self, packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader) {
+        match tables.routes.find(header.dst, reader) {
+            Some(&Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
+            Some(&Hop::Resolve { via, .. }) => {
+                self.punt_packet(packet, Punt::Resolve { next: via.unwrap_or(header.dst) });
+            }
+            Some(Hop::Local) => self.to_host(packet, tables),
+            None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
+        }
+    }
+
+    /// Sends an IP packet to the host's own stack.
+    #[inline]
+    pub fn to_host(&mut self, packet: Packet, tables: &Tables) {
+        match tables.settings.host {
+            // What came from the host must not go back to it.
+            Some((port, mac)) if port != packet.port() => self.emit(packet, port, mac, tables),
+            _ => self.drop(packet, DropReason::NotForUs),
+        }
+    }
+
+    /// Puts an Ethernet header before an IP packet and sends it to `dst` by `port`.
+    #[inline]
+    fn emit(&mut self, mut packet: Packet, port: u16, dst: Mac, tables: &Tables) {
+        let ethertype = if packet.data()[0] >> 4 == 4 { ethernet::IPV4 } else { ethernet::IPV6 };
+        if packet.push_front(ethernet::HEADER).is_none() {
+            return self.drop(packet, DropReason::NoHeadroom);
+        }
+        let src = tables.settings.ports[usize::from(port)].mac;
+        Ethernet { dst, src, ethertype }.emit(packet.data_mut());
+        self.send(packet, port);
+    }
+
+    /// Sends a whole frame by `port`.
+    #[inline]
+    pub fn send(&mut self, packet: Packet, port: u16) {
+        let port = usize::from(port);
+        if self.outgoing[port].room() == 0 {
+            self.transmit(port);
+        }
+        self.outgoing[port].push(packet);
+    }
+
+    fn transmit(&mut self, port: usize) {
+        let burst = &mut self.outgoing[port];
+        let before = burst.len();
+        self.ports[port].tx(&mut self.pool, burst);
+        self.counters.sent.add((before - burst.len()) as u64);
+        for packet in burst.drain(..) {
+            self.counters.drops.count(DropReason::TxRingFull);
+            self.pool.give(packet);
+        }
+    }
+
+    /// Ends a turn: everything that is to go out goes to its port.
+    pub fn flush(&mut self) {
+        for port in 0..self.ports.len() {
+            if !self.outgoing[port].is_empty() {
+                self.transmit(port);
+            }
+            self.ports[port].flush(&mut self.pool);
+        }
+        self.punts_left = PUNTS_PER_TURN;
+    }
+
+    /// Whether no port will ever receive again.
+    pub fn is_exhausted(&self) -> bool {
+        self.ports.iter().all(|p| p.is_exhausted())
+    }
+
+    /// Whether all that was sent has left.
+    pub fn is_drained(&self) -> bool {
+        self.ports.iter().all(|p| p.is_drained())
+    }
+
+    /// Publishes what ports and pool count.
+    pub fn report(&self) {
+        for (counters, port) in self.counters.ports.iter().zip(&self.ports) {
+            counters.set(&port.stats());
+        }
+        self.counters.free_frames.set(self.pool.available() as u64);
+    }
+}
