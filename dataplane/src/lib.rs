@@ -5,9 +5,13 @@
 //! |---|---|
 //! | [`packet`], [`pool`] | frames and bursts of them; a worker's own arena |
 //! | [`port`] | where packets come from and go to |
+//! | [`crypto`] | ESP algorithms over a burst |
+//! | [`window`] | which sequence numbers an SA has accepted |
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod crypto;
 pub mod packet;
 pub mod pool;
 pub mod port;
+pub mod window;
