@@ -5,14 +5,23 @@
 //! |---|---|
 //! | [`packet`], [`pool`] | frames and bursts of them; a worker's own arena |
 //! | [`port`] | where packets come from and go to |
+//! | [`wire`] | header formats as pure functions over bytes |
+//! | [`crypto`] | ESP's algorithms, sealed and opened a burst at a time |
+//! | [`window`] | the anti-replay window, shared by all workers |
+//! | [`sa`] | security associations, paths, selectors, lifetimes |
+//! | [`table`] | what workers read without locks while one writer changes it |
+//! | [`ring`] | bounded rings of frames between threads |
+//! | [`drop`] | why packets are dropped |
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod crypto;
+pub mod drop;
 pub mod packet;
 pub mod pool;
 pub mod port;
-pub mod drop;
 pub mod ring;
 pub mod sa;
-pub mod wire;
 pub mod table;
+pub mod window;
+pub mod wire;

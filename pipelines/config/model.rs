@@ -1,10 +1,6 @@
 //! A configuration as the gateway uses it: parsed, checked, with every default filled in.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
     port::Mac,

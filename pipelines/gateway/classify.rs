@@ -63,7 +63,11 @@ pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
     packet.set_len(header.total_len).ok_or(DropReason::IpTotalLength)?;
-    if tables.is_local(header.dst, reader) { local(packet, header, tables) } else { Ok(Class::Forward(header)) }
+    if tables.is_local(header.dst, reader) {
+        local(packet, header, tables)
+    } else {
+        Ok(Class::Forward(header))
+    }
 }
 
 /// A packet to one of the gateway's own addresses.

@@ -106,7 +106,9 @@ fn transport(
 fn renew_checksum(packet: &mut [u8], inner: &IpHeader) {
     let segment = &mut packet[inner.header_len..];
     match inner.protocol {
-        protocol::UDP if udp::Udp::parse(segment).is_ok_and(|u| u.checksum != 0 && u.length == segment.len()) => {
+        protocol::UDP
+            if udp::Udp::parse(segment).is_ok_and(|u| u.checksum != 0 && u.length == segment.len()) =>
+        {
             udp::set_checksum(segment, inner.src, inner.dst);
         }
         protocol::TCP if segment.len() >= 20 => {

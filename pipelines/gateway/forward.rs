@@ -1,7 +1,11 @@
 //! The router's part: hop limit, MSS, size, route. For what came out of a tunnel and for what policy lets pass in
 //! clear.
 
-use super::{fragment::fragment, io::Io, tables::{Hop, Tables}};
+use super::{
+    fragment::fragment,
+    io::Io,
+    tables::{Hop, Tables},
+};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
@@ -43,7 +47,9 @@ pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Rea
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
     let mtu = match tables.routes.find(header.dst, reader) {
-        Some(&(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => tables.settings.ports[usize::from(port)].mtu,
+        Some(&(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => {
+            tables.settings.ports[usize::from(port)].mtu
+        }
         Some(Hop::Local) | None => usize::MAX,
     };
     if header.total_len <= mtu {

@@ -4,13 +4,7 @@
 //! arrivals ─► look up, pre-check ─► open (crypto, whole burst) ─► window, decapsulate, selectors ─► forward
 //! ```
 
-use super::{
-    decapsulate::decapsulate,
-    exchange::Event,
-    forward,
-    io::Io,
-    tables::Tables,
-};
+use super::{decapsulate::decapsulate, exchange::Event, forward, io::Io, tables::Tables};
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
 use wayfarer_dataplane::{

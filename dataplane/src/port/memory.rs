@@ -31,7 +31,8 @@ pub struct Wire {
 /// Makes a port and its far end. Each direction holds `depth` frames; of up to `largest` bytes; larger
 /// ones do not fit the wire.
 pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
-    let (inward, outward) = (Arc::new(FrameRing::new(depth, largest)), Arc::new(FrameRing::new(depth, largest)));
+    let (inward, outward) =
+        (Arc::new(FrameRing::new(depth, largest)), Arc::new(FrameRing::new(depth, largest)));
     let closed = Arc::new(AtomicBool::new(false));
     let port = MemoryPort {
         inward: inward.clone(),

@@ -58,7 +58,11 @@ impl Lifetime {
         let packets = self.packets.fetch_add(1, Relaxed) + 1;
         let bytes = self.bytes.fetch_add(bytes as u64, Relaxed) + bytes as u64;
         let l = &self.limits;
-        if packets < l.soft_packets && bytes < l.soft_bytes && packets < l.hard_packets && bytes < l.hard_bytes {
+        if packets < l.soft_packets
+            && bytes < l.soft_bytes
+            && packets < l.hard_packets
+            && bytes < l.hard_bytes
+        {
             return true;
         }
         self.at_a_limit(packets, bytes, tell)
@@ -99,7 +103,14 @@ mod tests {
     fn each_limit_is_told_once_and_the_hard_one_stops() {
         let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE });
         let mut told = vec![];
-        let passed = (0..8).filter(|_| life.charge(100, |due| { told.push(due); true })).count();
+        let passed = (0..8)
+            .filter(|_| {
+                life.charge(100, |due| {
+                    told.push(due);
+                    true
+                })
+            })
+            .count();
         assert_eq!((passed, told), (5, vec![Due::Soft, Due::Hard]));
         assert_eq!(life.carried(), (8, 800));
     }
@@ -109,7 +120,10 @@ mod tests {
         let life = Lifetime::new(Limits { soft_bytes: 150, ..Limits::NONE });
         let mut tries = 0;
         for _ in 0..5 {
-            assert!(life.charge(100, |_| { tries += 1; tries == 3 }));
+            assert!(life.charge(100, |_| {
+                tries += 1;
+                tries == 3
+            }));
         }
         assert_eq!(tries, 3);
     }

@@ -196,7 +196,16 @@ mod tests {
         // Few distinct bits, so that prefixes nest and addresses hit.
         prop_oneof![
             any::<u8>().prop_map(|b| IpAddr::from([10, b & 3, b >> 4 & 3, b >> 6])),
-            any::<u8>().prop_map(|b| IpAddr::from([0x2001, 0xdb8, u16::from(b & 3), 0, 0, 0, 0, u16::from(b >> 6)])),
+            any::<u8>().prop_map(|b| IpAddr::from([
+                0x2001,
+                0xdb8,
+                u16::from(b & 3),
+                0,
+                0,
+                0,
+                0,
+                u16::from(b >> 6)
+            ])),
             any::<u128>().prop_map(|b| IpAddr::from(Ipv6Addr::from_bits(b))),
         ]
     }

@@ -93,6 +93,7 @@ fn option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> {
 /// The solicited-node multicast address of `target` (RFC 4291 §2.7.1) and its MAC address (RFC 2464 §7).
 pub fn solicited_node(target: Ipv6Addr) -> (Ipv6Addr, Mac) {
     let [.., a, b, c] = target.octets();
-    let address = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
+    let address =
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
     (address, [0x33, 0x33, 0xff, a, b, c])
 }

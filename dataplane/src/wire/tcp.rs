@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn lowers_only_what_is_higher_and_keeps_the_checksum() {
-        for options in [&[2, 4, 0x05, 0xb4][..], &[1, 2, 4, 0x05, 0xb4, 0, 0, 0], &[3, 3, 7, 2, 4, 0x05, 0xb4, 0]] {
+        for options in
+            [&[2, 4, 0x05, 0xb4][..], &[1, 2, 4, 0x05, 0xb4, 0, 0, 0], &[3, 3, 7, 2, 4, 0x05, 0xb4, 0]]
+        {
             let mut s = syn(options);
             assert!(clamp_mss(&mut s, 1300));
             assert_eq!(checksum::of(&s), 0, "{options:?}");

@@ -1,0 +1,216 @@
+//! ESP cryptography behind a burst interface (RFC 4303, RFC 8221).
+//!
+//! ```text
+//! │ SPI 4 │ sequence number 4 │ IV │ payload │ padding │ pad length 1 │ next header 1 │ ICV │
+//!                                  └──────────────── encrypted ─────────────────────┘
+//! └──────────────────────────────── authenticated ──────────────────────────────────┘
+//! ```
+//!
+//! A [`Suite`] names the algorithms, a [`Key`] holds them ready for use, [`seal`] and [`open`] work on packets of any
+//! mixture of keys. Padding and its check belong to the caller. Nothing here allocates once a key is made.
+
+mod aead;
+mod aes;
+mod cbc;
+mod gmac;
+mod hmac;
+mod suite;
+#[cfg(test)]
+mod vectors;
+
+pub use suite::{Suite, UnknownSuite};
+
+use std::{env, error, fmt};
+use suite::{Kind, SALT};
+use zeroize::Zeroizing;
+
+/// Bytes of SPI and sequence number.
+pub const HEADER: usize = 8;
+
+/// Bytes of an AEAD's IV and of its ICV.
+const IV: usize = 8;
+const ICV: usize = 16;
+
+/// Who does the AEADs. The other algorithms are the same code with either.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Backend {
+    /// AWS-LC: assembly for the processor at hand.
+    Native,
+    /// RustCrypto: Rust that runs anywhere.
+    Portable,
+}
+
+impl Backend {
+    /// The best one; or what the environment variable `WAYFARER_CRYPTO` (`native` or `portable`) says.
+    pub fn detect() -> Self {
+        match env::var("WAYFARER_CRYPTO") {
+            Ok(name) if name == "portable" => Self::Portable,
+            _ => Self::Native,
+        }
+    }
+}
+
+/// A suite with its keying material, ready for use by any number of workers. Wiped when dropped.
+pub struct Key {
+    suite: Suite,
+    transform: Transform,
+}
+
+/// What is done to a packet. Boxed, so that a key that is moved leaves no copy of itself behind.
+enum Transform {
+    Aead(Box<aead::EspAead>),
+    Gmac(Box<gmac::Gmac>),
+    CbcHmac(Box<cbc::CbcHmac>),
+}
+
+impl Key {
+    /// Makes a key of `material`: the cipher's key, then an AEAD's salt or the key of the HMAC.
+    ///
+    /// # Errors
+    /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long.
+    pub fn new(suite: Suite, material: &[u8], backend: Backend) -> Result<Self, KeyError> {
+        if material.len() != suite.key_len() {
+            return Err(KeyError::Length { wanted: suite.key_len(), got: material.len() });
+        }
+        let transform = Transform::new(suite, material, backend).ok_or(KeyError::Refused)?;
+        Ok(Self { suite, transform })
+    }
+
+    /// The suite that the key is for.
+    #[inline]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Names the suite; never shows a byte of the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.suite)
+    }
+}
+
+impl Transform {
+    fn new(suite: Suite, material: &[u8], backend: Backend) -> Option<Self> {
+        let aead = |aead, salt| Self::Aead(Box::new(aead::EspAead { aead, salt }));
+        Some(match suite.0 {
+            Kind::Gcm(size) => {
+                let (key, salt) = salted(material)?;
+                aead(aead::Aead::gcm(size, key, backend)?, salt)
+            }
+            Kind::ChaCha => {
+                let (key, salt) = salted(material)?;
+                aead(aead::Aead::chacha(key, backend)?, salt)
+            }
+            Kind::Gmac(_) => {
+                let (key, salt) = salted(material)?;
+                Self::Gmac(Box::new(gmac::Gmac::new(key, salt)?))
+            }
+            Kind::Cbc(size, hash) => {
+                let (key, mac) = material.split_at(size as usize);
+                let (cipher, mac) = (Some(aes::Aes::new(key)?), hmac::Mac::new(hash, mac)?);
+                Self::CbcHmac(Box::new(cbc::CbcHmac { cipher, mac, icv_len: suite.icv_len() }))
+            }
+            Kind::Null(hash) => {
+                let mac = hmac::Mac::new(hash, material)?;
+                Self::CbcHmac(Box::new(cbc::CbcHmac { cipher: None, mac, icv_len: suite.icv_len() }))
+            }
+        })
+    }
+}
+
+fn salted(material: &[u8]) -> Option<(&[u8], Zeroizing<[u8; SALT]>)> {
+    let (key, salt) = material.split_last_chunk()?;
+    Some((key, Zeroizing::new(*salt)))
+}
+
+/// Why there is no [`Key`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The keying material is not as long as the suite needs it, in bytes.
+    Length {
+        /// [`Suite::key_len`].
+        wanted: usize,
+        /// Length of the material given.
+        got: usize,
+    },
+    /// The backend did not take the key, as where it has no memory.
+    Refused,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { wanted, got } => write!(f, "the key must be {wanted} bytes long, not {got}"),
+            Self::Refused => f.write_str("the cryptographic library refused the key"),
+        }
+    }
+}
+
+impl error::Error for KeyError {}
+
+/// A packet to be protected.
+#[derive(Debug)]
+pub struct SealJob<'a> {
+    /// Key of the outbound SA.
+    pub key: &'a Key,
+    /// Sequence number, which must never have been used with this key before: the IV is made of it.
+    pub seq: u64,
+    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC 4303 §2.2.1).
+    pub esn: bool,
+    /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room for the ICV.
+    pub esp: &'a mut [u8],
+}
+
+/// A packet to be verified and laid open.
+#[derive(Debug)]
+pub struct OpenJob<'a> {
+    /// Key of the inbound SA.
+    pub key: &'a Key,
+    /// Sequence number; with `esn` its high half is the one inferred.
+    pub seq: u64,
+    /// Whether the SA uses extended sequence numbers.
+    pub esn: bool,
+    /// ESP packet: SPI to ICV.
+    pub esp: &'a mut [u8],
+    /// Result: whether the packet is authentic, and `esp` now holds its plaintext.
+    pub authentic: bool,
+}
+
+/// Writes IV and ICV of every packet and encrypts it in place.
+///
+/// # Panics
+/// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this program, and a packet
+/// must not leave unprotected for it.
+pub fn seal(jobs: &mut [SealJob<'_>]) {
+    for SealJob { key, seq, esn, esp } in jobs {
+        assert!(key.suite.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite);
+        match &key.transform {
+            Transform::Aead(t) => t.seal(*seq, *esn, esp),
+            Transform::Gmac(t) => t.seal(*seq, *esn, esp),
+            Transform::CbcHmac(t) => t.seal(*seq, *esn, esp),
+        }
+    }
+}
+
+/// Verifies every packet and, where it is authentic, decrypts it in place; says which in [`OpenJob::authentic`].
+///
+/// A packet that is forged, too short or of an odd length is not authentic; its `esp` then holds no plaintext, and
+/// must not be used. It does not affect the others.
+pub fn open(jobs: &mut [OpenJob<'_>]) {
+    for OpenJob { key, seq, esn, esp, authentic } in jobs {
+        *authentic = key.suite.fits(esp.len())
+            && match &key.transform {
+                Transform::Aead(t) => t.open(*seq, *esn, esp),
+                Transform::Gmac(t) => t.open(*seq, *esn, esp),
+                Transform::CbcHmac(t) => t.open(*seq, *esn, esp),
+            };
+    }
+}
+
+/// High half of a sequence number, as it is authenticated.
+#[inline]
+fn high(seq: u64) -> [u8; 4] {
+    ((seq >> 32) as u32).to_be_bytes()
+}

@@ -1,0 +1,158 @@
+//! Anti-replay window that any number of workers share without a lock (RFC 4303 §3.4.3).
+//!
+//! The window is a ring of words. A word says, for one block of 32 successive numbers, which of them were accepted:
+//!
+//! ```text
+//! sequence number │ lap … │ slot │ bit (5) │        word │ lap, low 32 bits │ 32 bits of the block │
+//! ```
+//!
+//! One compare-and-swap sets a free bit of its block, or puts a newer block in an older one's place; so of two
+//! workers that hold the same number one wins. `top`, the highest number accepted, is raised *before* the word
+//! changes. Hence a worker that meets a word of another lap knows, once it has read `top`, which of the two is
+//! older: a word of a later lap can only be there if `top` already makes its own number stale.
+//!
+//! There is one more word than the window needs, so that the block that `top` has entered and the last one that the
+//! window still reaches never share a word.
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering::*};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+/// Smallest size of a window: what RFC 4303 §3.4.3 asks a receiver to use by default.
+pub const MIN_SIZE: u32 = 64;
+/// Largest size of a window.
+pub const MAX_SIZE: u32 = 65_536;
+
+/// Sequence numbers that one word holds.
+const BLOCK: u64 = 32;
+
+/// Why a sequence number is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replay {
+    /// Number 0, which no sender ever uses (RFC 4303 §3.3.3).
+    Zero,
+    /// Left of the window: too old to tell.
+    Stale,
+    /// Accepted before.
+    Duplicate,
+}
+
+/// Whether an accepted number was, as it came, the highest so far.
+pub type Newest = bool;
+
+/// The numbers accepted of late on one inbound SA.
+///
+/// [`check`](Self::check) before the packet is authenticated, [`accept`](Self::accept) after; both by shared reference.
+#[derive(Debug)]
+pub struct Window {
+    top: AtomicU64,
+    words: Box<[AtomicU64]>,
+    size: u64,
+}
+
+/// Where a sequence number lives: index of its word, that word with no bit set, and its own bit.
+struct Place {
+    slot: usize,
+    empty: u64,
+    bit: u64,
+}
+
+impl Place {
+    #[inline]
+    fn same_block(&self, word: u64) -> bool {
+        word >> 32 == self.empty >> 32
+    }
+}
+
+impl Window {
+    /// An empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`] where it is outside.
+    pub fn new(size: u32) -> Self {
+        let size = u64::from(size.clamp(MIN_SIZE, MAX_SIZE));
+        let words = ((size - 1).div_ceil(BLOCK) + 1).next_power_of_two();
+        Self { top: AtomicU64::new(0), words: (0..words).map(|_| AtomicU64::new(0)).collect(), size }
+    }
+
+    /// The highest number accepted; 0 before the first.
+    #[inline]
+    pub fn top(&self) -> u64 {
+        self.top.load(Acquire)
+    }
+
+    /// The 64-bit number most likely meant by its lower half, on an SA with extended sequence numbers
+    /// (RFC 4303 §A2.2): one within the window, or else the next to come. Only the ICV tells whether it is right.
+    #[inline]
+    pub fn infer(&self, low: u32) -> u64 {
+        let top = self.top();
+        let high = (top >> 32) as u32;
+        let left = (top as u32).wrapping_sub(self.size as u32 - 1);
+        let high = if top as u32 >= self.size as u32 - 1 {
+            if low >= left { high } else { high.saturating_add(1) }
+        } else {
+            // The window begins in the number space before this one; before the very first there is none.
+            if low >= left { high.saturating_sub(1) } else { high }
+        };
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// Whether `seq` could be accepted now. Changes nothing, so it may be asked about a packet not yet authenticated.
+    ///
+    /// # Errors
+    /// The reason why [`accept`](Self::accept) would refuse it.
+    #[inline]
+    pub fn check(&self, seq: u64) -> Result<(), Replay> {
+        if seq == 0 {
+            return Err(Replay::Zero);
+        }
+        let place = self.place(seq);
+        let word = self.words[place.slot].load(Acquire);
+        self.judge(seq, &place, word)
+    }
+
+    /// Marks the number of a packet that was authenticated; of all calls with one number at most one succeeds.
+    ///
+    /// # Errors
+    /// Why `seq` is refused. The window may have moved since it was checked.
+    #[inline]
+    pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
+        if seq == 0 {
+            return Err(Replay::Zero);
+        }
+        let before = self.top();
+        // Equal where another worker with the same number has raised the top, but may lose the race for the bit.
+        let newest = seq >= before && seq >= self.top.fetch_max(seq, AcqRel);
+        let place = self.place(seq);
+        let slot = &self.words[place.slot];
+        let mut word = slot.load(Acquire);
+        loop {
+            self.judge(seq, &place, word)?;
+            let kept = if place.same_block(word) { word } else { place.empty };
+            match slot.compare_exchange_weak(word, kept | place.bit, AcqRel, Acquire) {
+                Ok(_) => return Ok(newest),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Judges `seq` by its word, which must have been read before this is called: see the module's text.
+    #[inline]
+    fn judge(&self, seq: u64, place: &Place, word: u64) -> Result<(), Replay> {
+        if self.top().saturating_sub(seq) >= self.size {
+            Err(Replay::Stale)
+        } else if place.same_block(word) && word & place.bit != 0 {
+            Err(Replay::Duplicate)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[inline]
+    fn place(&self, seq: u64) -> Place {
+        let block = seq / BLOCK;
+        let words = self.words.len() as u64;
+        // Laps are told apart by 32 bits: a word left alone for 2^32 laps (2^39 numbers or more) may pass for the
+        // current one. Its old bits then refuse numbers; they never let one pass twice.
+        let lap = block >> words.trailing_zeros();
+        Place { slot: (block & (words - 1)) as usize, empty: lap << 32, bit: 1 << (seq % BLOCK) }
+    }
+}

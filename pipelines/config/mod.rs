@@ -1,0 +1,3 @@
+//! What a gateway is told to do.
+
+pub mod model;

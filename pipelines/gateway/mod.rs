@@ -1,0 +1,20 @@
+//! The way of a packet through the gateway. Start at [`worker`].
+//!
+//! ```text
+//! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
+//!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
+//!                   └─► punt ring ─► slow path ─► inject ring ─► (worker again)
+//! ```
+
+pub mod classify;
+pub mod counters;
+pub mod decapsulate;
+pub mod encapsulate;
+pub mod exchange;
+pub mod forward;
+pub mod fragment;
+pub mod inbound;
+pub mod io;
+pub mod outbound;
+pub mod tables;
+pub mod worker;
