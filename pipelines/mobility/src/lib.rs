@@ -1,6 +1,13 @@
-//! Wayfarer's control protocols as pure state machines. Time is an argument; nothing here does I/O.
+//! Wayfarer's control protocols as pure state machines: `handle_*` in, `poll_*` out. Time is an argument, counted from
+//! any fixed point; nothing here does I/O, reads a clock or draws a random number.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`roaming`] | whether a peer that shows up at a new address is followed |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+pub mod roaming;
