@@ -3,9 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`gateway`] | the way of a packet: workers and their stages |
+//! | [`slow_path`] | the one thread that changes what workers read |
 //! | [`config`] | what a gateway is told to do |
+//! | [`control`] | how people and programs talk to a running gateway |
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control;
 pub mod gateway;
+pub mod slow_path;

@@ -17,6 +17,8 @@ pub enum Punt {
     Neighbour,
     /// A packet whose next hop has no MAC address yet (the IP packet).
     Resolve {
+        /// Index of the port to ask on.
+        port: u16,
         /// Who is to be asked for.
         next: IpAddr,
     },

@@ -123,8 +123,8 @@ impl Io {
     pub fn route(&mut self, packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader) {
         match tables.routes.find(header.dst, reader) {
             Some(&Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
-            Some(&Hop::Resolve { via, .. }) => {
-                self.punt_packet(packet, Punt::Resolve { next: via.unwrap_or(header.dst) });
+            Some(&Hop::Resolve { port, via }) => {
+                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or(header.dst) });
             }
             Some(Hop::Local) => self.to_host(packet, tables),
             None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),

@@ -36,7 +36,7 @@ fn mask(length: u8) -> u128 {
 impl Prefix {
     /// The prefix of `length` bits of `address`; host bits are cleared. `None` where the family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
-        let (max, base) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let (max, base) = if address.to_canonical().is_ipv4() { (32, 96) } else { (128, 0) };
         (length <= max).then(|| Self { bits: bits_of(address) & mask(base + length), length: base + length })
     }
 
@@ -53,7 +53,7 @@ impl Prefix {
     /// Whether `address` lies within.
     #[inline]
     pub fn contains(self, address: IpAddr) -> bool {
-        bits_of(address) & mask(self.length) == self.bits
+        self.is_ipv4() == address.is_ipv4() && bits_of(address) & mask(self.length) == self.bits
     }
 
     /// The first address.
@@ -136,8 +136,15 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     #[inline]
     pub fn matches<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
         let bits = bits_of(address);
-        (0..3).rev().flat_map(move |word| {
+        // An IPv4 address must not meet ::/0, nor an IPv4-mapped IPv6 one, which no wire may carry, an IPv4 prefix.
+        let mapped = bits >> 32 == 0xffff;
+        let shortest = if mapped { 96 } else { 0 };
+        let words = if mapped && address.is_ipv6() { 0..0 } else { shortest / 64..3 };
+        words.rev().flat_map(move |word| {
             let mut lengths = self.lengths[word].load(Relaxed);
+            if word * 64 < shortest {
+                lengths &= u64::MAX << (shortest % 64);
+            }
             std::iter::from_fn(move || {
                 let bit = 63u32.checked_sub(lengths.leading_zeros())?;
                 lengths ^= 1 << bit;
@@ -210,6 +217,23 @@ mod tests {
         ]
     }
 
+    fn prefix(a: IpAddr, length: u8) -> Prefix {
+        Prefix::new(a, if a.is_ipv4() { length % 33 } else { length }).unwrap()
+    }
+
+    #[test]
+    fn families_do_not_meet() {
+        let mut writer = Writer::new();
+        let reader = writer.reader();
+        let lpm = Lpm::new(&writer, 8);
+        lpm.insert(&mut writer, "::/0".parse().unwrap(), 6);
+        assert_eq!(lpm.find("10.0.0.1".parse().unwrap(), &reader), None);
+        lpm.insert(&mut writer, "0.0.0.0/0".parse().unwrap(), 4);
+        assert_eq!(lpm.find("10.0.0.1".parse().unwrap(), &reader), Some(&4));
+        assert_eq!(lpm.find("2001:db8::1".parse().unwrap(), &reader), Some(&6));
+        assert_eq!(lpm.find("::ffff:10.0.0.1".parse().unwrap(), &reader), None);
+    }
+
     proptest! {
         #[test]
         fn finds_what_a_linear_scan_finds(
@@ -221,7 +245,7 @@ mod tests {
             let lpm = Lpm::new(&writer, 16);
             let mut model = std::collections::BTreeMap::new();
             for (a, length, value, remove) in entries {
-                let prefix = Prefix::new(a, if a.is_ipv4() { length % 33 } else { length }).unwrap();
+                let prefix = prefix(a, length);
                 if remove {
                     prop_assert_eq!(lpm.remove(&mut writer, prefix), model.remove(&prefix).is_some());
                 } else {
@@ -239,7 +263,7 @@ mod tests {
 
         #[test]
         fn text_and_back(a in address(), length in 0u8..=128) {
-            let prefix = Prefix::new(a, if a.is_ipv4() { length % 33 } else { length }).unwrap();
+            let prefix = prefix(a, length);
             prop_assert_eq!(prefix.to_string().parse::<Prefix>(), Ok(prefix));
         }
     }

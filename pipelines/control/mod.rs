@@ -1,0 +1,3 @@
+//! The control socket: how people and programs talk to a running gateway.
+
+pub mod protocol;

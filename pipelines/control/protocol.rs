@@ -1,0 +1,226 @@
+//! What is said on the control socket: one JSON object a line, requests and answers in turn.
+//!
+//! ```text
+//! → {"version":1,"command":"show","what":"sa"}
+//! ← {"version":1,"result":{"sa":[…]}}
+//! → {"version":1,"command":"sa_move","tunnel":"alice","remote":"192.0.2.7","port":4500}
+//! ← {"version":1,"result":"done"}
+//! ← {"version":1,"error":"there is no tunnel of that name"}
+//! ```
+//!
+//! The version counts changes that an old client would misread. New fields and commands are not such changes: a client
+//! ignores fields that it does not know.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The version spoken.
+pub const VERSION: u32 = 1;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is wanted.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What may be wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// A view of the gateway's state.
+    Show {
+        /// Which one.
+        what: View,
+    },
+    /// Sends a tunnel's traffic to another address from now on.
+    SaMove {
+        /// Name of the tunnel.
+        tunnel: String,
+        /// The peer's outer address.
+        remote: IpAddr,
+        /// The peer's UDP port; none: as it is now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+}
+
+/// A view of the gateway's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// Tunnels and their SAs.
+    Sa,
+    /// Ports and what they count.
+    Ports,
+    /// Workers and what they count.
+    Workers,
+    /// Dropped packets by reason.
+    Drops,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Result(Reply),
+    /// It was not, and why.
+    Error(String),
+}
+
+/// The result of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Of [`View::Sa`].
+    Sa(Vec<SaView>),
+    /// Of [`View::Ports`].
+    Ports(Vec<PortView>),
+    /// Of [`View::Workers`].
+    Workers(Vec<WorkerView>),
+    /// Of [`View::Drops`].
+    Drops(Vec<DropView>),
+    /// Of a command that changes something.
+    Done,
+}
+
+/// One tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SaView {
+    /// Name.
+    pub tunnel: String,
+    /// `tunnel` or `transport`.
+    pub mode: String,
+    /// `up`, `waiting` (the peer's address is not known yet) or `expired`.
+    pub state: String,
+    /// The gateway's outer address.
+    pub local: String,
+    /// The peer's outer address and port, as far as known.
+    pub remote: Option<String>,
+    /// `esp` or `udp`.
+    pub encap: Option<String>,
+    /// Where the peer was seen and not followed.
+    pub seen: Option<String>,
+    /// Times that the peer moved.
+    pub moves: u64,
+    /// Seconds since the last move.
+    pub last_move_s: Option<f64>,
+    /// Seconds since the tunnel was installed.
+    pub age_s: f64,
+    /// From the peer.
+    pub inbound: SaCounters,
+    /// To the peer.
+    pub outbound: SaCounters,
+    /// Inbound packets refused as replays.
+    pub replayed: u64,
+    /// Inbound packets refused as forged.
+    pub forged: u64,
+    /// Inbound packets outside the selectors.
+    pub selector: u64,
+}
+
+/// One SA.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SaCounters {
+    /// SPI as hexadecimal text.
+    pub spi: String,
+    /// Algorithms.
+    pub cipher: String,
+    /// Highest sequence number received or sent.
+    pub sequence: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Inner bytes.
+    pub bytes: u64,
+}
+
+/// One port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortView {
+    /// Name.
+    pub port: String,
+    /// Kind and mode taken.
+    pub kind: String,
+    /// MAC address.
+    pub mac: String,
+    /// Largest IP packet.
+    pub mtu: usize,
+    /// The gateway's addresses.
+    pub addresses: Vec<String>,
+    /// Neighbours known.
+    pub neighbours: usize,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Lost before a worker saw them.
+    pub rx_missed: u64,
+    /// Received but not usable.
+    pub rx_errors: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Number.
+    pub worker: usize,
+    /// Core that it is pinned to.
+    pub core: Option<usize>,
+    /// Packets received from ports.
+    pub received: u64,
+    /// ESP packets opened.
+    pub opened: u64,
+    /// Inner bytes of those.
+    pub opened_bytes: u64,
+    /// Packets sealed.
+    pub sealed: u64,
+    /// Inner bytes of those.
+    pub sealed_bytes: u64,
+    /// Packets handed to ports.
+    pub sent: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Frames handed to the slow path.
+    pub punted: u64,
+    /// Frames taken from the slow path.
+    pub injected: u64,
+    /// Turns of the poll loop.
+    pub turns: u64,
+    /// Turns in which nothing came.
+    pub idle_turns: u64,
+    /// Processor time in seconds.
+    pub cpu_s: f64,
+    /// Frames free in its pool.
+    pub free_frames: u64,
+}
+
+/// Drops for one reason, of all workers and the slow path.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DropView {
+    /// Name of the reason.
+    pub reason: String,
+    /// `info`, `warning` or `error`.
+    pub severity: String,
+    /// Packets.
+    pub packets: u64,
+    /// What it means.
+    pub meaning: String,
+}

@@ -1,0 +1,193 @@
+//! One thread that drives everything slow: neighbours, routes, moves, lifetimes, errors to senders, control requests.
+//! It owns the writing half of every table. It changes tables, never data packets.
+
+pub mod neighbours;
+pub mod routes;
+pub mod tunnels;
+
+mod moves;
+mod punts;
+mod view;
+
+use crate::{
+    config::model::{Config, PolicyAction},
+    control::protocol::{Answer, Command},
+    gateway::{
+        counters::{Drops, WorkerCounters},
+        exchange::{Exchange, Inject},
+        tables::{Action, Rule, Tables},
+    },
+};
+use crossbeam::channel::{Receiver, Sender};
+use moves::Timer;
+use neighbours::{Link, Neighbours};
+use punts::ProblemLimit;
+use routes::{NextHop, Origin, Routes};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tunnels::{Tunnels, add_rule};
+use wayfarer_dataplane::{
+    crypto::KeyError,
+    drop::DropReason,
+    sa::{Path, TunnelId},
+    table::{Prefix, Reader, Writer},
+};
+use wayfarer_mobility::roaming::Roaming;
+
+/// Longest sleep between two turns, and so what a report waits at most.
+const NAP: Duration = Duration::from_micros(200);
+
+/// A request, and where its answer goes.
+pub type Asked = (Command, Sender<Answer>);
+
+/// What the slow path shares with one worker.
+#[derive(Clone, Debug)]
+pub struct WorkerLink {
+    /// Its rings.
+    pub exchange: Arc<Exchange>,
+    /// Its counters.
+    pub counters: Arc<WorkerCounters>,
+    /// The core it is pinned to.
+    pub core: Option<usize>,
+}
+
+/// What the slow path knows of one port.
+#[derive(Debug)]
+pub struct PortLink {
+    /// Its name.
+    pub name: String,
+    /// Its kind and mode, for people.
+    pub kind: String,
+    /// Largest IP packet.
+    pub mtu: usize,
+    /// What neighbour discovery needs.
+    pub link: Link,
+}
+
+/// The slow path.
+#[derive(Debug)]
+pub struct SlowPath {
+    start: Instant,
+    writer: Writer,
+    reader: Reader,
+    tables: Arc<Tables>,
+    workers: Vec<WorkerLink>,
+    ports: Vec<PortLink>,
+    neighbours: Neighbours,
+    routes: Routes,
+    tunnels: Tunnels,
+    roaming: Roaming<TunnelId, Path>,
+    timers: BTreeSet<(Duration, TunnelId, Timer)>,
+    requests: Receiver<Asked>,
+    drops: Drops,
+    problems: ProblemLimit,
+    next_worker: usize,
+}
+
+impl SlowPath {
+    /// A slow path that has filled `tables`, which are `writer`'s, as `config` says.
+    ///
+    /// # Errors
+    /// A key that its algorithm does not take.
+    pub fn new(
+        config: &Config,
+        writer: Writer,
+        tables: Arc<Tables>,
+        workers: Vec<WorkerLink>,
+        ports: Vec<PortLink>,
+        requests: Receiver<Asked>,
+    ) -> Result<Self, KeyError> {
+        let links: Vec<Link> = ports.iter().map(|p| p.link.clone()).collect();
+        let mut this = Self {
+            start: Instant::now(),
+            reader: writer.reader(),
+            routes: Routes::new(links.iter().map(|l| l.stations).collect()),
+            neighbours: Neighbours::new(links),
+            tunnels: Tunnels::default(),
+            roaming: Roaming::default(),
+            timers: BTreeSet::new(),
+            drops: Drops::default(),
+            problems: ProblemLimit::default(),
+            next_worker: 0,
+            writer,
+            tables,
+            workers,
+            ports,
+            requests,
+        };
+        this.install_routes(config);
+        for policy in &config.policies {
+            let action = match policy.action {
+                PolicyAction::Bypass => Action::Bypass,
+                PolicyAction::Discard => Action::Discard,
+            };
+            add_rule(&this.tables, &mut this.writer, Rule { selector: policy.selector.clone(), action });
+        }
+        for tunnel in &config.tunnels {
+            this.install_tunnel(tunnel)?;
+        }
+        Ok(this)
+    }
+
+    fn install_routes(&mut self, config: &Config) {
+        for (index, port) in self.ports.iter().enumerate() {
+            let port_index = index as u16;
+            for (address, subnet) in &port.link.addresses {
+                let (tables, writer) = (&self.tables, &mut self.writer);
+                self.routes.insert(tables, writer, Prefix::host(*address), Origin::Local, NextHop::Local);
+                let hop = NextHop::Port { port: port_index, via: None };
+                self.routes.insert(tables, writer, *subnet, Origin::Connected, hop);
+            }
+        }
+        for route in &config.routes {
+            let hop = NextHop::Port { port: route.port as u16, via: route.via };
+            self.routes.insert(&self.tables, &mut self.writer, route.to, Origin::Config, hop);
+        }
+    }
+
+    /// Works until `stop`.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            if !self.turn(self.start.elapsed()) {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    /// One turn at time `now`, counted from the start; answers whether there was anything to do.
+    fn turn(&mut self, now: Duration) -> bool {
+        let mut busy = self.handle_events(now);
+        busy |= self.handle_punts(now);
+        busy |= self.handle_timers(now);
+        busy |= self.handle_requests(now);
+        self.act(now);
+        self.reader.quiescent();
+        self.writer.collect();
+        busy
+    }
+
+    /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
+    fn inject(&mut self, what: Inject, frame: &[u8]) {
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
+        if !self.workers[self.next_worker].exchange.inject.push(what, frame) {
+            self.drops.count(DropReason::SlowPathLimit);
+        }
+    }
+
+    fn handle_requests(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        while let Ok((command, to)) = self.requests.try_recv() {
+            let answer = self.answer(now, command);
+            // Whoever asked may be gone by now.
+            let _ = to.send(answer);
+            busy = true;
+        }
+        busy
+    }
+}

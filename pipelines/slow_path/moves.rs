@@ -1,0 +1,187 @@
+//! Links that move, and links that end: events of the workers, timers, moves by hand. Every kind of move ends in
+//! [`SlowPath::move_tunnel`].
+
+use super::{
+    SlowPath,
+    tunnels::{MoveError, keepalive},
+};
+use crate::{
+    config::model::{self, Roam},
+    gateway::exchange::{Event, Inject},
+};
+use std::{net::IpAddr, time::Duration};
+use tracing::{debug, info, warn};
+use wayfarer_dataplane::{
+    crypto::KeyError,
+    sa::{Due, Encap, Path, TunnelId},
+};
+use wayfarer_mobility::roaming;
+
+/// Events taken from one worker in one turn.
+const EVENTS: usize = 512;
+
+/// What a tunnel waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Keepalive,
+    SoftTime,
+    HardTime,
+}
+
+impl SlowPath {
+    pub(super) fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
+        let now = self.start.elapsed();
+        let mtu = self.mtu_towards(config);
+        let id = self.tunnels.install(now, config, mtu, &self.tables, &mut self.writer)?;
+        let policy = match config.roam {
+            Roam::Follow => roaming::Policy::Follow,
+            Roam::Notify => roaming::Policy::Notify,
+            Roam::Ignore => roaming::Policy::Ignore,
+        };
+        let known = config.remote != model::Remote::Any;
+        self.roaming.insert(now, id, policy, known);
+        for (after, timer) in [
+            (config.keepalive, Timer::Keepalive),
+            (config.soft_time, Timer::SoftTime),
+            (config.hard_time, Timer::HardTime),
+        ] {
+            self.timers.extend(after.map(|after| (now + after, id, timer)));
+        }
+        Ok(())
+    }
+
+    /// The MTU of the port that a tunnel's packets leave by, as far as routes tell now.
+    fn mtu_towards(&self, config: &model::Tunnel) -> usize {
+        let towards = match config.remote {
+            model::Remote::At(address, _) => address,
+            // Wherever it is, it is most likely beyond the port that has the tunnel's own address.
+            model::Remote::Any => config.local,
+        };
+        let by_route = match self.routes.find(towards) {
+            Some(super::NextHop::Port { port, .. }) => self.ports.get(usize::from(port)),
+            _ => None,
+        };
+        let own = || self.ports.iter().find(|p| p.link.addresses.iter().any(|(a, _)| *a == config.local));
+        by_route.or_else(own).map_or(1500, |p| p.mtu)
+    }
+
+    pub(super) fn handle_events(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        for worker in 0..self.workers.len() {
+            for _ in 0..EVENTS {
+                let Some(event) = self.workers[worker].exchange.events.pop() else { break };
+                busy = true;
+                match event {
+                    Event::NewPath { tunnel, path } => self.roaming.handle_report(now, tunnel, path),
+                    Event::Due { tunnel, inbound, due } => self.handle_due(tunnel, inbound, due),
+                }
+            }
+        }
+        self.follow(now);
+        busy
+    }
+
+    pub(super) fn handle_timers(&mut self, now: Duration) -> bool {
+        self.neighbours.handle_timeout(now);
+        self.roaming.handle_timeout(now);
+        self.follow(now);
+        let mut busy = false;
+        while let Some(&(when, tunnel, timer)) = self.timers.first() {
+            if when > now {
+                break;
+            }
+            self.timers.pop_first();
+            busy = true;
+            match timer {
+                Timer::Keepalive => self.keep_alive(now, tunnel),
+                Timer::SoftTime => self.log_due(tunnel, "both SAs", "soft lifetime in seconds"),
+                Timer::HardTime => {
+                    self.log_due(tunnel, "both SAs", "hard lifetime in seconds");
+                    self.tunnels.expire(tunnel, &self.tables, &mut self.writer, &self.reader);
+                    self.roaming.remove(tunnel);
+                }
+            }
+        }
+        busy
+    }
+
+    /// Carries out what came of reports.
+    fn follow(&mut self, now: Duration) {
+        while let Some(event) = self.roaming.poll_event() {
+            match event {
+                roaming::Event::PeerMoved { peer, path } => {
+                    if let Err(why) = self.move_tunnel(now, peer, path) {
+                        debug!(tunnel = self.name(peer), %why, "a peer's new path is not taken");
+                    }
+                }
+                roaming::Event::PeerSeen { peer, path } => {
+                    self.tunnels.seen(peer, path);
+                    info!(tunnel = self.name(peer), remote = %path.remote, encap = ?path.encap, "peer seen elsewhere");
+                }
+            }
+        }
+    }
+
+    /// A link moved. Whatever found that out, this is what follows from it.
+    pub(super) fn move_tunnel(
+        &mut self,
+        now: Duration,
+        tunnel: TunnelId,
+        path: Path,
+    ) -> Result<(), MoveError> {
+        self.tunnels.move_to(now, tunnel, path, &mut self.writer)?;
+        debug!(tunnel = self.name(tunnel), remote = %path.remote, encap = ?path.encap, "peer moved");
+        Ok(())
+    }
+
+    /// A move by hand: another address, and another UDP port where one is given.
+    pub(super) fn move_by_hand(
+        &mut self,
+        now: Duration,
+        name: &str,
+        remote: IpAddr,
+        port: Option<u16>,
+    ) -> Result<(), MoveError> {
+        let id = self.tunnels.named(name).ok_or(MoveError::Unknown)?;
+        let tunnel = self.tunnels.get(id).ok_or(MoveError::Unknown)?;
+        let encap = match (tunnel.path.map(|p| p.encap), port) {
+            (Some(Encap::Udp { local, .. }), Some(remote)) => Encap::Udp { local, remote },
+            (None | Some(Encap::None), Some(remote)) => {
+                Encap::Udp { local: wayfarer_dataplane::wire::esp::NAT_T_PORT, remote }
+            }
+            (known, None) => known.unwrap_or(Encap::None),
+        };
+        let path = Path { local: tunnel.inbound.local, remote, encap };
+        self.move_tunnel(now, id, path)?;
+        self.roaming.handle_move(id);
+        Ok(())
+    }
+
+    fn handle_due(&mut self, tunnel: TunnelId, inbound: bool, due: Due) {
+        let which = if inbound { "inbound SA" } else { "outbound SA" };
+        let what = match due {
+            Due::Soft => "soft lifetime",
+            Due::Hard => "hard lifetime",
+            Due::Sequence => "last sequence number",
+        };
+        self.log_due(tunnel, which, what);
+    }
+
+    fn log_due(&self, tunnel: TunnelId, which: &str, what: &str) {
+        warn!(tunnel = self.name(tunnel), "{which}: {what} reached");
+    }
+
+    fn keep_alive(&mut self, now: Duration, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get(id).filter(|t| !t.expired) else { return };
+        let Some(interval) = tunnel.keepalive else { return };
+        let packet = tunnel.path.as_ref().and_then(keepalive);
+        self.timers.insert((now + interval, id, Timer::Keepalive));
+        if let Some(packet) = packet {
+            self.inject(Inject::Route, &packet);
+        }
+    }
+
+    fn name(&self, id: TunnelId) -> &str {
+        self.tunnels.get(id).map_or("?", |t| &t.name)
+    }
+}

@@ -1,0 +1,430 @@
+//! Who is at which MAC address: ARP (RFC 826) and neighbour discovery (RFC 4861) for all ports, as a state machine
+//! without I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+use wayfarer_dataplane::{
+    port::Mac,
+    table::Prefix,
+    wire::{
+        arp::{Arp, Operation},
+        ethernet::{self, Ethernet},
+        ip::IpHeader,
+        nd::{self, Neighbour},
+    },
+};
+
+/// Between two requests for one address (RFC 4861 §10, RETRANS_TIMER).
+const RETRY: Duration = Duration::from_secs(1);
+/// Requests before an address is given up.
+const TRIES: u32 = 3;
+/// How long an answer is believed before it is asked for again.
+const REACHABLE: Duration = Duration::from_secs(30);
+/// Packets that wait for one address.
+const QUEUE: usize = 16;
+/// Addresses known or asked for at one time: a scan of a large subnet must not fill memory.
+const ENTRIES: usize = 8192;
+
+/// What one port needs for it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The gateway's MAC address.
+    pub mac: Mac,
+    /// The gateway's addresses, each with its subnet.
+    pub addresses: Vec<(IpAddr, Prefix)>,
+    /// How stations are found.
+    pub stations: Stations,
+}
+
+/// How the stations of a link are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stations {
+    /// By asking.
+    Ask,
+    /// There is but one, at this MAC address, for whom the gateway answers for every address: the host's own stack
+    /// at the other end of a TAP, or a file.
+    Only(Mac),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this frame by this port.
+    Send {
+        /// Index of the port.
+        port: u16,
+        /// The whole frame.
+        frame: Vec<u8>,
+    },
+    /// The station is at this MAC address from now on.
+    Resolved {
+        /// Index of the port.
+        port: u16,
+        /// Its address.
+        address: IpAddr,
+        /// Its MAC address.
+        mac: Mac,
+    },
+    /// Send this IP packet, which waited for its next hop.
+    Release(Vec<u8>),
+    /// The station does not answer; so many packets that waited for it are lost.
+    Failed {
+        /// Index of the port.
+        port: u16,
+        /// Its address.
+        address: IpAddr,
+        /// Packets lost.
+        lost: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    mac: Option<Mac>,
+    tries: u32,
+    due: Duration,
+    waiting: VecDeque<Vec<u8>>,
+}
+
+type Key = (u16, IpAddr);
+
+/// All neighbours of all ports.
+#[derive(Debug)]
+pub struct Neighbours {
+    links: Vec<Link>,
+    entries: BTreeMap<Key, Entry>,
+    timers: BTreeSet<(Duration, Key)>,
+    actions: VecDeque<Action>,
+}
+
+impl Neighbours {
+    /// Knows nobody yet on `links`, one for each port.
+    pub fn new(links: Vec<Link>) -> Self {
+        Self { links, entries: BTreeMap::new(), timers: BTreeSet::new(), actions: VecDeque::new() }
+    }
+
+    /// The links, by port.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Neighbours::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(when, _)| *when)
+    }
+
+    /// Addresses known, with port and MAC address.
+    pub fn known(&self) -> impl Iterator<Item = (u16, IpAddr, Mac)> {
+        self.entries.iter().filter_map(|(&(port, address), e)| Some((port, address, e.mac?)))
+    }
+
+    /// Asks for `address` on `port`; `packet` waits for the answer. Answers whether it could be kept.
+    pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<&[u8]>) -> bool {
+        let key = (port, address);
+        if !self.entries.contains_key(&key) {
+            if self.entries.len() >= ENTRIES {
+                return false;
+            }
+            self.entries.insert(key, Entry { mac: None, tries: 0, due: now, waiting: VecDeque::new() });
+            self.timers.insert((now, key));
+        }
+        if let (Some(entry), Some(packet)) = (self.entries.get_mut(&key), packet) {
+            if entry.mac.is_some() {
+                // It was found while this packet was on its way here.
+                self.actions.push_back(Action::Release(packet.to_vec()));
+            } else if entry.waiting.len() < QUEUE {
+                entry.waiting.push_back(packet.to_vec());
+            } else {
+                return false;
+            }
+        }
+        self.handle_timeout(now);
+        true
+    }
+
+    /// Time has come to `now`.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some(&(when, key)) = self.timers.first() {
+            if when > now {
+                return;
+            }
+            self.timers.pop_first();
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if entry.tries == TRIES {
+                let lost = entry.waiting.len();
+                self.entries.remove(&key);
+                self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
+                continue;
+            }
+            entry.tries += 1;
+            entry.due = now + RETRY;
+            self.timers.insert((entry.due, key));
+            let to = entry.mac;
+            if let Some(frame) = self.links.get(usize::from(key.0)).and_then(|link| request(link, key.1, to))
+            {
+                self.actions.push_back(Action::Send { port: key.0, frame });
+            }
+        }
+    }
+
+    /// An ARP or neighbour discovery frame came in by `port`.
+    pub fn handle_frame(&mut self, now: Duration, port: u16, frame: &[u8]) {
+        let Ok(ethernet) = Ethernet::parse(frame) else { return };
+        let body = &frame[ethernet::HEADER..];
+        match ethernet.ethertype {
+            ethernet::ARP => {
+                if let Ok(arp) = Arp::parse(body) {
+                    self.handle_arp(now, port, &arp);
+                }
+            }
+            ethernet::IPV6 => {
+                if let Ok(header) = IpHeader::parse(body) {
+                    if let Ok(message) = Neighbour::parse(&header, body) {
+                        self.handle_nd(now, port, &header, &message);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_arp(&mut self, now: Duration, port: u16, arp: &Arp) {
+        let target = IpAddr::from(arp.target);
+        let asks_us =
+            arp.operation == Operation::Request && self.answers_for(port, target, arp.sender.into());
+        if !arp.sender.is_unspecified() {
+            self.learn(now, port, arp.sender.into(), arp.sender_mac, asks_us);
+        }
+        if asks_us {
+            let mac = self.links[usize::from(port)].mac;
+            let reply = Arp {
+                operation: Operation::Reply,
+                sender_mac: mac,
+                sender: arp.target,
+                target_mac: arp.sender_mac,
+                target: arp.sender,
+            };
+            self.actions.push_back(Action::Send { port, frame: reply.frame(arp.sender_mac) });
+        }
+    }
+
+    fn handle_nd(&mut self, now: Duration, port: u16, header: &IpHeader, message: &Neighbour) {
+        if !message.solicitation {
+            if let Some(mac) = message.mac {
+                self.learn(now, port, message.target.into(), mac, false);
+            }
+            return;
+        }
+        let asks_us = self.answers_for(port, message.target.into(), header.src);
+        let (IpAddr::V6(src), true) = (header.src, asks_us) else { return };
+        let ours = self.links[usize::from(port)].mac;
+        // A probe for duplicates has no sender to answer to: all nodes are told (RFC 4861 §7.2.4).
+        let (dst, dst_mac, solicited) = match message.mac {
+            Some(mac) if !src.is_unspecified() => {
+                self.learn(now, port, header.src, mac, true);
+                (src, mac, true)
+            }
+            _ => (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false),
+        };
+        let reply = Neighbour { solicitation: false, target: message.target, mac: Some(ours), solicited };
+        let frame = reply.frame(ours, message.target, dst_mac, dst);
+        self.actions.push_back(Action::Send { port, frame });
+    }
+
+    /// Whether the gateway answers when `asker` asks for `target` on `port`.
+    fn answers_for(&self, port: u16, target: IpAddr, asker: IpAddr) -> bool {
+        let Some(link) = self.links.get(usize::from(port)) else { return false };
+        match link.stations {
+            Stations::Ask => link.addresses.iter().any(|(own, _)| *own == target),
+            Stations::Only(_) => !asker.is_unspecified() && asker != target,
+        }
+    }
+
+    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the link's own subnets that ask
+    /// for the gateway (RFC 826). Nobody else can fill the table.
+    fn learn(&mut self, now: Duration, port: u16, address: IpAddr, mac: Mac, asks_us: bool) {
+        let key = (port, address);
+        let Some(link) = self.links.get(usize::from(port)) else { return };
+        if link.stations != Stations::Ask || link.addresses.iter().any(|(own, _)| *own == address) {
+            return;
+        }
+        let on_link = link.addresses.iter().any(|(_, subnet)| subnet.contains(address));
+        if !self.entries.contains_key(&key) && !(asks_us && on_link && self.entries.len() < ENTRIES) {
+            return;
+        }
+        let entry = self.entries.entry(key).or_insert(Entry {
+            mac: None,
+            tries: 0,
+            due: now,
+            waiting: VecDeque::new(),
+        });
+        self.timers.remove(&(entry.due, key));
+        entry.tries = 0;
+        entry.due = now + REACHABLE;
+        self.timers.insert((entry.due, key));
+        if entry.mac.replace(mac) != Some(mac) {
+            self.actions.push_back(Action::Resolved { port, address, mac });
+        }
+        self.actions.extend(entry.waiting.drain(..).map(Action::Release));
+    }
+}
+
+/// The frame that asks for `address`, at `to` where its last MAC address is to be confirmed. `None` where the link
+/// has no address of that family to ask from.
+fn request(link: &Link, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8>> {
+    let same_family = || link.addresses.iter().filter(|(own, _)| own.is_ipv4() == address.is_ipv4());
+    let own = same_family().find(|(_, subnet)| subnet.contains(address)).or_else(|| same_family().next());
+    match (own.map(|(own, _)| *own), address) {
+        (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => Some(arp_request(link.mac, sender, target, to)),
+        (Some(IpAddr::V6(sender)), IpAddr::V6(target)) => {
+            let (group, group_mac) = nd::solicited_node(target);
+            let message = Neighbour { solicitation: true, target, mac: Some(link.mac), solicited: false };
+            let (dst, dst_mac) = to.map_or((group, group_mac), |mac| (target, mac));
+            Some(message.frame(link.mac, sender, dst_mac, dst))
+        }
+        _ => None,
+    }
+}
+
+fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr, to: Option<Mac>) -> Vec<u8> {
+    let arp = Arp { operation: Operation::Request, sender_mac: mac, sender, target_mac: [0; 6], target };
+    arp.frame(to.unwrap_or(ethernet::BROADCAST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Mac = [2, 0, 0, 0, 0, 1];
+    const PEER: Mac = [2, 0, 0, 0, 0, 9];
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn neighbours(stations: Stations) -> Neighbours {
+        let address = |text: &str, subnet: &str| (text.parse().unwrap(), subnet.parse().unwrap());
+        let addresses = vec![address("10.0.0.1", "10.0.0.0/24"), address("2001:db8::1", "2001:db8::/64")];
+        let empty = Link { mac: [9; 6], addresses: vec![], stations: Stations::Ask };
+        Neighbours::new(vec![empty, Link { mac: US, addresses, stations }])
+    }
+
+    fn actions(n: &mut Neighbours) -> Vec<Action> {
+        std::iter::from_fn(|| n.poll_action()).collect()
+    }
+
+    fn answer(address: IpAddr) -> Vec<u8> {
+        match address {
+            IpAddr::V4(sender) => Arp {
+                operation: Operation::Reply,
+                sender_mac: PEER,
+                sender,
+                target_mac: US,
+                target: Ipv4Addr::new(10, 0, 0, 1),
+            }
+            .frame(US),
+            IpAddr::V6(target) => Neighbour { solicitation: false, target, mac: Some(PEER), solicited: true }
+                .frame(PEER, target, US, "2001:db8::1".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn asks_learns_and_releases_what_waited() {
+        for address in ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap()) {
+            let mut n = neighbours(Stations::Ask);
+            assert!(n.resolve(SECOND, 1, address, Some(b"first")));
+            assert!(n.resolve(SECOND, 1, address, Some(b"second")));
+            let asked = actions(&mut n);
+            assert!(matches!(asked[..], [Action::Send { port: 1, .. }]), "{asked:?}");
+            n.handle_frame(SECOND, 1, &answer(address));
+            assert_eq!(
+                actions(&mut n),
+                [
+                    Action::Resolved { port: 1, address, mac: PEER },
+                    Action::Release(b"first".to_vec()),
+                    Action::Release(b"second".to_vec()),
+                ]
+            );
+            // The same answer on another port is nobody's that was asked.
+            n.handle_frame(SECOND, 0, &answer(address));
+            assert_eq!(actions(&mut n), []);
+        }
+    }
+
+    #[test]
+    fn gives_up_after_three_requests() {
+        let mut n = neighbours(Stations::Ask);
+        let address = "10.0.0.7".parse().unwrap();
+        n.resolve(SECOND, 1, address, Some(b"lost"));
+        let mut sent = 0;
+        while let Some(when) = n.poll_timeout() {
+            n.handle_timeout(when);
+            for action in actions(&mut n) {
+                match action {
+                    Action::Send { .. } => sent += 1,
+                    other => assert_eq!(other, Action::Failed { port: 1, address, lost: 1 }),
+                }
+            }
+        }
+        assert_eq!((sent, n.entries.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
+        let mut n = neighbours(Stations::Ask);
+        let address: IpAddr = "10.0.0.7".parse().unwrap();
+        n.resolve(SECOND, 1, address, None);
+        n.handle_frame(SECOND, 1, &answer(address));
+        actions(&mut n);
+        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE));
+        n.handle_timeout(SECOND + REACHABLE);
+        let [Action::Send { frame, .. }] = &actions(&mut n)[..] else { panic!("not asked again") };
+        assert_eq!(frame[..6], PEER);
+        let other = Arp {
+            operation: Operation::Reply,
+            sender_mac: [4; 6],
+            sender: Ipv4Addr::new(10, 0, 0, 7),
+            target_mac: US,
+            target: Ipv4Addr::new(10, 0, 0, 1),
+        };
+        n.handle_frame(SECOND, 1, &other.frame(US));
+        assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac: [4; 6] }]);
+    }
+
+    #[test]
+    fn answers_for_its_own_addresses_only() {
+        let ask = |target: [u8; 4]| arp_request(PEER, Ipv4Addr::new(10, 0, 0, 7), target.into(), None);
+        let mut n = neighbours(Stations::Ask);
+        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 1]));
+        let done = actions(&mut n);
+        let [Action::Resolved { mac: PEER, .. }, Action::Send { frame, .. }] = &done[..] else {
+            panic!("{done:?}")
+        };
+        let reply = Arp::parse(&frame[14..]).unwrap();
+        assert_eq!((reply.sender_mac, reply.sender, reply.target_mac), (US, [10, 0, 0, 1].into(), PEER));
+        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2]));
+        assert_eq!(actions(&mut n), []);
+        // The host behind a TAP is answered for every address but its own.
+        let mut n = neighbours(Stations::Only(PEER));
+        n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1]));
+        assert!(matches!(actions(&mut n)[..], [Action::Send { .. }]));
+        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 7]));
+        assert_eq!(actions(&mut n), []);
+    }
+
+    #[test]
+    fn strangers_cannot_fill_the_table() {
+        let mut n = neighbours(Stations::Ask);
+        for i in 0..20_000u32 {
+            let sender = Ipv4Addr::from_bits(0xc000_0000 + i);
+            n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
+            n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), Some(b"x"));
+        }
+        assert_eq!(n.entries.len(), ENTRIES);
+    }
+}

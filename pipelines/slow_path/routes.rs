@@ -1,0 +1,136 @@
+//! The routes that the slow path keeps, and what workers see of them.
+//!
+//! A route says which router; the workers' table says which MAC address. So a neighbour that was found is published as
+//! a route to its own address, and every route by way of it is published anew.
+
+use super::neighbours::Stations;
+use crate::gateway::tables::{Hop, Tables};
+use std::{collections::BTreeMap, net::IpAddr};
+use wayfarer_dataplane::{
+    port::Mac,
+    table::{Prefix, Writer},
+};
+
+/// Where a route came from; the first wins over the later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// An address of the gateway itself.
+    Local,
+    /// The configuration.
+    Config,
+    /// The subnet of a port's address.
+    Connected,
+    /// The kernel's route table.
+    Kernel,
+}
+
+/// A next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// The gateway itself.
+    Local,
+    /// By this port, straight to the destination or to a router.
+    Port {
+        /// Index of the port.
+        port: u16,
+        /// The router.
+        via: Option<IpAddr>,
+    },
+}
+
+/// All routes.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: BTreeMap<(Prefix, Origin), NextHop>,
+    neighbours: BTreeMap<(u16, IpAddr), Mac>,
+    stations: Vec<Stations>,
+}
+
+impl Routes {
+    /// No routes, for ports with these stations.
+    pub fn new(stations: Vec<Stations>) -> Self {
+        Self { stations, ..Self::default() }
+    }
+
+    /// Adds or replaces a route.
+    pub fn insert(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin, hop: NextHop) {
+        self.routes.insert((to, origin), hop);
+        self.publish(tables, writer, to);
+    }
+
+    /// Removes a route.
+    pub fn remove(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin) {
+        self.routes.remove(&(to, origin));
+        self.publish(tables, writer, to);
+    }
+
+    /// A neighbour was found, or found elsewhere.
+    pub fn resolved(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr, mac: Mac) {
+        self.neighbours.insert((port, address), mac);
+        self.neighbour_changed(tables, writer, port, address);
+    }
+
+    /// A neighbour is gone.
+    pub fn failed(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr) {
+        self.neighbours.remove(&(port, address));
+        self.neighbour_changed(tables, writer, port, address);
+    }
+
+    /// The port and next hop of the longest route to `address`.
+    pub fn find(&self, address: IpAddr) -> Option<NextHop> {
+        let routes = self.routes.iter().filter(|((to, _), _)| to.contains(address));
+        // Sorted by origin within a prefix: of equally long ones the first must win.
+        routes.rev().max_by_key(|((to, _), _)| to.length()).map(|(_, hop)| *hop)
+    }
+
+    fn neighbour_changed(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr) {
+        let by_way_of_it = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
+        let mut stale: Vec<Prefix> =
+            self.routes.iter().filter(|(_, hop)| by_way_of_it(hop)).map(|((to, _), _)| *to).collect();
+        stale.push(Prefix::host(address));
+        for to in stale {
+            self.publish(tables, writer, to);
+        }
+    }
+
+    /// Makes the workers' route to `to` what it ought to be.
+    fn publish(&self, tables: &Tables, writer: &mut Writer, to: Prefix) {
+        match self.hop(to) {
+            Some(hop) => tables.routes.insert(writer, to, hop),
+            None => {
+                tables.routes.remove(writer, to);
+            }
+        }
+    }
+
+    fn hop(&self, to: Prefix) -> Option<Hop> {
+        let route = self.routes.range((to, Origin::Local)..=(to, Origin::Kernel)).next().map(|(_, hop)| *hop);
+        match route {
+            Some(NextHop::Local) => Some(Hop::Local),
+            Some(NextHop::Port { port, via }) => Some(self.by_port(port, via, to)),
+            None => self.station(to),
+        }
+    }
+
+    fn by_port(&self, port: u16, via: Option<IpAddr>, to: Prefix) -> Hop {
+        if let Some(Stations::Only(mac)) = self.stations.get(usize::from(port)) {
+            return Hop::Port { port, mac: *mac };
+        }
+        let station = via.or_else(|| (to == Prefix::host(to.address())).then(|| to.address()));
+        match station.and_then(|station| self.neighbours.get(&(port, station))) {
+            Some(&mac) => Hop::Port { port, mac },
+            None => Hop::Resolve { port, via },
+        }
+    }
+
+    /// The route to a neighbour that has no other route to its own address. It must lie on the port by which the rest
+    /// of its subnet is reached.
+    fn station(&self, to: Prefix) -> Option<Hop> {
+        let address = to.address();
+        if to != Prefix::host(address) {
+            return None;
+        }
+        let Some(NextHop::Port { port, via: None }) = self.find(address) else { return None };
+        self.neighbours.get(&(port, address)).map(|&mac| Hop::Port { port, mac })
+    }
+}

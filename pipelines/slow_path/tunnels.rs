@@ -1,0 +1,272 @@
+//! The tunnels: what the slow path knows of each pair of SAs, and the changes it makes to them.
+
+use crate::{
+    config::model::{self, Encapsulation, Remote, Roam},
+    gateway::tables::{Action, Rule, Tables},
+};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use wayfarer_dataplane::{
+    crypto::{Backend, Key, KeyError},
+    sa::{
+        Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId,
+    },
+    table::{Prefix, Reader, Writer},
+    wire::esp,
+};
+
+/// One tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What happens when its peer moves.
+    pub roam: Roam,
+    /// The SA of packets from the peer.
+    pub inbound: Arc<InboundSa>,
+    /// The SA of packets to the peer.
+    pub outbound: Arc<OutboundSa>,
+    /// Where the peer is, as far as is known.
+    pub path: Option<Path>,
+    /// Where the peer was seen last, where policy did not follow.
+    pub seen: Option<Path>,
+    /// How often a NAT keepalive is sent.
+    pub keepalive: Option<Duration>,
+    /// How often the peer moved.
+    pub moves: u64,
+    /// When it moved last.
+    pub moved_at: Option<Duration>,
+    /// When it was installed.
+    pub since: Duration,
+    /// Whether a hard lifetime is over.
+    pub expired: bool,
+}
+
+/// Why a path was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveError {
+    /// There is no such tunnel.
+    Unknown,
+    /// Its two addresses are of different families.
+    Family,
+    /// The tunnel is in transport mode, whose packets carry the address themselves.
+    Transport,
+    /// The tunnel is pinned to its peer's address.
+    Pinned,
+}
+
+impl std::fmt::Display for MoveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "there is no tunnel of that name",
+            Self::Family => "the gateway's and the peer's address are of different families",
+            Self::Transport => "a tunnel in transport mode cannot change the peer's address",
+            Self::Pinned => "the tunnel is pinned to its peer's address",
+        })
+    }
+}
+
+/// All tunnels.
+#[derive(Debug, Default)]
+pub struct Tunnels {
+    all: BTreeMap<TunnelId, Tunnel>,
+    names: BTreeMap<String, TunnelId>,
+    next: u32,
+}
+
+impl Tunnels {
+    /// Installs a tunnel: SAs, and the policy that leads to them. `mtu` is that of the port its packets leave by.
+    ///
+    /// # Errors
+    /// A key that its suite does not take; nothing is installed then.
+    pub fn install(
+        &mut self,
+        now: Duration,
+        config: &model::Tunnel,
+        mtu: usize,
+        tables: &Tables,
+        writer: &mut Writer,
+    ) -> Result<TunnelId, KeyError> {
+        let id = TunnelId(self.next);
+        let backend = Backend::detect();
+        let key = |sa: &model::Sa| Key::new(sa.cipher, &sa.key, backend);
+        let path = initial_path(config);
+        let outbound = Arc::new(OutboundSa::new(
+            writer,
+            OutboundParts {
+                tunnel: id,
+                spi: config.outbound.spi,
+                key: key(&config.outbound)?,
+                esn: config.esn,
+                mode: config.mode,
+                marking: Marking { dscp: config.dscp, df: config.df, udp6_checksum: config.udp6_checksum },
+                tfc: config.tfc,
+                mtu: config.mtu.unwrap_or(mtu),
+                limits: config.limits,
+                path,
+                sequence: 0,
+            },
+        ));
+        let pin = match config.remote {
+            Remote::At(address, _) if config.pin_source => Some(address),
+            _ => None,
+        };
+        let inbound = Arc::new(InboundSa::new(
+            writer,
+            InboundParts {
+                tunnel: id,
+                spi: config.inbound.spi,
+                key: key(&config.inbound)?,
+                esn: config.esn,
+                mode: config.mode,
+                local: config.local,
+                pin,
+                watch: config.roam != Roam::Ignore || path.is_none(),
+                window: config.window,
+                selectors: config.selectors.clone().into(),
+                limits: config.limits,
+                inner_mtu: inner_mtu(&outbound, path.as_ref()),
+                path,
+            },
+        ));
+        self.next += 1;
+        for selector in &config.selectors {
+            let rule = Rule { selector: selector.clone(), action: Action::Protect(outbound.clone()) };
+            add_rule(tables, writer, rule);
+        }
+        tables.inbound.insert(writer, config.inbound.spi, inbound.clone());
+        self.names.insert(config.name.clone(), id);
+        let tunnel = Tunnel {
+            name: config.name.clone(),
+            roam: config.roam,
+            inbound,
+            outbound,
+            path,
+            seen: None,
+            keepalive: config.keepalive,
+            moves: 0,
+            moved_at: None,
+            since: now,
+            expired: false,
+        };
+        self.all.insert(id, tunnel);
+        Ok(id)
+    }
+
+    /// The tunnel with this number.
+    pub fn get(&self, id: TunnelId) -> Option<&Tunnel> {
+        self.all.get(&id)
+    }
+
+    /// The number of the tunnel with this name.
+    pub fn named(&self, name: &str) -> Option<TunnelId> {
+        self.names.get(name).copied()
+    }
+
+    /// All tunnels, in the order of their installation.
+    pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
+        self.all.iter().map(|(id, tunnel)| (*id, tunnel))
+    }
+
+    /// Notes that a peer was seen somewhere, and not followed.
+    pub fn seen(&mut self, id: TunnelId, path: Path) {
+        if let Some(tunnel) = self.all.get_mut(&id) {
+            tunnel.seen = Some(path);
+        }
+    }
+
+    /// Sends everything for the tunnel by `path` from the next burst on. This is where every kind of move ends.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing changes then.
+    pub fn move_to(
+        &mut self,
+        now: Duration,
+        id: TunnelId,
+        path: Path,
+        writer: &mut Writer,
+    ) -> Result<(), MoveError> {
+        let tunnel = self.all.get_mut(&id).ok_or(MoveError::Unknown)?;
+        if !path.is_consistent() {
+            return Err(MoveError::Family);
+        }
+        if tunnel.inbound.pin.is_some_and(|pin| pin != path.remote) {
+            return Err(MoveError::Pinned);
+        }
+        let known = tunnel.path.map(|p| p.remote);
+        if tunnel.outbound.mode == Mode::Transport && known.is_some_and(|known| known != path.remote) {
+            return Err(MoveError::Transport);
+        }
+        if tunnel.path.is_some_and(|old| old != path) {
+            tunnel.moves += 1;
+        }
+        tunnel.moved_at = Some(now);
+        tunnel.path = Some(path);
+        tunnel.seen = None;
+        tunnel.outbound.set_path(writer, path);
+        tunnel.inbound.set_path(writer, path, inner_mtu(&tunnel.outbound, Some(&path)));
+        Ok(())
+    }
+
+    /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
+    pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+        let Some(tunnel) = self.all.get_mut(&id) else { return };
+        tunnel.expired = true;
+        tables.inbound.remove(writer, &tunnel.inbound.spi);
+        for selector in &tunnel.inbound.selectors {
+            let prefix = selector.remote;
+            let Some(rules) = tables.policies.get(prefix, reader) else { continue };
+            let expired = |rule: &Rule| matches!(&rule.action, Action::Protect(sa) if sa.tunnel == id);
+            // The traffic stays protected: it is dropped, never sent in clear by a wider policy.
+            let rules = rules.iter().map(|rule| match expired(rule) {
+                true => Rule { selector: rule.selector.clone(), action: Action::Discard },
+                false => rule.clone(),
+            });
+            let rules: Box<[Rule]> = rules.collect();
+            tables.policies.insert(writer, prefix, rules);
+        }
+    }
+}
+
+/// Appends a rule to those of its prefix.
+pub fn add_rule(tables: &Tables, writer: &mut Writer, rule: Rule) {
+    let prefix: Prefix = rule.selector.remote;
+    let reader = writer.reader();
+    let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
+    drop(reader);
+    rules.push(rule);
+    tables.policies.insert(writer, prefix, rules.into());
+}
+
+/// Where the configuration says that the peer is.
+fn initial_path(config: &model::Tunnel) -> Option<Path> {
+    let Remote::At(remote, port) = config.remote else { return None };
+    let encap = match config.encap {
+        Encapsulation::None => Encap::None,
+        Encapsulation::Udp(local) => Encap::Udp { local, remote: port },
+    };
+    Some(Path { local: config.local, remote, encap })
+}
+
+/// Largest inner packet that one outer packet to `path` can carry; where the path is not known, the smallest of all.
+fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
+    const LONGEST_OUTER: usize = 48;
+    let outer = path.map_or(LONGEST_OUTER, |path| Endpoint::new(*path, sa.spi).outer_len());
+    let suite = sa.key.suite();
+    Endpoint::payload_limit(outer, sa.mtu, suite.iv_len() + suite.icv_len(), suite.align())
+}
+
+/// The NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` where the path has no UDP.
+pub fn keepalive(path: &Path) -> Option<Vec<u8>> {
+    use wayfarer_dataplane::wire::{ip, udp};
+    let Encap::Udp { local, remote } = path.encap else { return None };
+    let length = udp::HEADER + esp::KEEPALIVE.len();
+    let mut packet = vec![0; ip::V6_HEADER + length];
+    let ip_len = ip::emit(&mut packet, path.local, path.remote, ip::protocol::UDP, length);
+    packet.truncate(ip_len + length);
+    let header = udp::Udp { src_port: local, dst_port: remote, length, checksum: 0 };
+    header.emit(&mut packet[ip_len..]);
+    packet[ip_len + udp::HEADER..].copy_from_slice(&esp::KEEPALIVE);
+    let (src, dst): (IpAddr, IpAddr) = (path.local, path.remote);
+    udp::set_checksum(&mut packet[ip_len..], src, dst);
+    Some(packet)
+}

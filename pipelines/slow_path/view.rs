@@ -1,0 +1,153 @@
+//! What the control socket is told.
+
+use super::{SlowPath, tunnels::Tunnel};
+use crate::control::protocol::{
+    Answer, Command, DropView, Outcome, PortView, Reply, SaCounters, SaView, VERSION, View, WorkerView,
+};
+use std::{net::IpAddr, time::Duration};
+use wayfarer_dataplane::{
+    drop::{DropReason, Severity},
+    port::PortStats,
+    sa::{Encap, Mode, Path},
+};
+
+impl SlowPath {
+    pub(super) fn answer(&mut self, now: Duration, command: Command) -> Answer {
+        let outcome = match command {
+            Command::Show { what } => Outcome::Result(match what {
+                View::Sa => Reply::Sa(self.tunnels.iter().map(|(_, t)| sa(now, t)).collect()),
+                View::Ports => Reply::Ports(self.ports_view()),
+                View::Workers => Reply::Workers(self.workers_view()),
+                View::Drops => Reply::Drops(self.drops_view()),
+            }),
+            Command::SaMove { tunnel, remote, port } => match self.move_by_hand(now, &tunnel, remote, port) {
+                Ok(()) => Outcome::Result(Reply::Done),
+                Err(why) => Outcome::Error(why.to_string()),
+            },
+        };
+        Answer { version: VERSION, outcome }
+    }
+
+    fn ports_view(&self) -> Vec<PortView> {
+        let view = |(index, port): (usize, &super::PortLink)| {
+            let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
+            let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
+            let [a, b, c, d, e, f] = port.link.mac;
+            PortView {
+                port: port.name.clone(),
+                kind: port.kind.clone(),
+                mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+                mtu: port.mtu,
+                addresses: port
+                    .link
+                    .addresses
+                    .iter()
+                    .map(|(own, subnet)| format!("{own}/{}", subnet.length()))
+                    .collect(),
+                neighbours: self.neighbours.known().filter(|(p, ..)| usize::from(*p) == index).count(),
+                rx_packets: sum(|s| s.rx_packets),
+                rx_bytes: sum(|s| s.rx_bytes),
+                rx_missed: sum(|s| s.rx_missed),
+                rx_errors: sum(|s| s.rx_errors),
+                tx_packets: sum(|s| s.tx_packets),
+                tx_bytes: sum(|s| s.tx_bytes),
+            }
+        };
+        self.ports.iter().enumerate().map(view).collect()
+    }
+
+    fn workers_view(&self) -> Vec<WorkerView> {
+        let view = |(worker, link): (usize, &super::WorkerLink)| {
+            let c = &link.counters;
+            WorkerView {
+                worker,
+                core: link.core,
+                received: c.received.value(),
+                opened: c.opened.value(),
+                opened_bytes: c.opened_bytes.value(),
+                sealed: c.sealed.value(),
+                sealed_bytes: c.sealed_bytes.value(),
+                sent: c.sent.value(),
+                dropped: DropReason::ALL.iter().map(|&r| c.drops.of(r)).sum(),
+                punted: c.punted.value(),
+                injected: c.injected.value(),
+                turns: c.turns.value(),
+                idle_turns: c.idle_turns.value(),
+                cpu_s: c.cpu_ns.value() as f64 / 1e9,
+                free_frames: c.free_frames.value(),
+            }
+        };
+        self.workers.iter().enumerate().map(view).collect()
+    }
+
+    fn drops_view(&self) -> Vec<DropView> {
+        let view = |&reason: &DropReason| {
+            let by_workers: u64 = self.workers.iter().map(|w| w.counters.drops.of(reason)).sum();
+            DropView {
+                reason: reason.name().to_owned(),
+                severity: match reason.severity() {
+                    Severity::Info => "info",
+                    Severity::Warning => "warning",
+                    Severity::Error => "error",
+                }
+                .to_owned(),
+                packets: by_workers + self.drops.of(reason),
+                meaning: reason.meaning().to_owned(),
+            }
+        };
+        DropReason::ALL.iter().map(view).collect()
+    }
+}
+
+fn sa(now: Duration, t: &Tunnel) -> SaView {
+    let count = |a: &std::sync::atomic::AtomicU64| a.load(std::sync::atomic::Ordering::Relaxed);
+    let (in_packets, in_bytes) = t.inbound.life.carried();
+    let (out_packets, out_bytes) = t.outbound.life.carried();
+    SaView {
+        tunnel: t.name.clone(),
+        mode: match t.inbound.mode {
+            Mode::Tunnel => "tunnel",
+            Mode::Transport => "transport",
+        }
+        .to_owned(),
+        state: match (t.expired, t.path) {
+            (true, _) => "expired",
+            (false, None) => "waiting",
+            (false, Some(_)) => "up",
+        }
+        .to_owned(),
+        local: t.inbound.local.to_string(),
+        remote: t.path.as_ref().map(remote),
+        encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
+        seen: t.seen.as_ref().map(remote),
+        moves: t.moves,
+        last_move_s: t.moved_at.map(|at| now.saturating_sub(at).as_secs_f64()),
+        age_s: now.saturating_sub(t.since).as_secs_f64(),
+        inbound: SaCounters {
+            spi: t.inbound.spi.to_string(),
+            cipher: t.inbound.key.suite().to_string(),
+            sequence: t.inbound.window.top(),
+            packets: in_packets,
+            bytes: in_bytes,
+        },
+        outbound: SaCounters {
+            spi: t.outbound.spi.to_string(),
+            cipher: t.outbound.key.suite().to_string(),
+            sequence: t.outbound.sequence(),
+            packets: out_packets,
+            bytes: out_bytes,
+        },
+        replayed: count(&t.inbound.refused.replayed),
+        forged: count(&t.inbound.refused.forged),
+        selector: count(&t.inbound.refused.selector),
+    }
+}
+
+/// The peer's address, with its port where the path has one.
+fn remote(path: &Path) -> String {
+    match (path.encap, path.remote) {
+        (Encap::None, address) => address.to_string(),
+        (Encap::Udp { remote, .. }, IpAddr::V4(address)) => format!("{address}:{remote}"),
+        (Encap::Udp { remote, .. }, IpAddr::V6(address)) => format!("[{address}]:{remote}"),
+    }
+}
