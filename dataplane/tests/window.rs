@@ -81,7 +81,8 @@ proptest! {
     /// Any number from the left edge to 2^32 further is told from its lower half, across every wrap.
     #[test]
     fn infers_the_high_half(
-        size in size(), top in prop_oneof![1u64..1 << 20, (1u64 << 32) - 70_000..(1 << 32) + 70_000, 1u64 << 31..1 << 50],
+        size in size(),
+        top in prop_oneof![1u64..1 << 20, (1u64 << 32) - 70_000..(1 << 32) + 70_000, 1u64 << 31..1 << 50],
         ahead in prop_oneof![0u64..1 << 17, 0u64..1 << 30, Just((1 << 32) - 65_537)], behind in 0u64..65_536,
     ) {
         let window = Window::new(size);
@@ -96,7 +97,9 @@ proptest! {
     /// A number left of the window is taken for a later one, so that its ICV fails, or refused as stale.
     #[test]
     fn infers_nothing_accepted_for_a_stale_number(
-        size in size(), top in prop_oneof![1u64 << 30..1 << 33, (1u64 << 32)..(1 << 32) + 70_000], back in 0u64..1 << 30,
+        size in size(),
+        top in prop_oneof![1u64 << 30..1 << 33, (1u64 << 32)..(1 << 32) + 70_000],
+        back in 0u64..1 << 30,
     ) {
         let window = Window::new(size);
         window.accept(top).unwrap();

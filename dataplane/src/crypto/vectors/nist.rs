@@ -3,7 +3,9 @@
 use super::{super::gmac::Gmac, *};
 
 macro_rules! vectors {
-    ($($name:literal),+) => { [$(records(include_str!(concat!("../../../tests/vectors/", $name, ".rsp")))),+].concat() };
+    ($($name:literal),+) => {
+        [$(records(include_str!(concat!("../../../tests/vectors/", $name, ".rsp")))),+].concat()
+    };
 }
 
 #[test]

@@ -72,23 +72,53 @@ fn chacha20_poly1305_packet() {
     }
 }
 
-/// RFC 3602 §4, cases 1 (a block) and 5 (the payload of an ESP packet, IV to next header).
+/// RFC 3602 §4, cases 5 to 8: the encrypted part of ESP packets in transport and tunnel mode.
 #[test]
-fn cbc_blocks_and_packet() {
-    let (key, iv) = (hex("06a9214036b8a15b512e03d534120006"), hex("3dafba429d9eb430b422da802c9fac41"));
-    assert_eq!(cbc_encrypted(&key, &iv, b"Single block msg"), hex("e353779c1079aeb82708942dbe77181a"));
-
-    let (key, iv) = (hex("90d382b410eeba7ad938c46cec1a82bf"), hex("e96e8c08ab465763fd098d45dd3ff893"));
-    let text = hex(
-        "08000ebda70a00008e9c083db95b0700 08090a0b0c0d0e0f1011121314151617 18191a1b1c1d1e1f2021222324252627
-         28292a2b2c2d2e2f3031323334353637 0102030405060708090a0b0c0d0e0e01",
-    );
-    let ct = hex(
-        "f663c25d325c18c6a9453e194e120849 a4870b66cc6b9965330013b4898dc856 a4699e523a55db080b59ec3a8e4b7e52
-         775b07d1db34ed9c538ab50c551b874a a269add047ad2d5913ac19b7cfbad4a6",
-    );
-    assert_eq!(cbc_encrypted(&key, &iv, &text), ct);
-    assert_eq!(cbc_decrypted(&key, &iv, &ct), text);
+fn cbc_packets() {
+    let ping =
+        "08090a0b0c0d0e0f1011121314151617 18191a1b1c1d1e1f2021222324252627 28292a2b2c2d2e2f3031323334353637";
+    let ones = "f".repeat(64);
+    let (transport, tunnel) = ("90d382b410eeba7ad938c46cec1a82bf", "0123456789abcdef0123456789abcdef");
+    let cases = [
+        (
+            transport,
+            "e96e8c08ab465763fd098d45dd3ff893",
+            format!("08000ebda70a00008e9c083db95b0700 {ping} 0102030405060708090a0b0c0d0e0e01"),
+            "f663c25d325c18c6a9453e194e120849 a4870b66cc6b9965330013b4898dc856 a4699e523a55db080b59ec3a8e4b7e52
+             775b07d1db34ed9c538ab50c551b874a a269add047ad2d5913ac19b7cfbad4a6",
+        ),
+        (
+            transport,
+            "69d08df7d203329db093fc4924e5bd80",
+            "0800b5e8a80a0500a69c083d0b660e00 777777777777777777777777 01020201".into(),
+            "f51995881ec4e0c4488987ce742e8109 689bb379d2d750c0d915dca346a89f75",
+        ),
+        (
+            tunnel,
+            "f4e765244f6407adf13dc1380f673f37",
+            format!(
+                "45000054090400004001f988c0a87b03 c0a87bc808009f76a90a0100b49c083d 02a20400 {ping}
+                 0102030405060708090a0a04"
+            ),
+            "773b5241a4c449225e4f3ce5ed611b0c 237ca96cf74a93013c1b0ea1a0cf70f8 e4ecaec78ac53aad7a0f022b859243c6
+             47752e94a859352b8a4d4d2decd136e5 c177f132ad3fbfb2201ac9904c74ee0a 109e0ca1e4dfe9d5a100b842f1c22f0d",
+        ),
+        (
+            tunnel,
+            "85d47224b5f3dd5d2101d4ea8dffab22",
+            format!(
+                "45000044090c00004001f990c0a87b03 c0a87bc80800d63caa0a0200c69c083d a3de0300 {ones}
+                 0102030405060708090a0a04"
+            ),
+            "15b92683819596a8047232cc00f7048f e45318e11f8a0f62ede3c3fc61203bb5 0f980a08c9843fd3a1b06d5c07ff9639
+             b7eb7dfb3512e5de435e7207ed971ef3 d2726d9b5ef6affc6d17a0decbb13892",
+        ),
+    ];
+    for (key, iv, text, ct) in cases {
+        let [key, iv, text, ct] = [key, iv, &text, ct].map(hex);
+        assert_eq!(cbc_encrypted(&key, &iv, &text), ct);
+        assert_eq!(cbc_decrypted(&key, &iv, &ct), text);
+    }
 }
 
 /// RFC 4868 §2.7.2: each hash with its four authentication vectors.
