@@ -1,6 +1,7 @@
 //! ESP cryptography by its public face: what every suite must do.
 
 use proptest::{collection::vec, prelude::*, sample::select};
+use std::{env, process::Command};
 use wayfarer_dataplane::crypto::{Backend, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal};
 
 const BACKENDS: [Backend; 2] = [Backend::Native, Backend::Portable];
@@ -216,6 +217,23 @@ fn debug_shows_no_key() {
 fn a_packet_that_cannot_be_sealed_does_not_leave() {
     let suite: Suite = "aes128gcm16".parse().unwrap();
     seal(&mut [SealJob { key: &key(suite, 0, Backend::Native), seq: 1, esn: false, esp: &mut [0; 35] }]);
+}
+
+#[test]
+fn the_environment_chooses_the_backend() {
+    // The environment belongs to the whole process, so each choice gets one of its own: this test again.
+    if let Ok(expected) = env::var("EXPECTED_BACKEND") {
+        assert_eq!(format!("{:?}", Backend::detect()), expected);
+        return;
+    }
+    for (choice, expected) in [("portable", "Portable"), ("native", "Native"), ("", "Native")] {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "the_environment_chooses_the_backend"])
+            .envs([("WAYFARER_CRYPTO", choice), ("EXPECTED_BACKEND", expected)])
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{choice}");
+    }
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl Gmac {
         self.icv(seq, esn, data).ct_eq(icv).into()
     }
 
-    /// ICV over `data`: SPI, sequence number, IV and payload (RFC 4543 §3.3; that the IV belongs to it is erratum 1821).
+    /// ICV over `data`: SPI, sequence number, IV and payload (RFC 4543 §3.3; draft-mcgrew-gcm-test-01 §3 makes it
+    /// clear that the IV belongs to them).
     #[inline]
     fn icv(&self, seq: u64, esn: bool, data: &[u8]) -> [u8; ICV] {
         let mut nonce = [0; 12];

@@ -1,0 +1,244 @@
+//! The anti-replay window against a naive model, and under real threads.
+
+#![cfg(not(loom))]
+
+use proptest::{collection::vec, prelude::*};
+use std::{
+    collections::HashSet,
+    sync::{
+        Barrier,
+        atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+use wayfarer_dataplane::window::{MAX_SIZE, MIN_SIZE, Replay, Window};
+
+/// Remembers everything.
+struct Model {
+    size: u64,
+    top: u64,
+    seen: HashSet<u64>,
+}
+
+impl Model {
+    fn check(&self, seq: u64) -> Result<(), Replay> {
+        if seq == 0 {
+            Err(Replay::Zero)
+        } else if seq + self.size <= self.top {
+            Err(Replay::Stale)
+        } else if self.seen.contains(&seq) {
+            Err(Replay::Duplicate)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn accept(&mut self, seq: u64) -> Result<bool, Replay> {
+        self.check(seq)?;
+        let newest = seq > self.top;
+        self.top = self.top.max(seq);
+        self.seen.insert(seq);
+        Ok(newest)
+    }
+}
+
+/// How far from the top the next number lies.
+fn step(size: u32) -> impl Strategy<Value = i64> {
+    let size = i64::from(size);
+    prop_oneof![
+        4 => -4i64..4,
+        4 => -size - 2..3,
+        1 => -size - 2..=-size + 2,
+        2 => -2 * size..2 * size,
+        1 => -(1i64 << 30)..1 << 30,
+        1 => 0i64..1 << 40,
+    ]
+}
+
+fn size() -> impl Strategy<Value = u32> {
+    prop_oneof![64u32..200, Just(1024), 1000u32..5000, Just(65_536)]
+}
+
+fn steps() -> impl Strategy<Value = (u32, u64, Vec<i64>)> {
+    let start = prop_oneof![Just(1u64), 1u64..100_000, (1u64 << 32) - 5000..(1 << 32) + 5000, 1u64..1 << 60];
+    size().prop_flat_map(move |size| (Just(size), start.clone(), vec(step(size), 1..400)))
+}
+
+proptest! {
+    #[test]
+    fn decides_as_the_model_does((size, start, steps) in steps()) {
+        let window = Window::new(size);
+        let mut model = Model { size: size.into(), top: 0, seen: HashSet::new() };
+        prop_assert_eq!(window.accept(start), model.accept(start));
+        for step in steps {
+            let seq = model.top.saturating_add_signed(step);
+            prop_assert_eq!(window.check(seq), model.check(seq), "check {}", seq);
+            prop_assert_eq!(window.accept(seq), model.accept(seq), "accept {}", seq);
+            prop_assert_eq!(window.top(), model.top);
+        }
+    }
+
+    /// Any number from the left edge to 2^32 further is told from its lower half, across every wrap.
+    #[test]
+    fn infers_the_high_half(
+        size in size(),
+        top in prop_oneof![1u64..1 << 20, (1u64 << 32) - 70_000..(1 << 32) + 70_000, 1u64 << 31..1 << 50],
+        ahead in prop_oneof![0u64..1 << 17, 0u64..1 << 30, Just((1 << 32) - 65_537)], behind in 0u64..65_536,
+    ) {
+        let window = Window::new(size);
+        window.accept(top).unwrap();
+        prop_assert_eq!(window.infer((top + ahead) as u32), top + ahead);
+        let behind = behind % u64::from(size);
+        if behind < top {
+            prop_assert_eq!(window.infer((top - behind) as u32), top - behind);
+        }
+    }
+
+    /// A number left of the window is taken for a later one, so that its ICV fails, or refused as stale.
+    #[test]
+    fn infers_nothing_accepted_for_a_stale_number(
+        size in size(),
+        top in prop_oneof![1u64 << 30..1 << 33, (1u64 << 32)..(1 << 32) + 70_000],
+        back in 0u64..1 << 30,
+    ) {
+        let window = Window::new(size);
+        window.accept(top).unwrap();
+        let stale = top.saturating_sub(u64::from(size) + back);
+        let inferred = window.infer(stale as u32);
+        prop_assert!(inferred == stale + (1 << 32) || window.check(inferred).is_err());
+    }
+}
+
+#[test]
+fn follows_extended_numbers_across_the_wrap() {
+    let window = Window::new(1024);
+    let mut real = (1u64 << 32) - 3 * (1 << 30);
+    for jump in [1 << 30, 1 << 30, (1 << 30) - 7, 3, 3, 1, 1, 3, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 5] {
+        real += jump;
+        let seq = window.infer(real as u32);
+        assert_eq!(seq, real);
+        assert_eq!(window.accept(seq), Ok(true));
+        let old = window.infer(real.wrapping_sub(1 << 30) as u32);
+        assert!(old > real, "a jump back by 2^30 reads as the next turn of the low half");
+    }
+}
+
+#[test]
+fn the_ends_of_the_number_space_are_safe() {
+    let window = Window::new(64);
+    assert_eq!(window.infer(0), 0);
+    assert_eq!(window.infer(u32::MAX), u64::from(u32::MAX));
+    assert_eq!(window.check(0), Err(Replay::Zero));
+    assert_eq!(window.accept(u64::MAX), Ok(true));
+    assert_eq!(window.accept(u64::MAX), Err(Replay::Duplicate));
+    assert_eq!(window.accept(u64::MAX - 63), Ok(false));
+    assert_eq!(window.accept(u64::MAX - 64), Err(Replay::Stale));
+    assert_eq!(window.check(window.infer(5)), Err(Replay::Stale));
+}
+
+#[test]
+fn is_exactly_as_long_as_asked() {
+    for (asked, size) in
+        [(0, MIN_SIZE), (64, 64), (65, 65), (1000, 1000), (MAX_SIZE, MAX_SIZE), (u32::MAX, MAX_SIZE)]
+    {
+        for top in 70_000..70_064 {
+            let window = Window::new(asked);
+            window.accept(top).unwrap();
+            assert_eq!(window.check(top - u64::from(size)), Err(Replay::Stale), "{size}");
+            assert_eq!(window.check(top - u64::from(size) + 1), Ok(()), "{size}");
+        }
+    }
+}
+
+#[test]
+fn a_whole_window_sent_again_is_refused() {
+    for size in [64, 100, 1024, 65_536] {
+        let window = Window::new(size);
+        let all = 1000..1000 + u64::from(size);
+        assert!(all.clone().all(|seq| window.accept(seq) == Ok(true)));
+        for seq in all {
+            assert_eq!(window.check(seq), Err(Replay::Duplicate));
+            assert_eq!(window.accept(seq), Err(Replay::Duplicate));
+        }
+    }
+}
+
+#[test]
+fn a_check_changes_nothing() {
+    let window = Window::new(64);
+    assert_eq!((window.check(500), window.check(500), window.top()), (Ok(()), Ok(()), 0));
+    assert_eq!(window.accept(5), Ok(true));
+}
+
+/// The same numbers in another order, for each seed.
+fn shuffled(mut numbers: Vec<u64>, seed: u64) -> Vec<u64> {
+    let mut state = seed | 1;
+    for i in (1..numbers.len()).rev() {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        numbers.swap(i, (state % (i as u64 + 1)) as usize);
+    }
+    numbers
+}
+
+#[test]
+fn workers_accept_every_number_in_the_window_once() {
+    const WORKERS: u64 = 4;
+    const ROUND: u64 = 20_000;
+    let window = Window::new(MAX_SIZE);
+    let accepted: Vec<AtomicU8> = (0..=5 * ROUND).map(|_| AtomicU8::new(0)).collect();
+    let barrier = Barrier::new(WORKERS as usize);
+    thread::scope(|s| {
+        for worker in 0..WORKERS {
+            let (window, accepted, barrier) = (&window, &accepted, &barrier);
+            s.spawn(move || {
+                for round in 0..5 {
+                    // Within one round no number can become stale.
+                    let numbers = (1 + round * ROUND..=(round + 1) * ROUND).collect();
+                    barrier.wait();
+                    for seq in shuffled(numbers, worker * 5 + round + 1) {
+                        match window.accept(seq) {
+                            Ok(_) => _ = accepted[seq as usize].fetch_add(1, Relaxed),
+                            Err(refused) => assert_eq!(refused, Replay::Duplicate),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(accepted[1..].iter().all(|times| times.load(Relaxed) == 1));
+}
+
+#[test]
+fn workers_that_race_the_left_edge_accept_none_twice() {
+    const LAST: usize = 200_000;
+    let window = Window::new(64);
+    let accepted: Vec<AtomicU8> = (0..=LAST).map(|_| AtomicU8::new(0)).collect();
+    let (next, stale) = (AtomicUsize::new(1), AtomicUsize::new(0));
+    thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                loop {
+                    let seq = next.fetch_add(1, Relaxed);
+                    if seq > LAST {
+                        break;
+                    }
+                    // Each number comes from several workers, the later ones near the edge of the window.
+                    for back in [0, 1, 40, 62, 63, 64, 65, 90] {
+                        let seq = seq.saturating_sub(back);
+                        match window.accept(seq as u64) {
+                            Ok(_) => _ = accepted[seq].fetch_add(1, Relaxed),
+                            Err(Replay::Stale) => _ = stale.fetch_add(1, Relaxed),
+                            Err(_) => (),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(accepted.iter().all(|times| times.load(Relaxed) <= 1));
+    assert!(stale.load(Relaxed) > 0);
+    assert_eq!(window.top(), LAST as u64);
+}
