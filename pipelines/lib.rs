@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`gateway`] | the way of a packet: workers and their stages |
 //! | [`slow_path`] | the one thread that changes what workers read |
+//! | [`start`] | puts a gateway together and sets it going |
 //! | [`config`] | what a gateway is told to do |
 //! | [`control`] | how people and programs talk to a running gateway |
 
@@ -13,3 +14,4 @@ pub mod config;
 pub mod control;
 pub mod gateway;
 pub mod slow_path;
+pub mod start;

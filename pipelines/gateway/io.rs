@@ -20,6 +20,7 @@ use wayfarer_dataplane::{
 };
 
 /// What one worker owns.
+#[derive(Debug)]
 pub struct Io {
     ports: Vec<Box<dyn Port>>,
     outgoing: Vec<Burst>,

@@ -36,6 +36,7 @@ const PATIENCE: u32 = 1 << 10;
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// One worker.
+#[derive(Debug)]
 pub struct Worker {
     io: Io,
     tables: Arc<Tables>,

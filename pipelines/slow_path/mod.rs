@@ -161,7 +161,7 @@ impl SlowPath {
     }
 
     /// One turn at time `now`, counted from the start; answers whether there was anything to do.
-    fn turn(&mut self, now: Duration) -> bool {
+    pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
         busy |= self.handle_timers(now);

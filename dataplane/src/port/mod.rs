@@ -28,7 +28,7 @@ pub struct PortStats {
 }
 
 /// One queue of a device. Every method is for the worker's own thread; none blocks.
-pub trait Port: Send {
+pub trait Port: Send + std::fmt::Debug {
     /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
 

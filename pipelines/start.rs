@@ -1,0 +1,247 @@
+//! Puts a gateway together and sets it going: tables, slow path, workers, each in a thread of its own.
+
+use crate::{
+    config::model::Config,
+    control::protocol::{Answer, Command},
+    gateway::{
+        counters::WorkerCounters,
+        io::Io,
+        tables::{PortSettings, Settings, Tables},
+        worker::Worker,
+    },
+    slow_path::{
+        Asked, PortLink, SlowPath, WorkerLink,
+        neighbours::{Link, Stations},
+    },
+};
+use core_affinity::CoreId;
+use crossbeam::channel::{Sender, bounded};
+use std::{
+    fmt, io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+};
+use wayfarer_dataplane::{
+    crypto::KeyError,
+    pool::Pool,
+    port::{Mac, Port},
+    table::{Prefix, Writer},
+};
+
+/// Requests that may wait for the slow path.
+const REQUESTS: usize = 64;
+
+/// A port that is open: one queue of it for every worker.
+#[derive(Debug)]
+pub struct OpenPort {
+    /// Its name.
+    pub name: String,
+    /// Its kind and mode, for people.
+    pub kind: String,
+    /// The gateway's MAC address on it.
+    pub mac: Mac,
+    /// Largest IP packet.
+    pub mtu: usize,
+    /// The gateway's addresses on it, each with its subnet.
+    pub addresses: Vec<(IpAddr, Prefix)>,
+    /// How its stations are found.
+    pub stations: Stations,
+    /// Whether the host's own stack is at its other end.
+    pub is_host: bool,
+    /// The queues, one for each worker.
+    pub queues: Vec<Box<dyn Port>>,
+}
+
+/// What one worker gets.
+#[derive(Debug)]
+pub struct Seat {
+    /// Its frames.
+    pub pool: Pool,
+    /// Where it is pinned.
+    pub core: Option<CoreId>,
+}
+
+/// All parts of a gateway, put together and not yet running. Tests turn them by hand; [`Gateway::start`] gives each a
+/// thread.
+#[derive(Debug)]
+pub struct Assembly {
+    /// The slow path.
+    pub slow_path: SlowPath,
+    /// The workers, each with the core that it is to be pinned to.
+    pub workers: Vec<(Worker, Option<CoreId>)>,
+    /// What slow path and workers share.
+    pub links: Vec<WorkerLink>,
+    /// Where requests to the slow path go.
+    pub requests: Sender<Asked>,
+}
+
+/// A gateway at work. It stops when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    stop_workers: Arc<AtomicBool>,
+    stop_slow_path: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+    slow_path: Option<JoinHandle<()>>,
+    links: Vec<WorkerLink>,
+    requests: Sender<Asked>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A key that its algorithm does not take.
+    Key(KeyError),
+    /// No thread could be started.
+    Thread(io::Error),
+    /// A port does not have a queue for every worker.
+    Queues {
+        /// Name of the port.
+        port: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(why) => write!(f, "a key cannot be used: {why}"),
+            Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
+            Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Assembly {
+    /// Puts together one worker for each of `seats` over `ports`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(config: &Config, seats: Vec<Seat>, mut ports: Vec<OpenPort>) -> Result<Self, StartError> {
+        if let Some(port) = ports.iter().find(|p| p.queues.len() != seats.len()) {
+            return Err(StartError::Queues { port: port.name.clone() });
+        }
+        let writer = Writer::new();
+        let tables = Arc::new(Tables::new(&writer, config.gateway.tunnels, settings(config, &ports)));
+        let mut queues: Vec<_> =
+            ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
+        let mut links = Vec::new();
+        let mut workers = Vec::new();
+        for Seat { pool, core } in seats {
+            let link = WorkerLink {
+                exchange: Arc::default(),
+                counters: Arc::new(WorkerCounters::new(queues.len())),
+                core: core.map(|core| core.id),
+            };
+            let own = queues.iter_mut().filter_map(Iterator::next).collect();
+            let io = Io::new(own, pool, link.counters.clone(), link.exchange.clone());
+            let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
+            workers.push((worker, core));
+            links.push(link);
+        }
+        let (requests, asked) = bounded(REQUESTS);
+        let ports = ports.into_iter().map(port_link).collect();
+        let slow_path =
+            SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
+        Ok(Self { slow_path, workers, links, requests })
+    }
+}
+
+impl Gateway {
+    /// Starts one worker for each of `seats` over `ports`.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(config: &Config, seats: Vec<Seat>, ports: Vec<OpenPort>) -> Result<Self, StartError> {
+        let Assembly { mut slow_path, workers, links, requests } = Assembly::new(config, seats, ports)?;
+        let mut this = Self {
+            stop_workers: Arc::default(),
+            stop_slow_path: Arc::default(),
+            workers: Vec::new(),
+            slow_path: None,
+            links,
+            requests,
+        };
+        let stop = this.stop_slow_path.clone();
+        this.slow_path = Some(spawn("wf-slow-path", move || slow_path.run(&stop))?);
+        for (index, (mut worker, core)) in workers.into_iter().enumerate() {
+            let stop = this.stop_workers.clone();
+            this.workers.push(spawn(&format!("wf-worker-{index}"), move || {
+                if let Some(core) = core {
+                    core_affinity::set_for_current(core);
+                }
+                worker.run(&stop);
+            })?);
+        }
+        Ok(this)
+    }
+
+    /// Asks the slow path; `None` where it has ended.
+    pub fn ask(&self, command: Command) -> Option<Answer> {
+        let (answer, answered) = bounded(1);
+        self.requests.send((command, answer)).ok()?;
+        answered.recv().ok()
+    }
+
+    /// Where requests to the slow path go.
+    pub fn requests(&self) -> Sender<Asked> {
+        self.requests.clone()
+    }
+
+    /// Each worker's counters, as they are at any moment.
+    pub fn counters(&self) -> impl Iterator<Item = &Arc<WorkerCounters>> {
+        self.links.iter().map(|link| &link.counters)
+    }
+
+    /// Whether every worker has come to the end of its ports.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Stops the workers: what they accepted leaves first. The slow path still answers afterwards.
+    pub fn stop_workers(&mut self) {
+        self.stop_workers.store(true, Relaxed);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so on stderr.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop_workers();
+        self.stop_slow_path.store(true, Relaxed);
+        if let Some(slow_path) = self.slow_path.take() {
+            let _ = slow_path.join();
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(StartError::Thread)
+}
+
+fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
+    let host = ports.iter().enumerate().find(|(_, p)| p.is_host);
+    let mut encap_ports = config.gateway.encap_ports.clone();
+    encap_ports.sort_unstable();
+    Settings {
+        ports: ports.iter().map(|p| PortSettings { mac: p.mac, mtu: p.mtu }).collect(),
+        encap_ports: encap_ports.into(),
+        host: host.and_then(|(index, p)| match p.stations {
+            Stations::Only(mac) => Some((index as u16, mac)),
+            Stations::Ask => None,
+        }),
+        mss_clamp: config.gateway.mss_clamp,
+    }
+}
+
+fn port_link(port: OpenPort) -> PortLink {
+    let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
+    PortLink { name: port.name, kind: port.kind, mtu: port.mtu, link }
+}
