@@ -6,12 +6,14 @@
 //! | [`slow_path`] | the one thread that changes what workers read |
 //! | [`start`] | puts a gateway together and sets it going |
 //! | [`config`] | what a gateway is told to do |
+//! | [`demo`] | the whole gateway in one process, with a simulated fleet |
 //! | [`control`] | how people and programs talk to a running gateway |
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod gateway;
 pub mod slow_path;
 pub mod start;

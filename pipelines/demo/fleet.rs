@@ -1,0 +1,301 @@
+//! The fleet: terminals that send through the gateway to an echo server, check what comes back, and keep moving.
+
+use super::{
+    GATEWAY, INSIDE, INTERNET, OUTSIDE, Options, SERVER, SERVER_MAC, inner_address,
+    nat::{Delivery, Mapping, Nats},
+};
+use crate::config::model::Tunnel;
+use hdrhistogram::Histogram;
+use std::time::{Duration, Instant};
+use wayfarer_dataplane::{
+    crypto::{self, Backend, Key, OpenJob, SealJob},
+    port::{Mac, memory::Wire},
+    wire::{
+        esp,
+        ethernet::{self, Ethernet},
+        ip::{self, IpHeader, protocol},
+        udp,
+    },
+};
+
+/// Echoes on their way at one time: enough to keep the gateway in bursts, few enough that no ring overflows.
+const OUTSTANDING: u64 = 256;
+/// Packets sent in one turn.
+const BURST: usize = 32;
+/// Bytes of an inner packet before its own payload: IP and UDP headers.
+const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
+
+struct Terminal {
+    seal: Key,
+    open: Key,
+    spi: u32,
+    sent: u64,
+    mapping: Mapping,
+    /// The next time that it moves.
+    moves: Instant,
+}
+
+/// What the fleet counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Inner packets sent.
+    pub(super) sent: u64,
+    /// Echoes received, opened and found equal.
+    pub(super) echoed: u64,
+    /// Moves made.
+    pub(super) moves: u64,
+    /// Packets that were on their way to where a terminal had just been.
+    pub(super) in_flight: u64,
+    /// Packets that went to where a terminal had been long after it was gone.
+    pub(super) lost_to_moves: u64,
+    /// Packets that did not open, were not the terminal's, or came to an address that was never anybody's.
+    pub(super) wrong: u64,
+}
+
+/// All terminals, the NATs before them, and the server that they talk to.
+pub(super) struct Fleet {
+    terminals: Vec<Terminal>,
+    nats: Nats,
+    internet: Wire,
+    server: Wire,
+    next: usize,
+    random: u64,
+    start: Instant,
+    move_every: Duration,
+    in_flight: Duration,
+    inner: Vec<u8>,
+    scratch: Vec<u8>,
+    pub(super) tally: Tally,
+    pub(super) latency: Histogram<u64>,
+}
+
+impl Fleet {
+    pub(super) fn new(
+        tunnels: &[Tunnel],
+        nats: Nats,
+        mappings: &[Mapping],
+        internet: Wire,
+        server: Wire,
+        options: &Options,
+    ) -> Self {
+        let start = Instant::now();
+        let backend = Backend::detect();
+        let mut this = Self {
+            terminals: Vec::with_capacity(tunnels.len()),
+            nats,
+            internet,
+            server,
+            next: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
+            start,
+            move_every: options.move_every,
+            in_flight: options.in_flight,
+            inner: inner_packet(options.size),
+            scratch: Vec::with_capacity(2048),
+            tally: Tally::default(),
+            latency: Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed")),
+        };
+        for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
+            let key = |sa: &crate::config::model::Sa| Key::new(sa.cipher, &sa.key, backend).ok();
+            let (Some(seal), Some(open)) = (key(&tunnel.inbound), key(&tunnel.outbound)) else { continue };
+            let moves = start + this.pause();
+            let spi = tunnel.inbound.spi.0;
+            this.terminals.push(Terminal { seal, open, spi, sent: 0, mapping, moves });
+        }
+        this
+    }
+
+    /// Packets that were sent and are neither back nor lost.
+    pub(super) fn outstanding(&self) -> u64 {
+        let t = &self.tally;
+        t.sent - t.echoed - t.in_flight - t.lost_to_moves - t.wrong
+    }
+
+    /// One turn at time `now`: sends where `sending`, echoes, receives.
+    pub(super) fn turn(&mut self, now: Instant, sending: bool) {
+        if sending {
+            for _ in 0..BURST {
+                if self.outstanding() >= OUTSTANDING.min(4 * self.terminals.len() as u64) || !self.send(now) {
+                    break;
+                }
+            }
+        }
+        self.echo();
+        self.receive(now);
+    }
+
+    /// The next terminal moves if it is time, and sends one packet; `false` where the wire is full.
+    fn send(&mut self, now: Instant) -> bool {
+        let index = self.next % self.terminals.len();
+        self.next += 1;
+        if now >= self.terminals[index].moves {
+            let pick = self.draw() as u32;
+            let pause = self.pause();
+            let terminal = &mut self.terminals[index];
+            terminal.mapping = self.nats.attach(now, index, Some(terminal.mapping), pick);
+            terminal.moves = now + pause;
+            self.tally.moves += 1;
+        }
+        let stamp = now.duration_since(self.start).as_nanos() as u64;
+        let terminal = &mut self.terminals[index];
+        stamp_inner(&mut self.inner, index, stamp);
+        seal(terminal, &self.inner, &mut self.scratch);
+        let sent = self.internet.send(&self.scratch);
+        self.tally.sent += u64::from(sent);
+        sent
+    }
+
+    /// The server sends every datagram back to where it came from.
+    fn echo(&mut self) {
+        for _ in 0..2 * BURST {
+            let scratch = &mut self.scratch;
+            let copied = self.server.receive(|frame| {
+                scratch.clear();
+                scratch.extend_from_slice(frame);
+            });
+            if copied.is_none() {
+                return;
+            }
+            Ethernet { dst: INSIDE, src: SERVER_MAC, ethertype: ethernet::IPV4 }.emit(scratch);
+            let packet = &mut scratch[ethernet::HEADER..];
+            let (addresses, rest) = packet[12..].split_at_mut(8);
+            addresses.rotate_left(4);
+            rest[..4].rotate_left(2);
+            // A server's answer starts with a fresh hop limit; addresses swapped leave the checksum as it is.
+            packet[8] = 64;
+            ip::set_total_len(packet, ip::V4_HEADER, packet.len());
+            self.server.send(scratch);
+        }
+    }
+
+    /// What arrives at the NATs from the gateway.
+    fn receive(&mut self, now: Instant) {
+        for _ in 0..2 * BURST {
+            let scratch = &mut self.scratch;
+            let copied = self.internet.receive(|frame| {
+                scratch.clear();
+                scratch.extend_from_slice(&frame[ethernet::HEADER..]);
+            });
+            if copied.is_none() {
+                return;
+            }
+            let Some((mapping, esp_at)) = destination(scratch) else {
+                self.tally.wrong += 1;
+                continue;
+            };
+            match self.nats.deliver(&mapping) {
+                Delivery::To(index) => self.open(now, index, esp_at),
+                Delivery::Left(since) if now.duration_since(since) <= self.in_flight => {
+                    self.tally.in_flight += 1
+                }
+                Delivery::Left(_) => self.tally.lost_to_moves += 1,
+                Delivery::Nowhere => self.tally.wrong += 1,
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, index: usize, esp_at: usize) {
+        let terminal = &self.terminals[index];
+        let suite = terminal.open.suite();
+        let bytes = &mut self.scratch[esp_at..];
+        let seq = esp::header(bytes).map_or(0, |(_, low)| u64::from(low));
+        let mut job = [OpenJob { key: &terminal.open, seq, esn: false, esp: bytes, authentic: false }];
+        crypto::open(&mut job);
+        let authentic = job[0].authentic;
+        let start = esp::HEADER + suite.iv_len();
+        match self.scratch.get(esp_at + start..esp_at + start + self.inner.len()) {
+            Some(inner) if authentic && stamped_index(inner) == index => {
+                let stamp = stamped_time(inner);
+                let nanos = (now.duration_since(self.start).as_nanos() as u64).saturating_sub(stamp);
+                self.latency.saturating_record(nanos);
+                self.tally.echoed += 1;
+            }
+            _ => self.tally.wrong += 1,
+        }
+    }
+
+    /// A pause of half to one and a half times the average.
+    fn pause(&mut self) -> Duration {
+        let share = (self.draw() % 1024) as f64 / 1024.0;
+        self.move_every.mul_f64(0.5 + share)
+    }
+
+    /// The next pseudo-random number (xorshift64*): the same run after run, as a demonstration should be.
+    fn draw(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
+
+/// A UDP packet from some terminal to the server, `size` bytes long.
+fn inner_packet(size: usize) -> Vec<u8> {
+    let size = size.max(INNER_HEADERS + 16);
+    let mut packet = vec![0; size];
+    ip::emit(&mut packet, inner_address(0), SERVER, protocol::UDP, size - ip::V4_HEADER);
+    let header = udp::Udp { src_port: 4000, dst_port: 7, length: size - ip::V4_HEADER, checksum: 0 };
+    header.emit(&mut packet[ip::V4_HEADER..]);
+    packet
+}
+
+/// Makes `packet` terminal `index`'s, sent at `stamp`.
+fn stamp_inner(packet: &mut [u8], index: usize, stamp: u64) {
+    if let std::net::IpAddr::V4(address) = inner_address(index as u32) {
+        packet[12..16].copy_from_slice(&address.octets());
+    }
+    ip::set_total_len(packet, ip::V4_HEADER, packet.len());
+    packet[INNER_HEADERS..INNER_HEADERS + 8].copy_from_slice(&(index as u64).to_be_bytes());
+    packet[INNER_HEADERS + 8..INNER_HEADERS + 16].copy_from_slice(&stamp.to_be_bytes());
+}
+
+fn stamped_index(packet: &[u8]) -> usize {
+    number_at(packet, INNER_HEADERS) as usize
+}
+
+fn stamped_time(packet: &[u8]) -> u64 {
+    number_at(packet, INNER_HEADERS + 8)
+}
+
+fn number_at(packet: &[u8], at: usize) -> u64 {
+    packet[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Leaves in `frame` the frame that carries `inner` from where the terminal is now to the gateway.
+fn seal(terminal: &mut Terminal, inner: &[u8], frame: &mut Vec<u8>) {
+    terminal.sent += 1;
+    let suite = terminal.seal.suite();
+    let start = esp::HEADER + suite.iv_len();
+    let tail = esp::padding(inner.len(), suite.align()) + esp::TRAILER;
+    let esp_len = start + inner.len() + tail + suite.icv_len();
+    let Mapping { address, port } = terminal.mapping;
+    let (outer, udp_len) = if port.is_some() { (protocol::UDP, udp::HEADER) } else { (protocol::ESP, 0) };
+    frame.clear();
+    frame.resize(ethernet::HEADER + ip::V4_HEADER + udp_len + esp_len, 0);
+    let (dst, src): (Mac, Mac) = (OUTSIDE, INTERNET);
+    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(frame);
+    let packet = &mut frame[ethernet::HEADER..];
+    ip::emit(packet, address, GATEWAY, outer, udp_len + esp_len);
+    if let Some(src_port) = port {
+        let header = udp::Udp { src_port, dst_port: esp::NAT_T_PORT, length: udp_len + esp_len, checksum: 0 };
+        header.emit(&mut packet[ip::V4_HEADER..]);
+    }
+    let bytes = &mut packet[ip::V4_HEADER + udp_len..];
+    esp::emit_header(bytes, terminal.spi, terminal.sent);
+    bytes[start..start + inner.len()].copy_from_slice(inner);
+    esp::emit_trailer(&mut bytes[start + inner.len()..][..tail], protocol::IPV4);
+    crypto::seal(&mut [SealJob { key: &terminal.seal, seq: terminal.sent, esn: false, esp: bytes }]);
+}
+
+/// The mapping that a packet from the gateway goes to, and the offset of its ESP header.
+fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
+    let header = IpHeader::parse(packet).ok()?;
+    match header.protocol {
+        protocol::ESP => Some((Mapping { address: header.dst, port: None }, header.header_len)),
+        protocol::UDP => {
+            let udp = udp::Udp::parse(header.payload(packet)).ok()?;
+            Some((Mapping { address: header.dst, port: Some(udp.dst_port) }, header.header_len + udp::HEADER))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,115 @@
+//! What a demonstration showed.
+
+use super::{Options, fleet::Fleet};
+use crate::start::Gateway;
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt, time::Duration};
+use wayfarer_dataplane::drop::DropReason;
+
+/// Everything that was counted. The field names are those of the JSON object.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Length of the run.
+    pub seconds: f64,
+    /// Terminals.
+    pub terminals: u32,
+    /// Worker cores.
+    pub workers: usize,
+    /// Packets that the gateway opened or sealed.
+    pub packets: u64,
+    /// Millions of those a second and worker core.
+    pub mpps: f64,
+    /// Gigabits of inner packets a second and worker core.
+    pub gbps: f64,
+    /// Times that a terminal changed its address, port or encapsulation.
+    pub moves: u64,
+    /// Moves that the gateway followed. A terminal that moved again before it sent anything shows no first move.
+    pub followed: u64,
+    /// Packets sent to where a terminal had been, after it was gone for longer than a packet is in flight.
+    pub lost_to_moves: u64,
+    /// Packets that were in flight to where a terminal had just been.
+    pub in_flight: u64,
+    /// Packets lost otherwise.
+    pub lost_otherwise: u64,
+    /// From a terminal through the gateway to the server and back the same way.
+    pub latency_us: LatencyReport,
+    /// Dropped packets by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LatencyReport {
+    /// Half of all were faster.
+    pub p50: f64,
+    /// All but one in a hundred were faster.
+    pub p99: f64,
+    /// All but one in a thousand were faster.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+pub(super) fn of(
+    fleet: &Fleet,
+    gateway: &Gateway,
+    elapsed: Duration,
+    options: &Options,
+    followed: u64,
+) -> Report {
+    let all: Vec<_> = gateway.counters().collect();
+    let sum =
+        |f: &dyn Fn(&crate::gateway::counters::WorkerCounters) -> u64| all.iter().map(|c| f(c)).sum::<u64>();
+    let packets = sum(&|c| c.opened.value() + c.sealed.value());
+    let bytes = sum(&|c| c.opened_bytes.value() + c.sealed_bytes.value());
+    let drops = DropReason::ALL.iter().map(|&r| (r.name(), sum(&|c| c.drops.of(r)))).filter(|(_, n)| *n > 0);
+    let seconds = elapsed.as_secs_f64();
+    let core_seconds = seconds * all.len() as f64;
+    let micros = |quantile| fleet.latency.value_at_quantile(quantile) as f64 / 1e3;
+    Report {
+        seconds,
+        terminals: options.terminals,
+        workers: all.len(),
+        packets,
+        mpps: packets as f64 / core_seconds / 1e6,
+        gbps: bytes as f64 * 8.0 / core_seconds / 1e9,
+        moves: fleet.tally.moves,
+        followed,
+        lost_to_moves: fleet.tally.lost_to_moves,
+        in_flight: fleet.tally.in_flight,
+        lost_otherwise: fleet.outstanding() + fleet.tally.wrong,
+        latency_us: LatencyReport {
+            p50: micros(0.5),
+            p99: micros(0.99),
+            p999: micros(0.999),
+            max: fleet.latency.max() as f64 / 1e3,
+        },
+        drops: drops.collect(),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: String| writeln!(f, "  {name:<34} {value:>14}");
+        row("terminals", self.terminals.to_string())?;
+        row("seconds", format!("{:.1}", self.seconds))?;
+        row("worker cores", self.workers.to_string())?;
+        row("packets opened and sealed", self.packets.to_string())?;
+        row("Mpps per core", format!("{:.3}", self.mpps))?;
+        row("Gbit/s per core (inner)", format!("{:.3}", self.gbps))?;
+        row("moves", self.moves.to_string())?;
+        row("moves followed", self.followed.to_string())?;
+        row("packets lost to moves", self.lost_to_moves.to_string())?;
+        row("packets in flight during a move", self.in_flight.to_string())?;
+        row("packets lost otherwise", self.lost_otherwise.to_string())?;
+        let l = &self.latency_us;
+        row("round trip p50 / p99, µs", format!("{:.0} / {:.0}", l.p50, l.p99))?;
+        row("round trip p99.9 / max, µs", format!("{:.0} / {:.0}", l.p999, l.max))?;
+        match self.drops.is_empty() {
+            true => row("drops", "none".to_owned()),
+            false => {
+                self.drops.iter().try_for_each(|(name, n)| row(&format!("dropped: {name}"), n.to_string()))
+            }
+        }
+    }
+}

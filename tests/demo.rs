@@ -1,0 +1,25 @@
+//! The demonstration, as a library: what it reports adds up, and terminals keep moving without loss.
+
+use std::time::Duration;
+use wayfarer::demo::{Options, run};
+
+#[test]
+fn terminals_move_and_nothing_but_packets_in_flight_is_lost() {
+    let options = Options {
+        duration: Duration::from_secs(2),
+        terminals: 40,
+        move_every: Duration::from_millis(400),
+        size: 300,
+        // Generous: the machine that runs this test may stop any thread for long.
+        in_flight: Duration::from_secs(1),
+    };
+    let mut shown = 0;
+    let report = run(&options, |_| shown += 1).unwrap();
+    assert!(report.packets > 1000, "{report:?}");
+    assert!(report.moves >= 80, "{report:?}");
+    // Every terminal sends many packets between two moves; only the very last moves may go unseen.
+    assert!(report.followed + 40 >= report.moves, "{report:?}");
+    assert_eq!((report.lost_to_moves, report.lost_otherwise), (0, 0), "{report:?}");
+    assert!(report.latency_us.p50 <= report.latency_us.p99 && report.latency_us.p99 <= report.latency_us.max);
+    assert!(shown > 0);
+}
