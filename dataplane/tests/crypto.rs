@@ -25,7 +25,7 @@ fn packet(suite: Suite, seq: u64, text: &[u8]) -> Vec<u8> {
 
 fn sealed(key: &Key, seq: u64, esn: bool, text: &[u8]) -> Vec<u8> {
     let mut esp = packet(key.suite(), seq, text);
-    seal(&mut [SealJob { key, seq, esn, esp: &mut esp }]);
+    seal(&mut [SealJob { key, seq, iv: seq, esn, esp: &mut esp }]);
     esp
 }
 
@@ -86,7 +86,7 @@ proptest! {
         let mut packets: Vec<Vec<u8>> = seqs.clone().zip(&burst).map(|(seq, b)| packet(b.0, seq, &b.2)).collect();
         let plain = packets.clone();
         let mut jobs: Vec<_> = keys.iter().zip(&burst).zip(seqs.clone().zip(&mut packets))
-            .map(|((key, b), (seq, esp))| SealJob { key, seq, esn: b.1, esp }).collect();
+            .map(|((key, b), (seq, esp))| SealJob { key, seq, iv: seq, esn: b.1, esp }).collect();
         seal(&mut jobs);
         let at = at.index(packets[forged].len());
         packets[forged][at] ^= 1 << bit;
@@ -216,7 +216,13 @@ fn debug_shows_no_key() {
 #[should_panic(expected = "an ESP packet of 35 bytes")]
 fn a_packet_that_cannot_be_sealed_does_not_leave() {
     let suite: Suite = "aes128gcm16".parse().unwrap();
-    seal(&mut [SealJob { key: &key(suite, 0, Backend::Native), seq: 1, esn: false, esp: &mut [0; 35] }]);
+    seal(&mut [SealJob {
+        key: &key(suite, 0, Backend::Native),
+        seq: 1,
+        iv: 1,
+        esn: false,
+        esp: &mut [0; 35],
+    }]);
 }
 
 #[test]

@@ -186,6 +186,9 @@ pub struct Tunnel {
     pub soft_time: Option<Duration>,
     /// After how long the SAs carry nothing any more.
     pub hard_time: Option<Duration>,
+    /// The last sequence number already sent with the outbound key: 0 for a new key. A key must never see a number
+    /// twice, so a gateway that starts again with a key by hand goes on behind the numbers of its last run.
+    pub outbound_sequence: u64,
     /// The SA of packets from the peer.
     pub inbound: Sa,
     /// The SA of packets to the peer.

@@ -284,7 +284,8 @@ fn seal(terminal: &mut Terminal, inner: &[u8], frame: &mut Vec<u8>) {
     esp::emit_header(bytes, terminal.spi, terminal.sent);
     bytes[start..start + inner.len()].copy_from_slice(inner);
     esp::emit_trailer(&mut bytes[start + inner.len()..][..tail], protocol::IPV4);
-    crypto::seal(&mut [SealJob { key: &terminal.seal, seq: terminal.sent, esn: false, esp: bytes }]);
+    let (seq, key) = (terminal.sent, &terminal.seal);
+    crypto::seal(&mut [SealJob { key, seq, iv: seq, esn: false, esp: bytes }]);
 }
 
 /// The mapping that a packet from the gateway goes to, and the offset of its ESP header.

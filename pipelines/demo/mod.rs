@@ -206,6 +206,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         limits: Limits::NONE,
         soft_time: None,
         hard_time: None,
+        outbound_sequence: 0,
         inbound: sa(0x0100_0000 + index),
         outbound: sa(0x0200_0000 + index),
     }

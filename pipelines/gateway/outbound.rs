@@ -169,6 +169,7 @@ fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut 
         .map(|s| SealJob {
             key: &s.sa.key,
             seq: s.seq,
+            iv: s.sa.iv(s.seq),
             esn: s.sa.esn,
             esp: &mut s.packet.data_mut()[s.layout.esp_at..],
         })

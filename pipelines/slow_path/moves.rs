@@ -110,6 +110,10 @@ impl SlowPath {
         while let Some(event) = self.roaming.poll_event() {
             match event {
                 roaming::Event::PeerMoved { peer, path } => {
+                    // A move that had to wait may be out of date: the peer has gone back to where it was.
+                    if !self.tunnels.get(peer).is_some_and(|t| t.inbound.still_reports(&path)) {
+                        continue;
+                    }
                     if let Err(why) = self.move_tunnel(now, peer, path) {
                         debug!(tunnel = self.name(peer), %why, "a peer's new path is not taken");
                     }

@@ -2,13 +2,17 @@
 //! senders should hear what went wrong.
 
 use super::{SlowPath, neighbours::Action};
-use crate::gateway::exchange::{Inject, Punt};
+use crate::gateway::{
+    exchange::{Inject, Punt},
+    tables::Action as RuleAction,
+};
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::DropReason,
+    sa::Flow,
     wire::{
         icmp::{self, Problem},
-        ip::IpHeader,
+        ip::{self, IpHeader},
     },
 };
 
@@ -82,34 +86,40 @@ impl SlowPath {
         }
     }
 
-    /// Tells the sender of a dropped packet why, by the way that policy has for the answer.
+    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or in clear where it came
+    /// in clear. Never in clear what a tunnel protects: the answer quotes the packet.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
         let Ok(header) = IpHeader::parse(packet) else { return };
-        let Some(from) = self.own_address(port, header.src) else { return };
-        if !icmp::may_answer(&header, packet) || !self.problems.admits(now) {
+        if !icmp::may_answer(&header, packet) {
             return;
         }
-        if let Some(answer) = icmp::error(problem, from, &header, packet) {
-            self.inject(Inject::Policy, &answer);
+        let protected = |flow: &Flow| match self.tables.rule(flow, &self.reader) {
+            Some(rule) => matches!(rule.action, RuleAction::Protect(_)),
+            None => false,
+        };
+        let answer_from = |src| Flow {
+            src,
+            dst: header.src,
+            protocol: if header.src.is_ipv4() { ip::protocol::ICMP } else { ip::protocol::ICMPV6 },
+            ports: None,
+        };
+        let through_tunnel = protected(&Flow::of(&header, packet).reversed());
+        let from = match through_tunnel {
+            true => self.own_addresses(port, header.src).find(|own| protected(&answer_from(*own))),
+            false => self.own_addresses(port, header.src).next(),
+        };
+        let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
+        if self.problems.admits(now) {
+            self.inject(if through_tunnel { Inject::Policy } else { Inject::Route }, &answer);
         }
     }
 
-    /// The gateway's address for an answer to `to`: one that policy lets through, if there is one. Else one of the port
-    /// that the packet came in by.
-    fn own_address(&self, port: u16, to: IpAddr) -> Option<IpAddr> {
-        let all = || self.ports.iter().flat_map(|p| p.link.addresses.iter().map(|(a, _)| *a));
-        let same_family = |a: &IpAddr| a.is_ipv4() == to.is_ipv4();
-        let covered = |from: &IpAddr| {
-            let flow = wayfarer_dataplane::sa::Flow {
-                src: *from,
-                dst: to,
-                protocol: if to.is_ipv4() { 1 } else { 58 },
-                ports: None,
-            };
-            self.tables.rule(&flow, &self.reader).is_some()
-        };
-        let on_port =
-            || self.ports.get(usize::from(port))?.link.addresses.iter().map(|(a, _)| *a).find(same_family);
-        all().filter(same_family).find(covered).or_else(on_port).or_else(|| all().find(same_family))
+    /// The gateway's addresses of the family of `to`, those of `port` first.
+    fn own_addresses(&self, port: u16, to: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let first = self.ports.get(usize::from(port)).into_iter();
+        first
+            .chain(&self.ports)
+            .flat_map(|p| p.link.addresses.iter().map(|(own, _)| *own))
+            .filter(move |own| own.is_ipv4() == to.is_ipv4())
     }
 }

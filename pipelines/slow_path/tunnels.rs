@@ -103,7 +103,8 @@ impl Tunnels {
                 mtu: config.mtu.unwrap_or(mtu),
                 limits: config.limits,
                 path,
-                sequence: 0,
+                sequence: config.outbound_sequence,
+                iv_mask: getrandom::u64().map_err(|_| KeyError::Refused)?,
             },
         ));
         let pin = match config.remote {

@@ -116,6 +116,7 @@ pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
         limits: Limits::NONE,
         soft_time: None,
         hard_time: None,
+        outbound_sequence: 0,
         inbound: sa(0x1000 + n, n),
         outbound: sa(0x2000 + n, n + 1000),
     }
@@ -178,6 +179,24 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Has the gateway ask for the stations of both wires, so that no packet of the test waits for them.
+    pub fn meet_neighbours(&mut self) {
+        let reply = |port: usize, sender: [u8; 4]| {
+            let reply = Arp {
+                operation: Operation::Request,
+                sender_mac: STATION[port],
+                sender: sender.into(),
+                target_mac: [0; 6],
+                target: if port == OUTSIDE { [203, 0, 113, 1].into() } else { [10, 99, 0, 1].into() },
+            };
+            reply.frame(ethernet::BROADCAST)
+        };
+        assert!(self.wires[OUTSIDE].send(&reply(OUTSIDE, [203, 0, 113, 254])));
+        assert!(self.wires[INSIDE].send(&reply(INSIDE, [10, 99, 0, 7])));
+        self.settle();
+        self.out = Default::default();
     }
 
     /// Lets `time` pass in steps that are short beside every timer.
@@ -334,7 +353,7 @@ impl Terminal {
     /// Seals what stands where the plaintext belongs, trailer included.
     pub fn protect(&self, mut bytes: Vec<u8>, seq: u64) -> Vec<u8> {
         esp::emit_header(&mut bytes, self.spi_out, seq);
-        crypto::seal(&mut [SealJob { key: &self.seal, seq, esn: self.esn, esp: &mut bytes }]);
+        crypto::seal(&mut [SealJob { key: &self.seal, seq, iv: seq, esn: self.esn, esp: &mut bytes }]);
         self.wrap(&bytes)
     }
 

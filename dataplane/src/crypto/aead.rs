@@ -76,8 +76,8 @@ pub(super) struct EspAead {
 
 impl EspAead {
     #[inline]
-    pub(super) fn seal(&self, seq: u64, esn: bool, esp: &mut [u8]) {
-        esp[HEADER..HEADER + IV].copy_from_slice(&seq.to_be_bytes());
+    pub(super) fn seal(&self, seq: u64, iv: u64, esn: bool, esp: &mut [u8]) {
+        esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
         let (head, text, icv) = split(esp);
         let (aad, len) = aad(head, seq, esn);
         let tag = self.aead.seal(&nonce(&self.salt, head), &aad[..len], text);

@@ -18,13 +18,13 @@ pub(super) struct CbcHmac {
 
 impl CbcHmac {
     #[inline]
-    pub(super) fn seal(&self, seq: u64, esn: bool, esp: &mut [u8]) {
+    pub(super) fn seal(&self, seq: u64, unique: u64, esn: bool, esp: &mut [u8]) {
         let (data, icv) = esp.split_at_mut(esp.len() - self.icv_len);
         if let Some(aes) = &self.cipher {
             let (iv, text) = Block::slice_as_chunks_mut(&mut data[HEADER..]).0.split_at_mut(1);
-            // Unpredictable, as CBC needs it, and never the same twice: the sequence number encrypted with the key
+            // Unpredictable, as CBC needs it, and never the same twice: a number encrypted with the key
             // itself (NIST SP 800-38A, appendix C).
-            iv[0] = Array(u128::from(seq).to_be_bytes());
+            iv[0] = Array(u128::from(unique).to_be_bytes());
             aes.encrypt_block(&mut iv[0]);
             encrypt(aes, &iv[0], text);
         }

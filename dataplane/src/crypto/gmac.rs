@@ -24,8 +24,8 @@ impl Gmac {
     }
 
     #[inline]
-    pub(super) fn seal(&self, seq: u64, esn: bool, esp: &mut [u8]) {
-        esp[HEADER..HEADER + IV].copy_from_slice(&seq.to_be_bytes());
+    pub(super) fn seal(&self, seq: u64, iv: u64, esn: bool, esp: &mut [u8]) {
+        esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
         let (data, icv) = esp.split_at_mut(esp.len() - ICV);
         icv.copy_from_slice(&self.icv(seq, esn, data));
     }

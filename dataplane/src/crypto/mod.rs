@@ -155,8 +155,10 @@ impl error::Error for KeyError {}
 pub struct SealJob<'a> {
     /// Key of the outbound SA.
     pub key: &'a Key,
-    /// Sequence number, which must never have been used with this key before: the IV is made of it.
+    /// Sequence number.
     pub seq: u64,
+    /// A number never used with this key before, of which the IV is made.
+    pub iv: u64,
     /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC 4303 §2.2.1).
     pub esn: bool,
     /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room for the ICV.
@@ -184,12 +186,12 @@ pub struct OpenJob<'a> {
 /// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this program, and a packet
 /// must not leave unprotected for it.
 pub fn seal(jobs: &mut [SealJob<'_>]) {
-    for SealJob { key, seq, esn, esp } in jobs {
+    for SealJob { key, seq, iv, esn, esp } in jobs {
         assert!(key.suite.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite);
         match &key.transform {
-            Transform::Aead(t) => t.seal(*seq, *esn, esp),
-            Transform::Gmac(t) => t.seal(*seq, *esn, esp),
-            Transform::CbcHmac(t) => t.seal(*seq, *esn, esp),
+            Transform::Aead(t) => t.seal(*seq, *iv, *esn, esp),
+            Transform::Gmac(t) => t.seal(*seq, *iv, *esn, esp),
+            Transform::CbcHmac(t) => t.seal(*seq, *iv, *esn, esp),
         }
     }
 }

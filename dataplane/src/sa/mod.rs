@@ -186,6 +186,11 @@ impl InboundSa {
         }
     }
 
+    /// Whether `path` is the last one reported, and the peer has not been seen by its known path since.
+    pub fn still_reports(&self, path: &Path) -> bool {
+        self.reported.load(Acquire) == path.tag()
+    }
+
     /// Largest inner packet that fits the way back to the peer, in bytes.
     #[inline]
     pub fn inner_mtu(&self) -> usize {
@@ -243,6 +248,7 @@ pub struct OutboundSa {
     /// Packets and bytes so far, and their limits.
     pub life: Lifetime,
     sequence: AtomicU64,
+    iv_mask: u64,
     endpoint: Cell<Option<Endpoint>>,
 }
 
@@ -271,12 +277,15 @@ pub struct OutboundParts {
     pub path: Option<Path>,
     /// The last sequence number sent: 0 for a new SA.
     pub sequence: u64,
+    /// A random number: see [`OutboundSa::iv`].
+    pub iv_mask: u64,
 }
 
 impl OutboundSa {
     /// An SA in the tables of `writer`.
     pub fn new(writer: &Writer, parts: OutboundParts) -> Self {
-        let OutboundParts { tunnel, spi, key, esn, mode, marking, tfc, mtu, limits, path, sequence } = parts;
+        let OutboundParts { tunnel, spi, key, esn, mode, marking, tfc, mtu, limits, path, sequence, iv_mask } =
+            parts;
         Self {
             tunnel,
             spi,
@@ -288,6 +297,7 @@ impl OutboundSa {
             mtu,
             life: Lifetime::new(limits),
             sequence: AtomicU64::new(sequence),
+            iv_mask,
             endpoint: Cell::new(writer, path.map(|path| Endpoint::new(path, spi))),
         }
     }
@@ -297,6 +307,14 @@ impl OutboundSa {
     #[inline]
     pub fn take_sequence(&self, count: u64) -> u64 {
         self.sequence.fetch_add(count, Relaxed) + 1
+    }
+
+    /// The number of which the IV of packet `seq` is made: never the same twice within the SA. Mixed with a random
+    /// number, so that a gateway which starts again with a key given by hand does not make the IVs of its last run again
+    /// (RFC 4106 §3.1 leaves the choice to the sender; RFC 8221 §4 warns of exactly that).
+    #[inline]
+    pub fn iv(&self, seq: u64) -> u64 {
+        seq ^ self.iv_mask
     }
 
     /// The last sequence number that may be sent.
