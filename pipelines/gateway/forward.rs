@@ -43,7 +43,7 @@ pub fn inbound(
 /// Forwards a packet in clear by its route.
 #[inline]
 pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
-    if !count_hop(&mut packet, &header) {
+    if header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
     let mtu = match tables.routes.find(header.dst, reader) {
@@ -52,23 +52,16 @@ pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Rea
         }
         Some(Hop::Local) | None => usize::MAX,
     };
-    if header.total_len <= mtu {
+    let fits = header.total_len <= mtu;
+    if !fits && header.dont_fragment {
+        return io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
+    }
+    ip::decrement_hop_limit(packet.data_mut());
+    if fits {
         io.route(packet, &header, tables, reader);
-    } else if header.dont_fragment {
-        io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
     } else {
         fragment(packet, &header, mtu, io, |io, piece, header| io.route(piece, &header, tables, reader));
     }
-}
-
-/// Takes one hop off the packet; `false` where none is left.
-#[inline]
-pub fn count_hop(packet: &mut Packet, header: &IpHeader) -> bool {
-    if header.hop_limit <= 1 {
-        return false;
-    }
-    ip::decrement_hop_limit(packet.data_mut());
-    true
 }
 
 /// Lowers the MSS of a TCP SYN so that its segments fit IP packets of `limit` bytes.

@@ -20,7 +20,10 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
     table::Reader,
-    wire::{icmp::Problem, ip::IpHeader},
+    wire::{
+        icmp::Problem,
+        ip::{self, IpHeader},
+    },
 };
 
 /// A packet from this side, to be forwarded.
@@ -118,18 +121,21 @@ fn protect<'r>(
     io: &mut Io,
 ) {
     let limit = payload_limit(sa, endpoint, &header);
-    if sa.mode == Mode::Tunnel {
-        if !forward::count_hop(&mut packet, &header) {
-            return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
-        }
-        forward::clamp_mss(&mut packet, &header, limit, tables);
+    let is_hop = sa.mode == Mode::Tunnel;
+    if is_hop && header.hop_limit <= 1 {
+        return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
-    if header.total_len <= limit {
-        return wrap(packet, &header, sa, endpoint, sealings, tables, reader, io);
-    }
-    if header.dont_fragment || sa.mode == Mode::Transport {
+    let fits = header.total_len <= limit;
+    if !fits && (header.dont_fragment || sa.mode == Mode::Transport) {
         let mtu = limit.min(usize::from(u16::MAX)) as u16;
         return io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
+    }
+    if is_hop {
+        ip::decrement_hop_limit(packet.data_mut());
+        forward::clamp_mss(&mut packet, &header, limit, tables);
+    }
+    if fits {
+        return wrap(packet, &header, sa, endpoint, sealings, tables, reader, io);
     }
     fragment(packet, &header, limit, io, |io, piece, header| {
         wrap(piece, &header, sa, endpoint, sealings, tables, reader, io);
