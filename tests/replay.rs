@@ -117,7 +117,7 @@ fn the_32_bit_sender_stops_at_its_last_number_and_says_so_once() {
     for tunnel in &mut config.tunnels {
         tunnel.remote = wayfarer::config::model::Remote::At(ip("192.0.2.1"), 0);
     }
-    config.tunnels[0].outbound_sequence = u64::from(u32::MAX) - 2;
+    config.tunnels[0].outbound.sequence = u64::from(u32::MAX) - 2;
     let mut world = World::with(config, 512);
     let terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
     let answer = datagram("10.99.0.7", "10.98.0.1", (2, 1), b"x");
@@ -127,6 +127,19 @@ fn the_32_bit_sender_stops_at_its_last_number_and_says_so_once() {
     let numbers: Vec<u64> = out.iter().map(|p| terminal.open(p).1).collect();
     assert_eq!(numbers, [u64::from(u32::MAX) - 1, u64::from(u32::MAX)]);
     assert_eq!(world.all_drops(), [(DropReason::SequenceExhausted, 3)]);
+}
+
+#[test]
+fn a_gateway_that_starts_again_takes_nothing_of_its_last_run() {
+    let mut config = tunnel(1, suite(SUITE));
+    config.inbound.sequence = 1000;
+    let mut world = World::new(vec![config, tunnel(2, suite(SUITE))]);
+    let terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
+    for seq in [1, 999, 1000, 1001] {
+        world.send(OUTSIDE, &sealed(&terminal, seq));
+    }
+    assert_eq!(world.take(INSIDE).len(), 1);
+    assert_eq!(world.drops(DropReason::ReplayDuplicate) + world.drops(DropReason::ReplayStale), 3);
 }
 
 #[test]

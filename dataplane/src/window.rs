@@ -73,6 +73,16 @@ impl Window {
         Self { top: AtomicU64::new(0), words: (0..words).map(|_| AtomicU64::new(0)).collect(), size }
     }
 
+    /// A window that refuses every number up to `last`, as if all of them had been accepted.
+    pub fn starting_at(size: u32, last: u64) -> Self {
+        let this = Self::new(size);
+        for seq in last.saturating_sub(this.size).saturating_add(1)..=last {
+            // Nothing was accepted before, so none of these is refused.
+            let _ = this.accept(seq);
+        }
+        this
+    }
+
     /// The highest number accepted; 0 before the first.
     #[inline]
     pub fn top(&self) -> u64 {

@@ -1,3 +1,52 @@
-//! What a gateway is told to do.
+//! What a gateway is told to do: one TOML file, read, checked and filled in with defaults before anything starts.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`model`] | a configuration as the gateway uses it |
+//! | `file` | the keys of the file, as TOML gives them |
+//! | `source` | reads the file; knows the place of every value |
+//! | `check`, `tunnel` | from its keys to the model |
+//! | `value`, `keys` | single values, key files |
 
 pub mod model;
+
+mod check;
+mod error;
+mod file;
+mod keys;
+mod source;
+mod tunnel;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Rule};
+
+use model::Config;
+use source::Source;
+use std::{fs::File, io::Read, path::Path};
+
+/// Longest configuration, in bytes: room for a million tunnels.
+const LONGEST: u64 = 512 << 20;
+
+/// Reads and checks the configuration in a file.
+///
+/// # Errors
+/// The first rule that it breaks, with file, line, key and value.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |why| Source { file: path, text: "" }.error("", None, Rule::Unreadable(why));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| unreadable(e.kind()))?;
+    file.take(LONGEST).read_to_string(&mut text).map_err(|e| unreadable(e.kind()))?;
+    parse(&text, path)
+}
+
+/// Checks the configuration in `text`. Errors call it `path`, and files that it names are looked for from there.
+///
+/// # Errors
+/// The first rule that it breaks, with file, line, key and value.
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let source = Source { file: path, text };
+    check::config(&source, source.read()?)
+}

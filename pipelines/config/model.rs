@@ -186,9 +186,6 @@ pub struct Tunnel {
     pub soft_time: Option<Duration>,
     /// After how long the SAs carry nothing any more.
     pub hard_time: Option<Duration>,
-    /// The last sequence number already sent with the outbound key: 0 for a new key. A key must never see a number
-    /// twice, so a gateway that starts again with a key by hand goes on behind the numbers of its last run.
-    pub outbound_sequence: u64,
     /// The SA of packets from the peer.
     pub inbound: Sa,
     /// The SA of packets to the peer.
@@ -203,6 +200,9 @@ pub struct Sa {
     pub cipher: Suite,
     /// Keying material, [`Suite::key_len`] bytes.
     pub key: Zeroizing<Vec<u8>>,
+    /// The last sequence number already used with this key; 0 for a new one. A gateway that starts again with a key
+    /// given by hand goes on behind it, and takes nothing up to it.
+    pub sequence: u64,
 }
 
 impl std::fmt::Debug for Sa {

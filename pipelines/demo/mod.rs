@@ -179,6 +179,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         spi: Spi(spi),
         cipher,
         key: Zeroizing::new((0..cipher.key_len()).map(|i| (spi >> (8 * (i % 4))) as u8 ^ i as u8).collect()),
+        sequence: 0,
     };
     Tunnel {
         name: format!("terminal-{index}"),
@@ -206,7 +207,6 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         limits: Limits::NONE,
         soft_time: None,
         hard_time: None,
-        outbound_sequence: 0,
         inbound: sa(0x0100_0000 + index),
         outbound: sa(0x0200_0000 + index),
     }

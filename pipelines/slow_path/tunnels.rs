@@ -103,7 +103,7 @@ impl Tunnels {
                 mtu: config.mtu.unwrap_or(mtu),
                 limits: config.limits,
                 path,
-                sequence: config.outbound_sequence,
+                sequence: config.outbound.sequence,
                 iv_mask: getrandom::u64().map_err(|_| KeyError::Refused)?,
             },
         ));
@@ -123,6 +123,7 @@ impl Tunnels {
                 pin,
                 watch: config.roam != Roam::Ignore || path.is_none(),
                 window: config.window,
+                sequence: config.inbound.sequence,
                 selectors: config.selectors.clone().into(),
                 limits: config.limits,
                 inner_mtu: inner_mtu(&outbound, path.as_ref()),

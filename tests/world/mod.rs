@@ -92,7 +92,12 @@ pub fn selector(local: &str, remote: &str) -> Selector {
 
 /// Tunnel number `n`: SPIs 0x1000 + n in and 0x2000 + n out, inner addresses 10.98.0.n and fd00:98::n.
 pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
-    let sa = |spi, seed| Sa { spi: Spi(spi), cipher: suite, key: Zeroizing::new(material(suite, seed)) };
+    let sa = |spi, seed| Sa {
+        spi: Spi(spi),
+        cipher: suite,
+        key: Zeroizing::new(material(suite, seed)),
+        sequence: 0,
+    };
     Tunnel {
         name: format!("t{n}"),
         mode: Mode::Tunnel,
@@ -116,7 +121,6 @@ pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
         limits: Limits::NONE,
         soft_time: None,
         hard_time: None,
-        outbound_sequence: 0,
         inbound: sa(0x1000 + n, n),
         outbound: sa(0x2000 + n, n + 1000),
     }

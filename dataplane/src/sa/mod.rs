@@ -121,6 +121,8 @@ pub struct InboundParts {
     pub watch: bool,
     /// Sequence numbers that the anti-replay window covers, 64 to 65536.
     pub window: u32,
+    /// Numbers up to this one are refused: 0 for a new SA.
+    pub sequence: u64,
     /// See [`InboundSa::selectors`].
     pub selectors: Box<[Selector]>,
     /// Limits of packets and bytes.
@@ -144,6 +146,7 @@ impl InboundSa {
             pin,
             watch,
             window,
+            sequence,
             selectors,
             limits,
             inner_mtu,
@@ -158,7 +161,7 @@ impl InboundSa {
             local,
             pin,
             watch,
-            window: Window::new(window),
+            window: Window::starting_at(window, sequence),
             selectors,
             life: Lifetime::new(limits),
             refused: Refused::default(),

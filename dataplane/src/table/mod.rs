@@ -14,7 +14,7 @@ mod lpm;
 mod map;
 
 pub use cell::Cell;
-pub use lpm::{Lpm, Prefix};
+pub use lpm::{Lpm, Prefix, PrefixError};
 pub use map::Map;
 
 use crossbeam::utils::CachePadded;

@@ -1,0 +1,232 @@
+//! What may be written on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+use wayfarer::control::{SOCKET, protocol::View};
+
+/// A security gateway for mobile terminals: IPsec ESP links that survive any change of address.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  wayfarer demo
+  wayfarer check conf/gateway.toml
+  wayfarer gateway --config conf/gateway.toml
+  wayfarer show sa
+  wayfarer sa move alice 192.0.2.7:4500
+
+Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
+)]
+pub(super) struct Arguments {
+    /// How much to say on standard error.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log: LogLevel,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Runs a gateway until SIGINT or SIGTERM.
+    #[command(after_help = "\
+The gateway needs CAP_NET_RAW and CAP_NET_ADMIN for network devices (af_xdp also CAP_BPF), or root.
+
+Example:
+  wayfarer gateway --config conf/gateway.toml")]
+    Gateway {
+        /// The configuration, in TOML.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
+    #[command(after_help = "\
+A real gateway, one worker, runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
+from behind simulated NATs, and every terminal keeps changing address, port and encapsulation.
+
+A packet that goes to where a terminal just was, was in flight when it moved: nobody could have saved it. One that
+goes there later than --in-flight after the move is lost to the move.
+
+Examples:
+  wayfarer demo
+  wayfarer demo --seconds 5 --terminals 1000 --json")]
+    Demo(Demo),
+    /// Says whether a configuration is right, and if not, where it is wrong; starts nothing.
+    #[command(after_help = "\
+Key files are read too. The first error is shown in one line, with file, line, key and value; the exit code is then 2.
+
+Example:
+  wayfarer check conf/gateway.toml")]
+    Check {
+        /// The configuration, in TOML.
+        file: PathBuf,
+    },
+    /// Shows what a running gateway is doing.
+    #[command(after_help = "\
+Examples:
+  wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
+  wayfarer show drops                  packets dropped, by reason
+  wayfarer show workers --json         the same as a program reads it")]
+    Show {
+        /// What to show.
+        view: Shown,
+        /// Prints JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// With drops: shows the reasons too for which nothing was dropped.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Changes the security associations of a running gateway.
+    Sa {
+        #[command(subcommand)]
+        command: SaCommand,
+    },
+}
+
+/// What to demonstrate.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Demo {
+    /// How long, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// How many terminals.
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(wayfarer::demo::Options::MOST)))]
+    pub terminals: u32,
+    /// How often each terminal moves, in milliseconds on average.
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
+    pub move_every: u64,
+    /// Bytes of an inner packet.
+    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(64..=1400))]
+    pub size: u16,
+    /// How long a packet may be in flight, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    pub in_flight: u64,
+    /// Prints one JSON object instead of progress and a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SaCommand {
+    /// Sends a tunnel's traffic to another address from now on.
+    #[command(after_help = "\
+Keys, sequence numbers and counters stay as they are.
+
+Examples:
+  wayfarer sa move alice 192.0.2.7             the UDP port stays as it is
+  wayfarer sa move alice 192.0.2.7:4500
+  wayfarer sa move alice [2001:db8::7]:4500")]
+    Move {
+        /// The tunnel's name.
+        tunnel: String,
+        /// Where the peer is now.
+        #[arg(value_name = "ADDRESS[:PORT]")]
+        remote: Destination,
+        #[command(flatten)]
+        socket: Socket,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Socket {
+    /// The gateway's control socket.
+    #[arg(long = "socket", value_name = "PATH", default_value = SOCKET)]
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Shown {
+    /// Tunnels and their security associations.
+    Sa,
+    /// Ports and their counters.
+    Ports,
+    /// Workers and their counters.
+    Workers,
+    /// Dropped packets by reason.
+    Drops,
+}
+
+impl From<Shown> for View {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Sa => Self::Sa,
+            Shown::Ports => Self::Ports,
+            Shown::Workers => Self::Workers,
+            Shown::Drops => Self::Drops,
+        }
+    }
+}
+
+/// An address, perhaps with a port.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Destination {
+    pub address: IpAddr,
+    pub port: Option<u16>,
+}
+
+/// A text that is no [`Destination`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct NoDestination;
+
+impl fmt::Display for NoDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be an address like 192.0.2.7, 192.0.2.7:4500, 2001:db8::7 or [2001:db8::7]:4500")
+    }
+}
+
+impl std::error::Error for NoDestination {}
+
+impl FromStr for Destination {
+    type Err = NoDestination;
+
+    fn from_str(text: &str) -> Result<Self, NoDestination> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self { address, port: None });
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(socket) if socket.port() != 0 => Ok(Self { address: socket.ip(), port: Some(socket.port()) }),
+            _ => Err(NoDestination),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_have_an_address_and_perhaps_a_port() {
+        let parse = |text: &str| text.parse::<Destination>().map(|d| (d.address.to_string(), d.port));
+        assert_eq!(parse("192.0.2.7"), Ok(("192.0.2.7".to_owned(), None)));
+        assert_eq!(parse("192.0.2.7:4501"), Ok(("192.0.2.7".to_owned(), Some(4501))));
+        assert_eq!(parse("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
+        assert_eq!(parse("[2001:db8::7]:9"), Ok(("2001:db8::7".to_owned(), Some(9))));
+        for wrong in ["", "alice", "192.0.2.7:0", "192.0.2.7:65536", "192.0.2.7:", "192.0.2"] {
+            assert_eq!(parse(wrong), Err(NoDestination), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,317 @@
+//! From the keys of a file to the model: `[gateway]`, ports, routes and policies.
+
+use super::{
+    error::{ConfigError, Rule},
+    file::{self, Key, Kind, List, RouteSource, Scalar},
+    model::{Config, Gateway, Policy, PolicyAction, Port, PortKind, Route},
+    source::Source,
+    tunnel, value,
+};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::Hash,
+    net::IpAddr,
+    ops::{Range, RangeInclusive},
+    path::PathBuf,
+};
+use toml::Spanned;
+use wayfarer_dataplane::{
+    sa::{PortRange, Selector},
+    table::Prefix,
+    wire::ip,
+};
+
+type Checked<T> = Result<T, ConfigError>;
+
+/// Pairs of prefixes that one tunnel or policy may have.
+const MOST_PAIRS: usize = 4096;
+
+/// Checks everything.
+pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
+    let mut config = Config {
+        gateway: gateway(source, &file.gateway)?,
+        ports: ports(source, &file.port)?,
+        routes: vec![],
+        tunnels: vec![],
+        policies: vec![],
+    };
+    config.routes = routes(source, &file.route, &config.ports)?;
+    config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
+    config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
+    for policy in &file.policy {
+        config.policies.extend(policies(source, policy)?);
+    }
+    Ok(config)
+}
+
+/// Refuses what was there before.
+pub(super) struct Unique<T>(HashMap<T, Range<usize>>);
+
+impl<T: Eq + Hash> Unique<T> {
+    pub(super) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    pub(super) fn add(&mut self, source: &Source<'_>, item: T, place: Range<usize>) -> Result<(), Rule> {
+        match self.0.entry(item) {
+            Entry::Occupied(before) => Err(Rule::Duplicate(source.line(before.get()))),
+            Entry::Vacant(slot) => {
+                slot.insert(place);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Every number of a list, within `range`, each once.
+fn numbers<T>(list: &[i64], range: RangeInclusive<T>) -> Result<Vec<T>, Rule>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + Into<u64>,
+{
+    let mut seen = HashSet::new();
+    let list = list.iter().filter(|&n| seen.insert(*n));
+    list.map(|&n| value::integer(n, range.clone())).collect()
+}
+
+fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
+    let cores = |list: &Vec<i64>| match &list[..] {
+        [] => Err(Rule::Empty),
+        list => Ok(numbers(list, 0u16..=1023)?.into_iter().map(usize::from).collect()),
+    };
+    let control = |path: &String| match &path[..] {
+        "none" => Ok(None),
+        path => source.path(path).map(Some),
+    };
+    let idle = |text: &String| match &text[..] {
+        "poll" => Ok(None),
+        time => value::duration(time).map(Some),
+    };
+    let size = |size: &Scalar| {
+        let size = value::size_within(size, 512..=65472)?;
+        if size.is_multiple_of(64) { Ok(size) } else { Err(Rule::Multiple(64)) }
+    };
+    let many = |n: &i64, range| Ok(value::integer::<u32>(*n, range)? as usize);
+    Ok(Gateway {
+        workers: source.optional("gateway.workers", &raw.workers, cores)?,
+        control: source
+            .optional("gateway.control", &raw.control, control)?
+            .unwrap_or_else(|| Some(PathBuf::from(crate::control::SOCKET))),
+        idle_sleep: source.optional("gateway.idle", &raw.idle, idle)?.flatten(),
+        encap_ports: source
+            .optional("gateway.encap_ports", &raw.encap_ports, |list| numbers(list, 1u16..=u16::MAX))?
+            .unwrap_or_else(|| vec![value::NAT_T]),
+        kernel_routes: raw.routes.as_ref().is_some_and(|routes| *routes.get_ref() == RouteSource::Kernel),
+        mss_clamp: raw.mss_clamp.unwrap_or(true),
+        frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(8192),
+        frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?.unwrap_or(2048),
+        tunnels: source.optional("gateway.tunnels", &raw.tunnels, |n| many(n, 1..=1 << 24))?.unwrap_or(1024),
+    })
+}
+
+fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked<Vec<Port>> {
+    if raw.is_empty() {
+        return Err(source.error("", None, Rule::MissingKey("[[port]]".into())));
+    }
+    let (mut names, mut devices, mut addresses) = (Unique::new(), Unique::new(), Unique::new());
+    let mut ports = vec![];
+    for raw in raw {
+        let port = port(source, raw)?;
+        let raw = raw.get_ref();
+        source.value("port.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
+        source.optional("port.device", &raw.device, |device| {
+            devices.add(source, device.clone(), raw.device.as_ref().map_or(0..0, Spanned::span))
+        })?;
+        source.optional("port.addresses", &raw.addresses, |_| {
+            let place = raw.addresses.as_ref().map_or(0..0, Spanned::span);
+            port.addresses.iter().try_for_each(|(own, _)| addresses.add(source, *own, place.clone()))
+        })?;
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> Checked<Port> {
+    let place = raw.span();
+    let raw = raw.get_ref();
+    let addresses = |list: &List| list.0.iter().map(|text| value::interface(text)).collect();
+    let addresses: Vec<(IpAddr, Prefix)> =
+        source.optional("port.addresses", &raw.addresses, addresses)?.unwrap_or_default();
+    let v6 = addresses.iter().any(|(own, _)| own.is_ipv6());
+    Ok(Port {
+        name: source.value("port.name", &raw.name, |name| value::name(name))?,
+        kind: kind(source, raw, place)?,
+        addresses,
+        mtu: source.optional("port.mtu", &raw.mtu, |size| mtu(size, v6))?,
+        mac: source.optional("port.mac", &raw.mac, |mac| value::mac(mac))?,
+    })
+}
+
+/// An MTU that the family allows (RFC 791 §3.1, RFC 8200 §5).
+pub(super) fn mtu(size: &Scalar, v6: bool) -> Result<usize, Rule> {
+    value::size_within(size, if v6 { ip::V6_MIN_MTU } else { 576 }..=65472)
+}
+
+fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<PortKind> {
+    let kind = raw.kind.as_ref().map_or(Kind::Auto, |kind| *kind.get_ref());
+    let because = || match &raw.kind {
+        Some(kind) => format!("kind = {}", &source.text[kind.span()]),
+        None => "kind = \"auto\"".to_owned(),
+    };
+    let needs = |key| source.error("port", Some(place.clone()), Rule::Needs(key, because().into()));
+    let pointless = |key, found: Option<Range<usize>>| match found {
+        Some(place) => Err(source.bad(key, place, Rule::Pointless(because().into()))),
+        None => Ok(()),
+    };
+    let on_device = matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket | Kind::Tap);
+    if !on_device {
+        pointless("port.device", raw.device.as_ref().map(Spanned::span))?;
+    }
+    if !matches!(kind, Kind::Pcap | Kind::Generator) {
+        pointless("port.input", raw.input.as_ref().map(Spanned::span))?;
+    }
+    if kind != Kind::Pcap {
+        pointless("port.output", raw.output.as_ref().map(Spanned::span))?;
+    }
+    if kind != Kind::Generator {
+        pointless("port.count", raw.count.as_ref().map(Spanned::span))?;
+    }
+    let path = |key, path: &Key<String>| source.optional(key, path, |path| source.path(path));
+    let input = path("port.input", &raw.input)?;
+    let device = source.optional("port.device", &raw.device, |name| value::device(name))?;
+    let device = || device.ok_or_else(|| needs("device"));
+    Ok(match kind {
+        Kind::Auto => PortKind::Auto { device: device()? },
+        Kind::AfXdp => PortKind::AfXdp { device: device()? },
+        Kind::AfPacket => PortKind::AfPacket { device: device()? },
+        Kind::Tap => PortKind::Tap { device: device()? },
+        Kind::Pcap => match (input, path("port.output", &raw.output)?) {
+            (None, None) => return Err(needs("input")),
+            (input, output) => PortKind::Pcap { input, output },
+        },
+        Kind::Generator => PortKind::Generator {
+            input: input.ok_or_else(|| needs("input"))?,
+            count: source.optional("port.count", &raw.count, |&n| value::count(&Scalar::Integer(n)))?,
+        },
+        Kind::Sink => PortKind::Sink,
+    })
+}
+
+fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> Checked<Vec<Route>> {
+    let mut destinations = Unique::new();
+    let mut routes = vec![];
+    for raw in raw {
+        let route = route(source, raw, ports)?;
+        let to = &raw.get_ref().to;
+        source.value("route.to", to, |_| destinations.add(source, route.to, to.span()))?;
+        routes.push(route);
+    }
+    Ok(routes)
+}
+
+fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Checked<Route> {
+    let place = raw.span();
+    let raw = raw.get_ref();
+    let to = prefix(source, "route.to", &raw.to)?;
+    let named = source.optional("route.port", &raw.port, |name| {
+        ports.iter().position(|port| port.name == *name).ok_or(Rule::UnknownPort)
+    })?;
+    let via = source.optional("route.via", &raw.via, |text| {
+        let via = value::address(text)?;
+        if via.is_ipv4() != to.is_ipv4() {
+            return Err(Rule::Family);
+        }
+        if ports.iter().any(|port| port.addresses.iter().any(|(own, _)| *own == via)) {
+            return Err(Rule::Own);
+        }
+        Ok((via, link_of(via, named, ports).ok_or(Rule::OffLink)?))
+    })?;
+    let needs = || source.error("route", Some(place), Rule::Needs("via", "a route without \"port\"".into()));
+    let port = via.map(|(_, port)| port).or(named).ok_or_else(needs)?;
+    Ok(Route { to, via: via.map(|(via, _)| via), port })
+}
+
+/// The port whose subnet holds `via`: the longest one of all, or one of the port named. A link-local address is on
+/// every link, so that its port must be named.
+fn link_of(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
+    if matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
+        return named;
+    }
+    let candidates = ports.iter().enumerate().filter(|(index, _)| named.is_none_or(|n| n == *index));
+    let subnets =
+        candidates.flat_map(|(index, port)| port.addresses.iter().map(move |(_, net)| (net, index)));
+    let holding = subnets.filter(|(net, _)| net.contains(via));
+    holding.max_by_key(|(net, _)| net.length()).map(|(_, index)| index)
+}
+
+/// A prefix; with the one that was probably meant where host bits are set.
+fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> Checked<Prefix> {
+    source.value(key, raw, |text| value::prefix(text)).map_err(|error| {
+        let meant = (error.rule == Rule::HostBits).then(|| value::without_host_bits(raw.get_ref())).flatten();
+        ConfigError { hint: meant.map(|prefix| prefix.to_string().into()), ..error }
+    })
+}
+
+/// All prefixes of a list.
+pub(super) fn prefixes(list: &List) -> Result<Vec<Prefix>, Rule> {
+    match &list.0[..] {
+        [] => Err(Rule::Empty),
+        list => list.iter().map(|text| value::prefix(text)).collect(),
+    }
+}
+
+/// Every pair of prefixes of one family.
+pub(super) fn pairs(local: &[Prefix], remote: &[Prefix]) -> Result<Vec<(Prefix, Prefix)>, Rule> {
+    let one_family = |(a, b): &(Prefix, Prefix)| a.is_ipv4() == b.is_ipv4();
+    let all = local.iter().flat_map(|&local| remote.iter().map(move |&remote| (local, remote)));
+    let pairs: Vec<_> = all.filter(one_family).take(MOST_PAIRS + 1).collect();
+    match pairs.len() {
+        0 => Err(Rule::InnerFamilies),
+        n if n > MOST_PAIRS => Err(Rule::TooMany(MOST_PAIRS)),
+        _ => Ok(pairs),
+    }
+}
+
+/// Ports, where the protocol has some.
+pub(super) fn ports_of(
+    source: &Source<'_>,
+    key: &str,
+    raw: &Key<Scalar>,
+    protocol: Option<u8>,
+) -> Checked<PortRange> {
+    let has_ports =
+        protocol.is_none_or(|p| matches!(p, ip::protocol::TCP | ip::protocol::UDP | ip::protocol::SCTP));
+    let ports = |ports: &Scalar| if has_ports { value::ports(ports) } else { Err(Rule::PortlessProtocol) };
+    Ok(source.optional(key, raw, ports)?.unwrap_or(PortRange::ANY))
+}
+
+/// The policies of one `[[policy]]`: for every pair of prefixes one in each direction, because rules are found by
+/// where a packet goes to. `ports` are those of `remote`.
+fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> Checked<Vec<Policy>> {
+    let place = raw.span();
+    let raw = raw.get_ref();
+    let everything = || [IpAddr::from([0u8; 4]), IpAddr::from([0u8; 16])].map(|a| Prefix::new(a, 0));
+    let anywhere = || everything().into_iter().flatten().collect::<Vec<_>>();
+    let local = source.optional("policy.local", &raw.local, prefixes)?.unwrap_or_else(anywhere);
+    let remote = source.optional("policy.remote", &raw.remote, prefixes)?.unwrap_or_else(anywhere);
+    let protocol = source.optional("policy.protocol", &raw.protocol, value::protocol)?;
+    let ports = ports_of(source, "policy.ports", &raw.ports, protocol)?;
+    let action = match raw.action {
+        file::Action::Bypass => PolicyAction::Bypass,
+        file::Action::Discard => PolicyAction::Discard,
+    };
+    let pairs = pairs(&local, &remote).map_err(|rule| source.error("policy", Some(place), rule))?;
+    let both = |(local, remote)| {
+        let there = Selector { local, remote, protocol, local_ports: PortRange::ANY, remote_ports: ports };
+        let back = Selector {
+            local: remote,
+            remote: local,
+            protocol,
+            local_ports: ports,
+            remote_ports: PortRange::ANY,
+        };
+        let same = there == back;
+        let policy = |selector| Policy { selector, action };
+        std::iter::once(policy(there)).chain((!same).then(|| policy(back)))
+    };
+    Ok(pairs.into_iter().flat_map(both).collect())
+}

@@ -1,0 +1,225 @@
+//! What is wrong with a configuration, in one line.
+
+use std::{fmt, io, path::Path};
+
+/// One rule that a configuration breaks, and where.
+///
+/// ```text
+/// conf/gateway.toml:12: tunnel.window = 10: must be from 64 to 65536
+/// conf/gateway.toml:13: tunnel: unknown key "windw"; did you mean "window"?
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: Box<Path>,
+    /// The line in it, from 1 on; `None` where the whole file is meant.
+    pub line: Option<usize>,
+    /// The key, with those of the tables around it: `tunnel.inbound.spi`. Empty at the top.
+    pub key: Box<str>,
+    /// The value as written.
+    pub value: Option<Box<str>>,
+    /// The rule broken.
+    pub rule: Rule,
+    /// What may have been meant.
+    pub hint: Option<Box<str>>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        match (&*self.key, &self.value) {
+            ("", None) => {}
+            ("", Some(value)) => write!(f, " {value}:")?,
+            (key, None) => write!(f, " {key}:")?,
+            (key, Some(value)) => write!(f, " {key} = {value}:")?,
+        }
+        write!(f, " {}", self.rule)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; did you mean {hint:?}?"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A rule of configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// The file cannot be read.
+    Unreadable(io::ErrorKind),
+    /// It is not TOML; in the words of the TOML parser.
+    Syntax(Box<str>),
+    /// There is no such key.
+    UnknownKey(Box<str>),
+    /// There is no such word for the key; the words there are.
+    UnknownWord(Box<str>),
+    /// A key is missing.
+    MissingKey(Box<str>),
+    /// A key is missing that another one makes necessary.
+    Needs(&'static str, Box<str>),
+    /// A key has no meaning beside another one.
+    Pointless(Box<str>),
+    /// The value has another type; in the words of the TOML parser.
+    Type(Box<str>),
+    /// A number within bounds is wanted.
+    Range(u64, u64),
+    /// A number from 1 on is wanted.
+    Count,
+    /// A time is wanted.
+    Duration,
+    /// A number of bytes is wanted.
+    Size,
+    /// A multiple is wanted.
+    Multiple(u64),
+    /// At least one item is wanted.
+    Empty,
+    /// There are more combinations than this.
+    TooMany(usize),
+    /// An address is wanted.
+    Address,
+    /// The address of one station is wanted.
+    Unicast,
+    /// A prefix is wanted.
+    Prefix,
+    /// The prefix is longer than an address.
+    PrefixLength,
+    /// Bits are set behind the prefix.
+    HostBits,
+    /// A peer's address is wanted.
+    Remote,
+    /// A MAC address is wanted.
+    Mac,
+    /// A name is wanted.
+    Name,
+    /// The name of a network device is wanted.
+    Device,
+    /// A DSCP is wanted.
+    Dscp,
+    /// A protocol is wanted.
+    Protocol,
+    /// Ports are wanted.
+    Ports,
+    /// The protocol has no ports.
+    PortlessProtocol,
+    /// There is no such suite of ESP algorithms.
+    Cipher,
+    /// The SPI is reserved (RFC 4303 §2.1).
+    ReservedSpi,
+    /// Something that must be unique was there before, in this line.
+    Duplicate(usize),
+    /// No port has this address.
+    NotOurs,
+    /// The address is the gateway's own.
+    Own,
+    /// Two addresses are of different families.
+    Family,
+    /// No pair of prefixes is of one family.
+    InnerFamilies,
+    /// There is no port of that name.
+    UnknownPort,
+    /// No port has a subnet with this address.
+    OffLink,
+    /// A fixed peer is wanted, because of this key.
+    FixedRemote(&'static str),
+    /// The port is not among `gateway.encap_ports`.
+    NotEncapPort,
+    /// A soft limit is above the hard one.
+    SoftAboveHard,
+    /// An environment variable is not set.
+    Variable(Box<str>),
+    /// `${` without `}`.
+    OpenVariable,
+    /// A key file cannot be read.
+    KeyUnreadable(io::ErrorKind),
+    /// A key file is a folder or a device.
+    KeyNotAFile,
+    /// A key file holds neither hexadecimal digits nor a raw key: bytes wanted, bytes there.
+    KeyNotHex(usize, usize),
+    /// A key file holds a key of another length: bytes wanted, hexadecimal digits there.
+    KeyLength(usize, usize),
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            Self::Syntax(why) => write!(f, "not valid TOML: {why}"),
+            Self::UnknownKey(key) => write!(f, "unknown key {key:?}"),
+            Self::UnknownWord(words) => write!(f, "must be {words}"),
+            Self::MissingKey(key) => write!(f, "missing key {key:?}"),
+            Self::Needs(key, because) => write!(f, "missing key {key:?}, which {because} needs"),
+            Self::Pointless(because) => write!(f, "has no meaning with {because}"),
+            Self::Type(why) => write!(f, "{why}"),
+            Self::Range(first, last) => write!(f, "must be from {first} to {last}"),
+            Self::Count => f.write_str("must be a number from 1 on"),
+            Self::Duration => {
+                f.write_str("must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"")
+            }
+            Self::Size => f.write_str("must be a number of bytes, like 1500, \"64KiB\", \"1GiB\""),
+            Self::Multiple(of) => write!(f, "must be a multiple of {of}"),
+            Self::Empty => f.write_str("must not be empty"),
+            Self::TooMany(most) => write!(f, "makes more than {most} pairs of prefixes"),
+            Self::Address => f.write_str("must be an IP address"),
+            Self::Unicast => f.write_str("must be the address of one station"),
+            Self::Prefix => f.write_str("must be a prefix like \"10.0.0.0/8\" or an address"),
+            Self::PrefixLength => {
+                f.write_str("prefix longer than an address: at most /32 for IPv4, /128 for IPv6")
+            }
+            Self::HostBits => f.write_str("bits are set behind the prefix"),
+            Self::Remote => {
+                f.write_str("must be \"any\", \"address\", \"address:port\" or \"[IPv6 address]:port\"")
+            }
+            Self::Mac => f.write_str("must be the MAC address of one station, like \"02:00:00:00:00:01\""),
+            Self::Name => f.write_str("must be 1 to 64 bytes of letters, digits and punctuation"),
+            Self::Device => f.write_str("must be the name of a network device, at most 15 characters"),
+            Self::Dscp => f.write_str("must be \"copy\" or a number from 0 to 63"),
+            Self::Protocol => {
+                f.write_str("must be tcp, udp, icmp, icmpv6, sctp, gre, ipip or a number from 0 to 255")
+            }
+            Self::Ports => f.write_str("must be a port or a range of ports, like 80 or \"1000-2000\""),
+            Self::PortlessProtocol => f.write_str("only tcp, udp and sctp have ports"),
+            Self::Cipher => f.write_str("no such cipher"),
+            Self::ReservedSpi => f.write_str("must be from 0x100 to 0xffffffff: lower SPIs are reserved"),
+            Self::Duplicate(line) => write!(f, "already used in line {line}"),
+            Self::NotOurs => f.write_str("not among the addresses of any [[port]]"),
+            Self::Own => f.write_str("is the gateway's own address"),
+            Self::Family => f.write_str("one address is IPv4, the other IPv6"),
+            Self::InnerFamilies => {
+                f.write_str("no prefix of inner_local and inner_remote is of the same family")
+            }
+            Self::UnknownPort => f.write_str("no [[port]] has this name"),
+            Self::OffLink => f.write_str("not within the subnet of the port"),
+            Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),
+            Self::NotEncapPort => f.write_str("not among gateway.encap_ports, so answers would not be taken"),
+            Self::SoftAboveHard => f.write_str("the soft limit is above the hard one"),
+            Self::Variable(name) => write!(f, "environment variable {name:?} is not set"),
+            Self::OpenVariable => f.write_str("\"${\" without \"}\""),
+            Self::KeyUnreadable(why) => write!(f, "key file cannot be read: {why}"),
+            Self::KeyNotAFile => f.write_str("key file is not a regular file"),
+            Self::KeyNotHex(wanted, got) => {
+                write!(
+                    f,
+                    "key file must hold {} hexadecimal digits or {wanted} raw bytes, it holds {got} bytes",
+                    2 * wanted
+                )
+            }
+            Self::KeyLength(wanted, got) => {
+                write!(
+                    f,
+                    "key file must hold {} hexadecimal digits ({wanted} bytes), it holds {got}",
+                    2 * wanted
+                )
+            }
+        }
+    }
+}
+
+/// The candidate that `text` was probably meant to be.
+pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let close = |candidate: &&str| strsim::damerau_levenshtein(text, candidate) <= 2.max(candidate.len() / 3);
+    // Longer texts are no typo, and the distance takes time quadratic in their length.
+    let candidates = candidates.filter(|_| text.len() <= 64);
+    candidates.filter(close).min_by_key(|candidate| strsim::damerau_levenshtein(text, candidate))
+}

@@ -1,0 +1,238 @@
+//! The keys of a configuration file, as TOML gives them: types are right, nothing else is checked. Every value knows
+//! its place in the text.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+use std::fmt;
+use toml::Spanned;
+
+/// A key that may be left out.
+pub(super) type Key<T> = Option<Spanned<T>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub gateway: Gateway,
+    #[serde(default)]
+    pub port: Vec<Spanned<Port>>,
+    #[serde(default)]
+    pub route: Vec<Spanned<Route>>,
+    #[serde(default)]
+    pub tunnel: Vec<Spanned<Tunnel>>,
+    #[serde(default)]
+    pub policy: Vec<Spanned<Policy>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub workers: Key<Vec<i64>>,
+    pub control: Key<String>,
+    pub idle: Key<String>,
+    pub encap_ports: Key<Vec<i64>>,
+    pub routes: Key<RouteSource>,
+    pub mss_clamp: Option<bool>,
+    pub frames: Key<i64>,
+    pub frame_size: Key<Scalar>,
+    pub tunnels: Key<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RouteSource {
+    Config,
+    Kernel,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Port {
+    pub name: Spanned<String>,
+    pub kind: Key<Kind>,
+    pub device: Key<String>,
+    pub input: Key<String>,
+    pub output: Key<String>,
+    pub count: Key<i64>,
+    pub addresses: Key<List>,
+    pub mtu: Key<Scalar>,
+    pub mac: Key<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Auto,
+    AfXdp,
+    AfPacket,
+    Tap,
+    Pcap,
+    Generator,
+    Sink,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub to: Spanned<String>,
+    pub via: Key<String>,
+    pub port: Key<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tunnel {
+    pub name: Spanned<String>,
+    pub mode: Key<Mode>,
+    pub local: Spanned<String>,
+    pub remote: Spanned<String>,
+    pub encap: Key<Encap>,
+    pub local_port: Key<i64>,
+    pub inner_local: Key<List>,
+    pub inner_remote: Key<List>,
+    pub protocol: Key<Scalar>,
+    pub local_ports: Key<Scalar>,
+    pub remote_ports: Key<Scalar>,
+    pub roam: Key<Roam>,
+    pub pin_source: Key<bool>,
+    pub window: Key<i64>,
+    pub esn: Option<bool>,
+    pub dscp: Key<Scalar>,
+    pub df: Key<Df>,
+    pub tfc: Key<Scalar>,
+    pub mtu: Key<Scalar>,
+    pub udp6_checksum: Option<bool>,
+    pub keepalive: Key<String>,
+    #[serde(default)]
+    pub lifetime: Lifetime,
+    pub inbound: Sa,
+    pub outbound: Sa,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mode {
+    Tunnel,
+    Transport,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Encap {
+    None,
+    Udp,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Roam {
+    Follow,
+    Notify,
+    Ignore,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Df {
+    Copy,
+    Set,
+    Clear,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lifetime {
+    pub soft_packets: Key<Scalar>,
+    pub hard_packets: Key<Scalar>,
+    pub soft_bytes: Key<Scalar>,
+    pub hard_bytes: Key<Scalar>,
+    pub soft_time: Key<String>,
+    pub hard_time: Key<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sa {
+    pub spi: Spanned<i64>,
+    pub cipher: Spanned<String>,
+    pub key_file: Spanned<String>,
+    pub sequence: Key<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub action: Action,
+    pub local: Key<List>,
+    pub remote: Key<List>,
+    pub protocol: Key<Scalar>,
+    pub ports: Key<Scalar>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Action {
+    Bypass,
+    Discard,
+}
+
+/// A number, or a text that may hold a unit or a word.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scalar {
+    Integer(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// One string or a list of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct List(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<List, E> {
+                Ok(List(vec![value.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List, A::Error> {
+                let mut list = vec![];
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}

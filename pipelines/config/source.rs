@@ -1,0 +1,143 @@
+//! The text of a configuration: reads it, and says where in it something is wrong.
+
+use super::{
+    error::{ConfigError, Rule, nearest},
+    file::{File, Key},
+};
+use serde_path_to_error::Segment;
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+use toml::Spanned;
+
+/// Longest part of a value that an error shows, in characters.
+const SHOWN: usize = 60;
+
+/// A configuration file.
+pub(super) struct Source<'a> {
+    /// Its name.
+    pub file: &'a Path,
+    /// What it holds.
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    /// The keys of the file.
+    pub(super) fn read(&self) -> Result<File, ConfigError> {
+        let not_toml = |e: toml::de::Error| {
+            let message = e.message().lines().collect::<Vec<_>>().join(", ");
+            self.error("", e.span(), Rule::Syntax(message.into()))
+        };
+        let toml = toml::Deserializer::parse(self.text).map_err(not_toml)?;
+        serde_path_to_error::deserialize(toml).map_err(|e| self.misfit(&e))
+    }
+
+    /// The line of a place in the text.
+    pub(super) fn line(&self, place: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..place.start).unwrap_or_default();
+        before.iter().filter(|&&byte| byte == b'\n').count() + 1
+    }
+
+    /// An error about a table or a file.
+    pub(super) fn error(&self, key: &str, place: Option<Range<usize>>, rule: Rule) -> ConfigError {
+        let line = place.map(|place| self.line(&place));
+        ConfigError { file: self.file.into(), line, key: key.into(), value: None, rule, hint: None }
+    }
+
+    /// An error about a value.
+    pub(super) fn bad(&self, key: &str, place: Range<usize>, rule: Rule) -> ConfigError {
+        let written = self.text.get(place.clone()).unwrap_or_default();
+        let line = written.lines().next().unwrap_or_default();
+        let shown = match line.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None if line.len() < written.len() => format!("{line}…"),
+            None => line.to_owned(),
+        };
+        ConfigError { value: Some(shown.into()), ..self.error(key, Some(place), rule) }
+    }
+
+    /// What `check` makes of a value.
+    pub(super) fn value<T, U>(
+        &self,
+        key: &str,
+        value: &Spanned<T>,
+        check: impl FnOnce(&T) -> Result<U, Rule>,
+    ) -> Result<U, ConfigError> {
+        check(value.get_ref()).map_err(|rule| self.bad(key, value.span(), rule))
+    }
+
+    /// What `check` makes of a value that may be left out.
+    pub(super) fn optional<T, U>(
+        &self,
+        key: &str,
+        value: &Key<T>,
+        check: impl FnOnce(&T) -> Result<U, Rule>,
+    ) -> Result<Option<U>, ConfigError> {
+        value.as_ref().map(|value| self.value(key, value, check)).transpose()
+    }
+
+    /// The path in `text`: `${VARIABLE}` stands for an environment variable, and the file's folder is where it starts.
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, Rule> {
+        let mut path = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').ok_or(Rule::OpenVariable)?;
+            path += before;
+            // `std::env::var` panics on no name, but these are no names of variables.
+            let named = !name.is_empty() && !name.contains(['=', '\0']);
+            let value = named.then(|| std::env::var(name).ok()).flatten();
+            path += &value.ok_or_else(|| Rule::Variable(name.into()))?;
+            rest = after;
+        }
+        path += rest;
+        if path.is_empty() {
+            return Err(Rule::Empty);
+        }
+        Ok(self.file.parent().unwrap_or(Path::new("")).join(path))
+    }
+
+    /// Puts a mismatch of keys or types into our words.
+    fn misfit(&self, error: &serde_path_to_error::Error<toml::de::Error>) -> ConfigError {
+        let message = error.inner().message();
+        let place = error.inner().span();
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        let first = quoted.next().unwrap_or_default();
+        let hint = || nearest(first, quoted.clone()).map(Into::into);
+        let key = key_of(error.path());
+        let at_value = |rule| match place.clone() {
+            Some(place) => self.bad(&key, place, rule),
+            None => self.error(&key, None, rule),
+        };
+        if message.starts_with("unknown field") {
+            let table = key.strip_suffix(first).unwrap_or(&key).trim_end_matches('.');
+            let error = self.error(table, place, Rule::UnknownKey(first.into()));
+            ConfigError { hint: hint(), ..error }
+        } else if message.starts_with("unknown variant") {
+            let words: Vec<String> = quoted.clone().map(|word| format!("{word:?}")).collect();
+            let error = at_value(Rule::UnknownWord(words.join(" or ").into()));
+            ConfigError { hint: hint(), ..error }
+        } else if message.starts_with("missing field") {
+            self.error(&key, place, Rule::MissingKey(first.into()))
+        } else if let Some((_, expected)) = message.split_once(", expected ") {
+            let wanted = match expected {
+                "i64" => "an integer",
+                "a sequence" => "a list",
+                table if table.starts_with("struct ") => "a table",
+                other => other,
+            };
+            at_value(Rule::Type(format!("must be {wanted}").into()))
+        } else {
+            at_value(Rule::Type(message.into()))
+        }
+    }
+}
+
+/// The path as people write it: no indices, and nothing of how places are kept.
+fn key_of(path: &serde_path_to_error::Path) -> String {
+    let key = |segment: &Segment| match segment {
+        Segment::Map { key } if !key.starts_with("$__") => Some(key.clone()),
+        _ => None,
+    };
+    path.iter().filter_map(key).collect::<Vec<_>>().join(".")
+}

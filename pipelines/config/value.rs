@@ -1,0 +1,215 @@
+//! Single values: text in, typed value or broken rule out.
+
+use super::{
+    error::{Rule, nearest},
+    file::Scalar,
+    model::Remote,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+use wayfarer_dataplane::{
+    crypto::Suite,
+    port::Mac,
+    sa::PortRange,
+    table::{Prefix, PrefixError},
+    wire::ip::protocol,
+};
+
+/// UDP port of ESP in UDP (RFC 3948 §2.1).
+pub(super) const NAT_T: u16 = 4500;
+
+const PROTOCOLS: [(&str, u8); 7] = [
+    ("icmp", protocol::ICMP),
+    ("ipip", protocol::IPV4),
+    ("tcp", protocol::TCP),
+    ("udp", protocol::UDP),
+    ("gre", 47),
+    ("icmpv6", protocol::ICMPV6),
+    ("sctp", protocol::SCTP),
+];
+
+/// The number as the type wanted, where it is within `range`.
+pub(super) fn integer<T>(value: i64, range: RangeInclusive<T>) -> Result<T, Rule>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + Into<u64>,
+{
+    let broken = Rule::Range((*range.start()).into(), (*range.end()).into());
+    T::try_from(value).ok().filter(|v| range.contains(v)).ok_or(broken)
+}
+
+/// Digits, then a unit: the number, and what `units` makes of the unit.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let number: u64 = digits.parse().ok()?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.checked_mul(*factor)
+}
+
+/// `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`; never zero.
+pub(super) fn duration(text: &str) -> Result<Duration, Rule> {
+    let units = [
+        ("us", 1),
+        ("ms", 1_000),
+        ("s", 1_000_000),
+        ("m", 60_000_000),
+        ("h", 3_600_000_000),
+        ("d", 86_400_000_000),
+    ];
+    match with_unit(text, &units) {
+        Some(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
+        _ => Err(Rule::Duration),
+    }
+}
+
+/// Bytes: a number, or a text like `"64KiB"`.
+pub(super) fn size(value: &Scalar) -> Result<u64, Rule> {
+    let units = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    match value {
+        Scalar::Integer(bytes) => u64::try_from(*bytes).ok(),
+        Scalar::Text(text) => with_unit(text, &units),
+    }
+    .ok_or(Rule::Size)
+}
+
+/// [`size`], within `range`.
+pub(super) fn size_within(value: &Scalar, range: RangeInclusive<usize>) -> Result<usize, Rule> {
+    let bytes = size(value)?;
+    let broken = Rule::Range(*range.start() as u64, *range.end() as u64);
+    usize::try_from(bytes).ok().filter(|b| range.contains(b)).ok_or(broken)
+}
+
+/// A count: a number from 1 on, or a text of digits.
+pub(super) fn count(value: &Scalar) -> Result<u64, Rule> {
+    match value {
+        Scalar::Integer(n) => u64::try_from(*n).ok(),
+        Scalar::Text(text) => text.parse().ok(),
+    }
+    .filter(|&n| n > 0)
+    .ok_or(Rule::Count)
+}
+
+fn unicast(address: IpAddr) -> Result<IpAddr, Rule> {
+    let broadcast = matches!(address, IpAddr::V4(a) if a.is_broadcast());
+    let bad = address.is_unspecified() || address.is_multicast() || broadcast;
+    if bad { Err(Rule::Unicast) } else { Ok(address) }
+}
+
+/// An address of one station.
+pub(super) fn address(text: &str) -> Result<IpAddr, Rule> {
+    let address: IpAddr = text.parse().map_err(|_| Rule::Address)?;
+    unicast(address.to_canonical())
+}
+
+/// An address of ours with the subnet around it: `"203.0.113.1/24"`.
+pub(super) fn interface(text: &str) -> Result<(IpAddr, Prefix), Rule> {
+    let Some((host, length)) = text.split_once('/') else {
+        let host = address(text)?;
+        return Ok((host, Prefix::host(host)));
+    };
+    let host = address(host)?;
+    let length = length.parse().map_err(|_| Rule::Prefix)?;
+    let subnet = Prefix::new(host, length).ok_or(Rule::PrefixLength)?;
+    Ok((host, subnet))
+}
+
+/// `"10.0.0.0/8"`, or an address alone.
+pub(super) fn prefix(text: &str) -> Result<Prefix, Rule> {
+    text.parse().map_err(|why| match why {
+        PrefixError::Syntax => Rule::Prefix,
+        PrefixError::Length => Rule::PrefixLength,
+        PrefixError::HostBits => Rule::HostBits,
+    })
+}
+
+/// The prefix that was probably meant by one with host bits.
+pub(super) fn without_host_bits(text: &str) -> Option<Prefix> {
+    let (address, length) = text.split_once('/')?;
+    Prefix::new(address.parse().ok()?, length.parse().ok()?)
+}
+
+/// Where the peer is, and whether a port was given: `"any"`, an address, or an address and a port.
+pub(super) fn remote(text: &str) -> Result<(Remote, bool), Rule> {
+    if text == "any" {
+        return Ok((Remote::Any, false));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((Remote::At(unicast(address.to_canonical())?, NAT_T), false));
+    }
+    let socket: SocketAddr = text.parse().map_err(|_| Rule::Remote)?;
+    if socket.port() == 0 {
+        return Err(Rule::Remote);
+    }
+    Ok((Remote::At(unicast(socket.ip().to_canonical())?, socket.port()), true))
+}
+
+/// A protocol by name or number.
+pub(super) fn protocol(value: &Scalar) -> Result<u8, Rule> {
+    let number = match value {
+        Scalar::Integer(n) => u8::try_from(*n).ok(),
+        Scalar::Text(text) => PROTOCOLS.iter().find_map(|&(name, n)| (name == text).then_some(n)),
+    };
+    number.ok_or(Rule::Protocol)
+}
+
+/// Ports: a number, `"80"` or `"1000-2000"`.
+pub(super) fn ports(value: &Scalar) -> Result<PortRange, Rule> {
+    let range = match value {
+        Scalar::Integer(n) => u16::try_from(*n).ok().map(|port| (port, port)),
+        Scalar::Text(text) => {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            first.trim().parse().ok().zip(last.trim().parse().ok())
+        }
+    };
+    match range {
+        Some((first, last)) if first <= last => Ok(PortRange { first, last }),
+        _ => Err(Rule::Ports),
+    }
+}
+
+/// `"copy"` (`None`) or a DSCP.
+pub(super) fn dscp(value: &Scalar) -> Result<Option<u8>, Rule> {
+    match value {
+        Scalar::Text(text) if text == "copy" => Ok(None),
+        Scalar::Integer(n @ 0..=63) => Ok(Some(*n as u8)),
+        _ => Err(Rule::Dscp),
+    }
+}
+
+/// A suite by name; with the nearest name where there is none.
+pub(super) fn cipher(text: &str) -> Result<Suite, (Rule, Option<String>)> {
+    text.parse().map_err(|_| {
+        let names: Vec<String> = Suite::ALL.iter().map(Suite::to_string).collect();
+        (Rule::Cipher, nearest(text, names.iter().map(String::as_str)).map(str::to_owned))
+    })
+}
+
+/// A MAC address of one station: `"02:00:00:00:00:01"`.
+pub(super) fn mac(text: &str) -> Result<Mac, Rule> {
+    let mut mac = Mac::default();
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|p| p.len() == 2 && !p.starts_with('+')).ok_or(Rule::Mac)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| Rule::Mac)?;
+    }
+    let group = mac[0] & 1 == 1;
+    if parts.next().is_some() || group || mac == Mac::default() { Err(Rule::Mac) } else { Ok(mac) }
+}
+
+/// A name for people: short, of characters that can be seen.
+pub(super) fn name(text: &str) -> Result<String, Rule> {
+    let seen = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
+    let fits = !text.is_empty() && text.len() <= 64 && text.chars().all(seen);
+    if fits { Ok(text.to_owned()) } else { Err(Rule::Name) }
+}
+
+/// The name of a network device, as Linux allows it.
+pub(super) fn device(text: &str) -> Result<String, Rule> {
+    let fits = matches!(text.len(), 1..=15)
+        && !matches!(text, "." | "..")
+        && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':'));
+    if fits { Ok(text.to_owned()) } else { Err(Rule::Device) }
+}

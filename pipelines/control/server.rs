@@ -1,0 +1,286 @@
+//! The gateway's end of the control socket. Who may open the socket file may ask anything: its permissions are the
+//! access control. Whatever is said on it, the slow path sees only well-formed commands, one at a time from each
+//! connection.
+
+use super::protocol::{Answer, Command, Outcome, Request, VERSION};
+use crate::slow_path::Asked;
+use crossbeam::channel::{Sender, bounded};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{self, Read, Write},
+    net,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Longest request, in bytes.
+pub const LONGEST_LINE: usize = 64 << 10;
+/// Connections at a time.
+pub const MOST_CLIENTS: usize = 16;
+/// How long a client may take for a request, or say nothing.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long the slow path may take for an answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a client may leave an answer unread.
+const UNREAD: Duration = Duration::from_secs(5);
+/// Pause after a failed accept: it failed for want of descriptors or memory, which others must give back.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Why there is no control socket.
+#[derive(Debug)]
+pub enum ControlError {
+    /// Another gateway answers there.
+    Busy(PathBuf),
+    /// There is something that is no socket.
+    NotASocket(PathBuf),
+    /// The system says no.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(path) => write!(f, "another gateway answers at {}", path.display()),
+            Self::NotASocket(path) => write!(f, "{} is there and is not a socket", path.display()),
+            Self::Io(path, why) => write!(f, "control socket {}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+/// A control socket. Dropping it hangs up on everybody and removes the file.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    inode: (u64, u64),
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listener: UnixListener,
+    stop: AtomicBool,
+    clients: Mutex<BTreeMap<u64, UnixStream>>,
+}
+
+impl Shared {
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, UnixStream>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Listens at `path`, and hands commands to `slow_path`.
+    ///
+    /// # Errors
+    /// [`ControlError`]; a socket that nobody listens on any more is no error, it is replaced.
+    pub fn start(path: &Path, slow_path: Sender<Asked>) -> Result<Self, ControlError> {
+        let failed = |e| ControlError::Io(path.into(), e);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(failed)?;
+        }
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        let inode = inode(path).map_err(failed)?;
+        let (stop, clients) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { listener, stop, clients });
+        let mut server = Self { path: path.into(), inode, shared: shared.clone(), acceptor: None };
+        let acceptor = thread::Builder::new().name("control".into());
+        server.acceptor = Some(acceptor.spawn(move || accept(&shared, &slow_path)).map_err(failed)?);
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        // Wakes the acceptor. It cannot fail: the socket is listening.
+        let _ = shutdown(self.shared.listener.as_raw_fd(), Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        for client in self.shared.clients().values() {
+            // Who has hung up already is not connected any more.
+            let _ = client.shutdown(net::Shutdown::Both);
+        }
+        // Only our own file: another gateway may have taken the path meanwhile.
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
+}
+
+/// Makes room at `path` where a gateway that is gone left its socket.
+fn remove_stale(path: &Path) -> Result<(), ControlError> {
+    let failed = |e| ControlError::Io(path.into(), e);
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(e)),
+        Ok(about) if !about.file_type().is_socket() => return Err(ControlError::NotASocket(path.into())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ControlError::Busy(path.into())),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn accept(shared: &Arc<Shared>, slow_path: &Sender<Asked>) {
+    for number in 0.. {
+        let accepted = shared.listener.accept();
+        if shared.stop.load(SeqCst) {
+            return;
+        }
+        let served = accepted.and_then(|(stream, _)| admit(shared, slow_path, number, stream));
+        if let Err(why) = served {
+            tracing::warn!(%why, "control connection lost");
+            thread::sleep(BACK_OFF);
+        }
+    }
+}
+
+/// Gives a client a thread of its own, or tells it that there are too many.
+fn admit(shared: &Arc<Shared>, slow_path: &Sender<Asked>, number: u64, stream: UnixStream) -> io::Result<()> {
+    stream.set_write_timeout(Some(UNREAD))?;
+    let mut clients = shared.clients();
+    if clients.len() >= MOST_CLIENTS {
+        drop(clients);
+        // The client may be gone, and then need not know. One line always fits the socket's buffer.
+        let _ = answer(&stream, refusal("too many control connections; try again"));
+        return Ok(());
+    }
+    clients.insert(number, stream.try_clone()?);
+    drop(clients);
+    let (of_thread, slow_path) = (shared.clone(), slow_path.clone());
+    let serve = move || {
+        // However a conversation ends, it ends for this client only.
+        let _ = serve(&stream, &slow_path);
+        of_thread.clients().remove(&number);
+    };
+    thread::Builder::new().name("control client".into()).spawn(serve).map(drop).inspect_err(|_| {
+        shared.clients().remove(&number);
+    })
+}
+
+/// Answers line by line, until the client hangs up or misbehaves.
+fn serve(stream: &UnixStream, slow_path: &Sender<Asked>) -> io::Result<()> {
+    let mut lines = Lines { stream, buffer: vec![] };
+    loop {
+        match lines.next()? {
+            Line::Whole(line) if line.trim_ascii().is_empty() => {}
+            Line::Whole(line) => answer(stream, respond(&line, slow_path))?,
+            Line::TooLong => {
+                return answer(stream, refusal(&format!("a request has at most {LONGEST_LINE} bytes")));
+            }
+            Line::End => return Ok(()),
+        }
+    }
+}
+
+fn respond(line: &[u8], slow_path: &Sender<Asked>) -> Answer {
+    match parse(line) {
+        Ok(command) => ask(command, slow_path),
+        Err(answer) => answer,
+    }
+}
+
+/// The command in a line, or the answer that there is none.
+fn parse(line: &[u8]) -> Result<Command, Answer> {
+    let bad = |e: serde_json::Error| refusal(&format!("not a request: {e}"));
+    let request: serde_json::Value = serde_json::from_slice(line).map_err(bad)?;
+    match request.get("version").map(serde_json::Value::as_u64) {
+        Some(Some(version)) if version == u64::from(VERSION) => {}
+        Some(Some(theirs)) => {
+            let why = format!("the request is of version {theirs}, this gateway speaks version {VERSION}");
+            return Err(refusal(&why));
+        }
+        _ => {
+            return Err(refusal(&format!(
+                "the request has no version; this gateway speaks version {VERSION}"
+            )));
+        }
+    }
+    serde_json::from_value(request).map(|request: Request| request.command).map_err(bad)
+}
+
+fn ask(command: Command, slow_path: &Sender<Asked>) -> Answer {
+    let deadline = Instant::now() + ANSWER;
+    let (to, from) = bounded(1);
+    let answer = slow_path
+        .send_deadline((command, to), deadline)
+        .ok()
+        .and_then(|()| from.recv_deadline(deadline).ok());
+    answer.unwrap_or_else(|| refusal("the gateway is too busy to answer"))
+}
+
+fn refusal(why: &str) -> Answer {
+    Answer { version: VERSION, outcome: Outcome::Error(why.to_owned()) }
+}
+
+fn answer(mut stream: &UnixStream, answer: Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Cuts what a client sends into lines.
+struct Lines<'a> {
+    stream: &'a UnixStream,
+    buffer: Vec<u8>,
+}
+
+enum Line {
+    Whole(Vec<u8>),
+    TooLong,
+    End,
+}
+
+impl Lines<'_> {
+    fn next(&mut self) -> io::Result<Line> {
+        let deadline = Instant::now() + IDLE;
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.buffer[searched..].iter().position(|&byte| byte == b'\n') {
+                let rest = self.buffer.split_off(searched + end + 1);
+                return Ok(Line::Whole(std::mem::replace(&mut self.buffer, rest)));
+            }
+            searched = self.buffer.len();
+            if searched >= LONGEST_LINE {
+                return Ok(Line::TooLong);
+            }
+            // A timeout of zero would mean none.
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left))?;
+            let mut stream = self.stream.take((LONGEST_LINE - searched) as u64);
+            let mut chunk = [0; 4096];
+            match stream.read(&mut chunk) {
+                Ok(0) => return Ok(Line::End),
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
