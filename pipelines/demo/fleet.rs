@@ -66,6 +66,7 @@ pub(super) struct Fleet {
     inner: Vec<u8>,
     scratch: Vec<u8>,
     pub(super) tally: Tally,
+    /// Round trips in nanoseconds, up to a minute.
     pub(super) latency: Histogram<u64>,
 }
 
@@ -93,7 +94,8 @@ impl Fleet {
             inner: inner_packet(options.size),
             scratch: Vec::with_capacity(2048),
             tally: Tally::default(),
-            latency: Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed")),
+            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
+                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
         };
         for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
             let key = |sa: &crate::config::model::Sa| Key::new(sa.cipher, &sa.key, backend).ok();
