@@ -3,9 +3,20 @@
 //! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and [`Port::tx`] once
 //! a burst through `Box<dyn Port>`; nothing here is called once a packet.
 
-use crate::{packet::Burst, pool::Pool};
+use crate::{
+    packet::{Burst, Packet},
+    pool::Pool,
+};
 
+pub mod device;
+mod error;
+pub mod generator;
 pub mod memory;
+pub mod pcap;
+pub mod sink;
+mod sys;
+
+pub use error::PortError;
 
 /// A MAC address (IEEE 802).
 pub type Mac = [u8; 6];
@@ -25,6 +36,22 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes of those, Ethernet header included.
     pub tx_bytes: u64,
+    /// Taken but refused by the device or file for good, such as a frame longer than the MTU.
+    pub tx_errors: u64,
+}
+
+impl PortStats {
+    #[inline]
+    fn received(&mut self, packet: &Packet) {
+        self.rx_packets += 1;
+        self.rx_bytes += packet.len() as u64;
+    }
+
+    #[inline]
+    fn sent(&mut self, packet: &Packet) {
+        self.tx_packets += 1;
+        self.tx_bytes += packet.len() as u64;
+    }
 }
 
 /// One queue of a device. Every method is for the worker's own thread; none blocks.
@@ -49,6 +76,6 @@ pub trait Port: Send {
         true
     }
 
-    /// What this queue counted so far.
+    /// What this queue counted so far. May be a system call: for now and then, not for each turn.
     fn stats(&self) -> PortStats;
 }
