@@ -17,7 +17,7 @@ const NET_ADMIN: &str = "CAP_NET_ADMIN";
 #[derive(Debug)]
 pub struct Device {
     name: String,
-    request: libc::ifreq,
+    request_name: [libc::c_char; libc::IFNAMSIZ],
     index: u32,
     mac: Mac,
     socket: OwnedFd,
@@ -31,17 +31,16 @@ impl Device {
     pub fn find(name: &str) -> Result<Self, PortError> {
         let no_device = || PortError::NoDevice { device: name.to_owned() };
         let failed = |action, source| PortError::system(name, action, NET_ADMIN, source);
-        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        if name.is_empty() || name.len() >= request.ifr_name.len() || name.contains('\0') {
+        let mut request_name = [0; libc::IFNAMSIZ];
+        if name.is_empty() || name.len() >= request_name.len() || name.contains('\0') {
             return Err(no_device());
         }
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        for (to, from) in request_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|e| failed("open a control socket", e))?;
-        let mut device = Self { name: name.to_owned(), request, index: 0, mac: [0; 6], socket };
+        let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
         let answer = device.ioctl(libc::SIOCGIFINDEX).map_err(|e| failed("read the device's index", e))?;
         // SAFETY: SIOCGIFINDEX fills this member of the union.
         device.index = unsafe { answer.ifr_ifru.ifru_ifindex } as u32;
@@ -85,7 +84,7 @@ impl Device {
     /// # Errors
     /// No permission, or the driver refuses the size.
     pub fn set_mtu(&self, mtu: usize) -> Result<(), PortError> {
-        let mut request = self.request;
+        let mut request = self.request();
         request.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
         self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
     }
@@ -104,7 +103,7 @@ impl Device {
     /// # Errors
     /// No permission, or the driver refuses.
     pub fn set_up(&self) -> Result<(), PortError> {
-        let mut request = self.request;
+        let mut request = self.request();
         request.ifr_ifru.ifru_flags = (self.flags()? | libc::IFF_UP) as libc::c_short;
         self.call(libc::SIOCSIFFLAGS, &mut request).map_err(|e| self.error("set the device up", e))
     }
@@ -145,6 +144,12 @@ impl Device {
         PortError::NotSupported { device: self.name.clone(), reason: reason.into() }
     }
 
+    fn request(&self) -> libc::ifreq {
+        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+        let empty: libc::ifreq = unsafe { std::mem::zeroed() };
+        libc::ifreq { ifr_name: self.request_name, ..empty }
+    }
+
     fn flags(&self) -> Result<i32, PortError> {
         let answer = self.ioctl(libc::SIOCGIFFLAGS).map_err(|e| self.error("read the flags", e))?;
         // SAFETY: SIOCGIFFLAGS fills this member of the union.
@@ -153,13 +158,13 @@ impl Device {
 
     /// `command` is an ETHTOOL_ command followed by room for the whole of its structure.
     fn ethtool(&self, command: &mut [u32]) -> io::Result<()> {
-        let mut request = self.request;
+        let mut request = self.request();
         request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
         self.call(libc::SIOCETHTOOL, &mut request)
     }
 
     fn ioctl(&self, code: libc::c_ulong) -> io::Result<libc::ifreq> {
-        let mut request = self.request;
+        let mut request = self.request();
         self.call(code, &mut request)?;
         Ok(request)
     }

@@ -8,10 +8,14 @@ use crate::{
     pool::Pool,
 };
 
+pub mod af_packet;
+mod bpf;
+pub mod classifier;
 pub mod device;
 mod error;
 pub mod generator;
 pub mod memory;
+pub mod neighbour_socket;
 pub mod pcap;
 pub mod sink;
 mod sys;

@@ -1,0 +1,8 @@
+//! Ports against the running kernel: network namespaces made for each test, with veth pairs between them.
+//!
+//! Needs root, and iproute2 and ethtool.
+
+mod af_packet;
+mod frames;
+mod traffic;
+mod world;
