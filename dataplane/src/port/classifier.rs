@@ -64,6 +64,7 @@ pub struct Classifier {
     local: Map<16>,
     sockets: Map<4>,
     filter: Option<OwnedFd>,
+    is_native: bool,
     _link: Option<OwnedFd>,
 }
 
@@ -88,6 +89,7 @@ impl Classifier {
             }
             _ => failed("attach the XDP program", e),
         })?;
+        classifier.is_native = native;
         classifier._link = Some(link);
         Ok(classifier)
     }
@@ -136,6 +138,7 @@ impl Classifier {
             local: Map::new(MapKind::Hash, MAX_LOCAL).map_err(failed)?,
             sockets: Map::new(MapKind::Xsk, queues).map_err(failed)?,
             filter: None,
+            is_native: false,
             _link: None,
         };
         rules.local.iter().try_for_each(|a| classifier.set_local(*a))?;
@@ -156,6 +159,11 @@ impl Classifier {
     /// What the system answered.
     pub fn remove_local(&self, address: IpAddr) -> Result<(), PortError> {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
+    }
+
+    /// Whether the program runs in the driver.
+    pub(crate) fn is_native(&self) -> bool {
+        self.is_native
     }
 
     /// Says which AF_XDP socket serves a queue.

@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub mod af_packet;
+pub mod af_xdp;
 mod bpf;
 pub mod classifier;
 pub mod device;
@@ -19,6 +20,7 @@ pub mod neighbour_socket;
 pub mod pcap;
 pub mod sink;
 mod sys;
+pub mod tap;
 
 pub use error::PortError;
 
@@ -45,6 +47,20 @@ pub struct PortStats {
 }
 
 impl PortStats {
+    /// The sum of both: several queues as one.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_missed: self.rx_missed + other.rx_missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_errors: self.tx_errors + other.tx_errors,
+        }
+    }
+
     #[inline]
     fn received(&mut self, packet: &Packet) {
         self.rx_packets += 1;

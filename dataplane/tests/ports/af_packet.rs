@@ -2,7 +2,7 @@
 
 use crate::{
     frames::numbered,
-    traffic,
+    traffic::{self, Worker},
     world::{RawSocket, World, wait_for},
 };
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
     port::{
-        Port, PortError,
+        PortError,
         af_packet::AfPacketPort,
         classifier::{Classifier, Rules},
         device::Device,
@@ -19,13 +19,13 @@ use wayfarer_dataplane::{
 
 const FRAMES: usize = 1024;
 
-fn open(world: &World, queues: usize) -> (Device, Vec<(Box<dyn Port>, Pool)>) {
+fn open(world: &World, queues: usize) -> (Device, Vec<Worker>) {
     world.gw(|| {
         let device = Device::find("gw0").unwrap();
         let classifier = Arc::new(Classifier::packet(&device, false, &Rules::default()).unwrap());
         let ports = AfPacketPort::open(&device, queues, 2048, &classifier).unwrap();
         let pool = || Pool::new(FRAMES, 2048).unwrap();
-        (device, ports.into_iter().map(|p| (Box::new(p) as Box<dyn Port>, pool())).collect())
+        (device, ports.into_iter().map(|p| (Box::new(p) as _, pool())).collect())
     })
 }
 

@@ -3,6 +3,9 @@
 //! Needs root, and iproute2 and ethtool.
 
 mod af_packet;
+mod af_xdp;
+mod classifier;
 mod frames;
+mod tap;
 mod traffic;
 mod world;

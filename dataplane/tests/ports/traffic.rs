@@ -10,6 +10,9 @@ use wayfarer_dataplane::{
     port::{Mac, Port},
 };
 
+/// What a worker has of one device.
+pub(crate) type Worker = (Box<dyn Port>, Pool);
+
 /// Sends frames of several lengths from the peer: they arrive byte for byte, and so do answers on the way back.
 pub(crate) fn round_trip(port: &mut dyn Port, pool: &mut Pool, mac: Mac, peer: &RawSocket) {
     for (i, len) in [60, 61, 127, 590, 1513, 1514].into_iter().enumerate() {
@@ -35,7 +38,7 @@ pub(crate) fn round_trip(port: &mut dyn Port, pool: &mut Pool, mac: Mac, peer: &
 }
 
 /// Echoes `count` frames, with at most `window` of them under way, and each comes back exactly once.
-pub(crate) fn echo(ports: &mut [(Box<dyn Port>, Pool)], mac: Mac, peer: &RawSocket, count: u32, window: u32) {
+pub(crate) fn echo(ports: &mut [Worker], mac: Mac, peer: &RawSocket, count: u32, window: u32) {
     let mut seen = vec![false; count as usize];
     let (mut sent, mut received) = (0, 0);
     wait_for("all frames to come back", || {
