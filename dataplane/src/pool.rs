@@ -4,7 +4,12 @@
 //! AF_XDP can use it as its UMEM ([`Pool::region`]).
 
 use crate::packet::{Burst, Packet};
-use std::{io, ptr::NonNull};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    ptr::NonNull,
+    sync::{Arc, Weak},
+};
 
 /// Bytes in front of a received packet: room for the largest outer header that ESP puts on.
 pub const HEADROOM: usize = 256;
@@ -20,6 +25,7 @@ pub struct Pool {
     frames: usize,
     frame: usize,
     huge: bool,
+    umem: Vec<Weak<OwnedFd>>,
 }
 
 // SAFETY: the pool owns its mapping; the pointers in `free` point into it and nowhere else.
@@ -43,7 +49,7 @@ impl Pool {
         };
         // SAFETY: every frame lies within the `bytes <= mapped` bytes just mapped.
         let free = (0..frames).rev().map(|i| unsafe { base.add(i * frame) }).collect();
-        Ok(Self { free, base, mapped, frames, frame, huge })
+        Ok(Self { free, base, mapped, frames, frame, huge, umem: Vec::new() })
     }
 
     /// Takes one frame as an empty packet; `None` where none is free.
@@ -97,7 +103,18 @@ impl Pool {
         (self.base, self.frames * self.frame)
     }
 
-    /// Gives the frame at `offset` bytes into the arena away to a device, or `None` where none is free.
+    /// An open AF_XDP socket whose UMEM is this arena, for another one to share it.
+    pub(crate) fn umem_socket(&self) -> Option<Arc<OwnedFd>> {
+        self.umem.iter().find_map(Weak::upgrade)
+    }
+
+    /// Notes an AF_XDP socket whose UMEM is this arena.
+    pub(crate) fn share_umem(&mut self, socket: &Arc<OwnedFd>) {
+        self.umem.retain(|known| known.strong_count() > 0);
+        self.umem.push(Arc::downgrade(socket));
+    }
+
+    /// Gives a frame away to a device, as its offset into the arena in bytes, or `None` where none is free.
     pub(crate) fn lend(&mut self) -> Option<u64> {
         let base = self.free.pop()?;
         Some((base.as_ptr() as usize - self.base.as_ptr() as usize) as u64)
@@ -123,9 +140,14 @@ impl Pool {
     }
 
     /// Offset of a packet's data from the start of the arena, in bytes.
+    ///
+    /// # Panics
+    /// If the packet is another pool's, as for [`Pool::give`].
     #[inline]
     pub(crate) fn address(&self, packet: &Packet) -> u64 {
-        (packet.data().as_ptr() as usize - self.base.as_ptr() as usize) as u64
+        let at = (packet.base().as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
+        assert!(at < self.frames * self.frame, "a packet of another pool");
+        (at + packet.headroom()) as u64
     }
 }
 

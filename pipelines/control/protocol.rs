@@ -175,6 +175,8 @@ pub struct PortView {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Refused by the device.
+    pub tx_errors: u64,
 }
 
 /// One worker.

@@ -87,14 +87,14 @@ pub struct WorkerCounters {
 
 /// One queue's [`PortStats`], shared.
 #[derive(Debug, Default)]
-pub struct PortCounters([Counter; 6]);
+pub struct PortCounters([Counter; 7]);
 
 impl PortCounters {
     /// Publishes `stats`.
     pub fn set(&self, stats: &PortStats) {
-        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes } = *stats;
+        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors } = *stats;
         for (counter, value) in
-            self.0.iter().zip([rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes])
+            self.0.iter().zip([rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors])
         {
             counter.set(value);
         }
@@ -102,9 +102,9 @@ impl PortCounters {
 
     /// What was published last.
     pub fn stats(&self) -> PortStats {
-        let [rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes] =
+        let [rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors] =
             std::array::from_fn(|i| self.0[i].value());
-        PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes }
+        PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors }
     }
 }
 

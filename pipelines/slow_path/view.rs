@@ -51,6 +51,7 @@ impl SlowPath {
                 rx_errors: sum(|s| s.rx_errors),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
+                tx_errors: sum(|s| s.tx_errors),
             }
         };
         self.ports.iter().enumerate().map(view).collect()

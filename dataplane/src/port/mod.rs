@@ -3,9 +3,26 @@
 //! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and [`Port::tx`] once
 //! a burst through `Box<dyn Port>`; nothing here is called once a packet.
 
-use crate::{packet::Burst, pool::Pool};
+use crate::{
+    packet::{Burst, Packet},
+    pool::Pool,
+};
 
+pub mod af_packet;
+pub mod af_xdp;
+mod bpf;
+pub mod classifier;
+pub mod device;
+mod error;
+pub mod generator;
 pub mod memory;
+pub mod neighbour_socket;
+pub mod pcap;
+pub mod sink;
+mod sys;
+pub mod tap;
+
+pub use error::PortError;
 
 /// A MAC address (IEEE 802).
 pub type Mac = [u8; 6];
@@ -25,10 +42,40 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes of those, Ethernet header included.
     pub tx_bytes: u64,
+    /// Taken but refused by the device or file for good, such as a frame longer than the MTU.
+    pub tx_errors: u64,
+}
+
+impl PortStats {
+    /// The sum of both: several queues as one.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_missed: self.rx_missed + other.rx_missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_errors: self.tx_errors + other.tx_errors,
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, packet: &Packet) {
+        self.rx_packets += 1;
+        self.rx_bytes += packet.len() as u64;
+    }
+
+    #[inline]
+    fn sent(&mut self, packet: &Packet) {
+        self.tx_packets += 1;
+        self.tx_bytes += packet.len() as u64;
+    }
 }
 
 /// One queue of a device. Every method is for the worker's own thread; none blocks.
-pub trait Port: Send + std::fmt::Debug {
+pub trait Port: Send {
     /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
 
@@ -49,6 +96,12 @@ pub trait Port: Send + std::fmt::Debug {
         true
     }
 
-    /// What this queue counted so far.
+    /// What this queue counted so far. May be a system call: for now and then, not for each turn.
     fn stats(&self) -> PortStats;
+}
+
+impl std::fmt::Debug for dyn Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Port {{ {:?} }}", self.stats())
+    }
 }

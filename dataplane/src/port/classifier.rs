@@ -1,0 +1,335 @@
+//! Whose frame is it, the gateway's or the kernel's? A BPF program decides, so that the host stays reachable on a
+//! NIC that the gateway uses.
+//!
+//! | frame to the NIC's own MAC address | goes to |
+//! |---|---|
+//! | IP to an address that is not the host's: to be forwarded | gateway |
+//! | ESP (protocol 50) to an address of the host | gateway |
+//! | UDP to an address of the host and a port of the list, not a fragment | gateway |
+//! | anything else to the host, IPv6 with extension headers included | kernel |
+//! | multicast, broadcast, to another MAC address, VLAN-tagged, IPv6 link-local, not IP, malformed | kernel |
+//!
+//! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
+//! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).
+//!
+//! One body of instructions serves three places. On XDP the gateway's frames are redirected into its AF_XDP sockets
+//! and the kernel never sees them; where a queue has no socket they are dropped. Beside AF_PACKET, which gets
+//! copies, a socket filter keeps the kernel's frames from the gateway, and TCX drops the gateway's frames before
+//! the kernel's stack, or a kernel that forwards would send in clear what is to be encrypted.
+
+use super::{
+    PortError,
+    bpf::{self, Hook, If, Label, Map, MapKind, Op, Program, ProgramKind, Register, Width},
+    device::Device,
+};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+/// Local addresses that fit.
+pub const MAX_LOCAL: u32 = 4096;
+/// UDP ports that fit.
+pub const MAX_PORTS: usize = 16;
+
+// linux/bpf.h: helpers and answers of programs.
+const MAP_LOOKUP: i32 = 1;
+const SKB_LOAD_BYTES: i32 = 26;
+const REDIRECT_MAP: i32 = 51;
+const XDP_LOAD_BYTES: i32 = 189;
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+const TCX_NEXT: i32 = -1;
+const TCX_DROP: i32 = 2;
+
+// Offsets in the programs' contexts, `struct xdp_md` and `struct __sk_buff`.
+const XDP_RX_QUEUE: i16 = 16;
+const SKB_VLAN_PRESENT: i16 = 20;
+
+/// What a classifier goes by at first.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Addresses of the host, at most [`MAX_LOCAL`]; can be changed later.
+    pub local: Vec<IpAddr>,
+    /// UDP ports at those addresses that are the gateway's, at most [`MAX_PORTS`].
+    pub udp_ports: Vec<u16>,
+}
+
+/// A program on one device, its tables, and the way to change them. Detached when the last owner goes: ports hold
+/// it too.
+#[derive(Debug)]
+pub struct Classifier {
+    device: String,
+    local: Map<16>,
+    sockets: Map<4>,
+    filter: Option<OwnedFd>,
+    is_native: bool,
+    _link: Option<OwnedFd>,
+}
+
+impl Classifier {
+    /// Redirects the gateway's frames into AF_XDP sockets of `queues` queues: in the driver (`native`), or in the
+    /// kernel's receive path, which every driver has.
+    ///
+    /// # Errors
+    /// [`PortError::Permission`], or [`PortError::NotSupported`] where the driver takes no program in that mode or
+    /// another one is attached.
+    pub fn xdp(device: &Device, queues: u32, native: bool, rules: &Rules) -> Result<Self, PortError> {
+        let mut classifier = Self::new(device, queues, rules)?;
+        let failed = |action, e| PortError::system(device.name(), action, XDP_NEEDS, e);
+        let program = program(Flavour::Xdp(&classifier.sockets), &classifier.local, device, &rules.udp_ports)
+            .load_into_kernel(ProgramKind::Xdp)
+            .map_err(|e| failed("load the XDP program", e))?;
+        let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
+        let link = bpf::attach(&program, device.index(), hook).map_err(|e| match e.raw_os_error() {
+            Some(libc::EBUSY | libc::EEXIST) => device.unsupported("another XDP program is attached already"),
+            Some(libc::EINVAL | libc::ERANGE) => {
+                device.unsupported(format!("the driver takes no XDP program in this mode: {e}"))
+            }
+            _ => failed("attach the XDP program", e),
+        })?;
+        classifier.is_native = native;
+        classifier._link = Some(link);
+        Ok(classifier)
+    }
+
+    /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
+    ///
+    /// With `leave_kernel` the kernel gets them as well: for kernels before 6.6, on hosts that forward nothing.
+    ///
+    /// # Errors
+    /// [`PortError::Permission`], or [`PortError::NotSupported`] where the kernel has no TCX.
+    pub fn packet(device: &Device, leave_kernel: bool, rules: &Rules) -> Result<Self, PortError> {
+        let mut classifier = Self::new(device, 1, rules)?;
+        let failed = |action, e| PortError::system(device.name(), action, TCX_NEEDS, e);
+        let load = |flavour, kind| {
+            program(flavour, &classifier.local, device, &rules.udp_ports).load_into_kernel(kind)
+        };
+        let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
+            .map_err(|e| failed("load the socket filter", e))?;
+        let link = if leave_kernel {
+            None
+        } else {
+            let program =
+                load(Flavour::Tcx, ProgramKind::Tcx).map_err(|e| failed("load the TCX program", e))?;
+            let link = bpf::attach(&program, device.index(), Hook::TcxIngress).map_err(|e| {
+                match e.raw_os_error() {
+                    Some(libc::EINVAL) => device.unsupported(
+                        "the kernel has no TCX (Linux 6.6), and without it would forward in clear what is to be encrypted",
+                    ),
+                    _ => failed("attach the TCX program", e),
+                }
+            })?;
+            Some(link)
+        };
+        classifier.filter = Some(filter);
+        classifier._link = link;
+        Ok(classifier)
+    }
+
+    fn new(device: &Device, queues: u32, rules: &Rules) -> Result<Self, PortError> {
+        if rules.udp_ports.len() > MAX_PORTS {
+            return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
+        }
+        let failed = |e| PortError::system(device.name(), "make a BPF map", XDP_NEEDS, e);
+        let classifier = Self {
+            device: device.name().to_owned(),
+            local: Map::new(MapKind::Hash, MAX_LOCAL).map_err(failed)?,
+            sockets: Map::new(MapKind::Xsk, queues).map_err(failed)?,
+            filter: None,
+            is_native: false,
+            _link: None,
+        };
+        rules.local.iter().try_for_each(|a| classifier.set_local(*a))?;
+        Ok(classifier)
+    }
+
+    /// Adds an address of the host: only ESP and the UDP ports go to the gateway there. From any thread, at once.
+    ///
+    /// # Errors
+    /// More than [`MAX_LOCAL`] addresses.
+    pub fn set_local(&self, address: IpAddr) -> Result<(), PortError> {
+        self.local.insert(key(address), 1).map_err(|e| self.failed(e))
+    }
+
+    /// Removes an address of the host; nothing happens where it was none.
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub fn remove_local(&self, address: IpAddr) -> Result<(), PortError> {
+        self.local.remove(key(address)).map_err(|e| self.failed(e))
+    }
+
+    /// Whether the program runs in the driver.
+    pub(crate) fn is_native(&self) -> bool {
+        self.is_native
+    }
+
+    /// Says which AF_XDP socket serves a queue.
+    pub(crate) fn set_socket(&self, queue: u32, socket: &OwnedFd) -> io::Result<()> {
+        self.sockets.insert(queue.to_ne_bytes(), socket.as_raw_fd() as u32)
+    }
+
+    /// Lets a packet socket receive the gateway's frames only.
+    pub(crate) fn filter(&self, socket: &OwnedFd) -> io::Result<()> {
+        self.filter.as_ref().map_or(Ok(()), |program| bpf::filter(socket, program.as_raw_fd()))
+    }
+
+    fn failed(&self, source: io::Error) -> PortError {
+        PortError::system(&self.device, "change the table of local addresses", XDP_NEEDS, source)
+    }
+}
+
+const XDP_NEEDS: &str = "CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
+const TCX_NEEDS: &str = XDP_NEEDS;
+
+/// IPv4 addresses are in the table as RFC 4291 §2.5.5.2 maps them.
+fn key(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Flavour<'a> {
+    Xdp(&'a Map<4>),
+    Tcx,
+    SocketFilter,
+}
+
+// Registers that calls leave alone.
+const CONTEXT: Register = 6;
+const FRAGMENT: Register = 7;
+const PROTOCOL: Register = 8;
+const TRANSPORT: Register = 9;
+const STACK: Register = 10;
+
+// The stack: IP header, then Ethernet header. An IPv6 destination, and the IPv4 one made into the same form, lie
+// at `KEY`, aligned to 8 as the verifier wants.
+const ETHERNET: i16 = -16;
+const IP: i16 = -56;
+const KEY: i16 = IP + 24;
+
+/// A constant as a load from memory sees it.
+fn half(network_order: [u8; 2]) -> i32 {
+    i32::from(u16::from_ne_bytes(network_order))
+}
+
+/// Copies `len` bytes at `offset` of the frame (or at register `TRANSPORT`) to the stack, or jumps away.
+fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
+    p.copy(1, CONTEXT);
+    match offset {
+        Some(offset) => p.set(2, offset),
+        None => p.copy(2, TRANSPORT),
+    }
+    p.copy(3, STACK);
+    p.apply(Op::Add, 3, i32::from(to));
+    p.set(4, len);
+    p.call(if matches!(flavour, Flavour::Xdp(_)) { XDP_LOAD_BYTES } else { SKB_LOAD_BYTES });
+    p.jump_if(If::NotEqual, 0, 0, short);
+}
+
+fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[u16]) -> Program {
+    let mut p = Program::default();
+    let [ours, kernels, is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
+    let mac = device.mac();
+
+    p.copy(CONTEXT, 1);
+    if !matches!(flavour, Flavour::Xdp(_)) {
+        p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
+        p.jump_if(If::NotEqual, 1, 0, kernels);
+    }
+    fetch(&mut p, flavour, Some(0), ETHERNET, 14, kernels);
+    p.load(Width::Word, 1, STACK, ETHERNET);
+    p.jump_if(If::NotEqual, 1, i32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]), kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 4);
+    p.jump_if(If::NotEqual, 1, half([mac[4], mac[5]]), kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 12);
+    p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
+    p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
+
+    // IPv4 (RFC 791 §3.1).
+    fetch(&mut p, flavour, Some(14), IP, 20, kernels);
+    p.load(Width::Byte, TRANSPORT, STACK, IP);
+    p.copy(1, TRANSPORT);
+    p.apply(Op::ShiftRight, 1, 4);
+    p.jump_if(If::NotEqual, 1, 4, kernels);
+    p.apply(Op::And, TRANSPORT, 15);
+    p.apply(Op::ShiftLeft, TRANSPORT, 2);
+    let long_enough = p.label();
+    p.jump_if(If::AtLeast, TRANSPORT, 20, long_enough);
+    p.jump(kernels);
+    p.place(long_enough);
+    p.apply(Op::Add, TRANSPORT, 14);
+    p.load(Width::Byte, 1, STACK, IP + 16);
+    p.jump_if(If::AtLeast, 1, 224, kernels);
+    p.load(Width::Half, FRAGMENT, STACK, IP + 6);
+    p.apply(Op::And, FRAGMENT, half([0x3f, 0xff]));
+    p.load(Width::Byte, PROTOCOL, STACK, IP + 9);
+    p.load(Width::Word, 1, STACK, IP + 16);
+    p.store_constant(Width::Double, STACK, KEY, 0);
+    p.store_constant(Width::Word, STACK, KEY + 8, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
+    p.store(Width::Word, STACK, KEY + 12, 1);
+    p.jump(look_up);
+
+    // IPv6 (RFC 8200 §3).
+    p.place(is_v6);
+    fetch(&mut p, flavour, Some(14), IP, 40, kernels);
+    p.load(Width::Byte, 1, STACK, IP);
+    p.apply(Op::ShiftRight, 1, 4);
+    p.jump_if(If::NotEqual, 1, 6, kernels);
+    p.load(Width::Byte, 1, STACK, KEY);
+    p.jump_if(If::Equal, 1, 0xff, kernels);
+    p.set(FRAGMENT, 0);
+    p.load(Width::Byte, PROTOCOL, STACK, IP + 6);
+    p.set(TRANSPORT, 14 + 40);
+
+    p.place(look_up);
+    p.set_map(1, local);
+    p.copy(2, STACK);
+    p.apply(Op::Add, 2, i32::from(KEY));
+    p.call(MAP_LOOKUP);
+    p.jump_if_null(0, foreign);
+    p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
+    // Later fragments have no ports, so the kernel gets all of them, to put them together.
+    p.jump_if(If::NotEqual, FRAGMENT, 0, kernels);
+    fetch(&mut p, flavour, None, IP, 4, kernels);
+    p.load(Width::Half, 1, STACK, IP + 2);
+    for port in udp_ports {
+        p.jump_if(If::Equal, 1, half(port.to_be_bytes()), ours);
+    }
+    p.jump(kernels);
+
+    // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are the host's own talk.
+    p.place(foreign);
+    p.load(Width::Half, 1, STACK, KEY);
+    p.apply(Op::And, 1, half([0xff, 0xc0]));
+    p.jump_if(If::Equal, 1, half([0xfe, 0x80]), kernels);
+
+    p.place(ours);
+    match flavour {
+        Flavour::Xdp(sockets) => {
+            p.load(Width::Word, 2, CONTEXT, XDP_RX_QUEUE);
+            p.set_map(1, sockets);
+            p.set(3, XDP_DROP);
+            p.call(REDIRECT_MAP);
+        }
+        Flavour::Tcx => p.set(0, TCX_DROP),
+        Flavour::SocketFilter => p.set(0, i32::MAX),
+    }
+    p.exit();
+    p.place(kernels);
+    p.set(
+        0,
+        match flavour {
+            Flavour::Xdp(_) => XDP_PASS,
+            Flavour::Tcx => TCX_NEXT,
+            Flavour::SocketFilter => 0,
+        },
+    );
+    p.exit();
+    p
+}

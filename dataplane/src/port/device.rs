@@ -1,0 +1,193 @@
+//! What the gateway asks of a network device of the kernel: netdevice(7) and the ethtool ioctls.
+
+use super::{Mac, PortError, sys};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+// linux/ethtool.h
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_SGRO: u32 = 0x2c;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+const NET_ADMIN: &str = "CAP_NET_ADMIN";
+
+/// A network device of the namespace that the calling thread was in when it looked it up.
+#[derive(Debug)]
+pub struct Device {
+    name: String,
+    request_name: [libc::c_char; libc::IFNAMSIZ],
+    index: u32,
+    mac: Mac,
+    socket: OwnedFd,
+}
+
+impl Device {
+    /// Looks a device up by name.
+    ///
+    /// # Errors
+    /// [`PortError::NoDevice`], or what the system answered.
+    pub fn find(name: &str) -> Result<Self, PortError> {
+        let no_device = || PortError::NoDevice { device: name.to_owned() };
+        let failed = |action, source| PortError::system(name, action, NET_ADMIN, source);
+        let mut request_name = [0; libc::IFNAMSIZ];
+        if name.is_empty() || name.len() >= request_name.len() || name.contains('\0') {
+            return Err(no_device());
+        }
+        for (to, from) in request_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
+            .map_err(|e| failed("open a control socket", e))?;
+        let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
+        let answer = device.ioctl(libc::SIOCGIFINDEX).map_err(|e| failed("read the device's index", e))?;
+        // SAFETY: SIOCGIFINDEX fills this member of the union.
+        device.index = unsafe { answer.ifr_ifru.ifru_ifindex } as u32;
+        let answer = device.ioctl(libc::SIOCGIFHWADDR).map_err(|e| failed("read the device's address", e))?;
+        // SAFETY: SIOCGIFHWADDR fills this member of the union.
+        let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
+        if address.sa_family != libc::ARPHRD_ETHER && address.sa_family != libc::ARPHRD_LOOPBACK {
+            return Err(PortError::NotSupported { device: name.to_owned(), reason: "not Ethernet".into() });
+        }
+        device.mac = std::array::from_fn(|i| address.sa_data[i] as u8);
+        Ok(device)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number in the kernel.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its MAC address when it was looked up.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Largest payload of a frame, in bytes.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn mtu(&self) -> Result<usize, PortError> {
+        let answer = self.ioctl(libc::SIOCGIFMTU).map_err(|e| self.error("read the MTU", e))?;
+        // SAFETY: SIOCGIFMTU fills this member of the union.
+        Ok(unsafe { answer.ifr_ifru.ifru_mtu } as usize)
+    }
+
+    /// Sets the largest payload of a frame, in bytes.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses the size.
+    pub fn set_mtu(&self, mtu: usize) -> Result<(), PortError> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
+        self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
+    }
+
+    /// Whether it is up and has a carrier.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn is_running(&self) -> Result<bool, PortError> {
+        let both = libc::IFF_UP | libc::IFF_RUNNING;
+        Ok(self.flags()? & both == both)
+    }
+
+    /// Sets it up, administratively.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses.
+    pub fn set_up(&self) -> Result<(), PortError> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_flags = (self.flags()? | libc::IFF_UP) as libc::c_short;
+        self.call(libc::SIOCSIFFLAGS, &mut request).map_err(|e| self.error("set the device up", e))
+    }
+
+    /// Receive queues in use; 1 where the driver does not say.
+    pub fn queues(&self) -> u32 {
+        // struct ethtool_channels: command, four maxima, then receive, transmit, other and combined.
+        let mut channels = [0u32; 9];
+        channels[0] = ETHTOOL_GCHANNELS;
+        match self.ethtool(&mut channels) {
+            Ok(()) => (channels[5] + channels[8]).max(1),
+            Err(_) => 1,
+        }
+    }
+
+    /// Whether it is one end of a veth pair. What the other end sends by itself may carry TCP and UDP checksums
+    /// that are not filled in, unless `ethtool -K PEER tx off` was said there.
+    pub fn is_veth(&self) -> bool {
+        // struct ethtool_drvinfo: command, then the driver's name in 32 bytes.
+        let mut info = [0u32; 49];
+        info[0] = ETHTOOL_GDRVINFO;
+        self.ethtool(&mut info).is_ok() && info[1] == u32::from_ne_bytes(*b"veth") && info[2] == 0
+    }
+
+    /// Stops the kernel from joining received packets to larger ones, which no longer fit a frame. Left so.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses.
+    pub fn disable_gro(&self) -> Result<(), PortError> {
+        self.ethtool(&mut [ETHTOOL_SGRO, 0]).map_err(|e| self.error("turn GRO off", e))
+    }
+
+    pub(crate) fn error(&self, action: &'static str, source: io::Error) -> PortError {
+        PortError::system(&self.name, action, NET_ADMIN, source)
+    }
+
+    pub(crate) fn unsupported(&self, reason: impl Into<String>) -> PortError {
+        PortError::NotSupported { device: self.name.clone(), reason: reason.into() }
+    }
+
+    fn request(&self) -> libc::ifreq {
+        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+        let empty: libc::ifreq = unsafe { std::mem::zeroed() };
+        libc::ifreq { ifr_name: self.request_name, ..empty }
+    }
+
+    fn flags(&self) -> Result<i32, PortError> {
+        let answer = self.ioctl(libc::SIOCGIFFLAGS).map_err(|e| self.error("read the flags", e))?;
+        // SAFETY: SIOCGIFFLAGS fills this member of the union.
+        Ok(i32::from(unsafe { answer.ifr_ifru.ifru_flags }))
+    }
+
+    /// `command` is an ETHTOOL_ command followed by room for the whole of its structure.
+    fn ethtool(&self, command: &mut [u32]) -> io::Result<()> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
+        self.call(libc::SIOCETHTOOL, &mut request)
+    }
+
+    fn ioctl(&self, code: libc::c_ulong) -> io::Result<libc::ifreq> {
+        let mut request = self.request();
+        self.call(code, &mut request)?;
+        Ok(request)
+    }
+
+    fn call(&self, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+        // SAFETY: every code used here reads and writes one `ifreq`; where that points on, `ethtool` owns the memory.
+        sys::check(unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) }).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_there_and_others_are_not() {
+        let lo = Device::find("lo").unwrap();
+        assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
+        assert!(lo.mtu().unwrap() > 1000);
+        for name in ["", "no-such-device", "a-name-far-too-long-for-a-device", "l\0o"] {
+            assert!(matches!(Device::find(name), Err(PortError::NoDevice { .. })), "{name:?}");
+        }
+        let error = Device::find("wan0").unwrap_err();
+        assert_eq!(error.to_string(), "no device named \"wan0\"");
+    }
+}

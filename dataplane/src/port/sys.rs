@@ -1,0 +1,109 @@
+//! System calls that several ports share, with their unsafe part in one place.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    ptr::NonNull,
+};
+
+/// Types that any bytes are a value of, and that have no padding: safe to pass to and from the kernel.
+///
+/// # Safety
+/// The implementer promises exactly that.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: integers and `repr(C)` structures of integers without padding.
+unsafe impl Plain for i32 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for libc::tpacket_req {}
+// SAFETY: as above.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: as above.
+unsafe impl Plain for libc::xdp_mmap_offsets {}
+// SAFETY: as above.
+unsafe impl Plain for libc::xdp_statistics {}
+// SAFETY: as above.
+unsafe impl Plain for libc::xdp_umem_reg {}
+
+/// `Err` with errno where a call answered less than zero.
+pub(crate) fn check(answer: i32) -> io::Result<i32> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// socket(2), closed on exec.
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers; the descriptor that it answers is ours alone.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol))?)) }
+}
+
+/// setsockopt(2).
+pub(crate) fn set_option<T: Plain>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let (at, len) = (std::ptr::from_ref(value).cast(), size_of::<T>() as u32);
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of a live value.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, at, len) }).map(drop)
+}
+
+/// getsockopt(2). Bytes that the kernel leaves out are zero.
+pub(crate) fn option<T: Plain>(fd: &OwnedFd, level: i32, name: i32) -> io::Result<T> {
+    // SAFETY: zeroes are a value of any `Plain` type.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<T>() as u32;
+    // SAFETY: the kernel writes at most `len` bytes, and any bytes are a value of a `Plain` type.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &mut len) })?;
+    Ok(value)
+}
+
+/// Binds a packet socket to one device.
+pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Result<()> {
+    // SAFETY: zeroes are a value of this structure of integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = ifindex as i32;
+    let len = size_of_val(&address) as u32;
+    // SAFETY: the kernel reads `len` bytes of a live value.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
+}
+
+/// Memory shared with the kernel, unmapped when it goes.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to this value, whatever thread that is on.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of `fd` from `offset` on, shared and writable.
+    pub(crate) fn new(fd: RawFd, len: usize, offset: i64) -> io::Result<Self> {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, offset) };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap answered null"))?;
+        Ok(Self { base, len })
+    }
+
+    /// Where it starts; aligned to a page.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Bytes mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this size, and its borrowers went before it.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

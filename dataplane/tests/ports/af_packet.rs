@@ -1,0 +1,168 @@
+//! Packet sockets.
+
+use crate::{
+    frames::numbered,
+    traffic::{self, Worker},
+    world::{RawSocket, World, wait_for},
+};
+use std::sync::Arc;
+use wayfarer_dataplane::{
+    packet::Burst,
+    pool::Pool,
+    port::{
+        PortError,
+        af_packet::AfPacketPort,
+        classifier::{Classifier, Rules},
+        device::Device,
+    },
+};
+
+const FRAMES: usize = 1024;
+
+fn open(world: &World, queues: usize) -> (Device, Vec<Worker>) {
+    world.gw(|| {
+        let device = Device::find("gw0").unwrap();
+        let classifier = Arc::new(Classifier::packet(&device, false, &Rules::default()).unwrap());
+        let ports = AfPacketPort::open(&device, queues, 2048, &classifier).unwrap();
+        let pool = || Pool::new(FRAMES, 2048).unwrap();
+        (device, ports.into_iter().map(|p| (Box::new(p) as _, pool())).collect())
+    })
+}
+
+fn peer(world: &World) -> RawSocket {
+    world.peer("peer0")
+}
+
+#[test]
+fn frames_cross_byte_for_byte() {
+    let world = World::new(1, 1);
+    let (device, mut ports) = open(&world, 1);
+    let (port, pool) = &mut ports[0];
+    traffic::round_trip(&mut **port, pool, device.mac(), &peer(&world));
+    assert_eq!(pool.available(), FRAMES);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_under_back_pressure() {
+    let world = World::new(1, 1);
+    let (device, mut ports) = open(&world, 1);
+    traffic::echo(&mut ports, device.mac(), &peer(&world), 10_000, 500);
+    assert_eq!(ports[0].1.available(), FRAMES);
+}
+
+#[test]
+fn flows_are_spread_over_two_workers() {
+    let world = World::new(1, 2);
+    let (device, mut ports) = open(&world, 2);
+    traffic::echo(&mut ports, device.mac(), &peer(&world), 10_000, 500);
+    let received: Vec<_> = ports.iter().map(|(port, _)| port.stats().rx_packets).collect();
+    assert_eq!(received.iter().sum::<u64>(), 10_000);
+    assert!(received.iter().all(|n| *n > 1000), "{received:?}");
+}
+
+#[test]
+fn a_full_ring_is_counted_as_missed() {
+    let world = World::new(1, 1);
+    let (device, mut ports) = open(&world, 1);
+    let peer = peer(&world);
+    let (port, pool) = &mut ports[0];
+    for i in 0..3000 {
+        peer.send(&numbered(device.mac(), peer.mac, 9, i, 60));
+    }
+    let mut received = 0;
+    wait_for("every frame to be received or missed", || {
+        let mut burst = Burst::new();
+        // Nothing is taken before the ring has overflown.
+        if port.stats().rx_missed > 0 {
+            port.rx(pool, &mut burst);
+        }
+        received += burst.len() as u64;
+        pool.give_all(&mut burst);
+        (received + port.stats().rx_missed == 3000).then_some(())
+    });
+    assert!(received >= 2048);
+}
+
+#[test]
+fn frames_that_do_not_fit_are_counted() {
+    let world = World::new(1, 1);
+    world.in_gw("ip link set gw0 mtu 9000");
+    world.in_peer("ip link set peer0 mtu 9000");
+    let (device, mut ports) = open(&world, 1);
+    let peer = peer(&world);
+    let (port, pool) = &mut ports[0];
+    for (number, len) in [(1, 4000), (2, 1793), (3, 1792)] {
+        peer.send(&numbered(device.mac(), peer.mac, 9, number, len));
+    }
+    let mut burst = traffic::receive(&mut **port, pool);
+    assert_eq!((burst.len(), burst[0].len()), (1, 1792));
+    pool.give_all(&mut burst);
+    assert_eq!((port.stats().rx_errors, pool.available()), (2, FRAMES));
+}
+
+#[test]
+fn a_frame_longer_than_the_mtu_does_not_hold_those_behind_it() {
+    let world = World::new(1, 1);
+    let (device, mut ports) = open(&world, 1);
+    let peer = peer(&world);
+    let (port, pool) = &mut ports[0];
+    let mut burst = Burst::new();
+    for (number, len) in [(1, 100), (2, 1700), (3, 100)] {
+        let mut packet = pool.take().unwrap();
+        packet.fill(256, &numbered(peer.mac, device.mac(), 9, number, len)).unwrap();
+        burst.push(packet);
+    }
+    port.tx(pool, &mut burst);
+    assert!(burst.is_empty());
+    for number in [1, 3] {
+        let frame = wait_for("a frame", || peer.try_recv());
+        assert_eq!(frame, numbered(peer.mac, device.mac(), 9, number, 100));
+    }
+    assert_eq!((port.stats().tx_packets, port.stats().tx_errors, pool.available()), (2, 1, FRAMES));
+}
+
+#[test]
+fn partial_checksums_of_a_local_sender_are_completed() {
+    let world = World::new(1, 1);
+    world.in_peer("ethtool -K peer0 tx on");
+    world.in_peer("ip addr add 10.0.0.2/24 dev peer0");
+    let (device, mut ports) = open(&world, 1);
+    let mac = device.mac().map(|b| format!("{b:02x}")).join(":");
+    world.in_peer(&format!("ip neigh add 10.0.0.1 lladdr {mac} dev peer0"));
+    let (port, pool) = &mut ports[0];
+    world.in_peer("bash -c echo${IFS}hello>/dev/udp/10.0.0.1/9");
+    let mut burst = traffic::receive(&mut **port, pool);
+    let packet = &burst[0].data()[14..];
+    assert_eq!(packet[9], 17);
+    // RFC 768: the sum over pseudo-header and datagram is all ones.
+    let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
+    let mut covered = packet[20..].to_vec();
+    covered.resize(covered.len().next_multiple_of(2), 0);
+    let mut sum: u32 = [pseudo, covered]
+        .concat()
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    assert_eq!(sum, 0xffff);
+    pool.give_all(&mut burst);
+}
+
+#[test]
+fn ports_open_and_close_again_and_again() {
+    let world = World::new(1, 2);
+    for _ in 0..10 {
+        let (device, mut ports) = open(&world, 2);
+        traffic::echo(&mut ports, device.mac(), &peer(&world), 100, 50);
+    }
+}
+
+#[test]
+fn a_missing_device_is_named() {
+    let world = World::new(1, 1);
+    let error = world.gw(|| Device::find("eth7").unwrap_err());
+    assert!(matches!(error, PortError::NoDevice { .. }), "{error}");
+    assert_eq!(error.to_string(), "no device named \"eth7\"");
+}

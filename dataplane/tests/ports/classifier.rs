@@ -1,0 +1,263 @@
+//! Who gets a frame, the gateway's port or the host's own kernel: the whole table, for XDP and for AF_PACKET.
+
+use crate::{
+    frames::{self, ESP, ICMPV6, TCP, UDP, ethernet, ip, ports},
+    traffic::Worker,
+    world::{RawSocket, World, wait_for},
+};
+use std::{net::IpAddr, sync::Arc};
+use wayfarer_dataplane::{
+    packet::Burst,
+    pool::Pool,
+    port::{
+        Mac, Port,
+        af_packet::AfPacketPort,
+        af_xdp::AfXdpPort,
+        classifier::{Classifier, Rules},
+        device::Device,
+        neighbour_socket::NeighbourSocket,
+    },
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Gateway,
+    Kernel,
+}
+use To::{Gateway, Kernel};
+
+const ETHERTYPES: [i32; 4] = [libc::ETH_P_IP, libc::ETH_P_IPV6, libc::ETH_P_ARP, 0x88b5];
+const LOCAL4: &str = "198.51.100.1";
+const LOCAL6: &str = "2001:db8::1";
+const LINK_LOCAL: &str = "fe80::1";
+
+/// A gateway's port on `gw0`, and what else hears there.
+struct Listener {
+    worker: Worker,
+    classifier: Arc<Classifier>,
+    neighbours: NeighbourSocket,
+    kernel: Vec<RawSocket>,
+    peer: RawSocket,
+    mac: Mac,
+    sent: u32,
+}
+
+impl Listener {
+    fn open(world: &World, open: fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>)) -> Self {
+        let rules = Rules {
+            local: [LOCAL4, LOCAL6, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
+            udp_ports: vec![500, 4500],
+        };
+        let mut pool = Pool::new(256, 2048).unwrap();
+        let (port, classifier, neighbours, mac) = world.gw(|| {
+            let device = Device::find("gw0").unwrap();
+            let (port, classifier) = open(&device, &rules, &mut pool);
+            (port, classifier, NeighbourSocket::open(&device).unwrap(), device.mac())
+        });
+        // Sockets for one protocol come behind XDP and TCX: they see what the network stack sees.
+        let kernel = ETHERTYPES.map(|protocol| world.kernel("gw0", protocol)).into();
+        let peer = world.peer("peer0");
+        let mut listener = Self { worker: (port, pool), classifier, neighbours, kernel, peer, mac, sent: 0 };
+        listener.worker.0.rx(&mut listener.worker.1, &mut Burst::new());
+        listener
+    }
+
+    /// Sends a frame, with a number of its own at its end, and says who got it. It is one of both, never both.
+    fn who_gets(&mut self, mut frame: Vec<u8>) -> To {
+        self.sent += 1;
+        let number = self.sent;
+        if frame.len() >= 14 + 20 {
+            frame.extend(number.to_be_bytes());
+        }
+        self.peer.send(&frame);
+        let got = wait_for("somebody to get the frame", || self.look(&frame));
+        // All that came with it is there once a later frame is; that one is known to go to the gateway.
+        let (ethertype, packet) = ip("192.0.2.77".parse().unwrap(), UDP, &ports(number as u16, b"fence"));
+        let fence = ethernet(self.mac, self.peer.mac, ethertype, &packet);
+        self.peer.send(&fence);
+        wait_for("the fence", || match self.look(&fence) {
+            Some(Gateway) => Some(()),
+            None => {
+                assert_eq!(self.look(&frame), None, "a frame went to both");
+                None
+            }
+            Some(Kernel) => panic!("the fence went to the kernel"),
+        });
+        assert_eq!(self.look(&frame), None, "a frame went to both");
+        got
+    }
+
+    fn look(&mut self, frame: &[u8]) -> Option<To> {
+        let (port, pool) = &mut self.worker;
+        let mut burst = Burst::new();
+        port.rx(pool, &mut burst);
+        let in_port = burst.iter().any(|p| p.data() == frame);
+        pool.give_all(&mut burst);
+        if in_port {
+            return Some(Gateway);
+        }
+        self.kernel
+            .iter()
+            .any(|socket| std::iter::from_fn(|| socket.try_recv()).any(|f| f == frame))
+            .then_some(Kernel)
+    }
+
+    fn whole_table(&mut self) {
+        let (own, from) = (self.mac, self.peer.mac);
+        let other: Mac = [2, 0, 0, 0, 0, 9];
+        let to = |mac: Mac, destination: &str, protocol, payload: &[u8]| {
+            let (ethertype, packet) = ip(destination.parse::<IpAddr>().unwrap(), protocol, payload);
+            ethernet(mac, from, ethertype, &packet)
+        };
+        let esp = [0, 0, 0x10, 1, 0, 0, 0, 1, 9, 9, 9, 9];
+        let arp = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &[0; 20]].concat();
+        let solicitation = [&[135u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 16]].concat();
+        let fragment = |mut frame: Vec<u8>, field: [u8; 2]| {
+            frame[20..22].copy_from_slice(&field);
+            frame
+        };
+        let ihl = |mut frame: Vec<u8>, byte| {
+            frame[14] = byte;
+            frame
+        };
+        let options = |frame: Vec<u8>| {
+            let mut frame = ihl(frame, 0x46);
+            frame.splice(34..34, [1, 1, 1, 0]);
+            frame
+        };
+        let table = [
+            ("IPv4 to elsewhere", Gateway, to(own, "192.0.2.1", TCP, &ports(22, b""))),
+            ("IPv6 to elsewhere", Gateway, to(own, "2001:db8:1::1", TCP, &ports(22, b""))),
+            (
+                "IPv4 to elsewhere, a fragment",
+                Gateway,
+                fragment(to(own, "192.0.2.1", UDP, b"rest"), [0x20, 9]),
+            ),
+            ("ICMPv6 to elsewhere", Gateway, to(own, "2001:db8:1::1", ICMPV6, &[128, 0, 0, 0])),
+            ("ESP to us", Gateway, to(own, LOCAL4, ESP, &esp)),
+            ("ESP to us over IPv6", Gateway, to(own, LOCAL6, ESP, &esp)),
+            ("ESP to our link-local address", Gateway, to(own, LINK_LOCAL, ESP, &esp)),
+            ("ESP to us behind IP options", Gateway, options(to(own, LOCAL4, ESP, &esp))),
+            ("UDP 4500 to us", Gateway, to(own, LOCAL4, UDP, &ports(4500, b"x"))),
+            (
+                "UDP 4500 to us, don't fragment",
+                Gateway,
+                fragment(to(own, LOCAL4, UDP, &ports(4500, b"x")), [0x40, 0]),
+            ),
+            ("UDP 4500 to us behind IP options", Gateway, options(to(own, LOCAL4, UDP, &ports(4500, b"x")))),
+            ("UDP 500 to us over IPv6", Gateway, to(own, LOCAL6, UDP, &ports(500, b"x"))),
+            ("UDP 53 to us", Kernel, to(own, LOCAL4, UDP, &ports(53, b"x"))),
+            ("UDP 53 to us over IPv6", Kernel, to(own, LOCAL6, UDP, &ports(53, b"x"))),
+            (
+                "UDP 4500 to us, first fragment",
+                Kernel,
+                fragment(to(own, LOCAL4, UDP, &ports(4500, b"x")), [0x20, 0]),
+            ),
+            ("UDP to us, later fragment", Kernel, fragment(to(own, LOCAL4, UDP, &ports(4500, b"x")), [0, 9])),
+            ("SSH to us", Kernel, to(own, LOCAL4, TCP, &ports(22, b""))),
+            ("SSH to us over IPv6", Kernel, to(own, LOCAL6, TCP, &ports(22, b""))),
+            ("TCP 4500 to us", Kernel, to(own, LOCAL4, TCP, &ports(4500, b""))),
+            ("ESP to us behind an extension header", Kernel, to(own, LOCAL6, 60, &[50, 0, 0, 0, 0, 0, 0, 0])),
+            ("neighbour solicitation, unicast", Kernel, to(own, LINK_LOCAL, ICMPV6, &solicitation)),
+            ("link-local, not ours", Kernel, to(own, "fe80::2", UDP, &ports(9, b""))),
+            (
+                "neighbour solicitation",
+                Kernel,
+                to([0x33, 0x33, 0xff, 0, 0, 1], "ff02::1:ff00:1", ICMPV6, &solicitation),
+            ),
+            ("multicast address, own MAC", Kernel, to(own, "224.0.0.5", 89, b"hello")),
+            ("multicast address, own MAC, IPv6", Kernel, to(own, "ff02::5", 89, b"hello")),
+            ("broadcast address, own MAC", Kernel, to(own, "255.255.255.255", UDP, &ports(67, b""))),
+            ("broadcast", Kernel, to([0xff; 6], "192.0.2.255", UDP, &ports(9, b""))),
+            ("another MAC", Kernel, to(other, "192.0.2.1", UDP, &ports(9, b""))),
+            ("ESP, another MAC", Kernel, to(other, LOCAL4, ESP, &esp)),
+            ("ARP request", Kernel, ethernet([0xff; 6], from, 0x0806, &arp)),
+            ("ARP reply", Kernel, ethernet(own, from, 0x0806, &arp)),
+            ("not IP", Kernel, ethernet(own, from, 0x88b5, &[7; 40])),
+            ("too short for IPv4", Kernel, ethernet(own, from, 0x0800, &[0x45; 12])),
+            ("too short for IPv6", Kernel, ethernet(own, from, 0x86dd, &[0x60; 30])),
+            ("IPv6 that says it is IPv4", Kernel, ihl(to(own, "2001:db8:1::1", UDP, b"12345678"), 0x45)),
+            ("IPv4 that says it is IPv6", Kernel, ihl(to(own, "192.0.2.1", UDP, b"12345678"), 0x65)),
+            ("IPv4 with a header too short", Kernel, ihl(to(own, "192.0.2.1", UDP, b"12345678"), 0x44)),
+            ("IPv4 header longer than the frame", Kernel, ihl(to(own, LOCAL4, UDP, b"12345678"), 0x4f)),
+        ];
+        for (what, whom, frame) in table {
+            assert_eq!(self.who_gets(frame), whom, "{what}");
+        }
+        // The slow path heard of neighbours, and of nothing else.
+        let mut buffer = [0; 2048];
+        let mut heard = Vec::new();
+        while let Some(len) = self.neighbours.recv(&mut buffer) {
+            heard.push((buffer[12..14].to_vec(), if buffer[12] == 8 { 0 } else { buffer[54] }));
+            assert!(len > 40);
+        }
+        let (arp, nd) = ((vec![8, 6], 0), (vec![0x86, 0xdd], 135));
+        assert_eq!(heard, [nd.clone(), nd, arp.clone(), arp]);
+        // Addresses come and go.
+        let address = "192.0.2.1".parse().unwrap();
+        let frame = to(own, "192.0.2.1", TCP, &ports(22, b""));
+        self.classifier.set_local(address).unwrap();
+        assert_eq!(self.who_gets(frame.clone()), Kernel);
+        self.classifier.remove_local(address).unwrap();
+        self.classifier.remove_local(address).unwrap();
+        assert_eq!(self.who_gets(frame), Gateway);
+    }
+}
+
+fn af_xdp(device: &Device, rules: &Rules, pool: &mut Pool, native: bool) -> (Box<dyn Port>, Arc<Classifier>) {
+    let classifier = Arc::new(Classifier::xdp(device, 1, native, rules).unwrap());
+    (Box::new(AfXdpPort::open(pool, device, 0, 128, &classifier).unwrap()), classifier)
+}
+
+fn af_packet(device: &Device, rules: &Rules, _pool: &mut Pool) -> (Box<dyn Port>, Arc<Classifier>) {
+    let classifier = Arc::new(Classifier::packet(device, false, rules).unwrap());
+    (Box::new(AfPacketPort::open(device, 1, 2048, &classifier).unwrap().remove(0)), classifier)
+}
+
+#[test]
+fn xdp_in_the_driver() {
+    let world = World::new(1, 1);
+    Listener::open(&world, |device, rules, pool| af_xdp(device, rules, pool, true)).whole_table();
+}
+
+#[test]
+fn xdp_in_the_kernel() {
+    let world = World::new(1, 1);
+    Listener::open(&world, |device, rules, pool| af_xdp(device, rules, pool, false)).whole_table();
+}
+
+#[test]
+fn tcx_beside_af_packet() {
+    let world = World::new(1, 1);
+    Listener::open(&world, af_packet).whole_table();
+}
+
+#[test]
+fn the_kernel_does_not_forward_what_is_the_gateways() {
+    let world = World::new(2, 1);
+    world.in_gw("sysctl -qw net.ipv4.ip_forward=1");
+    world.in_gw("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    world.in_gw("sysctl -qw net.ipv4.conf.gw0.rp_filter=0");
+    world.in_gw("ip addr add 192.0.2.254/24 dev gw1");
+    world.in_gw("ip addr add 10.9.9.1/24 dev gw0");
+    let (inside, outside) = (world.peer("peer0"), world.peer("peer1"));
+    world.in_gw("ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev gw1");
+    let frame = |mac, number| frames::numbered(mac, inside.mac, 9, number, 100);
+    let is_forwarded = |frame: &[u8], number| frame.len() == 100 && frames::number(frame) == number;
+    let mac = world.gw(|| Device::find("gw0").unwrap().mac());
+    // Without the gateway it does, so the test can tell.
+    inside.send(&frame(mac, 1));
+    wait_for("the kernel to forward", || outside.try_recv().filter(|f| is_forwarded(f, 1)));
+    let mut listener = Listener::open(&world, af_packet);
+    assert_eq!(listener.who_gets(frame(mac, 2)), Gateway);
+    let classifier = Arc::downgrade(&listener.classifier);
+    drop(listener);
+    assert!(classifier.upgrade().is_none());
+    // With the gateway gone the kernel forwards again, and the one before never came.
+    inside.send(&frame(mac, 3));
+    wait_for("the kernel to forward again", || {
+        let frame = outside.try_recv()?;
+        assert!(frame[12..14] != [8, 0] || is_forwarded(&frame, 3), "forwarded in clear");
+        is_forwarded(&frame, 3).then_some(())
+    });
+}
