@@ -22,8 +22,8 @@ use std::{
     },
 };
 
-/// Frames that the ring of one queue holds.
-const SLOTS: usize = 2048;
+/// The ring of one queue: 4096 frames of 2 KiB, fewer of larger ones.
+const RING: usize = 8 << 20;
 /// Memory that the kernel allocates at a time; a multiple of a slot and of a page.
 const BLOCK: usize = 256 << 10;
 /// What the socket may have under way in the device's queue, in bytes.
@@ -102,14 +102,13 @@ impl AfPacketPort {
         let slot_size = (128 + frame_size - HEADROOM.min(frame_size)).next_power_of_two().max(2048);
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,
-            tp_block_nr: (SLOTS * slot_size / BLOCK) as u32,
+            tp_block_nr: (RING / BLOCK) as u32,
             tp_frame_size: slot_size as u32,
-            tp_frame_nr: SLOTS as u32,
+            tp_frame_nr: (RING / slot_size) as u32,
         };
         sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
             .map_err(failed("make a receive ring"))?;
-        let ring =
-            Mapping::new(socket.as_raw_fd(), SLOTS * slot_size, 0).map_err(failed("map the receive ring"))?;
+        let ring = Mapping::new(socket.as_raw_fd(), RING, 0).map_err(failed("map the receive ring"))?;
         sys::bind_packet(&socket, device.index(), libc::ETH_P_ALL)
             .map_err(failed("bind the packet socket"))?;
         let (stats, missed) = (PortStats::default(), Cell::new(0));
@@ -127,7 +126,7 @@ impl AfPacketPort {
 
     /// The next slot of the ring and its status word.
     fn slot(&self) -> (*mut u8, &AtomicU32) {
-        // SAFETY: `next < SLOTS`, so the slot lies within the mapping, which outlives the borrow of `self`; its
+        // SAFETY: `next` is a slot's number, so the slot lies within the mapping, which outlives the borrow of `self`; its
         // first word is the status, aligned, and shared with the kernel as an atomic.
         unsafe {
             let slot = self.ring.base().as_ptr().add(self.next * self.slot_size);
@@ -208,7 +207,7 @@ impl Port for AfPacketPort {
             let received = unsafe { Received::read(slot, self.slot_size) };
             let copied = received.and_then(|r| r.copy_to(&mut packet));
             status.store(libc::TP_STATUS_KERNEL, Release);
-            self.next = (self.next + 1) % SLOTS;
+            self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };
             if copied.is_some() {
                 self.stats.received(&packet);
                 burst.push(packet);

@@ -21,6 +21,7 @@ use super::{
     PortError,
     bpf::{self, Hook, If, Label, Map, MapKind, Op, Program, ProgramKind, Register, Width},
     device::Device,
+    sys,
 };
 use std::{
     io,
@@ -77,12 +78,13 @@ impl Classifier {
     /// another one is attached.
     pub fn xdp(device: &Device, queues: u32, native: bool, rules: &Rules) -> Result<Self, PortError> {
         let mut classifier = Self::new(device, queues, rules)?;
-        let failed = |action, e| PortError::system(device.name(), action, XDP_NEEDS, e);
+        let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let program = program(Flavour::Xdp(&classifier.sockets), &classifier.local, device, &rules.udp_ports)
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
-        let link = bpf::attach(&program, device.index(), hook).map_err(|e| match e.raw_os_error() {
+        let attach = || bpf::attach(&program, device.index(), hook);
+        let link = sys::while_busy(attach).map_err(|e| match e.raw_os_error() {
             Some(libc::EBUSY | libc::EEXIST) => device.unsupported("another XDP program is attached already"),
             Some(libc::EINVAL | libc::ERANGE) => {
                 device.unsupported(format!("the driver takes no XDP program in this mode: {e}"))
@@ -102,7 +104,7 @@ impl Classifier {
     /// [`PortError::Permission`], or [`PortError::NotSupported`] where the kernel has no TCX.
     pub fn packet(device: &Device, leave_kernel: bool, rules: &Rules) -> Result<Self, PortError> {
         let mut classifier = Self::new(device, 1, rules)?;
-        let failed = |action, e| PortError::system(device.name(), action, TCX_NEEDS, e);
+        let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let load = |flavour, kind| {
             program(flavour, &classifier.local, device, &rules.udp_ports).load_into_kernel(kind)
         };
@@ -132,7 +134,7 @@ impl Classifier {
         if rules.udp_ports.len() > MAX_PORTS {
             return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
         }
-        let failed = |e| PortError::system(device.name(), "make a BPF map", XDP_NEEDS, e);
+        let failed = |e| PortError::system(device.name(), "make a BPF map", NEEDS, e);
         let classifier = Self {
             device: device.name().to_owned(),
             local: Map::new(MapKind::Hash, MAX_LOCAL).map_err(failed)?,
@@ -177,12 +179,11 @@ impl Classifier {
     }
 
     fn failed(&self, source: io::Error) -> PortError {
-        PortError::system(&self.device, "change the table of local addresses", XDP_NEEDS, source)
+        PortError::system(&self.device, "change the table of local addresses", NEEDS, source)
     }
 }
 
-const XDP_NEEDS: &str = "CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
-const TCX_NEEDS: &str = XDP_NEEDS;
+const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
 
 /// IPv4 addresses are in the table as RFC 4291 §2.5.5.2 maps them.
 fn key(address: IpAddr) -> [u8; 16] {

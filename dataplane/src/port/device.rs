@@ -89,6 +89,14 @@ impl Device {
         self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
     }
 
+    /// Whether it is up, administratively.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn is_up(&self) -> Result<bool, PortError> {
+        Ok(self.flags()? & libc::IFF_UP != 0)
+    }
+
     /// Whether it is up and has a carrier.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod error;
 pub mod generator;
 pub mod memory;
 pub mod neighbour_socket;
+pub mod open;
 pub mod pcap;
 pub mod sink;
 mod sys;

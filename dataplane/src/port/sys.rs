@@ -4,6 +4,8 @@ use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr::NonNull,
+    thread,
+    time::Duration,
 };
 
 /// Types that any bytes are a value of, and that have no padding: safe to pass to and from the kernel.
@@ -30,6 +32,18 @@ unsafe impl Plain for libc::xdp_umem_reg {}
 /// `Err` with errno where a call answered less than zero.
 pub(crate) fn check(answer: i32) -> io::Result<i32> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// Makes a call again for up to a second while something is busy. What a process or socket held is freed a moment
+/// after it ended, so that a restart would find it taken.
+pub(crate) fn while_busy<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    for _ in 0..20 {
+        match call() {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => thread::sleep(Duration::from_millis(50)),
+            other => return other,
+        }
+    }
+    call()
 }
 
 /// socket(2), closed on exec.

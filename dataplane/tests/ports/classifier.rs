@@ -42,8 +42,10 @@ struct Listener {
     sent: u32,
 }
 
+type Open = fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>);
+
 impl Listener {
-    fn open(world: &World, open: fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>)) -> Self {
+    fn open(world: &World, open: Open) -> Self {
         let rules = Rules {
             local: [LOCAL4, LOCAL6, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
             udp_ports: vec![500, 4500],

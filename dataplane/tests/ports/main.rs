@@ -4,8 +4,10 @@
 
 mod af_packet;
 mod af_xdp;
+mod allocation;
 mod classifier;
 mod frames;
+mod open;
 mod tap;
 mod traffic;
 mod world;

@@ -14,8 +14,6 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
 /// Entries of each ring.
@@ -294,16 +292,10 @@ fn bind(
         sxdp_shared_umem_fd: first.map_or(0, |fd| fd.as_raw_fd() as u32),
     };
     let len = size_of_val(&address) as u32;
-    // The kernel frees the queue of a socket that was closed a moment later, so a restart finds it busy.
-    let mut attempts = 20;
-    loop {
+    sys::while_busy(|| {
         // SAFETY: the kernel reads `len` bytes of a live value.
-        match sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && attempts > 0 => attempts -= 1,
-            other => return other.map(drop),
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
+        sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
+    })
 }
 
 /// Several queues of one device as one port, for a worker that serves more than one: receives from all, sends by

@@ -1,0 +1,211 @@
+//! Opens a kernel device for all workers, in the best way that it allows.
+
+use super::{
+    Mac, Port, PortError,
+    af_packet::AfPacketPort,
+    af_xdp::{AfXdpPort, AfXdpQueues},
+    classifier::{Classifier, Rules},
+    device::Device,
+    neighbour_socket::NeighbourSocket,
+    tap::TapPort,
+};
+use crate::pool::{HEADROOM, Pool};
+use std::{fmt, sync::Arc};
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// The part of a pool that waits in one device's rings: four devices leave half of it for packets on their way.
+const LENT: usize = 8;
+
+/// How a device is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// AF_XDP, and where that cannot be, AF_PACKET.
+    Auto,
+    /// AF_XDP: in the driver, and where that cannot be, in the kernel's receive path.
+    AfXdp,
+    /// AF_PACKET.
+    AfPacket,
+    /// A TAP device, made if it is not there.
+    Tap,
+}
+
+/// How a device was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// AF_XDP in the driver, into the workers' own frames.
+    AfXdpZeroCopy,
+    /// AF_XDP in the driver, one copy in the kernel.
+    AfXdpNative,
+    /// AF_XDP in the kernel's receive path.
+    AfXdpGeneric,
+    /// AF_PACKET.
+    AfPacket,
+    /// A TAP device.
+    Tap,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AfXdpZeroCopy => "af_xdp (zero-copy)",
+            Self::AfXdpNative => "af_xdp (native)",
+            Self::AfXdpGeneric => "af_xdp (generic)",
+            Self::AfPacket => "af_packet",
+            Self::Tap => "tap",
+        })
+    }
+}
+
+/// What is to be opened.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Name of the device.
+    pub device: &'a str,
+    /// How.
+    pub kind: Kind,
+    /// What on it is the gateway's and what the host's. A TAP device is the gateway's alone.
+    pub rules: Rules,
+    /// MTU that a TAP device gets, in bytes. Others keep theirs.
+    pub tap_mtu: usize,
+    /// With AF_PACKET, lets the kernel see what is the gateway's, see [`Classifier::packet`].
+    pub leave_kernel: bool,
+}
+
+/// What the slow path holds of a device that the gateway shares with the kernel.
+#[derive(Debug)]
+pub struct Shared {
+    /// Whose address is whose, to be changed at any time.
+    pub classifier: Arc<Classifier>,
+    /// ARP and neighbour discovery, which the ports do not carry.
+    pub neighbours: NeighbourSocket,
+}
+
+/// An open device.
+pub struct Opened {
+    /// One a worker, in the order of their pools.
+    pub ports: Vec<Box<dyn Port>>,
+    /// How it was opened.
+    pub driver: Driver,
+    /// Better ways, and why they could not be.
+    pub passed_over: Vec<(Driver, PortError)>,
+    /// The gateway's MAC address on it.
+    pub mac: Mac,
+    /// Largest payload of a frame, in bytes.
+    pub mtu: usize,
+    /// Whether it is an end of a veth pair, where AF_XDP receives partial checksums, see [`Device::is_veth`].
+    pub is_veth: bool,
+    /// `None` for a TAP device.
+    pub shared: Option<Shared>,
+}
+
+/// Opens a device for as many workers as there are pools.
+///
+/// # Errors
+/// [`PortError::NoDevice`]; [`PortError::NotSupported`] where the device is down, has fewer queues than there are
+/// workers (AF_XDP), or frames of the pools are too small for its MTU; [`PortError::Permission`]; or what the system
+/// answered to the last way that was tried.
+pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortError> {
+    if request.kind == Kind::Tap {
+        return open_tap(request, pools);
+    }
+    let device = Device::find(request.device)?;
+    if !device.is_up()? {
+        return Err(device.unsupported("the device is down"));
+    }
+    check_frames(&device, pools)?;
+    let ways: &[Driver] = match request.kind {
+        Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
+        Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
+        _ => &[Driver::AfPacket],
+    };
+    let mut passed_over = Vec::new();
+    for way in ways {
+        let attempt = match way {
+            Driver::AfPacket => open_af_packet(&device, request, pools),
+            _ => open_af_xdp(&device, *way == Driver::AfXdpNative, &request.rules, pools),
+        };
+        match attempt {
+            Err(reason) => passed_over.push((*way, reason)),
+            Ok((ports, driver, classifier)) => {
+                let neighbours = NeighbourSocket::open(&device)?;
+                return Ok(Opened {
+                    ports,
+                    driver,
+                    passed_over,
+                    mac: device.mac(),
+                    mtu: device.mtu()?,
+                    is_veth: device.is_veth(),
+                    shared: Some(Shared { classifier, neighbours }),
+                });
+            }
+        }
+    }
+    Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
+}
+
+fn check_frames(device: &Device, pools: &[Pool]) -> Result<(), PortError> {
+    let (mtu, frame) = (device.mtu()?, pools.iter().map(Pool::frame_size).min());
+    match frame {
+        None => Err(device.unsupported("no worker to open it for")),
+        Some(frame) if frame < HEADROOM + ETHERNET + mtu => {
+            Err(device
+                .unsupported(format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+type Ports = (Vec<Box<dyn Port>>, Driver, Arc<Classifier>);
+
+/// Gives each worker its share of the receive queues: all of them, or some packets would find no worker.
+fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool]) -> Result<Ports, PortError> {
+    let (queues, workers) = (device.queues(), pools.len());
+    if (queues as usize) < workers {
+        let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
+        return Err(device.unsupported(reason));
+    }
+    if !native {
+        // Joined packets would not fit a frame; not every driver has GRO to turn off.
+        let _ = device.disable_gro();
+    }
+    let classifier = Arc::new(Classifier::xdp(device, queues, native, rules)?);
+    let mut zero_copy = true;
+    let mut ports: Vec<Box<dyn Port>> = Vec::new();
+    for (worker, pool) in pools.iter_mut().enumerate() {
+        let own: Vec<_> = (worker as u32..queues).step_by(workers).collect();
+        let fill = pool.capacity() / LENT / own.len();
+        let own = own.into_iter().map(|queue| AfXdpPort::open(pool, device, queue, fill, &classifier));
+        let own = own.collect::<Result<Vec<_>, _>>()?;
+        zero_copy &= own.iter().all(AfXdpPort::is_zero_copy);
+        ports.extend(AfXdpQueues::new(own).map(|port| Box::new(port) as _));
+    }
+    let driver = match (native, zero_copy) {
+        (true, true) => Driver::AfXdpZeroCopy,
+        (true, false) => Driver::AfXdpNative,
+        (false, _) => Driver::AfXdpGeneric,
+    };
+    Ok((ports, driver, classifier))
+}
+
+fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Result<Ports, PortError> {
+    let classifier = Arc::new(Classifier::packet(device, request.leave_kernel, &request.rules)?);
+    let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
+    let ports = AfPacketPort::open(device, pools.len(), frame, &classifier)?;
+    Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), Driver::AfPacket, classifier))
+}
+
+fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> {
+    let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
+    let (mac, device) = (ports[0].mac(), ports[0].device());
+    check_frames(device, pools)?;
+    Ok(Opened {
+        ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
+        driver: Driver::Tap,
+        passed_over: Vec::new(),
+        mac,
+        mtu: request.tap_mtu,
+        is_veth: false,
+        shared: None,
+    })
+}

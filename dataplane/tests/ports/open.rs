@@ -1,0 +1,127 @@
+//! The best way to open a device, and why a better one was not taken.
+
+use crate::{traffic, world::World};
+use wayfarer_dataplane::{
+    packet::Burst,
+    pool::Pool,
+    port::{
+        PortError,
+        classifier::Rules,
+        open::{self, Driver, Kind, Opened, Request},
+    },
+};
+
+fn request(device: &str, kind: Kind) -> Request<'_> {
+    Request { device, kind, rules: Rules::default(), tap_mtu: 1500, leave_kernel: false }
+}
+
+fn pools(count: usize) -> Vec<Pool> {
+    (0..count).map(|_| Pool::new(4096, 2048).unwrap()).collect()
+}
+
+fn open(world: &World, device: &str, kind: Kind, pools: &mut [Pool]) -> Result<Opened, PortError> {
+    world.gw(|| open::open(&request(device, kind), pools))
+}
+
+#[test]
+fn auto_takes_af_xdp_where_it_can() {
+    let world = World::new(2, 2);
+    let mut pools = pools(2);
+    let opened = ["gw0", "gw1"].map(|device| {
+        let opened = open(&world, device, Kind::Auto, &mut pools).unwrap();
+        assert_eq!(
+            (opened.driver, opened.ports.len(), opened.passed_over.len()),
+            (Driver::AfXdpNative, 2, 0)
+        );
+        assert_eq!((opened.mtu, opened.is_veth), (1500, true));
+        opened
+    });
+    let [inside, _outside] = opened;
+    let mut workers: Vec<_> = inside.ports.into_iter().zip(pools).collect();
+    for (port, pool) in &mut workers {
+        port.rx(pool, &mut Burst::new());
+    }
+    traffic::echo(&mut workers, inside.mac, &world.peer("peer0"), 1000, 200);
+}
+
+#[test]
+fn auto_falls_back_and_says_why() {
+    // One queue, two workers: no AF_XDP.
+    let world = World::new(1, 1);
+    let mut two = pools(2);
+    let opened = open(&world, "gw0", Kind::Auto, &mut two).unwrap();
+    assert_eq!((opened.driver, opened.ports.len()), (Driver::AfPacket, 2));
+    assert_eq!(
+        opened.passed_over.iter().map(|(way, _)| *way).collect::<Vec<_>>(),
+        [Driver::AfXdpNative, Driver::AfXdpGeneric]
+    );
+    let reason = opened.passed_over[0].1.to_string();
+    assert_eq!(reason, "gw0: AF_XDP needs a queue for each of 2 workers; it has 1");
+    let mut workers: Vec<_> = opened.ports.into_iter().zip(two).collect();
+    traffic::echo(&mut workers, opened.mac, &world.peer("peer0"), 1000, 200);
+}
+
+#[test]
+fn auto_takes_generic_where_the_driver_has_no_xdp() {
+    let world = World::new(0, 1);
+    world.in_gw("ip link set lo up mtu 1500");
+    let opened = open(&world, "lo", Kind::Auto, &mut pools(1)).unwrap();
+    assert_eq!(opened.driver, Driver::AfXdpGeneric);
+    assert_eq!(opened.passed_over.len(), 1);
+    assert_eq!(opened.passed_over[0].0.to_string(), "af_xdp (native)");
+}
+
+#[test]
+fn a_worker_with_more_queues_than_one_serves_them_all() {
+    let world = World::new(1, 2);
+    let mut pools = pools(1);
+    let opened = open(&world, "gw0", Kind::AfXdp, &mut pools).unwrap();
+    let mut workers: Vec<_> = opened.ports.into_iter().zip(pools).collect();
+    let (port, pool) = &mut workers[0];
+    port.rx(pool, &mut Burst::new());
+    traffic::echo(&mut workers, opened.mac, &world.peer("peer0"), 2000, 200);
+}
+
+#[test]
+fn a_tap_device_is_the_gateways_alone() {
+    let world = World::new(0, 1);
+    let opened = open(&world, "tap0", Kind::Tap, &mut pools(2)).unwrap();
+    assert_eq!((opened.driver, opened.ports.len(), opened.mtu), (Driver::Tap, 2, 1500));
+    assert!(opened.shared.is_none());
+}
+
+#[test]
+fn errors_are_one_clear_line() {
+    let world = World::new(1, 1);
+    let text = |device: &str, kind, pools: &mut [Pool]| {
+        open(&world, device, kind, pools).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    for kind in [Kind::Auto, Kind::AfXdp, Kind::AfPacket] {
+        assert_eq!(text("eth7", kind, &mut pools(1)), "no device named \"eth7\"");
+    }
+    assert_eq!(text("gw0", Kind::Auto, &mut []), "gw0: no worker to open it for");
+    assert_eq!(text("tap0", Kind::Tap, &mut []), "tap0: no worker to open it for");
+    world.in_gw("ip link set gw0 mtu 3000");
+    let reason = "gw0: frames of 2048 bytes are too small for its MTU of 3000 bytes";
+    assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), reason);
+    world.in_gw("ip link set gw0 down");
+    assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), "gw0: the device is down");
+}
+
+#[test]
+fn without_capabilities_the_error_names_them() {
+    let world = World::new(1, 1);
+    let text = |device: &'static str, kind| {
+        world.gw(|| {
+            // SAFETY: changes the credentials of this thread alone, which ends here.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+            let mut pools = pools(1);
+            open::open(&request(device, kind), &mut pools).err().unwrap().to_string()
+        })
+    };
+    assert!(
+        text("gw0", Kind::AfXdp).contains("needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)")
+    );
+    assert!(text("gw0", Kind::AfPacket).contains("no permission to"));
+    assert!(text("tap0", Kind::Tap).contains("needs CAP_NET_ADMIN and access to /dev/net/tun"));
+}
