@@ -28,7 +28,7 @@ use std::{
 use wayfarer_dataplane::{
     crypto::KeyError,
     pool::Pool,
-    port::{Mac, Port},
+    port::{Mac, Port, open::Shared},
     table::{Prefix, Writer},
 };
 
@@ -52,6 +52,8 @@ pub struct OpenPort {
     pub stations: Stations,
     /// Whether the host's own stack is at its other end.
     pub is_host: bool,
+    /// What a device that is shared with the kernel has besides its queues.
+    pub shared: Option<Shared>,
     /// The queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }
@@ -243,5 +245,5 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
 
 fn port_link(port: OpenPort) -> PortLink {
     let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
-    PortLink { name: port.name, kind: port.kind, mtu: port.mtu, link }
+    PortLink { name: port.name, kind: port.kind, mtu: port.mtu, link, shared: port.shared }
 }

@@ -19,7 +19,7 @@ use std::{
 use wayfarer::{
     config::{self, ConfigError, model::Config},
     control::{client, protocol},
-    demo,
+    demo, run,
 };
 
 /// Why a command failed.
@@ -56,7 +56,7 @@ impl From<io::Error> for Failure {
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log::start(arguments.log);
-    match run(arguments.command) {
+    match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has enough.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -73,9 +73,9 @@ fn complain(code: u8, why: &dyn Display) -> ExitCode {
     code.into()
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Gateway { config } => gateway(config::load(&config)?),
+        Command::Gateway { config } => gateway(&config::load(&config)?),
         Command::Demo(options) => demo(&options),
         Command::Check { file } => check(&file),
         Command::Show { view, json, all, socket } => {
@@ -93,8 +93,8 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 /// Runs a gateway until it is told to stop.
-fn gateway(_config: Config) -> Result<(), Failure> {
-    Err(Failure::Gateway("not linked yet".to_owned()))
+fn gateway(config: &Config) -> Result<(), Failure> {
+    run::gateway(config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
 /// Runs the demonstration, with progress on standard error where somebody watches.

@@ -35,6 +35,7 @@ use tunnels::{Tunnels, add_rule};
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
+    port::open::Shared,
     sa::{Path, TunnelId},
     table::{Prefix, Reader, Writer},
 };
@@ -68,6 +69,8 @@ pub struct PortLink {
     pub mtu: usize,
     /// What neighbour discovery needs.
     pub link: Link,
+    /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
+    pub shared: Option<Shared>,
 }
 
 /// The slow path.
@@ -166,7 +169,7 @@ impl SlowPath {
         busy |= self.handle_punts(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
-        self.act(now);
+        self.act();
         self.reader.quiescent();
         self.writer.collect();
         busy

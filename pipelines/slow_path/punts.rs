@@ -18,6 +18,8 @@ use wayfarer_dataplane::{
 
 /// Frames taken from one ring in one turn.
 const PUNTS: usize = 64;
+/// Longest neighbour discovery frame that is read.
+const LARGEST: usize = 2048;
 /// ICMP errors that may be sent in one second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f).
 const PROBLEMS_PER_SECOND: u32 = 1000;
 
@@ -52,6 +54,21 @@ impl SlowPath {
                 }
             }
         }
+        busy | self.handle_neighbour_frames(now)
+    }
+
+    /// Neighbour discovery of devices that are shared with the kernel.
+    fn handle_neighbour_frames(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        let mut frame = [0; LARGEST];
+        for (index, port) in self.ports.iter().enumerate() {
+            let Some(shared) = &port.shared else { continue };
+            for _ in 0..PUNTS {
+                let Some(length) = shared.neighbours.recv(&mut frame) else { break };
+                self.neighbours.handle_frame(now, index as u16, &frame[..length.min(LARGEST)]);
+                busy = true;
+            }
+        }
         busy
     }
 
@@ -69,11 +86,11 @@ impl SlowPath {
     }
 
     /// Carries out what neighbour discovery wants.
-    pub(super) fn act(&mut self, _now: Duration) {
+    pub(super) fn act(&mut self) {
         while let Some(action) = self.neighbours.poll_action() {
             let (tables, writer) = (&self.tables, &mut self.writer);
             match action {
-                Action::Send { port, frame } => self.inject(Inject::Frame { port }, &frame),
+                Action::Send { port, frame } => self.send_neighbour_frame(port, &frame),
                 Action::Resolved { port, address, mac } => {
                     self.routes.resolved(tables, writer, port, address, mac);
                 }
@@ -81,6 +98,18 @@ impl SlowPath {
                 Action::Failed { port, address, lost } => {
                     self.routes.failed(tables, writer, port, address);
                     (0..lost).for_each(|_| self.drops.count(DropReason::NeighbourFailed));
+                }
+            }
+        }
+    }
+
+    fn send_neighbour_frame(&mut self, port: u16, frame: &[u8]) {
+        match self.ports.get(usize::from(port)).and_then(|p| p.shared.as_ref()) {
+            None => self.inject(Inject::Frame { port }, frame),
+            Some(shared) => {
+                if shared.neighbours.send(frame).is_err() {
+                    // The device is down or its queue full. Neighbour discovery tries again by itself.
+                    self.drops.count(DropReason::TxRingFull);
                 }
             }
         }

@@ -95,6 +95,8 @@ pub struct Opened {
     pub mtu: usize,
     /// Whether it is an end of a veth pair, where AF_XDP receives partial checksums, see [`Device::is_veth`].
     pub is_veth: bool,
+    /// The MAC address of the host's own stack at the other end: of a TAP device only.
+    pub host_mac: Option<Mac>,
     /// `None` for a TAP device.
     pub shared: Option<Shared>,
 }
@@ -136,6 +138,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
                     mac: device.mac(),
                     mtu: device.mtu()?,
                     is_veth: device.is_veth(),
+                    host_mac: None,
                     shared: Some(Shared { classifier, neighbours }),
                 });
             }
@@ -197,7 +200,7 @@ fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Res
 
 fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> {
     let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
-    let (mac, device) = (ports[0].mac(), ports[0].device());
+    let (mac, host_mac, device) = (ports[0].mac(), ports[0].host_mac(), ports[0].device());
     check_frames(device, pools)?;
     Ok(Opened {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
@@ -206,6 +209,7 @@ fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> 
         mac,
         mtu: request.tap_mtu,
         is_veth: false,
+        host_mac: Some(host_mac),
         shared: None,
     })
 }

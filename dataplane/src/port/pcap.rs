@@ -61,6 +61,22 @@ impl PcapPort {
     }
 }
 
+/// All frames of a capture file, for a [`Generator`](super::generator::Generator).
+///
+/// # Errors
+/// Those of [`PcapPort::open`], and [`PortError::Format`] where a record is broken.
+pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, PortError> {
+    let mut input = Input::open(path)?;
+    let mut frames = Vec::new();
+    while let Some(frame) = input.next(|frame| {
+        frames.push(frame.to_vec());
+        Some(())
+    }) {
+        frame.map_err(|e| PortError::Format { path: path.into(), reason: format!("broken record: {e}") })?;
+    }
+    Ok(frames)
+}
+
 impl Port for PcapPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         while burst.room() > 0 {
