@@ -260,12 +260,16 @@ pub(super) fn prefixes(list: &List) -> Result<Vec<Prefix>, Rule> {
 }
 
 /// Every pair of prefixes of one family.
-pub(super) fn pairs(local: &[Prefix], remote: &[Prefix]) -> Result<Vec<(Prefix, Prefix)>, Rule> {
+pub(super) fn pairs(
+    keys: &'static str,
+    local: &[Prefix],
+    remote: &[Prefix],
+) -> Result<Vec<(Prefix, Prefix)>, Rule> {
     let one_family = |(a, b): &(Prefix, Prefix)| a.is_ipv4() == b.is_ipv4();
     let all = local.iter().flat_map(|&local| remote.iter().map(move |&remote| (local, remote)));
     let pairs: Vec<_> = all.filter(one_family).take(MOST_PAIRS + 1).collect();
     match pairs.len() {
-        0 => Err(Rule::InnerFamilies),
+        0 => Err(Rule::NoPair(keys)),
         n if n > MOST_PAIRS => Err(Rule::TooMany(MOST_PAIRS)),
         _ => Ok(pairs),
     }
@@ -299,7 +303,8 @@ fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> Checked<Vec<Pol
         file::Action::Bypass => PolicyAction::Bypass,
         file::Action::Discard => PolicyAction::Discard,
     };
-    let pairs = pairs(&local, &remote).map_err(|rule| source.error("policy", Some(place), rule))?;
+    let pairs = pairs("local and remote", &local, &remote)
+        .map_err(|rule| source.error("policy", Some(place), rule))?;
     let both = |(local, remote)| {
         let there = Selector { local, remote, protocol, local_ports: PortRange::ANY, remote_ports: ports };
         let back = Selector {

@@ -115,8 +115,8 @@ pub enum Rule {
     Own,
     /// Two addresses are of different families.
     Family,
-    /// No pair of prefixes is of one family.
-    InnerFamilies,
+    /// No pair of prefixes of these keys is of one family.
+    NoPair(&'static str),
     /// There is no port of that name.
     UnknownPort,
     /// No port has a subnet with this address.
@@ -186,9 +186,7 @@ impl fmt::Display for Rule {
             Self::NotOurs => f.write_str("not among the addresses of any [[port]]"),
             Self::Own => f.write_str("is the gateway's own address"),
             Self::Family => f.write_str("one address is IPv4, the other IPv6"),
-            Self::InnerFamilies => {
-                f.write_str("no prefix of inner_local and inner_remote is of the same family")
-            }
+            Self::NoPair(keys) => write!(f, "no prefix of {keys} is of the same family"),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
             Self::OffLink => f.write_str("not within the subnet of the port"),
             Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),

@@ -25,7 +25,11 @@ pub use error::{ConfigError, Rule};
 
 use model::Config;
 use source::Source;
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 /// Longest configuration, in bytes: room for a million tunnels.
 const LONGEST: u64 = 512 << 20;
@@ -38,7 +42,10 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let unreadable = |why| Source { file: path, text: "" }.error("", None, Rule::Unreadable(why));
     let mut text = String::new();
     let file = File::open(path).map_err(|e| unreadable(e.kind()))?;
-    file.take(LONGEST).read_to_string(&mut text).map_err(|e| unreadable(e.kind()))?;
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|e| unreadable(e.kind()))?;
+    if text.len() as u64 > LONGEST {
+        return Err(unreadable(ErrorKind::FileTooLarge));
+    }
     parse(&text, path)
 }
 

@@ -220,10 +220,10 @@ pub enum PolicyAction {
     Discard,
 }
 
-/// `[[policy]]`
+/// One direction of a `[[policy]]`.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// What it covers, in both directions.
+    /// What it covers: packets from `local` to `remote`.
     pub selector: Selector,
     /// What it does.
     pub action: PolicyAction,

@@ -1,1 +1,340 @@
+//! Configurations that are taken, and what becomes of them.
 
+mod refused;
+
+use super::{model::*, *};
+use proptest::prelude::*;
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use tempfile::TempDir;
+use wayfarer_dataplane::sa::{Df, Limits, Mode, PortRange};
+
+const PORTS: &str = r#"
+[[port]]
+name = "outside"
+device = "eth0"
+addresses = ["203.0.113.1/24", "2001:db8::1/64"]
+[[port]]
+name = "inside"
+device = "eth1"
+addresses = ["10.99.0.1/24"]
+"#;
+
+/// A tunnel; `$` stands for more keys.
+const TUNNEL: &str = r#"
+[[tunnel]]
+name = "alice"
+local = "203.0.113.1"
+remote = "any"
+inner_local = ["10.99.0.0/24"]
+inner_remote = ["10.98.0.7/32"]
+$
+inbound = { spi = 0x1001, cipher = "aes128gcm16", key_file = "in" }
+outbound = { spi = 0x2001, cipher = "aes128gcm16", key_file = "out" }
+"#;
+
+/// A folder with key files, to read configurations in.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("in", "11".repeat(20).as_bytes());
+        folder.write("out", &[0xfe; 20]);
+        folder
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.0.path().join(name), content).unwrap();
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        parse(text, &self.0.path().join("x.toml"))
+    }
+
+    /// The line that a user reads, without the name of the folder.
+    fn error(&self, text: &str) -> String {
+        let error = self.parse(text).expect_err(text).to_string();
+        error.strip_prefix(&format!("{}/", self.0.path().display())).expect("the file's name").to_owned()
+    }
+}
+
+fn error(text: &str) -> String {
+    Folder::new().error(text)
+}
+
+/// The error of the ports, and then `text`.
+fn error_with_ports(text: &str) -> String {
+    error(&format!("{PORTS}{text}"))
+}
+
+/// The configuration of the ports and a tunnel with more `keys`.
+fn tunnel(keys: &str) -> String {
+    format!("{PORTS}{}", TUNNEL.replace('$', keys))
+}
+
+/// The tunnel with `from` replaced by `to`.
+fn changed(from: &str, to: &str) -> String {
+    let text = tunnel("");
+    assert!(text.contains(from), "{from}");
+    text.replace(from, to)
+}
+
+fn line_of(text: &str, part: &str) -> usize {
+    text.lines().position(|line| line.contains(part)).unwrap() + 1
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = Folder::new().parse(&tunnel("")).unwrap();
+    let gateway = &config.gateway;
+    assert_eq!(gateway.control.as_deref(), Some(Path::new("/run/wayfarer/gateway.sock")));
+    assert_eq!((gateway.workers.as_ref(), gateway.idle_sleep), (None, None));
+    assert_eq!((gateway.frames, gateway.frame_size, gateway.tunnels), (8192, 2048, 1024));
+    assert_eq!(
+        (&gateway.encap_ports[..], gateway.kernel_routes, gateway.mss_clamp),
+        (&[4500][..], false, true)
+    );
+    assert_eq!(config.ports[1].kind, PortKind::Auto { device: "eth1".into() });
+    let (own, subnet) = config.ports[0].addresses[0];
+    assert_eq!((own.to_string(), subnet.to_string()), ("203.0.113.1".into(), "203.0.113.0/24".into()));
+    let tunnel = &config.tunnels[0];
+    assert_eq!((tunnel.mode, tunnel.remote, tunnel.encap), (Mode::Tunnel, Remote::Any, Encapsulation::None));
+    assert_eq!(
+        (tunnel.roam, tunnel.pin_source, tunnel.window, tunnel.esn),
+        (Roam::Follow, false, 1024, false)
+    );
+    assert_eq!((tunnel.dscp, tunnel.df, tunnel.tfc, tunnel.mtu), (None, Df::Copy, 0, None));
+    assert_eq!((tunnel.udp6_checksum, tunnel.keepalive, tunnel.limits), (true, None, Limits::NONE));
+    assert_eq!((tunnel.soft_time, tunnel.hard_time), (None, None));
+    assert_eq!(tunnel.selectors.len(), 1);
+    assert_eq!((&tunnel.inbound.key[..], &tunnel.outbound.key[..]), (&[0x11; 20][..], &[0xfe; 20][..]));
+}
+
+#[test]
+fn every_key_reaches_the_model() {
+    let text = r#"
+[gateway]
+workers = [2, 3]
+control = "none"
+idle = "50us"
+encap_ports = [4500, 443]
+routes = "kernel"
+mss_clamp = false
+frames = 4096
+frame_size = "4KiB"
+tunnels = 5000
+"#;
+    let keys = r#"
+local_port = 443
+protocol = "udp"
+local_ports = "1000-2000"
+remote_ports = 53
+roam = "notify"
+pin_source = true
+window = 65536
+esn = true
+dscp = 46
+df = "set"
+tfc = "1KiB"
+mtu = 1400
+udp6_checksum = false
+keepalive = "20s"
+lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes = "1TiB", soft_time = "5m", hard_time = "1h" }
+"#;
+    let tunnel = tunnel(keys).replace("\"any\"", "\"192.0.2.7:4501\"");
+    let config = Folder::new().parse(&format!("{text}{tunnel}")).unwrap();
+    let g = &config.gateway;
+    assert_eq!((g.workers.as_deref(), g.control.as_ref()), (Some(&[2, 3][..]), None));
+    assert_eq!((g.idle_sleep, &g.encap_ports[..]), (Some(Duration::from_micros(50)), &[4500, 443][..]));
+    assert_eq!((g.kernel_routes, g.mss_clamp), (true, false));
+    assert_eq!((g.frames, g.frame_size, g.tunnels), (4096, 4096, 5000));
+    let t = &config.tunnels[0];
+    assert_eq!(t.remote, Remote::At(IpAddr::from([192, 0, 2, 7]), 4501));
+    assert_eq!((t.encap, t.roam, t.pin_source), (Encapsulation::Udp(443), Roam::Notify, true));
+    let s = &t.selectors[0];
+    assert_eq!((s.protocol, s.local_ports.first, s.local_ports.last), (Some(17), 1000, 2000));
+    assert_eq!(s.remote_ports, PortRange { first: 53, last: 53 });
+    assert_eq!(
+        (t.window, t.esn, t.dscp, t.df, t.tfc, t.mtu),
+        (65536, true, Some(46), Df::Set, 1024, Some(1400))
+    );
+    assert_eq!((t.udp6_checksum, t.keepalive), (false, Some(Duration::from_secs(20))));
+    let limits = Limits { soft_packets: 5, hard_packets: 6, soft_bytes: 1 << 30, hard_bytes: 1 << 40 };
+    assert_eq!(t.limits, limits);
+    assert_eq!((t.soft_time, t.hard_time), (Some(Duration::from_secs(300)), Some(Duration::from_secs(3600))));
+}
+
+#[test]
+fn kinds_of_ports() {
+    let text = r#"
+[[port]]
+name = "a"
+kind = "pcap"
+input = "in.pcap"
+output = "/out.pcap"
+[[port]]
+name = "b"
+kind = "generator"
+input = "${CARGO_PKG_NAME}.pcap"
+count = 5
+[[port]]
+name = "c"
+kind = "sink"
+mtu = 9000
+mac = "02:00:00:00:00:0a"
+[[port]]
+name = "d"
+kind = "af_xdp"
+device = "eth0"
+"#;
+    let folder = Folder::new();
+    let ports = folder.parse(text).unwrap().ports;
+    let at = |name: &str| folder.0.path().join(name);
+    let (input, output) = (Some(at("in.pcap")), Some(PathBuf::from("/out.pcap")));
+    assert_eq!(ports[0].kind, PortKind::Pcap { input, output });
+    assert_eq!(ports[1].kind, PortKind::Generator { input: at("wayfarer.pcap"), count: Some(5) });
+    assert_eq!(
+        (&ports[2].kind, ports[2].mtu, ports[2].mac),
+        (&PortKind::Sink, Some(9000), Some([2, 0, 0, 0, 0, 10]))
+    );
+    assert_eq!(ports[3].kind, PortKind::AfXdp { device: "eth0".into() });
+}
+
+#[test]
+fn routes_lead_to_the_port_of_their_router() {
+    let routes = |text: &str| Folder::new().parse(&format!("{PORTS}{text}")).unwrap().routes;
+    let found = routes("[[route]]\nto = \"0.0.0.0/0\"\nvia = \"10.99.0.9\"\n");
+    let (to, via) = ("0.0.0.0/0".parse().unwrap(), Some(IpAddr::from([10, 99, 0, 9])));
+    assert_eq!(found, [Route { to, via, port: 1 }]);
+    let found = routes("[[route]]\nto = \"2001:db8:7::/48\"\nvia = \"fe80::1\"\nport = \"inside\"\n");
+    assert_eq!((found[0].port, found[0].via), (1, "fe80::1".parse().ok()));
+    let found = routes("[[route]]\nto = \"10.1.0.0/16\"\nport = \"outside\"\n");
+    assert_eq!((found[0].port, found[0].via), (0, None));
+}
+
+#[test]
+fn transport_mode_covers_the_two_hosts() {
+    let inner = "inner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"10.98.0.7/32\"]";
+    let text =
+        |remote: &str| changed(inner, "mode = \"transport\"\nprotocol = \"gre\"").replace("\"any\"", remote);
+    let config = Folder::new().parse(&text("\"192.0.2.7\"")).unwrap();
+    let tunnel = &config.tunnels[0];
+    assert_eq!(
+        (tunnel.mode, tunnel.selectors.len(), tunnel.selectors[0].protocol),
+        (Mode::Transport, 1, Some(47))
+    );
+    let hosts = (tunnel.selectors[0].local.to_string(), tunnel.selectors[0].remote.to_string());
+    assert_eq!(hosts, ("203.0.113.1/32".into(), "192.0.2.7/32".into()));
+    assert_eq!(
+        error(&text("\"any\"")),
+        "x.toml:14: tunnel.remote = \"any\": mode = \"transport\" needs the address of the peer"
+    );
+}
+
+#[test]
+fn prefixes_pair_up_by_family() {
+    let text = changed("[\"10.99.0.0/24\"]", "[\"10.99.0.0/24\", \"2001:db8:99::/64\", \"10.97.0.0/24\"]")
+        .replace("[\"10.98.0.7/32\"]", "[\"10.98.0.7\", \"2001:db8:98::7\"]");
+    let config = Folder::new().parse(&text).unwrap();
+    let pairs: Vec<String> =
+        config.tunnels[0].selectors.iter().map(|s| format!("{} {}", s.local, s.remote)).collect();
+    let wanted =
+        ["10.99.0.0/24 10.98.0.7/32", "2001:db8:99::/64 2001:db8:98::7/128", "10.97.0.0/24 10.98.0.7/32"];
+    assert_eq!(pairs, wanted);
+}
+
+#[test]
+fn encapsulation_follows_from_the_port() {
+    let encap = |remote: &str| Folder::new().parse(&changed("\"any\"", remote)).unwrap().tunnels[0].encap;
+    assert_eq!(encap("\"192.0.2.7\""), Encapsulation::None);
+    assert_eq!(encap("\"192.0.2.7:9\""), Encapsulation::Udp(4500));
+    assert_eq!(encap("\"any\"\nencap = \"udp\""), Encapsulation::Udp(4500));
+    assert_eq!(encap("\"::ffff:192.0.2.7\""), Encapsulation::None);
+    let text = format!("[gateway]\nencap_ports = [443]\n{}", changed("\"any\"", "\"192.0.2.7:9\""));
+    let line = line_of(&text, "[[tunnel]]");
+    assert_eq!(
+        error(&text),
+        format!(
+            "x.toml:{line}: tunnel: missing key \"local_port\", which gateway.encap_ports without 4500 needs"
+        )
+    );
+}
+
+#[test]
+fn policies_cover_both_directions() {
+    let text = r#"
+[[policy]]
+action = "bypass"
+local = "10.99.0.0/24"
+remote = ["192.0.2.0/24", "2001:db8::/32"]
+protocol = "tcp"
+ports = 80
+[[policy]]
+action = "discard"
+"#;
+    let policies = Folder::new().parse(&format!("{PORTS}{text}")).unwrap().policies;
+    let shown: Vec<String> = policies
+        .iter()
+        .map(|policy| {
+            let s = &policy.selector;
+            let (l, r) = (s.local_ports, s.remote_ports);
+            format!(
+                "{:?} {}:{}-{} {}:{}-{}",
+                policy.action, s.local, l.first, l.last, s.remote, r.first, r.last
+            )
+        })
+        .collect();
+    let wanted = [
+        "Bypass 10.99.0.0/24:0-65535 192.0.2.0/24:80-80",
+        "Bypass 192.0.2.0/24:80-80 10.99.0.0/24:0-65535",
+        "Discard 0.0.0.0/0:0-65535 0.0.0.0/0:0-65535",
+        "Discard ::/0:0-65535 ::/0:0-65535",
+    ];
+    assert_eq!(shown, wanted);
+    let line =
+        error_with_ports("[[policy]]\naction = \"bypass\"\nlocal = \"10.0.0.0/8\"\nremote = \"::/0\"\n");
+    assert_eq!(line, "x.toml:10: policy: no prefix of local and remote is of the same family");
+}
+
+#[test]
+fn every_example_loads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    assert!(examples.len() >= 5);
+    for example in examples {
+        load(&example).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+/// Texts that look like a configuration more often than random ones do.
+fn almost() -> impl Strategy<Value = String> {
+    let words = tunnel("lifetime = { soft_time = \"1h\" }");
+    let words: Vec<String> = words.split_inclusive(['\n', ' ', '"']).map(str::to_owned).collect();
+    let count = words.len();
+    let odd = prop_oneof![
+        Just("-1".to_owned()),
+        Just("9223372036854775807".to_owned()),
+        Just("\"${\"".to_owned()),
+        Just("\"::ffff:0:0/96\"".to_owned()),
+        Just("[[[[".to_owned()),
+        "\\PC{0,8}",
+    ];
+    proptest::collection::vec((0..count, odd), 0..4).prop_map(move |changes| {
+        let mut words = words.clone();
+        for (at, odd) in changes {
+            words[at] = odd;
+        }
+        words.concat()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused_in_one_line(text in prop_oneof![".*", "\\PC*", almost()]) {
+        let folder = Folder::new();
+        if let Err(why) = folder.parse(&text) {
+            prop_assert_eq!(why.to_string().lines().count(), 1, "{}", why);
+        }
+    }
+}

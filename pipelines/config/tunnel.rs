@@ -157,7 +157,7 @@ impl Raw<'_> {
                 };
                 let local = inner("tunnel.inner_local", &raw.inner_local, "inner_local")?;
                 let remote = inner("tunnel.inner_remote", &raw.inner_remote, "inner_remote")?;
-                pairs(&local, &remote)
+                pairs("inner_local and inner_remote", &local, &remote)
                     .map_err(|rule| source.error("tunnel", Some(self.place.clone()), rule))?
             }
         };

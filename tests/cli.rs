@@ -1,0 +1,178 @@
+//! The program `wayfarer` as a user runs it.
+
+use crossbeam::channel;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+use wayfarer::control::{
+    protocol::{Answer, Command as Control, DropView, Outcome, Reply, VERSION},
+    server::Server,
+};
+
+fn wayfarer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = wayfarer(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("no signal"), text(stdout), text(stderr))
+}
+
+/// A gateway's control socket at `path`, where one reason has drops and one has none.
+fn control(path: &Path) -> Server {
+    let (sender, requests) = channel::bounded::<wayfarer::slow_path::Asked>(4);
+    std::thread::spawn(move || {
+        for (command, to) in requests {
+            let drop = |reason: &str, packets| DropView {
+                reason: reason.into(),
+                severity: "error".into(),
+                packets,
+                meaning: "broken".into(),
+            };
+            let outcome = match command {
+                Control::Show { .. } => {
+                    Outcome::Result(Reply::Drops(vec![drop("RuntFrame", 0), drop("UdpLength", 7)]))
+                }
+                Control::SaMove { tunnel, remote, port } => {
+                    Outcome::Error(format!("{tunnel} to {remote} port {port:?}"))
+                }
+            };
+            to.send(Answer { version: VERSION, outcome }).unwrap();
+        }
+    });
+    Server::start(path, sender).unwrap()
+}
+
+#[test]
+fn help_and_version() {
+    let (code, out, _) = run(&["--version"]);
+    assert_eq!((code, out), (0, format!("wayfarer {}\n", env!("CARGO_PKG_VERSION"))));
+    for (command, example) in [
+        (&["--help"][..], "wayfarer sa move alice 192.0.2.7:4500"),
+        (&["gateway", "--help"], "wayfarer gateway --config conf/gateway.toml"),
+        (&["check", "--help"], "wayfarer check conf/gateway.toml"),
+        (&["show", "--help"], "wayfarer show drops"),
+        (&["sa", "move", "--help"], "wayfarer sa move alice [2001:db8::7]:4500"),
+    ] {
+        let (code, out, _) = run(command);
+        assert_eq!(code, 0);
+        assert!(out.contains(example), "{out}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_2() {
+    for (arguments, said) in [
+        (&[][..], "Usage"),
+        (&["chekc", "x"], "similar subcommand exists: 'check'"),
+        (&["gateway"], "--config"),
+        (&["show", "everything"], "possible values: sa, ports, workers, drops"),
+        (&["show", "sa", "--jsn"], "'--json'"),
+        (&["sa", "move", "alice", "nowhere"], "must be an address like 192.0.2.7"),
+        (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
+    ] {
+        let (code, _, said_really) = run(arguments);
+        assert_eq!(code, 2, "{arguments:?}");
+        assert!(said_really.contains(said), "{said_really}");
+    }
+}
+
+#[test]
+fn a_right_configuration_is_0() {
+    let (code, out, _) = run(&["check", "conf/gateway.toml"]);
+    assert_eq!(
+        (code, &out[..]),
+        (0, "conf/gateway.toml: fine: 2 ports, 1 route, 1 tunnel, 0 policy rules\n")
+    );
+    let (code, out, _) = run(&["check", "conf/transport.toml"]);
+    assert_eq!(
+        (code, &out[..]),
+        (0, "conf/transport.toml: fine: 2 ports, 0 routes, 1 tunnel, 2 policy rules\n")
+    );
+}
+
+#[test]
+fn a_wrong_configuration_is_2_and_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("typo.toml");
+    let path = path.to_str().unwrap();
+    fs::write(path, "[gateway]\nmss_clam = true\n").unwrap();
+    let said = format!("{path}:2: gateway: unknown key \"mss_clam\"; did you mean \"mss_clamp\"?\n");
+    for arguments in [&["check", path][..], &["gateway", "--config", path]] {
+        assert_eq!(run(arguments), (2, String::new(), said.clone()));
+    }
+    let said = "nowhere.toml: cannot be read: entity not found\n";
+    assert_eq!(run(&["check", "nowhere.toml"]), (2, String::new(), said.to_owned()));
+}
+
+#[test]
+fn others_may_not_read_keys() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, "ab".repeat(20)).unwrap();
+    let sa = |spi| format!("{{ spi = {spi}, cipher = \"aes128gcm16\", key_file = \"key\" }}");
+    let text = format!(
+        "[[port]]\nname = \"a\"\nkind = \"sink\"\naddresses = \"192.0.2.1\"\n[[tunnel]]\nname = \"t\"\nlocal = \
+         \"192.0.2.1\"\nremote = \"any\"\ninner_local = \"10.0.0.0/8\"\ninner_remote = \"10.0.0.0/8\"\ninbound = \
+         {}\noutbound = {}\n",
+        sa(256),
+        sa(257)
+    );
+    let path = folder.path().join("a.toml");
+    fs::write(&path, text).unwrap();
+    let check = |mode| {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        run(&["check", path.to_str().unwrap()])
+    };
+    let (code, _, said) = check(0o640);
+    assert_eq!((code, said.contains("others than its owner may use this key file")), (0, true), "{said}");
+    assert!(!said.contains('\x1b') && !said.contains("abab"), "{said}");
+    let (code, _, said) = check(0o600);
+    assert_eq!((code, &said[..]), (0, ""));
+}
+
+#[test]
+fn no_gateway_is_1() {
+    for arguments in [&["show", "sa"][..], &["sa", "move", "alice", "192.0.2.7"]] {
+        let (code, out, said) = run(&[arguments, &["--socket", "/nonexistent/sock"]].concat());
+        assert_eq!((code, &out[..], &said[..]), (1, "", "no gateway at /nonexistent/sock\n"));
+    }
+}
+
+#[test]
+fn a_running_gateway_is_shown_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let _server = control(&path);
+    let path = path.to_str().unwrap();
+    let (code, out, _) = run(&["show", "drops", "--socket", path]);
+    assert_eq!(
+        (code, &out[..]),
+        (0, "PACKETS  SEVERITY  REASON     MEANING\n      7  error     UdpLength  broken\n")
+    );
+    let (_, out, _) = run(&["show", "drops", "--all", "--json", "--socket", path]);
+    let drops: Vec<DropView> = serde_json::from_str(&out).unwrap();
+    assert_eq!((drops.len(), drops[1].packets), (2, 7));
+    let (code, _, said) = run(&["sa", "move", "alice", "[2001:db8::7]:4501", "--socket", path]);
+    assert_eq!((code, &said[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let _server = control(&path);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let arguments = ["show", "drops", "--json", "--socket", path.to_str().unwrap()];
+    let output = wayfarer(&arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+}
