@@ -1,7 +1,7 @@
 //! A worker's frames: one arena, one LIFO of free frames, no atomics.
 //!
 //! The last frame given back is the next one taken, while it is still in the cache. The arena is page-aligned, so
-//! AF_XDP can use it as its UMEM ([`Pool::region`]).
+//! AF_XDP can use it as its UMEM.
 
 use crate::packet::{Burst, Packet};
 use std::{

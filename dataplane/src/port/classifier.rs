@@ -9,6 +9,8 @@
 //! | anything else to the host, IPv6 with extension headers included | kernel |
 //! | multicast, broadcast, to another MAC address, VLAN-tagged, IPv6 link-local, not IP, malformed | kernel |
 //!
+//! A VLAN tag that the NIC takes off by itself is invisible to XDP: `ethtool -K DEV rxvlan off` where there are VLANs.
+//!
 //! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
 //! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).
 //!
@@ -25,7 +27,7 @@ use super::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -63,10 +65,14 @@ pub struct Rules {
 pub struct Classifier {
     device: String,
     local: Map<16>,
-    sockets: Map<4>,
-    filter: Option<OwnedFd>,
-    is_native: bool,
+    role: Role,
     _link: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Xdp { sockets: Map<4>, native: bool },
+    Packet { filter: OwnedFd },
 }
 
 impl Classifier {
@@ -77,9 +83,10 @@ impl Classifier {
     /// [`PortError::Permission`], or [`PortError::NotSupported`] where the driver takes no program in that mode or
     /// another one is attached.
     pub fn xdp(device: &Device, queues: u32, native: bool, rules: &Rules) -> Result<Self, PortError> {
-        let mut classifier = Self::new(device, queues, rules)?;
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
-        let program = program(Flavour::Xdp(&classifier.sockets), &classifier.local, device, &rules.udp_ports)
+        let local = table(device, rules)?;
+        let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
+        let program = program(Flavour::Xdp(&sockets), &local, device, &rules.udp_ports)
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
@@ -91,9 +98,8 @@ impl Classifier {
             }
             _ => failed("attach the XDP program", e),
         })?;
-        classifier.is_native = native;
-        classifier._link = Some(link);
-        Ok(classifier)
+        let (device, role) = (device.name().to_owned(), Role::Xdp { sockets, native });
+        Ok(Self { device, local, role, _link: Some(link) })
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
@@ -103,48 +109,23 @@ impl Classifier {
     /// # Errors
     /// [`PortError::Permission`], or [`PortError::NotSupported`] where the kernel has no TCX.
     pub fn packet(device: &Device, leave_kernel: bool, rules: &Rules) -> Result<Self, PortError> {
-        let mut classifier = Self::new(device, 1, rules)?;
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
-        let load = |flavour, kind| {
-            program(flavour, &classifier.local, device, &rules.udp_ports).load_into_kernel(kind)
-        };
+        let local = table(device, rules)?;
+        let load = |flavour, kind| program(flavour, &local, device, &rules.udp_ports).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
-        let link = if leave_kernel {
-            None
-        } else {
-            let program =
-                load(Flavour::Tcx, ProgramKind::Tcx).map_err(|e| failed("load the TCX program", e))?;
-            let link = bpf::attach(&program, device.index(), Hook::TcxIngress).map_err(|e| {
-                match e.raw_os_error() {
-                    Some(libc::EINVAL) => device.unsupported(
-                        "the kernel has no TCX (Linux 6.6), and without it would forward in clear what is to be encrypted",
-                    ),
-                    _ => failed("attach the TCX program", e),
-                }
-            })?;
-            Some(link)
+        let attach = || {
+            let program = load(Flavour::Tcx, ProgramKind::Tcx)?;
+            bpf::attach(&program, device.index(), Hook::TcxIngress)
         };
-        classifier.filter = Some(filter);
-        classifier._link = link;
-        Ok(classifier)
-    }
-
-    fn new(device: &Device, queues: u32, rules: &Rules) -> Result<Self, PortError> {
-        if rules.udp_ports.len() > MAX_PORTS {
-            return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
-        }
-        let failed = |e| PortError::system(device.name(), "make a BPF map", NEEDS, e);
-        let classifier = Self {
-            device: device.name().to_owned(),
-            local: Map::new(MapKind::Hash, MAX_LOCAL).map_err(failed)?,
-            sockets: Map::new(MapKind::Xsk, queues).map_err(failed)?,
-            filter: None,
-            is_native: false,
-            _link: None,
-        };
-        rules.local.iter().try_for_each(|a| classifier.set_local(*a))?;
-        Ok(classifier)
+        let link = if leave_kernel { None } else { Some(attach()) };
+        let link = link.transpose().map_err(|e| match e.raw_os_error() {
+            Some(libc::EINVAL) => device.unsupported(
+                "no TCX in this kernel (Linux 6.6 has it), which would forward in clear what is to be encrypted",
+            ),
+            _ => failed("attach the TCX program", e),
+        })?;
+        Ok(Self { device: device.name().to_owned(), local, role: Role::Packet { filter }, _link: link })
     }
 
     /// Adds an address of the host: only ESP and the UDP ports go to the gateway there. From any thread, at once.
@@ -163,33 +144,51 @@ impl Classifier {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
     }
 
-    /// Whether the program runs in the driver.
+    /// Whether an XDP program runs in the driver.
     pub(crate) fn is_native(&self) -> bool {
-        self.is_native
+        matches!(self.role, Role::Xdp { native: true, .. })
     }
 
     /// Says which AF_XDP socket serves a queue.
     pub(crate) fn set_socket(&self, queue: u32, socket: &OwnedFd) -> io::Result<()> {
-        self.sockets.insert(queue.to_ne_bytes(), socket.as_raw_fd() as u32)
+        match &self.role {
+            Role::Xdp { sockets, .. } => sockets.insert(queue.to_ne_bytes(), socket.as_raw_fd() as u32),
+            Role::Packet { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Lets a packet socket receive the gateway's frames only.
     pub(crate) fn filter(&self, socket: &OwnedFd) -> io::Result<()> {
-        self.filter.as_ref().map_or(Ok(()), |program| bpf::filter(socket, program.as_raw_fd()))
+        match &self.role {
+            Role::Packet { filter } => bpf::filter(socket, filter.as_raw_fd()),
+            Role::Xdp { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn failed(&self, source: io::Error) -> PortError {
-        PortError::system(&self.device, "change the table of local addresses", NEEDS, source)
+        PortError::system(&self.device, CHANGE_TABLE, NEEDS, source)
     }
 }
 
+/// The table of local addresses, as the rules have them.
+fn table(device: &Device, rules: &Rules) -> Result<Map<16>, PortError> {
+    if rules.udp_ports.len() > MAX_PORTS {
+        return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
+    }
+    let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
+    let table = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;
+    rules.local.iter().try_for_each(|a| table.insert(key(*a), 1)).map_err(|e| failed(CHANGE_TABLE, e))?;
+    Ok(table)
+}
+
+const CHANGE_TABLE: &str = "change the table of local addresses";
 const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
 
 /// IPv4 addresses are in the table as RFC 4291 §2.5.5.2 maps them.
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

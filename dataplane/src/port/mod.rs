@@ -2,6 +2,18 @@
 //!
 //! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and [`Port::tx`] once
 //! a burst through `Box<dyn Port>`; nothing here is called once a packet.
+//!
+//! | port | what is behind it |
+//! |---|---|
+//! | [`af_xdp`] | a queue of a NIC, the worker's own frames in its rings |
+//! | [`af_packet`] | any Ethernet device, by a ring shared with the kernel |
+//! | [`tap`] | the host's own network stack |
+//! | [`pcap`] | capture files |
+//! | [`memory`] | another thread, or a test |
+//! | [`generator`], [`sink`] | load, and nothing |
+//!
+//! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`] says whose frame is
+//! whose, and [`neighbour_socket`] lets the slow path take part in ARP and neighbour discovery.
 
 use crate::{
     packet::{Burst, Packet},

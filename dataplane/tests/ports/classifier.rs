@@ -13,7 +13,7 @@ use wayfarer_dataplane::{
         Mac, Port,
         af_packet::AfPacketPort,
         af_xdp::AfXdpPort,
-        classifier::{Classifier, Rules},
+        classifier::{Classifier, MAX_LOCAL, Rules},
         device::Device,
         neighbour_socket::NeighbourSocket,
     },
@@ -100,7 +100,8 @@ impl Listener {
         }
         self.kernel
             .iter()
-            .any(|socket| std::iter::from_fn(|| socket.try_recv()).any(|f| f == frame))
+            // The kernel takes a VLAN tag off, so what is behind one is compared.
+            .any(|socket| std::iter::from_fn(|| socket.try_recv()).any(|f| f.ends_with(&frame[18..])))
             .then_some(Kernel)
     }
 
@@ -125,6 +126,10 @@ impl Listener {
         let options = |frame: Vec<u8>| {
             let mut frame = ihl(frame, 0x46);
             frame.splice(34..34, [1, 1, 1, 0]);
+            frame
+        };
+        let tagged = |mut frame: Vec<u8>| {
+            frame.splice(12..12, [0x81, 0, 0, 5]);
             frame
         };
         let table = [
@@ -175,6 +180,9 @@ impl Listener {
             ("ESP, another MAC", Kernel, to(other, LOCAL4, ESP, &esp)),
             ("ARP request", Kernel, ethernet([0xff; 6], from, 0x0806, &arp)),
             ("ARP reply", Kernel, ethernet(own, from, 0x0806, &arp)),
+            ("IPv4 to elsewhere in a VLAN", Kernel, tagged(to(own, "192.0.2.1", UDP, &ports(9, b"x")))),
+            ("ESP to us in a VLAN", Kernel, tagged(to(own, LOCAL4, ESP, &esp))),
+            ("ARP in a VLAN", Kernel, tagged(ethernet([0xff; 6], from, 0x0806, &arp))),
             ("not IP", Kernel, ethernet(own, from, 0x88b5, &[7; 40])),
             ("too short for IPv4", Kernel, ethernet(own, from, 0x0800, &[0x45; 12])),
             ("too short for IPv6", Kernel, ethernet(own, from, 0x86dd, &[0x60; 30])),
@@ -235,6 +243,58 @@ fn tcx_beside_af_packet() {
 }
 
 #[test]
+fn a_queue_without_a_socket_drops_what_is_the_gateways() {
+    let world = World::new(1, 1);
+    let classifier = world.gw(|| Classifier::xdp(&Device::find("gw0").unwrap(), 1, true, &Rules::default()));
+    let (kernel, peer) = (world.kernel("gw0", libc::ETH_P_ALL), world.peer("peer0"));
+    let mac = world.gw(|| Device::find("gw0").unwrap().mac());
+    peer.send(&frames::numbered(mac, peer.mac, 9, 1, 100));
+    let arp = ethernet([0xff; 6], peer.mac, 0x0806, &[1; 46]);
+    peer.send(&arp);
+    assert_eq!(wait_for("the frame behind it", || kernel.try_recv()), arp);
+    drop(classifier.unwrap());
+}
+
+#[test]
+fn the_slow_path_sends_to_neighbours() {
+    let world = World::new(1, 1);
+    let (neighbours, mac) = world.gw(|| {
+        let device = Device::find("gw0").unwrap();
+        (NeighbourSocket::open(&device).unwrap(), device.mac())
+    });
+    let peer = world.peer("peer0");
+    let arp = |number| ethernet([0xff; 6], mac, 0x0806, &[number; 46]);
+    neighbours.send(&arp(1)).unwrap();
+    assert_eq!(wait_for("a frame", || peer.try_recv()), arp(1));
+    // What is longer than the buffer is passed over, and what was sent is not heard.
+    peer.send(&ethernet([0xff; 6], peer.mac, 0x0806, &[2; 100]));
+    peer.send(&ethernet([0xff; 6], peer.mac, 0x0806, &[3; 46]));
+    let mut buffer = [0; 64];
+    assert_eq!(wait_for("a frame", || neighbours.recv(&mut buffer)), 60);
+    assert_eq!(buffer[14..60], [3; 46]);
+    assert_eq!(neighbours.recv(&mut buffer), None);
+}
+
+#[test]
+fn tables_have_an_end() {
+    let world = World::new(1, 1);
+    world.gw(|| {
+        let device = Device::find("gw0").unwrap();
+        let rules = Rules { local: vec![], udp_ports: (1..=17).collect() };
+        let error = Classifier::packet(&device, false, &rules).unwrap_err();
+        assert_eq!(error.to_string(), "gw0: more than 16 UDP ports");
+        let rules = Rules { local: vec![], udp_ports: (1..=16).collect() };
+        let classifier = Classifier::packet(&device, false, &rules).unwrap();
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        (1..=MAX_LOCAL).for_each(|n| classifier.set_local(address(n)).unwrap());
+        classifier.set_local(address(1)).unwrap();
+        assert!(classifier.set_local(address(MAX_LOCAL + 1)).is_err());
+        classifier.remove_local(address(1)).unwrap();
+        classifier.set_local(address(MAX_LOCAL + 1)).unwrap();
+    });
+}
+
+#[test]
 fn the_kernel_does_not_forward_what_is_the_gateways() {
     let world = World::new(2, 1);
     world.in_gw("sysctl -qw net.ipv4.ip_forward=1");
@@ -247,14 +307,16 @@ fn the_kernel_does_not_forward_what_is_the_gateways() {
     let frame = |mac, number| frames::numbered(mac, inside.mac, 9, number, 100);
     let is_forwarded = |frame: &[u8], number| frame.len() == 100 && frames::number(frame) == number;
     let mac = world.gw(|| Device::find("gw0").unwrap().mac());
-    // Without the gateway it does, so the test can tell.
+    // Without the gateway it does, and with one that leaves the kernel alone, so the test can tell.
     inside.send(&frame(mac, 1));
     wait_for("the kernel to forward", || outside.try_recv().filter(|f| is_forwarded(f, 1)));
+    let lax = world.gw(|| Classifier::packet(&Device::find("gw0").unwrap(), true, &Rules::default()));
+    inside.send(&frame(mac, 2));
+    wait_for("the kernel to forward", || outside.try_recv().filter(|f| is_forwarded(f, 2)));
+    drop(lax.unwrap());
     let mut listener = Listener::open(&world, af_packet);
-    assert_eq!(listener.who_gets(frame(mac, 2)), Gateway);
-    let classifier = Arc::downgrade(&listener.classifier);
+    assert_eq!(listener.who_gets(frame(mac, 9)), Gateway);
     drop(listener);
-    assert!(classifier.upgrade().is_none());
     // With the gateway gone the kernel forwards again, and the one before never came.
     inside.send(&frame(mac, 3));
     wait_for("the kernel to forward again", || {

@@ -1,6 +1,6 @@
 //! The best way to open a device, and why a better one was not taken.
 
-use crate::{traffic, world::World};
+use crate::{frames::numbered, traffic, world::World};
 use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
@@ -88,6 +88,62 @@ fn a_tap_device_is_the_gateways_alone() {
     let opened = open(&world, "tap0", Kind::Tap, &mut pools(2)).unwrap();
     assert_eq!((opened.driver, opened.ports.len(), opened.mtu), (Driver::Tap, 2, 1500));
     assert!(opened.shared.is_none());
+}
+
+#[test]
+fn a_link_that_went_down_and_up_carries_on() {
+    for kind in [Kind::AfXdp, Kind::AfPacket] {
+        let world = World::new(1, 1);
+        let mut pools = pools(1);
+        let opened = open(&world, "gw0", kind, &mut pools).unwrap();
+        let mut workers: Vec<_> = opened.ports.into_iter().zip(pools).collect();
+        let peer = world.peer("peer0");
+        let (port, pool) = &mut workers[0];
+        port.rx(pool, &mut Burst::new());
+        traffic::echo(&mut workers, opened.mac, &peer, 100, 50);
+        world.in_gw("ip link set gw0 down");
+        let (port, pool) = &mut workers[0];
+        let mut burst = Burst::new();
+        let mut packet = pool.take().unwrap();
+        packet.fill(256, &numbered(peer.mac, opened.mac, 9, 7, 60)).unwrap();
+        burst.push(packet);
+        port.tx(pool, &mut burst);
+        port.flush(pool);
+        port.rx(pool, &mut burst);
+        pool.give_all(&mut burst);
+        world.in_gw("ip link set gw0 up");
+        traffic::drain(&mut **port, pool);
+        while peer.try_recv().is_some() {}
+        traffic::echo(&mut workers, opened.mac, &peer, 1000, 50);
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_does_no_harm() {
+    for kind in [Kind::AfXdp, Kind::AfPacket, Kind::Tap] {
+        let world = World::new(1, 1);
+        let mut pools = pools(1);
+        let device = if kind == Kind::Tap { "tap0" } else { "gw0" };
+        let mut opened = open(&world, device, kind, &mut pools).unwrap();
+        world.in_gw(&format!("ip link del {device}"));
+        let (port, pool) = (&mut opened.ports[0], &mut pools[0]);
+        let before = port.stats();
+        for _ in 0..3 {
+            let mut burst = Burst::new();
+            let mut packet = pool.take().unwrap();
+            packet.fill(256, &numbered([2; 6], opened.mac, 9, 7, 60)).unwrap();
+            burst.push(packet);
+            port.tx(pool, &mut burst);
+            port.flush(pool);
+            port.rx(pool, &mut burst);
+            pool.give_all(&mut burst);
+        }
+        assert_eq!(port.stats().rx_packets, before.rx_packets);
+        if let Some(shared) = opened.shared {
+            assert!(shared.neighbours.send(&[0; 60]).is_err());
+            assert_eq!(shared.neighbours.recv(&mut [0; 100]), None);
+        }
+    }
 }
 
 #[test]

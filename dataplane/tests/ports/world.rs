@@ -11,7 +11,7 @@ use std::{
 use wayfarer_dataplane::port::{Mac, device::Device};
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     gw: String,
