@@ -138,9 +138,11 @@ pub fn number(packet: &mut Packet, layout: Layout, sa: &OutboundSa, seq: u64) {
 #[inline]
 pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa) {
     let data = packet.data_mut();
-    if layout.esp_at != layout.ip_len && data[0] >> 4 == 6 && sa.marking.udp6_checksum {
-        if let Ok(header) = IpHeader::parse(data) {
-            udp::set_checksum(&mut data[layout.ip_len..], header.src, header.dst);
-        }
+    if layout.esp_at != layout.ip_len
+        && data[0] >> 4 == 6
+        && sa.marking.udp6_checksum
+        && let Ok(header) = IpHeader::parse(data)
+    {
+        udp::set_checksum(&mut data[layout.ip_len..], header.src, header.dst);
     }
 }

@@ -36,7 +36,7 @@ pub fn fragment(
         }
         let take = room.min(payload.len() - at);
         let last = at + take == payload.len();
-        let offset = first + (at / 8) as u16 | if last { flags } else { MORE };
+        let offset = (first + (at / 8) as u16) | if last { flags } else { MORE };
         head[6..8].copy_from_slice(&offset.to_be_bytes());
         let piece = io.take().and_then(|mut piece| {
             let headroom = piece.headroom();

@@ -96,10 +96,11 @@ fn decide<'r>(
 
 #[cold]
 fn uncovered(flow: &Flow, tables: &Tables, reader: &Reader) -> DropReason {
-    let hidden = |rules: &Box<[super::tables::Rule]>| rules.iter().any(|r| r.selector.wants_ports(flow));
     let protected =
         tables.rule(&flow.reversed(), reader).is_some_and(|r| matches!(r.action, Action::Protect(_)));
-    if flow.ports.is_none() && tables.policies.matches(flow.dst, reader).any(hidden) {
+    if flow.ports.is_none()
+        && tables.policies.matches(flow.dst, reader).flatten().any(|rule| rule.selector.wants_ports(flow))
+    {
         DropReason::FragmentPorts
     } else if protected {
         DropReason::Unprotected

@@ -94,7 +94,7 @@ impl Worker {
         let counters = self.io.counters();
         counters.turns.add(1);
         counters.idle_turns.add(u64::from(!busy));
-        if counters.turns.value() % REPORT == 0 {
+        if counters.turns.value().is_multiple_of(REPORT) {
             self.report();
         }
         busy

@@ -186,10 +186,10 @@ impl Neighbours {
                 }
             }
             ethernet::IPV6 => {
-                if let Ok(header) = IpHeader::parse(body) {
-                    if let Ok(message) = Neighbour::parse(&header, body) {
-                        self.handle_nd(now, port, &header, &message);
-                    }
+                if let Ok(header) = IpHeader::parse(body)
+                    && let Ok(message) = Neighbour::parse(&header, body)
+                {
+                    self.handle_nd(now, port, &header, &message);
                 }
             }
             _ => {}
@@ -257,7 +257,8 @@ impl Neighbours {
             return;
         }
         let on_link = link.addresses.iter().any(|(_, subnet)| subnet.contains(address));
-        if !self.entries.contains_key(&key) && !(asks_us && on_link && self.entries.len() < ENTRIES) {
+        let may_enter = asks_us && on_link && self.entries.len() < ENTRIES;
+        if !may_enter && !self.entries.contains_key(&key) {
             return;
         }
         let entry = self.entries.entry(key).or_insert(Entry {

@@ -10,18 +10,20 @@ use std::{
     },
 };
 
+type Link<K, V> = AtomicPtr<Node<K, V>>;
+
 #[derive(Debug)]
 struct Node<K, V> {
     key: K,
     value: V,
-    next: AtomicPtr<Node<K, V>>,
+    next: Link<K, V>,
 }
 
 /// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the slots; beyond
 /// that the chains grow longer, and nothing is refused.
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
-    slots: Box<[AtomicPtr<Node<K, V>>]>,
+    slots: Box<[Link<K, V>]>,
     entries: AtomicUsize,
     hasher: foldhash::fast::RandomState,
     tables: Membership,
@@ -50,7 +52,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     #[inline]
-    fn slot(&self, key: &K) -> &AtomicPtr<Node<K, V>> {
+    fn slot(&self, key: &K) -> &Link<K, V> {
         &self.slots[self.hasher.hash_one(key) as usize & (self.slots.len() - 1)]
     }
 
@@ -104,7 +106,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     /// The link that leads to `key`'s node and that node, or the last link of its chain. For the writer.
-    fn find(&self, key: &K) -> (&AtomicPtr<Node<K, V>>, Option<*mut Node<K, V>>) {
+    fn find(&self, key: &K) -> (&Link<K, V>, Option<*mut Node<K, V>>) {
         let mut link = self.slot(key);
         loop {
             let at = link.load(Relaxed);

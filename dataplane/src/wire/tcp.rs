@@ -36,7 +36,7 @@ fn lower(segment: &mut [u8], at: usize, mss: u16) -> bool {
     }
     put16(segment, at, mss);
     // At an odd offset the option's bytes stand in the other halves of two words: swap both, the sum is the same.
-    let (old, new) = if at % 2 == 0 { (old, mss) } else { (old.swap_bytes(), mss.swap_bytes()) };
+    let (old, new) = if at.is_multiple_of(2) { (old, mss) } else { (old.swap_bytes(), mss.swap_bytes()) };
     let sum = checksum::update(be16(segment, 16), old, new);
     put16(segment, 16, sum);
     true
@@ -49,7 +49,7 @@ mod tests {
 
     fn syn(options: &[u8]) -> Vec<u8> {
         let mut s = vec![0; HEADER];
-        s[12] = ((HEADER + options.len()) / 4 << 4) as u8;
+        s[12] = (((HEADER + options.len()) / 4) << 4) as u8;
         s[13] = SYN;
         s.extend_from_slice(options);
         let sum = checksum::of(&s);
