@@ -11,7 +11,7 @@
 //! | [`sa`] | security associations, paths, selectors, lifetimes |
 //! | [`table`] | what workers read without locks while one writer changes it |
 //! | [`ring`] | bounded rings of frames between threads |
-//! | [`drop`] | why packets are dropped |
+//! | [`mod@drop`] | why packets are dropped |
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
