@@ -183,6 +183,7 @@ fn open(
     Ok(OpenPort {
         name: port.name.clone(),
         kind: driver.to_string(),
+        device: Some(Device::find(kind.1)?.index()),
         mac: port.mac.unwrap_or(mac),
         mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
         addresses: port.addresses.clone(),
@@ -208,6 +209,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
     Ok(OpenPort {
         name: port.name.clone(),
         kind: kind.to_owned(),
+        device: None,
         mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
         mtu: port.mtu.unwrap_or(MTU),
         addresses: port.addresses.clone(),

@@ -42,6 +42,8 @@ pub struct OpenPort {
     pub name: String,
     /// Its kind and mode, for people.
     pub kind: String,
+    /// The kernel's index of its device, where it is one.
+    pub device: Option<u32>,
     /// The gateway's MAC address on it.
     pub mac: Mac,
     /// Largest IP packet.
@@ -97,6 +99,8 @@ pub struct Gateway {
 pub enum StartError {
     /// A key that its algorithm does not take.
     Key(KeyError),
+    /// The kernel's routes cannot be followed.
+    KernelRoutes(io::Error),
     /// No thread could be started.
     Thread(io::Error),
     /// A port does not have a queue for every worker.
@@ -110,6 +114,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
+            Self::KernelRoutes(why) => write!(f, "cannot follow the kernel's routes: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
         }
@@ -147,8 +152,11 @@ impl Assembly {
         }
         let (requests, asked) = bounded(REQUESTS);
         let ports = ports.into_iter().map(port_link).collect();
-        let slow_path =
+        let mut slow_path =
             SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
+        if config.gateway.kernel_routes {
+            slow_path.follow_kernel_routes().map_err(StartError::KernelRoutes)?;
+        }
         Ok(Self { slow_path, workers, links, requests })
     }
 }
@@ -245,5 +253,12 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
 
 fn port_link(port: OpenPort) -> PortLink {
     let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
-    PortLink { name: port.name, kind: port.kind, mtu: port.mtu, link, shared: port.shared }
+    PortLink {
+        name: port.name,
+        kind: port.kind,
+        mtu: port.mtu,
+        device: port.device,
+        link,
+        shared: port.shared,
+    }
 }

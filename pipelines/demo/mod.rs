@@ -106,6 +106,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         addresses,
         stations: Stations::Only(station),
         is_host: false,
+        device: None,
         shared: None,
         queues: vec![Box::new(port)],
     };

@@ -5,6 +5,7 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
+mod kernel_routes;
 mod moves;
 mod punts;
 mod view;
@@ -19,12 +20,14 @@ use crate::{
     },
 };
 use crossbeam::channel::{Receiver, Sender};
+use kernel_routes::KernelRoutes;
 use moves::Timer;
 use neighbours::{Link, Neighbours};
 use punts::ProblemLimit;
 use routes::{NextHop, Origin, Routes};
 use std::{
     collections::BTreeSet,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -67,6 +70,8 @@ pub struct PortLink {
     pub kind: String,
     /// Largest IP packet.
     pub mtu: usize,
+    /// The kernel's index of its device, where it is one.
+    pub device: Option<u32>,
     /// What neighbour discovery needs.
     pub link: Link,
     /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
@@ -84,6 +89,7 @@ pub struct SlowPath {
     ports: Vec<PortLink>,
     neighbours: Neighbours,
     routes: Routes,
+    kernel_routes: Option<KernelRoutes>,
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
     timers: BTreeSet<(Duration, TunnelId, Timer)>,
@@ -112,6 +118,7 @@ impl SlowPath {
             reader: writer.reader(),
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
+            kernel_routes: None,
             tunnels: Tunnels::default(),
             roaming: Roaming::default(),
             timers: BTreeSet::new(),
@@ -154,6 +161,31 @@ impl SlowPath {
         }
     }
 
+    /// From now on follows the kernel's routes by those ports that are devices of the kernel's.
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub fn follow_kernel_routes(&mut self) -> io::Result<()> {
+        let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
+        let devices = self.ports.iter().enumerate().filter_map(device).collect();
+        self.kernel_routes = Some(KernelRoutes::follow(devices)?);
+        Ok(())
+    }
+
+    fn handle_kernel_routes(&mut self) -> bool {
+        let Some(kernel) = &mut self.kernel_routes else { return false };
+        let mut changes = Vec::new();
+        let busy = kernel.poll(&mut changes);
+        for kernel_routes::Change { to, hop } in changes {
+            let (tables, writer) = (&self.tables, &mut self.writer);
+            match hop {
+                Some(hop) => self.routes.insert(tables, writer, to, Origin::Kernel, hop),
+                None => self.routes.remove(tables, writer, to, Origin::Kernel),
+            }
+        }
+        busy
+    }
+
     /// Works until `stop`.
     pub fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
@@ -167,6 +199,7 @@ impl SlowPath {
     pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
+        busy |= self.handle_kernel_routes();
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
         self.act();

@@ -148,7 +148,8 @@ impl World {
                 addresses: addresses.map(|(a, p)| (ip(a), p.parse().unwrap())).to_vec(),
                 stations: Stations::Ask,
                 is_host: false,
-                shared: None,
+                device: None,
+        shared: None,
                 queues: vec![Box::new(port)],
             });
             wires.push(wire);
