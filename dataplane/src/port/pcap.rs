@@ -281,6 +281,7 @@ impl Output {
 mod tests {
     use super::*;
     use pcap_file::pcap::PcapHeader;
+    use proptest::prelude::*;
     use std::path::PathBuf;
 
     /// A folder of one test's own, removed with it.
@@ -381,6 +382,32 @@ mod tests {
                 if PcapPort::open(Some(&flipped), None).is_ok() {
                     assert!(read(&flipped).0.len() <= 2);
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_bytes_behind_a_header_end_without_a_panic(
+            rest in proptest::collection::vec(any::<u8>(), 0..200),
+            blocks in proptest::collection::vec((0u32..12, 12u32..64), 0..4),
+        ) {
+            let folder = Folder::new("any");
+            for name in ["a.pcap", "a.pcapng"] {
+                let path = folder.file(name);
+                write(&path, &[vec![1; 60]]);
+                let mut bytes = std::fs::read(&path).unwrap();
+                // Blocks with a frame that is right, so that their insides are read.
+                for (kind, len) in &blocks {
+                    let (kind, len) = (kind.to_ne_bytes(), len.next_multiple_of(4));
+                    let body: Vec<_> = rest.iter().copied().chain([0; 64]).take(len as usize - 12).collect();
+                    bytes.extend([&kind[..], &len.to_ne_bytes(), &body, &len.to_ne_bytes()].concat());
+                }
+                bytes.extend(&rest);
+                std::fs::write(&path, &bytes).unwrap();
+                let (frames, _) = read(&path);
+                prop_assert_eq!(&frames[0], &vec![1; 60]);
             }
         }
     }

@@ -318,8 +318,8 @@ fn the_kernel_does_not_forward_what_is_the_gateways() {
     assert_eq!(listener.who_gets(frame(mac, 9)), Gateway);
     drop(listener);
     // With the gateway gone the kernel forwards again, and the one before never came.
-    inside.send(&frame(mac, 3));
     wait_for("the kernel to forward again", || {
+        inside.send(&frame(mac, 3));
         let frame = outside.try_recv()?;
         assert!(frame[12..14] != [8, 0] || is_forwarded(&frame, 3), "forwarded in clear");
         is_forwarded(&frame, 3).then_some(())

@@ -85,7 +85,7 @@ fn two_queues_share_a_device_that_goes_with_them() {
         }
         assert!(world.in_gw("ip link").contains("tap0"));
         drop(ports);
-        assert!(!world.in_gw("ip link").contains("tap0"));
+        wait_for("the device to go", || (!world.in_gw("ip link").contains("tap0")).then_some(()));
     }
 }
 

@@ -154,6 +154,9 @@ impl RawSocket {
 }
 
 /// Asks again and again until there is an answer, and fails when there is none for too long.
+///
+/// What a closed descriptor held is among the things to wait for: a command that another test is just starting has
+/// a copy of it for a moment.
 pub(crate) fn wait_for<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     let start = Instant::now();
     loop {
