@@ -5,6 +5,7 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
+        exchange::Exchange,
         io::Io,
         tables::{PortSettings, Settings, Tables},
         worker::Worker,
@@ -140,7 +141,7 @@ impl Assembly {
         let mut workers = Vec::new();
         for Seat { pool, core } in seats {
             let link = WorkerLink {
-                exchange: Arc::default(),
+                exchange: Arc::new(Exchange::new(pool.frame_size())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
                 core: core.map(|core| core.id),
             };

@@ -189,6 +189,17 @@ fn a_move_by_hand() {
 }
 
 #[test]
+fn nobody_is_followed_to_where_no_peer_can_be() {
+    let (mut world, [mut one, _]) = world(|_| {});
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    for nowhere in ["224.0.0.5", "255.255.255.255", "0.0.0.0", "127.0.0.1", "203.0.113.1", "10.99.0.1"] {
+        one.address = ip(nowhere);
+        world.send(OUTSIDE, &one.seal(&up(1)));
+        assert_eq!(goes_to(&mut world, 1).0, "192.0.2.1", "{nowhere}");
+    }
+}
+
+#[test]
 fn keepalives_go_out_by_timer_and_come_in_to_be_dropped() {
     let (mut world, [mut one, _]) = world(|t| t.keepalive = Some(Duration::from_secs(20)));
     one.port = Some(1234);

@@ -102,7 +102,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
             .unwrap_or_else(|| vec![value::NAT_T]),
         kernel_routes: raw.routes.as_ref().is_some_and(|routes| *routes.get_ref() == RouteSource::Kernel),
         mss_clamp: raw.mss_clamp.unwrap_or(true),
-        frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(8192),
+        frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(16_384),
         frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?.unwrap_or(2048),
         tunnels: source.optional("gateway.tunnels", &raw.tunnels, |n| many(n, 1..=1 << 24))?.unwrap_or(1024),
     })

@@ -61,9 +61,6 @@ pub enum Event {
     },
 }
 
-/// Largest frame that crosses.
-const LARGEST: usize = 2048;
-
 /// Frames of each kind that a worker may punt in one turn.
 pub const PUNTS_PER_TURN: u32 = 32;
 
@@ -80,20 +77,19 @@ pub struct Exchange {
     pub events: ArrayQueue<Event>,
 }
 
-impl Default for Exchange {
-    fn default() -> Self {
+impl Exchange {
+    /// Empty rings for frames of up to `largest` bytes.
+    pub fn new(largest: usize) -> Self {
         Self {
-            control: FrameRing::new(256, LARGEST),
-            neighbour: FrameRing::new(128, LARGEST),
-            resolve: FrameRing::new(256, LARGEST),
-            problem: FrameRing::new(64, LARGEST),
-            inject: FrameRing::new(512, LARGEST),
+            control: FrameRing::new(256, largest),
+            neighbour: FrameRing::new(128, largest),
+            resolve: FrameRing::new(256, largest),
+            problem: FrameRing::new(64, largest),
+            inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }
     }
-}
 
-impl Exchange {
     /// The ring for `punt`.
     pub(crate) fn ring(&self, punt: Punt) -> &FrameRing<(u16, Punt)> {
         match punt {

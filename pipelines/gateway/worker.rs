@@ -34,6 +34,8 @@ const REPORT: u64 = 1 << 12;
 const PATIENCE: u32 = 1 << 10;
 /// How long a worker that stops waits for its ports to drain.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long a worker whose ports are all read waits for what the slow path still has to say about the last packets.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// One worker.
 #[derive(Debug)]
@@ -56,18 +58,19 @@ impl Worker {
     /// Works until `stop`, or until no port will ever receive again; then sends what is left.
     pub fn run(&mut self, stop: &AtomicBool) {
         let mut idle = 0;
+        let mut exhausted = None;
         while !stop.load(Relaxed) {
             if self.turn() {
-                idle = 0;
-            } else {
-                if self.io.is_exhausted() && self.io.exchange().inject.is_empty() {
-                    break;
-                }
-                idle += 1;
-                if let Some(sleep) = self.idle_sleep.filter(|_| idle > PATIENCE) {
-                    self.report();
-                    std::thread::sleep(sleep);
-                }
+                (idle, exhausted) = (0, None);
+                continue;
+            }
+            idle += 1;
+            if self.io.is_exhausted() && exhausted.get_or_insert_with(Instant::now).elapsed() > LINGER {
+                break;
+            }
+            if let Some(sleep) = self.idle_sleep.filter(|_| idle > PATIENCE) {
+                self.report();
+                std::thread::sleep(sleep);
             }
         }
         self.drain();
@@ -155,11 +158,11 @@ impl Worker {
 
     /// Sends what was accepted before the stop, and waits a bounded time for it to leave.
     fn drain(&mut self) {
-        while self.inject() {}
         let deadline = Instant::now() + DRAIN;
         loop {
+            let more = self.inject();
             self.io.flush();
-            if self.io.is_drained() || Instant::now() > deadline {
+            if (!more && self.io.is_drained()) || Instant::now() > deadline {
                 break;
             }
             std::thread::yield_now();

@@ -133,6 +133,9 @@ impl SlowPath {
         tunnel: TunnelId,
         path: Path,
     ) -> Result<(), MoveError> {
+        if self.tables.is_local(path.remote, &self.reader) {
+            return Err(MoveError::Nowhere);
+        }
         self.tunnels.move_to(now, tunnel, path, &mut self.writer)?;
         debug!(tunnel = self.name(tunnel), remote = %path.remote, encap = ?path.encap, "peer moved");
         Ok(())

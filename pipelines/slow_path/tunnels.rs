@@ -52,6 +52,8 @@ pub enum MoveError {
     Transport,
     /// The tunnel is pinned to its peer's address.
     Pinned,
+    /// No peer can be there: a group, the gateway itself, or no address at all.
+    Nowhere,
 }
 
 impl std::fmt::Display for MoveError {
@@ -60,6 +62,7 @@ impl std::fmt::Display for MoveError {
             Self::Unknown => "there is no tunnel of that name",
             Self::Family => "the gateway's and the peer's address are of different families",
             Self::Transport => "a tunnel in transport mode cannot change the peer's address",
+            Self::Nowhere => "no peer can have that address",
             Self::Pinned => "the tunnel is pinned to its peer's address",
         })
     }
@@ -191,6 +194,9 @@ impl Tunnels {
         if !path.is_consistent() {
             return Err(MoveError::Family);
         }
+        if !is_unicast(path.remote) {
+            return Err(MoveError::Nowhere);
+        }
         if tunnel.inbound.pin.is_some_and(|pin| pin != path.remote) {
             return Err(MoveError::Pinned);
         }
@@ -227,6 +233,15 @@ impl Tunnels {
             tables.policies.insert(writer, prefix, rules);
         }
     }
+}
+
+/// Whether a host can have this address and be reached by it.
+fn is_unicast(address: IpAddr) -> bool {
+    let limited_broadcast = IpAddr::from([255; 4]);
+    !address.is_multicast()
+        && !address.is_unspecified()
+        && !address.is_loopback()
+        && address != limited_broadcast
 }
 
 /// Appends a rule to those of its prefix.
