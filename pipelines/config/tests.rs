@@ -89,7 +89,7 @@ fn defaults_are_filled_in() {
     let gateway = &config.gateway;
     assert_eq!(gateway.control.as_deref(), Some(Path::new("/run/wayfarer/gateway.sock")));
     assert_eq!((gateway.workers.as_ref(), gateway.idle_sleep), (None, None));
-    assert_eq!((gateway.frames, gateway.frame_size, gateway.tunnels), (8192, 2048, 1024));
+    assert_eq!((gateway.frames, gateway.frame_size, gateway.tunnels), (16_384, 2048, 1024));
     assert_eq!(
         (&gateway.encap_ports[..], gateway.kernel_routes, gateway.mss_clamp),
         (&[4500][..], false, true)
