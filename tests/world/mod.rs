@@ -19,7 +19,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     pool::Pool,
     port::{
-        Mac,
+        Mac, Port,
         memory::{self, Wire},
     },
     sa::{Df, Limits, Mode, PortRange, Selector, Spi},
@@ -126,6 +126,36 @@ pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
     }
 }
 
+/// The gateway's two ports with a queue for each of `workers`, and the far ends of those queues, by port.
+pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2]) {
+    let addresses = [
+        [("203.0.113.1", "203.0.113.0/24"), ("2001:db8:1::1", "2001:db8:1::/64")],
+        [("10.99.0.1", "10.99.0.0/24"), ("fd00:99::1", "fd00:99::/64")],
+    ];
+    let (mut ports, mut wires) = (vec![], [vec![], vec![]]);
+    for (index, addresses) in addresses.into_iter().enumerate() {
+        let mut queues: Vec<Box<dyn Port>> = vec![];
+        for _ in 0..workers {
+            let (port, wire) = memory::pair(depth, 2048);
+            queues.push(Box::new(port));
+            wires[index].push(wire);
+        }
+        ports.push(OpenPort {
+            name: ["outside", "inside"][index].to_owned(),
+            kind: "memory".to_owned(),
+            mac: GATEWAY[index],
+            mtu: 1500,
+            addresses: addresses.map(|(a, p)| (ip(a), p.parse().unwrap())).to_vec(),
+            stations: Stations::Ask,
+            is_host: false,
+            device: None,
+            shared: None,
+            queues,
+        });
+    }
+    (ports, wires)
+}
+
 impl World {
     pub fn new(tunnels: Vec<Tunnel>) -> Self {
         Self::with(config(tunnels), 512)
@@ -133,27 +163,8 @@ impl World {
 
     /// A gateway with `config`'s tunnels, routes and policies, and wires of `depth` frames.
     pub fn with(config: Config, depth: usize) -> Self {
-        let (mut ports, mut wires) = (vec![], vec![]);
-        let addresses = [
-            [("203.0.113.1", "203.0.113.0/24"), ("2001:db8:1::1", "2001:db8:1::/64")],
-            [("10.99.0.1", "10.99.0.0/24"), ("fd00:99::1", "fd00:99::/64")],
-        ];
-        for (index, addresses) in addresses.into_iter().enumerate() {
-            let (port, wire) = memory::pair(depth, 2048);
-            ports.push(OpenPort {
-                name: ["outside", "inside"][index].to_owned(),
-                kind: "memory".to_owned(),
-                mac: GATEWAY[index],
-                mtu: 1500,
-                addresses: addresses.map(|(a, p)| (ip(a), p.parse().unwrap())).to_vec(),
-                stations: Stations::Ask,
-                is_host: false,
-                device: None,
-                shared: None,
-                queues: vec![Box::new(port)],
-            });
-            wires.push(wire);
-        }
+        let (ports, wires) = open_ports(1, depth);
+        let wires = wires.into_iter().flatten().collect();
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
         let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
         Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
@@ -263,7 +274,7 @@ pub fn frame(dst: Mac, src: Mac, packet: &[u8]) -> Vec<u8> {
 }
 
 /// The station's reply where `frame` asks for some address; `None` where it is no such question.
-fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
+pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
     let ethernet = Ethernet::parse(frame).ok()?;
     let body = &frame[ethernet::HEADER..];
     if ethernet.ethertype == ethernet::ARP {

@@ -1,0 +1,127 @@
+//! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing lost.
+
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+use wayfarer::{
+    config::model::Remote,
+    gateway::counters::WorkerCounters,
+    start::{Gateway, Seat},
+};
+use wayfarer_dataplane::{drop::DropReason, pool::Pool, port::memory::Wire};
+use world::*;
+
+const WORKERS: usize = 2;
+const PACKETS: u64 = 20_000;
+
+/// A running gateway with two workers and two tunnels, neighbours met.
+fn start() -> (Gateway, [Vec<Wire>; 2]) {
+    let suite = suite("aes128gcm16");
+    let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
+    for tunnel in &mut config.tunnels {
+        tunnel.window = 65_536;
+        tunnel.remote = Remote::At(ip("192.0.2.1"), 0);
+    }
+    // Two polling workers and this test on a small machine: an idle worker lets the others run.
+    config.gateway.idle_sleep = Some(Duration::from_micros(20));
+    let (ports, wires) = open_ports(WORKERS, 512);
+    let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(2048, 2048).unwrap(), core: None }).collect();
+    let gateway = Gateway::start(&config, seats, ports).unwrap();
+    // The first packets of each direction make the gateway ask for its neighbours.
+    let mut first = Terminal::new(2, suite, "192.0.2.1");
+    wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &first.seal(&up(2))));
+    wires[INSIDE][1].send(&frame(GATEWAY[INSIDE], STATION[INSIDE], &down(2)));
+    let mut met = [0, 0];
+    until(|| {
+        for port in [OUTSIDE, INSIDE] {
+            met[port] += collect(&wires[port], port, |_| ());
+        }
+        met == [1, 1]
+    });
+    (gateway, wires)
+}
+
+fn up(n: u32) -> Vec<u8> {
+    datagram(&format!("10.98.0.{n}"), "10.99.0.7", (1, 2), b"up")
+}
+
+fn down(n: u32) -> Vec<u8> {
+    datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), b"down")
+}
+
+/// Takes what came out of all queues of a port, and answers neighbour discovery; how many packets it was.
+fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
+    let mut packets = 0;
+    for wire in wires {
+        while let Some(frame) = wire.receive(<[u8]>::to_vec) {
+            match answer_neighbour(&frame, STATION[port]) {
+                Some(reply) => assert!(wire.send(&reply)),
+                None => {
+                    packets += 1;
+                    take(&frame[14..]);
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn until(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "it takes too long");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_number_passes_once_whichever_worker_sees_it_first() {
+    let (gateway, wires) = start();
+    let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let mut passed = 0;
+    for seq in 1..=PACKETS {
+        let frame = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal_as(&up(1), 4, seq));
+        // Both workers get a copy at the same time.
+        until(|| {
+            passed += collect(&wires[INSIDE], INSIDE, |_| ());
+            seq - passed < 256
+        });
+        wires[OUTSIDE].iter().for_each(|wire| until(|| wire.send(&frame)));
+    }
+    let dropped = |reason| gateway.counters().map(|c| c.drops.of(reason)).sum::<u64>();
+    until(|| {
+        passed += collect(&wires[INSIDE], INSIDE, |_| ());
+        passed + dropped(DropReason::ReplayDuplicate) == 2 * PACKETS
+    });
+    assert_eq!(dropped(DropReason::ReplayDuplicate), PACKETS);
+    assert_eq!(passed, PACKETS);
+    assert!(gateway.counters().all(|c| c.received.value() > PACKETS / 2), "one worker did all the work");
+}
+
+#[test]
+fn no_two_packets_of_one_sa_carry_the_same_number() {
+    let (gateway, wires) = start();
+    let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let frame = frame(GATEWAY[INSIDE], STATION[INSIDE], &down(1));
+    let mut numbers = BTreeSet::new();
+    let mut take =
+        |packet: &[u8]| assert!(numbers.insert(terminal.open(packet).1), "a number was used twice");
+    let mut opened = 0;
+    for sent in 0..PACKETS {
+        // No more on their way than the wires hold, whoever is held up.
+        until(|| {
+            opened += collect(&wires[OUTSIDE], OUTSIDE, &mut take);
+            sent - opened < 256
+        });
+        assert!(wires[INSIDE][sent as usize % WORKERS].send(&frame));
+    }
+    until(|| {
+        opened += collect(&wires[OUTSIDE], OUTSIDE, &mut take);
+        opened == PACKETS
+    });
+    assert_eq!(numbers.last(), Some(&PACKETS));
+    assert!(gateway.counters().all(|c| c.sealed.value() > PACKETS / 4), "one worker did all the work");
+}
