@@ -8,7 +8,6 @@ use std::{
 };
 use wayfarer::{
     config::model::Remote,
-    gateway::counters::WorkerCounters,
     start::{Gateway, Seat},
 };
 use wayfarer_dataplane::{drop::DropReason, pool::Pool, port::memory::Wire};
