@@ -31,6 +31,8 @@ struct Case {
     mode: &'static str,
     esn: bool,
     udp: bool,
+    /// Inner packets are padded to this length (RFC 4303 §2.7), in both directions; 0: not at all.
+    tfc: usize,
     /// The last sequence number used before, in both directions.
     sequence: u64,
     spi_in: usize,
@@ -78,6 +80,8 @@ fn case(index: usize, suite: Suite, mode: &'static str, families: (u8, u8), esn:
         ),
     };
     let key = |salt| hex((0..suite.key_len()).map(|i| (index * 31 + i * 7 + salt) as u8));
+    // Every second shape of a suite, and the other ones of the next suite.
+    let is_padded = mode == "tunnel" && (index / 4 + index / 24) % 2 == 1;
     let encap = if udp { "udp" } else { "ip" };
     Case {
         name: format!(
@@ -90,6 +94,7 @@ fn case(index: usize, suite: Suite, mode: &'static str, families: (u8, u8), esn:
         mode,
         esn,
         udp,
+        tfc: if is_padded { 1000 } else { 0 },
         sequence: if esn { ESN_SEQUENCE } else { 0 },
         spi_in: 0x1000 + index,
         spi_out: 0x10_0000 + index,
@@ -146,7 +151,7 @@ fn config(cases: &[Case]) -> String {
         "#,
     );
     for (index, case) in cases.iter().enumerate() {
-        let Case { mode, gateway, peer, inside, terminal, esn, suite, sequence, .. } = case;
+        let Case { mode, tfc, gateway, peer, inside, terminal, esn, suite, sequence, .. } = case;
         let encap = if case.udp { "udp" } else { "none" };
         let inner = match *mode {
             "tunnel" => format!("inner_local = \"{inside}\"\ninner_remote = \"{terminal}\""),
@@ -161,7 +166,7 @@ fn config(cases: &[Case]) -> String {
         let _ = write!(
             text,
             "[[tunnel]]\nname = \"t{index}\"\nmode = \"{mode}\"\nlocal = \"{gateway}\"\nremote = \"{peer}\"\n\
-             encap = \"{encap}\"\nesn = {esn}\n{inner}\ninbound = {inbound}\noutbound = {outbound}\n"
+             encap = \"{encap}\"\nesn = {esn}\ntfc = {tfc}\n{inner}\ninbound = {inbound}\noutbound = {outbound}\n"
         );
     }
     text

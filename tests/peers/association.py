@@ -9,10 +9,19 @@ import struct
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, in6_chksum
-from scapy.layers.ipsec import AUTH_ALGOS, CRYPT_ALGOS, ESP, AuthAlgo, CryptAlgo, IPSecIntegrityError, SecurityAssociation
+from scapy.layers.ipsec import (
+    CRYPT_ALGOS,
+    ESP,
+    AuthAlgo,
+    CryptAlgo,
+    IPSecIntegrityError,
+    SecurityAssociation,
+)
 from scapy.packet import Raw, raw
 
+# Packets of every case in each direction.
 ROUNDS = 3
+# scapy's name of an HMAC, and its key's length.
 HASHES = {
     "sha1": ("HMAC-SHA1-96", 20),
     "sha256": ("SHA2-256-128", 32),
@@ -46,7 +55,8 @@ class Gmac(CryptAlgo):
     """ENCR_NULL_AUTH_AES_GMAC (RFC 4543), which scapy 2.5 does not have."""
 
     def __init__(self):
-        super().__init__("AES-NULL-GMAC", cipher=None, mode=None, key_size=(16, 24, 32), iv_size=8, icv_size=16, salt_size=4)
+        sizes = {"key_size": (16, 24, 32), "iv_size": 8, "icv_size": 16, "salt_size": 4}
+        super().__init__("AES-NULL-GMAC", cipher=None, mode=None, **sizes)
 
     @staticmethod
     def icv(sa, esp, iv, text, key):
@@ -64,6 +74,9 @@ class Gmac(CryptAlgo):
         return CRYPT_ALGOS["NULL"].decrypt(sa, ESP(spi=esp.spi, seq=esp.seq, data=esp.data[8:]), None, icv_size=16)
 
 
+CRYPT_ALGOS["AES-NULL-GMAC"] = Gmac()
+
+
 def algorithms(suite, material):
     """What scapy calls a suite of the gateway, and its keys."""
     if suite == "chacha20poly1305":
@@ -75,10 +88,8 @@ def algorithms(suite, material):
     cipher, hash_name = suite.split("-")
     auth, length = HASHES[hash_name]
     crypt = "NULL" if cipher == "null" else "AES-CBC"
-    return {"crypt_algo": crypt, "crypt_key": material[:-length], "auth_algo": auth, "auth_key": material[-length:]}
-
-
-CRYPT_ALGOS["AES-NULL-GMAC"] = Gmac()
+    keys = {"crypt_key": material[:-length], "auth_key": material[-length:]}
+    return {"crypt_algo": crypt, "auth_algo": auth, **keys}
 
 
 def header(src, dst, **fields):

@@ -11,7 +11,7 @@ from pathlib import Path
 from scapy.layers.inet import UDP
 from scapy.layers.ipsec import ESP
 from scapy.layers.l2 import Ether
-from scapy.packet import raw
+from scapy.packet import Raw, raw
 from scapy.utils import PcapWriter, rdpcap
 
 from association import ROUNDS, association, forwarded, inner, without_udp
@@ -34,7 +34,9 @@ def make(folder, cases):
         for index, case in enumerate(cases):
             extra = 16 * ((index + turn) % 8)
             sa = association(case, "in", sequence(case, turn), extra)
-            packet = sa.encrypt(inner(case, "in", turn))
+            plain = inner(case, "in", turn)
+            # Behind the end that the packet's own length gives it.
+            packet = sa.encrypt(plain / Raw(bytes(max(0, case["tfc"] - len(plain)))))
             if case["udp"]:
                 # Over IPv4 scapy 2.5 sets the length of the UDP header alone.
                 packet[UDP].len = len(packet[UDP])
@@ -77,6 +79,9 @@ def check_sealed(folder, cases):
             packet = without_udp(packet)
         wanted = inner(case, "out", turn)
         found = association(case, "out", number).decrypt(packet)
+        if case["tfc"]:
+            assert len(found) == max(len(wanted), case["tfc"]), what
+            found = found.__class__(raw(found)[:len(wanted)])
         same(found, forwarded(wanted) if case["mode"] == "tunnel" else wanted, what)
     missing = [case["name"] for case in cases if turns[case["spi_out"]] != ROUNDS]
     assert not missing, f"packets are missing of {missing}"
