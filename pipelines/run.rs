@@ -138,8 +138,7 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
 
 /// The addresses that the kernel's own stack has.
 fn host_addresses() -> Result<Vec<IpAddr>, RunError> {
-    let all = nix::ifaddrs::getifaddrs()
-        .map_err(|why| RunError::System("list the host's addresses", why.into()))?;
+    let all = nix::ifaddrs::getifaddrs().map_err(|why| RunError::System("list the host's addresses", why.into()))?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let storage = interface.address?;
         let v4 = storage.as_sockaddr_in().map(|a| a.ip().into());
@@ -168,17 +167,13 @@ fn open(
     };
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = Request { device: kind.1, kind: kind.0, rules, tap_mtu, leave_kernel: false };
-    let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared } =
-        open::open(&request, pools)?;
+    let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared } = open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
     }
     info!(port = port.name, device = kind.1, "opened as {driver}");
     if is_veth {
-        warn!(
-            port = port.name,
-            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
-        );
+        warn!(port = port.name, "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off");
     }
     Ok(OpenPort {
         name: port.name.clone(),
@@ -200,9 +195,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
         PortKind::Pcap { input, output } => {
             ("pcap", one(Box::new(PcapPort::open(input.as_deref(), output.as_deref())?)))
         }
-        PortKind::Generator { input, count } => {
-            ("generator", one(Box::new(Generator::new(pcap::read(input)?, *count))))
-        }
+        PortKind::Generator { input, count } => ("generator", one(Box::new(Generator::new(pcap::read(input)?, *count)))),
         _ => ("sink", (0..workers).map(|_| Box::new(Sink::new()) as Box<dyn Port>).collect()),
     };
     Ok(OpenPort {
@@ -221,8 +214,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
 
 /// A locally administered MAC address that is the same for the same name.
 fn mac_of(name: &str) -> Mac {
-    let hash =
-        name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, d] = hash.to_be_bytes();
     [2, 0, a, b, c, d]
 }

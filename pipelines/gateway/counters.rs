@@ -92,8 +92,7 @@ pub struct PortCounters([Counter; 7]);
 impl PortCounters {
     /// Publishes `stats`.
     pub fn set(&self, stats: &PortStats) {
-        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors } =
-            *stats;
+        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors } = *stats;
         for (counter, value) in
             self.0.iter().zip([rx_packets, rx_bytes, rx_missed, rx_errors, tx_packets, tx_bytes, tx_errors])
         {

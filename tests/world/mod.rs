@@ -148,7 +148,7 @@ impl World {
                 addresses: addresses.map(|(a, p)| (ip(a), p.parse().unwrap())).to_vec(),
                 stations: Stations::Ask,
                 is_host: false,
-                shared: None,
+        shared: None,
                 queues: vec![Box::new(port)],
             });
             wires.push(wire);
