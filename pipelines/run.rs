@@ -215,7 +215,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
         addresses: port.addresses.clone(),
         // A file has no stations to ask.
         stations: Stations::Only(ethernet::BROADCAST),
-        is_host: false,
+        is_host: port.is_host,
         shared: None,
         queues,
     })

@@ -113,6 +113,7 @@ fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked<Vec<Port>>
         return Err(source.error("", None, Rule::MissingKey("[[port]]".into())));
     }
     let (mut names, mut devices, mut addresses) = (Unique::new(), Unique::new(), Unique::new());
+    let mut hosts = Unique::new();
     let mut ports = vec![];
     for raw in raw {
         let port = port(source, raw)?;
@@ -120,6 +121,13 @@ fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked<Vec<Port>>
         source.value("port.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
         source.optional("port.device", &raw.device, |device| {
             devices.add(source, device.clone(), raw.device.as_ref().map_or(0..0, Spanned::span))
+        })?;
+        source.optional("port.host", &raw.host, |is_host| {
+            if *is_host {
+                hosts.add(source, (), raw.host.as_ref().map_or(0..0, Spanned::span))
+            } else {
+                Ok(())
+            }
         })?;
         source.optional("port.addresses", &raw.addresses, |_| {
             let place = raw.addresses.as_ref().map_or(0..0, Spanned::span);
@@ -143,6 +151,7 @@ fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> Checked<Port> {
         addresses,
         mtu: source.optional("port.mtu", &raw.mtu, |size| mtu(size, v6))?,
         mac: source.optional("port.mac", &raw.mac, |mac| value::mac(mac))?,
+        is_host: raw.host.as_ref().is_some_and(|host| *host.get_ref()),
     })
 }
 
@@ -171,6 +180,7 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<P
     }
     if kind != Kind::Pcap {
         pointless("port.output", raw.output.as_ref().map(Spanned::span))?;
+        pointless("port.host", raw.host.as_ref().map(Spanned::span))?;
     }
     if kind != Kind::Generator {
         pointless("port.count", raw.count.as_ref().map(Spanned::span))?;

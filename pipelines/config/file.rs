@@ -55,6 +55,7 @@ pub(super) struct Port {
     pub device: Key<String>,
     pub input: Key<String>,
     pub output: Key<String>,
+    pub host: Key<bool>,
     pub count: Key<i64>,
     pub addresses: Key<List>,
     pub mtu: Key<Scalar>,

@@ -60,6 +60,8 @@ pub struct Port {
     pub mtu: Option<usize>,
     /// MAC address; `None`: the device's, or one made from the name.
     pub mac: Option<Mac>,
+    /// Whether files stand for the host's own stack.
+    pub is_host: bool,
 }
 
 /// What a port is.

@@ -206,8 +206,11 @@ fn respond(line: &[u8], slow_path: &Sender<Asked>) -> Answer {
     }
 }
 
-/// The command in a line, or the answer that there is none.
-fn parse(line: &[u8]) -> Result<Command, Answer> {
+/// The command in a line.
+///
+/// # Errors
+/// The answer that there is none.
+pub fn parse(line: &[u8]) -> Result<Command, Answer> {
     let bad = |e: serde_json::Error| refusal(&format!("not a request: {e}"));
     let request: serde_json::Value = serde_json::from_slice(line).map_err(bad)?;
     match request.get("version").map(serde_json::Value::as_u64) {

@@ -82,6 +82,15 @@ fn ports() {
         "x.toml:1: port: missing key \"input\", which kind = \"generator\" needs"
     );
     assert_eq!(
+        line("kind = \"sink\"\nhost = true"),
+        "x.toml:4: port.host = true: has no meaning with kind = \"sink\""
+    );
+    let host = |name| format!("[[port]]\nname = \"{name}\"\nkind = \"pcap\"\ninput = \"i\"\nhost = true\n");
+    assert_eq!(
+        error(&format!("{}{}", host("a"), host("b"))),
+        "x.toml:10: port.host = true: already used in line 5"
+    );
+    assert_eq!(
         line("kind = \"sink\"\ndevice = \"eth0\""),
         "x.toml:4: port.device = \"eth0\": has no meaning with kind = \"sink\""
     );
