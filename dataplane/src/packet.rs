@@ -121,7 +121,7 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
-        if self.headroom() + len > usize::from(self.cap) {
+        if self.headroom().checked_add(len).is_none_or(|end| end > usize::from(self.cap)) {
             return None;
         }
         self.len = len as u16;
@@ -133,7 +133,7 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn fill(&mut self, headroom: usize, bytes: &[u8]) -> Option<()> {
-        if headroom + bytes.len() > usize::from(self.cap) {
+        if headroom.checked_add(bytes.len()).is_none_or(|end| end > usize::from(self.cap)) {
             return None;
         }
         self.off = headroom as u16;
@@ -209,6 +209,8 @@ mod tests {
         assert_eq!(p.tailroom(), 0);
         assert!(p.set_len(512 - 128).is_none());
         assert!(p.fill(500, &[0; 13]).is_none());
+        assert!(p.set_len(usize::MAX).is_none() && p.fill(usize::MAX - 5, &[0; 10]).is_none());
+        assert!(p.push_front(usize::MAX).is_none() && p.pull_front(usize::MAX).is_none());
         pool.give(p);
     }
 

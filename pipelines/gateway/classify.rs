@@ -30,7 +30,7 @@ pub enum Class {
     /// To be forwarded.
     Forward(IpHeader),
     /// To one of the gateway's addresses, for the host's own stack.
-    Host,
+    Host(IpHeader),
     /// For the slow path.
     Punt(Punt),
 }
@@ -88,7 +88,7 @@ fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class
         _ => false,
     };
     if !ours {
-        return Ok(Class::Host);
+        return Ok(Class::Host(header));
     }
     if header.fragment != Fragment::Whole {
         return Err(DropReason::OuterFragment);
@@ -103,7 +103,7 @@ fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class
 /// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
 fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -> Result<Class, DropReason> {
     if !is_ours(udp.dst_port, tables) {
-        return Ok(Class::Host);
+        return Ok(Class::Host(header));
     }
     if header.has_options() {
         return Err(DropReason::OuterOptions);

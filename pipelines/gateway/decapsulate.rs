@@ -95,7 +95,7 @@ fn transport(
     data[outer.protocol_at] = next_header;
     ip::set_total_len(data, header_len, header_len + length);
     let inner = IpHeader::parse(data).map_err(|_| DropReason::InnerMalformed)?;
-    if esp_at != header_len {
+    if esp_at != header_len && inner.fragment == ip::Fragment::Whole {
         // A NAT changed the addresses that the sender's checksum covers; ESP has vouched for the bytes (RFC 3948
         // §3.1.2).
         renew_checksum(data, &inner);

@@ -26,6 +26,21 @@ pub enum Punt {
     Problem(Problem),
 }
 
+/// Kinds of punts: each has its own ring and its own share of a turn, so that a flood of one cannot starve another.
+pub const PUNT_KINDS: usize = 4;
+
+impl Punt {
+    /// Number of the kind, below [`PUNT_KINDS`].
+    pub(crate) fn kind(self) -> usize {
+        match self {
+            Self::Neighbour => 0,
+            Self::Resolve { .. } => 1,
+            Self::Control => 2,
+            Self::Problem(_) => 3,
+        }
+    }
+}
+
 /// What the slow path wants done with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inject {
@@ -64,13 +79,10 @@ pub enum Event {
 /// Frames of each kind that a worker may punt in one turn.
 pub const PUNTS_PER_TURN: u32 = 32;
 
-/// The rings of one worker. Each kind of punt has a ring of its own, so that a flood of one cannot starve another.
+/// The rings of one worker.
 #[derive(Debug)]
 pub struct Exchange {
-    control: FrameRing<(u16, Punt)>,
-    neighbour: FrameRing<(u16, Punt)>,
-    resolve: FrameRing<(u16, Punt)>,
-    problem: FrameRing<(u16, Punt)>,
+    punts: [FrameRing<(u16, Punt)>; PUNT_KINDS],
     /// To the worker.
     pub inject: FrameRing<Inject>,
     /// From the worker.
@@ -81,27 +93,14 @@ impl Exchange {
     /// Empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
-            control: FrameRing::new(256, largest),
-            neighbour: FrameRing::new(128, largest),
-            resolve: FrameRing::new(256, largest),
-            problem: FrameRing::new(64, largest),
+            punts: [128, 256, 256, 64].map(|depth| FrameRing::new(depth, largest)),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }
     }
 
-    /// The ring for `punt`.
-    pub(crate) fn ring(&self, punt: Punt) -> &FrameRing<(u16, Punt)> {
-        match punt {
-            Punt::Control => &self.control,
-            Punt::Neighbour => &self.neighbour,
-            Punt::Resolve { .. } => &self.resolve,
-            Punt::Problem(_) => &self.problem,
-        }
-    }
-
-    /// All punt rings, for the slow path to drain.
-    pub(crate) fn punts(&self) -> [&FrameRing<(u16, Punt)>; 4] {
-        [&self.neighbour, &self.resolve, &self.control, &self.problem]
+    /// The rings of punted frames, one for each kind, by [`Punt::kind`].
+    pub(crate) fn punts(&self) -> &[FrameRing<(u16, Punt)>; PUNT_KINDS] {
+        &self.punts
     }
 }

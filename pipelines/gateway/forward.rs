@@ -4,12 +4,14 @@
 use super::{
     fragment::fragment,
     io::Io,
-    tables::{Hop, Tables},
+    outbound::{Departure, Origin},
+    tables::{Action, Hop, Tables, Verdict},
 };
+use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
-    packet::Packet,
-    sa::{InboundSa, Mode},
+    packet::{BURST, Packet},
+    sa::{Flow, InboundSa, Mode},
     table::Reader,
     wire::{
         icmp::Problem,
@@ -21,37 +23,48 @@ use wayfarer_dataplane::{
 /// Bytes of a TCP header without options.
 const TCP_HEADER: usize = 20;
 
-/// Forwards what came out of `sa`.
+/// Forwards what came out of `sa`: by policy too, for it may have to go into another tunnel, as `departures`.
 #[inline]
 pub fn inbound(
     mut packet: Packet,
     header: IpHeader,
     sa: &InboundSa,
+    departures: &mut ArrayVec<Departure, BURST>,
     tables: &Tables,
     reader: &Reader,
     io: &mut Io,
 ) {
-    if sa.mode == Mode::Transport {
+    if sa.mode == Mode::Transport || tables.is_local(header.dst, reader) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted.
         return io.route(packet, &header, tables, reader);
     }
+    if !header.is_forwardable() {
+        return io.drop(packet, DropReason::Martian);
+    }
     // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
     clamp_mss(&mut packet, &header, sa.inner_mtu(), tables);
-    clear(packet, header, tables, reader, io);
+    match tables.verdict(&Flow::of(&header, packet.data()), reader) {
+        Verdict::Rule(Action::Protect(_)) | Verdict::Hidden => {
+            departures.push(Departure { packet, header, origin: Origin::Tunnel });
+        }
+        Verdict::Rule(Action::Discard) => io.drop(packet, DropReason::Discard),
+        Verdict::Rule(Action::Bypass) | Verdict::None => clear(packet, header, tables, reader, io),
+    }
 }
 
 /// Forwards a packet in clear by its route.
 #[inline]
 pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
-    if header.hop_limit <= 1 {
-        return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
-    }
     let mtu = match tables.routes.find(header.dst, reader) {
         Some(&(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => {
             tables.settings.ports[usize::from(port)].mtu
         }
-        Some(Hop::Local) | None => usize::MAX,
+        // Here is its end, or it has none: nothing is forwarded.
+        Some(Hop::Local) | None => return io.route(packet, &header, tables, reader),
     };
+    if header.hop_limit <= 1 {
+        return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
+    }
     let fits = header.total_len <= mtu;
     if !fits && header.dont_fragment {
         return io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);

@@ -27,6 +27,10 @@ pub fn fragment(
     let field = u16::from_be_bytes([data[6], data[7]]);
     let (flags, first) = (field & MORE, field & 0x1fff);
     let payload = header.payload(data);
+    if usize::from(first) * 8 + payload.len() > usize::from(u16::MAX) {
+        // Its end lies beyond the longest datagram, and so would the offset of a piece.
+        return io.drop(packet, DropReason::IpTotalLength);
+    }
     let mut at = 0;
     while at < payload.len() {
         // Every fragment but the last carries a multiple of eight bytes.

@@ -4,7 +4,9 @@
 //! arrivals ─► look up, pre-check ─► open (crypto, whole burst) ─► window, decapsulate, selectors ─► forward
 //! ```
 
-use super::{decapsulate::decapsulate, exchange::Event, forward, io::Io, tables::Tables};
+use super::{
+    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, tables::Tables,
+};
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
 use wayfarer_dataplane::{
@@ -36,8 +38,15 @@ struct Opening<'r> {
     seq: u64,
 }
 
-/// Carries a burst of arrivals through to their way out.
-pub fn run(arrivals: &mut ArrayVec<Arrival, BURST>, tables: &Tables, reader: &Reader, io: &mut Io) {
+/// Carries a burst of arrivals through to their way out. What has to go into another tunnel is appended to `departures`,
+/// which must have room for the whole burst.
+pub fn run(
+    arrivals: &mut ArrayVec<Arrival, BURST>,
+    departures: &mut ArrayVec<Departure, BURST>,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
     let mut openings: ArrayVec<Opening<'_>, BURST> = ArrayVec::new();
     for arrival in arrivals.drain(..) {
         match look_up(&arrival, tables, reader) {
@@ -51,7 +60,7 @@ pub fn run(arrivals: &mut ArrayVec<Arrival, BURST>, tables: &Tables, reader: &Re
             Ok(header) => {
                 io.counters().opened.add(1);
                 io.counters().opened_bytes.add(header.total_len as u64);
-                forward::inbound(opening.arrival.packet, header, opening.sa, tables, reader, io);
+                forward::inbound(opening.arrival.packet, header, opening.sa, departures, tables, reader, io);
             }
             Err(reason) => io.drop(opening.arrival.packet, reason),
         }

@@ -2,7 +2,7 @@
 
 use super::{
     counters::WorkerCounters,
-    exchange::{Event, Exchange, PUNTS_PER_TURN, Punt},
+    exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     tables::{Hop, Tables},
 };
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub struct Io {
     pool: Pool,
     counters: Arc<WorkerCounters>,
     exchange: Arc<Exchange>,
-    punts_left: u32,
+    /// What is left of this turn's share, by kind.
+    punts_left: [u32; PUNT_KINDS],
 }
 
 impl Io {
@@ -39,7 +40,7 @@ impl Io {
         exchange: Arc<Exchange>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
-        Self { ports, outgoing, pool, counters, exchange, punts_left: PUNTS_PER_TURN }
+        Self { ports, outgoing, pool, counters, exchange, punts_left: [PUNTS_PER_TURN; PUNT_KINDS] }
     }
 
     /// Number of ports.
@@ -91,10 +92,11 @@ impl Io {
     /// # Errors
     /// `PuntRingFull`.
     pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
-        if self.punts_left == 0 || !self.exchange.ring(punt).push((port, punt), bytes) {
+        let kind = punt.kind();
+        if self.punts_left[kind] == 0 || !self.exchange.punts()[kind].push((port, punt), bytes) {
             return Err(DropReason::PuntRingFull);
         }
-        self.punts_left -= 1;
+        self.punts_left[kind] -= 1;
         self.counters.punted.add(1);
         Ok(())
     }
@@ -183,7 +185,7 @@ impl Io {
             }
             self.ports[port].flush(&mut self.pool);
         }
-        self.punts_left = PUNTS_PER_TURN;
+        self.punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
     }
 
     /// Whether no port will ever receive again.

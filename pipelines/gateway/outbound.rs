@@ -11,7 +11,7 @@ use super::{
     forward,
     fragment::fragment,
     io::Io,
-    tables::{Action, Tables},
+    tables::{Action, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
@@ -22,17 +22,30 @@ use wayfarer_dataplane::{
     table::Reader,
     wire::{
         icmp::Problem,
-        ip::{self, IpHeader},
+        ip::{self, Fragment, IpHeader},
     },
 };
 
-/// A packet from this side, to be forwarded.
+/// A packet to be forwarded by policy.
 #[derive(Debug)]
 pub struct Departure {
     /// Its data is the IP packet.
     pub packet: Packet,
     /// Its header.
     pub header: IpHeader,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Where a packet came from, and so what it must show before it is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A wire, in clear: anybody may have sent it.
+    Wire,
+    /// A tunnel, whose selectors have admitted it.
+    Tunnel,
+    /// This host: its own stack, or the slow path.
+    Host,
 }
 
 /// A packet on its way into ESP.
@@ -50,13 +63,13 @@ type Sealings<'r> = ArrayVec<Sealing<'r>, BURST>;
 /// Carries a burst of departures through to their way out.
 pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader: &Reader, io: &mut Io) {
     let mut sealings = Sealings::new();
-    for Departure { packet, header } in departures.drain(..) {
-        match decide(&packet, &header, tables, reader) {
+    for departure in departures.drain(..) {
+        match decide(&departure, tables, reader) {
             Ok(Decision::Protect(sa, endpoint)) => {
-                protect(packet, header, sa, endpoint, &mut sealings, tables, reader, io);
+                protect(departure.packet, departure.header, sa, endpoint, &mut sealings, tables, reader, io);
             }
-            Ok(Decision::Clear) => forward::clear(packet, header, tables, reader, io),
-            Err(reason) => io.drop(packet, reason),
+            Ok(Decision::Clear) => forward::clear(departure.packet, departure.header, tables, reader, io),
+            Err(reason) => io.drop(departure.packet, reason),
         }
     }
     seal(&mut sealings, tables, reader, io);
@@ -67,45 +80,41 @@ enum Decision<'r> {
     Clear,
 }
 
-/// What policy wants for a packet (RFC 4301 §5.1).
+/// What policy wants for a packet (RFC 4301 §5.1). One that came in in clear must not be one that a tunnel should have
+/// brought (§5.2), nor pretend to come from elsewhere to get into a tunnel (RFC 3704 §2.2).
 #[inline]
 fn decide<'r>(
-    packet: &Packet,
-    header: &IpHeader,
+    departure: &Departure,
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Result<Decision<'r>, DropReason> {
+    let Departure { packet, header, origin } = departure;
+    let from_wire = *origin == Origin::Wire;
     let flow = Flow::of(header, packet.data());
-    let rule = tables.rule(&flow, reader).ok_or_else(|| uncovered(&flow, tables, reader))?;
-    match &rule.action {
-        Action::Protect(sa) => match sa.endpoint(reader) {
-            Some(endpoint) => Ok(Decision::Protect(sa, endpoint)),
-            None => Err(DropReason::NoEndpoint),
-        },
-        Action::Bypass => {
-            // In clear, but what the other direction protects must not come in in clear (RFC 4301 §5.2).
-            let back = tables.rule(&flow.reversed(), reader);
-            match back.map(|rule| &rule.action) {
-                Some(Action::Protect(_)) => Err(DropReason::Unprotected),
-                _ => Ok(Decision::Clear),
+    if from_wire && !header.is_forwardable() {
+        return Err(DropReason::Martian);
+    }
+    match tables.verdict(&flow, reader) {
+        Verdict::Rule(Action::Protect(sa)) => {
+            if from_wire && tables.is_unprotected(&flow, Some(sa.tunnel), reader) {
+                return Err(DropReason::Unprotected);
+            }
+            if from_wire && !tables.leads_to(header.src, packet.port(), reader) {
+                return Err(DropReason::SourcePort);
+            }
+            match sa.endpoint(reader) {
+                Some(endpoint) => Ok(Decision::Protect(sa, endpoint)),
+                None => Err(DropReason::NoEndpoint),
             }
         }
-        Action::Discard => Err(DropReason::Discard),
-    }
-}
-
-#[cold]
-fn uncovered(flow: &Flow, tables: &Tables, reader: &Reader) -> DropReason {
-    let protected =
-        tables.rule(&flow.reversed(), reader).is_some_and(|r| matches!(r.action, Action::Protect(_)));
-    if flow.ports.is_none()
-        && tables.policies.matches(flow.dst, reader).flatten().any(|rule| rule.selector.wants_ports(flow))
-    {
-        DropReason::FragmentPorts
-    } else if protected {
-        DropReason::Unprotected
-    } else {
-        DropReason::NoPolicy
+        Verdict::Rule(Action::Bypass) if from_wire && tables.is_unprotected(&flow, None, reader) => {
+            Err(DropReason::Unprotected)
+        }
+        Verdict::Rule(Action::Bypass) => Ok(Decision::Clear),
+        Verdict::Rule(Action::Discard) => Err(DropReason::Discard),
+        Verdict::Hidden => Err(DropReason::FragmentPorts),
+        Verdict::None if tables.is_unprotected(&flow, None, reader) => Err(DropReason::Unprotected),
+        Verdict::None => Err(DropReason::NoPolicy),
     }
 }
 
@@ -123,6 +132,9 @@ fn protect<'r>(
 ) {
     let limit = payload_limit(sa, endpoint, &header);
     let is_hop = sa.mode == Mode::Tunnel;
+    if !is_hop && header.fragment != Fragment::Whole {
+        return io.drop(packet, DropReason::TransportFragment);
+    }
     if is_hop && header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }

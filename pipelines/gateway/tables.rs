@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     port::Mac,
-    sa::{Flow, InboundSa, OutboundSa, Selector, Spi},
+    sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
     table::{Lpm, Map, Reader, Writer},
 };
 
@@ -12,8 +12,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix, the
-    /// order of the configuration.
+    /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix,
+    /// tunnels come before policies, each in the order of the configuration.
     pub policies: Lpm<Box<[Rule]>>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
@@ -39,6 +39,17 @@ pub enum Action {
     Bypass,
     /// Drops it.
     Discard,
+}
+
+/// What policy says of a packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'r> {
+    /// A rule covers it.
+    Rule(&'r Action),
+    /// A later fragment, of which a rule asks for what only the first one shows.
+    Hidden,
+    /// Nothing covers it.
+    None,
 }
 
 /// Where a packet goes next.
@@ -96,12 +107,47 @@ impl Tables {
         }
     }
 
-    /// The rule that decides over a packet from this side to a peer's.
+    /// What policy says of a packet from this side to a peer's: the first rule that covers it, or that nobody can tell
+    /// whether it covers.
     #[inline]
-    pub fn rule<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Option<&'r Rule> {
-        self.policies
-            .matches(outbound.dst, reader)
-            .find_map(|rules| rules.iter().find(|rule| rule.selector.covers(outbound)))
+    pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
+        let mut rules = self.policies.matches(outbound.dst, reader).flatten();
+        let judged = rules.find_map(|rule| {
+            if rule.selector.covers(outbound) {
+                Some(Verdict::Rule(&rule.action))
+            } else if rule.selector.cannot_tell(outbound) {
+                Some(Verdict::Hidden)
+            } else {
+                None
+            }
+        });
+        judged.unwrap_or(Verdict::None)
+    }
+
+    /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). A tunnel that covers
+    /// everything both ways says nothing of a packet that goes into it: `into` names that one.
+    #[inline]
+    pub fn is_unprotected(&self, flow: &Flow, into: Option<TunnelId>, reader: &Reader) -> bool {
+        match self.verdict(&flow.reversed(), reader) {
+            Verdict::Rule(Action::Protect(sa)) => Some(sa.tunnel) != into,
+            Verdict::Hidden => true,
+            Verdict::Rule(_) | Verdict::None => false,
+        }
+    }
+
+    /// Whether packets to `address` leave by `port`.
+    #[inline]
+    pub fn leads_to(&self, address: IpAddr, port: u16, reader: &Reader) -> bool {
+        match self.routes.find(address, reader) {
+            Some(Hop::Port { port: by, .. } | Hop::Resolve { port: by, .. }) => *by == port,
+            Some(Hop::Local) | None => false,
+        }
+    }
+
+    /// Whether `port` leads to the host's own stack.
+    #[inline]
+    pub fn is_host_port(&self, port: u16) -> bool {
+        self.settings.host.is_some_and(|(host, _)| host == port)
     }
 
     /// Whether `dst` is the gateway's own address.

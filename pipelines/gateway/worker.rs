@@ -5,7 +5,7 @@ use super::{
     exchange::Inject,
     inbound::{self, Arrival},
     io::Io,
-    outbound::{self, Departure},
+    outbound::{self, Departure, Origin},
     tables::Tables,
 };
 use arrayvec::ArrayVec;
@@ -20,6 +20,7 @@ use std::{
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Burst, Packet},
+    sa::Flow,
     table::Reader,
     wire::ip::IpHeader,
 };
@@ -28,6 +29,8 @@ use wayfarer_dataplane::{
 const RECEIVE: usize = BURST / 2;
 /// Frames taken from the slow path in one turn.
 const INJECT: usize = 16;
+/// The port that packets of the slow path have come by: none.
+const SLOW_PATH: u16 = u16::MAX;
 /// Turns between two reports of counters: rare enough to cost nothing, often enough for people.
 const REPORT: u64 = 1 << 12;
 /// Idle turns before an idle worker that may sleep does so.
@@ -109,15 +112,28 @@ impl Worker {
             Ok(Class::Esp { header, esp_at, path }) => {
                 self.arrivals.push(Arrival { packet, header, esp_at, path });
             }
-            Ok(Class::Forward(header)) => self.departures.push(Departure { packet, header }),
-            Ok(Class::Host) => self.io.to_host(packet, &self.tables),
+            Ok(Class::Forward(header)) => {
+                let from_host = self.tables.is_host_port(packet.port());
+                let origin = if from_host { Origin::Host } else { Origin::Wire };
+                self.departures.push(Departure { packet, header, origin });
+            }
+            Ok(Class::Host(header)) => self.to_host(packet, &header),
             Ok(Class::Punt(punt)) => self.io.punt_packet(packet, punt),
             Err(reason) => self.io.drop(packet, reason),
         }
     }
 
+    /// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
+    fn to_host(&mut self, packet: Packet, header: &IpHeader) {
+        let flow = Flow::of(header, packet.data());
+        if self.tables.is_unprotected(&flow, None, &self.reader) {
+            return self.io.drop(packet, DropReason::Unprotected);
+        }
+        self.io.to_host(packet, &self.tables);
+    }
+
     fn process(&mut self) {
-        inbound::run(&mut self.arrivals, &self.tables, &self.reader, &mut self.io);
+        inbound::run(&mut self.arrivals, &mut self.departures, &self.tables, &self.reader, &mut self.io);
         outbound::run(&mut self.departures, &self.tables, &self.reader, &mut self.io);
     }
 
@@ -128,9 +144,9 @@ impl Worker {
         for _ in 0..waiting {
             let Ok(mut packet) = self.io.take() else {
                 // No frame is free: the rest waits in its ring.
-                self.io.counters().drops.count(DropReason::NoBuffer);
                 break;
             };
+            packet.set_port(SLOW_PATH);
             let headroom = packet.headroom();
             match exchange.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
                 Some(Some(what)) => self.dispatch(packet, what),
@@ -151,7 +167,7 @@ impl Worker {
             Ok(header) if what == Inject::Route => {
                 self.io.route(packet, &header, &self.tables, &self.reader);
             }
-            Ok(header) => self.departures.push(Departure { packet, header }),
+            Ok(header) => self.departures.push(Departure { packet, header, origin: Origin::Host }),
             Err(_) => self.io.drop(packet, DropReason::InnerMalformed),
         }
     }

@@ -132,15 +132,16 @@ impl SlowPath {
             requests,
         };
         this.install_routes(config);
+        for tunnel in &config.tunnels {
+            this.install_tunnel(tunnel)?;
+        }
+        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix protects.
         for policy in &config.policies {
             let action = match policy.action {
                 PolicyAction::Bypass => Action::Bypass,
                 PolicyAction::Discard => Action::Discard,
             };
             add_rule(&this.tables, &mut this.writer, Rule { selector: policy.selector.clone(), action });
-        }
-        for tunnel in &config.tunnels {
-            this.install_tunnel(tunnel)?;
         }
         Ok(this)
     }

@@ -137,6 +137,7 @@ impl SlowPath {
             return Err(MoveError::Nowhere);
         }
         self.tunnels.move_to(now, tunnel, path, &mut self.writer)?;
+        self.roaming.handle_move(tunnel);
         debug!(tunnel = self.name(tunnel), remote = %path.remote, encap = ?path.encap, "peer moved");
         Ok(())
     }
@@ -159,9 +160,7 @@ impl SlowPath {
             (known, None) => known.unwrap_or(Encap::None),
         };
         let path = Path { local: tunnel.inbound.local, remote, encap };
-        self.move_tunnel(now, id, path)?;
-        self.roaming.handle_move(id);
-        Ok(())
+        self.move_tunnel(now, id, path)
     }
 
     fn handle_due(&mut self, tunnel: TunnelId, inbound: bool, due: Due) {

@@ -25,6 +25,8 @@ const TRIES: u32 = 3;
 const REACHABLE: Duration = Duration::from_secs(30);
 /// Packets that wait for one address.
 const QUEUE: usize = 16;
+/// Packets that wait for all addresses together.
+const WAITING: usize = 2048;
 /// Addresses known or asked for at one time: a scan of a large subnet must not fill memory.
 const ENTRIES: usize = 8192;
 
@@ -98,12 +100,20 @@ pub struct Neighbours {
     entries: BTreeMap<Key, Entry>,
     timers: BTreeSet<(Duration, Key)>,
     actions: VecDeque<Action>,
+    /// Packets that wait, of all entries.
+    waiting: usize,
 }
 
 impl Neighbours {
     /// Knows nobody yet on `links`, one for each port.
     pub fn new(links: Vec<Link>) -> Self {
-        Self { links, entries: BTreeMap::new(), timers: BTreeSet::new(), actions: VecDeque::new() }
+        Self {
+            links,
+            entries: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            actions: VecDeque::new(),
+            waiting: 0,
+        }
     }
 
     /// The links, by port.
@@ -140,7 +150,8 @@ impl Neighbours {
             if entry.mac.is_some() {
                 // It was found while this packet was on its way here.
                 self.actions.push_back(Action::Release(packet.to_vec()));
-            } else if entry.waiting.len() < QUEUE {
+            } else if entry.waiting.len() < QUEUE && self.waiting < WAITING {
+                self.waiting += 1;
                 entry.waiting.push_back(packet.to_vec());
             } else {
                 return false;
@@ -160,6 +171,7 @@ impl Neighbours {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             if entry.tries == TRIES {
                 let lost = entry.waiting.len();
+                self.waiting -= lost;
                 self.entries.remove(&key);
                 self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
                 continue;
@@ -189,7 +201,7 @@ impl Neighbours {
                 if let Ok(header) = IpHeader::parse(body)
                     && let Ok(message) = Neighbour::parse(&header, body)
                 {
-                    self.handle_nd(now, port, &header, &message);
+                    self.handle_nd(now, port, ethernet.src, &header, &message);
                 }
             }
             _ => {}
@@ -216,7 +228,7 @@ impl Neighbours {
         }
     }
 
-    fn handle_nd(&mut self, now: Duration, port: u16, header: &IpHeader, message: &Neighbour) {
+    fn handle_nd(&mut self, now: Duration, port: u16, from: Mac, header: &IpHeader, message: &Neighbour) {
         if !message.solicitation {
             if let Some(mac) = message.mac {
                 self.learn(now, port, message.target.into(), mac, false);
@@ -227,12 +239,13 @@ impl Neighbours {
         let (IpAddr::V6(src), true) = (header.src, asks_us) else { return };
         let ours = self.links[usize::from(port)].mac;
         // A probe for duplicates has no sender to answer to: all nodes are told (RFC 4861 §7.2.4).
-        let (dst, dst_mac, solicited) = match message.mac {
-            Some(mac) if !src.is_unspecified() => {
+        let (dst, dst_mac, solicited) = if src.is_unspecified() {
+            (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false)
+        } else {
+            if let Some(mac) = message.mac {
                 self.learn(now, port, header.src, mac, true);
-                (src, mac, true)
             }
-            _ => (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false),
+            (src, message.mac.unwrap_or(from), true)
         };
         let reply = Neighbour { solicitation: false, target: message.target, mac: Some(ours), solicited };
         let frame = reply.frame(ours, message.target, dst_mac, dst);
@@ -274,6 +287,7 @@ impl Neighbours {
         if entry.mac.replace(mac) != Some(mac) {
             self.actions.push_back(Action::Resolved { port, address, mac });
         }
+        self.waiting -= entry.waiting.len();
         self.actions.extend(entry.waiting.drain(..).map(Action::Release));
     }
 }

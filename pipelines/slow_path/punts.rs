@@ -4,7 +4,7 @@
 use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
     exchange::{Inject, Punt},
-    tables::Action as RuleAction,
+    tables::{Action as RuleAction, Verdict},
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -122,17 +122,21 @@ impl SlowPath {
         if !icmp::may_answer(&header, packet) {
             return;
         }
-        let protected = |flow: &Flow| match self.tables.rule(flow, &self.reader) {
-            Some(rule) => matches!(rule.action, RuleAction::Protect(_)),
-            None => false,
-        };
+        let verdict = |flow: &Flow| self.tables.verdict(flow, &self.reader);
+        let protected = |flow: &Flow| matches!(verdict(flow), Verdict::Rule(RuleAction::Protect(_)));
         let answer_from = |src| Flow {
             src,
             dst: header.src,
             protocol: if header.src.is_ipv4() { ip::protocol::ICMP } else { ip::protocol::ICMPV6 },
             ports: None,
+            is_later_fragment: false,
         };
-        let through_tunnel = protected(&Flow::of(&header, packet).reversed());
+        let through_tunnel = match verdict(&Flow::of(&header, packet).reversed()) {
+            Verdict::Rule(RuleAction::Protect(_)) => true,
+            Verdict::Rule(RuleAction::Bypass) | Verdict::None => false,
+            // What a tunnel protected until just now is no more to be shown than what it protects.
+            Verdict::Rule(RuleAction::Discard) | Verdict::Hidden => return,
+        };
         let from = match through_tunnel {
             true => self.own_addresses(port, header.src).find(|own| protected(&answer_from(*own))),
             false => self.own_addresses(port, header.src).next(),

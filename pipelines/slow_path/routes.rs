@@ -55,13 +55,21 @@ impl Routes {
     /// Adds or replaces a route.
     pub fn insert(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin, hop: NextHop) {
         self.routes.insert((to, origin), hop);
-        self.publish(tables, writer, to);
+        self.route_changed(tables, writer, to);
     }
 
     /// Removes a route.
     pub fn remove(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin) {
         self.routes.remove(&(to, origin));
+        self.route_changed(tables, writer, to);
+    }
+
+    /// Publishes `to`, and the neighbours within, which may be reached another way now.
+    fn route_changed(&self, tables: &Tables, writer: &mut Writer, to: Prefix) {
         self.publish(tables, writer, to);
+        for (_, address) in self.neighbours.keys().filter(|(_, address)| to.contains(*address)) {
+            self.publish(tables, writer, Prefix::host(*address));
+        }
     }
 
     /// A neighbour was found, or found elsewhere.

@@ -103,7 +103,7 @@ impl Tunnels {
                 mode: config.mode,
                 marking: Marking { dscp: config.dscp, df: config.df, udp6_checksum: config.udp6_checksum },
                 tfc: config.tfc,
-                mtu: config.mtu.unwrap_or(mtu),
+                mtu: config.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
                 limits: config.limits,
                 path,
                 sequence: config.outbound.sequence,
@@ -194,7 +194,7 @@ impl Tunnels {
         if !path.is_consistent() {
             return Err(MoveError::Family);
         }
-        if !is_unicast(path.remote) {
+        if !is_unicast(path.remote) || matches!(path.encap, Encap::Udp { remote: 0, .. }) {
             return Err(MoveError::Nowhere);
         }
         if tunnel.inbound.pin.is_some_and(|pin| pin != path.remote) {

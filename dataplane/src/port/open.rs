@@ -14,6 +14,8 @@ use std::{fmt, sync::Arc};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+/// Fewest frames that wait in a queue's ring.
+const FEWEST: usize = 32;
 /// The part of a pool that waits in one device's rings: four devices leave half of it for packets on their way.
 const LENT: usize = 8;
 
@@ -177,7 +179,7 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
     let mut ports: Vec<Box<dyn Port>> = Vec::new();
     for (worker, pool) in pools.iter_mut().enumerate() {
         let own: Vec<_> = (worker as u32..queues).step_by(workers).collect();
-        let fill = pool.capacity() / LENT / own.len();
+        let fill = (pool.capacity() / LENT / own.len()).max(FEWEST);
         let own = own.into_iter().map(|queue| AfXdpPort::open(pool, device, queue, fill, &classifier));
         let own = own.collect::<Result<Vec<_>, _>>()?;
         zero_copy &= own.iter().all(AfXdpPort::is_zero_copy);

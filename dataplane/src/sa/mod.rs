@@ -178,12 +178,14 @@ impl InboundSa {
         if !self.watch {
             return;
         }
-        let tag = path.tag();
         if self.path.load(reader).as_ref() == Some(path) {
             if self.reported.load(Relaxed) != 0 {
                 self.reported.store(0, Relaxed);
             }
-        } else if self.reported.swap(tag, AcqRel) != tag && !report() {
+            return;
+        }
+        let tag = path.tag();
+        if self.reported.swap(tag, AcqRel) != tag && !report() {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);
         }

@@ -55,6 +55,8 @@ pub struct Flow {
     pub protocol: u8,
     /// Source and destination port, where the packet shows them.
     pub ports: Option<(u16, u16)>,
+    /// Whether it is a later fragment, which hides its ports, and over IPv6 maybe its protocol.
+    pub is_later_fragment: bool,
 }
 
 impl Flow {
@@ -65,7 +67,8 @@ impl Flow {
             && header.fragment != Fragment::Later;
         let payload = header.payload(packet);
         let ports = (has_ports && payload.len() >= 4).then(|| (be16(payload, 0), be16(payload, 2)));
-        Self { src: header.src, dst: header.dst, protocol: header.protocol, ports }
+        let is_later_fragment = header.fragment == Fragment::Later;
+        Self { src: header.src, dst: header.dst, protocol: header.protocol, ports, is_later_fragment }
     }
 
     /// The same flow seen the other way round.
@@ -87,9 +90,19 @@ impl Selector {
             && self.remote_ports.admits(outbound.ports.map(|(_, d)| d))
     }
 
-    /// Whether it would cover `outbound`, a packet that hides its ports, if its ports were right.
-    pub fn wants_ports(&self, outbound: &Flow) -> bool {
-        let open = Self { local_ports: PortRange::ANY, remote_ports: PortRange::ANY, ..self.clone() };
-        outbound.ports.is_none() && open.covers(outbound) && !self.covers(outbound)
+    /// Whether nobody can tell if it covers `outbound`: a later fragment that hides what the selector asks for
+    /// (RFC 4301 §7).
+    #[inline]
+    pub fn cannot_tell(&self, outbound: &Flow) -> bool {
+        outbound.is_later_fragment && self.covers_if_shown(outbound) && !self.covers(outbound)
+    }
+
+    /// Whether it would cover `outbound` if ports, and a protocol behind extension headers, were the right ones.
+    fn covers_if_shown(&self, outbound: &Flow) -> bool {
+        let hidden_protocol =
+            matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);
+        self.local.contains(outbound.src)
+            && self.remote.contains(outbound.dst)
+            && (hidden_protocol || self.protocol.is_none_or(|p| p == outbound.protocol))
     }
 }

@@ -202,6 +202,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_may_outlive_its_writer() {
+        let drops = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::new();
+        let reader = writer.reader();
+        let map = Map::new(&writer, 8);
+        map.insert(&mut writer, 1, Witness(drops.clone(), 7));
+        let held = map.get(&1, &reader).unwrap();
+        map.remove(&mut writer, &1);
+        drop(writer);
+        assert_eq!((held.1, drops.load(Relaxed)), (7, 0));
+    }
+
+    #[test]
     fn readers_run_beside_a_busy_writer() {
         let mut writer = Writer::new();
         let map = Arc::new(Map::new(&writer, 16));

@@ -99,6 +99,15 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// Frees what nobody can hold any more, and leaks the rest: a reader may outlive its writer, as where the writer's
+    /// thread panics.
+    fn drop(&mut self) {
+        self.collect();
+        std::mem::forget(std::mem::take(&mut self.retired));
+    }
+}
+
 impl Reader {
     /// A quiescent point: this reader holds nothing, which the exclusive borrow proves.
     #[inline]

@@ -3,6 +3,9 @@
 use super::{checksum, ip, put16};
 use std::net::IpAddr;
 
+/// ICMPv6 redirect (RFC 4861 §4.5).
+const REDIRECT: u8 = 137;
+
 /// What was wrong with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -23,7 +26,7 @@ pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
     let first = header.payload(packet).first().copied();
     let about_error = match header.protocol {
         ip::protocol::ICMP => !matches!(first, Some(0 | 8 | 13 | 14)),
-        ip::protocol::ICMPV6 => first.is_none_or(|kind| kind < 128),
+        ip::protocol::ICMPV6 => first.is_none_or(|kind| kind < 128 || kind == REDIRECT),
         _ => false,
     };
     let group = |a: IpAddr| a.is_multicast() || a.is_unspecified() || a == IpAddr::from([255; 4]);

@@ -186,10 +186,31 @@ impl IpHeader {
         self.header_len != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
     }
 
+    /// Whether a router may pass it on: neither end is a group, a link-local or loopback address or none at all
+    /// (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    #[inline]
+    pub fn is_forwardable(&self) -> bool {
+        is_routable(self.src) && is_routable(self.dst)
+    }
+
     /// Bytes behind the header, of `packet`, which this header was read from.
     #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         &packet[self.header_len..self.total_len]
+    }
+}
+
+/// Whether routers pass on packets with this address.
+#[inline]
+fn is_routable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            let first = a.octets()[0];
+            first != 0 && first != 127 && first < 224 && !a.is_link_local()
+        }
+        IpAddr::V6(a) => {
+            !a.is_unspecified() && !a.is_loopback() && !a.is_multicast() && !a.is_unicast_link_local()
+        }
     }
 }
 

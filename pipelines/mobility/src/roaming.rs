@@ -26,7 +26,7 @@ pub enum Policy {
 /// What came of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<K, P> {
-    /// The link moved: send by this path from now on.
+    /// The link moved: send by this path from now on, and say so by [`Roaming::handle_move`].
     PeerMoved {
         /// Whose.
         peer: K,
@@ -81,7 +81,7 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         self.waiting.retain(|(_, p)| *p != peer);
     }
 
-    /// The peer was moved by other means than a report: by hand, or by a protocol.
+    /// The peer was moved: as [`Event::PeerMoved`] said, by hand, or by a protocol. Until it was, any path is taken.
     pub fn handle_move(&mut self, peer: K) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.known = true;
@@ -93,11 +93,8 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
     /// The fast path saw an authentic, newest packet of `peer` by `path`.
     pub fn handle_report(&mut self, now: Duration, peer: K, path: P) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        match state.policy {
-            _ if !state.known => {}
-            Policy::Follow => {}
-            Policy::Notify => return self.events.push_back(Event::PeerSeen { peer, path }),
-            Policy::Ignore => return,
+        if state.policy == Policy::Ignore && state.known {
+            return;
         }
         state.refill(now);
         if state.moves == 0 {
@@ -107,9 +104,11 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
             return;
         }
         state.moves -= 1;
-        state.known = true;
         state.waiting = None;
-        self.events.push_back(Event::PeerMoved { peer, path });
+        self.events.push_back(match state.policy {
+            Policy::Notify if state.known => Event::PeerSeen { peer, path },
+            _ => Event::PeerMoved { peer, path },
+        });
     }
 
     /// Time has come to `now`.
@@ -178,6 +177,18 @@ mod tests {
             assert_eq!(roaming.poll_event(), expected, "{policy:?} {known}");
             assert_eq!(roaming.poll_event(), None);
         }
+    }
+
+    #[test]
+    fn until_a_first_path_was_taken_every_one_is_offered() {
+        let mut roaming = Roaming::default();
+        roaming.insert(MS(0), 1, Policy::Ignore, false);
+        roaming.handle_report(MS(1), 1, 'a');
+        roaming.handle_report(MS(2), 1, 'b');
+        assert_eq!(moves(&mut roaming), ['a', 'b']);
+        roaming.handle_move(1);
+        roaming.handle_report(MS(3), 1, 'c');
+        assert_eq!(moves(&mut roaming), []);
     }
 
     #[test]
