@@ -2,7 +2,13 @@
 
 mod world;
 
-use wayfarer_dataplane::{crypto::Suite, drop::DropReason, sa::Mode, wire::ip::IpHeader};
+use wayfarer::config::model::{Encapsulation, Remote};
+use wayfarer_dataplane::{
+    crypto::Suite,
+    drop::DropReason,
+    sa::Mode,
+    wire::ip::{self, IpHeader},
+};
 use world::*;
 
 /// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
@@ -84,37 +90,68 @@ fn every_suite_and_family_both_ways_with_two_terminals_in_each_burst() {
 }
 
 #[test]
-fn transport_mode_carries_the_payload_itself() {
-    for udp in [false, true] {
-        let suite = suite("aes256gcm16");
-        let mut config_tunnel = tunnel(1, suite);
-        config_tunnel.mode = Mode::Transport;
-        config_tunnel.remote = wayfarer::config::model::Remote::At(ip("192.0.2.1"), 4500);
-        config_tunnel.encap = if udp {
-            wayfarer::config::model::Encapsulation::Udp(4500)
-        } else {
-            wayfarer::config::model::Encapsulation::None
-        };
-        config_tunnel.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
-        let mut world = World::new(vec![config_tunnel]);
-        let mut terminal = Terminal::new(1, suite, "192.0.2.1");
-        terminal.port = udp.then_some(4500);
+fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
+    for (peers, local) in
+        [(["192.0.2.1", "192.0.2.2"], "203.0.113.1"), (["2001:db8:2::1", "2001:db8:2::2"], "2001:db8:1::1")]
+    {
+        for udp in [false, true] {
+            let suites = [suite("aes256gcm16"), suite("aes128-sha1")];
+            let mut tunnels = vec![];
+            let mut terminals = vec![];
+            for (n, (suite, peer)) in (1..).zip(suites.into_iter().zip(peers)) {
+                let mut config = tunnel(n, suite);
+                config.mode = Mode::Transport;
+                config.local = ip(local);
+                config.remote = Remote::At(ip(peer), 4500);
+                config.encap = if udp { Encapsulation::Udp(4500) } else { Encapsulation::None };
+                config.selectors = vec![selector(local, peer)];
+                tunnels.push(config);
+                let mut terminal = Terminal::new(n, suite, peer);
+                terminal.port = udp.then_some(4500);
+                terminals.push(terminal);
+            }
+            let mut world = World::host(tunnels);
+            let header = if local.contains(':') { 40 } else { 20 };
+            let plain = |i: usize| datagram(peers[i], local, (9, 10), &vec![i as u8; 40 + i]);
+            for (i, terminal) in terminals.iter().enumerate() {
+                world.put(OUTSIDE, &terminal.seal_as(&plain(i)[header..], 17, 1));
+            }
+            world.settle();
+            assert_eq!(world.take(INSIDE), [plain(0), plain(1)], "udp {udp}: {:?}", world.all_drops());
 
-        // To the host: there is no port to its stack here, and the drop says so.
-        let plain = datagram("192.0.2.1", "203.0.113.1", (9, 10), b"to the host");
-        terminal.seq += 1;
-        let sealed = terminal.seal_as(&plain[20..], 17, terminal.seq);
-        world.send(OUTSIDE, &sealed);
-        assert_eq!(world.all_drops(), [(DropReason::NotForUs, 1)]);
-        assert_eq!(world.counters().opened.value(), 1);
-
-        // From the host, as if it came in by the inside port.
-        let answer = datagram("203.0.113.1", "192.0.2.1", (10, 9), b"from the host");
-        world.send(INSIDE, &answer);
-        let out = world.take(OUTSIDE);
-        assert_eq!(out.len(), 1, "{:?}", world.all_drops());
-        let (outer, seq, payload, next) = terminal.open(&out[0]);
-        assert_eq!((seq, next, &payload[..]), (1, 17, &answer[20..]));
-        assert_eq!((outer.src, outer.dst, outer.hop_limit), (ip("203.0.113.1"), ip("192.0.2.1"), 64));
+            let answer = |i: usize| datagram(local, peers[i], (10, 9), &vec![0x80 | i as u8; 30 + i]);
+            world.put(INSIDE, &answer(1));
+            world.put(INSIDE, &answer(0));
+            world.settle();
+            let out = world.take(OUTSIDE);
+            assert_eq!(out.len(), 2, "{:?}", world.all_drops());
+            for packet in &out {
+                let to = IpHeader::parse(packet).unwrap().dst;
+                let i = peers.iter().position(|peer| ip(peer) == to).unwrap();
+                let (outer, seq, payload, next) = terminals[i].open(packet);
+                assert_eq!((seq, next, &payload[..]), (1, 17, &answer(i)[header..]));
+                assert_eq!((outer.src, outer.hop_limit), (ip(local), 64));
+            }
+            assert_eq!(world.all_drops(), []);
+        }
     }
+}
+
+#[test]
+fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
+    let mut config = tunnel(1, suite("aes256gcm16"));
+    config.mode = Mode::Transport;
+    config.remote = Remote::At(ip("192.0.2.1"), 4500);
+    config.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
+    let mut world = World::host(vec![config, tunnel(2, suite("aes128gcm16"))]);
+    let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
+    fragment[6] = 0x20;
+    ip::set_total_len(&mut fragment, 20, 92);
+    world.send(INSIDE, &fragment);
+    world.send(OUTSIDE, &datagram("192.0.2.1", "203.0.113.1", (1, 2), b"spoofed, in clear"));
+    assert_eq!(world.all_drops(), [(DropReason::Unprotected, 1), (DropReason::TransportFragment, 1)]);
+    assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
+    // A packet to the host that no tunnel speaks of is the host's.
+    world.send(OUTSIDE, &datagram("192.0.2.9", "203.0.113.1", (1, 22), b"ssh"));
+    assert_eq!(world.take(INSIDE).len(), 1);
 }

@@ -9,7 +9,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     config::model::*,
-    control::protocol::{Answer, Command},
+    control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
     slow_path::neighbours::Stations,
     start::{Assembly, OpenPort, Seat},
@@ -163,7 +163,19 @@ impl World {
 
     /// A gateway with `config`'s tunnels, routes and policies, and wires of `depth` frames.
     pub fn with(config: Config, depth: usize) -> Self {
-        let (ports, wires) = open_ports(1, depth);
+        Self::on(config, open_ports(1, depth))
+    }
+
+    /// A gateway whose inside is not a network but the host's own stack.
+    pub fn host(tunnels: Vec<Tunnel>) -> Self {
+        let (mut ports, wires) = open_ports(1, 512);
+        ports[INSIDE].is_host = true;
+        ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+        ports[INSIDE].addresses.clear();
+        Self::on(config(tunnels), (ports, wires))
+    }
+
+    fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
         let wires = wires.into_iter().flatten().collect();
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
         let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
@@ -176,6 +188,17 @@ impl World {
 
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.counters().drops.of(reason)
+    }
+
+    /// Drops that the slow path counted.
+    pub fn slow_drops(&mut self, reason: DropReason) -> u64 {
+        let by_workers = self.drops(reason);
+        match self.ask(Command::Show { what: View::Drops }).outcome {
+            Outcome::Result(Reply::Drops(all)) => {
+                all.iter().find(|d| d.reason == reason.name()).unwrap().packets - by_workers
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Drops of every reason that occurred.

@@ -1,0 +1,185 @@
+//! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
+
+mod world;
+
+use wayfarer::config::model::{Config, Policy, PolicyAction, Remote};
+use wayfarer_dataplane::{
+    drop::DropReason::{self, *},
+    sa::{PortRange, Selector},
+    wire::ip::{self, protocol},
+};
+use world::*;
+
+const SUITE: &str = "aes128gcm16";
+
+/// Two tunnels to terminals at known places; the gateway's policies besides.
+fn gateway(policies: Vec<(PolicyAction, Selector)>, change: impl FnOnce(&mut Config)) -> World {
+    let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
+    for (n, tunnel) in (1..).zip(&mut config.tunnels) {
+        tunnel.remote = Remote::At(ip(&format!("192.0.2.{n}")), 0);
+    }
+    config.policies = policies.into_iter().map(|(action, selector)| Policy { action, selector }).collect();
+    change(&mut config);
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    world
+}
+
+fn terminal(n: u32) -> Terminal {
+    Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"))
+}
+
+fn to(dst: &str, port: u16) -> Vec<u8> {
+    datagram("10.99.0.7", dst, (9, port), b"payload")
+}
+
+/// What became of a packet from inside: sealed or in clear on the outside, or why it was dropped.
+fn fate(world: &mut World, packet: &[u8]) -> Result<&'static str, DropReason> {
+    let before = world.all_drops();
+    world.send(INSIDE, packet);
+    match &world.take(OUTSIDE)[..] {
+        [out] if out[9] == protocol::ESP => Ok("sealed"),
+        [out] => {
+            assert_eq!(*out, forwarded(packet));
+            Ok("clear")
+        }
+        [] => Err(world.all_drops().into_iter().find(|drop| !before.contains(drop)).unwrap().0),
+        many => panic!("{} packets", many.len()),
+    }
+}
+
+#[test]
+fn the_longest_prefix_decides_and_within_it_protocol_and_ports() {
+    use PolicyAction::{Bypass, Discard};
+    let udp = |remote: &str, first, last| Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first, last },
+        ..selector("10.99.0.0/24", remote)
+    };
+    let tcp = Selector { protocol: Some(protocol::TCP), ..selector("10.99.0.0/24", "198.51.100.9") };
+    let mut world = gateway(
+        vec![
+            (Bypass, selector("10.99.0.0/24", "0.0.0.0/0")),
+            (Discard, selector("10.99.0.0/24", "198.51.100.0/24")),
+            (Bypass, udp("198.51.100.7", 1000, 2000)),
+            (Bypass, tcp),
+        ],
+        |_| {},
+    );
+    for (dst, port, expected) in [
+        ("192.0.2.77", 5, Ok("clear")),
+        ("198.51.100.1", 1500, Err(DropReason::Discard)),
+        ("198.51.100.7", 1000, Ok("clear")),
+        ("198.51.100.7", 2000, Ok("clear")),
+        ("198.51.100.7", 2001, Err(DropReason::Discard)),
+        ("198.51.100.9", 1500, Err(DropReason::Discard)),
+        ("10.98.0.1", 5, Ok("sealed")),
+        ("10.98.0.2", 5, Ok("sealed")),
+        ("10.98.0.3", 5, Ok("clear")),
+    ] {
+        assert_eq!(fate(&mut world, &to(dst, port)), expected, "{dst}:{port}");
+    }
+}
+
+#[test]
+fn a_wide_policy_does_not_uncover_a_tunnel_of_the_same_prefix() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
+        config.tunnels[0].selectors = vec![selector("10.99.0.0/24", "0.0.0.0/0")];
+    });
+    assert_eq!(fate(&mut world, &to("198.51.100.7", 5)), Ok("sealed"));
+}
+
+#[test]
+fn clear_traffic_passes_both_ways_but_never_what_a_tunnel_should_have_brought() {
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |_| {});
+    world.send(OUTSIDE, &datagram("198.51.100.7", "10.99.0.7", (1, 2), b"fine"));
+    assert_eq!(world.take(INSIDE).len(), 1);
+    world.send(OUTSIDE, &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"a terminal's, without its tunnel"));
+    assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
+}
+
+#[test]
+fn a_terminal_reaches_another_through_both_their_tunnels_only() {
+    // Terminal 1 may send anywhere; a bypass would let it out in clear.
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let no_mail = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 25, last: 25 },
+        ..selector("0.0.0.0/0", "198.51.100.0/24")
+    };
+    let mut world = gateway(vec![everything, (PolicyAction::Discard, no_mail)], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "10.98.0.2")];
+    });
+    let mut one = terminal(1);
+    let to_two = datagram("10.98.0.1", "10.98.0.2", (1, 2), b"to the other terminal");
+    world.send(OUTSIDE, &one.seal(&to_two));
+    let out = world.take(OUTSIDE);
+    assert_eq!(terminal(2).open(&out[0]).2, forwarded(&to_two));
+    // A policy that discards holds for tunnels too.
+    world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 25), b"mail")));
+    world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 26), b"other")));
+    assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (1, vec![(DropReason::Discard, 1)]));
+    for nowhere in ["224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.1.1"] {
+        world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", nowhere, (1, 2), b"martian")));
+    }
+    assert_eq!((world.take(OUTSIDE).len(), world.drops(Martian)), (0, 4));
+}
+
+#[test]
+fn nobody_outside_gets_into_a_tunnel_by_a_borrowed_source() {
+    let mut world = gateway(vec![], |_| {});
+    world.send(OUTSIDE, &datagram("10.99.0.7", "10.98.0.1", (1, 2), b"not from inside"));
+    assert_eq!(world.all_drops(), [(SourcePort, 1)]);
+    assert_eq!(world.out[OUTSIDE].len(), 0);
+}
+
+#[test]
+fn later_fragments_do_not_slip_past_selectors_with_ports() {
+    let https = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 443, last: 443 },
+        ..selector("10.99.0.0/24", "10.98.0.0/24")
+    };
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |config| config.tunnels[0].selectors = vec![https]);
+    let later = |src: &str, dst: &str| {
+        let mut packet = datagram(src, dst, (9, 443), &[0; 64]);
+        packet[6..8].copy_from_slice(&[0x00, 0x08]);
+        let total = packet.len();
+        ip::set_total_len(&mut packet, 20, total);
+        packet
+    };
+    assert_eq!(fate(&mut world, &to("10.98.0.9", 443)), Ok("sealed"));
+    assert_eq!(fate(&mut world, &to("10.98.0.9", 80)), Ok("clear"));
+    assert_eq!(fate(&mut world, &later("10.99.0.7", "10.98.0.9")), Err(FragmentPorts));
+    world.send(OUTSIDE, &later("10.98.0.9", "10.99.0.7"));
+    assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
+}
+
+#[test]
+fn packets_without_a_way_out() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
+        config.routes.clear();
+    });
+    assert_eq!(fate(&mut world, &to("198.51.100.7", 5)), Err(NoRoute));
+    let answers = world.take(INSIDE);
+    assert_eq!((answers.len(), &answers[0][20..22]), (1, &[3, 0][..]));
+}
+
+#[test]
+fn a_next_hop_that_does_not_answer_costs_what_waits_for_it() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |_| {});
+    world.answer_neighbours = false;
+    (0..20).for_each(|_| world.put(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x")));
+    world.settle();
+    assert_eq!(world.slow_drops(SlowPathLimit), 4, "sixteen may wait for one address");
+    world.pass(std::time::Duration::from_secs(4));
+    assert_eq!(world.slow_drops(NeighbourFailed), 16);
+    // The next packet begins anew, and this time there is an answer.
+    world.answer_neighbours = true;
+    world.out = Default::default();
+    world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x"));
+    assert_eq!(world.take(OUTSIDE).len(), 1);
+}
