@@ -2,10 +2,13 @@
 
 use crate::{
     config::model::{self, Config, PortKind},
-    control::server::{ControlError, Server},
+    control::{
+        protocol::{Command, Outcome, Reply, View},
+        server::{ControlError, Server},
+    },
     gateway::counters::WorkerCounters,
     slow_path::neighbours::Stations,
-    start::{Gateway, OpenPort, Seat, StartError},
+    start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use core_affinity::CoreId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,7 +23,6 @@ use std::{
 };
 use tracing::{info, warn};
 use wayfarer_dataplane::{
-    drop::DropReason,
     pool::Pool,
     port::{
         Mac, Port, PortError,
@@ -57,6 +59,8 @@ pub enum RunError {
     Start(StartError),
     /// The control socket could not be opened.
     Control(ControlError),
+    /// A thread of the gateway failed while it ran.
+    Thread,
     /// Something that the system refused.
     System(&'static str, io::Error),
 }
@@ -69,6 +73,7 @@ impl fmt::Display for RunError {
             Self::Memory(why) => write!(f, "no memory for frames: {why}"),
             Self::Start(why) => why.fmt(f),
             Self::Control(why) => why.fmt(f),
+            Self::Thread => f.write_str("a thread of the gateway failed"),
             Self::System(what, why) => write!(f, "cannot {what}: {why}"),
         }
     }
@@ -96,18 +101,21 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
         ports.push(opened.map_err(|why| RunError::Port { port: port.name.clone(), why })?);
     }
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
-    let mut gateway = Gateway::start(config, seats, ports).map_err(RunError::Start)?;
+    let assembly = Assembly::new(config, seats, ports).map_err(RunError::Start)?;
+    // Before anything forwards: where another gateway answers already, this one must not begin.
     let control = config.gateway.control.as_ref();
-    let control = control.map(|path| Server::start(path, gateway.requests())).transpose();
+    let control = control.map(|path| Server::start(path, assembly.requests.clone())).transpose();
     let control = control.map_err(RunError::Control)?;
+    let mut gateway = Gateway::start(assembly).map_err(RunError::Start)?;
     info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway forwards");
-    while !stop.load(Relaxed) && !gateway.is_finished() {
+    while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         std::thread::sleep(WATCH);
     }
-    gateway.stop_workers();
+    let broken = gateway.is_broken();
+    let all_ended = gateway.stop_workers();
     drop(control);
     summarise(&gateway);
-    Ok(())
+    if broken || !all_ended { Err(RunError::Thread) } else { Ok(()) }
 }
 
 /// The core of each worker. As many as configured; else one for each queue that every device has, on all cores but
@@ -126,7 +134,7 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
             Device::find(device).map_or(1, |device| device.queues() as usize)
         }
         PortKind::Tap { .. } | PortKind::Sink => usize::MAX,
-        PortKind::Pcap { .. } | PortKind::Generator { .. } | PortKind::Memory => 1,
+        PortKind::Pcap { .. } | PortKind::Generator { .. } => 1,
     };
     let most = config.ports.iter().map(queues).min().unwrap_or(1).max(1);
     let spare: Vec<_> = if all.len() > 1 { all[1..].to_vec() } else { all };
@@ -167,7 +175,7 @@ fn open(
         udp_ports: config.gateway.encap_ports.clone(),
     };
     let tap_mtu = port.mtu.unwrap_or(MTU);
-    let request = Request { device: kind.1, kind: kind.0, rules, tap_mtu, leave_kernel: false };
+    let request = Request { device: kind.1, kind: kind.0, rules, tap_mtu };
     let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared } =
         open::open(&request, pools)?;
     for (driver, why) in passed_over {
@@ -239,10 +247,11 @@ fn summarise(gateway: &Gateway) {
         sent = sum(|c| c.sent.value()),
         "the gateway has stopped"
     );
-    for &reason in DropReason::ALL {
-        let packets: u64 = gateway.counters().map(|c| c.drops.of(reason)).sum();
-        if packets > 0 {
-            info!(packets, "dropped: {}: {}", reason.name(), reason.meaning());
+    if let Some(Outcome::Result(Reply::Drops(all))) =
+        gateway.ask(Command::Show { what: View::Drops }).map(|answer| answer.outcome)
+    {
+        for drop in all.iter().filter(|drop| drop.packets > 0) {
+            info!(packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
         }
     }
 }

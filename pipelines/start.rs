@@ -26,6 +26,7 @@ use std::{
     },
     thread::{self, JoinHandle},
 };
+use tracing::warn;
 use wayfarer_dataplane::{
     crypto::KeyError,
     pool::Pool,
@@ -163,12 +164,12 @@ impl Assembly {
 }
 
 impl Gateway {
-    /// Starts one worker for each of `seats` over `ports`.
+    /// Gives each part a thread.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing runs then.
-    pub fn start(config: &Config, seats: Vec<Seat>, ports: Vec<OpenPort>) -> Result<Self, StartError> {
-        let Assembly { mut slow_path, workers, links, requests } = Assembly::new(config, seats, ports)?;
+    /// [`StartError::Thread`]; nothing runs then.
+    pub fn start(assembly: Assembly) -> Result<Self, StartError> {
+        let Assembly { mut slow_path, workers, links, requests } = assembly;
         let mut this = Self {
             stop_workers: Arc::default(),
             stop_slow_path: Arc::default(),
@@ -182,8 +183,8 @@ impl Gateway {
         for (index, (mut worker, core)) in workers.into_iter().enumerate() {
             let stop = this.stop_workers.clone();
             this.workers.push(spawn(&format!("wf-worker-{index}"), move || {
-                if let Some(core) = core {
-                    core_affinity::set_for_current(core);
+                if let Some(core) = core.filter(|core| !core_affinity::set_for_current(*core)) {
+                    warn!(worker = index, core = core.id, "the worker could not be pinned to its core");
                 }
                 worker.run(&stop);
             })?);
@@ -198,11 +199,6 @@ impl Gateway {
         answered.recv().ok()
     }
 
-    /// Where requests to the slow path go.
-    pub fn requests(&self) -> Sender<Asked> {
-        self.requests.clone()
-    }
-
     /// Each worker's counters, as they are at any moment.
     pub fn counters(&self) -> impl Iterator<Item = &Arc<WorkerCounters>> {
         self.links.iter().map(|link| &link.counters)
@@ -213,13 +209,18 @@ impl Gateway {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Stops the workers: what they accepted leaves first. The slow path still answers afterwards.
-    pub fn stop_workers(&mut self) {
+    /// Whether a thread has ended that should not have: the rest would be half a gateway.
+    pub fn is_broken(&self) -> bool {
+        let some_workers = self.workers.iter().any(JoinHandle::is_finished) && !self.is_finished();
+        some_workers || self.slow_path.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops the workers: what they accepted leaves first. The slow path still answers afterwards. Answers whether all
+    /// of them ended as they should.
+    pub fn stop_workers(&mut self) -> bool {
         self.stop_workers.store(true, Relaxed);
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has said so on stderr.
-            let _ = worker.join();
-        }
+        // A worker that panicked has said so on standard error.
+        self.workers.drain(..).map(|worker| worker.join().is_ok()).fold(true, |all, one| all && one)
     }
 }
 

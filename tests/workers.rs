@@ -8,7 +8,7 @@ use std::{
 };
 use wayfarer::{
     config::model::Remote,
-    start::{Gateway, Seat},
+    start::{Assembly, Gateway, Seat},
 };
 use wayfarer_dataplane::{drop::DropReason, pool::Pool, port::memory::Wire};
 use world::*;
@@ -28,7 +28,7 @@ fn start() -> (Gateway, [Vec<Wire>; 2]) {
     config.gateway.idle_sleep = Some(Duration::from_micros(20));
     let (ports, wires) = open_ports(WORKERS, 512);
     let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(2048, 2048).unwrap(), core: None }).collect();
-    let gateway = Gateway::start(&config, seats, ports).unwrap();
+    let gateway = Gateway::start(Assembly::new(&config, seats, ports).unwrap()).unwrap();
     // The first packets of each direction make the gateway ask for its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
     wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &first.seal(&up(2))));

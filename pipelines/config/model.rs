@@ -103,8 +103,6 @@ pub enum PortKind {
     },
     /// Sends nothing; counts and frees what it is sent.
     Sink,
-    /// Memory: its other end is held by whoever started the gateway. Not for configuration files.
-    Memory,
 }
 
 /// `[[route]]`

@@ -131,6 +131,10 @@ pub struct SaView {
     pub forged: u64,
     /// Inbound packets outside the selectors.
     pub selector: u64,
+    /// Soft lifetimes reached so far, of both SAs.
+    pub soft_reports: u64,
+    /// Ends reached so far, of both SAs: hard lifetimes, the last sequence number.
+    pub hard_reports: u64,
 }
 
 /// One SA.

@@ -123,7 +123,7 @@ impl Fleet {
             }
         }
         self.echo();
-        self.receive(now);
+        self.receive();
     }
 
     /// The next terminal moves if it is time, and sends one packet; `false` where the wire is full.
@@ -171,7 +171,7 @@ impl Fleet {
     }
 
     /// What arrives at the NATs from the gateway.
-    fn receive(&mut self, now: Instant) {
+    fn receive(&mut self) {
         for _ in 0..2 * BURST {
             let scratch = &mut self.scratch;
             let copied = self.internet.receive(|frame| {
@@ -181,6 +181,7 @@ impl Fleet {
             if copied.is_none() {
                 return;
             }
+            let now = Instant::now();
             let Some((mapping, esp_at)) = destination(scratch) else {
                 self.tally.wrong += 1;
                 continue;

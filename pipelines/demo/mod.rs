@@ -15,7 +15,7 @@ use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Roam, Route, Sa, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
     slow_path::neighbours::Stations,
-    start::{Gateway, OpenPort, Seat, StartError},
+    start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use fleet::Fleet;
 use nat::{Mapping, Nats};
@@ -118,7 +118,9 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     // The last core, so that the fleet and the slow path have the others.
     let core =
         core_affinity::get_core_ids().and_then(|cores| cores.last().copied().filter(|_| cores.len() > 1));
-    let mut gateway = Gateway::start(&config, vec![Seat { pool, core }], ports).map_err(DemoError::Start)?;
+    let mut gateway = Assembly::new(&config, vec![Seat { pool, core }], ports)
+        .and_then(Gateway::start)
+        .map_err(DemoError::Start)?;
 
     let mut fleet = Fleet::new(&config.tunnels, fleet_nats, &mappings, internet, server, options);
     let start = Instant::now();
@@ -175,7 +177,7 @@ fn config(mappings: &[Mapping]) -> Config {
 }
 
 fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
-    let Some(&cipher) = Suite::ALL.first() else { unreachable!("there is at least one suite") };
+    let cipher = Suite::AES_128_GCM_16;
     // Keys of a demonstration that never leaves this process: all that matters is that they differ.
     let sa = |spi: u32| Sa {
         spi: Spi(spi),

@@ -94,8 +94,12 @@ impl SlowPath {
             busy = true;
             match timer {
                 Timer::Keepalive => self.keep_alive(now, tunnel),
-                Timer::SoftTime => self.log_due(tunnel, "both SAs", "soft lifetime in seconds"),
+                Timer::SoftTime => {
+                    self.tunnels.due(tunnel, Due::Soft);
+                    self.log_due(tunnel, "both SAs", "soft lifetime in seconds");
+                }
                 Timer::HardTime => {
+                    self.tunnels.due(tunnel, Due::Hard);
                     self.log_due(tunnel, "both SAs", "hard lifetime in seconds");
                     self.tunnels.expire(tunnel, &self.tables, &mut self.writer, &self.reader);
                     self.roaming.remove(tunnel);
@@ -164,6 +168,7 @@ impl SlowPath {
     }
 
     fn handle_due(&mut self, tunnel: TunnelId, inbound: bool, due: Due) {
+        self.tunnels.due(tunnel, due);
         let which = if inbound { "inbound SA" } else { "outbound SA" };
         let what = match due {
             Due::Soft => "soft lifetime",
@@ -178,7 +183,7 @@ impl SlowPath {
     }
 
     fn keep_alive(&mut self, now: Duration, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get(id).filter(|t| !t.expired) else { return };
+        let Some(tunnel) = self.tunnels.get(id).filter(|t| !t.is_expired()) else { return };
         let Some(interval) = tunnel.keepalive else { return };
         let packet = tunnel.path.as_ref().and_then(keepalive);
         self.timers.insert((now + interval, id, Timer::Keepalive));

@@ -116,11 +116,6 @@ impl Neighbours {
         }
     }
 
-    /// The links, by port.
-    pub fn links(&self) -> &[Link] {
-        &self.links
-    }
-
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

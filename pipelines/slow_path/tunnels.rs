@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
     sa::{
-        Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId,
+        Due, Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path,
+        TunnelId,
     },
     table::{Prefix, Reader, Writer},
     wire::esp,
@@ -37,8 +38,10 @@ pub struct Tunnel {
     pub moved_at: Option<Duration>,
     /// When it was installed.
     pub since: Duration,
-    /// Whether a hard lifetime is over.
-    pub expired: bool,
+    /// How often the slow path heard of a soft limit: once for each SA and kind of limit.
+    pub soft_reports: u64,
+    /// How often it heard of an end: a hard limit, or the last sequence number.
+    pub hard_reports: u64,
 }
 
 /// Why a path was not taken.
@@ -74,6 +77,13 @@ pub struct Tunnels {
     all: BTreeMap<TunnelId, Tunnel>,
     names: BTreeMap<String, TunnelId>,
     next: u32,
+}
+
+impl Tunnel {
+    /// Whether one of its SAs, or both, carry nothing any more.
+    pub fn is_expired(&self) -> bool {
+        self.hard_reports > 0
+    }
 }
 
 impl Tunnels {
@@ -151,7 +161,8 @@ impl Tunnels {
             moves: 0,
             moved_at: None,
             since: now,
-            expired: false,
+            soft_reports: 0,
+            hard_reports: 0,
         };
         self.all.insert(id, tunnel);
         Ok(id)
@@ -215,10 +226,18 @@ impl Tunnels {
         Ok(())
     }
 
+    /// Notes that a limit of one of a tunnel's SAs was reached.
+    pub fn due(&mut self, id: TunnelId, due: Due) {
+        let Some(tunnel) = self.all.get_mut(&id) else { return };
+        match due {
+            Due::Soft => tunnel.soft_reports += 1,
+            Due::Hard | Due::Sequence => tunnel.hard_reports += 1,
+        }
+    }
+
     /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
     pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.get_mut(&id) else { return };
-        tunnel.expired = true;
         tables.inbound.remove(writer, &tunnel.inbound.spi);
         for selector in &tunnel.inbound.selectors {
             let prefix = selector.remote;

@@ -111,7 +111,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
             Mode::Transport => "transport",
         }
         .to_owned(),
-        state: match (t.expired, t.path) {
+        state: match (t.is_expired(), t.path) {
             (true, _) => "expired",
             (false, None) => "waiting",
             (false, Some(_)) => "up",
@@ -141,6 +141,8 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         replayed: count(&t.inbound.refused.replayed),
         forged: count(&t.inbound.refused.forged),
         selector: count(&t.inbound.refused.selector),
+        soft_reports: t.soft_reports,
+        hard_reports: t.hard_reports,
     }
 }
 

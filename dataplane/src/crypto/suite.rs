@@ -72,6 +72,9 @@ const NAMED: [(&str, Suite); 23] = {
 };
 
 impl Suite {
+    /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106): the usual choice.
+    pub const AES_128_GCM_16: Self = Self(Kind::Gcm(AesKey::Aes128));
+
     /// Every suite, once.
     pub const ALL: &[Self] = &{
         let mut all = [NAMED[0].1; NAMED.len()];

@@ -66,7 +66,7 @@ pub struct Classifier {
     device: String,
     local: Map<16>,
     role: Role,
-    _link: Option<OwnedFd>,
+    _link: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -99,27 +99,21 @@ impl Classifier {
             _ => failed("attach the XDP program", e),
         })?;
         let (device, role) = (device.name().to_owned(), Role::Xdp { sockets, native });
-        Ok(Self { device, local, role, _link: Some(link) })
+        Ok(Self { device, local, role, _link: link })
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
     ///
-    /// With `leave_kernel` the kernel gets them as well: for kernels before 6.6, on hosts that forward nothing.
-    ///
     /// # Errors
     /// [`PortError::Permission`], or [`PortError::NotSupported`] where the kernel has no TCX.
-    pub fn packet(device: &Device, leave_kernel: bool, rules: &Rules) -> Result<Self, PortError> {
+    pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let local = table(device, rules)?;
         let load = |flavour, kind| program(flavour, &local, device, &rules.udp_ports).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
-        let attach = || {
-            let program = load(Flavour::Tcx, ProgramKind::Tcx)?;
-            bpf::attach(&program, device.index(), Hook::TcxIngress)
-        };
-        let link = if leave_kernel { None } else { Some(attach()) };
-        let link = link.transpose().map_err(|e| match e.raw_os_error() {
+        let attach = |program: OwnedFd| bpf::attach(&program, device.index(), Hook::TcxIngress);
+        let link = load(Flavour::Tcx, ProgramKind::Tcx).and_then(attach).map_err(|e| match e.raw_os_error() {
             Some(libc::EINVAL) => device.unsupported(
                 "no TCX in this kernel (Linux 6.6 has it), which would forward in clear what is to be encrypted",
             ),

@@ -70,8 +70,6 @@ pub struct Request<'a> {
     pub rules: Rules,
     /// MTU that a TAP device gets, in bytes. Others keep theirs.
     pub tap_mtu: usize,
-    /// With AF_PACKET, lets the kernel see what is the gateway's, see [`Classifier::packet`].
-    pub leave_kernel: bool,
 }
 
 /// What the slow path holds of a device that the gateway shares with the kernel.
@@ -194,7 +192,7 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
 }
 
 fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Result<Ports, PortError> {
-    let classifier = Arc::new(Classifier::packet(device, request.leave_kernel, &request.rules)?);
+    let classifier = Arc::new(Classifier::packet(device, &request.rules)?);
     let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
     let ports = AfPacketPort::open(device, pools.len(), frame, &classifier)?;
     Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), Driver::AfPacket, classifier))

@@ -22,7 +22,7 @@ const FRAMES: usize = 1024;
 fn open(world: &World, queues: usize) -> (Device, Vec<Worker>) {
     world.gw(|| {
         let device = Device::find("gw0").unwrap();
-        let classifier = Arc::new(Classifier::packet(&device, false, &Rules::default()).unwrap());
+        let classifier = Arc::new(Classifier::packet(&device, &Rules::default()).unwrap());
         let ports = AfPacketPort::open(&device, queues, 2048, &classifier).unwrap();
         let pool = || Pool::new(FRAMES, 2048).unwrap();
         (device, ports.into_iter().map(|p| (Box::new(p) as _, pool())).collect())

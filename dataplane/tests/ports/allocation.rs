@@ -82,7 +82,7 @@ fn devices_do_not_allocate() {
         let world = World::new(1, 1);
         let mut pools = [Pool::new(4096, 2048).unwrap()];
         let device = if kind == Kind::Tap { "tap0" } else { "gw0" };
-        let request = Request { device, kind, rules: Rules::default(), tap_mtu: 1500, leave_kernel: false };
+        let request = Request { device, kind, rules: Rules::default(), tap_mtu: 1500 };
         let mut opened = world.gw(|| open::open(&request, &mut pools)).unwrap();
         let wire =
             if kind == Kind::Tap { world.kernel("tap0", libc::ETH_P_ALL) } else { world.peer("peer0") };

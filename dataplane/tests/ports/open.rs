@@ -12,7 +12,7 @@ use wayfarer_dataplane::{
 };
 
 fn request(device: &str, kind: Kind) -> Request<'_> {
-    Request { device, kind, rules: Rules::default(), tap_mtu: 1500, leave_kernel: false }
+    Request { device, kind, rules: Rules::default(), tap_mtu: 1500 }
 }
 
 fn pools(count: usize) -> Vec<Pool> {
