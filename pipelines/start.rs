@@ -101,8 +101,8 @@ pub struct Gateway {
 pub enum StartError {
     /// A key that its algorithm does not take.
     Key(KeyError),
-    /// The kernel's routes cannot be followed.
-    KernelRoutes(io::Error),
+    /// The kernel's addresses and routes cannot be followed.
+    Kernel(io::Error),
     /// No thread could be started.
     Thread(io::Error),
     /// A port does not have a queue for every worker.
@@ -116,7 +116,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
-            Self::KernelRoutes(why) => write!(f, "cannot follow the kernel's routes: {why}"),
+            Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
         }
@@ -153,11 +153,12 @@ impl Assembly {
             links.push(link);
         }
         let (requests, asked) = bounded(REQUESTS);
+        let is_shared = ports.iter().any(|port| port.shared.is_some());
         let ports = ports.into_iter().map(port_link).collect();
         let mut slow_path =
             SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
-        if config.gateway.kernel_routes {
-            slow_path.follow_kernel_routes().map_err(StartError::KernelRoutes)?;
+        if config.gateway.kernel_routes || is_shared {
+            slow_path.follow_kernel(config.gateway.kernel_routes).map_err(StartError::Kernel)?;
         }
         Ok(Self { slow_path, workers, links, requests })
     }

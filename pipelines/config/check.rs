@@ -16,6 +16,7 @@ use std::{
 };
 use toml::Spanned;
 use wayfarer_dataplane::{
+    port::classifier::MAX_PORTS,
     sa::{PortRange, Selector},
     table::Prefix,
     wire::ip,
@@ -35,6 +36,7 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
         tunnels: vec![],
         policies: vec![],
     };
+    one_worker_for_files(source, &file.gateway, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
@@ -42,6 +44,17 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
         config.policies.extend(policies(source, policy)?);
     }
     Ok(config)
+}
+
+/// A file is one queue, and so needs one worker.
+fn one_worker_for_files(source: &Source<'_>, raw: &file::Gateway, config: &Config) -> Checked<()> {
+    let is_file = |port: &&Port| matches!(port.kind, PortKind::Pcap { .. } | PortKind::Generator { .. });
+    let Some(file) = config.ports.iter().find(is_file) else { return Ok(()) };
+    let check = |cores: &Vec<i64>| match cores.len() {
+        0 | 1 => Ok(()),
+        _ => Err(Rule::OneWorker(file.name.as_str().into())),
+    };
+    source.optional("gateway.workers", &raw.workers, check).map(|_| ())
 }
 
 /// Refuses what was there before.
@@ -98,7 +111,12 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
             .unwrap_or_else(|| Some(PathBuf::from(crate::control::SOCKET))),
         idle_sleep: source.optional("gateway.idle", &raw.idle, idle)?.flatten(),
         encap_ports: source
-            .optional("gateway.encap_ports", &raw.encap_ports, |list| numbers(list, 1u16..=u16::MAX))?
+            .optional("gateway.encap_ports", &raw.encap_ports, |list| {
+                match numbers(list, 1u16..=u16::MAX)? {
+                    list if list.len() > MAX_PORTS => Err(Rule::TooLong(MAX_PORTS)),
+                    list => Ok(list),
+                }
+            })?
             .unwrap_or_else(|| vec![value::NAT_T]),
         kernel_routes: raw.routes.as_ref().is_some_and(|routes| *routes.get_ref() == RouteSource::Kernel),
         mss_clamp: raw.mss_clamp.unwrap_or(true),
@@ -177,6 +195,9 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<P
     }
     if !matches!(kind, Kind::Pcap | Kind::Generator) {
         pointless("port.input", raw.input.as_ref().map(Spanned::span))?;
+    }
+    if matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket) {
+        pointless("port.mac", raw.mac.as_ref().map(Spanned::span))?;
     }
     if kind != Kind::Pcap {
         pointless("port.output", raw.output.as_ref().map(Spanned::span))?;

@@ -121,6 +121,10 @@ pub enum Rule {
     UnknownPort,
     /// No port has a subnet with this address.
     OffLink,
+    /// The list is too long.
+    TooLong(usize),
+    /// One worker only can serve this kind of port.
+    OneWorker(Box<str>),
     /// A fixed peer is wanted, because of this key.
     FixedRemote(&'static str),
     /// The port is not among `gateway.encap_ports`.
@@ -189,6 +193,8 @@ impl fmt::Display for Rule {
             Self::NoPair(keys) => write!(f, "no prefix of {keys} is of the same family"),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
             Self::OffLink => f.write_str("not within the subnet of the port"),
+            Self::TooLong(most) => write!(f, "must not have more than {most} items"),
+            Self::OneWorker(port) => write!(f, "must be one core, for port {port} has one queue"),
             Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),
             Self::NotEncapPort => f.write_str("not among gateway.encap_ports, so answers would not be taken"),
             Self::SoftAboveHard => f.write_str("the soft limit is above the hard one"),

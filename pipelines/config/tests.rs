@@ -165,6 +165,19 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
 }
 
 #[test]
+fn what_could_not_start_is_refused_before() {
+    let file = "[gateway]\nworkers = [0, 1]\n[[port]]\nname = \"a\"\nkind = \"pcap\"\ninput = \"x\"\n";
+    assert_eq!(error(file), "x.toml:2: gateway.workers = [0, 1]: must be one core, for port a has one queue");
+    let nic = "[[port]]\nname = \"a\"\ndevice = \"eth0\"\nmac = \"02:00:00:00:00:01\"\n";
+    assert_eq!(error(nic), "x.toml:4: port.mac = \"02:00:00:00:00:01\": has no meaning with kind = \"auto\"");
+    let ports: Vec<u16> = (4500..4517).collect();
+    let many = format!("[gateway]\nencap_ports = {ports:?}\n");
+    assert!(error(&many).ends_with("must not have more than 16 items"), "{}", error(&many));
+    let sequence = changed("cipher = \"aes128gcm16\"", "sequence = 0x100000000, cipher = \"aes128gcm16\"");
+    assert!(error(&sequence).ends_with("must be from 0 to 4294967295"), "{}", error(&sequence));
+}
+
+#[test]
 fn kinds_of_ports() {
     let text = r#"
 [[port]]
@@ -222,6 +235,10 @@ fn transport_mode_covers_the_two_hosts() {
     assert_eq!(
         (tunnel.mode, tunnel.selectors.len(), tunnel.selectors[0].protocol),
         (Mode::Transport, 1, Some(47))
+    );
+    assert_eq!(
+        error(&text("\"192.0.2.7\"").replace("protocol =", "tfc = 64\nprotocol =")),
+        "x.toml:16: tunnel.tfc = 64: has no meaning with mode = \"transport\""
     );
     let hosts = (tunnel.selectors[0].local.to_string(), tunnel.selectors[0].remote.to_string());
     assert_eq!(hosts, ("203.0.113.1/32".into(), "192.0.2.7/32".into()));

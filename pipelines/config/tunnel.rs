@@ -145,6 +145,15 @@ impl Raw<'_> {
                 let pointless = |_: &_| Err::<(), _>(Rule::Pointless("mode = \"transport\"".into()));
                 source.optional("tunnel.inner_local", &raw.inner_local, pointless)?;
                 source.optional("tunnel.inner_remote", &raw.inner_remote, pointless)?;
+                for (key, place) in [
+                    ("tunnel.dscp", raw.dscp.as_ref().map(Spanned::span)),
+                    ("tunnel.df", raw.df.as_ref().map(Spanned::span)),
+                    ("tunnel.tfc", raw.tfc.as_ref().map(Spanned::span)),
+                ] {
+                    if let Some(place) = place {
+                        return Err(source.bad(key, place, Rule::Pointless("mode = \"transport\"".into())));
+                    }
+                }
                 let Remote::At(remote, _) = remote else {
                     let rule = Rule::FixedRemote("mode = \"transport\"");
                     return Err(source.bad("tunnel.remote", raw.remote.span(), rule));
@@ -208,8 +217,9 @@ impl Raw<'_> {
         })?;
         let load = |path: &String| keys::load(&source.path(path)?, cipher);
         let key: Zeroizing<Vec<u8>> = source.value(&format!("{name}.key_file"), &raw.key_file, load)?;
-        let sequence = source
-            .optional(&format!("{name}.sequence"), &raw.sequence, |n| value::integer(*n, 0..=u64::MAX / 2))?;
+        let last = if self.raw.esn.unwrap_or(false) { u64::MAX / 2 } else { u64::from(u32::MAX) };
+        let sequence =
+            source.optional(&format!("{name}.sequence"), &raw.sequence, |n| value::integer(*n, 0..=last))?;
         Ok(Sa { spi, cipher, key, sequence: sequence.unwrap_or(0) })
     }
 }

@@ -5,7 +5,7 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
-mod kernel_routes;
+mod kernel;
 mod moves;
 mod punts;
 mod view;
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 use crossbeam::channel::{Receiver, Sender};
-use kernel_routes::KernelRoutes;
+use kernel::{Change, Kernel};
 use moves::Timer;
 use neighbours::{Link, Neighbours};
 use punts::ProblemLimit;
@@ -28,12 +28,14 @@ use routes::{NextHop, Origin, Routes};
 use std::{
     collections::BTreeSet,
     io,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+use tracing::warn;
 use tunnels::{Tunnels, add_rule};
 use wayfarer_dataplane::{
     crypto::KeyError,
@@ -89,7 +91,7 @@ pub struct SlowPath {
     ports: Vec<PortLink>,
     neighbours: Neighbours,
     routes: Routes,
-    kernel_routes: Option<KernelRoutes>,
+    kernel: Option<Kernel>,
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
     timers: BTreeSet<(Duration, TunnelId, Timer)>,
@@ -118,7 +120,7 @@ impl SlowPath {
             reader: writer.reader(),
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
-            kernel_routes: None,
+            kernel: None,
             tunnels: Tunnels::default(),
             roaming: Roaming::default(),
             timers: BTreeSet::new(),
@@ -162,29 +164,49 @@ impl SlowPath {
         }
     }
 
-    /// From now on follows the kernel's routes by those ports that are devices of the kernel's.
+    /// From now on follows the kernel: the host's addresses, for devices that are shared with it, and where
+    /// `routes`, its routes by the gateway's devices.
     ///
     /// # Errors
     /// What the system answered.
-    pub fn follow_kernel_routes(&mut self) -> io::Result<()> {
+    pub fn follow_kernel(&mut self, routes: bool) -> io::Result<()> {
         let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
         let devices = self.ports.iter().enumerate().filter_map(device).collect();
-        self.kernel_routes = Some(KernelRoutes::follow(devices)?);
+        self.kernel = Some(Kernel::follow(devices, routes)?);
         Ok(())
     }
 
-    fn handle_kernel_routes(&mut self) -> bool {
-        let Some(kernel) = &mut self.kernel_routes else { return false };
+    fn handle_kernel(&mut self) -> bool {
+        let Some(kernel) = &mut self.kernel else { return false };
         let mut changes = Vec::new();
         let busy = kernel.poll(&mut changes);
-        for kernel_routes::Change { to, hop } in changes {
+        for change in changes {
             let (tables, writer) = (&self.tables, &mut self.writer);
-            match hop {
-                Some(hop) => self.routes.insert(tables, writer, to, Origin::Kernel, hop),
-                None => self.routes.remove(tables, writer, to, Origin::Kernel),
+            match change {
+                Change::Route { to, hop: Some(hop) } => {
+                    self.routes.insert(tables, writer, to, Origin::Kernel, hop);
+                }
+                Change::Route { to, hop: None } => self.routes.remove(tables, writer, to, Origin::Kernel),
+                Change::Address { address, present } => self.host_address(address, present),
             }
         }
         busy
+    }
+
+    /// The host has an address, or has it no more: its devices' classifiers must know.
+    fn host_address(&self, address: IpAddr, present: bool) {
+        let is_ours = self.tables.is_local(address, &self.reader);
+        for port in &self.ports {
+            let Some(shared) = &port.shared else { continue };
+            let told = match present {
+                true => shared.classifier.set_local(address),
+                false if is_ours => Ok(()),
+                false => shared.classifier.remove_local(address),
+            };
+            if let Err(why) = told {
+                warn!(port = port.name, %address, "the host's address cannot be noted: {why}");
+            }
+        }
     }
 
     /// Works until `stop`.
@@ -200,7 +222,7 @@ impl SlowPath {
     pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
-        busy |= self.handle_kernel_routes();
+        busy |= self.handle_kernel();
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
         self.act();
