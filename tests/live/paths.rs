@@ -9,31 +9,23 @@ use super::{
 /// What tcpdump sees on a device of `core`.
 struct Capture<'a> {
     lab: &'a Lab,
-    program: Program,
+    _tcpdump: Program,
 }
 
 impl<'a> Capture<'a> {
     fn start(lab: &'a Lab, device: &str) -> Self {
-        // tcpdump says on standard error that it listens; `2>&1` needs a shell.
+        // tcpdump says on standard error that it listens.
         let mut command = lab.command("core", "sh -c");
-        command.arg(format!("exec tcpdump -Z root -i {device} -U -w capture.pcap 2>&1"));
-        let mut program = Program::start(&mut command);
-        program.wait_for_line("listening on");
-        Self { lab, program }
+        let tcpdump = format!("exec tcpdump -Z root -i {device} --immediate-mode -U -w capture.pcap 2>&1");
+        let mut tcpdump = Program::start(command.arg(tcpdump));
+        tcpdump.wait_for_line("listening on");
+        Self { lab, _tcpdump: tcpdump }
     }
 
-    fn stop(self) -> Captured<'a> {
-        self.program.stop();
-        Captured(self.lab)
-    }
-}
-
-struct Captured<'a>(&'a Lab);
-
-impl Captured<'_> {
-    /// Packets that a filter of tcpdump takes.
+    /// Packets so far that a filter takes.
     fn count(&self, filter: &str) -> usize {
-        self.0.run("core", &format!("tcpdump -Z root -nr capture.pcap {filter}")).lines().count()
+        let read = self.lab.output("core", &format!("tcpdump -Z root -nr capture.pcap {filter}"));
+        String::from_utf8(read.stdout).unwrap().lines().count()
     }
 }
 
@@ -45,9 +37,9 @@ pub(crate) fn terminal_to_server(kind: &str) {
         let capture = Capture::start(&lab, "k1");
         ping(&lab, "term", SERVER, 20);
         ping(&lab, "srv", TERMINAL, 20);
-        let captured = capture.stop();
-        assert_eq!(captured.count(&format!("host {TERMINAL} or host {SERVER}")), 0);
-        assert!(captured.count(sealed) >= 80);
+        // Requests and replies of both, all of them sealed.
+        wait_for("the capture of all pings", || (capture.count(sealed) >= 80).then_some(()));
+        assert_eq!(capture.count(&format!("host {TERMINAL} or host {SERVER}")), 0);
         let _server = iperf_server(&lab, "srv");
         for options in ["", "-R", "-u -b 5M -l 1000"] {
             let run = iperf(&lab, "term", SERVER, 1, options);

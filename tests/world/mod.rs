@@ -149,7 +149,7 @@ impl World {
                 stations: Stations::Ask,
                 is_host: false,
                 device: None,
-        shared: None,
+                shared: None,
                 queues: vec![Box::new(port)],
             });
             wires.push(wire);
