@@ -11,6 +11,8 @@ mod moves;
 mod paths;
 #[path = "live/traffic.rs"]
 mod traffic;
+#[path = "live/walkthrough.rs"]
+mod walkthrough;
 #[path = "live/world.rs"]
 mod world;
 

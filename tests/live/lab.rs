@@ -31,7 +31,7 @@ impl Lab {
     /// With these namespaces and nothing between them.
     pub(crate) fn new(spaces: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        assert!(nix_is_root(), "this test makes network namespaces and needs root");
+        assert!(is_root(), "this test makes network namespaces and needs root");
         let id = format!("wf{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let lab = Self { id, dir: tempfile::tempdir().unwrap(), spaces: RefCell::default() };
         for (name, key) in [("up", "11"), ("down", "22")] {
@@ -166,7 +166,7 @@ impl Drop for Lab {
     }
 }
 
-fn nix_is_root() -> bool {
+fn is_root() -> bool {
     // The owner of a process's own folder in /proc is its effective user.
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
@@ -235,7 +235,7 @@ impl Gateway {
 
     /// Asks it to end with SIGTERM, and answers how it did.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        terminate(&self.child);
+        succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
     }
 }
@@ -283,12 +283,6 @@ impl Program {
         assert!(status.success(), "{}: {status}: {rest}", self.what);
         rest
     }
-
-    /// Asks it to end with SIGTERM and waits.
-    pub(crate) fn stop(mut self) {
-        terminate(&self.child);
-        wait_for("a program to end", || self.child.try_wait().unwrap());
-    }
 }
 
 impl Drop for Program {
@@ -296,10 +290,6 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn terminate(child: &Child) {
-    succeed(Command::new("kill").args(["-TERM", &child.id().to_string()]));
 }
 
 fn succeed(command: &mut Command) -> String {
