@@ -122,8 +122,12 @@ impl KernelRoutes {
         while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
             let length = (message.header.length as usize).next_multiple_of(4);
             match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => self.add(&route, changes),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => self.remove(&route, changes),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                    self.add(&route, changes)
+                }
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => {
+                    self.remove(&route, changes)
+                }
                 // A device that goes down takes its IPv4 routes with it, and no message says so.
                 NetlinkPayload::InnerMessage(_) => {
                     let _ = self.start_dump();
