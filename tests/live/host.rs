@@ -60,20 +60,18 @@ pub(crate) fn host_stays_reachable(kind: &str) {
 
     lab.run("core", "ping -c 5 -i 0.02 -W 2 192.0.2.1");
     let listener = lab.enter("gw", || TcpListener::bind("192.0.2.1:8000").unwrap());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut line = [0; 5];
-            stream.read_exact(&mut line).unwrap();
-            stream.write_all(&line).unwrap();
-        });
-        let mut stream = lab.enter("core", || TcpStream::connect("192.0.2.1:8000").unwrap());
+    let at = "192.0.2.1:8000".parse().unwrap();
+    let mut outside = lab.enter("core", || TcpStream::connect_timeout(&at, PATIENCE).unwrap());
+    let (mut host, _) = listener.accept().unwrap();
+    for stream in [&outside, &host] {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"hello").unwrap();
-        let mut line = [0; 5];
-        stream.read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"hello");
-    });
+    }
+    let mut line = [0; 5];
+    outside.write_all(b"hello").unwrap();
+    host.read_exact(&mut line).unwrap();
+    host.write_all(&line).unwrap();
+    outside.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"hello");
 
     let refused = gateway.dropped("NoPolicy");
     for _ in 0..20 {
