@@ -30,6 +30,7 @@ macro_rules! for_each_kind {
 
 for_each_kind! {
     paths::terminal_to_server,
+    paths::two_workers,
     paths::gateway_to_gateway,
     paths::too_big,
     paths::neighbours,

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use wayfarer::control::protocol::{DropView, PortView, SaView};
+use wayfarer::control::protocol::{DropView, PortView, SaView, WorkerView};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,16 +64,15 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Joins two devices, each given as namespace, name and addresses. Frames are whole and so are their checksums, as
+    /// Joins two devices of two queues each, given as namespace, name and addresses. Frames are whole and so are their checksums, as
     /// on a wire.
     pub(crate) fn link(&self, ends: [(&str, &str, &[&str]); 2]) {
         let [(a, a_device, _), (b, b_device, _)] = ends;
         let (a, b) = (self.full(a), self.full(b));
-        succeed(
-            Command::new("ip")
-                .args(["link", "add", a_device, "netns", &a])
-                .args(["type", "veth", "peer", "name", b_device, "netns", &b]),
-        );
+        let queues = ["numrxqueues", "2", "numtxqueues", "2"];
+        let mut add = Command::new("ip");
+        add.args(["link", "add", a_device, "netns", &a]).args(queues);
+        succeed(add.args(["type", "veth", "peer", "name", b_device, "netns", &b]).args(queues));
         for (space, device, addresses) in ends {
             for address in addresses {
                 let nodad = if address.contains(':') { " nodad" } else { "" };
@@ -121,7 +120,8 @@ impl Lab {
     /// Writes a configuration, which begins within `[gateway]`, with a control socket of its own, and answers its file.
     pub(crate) fn config(&self, name: &str, config: &str) -> PathBuf {
         let file = self.path(&format!("{name}.toml"));
-        let head = format!("[gateway]\nworkers = [0]\nidle = \"100us\"\ncontrol = \"{name}.sock\"\n");
+        let workers = if config.starts_with("workers") { "" } else { "workers = [0]\n" };
+        let head = format!("[gateway]\nidle = \"100us\"\ncontrol = \"{name}.sock\"\n{workers}");
         fs::write(&file, head + config).unwrap();
         file
     }
@@ -214,6 +214,11 @@ impl Gateway {
     /// Its ports.
     pub(crate) fn ports(&self) -> Vec<PortView> {
         self.show("ports")
+    }
+
+    /// Packets that each worker received.
+    pub(crate) fn received(&self) -> Vec<u64> {
+        self.show::<WorkerView>("workers").iter().map(|worker| worker.received).collect()
     }
 
     /// Packets dropped, by reason.

@@ -3,8 +3,11 @@
 use super::{
     lab::{Lab, Program, wait_for},
     traffic::{iperf, iperf_server, ping, wait_for_ping},
-    world::{Outside, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab, two_gateways},
+    world::{
+        BY_CORE, Outside, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab, two_gateways,
+    },
 };
+use std::net::UdpSocket;
 
 /// What tcpdump sees on a device of `core`.
 struct Capture<'a> {
@@ -50,6 +53,27 @@ pub(crate) fn terminal_to_server(kind: &str) {
         gateway.assert_no_drops();
         terminal.assert_no_drops();
     }
+}
+
+/// Two workers share the devices' queues and one tunnel.
+pub(crate) fn two_workers(kind: &str) {
+    let lab = terminal_lab();
+    let gateway = lab.gateway("gw", &format!("workers = [0, 1]\n{}", gateway_config(kind, BY_CORE)));
+    let terminal = start_terminal(&lab, kind, "192.0.2.1");
+    // Each datagram is a flow of its own, and flows are spread over queues.
+    wait_for("both workers to receive", || {
+        let socket = lab.enter("srv", || UdpSocket::bind((SERVER, 0)).unwrap());
+        socket.send_to(b"spread", (TERMINAL, 9)).unwrap();
+        gateway.received().iter().all(|received| *received > 0).then_some(())
+    });
+    let _server = iperf_server(&lab, "srv");
+    for options in ["-P 4", "-P 4 -R"] {
+        assert!(iperf(&lab, "term", SERVER, 1, options).received > 100_000);
+    }
+    let sa = gateway.sa();
+    assert_eq!((sa.replayed, sa.forged, sa.moves), (0, 0, 0), "{sa:?}");
+    gateway.assert_no_drops();
+    terminal.assert_no_drops();
 }
 
 /// Both families inside of each family outside.
