@@ -36,6 +36,7 @@ for_each_kind! {
     paths::neighbours,
     paths::kernel_routes,
     moves::ping_goes_on,
+    moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
     host::host_stays_reachable,
     host::wrong_set_ups,

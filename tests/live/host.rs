@@ -153,4 +153,12 @@ pub(crate) fn one_gateway_and_its_end(kind: &str) {
     assert!(!gateway.socket().exists());
     assert_bare(&lab, "g0");
     assert_bare(&lab, "g1");
+
+    // One that was killed leaves its socket, which is in nobody's way.
+    let killed = lab.gateway("gw", &gateway_config(kind, ""));
+    let socket = killed.socket().to_owned();
+    drop(killed);
+    assert!(socket.exists());
+    assert_bare(&lab, "g0");
+    lab.gateway("gw", &gateway_config(kind, ""));
 }

@@ -2,8 +2,8 @@
 
 use super::{
     lab::{Gateway, Lab, wait_for},
-    traffic::{Run, in_flight, iperf_command, iperf_server, lost, wait_for_packets},
-    world::{SERVER, start, terminal_lab},
+    traffic::{Run, in_flight, iperf_command, iperf_server, lost, wait_for_packets, wait_for_ping},
+    world::{Outside, SERVER, start, terminal_lab, two_gateways},
 };
 
 /// The NAT in `core`: everything from the terminal gets the address of the outer device.
@@ -60,6 +60,34 @@ pub(crate) fn ping_goes_on(kind: &str) {
         assert_eq!((sa.replayed, sa.forged, sa.selector), (0, 0, 0));
         terminal.assert_no_drops();
     }
+}
+
+/// The same with IPv6 outside, between two gateways of which one is behind a NAT.
+pub(crate) fn ping_goes_on_over_ipv6(kind: &str) {
+    let (lab, _a, b) = two_gateways(kind, Outside::V6);
+    // An address that is not preferred is none that a NAT takes.
+    lab.run("core", "ip address change 2001:db8:b::fe/64 dev kb preferred_lft 0");
+    lab.run("core", "ip address add 2001:db8:b::100/64 dev kb nodad");
+    lab.nft(
+        "core",
+        "table ip6 nat {
+  chain post { type nat hook postrouting priority 100; oifname \"kb\" ip6 saddr 2001:db8:a::1 masquerade; }
+}",
+    );
+    let follows = |remote: &str| {
+        wait_for("the gateway to follow", || (b.sa().remote.as_deref() == Some(remote)).then_some(()));
+    };
+    wait_for_ping(&lab, "ha", "10.2.0.2");
+    follows("2001:db8:b::100");
+    let moves = b.sa().moves;
+    let mut ping = lab.spawn("ha", "ping -i 0.02 -c 80 -W 2 10.2.0.2");
+    ping.wait_for_line("icmp_seq=30 ");
+    lab.run("core", "ip address add 2001:db8:b::101/64 dev kb nodad");
+    lab.run("core", "ip address del 2001:db8:b::100/64 dev kb");
+    let said = ping.finish();
+    follows("2001:db8:b::101");
+    assert!(lost(&said) <= in_flight(1), "{said}");
+    assert_eq!(b.sa().moves, moves + 1);
 }
 
 /// A TCP connection lives through two moves, to its end.
