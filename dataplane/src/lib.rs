@@ -13,7 +13,7 @@
 //! | [`ring`] | bounded rings of frames between threads |
 //! | [`mod@drop`] | why packets are dropped |
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 pub mod crypto;
 pub mod drop;

@@ -3,6 +3,8 @@
 //! A [`Packet`] owns its frame but has no `Drop`: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
 //! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice.
 
+#![allow(unsafe_code, reason = "a frame is raw memory")]
+
 use arrayvec::ArrayVec;
 use std::{fmt, ptr::NonNull, slice};
 

@@ -3,6 +3,8 @@
 //! The last frame given back is the next one taken, while it is still in the cache. The arena is page-aligned, so
 //! AF_XDP can use it as its UMEM.
 
+#![allow(unsafe_code, reason = "the arena is mapped memory")]
+
 use crate::packet::{Burst, Packet};
 use std::{
     io,

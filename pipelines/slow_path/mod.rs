@@ -47,7 +47,7 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::roaming::Roaming;
 
 /// Longest sleep between two turns, and so what a report waits at most.
-const NAP: Duration = Duration::from_micros(200);
+const NAP: Duration = Duration::from_micros(50);
 
 /// A request, and where its answer goes.
 pub type Asked = (Command, Sender<Answer>);

@@ -225,8 +225,12 @@ impl Neighbours {
 
     fn handle_nd(&mut self, now: Duration, port: u16, from: Mac, header: &IpHeader, message: &Neighbour) {
         if !message.solicitation {
-            if let Some(mac) = message.mac {
-                self.learn(now, port, message.target.into(), mac, false);
+            let target = message.target.into();
+            // An answer to a question asked at one MAC address may leave that address out (RFC 4861 §7.2.4).
+            let known = || self.entries.get(&(port, target)).and_then(|entry| entry.mac);
+            let confirmed = || if message.solicited { known() } else { None };
+            if let Some(mac) = message.mac.or_else(confirmed) {
+                self.learn(now, port, target, mac, false);
             }
             return;
         }
@@ -404,6 +408,30 @@ mod tests {
         };
         n.handle_frame(SECOND, 1, &other.frame(US));
         assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac: [4; 6] }]);
+    }
+
+    #[test]
+    fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
+        let mut n = neighbours(Stations::Ask);
+        let address: IpAddr = "2001:db8::7".parse().unwrap();
+        let told = answer(address);
+        let header = IpHeader::parse(&told[14..]).unwrap();
+        let full = Neighbour::parse(&header, &told[14..]).unwrap();
+        let bare = Neighbour { mac: None, ..full };
+        n.resolve(SECOND, 1, address, None);
+        actions(&mut n);
+        // Nobody is known yet whom it could confirm.
+        n.handle_nd(SECOND, 1, PEER, &header, &bare);
+        assert_eq!((actions(&mut n), n.known().count()), (vec![], 0));
+        n.handle_nd(SECOND, 1, PEER, &header, &full);
+        n.handle_timeout(SECOND + REACHABLE);
+        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
+        // What nobody asked for confirms nothing.
+        n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &Neighbour { solicited: false, ..bare });
+        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
+        n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &bare);
+        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + REACHABLE));
+        assert_eq!(n.known().count(), 1);
     }
 
     #[test]

@@ -217,8 +217,8 @@ impl Tunnels {
         }
         if tunnel.path.is_some_and(|old| old != path) {
             tunnel.moves += 1;
+            tunnel.moved_at = Some(now);
         }
-        tunnel.moved_at = Some(now);
         tunnel.path = Some(path);
         tunnel.seen = None;
         tunnel.outbound.set_path(writer, path);

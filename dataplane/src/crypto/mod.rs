@@ -18,14 +18,12 @@ mod suite;
 #[cfg(test)]
 mod vectors;
 
+pub use crate::wire::esp::HEADER;
 pub use suite::{Suite, UnknownSuite};
 
 use std::{env, error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
-
-/// Bytes of SPI and sequence number.
-pub const HEADER: usize = 8;
 
 /// Bytes of an AEAD's IV and of its ICV.
 const IV: usize = 8;

@@ -1,6 +1,8 @@
 //! Any Ethernet device by a packet(7) socket: frames are received from a ring that is shared with the kernel and
 //! polled without a system call, and sent a burst a call.
 
+#![allow(unsafe_code, reason = "rings shared with the kernel")]
+
 use super::{
     Port, PortError, PortStats,
     classifier::Classifier,

@@ -1,6 +1,8 @@
 //! bpf(2) without a compiler or a library: an assembler for short programs, maps, and links that detach by
 //! themselves when their last descriptor closes.
 
+#![allow(unsafe_code, reason = "the system call has no safe wrapper")]
+
 use super::sys;
 use std::{
     io,

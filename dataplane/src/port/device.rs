@@ -1,5 +1,7 @@
 //! What the gateway asks of a network device of the kernel: netdevice(7) and the ethtool ioctls.
 
+#![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
+
 use super::{Mac, PortError, sys};
 use std::{
     io,

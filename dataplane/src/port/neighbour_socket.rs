@@ -3,6 +3,8 @@
 //! The ports of such a device carry only what the [`Classifier`](super::classifier::Classifier) calls the
 //! gateway's. The kernel keeps the rest and answers for its own addresses; here the gateway sees it as well.
 
+#![allow(unsafe_code, reason = "the socket option has no safe wrapper")]
+
 use super::{PortError, device::Device, sys};
 use std::{
     io,

@@ -9,11 +9,19 @@ use super::{
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
 };
-use crate::pool::{HEADROOM, Pool};
-use std::{fmt, sync::Arc};
+use crate::{
+    pool::{HEADROOM, Pool},
+    wire::ethernet,
+};
+use std::{
+    fmt, io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    sync::Arc,
+};
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
 /// Fewest frames that wait in a queue's ring.
 const FEWEST: usize = 32;
 /// The part of a pool that waits in one device's rings: four devices leave half of it for packets on their way.
@@ -75,6 +83,8 @@ pub struct Request<'a> {
 /// What the slow path holds of a device that the gateway shares with the kernel.
 #[derive(Debug)]
 pub struct Shared {
+    /// Keeps a second gateway off the device.
+    _lock: UnixListener,
     /// Whose address is whose, to be changed at any time.
     pub classifier: Arc<Classifier>,
     /// ARP and neighbour discovery, which the ports do not carry.
@@ -116,6 +126,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
         return Err(device.unsupported("the device is down"));
     }
     check_frames(&device, pools)?;
+    let lock = lock(&device)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -139,7 +150,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
                     mtu: device.mtu()?,
                     is_veth: device.is_veth(),
                     host_mac: None,
-                    shared: Some(Shared { classifier, neighbours }),
+                    shared: Some(Shared { _lock: lock, classifier, neighbours }),
                 });
             }
         }
@@ -147,11 +158,22 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
 }
 
+/// Takes the device for this process: an abstract socket is gone with it, and is seen in its network namespace only.
+fn lock(device: &Device) -> Result<UnixListener, PortError> {
+    let name = format!("wayfarer/{}", device.name());
+    SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address)).map_err(|e| {
+        match e.kind() {
+            io::ErrorKind::AddrInUse => device.unsupported("another gateway has this device"),
+            _ => PortError::System { device: device.name().to_owned(), action: "lock", source: e },
+        }
+    })
+}
+
 fn check_frames(device: &Device, pools: &[Pool]) -> Result<(), PortError> {
     let (mtu, frame) = (device.mtu()?, pools.iter().map(Pool::frame_size).min());
     match frame {
         None => Err(device.unsupported("no worker to open it for")),
-        Some(frame) if frame < HEADROOM + ETHERNET + mtu => {
+        Some(frame) if frame < HEADROOM + ethernet::HEADER + mtu => {
             Err(device
                 .unsupported(format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")))
         }

@@ -1,5 +1,7 @@
 //! System calls that several ports share, with their unsafe part in one place.
 
+#![allow(unsafe_code, reason = "system calls")]
+
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},

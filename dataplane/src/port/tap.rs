@@ -1,5 +1,7 @@
 //! The host's own network stack as a port: a TAP device, whose other end the kernel holds like any NIC.
 
+#![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
+
 use super::{Mac, Port, PortError, PortStats, device::Device, sys};
 use crate::{packet::Burst, pool::Pool};
 use std::{

@@ -1,5 +1,7 @@
 //! One value that readers see whole, before or after a change.
 
+#![allow(unsafe_code, reason = "values that are freed at quiescent points")]
+
 use super::{Membership, Reader, Writer};
 use std::{
     ptr,

@@ -1,5 +1,7 @@
 //! A hash map of chains: one slot array that never moves, nodes that never change.
 
+#![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
+
 use super::{Membership, Reader, Writer};
 use std::{
     hash::{BuildHasher, Hash},

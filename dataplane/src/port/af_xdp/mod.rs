@@ -4,6 +4,8 @@
 //! by one and goes out by another is never copied in user space. Each has its own four rings (the kernel's
 //! `Documentation/networking/af_xdp.rst`).
 
+#![allow(unsafe_code, reason = "rings and frames shared with the kernel")]
+
 mod ring;
 
 use super::{Port, PortError, PortStats, classifier::Classifier, device::Device, sys};

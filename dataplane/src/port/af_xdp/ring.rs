@@ -1,5 +1,7 @@
 //! The four rings of an AF_XDP socket: single producer, single consumer, one end ours and the other the kernel's.
 
+#![allow(unsafe_code, reason = "a ring shared with the kernel")]
+
 use crate::port::sys::Mapping;
 use std::{
     io,

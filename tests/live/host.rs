@@ -1,0 +1,164 @@
+//! The gateway and its host: what is whose on a shared NIC, and how a gateway starts, fails to start and ends.
+
+use super::{
+    lab::{Lab, PATIENCE, program, wait_for},
+    world::{BY_CORE, SERVER, gateway_config, start_terminal, terminal_lab},
+};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+/// Policy of [`host_stays_reachable`]: datagrams of one port on `core` may reach the server in clear.
+const BYPASS: &str = "[[policy]]\naction = \"bypass\"\nlocal = \"10.99.0.0/24\"\nremote = \"192.0.2.254\"\n\
+                      protocol = \"udp\"\nports = 7000\n";
+
+/// Datagrams from `core` to the server, in clear.
+struct Plain {
+    allowed: UdpSocket,
+    forbidden: UdpSocket,
+    server: UdpSocket,
+}
+
+impl Plain {
+    fn new(lab: &Lab) -> Self {
+        let bind = |space, at: &str| lab.enter(space, || UdpSocket::bind(at).unwrap());
+        let this = Self {
+            allowed: bind("core", "192.0.2.254:7000"),
+            forbidden: bind("core", "192.0.2.254:7001"),
+            server: bind("srv", "10.99.0.2:9000"),
+        };
+        this.server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        this
+    }
+
+    fn send(&self, from: &UdpSocket) {
+        from.send_to(b"in clear", (SERVER, 9000)).unwrap();
+    }
+
+    /// Sends until something arrives, and answers the port it came from.
+    fn first_from(&self, from: &UdpSocket) -> u16 {
+        wait_for("a datagram in clear", || {
+            self.send(from);
+            self.server.recv_from(&mut [0; 64]).ok().map(|(_, source)| source.port())
+        })
+    }
+}
+
+/// The host answers on the NIC that the gateway uses, and its kernel forwards nothing past the gateway.
+pub(crate) fn host_stays_reachable(kind: &str) {
+    let lab = terminal_lab();
+    lab.forward("gw");
+    lab.run("core", "ip route add 10.99.0.0/24 via 192.0.2.1");
+    let plain = Plain::new(&lab);
+    // Without the gateway the kernel does forward.
+    assert_eq!(plain.first_from(&plain.forbidden), 7001);
+    let mut gateway = lab.gateway("gw", &gateway_config(kind, &(BY_CORE.to_owned() + BYPASS)));
+    let _terminal = start_terminal(&lab, kind, "192.0.2.1");
+    while plain.server.recv_from(&mut [0; 64]).is_ok() {}
+
+    lab.run("core", "ping -c 5 -i 0.02 -W 2 192.0.2.1");
+    let listener = lab.enter("gw", || TcpListener::bind("192.0.2.1:8000").unwrap());
+    let at = "192.0.2.1:8000".parse().unwrap();
+    let mut outside = lab.enter("core", || TcpStream::connect_timeout(&at, PATIENCE).unwrap());
+    let (mut host, _) = listener.accept().unwrap();
+    for stream in [&outside, &host] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let mut line = [0; 5];
+    outside.write_all(b"hello").unwrap();
+    host.read_exact(&mut line).unwrap();
+    host.write_all(&line).unwrap();
+    outside.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"hello");
+
+    let refused = gateway.dropped("NoPolicy");
+    for _ in 0..20 {
+        plain.send(&plain.forbidden);
+    }
+    wait_for("the gateway to refuse them", || (gateway.dropped("NoPolicy") == refused + 20).then_some(()));
+    // Whatever had got past the gateway would be there before what policy lets pass.
+    assert_eq!(plain.first_from(&plain.allowed), 7000);
+    while let Ok((_, source)) = plain.server.recv_from(&mut [0; 64]) {
+        assert_eq!(source.port(), 7000);
+    }
+
+    // And when the gateway has gone, nothing of it is left on the NIC.
+    assert!(gateway.stop().success());
+    assert_eq!(plain.first_from(&plain.forbidden), 7001);
+}
+
+/// The gateway ends at once with exit code 1 and one line that has all of `words`.
+fn refused(lab: &Lab, under: &str, name: &str, config: &str, words: &[&str]) {
+    let file = lab.config(name, config);
+    let start = Instant::now();
+    let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
+    let output = lab.output("gw", &command);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert!(start.elapsed() < PATIENCE);
+}
+
+/// No program is attached to a device.
+fn assert_bare(lab: &Lab, device: &str) {
+    // Programs go with the process's descriptors, a moment after its end.
+    wait_for("the device to be bare", || {
+        (!lab.run("gw", &format!("ip -d link show {device}")).contains("xdp")).then_some(())
+    });
+}
+
+/// Wrong set-ups end with one clear line, and leave nothing behind.
+pub(crate) fn wrong_set_ups(kind: &str) {
+    let lab = terminal_lab();
+    let config = gateway_config(kind, "");
+    let missing = config.replace("\"g1\"", "\"eth77\"");
+    refused(&lab, "", "missing", &missing, &["port inside", "no device named \"eth77\""]);
+    assert_bare(&lab, "g0");
+    let powerless = "setpriv --bounding-set=-all --inh-caps=-all ";
+    refused(&lab, powerless, "powerless", &config, &["port outside", "no permission", "CAP_NET_ADMIN"]);
+    lab.run("gw", "ip link set g1 down");
+    refused(&lab, "", "down", &config, &["port inside", "g1", "the device is down"]);
+    lab.run("gw", "ip link set g1 up");
+    for name in ["missing", "powerless", "down"] {
+        assert!(!lab.path(&format!("{name}.sock")).exists(), "{name}");
+    }
+    assert_bare(&lab, "g0");
+    assert_bare(&lab, "g1");
+}
+
+/// One gateway at a control socket; SIGTERM ends it and everything of it.
+pub(crate) fn one_gateway_and_its_end(kind: &str) {
+    let lab = terminal_lab();
+    lab.link([("core", "k2", &["192.0.3.254/24"]), ("gw", "g2", &["192.0.3.1/24"])]);
+    let mut gateway = lab.gateway("gw", &gateway_config(kind, ""));
+    let is_xdp = kind == "af_xdp";
+    assert_eq!(lab.run("gw", "ip -d link show g0").contains("xdp"), is_xdp);
+
+    let other = format!(
+        "[[port]]\nname = \"other\"\nkind = \"{kind}\"\ndevice = \"g2\"\naddresses = [\"192.0.3.1/24\"]\n"
+    );
+    refused(&lab, "", "gw", &other, &["another gateway answers", "gw.sock"]);
+    assert_bare(&lab, "g2");
+    assert_eq!(gateway.sa().tunnel, "alice");
+    if is_xdp {
+        refused(&lab, "", "again", &gateway_config(kind, ""), &["g0", "another XDP program"]);
+        assert_eq!(gateway.sa().tunnel, "alice");
+    }
+
+    let status = gateway.stop();
+    assert_eq!(status.code(), Some(0), "{}", gateway.log());
+    assert!(!gateway.socket().exists());
+    assert_bare(&lab, "g0");
+    assert_bare(&lab, "g1");
+
+    // One that was killed leaves its socket, which is in nobody's way.
+    let killed = lab.gateway("gw", &gateway_config(kind, ""));
+    let socket = killed.socket().to_owned();
+    drop(killed);
+    assert!(socket.exists());
+    assert_bare(&lab, "g0");
+    lab.gateway("gw", &gateway_config(kind, ""));
+}

@@ -1,0 +1,318 @@
+//! Network namespaces joined by veth pairs, and programs that run in them; all gone when the test ends.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashSet},
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use wayfarer::control::protocol::{DropView, PortView, SaView, WorkerView};
+
+/// How long a test waits for something that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest run of one command.
+const LONGEST: &str = "60";
+
+/// A test's own small network.
+pub(crate) struct Lab {
+    id: String,
+    dir: TempDir,
+    spaces: RefCell<HashSet<String>>,
+}
+
+impl Lab {
+    /// With these namespaces and nothing between them.
+    pub(crate) fn new(spaces: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        assert!(is_root(), "this test makes network namespaces and needs root");
+        let id = format!("wf{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let lab = Self { id, dir: tempfile::tempdir().unwrap(), spaces: RefCell::default() };
+        for (name, key) in [("up", "11"), ("down", "22")] {
+            let path = lab.path(name);
+            fs::write(&path, key.repeat(20)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        for space in spaces {
+            let full = lab.full(space);
+            succeed(Command::new("ip").args(["netns", "add", &full]));
+            lab.spaces.borrow_mut().insert(full);
+            lab.run(space, "ip link set lo up");
+            for setting in [
+                "ipv4.conf.all.rp_filter=0",
+                "ipv4.conf.default.rp_filter=0",
+                "ipv6.conf.default.accept_dad=0",
+            ] {
+                lab.run(space, &format!("sysctl -qw net.{setting}"));
+            }
+        }
+        lab
+    }
+
+    fn full(&self, space: &str) -> String {
+        format!("{}-{space}", self.id)
+    }
+
+    /// A file of this test.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Joins two devices of two queues each, given as namespace, name and addresses. Frames are whole and so are their checksums, as
+    /// on a wire.
+    pub(crate) fn link(&self, ends: [(&str, &str, &[&str]); 2]) {
+        let [(a, a_device, _), (b, b_device, _)] = ends;
+        let (a, b) = (self.full(a), self.full(b));
+        let queues = ["numrxqueues", "2", "numtxqueues", "2"];
+        let mut add = Command::new("ip");
+        add.args(["link", "add", a_device, "netns", &a]).args(queues);
+        succeed(add.args(["type", "veth", "peer", "name", b_device, "netns", &b]).args(queues));
+        for (space, device, addresses) in ends {
+            for address in addresses {
+                let nodad = if address.contains(':') { " nodad" } else { "" };
+                self.run(space, &format!("ip address add {address} dev {device}{nodad}"));
+            }
+            self.run(space, &format!("ip link set {device} up"));
+            self.run(space, &format!("ethtool -K {device} tx off tso off gso off gro off"));
+        }
+    }
+
+    /// A namespace forwards from now on.
+    pub(crate) fn forward(&self, space: &str) {
+        self.run(space, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    }
+
+    /// A command in a namespace; words are separated by single blanks.
+    pub(crate) fn command(&self, space: &str, command: &str) -> Command {
+        let mut all = Command::new("ip");
+        all.args(["netns", "exec", &self.full(space)]).args(command.split(' ')).stdin(Stdio::null());
+        all.current_dir(self.dir.path());
+        all
+    }
+
+    /// Runs a command, bounded in time, to its end, whatever that is.
+    pub(crate) fn output(&self, space: &str, command: &str) -> Output {
+        self.command(space, &format!("timeout -k 1 {LONGEST} {command}")).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and answers what it wrote.
+    pub(crate) fn run(&self, space: &str, command: &str) -> String {
+        succeed(&mut self.command(space, &format!("timeout -k 1 {LONGEST} {command}")))
+    }
+
+    /// Starts a program that is read while it runs.
+    pub(crate) fn spawn(&self, space: &str, command: &str) -> Program {
+        Program::start(&mut self.command(space, command))
+    }
+
+    /// Loads rules of nftables in place of those before.
+    pub(crate) fn nft(&self, space: &str, rules: &str) {
+        fs::write(self.path("rules.nft"), format!("flush ruleset\n{rules}")).unwrap();
+        self.run(space, "nft -f rules.nft");
+    }
+
+    /// Writes a configuration, which begins within `[gateway]`, with a control socket of its own, and answers its file.
+    pub(crate) fn config(&self, name: &str, config: &str) -> PathBuf {
+        let file = self.path(&format!("{name}.toml"));
+        let workers = if config.starts_with("workers") { "" } else { "workers = [0]\n" };
+        let head = format!("[gateway]\nidle = \"100us\"\ncontrol = \"{name}.sock\"\n{workers}");
+        fs::write(&file, head + config).unwrap();
+        file
+    }
+
+    /// Starts a gateway that must come up, and waits until it answers.
+    pub(crate) fn gateway(&self, space: &str, config: &str) -> Gateway {
+        let file = self.config(space, config);
+        let log = self.path(&format!("{space}.log"));
+        let child = self
+            .command(space, &format!("{} gateway --config {}", program(), file.display()))
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut gateway = Gateway { child, socket: self.path(&format!("{space}.sock")), log };
+        wait_for("the gateway to answer", || {
+            let ended = gateway.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the gateway in {space} ended: {}", gateway.log());
+            gateway.try_show("workers")
+        });
+        gateway
+    }
+
+    /// Runs `f` on a thread in a namespace.
+    pub(crate) fn enter<R: Send>(&self, space: &str, f: impl FnOnce() -> R + Send) -> R {
+        let space = File::open(Path::new("/run/netns").join(self.full(space))).unwrap();
+        thread::scope(|scope| {
+            let inside = move || {
+                // Namespaces are per thread (setns(2)).
+                nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                f()
+            };
+            scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for space in self.spaces.borrow().iter() {
+            let _ = Command::new("ip").args(["netns", "del", space]).output();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    // The owner of a process's own folder in /proc is its effective user.
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// The program under test.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_wayfarer")
+}
+
+/// A running gateway; killed when dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Gateway {
+    /// What it said on standard error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn try_show(&self, what: &str) -> Option<String> {
+        let mut command = Command::new(program());
+        command.args(["show", what, "--json", "--socket"]).arg(&self.socket);
+        let output = command.output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn show<T: serde::de::DeserializeOwned>(&self, what: &str) -> Vec<T> {
+        let json = self.try_show(what).unwrap_or_else(|| panic!("no answer: {}", self.log()));
+        serde_json::from_str(&json).unwrap()
+    }
+
+    /// Its only tunnel.
+    pub(crate) fn sa(&self) -> SaView {
+        self.show("sa").pop().expect("a tunnel")
+    }
+
+    /// Its ports.
+    pub(crate) fn ports(&self) -> Vec<PortView> {
+        self.show("ports")
+    }
+
+    /// Packets that each worker received.
+    pub(crate) fn received(&self) -> Vec<u64> {
+        self.show::<WorkerView>("workers").iter().map(|worker| worker.received).collect()
+    }
+
+    /// Packets dropped, by reason.
+    pub(crate) fn drops(&self) -> BTreeMap<String, u64> {
+        self.show::<DropView>("drops").into_iter().map(|drop| (drop.reason, drop.packets)).collect()
+    }
+
+    /// Packets dropped for one reason.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        self.drops().get(reason).copied().unwrap_or(0)
+    }
+
+    /// Fails where anything was dropped that a healthy link does not drop: severities above `info`.
+    pub(crate) fn assert_no_drops(&self) {
+        let drops: Vec<_> = self.show("drops");
+        let bad: Vec<&DropView> = drops.iter().filter(|d: &&DropView| d.severity != "info").collect();
+        assert!(bad.is_empty(), "{bad:?}");
+    }
+
+    /// Asks it to end with SIGTERM, and answers how it did.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        wait_for("the gateway to end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("{}:\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// A running program; killed when dropped.
+pub(crate) struct Program {
+    what: String,
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts a command.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { what: format!("{command:?}"), child, out }
+    }
+
+    /// Reads lines until one contains `text`.
+    pub(crate) fn wait_for_line(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let length = self.out.read_line(&mut line).unwrap();
+            assert!(length > 0, "{} ended before it said {text:?}", self.what);
+        }
+    }
+
+    /// Waits for its end, which must be a success, and answers the rest of what it wrote.
+    pub(crate) fn finish(mut self) -> String {
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{}: {status}: {rest}", self.what);
+        rest
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {} {}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Asks again and again until there is an answer, and fails when there is none for too long.
+pub(crate) fn wait_for<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        // Leaves the processor to those that are waited for.
+        thread::sleep(Duration::from_millis(5));
+    }
+}

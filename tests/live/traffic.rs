@@ -1,0 +1,77 @@
+//! Traffic by ping and iperf3, and what came of it.
+
+use super::lab::{Gateway, Lab, Program, wait_for};
+
+/// Waits until one ping gets through: addresses are resolved, tables filled.
+pub(crate) fn wait_for_ping(lab: &Lab, from: &str, to: &str) {
+    wait_for("the first ping", || {
+        lab.output(from, &format!("ping -c 1 -W 1 {to}")).status.success().then_some(())
+    });
+}
+
+/// Sends `count` pings with gaps of 20 ms and fails when one gets lost.
+pub(crate) fn ping(lab: &Lab, from: &str, to: &str, count: u32) {
+    let said = lab.run(from, &format!("ping -q -i 0.02 -c {count} -W 2 {to}"));
+    assert_eq!(lost(&said), 0, "{said}");
+}
+
+/// How many pings got no answer, as ping's summary says.
+pub(crate) fn lost(said: &str) -> u32 {
+    let summary = said.lines().find(|line| line.contains("packets transmitted")).expect("ping's summary");
+    let numbers: Vec<u32> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+    numbers[0] - numbers[1]
+}
+
+/// An iperf3 server that listens.
+pub(crate) fn iperf_server(lab: &Lab, space: &str) -> Program {
+    let mut server = lab.spawn(space, "iperf3 -s --forceflush");
+    server.wait_for_line("Server listening");
+    server
+}
+
+/// An iperf3 client's run of `seconds`.
+pub(crate) fn iperf(lab: &Lab, from: &str, to: &str, seconds: u32, options: &str) -> Run {
+    Run::read(&lab.run(from, &iperf_command(to, seconds, options)))
+}
+
+/// The command of [`iperf`].
+pub(crate) fn iperf_command(to: &str, seconds: u32, options: &str) -> String {
+    format!("iperf3 -J --connect-timeout 5000 -i 0.5 -t {seconds} -c {to} {options}").trim_end().to_owned()
+}
+
+/// What iperf3 says of a run.
+pub(crate) struct Run {
+    /// Bytes that arrived.
+    pub(crate) received: u64,
+    /// Bytes sent in each half second.
+    pub(crate) intervals: Vec<u64>,
+    /// Datagrams lost, in percent, with UDP.
+    pub(crate) lost_percent: f64,
+}
+
+impl Run {
+    pub(crate) fn read(json: &str) -> Self {
+        let report: serde_json::Value = serde_json::from_str(json).unwrap();
+        let end = &report["end"];
+        let received = [&end["sum_received"], &end["sum"]].into_iter().find_map(|s| s["bytes"].as_u64());
+        let intervals = report["intervals"].as_array().unwrap();
+        Self {
+            received: received.unwrap_or_else(|| panic!("no result: {json}")),
+            intervals: intervals.iter().filter_map(|i| i["sum"]["bytes"].as_u64()).collect(),
+            lost_percent: end["sum"]["lost_percent"].as_f64().unwrap_or(0.0),
+        }
+    }
+}
+
+/// Waits until `gateway` has opened another `count` packets of its tunnel.
+pub(crate) fn wait_for_packets(gateway: &Gateway, count: u64) {
+    let before = gateway.sa().inbound.packets;
+    wait_for("traffic through the tunnel", || (gateway.sa().inbound.packets >= before + count).then_some(()));
+}
+
+/// Most pings, 20 ms apart, that so many moves may lose: the one in flight when the mapping goes; the answer to the first
+/// by the new path, which may come back from a server next door before the slow path has followed; and one more while
+/// a busy machine lets the slow path wait.
+pub(crate) fn in_flight(moves: u32) -> u32 {
+    3 * moves
+}

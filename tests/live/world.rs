@@ -1,0 +1,179 @@
+//! The networks of the tests and the configurations of the gateways in them.
+//!
+//! ```text
+//!  term ── core ── gw ── srv            a terminal, with a gateway and a TAP of its own
+//!  ha ── gwa ── core ── gwb ── hb       two gateways
+//! ```
+
+use super::{
+    lab::{Gateway, Lab},
+    traffic::wait_for_ping,
+};
+
+/// The terminal's address inside the tunnel.
+pub(crate) const TERMINAL: &str = "10.98.0.7";
+/// The server.
+pub(crate) const SERVER: &str = "10.99.0.2";
+
+/// `term`, `core` (a router), `gw` and `srv`, with addresses and routes and nothing that runs.
+pub(crate) fn terminal_lab() -> Lab {
+    let lab = Lab::new(&["term", "core", "gw", "srv"]);
+    lab.link([("term", "t0", &["198.51.100.7/24"]), ("core", "k0", &["198.51.100.254/24"])]);
+    lab.link([("core", "k1", &["192.0.2.254/24"]), ("gw", "g0", &["192.0.2.1/24"])]);
+    lab.link([("gw", "g1", &["10.99.0.1/24"]), ("srv", "s0", &["10.99.0.2/24"])]);
+    lab.forward("core");
+    lab.run("srv", "ip route add default via 10.99.0.1");
+    lab
+}
+
+/// The gateway of [`terminal_lab`], with more lines of configuration after its ports.
+pub(crate) fn gateway_config(kind: &str, more: &str) -> String {
+    format!(
+        r#"
+[[port]]
+name = "outside"
+kind = "{kind}"
+device = "g0"
+addresses = ["192.0.2.1/24"]
+[[port]]
+name = "inside"
+kind = "{kind}"
+device = "g1"
+addresses = ["10.99.0.1/24"]
+{more}
+[[tunnel]]
+name = "alice"
+local = "192.0.2.1"
+remote = "any"
+inner_local = "10.99.0.0/24"
+inner_remote = "10.98.0.7"
+inbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
+outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
+"#
+    )
+}
+
+/// The route by which the gateway reaches the terminal.
+pub(crate) const BY_CORE: &str = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.254\"\n";
+
+/// Starts the gateway and the terminal, whose tunnel goes to `remote`, and waits until a ping gets through.
+pub(crate) fn start(lab: &Lab, kind: &str, remote: &str) -> (Gateway, Gateway) {
+    let gateway = lab.gateway("gw", &gateway_config(kind, BY_CORE));
+    (gateway, start_terminal(lab, kind, remote))
+}
+
+/// Starts the terminal alone and waits until a ping gets through.
+pub(crate) fn start_terminal(lab: &Lab, kind: &str, remote: &str) -> Gateway {
+    let terminal = lab.gateway(
+        "term",
+        &format!(
+            r#"
+[[port]]
+name = "network"
+kind = "{kind}"
+device = "t0"
+addresses = ["198.51.100.7/24"]
+[[port]]
+name = "programs"
+kind = "tap"
+device = "wf0"
+addresses = ["10.98.0.1/24"]
+[[route]]
+to = "0.0.0.0/0"
+via = "198.51.100.254"
+[[tunnel]]
+name = "home"
+local = "198.51.100.7"
+remote = "{remote}"
+inner_local = "10.98.0.7"
+inner_remote = "10.99.0.0/24"
+pin_source = true
+inbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
+outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
+"#
+        ),
+    );
+    lab.run("term", "ip address add 10.98.0.7/24 dev wf0");
+    lab.run("term", "ip route add 10.99.0.0/24 via 10.98.0.1");
+    wait_for_ping(lab, "term", SERVER);
+    terminal
+}
+
+/// What is outside of two gateways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Two gateways with a host behind each; both families inside.
+pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gateway) {
+    let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
+    lab.link([
+        ("ha", "h0", &["10.1.0.2/24", "2001:db8:1::2/64"]),
+        ("gwa", "a1", &["10.1.0.1/24", "2001:db8:1::1/64"]),
+    ]);
+    lab.link([
+        ("gwa", "a0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
+        ("core", "ka", &["192.0.2.254/24", "2001:db8:a::fe/64"]),
+    ]);
+    lab.link([
+        ("core", "kb", &["198.51.100.254/24", "2001:db8:b::fe/64"]),
+        ("gwb", "b0", &["198.51.100.1/24", "2001:db8:b::1/64"]),
+    ]);
+    lab.link([
+        ("gwb", "b1", &["10.2.0.1/24", "2001:db8:2::1/64"]),
+        ("hb", "h0", &["10.2.0.2/24", "2001:db8:2::2/64"]),
+    ]);
+    lab.forward("core");
+    for (host, router, router6) in [("ha", "10.1.0.1", "2001:db8:1::1"), ("hb", "10.2.0.1", "2001:db8:2::1")]
+    {
+        lab.run(host, &format!("ip route add default via {router}"));
+        lab.run(host, &format!("ip route add default via {router6}"));
+    }
+    let config =
+        |[a, b]: [&str; 2], [ours, theirs]: [u8; 2], [own, peer]: [[&str; 2]; 2], keys: [&str; 2]| {
+            let at = usize::from(outside == Outside::V6);
+            let [own, peer, net] = [own[at], peer[at], if at == 0 { "0.0.0.0/0" } else { "::/0" }];
+            let (subnet, via) = match outside {
+                Outside::V4 => ("/24", own.rsplit_once('.').unwrap().0.to_owned() + ".254"),
+                Outside::V6 => ("/64", own.rsplit_once(':').unwrap().0.to_owned() + ":fe"),
+            };
+            let ([spi_in, spi_out], [key_in, key_out]) =
+                ([u32::from(ours) << 8, u32::from(theirs) << 8], keys);
+            format!(
+                r#"
+[[port]]
+name = "outside"
+kind = "{kind}"
+device = "{a}"
+addresses = ["{own}{subnet}"]
+[[port]]
+name = "inside"
+kind = "{kind}"
+device = "{b}"
+addresses = ["10.{ours}.0.1/24", "2001:db8:{ours}::1/64"]
+[[route]]
+to = "{net}"
+via = "{via}"
+[[tunnel]]
+name = "other"
+local = "{own}"
+remote = "{peer}"
+inner_local = ["10.{ours}.0.0/24", "2001:db8:{ours}::/64"]
+inner_remote = ["10.{theirs}.0.0/24", "2001:db8:{theirs}::/64"]
+inbound = {{ spi = {spi_in}, cipher = "aes128gcm16", key_file = "{key_in}" }}
+outbound = {{ spi = {spi_out}, cipher = "aes128gcm16", key_file = "{key_out}" }}
+"#
+            )
+        };
+    let (at_a, at_b) = (["192.0.2.1", "2001:db8:a::1"], ["198.51.100.1", "2001:db8:b::1"]);
+    let a = lab.gateway("gwa", &config(["a0", "a1"], [1, 2], [at_a, at_b], ["up", "down"]));
+    let b = lab.gateway("gwb", &config(["b0", "b1"], [2, 1], [at_b, at_a], ["down", "up"]));
+    for to in ["10.2.0.2", "2001:db8:2::2"] {
+        wait_for_ping(&lab, "ha", to);
+    }
+    (lab, a, b)
+}
