@@ -176,3 +176,29 @@ fn a_reader_that_has_enough_is_no_error() {
     let output = output.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
 }
+
+#[test]
+fn the_demonstration_prints_one_object() {
+    let (code, out, said) = run(&[
+        "demo",
+        "--seconds",
+        "1",
+        "--terminals",
+        "20",
+        "--move-every",
+        "200",
+        "--in-flight",
+        "1000",
+        "--json",
+    ]);
+    assert_eq!((code, &said[..]), (0, ""));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for field in ["packets", "mpps", "gbps", "moves"] {
+        assert!(report[field].as_f64().unwrap() > 0.0, "{field} in {out}");
+    }
+    assert_eq!(report["lost_to_moves"], 0);
+    for percentile in ["p50", "p99", "p999", "max"] {
+        assert!(report["latency_us"][percentile].as_f64().unwrap() > 0.0, "{percentile} in {out}");
+    }
+    assert_eq!(run(&["demo", "--terminals", "0"]).0, 2);
+}

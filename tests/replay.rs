@@ -2,6 +2,7 @@
 
 mod world;
 
+use wayfarer::control::protocol::{Command, Outcome, Reply, View};
 use wayfarer_dataplane::{drop::DropReason, sa::Limits};
 use world::*;
 
@@ -127,6 +128,15 @@ fn the_32_bit_sender_stops_at_its_last_number_and_says_so_once() {
     let numbers: Vec<u64> = out.iter().map(|p| terminal.open(p).1).collect();
     assert_eq!(numbers, [u64::from(u32::MAX) - 1, u64::from(u32::MAX)]);
     assert_eq!(world.all_drops(), [(DropReason::SequenceExhausted, 3)]);
+    assert_eq!(reports(&mut world), [(0, 1), (0, 0)]);
+}
+
+/// Soft limits and ends that the slow path heard of, by tunnel.
+fn reports(world: &mut World) -> Vec<(u64, u64)> {
+    match world.ask(Command::Show { what: View::Sa }).outcome {
+        Outcome::Result(Reply::Sa(all)) => all.iter().map(|sa| (sa.soft_reports, sa.hard_reports)).collect(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -154,6 +164,8 @@ fn a_hard_lifetime_stops_both_directions() {
     world.settle();
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (3, 3));
     assert_eq!(world.all_drops(), [(DropReason::SaExpired, 4)]);
+    // Each limit of each of the two SAs once, and nothing of the other tunnel.
+    assert_eq!(reports(&mut world), [(2, 2), (0, 0)]);
 }
 
 #[test]

@@ -68,6 +68,36 @@ fn a_packet_too_big_for_its_tunnel_is_fragmented_before_encryption() {
 }
 
 #[test]
+fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
+    let (mut world, terminal) = world(|_| {});
+    world.meet_neighbours();
+    // A packet that is itself the middle of a datagram, with an option for every fragment and one for the first.
+    let mut packet = fragmentable(down(1440), 5);
+    packet.splice(20..20, [0x94, 4, 0, 0, 7, 3, 4, 0]);
+    packet[0] = 0x47;
+    packet[6..8].copy_from_slice(&[0x20, 0x10]);
+    ip::set_total_len(&mut packet, 28, 1476);
+    world.send(INSIDE, &packet);
+    let opened: Vec<_> = world.take(OUTSIDE).iter().map(|p| terminal.open(p).2).collect();
+    assert_eq!(opened.len(), 2, "{:?}", world.all_drops());
+    let headers: Vec<_> = opened.iter().map(|p| IpHeader::parse(p).unwrap()).collect();
+    assert_eq!((headers[0].header_len, &opened[0][20..28]), (28, &packet[20..28]));
+    assert_eq!((headers[1].header_len, &opened[1][20..24]), (24, &packet[20..24]));
+    let field = |i: usize| u16::from_be_bytes([opened[i][6], opened[i][7]]);
+    let first_len = headers[0].payload(&opened[0]).len();
+    // More fragments follow both: the datagram goes on behind the packet.
+    assert_eq!((field(0), field(1)), (0x2010, 0x2010 + (first_len / 8) as u16));
+    let whole = [headers[0].payload(&opened[0]), headers[1].payload(&opened[1])].concat();
+    assert_eq!(whole, packet[28..]);
+    // The end of a datagram that would be too long for its own offsets.
+    let mut beyond = fragmentable(down(1472), 5);
+    beyond[6..8].copy_from_slice(&[0x1f, 0xff]);
+    ip::set_total_len(&mut beyond, 20, 1500);
+    world.send(INSIDE, &beyond);
+    assert_eq!(world.all_drops(), [(IpTotalLength, 1)]);
+}
+
+#[test]
 fn the_sender_of_a_packet_that_may_not_be_fragmented_hears_the_size_that_fits() {
     let (mut world, terminal) = world(|_| {});
     world.send(INSIDE, &down(1472));

@@ -44,7 +44,10 @@ pub(super) enum LogLevel {
 pub(super) enum Command {
     /// Runs a gateway until SIGINT or SIGTERM.
     #[command(after_help = "\
-The gateway needs CAP_NET_RAW and CAP_NET_ADMIN for network devices (af_xdp also CAP_BPF), or root.
+Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF; AF_XDP also CAP_IPC_LOCK or a larger memlock
+limit; a TAP device CAP_NET_ADMIN. Files need nothing.
+
+The host stays reachable on the same NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway.
 
 Example:
   wayfarer gateway --config conf/gateway.toml")]

@@ -301,7 +301,7 @@ pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
     let ethernet = Ethernet::parse(frame).ok()?;
     let body = &frame[ethernet::HEADER..];
     if ethernet.ethertype == ethernet::ARP {
-        let ask = Arp::parse(body).unwrap();
+        let ask = Arp::parse(body).ok().filter(|arp| arp.operation == Operation::Request)?;
         let reply = Arp {
             operation: Operation::Reply,
             sender_mac: mac,
@@ -312,7 +312,7 @@ pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
         return Some(reply.frame(ask.sender_mac));
     }
     let header = IpHeader::parse(body).ok()?;
-    let ask = nd::Neighbour::parse(&header, body).ok()?;
+    let ask = nd::Neighbour::parse(&header, body).ok().filter(|message| message.solicitation)?;
     let IpAddr::V6(asker) = header.src else { return None };
     let reply = nd::Neighbour { solicitation: false, target: ask.target, mac: Some(mac), solicited: true };
     Some(reply.frame(mac, ask.target, ethernet.src, asker))
