@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     crypto::KeyError,
     sa::{Due, Encap, Path, TunnelId},
+    wire::ip::V6_MIN_MTU,
 };
 use wayfarer_mobility::roaming;
 
@@ -33,6 +34,15 @@ impl SlowPath {
         let now = self.start.elapsed();
         let mtu = self.mtu_towards(config);
         let id = self.tunnels.install(now, config, mtu, &self.tables, &mut self.writer)?;
+        let carries_v6 = config.selectors.iter().any(|s| !s.remote.is_ipv4());
+        let room = self.tunnels.get(id).map_or(0, |t| t.inbound.inner_mtu());
+        if carries_v6 && room < V6_MIN_MTU {
+            // Its senders may ignore a smaller MTU (RFC 8201 §4).
+            warn!(
+                tunnel = config.name,
+                room, "the link's MTU leaves less than the 1280 bytes that IPv6 needs"
+            );
+        }
         let policy = match config.roam {
             Roam::Follow => roaming::Policy::Follow,
             Roam::Notify => roaming::Policy::Notify,

@@ -5,10 +5,13 @@ use super::{
     world::{BY_CORE, SERVER, gateway_config, start_terminal, terminal_lab},
 };
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
+
+/// How long an address may take to refuse a connection.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Policy of [`host_stays_reachable`]: datagrams of one port on `core` may reach the server in clear.
 const BYPASS: &str = "[[policy]]\naction = \"bypass\"\nlocal = \"10.99.0.0/24\"\nremote = \"192.0.2.254\"\n\
@@ -72,6 +75,14 @@ pub(crate) fn host_stays_reachable(kind: &str) {
     host.write_all(&line).unwrap();
     outside.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"hello");
+
+    // An address that the host gets while the gateway runs is the host's as well.
+    lab.run("gw", "ip address add 192.0.2.99/24 dev g0");
+    wait_for("the host's new address to answer", || {
+        lab.enter("core", || TcpStream::connect_timeout(&"192.0.2.99:8000".parse().unwrap(), SOON).err())
+            .is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+            .then_some(())
+    });
 
     let refused = gateway.dropped("NoPolicy");
     for _ in 0..20 {
