@@ -117,14 +117,14 @@ impl Worker {
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(Departure { packet, header, origin });
             }
-            Ok(Class::Host(header)) => self.to_host(packet, &header),
+            Ok(Class::Host(header)) => self.deliver(packet, &header),
             Ok(Class::Punt(punt)) => self.io.punt_packet(packet, punt),
             Err(reason) => self.io.drop(packet, reason),
         }
     }
 
     /// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
-    fn to_host(&mut self, packet: Packet, header: &IpHeader) {
+    fn deliver(&mut self, packet: Packet, header: &IpHeader) {
         let flow = Flow::of(header, packet.data());
         if self.tables.is_unprotected(&flow, None, &self.reader) {
             return self.io.drop(packet, DropReason::Unprotected);
