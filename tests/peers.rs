@@ -162,11 +162,13 @@ fn config(cases: &[Case]) -> String {
                 "{{ spi = {spi}, cipher = \"{suite}\", key_file = \"{index}-{way}\", sequence = {sequence} }}"
             )
         };
+        // Transport mode pads nothing.
+        let padding = if *mode == "tunnel" { format!("tfc = {tfc}\n") } else { String::new() };
         let (inbound, outbound) = (sa("in", case.spi_in), sa("out", case.spi_out));
         let _ = write!(
             text,
             "[[tunnel]]\nname = \"t{index}\"\nmode = \"{mode}\"\nlocal = \"{gateway}\"\nremote = \"{peer}\"\n\
-             encap = \"{encap}\"\nesn = {esn}\ntfc = {tfc}\n{inner}\ninbound = {inbound}\noutbound = {outbound}\n"
+             encap = \"{encap}\"\nesn = {esn}\n{padding}{inner}\ninbound = {inbound}\noutbound = {outbound}\n"
         );
     }
     text

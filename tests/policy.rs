@@ -128,6 +128,47 @@ fn a_terminal_reaches_another_through_both_their_tunnels_only() {
 }
 
 #[test]
+fn a_tunnel_for_everything_still_reaches_this_side() {
+    // The second tunnel's selectors cover both sides' networks in both directions; the first is a terminal's.
+    let mut world = gateway(vec![], |config| {
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "0.0.0.0/0")];
+    });
+    let up = datagram("10.98.0.2", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(2).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(1).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    for n in [1, 2] {
+        world.send(INSIDE, &to(&format!("10.98.0.{n}"), 5));
+        let out = world.take(OUTSIDE);
+        assert_eq!(terminal(n).open(&out[0]).2, forwarded(&to(&format!("10.98.0.{n}"), 5)));
+    }
+}
+
+#[test]
+fn a_discard_for_the_clear_does_not_stop_a_tunnel() {
+    // As a policy of the configuration is installed: once for each direction.
+    let everything = || vec![selector("10.99.0.0/24", "0.0.0.0/0"), selector("0.0.0.0/0", "10.99.0.0/24")];
+    let policies = everything().into_iter().map(|s| (PolicyAction::Discard, s)).collect();
+    let mut world = gateway(policies, |_| {});
+    let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(1).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    assert_eq!(fate(&mut world, &to("10.98.0.1", 5)), Ok("sealed"));
+    assert_eq!(fate(&mut world, &to("198.51.100.1", 5)), Err(DropReason::Discard));
+}
+
+#[test]
+fn a_clear_packet_between_two_addresses_of_one_tunnel_does_not_get_into_it() {
+    let mut world = gateway(vec![], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.0/24")];
+    });
+    world.send(OUTSIDE, &datagram("10.98.0.9", "10.98.0.5", (1, 2), b"borrowed"));
+    assert_eq!(world.all_drops(), [(Unprotected, 1)]);
+}
+
+#[test]
 fn nobody_outside_gets_into_a_tunnel_by_a_borrowed_source() {
     let mut world = gateway(vec![], |_| {});
     world.send(OUTSIDE, &datagram("10.99.0.7", "10.98.0.1", (1, 2), b"not from inside"));

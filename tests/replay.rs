@@ -174,9 +174,9 @@ fn a_lifetime_in_seconds_ends_the_tunnel_without_opening_a_hole() {
     let mut tunnels = vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))];
     tunnels[0].hard_time = Some(std::time::Duration::from_secs(60));
     let mut config = config(tunnels);
-    config
-        .policies
-        .push(Policy { selector: selector("10.99.0.0/24", "0.0.0.0/0"), action: PolicyAction::Bypass });
+    for (local, remote) in [("10.99.0.0/24", "0.0.0.0/0"), ("0.0.0.0/0", "10.99.0.0/24")] {
+        config.policies.push(Policy { selector: selector(local, remote), action: PolicyAction::Bypass });
+    }
     let mut world = World::with(config, 512);
     let terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
     world.send(OUTSIDE, &sealed(&terminal, 1));
@@ -184,6 +184,13 @@ fn a_lifetime_in_seconds_ends_the_tunnel_without_opening_a_hole() {
     world.pass(std::time::Duration::from_secs(61));
     world.send(OUTSIDE, &sealed(&terminal, 2));
     world.send(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"must not leave in clear"));
+    world.send(OUTSIDE, &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"must not come in in clear"));
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
-    assert_eq!(world.all_drops(), [(DropReason::UnknownSpi, 1), (DropReason::Discard, 1)]);
+    assert_eq!(world.drops(DropReason::Unprotected), 1);
+    world.send(OUTSIDE, &datagram("198.51.100.1", "10.99.0.7", (1, 2), b"another's, which may"));
+    assert_eq!(world.take(INSIDE).len(), 1);
+    assert_eq!(
+        world.all_drops(),
+        [(DropReason::UnknownSpi, 1), (DropReason::SaExpired, 1), (DropReason::Unprotected, 1)]
+    );
 }

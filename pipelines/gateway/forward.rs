@@ -3,15 +3,15 @@
 
 use super::{
     fragment::fragment,
-    io::Io,
+    io::{FROM_TUNNEL, Io},
     outbound::{Departure, Origin},
-    tables::{Action, Hop, Tables, Verdict},
+    tables::{Hop, Rule, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
-    sa::{Flow, InboundSa, Mode},
+    sa::{Flow, InboundSa, Mode, Selector},
     table::Reader,
     wire::{
         icmp::Problem,
@@ -23,12 +23,18 @@ use wayfarer_dataplane::{
 /// Bytes of a TCP header without options.
 const TCP_HEADER: usize = 20;
 
-/// Forwards what came out of `sa`: by policy too, for it may have to go into another tunnel, as `departures`.
+/// Forwards what came out of `sa` and what its selector `admitted`: by policy too, for it may have to go into another
+/// tunnel, as `departures`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the packet, what admitted it, and the four that every stage has"
+)]
 #[inline]
 pub fn inbound(
     mut packet: Packet,
     header: IpHeader,
     sa: &InboundSa,
+    admitted: &Selector,
     departures: &mut ArrayVec<Departure, BURST>,
     tables: &Tables,
     reader: &Reader,
@@ -43,12 +49,15 @@ pub fn inbound(
     }
     // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
     clamp_mss(&mut packet, &header, sa.inner_mtu(), tables);
+    packet.set_port(FROM_TUNNEL);
+    let counts = |rule: &Rule| rule.outranks(admitted.local, Some(sa.tunnel));
     match tables.verdict(&Flow::of(&header, packet.data()), reader) {
-        Verdict::Rule(Action::Protect(_)) | Verdict::Hidden => {
+        // It is for another peer, or for somebody that policy forbids.
+        Verdict::Rule(rule) | Verdict::Hidden(rule) if counts(rule) => {
             departures.push(Departure { packet, header, origin: Origin::Tunnel });
         }
-        Verdict::Rule(Action::Discard) => io.drop(packet, DropReason::Discard),
-        Verdict::Rule(Action::Bypass) | Verdict::None => clear(packet, header, tables, reader, io),
+        // It is for this side, as the SA's own selector says.
+        _ => clear(packet, header, tables, reader, io),
     }
 }
 

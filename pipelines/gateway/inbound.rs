@@ -13,7 +13,7 @@ use wayfarer_dataplane::{
     crypto::{self, OpenJob},
     drop::DropReason,
     packet::{BURST, Packet},
-    sa::{Flow, InboundSa, Path, Spi},
+    sa::{Flow, InboundSa, Path, Selector, Spi},
     table::Reader,
     window::Replay,
     wire::{esp, ip::IpHeader},
@@ -57,10 +57,11 @@ pub fn run(
     let authentic = open(&mut openings);
     for (mut opening, authentic) in openings.drain(..).zip(authentic) {
         match finish(&mut opening, authentic, reader, io) {
-            Ok(header) => {
+            Ok((header, admitted)) => {
                 io.counters().opened.add(1);
                 io.counters().opened_bytes.add(header.total_len as u64);
-                forward::inbound(opening.arrival.packet, header, opening.sa, departures, tables, reader, io);
+                let Opening { arrival, sa, .. } = opening;
+                forward::inbound(arrival.packet, header, sa, admitted, departures, tables, reader, io);
             }
             Err(reason) => io.drop(opening.arrival.packet, reason),
         }
@@ -114,12 +115,12 @@ fn open(openings: &mut ArrayVec<Opening<'_>, BURST>) -> ArrayVec<bool, BURST> {
 /// All that may happen only after authentication. First the window, so that what is refused later cannot be sent
 /// again.
 #[inline]
-fn finish(
-    opening: &mut Opening<'_>,
+fn finish<'r>(
+    opening: &mut Opening<'r>,
     authentic: bool,
     reader: &Reader,
     io: &mut Io,
-) -> Result<IpHeader, DropReason> {
+) -> Result<(IpHeader, &'r Selector), DropReason> {
     let Opening { arrival, sa, seq } = opening;
     if !authentic {
         sa.refused.forged.fetch_add(1, Relaxed);
@@ -133,14 +134,14 @@ fn finish(
     }
     let inner = decapsulate(&mut arrival.packet, &arrival.header, arrival.esp_at, sa)?;
     let flow = Flow::of(&inner, arrival.packet.data()).reversed();
-    if !sa.selectors.iter().any(|s| s.covers(&flow)) {
+    let Some(admitted) = sa.selectors.iter().find(|s| s.covers(&flow)) else {
         sa.refused.selector.fetch_add(1, Relaxed);
         return Err(DropReason::InnerSelector);
-    }
+    };
     if !sa.life.charge(inner.total_len, |due| io.tell(Event::Due { tunnel, inbound: true, due })) {
         return Err(DropReason::SaExpired);
     }
-    Ok(inner)
+    Ok((inner, admitted))
 }
 
 #[cold]

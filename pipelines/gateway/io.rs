@@ -19,6 +19,11 @@ use wayfarer_dataplane::{
     },
 };
 
+/// In place of the port that a packet came in by: the slow path made it.
+pub const FROM_SLOW_PATH: u16 = u16::MAX;
+/// In place of the port that a packet came in by: it came out of a tunnel.
+pub const FROM_TUNNEL: u16 = u16::MAX - 1;
+
 /// What one worker owns.
 #[derive(Debug)]
 pub struct Io {

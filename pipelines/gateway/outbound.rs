@@ -94,27 +94,26 @@ fn decide<'r>(
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    match tables.verdict(&flow, reader) {
-        Verdict::Rule(Action::Protect(sa)) => {
-            if from_wire && tables.is_unprotected(&flow, Some(sa.tunnel), reader) {
-                return Err(DropReason::Unprotected);
-            }
-            if from_wire && !tables.leads_to(header.src, packet.port(), reader) {
-                return Err(DropReason::SourcePort);
-            }
-            match sa.endpoint(reader) {
-                Some(endpoint) => Ok(Decision::Protect(sa, endpoint)),
-                None => Err(DropReason::NoEndpoint),
-            }
+    let verdict = tables.verdict(&flow, reader);
+    let rule = match verdict {
+        Verdict::Rule(rule) => rule,
+        Verdict::Hidden(_) => return Err(DropReason::FragmentPorts),
+        Verdict::None if tables.is_unprotected(&flow, None, reader) => return Err(DropReason::Unprotected),
+        Verdict::None => return Err(DropReason::NoPolicy),
+    };
+    let may_come_in_clear = || !from_wire || !tables.is_unprotected(&flow, Some(rule), reader);
+    match &rule.action {
+        Action::Discard => Err(DropReason::Discard),
+        Action::Ended(_) => Err(DropReason::SaExpired),
+        _ if !may_come_in_clear() => Err(DropReason::Unprotected),
+        Action::Bypass => Ok(Decision::Clear),
+        Action::Protect(_) if from_wire && !tables.leads_to(header.src, packet.port(), reader) => {
+            Err(DropReason::SourcePort)
         }
-        Verdict::Rule(Action::Bypass) if from_wire && tables.is_unprotected(&flow, None, reader) => {
-            Err(DropReason::Unprotected)
-        }
-        Verdict::Rule(Action::Bypass) => Ok(Decision::Clear),
-        Verdict::Rule(Action::Discard) => Err(DropReason::Discard),
-        Verdict::Hidden => Err(DropReason::FragmentPorts),
-        Verdict::None if tables.is_unprotected(&flow, None, reader) => Err(DropReason::Unprotected),
-        Verdict::None => Err(DropReason::NoPolicy),
+        Action::Protect(sa) => match sa.endpoint(reader) {
+            Some(endpoint) => Ok(Decision::Protect(sa, endpoint)),
+            None => Err(DropReason::NoEndpoint),
+        },
     }
 }
 

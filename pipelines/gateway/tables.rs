@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
-    table::{Lpm, Map, Reader, Writer},
+    table::{Lpm, Map, Prefix, Reader, Writer},
 };
 
 /// All tables of a gateway.
@@ -39,15 +39,36 @@ pub enum Action {
     Bypass,
     /// Drops it.
     Discard,
+    /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
+    Ended(TunnelId),
+}
+
+impl Rule {
+    /// The tunnel whose traffic it is.
+    pub fn tunnel(&self) -> Option<TunnelId> {
+        match &self.action {
+            Action::Protect(sa) => Some(sa.tunnel),
+            Action::Ended(tunnel) => Some(*tunnel),
+            Action::Bypass | Action::Discard => None,
+        }
+    }
+
+    /// Whether it speaks of its peer's addresses more closely than `prefix`, which `tunnel` or a policy has for the same
+    /// addresses; as closely, if it is another tunnel's.
+    pub fn outranks(&self, prefix: Prefix, tunnel: Option<TunnelId>) -> bool {
+        let own = self.selector.remote.length();
+        own > prefix.length()
+            || (own == prefix.length() && self.tunnel().is_some() && self.tunnel() != tunnel)
+    }
 }
 
 /// What policy says of a packet.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'r> {
     /// A rule covers it.
-    Rule(&'r Action),
+    Rule(&'r Rule),
     /// A later fragment, of which a rule asks for what only the first one shows.
-    Hidden,
+    Hidden(&'r Rule),
     /// Nothing covers it.
     None,
 }
@@ -114,9 +135,9 @@ impl Tables {
         let mut rules = self.policies.matches(outbound.dst, reader).flatten();
         let judged = rules.find_map(|rule| {
             if rule.selector.covers(outbound) {
-                Some(Verdict::Rule(&rule.action))
+                Some(Verdict::Rule(rule))
             } else if rule.selector.cannot_tell(outbound) {
-                Some(Verdict::Hidden)
+                Some(Verdict::Hidden(rule))
             } else {
                 None
             }
@@ -124,14 +145,16 @@ impl Tables {
         judged.unwrap_or(Verdict::None)
     }
 
-    /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). A tunnel that covers
-    /// everything both ways says nothing of a packet that goes into it: `into` names that one.
+    /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
+    /// covers the packet itself: where that speaks of its source more closely than any tunnel does, it is where it
+    /// belongs.
     #[inline]
-    pub fn is_unprotected(&self, flow: &Flow, into: Option<TunnelId>, reader: &Reader) -> bool {
+    pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         match self.verdict(&flow.reversed(), reader) {
-            Verdict::Rule(Action::Protect(sa)) => Some(sa.tunnel) != into,
-            Verdict::Hidden => true,
-            Verdict::Rule(_) | Verdict::None => false,
+            Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
+                by.is_none_or(|by| back.outranks(by.selector.local, by.tunnel()))
+            }
+            _ => false,
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     classify::{Class, classify},
     exchange::Inject,
     inbound::{self, Arrival},
-    io::Io,
+    io::{FROM_SLOW_PATH, Io},
     outbound::{self, Departure, Origin},
     tables::Tables,
 };
@@ -29,8 +29,6 @@ use wayfarer_dataplane::{
 const RECEIVE: usize = BURST / 2;
 /// Frames taken from the slow path in one turn.
 const INJECT: usize = 16;
-/// The port that packets of the slow path have come by: none.
-const SLOW_PATH: u16 = u16::MAX;
 /// Turns between two reports of counters: rare enough to cost nothing, often enough for people.
 const REPORT: u64 = 1 << 12;
 /// Idle turns before an idle worker that may sleep does so.
@@ -146,7 +144,7 @@ impl Worker {
                 // No frame is free: the rest waits in its ring.
                 break;
             };
-            packet.set_port(SLOW_PATH);
+            packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
             match exchange.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
                 Some(Some(what)) => self.dispatch(packet, what),

@@ -3,7 +3,7 @@
 
 use super::routes::NextHop;
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -47,6 +47,9 @@ pub(super) enum Change {
 /// Routes by prefix and metric: the kernel prefers the lowest metric.
 type Table = BTreeMap<(Prefix, u32), NextHop>;
 
+/// Addresses of the host, each with its device and prefix length: it may have one more than once.
+type Addresses = BTreeSet<(IpAddr, u32, u8)>;
+
 /// What the kernel can be asked to tell in full.
 #[derive(Clone, Copy, Debug)]
 enum Dump {
@@ -61,8 +64,9 @@ pub(super) struct Kernel {
     devices: Vec<(u32, u16)>,
     follows_routes: bool,
     table: Table,
-    /// The routes that the dump under way has brought so far.
-    dump: Option<Table>,
+    addresses: Addresses,
+    /// The routes and addresses that the dump under way has brought so far.
+    dump: Option<(Table, Addresses)>,
     /// What that dump has still to ask for, last first.
     pending: Vec<Dump>,
     /// Whether something happened meanwhile that makes another one necessary.
@@ -96,6 +100,7 @@ impl Kernel {
             devices,
             follows_routes,
             table: Table::new(),
+            addresses: Addresses::new(),
             dump: None,
             pending: Vec::new(),
             again: false,
@@ -127,20 +132,34 @@ impl Kernel {
 
     /// Asks for everything, now or as soon as the dump under way is done: the kernel makes one at a time.
     fn need_dump(&mut self) {
-        // A request that fails now is made again with the next change.
-        self.again = self.dump.is_some() || self.start_dump().is_err();
+        self.again = true;
+        if self.dump.is_none() {
+            // A request that fails is made again with the next change.
+            let _ = self.start_dump();
+        }
+    }
+
+    /// Gives up the dump under way: what was not told is not a table without routes, so the old one stays.
+    fn abandon_dump(&mut self) {
+        self.dump = None;
+        self.pending.clear();
+        self.again = true;
     }
 
     fn start_dump(&mut self) -> io::Result<()> {
         self.again = false;
-        self.dump = Some(Table::new());
+        self.dump = Some(Default::default());
         self.pending = match self.follows_routes {
             true => {
                 vec![Dump::Routes(AddressFamily::Inet6), Dump::Routes(AddressFamily::Inet), Dump::Addresses]
             }
             false => vec![Dump::Addresses],
         };
-        self.next_dump()
+        let asked = self.next_dump();
+        if asked.is_err() {
+            self.abandon_dump();
+        }
+        asked
     }
 
     fn next_dump(&mut self) -> io::Result<()> {
@@ -167,7 +186,8 @@ impl Kernel {
         while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
             let length = (frame.length() as usize).next_multiple_of(4);
             if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
-                self.handle_message(message.payload, changes);
+                let replaces = message.header.flags & NLM_F_REPLACE != 0;
+                self.handle_message(message.payload, replaces, changes);
             }
             if length == 0 || length >= bytes.len() {
                 return;
@@ -176,23 +196,22 @@ impl Kernel {
         }
     }
 
-    fn handle_message(&mut self, payload: NetlinkPayload<RouteNetlinkMessage>, changes: &mut Vec<Change>) {
+    fn handle_message(
+        &mut self,
+        payload: NetlinkPayload<RouteNetlinkMessage>,
+        replaces: bool,
+        changes: &mut Vec<Change>,
+    ) {
         use RouteNetlinkMessage::{DelAddress, DelRoute, NewAddress, NewRoute};
         match payload {
-            NetlinkPayload::InnerMessage(NewRoute(route)) => self.add(&route, changes),
+            NetlinkPayload::InnerMessage(NewRoute(route)) => self.add(&route, replaces, changes),
             NetlinkPayload::InnerMessage(DelRoute(route)) => self.remove(&route, changes),
-            NetlinkPayload::InnerMessage(NewAddress(message)) => changes.extend(host_address(&message, true)),
-            NetlinkPayload::InnerMessage(DelAddress(message)) => {
-                changes.extend(host_address(&message, false))
-            }
+            NetlinkPayload::InnerMessage(NewAddress(message)) => self.address(&message, true, changes),
+            NetlinkPayload::InnerMessage(DelAddress(message)) => self.address(&message, false, changes),
             // A device that goes down takes its IPv4 routes with it, and no message says so.
             NetlinkPayload::InnerMessage(_) => self.need_dump(),
             NetlinkPayload::Done(_) if self.dump.is_some() => self.end_part(changes),
-            // What was refused is not a table without routes: the old one stays until the next change.
-            NetlinkPayload::Error(_) => {
-                self.dump = None;
-                self.pending.clear();
-            }
+            NetlinkPayload::Error(_) => self.abandon_dump(),
             _ => {}
         }
     }
@@ -201,28 +220,58 @@ impl Kernel {
     fn end_part(&mut self, changes: &mut Vec<Change>) {
         if !self.pending.is_empty() {
             if self.next_dump().is_err() {
-                self.again = true;
+                self.abandon_dump();
             }
             return;
         }
         if self.again {
             // What it brought may be half old and half new.
-            self.again = self.start_dump().is_err();
+            let _ = self.start_dump();
             return;
         }
-        let Some(dump) = self.dump.take() else { return };
-        let old = std::mem::replace(&mut self.table, dump);
+        let Some((table, addresses)) = self.dump.take() else { return };
+        let lost: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
+        self.addresses = addresses;
+        for address in lost {
+            changes.push(Change::Address { address, present: self.has(address) });
+        }
+        let old = std::mem::replace(&mut self.table, table);
         let gone = old.keys().filter(|key| !self.table.contains_key(key)).map(|(to, _)| *to);
         for to in gone.collect::<BTreeSet<_>>() {
             self.changed(to, changes);
         }
     }
 
-    /// A route that is new, or replaces another; one that the gateway cannot use at least replaces.
-    fn add(&mut self, route: &RouteMessage, changes: &mut Vec<Change>) {
+    /// Whether the host has `address`, on whatever device.
+    fn has(&self, address: IpAddr) -> bool {
+        let (first, last) = ((address, 0, 0), (address, u32::MAX, u8::MAX));
+        self.addresses.range(first..=last).next().is_some()
+    }
+
+    fn address(&mut self, message: &AddressMessage, present: bool, changes: &mut Vec<Change>) {
+        let Some(address) = host_address(message) else { return };
+        let entry = (address, message.header.index, message.header.prefix_len);
+        let during = self.dump.as_mut().map(|(_, addresses)| addresses);
+        for addresses in [Some(&mut self.addresses), during].into_iter().flatten() {
+            if present {
+                addresses.insert(entry);
+            } else {
+                addresses.remove(&entry);
+            }
+        }
+        changes.push(Change::Address { address, present: self.has(address) });
+    }
+
+    /// A route that is new, or replaces another; one that the gateway cannot use may replace one that it could.
+    fn add(&mut self, route: &RouteMessage, replaces: bool, changes: &mut Vec<Change>) {
         let Some(key) = key(route) else { return };
-        let Some(hop) = self.hop(route) else { return self.forget(key, changes) };
-        if let Some(dump) = &mut self.dump {
+        let Some(hop) = self.hop(route) else {
+            if replaces {
+                self.forget(key, changes);
+            }
+            return;
+        };
+        if let Some((dump, _)) = &mut self.dump {
             dump.insert(key, hop);
         }
         if self.table.insert(key, hop) != Some(hop) {
@@ -231,14 +280,15 @@ impl Kernel {
     }
 
     fn remove(&mut self, route: &RouteMessage, changes: &mut Vec<Change>) {
-        // The same prefix and metric may have another route by another device: the kernel says so only in a dump.
         if let Some(key) = key(route).filter(|key| self.table.get(key) == self.hop(route).as_ref()) {
             self.forget(key, changes);
+            // Another route of the same prefix and metric may be left, which only a dump would show.
+            self.need_dump();
         }
     }
 
     fn forget(&mut self, key: (Prefix, u32), changes: &mut Vec<Change>) {
-        if let Some(dump) = &mut self.dump {
+        if let Some((dump, _)) = &mut self.dump {
             dump.remove(&key);
         }
         if self.table.remove(&key).is_some() {
@@ -301,19 +351,18 @@ fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
 }
 
 /// The address that a message is about: of a point-to-point link the near end.
-fn host_address(message: &AddressMessage, present: bool) -> Option<Change> {
+fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
     let local = find(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
-    let address = local.or_else(|| {
+    local.or_else(|| {
         find(|attribute| match attribute {
             AddressAttribute::Address(address) => Some(*address),
             _ => None,
         })
-    })?;
-    Some(Change::Address { address, present })
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

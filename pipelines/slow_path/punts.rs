@@ -4,7 +4,8 @@
 use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
     exchange::{Inject, Punt},
-    tables::{Action as RuleAction, Verdict},
+    io::FROM_TUNNEL,
+    tables::{Action as RuleAction, Rule, Verdict},
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -123,19 +124,20 @@ impl SlowPath {
             return;
         }
         let verdict = |flow: &Flow| self.tables.verdict(flow, &self.reader);
-        let protected = |flow: &Flow| matches!(verdict(flow), Verdict::Rule(RuleAction::Protect(_)));
+        let protected =
+            |flow: &Flow| matches!(verdict(flow), Verdict::Rule(Rule { action: RuleAction::Protect(_), .. }));
+        let flow = Flow::of(&header, packet);
+        let by = match verdict(&flow) {
+            Verdict::Rule(rule) | Verdict::Hidden(rule) => Some(rule),
+            Verdict::None => None,
+        };
+        let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
         let answer_from = |src| Flow {
             src,
             dst: header.src,
             protocol: if header.src.is_ipv4() { ip::protocol::ICMP } else { ip::protocol::ICMPV6 },
             ports: None,
             is_later_fragment: false,
-        };
-        let through_tunnel = match verdict(&Flow::of(&header, packet).reversed()) {
-            Verdict::Rule(RuleAction::Protect(_)) => true,
-            Verdict::Rule(RuleAction::Bypass) | Verdict::None => false,
-            // What a tunnel protected until just now is no more to be shown than what it protects.
-            Verdict::Rule(RuleAction::Discard) | Verdict::Hidden => return,
         };
         let from = match through_tunnel {
             true => self.own_addresses(port, header.src).find(|own| protected(&answer_from(*own))),

@@ -245,7 +245,7 @@ impl Tunnels {
             let expired = |rule: &Rule| matches!(&rule.action, Action::Protect(sa) if sa.tunnel == id);
             // The traffic stays protected: it is dropped, never sent in clear by a wider policy.
             let rules = rules.iter().map(|rule| match expired(rule) {
-                true => Rule { selector: rule.selector.clone(), action: Action::Discard },
+                true => Rule { selector: rule.selector.clone(), action: Action::Ended(id) },
                 false => rule.clone(),
             });
             let rules: Box<[Rule]> = rules.collect();
