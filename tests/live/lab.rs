@@ -280,6 +280,12 @@ impl Program {
         }
     }
 
+    /// Interrupts it, as Ctrl-C would, and goes on as [`Program::finish`].
+    pub(crate) fn interrupt(self) -> String {
+        succeed(Command::new("kill").args(["-INT", &self.child.id().to_string()]));
+        self.finish()
+    }
+
     /// Waits for its end, which must be a success, and answers the rest of what it wrote.
     pub(crate) fn finish(mut self) -> String {
         let mut rest = String::new();
