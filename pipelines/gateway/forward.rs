@@ -64,12 +64,13 @@ pub fn inbound(
 /// Forwards a packet in clear by its route.
 #[inline]
 pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
-    let mtu = match tables.routes.find(header.dst, reader) {
-        Some(&(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => {
-            tables.settings.ports[usize::from(port)].mtu
-        }
-        // Here is its end, or it has none: nothing is forwarded.
-        Some(Hop::Local) | None => return io.route(packet, &header, tables, reader),
+    let Some(&hop) = tables.routes.find(header.dst, reader) else {
+        return io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
+    };
+    let mtu = match hop {
+        Hop::Port { port, .. } | Hop::Resolve { port, .. } => tables.settings.ports[usize::from(port)].mtu,
+        // Here is its end: nothing is forwarded.
+        Hop::Local => return io.route_by(hop, packet, &header, tables),
     };
     if header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
@@ -80,9 +81,9 @@ pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Rea
     }
     ip::decrement_hop_limit(packet.data_mut());
     if fits {
-        io.route(packet, &header, tables, reader);
+        io.route_by(hop, packet, &header, tables);
     } else {
-        fragment(packet, &header, mtu, io, |io, piece, header| io.route(piece, &header, tables, reader));
+        fragment(packet, &header, mtu, io, |io, piece, header| io.route_by(hop, piece, &header, tables));
     }
 }
 

@@ -130,12 +130,20 @@ impl Io {
     #[inline]
     pub fn route(&mut self, packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader) {
         match tables.routes.find(header.dst, reader) {
-            Some(&Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
-            Some(&Hop::Resolve { port, via }) => {
+            Some(&hop) => self.route_by(hop, packet, header, tables),
+            None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
+        }
+    }
+
+    /// Sends an IP packet by a next hop that was looked up before.
+    #[inline]
+    pub fn route_by(&mut self, hop: Hop, packet: Packet, header: &IpHeader, tables: &Tables) {
+        match hop {
+            Hop::Port { port, mac } => self.emit(packet, port, mac, tables),
+            Hop::Resolve { port, via } => {
                 self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or(header.dst) });
             }
-            Some(Hop::Local) => self.to_host(packet, tables),
-            None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
+            Hop::Local => self.to_host(packet, tables),
         }
     }
 
