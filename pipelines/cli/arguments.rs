@@ -61,8 +61,8 @@ Example:
 A real gateway, one worker, runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
 from behind simulated NATs, and every terminal keeps changing address, port and encapsulation.
 
-A packet that goes to where a terminal just was, was in flight when it moved: nobody could have saved it. One that
-goes there later than --in-flight after the move is lost to the move.
+A packet that arrives where a terminal was until --in-flight before counts as in flight: most were sent before the
+gateway could know of the move. One that arrives there later is lost to the move.
 
 Examples:
   wayfarer demo
