@@ -12,9 +12,11 @@
 //! | [`table`] | what workers read without locks while one writer changes it |
 //! | [`ring`] | bounded rings of frames between threads |
 //! | [`mod@drop`] | why packets are dropped |
+//! | [`clock`] | how long things take |
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
+pub mod clock;
 pub mod crypto;
 pub mod drop;
 pub mod packet;

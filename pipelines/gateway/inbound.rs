@@ -5,7 +5,8 @@
 //! ```
 
 use super::{
-    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, tables::Tables,
+    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, profile::Stage,
+    tables::Tables,
 };
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,7 +55,9 @@ pub fn run(
             Err(reason) => io.drop(arrival.packet, reason),
         }
     }
+    io.mark(Stage::LookUp);
     let authentic = open(&mut openings);
+    io.mark(Stage::Open);
     for (mut opening, authentic) in openings.drain(..).zip(authentic) {
         match finish(&mut opening, authentic, reader, io) {
             Ok((header, admitted)) => {
@@ -66,6 +69,7 @@ pub fn run(
             Err(reason) => io.drop(opening.arrival.packet, reason),
         }
     }
+    io.mark(Stage::Decapsulate);
 }
 
 /// The SA of an arrival and its full sequence number, not yet proven.

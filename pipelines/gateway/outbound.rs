@@ -11,6 +11,7 @@ use super::{
     forward,
     fragment::fragment,
     io::Io,
+    profile::Stage,
     tables::{Action, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
@@ -73,6 +74,7 @@ pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader:
         }
     }
     seal(&mut sealings, tables, reader, io);
+    io.mark(Stage::Route);
 }
 
 enum Decision<'r> {
@@ -180,8 +182,10 @@ fn wrap<'r>(
 
 /// Numbers, seals and sends the burst, and leaves it empty.
 fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    io.mark(Stage::Encapsulate);
     charge(sealings, io);
     number(sealings, io);
+    io.mark(Stage::Number);
     let mut jobs: ArrayVec<SealJob<'_>, BURST> = sealings
         .iter_mut()
         .map(|s| SealJob {
@@ -194,6 +198,7 @@ fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut 
         .collect();
     crypto::seal(&mut jobs);
     drop(jobs);
+    io.mark(Stage::Seal);
     for Sealing { mut packet, layout, inner_len, sa, .. } in sealings.drain(..) {
         encapsulate::checksum(&mut packet, layout, sa);
         io.counters().sealed.add(1);
