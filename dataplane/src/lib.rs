@@ -14,9 +14,11 @@
 //! | [`prefetch`], [`few`] | hints to the cache; lists that fit beside what has them |
 //! | [`ring`] | bounded rings of frames between threads |
 //! | [`mod@drop`] | why packets are dropped |
+//! | [`clock`] | how long things take |
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
+pub mod clock;
 pub mod crypto;
 pub mod drop;
 pub mod few;

@@ -3,6 +3,7 @@
 //! Exit codes: 0, all went well; 1, it failed while it ran; 2, the command line or the configuration is wrong.
 
 mod arguments;
+mod bench;
 mod log;
 mod show;
 mod table;
@@ -77,6 +78,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Gateway { config } => gateway(&config::load(&config)?),
         Command::Demo(options) => demo(&options),
+        Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
         Command::Show { view, json, all, socket } => {
             let what = view.into();

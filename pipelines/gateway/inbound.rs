@@ -5,7 +5,8 @@
 //! ```
 
 use super::{
-    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, tables::Tables,
+    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, profile::Stage,
+    tables::Tables,
 };
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -99,7 +100,9 @@ pub fn run(
             Err(reason) => opening.verdict = Err(reason),
         }
     }
+    io.mark(Stage::LookUp);
     open(&mut openings);
+    io.mark(Stage::Open);
     let (mut opened, mut bytes) = (0, 0);
     for mut opening in openings.drain(..) {
         match finish(&mut opening, io) {
@@ -114,6 +117,7 @@ pub fn run(
     }
     io.counters().opened.add(opened);
     io.counters().opened_bytes.add(bytes);
+    io.mark(Stage::Decapsulate);
 }
 
 /// The SA of an arrival.

@@ -3,6 +3,7 @@
 use super::{
     counters::WorkerCounters,
     exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
+    profile::{Profile, Stage},
     tables::{Hop, Tables},
 };
 use std::{net::IpAddr, sync::Arc};
@@ -34,6 +35,7 @@ pub struct Io {
     exchange: Arc<Exchange>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
+    profile: Profile,
 }
 
 impl Io {
@@ -45,7 +47,8 @@ impl Io {
         exchange: Arc<Exchange>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
-        Self { ports, outgoing, pool, counters, exchange, punts_left: [PUNTS_PER_TURN; PUNT_KINDS] }
+        let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
+        Self { ports, outgoing, pool, counters, exchange, punts_left, profile: Profile::default() }
     }
 
     /// Number of ports.
@@ -61,6 +64,17 @@ impl Io {
     /// The worker's rings.
     pub fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    /// The worker's stopwatch.
+    pub fn profile(&mut self) -> &mut Profile {
+        &mut self.profile
+    }
+
+    /// Notes that a stage of a burst has ended.
+    #[inline]
+    pub fn mark(&mut self, stage: Stage) {
+        self.profile.mark(stage);
     }
 
     /// Receives a burst from port `index`.

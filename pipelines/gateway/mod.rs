@@ -16,5 +16,6 @@ pub mod fragment;
 pub mod inbound;
 pub mod io;
 pub mod outbound;
+pub mod profile;
 pub mod tables;
 pub mod worker;

@@ -11,6 +11,7 @@ use super::{
     forward,
     fragment::fragment,
     io::Io,
+    profile::Stage,
     tables::{Action, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
@@ -92,6 +93,7 @@ pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader:
             Err(reason) => io.drop(packet, reason),
         }
     }
+    io.mark(Stage::Policy);
     for protection in &protections {
         protection.sa.prefetch_parts(protection.header.total_len());
     }
@@ -103,6 +105,7 @@ pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader:
         }
     }
     seal(&mut sealings, tables, reader, io);
+    io.mark(Stage::Route);
 }
 
 enum Decision<'r> {
@@ -208,9 +211,11 @@ fn wrap<'r>(
 
 /// Numbers, seals and sends the burst, and leaves it empty.
 fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    io.mark(Stage::Encapsulate);
     for run in sealings.chunk_by_mut(|a, b| std::ptr::eq(a.sa, b.sa)) {
         number(run, io);
     }
+    io.mark(Stage::Number);
     let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
     for Sealing { packet, layout, sa, seq, verdict, .. } in sealings.iter_mut() {
         if verdict.is_ok() {
@@ -220,6 +225,7 @@ fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut 
     }
     crypto::seal(&mut jobs);
     drop(jobs);
+    io.mark(Stage::Seal);
     let (mut sealed, mut bytes) = (0, 0);
     for Sealing { mut packet, layout, inner_len, sa, outer_dst, verdict, .. } in sealings.drain(..) {
         if let Err(reason) = verdict {

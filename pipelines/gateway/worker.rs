@@ -6,6 +6,7 @@ use super::{
     inbound::{self, Arrival},
     io::{FROM_SLOW_PATH, Io},
     outbound::{self, Departure, Origin},
+    profile::{Profile, Stage},
     tables::Tables,
 };
 use arrayvec::ArrayVec;
@@ -83,17 +84,21 @@ impl Worker {
         for port in 0..self.io.ports() {
             let mut burst = Burst::new();
             self.io.receive(port, &mut burst);
+            self.io.mark(Stage::Receive);
             busy |= !burst.is_empty();
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 for packet in burst.drain(..some) {
                     self.sort(packet);
                 }
+                self.io.mark(Stage::Classify);
                 self.process();
             }
         }
         busy |= self.inject();
+        self.io.mark(Stage::Turn);
         self.io.flush();
+        self.io.mark(Stage::Transmit);
         self.reader.quiescent();
         let counters = self.io.counters();
         counters.turns.add(1);
@@ -101,7 +106,13 @@ impl Worker {
         if counters.turns.value().is_multiple_of(REPORT) {
             self.report();
         }
+        self.io.mark(Stage::Turn);
         busy
+    }
+
+    /// Where its time goes.
+    pub fn profile(&mut self) -> &mut Profile {
+        self.io.profile()
     }
 
     /// Puts a received packet where it belongs.

@@ -1,0 +1,249 @@
+//! What the gateway is to carry, and whether it did: terminals that seal, a server, and the check of what came out.
+
+use super::{
+    Size,
+    port::Batch,
+    world::{
+        GATEWAY, GATEWAY_MAC, INSIDE, KEYS, OUTSIDE, SERVER, STATION_MAC, inner_address, material,
+        outer_address, spi_in, terminal_at, terminal_of,
+    },
+};
+use arrayvec::ArrayVec;
+use std::fmt;
+use wayfarer_dataplane::{
+    crypto::{self, Backend, Key, KeyError, OpenJob, SealJob, Suite},
+    wire::{
+        esp,
+        ethernet::{self, Ethernet},
+        ip::{self, IpHeader, protocol},
+        udp,
+    },
+};
+
+/// Frames sealed at once.
+const GROUP: usize = 64;
+/// Bytes of an inner packet before its serial number, and behind it.
+const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
+/// Shortest inner packet: headers and serial number.
+pub(super) const SHORTEST: usize = INNER_HEADERS + 8;
+/// Bytes of the payloads: any stretch of this.
+static PATTERN: [u8; 9216] = {
+    let mut bytes = [0; 9216];
+    let mut i = 0;
+    while i < bytes.len() {
+        bytes[i] = (i * 167 + i / 251) as u8;
+        i += 1;
+    }
+    bytes
+};
+
+/// What was wrong with a packet that the gateway sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is no packet of the kind that this port should send.
+    Kind,
+    /// It went to another address than its terminal's.
+    Destination,
+    /// It does not authenticate.
+    Forged,
+    /// The inner packet is not the one that was sent.
+    Inner,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kind => "a packet of the wrong kind",
+            Self::Destination => "a packet to the wrong address",
+            Self::Forged => "an ESP packet that does not authenticate",
+            Self::Inner => "an inner packet that is not the one that was sent",
+        })
+    }
+}
+
+/// Pseudo-random numbers (xorshift64*), the same run after run.
+struct Random(u64);
+
+impl Random {
+    fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
+    }
+
+    /// Some number below `end`.
+    fn below(&mut self, end: u32) -> u32 {
+        ((self.draw() * u64::from(end)) >> 32) as u32
+    }
+}
+
+/// All terminals and the server.
+pub(super) struct Load {
+    suite: Suite,
+    /// Keys of packets to the gateway, [`KEYS`] of them.
+    seal: Vec<Key>,
+    /// Keys of packets from the gateway, of the other implementation.
+    open: Vec<Key>,
+    /// The last sequence number that each terminal used.
+    sent: Vec<u32>,
+    random: Random,
+    /// Number of the next inner packet.
+    serial: u64,
+    scratch: Vec<u8>,
+}
+
+impl Load {
+    /// `terminals` terminals that sent nothing yet.
+    pub(super) fn new(terminals: u32, suite: Suite) -> Result<Self, KeyError> {
+        let keys = |inbound, backend| -> Result<Vec<Key>, KeyError> {
+            (0..KEYS).map(|i| Key::new(suite, &material(suite, i, inbound), backend)).collect()
+        };
+        Ok(Self {
+            suite,
+            seal: keys(true, Backend::detect())?,
+            open: keys(false, Backend::Portable)?,
+            sent: vec![0; terminals as usize],
+            random: Random(0x9e37_79b9_7f4a_7c15),
+            serial: 0,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Bytes of the frame by which an inner packet of `inner` bytes comes to `port`.
+    pub(super) fn frame_len(&self, port: usize, inner: usize) -> usize {
+        let ip = if port == OUTSIDE { ip::V4_HEADER + esp_len(self.suite, inner) } else { inner };
+        ethernet::HEADER + ip
+    }
+
+    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Answers the inner bytes.
+    pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size) -> u64 {
+        if port == OUTSIDE { self.fill_sealed(batch, size) } else { self.fill_clear(batch, size) }
+    }
+
+    fn fill_clear(&mut self, batch: &mut Batch, size: Size) -> u64 {
+        let stride = batch.stride();
+        let mut bytes = 0;
+        for (frames, lengths) in batch.refill(GROUP) {
+            for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
+                let inner = size.pick(self.random.draw());
+                let index = self.random.below(self.sent.len() as u32);
+                self.serial += 1;
+                ethernet(frame, INSIDE);
+                emit_inner(&mut frame[ethernet::HEADER..][..inner], INSIDE, index, self.serial);
+                *length = (ethernet::HEADER + inner) as u16;
+                bytes += inner as u64;
+            }
+        }
+        bytes
+    }
+
+    fn fill_sealed(&mut self, batch: &mut Batch, size: Size) -> u64 {
+        let stride = batch.stride();
+        let start = esp::HEADER + self.suite.iv_len();
+        let mut bytes = 0;
+        for (frames, lengths) in batch.refill(GROUP) {
+            let mut jobs: ArrayVec<SealJob<'_>, GROUP> = ArrayVec::new();
+            for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
+                let inner = size.pick(self.random.draw());
+                let index = self.random.below(self.sent.len() as u32);
+                let sent = &mut self.sent[index as usize];
+                *sent += 1;
+                let seq = u64::from(*sent);
+                self.serial += 1;
+                ethernet(frame, OUTSIDE);
+                let esp_len = esp_len(self.suite, inner);
+                let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + esp_len];
+                ip::emit(packet, outer_address(index, 0), GATEWAY, protocol::ESP, esp_len);
+                *length = (ethernet::HEADER + packet.len()) as u16;
+                let esp = &mut packet[ip::V4_HEADER..];
+                esp::emit_header(esp, spi_in(index), seq);
+                emit_inner(&mut esp[start..start + inner], OUTSIDE, index, self.serial);
+                let end = esp_len - self.suite.icv_len();
+                esp::emit_trailer(&mut esp[start + inner..end], protocol::IPV4);
+                let key = &self.seal[(index % KEYS) as usize];
+                jobs.push(SealJob { key, seq, iv: seq, esn: false, esp });
+                bytes += inner as u64;
+            }
+            crypto::seal(&mut jobs);
+        }
+        bytes
+    }
+
+    /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some packet of this load.
+    pub(super) fn check(&mut self, port: usize, frame: &[u8]) -> Result<(), Wrong> {
+        let mut ethernet = [0; ethernet::HEADER];
+        let (dst, src) = (STATION_MAC[port], GATEWAY_MAC[port]);
+        Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut ethernet);
+        let packet = frame.strip_prefix(&ethernet).ok_or(Wrong::Kind)?;
+        if port == OUTSIDE { self.check_sealed(packet) } else { self.check_clear(packet, OUTSIDE) }
+    }
+
+    fn check_sealed(&mut self, packet: &[u8]) -> Result<(), Wrong> {
+        let outer = IpHeader::parse(packet).map_err(|_| Wrong::Kind)?;
+        if outer.protocol != protocol::ESP || outer.src != GATEWAY {
+            return Err(Wrong::Kind);
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(outer.payload(packet));
+        let (spi, low) = esp::header(&bytes).ok_or(Wrong::Kind)?;
+        let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(Wrong::Kind)?;
+        if outer.dst != outer_address(index, 0) {
+            return Err(Wrong::Destination);
+        }
+        let key = &self.open[(index % KEYS) as usize];
+        let mut job = [OpenJob { key, seq: u64::from(low), esn: false, esp: &mut bytes, authentic: false }];
+        crypto::open(&mut job);
+        if !job[0].authentic {
+            return Err(Wrong::Forged);
+        }
+        let plain = &bytes[esp::HEADER + self.suite.iv_len()..bytes.len() - self.suite.icv_len()];
+        let (length, next_header) = esp::trailer(plain).ok_or(Wrong::Inner)?;
+        let inner = plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(Wrong::Inner)?;
+        if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst) != Some(index) {
+            return Err(Wrong::Inner);
+        }
+        let result = self.check_clear(inner, INSIDE);
+        self.scratch = bytes;
+        result
+    }
+
+    /// Whether `packet` is one that came by `port`, one hop further.
+    fn check_clear(&self, packet: &[u8], port: usize) -> Result<(), Wrong> {
+        let header = IpHeader::parse(packet).map_err(|_| Wrong::Inner)?;
+        let terminal = if port == OUTSIDE { header.src } else { header.dst };
+        let index = terminal_at(terminal).ok_or(Wrong::Inner)?;
+        let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
+        let serial = u64::from_be_bytes(*serial.ok_or(Wrong::Inner)?);
+        let mut expected = vec![0; header.total_len()];
+        emit_inner(&mut expected, port, index, serial);
+        ip::decrement_hop_limit(&mut expected);
+        if serial <= self.serial && packet == expected { Ok(()) } else { Err(Wrong::Inner) }
+    }
+}
+
+/// Bytes from SPI to ICV of the packet that carries `inner` bytes.
+fn esp_len(suite: Suite, inner: usize) -> usize {
+    let padded = inner + esp::padding(inner, suite.align()) + esp::TRAILER;
+    esp::HEADER + suite.iv_len() + padded + suite.icv_len()
+}
+
+/// The Ethernet header of a frame to the gateway.
+fn ethernet(frame: &mut [u8], port: usize) {
+    Ethernet { dst: GATEWAY_MAC[port], src: STATION_MAC[port], ethertype: ethernet::IPV4 }.emit(frame);
+}
+
+/// Inner packet number `serial`: from terminal `index` where it comes by `OUTSIDE`, else to it.
+fn emit_inner(packet: &mut [u8], port: usize, index: u32, serial: u64) {
+    let terminal = inner_address(index);
+    let (src, dst) = if port == OUTSIDE { (terminal, SERVER) } else { (SERVER, terminal) };
+    let length = packet.len() - ip::V4_HEADER;
+    ip::emit(packet, src, dst, protocol::UDP, length);
+    let udp = udp::Udp { src_port: 4000, dst_port: 7, length, checksum: 0 };
+    udp.emit(&mut packet[ip::V4_HEADER..]);
+    packet[INNER_HEADERS..SHORTEST].copy_from_slice(&serial.to_be_bytes());
+    let from = serial as usize % 64;
+    let rest = packet.len() - SHORTEST;
+    packet[SHORTEST..].copy_from_slice(&PATTERN[from..from + rest]);
+}

@@ -1,0 +1,234 @@
+//! The whole way of a packet through a real gateway: the workers, tables, slow path and SAs of `wayfarer gateway` on
+//! ports of memory.
+//!
+//! ```text
+//! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► again
+//! ```
+//!
+//! A packet is prepared like a peer's: fresh sequence number, fresh payload, of a terminal picked at random. Frames lie
+//! in memory that another core wrote, as a device would have; batches are larger than a core's own caches and smaller
+//! than the shared one, where a device puts packets too. Within the timed part, each is copied whole into a fresh frame
+//! of the worker's pool, carried through, counted and freed. What counts is the workers' processor time.
+
+mod load;
+mod port;
+mod report;
+mod rig;
+mod world;
+
+pub use load::Wrong;
+pub use report::{Row, SizeName};
+
+use crate::start::StartError;
+use load::SHORTEST;
+use rig::Rig;
+use serde::Serialize;
+use std::{error, fmt, io, str::FromStr, time::Duration};
+use wayfarer_dataplane::{
+    crypto::{KeyError, Suite},
+    drop::DropReason,
+};
+
+/// Slices of a run, of which the median counts.
+const SLICES: usize = 10;
+
+/// What to measure: every combination of the lists is a row.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Ways of packets.
+    pub directions: Vec<Direction>,
+    /// Inner packets.
+    pub sizes: Vec<Size>,
+    /// Numbers of tunnels, each from 1 to [`Options::MOST`].
+    pub sas: Vec<u32>,
+    /// Algorithms.
+    pub ciphers: Vec<Suite>,
+    /// Workers that run at once, at least 1.
+    pub workers: usize,
+    /// Processor time that each worker is measured for, for each row.
+    pub duration: Duration,
+    /// Numbers in the anti-replay window.
+    pub window: u32,
+}
+
+impl Options {
+    /// Most tunnels.
+    pub const MOST: u32 = world::MOST_TUNNELS;
+}
+
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the server to terminals: sealed.
+    Out,
+    /// From terminals to the server: opened.
+    In,
+    /// Half of them each way.
+    Both,
+}
+
+/// How long inner packets are, IP header included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// All of them so many bytes.
+    Fixed(u16),
+    /// 64, 576 and 1420 bytes, at random as 7 : 4 : 1.
+    Imix,
+}
+
+impl Size {
+    /// Shortest and longest.
+    pub const RANGE: std::ops::RangeInclusive<u16> = SHORTEST as u16..=9000;
+    const IMIX: [(u16, u64); 3] = [(64, 7), (576, 4), (1420, 1)];
+
+    /// The length for some random number.
+    fn pick(self, random: u64) -> usize {
+        let Self::Fixed(size) = self else {
+            return match random % 12 {
+                0..7 => 64,
+                7..11 => 576,
+                _ => 1420,
+            };
+        };
+        usize::from(size)
+    }
+
+    fn largest(self) -> usize {
+        match self {
+            Self::Fixed(size) => usize::from(size),
+            Self::Imix => 1420,
+        }
+    }
+
+    /// The average of something that depends on the length.
+    fn mean(self, of: impl Fn(usize) -> usize) -> usize {
+        match self {
+            Self::Fixed(size) => of(usize::from(size)),
+            Self::Imix => {
+                let sum: usize =
+                    Self::IMIX.iter().map(|(size, n)| of(usize::from(*size)) * *n as usize).sum();
+                sum / 12
+            }
+        }
+    }
+}
+
+/// A text that names no direction or size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No direction.
+    Direction,
+    /// No size.
+    Size,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direction => f.write_str("must be out, in or both"),
+            Self::Size => {
+                write!(f, "must be {} to {}, or imix", Size::RANGE.start(), Size::RANGE.end())
+            }
+        }
+    }
+}
+
+impl error::Error for Unknown {}
+
+impl FromStr for Direction {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        match text {
+            "out" => Ok(Self::Out),
+            "in" => Ok(Self::In),
+            "both" => Ok(Self::Both),
+            _ => Err(Unknown::Direction),
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        match text {
+            "imix" => Ok(Self::Imix),
+            _ => match text.parse() {
+                Ok(size) if Self::RANGE.contains(&size) => Ok(Self::Fixed(size)),
+                _ => Err(Unknown::Size),
+            },
+        }
+    }
+}
+
+/// Why there is no figure.
+#[derive(Debug)]
+pub enum BenchError {
+    /// No memory for frames.
+    Memory(io::Error),
+    /// No thread.
+    Thread(io::Error),
+    /// A key was refused.
+    Key(KeyError),
+    /// The gateway did not start.
+    Start(StartError),
+    /// A worker ended before its time.
+    Worker,
+    /// The gateway sent something wrong.
+    Wrong(Wrong),
+    /// Packets are neither delivered nor counted as dropped, or more came out than went in.
+    Unaccounted {
+        /// Packets that went in.
+        offered: u64,
+        /// Packets that came out.
+        delivered: u64,
+        /// Packets dropped for some reason.
+        dropped: u64,
+    },
+    /// Packets were dropped that should not have been.
+    Dropped(DropReason, u64),
+    /// No packet was checked.
+    Unchecked,
+}
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(why) => write!(f, "no memory for frames: {why}"),
+            Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
+            Self::Key(why) => write!(f, "a key cannot be used: {why}"),
+            Self::Start(why) => why.fmt(f),
+            Self::Worker => f.write_str("a worker ended before its time"),
+            Self::Wrong(what) => write!(f, "no figure, for the gateway sent {what}"),
+            Self::Unaccounted { offered, delivered, dropped } => {
+                write!(f, "no figure: {offered} packets in, {delivered} out, {dropped} dropped")
+            }
+            Self::Dropped(reason, packets) => {
+                write!(f, "no figure: {packets} packets dropped: {}", reason.name())
+            }
+            Self::Unchecked => f.write_str("no figure: no packet was checked"),
+        }
+    }
+}
+
+impl error::Error for BenchError {}
+
+/// Measures every combination, and hands over each row as soon as it is there.
+///
+/// # Errors
+/// See [`BenchError`].
+pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), BenchError> {
+    for &cipher in &options.ciphers {
+        for &sas in &options.sas {
+            let mut rig = Rig::new(options, cipher, sas)?;
+            for &direction in &options.directions {
+                for &size in &options.sizes {
+                    each(&rig.measure(options, direction, size)?);
+                }
+            }
+        }
+    }
+    Ok(())
+}

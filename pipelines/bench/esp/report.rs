@@ -1,0 +1,147 @@
+//! What came of a run, for people and programs.
+
+use super::{Direction, Size};
+use crate::gateway::profile::Stage;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// One combination's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Which way packets went.
+    pub direction: Direction,
+    /// Bytes of an inner packet.
+    pub size: SizeName,
+    /// Tunnels: each an inbound and an outbound SA.
+    pub sas: u32,
+    /// Algorithms.
+    pub cipher: String,
+    /// Workers that ran at once.
+    pub workers: usize,
+    /// Packets that the workers were timed with.
+    pub packets: u64,
+    /// Processor time of the workers for one packet: the median over the slices of the run.
+    pub ns_per_packet: f64,
+    /// The quickest slice.
+    pub ns_min: f64,
+    /// The slowest slice.
+    pub ns_max: f64,
+    /// Million packets a second that all workers together carry: their number over `ns_per_packet`.
+    pub mpps: f64,
+    /// Inner bits a second, in units of 10⁹.
+    pub gbps: f64,
+    /// Packets that went in and did not come out.
+    pub lost: u64,
+    /// Those of them that the anti-replay window refused.
+    pub replay_drops: u64,
+    /// Those by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Packets that came out and were compared with what went in, byte for byte; ESP by way of another implementation.
+    pub checked: u64,
+    /// Numbers in the anti-replay window.
+    pub window: u32,
+    /// Nanoseconds a packet by stage, of a run of its own with a stopwatch.
+    pub stages: BTreeMap<&'static str, f64>,
+    /// Instructions a packet, where the machine counts them.
+    pub instructions_per_packet: Option<f64>,
+    /// Seconds until a gateway with so many tunnels was ready.
+    pub setup_seconds: f64,
+    /// Bytes of memory by which the process grew for each tunnel.
+    pub bytes_per_tunnel: u64,
+}
+
+/// A [`Size`] as it is written: a number, or `imix`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeName(Size);
+
+impl From<Size> for SizeName {
+    fn from(size: Size) -> Self {
+        Self(size)
+    }
+}
+
+impl std::fmt::Display for SizeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Size::Fixed(size) => f.pad(&size.to_string()),
+            Size::Imix => f.pad("imix"),
+        }
+    }
+}
+
+impl Serialize for SizeName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Size::Fixed(size) => serializer.serialize_u16(size),
+            Size::Imix => serializer.serialize_str("imix"),
+        }
+    }
+}
+
+impl Row {
+    /// What follows from the time a packet took in each slice.
+    pub(super) fn timed(
+        mut slices: Vec<f64>,
+        workers: usize,
+        mean_size: usize,
+        stages: Vec<(Stage, f64)>,
+    ) -> Self {
+        slices.sort_by(f64::total_cmp);
+        let middle = slices.len() / 2;
+        let median =
+            if slices.len() % 2 == 1 { slices[middle] } else { (slices[middle - 1] + slices[middle]) / 2.0 };
+        let mpps = workers as f64 * 1000.0 / median;
+        Self {
+            direction: Direction::Out,
+            size: SizeName(Size::Imix),
+            sas: 0,
+            cipher: String::new(),
+            workers,
+            packets: 0,
+            ns_per_packet: median,
+            ns_min: slices[0],
+            ns_max: slices[slices.len() - 1],
+            mpps,
+            gbps: mpps * mean_size as f64 * 8.0 / 1000.0,
+            lost: 0,
+            replay_drops: 0,
+            drops: BTreeMap::new(),
+            checked: 0,
+            window: 0,
+            stages: stages.into_iter().map(|(stage, ns)| (stage.name(), ns)).collect(),
+            instructions_per_packet: None,
+            setup_seconds: 0.0,
+            bytes_per_tunnel: 0,
+        }
+    }
+
+    /// Titles of the columns of [`Row::line`].
+    pub fn titles() -> String {
+        let mut line = format!(
+            "{:9} {:>5} {:>8} {:18} {:>7} {:>9} {:>8} {:>8} {:>6}",
+            "DIRECTION", "SIZE", "SAS", "CIPHER", "WORKERS", "NS/PACKET", "MPPS", "GBIT/S", "LOST"
+        );
+        for stage in Stage::ALL {
+            line += &format!(" {:>5.5}", stage.name().to_uppercase());
+        }
+        line
+    }
+
+    /// The row as a line of a table.
+    pub fn line(&self) -> String {
+        let direction = match self.direction {
+            Direction::Out => "out",
+            Direction::In => "in",
+            Direction::Both => "both",
+        };
+        let Self { size, sas, cipher, workers, ns_per_packet, mpps, gbps, lost, .. } = self;
+        let mut line = format!(
+            "{direction:9} {size:>5} {sas:>8} {cipher:18} {workers:>7} {ns_per_packet:>9.1} {mpps:>8.2} \
+             {gbps:>8.2} {lost:>6}"
+        );
+        for stage in Stage::ALL {
+            line += &format!(" {:>5.1}", self.stages.get(stage.name()).copied().unwrap_or_default());
+        }
+        line
+    }
+}

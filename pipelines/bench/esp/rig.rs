@@ -1,0 +1,372 @@
+//! The bench: a gateway with its workers in threads, fed a batch at a time.
+
+use super::{
+    BenchError, Direction, Options, SLICES, Size,
+    load::Load,
+    port::{Batch, Plug},
+    report::Row,
+    world::{self, INSIDE, OUTSIDE},
+};
+use crate::{
+    gateway::{
+        counters::WorkerCounters,
+        profile::{Stage, StageTicks},
+        worker::Worker,
+    },
+    slow_path::SlowPath,
+    start::{Assembly, Seat},
+};
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use nix::time::{ClockId, clock_gettime};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::*},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use wayfarer_dataplane::{clock::ticks, crypto::Suite, drop::DropReason, pool::Pool};
+
+/// Bytes of frames in a batch: more than a core's own caches hold, less than the shared one.
+const BATCH: usize = 4 << 20;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// A batch to be carried by all workers together.
+struct Task {
+    /// By port.
+    batches: [Arc<Batch>; 2],
+    profile: bool,
+    /// Workers that are ready: they start at once.
+    ready: Arc<AtomicUsize>,
+}
+
+/// What a worker took for a batch.
+struct Done {
+    cpu: Duration,
+    ticks: StageTicks,
+}
+
+struct Hand {
+    tasks: Option<Sender<Task>>,
+    done: Receiver<Done>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a batch took.
+struct Played {
+    packets: u64,
+    cpu: Duration,
+    ticks: StageTicks,
+}
+
+/// Packets so far.
+#[derive(Clone, Default)]
+struct Account {
+    /// By the port that they came by.
+    offered: [u64; 2],
+    /// By the port that they left by.
+    delivered: [u64; 2],
+    missed: u64,
+    drops: Vec<u64>,
+}
+
+/// A gateway to be measured.
+pub(super) struct Rig {
+    slow_path: SlowPath,
+    hands: Vec<Hand>,
+    plugs: [Vec<Arc<Plug>>; 2],
+    counters: Vec<Arc<WorkerCounters>>,
+    load: Load,
+    offered: [u64; 2],
+    checked: u64,
+    start: Instant,
+    cipher: Suite,
+    sas: u32,
+    setup: Duration,
+    bytes_per_tunnel: u64,
+}
+
+impl Rig {
+    /// A gateway with `sas` tunnels, its workers waiting.
+    pub(super) fn new(options: &Options, cipher: Suite, sas: u32) -> Result<Self, BenchError> {
+        let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
+        let config = world::config(sas, cipher, options.window, largest);
+        let (ports, plugs) = world::ports(options.workers, largest);
+        let seats = cores(options.workers).into_iter().map(|core| {
+            let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
+            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core })
+        });
+        let seats = seats.collect::<Result<Vec<_>, _>>()?;
+        let (start, before) = (Instant::now(), resident());
+        let assembly = Assembly::new(&config, seats, ports).map_err(BenchError::Start)?;
+        let (setup, after) = (start.elapsed(), resident());
+        let counters = assembly.links.iter().map(|link| link.counters.clone()).collect();
+        let threads = assembly.workers.into_iter().enumerate().map(|(index, (worker, core))| {
+            let own = [plugs[OUTSIDE][index].clone(), plugs[INSIDE][index].clone()];
+            Hand::new(worker, core, own, options.workers)
+        });
+        Ok(Self {
+            slow_path: assembly.slow_path,
+            hands: threads.collect::<Result<_, _>>()?,
+            plugs,
+            counters,
+            load: Load::new(sas, cipher).map_err(BenchError::Key)?,
+            offered: [0; 2],
+            checked: 0,
+            start,
+            cipher,
+            sas,
+            setup,
+            bytes_per_tunnel: after.saturating_sub(before) / u64::from(sas),
+        })
+    }
+
+    /// Measures one row.
+    pub(super) fn measure(
+        &mut self,
+        options: &Options,
+        direction: Direction,
+        size: Size,
+    ) -> Result<Row, BenchError> {
+        let mut batches = self.batches(direction, size);
+        let before = self.account();
+        let checked = self.checked;
+        let slice = options.duration / SLICES as u32;
+        self.play_for(slice, &mut batches, size, false)?;
+        let mut slices = Vec::new();
+        let mut packets = 0;
+        for _ in 0..SLICES {
+            let played = self.play_for(slice, &mut batches, size, false)?;
+            let (count, cpu) =
+                played.iter().fold((0, Duration::ZERO), |(n, t), p| (n + p.packets, t + p.cpu));
+            packets += count;
+            slices.push(cpu.as_nanos() as f64 / count as f64);
+        }
+        let profiles = self.play_for(2 * slice, &mut batches, size, true)?;
+        let after = self.account();
+        let lost = settle(&before, &after)?;
+        let checked = self.checked - checked;
+        if checked == 0 {
+            return Err(BenchError::Unchecked);
+        }
+        Ok(Row {
+            direction,
+            size: size.into(),
+            sas: self.sas,
+            cipher: self.cipher.to_string(),
+            workers: options.workers,
+            packets,
+            lost: lost.iter().map(|(_, n)| n).sum(),
+            replay_drops: lost.iter().map(|(_, n)| n).sum(),
+            drops: lost.into_iter().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
+            checked,
+            window: options.window,
+            setup_seconds: self.setup.as_secs_f64(),
+            bytes_per_tunnel: self.bytes_per_tunnel,
+            ..Row::timed(slices, options.workers, size.mean(|size| size), stages(&profiles))
+        })
+    }
+
+    /// Empty batches for the ports that packets come in by.
+    fn batches(&self, direction: Direction, size: Size) -> [Option<Arc<Batch>>; 2] {
+        let ports: &[usize] = match direction {
+            Direction::Out => &[INSIDE],
+            Direction::In => &[OUTSIDE],
+            Direction::Both => &[OUTSIDE, INSIDE],
+        };
+        let share = BATCH * self.hands.len() / ports.len();
+        // As many packets each way, though one has longer frames.
+        let mean = size.mean(|size| self.load.frame_len(OUTSIDE, size).next_multiple_of(LINE));
+        let count = (share / mean).max(1);
+        let stride = self.load.frame_len(OUTSIDE, size.largest()).next_multiple_of(LINE);
+        std::array::from_fn(|port| {
+            let count = if ports.contains(&port) { count } else { 0 };
+            Some(Arc::new(Batch::new(count, stride)))
+        })
+    }
+
+    /// Plays batch after batch until each worker has spent `time` on them.
+    fn play_for(
+        &mut self,
+        time: Duration,
+        batches: &mut [Option<Arc<Batch>>; 2],
+        size: Size,
+        profile: bool,
+    ) -> Result<Vec<Played>, BenchError> {
+        let (mut all, mut spent) = (Vec::new(), Duration::ZERO);
+        while spent < time * self.hands.len() as u32 || all.is_empty() {
+            let played = self.play(batches, size, profile)?;
+            spent += played.cpu;
+            all.push(played);
+        }
+        Ok(all)
+    }
+
+    fn play(
+        &mut self,
+        batches: &mut [Option<Arc<Batch>>; 2],
+        size: Size,
+        profile: bool,
+    ) -> Result<Played, BenchError> {
+        let mut packets = 0;
+        for (port, batch) in batches.iter_mut().enumerate() {
+            let batch = batch.as_mut().and_then(Arc::get_mut).ok_or(BenchError::Worker)?;
+            self.load.fill(batch, port, size);
+            packets += batch.len() as u64;
+            self.offered[port] += batch.len() as u64;
+        }
+        let [Some(outside), Some(inside)] = batches else { return Err(BenchError::Worker) };
+        let ready = Arc::new(AtomicUsize::new(0));
+        for hand in &self.hands {
+            let batches = [outside.clone(), inside.clone()];
+            let task = Task { batches, profile, ready: ready.clone() };
+            let tasks = hand.tasks.as_ref().ok_or(BenchError::Worker)?;
+            tasks.send(task).map_err(|_| BenchError::Worker)?;
+        }
+        let mut played = Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default() };
+        for hand in &self.hands {
+            let done = hand.done.recv().map_err(|_| BenchError::Worker)?;
+            played.cpu += done.cpu;
+            played.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
+        }
+        self.slow_path.turn(self.start.elapsed());
+        for port in [OUTSIDE, INSIDE] {
+            for frame in self.plugs[port].iter().flat_map(|plug| plug.samples()) {
+                self.load.check(port, &frame).map_err(BenchError::Wrong)?;
+                self.checked += 1;
+            }
+        }
+        Ok(played)
+    }
+
+    fn account(&self) -> Account {
+        let sum = |plugs: &[Arc<Plug>], of: fn(&Plug) -> u64| plugs.iter().map(|plug| of(plug)).sum::<u64>();
+        let drops = |&reason: &DropReason| self.counters.iter().map(|c| c.drops.of(reason)).sum();
+        Account {
+            offered: self.offered,
+            delivered: std::array::from_fn(|port| sum(&self.plugs[port], Plug::delivered)),
+            missed: self.plugs.iter().map(|plugs| sum(plugs, Plug::missed)).sum(),
+            drops: DropReason::ALL.iter().map(drops).collect(),
+        }
+    }
+}
+
+/// What was lost between two accounts: nothing but what a replay window refuses.
+fn settle(before: &Account, after: &Account) -> Result<Vec<(DropReason, u64)>, BenchError> {
+    let offered: u64 = after.offered.iter().sum::<u64>() - before.offered.iter().sum::<u64>();
+    let delivered: u64 = after.delivered.iter().sum::<u64>() - before.delivered.iter().sum::<u64>();
+    let counts = after.drops.iter().zip(&before.drops).map(|(after, before)| after - before);
+    let drops: Vec<_> =
+        DropReason::ALL.iter().copied().zip(counts).filter(|(_, packets)| *packets > 0).collect();
+    let dropped = drops.iter().map(|(_, n)| n).sum::<u64>() + after.missed - before.missed;
+    if offered != delivered + dropped {
+        return Err(BenchError::Unaccounted { offered, delivered, dropped });
+    }
+    let is_replay = |reason| matches!(reason, DropReason::ReplayStale | DropReason::ReplayDuplicate);
+    match drops.iter().find(|(reason, _)| !is_replay(*reason)) {
+        Some(&(reason, packets)) => Err(BenchError::Dropped(reason, packets)),
+        None if after.missed > before.missed => {
+            Err(BenchError::Dropped(DropReason::NoBuffer, after.missed - before.missed))
+        }
+        None => Ok(drops),
+    }
+}
+
+/// Nanoseconds a packet by stage: for each stage the median over all batches, so that an interruption counts for none.
+fn stages(profiles: &[Played]) -> Vec<(Stage, f64)> {
+    let tick = nanoseconds_per_tick();
+    let of = |stage: Stage| {
+        let mut each: Vec<f64> =
+            profiles.iter().map(|p| p.ticks[stage as usize] as f64 / p.packets as f64).collect();
+        each.sort_by(f64::total_cmp);
+        each[each.len() / 2] * tick
+    };
+    Stage::ALL.into_iter().map(|stage| (stage, of(stage))).collect()
+}
+
+fn nanoseconds_per_tick() -> f64 {
+    let (start, first) = (Instant::now(), ticks());
+    while start.elapsed() < Duration::from_millis(20) {
+        std::hint::spin_loop();
+    }
+    start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
+}
+
+/// Where workers are pinned: the last cores, so that the first one prepares batches. Nowhere where cores do not suffice.
+fn cores(workers: usize) -> Vec<Option<CoreId>> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    (0..workers).map(|worker| cores.len().checked_sub(worker + 1).map(|at| cores[at])).collect()
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+impl Hand {
+    fn new(
+        worker: Worker,
+        core: Option<CoreId>,
+        plugs: [Arc<Plug>; 2],
+        workers: usize,
+    ) -> Result<Self, BenchError> {
+        let (tasks, wanted) = bounded(1);
+        let (finished, done) = bounded(1);
+        let thread = thread::Builder::new().name("wf-bench-worker".to_owned()).spawn(move || {
+            if let Some(core) = core {
+                // Where it cannot be pinned, figures are only less steady.
+                let _ = core_affinity::set_for_current(core);
+            }
+            work(worker, &plugs, workers, &wanted, &finished);
+        });
+        Ok(Self { tasks: Some(tasks), done, thread: Some(thread.map_err(BenchError::Thread)?) })
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(
+    mut worker: Worker,
+    plugs: &[Arc<Plug>; 2],
+    workers: usize,
+    tasks: &Receiver<Task>,
+    done: &Sender<Done>,
+) {
+    for Task { batches, profile, ready } in tasks {
+        for (plug, batch) in plugs.iter().zip(&batches) {
+            plug.insert(batch.clone());
+        }
+        ready.fetch_add(1, AcqRel);
+        while ready.load(Acquire) < workers {
+            thread::yield_now();
+        }
+        let start = processor_time();
+        worker.profile().switch(profile);
+        while worker.turn() || !batches.iter().all(|batch| batch.is_exhausted()) {}
+        let cpu = processor_time().saturating_sub(start);
+        let ticks = *worker.profile().ticks();
+        drop(batches);
+        if done.send(Done { cpu, ticks }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}

@@ -1,0 +1,3 @@
+//! Measures what people pay for: `wayfarer bench`. Every figure comes from a run whose output was checked.
+
+pub mod esp;
