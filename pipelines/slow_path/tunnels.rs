@@ -100,7 +100,7 @@ impl Tunnels {
         writer: &mut Writer,
     ) -> Result<TunnelId, KeyError> {
         let id = TunnelId(self.next);
-        let backend = Backend::detect();
+        let backend = Backend::from_env()?;
         let key = |sa: &model::Sa| Key::new(sa.cipher, &sa.key, backend);
         let path = initial_path(config);
         let outbound = Arc::new(OutboundSa::new(
