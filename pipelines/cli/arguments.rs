@@ -181,6 +181,15 @@ pub(super) struct BenchEsp {
     /// Numbers in the anti-replay window.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=65536))]
     pub window: u32,
+    /// Terminals that move to another address in a second while packets flow.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub roam: u32,
+    /// Tunnels that are added or removed in a second while packets flow, beside those that carry them.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub churn: u32,
+    /// Leaves out the titles of the table.
+    #[arg(long, hide = true)]
+    pub no_titles: bool,
     /// Prints one JSON object for each row instead of a table.
     #[arg(long)]
     pub json: bool,

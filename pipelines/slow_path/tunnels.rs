@@ -235,6 +235,24 @@ impl Tunnels {
         }
     }
 
+    /// Takes a tunnel away, with its SAs and policy.
+    pub fn remove(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+        let Some(tunnel) = self.all.remove(&id) else { return };
+        self.names.remove(&tunnel.name);
+        tables.inbound.remove(writer, &tunnel.inbound.spi);
+        for selector in &tunnel.inbound.selectors {
+            let prefix = selector.remote;
+            let Some(rules) = tables.policies.get(prefix, reader) else { continue };
+            let others: Box<[Rule]> =
+                rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
+            if others.is_empty() {
+                tables.policies.remove(writer, prefix);
+            } else {
+                tables.policies.insert(writer, prefix, others);
+            }
+        }
+    }
+
     /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
     pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.get_mut(&id) else { return };

@@ -10,20 +10,22 @@
 //! than the shared one, where a device puts packets too. Within the timed part, each is copied whole into a fresh frame
 //! of the worker's pool, carried through, counted and freed. What counts is the workers' processor time.
 
+mod hand;
 mod load;
 mod port;
 mod report;
 mod rig;
+mod unrest;
 mod world;
 
 pub use load::Wrong;
-pub use report::{Row, SizeName};
+pub use report::Row;
 
-use crate::start::StartError;
+use crate::{slow_path::tunnels::MoveError, start::StartError};
 use load::SHORTEST;
 use rig::Rig;
-use serde::Serialize;
-use std::{error, fmt, io, str::FromStr, time::Duration};
+use serde::{Serialize, Serializer};
+use std::{error, fmt, io, str::FromStr, thread, time::Duration};
 use wayfarer_dataplane::{
     crypto::{KeyError, Suite},
     drop::DropReason,
@@ -49,6 +51,10 @@ pub struct Options {
     pub duration: Duration,
     /// Numbers in the anti-replay window.
     pub window: u32,
+    /// Moves of terminals in a second.
+    pub roam: u32,
+    /// Tunnels added and removed in a second, beside those that carry packets.
+    pub churn: u32,
 }
 
 impl Options {
@@ -136,6 +142,34 @@ impl fmt::Display for Unknown {
 
 impl error::Error for Unknown {}
 
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Out => "out",
+            Self::In => "in",
+            Self::Both => "both",
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => f.pad(&size.to_string()),
+            Self::Imix => f.pad("imix"),
+        }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fixed(size) => serializer.serialize_u16(*size),
+            Self::Imix => serializer.serialize_str("imix"),
+        }
+    }
+}
+
 impl FromStr for Direction {
     type Err = Unknown;
 
@@ -176,6 +210,8 @@ pub enum BenchError {
     Start(StartError),
     /// A worker ended before its time.
     Worker,
+    /// A terminal was not allowed to move.
+    Move(MoveError),
     /// The gateway sent something wrong.
     Wrong(Wrong),
     /// Packets are neither delivered nor counted as dropped, or more came out than went in.
@@ -200,6 +236,7 @@ impl fmt::Display for BenchError {
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
             Self::Start(why) => why.fmt(f),
+            Self::Move(why) => write!(f, "a terminal cannot move: {why}"),
             Self::Worker => f.write_str("a worker ended before its time"),
             Self::Wrong(what) => write!(f, "no figure, for the gateway sent {what}"),
             Self::Unaccounted { offered, delivered, dropped } => {
@@ -219,7 +256,19 @@ impl error::Error for BenchError {}
 ///
 /// # Errors
 /// See [`BenchError`].
-pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), BenchError> {
+pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
+    // A thread of its own: it is pinned, which the caller's shall not be.
+    thread::scope(|scope| {
+        let measure = || {
+            hand::stay_apart(options.workers);
+            measure(options, &mut each)
+        };
+        let thread = thread::Builder::new().name("wf-bench".to_owned()).spawn_scoped(scope, measure);
+        thread.map_err(BenchError::Thread)?.join().unwrap_or(Err(BenchError::Worker))
+    })
+}
+
+fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
     for &cipher in &options.ciphers {
         for &sas in &options.sas {
             let mut rig = Rig::new(options, cipher, sas)?;
