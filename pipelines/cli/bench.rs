@@ -2,24 +2,26 @@
 
 use super::{
     Failure,
-    arguments::{Bench, BenchEsp},
+    arguments::{Bench, BenchCrypto, BenchEsp},
 };
+use serde::Serialize;
 use std::{
     env,
     io::{self, Write},
     process,
 };
-use wayfarer::bench::esp::{self, Row};
+use wayfarer::bench::{crypto, esp};
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
         Bench::Esp(options) => esp(options),
+        Bench::Crypto(options) => crypto(options),
     }
 }
 
 fn esp(options: &BenchEsp) -> Result<(), Failure> {
     if !options.json && !options.no_titles {
-        writeln!(io::stdout(), "{}", Row::titles())?;
+        writeln!(io::stdout(), "{}", esp::Row::titles())?;
     }
     if options.sas.len() * options.cipher.len() > 1 {
         return apart(options);
@@ -35,16 +37,43 @@ fn esp(options: &BenchEsp) -> Result<(), Failure> {
         roam: options.roam,
         churn: options.churn,
     };
-    let mut written = Ok(());
-    let done = esp::run(&what, |row| {
-        let line =
-            if options.json { serde_json::to_string(row).map_err(io::Error::from) } else { Ok(row.line()) };
-        // What was measured is shown at once; where nobody reads, the first failure is kept.
-        let shown = line.and_then(|line| writeln!(io::stdout(), "{line}"));
-        written = std::mem::replace(&mut written, Ok(())).and(shown);
-    });
-    written?;
+    let mut rows = Rows::new(options.json);
+    let done = esp::run(&what, |row| rows.show(row, esp::Row::line));
+    rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn crypto(options: &BenchCrypto) -> Result<(), Failure> {
+    let BenchCrypto { operation, size, cipher, seconds, json } = options.clone();
+    let what = crypto::Options { operations: operation, sizes: size, ciphers: cipher, duration: seconds };
+    if !json {
+        writeln!(io::stdout(), "{}", crypto::Row::titles())?;
+    }
+    let mut rows = Rows::new(json);
+    let done = crypto::run(&what, |row| rows.show(row, crypto::Row::line));
+    rows.written?;
+    done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+/// Rows on standard output, each as soon as it is there.
+struct Rows {
+    json: bool,
+    /// The first failure of standard output: nothing is written behind it.
+    written: io::Result<()>,
+}
+
+impl Rows {
+    fn new(json: bool) -> Self {
+        Self { json, written: Ok(()) }
+    }
+
+    fn show<R: Serialize>(&mut self, row: &R, line: impl Fn(&R) -> String) {
+        if self.written.is_ok() {
+            let line =
+                if self.json { serde_json::to_string(row).map_err(io::Error::from) } else { Ok(line(row)) };
+            self.written = line.and_then(|line| writeln!(io::stdout(), "{line}"));
+        }
+    }
 }
 
 /// Measures each gateway in a process of its own: none shall find memory as another one left it.

@@ -89,7 +89,7 @@ impl Size {
     const IMIX: [(u16, u64); 3] = [(64, 7), (576, 4), (1420, 1)];
 
     /// The length for some random number.
-    fn pick(self, random: u64) -> usize {
+    pub(super) fn pick(self, random: u64) -> usize {
         let Self::Fixed(size) = self else {
             return match random % 12 {
                 0..7 => 64,
@@ -100,7 +100,7 @@ impl Size {
         usize::from(size)
     }
 
-    fn largest(self) -> usize {
+    pub(super) fn largest(self) -> usize {
         match self {
             Self::Fixed(size) => usize::from(size),
             Self::Imix => 1420,
@@ -108,7 +108,7 @@ impl Size {
     }
 
     /// The average of something that depends on the length.
-    fn mean(self, of: impl Fn(usize) -> usize) -> usize {
+    pub(super) fn mean(self, of: impl Fn(usize) -> usize) -> usize {
         match self {
             Self::Fixed(size) => of(usize::from(size)),
             Self::Imix => {
