@@ -81,8 +81,8 @@ fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
     let opened: Vec<_> = world.take(OUTSIDE).iter().map(|p| terminal.open(p).2).collect();
     assert_eq!(opened.len(), 2, "{:?}", world.all_drops());
     let headers: Vec<_> = opened.iter().map(|p| IpHeader::parse(p).unwrap()).collect();
-    assert_eq!((headers[0].header_len, &opened[0][20..28]), (28, &packet[20..28]));
-    assert_eq!((headers[1].header_len, &opened[1][20..24]), (24, &packet[20..24]));
+    assert_eq!((headers[0].header_len(), &opened[0][20..28]), (28, &packet[20..28]));
+    assert_eq!((headers[1].header_len(), &opened[1][20..24]), (24, &packet[20..24]));
     let field = |i: usize| u16::from_be_bytes([opened[i][6], opened[i][7]]);
     let first_len = headers[0].payload(&opened[0]).len();
     // More fragments follow both: the datagram goes on behind the packet.

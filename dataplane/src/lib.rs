@@ -10,6 +10,8 @@
 //! | [`window`] | the anti-replay window, shared by all workers |
 //! | [`sa`] | security associations, paths, selectors, lifetimes |
 //! | [`table`] | what workers read without locks while one writer changes it |
+//! | [`sharing`] | counters of one worker or several |
+//! | [`prefetch`], [`few`] | hints to the cache; lists that fit beside what has them |
 //! | [`ring`] | bounded rings of frames between threads |
 //! | [`mod@drop`] | why packets are dropped |
 //! | [`clock`] | how long things take |
@@ -19,11 +21,14 @@
 pub mod clock;
 pub mod crypto;
 pub mod drop;
+pub mod few;
 pub mod packet;
 pub mod pool;
 pub mod port;
+pub mod prefetch;
 pub mod ring;
 pub mod sa;
+pub mod sharing;
 pub mod table;
 pub mod window;
 pub mod wire;

@@ -1,10 +1,12 @@
 //! Anti-replay window that any number of workers share without a lock (RFC 4303 §3.4.3).
 //!
-//! The window is a ring of words. A word says, for one block of 32 successive numbers, which of them were accepted:
+//! The window is a ring of words. A word says, for one block of 40 successive numbers, which of them were accepted:
 //!
 //! ```text
-//! sequence number │ lap … │ slot │ bit (5) │        word │ lap, low 32 bits │ 32 bits of the block │
+//! block = number / 40 │ lap … │ slot │        word │ lap, low 24 bits │ 40 bits of the block │
 //! ```
+//!
+//! Forty, because the usual window of 1024 then takes 32 words: four cache lines.
 //!
 //! One compare-and-swap sets a free bit of its block, or puts a newer block in an older one's place; so of two
 //! workers that hold the same number one wins. `top`, the highest number accepted, is raised *before* the word
@@ -19,13 +21,15 @@ use loom::sync::atomic::{AtomicU64, Ordering::*};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
+use crate::{prefetch, sharing::Sharing};
+
 /// Smallest size of a window: what RFC 4303 §3.4.3 asks a receiver to use by default.
 pub const MIN_SIZE: u32 = 64;
 /// Largest size of a window.
 pub const MAX_SIZE: u32 = 65_536;
 
 /// Sequence numbers that one word holds.
-const BLOCK: u64 = 32;
+const BLOCK: u64 = 40;
 
 /// Why a sequence number is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +52,8 @@ pub type Newest = bool;
 pub struct Window {
     top: AtomicU64,
     words: Box<[AtomicU64]>,
-    size: u64,
+    size: u32,
+    sharing: Sharing,
 }
 
 /// Where a sequence number lives: index of its word, that word with no bit set, and its own bit.
@@ -61,26 +66,39 @@ struct Place {
 impl Place {
     #[inline]
     fn same_block(&self, word: u64) -> bool {
-        word >> 32 == self.empty >> 32
+        word >> BLOCK == self.empty >> BLOCK
     }
 }
 
 impl Window {
-    /// An empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`] where it is outside.
-    pub fn new(size: u32) -> Self {
-        let size = u64::from(size.clamp(MIN_SIZE, MAX_SIZE));
-        let words = ((size - 1).div_ceil(BLOCK) + 1).next_power_of_two();
-        Self { top: AtomicU64::new(0), words: (0..words).map(|_| AtomicU64::new(0)).collect(), size }
+    /// An empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`] where it is outside, for
+    /// as many workers as `sharing` says.
+    pub fn new(size: u32, sharing: Sharing) -> Self {
+        let size = size.clamp(MIN_SIZE, MAX_SIZE);
+        let words = (u64::from(size - 1).div_ceil(BLOCK) + 1).next_power_of_two();
+        let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self { top: AtomicU64::new(0), words, size, sharing }
     }
 
     /// A window that refuses every number up to `last`, as if all of them had been accepted.
-    pub fn starting_at(size: u32, last: u64) -> Self {
-        let this = Self::new(size);
-        for seq in last.saturating_sub(this.size).saturating_add(1)..=last {
+    pub fn starting_at(size: u32, sharing: Sharing, last: u64) -> Self {
+        let this = Self::new(size, sharing);
+        for seq in last.saturating_sub(this.size()).saturating_add(1)..=last {
             // Nothing was accepted before, so none of these is refused.
             let _ = this.accept(seq);
         }
         this
+    }
+
+    #[inline]
+    fn size(&self) -> u64 {
+        u64::from(self.size)
+    }
+
+    /// Asks the cache for the word of `seq`.
+    #[inline]
+    pub fn prefetch(&self, seq: u64) {
+        prefetch::line(&raw const self.words[self.place(seq).slot]);
     }
 
     /// The highest number accepted; 0 before the first.
@@ -95,8 +113,8 @@ impl Window {
     pub fn infer(&self, low: u32) -> u64 {
         let top = self.top();
         let high = (top >> 32) as u32;
-        let left = (top as u32).wrapping_sub(self.size as u32 - 1);
-        let high = if top as u32 >= self.size as u32 - 1 {
+        let left = (top as u32).wrapping_sub(self.size - 1);
+        let high = if top as u32 >= self.size - 1 {
             if low >= left { high } else { high.saturating_add(1) }
         } else {
             // The window begins in the number space before this one; before the very first there is none.
@@ -128,6 +146,9 @@ impl Window {
         if seq == 0 {
             return Err(Replay::Zero);
         }
+        if self.sharing == Sharing::One {
+            return self.accept_alone(seq);
+        }
         let before = self.top();
         // Equal where another worker with the same number has raised the top, but may lose the race for the bit.
         let newest = seq >= before && seq >= self.top.fetch_max(seq, AcqRel);
@@ -144,10 +165,26 @@ impl Window {
         }
     }
 
+    /// [`accept`](Self::accept) where no other worker can be at it too.
+    #[inline]
+    fn accept_alone(&self, seq: u64) -> Result<Newest, Replay> {
+        let place = self.place(seq);
+        let slot = &self.words[place.slot];
+        let word = slot.load(Relaxed);
+        self.judge(seq, &place, word)?;
+        let newest = seq > self.top.load(Relaxed);
+        if newest {
+            self.top.store(seq, Release);
+        }
+        let kept = if place.same_block(word) { word } else { place.empty };
+        slot.store(kept | place.bit, Release);
+        Ok(newest)
+    }
+
     /// Judges `seq` by its word, which must have been read before this is called: see the module's text.
     #[inline]
     fn judge(&self, seq: u64, place: &Place, word: u64) -> Result<(), Replay> {
-        if self.top().saturating_sub(seq) >= self.size {
+        if self.top().saturating_sub(seq) >= self.size() {
             Err(Replay::Stale)
         } else if place.same_block(word) && word & place.bit != 0 {
             Err(Replay::Duplicate)
@@ -160,9 +197,9 @@ impl Window {
     fn place(&self, seq: u64) -> Place {
         let block = seq / BLOCK;
         let words = self.words.len() as u64;
-        // Laps are told apart by 32 bits: a word left alone for 2^32 laps (2^39 numbers or more) may pass for the
+        // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more) may pass for the
         // current one. Its old bits then refuse numbers; they never let one pass twice.
         let lap = block >> words.trailing_zeros();
-        Place { slot: (block & (words - 1)) as usize, empty: lap << 32, bit: 1 << (seq % BLOCK) }
+        Place { slot: (block & (words - 1)) as usize, empty: lap << BLOCK, bit: 1 << (seq % BLOCK) }
     }
 }

@@ -64,7 +64,7 @@ fn the_fast_path_allocates_nothing() {
         }
     }
 
-    let window = Window::new(1024);
+    let window = Window::new(1024, wayfarer_dataplane::sharing::Sharing::Many);
     let walk = || {
         for seq in (1..5000).rev().step_by(7).chain(1..5000) {
             if window.check(window.infer(seq)).is_ok() {

@@ -11,7 +11,10 @@ use std::{
     },
     thread,
 };
-use wayfarer_dataplane::window::{MAX_SIZE, MIN_SIZE, Replay, Window};
+use wayfarer_dataplane::{
+    sharing::Sharing,
+    window::{MAX_SIZE, MIN_SIZE, Replay, Window},
+};
 
 /// Remembers everything.
 struct Model {
@@ -66,8 +69,10 @@ fn steps() -> impl Strategy<Value = (u32, u64, Vec<i64>)> {
 
 proptest! {
     #[test]
-    fn decides_as_the_model_does((size, start, steps) in steps()) {
-        let window = Window::new(size);
+    fn decides_as_the_model_does(
+        (size, start, steps) in steps(), sharing in prop_oneof![Just(Sharing::One), Just(Sharing::Many)],
+    ) {
+        let window = Window::new(size, sharing);
         let mut model = Model { size: size.into(), top: 0, seen: HashSet::new() };
         prop_assert_eq!(window.accept(start), model.accept(start));
         for step in steps {
@@ -85,7 +90,7 @@ proptest! {
         top in prop_oneof![1u64..1 << 20, (1u64 << 32) - 70_000..(1 << 32) + 70_000, 1u64 << 31..1 << 50],
         ahead in prop_oneof![0u64..1 << 17, 0u64..1 << 30, Just((1 << 32) - 65_537)], behind in 0u64..65_536,
     ) {
-        let window = Window::new(size);
+        let window = Window::new(size, Sharing::Many);
         window.accept(top).unwrap();
         prop_assert_eq!(window.infer((top + ahead) as u32), top + ahead);
         let behind = behind % u64::from(size);
@@ -101,7 +106,7 @@ proptest! {
         top in prop_oneof![1u64 << 30..1 << 33, (1u64 << 32)..(1 << 32) + 70_000],
         back in 0u64..1 << 30,
     ) {
-        let window = Window::new(size);
+        let window = Window::new(size, Sharing::Many);
         window.accept(top).unwrap();
         let stale = top.saturating_sub(u64::from(size) + back);
         let inferred = window.infer(stale as u32);
@@ -111,7 +116,7 @@ proptest! {
 
 #[test]
 fn follows_extended_numbers_across_the_wrap() {
-    let window = Window::new(1024);
+    let window = Window::new(1024, Sharing::Many);
     let mut real = (1u64 << 32) - 3 * (1 << 30);
     for jump in [1 << 30, 1 << 30, (1 << 30) - 7, 3, 3, 1, 1, 3, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 5] {
         real += jump;
@@ -125,7 +130,7 @@ fn follows_extended_numbers_across_the_wrap() {
 
 #[test]
 fn the_ends_of_the_number_space_are_safe() {
-    let window = Window::new(64);
+    let window = Window::new(64, Sharing::Many);
     assert_eq!(window.infer(0), 0);
     assert_eq!(window.infer(u32::MAX), u64::from(u32::MAX));
     assert_eq!(window.check(0), Err(Replay::Zero));
@@ -142,7 +147,7 @@ fn is_exactly_as_long_as_asked() {
         [(0, MIN_SIZE), (64, 64), (65, 65), (1000, 1000), (MAX_SIZE, MAX_SIZE), (u32::MAX, MAX_SIZE)]
     {
         for top in 70_000..70_064 {
-            let window = Window::new(asked);
+            let window = Window::new(asked, Sharing::Many);
             window.accept(top).unwrap();
             assert_eq!(window.check(top - u64::from(size)), Err(Replay::Stale), "{size}");
             assert_eq!(window.check(top - u64::from(size) + 1), Ok(()), "{size}");
@@ -153,7 +158,7 @@ fn is_exactly_as_long_as_asked() {
 #[test]
 fn a_whole_window_sent_again_is_refused() {
     for size in [64, 100, 1024, 65_536] {
-        let window = Window::new(size);
+        let window = Window::new(size, Sharing::Many);
         let all = 1000..1000 + u64::from(size);
         assert!(all.clone().all(|seq| window.accept(seq) == Ok(true)));
         for seq in all {
@@ -165,7 +170,7 @@ fn a_whole_window_sent_again_is_refused() {
 
 #[test]
 fn a_check_changes_nothing() {
-    let window = Window::new(64);
+    let window = Window::new(64, Sharing::Many);
     assert_eq!((window.check(500), window.check(500), window.top()), (Ok(()), Ok(()), 0));
     assert_eq!(window.accept(5), Ok(true));
 }
@@ -187,7 +192,7 @@ fn shuffled(mut numbers: Vec<u64>, seed: u64) -> Vec<u64> {
 fn workers_accept_every_number_in_the_window_once() {
     const WORKERS: u64 = 4;
     const ROUND: u64 = 20_000;
-    let window = Window::new(MAX_SIZE);
+    let window = Window::new(MAX_SIZE, Sharing::Many);
     let accepted: Vec<AtomicU8> = (0..=5 * ROUND).map(|_| AtomicU8::new(0)).collect();
     let barrier = Barrier::new(WORKERS as usize);
     thread::scope(|s| {
@@ -214,7 +219,7 @@ fn workers_accept_every_number_in_the_window_once() {
 #[test]
 fn workers_that_race_the_left_edge_accept_none_twice() {
     const LAST: usize = 200_000;
-    let window = Window::new(64);
+    let window = Window::new(64, Sharing::Many);
     let accepted: Vec<AtomicU8> = (0..=LAST).map(|_| AtomicU8::new(0)).collect();
     let (next, stale) = (AtomicUsize::new(1), AtomicUsize::new(0));
     thread::scope(|s| {

@@ -7,7 +7,10 @@
 #![cfg(loom)]
 
 use loom::{sync::Arc, thread};
-use wayfarer_dataplane::window::{Newest, Replay, Window};
+use wayfarer_dataplane::{
+    sharing::Sharing,
+    window::{Newest, Replay, Window},
+};
 
 type Outcome = Result<Newest, Replay>;
 
@@ -18,7 +21,7 @@ fn interleave(top: u64, workers: &'static [&'static [u64]], judge: fn(&Window, &
     // Two workers are followed through everything they can do to each other; with three that takes hours.
     model.preemption_bound = (workers.len() > 2).then_some(3);
     model.check(move || {
-        let window = Arc::new(Window::new(64));
+        let window = Arc::new(Window::new(64, Sharing::Many));
         window.accept(top).unwrap();
         let workers: Vec<_> = workers
             .iter()
@@ -54,23 +57,23 @@ fn numbers_of_one_block_do_not_erase_each_other() {
     });
 }
 
-/// 5 and 133 share a word: the window's four words hold 128 numbers.
+/// 5 and 165 share a word: the window's four words hold 160 numbers.
 #[test]
 fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
-    interleave(1, &[&[5], &[133], &[5]], |window, outcomes| {
+    interleave(1, &[&[5], &[165], &[5]], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
-        assert_eq!((window.accept(5), window.accept(133)), (Err(Replay::Stale), Err(Replay::Duplicate)));
+        assert_eq!((window.accept(5), window.accept(165)), (Err(Replay::Stale), Err(Replay::Duplicate)));
     });
 }
 
 #[test]
 fn two_laps_at_once_keep_the_later() {
-    interleave(100, &[&[133, 133], &[261, 133]], |window, outcomes| {
+    interleave(100, &[&[165, 165], &[325, 165]], |window, outcomes| {
         assert_eq!(outcomes[1][0], Ok(true));
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
-        assert_eq!((window.accept(133), window.accept(261)), (Err(Replay::Stale), Err(Replay::Duplicate)));
-        assert_eq!(window.accept(260), Ok(false));
+        assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
+        assert_eq!(window.accept(324), Ok(false));
     });
 }
 

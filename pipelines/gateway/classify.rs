@@ -4,7 +4,7 @@ use super::{exchange::Punt, tables::Tables};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::{Encap, Path},
+    sa::Encap,
     table::Reader,
     wire::{
         Malformed, esp,
@@ -24,8 +24,8 @@ pub enum Class {
         header: IpHeader,
         /// Offset of the ESP header in the packet.
         esp_at: usize,
-        /// How it came.
-        path: Path,
+        /// What it came in.
+        encap: Encap,
     },
     /// To be forwarded.
     Forward(IpHeader),
@@ -62,7 +62,7 @@ pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result
         return Err(DropReason::Multicast);
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
-    packet.set_len(header.total_len).ok_or(DropReason::IpTotalLength)?;
+    packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
     if tables.is_local(header.dst, reader) {
         local(packet, header, tables)
     } else {
@@ -96,8 +96,7 @@ fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class
     if header.has_options() {
         return Err(DropReason::OuterOptions);
     }
-    let path = Path { local: header.dst, remote: header.src, encap: Encap::None };
-    Ok(Class::Esp { header, esp_at: header.header_len, path })
+    Ok(Class::Esp { header, esp_at: header.header_len(), encap: Encap::None })
 }
 
 /// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
@@ -108,8 +107,8 @@ fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -
     if header.has_options() {
         return Err(DropReason::OuterOptions);
     }
-    let esp_at = header.header_len + wayfarer_dataplane::wire::udp::HEADER;
-    packet.set_len(header.header_len + udp.length).ok_or(DropReason::UdpLength)?;
+    let esp_at = header.header_len() + wayfarer_dataplane::wire::udp::HEADER;
+    packet.set_len(header.header_len() + udp.length).ok_or(DropReason::UdpLength)?;
     let payload = &packet.data()[esp_at..];
     if udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER) {
         return Ok(Class::Punt(Punt::Control));
@@ -118,7 +117,7 @@ fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -
         return Err(DropReason::Keepalive);
     }
     let encap = Encap::Udp { local: udp.dst_port, remote: udp.src_port };
-    Ok(Class::Esp { header, esp_at, path: Path { local: header.dst, remote: header.src, encap } })
+    Ok(Class::Esp { header, esp_at, encap })
 }
 
 fn is_ours(udp_port: u16, tables: &Tables) -> bool {

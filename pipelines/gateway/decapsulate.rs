@@ -56,7 +56,7 @@ fn tunnel(
     }
     packet.pull_front(start).ok_or(DropReason::InnerMalformed)?;
     // What lies behind the inner packet's own length is traffic flow confidentiality padding (RFC 4303 §2.7).
-    packet.set_len(inner.total_len).ok_or(DropReason::InnerMalformed)?;
+    packet.set_len(inner.total_len()).ok_or(DropReason::InnerMalformed)?;
     let class = decapsulated_class(outer.traffic_class, inner.traffic_class)?;
     if class != inner.traffic_class {
         ip::set_traffic_class(packet.data_mut(), class);
@@ -86,13 +86,13 @@ fn transport(
     length: usize,
     next_header: u8,
 ) -> Result<IpHeader, DropReason> {
-    let header_len = outer.header_len;
+    let header_len = outer.header_len();
     let data = packet.data_mut();
     data.copy_within(..header_len, start - header_len);
     packet.pull_front(start - header_len).ok_or(DropReason::InnerMalformed)?;
     packet.set_len(header_len + length).ok_or(DropReason::InnerMalformed)?;
     let data = packet.data_mut();
-    data[outer.protocol_at] = next_header;
+    data[outer.protocol_at()] = next_header;
     ip::set_total_len(data, header_len, header_len + length);
     let inner = IpHeader::parse(data).map_err(|_| DropReason::InnerMalformed)?;
     if esp_at != header_len && inner.fragment == ip::Fragment::Whole {
@@ -104,7 +104,7 @@ fn transport(
 }
 
 fn renew_checksum(packet: &mut [u8], inner: &IpHeader) {
-    let segment = &mut packet[inner.header_len..];
+    let segment = &mut packet[inner.header_len()..];
     match inner.protocol {
         protocol::UDP
             if udp::Udp::parse(segment).is_ok_and(|u| u.checksum != 0 && u.length == segment.len()) =>

@@ -3,7 +3,7 @@
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::{Df, Encap, Endpoint, Mode, OutboundSa},
+    sa::{Df, Endpoint, Mode, OutboundSa},
     wire::{
         esp,
         ip::{self, IpHeader, protocol},
@@ -14,10 +14,26 @@ use wayfarer_dataplane::{
 /// Where the parts of an encapsulated packet are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
+    ip_len: u16,
+    esp_at: u16,
+}
+
+impl Layout {
+    fn new(ip_len: usize, esp_at: usize) -> Self {
+        Self { ip_len: ip_len as u16, esp_at: esp_at as u16 }
+    }
+
     /// Bytes of the outer IP header.
-    pub ip_len: usize,
+    #[inline]
+    pub fn ip_len(self) -> usize {
+        usize::from(self.ip_len)
+    }
+
     /// Offset of the ESP header.
-    pub esp_at: usize,
+    #[inline]
+    pub fn esp_at(self) -> usize {
+        usize::from(self.esp_at)
+    }
 }
 
 /// Bytes of the IP packet that one SA can carry in one outer packet of its MTU, when it goes to `endpoint`.
@@ -26,10 +42,10 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
     let suite = sa.key.suite();
     let crypto = suite.iv_len() + suite.icv_len();
     match sa.mode {
-        Mode::Tunnel => Endpoint::payload_limit(endpoint.outer_len(), sa.mtu, crypto, suite.align()),
+        Mode::Tunnel => Endpoint::payload_limit(endpoint.outer_len(), sa.mtu(), crypto, suite.align()),
         Mode::Transport => {
-            let outer = header.header_len + endpoint.outer_len() - endpoint.ip_len();
-            header.header_len + Endpoint::payload_limit(outer, sa.mtu, crypto, suite.align())
+            let outer = header.header_len() + endpoint.outer_len() - endpoint.ip_len();
+            header.header_len() + Endpoint::payload_limit(outer, sa.mtu(), crypto, suite.align())
         }
     }
 }
@@ -68,7 +84,7 @@ fn tunnel(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &En
     let dscp = sa.marking.dscp.map_or(header.traffic_class & !super::decapsulate::ECN, |dscp| dscp << 2);
     // ECN is always copied: RFC 6040 §4.1, normal mode.
     ip::set_traffic_class(data, dscp | header.traffic_class & super::decapsulate::ECN);
-    if endpoint.path().local.is_ipv4() {
+    if endpoint.is_ipv4() {
         let df = match sa.marking.df {
             Df::Copy => header.dont_fragment,
             Df::Set => true,
@@ -76,34 +92,31 @@ fn tunnel(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &En
         };
         data[6] = if df { 0x40 } else { 0 };
     }
-    Some(Layout { ip_len: endpoint.ip_len(), esp_at })
+    Some(Layout::new(endpoint.ip_len(), esp_at))
 }
 
 /// The length to which inner packets are padded: as configured, but never beyond the MTU.
 #[inline]
 fn tfc_length(sa: &OutboundSa, endpoint: &Endpoint) -> usize {
-    if sa.tfc == 0 {
+    if sa.tfc() == 0 {
         return 0;
     }
     let suite = sa.key.suite();
     let crypto = suite.iv_len() + suite.icv_len();
-    sa.tfc.min(Endpoint::payload_limit(endpoint.outer_len(), sa.mtu, crypto, suite.align()))
+    sa.tfc().min(Endpoint::payload_limit(endpoint.outer_len(), sa.mtu(), crypto, suite.align()))
 }
 
 fn transport(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &Endpoint) -> Option<Layout> {
-    pad(packet, header.header_len, sa, header.protocol)?;
+    pad(packet, header.header_len(), sa, header.protocol)?;
     let udp_len = endpoint.outer_len() - endpoint.ip_len();
     let added = udp_len + esp::HEADER + sa.key.suite().iv_len();
     packet.push_front(added)?;
     let data = packet.data_mut();
-    data.copy_within(added..added + header.header_len, 0);
-    let esp_at = header.header_len + udp_len;
-    data[header.protocol_at] = match endpoint.path().encap {
-        Encap::None => protocol::ESP,
-        Encap::Udp { .. } => protocol::UDP,
-    };
-    data[header.header_len..esp_at + 4].copy_from_slice(&endpoint.template()[endpoint.ip_len()..]);
-    Some(Layout { ip_len: header.header_len, esp_at })
+    data.copy_within(added..added + header.header_len(), 0);
+    let esp_at = header.header_len() + udp_len;
+    data[header.protocol_at()] = if endpoint.has_udp() { protocol::UDP } else { protocol::ESP };
+    data[header.header_len()..esp_at + 4].copy_from_slice(&endpoint.template()[endpoint.ip_len()..]);
+    Some(Layout::new(header.header_len(), esp_at))
 }
 
 /// Appends padding, trailer and room for the ICV to a packet whose ESP payload begins at `from`.
@@ -122,27 +135,27 @@ fn pad(packet: &mut Packet, from: usize, sa: &OutboundSa, next_header: u8) -> Op
 pub fn number(packet: &mut Packet, layout: Layout, sa: &OutboundSa, seq: u64) {
     let total = packet.len();
     let data = packet.data_mut();
-    esp::emit_header(&mut data[layout.esp_at..], sa.spi.0, seq);
-    if layout.esp_at != layout.ip_len {
-        let length = (total - layout.ip_len) as u16;
-        data[layout.ip_len + 4..layout.ip_len + 6].copy_from_slice(&length.to_be_bytes());
+    esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
+    if layout.esp_at() != layout.ip_len() {
+        let length = (total - layout.ip_len()) as u16;
+        data[layout.ip_len() + 4..layout.ip_len() + 6].copy_from_slice(&length.to_be_bytes());
     }
     let fragmentable = data[0] >> 4 == 4 && data[6] & 0x40 == 0;
     if fragmentable && sa.mode == Mode::Tunnel {
         data[4..6].copy_from_slice(&(seq as u16).to_be_bytes());
     }
-    ip::set_total_len(data, layout.ip_len, total);
+    ip::set_total_len(data, layout.ip_len(), total);
 }
 
 /// Writes the UDP checksum over the ciphertext where the path wants one: never over IPv4 (RFC 3948 §2.1).
 #[inline]
 pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa) {
     let data = packet.data_mut();
-    if layout.esp_at != layout.ip_len
+    if layout.esp_at() != layout.ip_len()
         && data[0] >> 4 == 6
         && sa.marking.udp6_checksum
         && let Ok(header) = IpHeader::parse(data)
     {
-        udp::set_checksum(&mut data[layout.ip_len..], header.src, header.dst);
+        udp::set_checksum(&mut data[layout.ip_len()..], header.src, header.dst);
     }
 }

@@ -40,9 +40,10 @@ pub fn inbound(
     reader: &Reader,
     io: &mut Io,
 ) {
-    if sa.mode == Mode::Transport || tables.is_local(header.dst, reader) {
+    let hop = tables.routes.find(header.dst, reader).copied();
+    if sa.mode == Mode::Transport || hop == Some(Hop::Local) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted.
-        return io.route(packet, &header, tables, reader);
+        return io.route_by(hop, packet, header.dst, tables);
     }
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
@@ -57,33 +58,37 @@ pub fn inbound(
             departures.push(Departure { packet, header, origin: Origin::Tunnel });
         }
         // It is for this side, as the SA's own selector says.
-        _ => clear(packet, header, tables, reader, io),
+        _ => clear_by(hop, packet, header, tables, io),
     }
 }
 
 /// Forwards a packet in clear by its route.
 #[inline]
-pub fn clear(mut packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
-    let Some(&hop) = tables.routes.find(header.dst, reader) else {
-        return io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
-    };
+pub fn clear(packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+    clear_by(tables.routes.find(header.dst, reader).copied(), packet, header, tables, io);
+}
+
+#[inline]
+fn clear_by(hop: Option<Hop>, mut packet: Packet, header: IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {
-        Hop::Port { port, .. } | Hop::Resolve { port, .. } => tables.settings.ports[usize::from(port)].mtu,
-        // Here is its end: nothing is forwarded.
-        Hop::Local => return io.route_by(hop, packet, &header, tables),
+        Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => {
+            tables.settings.ports[usize::from(port)].mtu
+        }
+        // Here is its end, or there is no way: nothing is forwarded.
+        Some(Hop::Local) | None => return io.route_by(hop, packet, header.dst, tables),
     };
     if header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
-    let fits = header.total_len <= mtu;
+    let fits = header.total_len() <= mtu;
     if !fits && header.dont_fragment {
         return io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
     }
     ip::decrement_hop_limit(packet.data_mut());
     if fits {
-        io.route_by(hop, packet, &header, tables);
+        io.route_by(hop, packet, header.dst, tables);
     } else {
-        fragment(packet, &header, mtu, io, |io, piece, header| io.route_by(hop, piece, &header, tables));
+        fragment(packet, &header, mtu, io, |io, piece, header| io.route_by(hop, piece, header.dst, tables));
     }
 }
 
@@ -93,6 +98,6 @@ pub fn clamp_mss(packet: &mut Packet, header: &IpHeader, limit: usize, tables: &
     if header.protocol == protocol::TCP && header.fragment != Fragment::Later && tables.settings.mss_clamp {
         let headers = TCP_HEADER + if header.src.is_ipv4() { V4_HEADER } else { V6_HEADER };
         let mss = limit.saturating_sub(headers).min(usize::from(u16::MAX));
-        tcp::clamp_mss(&mut packet.data_mut()[header.header_len..], mss as u16);
+        tcp::clamp_mss(&mut packet.data_mut()[header.header_len()..], mss as u16);
     }
 }

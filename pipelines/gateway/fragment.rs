@@ -22,8 +22,8 @@ pub fn fragment(
 ) {
     let data = packet.data();
     let mut head = [0; 60];
-    head[..header.header_len].copy_from_slice(&data[..header.header_len]);
-    let mut head_len = header.header_len;
+    head[..header.header_len()].copy_from_slice(&data[..header.header_len()]);
+    let mut head_len = header.header_len();
     let field = u16::from_be_bytes([data[6], data[7]]);
     let (flags, first) = (field & MORE, field & 0x1fff);
     let payload = header.payload(data);

@@ -6,17 +6,17 @@ use super::{
     profile::{Profile, Stage},
     tables::{Hop, Tables},
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
     pool::Pool,
     port::{Mac, Port},
+    prefetch,
     table::Reader,
     wire::{
         ethernet::{self, Ethernet},
         icmp::Problem,
-        ip::IpHeader,
     },
 };
 
@@ -83,6 +83,7 @@ impl Io {
         self.ports[index].rx(&mut self.pool, burst);
         for packet in burst.iter_mut() {
             packet.set_port(index as u16);
+            prefetch::line(packet.data().as_ptr());
         }
         self.counters.received.add(burst.len() as u64);
     }
@@ -140,24 +141,22 @@ impl Io {
         self.exchange.events.push(event).is_ok()
     }
 
-    /// Sends an IP packet by its route.
+    /// Sends an IP packet to `dst` by its route.
     #[inline]
-    pub fn route(&mut self, packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader) {
-        match tables.routes.find(header.dst, reader) {
-            Some(&hop) => self.route_by(hop, packet, header, tables),
-            None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
-        }
+    pub fn route(&mut self, packet: Packet, dst: IpAddr, tables: &Tables, reader: &Reader) {
+        self.route_by(tables.routes.find(dst, reader).copied(), packet, dst, tables);
     }
 
-    /// Sends an IP packet by a next hop that was looked up before.
+    /// Sends an IP packet to `dst` by what was found for it before.
     #[inline]
-    pub fn route_by(&mut self, hop: Hop, packet: Packet, header: &IpHeader, tables: &Tables) {
+    pub fn route_by(&mut self, hop: Option<Hop>, packet: Packet, dst: IpAddr, tables: &Tables) {
         match hop {
-            Hop::Port { port, mac } => self.emit(packet, port, mac, tables),
-            Hop::Resolve { port, via } => {
-                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or(header.dst) });
+            Some(Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
+            Some(Hop::Resolve { port, via }) => {
+                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or(dst) });
             }
-            Hop::Local => self.to_host(packet, tables),
+            Some(Hop::Local) => self.to_host(packet, tables),
+            None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
         }
     }
 

@@ -15,10 +15,12 @@ use super::{
     tables::{Action, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
+use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::{self, SealJob},
     drop::DropReason,
     packet::{BURST, Packet},
+    prefetch,
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
     table::Reader,
     wire::{
@@ -49,28 +51,57 @@ pub enum Origin {
     Host,
 }
 
+/// A packet that policy wants protected.
+struct Protection<'r> {
+    packet: Packet,
+    header: IpHeader,
+    sa: &'r OutboundSa,
+}
+
 /// A packet on its way into ESP.
 struct Sealing<'r> {
     packet: Packet,
     layout: Layout,
     /// Bytes before encapsulation.
-    inner_len: usize,
+    inner_len: u16,
     sa: &'r OutboundSa,
     seq: u64,
+    /// Where the outer header sends it.
+    outer_dst: IpAddr,
+    /// Why it is dropped, or that it is not.
+    verdict: Result<(), DropReason>,
 }
 
 type Sealings<'r> = ArrayVec<Sealing<'r>, BURST>;
 
-/// Carries a burst of departures through to their way out.
+/// Carries a burst of departures through to their way out. Each pass asks the cache for what the next one reads, so that
+/// the misses of a burst overlap.
 pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader: &Reader, io: &mut Io) {
-    let mut sealings = Sealings::new();
+    for departure in departures.iter() {
+        tables.policies.prefetch_node(departure.header.dst);
+    }
+    let mut protections: ArrayVec<Protection<'_>, BURST> = ArrayVec::new();
     for departure in departures.drain(..) {
-        match decide(&departure, tables, reader) {
-            Ok(Decision::Protect(sa, endpoint)) => {
-                protect(departure.packet, departure.header, sa, endpoint, &mut sealings, tables, reader, io);
+        let decision = decide(&departure, tables, reader);
+        let Departure { packet, header, .. } = departure;
+        match decision {
+            Ok(Decision::Protect(sa)) => {
+                prefetch::whole(sa);
+                protections.push(Protection { packet, header, sa });
             }
-            Ok(Decision::Clear) => forward::clear(departure.packet, departure.header, tables, reader, io),
-            Err(reason) => io.drop(departure.packet, reason),
+            Ok(Decision::Clear) => forward::clear(packet, header, tables, reader, io),
+            Err(reason) => io.drop(packet, reason),
+        }
+    }
+    io.mark(Stage::Policy);
+    for protection in &protections {
+        protection.sa.prefetch_parts(protection.header.total_len());
+    }
+    let mut sealings = Sealings::new();
+    for Protection { packet, header, sa } in protections.drain(..) {
+        match sa.endpoint(reader) {
+            Some(endpoint) => protect(packet, header, sa, endpoint, &mut sealings, tables, reader, io),
+            None => io.drop(packet, DropReason::NoEndpoint),
         }
     }
     seal(&mut sealings, tables, reader, io);
@@ -78,7 +109,7 @@ pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader:
 }
 
 enum Decision<'r> {
-    Protect(&'r OutboundSa, &'r Endpoint),
+    Protect(&'r OutboundSa),
     Clear,
 }
 
@@ -112,10 +143,7 @@ fn decide<'r>(
         Action::Protect(_) if from_wire && !tables.leads_to(header.src, packet.port(), reader) => {
             Err(DropReason::SourcePort)
         }
-        Action::Protect(sa) => match sa.endpoint(reader) {
-            Some(endpoint) => Ok(Decision::Protect(sa, endpoint)),
-            None => Err(DropReason::NoEndpoint),
-        },
+        Action::Protect(sa) => Ok(Decision::Protect(sa)),
     }
 }
 
@@ -139,7 +167,7 @@ fn protect<'r>(
     if is_hop && header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
-    let fits = header.total_len <= limit;
+    let fits = header.total_len() <= limit;
     if !fits && (header.dont_fragment || sa.mode == Mode::Transport) {
         let mtu = limit.min(usize::from(u16::MAX)) as u16;
         return io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
@@ -168,13 +196,14 @@ fn wrap<'r>(
     reader: &Reader,
     io: &mut Io,
 ) {
-    let inner_len = packet.len();
+    let inner_len = packet.len() as u16;
     match encapsulate(&mut packet, header, sa, endpoint) {
         Ok(layout) => {
             if sealings.is_full() {
                 seal(sealings, tables, reader, io);
             }
-            sealings.push(Sealing { packet, layout, inner_len, sa, seq: 0 });
+            let outer_dst = if sa.mode == Mode::Tunnel { endpoint.remote() } else { header.dst };
+            sealings.push(Sealing { packet, layout, inner_len, sa, seq: 0, outer_dst, verdict: Ok(()) });
         }
         Err(reason) => io.drop(packet, reason),
     }
@@ -183,73 +212,56 @@ fn wrap<'r>(
 /// Numbers, seals and sends the burst, and leaves it empty.
 fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
     io.mark(Stage::Encapsulate);
-    charge(sealings, io);
-    number(sealings, io);
+    for run in sealings.chunk_by_mut(|a, b| std::ptr::eq(a.sa, b.sa)) {
+        number(run, io);
+    }
     io.mark(Stage::Number);
-    let mut jobs: ArrayVec<SealJob<'_>, BURST> = sealings
-        .iter_mut()
-        .map(|s| SealJob {
-            key: &s.sa.key,
-            seq: s.seq,
-            iv: s.sa.iv(s.seq),
-            esn: s.sa.esn,
-            esp: &mut s.packet.data_mut()[s.layout.esp_at..],
-        })
-        .collect();
+    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
+    for Sealing { packet, layout, sa, seq, verdict, .. } in sealings.iter_mut() {
+        if verdict.is_ok() {
+            let esp = &mut packet.data_mut()[layout.esp_at()..];
+            jobs.push(SealJob { key: &sa.key, seq: *seq, iv: sa.iv(*seq), esn: sa.esn, esp });
+        }
+    }
     crypto::seal(&mut jobs);
     drop(jobs);
     io.mark(Stage::Seal);
-    for Sealing { mut packet, layout, inner_len, sa, .. } in sealings.drain(..) {
+    let (mut sealed, mut bytes) = (0, 0);
+    for Sealing { mut packet, layout, inner_len, sa, outer_dst, verdict, .. } in sealings.drain(..) {
+        if let Err(reason) = verdict {
+            io.drop(packet, reason);
+            continue;
+        }
+        sealed += 1;
+        bytes += u64::from(inner_len);
         encapsulate::checksum(&mut packet, layout, sa);
-        io.counters().sealed.add(1);
-        io.counters().sealed_bytes.add(inner_len as u64);
-        match IpHeader::parse(packet.data()) {
-            Ok(outer) => io.route(packet, &outer, tables, reader),
-            Err(_) => io.drop(packet, DropReason::InnerMalformed),
-        }
+        io.route(packet, outer_dst, tables, reader);
     }
+    io.counters().sealed.add(sealed);
+    io.counters().sealed_bytes.add(bytes);
 }
 
-/// Counts packets against lifetimes, and drops those of SAs that are over.
-fn charge(sealings: &mut Sealings<'_>, io: &mut Io) {
-    retain(sealings, io, |s, io| {
-        let tunnel = s.sa.tunnel;
-        let within = s.sa.life.charge(s.inner_len, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-        if within { Ok(()) } else { Err(DropReason::SaExpired) }
-    });
-}
-
-/// Gives each packet its sequence number: one atomic operation for each run of packets of one SA.
-fn number(sealings: &mut Sealings<'_>, io: &mut Io) {
-    for run in sealings.chunk_by_mut(|a, b| std::ptr::eq(a.sa, b.sa)) {
-        let first = run[0].sa.take_sequence(run.len() as u64);
-        for (s, seq) in run.iter_mut().zip(first..) {
-            s.seq = seq;
-            encapsulate::number(&mut s.packet, s.layout, s.sa, seq);
+/// Counts a run of packets of one SA against its lifetime, and gives each that is within it its sequence number: one
+/// atomic operation for all of them.
+#[inline]
+fn number(run: &mut [Sealing<'_>], io: &mut Io) {
+    let sa = run[0].sa;
+    let tunnel = sa.tunnel;
+    for s in run.iter_mut() {
+        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
+        if !sa.life.charge(usize::from(s.inner_len), tell) {
+            s.verdict = Err(DropReason::SaExpired);
         }
     }
-    retain(sealings, io, |s, io| {
-        if s.seq <= s.sa.last_sequence() {
-            return Ok(());
+    let within = run.iter().filter(|s| s.verdict.is_ok()).count() as u64;
+    let first = sa.take_sequence(within);
+    for (s, seq) in run.iter_mut().filter(|s| s.verdict.is_ok()).zip(first..) {
+        s.seq = seq;
+        if seq <= sa.last_sequence() {
+            encapsulate::number(&mut s.packet, s.layout, sa, seq);
+            continue;
         }
-        let (tunnel, due) = (s.sa.tunnel, Due::Sequence);
-        s.sa.life.once(due, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-        Err(DropReason::SequenceExhausted)
-    });
-}
-
-/// Keeps the packets for which `check` answers `Ok`, in order, and drops the others.
-fn retain<'r>(
-    sealings: &mut Sealings<'r>,
-    io: &mut Io,
-    mut check: impl FnMut(&Sealing<'r>, &mut Io) -> Result<(), DropReason>,
-) {
-    let mut kept = Sealings::new();
-    for sealing in sealings.drain(..) {
-        match check(&sealing, io) {
-            Ok(()) => kept.push(sealing),
-            Err(reason) => io.drop(sealing.packet, reason),
-        }
+        sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
+        s.verdict = Err(DropReason::SequenceExhausted);
     }
-    *sealings = kept;
 }

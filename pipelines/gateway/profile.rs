@@ -16,7 +16,9 @@ pub enum Stage {
     Open,
     /// Replay window, decapsulation, selectors, policy and route of inner packets.
     Decapsulate,
-    /// Policy, outbound SAs, outer headers.
+    /// What policy wants for a packet, and by which SA.
+    Policy,
+    /// Sizes, outer headers, padding.
     Encapsulate,
     /// Lifetimes and sequence numbers.
     Number,
@@ -32,12 +34,13 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a packet's way.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Receive,
         Self::Classify,
         Self::LookUp,
         Self::Open,
         Self::Decapsulate,
+        Self::Policy,
         Self::Encapsulate,
         Self::Number,
         Self::Seal,
@@ -54,6 +57,7 @@ impl Stage {
             Self::LookUp => "look_up",
             Self::Open => "open",
             Self::Decapsulate => "decapsulate",
+            Self::Policy => "policy",
             Self::Encapsulate => "encapsulate",
             Self::Number => "number",
             Self::Seal => "seal",

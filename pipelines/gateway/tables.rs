@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
+    few::Few,
     port::Mac,
     sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
     table::{Lpm, Map, Prefix, Reader, Writer},
@@ -14,7 +15,7 @@ pub struct Tables {
     pub inbound: Map<Spi, Arc<InboundSa>>,
     /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix,
     /// tunnels come before policies, each in the order of the configuration.
-    pub policies: Lpm<Box<[Rule]>>,
+    pub policies: Lpm<Few<Rule>>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
     /// What does not change while the gateway runs.
@@ -132,7 +133,7 @@ impl Tables {
     /// whether it covers.
     #[inline]
     pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        let mut rules = self.policies.matches(outbound.dst, reader).flatten();
+        let mut rules = self.policies.matches(outbound.dst, reader).flat_map(|rules| rules.iter());
         let judged = rules.find_map(|rule| {
             if rule.selector.covers(outbound) {
                 Some(Verdict::Rule(rule))

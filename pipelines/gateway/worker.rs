@@ -118,12 +118,13 @@ impl Worker {
     /// Puts a received packet where it belongs.
     fn sort(&mut self, mut packet: Packet) {
         match classify(&mut packet, &self.tables, &self.reader) {
-            Ok(Class::Esp { header, esp_at, path }) => {
-                self.arrivals.push(Arrival { packet, header, esp_at, path });
+            Ok(Class::Esp { header, esp_at, encap }) => {
+                self.arrivals.push(Arrival::new(packet, header, esp_at, encap, &self.tables));
             }
             Ok(Class::Forward(header)) => {
                 let from_host = self.tables.is_host_port(packet.port());
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
+                self.tables.policies.prefetch_slot(header.dst);
                 self.departures.push(Departure { packet, header, origin });
             }
             Ok(Class::Host(header)) => self.deliver(packet, &header),
@@ -174,7 +175,7 @@ impl Worker {
         }
         match IpHeader::parse(packet.data()) {
             Ok(header) if what == Inject::Route => {
-                self.io.route(packet, &header, &self.tables, &self.reader);
+                self.io.route(packet, header.dst, &self.tables, &self.reader);
             }
             Ok(header) => self.departures.push(Departure { packet, header, origin: Origin::Host }),
             Err(_) => self.io.drop(packet, DropReason::InnerMalformed),

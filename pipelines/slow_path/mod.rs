@@ -42,6 +42,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     port::open::Shared,
     sa::{Path, TunnelId},
+    sharing::Sharing,
     table::{Prefix, Reader, Writer},
 };
 use wayfarer_mobility::roaming::Roaming;
@@ -121,7 +122,7 @@ impl SlowPath {
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
             kernel: None,
-            tunnels: Tunnels::default(),
+            tunnels: Tunnels::new(Sharing::among(workers.len())),
             roaming: Roaming::default(),
             timers: BTreeSet::new(),
             drops: Drops::default(),

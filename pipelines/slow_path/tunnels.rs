@@ -11,6 +11,7 @@ use wayfarer_dataplane::{
         Due, Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path,
         TunnelId,
     },
+    sharing::Sharing,
     table::{Prefix, Reader, Writer},
     wire::esp,
 };
@@ -72,11 +73,13 @@ impl std::fmt::Display for MoveError {
 }
 
 /// All tunnels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tunnels {
     all: BTreeMap<TunnelId, Tunnel>,
     names: BTreeMap<String, TunnelId>,
     next: u32,
+    sharing: Sharing,
+    backend: Backend,
 }
 
 impl Tunnel {
@@ -87,6 +90,12 @@ impl Tunnel {
 }
 
 impl Tunnels {
+    /// None yet, for a gateway whose SAs as many workers use as `sharing` says.
+    pub fn new(sharing: Sharing) -> Self {
+        let (all, names) = (BTreeMap::new(), BTreeMap::new());
+        Self { all, names, next: 0, sharing, backend: Backend::detect() }
+    }
+
     /// Installs a tunnel: SAs, and the policy that leads to them. `mtu` is that of the port its packets leave by.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl Tunnels {
         writer: &mut Writer,
     ) -> Result<TunnelId, KeyError> {
         let id = TunnelId(self.next);
-        let backend = Backend::detect();
+        let (sharing, backend) = (self.sharing, self.backend);
         let key = |sa: &model::Sa| Key::new(sa.cipher, &sa.key, backend);
         let path = initial_path(config);
         let outbound = Arc::new(OutboundSa::new(
@@ -118,31 +127,30 @@ impl Tunnels {
                 path,
                 sequence: config.outbound.sequence,
                 iv_mask: getrandom::u64().map_err(|_| KeyError::Refused)?,
+                sharing,
             },
         ));
         let pin = match config.remote {
             Remote::At(address, _) if config.pin_source => Some(address),
             _ => None,
         };
-        let inbound = Arc::new(InboundSa::new(
-            writer,
-            InboundParts {
-                tunnel: id,
-                spi: config.inbound.spi,
-                key: key(&config.inbound)?,
-                esn: config.esn,
-                mode: config.mode,
-                local: config.local,
-                pin,
-                watch: config.roam != Roam::Ignore || path.is_none(),
-                window: config.window,
-                sequence: config.inbound.sequence,
-                selectors: config.selectors.clone().into(),
-                limits: config.limits,
-                inner_mtu: inner_mtu(&outbound, path.as_ref()),
-                path,
-            },
-        ));
+        let inbound = Arc::new(InboundSa::new(InboundParts {
+            tunnel: id,
+            spi: config.inbound.spi,
+            key: key(&config.inbound)?,
+            esn: config.esn,
+            mode: config.mode,
+            local: config.local,
+            pin,
+            watch: config.roam != Roam::Ignore || path.is_none(),
+            window: config.window,
+            sequence: config.inbound.sequence,
+            selectors: config.selectors.iter().cloned().collect(),
+            limits: config.limits,
+            inner_mtu: inner_mtu(&outbound, path.as_ref()),
+            path,
+            sharing,
+        }));
         self.next += 1;
         for selector in &config.selectors {
             let rule = Rule { selector: selector.clone(), action: Action::Protect(outbound.clone()) };
@@ -208,7 +216,7 @@ impl Tunnels {
         if !is_unicast(path.remote) || matches!(path.encap, Encap::Udp { remote: 0, .. }) {
             return Err(MoveError::Nowhere);
         }
-        if tunnel.inbound.pin.is_some_and(|pin| pin != path.remote) {
+        if tunnel.inbound.pin.as_ref().is_some_and(|pin| **pin != path.remote) {
             return Err(MoveError::Pinned);
         }
         let known = tunnel.path.map(|p| p.remote);
@@ -222,7 +230,7 @@ impl Tunnels {
         tunnel.path = Some(path);
         tunnel.seen = None;
         tunnel.outbound.set_path(writer, path);
-        tunnel.inbound.set_path(writer, path, inner_mtu(&tunnel.outbound, Some(&path)));
+        tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
         Ok(())
     }
 
@@ -257,7 +265,7 @@ impl Tunnels {
     pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.get_mut(&id) else { return };
         tables.inbound.remove(writer, &tunnel.inbound.spi);
-        for selector in &tunnel.inbound.selectors {
+        for selector in tunnel.inbound.selectors.iter() {
             let prefix = selector.remote;
             let Some(rules) = tables.policies.get(prefix, reader) else { continue };
             let expired = |rule: &Rule| matches!(&rule.action, Action::Protect(sa) if sa.tunnel == id);
@@ -266,7 +274,7 @@ impl Tunnels {
                 true => Rule { selector: rule.selector.clone(), action: Action::Ended(id) },
                 false => rule.clone(),
             });
-            let rules: Box<[Rule]> = rules.collect();
+            let rules = rules.collect();
             tables.policies.insert(writer, prefix, rules);
         }
     }
@@ -288,7 +296,7 @@ pub fn add_rule(tables: &Tables, writer: &mut Writer, rule: Rule) {
     let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
     drop(reader);
     rules.push(rule);
-    tables.policies.insert(writer, prefix, rules.into());
+    tables.policies.insert(writer, prefix, rules.into_iter().collect());
 }
 
 /// Where the configuration says that the peer is.
@@ -306,7 +314,7 @@ fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
     const LONGEST_OUTER: usize = 48;
     let outer = path.map_or(LONGEST_OUTER, |path| Endpoint::new(*path, sa.spi).outer_len());
     let suite = sa.key.suite();
-    Endpoint::payload_limit(outer, sa.mtu, suite.iv_len() + suite.icv_len(), suite.align())
+    Endpoint::payload_limit(outer, sa.mtu(), suite.iv_len() + suite.icv_len(), suite.align())
 }
 
 /// The NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` where the path has no UDP.

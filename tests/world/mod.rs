@@ -413,8 +413,8 @@ impl Terminal {
     /// Opens a packet from the gateway: its outer header, number, plaintext without trailer, next header.
     pub fn open(&self, packet: &[u8]) -> (IpHeader, u64, Vec<u8>, u8) {
         let outer = IpHeader::parse(packet).unwrap();
-        let at = outer.header_len + if outer.protocol == protocol::UDP { udp::HEADER } else { 0 };
-        let mut bytes = packet[at..outer.total_len].to_vec();
+        let at = outer.header_len() + if outer.protocol == protocol::UDP { udp::HEADER } else { 0 };
+        let mut bytes = packet[at..outer.total_len()].to_vec();
         let (_, low) = esp::header(&bytes).unwrap();
         let seq = u64::from(low);
         let mut job = [OpenJob { key: &self.open, seq, esn: self.esn, esp: &mut bytes, authentic: false }];

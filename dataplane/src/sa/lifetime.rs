@@ -1,5 +1,6 @@
 //! Lifetimes in packets and bytes (RFC 4301 §4.4.2.1). Lifetimes in seconds are the slow path's.
 
+use crate::sharing::Sharing;
 use std::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{AcqRel, Relaxed},
@@ -41,13 +42,22 @@ pub enum Due {
 pub struct Lifetime {
     packets: AtomicU64,
     bytes: AtomicU64,
-    limits: Limits,
+    /// `None` for [`Limits::NONE`].
+    limits: Option<Box<Limits>>,
     told: AtomicU8,
+    sharing: Sharing,
 }
 
 impl Lifetime {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0) }
+    pub(super) fn new(limits: Limits, sharing: Sharing) -> Self {
+        let limits = (limits != Limits::NONE).then(|| Box::new(limits));
+        Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0), sharing }
+    }
+
+    /// How many workers the SA has.
+    #[inline]
+    pub(super) fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// Counts one packet of `bytes` bytes; answers whether it is within the hard limits, and calls `tell` for a limit
@@ -55,9 +65,9 @@ impl Lifetime {
     #[inline]
     #[must_use]
     pub fn charge(&self, bytes: usize, tell: impl FnMut(Due) -> bool) -> bool {
-        let packets = self.packets.fetch_add(1, Relaxed) + 1;
-        let bytes = self.bytes.fetch_add(bytes as u64, Relaxed) + bytes as u64;
-        let l = &self.limits;
+        let packets = self.sharing.add(&self.packets, 1) + 1;
+        let bytes = self.sharing.add(&self.bytes, bytes as u64) + bytes as u64;
+        let Some(l) = &self.limits else { return true };
         if packets < l.soft_packets
             && bytes < l.soft_bytes
             && packets < l.hard_packets
@@ -65,12 +75,11 @@ impl Lifetime {
         {
             return true;
         }
-        self.at_a_limit(packets, bytes, tell)
+        self.at_a_limit(l, packets, bytes, tell)
     }
 
     #[cold]
-    fn at_a_limit(&self, packets: u64, bytes: u64, mut tell: impl FnMut(Due) -> bool) -> bool {
-        let l = &self.limits;
+    fn at_a_limit(&self, l: &Limits, packets: u64, bytes: u64, mut tell: impl FnMut(Due) -> bool) -> bool {
         if packets >= l.soft_packets || bytes >= l.soft_bytes {
             self.once(Due::Soft, &mut tell);
         }
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn each_limit_is_told_once_and_the_hard_one_stops() {
-        let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE });
+        let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE }, Sharing::One);
         let mut told = vec![];
         let passed = (0..8)
             .filter(|_| {
@@ -117,7 +126,7 @@ mod tests {
 
     #[test]
     fn bytes_count_too_and_a_deaf_slow_path_is_told_again() {
-        let life = Lifetime::new(Limits { soft_bytes: 150, ..Limits::NONE });
+        let life = Lifetime::new(Limits { soft_bytes: 150, ..Limits::NONE }, Sharing::Many);
         let mut tries = 0;
         for _ in 0..5 {
             assert!(life.charge(100, |_| {

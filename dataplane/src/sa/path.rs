@@ -1,10 +1,14 @@
 //! The way to a peer: what changes when a terminal moves, and nothing else does.
 
 use super::Spi;
-use crate::wire::{esp, ip, udp};
+use crate::{
+    prefetch,
+    wire::{be16, be32, esp, ip, udp},
+};
 use std::{
-    hash::{BuildHasher, Hash},
-    net::IpAddr,
+    hash::BuildHasher,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU8,
     sync::LazyLock,
 };
 
@@ -34,10 +38,23 @@ pub struct Path {
 }
 
 impl Path {
-    /// A number that differs between paths, as far as 64 bits can; never 0.
+    /// A number that differs between paths, as far as 64 bits can; never 0. Seeded, so that nobody outside can make two
+    /// paths agree.
+    #[inline]
     pub(super) fn tag(&self) -> u64 {
         static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
-        SEED.hash_one(self) | 1
+        let encap = match self.encap {
+            Encap::None => 0,
+            Encap::Udp { local, remote } => 1 << 32 | u64::from(local) << 16 | u64::from(remote),
+        };
+        let tag = match (self.local, self.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let addresses = u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits());
+                SEED.hash_one((addresses, encap))
+            }
+            _ => SEED.hash_one((self.local, self.remote, encap)),
+        };
+        tag | 1
     }
 
     /// Whether both addresses are of one family.
@@ -49,14 +66,16 @@ impl Path {
 /// Room for the longest template: IPv6, UDP, SPI.
 const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
 
-/// A path with its headers ready made: IP, UDP where the path has it, SPI.
+/// A path as headers ready made: IP, UDP where the path has it, SPI. One cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct Endpoint {
-    path: Path,
     template: [u8; TEMPLATE],
-    ip_len: u8,
+    ip_len: NonZeroU8,
     outer_len: u8,
 }
+
+const _: () = assert!(size_of::<Option<Endpoint>>() == prefetch::LINE);
 
 impl Endpoint {
     /// Makes the headers of `path` for an SA with `spi`.
@@ -77,18 +96,50 @@ impl Endpoint {
             outer_len += udp::HEADER;
         }
         template[outer_len..outer_len + 4].copy_from_slice(&spi.0.to_be_bytes());
-        Self { path, template, ip_len: ip_len as u8, outer_len: outer_len as u8 }
+        let ip_len = NonZeroU8::new(ip_len as u8).expect("an IP header has bytes");
+        Self { template, ip_len, outer_len: outer_len as u8 }
     }
 
-    /// The path.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The path, read back from its headers.
+    pub fn path(&self) -> Path {
+        let encap = if self.has_udp() {
+            let ports = &self.template[self.ip_len()..];
+            Encap::Udp { local: be16(ports, 0), remote: be16(ports, 2) }
+        } else {
+            Encap::None
+        };
+        let local = match self.is_ipv4() {
+            true => Ipv4Addr::from_bits(be32(&self.template, 12)).into(),
+            false => ip::v6_at(&self.template, 8),
+        };
+        Path { local, remote: self.remote(), encap }
+    }
+
+    /// The peer's address.
+    #[inline]
+    pub fn remote(&self) -> IpAddr {
+        match self.is_ipv4() {
+            true => Ipv4Addr::from_bits(be32(&self.template, 16)).into(),
+            false => ip::v6_at(&self.template, 24),
+        }
+    }
+
+    /// Whether the outer header is IPv4.
+    #[inline]
+    pub fn is_ipv4(&self) -> bool {
+        self.ip_len() == ip::V4_HEADER
+    }
+
+    /// Whether ESP travels in UDP.
+    #[inline]
+    pub fn has_udp(&self) -> bool {
+        self.outer_len() != self.ip_len()
     }
 
     /// Bytes of the outer IP header.
     #[inline]
     pub fn ip_len(&self) -> usize {
-        usize::from(self.ip_len)
+        usize::from(self.ip_len.get())
     }
 
     /// Bytes of the outer headers before ESP: IP, and UDP where there is one.

@@ -3,11 +3,12 @@
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
 use super::{Membership, Reader, Writer};
+use crate::prefetch;
 use std::{
     ptr,
     sync::atomic::{
         AtomicPtr,
-        Ordering::{AcqRel, Acquire},
+        Ordering::{AcqRel, Acquire, Relaxed},
     },
 };
 
@@ -30,6 +31,13 @@ impl<T: Send + Sync + 'static> Cell<T> {
         self.tables.check_reader(reader);
         // SAFETY: never null, and freed only after `reader`, borrowed for as long as the answer, was quiescent.
         unsafe { &*self.value.load(Acquire) }
+    }
+
+    /// Asks the cache for the value.
+    #[inline]
+    pub fn prefetch(&self) {
+        // The pointer is not followed, so it does not matter what becomes of the value.
+        prefetch::whole(self.value.load(Relaxed));
     }
 
     /// Replaces the value.

@@ -1,22 +1,43 @@
 //! Longest-prefix match over IPv4 and IPv6 in one table.
+//!
+//! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide says it for each
+//! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For IPv6
+//! one guide serves all addresses.
 
 use super::{Map, Reader, Writer};
 use std::{
+    collections::HashMap,
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv6Addr},
+    ops::RangeInclusive,
     str::FromStr,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Relaxed, Release},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, Release},
+        },
     },
 };
 
 /// An address prefix, host bits zero. IPv4 is kept as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2), so both families live in
 /// one table without meeting.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
-    bits: u128,
+    /// Big-endian. A `u128` would be aligned, and every rule a third larger.
+    bits: [u8; 16],
     length: u8,
+}
+
+impl Hash for Prefix {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The length would be a third word to mix. Prefixes that differ in nothing else may share a slot.
+        let bits = self.bits();
+        state.write_u64((bits >> 64) as u64 ^ u64::from(self.length) << 40);
+        state.write_u64(bits as u64);
+    }
 }
 
 /// The 128-bit form of an address: IPv4 as ::ffff:a.b.c.d.
@@ -37,28 +58,40 @@ impl Prefix {
     /// The prefix of `length` bits of `address`; host bits are cleared. `None` where the family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (max, base) = if address.to_canonical().is_ipv4() { (32, 96) } else { (128, 0) };
-        (length <= max).then(|| Self { bits: bits_of(address) & mask(base + length), length: base + length })
+        (length <= max).then(|| Self::of_bits(bits_of(address), base + length))
+    }
+
+    /// The prefix of `length` bits, counted from the start of the 128-bit form, of an address in that form.
+    #[inline]
+    fn of_bits(bits: u128, length: u8) -> Self {
+        Self { bits: (bits & mask(length)).to_be_bytes(), length }
+    }
+
+    /// The first address in its 128-bit form.
+    #[inline]
+    fn bits(self) -> u128 {
+        u128::from_be_bytes(self.bits)
     }
 
     /// The prefix of `address` alone.
     pub fn host(address: IpAddr) -> Self {
-        Self { bits: bits_of(address), length: 128 }
+        Self::of_bits(bits_of(address), 128)
     }
 
     /// Whether it is a prefix of IPv4 addresses.
     pub fn is_ipv4(self) -> bool {
-        self.length >= 96 && self.bits >> 32 == 0xffff
+        self.length >= 96 && self.bits() >> 32 == 0xffff
     }
 
     /// Whether `address` lies within.
     #[inline]
     pub fn contains(self, address: IpAddr) -> bool {
-        self.is_ipv4() == address.is_ipv4() && bits_of(address) & mask(self.length) == self.bits
+        self.is_ipv4() == address.is_ipv4() && bits_of(address) & mask(self.length) == self.bits()
     }
 
     /// The first address.
     pub fn address(self) -> IpAddr {
-        let address = Ipv6Addr::from_bits(self.bits);
+        let address = Ipv6Addr::from_bits(self.bits());
         if self.is_ipv4() { IpAddr::from(address).to_canonical() } else { address.into() }
     }
 
@@ -102,18 +135,26 @@ impl FromStr for Prefix {
         let address: IpAddr = address.parse().map_err(|_| PrefixError::Syntax)?;
         let length = length.parse().map_err(|_| PrefixError::Syntax)?;
         let prefix = Self::new(address, length).ok_or(PrefixError::Length)?;
-        if prefix.bits == bits_of(address) { Ok(prefix) } else { Err(PrefixError::HostBits) }
+        if prefix.bits() == bits_of(address) { Ok(prefix) } else { Err(PrefixError::HostBits) }
     }
 }
 
-/// Values by prefix; a look-up tries the lengths that occur, longest first.
+/// First bits of an IPv4 address that choose an entry of the guide.
+const GUIDE_BITS: u8 = 16;
+/// Where IPv4 begins in the 128-bit form.
+const V4: u8 = 96;
+
+/// Values by prefix.
 #[derive(Debug)]
 pub struct Lpm<V: Send + Sync + 'static> {
     entries: Map<Prefix, V>,
-    /// How many prefixes there are of each length. Only the writer uses it.
-    counts: Box<[AtomicU64; 129]>,
-    /// Bit `l` of word `l / 64`: whether prefixes of length `l` occur.
-    lengths: [AtomicU64; 3],
+    /// By the first 16 bits of an IPv4 address. Bit `l`: a prefix of length `l` may contain it.
+    v4: Box<[AtomicU64]>,
+    /// Bit `l % 64` of word `l / 64`: IPv6 prefixes of length `l` occur.
+    v6: [AtomicU64; 3],
+    /// How many prefixes there are by length, and for IPv4 by the first entry of the guide that speaks of them. Only the
+    /// writer asks.
+    counts: Mutex<HashMap<(Option<usize>, u8), u32>>,
 }
 
 impl<V: Send + Sync + 'static> Lpm<V> {
@@ -121,38 +162,81 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         Self {
             entries: Map::new(writer, capacity),
-            counts: Box::new([const { AtomicU64::new(0) }; 129]),
-            lengths: [const { AtomicU64::new(0) }; 3],
+            v4: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
+            v6: [const { AtomicU64::new(0) }; 3],
+            counts: Mutex::default(),
         }
     }
 
     /// The value of the longest prefix that contains `address`.
     #[inline]
     pub fn find<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> Option<&'r V> {
-        self.matches(address, reader).next()
+        match address {
+            IpAddr::V4(_) => self.matches_v4(address, reader).next(),
+            IpAddr::V6(_) => self.matches_v6(address, reader).next(),
+        }
     }
 
     /// The values of all prefixes that contain `address`, longest first.
     #[inline]
     pub fn matches<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
+        let (v4, v6) = match address {
+            IpAddr::V4(_) => (Some(self.matches_v4(address, reader)), None),
+            IpAddr::V6(_) => (None, Some(self.matches_v6(address, reader))),
+        };
+        v4.into_iter().flatten().chain(v6.into_iter().flatten())
+    }
+
+    #[inline]
+    fn matches_v4<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
         let bits = bits_of(address);
-        // An IPv4 address must not meet ::/0, nor an IPv4-mapped IPv6 one, which no wire may carry, an IPv4 prefix.
-        let mapped = bits >> 32 == 0xffff;
-        let shortest = if mapped { 96 } else { 0 };
-        let words = if mapped && address.is_ipv6() { 0..0 } else { shortest / 64..3 };
-        words.rev().flat_map(move |word| {
-            let mut lengths = self.lengths[word].load(Relaxed);
-            if word * 64 < shortest {
-                lengths &= u64::MAX << (shortest % 64);
+        let mut lengths = self.v4[entry_of(bits)].load(Relaxed);
+        std::iter::from_fn(move || {
+            while let Some(length) = take_longest(&mut lengths) {
+                if let Some(value) = self.entries.get(&Prefix::of_bits(bits, V4 + length), reader) {
+                    return Some(value);
+                }
             }
+            None
+        })
+    }
+
+    fn matches_v6<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
+        let bits = bits_of(address);
+        // An IPv4-mapped address, which no wire may carry, must not meet an IPv4 prefix.
+        let words = if bits >> 32 == 0xffff { 0..0 } else { 0..self.v6.len() };
+        words.rev().flat_map(move |word| {
+            let mut lengths = self.v6[word].load(Relaxed);
             std::iter::from_fn(move || {
-                let bit = 63u32.checked_sub(lengths.leading_zeros())?;
-                lengths ^= 1 << bit;
-                let length = word as u8 * 64 + bit as u8;
-                Some(self.entries.get(&Prefix { bits: bits & mask(length), length }, reader))
+                let length = word as u8 * 64 + take_longest(&mut lengths)?;
+                Some(self.entries.get(&Prefix::of_bits(bits, length), reader))
             })
             .flatten()
         })
+    }
+
+    /// Asks the cache for where the longest prefix that may contain `address` is found by.
+    #[inline]
+    pub fn prefetch_slot(&self, address: IpAddr) {
+        if let Some(prefix) = self.likely(address) {
+            self.entries.prefetch_slot(&prefix);
+        }
+    }
+
+    /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_slot`].
+    #[inline]
+    pub fn prefetch_node(&self, address: IpAddr) {
+        if let Some(prefix) = self.likely(address) {
+            self.entries.prefetch_node(&prefix);
+        }
+    }
+
+    /// The longest prefix that may contain an IPv4 address.
+    #[inline]
+    fn likely(&self, address: IpAddr) -> Option<Prefix> {
+        let bits = bits_of(address);
+        let mut lengths = if address.is_ipv4() { self.v4[entry_of(bits)].load(Relaxed) } else { 0 };
+        take_longest(&mut lengths).map(|length| Prefix::of_bits(bits, V4 + length))
     }
 
     /// The value of exactly `prefix`.
@@ -164,23 +248,43 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     pub fn insert(&self, writer: &mut Writer, prefix: Prefix, value: V) {
         let before = self.entries.len();
         self.entries.insert(writer, prefix, value);
-        if self.entries.len() > before {
-            let length = usize::from(prefix.length);
-            self.counts[length].fetch_add(1, Relaxed);
-            self.lengths[length / 64].fetch_or(1 << (length % 64), Release);
+        if self.entries.len() > before && self.count(prefix, 1) == 1 {
+            let (guide, bit) = self.guide(prefix);
+            guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release));
         }
     }
 
     /// Removes `prefix`; answers whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
         let removed = self.entries.remove(writer, &prefix);
-        if removed {
-            let length = usize::from(prefix.length);
-            if self.counts[length].fetch_sub(1, Relaxed) == 1 {
-                self.lengths[length / 64].fetch_and(!(1 << (length % 64)), Release);
-            }
+        if removed && self.count(prefix, -1) == 0 {
+            let (guide, bit) = self.guide(prefix);
+            guide.iter().for_each(|entry| _ = entry.fetch_and(!bit, Release));
         }
         removed
+    }
+
+    /// The entries of a guide that speak of `prefix`, and its bit there.
+    fn guide(&self, prefix: Prefix) -> (&[AtomicU64], u64) {
+        if prefix.is_ipv4() {
+            (&self.v4[entries_of(prefix)], 1 << prefix.length())
+        } else {
+            let word = usize::from(prefix.length / 64);
+            (&self.v6[word..=word], 1 << (prefix.length % 64))
+        }
+    }
+
+    /// Counts a prefix that came or went; answers how many of its length share its entry in the guide now.
+    fn count(&self, prefix: Prefix, change: i32) -> u32 {
+        let entry = prefix.is_ipv4().then(|| *entries_of(prefix).start());
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry((entry, prefix.length)).or_default();
+        *count = count.saturating_add_signed(change);
+        let now = *count;
+        if now == 0 {
+            counts.remove(&(entry, prefix.length));
+        }
+        now
     }
 
     /// Prefixes now.
@@ -192,6 +296,26 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// Takes the highest bit out of `lengths`, and answers which it was.
+#[inline]
+fn take_longest(lengths: &mut u64) -> Option<u8> {
+    let bit = 63u32.checked_sub(lengths.leading_zeros())?;
+    *lengths ^= 1 << bit;
+    Some(bit as u8)
+}
+
+/// The entry of the guide for an IPv4 address in its 128-bit form.
+#[inline]
+fn entry_of(bits: u128) -> usize {
+    usize::from((bits as u32 >> (32 - GUIDE_BITS)) as u16)
+}
+
+/// The entries of the guide for the addresses of an IPv4 prefix.
+fn entries_of(prefix: Prefix) -> RangeInclusive<usize> {
+    let host_bits = !mask(prefix.length);
+    entry_of(prefix.bits())..=entry_of(prefix.bits() | host_bits)
 }
 
 #[cfg(test)]

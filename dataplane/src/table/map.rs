@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
 
 use super::{Membership, Reader, Writer};
+use crate::prefetch;
 use std::{
     hash::{BuildHasher, Hash},
     ptr,
@@ -56,6 +57,19 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     #[inline]
     fn slot(&self, key: &K) -> &Link<K, V> {
         &self.slots[self.hasher.hash_one(key) as usize & (self.slots.len() - 1)]
+    }
+
+    /// Asks the cache for the slot of `key`.
+    #[inline]
+    pub fn prefetch_slot(&self, key: &K) {
+        prefetch::line(self.slot(key));
+    }
+
+    /// Asks the cache for the first node in the slot of `key`, a pass after [`Map::prefetch_slot`].
+    #[inline]
+    pub fn prefetch_node(&self, key: &K) {
+        // The pointer is not followed, so it does not matter what becomes of the node.
+        prefetch::whole(self.slot(key).load(Relaxed));
     }
 
     /// The value of `key`; it stays readable until the reader's next quiescent point.

@@ -42,7 +42,7 @@ pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8
     }
     // RFC 1812 §4.3.2.3: up to 576 bytes; RFC 4443 §2.4 c: up to the smallest MTU.
     let (ip_len, limit) = if v4 { (ip::V4_HEADER, 576) } else { (ip::V6_HEADER, ip::V6_MIN_MTU) };
-    let quoted = &packet[..header.total_len.min(limit - ip_len - 8)];
+    let quoted = &packet[..header.total_len().min(limit - ip_len - 8)];
     let (kind, code, rest) = match (problem, v4) {
         (Problem::TooBig { mtu }, true) => (3, 4, u32::from(mtu)),
         (Problem::TooBig { mtu }, false) => (2, 0, u32::from(mtu)),

@@ -54,7 +54,8 @@ pub enum Fragment {
     Later,
 }
 
-/// What an IP header says, for either version. All lengths lie within the bytes that were parsed.
+/// What an IP header says, for either version. All lengths lie within the bytes that were parsed. Kept small: stages
+/// carry one for each packet of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
     /// Source address.
@@ -63,12 +64,9 @@ pub struct IpHeader {
     pub dst: IpAddr,
     /// Upper-layer protocol, behind any extension headers.
     pub protocol: u8,
-    /// Offset of the byte that names the upper-layer protocol.
-    pub protocol_at: usize,
-    /// Bytes up to the upper-layer header, options and extension headers included.
-    pub header_len: usize,
-    /// Bytes of the whole packet.
-    pub total_len: usize,
+    protocol_at: u16,
+    header_len: u16,
+    total_len: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
     /// Time to live or hop limit.
@@ -79,7 +77,27 @@ pub struct IpHeader {
     pub dont_fragment: bool,
 }
 
+const _: () = assert!(size_of::<IpHeader>() <= 46);
+
 impl IpHeader {
+    /// Offset of the byte that names the upper-layer protocol.
+    #[inline]
+    pub fn protocol_at(&self) -> usize {
+        usize::from(self.protocol_at)
+    }
+
+    /// Bytes up to the upper-layer header, options and extension headers included.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.header_len)
+    }
+
+    /// Bytes of the whole packet.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        usize::from(self.total_len)
+    }
+
     /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may follow.
     ///
     /// # Errors
@@ -113,8 +131,8 @@ impl IpHeader {
             dst: Ipv4Addr::from_bits(be32(h, 16)).into(),
             protocol: h[9],
             protocol_at: 9,
-            header_len,
-            total_len,
+            header_len: header_len as u16,
+            total_len: total_len as u16,
             traffic_class: h[1],
             hop_limit: h[8],
             fragment: match (fragment & 0x1fff, fragment & 0x2000) {
@@ -129,16 +147,15 @@ impl IpHeader {
     fn parse_v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let h = bytes.first_chunk::<V6_HEADER>().ok_or(Malformed::Truncated)?;
         let total_len = V6_HEADER + usize::from(be16(h, 4));
-        if total_len > bytes.len() {
-            return Err(Malformed::TotalLength);
-        }
+        // A payload of almost 64 KiB makes a packet that no frame can hold.
+        let fits = u16::try_from(total_len).ok().filter(|_| total_len <= bytes.len());
         let mut this = Self {
             src: v6_at(h, 8),
             dst: v6_at(h, 24),
             protocol: h[6],
             protocol_at: 6,
-            header_len: V6_HEADER,
-            total_len,
+            header_len: V6_HEADER as u16,
+            total_len: fits.ok_or(Malformed::TotalLength)?,
             traffic_class: h[0] << 4 | h[1] >> 4,
             hop_limit: h[7],
             fragment: Fragment::Whole,
@@ -151,7 +168,7 @@ impl IpHeader {
     /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's payload.
     fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), Malformed> {
         for _ in 0..=MAX_EXTENSIONS {
-            let at = self.header_len;
+            let at = self.header_len();
             let length = match self.protocol {
                 protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
                     8 * (1 + usize::from(*packet.get(at + 1).ok_or(Malformed::HeaderLength)?))
@@ -171,8 +188,9 @@ impl IpHeader {
                 };
             }
             self.protocol = packet[at];
-            self.protocol_at = at;
-            self.header_len = at + length;
+            // Both lie within the packet, whose length is 16 bits.
+            self.protocol_at = at as u16;
+            self.header_len = (at + length) as u16;
             if self.fragment == Fragment::Later {
                 return Ok(());
             }
@@ -183,7 +201,7 @@ impl IpHeader {
     /// Whether the header has IPv4 options or IPv6 extension headers.
     #[inline]
     pub fn has_options(&self) -> bool {
-        self.header_len != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
+        self.header_len() != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
     }
 
     /// Whether a router may pass it on: neither end is a group, a link-local or loopback address or none at all
@@ -196,7 +214,7 @@ impl IpHeader {
     /// Bytes behind the header, of `packet`, which this header was read from.
     #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
-        &packet[self.header_len..self.total_len]
+        &packet[self.header_len()..self.total_len()]
     }
 }
 

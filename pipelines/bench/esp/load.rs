@@ -242,7 +242,7 @@ impl Load {
         let index = terminal_at(terminal).ok_or(Wrong::Inner)?;
         let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
         let serial = u64::from_be_bytes(*serial.ok_or(Wrong::Inner)?);
-        let mut expected = vec![0; header.total_len];
+        let mut expected = vec![0; header.total_len()];
         emit_inner(&mut expected, port, index, serial);
         ip::decrement_hop_limit(&mut expected);
         if serial <= self.serial && packet == expected { Ok(()) } else { Err(Wrong::Inner) }

@@ -57,8 +57,8 @@ pub fn wire(data: &[u8]) {
     }
     let packet = &data[ethernet::HEADER..];
     let Ok(header) = IpHeader::parse(packet) else { return };
-    assert!(header.protocol_at < header.header_len && header.header_len <= header.total_len);
-    let packet = &packet[..header.total_len];
+    assert!(header.protocol_at() < header.header_len() && header.header_len() <= header.total_len());
+    let packet = &packet[..header.total_len()];
     let payload = header.payload(packet);
     let flow = Flow::of(&header, packet);
     assert_eq!(flow.reversed().reversed(), flow);
@@ -76,7 +76,7 @@ pub fn wire(data: &[u8]) {
     if header.hop_limit > 0 {
         ip::decrement_hop_limit(&mut changed);
     }
-    tcp::clamp_mss(&mut changed[header.header_len..], 1200);
+    tcp::clamp_mss(&mut changed[header.header_len()..], 1200);
     let again = IpHeader::parse(&changed).expect("still a packet");
     assert_eq!(again.hop_limit, header.hop_limit.saturating_sub(1));
     assert_eq!(again.traffic_class, !header.traffic_class);

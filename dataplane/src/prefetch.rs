@@ -1,0 +1,33 @@
+//! Hints to the cache: what a stage will need is asked for a pass earlier, for the whole burst, so that misses overlap.
+
+#![allow(unsafe_code, reason = "a prefetch instruction")]
+
+/// Bytes of a cache line.
+pub const LINE: usize = 64;
+
+/// Asks for the cache line at `at`, which need not be valid.
+#[inline(always)]
+pub fn line<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch never faults and changes nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the first `bytes` bytes at `at`.
+#[inline(always)]
+pub fn lines<T>(at: *const T, bytes: usize) {
+    for offset in (0..bytes).step_by(LINE) {
+        line(at.cast::<u8>().wrapping_add(offset));
+    }
+}
+
+/// Asks for all of `value`.
+#[inline(always)]
+pub fn whole<T>(value: *const T) {
+    lines(value, size_of::<T>());
+}

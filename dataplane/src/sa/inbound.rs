@@ -1,0 +1,182 @@
+//! Inbound security associations.
+
+use super::{Lifetime, Limits, Mode, Path, Selector, Spi, TunnelId, within_u16};
+use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window};
+use std::{
+    net::IpAddr,
+    sync::atomic::{
+        AtomicU16, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+};
+
+/// Packets of one SA that were refused, by why.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Stale or seen before.
+    pub replayed: AtomicU64,
+    /// Integrity check failed.
+    pub forged: AtomicU64,
+    /// Outside the selectors.
+    pub selector: AtomicU64,
+}
+
+/// An inbound SA: found by SPI, whatever address a packet came from.
+///
+/// In an `Arc` it takes four cache lines; a packet needs the first three of them.
+#[derive(Debug)]
+#[repr(C)]
+pub struct InboundSa {
+    /// Algorithm and key.
+    pub key: Key,
+    /// Anti-replay window.
+    pub window: Window,
+    /// The gateway's address that packets must be sent to.
+    pub local: IpAddr,
+    /// Extended sequence numbers (RFC 4303 §2.2.1).
+    pub esn: bool,
+    /// Tunnel or transport mode.
+    pub mode: Mode,
+    /// Whether the slow path wants to hear of new sources.
+    pub watch: bool,
+    /// Largest inner packet that fits the way back to the peer, in bytes.
+    inner_mtu: AtomicU16,
+    /// The only source address allowed, where the SA is pinned.
+    pub pin: Option<Box<IpAddr>>,
+    /// The tunnel it belongs to.
+    pub tunnel: TunnelId,
+    /// Its SPI.
+    pub spi: Spi,
+    /// Tag of the path that the slow path has accepted; 0 while there is none.
+    path: AtomicU64,
+    /// Tag of the path last reported to the slow path.
+    reported: AtomicU64,
+    /// Packets and bytes so far, and their limits.
+    pub life: Lifetime,
+    /// What may come out of it.
+    pub selectors: Few<Selector>,
+    /// What was refused.
+    pub refused: Refused,
+}
+
+const _: () = assert!(size_of::<InboundSa>() <= 4 * prefetch::LINE - super::COUNTS);
+
+/// What an inbound SA is made of.
+#[derive(Debug)]
+pub struct InboundParts {
+    /// See [`InboundSa::tunnel`].
+    pub tunnel: TunnelId,
+    /// See [`InboundSa::spi`].
+    pub spi: Spi,
+    /// See [`InboundSa::key`].
+    pub key: Key,
+    /// See [`InboundSa::esn`].
+    pub esn: bool,
+    /// See [`InboundSa::mode`].
+    pub mode: Mode,
+    /// See [`InboundSa::local`].
+    pub local: IpAddr,
+    /// See [`InboundSa::pin`].
+    pub pin: Option<IpAddr>,
+    /// See [`InboundSa::watch`].
+    pub watch: bool,
+    /// Sequence numbers that the anti-replay window covers, 64 to 65536.
+    pub window: u32,
+    /// Numbers up to this one are refused: 0 for a new SA.
+    pub sequence: u64,
+    /// See [`InboundSa::selectors`].
+    pub selectors: Few<Selector>,
+    /// Limits of packets and bytes.
+    pub limits: Limits,
+    /// Largest inner packet that fits the way back to the peer, in bytes.
+    pub inner_mtu: usize,
+    /// The peer's path, where it is known.
+    pub path: Option<Path>,
+    /// How many workers there are.
+    pub sharing: Sharing,
+}
+
+impl InboundSa {
+    /// An SA that no packet has used yet.
+    pub fn new(parts: InboundParts) -> Self {
+        let InboundParts {
+            tunnel,
+            spi,
+            key,
+            esn,
+            mode,
+            local,
+            pin,
+            watch,
+            window,
+            sequence,
+            selectors,
+            limits,
+            inner_mtu,
+            path,
+            sharing,
+        } = parts;
+        Self {
+            tunnel,
+            spi,
+            key,
+            esn,
+            mode,
+            local,
+            pin: pin.map(Box::new),
+            watch,
+            window: Window::starting_at(window, sharing, sequence),
+            selectors,
+            life: Lifetime::new(limits, sharing),
+            refused: Refused::default(),
+            inner_mtu: AtomicU16::new(within_u16(inner_mtu)),
+            path: AtomicU64::new(path.map_or(0, |path| path.tag())),
+            reported: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes that an authentic packet, the newest so far, came by `path`. Where the slow path does not know it yet,
+    /// `report` is called, once per path; it answers whether the slow path will hear of it.
+    #[inline]
+    pub fn seen_from(&self, path: &Path, report: impl FnOnce() -> bool) {
+        if !self.watch {
+            return;
+        }
+        let tag = path.tag();
+        if self.path.load(Acquire) == tag {
+            if self.reported.load(Relaxed) != 0 {
+                self.reported.store(0, Relaxed);
+            }
+            return;
+        }
+        if self.reported.swap(tag, AcqRel) != tag && !report() {
+            // The ring was full: the next packet tries again.
+            self.reported.store(0, Relaxed);
+        }
+    }
+
+    /// Whether `path` is the last one reported, and the peer has not been seen by its known path since.
+    pub fn still_reports(&self, path: &Path) -> bool {
+        self.reported.load(Acquire) == path.tag()
+    }
+
+    /// Largest inner packet that fits the way back to the peer, in bytes.
+    #[inline]
+    pub fn inner_mtu(&self) -> usize {
+        usize::from(self.inner_mtu.load(Relaxed))
+    }
+
+    /// Sets the path that the peer is known by, and the largest inner packet that fits the way back.
+    pub fn set_path(&self, path: Path, inner_mtu: usize) {
+        self.inner_mtu.store(within_u16(inner_mtu), Relaxed);
+        self.path.store(path.tag(), Release);
+    }
+
+    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and as much of the key as
+    /// `text` bytes take.
+    #[inline]
+    pub fn prefetch_parts(&self, seq: u64, text: usize) {
+        self.window.prefetch(seq);
+        self.key.prefetch(text);
+    }
+}

@@ -1,0 +1,186 @@
+//! Outbound security associations.
+
+use super::{Endpoint, Lifetime, Limits, Mode, Path, Spi, TunnelId, within_u16};
+use crate::{
+    crypto::Key,
+    prefetch,
+    sharing::Sharing,
+    table::{Cell, Reader, Writer},
+};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+
+/// How an outbound SA treats the headers that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marking {
+    /// The outer DSCP; `None` copies the inner one.
+    pub dscp: Option<u8>,
+    /// The outer DF bit of IPv4.
+    pub df: Df,
+    /// Whether UDP over IPv6 carries a checksum (RFC 6935 allows none for tunnels).
+    pub udp6_checksum: bool,
+}
+
+/// The don't-fragment bit of an outer IPv4 header (RFC 4301 §8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Df {
+    /// As in the inner packet.
+    Copy,
+    /// Always set.
+    Set,
+    /// Always clear.
+    Clear,
+}
+
+/// An outbound SA: chosen by policy, sent to wherever its peer is. In an `Arc` it takes two cache lines.
+#[derive(Debug)]
+#[repr(C)]
+pub struct OutboundSa {
+    /// Algorithm and key.
+    pub key: Key,
+    sequence: AtomicU64,
+    endpoint: Cell<Option<Endpoint>>,
+    /// Packets and bytes so far, and their limits.
+    pub life: Lifetime,
+    iv_mask: u64,
+    /// The tunnel it belongs to.
+    pub tunnel: TunnelId,
+    /// Its SPI.
+    pub spi: Spi,
+    /// Largest outer packet in bytes.
+    mtu: u16,
+    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads none.
+    tfc: u16,
+    /// How outer headers are marked.
+    pub marking: Marking,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// Tunnel or transport mode.
+    pub mode: Mode,
+}
+
+const _: () = assert!(size_of::<OutboundSa>() <= 2 * prefetch::LINE - super::COUNTS);
+
+/// What an outbound SA is made of.
+#[derive(Debug)]
+pub struct OutboundParts {
+    /// See [`OutboundSa::tunnel`].
+    pub tunnel: TunnelId,
+    /// See [`OutboundSa::spi`].
+    pub spi: Spi,
+    /// See [`OutboundSa::key`].
+    pub key: Key,
+    /// See [`OutboundSa::esn`].
+    pub esn: bool,
+    /// See [`OutboundSa::mode`].
+    pub mode: Mode,
+    /// See [`OutboundSa::marking`].
+    pub marking: Marking,
+    /// See [`OutboundSa::tfc()`].
+    pub tfc: usize,
+    /// See [`OutboundSa::mtu()`].
+    pub mtu: usize,
+    /// Limits of packets and bytes.
+    pub limits: Limits,
+    /// Where the peer is, where that is known.
+    pub path: Option<Path>,
+    /// The last sequence number sent: 0 for a new SA.
+    pub sequence: u64,
+    /// A random number: see [`OutboundSa::iv`].
+    pub iv_mask: u64,
+    /// How many workers there are.
+    pub sharing: Sharing,
+}
+
+impl OutboundSa {
+    /// An SA in the tables of `writer`.
+    pub fn new(writer: &Writer, parts: OutboundParts) -> Self {
+        let OutboundParts {
+            tunnel,
+            spi,
+            key,
+            esn,
+            mode,
+            marking,
+            tfc,
+            mtu,
+            limits,
+            path,
+            sequence,
+            iv_mask,
+            sharing,
+        } = parts;
+        Self {
+            tunnel,
+            spi,
+            key,
+            esn,
+            mode,
+            marking,
+            tfc: within_u16(tfc),
+            mtu: within_u16(mtu),
+            life: Lifetime::new(limits, sharing),
+            sequence: AtomicU64::new(sequence),
+            iv_mask,
+            endpoint: Cell::new(writer, path.map(|path| Endpoint::new(path, spi))),
+        }
+    }
+
+    /// Largest outer packet in bytes.
+    #[inline]
+    pub fn mtu(&self) -> usize {
+        usize::from(self.mtu)
+    }
+
+    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads none.
+    #[inline]
+    pub fn tfc(&self) -> usize {
+        usize::from(self.tfc)
+    }
+
+    /// Asks the cache for what a packet needs beside the SA itself: the endpoint, and as much of the key as `text` bytes
+    /// take.
+    #[inline]
+    pub fn prefetch_parts(&self, text: usize) {
+        self.endpoint.prefetch();
+        self.key.prefetch(text);
+    }
+
+    /// The first of `count` sequence numbers, which nobody else will get (RFC 4303 §3.3.3). A number beyond
+    /// [`OutboundSa::last_sequence`] must not be sent.
+    #[inline]
+    pub fn take_sequence(&self, count: u64) -> u64 {
+        self.life.sharing().add(&self.sequence, count) + 1
+    }
+
+    /// The number of which the IV of packet `seq` is made: never the same twice within the SA. Mixed with a random
+    /// number, so that a gateway which starts again with a key given by hand does not make the IVs of its last run again
+    /// (RFC 4106 §3.1 leaves the choice to the sender; RFC 8221 §4 warns of exactly that).
+    #[inline]
+    pub fn iv(&self, seq: u64) -> u64 {
+        seq ^ self.iv_mask
+    }
+
+    /// The last sequence number that may be sent.
+    #[inline]
+    pub fn last_sequence(&self) -> u64 {
+        // Half the space: `take_sequence` cannot wrap while packets beyond the end are being refused.
+        if self.esn { u64::MAX / 2 } else { u64::from(u32::MAX) }
+    }
+
+    /// The last sequence number taken.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.load(Acquire).min(self.last_sequence())
+    }
+
+    /// Where packets go now.
+    #[inline]
+    pub fn endpoint<'r>(&'r self, reader: &'r Reader) -> Option<&'r Endpoint> {
+        self.endpoint.load(reader).as_ref()
+    }
+
+    /// Sends everything from the next burst on to `path`: a handover is this one store. Keys, numbers and windows
+    /// are not touched.
+    pub fn set_path(&self, writer: &mut Writer, path: Path) {
+        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi)));
+    }
+}
