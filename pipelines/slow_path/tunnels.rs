@@ -7,6 +7,7 @@ use crate::{
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
+    few::Few,
     sa::{
         Due, Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path,
         TunnelId,
@@ -248,11 +249,10 @@ impl Tunnels {
         let Some(tunnel) = self.all.remove(&id) else { return };
         self.names.remove(&tunnel.name);
         tables.inbound.remove(writer, &tunnel.inbound.spi);
-        for selector in &tunnel.inbound.selectors {
+        for selector in tunnel.inbound.selectors.iter() {
             let prefix = selector.remote;
             let Some(rules) = tables.policies.get(prefix, reader) else { continue };
-            let others: Box<[Rule]> =
-                rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
+            let others: Few<Rule> = rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
             if others.is_empty() {
                 tables.policies.remove(writer, prefix);
             } else {

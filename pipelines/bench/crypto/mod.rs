@@ -117,12 +117,15 @@ pub enum CryptoError {
     Suite(Suite),
     /// An implementation did not do what the others did.
     Differs(Library),
+    /// No thread.
+    Thread,
 }
 
 impl fmt::Display for CryptoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Suite(suite) => write!(f, "{suite} is not among what is compared here: only AEADs are"),
+            Self::Thread => f.write_str("cannot start a thread"),
             Self::Differs(library) => write!(f, "no figure: {library} does not do what the others do"),
         }
     }
@@ -134,11 +137,15 @@ impl error::Error for CryptoError {}
 ///
 /// # Errors
 /// See [`CryptoError`].
-pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), CryptoError> {
+pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), CryptoError> {
+    super::apart(super::core_of(0), || compare_all(options, &mut each)).map_err(|_| CryptoError::Thread)?
+}
+
+fn compare_all(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), CryptoError> {
     for &cipher in &options.ciphers {
         for &operation in &options.operations {
             for &size in &options.sizes {
-                compare(operation, size, cipher, options.duration)?.iter().for_each(&mut each);
+                compare(operation, size, cipher, options.duration)?.iter().for_each(&mut *each);
             }
         }
     }

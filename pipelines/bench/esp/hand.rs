@@ -38,21 +38,6 @@ pub(super) struct Hand {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where workers are pinned: the last cores, so that the first one prepares batches. Nowhere where cores do not suffice.
-pub(super) fn cores(workers: usize) -> Vec<Option<CoreId>> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    (0..workers).map(|worker| cores.len().checked_sub(worker + 1).map(|at| cores[at])).collect()
-}
-
-/// Pins this thread to a core that no worker has, if there is one: what it leaves in its caches shall not be theirs.
-pub(super) fn stay_apart(workers: usize) {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(core) = cores.first().filter(|_| cores.len() > workers) {
-        // Where it cannot be pinned, figures are only less steady.
-        let _ = core_affinity::set_for_current(*core);
-    }
-}
-
 impl Hand {
     pub(super) fn new(
         worker: Worker,

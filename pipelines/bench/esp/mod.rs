@@ -25,7 +25,7 @@ use crate::{slow_path::tunnels::MoveError, start::StartError};
 use load::SHORTEST;
 use rig::Rig;
 use serde::{Serialize, Serializer};
-use std::{error, fmt, io, str::FromStr, thread, time::Duration};
+use std::{error, fmt, io, str::FromStr, time::Duration};
 use wayfarer_dataplane::{
     crypto::{KeyError, Suite},
     drop::DropReason,
@@ -257,15 +257,9 @@ impl error::Error for BenchError {}
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
-    // A thread of its own: it is pinned, which the caller's shall not be.
-    thread::scope(|scope| {
-        let measure = || {
-            hand::stay_apart(options.workers);
-            measure(options, &mut each)
-        };
-        let thread = thread::Builder::new().name("wf-bench".to_owned()).spawn_scoped(scope, measure);
-        thread.map_err(BenchError::Thread)?.join().unwrap_or(Err(BenchError::Worker))
-    })
+    // On a core that no worker has, if there is one: what this leaves in its caches shall not be theirs.
+    let core = super::core_of(options.workers);
+    super::apart(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
 }
 
 fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
@@ -280,4 +274,42 @@ fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchEr
         }
     }
     Ok(())
+}
+
+/// One gateway under one kind of load, for another harness than this one.
+pub struct Traffic {
+    rig: Rig,
+    batches: rig::Batches,
+    size: Size,
+}
+
+impl Traffic {
+    /// A gateway with one worker and `sas` tunnels.
+    ///
+    /// # Errors
+    /// See [`BenchError`].
+    pub fn new(direction: Direction, size: Size, sas: u32, cipher: Suite) -> Result<Self, BenchError> {
+        let options = Options {
+            directions: vec![direction],
+            sizes: vec![size],
+            sas: vec![sas],
+            ciphers: vec![cipher],
+            workers: 1,
+            duration: Duration::ZERO,
+            window: 1024,
+            roam: 0,
+            churn: 0,
+        };
+        let rig = Rig::new(&options, cipher, sas)?;
+        Ok(Self { batches: rig.batches(direction, size), rig, size })
+    }
+
+    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers the processor time for
+    /// `packets`.
+    ///
+    /// # Errors
+    /// See [`BenchError`].
+    pub fn carry(&mut self, packets: u64) -> Result<Duration, BenchError> {
+        self.rig.carry(packets, &mut self.batches, self.size)
+    }
 }

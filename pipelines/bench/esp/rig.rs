@@ -2,7 +2,7 @@
 
 use super::{
     BenchError, Direction, Options, SLICES, Size,
-    hand::{Done, Hand, Task, cores},
+    hand::{Done, Hand, Task},
     load::Load,
     port::{Batch, Plug},
     report::Row,
@@ -10,6 +10,7 @@ use super::{
     world::{self, INSIDE, OUTSIDE},
 };
 use crate::{
+    bench::core_of,
     gateway::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
@@ -29,6 +30,9 @@ use wayfarer_dataplane::{clock::ticks, crypto::Suite, drop::DropReason, pool::Po
 const BATCH: usize = 4 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+
+/// A batch for each port.
+pub(super) type Batches = [Arc<Batch>; 2];
 
 /// What a batch took.
 struct Played {
@@ -76,9 +80,9 @@ impl Rig {
         let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
         let config = world::config(sas, cipher, options.window, largest);
         let (ports, plugs) = world::ports(options.workers, largest);
-        let seats = cores(options.workers).into_iter().map(|core| {
+        let seats = (0..options.workers).map(|worker| {
             let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
-            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core })
+            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
         });
         let seats = seats.collect::<Result<Vec<_>, _>>()?;
         let (start, before) = (Instant::now(), resident());
@@ -156,7 +160,7 @@ impl Rig {
     }
 
     /// Empty batches for the ports that packets come in by.
-    fn batches(&self, direction: Direction, size: Size) -> [Option<Arc<Batch>>; 2] {
+    pub(super) fn batches(&self, direction: Direction, size: Size) -> Batches {
         let ports: &[usize] = match direction {
             Direction::Out => &[INSIDE],
             Direction::In => &[OUTSIDE],
@@ -169,15 +173,33 @@ impl Rig {
         let stride = self.load.frame_len(OUTSIDE, size.largest()).next_multiple_of(LINE);
         std::array::from_fn(|port| {
             let count = if ports.contains(&port) { count } else { 0 };
-            Some(Arc::new(Batch::new(count, stride)))
+            Arc::new(Batch::new(count, stride))
         })
+    }
+
+    /// Carries `packets` packets at least, and answers the processor time for just so many.
+    pub(super) fn carry(
+        &mut self,
+        packets: u64,
+        batches: &mut Batches,
+        size: Size,
+    ) -> Result<Duration, BenchError> {
+        let before = self.account();
+        let (mut carried, mut cpu) = (0, Duration::ZERO);
+        while carried < packets {
+            let played = self.play(batches, size, false)?;
+            carried += played.packets;
+            cpu += played.cpu;
+        }
+        settle(&before, &self.account())?;
+        Ok(cpu.mul_f64(packets as f64 / carried.max(1) as f64))
     }
 
     /// Plays batch after batch until each worker has spent `time` on them.
     fn play_for(
         &mut self,
         time: Duration,
-        batches: &mut [Option<Arc<Batch>>; 2],
+        batches: &mut Batches,
         size: Size,
         profile: bool,
     ) -> Result<Vec<Played>, BenchError> {
@@ -190,26 +212,19 @@ impl Rig {
         Ok(all)
     }
 
-    fn play(
-        &mut self,
-        batches: &mut [Option<Arc<Batch>>; 2],
-        size: Size,
-        profile: bool,
-    ) -> Result<Played, BenchError> {
+    fn play(&mut self, batches: &mut Batches, size: Size, profile: bool) -> Result<Played, BenchError> {
         let mut packets = 0;
-        let moves_by_hand = batches[OUTSIDE].as_ref().is_none_or(|batch| batch.len() == 0);
+        let moves_by_hand = batches[OUTSIDE].len() == 0;
         for (port, batch) in batches.iter_mut().enumerate() {
-            let batch = batch.as_mut().and_then(Arc::get_mut).ok_or(BenchError::Worker)?;
+            let batch = Arc::get_mut(batch).ok_or(BenchError::Worker)?;
             let moves = if port == OUTSIDE && !moves_by_hand { self.unrest.moves_ahead() } else { 0 };
             self.load.fill(batch, port, size, moves);
             packets += batch.len() as u64;
             self.offered[port] += batch.len() as u64;
         }
-        let [Some(outside), Some(inside)] = batches else { return Err(BenchError::Worker) };
         let ready = Arc::new(AtomicUsize::new(0));
         for hand in &self.hands {
-            let batches = [outside.clone(), inside.clone()];
-            let task = Task { batches, profile, ready: ready.clone() };
+            let task = Task { batches: batches.clone(), profile, ready: ready.clone() };
             hand.start(task)?;
         }
         let played = self.wait(packets, moves_by_hand)?;
