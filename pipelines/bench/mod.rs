@@ -1,3 +1,28 @@
 //! Measures what people pay for: `wayfarer bench`. Every figure comes from a run whose output was checked.
 
+pub mod crypto;
 pub mod esp;
+
+/// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load. `None` where cores do not
+/// suffice.
+fn core_of(nth: usize) -> Option<core_affinity::CoreId> {
+    let cores = core_affinity::get_core_ids()?;
+    cores.len().checked_sub(nth + 1).map(|at| cores[at])
+}
+
+/// Runs `body` in a thread of its own, on `core` where there is one: where the caller runs is the caller's affair.
+fn apart<R: Send>(
+    core: Option<core_affinity::CoreId>,
+    body: impl FnOnce() -> R + Send,
+) -> std::io::Result<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("wf-bench".to_owned()).spawn_scoped(scope, || {
+            if let Some(core) = core {
+                // Where it cannot be pinned, figures are only less steady.
+                let _ = core_affinity::set_for_current(core);
+            }
+            body()
+        })?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 use wayfarer::{
-    bench::esp::{self, Direction, Size},
+    bench::{
+        crypto::Operation,
+        esp::{self, Direction, Size},
+    },
     control::{SOCKET, protocol::View},
 };
 use wayfarer_dataplane::crypto::{Suite, UnknownSuite};
@@ -154,6 +157,34 @@ Examples:
   wayfarer bench esp
   wayfarer bench esp --direction out,in --size 64,1420,imix --sas 1,1000,1000000 --json")]
     Esp(BenchEsp),
+    /// Measures seal and open alone, against the libraries that others build on.
+    #[command(after_help = "\
+All implementations take turns over the same packets, in bursts of 32 of 64 SAs at random. Each must make of them what
+the others make. A library that does not have an algorithm has no row.
+
+Example:
+  wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
+    Crypto(BenchCrypto),
+}
+
+/// What to compare.
+#[derive(Clone, Debug, Args)]
+pub(super) struct BenchCrypto {
+    /// seal, open.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "seal,open")]
+    pub operation: Vec<Operation>,
+    /// Bytes of an inner packet, IP header included; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
+    pub size: Vec<Size>,
+    /// AEADs, as in a configuration.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
+    pub cipher: Vec<Suite>,
+    /// Seconds for each operation, size and algorithm.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Prints one JSON object for each row instead of a table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to measure.
@@ -181,6 +212,15 @@ pub(super) struct BenchEsp {
     /// Numbers in the anti-replay window.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=65536))]
     pub window: u32,
+    /// Terminals that move to another address in a second while packets flow.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub roam: u32,
+    /// Tunnels that are added or removed in a second while packets flow, beside those that carry them.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub churn: u32,
+    /// Leaves out the titles of the table.
+    #[arg(long, hide = true)]
+    pub no_titles: bool,
     /// Prints one JSON object for each row instead of a table.
     #[arg(long)]
     pub json: bool,

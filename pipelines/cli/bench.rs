@@ -2,39 +2,106 @@
 
 use super::{
     Failure,
-    arguments::{Bench, BenchEsp},
+    arguments::{Bench, BenchCrypto, BenchEsp},
 };
-use std::io::{self, Write};
-use wayfarer::bench::esp::{self, Row};
+use serde::Serialize;
+use std::{
+    env,
+    io::{self, Write},
+    process,
+};
+use wayfarer::bench::{crypto, esp};
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
         Bench::Esp(options) => esp(options),
+        Bench::Crypto(options) => crypto(options),
     }
 }
 
 fn esp(options: &BenchEsp) -> Result<(), Failure> {
-    let BenchEsp { direction, size, sas, cipher, workers, seconds, window, json } = options.clone();
-    let what = esp::Options {
-        directions: direction,
-        sizes: size,
-        sas,
-        ciphers: cipher,
-        workers: usize::from(workers),
-        duration: seconds,
-        window,
-    };
-    let mut out = io::stdout().lock();
-    if !json {
-        writeln!(out, "{}", Row::titles())?;
+    if !options.json && !options.no_titles {
+        writeln!(io::stdout(), "{}", esp::Row::titles())?;
     }
-    let mut written = Ok(());
-    let done = esp::run(&what, |row| {
-        let line = if json { serde_json::to_string(row).map_err(io::Error::from) } else { Ok(row.line()) };
-        // What was measured is shown at once; where nobody reads, the first failure is kept.
-        let shown = line.and_then(|line| writeln!(out, "{line}"));
-        written = std::mem::replace(&mut written, Ok(())).and(shown);
-    });
-    written?;
+    if options.sas.len() * options.cipher.len() > 1 {
+        return apart(options);
+    }
+    let what = esp::Options {
+        directions: options.direction.clone(),
+        sizes: options.size.clone(),
+        sas: options.sas.clone(),
+        ciphers: options.cipher.clone(),
+        workers: usize::from(options.workers),
+        duration: options.seconds,
+        window: options.window,
+        roam: options.roam,
+        churn: options.churn,
+    };
+    let mut rows = Rows::new(options.json);
+    let done = esp::run(&what, |row| rows.show(row, esp::Row::line));
+    rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn crypto(options: &BenchCrypto) -> Result<(), Failure> {
+    let BenchCrypto { operation, size, cipher, seconds, json } = options.clone();
+    let what = crypto::Options { operations: operation, sizes: size, ciphers: cipher, duration: seconds };
+    if !json {
+        writeln!(io::stdout(), "{}", crypto::Row::titles())?;
+    }
+    let mut rows = Rows::new(json);
+    let done = crypto::run(&what, |row| rows.show(row, crypto::Row::line));
+    rows.written?;
+    done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+/// Rows on standard output, each as soon as it is there.
+struct Rows {
+    json: bool,
+    /// The first failure of standard output: nothing is written behind it.
+    written: io::Result<()>,
+}
+
+impl Rows {
+    fn new(json: bool) -> Self {
+        Self { json, written: Ok(()) }
+    }
+
+    fn show<R: Serialize>(&mut self, row: &R, line: impl Fn(&R) -> String) {
+        if self.written.is_ok() {
+            let line =
+                if self.json { serde_json::to_string(row).map_err(io::Error::from) } else { Ok(line(row)) };
+            self.written = line.and_then(|line| writeln!(io::stdout(), "{line}"));
+        }
+    }
+}
+
+/// Measures each gateway in a process of its own: none shall find memory as another one left it.
+fn apart(options: &BenchEsp) -> Result<(), Failure> {
+    let program = env::current_exe()?;
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(",");
+    let directions = list(&mut options.direction.iter().map(ToString::to_string));
+    let sizes = list(&mut options.size.iter().map(ToString::to_string));
+    for cipher in &options.cipher {
+        for sas in &options.sas {
+            let mut child = process::Command::new(&program);
+            child.args(["bench", "esp", "--no-titles", "--direction", &directions, "--size", &sizes]);
+            child.args(["--cipher", &cipher.to_string(), "--sas", &sas.to_string()]);
+            for (name, value) in [
+                ("--workers", u64::from(options.workers)),
+                ("--window", u64::from(options.window)),
+                ("--roam", u64::from(options.roam)),
+                ("--churn", u64::from(options.churn)),
+            ] {
+                child.args([name, &value.to_string()]);
+            }
+            child.args(["--seconds", &options.seconds.as_secs_f64().to_string()]);
+            child.args(options.json.then_some("--json"));
+            // It has said on standard error what it failed by.
+            if !child.status()?.success() {
+                return Err(Failure::Gateway(format!("nothing measured with {sas} SAs of {cipher}")));
+            }
+        }
+    }
+    Ok(())
 }

@@ -210,6 +210,11 @@ impl SlowPath {
         }
     }
 
+    /// The tunnels.
+    pub fn tunnels(&self) -> &Tunnels {
+        &self.tunnels
+    }
+
     /// Works until `stop`.
     pub fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {

@@ -30,7 +30,11 @@ pub(super) enum Timer {
 }
 
 impl SlowPath {
-    pub(super) fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
+    /// Installs a tunnel, from the next burst on.
+    ///
+    /// # Errors
+    /// A key that its algorithm does not take.
+    pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
         let now = self.start.elapsed();
         let mtu = self.mtu_towards(config);
         let id = self.tunnels.install(now, config, mtu, &self.tables, &mut self.writer)?;
@@ -58,6 +62,15 @@ impl SlowPath {
             self.timers.extend(after.map(|after| (now + after, id, timer)));
         }
         Ok(())
+    }
+
+    /// Takes a tunnel away; answers whether there was one of that name. Its traffic is no tunnel's from the next burst on:
+    /// what else policy says holds for it.
+    pub fn remove_tunnel(&mut self, name: &str) -> bool {
+        let Some(id) = self.tunnels.named(name) else { return false };
+        self.roaming.remove(id);
+        self.tunnels.remove(id, &self.tables, &mut self.writer, &self.reader);
+        true
     }
 
     /// The MTU of the port that a tunnel's packets leave by, as far as routes tell now.
@@ -102,6 +115,10 @@ impl SlowPath {
             }
             self.timers.pop_first();
             busy = true;
+            if self.tunnels.get(tunnel).is_none() {
+                // It was removed before its time.
+                continue;
+            }
             match timer {
                 Timer::Keepalive => self.keep_alive(now, tunnel),
                 Timer::SoftTime => {
@@ -157,7 +174,10 @@ impl SlowPath {
     }
 
     /// A move by hand: another address, and another UDP port where one is given.
-    pub(super) fn move_by_hand(
+    ///
+    /// # Errors
+    /// See [`MoveError`]; nothing changes then.
+    pub fn move_by_hand(
         &mut self,
         now: Duration,
         name: &str,

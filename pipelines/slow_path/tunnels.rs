@@ -7,6 +7,7 @@ use crate::{
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
+    few::Few,
     sa::{
         Due, Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path,
         TunnelId,
@@ -243,6 +244,23 @@ impl Tunnels {
         match due {
             Due::Soft => tunnel.soft_reports += 1,
             Due::Hard | Due::Sequence => tunnel.hard_reports += 1,
+        }
+    }
+
+    /// Takes a tunnel away, with its SAs and policy.
+    pub fn remove(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+        let Some(tunnel) = self.all.remove(&id) else { return };
+        self.names.remove(&tunnel.name);
+        tables.inbound.remove(writer, &tunnel.inbound.spi);
+        for selector in tunnel.inbound.selectors.iter() {
+            let prefix = selector.remote;
+            let Some(rules) = tables.policies.get(prefix, reader) else { continue };
+            let others: Few<Rule> = rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
+            if others.is_empty() {
+                tables.policies.remove(writer, prefix);
+            } else {
+                tables.policies.insert(writer, prefix, others);
+            }
         }
     }
 

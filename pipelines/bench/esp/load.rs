@@ -9,7 +9,7 @@ use super::{
     },
 };
 use arrayvec::ArrayVec;
-use std::fmt;
+use std::{fmt, net::IpAddr};
 use wayfarer_dataplane::{
     crypto::{self, Backend, Key, KeyError, OpenJob, SealJob, Suite},
     wire::{
@@ -87,6 +87,9 @@ pub(super) struct Load {
     open: Vec<Key>,
     /// The last sequence number that each terminal used.
     sent: Vec<u32>,
+    /// How often each terminal moved, and all of them together.
+    moves: Vec<u8>,
+    moved: u64,
     random: Random,
     /// Number of the next inner packet.
     serial: u64,
@@ -104,6 +107,8 @@ impl Load {
             seal: keys(true, Backend::detect())?,
             open: keys(false, Backend::Portable)?,
             sent: vec![0; terminals as usize],
+            moves: vec![0; terminals as usize],
+            moved: 0,
             random: Random(0x9e37_79b9_7f4a_7c15),
             serial: 0,
             scratch: Vec::new(),
@@ -116,14 +121,28 @@ impl Load {
         ethernet::HEADER + ip
     }
 
-    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Answers the inner bytes.
-    pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size) -> u64 {
-        if port == OUTSIDE { self.fill_sealed(batch, size) } else { self.fill_clear(batch, size) }
+    /// Moves some terminal; answers which, and where it is now.
+    pub(super) fn move_one(&mut self) -> (u32, IpAddr) {
+        let index = self.random.below(self.sent.len() as u32);
+        let moves = &mut self.moves[index as usize];
+        *moves = moves.wrapping_add(1);
+        self.moved += 1;
+        (index, outer_address(index, *moves))
     }
 
-    fn fill_clear(&mut self, batch: &mut Batch, size: Size) -> u64 {
+    /// Moves of all terminals so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Of those that come from terminals,
+    /// `moves` are the first from another address.
+    pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) {
+        if port == OUTSIDE { self.fill_sealed(batch, size, moves) } else { self.fill_clear(batch, size) }
+    }
+
+    fn fill_clear(&mut self, batch: &mut Batch, size: Size) {
         let stride = batch.stride();
-        let mut bytes = 0;
         for (frames, lengths) in batch.refill(GROUP) {
             for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
                 let inner = size.pick(self.random.draw());
@@ -132,29 +151,36 @@ impl Load {
                 ethernet(frame, INSIDE);
                 emit_inner(&mut frame[ethernet::HEADER..][..inner], INSIDE, index, self.serial);
                 *length = (ethernet::HEADER + inner) as u16;
-                bytes += inner as u64;
             }
         }
-        bytes
     }
 
-    fn fill_sealed(&mut self, batch: &mut Batch, size: Size) -> u64 {
+    fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
         let stride = batch.stride();
         let start = esp::HEADER + self.suite.iv_len();
-        let mut bytes = 0;
+        let mut left = batch.len() as u32;
         for (frames, lengths) in batch.refill(GROUP) {
             let mut jobs: ArrayVec<SealJob<'_>, GROUP> = ArrayVec::new();
             for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
                 let inner = size.pick(self.random.draw());
                 let index = self.random.below(self.sent.len() as u32);
+                // Just so many of them, spread over the whole batch.
+                if self.random.below(left) < moves {
+                    moves -= 1;
+                    let count = &mut self.moves[index as usize];
+                    *count = count.wrapping_add(1);
+                    self.moved += 1;
+                }
+                left -= 1;
                 let sent = &mut self.sent[index as usize];
                 *sent += 1;
                 let seq = u64::from(*sent);
                 self.serial += 1;
                 ethernet(frame, OUTSIDE);
+                let source = outer_address(index, self.moves[index as usize]);
                 let esp_len = esp_len(self.suite, inner);
                 let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + esp_len];
-                ip::emit(packet, outer_address(index, 0), GATEWAY, protocol::ESP, esp_len);
+                ip::emit(packet, source, GATEWAY, protocol::ESP, esp_len);
                 *length = (ethernet::HEADER + packet.len()) as u16;
                 let esp = &mut packet[ip::V4_HEADER..];
                 esp::emit_header(esp, spi_in(index), seq);
@@ -163,11 +189,9 @@ impl Load {
                 esp::emit_trailer(&mut esp[start + inner..end], protocol::IPV4);
                 let key = &self.seal[(index % KEYS) as usize];
                 jobs.push(SealJob { key, seq, iv: seq, esn: false, esp });
-                bytes += inner as u64;
             }
             crypto::seal(&mut jobs);
         }
-        bytes
     }
 
     /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some packet of this load.
@@ -189,7 +213,9 @@ impl Load {
         bytes.extend_from_slice(outer.payload(packet));
         let (spi, low) = esp::header(&bytes).ok_or(Wrong::Kind)?;
         let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(Wrong::Kind)?;
-        if outer.dst != outer_address(index, 0) {
+        // Where it was lately is not wrong: the packet may have left before the move.
+        let was = |places: u8| (0..places).any(|place| outer.dst == outer_address(index, place));
+        if !was(if self.moved > 0 { 4 } else { 1 }) {
             return Err(Wrong::Destination);
         }
         let key = &self.open[(index % KEYS) as usize];

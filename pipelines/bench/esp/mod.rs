@@ -10,19 +10,21 @@
 //! than the shared one, where a device puts packets too. Within the timed part, each is copied whole into a fresh frame
 //! of the worker's pool, carried through, counted and freed. What counts is the workers' processor time.
 
+mod hand;
 mod load;
 mod port;
 mod report;
 mod rig;
+mod unrest;
 mod world;
 
 pub use load::Wrong;
-pub use report::{Row, SizeName};
+pub use report::Row;
 
-use crate::start::StartError;
+use crate::{slow_path::tunnels::MoveError, start::StartError};
 use load::SHORTEST;
 use rig::Rig;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{error, fmt, io, str::FromStr, time::Duration};
 use wayfarer_dataplane::{
     crypto::{KeyError, Suite},
@@ -49,6 +51,10 @@ pub struct Options {
     pub duration: Duration,
     /// Numbers in the anti-replay window.
     pub window: u32,
+    /// Moves of terminals in a second.
+    pub roam: u32,
+    /// Tunnels added and removed in a second, beside those that carry packets.
+    pub churn: u32,
 }
 
 impl Options {
@@ -83,7 +89,7 @@ impl Size {
     const IMIX: [(u16, u64); 3] = [(64, 7), (576, 4), (1420, 1)];
 
     /// The length for some random number.
-    fn pick(self, random: u64) -> usize {
+    pub(super) fn pick(self, random: u64) -> usize {
         let Self::Fixed(size) = self else {
             return match random % 12 {
                 0..7 => 64,
@@ -94,7 +100,7 @@ impl Size {
         usize::from(size)
     }
 
-    fn largest(self) -> usize {
+    pub(super) fn largest(self) -> usize {
         match self {
             Self::Fixed(size) => usize::from(size),
             Self::Imix => 1420,
@@ -102,7 +108,7 @@ impl Size {
     }
 
     /// The average of something that depends on the length.
-    fn mean(self, of: impl Fn(usize) -> usize) -> usize {
+    pub(super) fn mean(self, of: impl Fn(usize) -> usize) -> usize {
         match self {
             Self::Fixed(size) => of(usize::from(size)),
             Self::Imix => {
@@ -135,6 +141,34 @@ impl fmt::Display for Unknown {
 }
 
 impl error::Error for Unknown {}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Out => "out",
+            Self::In => "in",
+            Self::Both => "both",
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => f.pad(&size.to_string()),
+            Self::Imix => f.pad("imix"),
+        }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fixed(size) => serializer.serialize_u16(*size),
+            Self::Imix => serializer.serialize_str("imix"),
+        }
+    }
+}
 
 impl FromStr for Direction {
     type Err = Unknown;
@@ -176,6 +210,8 @@ pub enum BenchError {
     Start(StartError),
     /// A worker ended before its time.
     Worker,
+    /// A terminal was not allowed to move.
+    Move(MoveError),
     /// The gateway sent something wrong.
     Wrong(Wrong),
     /// Packets are neither delivered nor counted as dropped, or more came out than went in.
@@ -200,6 +236,7 @@ impl fmt::Display for BenchError {
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
             Self::Start(why) => why.fmt(f),
+            Self::Move(why) => write!(f, "a terminal cannot move: {why}"),
             Self::Worker => f.write_str("a worker ended before its time"),
             Self::Wrong(what) => write!(f, "no figure, for the gateway sent {what}"),
             Self::Unaccounted { offered, delivered, dropped } => {
@@ -219,7 +256,13 @@ impl error::Error for BenchError {}
 ///
 /// # Errors
 /// See [`BenchError`].
-pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), BenchError> {
+pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
+    // On a core that no worker has, if there is one: what this leaves in its caches shall not be theirs.
+    let core = super::core_of(options.workers);
+    super::apart(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
+}
+
+fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
     for &cipher in &options.ciphers {
         for &sas in &options.sas {
             let mut rig = Rig::new(options, cipher, sas)?;
@@ -231,4 +274,42 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), BenchErr
         }
     }
     Ok(())
+}
+
+/// One gateway under one kind of load, for another harness than this one.
+pub struct Traffic {
+    rig: Rig,
+    batches: rig::Batches,
+    size: Size,
+}
+
+impl Traffic {
+    /// A gateway with one worker and `sas` tunnels.
+    ///
+    /// # Errors
+    /// See [`BenchError`].
+    pub fn new(direction: Direction, size: Size, sas: u32, cipher: Suite) -> Result<Self, BenchError> {
+        let options = Options {
+            directions: vec![direction],
+            sizes: vec![size],
+            sas: vec![sas],
+            ciphers: vec![cipher],
+            workers: 1,
+            duration: Duration::ZERO,
+            window: 1024,
+            roam: 0,
+            churn: 0,
+        };
+        let rig = Rig::new(&options, cipher, sas)?;
+        Ok(Self { batches: rig.batches(direction, size), rig, size })
+    }
+
+    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers the processor time for
+    /// `packets`.
+    ///
+    /// # Errors
+    /// See [`BenchError`].
+    pub fn carry(&mut self, packets: u64) -> Result<Duration, BenchError> {
+        self.rig.carry(packets, &mut self.batches, self.size)
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Direction, Size};
 use crate::gateway::profile::Stage;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// One combination's figures.
@@ -11,7 +11,7 @@ pub struct Row {
     /// Which way packets went.
     pub direction: Direction,
     /// Bytes of an inner packet.
-    pub size: SizeName,
+    pub size: Size,
     /// Tunnels: each an inbound and an outbound SA.
     pub sas: u32,
     /// Algorithms.
@@ -38,6 +38,12 @@ pub struct Row {
     pub drops: BTreeMap<String, u64>,
     /// Packets that came out and were compared with what went in, byte for byte; ESP by way of another implementation.
     pub checked: u64,
+    /// How often terminals moved while packets flowed.
+    pub moves: u64,
+    /// How many of those moves the gateway followed.
+    pub moves_followed: u64,
+    /// Tunnels that were added or removed while packets flowed, beside those that carried them.
+    pub churns: u64,
     /// Numbers in the anti-replay window.
     pub window: u32,
     /// Nanoseconds a packet by stage, of a run of its own with a stopwatch.
@@ -48,34 +54,6 @@ pub struct Row {
     pub setup_seconds: f64,
     /// Bytes of memory by which the process grew for each tunnel.
     pub bytes_per_tunnel: u64,
-}
-
-/// A [`Size`] as it is written: a number, or `imix`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeName(Size);
-
-impl From<Size> for SizeName {
-    fn from(size: Size) -> Self {
-        Self(size)
-    }
-}
-
-impl std::fmt::Display for SizeName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Size::Fixed(size) => f.pad(&size.to_string()),
-            Size::Imix => f.pad("imix"),
-        }
-    }
-}
-
-impl Serialize for SizeName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Size::Fixed(size) => serializer.serialize_u16(size),
-            Size::Imix => serializer.serialize_str("imix"),
-        }
-    }
 }
 
 impl Row {
@@ -93,7 +71,7 @@ impl Row {
         let mpps = workers as f64 * 1000.0 / median;
         Self {
             direction: Direction::Out,
-            size: SizeName(Size::Imix),
+            size: Size::Imix,
             sas: 0,
             cipher: String::new(),
             workers,
@@ -107,6 +85,9 @@ impl Row {
             replay_drops: 0,
             drops: BTreeMap::new(),
             checked: 0,
+            moves: 0,
+            moves_followed: 0,
+            churns: 0,
             window: 0,
             stages: stages.into_iter().map(|(stage, ns)| (stage.name(), ns)).collect(),
             instructions_per_packet: None,
@@ -129,12 +110,7 @@ impl Row {
 
     /// The row as a line of a table.
     pub fn line(&self) -> String {
-        let direction = match self.direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-            Direction::Both => "both",
-        };
-        let Self { size, sas, cipher, workers, ns_per_packet, mpps, gbps, lost, .. } = self;
+        let Self { direction, size, sas, cipher, workers, ns_per_packet, mpps, gbps, lost, .. } = self;
         let mut line = format!(
             "{direction:9} {size:>5} {sas:>8} {cipher:18} {workers:>7} {ns_per_packet:>9.1} {mpps:>8.2} \
              {gbps:>8.2} {lost:>6}"

@@ -2,30 +2,26 @@
 
 use super::{
     BenchError, Direction, Options, SLICES, Size,
+    hand::{Done, Hand, Task},
     load::Load,
     port::{Batch, Plug},
     report::Row,
+    unrest::Unrest,
     world::{self, INSIDE, OUTSIDE},
 };
 use crate::{
+    bench::core_of,
     gateway::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
-        worker::Worker,
     },
     slow_path::SlowPath,
     start::{Assembly, Seat},
 };
-use core_affinity::CoreId;
-use crossbeam::channel::{Receiver, Sender, bounded};
-use nix::time::{ClockId, clock_gettime};
+use crossbeam::channel::TryRecvError;
 use std::{
     fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::*},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 use wayfarer_dataplane::{clock::ticks, crypto::Suite, drop::DropReason, pool::Pool};
@@ -35,26 +31,8 @@ const BATCH: usize = 4 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// A batch to be carried by all workers together.
-struct Task {
-    /// By port.
-    batches: [Arc<Batch>; 2],
-    profile: bool,
-    /// Workers that are ready: they start at once.
-    ready: Arc<AtomicUsize>,
-}
-
-/// What a worker took for a batch.
-struct Done {
-    cpu: Duration,
-    ticks: StageTicks,
-}
-
-struct Hand {
-    tasks: Option<Sender<Task>>,
-    done: Receiver<Done>,
-    thread: Option<JoinHandle<()>>,
-}
+/// A batch for each port.
+pub(super) type Batches = [Arc<Batch>; 2];
 
 /// What a batch took.
 struct Played {
@@ -72,6 +50,10 @@ struct Account {
     delivered: [u64; 2],
     missed: u64,
     drops: Vec<u64>,
+    checked: u64,
+    moves: u64,
+    followed: u64,
+    changes: u64,
 }
 
 /// A gateway to be measured.
@@ -81,6 +63,8 @@ pub(super) struct Rig {
     plugs: [Vec<Arc<Plug>>; 2],
     counters: Vec<Arc<WorkerCounters>>,
     load: Load,
+    unrest: Unrest,
+    has_unrest: bool,
     offered: [u64; 2],
     checked: u64,
     start: Instant,
@@ -96,9 +80,9 @@ impl Rig {
         let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
         let config = world::config(sas, cipher, options.window, largest);
         let (ports, plugs) = world::ports(options.workers, largest);
-        let seats = cores(options.workers).into_iter().map(|core| {
+        let seats = (0..options.workers).map(|worker| {
             let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
-            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core })
+            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
         });
         let seats = seats.collect::<Result<Vec<_>, _>>()?;
         let (start, before) = (Instant::now(), resident());
@@ -115,6 +99,8 @@ impl Rig {
             plugs,
             counters,
             load: Load::new(sas, cipher).map_err(BenchError::Key)?,
+            unrest: Unrest::new(cipher, options.window, options.roam, options.churn),
+            has_unrest: options.roam > 0 || options.churn > 0,
             offered: [0; 2],
             checked: 0,
             start,
@@ -134,7 +120,6 @@ impl Rig {
     ) -> Result<Row, BenchError> {
         let mut batches = self.batches(direction, size);
         let before = self.account();
-        let checked = self.checked;
         let slice = options.duration / SLICES as u32;
         self.play_for(slice, &mut batches, size, false)?;
         let mut slices = Vec::new();
@@ -149,13 +134,13 @@ impl Rig {
         let profiles = self.play_for(2 * slice, &mut batches, size, true)?;
         let after = self.account();
         let lost = settle(&before, &after)?;
-        let checked = self.checked - checked;
+        let checked = after.checked - before.checked;
         if checked == 0 {
             return Err(BenchError::Unchecked);
         }
         Ok(Row {
             direction,
-            size: size.into(),
+            size,
             sas: self.sas,
             cipher: self.cipher.to_string(),
             workers: options.workers,
@@ -164,6 +149,9 @@ impl Rig {
             replay_drops: lost.iter().map(|(_, n)| n).sum(),
             drops: lost.into_iter().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
             checked,
+            moves: after.moves - before.moves,
+            moves_followed: after.followed - before.followed,
+            churns: after.changes - before.changes,
             window: options.window,
             setup_seconds: self.setup.as_secs_f64(),
             bytes_per_tunnel: self.bytes_per_tunnel,
@@ -172,7 +160,7 @@ impl Rig {
     }
 
     /// Empty batches for the ports that packets come in by.
-    fn batches(&self, direction: Direction, size: Size) -> [Option<Arc<Batch>>; 2] {
+    pub(super) fn batches(&self, direction: Direction, size: Size) -> Batches {
         let ports: &[usize] = match direction {
             Direction::Out => &[INSIDE],
             Direction::In => &[OUTSIDE],
@@ -185,15 +173,33 @@ impl Rig {
         let stride = self.load.frame_len(OUTSIDE, size.largest()).next_multiple_of(LINE);
         std::array::from_fn(|port| {
             let count = if ports.contains(&port) { count } else { 0 };
-            Some(Arc::new(Batch::new(count, stride)))
+            Arc::new(Batch::new(count, stride))
         })
+    }
+
+    /// Carries `packets` packets at least, and answers the processor time for just so many.
+    pub(super) fn carry(
+        &mut self,
+        packets: u64,
+        batches: &mut Batches,
+        size: Size,
+    ) -> Result<Duration, BenchError> {
+        let before = self.account();
+        let (mut carried, mut cpu) = (0, Duration::ZERO);
+        while carried < packets {
+            let played = self.play(batches, size, false)?;
+            carried += played.packets;
+            cpu += played.cpu;
+        }
+        settle(&before, &self.account())?;
+        Ok(cpu.mul_f64(packets as f64 / carried.max(1) as f64))
     }
 
     /// Plays batch after batch until each worker has spent `time` on them.
     fn play_for(
         &mut self,
         time: Duration,
-        batches: &mut [Option<Arc<Batch>>; 2],
+        batches: &mut Batches,
         size: Size,
         profile: bool,
     ) -> Result<Vec<Played>, BenchError> {
@@ -206,38 +212,58 @@ impl Rig {
         Ok(all)
     }
 
-    fn play(
-        &mut self,
-        batches: &mut [Option<Arc<Batch>>; 2],
-        size: Size,
-        profile: bool,
-    ) -> Result<Played, BenchError> {
+    fn play(&mut self, batches: &mut Batches, size: Size, profile: bool) -> Result<Played, BenchError> {
         let mut packets = 0;
+        let moves_by_hand = batches[OUTSIDE].len() == 0;
         for (port, batch) in batches.iter_mut().enumerate() {
-            let batch = batch.as_mut().and_then(Arc::get_mut).ok_or(BenchError::Worker)?;
-            self.load.fill(batch, port, size);
+            let batch = Arc::get_mut(batch).ok_or(BenchError::Worker)?;
+            let moves = if port == OUTSIDE && !moves_by_hand { self.unrest.moves_ahead() } else { 0 };
+            self.load.fill(batch, port, size, moves);
             packets += batch.len() as u64;
             self.offered[port] += batch.len() as u64;
         }
-        let [Some(outside), Some(inside)] = batches else { return Err(BenchError::Worker) };
         let ready = Arc::new(AtomicUsize::new(0));
         for hand in &self.hands {
-            let batches = [outside.clone(), inside.clone()];
-            let task = Task { batches, profile, ready: ready.clone() };
-            let tasks = hand.tasks.as_ref().ok_or(BenchError::Worker)?;
-            tasks.send(task).map_err(|_| BenchError::Worker)?;
+            let task = Task { batches: batches.clone(), profile, ready: ready.clone() };
+            hand.start(task)?;
         }
-        let mut played = Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default() };
-        for hand in &self.hands {
-            let done = hand.done.recv().map_err(|_| BenchError::Worker)?;
-            played.cpu += done.cpu;
-            played.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
-        }
-        self.slow_path.turn(self.start.elapsed());
+        let played = self.wait(packets, moves_by_hand)?;
+        while self.slow_path.turn(self.start.elapsed()) {}
         for port in [OUTSIDE, INSIDE] {
             for frame in self.plugs[port].iter().flat_map(|plug| plug.samples()) {
                 self.load.check(port, &frame).map_err(BenchError::Wrong)?;
                 self.checked += 1;
+            }
+        }
+        Ok(played)
+    }
+
+    /// Waits until all workers have done their part. Beside quiet traffic the slow path has nothing to do, and sleeps.
+    fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<Played, BenchError> {
+        let mut played = Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default() };
+        let mut add = |done: Done| {
+            played.cpu += done.cpu;
+            played.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
+        };
+        let mut waiting = self.hands.iter();
+        if self.has_unrest {
+            let mut next = waiting.next();
+            let finished = || {
+                while let Some(hand) = next {
+                    match hand.done.try_recv() {
+                        Ok(done) => add(done),
+                        Err(TryRecvError::Empty) => return Ok(false),
+                        Err(TryRecvError::Disconnected) => return Err(BenchError::Worker),
+                    }
+                    next = waiting.next();
+                }
+                Ok(true)
+            };
+            let Self { unrest, slow_path, load, start, .. } = self;
+            unrest.watch(slow_path, load, *start, moves_by_hand, finished)?;
+        } else {
+            for hand in waiting {
+                add(hand.done.recv().map_err(|_| BenchError::Worker)?);
             }
         }
         Ok(played)
@@ -251,6 +277,10 @@ impl Rig {
             delivered: std::array::from_fn(|port| sum(&self.plugs[port], Plug::delivered)),
             missed: self.plugs.iter().map(|plugs| sum(plugs, Plug::missed)).sum(),
             drops: DropReason::ALL.iter().map(drops).collect(),
+            checked: self.checked,
+            moves: self.load.moved(),
+            followed: self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum(),
+            changes: self.unrest.changed(),
         }
     }
 }
@@ -296,77 +326,10 @@ fn nanoseconds_per_tick() -> f64 {
     start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
 }
 
-/// Where workers are pinned: the last cores, so that the first one prepares batches. Nowhere where cores do not suffice.
-fn cores(workers: usize) -> Vec<Option<CoreId>> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    (0..workers).map(|worker| cores.len().checked_sub(worker + 1).map(|at| cores[at])).collect()
-}
-
 /// Bytes of memory that this process has.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
-}
-
-impl Hand {
-    fn new(
-        worker: Worker,
-        core: Option<CoreId>,
-        plugs: [Arc<Plug>; 2],
-        workers: usize,
-    ) -> Result<Self, BenchError> {
-        let (tasks, wanted) = bounded(1);
-        let (finished, done) = bounded(1);
-        let thread = thread::Builder::new().name("wf-bench-worker".to_owned()).spawn(move || {
-            if let Some(core) = core {
-                // Where it cannot be pinned, figures are only less steady.
-                let _ = core_affinity::set_for_current(core);
-            }
-            work(worker, &plugs, workers, &wanted, &finished);
-        });
-        Ok(Self { tasks: Some(tasks), done, thread: Some(thread.map_err(BenchError::Thread)?) })
-    }
-}
-
-impl Drop for Hand {
-    fn drop(&mut self) {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn work(
-    mut worker: Worker,
-    plugs: &[Arc<Plug>; 2],
-    workers: usize,
-    tasks: &Receiver<Task>,
-    done: &Sender<Done>,
-) {
-    for Task { batches, profile, ready } in tasks {
-        for (plug, batch) in plugs.iter().zip(&batches) {
-            plug.insert(batch.clone());
-        }
-        ready.fetch_add(1, AcqRel);
-        while ready.load(Acquire) < workers {
-            thread::yield_now();
-        }
-        let start = processor_time();
-        worker.profile().switch(profile);
-        while worker.turn() || !batches.iter().all(|batch| batch.is_exhausted()) {}
-        let cpu = processor_time().saturating_sub(start);
-        let ticks = *worker.profile().ticks();
-        drop(batches);
-        if done.send(Done { cpu, ticks }).is_err() {
-            return;
-        }
-    }
-}
-
-/// Processor time of this thread.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -34,7 +34,7 @@ pub(super) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 pub(super) const GATEWAY_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 /// MAC addresses at the other end of each port.
 pub(super) const STATION_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 4]];
-/// Most tunnels: as many as there are inner addresses.
+/// Most tunnels that carry packets.
 pub(super) const MOST_TUNNELS: u32 = 1 << 20;
 /// Different keys in each direction. Every SA has a [`Key`](wayfarer_dataplane::crypto::Key) of its own all the same;
 /// the terminals share theirs, so that the load does not cost the memory of a second gateway.
@@ -45,9 +45,9 @@ const INNER: u32 = 0x0a80_0000;
 const SPI_IN: u32 = 0x0100_0000;
 const SPI_OUT: u32 = 0x0200_0000;
 
-/// Where terminal `index` is, after a number of moves.
-pub(super) fn outer_address(index: u32, moves: u32) -> IpAddr {
-    Ipv4Addr::from_bits(OUTER + (moves % 4) * MOST_TUNNELS + index).into()
+/// Where terminal `index` is, after a number of moves: there are four places.
+pub(super) fn outer_address(index: u32, moves: u8) -> IpAddr {
+    Ipv4Addr::from_bits(OUTER + u32::from(moves % 4) * MOST_TUNNELS + index % MOST_TUNNELS).into()
 }
 
 /// The inner address of terminal `index`.
@@ -75,6 +75,11 @@ pub(super) fn terminal_of(spi: u32) -> Option<u32> {
 pub(super) fn material(suite: Suite, index: u32, inbound: bool) -> Zeroizing<Vec<u8>> {
     let seed = (index % KEYS) * 2 + u32::from(inbound);
     Zeroizing::new((0..suite.key_len()).map(|i| (seed as usize * 37 + i * 11 + 5) as u8).collect())
+}
+
+/// The name of the tunnel of terminal `index`.
+pub(super) fn name(index: u32) -> String {
+    format!("terminal-{index}")
 }
 
 /// A gateway with `tunnels` tunnels, for inner packets of up to `largest` bytes.
@@ -109,7 +114,7 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
     let sa =
         |spi, inbound| Sa { spi: Spi(spi), cipher: suite, key: material(suite, index, inbound), sequence: 0 };
     Tunnel {
-        name: format!("terminal-{index}"),
+        name: name(index),
         mode: Mode::Tunnel,
         local: GATEWAY,
         remote: Remote::At(outer_address(index, 0), 0),

@@ -1,0 +1,78 @@
+//! Finding an SA by its SPI: the gateway's table beside others, at several sizes. Keys are random, a burst at a time, and
+//! a word of what was found is read, as a worker does.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::{hint::black_box, sync::Arc};
+use wayfarer_dataplane::{
+    sa::Spi,
+    table::{Map, Writer},
+};
+
+const BURST: usize = 32;
+/// Stands for an SA: two cache lines.
+type Value = Arc<[u64; 16]>;
+
+/// Bursts of keys below `entries`, many enough that no cache holds what they lead to by chance.
+fn bursts(entries: u32) -> Vec<[u32; BURST]> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (((state >> 32) * u64::from(entries)) >> 32) as u32
+    };
+    (0..8192).map(|_| std::array::from_fn(|_| draw())).collect()
+}
+
+fn value(key: u32) -> Value {
+    Arc::new([u64::from(key); 16])
+}
+
+fn look_up(c: &mut Criterion) {
+    let mut group = c.benchmark_group("look up");
+    group.throughput(Throughput::Elements(BURST as u64));
+    for entries in [1, 1_000, 100_000, 1_000_000] {
+        let bursts = bursts(entries);
+        let mut next = bursts.iter().cycle();
+        let mut burst = || next.next().expect("an endless iterator");
+
+        let array: Vec<Value> = (0..entries).map(value).collect();
+        group.bench_function(BenchmarkId::new("array", entries), |b| {
+            b.iter(|| burst().iter().map(|key| array[*key as usize][0]).sum::<u64>());
+        });
+
+        let mut writer = Writer::new();
+        let table: Map<Spi, Value> = Map::new(&writer, entries as usize);
+        (0..entries).for_each(|key| table.insert(&mut writer, Spi(key), value(key)));
+        let reader = writer.reader();
+        let find = |key: &u32| table.get(&Spi(*key), &reader).map_or(0, |found| found[0]);
+        group.bench_function(BenchmarkId::new("ours", entries), |b| {
+            b.iter(|| burst().iter().map(find).sum::<u64>());
+        });
+        group.bench_function(BenchmarkId::new("ours with prefetch", entries), |b| {
+            b.iter(|| {
+                let burst = burst();
+                burst.iter().for_each(|key| table.prefetch_slot(&Spi(*key)));
+                burst.iter().for_each(|key| table.prefetch_node(&Spi(*key)));
+                burst.iter().map(find).sum::<u64>()
+            });
+        });
+        drop((table, reader, writer));
+
+        let papaya: papaya::HashMap<u32, Value> = (0..entries).map(|key| (key, value(key))).collect();
+        group.bench_function(BenchmarkId::new("papaya", entries), |b| {
+            b.iter(|| {
+                let papaya = papaya.pin();
+                burst().iter().map(|key| papaya.get(key).map_or(0, |found| found[0])).sum::<u64>()
+            });
+        });
+        drop(papaya);
+
+        let dashmap: dashmap::DashMap<u32, Value> = (0..entries).map(|key| (key, value(key))).collect();
+        group.bench_function(BenchmarkId::new("dashmap", entries), |b| {
+            b.iter(|| black_box(burst()).iter().map(|key| dashmap.get(key).map_or(0, |f| f[0])).sum::<u64>());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, look_up);
+criterion_main!(benches);

@@ -1,0 +1,153 @@
+//! One AEAD with one key in each of the implementations that are compared, each called as its authors would.
+
+use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, aead::AeadInOut};
+use chacha20poly1305::ChaCha20Poly1305;
+use serde::Serialize;
+use std::fmt;
+use wayfarer_dataplane::crypto::{Backend, Key, Suite};
+
+/// Bytes of the salt at the end of an AEAD's keying material (RFC 4106 §8.1).
+pub(super) const SALT: usize = 4;
+/// Bytes of an AEAD's ICV.
+pub(super) const ICV: usize = 16;
+
+/// Who does the cryptography.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Library {
+    /// This gateway's own, a burst at a time.
+    Wayfarer,
+    /// `aws-lc-rs`, a packet at a time.
+    AwsLcRs,
+    /// `ring`, a packet at a time.
+    Ring,
+    /// `aes-gcm` and `chacha20poly1305`, a packet at a time.
+    RustCrypto,
+}
+
+impl Library {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Wayfarer, Self::AwsLcRs, Self::Ring, Self::RustCrypto];
+}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Wayfarer => "wayfarer",
+            Self::AwsLcRs => "aws-lc-rs",
+            Self::Ring => "ring",
+            Self::RustCrypto => "rust-crypto",
+        })
+    }
+}
+
+/// A key ready for use.
+pub(super) enum LibraryKey {
+    Wayfarer(Key),
+    AwsLcRs(aws_lc_rs::aead::LessSafeKey),
+    Ring(ring::aead::LessSafeKey),
+    Aes128(Box<Aes128Gcm>),
+    Aes256(Box<Aes256Gcm>),
+    ChaCha(Box<ChaCha20Poly1305>),
+}
+
+impl LibraryKey {
+    /// The key that `material` is in `library`; `None` where the library does not have the algorithm.
+    pub(super) fn new(library: Library, suite: Suite, material: &[u8]) -> Option<Self> {
+        let key = material.split_last_chunk::<SALT>()?.0;
+        let name = suite.to_string();
+        match library {
+            Library::Wayfarer => Key::new(suite, material, Backend::detect()).ok().map(Self::Wayfarer),
+            Library::AwsLcRs => {
+                use aws_lc_rs::aead::*;
+                let algorithm = match name.as_str() {
+                    "aes128gcm16" => &AES_128_GCM,
+                    "aes192gcm16" => &AES_192_GCM,
+                    "aes256gcm16" => &AES_256_GCM,
+                    "chacha20poly1305" => &CHACHA20_POLY1305,
+                    _ => return None,
+                };
+                UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new).map(Self::AwsLcRs)
+            }
+            Library::Ring => {
+                use ring::aead::*;
+                let algorithm = match name.as_str() {
+                    "aes128gcm16" => &AES_128_GCM,
+                    "aes256gcm16" => &AES_256_GCM,
+                    "chacha20poly1305" => &CHACHA20_POLY1305,
+                    _ => return None,
+                };
+                UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new).map(Self::Ring)
+            }
+            Library::RustCrypto => match name.as_str() {
+                "aes128gcm16" => Aes128Gcm::new_from_slice(key).ok().map(Box::new).map(Self::Aes128),
+                "aes256gcm16" => Aes256Gcm::new_from_slice(key).ok().map(Box::new).map(Self::Aes256),
+                "chacha20poly1305" => {
+                    ChaCha20Poly1305::new_from_slice(key).ok().map(Box::new).map(Self::ChaCha)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// Encrypts `text` in place and writes its ICV; answers whether the library did. Not for our own, which takes bursts.
+    #[inline]
+    pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], icv: &mut [u8]) -> bool {
+        match self {
+            Self::Wayfarer(_) => false,
+            Self::AwsLcRs(key) => {
+                use aws_lc_rs::aead::*;
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+                tag.map(|tag| icv.copy_from_slice(tag.as_ref())).is_ok()
+            }
+            Self::Ring(key) => {
+                use ring::aead::*;
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+                tag.map(|tag| icv.copy_from_slice(tag.as_ref())).is_ok()
+            }
+            Self::Aes128(key) => {
+                let tag = key.encrypt_inout_detached((&nonce).into(), aad, text.into());
+                tag.map(|tag| icv.copy_from_slice(&tag)).is_ok()
+            }
+            Self::Aes256(key) => {
+                let tag = key.encrypt_inout_detached((&nonce).into(), aad, text.into());
+                tag.map(|tag| icv.copy_from_slice(&tag)).is_ok()
+            }
+            Self::ChaCha(key) => {
+                let tag = key.encrypt_inout_detached((&nonce).into(), aad, text.into());
+                tag.map(|tag| icv.copy_from_slice(&tag)).is_ok()
+            }
+        }
+    }
+
+    /// Verifies `text` with the ICV at its end and decrypts it in place; answers whether it is authentic.
+    #[inline]
+    pub(super) fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> bool {
+        match self {
+            Self::Wayfarer(_) => false,
+            Self::AwsLcRs(key) => {
+                use aws_lc_rs::aead::*;
+                key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text).is_ok()
+            }
+            Self::Ring(key) => {
+                use ring::aead::*;
+                key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text).is_ok()
+            }
+            Self::Aes128(key) => detached(text).is_some_and(|(text, icv)| {
+                key.decrypt_inout_detached((&nonce).into(), aad, text.into(), (&*icv).into()).is_ok()
+            }),
+            Self::Aes256(key) => detached(text).is_some_and(|(text, icv)| {
+                key.decrypt_inout_detached((&nonce).into(), aad, text.into(), (&*icv).into()).is_ok()
+            }),
+            Self::ChaCha(key) => detached(text).is_some_and(|(text, icv)| {
+                key.decrypt_inout_detached((&nonce).into(), aad, text.into(), (&*icv).into()).is_ok()
+            }),
+        }
+    }
+}
+
+fn detached(text: &mut [u8]) -> Option<(&mut [u8], &mut [u8; ICV])> {
+    text.split_last_chunk_mut()
+}

@@ -1,0 +1,400 @@
+//! Seal and open alone, against the libraries that others build on, in the same run.
+//!
+//! All implementations take turns over the same packets: bursts of 32, of 64 SAs at random, ESP as it stands in a frame
+//! (RFC 4106, RFC 7634). What each makes of them is compared with what the others make, byte for byte.
+
+mod library;
+
+pub use library::Library;
+
+use super::esp::Size;
+use arrayvec::ArrayVec;
+use library::{ICV, LibraryKey, SALT};
+use serde::Serialize;
+use std::{
+    error, fmt,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+use wayfarer_dataplane::{
+    clock::ticks,
+    crypto::{self, HEADER, OpenJob, SealJob, Suite},
+    wire::{esp, ip::protocol},
+};
+
+/// Packets in a burst.
+const BURST: usize = 32;
+/// Packets in a turn of one implementation.
+const PACKETS: usize = 16 * BURST;
+/// SAs that the packets are of.
+const SAS: usize = 64;
+/// Turns that each implementation has at least.
+const TURNS: usize = 5;
+/// Bytes of an AEAD's IV.
+const IV: usize = 8;
+
+/// What to compare: every combination of the lists is a group of rows.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seal, open.
+    pub operations: Vec<Operation>,
+    /// Inner packets: with padding and trailer they are what is encrypted.
+    pub sizes: Vec<Size>,
+    /// AEADs.
+    pub ciphers: Vec<Suite>,
+    /// Time for each group.
+    pub duration: Duration,
+}
+
+/// What is done to packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Encrypts and writes ICVs.
+    Seal,
+    /// Verifies and decrypts.
+    Open,
+}
+
+/// One implementation's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was done.
+    pub operation: Operation,
+    /// Bytes of the inner packet.
+    pub size: Size,
+    /// Algorithms.
+    pub cipher: String,
+    /// By whom.
+    pub library: Library,
+    /// Nanoseconds a packet: the median of all turns.
+    pub ns_per_packet: f64,
+    /// The quickest turn.
+    pub ns_min: f64,
+    /// Inner bits a second, in units of 10⁹.
+    pub gbps: f64,
+    /// Packets in all turns.
+    pub packets: u64,
+}
+
+/// A text that names no operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownOperation;
+
+impl fmt::Display for UnknownOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be seal or open")
+    }
+}
+
+impl error::Error for UnknownOperation {}
+
+impl FromStr for Operation {
+    type Err = UnknownOperation;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOperation> {
+        match text {
+            "seal" => Ok(Self::Seal),
+            "open" => Ok(Self::Open),
+            _ => Err(UnknownOperation),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Seal => "seal",
+            Self::Open => "open",
+        })
+    }
+}
+
+/// Why there is no figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CryptoError {
+    /// The suite is no AEAD, or a key was refused.
+    Suite(Suite),
+    /// An implementation did not do what the others did.
+    Differs(Library),
+    /// No thread.
+    Thread,
+}
+
+impl fmt::Display for CryptoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Suite(suite) => write!(f, "{suite} is not among what is compared here: only AEADs are"),
+            Self::Thread => f.write_str("cannot start a thread"),
+            Self::Differs(library) => write!(f, "no figure: {library} does not do what the others do"),
+        }
+    }
+}
+
+impl error::Error for CryptoError {}
+
+/// Compares every combination, and hands over each row as soon as it is there.
+///
+/// # Errors
+/// See [`CryptoError`].
+pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), CryptoError> {
+    super::apart(super::core_of(0), || compare_all(options, &mut each)).map_err(|_| CryptoError::Thread)?
+}
+
+fn compare_all(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), CryptoError> {
+    for &cipher in &options.ciphers {
+        for &operation in &options.operations {
+            for &size in &options.sizes {
+                compare(operation, size, cipher, options.duration)?.iter().for_each(&mut *each);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    operation: Operation,
+    size: Size,
+    suite: Suite,
+    duration: Duration,
+) -> Result<Vec<Row>, CryptoError> {
+    let mut entries: Vec<Entry> =
+        Library::ALL.into_iter().filter_map(|library| Entry::new(library, suite)).collect();
+    if entries.len() < 2 || suite.icv_len() != ICV || suite.iv_len() != IV {
+        return Err(CryptoError::Suite(suite));
+    }
+    let clear = Packets::new(size, suite);
+    let sealed = agreed(&entries, &clear)?;
+    let (from, to) = match operation {
+        Operation::Seal => (&clear, &sealed),
+        Operation::Open => (&sealed, &clear),
+    };
+    let mut work = from.clone();
+    let start = Instant::now();
+    let (first, mut turns) = (ticks(), 0);
+    while turns < TURNS || start.elapsed() < duration {
+        turns += 1;
+        for entry in &mut entries {
+            work.bytes.copy_from_slice(&from.bytes);
+            let before = ticks();
+            let done = entry.work(operation, &mut work);
+            entry.turns.push(ticks() - before);
+            if !done || !work.agree(to, operation) {
+                return Err(CryptoError::Differs(entry.library));
+            }
+        }
+    }
+    let tick = start.elapsed().as_nanos() as f64 / (ticks() - first) as f64;
+    Ok(entries.into_iter().map(|entry| entry.row(operation, size, suite, tick)).collect())
+}
+
+/// What all implementations make of `clear`.
+fn agreed(entries: &[Entry], clear: &Packets) -> Result<Packets, CryptoError> {
+    let mut all = entries.iter().map(|entry| {
+        let mut packets = clear.clone();
+        entry
+            .work(Operation::Seal, &mut packets)
+            .then_some(packets)
+            .ok_or(CryptoError::Differs(entry.library))
+    });
+    let first = all.next().ok_or(CryptoError::Differs(Library::Wayfarer))??;
+    for (other, entry) in all.zip(&entries[1..]) {
+        if other?.bytes != first.bytes {
+            return Err(CryptoError::Differs(entry.library));
+        }
+    }
+    Ok(first)
+}
+
+/// One implementation with its keys.
+struct Entry {
+    library: Library,
+    keys: Vec<LibraryKey>,
+    salts: Vec<[u8; SALT]>,
+    /// What each turn took, in ticks.
+    turns: Vec<u64>,
+}
+
+impl Entry {
+    fn new(library: Library, suite: Suite) -> Option<Self> {
+        let material =
+            |sa: usize| -> Vec<u8> { (0..suite.key_len()).map(|i| (sa * 41 + i * 13 + 7) as u8).collect() };
+        let keys =
+            (0..SAS).map(|sa| LibraryKey::new(library, suite, &material(sa))).collect::<Option<_>>()?;
+        let salts = (0..SAS).map(|sa| material(sa).last_chunk().copied()).collect::<Option<_>>()?;
+        Some(Self { library, keys, salts, turns: Vec::new() })
+    }
+
+    /// Works on all packets; answers whether all went well.
+    fn work(&self, operation: Operation, packets: &mut Packets) -> bool {
+        match (&self.library, operation) {
+            (Library::Wayfarer, Operation::Seal) => self.seal_bursts(packets),
+            (Library::Wayfarer, Operation::Open) => self.open_bursts(packets),
+            (_, Operation::Seal) => packets.iter().fold(true, |all, (sa, _, esp)| {
+                let (nonce, aad, text) = self.parts(sa, esp);
+                let at = text.len() - ICV;
+                let (text, icv) = text.split_at_mut(at);
+                all & self.keys[sa].seal(nonce, &aad, text, icv)
+            }),
+            (_, Operation::Open) => packets.iter().fold(true, |all, (sa, _, esp)| {
+                let (nonce, aad, text) = self.parts(sa, esp);
+                all & self.keys[sa].open(nonce, &aad, text)
+            }),
+        }
+    }
+
+    fn key(&self, sa: usize) -> Option<&crypto::Key> {
+        match &self.keys[sa] {
+            LibraryKey::Wayfarer(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    fn seal_bursts(&self, packets: &mut Packets) -> bool {
+        let mut all = packets.iter();
+        loop {
+            let jobs = all.by_ref().take(BURST).filter_map(|(sa, seq, esp)| {
+                Some(SealJob { key: self.key(sa)?, seq, iv: seq, esn: false, esp })
+            });
+            let mut jobs: ArrayVec<SealJob<'_>, BURST> = jobs.collect();
+            if jobs.is_empty() {
+                return true;
+            }
+            crypto::seal(&mut jobs);
+        }
+    }
+
+    fn open_bursts(&self, packets: &mut Packets) -> bool {
+        let mut all = packets.iter();
+        let mut authentic = true;
+        loop {
+            let jobs = all.by_ref().take(BURST).filter_map(|(sa, seq, esp)| {
+                Some(OpenJob { key: self.key(sa)?, seq, esn: false, esp, authentic: false })
+            });
+            let mut jobs: ArrayVec<OpenJob<'_>, BURST> = jobs.collect();
+            if jobs.is_empty() {
+                return authentic;
+            }
+            crypto::open(&mut jobs);
+            authentic &= jobs.iter().all(|job| job.authentic);
+        }
+    }
+
+    /// Nonce, AAD, and text with ICV of a packet.
+    #[inline]
+    fn parts<'p>(&self, sa: usize, esp: &'p mut [u8]) -> ([u8; 12], [u8; HEADER], &'p mut [u8]) {
+        let (mut nonce, mut aad) = ([0; 12], [0; HEADER]);
+        let (head, text) = esp.split_at_mut(HEADER + IV);
+        nonce[..SALT].copy_from_slice(&self.salts[sa]);
+        nonce[SALT..].copy_from_slice(&head[HEADER..]);
+        aad.copy_from_slice(&head[..HEADER]);
+        (nonce, aad, text)
+    }
+
+    fn row(mut self, operation: Operation, size: Size, suite: Suite, tick: f64) -> Row {
+        self.turns.sort_unstable();
+        let ns = |ticks: u64| ticks as f64 * tick / PACKETS as f64;
+        let median = ns(self.turns[self.turns.len() / 2]);
+        Row {
+            operation,
+            size,
+            cipher: suite.to_string(),
+            library: self.library,
+            ns_per_packet: median,
+            ns_min: ns(self.turns[0]),
+            gbps: size.mean(|size| size) as f64 * 8.0 / median,
+            packets: (self.turns.len() * PACKETS) as u64,
+        }
+    }
+}
+
+/// Packets from SPI to ICV, in one stretch of memory as frames are.
+#[derive(Clone)]
+struct Packets {
+    bytes: Vec<u8>,
+    stride: usize,
+    /// SA and length of each.
+    shapes: Vec<(usize, usize)>,
+}
+
+impl Packets {
+    /// Packets that are not yet sealed.
+    fn new(size: Size, suite: Suite) -> Self {
+        let length =
+            |inner: usize| HEADER + IV + inner + esp::padding(inner, suite.align()) + esp::TRAILER + ICV;
+        let stride = length(size.largest()).next_multiple_of(64) + 64;
+        let mut this = Self { bytes: vec![0; stride * PACKETS], stride, shapes: Vec::new() };
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for (number, packet) in this.bytes.chunks_mut(stride).enumerate() {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let (sa, inner) = ((random >> 58) as usize % SAS, size.pick(random >> 33));
+            let packet = &mut packet[..length(inner)];
+            esp::emit_header(packet, 0x1000 + sa as u32, number as u64 + 1);
+            packet[HEADER..HEADER + IV].copy_from_slice(&(number as u64 + 1).to_be_bytes());
+            let start = HEADER + IV;
+            packet[start..start + inner].iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
+            let end = packet.len() - ICV;
+            esp::emit_trailer(&mut packet[start + inner..end], protocol::IPV4);
+            this.shapes.push((sa, packet.len()));
+        }
+        this
+    }
+
+    /// SA, sequence number and bytes of each.
+    fn iter(&mut self) -> impl Iterator<Item = (usize, u64, &mut [u8])> {
+        let packets = self.bytes.chunks_mut(self.stride).zip(&self.shapes).zip(1..);
+        packets.map(|((packet, &(sa, length)), seq)| (sa, seq, &mut packet[..length]))
+    }
+
+    /// Whether the packets are those of `other`: sealed, with all of it, opened, but for the ICV.
+    fn agree(&self, other: &Self, operation: Operation) -> bool {
+        let end = match operation {
+            Operation::Seal => 0,
+            Operation::Open => ICV,
+        };
+        let packets = self.bytes.chunks(self.stride).zip(other.bytes.chunks(self.stride));
+        packets.zip(&self.shapes).all(|((a, b), (_, length))| a[..length - end] == b[..length - end])
+    }
+}
+
+impl Row {
+    /// Titles of the columns of [`Row::line`].
+    pub fn titles() -> String {
+        format!(
+            "{:9} {:>5} {:18} {:12} {:>9} {:>9} {:>8}",
+            "OPERATION", "SIZE", "CIPHER", "BY", "NS/PACKET", "NS MIN", "GBIT/S"
+        )
+    }
+
+    /// The row as a line of a table.
+    pub fn line(&self) -> String {
+        let Self { operation, size, cipher, library, ns_per_packet, ns_min, gbps, .. } = self;
+        format!(
+            "{operation:9} {size:>5} {cipher:18} {library:12} {ns_per_packet:>9.1} {ns_min:>9.1} {gbps:>8.2}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_agree_and_a_broken_packet_is_found() {
+        for suite in ["aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305"] {
+            let suite: Suite = suite.parse().unwrap();
+            let rows = compare(Operation::Open, Size::Imix, suite, Duration::ZERO).unwrap();
+            assert!(rows.iter().all(|row| row.packets >= (TURNS * PACKETS) as u64), "{suite}");
+            let entries: Vec<_> = Library::ALL.into_iter().filter_map(|l| Entry::new(l, suite)).collect();
+            let mut sealed = agreed(&entries, &Packets::new(Size::Imix, suite)).unwrap();
+            sealed.bytes[HEADER + IV] ^= 1;
+            for entry in &entries {
+                assert!(!entry.work(Operation::Open, &mut sealed.clone()), "{suite} {}", entry.library);
+            }
+        }
+        assert!(
+            compare(Operation::Seal, Size::Fixed(64), "null-sha256".parse().unwrap(), Duration::ZERO)
+                .is_err()
+        );
+    }
+}
