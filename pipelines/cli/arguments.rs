@@ -234,8 +234,10 @@ pub(super) enum PortKind {
     /// AF_XDP, else AF_PACKET.
     Auto,
     /// AF_XDP.
+    #[value(name = "af_xdp")]
     AfXdp,
     /// AF_PACKET.
+    #[value(name = "af_packet")]
     AfPacket,
 }
 
