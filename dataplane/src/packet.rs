@@ -17,16 +17,20 @@ pub const BURST: usize = 64;
 /// base            base+off          base+off+len       base+cap
 ///  │   headroom     │      data          │   tailroom     │
 /// ```
-#[repr(C)]
+///
+/// A pointer and one word of four 16-bit fields, so that it travels in two registers. As five fields it would be written
+/// by halves and read whole when it moves on, and the processor would wait for each to reach the cache in between.
 pub struct Packet {
     base: NonNull<u8>,
-    off: u16,
-    len: u16,
-    cap: u16,
-    port: u16,
+    /// `off`, `len`, `cap`, `port`, from the low end.
+    shape: u64,
 }
 
 const _: () = assert!(size_of::<Packet>() == 16);
+
+const LEN: u32 = 16;
+const CAP: u32 = 32;
+const PORT: u32 = 48;
 
 // SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another thread with it.
 unsafe impl Send for Packet {}
@@ -40,7 +44,23 @@ impl Packet {
     #[inline]
     pub(crate) unsafe fn from_raw(base: NonNull<u8>, cap: u16, off: u16, len: u16) -> Self {
         debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap));
-        Self { base, off, len, cap, port: 0 }
+        Self { base, shape: u64::from(off) | u64::from(len) << LEN | u64::from(cap) << CAP }
+    }
+
+    #[inline]
+    fn field(&self, at: u32) -> u16 {
+        (self.shape >> at) as u16
+    }
+
+    #[inline]
+    fn cap(&self) -> usize {
+        usize::from(self.field(CAP))
+    }
+
+    /// Sets offset and length, for which `off + len <= cap`.
+    #[inline]
+    fn place(&mut self, off: usize, len: usize) {
+        self.shape = self.shape >> CAP << CAP | (len as u64) << LEN | off as u64;
     }
 
     /// Start of the frame: what the pool knows it by.
@@ -52,37 +72,37 @@ impl Packet {
     /// Offset of the data from the start of the frame, in bytes.
     #[inline]
     pub fn headroom(&self) -> usize {
-        usize::from(self.off)
+        usize::from(self.field(0))
     }
 
     /// Bytes free behind the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        usize::from(self.cap - self.off - self.len)
+        self.cap() - self.headroom() - self.len()
     }
 
     /// Length of the data in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        usize::from(self.field(LEN))
     }
 
     /// Whether there is no data.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Index of the port that the packet came in by.
     #[inline]
     pub fn port(&self) -> u16 {
-        self.port
+        self.field(PORT)
     }
 
     /// Notes the port that the packet came in by.
     #[inline]
     pub fn set_port(&mut self, port: u16) {
-        self.port = port;
+        self.shape = self.shape << 16 >> 16 | u64::from(port) << PORT;
     }
 
     /// The data.
@@ -103,9 +123,8 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn push_front(&mut self, n: usize) -> Option<()> {
-        let n = u16::try_from(n).ok()?;
-        self.off = self.off.checked_sub(n)?;
-        self.len += n;
+        let off = self.headroom().checked_sub(n)?;
+        self.place(off, self.len() + n);
         Some(())
     }
 
@@ -113,9 +132,8 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn pull_front(&mut self, n: usize) -> Option<()> {
-        let n = u16::try_from(n).ok()?;
-        self.len = self.len.checked_sub(n)?;
-        self.off += n;
+        let len = self.len().checked_sub(n)?;
+        self.place(self.headroom() + n, len);
         Some(())
     }
 
@@ -123,10 +141,10 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
-        if self.headroom().checked_add(len).is_none_or(|end| end > usize::from(self.cap)) {
+        if len > self.cap() - self.headroom() {
             return None;
         }
-        self.len = len as u16;
+        self.place(self.headroom(), len);
         Some(())
     }
 
@@ -135,11 +153,10 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn fill(&mut self, headroom: usize, bytes: &[u8]) -> Option<()> {
-        if headroom.checked_add(bytes.len()).is_none_or(|end| end > usize::from(self.cap)) {
+        if bytes.len() > self.cap().checked_sub(headroom)? {
             return None;
         }
-        self.off = headroom as u16;
-        self.len = bytes.len() as u16;
+        self.place(headroom, bytes.len());
         self.data_mut().copy_from_slice(bytes);
         Some(())
     }
@@ -148,7 +165,8 @@ impl Packet {
 impl fmt::Debug for Packet {
     /// Shows the shape only: a packet's bytes may be somebody's plaintext.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packet {{ off: {}, len: {}, cap: {}, port: {} }}", self.off, self.len, self.cap, self.port)
+        let (off, len, cap, port) = (self.headroom(), self.len(), self.cap(), self.port());
+        write!(f, "Packet {{ off: {off}, len: {len}, cap: {cap}, port: {port} }}")
     }
 }
 

@@ -2,9 +2,14 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{env, process::Command};
-use wayfarer_dataplane::crypto::{Backend, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal};
+use wayfarer_dataplane::crypto::{
+    Backend, BackendError, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal,
+};
 
-const BACKENDS: [Backend; 2] = [Backend::Native, Backend::Portable];
+/// The backends that this machine has.
+fn backends() -> Vec<Backend> {
+    Backend::ALL.into_iter().filter(|backend| backend.is_available()).collect()
+}
 
 fn key(suite: Suite, seed: u8, backend: Backend) -> Key {
     let material: Vec<u8> = (0..suite.key_len()).map(|i| (i as u8).wrapping_mul(31) ^ seed).collect();
@@ -50,7 +55,7 @@ proptest! {
 
     #[test]
     fn what_was_sealed_opens(
-        suite in select(Suite::ALL), backends in (select(&BACKENDS[..]), select(&BACKENDS[..])),
+        suite in select(Suite::ALL), backends in (select(backends()), select(backends())),
         seed: u8, seq: u64, esn: bool, text in vec(any::<u8>(), 0..9216)
     ) {
         let mut esp = sealed(&key(suite, seed, backends.0), seq, esn, &text);
@@ -63,20 +68,22 @@ proptest! {
 
     #[test]
     fn backends_agree(suite in select(Suite::ALL), seq: u64, esn: bool, text in vec(any::<u8>(), 0..2048)) {
-        let [native, portable] = BACKENDS.map(|b| sealed(&key(suite, 7, b), seq, esn, &text));
-        prop_assert_eq!(native, portable);
+        let portable = sealed(&key(suite, 7, Backend::Portable), seq, esn, &text);
+        for backend in backends() {
+            prop_assert_eq!(&sealed(&key(suite, 7, backend), seq, esn, &text), &portable, "{}", backend);
+        }
     }
 
     #[test]
     fn noise_is_never_authentic(
-        suite in select(Suite::ALL), backend in select(&BACKENDS[..]), esn: bool, noise in vec(any::<u8>(), 0..128)
+        suite in select(Suite::ALL), backend in select(backends()), esn: bool, noise in vec(any::<u8>(), 0..128)
     ) {
         prop_assert!(!opens(&key(suite, 0, backend), 1, esn, &mut noise.clone()));
     }
 
     #[test]
     fn a_forged_packet_disturbs_no_neighbour(
-        backend in select(&BACKENDS[..]),
+        backend in select(backends()),
         burst in vec((select(Suite::ALL), any::<bool>(), vec(any::<u8>(), 16..600)), 2..64),
         forged: prop::sample::Index, at: prop::sample::Index, bit in 0u8..8
     ) {
@@ -111,7 +118,7 @@ proptest! {
 #[test]
 fn every_flipped_bit_is_refused() {
     for (&suite, esn) in Suite::ALL.iter().flat_map(|s| [(s, false), (s, true)]) {
-        for key in BACKENDS.map(|b| key(suite, 1, b)) {
+        for key in backends().into_iter().map(|b| key(suite, 1, b)) {
             let good = sealed(&key, 0x1_0000_0001, esn, b"some text to be protected");
             for bit in 0..good.len() * 8 {
                 let mut bad = good.clone();
@@ -126,7 +133,7 @@ fn every_flipped_bit_is_refused() {
 #[test]
 fn the_high_half_counts_only_with_extended_numbers() {
     for &suite in Suite::ALL {
-        for key in BACKENDS.map(|b| key(suite, 2, b)) {
+        for key in backends().into_iter().map(|b| key(suite, 2, b)) {
             let esp = sealed(&key, 0x5_0000_0009, true, b"text");
             for wrong in [0x9, 0x4_0000_0009, 0x6_0000_0009, 0x0500_0000_0000_0009] {
                 assert!(!opens(&key, wrong, true, &mut esp.clone()), "{suite}");
@@ -144,7 +151,7 @@ fn the_high_half_counts_only_with_extended_numbers() {
 #[test]
 fn truncated_and_odd_lengths_are_not_authentic() {
     for &suite in Suite::ALL {
-        for key in BACKENDS.map(|b| key(suite, 3, b)) {
+        for key in backends().into_iter().map(|b| key(suite, 3, b)) {
             let esp = sealed(&key, 1, true, &[7; 40]);
             for len in 0..esp.len() {
                 assert!(!opens(&key, 1, true, &mut esp[..len].to_vec()), "{suite} {len}");
@@ -157,7 +164,7 @@ fn truncated_and_odd_lengths_are_not_authentic() {
 #[test]
 fn another_key_does_not_give_the_text() {
     for &suite in Suite::ALL {
-        for backend in BACKENDS {
+        for backend in backends() {
             let material = vec![0x42; suite.key_len()];
             let esp = sealed(&Key::new(suite, &material, backend).unwrap(), 1, false, &[7; 40]);
             let plain = packet(suite, 1, &[7; 40]);
@@ -181,7 +188,7 @@ fn another_key_does_not_give_the_text() {
 #[test]
 fn ivs_are_the_number_or_unpredictable() {
     for &suite in Suite::ALL {
-        let key = key(suite, 4, Backend::Native);
+        let key = key(suite, 4, Backend::detect());
         let iv = |seq| sealed(&key, seq, true, b"")[HEADER..HEADER + suite.iv_len()].to_vec();
         match suite.iv_len() {
             0 => (),
@@ -217,7 +224,7 @@ fn debug_shows_no_key() {
 fn a_packet_that_cannot_be_sealed_does_not_leave() {
     let suite: Suite = "aes128gcm16".parse().unwrap();
     seal(&mut [SealJob {
-        key: &key(suite, 0, Backend::Native),
+        key: &key(suite, 0, Backend::detect()),
         seq: 1,
         iv: 1,
         esn: false,
@@ -229,13 +236,18 @@ fn a_packet_that_cannot_be_sealed_does_not_leave() {
 fn the_environment_chooses_the_backend() {
     // The environment belongs to the whole process, so each choice gets one of its own: this test again.
     if let Ok(expected) = env::var("EXPECTED_BACKEND") {
-        assert_eq!(format!("{:?}", Backend::detect()), expected);
+        assert_eq!(format!("{:?}", Backend::from_env()), expected);
         return;
     }
-    for (choice, expected) in [("portable", "Portable"), ("native", "Native"), ("", "Native")] {
+    let chosen = Backend::ALL.map(|backend| {
+        let here = if backend.is_available() { Ok(backend) } else { Err(BackendError::Unavailable(backend)) };
+        (backend.to_string(), here)
+    });
+    let wrong = ["", "native", "VAES512"].map(|name| (name.into(), Err(BackendError::Unknown)));
+    for (choice, expected) in chosen.into_iter().chain(wrong) {
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "the_environment_chooses_the_backend"])
-            .envs([("WAYFARER_CRYPTO", choice), ("EXPECTED_BACKEND", expected)])
+            .envs([("WAYFARER_CRYPTO", &choice), ("EXPECTED_BACKEND", &format!("{expected:?}"))])
             .output()
             .unwrap();
         assert!(child.status.success(), "{choice}");

@@ -295,11 +295,11 @@ fn seal(terminal: &mut Terminal, inner: &[u8], frame: &mut Vec<u8>) {
 fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
     let header = IpHeader::parse(packet).ok()?;
     match header.protocol {
-        protocol::ESP => Some((Mapping { address: header.dst, port: None }, header.header_len())),
+        protocol::ESP => Some((Mapping { address: header.dst.into(), port: None }, header.header_len())),
         protocol::UDP => {
             let udp = udp::Udp::parse(header.payload(packet)).ok()?;
             Some((
-                Mapping { address: header.dst, port: Some(udp.dst_port) },
+                Mapping { address: header.dst.into(), port: Some(udp.dst_port) },
                 header.header_len() + udp::HEADER,
             ))
         }

@@ -16,31 +16,34 @@ use wayfarer_dataplane::{
 
 /// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding, except for
 /// `Punt::Neighbour`, which keeps the whole frame.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Class {
     /// ESP to one of the gateway's addresses.
     Esp {
-        /// The outer header.
-        header: IpHeader,
         /// Offset of the ESP header in the packet.
-        esp_at: usize,
+        esp_at: u16,
         /// What it came in.
         encap: Encap,
     },
     /// To be forwarded.
-    Forward(IpHeader),
+    Forward,
     /// To one of the gateway's addresses, for the host's own stack.
-    Host(IpHeader),
+    Host,
     /// For the slow path.
     Punt(Punt),
 }
 
-/// Says what the frame in `packet` is.
+/// Says what the frame in `packet` is, and reads its IP header into `header`.
 ///
 /// # Errors
 /// Why it must be dropped.
-#[inline]
-pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result<Class, DropReason> {
+#[inline(always)]
+pub fn classify(
+    packet: &mut Packet,
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<Class, DropReason> {
     let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
     let to_group = ethernet::is_group(frame.dst);
     if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
@@ -51,11 +54,11 @@ pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result
         ethernet::IPV4 | ethernet::IPV6 => {}
         _ => return Err(DropReason::UnknownEthertype),
     }
-    let header = IpHeader::parse(&packet.data()[ethernet::HEADER..]).map_err(malformed_ip)?;
+    header.read(&packet.data()[ethernet::HEADER..]).map_err(malformed_ip)?;
     if header.src.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
-    if is_neighbour_discovery(&header, &packet.data()[ethernet::HEADER..]) {
+    if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
         return Ok(Class::Punt(Punt::Neighbour));
     }
     if to_group || header.dst.is_multicast() {
@@ -63,15 +66,12 @@ pub fn classify(packet: &mut Packet, tables: &Tables, reader: &Reader) -> Result
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
-    if tables.is_local(header.dst, reader) {
-        local(packet, header, tables)
-    } else {
-        Ok(Class::Forward(header))
-    }
+    if tables.is_local(header.dst, reader) { local(packet, header, tables) } else { Ok(Class::Forward) }
 }
 
 /// A packet to one of the gateway's own addresses.
-fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class, DropReason> {
+#[inline]
+fn local(packet: &mut Packet, header: &IpHeader, tables: &Tables) -> Result<Class, DropReason> {
     let ours = match header.protocol {
         protocol::ESP => true,
         protocol::UDP if header.fragment == Fragment::Whole => {
@@ -88,7 +88,7 @@ fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class
         _ => false,
     };
     if !ours {
-        return Ok(Class::Host(header));
+        return Ok(Class::Host);
     }
     if header.fragment != Fragment::Whole {
         return Err(DropReason::OuterFragment);
@@ -96,13 +96,14 @@ fn local(packet: &mut Packet, header: IpHeader, tables: &Tables) -> Result<Class
     if header.has_options() {
         return Err(DropReason::OuterOptions);
     }
-    Ok(Class::Esp { header, esp_at: header.header_len(), encap: Encap::None })
+    Ok(Class::Esp { esp_at: header.header_len() as u16, encap: Encap::None })
 }
 
 /// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
-fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -> Result<Class, DropReason> {
+#[inline]
+fn udp_local(packet: &mut Packet, header: &IpHeader, udp: Udp, tables: &Tables) -> Result<Class, DropReason> {
     if !is_ours(udp.dst_port, tables) {
-        return Ok(Class::Host(header));
+        return Ok(Class::Host);
     }
     if header.has_options() {
         return Err(DropReason::OuterOptions);
@@ -117,7 +118,7 @@ fn udp_local(packet: &mut Packet, header: IpHeader, udp: Udp, tables: &Tables) -
         return Err(DropReason::Keepalive);
     }
     let encap = Encap::Udp { local: udp.dst_port, remote: udp.src_port };
-    Ok(Class::Esp { header, esp_at, encap })
+    Ok(Class::Esp { esp_at: esp_at as u16, encap })
 }
 
 fn is_ours(udp_port: u16, tables: &Tables) -> bool {
@@ -138,6 +139,7 @@ fn malformed_ip(why: Malformed) -> DropReason {
         Malformed::HeaderLength => DropReason::IpHeaderLength,
         Malformed::TotalLength => DropReason::IpTotalLength,
         Malformed::Checksum => DropReason::IpChecksum,
-        Malformed::Truncated | Malformed::Field => DropReason::IpTruncated,
+        Malformed::Truncated => DropReason::IpTruncated,
+        Malformed::Field => DropReason::Martian,
     }
 }

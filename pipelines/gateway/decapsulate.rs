@@ -17,7 +17,7 @@ const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const CE: u8 = 0b11;
 
-/// Leaves in `packet`, whose ESP at `esp_at` was opened and found authentic, the packet that was inside, and answers
+/// Leaves in `packet`, whose ESP at `esp_at` was opened and found authentic, the packet that was inside, and in `inner`
 /// its header.
 ///
 /// # Errors
@@ -25,10 +25,11 @@ const CE: u8 = 0b11;
 #[inline]
 pub fn decapsulate(
     packet: &mut Packet,
+    inner: &mut IpHeader,
     outer: &IpHeader,
     esp_at: usize,
     sa: &InboundSa,
-) -> Result<IpHeader, DropReason> {
+) -> Result<(), DropReason> {
     let suite = sa.key.suite();
     let start = esp_at + esp::HEADER + suite.iv_len();
     let end = packet.len() - suite.icv_len();
@@ -36,21 +37,27 @@ pub fn decapsulate(
     let (length, next_header) = esp::trailer(plain).ok_or(DropReason::PadLength)?;
     match (sa.mode, next_header) {
         (_, protocol::NONE) => Err(DropReason::Dummy),
-        (Mode::Tunnel, protocol::IPV4 | protocol::IPV6) => tunnel(packet, outer, start, length, next_header),
-        (Mode::Transport, _) => transport(packet, outer, esp_at, start, length, next_header),
+        (Mode::Tunnel, protocol::IPV4 | protocol::IPV6) => {
+            tunnel(packet, inner, outer, start, length, next_header)
+        }
+        (Mode::Transport, _) => {
+            *inner = transport(packet, outer, esp_at, start, length, next_header)?;
+            Ok(())
+        }
         (Mode::Tunnel, _) => Err(DropReason::NextHeader),
     }
 }
 
+#[inline(always)]
 fn tunnel(
     packet: &mut Packet,
+    inner: &mut IpHeader,
     outer: &IpHeader,
     start: usize,
     length: usize,
     next_header: u8,
-) -> Result<IpHeader, DropReason> {
-    let mut inner =
-        IpHeader::parse(&packet.data()[start..start + length]).map_err(|_| DropReason::InnerMalformed)?;
+) -> Result<(), DropReason> {
+    inner.read(&packet.data()[start..start + length]).map_err(|_| DropReason::InnerMalformed)?;
     if inner.src.is_ipv4() != (next_header == protocol::IPV4) {
         return Err(DropReason::InnerMalformed);
     }
@@ -62,7 +69,7 @@ fn tunnel(
         ip::set_traffic_class(packet.data_mut(), class);
         inner.traffic_class = class;
     }
-    Ok(inner)
+    Ok(())
 }
 
 /// The inner traffic class after decapsulation: RFC 6040 §4.2, figure 4. The inner DSCP stays (RFC 4301 §5.1.2).

@@ -12,7 +12,7 @@ use wayfarer_dataplane::{
 };
 
 /// Where the parts of an encapsulated packet are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     ip_len: u16,
     esp_at: u16,

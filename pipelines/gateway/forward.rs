@@ -4,13 +4,12 @@
 use super::{
     fragment::fragment,
     io::{FROM_TUNNEL, Io},
-    outbound::{Departure, Origin},
+    outbound::{Departure, Departures, Origin},
     tables::{Hop, Rule, Tables, Verdict},
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
-    packet::{BURST, Packet},
+    packet::Packet,
     sa::{Flow, InboundSa, Mode, Selector},
     table::Reader,
     wire::{
@@ -30,14 +29,14 @@ const TCP_HEADER: usize = 20;
     reason = "the packet, what admitted it, and the four that every stage has"
 )]
 #[inline]
-pub fn inbound(
+pub fn inbound<'r>(
     mut packet: Packet,
-    header: IpHeader,
+    header: &'r IpHeader,
     sa: &InboundSa,
     admitted: &Selector,
-    departures: &mut ArrayVec<Departure, BURST>,
-    tables: &Tables,
-    reader: &Reader,
+    departures: &mut Departures<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
     io: &mut Io,
 ) {
     let hop = tables.routes.find(header.dst, reader).copied();
@@ -49,13 +48,13 @@ pub fn inbound(
         return io.drop(packet, DropReason::Martian);
     }
     // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
-    clamp_mss(&mut packet, &header, sa.inner_mtu(), tables);
+    clamp_mss(&mut packet, header, sa.inner_mtu(), tables);
     packet.set_port(FROM_TUNNEL);
     let counts = |rule: &Rule| rule.outranks(admitted.local, Some(sa.tunnel));
-    match tables.verdict(&Flow::of(&header, packet.data()), reader) {
+    match tables.verdict(&Flow::of(header, packet.data()), reader) {
         // It is for another peer, or for somebody that policy forbids.
         Verdict::Rule(rule) | Verdict::Hidden(rule) if counts(rule) => {
-            departures.push(Departure { packet, header, origin: Origin::Tunnel });
+            departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
         // It is for this side, as the SA's own selector says.
         _ => clear_by(hop, packet, header, tables, io),
@@ -64,12 +63,12 @@ pub fn inbound(
 
 /// Forwards a packet in clear by its route.
 #[inline]
-pub fn clear(packet: Packet, header: IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     clear_by(tables.routes.find(header.dst, reader).copied(), packet, header, tables, io);
 }
 
 #[inline]
-fn clear_by(hop: Option<Hop>, mut packet: Packet, header: IpHeader, tables: &Tables, io: &mut Io) {
+fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {
         Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => {
             tables.settings.ports[usize::from(port)].mtu
@@ -88,7 +87,11 @@ fn clear_by(hop: Option<Hop>, mut packet: Packet, header: IpHeader, tables: &Tab
     if fits {
         io.route_by(hop, packet, header.dst, tables);
     } else {
-        fragment(packet, &header, mtu, io, |io, piece, header| io.route_by(hop, piece, header.dst, tables));
+        let each = |io: &mut Io, piece, header: IpHeader| io.route_by(hop, piece, header.dst, tables);
+        match fragment(&packet, header, mtu, io, each) {
+            Ok(()) => io.free(packet),
+            Err(reason) => io.drop(packet, reason),
+        }
     }
 }
 

@@ -11,15 +11,18 @@ const MORE: u16 = 0x2000;
 /// Options with this bit go into every fragment.
 const COPIED: u8 = 0x80;
 
-/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes, hands each to `each` and frees the packet.
-/// A packet that must not be fragmented never comes here.
+/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes and hands each to `each`. A packet that must not
+/// be fragmented never comes here.
+///
+/// # Errors
+/// Why the rest of the packet is dropped.
 pub fn fragment(
-    packet: Packet,
+    packet: &Packet,
     header: &IpHeader,
     mtu: usize,
     io: &mut Io,
     mut each: impl FnMut(&mut Io, Packet, IpHeader),
-) {
+) -> Result<(), DropReason> {
     let data = packet.data();
     let mut head = [0; 60];
     head[..header.header_len()].copy_from_slice(&data[..header.header_len()]);
@@ -29,14 +32,14 @@ pub fn fragment(
     let payload = header.payload(data);
     if usize::from(first) * 8 + payload.len() > usize::from(u16::MAX) {
         // Its end lies beyond the longest datagram, and so would the offset of a piece.
-        return io.drop(packet, DropReason::IpTotalLength);
+        return Err(DropReason::IpTotalLength);
     }
     let mut at = 0;
     while at < payload.len() {
         // Every fragment but the last carries a multiple of eight bytes.
         let room = mtu.saturating_sub(head_len) & !7;
         if room == 0 {
-            return io.drop(packet, DropReason::TooBig);
+            return Err(DropReason::TooBig);
         }
         let take = room.min(payload.len() - at);
         let last = at + take == payload.len();
@@ -52,10 +55,7 @@ pub fn fragment(
                 }
             }
         });
-        let mut piece = match piece {
-            Ok(piece) => piece,
-            Err(reason) => return io.drop(packet, reason),
-        };
+        let mut piece = piece?;
         piece.set_port(packet.port());
         piece.data_mut()[head_len..].copy_from_slice(&payload[at..at + take]);
         ip::set_total_len(piece.data_mut(), head_len, head_len + take);
@@ -66,7 +66,7 @@ pub fn fragment(
         at += take;
         head_len = keep_copied_options(&mut head, head_len);
     }
-    io.free(packet);
+    Ok(())
 }
 
 /// Leaves in a header only the options that every fragment carries, padded to four bytes; answers its new length.

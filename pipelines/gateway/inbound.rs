@@ -5,8 +5,8 @@
 //! ```
 
 use super::{
-    decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departure, profile::Stage,
-    tables::Tables,
+    batch::Batch, decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departures,
+    profile::Stage, tables::Tables,
 };
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,104 +15,92 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
     prefetch,
-    sa::{Encap, Flow, InboundSa, Path, Selector, Spi},
+    sa::{Encap, Flow, InboundSa, Selector, Spi},
     table::Reader,
     window::Replay,
     wire::{esp, ip::IpHeader},
 };
 
-/// An ESP packet to the gateway.
+/// What a worker knows of an ESP packet to the gateway, whose data is the outer IP packet.
 #[derive(Debug)]
-pub struct Arrival {
-    /// Its data is the outer IP packet.
-    packet: Packet,
-    header: IpHeader,
+pub struct Arrival<'r> {
+    header: &'r IpHeader,
     esp_at: u16,
     encap: Encap,
-}
-
-impl Arrival {
-    /// The ESP packet at `esp_at` of `packet`, which came in `encap` behind `header`.
-    #[inline]
-    pub fn new(packet: Packet, header: IpHeader, esp_at: usize, encap: Encap, tables: &Tables) -> Self {
-        let this = Self { packet, header, esp_at: esp_at as u16, encap };
-        tables.inbound.prefetch_slot(&this.spi());
-        this
-    }
-
-    #[inline]
-    fn esp(&self) -> &[u8] {
-        &self.packet.data()[usize::from(self.esp_at)..]
-    }
-
-    /// The SPI; a reserved one where there is none.
-    #[inline]
-    fn spi(&self) -> Spi {
-        Spi(esp::header(self.esp()).map_or(0, |(spi, _)| spi))
-    }
-
-    /// How it came.
-    #[inline]
-    fn path(&self) -> Path {
-        Path { local: self.header.dst, remote: self.header.src, encap: self.encap }
-    }
-}
-
-/// A packet on its way out of ESP.
-struct Opening<'r> {
-    arrival: Arrival,
-    sa: &'r InboundSa,
-    /// The full sequence number, not yet proven.
+    spi: Spi,
+    /// The full sequence number, not proven before the packet is opened.
     seq: u64,
+    sa: Option<&'r InboundSa>,
     /// Why it is dropped, or that it is not.
     verdict: Result<(), DropReason>,
 }
 
-type Openings<'r> = ArrayVec<Opening<'r>, BURST>;
+/// A burst of arrivals.
+pub type Arrivals<'r> = Batch<Arrival<'r>>;
 
-/// Carries a burst of arrivals through to their way out. What has to go into another tunnel is appended to `departures`,
-/// which must have room for the whole burst.
+impl<'r> Arrival<'r> {
+    /// The ESP packet at `esp_at` of `packet`, which came in `encap` behind `header`.
+    #[inline(always)]
+    pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, encap: Encap, tables: &Tables) -> Self {
+        let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
+        // A reserved number stands for none.
+        let (spi, seq) = esp.unwrap_or_default();
+        tables.inbound.prefetch_slot(&Spi(spi));
+        let verdict = match (esp, spi) {
+            (None, _) => Err(DropReason::EspTruncated),
+            (_, 0..=255) => Err(DropReason::SpiReserved),
+            _ => Ok(()),
+        };
+        Self { header, esp_at, encap, spi: Spi(spi), seq: seq.into(), sa: None, verdict }
+    }
+
+    #[inline]
+    fn esp_at(&self) -> usize {
+        usize::from(self.esp_at)
+    }
+}
+
+/// Carries a burst of arrivals through to their way out; their inner headers are read into `inner`. What has to go into
+/// another tunnel is appended to `departures`, which must have room for the whole burst.
 ///
 /// Each pass asks the cache for what the next one reads, so that the misses of a burst overlap.
-pub fn run(
-    arrivals: &mut ArrayVec<Arrival, BURST>,
-    departures: &mut ArrayVec<Departure, BURST>,
-    tables: &Tables,
-    reader: &Reader,
+pub fn run<'r>(
+    arrivals: &mut Arrivals<'r>,
+    inner: &'r mut [IpHeader; BURST],
+    departures: &mut Departures<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
     io: &mut Io,
 ) {
-    for arrival in arrivals.iter() {
-        tables.inbound.prefetch_node(&arrival.spi());
+    if arrivals.is_empty() {
+        return;
     }
-    let mut openings = Openings::new();
-    for arrival in arrivals.drain(..) {
-        match look_up(&arrival, tables, reader) {
-            Ok(sa) => openings.push(Opening { arrival, sa, seq: 0, verdict: Ok(()) }),
-            Err(reason) => io.drop(arrival.packet, reason),
+    for (_, arrival) in arrivals.iter_mut() {
+        tables.inbound.prefetch_node(&arrival.spi);
+    }
+    for (_, arrival) in arrivals.iter_mut() {
+        arrival.sa = tables.inbound.get(&arrival.spi, reader).map(|sa| &**sa);
+        if let Some(sa) = arrival.sa {
+            prefetch::whole(sa);
         }
     }
-    for opening in &mut openings {
-        match check(&opening.arrival, opening.sa) {
-            Ok(seq) => {
-                opening.seq = seq;
-                opening.sa.prefetch_parts(seq, opening.arrival.esp().len());
-            }
-            Err(reason) => opening.verdict = Err(reason),
+    for (packet, arrival) in arrivals.iter_mut() {
+        if arrival.verdict.is_ok() {
+            arrival.verdict = check(packet, arrival);
         }
     }
     io.mark(Stage::LookUp);
-    open(&mut openings);
+    open(arrivals);
     io.mark(Stage::Open);
     let (mut opened, mut bytes) = (0, 0);
-    for mut opening in openings.drain(..) {
-        match finish(&mut opening, io) {
-            Ok((header, admitted)) => {
+    for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
+        match finish(&mut packet, &arrival, header, io) {
+            Ok((sa, admitted)) => {
                 opened += 1;
                 bytes += header.total_len() as u64;
-                let Opening { arrival, sa, .. } = opening;
-                forward::inbound(arrival.packet, header, sa, admitted, departures, tables, reader, io);
+                forward::inbound(packet, header, sa, admitted, departures, tables, reader, io);
             }
-            Err(reason) => io.drop(opening.arrival.packet, reason),
+            Err(reason) => io.drop(packet, reason),
         }
     }
     io.counters().opened.add(opened);
@@ -120,78 +108,70 @@ pub fn run(
     io.mark(Stage::Decapsulate);
 }
 
-/// The SA of an arrival.
+/// Whether a packet may be for its SA.
 #[inline]
-fn look_up<'r>(
-    arrival: &Arrival,
-    tables: &'r Tables,
-    reader: &'r Reader,
-) -> Result<&'r InboundSa, DropReason> {
-    let (spi, _) = esp::header(arrival.esp()).ok_or(DropReason::EspTruncated)?;
-    if spi <= 255 {
-        return Err(DropReason::SpiReserved);
-    }
-    let sa = tables.inbound.get(&Spi(spi), reader).ok_or(DropReason::UnknownSpi)?;
-    prefetch::whole(&raw const **sa);
-    Ok(sa)
-}
-
-/// Whether an arrival may be for `sa`; answers its full sequence number.
-#[inline]
-fn check(arrival: &Arrival, sa: &InboundSa) -> Result<u64, DropReason> {
+fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
+    let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
     if sa.local != arrival.header.dst {
         return Err(DropReason::WrongDestination);
     }
     if sa.pin.as_ref().is_some_and(|pin| **pin != arrival.header.src) {
         return Err(DropReason::PinnedSource);
     }
-    let esp = arrival.esp();
     let suite = sa.key.suite();
-    if esp.len() < esp::HEADER + suite.iv_len() + esp::TRAILER + suite.icv_len() {
+    let length = packet.len() - arrival.esp_at();
+    if length < esp::HEADER + suite.iv_len() + esp::TRAILER + suite.icv_len() {
         return Err(DropReason::EspTruncated);
     }
-    let (_, low) = esp::header(esp).ok_or(DropReason::EspTruncated)?;
-    Ok(if sa.esn { sa.window.infer(low) } else { u64::from(low) })
+    if sa.esn {
+        arrival.seq = sa.window.infer(arrival.seq as u32);
+    }
+    sa.prefetch_parts(arrival.seq, length);
+    Ok(())
 }
 
 /// Opens the whole burst at once, but for what the window refuses already.
-fn open(openings: &mut Openings<'_>) {
+fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
-    for Opening { arrival, sa, seq, verdict } in openings.iter_mut() {
-        if verdict.is_ok() {
-            *verdict = sa.window.check(*seq).map_err(|why| replayed(sa, why));
-        }
-        if verdict.is_ok() {
-            let esp = &mut arrival.packet.data_mut()[usize::from(arrival.esp_at)..];
-            jobs.push(OpenJob { key: &sa.key, seq: *seq, esn: sa.esn, esp, authentic: false });
+    for (packet, arrival) in arrivals.iter_mut() {
+        let (Ok(()), Some(sa)) = (arrival.verdict, arrival.sa) else { continue };
+        match sa.window.check(arrival.seq) {
+            Ok(()) => {
+                let esp = &mut packet.data_mut()[arrival.esp_at()..];
+                jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
+            }
+            Err(why) => arrival.verdict = Err(replayed(sa, why)),
         }
     }
     crypto::open(&mut jobs);
     let authentic: ArrayVec<bool, BURST> = jobs.iter().map(|job| job.authentic).collect();
     drop(jobs);
-    let tried = openings.iter_mut().filter(|opening| opening.verdict.is_ok());
-    for (opening, authentic) in tried.zip(authentic) {
+    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.verdict.is_ok());
+    for ((_, arrival), authentic) in tried.zip(authentic) {
         if !authentic {
-            opening.sa.refused.forged.fetch_add(1, Relaxed);
-            opening.verdict = Err(DropReason::NotAuthentic);
+            arrival.verdict = Err(forged(arrival.sa));
         }
     }
 }
 
 /// All that may happen only after authentication. First the window, so that what is refused later cannot be sent
 /// again.
-#[inline]
-fn finish<'r>(opening: &mut Opening<'r>, io: &mut Io) -> Result<(IpHeader, &'r Selector), DropReason> {
-    let Opening { arrival, sa, seq, verdict } = opening;
-    (*verdict)?;
-    let newest = sa.window.accept(*seq).map_err(|why| replayed(sa, why))?;
+#[inline(always)]
+fn finish<'r>(
+    packet: &mut Packet,
+    arrival: &Arrival<'r>,
+    inner: &mut IpHeader,
+    io: &mut Io,
+) -> Result<(&'r InboundSa, &'r Selector), DropReason> {
+    arrival.verdict?;
+    let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
+    let newest = sa.window.accept(arrival.seq).map_err(|why| replayed(sa, why))?;
     let tunnel = sa.tunnel;
     if newest {
-        let path = arrival.path();
-        sa.seen_from(&path, || io.tell(Event::NewPath { tunnel, path }));
+        sa.seen_from(arrival.header.src, arrival.encap, |path| io.tell(Event::NewPath { tunnel, path }));
     }
-    let inner = decapsulate(&mut arrival.packet, &arrival.header, usize::from(arrival.esp_at), sa)?;
-    let flow = Flow::of(&inner, arrival.packet.data()).reversed();
+    decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
+    let flow = Flow::of(inner, packet.data()).reversed();
     let Some(admitted) = sa.selectors.iter().find(|s| s.covers(&flow)) else {
         sa.refused.selector.fetch_add(1, Relaxed);
         return Err(DropReason::InnerSelector);
@@ -199,7 +179,15 @@ fn finish<'r>(opening: &mut Opening<'r>, io: &mut Io) -> Result<(IpHeader, &'r S
     if !sa.life.charge(inner.total_len(), |due| io.tell(Event::Due { tunnel, inbound: true, due })) {
         return Err(DropReason::SaExpired);
     }
-    Ok((inner, admitted))
+    Ok((sa, admitted))
+}
+
+#[cold]
+fn forged(sa: Option<&InboundSa>) -> DropReason {
+    if let Some(sa) = sa {
+        sa.refused.forged.fetch_add(1, Relaxed);
+    }
+    DropReason::NotAuthentic
 }
 
 #[cold]

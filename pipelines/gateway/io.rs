@@ -6,7 +6,7 @@ use super::{
     profile::{Profile, Stage},
     tables::{Hop, Tables},
 };
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
@@ -15,6 +15,7 @@ use wayfarer_dataplane::{
     prefetch,
     table::Reader,
     wire::{
+        Address,
         ethernet::{self, Ethernet},
         icmp::Problem,
     },
@@ -143,17 +144,17 @@ impl Io {
 
     /// Sends an IP packet to `dst` by its route.
     #[inline]
-    pub fn route(&mut self, packet: Packet, dst: IpAddr, tables: &Tables, reader: &Reader) {
+    pub fn route(&mut self, packet: Packet, dst: Address, tables: &Tables, reader: &Reader) {
         self.route_by(tables.routes.find(dst, reader).copied(), packet, dst, tables);
     }
 
     /// Sends an IP packet to `dst` by what was found for it before.
     #[inline]
-    pub fn route_by(&mut self, hop: Option<Hop>, packet: Packet, dst: IpAddr, tables: &Tables) {
+    pub fn route_by(&mut self, hop: Option<Hop>, packet: Packet, dst: Address, tables: &Tables) {
         match hop {
             Some(Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
             Some(Hop::Resolve { port, via }) => {
-                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or(dst) });
+                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or_else(|| dst.into()) });
             }
             Some(Hop::Local) => self.to_host(packet, tables),
             None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),

@@ -6,6 +6,7 @@
 //!                   └─► punt ring ─► slow path ─► inject ring ─► (worker again)
 //! ```
 
+pub mod batch;
 pub mod classify;
 pub mod counters;
 pub mod decapsulate;

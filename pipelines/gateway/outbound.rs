@@ -6,6 +6,7 @@
 //! ```
 
 use super::{
+    batch::Batch,
     encapsulate::{self, Layout, encapsulate, payload_limit},
     exchange::Event,
     forward,
@@ -15,7 +16,6 @@ use super::{
     tables::{Action, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::{self, SealJob},
     drop::DropReason,
@@ -24,20 +24,61 @@ use wayfarer_dataplane::{
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
     table::Reader,
     wire::{
+        Address,
         icmp::Problem,
         ip::{self, Fragment, IpHeader},
     },
 };
 
-/// A packet to be forwarded by policy.
+/// What a worker knows of a packet to be forwarded by policy.
 #[derive(Debug)]
-pub struct Departure {
-    /// Its data is the IP packet.
-    pub packet: Packet,
-    /// Its header.
-    pub header: IpHeader,
-    /// Where it came from.
-    pub origin: Origin,
+pub struct Departure<'r> {
+    header: &'r IpHeader,
+    origin: Origin,
+    /// Bytes before encapsulation.
+    inner_len: u16,
+    layout: Layout,
+    sa: Option<&'r OutboundSa>,
+    seq: u64,
+    /// Where the outer header sends it.
+    outer_dst: Address,
+    fate: Fate,
+}
+
+/// A burst of departures.
+pub type Departures<'r> = Batch<Departure<'r>>;
+
+impl<'r> Departure<'r> {
+    /// The packet that begins with `header`.
+    #[inline(always)]
+    pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
+        tables.policies.prefetch_slot(header.dst);
+        Self {
+            header,
+            origin,
+            inner_len: 0,
+            layout: Layout::default(),
+            sa: None,
+            seq: 0,
+            outer_dst: Address::UNSPECIFIED,
+            fate: Fate::Protect,
+        }
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It goes through its SA.
+    Protect,
+    /// It goes in clear.
+    Clear,
+    /// It went on in pieces.
+    Pieces,
+    /// It is dropped.
+    Drop(DropReason),
+    /// It is dropped, and its sender hears why.
+    Refuse(Problem, DropReason),
 }
 
 /// Where a packet came from, and so what it must show before it is forwarded.
@@ -51,77 +92,53 @@ pub enum Origin {
     Host,
 }
 
-/// A packet that policy wants protected.
-struct Protection<'r> {
-    packet: Packet,
-    header: IpHeader,
-    sa: &'r OutboundSa,
-}
-
-/// A packet on its way into ESP.
-struct Sealing<'r> {
-    packet: Packet,
-    layout: Layout,
-    /// Bytes before encapsulation.
-    inner_len: u16,
-    sa: &'r OutboundSa,
-    seq: u64,
-    /// Where the outer header sends it.
-    outer_dst: IpAddr,
-    /// Why it is dropped, or that it is not.
-    verdict: Result<(), DropReason>,
-}
-
-type Sealings<'r> = ArrayVec<Sealing<'r>, BURST>;
-
 /// Carries a burst of departures through to their way out. Each pass asks the cache for what the next one reads, so that
 /// the misses of a burst overlap.
-pub fn run(departures: &mut ArrayVec<Departure, BURST>, tables: &Tables, reader: &Reader, io: &mut Io) {
-    for departure in departures.iter() {
+pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
+    if departures.is_empty() {
+        return;
+    }
+    for (_, departure) in departures.iter_mut() {
         tables.policies.prefetch_node(departure.header.dst);
     }
-    let mut protections: ArrayVec<Protection<'_>, BURST> = ArrayVec::new();
-    for departure in departures.drain(..) {
-        let decision = decide(&departure, tables, reader);
-        let Departure { packet, header, .. } = departure;
-        match decision {
-            Ok(Decision::Protect(sa)) => {
-                prefetch::whole(sa);
-                protections.push(Protection { packet, header, sa });
-            }
-            Ok(Decision::Clear) => forward::clear(packet, header, tables, reader, io),
-            Err(reason) => io.drop(packet, reason),
+    for (packet, departure) in departures.iter_mut() {
+        match decide(packet, departure, tables, reader) {
+            Ok(sa) => departure.sa = sa,
+            Err(reason) => departure.fate = Fate::Drop(reason),
+        }
+        match departure.sa {
+            Some(sa) => prefetch::whole(sa),
+            None if departure.fate == Fate::Protect => departure.fate = Fate::Clear,
+            None => {}
         }
     }
     io.mark(Stage::Policy);
-    for protection in &protections {
-        protection.sa.prefetch_parts(protection.header.total_len());
-    }
-    let mut sealings = Sealings::new();
-    for Protection { packet, header, sa } in protections.drain(..) {
-        match sa.endpoint(reader) {
-            Some(endpoint) => protect(packet, header, sa, endpoint, &mut sealings, tables, reader, io),
-            None => io.drop(packet, DropReason::NoEndpoint),
+    for (_, departure) in departures.iter_mut() {
+        if let Some(sa) = departure.sa {
+            sa.prefetch_parts(departure.header.total_len());
         }
     }
-    seal(&mut sealings, tables, reader, io);
-    io.mark(Stage::Route);
+    let mut pieces = Departures::default();
+    for (packet, departure) in departures.iter_mut() {
+        if let Some(sa) = departure.sa {
+            departure.fate = protect(packet, departure, sa, &mut pieces, tables, reader, io);
+        }
+    }
+    seal(departures, tables, reader, io);
+    seal(&mut pieces, tables, reader, io);
 }
 
-enum Decision<'r> {
-    Protect(&'r OutboundSa),
-    Clear,
-}
-
-/// What policy wants for a packet (RFC 4301 §5.1). One that came in in clear must not be one that a tunnel should have
-/// brought (§5.2), nor pretend to come from elsewhere to get into a tunnel (RFC 3704 §2.2).
+/// What policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
+/// not be one that a tunnel should have brought (§5.2), nor pretend to come from elsewhere to get into a tunnel
+/// (RFC 3704 §2.2).
 #[inline]
 fn decide<'r>(
-    departure: &Departure,
+    packet: &Packet,
+    departure: &Departure<'_>,
     tables: &'r Tables,
     reader: &'r Reader,
-) -> Result<Decision<'r>, DropReason> {
-    let Departure { packet, header, origin } = departure;
+) -> Result<Option<&'r OutboundSa>, DropReason> {
+    let Departure { header, origin, .. } = departure;
     let from_wire = *origin == Origin::Wire;
     let flow = Flow::of(header, packet.data());
     if from_wire && !header.is_forwardable() {
@@ -139,86 +156,89 @@ fn decide<'r>(
         Action::Discard => Err(DropReason::Discard),
         Action::Ended(_) => Err(DropReason::SaExpired),
         _ if !may_come_in_clear() => Err(DropReason::Unprotected),
-        Action::Bypass => Ok(Decision::Clear),
+        Action::Bypass => Ok(None),
         Action::Protect(_) if from_wire && !tables.leads_to(header.src, packet.port(), reader) => {
             Err(DropReason::SourcePort)
         }
-        Action::Protect(sa) => Ok(Decision::Protect(sa)),
+        Action::Protect(sa) => Ok(Some(sa)),
     }
 }
 
-/// Prepares one packet for `sa`, in pieces where it is too big for one.
-#[allow(clippy::too_many_arguments, reason = "the packet, where it goes, and the four that every stage has")]
+/// Puts one packet into the ESP form of `sa`; where it is too big for one outer packet, its `pieces`.
 fn protect<'r>(
-    mut packet: Packet,
-    header: IpHeader,
+    packet: &mut Packet,
+    departure: &mut Departure<'r>,
     sa: &'r OutboundSa,
-    endpoint: &'r Endpoint,
-    sealings: &mut Sealings<'r>,
+    pieces: &mut Departures<'r>,
     tables: &'r Tables,
     reader: &'r Reader,
     io: &mut Io,
-) {
-    let limit = payload_limit(sa, endpoint, &header);
+) -> Fate {
+    let Some(endpoint) = sa.endpoint(reader) else { return Fate::Drop(DropReason::NoEndpoint) };
+    let header = departure.header;
+    let limit = payload_limit(sa, endpoint, header);
     let is_hop = sa.mode == Mode::Tunnel;
     if !is_hop && header.fragment != Fragment::Whole {
-        return io.drop(packet, DropReason::TransportFragment);
+        return Fate::Drop(DropReason::TransportFragment);
     }
     if is_hop && header.hop_limit <= 1 {
-        return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
+        return Fate::Refuse(Problem::TimeExceeded, DropReason::HopLimit);
     }
     let fits = header.total_len() <= limit;
-    if !fits && (header.dont_fragment || sa.mode == Mode::Transport) {
+    if !fits && (header.dont_fragment || !is_hop) {
         let mtu = limit.min(usize::from(u16::MAX)) as u16;
-        return io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
+        return Fate::Refuse(Problem::TooBig { mtu }, DropReason::TooBig);
     }
     if is_hop {
         ip::decrement_hop_limit(packet.data_mut());
-        forward::clamp_mss(&mut packet, &header, limit, tables);
+        forward::clamp_mss(packet, header, limit, tables);
     }
     if fits {
-        return wrap(packet, &header, sa, endpoint, sealings, tables, reader, io);
+        return wrap(packet, header, departure, sa, endpoint);
     }
-    fragment(packet, &header, limit, io, |io, piece, header| {
-        wrap(piece, &header, sa, endpoint, sealings, tables, reader, io);
+    let origin = departure.origin;
+    let whole = header;
+    let done = fragment(packet, header, limit, io, |io, mut piece, header| {
+        if pieces.is_full() {
+            seal(pieces, tables, reader, io);
+        }
+        let mut departure = Departure { sa: Some(sa), ..Departure::new(whole, origin, tables) };
+        departure.fate = wrap(&mut piece, &header, &mut departure, sa, endpoint);
+        pieces.push(piece, departure);
     });
+    done.map_or_else(Fate::Drop, |()| Fate::Pieces)
 }
 
-#[allow(clippy::too_many_arguments, reason = "as `protect`")]
 #[inline]
-fn wrap<'r>(
-    mut packet: Packet,
+fn wrap(
+    packet: &mut Packet,
     header: &IpHeader,
-    sa: &'r OutboundSa,
-    endpoint: &'r Endpoint,
-    sealings: &mut Sealings<'r>,
-    tables: &Tables,
-    reader: &Reader,
-    io: &mut Io,
-) {
-    let inner_len = packet.len() as u16;
-    match encapsulate(&mut packet, header, sa, endpoint) {
+    departure: &mut Departure<'_>,
+    sa: &OutboundSa,
+    endpoint: &Endpoint,
+) -> Fate {
+    departure.inner_len = packet.len() as u16;
+    departure.outer_dst = if sa.mode == Mode::Tunnel { endpoint.remote() } else { header.dst };
+    match encapsulate(packet, header, sa, endpoint) {
         Ok(layout) => {
-            if sealings.is_full() {
-                seal(sealings, tables, reader, io);
-            }
-            let outer_dst = if sa.mode == Mode::Tunnel { endpoint.remote() } else { header.dst };
-            sealings.push(Sealing { packet, layout, inner_len, sa, seq: 0, outer_dst, verdict: Ok(()) });
+            departure.layout = layout;
+            Fate::Protect
         }
-        Err(reason) => io.drop(packet, reason),
+        Err(reason) => Fate::Drop(reason),
     }
 }
 
 /// Numbers, seals and sends the burst, and leaves it empty.
-fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
-    io.mark(Stage::Encapsulate);
-    for run in sealings.chunk_by_mut(|a, b| std::ptr::eq(a.sa, b.sa)) {
-        number(run, io);
+fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    if departures.is_empty() {
+        return;
     }
+    io.mark(Stage::Encapsulate);
+    number(departures, io);
     io.mark(Stage::Number);
     let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
-    for Sealing { packet, layout, sa, seq, verdict, .. } in sealings.iter_mut() {
-        if verdict.is_ok() {
+    for (packet, Departure { sa, layout, seq, fate, .. }) in departures.iter_mut() {
+        if let (Some(sa), Fate::Protect) = (sa, fate) {
             let esp = &mut packet.data_mut()[layout.esp_at()..];
             jobs.push(SealJob { key: &sa.key, seq: *seq, iv: sa.iv(*seq), esn: sa.esn, esp });
         }
@@ -227,41 +247,68 @@ fn seal(sealings: &mut Sealings<'_>, tables: &Tables, reader: &Reader, io: &mut 
     drop(jobs);
     io.mark(Stage::Seal);
     let (mut sealed, mut bytes) = (0, 0);
-    for Sealing { mut packet, layout, inner_len, sa, outer_dst, verdict, .. } in sealings.drain(..) {
-        if let Err(reason) = verdict {
-            io.drop(packet, reason);
-            continue;
+    for (mut packet, departure) in departures.drain() {
+        match departure.fate {
+            Fate::Protect => {
+                sealed += 1;
+                bytes += u64::from(departure.inner_len);
+                if let Some(sa) = departure.sa {
+                    encapsulate::checksum(&mut packet, departure.layout, sa);
+                }
+                io.route(packet, departure.outer_dst, tables, reader);
+            }
+            Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
+            Fate::Pieces => io.free(packet),
+            Fate::Drop(reason) => io.drop(packet, reason),
+            Fate::Refuse(problem, reason) => io.refuse(packet, problem, reason),
         }
-        sealed += 1;
-        bytes += u64::from(inner_len);
-        encapsulate::checksum(&mut packet, layout, sa);
-        io.route(packet, outer_dst, tables, reader);
     }
     io.counters().sealed.add(sealed);
     io.counters().sealed_bytes.add(bytes);
+    io.mark(Stage::Route);
 }
 
-/// Counts a run of packets of one SA against its lifetime, and gives each that is within it its sequence number: one
-/// atomic operation for all of them.
+/// Counts packets against the lifetimes of their SAs, and gives each that is within them its sequence number: one
+/// operation for a run of packets of one SA.
+fn number(departures: &mut Departures<'_>, io: &mut Io) {
+    let (mut packets, mut notes) = departures.columns();
+    while let Some(sa) = notes.first().map(|d| d.sa) {
+        let run = notes.iter().take_while(|d| same(d.sa, sa)).count();
+        let (these, packets_left) = packets.split_at_mut(run);
+        let (run, notes_left) = notes.split_at_mut(run);
+        if let Some(sa) = sa {
+            number_run(these, run, sa, io);
+        }
+        (packets, notes) = (packets_left, notes_left);
+    }
+}
+
 #[inline]
-fn number(run: &mut [Sealing<'_>], io: &mut Io) {
-    let sa = run[0].sa;
+fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
+    a.map(std::ptr::from_ref) == b.map(std::ptr::from_ref)
+}
+
+#[inline]
+fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) {
     let tunnel = sa.tunnel;
-    for s in run.iter_mut() {
+    let mut within = 0;
+    for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
         let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
-        if !sa.life.charge(usize::from(s.inner_len), tell) {
-            s.verdict = Err(DropReason::SaExpired);
+        if sa.life.charge(usize::from(d.inner_len), tell) {
+            within += 1;
+        } else {
+            d.fate = Fate::Drop(DropReason::SaExpired);
         }
     }
-    let within = run.iter().filter(|s| s.verdict.is_ok()).count() as u64;
     let first = sa.take_sequence(within);
-    for (s, seq) in run.iter_mut().filter(|s| s.verdict.is_ok()).zip(first..) {
-        s.seq = seq;
+    let protected = packets.iter_mut().zip(run).filter(|(_, d)| d.fate == Fate::Protect);
+    for ((packet, d), seq) in protected.zip(first..) {
+        d.seq = seq;
         if seq <= sa.last_sequence() {
-            encapsulate::number(&mut s.packet, s.layout, sa, seq);
+            encapsulate::number(packet, d.layout, sa, seq);
             continue;
         }
         sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-        s.verdict = Err(DropReason::SequenceExhausted);
+        d.fate = Fate::Drop(DropReason::SequenceExhausted);
     }
 }

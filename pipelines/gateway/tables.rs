@@ -6,6 +6,7 @@ use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
     table::{Lpm, Map, Prefix, Reader, Writer},
+    wire::Address,
 };
 
 /// All tables of a gateway.
@@ -133,17 +134,30 @@ impl Tables {
     /// whether it covers.
     #[inline]
     pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        let mut rules = self.policies.matches(outbound.dst, reader).flat_map(|rules| rules.iter());
-        let judged = rules.find_map(|rule| {
-            if rule.selector.covers(outbound) {
-                Some(Verdict::Rule(rule))
-            } else if rule.selector.cannot_tell(outbound) {
-                Some(Verdict::Hidden(rule))
-            } else {
-                None
-            }
-        });
-        judged.unwrap_or(Verdict::None)
+        self.verdict_towards(outbound.dst, || *outbound, reader)
+    }
+
+    /// What policy says of a packet to `dst` on the peer's side. `outbound` is not called where no rule is near.
+    #[inline(always)]
+    fn verdict_towards<'r>(
+        &'r self,
+        dst: Address,
+        outbound: impl Fn() -> Flow,
+        reader: &'r Reader,
+    ) -> Verdict<'r> {
+        let judge = |rules: &'r Few<Rule>| {
+            let outbound = outbound();
+            rules.iter().find_map(|rule| {
+                if rule.selector.covers(&outbound) {
+                    Some(Verdict::Rule(rule))
+                } else if rule.selector.cannot_tell(&outbound) {
+                    Some(Verdict::Hidden(rule))
+                } else {
+                    None
+                }
+            })
+        };
+        self.policies.find_map(dst, reader, judge).unwrap_or(Verdict::None)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
@@ -151,7 +165,7 @@ impl Tables {
     /// belongs.
     #[inline]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        match self.verdict(&flow.reversed(), reader) {
+        match self.verdict_towards(flow.src, || flow.reversed(), reader) {
             Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.local, by.tunnel()))
             }
@@ -161,7 +175,7 @@ impl Tables {
 
     /// Whether packets to `address` leave by `port`.
     #[inline]
-    pub fn leads_to(&self, address: IpAddr, port: u16, reader: &Reader) -> bool {
+    pub fn leads_to(&self, address: Address, port: u16, reader: &Reader) -> bool {
         match self.routes.find(address, reader) {
             Some(Hop::Port { port: by, .. } | Hop::Resolve { port: by, .. }) => *by == port,
             Some(Hop::Local) | None => false,
@@ -176,7 +190,7 @@ impl Tables {
 
     /// Whether `dst` is the gateway's own address.
     #[inline]
-    pub fn is_local(&self, dst: IpAddr, reader: &Reader) -> bool {
+    pub fn is_local(&self, dst: impl Into<Address>, reader: &Reader) -> bool {
         matches!(self.routes.find(dst, reader), Some(Hop::Local))
     }
 }

@@ -3,13 +3,12 @@
 use super::{
     classify::{Class, classify},
     exchange::Inject,
-    inbound::{self, Arrival},
+    inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
-    outbound::{self, Departure, Origin},
+    outbound::{self, Departure, Departures, Origin},
     profile::{Profile, Stage},
     tables::Tables,
 };
-use arrayvec::ArrayVec;
 use nix::time::{ClockId, clock_gettime};
 use std::{
     sync::{
@@ -46,15 +45,14 @@ pub struct Worker {
     tables: Arc<Tables>,
     reader: Reader,
     idle_sleep: Option<Duration>,
-    arrivals: ArrayVec<Arrival, BURST>,
-    departures: ArrayVec<Departure, BURST>,
+    headers: Box<Headers>,
 }
 
 impl Worker {
     /// A worker over `io` that reads `tables` by `reader`. While nothing comes it sleeps `idle_sleep` between polls, or
     /// never where that is `None`.
     pub fn new(io: Io, tables: Arc<Tables>, reader: Reader, idle_sleep: Option<Duration>) -> Self {
-        Self { io, tables, reader, idle_sleep, arrivals: ArrayVec::new(), departures: ArrayVec::new() }
+        Self { io, tables, reader, idle_sleep, headers: Box::default() }
     }
 
     /// Works until `stop`, or until no port will ever receive again; then sends what is left.
@@ -81,18 +79,20 @@ impl Worker {
     /// One turn: a burst from every port, then what the slow path wants sent. Answers whether there was anything.
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
-        for port in 0..self.io.ports() {
+        let Self { io, tables, reader, headers, .. } = self;
+        for port in 0..io.ports() {
             let mut burst = Burst::new();
-            self.io.receive(port, &mut burst);
-            self.io.mark(Stage::Receive);
+            io.receive(port, &mut burst);
+            io.mark(Stage::Receive);
             busy |= !burst.is_empty();
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
-                for packet in burst.drain(..some) {
-                    self.sort(packet);
+                let mut sorted = Sorted::default();
+                for (packet, header) in burst.drain(..some).zip(&mut headers.outer) {
+                    sorted.sort(packet, header, tables, reader, io);
                 }
-                self.io.mark(Stage::Classify);
-                self.process();
+                io.mark(Stage::Classify);
+                sorted.process(&mut headers.inner, tables, reader, io);
             }
         }
         busy |= self.inject();
@@ -115,71 +115,30 @@ impl Worker {
         self.io.profile()
     }
 
-    /// Puts a received packet where it belongs.
-    fn sort(&mut self, mut packet: Packet) {
-        match classify(&mut packet, &self.tables, &self.reader) {
-            Ok(Class::Esp { header, esp_at, encap }) => {
-                self.arrivals.push(Arrival::new(packet, header, esp_at, encap, &self.tables));
-            }
-            Ok(Class::Forward(header)) => {
-                let from_host = self.tables.is_host_port(packet.port());
-                let origin = if from_host { Origin::Host } else { Origin::Wire };
-                self.tables.policies.prefetch_slot(header.dst);
-                self.departures.push(Departure { packet, header, origin });
-            }
-            Ok(Class::Host(header)) => self.deliver(packet, &header),
-            Ok(Class::Punt(punt)) => self.io.punt_packet(packet, punt),
-            Err(reason) => self.io.drop(packet, reason),
-        }
-    }
-
-    /// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
-    fn deliver(&mut self, packet: Packet, header: &IpHeader) {
-        let flow = Flow::of(header, packet.data());
-        if self.tables.is_unprotected(&flow, None, &self.reader) {
-            return self.io.drop(packet, DropReason::Unprotected);
-        }
-        self.io.to_host(packet, &self.tables);
-    }
-
-    fn process(&mut self) {
-        inbound::run(&mut self.arrivals, &mut self.departures, &self.tables, &self.reader, &mut self.io);
-        outbound::run(&mut self.departures, &self.tables, &self.reader, &mut self.io);
-    }
-
     /// Takes frames from the slow path; answers whether there were any.
     fn inject(&mut self) -> bool {
         let exchange = self.io.exchange().clone();
         let waiting = exchange.inject.len().min(INJECT);
-        for _ in 0..waiting {
-            let Ok(mut packet) = self.io.take() else {
+        if waiting == 0 {
+            return false;
+        }
+        let Self { io, tables, reader, headers, .. } = self;
+        let mut sorted = Sorted::default();
+        for header in headers.outer.iter_mut().take(waiting) {
+            let Ok(mut packet) = io.take() else {
                 // No frame is free: the rest waits in its ring.
                 break;
             };
             packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
             match exchange.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
-                Some(Some(what)) => self.dispatch(packet, what),
-                Some(None) => self.io.drop(packet, DropReason::NoHeadroom),
-                None => self.io.free(packet),
+                Some(Some(what)) => sorted.inject(packet, header, what, tables, reader, io),
+                Some(None) => io.drop(packet, DropReason::NoHeadroom),
+                None => io.free(packet),
             }
         }
-        self.process();
-        waiting > 0
-    }
-
-    fn dispatch(&mut self, packet: Packet, what: Inject) {
-        self.io.counters().injected.add(1);
-        if let Inject::Frame { port } = what {
-            return self.io.send(packet, port);
-        }
-        match IpHeader::parse(packet.data()) {
-            Ok(header) if what == Inject::Route => {
-                self.io.route(packet, header.dst, &self.tables, &self.reader);
-            }
-            Ok(header) => self.departures.push(Departure { packet, header, origin: Origin::Host }),
-            Err(_) => self.io.drop(packet, DropReason::InnerMalformed),
-        }
+        sorted.process(&mut headers.inner, tables, reader, io);
+        true
     }
 
     /// Sends what was accepted before the stop, and waits a bounded time for it to leave.
@@ -203,4 +162,94 @@ impl Worker {
             self.io.counters().cpu_ns.set(cpu.as_nanos() as u64);
         }
     }
+}
+
+/// Where the headers of a turn's packets are: read once, in place, and referred to from then on.
+#[derive(Debug)]
+struct Headers {
+    outer: [IpHeader; BURST],
+    /// Of what came out of ESP.
+    inner: [IpHeader; BURST],
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self { outer: [IpHeader::default(); BURST], inner: [IpHeader::default(); BURST] }
+    }
+}
+
+/// A burst by what its packets are.
+#[derive(Default)]
+struct Sorted<'r> {
+    arrivals: Arrivals<'r>,
+    departures: Departures<'r>,
+}
+
+impl<'r> Sorted<'r> {
+    /// Puts a received packet where it belongs.
+    #[inline(always)]
+    fn sort(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        match classify(&mut packet, header, tables, reader) {
+            Ok(Class::Esp { esp_at, encap }) => {
+                let arrival = Arrival::new(&packet, header, esp_at, encap, tables);
+                self.arrivals.push(packet, arrival);
+            }
+            Ok(Class::Forward) => {
+                let from_host = tables.is_host_port(packet.port());
+                let origin = if from_host { Origin::Host } else { Origin::Wire };
+                self.departures.push(packet, Departure::new(header, origin, tables));
+            }
+            Ok(Class::Host) => deliver(packet, header, tables, reader, io),
+            Ok(Class::Punt(punt)) => io.punt_packet(packet, punt),
+            Err(reason) => io.drop(packet, reason),
+        }
+    }
+
+    /// Puts a packet of the slow path's where it belongs.
+    fn inject(
+        &mut self,
+        packet: Packet,
+        header: &'r mut IpHeader,
+        what: Inject,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        io.counters().injected.add(1);
+        if let Inject::Frame { port } = what {
+            return io.send(packet, port);
+        }
+        match header.read(packet.data()) {
+            Ok(()) if what == Inject::Route => io.route(packet, header.dst, tables, reader),
+            Ok(()) => self.departures.push(packet, Departure::new(header, Origin::Host, tables)),
+            Err(_) => io.drop(packet, DropReason::InnerMalformed),
+        }
+    }
+
+    fn process(
+        &mut self,
+        inner: &'r mut [IpHeader; BURST],
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        inbound::run(&mut self.arrivals, inner, &mut self.departures, tables, reader, io);
+        outbound::run(&mut self.departures, tables, reader, io);
+    }
+}
+
+/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
+fn deliver(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+    let flow = Flow::of(header, packet.data());
+    if tables.is_unprotected(&flow, None, reader) {
+        return io.drop(packet, DropReason::Unprotected);
+    }
+    io.to_host(packet, tables);
 }

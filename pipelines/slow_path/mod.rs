@@ -122,7 +122,7 @@ impl SlowPath {
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
             kernel: None,
-            tunnels: Tunnels::new(Sharing::among(workers.len())),
+            tunnels: Tunnels::new(Sharing::among(workers.len()))?,
             roaming: Roaming::default(),
             timers: BTreeSet::new(),
             drops: Drops::default(),

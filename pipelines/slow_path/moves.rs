@@ -193,7 +193,7 @@ impl SlowPath {
             }
             (known, None) => known.unwrap_or(Encap::None),
         };
-        let path = Path { local: tunnel.inbound.local, remote, encap };
+        let path = Path { local: tunnel.inbound.local.into(), remote, encap };
         self.move_tunnel(now, id, path)
     }
 

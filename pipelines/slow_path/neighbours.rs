@@ -234,15 +234,15 @@ impl Neighbours {
             }
             return;
         }
-        let asks_us = self.answers_for(port, message.target.into(), header.src);
-        let (IpAddr::V6(src), true) = (header.src, asks_us) else { return };
+        let asks_us = self.answers_for(port, message.target.into(), header.src.into());
+        let (IpAddr::V6(src), true) = (header.src.into(), asks_us) else { return };
         let ours = self.links[usize::from(port)].mac;
         // A probe for duplicates has no sender to answer to: all nodes are told (RFC 4861 §7.2.4).
         let (dst, dst_mac, solicited) = if src.is_unspecified() {
             (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false)
         } else {
             if let Some(mac) = message.mac {
-                self.learn(now, port, header.src, mac, true);
+                self.learn(now, port, header.src.into(), mac, true);
             }
             (src, message.mac.unwrap_or(from), true)
         };

@@ -132,16 +132,16 @@ impl SlowPath {
             Verdict::None => None,
         };
         let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
-        let answer_from = |src| Flow {
-            src,
+        let answer_from = |src: IpAddr| Flow {
+            src: src.into(),
             dst: header.src,
             protocol: if header.src.is_ipv4() { ip::protocol::ICMP } else { ip::protocol::ICMPV6 },
             ports: None,
             is_later_fragment: false,
         };
         let from = match through_tunnel {
-            true => self.own_addresses(port, header.src).find(|own| protected(&answer_from(*own))),
-            false => self.own_addresses(port, header.src).next(),
+            true => self.own_addresses(port, header.src.into()).find(|own| protected(&answer_from(*own))),
+            false => self.own_addresses(port, header.src.into()).next(),
         };
         let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
         if self.problems.admits(now) {

@@ -92,9 +92,12 @@ impl Tunnel {
 
 impl Tunnels {
     /// None yet, for a gateway whose SAs as many workers use as `sharing` says.
-    pub fn new(sharing: Sharing) -> Self {
+    ///
+    /// # Errors
+    /// [`KeyError::Backend`] where the environment asks for code that this processor cannot run.
+    pub fn new(sharing: Sharing) -> Result<Self, KeyError> {
         let (all, names) = (BTreeMap::new(), BTreeMap::new());
-        Self { all, names, next: 0, sharing, backend: Backend::detect() }
+        Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
     }
 
     /// Installs a tunnel: SAs, and the policy that leads to them. `mtu` is that of the port its packets leave by.

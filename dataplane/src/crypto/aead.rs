@@ -1,11 +1,11 @@
-//! AES-GCM (RFC 4106) and ChaCha20-Poly1305 (RFC 7634).
+//! AES-GCM (RFC 4106) and ChaCha20-Poly1305 (RFC 7634) by libraries, a packet at a time.
 
-use super::{Backend, HEADER, ICV, IV, aes::Aes, suite::AesKey};
+use super::{Backend, HEADER, ICV, IV, aes::Aes};
 use aes_gcm::{
     AesGcm,
     aead::{AeadInOut, KeyInit, consts::U12},
 };
-use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20poly1305::ChaCha20Poly1305;
 use zeroize::Zeroizing;
 
@@ -17,27 +17,16 @@ pub(super) enum Aead {
 }
 
 impl Aead {
-    pub(super) fn gcm(size: AesKey, key: &[u8], backend: Backend) -> Option<Self> {
-        let native = match size {
-            AesKey::Aes128 => &aead::AES_128_GCM,
-            AesKey::Aes192 => &aead::AES_192_GCM,
-            AesKey::Aes256 => &aead::AES_256_GCM,
-        };
-        match backend {
-            Backend::Native => Self::native(native, key),
-            Backend::Portable => Some(Self::Gcm(Box::new(AesGcm::from(Aes::new(key)?)))),
-        }
+    /// AES-GCM, portable.
+    pub(super) fn gcm(key: &[u8]) -> Option<Self> {
+        Some(Self::Gcm(Box::new(AesGcm::from(Aes::new(key)?))))
     }
 
     pub(super) fn chacha(key: &[u8], backend: Backend) -> Option<Self> {
         match backend {
-            Backend::Native => Self::native(&aead::CHACHA20_POLY1305, key),
             Backend::Portable => Some(Self::ChaCha(Box::new(ChaCha20Poly1305::new_from_slice(key).ok()?))),
+            _ => Some(Self::Native(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).ok()?))),
         }
-    }
-
-    fn native(algorithm: &'static aead::Algorithm, key: &[u8]) -> Option<Self> {
-        Some(Self::Native(LessSafeKey::new(UnboundKey::new(algorithm, key).ok()?)))
     }
 
     /// Encrypts `text` in place; `None` where it is longer than the cipher allows (64 GiB).

@@ -11,7 +11,12 @@
 
 mod aead;
 mod aes;
+mod backend;
 mod cbc;
+#[cfg(target_arch = "x86_64")]
+mod esp_gcm;
+#[cfg(target_arch = "x86_64")]
+mod gcm;
 mod gmac;
 mod hmac;
 mod suite;
@@ -19,9 +24,10 @@ mod suite;
 mod vectors;
 
 pub use crate::wire::esp::HEADER;
+pub use backend::{Backend, BackendError};
 pub use suite::{Suite, UnknownSuite};
 
-use std::{env, error, fmt};
+use std::{error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
 
@@ -29,24 +35,8 @@ use zeroize::Zeroizing;
 const IV: usize = 8;
 const ICV: usize = 16;
 
-/// Who does the AEADs. The other algorithms are the same code with either.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Backend {
-    /// AWS-LC: assembly for the processor at hand.
-    Native,
-    /// RustCrypto: Rust that runs anywhere.
-    Portable,
-}
-
-impl Backend {
-    /// The best one; or what the environment variable `WAYFARER_CRYPTO` (`native` or `portable`) says.
-    pub fn detect() -> Self {
-        match env::var("WAYFARER_CRYPTO") {
-            Ok(name) if name == "portable" => Self::Portable,
-            _ => Self::Native,
-        }
-    }
-}
+/// Jobs that are worked on together.
+const BURST: usize = 64;
 
 /// A suite with its keying material, ready for use by any number of workers. Wiped when dropped.
 pub struct Key {
@@ -56,6 +46,8 @@ pub struct Key {
 
 /// What is done to a packet. Boxed, so that a key that is moved leaves no copy of itself behind.
 enum Transform {
+    #[cfg(target_arch = "x86_64")]
+    Gcm(esp_gcm::EspGcm),
     Aead(Box<aead::EspAead>),
     Gmac(Box<gmac::Gmac>),
     CbcHmac(Box<cbc::CbcHmac>),
@@ -65,10 +57,14 @@ impl Key {
     /// Makes a key of `material`: the cipher's key, then an AEAD's salt or the key of the HMAC.
     ///
     /// # Errors
-    /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long.
+    /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long; [`KeyError::Backend`] where this
+    /// machine cannot run `backend`.
     pub fn new(suite: Suite, material: &[u8], backend: Backend) -> Result<Self, KeyError> {
         if material.len() != suite.key_len() {
             return Err(KeyError::Length { wanted: suite.key_len(), got: material.len() });
+        }
+        if !backend.is_available() {
+            return Err(BackendError::Unavailable(backend).into());
         }
         let transform = Transform::new(suite, material, backend).ok_or(KeyError::Refused)?;
         Ok(Self { suite, transform })
@@ -94,11 +90,17 @@ impl fmt::Debug for Key {
 
 impl Transform {
     fn new(suite: Suite, material: &[u8], backend: Backend) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(isa), Kind::Gcm(_) | Kind::Gmac(_)) = (backend.isa(), suite.0) {
+            let (key, salt) = material.split_last_chunk()?;
+            let key = gcm::Key::new(isa, key, *salt)?;
+            return Some(Self::Gcm(esp_gcm::EspGcm { key, encrypts: matches!(suite.0, Kind::Gcm(_)) }));
+        }
         let aead = |aead, salt| Self::Aead(Box::new(aead::EspAead { aead, salt }));
         Some(match suite.0 {
-            Kind::Gcm(size) => {
+            Kind::Gcm(_) => {
                 let (key, salt) = salted(material)?;
-                aead(aead::Aead::gcm(size, key, backend)?, salt)
+                aead(aead::Aead::gcm(key)?, salt)
             }
             Kind::ChaCha => {
                 let (key, salt) = salted(material)?;
@@ -139,6 +141,8 @@ pub enum KeyError {
     },
     /// The backend did not take the key, as where it has no memory.
     Refused,
+    /// There is no such backend here.
+    Backend(BackendError),
 }
 
 impl fmt::Display for KeyError {
@@ -146,11 +150,18 @@ impl fmt::Display for KeyError {
         match self {
             Self::Length { wanted, got } => write!(f, "the key must be {wanted} bytes long, not {got}"),
             Self::Refused => f.write_str("the cryptographic library refused the key"),
+            Self::Backend(reason) => reason.fmt(f),
         }
     }
 }
 
 impl error::Error for KeyError {}
+
+impl From<BackendError> for KeyError {
+    fn from(reason: BackendError) -> Self {
+        Self::Backend(reason)
+    }
+}
 
 /// A packet to be protected.
 #[derive(Debug)]
@@ -188,13 +199,21 @@ pub struct OpenJob<'a> {
 /// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this program, and a packet
 /// must not leave unprotected for it.
 pub fn seal(jobs: &mut [SealJob<'_>]) {
-    for SealJob { key, seq, iv, esn, esp } in jobs {
-        assert!(key.suite.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite);
-        match &key.transform {
-            Transform::Aead(t) => t.seal(*seq, *iv, *esn, esp),
-            Transform::Gmac(t) => t.seal(*seq, *iv, *esn, esp),
-            Transform::CbcHmac(t) => t.seal(*seq, *iv, *esn, esp),
+    for jobs in jobs.chunks_mut(BURST) {
+        #[cfg(target_arch = "x86_64")]
+        let mut burst = gcm::Burst::<true>::new();
+        for (_i, SealJob { key, seq, iv, esn, esp }) in jobs.iter_mut().enumerate() {
+            assert!(key.suite.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite);
+            match &key.transform {
+                #[cfg(target_arch = "x86_64")]
+                Transform::Gcm(t) => burst.push(_i, &t.key, t.sealing(*seq, *iv, *esn, esp)),
+                Transform::Aead(t) => t.seal(*seq, *iv, *esn, esp),
+                Transform::Gmac(t) => t.seal(*seq, *iv, *esn, esp),
+                Transform::CbcHmac(t) => t.seal(*seq, *iv, *esn, esp),
+            }
         }
+        #[cfg(target_arch = "x86_64")]
+        burst.finish();
     }
 }
 
@@ -203,13 +222,29 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
 /// A packet that is forged, too short or of an odd length is not authentic; its `esp` then holds no plaintext, and
 /// must not be used. It does not affect the others.
 pub fn open(jobs: &mut [OpenJob<'_>]) {
-    for OpenJob { key, seq, esn, esp, authentic } in jobs {
-        *authentic = key.suite.fits(esp.len())
-            && match &key.transform {
-                Transform::Aead(t) => t.open(*seq, *esn, esp),
-                Transform::Gmac(t) => t.open(*seq, *esn, esp),
-                Transform::CbcHmac(t) => t.open(*seq, *esn, esp),
-            };
+    for jobs in jobs.chunks_mut(BURST) {
+        #[cfg(target_arch = "x86_64")]
+        let mut burst = gcm::Burst::<false>::new();
+        for (_i, OpenJob { key, seq, esn, esp, authentic }) in jobs.iter_mut().enumerate() {
+            *authentic = key.suite.fits(esp.len())
+                && match &key.transform {
+                    #[cfg(target_arch = "x86_64")]
+                    Transform::Gcm(t) => {
+                        burst.push(_i, &t.key, t.packet(*seq, *esn, esp));
+                        false
+                    }
+                    Transform::Aead(t) => t.open(*seq, *esn, esp),
+                    Transform::Gmac(t) => t.open(*seq, *esn, esp),
+                    Transform::CbcHmac(t) => t.open(*seq, *esn, esp),
+                };
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let authentic = burst.finish();
+            for (i, job) in jobs.iter_mut().enumerate() {
+                job.authentic |= authentic >> i & 1 == 1;
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Inbound security associations.
 
-use super::{Lifetime, Limits, Mode, Path, Selector, Spi, TunnelId, within_u16};
-use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window};
+use super::{Encap, Lifetime, Limits, Mode, Path, Selector, Spi, TunnelId, path, within_u16};
+use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -32,7 +32,7 @@ pub struct InboundSa {
     /// Anti-replay window.
     pub window: Window,
     /// The gateway's address that packets must be sent to.
-    pub local: IpAddr,
+    pub local: Address,
     /// Extended sequence numbers (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
@@ -42,7 +42,7 @@ pub struct InboundSa {
     /// Largest inner packet that fits the way back to the peer, in bytes.
     inner_mtu: AtomicU16,
     /// The only source address allowed, where the SA is pinned.
-    pub pin: Option<Box<IpAddr>>,
+    pub pin: Option<Box<Address>>,
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
     /// Its SPI.
@@ -122,8 +122,8 @@ impl InboundSa {
             key,
             esn,
             mode,
-            local,
-            pin: pin.map(Box::new),
+            local: local.into(),
+            pin: pin.map(|address| Box::new(address.into())),
             watch,
             window: Window::starting_at(window, sharing, sequence),
             selectors,
@@ -135,21 +135,22 @@ impl InboundSa {
         }
     }
 
-    /// Notes that an authentic packet, the newest so far, came by `path`. Where the slow path does not know it yet,
-    /// `report` is called, once per path; it answers whether the slow path will hear of it.
+    /// Notes that an authentic packet, the newest so far, came from `remote` in `encap`. Where the slow path does not know
+    /// that path yet, `report` is called, once per path; it answers whether the slow path will hear of it.
     #[inline]
-    pub fn seen_from(&self, path: &Path, report: impl FnOnce() -> bool) {
+    pub fn seen_from(&self, remote: Address, encap: Encap, report: impl FnOnce(Path) -> bool) {
         if !self.watch {
             return;
         }
-        let tag = path.tag();
+        let tag = path::tag(self.local, remote, encap);
         if self.path.load(Acquire) == tag {
             if self.reported.load(Relaxed) != 0 {
                 self.reported.store(0, Relaxed);
             }
             return;
         }
-        if self.reported.swap(tag, AcqRel) != tag && !report() {
+        let path = || Path { local: self.local.into(), remote: remote.into(), encap };
+        if self.reported.swap(tag, AcqRel) != tag && !report(path()) {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);
         }

@@ -3,11 +3,11 @@
 use super::Spi;
 use crate::{
     prefetch,
-    wire::{be16, be32, esp, ip, udp},
+    wire::{Address, be16, be32, esp, ip, udp},
 };
 use std::{
-    hash::BuildHasher,
-    net::{IpAddr, Ipv4Addr},
+    hash::{BuildHasher, Hasher},
+    net::IpAddr,
     num::NonZeroU8,
     sync::LazyLock,
 };
@@ -38,29 +38,32 @@ pub struct Path {
 }
 
 impl Path {
-    /// A number that differs between paths, as far as 64 bits can; never 0. Seeded, so that nobody outside can make two
-    /// paths agree.
-    #[inline]
+    /// See [`tag`].
     pub(super) fn tag(&self) -> u64 {
-        static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
-        let encap = match self.encap {
-            Encap::None => 0,
-            Encap::Udp { local, remote } => 1 << 32 | u64::from(local) << 16 | u64::from(remote),
-        };
-        let tag = match (self.local, self.remote) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                let addresses = u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits());
-                SEED.hash_one((addresses, encap))
-            }
-            _ => SEED.hash_one((self.local, self.remote, encap)),
-        };
-        tag | 1
+        tag(self.local.into(), self.remote.into(), self.encap)
     }
 
     /// Whether both addresses are of one family.
     pub fn is_consistent(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
     }
+}
+
+/// A number that differs between paths, as far as 64 bits can; never 0. Seeded, so that nobody outside can make two paths
+/// agree.
+#[inline]
+pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
+    static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
+    let encap = match encap {
+        Encap::None => 0,
+        Encap::Udp { local, remote } => 1 << 32 | u64::from(local) << 16 | u64::from(remote),
+    };
+    let (local, remote) = (local.bits(), remote.bits());
+    let mut hasher = SEED.build_hasher();
+    for word in [local as u64, (local >> 64) as u64, remote as u64, (remote >> 64) as u64, encap] {
+        hasher.write_u64(word);
+    }
+    hasher.finish() | 1
 }
 
 /// Room for the longest template: IPv6, UDP, SPI.
@@ -108,19 +111,21 @@ impl Endpoint {
         } else {
             Encap::None
         };
-        let local = match self.is_ipv4() {
-            true => Ipv4Addr::from_bits(be32(&self.template, 12)).into(),
-            false => ip::v6_at(&self.template, 8),
-        };
-        Path { local, remote: self.remote(), encap }
+        Path { local: self.address_at(12, 8).into(), remote: self.remote().into(), encap }
     }
 
     /// The peer's address.
     #[inline]
-    pub fn remote(&self) -> IpAddr {
+    pub fn remote(&self) -> Address {
+        self.address_at(16, 24)
+    }
+
+    /// The address at `v4` of an IPv4 header, or at `v6` of an IPv6 one.
+    #[inline]
+    fn address_at(&self, v4: usize, v6: usize) -> Address {
         match self.is_ipv4() {
-            true => Ipv4Addr::from_bits(be32(&self.template, 16)).into(),
-            false => ip::v6_at(&self.template, 24),
+            true => Address::v4(be32(&self.template, v4)),
+            false => ip::v6_at(&self.template, v6).unwrap_or(Address::UNSPECIFIED),
         }
     }
 

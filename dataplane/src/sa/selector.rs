@@ -3,11 +3,10 @@
 use crate::{
     table::Prefix,
     wire::{
-        be16,
+        Address, be16,
         ip::{Fragment, IpHeader, protocol},
     },
 };
-use std::net::IpAddr;
 
 /// Ports from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +47,9 @@ pub struct Selector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Source address.
-    pub src: IpAddr,
+    pub src: Address,
     /// Destination address.
-    pub dst: IpAddr,
+    pub dst: Address,
     /// Upper-layer protocol.
     pub protocol: u8,
     /// Source and destination port, where the packet shows them.

@@ -5,6 +5,7 @@
 //! one guide serves all addresses.
 
 use super::{Map, Reader, Writer};
+use crate::wire::Address;
 use std::{
     collections::HashMap,
     fmt,
@@ -21,8 +22,8 @@ use std::{
     },
 };
 
-/// An address prefix, host bits zero. IPv4 is kept as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2), so both families live in
-/// one table without meeting.
+/// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families live in one table
+/// without meeting.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// Big-endian. A `u128` would be aligned, and every rule a third larger.
@@ -40,15 +41,6 @@ impl Hash for Prefix {
     }
 }
 
-/// The 128-bit form of an address: IPv4 as ::ffff:a.b.c.d.
-#[inline]
-pub(crate) fn bits_of(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => 0xffff_0000_0000 | u128::from(a.to_bits()),
-        IpAddr::V6(a) => a.to_bits(),
-    }
-}
-
 #[inline]
 fn mask(length: u8) -> u128 {
     !u128::MAX.checked_shr(u32::from(length)).unwrap_or(0)
@@ -58,7 +50,7 @@ impl Prefix {
     /// The prefix of `length` bits of `address`; host bits are cleared. `None` where the family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (max, base) = if address.to_canonical().is_ipv4() { (32, 96) } else { (128, 0) };
-        (length <= max).then(|| Self::of_bits(bits_of(address), base + length))
+        (length <= max).then(|| Self::of_bits(Address::from(address).bits(), base + length))
     }
 
     /// The prefix of `length` bits, counted from the start of the 128-bit form, of an address in that form.
@@ -74,8 +66,8 @@ impl Prefix {
     }
 
     /// The prefix of `address` alone.
-    pub fn host(address: IpAddr) -> Self {
-        Self::of_bits(bits_of(address), 128)
+    pub fn host(address: impl Into<Address>) -> Self {
+        Self::of_bits(address.into().bits(), 128)
     }
 
     /// Whether it is a prefix of IPv4 addresses.
@@ -85,8 +77,10 @@ impl Prefix {
 
     /// Whether `address` lies within.
     #[inline]
-    pub fn contains(self, address: IpAddr) -> bool {
-        self.is_ipv4() == address.is_ipv4() && bits_of(address) & mask(self.length) == self.bits()
+    pub fn contains(self, address: impl Into<Address>) -> bool {
+        let address = address.into();
+        // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the addresses.
+        address.bits() & mask(self.length) == self.bits() && (self.length >= V4 || !address.is_ipv4())
     }
 
     /// The first address.
@@ -130,12 +124,12 @@ impl FromStr for Prefix {
     /// Reads `10.0.0.0/8` or an address alone.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let Some((address, length)) = text.split_once('/') else {
-            return text.parse().map(Self::host).map_err(|_| PrefixError::Syntax);
+            return text.parse::<IpAddr>().map(Self::host).map_err(|_| PrefixError::Syntax);
         };
         let address: IpAddr = address.parse().map_err(|_| PrefixError::Syntax)?;
         let length = length.parse().map_err(|_| PrefixError::Syntax)?;
         let prefix = Self::new(address, length).ok_or(PrefixError::Length)?;
-        if prefix.bits() == bits_of(address) { Ok(prefix) } else { Err(PrefixError::HostBits) }
+        if prefix.bits() == Address::from(address).bits() { Ok(prefix) } else { Err(PrefixError::HostBits) }
     }
 }
 
@@ -170,54 +164,53 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// The value of the longest prefix that contains `address`.
     #[inline]
-    pub fn find<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> Option<&'r V> {
-        match address {
-            IpAddr::V4(_) => self.matches_v4(address, reader).next(),
-            IpAddr::V6(_) => self.matches_v6(address, reader).next(),
+    pub fn find<'r>(&'r self, address: impl Into<Address>, reader: &'r Reader) -> Option<&'r V> {
+        self.find_map(address, reader, Some)
+    }
+
+    /// The first answer of `judge` about the values of all prefixes that contain `address`, longest first.
+    #[inline]
+    pub fn find_map<'r, R>(
+        &'r self,
+        address: impl Into<Address>,
+        reader: &'r Reader,
+        mut judge: impl FnMut(&'r V) -> Option<R>,
+    ) -> Option<R> {
+        let address = address.into();
+        if !address.is_ipv4() {
+            return self.find_map_v6(address, reader, judge);
         }
+        let mut lengths = self.v4[entry_of(address.bits())].load(Relaxed);
+        while let Some(length) = take_longest(&mut lengths) {
+            let found = self.entries.get(&Prefix::of_bits(address.bits(), V4 + length), reader);
+            if let Some(answer) = found.and_then(&mut judge) {
+                return Some(answer);
+            }
+        }
+        None
     }
 
-    /// The values of all prefixes that contain `address`, longest first.
-    #[inline]
-    pub fn matches<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
-        let (v4, v6) = match address {
-            IpAddr::V4(_) => (Some(self.matches_v4(address, reader)), None),
-            IpAddr::V6(_) => (None, Some(self.matches_v6(address, reader))),
-        };
-        v4.into_iter().flatten().chain(v6.into_iter().flatten())
-    }
-
-    #[inline]
-    fn matches_v4<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
-        let bits = bits_of(address);
-        let mut lengths = self.v4[entry_of(bits)].load(Relaxed);
-        std::iter::from_fn(move || {
+    fn find_map_v6<'r, R>(
+        &'r self,
+        address: Address,
+        reader: &'r Reader,
+        mut judge: impl FnMut(&'r V) -> Option<R>,
+    ) -> Option<R> {
+        for (word, lengths) in self.v6.iter().enumerate().rev() {
+            let mut lengths = lengths.load(Relaxed);
             while let Some(length) = take_longest(&mut lengths) {
-                if let Some(value) = self.entries.get(&Prefix::of_bits(bits, V4 + length), reader) {
-                    return Some(value);
+                let prefix = Prefix::of_bits(address.bits(), word as u8 * 64 + length);
+                if let Some(answer) = self.entries.get(&prefix, reader).and_then(&mut judge) {
+                    return Some(answer);
                 }
             }
-            None
-        })
-    }
-
-    fn matches_v6<'r>(&'r self, address: IpAddr, reader: &'r Reader) -> impl Iterator<Item = &'r V> {
-        let bits = bits_of(address);
-        // An IPv4-mapped address, which no wire may carry, must not meet an IPv4 prefix.
-        let words = if bits >> 32 == 0xffff { 0..0 } else { 0..self.v6.len() };
-        words.rev().flat_map(move |word| {
-            let mut lengths = self.v6[word].load(Relaxed);
-            std::iter::from_fn(move || {
-                let length = word as u8 * 64 + take_longest(&mut lengths)?;
-                Some(self.entries.get(&Prefix::of_bits(bits, length), reader))
-            })
-            .flatten()
-        })
+        }
+        None
     }
 
     /// Asks the cache for where the longest prefix that may contain `address` is found by.
     #[inline]
-    pub fn prefetch_slot(&self, address: IpAddr) {
+    pub fn prefetch_slot(&self, address: Address) {
         if let Some(prefix) = self.likely(address) {
             self.entries.prefetch_slot(&prefix);
         }
@@ -225,7 +218,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_slot`].
     #[inline]
-    pub fn prefetch_node(&self, address: IpAddr) {
+    pub fn prefetch_node(&self, address: Address) {
         if let Some(prefix) = self.likely(address) {
             self.entries.prefetch_node(&prefix);
         }
@@ -233,8 +226,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// The longest prefix that may contain an IPv4 address.
     #[inline]
-    fn likely(&self, address: IpAddr) -> Option<Prefix> {
-        let bits = bits_of(address);
+    fn likely(&self, address: Address) -> Option<Prefix> {
+        let bits = address.bits();
         let mut lengths = if address.is_ipv4() { self.v4[entry_of(bits)].load(Relaxed) } else { 0 };
         take_longest(&mut lengths).map(|length| Prefix::of_bits(bits, V4 + length))
     }
@@ -351,11 +344,10 @@ mod tests {
         let reader = writer.reader();
         let lpm = Lpm::new(&writer, 8);
         lpm.insert(&mut writer, "::/0".parse().unwrap(), 6);
-        assert_eq!(lpm.find("10.0.0.1".parse().unwrap(), &reader), None);
+        let find = |text: &str| lpm.find(text.parse::<IpAddr>().unwrap(), &reader).copied();
+        assert_eq!(find("10.0.0.1"), None);
         lpm.insert(&mut writer, "0.0.0.0/0".parse().unwrap(), 4);
-        assert_eq!(lpm.find("10.0.0.1".parse().unwrap(), &reader), Some(&4));
-        assert_eq!(lpm.find("2001:db8::1".parse().unwrap(), &reader), Some(&6));
-        assert_eq!(lpm.find("::ffff:10.0.0.1".parse().unwrap(), &reader), None);
+        assert_eq!((find("10.0.0.1"), find("2001:db8::1")), (Some(4), Some(6)));
     }
 
     proptest! {
@@ -381,7 +373,13 @@ mod tests {
                 let mut all: Vec<_> = model.iter().filter(|(p, _)| p.contains(a)).collect();
                 all.sort_by_key(|(p, _)| std::cmp::Reverse(p.length));
                 let scan: Vec<_> = all.into_iter().map(|(_, v)| *v).collect();
-                prop_assert_eq!(lpm.matches(a, &reader).copied().collect::<Vec<_>>(), scan);
+                let mut found = Vec::new();
+                lpm.find_map(a, &reader, |value| -> Option<()> {
+                    found.push(*value);
+                    None
+                });
+                prop_assert_eq!(lpm.find(a, &reader), scan.first());
+                prop_assert_eq!(found, scan);
             }
         }
 

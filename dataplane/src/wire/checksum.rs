@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
-use std::net::IpAddr;
+use super::Address;
 
 /// The sum of 16-bit words of `bytes`, added to `sum`; an odd last byte counts as the high half of a word.
 #[inline]
@@ -34,12 +34,12 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
 }
 
 /// The sum of the pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200 §8.1).
-pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, length: usize) -> u64 {
-    let address = |sum, a| match a {
-        IpAddr::V4(a) => add(sum, &a.octets()),
-        IpAddr::V6(a) => add(sum, &a.octets()),
+pub fn pseudo_header(src: impl Into<Address>, dst: impl Into<Address>, protocol: u8, length: usize) -> u64 {
+    let address = |sum, a: Address| {
+        let octets = a.bits().to_be_bytes();
+        add(sum, if a.is_ipv4() { &octets[12..] } else { &octets })
     };
-    address(address(u64::from(protocol) + length as u64, src), dst)
+    address(address(u64::from(protocol) + length as u64, src.into()), dst.into())
 }
 
 #[cfg(test)]

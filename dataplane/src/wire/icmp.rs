@@ -1,6 +1,6 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet it could not forward.
 
-use super::{checksum, ip, put16};
+use super::{Address, checksum, ip, put16};
 use std::net::IpAddr;
 
 /// ICMPv6 redirect (RFC 4861 §4.5).
@@ -29,7 +29,8 @@ pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
         ip::protocol::ICMPV6 => first.is_none_or(|kind| kind < 128 || kind == REDIRECT),
         _ => false,
     };
-    let group = |a: IpAddr| a.is_multicast() || a.is_unspecified() || a == IpAddr::from([255; 4]);
+    let nobody = |a: Address| a == Address::UNSPECIFIED || a == Address::v4(0) || a == Address::v4(u32::MAX);
+    let group = |a: Address| a.is_multicast() || nobody(a);
     !about_error && header.fragment != ip::Fragment::Later && !group(header.src) && !group(header.dst)
 }
 

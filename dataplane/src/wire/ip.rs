@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, read into one form.
 
-use super::{Malformed, be16, be32, checksum, put16};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use super::{Address, Malformed, be16, be32, checksum, put16};
+use std::net::IpAddr;
 
 /// Bytes of an IPv4 header without options.
 pub const V4_HEADER: usize = 20;
@@ -59,9 +59,9 @@ pub enum Fragment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
     /// Source address.
-    pub src: IpAddr,
+    pub src: Address,
     /// Destination address.
-    pub dst: IpAddr,
+    pub dst: Address,
     /// Upper-layer protocol, behind any extension headers.
     pub protocol: u8,
     protocol_at: u16,
@@ -77,7 +77,25 @@ pub struct IpHeader {
     pub dont_fragment: bool,
 }
 
-const _: () = assert!(size_of::<IpHeader>() <= 46);
+const _: () = assert!(size_of::<IpHeader>() <= 48);
+
+impl Default for IpHeader {
+    /// A place to [`IpHeader::read`] into.
+    fn default() -> Self {
+        Self {
+            src: Address::UNSPECIFIED,
+            dst: Address::UNSPECIFIED,
+            protocol: 0,
+            protocol_at: 0,
+            header_len: 0,
+            total_len: 0,
+            traffic_class: 0,
+            hop_limit: 0,
+            fragment: Fragment::Whole,
+            dont_fragment: false,
+        }
+    }
+}
 
 impl IpHeader {
     /// Offset of the byte that names the upper-layer protocol.
@@ -101,18 +119,34 @@ impl IpHeader {
     /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may follow.
     ///
     /// # Errors
-    /// See [`Malformed`]; the IPv4 header checksum is verified.
+    /// See [`Malformed`]; the IPv4 header checksum is verified. An IPv6 header with an IPv4-mapped address is wrong in that
+    /// field.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut this = Self::default();
+        this.read(bytes)?;
+        Ok(this)
+    }
+
+    /// [`IpHeader::parse`] into place: what is returned through memory and moved at once makes the processor wait for its
+    /// own stores, longer than the parsing takes. After an error the header means nothing.
+    ///
+    /// # Errors
+    /// As [`IpHeader::parse`].
+    #[inline(always)]
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
-            4 => Self::parse_v4(bytes),
-            6 => Self::parse_v6(bytes),
+            4 => self.read_v4(bytes),
+            6 => {
+                *self = Self::parse_v6(bytes)?;
+                Ok(())
+            }
             _ => Err(Malformed::Version),
         }
     }
 
-    #[inline]
-    fn parse_v4(bytes: &[u8]) -> Result<Self, Malformed> {
+    #[inline(always)]
+    fn read_v4(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let h = bytes.first_chunk::<V4_HEADER>().ok_or(Malformed::Truncated)?;
         let header_len = usize::from(h[0] & 0xf) * 4;
         let total_len = usize::from(be16(h, 2));
@@ -122,26 +156,27 @@ impl IpHeader {
         if total_len < header_len || total_len > bytes.len() {
             return Err(Malformed::TotalLength);
         }
-        if checksum::of(&bytes[..header_len]) != 0 {
+        // Nearly every header has twenty bytes, for which the sum has no loop.
+        let sum = if header_len == V4_HEADER { checksum::of(h) } else { checksum::of(&bytes[..header_len]) };
+        if sum != 0 {
             return Err(Malformed::Checksum);
         }
         let fragment = be16(h, 6);
-        Ok(Self {
-            src: Ipv4Addr::from_bits(be32(h, 12)).into(),
-            dst: Ipv4Addr::from_bits(be32(h, 16)).into(),
-            protocol: h[9],
-            protocol_at: 9,
-            header_len: header_len as u16,
-            total_len: total_len as u16,
-            traffic_class: h[1],
-            hop_limit: h[8],
-            fragment: match (fragment & 0x1fff, fragment & 0x2000) {
-                (0, 0) => Fragment::Whole,
-                (0, _) => Fragment::First,
-                _ => Fragment::Later,
-            },
-            dont_fragment: fragment & 0x4000 != 0,
-        })
+        self.src = Address::v4(be32(h, 12));
+        self.dst = Address::v4(be32(h, 16));
+        self.protocol = h[9];
+        self.protocol_at = 9;
+        self.header_len = header_len as u16;
+        self.total_len = total_len as u16;
+        self.traffic_class = h[1];
+        self.hop_limit = h[8];
+        self.fragment = match (fragment & 0x1fff, fragment & 0x2000) {
+            (0, 0) => Fragment::Whole,
+            (0, _) => Fragment::First,
+            _ => Fragment::Later,
+        };
+        self.dont_fragment = fragment & 0x4000 != 0;
+        Ok(())
     }
 
     fn parse_v6(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -150,8 +185,8 @@ impl IpHeader {
         // A payload of almost 64 KiB makes a packet that no frame can hold.
         let fits = u16::try_from(total_len).ok().filter(|_| total_len <= bytes.len());
         let mut this = Self {
-            src: v6_at(h, 8),
-            dst: v6_at(h, 24),
+            src: v6_at(h, 8).ok_or(Malformed::Field)?,
+            dst: v6_at(h, 24).ok_or(Malformed::Field)?,
             protocol: h[6],
             protocol_at: 6,
             header_len: V6_HEADER as u16,
@@ -208,7 +243,7 @@ impl IpHeader {
     /// (RFC 1812 §5.3.7, RFC 4291 §2.5).
     #[inline]
     pub fn is_forwardable(&self) -> bool {
-        is_routable(self.src) && is_routable(self.dst)
+        self.src.is_routable() && self.dst.is_routable()
     }
 
     /// Bytes behind the header, of `packet`, which this header was read from.
@@ -218,25 +253,12 @@ impl IpHeader {
     }
 }
 
-/// Whether routers pass on packets with this address.
-#[inline]
-fn is_routable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            let first = a.octets()[0];
-            first != 0 && first != 127 && first < 224 && !a.is_link_local()
-        }
-        IpAddr::V6(a) => {
-            !a.is_unspecified() && !a.is_loopback() && !a.is_multicast() && !a.is_unicast_link_local()
-        }
-    }
-}
-
-/// The IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there.
-pub(crate) fn v6_at(bytes: &[u8], at: usize) -> IpAddr {
+/// The IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there; `None` for an IPv4-mapped one, which no
+/// wire may carry.
+pub(crate) fn v6_at(bytes: &[u8], at: usize) -> Option<Address> {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[at..at + 16]);
-    Ipv6Addr::from(octets).into()
+    Address::v6(octets)
 }
 
 /// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum kept right.
@@ -279,8 +301,14 @@ pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
 
 /// Writes an IPv4 or IPv6 header without options into the start of `bytes` and answers its length. Addresses must
 /// be of one family. IPv4: identification 0 and DF set (RFC 6864 §4.1).
-pub fn emit(bytes: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, payload: usize) -> usize {
-    match (src, dst) {
+pub fn emit(
+    bytes: &mut [u8],
+    src: impl Into<IpAddr>,
+    dst: impl Into<IpAddr>,
+    protocol: u8,
+    payload: usize,
+) -> usize {
+    match (src.into(), dst.into()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
             bytes[12..16].copy_from_slice(&src.octets());

@@ -3,6 +3,7 @@
 //! Parsers take any bytes whatever: they answer an error or a header whose lengths lie within those bytes. Emitters
 //! state how long a buffer they need and panic on a shorter one, because only this program calls them.
 
+mod address;
 pub mod arp;
 pub mod checksum;
 pub mod esp;
@@ -12,6 +13,8 @@ pub mod ip;
 pub mod nd;
 pub mod tcp;
 pub mod udp;
+
+pub use address::Address;
 
 /// Why bytes are not the header that they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,8 @@ impl Neighbour {
         if checksum::finish(checksum::add(pseudo, m)) != 0 {
             return Err(Malformed::Checksum);
         }
-        let IpAddr::V6(target) = ip::v6_at(m, 8) else { return Err(Malformed::Field) };
+        let target = ip::v6_at(m, 8).ok_or(Malformed::Field)?;
+        let IpAddr::V6(target) = target.into() else { return Err(Malformed::Field) };
         if !matches!(m[0], SOLICITATION | ADVERTISEMENT) || m[1] != 0 || target.is_multicast() {
             return Err(Malformed::Field);
         }
@@ -57,7 +58,7 @@ impl Neighbour {
         let mut frame = vec![0; ethernet::HEADER + ip::V6_HEADER + MESSAGE];
         ethernet::Ethernet { dst: dst_mac, src: src_mac, ethertype: ethernet::IPV6 }.emit(&mut frame);
         let packet = &mut frame[ethernet::HEADER..];
-        ip::emit(packet, src.into(), dst.into(), ip::protocol::ICMPV6, MESSAGE);
+        ip::emit(packet, src, dst, ip::protocol::ICMPV6, MESSAGE);
         packet[7] = 255;
         let m = &mut packet[ip::V6_HEADER..];
         m[0] = if self.solicitation { SOLICITATION } else { ADVERTISEMENT };
@@ -69,7 +70,7 @@ impl Neighbour {
         m[24] = if self.solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
         m[25] = 1;
         m[26..32].copy_from_slice(&self.mac.unwrap_or(src_mac));
-        let pseudo = checksum::pseudo_header(src.into(), dst.into(), ip::protocol::ICMPV6, MESSAGE);
+        let pseudo = checksum::pseudo_header(src, dst, ip::protocol::ICMPV6, MESSAGE);
         let sum = checksum::finish(checksum::add(pseudo, m));
         put16(m, 2, sum);
         frame

@@ -1,7 +1,6 @@
 //! UDP headers (RFC 768).
 
-use super::{Malformed, be16, checksum, put16};
-use std::net::IpAddr;
+use super::{Address, Malformed, be16, checksum, put16};
 
 /// Bytes of the header.
 pub const HEADER: usize = 8;
@@ -45,7 +44,7 @@ impl Udp {
 }
 
 /// Writes the checksum of the datagram that fills `bytes`: a computed 0 is sent as ffff (RFC 768).
-pub fn set_checksum(bytes: &mut [u8], src: IpAddr, dst: IpAddr) {
+pub fn set_checksum(bytes: &mut [u8], src: impl Into<Address>, dst: impl Into<Address>) {
     put16(bytes, 6, 0);
     let pseudo = checksum::pseudo_header(src, dst, super::ip::protocol::UDP, bytes.len());
     let sum = checksum::finish(checksum::add(pseudo, bytes));

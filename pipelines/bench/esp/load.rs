@@ -232,7 +232,7 @@ impl Load {
         let plain = &bytes[esp::HEADER + self.suite.iv_len()..bytes.len() - self.suite.icv_len()];
         let (length, next_header) = esp::trailer(plain).ok_or(Wrong::Inner)?;
         let inner = plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(Wrong::Inner)?;
-        if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst) != Some(index) {
+        if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
             return Err(Wrong::Inner);
         }
         let result = self.check_clear(inner, INSIDE);
@@ -244,7 +244,7 @@ impl Load {
     fn check_clear(&self, packet: &[u8], port: usize) -> Result<(), Wrong> {
         let header = IpHeader::parse(packet).map_err(|_| Wrong::Inner)?;
         let terminal = if port == OUTSIDE { header.src } else { header.dst };
-        let index = terminal_at(terminal).ok_or(Wrong::Inner)?;
+        let index = terminal_at(terminal.into()).ok_or(Wrong::Inner)?;
         let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
         let serial = u64::from_be_bytes(*serial.ok_or(Wrong::Inner)?);
         let mut expected = vec![0; header.total_len()];

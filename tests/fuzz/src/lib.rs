@@ -138,7 +138,9 @@ pub fn open(data: &[u8]) {
     let suite = Suite::ALL[usize::from(*suite) % Suite::ALL.len()];
     let esn = flags & 1 != 0;
     let seq = u64::from(*flags) << 30 | 1;
-    let key = Key::new(suite, &vec![0x5a; suite.key_len()], Backend::detect()).expect("a key");
+    let key =
+        Key::new(suite, &vec![0x5a; suite.key_len()], Backend::from_env().expect("a backend that is here"))
+            .expect("a key");
     let opens = |esp: &mut [u8]| {
         let mut jobs = [OpenJob { key: &key, seq, esn, esp, authentic: false }];
         crypto::open(&mut jobs);

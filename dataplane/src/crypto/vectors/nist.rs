@@ -1,6 +1,6 @@
 //! NIST CAVP: AES-GCM, of which the ones without text are AES-GMAC too, and AES-CBC.
 
-use super::{super::gmac::Gmac, *};
+use super::*;
 
 macro_rules! vectors {
     ($($name:literal),+) => {
@@ -12,7 +12,7 @@ macro_rules! vectors {
 fn gcm_encrypts() {
     let vectors = vectors!["gcmEncryptExtIV128", "gcmEncryptExtIV192", "gcmEncryptExtIV256"];
     assert_eq!(vectors.len(), 225);
-    for (v, backend) in vectors.iter().flat_map(|v| BACKENDS.map(|b| (v, b))) {
+    for (v, backend) in vectors.iter().flat_map(|v| backends().map(move |b| (v, b))) {
         let aead = gcm(&v["key"], backend);
         assert_eq!(sealed(&aead, &v["iv"], &v["aad"], &v["pt"]), (v["ct"].clone(), v["tag"].clone()));
         assert_eq!(opened(&aead, &v["iv"], &v["aad"], &v["ct"], &v["tag"]).as_ref(), Some(&v["pt"]));
@@ -24,7 +24,7 @@ fn gcm_decrypts() {
     let vectors = vectors!["gcmDecrypt128", "gcmDecrypt192", "gcmDecrypt256"];
     assert_eq!(vectors.len(), 225);
     assert!(vectors.iter().filter(|v| v.contains_key("fail")).count() > 50);
-    for (v, backend) in vectors.iter().flat_map(|v| BACKENDS.map(|b| (v, b))) {
+    for (v, backend) in vectors.iter().flat_map(|v| backends().map(move |b| (v, b))) {
         let text = opened(&gcm(&v["key"], backend), &v["iv"], &v["aad"], &v["ct"], &v["tag"]);
         assert_eq!(text.as_ref(), v.get("pt"));
         assert_eq!(text.is_none(), v.contains_key("fail"));
@@ -37,11 +37,8 @@ fn gmac() {
     let vectors: Vec<_> = vectors.iter().filter(|v| v["pt"].is_empty()).collect();
     assert_eq!(vectors.len(), 45);
     for v in vectors {
-        let gmac = Gmac::new(&v["key"], [0; 4].into()).unwrap();
-        let nonce = v["iv"][..].try_into().unwrap();
-        assert_eq!(gmac.mac(&nonce, None, &v["aad"])[..], v["tag"][..]);
-        if let Some((first, rest)) = v["aad"].split_first_chunk() {
-            assert_eq!(gmac.mac(&nonce, Some(*first), rest)[..], v["tag"][..]);
+        for tag in gmac_tags(&v["key"], &v["iv"], &v["aad"]) {
+            assert_eq!(tag[..], v["tag"][..]);
         }
     }
 }

@@ -1,0 +1,63 @@
+//! ESP packets as AES-GCM's kernels take them: with encryption (RFC 4106) or without (RFC 4543).
+
+use super::{
+    HEADER, ICV, IV,
+    gcm::{Key, Packet},
+};
+
+/// A key for packets that are encrypted, or for ones that are authenticated alone.
+pub(super) struct EspGcm {
+    pub(super) key: Key,
+    pub(super) encrypts: bool,
+}
+
+impl EspGcm {
+    /// A packet of at least [`HEADER`], [`IV`] and [`ICV`] bytes, for sealing.
+    #[inline(always)]
+    pub(super) fn sealing<'a>(&'a self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+        esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
+        self.packet(seq, esn, esp)
+    }
+
+    /// The packet for the kernels: salt and IV are the nonce; SPI and sequence number, 32 bits of it or all 64, are
+    /// the additional data (RFC 4106 §4, §5), as is everything without encryption (RFC 4543 §3.3).
+    #[inline(always)]
+    pub(super) fn packet<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+        if !self.encrypts {
+            return self.authenticated(seq, esn, esp);
+        }
+        let (head, text) =
+            esp.split_first_chunk_mut::<{ HEADER + IV }>().expect("a packet that fits its suite");
+        let [spi, number, iv @ ..] = head.as_chunks::<4>().0 else { unreachable!("four words") };
+        let mut aad = [0; 16];
+        aad[..4].copy_from_slice(spi);
+        let len = if esn {
+            aad[4..8].copy_from_slice(&super::high(seq));
+            aad[8..12].copy_from_slice(number);
+            12
+        } else {
+            aad[4..8].copy_from_slice(number);
+            8
+        };
+        let iv = *iv.as_flattened().as_array().expect("two words");
+        Packet::new(&self.key, iv, aad, len, text)
+    }
+
+    /// All of the packet is additional data. The high half of an extended sequence number stands among them after
+    /// SPI, though it is not sent (RFC 4543 §3.3).
+    fn authenticated<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+        let (data, icv) = esp.split_at_mut(esp.len() - ICV);
+        let iv = *data[HEADER..].first_chunk().expect("a packet that fits its suite");
+        let (first, rest) = if esn {
+            let mut first = [0; 16];
+            first[..4].copy_from_slice(&data[..4]);
+            first[4..8].copy_from_slice(&super::high(seq));
+            first[8..].copy_from_slice(&data[4..12]);
+            (Some(first), &data[12..])
+        } else {
+            (None, &*data)
+        };
+        let len = if esn { data.len() + 4 } else { data.len() };
+        Packet::new(&self.key, iv, self.key.absorb(first.as_ref(), rest), len, icv)
+    }
+}

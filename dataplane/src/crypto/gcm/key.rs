@@ -1,0 +1,171 @@
+//! A key as the kernels load it: round keys and powers of the hash key in one aligned block of memory.
+
+#![allow(unsafe_code, reason = "calls functions compiled for instructions that the processor has")]
+
+use super::{
+    ghash::Ghash,
+    isa::AesNi,
+    vector::{Block, Row, Vector, Xmm},
+};
+use zeroize::Zeroize;
+
+/// Powers of the hash key that are kept.
+pub(super) const POWERS: usize = 8;
+
+/// Everything that sealing and opening read, for AES of `R` rounds.
+///
+/// The last two lines, and the key itself, are all that a packet of up to four blocks needs besides round keys; so
+/// those come first, and the powers that only longer packets need stand between.
+#[repr(C, align(64))]
+pub(super) struct Schedule<const R: usize> {
+    /// Round keys 1 to `R`.
+    rounds: [Block; R],
+    /// H⁸ to H¹.
+    powers: [Block; POWERS],
+    /// Round key 0 and the salt: the counter block, but for IV and counter, after AES's first step.
+    start: Block,
+    /// Round key 0.
+    key: Block,
+}
+
+const _: () = assert!(size_of::<Schedule<10>>() == 320 && size_of::<Schedule<14>>() == 384);
+
+impl<const R: usize> Schedule<R> {
+    /// The schedule of a key as long as `R` wants it.
+    pub(super) fn new(isa: AesNi, key: &[u8], salt: [u8; 4]) -> Box<Self> {
+        let mut this =
+            Box::new(Self { rounds: [[0; 16]; R], powers: [[0; 16]; POWERS], start: [0; 16], key: [0; 16] });
+        // SAFETY: `AesNi` proves the features.
+        unsafe { this.expand(isa, key) };
+        this.start = this.key;
+        this.start.iter_mut().zip(salt).for_each(|(byte, salt)| *byte ^= salt);
+        // SAFETY: as above.
+        unsafe { this.raise(isa) };
+        this
+    }
+
+    /// Key expansion (FIPS 197 §5.2).
+    #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+    fn expand(&mut self, isa: AesNi, key: &[u8]) {
+        let words = key.len() / 4;
+        let mut w = [0; 60];
+        for (word, bytes) in w.iter_mut().zip(key.chunks_exact(4)) {
+            *word = u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        }
+        let mut constant = 1_u32;
+        for i in words..4 * (R + 1) {
+            let mut t = w[i - 1];
+            if i % words == 0 {
+                t = substitute(isa, t.rotate_right(8)) ^ constant;
+                constant = (constant << 1) ^ (0x11b * (constant >> 7));
+            } else if words > 6 && i % words == 4 {
+                t = substitute(isa, t);
+            }
+            w[i] = w[i - words] ^ t;
+        }
+        let (keys, _) = w.as_chunks::<4>();
+        for (key, words) in [&mut self.key].into_iter().chain(&mut self.rounds).zip(keys) {
+            for (bytes, word) in key.chunks_exact_mut(4).zip(words) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        w.zeroize();
+    }
+
+    /// The powers of the hash key, which is a block of zeros, encrypted.
+    #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+    fn raise(&mut self, isa: AesNi) {
+        let mut x = Xmm::splat(isa, &self.key);
+        let (last, rounds) = self.rounds.split_last().expect("ten rounds at least");
+        for key in rounds {
+            x = x.aesenc(Xmm::splat(isa, key));
+        }
+        let h = u128::from_be_bytes(x.aesenclast(Xmm::splat(isa, last)).to_block());
+        let reduced = (h << 1) ^ (0xc200_0000_0000_0000_0000_0000_0000_0001 * (h >> 127));
+        let h = Xmm::splat(isa, &reduced.to_le_bytes());
+        let ghash = Ghash::new(isa);
+        let mut power = h;
+        for place in self.powers.iter_mut().rev() {
+            *place = power.to_block();
+            power = ghash.multiply(isa, power, h);
+        }
+    }
+
+    /// Hashes all blocks of `first` and `rest` but the last, and adds that.
+    pub(super) fn absorb(&self, isa: AesNi, first: Option<&Block>, rest: &[u8]) -> Block {
+        // SAFETY: `AesNi` proves the features.
+        unsafe { self.absorb_blocks(isa, first, rest) }
+    }
+
+    #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+    fn absorb_blocks(&self, isa: AesNi, first: Option<&Block>, rest: &[u8]) -> Block {
+        let ghash = Ghash::new(isa);
+        let h = Xmm::splat(isa, self.power(1));
+        let mut sum = first.map_or(Xmm::zero(isa), |first| ghash.reverse(Xmm::splat(isa, first)));
+        let (blocks, tail) = rest.as_chunks::<16>();
+        for block in blocks {
+            sum = ghash.multiply(isa, sum, h).xor(ghash.reverse(Xmm::splat(isa, block)));
+        }
+        if !tail.is_empty() {
+            let mut block = [0; 16];
+            block[..tail.len()].copy_from_slice(tail);
+            sum = ghash.multiply(isa, sum, h).xor(ghash.reverse(Xmm::splat(isa, &block)));
+        }
+        ghash.reverse(sum).to_block()
+    }
+
+    /// Round key `i`, from 1.
+    #[inline(always)]
+    pub(super) fn round(&self, i: usize) -> &Block {
+        &self.rounds[i - 1]
+    }
+
+    /// Round keys `i` to `i + 3`.
+    #[inline(always)]
+    pub(super) fn rounds(&self, i: usize) -> &Row {
+        row(&self.rounds, i - 1)
+    }
+
+    /// Hⁱ.
+    #[inline(always)]
+    pub(super) fn power(&self, i: usize) -> &Block {
+        &self.powers[POWERS - i]
+    }
+
+    /// Hⁱ to Hⁱ⁻³.
+    #[inline(always)]
+    pub(super) fn powers(&self, i: usize) -> &Row {
+        row(&self.powers, POWERS - i)
+    }
+
+    /// What the counter blocks are made of.
+    #[inline(always)]
+    pub(super) fn start(&self) -> &Block {
+        &self.start
+    }
+}
+
+/// Four blocks of `blocks`, from number `i` on.
+#[inline(always)]
+fn row(blocks: &[Block], i: usize) -> &Row {
+    blocks[i..i + 4].as_flattened().as_array().expect("four blocks")
+}
+
+/// AES's S-box on each byte of a word, in constant time.
+#[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+fn substitute(isa: AesNi, word: u32) -> u32 {
+    // With the same word in all columns it does not matter that the rows are shifted.
+    let mut columns = [0; 16];
+    columns.chunks_exact_mut(4).for_each(|column| column.copy_from_slice(&word.to_le_bytes()));
+    let block = Xmm::splat(isa, &columns).aesenclast(Xmm::zero(isa)).to_block();
+    u32::from_le_bytes([block[0], block[1], block[2], block[3]])
+}
+
+impl<const R: usize> Drop for Schedule<R> {
+    fn drop(&mut self) {
+        self.rounds.zeroize();
+        self.powers.zeroize();
+        self.start.zeroize();
+        self.key.zeroize();
+    }
+}

@@ -1,0 +1,143 @@
+//! A key of any size, and a packet to be sealed or opened with it.
+
+#![allow(unsafe_code, reason = "a packet is held by pointer, for the kernels")]
+
+use super::{
+    isa::{AesNi, Vaes256, Vaes512},
+    key::Schedule,
+    vector::Block,
+};
+use std::marker::PhantomData;
+
+/// Bytes of a tag.
+const TAG: usize = 16;
+
+/// The instructions that a key's packets are sealed and opened with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Isa {
+    Vaes512(Vaes512),
+    Vaes256(Vaes256),
+    AesNi(AesNi),
+}
+
+/// An AES-GCM key with its salt. Wiped when dropped.
+pub(crate) struct Key {
+    isa: Isa,
+    schedule: Size,
+}
+
+enum Size {
+    Aes128(Box<Schedule<10>>),
+    Aes192(Box<Schedule<12>>),
+    Aes256(Box<Schedule<14>>),
+}
+
+impl Key {
+    /// A key of 16, 24 or 32 bytes, and the four bytes that every nonce begins with.
+    pub(crate) fn new(isa: Isa, key: &[u8], salt: [u8; 4]) -> Option<Self> {
+        let any = match isa {
+            Isa::Vaes512(isa) => isa.into(),
+            Isa::Vaes256(isa) => isa.into(),
+            Isa::AesNi(isa) => isa,
+        };
+        let schedule = match key.len() {
+            16 => Size::Aes128(Schedule::new(any, key, salt)),
+            24 => Size::Aes192(Schedule::new(any, key, salt)),
+            32 => Size::Aes256(Schedule::new(any, key, salt)),
+            _ => return None,
+        };
+        Some(Self { isa, schedule })
+    }
+
+    #[inline]
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Which of the three sizes it is of, and its schedule.
+    #[inline]
+    pub(super) fn size(&self) -> (usize, *const u8) {
+        match &self.schedule {
+            Size::Aes128(schedule) => (0, (&raw const **schedule).cast()),
+            Size::Aes192(schedule) => (1, (&raw const **schedule).cast()),
+            Size::Aes256(schedule) => (2, (&raw const **schedule).cast()),
+        }
+    }
+
+    /// Additional data of any length, `first` and `rest`, as one block: what is left once all but the last are
+    /// hashed.
+    pub(crate) fn absorb(&self, first: Option<&Block>, rest: &[u8]) -> Block {
+        let any = match self.isa {
+            Isa::Vaes512(isa) => isa.into(),
+            Isa::Vaes256(isa) => isa.into(),
+            Isa::AesNi(isa) => isa,
+        };
+        match &self.schedule {
+            Size::Aes128(schedule) => schedule.absorb(any, first, rest),
+            Size::Aes192(schedule) => schedule.absorb(any, first, rest),
+            Size::Aes256(schedule) => schedule.absorb(any, first, rest),
+        }
+    }
+}
+
+/// A packet as the kernels take it: 64 bytes, in which everything that is loaded as a block is one.
+#[repr(C, align(64))]
+pub(crate) struct Packet<'a> {
+    key: *const u8,
+    /// Text, then tag.
+    pub(super) text: *mut u8,
+    /// Where the counter block has its IV; zeros elsewhere.
+    pub(super) iv: Block,
+    /// The additional data, or what [`Key::absorb`] left of them.
+    pub(super) aad: Block,
+    /// Bits of text and of additional data, as GHASH ends with them, in the order of its arithmetic.
+    pub(super) lengths: Block,
+    of: PhantomData<(&'a Key, &'a mut [u8])>,
+}
+
+impl<'a> Packet<'a> {
+    /// `aad` stands for `aad_len` bytes of additional data; `text` is followed by the tag's 16 bytes.
+    ///
+    /// # Panics
+    /// If `text` is shorter than the tag.
+    #[inline(always)]
+    pub(crate) fn new(key: &'a Key, iv: [u8; 8], aad: Block, aad_len: usize, text: &'a mut [u8]) -> Self {
+        let len = text.len().checked_sub(TAG).expect("room for the tag");
+        let lengths = u128::from(aad_len as u64 * 8) << 64 | u128::from(len as u64 * 8);
+        Self {
+            key: key.size().1,
+            text: text.as_mut_ptr(),
+            iv: (u128::from(u64::from_le_bytes(iv)) << 32).to_le_bytes(),
+            aad,
+            lengths: lengths.to_le_bytes(),
+            of: PhantomData,
+        }
+    }
+
+    /// Bytes of text.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        u64::from_le_bytes(*self.lengths.first_chunk().expect("16 bytes")) as usize / 8
+    }
+
+    /// Where the tag stands.
+    #[inline(always)]
+    pub(super) fn tag(&self) -> *mut u8 {
+        self.text.wrapping_add(self.len())
+    }
+
+    /// # Safety
+    /// The key is of `R` rounds.
+    #[inline(always)]
+    pub(super) unsafe fn schedule<const R: usize>(&self) -> &'a Schedule<R> {
+        // SAFETY: the key is borrowed for as long; its rounds by the caller's contract.
+        unsafe { &*self.key.cast() }
+    }
+
+    /// Overwrites the text with zeros.
+    #[cold]
+    pub(super) fn wipe(&mut self) {
+        // SAFETY: the text is this packet's alone.
+        unsafe { self.text.write_bytes(0, self.len()) };
+    }
+}

@@ -1,0 +1,58 @@
+//! A burst of packets, each with what the stages have found out about it.
+
+use arrayvec::ArrayVec;
+use wayfarer_dataplane::packet::{BURST, Packet};
+
+/// Packets and a note on each, in two columns: stages write notes in place, pass after pass, and only the packets, two
+/// words each, move on.
+#[derive(Debug)]
+pub struct Batch<N> {
+    packets: ArrayVec<Packet, BURST>,
+    notes: ArrayVec<N, BURST>,
+}
+
+impl<N> Default for Batch<N> {
+    #[inline]
+    fn default() -> Self {
+        Self { packets: ArrayVec::new(), notes: ArrayVec::new() }
+    }
+}
+
+impl<N> Batch<N> {
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Whether there is no room for another.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.packets.is_full()
+    }
+
+    /// Appends a packet. Panics where there is no room.
+    #[inline]
+    pub fn push(&mut self, packet: Packet, note: N) {
+        self.packets.push(packet);
+        self.notes.push(note);
+    }
+
+    /// Each packet with its note.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Packet, &mut N)> {
+        self.packets.iter_mut().zip(&mut self.notes)
+    }
+
+    /// Both columns.
+    #[inline]
+    pub fn columns(&mut self) -> (&mut [Packet], &mut [N]) {
+        (&mut self.packets, &mut self.notes)
+    }
+
+    /// Takes all of them out.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = (Packet, N)> {
+        self.packets.drain(..).zip(self.notes.drain(..))
+    }
+}
