@@ -8,7 +8,7 @@
 //! | [`start`] | puts a gateway together and sets it going |
 //! | [`config`] | what a gateway is told to do |
 //! | [`demo`] | the whole gateway in one process, with a simulated fleet |
-//! | [`bench`] | how fast all that is |
+//! | [`mod@bench`] | how fast all that is |
 //! | [`control`] | how people and programs talk to a running gateway |
 
 #![forbid(unsafe_code)]

@@ -145,7 +145,7 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
 }
 
 /// The addresses that the kernel's own stack has.
-fn host_addresses() -> Result<Vec<IpAddr>, RunError> {
+pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, RunError> {
     let all = nix::ifaddrs::getifaddrs()
         .map_err(|why| RunError::System("list the host's addresses", why.into()))?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {

@@ -9,6 +9,8 @@ mod lab;
 mod moves;
 #[path = "live/paths.rs"]
 mod paths;
+#[path = "live/rate.rs"]
+mod rate;
 #[path = "live/traffic.rs"]
 mod traffic;
 #[path = "live/walkthrough.rs"]
@@ -41,4 +43,6 @@ for_each_kind! {
     host::host_stays_reachable,
     host::wrong_set_ups,
     host::one_gateway_and_its_end,
+    rate::rate_of_a_cable,
+    rate::rate_through_a_router,
 }

@@ -2,6 +2,7 @@
 
 pub mod crypto;
 pub mod esp;
+pub mod rate;
 
 /// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load. `None` where cores do not
 /// suffice.

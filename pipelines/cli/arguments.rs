@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -12,10 +12,14 @@ use wayfarer::{
     bench::{
         crypto::Operation,
         esp::{self, Direction, Size},
+        rate,
     },
     control::{SOCKET, protocol::View},
 };
-use wayfarer_dataplane::crypto::{Suite, UnknownSuite};
+use wayfarer_dataplane::{
+    crypto::{Suite, UnknownSuite},
+    port::{Mac, open::Kind},
+};
 
 /// A security gateway for mobile terminals: IPsec ESP links that survive any change of address.
 #[derive(Debug, Parser)]
@@ -76,7 +80,7 @@ Examples:
   wayfarer demo
   wayfarer demo --seconds 5 --terminals 1000 --json")]
     Demo(Demo),
-    /// Measures how fast the gateway is: no root, no NIC.
+    /// Measures how fast the gateway, its cryptography or a device under test is.
     Bench {
         #[command(subcommand)]
         what: Bench,
@@ -165,6 +169,99 @@ the others make. A library that does not have an algorithm has no row.
 Example:
   wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
     Crypto(BenchCrypto),
+    /// Searches for the highest rate that passes a device under test without loss, on real ports.
+    #[command(after_help = "\
+Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port; the rate is halved and raised until
+the highest one without loss is found (RFC 2544 section 26.1). Latencies are those at that rate. RFC 2544 asks for
+trials of 60 seconds.
+
+Needs what a gateway needs on network devices. The kernel keeps the devices' addresses and answers ARP for them; the
+destination of the frames must be none of its own. A router under test needs a route and a neighbour for it:
+
+  ip route add 198.19.0.0/16 dev OUT && ip neigh add 198.19.0.1 lladdr PEER-PORT'S-MAC dev OUT
+
+Examples:
+  wayfarer bench rate --port eth1 --peer-port eth2                       a cable from one to the other
+  wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --size 64,512,1518 --seconds 60")]
+    Rate(BenchRate),
+}
+
+/// What to search for.
+#[derive(Clone, Debug, Args)]
+pub(super) struct BenchRate {
+    /// The device that frames go out by.
+    #[arg(long, value_name = "DEVICE")]
+    pub port: String,
+    /// The device that they come back by; without it, the same.
+    #[arg(long, value_name = "DEVICE")]
+    pub peer_port: Option<String>,
+    /// How devices are opened.
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub kind: PortKind,
+    /// Bytes of a frame, with its check sequence (RFC 2544 section 9).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256,512,1024,1280,1518",
+        value_parser = clap::value_parser!(u16).range(i64::from(*rate::Options::SIZES.start())..=i64::from(*rate::Options::SIZES.end())))]
+    pub size: Vec<u16>,
+    /// Seconds for which each trial sends.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Frames a second to begin with; without it, as many as can be sent.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_rate: Option<u32>,
+    /// How close the search comes, in percent of the rate.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
+    pub resolution: f64,
+    /// Loss that is tolerated, in percent of the frames.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
+    pub loss: f64,
+    /// MAC address that frames go to; without it, that of the device they come back by.
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    pub dst_mac: Option<Mac>,
+    /// Source address of the packets.
+    #[arg(long, value_name = "IPV4", default_value = "198.18.0.1")]
+    pub src: Ipv4Addr,
+    /// Destination address of the packets.
+    #[arg(long, value_name = "IPV4", default_value = "198.19.0.1")]
+    pub dst: Ipv4Addr,
+    /// Prints one JSON object for each size instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PortKind {
+    /// AF_XDP, else AF_PACKET.
+    Auto,
+    /// AF_XDP.
+    #[value(name = "af_xdp")]
+    AfXdp,
+    /// AF_PACKET.
+    #[value(name = "af_packet")]
+    AfPacket,
+}
+
+impl From<PortKind> for Kind {
+    fn from(kind: PortKind) -> Self {
+        match kind {
+            PortKind::Auto => Self::Auto,
+            PortKind::AfXdp => Self::AfXdp,
+            PortKind::AfPacket => Self::AfPacket,
+        }
+    }
+}
+
+/// A part of a whole, given in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent @ 0.0..=100.0) => Ok(percent / 100.0),
+        _ => Err("must be 0 to 100".to_owned()),
+    }
+}
+
+fn mac(text: &str) -> Result<Mac, String> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "must be like 02:00:00:00:00:01".to_owned())
 }
 
 /// What to compare.

@@ -2,7 +2,7 @@
 
 use super::{
     Failure,
-    arguments::{Bench, BenchCrypto, BenchEsp},
+    arguments::{Bench, BenchCrypto, BenchEsp, BenchRate},
 };
 use serde::Serialize;
 use std::{
@@ -10,12 +10,13 @@ use std::{
     io::{self, Write},
     process,
 };
-use wayfarer::bench::{crypto, esp};
+use wayfarer::bench::{crypto, esp, rate};
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
         Bench::Esp(options) => esp(options),
         Bench::Crypto(options) => crypto(options),
+        Bench::Rate(options) => rate(options),
     }
 }
 
@@ -51,6 +52,28 @@ fn crypto(options: &BenchCrypto) -> Result<(), Failure> {
     }
     let mut rows = Rows::new(json);
     let done = crypto::run(&what, |row| rows.show(row, crypto::Row::line));
+    rows.written?;
+    done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn rate(options: &BenchRate) -> Result<(), Failure> {
+    let what = rate::Options {
+        port: options.port.clone(),
+        peer_port: options.peer_port.clone(),
+        kind: options.kind.into(),
+        sizes: options.size.clone(),
+        duration: options.seconds,
+        max_rate: options.max_rate,
+        resolution: options.resolution,
+        loss: options.loss,
+        dst_mac: options.dst_mac,
+        addresses: (options.src, options.dst),
+    };
+    if !options.json {
+        writeln!(io::stdout(), "{}", rate::Row::titles())?;
+    }
+    let mut rows = Rows::new(options.json);
+    let done = rate::run(&what, |row| rows.show(row, rate::Row::line));
     rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
 }

@@ -42,6 +42,7 @@ impl fmt::Display for Library {
 }
 
 /// A key ready for use.
+#[allow(clippy::large_enum_variant, reason = "a box more would be time in some libraries and not in others")]
 pub(super) enum LibraryKey {
     Wayfarer(Key),
     AwsLcRs(aws_lc_rs::aead::LessSafeKey),

@@ -332,7 +332,10 @@ impl Packets {
             esp::emit_header(packet, 0x1000 + sa as u32, number as u64 + 1);
             packet[HEADER..HEADER + IV].copy_from_slice(&(number as u64 + 1).to_be_bytes());
             let start = HEADER + IV;
-            packet[start..start + inner].iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
+            packet[start..start + inner]
+                .iter_mut()
+                .zip((0..=u8::MAX).cycle())
+                .for_each(|(byte, i)| *byte = i);
             let end = packet.len() - ICV;
             esp::emit_trailer(&mut packet[start + inner..end], protocol::IPV4);
             this.shapes.push((sa, packet.len()));

@@ -130,6 +130,11 @@ impl Load {
         (index, outer_address(index, *moves))
     }
 
+    /// Where terminal `index` is now.
+    pub(super) fn place(&self, index: u32) -> IpAddr {
+        outer_address(index, self.moves[index as usize])
+    }
+
     /// Moves of all terminals so far.
     pub(super) fn moved(&self) -> u64 {
         self.moved

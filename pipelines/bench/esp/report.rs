@@ -40,8 +40,11 @@ pub struct Row {
     pub checked: u64,
     /// How often terminals moved while packets flowed.
     pub moves: u64,
-    /// How many of those moves the gateway followed.
+    /// How many of those moves the gateway followed: two in quick succession may be one to it, and it follows no terminal
+    /// that flaps.
     pub moves_followed: u64,
+    /// Terminals that were elsewhere in the end than the gateway believed.
+    pub astray: u64,
     /// Tunnels that were added or removed while packets flowed, beside those that carried them.
     pub churns: u64,
     /// Numbers in the anti-replay window.
@@ -87,6 +90,7 @@ impl Row {
             checked: 0,
             moves: 0,
             moves_followed: 0,
+            astray: 0,
             churns: 0,
             window: 0,
             stages: stages.into_iter().map(|(stage, ns)| (stage.name(), ns)).collect(),

@@ -151,6 +151,7 @@ impl Rig {
             checked,
             moves: after.moves - before.moves,
             moves_followed: after.followed - before.followed,
+            astray: self.astray(),
             churns: after.changes - before.changes,
             window: options.window,
             setup_seconds: self.setup.as_secs_f64(),
@@ -267,6 +268,13 @@ impl Rig {
             }
         }
         Ok(played)
+    }
+
+    /// Terminals that the gateway believes elsewhere than they are.
+    fn astray(&self) -> u64 {
+        let known = self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.path.map(|path| path.remote));
+        (0..self.sas).zip(known).filter(|(index, known)| *known != Some(self.load.place(*index))).count()
+            as u64
     }
 
     fn account(&self) -> Account {

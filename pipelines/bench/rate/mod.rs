@@ -1,0 +1,207 @@
+//! The highest rate that a device under test carries without loss (RFC 2544 §26.1), and its latency there (§26.2).
+//!
+//! ```text
+//! this program ═ --port ══► device under test, or a cable ══► --peer-port ═ this program
+//! ```
+//!
+//! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and receives: what it cannot send,
+//! it does not claim to have offered.
+
+mod tester;
+
+use crate::run::{RunError, host_addresses};
+use serde::Serialize;
+use std::{fmt, io, net::Ipv4Addr, time::Duration};
+use tester::{Tester, Trial};
+use wayfarer_dataplane::port::{Mac, PortError, open::Kind};
+
+/// Trials of one search, at most.
+const TRIALS: usize = 30;
+/// Bytes of a frame that the wire has behind the packet: the frame check sequence.
+const FCS: usize = 4;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The device that frames go out by.
+    pub port: String,
+    /// The device that they come back by; `None`: the same.
+    pub peer_port: Option<String>,
+    /// How devices are opened.
+    pub kind: Kind,
+    /// Sizes of frames, with their check sequence (RFC 2544 §9), each in [`Options::SIZES`].
+    pub sizes: Vec<u16>,
+    /// How long one trial sends.
+    pub duration: Duration,
+    /// Frames a second to begin with; `None`: as many as can be sent.
+    pub max_rate: Option<u32>,
+    /// How close the search comes, as a part of the rate.
+    pub resolution: f64,
+    /// The part of the frames that may be lost.
+    pub loss: f64,
+    /// MAC address that frames go to; `None`: that of the peer port, as for a cable.
+    pub dst_mac: Option<Mac>,
+    /// Source and destination of the packets; the destination must not be this host's own.
+    pub addresses: (Ipv4Addr, Ipv4Addr),
+}
+
+impl Options {
+    /// Possible sizes of frames.
+    pub const SIZES: std::ops::RangeInclusive<u16> = 64..=9018;
+}
+
+/// One size's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Bytes of a frame, with its check sequence.
+    pub size: u16,
+    /// How the devices were opened.
+    pub drivers: Vec<String>,
+    /// The highest rate at which no more than the tolerated loss occurred, in frames a second; 0: not found.
+    pub fps: f64,
+    /// The same in 10⁶ bits of frames a second.
+    pub mbps: f64,
+    /// Frames offered at that rate.
+    pub sent: u64,
+    /// How many of those were lost.
+    pub lost: u64,
+    /// From sending to receiving, at that rate.
+    pub latency: Option<Latency>,
+    /// Every trial of the search, in order.
+    pub trials: Vec<Offered>,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of the frames were as quick.
+    pub p50: f64,
+    /// 99 % were.
+    pub p99: f64,
+    /// 99.9 % were.
+    #[serde(rename = "p99.9")]
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// One trial of a search.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Offered {
+    /// Frames a second that were really sent.
+    pub fps: f64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames that did not come back.
+    pub lost: u64,
+    /// Frames that came more than once.
+    pub duplicates: u64,
+}
+
+/// Why there is no figure.
+#[derive(Debug)]
+pub enum RateError {
+    /// A device could not be opened.
+    Port(String, PortError),
+    /// A frame does not fit the device.
+    Size(u16, String),
+    /// No memory for frames.
+    Memory(io::Error),
+    /// The host's addresses could not be listed.
+    Host(Box<RunError>),
+    /// Nothing that was sent came back.
+    Silence,
+}
+
+impl fmt::Display for RateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port, why) => write!(f, "port {port}: {why}"),
+            Self::Size(size, port) => write!(f, "port {port}: a frame of {size} bytes does not fit its MTU"),
+            Self::Memory(why) => write!(f, "no memory for frames: {why}"),
+            Self::Host(why) => why.fmt(f),
+            Self::Silence => f.write_str(
+                "no frame came back: is the device under test up, does it forward the destination to the peer port's \
+                 MAC address, and is the destination none of this host's own addresses?",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RateError {}
+
+/// Searches for each size, and hands over each row as soon as it is there.
+///
+/// # Errors
+/// See [`RateError`].
+pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), RateError> {
+    let host = host_addresses().map_err(|why| RateError::Host(Box::new(why)))?;
+    let mut tester = Tester::open(options, host)?;
+    for &size in &options.sizes {
+        each(&search(options, &mut tester, size)?);
+    }
+    Ok(())
+}
+
+/// Halves the interval between a rate that passes and one that does not.
+fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, RateError> {
+    tester.learn(size)?;
+    let passes = |trial: &Trial| trial.lost() as f64 <= trial.sent as f64 * options.loss;
+    let mut trials = Vec::new();
+    let mut best: Option<Trial> = None;
+    let (mut low, mut high) = (0.0, None);
+    let mut rate = options.max_rate.map(f64::from);
+    while trials.len() < TRIALS {
+        let trial = tester.trial(size, rate, options.duration);
+        trials.push(trial.offered());
+        let wanted = rate.unwrap_or(trial.fps());
+        if passes(&trial) {
+            low = wanted;
+            if best.as_ref().is_none_or(|best| best.fps() < trial.fps()) {
+                best = Some(trial);
+            }
+        } else {
+            // Where the sender did not keep up, the rate that was really offered was already too much.
+            high = Some(wanted.min(trial.fps()).max(low));
+        }
+        let Some(high) = high.filter(|high| high - low > options.resolution * high) else { break };
+        rate = Some((low + high) / 2.0);
+    }
+    Ok(row(size, tester, best, trials))
+}
+
+fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<Offered>) -> Row {
+    let fps = best.as_ref().map_or(0.0, Trial::fps);
+    Row {
+        size,
+        drivers: tester.drivers().to_vec(),
+        fps,
+        mbps: fps * f64::from(size) * 8.0 / 1e6,
+        sent: best.as_ref().map_or(0, |best| best.sent),
+        lost: best.as_ref().map_or(0, Trial::lost),
+        latency: best.as_ref().and_then(Trial::latency),
+        trials,
+    }
+}
+
+impl Row {
+    /// Titles of the columns of [`Row::line`].
+    pub fn titles() -> String {
+        format!(
+            "{:>5} {:>12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
+            "SIZE", "FRAMES/S", "MBIT/S", "SENT", "LOST", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs", "TRIALS"
+        )
+    }
+
+    /// The row as a line of a table.
+    pub fn line(&self) -> String {
+        let Self { size, fps, mbps, sent, lost, latency, trials, .. } = self;
+        let latency = latency.map_or([0.0; 4], |l| [l.p50, l.p99, l.p999, l.max]);
+        let [p50, p99, p999, max] = latency;
+        format!(
+            "{size:>5} {fps:>12.0} {mbps:>10.1} {sent:>10} {lost:>6} {p50:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1} \
+             {:>6}",
+            trials.len()
+        )
+    }
+}

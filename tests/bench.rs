@@ -1,0 +1,122 @@
+//! `wayfarer bench`: that its rows are there, complete and checked. Never how fast anything was: other tests run beside.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn bench(arguments: &str) -> Output {
+    let program = env!("CARGO_BIN_EXE_wayfarer");
+    Command::new(program).arg("bench").args(arguments.split(' ')).output().unwrap()
+}
+
+/// The JSON rows that a benchmark printed.
+fn rows(arguments: &str) -> Vec<Value> {
+    let output = bench(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn number(row: &Value, field: &str) -> f64 {
+    row[field].as_f64().unwrap_or_else(|| panic!("{field}: {row}"))
+}
+
+#[test]
+fn every_packet_is_carried_each_way() {
+    let rows = rows("esp --direction out,in,both --size 64,imix --sas 100 --seconds 0.01 --json");
+    let which: Vec<_> =
+        rows.iter().map(|row| (row["direction"].to_string(), row["size"].to_string())).collect();
+    let expected =
+        ["out", "in", "both"].map(|way| ["64", "\"imix\""].map(|size| (format!("{way:?}"), size.to_owned())));
+    assert_eq!(which, expected.concat());
+    for row in &rows {
+        assert_eq!(number(row, "lost"), 0.0, "{row}");
+        assert_eq!(number(row, "replay_drops"), 0.0, "{row}");
+        assert_eq!((number(row, "sas"), number(row, "workers")), (100.0, 1.0));
+        assert_eq!(row["cipher"], "aes128gcm16");
+        assert!(number(row, "packets") >= 10_000.0 && number(row, "checked") >= 100.0, "{row}");
+        for field in ["ns_per_packet", "ns_min", "ns_max", "mpps", "gbps", "setup_seconds"] {
+            assert!(number(row, field) > 0.0, "{field}: {row}");
+        }
+        assert!(number(row, "ns_min") <= number(row, "ns_per_packet"));
+        assert!(number(row, "ns_per_packet") <= number(row, "ns_max"));
+        let crypto = ["seal", "open"].map(|stage| number(&row["stages"], stage));
+        assert!(crypto.iter().sum::<f64>() > 0.0 && number(&row["stages"], "receive") > 0.0, "{row}");
+    }
+}
+
+#[test]
+fn every_list_makes_rows() {
+    let rows =
+        rows("esp --direction in --size 80 --sas 1,7 --cipher aes256gcm,aes128-sha256 --seconds 0.01 --json");
+    let which: Vec<_> =
+        rows.iter().map(|row| (row["cipher"].as_str().unwrap(), number(row, "sas"))).collect();
+    let expected =
+        [("aes256gcm16", 1.0), ("aes256gcm16", 7.0), ("aes128-sha256", 1.0), ("aes128-sha256", 7.0)];
+    assert_eq!(which, expected);
+    assert!(rows.iter().all(|row| number(row, "lost") == 0.0));
+}
+
+#[test]
+fn nothing_is_lost_while_terminals_move_and_tunnels_come_and_go() {
+    let rows = rows(
+        "esp --direction out,in,both --size 200 --sas 5000 --seconds 0.02 --roam 5000 --churn 5000 --json",
+    );
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        assert_eq!(number(row, "lost"), 0.0, "{row}");
+        assert!(number(row, "moves") > 0.0 && number(row, "churns") > 0.0, "{row}");
+        assert!(number(row, "moves_followed") > 0.0 && number(row, "astray") == 0.0, "{row}");
+    }
+}
+
+/// What is lost is what the window refused: a worker that was interrupted for long comes too late with its packets.
+#[test]
+fn two_workers_share_one_sa() {
+    for row in rows("esp --direction out,in --size 64 --sas 1 --workers 2 --seconds 0.01 --json") {
+        assert_eq!(number(&row, "lost"), number(&row, "replay_drops"), "{row}");
+        assert_eq!(number(&row, "workers"), 2.0);
+    }
+}
+
+#[test]
+fn the_table_has_a_line_for_each_row() {
+    let output = bench("esp --direction out --size 64,128 --sas 1,2 --seconds 0.01");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(
+        lines[0].starts_with("DIRECTION") && lines[1..].iter().all(|line| line.starts_with("out ")),
+        "{text}"
+    );
+}
+
+#[test]
+fn implementations_of_an_aead_agree() {
+    let rows = rows("crypto --size 64,imix --cipher aes128gcm,chacha20poly1305 --seconds 0.01 --json");
+    // Two operations, two sizes, two AEADs, four implementations.
+    assert_eq!(rows.len(), 32);
+    for row in &rows {
+        assert!(number(row, "ns_per_packet") > 0.0 && number(row, "gbps") > 0.0, "{row}");
+    }
+    let by = |name: &str| rows.iter().filter(|row| row["library"] == name).count();
+    assert_eq!(["wayfarer", "aws-lc-rs", "ring", "rust-crypto"].map(by), [8; 4]);
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    for (arguments, code, said) in [
+        ("esp --size 12", 2, "36 to 9000, or imix"),
+        ("esp --direction up", 2, "out, in or both"),
+        ("esp --sas 0", 2, "1..=1048576"),
+        ("esp --cipher rot13", 2, "rot13"),
+        ("esp --seconds nan", 2, "0.01 to 60"),
+        ("crypto --operation mend", 2, "seal or open"),
+        ("crypto --cipher null-sha256", 1, "only AEADs"),
+    ] {
+        let output = bench(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
+        assert!(stderr.contains(said), "{arguments}: {stderr}");
+    }
+}
