@@ -24,11 +24,19 @@ use std::{
 
 /// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families live in one table
 /// without meeting.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// Big-endian. A `u128` would be aligned, and every rule a third larger.
     bits: [u8; 16],
     length: u8,
+}
+
+impl PartialEq for Prefix {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        // As numbers, so that a prefix just made need not go through memory.
+        self.bits() == other.bits() && self.length == other.length
+    }
 }
 
 impl Hash for Prefix {

@@ -250,7 +250,7 @@ impl Trial {
 fn header(dst: Mac, src: Mac, (from, to): (std::net::Ipv4Addr, std::net::Ipv4Addr)) -> Vec<u8> {
     let mut header = vec![0; STAMP];
     Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut header);
-    ip::emit(&mut header[ethernet::HEADER..], from.into(), to.into(), protocol::UDP, udp::HEADER);
+    ip::emit(&mut header[ethernet::HEADER..], from, to, protocol::UDP, udp::HEADER);
     header
 }
 
