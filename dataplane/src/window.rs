@@ -93,6 +93,12 @@ impl Window {
         this
     }
 
+    /// Whether several workers use it.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Many
+    }
+
     #[inline]
     fn size(&self) -> u64 {
         u64::from(self.size)
@@ -184,6 +190,51 @@ impl Window {
             let kept = if place.same_block(word) { word } else { place.empty };
             match slot.compare_exchange_weak(word, kept | place.bit, AcqRel, Acquire) {
                 Ok(_) => return Ok(newest),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// [`Window::accept_at`] for several packets, all authenticated: one atomic operation for the top and one for each block
+    /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
+    /// `places`.
+    pub fn accept_run(&self, places: &[Place], results: &mut [Result<Newest, Replay>]) {
+        let highest = places.iter().map(|place| place.seq).max().unwrap_or(0);
+        let before = self.top.fetch_max(highest, AcqRel);
+        let mut at = 0;
+        for block in places.chunk_by(|a, b| a.slot == b.slot && a.empty == b.empty) {
+            let results = &mut results[at..at + block.len()];
+            at += block.len();
+            self.accept_block(block, results);
+            for (place, result) in block.iter().zip(results) {
+                if let Ok(newest) = result {
+                    *newest = place.seq == highest && highest > before;
+                }
+            }
+        }
+    }
+
+    /// Accepts numbers that share a block, once the top is raised.
+    fn accept_block(&self, block: &[Place], results: &mut [Result<Newest, Replay>]) {
+        let slot = self.word(&block[0]);
+        let mut word = slot.load(Acquire);
+        loop {
+            let mut next = if block[0].same_block(word) { word } else { block[0].empty };
+            for (place, result) in block.iter().zip(&mut *results) {
+                *result = match place.seq {
+                    0 => Err(Replay::Zero),
+                    // As if one came after the other: what the last one left is the word of the next.
+                    _ => self.judge(place, next).map(|()| false),
+                };
+                if result.is_ok() {
+                    next |= place.bit;
+                }
+            }
+            if results.iter().all(Result::is_err) {
+                return;
+            }
+            match slot.compare_exchange_weak(word, next, AcqRel, Acquire) {
+                Ok(_) => return,
                 Err(now) => word = now,
             }
         }

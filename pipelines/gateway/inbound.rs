@@ -33,6 +33,8 @@ pub struct Arrival<'r> {
     seq: u64,
     /// Where that lives in the SA's window.
     in_window: window::Place,
+    /// Whether it was the highest so far.
+    newest: bool,
     sa: Option<&'r InboundSa>,
     /// Why it is dropped, or that it is not.
     verdict: Result<(), DropReason>,
@@ -62,6 +64,7 @@ impl<'r> Arrival<'r> {
             place,
             seq: seq.into(),
             in_window: window::Place::default(),
+            newest: false,
             sa: None,
             verdict,
         }
@@ -70,6 +73,12 @@ impl<'r> Arrival<'r> {
     #[inline]
     fn esp_at(&self) -> usize {
         usize::from(self.esp_at)
+    }
+
+    /// Whether it was opened, with `sa`.
+    #[inline]
+    fn is_authentic_of(&self, sa: &InboundSa) -> bool {
+        self.verdict.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
     /// What it came in.
@@ -118,6 +127,7 @@ pub fn run<'r>(
     io.mark(Stage::LookUp);
     open(arrivals);
     io.mark(Stage::Open);
+    accept(arrivals);
     let (mut opened, mut bytes) = (0, 0);
     for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
         match finish(&mut packet, &arrival, header, io) {
@@ -180,8 +190,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     }
 }
 
-/// All that may happen only after authentication. First the window, so that what is refused later cannot be sent
-/// again.
+/// All that may happen only to an authentic packet whose number was accepted.
 #[inline(always)]
 fn finish<'r>(
     packet: &mut Packet,
@@ -191,9 +200,8 @@ fn finish<'r>(
 ) -> Result<(&'r InboundSa, &'r Selector, Flow), DropReason> {
     arrival.verdict?;
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
-    let newest = sa.window.accept_at(&arrival.in_window).map_err(|why| replayed(sa, why))?;
     let tunnel = sa.tunnel;
-    if newest {
+    if arrival.newest {
         sa.seen_from(arrival.header.src, arrival.encap(packet), |path| {
             io.tell(Event::NewPath { tunnel, path })
         });
@@ -208,6 +216,47 @@ fn finish<'r>(
         return Err(DropReason::SaExpired);
     }
     Ok((sa, admitted, flow))
+}
+
+/// Moves the windows over the numbers of what is authentic. This comes before all else that may refuse a packet, so that
+/// it cannot be sent again.
+fn accept(arrivals: &mut Arrivals<'_>) {
+    let (_, mut notes) = arrivals.columns();
+    while let Some(first) = notes.first() {
+        let run = match first.sa {
+            Some(sa) if sa.window.is_shared() => notes.iter().take_while(|a| a.is_authentic_of(sa)).count(),
+            _ => 1,
+        };
+        let (these, rest) = notes.split_at_mut(run.max(1));
+        notes = rest;
+        match these {
+            [one] => {
+                if let (Ok(()), Some(sa)) = (one.verdict, one.sa) {
+                    accepted(one, sa, sa.window.accept_at(&one.in_window));
+                }
+            }
+            several => accept_run(several),
+        }
+    }
+}
+
+/// Moves the window of an SA that others use too over a run of its packets.
+fn accept_run(run: &mut [Arrival<'_>]) {
+    let Some(sa) = run[0].sa else { return };
+    let places: ArrayVec<window::Place, BURST> = run.iter().map(|a| a.in_window).collect();
+    let mut results = [Ok(false); BURST];
+    sa.window.accept_run(&places, &mut results[..places.len()]);
+    for (arrival, result) in run.iter_mut().zip(results) {
+        accepted(arrival, sa, result);
+    }
+}
+
+#[inline]
+fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Newest, Replay>) {
+    match result {
+        Ok(newest) => arrival.newest = newest,
+        Err(why) => arrival.verdict = Err(replayed(sa, why)),
+    }
 }
 
 #[cold]

@@ -336,15 +336,7 @@ fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
 #[inline]
 fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) {
     let tunnel = sa.tunnel;
-    let mut within = 0;
-    for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
-        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
-        if sa.life.charge(usize::from(d.inner_len), tell) {
-            within += 1;
-        } else {
-            d.fate = Fate::Drop(DropReason::SaExpired);
-        }
-    }
+    let within = charge(run, sa, io);
     let first = sa.take_sequence(within);
     let protected = packets.iter_mut().zip(run).filter(|(_, d)| d.fate == Fate::Protect);
     for ((packet, d), seq) in protected.zip(first..) {
@@ -358,4 +350,28 @@ fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa
         sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
         d.fate = Fate::Drop(DropReason::SequenceExhausted);
     }
+}
+
+/// Counts a run of packets of one SA against its lifetime; answers how many are within it.
+#[inline]
+fn charge(run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) -> u64 {
+    let (mut within, mut bytes) = (0, 0);
+    for d in run.iter().filter(|d| d.fate == Fate::Protect) {
+        within += 1;
+        bytes += u64::from(d.inner_len);
+    }
+    if sa.life.charge_run(within, bytes) {
+        return within;
+    }
+    let tunnel = sa.tunnel;
+    let mut within = 0;
+    for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
+        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
+        if sa.life.charge(usize::from(d.inner_len), tell) {
+            within += 1;
+        } else {
+            d.fate = Fate::Drop(DropReason::SaExpired);
+        }
+    }
+    within
 }

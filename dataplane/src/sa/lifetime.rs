@@ -60,6 +60,19 @@ impl Lifetime {
         self.sharing
     }
 
+    /// Counts `packets` packets of `bytes` bytes together at once; `false`, and nothing counted, where there are limits that
+    /// each packet must be held against.
+    #[inline]
+    #[must_use]
+    pub fn charge_run(&self, packets: u64, bytes: u64) -> bool {
+        if self.limits.is_some() {
+            return false;
+        }
+        self.sharing.add(&self.packets, packets);
+        self.sharing.add(&self.bytes, bytes);
+        true
+    }
+
     /// Counts one packet of `bytes` bytes; answers whether it is within the hard limits, and calls `tell` for a limit
     /// just reached. `tell` answers whether the slow path will hear of it; if not, the next packet tries again.
     #[inline]
@@ -122,6 +135,16 @@ mod tests {
             .count();
         assert_eq!((passed, told), (5, vec![Due::Soft, Due::Hard]));
         assert_eq!(life.carried(), (8, 800));
+    }
+
+    #[test]
+    fn a_run_counts_as_its_packets_do() {
+        let free = Lifetime::new(Limits::NONE, Sharing::Many);
+        assert!(free.charge_run(3, 300));
+        assert_eq!(free.carried(), (3, 300));
+        let limited = Lifetime::new(Limits { hard_packets: 5, ..Limits::NONE }, Sharing::Many);
+        assert!(!limited.charge_run(3, 300));
+        assert_eq!(limited.carried(), (0, 0));
     }
 
     #[test]
