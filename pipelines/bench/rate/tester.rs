@@ -250,7 +250,7 @@ impl Trial {
 fn header(dst: Mac, src: Mac, (from, to): (std::net::Ipv4Addr, std::net::Ipv4Addr)) -> Vec<u8> {
     let mut header = vec![0; STAMP];
     Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut header);
-    ip::emit(&mut header[ethernet::HEADER..], from.into(), to.into(), protocol::UDP, udp::HEADER);
+    ip::emit(&mut header[ethernet::HEADER..], IpAddr::V4(from), IpAddr::V4(to), protocol::UDP, udp::HEADER);
     header
 }
 
@@ -292,7 +292,7 @@ mod tests {
         };
         assert_eq!(stamped(&frame(7, 1 << 40, 99)), Some((7, 1 << 40, 99)));
         let header = ip::IpHeader::parse(&frame(7, 0, 0)[ethernet::HEADER..]).unwrap();
-        assert_eq!((header.total_len, header.protocol), (46, protocol::UDP));
+        assert_eq!((header.total_len(), header.protocol), (46, protocol::UDP));
         let mut trial = Trial {
             number: 7,
             sent: 100,
