@@ -127,10 +127,10 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
             assert_eq!(out.len(), 2, "{:?}", world.all_drops());
             for packet in &out {
                 let to = IpHeader::parse(packet).unwrap().dst;
-                let i = peers.iter().position(|peer| ip(peer) == to).unwrap();
+                let i = peers.iter().position(|peer| to == ip(peer)).unwrap();
                 let (outer, seq, payload, next) = terminals[i].open(packet);
                 assert_eq!((seq, next, &payload[..]), (1, 17, &answer(i)[header..]));
-                assert_eq!((outer.src, outer.hop_limit), (ip(local), 64));
+                assert_eq!((outer.src.into(), outer.hop_limit), (ip(local), 64));
             }
             assert_eq!(world.all_drops(), []);
         }

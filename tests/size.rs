@@ -105,7 +105,7 @@ fn the_sender_of_a_packet_that_may_not_be_fragmented_hears_the_size_that_fits() 
     let answers = world.take(INSIDE);
     let [answer] = &answers[..] else { panic!("{answers:?}") };
     let header = IpHeader::parse(answer).unwrap();
-    assert_eq!((header.src, header.dst), (ip("10.99.0.1"), ip("10.99.0.7")));
+    assert_eq!((header.src, header.dst), (ip("10.99.0.1").into(), ip("10.99.0.7").into()));
     assert_eq!((answer[20], answer[21], checksum::of(&answer[20..])), (3, 4, 0));
     let mtu = usize::from(u16::from_be_bytes([answer[26], answer[27]]));
     // RFC 4303 tunnel over IPv4 with AES-GCM-16: 20 + 8 + 8 + 16, and payload + 2 a multiple of 4.

@@ -37,7 +37,7 @@ proptest! {
         let mut packet = packet(src, dst, 17, &payload);
         ip::set_traffic_class(&mut packet, class);
         let header = IpHeader::parse(&packet).unwrap();
-        prop_assert_eq!((header.src, header.dst, header.protocol), (src, dst, 17));
+        prop_assert_eq!((header.src.into(), header.dst.into(), header.protocol), (src, dst, 17));
         prop_assert_eq!((header.traffic_class, header.hop_limit, header.total_len()), (class, 64, packet.len()));
         prop_assert_eq!((header.fragment, header.has_options()), (Fragment::Whole, false));
         prop_assert_eq!(header.payload(&packet), &payload[..]);
@@ -113,6 +113,12 @@ proptest! {
         prop_assert!(padding < align && (payload + padding + esp::TRAILER).is_multiple_of(align));
         let mut plain = vec![0; payload + padding + esp::TRAILER];
         esp::emit_trailer(&mut plain[payload..], next_header);
+        let tail = plain.len() - payload;
+        if tail <= 8 {
+            let mut space = [0xff; 8];
+            esp::emit_short_trailer(&mut space, tail, next_header);
+            prop_assert_eq!(&space[..tail], &plain[payload..]);
+        }
         prop_assert!(plain[payload..payload + padding].iter().zip(1u8..).all(|(a, b)| *a == b));
         prop_assert_eq!(esp::trailer(&plain), Some((payload, next_header)));
     }

@@ -30,9 +30,8 @@ pub fn decapsulate(
     esp_at: usize,
     sa: &InboundSa,
 ) -> Result<(), DropReason> {
-    let suite = sa.key.suite();
-    let start = esp_at + esp::HEADER + suite.iv_len();
-    let end = packet.len() - suite.icv_len();
+    let start = esp_at + esp::HEADER + sa.overhead.iv();
+    let end = packet.len() - sa.overhead.icv();
     let plain = &packet.data()[start..end];
     let (length, next_header) = esp::trailer(plain).ok_or(DropReason::PadLength)?;
     match (sa.mode, next_header) {

@@ -16,7 +16,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Encap, Flow, InboundSa, Selector, Spi},
-    table::Reader,
+    table::{Place, Reader},
     window::Replay,
     wire::{esp, ip::IpHeader},
 };
@@ -28,6 +28,8 @@ pub struct Arrival<'r> {
     esp_at: u16,
     encap: Encap,
     spi: Spi,
+    /// Where the SPI is looked up.
+    place: Place,
     /// The full sequence number, not proven before the packet is opened.
     seq: u64,
     sa: Option<&'r InboundSa>,
@@ -45,13 +47,14 @@ impl<'r> Arrival<'r> {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
         // A reserved number stands for none.
         let (spi, seq) = esp.unwrap_or_default();
-        tables.inbound.prefetch_slot(&Spi(spi));
+        let place = tables.inbound.place(&Spi(spi));
+        tables.inbound.prefetch_slot(place);
         let verdict = match (esp, spi) {
             (None, _) => Err(DropReason::EspTruncated),
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, encap, spi: Spi(spi), seq: seq.into(), sa: None, verdict }
+        Self { header, esp_at, encap, spi: Spi(spi), place, seq: seq.into(), sa: None, verdict }
     }
 
     #[inline]
@@ -76,10 +79,10 @@ pub fn run<'r>(
         return;
     }
     for (_, arrival) in arrivals.iter_mut() {
-        tables.inbound.prefetch_node(&arrival.spi);
+        tables.inbound.prefetch_node(arrival.place);
     }
     for (_, arrival) in arrivals.iter_mut() {
-        arrival.sa = tables.inbound.get(&arrival.spi, reader).map(|sa| &**sa);
+        arrival.sa = tables.inbound.get_at(arrival.place, &arrival.spi, reader).map(|sa| &**sa);
         if let Some(sa) = arrival.sa {
             prefetch::whole(sa);
         }
@@ -118,9 +121,8 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     if sa.pin.as_ref().is_some_and(|pin| **pin != arrival.header.src) {
         return Err(DropReason::PinnedSource);
     }
-    let suite = sa.key.suite();
     let length = packet.len() - arrival.esp_at();
-    if length < esp::HEADER + suite.iv_len() + esp::TRAILER + suite.icv_len() {
+    if length < esp::HEADER + sa.overhead.iv() + esp::TRAILER + sa.overhead.icv() {
         return Err(DropReason::EspTruncated);
     }
     if sa.esn {

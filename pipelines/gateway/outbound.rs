@@ -22,7 +22,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
-    table::Reader,
+    table::{Reader, Spot},
     wire::{
         Address,
         icmp::Problem,
@@ -31,7 +31,7 @@ use wayfarer_dataplane::{
 };
 
 /// What a worker knows of a packet to be forwarded by policy.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Departure<'r> {
     header: &'r IpHeader,
     origin: Origin,
@@ -40,8 +40,10 @@ pub struct Departure<'r> {
     layout: Layout,
     sa: Option<&'r OutboundSa>,
     seq: u64,
-    /// Where the outer header sends it.
-    outer_dst: Address,
+    /// Where the SA's packets go.
+    endpoint: Option<&'r Endpoint>,
+    /// Where policy is looked up.
+    spot: Spot,
     fate: Fate,
 }
 
@@ -52,7 +54,8 @@ impl<'r> Departure<'r> {
     /// The packet that begins with `header`.
     #[inline(always)]
     pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
-        tables.policies.prefetch_slot(header.dst);
+        let spot = tables.policies.spot(header.dst);
+        tables.policies.prefetch_slot(spot);
         Self {
             header,
             origin,
@@ -60,7 +63,8 @@ impl<'r> Departure<'r> {
             layout: Layout::default(),
             sa: None,
             seq: 0,
-            outer_dst: Address::UNSPECIFIED,
+            endpoint: None,
+            spot,
             fate: Fate::Protect,
         }
     }
@@ -73,8 +77,8 @@ enum Fate {
     Protect,
     /// It goes in clear.
     Clear,
-    /// It went on in pieces.
-    Pieces,
+    /// It goes through its SA in pieces of at most this many bytes.
+    Pieces(u16),
     /// It is dropped.
     Drop(DropReason),
     /// It is dropped, and its sender hears why.
@@ -99,7 +103,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
         return;
     }
     for (_, departure) in departures.iter_mut() {
-        tables.policies.prefetch_node(departure.header.dst);
+        tables.policies.prefetch_node(departure.spot);
     }
     for (packet, departure) in departures.iter_mut() {
         match decide(packet, departure, tables, reader) {
@@ -118,14 +122,17 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
             sa.prefetch_parts(departure.header.total_len());
         }
     }
-    let mut pieces = Departures::default();
+    let mut too_big = false;
     for (packet, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
-            departure.fate = protect(packet, departure, sa, &mut pieces, tables, reader, io);
+            departure.fate = protect(packet, departure, sa, tables, reader);
+            too_big |= matches!(departure.fate, Fate::Pieces(_));
         }
     }
+    if too_big {
+        cut(departures, tables, reader, io);
+    }
     seal(departures, tables, reader, io);
-    seal(&mut pieces, tables, reader, io);
 }
 
 /// What policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
@@ -138,13 +145,13 @@ fn decide<'r>(
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Result<Option<&'r OutboundSa>, DropReason> {
-    let Departure { header, origin, .. } = departure;
+    let Departure { header, origin, spot, .. } = departure;
     let from_wire = *origin == Origin::Wire;
     let flow = Flow::of(header, packet.data());
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    let verdict = tables.verdict(&flow, reader);
+    let verdict = tables.verdict_at(*spot, &flow, reader);
     let rule = match verdict {
         Verdict::Rule(rule) => rule,
         Verdict::Hidden(_) => return Err(DropReason::FragmentPorts),
@@ -164,17 +171,17 @@ fn decide<'r>(
     }
 }
 
-/// Puts one packet into the ESP form of `sa`; where it is too big for one outer packet, its `pieces`.
+/// Puts one packet into the ESP form of `sa`, where it is not too big for one outer packet.
+#[inline]
 fn protect<'r>(
     packet: &mut Packet,
     departure: &mut Departure<'r>,
     sa: &'r OutboundSa,
-    pieces: &mut Departures<'r>,
     tables: &'r Tables,
     reader: &'r Reader,
-    io: &mut Io,
 ) -> Fate {
     let Some(endpoint) = sa.endpoint(reader) else { return Fate::Drop(DropReason::NoEndpoint) };
+    departure.endpoint = Some(endpoint);
     let header = departure.header;
     let limit = payload_limit(sa, endpoint, header);
     let is_hop = sa.mode == Mode::Tunnel;
@@ -193,20 +200,40 @@ fn protect<'r>(
         ip::decrement_hop_limit(packet.data_mut());
         forward::clamp_mss(packet, header, limit, tables);
     }
-    if fits {
-        return wrap(packet, header, departure, sa, endpoint);
+    if !fits {
+        return Fate::Pieces(limit as u16);
     }
-    let origin = departure.origin;
-    let whole = header;
-    let done = fragment(packet, header, limit, io, |io, mut piece, header| {
-        if pieces.is_full() {
-            seal(pieces, tables, reader, io);
+    wrap(packet, header, departure, sa, endpoint)
+}
+
+/// Puts in the place of each packet that is too big its pieces. What has no room any more leaves before the others.
+#[cold]
+fn cut<'r>(departures: &mut Departures<'r>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    let mut all = Departures::default();
+    let mut add = |packet, departure: Departure<'r>, io: &mut Io| {
+        if all.is_full() {
+            seal(&mut all, tables, reader, io);
         }
-        let mut departure = Departure { sa: Some(sa), ..Departure::new(whole, origin, tables) };
-        departure.fate = wrap(&mut piece, &header, &mut departure, sa, endpoint);
-        pieces.push(piece, departure);
-    });
-    done.map_or_else(Fate::Drop, |()| Fate::Pieces)
+        all.push(packet, departure);
+    };
+    for (packet, departure) in departures.drain() {
+        let (Fate::Pieces(limit), Some(sa), Some(endpoint)) =
+            (departure.fate, departure.sa, departure.endpoint)
+        else {
+            add(packet, departure, io);
+            continue;
+        };
+        let done = fragment(&packet, departure.header, limit.into(), io, |io, mut piece, header| {
+            let mut part = Departure { fate: Fate::Protect, ..departure };
+            part.fate = wrap(&mut piece, &header, &mut part, sa, endpoint);
+            add(piece, part, io);
+        });
+        match done {
+            Ok(()) => io.free(packet),
+            Err(reason) => io.drop(packet, reason),
+        }
+    }
+    *departures = all;
 }
 
 #[inline]
@@ -218,7 +245,6 @@ fn wrap(
     endpoint: &Endpoint,
 ) -> Fate {
     departure.inner_len = packet.len() as u16;
-    departure.outer_dst = if sa.mode == Mode::Tunnel { endpoint.remote() } else { header.dst };
     match encapsulate(packet, header, sa, endpoint) {
         Ok(layout) => {
             departure.layout = layout;
@@ -252,13 +278,12 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
             Fate::Protect => {
                 sealed += 1;
                 bytes += u64::from(departure.inner_len);
-                if let Some(sa) = departure.sa {
-                    encapsulate::checksum(&mut packet, departure.layout, sa);
-                }
-                io.route(packet, departure.outer_dst, tables, reader);
+                let outer_dst = finish(&mut packet, &departure);
+                io.route(packet, outer_dst, tables, reader);
             }
             Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
-            Fate::Pieces => io.free(packet),
+            // Cut before this.
+            Fate::Pieces(_) => io.drop(packet, DropReason::TooBig),
             Fate::Drop(reason) => io.drop(packet, reason),
             Fate::Refuse(problem, reason) => io.refuse(packet, problem, reason),
         }
@@ -266,6 +291,14 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
     io.counters().sealed.add(sealed);
     io.counters().sealed_bytes.add(bytes);
     io.mark(Stage::Route);
+}
+
+/// What is left to do for a sealed packet; answers where its outer header sends it.
+#[inline]
+fn finish(packet: &mut Packet, departure: &Departure<'_>) -> Address {
+    let (Some(sa), Some(endpoint)) = (departure.sa, departure.endpoint) else { return departure.header.dst };
+    encapsulate::checksum(packet, departure.layout, sa);
+    if sa.mode == Mode::Tunnel { endpoint.remote() } else { departure.header.dst }
 }
 
 /// Counts packets against the lifetimes of their SAs, and gives each that is within them its sequence number: one
@@ -305,7 +338,9 @@ fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa
     for ((packet, d), seq) in protected.zip(first..) {
         d.seq = seq;
         if seq <= sa.last_sequence() {
-            encapsulate::number(packet, d.layout, sa, seq);
+            if let Some(endpoint) = d.endpoint {
+                encapsulate::number(packet, d.header, d.layout, sa, endpoint, seq);
+            }
             continue;
         }
         sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));

@@ -5,7 +5,7 @@ use wayfarer_dataplane::{
     few::Few,
     port::Mac,
     sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
-    table::{Lpm, Map, Prefix, Reader, Writer},
+    table::{Lpm, Map, Prefix, Reader, Spot, Writer},
     wire::Address,
 };
 
@@ -134,13 +134,20 @@ impl Tables {
     /// whether it covers.
     #[inline]
     pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        self.verdict_towards(outbound.dst, || *outbound, reader)
+        self.verdict_at(self.policies.spot(outbound.dst), outbound, reader)
+    }
+
+    /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
+    #[inline(always)]
+    pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
+        self.verdict_towards(spot, outbound.dst, || *outbound, reader)
     }
 
     /// What policy says of a packet to `dst` on the peer's side. `outbound` is not called where no rule is near.
     #[inline(always)]
     fn verdict_towards<'r>(
         &'r self,
+        spot: Spot,
         dst: Address,
         outbound: impl Fn() -> Flow,
         reader: &'r Reader,
@@ -157,7 +164,7 @@ impl Tables {
                 }
             })
         };
-        self.policies.find_map(dst, reader, judge).unwrap_or(Verdict::None)
+        self.policies.find_map_at(spot, dst, reader, judge).unwrap_or(Verdict::None)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
@@ -165,7 +172,8 @@ impl Tables {
     /// belongs.
     #[inline]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        match self.verdict_towards(flow.src, || flow.reversed(), reader) {
+        let spot = self.policies.spot(flow.src);
+        match self.verdict_towards(spot, flow.src, || flow.reversed(), reader) {
             Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.local, by.tunnel()))
             }

@@ -8,10 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
     few::Few,
-    sa::{
-        Due, Encap, Endpoint, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path,
-        TunnelId,
-    },
+    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId},
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
     wire::esp,
@@ -315,9 +312,8 @@ fn initial_path(config: &model::Tunnel) -> Option<Path> {
 /// Largest inner packet that one outer packet to `path` can carry; where the path is not known, the smallest of all.
 fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
     const LONGEST_OUTER: usize = 48;
-    let outer = path.map_or(LONGEST_OUTER, |path| Endpoint::new(*path, sa.spi).outer_len());
-    let suite = sa.key.suite();
-    Endpoint::payload_limit(outer, sa.mtu(), suite.iv_len() + suite.icv_len(), suite.align())
+    let outer = path.map_or(LONGEST_OUTER, Path::outer_len);
+    sa.overhead.payload_limit(outer, sa.mtu())
 }
 
 /// The NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` where the path has no UDP.

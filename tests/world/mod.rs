@@ -313,7 +313,7 @@ pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
     }
     let header = IpHeader::parse(body).ok()?;
     let ask = nd::Neighbour::parse(&header, body).ok().filter(|message| message.solicitation)?;
-    let IpAddr::V6(asker) = header.src else { return None };
+    let IpAddr::V6(asker) = header.src.into() else { return None };
     let reply = nd::Neighbour { solicitation: false, target: ask.target, mac: Some(mac), solicited: true };
     Some(reply.frame(mac, ask.target, ethernet.src, asker))
 }

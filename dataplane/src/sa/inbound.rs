@@ -1,6 +1,6 @@
 //! Inbound security associations.
 
-use super::{Encap, Lifetime, Limits, Mode, Path, Selector, Spi, TunnelId, path, within_u16};
+use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
 use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
@@ -39,6 +39,8 @@ pub struct InboundSa {
     pub mode: Mode,
     /// Whether the slow path wants to hear of new sources.
     pub watch: bool,
+    /// What the suite adds.
+    pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     inner_mtu: AtomicU16,
     /// The only source address allowed, where the SA is pinned.
@@ -117,6 +119,7 @@ impl InboundSa {
             sharing,
         } = parts;
         Self {
+            overhead: Overhead::of(key.suite()),
             tunnel,
             spi,
             key,

@@ -18,6 +18,7 @@ pub use outbound::{Df, Marking, OutboundParts, OutboundSa};
 pub use path::{Encap, Endpoint, Path};
 pub use selector::{Flow, PortRange, Selector};
 
+use crate::{crypto::Suite, wire::esp};
 use std::fmt;
 
 /// A security parameters index (RFC 4303 §2.1). 1 to 255 are reserved, 0 is local.
@@ -47,6 +48,45 @@ pub enum Mode {
     Tunnel,
     /// The payload of the packet itself.
     Transport,
+}
+
+/// What a suite adds to a packet, in bytes: [`Suite`]'s own answers, ready at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overhead {
+    iv: u8,
+    icv: u8,
+    align: u8,
+}
+
+impl Overhead {
+    fn of(suite: Suite) -> Self {
+        Self { iv: suite.iv_len() as u8, icv: suite.icv_len() as u8, align: suite.align() as u8 }
+    }
+
+    /// Bytes of the IV.
+    #[inline]
+    pub fn iv(self) -> usize {
+        usize::from(self.iv)
+    }
+
+    /// Bytes of the ICV.
+    #[inline]
+    pub fn icv(self) -> usize {
+        usize::from(self.icv)
+    }
+
+    /// What payload, padding and trailer are a multiple of.
+    #[inline]
+    pub fn align(self) -> usize {
+        usize::from(self.align)
+    }
+
+    /// The largest payload that fits in an outer packet of `mtu` bytes behind `outer` bytes of headers; 0 where nothing
+    /// fits.
+    pub fn payload_limit(self, outer: usize, mtu: usize) -> usize {
+        let space = mtu.saturating_sub(outer + esp::HEADER + self.iv() + self.icv());
+        (space & !(self.align() - 1)).saturating_sub(esp::TRAILER)
+    }
 }
 
 /// Bytes in front of a value in an `Arc`: SAs are laid out so that with them they fill whole cache lines.

@@ -1,6 +1,6 @@
 //! Outbound security associations.
 
-use super::{Endpoint, Lifetime, Limits, Mode, Path, Spi, TunnelId, within_u16};
+use super::{Endpoint, Lifetime, Limits, Mode, Overhead, Path, Spi, TunnelId, within_u16};
 use crate::{
     crypto::Key,
     prefetch,
@@ -56,6 +56,8 @@ pub struct OutboundSa {
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
+    /// What the suite adds.
+    pub overhead: Overhead,
 }
 
 const _: () = assert!(size_of::<OutboundSa>() <= 3 * prefetch::LINE - super::COUNTS);
@@ -109,7 +111,11 @@ impl OutboundSa {
             iv_mask,
             sharing,
         } = parts;
+        let overhead = Overhead::of(key.suite());
+        let mtu = within_u16(mtu);
+        let endpoint = path.map(|path| Endpoint::new(path, spi, overhead, mtu));
         Self {
+            overhead,
             tunnel,
             spi,
             key,
@@ -117,11 +123,11 @@ impl OutboundSa {
             mode,
             marking,
             tfc: within_u16(tfc),
-            mtu: within_u16(mtu),
+            mtu,
             life: Lifetime::new(limits, sharing),
             sequence: AtomicU64::new(sequence),
             iv_mask,
-            endpoint: Cell::new(writer, path.map(|path| Endpoint::new(path, spi))),
+            endpoint: Cell::new(writer, endpoint),
         }
     }
 
@@ -181,6 +187,6 @@ impl OutboundSa {
     /// Sends everything from the next burst on to `path`: a handover is this one store. Keys, numbers and windows
     /// are not touched.
     pub fn set_path(&self, writer: &mut Writer, path: Path) {
-        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi)));
+        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, self.mtu)));
     }
 }

@@ -1,16 +1,11 @@
 //! The way to a peer: what changes when a terminal moves, and nothing else does.
 
-use super::Spi;
+use super::{Overhead, Spi};
 use crate::{
     prefetch,
-    wire::{Address, be16, be32, esp, ip, udp},
+    wire::{Address, be16, be32, checksum, ip, udp},
 };
-use std::{
-    hash::{BuildHasher, Hasher},
-    net::IpAddr,
-    num::NonZeroU8,
-    sync::LazyLock,
-};
+use std::{hash::BuildHasher, net::IpAddr, num::NonZeroU8, sync::LazyLock};
 
 /// What ESP travels in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +38,13 @@ impl Path {
         tag(self.local.into(), self.remote.into(), self.encap)
     }
 
+    /// Bytes of the headers before ESP: IP, and UDP where there is one.
+    pub fn outer_len(&self) -> usize {
+        let ip = if self.local.is_ipv4() { ip::V4_HEADER } else { ip::V6_HEADER };
+        let udp = if self.encap == Encap::None { 0 } else { udp::HEADER };
+        ip + udp
+    }
+
     /// Whether both addresses are of one family.
     pub fn is_consistent(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
@@ -53,17 +55,25 @@ impl Path {
 /// agree.
 #[inline]
 pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
-    static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
+    static SEEDS: LazyLock<[u64; 3]> = LazyLock::new(|| {
+        let random = foldhash::quality::RandomState::default();
+        [1, 2, 3].map(|n: u64| random.hash_one(n))
+    });
     let encap = match encap {
         Encap::None => 0,
         Encap::Udp { local, remote } => 1 << 32 | u64::from(local) << 16 | u64::from(remote),
     };
-    let (local, remote) = (local.bits(), remote.bits());
-    let mut hasher = SEED.build_hasher();
-    for word in [local as u64, (local >> 64) as u64, remote as u64, (remote >> 64) as u64, encap] {
-        hasher.write_u64(word);
-    }
-    hasher.finish() | 1
+    let [a, b, c] = *SEEDS;
+    let halves = |address: Address| (address.bits() as u64, (address.bits() >> 64) as u64);
+    let (near, far) = (halves(local), halves(remote));
+    fold(near.0 ^ far.0.rotate_left(16) ^ a, fold(near.1 ^ encap ^ b, far.1 ^ c) | 1) | 1
+}
+
+/// The two halves of a product, mixed.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// Room for the longest template: IPv6, UDP, SPI.
@@ -73,25 +83,34 @@ const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct Endpoint {
+    /// Lengths are zero; in the place of an IPv4 checksum is the folded sum of the words that never change.
     template: [u8; TEMPLATE],
     ip_len: NonZeroU8,
     outer_len: u8,
+    payload_limit: u16,
 }
 
 const _: () = assert!(size_of::<Option<Endpoint>>() == prefetch::LINE);
 
 impl Endpoint {
-    /// Makes the headers of `path` for an SA with `spi`.
+    /// Makes the headers of `path` for an SA with `spi`, whose suite adds `overhead` and whose outer packets have at most
+    /// `mtu` bytes.
     ///
     /// # Panics
     /// If the addresses are of two families; see [`Path::is_consistent`].
-    pub fn new(path: Path, spi: Spi) -> Self {
+    pub fn new(path: Path, spi: Spi, overhead: Overhead, mtu: u16) -> Self {
         let mut template = [0; TEMPLATE];
         let protocol = match path.encap {
             Encap::None => ip::protocol::ESP,
             Encap::Udp { .. } => ip::protocol::UDP,
         };
         let ip_len = ip::emit(&mut template, path.local, path.remote, protocol, 0);
+        if path.local.is_ipv4() {
+            template[2..8].fill(0);
+            template[10..12].fill(0);
+            let sum = !checksum::of(&template[..ip_len]);
+            template[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
         let mut outer_len = ip_len;
         if let Encap::Udp { local, remote } = path.encap {
             let header = udp::Udp { src_port: local, dst_port: remote, length: 0, checksum: 0 };
@@ -100,7 +119,8 @@ impl Endpoint {
         }
         template[outer_len..outer_len + 4].copy_from_slice(&spi.0.to_be_bytes());
         let ip_len = NonZeroU8::new(ip_len as u8).expect("an IP header has bytes");
-        Self { template, ip_len, outer_len: outer_len as u8 }
+        let payload_limit = overhead.payload_limit(outer_len, mtu.into()) as u16;
+        Self { template, ip_len, outer_len: outer_len as u8, payload_limit }
     }
 
     /// The path, read back from its headers.
@@ -153,17 +173,58 @@ impl Endpoint {
         usize::from(self.outer_len)
     }
 
-    /// The outer headers and the SPI, to be copied in front of a packet; lengths and checksums are still zero or
-    /// those of an empty packet.
+    /// The largest inner packet of a tunnel that fits one outer packet, in bytes.
     #[inline]
-    pub fn template(&self) -> &[u8] {
-        &self.template[..self.outer_len() + 4]
+    pub fn payload_limit(&self) -> usize {
+        usize::from(self.payload_limit)
     }
 
-    /// The largest payload that fits in an outer packet of `mtu` bytes, when ESP adds `iv + icv` bytes and aligns to
-    /// `align`; 0 where nothing fits.
-    pub fn payload_limit(outer_len: usize, mtu: usize, iv_icv: usize, align: usize) -> usize {
-        let space = mtu.saturating_sub(outer_len + esp::HEADER + iv_icv);
-        (space & !(align - 1)).saturating_sub(esp::TRAILER)
+    /// The UDP header, its length still zero, where there is one, and the SPI.
+    pub fn behind_ip(&self) -> &[u8] {
+        &self.template[self.ip_len()..self.outer_len() + 4]
+    }
+
+    /// Writes the outer headers and the SPI into the start of `packet`, for a packet as long as that. The IPv4
+    /// identification is `id` where the packet may be fragmented, else 0 (RFC 6864 §4.1). A UDP checksum is left zero.
+    ///
+    /// # Panics
+    /// If `packet` is shorter than the headers.
+    #[inline]
+    pub fn emit(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
+        let total = packet.len();
+        if self.is_ipv4() {
+            self.emit_v4(packet, traffic_class, dont_fragment, id);
+        } else {
+            packet[..ip::V6_HEADER].copy_from_slice(&self.template[..ip::V6_HEADER]);
+            ip::set_traffic_class(packet, traffic_class);
+            ip::set_total_len(packet, ip::V6_HEADER, total);
+        }
+        let (ip_len, outer_len) = (self.ip_len(), self.outer_len());
+        if self.has_udp() {
+            packet[ip_len..ip_len + 4].copy_from_slice(&self.template[ip_len..ip_len + 4]);
+            let length = ((total - ip_len) as u32) << 16;
+            packet[ip_len + 4..ip_len + udp::HEADER].copy_from_slice(&length.to_be_bytes());
+        }
+        packet[outer_len..outer_len + 4].copy_from_slice(&self.template[outer_len..outer_len + 4]);
+    }
+
+    /// The IPv4 header in three stores: a checksum over bytes just written would wait for them.
+    #[inline]
+    fn emit_v4(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
+        const DONT_FRAGMENT: u16 = 0x4000;
+        let total = packet.len() as u16;
+        let (id, flags) = if dont_fragment { (0, DONT_FRAGMENT) } else { (id, 0) };
+        let fixed = be16(&self.template, 10);
+        let words = [fixed, traffic_class.into(), total, id, flags].map(u64::from);
+        let sum = checksum::finish(words.iter().sum());
+        let first = u64::from(self.template[0]) << 56
+            | u64::from(traffic_class) << 48
+            | u64::from(total) << 32
+            | u64::from(id) << 16
+            | u64::from(flags);
+        let second = u32::from(be16(&self.template, 8)) << 16 | u32::from(sum);
+        packet[..8].copy_from_slice(&first.to_be_bytes());
+        packet[8..12].copy_from_slice(&second.to_be_bytes());
+        packet[12..ip::V4_HEADER].copy_from_slice(&self.template[12..ip::V4_HEADER]);
     }
 }

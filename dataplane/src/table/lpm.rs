@@ -4,7 +4,7 @@
 //! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For IPv6
 //! one guide serves all addresses.
 
-use super::{Map, Reader, Writer};
+use super::{Map, Place, Reader, Writer};
 use crate::wire::Address;
 use std::{
     collections::HashMap,
@@ -80,7 +80,8 @@ impl Prefix {
     pub fn contains(self, address: impl Into<Address>) -> bool {
         let address = address.into();
         // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the addresses.
-        address.bits() & mask(self.length) == self.bits() && (self.length >= V4 || !address.is_ipv4())
+        let differ = address.bits() ^ self.bits();
+        differ.unbounded_shr(128 - u32::from(self.length)) == 0 && (self.length >= V4 || !address.is_ipv4())
     }
 
     /// The first address.
@@ -138,6 +139,15 @@ const GUIDE_BITS: u8 = 16;
 /// Where IPv4 begins in the 128-bit form.
 const V4: u8 = 96;
 
+/// Where a look-up of one address begins: worked out once, for every pass of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spot {
+    /// Bit `l`: an IPv4 prefix of length `l` may contain the address.
+    lengths: u64,
+    /// Of the longest of them.
+    place: Place,
+}
+
 /// Values by prefix.
 #[derive(Debug)]
 pub struct Lpm<V: Send + Sync + 'static> {
@@ -174,22 +184,35 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         &'r self,
         address: impl Into<Address>,
         reader: &'r Reader,
-        mut judge: impl FnMut(&'r V) -> Option<R>,
+        judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
         let address = address.into();
-        if !address.is_ipv4() {
-            return self.find_map_v6(address, reader, judge);
-        }
-        let mut lengths = self.v4[entry_of(address.bits())].load(Relaxed);
-        while let Some(length) = take_longest(&mut lengths) {
-            let found = self.entries.get(&Prefix::of_bits(address.bits(), V4 + length), reader);
-            if let Some(answer) = found.and_then(&mut judge) {
-                return Some(answer);
-            }
-        }
-        None
+        self.find_map_at(self.spot(address), address, reader, judge)
     }
 
+    /// [`Lpm::find_map`], where `spot` is that of `address`.
+    #[inline(always)]
+    pub fn find_map_at<'r, R>(
+        &'r self,
+        spot: Spot,
+        address: Address,
+        reader: &'r Reader,
+        mut judge: impl FnMut(&'r V) -> Option<R>,
+    ) -> Option<R> {
+        let Spot { mut lengths, mut place } = spot;
+        while let Some(length) = take_longest(&mut lengths) {
+            let prefix = Prefix::of_bits(address.bits(), V4 + length);
+            if let Some(answer) = self.entries.get_at(place, &prefix, reader).and_then(&mut judge) {
+                return Some(answer);
+            }
+            if let Some(shorter) = longest(lengths) {
+                place = self.entries.place(&Prefix::of_bits(address.bits(), V4 + shorter));
+            }
+        }
+        if address.is_ipv4() { None } else { self.find_map_v6(address, reader, judge) }
+    }
+
+    #[inline(never)]
     fn find_map_v6<'r, R>(
         &'r self,
         address: Address,
@@ -208,28 +231,25 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         None
     }
 
-    /// Asks the cache for where the longest prefix that may contain `address` is found by.
+    /// Where a look-up of `address` begins.
     #[inline]
-    pub fn prefetch_slot(&self, address: Address) {
-        if let Some(prefix) = self.likely(address) {
-            self.entries.prefetch_slot(&prefix);
-        }
+    pub fn spot(&self, address: Address) -> Spot {
+        let bits = address.bits();
+        let lengths = if address.is_ipv4() { self.v4[entry_of(bits)].load(Relaxed) } else { 0 };
+        let likely = longest(lengths).map(|length| Prefix::of_bits(bits, V4 + length));
+        Spot { lengths, place: likely.map_or_else(Place::default, |prefix| self.entries.place(&prefix)) }
+    }
+
+    /// Asks the cache for where the longest prefix that may contain an IPv4 address is found by.
+    #[inline]
+    pub fn prefetch_slot(&self, spot: Spot) {
+        self.entries.prefetch_slot(spot.place);
     }
 
     /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_slot`].
     #[inline]
-    pub fn prefetch_node(&self, address: Address) {
-        if let Some(prefix) = self.likely(address) {
-            self.entries.prefetch_node(&prefix);
-        }
-    }
-
-    /// The longest prefix that may contain an IPv4 address.
-    #[inline]
-    fn likely(&self, address: Address) -> Option<Prefix> {
-        let bits = address.bits();
-        let mut lengths = if address.is_ipv4() { self.v4[entry_of(bits)].load(Relaxed) } else { 0 };
-        take_longest(&mut lengths).map(|length| Prefix::of_bits(bits, V4 + length))
+    pub fn prefetch_node(&self, spot: Spot) {
+        self.entries.prefetch_node(spot.place);
     }
 
     /// The value of exactly `prefix`.
@@ -291,12 +311,18 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     }
 }
 
+/// The highest bit of `lengths`.
+#[inline]
+fn longest(lengths: u64) -> Option<u8> {
+    lengths.checked_ilog2().map(|bit| bit as u8)
+}
+
 /// Takes the highest bit out of `lengths`, and answers which it was.
 #[inline]
 fn take_longest(lengths: &mut u64) -> Option<u8> {
-    let bit = 63u32.checked_sub(lengths.leading_zeros())?;
+    let bit = longest(*lengths)?;
     *lengths ^= 1 << bit;
-    Some(bit as u8)
+    Some(bit)
 }
 
 /// The entry of the guide for an IPv4 address in its 128-bit form.

@@ -13,6 +13,10 @@ use std::{
     },
 };
 
+/// Where a map looks a key up: worked out once, for every pass of a look-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place(u32);
+
 type Link<K, V> = AtomicPtr<Node<K, V>>;
 
 #[derive(Debug)]
@@ -35,7 +39,8 @@ pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// A map with room for about `capacity` entries in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
-        let slots = (capacity.max(8) + capacity / 2).next_power_of_two();
+        // A place has 32 bits.
+        let slots = (capacity.clamp(8, 1 << 31) + capacity / 2).next_power_of_two().min(1 << 32);
         Self {
             slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             entries: AtomicUsize::new(0),
@@ -54,29 +59,41 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         self.len() == 0
     }
 
+    /// Where `key` is looked up.
     #[inline]
-    fn slot(&self, key: &K) -> &Link<K, V> {
-        &self.slots[self.hasher.hash_one(key) as usize & (self.slots.len() - 1)]
+    pub fn place(&self, key: &K) -> Place {
+        Place(self.hasher.hash_one(key) as u32)
     }
 
-    /// Asks the cache for the slot of `key`.
     #[inline]
-    pub fn prefetch_slot(&self, key: &K) {
-        prefetch::line(self.slot(key));
+    fn slot(&self, place: Place) -> &Link<K, V> {
+        &self.slots[place.0 as usize & (self.slots.len() - 1)]
     }
 
-    /// Asks the cache for the first node in the slot of `key`, a pass after [`Map::prefetch_slot`].
+    /// Asks the cache for the slot at `place`.
     #[inline]
-    pub fn prefetch_node(&self, key: &K) {
+    pub fn prefetch_slot(&self, place: Place) {
+        prefetch::line(self.slot(place));
+    }
+
+    /// Asks the cache for the first node at `place`, a pass after [`Map::prefetch_slot`].
+    #[inline]
+    pub fn prefetch_node(&self, place: Place) {
         // The pointer is not followed, so it does not matter what becomes of the node.
-        prefetch::whole(self.slot(key).load(Relaxed));
+        prefetch::whole(self.slot(place).load(Relaxed));
     }
 
     /// The value of `key`; it stays readable until the reader's next quiescent point.
     #[inline]
     pub fn get<'r>(&'r self, key: &K, reader: &'r Reader) -> Option<&'r V> {
+        self.get_at(self.place(key), key, reader)
+    }
+
+    /// [`Map::get`], where `place` is that of `key`.
+    #[inline]
+    pub fn get_at<'r>(&'r self, place: Place, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.tables.check_reader(reader);
-        let mut at = self.slot(key).load(Acquire);
+        let mut at = self.slot(place).load(Acquire);
         // SAFETY: a node reached from a slot is freed only after it was unlinked and `reader`, borrowed for as long
         // as the answer, was quiescent.
         while let Some(node) = unsafe { at.as_ref() } {
@@ -123,7 +140,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     /// The link that leads to `key`'s node and that node, or the last link of its chain. For the writer.
     fn find(&self, key: &K) -> (&Link<K, V>, Option<*mut Node<K, V>>) {
-        let mut link = self.slot(key);
+        let mut link = self.slot(self.place(key));
         loop {
             let at = link.load(Relaxed);
             // SAFETY: only the writer frees nodes, and it is here.

@@ -14,8 +14,8 @@ mod lpm;
 mod map;
 
 pub use cell::Cell;
-pub use lpm::{Lpm, Prefix, PrefixError};
-pub use map::Map;
+pub use lpm::{Lpm, Prefix, PrefixError, Spot};
+pub use map::{Map, Place};
 
 use crossbeam::utils::CachePadded;
 use std::{

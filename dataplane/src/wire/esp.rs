@@ -46,6 +46,16 @@ pub fn emit_trailer(tail: &mut [u8], next_header: u8) {
     tail[pad + 1] = next_header;
 }
 
+/// [`emit_trailer`] for the `tail` bytes, at most 8, at the start of `space`, in one store; of what is behind them nothing
+/// is left.
+#[inline]
+pub fn emit_short_trailer(space: &mut [u8; 8], tail: usize, next_header: u8) {
+    let pad = tail - TRAILER;
+    let padding = 0x06_05_04_03_02_01 & !(u64::MAX << (8 * pad));
+    let ends = (u64::from(next_header) << 8 | pad as u64) << (8 * pad);
+    *space = (padding | ends).to_le_bytes();
+}
+
 /// A decrypted ESP payload's length without padding and trailer, and its next header; `None` where the pad length
 /// does not fit. The padding's own bytes are not examined: the ICV has vouched for them.
 #[inline]

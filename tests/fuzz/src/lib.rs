@@ -67,7 +67,7 @@ pub fn wire(data: &[u8]) {
     }
     if icmp::may_answer(&header, packet) {
         for problem in [Problem::TooBig { mtu: 1280 }, Problem::TimeExceeded, Problem::Unreachable] {
-            let answer = icmp::error(problem, header.dst, &header, packet).expect("one family");
+            let answer = icmp::error(problem, header.dst.into(), &header, packet).expect("one family");
             assert_eq!(IpHeader::parse(&answer).expect("a packet").dst, header.src);
         }
     }
@@ -89,7 +89,7 @@ pub fn neighbours(data: &[u8]) {
     }
     let Ok(header) = IpHeader::parse(data) else { return };
     let Ok(message) = Neighbour::parse(&header, data) else { return };
-    if let (IpAddr::V6(src), IpAddr::V6(dst)) = (header.src, header.dst) {
+    if let (IpAddr::V6(src), IpAddr::V6(dst)) = (header.src.into(), header.dst.into()) {
         let sender = [2, 0, 0, 0, 0, 1];
         let frame = message.frame(sender, src, ethernet::BROADCAST, dst);
         let packet = &frame[ethernet::HEADER..];
