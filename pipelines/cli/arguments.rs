@@ -155,7 +155,8 @@ at random, has a fresh sequence number, and is copied whole into a fresh frame f
 opened by another implementation and compared with what went in.
 
 NS/PACKET is the workers' processor time; MPPS and GBIT/S (inner bytes) follow from it, for all workers together. The
-columns behind LOST are nanoseconds a packet by stage, of a run of their own with a stopwatch.
+columns behind INSTR (instructions a packet, where the machine counts them) are nanoseconds a packet by stage, of a run of
+their own with a stopwatch.
 
 Examples:
   wayfarer bench esp

@@ -19,17 +19,22 @@ use std::{
 use wayfarer_dataplane::{
     clock::ticks,
     crypto::{self, HEADER, OpenJob, SealJob, Suite},
-    wire::{esp, ip::protocol},
+    wire::{
+        esp, ethernet,
+        ip::{self, protocol},
+    },
 };
 
 /// Packets in a burst.
 const BURST: usize = 32;
 /// Packets in a turn of one implementation.
-const PACKETS: usize = 16 * BURST;
+const PACKETS: usize = 4 * BURST;
 /// SAs that the packets are of.
 const SAS: usize = 64;
 /// Turns that each implementation has at least.
 const TURNS: usize = 5;
+/// Bytes before a packet in its frame: Ethernet and IP headers, which leave it as unaligned as a wire does.
+const LEAD: usize = ethernet::HEADER + ip::V4_HEADER;
 /// Bytes of an AEAD's IV.
 const IV: usize = 8;
 
@@ -322,13 +327,13 @@ impl Packets {
     fn new(size: Size, suite: Suite) -> Self {
         let length =
             |inner: usize| HEADER + IV + inner + esp::padding(inner, suite.align()) + esp::TRAILER + ICV;
-        let stride = length(size.largest()).next_multiple_of(64) + 64;
+        let stride = (LEAD + length(size.largest())).next_multiple_of(64) + 64;
         let mut this = Self { bytes: vec![0; stride * PACKETS], stride, shapes: Vec::new() };
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for (number, packet) in this.bytes.chunks_mut(stride).enumerate() {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             let (sa, inner) = ((random >> 58) as usize % SAS, size.pick(random >> 33));
-            let packet = &mut packet[..length(inner)];
+            let packet = &mut packet[LEAD..][..length(inner)];
             esp::emit_header(packet, 0x1000 + sa as u32, number as u64 + 1);
             packet[HEADER..HEADER + IV].copy_from_slice(&(number as u64 + 1).to_be_bytes());
             let start = HEADER + IV;
@@ -346,7 +351,7 @@ impl Packets {
     /// SA, sequence number and bytes of each.
     fn iter(&mut self) -> impl Iterator<Item = (usize, u64, &mut [u8])> {
         let packets = self.bytes.chunks_mut(self.stride).zip(&self.shapes).zip(1..);
-        packets.map(|((packet, &(sa, length)), seq)| (sa, seq, &mut packet[..length]))
+        packets.map(|((packet, &(sa, length)), seq)| (sa, seq, &mut packet[LEAD..][..length]))
     }
 
     /// Whether the packets are those of `other`: sealed, with all of it, opened, but for the ICV.
@@ -356,7 +361,9 @@ impl Packets {
             Operation::Open => ICV,
         };
         let packets = self.bytes.chunks(self.stride).zip(other.bytes.chunks(self.stride));
-        packets.zip(&self.shapes).all(|((a, b), (_, length))| a[..length - end] == b[..length - end])
+        packets
+            .zip(&self.shapes)
+            .all(|((a, b), (_, length))| a[..LEAD + length - end] == b[..LEAD + length - end])
     }
 }
 
@@ -390,7 +397,7 @@ mod tests {
             assert!(rows.iter().all(|row| row.packets >= (TURNS * PACKETS) as u64), "{suite}");
             let entries: Vec<_> = Library::ALL.into_iter().filter_map(|l| Entry::new(l, suite)).collect();
             let mut sealed = agreed(&entries, &Packets::new(Size::Imix, suite)).unwrap();
-            sealed.bytes[HEADER + IV] ^= 1;
+            sealed.bytes[LEAD + HEADER + IV] ^= 1;
             for entry in &entries {
                 assert!(!entry.work(Operation::Open, &mut sealed.clone()), "{suite} {}", entry.library);
             }
