@@ -26,8 +26,9 @@ pub fn lines<T>(at: *const T, bytes: usize) {
     }
 }
 
-/// Asks for all of `value`.
+/// Asks for all of `value`, wherever in a line it begins.
 #[inline(always)]
 pub fn whole<T>(value: *const T) {
     lines(value, size_of::<T>());
+    line(value.cast::<u8>().wrapping_add(size_of::<T>().saturating_sub(1)));
 }

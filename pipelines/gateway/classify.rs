@@ -1,10 +1,9 @@
 //! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be forwarded.
 
-use super::{exchange::Punt, tables::Tables};
+use super::tables::Tables;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::Encap,
     table::Reader,
     wire::{
         Malformed, esp,
@@ -14,23 +13,21 @@ use wayfarer_dataplane::{
     },
 };
 
-/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding, except for
-/// `Punt::Neighbour`, which keeps the whole frame.
-#[derive(Clone, Copy, Debug)]
+/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding, except for `Neighbour`,
+/// which keeps the whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// ESP to one of the gateway's addresses.
-    Esp {
-        /// Offset of the ESP header in the packet.
-        esp_at: u16,
-        /// What it came in.
-        encap: Encap,
-    },
+    /// ESP to one of the gateway's addresses, at this offset in the packet: right behind the IP header, or behind a UDP
+    /// header.
+    Esp(u16),
     /// To be forwarded.
     Forward,
     /// To one of the gateway's addresses, for the host's own stack.
     Host,
-    /// For the slow path.
-    Punt(Punt),
+    /// ARP or neighbour discovery: the slow path's.
+    Neighbour,
+    /// A key exchange message: the slow path's.
+    Control,
 }
 
 /// Says what the frame in `packet` is, and reads its IP header into `header`.
@@ -50,7 +47,7 @@ pub fn classify(
         return Err(DropReason::ForeignMac);
     }
     match frame.ethertype {
-        ethernet::ARP => return Ok(Class::Punt(Punt::Neighbour)),
+        ethernet::ARP => return Ok(Class::Neighbour),
         ethernet::IPV4 | ethernet::IPV6 => {}
         _ => return Err(DropReason::UnknownEthertype),
     }
@@ -59,7 +56,7 @@ pub fn classify(
         return Err(DropReason::IpVersion);
     }
     if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
-        return Ok(Class::Punt(Punt::Neighbour));
+        return Ok(Class::Neighbour);
     }
     if to_group || header.dst.is_multicast() {
         return Err(DropReason::Multicast);
@@ -96,7 +93,7 @@ fn local(packet: &mut Packet, header: &IpHeader, tables: &Tables) -> Result<Clas
     if header.has_options() {
         return Err(DropReason::OuterOptions);
     }
-    Ok(Class::Esp { esp_at: header.header_len() as u16, encap: Encap::None })
+    Ok(Class::Esp(header.header_len() as u16))
 }
 
 /// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
@@ -112,13 +109,12 @@ fn udp_local(packet: &mut Packet, header: &IpHeader, udp: Udp, tables: &Tables) 
     packet.set_len(header.header_len() + udp.length).ok_or(DropReason::UdpLength)?;
     let payload = &packet.data()[esp_at..];
     if udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER) {
-        return Ok(Class::Punt(Punt::Control));
+        return Ok(Class::Control);
     }
     if payload == esp::KEEPALIVE {
         return Err(DropReason::Keepalive);
     }
-    let encap = Encap::Udp { local: udp.dst_port, remote: udp.src_port };
-    Ok(Class::Esp { esp_at: esp_at as u16, encap })
+    Ok(Class::Esp(esp_at as u16))
 }
 
 fn is_ours(udp_port: u16, tables: &Tables) -> bool {

@@ -26,7 +26,6 @@ use wayfarer_dataplane::{
 pub struct Arrival<'r> {
     header: &'r IpHeader,
     esp_at: u16,
-    encap: Encap,
     spi: Spi,
     /// Where the SPI is looked up.
     place: Place,
@@ -41,9 +40,9 @@ pub struct Arrival<'r> {
 pub type Arrivals<'r> = Batch<Arrival<'r>>;
 
 impl<'r> Arrival<'r> {
-    /// The ESP packet at `esp_at` of `packet`, which came in `encap` behind `header`.
+    /// The ESP packet at `esp_at` of `packet`, which begins with `header`.
     #[inline(always)]
-    pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, encap: Encap, tables: &Tables) -> Self {
+    pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, tables: &Tables) -> Self {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
         // A reserved number stands for none.
         let (spi, seq) = esp.unwrap_or_default();
@@ -54,12 +53,25 @@ impl<'r> Arrival<'r> {
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, encap, spi: Spi(spi), place, seq: seq.into(), sa: None, verdict }
+        Self { header, esp_at, spi: Spi(spi), place, seq: seq.into(), sa: None, verdict }
     }
 
     #[inline]
     fn esp_at(&self) -> usize {
         usize::from(self.esp_at)
+    }
+
+    /// What it came in.
+    #[inline]
+    fn encap(&self, packet: &Packet) -> Encap {
+        match packet.data()[self.header.header_len()..self.esp_at()] {
+            [] => Encap::None,
+            [a, b, c, d, ..] => {
+                Encap::Udp { local: u16::from_be_bytes([c, d]), remote: u16::from_be_bytes([a, b]) }
+            }
+            // Never: before ESP stands a whole UDP header or nothing.
+            _ => Encap::None,
+        }
     }
 }
 
@@ -170,7 +182,9 @@ fn finish<'r>(
     let newest = sa.window.accept(arrival.seq).map_err(|why| replayed(sa, why))?;
     let tunnel = sa.tunnel;
     if newest {
-        sa.seen_from(arrival.header.src, arrival.encap, |path| io.tell(Event::NewPath { tunnel, path }));
+        sa.seen_from(arrival.header.src, arrival.encap(packet), |path| {
+            io.tell(Event::NewPath { tunnel, path })
+        });
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
     let flow = Flow::of(inner, packet.data()).reversed();

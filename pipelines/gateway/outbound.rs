@@ -68,22 +68,32 @@ impl<'r> Departure<'r> {
             fate: Fate::Protect,
         }
     }
+
+    /// The SA that protects it, and where that leads.
+    #[inline]
+    fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
+        Some((self.sa?, self.endpoint?))
+    }
 }
 
-/// What becomes of a packet.
+/// What becomes of a packet. One byte: a note on a packet is all scalars, which a compiler can write where they belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It goes through its SA.
     Protect,
     /// It goes in clear.
     Clear,
-    /// It goes through its SA in pieces of at most this many bytes.
-    Pieces(u16),
+    /// It goes through its SA in pieces.
+    Pieces,
+    /// Its hop limit ran out, and its sender hears of that.
+    Expired,
+    /// It is too big for its SA, and its sender hears of that.
+    TooBig,
     /// It is dropped.
     Drop(DropReason),
-    /// It is dropped, and its sender hears why.
-    Refuse(Problem, DropReason),
 }
+
+const _: () = assert!(size_of::<Fate>() == 1);
 
 /// Where a packet came from, and so what it must show before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +136,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     for (packet, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
             departure.fate = protect(packet, departure, sa, tables, reader);
-            too_big |= matches!(departure.fate, Fate::Pieces(_));
+            too_big |= departure.fate == Fate::Pieces;
         }
     }
     if too_big {
@@ -189,19 +199,18 @@ fn protect<'r>(
         return Fate::Drop(DropReason::TransportFragment);
     }
     if is_hop && header.hop_limit <= 1 {
-        return Fate::Refuse(Problem::TimeExceeded, DropReason::HopLimit);
+        return Fate::Expired;
     }
     let fits = header.total_len() <= limit;
     if !fits && (header.dont_fragment || !is_hop) {
-        let mtu = limit.min(usize::from(u16::MAX)) as u16;
-        return Fate::Refuse(Problem::TooBig { mtu }, DropReason::TooBig);
+        return Fate::TooBig;
     }
     if is_hop {
         ip::decrement_hop_limit(packet.data_mut());
         forward::clamp_mss(packet, header, limit, tables);
     }
     if !fits {
-        return Fate::Pieces(limit as u16);
+        return Fate::Pieces;
     }
     wrap(packet, header, departure, sa, endpoint)
 }
@@ -217,13 +226,12 @@ fn cut<'r>(departures: &mut Departures<'r>, tables: &Tables, reader: &Reader, io
         all.push(packet, departure);
     };
     for (packet, departure) in departures.drain() {
-        let (Fate::Pieces(limit), Some(sa), Some(endpoint)) =
-            (departure.fate, departure.sa, departure.endpoint)
-        else {
+        let (Fate::Pieces, Some((sa, endpoint))) = (departure.fate, departure.way()) else {
             add(packet, departure, io);
             continue;
         };
-        let done = fragment(&packet, departure.header, limit.into(), io, |io, mut piece, header| {
+        let limit = payload_limit(sa, endpoint, departure.header);
+        let done = fragment(&packet, departure.header, limit, io, |io, mut piece, header| {
             let mut part = Departure { fate: Fate::Protect, ..departure };
             part.fate = wrap(&mut piece, &header, &mut part, sa, endpoint);
             add(piece, part, io);
@@ -282,10 +290,14 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
                 io.route(packet, outer_dst, tables, reader);
             }
             Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
-            // Cut before this.
-            Fate::Pieces(_) => io.drop(packet, DropReason::TooBig),
+            Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
+            // What is in pieces was cut before this.
+            Fate::TooBig | Fate::Pieces => {
+                let limit = departure.way().map_or(0, |(sa, to)| payload_limit(sa, to, departure.header));
+                let mtu = limit.min(usize::from(u16::MAX)) as u16;
+                io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
+            }
             Fate::Drop(reason) => io.drop(packet, reason),
-            Fate::Refuse(problem, reason) => io.refuse(packet, problem, reason),
         }
     }
     io.counters().sealed.add(sealed);
@@ -296,7 +308,7 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
 /// What is left to do for a sealed packet; answers where its outer header sends it.
 #[inline]
 fn finish(packet: &mut Packet, departure: &Departure<'_>) -> Address {
-    let (Some(sa), Some(endpoint)) = (departure.sa, departure.endpoint) else { return departure.header.dst };
+    let Some((sa, endpoint)) = departure.way() else { return departure.header.dst };
     encapsulate::checksum(packet, departure.layout, sa);
     if sa.mode == Mode::Tunnel { endpoint.remote() } else { departure.header.dst }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     classify::{Class, classify},
-    exchange::Inject,
+    exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
     outbound::{self, Departure, Departures, Origin},
@@ -197,8 +197,8 @@ impl<'r> Sorted<'r> {
         io: &mut Io,
     ) {
         match classify(&mut packet, header, tables, reader) {
-            Ok(Class::Esp { esp_at, encap }) => {
-                let arrival = Arrival::new(&packet, header, esp_at, encap, tables);
+            Ok(Class::Esp(esp_at)) => {
+                let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
             }
             Ok(Class::Forward) => {
@@ -207,7 +207,8 @@ impl<'r> Sorted<'r> {
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
             Ok(Class::Host) => deliver(packet, header, tables, reader, io),
-            Ok(Class::Punt(punt)) => io.punt_packet(packet, punt),
+            Ok(Class::Neighbour) => io.punt_packet(packet, Punt::Neighbour),
+            Ok(Class::Control) => io.punt_packet(packet, Punt::Control),
             Err(reason) => io.drop(packet, reason),
         }
     }

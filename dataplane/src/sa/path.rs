@@ -5,7 +5,12 @@ use crate::{
     prefetch,
     wire::{Address, be16, be32, checksum, ip, udp},
 };
-use std::{hash::BuildHasher, net::IpAddr, num::NonZeroU8, sync::LazyLock};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    num::NonZeroU8,
+    sync::LazyLock,
+};
 
 /// What ESP travels in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +61,7 @@ impl Path {
 #[inline]
 pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
     static SEEDS: LazyLock<[u64; 3]> = LazyLock::new(|| {
-        let random = foldhash::quality::RandomState::default();
+        let random = RandomState::new();
         [1, 2, 3].map(|n: u64| random.hash_one(n))
     });
     let encap = match encap {

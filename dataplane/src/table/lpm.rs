@@ -24,11 +24,19 @@ use std::{
 
 /// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families live in one table
 /// without meeting.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// Big-endian. A `u128` would be aligned, and every rule a third larger.
     bits: [u8; 16],
     length: u8,
+}
+
+impl PartialEq for Prefix {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        // As numbers, so that a prefix just made need not go through memory.
+        self.bits() == other.bits() && self.length == other.length
+    }
 }
 
 impl Hash for Prefix {
@@ -139,6 +147,23 @@ const GUIDE_BITS: u8 = 16;
 /// Where IPv4 begins in the 128-bit form.
 const V4: u8 = 96;
 
+/// An IPv4 prefix in one word: address, length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct V4Key(u64);
+
+impl V4Key {
+    /// The prefix of `length` bits of an IPv4 address.
+    #[inline]
+    fn new(address: Address, length: u8) -> Self {
+        let network = address.bits() as u32 & !u32::MAX.unbounded_shr(length.into());
+        Self(u64::from(network) << 8 | u64::from(length))
+    }
+
+    fn of(prefix: Prefix) -> Option<Self> {
+        prefix.is_ipv4().then(|| Self::new(prefix.address().into(), prefix.length()))
+    }
+}
+
 /// Where a look-up of one address begins: worked out once, for every pass of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spot {
@@ -151,11 +176,12 @@ pub struct Spot {
 /// Values by prefix.
 #[derive(Debug)]
 pub struct Lpm<V: Send + Sync + 'static> {
-    entries: Map<Prefix, V>,
+    v4: Map<V4Key, V>,
+    v6: Map<Prefix, V>,
     /// By the first 16 bits of an IPv4 address. Bit `l`: a prefix of length `l` may contain it.
-    v4: Box<[AtomicU64]>,
+    v4_guide: Box<[AtomicU64]>,
     /// Bit `l % 64` of word `l / 64`: IPv6 prefixes of length `l` occur.
-    v6: [AtomicU64; 3],
+    v6_guide: [AtomicU64; 3],
     /// How many prefixes there are by length, and for IPv4 by the first entry of the guide that speaks of them. Only the
     /// writer asks.
     counts: Mutex<HashMap<(Option<usize>, u8), u32>>,
@@ -165,9 +191,10 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     /// A table with room for about `capacity` prefixes in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         Self {
-            entries: Map::new(writer, capacity),
-            v4: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
-            v6: [const { AtomicU64::new(0) }; 3],
+            v4: Map::new(writer, capacity),
+            v6: Map::new(writer, capacity),
+            v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
+            v6_guide: [const { AtomicU64::new(0) }; 3],
             counts: Mutex::default(),
         }
     }
@@ -201,12 +228,12 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     ) -> Option<R> {
         let Spot { mut lengths, mut place } = spot;
         while let Some(length) = take_longest(&mut lengths) {
-            let prefix = Prefix::of_bits(address.bits(), V4 + length);
-            if let Some(answer) = self.entries.get_at(place, &prefix, reader).and_then(&mut judge) {
+            let key = V4Key::new(address, length);
+            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge) {
                 return Some(answer);
             }
             if let Some(shorter) = longest(lengths) {
-                place = self.entries.place(&Prefix::of_bits(address.bits(), V4 + shorter));
+                place = self.v4.place(&V4Key::new(address, shorter));
             }
         }
         if address.is_ipv4() { None } else { self.find_map_v6(address, reader, judge) }
@@ -219,11 +246,11 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
-        for (word, lengths) in self.v6.iter().enumerate().rev() {
+        for (word, lengths) in self.v6_guide.iter().enumerate().rev() {
             let mut lengths = lengths.load(Relaxed);
             while let Some(length) = take_longest(&mut lengths) {
                 let prefix = Prefix::of_bits(address.bits(), word as u8 * 64 + length);
-                if let Some(answer) = self.entries.get(&prefix, reader).and_then(&mut judge) {
+                if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge) {
                     return Some(answer);
                 }
             }
@@ -234,34 +261,40 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     /// Where a look-up of `address` begins.
     #[inline]
     pub fn spot(&self, address: Address) -> Spot {
-        let bits = address.bits();
-        let lengths = if address.is_ipv4() { self.v4[entry_of(bits)].load(Relaxed) } else { 0 };
-        let likely = longest(lengths).map(|length| Prefix::of_bits(bits, V4 + length));
-        Spot { lengths, place: likely.map_or_else(Place::default, |prefix| self.entries.place(&prefix)) }
+        let v4 = address.is_ipv4();
+        let lengths = if v4 { self.v4_guide[entry_of(address.bits())].load(Relaxed) } else { 0 };
+        let likely = longest(lengths).map(|length| self.v4.place(&V4Key::new(address, length)));
+        Spot { lengths, place: likely.unwrap_or_default() }
     }
 
     /// Asks the cache for where the longest prefix that may contain an IPv4 address is found by.
     #[inline]
     pub fn prefetch_slot(&self, spot: Spot) {
-        self.entries.prefetch_slot(spot.place);
+        self.v4.prefetch_slot(spot.place);
     }
 
     /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_slot`].
     #[inline]
     pub fn prefetch_node(&self, spot: Spot) {
-        self.entries.prefetch_node(spot.place);
+        self.v4.prefetch_node(spot.place);
     }
 
     /// The value of exactly `prefix`.
     pub fn get<'r>(&'r self, prefix: Prefix, reader: &'r Reader) -> Option<&'r V> {
-        self.entries.get(&prefix, reader)
+        match V4Key::of(prefix) {
+            Some(key) => self.v4.get(&key, reader),
+            None => self.v6.get(&prefix, reader),
+        }
     }
 
     /// Sets the value of `prefix`.
     pub fn insert(&self, writer: &mut Writer, prefix: Prefix, value: V) {
-        let before = self.entries.len();
-        self.entries.insert(writer, prefix, value);
-        if self.entries.len() > before && self.count(prefix, 1) == 1 {
+        let before = self.len();
+        match V4Key::of(prefix) {
+            Some(key) => self.v4.insert(writer, key, value),
+            None => self.v6.insert(writer, prefix, value),
+        }
+        if self.len() > before && self.count(prefix, 1) == 1 {
             let (guide, bit) = self.guide(prefix);
             guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release));
         }
@@ -269,7 +302,10 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// Removes `prefix`; answers whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
-        let removed = self.entries.remove(writer, &prefix);
+        let removed = match V4Key::of(prefix) {
+            Some(key) => self.v4.remove(writer, &key),
+            None => self.v6.remove(writer, &prefix),
+        };
         if removed && self.count(prefix, -1) == 0 {
             let (guide, bit) = self.guide(prefix);
             guide.iter().for_each(|entry| _ = entry.fetch_and(!bit, Release));
@@ -280,10 +316,10 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     /// The entries of a guide that speak of `prefix`, and its bit there.
     fn guide(&self, prefix: Prefix) -> (&[AtomicU64], u64) {
         if prefix.is_ipv4() {
-            (&self.v4[entries_of(prefix)], 1 << prefix.length())
+            (&self.v4_guide[entries_of(prefix)], 1 << prefix.length())
         } else {
             let word = usize::from(prefix.length / 64);
-            (&self.v6[word..=word], 1 << (prefix.length % 64))
+            (&self.v6_guide[word..=word], 1 << (prefix.length % 64))
         }
     }
 
@@ -302,12 +338,12 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// Prefixes now.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.v4.len() + self.v6.len()
     }
 
     /// Whether there is no prefix.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 }
 

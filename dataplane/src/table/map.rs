@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
 
-use super::{Membership, Reader, Writer};
+use super::{Membership, Reader, Writer, hash::Seed};
 use crate::prefetch;
 use std::{
     hash::{BuildHasher, Hash},
@@ -32,7 +32,7 @@ struct Node<K, V> {
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     slots: Box<[Link<K, V>]>,
     entries: AtomicUsize,
-    hasher: foldhash::fast::RandomState,
+    seed: Seed,
     tables: Membership,
 }
 
@@ -42,9 +42,10 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         // A place has 32 bits.
         let slots = (capacity.clamp(8, 1 << 31) + capacity / 2).next_power_of_two().min(1 << 32);
         Self {
-            slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            // SAFETY: all zeros are null pointers. Pages of them cost no memory before they are used.
+            slots: unsafe { Box::new_zeroed_slice(slots).assume_init() },
             entries: AtomicUsize::new(0),
-            hasher: foldhash::fast::RandomState::default(),
+            seed: Seed::default(),
             tables: Membership::of(writer),
         }
     }
@@ -62,7 +63,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Where `key` is looked up.
     #[inline]
     pub fn place(&self, key: &K) -> Place {
-        Place(self.hasher.hash_one(key) as u32)
+        Place(self.seed.hash_one(key) as u32)
     }
 
     #[inline]

@@ -10,6 +10,7 @@
 //! ```
 
 mod cell;
+mod hash;
 mod lpm;
 mod map;
 

@@ -1,0 +1,56 @@
+//! The tables' hash: one multiplication a word. Their keys are SPIs and prefixes, which the gateway or its configuration
+//! chooses, so it need not resist anybody; the seed only keeps distributions from repeating.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// An odd number without pattern: the golden ratio's fraction.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Makes hashers that agree with each other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed(u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(FACTOR))
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = Mixer;
+
+    #[inline]
+    fn build_hasher(&self) -> Mixer {
+        Mixer(self.0)
+    }
+}
+
+/// The state of one hash.
+#[derive(Debug)]
+pub(super) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    #[inline]
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+}
