@@ -148,7 +148,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
 /// What policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
 /// not be one that a tunnel should have brought (§5.2), nor pretend to come from elsewhere to get into a tunnel
 /// (RFC 3704 §2.2).
-#[inline]
+#[inline(always)]
 fn decide<'r>(
     packet: &Packet,
     departure: &Departure<'_>,
@@ -157,10 +157,10 @@ fn decide<'r>(
 ) -> Result<Option<&'r OutboundSa>, DropReason> {
     let Departure { header, origin, spot, .. } = departure;
     let from_wire = *origin == Origin::Wire;
-    let flow = Flow::of(header, packet.data());
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
+    let flow = Flow::of(header, packet.data());
     let verdict = tables.verdict_at(*spot, &flow, reader);
     let rule = match verdict {
         Verdict::Rule(rule) => rule,

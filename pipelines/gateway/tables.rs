@@ -75,6 +75,20 @@ pub enum Verdict<'r> {
     None,
 }
 
+/// What `rules`, of a prefix that contains the packet's destination, say of it.
+#[inline(always)]
+fn judge<'r>(rules: &'r [Rule], outbound: &Flow) -> Option<Verdict<'r>> {
+    for rule in rules {
+        if rule.selector.covers_from(outbound) {
+            return Some(Verdict::Rule(rule));
+        }
+        if rule.selector.cannot_tell(outbound) {
+            return Some(Verdict::Hidden(rule));
+        }
+    }
+    None
+}
+
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
@@ -152,25 +166,14 @@ impl Tables {
         outbound: impl Fn() -> Flow,
         reader: &'r Reader,
     ) -> Verdict<'r> {
-        let judge = |rules: &'r Few<Rule>| {
-            let outbound = outbound();
-            rules.iter().find_map(|rule| {
-                if rule.selector.covers(&outbound) {
-                    Some(Verdict::Rule(rule))
-                } else if rule.selector.cannot_tell(&outbound) {
-                    Some(Verdict::Hidden(rule))
-                } else {
-                    None
-                }
-            })
-        };
+        let judge = |rules: &'r Few<Rule>| judge(rules, &outbound());
         self.policies.find_map_at(spot, dst, reader, judge).unwrap_or(Verdict::None)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
     /// covers the packet itself: where that speaks of its source more closely than any tunnel does, it is where it
     /// belongs.
-    #[inline]
+    #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         let spot = self.policies.spot(flow.src);
         match self.verdict_towards(spot, flow.src, || flow.reversed(), reader) {
@@ -182,7 +185,7 @@ impl Tables {
     }
 
     /// Whether packets to `address` leave by `port`.
-    #[inline]
+    #[inline(always)]
     pub fn leads_to(&self, address: Address, port: u16, reader: &Reader) -> bool {
         match self.routes.find(address, reader) {
             Some(Hop::Port { port: by, .. } | Hop::Resolve { port: by, .. }) => *by == port,
@@ -197,7 +200,7 @@ impl Tables {
     }
 
     /// Whether `dst` is the gateway's own address.
-    #[inline]
+    #[inline(always)]
     pub fn is_local(&self, dst: impl Into<Address>, reader: &Reader) -> bool {
         matches!(self.routes.find(dst, reader), Some(Hop::Local))
     }

@@ -60,7 +60,7 @@ pub struct Flow {
 
 impl Flow {
     /// The flow of `packet`, whose header is `header`.
-    #[inline]
+    #[inline(always)]
     pub fn of(header: &IpHeader, packet: &[u8]) -> Self {
         let has_ports = matches!(header.protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
             && header.fragment != Fragment::Later;
@@ -82,8 +82,13 @@ impl Selector {
     /// [`Flow::reversed`].
     #[inline]
     pub fn covers(&self, outbound: &Flow) -> bool {
+        self.remote.contains(outbound.dst) && self.covers_from(outbound)
+    }
+
+    /// [`Selector::covers`], where it is known that `remote` contains the destination.
+    #[inline(always)]
+    pub fn covers_from(&self, outbound: &Flow) -> bool {
         self.local.contains(outbound.src)
-            && self.remote.contains(outbound.dst)
             && self.protocol.is_none_or(|p| p == outbound.protocol)
             && self.local_ports.admits(outbound.ports.map(|(s, _)| s))
             && self.remote_ports.admits(outbound.ports.map(|(_, d)| d))
@@ -91,7 +96,7 @@ impl Selector {
 
     /// Whether nobody can tell if it covers `outbound`: a later fragment that hides what the selector asks for
     /// (RFC 4301 §7).
-    #[inline]
+    #[inline(always)]
     pub fn cannot_tell(&self, outbound: &Flow) -> bool {
         outbound.is_later_fragment && self.covers_if_shown(outbound) && !self.covers(outbound)
     }

@@ -89,7 +89,13 @@ impl Prefix {
         let address = address.into();
         // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the addresses.
         let differ = address.bits() ^ self.bits();
-        differ.unbounded_shr(128 - u32::from(self.length)) == 0 && (self.length >= V4 || !address.is_ipv4())
+        let (high, low) = ((differ >> 64) as u64, differ as u64);
+        let free = 128 - u32::from(self.length);
+        if self.length >= V4 {
+            // Every IPv4 prefix, and long ones of IPv6.
+            return high == 0 && low >> free == 0;
+        }
+        differ.unbounded_shr(free) == 0 && !address.is_ipv4()
     }
 
     /// The first address.
@@ -155,8 +161,8 @@ impl V4Key {
     /// The prefix of `length` bits of an IPv4 address.
     #[inline]
     fn new(address: Address, length: u8) -> Self {
-        let network = address.bits() as u32 & !u32::MAX.unbounded_shr(length.into());
-        Self(u64::from(network) << 8 | u64::from(length))
+        let whole = u64::from(address.bits() as u32) << 8;
+        Self(whole & u64::MAX << (40 - length) | u64::from(length))
     }
 
     fn of(prefix: Prefix) -> Option<Self> {
@@ -200,13 +206,13 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     }
 
     /// The value of the longest prefix that contains `address`.
-    #[inline]
+    #[inline(always)]
     pub fn find<'r>(&'r self, address: impl Into<Address>, reader: &'r Reader) -> Option<&'r V> {
         self.find_map(address, reader, Some)
     }
 
     /// The first answer of `judge` about the values of all prefixes that contain `address`, longest first.
-    #[inline]
+    #[inline(always)]
     pub fn find_map<'r, R>(
         &'r self,
         address: impl Into<Address>,

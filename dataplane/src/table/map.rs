@@ -68,7 +68,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     #[inline]
     fn slot(&self, place: Place) -> &Link<K, V> {
-        &self.slots[place.0 as usize & (self.slots.len() - 1)]
+        // SAFETY: there is a power of two of slots, and what remains of a place is less than that.
+        unsafe { self.slots.get_unchecked(place.0 as usize & (self.slots.len() - 1)) }
     }
 
     /// Asks the cache for the slot at `place`.
@@ -91,7 +92,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     /// [`Map::get`], where `place` is that of `key`.
-    #[inline]
+    #[inline(always)]
     pub fn get_at<'r>(&'r self, place: Place, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.tables.check_reader(reader);
         let mut at = self.slot(place).load(Acquire);

@@ -52,14 +52,19 @@ impl Address {
     #[inline]
     pub fn is_routable(self) -> bool {
         if self.is_ipv4() {
-            let bits = self.0 as u32;
-            let first = bits >> 24;
-            first != 0 && first != 127 && first < 224 && bits >> 16 != 169 << 8 | 254
+            is_routable_v4(self.0 as u32)
         } else {
             const UNSPECIFIED_OR_LOOPBACK: u128 = 1;
             self.0 > UNSPECIFIED_OR_LOOPBACK && !self.is_multicast() && self.0 >> 118 != 0xfe80 >> 6
         }
     }
+}
+
+/// [`Address::is_routable`] of an IPv4 address.
+#[inline]
+pub(super) fn is_routable_v4(bits: u32) -> bool {
+    let first = bits >> 24;
+    first.wrapping_sub(1) < 223 && first != 127 && bits >> 16 != 169 << 8 | 254
 }
 
 impl From<Ipv4Addr> for Address {

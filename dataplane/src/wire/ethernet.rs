@@ -1,6 +1,6 @@
 //! Ethernet II frames (IEEE 802.3).
 
-use super::{Malformed, be16, put16};
+use super::{Malformed, be16};
 use crate::port::Mac;
 
 /// Bytes of the header.
@@ -43,9 +43,10 @@ impl Ethernet {
     /// Writes the header into the first 14 bytes of `frame`.
     #[inline]
     pub fn emit(&self, frame: &mut [u8]) {
-        frame[..6].copy_from_slice(&self.dst);
-        frame[6..12].copy_from_slice(&self.src);
-        put16(frame, 12, self.ethertype);
+        let h: &mut [u8; HEADER] = frame.first_chunk_mut().expect("room for an Ethernet header");
+        h[..6].copy_from_slice(&self.dst);
+        h[6..12].copy_from_slice(&self.src);
+        h[12..].copy_from_slice(&self.ethertype.to_be_bytes());
     }
 }
 

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, read into one form.
 
-use super::{Address, Malformed, be16, be32, checksum, put16};
+use super::{Address, Malformed, address, be16, be32, checksum, put16};
 use std::net::IpAddr;
 
 /// Bytes of an IPv4 header without options.
@@ -75,6 +75,7 @@ pub struct IpHeader {
     pub fragment: Fragment,
     /// Whether the packet must not be fragmented on its way; always so for IPv6.
     pub dont_fragment: bool,
+    forwardable: bool,
 }
 
 const _: () = assert!(size_of::<IpHeader>() <= 48);
@@ -93,6 +94,7 @@ impl Default for IpHeader {
             hop_limit: 0,
             fragment: Fragment::Whole,
             dont_fragment: false,
+            forwardable: false,
         }
     }
 }
@@ -157,13 +159,19 @@ impl IpHeader {
             return Err(Malformed::TotalLength);
         }
         // Nearly every header has twenty bytes, for which the sum has no loop.
-        let sum = if header_len == V4_HEADER { checksum::of(h) } else { checksum::of(&bytes[..header_len]) };
-        if sum != 0 {
+        let sound = if header_len == V4_HEADER {
+            checksum::is_zero_of_v4(h)
+        } else {
+            checksum::of(&bytes[..header_len]) == 0
+        };
+        if !sound {
             return Err(Malformed::Checksum);
         }
         let fragment = be16(h, 6);
-        self.src = Address::v4(be32(h, 12));
-        self.dst = Address::v4(be32(h, 16));
+        let (src, dst) = (be32(h, 12), be32(h, 16));
+        self.src = Address::v4(src);
+        self.dst = Address::v4(dst);
+        self.forwardable = address::is_routable_v4(src) && address::is_routable_v4(dst);
         self.protocol = h[9];
         self.protocol_at = 9;
         self.header_len = header_len as u16;
@@ -195,7 +203,9 @@ impl IpHeader {
             hop_limit: h[7],
             fragment: Fragment::Whole,
             dont_fragment: true,
+            forwardable: false,
         };
+        this.forwardable = this.src.is_routable() && this.dst.is_routable();
         this.walk_extensions(&bytes[..total_len])?;
         Ok(this)
     }
@@ -243,7 +253,7 @@ impl IpHeader {
     /// (RFC 1812 §5.3.7, RFC 4291 §2.5).
     #[inline]
     pub fn is_forwardable(&self) -> bool {
-        self.src.is_routable() && self.dst.is_routable()
+        self.forwardable
     }
 
     /// Bytes behind the header, of `packet`, which this header was read from.
@@ -264,10 +274,14 @@ pub(crate) fn v6_at(bytes: &[u8], at: usize) -> Option<Address> {
 /// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum kept right.
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8]) {
-    if bytes[0] >> 4 == 4 {
-        let (old, sum) = (be16(bytes, 8), be16(bytes, 10));
-        bytes[8] -= 1;
-        put16(bytes, 10, checksum::update(sum, old, be16(bytes, 8)));
+    if bytes[0] >> 4 == 4
+        && let Some(h) = bytes.first_chunk_mut::<V4_HEADER>()
+    {
+        // One less in the high half of a word is one more in that half of the sum's complement (RFC 1141); and of the two
+        // zeros the positive one (RFC 1624 §3).
+        let sum = u32::from(be16(h, 10)) + 0x0100;
+        h[8] -= 1;
+        h[10..12].copy_from_slice(&((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes());
     } else {
         bytes[7] -= 1;
     }
