@@ -28,6 +28,7 @@ use wayfarer_dataplane::{
     after_help = "\
 Examples:
   wayfarer demo
+  wayfarer bench esp
   wayfarer check conf/gateway.toml
   wayfarer gateway --config conf/gateway.toml
   wayfarer show sa
