@@ -56,11 +56,14 @@ pub struct Window {
     sharing: Sharing,
 }
 
-/// Where a sequence number lives: index of its word, that word with no bit set, and its own bit.
-struct Place {
-    slot: usize,
+/// Where a sequence number lives in a window: index of its word, that word with no bit set, and its own bit. Worked out
+/// once, for every pass over a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    seq: u64,
     empty: u64,
     bit: u64,
+    slot: u32,
 }
 
 impl Place {
@@ -95,10 +98,15 @@ impl Window {
         u64::from(self.size)
     }
 
-    /// Asks the cache for the word of `seq`.
     #[inline]
-    pub fn prefetch(&self, seq: u64) {
-        prefetch::line(&raw const self.words[self.place(seq).slot]);
+    fn word(&self, place: &Place) -> &AtomicU64 {
+        &self.words[place.slot as usize & (self.words.len() - 1)]
+    }
+
+    /// Asks the cache for the word at `place`.
+    #[inline]
+    pub fn prefetch(&self, place: &Place) {
+        prefetch::line(self.word(place));
     }
 
     /// The highest number accepted; 0 before the first.
@@ -129,12 +137,19 @@ impl Window {
     /// The reason why [`accept`](Self::accept) would refuse it.
     #[inline]
     pub fn check(&self, seq: u64) -> Result<(), Replay> {
-        if seq == 0 {
+        self.check_at(&self.place(seq))
+    }
+
+    /// [`Window::check`] of the number that `place` was made for.
+    ///
+    /// # Errors
+    /// As [`Window::check`].
+    #[inline]
+    pub fn check_at(&self, place: &Place) -> Result<(), Replay> {
+        if place.seq == 0 {
             return Err(Replay::Zero);
         }
-        let place = self.place(seq);
-        let word = self.words[place.slot].load(Acquire);
-        self.judge(seq, &place, word)
+        self.judge(place, self.word(place).load(Acquire))
     }
 
     /// Marks the number of a packet that was authenticated; of all calls with one number at most one succeeds.
@@ -143,20 +158,29 @@ impl Window {
     /// Why `seq` is refused. The window may have moved since it was checked.
     #[inline]
     pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
+        self.accept_at(&self.place(seq))
+    }
+
+    /// [`Window::accept`] of the number that `place` was made for.
+    ///
+    /// # Errors
+    /// As [`Window::accept`].
+    #[inline]
+    pub fn accept_at(&self, place: &Place) -> Result<Newest, Replay> {
+        let seq = place.seq;
         if seq == 0 {
             return Err(Replay::Zero);
         }
         if self.sharing == Sharing::One {
-            return self.accept_alone(seq);
+            return self.accept_alone(place);
         }
         let before = self.top();
         // Equal where another worker with the same number has raised the top, but may lose the race for the bit.
         let newest = seq >= before && seq >= self.top.fetch_max(seq, AcqRel);
-        let place = self.place(seq);
-        let slot = &self.words[place.slot];
+        let slot = self.word(place);
         let mut word = slot.load(Acquire);
         loop {
-            self.judge(seq, &place, word)?;
+            self.judge(place, word)?;
             let kept = if place.same_block(word) { word } else { place.empty };
             match slot.compare_exchange_weak(word, kept | place.bit, AcqRel, Acquire) {
                 Ok(_) => return Ok(newest),
@@ -167,24 +191,23 @@ impl Window {
 
     /// [`accept`](Self::accept) where no other worker can be at it too.
     #[inline]
-    fn accept_alone(&self, seq: u64) -> Result<Newest, Replay> {
-        let place = self.place(seq);
-        let slot = &self.words[place.slot];
+    fn accept_alone(&self, place: &Place) -> Result<Newest, Replay> {
+        let slot = self.word(place);
         let word = slot.load(Relaxed);
-        self.judge(seq, &place, word)?;
-        let newest = seq > self.top.load(Relaxed);
+        self.judge(place, word)?;
+        let newest = place.seq > self.top.load(Relaxed);
         if newest {
-            self.top.store(seq, Release);
+            self.top.store(place.seq, Release);
         }
         let kept = if place.same_block(word) { word } else { place.empty };
         slot.store(kept | place.bit, Release);
         Ok(newest)
     }
 
-    /// Judges `seq` by its word, which must have been read before this is called: see the module's text.
+    /// Judges a number by its word, which must have been read before this is called: see the module's text.
     #[inline]
-    fn judge(&self, seq: u64, place: &Place, word: u64) -> Result<(), Replay> {
-        if self.top().saturating_sub(seq) >= self.size() {
+    fn judge(&self, place: &Place, word: u64) -> Result<(), Replay> {
+        if self.top().saturating_sub(place.seq) >= self.size() {
             Err(Replay::Stale)
         } else if place.same_block(word) && word & place.bit != 0 {
             Err(Replay::Duplicate)
@@ -193,13 +216,14 @@ impl Window {
         }
     }
 
+    /// Where `seq` lives.
     #[inline]
-    fn place(&self, seq: u64) -> Place {
+    pub fn place(&self, seq: u64) -> Place {
         let block = seq / BLOCK;
         let words = self.words.len() as u64;
         // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more) may pass for the
         // current one. Its old bits then refuse numbers; they never let one pass twice.
         let lap = block >> words.trailing_zeros();
-        Place { slot: (block & (words - 1)) as usize, empty: lap << BLOCK, bit: 1 << (seq % BLOCK) }
+        Place { seq, empty: lap << BLOCK, bit: 1 << (seq % BLOCK), slot: (block & (words - 1)) as u32 }
     }
 }

@@ -52,13 +52,13 @@ pub fn classify(
         _ => return Err(DropReason::UnknownEthertype),
     }
     header.read(&packet.data()[ethernet::HEADER..]).map_err(malformed_ip)?;
-    if header.src.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
+    if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
     if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
         return Ok(Class::Neighbour);
     }
-    if to_group || header.dst.is_multicast() {
+    if to_group || header.is_to_group() {
         return Err(DropReason::Multicast);
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;

@@ -57,7 +57,7 @@ fn tunnel(
     next_header: u8,
 ) -> Result<(), DropReason> {
     inner.read(&packet.data()[start..start + length]).map_err(|_| DropReason::InnerMalformed)?;
-    if inner.src.is_ipv4() != (next_header == protocol::IPV4) {
+    if inner.is_ipv4() != (next_header == protocol::IPV4) {
         return Err(DropReason::InnerMalformed);
     }
     packet.pull_front(start).ok_or(DropReason::InnerMalformed)?;

@@ -70,7 +70,7 @@ pub fn encapsulate(
 
 #[inline]
 fn tunnel(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &Endpoint) -> Option<Layout> {
-    let next_header = if header.src.is_ipv4() { protocol::IPV4 } else { protocol::IPV6 };
+    let next_header = if header.is_ipv4() { protocol::IPV4 } else { protocol::IPV6 };
     if sa.tfc() > packet.len() {
         lengthen(packet, sa, endpoint)?;
     }

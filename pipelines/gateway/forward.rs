@@ -32,6 +32,7 @@ const TCP_HEADER: usize = 20;
 pub fn inbound<'r>(
     mut packet: Packet,
     header: &'r IpHeader,
+    flow: &Flow,
     sa: &InboundSa,
     admitted: &Selector,
     departures: &mut Departures<'r>,
@@ -51,7 +52,11 @@ pub fn inbound<'r>(
     clamp_mss(&mut packet, header, sa.inner_mtu(), tables);
     packet.set_port(FROM_TUNNEL);
     let counts = |rule: &Rule| rule.outranks(admitted.local, Some(sa.tunnel));
-    match tables.verdict(&Flow::of(header, packet.data()), reader) {
+    let spot = tables.policies.spot(header.dst);
+    if spot.is_empty(header.dst) {
+        return clear_by(hop, packet, header, tables, io);
+    }
+    match tables.verdict_at(spot, flow, reader) {
         // It is for another peer, or for somebody that policy forbids.
         Verdict::Rule(rule) | Verdict::Hidden(rule) if counts(rule) => {
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
@@ -99,7 +104,7 @@ fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Ta
 #[inline]
 pub fn clamp_mss(packet: &mut Packet, header: &IpHeader, limit: usize, tables: &Tables) {
     if header.protocol == protocol::TCP && header.fragment != Fragment::Later && tables.settings.mss_clamp {
-        let headers = TCP_HEADER + if header.src.is_ipv4() { V4_HEADER } else { V6_HEADER };
+        let headers = TCP_HEADER + if header.is_ipv4() { V4_HEADER } else { V6_HEADER };
         let mss = limit.saturating_sub(headers).min(usize::from(u16::MAX));
         tcp::clamp_mss(&mut packet.data_mut()[header.header_len()..], mss as u16);
     }

@@ -17,7 +17,7 @@ use wayfarer_dataplane::{
     prefetch,
     sa::{Encap, Flow, InboundSa, Selector, Spi},
     table::{Place, Reader},
-    window::Replay,
+    window::{self, Replay},
     wire::{esp, ip::IpHeader},
 };
 
@@ -31,6 +31,8 @@ pub struct Arrival<'r> {
     place: Place,
     /// The full sequence number, not proven before the packet is opened.
     seq: u64,
+    /// Where that lives in the SA's window.
+    in_window: window::Place,
     sa: Option<&'r InboundSa>,
     /// Why it is dropped, or that it is not.
     verdict: Result<(), DropReason>,
@@ -53,7 +55,16 @@ impl<'r> Arrival<'r> {
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, spi: Spi(spi), place, seq: seq.into(), sa: None, verdict }
+        Self {
+            header,
+            esp_at,
+            spi: Spi(spi),
+            place,
+            seq: seq.into(),
+            in_window: window::Place::default(),
+            sa: None,
+            verdict,
+        }
     }
 
     #[inline]
@@ -110,10 +121,10 @@ pub fn run<'r>(
     let (mut opened, mut bytes) = (0, 0);
     for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
         match finish(&mut packet, &arrival, header, io) {
-            Ok((sa, admitted)) => {
+            Ok((sa, admitted, flow)) => {
                 opened += 1;
                 bytes += header.total_len() as u64;
-                forward::inbound(packet, header, sa, admitted, departures, tables, reader, io);
+                forward::inbound(packet, header, &flow, sa, admitted, departures, tables, reader, io);
             }
             Err(reason) => io.drop(packet, reason),
         }
@@ -140,7 +151,8 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     if sa.esn {
         arrival.seq = sa.window.infer(arrival.seq as u32);
     }
-    sa.prefetch_parts(arrival.seq, length);
+    arrival.in_window = sa.window.place(arrival.seq);
+    sa.prefetch_parts(&arrival.in_window, length);
     Ok(())
 }
 
@@ -149,7 +161,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
         let (Ok(()), Some(sa)) = (arrival.verdict, arrival.sa) else { continue };
-        match sa.window.check(arrival.seq) {
+        match sa.window.check_at(&arrival.in_window) {
             Ok(()) => {
                 let esp = &mut packet.data_mut()[arrival.esp_at()..];
                 jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
@@ -176,10 +188,10 @@ fn finish<'r>(
     arrival: &Arrival<'r>,
     inner: &mut IpHeader,
     io: &mut Io,
-) -> Result<(&'r InboundSa, &'r Selector), DropReason> {
+) -> Result<(&'r InboundSa, &'r Selector, Flow), DropReason> {
     arrival.verdict?;
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
-    let newest = sa.window.accept(arrival.seq).map_err(|why| replayed(sa, why))?;
+    let newest = sa.window.accept_at(&arrival.in_window).map_err(|why| replayed(sa, why))?;
     let tunnel = sa.tunnel;
     if newest {
         sa.seen_from(arrival.header.src, arrival.encap(packet), |path| {
@@ -187,15 +199,15 @@ fn finish<'r>(
         });
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
-    let flow = Flow::of(inner, packet.data()).reversed();
-    let Some(admitted) = sa.selectors.iter().find(|s| s.covers(&flow)) else {
+    let flow = Flow::of(inner, packet.data());
+    let Some(admitted) = sa.selectors.iter().find(|s| s.covers_inbound(&flow)) else {
         sa.refused.selector.fetch_add(1, Relaxed);
         return Err(DropReason::InnerSelector);
     };
     if !sa.life.charge(inner.total_len(), |due| io.tell(Event::Due { tunnel, inbound: true, due })) {
         return Err(DropReason::SaExpired);
     }
-    Ok((sa, admitted))
+    Ok((sa, admitted, flow))
 }
 
 #[cold]

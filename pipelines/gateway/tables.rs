@@ -154,20 +154,8 @@ impl Tables {
     /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
     #[inline(always)]
     pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        self.verdict_towards(spot, outbound.dst, || *outbound, reader)
-    }
-
-    /// What policy says of a packet to `dst` on the peer's side. `outbound` is not called where no rule is near.
-    #[inline(always)]
-    fn verdict_towards<'r>(
-        &'r self,
-        spot: Spot,
-        dst: Address,
-        outbound: impl Fn() -> Flow,
-        reader: &'r Reader,
-    ) -> Verdict<'r> {
-        let judge = |rules: &'r Few<Rule>| judge(rules, &outbound());
-        self.policies.find_map_at(spot, dst, reader, judge).unwrap_or(Verdict::None)
+        let judged = self.policies.find_map_at(spot, outbound.dst, reader, |rules| judge(rules, outbound));
+        judged.unwrap_or(Verdict::None)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
@@ -176,7 +164,14 @@ impl Tables {
     #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         let spot = self.policies.spot(flow.src);
-        match self.verdict_towards(spot, flow.src, || flow.reversed(), reader) {
+        // Mostly no rule is anywhere near where packets come from in clear.
+        !spot.is_empty(flow.src) && self.is_tunnelled(spot, &flow.reversed(), by, reader)
+    }
+
+    /// Whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
+    #[inline(never)]
+    fn is_tunnelled(&self, spot: Spot, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
+        match self.verdict_at(spot, outbound, reader) {
             Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.local, by.tunnel()))
             }

@@ -1,7 +1,14 @@
 //! Inbound security associations.
 
 use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
-use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
+use crate::{
+    crypto::Key,
+    few::Few,
+    prefetch,
+    sharing::Sharing,
+    window::{Place, Window},
+    wire::Address,
+};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -176,11 +183,11 @@ impl InboundSa {
         self.path.store(path.tag(), Release);
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and as much of the key as
+    /// Asks the cache for what a packet needs beside the SA itself: the window's word at `place`, and as much of the key as
     /// `text` bytes take.
     #[inline]
-    pub fn prefetch_parts(&self, seq: u64, text: usize) {
-        self.window.prefetch(seq);
+    pub fn prefetch_parts(&self, place: &Place, text: usize) {
+        self.window.prefetch(place);
         self.key.prefetch(text);
     }
 }

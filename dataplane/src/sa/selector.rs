@@ -85,6 +85,16 @@ impl Selector {
         self.remote.contains(outbound.dst) && self.covers_from(outbound)
     }
 
+    /// Whether a packet from the peer's side to this one is covered: [`Selector::covers`] of its [`Flow::reversed`].
+    #[inline(always)]
+    pub fn covers_inbound(&self, inbound: &Flow) -> bool {
+        self.local.contains(inbound.dst)
+            && self.remote.contains(inbound.src)
+            && self.protocol.is_none_or(|p| p == inbound.protocol)
+            && self.local_ports.admits(inbound.ports.map(|(_, d)| d))
+            && self.remote_ports.admits(inbound.ports.map(|(s, _)| s))
+    }
+
     /// [`Selector::covers`], where it is known that `remote` contains the destination.
     #[inline(always)]
     pub fn covers_from(&self, outbound: &Flow) -> bool {

@@ -179,6 +179,14 @@ pub struct Spot {
     place: Place,
 }
 
+impl Spot {
+    /// Whether it is clear already that no prefix contains the IPv4 address it was made for; for an IPv6 address never.
+    #[inline]
+    pub fn is_empty(self, address: Address) -> bool {
+        self.lengths == 0 && address.is_ipv4()
+    }
+}
+
 /// Values by prefix.
 #[derive(Debug)]
 pub struct Lpm<V: Send + Sync + 'static> {

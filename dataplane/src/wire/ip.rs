@@ -76,6 +76,8 @@ pub struct IpHeader {
     /// Whether the packet must not be fragmented on its way; always so for IPv6.
     pub dont_fragment: bool,
     forwardable: bool,
+    to_group: bool,
+    is_ipv4: bool,
 }
 
 const _: () = assert!(size_of::<IpHeader>() <= 48);
@@ -95,6 +97,8 @@ impl Default for IpHeader {
             fragment: Fragment::Whole,
             dont_fragment: false,
             forwardable: false,
+            to_group: false,
+            is_ipv4: false,
         }
     }
 }
@@ -171,6 +175,8 @@ impl IpHeader {
         let (src, dst) = (be32(h, 12), be32(h, 16));
         self.src = Address::v4(src);
         self.dst = Address::v4(dst);
+        self.is_ipv4 = true;
+        self.to_group = dst >> 28 == 0xe;
         self.forwardable = address::is_routable_v4(src) && address::is_routable_v4(dst);
         self.protocol = h[9];
         self.protocol_at = 9;
@@ -204,7 +210,10 @@ impl IpHeader {
             fragment: Fragment::Whole,
             dont_fragment: true,
             forwardable: false,
+            to_group: false,
+            is_ipv4: false,
         };
+        this.to_group = this.dst.is_multicast();
         this.forwardable = this.src.is_routable() && this.dst.is_routable();
         this.walk_extensions(&bytes[..total_len])?;
         Ok(this)
@@ -247,6 +256,18 @@ impl IpHeader {
     #[inline]
     pub fn has_options(&self) -> bool {
         self.header_len() != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
+    }
+
+    /// Whether it is IPv4.
+    #[inline]
+    pub fn is_ipv4(&self) -> bool {
+        self.is_ipv4
+    }
+
+    /// Whether it is sent to a group.
+    #[inline]
+    pub fn is_to_group(&self) -> bool {
+        self.to_group
     }
 
     /// Whether a router may pass it on: neither end is a group, a link-local or loopback address or none at all
