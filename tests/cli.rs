@@ -56,6 +56,9 @@ fn help_and_version() {
     for (command, example) in [
         (&["--help"][..], "wayfarer sa move alice 192.0.2.7:4500"),
         (&["gateway", "--help"], "wayfarer gateway --config conf/gateway.toml"),
+        (&["bench", "esp", "--help"], "wayfarer bench esp --direction out,in"),
+        (&["bench", "crypto", "--help"], "wayfarer bench crypto --size 64,512,1420"),
+        (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
         (&["show", "--help"], "wayfarer show drops"),
         (&["sa", "move", "--help"], "wayfarer sa move alice [2001:db8::7]:4500"),

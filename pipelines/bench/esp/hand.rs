@@ -8,6 +8,7 @@ use crate::gateway::{profile::StageTicks, worker::Worker};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::time::{ClockId, clock_gettime};
+use perf_event::{Builder, Counter, events::Hardware};
 use std::{
     sync::{
         Arc,
@@ -30,6 +31,8 @@ pub(super) struct Task {
 pub(super) struct Done {
     pub(super) cpu: Duration,
     pub(super) ticks: StageTicks,
+    /// Instructions, where the machine counts them.
+    pub(super) instructions: Option<u64>,
 }
 
 pub(super) struct Hand {
@@ -79,6 +82,7 @@ fn work(
     tasks: &Receiver<Task>,
     done: &Sender<Done>,
 ) {
+    let mut counter = instruction_counter();
     for Task { batches, profile, ready } in tasks {
         for (plug, batch) in plugs.iter().zip(&batches) {
             plug.insert(batch.clone());
@@ -87,16 +91,26 @@ fn work(
         while ready.load(Acquire) < workers {
             thread::yield_now();
         }
+        let first = counter.as_mut().and_then(|counter| counter.read().ok());
         let start = processor_time();
         worker.profile().switch(profile);
         while worker.turn() || !batches.iter().all(|batch| batch.is_exhausted()) {}
         let cpu = processor_time().saturating_sub(start);
+        let last = counter.as_mut().and_then(|counter| counter.read().ok());
+        let instructions = first.zip(last).map(|(first, last)| last - first);
         let ticks = *worker.profile().ticks();
         drop(batches);
-        if done.send(Done { cpu, ticks }).is_err() {
+        if done.send(Done { cpu, ticks, instructions }).is_err() {
             return;
         }
     }
+}
+
+/// Counts this thread's instructions; `None` where the machine has no counter, or does not let this process read it.
+fn instruction_counter() -> Option<Counter> {
+    let mut counter = Builder::new(Hardware::INSTRUCTIONS).exclude_kernel(true).build().ok()?;
+    counter.enable().ok()?;
+    Some(counter)
 }
 
 /// Processor time of this thread.

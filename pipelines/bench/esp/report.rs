@@ -103,8 +103,8 @@ impl Row {
     /// Titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         let mut line = format!(
-            "{:9} {:>5} {:>8} {:18} {:>7} {:>9} {:>8} {:>8} {:>6}",
-            "DIRECTION", "SIZE", "SAS", "CIPHER", "WORKERS", "NS/PACKET", "MPPS", "GBIT/S", "LOST"
+            "{:9} {:>5} {:>8} {:18} {:>7} {:>9} {:>8} {:>8} {:>6} {:>6}",
+            "DIRECTION", "SIZE", "SAS", "CIPHER", "WORKERS", "NS/PACKET", "MPPS", "GBIT/S", "LOST", "INSTR"
         );
         for stage in Stage::ALL {
             line += &format!(" {:>5.5}", stage.name().to_uppercase());
@@ -114,10 +114,23 @@ impl Row {
 
     /// The row as a line of a table.
     pub fn line(&self) -> String {
-        let Self { direction, size, sas, cipher, workers, ns_per_packet, mpps, gbps, lost, .. } = self;
+        let Self {
+            direction,
+            size,
+            sas,
+            cipher,
+            workers,
+            ns_per_packet,
+            mpps,
+            gbps,
+            lost,
+            instructions_per_packet,
+            ..
+        } = self;
+        let instructions = instructions_per_packet.map_or("n/a".to_owned(), |n| format!("{n:.0}"));
         let mut line = format!(
             "{direction:9} {size:>5} {sas:>8} {cipher:18} {workers:>7} {ns_per_packet:>9.1} {mpps:>8.2} \
-             {gbps:>8.2} {lost:>6}"
+             {gbps:>8.2} {lost:>6} {instructions:>6}"
         );
         for stage in Stage::ALL {
             line += &format!(" {:>5.1}", self.stages.get(stage.name()).copied().unwrap_or_default());

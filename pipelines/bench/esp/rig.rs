@@ -39,6 +39,7 @@ struct Played {
     packets: u64,
     cpu: Duration,
     ticks: StageTicks,
+    instructions: Option<u64>,
 }
 
 /// Packets so far.
@@ -122,13 +123,14 @@ impl Rig {
         let before = self.account();
         let slice = options.duration / SLICES as u32;
         self.play_for(slice, &mut batches, size, false)?;
-        let mut slices = Vec::new();
-        let mut packets = 0;
+        let (mut slices, mut packets, mut instructions) = (Vec::new(), 0, Some(0));
         for _ in 0..SLICES {
             let played = self.play_for(slice, &mut batches, size, false)?;
             let (count, cpu) =
                 played.iter().fold((0, Duration::ZERO), |(n, t), p| (n + p.packets, t + p.cpu));
             packets += count;
+            let executed = played.iter().map(|p| p.instructions).sum::<Option<u64>>();
+            instructions = instructions.zip(executed).map(|(a, b)| a + b);
             slices.push(cpu.as_nanos() as f64 / count as f64);
         }
         let profiles = self.play_for(2 * slice, &mut batches, size, true)?;
@@ -145,6 +147,7 @@ impl Rig {
             cipher: self.cipher.to_string(),
             workers: options.workers,
             packets,
+            instructions_per_packet: instructions.map(|executed| executed as f64 / packets as f64),
             lost: lost.iter().map(|(_, n)| n).sum(),
             replay_drops: lost.iter().map(|(_, n)| n).sum(),
             drops: lost.into_iter().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
@@ -241,9 +244,11 @@ impl Rig {
 
     /// Waits until all workers have done their part. Beside quiet traffic the slow path has nothing to do, and sleeps.
     fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<Played, BenchError> {
-        let mut played = Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default() };
+        let mut played =
+            Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default(), instructions: Some(0) };
         let mut add = |done: Done| {
             played.cpu += done.cpu;
+            played.instructions = played.instructions.zip(done.instructions).map(|(a, b)| a + b);
             played.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
         };
         let mut waiting = self.hands.iter();

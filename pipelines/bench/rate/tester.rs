@@ -148,16 +148,7 @@ impl Tester {
 
     fn begin(&mut self) -> Trial {
         self.trials = self.trials.wrapping_add(1);
-        Trial {
-            number: self.trials,
-            sent: 0,
-            received: 0,
-            duplicates: 0,
-            seen: Vec::new(),
-            sending: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
-        }
+        Trial::new(self.trials)
     }
 
     /// Sends some frames until `due` of them are sent. What the device does not take was not sent.
@@ -203,6 +194,19 @@ impl Tester {
 }
 
 impl Trial {
+    fn new(number: u16) -> Self {
+        Self {
+            number,
+            sent: 0,
+            received: 0,
+            duplicates: 0,
+            seen: Vec::new(),
+            sending: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
+                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
+        }
+    }
+
     fn note(&mut self, frame: &[u8], now: u64) {
         let Some((trial, number, sent)) = stamped(frame) else { return };
         // A frame of an earlier trial, or somebody else's.
@@ -250,7 +254,7 @@ impl Trial {
 fn header(dst: Mac, src: Mac, (from, to): (std::net::Ipv4Addr, std::net::Ipv4Addr)) -> Vec<u8> {
     let mut header = vec![0; STAMP];
     Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut header);
-    ip::emit(&mut header[ethernet::HEADER..], from, to, protocol::UDP, udp::HEADER);
+    ip::emit(&mut header[ethernet::HEADER..], IpAddr::V4(from), IpAddr::V4(to), protocol::UDP, udp::HEADER);
     header
 }
 
@@ -292,16 +296,9 @@ mod tests {
         };
         assert_eq!(stamped(&frame(7, 1 << 40, 99)), Some((7, 1 << 40, 99)));
         let header = ip::IpHeader::parse(&frame(7, 0, 0)[ethernet::HEADER..]).unwrap();
-        assert_eq!((header.total_len, header.protocol), (46, protocol::UDP));
-        let mut trial = Trial {
-            number: 7,
-            sent: 100,
-            received: 0,
-            duplicates: 0,
-            seen: vec![],
-            sending: Duration::from_secs(1),
-            latency: Histogram::new(3).unwrap(),
-        };
+        assert_eq!((header.total_len(), header.protocol), (46, protocol::UDP));
+        let mut trial = Trial::new(7);
+        trial.sent = 100;
         for (number, time) in [(3, 1000), (99, 1000), (3, 1000), (100, 1000)] {
             trial.note(&frame(7, number, time), 5000);
         }

@@ -1,9 +1,9 @@
 //! `wayfarer bench`.
 
-use super::{
-    Failure,
-    arguments::{Bench, BenchCrypto, BenchEsp, BenchRate},
-};
+pub(super) mod arguments;
+
+use super::Failure;
+use arguments::{Bench, BenchCrypto, BenchEsp, BenchRate};
 use serde::Serialize;
 use std::{
     env,

@@ -1,0 +1,207 @@
+//! What may be written behind `wayfarer bench`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use std::{net::Ipv4Addr, time::Duration};
+use wayfarer::bench::{
+    crypto::Operation,
+    esp::{self, Direction, Size},
+    rate,
+};
+use wayfarer_dataplane::{
+    crypto::{Suite, UnknownSuite},
+    port::{Mac, open::Kind},
+};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Bench {
+    /// Measures the whole way of a packet through the gateway.
+    #[command(after_help = "\
+Lists are separated by commas; every combination is a row.
+
+The gateway is a real one: its workers, tables, SAs and slow path, on ports of memory. Each packet is of a tunnel picked
+at random, has a fresh sequence number, and is copied whole into a fresh frame first. Samples of what comes out are
+opened by another implementation and compared with what went in.
+
+NS/PACKET is the workers' processor time; MPPS and GBIT/S (inner bytes) follow from it, for all workers together. The
+columns behind INSTR (instructions a packet, where the machine counts them) are nanoseconds a packet by stage, of a run of
+their own with a stopwatch.
+
+Examples:
+  wayfarer bench esp
+  wayfarer bench esp --direction out,in --size 64,1420,imix --sas 1,1000,1000000 --json")]
+    Esp(BenchEsp),
+    /// Measures seal and open alone, against the libraries that others build on.
+    #[command(after_help = "\
+All implementations take turns over the same packets, in bursts of 32 of 64 SAs at random. Each must make of them what
+the others make. A library that does not have an algorithm has no row.
+
+Example:
+  wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
+    Crypto(BenchCrypto),
+    /// Searches for the highest rate that passes a device under test without loss, on real ports.
+    #[command(after_help = "\
+Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port; the rate is halved and raised until
+the highest one without loss is found (RFC 2544 section 26.1). Latencies are those at that rate. RFC 2544 asks for
+trials of 60 seconds.
+
+Needs what a gateway needs on network devices. The kernel keeps the devices' addresses and answers ARP for them; the
+destination of the frames must be none of its own. A router under test needs a route and a neighbour for it:
+
+  ip route add 198.19.0.0/16 dev OUT && ip neigh add 198.19.0.1 lladdr PEER-PORT'S-MAC dev OUT
+
+Examples:
+  wayfarer bench rate --port eth1 --peer-port eth2                       a cable from one to the other
+  wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --size 64,512,1518 --seconds 60")]
+    Rate(BenchRate),
+}
+
+/// What to search for.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BenchRate {
+    /// The device that frames go out by.
+    #[arg(long, value_name = "DEVICE")]
+    pub port: String,
+    /// The device that they come back by; without it, the same.
+    #[arg(long, value_name = "DEVICE")]
+    pub peer_port: Option<String>,
+    /// How devices are opened.
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub kind: PortKind,
+    /// Bytes of a frame, with its check sequence (RFC 2544 section 9).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256,512,1024,1280,1518",
+        value_parser = clap::value_parser!(u16).range(i64::from(*rate::Options::SIZES.start())..=i64::from(*rate::Options::SIZES.end())))]
+    pub size: Vec<u16>,
+    /// Seconds for which each trial sends.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Frames a second to begin with; without it, as many as can be sent.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_rate: Option<u32>,
+    /// How close the search comes, in percent of the rate.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
+    pub resolution: f64,
+    /// Loss that is tolerated, in percent of the frames.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
+    pub loss: f64,
+    /// MAC address that frames go to; without it, that of the device they come back by.
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    pub dst_mac: Option<Mac>,
+    /// Source address of the packets.
+    #[arg(long, value_name = "IPV4", default_value = "198.18.0.1")]
+    pub src: Ipv4Addr,
+    /// Destination address of the packets.
+    #[arg(long, value_name = "IPV4", default_value = "198.19.0.1")]
+    pub dst: Ipv4Addr,
+    /// Prints one JSON object for each size instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum PortKind {
+    /// AF_XDP, else AF_PACKET.
+    Auto,
+    /// AF_XDP.
+    #[value(name = "af_xdp")]
+    AfXdp,
+    /// AF_PACKET.
+    #[value(name = "af_packet")]
+    AfPacket,
+}
+
+impl From<PortKind> for Kind {
+    fn from(kind: PortKind) -> Self {
+        match kind {
+            PortKind::Auto => Self::Auto,
+            PortKind::AfXdp => Self::AfXdp,
+            PortKind::AfPacket => Self::AfPacket,
+        }
+    }
+}
+
+/// A part of a whole, given in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent @ 0.0..=100.0) => Ok(percent / 100.0),
+        _ => Err("must be 0 to 100".to_owned()),
+    }
+}
+
+fn mac(text: &str) -> Result<Mac, String> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "must be like 02:00:00:00:00:01".to_owned())
+}
+
+/// What to compare.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BenchCrypto {
+    /// seal, open.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "seal,open")]
+    pub operation: Vec<Operation>,
+    /// Bytes of an inner packet, IP header included; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
+    pub size: Vec<Size>,
+    /// AEADs, as in a configuration.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
+    pub cipher: Vec<Suite>,
+    /// Seconds for each operation, size and algorithm.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Prints one JSON object for each row instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BenchEsp {
+    /// Which way packets go: out (sealed), in (opened), or both at once.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "out,in,both")]
+    pub direction: Vec<Direction>,
+    /// Bytes of an inner packet, IP header included; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
+    pub size: Vec<Size>,
+    /// Numbers of tunnels, each with an SA either way.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(esp::Options::MOST)))]
+    pub sas: Vec<u32>,
+    /// Algorithms, as in a configuration.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
+    pub cipher: Vec<Suite>,
+    /// Workers at once, each on a core of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Seconds of processor time to measure for each row.
+    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Numbers in the anti-replay window.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=65536))]
+    pub window: u32,
+    /// Terminals that move to another address in a second while packets flow.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub roam: u32,
+    /// Tunnels that are added or removed in a second while packets flow, beside those that carry them.
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub churn: u32,
+    /// Leaves out the titles of the table.
+    #[arg(long, hide = true)]
+    pub no_titles: bool,
+    /// Prints one JSON object for each row instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A suite by its name; of an AEAD without the length of its ICV too.
+fn cipher(name: &str) -> Result<Suite, UnknownSuite> {
+    name.parse().or_else(|why| format!("{name}16").parse().map_err(|_: UnknownSuite| why))
+}
+
+/// Seconds that a benchmark may take.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 0.01..=60.0) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("must be 0.01 to 60".to_owned()),
+    }
+}
