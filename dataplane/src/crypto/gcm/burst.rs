@@ -11,16 +11,25 @@ use std::mem::MaybeUninit;
 /// Packets in a burst, at most.
 const MOST: usize = 64;
 
-/// Short packets by number of blocks, and then all longer ones.
-const CLASSES: usize = lanes::MOST + 2;
+/// The class of a number that no packet has.
+const NONE: u8 = !0;
+
+/// The class of packets longer than [`lanes::MOST`] blocks, among those of their size of key.
+const LONG: usize = lanes::MOST + 1;
+
+/// Packets of the same class are worked on together: size of key in the upper half, blocks of text in the lower.
+#[inline(always)]
+fn class(size: usize, blocks: usize) -> u8 {
+    (size << 4 | blocks.min(LONG)) as u8
+}
 
 /// Packets of any keys and lengths, to be sealed or to be opened.
 pub(crate) struct Burst<'a, const SEAL: bool> {
     /// The instructions that the packets at hand are for.
     isa: Option<Isa>,
     packets: [MaybeUninit<Packet<'a>>; MOST],
-    /// For each size of key and each class of length, a bit for each packet at hand.
-    classes: [[u64; CLASSES]; 3],
+    /// For each packet at hand, its [`class`].
+    classes: [u8; MOST],
     authentic: u64,
 }
 
@@ -30,7 +39,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         Self {
             isa: None,
             packets: [const { MaybeUninit::uninit() }; MOST],
-            classes: [[0; CLASSES]; 3],
+            classes: [NONE; MOST],
             authentic: 0,
         }
     }
@@ -45,22 +54,21 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
             self.run();
             self.isa = Some(key.isa());
         }
-        let class = packet.len().div_ceil(16).min(CLASSES - 1);
+        self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
         self.packets[i].write(packet);
-        self.classes[key.size().0][class] |= 1 << i;
     }
 
     /// Seals or opens every packet. Answers with a bit for each that is authentic; the text of the others is all
     /// zeros then.
     #[inline]
-    pub(crate) fn finish(mut self) -> u64 {
+    pub(crate) fn finish(&mut self) -> u64 {
         self.run();
         self.authentic
     }
 
     fn run(&mut self) {
         // SAFETY: a value of `Isa` is proof of the features that the kernels are compiled for.
-        let authentic = unsafe {
+        let (all, authentic) = unsafe {
             match self.isa {
                 None => return,
                 Some(Isa::Vaes512(isa)) => vaes512::run(isa, self),
@@ -68,13 +76,13 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
                 Some(Isa::AesNi(isa)) => aes_ni::run(isa, self),
             }
         };
-        let mut forged = !authentic & self.classes.iter().flatten().fold(0, |all, class| all | class);
+        let mut forged = all & !authentic;
         while !SEAL && forged != 0 {
             // SAFETY: its bit is set, so it was pushed.
             unsafe { self.packets[forged.trailing_zeros() as usize].assume_init_mut() }.wipe();
             forged &= forged - 1;
         }
-        self.classes = [[0; CLASSES]; 3];
+        self.classes = [NONE; MOST];
         self.authentic |= authentic;
     }
 }
@@ -88,65 +96,61 @@ macro_rules! kernels {
 
             type Isa = <$vector as Vector>::Isa;
 
+            /// Seals or opens all packets; a bit for each of them, and for each that is authentic.
             #[target_feature(enable = $features)]
-            pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> u64 {
-                // SAFETY: packets are in the class of their key.
-                unsafe {
-                    size::<10, SEAL>(isa, &burst.packets, &burst.classes[0])
-                        | size::<12, SEAL>(isa, &burst.packets, &burst.classes[1])
-                        | size::<14, SEAL>(isa, &burst.packets, &burst.classes[2])
+            pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> (u64, u64) {
+                let all = !$vector::matches(isa, &burst.classes, NONE);
+                let (mut left, mut authentic) = (all, 0);
+                while left != 0 {
+                    let class = burst.classes[left.trailing_zeros() as usize % MOST];
+                    let same = $vector::matches(isa, &burst.classes, class);
+                    let blocks = usize::from(class & 15);
+                    // SAFETY: packets of a class have keys of the same size.
+                    authentic |= unsafe {
+                        match class >> 4 {
+                            0 => size::<10, SEAL>(isa, &burst.packets, blocks, same),
+                            1 => size::<12, SEAL>(isa, &burst.packets, blocks, same),
+                            _ => size::<14, SEAL>(isa, &burst.packets, blocks, same),
+                        }
+                    };
+                    left &= !same;
                 }
+                (all, authentic)
             }
 
             /// # Safety
-            /// The packets in these classes were pushed, with keys of `R` rounds.
+            /// The packets whose bits are set in `left` were pushed, and have keys of `R` rounds and so many blocks.
             #[target_feature(enable = $features)]
             unsafe fn size<const R: usize, const SEAL: bool>(
                 isa: Isa,
                 packets: &[MaybeUninit<Packet<'_>>; MOST],
-                classes: &[u64; CLASSES],
+                blocks: usize,
+                mut left: u64,
             ) -> u64 {
                 let mut authentic = 0;
-                let (&more, classes) = classes.split_last().expect("classes");
-                for (blocks, &class) in classes.iter().enumerate() {
-                    let mut left = class;
-                    while left != 0 {
-                        // A lane for which there is none left takes the first once more.
-                        let mut numbers = [left.trailing_zeros() as usize; 4];
-                        for lane in 0..$vector::LANES {
-                            if left != 0 {
-                                numbers[lane] = left.trailing_zeros() as usize;
-                            }
-                            left &= left.wrapping_sub(1);
-                        }
-                        // SAFETY: as this function's.
-                        let bits = unsafe {
-                            let group = numbers.map(|i| packets[i % MOST].assume_init_ref());
-                            match blocks {
-                                0 => short::<R, 0, SEAL>(isa, group),
-                                1 => short::<R, 1, SEAL>(isa, group),
-                                2 => short::<R, 2, SEAL>(isa, group),
-                                3 => short::<R, 3, SEAL>(isa, group),
-                                4 => short::<R, 4, SEAL>(isa, group),
-                                5 => short::<R, 5, SEAL>(isa, group),
-                                6 => short::<R, 6, SEAL>(isa, group),
-                                7 => short::<R, 7, SEAL>(isa, group),
-                                8 => short::<R, 8, SEAL>(isa, group),
-                                _ => short::<R, 9, SEAL>(isa, group),
-                            }
-                        };
-                        for lane in 0..$vector::LANES {
-                            authentic |= u64::from(bits >> lane & 1) << numbers[lane];
-                        }
-                    }
-                }
-                let mut left = more;
-                while left != 0 {
+                while blocks == LONG && left != 0 {
                     let i = left.trailing_zeros() as usize;
-                    // SAFETY: as this function's.
+                    // SAFETY: by the caller's contract.
                     let one = unsafe { long::<R, SEAL>(isa, packets[i].assume_init_ref()) };
                     authentic |= u64::from(one) << i;
                     left &= left - 1;
+                }
+                if left != 0 {
+                    // SAFETY: by the caller's contract.
+                    authentic = unsafe {
+                        match blocks {
+                            0 => short::<R, 0, SEAL>(isa, packets, left),
+                            1 => short::<R, 1, SEAL>(isa, packets, left),
+                            2 => short::<R, 2, SEAL>(isa, packets, left),
+                            3 => short::<R, 3, SEAL>(isa, packets, left),
+                            4 => short::<R, 4, SEAL>(isa, packets, left),
+                            5 => short::<R, 5, SEAL>(isa, packets, left),
+                            6 => short::<R, 6, SEAL>(isa, packets, left),
+                            7 => short::<R, 7, SEAL>(isa, packets, left),
+                            8 => short::<R, 8, SEAL>(isa, packets, left),
+                            _ => short::<R, 9, SEAL>(isa, packets, left),
+                        }
+                    };
                 }
                 authentic
             }
@@ -157,10 +161,11 @@ macro_rules! kernels {
             #[inline(never)]
             unsafe fn short<const R: usize, const N: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: [&Packet<'_>; 4],
-            ) -> u32 {
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+            ) -> u64 {
                 // SAFETY: by the caller's contract.
-                unsafe { lanes::run::<$vector, R, N, SEAL>(isa, packets) }
+                unsafe { lanes::run::<$vector, R, N, SEAL>(isa, packets, left) }
             }
 
             /// # Safety

@@ -163,13 +163,14 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         let mut sum = Sum::new(isa);
         for r in 1..R {
             for x in &mut x[..N] {
-                *x = x.aesenc(self.rounds[r - 1]);
+                *x = x.aesenc(self.rounds[r - 1]).pin();
             }
             if r <= P {
                 // The one that needs the hash so far goes last.
                 let i = r % P;
                 let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
                 sum.add(block, self.powers[P - 1 - i]);
+                sum.pin();
             }
             if P > 0 && r == P + 2 {
                 self.hash = self.ghash.reduce(sum);
