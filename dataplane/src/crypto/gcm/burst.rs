@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "calls kernels compiled for instructions that the processor has")]
 
 use super::{
-    lanes, long,
+    columns, lanes, long,
     packet::{Isa, Key, Packet},
 };
 use std::mem::MaybeUninit;
@@ -12,16 +12,17 @@ use std::mem::MaybeUninit;
 const MOST: usize = 64;
 
 /// The class of a number that no packet has.
-const NONE: u8 = !0;
+const NONE: u16 = !0;
 
-/// The class of packets longer than [`lanes::MOST`] blocks, among those of their size of key.
-const LONG: usize = lanes::MOST + 1;
-
-/// Packets of the same class are worked on together: size of key in the upper half, blocks of text in the lower.
+/// Packets of the same class are worked on together: size of key in the upper bits, blocks of text in the lower.
 #[inline(always)]
-fn class(size: usize, blocks: usize) -> u8 {
-    (size << 4 | blocks.min(LONG)) as u8
+fn class(size: usize, blocks: usize) -> u16 {
+    (size << BLOCKS | blocks.min(MANY)) as u16
 }
+
+/// Bits for the number of blocks, and the number from which on packets are not told apart.
+const BLOCKS: u32 = 13;
+const MANY: usize = (1 << BLOCKS) - 1;
 
 /// Packets of any keys and lengths, to be sealed or to be opened.
 pub(crate) struct Burst<'a, const SEAL: bool> {
@@ -29,7 +30,7 @@ pub(crate) struct Burst<'a, const SEAL: bool> {
     isa: Option<Isa>,
     packets: [MaybeUninit<Packet<'a>>; MOST],
     /// For each packet at hand, its [`class`].
-    classes: [u8; MOST],
+    classes: [u16; MOST],
     authentic: u64,
 }
 
@@ -51,10 +52,9 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     #[inline(always)]
     pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
         if self.isa != Some(key.isa()) {
-            self.run();
-            self.isa = Some(key.isa());
+            self.switch(key.isa());
         }
-        self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
+        self.classes[i] = class(key.size().0, (packet.len() + 15) / 16);
         self.packets[i].write(packet);
     }
 
@@ -64,6 +64,14 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     pub(crate) fn finish(&mut self) -> u64 {
         self.run();
         self.authentic
+    }
+
+    /// Goes on with other instructions. There is but one kind in a burst, save in tests.
+    #[cold]
+    #[inline(never)]
+    fn switch(&mut self, isa: Isa) {
+        self.run();
+        self.isa = Some(isa);
     }
 
     fn run(&mut self) {
@@ -83,8 +91,23 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
             forged &= forged - 1;
         }
         self.classes = [NONE; MOST];
-        self.authentic |= authentic;
+        self.authentic |= authentic & all;
     }
+}
+
+/// Which of `same`, long packets of so many blocks, are better worked on one by one: those for which there are too few
+/// others to fill more than half of the lanes with.
+#[inline(always)]
+fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
+    if V::LANES == 1 || blocks == MANY {
+        return same;
+    }
+    let over = same.count_ones() as usize % V::LANES;
+    let together = if over > V::LANES / 2 { 64 } else { same.count_ones() as usize - over };
+    for _ in 0..together {
+        same &= same.wrapping_sub(1);
+    }
+    same
 }
 
 /// The kernels for one width of vectors, each compiled for the features it needs.
@@ -100,59 +123,72 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> (u64, u64) {
                 let all = !$vector::matches(isa, &burst.classes, NONE);
+                let packets = &burst.packets;
                 let (mut left, mut authentic) = (all, 0);
+                // Those that no other is as long as, for each size of key.
+                let mut single = [0; 3];
                 while left != 0 {
                     let class = burst.classes[left.trailing_zeros() as usize % MOST];
-                    let same = $vector::matches(isa, &burst.classes, class);
-                    let blocks = usize::from(class & 15);
-                    // SAFETY: packets of a class have keys of the same size.
-                    authentic |= unsafe {
-                        match class >> 4 {
-                            0 => size::<10, SEAL>(isa, &burst.packets, blocks, same),
-                            1 => size::<12, SEAL>(isa, &burst.packets, blocks, same),
-                            _ => size::<14, SEAL>(isa, &burst.packets, blocks, same),
-                        }
-                    };
+                    let mut same = $vector::matches(isa, &burst.classes, class);
                     left &= !same;
+                    let size = usize::from(class >> BLOCKS);
+                    let blocks = usize::from(class) & MANY;
+                    if blocks > lanes::MOST {
+                        let one = few::<$vector>(same, blocks);
+                        single[size % 3] |= one;
+                        same &= !one;
+                    }
+                    if same != 0 {
+                        // SAFETY: packets of a class have keys of the same size.
+                        authentic |= unsafe {
+                            match size {
+                                0 => together::<10, SEAL>(isa, packets, blocks, same),
+                                1 => together::<12, SEAL>(isa, packets, blocks, same),
+                                _ => together::<14, SEAL>(isa, packets, blocks, same),
+                            }
+                        };
+                    }
+                }
+                // SAFETY: as above.
+                unsafe {
+                    if single[0] != 0 {
+                        authentic |= long::<10, SEAL>(isa, packets, single[0]);
+                    }
+                    if single[1] != 0 {
+                        authentic |= long::<12, SEAL>(isa, packets, single[1]);
+                    }
+                    if single[2] != 0 {
+                        authentic |= long::<14, SEAL>(isa, packets, single[2]);
+                    }
                 }
                 (all, authentic)
             }
 
             /// # Safety
-            /// The packets whose bits are set in `left` were pushed, and have keys of `R` rounds and so many blocks.
+            /// The packets whose bits are set in `same` were pushed, and have keys of `R` rounds and so many blocks.
             #[target_feature(enable = $features)]
-            unsafe fn size<const R: usize, const SEAL: bool>(
+            unsafe fn together<const R: usize, const SEAL: bool>(
                 isa: Isa,
                 packets: &[MaybeUninit<Packet<'_>>; MOST],
                 blocks: usize,
-                mut left: u64,
+                same: u64,
             ) -> u64 {
-                let mut authentic = 0;
-                while blocks == LONG && left != 0 {
-                    let i = left.trailing_zeros() as usize;
-                    // SAFETY: by the caller's contract.
-                    let one = unsafe { long::<R, SEAL>(isa, packets[i].assume_init_ref()) };
-                    authentic |= u64::from(one) << i;
-                    left &= left - 1;
+                // SAFETY: by the caller's contract.
+                unsafe {
+                    match blocks {
+                        0 => short::<R, 0, SEAL>(isa, packets, same),
+                        1 => short::<R, 1, SEAL>(isa, packets, same),
+                        2 => short::<R, 2, SEAL>(isa, packets, same),
+                        3 => short::<R, 3, SEAL>(isa, packets, same),
+                        4 => short::<R, 4, SEAL>(isa, packets, same),
+                        5 => short::<R, 5, SEAL>(isa, packets, same),
+                        6 => short::<R, 6, SEAL>(isa, packets, same),
+                        7 => short::<R, 7, SEAL>(isa, packets, same),
+                        8 => short::<R, 8, SEAL>(isa, packets, same),
+                        9 => short::<R, 9, SEAL>(isa, packets, same),
+                        _ => columns::<R, SEAL>(isa, packets, same, blocks),
+                    }
                 }
-                if left != 0 {
-                    // SAFETY: by the caller's contract.
-                    authentic = unsafe {
-                        match blocks {
-                            0 => short::<R, 0, SEAL>(isa, packets, left),
-                            1 => short::<R, 1, SEAL>(isa, packets, left),
-                            2 => short::<R, 2, SEAL>(isa, packets, left),
-                            3 => short::<R, 3, SEAL>(isa, packets, left),
-                            4 => short::<R, 4, SEAL>(isa, packets, left),
-                            5 => short::<R, 5, SEAL>(isa, packets, left),
-                            6 => short::<R, 6, SEAL>(isa, packets, left),
-                            7 => short::<R, 7, SEAL>(isa, packets, left),
-                            8 => short::<R, 8, SEAL>(isa, packets, left),
-                            _ => short::<R, 9, SEAL>(isa, packets, left),
-                        }
-                    };
-                }
-                authentic
             }
 
             /// # Safety
@@ -169,12 +205,30 @@ macro_rules! kernels {
             }
 
             /// # Safety
+            /// As for [`columns::run`].
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn columns<const R: usize, const SEAL: bool>(
+                isa: Isa,
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+                blocks: usize,
+            ) -> u64 {
+                // SAFETY: by the caller's contract.
+                unsafe { columns::run::<$vector, R, SEAL>(isa, packets, left, blocks) }
+            }
+
+            /// # Safety
             /// As for [`long::run`].
             #[target_feature(enable = $features)]
             #[inline(never)]
-            unsafe fn long<const R: usize, const SEAL: bool>(isa: Isa, packet: &Packet<'_>) -> bool {
+            unsafe fn long<const R: usize, const SEAL: bool>(
+                isa: Isa,
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+            ) -> u64 {
                 // SAFETY: by the caller's contract.
-                unsafe { long::run::<$vector, R, SEAL>(isa, packet) }
+                unsafe { long::run::<$vector, R, SEAL>(isa, packets, left) }
             }
         }
     };

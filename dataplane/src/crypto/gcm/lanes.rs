@@ -16,32 +16,6 @@ use std::mem::MaybeUninit;
 /// Blocks of text that a packet may have at most.
 pub(super) const MOST: usize = 9;
 
-/// The same for every round of AES but the last, with the number of the round as a constant.
-macro_rules! each_round {
-    ($r:ident, $body:block) => {
-        each_round!($r, $body, 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    ($r:ident, $body:block, $($number:literal)+) => {
-        $({
-            let $r = $number;
-            $body
-        })+
-    };
-}
-
-/// The same expression for the packet of each lane.
-macro_rules! each {
-    ($of:expr, |$one:pat_param| $value:expr) => {{
-        let [a, b, c, d] = $of;
-        [
-            { let $one = a; $value },
-            { let $one = b; $value },
-            { let $one = c; $value },
-            { let $one = d; $value },
-        ]
-    }};
-}
-
 /// Seals or opens the packets whose bits are set in `left`, all of `N` blocks of text, the last of which may be
 /// shorter. Answers with a bit for each that is authentic; when sealing, they all are.
 ///
@@ -62,22 +36,22 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: 
         while left != 0 {
             let group = Group::take::<V>(packets, &mut left);
             let (next, tag) = lanes.encrypt::<R, N, SEAL>(group, Some(&waiting));
-            authentic |= waiting.finish::<SEAL>(tag);
+            authentic |= waiting.of.finish::<V, SEAL>(tag, waiting.received);
             waiting = next;
         }
         let mut hash = lanes.hash(&waiting);
         for i in 0..N + 2 {
             hash.step::<R, N>(&lanes, &waiting, i);
         }
-        authentic | waiting.finish::<SEAL>(hash.tag(&lanes, &waiting))
+        authentic | waiting.of.finish::<V, SEAL>(hash.tag(&lanes, &waiting), waiting.received)
     }
 }
 
 /// A packet for each lane. The same one may stand in more than one: nothing is written before everything is read.
 #[derive(Clone, Copy)]
-struct Group<'a> {
+pub(super) struct Group<'a> {
     numbers: [usize; 4],
-    packets: [&'a Packet<'a>; 4],
+    pub(super) packets: [&'a Packet<'a>; 4],
 }
 
 impl<'a> Group<'a> {
@@ -86,7 +60,7 @@ impl<'a> Group<'a> {
     /// # Safety
     /// The packets whose bits are set are there.
     #[inline(always)]
-    unsafe fn take<V: Vector>(packets: &'a [MaybeUninit<Packet<'a>>; 64], left: &mut u64) -> Self {
+    pub(super) unsafe fn take<V: Vector>(packets: &'a [MaybeUninit<Packet<'a>>; 64], left: &mut u64) -> Self {
         let mut numbers = [left.trailing_zeros() as usize % 64; 4];
         for number in &mut numbers[..V::LANES] {
             if *left != 0 {
@@ -96,6 +70,25 @@ impl<'a> Group<'a> {
         }
         // SAFETY: by the caller's contract.
         Self { numbers, packets: each!(numbers, |i| unsafe { packets[i].assume_init_ref() }) }
+    }
+
+    /// Writes the tags, or compares them with those `received`; a bit for each packet that is authentic.
+    ///
+    /// # Safety
+    /// The packets are used by nobody else.
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Vector, const SEAL: bool>(&self, tag: V, received: V) -> u64 {
+        if SEAL {
+            // SAFETY: packets end with their tags. The last block of text may have touched them.
+            unsafe { tag.scatter(each!(self.packets, |p| p.tag())) };
+            return !0;
+        }
+        let same = tag.equal(received);
+        let mut authentic = 0;
+        for lane in 0..V::LANES {
+            authentic |= u64::from(same >> lane & 1) << self.numbers[lane];
+        }
+        authentic
     }
 }
 
@@ -108,7 +101,7 @@ struct Lanes<V: Vector> {
 
 /// A group that went through the cipher, and waits to be hashed.
 struct Waiting<'a, V, const R: usize> {
-    numbers: [usize; 4],
+    of: Group<'a>,
     keys: [&'a Schedule<R>; 4],
     /// Ciphertext, byte-reversed.
     blocks: [V; MOST],
@@ -117,28 +110,6 @@ struct Waiting<'a, V, const R: usize> {
     /// What hides the tags, and those that the packets have come with.
     hidden: V,
     received: V,
-    packets: [&'a Packet<'a>; 4],
-}
-
-impl<V: Vector, const R: usize> Waiting<'_, V, R> {
-    /// Writes the tags, or compares them.
-    ///
-    /// # Safety
-    /// The group's packets are used by nobody else.
-    #[inline(always)]
-    unsafe fn finish<const SEAL: bool>(&self, tag: V) -> u64 {
-        if SEAL {
-            // SAFETY: packets end with their tags. The last block of text may have touched them.
-            unsafe { tag.scatter(each!(self.packets, |p| p.tag())) };
-            return !0;
-        }
-        let same = tag.equal(self.received);
-        let mut authentic = 0;
-        for lane in 0..V::LANES {
-            authentic |= u64::from(same >> lane & 1) << self.numbers[lane];
-        }
-        authentic
-    }
 }
 
 /// The hash of a group, a block at a time.
@@ -151,7 +122,12 @@ impl<V: Vector> Hash<V> {
     /// Adds block `i` of additional data, text and lengths. Where there are more than the key has powers, those
     /// at the beginning are hashed first, and what comes of it is added to the next.
     #[inline(always)]
-    fn step<const R: usize, const N: usize>(&mut self, lanes: &Lanes<V>, waiting: &Waiting<'_, V, R>, i: usize) {
+    fn step<const R: usize, const N: usize>(
+        &mut self,
+        lanes: &Lanes<V>,
+        waiting: &Waiting<'_, V, R>,
+        i: usize,
+    ) {
         let blocks = N + 2;
         let first = blocks.saturating_sub(POWERS);
         let mut block = match i {
@@ -192,10 +168,11 @@ impl<V: Vector> Lanes<V> {
     #[inline(always)]
     unsafe fn encrypt<'a, const R: usize, const N: usize, const SEAL: bool>(
         &self,
-        Group { numbers, packets }: Group<'a>,
+        of: Group<'a>,
         before: Option<&Waiting<'a, V, R>>,
     ) -> (Waiting<'a, V, R>, V) {
         let Self { isa, ghash } = *self;
+        let packets = of.packets;
         // SAFETY: by the caller's contract.
         let keys: [&Schedule<R>; 4] = each!(packets, |p| unsafe { p.schedule() });
         let text: [*mut u8; 4] = each!(packets, |p| p.text);
@@ -211,7 +188,7 @@ impl<V: Vector> Lanes<V> {
         let mut rounds = [start; 4];
         each_round!(r, {
             if r % 4 == 1 && r <= R {
-                rounds = self.rounds(keys, r);
+                rounds = gather_rounds(isa, keys, r);
             }
             if r < R {
                 for x in &mut x[..=N] {
@@ -220,7 +197,6 @@ impl<V: Vector> Lanes<V> {
                 if let Some(before) = before {
                     for i in (r - 1) * (N + 2) / (R - 1)..r * (N + 2) / (R - 1) {
                         hash.step::<R, N>(self, before, i);
-                        hash.sum.pin();
                     }
                 }
             }
@@ -235,7 +211,7 @@ impl<V: Vector> Lanes<V> {
         let received =
             if SEAL { start } else { V::gather(isa, each!(packets, |p| unsafe { block(p.tag()) })) };
         let lengths = V::gather(isa, each!(packets, |p| &p.lengths));
-        let mask = tail::<V, N>(isa, lengths);
+        let mask = tail(isa, lengths);
         let mut output = input;
         let mut blocks = input;
         for i in 0..N {
@@ -252,34 +228,37 @@ impl<V: Vector> Lanes<V> {
         unsafe { write::<V, N>(text, &output) };
         let hidden = x[0].aesenclast(last);
         let tag = before.map_or(hidden, |before| hash.tag(self, before));
-        (Waiting { numbers, keys, blocks, aad, lengths, hidden, received, packets }, tag)
-    }
-
-    /// Round keys from number `r` on, at most four.
-    #[inline(always)]
-    fn rounds<const R: usize>(&self, keys: [&Schedule<R>; 4], r: usize) -> [V; 4] {
-        if r + 3 <= R {
-            return V::gather_rows(self.isa, each!(keys, |k| k.rounds(r)));
-        }
-        let one = V::gather(self.isa, each!(keys, |k| k.round(r)));
-        let mut rounds = [one; 4];
-        for i in 1..=R - r {
-            rounds[i] = V::gather(self.isa, each!(keys, |k| k.round(r + i)));
-        }
-        rounds
+        (Waiting { of, keys, blocks, aad, lengths, hidden, received }, tag)
     }
 }
 
-/// Ones in those bytes of the last of `N` blocks that are text.
+/// Round keys from number `r` on, at most four.
 #[inline(always)]
-fn tail<V: Vector, const N: usize>(isa: V::Isa, lengths: V) -> V {
-    // A byte is text if eight times its place is less than the bits of text in the block, which are 8 to 128. One
-    // less of them fits a signed byte.
+pub(super) fn gather_rounds<V: Vector, const R: usize>(
+    isa: V::Isa,
+    keys: [&Schedule<R>; 4],
+    r: usize,
+) -> [V; 4] {
+    if r + 3 <= R {
+        return V::gather_rows(isa, each!(keys, |k| k.rounds(r)));
+    }
+    let one = V::gather(isa, each!(keys, |k| k.round(r)));
+    let mut rounds = [one; 4];
+    for i in 1..=R - r {
+        rounds[i] = V::gather(isa, each!(keys, |k| k.round(r + i)));
+    }
+    rounds
+}
+
+/// Ones in those bytes of the last block that are text.
+#[inline(always)]
+pub(super) fn tail<V: Vector>(isa: V::Isa, lengths: V) -> V {
+    // Bits of text in the last block are 8 to 128, for each packet: what follows from its length modulo 128. One less,
+    // 7 to 127, is a signed byte, and a byte of the block is text if eight times its place is less than that.
+    static LOW: Block = [127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     static EIGHTS: Block = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120];
-    let before = 1 + 128 * (N as u32).saturating_sub(1);
-    let mut less = [0; 16];
-    less[..4].copy_from_slice(&before.wrapping_neg().to_le_bytes());
-    lengths.add(V::splat(isa, &less)).shuffle(V::zero(isa)).greater(V::splat(isa, &EIGHTS))
+    let ones = V::splat(isa, &[0xff; 16]);
+    lengths.add(ones).and(V::splat(isa, &LOW)).shuffle(V::zero(isa)).greater(V::splat(isa, &EIGHTS))
 }
 
 /// Counters from 1 on, as they stand in a counter block.
@@ -298,7 +277,7 @@ static COUNTERS: [Block; MOST + 1] = {
 /// # Safety
 /// It can be read there, and nobody writes to it while it is.
 #[inline(always)]
-unsafe fn block<'a>(at: *const u8) -> &'a Block {
+pub(super) unsafe fn block<'a>(at: *const u8) -> &'a Block {
     // SAFETY: by the caller's contract.
     unsafe { &*at.cast() }
 }

@@ -76,7 +76,7 @@ pub(super) trait Vector: Copy {
     /// First to fourth block of a row for each lane.
     #[inline(always)]
     fn gather_rows(isa: Self::Isa, rows: [&Row; 4]) -> [Self; 4] {
-        let [a, b, c, d] = rows.map(|row| row.as_chunks::<16>().0);
+        let [a, b, c, d] = each!(rows, |row| row.as_chunks::<16>().0);
         [
             Self::gather(isa, [&a[0], &b[0], &c[0], &d[0]]),
             Self::gather(isa, [&a[1], &b[1], &c[1], &d[1]]),
@@ -93,7 +93,7 @@ pub(super) trait Vector: Copy {
     unsafe fn scatter_rows(columns: [Self; 4], to: [*mut u8; 4]) {
         for (i, column) in columns.into_iter().enumerate() {
             // SAFETY: block `i` of each row, by the caller's contract.
-            unsafe { column.scatter(to.map(|row| row.wrapping_add(16 * i))) };
+            unsafe { column.scatter(each!(to, |row| row.wrapping_add(16 * i))) };
         }
     }
 
@@ -132,8 +132,8 @@ pub(super) trait Vector: Copy {
     /// A bit for each lane: whether it is the same as in `other`.
     fn equal(self, other: Self) -> u32;
 
-    /// A bit for each of `bytes` that is `byte`.
-    fn matches(isa: Self::Isa, bytes: &[u8; 64], byte: u8) -> u64;
+    /// A bit for each of `words` that is `word`.
+    fn matches(isa: Self::Isa, words: &[u16; 64], word: u16) -> u64;
 
     /// Ones in the first `bytes` bytes of the vector, at most all of them.
     #[inline(always)]
@@ -371,13 +371,15 @@ impl Vector for Xmm {
     }
 
     #[inline(always)]
-    fn matches(_: AesNi, bytes: &[u8; 64], byte: u8) -> u64 {
+    fn matches(_: AesNi, words: &[u16; 64], word: u16) -> u64 {
         let mut all = 0;
-        for (i, block) in bytes.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: SSE2; a whole block.
+        for (i, [low, high]) in words.as_chunks::<8>().0.as_chunks::<2>().0.iter().enumerate() {
+            // SAFETY: SSE2; whole blocks.
             let same = unsafe {
-                let block = _mm_loadu_si128(block.as_ptr().cast());
-                _mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8(byte as i8)))
+                let word = _mm_set1_epi16(word as i16);
+                let low = _mm_cmpeq_epi16(_mm_loadu_si128(low.as_ptr().cast()), word);
+                let high = _mm_cmpeq_epi16(_mm_loadu_si128(high.as_ptr().cast()), word);
+                _mm_movemask_epi8(_mm_packs_epi16(low, high))
             };
             all |= (same as u64) << (16 * i);
         }
@@ -509,8 +511,8 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
-    fn matches(isa: Vaes256, bytes: &[u8; 64], byte: u8) -> u64 {
-        Xmm::matches(isa.into(), bytes, byte)
+    fn matches(isa: Vaes256, words: &[u16; 64], word: u16) -> u64 {
+        Xmm::matches(isa.into(), words, word)
     }
 }
 
@@ -689,8 +691,14 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    fn matches(_: Vaes512, bytes: &[u8; 64], byte: u8) -> u64 {
-        // SAFETY: 64 bytes; the instruction as `Vaes512` proves.
-        unsafe { _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_set1_epi8(byte as i8)) }
+    fn matches(_: Vaes512, words: &[u16; 64], word: u16) -> u64 {
+        let (low, high) = words.split_at(32);
+        // SAFETY: 32 words each; the instructions as `Vaes512` proves.
+        unsafe {
+            let word = _mm512_set1_epi16(word as i16);
+            let low = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(low.as_ptr().cast()), word);
+            let high = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(high.as_ptr().cast()), word);
+            u64::from(low) | u64::from(high) << 32
+        }
     }
 }
