@@ -81,6 +81,20 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Asks the processor for what a packet of `text_len` bytes reads of the key, before it is sealed or opened. The
+    /// key itself has to be in the cache. Does nothing where the suite is not AES-GCM, or by a library.
+    #[inline]
+    pub fn prefetch(&self, text_len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Transform::Gcm(t) = &self.transform {
+            t.key.prefetch(text_len);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = text_len;
+    }
+}
+
 impl fmt::Debug for Key {
     /// Names the suite; never shows a byte of the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -64,6 +64,16 @@ impl Key {
         }
     }
 
+    /// Asks for the cache lines that a packet of `len` bytes of text reads.
+    #[inline]
+    pub(crate) fn prefetch(&self, len: usize) {
+        match &self.schedule {
+            Size::Aes128(schedule) => schedule.prefetch(len),
+            Size::Aes192(schedule) => schedule.prefetch(len),
+            Size::Aes256(schedule) => schedule.prefetch(len),
+        }
+    }
+
     /// Additional data of any length, `first` and `rest`, as one block: what is left once all but the last are
     /// hashed.
     pub(crate) fn absorb(&self, first: Option<&Block>, rest: &[u8]) -> Block {
