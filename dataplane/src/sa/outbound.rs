@@ -60,7 +60,7 @@ pub struct OutboundSa {
     pub overhead: Overhead,
 }
 
-const _: () = assert!(size_of::<OutboundSa>() <= 3 * prefetch::LINE - super::COUNTS);
+const _: () = assert!(size_of::<OutboundSa>() <= 2 * prefetch::LINE - super::COUNTS);
 
 /// What an outbound SA is made of.
 #[derive(Debug)]
