@@ -78,16 +78,14 @@ impl Key {
 }
 
 impl Key {
-    /// Asks the processor for what a packet of `text_len` bytes reads of the key, before it is sealed or opened. The
-    /// key itself has to be in the cache. Does nothing where the suite is not AES-GCM, or by a library.
+    /// Asks the processor for what sealing or opening a packet of `text_len` bytes reads of the key. Does nothing where
+    /// that is not AES-GCM or AES-GMAC by our own kernels, which read all of a key for any length.
     #[inline]
-    pub fn prefetch(&self, text_len: usize) {
+    pub fn prefetch(&self, _text_len: usize) {
         #[cfg(target_arch = "x86_64")]
         if let Transform::Gcm(t) = &self.transform {
-            t.key.prefetch(text_len);
+            t.key.prefetch();
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = text_len;
     }
 }
 

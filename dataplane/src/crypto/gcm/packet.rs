@@ -64,13 +64,13 @@ impl Key {
         }
     }
 
-    /// Asks for the cache lines that a packet of `len` bytes of text reads.
+    /// Asks for the cache lines that sealing and opening read.
     #[inline]
-    pub(crate) fn prefetch(&self, len: usize) {
+    pub(crate) fn prefetch(&self) {
         match &self.schedule {
-            Size::Aes128(schedule) => schedule.prefetch(len),
-            Size::Aes192(schedule) => schedule.prefetch(len),
-            Size::Aes256(schedule) => schedule.prefetch(len),
+            Size::Aes128(schedule) => schedule.prefetch(),
+            Size::Aes192(schedule) => schedule.prefetch(),
+            Size::Aes256(schedule) => schedule.prefetch(),
         }
     }
 
