@@ -193,7 +193,7 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
         arrival.seq = sa.window.infer(arrival.seq as u32);
     }
     arrival.in_window = sa.window.place(arrival.seq);
-    sa.prefetch_parts(&arrival.in_window, length);
+    sa.prefetch_parts(&arrival.in_window);
     Ok(())
 }
 

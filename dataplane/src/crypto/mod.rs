@@ -93,16 +93,13 @@ impl Key {
 }
 
 impl Key {
-    /// Asks the processor for what a packet of `text_len` bytes reads of the key, before it is sealed or opened. The
-    /// key itself has to be in the cache. Does nothing where the suite is not AES-GCM, or by a library.
+    /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing where a library works with it.
     #[inline]
-    pub fn prefetch(&self, text_len: usize) {
+    pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
         if let Transform::Gcm(t) = &self.0 {
-            t.key.prefetch(text_len);
+            t.key.prefetch();
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = text_len;
     }
 }
 

@@ -54,7 +54,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         if self.isa != Some(key.isa()) {
             self.switch(key.isa());
         }
-        self.classes[i] = class(key.size().0, (packet.len() + 15) / 16);
+        self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
         self.packets[i].write(packet);
     }
 

@@ -6,6 +6,7 @@
 //! for a packet is done for all of them at once.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
+#![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
     Packet,

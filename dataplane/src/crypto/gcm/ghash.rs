@@ -77,14 +77,6 @@ impl<V: Vector> Sum<V> {
         Self { low: zero, middle: zero, high: zero }
     }
 
-    /// [`Vector::pin`] for all of it.
-    #[inline(always)]
-    pub(super) fn pin(&mut self) {
-        self.low = self.low.pin();
-        self.middle = self.middle.pin();
-        self.high = self.high.pin();
-    }
-
     #[inline(always)]
     pub(super) fn add(&mut self, blocks: V, by: Power<V>) {
         let halves = blocks.xor(blocks.swap());

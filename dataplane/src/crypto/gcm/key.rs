@@ -15,8 +15,7 @@ pub(super) const POWERS: usize = 8;
 
 /// Everything that sealing and opening read, for AES of `R` rounds.
 ///
-/// The last two lines, and the key itself, are all that a packet of up to four blocks needs besides round keys; so
-/// those come first, and the powers that only longer packets need stand between.
+/// The powers stand one after the other, so that four of them are loaded at once, and the first six begin with a line.
 #[repr(C, align(64))]
 pub(super) struct Schedule<const R: usize> {
     /// Round keys 1 to `R`.
@@ -92,10 +91,9 @@ impl<const R: usize> Schedule<R> {
         }
     }
 
-    /// Asks for the cache lines that a packet of `len` bytes of text reads: without the first powers where it has
-    /// fewer blocks than there are powers. They share a line with the last round keys, so for now that is all lines.
+    /// Asks for the cache lines that sealing and opening read: round keys and powers, which lie in all of them.
     #[inline]
-    pub(super) fn prefetch(&self, _len: usize) {
+    pub(super) fn prefetch(&self) {
         let first: *const i8 = (&raw const *self).cast();
         for line in 0..size_of::<Self>() / 64 {
             // SAFETY: part of every x86-64; a prefetch does not fault.

@@ -4,6 +4,7 @@
 //! packets goes through the cipher, the group before it is hashed.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
+#![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
     Packet,
@@ -208,8 +209,7 @@ impl<V: Vector> Lanes<V> {
         // SAFETY: `N - 1` blocks of text, the rest of it, the tag.
         unsafe { read::<V, N>(isa, text, &mut input) };
         // SAFETY: a packet ends with its tag.
-        let received =
-            if SEAL { start } else { V::gather(isa, each!(packets, |p| unsafe { block(p.tag()) })) };
+        let received = V::gather(isa, each!(packets, |p| unsafe { block(p.tag()) }));
         let lengths = V::gather(isa, each!(packets, |p| &p.lengths));
         let mask = tail(isa, lengths);
         let mut output = input;

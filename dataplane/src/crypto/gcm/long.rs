@@ -12,6 +12,7 @@
 //! The hash of a group of vectors runs while the next group is encrypted.
 
 #![allow(unsafe_code, reason = "packets are read and written a vector at a time, by pointer")]
+#![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
     Packet,

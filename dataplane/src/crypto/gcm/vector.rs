@@ -424,25 +424,29 @@ impl Vector for Ymm {
     #[inline(always)]
     unsafe fn load_lanes(isa: Vaes256, at: *const u8, from: usize, to: usize) -> Self {
         // SAFETY: by the caller's contract; each arm reads the lanes asked for alone.
-        match (from, to) {
-            (0, 2) => unsafe { Self::load(isa, at) },
-            (0, 1) => Self(unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(at.cast())) }),
-            (1, 2) => unsafe {
-                let high = _mm_loadu_si128(at.wrapping_add(16).cast());
-                Self(_mm256_inserti128_si256::<1>(_mm256_setzero_si256(), high))
-            },
-            _ => Self::zero(isa),
+        unsafe {
+            match (from, to) {
+                (0, 2) => Self::load(isa, at),
+                (0, 1) => Self(_mm256_zextsi128_si256(_mm_loadu_si128(at.cast()))),
+                (1, 2) => {
+                    let high = _mm_loadu_si128(at.wrapping_add(16).cast());
+                    Self(_mm256_inserti128_si256::<1>(_mm256_setzero_si256(), high))
+                }
+                _ => Self::zero(isa),
+            }
         }
     }
 
     #[inline(always)]
     unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize) {
         // SAFETY: by the caller's contract; each arm writes the lanes asked for alone.
-        match (from, to) {
-            (0, 2) => unsafe { self.store(at) },
-            (0, 1) => unsafe { self.lane(0).store(at) },
-            (1, 2) => unsafe { self.lane(1).store(at.wrapping_add(16)) },
-            _ => {}
+        unsafe {
+            match (from, to) {
+                (0, 2) => self.store(at),
+                (0, 1) => self.lane(0).store(at),
+                (1, 2) => self.lane(1).store(at.wrapping_add(16)),
+                _ => {}
+            }
         }
     }
 
