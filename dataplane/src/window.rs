@@ -56,8 +56,7 @@ pub struct Window {
     sharing: Sharing,
 }
 
-/// Where a sequence number lives in a window: index of its word, that word with no bit set, and its own bit. Worked out
-/// once, for every pass over a packet.
+/// Where a sequence number lives in a window: index of its word, that word with no bit set, and its own bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     seq: u64,
@@ -109,10 +108,10 @@ impl Window {
         &self.words[place.slot as usize & (self.words.len() - 1)]
     }
 
-    /// Asks the cache for the word at `place`.
+    /// Asks the cache for the word of `seq`.
     #[inline]
-    pub fn prefetch(&self, place: &Place) {
-        prefetch::line(self.word(place));
+    pub fn prefetch(&self, seq: u64) {
+        prefetch::line(self.word(&self.place(seq)));
     }
 
     /// The highest number accepted; 0 before the first.
@@ -143,19 +142,11 @@ impl Window {
     /// The reason why [`accept`](Self::accept) would refuse it.
     #[inline]
     pub fn check(&self, seq: u64) -> Result<(), Replay> {
-        self.check_at(&self.place(seq))
-    }
-
-    /// [`Window::check`] of the number that `place` was made for.
-    ///
-    /// # Errors
-    /// As [`Window::check`].
-    #[inline]
-    pub fn check_at(&self, place: &Place) -> Result<(), Replay> {
-        if place.seq == 0 {
+        if seq == 0 {
             return Err(Replay::Zero);
         }
-        self.judge(place, self.word(place).load(Acquire))
+        let place = self.place(seq);
+        self.judge(&place, self.word(&place).load(Acquire))
     }
 
     /// Marks the number of a packet that was authenticated; of all calls with one number at most one succeeds.
@@ -164,19 +155,10 @@ impl Window {
     /// Why `seq` is refused. The window may have moved since it was checked.
     #[inline]
     pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
-        self.accept_at(&self.place(seq))
-    }
-
-    /// [`Window::accept`] of the number that `place` was made for.
-    ///
-    /// # Errors
-    /// As [`Window::accept`].
-    #[inline]
-    pub fn accept_at(&self, place: &Place) -> Result<Newest, Replay> {
-        let seq = place.seq;
         if seq == 0 {
             return Err(Replay::Zero);
         }
+        let place = &self.place(seq);
         if self.sharing == Sharing::One {
             return self.accept_alone(place);
         }
@@ -195,7 +177,7 @@ impl Window {
         }
     }
 
-    /// [`Window::accept_at`] for several packets, all authenticated: one atomic operation for the top and one for each block
+    /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top and one for each block
     /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
     /// `places`.
     pub fn accept_run(&self, places: &[Place], results: &mut [Result<Newest, Replay>]) {

@@ -31,8 +31,6 @@ pub struct Arrival<'r> {
     place: Place,
     /// The full sequence number, not proven before the packet is opened.
     seq: u64,
-    /// Where that lives in the SA's window.
-    in_window: window::Place,
     /// Whether it was the highest so far.
     newest: bool,
     sa: Option<&'r InboundSa>,
@@ -57,17 +55,7 @@ impl<'r> Arrival<'r> {
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self {
-            header,
-            esp_at,
-            spi: Spi(spi),
-            place,
-            seq: seq.into(),
-            in_window: window::Place::default(),
-            newest: false,
-            sa: None,
-            verdict,
-        }
+        Self { header, esp_at, spi: Spi(spi), place, seq: seq.into(), newest: false, sa: None, verdict }
     }
 
     #[inline]
@@ -192,8 +180,7 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     if sa.esn {
         arrival.seq = sa.window.infer(arrival.seq as u32);
     }
-    arrival.in_window = sa.window.place(arrival.seq);
-    sa.prefetch_parts(&arrival.in_window);
+    sa.prefetch_parts(arrival.seq);
     Ok(())
 }
 
@@ -202,7 +189,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
         let (Ok(()), Some(sa)) = (arrival.verdict, arrival.sa) else { continue };
-        match sa.window.check_at(&arrival.in_window) {
+        match sa.window.check(arrival.seq) {
             Ok(()) => {
                 let esp = &mut packet.data_mut()[arrival.esp_at()..];
                 jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
@@ -265,7 +252,7 @@ fn accept(arrivals: &mut Arrivals<'_>) {
         match these {
             [one] => {
                 if let (Ok(()), Some(sa)) = (one.verdict, one.sa) {
-                    accepted(one, sa, sa.window.accept_at(&one.in_window));
+                    accepted(one, sa, sa.window.accept(one.seq));
                 }
             }
             several => accept_run(several),
@@ -276,7 +263,7 @@ fn accept(arrivals: &mut Arrivals<'_>) {
 /// Moves the window of an SA that others use too over a run of its packets.
 fn accept_run(run: &mut [Arrival<'_>]) {
     let Some(sa) = run[0].sa else { return };
-    let places: ArrayVec<window::Place, BURST> = run.iter().map(|a| a.in_window).collect();
+    let places: ArrayVec<window::Place, BURST> = run.iter().map(|a| sa.window.place(a.seq)).collect();
     let mut results = [Ok(false); BURST];
     sa.window.accept_run(&places, &mut results[..places.len()]);
     for (arrival, result) in run.iter_mut().zip(results) {

@@ -1,14 +1,7 @@
 //! Inbound security associations.
 
 use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
-use crate::{
-    crypto::Key,
-    few::Few,
-    prefetch,
-    sharing::Sharing,
-    window::{Place, Window},
-    wire::Address,
-};
+use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -183,10 +176,10 @@ impl InboundSa {
         self.path.store(path.tag(), Release);
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: the window's word at `place`, and the key.
+    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and the key.
     #[inline]
-    pub fn prefetch_parts(&self, place: &Place) {
-        self.window.prefetch(place);
+    pub fn prefetch_parts(&self, seq: u64) {
+        self.window.prefetch(seq);
         self.key.prefetch();
     }
 }
