@@ -16,12 +16,8 @@
 //! There is one more word than the window needs, so that the block that `top` has entered and the last one that the
 //! window still reaches never share a word.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering::*};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering::*};
-
-use crate::{prefetch, sharing::Sharing};
+use crate::{prefetch, sharing::Sharing, sync::AtomicU64};
+use std::sync::atomic::Ordering::*;
 
 /// Smallest size of a window: what RFC 4303 §3.4.3 asks a receiver to use by default.
 pub const MIN_SIZE: u32 = 64;
