@@ -193,9 +193,15 @@ impl Window {
 
     /// [`Window::accept_at`] for several packets, all authenticated: one atomic operation for the top and one for each block
     /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
-    /// `places`.
+    /// `places`. Of numbers that raise the top together the highest alone is the newest.
     pub fn accept_run(&self, places: &[Place], results: &mut [Result<Newest, Replay>]) {
         let highest = places.iter().map(|place| place.seq).max().unwrap_or(0);
+        let lowest = places.iter().map(|place| place.seq).min().unwrap_or(0);
+        if highest - lowest >= self.size() {
+            // Raised first, the top would make those stale that came before the jump.
+            results.iter_mut().zip(places).for_each(|(result, place)| *result = self.accept_at(place));
+            return;
+        }
         let before = self.top.fetch_max(highest, AcqRel);
         let mut at = 0;
         for block in places.chunk_by(|a, b| a.slot == b.slot && a.empty == b.empty) {
@@ -204,7 +210,8 @@ impl Window {
             self.accept_block(block, results);
             for (place, result) in block.iter().zip(results) {
                 if let Ok(newest) = result {
-                    *newest = place.seq == highest && highest > before;
+                    // Equal where another worker has raised the top to it: as for a single number.
+                    *newest = place.seq == highest && highest >= before;
                 }
             }
         }
