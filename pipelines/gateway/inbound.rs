@@ -129,19 +129,50 @@ pub fn run<'r>(
     io.mark(Stage::Open);
     accept(arrivals);
     let (mut opened, mut bytes) = (0, 0);
+    let mut tally = Tally::default();
     for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
         match finish(&mut packet, &arrival, header, io) {
             Ok((sa, admitted, flow)) => {
                 opened += 1;
                 bytes += header.total_len() as u64;
+                tally.add(sa, header.total_len() as u64);
                 forward::inbound(packet, header, &flow, sa, admitted, departures, tables, reader, io);
             }
             Err(reason) => io.drop(packet, reason),
         }
     }
+    tally.flush();
     io.counters().opened.add(opened);
     io.counters().opened_bytes.add(bytes);
     io.mark(Stage::Decapsulate);
+}
+
+/// What one SA without limits carried of late.
+#[derive(Default)]
+struct Tally<'r> {
+    sa: Option<&'r InboundSa>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl<'r> Tally<'r> {
+    #[inline]
+    fn add(&mut self, sa: &'r InboundSa, bytes: u64) {
+        if !self.sa.is_some_and(|last| std::ptr::eq(last, sa)) {
+            self.flush();
+            *self = Self { sa: Some(sa), packets: 0, bytes: 0 };
+        }
+        self.packets += 1;
+        self.bytes += bytes;
+    }
+
+    #[inline]
+    fn flush(&self) {
+        if let Some(sa) = self.sa {
+            // With limits each packet was charged by itself, and this does nothing.
+            let _ = sa.life.charge_run(self.packets, self.bytes);
+        }
+    }
 }
 
 /// Whether a packet may be for its SA.
@@ -162,7 +193,7 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
         arrival.seq = sa.window.infer(arrival.seq as u32);
     }
     arrival.in_window = sa.window.place(arrival.seq);
-    sa.prefetch_parts(&arrival.in_window, length);
+    sa.prefetch_parts(&arrival.in_window);
     Ok(())
 }
 
@@ -212,7 +243,9 @@ fn finish<'r>(
         sa.refused.selector.fetch_add(1, Relaxed);
         return Err(DropReason::InnerSelector);
     };
-    if !sa.life.charge(inner.total_len(), |due| io.tell(Event::Due { tunnel, inbound: true, due })) {
+    // Without limits it is counted with its neighbours.
+    let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
+    if sa.life.is_limited() && !sa.life.charge(inner.total_len(), tell) {
         return Err(DropReason::SaExpired);
     }
     Ok((sa, admitted, flow))

@@ -129,7 +129,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     io.mark(Stage::Policy);
     for (_, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
-            sa.prefetch_parts(departure.header.total_len());
+            sa.prefetch_parts();
         }
     }
     let mut too_big = false;

@@ -1,14 +1,15 @@
 //! ESP packets as AES-GCM's kernels take them: with encryption (RFC 4106) or without (RFC 4543).
 
 use super::{
-    HEADER, ICV, IV,
+    HEADER, ICV, IV, Suite,
     gcm::{Key, Packet},
+    suite::Kind,
 };
 
 /// A key for packets that are encrypted, or for ones that are authenticated alone.
 pub(super) struct EspGcm {
     pub(super) key: Key,
-    pub(super) encrypts: bool,
+    pub(super) suite: Suite,
 }
 
 impl EspGcm {
@@ -23,7 +24,7 @@ impl EspGcm {
     /// the additional data (RFC 4106 §4, §5), as is everything without encryption (RFC 4543 §3.3).
     #[inline(always)]
     pub(super) fn packet<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
-        if !self.encrypts {
+        if !matches!(self.suite.0, Kind::Gcm(_)) {
             return self.authenticated(seq, esn, esp);
         }
         let (head, text) =

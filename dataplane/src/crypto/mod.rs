@@ -39,18 +39,29 @@ const ICV: usize = 16;
 const BURST: usize = 64;
 
 /// A suite with its keying material, ready for use by any number of workers. Wiped when dropped.
-pub struct Key {
-    suite: Suite,
-    transform: Transform,
-}
+///
+/// Three words, for it lies in the lines of an SA that every packet reads.
+pub struct Key(Transform);
+
+const _: () = assert!(size_of::<Key>() <= 24);
 
 /// What is done to a packet. Boxed, so that a key that is moved leaves no copy of itself behind.
 enum Transform {
     #[cfg(target_arch = "x86_64")]
     Gcm(esp_gcm::EspGcm),
-    Aead(Box<aead::EspAead>),
-    Gmac(Box<gmac::Gmac>),
-    CbcHmac(Box<cbc::CbcHmac>),
+    Other(Box<Other>),
+}
+
+/// A suite that is worked on packet by packet.
+struct Other {
+    suite: Suite,
+    transform: OtherTransform,
+}
+
+enum OtherTransform {
+    Aead(aead::EspAead),
+    Gmac(gmac::Gmac),
+    CbcHmac(cbc::CbcHmac),
 }
 
 impl Key {
@@ -67,24 +78,35 @@ impl Key {
             return Err(BackendError::Unavailable(backend).into());
         }
         let transform = Transform::new(suite, material, backend).ok_or(KeyError::Refused)?;
-        Ok(Self { suite, transform })
+        Ok(Self(transform))
     }
-
-    /// Asks the cache for what a text of `text` bytes takes of the key.
-    #[inline]
-    pub fn prefetch(&self, _text: usize) {}
 
     /// The suite that the key is for.
     #[inline]
     pub fn suite(&self) -> Suite {
-        self.suite
+        match &self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Transform::Gcm(t) => t.suite,
+            Transform::Other(t) => t.suite,
+        }
+    }
+}
+
+impl Key {
+    /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing where a library works with it.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if let Transform::Gcm(t) = &self.0 {
+            t.key.prefetch();
+        }
     }
 }
 
 impl fmt::Debug for Key {
     /// Names the suite; never shows a byte of the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.suite)
+        write!(f, "Key({})", self.suite())
     }
 }
 
@@ -94,9 +116,16 @@ impl Transform {
         if let (Some(isa), Kind::Gcm(_) | Kind::Gmac(_)) = (backend.isa(), suite.0) {
             let (key, salt) = material.split_last_chunk()?;
             let key = gcm::Key::new(isa, key, *salt)?;
-            return Some(Self::Gcm(esp_gcm::EspGcm { key, encrypts: matches!(suite.0, Kind::Gcm(_)) }));
+            return Some(Self::Gcm(esp_gcm::EspGcm { key, suite }));
         }
-        let aead = |aead, salt| Self::Aead(Box::new(aead::EspAead { aead, salt }));
+        let transform = OtherTransform::new(suite, material, backend)?;
+        Some(Self::Other(Box::new(Other { suite, transform })))
+    }
+}
+
+impl OtherTransform {
+    fn new(suite: Suite, material: &[u8], backend: Backend) -> Option<Self> {
+        let aead = |aead, salt| Self::Aead(aead::EspAead { aead, salt });
         Some(match suite.0 {
             Kind::Gcm(_) => {
                 let (key, salt) = salted(material)?;
@@ -108,18 +137,36 @@ impl Transform {
             }
             Kind::Gmac(_) => {
                 let (key, salt) = salted(material)?;
-                Self::Gmac(Box::new(gmac::Gmac::new(key, salt)?))
+                Self::Gmac(gmac::Gmac::new(key, salt)?)
             }
             Kind::Cbc(size, hash) => {
                 let (key, mac) = material.split_at(size as usize);
                 let (cipher, mac) = (Some(aes::Aes::new(key)?), hmac::Mac::new(hash, mac)?);
-                Self::CbcHmac(Box::new(cbc::CbcHmac { cipher, mac, icv_len: suite.icv_len() }))
+                Self::CbcHmac(cbc::CbcHmac { cipher, mac, icv_len: suite.icv_len() })
             }
             Kind::Null(hash) => {
                 let mac = hmac::Mac::new(hash, material)?;
-                Self::CbcHmac(Box::new(cbc::CbcHmac { cipher: None, mac, icv_len: suite.icv_len() }))
+                Self::CbcHmac(cbc::CbcHmac { cipher: None, mac, icv_len: suite.icv_len() })
             }
         })
+    }
+}
+
+impl Other {
+    fn seal(&self, seq: u64, iv: u64, esn: bool, esp: &mut [u8]) {
+        match &self.transform {
+            OtherTransform::Aead(t) => t.seal(seq, iv, esn, esp),
+            OtherTransform::Gmac(t) => t.seal(seq, iv, esn, esp),
+            OtherTransform::CbcHmac(t) => t.seal(seq, iv, esn, esp),
+        }
+    }
+
+    fn open(&self, seq: u64, esn: bool, esp: &mut [u8]) -> bool {
+        match &self.transform {
+            OtherTransform::Aead(t) => t.open(seq, esn, esp),
+            OtherTransform::Gmac(t) => t.open(seq, esn, esp),
+            OtherTransform::CbcHmac(t) => t.open(seq, esn, esp),
+        }
     }
 }
 
@@ -203,13 +250,12 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
         #[cfg(target_arch = "x86_64")]
         let mut burst = gcm::Burst::<true>::new();
         for (_i, SealJob { key, seq, iv, esn, esp }) in jobs.iter_mut().enumerate() {
-            assert!(key.suite.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite);
-            match &key.transform {
+            let suite = key.suite();
+            assert!(suite.fits(esp.len()), "an ESP packet of {} bytes for {suite}", esp.len());
+            match &key.0 {
                 #[cfg(target_arch = "x86_64")]
                 Transform::Gcm(t) => burst.push(_i, &t.key, t.sealing(*seq, *iv, *esn, esp)),
-                Transform::Aead(t) => t.seal(*seq, *iv, *esn, esp),
-                Transform::Gmac(t) => t.seal(*seq, *iv, *esn, esp),
-                Transform::CbcHmac(t) => t.seal(*seq, *iv, *esn, esp),
+                Transform::Other(t) => t.seal(*seq, *iv, *esn, esp),
             }
         }
         #[cfg(target_arch = "x86_64")]
@@ -226,16 +272,14 @@ pub fn open(jobs: &mut [OpenJob<'_>]) {
         #[cfg(target_arch = "x86_64")]
         let mut burst = gcm::Burst::<false>::new();
         for (_i, OpenJob { key, seq, esn, esp, authentic }) in jobs.iter_mut().enumerate() {
-            *authentic = key.suite.fits(esp.len())
-                && match &key.transform {
+            *authentic = key.suite().fits(esp.len())
+                && match &key.0 {
                     #[cfg(target_arch = "x86_64")]
                     Transform::Gcm(t) => {
                         burst.push(_i, &t.key, t.packet(*seq, *esn, esp));
                         false
                     }
-                    Transform::Aead(t) => t.open(*seq, *esn, esp),
-                    Transform::Gmac(t) => t.open(*seq, *esn, esp),
-                    Transform::CbcHmac(t) => t.open(*seq, *esn, esp),
+                    Transform::Other(t) => t.open(*seq, *esn, esp),
                 };
         }
         #[cfg(target_arch = "x86_64")]

@@ -183,11 +183,10 @@ impl InboundSa {
         self.path.store(path.tag(), Release);
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: the window's word at `place`, and as much of the key as
-    /// `text` bytes take.
+    /// Asks the cache for what a packet needs beside the SA itself: the window's word at `place`, and the key.
     #[inline]
-    pub fn prefetch_parts(&self, place: &Place, text: usize) {
+    pub fn prefetch_parts(&self, place: &Place) {
         self.window.prefetch(place);
-        self.key.prefetch(text);
+        self.key.prefetch();
     }
 }

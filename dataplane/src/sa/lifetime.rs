@@ -60,6 +60,12 @@ impl Lifetime {
         self.sharing
     }
 
+    /// Whether there are any limits.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Counts `packets` packets of `bytes` bytes together at once; `false`, and nothing counted, where there are limits that
     /// each packet must be held against.
     #[inline]

@@ -60,7 +60,7 @@ pub struct OutboundSa {
     pub overhead: Overhead,
 }
 
-const _: () = assert!(size_of::<OutboundSa>() <= 3 * prefetch::LINE - super::COUNTS);
+const _: () = assert!(size_of::<OutboundSa>() <= 2 * prefetch::LINE - super::COUNTS);
 
 /// What an outbound SA is made of.
 #[derive(Debug)]
@@ -143,12 +143,11 @@ impl OutboundSa {
         usize::from(self.tfc)
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: the endpoint, and as much of the key as `text` bytes
-    /// take.
+    /// Asks the cache for what a packet needs beside the SA itself: the endpoint, and the key.
     #[inline]
-    pub fn prefetch_parts(&self, text: usize) {
+    pub fn prefetch_parts(&self) {
         self.endpoint.prefetch();
-        self.key.prefetch(text);
+        self.key.prefetch();
     }
 
     /// The first of `count` sequence numbers, which nobody else will get (RFC 4303 §3.3.3). A number beyond

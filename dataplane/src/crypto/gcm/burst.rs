@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "calls kernels compiled for instructions that the processor has")]
 
 use super::{
-    lanes, long,
+    columns, lanes, long,
     packet::{Isa, Key, Packet},
 };
 use std::mem::MaybeUninit;
@@ -11,16 +11,26 @@ use std::mem::MaybeUninit;
 /// Packets in a burst, at most.
 const MOST: usize = 64;
 
-/// Short packets by number of blocks, and then all longer ones.
-const CLASSES: usize = lanes::MOST + 2;
+/// The class of a number that no packet has.
+const NONE: u16 = !0;
+
+/// Packets of the same class are worked on together: size of key in the upper bits, blocks of text in the lower.
+#[inline(always)]
+fn class(size: usize, blocks: usize) -> u16 {
+    (size << BLOCKS | blocks.min(MANY)) as u16
+}
+
+/// Bits for the number of blocks, and the number from which on packets are not told apart.
+const BLOCKS: u32 = 13;
+const MANY: usize = (1 << BLOCKS) - 1;
 
 /// Packets of any keys and lengths, to be sealed or to be opened.
 pub(crate) struct Burst<'a, const SEAL: bool> {
     /// The instructions that the packets at hand are for.
     isa: Option<Isa>,
     packets: [MaybeUninit<Packet<'a>>; MOST],
-    /// For each size of key and each class of length, a bit for each packet at hand.
-    classes: [[u64; CLASSES]; 3],
+    /// For each packet at hand, its [`class`].
+    classes: [u16; MOST],
     authentic: u64,
 }
 
@@ -30,7 +40,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         Self {
             isa: None,
             packets: [const { MaybeUninit::uninit() }; MOST],
-            classes: [[0; CLASSES]; 3],
+            classes: [NONE; MOST],
             authentic: 0,
         }
     }
@@ -42,25 +52,31 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     #[inline(always)]
     pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
         if self.isa != Some(key.isa()) {
-            self.run();
-            self.isa = Some(key.isa());
+            self.switch(key.isa());
         }
-        let class = packet.len().div_ceil(16).min(CLASSES - 1);
+        self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
         self.packets[i].write(packet);
-        self.classes[key.size().0][class] |= 1 << i;
     }
 
     /// Seals or opens every packet. Answers with a bit for each that is authentic; the text of the others is all
     /// zeros then.
     #[inline]
-    pub(crate) fn finish(mut self) -> u64 {
+    pub(crate) fn finish(&mut self) -> u64 {
         self.run();
         self.authentic
     }
 
+    /// Goes on with other instructions. There is but one kind in a burst, save in tests.
+    #[cold]
+    #[inline(never)]
+    fn switch(&mut self, isa: Isa) {
+        self.run();
+        self.isa = Some(isa);
+    }
+
     fn run(&mut self) {
         // SAFETY: a value of `Isa` is proof of the features that the kernels are compiled for.
-        let authentic = unsafe {
+        let (all, authentic) = unsafe {
             match self.isa {
                 None => return,
                 Some(Isa::Vaes512(isa)) => vaes512::run(isa, self),
@@ -68,15 +84,30 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
                 Some(Isa::AesNi(isa)) => aes_ni::run(isa, self),
             }
         };
-        let mut forged = !authentic & self.classes.iter().flatten().fold(0, |all, class| all | class);
+        let mut forged = all & !authentic;
         while !SEAL && forged != 0 {
             // SAFETY: its bit is set, so it was pushed.
             unsafe { self.packets[forged.trailing_zeros() as usize].assume_init_mut() }.wipe();
             forged &= forged - 1;
         }
-        self.classes = [[0; CLASSES]; 3];
-        self.authentic |= authentic;
+        self.classes = [NONE; MOST];
+        self.authentic |= authentic & all;
     }
+}
+
+/// Which of `same`, long packets of so many blocks, are better worked on one by one: those for which there are too few
+/// others to fill more than half of the lanes with.
+#[inline(always)]
+fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
+    if V::LANES == 1 || blocks == MANY {
+        return same;
+    }
+    let over = same.count_ones() as usize % V::LANES;
+    let together = if over > V::LANES / 2 { 64 } else { same.count_ones() as usize - over };
+    for _ in 0..together {
+        same &= same.wrapping_sub(1);
+    }
+    same
 }
 
 /// The kernels for one width of vectors, each compiled for the features it needs.
@@ -88,67 +119,76 @@ macro_rules! kernels {
 
             type Isa = <$vector as Vector>::Isa;
 
+            /// Seals or opens all packets; a bit for each of them, and for each that is authentic.
             #[target_feature(enable = $features)]
-            pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> u64 {
-                // SAFETY: packets are in the class of their key.
-                unsafe {
-                    size::<10, SEAL>(isa, &burst.packets, &burst.classes[0])
-                        | size::<12, SEAL>(isa, &burst.packets, &burst.classes[1])
-                        | size::<14, SEAL>(isa, &burst.packets, &burst.classes[2])
+            pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> (u64, u64) {
+                let all = !$vector::matches(isa, &burst.classes, NONE);
+                let packets = &burst.packets;
+                let (mut left, mut authentic) = (all, 0);
+                // Those that no other is as long as, for each size of key.
+                let mut single = [0; 3];
+                while left != 0 {
+                    let class = burst.classes[left.trailing_zeros() as usize % MOST];
+                    let mut same = $vector::matches(isa, &burst.classes, class);
+                    left &= !same;
+                    let size = usize::from(class >> BLOCKS);
+                    let blocks = usize::from(class) & MANY;
+                    if blocks > lanes::MOST {
+                        let one = few::<$vector>(same, blocks);
+                        single[size % 3] |= one;
+                        same &= !one;
+                    }
+                    if same != 0 {
+                        // SAFETY: packets of a class have keys of the same size.
+                        authentic |= unsafe {
+                            match size {
+                                0 => together::<10, SEAL>(isa, packets, blocks, same),
+                                1 => together::<12, SEAL>(isa, packets, blocks, same),
+                                _ => together::<14, SEAL>(isa, packets, blocks, same),
+                            }
+                        };
+                    }
                 }
+                // SAFETY: as above.
+                unsafe {
+                    if single[0] != 0 {
+                        authentic |= long::<10, SEAL>(isa, packets, single[0]);
+                    }
+                    if single[1] != 0 {
+                        authentic |= long::<12, SEAL>(isa, packets, single[1]);
+                    }
+                    if single[2] != 0 {
+                        authentic |= long::<14, SEAL>(isa, packets, single[2]);
+                    }
+                }
+                (all, authentic)
             }
 
             /// # Safety
-            /// The packets in these classes were pushed, with keys of `R` rounds.
+            /// The packets whose bits are set in `same` were pushed, and have keys of `R` rounds and so many blocks.
             #[target_feature(enable = $features)]
-            unsafe fn size<const R: usize, const SEAL: bool>(
+            unsafe fn together<const R: usize, const SEAL: bool>(
                 isa: Isa,
                 packets: &[MaybeUninit<Packet<'_>>; MOST],
-                classes: &[u64; CLASSES],
+                blocks: usize,
+                same: u64,
             ) -> u64 {
-                let mut authentic = 0;
-                let (&more, classes) = classes.split_last().expect("classes");
-                for (blocks, &class) in classes.iter().enumerate() {
-                    let mut left = class;
-                    while left != 0 {
-                        // A lane for which there is none left takes the first once more.
-                        let mut numbers = [left.trailing_zeros() as usize; 4];
-                        for lane in 0..$vector::LANES {
-                            if left != 0 {
-                                numbers[lane] = left.trailing_zeros() as usize;
-                            }
-                            left &= left.wrapping_sub(1);
-                        }
-                        // SAFETY: as this function's.
-                        let bits = unsafe {
-                            let group = numbers.map(|i| packets[i % MOST].assume_init_ref());
-                            match blocks {
-                                0 => short::<R, 0, SEAL>(isa, group),
-                                1 => short::<R, 1, SEAL>(isa, group),
-                                2 => short::<R, 2, SEAL>(isa, group),
-                                3 => short::<R, 3, SEAL>(isa, group),
-                                4 => short::<R, 4, SEAL>(isa, group),
-                                5 => short::<R, 5, SEAL>(isa, group),
-                                6 => short::<R, 6, SEAL>(isa, group),
-                                7 => short::<R, 7, SEAL>(isa, group),
-                                8 => short::<R, 8, SEAL>(isa, group),
-                                _ => short::<R, 9, SEAL>(isa, group),
-                            }
-                        };
-                        for lane in 0..$vector::LANES {
-                            authentic |= u64::from(bits >> lane & 1) << numbers[lane];
-                        }
+                // SAFETY: by the caller's contract.
+                unsafe {
+                    match blocks {
+                        0 => short::<R, 0, SEAL>(isa, packets, same),
+                        1 => short::<R, 1, SEAL>(isa, packets, same),
+                        2 => short::<R, 2, SEAL>(isa, packets, same),
+                        3 => short::<R, 3, SEAL>(isa, packets, same),
+                        4 => short::<R, 4, SEAL>(isa, packets, same),
+                        5 => short::<R, 5, SEAL>(isa, packets, same),
+                        6 => short::<R, 6, SEAL>(isa, packets, same),
+                        7 => short::<R, 7, SEAL>(isa, packets, same),
+                        8 => short::<R, 8, SEAL>(isa, packets, same),
+                        9 => short::<R, 9, SEAL>(isa, packets, same),
+                        _ => columns::<R, SEAL>(isa, packets, same, blocks),
                     }
                 }
-                let mut left = more;
-                while left != 0 {
-                    let i = left.trailing_zeros() as usize;
-                    // SAFETY: as this function's.
-                    let one = unsafe { long::<R, SEAL>(isa, packets[i].assume_init_ref()) };
-                    authentic |= u64::from(one) << i;
-                    left &= left - 1;
-                }
-                authentic
             }
 
             /// # Safety
@@ -157,19 +197,38 @@ macro_rules! kernels {
             #[inline(never)]
             unsafe fn short<const R: usize, const N: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: [&Packet<'_>; 4],
-            ) -> u32 {
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+            ) -> u64 {
                 // SAFETY: by the caller's contract.
-                unsafe { lanes::run::<$vector, R, N, SEAL>(isa, packets) }
+                unsafe { lanes::run::<$vector, R, N, SEAL>(isa, packets, left) }
+            }
+
+            /// # Safety
+            /// As for [`columns::run`].
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn columns<const R: usize, const SEAL: bool>(
+                isa: Isa,
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+                blocks: usize,
+            ) -> u64 {
+                // SAFETY: by the caller's contract.
+                unsafe { columns::run::<$vector, R, SEAL>(isa, packets, left, blocks) }
             }
 
             /// # Safety
             /// As for [`long::run`].
             #[target_feature(enable = $features)]
             #[inline(never)]
-            unsafe fn long<const R: usize, const SEAL: bool>(isa: Isa, packet: &Packet<'_>) -> bool {
+            unsafe fn long<const R: usize, const SEAL: bool>(
+                isa: Isa,
+                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                left: u64,
+            ) -> u64 {
                 // SAFETY: by the caller's contract.
-                unsafe { long::run::<$vector, R, SEAL>(isa, packet) }
+                unsafe { long::run::<$vector, R, SEAL>(isa, packets, left) }
             }
         }
     };

@@ -1,153 +1,283 @@
 //! Short packets: one in each lane of the vectors, whatever their keys.
 //!
-//! One packet's few blocks would wait on each other; those of several packets fill the pipes.
+//! One packet's few blocks would wait on each other; those of several packets fill the pipes. While one group of
+//! packets goes through the cipher, the group before it is hashed.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
+#![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
     Packet,
     ghash::{Ghash, Power, Sum},
     key::{POWERS, Schedule},
-    vector::{Block, Row, Vector, block_mask},
+    vector::{Block, Row, Vector},
 };
+use std::mem::MaybeUninit;
 
 /// Blocks of text that a packet may have at most.
 pub(super) const MOST: usize = 9;
 
-/// The same expression for the packet of each lane.
-macro_rules! each {
-    ($of:expr, |$one:pat_param| $value:expr) => {{
-        let [a, b, c, d] = $of;
-        [
-            {
-                let $one = a;
-                $value
-            },
-            {
-                let $one = b;
-                $value
-            },
-            {
-                let $one = c;
-                $value
-            },
-            {
-                let $one = d;
-                $value
-            },
-        ]
-    }};
-}
-
-/// Seals or opens packets of `N` blocks of text each, the last of which may be shorter. Answers with a bit for each
-/// that is authentic; when sealing, they all are.
-///
-/// The same packet may stand in more than one lane: nothing is written before everything is read.
+/// Seals or opens the packets whose bits are set in `left`, all of `N` blocks of text, the last of which may be
+/// shorter. Answers with a bit for each that is authentic; when sealing, they all are.
 ///
 /// # Safety
-/// The packets' keys are of `R` rounds, and nobody else uses their text.
+/// There are such packets, with keys of `R` rounds, and nobody else uses their text.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: bool>(
     isa: V::Isa,
-    packets: [&Packet<'_>; 4],
-) -> u32 {
-    // SAFETY: by the caller's contract.
-    let keys: [&Schedule<R>; 4] = each!(packets, |p| unsafe { p.schedule() });
-    let text: [*mut u8; 4] = each!(packets, |p| p.text);
-    let ghash = Ghash::<V>::new(isa);
-
-    // The counter is 1 for the block that hides the tag, 2 for the first block of text.
-    let start = V::gather(isa, each!(keys, |k| k.start())).xor(V::gather(isa, each!(packets, |p| &p.iv)));
-    let mut x = [start; MOST + 1];
-    for i in 0..=N {
-        let mut counter = [0; 16];
-        counter[15] = i as u8 + 1;
-        x[i] = start.xor(V::splat(isa, &counter));
-    }
-    let mut last = start;
-    let mut r = 1;
-    while r <= R {
-        let mut round = [start; 4];
-        if r + 3 <= R {
-            round = V::gather_rows(isa, each!(keys, |k| k.rounds(r)));
-        } else {
-            for j in 0..=R - r {
-                round[j] = V::gather(isa, each!(keys, |k| k.round(r + j)));
-            }
-        }
-        for j in 0..4 {
-            if r + j < R {
-                for x in &mut x[..=N] {
-                    *x = x.aesenc(round[j]);
-                }
-            } else if r + j == R {
-                last = round[j];
-            }
-        }
-        r += 4;
-    }
-
-    // The last block may reach into the tag, which is as long as a block.
-    let mut input = [start; MOST];
-    // SAFETY: `N - 1` blocks of text, the rest of it, the tag.
-    unsafe { read::<V, N>(isa, text, &mut input) };
-    let tags = each!(packets, |p| p.tag());
-    // SAFETY: a packet ends with its tag.
-    let received = V::gather(isa, each!(tags, |t| unsafe { block(t) }));
-    let mut output = input;
-    let mut cipher = input;
-    for i in 0..N {
-        let stream = x[i + 1].aesenclast(last);
-        if i + 1 < N {
-            output[i] = input[i].xor(stream);
-            cipher[i] = if SEAL { output[i] } else { input[i] };
-        } else {
-            let mask = V::gather(isa, each!(packets, |p| block_mask(p.len() - 16 * (N - 1))));
-            output[i] = input[i].xor(stream.and(mask));
-            cipher[i] = if SEAL { output[i] } else { input[i] }.and(mask);
-        }
-    }
-
-    // Additional data, text, lengths. Where there are more blocks than powers, the first ones go first.
-    let blocks = N + 2;
-    let mut sum = Sum::new(isa);
-    let mut earlier = V::zero(isa);
-    for i in 0..blocks {
-        let block = match i {
-            0 => ghash.reverse(V::gather(isa, each!(packets, |p| &p.aad))),
-            i if i <= N => ghash.reverse(cipher[i - 1]),
-            _ => V::gather(isa, each!(packets, |p| &p.lengths)),
-        };
-        if blocks > POWERS && i == blocks - POWERS {
-            earlier = ghash.reduce(sum);
-            sum = Sum::new(isa);
-        }
-        let exponent = if blocks > POWERS && i < blocks - POWERS { blocks - POWERS - i } else { blocks - i };
-        let power = V::gather(isa, each!(keys, |k| k.power(exponent)));
-        sum.add(
-            if blocks > POWERS && i == blocks - POWERS { block.xor(earlier) } else { block },
-            Power::new(power),
-        );
-    }
-    let tag = ghash.reverse(ghash.reduce(sum)).xor(x[0].aesenclast(last));
-
-    let authentic = if SEAL { !0 } else { tag.equal(received) };
-    // SAFETY: as for `read`; the tag goes last, for the last block of text may have touched it.
+    packets: &[MaybeUninit<Packet<'_>>; 64],
+    mut left: u64,
+) -> u64 {
+    let lanes = Lanes::<V> { isa, ghash: Ghash::new(isa) };
+    let mut authentic = 0;
+    // SAFETY: by the caller's contract, for all that follows.
     unsafe {
-        write::<V, N>(text, &output);
-        if SEAL {
-            tag.scatter(tags);
+        let group = Group::take::<V>(packets, &mut left);
+        let (mut waiting, _) = lanes.encrypt::<R, N, SEAL>(group, None);
+        while left != 0 {
+            let group = Group::take::<V>(packets, &mut left);
+            let (next, tag) = lanes.encrypt::<R, N, SEAL>(group, Some(&waiting));
+            authentic |= waiting.of.finish::<V, SEAL>(tag, waiting.received);
+            waiting = next;
         }
+        let mut hash = lanes.hash(&waiting);
+        for i in 0..N + 2 {
+            hash.step::<R, N>(&lanes, &waiting, i);
+        }
+        authentic | waiting.of.finish::<V, SEAL>(hash.tag(&lanes, &waiting), waiting.received)
     }
-    authentic
 }
+
+/// A packet for each lane. The same one may stand in more than one: nothing is written before everything is read.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    numbers: [usize; 4],
+    pub(super) packets: [&'a Packet<'a>; 4],
+}
+
+impl<'a> Group<'a> {
+    /// The next packets of `left`; where they are fewer than lanes, the first takes the place of those that lack.
+    ///
+    /// # Safety
+    /// The packets whose bits are set are there.
+    #[inline(always)]
+    pub(super) unsafe fn take<V: Vector>(packets: &'a [MaybeUninit<Packet<'a>>; 64], left: &mut u64) -> Self {
+        let mut numbers = [left.trailing_zeros() as usize % 64; 4];
+        for number in &mut numbers[..V::LANES] {
+            if *left != 0 {
+                *number = left.trailing_zeros() as usize % 64;
+                *left &= *left - 1;
+            }
+        }
+        // SAFETY: by the caller's contract.
+        Self { numbers, packets: each!(numbers, |i| unsafe { packets[i].assume_init_ref() }) }
+    }
+
+    /// Writes the tags, or compares them with those `received`; a bit for each packet that is authentic.
+    ///
+    /// # Safety
+    /// The packets are used by nobody else.
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Vector, const SEAL: bool>(&self, tag: V, received: V) -> u64 {
+        if SEAL {
+            // SAFETY: packets end with their tags. The last block of text may have touched them.
+            unsafe { tag.scatter(each!(self.packets, |p| p.tag())) };
+            return !0;
+        }
+        let same = tag.equal(received);
+        let mut authentic = 0;
+        for lane in 0..V::LANES {
+            authentic |= u64::from(same >> lane & 1) << self.numbers[lane];
+        }
+        authentic
+    }
+}
+
+/// What every group needs.
+#[derive(Clone, Copy)]
+struct Lanes<V: Vector> {
+    isa: V::Isa,
+    ghash: Ghash<V>,
+}
+
+/// A group that went through the cipher, and waits to be hashed.
+struct Waiting<'a, V, const R: usize> {
+    of: Group<'a>,
+    keys: [&'a Schedule<R>; 4],
+    /// Ciphertext, byte-reversed.
+    blocks: [V; MOST],
+    aad: V,
+    lengths: V,
+    /// What hides the tags, and those that the packets have come with.
+    hidden: V,
+    received: V,
+}
+
+/// The hash of a group, a block at a time.
+struct Hash<V> {
+    sum: Sum<V>,
+    powers: [V; 4],
+}
+
+impl<V: Vector> Hash<V> {
+    /// Adds block `i` of additional data, text and lengths. Where there are more than the key has powers, those
+    /// at the beginning are hashed first, and what comes of it is added to the next.
+    #[inline(always)]
+    fn step<const R: usize, const N: usize>(
+        &mut self,
+        lanes: &Lanes<V>,
+        waiting: &Waiting<'_, V, R>,
+        i: usize,
+    ) {
+        let blocks = N + 2;
+        let first = blocks.saturating_sub(POWERS);
+        let mut block = match i {
+            0 => waiting.aad,
+            i if i <= N => waiting.blocks[i - 1],
+            _ => waiting.lengths,
+        };
+        if first > 0 && i == first {
+            block = block.xor(lanes.ghash.reduce(self.sum));
+            self.sum = Sum::new(lanes.isa);
+        }
+        let (at, exponent) = if i < first { (i, first - i) } else { (i - first, blocks - i) };
+        if at % 4 == 0 && exponent >= 4 {
+            self.powers = V::gather_rows(lanes.isa, each!(waiting.keys, |k| k.powers(exponent)));
+        } else if exponent < 4 && at / 4 * 4 + exponent + at % 4 < at / 4 * 4 + 4 {
+            self.powers[at % 4] = V::gather(lanes.isa, each!(waiting.keys, |k| k.power(exponent)));
+        }
+        self.sum.add(block, Power::new(self.powers[at % 4]));
+    }
+
+    #[inline(always)]
+    fn tag<const R: usize>(&self, lanes: &Lanes<V>, waiting: &Waiting<'_, V, R>) -> V {
+        lanes.ghash.reverse(lanes.ghash.reduce(self.sum)).xor(waiting.hidden)
+    }
+}
+
+impl<V: Vector> Lanes<V> {
+    #[inline(always)]
+    fn hash<const R: usize>(&self, waiting: &Waiting<'_, V, R>) -> Hash<V> {
+        Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
+    }
+
+    /// Passes a group through the cipher and hashes the one before, if there is one. Answers with the group, and the
+    /// tags of the one before.
+    ///
+    /// # Safety
+    /// The group's keys are of `R` rounds, its packets of `N` blocks, used by nobody else.
+    #[inline(always)]
+    unsafe fn encrypt<'a, const R: usize, const N: usize, const SEAL: bool>(
+        &self,
+        of: Group<'a>,
+        before: Option<&Waiting<'a, V, R>>,
+    ) -> (Waiting<'a, V, R>, V) {
+        let Self { isa, ghash } = *self;
+        let packets = of.packets;
+        // SAFETY: by the caller's contract.
+        let keys: [&Schedule<R>; 4] = each!(packets, |p| unsafe { p.schedule() });
+        let text: [*mut u8; 4] = each!(packets, |p| p.text);
+        let aad = ghash.reverse(V::gather(isa, each!(packets, |p| &p.aad)));
+        let mut hash = Hash { sum: Sum::new(isa), powers: [aad; 4] };
+
+        // The counter is 1 for the block that hides the tag, 2 for the first block of text.
+        let start = V::gather(isa, each!(keys, |k| k.start())).xor(V::gather(isa, each!(packets, |p| &p.iv)));
+        let mut x = [start; MOST + 1];
+        for i in 0..=N {
+            x[i] = start.xor(V::splat(isa, &COUNTERS[i]));
+        }
+        let mut rounds = [start; 4];
+        each_round!(r, {
+            if r % 4 == 1 && r <= R {
+                rounds = gather_rounds(isa, keys, r);
+            }
+            if r < R {
+                for x in &mut x[..=N] {
+                    *x = x.aesenc(rounds[(r - 1) % 4]).pin();
+                }
+                if let Some(before) = before {
+                    for i in (r - 1) * (N + 2) / (R - 1)..r * (N + 2) / (R - 1) {
+                        hash.step::<R, N>(self, before, i);
+                    }
+                }
+            }
+        });
+        let last = rounds[(R - 1) % 4];
+
+        // The last block may reach into the tag, which is as long as a block.
+        let mut input = [start; MOST];
+        // SAFETY: `N - 1` blocks of text, the rest of it, the tag.
+        unsafe { read::<V, N>(isa, text, &mut input) };
+        // SAFETY: a packet ends with its tag.
+        let received = V::gather(isa, each!(packets, |p| unsafe { block(p.tag()) }));
+        let lengths = V::gather(isa, each!(packets, |p| &p.lengths));
+        let mask = tail(isa, lengths);
+        let mut output = input;
+        let mut blocks = input;
+        for i in 0..N {
+            let stream = x[i + 1].aesenclast(last);
+            if i + 1 < N {
+                output[i] = input[i].xor(stream);
+                blocks[i] = ghash.reverse(if SEAL { output[i] } else { input[i] });
+            } else {
+                output[i] = input[i].xor(stream.and(mask));
+                blocks[i] = ghash.reverse(if SEAL { output[i] } else { input[i] }.and(mask));
+            }
+        }
+        // SAFETY: as for `read`.
+        unsafe { write::<V, N>(text, &output) };
+        let hidden = x[0].aesenclast(last);
+        let tag = before.map_or(hidden, |before| hash.tag(self, before));
+        (Waiting { of, keys, blocks, aad, lengths, hidden, received }, tag)
+    }
+}
+
+/// Round keys from number `r` on, at most four.
+#[inline(always)]
+pub(super) fn gather_rounds<V: Vector, const R: usize>(
+    isa: V::Isa,
+    keys: [&Schedule<R>; 4],
+    r: usize,
+) -> [V; 4] {
+    if r + 3 <= R {
+        return V::gather_rows(isa, each!(keys, |k| k.rounds(r)));
+    }
+    let one = V::gather(isa, each!(keys, |k| k.round(r)));
+    let mut rounds = [one; 4];
+    for i in 1..=R - r {
+        rounds[i] = V::gather(isa, each!(keys, |k| k.round(r + i)));
+    }
+    rounds
+}
+
+/// Ones in those bytes of the last block that are text.
+#[inline(always)]
+pub(super) fn tail<V: Vector>(isa: V::Isa, lengths: V) -> V {
+    // Bits of text in the last block are 8 to 128, for each packet: what follows from its length modulo 128. One less,
+    // 7 to 127, is a signed byte, and a byte of the block is text if eight times its place is less than that.
+    static LOW: Block = [127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    static EIGHTS: Block = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120];
+    let ones = V::splat(isa, &[0xff; 16]);
+    lengths.add(ones).and(V::splat(isa, &LOW)).shuffle(V::zero(isa)).greater(V::splat(isa, &EIGHTS))
+}
+
+/// Counters from 1 on, as they stand in a counter block.
+static COUNTERS: [Block; MOST + 1] = {
+    let mut counters = [[0; 16]; MOST + 1];
+    let mut i = 0;
+    while i <= MOST {
+        counters[i][15] = i as u8 + 1;
+        i += 1;
+    }
+    counters
+};
 
 /// A block of a packet.
 ///
 /// # Safety
 /// It can be read there, and nobody writes to it while it is.
 #[inline(always)]
-unsafe fn block<'a>(at: *const u8) -> &'a Block {
+pub(super) unsafe fn block<'a>(at: *const u8) -> &'a Block {
     // SAFETY: by the caller's contract.
     unsafe { &*at.cast() }
 }
@@ -158,16 +288,16 @@ unsafe fn block<'a>(at: *const u8) -> &'a Block {
 /// They can be read there.
 #[inline(always)]
 unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into: &mut [V; MOST]) {
-    let mut i = 0;
-    while i + 4 <= N {
-        // SAFETY: by the caller's contract.
-        let rows: [&Row; 4] = each!(text, |t| unsafe { &*t.wrapping_add(16 * i).cast() });
-        into[i..i + 4].copy_from_slice(&V::gather_rows(isa, rows));
-        i += 4;
-    }
-    for i in N / 4 * 4..N {
-        // SAFETY: by the caller's contract.
-        into[i] = V::gather(isa, each!(text, |t| unsafe { block(t.wrapping_add(16 * i)) }));
+    for i in 0..N {
+        let at = each!(text, |t| t.wrapping_add(16 * i));
+        if i % 4 == 0 && i + 4 <= N {
+            // SAFETY: by the caller's contract.
+            let rows: [&Row; 4] = each!(at, |t| unsafe { &*t.cast() });
+            into[i..i + 4].copy_from_slice(&V::gather_rows(isa, rows));
+        } else if i >= N / 4 * 4 {
+            // SAFETY: by the caller's contract.
+            into[i] = V::gather(isa, each!(at, |t| unsafe { block(t) }));
+        }
     }
 }
 
@@ -177,15 +307,15 @@ unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into:
 /// They can be written there.
 #[inline(always)]
 unsafe fn write<V: Vector, const N: usize>(text: [*mut u8; 4], from: &[V; MOST]) {
-    let mut i = 0;
-    while i + 4 <= N {
-        let columns = [from[i], from[i + 1], from[i + 2], from[i + 3]];
+    for i in 0..N {
+        let at = each!(text, |t| t.wrapping_add(16 * i));
         // SAFETY: by the caller's contract.
-        unsafe { V::scatter_rows(columns, each!(text, |t| t.wrapping_add(16 * i))) };
-        i += 4;
-    }
-    for i in N / 4 * 4..N {
-        // SAFETY: by the caller's contract.
-        unsafe { from[i].scatter(each!(text, |t| t.wrapping_add(16 * i))) };
+        unsafe {
+            if i % 4 == 0 && i + 4 <= N {
+                V::scatter_rows([from[i], from[i + 1], from[i + 2], from[i + 3]], at);
+            } else if i >= N / 4 * 4 {
+                from[i].scatter(at);
+            }
+        }
     }
 }

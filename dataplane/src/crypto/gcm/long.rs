@@ -12,6 +12,7 @@
 //! The hash of a group of vectors runs while the next group is encrypted.
 
 #![allow(unsafe_code, reason = "packets are read and written a vector at a time, by pointer")]
+#![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
     Packet,
@@ -19,12 +20,10 @@ use super::{
     key::{POWERS, Schedule},
     vector::{Block, Vector, Xmm, at_lane},
 };
+use std::mem::MaybeUninit;
 
 /// Vectors in a group, all but the first.
 const GROUP: usize = 4;
-
-/// Rounds of AES at most.
-const ROUNDS: usize = 14;
 
 /// Puts the counter, which is added up in the machine's order, in the order of the packet.
 static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
@@ -40,29 +39,127 @@ static COUNTERS: [[u32; 4]; 8] = {
     counters
 };
 
-/// Seals or opens a packet; says whether it is authentic, which it always is when sealed.
+/// Seals or opens the packets whose bits are set in `left`. Answers with a bit for each that is authentic; when
+/// sealing, they all are.
 ///
 /// # Safety
-/// The packet's key is of `R` rounds, nobody else uses its text, and that fills two vectors or more.
+/// There are such packets, with keys of `R` rounds and text that fills two vectors or more, which nobody else uses.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     isa: V::Isa,
-    packet: &Packet<'_>,
-) -> bool {
-    // SAFETY: by the caller's contract.
-    let key = unsafe { packet.schedule::<R>() };
-    let slots = packet.len().div_ceil(16) + 2;
-    let vectors = slots.div_ceil(V::LANES);
-    let groups = (vectors - 1) / GROUP;
-    // SAFETY: by the caller's contract.
-    unsafe {
-        let mut state = State::<V, R, SEAL>::new(isa, packet, key, vectors * V::LANES - slots);
-        match vectors - GROUP * groups {
-            1 => state.walk::<1>(groups),
-            2 => state.walk::<2>(groups),
-            3 => state.walk::<3>(groups),
-            _ => state.walk::<GROUP>(groups),
+    packets: &[MaybeUninit<Packet<'_>>; 64],
+    mut left: u64,
+) -> u64 {
+    let mut authentic = 0;
+    // The first packet comes after none, whose tag goes nowhere.
+    let mut nowhere = [0; 16];
+    let mut tail = Tail::none(isa, nowhere.as_mut_ptr());
+    while left != 0 {
+        let number = left.trailing_zeros() as usize % 64;
+        left &= left - 1;
+        // SAFETY: by the caller's contract.
+        unsafe {
+            let packet = packets[number].assume_init_ref();
+            let slots = packet.len().div_ceil(16) + 2;
+            let vectors = slots.div_ceil(V::LANES);
+            let groups = (vectors - 1) / GROUP;
+            let empty = vectors * V::LANES - slots;
+            let mut state = State::<V, R, SEAL>::new(isa, packet, empty);
+            authentic |= match vectors - GROUP * groups {
+                1 => state.walk::<1>(groups, &tail),
+                2 => state.walk::<2>(groups, &tail),
+                3 => state.walk::<3>(groups, &tail),
+                _ => state.walk::<GROUP>(groups, &tail),
+            };
+            tail = state.tail(1 << number);
         }
+    }
+    let mut end = End::new(isa);
+    for step in 1..=STEPS {
+        // SAFETY: by the caller's contract.
+        authentic |= unsafe { tail.step::<SEAL>(isa, &mut end, step) };
+    }
+    authentic
+}
+
+/// What is left to do of a packet that went through the cipher: the last group is not hashed yet.
+struct Tail<V> {
+    pending: [V; GROUP],
+    hash: V,
+    powers: [Power<V>; GROUP - 1],
+    /// Hᵂ to H.
+    last: Power<V>,
+    hidden: Xmm,
+    tag: *mut u8,
+    /// The packet's bit.
+    bit: u64,
+}
+
+/// How far that is.
+struct End<V> {
+    ghash: Ghash<V>,
+    sum: Sum<V>,
+    hash: V,
+}
+
+/// Steps that a [`Tail`] takes, one in each round of AES of the packet behind.
+const STEPS: usize = 8;
+
+impl<V: Vector> End<V> {
+    #[inline(always)]
+    fn new(isa: V::Isa) -> Self {
+        Self { ghash: Ghash::new(isa), sum: Sum::new(isa), hash: V::zero(isa) }
+    }
+}
+
+impl<V: Vector> Tail<V> {
+    #[inline(always)]
+    fn none(isa: V::Isa, tag: *mut u8) -> Self {
+        let zero = V::zero(isa);
+        let power = Power::new(zero);
+        Self {
+            pending: [zero; GROUP],
+            hash: zero,
+            powers: [power; GROUP - 1],
+            last: power,
+            hidden: zero.fold(),
+            tag,
+            bit: 0,
+        }
+    }
+
+    /// Hashes the last group; writes or compares the tag in the last step, which answers with the packet's bit if it
+    /// is authentic.
+    ///
+    /// # Safety
+    /// A tag can be read and written where it stands.
+    #[inline(always)]
+    unsafe fn step<const SEAL: bool>(&self, isa: V::Isa, end: &mut End<V>, step: usize) -> u64 {
+        match step {
+            1 | 2 => end.sum.add(self.pending[step], self.powers[GROUP - 2 - step]),
+            3 => end.sum.add(self.pending[0].xor(self.hash), self.powers[GROUP - 2]),
+            4 => end.hash = end.ghash.reduce(end.sum).xor(self.pending[GROUP - 1]),
+            5 => {
+                end.sum = Sum::new(isa);
+                end.sum.add(end.hash, self.last);
+            }
+            6 => end.hash = end.ghash.reverse(end.ghash.reduce(end.sum)),
+            STEPS => {
+                let tag = end.hash.fold().xor(self.hidden);
+                // SAFETY: by the caller's contract.
+                let same = unsafe {
+                    if SEAL {
+                        tag.store(self.tag);
+                        true
+                    } else {
+                        tag.same(self.tag)
+                    }
+                };
+                return if same { self.bit } else { 0 };
+            }
+            _ => {}
+        }
+        0
     }
 }
 
@@ -72,8 +169,6 @@ struct State<'a, V: Vector, const R: usize, const SEAL: bool> {
     packet: &'a Packet<'a>,
     key: &'a Schedule<R>,
     ghash: Ghash<V>,
-    /// The round keys from the first on.
-    rounds: [V; ROUNDS],
     /// H to the number of lanes, and its second to fourth power.
     powers: [Power<V>; GROUP],
     /// The counter blocks, but for the counter.
@@ -92,20 +187,19 @@ struct State<'a, V: Vector, const R: usize, const SEAL: bool> {
 }
 
 impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
+    /// # Safety
+    /// The packet's key is of `R` rounds.
     #[inline(always)]
-    fn new(isa: V::Isa, packet: &'a Packet<'a>, key: &'a Schedule<R>, empty: usize) -> Self {
+    unsafe fn new(isa: V::Isa, packet: &'a Packet<'a>, empty: usize) -> Self {
+        // SAFETY: by the caller's contract.
+        let key = unsafe { packet.schedule::<R>() };
         let ghash = Ghash::<V>::new(isa);
-        let mut rounds = [V::zero(isa); ROUNDS];
-        for r in 1..=R {
-            rounds[r - 1] = V::splat(isa, key.round(r));
-        }
         let start = V::splat(isa, key.start()).xor(V::splat(isa, &packet.iv));
         Self {
             isa,
             packet,
             key,
             ghash,
-            rounds,
             powers: powers(isa, ghash, key),
             start,
             // SAFETY: `empty` is at most 3, and a vector at most four blocks.
@@ -119,38 +213,48 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         }
     }
 
-    /// The first group, of `F` vectors, then as many more as `groups` says.
+    /// The first group, of `F` vectors, then as many more as `groups` says. The packet before is finished meanwhile.
     ///
     /// # Safety
     /// These are the packet's vectors.
     #[inline(always)]
-    unsafe fn walk<const F: usize>(&mut self, groups: usize) -> bool {
+    unsafe fn walk<const F: usize>(&mut self, groups: usize, before: &Tail<V>) -> u64 {
         // SAFETY: by the caller's contract.
         unsafe {
-            if groups == 0 {
-                self.group::<F, 0, true, true>();
-                return self.finish::<F>();
-            }
-            self.group::<F, 0, true, false>();
-            if groups == 1 {
-                self.group::<GROUP, F, false, true>();
-            } else {
-                self.group::<GROUP, F, false, false>();
-                for _ in 2..groups {
-                    self.group::<GROUP, GROUP, false, false>();
+            match groups {
+                0 => {
+                    let bit = self.group::<F, 0, true, true>(before);
+                    self.pending.rotate_right(GROUP - F);
+                    bit
                 }
-                self.group::<GROUP, GROUP, false, true>();
+                1 => {
+                    let bit = self.group::<F, 0, true, false>(before);
+                    self.group::<GROUP, F, false, true>(before);
+                    bit
+                }
+                _ => {
+                    let bit = self.group::<F, 0, true, false>(before);
+                    self.group::<GROUP, F, false, false>(before);
+                    for _ in 2..groups {
+                        self.group::<GROUP, GROUP, false, false>(before);
+                    }
+                    self.group::<GROUP, GROUP, false, true>(before);
+                    bit
+                }
             }
-            self.finish::<GROUP>()
         }
     }
 
-    /// Passes the next `N` vectors through the cipher, and hashes the `P` that wait.
+    /// Passes the next `N` vectors through the cipher, and hashes the `P` that wait. In the first group, that is
+    /// the packet before; answers with its bit then.
     ///
     /// # Safety
     /// So many vectors are left; `FIRST` and `LAST` say whether it is the first and the last group.
     #[inline(always)]
-    unsafe fn group<const N: usize, const P: usize, const FIRST: bool, const LAST: bool>(&mut self) {
+    unsafe fn group<const N: usize, const P: usize, const FIRST: bool, const LAST: bool>(
+        &mut self,
+        before: &Tail<V>,
+    ) -> u64 {
         let isa = self.isa;
         let order = V::splat(isa, &ORDER);
         // SAFETY: four counters.
@@ -161,25 +265,35 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
             self.counter = self.counter.add(step);
         }
         let mut sum = Sum::new(isa);
-        for r in 1..R {
-            for x in &mut x[..N] {
-                *x = x.aesenc(self.rounds[r - 1]);
+        let mut end = End::new(isa);
+        let mut bit = 0;
+        each_round!(r, {
+            if r < R {
+                let round = V::splat(isa, self.key.round(r));
+                for x in &mut x[..N] {
+                    *x = x.aesenc(round).pin();
+                }
+                if FIRST && r <= STEPS {
+                    // SAFETY: by the caller's contract.
+                    bit |= unsafe { before.step::<SEAL>(isa, &mut end, r) };
+                }
+                if r <= P {
+                    // The one that needs the hash so far goes last.
+                    let i = r % P.max(1);
+                    let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
+                    sum.add(block, self.powers[(P + 3 - i) % GROUP]);
+                }
+                if P > 0 && r == P + 1 {
+                    self.hash = self.ghash.reduce(sum);
+                }
             }
-            if r <= P {
-                // The one that needs the hash so far goes last.
-                let i = r % P;
-                let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
-                sum.add(block, self.powers[P - 1 - i]);
-            }
-            if P > 0 && r == P + 2 {
-                self.hash = self.ghash.reduce(sum);
-            }
-        }
+        });
+        let last = V::splat(isa, self.key.round(R));
         for i in 0..N {
             let from = if FIRST && i == 0 { self.empty + 1 } else { 0 };
             let to = if LAST && i == N - 1 { V::LANES - 1 } else { V::LANES };
             let whole = from == 0 && to == V::LANES;
-            let stream = x[i].aesenclast(self.rounds[R - 1]);
+            let stream = x[i].aesenclast(last);
             // The last block of text, whole or not, ends in these two vectors.
             let tail = LAST && i + 2 >= N;
             let mask = V::mask(isa, self.left);
@@ -214,32 +328,23 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
             self.at = self.at.wrapping_add(16 * V::LANES);
             self.left = self.left.saturating_sub(16 * V::LANES);
         }
+        bit
     }
 
-    /// Hashes the last `P` vectors; writes or compares the tag.
-    ///
-    /// # Safety
-    /// The packet has gone through the cipher.
+    /// What is left to do.
     #[inline(always)]
-    unsafe fn finish<const P: usize>(&self) -> bool {
-        let isa = self.isa;
-        let mut sum = Sum::new(isa);
-        for i in 0..P - 1 {
-            let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
-            sum.add(block, self.powers[P - 2 - i]);
-        }
-        let hash = if P == 1 { self.hash } else { self.ghash.reduce(sum) };
+    fn tail(&self, bit: u64) -> Tail<V> {
+        let [one, two, three, _] = self.powers;
         // SAFETY: as many powers as the vector has lanes, down to the first.
-        let powers = unsafe { V::load(isa, self.key.power(V::LANES).as_ptr()) };
-        let hash = self.ghash.multiply(isa, hash.xor(self.pending[P - 1]), powers);
-        let tag = self.ghash.reverse(hash).fold().xor(self.hidden);
-        // SAFETY: a packet ends with its tag.
-        unsafe {
-            if SEAL {
-                tag.store(self.packet.tag());
-                return true;
-            }
-            tag.same(self.packet.tag())
+        let last = unsafe { V::load(self.isa, self.key.power(V::LANES).as_ptr()) };
+        Tail {
+            pending: self.pending,
+            hash: self.hash,
+            powers: [one, two, three],
+            last: Power::new(last),
+            hidden: self.hidden,
+            tag: self.packet.tag(),
+            bit,
         }
     }
 }
@@ -247,7 +352,8 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
 /// Hᵂ, H²ᵂ, H³ᵂ and H⁴ᵂ for vectors of W lanes.
 #[inline(always)]
 fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedule<R>) -> [Power<V>; GROUP] {
-    let [one, two] = [1, 2].map(|i| V::splat(isa, key.power(i * V::LANES)));
+    let one = V::splat(isa, key.power(V::LANES));
+    let two = V::splat(isa, key.power(2 * V::LANES));
     let (three, four) = if GROUP * V::LANES <= POWERS {
         (V::splat(isa, key.power(3 * V::LANES)), V::splat(isa, key.power(4 * V::LANES)))
     } else {

@@ -22,14 +22,15 @@ pub(crate) enum Isa {
 
 /// An AES-GCM key with its salt. Wiped when dropped.
 pub(crate) struct Key {
-    isa: Isa,
     schedule: Size,
 }
 
+const _: () = assert!(size_of::<Key>() == 16);
+
 enum Size {
-    Aes128(Box<Schedule<10>>),
-    Aes192(Box<Schedule<12>>),
-    Aes256(Box<Schedule<14>>),
+    Aes128(Isa, Box<Schedule<10>>),
+    Aes192(Isa, Box<Schedule<12>>),
+    Aes256(Isa, Box<Schedule<14>>),
 }
 
 impl Key {
@@ -41,41 +42,53 @@ impl Key {
             Isa::AesNi(isa) => isa,
         };
         let schedule = match key.len() {
-            16 => Size::Aes128(Schedule::new(any, key, salt)),
-            24 => Size::Aes192(Schedule::new(any, key, salt)),
-            32 => Size::Aes256(Schedule::new(any, key, salt)),
+            16 => Size::Aes128(isa, Schedule::new(any, key, salt)),
+            24 => Size::Aes192(isa, Schedule::new(any, key, salt)),
+            32 => Size::Aes256(isa, Schedule::new(any, key, salt)),
             _ => return None,
         };
-        Some(Self { isa, schedule })
+        Some(Self { schedule })
     }
 
     #[inline]
     pub(crate) fn isa(&self) -> Isa {
-        self.isa
+        match &self.schedule {
+            Size::Aes128(isa, _) | Size::Aes192(isa, _) | Size::Aes256(isa, _) => *isa,
+        }
     }
 
     /// Which of the three sizes it is of, and its schedule.
     #[inline]
     pub(super) fn size(&self) -> (usize, *const u8) {
         match &self.schedule {
-            Size::Aes128(schedule) => (0, (&raw const **schedule).cast()),
-            Size::Aes192(schedule) => (1, (&raw const **schedule).cast()),
-            Size::Aes256(schedule) => (2, (&raw const **schedule).cast()),
+            Size::Aes128(_, schedule) => (0, (&raw const **schedule).cast()),
+            Size::Aes192(_, schedule) => (1, (&raw const **schedule).cast()),
+            Size::Aes256(_, schedule) => (2, (&raw const **schedule).cast()),
+        }
+    }
+
+    /// Asks for the cache lines that sealing and opening read.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        match &self.schedule {
+            Size::Aes128(_, schedule) => schedule.prefetch(),
+            Size::Aes192(_, schedule) => schedule.prefetch(),
+            Size::Aes256(_, schedule) => schedule.prefetch(),
         }
     }
 
     /// Additional data of any length, `first` and `rest`, as one block: what is left once all but the last are
     /// hashed.
     pub(crate) fn absorb(&self, first: Option<&Block>, rest: &[u8]) -> Block {
-        let any = match self.isa {
+        let any = match self.isa() {
             Isa::Vaes512(isa) => isa.into(),
             Isa::Vaes256(isa) => isa.into(),
             Isa::AesNi(isa) => isa,
         };
         match &self.schedule {
-            Size::Aes128(schedule) => schedule.absorb(any, first, rest),
-            Size::Aes192(schedule) => schedule.absorb(any, first, rest),
-            Size::Aes256(schedule) => schedule.absorb(any, first, rest),
+            Size::Aes128(_, schedule) => schedule.absorb(any, first, rest),
+            Size::Aes192(_, schedule) => schedule.absorb(any, first, rest),
+            Size::Aes256(_, schedule) => schedule.absorb(any, first, rest),
         }
     }
 }

@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "intrinsics, which the processor must have, and their memory operands")]
 
 use super::isa::{AesNi, Vaes256, Vaes512};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// What AES works on, and GHASH.
 pub(super) type Block = [u8; 16];
@@ -76,7 +76,7 @@ pub(super) trait Vector: Copy {
     /// First to fourth block of a row for each lane.
     #[inline(always)]
     fn gather_rows(isa: Self::Isa, rows: [&Row; 4]) -> [Self; 4] {
-        let [a, b, c, d] = rows.map(|row| row.as_chunks::<16>().0);
+        let [a, b, c, d] = each!(rows, |row| row.as_chunks::<16>().0);
         [
             Self::gather(isa, [&a[0], &b[0], &c[0], &d[0]]),
             Self::gather(isa, [&a[1], &b[1], &c[1], &d[1]]),
@@ -93,7 +93,7 @@ pub(super) trait Vector: Copy {
     unsafe fn scatter_rows(columns: [Self; 4], to: [*mut u8; 4]) {
         for (i, column) in columns.into_iter().enumerate() {
             // SAFETY: block `i` of each row, by the caller's contract.
-            unsafe { column.scatter(to.map(|row| row.wrapping_add(16 * i))) };
+            unsafe { column.scatter(each!(to, |row| row.wrapping_add(16 * i))) };
         }
     }
 
@@ -119,11 +119,21 @@ pub(super) trait Vector: Copy {
     /// The sum of all lanes.
     fn fold(self) -> Xmm;
 
+    /// Ones in each byte that is greater than `other`'s, as signed numbers.
+    fn greater(self, other: Self) -> Self;
+
+    /// The same vector, computed before anything that stands behind. The compiler would rather finish one chain of
+    /// AES before it begins the next, to save registers; the processor then does not find them all.
+    fn pin(self) -> Self;
+
     /// One of the lanes.
     fn lane(self, lane: usize) -> Xmm;
 
     /// A bit for each lane: whether it is the same as in `other`.
     fn equal(self, other: Self) -> u32;
+
+    /// A bit for each of `words` that is `word`.
+    fn matches(isa: Self::Isa, words: &[u16; 64], word: u16) -> u64;
 
     /// Ones in the first `bytes` bytes of the vector, at most all of them.
     #[inline(always)]
@@ -148,13 +158,6 @@ pub(super) fn at_lane<V: Vector>(isa: V::Isa, lane: usize) -> V {
     unsafe { V::load(isa, LANES[3 - lane..].as_ptr().cast()) }
 }
 
-/// Ones in the first `bytes` bytes of a block, at most all of them.
-#[inline(always)]
-pub(super) fn block_mask(bytes: usize) -> &'static Block {
-    let from = 128 - bytes.min(16);
-    MASK[from..].first_chunk().expect("at least 64 bytes are left")
-}
-
 /// One block: SSE, AES-NI and PCLMULQDQ.
 #[derive(Clone, Copy)]
 pub(super) struct Xmm(__m128i);
@@ -169,7 +172,13 @@ pub(super) struct Zmm(__m512i);
 
 /// The operations that differ in the names of their intrinsics only.
 macro_rules! operations {
-    ($xor:ident, $and:ident, $add:ident, $enc:ident, $last:ident, $clmul:ident, $swap:ident, $shuffle:ident) => {
+    ($xor:ident, $and:ident, $add:ident, $enc:ident, $last:ident, $clmul:ident, $swap:ident, $shuffle:ident, $pin:ident) => {
+        #[inline(always)]
+        fn pin(self) -> Self {
+            // SAFETY: the processor has the registers, for the vector exists.
+            Self(unsafe { $pin(self.0) })
+        }
+
         #[inline(always)]
         fn xor(self, other: Self) -> Self {
             // SAFETY: the processor has the instruction, for the vector exists.
@@ -220,6 +229,24 @@ macro_rules! operations {
     };
 }
 
+macro_rules! pins {
+    ($($pin:ident, $raw:ty, $register:ident, $feature:literal;)+) => {
+        $(#[inline]
+        #[target_feature(enable = $feature)]
+        fn $pin(mut x: $raw) -> $raw {
+            // SAFETY: no instruction at all.
+            unsafe { asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
+            x
+        })+
+    };
+}
+
+pins! {
+    pin_xmm, __m128i, xmm_reg, "sse2";
+    pin_ymm, __m256i, ymm_reg, "avx2";
+    pin_zmm, __m512i, zmm_reg, "avx512f";
+}
+
 impl Xmm {
     /// Whether it is the block at `at`; takes the same time wherever they differ.
     ///
@@ -254,7 +281,8 @@ impl Vector for Xmm {
         _mm_aesenclast_si128,
         _mm_clmulepi64_si128,
         _mm_shuffle_epi32,
-        _mm_shuffle_epi8
+        _mm_shuffle_epi8,
+        pin_xmm
     );
 
     #[inline(always)]
@@ -330,10 +358,32 @@ impl Vector for Xmm {
     }
 
     #[inline(always)]
+    fn greater(self, other: Self) -> Self {
+        // SAFETY: SSE2.
+        Self(unsafe { _mm_cmpgt_epi8(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn equal(self, other: Self) -> u32 {
         // SAFETY: SSE2.
         let same = unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(self.0, other.0)) };
         u32::from(same == 0xffff)
+    }
+
+    #[inline(always)]
+    fn matches(_: AesNi, words: &[u16; 64], word: u16) -> u64 {
+        let mut all = 0;
+        for (i, [low, high]) in words.as_chunks::<8>().0.as_chunks::<2>().0.iter().enumerate() {
+            // SAFETY: SSE2; whole blocks.
+            let same = unsafe {
+                let word = _mm_set1_epi16(word as i16);
+                let low = _mm_cmpeq_epi16(_mm_loadu_si128(low.as_ptr().cast()), word);
+                let high = _mm_cmpeq_epi16(_mm_loadu_si128(high.as_ptr().cast()), word);
+                _mm_movemask_epi8(_mm_packs_epi16(low, high))
+            };
+            all |= (same as u64) << (16 * i);
+        }
+        all
     }
 }
 
@@ -349,7 +399,8 @@ impl Vector for Ymm {
         _mm256_aesenclast_epi128,
         _mm256_clmulepi64_epi128,
         _mm256_shuffle_epi32,
-        _mm256_shuffle_epi8
+        _mm256_shuffle_epi8,
+        pin_ymm
     );
 
     #[inline(always)]
@@ -373,25 +424,29 @@ impl Vector for Ymm {
     #[inline(always)]
     unsafe fn load_lanes(isa: Vaes256, at: *const u8, from: usize, to: usize) -> Self {
         // SAFETY: by the caller's contract; each arm reads the lanes asked for alone.
-        match (from, to) {
-            (0, 2) => unsafe { Self::load(isa, at) },
-            (0, 1) => Self(unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(at.cast())) }),
-            (1, 2) => unsafe {
-                let high = _mm_loadu_si128(at.wrapping_add(16).cast());
-                Self(_mm256_inserti128_si256::<1>(_mm256_setzero_si256(), high))
-            },
-            _ => Self::zero(isa),
+        unsafe {
+            match (from, to) {
+                (0, 2) => Self::load(isa, at),
+                (0, 1) => Self(_mm256_zextsi128_si256(_mm_loadu_si128(at.cast()))),
+                (1, 2) => {
+                    let high = _mm_loadu_si128(at.wrapping_add(16).cast());
+                    Self(_mm256_inserti128_si256::<1>(_mm256_setzero_si256(), high))
+                }
+                _ => Self::zero(isa),
+            }
         }
     }
 
     #[inline(always)]
     unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize) {
         // SAFETY: by the caller's contract; each arm writes the lanes asked for alone.
-        match (from, to) {
-            (0, 2) => unsafe { self.store(at) },
-            (0, 1) => unsafe { self.lane(0).store(at) },
-            (1, 2) => unsafe { self.lane(1).store(at.wrapping_add(16)) },
-            _ => {}
+        unsafe {
+            match (from, to) {
+                (0, 2) => self.store(at),
+                (0, 1) => self.lane(0).store(at),
+                (1, 2) => self.lane(1).store(at.wrapping_add(16)),
+                _ => {}
+            }
         }
     }
 
@@ -447,10 +502,21 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
+    fn greater(self, other: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { _mm256_cmpgt_epi8(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn equal(self, other: Self) -> u32 {
         // SAFETY: as above.
         let same = unsafe { _mm256_movemask_epi8(_mm256_cmpeq_epi8(self.0, other.0)) } as u32;
         u32::from(same & 0xffff == 0xffff) | u32::from(same >> 16 == 0xffff) << 1
+    }
+
+    #[inline(always)]
+    fn matches(isa: Vaes256, words: &[u16; 64], word: u16) -> u64 {
+        Xmm::matches(isa.into(), words, word)
     }
 }
 
@@ -492,7 +558,8 @@ impl Vector for Zmm {
         _mm512_aesenclast_epi128,
         _mm512_clmulepi64_epi128,
         _mm512_shuffle_epi32,
-        _mm512_shuffle_epi8
+        _mm512_shuffle_epi8,
+        pin_zmm
     );
 
     #[inline(always)]
@@ -614,10 +681,28 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
+    fn greater(self, other: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { _mm512_movm_epi8(_mm512_cmpgt_epi8_mask(self.0, other.0)) })
+    }
+
+    #[inline(always)]
     fn equal(self, other: Self) -> u32 {
         // SAFETY: as above.
         let same = u32::from(unsafe { _mm512_cmpeq_epi64_mask(self.0, other.0) });
         let both = same & (same >> 1) & 0b0101_0101;
         both & 1 | (both >> 1) & 2 | (both >> 2) & 4 | (both >> 3) & 8
+    }
+
+    #[inline(always)]
+    fn matches(_: Vaes512, words: &[u16; 64], word: u16) -> u64 {
+        let (low, high) = words.split_at(32);
+        // SAFETY: 32 words each; the instructions as `Vaes512` proves.
+        unsafe {
+            let word = _mm512_set1_epi16(word as i16);
+            let low = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(low.as_ptr().cast()), word);
+            let high = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(high.as_ptr().cast()), word);
+            u64::from(low) | u64::from(high) << 32
+        }
     }
 }
