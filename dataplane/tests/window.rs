@@ -294,7 +294,7 @@ fn workers_that_race_the_left_edge_accept_none_twice() {
 #[test]
 fn two_workers_with_millions_of_numbers_accept_each_once() {
     const CHUNK: usize = 8192;
-    const CHUNKS: usize = 250;
+    const CHUNKS: usize = 500;
     // Wide enough for a whole chunk and its neighbour; they wait for each other in between.
     let window = Window::new(2 * CHUNK as u32, Sharing::Many);
     let accepted: Vec<AtomicU8> = (0..=CHUNK * CHUNKS).map(|_| AtomicU8::new(0)).collect();
