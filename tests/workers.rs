@@ -14,7 +14,7 @@ use wayfarer_dataplane::{drop::DropReason, pool::Pool, port::memory::Wire};
 use world::*;
 
 const WORKERS: usize = 2;
-const PACKETS: u64 = 20_000;
+const PACKETS: u64 = 100_000;
 
 /// A running gateway with two workers and two tunnels, neighbours met.
 fn start() -> (Gateway, [Vec<Wire>; 2]) {
@@ -78,26 +78,41 @@ fn until(mut done: impl FnMut() -> bool) {
 
 #[test]
 fn a_number_passes_once_whichever_worker_sees_it_first() {
+    const GROUP: u64 = 100;
     let (gateway, wires) = start();
     let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let mut times = vec![0u8; PACKETS as usize + 1];
     let mut passed = 0;
-    for seq in 1..=PACKETS {
-        let frame = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal_as(&up(1), 4, seq));
-        // Both workers get a copy at the same time.
-        until(|| {
-            passed += collect(&wires[INSIDE], INSIDE, |_| ());
-            seq - passed < 256
-        });
-        wires[OUTSIDE].iter().for_each(|wire| until(|| wire.send(&frame)));
+    let mut pass = |wires: &[Wire]| {
+        passed += collect(wires, INSIDE, |packet| times[numbered(packet) as usize] += 1);
+        passed
+    };
+    for first in (1..=PACKETS).step_by(GROUP as usize) {
+        let mut group: Vec<_> = (first..first + GROUP)
+            .map(|seq| {
+                let packet = datagram("10.98.0.1", "10.99.0.7", (1, 2), &seq.to_be_bytes());
+                frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal_as(&packet, 4, seq))
+            })
+            .collect();
+        // No more on their way than the wires hold.
+        until(|| first - 1 - pass(&wires[INSIDE]) < 256);
+        // Both workers get every packet, the second one from the group's end.
+        for wire in &wires[OUTSIDE] {
+            group.iter().for_each(|frame| until(|| wire.send(frame)));
+            group.reverse();
+        }
     }
     let dropped = |reason| gateway.counters().map(|c| c.drops.of(reason)).sum::<u64>();
-    until(|| {
-        passed += collect(&wires[INSIDE], INSIDE, |_| ());
-        passed + dropped(DropReason::ReplayDuplicate) == 2 * PACKETS
-    });
+    until(|| pass(&wires[INSIDE]) + dropped(DropReason::ReplayDuplicate) == 2 * PACKETS);
     assert_eq!(dropped(DropReason::ReplayDuplicate), PACKETS);
-    assert_eq!(passed, PACKETS);
+    let wrong: Vec<_> = (1..times.len()).filter(|&seq| times[seq] != 1).collect();
+    assert!(wrong.is_empty(), "not just once: {wrong:?}");
     assert!(gateway.counters().all(|c| c.received.value() > PACKETS / 2), "one worker did all the work");
+}
+
+/// The number that a datagram carries.
+fn numbered(packet: &[u8]) -> u64 {
+    u64::from_be_bytes(packet[28..36].try_into().unwrap())
 }
 
 #[test]

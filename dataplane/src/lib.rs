@@ -29,6 +29,7 @@ pub mod prefetch;
 pub mod ring;
 pub mod sa;
 pub mod sharing;
+mod sync;
 pub mod table;
 pub mod window;
 pub mod wire;

@@ -16,12 +16,8 @@
 //! There is one more word than the window needs, so that the block that `top` has entered and the last one that the
 //! window still reaches never share a word.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering::*};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering::*};
-
-use crate::{prefetch, sharing::Sharing};
+use crate::{prefetch, sharing::Sharing, sync::AtomicU64};
+use std::sync::atomic::Ordering::*;
 
 /// Smallest size of a window: what RFC 4303 §3.4.3 asks a receiver to use by default.
 pub const MIN_SIZE: u32 = 64;
@@ -179,9 +175,15 @@ impl Window {
 
     /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top and one for each block
     /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
-    /// `places`.
+    /// `places`. Of numbers that raise the top together the highest alone is the newest.
     pub fn accept_run(&self, places: &[Place], results: &mut [Result<Newest, Replay>]) {
         let highest = places.iter().map(|place| place.seq).max().unwrap_or(0);
+        let lowest = places.iter().map(|place| place.seq).min().unwrap_or(0);
+        if highest - lowest >= self.size() {
+            // Raised first, the top would make those stale that came before the jump.
+            results.iter_mut().zip(places).for_each(|(result, place)| *result = self.accept_at(place));
+            return;
+        }
         let before = self.top.fetch_max(highest, AcqRel);
         let mut at = 0;
         for block in places.chunk_by(|a, b| a.slot == b.slot && a.empty == b.empty) {
@@ -190,7 +192,8 @@ impl Window {
             self.accept_block(block, results);
             for (place, result) in block.iter().zip(results) {
                 if let Ok(newest) = result {
-                    *newest = place.seq == highest && highest > before;
+                    // Equal where another worker has raised the top to it: as for a single number.
+                    *newest = place.seq == highest && highest >= before;
                 }
             }
         }

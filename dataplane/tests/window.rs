@@ -13,7 +13,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     sharing::Sharing,
-    window::{MAX_SIZE, MIN_SIZE, Replay, Window},
+    window::{MAX_SIZE, MIN_SIZE, Newest, Replay, Window},
 };
 
 /// Remembers everything.
@@ -67,6 +67,24 @@ fn steps() -> impl Strategy<Value = (u32, u64, Vec<i64>)> {
     size().prop_flat_map(move |size| (Just(size), start.clone(), vec(step(size), 1..400)))
 }
 
+/// Runs as long as a burst at most: close together as a sender's numbers are, or with jumps in between.
+fn runs() -> impl Strategy<Value = (u32, u64, Vec<Vec<i64>>)> {
+    let start = prop_oneof![Just(1u64), 1u64..100_000, 1u64..1 << 60];
+    size().prop_flat_map(move |size| {
+        let near = prop_oneof![-8i64..24, -i64::from(size) / 2..i64::from(size) / 2];
+        let run = prop_oneof![3 => vec(near, 1..64), 1 => vec(step(size), 1..8)];
+        (Just(size), start.clone(), vec(run, 1..30))
+    })
+}
+
+fn accept_run(window: &Window, run: &[u64]) -> Vec<Result<Newest, Replay>> {
+    let places: Vec<_> = run.iter().map(|&seq| window.place(seq)).collect();
+    // None of it may be taken for an answer.
+    let mut results = vec![Err(Replay::Zero); run.len()];
+    window.accept_run(&places, &mut results);
+    results
+}
+
 proptest! {
     #[test]
     fn decides_as_the_model_does(
@@ -80,6 +98,29 @@ proptest! {
             prop_assert_eq!(window.check(seq), model.check(seq), "check {}", seq);
             prop_assert_eq!(window.accept(seq), model.accept(seq), "accept {}", seq);
             prop_assert_eq!(window.top(), model.top);
+        }
+    }
+
+    /// A run of numbers is judged as they would be one after the other.
+    #[test]
+    fn decides_on_runs_as_the_model_does(
+        (size, start, runs) in runs(), sharing in prop_oneof![Just(Sharing::One), Just(Sharing::Many)],
+    ) {
+        let window = Window::new(size, sharing);
+        let mut model = Model { size: size.into(), top: 0, seen: HashSet::new() };
+        prop_assert_eq!(window.accept(start), model.accept(start));
+        for steps in runs {
+            let before = model.top;
+            let run: Vec<_> = steps.iter().map(|&step| before.saturating_add_signed(step)).collect();
+            let told = accept_run(&window, &run);
+            let expected: Vec<_> = run.iter().map(|&seq| model.accept(seq)).collect();
+            for ((seq, told), expected) in run.iter().zip(&told).zip(&expected) {
+                prop_assert_eq!(told.map(|_| ()), expected.map(|_| ()), "{} of {:?}", seq, run);
+                prop_assert!(*told != Ok(true) || *expected == Ok(true), "{} is not the newest of {:?}", seq, run);
+            }
+            prop_assert_eq!(window.top(), model.top);
+            let newest = run.iter().zip(&told).filter(|(_, told)| **told == Ok(true));
+            prop_assert_eq!(newest.last().map_or(before, |(seq, _)| *seq), model.top, "{:?}", run);
         }
     }
 
@@ -246,4 +287,98 @@ fn workers_that_race_the_left_edge_accept_none_twice() {
     assert!(accepted.iter().all(|times| times.load(Relaxed) <= 1));
     assert!(stale.load(Relaxed) > 0);
     assert_eq!(window.top(), LAST as u64);
+}
+
+/// Two workers get the same millions of numbers, each in an order of its own that strays a little, many of them twice, and
+/// mark them one by one and in runs.
+#[test]
+fn two_workers_with_millions_of_numbers_accept_each_once() {
+    const CHUNK: usize = 8192;
+    const CHUNKS: usize = 500;
+    // Wide enough for a whole chunk and its neighbour; they wait for each other in between.
+    let window = Window::new(2 * CHUNK as u32, Sharing::Many);
+    let accepted: Vec<AtomicU8> = (0..=CHUNK * CHUNKS).map(|_| AtomicU8::new(0)).collect();
+    let barrier = Barrier::new(2);
+    let newest: usize = race(2, |worker| {
+        let mut newest = 0;
+        for chunk in 0..CHUNKS {
+            let first = (1 + chunk * CHUNK) as u64;
+            let last = first + CHUNK as u64 - 1;
+            // Every number once more, behind or before its first time, and some of the chunk before.
+            let numbers =
+                (first..=last).chain((first..=last).step_by(2)).chain(first.saturating_sub(100)..first);
+            let numbers = shuffled(numbers.collect(), (chunk * 2 + worker + 1) as u64 * 0x9e37_79b9);
+            barrier.wait();
+            newest += mark_in_turn(&window, &numbers, &mut |seq, outcome| match outcome {
+                Ok(_) => _ = accepted[seq as usize].fetch_add(1, Relaxed),
+                Err(Replay::Zero) => assert_eq!(seq, 0),
+                Err(refused) => assert_eq!(refused, Replay::Duplicate, "{seq}"),
+            });
+        }
+        newest
+    });
+    let wrong = accepted[1..].iter().filter(|times| times.load(Relaxed) != 1).count();
+    assert_eq!((wrong, window.top()), (0, (CHUNK * CHUNKS) as u64));
+    assert!(newest >= CHUNKS);
+}
+
+/// The same where the workers run on, and a number may be stale before its turn.
+#[test]
+fn two_workers_that_run_apart_accept_none_twice() {
+    const LAST: usize = 1_000_000;
+    let window = Window::new(64, Sharing::Many);
+    let accepted: Vec<AtomicU8> = (0..=LAST).map(|_| AtomicU8::new(0)).collect();
+    let stale: usize = race(2, |worker| {
+        let mut stale = 0;
+        for (turn, first) in (1..=LAST as u64 - 31).step_by(32).enumerate() {
+            // Half of what came before comes again.
+            let numbers = shuffled(
+                (first.saturating_sub(70)..first).step_by(2).chain(first..first + 32).collect(),
+                (turn * 2 + worker + 1) as u64,
+            );
+            mark_in_turn(&window, &numbers, &mut |seq, outcome| match outcome {
+                Ok(_) => _ = accepted[seq as usize].fetch_add(1, Relaxed),
+                Err(refused) => stale += usize::from(refused == Replay::Stale),
+            });
+        }
+        stale
+    });
+    assert!(accepted.iter().all(|times| times.load(Relaxed) <= 1));
+    assert!(stale > 0);
+    assert_eq!(window.top(), LAST as u64);
+}
+
+/// Runs `work` of each worker in a thread of its own, and adds up the answers.
+fn race(workers: usize, work: impl Fn(usize) -> usize + Sync) -> usize {
+    thread::scope(|s| {
+        let work = &work;
+        let threads: Vec<_> = (0..workers).map(|worker| s.spawn(move || work(worker))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    })
+}
+
+/// Marks numbers in runs of 1 to 64, and every other run one by one; tells `judge` what came of each. Answers how many
+/// were the newest.
+fn mark_in_turn(
+    window: &Window,
+    mut numbers: &[u64],
+    judge: &mut impl FnMut(u64, Result<Newest, Replay>),
+) -> usize {
+    let mut newest = 0;
+    for turn in 0.. {
+        let (run, rest) = numbers.split_at(numbers.len().min(turn * 7 % 64 + 1));
+        let outcomes = match turn % 2 {
+            0 => accept_run(window, run),
+            _ => run.iter().map(|&seq| window.accept(seq)).collect(),
+        };
+        for (&seq, outcome) in run.iter().zip(outcomes) {
+            newest += usize::from(outcome == Ok(true));
+            judge(seq, outcome);
+        }
+        numbers = rest;
+        if numbers.is_empty() {
+            break;
+        }
+    }
+    newest
 }

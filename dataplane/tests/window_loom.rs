@@ -14,25 +14,61 @@ use wayfarer_dataplane::{
 
 type Outcome = Result<Newest, Replay>;
 
-/// Runs one worker for each list of numbers, beside each other, on a window of 64 whose top is `top`; gives what each
-/// was told to `judge`.
-fn interleave(top: u64, workers: &'static [&'static [u64]], judge: fn(&Window, &[Vec<Outcome>])) {
+/// How a worker marks its numbers, and which.
+type Work = (fn(&Window, &[u64]) -> Vec<Outcome>, &'static [u64]);
+
+/// One after the other.
+fn each(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
+    numbers.iter().map(|&seq| window.accept(seq)).collect()
+}
+
+/// All at once.
+fn run(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
+    let places: Vec<_> = numbers.iter().map(|&seq| window.place(seq)).collect();
+    let mut outcomes = vec![Ok(false); places.len()];
+    window.accept_run(&places, &mut outcomes);
+    outcomes
+}
+
+/// Runs workers beside each other on a window of 64 whose top is `top`; gives what each was told to `judge`, after
+/// what holds for every window.
+fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outcome>])) {
     let mut model = loom::model::Builder::new();
     // Two workers are followed through everything they can do to each other; with three that takes hours.
     model.preemption_bound = (workers.len() > 2).then_some(3);
     model.check(move || {
         let window = Arc::new(Window::new(64, Sharing::Many));
         window.accept(top).unwrap();
-        let workers: Vec<_> = workers
+        let threads: Vec<_> = workers
             .iter()
-            .map(|numbers| {
+            .map(|&(mark, numbers)| {
                 let window = Arc::clone(&window);
-                thread::spawn(move || numbers.iter().map(|&seq| window.accept(seq)).collect())
+                thread::spawn(move || mark(&window, numbers))
             })
             .collect();
-        let outcomes: Vec<Vec<Outcome>> = workers.into_iter().map(|w| w.join().unwrap()).collect();
+        let outcomes: Vec<Vec<Outcome>> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        for (&(_, numbers), outcomes) in workers.iter().zip(&outcomes) {
+            assert_eq!(numbers.len(), outcomes.len());
+        }
+        let numbers = workers.iter().flat_map(|(_, numbers)| *numbers).copied();
+        justify(top, window.top(), &numbers.zip(outcomes.concat()).collect::<Vec<_>>());
         judge(&window, &outcomes);
     });
+}
+
+/// No number is accepted twice, none refused without reason, and the highest is known to be the newest.
+fn justify(first: u64, last: u64, told: &[(u64, Outcome)]) {
+    for &(seq, outcome) in told {
+        let times = told.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
+        assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {told:?}");
+        match outcome {
+            Ok(_) => (),
+            Err(Replay::Duplicate) => assert!(times == 1 || seq == first, "{seq} is no duplicate: {told:?}"),
+            Err(Replay::Stale) => assert!(last >= seq + 64, "{seq} is within the window: {told:?}"),
+            Err(Replay::Zero) => assert_eq!(seq, 0),
+        }
+    }
+    assert!(last == first || told.contains(&(last, Ok(true))), "{last} is nobody's newest: {told:?}");
 }
 
 fn accepted(outcomes: &[Vec<Outcome>]) -> usize {
@@ -41,7 +77,7 @@ fn accepted(outcomes: &[Vec<Outcome>]) -> usize {
 
 #[test]
 fn one_of_two_with_the_same_number_wins_and_is_newest() {
-    interleave(1, &[&[7], &[7]], |window, outcomes| {
+    interleave(1, &[(each, &[7]), (each, &[7])], |window, outcomes| {
         assert_eq!(accepted(outcomes), 1);
         assert!(outcomes.concat().contains(&Ok(true)));
         assert!(outcomes.concat().contains(&Err(Replay::Duplicate)));
@@ -51,7 +87,7 @@ fn one_of_two_with_the_same_number_wins_and_is_newest() {
 
 #[test]
 fn numbers_of_one_block_do_not_erase_each_other() {
-    interleave(1, &[&[5, 6], &[6, 5]], |window, outcomes| {
+    interleave(1, &[(each, &[5, 6]), (each, &[6, 5])], |window, outcomes| {
         assert_eq!(accepted(outcomes), 2);
         assert_eq!((window.accept(5), window.accept(6)), (Err(Replay::Duplicate), Err(Replay::Duplicate)));
     });
@@ -60,7 +96,7 @@ fn numbers_of_one_block_do_not_erase_each_other() {
 /// 5 and 165 share a word: the window's four words hold 160 numbers.
 #[test]
 fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
-    interleave(1, &[&[5], &[165], &[5]], |window, outcomes| {
+    interleave(1, &[(each, &[5]), (each, &[165]), (each, &[5])], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
         assert_eq!((window.accept(5), window.accept(165)), (Err(Replay::Stale), Err(Replay::Duplicate)));
@@ -69,7 +105,7 @@ fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
 
 #[test]
 fn two_laps_at_once_keep_the_later() {
-    interleave(100, &[&[165, 165], &[325, 165]], |window, outcomes| {
+    interleave(100, &[(each, &[165, 165]), (each, &[325, 165])], |window, outcomes| {
         assert_eq!(outcomes[1][0], Ok(true));
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
         assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
@@ -79,5 +115,54 @@ fn two_laps_at_once_keep_the_later() {
 
 #[test]
 fn all_in_the_window_are_accepted() {
-    interleave(100, &[&[99, 130], &[131, 98]], |_, outcomes| assert_eq!(accepted(outcomes), 4));
+    interleave(100, &[(each, &[99, 130]), (each, &[131, 98])], |_, outcomes| {
+        assert_eq!(accepted(outcomes), 4)
+    });
+}
+
+#[test]
+fn of_two_equal_runs_each_number_passes_once_and_the_last_is_newest() {
+    interleave(1, &[(run, &[6, 7]), (run, &[6, 7])], |_, outcomes| assert_eq!(accepted(outcomes), 2));
+}
+
+#[test]
+fn a_run_with_duplicates_is_as_strict_as_single_numbers() {
+    interleave(1, &[(run, &[5, 6, 6, 0]), (each, &[6, 5])], |_, outcomes| {
+        assert_eq!(accepted(outcomes), 2);
+        assert_eq!((outcomes[0][2], outcomes[0][3]), (Err(Replay::Duplicate), Err(Replay::Zero)));
+    });
+}
+
+/// Number 40 begins a word.
+#[test]
+fn runs_across_a_block_border_share_its_words() {
+    interleave(30, &[(run, &[39, 40, 38]), (run, &[40, 39])], |window, outcomes| {
+        assert_eq!(accepted(outcomes), 3);
+        assert_eq!(window.top(), 40);
+        assert!([38, 39, 40].iter().all(|&seq| window.accept(seq) == Err(Replay::Duplicate)));
+    });
+}
+
+#[test]
+fn runs_of_two_laps_keep_the_later() {
+    interleave(110, &[(run, &[164, 165]), (run, &[325, 324])], |window, outcomes| {
+        assert_eq!(outcomes[1], [Ok(true), Ok(false)]);
+        assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
+        assert_eq!(window.accept(323), Ok(false));
+    });
+}
+
+#[test]
+fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
+    interleave(110, &[(run, &[165, 166]), (each, &[325]), (run, &[166, 165])], |window, outcomes| {
+        assert_eq!(outcomes[1], [Ok(true)]);
+        assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
+    });
+}
+
+/// 170 makes 5 stale, and came after it.
+#[test]
+fn a_run_longer_than_the_window_is_taken_in_its_order() {
+    interleave(1, &[(run, &[5, 170])], |_, outcomes| assert_eq!(outcomes[0], [Ok(true), Ok(true)]));
+    interleave(1, &[(run, &[5, 170]), (each, &[5])], |_, outcomes| assert_eq!(outcomes[0][1], Ok(true)));
 }

@@ -3,14 +3,8 @@
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
 use super::{Membership, Reader, Writer};
-use crate::prefetch;
-use std::{
-    ptr,
-    sync::atomic::{
-        AtomicPtr,
-        Ordering::{AcqRel, Acquire, Relaxed},
-    },
-};
+use crate::{prefetch, sync::AtomicPtr};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// A published value: a handover is one [`Cell::store`].
 #[derive(Debug)]
@@ -51,8 +45,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
 
 impl<T: Send + Sync + 'static> Drop for Cell<T> {
     fn drop(&mut self) {
-        let value = std::mem::replace(self.value.get_mut(), ptr::null_mut());
         // SAFETY: as in `store`; `&mut self` says that nobody reads the cell any more.
-        drop(unsafe { Box::from_raw(value) });
+        drop(unsafe { Box::from_raw(self.value.load(Relaxed)) });
     }
 }

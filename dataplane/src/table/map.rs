@@ -3,14 +3,14 @@
 #![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
 
 use super::{Membership, Reader, Writer, hash::Seed};
-use crate::prefetch;
+use crate::{
+    prefetch,
+    sync::{AtomicPtr, AtomicUsize},
+};
 use std::{
     hash::{BuildHasher, Hash},
     ptr,
-    sync::atomic::{
-        AtomicPtr, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
-    },
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
 /// Where a map looks a key up: worked out once, for every pass of a look-up.
@@ -36,14 +36,25 @@ pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     tables: Membership,
 }
 
+/// Slots without chains. Pages of zeros cost no memory before they are used.
+#[cfg(not(loom))]
+fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
+    // SAFETY: all zeros are null pointers.
+    unsafe { Box::new_zeroed_slice(slots).assume_init() }
+}
+
+#[cfg(loom)]
+fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
+    (0..slots).map(|_| Link::default()).collect()
+}
+
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// A map with room for about `capacity` entries in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         // A place has 32 bits.
         let slots = (capacity.clamp(8, 1 << 31) + capacity / 2).next_power_of_two().min(1 << 32);
         Self {
-            // SAFETY: all zeros are null pointers. Pages of them cost no memory before they are used.
-            slots: unsafe { Box::new_zeroed_slice(slots).assume_init() },
+            slots: empty(slots),
             entries: AtomicUsize::new(0),
             seed: Seed::default(),
             tables: Membership::of(writer),
@@ -157,12 +168,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
     fn drop(&mut self) {
-        for slot in &mut self.slots {
-            let mut at = *slot.get_mut();
+        for slot in &self.slots {
+            let mut at = slot.load(Relaxed);
             while !at.is_null() {
                 // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads the map any more.
-                let mut node = unsafe { Box::from_raw(at) };
-                at = *node.next.get_mut();
+                let node = unsafe { Box::from_raw(at) };
+                at = node.next.load(Relaxed);
             }
         }
     }

@@ -18,17 +18,15 @@ pub use cell::Cell;
 pub use lpm::{Lpm, Prefix, PrefixError, Spot};
 pub use map::{Map, Place};
 
+use crate::sync::{AtomicU64, Mutex};
 use crossbeam::utils::CachePadded;
 use std::{
     any::Any,
     collections::VecDeque,
     marker::PhantomData,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Release},
-        },
+        Arc, PoisonError,
+        atomic::Ordering::{Acquire, Release},
     },
 };
 
