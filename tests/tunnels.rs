@@ -2,6 +2,7 @@
 
 mod world;
 
+use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer_dataplane::drop::DropReason;
 use world::*;
 
@@ -45,6 +46,22 @@ fn tunnels_of_one_prefix_are_told_apart() {
     assert!(world.assembly.slow_path.remove_tunnel("t1"));
     let mut terminal = Terminal::new(2, suite, OUTER);
     assert_eq!(through(&mut world, &mut terminal, 1), 2);
+}
+
+/// A policy of the same prefix must not uncover what a tunnel that comes later protects.
+#[test]
+fn a_tunnel_added_at_work_goes_before_a_policy() {
+    let suite = suite("aes128gcm16");
+    let mut config = config(vec![tunnel(1, suite)]);
+    let selector = config.tunnels[0].selectors[0].clone();
+    config.policies.push(Policy { selector, action: PolicyAction::Bypass });
+    let mut world = World::with(config, 64);
+    world.meet_neighbours();
+    assert!(world.assembly.slow_path.remove_tunnel("t1"));
+    world.assembly.slow_path.install_tunnel(&tunnel(1, suite)).unwrap();
+    let mut terminal = Terminal::new(1, suite, OUTER);
+    assert_eq!(through(&mut world, &mut terminal, 1), 2);
+    assert_eq!(world.counters().sealed.value(), 1);
 }
 
 #[test]

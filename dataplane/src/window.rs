@@ -181,7 +181,7 @@ impl Window {
         let lowest = places.iter().map(|place| place.seq).min().unwrap_or(0);
         if highest - lowest >= self.size() {
             // Raised first, the top would make those stale that came before the jump.
-            results.iter_mut().zip(places).for_each(|(result, place)| *result = self.accept_at(place));
+            results.iter_mut().zip(places).for_each(|(result, place)| *result = self.accept(place.seq));
             return;
         }
         let before = self.top.fetch_max(highest, AcqRel);

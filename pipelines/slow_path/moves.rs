@@ -69,6 +69,11 @@ impl SlowPath {
     pub fn remove_tunnel(&mut self, name: &str) -> bool {
         let Some(id) = self.tunnels.named(name) else { return false };
         self.roaming.remove(id);
+        // A keepalive's timer ends by itself, soon; a lifetime may have hours to go.
+        let lifetimes = self.tunnels.get(id).map(|tunnel| tunnel.lifetimes).unwrap_or_default();
+        for (when, timer) in lifetimes.into_iter().zip([Timer::SoftTime, Timer::HardTime]) {
+            when.map(|when| self.timers.remove(&(when, id, timer)));
+        }
         self.tunnels.remove(id, &self.tables, &mut self.writer, &self.reader);
         true
     }

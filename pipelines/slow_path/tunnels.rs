@@ -37,6 +37,8 @@ pub struct Tunnel {
     pub moved_at: Option<Duration>,
     /// When it was installed.
     pub since: Duration,
+    /// When its soft and its hard lifetime in seconds are over.
+    pub lifetimes: [Option<Duration>; 2],
     /// How often the slow path heard of a soft limit: once for each SA and kind of limit.
     pub soft_reports: u64,
     /// How often it heard of an end: a hard limit, or the last sequence number.
@@ -170,6 +172,7 @@ impl Tunnels {
             moves: 0,
             moved_at: None,
             since: now,
+            lifetimes: [config.soft_time, config.hard_time].map(|after| after.map(|after| now + after)),
             soft_reports: 0,
             hard_reports: 0,
         };
@@ -247,8 +250,14 @@ impl Tunnels {
     /// Takes a tunnel away, with its SAs and policy.
     pub fn remove(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.remove(&id) else { return };
-        self.names.remove(&tunnel.name);
-        tables.inbound.remove(writer, &tunnel.inbound.spi);
+        if self.named(&tunnel.name) == Some(id) {
+            self.names.remove(&tunnel.name);
+        }
+        let spi = tunnel.inbound.spi;
+        // A tunnel whose time was over may have left its SPI to another.
+        if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
+            tables.inbound.remove(writer, &spi);
+        }
         for selector in tunnel.inbound.selectors.iter() {
             let prefix = selector.remote;
             let Some(rules) = tables.policies.get(prefix, reader) else { continue };
@@ -289,13 +298,15 @@ fn is_unicast(address: IpAddr) -> bool {
         && address != limited_broadcast
 }
 
-/// Appends a rule to those of its prefix.
+/// Adds a rule to those of its prefix: behind those of its kind, tunnels before policies.
 pub fn add_rule(tables: &Tables, writer: &mut Writer, rule: Rule) {
     let prefix: Prefix = rule.selector.remote;
     let reader = writer.reader();
     let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
     drop(reader);
-    rules.push(rule);
+    let policies = rules.iter().position(|other| other.tunnel().is_none()).unwrap_or(rules.len());
+    let at = if rule.tunnel().is_some() { policies } else { rules.len() };
+    rules.insert(at, rule);
     tables.policies.insert(writer, prefix, rules.into_iter().collect());
 }
 

@@ -45,7 +45,7 @@ pub struct Key(Transform);
 
 const _: () = assert!(size_of::<Key>() <= 24);
 
-/// What is done to a packet. Boxed, so that a key that is moved leaves no copy of itself behind.
+/// What is done to a packet. Boxed, so that a key that is moved, once made, leaves no copy of itself behind.
 enum Transform {
     #[cfg(target_arch = "x86_64")]
     Gcm(esp_gcm::EspGcm),
@@ -265,8 +265,9 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
 
 /// Verifies every packet and, where it is authentic, decrypts it in place; says which in [`OpenJob::authentic`].
 ///
-/// A packet that is forged, too short or of an odd length is not authentic; its `esp` then holds no plaintext, and
-/// must not be used. It does not affect the others.
+/// A packet that is forged, too short or of an odd length is not authentic; what its `esp` holds then was never decrypted,
+/// or is wiped, and must not be used. AES-GCM is opened in place while its tag is computed, which halves the passes over a
+/// packet; nobody but this function sees the text before the tag was compared. It does not affect the others.
 pub fn open(jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
         #[cfg(target_arch = "x86_64")]

@@ -104,6 +104,8 @@ impl Endpoint {
     /// # Panics
     /// If the addresses are of two families; see [`Path::is_consistent`].
     pub fn new(path: Path, spi: Spi, overhead: Overhead, mtu: u16) -> Self {
+        let (local, remote) = (path.local.to_canonical(), path.remote.to_canonical());
+        let path = Path { local, remote, ..path };
         let mut template = [0; TEMPLATE];
         let protocol = match path.encap {
             Encap::None => ip::protocol::ESP,

@@ -37,8 +37,9 @@ impl Hasher for Mixer {
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        // The high half of the product depends on every bit.
-        self.0 = (self.0 ^ word).wrapping_mul(FACTOR).rotate_left(32);
+        // Low bits of a product know nothing of high bits of its factors, high ones of all: together they do.
+        let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 
     #[inline]

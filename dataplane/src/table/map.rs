@@ -52,7 +52,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// A map with room for about `capacity` entries in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         // A place has 32 bits.
-        let slots = (capacity.clamp(8, 1 << 31) + capacity / 2).next_power_of_two().min(1 << 32);
+        let capacity = capacity.clamp(8, 1 << 30);
+        let slots = (capacity + capacity / 2).next_power_of_two();
         Self {
             slots: empty(slots),
             entries: AtomicUsize::new(0),

@@ -58,7 +58,10 @@ impl LibraryKey {
         let key = material.split_last_chunk::<SALT>()?.0;
         let name = suite.to_string();
         match library {
-            Library::Wayfarer => Key::new(suite, material, Backend::detect()).ok().map(Self::Wayfarer),
+            Library::Wayfarer => {
+                let backend = Backend::from_env().ok()?;
+                Key::new(suite, material, backend).ok().map(Self::Wayfarer)
+            }
             Library::AwsLcRs => {
                 use aws_lc_rs::aead::*;
                 let algorithm = match name.as_str() {

@@ -17,7 +17,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     clock::ticks,
-    crypto::{self, HEADER, OpenJob, SealJob, Suite},
+    crypto::{self, Backend, BackendError, HEADER, OpenJob, SealJob, Suite},
     wire::{
         esp, ethernet,
         ip::{self, protocol},
@@ -125,6 +125,8 @@ pub enum CryptoError {
     Differs(Library),
     /// No thread.
     Thread,
+    /// The environment asks for code that this processor cannot run.
+    Backend(BackendError),
 }
 
 impl fmt::Display for CryptoError {
@@ -132,6 +134,7 @@ impl fmt::Display for CryptoError {
         match self {
             Self::Suite(suite) => write!(f, "{suite} is not among what is compared here: only AEADs are"),
             Self::Thread => f.write_str("cannot start a thread"),
+            Self::Backend(why) => why.fmt(f),
             Self::Differs(library) => write!(f, "no figure: {library} does not do what the others do"),
         }
     }
@@ -148,6 +151,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), C
 }
 
 fn compare_all(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), CryptoError> {
+    Backend::from_env().map_err(CryptoError::Backend)?;
     for &cipher in &options.ciphers {
         for &operation in &options.operations {
             for &size in &options.sizes {

@@ -9,7 +9,7 @@ use super::{
     },
 };
 use arrayvec::ArrayVec;
-use std::{fmt, net::IpAddr};
+use std::{collections::HashSet, fmt, net::IpAddr};
 use wayfarer_dataplane::{
     crypto::{self, Backend, Key, KeyError, OpenJob, SealJob, Suite},
     wire::{
@@ -48,12 +48,15 @@ pub enum Wrong {
     Forged,
     /// The inner packet is not the one that was sent.
     Inner,
+    /// It came before, or its SA's number did.
+    Again,
 }
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kind => "a packet of the wrong kind",
+            Self::Again => "a packet or a sequence number for the second time",
             Self::Destination => "a packet to the wrong address",
             Self::Forged => "an ESP packet that does not authenticate",
             Self::Inner => "an inner packet that is not the one that was sent",
@@ -93,6 +96,9 @@ pub(super) struct Load {
     random: Random,
     /// Number of the next inner packet.
     serial: u64,
+    /// What was checked so far: serial numbers, and SPIs with sequence numbers.
+    seen: HashSet<u64>,
+    numbers: HashSet<(u32, u32)>,
     scratch: Vec<u8>,
 }
 
@@ -111,6 +117,8 @@ impl Load {
             moved: 0,
             random: Random(0x9e37_79b9_7f4a_7c15),
             serial: 0,
+            seen: HashSet::new(),
+            numbers: HashSet::new(),
             scratch: Vec::new(),
         })
     }
@@ -200,15 +208,19 @@ impl Load {
     }
 
     /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some packet of this load.
-    pub(super) fn check(&mut self, port: usize, frame: &[u8]) -> Result<(), Wrong> {
+    pub(super) fn check(&mut self, port: usize, frame: &[u8], size: Size) -> Result<(), Wrong> {
         let mut ethernet = [0; ethernet::HEADER];
         let (dst, src) = (STATION_MAC[port], GATEWAY_MAC[port]);
         Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut ethernet);
         let packet = frame.strip_prefix(&ethernet).ok_or(Wrong::Kind)?;
-        if port == OUTSIDE { self.check_sealed(packet) } else { self.check_clear(packet, OUTSIDE) }
+        if port == OUTSIDE {
+            self.check_sealed(packet, size)
+        } else {
+            self.check_clear(packet, OUTSIDE, size)
+        }
     }
 
-    fn check_sealed(&mut self, packet: &[u8]) -> Result<(), Wrong> {
+    fn check_sealed(&mut self, packet: &[u8], size: Size) -> Result<(), Wrong> {
         let outer = IpHeader::parse(packet).map_err(|_| Wrong::Kind)?;
         if outer.protocol != protocol::ESP || outer.src != GATEWAY {
             return Err(Wrong::Kind);
@@ -217,6 +229,9 @@ impl Load {
         bytes.clear();
         bytes.extend_from_slice(outer.payload(packet));
         let (spi, low) = esp::header(&bytes).ok_or(Wrong::Kind)?;
+        if !self.numbers.insert((spi, low)) {
+            return Err(Wrong::Again);
+        }
         let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(Wrong::Kind)?;
         // Where it was lately is not wrong: the packet may have left before the move.
         let was = |places: u8| (0..places).any(|place| outer.dst == outer_address(index, place));
@@ -235,14 +250,17 @@ impl Load {
         if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
             return Err(Wrong::Inner);
         }
-        let result = self.check_clear(inner, INSIDE);
+        let result = self.check_clear(inner, INSIDE, size);
         self.scratch = bytes;
         result
     }
 
     /// Whether `packet` is one that came by `port`, one hop further.
-    fn check_clear(&self, packet: &[u8], port: usize) -> Result<(), Wrong> {
+    fn check_clear(&mut self, packet: &[u8], port: usize, size: Size) -> Result<(), Wrong> {
         let header = IpHeader::parse(packet).map_err(|_| Wrong::Inner)?;
+        if !size.has(header.total_len()) {
+            return Err(Wrong::Inner);
+        }
         let terminal = if port == OUTSIDE { header.src } else { header.dst };
         let index = terminal_at(terminal.into()).ok_or(Wrong::Inner)?;
         let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
@@ -250,7 +268,10 @@ impl Load {
         let mut expected = vec![0; header.total_len()];
         emit_inner(&mut expected, port, index, serial);
         ip::decrement_hop_limit(&mut expected);
-        if serial <= self.serial && packet == expected { Ok(()) } else { Err(Wrong::Inner) }
+        if serial > self.serial || packet != expected {
+            return Err(Wrong::Inner);
+        }
+        if self.seen.insert(serial) { Ok(()) } else { Err(Wrong::Again) }
     }
 }
 

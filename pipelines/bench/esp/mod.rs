@@ -100,6 +100,14 @@ impl Size {
         usize::from(size)
     }
 
+    /// Whether packets have this length.
+    pub(super) fn has(self, length: usize) -> bool {
+        match self {
+            Self::Fixed(size) => usize::from(size) == length,
+            Self::Imix => Self::IMIX.iter().any(|(size, _)| usize::from(*size) == length),
+        }
+    }
+
     pub(super) fn largest(self) -> usize {
         match self {
             Self::Fixed(size) => usize::from(size),

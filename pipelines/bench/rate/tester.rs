@@ -111,10 +111,10 @@ impl Tester {
         }
         for _ in 0..PATIENCE {
             let mut trial = self.begin();
-            while trial.sent < LEARNING {
+            let end = Instant::now() + LATE / PATIENCE;
+            while Instant::now() < end && trial.sent < LEARNING {
                 self.send(&mut trial, size, LEARNING);
             }
-            let end = Instant::now() + LATE / PATIENCE;
             while Instant::now() < end && trial.received < LEARNING {
                 self.receive(&mut trial);
             }

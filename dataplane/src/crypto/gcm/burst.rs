@@ -48,12 +48,14 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     /// Adds a packet, made with `key`, as number `i`, which no other has.
     ///
     /// # Panics
-    /// Unless `i` is less than [`MOST`].
+    /// Unless `i` is less than [`MOST`] and `packet` was made with `key`.
     #[inline(always)]
     pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
         if self.isa != Some(key.isa()) {
             self.switch(key.isa());
         }
+        // The kernels take the packet's key for one of this size.
+        assert!(packet.is_of(key), "a packet of another key");
         self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
         self.packets[i].write(packet);
     }

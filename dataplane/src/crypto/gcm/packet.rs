@@ -127,6 +127,12 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// Whether it was made with `key`.
+    #[inline(always)]
+    pub(super) fn is_of(&self, key: &Key) -> bool {
+        self.key == key.size().1
+    }
+
     /// Bytes of text.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
