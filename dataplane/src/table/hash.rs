@@ -1,4 +1,6 @@
-//! The tables' hash: one multiplication a word. Their keys are SPIs and prefixes, which the gateway or its configuration
+//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of its factors, so those
+//! choose the slot; and numbers in succession, as SPIs and addresses mostly are, then hardly ever meet (D. Knuth, The Art of
+//! Computer Programming 3, §6.4: Fibonacci hashing). Their keys are SPIs and prefixes, which the gateway or its configuration
 //! chooses, so it need not resist anybody; the seed only keeps distributions from repeating.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -37,9 +39,7 @@ impl Hasher for Mixer {
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        // Low bits of a product know nothing of high bits of its factors, high ones of all: together they do.
-        let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
-        self.0 = product as u64 ^ (product >> 64) as u64;
+        self.0 = (self.0 ^ word).wrapping_mul(FACTOR);
     }
 
     #[inline]

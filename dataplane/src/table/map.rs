@@ -33,6 +33,8 @@ pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     slots: Box<[Link<K, V>]>,
     entries: AtomicUsize,
     seed: Seed,
+    /// Of a place, to the number of its slot.
+    shift: u32,
     tables: Membership,
 }
 
@@ -56,6 +58,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         let slots = (capacity + capacity / 2).next_power_of_two();
         Self {
             slots: empty(slots),
+            shift: u32::BITS - slots.trailing_zeros(),
             entries: AtomicUsize::new(0),
             seed: Seed::default(),
             tables: Membership::of(writer),
@@ -75,13 +78,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Where `key` is looked up.
     #[inline]
     pub fn place(&self, key: &K) -> Place {
-        Place(self.seed.hash_one(key) as u32)
+        Place((self.seed.hash_one(key) >> 32) as u32)
     }
 
     #[inline]
     fn slot(&self, place: Place) -> &Link<K, V> {
-        // SAFETY: there is a power of two of slots, and what remains of a place is less than that.
-        unsafe { self.slots.get_unchecked(place.0 as usize & (self.slots.len() - 1)) }
+        // SAFETY: there are 2^n slots, at least 16, and the shift leaves n bits.
+        unsafe { self.slots.get_unchecked((place.0 >> self.shift) as usize) }
     }
 
     /// Asks the cache for the slot at `place`.
@@ -214,6 +217,34 @@ mod tests {
                 reader.quiescent();
                 writer.collect();
             }
+        }
+    }
+
+    #[test]
+    fn keys_in_succession_and_prefixes_of_any_length_spread() {
+        use crate::table::Prefix;
+        let longest = |map: &Map<Prefix, u32>| {
+            let chain = |slot: &Link<Prefix, u32>| {
+                let (mut n, mut at) = (0, slot.load(Relaxed));
+                // SAFETY: nobody changes this map.
+                while let Some(node) = unsafe { at.as_ref() } {
+                    (n, at) = (n + 1, node.next.load(Relaxed));
+                }
+                n
+            };
+            map.slots.iter().map(chain).max().unwrap()
+        };
+        for group in 0..8 {
+            let mut writer = Writer::new();
+            let map = Map::new(&writer, 1000);
+            for n in 0..1000 {
+                let mut groups = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
+                groups[group] = n;
+                let length = 16 * (group as u8 + 1);
+                let prefix = Prefix::new(std::net::Ipv6Addr::from(groups).into(), length).unwrap();
+                map.insert(&mut writer, prefix, 0);
+            }
+            assert!(longest(&map) < 8, "group {group}: {}", longest(&map));
         }
     }
 
