@@ -90,9 +90,7 @@ impl Key {
             Transform::Other(t) => t.suite,
         }
     }
-}
 
-impl Key {
     /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing where a library works with it.
     #[inline]
     pub fn prefetch(&self) {

@@ -1,0 +1,243 @@
+//! Vectors of one, two or four 128-bit blocks, and what AES-GCM does with them.
+//!
+//! A vector can only be made by showing the [`Isa`](Vector::Isa) whose instructions work on it, and that exists only
+//! where the processor has them. So every operation on a vector that exists may be executed, and is safe to call.
+//! They are inlined into the kernels' entry points, which are compiled with `#[target_feature]`.
+
+#![allow(unsafe_code, reason = "intrinsics, which the processor must have, and their memory operands")]
+
+use std::arch::{asm, x86_64::*};
+
+/// What AES works on, and GHASH.
+pub(super) type Block = [u8; 16];
+
+/// Four blocks in a row.
+pub(super) type Row = [u8; 64];
+
+/// A window that slides over it is a mask for any number of leading bytes, or for all but those.
+static MASK: [u8; 192] = {
+    let mut mask = [0; 192];
+    let mut i = 64;
+    while i < 128 {
+        mask[i] = 0xff;
+        i += 1;
+    }
+    mask
+};
+
+/// A few blocks side by side, each in a lane of its own.
+///
+/// Arrays of four have an element for each lane of the widest vector; a narrower one uses the first of them.
+pub(super) trait Vector: Copy {
+    /// Blocks in a vector.
+    const LANES: usize;
+
+    /// Proof that the processor has the instructions.
+    type Isa: Copy;
+
+    fn zero(isa: Self::Isa) -> Self;
+
+    /// # Safety
+    /// `LANES` blocks can be read at `at`.
+    unsafe fn load(isa: Self::Isa, at: *const u8) -> Self;
+
+    /// # Safety
+    /// `LANES` blocks can be written at `at`.
+    unsafe fn store(self, at: *mut u8);
+
+    /// Loads the lanes `from..to`; the others are zero.
+    ///
+    /// # Safety
+    /// Where lane 0 stands at `at`, the blocks of these lanes can be read.
+    unsafe fn load_lanes(isa: Self::Isa, at: *const u8, from: usize, to: usize) -> Self;
+
+    /// Stores the lanes `from..to`.
+    ///
+    /// # Safety
+    /// Where lane 0 stands at `at`, the blocks of these lanes can be written.
+    unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize);
+
+    /// The block in every lane.
+    fn broadcast(isa: Self::Isa, block: Xmm) -> Self;
+
+    /// The same block in every lane.
+    fn splat(isa: Self::Isa, block: &Block) -> Self;
+
+    /// A block from a place of its own for each lane.
+    fn gather(isa: Self::Isa, blocks: [&Block; 4]) -> Self;
+
+    /// Writes each lane to a place of its own.
+    ///
+    /// # Safety
+    /// A block can be written at the first `LANES` of `to`.
+    unsafe fn scatter(self, to: [*mut u8; 4]);
+
+    /// First to fourth block of a row for each lane.
+    #[inline(always)]
+    fn gather_rows(isa: Self::Isa, rows: [&Row; 4]) -> [Self; 4] {
+        let [a, b, c, d] = each!(rows, |row| row.as_chunks::<16>().0);
+        [
+            Self::gather(isa, [&a[0], &b[0], &c[0], &d[0]]),
+            Self::gather(isa, [&a[1], &b[1], &c[1], &d[1]]),
+            Self::gather(isa, [&a[2], &b[2], &c[2], &d[2]]),
+            Self::gather(isa, [&a[3], &b[3], &c[3], &d[3]]),
+        ]
+    }
+
+    /// Undoes [`Vector::gather_rows`].
+    ///
+    /// # Safety
+    /// A row can be written at the first `LANES` of `to`.
+    #[inline(always)]
+    unsafe fn scatter_rows(columns: [Self; 4], to: [*mut u8; 4]) {
+        for (i, column) in columns.into_iter().enumerate() {
+            // SAFETY: block `i` of each row, by the caller's contract.
+            unsafe { column.scatter(each!(to, |row| row.wrapping_add(16 * i))) };
+        }
+    }
+
+    fn xor(self, other: Self) -> Self;
+    fn xor3(self, b: Self, c: Self) -> Self;
+    fn and(self, other: Self) -> Self;
+
+    /// Adds 32-bit words.
+    fn add(self, other: Self) -> Self;
+
+    fn aesenc(self, key: Self) -> Self;
+    fn aesenclast(self, key: Self) -> Self;
+
+    /// Carry-less product of one half of each block and one half of `other`'s; `HALVES` as the instruction has it.
+    fn clmul<const HALVES: i32>(self, other: Self) -> Self;
+
+    /// Swaps the halves of each block.
+    fn swap(self) -> Self;
+
+    /// Chooses bytes within each block.
+    fn shuffle(self, by: Self) -> Self;
+
+    /// The sum of all lanes.
+    fn fold(self) -> Xmm;
+
+    /// Ones in each byte that is greater than `other`'s, as signed numbers.
+    fn greater(self, other: Self) -> Self;
+
+    /// The same vector, computed before anything that stands behind. The compiler would rather finish one chain of
+    /// AES before it begins the next, to save registers; the processor then does not find them all.
+    fn pin(self) -> Self;
+
+    /// One of the lanes.
+    fn lane(self, lane: usize) -> Xmm;
+
+    /// A bit for each lane: whether it is the same as in `other`.
+    fn equal(self, other: Self) -> u32;
+
+    /// A bit for each of `words` that is `word`.
+    fn matches(isa: Self::Isa, words: &[u16; 64], word: u16) -> u64;
+
+    /// Ones in the first `bytes` bytes of the vector, at most all of them.
+    #[inline(always)]
+    fn mask(isa: Self::Isa, bytes: usize) -> Self {
+        // SAFETY: at most 64 bytes, from 64 to 128 on.
+        unsafe { Self::load(isa, MASK.as_ptr().wrapping_add(128 - bytes.min(64))) }
+    }
+
+    /// Ones in all bytes but the first `bytes`, at most all of them.
+    #[inline(always)]
+    fn mask_after(isa: Self::Isa, bytes: usize) -> Self {
+        // SAFETY: at most 64 bytes, from 0 to 64 on.
+        unsafe { Self::load(isa, MASK.as_ptr().wrapping_add(64 - bytes.min(64))) }
+    }
+}
+
+/// Ones in one lane.
+#[inline(always)]
+pub(super) fn at_lane<V: Vector>(isa: V::Isa, lane: usize) -> V {
+    static LANES: [Block; 7] = [[0; 16], [0; 16], [0; 16], [0xff; 16], [0; 16], [0; 16], [0; 16]];
+    // SAFETY: four blocks at most, from one of the first four.
+    unsafe { V::load(isa, LANES[3 - lane..].as_ptr().cast()) }
+}
+
+/// The operations that differ in the names of their intrinsics only.
+macro_rules! operations {
+    ($xor:ident, $and:ident, $add:ident, $enc:ident, $last:ident, $clmul:ident, $swap:ident, $shuffle:ident, $pin:ident) => {
+        #[inline(always)]
+        fn pin(self) -> Self {
+            // SAFETY: the processor has the registers, for the vector exists.
+            Self(unsafe { $pin(self.0) })
+        }
+
+        #[inline(always)]
+        fn xor(self, other: Self) -> Self {
+            // SAFETY: the processor has the instruction, for the vector exists.
+            Self(unsafe { $xor(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn and(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $and(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $add(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn aesenc(self, key: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $enc(self.0, key.0) })
+        }
+
+        #[inline(always)]
+        fn aesenclast(self, key: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $last(self.0, key.0) })
+        }
+
+        #[inline(always)]
+        fn clmul<const HALVES: i32>(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $clmul::<HALVES>(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn swap(self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $swap::<0x4e>(self.0) })
+        }
+
+        #[inline(always)]
+        fn shuffle(self, by: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { $shuffle(self.0, by.0) })
+        }
+    };
+}
+
+macro_rules! pins {
+    ($($pin:ident, $raw:ty, $register:ident, $feature:literal;)+) => {
+        $(#[inline]
+        #[target_feature(enable = $feature)]
+        fn $pin(mut x: $raw) -> $raw {
+            // SAFETY: no instruction at all.
+            unsafe { asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
+            x
+        })+
+    };
+}
+
+pins! {
+    pin_xmm, __m128i, xmm_reg, "sse2";
+    pin_ymm, __m256i, ymm_reg, "avx2";
+    pin_zmm, __m512i, zmm_reg, "avx512f";
+}
+
+mod xmm;
+mod ymm;
+mod zmm;
+
+pub(super) use xmm::Xmm;
+pub(super) use ymm::Ymm;
+pub(super) use zmm::Zmm;
