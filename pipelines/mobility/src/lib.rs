@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`ike`] | IKEv2 with MOBIKE |
 //! | [`roaming`] | whether a peer that shows up at a new address is followed |
 
 #![no_std]
@@ -10,4 +11,5 @@
 
 extern crate alloc;
 
+pub mod ike;
 pub mod roaming;

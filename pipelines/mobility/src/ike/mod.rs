@@ -1,0 +1,11 @@
+//! IKEv2 (RFC 7296) with MOBIKE (RFC 4555).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`suite`] | the algorithms, by their numbers |
+//! | [`identity`] | who a peer says that it is |
+//! | [`crypto`] | what is needed of cryptography |
+
+pub mod crypto;
+pub mod identity;
+pub mod suite;
