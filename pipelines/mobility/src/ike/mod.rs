@@ -5,7 +5,9 @@
 //! | [`suite`] | the algorithms, by their numbers |
 //! | [`identity`] | who a peer says that it is |
 //! | [`crypto`] | what is needed of cryptography |
+//! | [`wire`] | messages as bytes |
 
 pub mod crypto;
 pub mod identity;
 pub mod suite;
+pub mod wire;

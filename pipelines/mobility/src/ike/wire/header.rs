@@ -1,0 +1,115 @@
+//! The header of a message (RFC 7296 §3.1).
+
+use super::{Malformed, reader::Reader};
+use alloc::vec::Vec;
+
+/// Bytes of a header.
+pub const HEADER: usize = 28;
+
+/// The version that we speak, as it stands in a header: 2.0.
+pub const VERSION: u8 = 0x20;
+
+/// Flags of a header.
+pub mod flags {
+    /// From the side that began the IKE SA.
+    pub const INITIATOR: u8 = 0x08;
+    /// The sender speaks a higher major version too.
+    pub const VERSION: u8 = 0x10;
+    /// An answer.
+    pub const RESPONSE: u8 = 0x20;
+}
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExchangeType {
+    /// IKE_SA_INIT.
+    SaInit = 34,
+    /// IKE_AUTH.
+    Auth = 35,
+    /// CREATE_CHILD_SA.
+    CreateChildSa = 36,
+    /// INFORMATIONAL.
+    Informational = 37,
+    /// IKE_INTERMEDIATE (RFC 9242).
+    Intermediate = 43,
+    /// IKE_FOLLOWUP_KE (RFC 9370).
+    FollowupKe = 44,
+}
+
+impl ExchangeType {
+    /// The exchange of this number, if it is one of these.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [
+            Self::SaInit,
+            Self::Auth,
+            Self::CreateChildSa,
+            Self::Informational,
+            Self::Intermediate,
+            Self::FollowupKe,
+        ]
+        .into_iter()
+        .find(|exchange| exchange.number() == number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// SPI of the side that began the IKE SA.
+    pub spi_i: u64,
+    /// SPI of the other side; 0 while it has none.
+    pub spi_r: u64,
+    /// Type of the first payload; 0 where there is none.
+    pub next: u8,
+    /// Major version in the upper four bits, minor version in the lower.
+    pub version: u8,
+    /// Number of the exchange, see [`ExchangeType`].
+    pub exchange: u8,
+    /// See [`flags`].
+    pub flags: u8,
+    /// Which request of its sender it is, or which it answers.
+    pub message_id: u32,
+    /// Bytes of the whole message.
+    pub length: u32,
+}
+
+impl Header {
+    /// The header of a whole message. Version, exchange and flags may be any.
+    ///
+    /// # Errors
+    /// [`Malformed::Truncated`] where there is no header, [`Malformed::Length`] where its length is not the message's.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(message);
+        let (spi_i, spi_r) = (reader.u64()?, reader.u64()?);
+        let [next, version, exchange, flags] = reader.array()?;
+        let (message_id, length) = (reader.u32()?, reader.u32()?);
+        if usize::try_from(length) != Ok(message.len()) {
+            return Err(Malformed::Length);
+        }
+        Ok(Self { spi_i, spi_r, next, version, exchange, flags, message_id, length })
+    }
+
+    /// Appends the [`HEADER`] bytes.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend(self.spi_i.to_be_bytes());
+        out.extend(self.spi_r.to_be_bytes());
+        out.extend([self.next, self.version, self.exchange, self.flags]);
+        out.extend(self.message_id.to_be_bytes());
+        out.extend(self.length.to_be_bytes());
+    }
+
+    /// Whether it answers a request.
+    pub fn is_response(&self) -> bool {
+        self.flags & flags::RESPONSE != 0
+    }
+
+    /// Whether the side that began the IKE SA sent it.
+    pub fn is_from_initiator(&self) -> bool {
+        self.flags & flags::INITIATOR != 0
+    }
+}

@@ -1,0 +1,85 @@
+//! Encrypted payloads (RFC 7296 §3.14), and fragments of them (RFC 7383 §2.5).
+
+use super::{
+    HEADER, Header, Malformed, kind,
+    payload::{self, PAYLOADS},
+    reader::{Reader, within_u16},
+};
+use alloc::vec::Vec;
+
+/// Bytes of the header that every payload has, and of what a fragment has beside it.
+const GENERIC: usize = 4;
+const FRAGMENT: usize = 4;
+
+/// A message that ends with an encrypted payload, or with a fragment of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protected<'a> {
+    /// Type of the first payload in it; 0 in fragments after the first.
+    pub first: u8,
+    /// Number of the fragment, from 1, and how many there are.
+    pub fragment: Option<(u16, u16)>,
+    /// The message up to the IV: what is authentic beside what is encrypted.
+    pub aad: &'a [u8],
+    /// IV, ciphertext and ICV.
+    pub rest: &'a [u8],
+}
+
+/// Finds the encrypted payload that must be the last of a message. Payloads before it are authentic, but mean nothing to us.
+///
+/// # Errors
+/// Where the message is malformed, or has no such payload at its end.
+pub fn protected(message: &[u8]) -> Result<Protected<'_>, Malformed> {
+    let mut kind = Header::parse(message)?.next;
+    let mut chain = Reader(message);
+    chain.take(HEADER)?;
+    for _ in 0..PAYLOADS {
+        if kind == 0 {
+            return Err(Malformed::Encrypted);
+        }
+        let (next, critical, mut body) = payload::split(&mut chain)?;
+        if matches!(kind, kind::SK | kind::SKF) {
+            if !chain.is_empty() {
+                return Err(Malformed::Encrypted);
+            }
+            let fragment = if kind == kind::SKF { Some(parse_fragment(&mut body)?) } else { None };
+            let mut aad = Reader(message);
+            let aad = aad.take(message.len().saturating_sub(body.0.len()))?;
+            return Ok(Protected { first: next, fragment, aad, rest: body.0 });
+        }
+        if critical && !is_known(kind) {
+            return Err(Malformed::Critical(kind));
+        }
+        kind = next;
+    }
+    Err(Malformed::TooMany)
+}
+
+fn is_known(kind: u8) -> bool {
+    (kind::SA..=kind::EAP).contains(&kind)
+}
+
+fn parse_fragment(body: &mut Reader<'_>) -> Result<(u16, u16), Malformed> {
+    let (number, total) = (body.u16()?, body.u16()?);
+    if number == 0 || number > total { Err(Malformed::Fragment) } else { Ok((number, total)) }
+}
+
+/// Appends what stands before the IV of a message that has `rest_len` bytes of IV, ciphertext and ICV. `first` is the type of
+/// the first payload in it; `next` and `length` of the header are filled in. The message fits 65535 bytes.
+pub fn emit_protected(
+    header: Header,
+    first: u8,
+    fragment: Option<(u16, u16)>,
+    rest_len: usize,
+    out: &mut Vec<u8>,
+) {
+    let next = if fragment.is_some() { kind::SKF } else { kind::SK };
+    let len = GENERIC + if fragment.is_some() { FRAGMENT } else { 0 } + rest_len;
+    let length = u32::try_from(HEADER + len).unwrap_or(u32::MAX);
+    Header { next, length, ..header }.emit(out);
+    out.extend([first, 0]);
+    out.extend(within_u16(len).to_be_bytes());
+    if let Some((number, total)) = fragment {
+        out.extend(number.to_be_bytes());
+        out.extend(total.to_be_bytes());
+    }
+}

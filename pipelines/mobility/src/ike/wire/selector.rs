@@ -1,0 +1,88 @@
+//! Traffic selectors (RFC 7296 §3.13).
+
+use super::{
+    Malformed,
+    reader::{Reader, emit_part, within_u8},
+};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// Selectors that a payload may have.
+const SELECTORS: usize = 64;
+/// Types of selectors.
+const IPV4_ADDR_RANGE: u8 = 7;
+const IPV6_ADDR_RANGE: u8 = 8;
+
+/// A range of addresses and ports, ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TrafficSelector {
+    /// IP protocol; 0 is any.
+    pub protocol: u8,
+    /// First port, or ICMP type and code. With an `end_port` of 0, 65535 means OPAQUE: ports that cannot be seen.
+    pub start_port: u16,
+    /// Last port.
+    pub end_port: u16,
+    /// First address.
+    pub start: IpAddr,
+    /// Last address, of the same family.
+    pub end: IpAddr,
+}
+
+impl TrafficSelector {
+    /// `None` for a type that we do not know.
+    fn parse(kind: u8, protocol: u8, mut body: Reader<'_>) -> Result<Option<Self>, Malformed> {
+        let is_ipv4 = match kind {
+            IPV4_ADDR_RANGE => true,
+            IPV6_ADDR_RANGE => false,
+            _ => return Ok(None),
+        };
+        let (start_port, end_port) = (body.u16()?, body.u16()?);
+        let address = |body: &mut Reader<'_>| {
+            if is_ipv4 { body.array::<4>().map(IpAddr::from) } else { body.array::<16>().map(IpAddr::from) }
+        };
+        let (start, end) = (address(&mut body)?, address(&mut body)?);
+        if !body.is_empty() {
+            return Err(Malformed::Length);
+        }
+        let is_opaque = (start_port, end_port) == (u16::MAX, 0);
+        if start > end || start_port > end_port && !is_opaque {
+            return Err(Malformed::Range);
+        }
+        Ok(Some(Self { protocol, start_port, end_port, start, end }))
+    }
+
+    fn emit(&self, out: &mut Vec<u8>) {
+        let kind = if self.start.is_ipv4() { IPV4_ADDR_RANGE } else { IPV6_ADDR_RANGE };
+        emit_part(out, [kind, self.protocol], |out| {
+            out.extend(self.start_port.to_be_bytes());
+            out.extend(self.end_port.to_be_bytes());
+            for address in [self.start, self.end] {
+                match address {
+                    IpAddr::V4(a) => out.extend(a.octets()),
+                    IpAddr::V6(a) => out.extend(a.octets()),
+                }
+            }
+        });
+    }
+}
+
+/// The selectors of a payload, at most [`SELECTORS`], without those of types that we do not know.
+pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<TrafficSelector>, Malformed> {
+    let [count, ..] = body.array::<4>()?;
+    if usize::from(count) > SELECTORS {
+        return Err(Malformed::TooMany);
+    }
+    let mut selectors = Vec::new();
+    for _ in 0..count {
+        let ([kind, protocol], selector) = body.part()?;
+        selectors.extend(TrafficSelector::parse(kind, protocol, selector)?);
+    }
+    if body.is_empty() { Ok(selectors) } else { Err(Malformed::Count) }
+}
+
+/// Appends selectors, at most 255.
+pub(super) fn emit(selectors: &[TrafficSelector], out: &mut Vec<u8>) {
+    let count = within_u8(selectors.len());
+    out.extend([count, 0, 0, 0]);
+    selectors.iter().take(usize::from(count)).for_each(|selector| selector.emit(out));
+}
