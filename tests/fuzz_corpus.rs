@@ -96,3 +96,8 @@ fn open() {
 fn gateway() {
     replay("gateway", 200);
 }
+
+#[test]
+fn ike_message() {
+    replay("ike_message", 5_000);
+}

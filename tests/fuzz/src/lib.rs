@@ -25,6 +25,7 @@ use wayfarer_dataplane::{
         tcp, udp,
     },
 };
+use wayfarer_mobility::ike::wire::{self as ike, Protected};
 
 #[path = "../../world/mod.rs"]
 mod world;
@@ -36,7 +37,7 @@ mod gateway;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("wire", wire),
     ("neighbours", neighbours),
     ("capture", capture),
@@ -44,6 +45,7 @@ pub const TARGETS: [Target; 7] = [
     ("control", control),
     ("open", open),
     ("gateway", gateway),
+    ("ike_message", ike_message),
 ];
 
 /// Headers of a frame: lengths lie within the bytes, and what is changed stays well-formed.
@@ -163,4 +165,26 @@ pub fn open(data: &[u8]) {
     assert!(opens(&mut packet));
     assert_eq!(&packet[start..start + data.len()], data);
     assert_eq!(esp::trailer(&packet[start..end]), Some((data.len(), 4)));
+}
+
+/// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or little else would be seen.
+pub fn ike_message(data: &[u8]) {
+    let mut message = data.to_vec();
+    if let Some(length) = message.get_mut(24..ike::HEADER) {
+        length.copy_from_slice(&(data.len() as u32).to_be_bytes());
+    }
+    let Ok(header) = ike::Header::parse(&message) else { return };
+    if let Ok(payloads) = ike::parse(header.next, &message[ike::HEADER..]) {
+        let again = ike::emit_message(header, &payloads);
+        assert!(again.len() <= message.len());
+        assert_eq!(ike::parse(header.next, &again[ike::HEADER..]), Ok(payloads));
+    }
+    if let Ok(found) = ike::protected(&message) {
+        assert_eq!([found.aad, found.rest].concat(), message);
+        let mut again = vec![];
+        ike::emit_protected(header, found.first, found.fragment, found.rest.len(), &mut again);
+        let before_iv = again.clone();
+        again.extend_from_slice(found.rest);
+        assert_eq!(ike::protected(&again), Ok(Protected { aad: &before_iv, ..found }));
+    }
 }
