@@ -1,0 +1,32 @@
+//! EAP inside IKE_AUTH (RFC 7296 §2.16, RFC 3748).
+
+use super::crypto::Secret;
+use alloc::{boxed::Box, vec::Vec};
+use core::fmt;
+
+/// Where a conversation stands after a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This is to be sent to the other side.
+    Send(Vec<u8>),
+    /// The other side proved who it is. The packet is to be sent (from the server: EAP-Success); the key is the MSK, if the method
+    /// makes one.
+    Success(Vec<u8>, Option<Secret>),
+    /// It did not. The packet is to be sent (from the server: EAP-Failure).
+    Failure(Vec<u8>),
+}
+
+/// One conversation, at either side.
+pub trait Conversation: Send + Sync + fmt::Debug {
+    /// Takes the other side's packet. A server's first call has an empty one, and begins.
+    fn handle(&mut self, packet: &[u8]) -> Step;
+
+    /// Who the other side turned out to be, by EAP: known from the success on.
+    fn identity(&self) -> Option<&[u8]>;
+}
+
+/// A server's side: begins conversations.
+pub trait Authenticator: Send + Sync + fmt::Debug {
+    /// Begins one with a peer whose ID payload has this data.
+    fn begin(&self, identity: &[u8]) -> Box<dyn Conversation>;
+}
