@@ -6,10 +6,23 @@
 //! | `cipher` | the protection of the Encrypted payload |
 //! | `exchange` | elliptic curves and ML-KEM |
 //! | `modp` | the groups of RFC 3526 |
+//! | `scheme` | ways to sign, and what names them on the wire |
+//! | [`CertificateSigner`] | our own certificate and private key |
+//! | [`Authorities`] | whom we trust to vouch for peers |
+//! | [`certificate`] | what a certificate says of its owner |
+//! | [`files`] | PEM files |
 
+mod authorities;
+pub mod certificate;
 mod cipher;
 mod exchange;
+pub mod files;
 mod modp;
+mod scheme;
+mod signer;
+
+pub use authorities::{Authorities, Crl};
+pub use signer::CertificateSigner;
 
 use aws_lc_rs::{digest, hmac};
 use wayfarer_mobility::ike::{
