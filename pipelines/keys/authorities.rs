@@ -177,8 +177,8 @@ fn distrust(error: &Error) -> Distrust {
     }
 }
 
-/// What the keys of peers' certificates may be for. RFC 4945 §5.1.3.12 says that IKE does not care; but a certificate that
-/// is only for, say, signing code was meant for nothing like it.
+/// What the keys of peers' certificates may be for. Many of them are made for TLS, so its purposes are taken as well as
+/// IKE's own (RFC 4945 §5.1.3.12).
 struct Purpose;
 
 /// `anyExtendedKeyUsage`, `id-kp-serverAuth`, `id-kp-clientAuth`, `id-kp-ipsecIKE`, and `iKEIntermediate` of old.

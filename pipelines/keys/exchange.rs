@@ -13,7 +13,7 @@ use wayfarer_mobility::ike::{
 /// What marks an uncompressed point (SEC 1 §2.3.3); it is not on IKE's wire (RFC 5903 §6).
 const UNCOMPRESSED: u8 = 4;
 
-struct Curve(PrivateKey);
+pub(super) struct Curve(pub(super) PrivateKey);
 
 pub(super) fn begin_curve(kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
     let algorithm = match kex {
@@ -68,7 +68,7 @@ impl fmt::Debug for Curve {
     }
 }
 
-struct Kem(DecapsulationKey);
+pub(super) struct Kem(pub(super) DecapsulationKey);
 
 fn kem(kex: Kex) -> Result<&'static kem::Algorithm, Refused> {
     match kex {

@@ -107,3 +107,104 @@ const PRIME_4096: &str = "\
     88719a10bdba5b2699c327186af4e23c1a946834b6150bda2583e9ca2ad44ce8dbbbc2db04de8ef92e8efc141fbecaa6\
     287c59474e6bc05d99b2964fa090c3a2233ba186515be7ed1f612970cee2d7afb81bdd762170481cd0069127d5b05aa9\
     93b4ea988d8fddc186ffb7dc90a6c08f4df435c934063199ffffffffffffffff";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::digest;
+    use crypto_bigint::NonZero;
+
+    /// Room for a prime of 4096 bits, the guard bits of a series, and a small factor.
+    type Wide = Uint<{ U4096::LIMBS + 4 }>;
+
+    /// Fraction bits of a [`Wide`].
+    const FRACTION: u32 = 4224;
+
+    /// arctan(1/x) by its series.
+    fn arctan_inverse(x: u32) -> Wide {
+        let divide = |n: &Wide, by: u32| n.wrapping_div(&NonZero::new(Wide::from(by)).unwrap());
+        let mut power = divide(&Wide::ONE.shl(FRACTION), x);
+        let (mut sum, mut n) = (power, 1);
+        while power != Wide::ZERO {
+            power = divide(&power, x * x);
+            n += 2;
+            let term = divide(&power, n);
+            sum = if n % 4 == 3 { sum.wrapping_sub(&term) } else { sum.wrapping_add(&term) };
+        }
+        sum
+    }
+
+    /// RFC 3526 §3 to §5: 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + k), with pi by Machin's formula.
+    #[test]
+    fn primes_are_those_of_the_formula() {
+        let quarter = arctan_inverse(5).wrapping_mul(&Wide::from(4u8)).wrapping_sub(&arctan_inverse(239));
+        for (prime, n, k) in
+            [(PRIME_2048, 2048, 124_476u32), (PRIME_3072, 3072, 1_690_314), (PRIME_4096, 4096, 240_904)]
+        {
+            let pi = quarter.shr(FRACTION - (n - 130) - 2);
+            let expected = Wide::ONE
+                .shl(n)
+                .wrapping_sub(&Wide::ONE.shl(n - 64))
+                .wrapping_sub(&Wide::ONE)
+                .wrapping_add(&pi.wrapping_add(&Wide::from(k)).shl(64));
+            assert_eq!(format!("{expected:x}").trim_start_matches('0'), prime);
+        }
+    }
+
+    /// With the bytes 1, 2, 3 and so on as exponent: SHA-256 of the public value, and of that to the same power.
+    /// By Python's `pow`.
+    #[test]
+    fn powers_are_those_of_another_implementation() {
+        check(
+            &MODP_2048,
+            "3ae26e14ac54744ba175a8b2c76205eebfc4fdb8314c4c40ae2ea47b3c0e28a3",
+            "345e958b916f043465124e6406ce4ba8dbb87501d330c6a4dd9d2a21ccc7f156",
+        );
+        check(
+            &MODP_3072,
+            "2a9f2a20bd56167b364eac425220fa443f9ffe3381398ac1f5d0d3e1cd83aa0a",
+            "425fe541972a3ce7b34b8da0cd6a950c03782ede48f3dd4a09db8aff91dfc3cd",
+        );
+        check(
+            &MODP_4096,
+            "0439872574dafc9b300359ea0dd742c3976ccf9fa56883bdb8268462adedf8cf",
+            "938889cbb25e10996a2055902d336e6994411a3fe0585cd5bc366b2979f321d0",
+        );
+    }
+
+    fn check<const LIMBS: usize, const EXPONENT: usize>(
+        group: &'static Group<LIMBS, EXPONENT>,
+        public: &str,
+        shared: &str,
+    ) {
+        let bytes: Vec<u8> = (1..).take(EXPONENT * Limb::BYTES).collect();
+        let exponent = Zeroizing::new(Uint::from_be_slice(&bytes));
+        let power = group.power(&Uint::from(2u8), &exponent);
+        assert_eq!(digest_of(&power), public);
+        let secret = Box::new(Exponent { group, exponent }).finish(&power).unwrap();
+        assert_eq!(digest_of(&secret), shared);
+    }
+
+    fn digest_of(bytes: &[u8]) -> String {
+        let digest = digest::digest(&digest::SHA256, bytes);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// RFC 6989 §2.1.
+    #[test]
+    fn public_values_are_from_2_to_p_minus_2() {
+        let prime = *MODP_2048.0.modulus().as_ref();
+        let parse = |value: &U2048| {
+            let bytes: Vec<u8> =
+                value.as_limbs().iter().rev().flat_map(|limb| limb.0.to_be_bytes()).collect();
+            MODP_2048.parse(&bytes)
+        };
+        let below = |n: u8| prime.wrapping_sub(&U2048::from(n));
+        for value in [U2048::from(2u8), below(2)] {
+            assert_eq!(parse(&value), Ok(value));
+        }
+        for value in [U2048::ZERO, U2048::ONE, below(1), prime, prime.wrapping_add(&U2048::ONE), U2048::MAX] {
+            assert_eq!(parse(&value), Err(Refused));
+        }
+    }
+}

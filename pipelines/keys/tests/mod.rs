@@ -1,7 +1,11 @@
 //! Known answers, and what must be refused.
 
+mod authorities;
 mod cipher;
 mod exchange;
+mod files;
+mod pki;
+mod signature;
 
 use super::*;
 
