@@ -27,13 +27,15 @@ fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
     }
 }
 
+/// Key, announced hashes, method, and with method 14 the hash.
+type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
+
 #[test]
 fn each_key_signs_as_the_peer_knows_it() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
     let every: &[u16] = &[2, 3, 4, 5];
-    // Key, announced hashes, method, and with method 14 the hash.
-    let cases: [(usize, &[u16], Option<(u8, u16)>); 15] = [
+    let cases: [Case<'_>; 15] = [
         (0, every, Some((14, 2))),
         (0, &[3, 4], Some((14, 3))),
         (0, &[4], Some((14, 4))),
