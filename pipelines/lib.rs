@@ -9,6 +9,7 @@
 //! | [`config`] | what a gateway is told to do |
 //! | [`demo`] | the whole gateway in one process, with a simulated fleet |
 //! | [`mod@bench`] | how fast all that is |
+//! | [`keys`] | the cryptography of IKE: ciphers, key exchanges, certificates |
 //! | [`control`] | how people and programs talk to a running gateway |
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod gateway;
+pub mod keys;
 pub mod run;
 pub mod slow_path;
 pub mod start;

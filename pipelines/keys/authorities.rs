@@ -1,0 +1,205 @@
+//! Whom we trust to vouch for peers.
+
+use super::{
+    Primitives, certificate,
+    files::{self, LoadError, Problem},
+    scheme,
+};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+use wayfarer_mobility::ike::{
+    crypto::{Crypto, Distrust, Verifier},
+    identity::Identity,
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
+    KeyPurposeIdIter, KeyUsage, OwnedCertRevocationList, RequiredEkuNotFoundContext, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+/// Most certificates that a peer may send.
+const MOST_CERTIFICATES: usize = 16;
+/// Most bytes of them all.
+const MOST_BYTES: usize = 65536;
+
+/// What is asked of revocation lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Crl {
+    /// A certificate passes that no list tells of; lists never grow too old.
+    #[default]
+    Relaxed,
+    /// Each certificate of a chain needs a list that is not out of date.
+    Strict,
+}
+
+/// Authorities and revocation lists from files.
+pub struct Authorities {
+    anchors: Vec<TrustAnchor<'static>>,
+    hashes: Vec<u8>,
+    crls: Vec<CertRevocationList<'static>>,
+    policy: Crl,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+impl Authorities {
+    /// Trusts every certificate of these PEM files, until a list of the other files (PEM or DER) revokes what it
+    /// vouched for. `clock` tells the time.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load<P: AsRef<Path>>(
+        certificates: &[P],
+        crls: &[P],
+        policy: Crl,
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Result<Self, LoadError> {
+        let mut authorities = Self {
+            anchors: Vec::new(),
+            hashes: Vec::new(),
+            crls: Vec::new(),
+            policy,
+            clock: Box::new(clock),
+        };
+        for file in certificates.iter().map(AsRef::as_ref) {
+            for certificate in files::certificates(file)? {
+                authorities.trust(&certificate).ok_or_else(|| Problem::BadCertificate.of(file))?;
+            }
+        }
+        for file in crls.iter().map(AsRef::as_ref) {
+            for crl in files::crls(file)? {
+                let crl = OwnedCertRevocationList::from_der(&crl).map_err(|_| Problem::BadCrl.of(file))?;
+                authorities.crls.push(crl.into());
+            }
+        }
+        Ok(authorities)
+    }
+
+    fn trust(&mut self, certificate: &CertificateDer<'_>) -> Option<()> {
+        let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?;
+        let key_info = certificate::sequence(&anchor.subject_public_key_info)?;
+        self.hashes.extend_from_slice(&Primitives.sha1(&[&key_info]));
+        self.anchors.push(anchor.to_owned());
+        Some(())
+    }
+
+    fn now(&self) -> UnixTime {
+        let since = (self.clock)().duration_since(SystemTime::UNIX_EPOCH);
+        UnixTime::since_unix_epoch(since.unwrap_or(Duration::ZERO))
+    }
+
+    /// A chain of certificates in force leads from an authority to this one.
+    fn check_chain(&self, own: &EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
+        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| self.policy.apply(options));
+        if revocation.is_none() && self.policy == Crl::Strict {
+            return Err(Error::UnknownRevocationStatus);
+        }
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let now = self.now();
+        own.verify_for_usage(algorithms, &self.anchors, others, now, Purpose, revocation, None).map(drop)
+    }
+}
+
+impl Crl {
+    fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
+        let (status, expiration) = match self {
+            Self::Relaxed => (UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore),
+            Self::Strict => (UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce),
+        };
+        options.with_status_policy(status).with_expiration_policy(expiration).build()
+    }
+}
+
+impl Verifier for Authorities {
+    fn authorities(&self) -> &[u8] {
+        &self.hashes
+    }
+
+    fn verify(
+        &self,
+        identity: &Identity,
+        certificates: &[Vec<u8>],
+        method: u8,
+        data: &[u8],
+        octets: &[u8],
+    ) -> Result<(), Distrust> {
+        let bytes: usize = certificates.iter().map(Vec::len).sum();
+        if certificates.len() > MOST_CERTIFICATES || bytes > MOST_BYTES {
+            return Err(Distrust::Certificate);
+        }
+        let chain: Vec<CertificateDer<'_>> = certificates.iter().map(|der| der[..].into()).collect();
+        let (own, others) = chain.split_first().ok_or(Distrust::Certificate)?;
+        let parsed = EndEntityCert::try_from(own).map_err(|_| Distrust::Certificate)?;
+        self.check_chain(&parsed, others).map_err(|error| distrust(&error))?;
+        if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
+            return Err(Distrust::Identity);
+        }
+        match scheme::verifies(&parsed, method, data, octets) {
+            true => Ok(()),
+            false => Err(Distrust::Signature),
+        }
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.crls.len())
+    }
+}
+
+fn distrust(error: &Error) -> Distrust {
+    match error {
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => Distrust::Expired,
+        // With a list that is no use nobody knows.
+        Error::CertRevoked
+        | Error::UnknownRevocationStatus
+        | Error::CrlExpired { .. }
+        | Error::InvalidCrlSignatureForPublicKey
+        | Error::IssuerNotCrlSigner
+        | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Distrust::Revoked,
+        Error::UnknownIssuer
+        | Error::InvalidSignatureForPublicKey
+        | Error::EndEntityUsedAsCa
+        | Error::NameConstraintViolation
+        | Error::PathLenConstraintViolated
+        | Error::MaximumNameConstraintComparisonsExceeded
+        | Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumPathDepthExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Distrust::Issuer,
+        _ => Distrust::Certificate,
+    }
+}
+
+/// What the keys of peers' certificates may be for. Many of them are made for TLS, so its purposes are taken as well as
+/// IKE's own (RFC 4945 §5.1.3.12).
+struct Purpose;
+
+/// `anyExtendedKeyUsage`, `id-kp-serverAuth`, `id-kp-clientAuth`, `id-kp-ipsecIKE`, and `iKEIntermediate` of old.
+const PURPOSES: [KeyPurposeId<'static>; 5] = [
+    KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0]),
+    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 1]),
+    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 2]),
+    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 17]),
+    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 8, 2, 2]),
+];
+
+impl ExtendedKeyUsageValidator for Purpose {
+    fn validate(&self, present: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        let mut is_any_named = false;
+        for purpose in present {
+            if PURPOSES.contains(&purpose?) {
+                return Ok(());
+            }
+            is_any_named = true;
+        }
+        let refused = RequiredEkuNotFoundContext { required: KeyUsage::client_auth(), present: Vec::new() };
+        if is_any_named { Err(Error::RequiredEkuNotFoundContext(refused)) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a certificate says of its owner.
+
+use rustls_pki_types::CertificateDer;
+use wayfarer_mobility::ike::identity::{Identity, kind};
+use webpki::EndEntityCert;
+use x509_cert::{
+    Certificate,
+    der::{Decode, Encode, Tag, asn1::AnyRef},
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
+
+/// The identities that a certificate in DER vouches for: its subject's alternative names (domain, mail and IP addresses)
+/// in their order, then its subject. Empty where it cannot be read.
+pub fn identities(certificate: &[u8]) -> Vec<Identity> {
+    alternative_names(certificate).into_iter().flatten().chain(subject(certificate)).collect()
+}
+
+/// The subject as an identity, byte by byte (ID_DER_ASN1_DN); `None` where it is empty or cannot be read.
+pub fn subject(certificate: &[u8]) -> Option<Identity> {
+    let certificate = CertificateDer::from(certificate);
+    let certificate = EndEntityCert::try_from(&certificate).ok()?;
+    let subject = Some(certificate.subject()).filter(|subject| !subject.is_empty())?;
+    Some(Identity { kind: kind::DER_ASN1_DN, data: sequence(subject)? })
+}
+
+/// A SEQUENCE of this content.
+pub(super) fn sequence(content: &[u8]) -> Option<Vec<u8>> {
+    AnyRef::new(Tag::Sequence, content).ok()?.to_der().ok()
+}
+
+/// Whether a certificate's own identity is the one that a peer claims. Domains are the same in upper and lower case
+/// (RFC 5280 §7.2, §7.5); wildcards stand for nothing but themselves.
+pub(super) fn is_same(own: &Identity, claimed: &Identity) -> bool {
+    if own.kind != claimed.kind {
+        return false;
+    }
+    match own.kind {
+        kind::FQDN => own.data.eq_ignore_ascii_case(&claimed.data),
+        kind::RFC822_ADDR => match (split_mail(&own.data), split_mail(&claimed.data)) {
+            (Some((name, domain)), Some((other, same))) => name == other && domain.eq_ignore_ascii_case(same),
+            _ => false,
+        },
+        _ => own.data == claimed.data,
+    }
+}
+
+fn split_mail(address: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = address.iter().rposition(|&c| c == b'@')?;
+    Some((address.get(..at)?, address.get(at..)?))
+}
+
+fn alternative_names(certificate: &[u8]) -> Option<Vec<Identity>> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let (_, names) = certificate.tbs_certificate().get_extension::<SubjectAltName>().ok()??;
+    Some(names.0.iter().filter_map(identity).collect())
+}
+
+fn identity(name: &GeneralName) -> Option<Identity> {
+    let (kind, data) = match name {
+        GeneralName::DnsName(name) => (kind::FQDN, name.as_bytes()),
+        GeneralName::Rfc822Name(name) => (kind::RFC822_ADDR, name.as_bytes()),
+        GeneralName::IpAddress(address) if address.as_bytes().len() == 4 => {
+            (kind::IPV4_ADDR, address.as_bytes())
+        }
+        GeneralName::IpAddress(address) if address.as_bytes().len() == 16 => {
+            (kind::IPV6_ADDR, address.as_bytes())
+        }
+        _ => return None,
+    };
+    Some(Identity { kind, data: data.to_vec() })
+}

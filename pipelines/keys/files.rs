@@ -1,0 +1,139 @@
+//! PEM files of certificates, private keys and revocation lists.
+
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+use zeroize::Zeroizing;
+
+/// Longest file with a private key, in bytes. It may have certificates too.
+const LONGEST_KEY: usize = 65536;
+
+/// A file that is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// The file.
+    pub file: Box<Path>,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// It cannot be read.
+    Unreadable(io::ErrorKind),
+    /// It is a directory or device.
+    NotAFile,
+    /// It is longer than any file with a private key.
+    TooLong,
+    /// It is not PEM.
+    Syntax,
+    /// It has no certificate.
+    NoCertificate,
+    /// It has a certificate that cannot be read.
+    BadCertificate,
+    /// It has no private key, or only an encrypted one.
+    NoKey,
+    /// It has a private key of a kind that is not taken.
+    BadKey,
+    /// Its private key is not that of the certificate.
+    OtherKey,
+    /// It has no revocation list.
+    NoCrl,
+    /// It has a revocation list that cannot be read.
+    BadCrl,
+}
+
+impl Problem {
+    pub(super) fn of(self, file: &Path) -> LoadError {
+        LoadError { file: file.into(), problem: self }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.problem)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable(kind) => return write!(f, "cannot be read: {kind}"),
+            Self::NotAFile => "is not a file",
+            Self::TooLong => "is too long for a file with a private key",
+            Self::Syntax => "is not PEM",
+            Self::NoCertificate => "has no certificate in PEM",
+            Self::BadCertificate => "has a certificate that cannot be read as X.509 version 3",
+            Self::NoKey => "has no private key in PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted)",
+            Self::BadKey => {
+                "has a private key that is not taken: RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, Ed25519"
+            }
+            Self::OtherKey => "has a private key that does not belong to the certificate",
+            Self::NoCrl => "has no certificate revocation list in PEM or DER",
+            Self::BadCrl => "has a certificate revocation list that cannot be read as X.509 version 2",
+        })
+    }
+}
+
+/// All certificates in a PEM file: at least one.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let certificates = sections(&read(file)?, file)?;
+    match certificates.is_empty() {
+        true => Err(Problem::NoCertificate.of(file)),
+        false => Ok(certificates),
+    }
+}
+
+/// All revocation lists in a PEM file, or the one in a DER file: at least one.
+pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
+    let content = read(file)?;
+    if content.first() == Some(&0x30) {
+        return Ok(vec![content.into()]);
+    }
+    let crls = sections(&content, file)?;
+    match crls.is_empty() {
+        true => Err(Problem::NoCrl.of(file)),
+        false => Ok(crls),
+    }
+}
+
+/// The first private key in a PEM file, wiped when it is no longer used.
+pub(super) fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, LoadError> {
+    let unreadable = |e: io::Error| Problem::Unreadable(e.kind()).of(file);
+    let about = fs::metadata(file).map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(Problem::NotAFile.of(file));
+    }
+    if about.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "others than its owner may use this private key; try chmod 600");
+    }
+    // The vector never grows: a reallocation would leave a copy behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST_KEY + 1));
+    let limited = File::open(file).map_err(unreadable)?.take(LONGEST_KEY as u64 + 1);
+    { limited }.read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() > LONGEST_KEY {
+        return Err(Problem::TooLong.of(file));
+    }
+    match PrivateKeyDer::pem_slice_iter(&content).next() {
+        Some(Ok(key)) => Ok(Zeroizing::new(key)),
+        Some(Err(_)) => Err(Problem::Syntax.of(file)),
+        None => Err(Problem::NoKey.of(file)),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
+    fs::read(file).map_err(|e| Problem::Unreadable(e.kind()).of(file))
+}
+
+fn sections<T: PemObject>(content: &[u8], file: &Path) -> Result<Vec<T>, LoadError> {
+    T::pem_slice_iter(content).collect::<Result<_, _>>().map_err(|_| Problem::Syntax.of(file))
+}

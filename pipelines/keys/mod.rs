@@ -1,0 +1,123 @@
+//! The cryptography that IKE asks for (`wayfarer_mobility::ike::crypto`), by libraries.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`Primitives`] | randomness, hashes, ciphers, key exchanges |
+//! | `cipher` | the protection of the Encrypted payload |
+//! | `exchange` | elliptic curves and ML-KEM |
+//! | `modp` | the groups of RFC 3526 |
+//! | `scheme` | ways to sign, and what names them on the wire |
+//! | [`CertificateSigner`] | our own certificate and private key |
+//! | [`Authorities`] | whom we trust to vouch for peers |
+//! | [`certificate`] | what a certificate says of its owner |
+//! | [`files`] | PEM files |
+
+mod authorities;
+pub mod certificate;
+mod cipher;
+mod exchange;
+pub mod files;
+mod modp;
+mod scheme;
+mod signer;
+
+pub use authorities::{Authorities, Crl};
+pub use signer::CertificateSigner;
+
+use aws_lc_rs::{digest, hmac};
+use wayfarer_mobility::ike::{
+    crypto::{Crypto, KexSecret, Refused, Secret},
+    suite::{Encr, Integ, Kex, Prf},
+};
+
+/// Randomness of the system, and primitives of `aws-lc-rs` and `crypto-bigint`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Primitives;
+
+impl Crypto for Primitives {
+    /// # Panics
+    /// Where the system has no randomness: nothing could go on safely.
+    fn random(&self, out: &mut [u8]) {
+        aws_lc_rs::rand::fill(out).expect("the system gives random bytes");
+    }
+
+    fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
+        let algorithm = match prf {
+            Prf::HmacSha256 => hmac::HMAC_SHA256,
+            Prf::HmacSha384 => hmac::HMAC_SHA384,
+            Prf::HmacSha512 => hmac::HMAC_SHA512,
+        };
+        Secret::new(mac(algorithm, key, parts).as_ref().to_vec())
+    }
+
+    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
+        let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        parts.iter().for_each(|part| context.update(part));
+        let mut hash = [0; 20];
+        hash.copy_from_slice(context.finish().as_ref());
+        hash
+    }
+
+    /// # Panics
+    /// Where the lengths of key, IV or text are not those of the algorithms.
+    fn seal(
+        &self,
+        encr: Encr,
+        key: &[u8],
+        integ: Option<(Integ, &[u8])>,
+        iv: &[u8],
+        aad: &[u8],
+        text: &mut Vec<u8>,
+    ) {
+        let sealed = match integ {
+            None => cipher::seal_aead(encr, key, iv, aad, text),
+            Some(integ) => cipher::seal_cbc(encr, key, integ, iv, aad, text),
+        };
+        sealed.expect("key, IV and text have the lengths of their algorithms");
+    }
+
+    fn open(
+        &self,
+        encr: Encr,
+        key: &[u8],
+        integ: Option<(Integ, &[u8])>,
+        iv: &[u8],
+        aad: &[u8],
+        text: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        match integ {
+            None => cipher::open_aead(encr, key, iv, aad, text),
+            Some(integ) => cipher::open_cbc(encr, key, integ, iv, aad, text),
+        }
+    }
+
+    fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
+        match kex {
+            Kex::Modp2048 => modp::MODP_2048.begin(),
+            Kex::Modp3072 => modp::MODP_3072.begin(),
+            Kex::Modp4096 => modp::MODP_4096.begin(),
+            Kex::MlKem768 | Kex::MlKem1024 => exchange::begin_kem(kex),
+            Kex::Ecp256 | Kex::Ecp384 | Kex::Ecp521 | Kex::X25519 => exchange::begin_curve(kex),
+        }
+    }
+
+    fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
+        match kex {
+            Kex::MlKem768 | Kex::MlKem1024 => exchange::answer_kem(kex, data),
+            _ => {
+                let (private, public) = self.kex_begin(kex)?;
+                Ok((public, private.finish(data)?))
+            }
+        }
+    }
+}
+
+/// HMAC of the parts as one text.
+fn mac(algorithm: hmac::Algorithm, key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(algorithm, key));
+    parts.iter().for_each(|part| context.update(part));
+    context.sign()
+}
+
+#[cfg(test)]
+mod tests;

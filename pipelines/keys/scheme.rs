@@ -1,0 +1,121 @@
+//! Ways to sign, and what names them in an AUTH payload.
+//!
+//! Method 14's data is the length of an AlgorithmIdentifier in one byte, the AlgorithmIdentifier, and the signature
+//! (RFC 7427 §3). Methods 1 and 9 to 11 have the signature alone: RSA PKCS#1 v1.5 (RFC 7296 §3.8), and ECDSA with r and s
+//! side by side (RFC 4754 §7). No scheme has SHA-1.
+
+use aws_lc_rs::signature::{self, VerificationAlgorithm};
+use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
+use webpki::EndEntityCert;
+
+/// RSA with PKCS#1 v1.5.
+pub(super) const METHOD_RSA: u8 = 1;
+/// ECDSA with SHA-256 on P-256.
+pub(super) const METHOD_ECDSA_256: u8 = 9;
+/// ECDSA with SHA-384 on P-384.
+pub(super) const METHOD_ECDSA_384: u8 = 10;
+/// ECDSA with SHA-512 on P-521.
+pub(super) const METHOD_ECDSA_521: u8 = 11;
+/// Digital signature (RFC 7427).
+pub(super) const METHOD_SIGNATURE: u8 = 14;
+
+/// The tag of a SEQUENCE in DER.
+const SEQUENCE: u8 = 0x30;
+
+/// A method, a kind of key, and how both verify.
+#[derive(Debug)]
+struct Scheme {
+    method: u8,
+    key: AlgorithmIdentifier,
+    signature: AlgorithmIdentifier,
+    algorithm: &'static dyn VerificationAlgorithm,
+}
+
+const fn scheme(
+    method: u8,
+    key: AlgorithmIdentifier,
+    signature: AlgorithmIdentifier,
+    algorithm: &'static dyn VerificationAlgorithm,
+) -> Scheme {
+    Scheme { method, key, signature, algorithm }
+}
+
+#[rustfmt::skip]
+static SCHEMES: [Scheme; 22] = {
+    use alg_id::*;
+    use signature as s;
+    [
+        scheme(METHOD_RSA, RSA_ENCRYPTION, RSA_PKCS1_SHA256, &s::RSA_PKCS1_2048_8192_SHA256),
+        scheme(METHOD_RSA, RSA_ENCRYPTION, RSA_PKCS1_SHA384, &s::RSA_PKCS1_2048_8192_SHA384),
+        scheme(METHOD_RSA, RSA_ENCRYPTION, RSA_PKCS1_SHA512, &s::RSA_PKCS1_2048_8192_SHA512),
+        scheme(METHOD_ECDSA_256, ECDSA_P256, ECDSA_SHA256, &s::ECDSA_P256_SHA256_FIXED),
+        scheme(METHOD_ECDSA_384, ECDSA_P384, ECDSA_SHA384, &s::ECDSA_P384_SHA384_FIXED),
+        scheme(METHOD_ECDSA_521, ECDSA_P521, ECDSA_SHA512, &s::ECDSA_P521_SHA512_FIXED),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PSS_SHA256, &s::RSA_PSS_2048_8192_SHA256),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PSS_SHA384, &s::RSA_PSS_2048_8192_SHA384),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PSS_SHA512, &s::RSA_PSS_2048_8192_SHA512),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PKCS1_SHA256, &s::RSA_PKCS1_2048_8192_SHA256),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PKCS1_SHA384, &s::RSA_PKCS1_2048_8192_SHA384),
+        scheme(METHOD_SIGNATURE, RSA_ENCRYPTION, RSA_PKCS1_SHA512, &s::RSA_PKCS1_2048_8192_SHA512),
+        scheme(METHOD_SIGNATURE, ECDSA_P256, ECDSA_SHA256, &s::ECDSA_P256_SHA256_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P256, ECDSA_SHA384, &s::ECDSA_P256_SHA384_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P256, ECDSA_SHA512, &s::ECDSA_P256_SHA512_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P384, ECDSA_SHA256, &s::ECDSA_P384_SHA256_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P384, ECDSA_SHA384, &s::ECDSA_P384_SHA384_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P384, ECDSA_SHA512, &s::ECDSA_P384_SHA512_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P521, ECDSA_SHA256, &s::ECDSA_P521_SHA256_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P521, ECDSA_SHA384, &s::ECDSA_P521_SHA384_ASN1),
+        scheme(METHOD_SIGNATURE, ECDSA_P521, ECDSA_SHA512, &s::ECDSA_P521_SHA512_ASN1),
+        scheme(METHOD_SIGNATURE, ED25519, ED25519, &s::ED25519),
+    ]
+};
+
+impl SignatureVerificationAlgorithm for Scheme {
+    fn verify_signature(
+        &self,
+        public_key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        self.algorithm.verify_sig(public_key, message, signature).map_err(|_| InvalidSignature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.key
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.signature
+    }
+}
+
+/// Whether an AUTH payload of this method and data is the signature over `octets` by the key of `certificate`.
+pub(super) fn verifies(certificate: &EndEntityCert<'_>, method: u8, data: &[u8], octets: &[u8]) -> bool {
+    let (identifier, signature) = match method {
+        METHOD_SIGNATURE => match parse(data) {
+            Some((identifier, signature)) => (Some(identifier), signature),
+            None => return false,
+        },
+        _ => (None, data),
+    };
+    let mut schemes = SCHEMES
+        .iter()
+        .filter(|scheme| scheme.method == method && identifier.is_none_or(|id| id == &*scheme.signature));
+    schemes.any(|scheme| certificate.verify_signature(scheme, octets, signature).is_ok())
+}
+
+/// The inside of the AlgorithmIdentifier, and the signature. Those of all schemes are shorter than 128 bytes.
+fn parse(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&len, rest) = data.split_first()?;
+    let (identifier, signature) = rest.split_at_checked(usize::from(len))?;
+    match identifier {
+        [SEQUENCE, len, inside @ ..] if usize::from(*len) == inside.len() => Some((inside, signature)),
+        _ => None,
+    }
+}
+
+/// Method 14's data.
+pub(super) fn emit(identifier: &AlgorithmIdentifier, signature: &[u8]) -> Vec<u8> {
+    let len = identifier.len() as u8;
+    [&[len + 2, SEQUENCE, len], &identifier[..], signature].concat()
+}

@@ -1,0 +1,166 @@
+//! Our own certificate and the private key that belongs to it.
+
+use super::{
+    files::{self, LoadError, Problem},
+    scheme::{self, METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_SIGNATURE},
+};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa,
+    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RsaEncoding},
+};
+use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
+use std::path::Path;
+use wayfarer_mobility::ike::crypto::{Refused, SignatureHashes, Signer};
+use webpki::EndEntityCert;
+
+/// Bytes of the shortest RSA modulus that is taken: 2048 bits.
+const SHORTEST_MODULUS: usize = 256;
+
+/// Certificates and a private key from files.
+#[derive(Debug)]
+pub struct CertificateSigner {
+    certificates: Vec<Vec<u8>>,
+    key: Key,
+}
+
+#[derive(Debug)]
+enum Key {
+    Rsa(rsa::KeyPair),
+    Ecdsa(Ecdsa),
+    Ed25519(Ed25519KeyPair),
+}
+
+/// A key with both forms of its signatures.
+#[derive(Debug)]
+struct Ecdsa {
+    curve: &'static Curve,
+    asn1: EcdsaKeyPair,
+    fixed: EcdsaKeyPair,
+}
+
+/// A curve with the hash that goes with it.
+#[derive(Debug)]
+struct Curve {
+    hash: u16,
+    identifier: AlgorithmIdentifier,
+    method: u8,
+    asn1: &'static EcdsaSigningAlgorithm,
+    fixed: &'static EcdsaSigningAlgorithm,
+}
+
+static CURVES: [Curve; 3] = [
+    Curve {
+        hash: 2,
+        identifier: alg_id::ECDSA_SHA256,
+        method: METHOD_ECDSA_256,
+        asn1: &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+        fixed: &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+    },
+    Curve {
+        hash: 3,
+        identifier: alg_id::ECDSA_SHA384,
+        method: METHOD_ECDSA_384,
+        asn1: &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
+        fixed: &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
+    },
+    Curve {
+        hash: 4,
+        identifier: alg_id::ECDSA_SHA512,
+        method: METHOD_ECDSA_521,
+        asn1: &signature::ECDSA_P521_SHA512_ASN1_SIGNING,
+        fixed: &signature::ECDSA_P521_SHA512_FIXED_SIGNING,
+    },
+];
+
+/// RSA-PSS with each hash. Whoever knows RFC 7427 knows PSS (§5), so PKCS#1 v1.5 is never chosen.
+static PSS: [(u16, AlgorithmIdentifier, &dyn RsaEncoding); 3] = [
+    (2, alg_id::RSA_PSS_SHA256, &signature::RSA_PSS_SHA256),
+    (3, alg_id::RSA_PSS_SHA384, &signature::RSA_PSS_SHA384),
+    (4, alg_id::RSA_PSS_SHA512, &signature::RSA_PSS_SHA512),
+];
+
+impl CertificateSigner {
+    /// Reads PEM files: `certificates` begins with our own, then those that lead to an authority; `key` has a private key
+    /// in PKCS#8, SEC 1 or PKCS#1. Both may be one file.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(certificates: &Path, key: &Path) -> Result<Self, LoadError> {
+        let chain = files::certificates(certificates)?;
+        let key_of = files::private_key(key)?;
+        let loaded = Key::parse(&key_of).ok_or_else(|| Problem::BadKey.of(key))?;
+        let own = chain.first().ok_or_else(|| Problem::NoCertificate.of(certificates))?;
+        let own = EndEntityCert::try_from(own).map_err(|_| Problem::BadCertificate.of(certificates))?;
+        if !loaded.belongs_to(&own) {
+            return Err(Problem::OtherKey.of(key));
+        }
+        Ok(Self {
+            certificates: chain.iter().map(|c: &CertificateDer<'_>| c.to_vec()).collect(),
+            key: loaded,
+        })
+    }
+}
+
+impl Key {
+    fn parse(der: &PrivateKeyDer<'_>) -> Option<Self> {
+        let secret = der.secret_der();
+        let rsa = match der {
+            PrivateKeyDer::Pkcs1(_) => rsa::KeyPair::from_der(secret),
+            _ => rsa::KeyPair::from_pkcs8(secret),
+        };
+        if let Ok(key) = rsa {
+            return (key.public_modulus_len() >= SHORTEST_MODULUS).then_some(Self::Rsa(key));
+        }
+        if let Ok(key) = Ed25519KeyPair::from_pkcs8(secret) {
+            return Some(Self::Ed25519(key));
+        }
+        CURVES.iter().find_map(|curve| {
+            let asn1 = EcdsaKeyPair::from_private_key_der(curve.asn1, secret).ok()?;
+            let fixed = EcdsaKeyPair::from_private_key_der(curve.fixed, secret).ok()?;
+            Some(Self::Ecdsa(Ecdsa { curve, asn1, fixed }))
+        })
+    }
+
+    /// Whether what it signs is by the key of the certificate.
+    fn belongs_to(&self, certificate: &EndEntityCert<'_>) -> bool {
+        let signed = self.sign(&[], SignatureHashes::ALL);
+        signed.is_ok_and(|(method, data)| scheme::verifies(certificate, method, &data, &[]))
+    }
+
+    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(key) => {
+                // Method 1 is SHA-1 to those who announce no hashes.
+                let (_, identifier, encoding) =
+                    PSS.iter().find(|(hash, ..)| hashes.has(*hash)).ok_or(Refused)?;
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(*encoding, &random, octets, &mut signature).map_err(|_| Refused)?;
+                Ok((METHOD_SIGNATURE, scheme::emit(identifier, &signature)))
+            }
+            Self::Ecdsa(Ecdsa { curve, asn1, .. }) if hashes.has(curve.hash) => {
+                let signature = asn1.sign(&random, octets).map_err(|_| Refused)?;
+                Ok((METHOD_SIGNATURE, scheme::emit(&curve.identifier, signature.as_ref())))
+            }
+            Self::Ecdsa(Ecdsa { curve, fixed, .. }) => {
+                let signature = fixed.sign(&random, octets).map_err(|_| Refused)?;
+                Ok((curve.method, signature.as_ref().to_vec()))
+            }
+            Self::Ed25519(key) if hashes.has(5) => {
+                Ok((METHOD_SIGNATURE, scheme::emit(&alg_id::ED25519, key.sign(octets).as_ref())))
+            }
+            Self::Ed25519(_) => Err(Refused),
+        }
+    }
+}
+
+impl Signer for CertificateSigner {
+    fn certificates(&self) -> &[Vec<u8>] {
+        &self.certificates
+    }
+
+    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+        self.key.sign(octets, hashes)
+    }
+}

@@ -1,0 +1,159 @@
+//! Signatures of AUTH payloads, against ourselves and the `openssl` program.
+
+use super::{pki::*, *};
+use std::fs;
+use wayfarer_mobility::ike::crypto::{Distrust, SignatureHashes, Signer, Verifier};
+
+const OCTETS: &[u8] = b"message | nonce | prf(SK_p, ID)";
+
+fn hashes(numbers: &[u16]) -> SignatureHashes {
+    numbers.iter().fold(SignatureHashes::default(), |hashes, number| hashes.with(*number))
+}
+
+/// RFC 7427 appendix A, RFC 8410 §3: what stands before the signature in method 14's data.
+fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
+    let pss = |hash: u8, salt: u8| {
+        hex(&format!(
+            "43 3041 06092a864886f70d01010a 3034 a00f300d060960864801650304020{hash}0500\
+             a11c301a06092a864886f70d010108300d060960864801650304020{hash}0500 a2030201{salt:02x}"
+        ))
+    };
+    match (algorithm, hash) {
+        (0, 2) => pss(1, 32),
+        (0, 3) => pss(2, 48),
+        (0, 4) => pss(3, 64),
+        (1..=3, hash) => hex(&format!("0c 300a 06082a8648ce3d04030{hash}")),
+        _ => hex("07 3005 06032b6570"),
+    }
+}
+
+/// Key, announced hashes, method, and with method 14 the hash.
+type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
+
+#[test]
+fn each_key_signs_as_the_peer_knows_it() {
+    let (folder, ca) = (Folder::new(), Ca::root("root"));
+    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    let every: &[u16] = &[2, 3, 4, 5];
+    let cases: [Case<'_>; 15] = [
+        (0, every, Some((14, 2))),
+        (0, &[3, 4], Some((14, 3))),
+        (0, &[4], Some((14, 4))),
+        (0, &[5], None),
+        (0, &[], None),
+        (1, every, Some((14, 2))),
+        (1, &[4], Some((9, 0))),
+        (1, &[], Some((9, 0))),
+        (2, every, Some((14, 3))),
+        (2, &[], Some((10, 0))),
+        (3, every, Some((14, 4))),
+        (3, &[], Some((11, 0))),
+        (4, every, Some((14, 5))),
+        (4, &[2, 3, 4], None),
+        (4, &[], None),
+    ];
+    let signers = ALGORITHMS.map(|algorithm| folder.signer(&ca, algorithm).0);
+    for (algorithm, announced, expected) in cases {
+        let signer = &signers[algorithm];
+        let signed = signer.sign(OCTETS, hashes(announced));
+        let Some((method, hash)) = expected else {
+            assert_eq!(signed, Err(Refused));
+            continue;
+        };
+        let (signed_by, data) = signed.unwrap();
+        assert_eq!(signed_by, method, "{algorithm} {announced:?}");
+        if method == 14 {
+            assert!(data.starts_with(&identifier(algorithm, hash)), "{algorithm} {announced:?}");
+        }
+        let verify = |method, data: &[u8], octets: &[u8]| {
+            authorities.verify(&fqdn(NAME), signer.certificates(), method, data, octets)
+        };
+        assert_eq!(verify(method, &data, OCTETS), Ok(()));
+        assert_eq!(verify(method, &data, &OCTETS[1..]), Err(Distrust::Signature));
+        for other in (0..=15).filter(|other| *other != method) {
+            assert_eq!(verify(other, &data, OCTETS), Err(Distrust::Signature), "as method {other}");
+        }
+        for len in 0..data.len() {
+            assert_eq!(verify(method, &data[..len], OCTETS), Err(Distrust::Signature), "{len} bytes");
+        }
+        for byte in 0..data.len() {
+            let mut data = data.clone();
+            data[byte] ^= 1;
+            assert_eq!(verify(method, &data, OCTETS), Err(Distrust::Signature), "byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn another_key_of_the_same_kind_does_not_sign_for_a_peer() {
+    let (folder, ca) = (Folder::new(), Ca::root("root"));
+    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    for algorithm in ALGORITHMS {
+        let (peer, other) = (folder.signer(&ca, algorithm).0, folder.signer(&ca, algorithm).0);
+        let (method, data) = other.sign(OCTETS, SignatureHashes::ALL).unwrap();
+        let verified = authorities.verify(&fqdn(NAME), peer.certificates(), method, &data, OCTETS);
+        assert_eq!(verified, Err(Distrust::Signature));
+    }
+}
+
+#[test]
+fn openssl_verifies_what_we_sign() {
+    let (folder, ca) = (Folder::new(), Ca::root("root"));
+    folder.write("octets", OCTETS);
+    let here = folder.path("");
+    for (number, algorithm) in ALGORITHMS.into_iter().enumerate() {
+        let (signer, _) = folder.signer(&ca, algorithm);
+        folder.write("public.pem", openssl(&here, "x509 -in own.pem -noout -pubkey").unwrap());
+        let (method, data) = signer.sign(OCTETS, SignatureHashes::ALL).unwrap();
+        assert_eq!(method, 14);
+        folder.write("signature", &data[1 + usize::from(data[0])..]);
+        let command = match number {
+            0 => "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -verify public.pem",
+            1 => "dgst -sha256 -verify public.pem",
+            2 => "dgst -sha384 -verify public.pem",
+            3 => "dgst -sha512 -verify public.pem",
+            _ => "pkeyutl -verify -pubin -inkey public.pem -rawin -in octets -sigfile signature",
+        };
+        let rest = if number < 4 { " -signature signature octets" } else { "" };
+        assert_eq!(openssl(&here, &format!("{command}{rest}")).err(), None);
+    }
+}
+
+#[test]
+fn what_openssl_signs_is_verified_but_sha1_is_not() {
+    let (folder, ca) = (Folder::new(), Ca::root("root"));
+    folder.write("octets", OCTETS);
+    let here = folder.path("");
+    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    // Key, hash and options, and the AlgorithmIdentifier (RFC 7427 appendix A); all are known but SHA-1's.
+    let pkcs1 = |number: u8| format!("0f 300d 06092a864886f70d0101{number:02x} 0500");
+    let pss = " -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
+    let cases = [
+        (0, "sha256".to_string(), pkcs1(11), true),
+        (0, "sha384".to_string(), pkcs1(12), true),
+        (0, "sha512".to_string(), pkcs1(13), true),
+        (0, "sha1".to_string(), pkcs1(5), false),
+        (0, format!("sha1{pss}"), "0f 300d 06092a864886f70d01010a 3000".to_string(), false),
+        (1, "sha512".to_string(), "0c 300a 06082a8648ce3d040304".to_string(), true),
+        (1, "sha1".to_string(), "0b 3009 06072a8648ce3d0401".to_string(), false),
+        (2, "sha256".to_string(), "0c 300a 06082a8648ce3d040302".to_string(), true),
+        (3, "sha384".to_string(), "0c 300a 06082a8648ce3d040303".to_string(), true),
+    ];
+    for (algorithm, how, identifier, is_known) in cases {
+        let (signer, _) = folder.signer(&ca, ALGORITHMS[algorithm]);
+        openssl(&here, &format!("dgst -{how} -sign own.key -out signature octets")).unwrap();
+        let signature = fs::read(folder.path("signature")).unwrap();
+        let verify = |method, data: &[u8]| {
+            authorities.verify(&fqdn(NAME), signer.certificates(), method, data, OCTETS)
+        };
+        let expected = if is_known { Ok(()) } else { Err(Distrust::Signature) };
+        assert_eq!(
+            verify(14, &[hex(&identifier), signature.clone()].concat()),
+            expected,
+            "{algorithm} {how}"
+        );
+        if algorithm == 0 {
+            assert_eq!(verify(1, &signature), expected, "{how}");
+        }
+    }
+}
