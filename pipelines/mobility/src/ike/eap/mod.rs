@@ -25,8 +25,8 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     fn identity(&self) -> Option<&[u8]>;
 }
 
-/// A server's side: begins conversations.
+/// Begins conversations, at either side.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// Begins one with a peer whose ID payload has this data.
+    /// Begins one; `identity` is the data of the client's ID payload.
     fn begin(&self, identity: &[u8]) -> Box<dyn Conversation>;
 }

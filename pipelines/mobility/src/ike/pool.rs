@@ -1,0 +1,179 @@
+//! Pools of inner addresses. Who comes again gets the address that it had, as long as that is free.
+
+use super::identity::Identity;
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Most addresses that are remembered for who had them.
+const REMEMBERED: usize = 1 << 20;
+
+/// A range of addresses.
+#[derive(Debug)]
+pub struct Pool {
+    first: u128,
+    count: u128,
+    is_v4: bool,
+    next: u128,
+    used: BTreeMap<u128, (Identity, u32)>,
+    had: BTreeMap<Identity, u128>,
+}
+
+impl Pool {
+    /// All addresses from `first` to `last`, which are of one family.
+    pub fn new(first: IpAddr, last: IpAddr) -> Self {
+        let (start, end) = (bits(first), bits(last));
+        let count = end.saturating_sub(start).saturating_add(1);
+        Self {
+            first: start,
+            count,
+            is_v4: first.is_ipv4(),
+            next: 0,
+            used: BTreeMap::new(),
+            had: BTreeMap::new(),
+        }
+    }
+
+    /// Whether its addresses are IPv4.
+    pub fn is_v4(&self) -> bool {
+        self.is_v4
+    }
+
+    /// Addresses in use.
+    pub fn used(&self) -> usize {
+        self.used.len()
+    }
+
+    /// An address for `identity`: the one that it has where it takes the place of itself, the one that it had or wishes for
+    /// where that is free, else one that nobody had for the longest time.
+    pub fn lease(&mut self, identity: &Identity, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
+        let had = self.had.get(identity).copied();
+        if let Some((_, count)) = had
+            .filter(|_| takes_over)
+            .and_then(|had| self.used.get_mut(&had))
+            .filter(|(owner, _)| owner == identity)
+        {
+            *count += 1;
+            return had.map(|had| self.address(had));
+        }
+        let wish =
+            wish.filter(|w| w.is_ipv4() == self.is_v4).map(bits).and_then(|w| w.checked_sub(self.first));
+        // A wish for an address that another may come back to is not granted.
+        let is_free = |at: &u128| *at < self.count && !self.used.contains_key(at);
+        let at = had
+            .filter(is_free)
+            .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next))
+            .or_else(|| self.fresh())?;
+        self.used.insert(at, (identity.clone(), 1));
+        if self.had.len() < REMEMBERED || self.had.contains_key(identity) {
+            self.had.insert(identity.clone(), at);
+        }
+        Some(self.address(at))
+    }
+
+    /// The next free one.
+    fn fresh(&mut self) -> Option<u128> {
+        if self.used.len() as u128 >= self.count {
+            return None;
+        }
+        loop {
+            let at = self.next % self.count;
+            self.next = at + 1;
+            if !self.used.contains_key(&at) {
+                return Some(at);
+            }
+        }
+    }
+
+    /// An address is no longer used by one of those who have it.
+    pub fn release(&mut self, address: IpAddr) {
+        let at = bits(address).wrapping_sub(self.first);
+        if let Some((_, count)) = self.used.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                self.used.remove(&at);
+            }
+        }
+    }
+
+    fn address(&self, at: u128) -> IpAddr {
+        let bits = self.first + at;
+        if self.is_v4 { Ipv4Addr::from_bits(bits as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => u128::from(a.to_bits()),
+        IpAddr::V6(a) => a.to_bits(),
+    }
+}
+
+/// Gives addresses from the first of `indices` that has one.
+pub(super) fn lease(
+    pools: &mut [Pool],
+    indices: &[usize],
+    is_v4: bool,
+    identity: &Identity,
+    wish: Option<IpAddr>,
+    takes_over: bool,
+) -> Option<(usize, IpAddr)> {
+    let candidates: Vec<usize> = indices.to_vec();
+    candidates.into_iter().find_map(|index| {
+        let pool = pools.get_mut(index).filter(|pool| pool.is_v4 == is_v4)?;
+        Some((index, pool.lease(identity, wish, takes_over)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(name: &str) -> Identity {
+        Identity::from_text(name).unwrap()
+    }
+
+    fn pool() -> Pool {
+        Pool::new([10, 0, 0, 1].into(), [10, 0, 0, 3].into())
+    }
+
+    #[test]
+    fn everyone_gets_an_address_of_its_own_until_there_are_none() {
+        let mut pool = pool();
+        let all: Vec<_> =
+            ["a", "b", "c", "d"].into_iter().map(|name| pool.lease(&identity(name), None, false)).collect();
+        let expected = [1, 2, 3].map(|last| Some(IpAddr::from([10, 0, 0, last])));
+        assert_eq!(all[..3], expected);
+        assert_eq!(all[3], None);
+        pool.release([10, 0, 0, 2].into());
+        assert_eq!(pool.lease(&identity("d"), None, false), Some([10, 0, 0, 2].into()));
+    }
+
+    #[test]
+    fn who_comes_back_gets_what_it_had() {
+        let mut pool = pool();
+        let had = pool.lease(&identity("a"), None, false).unwrap();
+        pool.release(had);
+        assert_ne!(pool.lease(&identity("b"), None, false), Some(had));
+        assert_eq!(pool.lease(&identity("a"), None, false), Some(had));
+    }
+
+    #[test]
+    fn who_takes_over_from_itself_keeps_it_until_both_have_gone() {
+        let mut pool = pool();
+        let had = pool.lease(&identity("a"), None, true).unwrap();
+        assert_eq!(pool.lease(&identity("a"), None, true), Some(had));
+        assert_ne!(pool.lease(&identity("a"), None, false), Some(had), "another device of the same name");
+        pool.release(had);
+        assert_eq!(pool.used(), 2);
+        pool.release(had);
+        assert_eq!(pool.used(), 1);
+    }
+
+    #[test]
+    fn a_wish_is_granted_where_it_can_be() {
+        let mut pool = pool();
+        assert_eq!(pool.lease(&identity("a"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 3].into()));
+        assert_eq!(pool.lease(&identity("b"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 1].into()));
+        assert_eq!(pool.lease(&identity("c"), Some([10, 0, 9, 3].into()), false), Some([10, 0, 0, 2].into()));
+    }
+}

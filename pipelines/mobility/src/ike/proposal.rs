@@ -1,0 +1,237 @@
+//! Which algorithms we offer, and which of a peer's offers we take (RFC 7296 §2.7, §3.3; RFC 9370 §2.2.1).
+
+use super::{
+    suite::{Encr, EspSuite, IkeSuite, Integ, Kex, Prf},
+    wire::{Proposal, Transform},
+};
+use alloc::{vec, vec::Vec};
+
+/// Protocol numbers in proposals, notifications and deletes.
+pub mod protocol {
+    /// IKE.
+    pub const IKE: u8 = 1;
+    /// AH.
+    pub const AH: u8 = 2;
+    /// ESP.
+    pub const ESP: u8 = 3;
+}
+
+const ENCR: u8 = 1;
+const PRF: u8 = 2;
+const INTEG: u8 = 3;
+const KE: u8 = 4;
+const ESN: u8 = 5;
+/// First and last type of an additional key exchange (RFC 9370 §2.2.1).
+const ADDKE: core::ops::RangeInclusive<u8> = 6..=12;
+/// The transform that stands for none.
+const NONE: u16 = 0;
+
+/// Algorithms that go together: one of each kind is used. All ciphers are AEADs, or none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Ciphers, best first.
+    pub encr: Vec<Encr>,
+    /// Integrity; empty with AEADs.
+    pub integ: Vec<Integ>,
+    /// Pseudo-random functions; for IKE only.
+    pub prf: Vec<Prf>,
+    /// Key exchanges; for ESP none means without perfect forward secrecy.
+    pub kex: Vec<Kex>,
+    /// Further key exchanges, each with its choices.
+    pub more_kex: Vec<Vec<Kex>>,
+}
+
+impl Offer {
+    /// As a proposal for IKE.
+    pub fn ike(&self, number: u8, spi: &[u8]) -> Proposal {
+        self.proposal(number, protocol::IKE, spi, true, &[])
+    }
+
+    /// As a proposal for ESP, with key exchanges of its own if `pfs`.
+    pub fn esp(&self, number: u8, spi: u32, pfs: bool) -> Proposal {
+        self.proposal(number, protocol::ESP, &spi.to_be_bytes(), pfs, &[1, 0])
+    }
+
+    fn proposal(&self, number: u8, protocol: u8, spi: &[u8], with_kex: bool, esn: &[u16]) -> Proposal {
+        let plain = |kind| move |id| Transform { kind, id, key_bits: None };
+        let mut transforms = Vec::new();
+        transforms.extend(self.encr.iter().map(|encr| {
+            let (id, key_bits) = encr.transform();
+            Transform { kind: ENCR, id, key_bits }
+        }));
+        if protocol == protocol::IKE {
+            transforms.extend(self.prf.iter().map(|prf| prf.transform()).map(plain(PRF)));
+        }
+        transforms.extend(self.integ.iter().map(|integ| integ.transform()).map(plain(INTEG)));
+        if with_kex {
+            transforms.extend(self.kex.iter().map(|kex| kex.transform()).map(plain(KE)));
+            for (kind, choices) in ADDKE.zip(&self.more_kex) {
+                transforms.extend(choices.iter().map(|kex| kex.transform()).map(plain(kind)));
+            }
+        }
+        transforms.extend(esn.iter().copied().map(plain(ESN)));
+        Proposal { number, protocol, spi: spi.to_vec(), transforms }
+    }
+
+    /// What we take of `theirs` for IKE: our first choice of each kind.
+    fn choose_ike(&self, theirs: &Proposal) -> Option<IkeSuite> {
+        let list = Offered { proposal: theirs };
+        if theirs.protocol != protocol::IKE || !list.has_only(&[ENCR, PRF, INTEG, KE]) {
+            return None;
+        }
+        Some(IkeSuite {
+            encr: list.encr(&self.encr)?,
+            integ: list.integ(&self.integ)?,
+            prf: *self.prf.iter().find(|prf| list.has(PRF, prf.transform()))?,
+            kex: *self.kex.iter().find(|kex| list.has(KE, kex.transform()))?,
+            more_kex: list.more_kex(&self.more_kex)?,
+        })
+    }
+
+    /// What we take of `theirs` for ESP, with key exchanges if `pfs`.
+    fn choose_esp(&self, theirs: &Proposal, pfs: bool) -> Option<EspSuite> {
+        let list = Offered { proposal: theirs };
+        if theirs.protocol != protocol::ESP
+            || theirs.spi.len() != 4
+            || !list.has_only(&[ENCR, INTEG, KE, ESN])
+        {
+            return None;
+        }
+        let mut kex = Vec::new();
+        if pfs {
+            let is_free = self.kex.is_empty() && (!list.any(KE) || list.has(KE, NONE));
+            match self.kex.iter().find(|kex| list.has(KE, kex.transform())) {
+                Some(found) => kex.push(*found),
+                None if is_free => {}
+                // We would want a key exchange of its own; a peer that offers none has its way (RFC 7296 §1.3.1).
+                None if !list.any(KE) => {}
+                None => return None,
+            }
+            if !kex.is_empty() {
+                kex.extend(list.more_kex(&self.more_kex)?);
+            }
+        }
+        let esn = list.has(ESN, 1) || !list.any(ESN);
+        Some(EspSuite {
+            encr: list.encr(&self.encr)?,
+            integ: list.integ(&self.integ)?,
+            kex,
+            esn: esn && list.any(ESN),
+        })
+    }
+}
+
+/// What one proposal of the peer's offers.
+struct Offered<'a> {
+    proposal: &'a Proposal,
+}
+
+impl Offered<'_> {
+    fn any(&self, kind: u8) -> bool {
+        self.proposal.transforms.iter().any(|t| t.kind == kind)
+    }
+
+    fn has(&self, kind: u8, id: u16) -> bool {
+        self.proposal.transforms.iter().any(|t| t.kind == kind && t.id == id && t.key_bits.is_none())
+    }
+
+    /// Whether all its kinds of transforms are known: a proposal with another is not ours to take (RFC 7296 §3.3.6).
+    fn has_only(&self, kinds: &[u8]) -> bool {
+        self.proposal.transforms.iter().all(|t| kinds.contains(&t.kind) || ADDKE.contains(&t.kind))
+    }
+
+    fn encr(&self, ours: &[Encr]) -> Option<Encr> {
+        let offered = |encr: &&Encr| {
+            let (id, key_bits) = encr.transform();
+            self.proposal.transforms.contains(&Transform { kind: ENCR, id, key_bits })
+        };
+        ours.iter().find(offered).copied()
+    }
+
+    /// The integrity to use; `Some(None)` with an AEAD.
+    fn integ(&self, ours: &[Integ]) -> Option<Option<Integ>> {
+        if ours.is_empty() {
+            return (!self.any(INTEG) || self.has(INTEG, NONE)).then_some(None);
+        }
+        ours.iter().find(|integ| self.has(INTEG, integ.transform())).copied().map(Some)
+    }
+
+    /// The further key exchanges to do: one for each of ours, and none that only the peer insists on.
+    fn more_kex(&self, ours: &[Vec<Kex>]) -> Option<Vec<Kex>> {
+        let mut chosen = Vec::new();
+        for (at, kind) in ADDKE.enumerate() {
+            let choices = ours.get(at).map_or(&[][..], |choices| &choices[..]);
+            match choices.iter().find(|kex| self.has(kind, kex.transform()) && !chosen.contains(*kex)) {
+                Some(kex) => chosen.push(*kex),
+                // What we ask for is not to be left out by the peer; what it offers may be, if it says so.
+                None if !choices.is_empty() => return None,
+                None if !self.any(kind) || self.has(kind, NONE) => {}
+                None => return None,
+            }
+        }
+        Some(chosen)
+    }
+}
+
+/// An accepted proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen<S> {
+    /// What it says.
+    pub suite: S,
+    /// Its number.
+    pub number: u8,
+    /// The peer's SPI in it.
+    pub spi: Vec<u8>,
+}
+
+fn choose<S>(
+    offers: &[Offer],
+    theirs: &[Proposal],
+    take: impl Fn(&Offer, &Proposal) -> Option<S>,
+) -> Option<Chosen<S>> {
+    offers.iter().find_map(|offer| {
+        theirs.iter().find_map(|proposal| {
+            let suite = take(offer, proposal)?;
+            Some(Chosen { suite, number: proposal.number, spi: proposal.spi.clone() })
+        })
+    })
+}
+
+/// The best of a peer's proposals for IKE, by our order.
+pub fn choose_ike(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSuite>> {
+    choose(offers, theirs, Offer::choose_ike)
+}
+
+/// The best of a peer's proposals for ESP, by our order; with key exchanges of its own where both want them and `pfs`.
+pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Chosen<EspSuite>> {
+    choose(offers, theirs, |offer, proposal| offer.choose_esp(proposal, pfs))
+}
+
+impl IkeSuite {
+    /// As the only proposal of an answer.
+    pub fn proposal(&self, number: u8, spi: &[u8]) -> Proposal {
+        let offer = Offer {
+            encr: vec![self.encr],
+            integ: self.integ.into_iter().collect(),
+            prf: vec![self.prf],
+            kex: vec![self.kex],
+            more_kex: self.more_kex.iter().map(|kex| vec![*kex]).collect(),
+        };
+        offer.ike(number, spi)
+    }
+}
+
+impl EspSuite {
+    /// As the only proposal of an answer.
+    pub fn proposal(&self, number: u8, spi: u32) -> Proposal {
+        let offer = Offer {
+            encr: vec![self.encr],
+            integ: self.integ.into_iter().collect(),
+            prf: vec![],
+            kex: self.kex.first().copied().into_iter().collect(),
+            more_kex: self.kex.iter().skip(1).map(|kex| vec![*kex]).collect(),
+        };
+        let esn = [u16::from(self.esn)];
+        offer.proposal(number, protocol::ESP, &spi.to_be_bytes(), true, &esn)
+    }
+}

@@ -1,0 +1,206 @@
+//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC 7383).
+
+use super::{
+    crypto::{Crypto, Refused},
+    schedule::SessionKeys,
+    suite::{IkeSuite, Integ},
+    wire::{self, Header, Malformed},
+};
+use alloc::{collections::BTreeMap, vec, vec::Vec};
+
+/// Most fragments of one message, and bytes of all its plaintext.
+const FRAGMENTS: u16 = 128;
+const LARGEST: usize = 65_535;
+/// IP and UDP headers, and the non-ESP marker, in front of a message: the longest.
+const OUTER: usize = 40 + 8 + 4;
+/// What stands before the IV of a fragment.
+const BEFORE_IV: usize = wire::HEADER + 8;
+
+/// Why a message was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// It is not formed like one.
+    Malformed(Malformed),
+    /// It is not the peer's.
+    Forged,
+}
+
+impl From<Malformed> for Unopened {
+    fn from(why: Malformed) -> Self {
+        Self::Malformed(why)
+    }
+}
+
+impl From<Refused> for Unopened {
+    fn from(_: Refused) -> Self {
+        Self::Forged
+    }
+}
+
+/// The plaintext of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Type of the first payload.
+    pub first: u8,
+    /// The payloads.
+    pub body: Vec<u8>,
+}
+
+/// One direction of a session's protection.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection<'a> {
+    /// Primitives.
+    pub crypto: &'a dyn Crypto,
+    /// Algorithms.
+    pub suite: &'a IkeSuite,
+    /// Keys of both directions.
+    pub keys: &'a SessionKeys,
+    /// Whether the sender is the session's original initiator.
+    pub from_initiator: bool,
+}
+
+impl Protection<'_> {
+    fn encr_key(&self) -> &[u8] {
+        if self.from_initiator { &self.keys.ei } else { &self.keys.er }
+    }
+
+    fn integ_key(&self) -> Option<(Integ, &[u8])> {
+        let key = if self.from_initiator { &self.keys.ai } else { &self.keys.ar };
+        self.suite.integ.map(|integ| (integ, &key[..]))
+    }
+
+    /// Bytes that protection adds behind what stands before the IV, padding apart.
+    fn overhead(&self) -> usize {
+        self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
+    }
+
+    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within `limit` bytes; `None`
+    /// means one, whatever its size. `counter` is drawn on for IVs: none is used twice.
+    pub fn seal(
+        &self,
+        header: Header,
+        first: u8,
+        body: Vec<u8>,
+        limit: Option<usize>,
+        counter: &mut u64,
+    ) -> Vec<Vec<u8>> {
+        let whole = OUTER + wire::HEADER + 4 + self.overhead() + self.suite.encr.block_len() + body.len();
+        let Some(limit) = limit.filter(|limit| whole > *limit) else {
+            return vec![self.seal_one(header, first, None, body, counter)];
+        };
+        let room = limit.saturating_sub(OUTER + BEFORE_IV + self.overhead());
+        let blocks = self.suite.encr.block_len();
+        let room = (room / blocks * blocks).saturating_sub(usize::from(blocks > 1)).max(64);
+        let total = body.len().div_ceil(room) as u16;
+        let fragment = |(number, part): (u16, &[u8]), counter: &mut u64| {
+            let first = if number == 1 { first } else { 0 };
+            self.seal_one(header, first, Some((number, total)), part.to_vec(), counter)
+        };
+        (1..).zip(body.chunks(room)).map(|part| fragment(part, counter)).collect()
+    }
+
+    fn seal_one(
+        &self,
+        header: Header,
+        first: u8,
+        fragment: Option<(u16, u16)>,
+        mut text: Vec<u8>,
+        counter: &mut u64,
+    ) -> Vec<u8> {
+        let encr = self.suite.encr;
+        let padding = (encr.block_len() - (text.len() + 1) % encr.block_len()) % encr.block_len();
+        text.resize(text.len() + padding, 0);
+        text.push(padding as u8);
+        let mut iv = [0; 16];
+        let iv = &mut iv[..encr.iv_len()];
+        if encr.is_aead() {
+            iv.copy_from_slice(&counter.to_be_bytes());
+            *counter += 1;
+        } else {
+            self.crypto.random(iv);
+        }
+        let icv = self.suite.integ.map_or(16, Integ::icv_len);
+        let mut message = Vec::with_capacity(BEFORE_IV + iv.len() + text.len() + icv);
+        wire::emit_protected(header, first, fragment, iv.len() + text.len() + icv, &mut message);
+        self.crypto.seal(encr, self.encr_key(), self.integ_key(), iv, &message, &mut text);
+        message.extend_from_slice(iv);
+        message.extend_from_slice(&text);
+        message
+    }
+
+    /// The plaintext of a message, if it is a whole one, or the last missing fragment of one.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn open(
+        &self,
+        header: &Header,
+        message: &[u8],
+        parts: &mut Fragments,
+    ) -> Result<Option<Opened>, Unopened> {
+        let protected = wire::protected(message)?;
+        let encr = self.suite.encr;
+        let (iv, text) = protected.rest.split_at_checked(encr.iv_len()).ok_or(Malformed::Truncated)?;
+        let mut text = text.to_vec();
+        if let Some((number, total)) = protected.fragment {
+            if !parts.wants(header.message_id, number, total) {
+                return Ok(None);
+            }
+        }
+        self.crypto.open(encr, self.encr_key(), self.integ_key(), iv, protected.aad, &mut text)?;
+        let padding = usize::from(text.pop().ok_or(Malformed::Truncated)?);
+        let length = text.len().checked_sub(padding).ok_or(Malformed::Length)?;
+        text.truncate(length);
+        match protected.fragment {
+            None => {
+                parts.clear();
+                Ok(Some(Opened { first: protected.first, body: text }))
+            }
+            Some((number, total)) => Ok(parts.add(header.message_id, number, total, protected.first, text)),
+        }
+    }
+}
+
+/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up.
+#[derive(Debug, Default)]
+pub struct Fragments {
+    message_id: u32,
+    total: u16,
+    first: u8,
+    parts: BTreeMap<u16, Vec<u8>>,
+}
+
+impl Fragments {
+    /// Whether a fragment is worth opening: of this message, not yet there (RFC 7383 §2.6).
+    fn wants(&self, message_id: u32, number: u16, total: u16) -> bool {
+        let is_other = self.parts.is_empty() || message_id != self.message_id;
+        total <= FRAGMENTS
+            && (is_other || total > self.total || (total == self.total && !self.parts.contains_key(&number)))
+    }
+
+    fn add(&mut self, message_id: u32, number: u16, total: u16, first: u8, part: Vec<u8>) -> Option<Opened> {
+        // The sender may cut the message anew, into more fragments: those replace the old.
+        if self.parts.is_empty() || message_id != self.message_id || total != self.total {
+            *self = Self { message_id, total, ..Self::default() };
+        }
+        if self.parts.values().map(Vec::len).sum::<usize>() + part.len() > LARGEST {
+            self.clear();
+            return None;
+        }
+        if number == 1 {
+            self.first = first;
+        }
+        self.parts.insert(number, part);
+        if self.parts.len() < usize::from(total) {
+            return None;
+        }
+        let body = self.parts.values().flatten().copied().collect();
+        let first = self.first;
+        self.clear();
+        Some(Opened { first, body })
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
