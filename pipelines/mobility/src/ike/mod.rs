@@ -2,6 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`endpoint`] | all peers: messages in, messages and news out |
+//! | `peer` | one peer: its IKE SA, its child SAs, where it is |
+//! | `cookie`, `crowd` | standing up to many who begin |
+//! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
 //! | [`event`], [`task`] | what the endpoint tells and asks whoever drives it |
 //! | [`wire`] | messages as bytes |
@@ -18,6 +22,7 @@ pub mod connection;
 pub mod crypto;
 pub mod description;
 pub mod eap;
+pub mod endpoint;
 pub mod event;
 pub mod identity;
 pub mod pool;
@@ -27,4 +32,9 @@ pub mod schedule;
 pub mod selector;
 pub mod suite;
 pub mod task;
+pub mod view;
 pub mod wire;
+
+mod cookie;
+mod crowd;
+mod peer;

@@ -142,10 +142,10 @@ impl Protection<'_> {
         let encr = self.suite.encr;
         let (iv, text) = protected.rest.split_at_checked(encr.iv_len()).ok_or(Malformed::Truncated)?;
         let mut text = text.to_vec();
-        if let Some((number, total)) = protected.fragment {
-            if !parts.wants(header.message_id, number, total) {
-                return Ok(None);
-            }
+        if let Some((number, total)) = protected.fragment
+            && !parts.wants(header.message_id, number, total)
+        {
+            return Ok(None);
         }
         self.crypto.open(encr, self.encr_key(), self.integ_key(), iv, protected.aad, &mut text)?;
         let padding = usize::from(text.pop().ok_or(Malformed::Truncated)?);

@@ -131,6 +131,14 @@ impl SessionKeys {
         Self { d, ai, ar, ei, er, pi, pr }
     }
 
+    /// Bytes of memory beside its own size.
+    pub fn memory(&self) -> usize {
+        [&self.d, &self.ai, &self.ar, &self.ei, &self.er, &self.pi, &self.pr]
+            .iter()
+            .map(|key| key.capacity())
+            .sum()
+    }
+
     /// Mixes in a post-quantum pre-shared key (RFC 8784 §3).
     #[must_use]
     pub fn with_ppk(&self, crypto: &dyn Crypto, prf: Prf, ppk: &[u8]) -> Self {

@@ -1,0 +1,755 @@
+//! All peers behind one pair of functions: messages in, messages and news out.
+//!
+//! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`] until
+//! `None`, then [`Endpoint::poll_timeout`]. Time is counted from any fixed point.
+
+use super::{
+    address::{Addresses, IKE_PORT, Path},
+    connection::Connection,
+    cookie::Cookies,
+    crowd::Crowd,
+    crypto::Crypto,
+    event::{ChildId, Event, Payload, PeerId, Reason, Transmit},
+    identity::Identity,
+    peer::{InitRefused, Peer, Phase},
+    pool::{self, Pool},
+    schedule::SessionKeys,
+    suite::IkeSuite,
+    task::{Outcome, Task, TaskId},
+    wire::{self, ExchangeType, Header, Notify, flags, notify},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// Bounds and times that hold for all peers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From how many half-open peers on a cookie is asked for (RFC 7296 §2.6).
+    pub cookie_threshold: usize,
+    /// Most half-open peers.
+    pub half_open_limit: usize,
+    /// How long a peer may take to prove who it is.
+    pub half_open: Duration,
+    /// Most tasks for peers that are not established.
+    pub task_limit: usize,
+    /// When requests are sent again.
+    pub retransmission: Retransmission,
+    /// How long what is replaced or deleted is still received by, and answers are repeated.
+    pub linger: Duration,
+    /// How often a NAT's mapping is kept alive (RFC 3948 §4).
+    pub keepalive: Duration,
+    /// How long a new path may go without the peer's word.
+    pub routability: Duration,
+    /// Whether [`Event::SessionKeys`] is wanted.
+    pub log_keys: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cookie_threshold: 256,
+            half_open_limit: 8192,
+            half_open: Duration::from_secs(30),
+            task_limit: 512,
+            retransmission: Retransmission::default(),
+            linger: Duration::from_secs(4),
+            keepalive: Duration::from_secs(20),
+            routability: Duration::from_secs(4),
+            log_keys: false,
+        }
+    }
+}
+
+/// When a request without an answer is sent again (RFC 7296 §2.4): each wait is 1.6 times the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Retransmission {
+    /// The first wait.
+    pub first: Duration,
+    /// How often it is sent again before the peer is given up.
+    pub tries: u32,
+}
+
+impl Default for Retransmission {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(500), tries: 8 }
+    }
+}
+
+impl Retransmission {
+    /// The wait after it was sent again `tries` times.
+    pub fn after(&self, tries: u32) -> Duration {
+        (0..tries.min(16)).fold(self.first, |wait, _| wait * 8 / 5)
+    }
+
+    /// How long all of it takes.
+    pub fn total(&self) -> Duration {
+        (0..=self.tries).map(|tries| self.after(tries)).sum()
+    }
+}
+
+macro_rules! counters {
+    ($($name:ident $text:literal $meaning:literal,)*) => {
+        /// What the endpoint counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $(#[doc = $meaning] $name,)* }
+
+        impl Counter {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it means.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    Messages "messages" "messages received",
+    Malformed "malformed" "messages that break the format",
+    Version "version" "messages of another major version",
+    UnknownSpi "unknown_spi" "messages of no IKE SA that is there",
+    UnknownExchange "unknown_exchange" "messages of an exchange that is not for this time",
+    Forged "forged" "messages that failed authentication",
+    Repeated "repeated" "requests that were answered again",
+    Resent "resent" "requests of ours that were sent again",
+    Init "init" "first messages of peers",
+    Cookie "cookie" "first messages that were asked for a cookie",
+    InitRefused "init_refused" "first messages that were refused",
+    Busy "busy" "first messages dropped because too many keys are being exchanged",
+    Crowded "crowded" "half-open peers that made room for others",
+    Established "established" "peers that proved who they are",
+    Failed "failed" "peers that did not",
+    Ended "ended" "peers that were established and ended",
+    Rekeyed "rekeyed" "child SAs made",
+    Moved "moved" "moves of peers",
+}
+
+/// What all peers share.
+#[derive(Debug)]
+struct Shared {
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    tasks: VecDeque<(TaskId, bool, Task)>,
+    task_owners: BTreeMap<TaskId, (PeerId, bool)>,
+    strangers_tasks: usize,
+    next_task: u64,
+    next_child: u64,
+    spis: BTreeMap<u64, PeerId>,
+    child_spis: BTreeSet<u32>,
+    children: BTreeMap<ChildId, PeerId>,
+    pools: Vec<Pool>,
+    counts: [u64; Counter::ALL.len()],
+    /// Peers that proved who they are, and whether they take the place of themselves.
+    newcomers: Vec<(PeerId, usize, Identity, bool)>,
+}
+
+/// What a peer works with, for one call.
+pub(super) struct Context<'a> {
+    pub(super) now: Duration,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) connections: &'a [Connection],
+    pub(super) settings: &'a Settings,
+    shared: &'a mut Shared,
+}
+
+impl Context<'_> {
+    pub(super) fn random_bytes(&self, length: usize) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; length];
+        self.crypto.random(&mut bytes);
+        bytes
+    }
+
+    /// `duration`, or up to a tenth less.
+    pub(super) fn jittered(&self, duration: Duration) -> Duration {
+        let mut random = [0; 4];
+        self.crypto.random(&mut random);
+        duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
+    }
+
+    /// An SPI of ours for an IKE SA.
+    pub(super) fn draw_spi(&mut self, peer: PeerId) -> u64 {
+        loop {
+            let mut random = [0; 8];
+            self.crypto.random(&mut random);
+            let spi = u64::from_ne_bytes(random);
+            if spi != 0 && !self.shared.spis.contains_key(&spi) {
+                self.shared.spis.insert(spi, peer);
+                return spi;
+            }
+        }
+    }
+
+    pub(super) fn forget_spi(&mut self, spi: u64) {
+        self.shared.spis.remove(&spi);
+    }
+
+    /// An SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
+    pub(super) fn draw_child_spi(&mut self) -> u32 {
+        loop {
+            let mut random = [0; 4];
+            self.crypto.random(&mut random);
+            let spi = u32::from_ne_bytes(random);
+            if spi > 255 && self.shared.child_spis.insert(spi) {
+                return spi;
+            }
+        }
+    }
+
+    pub(super) fn forget_child_spi(&mut self, spi: u32) {
+        self.shared.child_spis.remove(&spi);
+    }
+
+    pub(super) fn next_child(&mut self, peer: PeerId) -> ChildId {
+        self.shared.next_child += 1;
+        let child = ChildId(self.shared.next_child);
+        self.shared.children.insert(child, peer);
+        self.count(Counter::Rekeyed);
+        child
+    }
+
+    pub(super) fn end_child(&mut self, child: ChildId, spi: u32) {
+        self.forget_child_spi(spi);
+        self.shared.children.remove(&child);
+        self.tell(Event::ChildDown { child });
+    }
+
+    pub(super) fn start(&mut self, peer: PeerId, urgent: bool, task: Task) -> TaskId {
+        self.shared.next_task += 1;
+        let id = TaskId(self.shared.next_task);
+        self.shared.task_owners.insert(id, (peer, urgent));
+        self.shared.strangers_tasks += usize::from(!urgent);
+        self.shared.tasks.push_back((id, urgent, task));
+        id
+    }
+
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        self.shared.transmits.push_back(transmit);
+    }
+
+    pub(super) fn send(&mut self, addresses: Addresses, message: &[u8]) {
+        self.transmit(Transmit { addresses, payload: Payload::Message(message.to_vec()) });
+    }
+
+    pub(super) fn send_all(&mut self, addresses: Addresses, messages: &[Vec<u8>]) {
+        messages.iter().for_each(|message| self.send(addresses, message));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.shared.events.push_back(event);
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.shared.counts[counter as usize] += 1;
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        pools: &[usize],
+        is_v4: bool,
+        identity: &Identity,
+        wish: Option<IpAddr>,
+        takes_over: bool,
+    ) -> Option<(usize, IpAddr)> {
+        pool::lease(&mut self.shared.pools, pools, is_v4, identity, wish, takes_over)
+    }
+
+    pub(super) fn release(&mut self, pool: usize, address: IpAddr) {
+        if let Some(pool) = self.shared.pools.get_mut(pool) {
+            pool.release(address);
+        }
+    }
+
+    pub(super) fn established(
+        &mut self,
+        peer: PeerId,
+        connection: usize,
+        identity: &Identity,
+        takes_over: bool,
+    ) {
+        self.count(Counter::Established);
+        self.shared.newcomers.push((peer, connection, identity.clone(), takes_over));
+    }
+
+    pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
+        if self.settings.log_keys {
+            self.tell(Event::SessionKeys {
+                spis,
+                suite: suite.clone(),
+                encr: [keys.ei.clone(), keys.er.clone()],
+                integ: [keys.ai.clone(), keys.ar.clone()],
+            });
+        }
+    }
+}
+
+/// A connection that we make, and make again.
+#[derive(Debug)]
+struct Dial {
+    connection: usize,
+    addresses: Addresses,
+    peer: Option<PeerId>,
+    failures: u32,
+    at: Option<Duration>,
+}
+
+/// Longest wait before a connection is tried again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// All peers.
+#[derive(Debug)]
+pub struct Endpoint {
+    crypto: Arc<dyn Crypto>,
+    connections: Vec<Connection>,
+    settings: Settings,
+    shared: Shared,
+    peers: BTreeMap<PeerId, Peer>,
+    next_peer: u64,
+    /// Half-open peers by where their first message came from, and its SPI.
+    inits: BTreeMap<(SocketAddr, u64), PeerId>,
+    init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
+    identities: BTreeMap<(usize, Identity), BTreeSet<PeerId>>,
+    identity_of: BTreeMap<PeerId, (usize, Identity)>,
+    crowd: Crowd,
+    cookies: Cookies,
+    timers: BTreeSet<(Duration, PeerId)>,
+    dials: Vec<Dial>,
+    /// Hints about unknown SPIs that were sent in a second.
+    hints: (u64, u32),
+}
+
+/// Answers to messages of unknown SPIs in one second.
+const HINTS: u32 = 100;
+
+impl Endpoint {
+    /// No peers yet.
+    pub fn new(
+        crypto: Arc<dyn Crypto>,
+        connections: Vec<Connection>,
+        pools: Vec<Pool>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            crypto,
+            connections,
+            settings,
+            shared: Shared {
+                transmits: VecDeque::new(),
+                events: VecDeque::new(),
+                tasks: VecDeque::new(),
+                task_owners: BTreeMap::new(),
+                strangers_tasks: 0,
+                next_task: 0,
+                next_child: 0,
+                spis: BTreeMap::new(),
+                child_spis: BTreeSet::new(),
+                children: BTreeMap::new(),
+                pools,
+                counts: [0; _],
+                newcomers: Vec::new(),
+            },
+            peers: BTreeMap::new(),
+            next_peer: 0,
+            inits: BTreeMap::new(),
+            init_of: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            identity_of: BTreeMap::new(),
+            crowd: Crowd::default(),
+            cookies: Cookies::default(),
+            timers: BTreeSet::new(),
+            dials: Vec::new(),
+            hints: (0, 0),
+        }
+    }
+
+    /// These SPIs are taken by others: none of ours will be one of them.
+    pub fn reserve_child_spis(&mut self, spis: impl IntoIterator<Item = u32>) {
+        self.shared.child_spis.extend(spis);
+    }
+
+    /// The connections, by index.
+    pub fn connections(&self) -> &[Connection] {
+        &self.connections
+    }
+
+    /// What was counted.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.shared.counts[counter as usize]
+    }
+
+    /// Peers that have not proved who they are.
+    pub fn half_open(&self) -> usize {
+        self.crowd.len()
+    }
+
+    fn context<'a>(
+        now: Duration,
+        crypto: &'a Arc<dyn Crypto>,
+        connections: &'a [Connection],
+        settings: &'a Settings,
+        shared: &'a mut Shared,
+    ) -> Context<'a> {
+        Context { now, crypto: &**crypto, connections, settings, shared }
+    }
+
+    /// Lets a peer do something, and sees to what follows from it.
+    fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let mut cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        act(peer, &mut cx);
+        self.settle(now, id);
+        self.welcome(now);
+    }
+
+    /// Brings what is kept about a peer in line with what it has become.
+    fn settle(&mut self, now: Duration, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.is_half_open() {
+            self.crowd.remove(id);
+            if let Some(key) = self.init_of.remove(&id) {
+                self.inits.remove(&key);
+            }
+        }
+        if matches!(peer.phase, Phase::Ended) {
+            match self.identity_of.remove(&id) {
+                Some(key) => {
+                    if let Some(all) = self.identities.get_mut(&key) {
+                        all.remove(&id);
+                        if all.is_empty() {
+                            self.identities.remove(&key);
+                        }
+                    }
+                    self.shared.counts[Counter::Ended as usize] += 1;
+                }
+                None if !peer.was_counted => self.shared.counts[Counter::Failed as usize] += 1,
+                None => {}
+            }
+            peer.was_counted = true;
+            if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
+                let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));
+                dial.peer = None;
+                dial.at = Some(now + wait.min(LONGEST_WAIT));
+                dial.failures += 1;
+            }
+        }
+        let old = peer.timer;
+        let cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        let new = peer.poll_timeout(&cx);
+        peer.timer = new;
+        let over = peer.is_over(now);
+        if old != new || over {
+            old.map(|at| self.timers.remove(&(at, id)));
+        }
+        if over {
+            for spi in self.peers.remove(&id).iter().flat_map(Peer::all_spis) {
+                self.shared.spis.remove(&spi);
+            }
+        } else if old != new {
+            self.timers.extend(new.map(|at| (at, id)));
+        }
+    }
+
+    /// Peers that have just proved who they are: what they were before is over, where it should be.
+    fn welcome(&mut self, now: Duration) {
+        while let Some((id, connection, identity, takes_over)) = self.shared.newcomers.pop() {
+            if !self.peers.get(&id).is_some_and(Peer::is_established) {
+                continue;
+            }
+            let key = (connection, identity);
+            if takes_over {
+                for old in self.identities.get(&key).cloned().unwrap_or_default() {
+                    self.with(now, old, |peer, cx| peer.fail(cx, Reason::Replaced));
+                }
+            }
+            self.identities.entry(key.clone()).or_default().insert(id);
+            self.identity_of.insert(id, key);
+            if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
+                dial.failures = 0;
+            }
+        }
+    }
+
+    /// A message, without the non-ESP marker.
+    pub fn handle_datagram(&mut self, now: Duration, addresses: Addresses, message: &[u8]) {
+        self.shared.counts[Counter::Messages as usize] += 1;
+        let Ok(header) = Header::parse(message) else {
+            self.shared.counts[Counter::Malformed as usize] += 1;
+            return;
+        };
+        if header.version >> 4 != wire::VERSION >> 4 {
+            self.shared.counts[Counter::Version as usize] += 1;
+            if header.version >> 4 > wire::VERSION >> 4 && !header.is_response() {
+                self.refuse(addresses, &header, &Notify::new(notify::INVALID_MAJOR_VERSION, &[]));
+            }
+            return;
+        }
+        let is_init = header.exchange == ExchangeType::SaInit.number();
+        if is_init && !header.is_response() {
+            if header.spi_r == 0 && header.spi_i != 0 && header.is_from_initiator() && header.message_id == 0
+            {
+                self.handle_init(now, addresses, &header, message);
+            } else {
+                self.shared.counts[Counter::Malformed as usize] += 1;
+            }
+            return;
+        }
+        let ours = if header.is_from_initiator() { header.spi_r } else { header.spi_i };
+        match self.shared.spis.get(&ours).copied() {
+            Some(id) => self.with(now, id, |peer, cx| peer.handle_message(cx, &header, message, addresses)),
+            None => {
+                self.shared.counts[Counter::UnknownSpi as usize] += 1;
+                self.hint(now, addresses, &header);
+            }
+        }
+    }
+
+    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296 §2.21.4).
+    fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header) {
+        if header.is_response() {
+            return;
+        }
+        if self.hints.0 != now.as_secs() {
+            self.hints = (now.as_secs(), 0);
+        }
+        self.hints.1 += 1;
+        if self.hints.1 <= HINTS {
+            self.refuse(addresses, header, &Notify::new(notify::INVALID_IKE_SPI, &[]));
+        }
+    }
+
+    /// An answer in clear: nothing is kept of what it answers.
+    fn refuse(&mut self, addresses: Addresses, header: &Header, notify: &Notify<'_>) {
+        let from_initiator = header.flags & flags::INITIATOR;
+        let flags = flags::RESPONSE | (from_initiator ^ flags::INITIATOR);
+        let header = Header { next: 0, version: wire::VERSION, flags, length: 0, ..*header };
+        let message = wire::emit_message(header, &[wire::Payload::Notify(*notify)]);
+        self.shared.transmits.push_back(Transmit { addresses, payload: Payload::Message(message) });
+    }
+
+    /// A peer's first message.
+    fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
+        let key = (addresses.remote, header.spi_i);
+        if let Some(known) = self.inits.get(&key) {
+            if let Some(answer) = self.peers.get(known).and_then(|peer| peer.answered_init(message)) {
+                let payload = Payload::Message(answer.to_vec());
+                self.shared.counts[Counter::Repeated as usize] += 1;
+                self.shared.transmits.push_back(Transmit { addresses, payload });
+            }
+            return;
+        }
+        self.shared.counts[Counter::Init as usize] += 1;
+        if self.crowd.len() >= self.settings.cookie_threshold
+            && !self.has_cookie(now, addresses, header, message)
+        {
+            return;
+        }
+        if self.shared.strangers_tasks >= self.settings.task_limit {
+            self.shared.counts[Counter::Busy as usize] += 1;
+            return;
+        }
+        self.next_peer += 1;
+        let id = PeerId(self.next_peer);
+        let mut cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        match Peer::answer_init(&mut cx, id, header, message, addresses) {
+            Ok(peer) => {
+                while self.crowd.len() >= self.settings.half_open_limit.max(1) {
+                    let Some(oldest) = self.crowd.most_crowded() else { break };
+                    self.shared.counts[Counter::Crowded as usize] += 1;
+                    self.with(now, oldest, |peer, cx| {
+                        peer.fail(cx, Reason::Overload);
+                        peer.forget();
+                    });
+                }
+                self.peers.insert(id, peer);
+                self.inits.insert(key, id);
+                self.init_of.insert(id, key);
+                self.crowd.insert(id, addresses.remote.ip());
+                self.settle(now, id);
+            }
+            Err(InitRefused { kind, data }) => {
+                self.shared.counts[Counter::InitRefused as usize] += 1;
+                self.refuse(addresses, header, &Notify::new(kind, &data));
+            }
+        }
+    }
+
+    /// Whether a first message shows a cookie of ours; if not, it is asked to.
+    fn has_cookie(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) -> bool {
+        let payloads = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default());
+        let payloads = payloads.unwrap_or_default();
+        let nonce = payloads.iter().find_map(|p| match p {
+            wire::Payload::Nonce(nonce) => Some(*nonce),
+            _ => None,
+        });
+        let Some(nonce) = nonce else {
+            self.shared.counts[Counter::Malformed as usize] += 1;
+            return false;
+        };
+        let shown = payloads.iter().find_map(|p| match p {
+            wire::Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
+            _ => None,
+        });
+        let from = addresses.remote.ip();
+        if shown
+            .is_some_and(|shown| self.cookies.is_ours(now, &*self.crypto, shown, nonce, from, header.spi_i))
+        {
+            return true;
+        }
+        let cookie = self.cookies.make(now, &*self.crypto, nonce, from, header.spi_i);
+        self.shared.counts[Counter::Cookie as usize] += 1;
+        self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
+        false
+    }
+
+    /// Connects by `connection` from `local`, now and whenever it ends.
+    pub fn dial(&mut self, now: Duration, connection: usize, local: IpAddr) {
+        let Some(remote) = self.connections.get(connection).and_then(|c| c.remote) else { return };
+        let addresses = Addresses { local: SocketAddr::new(local, IKE_PORT), remote };
+        self.dials.push(Dial { connection, addresses, peer: None, failures: 0, at: Some(now) });
+        self.redial(now);
+    }
+
+    fn redial(&mut self, now: Duration) {
+        for at in 0..self.dials.len() {
+            let Some(dial) = self.dials.get_mut(at).filter(|dial| dial.at.is_some_and(|at| at <= now)) else {
+                continue;
+            };
+            dial.at = None;
+            self.next_peer += 1;
+            let id = PeerId(self.next_peer);
+            let Some(connection) = self.connections.get(dial.connection) else { continue };
+            let mut cx =
+                Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+            let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, dial.addresses) else {
+                continue;
+            };
+            dial.peer = Some(id);
+            self.peers.insert(id, peer);
+            self.settle(now, id);
+        }
+    }
+
+    /// Time has come to `now`.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.timer = None;
+            }
+            self.with(now, id, Peer::handle_timeout);
+        }
+        self.redial(now);
+    }
+
+    /// When [`Endpoint::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let dial = self.dials.iter().filter_map(|dial| dial.at).min();
+        timer.into_iter().chain(dial).min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.shared.transmits.pop_front()
+    }
+
+    /// The next news.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.shared.events.pop_front()
+    }
+
+    /// The next task, and whether it is an established peer's: those come first.
+    pub fn poll_task(&mut self) -> Option<(TaskId, bool, Task)> {
+        self.shared.tasks.pop_front()
+    }
+
+    /// A task is done.
+    pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
+        let Some((peer, urgent)) = self.shared.task_owners.remove(&task) else { return };
+        if !urgent {
+            self.shared.strangers_tasks -= 1;
+        }
+        self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
+    }
+
+    /// The data plane saw an authentic packet of this pair, the newest so far, come by another path.
+    pub fn handle_path(&mut self, now: Duration, child: ChildId, path: Path) {
+        if let Some(peer) = self.peer_of(child) {
+            self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
+        }
+    }
+
+    /// The data plane saw the first packet of this pair.
+    pub fn handle_child_used(&mut self, now: Duration, child: ChildId) {
+        if let Some(peer) = self.peer_of(child) {
+            self.with(now, peer, |peer, cx| peer.handle_child_used(cx, child));
+        }
+    }
+
+    /// A pair has carried so much that it is to get new keys.
+    pub fn handle_child_due(&mut self, now: Duration, child: ChildId) {
+        if let Some(peer) = self.peer_of(child) {
+            self.with(now, peer, |peer, cx| peer.handle_child_due(cx, child));
+        }
+    }
+
+    /// Whose pair it is.
+    pub fn peer_of(&self, child: ChildId) -> Option<PeerId> {
+        self.shared.children.get(&child).copied()
+    }
+
+    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the last time.
+    pub fn handle_liveness(&mut self, now: Duration, peer: PeerId, alive: bool) {
+        self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
+    }
+
+    /// What was sent on a path that the peer has not confirmed is enough: it is back where it was.
+    pub fn handle_unconfirmed(&mut self, now: Duration, peer: PeerId) {
+        self.with(now, peer, |peer, cx| peer.go_back(cx));
+    }
+
+    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that is another address of its.
+    pub fn handle_local(&mut self, now: Duration, peer: PeerId, local: IpAddr, remote: Option<IpAddr>) {
+        if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(peer)) {
+            dial.addresses.local.set_ip(local);
+        }
+        self.with(now, peer, |peer, cx| peer.handle_local(cx, local, remote));
+    }
+
+    /// Ends a peer.
+    pub fn close(&mut self, now: Duration, peer: PeerId) {
+        self.with(now, peer, |peer, cx| peer.close(cx, Reason::Closed));
+    }
+
+    /// Changes the keys of a peer's IKE SA, or of all its child SAs.
+    pub fn rekey(&mut self, now: Duration, peer: PeerId, session: bool) {
+        self.with(now, peer, |peer, cx| peer.rekey(cx, session));
+    }
+
+    /// All peers.
+    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
+        self.peers.values().map(|peer| View { peer })
+    }
+}
+
+/// What may be seen of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub(super) peer: &'a Peer,
+}

@@ -1,0 +1,246 @@
+//! What both sides of IKE_AUTH share: what is signed, and with what (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
+
+use super::{Peer, session::Session};
+use crate::ike::{
+    connection::LocalAuth,
+    crypto::{Crypto, Secret, SignatureHashes},
+    endpoint::Context,
+    identity::Identity,
+    protection::Opened,
+    schedule::{Seed, shared_key_auth},
+    wire::{self, Configuration, ExchangeType, Header, Payload, Proposal, TrafficSelector, notify},
+};
+use alloc::{vec, vec::Vec};
+
+/// AUTH method: shared key message integrity code.
+pub(super) const SHARED_KEY: u8 = 2;
+/// Certificate encoding: X.509, signature.
+pub(super) const X509_SIGNATURE: u8 = 4;
+/// Our vendor ID: who sends it understands our own notifications.
+pub(super) const VENDOR_ID: [u8; 16] = *b"Wayfarer peer 1\0";
+
+/// One of the two sides of an IKE SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Initiator,
+    Responder,
+}
+
+/// What both sides said before IKE_AUTH.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    pub(super) spi_i: u64,
+    pub(super) spi_r: u64,
+    pub(super) nonce_i: Vec<u8>,
+    pub(super) nonce_r: Vec<u8>,
+    /// The IKE_SA_INIT request.
+    pub(super) first: Vec<u8>,
+    /// Its answer.
+    pub(super) second: Vec<u8>,
+    /// IntAuth of the initiator's and the responder's IKE_INTERMEDIATE messages so far; empty: none.
+    pub(super) intermediate: [Vec<u8>; 2],
+    /// The message ID of IKE_AUTH, where there were such.
+    pub(super) auth_message_id: u32,
+}
+
+impl Transcript {
+    pub(super) fn memory(&self) -> usize {
+        [&self.nonce_i, &self.nonce_r, &self.first, &self.second].iter().map(|v| v.capacity()).sum()
+    }
+
+    pub(super) fn seed(&self) -> Seed<'_> {
+        Seed { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i: self.spi_i, spi_r: self.spi_r }
+    }
+
+    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `session` has.
+    pub(super) fn intermediate(
+        &mut self,
+        crypto: &dyn Crypto,
+        session: &Session,
+        side: Side,
+        header: &Header,
+        message: &Opened,
+    ) {
+        let inner = message.body.len() as u32;
+        let header = Header { next: wire::kind::SK, length: wire::HEADER as u32 + 4 + inner, ..*header };
+        let mut octets = Vec::new();
+        header.emit(&mut octets);
+        octets.extend([message.first, 0]);
+        octets.extend(((4 + inner) as u16).to_be_bytes());
+        let key = match side {
+            Side::Initiator => &session.keys.pi,
+            Side::Responder => &session.keys.pr,
+        };
+        let so_far = &mut self.intermediate[usize::from(side == Side::Responder)];
+        *so_far = crypto.prf(session.suite.prf, key, &[so_far, &octets, &message.body]).to_vec();
+        self.auth_message_id = header.message_id + 1;
+    }
+
+    /// [`Transcript::intermediate`] of a message that `session` is about to send.
+    pub(super) fn intermediate_sent(
+        &mut self,
+        crypto: &dyn Crypto,
+        session: &Session,
+        exchange: ExchangeType,
+        is_response: bool,
+        payloads: &[Payload<'_>],
+    ) {
+        let mut body = Vec::new();
+        let first = wire::emit(payloads, &mut body);
+        let flags = if is_response { wire::flags::RESPONSE } else { wire::flags::INITIATOR };
+        let header = Header {
+            spi_i: session.spi_i,
+            spi_r: session.spi_r,
+            next: 0,
+            version: wire::VERSION,
+            exchange: exchange.number(),
+            flags,
+            message_id: if is_response { session.expected } else { session.next },
+            length: 0,
+        };
+        let side = if is_response { Side::Responder } else { Side::Initiator };
+        self.intermediate(crypto, session, side, &header, &Opened { first, body });
+    }
+
+    /// What `side`, who is called `identity`, signs.
+    pub(super) fn octets(
+        &self,
+        crypto: &dyn Crypto,
+        session: &Session,
+        side: Side,
+        identity: &Identity,
+    ) -> Vec<u8> {
+        let (message, nonce, key) = match side {
+            Side::Initiator => (&self.first, &self.nonce_r, &session.keys.pi),
+            Side::Responder => (&self.second, &self.nonce_i, &session.keys.pr),
+        };
+        let id = crypto.prf(session.suite.prf, key, &[&[identity.kind, 0, 0, 0], &identity.data]);
+        let mut octets = [&message[..], nonce, &id].concat();
+        if !self.intermediate[0].is_empty() {
+            octets.extend_from_slice(&self.intermediate[0]);
+            octets.extend_from_slice(&self.intermediate[1]);
+            octets.extend_from_slice(&self.auth_message_id.to_be_bytes());
+        }
+        octets
+    }
+}
+
+/// The payloads of an IKE_AUTH message of `side`.
+#[derive(Debug, Default)]
+pub(super) struct AuthPayloads<'a> {
+    pub(super) identity: Option<&'a Identity>,
+    /// Whom it wants to talk to.
+    pub(super) wanted: Option<&'a Identity>,
+    pub(super) certificates: Vec<&'a [u8]>,
+    pub(super) auth: Option<(u8, &'a [u8])>,
+    pub(super) eap: Option<&'a [u8]>,
+    pub(super) configuration: Option<&'a Configuration<'a>>,
+    pub(super) proposals: Option<&'a [Proposal]>,
+    pub(super) ts_i: &'a [TrafficSelector],
+    pub(super) ts_r: &'a [TrafficSelector],
+    /// The first error among its notifications.
+    pub(super) error: Option<u16>,
+    /// All notifications.
+    pub(super) notifies: Vec<&'a wire::Notify<'a>>,
+}
+
+impl<'a> AuthPayloads<'a> {
+    pub(super) fn read(payloads: &'a [Payload<'a>], side: Side) -> Self {
+        let mut all = Self::default();
+        for payload in payloads {
+            match (payload, side) {
+                (Payload::IdI(id), Side::Initiator) | (Payload::IdR(id), Side::Responder) => {
+                    all.identity = Some(id)
+                }
+                (Payload::IdR(id), Side::Initiator) => all.wanted = Some(id),
+                (Payload::Cert { encoding: X509_SIGNATURE, data }, _) => all.certificates.push(data),
+                (Payload::Auth { method, data }, _) => all.auth = Some((*method, data)),
+                (Payload::Eap(packet), _) => all.eap = Some(packet),
+                (Payload::Cp(configuration), _) => all.configuration = Some(configuration),
+                (Payload::Sa(proposals), _) => all.proposals = Some(proposals),
+                (Payload::TsI(selectors), _) => all.ts_i = selectors,
+                (Payload::TsR(selectors), _) => all.ts_r = selectors,
+                (Payload::Notify(notify), _) => {
+                    if wire::notify::is_error(notify.kind) {
+                        all.error = all.error.or(Some(notify.kind));
+                    }
+                    all.notifies.push(notify);
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+}
+
+/// An AUTH payload.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    pub(super) method: u8,
+    pub(super) data: Vec<u8>,
+}
+
+impl Proof {
+    pub(super) fn payload(&self) -> Payload<'_> {
+        Payload::Auth { method: self.method, data: &self.data }
+    }
+}
+
+/// The data of the first notification of this kind.
+pub(super) fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
+    payloads.iter().find_map(|p| match p {
+        Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
+        _ => None,
+    })
+}
+
+/// Whether the peer has our vendor ID.
+pub(super) fn is_ours(payloads: &[Payload<'_>]) -> bool {
+    payloads.iter().any(|p| matches!(p, Payload::Vendor(id) if *id == VENDOR_ID))
+}
+
+/// The hashes that SIGNATURE_HASH_ALGORITHMS names (RFC 7427 §4).
+pub(super) fn hashes(payloads: &[Payload<'_>]) -> SignatureHashes {
+    let data = notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
+    data.chunks_exact(2).fold(SignatureHashes::default(), |all, pair| match pair {
+        [high, low] => all.with(u16::from_be_bytes([*high, *low])),
+        _ => all,
+    })
+}
+
+/// The data of SIGNATURE_HASH_ALGORITHMS.
+pub(super) fn hash_numbers(hashes: SignatureHashes) -> Vec<u8> {
+    hashes.iter().flat_map(u16::to_be_bytes).collect()
+}
+
+/// Our CERT payloads.
+pub(super) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
+    match auth {
+        LocalAuth::Key(signer) => {
+            let payload = |data| Payload::Cert { encoding: X509_SIGNATURE, data };
+            signer.certificates().iter().map(|c| &c[..]).map(payload).collect()
+        }
+        LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
+    }
+}
+
+/// AUTH data by a shared key.
+pub(super) fn shared_key(peer: &Peer, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
+    peer.sessions.first().map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets)).unwrap_or_default()
+}
+
+/// AUTH data by what EAP gave, or where the method has no key, by SK_pi or SK_pr.
+pub(super) fn eap_key(peer: &Peer, cx: &Context<'_>, msk: &Secret, side: Side, octets: &[u8]) -> Secret {
+    let Some(session) = peer.sessions.first() else { return Secret::default() };
+    let key = match side {
+        _ if !msk.is_empty() => msk,
+        Side::Initiator => &session.keys.pi,
+        Side::Responder => &session.keys.pr,
+    };
+    shared_key_auth(cx.crypto, session.suite.prf, key, octets)
+}
+
+/// Whether two texts are the same, in a time that does not tell where they differ.
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && !a.is_empty() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
+}

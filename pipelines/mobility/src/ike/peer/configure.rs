@@ -1,0 +1,123 @@
+//! Inner addresses and DNS (RFC 7296 §3.15, RFC 8598).
+
+use super::Peer;
+use crate::ike::{
+    connection::Connection,
+    endpoint::Context,
+    event::Event,
+    wire::{Attribute, Configuration, Payload, attribute, notify},
+};
+use alloc::{string::String, vec, vec::Vec};
+use core::net::IpAddr;
+
+const REQUEST: u8 = 1;
+const REPLY: u8 = 2;
+
+/// The attributes of a configuration payload of ours.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    kind: u8,
+    all: Vec<(u16, Vec<u8>)>,
+}
+
+impl Attributes {
+    pub(super) fn payload(&self) -> Payload<'_> {
+        let attributes = self.all.iter().map(|(kind, value)| Attribute { kind: *kind, value });
+        Payload::Cp(Configuration { kind: self.kind, attributes: attributes.collect() })
+    }
+
+    fn push(&mut self, kinds: [u16; 2], address: IpAddr, prefix: Option<u8>) {
+        self.all.push(match address {
+            IpAddr::V4(a) => (kinds[0], a.octets().to_vec()),
+            IpAddr::V6(a) => (kinds[1], a.octets().into_iter().chain(prefix).collect()),
+        });
+    }
+
+    /// What a client asks for: an address of each family, DNS servers and their domains.
+    pub(super) fn request() -> Self {
+        let kinds = [
+            attribute::INTERNAL_IP4_ADDRESS,
+            attribute::INTERNAL_IP6_ADDRESS,
+            attribute::INTERNAL_IP4_DNS,
+            attribute::INTERNAL_IP6_DNS,
+            attribute::INTERNAL_DNS_DOMAIN,
+        ];
+        Self { kind: REQUEST, all: kinds.into_iter().map(|kind| (kind, vec![])).collect() }
+    }
+}
+
+fn address(attribute: &Attribute<'_>) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(attribute.value) {
+        return Some(v4.into());
+    }
+    let v6 = attribute.value.get(..16)?;
+    <[u8; 16]>::try_from(v6).ok().map(IpAddr::from)
+}
+
+impl Peer {
+    /// Gives the peer what it asks for; nothing where it asks for nothing, or we have no addresses to give.
+    ///
+    /// # Errors
+    /// INTERNAL_ADDRESS_FAILURE where the pools are empty.
+    pub(super) fn configure(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        asked: &Configuration<'_>,
+    ) -> Result<Option<Attributes>, u16> {
+        if asked.kind != REQUEST || connection.pools.is_empty() {
+            return Ok(None);
+        }
+        let Some(identity) = self.identity.clone() else { return Ok(None) };
+        let wants = |kind| asked.attributes.iter().any(|a| a.kind == kind);
+        let mut reply = Attributes { kind: REPLY, all: vec![] };
+        for (kind, is_v4) in
+            [(attribute::INTERNAL_IP4_ADDRESS, true), (attribute::INTERNAL_IP6_ADDRESS, false)]
+        {
+            let Some(wanted) = asked.attributes.iter().find(|a| a.kind == kind) else { continue };
+            if let Some((pool, lease)) =
+                cx.lease(&connection.pools, is_v4, &identity, address(wanted), self.takes_over)
+            {
+                self.leases.push((pool, lease));
+                let kinds = [attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS];
+                reply.push(kinds, lease, Some(128));
+            }
+        }
+        let wants_address = wants(attribute::INTERNAL_IP4_ADDRESS) || wants(attribute::INTERNAL_IP6_ADDRESS);
+        if self.leases.is_empty() && wants_address {
+            return Err(notify::INTERNAL_ADDRESS_FAILURE);
+        }
+        for dns in &connection.dns {
+            let kinds = [attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS];
+            if wants(kinds[usize::from(dns.is_ipv6())]) {
+                reply.push(kinds, *dns, None);
+            }
+        }
+        // Split DNS is for who asks for it (RFC 8598 §3.1).
+        if wants(attribute::INTERNAL_DNS_DOMAIN) {
+            let domain = |name: &String| (attribute::INTERNAL_DNS_DOMAIN, name.as_bytes().to_vec());
+            reply.all.extend(connection.domains.iter().map(domain));
+        }
+        Ok(Some(reply))
+    }
+
+    /// Takes what the gateway gave us.
+    pub(super) fn take_configuration(&mut self, cx: &mut Context<'_>, reply: &Configuration<'_>) {
+        if reply.kind != REPLY {
+            return;
+        }
+        let all = |kinds: [u16; 2]| {
+            reply
+                .attributes
+                .iter()
+                .filter(move |a| kinds.contains(&a.kind))
+                .filter_map(address)
+                .collect::<Vec<_>>()
+        };
+        self.assigned = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
+        let domains = reply.attributes.iter().filter(|a| a.kind == attribute::INTERNAL_DNS_DOMAIN);
+        let domains = domains.map(|a| String::from_utf8_lossy(a.value).into_owned()).collect();
+        let dns = all([attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS]);
+        cx.tell(Event::Configured { peer: self.id, addresses: self.assigned.clone(), dns, domains });
+    }
+}

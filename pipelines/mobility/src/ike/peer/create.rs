@@ -1,0 +1,796 @@
+//! CREATE_CHILD_SA from both sides: more child SAs, new keys of child and IKE SAs, and both sides at once (RFC 7296 §1.3,
+//! §2.8, §2.25).
+
+use super::{
+    Peer, Waiting, auth,
+    child::{Agreed, Child, ChildState},
+    error,
+    request::{Made, Making, Request, Rival, Wanted, What},
+    respond::NONCE,
+    session::Session,
+    syntax_error,
+};
+use crate::ike::{
+    address::Addresses,
+    connection::Connection,
+    crypto::{KexSecret, Refused, Secret},
+    endpoint::Context,
+    event::{ChildId, Event, Reason},
+    proposal::{self, Chosen, Offer, protocol},
+    protection::Opened,
+    schedule::Seed,
+    selector,
+    suite::{IkeSuite, Kex},
+    task::Task,
+    wire::{self, ExchangeType, Notify, Payload, Proposal, TrafficSelector, notify},
+};
+use alloc::{boxed::Box, vec, vec::Vec};
+use core::time::Duration;
+
+/// After how long something that the peer had no time for is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The peer's request, while its key exchange is answered.
+#[derive(Debug)]
+pub(super) struct Creating {
+    spi: u64,
+    addresses: Addresses,
+    /// The peer's nonce.
+    nonce: Vec<u8>,
+    kex: Kex,
+    what: Asked,
+}
+
+/// What the peer asks for.
+#[derive(Debug)]
+enum Asked {
+    Child(Agreed),
+    Session(Chosen<IkeSuite>),
+}
+
+/// The peer's answer to our request, while the key exchange is finished.
+#[derive(Debug)]
+pub(super) struct Finishing {
+    pub(super) making: Box<Making>,
+    /// The peer's nonce.
+    nonce: Vec<u8>,
+    what: Asked,
+}
+
+/// Why a request is refused.
+struct Refusal(u16, Vec<u8>);
+
+impl From<u16> for Refusal {
+    fn from(kind: u16) -> Self {
+        Self(kind, vec![])
+    }
+}
+
+impl Peer {
+    /// What of a peer's offer for a child SA we take.
+    ///
+    /// # Errors
+    /// The notification that says why nothing of it.
+    pub(super) fn agree_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        payloads: &[Payload<'_>],
+        pfs: bool,
+        replaces: Option<ChildId>,
+    ) -> Result<Agreed, u16> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::TsI(theirs)), Some(Payload::TsR(ours))) =
+            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
+        else {
+            return Err(notify::INVALID_SYNTAX);
+        };
+        let chosen = proposal::choose_esp(&connection.esp, offered, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
+        let wants_transport = auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        let (policy, local, remote, transport) =
+            self.narrow(connection, ours, theirs, wants_transport).ok_or(notify::TS_UNACCEPTABLE)?;
+        let spi_out =
+            chosen.spi.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| notify::INVALID_SYNTAX)?;
+        Ok(Agreed {
+            name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
+            policy,
+            suite: chosen.suite,
+            number: chosen.number,
+            spi_in: cx.draw_child_spi(),
+            spi_out,
+            local,
+            remote,
+            transport,
+            replaces,
+        })
+    }
+
+    /// The first policy that allows some of what is wanted, and how much of it.
+    fn narrow(
+        &self,
+        connection: &Connection,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+        wants_transport: bool,
+    ) -> Option<(usize, Vec<TrafficSelector>, Vec<TrafficSelector>, bool)> {
+        connection.children.iter().enumerate().find_map(|(index, policy)| {
+            // Behind a NAT the two sides do not mean the same addresses: tunnel mode then.
+            let transport = policy.transport && wants_transport && !self.nat.any();
+            let (ours, theirs) = match transport {
+                true => (
+                    vec![TrafficSelector::host(self.addresses.local.ip())],
+                    vec![TrafficSelector::host(self.addresses.remote.ip())],
+                ),
+                false => (self.local_side(policy), self.remote_side(policy)),
+            };
+            let local = selector::narrow(local, &ours);
+            let remote = selector::narrow(remote, &theirs);
+            (!local.is_empty() && !remote.is_empty()).then_some((index, local, remote, transport))
+        })
+    }
+
+    /// Our side of a policy: what it says, else the address that we were given, or ours.
+    pub(super) fn local_side(&self, policy: &crate::ike::connection::ChildPolicy) -> Vec<TrafficSelector> {
+        match (&policy.local[..], &self.assigned[..]) {
+            ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
+            ([], assigned) => assigned.iter().copied().map(TrafficSelector::host).collect(),
+            (all, _) => all.to_vec(),
+        }
+    }
+
+    /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
+    pub(super) fn remote_side(&self, policy: &crate::ike::connection::ChildPolicy) -> Vec<TrafficSelector> {
+        match (&policy.remote[..], &self.leases[..]) {
+            ([], []) => vec![TrafficSelector::host(self.addresses.remote.ip())],
+            ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
+            (all, _) => all.to_vec(),
+        }
+    }
+
+    /// A CREATE_CHILD_SA request by session `spi`.
+    pub(super) fn answer_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        opened: Opened,
+        addresses: Addresses,
+    ) {
+        if let Err(Refusal(kind, data)) = self.try_create(cx, spi, &opened, addresses) {
+            self.answer(cx, spi, ExchangeType::CreateChildSa, &[error(kind, &data)], addresses);
+        }
+    }
+
+    fn try_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        opened: &Opened,
+        addresses: Addresses,
+    ) -> Result<(), Refusal> {
+        let payloads = wire::parse(opened.first, &opened.body).map_err(|why| {
+            let (kind, data) = syntax_error(why);
+            Refusal(kind, data)
+        })?;
+        let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::Nonce(nonce))) =
+            (find(wire::kind::SA), find(wire::kind::NONCE))
+        else {
+            return Err(notify::INVALID_SYNTAX.into());
+        };
+        let ke = find(wire::kind::KE).and_then(|p| match p {
+            Payload::Ke { method, data } => Some((*method, *data)),
+            _ => None,
+        });
+        if spi != self.active || self.sessions.iter().any(|s| s.local_spi() == spi && s.is_replaced) {
+            return Err(notify::TEMPORARY_FAILURE.into());
+        }
+        let what = if offered.first().is_some_and(|p| p.protocol == protocol::IKE) {
+            // While a child SA is being made or deleted by us, it must not change sessions (RFC 7296 §2.25.2).
+            let busy = self.making(|making| making.what != What::Session).is_some()
+                || self.children.iter().any(|child| child.state == ChildState::Deleting);
+            if busy {
+                return Err(notify::TEMPORARY_FAILURE.into());
+            }
+            Asked::Session(choose_session(connection, offered).ok_or(notify::NO_PROPOSAL_CHOSEN)?)
+        } else {
+            if self.is_rekeying_session() {
+                return Err(notify::TEMPORARY_FAILURE.into());
+            }
+            let replaces = match rekeyed_spi(&payloads) {
+                None => None,
+                Some(spi_out) => Some(self.rekeyed_child(spi_out)?),
+            };
+            Asked::Child(self.agree_child(cx, connection, &payloads, true, replaces)?)
+        };
+        let kex = match &what {
+            Asked::Session(chosen) => Some(chosen.suite.kex),
+            Asked::Child(agreed) => agreed.suite.kex.first().copied(),
+        };
+        let Some(kex) = kex else {
+            let Asked::Child(agreed) = what else { return Ok(()) };
+            let nonce = nonce.to_vec();
+            self.create_child(cx, spi, addresses, agreed, &nonce, None);
+            return Ok(());
+        };
+        let (method, data) = ke.unwrap_or((0, &[]));
+        if method != kex.transform() {
+            return Err(Refusal(notify::INVALID_KE_PAYLOAD, kex.transform().to_be_bytes().to_vec()));
+        }
+        let creating = Creating { spi, addresses, nonce: nonce.to_vec(), kex, what };
+        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
+            session.busy = true;
+        }
+        self.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::Creating(Box::new(creating)));
+        Ok(())
+    }
+
+    /// The child SA whose keys the peer wants to change. It names it by its own SPI (RFC 7296 §1.3.3).
+    fn rekeyed_child(&self, spi_out: u32) -> Result<ChildId, Refusal> {
+        let Some(child) = self.children.iter().find(|child| child.spi_out == spi_out) else {
+            let mut data = vec![];
+            data.extend(spi_out.to_be_bytes());
+            return Err(Refusal(notify::CHILD_SA_NOT_FOUND, data));
+        };
+        match child.state {
+            ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
+            ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
+            _ => Ok(child.id),
+        }
+    }
+
+    pub(super) fn creating_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        creating: Creating,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
+        let Creating { spi, addresses, nonce, kex, what } = creating;
+        let Ok((data, shared)) = result else {
+            return self.answer(
+                cx,
+                spi,
+                ExchangeType::CreateChildSa,
+                &[error(notify::INVALID_SYNTAX, &[])],
+                addresses,
+            );
+        };
+        match what {
+            Asked::Child(agreed) => {
+                self.create_child(cx, spi, addresses, agreed, &nonce, Some((kex, &data, shared)));
+            }
+            Asked::Session(chosen) => self.create_session(cx, spi, addresses, &chosen, &nonce, &data, shared),
+        }
+    }
+
+    fn create_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        addresses: Addresses,
+        agreed: Agreed,
+        nonce: &[u8],
+        kex: Option<(Kex, &[u8], Secret)>,
+    ) {
+        let ours = cx.random_bytes(NONCE);
+        let mut payloads = vec![
+            Payload::Sa(vec![agreed.suite.proposal(agreed.number, agreed.spi_in)]),
+            Payload::Nonce(&ours),
+        ];
+        if let Some((kex, data, _)) = &kex {
+            payloads.push(Payload::Ke { method: kex.transform(), data });
+        }
+        payloads.push(Payload::TsI(agreed.remote.clone()));
+        payloads.push(Payload::TsR(agreed.local.clone()));
+        if agreed.transport {
+            payloads.push(error(notify::USE_TRANSPORT_MODE, &[]));
+        }
+        self.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
+        drop(payloads);
+        let shared: Vec<Secret> = kex.into_iter().map(|(_, _, shared)| shared).collect();
+        let replaces = agreed.replaces;
+        // Its initiator has the keys only when our answer has come: until it shows that, the pair before is used.
+        let Some(made) = self.install(cx, agreed, &shared, [nonce, &ours], false, replaces.is_none()) else {
+            return;
+        };
+        let Some(old) = replaces else { return };
+        self.rekeys += 1;
+        let rival = Rival { nonce: lower(nonce, &ours).to_vec(), made: Made::Child(made) };
+        match self.making(|making| making.what == What::Rekey(old)) {
+            Some(making) => making.rival = Some(rival),
+            None => {
+                if let Some(child) = self.child(old) {
+                    child.state = ChildState::Replaced;
+                }
+            }
+        }
+        self.wanted.retain(|wanted| *wanted != Wanted::RekeyChild(old));
+    }
+
+    fn create_session(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        addresses: Addresses,
+        chosen: &Chosen<IkeSuite>,
+        nonce: &[u8],
+        data: &[u8],
+        shared: Secret,
+    ) {
+        let ours = cx.random_bytes(NONCE);
+        let local_spi = cx.draw_spi(self.id);
+        let suite = &chosen.suite;
+        let payloads = [
+            Payload::Sa(vec![suite.proposal(chosen.number, &local_spi.to_be_bytes())]),
+            Payload::Nonce(&ours),
+            Payload::Ke { method: suite.kex.transform(), data },
+        ];
+        self.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
+        let Some(remote_spi) = chosen.spi.as_slice().try_into().ok().map(u64::from_be_bytes) else { return };
+        let seed = Seed { nonce_i: nonce, nonce_r: &ours, spi_i: remote_spi, spi_r: local_spi };
+        let rival = Rival { nonce: lower(nonce, &ours).to_vec(), made: Made::Session(local_spi) };
+        let is_rival = match self.making(|making| making.what == What::Session) {
+            Some(making) => {
+                making.rival = Some(rival);
+                true
+            }
+            None => false,
+        };
+        self.replace_session(cx, spi, false, suite.clone(), &[shared], seed, !is_rival);
+    }
+
+    /// Another session takes the place of session `old`, and of its requests if `at_once`.
+    fn replace_session(
+        &mut self,
+        cx: &mut Context<'_>,
+        old: u64,
+        is_initiator: bool,
+        suite: IkeSuite,
+        shared: &[Secret],
+        seed: Seed<'_>,
+        at_once: bool,
+    ) {
+        let Some(before) = self.sessions.iter_mut().find(|s| s.local_spi() == old) else { return };
+        let keys = before.keys.rekeyed(cx.crypto, before.suite.prf, &suite, shared, seed);
+        cx.log_keys([seed.spi_i, seed.spi_r], &suite, &keys);
+        let mut session = Session::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
+        session.limit = before.limit;
+        let spi = session.local_spi();
+        self.sessions.push(session);
+        if at_once {
+            self.use_session(cx, old, spi);
+        }
+    }
+
+    /// From now on our requests go by session `new`, not by `old`.
+    pub(super) fn use_session(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
+        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == old) {
+            session.is_replaced = true;
+        }
+        self.active = new;
+        self.rekeys += 1;
+        if let Some(connection) = self.connection(cx) {
+            self.schedule_session(cx, connection);
+        }
+        self.wanted.retain(|wanted| *wanted != Wanted::RekeySession);
+    }
+
+    /// Begins an exchange of ours.
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>, what: What) {
+        let Some(connection) = self.connection(cx) else { return };
+        let pending = match what {
+            What::Rekey(child) => {
+                let Some(child) = self.child(child).filter(|child| child.state == ChildState::Installed)
+                else {
+                    return;
+                };
+                child.state = ChildState::Rekeying;
+                child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
+            }
+            What::Child(_) => first_kex(&connection.esp),
+            What::Session => self.active().map(|session| session.suite.kex),
+        };
+        let spi = match what {
+            What::Session => cx.draw_spi(self.id),
+            What::Child(_) | What::Rekey(_) => u64::from(cx.draw_child_spi()),
+        };
+        let making = Making {
+            what,
+            nonce: cx.random_bytes(NONCE),
+            spi,
+            pending,
+            retried: false,
+            kex: None,
+            rival: None,
+        };
+        self.begin_with(cx, Box::new(making), pending);
+    }
+
+    fn begin_with(&mut self, cx: &mut Context<'_>, mut making: Box<Making>, kex: Option<Kex>) {
+        match kex {
+            Some(kex) => {
+                making.pending = Some(kex);
+                self.start(cx, Task::KexBegin(kex), Waiting::Making(making));
+            }
+            None => self.send_create(cx, making, &[]),
+        }
+    }
+
+    pub(super) fn making_begun(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut making: Box<Making>,
+        result: Result<(Box<dyn KexSecret>, Vec<u8>), Refused>,
+    ) {
+        let Some(kex) = making.pending else { return };
+        match result {
+            Ok((secret, data)) => {
+                making.kex = Some((kex, secret));
+                self.send_create(cx, making, &data);
+            }
+            Err(Refused) => self.abandon(cx, &making, Some(cx.now + RETRY)),
+        }
+    }
+
+    fn send_create(&mut self, cx: &mut Context<'_>, making: Box<Making>, data: &[u8]) {
+        let Some(connection) = self.connection(cx) else { return };
+        let nonce = making.nonce.clone();
+        let kex = making.kex.as_ref().map(|(kex, _)| *kex);
+        let mut payloads = Vec::new();
+        let mut spi_bytes = [0; 4];
+        let (policy, child) = match making.what {
+            What::Child(policy) => (Some(policy), None),
+            What::Rekey(id) => {
+                // The peer may have deleted it since.
+                let Some(child) = self.child(id) else { return self.abandon(cx, &making, None) };
+                spi_bytes = child.spi_in.to_be_bytes();
+                (Some(child.policy), Some((child.local.clone(), child.remote.clone(), child.transport)))
+            }
+            What::Session => (None, None),
+        };
+        if child.is_some() {
+            payloads.push(Payload::Notify(Notify {
+                protocol: protocol::ESP,
+                spi: &spi_bytes,
+                kind: notify::REKEY_SA,
+                data: &[],
+            }));
+        }
+        match policy.and_then(|i| connection.children.get(i)) {
+            Some(policy) => {
+                let (local, remote, transport) = child.unwrap_or_else(|| {
+                    let transport = policy.transport && !self.nat.any();
+                    (self.local_side(policy), self.remote_side(policy), transport)
+                });
+                if transport {
+                    payloads.push(error(notify::USE_TRANSPORT_MODE, &[]));
+                }
+                payloads.push(Payload::Sa(esp_proposals(&connection.esp, making.spi as u32, kex)));
+                payloads.push(Payload::Nonce(&nonce));
+                payloads.extend(kex.map(|kex| Payload::Ke { method: kex.transform(), data }));
+                payloads.push(Payload::TsI(local));
+                payloads.push(Payload::TsR(remote));
+            }
+            None => {
+                payloads.push(Payload::Sa(session_proposals(connection, making.spi, kex)));
+                payloads.push(Payload::Nonce(&nonce));
+                payloads.extend(kex.map(|kex| Payload::Ke { method: kex.transform(), data }));
+            }
+        }
+        self.request(cx, ExchangeType::CreateChildSa, &payloads, Request::Create(making), None);
+    }
+
+    /// The peer's answer to our CREATE_CHILD_SA.
+    pub(super) fn create_response(&mut self, cx: &mut Context<'_>, opened: Opened, mut making: Box<Making>) {
+        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
+        let refused = payloads.iter().find_map(|p| match p {
+            Payload::Notify(n) if notify::is_error(n.kind) => Some(*n),
+            _ => None,
+        });
+        if let Some(refusal) = refused {
+            return self.create_refused(cx, making, &refusal);
+        }
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::Nonce(nonce)), Some(connection)) =
+            (find(wire::kind::SA), find(wire::kind::NONCE), self.connection(cx))
+        else {
+            return self.abandon(cx, &making, Some(cx.now + RETRY));
+        };
+        let what = match making.what {
+            What::Session => choose_session(connection, offered).map(Asked::Session),
+            What::Child(policy) => {
+                self.accept_child(&payloads, connection, policy, making.spi as u32, None).map(Asked::Child)
+            }
+            What::Rekey(old) => {
+                let policy = self.child(old).map_or(0, |child| child.policy);
+                self.accept_child(&payloads, connection, policy, making.spi as u32, Some(old))
+                    .map(Asked::Child)
+            }
+        };
+        let Some(what) = what else { return self.abandon(cx, &making, Some(cx.now + RETRY)) };
+        let chosen = match &what {
+            Asked::Session(chosen) => Some(chosen.suite.kex),
+            Asked::Child(agreed) => agreed.suite.kex.first().copied(),
+        };
+        let data = find(wire::kind::KE).and_then(|p| match p {
+            Payload::Ke { method, data } if Some(*method) == chosen.map(Kex::transform) => {
+                Some(data.to_vec())
+            }
+            _ => None,
+        });
+        let finishing = |making| Finishing { making, nonce: nonce.to_vec(), what };
+        match (chosen, making.kex.take(), data) {
+            (None, _, _) => self.create_finished(cx, finishing(making), vec![]),
+            (Some(chosen), Some((kex, secret)), Some(data)) if chosen == kex => {
+                let waiting = Waiting::Made(Box::new(finishing(making)));
+                self.start(cx, Task::KexFinish(secret, data), waiting);
+            }
+            _ => self.abandon(cx, &making, Some(cx.now + RETRY)),
+        }
+    }
+
+    /// What the peer took of our offer for a child SA.
+    pub(super) fn accept_child(
+        &self,
+        payloads: &[Payload<'_>],
+        connection: &Connection,
+        policy: usize,
+        spi_in: u32,
+        replaces: Option<ChildId>,
+    ) -> Option<Agreed> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::TsI(local)), Some(Payload::TsR(remote))) =
+            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
+        else {
+            return None;
+        };
+        let pfs = offered.first()?.transforms.iter().any(|t| t.kind == 4);
+        let chosen = proposal::choose_esp(&connection.esp, offered.get(..1)?, pfs)?;
+        let child = connection.children.get(policy)?;
+        let transport = child.transport && auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        // It may take less than we asked for, never more.
+        let (ours, theirs) = match transport {
+            true => (
+                vec![TrafficSelector::host(self.addresses.local.ip())],
+                vec![TrafficSelector::host(self.addresses.remote.ip())],
+            ),
+            false => (self.local_side(child), self.remote_side(child)),
+        };
+        if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
+            return None;
+        }
+        Some(Agreed {
+            name: child.name.clone(),
+            policy,
+            suite: chosen.suite,
+            number: chosen.number,
+            spi_in,
+            spi_out: u32::from_be_bytes(chosen.spi.as_slice().try_into().ok()?),
+            local: local.clone(),
+            remote: remote.clone(),
+            transport,
+            replaces,
+        })
+    }
+
+    fn create_refused(&mut self, cx: &mut Context<'_>, mut making: Box<Making>, refusal: &Notify<'_>) {
+        let group = refusal.data.try_into().ok().map(u16::from_be_bytes).and_then(Kex::from_transform);
+        match (refusal.kind, group, self.connection(cx)) {
+            (notify::INVALID_KE_PAYLOAD, Some(kex), Some(connection)) if making.pending != Some(kex) => {
+                let offers = if making.what == What::Session { &connection.ike } else { &connection.esp };
+                if making.retried || !offers.iter().any(|offer| offer.kex.contains(&kex)) {
+                    return self.abandon(cx, &making, Some(cx.now + RETRY));
+                }
+                making.retried = true;
+                self.begin_with(cx, making, Some(kex));
+            }
+            (notify::CHILD_SA_NOT_FOUND, ..) => {
+                let lost = making.what;
+                self.abandon(cx, &making, None);
+                if let What::Rekey(old) = lost
+                    && let Some(child) = self.child(old)
+                {
+                    // The peer has it no more: another is made, unless it has made one already.
+                    let policy = child.policy;
+                    self.end_child(cx, old);
+                    if making.rival.is_none() && self.children.is_empty() {
+                        self.want(Wanted::Child(policy));
+                    }
+                }
+            }
+            _ => self.abandon(cx, &making, Some(cx.now + RETRY)),
+        }
+    }
+
+    /// What we began to make will not be; to be tried again at `retry_at`.
+    pub(super) fn abandon(&mut self, cx: &mut Context<'_>, making: &Making, retry_at: Option<Duration>) {
+        match making.what {
+            What::Session => {
+                cx.forget_spi(making.spi);
+                if making.rival.is_some() {
+                    self.take_rival(cx, making);
+                } else if let Some(retry_at) = retry_at {
+                    self.rekey_at = Some(retry_at);
+                }
+            }
+            What::Rekey(old) => {
+                cx.forget_child_spi(making.spi as u32);
+                let has_rival = making.rival.is_some();
+                if let Some(child) = self.child(old) {
+                    child.state = if has_rival { ChildState::Replaced } else { ChildState::Installed };
+                    child.rekey_at = retry_at.unwrap_or(child.expire_at);
+                }
+            }
+            What::Child(_) => cx.forget_child_spi(making.spi as u32),
+        }
+    }
+
+    /// The peer's session takes our old one's place.
+    fn take_rival(&mut self, cx: &mut Context<'_>, making: &Making) {
+        if let Some(Rival { made: Made::Session(spi), .. }) = making.rival {
+            let old = self.active;
+            self.use_session(cx, old, spi);
+        }
+    }
+
+    pub(super) fn making_finished(
+        &mut self,
+        cx: &mut Context<'_>,
+        finishing: Finishing,
+        result: Result<Secret, Refused>,
+    ) {
+        match result {
+            Ok(shared) => self.create_finished(cx, finishing, vec![shared]),
+            Err(Refused) => self.abandon(cx, &finishing.making, Some(cx.now + RETRY)),
+        }
+    }
+
+    fn create_finished(&mut self, cx: &mut Context<'_>, finishing: Finishing, shared: Vec<Secret>) {
+        let Finishing { making, nonce, what } = finishing;
+        match what {
+            Asked::Child(agreed) => self.child_made(cx, &making, &nonce, agreed, &shared),
+            Asked::Session(chosen) => self.session_made(cx, &making, &nonce, chosen, &shared),
+        }
+    }
+
+    fn child_made(
+        &mut self,
+        cx: &mut Context<'_>,
+        making: &Making,
+        nonce: &[u8],
+        agreed: Agreed,
+        shared: &[Secret],
+    ) {
+        let replaces = agreed.replaces;
+        let lost = making.rival.as_ref().is_some_and(|rival| lower(&making.nonce, nonce) < &rival.nonce[..]);
+        // A pair that is to go at once still takes what the peer may send by it.
+        let Some(made) = self.install(cx, agreed, shared, [&making.nonce, nonce], true, !lost) else {
+            return;
+        };
+        let Some(old) = replaces else { return };
+        self.rekeys += 1;
+        match (lost, &making.rival) {
+            // The one with the lowest nonce goes, and who began it deletes it (RFC 7296 §2.8.1).
+            (true, Some(Rival { made: Made::Child(rival), .. })) => {
+                cx.tell(Event::ChildUse { child: *rival });
+                if let Some(child) = self.child(old) {
+                    child.state = ChildState::Replaced;
+                }
+                self.want(Wanted::Delete(made));
+            }
+            (_, rival) => {
+                if let Some(Rival { made: Made::Child(rival), .. }) = rival
+                    && let Some(child) = self.child(*rival)
+                {
+                    // The peer deletes what it made.
+                    child.state = ChildState::Replaced;
+                }
+                if self.child(old).is_some() {
+                    self.want(Wanted::Delete(old));
+                }
+            }
+        }
+    }
+
+    fn session_made(
+        &mut self,
+        cx: &mut Context<'_>,
+        making: &Making,
+        nonce: &[u8],
+        chosen: Chosen<IkeSuite>,
+        shared: &[Secret],
+    ) {
+        let Some(remote_spi) = chosen.spi.as_slice().try_into().ok().map(u64::from_be_bytes) else {
+            return self.abandon(cx, making, None);
+        };
+        let old = self.active;
+        let seed = Seed { nonce_i: &making.nonce, nonce_r: nonce, spi_i: making.spi, spi_r: remote_spi };
+        let lost = making.rival.as_ref().is_some_and(|rival| lower(&making.nonce, nonce) < &rival.nonce[..]);
+        self.replace_session(cx, old, true, chosen.suite, shared, seed, !lost);
+        if lost {
+            self.take_rival(cx, making);
+            self.request_delete_session(cx, making.spi);
+        } else {
+            self.request_delete_session(cx, old);
+        }
+    }
+
+    /// Installed children whose keys are due.
+    pub(super) fn due_children(&self, now: Duration) -> impl Iterator<Item = ChildId> {
+        let due = move |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= now;
+        self.children.iter().filter(due).map(|child| child.id)
+    }
+
+    /// The peer has used a pair that it made: we use it too.
+    pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let is_in_use = self.child(id).is_some_and(|child| child.state == ChildState::Installed);
+        if is_in_use {
+            cx.tell(Event::ChildUse { child: id });
+        }
+    }
+
+    /// A pair has carried as much as it may: it is to get new keys.
+    pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            self.want(Wanted::RekeyChild(id));
+            self.work(cx);
+        }
+    }
+
+    /// The end of the peer for a reason of ours, which it hears.
+    pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        if self.is_established() {
+            self.request_delete_session(cx, self.active);
+        }
+        self.fail(cx, reason);
+    }
+}
+
+/// What we take of a proposal for a session that takes another's place: further key exchanges were done when it began, and its
+/// keys live on in all that follow (RFC 9370 §2.2.4 lets them be left out).
+fn choose_session(connection: &Connection, offered: &[Proposal]) -> Option<Chosen<IkeSuite>> {
+    let offers: Vec<Offer> =
+        connection.ike.iter().map(|offer| Offer { more_kex: vec![], ..offer.clone() }).collect();
+    proposal::choose_ike(&offers, offered).filter(|chosen| chosen.spi.len() == 8)
+}
+
+/// Our proposals for a session, the key exchange that we have done first.
+fn session_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
+    let spi = spi.to_be_bytes();
+    let offer = |(number, offer): (u8, &Offer)| {
+        Offer { kex: first(&offer.kex, kex), more_kex: vec![], ..offer.clone() }.ike(number, &spi)
+    };
+    (1..).zip(&connection.ike).map(offer).collect()
+}
+
+/// Our proposals for a child SA, the key exchange that we have done first; none where we did none.
+pub(super) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
+    let offer = |(number, offer): (u8, &Offer)| {
+        let kexes = first(&offer.kex, kex);
+        Offer { kex: kexes, more_kex: vec![], ..offer.clone() }.esp(number, spi, kex.is_some())
+    };
+    (1..).zip(offers).map(offer).collect()
+}
+
+fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
+    let (mut chosen, others): (Vec<_>, Vec<_>) = all.iter().partition(|kex| Some(**kex) == chosen);
+    chosen.extend(others);
+    chosen
+}
+
+fn first_kex(offers: &[Offer]) -> Option<Kex> {
+    offers.first().and_then(|offer| offer.kex.first().copied())
+}
+
+/// The SPI of REKEY_SA for ESP.
+fn rekeyed_spi(payloads: &[Payload<'_>]) -> Option<u32> {
+    payloads.iter().find_map(|p| match p {
+        Payload::Notify(n) if n.kind == notify::REKEY_SA => n.spi.try_into().ok().map(u32::from_be_bytes),
+        _ => None,
+    })
+}
+
+/// The lower of two nonces, octet by octet (RFC 7296 §2.8.1).
+fn lower<'a>(a: &'a [u8], b: &'a [u8]) -> &'a [u8] {
+    a.min(b)
+}

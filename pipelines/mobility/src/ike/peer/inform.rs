@@ -1,0 +1,173 @@
+//! INFORMATIONAL from both sides: deletes and signs of life; what it says of addresses is in `mobility` (RFC 7296 §1.4).
+
+use super::{
+    Peer, Phase, auth,
+    child::ChildState,
+    error,
+    request::{Made, Request, Rival, What},
+    syntax_error,
+};
+use crate::ike::{
+    address::Addresses,
+    endpoint::Context,
+    event::{ChildId, Event, Reason},
+    proposal::protocol,
+    protection::Opened,
+    wire::{self, Delete, ExchangeType, Payload, notify},
+};
+use alloc::{vec, vec::Vec};
+
+impl Peer {
+    /// An INFORMATIONAL request by session `spi`. Its answer goes to where it came from: a peer may only be trying a path.
+    pub(super) fn answer_informational(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        opened: &Opened,
+        addresses: Addresses,
+    ) {
+        let payloads = match wire::parse(opened.first, &opened.body) {
+            Ok(payloads) => payloads,
+            Err(why) => {
+                let (kind, data) = syntax_error(why);
+                let refusal = [error(kind, &data)];
+                return self.answer(cx, spi, ExchangeType::Informational, &refusal, addresses);
+            }
+        };
+        let mut answer = Vec::new();
+        let mut ends = false;
+        for payload in &payloads {
+            let Payload::Delete(delete) = payload else { continue };
+            match delete.protocol {
+                protocol::IKE => ends = true,
+                protocol::ESP => {
+                    let spis: Vec<u32> =
+                        delete.spis.iter().filter_map(|spi| self.peer_deletes(cx, *spi)).collect();
+                    if !spis.is_empty() {
+                        answer.push(Payload::Delete(Delete { protocol: protocol::ESP, spis }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let moved =
+            (!ends && self.is_established()).then(|| self.take_addresses(cx, spi, &payloads, addresses));
+        if let Some(moved) = &moved {
+            answer.extend(moved.payloads());
+        }
+        answer
+            .extend(auth::notified(&payloads, notify::COOKIE2).map(|cookie| error(notify::COOKIE2, cookie)));
+        self.answer(cx, spi, ExchangeType::Informational, &answer, addresses);
+        if ends {
+            self.peer_ends(cx, spi);
+        } else if moved.is_some_and(|moved| moved.is_new) {
+            self.announce_move(cx);
+        }
+    }
+
+    /// The peer deletes the pair that it receives by `spi_out`; our SPI of it, if we have not said it ourselves.
+    fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
+        let child = self.children.iter().find(|child| child.spi_out == spi_out)?;
+        let (id, spi_in, state) = (child.id, child.spi_in, child.state);
+        if matches!(state, ChildState::Lingering(_)) {
+            return None;
+        }
+        self.retire(cx, id);
+        // Both began to delete it: each answers without it (RFC 7296 §1.4.1).
+        (state != ChildState::Deleting).then_some(spi_in)
+    }
+
+    /// A pair is deleted. Where another carries its traffic, it still receives for a while what was on its way.
+    fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let until = cx.now + cx.settings.linger;
+        let successor = self.child(id).and_then(|child| child.successor);
+        match successor.filter(|successor| self.child(*successor).is_some()) {
+            Some(successor) => {
+                cx.tell(Event::ChildUse { child: successor });
+                if let Some(child) = self.child(id) {
+                    child.state = ChildState::Lingering(until);
+                }
+            }
+            None => self.end_child(cx, id),
+        }
+    }
+
+    /// A pair is gone.
+    pub(super) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
+        let child = self.children.remove(at);
+        cx.end_child(id, child.spi_in);
+    }
+
+    pub(super) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let Some(child) = self.child(id) else { return };
+        if matches!(child.state, ChildState::Deleting | ChildState::Lingering(_)) {
+            return;
+        }
+        child.state = ChildState::Deleting;
+        let delete = Delete { protocol: protocol::ESP, spis: vec![child.spi_in] };
+        let request = Request::Delete(vec![id]);
+        self.request(cx, ExchangeType::Informational, &[Payload::Delete(delete)], request, None);
+    }
+
+    /// The peer has deleted what we asked it to.
+    pub(super) fn deleted(&mut self, cx: &mut Context<'_>, children: &[ChildId]) {
+        for id in children {
+            self.retire(cx, *id);
+        }
+    }
+
+    /// Ends a session: by itself where another took its place, with the peer where it is the last.
+    pub(super) fn request_delete_session(&mut self, cx: &mut Context<'_>, spi: u64) {
+        let (crypto, now, retransmission) = (cx.crypto, cx.now, &cx.settings.retransmission);
+        let addresses = self.addresses;
+        let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
+        session.is_replaced = true;
+        if session.outstanding.is_some() {
+            // The window is one request: it follows when that one is answered.
+            return;
+        }
+        let payloads = [Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] })];
+        let exchange = ExchangeType::Informational;
+        let datagrams =
+            session.request(crypto, now, retransmission, exchange, &payloads, Request::DeleteSession, None);
+        cx.send_all(addresses, datagrams);
+    }
+
+    /// The peer knows that a session is over.
+    pub(super) fn session_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.drop_session(cx, spi);
+        if matches!(self.phase, Phase::Ended) {
+            self.forget_at = Some(cx.now);
+        }
+    }
+
+    pub(super) fn drop_session(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.sessions.retain(|session| session.local_spi() != spi);
+        cx.forget_spi(spi);
+    }
+
+    /// The peer ends session `spi`, and was answered.
+    fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64) {
+        let until = cx.now + cx.settings.linger;
+        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
+            session.is_replaced = true;
+            session.forget_at = Some(until);
+        }
+        if spi != self.active {
+            return;
+        }
+        // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
+        let rival =
+            self.making(|making| making.what == What::Session).and_then(|making| making.rival.clone());
+        match rival {
+            Some(Rival { made: Made::Session(made), .. }) => {
+                if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
+                    session.outstanding = None;
+                }
+                self.use_session(cx, spi, made);
+            }
+            _ => self.fail(cx, Reason::Deleted),
+        }
+    }
+}

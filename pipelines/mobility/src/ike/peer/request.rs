@@ -1,0 +1,100 @@
+//! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
+
+use crate::ike::{address::Addresses, crypto::KexSecret, event::ChildId, suite::Kex};
+use alloc::{boxed::Box, vec::Vec};
+
+/// What a request on its way asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// IKE_INTERMEDIATE, with this private part.
+    Intermediate(Box<dyn KexSecret>),
+    /// IKE_AUTH.
+    Auth,
+    /// New keys, or a new child SA.
+    Create(Box<Making>),
+    /// The end of these child SAs.
+    Delete(Vec<ChildId>),
+    /// The end of the IKE SA.
+    DeleteSession,
+    /// A sign of life.
+    Liveness,
+    /// Our new addresses.
+    Update(Box<Update>),
+    /// Whether the peer is at this address: what it is to send back.
+    Routability([u8; 16]),
+}
+
+/// An update of addresses on its way.
+#[derive(Debug)]
+pub(super) struct Update {
+    /// What the peer is to send back.
+    pub(super) cookie: [u8; 16],
+    /// The addresses at the time.
+    pub(super) addresses: Addresses,
+}
+
+/// A request that waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Another child SA, by this policy of the connection.
+    Child(usize),
+    /// New keys of a child SA.
+    RekeyChild(ChildId),
+    /// New keys of the IKE SA.
+    RekeySession,
+    /// The end of a child SA.
+    Delete(ChildId),
+    /// A sign of life.
+    Liveness,
+    /// Tell our new addresses.
+    Update,
+    /// Ask whether the peer is there.
+    Routability(Addresses),
+}
+
+/// What CREATE_CHILD_SA is to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// A child SA by this policy.
+    Child(usize),
+    /// Another in the place of this one.
+    Rekey(ChildId),
+    /// An IKE SA in the place of ours.
+    Session,
+}
+
+/// What we began to make.
+#[derive(Debug)]
+pub(super) struct Making {
+    pub(super) what: What,
+    /// Our nonce.
+    pub(super) nonce: Vec<u8>,
+    /// Our SPI: 4 or 8 bytes of it count.
+    pub(super) spi: u64,
+    /// The key exchange that is being begun.
+    pub(super) pending: Option<Kex>,
+    /// The peer asked for another one once.
+    pub(super) retried: bool,
+    /// Our key exchange.
+    pub(super) kex: Option<(Kex, Box<dyn KexSecret>)>,
+    /// The peer began the same: the lower of its exchange's nonces, and what it made.
+    pub(super) rival: Option<Rival>,
+}
+
+/// What the peer made at the same time as we.
+#[derive(Clone, Debug)]
+pub(super) struct Rival {
+    /// The lower of the nonces of its exchange.
+    pub(super) nonce: Vec<u8>,
+    /// What it made.
+    pub(super) made: Made,
+}
+
+/// What an exchange made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// A child SA.
+    Child(ChildId),
+    /// An IKE SA, by our SPI.
+    Session(u64),
+}

@@ -1,0 +1,585 @@
+//! The answering side until it is established: IKE_SA_INIT, IKE_INTERMEDIATE, IKE_AUTH (RFC 7296 §1.2, §2.15, §2.16;
+//! RFC 9242, RFC 9370, RFC 8784).
+
+use super::{
+    Peer, Phase, Waiting,
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
+    child::Agreed,
+    session::Session,
+    syntax_error,
+};
+use crate::ike::{
+    address::{Addresses, nat_detection},
+    connection::{Connection, LocalAuth, RemoteAuth},
+    crypto::{Refused, Secret, SignatureHashes},
+    eap::{Conversation, Step},
+    endpoint::Context,
+    event::{PeerId, Reason},
+    proposal::{self, Chosen},
+    protection::Opened,
+    schedule::SessionKeys,
+    suite::{IkeSuite, Kex},
+    task::Task,
+    wire::{self, ExchangeType, Header, Notify, Payload, notify},
+};
+use alloc::{boxed::Box, vec, vec::Vec};
+
+/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
+pub(super) const NONCE: usize = 32;
+
+/// What we know of a peer that began to connect.
+#[derive(Debug)]
+pub(in crate::ike) struct Answering {
+    /// The connections that its first message fits.
+    candidates: Vec<usize>,
+    /// Its first message and our answer, nonces, and what RFC 9242 adds.
+    transcript: Transcript,
+    hashes: SignatureHashes,
+    fragments: bool,
+    /// Of the suite's further key exchanges, how many are done.
+    kex_done: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The key exchange is being answered.
+    Init(Box<Chosen<IkeSuite>>),
+    /// Its next message is to prove who it is.
+    Ready,
+    /// That is being checked.
+    Proving(Box<Claim>),
+}
+
+/// Who the peer says it is, and what it wants.
+#[derive(Debug)]
+struct Claim {
+    connection: usize,
+    /// The plaintext of its first IKE_AUTH request.
+    request: Opened,
+    /// Whether the post-quantum key was mixed in.
+    ppk: bool,
+    eap: Option<Eap>,
+}
+
+#[derive(Debug)]
+enum Eap {
+    /// Our proof is being made, which comes before the conversation.
+    Signing,
+    /// It is the peer's turn.
+    Talking(Box<dyn Conversation>),
+    /// It is the method's turn.
+    Thinking,
+    /// It is over: the peer proves that it has this key.
+    Over(Secret),
+}
+
+/// Why a first message is refused, as a notification says it.
+pub(in crate::ike) struct InitRefused {
+    pub(in crate::ike) kind: u16,
+    pub(in crate::ike) data: Vec<u8>,
+}
+
+impl InitRefused {
+    fn new(kind: u16) -> Self {
+        Self { kind, data: vec![] }
+    }
+}
+
+impl Answering {
+    /// Bytes of memory beside the peer's own.
+    pub(in crate::ike) fn memory(&self) -> usize {
+        let claim = match &self.stage {
+            Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.transcript.memory() + claim
+    }
+}
+
+impl Peer {
+    /// A peer's first message. Its answer follows when the key exchange is done.
+    pub(in crate::ike) fn answer_init(
+        cx: &mut Context<'_>,
+        id: PeerId,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) -> Result<Self, InitRefused> {
+        let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
+        let body = message.get(wire::HEADER..).unwrap_or_default();
+        let payloads = wire::parse(header.next, body).map_err(|why| {
+            let (kind, data) = syntax_error(why);
+            InitRefused { kind, data }
+        })?;
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let Some(Payload::Sa(offered)) = find(wire::kind::SA) else { return Err(syntax()) };
+        let Some(Payload::Ke { method, data }) = find(wire::kind::KE) else { return Err(syntax()) };
+        let Some(Payload::Nonce(nonce)) = find(wire::kind::NONCE) else { return Err(syntax()) };
+        let notified = |kind| auth::notified(&payloads, kind);
+        let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
+
+        let fits = |connection: &Connection| {
+            let at = connection.is_at(addresses.local.ip(), addresses.remote.ip());
+            let chosen = proposal::choose_ike(&connection.ike, offered).filter(|_| at)?;
+            (intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
+        };
+        let all: Vec<_> =
+            cx.connections.iter().enumerate().filter_map(|(i, c)| Some((i, fits(c)?))).collect();
+        let Some((_, chosen)) = all.first().cloned() else {
+            return Err(InitRefused::new(notify::NO_PROPOSAL_CHOSEN));
+        };
+        if *method != chosen.suite.kex.transform() {
+            let data = chosen.suite.kex.transform().to_be_bytes().to_vec();
+            return Err(InitRefused { kind: notify::INVALID_KE_PAYLOAD, data });
+        }
+        let candidates = all.iter().filter(|(_, c)| c.suite == chosen.suite).map(|(i, _)| *i).collect();
+
+        let mut peer = Self::new(id, cx.now, addresses);
+        let spi = cx.draw_spi(id);
+        peer.nat = peer.detect_nat(cx, &payloads, [header.spi_i, 0], addresses).unwrap_or_default();
+        let transcript = Transcript {
+            spi_i: header.spi_i,
+            spi_r: spi,
+            nonce_i: nonce.to_vec(),
+            nonce_r: cx.random_bytes(NONCE),
+            first: message.to_vec(),
+            ..Transcript::default()
+        };
+        peer.use_ppk = notified(notify::USE_PPK).is_some();
+        peer.knows_us = auth::is_ours(&payloads);
+        let kex = chosen.suite.kex;
+        peer.phase = Phase::Answering(Box::new(Answering {
+            candidates,
+            transcript,
+            hashes: auth::hashes(&payloads),
+            fragments: notified(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
+            kex_done: 0,
+            stage: Stage::Init(Box::new(chosen)),
+        }));
+        peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
+        Ok(peer)
+    }
+
+    /// Our answer to its first message, if `message` is that again and it is answered.
+    pub(in crate::ike) fn answered_init(&self, message: &[u8]) -> Option<&[u8]> {
+        match &self.phase {
+            Phase::Answering(a) if !a.transcript.second.is_empty() && a.transcript.first == message => {
+                Some(&a.transcript.second)
+            }
+            _ => None,
+        }
+    }
+
+    /// The key exchange of the first message is done.
+    pub(super) fn init_answered(&mut self, cx: &mut Context<'_>, result: Result<(Vec<u8>, Secret), Refused>) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Stage::Init(chosen) = &answering.stage else { return };
+        let Ok((data, shared)) = result else {
+            // A public value that is none: its sender can only begin anew.
+            return self.fail(cx, Reason::KeyExchange);
+        };
+        let suite = chosen.suite.clone();
+        let transcript = &mut answering.transcript;
+        let (spi_i, spi_r) = (transcript.spi_i, transcript.spi_r);
+        let keys = SessionKeys::first(cx.crypto, &suite, &shared, transcript.seed());
+
+        let source = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.local);
+        let destination = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.remote);
+        let known = auth::hash_numbers(SignatureHashes::ALL);
+        let mut authorities: Vec<u8> = Vec::new();
+        let (mut fragments, mut ppk) = (false, false);
+        for connection in answering.candidates.iter().filter_map(|i| cx.connections.get(*i)) {
+            if let RemoteAuth::Key(verifier) = &connection.remote_auth {
+                for hash in verifier.authorities().chunks(20) {
+                    if !authorities.chunks(20).any(|known| known == hash) {
+                        authorities.extend_from_slice(hash);
+                    }
+                }
+            }
+            fragments |= connection.fragment.is_some();
+            ppk |= connection.ppk.is_some();
+        }
+        let mut payloads = vec![
+            Payload::Sa(vec![suite.proposal(chosen.number, &[])]),
+            Payload::Ke { method: suite.kex.transform(), data: &data },
+            Payload::Nonce(&transcript.nonce_r),
+            Payload::Notify(Notify::new(notify::NAT_DETECTION_SOURCE_IP, &source)),
+            Payload::Notify(Notify::new(notify::NAT_DETECTION_DESTINATION_IP, &destination)),
+        ];
+        if !authorities.is_empty() {
+            payloads.push(Payload::CertReq { encoding: auth::X509_SIGNATURE, authorities: &authorities });
+        }
+        if fragments && answering.fragments {
+            payloads.push(Payload::Notify(Notify::new(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[])));
+        }
+        payloads.push(Payload::Notify(Notify::new(notify::SIGNATURE_HASH_ALGORITHMS, &known)));
+        if !suite.more_kex.is_empty() {
+            payloads.push(Payload::Notify(Notify::new(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, &[])));
+        }
+        if self.use_ppk && ppk {
+            payloads.push(Payload::Notify(Notify::new(notify::USE_PPK, &[])));
+        }
+        if self.knows_us {
+            payloads.push(Payload::Vendor(&auth::VENDOR_ID));
+        }
+        let header = Header {
+            spi_i,
+            spi_r,
+            next: 0,
+            version: wire::VERSION,
+            exchange: ExchangeType::SaInit.number(),
+            flags: wire::flags::RESPONSE,
+            message_id: 0,
+            length: 0,
+        };
+        let message = wire::emit_message(header, &payloads);
+        cx.send(self.addresses, &message);
+        transcript.second = message;
+        cx.log_keys([spi_i, spi_r], &suite, &keys);
+
+        let mut session = Session::new(false, [spi_i, spi_r], suite, keys);
+        session.expected = 1;
+        let limits = answering.candidates.iter().filter_map(|i| cx.connections.get(*i)?.fragment);
+        session.limit = limits.min().filter(|_| answering.fragments);
+        answering.stage = Stage::Ready;
+        self.active = session.local_spi();
+        self.sessions.push(session);
+    }
+
+    /// IKE_INTERMEDIATE: the next further key exchange.
+    pub(super) fn answer_intermediate(&mut self, cx: &mut Context<'_>, header: &Header, opened: Opened) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Some(session) = self.sessions.first_mut() else { return };
+        let kex = match (&answering.stage, session.suite.more_kex.get(answering.kex_done)) {
+            (Stage::Ready, Some(kex)) => *kex,
+            _ => {
+                return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
+            }
+        };
+        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
+        let data = payloads.iter().find_map(|p| match p {
+            Payload::Ke { method, data } if *method == kex.transform() => Some(data.to_vec()),
+            _ => None,
+        });
+        let Some(data) = data else {
+            return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
+        };
+        answering.transcript.intermediate(cx.crypto, session, Side::Initiator, header, &opened);
+        session.busy = true;
+        self.start(cx, Task::KexAnswer(kex, data), Waiting::IntermediateAnswer(kex));
+    }
+
+    pub(super) fn intermediate_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        kex: Kex,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Some(session) = self.sessions.first_mut() else { return };
+        let Ok((data, shared)) = result else { return self.fail(cx, Reason::KeyExchange) };
+        let payloads = [Payload::Ke { method: kex.transform(), data: &data }];
+        answering.transcript.intermediate_sent(
+            cx.crypto,
+            session,
+            ExchangeType::Intermediate,
+            true,
+            &payloads,
+        );
+        let datagrams = session.answer(cx.crypto, ExchangeType::Intermediate, &payloads);
+        cx.send_all(self.addresses, datagrams);
+        let seed = answering.transcript.seed();
+        session.keys = session.keys.further(cx.crypto, &session.suite, &shared, seed);
+        cx.log_keys([session.spi_i, session.spi_r], &session.suite, &session.keys);
+        answering.kex_done += 1;
+    }
+
+    /// IKE_AUTH.
+    pub(super) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Opened) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Some(session) = self.sessions.first() else { return };
+        match &mut answering.stage {
+            Stage::Ready if answering.kex_done == session.suite.more_kex.len() => self.take_claim(cx, opened),
+            Stage::Proving(claim) => match claim.eap.take() {
+                Some(Eap::Talking(conversation)) => {
+                    let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
+                    let packet = payloads.iter().find_map(|p| match p {
+                        Payload::Eap(packet) => Some(packet.to_vec()),
+                        _ => None,
+                    });
+                    let Some(packet) = packet else {
+                        return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
+                    };
+                    claim.eap = Some(Eap::Thinking);
+                    self.wait_busy();
+                    self.start(cx, Task::Eap(conversation, packet), Waiting::Eap);
+                }
+                Some(Eap::Over(key)) => self.finish_eap(cx, key, &opened),
+                other => {
+                    claim.eap = other;
+                    self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
+                }
+            },
+            _ => self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol),
+        }
+    }
+
+    /// The first IKE_AUTH request: who the peer says it is.
+    fn take_claim(&mut self, cx: &mut Context<'_>, opened: Opened) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
+            return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
+        };
+        let request = AuthPayloads::read(&payloads, Side::Initiator);
+        let Some(identity) = request.identity else {
+            return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
+        };
+        let fits = |connection: &Connection| {
+            connection.remote_id.matches(identity)
+                && request.wanted.is_none_or(|id| *id == connection.local_id)
+                && match (&connection.remote_auth, request.auth) {
+                    (RemoteAuth::Psk(_), Some((method, _))) => method == auth::SHARED_KEY,
+                    (RemoteAuth::Key(_), Some((method, _))) => method != auth::SHARED_KEY,
+                    (RemoteAuth::Eap(_), None) => true,
+                    _ => false,
+                }
+        };
+        let mut candidates = answering.candidates.iter();
+        let Some(&index) = candidates.find(|i| cx.connections.get(**i).is_some_and(fits)) else {
+            self.identity = Some(identity.clone());
+            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection);
+        };
+        let Some(connection) = cx.connections.get(index) else { return };
+        let identity = identity.clone();
+        self.connection = Some(index);
+        self.peer_supports(&request, connection);
+
+        let mut ppk = false;
+        let mut proof = request.auth.map(|(method, data)| (method, data.to_vec()));
+        if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
+            let named = auth::notified(&payloads, notify::PPK_IDENTITY);
+            let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
+            match (named, without) {
+                (Some(id), _) if id == known.id => {
+                    ppk = true;
+                    if let Some(session) = self.sessions.first_mut() {
+                        session.keys = session.keys.with_ppk(cx.crypto, session.suite.prf, &known.secret.0);
+                    }
+                }
+                (Some(_), Some(data)) if !known.required => {
+                    proof = proof.map(|(method, _)| (method, data.to_vec()));
+                }
+                (None, _) if !known.required => {}
+                _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
+            }
+        } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
+            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+        }
+        self.identity = Some(identity.clone());
+        let certificates = request.certificates.iter().map(|c| c.to_vec()).collect();
+        let octets = answering_octets(self, cx, Side::Initiator, &identity);
+        let eap = matches!(connection.remote_auth, RemoteAuth::Eap(_)).then_some(Eap::Signing);
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        answering.stage = Stage::Proving(Box::new(Claim { connection: index, request: opened, ppk, eap }));
+        self.wait_busy();
+        match (&connection.remote_auth, proof) {
+            (RemoteAuth::Psk(key), Some((_, data))) => {
+                let ours = auth::shared_key(self, cx, &key.0, &octets);
+                if !auth::same(&ours, &data) {
+                    return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+                }
+                self.prove(cx);
+            }
+            (RemoteAuth::Key(verifier), Some((method, data))) => {
+                let verifier = verifier.clone();
+                let task = Task::Verify { verifier, identity, certificates, method, data, octets };
+                self.start(cx, task, Waiting::Verified);
+            }
+            _ => self.prove(cx),
+        }
+    }
+
+    /// The peer is who it says it is, or will show it by EAP: now we prove who we are.
+    pub(super) fn prove(&mut self, cx: &mut Context<'_>) {
+        let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
+        let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
+        match &connection.local_auth {
+            LocalAuth::Psk(key) => {
+                let data = auth::shared_key(self, cx, &key.0, &octets);
+                self.proved(cx, Proof { method: auth::SHARED_KEY, data: data.to_vec() });
+            }
+            LocalAuth::Key(signer) => {
+                let Phase::Answering(answering) = &self.phase else { return };
+                self.start(cx, Task::Sign(signer.clone(), octets, answering.hashes), Waiting::Signed);
+            }
+            LocalAuth::Eap(_) => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection),
+        }
+    }
+
+    /// Our proof is made.
+    pub(super) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Stage::Proving(claim) = &mut answering.stage else { return };
+        let Some(connection) = cx.connections.get(claim.connection) else { return };
+        let RemoteAuth::Eap(authenticator) = &connection.remote_auth else {
+            return self.establish(cx, Some(proof));
+        };
+        // The conversation's first packet goes with our proof.
+        let identity = self.identity.as_ref().map(|id| &id.data[..]).unwrap_or_default();
+        let conversation = authenticator.begin(identity);
+        claim.eap = Some(Eap::Thinking);
+        self.start(cx, Task::Eap(conversation, Vec::new()), Waiting::EapBegun(proof));
+    }
+
+    /// The EAP method has taken a packet; `proof` is ours, with the first one.
+    pub(super) fn eap_stepped(
+        &mut self,
+        cx: &mut Context<'_>,
+        conversation: Box<dyn Conversation>,
+        step: Step,
+        proof: Option<Proof>,
+    ) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Stage::Proving(claim) = &mut answering.stage else { return };
+        let Some(connection) = cx.connections.get(claim.connection) else { return };
+        let Some(session) = self.sessions.first_mut() else { return };
+        let (packet, failed) = match step {
+            Step::Send(packet) => {
+                claim.eap = Some(Eap::Talking(conversation));
+                (packet, false)
+            }
+            Step::Success(packet, key) => {
+                self.eap_identity = conversation.identity().map(<[u8]>::to_vec);
+                // A method without a key: SK_pi and SK_pr stand in for it (RFC 7296 §2.16).
+                claim.eap = Some(Eap::Over(key.unwrap_or_default()));
+                (packet, false)
+            }
+            Step::Failure(packet) => (packet, true),
+        };
+        let mut payloads = Vec::new();
+        if let Some(proof) = &proof {
+            payloads.push(Payload::IdR(connection.local_id.clone()));
+            payloads.extend(auth::certificates(&connection.local_auth));
+            payloads.push(proof.payload());
+        }
+        payloads.push(Payload::Eap(&packet));
+        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
+        cx.send_all(self.addresses, datagrams);
+        if failed {
+            self.fail(cx, Reason::Eap);
+        }
+    }
+
+    /// The peer proves that it took part in the EAP conversation.
+    fn finish_eap(&mut self, cx: &mut Context<'_>, key: Secret, opened: &Opened) {
+        let Some(identity) = self.identity.clone() else { return };
+        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
+        let request = AuthPayloads::read(&payloads, Side::Initiator);
+        let Some((auth::SHARED_KEY, data)) = request.auth else {
+            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+        };
+        let octets = answering_octets(self, cx, Side::Initiator, &identity);
+        let theirs = auth::eap_key(self, cx, &key, Side::Initiator, &octets);
+        if !auth::same(&theirs, data) {
+            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+        }
+        let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
+        let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
+        let ours = auth::eap_key(self, cx, &key, Side::Responder, &octets);
+        self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
+    }
+
+    /// Both have proved who they are: the last IKE_AUTH answer, with addresses and the first child SA.
+    fn establish(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
+        let phase = core::mem::replace(&mut self.phase, Phase::Established);
+        let Phase::Answering(answering) = phase else { return };
+        let Stage::Proving(claim) = answering.stage else { return };
+        let Some(connection) = cx.connections.get(claim.connection) else { return };
+        let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
+        let request = AuthPayloads::read(&payloads, Side::Initiator);
+        let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
+        self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
+
+        let mut answer = Vec::new();
+        if !with_eap {
+            answer.push(Payload::IdR(connection.local_id.clone()));
+            answer.extend(auth::certificates(&connection.local_auth));
+        }
+        answer.extend(proof.as_ref().map(Proof::payload));
+        if claim.ppk {
+            answer.push(Payload::Notify(Notify::new(notify::PPK_IDENTITY, &[])));
+        }
+        let configured = match request.configuration {
+            Some(asked) => self.configure(cx, connection, asked),
+            None => Ok(None),
+        };
+        let agreed: Result<Option<Agreed>, u16> = match (&configured, request.proposals) {
+            (Err(notify), _) => Err(*notify),
+            (Ok(_), None) => Ok(None),
+            (Ok(_), Some(_)) => self.agree_child(cx, connection, &payloads, false, None).map(Some),
+        };
+        let buffers;
+        if let Ok(Some(configuration)) = &configured {
+            buffers = configuration.payload();
+            answer.push(buffers);
+        }
+        let additional = self.additional_addresses(connection);
+        if self.mobike {
+            answer.push(Payload::Notify(Notify::new(notify::MOBIKE_SUPPORTED, &[])));
+            answer.extend(additional.iter().map(super::mobility::Additional::payload));
+        }
+        let error = agreed.as_ref().err().copied();
+        match &agreed {
+            Ok(Some(agreed)) => {
+                answer.push(Payload::Sa(vec![agreed.suite.proposal(agreed.number, agreed.spi_in)]));
+                answer.push(Payload::TsI(agreed.remote.clone()));
+                answer.push(Payload::TsR(agreed.local.clone()));
+                if agreed.transport {
+                    answer.push(Payload::Notify(Notify::new(notify::USE_TRANSPORT_MODE, &[])));
+                }
+            }
+            Ok(None) => {}
+            Err(_) => answer.extend(error.map(|kind| Payload::Notify(Notify::new(kind, &[])))),
+        }
+        let Some(session) = self.sessions.first_mut() else { return };
+        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &answer);
+        cx.send_all(self.addresses, datagrams);
+        drop(answer);
+        if let Ok(Some(agreed)) = agreed {
+            let transcript = &answering.transcript;
+            self.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], false, true);
+        }
+    }
+
+    fn wait_busy(&mut self) {
+        if let Some(session) = self.sessions.first_mut() {
+            session.busy = true;
+        }
+    }
+
+    /// Refuses the peer in its IKE_AUTH.
+    pub(super) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
+        self.refuse(cx, ExchangeType::Auth, kind, reason);
+    }
+
+    pub(super) fn answering_transcript(&self) -> Option<&Transcript> {
+        match &self.phase {
+            Phase::Answering(answering) => Some(&answering.transcript),
+            _ => None,
+        }
+    }
+}
+
+/// What `side`, who is called `identity`, signs.
+fn answering_octets(
+    peer: &Peer,
+    cx: &Context<'_>,
+    side: Side,
+    identity: &crate::ike::identity::Identity,
+) -> Vec<u8> {
+    let (Some(transcript), Some(session)) = (peer.answering_transcript(), peer.sessions.first()) else {
+        return Vec::new();
+    };
+    transcript.octets(cx.crypto, session, side, identity)
+}

@@ -1,0 +1,219 @@
+//! One IKE SA: its keys, and its window of one request each way (RFC 7296 §2.1 to §2.3).
+
+use super::request::Request;
+use crate::ike::{
+    address::Addresses,
+    crypto::Crypto,
+    endpoint::Retransmission,
+    protection::{Fragments, Opened, Protection, Unopened},
+    schedule::SessionKeys,
+    suite::IkeSuite,
+    wire::{self, ExchangeType, Header, Payload, flags},
+};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// One IKE SA.
+#[derive(Debug)]
+pub(in crate::ike) struct Session {
+    /// Whether we began it.
+    pub(super) is_initiator: bool,
+    pub(super) spi_i: u64,
+    pub(super) spi_r: u64,
+    pub(super) suite: IkeSuite,
+    pub(super) keys: SessionKeys,
+    counter: u64,
+    requests: Fragments,
+    responses: Fragments,
+    /// The message ID of the peer's next request.
+    pub(super) expected: u32,
+    /// Whether its answer waits for a task.
+    pub(super) busy: bool,
+    answered: Vec<Vec<u8>>,
+    /// The message ID of our next request.
+    pub(super) next: u32,
+    /// Our request that the peer has not answered.
+    pub(super) outstanding: Option<Outstanding>,
+    /// Largest IP packet of a message, if the peer takes fragments.
+    pub(super) limit: Option<usize>,
+    /// It takes no new requests of ours: it is replaced, or being deleted.
+    pub(super) is_replaced: bool,
+    /// When the memory of it goes.
+    pub(super) forget_at: Option<Duration>,
+}
+
+/// A request of ours on its way.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    pub(super) message_id: u32,
+    pub(super) request: Request,
+    /// Where it goes, if not where the peer is.
+    pub(super) addresses: Option<Addresses>,
+    pub(super) datagrams: Vec<Vec<u8>>,
+    pub(super) tries: u32,
+    pub(super) resend_at: Duration,
+}
+
+/// What a request of the peer's is.
+pub(super) enum Arrival {
+    /// To be worked on.
+    New(Opened),
+    /// Answered before: say it again.
+    Repeated,
+    /// Nothing to do: a fragment, a repetition of what is being worked on, something old.
+    Nothing,
+}
+
+impl Session {
+    pub(super) fn new(is_initiator: bool, spis: [u64; 2], suite: IkeSuite, keys: SessionKeys) -> Self {
+        let [spi_i, spi_r] = spis;
+        Self {
+            is_initiator,
+            spi_i,
+            spi_r,
+            suite,
+            keys,
+            counter: 0,
+            requests: Fragments::default(),
+            responses: Fragments::default(),
+            expected: 0,
+            busy: false,
+            answered: Vec::new(),
+            next: 0,
+            outstanding: None,
+            limit: None,
+            is_replaced: false,
+            forget_at: None,
+        }
+    }
+
+    /// The SPI that the peer calls us by.
+    pub(super) fn local_spi(&self) -> u64 {
+        if self.is_initiator { self.spi_i } else { self.spi_r }
+    }
+
+    /// Whether a request can go out by it.
+    pub(super) fn is_free(&self) -> bool {
+        self.outstanding.is_none() && !self.is_replaced
+    }
+
+    fn protection<'a>(&'a self, crypto: &'a dyn Crypto, ours: bool) -> Protection<'a> {
+        let from_initiator = self.is_initiator == ours;
+        Protection { crypto, suite: &self.suite, keys: &self.keys, from_initiator }
+    }
+
+    fn seal(
+        &mut self,
+        crypto: &dyn Crypto,
+        exchange: ExchangeType,
+        message_id: u32,
+        is_response: bool,
+        payloads: &[Payload<'_>],
+    ) -> Vec<Vec<u8>> {
+        let mut flags = 0;
+        if self.is_initiator {
+            flags |= flags::INITIATOR;
+        }
+        if is_response {
+            flags |= flags::RESPONSE;
+        }
+        let header = Header {
+            spi_i: self.spi_i,
+            spi_r: self.spi_r,
+            next: 0,
+            version: wire::VERSION,
+            exchange: exchange.number(),
+            flags,
+            message_id,
+            length: 0,
+        };
+        let mut body = Vec::new();
+        let first = wire::emit(payloads, &mut body);
+        let mut counter = self.counter;
+        let datagrams = self.protection(crypto, true).seal(header, first, body, self.limit, &mut counter);
+        self.counter = counter;
+        datagrams
+    }
+
+    /// Sends a request; the caller saw that [`Session::is_free`].
+    pub(super) fn request(
+        &mut self,
+        crypto: &dyn Crypto,
+        now: Duration,
+        retransmission: &Retransmission,
+        exchange: ExchangeType,
+        payloads: &[Payload<'_>],
+        request: Request,
+        addresses: Option<Addresses>,
+    ) -> &[Vec<u8>] {
+        let message_id = self.next;
+        self.next = self.next.wrapping_add(1);
+        let datagrams = self.seal(crypto, exchange, message_id, false, payloads);
+        let resend_at = now + retransmission.after(0);
+        let outstanding = Outstanding { message_id, request, addresses, datagrams, tries: 0, resend_at };
+        &self.outstanding.insert(outstanding).datagrams
+    }
+
+    /// Answers the request that is expected.
+    pub(super) fn answer(
+        &mut self,
+        crypto: &dyn Crypto,
+        exchange: ExchangeType,
+        payloads: &[Payload<'_>],
+    ) -> &[Vec<u8>] {
+        let message_id = self.expected;
+        self.expected = self.expected.wrapping_add(1);
+        self.busy = false;
+        self.answered = self.seal(crypto, exchange, message_id, true, payloads);
+        &self.answered
+    }
+
+    /// Our last answer.
+    pub(super) fn answered(&self) -> &[Vec<u8>] {
+        &self.answered
+    }
+
+    /// Opens a request of the peer's.
+    pub(super) fn open_request(
+        &mut self,
+        crypto: &dyn Crypto,
+        header: &Header,
+        message: &[u8],
+    ) -> Result<Arrival, Unopened> {
+        if header.message_id == self.expected {
+            if self.busy {
+                return Ok(Arrival::Nothing);
+            }
+            let mut parts = core::mem::take(&mut self.requests);
+            let opened = self.protection(crypto, false).open(header, message, &mut parts);
+            self.requests = parts;
+            return Ok(opened?.map_or(Arrival::Nothing, Arrival::New));
+        }
+        if header.message_id.wrapping_add(1) != self.expected || self.answered.is_empty() {
+            return Ok(Arrival::Nothing);
+        }
+        // Of a message in fragments only the first is answered again (RFC 7383 §2.6.1).
+        if wire::protected(message)?.fragment.is_some_and(|(number, _)| number != 1) {
+            return Ok(Arrival::Nothing);
+        }
+        self.protection(crypto, false).open(header, message, &mut Fragments::default())?;
+        Ok(Arrival::Repeated)
+    }
+
+    /// Opens an answer to our request, if it is one and whole; the request is then done with.
+    pub(super) fn open_response(
+        &mut self,
+        crypto: &dyn Crypto,
+        header: &Header,
+        message: &[u8],
+    ) -> Result<Option<(Opened, Outstanding)>, Unopened> {
+        if self.outstanding.as_ref().is_none_or(|o| o.message_id != header.message_id) {
+            return Ok(None);
+        }
+        let mut parts = core::mem::take(&mut self.responses);
+        let opened = self.protection(crypto, false).open(header, message, &mut parts);
+        self.responses = parts;
+        let Some(opened) = opened? else { return Ok(None) };
+        Ok(self.outstanding.take().map(|outstanding| (opened, outstanding)))
+    }
+}

@@ -1,0 +1,179 @@
+//! What a peer does when time has passed.
+
+use super::{
+    Peer, Phase,
+    child::ChildState,
+    request::{Request, Wanted},
+};
+use crate::ike::{
+    endpoint::{Context, Counter},
+    event::{Event, Payload, Reason, Transmit},
+};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+impl Peer {
+    /// When [`Peer::handle_timeout`] is wanted next.
+    pub(in crate::ike) fn poll_timeout(&self, cx: &Context<'_>) -> Option<Duration> {
+        if let Some(at) = self.forget_at {
+            let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+            return Some(resend.map_or(at, |resend| resend.min(at)));
+        }
+        let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
+        let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+        let forget = self.sessions.iter().filter_map(|s| s.forget_at).min();
+        let children = self.children.iter().map(|child| match child.state {
+            ChildState::Installed => child.rekey_at,
+            ChildState::Lingering(until) => until,
+            _ => child.expire_at,
+        });
+        [
+            deadline,
+            resend,
+            forget,
+            children.min(),
+            self.init_resend_at(),
+            self.routability_until(),
+            self.liveness_at(cx),
+            self.rekey_at.filter(|_| !self.wanted.contains(&Wanted::RekeySession)),
+            self.expire_at,
+            self.keepalive_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When the peer is to be asked whether it is there.
+    fn liveness_at(&self, cx: &Context<'_>) -> Option<Duration> {
+        let quiet = self.connection(cx)?.liveness?;
+        let from = self.asked_at.map_or(self.heard_at, |asked| asked.max(self.heard_at));
+        self.is_established().then(|| from + quiet)
+    }
+
+    /// Time has come to `cx.now`.
+    pub(in crate::ike) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.resend(cx);
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        let now = cx.now;
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if !self.is_established() && self.since + cx.settings.half_open <= cx.now {
+            return self.fail(cx, Reason::Silent);
+        }
+        if is_due(self.init_resend_at()) {
+            self.resend_init(cx);
+        }
+        if is_due(self.expire_at) {
+            return self.close(cx, Reason::Expired);
+        }
+        if is_due(self.rekey_at) && !self.wanted.contains(&Wanted::RekeySession) {
+            if !self.is_rekeying_session() {
+                self.want(Wanted::RekeySession);
+            }
+            self.rekey_at = None;
+        }
+        if is_due(self.routability_until()) {
+            self.go_back(cx);
+        }
+        if is_due(self.liveness_at(cx)) {
+            self.asked_at = Some(cx.now);
+            cx.tell(Event::LivenessDue { peer: self.id });
+        }
+        if is_due(self.keepalive_at) {
+            cx.transmit(Transmit { addresses: self.addresses, payload: Payload::Keepalive });
+            self.keepalive_at = Some(cx.now + cx.settings.keepalive);
+        }
+        self.forget_sessions(cx);
+        self.age_children(cx);
+        self.work(cx);
+    }
+
+    fn forget_sessions(&mut self, cx: &mut Context<'_>) {
+        let gone = |s: &&super::Session| s.forget_at.is_some_and(|at| at <= cx.now);
+        let gone: Vec<u64> = self.sessions.iter().filter(gone).map(super::Session::local_spi).collect();
+        for spi in gone {
+            self.drop_session(cx, spi);
+        }
+    }
+
+    fn age_children(&mut self, cx: &mut Context<'_>) {
+        let due: Vec<_> = self.due_children(cx.now).collect();
+        for child in due {
+            self.want(Wanted::RekeyChild(child));
+            // Asked for once; what fails says when it is tried again.
+            if let Some(child) = self.child(child) {
+                child.rekey_at = child.expire_at;
+            }
+        }
+        let over: Vec<_> = self
+            .children
+            .iter()
+            .filter(|child| match child.state {
+                ChildState::Lingering(until) => until <= cx.now,
+                _ => child.expire_at <= cx.now,
+            })
+            .map(|child| (child.id, child.state))
+            .collect();
+        for (id, state) in over {
+            match state {
+                ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
+                    self.want(Wanted::Delete(id))
+                }
+                ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
+            }
+            if let Some(child) = self.child(id) {
+                child.expire_at = cx.now + cx.settings.linger;
+            }
+        }
+    }
+
+    /// Sends again what the peer has not answered, or gives it up.
+    fn resend(&mut self, cx: &mut Context<'_>) {
+        let mut silent = false;
+        let mut unconfirmed = false;
+        for session in &mut self.sessions {
+            let Some(outstanding) = &mut session.outstanding else { continue };
+            if outstanding.resend_at > cx.now {
+                continue;
+            }
+            outstanding.tries += 1;
+            if outstanding.tries > cx.settings.retransmission.tries {
+                let outstanding = session.outstanding.take();
+                // Where the peer was before it may still be.
+                match outstanding.map(|o| o.request) {
+                    Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
+                    Some(Request::Routability(_)) if self.moving.is_some() => unconfirmed = true,
+                    _ => silent = true,
+                }
+                continue;
+            }
+            cx.count(Counter::Resent);
+            outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
+            let addresses = outstanding.addresses.unwrap_or(self.addresses);
+            cx.send_all(addresses, &outstanding.datagrams);
+        }
+        if unconfirmed {
+            self.go_back(cx);
+        }
+        if silent {
+            self.fail(cx, Reason::Silent);
+        }
+    }
+
+    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer since.
+    pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
+        if alive {
+            self.heard_at = cx.now;
+        } else {
+            self.want(Wanted::Liveness);
+            self.work(cx);
+        }
+    }
+
+    /// Whether it is to be forgotten.
+    pub(in crate::ike) fn is_over(&self, now: Duration) -> bool {
+        self.forget_at.is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,103 @@
+//! What may be seen of a peer: all but its keys.
+
+use super::{
+    address::{Addresses, Nat},
+    endpoint::View,
+    event::{ChildId, PeerId},
+    identity::Identity,
+    suite::IkeSuite,
+};
+use core::{net::IpAddr, time::Duration};
+
+/// How far a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not proved who it is, or we have not.
+    Connecting,
+    /// It is connected.
+    Up,
+    /// It is over.
+    Ended,
+}
+
+impl<'a> View<'a> {
+    /// Its number.
+    pub fn id(&self) -> PeerId {
+        self.peer.id
+    }
+
+    /// Its connection of the configuration.
+    pub fn connection(&self) -> Option<usize> {
+        self.peer.connection
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.peer.state()
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Option<&'a Identity> {
+        self.peer.identity.as_ref()
+    }
+
+    /// Who it is by EAP.
+    pub fn eap_identity(&self) -> Option<&'a [u8]> {
+        self.peer.eap_identity()
+    }
+
+    /// Where it is.
+    pub fn addresses(&self) -> Addresses {
+        self.peer.addresses
+    }
+
+    /// NATs on the way.
+    pub fn nat(&self) -> Nat {
+        self.peer.nat
+    }
+
+    /// Whether its addresses may change.
+    pub fn mobike(&self) -> bool {
+        self.peer.mobike
+    }
+
+    /// How often it moved, and when it did last.
+    pub fn moves(&self) -> (u64, Option<Duration>) {
+        (self.peer.moves, self.peer.moved_at)
+    }
+
+    /// How often keys were changed.
+    pub fn rekeys(&self) -> u64 {
+        self.peer.rekeys
+    }
+
+    /// When it began.
+    pub fn since(&self) -> Duration {
+        self.peer.since()
+    }
+
+    /// Algorithms of its IKE SA.
+    pub fn suite(&self) -> Option<&'a IkeSuite> {
+        self.peer.suite()
+    }
+
+    /// Bytes of memory that it takes while it is half open, as far as can be told.
+    pub fn half_open_memory(&self) -> usize {
+        self.peer.half_open_memory()
+    }
+
+    /// SPIs of its IKE SA, the initiator's first.
+    pub fn spis(&self) -> Option<[u64; 2]> {
+        self.peer.active_spis()
+    }
+
+    /// Inner addresses that it has, or that we got from it.
+    pub fn inner(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
+        self.peer.inner()
+    }
+
+    /// Its child SAs.
+    pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
+        self.peer.child_ids()
+    }
+}

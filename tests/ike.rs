@@ -1,0 +1,51 @@
+//! IKEv2 between two endpoints of ours: what needs no network.
+
+#[path = "ike/pair.rs"]
+mod pair;
+
+use pair::{Pair, gateway, terminal};
+use std::time::Duration;
+use wayfarer_mobility::ike::event::{ChildSa, Event};
+
+fn children(events: &[Event]) -> Vec<&ChildSa> {
+    let up = |event: &'_ Event| matches!(event, Event::ChildUp { .. });
+    events
+        .iter()
+        .filter(|event| up(event))
+        .filter_map(|event| match event {
+            Event::ChildUp { sa, .. } => Some(sa),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn both_have_the_same_keys_and_selectors() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.connect();
+    let (ours, theirs) = (children(&pair.gateway.events), children(&pair.terminal.events));
+    let ([ours], [theirs]) = (&ours[..], &theirs[..]) else {
+        panic!("{:#?} {:#?}", pair.gateway.events, pair.terminal.events)
+    };
+    assert_eq!((ours.spi_in, ours.spi_out), (theirs.spi_out, theirs.spi_in));
+    assert_eq!((&ours.key_in, &ours.key_out), (&theirs.key_out, &theirs.key_in));
+    assert_ne!(ours.key_in, ours.key_out);
+    assert_eq!((&ours.local, &ours.remote), (&theirs.remote, &theirs.local));
+    assert_eq!(ours.path.udp, None, "there is no NAT");
+}
+
+#[test]
+fn keys_change_and_nothing_is_left_behind() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.connect();
+    pair.pass(Duration::from_secs(12 * 3600));
+    let ups = children(&pair.gateway.events).len();
+    let downs = pair.gateway.events.iter().filter(|e| matches!(e, Event::ChildDown { .. })).count();
+    assert!((12..=30).contains(&ups), "{ups}");
+    assert!(
+        !pair.gateway.events.iter().any(|e| matches!(e, Event::PeerDown { .. })),
+        "{:#?}",
+        pair.gateway.events
+    );
+    assert!(ups - downs <= 2, "{ups} {downs}");
+}
