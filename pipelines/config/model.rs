@@ -154,6 +154,8 @@ pub struct Tunnel {
     pub mode: Mode,
     /// The gateway's outer address.
     pub local: IpAddr,
+    /// Whether packets may come to any other of its addresses too.
+    pub any_local: bool,
     /// The peer's outer address.
     pub remote: Remote,
     /// What ESP travels in as long as the peer has not shown otherwise.

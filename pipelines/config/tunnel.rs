@@ -72,6 +72,7 @@ impl Raw<'_> {
             name: source.value("tunnel.name", &raw.name, |name| value::name(name))?,
             mode,
             local,
+            any_local: false,
             remote,
             encap: self.encap(with_port, &config.gateway.encap_ports)?,
             selectors: self.selectors(mode, Prefix::host(local), remote)?,

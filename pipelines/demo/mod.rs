@@ -193,6 +193,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
         selectors: vec![Selector {
             local: Prefix::host(SERVER),
+            any_local: false,
             remote: Prefix::host(inner_address(index)),
             protocol: None,
             local_ports: PortRange::ANY,

@@ -167,7 +167,7 @@ impl<'r> Tally<'r> {
 #[inline]
 fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
-    if sa.local != arrival.header.dst {
+    if !sa.is_at(arrival.header.dst) {
         return Err(DropReason::WrongDestination);
     }
     if sa.pin.as_ref().is_some_and(|pin| **pin != arrival.header.src) {
@@ -220,7 +220,8 @@ fn finish<'r>(
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
     let tunnel = sa.tunnel;
     if arrival.newest {
-        sa.seen_from(arrival.header.src, arrival.encap(packet), |path| {
+        let (from, to) = (arrival.header.src, arrival.header.dst);
+        sa.seen_from(from, to, arrival.encap(packet), |path| {
             io.tell(Event::NewPath { tunnel, path })
         });
     }

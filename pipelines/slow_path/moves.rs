@@ -36,8 +36,18 @@ impl SlowPath {
     /// A key that its algorithm does not take.
     pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
         let now = self.start.elapsed();
+        self.install(now, config, true).map(|_| ())
+    }
+
+    /// Installs a tunnel that is sent by from the next burst on, or not until [`Tunnels::use_instead`].
+    pub(super) fn install(
+        &mut self,
+        now: Duration,
+        config: &model::Tunnel,
+        send: bool,
+    ) -> Result<TunnelId, KeyError> {
         let mtu = self.mtu_towards(config);
-        let id = self.tunnels.install(now, config, mtu, &self.tables, &mut self.writer)?;
+        let id = self.tunnels.install(now, config, mtu, send, &self.tables, &mut self.writer)?;
         let carries_v6 = config.selectors.iter().any(|s| !s.remote.is_ipv4());
         let room = self.tunnels.get(id).map_or(0, |t| t.inbound.inner_mtu());
         if carries_v6 && room < V6_MIN_MTU {
@@ -61,13 +71,19 @@ impl SlowPath {
         ] {
             self.timers.extend(after.map(|after| (now + after, id, timer)));
         }
-        Ok(())
+        Ok(id)
     }
 
     /// Takes a tunnel away; answers whether there was one of that name. Its traffic is no tunnel's from the next burst on:
     /// what else policy says holds for it.
     pub fn remove_tunnel(&mut self, name: &str) -> bool {
-        let Some(id) = self.tunnels.named(name) else { return false };
+        let id = self.tunnels.named(name);
+        id.map(|id| self.remove(id));
+        id.is_some()
+    }
+
+    /// Takes a tunnel away.
+    pub(super) fn remove(&mut self, id: TunnelId) {
         self.roaming.remove(id);
         // A keepalive's timer ends by itself, soon; a lifetime may have hours to go.
         let lifetimes = self.tunnels.get(id).map(|tunnel| tunnel.lifetimes).unwrap_or_default();
@@ -75,7 +91,6 @@ impl SlowPath {
             when.map(|when| self.timers.remove(&(when, id, timer)));
         }
         self.tunnels.remove(id, &self.tables, &mut self.writer, &self.reader);
-        true
     }
 
     /// The MTU of the port that a tunnel's packets leave by, as far as routes tell now.
@@ -198,7 +213,7 @@ impl SlowPath {
             }
             (known, None) => known.unwrap_or(Encap::None),
         };
-        let path = Path { local: tunnel.inbound.local.into(), remote, encap };
+        let path = Path { local: tunnel.path.map_or(tunnel.local, |path| path.local), remote, encap };
         self.move_tunnel(now, id, path)
     }
 

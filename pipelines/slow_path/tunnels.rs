@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
     few::Few,
-    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId},
+    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, Selector, TunnelId},
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
-    wire::esp,
+    wire::{Address, esp},
 };
 
 /// One tunnel.
@@ -19,12 +19,16 @@ use wayfarer_dataplane::{
 pub struct Tunnel {
     /// Its name in the configuration.
     pub name: String,
+    /// The gateway's address, to begin with.
+    pub local: IpAddr,
     /// What happens when its peer moves.
     pub roam: Roam,
     /// The SA of packets from the peer.
     pub inbound: Arc<InboundSa>,
     /// The SA of packets to the peer.
     pub outbound: Arc<OutboundSa>,
+    /// Whether traffic is led to it.
+    pub is_used: bool,
     /// Where the peer is, as far as is known.
     pub path: Option<Path>,
     /// Where the peer was seen last, where policy did not follow.
@@ -99,7 +103,8 @@ impl Tunnels {
         Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
     }
 
-    /// Installs a tunnel: SAs, and the policy that leads to them. `mtu` is that of the port its packets leave by.
+    /// Installs a tunnel: SAs, and if `send` the policy that leads to them; without it the tunnel's first inbound packet is
+    /// reported, whatever path it comes by. `mtu` is that of the port its packets leave by.
     ///
     /// # Errors
     /// A key that its suite does not take; nothing is installed then.
@@ -108,10 +113,11 @@ impl Tunnels {
         now: Duration,
         config: &model::Tunnel,
         mtu: usize,
+        send: bool,
         tables: &Tables,
         writer: &mut Writer,
     ) -> Result<TunnelId, KeyError> {
-        let id = TunnelId(self.next);
+        let id = self.free_id();
         let (sharing, backend) = (self.sharing, self.backend);
         let key = |sa: &model::Sa| Key::new(sa.cipher, &sa.key, backend);
         let path = initial_path(config);
@@ -143,29 +149,29 @@ impl Tunnels {
             key: key(&config.inbound)?,
             esn: config.esn,
             mode: config.mode,
-            local: config.local,
+            local: if config.any_local { Address::UNSPECIFIED.into() } else { config.local },
             pin,
-            watch: config.roam != Roam::Ignore || path.is_none(),
+            watch: config.roam != Roam::Ignore || path.is_none() || !send,
             window: config.window,
             sequence: config.inbound.sequence,
             selectors: config.selectors.iter().cloned().collect(),
             limits: config.limits,
             inner_mtu: inner_mtu(&outbound, path.as_ref()),
-            path,
+            path: path.filter(|_| send),
             sharing,
         }));
-        self.next += 1;
-        for selector in &config.selectors {
-            let rule = Rule { selector: selector.clone(), action: Action::Protect(outbound.clone()) };
-            add_rule(tables, writer, rule);
+        if send {
+            protect(&outbound, &config.selectors, tables, writer);
         }
         tables.inbound.insert(writer, config.inbound.spi, inbound.clone());
         self.names.insert(config.name.clone(), id);
         let tunnel = Tunnel {
             name: config.name.clone(),
+            local: config.local,
             roam: config.roam,
             inbound,
             outbound,
+            is_used: send,
             path,
             seen: None,
             keepalive: config.keepalive,
@@ -178,6 +184,41 @@ impl Tunnels {
         };
         self.all.insert(id, tunnel);
         Ok(id)
+    }
+
+    /// A number that no tunnel has.
+    fn free_id(&mut self) -> TunnelId {
+        loop {
+            let id = TunnelId(self.next);
+            self.next = self.next.wrapping_add(1);
+            if !self.all.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Sends by tunnel `new` from the next burst on, in the place of `old`, whose rules it takes.
+    pub fn use_instead(
+        &mut self,
+        new: TunnelId,
+        old: Option<TunnelId>,
+        tables: &Tables,
+        writer: &mut Writer,
+        reader: &Reader,
+    ) {
+        let Some(tunnel) = self.all.get_mut(&new).filter(|tunnel| !tunnel.is_used) else { return };
+        tunnel.is_used = true;
+        if let Some(path) = tunnel.path {
+            // From now on only another path is news.
+            tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
+        }
+        // First the new rules, behind the old ones, then away with those: at no time does none cover the traffic.
+        protect(&tunnel.outbound, &tunnel.inbound.selectors, tables, writer);
+        if let Some(old) = old.and_then(|old| self.all.get_mut(&old)) {
+            old.is_used = false;
+            let id = old.outbound.tunnel;
+            unprotect(id, &old.inbound.selectors, tables, writer, reader);
+        }
     }
 
     /// The tunnel with this number.
@@ -258,16 +299,7 @@ impl Tunnels {
         if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
             tables.inbound.remove(writer, &spi);
         }
-        for selector in tunnel.inbound.selectors.iter() {
-            let prefix = selector.remote;
-            let Some(rules) = tables.policies.get(prefix, reader) else { continue };
-            let others: Few<Rule> = rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
-            if others.is_empty() {
-                tables.policies.remove(writer, prefix);
-            } else {
-                tables.policies.insert(writer, prefix, others);
-            }
-        }
+        unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
     }
 
     /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
@@ -296,6 +328,28 @@ fn is_unicast(address: IpAddr) -> bool {
         && !address.is_unspecified()
         && !address.is_loopback()
         && address != limited_broadcast
+}
+
+/// Leads what `selectors` cover to `sa`.
+fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+    for selector in selectors {
+        let rule = Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
+        add_rule(tables, writer, rule);
+    }
+}
+
+/// Takes away the rules of a tunnel.
+fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer, reader: &Reader) {
+    for selector in selectors {
+        let prefix = selector.remote;
+        let Some(rules) = tables.policies.get(prefix, reader) else { continue };
+        let others: Few<Rule> = rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
+        if others.is_empty() {
+            tables.policies.remove(writer, prefix);
+        } else {
+            tables.policies.insert(writer, prefix, others);
+        }
+    }
 }
 
 /// Adds a rule to those of its prefix: behind those of its kind, tunnels before policies.

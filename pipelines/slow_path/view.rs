@@ -117,7 +117,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
             (false, Some(_)) => "up",
         }
         .to_owned(),
-        local: t.inbound.local.to_string(),
+        local: t.path.map_or(t.local, |path| path.local).to_string(),
         remote: t.path.as_ref().map(remote),
         encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
         seen: t.seen.as_ref().map(remote),

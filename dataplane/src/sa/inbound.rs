@@ -31,7 +31,7 @@ pub struct InboundSa {
     pub key: Key,
     /// Anti-replay window.
     pub window: Window,
-    /// The gateway's address that packets must be sent to.
+    /// The gateway's address that packets must be sent to; unspecified: any of its addresses.
     pub local: Address,
     /// Extended sequence numbers (RFC 4303 §2.2.1).
     pub esn: bool,
@@ -138,21 +138,33 @@ impl InboundSa {
         }
     }
 
-    /// Notes that an authentic packet, the newest so far, came from `remote` in `encap`. Where the slow path does not know
+    /// Whether packets may be sent to `address`, which is the gateway's.
+    #[inline]
+    pub fn is_at(&self, address: Address) -> bool {
+        self.local == address || self.local == Address::UNSPECIFIED
+    }
+
+    /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`. Where the slow path does not know
     /// that path yet, `report` is called, once per path; it answers whether the slow path will hear of it.
     #[inline]
-    pub fn seen_from(&self, remote: Address, encap: Encap, report: impl FnOnce(Path) -> bool) {
+    pub fn seen_from(
+        &self,
+        remote: Address,
+        local: Address,
+        encap: Encap,
+        report: impl FnOnce(Path) -> bool,
+    ) {
         if !self.watch {
             return;
         }
-        let tag = path::tag(self.local, remote, encap);
+        let tag = path::tag(local, remote, encap);
         if self.path.load(Acquire) == tag {
             if self.reported.load(Relaxed) != 0 {
                 self.reported.store(0, Relaxed);
             }
             return;
         }
-        let path = || Path { local: self.local.into(), remote: remote.into(), encap };
+        let path = || Path { local: local.into(), remote: remote.into(), encap };
         if self.reported.swap(tag, AcqRel) != tag && !report(path()) {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);

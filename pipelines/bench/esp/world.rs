@@ -121,6 +121,7 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
         encap: Encapsulation::None,
         selectors: vec![Selector {
             local: Prefix::host(SERVER),
+            any_local: false,
             remote: Prefix::host(inner_address(index)),
             protocol: None,
             local_ports: PortRange::ANY,
