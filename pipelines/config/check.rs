@@ -1,9 +1,10 @@
 //! From the keys of a file to the model: `[gateway]`, ports, routes and policies.
 
 use super::{
+    connection,
     error::{ConfigError, Rule},
     file::{self, Key, Kind, List, RouteSource, Scalar},
-    model::{Config, Gateway, Policy, PolicyAction, Port, PortKind, Route},
+    model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
     source::Source,
     tunnel, value,
 };
@@ -35,6 +36,7 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
         routes: vec![],
         tunnels: vec![],
         policies: vec![],
+        ike: Ike::default(),
     };
     one_worker_for_files(source, &file.gateway, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
@@ -43,6 +45,7 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
     for policy in &file.policy {
         config.policies.extend(policies(source, policy)?);
     }
+    config.ike = connection::ike(source, &file, &config)?;
     Ok(config)
 }
 

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, in one line.
 
-use std::{fmt, io, path::Path};
+use crate::keys::files::LoadError;
+use std::{fmt, io, net::IpAddr, path::Path};
 
 /// One rule that a configuration breaks, and where.
 ///
@@ -143,6 +144,44 @@ pub enum Rule {
     KeyNotHex(usize, usize),
     /// A key file holds a key of another length: bytes wanted, hexadecimal digits there.
     KeyLength(usize, usize),
+    /// A file with a secret is empty.
+    NoSecret,
+    /// A file with a secret is longer than this many bytes.
+    LongSecret(usize),
+    /// A file with a secret has `0x`, and then no pairs of hexadecimal digits.
+    SecretNotHex,
+    /// A file does not hold names and passwords; the line where that shows.
+    Users(usize),
+    /// A file with a certificate, private key or revocation list is not what it must be.
+    Credential(LoadError),
+    /// The certificate is not for the identity.
+    OtherIdentity,
+    /// The certificate has no subject.
+    NoSubject,
+    /// An identity is wanted.
+    Identity,
+    /// A pattern of identities does not stand alone.
+    LonePattern,
+    /// A domain name is wanted.
+    Domain,
+    /// A server's address is wanted.
+    Server,
+    /// No algorithm is called so.
+    Algorithm(Box<str>),
+    /// A proposal is no whole; what it does.
+    Proposal(&'static str),
+    /// A range of addresses is wanted.
+    Pool,
+    /// The gateway's own address is in the range.
+    OwnInPool(IpAddr),
+    /// The range overlaps that of this line.
+    Overlap(usize),
+    /// There is no pool of that name.
+    UnknownPool,
+    /// No way to prove who the peer, or we, are.
+    Auth(&'static str),
+    /// IKE needs this UDP port to be taken.
+    NatTraversal,
 }
 
 impl fmt::Display for Rule {
@@ -215,6 +254,33 @@ impl fmt::Display for Rule {
                     "key file must hold {} hexadecimal digits ({wanted} bytes), it holds {got}",
                     2 * wanted
                 )
+            }
+            Self::NoSecret => f.write_str("file is empty"),
+            Self::LongSecret(most) => write!(f, "file is longer than {most} bytes"),
+            Self::SecretNotHex => f.write_str("file must hold pairs of hexadecimal digits after \"0x\""),
+            Self::Users(line) => {
+                write!(f, "file must hold lines like alice = \"password\", which line {line} is not")
+            }
+            Self::Credential(why) => write!(f, "{why}"),
+            Self::OtherIdentity => f.write_str("the certificate is not for this identity"),
+            Self::NoSubject => f.write_str("the certificate has no subject"),
+            Self::Identity => f.write_str(
+                "must be an address, a domain name, a mail address, or \"@#\" and hexadecimal digits",
+            ),
+            Self::LonePattern => f.write_str("\"any\" and \"*\" must be the only item"),
+            Self::Domain => f.write_str("must be a domain name like \"example.org\""),
+            Self::Server => f.write_str("must be \"address:port\""),
+            Self::Algorithm(word) => write!(f, "no such algorithm: {word:?}"),
+            Self::Proposal(why) => f.write_str(why),
+            Self::Pool => f.write_str(
+                "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\"",
+            ),
+            Self::OwnInPool(own) => write!(f, "holds {own}, the gateway's own address"),
+            Self::Overlap(line) => write!(f, "overlaps the pool of line {line}"),
+            Self::UnknownPool => f.write_str("no [[pool]] has this name"),
+            Self::Auth(why) => f.write_str(why),
+            Self::NatTraversal => {
+                f.write_str("must have 4500, which a [[connection]] needs (RFC 7296 §2.23)")
             }
         }
     }

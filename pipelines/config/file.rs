@@ -1,6 +1,10 @@
 //! The keys of a configuration file, as TOML gives them: types are right, nothing else is checked. Every value knows
 //! its place in the text.
 
+mod ike;
+
+pub(super) use ike::{Auth, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius};
+
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
@@ -24,6 +28,12 @@ pub(super) struct File {
     pub tunnel: Vec<Spanned<Tunnel>>,
     #[serde(default)]
     pub policy: Vec<Spanned<Policy>>,
+    #[serde(default)]
+    pub ike: Ike,
+    #[serde(default)]
+    pub pool: Vec<Spanned<Pool>>,
+    #[serde(default)]
+    pub connection: Vec<Spanned<Connection>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,20 +1,62 @@
 //! Key files. What they hold is in zeroised memory only, and in no message.
 
 use super::error::Rule;
+use serde::{Deserialize, Deserializer};
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Read,
     os::unix::fs::PermissionsExt,
     path::Path,
 };
 use wayfarer_dataplane::crypto::Suite;
+use wayfarer_mobility::ike::crypto::Secret;
 use zeroize::Zeroizing;
 
 /// Longest key file, in bytes: the longest key is 96 bytes.
 const LONGEST: usize = 4096;
 
+/// Longest file of users and passwords, in bytes.
+const LONGEST_USERS: usize = 16 << 20;
+
 /// The keying material in `file`: hexadecimal digits (white space and a leading `0x` do not count), or the raw bytes.
-pub(super) fn load(file: &Path, cipher: Suite) -> Result<Zeroizing<Vec<u8>>, Rule> {
+pub(super) fn load(file: &Path, cipher: Suite) -> Result<Secret, Rule> {
+    decode(&read(file, LONGEST)?, cipher.key_len())
+}
+
+/// The secret in `file`: its text without the last line's end, or bytes as `0x` and hexadecimal digits. One shorter than
+/// `advised` bytes is taken with a warning.
+pub(super) fn secret(file: &Path, advised: usize) -> Result<Secret, Rule> {
+    let secret = secret_of(&read(file, LONGEST)?)?;
+    if secret.len() < advised {
+        tracing::warn!(file = %file.display(), "this secret has less than {advised} bytes: it may be guessed");
+    }
+    Ok(secret)
+}
+
+/// Names and their passwords, each a line `name = "password"` of TOML.
+pub(super) fn users(file: &Path) -> Result<Vec<(String, Password)>, Rule> {
+    let content = read(file, LONGEST_USERS)?;
+    let text = std::str::from_utf8(&content).map_err(|_| Rule::Users(1))?;
+    // The parser's own words would show what is in the file.
+    let users: BTreeMap<String, Password> = toml::from_str(text).map_err(|why| {
+        let before = why.span().and_then(|place| content.get(..place.start)).unwrap_or_default();
+        Rule::Users(before.iter().filter(|&&byte| byte == b'\n').count() + 1)
+    })?;
+    if users.is_empty() { Err(Rule::NoSecret) } else { Ok(users.into_iter().collect()) }
+}
+
+/// Text that is wiped when it is no longer used.
+pub(super) struct Password(pub Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+/// What a file holds that only its owner should read.
+fn read(file: &Path, longest: usize) -> Result<Secret, Rule> {
     let unreadable = |e: std::io::Error| Rule::KeyUnreadable(e.kind());
     let about = fs::metadata(file).map_err(unreadable)?;
     if !about.is_file() {
@@ -24,16 +66,29 @@ pub(super) fn load(file: &Path, cipher: Suite) -> Result<Zeroizing<Vec<u8>>, Rul
         tracing::warn!(file = %file.display(), "others than its owner may use this key file; try chmod 600");
     }
     // The vector never grows: a reallocation would leave a copy behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    File::open(file)
-        .map_err(unreadable)?
-        .take(LONGEST as u64)
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
-    decode(&content, cipher.key_len())
+    let mut content = Zeroizing::new(Vec::with_capacity(longest + 2));
+    let limited = File::open(file).map_err(unreadable)?.take(longest as u64 + 1);
+    { limited }.read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() > longest { Err(Rule::LongSecret(longest)) } else { Ok(content) }
 }
 
-fn decode(content: &[u8], wanted: usize) -> Result<Zeroizing<Vec<u8>>, Rule> {
+fn secret_of(content: &[u8]) -> Result<Secret, Rule> {
+    let text = content.strip_suffix(b"\n").unwrap_or(content);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let Some(digits) = text.strip_prefix(b"0x") else {
+        return if text.is_empty() { Err(Rule::NoSecret) } else { Ok(Zeroizing::new(text.to_vec())) };
+    };
+    let mut secret = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    let digit = |c: &u8| char::from(*c).to_digit(16).map(|digit| digit as u8);
+    for pair in digits.chunks(2) {
+        let [high, low] = pair else { return Err(Rule::SecretNotHex) };
+        secret
+            .push(digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low).ok_or(Rule::SecretNotHex)?);
+    }
+    if secret.is_empty() { Err(Rule::NoSecret) } else { Ok(secret) }
+}
+
+fn decode(content: &[u8], wanted: usize) -> Result<Secret, Rule> {
     let text = content.trim_ascii_start();
     let text = text.strip_prefix(b"0x").or(text.strip_prefix(b"0X")).unwrap_or(text);
     let digits = || text.iter().filter(|c| !c.is_ascii_whitespace()).map(|&c| char::from(c).to_digit(16));

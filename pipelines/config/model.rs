@@ -1,5 +1,9 @@
 //! A configuration as the gateway uses it: parsed, checked, with every default filled in.
 
+mod ike;
+
+pub use ike::{Connection, Ike, PoolRange};
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
@@ -22,6 +26,8 @@ pub struct Config {
     pub tunnels: Vec<Tunnel>,
     /// What happens to traffic outside tunnels; nothing listed here is discarded.
     pub policies: Vec<Policy>,
+    /// Tunnels with keys by IKE.
+    pub ike: Ike,
 }
 
 /// `[gateway]`

@@ -1,6 +1,7 @@
 //! The text of a configuration: reads it, and says where in it something is wrong.
 
 use super::{
+    Environment,
     error::{ConfigError, Rule, nearest},
     file::{File, Key},
 };
@@ -20,6 +21,8 @@ pub(super) struct Source<'a> {
     pub file: &'a Path,
     /// What it holds.
     pub text: &'a str,
+    /// Where the variables of its paths come from.
+    pub environment: Environment<'a>,
 }
 
 impl Source<'_> {
@@ -77,17 +80,21 @@ impl Source<'_> {
         value.as_ref().map(|value| self.value(key, value, check)).transpose()
     }
 
-    /// The path in `text`: `${VARIABLE}` stands for an environment variable, and the file's folder is where it starts.
+    /// The path in `text`: `$VARIABLE` and `${VARIABLE}` stand for environment variables, and the file's folder is where it
+    /// starts.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, Rule> {
         let mut path = String::new();
         let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (name, after) = after.split_once('}').ok_or(Rule::OpenVariable)?;
+        while let Some((before, after)) = rest.split_once('$') {
+            let (name, after) = match after.strip_prefix('{') {
+                Some(braced) => braced.split_once('}').ok_or(Rule::OpenVariable)?,
+                None => {
+                    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                    after.split_at(after.find(|c| !is_part(c)).unwrap_or(after.len()))
+                }
+            };
             path += before;
-            // `std::env::var` panics on no name, but these are no names of variables.
-            let named = !name.is_empty() && !name.contains(['=', '\0']);
-            let value = named.then(|| std::env::var(name).ok()).flatten();
-            path += &value.ok_or_else(|| Rule::Variable(name.into()))?;
+            path += &(self.environment)(name).ok_or_else(|| Rule::Variable(name.into()))?;
             rest = after;
         }
         path += rest;

@@ -6,7 +6,7 @@ use super::{
     model::Remote,
 };
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
 };
@@ -17,9 +17,13 @@ use wayfarer_dataplane::{
     table::{Prefix, PrefixError},
     wire::ip::protocol,
 };
+use wayfarer_mobility::ike::{connection::IdentityPattern, identity::Identity};
 
 /// UDP port of ESP in UDP (RFC 3948 §2.1).
 pub(super) const NAT_T: u16 = 4500;
+
+/// Longest identity, in bytes.
+const LONGEST_IDENTITY: usize = 255;
 
 const PROTOCOLS: [(&str, u8); 7] = [
     ("icmp", protocol::ICMP),
@@ -185,6 +189,83 @@ pub(super) fn cipher(text: &str) -> Result<Suite, (Rule, Option<String>)> {
         let names: Vec<String> = Suite::ALL.iter().map(Suite::to_string).collect();
         (Rule::Cipher, nearest(text, names.iter().map(String::as_str)).map(str::to_owned))
     })
+}
+
+/// Who somebody is: an address, a domain name, a mail address, or a key ID.
+pub(super) fn identity(text: &str) -> Result<Identity, Rule> {
+    let plain = |text: &&str| !text.starts_with('*') && text.len() <= LONGEST_IDENTITY;
+    Some(text).filter(plain).and_then(Identity::from_text).ok_or(Rule::Identity)
+}
+
+/// Who a peer may be: `"any"` or `"*.example.org"` alone, or a list of identities.
+pub(super) fn identities(list: &[String]) -> Result<IdentityPattern, Rule> {
+    let is_suffix = |text: &str| text.starts_with("*.") || text.starts_with("*@");
+    match list {
+        [] => Err(Rule::Empty),
+        [any] if any == "any" => Ok(IdentityPattern::Any),
+        [text] if is_suffix(text) => {
+            let rest =
+                text.get(2..).filter(|rest| Identity::from_text(rest).is_some()).ok_or(Rule::Identity)?;
+            identity(rest)?;
+            Ok(IdentityPattern::Suffix(text.as_bytes().get(1..).unwrap_or_default().to_vec()))
+        }
+        list if list.iter().any(|text| text == "any" || is_suffix(text)) => Err(Rule::LonePattern),
+        list => Ok(IdentityPattern::Of(list.iter().map(|text| identity(text)).collect::<Result<_, _>>()?)),
+    }
+}
+
+/// A domain name (RFC 1035 §2.3.1, with the underscores of today).
+pub(super) fn domain(text: &str) -> Result<String, Rule> {
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let fits = text.len() <= 253 && text.split('.').all(is_label);
+    if fits { Ok(text.to_owned()) } else { Err(Rule::Domain) }
+}
+
+/// A server's address with its port.
+pub(super) fn server(text: &str) -> Result<SocketAddr, Rule> {
+    let server: SocketAddr = text.parse().map_err(|_| Rule::Server)?;
+    if server.port() == 0 {
+        return Err(Rule::Server);
+    }
+    Ok(SocketAddr::new(unicast(server.ip().to_canonical())?, server.port()))
+}
+
+/// First and last address of a prefix.
+pub(super) fn ends(prefix: Prefix) -> (IpAddr, IpAddr) {
+    let first = prefix.address();
+    let last = match first {
+        IpAddr::V4(a) => {
+            let host = u32::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
+            Ipv4Addr::from_bits(a.to_bits() | host).into()
+        }
+        IpAddr::V6(a) => {
+            let host = u128::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
+            Ipv6Addr::from_bits(a.to_bits() | host).into()
+        }
+    };
+    (first, last)
+}
+
+/// First and last address to give away: of a prefix, without IPv4's network and broadcast addresses where it has them
+/// (RFC 3021), or of a range.
+pub(super) fn pool(text: &str) -> Result<(IpAddr, IpAddr), Rule> {
+    if let Some((first, last)) = text.split_once('-') {
+        let [first, last] = [first, last].map(|end| end.trim().parse::<IpAddr>().map_err(|_| Rule::Pool));
+        let (first, last) = (unicast(first?)?, unicast(last?)?);
+        let is_range = first.is_ipv4() == last.is_ipv4() && first <= last;
+        return if is_range { Ok((first, last)) } else { Err(Rule::Pool) };
+    }
+    let prefix = prefix(text).map_err(|why| if why == Rule::Prefix { Rule::Pool } else { why })?;
+    match ends(prefix) {
+        (IpAddr::V4(first), IpAddr::V4(last)) if prefix.length() < 31 => {
+            let (first, last) = (first.to_bits().saturating_add(1), last.to_bits().saturating_sub(1));
+            Ok((Ipv4Addr::from_bits(first).into(), Ipv4Addr::from_bits(last).into()))
+        }
+        ends => Ok(ends),
+    }
 }
 
 /// A MAC address of one station: `"02:00:00:00:00:01"`.

@@ -12,7 +12,7 @@ mod report;
 pub use report::{LatencyReport, Report};
 
 use crate::{
-    config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Roam, Route, Sa, Tunnel},
+    config::model::{Config, Encapsulation, Gateway as GatewayConfig, Ike, Remote, Roam, Route, Sa, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
     slow_path::neighbours::Stations,
     start::{Assembly, Gateway, OpenPort, Seat, StartError},
@@ -173,7 +173,7 @@ fn config(mappings: &[Mapping]) -> Config {
         Route { to: Prefix::host(SERVER), via: None, port: 1 },
     ];
     let tunnels = (0..).zip(mappings).map(|(index, mapping)| tunnel(index, mapping)).collect();
-    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new() }
+    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new(), ike: Ike::default() }
 }
 
 fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {

@@ -71,7 +71,7 @@ pub fn config(tunnels: Vec<Tunnel>) -> Config {
         Route { to: "0.0.0.0/0".parse().unwrap(), via: Some(ip("203.0.113.254")), port: OUTSIDE },
         Route { to: "::/0".parse().unwrap(), via: Some(ip("2001:db8:1::fe")), port: OUTSIDE },
     ];
-    Config { gateway, ports: vec![], routes, tunnels, policies: vec![] }
+    Config { gateway, ports: vec![], routes, tunnels, policies: vec![], ike: Ike::default() }
 }
 
 /// Keying material that differs by `seed`.

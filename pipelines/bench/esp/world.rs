@@ -8,7 +8,7 @@
 
 use super::port::{LoadPort, Plug};
 use crate::{
-    config::model::{Config, Encapsulation, Gateway, Remote, Roam, Route, Sa, Tunnel},
+    config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
     slow_path::neighbours::Stations,
     start::OpenPort,
 };
@@ -101,7 +101,7 @@ pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) ->
         Route { to: Prefix::host(SERVER), via: None, port: INSIDE },
     ];
     let tunnels = (0..tunnels).map(|index| tunnel(index, suite, window)).collect();
-    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new() }
+    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new(), ike: Ike::default() }
 }
 
 /// The MTU of ports over which inner packets of up to `largest` bytes travel in ESP.

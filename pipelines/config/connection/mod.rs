@@ -1,0 +1,280 @@
+//! From the keys of a file to the model: IKE and its connections.
+
+mod child;
+mod eap;
+mod pool;
+mod proof;
+
+use super::{
+    algorithms::{self, Use},
+    check::{Unique, mtu},
+    error::{ConfigError, Rule, nearest},
+    file::{self, IkeEncap, Key, List, Scalar},
+    keys,
+    model::{Config, Connection, Ike, PoolRange, PortKind, Remote},
+    source::Source,
+    value,
+};
+use proof::Proofs;
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    time::Duration,
+};
+use toml::Spanned;
+use wayfarer_dataplane::sa::Limits;
+use wayfarer_mobility::{
+    ike::{
+        connection::{self, Lifetimes, Ppk, SharedKey},
+        proposal::Offer,
+    },
+    roaming::Policy,
+};
+
+type Checked<T> = Result<T, ConfigError>;
+
+/// UDP port of IKE (RFC 7296 §2).
+const IKE: u16 = 500;
+
+/// Numbers in an anti-replay window by default.
+const WINDOW: u32 = 1024;
+
+/// Largest IP packet of an IKE message by default (RFC 7383 §2.5.1).
+const FRAGMENT: usize = 1280;
+
+/// Lifetimes by default.
+const LIFETIMES: Lifetimes = Lifetimes {
+    session: Duration::from_secs(8 * 3600),
+    child: Duration::from_secs(3600),
+    grace: Duration::from_secs(300),
+};
+
+/// After how long a silence a peer is asked by default.
+const LIVENESS: Duration = Duration::from_secs(30);
+
+/// PPK_ID_FIXED (RFC 8784 §5.1).
+const FIXED_PPK: u8 = 2;
+
+/// Shortest secrets that raise no warning, in bytes: passwords of people, shared keys, and those that are to hold against
+/// quantum computers (RFC 8784 §4).
+const ADVISED_PSK: usize = 16;
+const ADVISED_PPK: usize = 32;
+
+/// Checks `[ike]`, `[[pool]]` and `[[connection]]`.
+pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Checked<Ike> {
+    let defaults = Ike::default();
+    let raw = &file.ike;
+    let many = |n: &i64, first| Ok(value::integer::<u32>(*n, first..=1 << 24)? as usize);
+    let key_log = source.optional("ike.key_log", &raw.key_log, |path| source.path(path))?;
+    if let Some(folder) = &key_log {
+        tracing::warn!(folder = %folder.display(), "keys are logged: whoever reads them reads all traffic");
+    }
+    let pools = pool::pools(source, &file.pool, config)?;
+    let connections = connections(source, &file.connection, config, &pools)?;
+    if !connections.is_empty() {
+        let natt = |ports: &Vec<i64>| match ports.contains(&value::NAT_T.into()) {
+            true => Ok(()),
+            false => Err(Rule::NatTraversal),
+        };
+        source.optional("gateway.encap_ports", &file.gateway.encap_ports, natt)?;
+    }
+    Ok(Ike {
+        connections,
+        pools,
+        key_log,
+        cookie_threshold: source
+            .optional("ike.cookie_threshold", &raw.cookie_threshold, |n| many(n, 0))?
+            .unwrap_or(defaults.cookie_threshold),
+        half_open: source
+            .optional("ike.half_open", &raw.half_open, |n| many(n, 1))?
+            .unwrap_or(defaults.half_open),
+    })
+}
+
+fn connections(
+    source: &Source<'_>,
+    raw: &[Spanned<file::Connection>],
+    config: &Config,
+    pools: &[PoolRange],
+) -> Checked<Vec<Connection>> {
+    let mut names = Unique::new();
+    let mut connections = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let place = raw.span();
+        let raw = raw.get_ref();
+        source
+            .value("connection.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
+        connections.push(Raw { source, raw, place }.check(config, pools)?);
+    }
+    Ok(connections)
+}
+
+/// One connection of the file.
+struct Raw<'a> {
+    source: &'a Source<'a>,
+    raw: &'a file::Connection,
+    place: Range<usize>,
+}
+
+impl Raw<'_> {
+    fn check(&self, config: &Config, pools: &[PoolRange]) -> Checked<Connection> {
+        let Self { source, raw, .. } = self;
+        let name = source.value("connection.name", &raw.name, |name| value::name(name))?;
+        let ours = |own| config.ports.iter().any(|port| port.addresses.iter().any(|(a, _)| *a == own));
+        let remote = source
+            .optional("connection.remote", &raw.remote, |text| match value::remote(text)? {
+                (Remote::Any, _) => Ok(None),
+                (Remote::At(address, _), _) if ours(address) => Err(Rule::Own),
+                (Remote::At(address, port), true) => Ok(Some(SocketAddr::new(address, port))),
+                (Remote::At(address, _), false) => Ok(Some(SocketAddr::new(address, IKE))),
+            })?
+            .flatten();
+        let local = self.local(config, remote)?;
+        let ask_address = source
+            .optional("connection.request_address", &raw.request_address, |&ask| match remote {
+                None if ask => Err(Rule::FixedRemote("request_address")),
+                _ => Ok(ask),
+            })?
+            .unwrap_or(false);
+        let Proofs { local_id, remote_id, local_auth, remote_auth } = self.proofs(remote, &local)?;
+        let v6 = local.iter().any(IpAddr::is_ipv6);
+        Ok(Connection {
+            window: source
+                .optional("connection.window", &raw.window, |n| value::integer(*n, 64..=65536))?
+                .unwrap_or(WINDOW),
+            mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
+            limits: self.limits()?,
+            protocol: connection::Connection {
+                children: self.children(&name, ask_address)?,
+                name,
+                remote,
+                local,
+                local_id,
+                remote_id,
+                local_auth,
+                remote_auth,
+                ike: self.offers("connection.proposals", &raw.proposals, Use::Ike)?,
+                esp: self.offers("connection.esp", &raw.esp, Use::Esp)?,
+                pools: self.pools(pools)?,
+                ask_address,
+                dns: self.list("connection.dns", &raw.dns, value::address)?,
+                domains: self.list("connection.domains", &raw.domains, value::domain)?,
+                lifetimes: self.lifetimes()?,
+                liveness: source
+                    .optional("connection.liveness", &raw.liveness, |text| or_none(text, value::duration))?
+                    .unwrap_or(Some(LIVENESS)),
+                mobike: raw.mobike.unwrap_or(true),
+                roam: match raw.roam.as_ref().map(Spanned::get_ref) {
+                    Some(file::Roam::Follow) | None => Policy::Follow,
+                    Some(file::Roam::Notify) => Policy::Notify,
+                    Some(file::Roam::Ignore) => Policy::Ignore,
+                },
+                no_nats: !raw.allow_nat.unwrap_or(true),
+                force_udp: raw.encap.as_ref().is_some_and(|encap| *encap.get_ref() == IkeEncap::Udp),
+                fragment: source
+                    .optional("connection.fragment", &raw.fragment, |size| match size {
+                        Scalar::Text(text) if text == "none" => Ok(None),
+                        size => mtu(size, v6).map(Some),
+                    })?
+                    .unwrap_or(Some(FRAGMENT)),
+                ppk: self.ppk()?,
+                unique: raw.unique.unwrap_or(true),
+            },
+        })
+    }
+
+    /// Addresses of ours that a peer may use; by default all that are not the host's.
+    fn local(&self, config: &Config, remote: Option<SocketAddr>) -> Checked<Vec<IpAddr>> {
+        let all = || config.ports.iter().flat_map(|port| port.addresses.iter().map(|(own, _)| *own));
+        let named = self.source.optional("connection.local", &self.raw.local, |list| {
+            let own = |text: &String| match value::address(text)? {
+                own if all().any(|a| a == own) => Ok(own),
+                _ => Err(Rule::NotOurs),
+            };
+            let list: Vec<IpAddr> = list.0.iter().map(own).collect::<Result<_, _>>()?;
+            match remote {
+                _ if list.is_empty() => Err(Rule::Empty),
+                Some(peer) if list.iter().all(|own| own.is_ipv4() != peer.is_ipv4()) => Err(Rule::Family),
+                _ => Ok(list),
+            }
+        })?;
+        if let Some(named) = named {
+            return Ok(named);
+        }
+        let ports = config.ports.iter().filter(|p| !p.is_host && !matches!(p.kind, PortKind::Tap { .. }));
+        let local: Vec<IpAddr> = ports.flat_map(|port| port.addresses.iter().map(|(own, _)| *own)).collect();
+        match local.is_empty() {
+            true => Err(self.missing("local", "a gateway whose ports have no addresses")),
+            false => Ok(local),
+        }
+    }
+
+    fn offers(&self, key: &str, list: &Key<List>, usage: Use) -> Checked<Vec<Offer>> {
+        let Some(list) = list else { return Ok(algorithms::defaults(usage)) };
+        algorithms::offers(&list.get_ref().0, usage).map_err(|(rule, hint)| ConfigError {
+            hint: hint.map(Into::into),
+            ..self.source.bad(key, list.span(), rule)
+        })
+    }
+
+    /// Indices of the pools named.
+    fn pools(&self, pools: &[PoolRange]) -> Checked<Vec<usize>> {
+        let Some(list) = &self.raw.pool else { return Ok(vec![]) };
+        let index = |name: &String| {
+            pools.iter().position(|pool| pool.name == *name).ok_or_else(|| ConfigError {
+                hint: nearest(name, pools.iter().map(|pool| &pool.name[..])).map(Into::into),
+                ..self.source.bad("connection.pool", list.span(), Rule::UnknownPool)
+            })
+        };
+        list.get_ref().0.iter().map(index).collect()
+    }
+
+    fn list<T>(&self, key: &str, list: &Key<List>, check: fn(&str) -> Result<T, Rule>) -> Checked<Vec<T>> {
+        let all = |list: &List| list.0.iter().map(|text| check(text)).collect();
+        Ok(self.source.optional(key, list, all)?.unwrap_or_default())
+    }
+
+    fn lifetimes(&self) -> Checked<Lifetimes> {
+        let raw = &self.raw.lifetime;
+        let time = |key, text: &Key<String>| self.source.optional(key, text, |text| value::duration(text));
+        Ok(Lifetimes {
+            session: time("connection.lifetime.ike", &raw.ike)?.unwrap_or(LIFETIMES.session),
+            child: time("connection.lifetime.child", &raw.child)?.unwrap_or(LIFETIMES.child),
+            ..LIFETIMES
+        })
+    }
+
+    /// Limits that ask for new keys, and a quarter later let nothing pass any more.
+    fn limits(&self) -> Checked<Limits> {
+        let raw = &self.raw.lifetime;
+        let bytes =
+            |size: &Scalar| value::size(size).and_then(|n| if n > 0 { Ok(n) } else { Err(Rule::Size) });
+        let packets = self.source.optional("connection.lifetime.packets", &raw.packets, value::count)?;
+        let bytes = self.source.optional("connection.lifetime.bytes", &raw.bytes, bytes)?;
+        let pair = |soft: Option<u64>| soft.map_or((u64::MAX, u64::MAX), |n| (n, n.saturating_add(n / 4)));
+        let ((soft_packets, hard_packets), (soft_bytes, hard_bytes)) = (pair(packets), pair(bytes));
+        Ok(Limits { soft_packets, hard_packets, soft_bytes, hard_bytes })
+    }
+
+    fn ppk(&self) -> Checked<Option<Ppk>> {
+        let Some(raw) = &self.raw.ppk else { return Ok(None) };
+        let id = self.source.value("connection.ppk.id", &raw.id, |id| value::name(id))?;
+        let secret = self.secret("connection.ppk.file", &raw.file, ADVISED_PPK)?;
+        let id = [&[FIXED_PPK], id.as_bytes()].concat();
+        Ok(Some(Ppk { id, secret, required: raw.required }))
+    }
+
+    fn secret(&self, key: &str, file: &Spanned<String>, advised: usize) -> Checked<SharedKey> {
+        let load = |path: &String| keys::secret(&self.source.path(path)?, advised);
+        self.source.value(key, file, load).map(SharedKey)
+    }
+
+    fn missing(&self, key: &'static str, because: &str) -> ConfigError {
+        self.source.error("connection", Some(self.place.clone()), Rule::Needs(key, because.into()))
+    }
+}
+
+/// What `check` makes of a text that is not `"none"`.
+fn or_none<T>(text: &str, check: fn(&str) -> Result<T, Rule>) -> Result<Option<T>, Rule> {
+    if text == "none" { Ok(None) } else { check(text).map(Some) }
+}

@@ -1,0 +1,285 @@
+//! Who the two sides are, and how they prove it.
+
+use super::{ADVISED_PSK, Checked, Raw, eap};
+use crate::{
+    config::{
+        error::{ConfigError, Rule},
+        file::{Auth, CrlPolicy, Key, Method, Radius},
+        keys, value,
+    },
+    keys::{Authorities, CertificateSigner, Crl, certificate, files::LoadError},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+use toml::Spanned;
+use wayfarer_mobility::ike::{
+    connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
+    crypto::Signer,
+    identity::Identity,
+};
+
+/// Stands for the subject of our certificate.
+const SUBJECT: &str = "certificate-subject";
+
+/// Both sides of a connection.
+pub(super) struct Proofs {
+    pub local_id: Identity,
+    pub remote_id: IdentityPattern,
+    pub local_auth: LocalAuth,
+    pub remote_auth: RemoteAuth,
+}
+
+/// The methods of a connection.
+#[derive(Clone, Copy)]
+struct Methods {
+    local: Method,
+    remote: Method,
+}
+
+impl Methods {
+    fn has(self, method: Method) -> bool {
+        self.local == method || self.remote == method
+    }
+
+    fn needs_certificate(self) -> bool {
+        self.local == Method::Certificate || self.has(Method::EapTls)
+    }
+
+    fn needs_authorities(self) -> bool {
+        self.remote == Method::Certificate || self.has(Method::EapTls)
+    }
+}
+
+impl Raw<'_> {
+    pub(super) fn proofs(&self, remote: Option<SocketAddr>, local: &[IpAddr]) -> Checked<Proofs> {
+        let methods = self.methods(remote)?;
+        self.refuse_unused(methods)?;
+        let psk = match methods.has(Method::Psk) {
+            true => Some(self.psk()?),
+            false => None,
+        };
+        let signer = match methods.needs_certificate() {
+            true => Some(Arc::new(self.signer()?)),
+            false => None,
+        };
+        let authorities = match methods.needs_authorities() {
+            true => Some(Arc::new(self.authorities()?)),
+            false => None,
+        };
+        let no =
+            |what: &'static str| self.source.bad("connection.auth", self.raw.auth.span(), Rule::Auth(what));
+        let local_auth = match methods.local {
+            Method::Psk => psk.clone().map(LocalAuth::Psk),
+            Method::Certificate => signer.clone().map(|signer| LocalAuth::Key(signer)),
+            Method::EapMschapv2 => {
+                self.password()?;
+                Some(LocalAuth::Eap(Arc::new(eap::Nobody)))
+            }
+            Method::EapTls => Some(LocalAuth::Eap(Arc::new(eap::Nobody))),
+            Method::EapRadius => None,
+        };
+        let remote_auth = match methods.remote {
+            Method::Psk => psk.map(RemoteAuth::Psk),
+            Method::Certificate => authorities.map(|authorities| RemoteAuth::Key(authorities)),
+            Method::EapMschapv2 => {
+                self.users()?;
+                Some(RemoteAuth::Eap(Arc::new(eap::Nobody)))
+            }
+            Method::EapTls => Some(RemoteAuth::Eap(Arc::new(eap::Nobody))),
+            Method::EapRadius => {
+                self.radius()?;
+                Some(RemoteAuth::Eap(Arc::new(eap::Nobody)))
+            }
+        };
+        Ok(Proofs {
+            local_id: self.local_id(methods, signer.as_deref(), local)?,
+            remote_id: self.remote_id(methods)?,
+            local_auth: local_auth.ok_or_else(|| no("only a peer can prove itself by RADIUS"))?,
+            remote_auth: remote_auth.ok_or_else(|| no("says nothing of the peer"))?,
+        })
+    }
+
+    /// Who proves what how. One word stands for both sides; with EAP the one who has a `user` is its client, and the other
+    /// side proves itself by certificate (RFC 7296 §2.16).
+    fn methods(&self, remote: Option<SocketAddr>) -> Checked<Methods> {
+        let Self { source, raw, .. } = self;
+        let methods = match *raw.auth.get_ref() {
+            Auth::Each { local, remote } => Methods { local, remote },
+            Auth::One(eap) if eap.is_eap() && raw.user.is_some() => {
+                Methods { local: eap, remote: Method::Certificate }
+            }
+            Auth::One(eap) if eap.is_eap() => Methods { local: Method::Certificate, remote: eap },
+            Auth::One(both) => Methods { local: both, remote: both },
+        };
+        let bad = |why| Err(source.bad("connection.auth", raw.auth.span(), Rule::Auth(why)));
+        match (methods.local, methods.remote) {
+            (Method::EapRadius, _) => bad("only a peer can prove itself by RADIUS"),
+            (local, other) if local.is_eap() && other != Method::Certificate => {
+                bad("where we prove ourselves by EAP, the peer must by certificate")
+            }
+            (other, remote) if remote.is_eap() && other != Method::Certificate => {
+                bad("where the peer proves itself by EAP, we must by certificate")
+            }
+            (local, _) if local.is_eap() && remote.is_none() => {
+                bad("who proves itself by EAP begins the connection: remote must be an address")
+            }
+            (_, peer) if peer.is_eap() && remote.is_some() => {
+                bad("who proves itself by EAP begins the connection: remote must be \"any\"")
+            }
+            _ => Ok(methods),
+        }
+    }
+
+    /// Keys that these methods do not need would be taken for protection that is not there.
+    fn refuse_unused(&self, methods: Methods) -> Checked<()> {
+        let raw = self.raw;
+        let text = |key: &Key<String>| key.as_ref().map(Spanned::span);
+        let certificate = methods.needs_certificate();
+        let authorities = methods.needs_authorities();
+        let client = methods.local == Method::EapMschapv2;
+        let unused = [
+            ("connection.psk_file", text(&raw.psk_file), methods.has(Method::Psk)),
+            ("connection.certificate", text(&raw.certificate), certificate),
+            ("connection.private_key", text(&raw.private_key), certificate),
+            ("connection.authorities", raw.authorities.as_ref().map(Spanned::span), authorities),
+            ("connection.crls", raw.crls.as_ref().map(Spanned::span), authorities),
+            ("connection.crl_policy", raw.crl_policy.as_ref().map(Spanned::span), authorities),
+            ("connection.users_file", text(&raw.users_file), methods.remote == Method::EapMschapv2),
+            ("connection.user", text(&raw.user), client || methods.local == Method::EapTls),
+            ("connection.password_file", text(&raw.password_file), client),
+            ("connection.radius", raw.radius.first().map(Spanned::span), methods.remote == Method::EapRadius),
+        ];
+        let found = unused.into_iter().find_map(|(key, place, used)| Some((key, place.filter(|_| !used)?)));
+        found.map_or(Ok(()), |(key, place)| {
+            let because = format!("auth = {}", raw.auth.get_ref());
+            Err(self.source.bad(key, place, Rule::Pointless(because.into())))
+        })
+    }
+
+    /// A key that the methods need.
+    fn needed<'a, T>(&self, key: &'static str, value: &'a Option<T>) -> Checked<&'a T> {
+        let because = || format!("auth = {}", self.raw.auth.get_ref());
+        value.as_ref().ok_or_else(|| self.missing(key, &because()))
+    }
+
+    fn psk(&self) -> Checked<SharedKey> {
+        let file = self.needed("psk_file", &self.raw.psk_file)?;
+        self.secret("connection.psk_file", file, ADVISED_PSK)
+    }
+
+    fn signer(&self) -> Checked<CertificateSigner> {
+        let Self { source, raw, .. } = self;
+        let certificate = self.needed("certificate", &raw.certificate)?;
+        let key = self.needed("private_key", &raw.private_key)?;
+        let path = |name, text: &Spanned<String>| source.value(name, text, |text| source.path(text));
+        let (own, secret) =
+            (path("connection.certificate", certificate)?, path("connection.private_key", key)?);
+        CertificateSigner::load(&own, &secret).map_err(|why| {
+            let (name, place) = match *why.file == *secret {
+                true => ("connection.private_key", key.span()),
+                false => ("connection.certificate", certificate.span()),
+            };
+            source.bad(name, place, Rule::Credential(why))
+        })
+    }
+
+    fn authorities(&self) -> Checked<Authorities> {
+        let Self { source, raw, .. } = self;
+        let list = self.needed("authorities", &raw.authorities)?;
+        let paths =
+            |list: &[String]| list.iter().map(|text| source.path(text)).collect::<Result<Vec<_>, _>>();
+        let files: Vec<PathBuf> = source.value("connection.authorities", list, |list| match &list.0[..] {
+            [] => Err(Rule::Empty),
+            list => paths(list),
+        })?;
+        let crls = source.optional("connection.crls", &raw.crls, |list| paths(&list.0))?.unwrap_or_default();
+        let policy = match raw.crl_policy.as_ref().map(Spanned::get_ref) {
+            Some(CrlPolicy::Strict) => Crl::Strict,
+            Some(CrlPolicy::Relaxed) | None => Crl::Relaxed,
+        };
+        Authorities::load(&files, &crls, policy, SystemTime::now).map_err(|why| {
+            let place = raw.crls.as_ref().map_or(0..0, Spanned::span);
+            match crls.iter().any(|file| **file == *why.file) {
+                true => self.credential("connection.crls", place, why),
+                false => self.credential("connection.authorities", list.span(), why),
+            }
+        })
+    }
+
+    fn credential(&self, key: &str, place: Range<usize>, why: LoadError) -> ConfigError {
+        self.source.bad(key, place, Rule::Credential(why))
+    }
+
+    fn password(&self) -> Checked<SharedKey> {
+        self.needed("user", &self.raw.user)?;
+        let file = self.needed("password_file", &self.raw.password_file)?;
+        self.secret("connection.password_file", file, 0)
+    }
+
+    fn users(&self) -> Checked<Vec<(String, keys::Password)>> {
+        let file = self.needed("users_file", &self.raw.users_file)?;
+        let load = |path: &String| keys::users(&self.source.path(path)?);
+        self.source.value("connection.users_file", file, load)
+    }
+
+    fn radius(&self) -> Checked<Vec<(SocketAddr, SharedKey)>> {
+        self.needed("radius", &self.raw.radius.first())?;
+        let server = |raw: &Spanned<Radius>| {
+            let raw = raw.get_ref();
+            let server =
+                self.source.value("connection.radius.server", &raw.server, |text| value::server(text))?;
+            Ok((server, self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?))
+        };
+        self.raw.radius.iter().map(server).collect()
+    }
+
+    /// Who we are: as written, else as our certificate says, as an EAP client's user, or our address.
+    fn local_id(
+        &self,
+        methods: Methods,
+        signer: Option<&CertificateSigner>,
+        local: &[IpAddr],
+    ) -> Checked<Identity> {
+        let Self { source, raw, .. } = self;
+        let signer = signer.filter(|_| matches!(methods.local, Method::Certificate | Method::EapTls));
+        let own = signer.and_then(|signer| signer.certificates().first());
+        let vouched = own.map(|own| certificate::identities(own));
+        let written =
+            source.optional("connection.local_id", &raw.local_id, |text| match (&text[..], own) {
+                (SUBJECT, Some(own)) => certificate::subject(own).ok_or(Rule::NoSubject),
+                (SUBJECT, None) => Err(Rule::Auth("there is no certificate to take the subject of")),
+                (text, _) => {
+                    let id = value::identity(text)?;
+                    let is_ours = vouched.as_ref().is_none_or(|all| all.iter().any(|own| is_same(own, &id)));
+                    if is_ours { Ok(id) } else { Err(Rule::OtherIdentity) }
+                }
+            })?;
+        let user = || source.optional("connection.user", &raw.user, |user| value::identity(user));
+        let first = || vouched.as_ref().and_then(|all| all.first().cloned());
+        match written.or_else(first) {
+            Some(id) => Ok(id),
+            None => Ok(user()?
+                .or_else(|| local.first().copied().map(Identity::from_address))
+                .ok_or_else(|| self.missing("local_id", "a connection without local addresses"))?),
+        }
+    }
+
+    fn remote_id(&self, methods: Methods) -> Checked<IdentityPattern> {
+        let list = &self.raw.remote_id;
+        match self.source.optional("connection.remote_id", list, |list| value::identities(&list.0))? {
+            Some(pattern) => Ok(pattern),
+            None if methods.remote == Method::Psk => Err(self.missing("remote_id", "auth = \"psk\"")),
+            None => Ok(IdentityPattern::Any),
+        }
+    }
+}
+
+/// Whether two identities are one, however their letters are written.
+fn is_same(own: &Identity, other: &Identity) -> bool {
+    own.kind == other.kind && own.data.eq_ignore_ascii_case(&other.data)
+}
