@@ -170,9 +170,11 @@ fn open(
         _ => return open_other(port, pools.len()),
     };
     let own = config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own));
+    let has_ike = !config.ike.connections.is_empty();
+    let ike_ports = has_ike.then_some(wayfarer_dataplane::wire::esp::IKE_PORT).into_iter();
     let rules = Rules {
         local: host.iter().copied().chain(own).collect(),
-        udp_ports: config.gateway.encap_ports.clone(),
+        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
     };
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = Request { device: kind.1, kind: kind.0, rules, tap_mtu };

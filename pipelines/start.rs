@@ -103,6 +103,8 @@ pub enum StartError {
     Key(KeyError),
     /// The kernel's addresses and routes cannot be followed.
     Kernel(io::Error),
+    /// Key exchange could not be begun: a thread, or the folder of the key log.
+    Ike(io::Error),
     /// No thread could be started.
     Thread(io::Error),
     /// A port does not have a queue for every worker.
@@ -117,6 +119,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
             Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
+            Self::Ike(why) => write!(f, "cannot begin key exchange: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
         }
@@ -160,6 +163,7 @@ impl Assembly {
         if config.gateway.kernel_routes || is_shared {
             slow_path.follow_kernel(config.gateway.kernel_routes).map_err(StartError::Kernel)?;
         }
+        slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
         Ok(Self { slow_path, workers, links, requests })
     }
 }

@@ -88,6 +88,7 @@ drop_reasons! {
     NoHeadroom          Error   "frame too short for the headers of its tunnel",
     TxRingFull          Warning "the port's transmit ring was full",
     PuntRingFull        Warning "the ring to the slow path was full, or its share used up",
+    ControlFormat       Warning "control message with a wrong checksum, length or marker",
     NoKeyExchange       Info    "control message, and no key exchange is configured",
     SlowPathLimit       Warning "the slow path's own limit on answers or waiting packets",
 }

@@ -189,11 +189,11 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         name: format!("terminal-{index}"),
         mode: Mode::Tunnel,
         local: GATEWAY,
+        any_local: false,
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
         selectors: vec![Selector {
             local: Prefix::host(SERVER),
-            any_local: false,
             remote: Prefix::host(inner_address(index)),
             protocol: None,
             local_ports: PortRange::ANY,

@@ -117,6 +117,17 @@ fn udp_local(packet: &mut Packet, header: &IpHeader, udp: Udp, tables: &Tables) 
     Ok(Class::Esp(esp_at as u16))
 }
 
+/// The SPI of ours in the key exchange message in `packet` (RFC 7296 §3.1).
+pub fn ike_spi(packet: &Packet, header: &IpHeader) -> Option<u64> {
+    let datagram = header.payload(packet.data());
+    let marker =
+        if datagram.get(2..4)? == esp::IKE_PORT.to_be_bytes() { 0 } else { esp::NON_ESP_MARKER.len() };
+    let message = datagram.get(wayfarer_dataplane::wire::udp::HEADER + marker..)?;
+    let from_initiator = message.get(19)? & 0x08 != 0;
+    let at = if from_initiator { 8 } else { 0 };
+    message.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)
+}
+
 fn is_ours(udp_port: u16, tables: &Tables) -> bool {
     udp_port == esp::IKE_PORT || tables.settings.encap_ports.binary_search(&udp_port).is_ok()
 }

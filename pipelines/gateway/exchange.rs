@@ -11,8 +11,10 @@ use wayfarer_dataplane::{
 /// Why a worker hands a frame to the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Punt {
-    /// A key exchange message (the IP packet).
+    /// A key exchange message of somebody unknown (the IP packet).
     Control,
+    /// A key exchange message with an SPI of ours (the IP packet).
+    Peer,
     /// ARP or neighbour discovery (the whole frame).
     Neighbour,
     /// A packet whose next hop has no MAC address yet (the IP packet).
@@ -27,7 +29,7 @@ pub enum Punt {
 }
 
 /// Kinds of punts: each has its own ring and its own share of a turn, so that a flood of one cannot starve another.
-pub const PUNT_KINDS: usize = 4;
+pub const PUNT_KINDS: usize = 5;
 
 impl Punt {
     /// Number of the kind, below [`PUNT_KINDS`].
@@ -37,6 +39,7 @@ impl Punt {
             Self::Resolve { .. } => 1,
             Self::Control => 2,
             Self::Problem(_) => 3,
+            Self::Peer => 4,
         }
     }
 }
@@ -93,7 +96,7 @@ impl Exchange {
     /// Empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
-            punts: [128, 256, 256, 64].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 256, 64, 512].map(|depth| FrameRing::new(depth, largest)),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }

@@ -221,9 +221,7 @@ fn finish<'r>(
     let tunnel = sa.tunnel;
     if arrival.newest {
         let (from, to) = (arrival.header.src, arrival.header.dst);
-        sa.seen_from(from, to, arrival.encap(packet), |path| {
-            io.tell(Event::NewPath { tunnel, path })
-        });
+        sa.seen_from(from, to, arrival.encap(packet), |path| io.tell(Event::NewPath { tunnel, path }));
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
     let flow = Flow::of(inner, packet.data());

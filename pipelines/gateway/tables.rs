@@ -14,6 +14,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers.
+    pub ike: Map<u64, ()>,
     /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix,
     /// tunnels come before policies, each in the order of the configuration.
     pub policies: Lpm<Few<Rule>>,
@@ -138,6 +140,7 @@ impl Tables {
     pub fn new(writer: &Writer, tunnels: usize, settings: Settings) -> Self {
         Self {
             inbound: Map::new(writer, tunnels),
+            ike: Map::new(writer, tunnels),
             policies: Lpm::new(writer, tunnels),
             routes: Lpm::new(writer, tunnels),
             settings,

@@ -1,7 +1,7 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
-    classify::{Class, classify},
+    classify::{Class, classify, ike_spi},
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
@@ -208,7 +208,11 @@ impl<'r> Sorted<'r> {
             }
             Ok(Class::Host) => deliver(packet, header, tables, reader, io),
             Ok(Class::Neighbour) => io.punt_packet(packet, Punt::Neighbour),
-            Ok(Class::Control) => io.punt_packet(packet, Punt::Control),
+            Ok(Class::Control) => {
+                let known =
+                    ike_spi(&packet, header).is_some_and(|spi| tables.ike.get(&spi, reader).is_some());
+                io.punt_packet(packet, if known { Punt::Peer } else { Punt::Control });
+            }
             Err(reason) => io.drop(packet, reason),
         }
     }

@@ -5,6 +5,7 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
+mod ike;
 mod kernel;
 mod moves;
 mod punts;
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 use crossbeam::channel::{Receiver, Sender};
+use ike::Ike;
 use kernel::{Change, Kernel};
 use moves::Timer;
 use neighbours::{Link, Neighbours};
@@ -93,6 +95,7 @@ pub struct SlowPath {
     neighbours: Neighbours,
     routes: Routes,
     kernel: Option<Kernel>,
+    ike: Option<Ike>,
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
     timers: BTreeSet<(Duration, TunnelId, Timer)>,
@@ -122,6 +125,7 @@ impl SlowPath {
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
             kernel: None,
+            ike: None,
             tunnels: Tunnels::new(Sharing::among(workers.len()))?,
             roaming: Roaming::default(),
             timers: BTreeSet::new(),
@@ -228,6 +232,7 @@ impl SlowPath {
     pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
+        busy |= self.handle_ike(now);
         busy |= self.handle_kernel();
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);

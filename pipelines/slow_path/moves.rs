@@ -39,7 +39,7 @@ impl SlowPath {
         self.install(now, config, true).map(|_| ())
     }
 
-    /// Installs a tunnel that is sent by from the next burst on, or not until [`Tunnels::use_instead`].
+    /// Installs a tunnel that is sent by from the next burst on, or not until [`super::tunnels::Tunnels::start_sending`].
     pub(super) fn install(
         &mut self,
         now: Duration,
@@ -78,7 +78,9 @@ impl SlowPath {
     /// what else policy says holds for it.
     pub fn remove_tunnel(&mut self, name: &str) -> bool {
         let id = self.tunnels.named(name);
-        id.map(|id| self.remove(id));
+        if let Some(id) = id {
+            self.remove(id);
+        }
         id.is_some()
     }
 
@@ -115,8 +117,11 @@ impl SlowPath {
                 let Some(event) = self.workers[worker].exchange.events.pop() else { break };
                 busy = true;
                 match event {
+                    Event::NewPath { tunnel, path } if self.awaits_use(tunnel) => {
+                        self.handle_ike_path(now, tunnel, path);
+                    }
                     Event::NewPath { tunnel, path } => self.roaming.handle_report(now, tunnel, path),
-                    Event::Due { tunnel, inbound, due } => self.handle_due(tunnel, inbound, due),
+                    Event::Due { tunnel, inbound, due } => self.handle_due(now, tunnel, inbound, due),
                 }
             }
         }
@@ -163,6 +168,9 @@ impl SlowPath {
                 roaming::Event::PeerMoved { peer, path } => {
                     // A move that had to wait may be out of date: the peer has gone back to where it was.
                     if !self.tunnels.get(peer).is_some_and(|t| t.inbound.still_reports(&path)) {
+                        continue;
+                    }
+                    if self.handle_ike_path(now, peer, path) {
                         continue;
                     }
                     if let Err(why) = self.move_tunnel(now, peer, path) {
@@ -217,8 +225,11 @@ impl SlowPath {
         self.move_tunnel(now, id, path)
     }
 
-    fn handle_due(&mut self, tunnel: TunnelId, inbound: bool, due: Due) {
+    fn handle_due(&mut self, now: Duration, tunnel: TunnelId, inbound: bool, due: Due) {
         self.tunnels.due(tunnel, due);
+        if self.handle_ike_due(now, tunnel) {
+            return;
+        }
         let which = if inbound { "inbound SA" } else { "outbound SA" };
         let what = match due {
             Due::Soft => "soft lifetime",

@@ -82,7 +82,7 @@ impl SlowPath {
                 }
             }
             Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
-            Punt::Control => self.drops.count(DropReason::NoKeyExchange),
+            Punt::Control | Punt::Peer => self.handle_message(now, frame),
         }
     }
 

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
     few::Few,
-    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, Selector, TunnelId},
+    sa::{
+        Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, Selector,
+        TunnelId,
+    },
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
     wire::{Address, esp},
@@ -197,28 +200,22 @@ impl Tunnels {
         }
     }
 
-    /// Sends by tunnel `new` from the next burst on, in the place of `old`, whose rules it takes.
-    pub fn use_instead(
-        &mut self,
-        new: TunnelId,
-        old: Option<TunnelId>,
-        tables: &Tables,
-        writer: &mut Writer,
-        reader: &Reader,
-    ) {
-        let Some(tunnel) = self.all.get_mut(&new).filter(|tunnel| !tunnel.is_used) else { return };
+    /// Leads traffic to a tunnel from the next burst on.
+    pub fn start_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
+        let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| !tunnel.is_used) else { return };
         tunnel.is_used = true;
         if let Some(path) = tunnel.path {
             // From now on only another path is news.
             tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
         }
-        // First the new rules, behind the old ones, then away with those: at no time does none cover the traffic.
         protect(&tunnel.outbound, &tunnel.inbound.selectors, tables, writer);
-        if let Some(old) = old.and_then(|old| self.all.get_mut(&old)) {
-            old.is_used = false;
-            let id = old.outbound.tunnel;
-            unprotect(id, &old.inbound.selectors, tables, writer, reader);
-        }
+    }
+
+    /// Leads no traffic to a tunnel any more. It still takes what comes.
+    pub fn stop_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+        let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| tunnel.is_used) else { return };
+        tunnel.is_used = false;
+        unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
     }
 
     /// The tunnel with this number.

@@ -117,11 +117,11 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
         name: name(index),
         mode: Mode::Tunnel,
         local: GATEWAY,
+        any_local: false,
         remote: Remote::At(outer_address(index, 0), 0),
         encap: Encapsulation::None,
         selectors: vec![Selector {
             local: Prefix::host(SERVER),
-            any_local: false,
             remote: Prefix::host(inner_address(index)),
             protocol: None,
             local_ports: PortRange::ANY,

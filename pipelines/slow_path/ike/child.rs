@@ -1,5 +1,6 @@
 //! From what IKE agreed on to what the data plane installs.
 
+use super::DataPlane;
 use crate::config::model::{self, Encapsulation, Remote, Roam};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
@@ -22,7 +23,7 @@ use wayfarer_mobility::{
 const MOST: usize = 256;
 
 /// The tunnel of a pair of child SAs, called `name`; `None` where the data plane cannot do what was agreed on.
-pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &model::Connection) -> Option<model::Tunnel> {
+pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Option<model::Tunnel> {
     let cipher = suite(&sa.suite)?;
     let path = path(sa.path);
     let (encap, remote_port) = match path.encap {
@@ -43,7 +44,7 @@ pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &model::Connection)
         remote: Remote::At(path.remote, remote_port),
         encap,
         selectors: selectors(sa)?,
-        roam: match connection.protocol.roam {
+        roam: match connection.roam {
             Policy::Follow => Roam::Follow,
             Policy::Notify => Roam::Notify,
             Policy::Ignore => Roam::Ignore,
@@ -164,7 +165,10 @@ mod tests {
     #[test]
     fn a_range_is_the_fewest_prefixes() {
         assert_eq!(texts("10.0.0.0", "10.0.0.255"), ["10.0.0.0/24"]);
-        assert_eq!(texts("10.0.0.1", "10.0.0.6"), ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]);
+        assert_eq!(
+            texts("10.0.0.1", "10.0.0.6"),
+            ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]
+        );
         assert_eq!(texts("0.0.0.0", "255.255.255.255"), ["0.0.0.0/0"]);
         assert_eq!(texts("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
         assert_eq!(texts("255.255.255.254", "255.255.255.255"), ["255.255.255.254/31"]);

@@ -32,7 +32,7 @@ impl Helpers {
     pub(super) fn start(workers: &[usize]) -> io::Result<Self> {
         let (established, first) = unbounded();
         let (strangers, second) = bounded(STRANGERS);
-        let (patient, third) = bounded(STRANGERS);
+        let (patient, third) = bounded::<Work>(STRANGERS);
         let (give, done) = unbounded();
         let all = core_affinity::get_core_ids().unwrap_or_default();
         let free: Vec<CoreId> = all.into_iter().filter(|core| !workers.contains(&core.id)).collect();

@@ -16,7 +16,7 @@ use core::{
 };
 
 /// A connection of the configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// Its name.
     pub name: String,

@@ -188,13 +188,16 @@ impl Context<'_> {
             let spi = u64::from_ne_bytes(random);
             if spi != 0 && !self.shared.spis.contains_key(&spi) {
                 self.shared.spis.insert(spi, peer);
+                self.tell(Event::Spi { spi, known: true });
                 return spi;
             }
         }
     }
 
     pub(super) fn forget_spi(&mut self, spi: u64) {
-        self.shared.spis.remove(&spi);
+        if self.shared.spis.remove(&spi).is_some() {
+            self.tell(Event::Spi { spi, known: false });
+        }
     }
 
     /// An SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
@@ -454,8 +457,11 @@ impl Endpoint {
             old.map(|at| self.timers.remove(&(at, id)));
         }
         if over {
-            for spi in self.peers.remove(&id).iter().flat_map(Peer::all_spis) {
-                self.shared.spis.remove(&spi);
+            let gone = self.peers.remove(&id);
+            let mut cx =
+                Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+            for spi in gone.iter().flat_map(Peer::all_spis) {
+                cx.forget_spi(spi);
             }
         } else if old != new {
             self.timers.extend(new.map(|at| (at, id)));

@@ -175,6 +175,13 @@ pub enum Event {
         /// Which.
         peer: PeerId,
     },
+    /// Messages with this SPI of ours are a known peer's from now on, or no longer.
+    Spi {
+        /// Ours.
+        spi: u64,
+        /// Whether it is known.
+        known: bool,
+    },
     /// An IKE SA has keys, for who asked for a key log.
     SessionKeys {
         /// SPIs, the initiator's first.

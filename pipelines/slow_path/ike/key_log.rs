@@ -1,0 +1,112 @@
+//! Keys written out for a protocol analyser: the two tables that Wireshark reads, `ikev2_decryption_table` and `esp_sa`. Whoever reads them
+//! reads the traffic.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+use tracing::warn;
+use wayfarer_mobility::ike::{
+    event::ChildSa,
+    suite::{Encr, EspSuite, IkeSuite, Integ},
+};
+use zeroize::Zeroizing;
+
+/// A folder with the two tables.
+#[derive(Debug)]
+pub(super) struct KeyLog {
+    folder: PathBuf,
+}
+
+impl KeyLog {
+    /// In this folder, which is made where it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    fn append(&self, table: &str, line: &str) {
+        let file = self.folder.join(table);
+        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
+        if let Err(why) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
+            warn!(file = %file.display(), "a key cannot be logged: {why}");
+        }
+    }
+
+    /// Keys of an IKE SA.
+    pub(super) fn session(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
+        let [spi_i, spi_r] = spis.map(|spi| format!("{spi:016x}"));
+        let [ei, er] = encr.map(hex);
+        let [ai, ar] = integ.map(hex);
+        let (cipher, integrity) = (ike_cipher(suite.encr), integrity(suite.integ, true));
+        let line = Zeroizing::new(format!(
+            "{spi_i},{spi_r},{},{},\"{cipher}\",{},{},\"{integrity}\"\n",
+            *ei, *er, *ai, *ar
+        ));
+        self.append("ikev2_decryption_table", &line);
+    }
+
+    /// Keys of a pair of child SAs. Addresses are left open: they may change.
+    pub(super) fn child(&self, sa: &ChildSa) {
+        let family = if sa.path.local.is_ipv4() { "IPv4" } else { "IPv6" };
+        for (spi, key) in [(sa.spi_in, &sa.key_in), (sa.spi_out, &sa.key_out)] {
+            let (encr, integ) = key.split_at(sa.suite.encr.key_len().min(key.len()));
+            let (encr, integ) = (hex(encr), hex(integ));
+            let (cipher, integrity) = (esp_cipher(&sa.suite), integrity(sa.suite.integ, false));
+            let quoted = |key: &str| if key.is_empty() { String::new() } else { format!("0x{key}") };
+            let line = Zeroizing::new(format!(
+                "\"{family}\",\"*\",\"*\",\"0x{spi:08x}\",\"{cipher}\",\"0x{}\",\"{integrity}\",\"{}\",\"{}\"\n",
+                *encr,
+                quoted(&integ),
+                if sa.suite.esn { "64-bit" } else { "32-bit" },
+            ));
+            self.append("esp_sa", &line);
+        }
+    }
+}
+
+fn hex(key: &[u8]) -> Zeroizing<String> {
+    let mut text = String::with_capacity(2 * key.len());
+    for byte in key {
+        for half in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(half.into(), 16));
+        }
+    }
+    Zeroizing::new(text)
+}
+
+fn ike_cipher(encr: Encr) -> String {
+    match encr {
+        Encr::AesCbc(bits) => format!("AES-CBC-{bits} [RFC3602]"),
+        Encr::AesGcm(bits) => format!("AES-GCM-{bits} with 16 octet ICV [RFC5282]"),
+        Encr::ChaCha20Poly1305 => "ChaCha20-Poly1305 [RFC7634]".to_owned(),
+    }
+}
+
+fn esp_cipher(suite: &EspSuite) -> &'static str {
+    match suite.encr {
+        Encr::AesCbc(_) => "AES-CBC [RFC3602]",
+        Encr::AesGcm(_) => "AES-GCM with 16 octet ICV [RFC4106]",
+        Encr::ChaCha20Poly1305 => "ChaCha20 with Poly1305 [RFC7634]",
+    }
+}
+
+/// What the two tables call it: they do not agree.
+fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
+    match (integ, ike) {
+        (None, true) => "NONE [RFC4306]",
+        (None, false) => "NULL",
+        (Some(Integ::HmacSha256), true) => "HMAC_SHA2_256_128 [RFC4868]",
+        (Some(Integ::HmacSha384), true) => "HMAC_SHA2_384_192 [RFC4868]",
+        (Some(Integ::HmacSha512), true) => "HMAC_SHA2_512_256 [RFC4868]",
+        (Some(Integ::HmacSha256), false) => "HMAC-SHA-256-128 [RFC4868]",
+        (Some(Integ::HmacSha384), false) => "HMAC-SHA-384-192 [RFC4868]",
+        (Some(Integ::HmacSha512), false) => "HMAC-SHA-512-256 [RFC4868]",
+    }
+}

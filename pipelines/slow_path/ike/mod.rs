@@ -1,0 +1,398 @@
+//! Key exchange: carries messages, tasks and time to the protocol's state machine, and what it decides to the tables.
+//!
+//! | module | what |
+//! |---|---|
+//! | `datagram` | messages in IP packets |
+//! | `child` | from what was agreed on to a tunnel |
+//! | `helpers` | threads for what takes long |
+//! | `key_log` | keys for a protocol analyser |
+
+mod child;
+mod datagram;
+mod helpers;
+mod key_log;
+
+use super::{SlowPath, tunnels::MoveError};
+use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
+use helpers::Helpers;
+use key_log::KeyLog;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+use tracing::{debug, info, warn};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    sa::{Path, TunnelId},
+};
+use wayfarer_mobility::ike::{
+    connection::Connection,
+    endpoint::{Endpoint, Settings},
+    event::{ChildId, ChildSa, Event, PeerId},
+    pool::Pool,
+};
+
+/// Bytes that are sent on a path until its peer has confirmed it.
+const UNCONFIRMED: u64 = 16 << 20;
+/// Tasks that are done, taken in one turn.
+const OUTCOMES: usize = 64;
+
+/// Key exchange, and what of it is installed.
+#[derive(Debug)]
+pub(super) struct Ike {
+    pub(super) endpoint: Endpoint,
+    helpers: Helpers,
+    /// What the data plane needs of each connection.
+    connections: Vec<DataPlane>,
+    tunnels: BTreeMap<ChildId, (PeerId, TunnelId)>,
+    children: BTreeMap<TunnelId, ChildId>,
+    replaces: BTreeMap<ChildId, ChildId>,
+    peers: BTreeMap<PeerId, Installed>,
+    /// Peers on a path that they have not confirmed, with the bytes sent to them before.
+    unconfirmed: BTreeMap<PeerId, u64>,
+    key_log: Option<KeyLog>,
+    installed: u64,
+}
+
+/// What is installed for a peer.
+#[derive(Debug, Default)]
+struct Installed {
+    name: String,
+    connection: usize,
+    children: BTreeSet<ChildId>,
+    /// Packets that had come when it was last asked for.
+    received: u64,
+}
+
+/// A connection's part that the data plane needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DataPlane {
+    pub(super) window: u32,
+    pub(super) mtu: Option<usize>,
+    pub(super) limits: wayfarer_dataplane::sa::Limits,
+    pub(super) roam: wayfarer_mobility::roaming::Policy,
+}
+
+impl Ike {
+    /// Key exchange as `config` says. `workers` are the cores of the workers.
+    ///
+    /// # Errors
+    /// What the system says to a thread or to the key log's folder.
+    fn start(config: &model::Ike, workers: &[usize], taken: impl Iterator<Item = u32>) -> io::Result<Self> {
+        let settings = Settings {
+            cookie_threshold: config.cookie_threshold,
+            half_open_limit: config.half_open,
+            log_keys: config.key_log.is_some(),
+            ..Settings::default()
+        };
+        let data_plane = |c: &model::Connection| DataPlane {
+            window: c.window,
+            mtu: c.mtu,
+            limits: c.limits,
+            roam: c.protocol.roam,
+        };
+        let connections = config.connections.iter().map(data_plane).collect();
+        let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
+        let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
+        let mut endpoint = Endpoint::new(Arc::new(Primitives), protocol, pools, settings);
+        endpoint.reserve_child_spis(taken);
+        Ok(Self {
+            endpoint,
+            helpers: Helpers::start(workers)?,
+            connections,
+            tunnels: BTreeMap::new(),
+            children: BTreeMap::new(),
+            replaces: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
+            key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+            installed: 0,
+        })
+    }
+
+    /// The pair of child SAs that a tunnel is.
+    pub(super) fn child_of(&self, tunnel: TunnelId) -> Option<ChildId> {
+        self.children.get(&tunnel).copied()
+    }
+
+    /// The tunnels of a peer.
+    fn tunnels_of(&self, peer: PeerId) -> Vec<TunnelId> {
+        let children = self.peers.get(&peer).into_iter().flat_map(|installed| &installed.children);
+        children.filter_map(|child| self.tunnels.get(child)).map(|(_, tunnel)| *tunnel).collect()
+    }
+}
+
+impl SlowPath {
+    /// Begins to take part in key exchange, and connects where the configuration says so. Without connections there is nothing
+    /// to take part in.
+    ///
+    /// # Errors
+    /// What the system says to a thread or to the key log's folder.
+    pub fn start_ike(&mut self, config: &model::Ike) -> io::Result<()> {
+        if config.connections.is_empty() {
+            return Ok(());
+        }
+        let cores: Vec<usize> = self.workers.iter().filter_map(|worker| worker.core).collect();
+        let taken: Vec<u32> = self.tunnels.iter().map(|(_, tunnel)| tunnel.inbound.spi.0).collect();
+        let now = self.start.elapsed();
+        let ike = self.ike.insert(Ike::start(config, &cores, taken.into_iter())?);
+        for connection in 0..ike.endpoint.connections().len() {
+            let Some(dialled) = ike.endpoint.connections().get(connection).filter(|c| c.remote.is_some())
+            else {
+                continue;
+            };
+            let remote = dialled.remote.map(|remote| remote.ip());
+            let own = |local: &&IpAddr| remote.is_some_and(|remote| remote.is_ipv4() == local.is_ipv4());
+            if let Some(&local) = dialled.local.iter().find(own) {
+                ike.endpoint.dial(now, connection, local);
+            }
+        }
+        Ok(())
+    }
+
+    /// A key exchange message, as an IP packet.
+    pub(super) fn handle_message(&mut self, now: Duration, packet: &[u8]) {
+        let Some(ike) = &mut self.ike else { return self.drops.count(DropReason::NoKeyExchange) };
+        match datagram::parse(packet) {
+            Some((addresses, message)) => ike.endpoint.handle_datagram(now, addresses, message),
+            None => self.drops.count(DropReason::ControlFormat),
+        }
+    }
+
+    /// Tasks, time, and what came of both.
+    pub(super) fn handle_ike(&mut self, now: Duration) -> bool {
+        let Some(ike) = &mut self.ike else { return false };
+        let mut busy = false;
+        for _ in 0..OUTCOMES {
+            let Some((id, outcome)) = ike.helpers.poll() else { break };
+            ike.endpoint.handle_outcome(now, id, outcome);
+            busy = true;
+        }
+        if ike.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            ike.endpoint.handle_timeout(now);
+            busy = true;
+        }
+        self.bound_unconfirmed(now);
+        busy | self.carry_out(now)
+    }
+
+    /// What the protocol wants done.
+    fn carry_out(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        while let Some(ike) = &mut self.ike {
+            while let Some((id, is_established, task)) = ike.endpoint.poll_task() {
+                ike.helpers.submit(id, is_established, task);
+                busy = true;
+            }
+            // First the tables, then the answer: what the peer sends upon it finds its SA.
+            let Some(event) = ike.endpoint.poll_event() else { break };
+            self.handle_event(now, event);
+            busy = true;
+        }
+        while let Some(transmit) = self.ike.as_mut().and_then(|ike| ike.endpoint.poll_transmit()) {
+            if let Some(packet) = datagram::emit(&transmit) {
+                self.inject(Inject::Route, &packet);
+            }
+            busy = true;
+        }
+        busy
+    }
+
+    fn handle_event(&mut self, now: Duration, event: Event) {
+        let Some(ike) = &mut self.ike else { return };
+        match event {
+            Event::Spi { spi, known: true } => {
+                self.tables.ike.insert(&mut self.writer, spi, ());
+            }
+            Event::Spi { spi, known: false } => {
+                self.tables.ike.remove(&mut self.writer, &spi);
+            }
+            Event::PeerUp { peer, connection, identity, addresses } => {
+                let name = ike.endpoint.connections().get(connection).map_or("?", |c| &c.name);
+                info!(connection = name, %identity, remote = %addresses.remote, "peer connected");
+                let installed = Installed { name: identity.to_string(), connection, ..Installed::default() };
+                ike.peers.insert(peer, installed);
+            }
+            Event::PeerDown { peer, remote, reason } => match ike.peers.remove(&peer) {
+                Some(installed) => {
+                    ike.unconfirmed.remove(&peer);
+                    info!(identity = installed.name, %remote, ?reason, "peer gone");
+                }
+                None => debug!(%remote, ?reason, "peer not connected"),
+            },
+            Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, &sa),
+            Event::ChildUse { child } => self.child_use(child),
+            Event::ChildDown { child } => self.child_down(child),
+            Event::PeerMoved { peer, path, confirmed, nat } => {
+                if !confirmed {
+                    let sent = self.sent_to(peer);
+                    self.ike.as_mut().map(|ike| ike.unconfirmed.entry(peer).or_insert(sent));
+                } else {
+                    ike.unconfirmed.remove(&peer);
+                }
+                debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
+                self.peer_moved(now, peer, child::path(path));
+            }
+            Event::PathConfirmed { peer } => {
+                ike.unconfirmed.remove(&peer);
+            }
+            Event::LivenessDue { peer } => {
+                let received = self.received_from(peer);
+                let Some(ike) = &mut self.ike else { return };
+                let Some(installed) = ike.peers.get_mut(&peer) else { return };
+                let alive = installed.received != received;
+                installed.received = received;
+                ike.endpoint.handle_liveness(now, peer, alive);
+            }
+            Event::Configured { addresses, dns, domains, .. } => {
+                info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
+            }
+            Event::SessionKeys { spis, suite, encr, integ } => {
+                if let Some(log) = &ike.key_log {
+                    let encr = [&encr[0][..], &encr[1]];
+                    let integ = [&integ[0][..], &integ[1]];
+                    log.session(spis, &suite, encr, integ);
+                }
+            }
+        }
+    }
+
+    fn child_up(&mut self, now: Duration, peer: PeerId, child: ChildId, sa: &ChildSa) {
+        let Some(ike) = &mut self.ike else { return };
+        if let Some(log) = &ike.key_log {
+            log.child(sa);
+        }
+        let Some(installed) = ike.peers.get(&peer) else { return };
+        let Some(data_plane) = ike.connections.get(installed.connection) else { return };
+        ike.installed += 1;
+        let name = format!("{}/{}#{}", installed.name, sa.name, ike.installed);
+        let Some(tunnel) = child::tunnel(name, sa, data_plane) else {
+            warn!(identity = installed.name, child = sa.name, "what was agreed on cannot be installed");
+            return ike.endpoint.close(now, peer);
+        };
+        match self.install(now, &tunnel, sa.send) {
+            Ok(id) => {
+                let Some(ike) = &mut self.ike else { return };
+                ike.tunnels.insert(child, (peer, id));
+                ike.children.insert(id, child);
+                if let Some(installed) = ike.peers.get_mut(&peer) {
+                    installed.children.insert(child);
+                }
+                sa.replaces.map(|old| ike.replaces.insert(child, old));
+                if sa.send {
+                    self.stop_replaced(child);
+                }
+            }
+            Err(why) => {
+                warn!(tunnel = tunnel.name, "cannot be installed: {why}");
+                if let Some(ike) = &mut self.ike {
+                    ike.endpoint.close(now, peer);
+                }
+            }
+        }
+    }
+
+    /// A pair that is sent by takes the rules of the one that it replaces.
+    fn stop_replaced(&mut self, child: ChildId) {
+        let Some(ike) = &mut self.ike else { return };
+        let old = ike.replaces.remove(&child).and_then(|old| ike.tunnels.get(&old)).copied();
+        if let Some((_, old)) = old {
+            self.tunnels.stop_sending(old, &self.tables, &mut self.writer, &self.reader);
+        }
+    }
+
+    fn child_use(&mut self, child: ChildId) {
+        let Some((_, id)) = self.ike.as_ref().and_then(|ike| ike.tunnels.get(&child)).copied() else {
+            return;
+        };
+        self.tunnels.start_sending(id, &self.tables, &mut self.writer);
+        self.stop_replaced(child);
+    }
+
+    fn child_down(&mut self, child: ChildId) {
+        let Some(ike) = &mut self.ike else { return };
+        ike.replaces.remove(&child);
+        let Some((peer, id)) = ike.tunnels.remove(&child) else { return };
+        if let Some(installed) = ike.peers.get_mut(&peer) {
+            installed.children.remove(&child);
+        }
+        ike.children.remove(&id);
+        self.remove(id);
+    }
+
+    fn peer_moved(&mut self, now: Duration, peer: PeerId, path: Path) {
+        let tunnels = self.ike.as_ref().map(|ike| ike.tunnels_of(peer)).unwrap_or_default();
+        for id in tunnels {
+            match self.move_tunnel(now, id, path) {
+                Ok(()) => {}
+                Err(MoveError::Transport) => {
+                    debug!(peer = peer.0, "a pair in transport mode cannot follow its peer");
+                }
+                Err(why) => debug!(peer = peer.0, %why, "a peer's new path is not taken"),
+            }
+        }
+    }
+
+    fn sent_to(&self, peer: PeerId) -> u64 {
+        let tunnels = self.ike.as_ref().map(|ike| ike.tunnels_of(peer)).unwrap_or_default();
+        tunnels
+            .iter()
+            .filter_map(|id| self.tunnels.get(*id))
+            .map(|tunnel| tunnel.outbound.life.carried().1)
+            .sum()
+    }
+
+    fn received_from(&self, peer: PeerId) -> u64 {
+        let tunnels = self.ike.as_ref().map(|ike| ike.tunnels_of(peer)).unwrap_or_default();
+        tunnels
+            .iter()
+            .filter_map(|id| self.tunnels.get(*id))
+            .map(|tunnel| tunnel.inbound.life.carried().0)
+            .sum()
+    }
+
+    /// What is sent to where a peer has not said that it is, has a bound.
+    fn bound_unconfirmed(&mut self, now: Duration) {
+        let over: Vec<PeerId> = {
+            let Some(ike) = &self.ike else { return };
+            let over = ike
+                .unconfirmed
+                .iter()
+                .filter(|(peer, before)| self.sent_to(**peer).saturating_sub(**before) > UNCONFIRMED);
+            over.map(|(peer, _)| *peer).collect()
+        };
+        let Some(ike) = &mut self.ike else { return };
+        for peer in over {
+            ike.unconfirmed.remove(&peer);
+            ike.endpoint.handle_unconfirmed(now, peer);
+        }
+    }
+
+    /// A path that the workers saw, of a tunnel that key exchange made; `false` where it made none.
+    pub(super) fn handle_ike_path(&mut self, now: Duration, tunnel: TunnelId, path: Path) -> bool {
+        let Some(ike) = &mut self.ike else { return false };
+        let Some(child) = ike.child_of(tunnel) else { return false };
+        if self.tunnels.get(tunnel).is_some_and(|tunnel| !tunnel.is_used) {
+            ike.endpoint.handle_child_used(now, child);
+        }
+        ike.endpoint.handle_path(now, child, child::ike_path(path));
+        true
+    }
+
+    /// Whether a tunnel of key exchange waits for its first packet to be sent by.
+    pub(super) fn awaits_use(&self, tunnel: TunnelId) -> bool {
+        self.ike.as_ref().is_some_and(|ike| ike.child_of(tunnel).is_some())
+            && self.tunnels.get(tunnel).is_some_and(|tunnel| !tunnel.is_used)
+    }
+
+    /// A limit of a tunnel that key exchange made was reached.
+    pub(super) fn handle_ike_due(&mut self, now: Duration, tunnel: TunnelId) -> bool {
+        let Some(ike) = &mut self.ike else { return false };
+        let Some(child) = ike.child_of(tunnel) else { return false };
+        ike.endpoint.handle_child_due(now, child);
+        true
+    }
+}
