@@ -1,5 +1,6 @@
 //! Configurations that are taken, and what becomes of them.
 
+mod ike;
 mod refused;
 
 use super::{model::*, *};
@@ -40,6 +41,14 @@ impl Folder {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.write("in", "11".repeat(20).as_bytes());
         folder.write("out", &[0xfe; 20]);
+        folder.write("psk", b"lab-psk-0123456789\n");
+        folder.write("ppk", format!("0x{}\n", "ab".repeat(32)).as_bytes());
+        folder.write("password", b"wonderland\n");
+        folder.write("users", b"alice = \"wonderland\"\n");
+        folder.write("bad-users", b"alice = \"wonderland\"\nbob = wonderland\n");
+        folder.write("empty", b"\n");
+        folder.write("odd", b"0x123\n");
+        folder.write("long", &[b'x'; 4097]);
         folder
     }
 
@@ -319,8 +328,11 @@ fn every_example_loads() {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let examples: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     assert!(examples.len() >= 5);
+    let pki = ike::proof::pki();
+    let path = pki.path().to_str().unwrap().to_owned();
+    let environment = |name: &str| matches!(name, "LAB_PKI" | "PKI").then(|| path.clone());
     for example in examples {
-        load(&example).unwrap_or_else(|why| panic!("{why}"));
+        load_with(&example, &environment).unwrap_or_else(|why| panic!("{why}"));
     }
 }
 

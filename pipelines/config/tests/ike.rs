@@ -1,0 +1,411 @@
+//! Connections, pools and what goes with them.
+
+pub(super) mod proof;
+
+use super::*;
+use std::net::SocketAddr;
+use wayfarer_mobility::{
+    ike::{
+        connection::{IdentityPattern, LocalAuth, RemoteAuth},
+        identity::Identity,
+        suite::{Encr, Integ, Kex, Prf},
+        wire::TrafficSelector,
+    },
+    roaming::Policy as RoamPolicy,
+};
+
+/// A connection; `$` stands for more keys.
+const CONNECTION: &str = r#"
+[[pool]]
+name = "terminals"
+addresses = "10.98.0.0/24"
+[[connection]]
+name = "office"
+remote_id = "cl.test"
+auth = "psk"
+psk_file = "psk"
+inner_local = ["10.99.0.0/24"]
+$
+"#;
+
+pub(super) fn connection(keys: &str) -> String {
+    format!("{PORTS}{}", CONNECTION.replace('$', keys))
+}
+
+/// The connection with `from` replaced by `to`.
+fn changed(from: &str, to: &str) -> String {
+    let text = connection("");
+    assert!(text.contains(from), "{from}");
+    text.replace(from, to)
+}
+
+fn parsed(text: &str) -> Ike {
+    Folder::new().parse(text).unwrap_or_else(|why| panic!("{why}")).ike
+}
+
+/// What is wrong with the connection that has more `keys`, from the key on.
+fn error_of(keys: &str) -> String {
+    after_place(&error(&connection(keys)))
+}
+
+/// An error without the file's name and line.
+fn after_place(error: &str) -> String {
+    error.splitn(3, ':').nth(2).unwrap_or(error).trim_start().to_owned()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn range(first: &str, last: &str) -> TrafficSelector {
+    TrafficSelector::range(ip(first), ip(last))
+}
+
+fn id(text: &str) -> Identity {
+    Identity::from_text(text).unwrap()
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let none = parsed(PORTS);
+    assert!(none.connections.is_empty() && none.pools.is_empty());
+    assert_eq!((none.key_log, none.cookie_threshold, none.half_open), (None, 256, 8192));
+    let ike = parsed(&connection(""));
+    let c = &ike.connections[0];
+    assert_eq!((c.window, c.mtu, c.limits), (1024, None, Limits::NONE));
+    let p = &c.protocol;
+    assert_eq!((&p.name[..], p.remote), ("office", None));
+    assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
+    assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::Of(vec![id("cl.test")])));
+    for auth in [format!("{:?}", p.local_auth), format!("{:?}", p.remote_auth)] {
+        assert_eq!(auth, "Psk(SharedKey)");
+    }
+    let [child] = &p.children[..] else { panic!("{:?}", p.children) };
+    assert_eq!((&child.name[..], child.transport), ("office", false));
+    assert_eq!((&child.local[..], &child.remote[..]), (&[range("10.99.0.0", "10.99.0.255")][..], &[][..]));
+    assert!(p.pools.is_empty() && p.dns.is_empty() && p.domains.is_empty() && !p.ask_address);
+    let l = &p.lifetimes;
+    assert_eq!((l.session.as_secs(), l.child.as_secs(), l.grace.as_secs()), (28_800, 3600, 300));
+    assert_eq!((p.liveness, p.fragment), (Some(Duration::from_secs(30)), Some(1280)));
+    assert_eq!((p.mobike, p.roam, p.no_nats, p.force_udp), (true, RoamPolicy::Follow, false, false));
+    assert!(p.unique && p.ppk.is_none());
+}
+
+#[test]
+fn every_key_reaches_the_model() {
+    let keys = r#"
+remote = "192.0.2.7:4500"
+local = "203.0.113.1"
+local_id = "gw.test"
+inner_remote = ["10.1.0.0/16", "2001:db8:7::/48"]
+pool = ["terminals"]
+dns = "10.99.0.53"
+domains = ["example.org"]
+lifetime = { ike = "2h", child = "10m", packets = 1000, bytes = "4KiB" }
+liveness = "none"
+mobike = false
+roam = "notify"
+encap = "udp"
+allow_nat = false
+fragment = "none"
+ppk = { id = "ppk-1", file = "ppk", required = true }
+unique = false
+window = 128
+mtu = 1400
+[[connection.child]]
+name = "voice"
+mode = "transport"
+[ike]
+key_log = "keys"
+cookie_threshold = 0
+half_open = 10
+"#;
+    let folder = Folder::new();
+    let ike = folder.parse(&connection(keys)).unwrap().ike;
+    let keys = folder.0.path().join("keys");
+    assert_eq!((ike.key_log, ike.cookie_threshold, ike.half_open), (Some(keys), 0, 10));
+    let c = &ike.connections[0];
+    let limits = Limits { soft_packets: 1000, hard_packets: 1250, soft_bytes: 4096, hard_bytes: 5120 };
+    assert_eq!((c.window, c.mtu, c.limits), (128, Some(1400), limits));
+    let p = &c.protocol;
+    assert_eq!(p.remote, Some(SocketAddr::from(([192, 0, 2, 7], 4500))));
+    assert_eq!((&p.local[..], &p.local_id), (&[ip("203.0.113.1")][..], &id("gw.test")));
+    assert_eq!(p.children.len(), 2);
+    let remote =
+        [range("10.1.0.0", "10.1.255.255"), range("2001:db8:7::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff")];
+    assert_eq!(p.children[0].remote, remote);
+    let voice = &p.children[1];
+    assert_eq!((&voice.name[..], voice.transport, voice.local.len()), ("voice", true, 0));
+    assert_eq!(
+        (&p.pools[..], &p.dns[..], &p.domains[..]),
+        (&[0][..], &[ip("10.99.0.53")][..], &["example.org".into()][..])
+    );
+    assert_eq!((p.lifetimes.session.as_secs(), p.lifetimes.child.as_secs()), (7200, 600));
+    assert_eq!((p.liveness, p.fragment, p.roam), (None, None, RoamPolicy::Notify));
+    assert!(!p.mobike && p.force_udp && p.no_nats && !p.unique);
+    let ppk = p.ppk.as_ref().unwrap();
+    assert_eq!((&ppk.id[..], &ppk.secret.0[..], ppk.required), (&b"\x02ppk-1"[..], &[0xab; 32][..], true));
+}
+
+#[test]
+fn only_given_children_make_child_sas() {
+    let child = "[[connection.child]]\nname = \"a\"\ninner_local = \"10.97.0.0/16\"\n";
+    let text = changed("inner_local = [\"10.99.0.0/24\"]\n", child);
+    let ike = parsed(&text);
+    let names: Vec<&str> = ike.connections[0].protocol.children.iter().map(|c| &c.name[..]).collect();
+    assert_eq!(names, ["a"]);
+    let again = CONNECTION.split_once("[[connection]]").unwrap().1.replace('$', "");
+    let twice = error(&format!("{}[[connection]]{again}", connection("")));
+    assert_eq!(after_place(&twice), "connection.name = \"office\": already used in line 15");
+}
+
+#[test]
+fn who_asks_for_an_address_has_no_inner_side_of_its_own() {
+    let asks = "remote = \"192.0.2.7\"\nrequest_address = true";
+    let line = error_of(asks);
+    assert_eq!(
+        line,
+        "connection.inner_local = [\"10.99.0.0/24\"]: has no meaning with request_address = true"
+    );
+    let ike = parsed(&changed("inner_local = [\"10.99.0.0/24\"]", asks));
+    let p = &ike.connections[0].protocol;
+    assert_eq!((p.ask_address, p.remote.unwrap().port(), p.children[0].local.len()), (true, 500, 0));
+    let everything =
+        [range("0.0.0.0", "255.255.255.255"), range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")];
+    assert_eq!(p.children[0].remote, everything);
+    assert_eq!(
+        error_of("request_address = true"),
+        "connection.request_address = true: request_address needs the address of the peer"
+    );
+}
+
+#[test]
+fn pools_are_prefixes_or_ranges() {
+    let pool = |addresses: &str| {
+        let text = format!("{PORTS}[[pool]]\nname = \"a\"\naddresses = \"{addresses}\"\n");
+        Folder::new().parse(&text).map(|config| {
+            let PoolRange { first, last, .. } = config.ike.pools[0].clone();
+            (first.to_string(), last.to_string())
+        })
+    };
+    for (text, first, last) in [
+        ("10.98.0.0/24", "10.98.0.1", "10.98.0.254"),
+        ("10.98.0.0/31", "10.98.0.0", "10.98.0.1"),
+        ("10.98.0.7", "10.98.0.7", "10.98.0.7"),
+        ("10.98.0.10 - 10.98.0.99", "10.98.0.10", "10.98.0.99"),
+        ("2001:db8:98::/127", "2001:db8:98::", "2001:db8:98::1"),
+    ] {
+        assert_eq!(pool(text), Ok((first.into(), last.into())), "{text}");
+    }
+    for (text, why) in [
+        ("terminals", "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\""),
+        (
+            "10.98.0.9-10.98.0.1",
+            "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\"",
+        ),
+        ("10.98.0.9-::1", "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\""),
+        ("10.98.0.1/24", "bits are set behind the prefix"),
+        ("10.99.0.0/24", "holds 10.99.0.1, the gateway's own address"),
+        ("::/0", "holds 2001:db8::1, the gateway's own address"),
+    ] {
+        let error = pool(text).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("x.toml:12: pool.addresses = \"{text}\": {why}")), "{error}");
+    }
+    let two = "[[pool]]\nname = \"a\"\naddresses = \"10.0.0.0/16\"\n[[pool]]\nname = \"b\"\naddresses = \"10.0.7.0/24\"\n";
+    assert_eq!(
+        error_with_ports(two),
+        "x.toml:15: pool.addresses = \"10.0.7.0/24\": overlaps the pool of line 12"
+    );
+    let same = two.replace("\"b\"", "\"a\"").replace("10.0.7.0", "10.1.7.0");
+    assert_eq!(error_with_ports(&same), "x.toml:14: pool.name = \"a\": already used in line 11");
+}
+
+#[test]
+fn proposals_are_in_the_words_of_strongswan() {
+    let keys = "proposals = [\"aes256gcm16-chacha20poly1305-prfsha384-x25519-ecp256-ke1_mlkem768\", \
+                \"aes128-sha256-modp2048\", \"aes128gcm16-sha512-ecp384\"]\nesp = [\"aes256gcm16\", \
+                \"aes256-sha512-x25519\"]";
+    let ike = parsed(&connection(keys));
+    let p = &ike.connections[0].protocol;
+    let [a, b, c] = &p.ike[..] else { panic!("{:?}", p.ike) };
+    assert_eq!(a.encr, [Encr::AesGcm(256), Encr::ChaCha20Poly1305]);
+    assert_eq!((&a.prf[..], &a.integ[..]), (&[Prf::HmacSha384][..], &[][..]));
+    assert_eq!((&a.kex[..], &a.more_kex[..]), (&[Kex::X25519, Kex::Ecp256][..], &[vec![Kex::MlKem768]][..]));
+    assert_eq!((&b.encr[..], &b.integ[..]), (&[Encr::AesCbc(128)][..], &[Integ::HmacSha256][..]));
+    assert_eq!(b.prf, [Prf::HmacSha256]);
+    assert_eq!((&c.integ[..], &c.prf[..]), (&[][..], &[Prf::HmacSha512][..]));
+    assert_eq!((p.esp.len(), p.esp[0].kex.len(), &p.esp[1].kex[..]), (2, 0, &[Kex::X25519][..]));
+    let named = parsed(&connection("proposals = \"default\"\nesp = \"default\""));
+    let left_out = parsed(&connection(""));
+    let [named, left_out] = [&named, &left_out].map(|ike| &ike.connections[0].protocol);
+    assert_eq!((&named.ike, &named.esp), (&left_out.ike, &left_out.esp));
+    assert_eq!(left_out.ike[0].kex[0], Kex::X25519);
+}
+
+#[test]
+fn proposals_that_are_no_whole() {
+    for (keys, why) in [
+        ("proposals = []", "must not be empty"),
+        (
+            "proposals = \"aes256gcm-x25519\"",
+            "no such algorithm: \"aes256gcm\"; did you mean \"aes256gcm16\"?",
+        ),
+        (
+            "proposals = \"aes256gcm16-x25519\"",
+            "names no pseudo-random function (prfsha256, prfsha384, prfsha512)",
+        ),
+        ("proposals = \"aes256gcm16-sha256\"", "names no key exchange, like x25519 or ecp256"),
+        ("proposals = \"sha256-x25519\"", "names no cipher"),
+        (
+            "proposals = \"aes256-x25519-prfsha256\"",
+            "names no HMAC (sha256, sha384, sha512), which its cipher needs",
+        ),
+        (
+            "proposals = \"aes256-aes256gcm16-sha256-x25519\"",
+            "mixes AEADs and other ciphers: make two proposals of it",
+        ),
+        ("proposals = \"aes256gcm16-sha256-prfsha256-x25519\"", "names an HMAC beside an AEAD"),
+        (
+            "proposals = \"aes256gcm16-prfsha256-x25519-ke2_mlkem768\"",
+            "names a further key exchange without those before it",
+        ),
+        ("proposals = \"aes256gcm16-prfsha256-x25519-ke8_mlkem768\"", "no such algorithm: \"ke8_mlkem768\""),
+        ("proposals = \"aes256gcm16-prfsha256-x25519-ke0_mlkem768\"", "no such algorithm: \"ke0_mlkem768\""),
+        ("esp = \"aes256gcm16-sha256\"", "names an HMAC beside an AEAD"),
+        ("esp = \"aes256gcm16-prfsha256\"", "names a pseudo-random function, which ESP has not"),
+        ("esp = \"aes256\"", "names no HMAC (sha256, sha384, sha512), which its cipher needs"),
+        ("esp = \"\"", "no such algorithm: \"\""),
+    ] {
+        let error = error_of(keys);
+        assert!(error.ends_with(why), "{keys}: {error}");
+    }
+}
+
+#[test]
+fn single_keys() {
+    for (keys, wanted) in [
+        (
+            "local = \"192.0.2.1\"",
+            "connection.local = \"192.0.2.1\": not among the addresses of any [[port]]",
+        ),
+        ("local = []", "connection.local = []: must not be empty"),
+        (
+            "remote = \"2001:db8::7\"\nlocal = \"203.0.113.1\"",
+            "connection.local = \"203.0.113.1\": one address is IPv4, the other IPv6",
+        ),
+        ("remote = \"10.99.0.1\"", "connection.remote = \"10.99.0.1\": is the gateway's own address"),
+        (
+            "remote = \"gw.test\"",
+            "connection.remote = \"gw.test\": must be \"any\", \"address\", \"address:port\" or \"[IPv6 address]:port\"",
+        ),
+        (
+            "local_id = \"a b\"",
+            "connection.local_id = \"a b\": must be an address, a domain name, a mail address, or \"@#\" and hexadecimal digits",
+        ),
+        (
+            "local_id = \"certificate-subject\"",
+            "connection.local_id = \"certificate-subject\": there is no certificate to take the subject of",
+        ),
+        (
+            "pool = \"terminal\"",
+            "connection.pool = \"terminal\": no [[pool]] has this name; did you mean \"terminals\"?",
+        ),
+        ("dns = \"0.0.0.0\"", "connection.dns = \"0.0.0.0\": must be the address of one station"),
+        ("domains = \"a..b\"", "connection.domains = \"a..b\": must be a domain name like \"example.org\""),
+        (
+            "lifetime = { ike = \"8\" }",
+            "connection.lifetime.ike = \"8\": must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"",
+        ),
+        ("lifetime = { packets = 0 }", "connection.lifetime.packets = 0: must be a number from 1 on"),
+        (
+            "lifetime = { bytes = 0 }",
+            "connection.lifetime.bytes = 0: must be a number of bytes, like 1500, \"64KiB\", \"1GiB\"",
+        ),
+        (
+            "liveness = \"never\"",
+            "connection.liveness = \"never\": must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"",
+        ),
+        ("fragment = 100", "connection.fragment = 100: must be from 1280 to 65472"),
+        ("window = 1", "connection.window = 1: must be from 64 to 65536"),
+        ("mtu = 100", "connection.mtu = 100: must be from 1280 to 65472"),
+        ("encap = \"none\"", "connection.encap = \"none\": must be \"auto\" or \"udp\""),
+        (
+            "roam = \"folow\"",
+            "connection.roam = \"folow\": must be \"follow\" or \"notify\" or \"ignore\"; did you mean \"follow\"?",
+        ),
+        (
+            "mode = \"transport\"",
+            "connection.inner_local = [\"10.99.0.0/24\"]: has no meaning with mode = \"transport\"",
+        ),
+        (
+            "ppk = { id = \"\", file = \"ppk\" }",
+            "connection.ppk.id = \"\": must be 1 to 64 bytes of letters, digits and punctuation",
+        ),
+        (
+            "ppk = { id = \"a\", file = \"none\" }",
+            "connection.ppk.file = \"none\": key file cannot be read: entity not found",
+        ),
+        ("ppk = { id = \"a\" }", "connection.ppk: missing key \"file\""),
+        ("inner_remot = []", "connection: unknown key \"inner_remot\"; did you mean \"inner_remote\"?"),
+        (
+            "[[connection.child]]\nname = \"a\"",
+            "connection.child: missing key \"inner_local\", which tunnel mode without request_address needs",
+        ),
+        (
+            "[[connection.child]]\nname = \"office\"",
+            "connection.child.name = \"office\": already used in line 15",
+        ),
+        ("[ike]\nhalf_open = 0", "ike.half_open = 0: must be from 1 to 16777216"),
+        ("[ike]\ncookie_threshold = -1", "ike.cookie_threshold = -1: must be from 0 to 16777216"),
+        (
+            "[gateway]\nencap_ports = [443]",
+            "gateway.encap_ports = [443]: must have 4500, which a [[connection]] needs (RFC 7296 §2.23)",
+        ),
+    ] {
+        let error = error_of(keys);
+        assert!(error.starts_with(wanted), "{keys}: {error}");
+    }
+    let line = error(&changed("inner_local = [\"10.99.0.0/24\"]\n", ""));
+    assert_eq!(
+        line,
+        "x.toml:14: connection: missing key \"inner_local\", which tunnel mode without request_address needs"
+    );
+    let again = CONNECTION.split_once("[[connection]]").unwrap().1.replace('$', "");
+    let twice = error(&format!("{}[[connection]]{again}", connection("")));
+    assert_eq!(after_place(&twice), "connection.name = \"office\": already used in line 15");
+}
+
+/// What may stand where something else should.
+const ODD: [&str; 13] = [
+    "",
+    "\"",
+    "-1 ",
+    "any",
+    "[[",
+    "*",
+    "$",
+    "${",
+    "\u{1f980}",
+    "::/0\"",
+    "@#",
+    "ke1_",
+    "{ local = \"psk\" }",
+];
+
+#[test]
+fn any_change_of_a_connection_is_taken_or_refused_in_one_line() {
+    let words = connection(
+        "remote = \"192.0.2.7\"\nproposals = \"aes256gcm16-prfsha384-ke1_mlkem768\"\nlifetime = { ike = \"1h\" }",
+    );
+    let words: Vec<String> = words.split_inclusive(['\n', ' ', '"', '-', '.']).map(str::to_owned).collect();
+    let folder = Folder::new();
+    for at in 0..words.len() {
+        for odd in ODD {
+            let mut words = words.clone();
+            words[at] = odd.to_owned();
+            if let Err(why) = folder.parse(&words.concat()) {
+                assert_eq!(why.to_string().lines().count(), 1, "{why}");
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How both sides of a connection prove who they are.
+
+use super::*;
+
+/// The folder of `ca.crt` and of certificates and keys called `gw` and `cl`.
+pub(in crate::config::tests) fn pki() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    write("ca.crt", authority.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(authority, key);
+    for (file, name) in [("gw", "gw.test"), ("cl", "cl.test")] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        write(&format!("{file}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
+        write(&format!("{file}.key"), key.serialize_pem());
+    }
+    folder
+}
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// Parses the connection with other keys than those of a shared key.
+fn with(auth: &str) -> Result<Connection, String> {
+    let pki = pki();
+    let text = changed("remote_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"\n", auth);
+    let folder = Folder::new();
+    let path = folder.0.path().join("x.toml");
+    let pki = pki.path().to_str().unwrap();
+    let environment = |name: &str| (name == "PKI").then(|| pki.to_owned());
+    let config = parse_with(&text, &path, &environment);
+    config.map(|mut config| config.ike.connections.remove(0)).map_err(|why| {
+        let shown = why.to_string().replace(&format!("{pki}/"), "");
+        after_place(&shown.replace(&format!("{}/", folder.0.path().display()), ""))
+    })
+}
+
+const OWN: &str = "certificate = \"$PKI/gw.crt\"\nprivate_key = \"${PKI}/gw.key\"\n";
+const AUTHORITIES: &str = "authorities = [\"$PKI/ca.crt\"]\n";
+
+#[test]
+fn by_certificate() {
+    let c = with(&format!("auth = \"certificate\"\n{OWN}{AUTHORITIES}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Key(_))));
+    assert_eq!((&c.local_id, &c.remote_id), (&id("gw.test"), &IdentityPattern::Any));
+    let named =
+        |name: &str| with(&format!("auth = \"certificate\"\nlocal_id = \"{name}\"\n{OWN}{AUTHORITIES}"));
+    let subject = named("certificate-subject").unwrap().protocol.local_id;
+    assert!(subject.kind == 9 && subject.data.ends_with(b"gw.test"), "{subject}");
+    assert_eq!(named("GW.test").unwrap().protocol.local_id, id("GW.test"));
+    assert_eq!(
+        named("other.test").unwrap_err(),
+        "connection.local_id = \"other.test\": the certificate is not for this identity"
+    );
+}
+
+#[test]
+fn by_eap() {
+    let c = with(&format!("auth = \"eap-mschapv2\"\nusers_file = \"users\"\n{OWN}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Eap(_))));
+    let c = with(&format!("auth = \"eap-tls\"\n{OWN}{AUTHORITIES}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Eap(_))));
+    let radius = "radius = [{ server = \"10.0.0.5:1812\", secret_file = \"psk\" }]\n";
+    let c = with(&format!("auth = \"eap-radius\"\n{OWN}{radius}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Eap(_))));
+    let client = "remote = \"192.0.2.7\"\nuser = \"alice\"\npassword_file = \"password\"\n";
+    let c = with(&format!("auth = \"eap-mschapv2\"\n{client}{AUTHORITIES}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Eap(_), RemoteAuth::Key(_))));
+    assert_eq!(c.local_id, id("alice"));
+    let each = "auth = { local = \"eap-tls\", remote = \"certificate\" }\nremote = \"192.0.2.7\"\n";
+    let c = with(&format!("{each}{OWN}{AUTHORITIES}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Eap(_), RemoteAuth::Key(_))));
+    assert_eq!(c.local_id, id("gw.test"));
+}
+
+#[test]
+fn each_side_by_its_own_way() {
+    let each = "auth = { local = \"psk\", remote = \"certificate\" }\npsk_file = \"psk\"\n";
+    let c = with(&format!("{each}{AUTHORITIES}")).unwrap().protocol;
+    assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Psk(_), RemoteAuth::Key(_))));
+    assert_eq!(c.local_id, id("203.0.113.1"));
+}
+
+#[test]
+fn ways_that_lead_nowhere() {
+    let eap = format!("auth = \"eap-mschapv2\"\n{OWN}");
+    for (keys, wanted) in [
+        ("", "connection: missing key \"auth\""),
+        (
+            "auth = \"pks\"",
+            "connection.auth = \"pks\": must be \"psk\" or \"certificate\" or \"eap-mschapv2\" or \"eap-tls\" or \"eap-radius\"; did you mean \"psk\"?",
+        ),
+        ("auth = 5", "connection.auth = 5: must be a string or a table with \"local\" and \"remote\""),
+        ("auth = { local = \"psk\" }", "connection.auth: missing key \"remote\""),
+        (
+            "auth = \"psk\"\nremote_id = \"any\"",
+            "connection: missing key \"psk_file\", which auth = \"psk\" needs",
+        ),
+        (
+            "auth = \"psk\"\npsk_file = \"psk\"",
+            "connection: missing key \"remote_id\", which auth = \"psk\" needs",
+        ),
+        ("auth = \"psk\"\npsk_file = \"empty\"", "connection.psk_file = \"empty\": file is empty"),
+        (
+            "auth = \"psk\"\npsk_file = \"odd\"",
+            "connection.psk_file = \"odd\": file must hold pairs of hexadecimal digits after \"0x\"",
+        ),
+        (
+            "auth = \"psk\"\npsk_file = \"long\"",
+            "connection.psk_file = \"long\": file is longer than 4096 bytes",
+        ),
+        (
+            "auth = \"psk\"\npsk_file = \"$NONE/psk\"",
+            "connection.psk_file = \"$NONE/psk\": environment variable \"NONE\" is not set",
+        ),
+        (
+            "auth = \"certificate\"",
+            "connection: missing key \"certificate\", which auth = \"certificate\" needs",
+        ),
+        (OWN, "connection: missing key \"auth\""),
+        (
+            "auth = \"certificate\"\ncertificate = \"$PKI/gw.crt\"",
+            "connection: missing key \"private_key\", which auth = \"certificate\" needs",
+        ),
+        (
+            "auth = \"certificate\"\ncertificate = \"$PKI/gw.crt\"\nprivate_key = \"$PKI/cl.key\"",
+            "connection.private_key = \"$PKI/cl.key\": cl.key: has a private key that does not belong to the certificate",
+        ),
+        (
+            "auth = \"certificate\"\ncertificate = \"psk\"\nprivate_key = \"$PKI/gw.key\"",
+            "connection.certificate = \"psk\": psk: has no certificate in PEM",
+        ),
+        (
+            "auth = \"certificate\"\npsk_file = \"psk\"",
+            "connection.psk_file = \"psk\": has no meaning with auth = \"certificate\"",
+        ),
+        (
+            "auth = { local = \"psk\", remote = \"eap-tls\" }",
+            "connection.auth = { local = \"psk\", remote = \"eap-tls\" }: where the peer proves itself by EAP, we must by certificate",
+        ),
+        (
+            "auth = { local = \"eap-tls\", remote = \"psk\" }",
+            "connection.auth = { local = \"eap-tls\", remote = \"psk\" }: where we prove ourselves by EAP, the peer must by certificate",
+        ),
+        (
+            "auth = { local = \"eap-radius\", remote = \"certificate\" }",
+            "connection.auth = { local = \"eap-radius\", remote = \"certificate\" }: only a peer can prove itself by RADIUS",
+        ),
+        (
+            "auth = \"eap-tls\"\nuser = \"alice\"",
+            "connection.auth = \"eap-tls\": who proves itself by EAP begins the connection: remote must be an address",
+        ),
+        (
+            "auth = \"eap-tls\"\nremote = \"192.0.2.7\"",
+            "connection.auth = \"eap-tls\": who proves itself by EAP begins the connection: remote must be \"any\"",
+        ),
+        (&eap, "connection: missing key \"users_file\", which auth = \"eap-mschapv2\" needs"),
+        (
+            &format!("{eap}users_file = \"users\"\ncrls = []"),
+            "connection.crls = []: has no meaning with auth = \"eap-mschapv2\"",
+        ),
+        (
+            &format!("{eap}users_file = \"bad-users\""),
+            "connection.users_file = \"bad-users\": file must hold lines like alice = \"password\", which line 2 is not",
+        ),
+        (
+            &format!("auth = \"eap-radius\"\n{OWN}"),
+            "connection: missing key \"radius\", which auth = \"eap-radius\" needs",
+        ),
+        (
+            &format!(
+                "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"radius\", secret_file = \"psk\" }}]"
+            ),
+            "connection.radius.server = \"radius\": must be \"address:port\"",
+        ),
+        (
+            &format!("auth = \"certificate\"\n{OWN}authorities = []"),
+            "connection.authorities = []: must not be empty",
+        ),
+        (
+            &format!("auth = \"certificate\"\n{OWN}authorities = \"psk\""),
+            "connection.authorities = \"psk\": psk: has no certificate in PEM",
+        ),
+        (
+            &format!("auth = \"certificate\"\n{OWN}{AUTHORITIES}crls = \"psk\""),
+            "connection.crls = \"psk\": psk: has no certificate revocation list in PEM or DER",
+        ),
+    ] {
+        let error = with(&format!("{keys}\n")).expect_err(keys);
+        assert_eq!(error, wanted, "{keys}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let folder = Folder::new();
+    folder.write("bad-users", b"alice = \"wonderland\"\nbob wonderland\n");
+    let text = changed("psk_file = \"psk\"", "psk_file = \"psk\"");
+    let shown = format!("{:?}", folder.parse(&text).unwrap());
+    assert!(!shown.contains("psk-0123") && shown.contains("SharedKey"), "{shown}");
+    let keys = format!("auth = \"eap-mschapv2\"\n{OWN}users_file = \"bad-users\"\n");
+    assert!(!with(&keys).unwrap_err().contains("wonderland"));
+}
