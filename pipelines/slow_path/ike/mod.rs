@@ -237,6 +237,7 @@ impl SlowPath {
                 self.peer_moved(now, peer, child::path(path));
             }
             Event::PathConfirmed { peer } => {
+                debug!(peer = peer.0, "path confirmed");
                 ike.unconfirmed.remove(&peer);
             }
             Event::LivenessDue { peer } => {

@@ -61,7 +61,7 @@ impl Default for Settings {
             retransmission: Retransmission::default(),
             linger: Duration::from_secs(4),
             keepalive: Duration::from_secs(20),
-            routability: Duration::from_secs(4),
+            routability: Duration::from_secs(10),
             log_keys: false,
         }
     }

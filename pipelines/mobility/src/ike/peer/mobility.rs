@@ -202,10 +202,18 @@ impl Peer {
         self.nat = nat;
         self.moves += 1;
         self.moved_at = Some(cx.now);
-        // What waits for an answer goes there too, now.
-        for session in &mut self.sessions {
-            if let Some(outstanding) = &mut session.outstanding {
-                outstanding.resend_at = cx.now;
+        self.resend_all(cx.now);
+    }
+
+    /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
+    /// meaning, but not its place in the window.
+    fn resend_all(&mut self, now: Duration) {
+        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+            outstanding.resend_at = now;
+            outstanding.tries = 0;
+            outstanding.addresses = None;
+            if let Request::Routability(cookie) = &mut outstanding.request {
+                *cookie = None;
             }
         }
     }
@@ -247,11 +255,17 @@ impl Peer {
         cx.crypto.random(&mut cookie);
         let payloads = [error(notify::COOKIE2, &cookie)];
         let payloads = if self.mobike { &payloads[..] } else { &[] };
-        let request = Request::Routability(cookie);
+        let request = Request::Routability(Some(cookie));
         self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
     }
 
-    pub(super) fn routability_response(&mut self, cx: &mut Context<'_>, opened: &Opened, cookie: [u8; 16]) {
+    pub(super) fn routability_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: &Opened,
+        cookie: Option<[u8; 16]>,
+    ) {
+        let Some(cookie) = cookie else { return };
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let returned = auth::notified(&payloads, notify::COOKIE2);
         if self.mobike && returned != Some(&cookie[..]) {
@@ -302,11 +316,7 @@ impl Peer {
         // Nobody knows yet what is on this path; UDP passes everything.
         let path = Path::new(self.addresses, true);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
-        for session in &mut self.sessions {
-            if let Some(outstanding) = &mut session.outstanding {
-                outstanding.resend_at = cx.now;
-            }
-        }
+        self.resend_all(cx.now);
         self.wanted.retain(|wanted| *wanted != Wanted::Update);
         self.want(Wanted::Update);
         self.work(cx);

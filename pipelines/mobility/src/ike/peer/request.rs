@@ -20,8 +20,8 @@ pub(super) enum Request {
     Liveness,
     /// Our new addresses.
     Update(Box<Update>),
-    /// Whether the peer is at this address: what it is to send back.
-    Routability([u8; 16]),
+    /// Whether the peer is where it was said to be: what it is to send back; nothing once it is said to be elsewhere.
+    Routability(Option<[u8; 16]>),
 }
 
 /// An update of addresses on its way.
