@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 use wayfarer::control::{
-    protocol::{Answer, Command as Control, DropView, Outcome, Reply, VERSION},
+    protocol::{Answer, Command as Control, CounterView, DropView, Outcome, Reply, VERSION, View},
     server::Server,
 };
 
@@ -36,12 +36,20 @@ fn control(path: &Path) -> Server {
                 meaning: "broken".into(),
             };
             let outcome = match command {
+                Control::Show { what: View::Ike } => Outcome::Result(Reply::Ike(vec![CounterView {
+                    name: "CookiesSent".into(),
+                    count: 3,
+                    meaning: "cookies asked for".into(),
+                }])),
                 Control::Show { .. } => {
                     Outcome::Result(Reply::Drops(vec![drop("RuntFrame", 0), drop("UdpLength", 7)]))
                 }
                 Control::SaMove { tunnel, remote, port } => {
                     Outcome::Error(format!("{tunnel} to {remote} port {port:?}"))
                 }
+                Control::PeerDown { peer } => Outcome::Error(format!("{peer} down")),
+                Control::PeerRekey { peer, ike } => Outcome::Error(format!("{peer} rekey, ike {ike}")),
+                Control::PeerMove { peer, local } => Outcome::Error(format!("{peer} from {local}")),
             };
             to.send(Answer { version: VERSION, outcome }).unwrap();
         }
@@ -61,6 +69,9 @@ fn help_and_version() {
         (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
         (&["show", "--help"], "wayfarer show drops"),
+        (&["peer", "down", "--help"], "wayfarer peer down 17"),
+        (&["peer", "rekey", "--help"], "wayfarer peer rekey alice --ike"),
+        (&["peer", "move", "--help"], "wayfarer peer move office --local 198.51.100.2"),
         (&["sa", "move", "--help"], "wayfarer sa move alice [2001:db8::7]:4500"),
     ] {
         let (code, out, _) = run(command);
@@ -75,9 +86,11 @@ fn a_wrong_command_line_is_2() {
         (&[][..], "Usage"),
         (&["chekc", "x"], "similar subcommand exists: 'check'"),
         (&["gateway"], "--config"),
-        (&["show", "everything"], "possible values: sa, ports, workers, drops"),
+        (&["show", "everything"], "possible values: sa, ports, workers, drops, peers, ike"),
         (&["show", "sa", "--jsn"], "'--json'"),
         (&["sa", "move", "alice", "nowhere"], "must be an address like 192.0.2.7"),
+        (&["peer", "move", "alice"], "--local <ADDRESS>"),
+        (&["peer", "down"], "<NAME|NUMBER>"),
         (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
     ] {
         let (code, _, said_really) = run(arguments);
@@ -91,12 +104,12 @@ fn a_right_configuration_is_0() {
     let (code, out, _) = run(&["check", "conf/gateway.toml"]);
     assert_eq!(
         (code, &out[..]),
-        (0, "conf/gateway.toml: fine: 2 ports, 1 route, 1 tunnel, 0 policy rules\n")
+        (0, "conf/gateway.toml: fine: 2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules\n")
     );
     let (code, out, _) = run(&["check", "conf/transport.toml"]);
     assert_eq!(
         (code, &out[..]),
-        (0, "conf/transport.toml: fine: 2 ports, 0 routes, 1 tunnel, 2 policy rules\n")
+        (0, "conf/transport.toml: fine: 2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules\n")
     );
 }
 
@@ -165,6 +178,17 @@ fn a_running_gateway_is_shown_and_told() {
     assert_eq!((drops.len(), drops[1].packets), (2, 7));
     let (code, _, said) = run(&["sa", "move", "alice", "[2001:db8::7]:4501", "--socket", path]);
     assert_eq!((code, &said[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
+    let (code, out, _) = run(&["show", "ike", "--socket", path]);
+    assert_eq!((code, &out[..]), (0, "COUNT  NAME         MEANING\n    3  CookiesSent  cookies asked for\n"));
+    for (arguments, wanted) in [
+        (&["peer", "down", "17"][..], "17 down\n"),
+        (&["peer", "rekey", "alice"], "alice rekey, ike false\n"),
+        (&["peer", "rekey", "alice", "--ike"], "alice rekey, ike true\n"),
+        (&["peer", "move", "alice", "--local", "2001:db8::9"], "alice from 2001:db8::9\n"),
+    ] {
+        let (code, _, said) = run(&[arguments, &["--socket", path]].concat());
+        assert_eq!((code, &said[..]), (1, wanted));
+    }
 }
 
 #[test]

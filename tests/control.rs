@@ -101,6 +101,9 @@ fn fake_slow_path(requests: &Receiver<Asked>) {
             Command::Show { .. } => Outcome::Result(Reply::Sa(vec![view()])),
             Command::SaMove { tunnel, .. } if tunnel == "alice" => Outcome::Result(Reply::Done),
             Command::SaMove { .. } => Outcome::Error("there is no tunnel of that name".into()),
+            Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
+                Outcome::Error("there is no peer of that name".into())
+            }
         };
         // Whoever asked may be gone.
         let _ = to.send(Answer { version: VERSION, outcome });

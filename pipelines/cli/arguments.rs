@@ -22,6 +22,7 @@ Examples:
   wayfarer gateway --config conf/gateway.toml
   wayfarer show sa
   wayfarer sa move alice 192.0.2.7:4500
+  wayfarer peer down alice
 
 Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
 )]
@@ -89,6 +90,7 @@ Example:
     #[command(after_help = "\
 Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
+  wayfarer show peers                  who is connected by IKE, from where, and what for
   wayfarer show drops                  packets dropped, by reason
   wayfarer show workers --json         the same as a program reads it")]
     Show {
@@ -107,6 +109,11 @@ Examples:
     Sa {
         #[command(subcommand)]
         command: SaCommand,
+    },
+    /// Tells a running gateway what to do with a peer of IKE.
+    Peer {
+        #[command(subcommand)]
+        command: PeerCommand,
     },
 }
 
@@ -155,6 +162,52 @@ Examples:
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum PeerCommand {
+    /// Ends a connection; the peer is told.
+    #[command(after_help = "\
+Examples:
+  wayfarer peer down alice
+  wayfarer peer down 17                number, as `wayfarer show peers` has it")]
+    Down {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Changes keys before it is time to; nothing is lost.
+    #[command(after_help = "\
+Examples:
+  wayfarer peer rekey alice            the keys of its child SAs
+  wayfarer peer rekey alice --ike      the keys of its IKE SA")]
+    Rekey {
+        #[command(flatten)]
+        which: Which,
+        /// Those of the IKE SA instead of those of its child SAs.
+        #[arg(long)]
+        ike: bool,
+    },
+    /// Reaches a peer from another address of ours from now on (MOBIKE).
+    #[command(after_help = "\
+Example:
+  wayfarer peer move office --local 198.51.100.2")]
+    Move {
+        #[command(flatten)]
+        which: Which,
+        /// Our address.
+        #[arg(long, value_name = "ADDRESS")]
+        local: IpAddr,
+    },
+}
+
+/// One peer of a running gateway.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Which {
+    /// Its number, its identity, or the name of its connection.
+    #[arg(value_name = "NAME|NUMBER")]
+    pub peer: String,
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct Socket {
     /// The gateway's control socket.
@@ -172,6 +225,10 @@ pub(super) enum Shown {
     Workers,
     /// Dropped packets by reason.
     Drops,
+    /// Peers connected by IKE, and their child SAs.
+    Peers,
+    /// What IKE counts.
+    Ike,
 }
 
 impl From<Shown> for View {
@@ -181,6 +238,8 @@ impl From<Shown> for View {
             Shown::Ports => Self::Ports,
             Shown::Workers => Self::Workers,
             Shown::Drops => Self::Drops,
+            Shown::Peers => Self::Peers,
+            Shown::Ike => Self::Ike,
         }
     }
 }

@@ -8,7 +8,7 @@ mod log;
 mod show;
 mod table;
 
-use arguments::{Arguments, Command, SaCommand};
+use arguments::{Arguments, Command, PeerCommand, SaCommand};
 use clap::Parser;
 use std::{
     fmt::Display,
@@ -91,7 +91,22 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             client::ask(&socket.path, protocol::Command::SaMove { tunnel, remote: address, port })?;
             Ok(())
         }
+        Command::Peer { command } => Ok(peer(command)?),
     }
+}
+
+/// Has something done with a peer.
+fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
+    let (socket, command) = match command {
+        PeerCommand::Down { which } => (which.socket, protocol::Command::PeerDown { peer: which.peer }),
+        PeerCommand::Rekey { which, ike } => {
+            (which.socket, protocol::Command::PeerRekey { peer: which.peer, ike })
+        }
+        PeerCommand::Move { which, local } => {
+            (which.socket, protocol::Command::PeerMove { peer: which.peer, local })
+        }
+    };
+    client::ask(&socket.path, command).map(drop)
 }
 
 /// Runs a gateway until it is told to stop.
@@ -140,11 +155,12 @@ fn check(file: &Path) -> Result<(), Failure> {
     let config = config::load(file)?;
     writeln!(
         io::stdout(),
-        "{}: fine: {}, {}, {}, {}",
+        "{}: fine: {}, {}, {}, {}, {}",
         file.display(),
         some(config.ports.len(), "port"),
         some(config.routes.len(), "route"),
         some(config.tunnels.len(), "tunnel"),
+        some(config.ike.connections.len(), "connection"),
         some(config.policies.len(), "policy rule"),
     )?;
     Ok(())

@@ -6,7 +6,9 @@ use super::table::{
     bytes, seconds,
 };
 use std::io::{self, Write};
-use wayfarer::control::protocol::{DropView, PortView, Reply, SaView, WorkerView};
+use wayfarer::control::protocol::{
+    ChildView, CounterView, DropView, PeerView, PortView, Reply, SaView, WorkerView,
+};
 
 /// What is worth showing: drops that happened, or all.
 pub(super) fn relevant(mut reply: Reply, all: bool) -> Reply {
@@ -25,10 +27,14 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Ports(all), true) => write_json(out, all),
         (Reply::Workers(all), true) => write_json(out, all),
         (Reply::Drops(all), true) => write_json(out, all),
+        (Reply::Peers(all), true) => write_json(out, all),
+        (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports(out, all),
         (Reply::Workers(all), false) => workers(out, all),
         (Reply::Drops(all), false) => drops(out, all),
+        (Reply::Peers(all), false) => peers(out, all),
+        (Reply::Ike(all), false) => counters(out, all),
         (Reply::Done, _) => Ok(()),
     }
 }
@@ -105,7 +111,7 @@ fn ports(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
             port.kind.clone(),
             port.mac.clone(),
             port.mtu.to_string(),
-            if port.addresses.is_empty() { "-".to_owned() } else { port.addresses.join(",") },
+            joined(&port.addresses),
             port.neighbours.to_string(),
             port.rx_packets.to_string(),
             bytes(port.rx_bytes),
@@ -160,6 +166,85 @@ fn drops(out: &mut impl Write, all: &[DropView]) -> io::Result<()> {
     let row = |drop: &DropView| {
         vec![drop.packets.to_string(), drop.severity.clone(), drop.reason.clone(), drop.meaning.clone()]
     };
+    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A line for each peer, then one for each of its child SAs.
+fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
+    if all.is_empty() {
+        return writeln!(out, "no peers");
+    }
+    let columns = [
+        ("PEER", Right),
+        ("CONNECTION", Left),
+        ("IDENTITY", Left),
+        ("STATE", Left),
+        ("LOCAL", Left),
+        ("REMOTE", Left),
+        ("NAT", Left),
+        ("ENCAP", Left),
+        ("INNER", Left),
+        ("MOVES", Right),
+        ("LAST MOVE", Right),
+        ("REKEYS", Right),
+        ("AGE", Right),
+        ("SUITE", Left),
+    ];
+    let row = |peer: &PeerView| {
+        vec![
+            peer.peer.to_string(),
+            known(&peer.connection),
+            known(&peer.identity),
+            peer.state.clone(),
+            peer.local.clone(),
+            peer.remote.clone(),
+            peer.nat.clone(),
+            peer.encap.clone(),
+            joined(&peer.inner),
+            if peer.mobike { peer.moves.to_string() } else { "no MOBIKE".to_owned() },
+            peer.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
+            peer.rekeys.to_string(),
+            seconds(peer.age_s),
+            known(&peer.suite),
+        ]
+    };
+    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())?;
+    let children: Vec<_> = all.iter().flat_map(|peer| peer.children.iter().map(|c| child(peer, c))).collect();
+    if children.is_empty() {
+        return Ok(());
+    }
+    let columns = [
+        ("PEER", Right),
+        ("CHILD", Left),
+        ("SPI IN/OUT", Left),
+        ("SUITE", Left),
+        ("LOCAL", Left),
+        ("REMOTE", Left),
+        ("AGE", Right),
+    ];
+    writeln!(out)?;
+    table::write(out, &columns, &children)
+}
+
+fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
+    vec![
+        peer.peer.to_string(),
+        child.name.clone(),
+        format!("{}/{}", child.spi_in, child.spi_out),
+        child.suite.clone(),
+        joined(&child.local),
+        joined(&child.remote),
+        seconds(child.age_s),
+    ]
+}
+
+fn joined(items: &[String]) -> String {
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}
+
+fn counters(out: &mut impl Write, all: &[CounterView]) -> io::Result<()> {
+    let columns = [("COUNT", Right), ("NAME", Left), ("MEANING", Left)];
+    let row = |c: &CounterView| vec![c.count.to_string(), c.name.clone(), c.meaning.clone()];
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -220,5 +305,53 @@ mod tests {
             ["alice", "up", "203.0.113.1", "192.0.2.7:4500 (seen at 192.0.2.8)", "udp", "2", "1m 1s ago"];
         assert_eq!(cells[..7], wanted);
         assert_eq!(cells[9], "3");
+    }
+
+    #[test]
+    fn a_peer_is_one_line_and_each_of_its_children() {
+        let child = ChildView {
+            name: "net".into(),
+            spi_in: "0x1001".into(),
+            spi_out: "0x2001".into(),
+            suite: "aes256gcm16".into(),
+            local: vec!["10.99.0.0/24".into()],
+            remote: vec!["10.98.0.1/32".into()],
+            age_s: 5.0,
+        };
+        let peer = PeerView {
+            peer: 17,
+            connection: Some("psk".into()),
+            identity: Some("cl.test".into()),
+            state: "up".into(),
+            local: "203.0.113.1:4500".into(),
+            remote: "192.0.2.2:1025".into(),
+            nat: "there".into(),
+            encap: "udp".into(),
+            inner: vec!["10.98.0.1".into()],
+            mobike: true,
+            moves: 3,
+            last_move_s: Some(61.0),
+            rekeys: 1,
+            age_s: 7380.0,
+            suite: Some("aes256gcm16-prfsha384-ecp256".into()),
+            children: vec![child],
+        };
+        let connecting = PeerView { peer: 18, state: "connecting".into(), ..PeerView::default() };
+        let shown = text(&Reply::Peers(vec![peer.clone(), connecting]), false);
+        let cells = |line: usize| -> Vec<&str> {
+            let line = shown.lines().nth(line).unwrap();
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+        };
+        let wanted = ["17", "psk", "cl.test", "up", "203.0.113.1:4500", "192.0.2.2:1025", "there", "udp"];
+        assert_eq!(cells(1)[..8], wanted);
+        let wanted = ["10.98.0.1", "3", "1m 1s ago", "1", "2h 3m", "aes256gcm16-prfsha384-ecp256"];
+        assert_eq!(cells(1)[8..], wanted);
+        assert_eq!(cells(2)[..4], ["18", "-", "-", "connecting"]);
+        let wanted = ["17", "net", "0x1001/0x2001", "aes256gcm16", "10.99.0.0/24", "10.98.0.1/32", "5.0s"];
+        assert_eq!(cells(5), wanted);
+        let json: Vec<PeerView> =
+            serde_json::from_str(&text(&Reply::Peers(vec![peer.clone()]), true)).unwrap();
+        assert_eq!(json, [peer]);
+        assert_eq!(text(&Reply::Peers(vec![]), false), "no peers\n");
     }
 }

@@ -1,9 +1,9 @@
-//! Algorithms in strongSwan's words: `aes256gcm16-prfsha384-x25519`.
+//! Algorithms of IKE and ESP in strongSwan's words: `aes256gcm16-prfsha384-x25519`.
 
 use super::error::{Rule, nearest};
 use wayfarer_mobility::ike::{
     proposal::Offer,
-    suite::{Encr, Integ, Kex, Prf},
+    suite::{Encr, EspSuite, IkeSuite, Integ, Kex, Prf},
 };
 
 /// What a proposal is for.
@@ -46,6 +46,34 @@ const KEX: [(&str, Kex); 9] = [
 
 /// Further key exchanges of RFC 9370.
 const MOST_FURTHER: usize = 7;
+
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    names.iter().find_map(|(name, v)| (v == value).then_some(*name)).unwrap_or("?")
+}
+
+/// An IKE SA's algorithms as a proposal names them.
+pub fn ike(suite: &IkeSuite) -> String {
+    let mut words = vec![name_of(&ENCR, &suite.encr)];
+    words.extend(suite.integ.iter().map(|integ| name_of(&INTEG, integ)));
+    words.push(name_of(&PRF, &suite.prf));
+    [words.join("-"), exchanges(&[&[suite.kex], &suite.more_kex[..]].concat())].concat()
+}
+
+/// A child SA's algorithms as a proposal names them.
+pub fn esp(suite: &EspSuite) -> String {
+    let mut words = vec![name_of(&ENCR, &suite.encr)];
+    words.extend(suite.integ.iter().map(|integ| name_of(&INTEG, integ)));
+    [words.join("-"), exchanges(&suite.kex)].concat()
+}
+
+/// The first key exchange, and those after it by their number.
+fn exchanges(all: &[Kex]) -> String {
+    let word = |(number, kex): (usize, &Kex)| match number {
+        0 => format!("-{}", name_of(&KEX, kex)),
+        further => format!("-ke{further}_{}", name_of(&KEX, kex)),
+    };
+    all.iter().enumerate().map(word).collect()
+}
 
 fn named<T: Copy>(names: &[(&str, T)], word: &str) -> Option<T> {
     names.iter().find_map(|(name, value)| (*name == word).then_some(*value))

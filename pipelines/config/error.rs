@@ -152,6 +152,8 @@ pub enum Rule {
     SecretNotHex,
     /// A file does not hold names and passwords; the line where that shows.
     Users(usize),
+    /// The user of this name has an empty password.
+    NoPassword(Box<str>),
     /// A file with a certificate, private key or revocation list is not what it must be.
     Credential(LoadError),
     /// The certificate is not for the identity.
@@ -261,6 +263,7 @@ impl fmt::Display for Rule {
             Self::Users(line) => {
                 write!(f, "file must hold lines like alice = \"password\", which line {line} is not")
             }
+            Self::NoPassword(user) => write!(f, "user \"{user}\" has an empty password"),
             Self::Credential(why) => write!(f, "{why}"),
             Self::OtherIdentity => f.write_str("the certificate is not for this identity"),
             Self::NoSubject => f.write_str("the certificate has no subject"),

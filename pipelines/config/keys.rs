@@ -43,7 +43,13 @@ pub(super) fn users(file: &Path) -> Result<Vec<(String, Password)>, Rule> {
         let before = why.span().and_then(|place| content.get(..place.start)).unwrap_or_default();
         Rule::Users(before.iter().filter(|&&byte| byte == b'\n').count() + 1)
     })?;
-    if users.is_empty() { Err(Rule::NoSecret) } else { Ok(users.into_iter().collect()) }
+    match users.iter().find(|(_, password)| password.0.is_empty()) {
+        _ if users.is_empty() => Err(Rule::NoSecret),
+        Some((name, _)) => {
+            Err(Rule::NoPassword(name.chars().take(64).flat_map(char::escape_debug).collect()))
+        }
+        None => Ok(users.into_iter().collect()),
+    }
 }
 
 /// Text that is wiped when it is no longer used.
@@ -124,5 +130,29 @@ mod tests {
         assert_eq!(key(b""), Err(Rule::KeyLength(3, 0)));
         assert_eq!(key(b"0a1bff00"), Err(Rule::KeyLength(3, 8)));
         assert_eq!(key(b"secret"), Err(Rule::KeyNotHex(3, 6)));
+    }
+
+    #[test]
+    fn secrets_are_text_or_hexadecimal() {
+        let secret = |content: &[u8]| secret_of(content).map(|secret| secret.to_vec());
+        for (content, wanted) in [
+            (&b"lab-psk\n"[..], &b"lab-psk"[..]),
+            (b"lab-psk\r\n", b"lab-psk"),
+            (b" two words\n\n", b" two words\n"),
+            (b"\xff\n", b"\xff"),
+            (b"0x0a1B\n", b"\x0a\x1b"),
+        ] {
+            assert_eq!(secret(content), Ok(wanted.to_vec()), "{content:?}");
+        }
+        for (content, why) in [
+            (&b""[..], Rule::NoSecret),
+            (b"\n", Rule::NoSecret),
+            (b"0x\n", Rule::NoSecret),
+            (b"0x123", Rule::SecretNotHex),
+            (b"0x12 34", Rule::SecretNotHex),
+            (b"0xgg", Rule::SecretNotHex),
+        ] {
+            assert_eq!(secret(content), Err(why), "{content:?}");
+        }
     }
 }

@@ -6,11 +6,12 @@
 //! | `file` | the keys of the file, as TOML gives them |
 //! | `source` | reads the file; knows the place of every value |
 //! | `check`, `tunnel`, `connection` | from its keys to the model |
-//! | `value`, `algorithms`, `keys` | single values, proposals, key files |
+//! | [`algorithms`] | proposals in words |
+//! | `value`, `keys` | single values, key files |
 
+pub mod algorithms;
 pub mod model;
 
-mod algorithms;
 mod check;
 mod connection;
 mod error;

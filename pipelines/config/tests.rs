@@ -46,6 +46,7 @@ impl Folder {
         folder.write("password", b"wonderland\n");
         folder.write("users", b"alice = \"wonderland\"\n");
         folder.write("bad-users", b"alice = \"wonderland\"\nbob = wonderland\n");
+        folder.write("no-password", b"bob = \"\"\n");
         folder.write("empty", b"\n");
         folder.write("odd", b"0x123\n");
         folder.write("long", &[b'x'; 4097]);
@@ -223,6 +224,39 @@ device = "eth0"
 }
 
 #[test]
+fn paths_may_have_variables() {
+    let port = |path: &str| {
+        let text = format!("[[port]]\nname = \"a\"\nkind = \"pcap\"\ninput = \"{path}\"\n");
+        let environment = |name: &str| ["A", "B_2"].contains(&name).then(|| format!("<{name}>"));
+        parse_with(&text, Path::new("/x.toml"), &environment).map(|config| config.ports[0].kind.clone())
+    };
+    for (written, meant) in [
+        ("$A/x", "/<A>/x"),
+        ("${A}x", "/<A>x"),
+        ("$B_2.pcap", "/<B_2>.pcap"),
+        ("x$A$B_2", "/x<A><B_2>"),
+        ("/a/${B_2}/$A", "/a/<B_2>/<A>"),
+    ] {
+        assert_eq!(
+            port(written),
+            Ok(PortKind::Pcap { input: Some(meant.into()), output: None }),
+            "{written}"
+        );
+    }
+    for (written, why) in [
+        ("$C/x", "environment variable \"C\" is not set"),
+        ("$Ax", "environment variable \"Ax\" is not set"),
+        ("${A", "\"${\" without \"}\""),
+        ("a$", "environment variable \"\" is not set"),
+    ] {
+        assert_eq!(
+            port(written).unwrap_err().to_string(),
+            format!("/x.toml:4: port.input = \"{written}\": {why}")
+        );
+    }
+}
+
+#[test]
 fn routes_lead_to_the_port_of_their_router() {
     let routes = |text: &str| Folder::new().parse(&format!("{PORTS}{text}")).unwrap().routes;
     let found = routes("[[route]]\nto = \"0.0.0.0/0\"\nvia = \"10.99.0.9\"\n");
@@ -338,7 +372,11 @@ fn every_example_loads() {
 
 /// Texts that look like a configuration more often than random ones do.
 fn almost() -> impl Strategy<Value = String> {
-    let words = tunnel("lifetime = { soft_time = \"1h\" }");
+    let words = format!(
+        "{}{}",
+        tunnel("lifetime = { soft_time = \"1h\" }"),
+        ike::CONNECTION.replace('$', "remote = \"any\"")
+    );
     let words: Vec<String> = words.split_inclusive(['\n', ' ', '"']).map(str::to_owned).collect();
     let count = words.len();
     let odd = prop_oneof![

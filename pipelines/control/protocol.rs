@@ -46,6 +46,26 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
     },
+    /// Ends a peer's IKE SA, and with it its child SAs.
+    PeerDown {
+        /// Its number, its identity or its connection's name.
+        peer: String,
+    },
+    /// Changes a peer's keys.
+    PeerRekey {
+        /// As of [`Command::PeerDown`].
+        peer: String,
+        /// Those of the IKE SA; else those of its child SAs.
+        #[serde(default)]
+        ike: bool,
+    },
+    /// Reaches a peer from another address of ours from now on (RFC 4555).
+    PeerMove {
+        /// As of [`Command::PeerDown`].
+        peer: String,
+        /// Our address.
+        local: IpAddr,
+    },
 }
 
 /// A view of the gateway's state.
@@ -60,6 +80,10 @@ pub enum View {
     Workers,
     /// Dropped packets by reason.
     Drops,
+    /// Peers connected by IKE.
+    Peers,
+    /// What IKE counts.
+    Ike,
 }
 
 /// An answer.
@@ -94,6 +118,10 @@ pub enum Reply {
     Workers(Vec<WorkerView>),
     /// Of [`View::Drops`].
     Drops(Vec<DropView>),
+    /// Of [`View::Peers`].
+    Peers(Vec<PeerView>),
+    /// Of [`View::Ike`].
+    Ike(Vec<CounterView>),
     /// Of a command that changes something.
     Done,
 }
@@ -227,6 +255,73 @@ pub struct DropView {
     pub severity: String,
     /// Packets.
     pub packets: u64,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// One peer that is, or is being, connected by IKE.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Number: the same for as long as it is connected.
+    pub peer: u64,
+    /// Name of its connection, once that is known.
+    pub connection: Option<String>,
+    /// Who it is, once it has said so.
+    pub identity: Option<String>,
+    /// `up`, `connecting` or `ended`.
+    pub state: String,
+    /// The gateway's outer address and port.
+    pub local: String,
+    /// The peer's outer address and port.
+    pub remote: String,
+    /// Who is behind a NAT: `none`, `here`, `there` or `both`.
+    pub nat: String,
+    /// `esp` or `udp`.
+    pub encap: String,
+    /// Inner addresses that it has, or that we have from it.
+    pub inner: Vec<String>,
+    /// Whether its addresses may change (RFC 4555).
+    pub mobike: bool,
+    /// Times that it moved.
+    pub moves: u64,
+    /// Seconds since the last move.
+    pub last_move_s: Option<f64>,
+    /// Times that keys were changed.
+    pub rekeys: u64,
+    /// Seconds since it began to connect.
+    pub age_s: f64,
+    /// Algorithms of the IKE SA, once they are agreed on.
+    pub suite: Option<String>,
+    /// Its child SAs.
+    pub children: Vec<ChildView>,
+}
+
+/// One pair of child SAs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChildView {
+    /// Name of the connection's child.
+    pub name: String,
+    /// SPI of packets to us, as hexadecimal text.
+    pub spi_in: String,
+    /// SPI of packets to the peer.
+    pub spi_out: String,
+    /// Algorithms.
+    pub suite: String,
+    /// Our side.
+    pub local: Vec<String>,
+    /// The peer's side.
+    pub remote: Vec<String>,
+    /// Seconds since it was installed.
+    pub age_s: f64,
+}
+
+/// Something that is counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CounterView {
+    /// Its name.
+    pub name: String,
+    /// How often it happened.
+    pub count: u64,
     /// What it means.
     pub meaning: String,
 }

@@ -19,11 +19,16 @@ impl SlowPath {
                 View::Ports => Reply::Ports(self.ports_view()),
                 View::Workers => Reply::Workers(self.workers_view()),
                 View::Drops => Reply::Drops(self.drops_view()),
+                View::Peers => Reply::Peers(vec![]),
+                View::Ike => Reply::Ike(vec![]),
             }),
             Command::SaMove { tunnel, remote, port } => match self.move_by_hand(now, &tunnel, remote, port) {
                 Ok(()) => Outcome::Result(Reply::Done),
                 Err(why) => Outcome::Error(why.to_string()),
             },
+            Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
+                Outcome::Error("there is no key exchange".to_owned())
+            }
         };
         Answer { version: VERSION, outcome }
     }

@@ -1,6 +1,7 @@
 //! Connections, pools and what goes with them.
 
 pub(super) mod proof;
+mod proposals;
 
 use super::*;
 use std::net::SocketAddr;
@@ -8,14 +9,13 @@ use wayfarer_mobility::{
     ike::{
         connection::{IdentityPattern, LocalAuth, RemoteAuth},
         identity::Identity,
-        suite::{Encr, Integ, Kex, Prf},
         wire::TrafficSelector,
     },
     roaming::Policy as RoamPolicy,
 };
 
 /// A connection; `$` stands for more keys.
-const CONNECTION: &str = r#"
+pub(super) const CONNECTION: &str = r#"
 [[pool]]
 name = "terminals"
 addresses = "10.98.0.0/24"
@@ -28,7 +28,7 @@ inner_local = ["10.99.0.0/24"]
 $
 "#;
 
-pub(super) fn connection(keys: &str) -> String {
+fn connection(keys: &str) -> String {
     format!("{PORTS}{}", CONNECTION.replace('$', keys))
 }
 
@@ -218,67 +218,6 @@ fn pools_are_prefixes_or_ranges() {
     );
     let same = two.replace("\"b\"", "\"a\"").replace("10.0.7.0", "10.1.7.0");
     assert_eq!(error_with_ports(&same), "x.toml:14: pool.name = \"a\": already used in line 11");
-}
-
-#[test]
-fn proposals_are_in_the_words_of_strongswan() {
-    let keys = "proposals = [\"aes256gcm16-chacha20poly1305-prfsha384-x25519-ecp256-ke1_mlkem768\", \
-                \"aes128-sha256-modp2048\", \"aes128gcm16-sha512-ecp384\"]\nesp = [\"aes256gcm16\", \
-                \"aes256-sha512-x25519\"]";
-    let ike = parsed(&connection(keys));
-    let p = &ike.connections[0].protocol;
-    let [a, b, c] = &p.ike[..] else { panic!("{:?}", p.ike) };
-    assert_eq!(a.encr, [Encr::AesGcm(256), Encr::ChaCha20Poly1305]);
-    assert_eq!((&a.prf[..], &a.integ[..]), (&[Prf::HmacSha384][..], &[][..]));
-    assert_eq!((&a.kex[..], &a.more_kex[..]), (&[Kex::X25519, Kex::Ecp256][..], &[vec![Kex::MlKem768]][..]));
-    assert_eq!((&b.encr[..], &b.integ[..]), (&[Encr::AesCbc(128)][..], &[Integ::HmacSha256][..]));
-    assert_eq!(b.prf, [Prf::HmacSha256]);
-    assert_eq!((&c.integ[..], &c.prf[..]), (&[][..], &[Prf::HmacSha512][..]));
-    assert_eq!((p.esp.len(), p.esp[0].kex.len(), &p.esp[1].kex[..]), (2, 0, &[Kex::X25519][..]));
-    let named = parsed(&connection("proposals = \"default\"\nesp = \"default\""));
-    let left_out = parsed(&connection(""));
-    let [named, left_out] = [&named, &left_out].map(|ike| &ike.connections[0].protocol);
-    assert_eq!((&named.ike, &named.esp), (&left_out.ike, &left_out.esp));
-    assert_eq!(left_out.ike[0].kex[0], Kex::X25519);
-}
-
-#[test]
-fn proposals_that_are_no_whole() {
-    for (keys, why) in [
-        ("proposals = []", "must not be empty"),
-        (
-            "proposals = \"aes256gcm-x25519\"",
-            "no such algorithm: \"aes256gcm\"; did you mean \"aes256gcm16\"?",
-        ),
-        (
-            "proposals = \"aes256gcm16-x25519\"",
-            "names no pseudo-random function (prfsha256, prfsha384, prfsha512)",
-        ),
-        ("proposals = \"aes256gcm16-sha256\"", "names no key exchange, like x25519 or ecp256"),
-        ("proposals = \"sha256-x25519\"", "names no cipher"),
-        (
-            "proposals = \"aes256-x25519-prfsha256\"",
-            "names no HMAC (sha256, sha384, sha512), which its cipher needs",
-        ),
-        (
-            "proposals = \"aes256-aes256gcm16-sha256-x25519\"",
-            "mixes AEADs and other ciphers: make two proposals of it",
-        ),
-        ("proposals = \"aes256gcm16-sha256-prfsha256-x25519\"", "names an HMAC beside an AEAD"),
-        (
-            "proposals = \"aes256gcm16-prfsha256-x25519-ke2_mlkem768\"",
-            "names a further key exchange without those before it",
-        ),
-        ("proposals = \"aes256gcm16-prfsha256-x25519-ke8_mlkem768\"", "no such algorithm: \"ke8_mlkem768\""),
-        ("proposals = \"aes256gcm16-prfsha256-x25519-ke0_mlkem768\"", "no such algorithm: \"ke0_mlkem768\""),
-        ("esp = \"aes256gcm16-sha256\"", "names an HMAC beside an AEAD"),
-        ("esp = \"aes256gcm16-prfsha256\"", "names a pseudo-random function, which ESP has not"),
-        ("esp = \"aes256\"", "names no HMAC (sha256, sha384, sha512), which its cipher needs"),
-        ("esp = \"\"", "no such algorithm: \"\""),
-    ] {
-        let error = error_of(keys);
-        assert!(error.ends_with(why), "{keys}: {error}");
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How both sides of a connection prove who they are.
 
 use super::*;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// The folder of `ca.crt` and of certificates and keys called `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {
@@ -20,8 +21,6 @@ pub(in crate::config::tests) fn pki() -> TempDir {
     }
     folder
 }
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Parses the connection with other keys than those of a shared key.
 fn with(auth: &str) -> Result<Connection, String> {
@@ -167,6 +166,11 @@ fn ways_that_lead_nowhere() {
             "connection.users_file = \"bad-users\": file must hold lines like alice = \"password\", which line 2 is not",
         ),
         (
+            &format!("{eap}users_file = \"no-password\""),
+            "connection.users_file = \"no-password\": user \"bob\" has an empty password",
+        ),
+        (&format!("{eap}users_file = \"empty\""), "connection.users_file = \"empty\": file is empty"),
+        (
             &format!("auth = \"eap-radius\"\n{OWN}"),
             "connection: missing key \"radius\", which auth = \"eap-radius\" needs",
         ),
@@ -197,9 +201,7 @@ fn ways_that_lead_nowhere() {
 #[test]
 fn secrets_are_never_shown() {
     let folder = Folder::new();
-    folder.write("bad-users", b"alice = \"wonderland\"\nbob wonderland\n");
-    let text = changed("psk_file = \"psk\"", "psk_file = \"psk\"");
-    let shown = format!("{:?}", folder.parse(&text).unwrap());
+    let shown = format!("{:?}", folder.parse(&connection("")).unwrap());
     assert!(!shown.contains("psk-0123") && shown.contains("SharedKey"), "{shown}");
     let keys = format!("auth = \"eap-mschapv2\"\n{OWN}users_file = \"bad-users\"\n");
     assert!(!with(&keys).unwrap_err().contains("wonderland"));
