@@ -18,6 +18,9 @@ use core::{
     time::Duration,
 };
 
+/// How long packets may still come from where a peer said that it is no more.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A path that the peer has not confirmed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moving {
@@ -189,6 +192,7 @@ impl Peer {
         let nat = nat.unwrap_or(self.nat);
         let is_new = self.addresses != addresses || self.nat != nat;
         if is_new {
+            self.left = Some((self.addresses, cx.now));
             self.go(cx, addresses, nat);
         }
         Moved { is_new, detection, refusal: None, description }
@@ -242,7 +246,10 @@ impl Peer {
             remote: SocketAddr::new(path.remote, remote_port),
         };
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
-        if addresses == self.addresses {
+        // What was on its way when the peer said that it moved does not take it back there.
+        let is_late =
+            self.left.is_some_and(|(left, at)| left.remote == addresses.remote && cx.now < at + LATE);
+        if addresses == self.addresses || is_late {
             return;
         }
         self.go(cx, addresses, nat);

@@ -75,6 +75,8 @@ pub(super) struct Peer {
     waiting: Vec<(TaskId, Waiting)>,
     /// What the peer is being asked about its place: where it is said to be, and where it was.
     moving: Option<mobility::Moving>,
+    /// Where it said that it is no more, and when.
+    left: Option<(Addresses, Duration)>,
     since: Duration,
     heard_at: Duration,
     asked_at: Option<Duration>,
@@ -150,6 +152,7 @@ impl Peer {
             wanted: VecDeque::new(),
             waiting: Vec::new(),
             moving: None,
+            left: None,
             since: now,
             heard_at: now,
             asked_at: None,
