@@ -19,16 +19,13 @@ impl SlowPath {
                 View::Ports => Reply::Ports(self.ports_view()),
                 View::Workers => Reply::Workers(self.workers_view()),
                 View::Drops => Reply::Drops(self.drops_view()),
-                View::Peers => Reply::Peers(vec![]),
-                View::Ike => Reply::Ike(vec![]),
+                View::Peers => Reply::Peers(self.peers_view(now)),
+                View::Ike => Reply::Ike(self.ike_view()),
             }),
-            Command::SaMove { tunnel, remote, port } => match self.move_by_hand(now, &tunnel, remote, port) {
-                Ok(()) => Outcome::Result(Reply::Done),
-                Err(why) => Outcome::Error(why.to_string()),
-            },
-            Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
-                Outcome::Error("there is no key exchange".to_owned())
-            }
+            Command::SaMove { tunnel, remote, port } => done(self.move_by_hand(now, &tunnel, remote, port)),
+            Command::PeerDown { peer } => done(self.peer_down(now, &peer)),
+            Command::PeerRekey { peer, ike } => done(self.peer_rekey(now, &peer, ike)),
+            Command::PeerMove { peer, local } => done(self.peer_move(now, &peer, local)),
         };
         Answer { version: VERSION, outcome }
     }
@@ -102,6 +99,13 @@ impl SlowPath {
             }
         };
         DropReason::ALL.iter().map(view).collect()
+    }
+}
+
+fn done(result: Result<(), impl ToString>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Result(Reply::Done),
+        Err(why) => Outcome::Error(why.to_string()),
     }
 }
 

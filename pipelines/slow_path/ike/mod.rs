@@ -6,11 +6,13 @@
 //! | `child` | from what was agreed on to a tunnel |
 //! | `helpers` | threads for what takes long |
 //! | `key_log` | keys for a protocol analyser |
+//! | `view` | what the control socket is told, and wants |
 
 mod child;
 mod datagram;
 mod helpers;
 mod key_log;
+mod view;
 
 use super::{SlowPath, tunnels::MoveError};
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
@@ -118,6 +120,11 @@ impl Ike {
         self.children.get(&tunnel).copied()
     }
 
+    /// The tunnel that a pair of child SAs is.
+    fn tunnel_of(&self, child: ChildId) -> Option<TunnelId> {
+        self.tunnels.get(&child).map(|(_, tunnel)| *tunnel)
+    }
+
     /// The tunnels of a peer.
     fn tunnels_of(&self, peer: PeerId) -> Vec<TunnelId> {
         let children = self.peers.get(&peer).into_iter().flat_map(|installed| &installed.children);
@@ -177,6 +184,14 @@ impl SlowPath {
         }
         self.bound_unconfirmed(now);
         busy | self.carry_out(now)
+    }
+
+    /// Has the protocol do something, and carries out what comes of it.
+    fn with_endpoint(&mut self, now: Duration, act: impl FnOnce(&mut Endpoint)) {
+        if let Some(ike) = &mut self.ike {
+            act(&mut ike.endpoint);
+        }
+        self.carry_out(now);
     }
 
     /// What the protocol wants done.
