@@ -1,4 +1,12 @@
 //! EAP inside IKE_AUTH (RFC 7296 §2.16, RFC 3748).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`packet`] | packets as bytes |
+//! | [`mschapv2`] | proofs by passwords |
+
+pub mod mschapv2;
+pub mod packet;
 
 use super::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
@@ -28,6 +36,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
 
     /// Who the other side turned out to be, by EAP: known from the success on.
     fn identity(&self) -> Option<&[u8]>;
+
+    /// Whether [`Conversation::handle`] may wait for another server.
+    fn may_block(&self) -> bool {
+        false
+    }
 }
 
 /// Begins conversations, at either side.
