@@ -7,7 +7,7 @@ use crate::{
         file::{Auth, CrlPolicy, Key, Method, Radius},
         keys, value,
     },
-    keys::{Authorities, CertificateSigner, Crl, certificate, files::LoadError},
+    keys::{Authorities, CertificateSigner, Crl, Primitives, certificate, files::LoadError},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,6 +20,7 @@ use toml::Spanned;
 use wayfarer_mobility::ike::{
     connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
     crypto::Signer,
+    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     identity::Identity,
 };
 
@@ -77,8 +78,9 @@ impl Raw<'_> {
             Method::Psk => psk.clone().map(LocalAuth::Psk),
             Method::Certificate => signer.clone().map(|signer| LocalAuth::Key(signer)),
             Method::EapMschapv2 => {
-                self.password()?;
-                Some(LocalAuth::Eap(Arc::new(eap::Nobody)))
+                let (user, password) = self.password()?;
+                let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), password);
+                Some(LocalAuth::Eap(Arc::new(client)))
             }
             Method::EapTls => Some(LocalAuth::Eap(Arc::new(eap::Nobody))),
             Method::EapRadius => None,
@@ -87,8 +89,10 @@ impl Raw<'_> {
             Method::Psk => psk.map(RemoteAuth::Psk),
             Method::Certificate => authorities.map(|authorities| RemoteAuth::Key(authorities)),
             Method::EapMschapv2 => {
-                self.users()?;
-                Some(RemoteAuth::Eap(Arc::new(eap::Nobody)))
+                let users = self.users()?.into_iter();
+                let users = users.map(|(user, password)| (user.into_bytes(), NtHash::of(&password.0)));
+                let server = Mschapv2Server::new(Arc::new(Primitives), b"wayfarer", users);
+                Some(RemoteAuth::Eap(Arc::new(server)))
             }
             Method::EapTls => Some(RemoteAuth::Eap(Arc::new(eap::Nobody))),
             Method::EapRadius => {
@@ -215,10 +219,14 @@ impl Raw<'_> {
         self.source.bad(key, place, Rule::Credential(why))
     }
 
-    fn password(&self) -> Checked<SharedKey> {
-        self.needed("user", &self.raw.user)?;
+    fn password(&self) -> Checked<(&str, NtHash)> {
+        let user = self.needed("user", &self.raw.user)?;
         let file = self.needed("password_file", &self.raw.password_file)?;
-        self.secret("connection.password_file", file, 0)
+        let password = self.secret("connection.password_file", file, 0)?;
+        let text = str::from_utf8(&password.0).map_err(|_| {
+            self.source.bad("connection.password_file", file.span(), Rule::Auth("the password must be UTF-8"))
+        })?;
+        Ok((user.get_ref(), NtHash::of(text)))
     }
 
     fn users(&self) -> Checked<Vec<(String, keys::Password)>> {

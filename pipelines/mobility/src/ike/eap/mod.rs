@@ -29,11 +29,6 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Takes the other side's packet. A server's first call has an empty one, and begins.
     fn handle(&mut self, packet: &[u8]) -> Step;
 
-    /// Whether [`Conversation::handle`] may wait for another server.
-    fn may_block(&self) -> bool {
-        false
-    }
-
     /// Who the other side turned out to be, by EAP: known from the success on.
     fn identity(&self) -> Option<&[u8]>;
 
