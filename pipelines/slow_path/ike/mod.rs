@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `datagram` | messages in IP packets |
 //! | `child` | from what was agreed on to a tunnel |
+//! | `host` | inner addresses that we are given |
 //! | `helpers` | threads for what takes long |
 //! | `key_log` | keys for a protocol analyser |
 //! | `view` | what the control socket is told, and wants |
@@ -11,12 +12,14 @@
 mod child;
 mod datagram;
 mod helpers;
+mod host;
 mod key_log;
 mod view;
 
 use super::{SlowPath, tunnels::MoveError};
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
 use helpers::Helpers;
+use host::Host;
 use key_log::KeyLog;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +59,8 @@ pub(super) struct Ike {
     /// Peers on a path that they have not confirmed, with the bytes sent to them before.
     unconfirmed: BTreeMap<PeerId, u64>,
     key_log: Option<KeyLog>,
+    /// Where our own inner addresses go.
+    host: Option<Host>,
     installed: u64,
 }
 
@@ -67,6 +72,8 @@ struct Installed {
     children: BTreeSet<ChildId>,
     /// Packets that had come when it was last asked for.
     received: u64,
+    /// Inner addresses that it gave us.
+    assigned: Vec<IpAddr>,
 }
 
 /// A connection's part that the data plane needs.
@@ -111,6 +118,7 @@ impl Ike {
             peers: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+            host: None,
             installed: 0,
         })
     }
@@ -145,7 +153,12 @@ impl SlowPath {
         let cores: Vec<usize> = self.workers.iter().filter_map(|worker| worker.core).collect();
         let taken: Vec<u32> = self.tunnels.iter().map(|(_, tunnel)| tunnel.inbound.spi.0).collect();
         let now = self.start.elapsed();
+        let host = self.host_port().and_then(|port| {
+            let own = port.link.addresses.iter().map(|(own, _)| *own).collect();
+            Some(Host { device: port.device?, own })
+        });
         let ike = self.ike.insert(Ike::start(config, &cores, taken.into_iter())?);
+        ike.host = host;
         for connection in 0..ike.endpoint.connections().len() {
             let Some(dialled) = ike.endpoint.connections().get(connection).filter(|c| c.remote.is_some())
             else {
@@ -158,6 +171,12 @@ impl SlowPath {
             }
         }
         Ok(())
+    }
+
+    /// The port that leads to the host's own stack.
+    fn host_port(&self) -> Option<&super::PortLink> {
+        let (port, _) = self.tables.settings.host?;
+        self.ports.get(usize::from(port))
     }
 
     /// A key exchange message, as an IP packet.
@@ -234,6 +253,11 @@ impl SlowPath {
             Event::PeerDown { peer, remote, reason } => match ike.peers.remove(&peer) {
                 Some(installed) => {
                     ike.unconfirmed.remove(&peer);
+                    if let Some(host) = &ike.host {
+                        for address in &installed.assigned {
+                            log_refusal(host.remove(*address), *address);
+                        }
+                    }
                     info!(identity = installed.name, %remote, ?reason, "peer gone");
                 }
                 None => debug!(%remote, ?reason, "peer not connected"),
@@ -263,8 +287,16 @@ impl SlowPath {
                 installed.received = received;
                 ike.endpoint.handle_liveness(now, peer, alive);
             }
-            Event::Configured { addresses, dns, domains, .. } => {
+            Event::Configured { peer, addresses, dns, domains } => {
                 info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
+                if let Some(host) = &ike.host {
+                    for address in &addresses {
+                        log_refusal(host.add(*address), *address);
+                    }
+                }
+                if let Some(installed) = ike.peers.get_mut(&peer) {
+                    installed.assigned = addresses;
+                }
             }
             Event::SessionKeys { spis, suite, encr, integ } => {
                 if let Some(log) = &ike.key_log {
@@ -296,6 +328,13 @@ impl SlowPath {
                 ike.children.insert(id, child);
                 if let Some(installed) = ike.peers.get_mut(&peer) {
                     installed.children.insert(child);
+                    if let Some(host) = &ike.host {
+                        for address in &installed.assigned {
+                            for selector in &tunnel.selectors {
+                                log_refusal(host.route(selector.remote, *address), *address);
+                            }
+                        }
+                    }
                 }
                 sa.replaces.map(|old| ike.replaces.insert(child, old));
                 if sa.send {
@@ -410,5 +449,11 @@ impl SlowPath {
         let Some(child) = ike.child_of(tunnel) else { return false };
         ike.endpoint.handle_child_due(now, child);
         true
+    }
+}
+
+fn log_refusal(result: io::Result<()>, address: IpAddr) {
+    if let Err(why) = result {
+        warn!(%address, "the host's device does not take an inner address or its route: {why}");
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::ike::{
     address::{Addresses, Nat, Path, nat_detection},
     connection::Connection,
-    endpoint::Context,
+    endpoint::{Context, Counter},
     event::{Event, Reason},
     protection::Opened,
     wire::{self, ExchangeType, Notify, Payload, notify},
@@ -199,13 +199,14 @@ impl Peer {
     }
 
     /// The peer is there from now on, until it is shown not to be.
-    fn go(&mut self, cx: &Context<'_>, addresses: Addresses, nat: Nat) {
+    fn go(&mut self, cx: &mut Context<'_>, addresses: Addresses, nat: Nat) {
         let before = self.moving.map_or((self.addresses, self.nat), |moving| moving.before);
         self.moving = Some(Moving { before, until: cx.now + cx.settings.routability });
         self.addresses = addresses;
         self.nat = nat;
         self.moves += 1;
         self.moved_at = Some(cx.now);
+        cx.count(Counter::Moved);
         self.resend_all(cx.now);
     }
 
