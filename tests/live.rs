@@ -11,6 +11,8 @@ mod moves;
 mod paths;
 #[path = "live/rate.rs"]
 mod rate;
+#[path = "live/strongswan/mod.rs"]
+mod strongswan;
 #[path = "live/traffic.rs"]
 mod traffic;
 #[path = "live/walkthrough.rs"]

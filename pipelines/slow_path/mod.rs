@@ -181,10 +181,11 @@ impl SlowPath {
         Ok(())
     }
 
-    fn handle_kernel(&mut self) -> bool {
+    fn handle_kernel(&mut self, now: Duration) -> bool {
         let Some(kernel) = &mut self.kernel else { return false };
         let mut changes = Vec::new();
         let busy = kernel.poll(&mut changes);
+        let has_changed = !changes.is_empty();
         for change in changes {
             let (tables, writer) = (&self.tables, &mut self.writer);
             match change {
@@ -194,6 +195,9 @@ impl SlowPath {
                 Change::Route { to, hop: None } => self.routes.remove(tables, writer, to, Origin::Kernel),
                 Change::Address { address, present } => self.host_address(address, present),
             }
+        }
+        if has_changed {
+            self.follow_routes(now);
         }
         busy
     }
@@ -233,7 +237,7 @@ impl SlowPath {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
         busy |= self.handle_ike(now);
-        busy |= self.handle_kernel();
+        busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
         self.act();

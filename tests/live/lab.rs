@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use wayfarer::control::protocol::{DropView, PortView, SaView, WorkerView};
+use wayfarer::control::protocol::{CounterView, DropView, PeerView, PortView, SaView, WorkerView};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -209,6 +209,22 @@ impl Gateway {
     /// Its only tunnel.
     pub(crate) fn sa(&self) -> SaView {
         self.show("sa").pop().expect("a tunnel")
+    }
+
+    /// Its peers that are connected.
+    pub(crate) fn peers(&self) -> Vec<PeerView> {
+        self.show::<PeerView>("peers").into_iter().filter(|peer| peer.state == "up").collect()
+    }
+
+    /// What key exchange counted.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let all: Vec<CounterView> = self.show("ike");
+        all.into_iter().find(|counter| counter.name == name).expect("a counter").count
+    }
+
+    /// Has the program do something with it; what it said.
+    pub(crate) fn tell(&self, arguments: &str) -> String {
+        succeed(Command::new(program()).args(arguments.split(' ')).arg("--socket").arg(&self.socket))
     }
 
     /// Its ports.

@@ -16,7 +16,7 @@ mod host;
 mod key_log;
 mod view;
 
-use super::{SlowPath, tunnels::MoveError};
+use super::{SlowPath, routes::NextHop, tunnels::MoveError};
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
 use helpers::Helpers;
 use host::Host;
@@ -177,6 +177,29 @@ impl SlowPath {
     fn host_port(&self) -> Option<&super::PortLink> {
         let (port, _) = self.tables.settings.host?;
         self.ports.get(usize::from(port))
+    }
+
+    /// Routes have changed: peers that we connected to are reached from the address that their packets leave by.
+    pub(super) fn follow_routes(&mut self, now: Duration) {
+        let Some(ike) = &self.ike else { return };
+        let mut moved = Vec::new();
+        for view in ike.endpoint.peers() {
+            let connection = view.connection().and_then(|i| ike.endpoint.connections().get(i));
+            let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
+            let now_at = view.addresses();
+            let Some(NextHop::Port { port, .. }) = self.routes.find(now_at.remote.ip()) else { continue };
+            let own =
+                self.ports.get(usize::from(port)).map(|port| &port.link.addresses[..]).unwrap_or_default();
+            let fits =
+                |own: &IpAddr| own.is_ipv4() == now_at.remote.is_ipv4() && connection.local.contains(own);
+            let best = own.iter().map(|(own, _)| *own).find(fits);
+            if let Some(local) = best.filter(|best| *best != now_at.local.ip()) {
+                moved.push((view.id(), local));
+            }
+        }
+        for (peer, local) in moved {
+            self.with_endpoint(now, |endpoint| endpoint.handle_local(now, peer, local, None));
+        }
     }
 
     /// A key exchange message, as an IP packet.

@@ -1,0 +1,116 @@
+//! strongSwan as the gateway, our terminal begins.
+
+use super::{SERVER, charon::Charon, mobile_lab};
+use crate::{
+    lab::{Gateway, Lab, wait_for},
+    traffic::{lost, ping, wait_for_ping},
+};
+
+const SERVE: &str = include_str!("gateway.conf");
+
+/// Our terminal: two networks, its own stack behind a TAP, and a connection whose proof is `proof`.
+fn terminal(lab: &Lab, proof: &str) -> Gateway {
+    let config = format!(
+        r#"routes = "kernel"
+[[port]]
+name = "first"
+kind = "af_packet"
+device = "c1"
+addresses = ["10.1.0.2/24"]
+[[port]]
+name = "second"
+kind = "af_packet"
+device = "c2"
+addresses = ["198.51.100.2/24"]
+[[port]]
+name = "programs"
+kind = "tap"
+device = "tap0"
+addresses = ["10.97.0.1/24"]
+[[connection]]
+name = "office"
+remote = "203.0.113.1"
+remote_id = "gw.test"
+request_address = true
+inner_remote = ["10.99.0.0/24"]
+liveness = "2s"
+{proof}
+"#
+    );
+    let terminal = lab.gateway("term", &config);
+    wait_for("the connection", || terminal.peers().pop());
+    wait_for_ping(lab, "term", SERVER);
+    terminal
+}
+
+const PSK: &str = "local_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"";
+const CERTIFICATE: &str = "auth = \"certificate\"\ncertificate = \"pki/cl.crt\"\nprivate_key = \"pki/cl.key\"\nauthorities = \"pki/ca.crt\"\nfragment = 600";
+const EAP: &str = "local_id = \"alice@test\"\nauth = \"eap-mschapv2\"\nuser = \"alice\"\npassword_file = \"password\"\nauthorities = \"pki/ca.crt\"";
+
+#[test]
+fn every_proof() {
+    let lab = mobile_lab();
+    lab.forward("gw");
+    let gateway = Charon::start(&lab, "gw", SERVE, "fragment_size = 600");
+    for proof in [PSK, CERTIFICATE, EAP] {
+        let mut terminal = terminal(&lab, proof);
+        ping(&lab, "term", SERVER, 20);
+        let peer = terminal.peers().remove(0);
+        assert_eq!((&*peer.nat, peer.inner.len()), ("here", 1), "{peer:?}");
+        terminal.tell("peer down office");
+        assert!(terminal.stop().success());
+        wait_for("the gateway to hear it", || gateway.must("--list-sas").is_empty().then_some(()));
+    }
+}
+
+#[test]
+fn keys_change_from_either_side() {
+    let lab = mobile_lab();
+    lab.forward("gw");
+    let gateway = Charon::start(&lab, "gw", SERVE, "");
+    let terminal = terminal(&lab, PSK);
+    let pings = lab.spawn("term", &format!("ping -q -i 0.005 -c 1000 -W 2 {SERVER}"));
+    for _ in 0..2 {
+        gateway.must("--rekey --child net");
+        gateway.must("--rekey --ike psk");
+        terminal.tell("peer rekey office");
+        terminal.tell("peer rekey office --ike");
+    }
+    let said = pings.finish();
+    assert_eq!(lost(&said), 0, "{said}");
+    let peer = terminal.peers().remove(0);
+    assert!(peer.rekeys >= 8, "{peer:?}");
+}
+
+#[test]
+fn we_move() {
+    let lab = mobile_lab();
+    lab.forward("gw");
+    let gateway = Charon::start(&lab, "gw", SERVE, "");
+    let terminal = terminal(&lab, PSK);
+    for (via, device, place) in [("198.51.100.1", "c2", "198.51.100.2"), ("10.1.0.1", "c1", "10.1.0.2")] {
+        // The host's default route says which network is used.
+        let pings = lab.spawn("term", &format!("ping -q -i 0.02 -c 150 -W 1 {SERVER}"));
+        lab.run("term", &format!("ip route replace default via {via} dev {device} metric 50"));
+        wait_for("our new address", || {
+            terminal.peers().iter().any(|peer| peer.local.starts_with(place)).then_some(())
+        });
+        let said = pings.finish();
+        assert!(lost(&said) < 50, "{said}");
+    }
+    assert_eq!(terminal.counted("established"), 1);
+    assert!(terminal.peers()[0].moves >= 2);
+    assert!(gateway.must("--list-sas").contains("cl.test"));
+}
+
+#[test]
+fn the_gateway_starts_again() {
+    let lab = mobile_lab();
+    lab.forward("gw");
+    let gateway = Charon::start(&lab, "gw", SERVE, "");
+    let terminal = terminal(&lab, PSK);
+    drop(gateway);
+    let _again = Charon::start(&lab, "gw", SERVE, "");
+    wait_for("a new connection", || (terminal.counted("established") == 2).then_some(()));
+    wait_for_ping(&lab, "term", SERVER);
+}

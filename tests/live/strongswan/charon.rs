@@ -1,0 +1,80 @@
+//! strongSwan's daemon in a namespace, and what it is told.
+
+use crate::lab::{Lab, Program, wait_for};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+/// The daemon; ends when dropped. Its ESP is its own, in user space, so the kernel needs none.
+pub(crate) struct Charon {
+    dir: PathBuf,
+    _daemon: Program,
+}
+
+const PLUGINS: &str = "random nonce x509 revocation constraints pubkey pkcs1 pkcs7 pkcs8 pkcs12 pem openssl aes sha1 \
+                       sha2 hmac kdf gcm ctr ccm chapoly curve25519 md5 mgf1 drbg gmp kernel-libipsec kernel-netlink \
+                       socket-default vici updown resolve attr eap-identity eap-mschapv2";
+
+impl Charon {
+    /// Starts it with connections of swanctl.conf(5) and more options of the daemon.
+    pub(crate) fn start(lab: &Lab, space: &str, connections: &str, options: &str) -> Self {
+        let dir = lab.path(&format!("charon-{space}"));
+        let swanctl = dir.join("swanctl");
+        for folder in ["x509", "x509ca", "private", "conf.d"] {
+            fs::create_dir_all(swanctl.join(folder)).unwrap();
+        }
+        let pki = lab.path("pki");
+        let name = if connections.contains("certs = gw.crt") { "gw" } else { "cl" };
+        for (file, folder) in
+            [("ca.crt", "x509ca"), (&*format!("{name}.crt"), "x509"), (&*format!("{name}.key"), "private")]
+        {
+            fs::copy(pki.join(file), swanctl.join(folder).join(file)).unwrap();
+        }
+        fs::write(swanctl.join("swanctl.conf"), connections).unwrap();
+        let conf = format!(
+            "charon {{\n load = {PLUGINS}\n keep_alive = 20s\n retransmit_tries = 5\n retransmit_timeout = 1.0\n \
+             retransmit_base = 1.4\n {options}\n filelog {{ log {{ path = {dir}/log\n default = 1\n flush_line = yes }} }}\n \
+             plugins {{ vici {{ socket = unix://{dir}/vici }}\n kernel-libipsec {{ allow_peer_ts = yes }} }} }}\n",
+            dir = dir.display(),
+        );
+        fs::write(dir.join("strongswan.conf"), conf).unwrap();
+        // A private /run for its pid file: entering a namespace makes a private mount namespace too.
+        let start = format!(
+            "mount -t tmpfs tmpfs /run; exec env STRONGSWAN_CONF={dir}/strongswan.conf SWANCTL_DIR={dir}/swanctl \
+             /usr/lib/ipsec/charon --use-syslog >/dev/null 2>&1",
+            dir = dir.display(),
+        );
+        let daemon = Program::start(lab.command(space, "bash -c").arg(start));
+        let this = Self { dir, _daemon: daemon };
+        wait_for("charon", || this.dir.join("vici").exists().then_some(()));
+        this.must("--load-all --noprompt");
+        this
+    }
+
+    /// swanctl, bounded in time.
+    pub(crate) fn ctl(&self, arguments: &str) -> Output {
+        let mut command = Command::new("timeout");
+        command.args(["60", "swanctl"]).args(arguments.split(' '));
+        command
+            .env("STRONGSWAN_CONF", self.dir.join("strongswan.conf"))
+            .env("SWANCTL_DIR", self.dir.join("swanctl"));
+        command.arg("--uri").arg(format!("unix://{}/vici", self.dir.display())).output().unwrap()
+    }
+
+    /// swanctl, which must succeed; what it says.
+    pub(crate) fn must(&self, arguments: &str) -> String {
+        let output = self.ctl(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "swanctl {arguments}: {text}\n{}", self.log());
+        text
+    }
+
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}

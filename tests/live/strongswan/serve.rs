@@ -1,0 +1,152 @@
+//! strongSwan as the terminal: every way to connect, to change keys and to part.
+
+use super::{CERTIFICATES, SERVER, connected, gateway_head, mobile_lab, psk, wait_for_peers};
+use crate::{
+    lab::wait_for,
+    traffic::{lost, ping},
+};
+use std::{fs, process::Command};
+
+#[test]
+fn every_proof_and_proposal() {
+    let lab = mobile_lab();
+    let config = gateway_head("") + &psk("") + CERTIFICATES;
+    let (gateway, client) = connected(&lab, &config, "", "net");
+    let mut child = "net";
+    for (next, suite) in [
+        ("certnet", "aes"),
+        ("eapnet", "aes"),
+        ("defaultnet", "aes"),
+        ("oldnet", "aes128-sha256-prfsha256-modp2048"),
+        ("modernnet", "chacha20poly1305-prfsha512-ecp521"),
+    ] {
+        client.must(&format!("--terminate --child {child}"));
+        client.must("--terminate --ike *");
+        wait_for_peers(&gateway, 0);
+        client.must(&format!("--initiate --child {next}"));
+        ping(&lab, "term", SERVER, 20);
+        let peers = gateway.peers();
+        let [peer] = &peers[..] else { panic!("{peers:?}") };
+        assert!(peer.suite.as_deref().is_some_and(|s| s.starts_with(suite)), "{next}: {peer:?}");
+        assert_eq!((&*peer.nat, &*peer.encap), ("there", "udp"));
+        assert_eq!(peer.inner.len(), 1, "{peer:?}");
+        child = next;
+    }
+    let refused = client.ctl("--initiate --child strangernet");
+    assert!(!refused.status.success());
+    gateway.assert_no_drops();
+}
+
+#[test]
+fn keys_change_from_either_side_and_nothing_is_lost() {
+    let lab = mobile_lab();
+    let (gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
+    let before = gateway.peers().remove(0);
+    let pings = lab.spawn("term", &format!("ping -q -i 0.005 -c 1200 -W 2 {SERVER}"));
+    for _ in 0..2 {
+        client.must("--rekey --child net");
+        client.must("--rekey --ike psk");
+        gateway.tell("peer rekey cl.test");
+        gateway.tell("peer rekey cl.test --ike");
+        // Both at once.
+        std::thread::scope(|scope| {
+            scope.spawn(|| client.ctl("--rekey --child net"));
+            gateway.tell("peer rekey cl.test");
+        });
+    }
+    let said = pings.finish();
+    assert_eq!(lost(&said), 0, "{said}");
+    let after = gateway.peers().remove(0);
+    assert_eq!(after.peer, before.peer, "it is still the same link");
+    assert!(after.rekeys >= 8, "{after:?}");
+    wait_for("the old pairs to go", || (gateway.peers()[0].children.len() == 1).then_some(()));
+}
+
+#[test]
+fn ten_times_and_away() {
+    let lab = mobile_lab();
+    let (gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
+    let first = gateway.peers().remove(0).inner;
+    for round in 0..10 {
+        match round % 2 {
+            0 => {
+                client.must("--terminate --ike psk");
+            }
+            _ => {
+                gateway.tell("peer down cl.test");
+                wait_for("the terminal to hear it", || client.must("--list-sas").is_empty().then_some(()));
+            }
+        }
+        wait_for_peers(&gateway, 0);
+        client.must("--initiate --child net");
+        ping(&lab, "term", SERVER, 5);
+        assert_eq!(gateway.peers().remove(0).inner, first, "it comes back to its address");
+    }
+    assert_eq!(gateway.counted("established"), 11);
+    assert_eq!(gateway.counted("ended"), 10);
+}
+
+#[test]
+fn cookies_groups_and_fragments() {
+    let lab = mobile_lab();
+    // A cookie from everyone; a group that the terminal does not begin with; messages cut at 600 bytes.
+    let config = gateway_head("cookie_threshold = 0")
+        + &psk("proposals = [\"aes128gcm16-prfsha256-x25519\"]\nfragment = 600")
+        + CERTIFICATES;
+    let (gateway, client) = connected(&lab, &config, "fragment_size = 600", "net");
+    assert_eq!(
+        gateway.counted("cookie"),
+        gateway.counted("init") - gateway.counted("established") - gateway.counted("init_refused")
+    );
+    assert!(gateway.counted("init_refused") >= 1, "INVALID_KE_PAYLOAD");
+    client.must("--terminate --ike psk");
+    client.must("--initiate --child certnet");
+    ping(&lab, "term", SERVER, 5);
+    let log = client.log();
+    assert!(log.contains("EF(") && log.contains("splitting IKE message"), "{log}");
+}
+
+#[test]
+fn post_quantum_shared_key() {
+    let lab = mobile_lab();
+    let config = gateway_head("") + &psk("ppk = { id = \"shared-ppk\", file = \"ppk\", required = true }");
+    let (_gateway, client) = connected(&lab, &config, "", "ppknet");
+    ping(&lab, "term", SERVER, 5);
+    client.must("--terminate --ike ppk");
+    assert!(!client.ctl("--initiate --child net").status.success(), "without it nobody comes in");
+}
+
+#[test]
+fn a_protocol_analyser_reads_it_with_the_key_log() {
+    let lab = mobile_lab();
+    let capture = lab.path("outside.pcap");
+    let mut tcpdump = lab.spawn("core", &format!("tcpdump -U -i k0 -w {} udp", capture.display()));
+    wait_for("tcpdump", || fs::metadata(&capture).ok().filter(|about| about.len() > 0).map(|_| ()));
+    let config = gateway_head("key_log = \"keys\"") + &psk("");
+    let (gateway, client) = connected(&lab, &config, "", "net");
+    ping(&lab, "term", SERVER, 5);
+    client.must("--rekey --ike psk");
+    client.must("--rekey --child net");
+    ping(&lab, "term", SERVER, 5);
+    drop(gateway);
+    tcpdump = {
+        let _ = tcpdump.interrupt();
+        lab.spawn("core", "true")
+    };
+    drop(tcpdump);
+    let home = lab.path("home");
+    let profile = home.join(".config/wireshark");
+    fs::create_dir_all(&profile).unwrap();
+    for table in ["ikev2_decryption_table", "esp_sa"] {
+        fs::copy(lab.path("keys").join(table), profile.join(table)).unwrap();
+    }
+    let read = |filter: &str| {
+        let mut tshark = Command::new("tshark");
+        tshark.env("HOME", &home).env_remove("XDG_CONFIG_HOME").arg("-r").arg(&capture);
+        tshark.args(["-o", "esp.enable_encryption_decode:TRUE", "-Y", filter]);
+        String::from_utf8_lossy(&tshark.output().unwrap().stdout).lines().count()
+    };
+    assert!(read("isakmp.typepayload == 35 && isakmp.id.data") >= 1, "IKE_AUTH is read");
+    assert!(read("isakmp.exchangetype == 36 && isakmp.nonce") >= 4, "CREATE_CHILD_SA is read");
+    assert!(read("esp && icmp.type == 8") >= 10, "pings inside ESP are read");
+}
