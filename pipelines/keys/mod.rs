@@ -11,6 +11,7 @@
 //! | [`Authorities`] | whom we trust to vouch for peers |
 //! | [`certificate`] | what a certificate says of its owner |
 //! | [`files`] | PEM files |
+//! | [`Radius`] | other servers that know who peers are |
 
 mod authorities;
 pub mod certificate;
@@ -18,10 +19,12 @@ mod cipher;
 mod exchange;
 pub mod files;
 mod modp;
+mod radius;
 mod scheme;
 mod signer;
 
 pub use authorities::{Authorities, Crl};
+pub use radius::{Radius, RadiusConfig, RadiusServer};
 pub use signer::CertificateSigner;
 
 use aws_lc_rs::{digest, hmac};
