@@ -156,11 +156,13 @@ struct Own {
     key: String,
 }
 
-/// An authority, a server and two peers.
+/// An authority, a server and peers.
 struct Pki {
     ca: String,
     server: Own,
     alice: Own,
+    /// With a common name only.
+    bob: Own,
     /// By another authority of the same name.
     stranger: Own,
 }
@@ -174,19 +176,21 @@ fn pki() -> &'static Pki {
             ca.distinguished_name.push(DnType::CommonName, "Test CA");
             CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap()
         };
-        let own = |ca: &CertifiedIssuer<'_, KeyPair>, name: &str, san: SanType| {
+        let own = |ca: &CertifiedIssuer<'_, KeyPair>, name: &str, san: Option<SanType>| {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, name);
-            params.subject_alt_names.push(san);
+            params.subject_alt_names.extend(san);
             Own { certificate: params.signed_by(&key, ca).unwrap().pem(), key: key.serialize_pem() }
         };
-        let mail = || SanType::Rfc822Name("alice@example.org".try_into().unwrap());
+        let mail = || Some(SanType::Rfc822Name("alice@example.org".try_into().unwrap()));
+        let domain = SanType::DnsName("radius.example".try_into().unwrap());
         let (ca, other) = (authority(), authority());
         Pki {
             ca: ca.pem(),
-            server: own(&ca, "radius.example", SanType::DnsName("radius.example".try_into().unwrap())),
+            server: own(&ca, "radius.example", Some(domain)),
             alice: own(&ca, "Alice", mail()),
+            bob: own(&ca, "bob", None),
             stranger: own(&other, "Alice", mail()),
         }
     })
@@ -230,10 +234,11 @@ fn certificates_prove_peers_by_both_versions_of_tls() {
     let folder = tempfile::tempdir().unwrap();
     let server = eap_tls(folder.path());
     for version in VERSIONS {
-        let mut conversation = server.begin(b"");
-        let mut client = tls_client("alice@example.org", Some(&pki().alice), version);
-        assert_same_key(talk(&mut *conversation, &mut client));
-        assert_eq!(conversation.identity(), Some(&b"alice@example.org"[..]));
+        for (name, own) in [("alice@example.org", &pki().alice), ("bob", &pki().bob)] {
+            let mut conversation = server.begin(b"");
+            assert_same_key(talk(&mut *conversation, &mut tls_client(name, Some(own), version)));
+            assert_eq!(conversation.identity(), Some(name.as_bytes()));
+        }
     }
 }
 

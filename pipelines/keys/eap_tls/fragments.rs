@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_message_is_cut_and_put_together_again() {
-        for len in [1, 1024, 1025, 5000] {
+        for len in [1usize, 1024, 1025, 5000] {
             let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let (mut outgoing, mut incoming) = (Outgoing::new(message.clone()), Incoming::default());
             let parts: Vec<Vec<u8>> = std::iter::from_fn(|| outgoing.next()).collect();
