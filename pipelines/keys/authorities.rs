@@ -91,6 +91,21 @@ impl Authorities {
         UnixTime::since_unix_epoch(since.unwrap_or(Duration::ZERO))
     }
 
+    /// The certificate of a peer, where these others lead from it to an authority.
+    pub(super) fn vouch_for<'a>(
+        &self,
+        own: &'a CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<EndEntityCert<'a>, Distrust> {
+        let bytes = own.len() + others.iter().map(|der| der.len()).sum::<usize>();
+        if others.len() >= MOST_CERTIFICATES || bytes > MOST_BYTES {
+            return Err(Distrust::Certificate);
+        }
+        let parsed = EndEntityCert::try_from(own).map_err(|_| Distrust::Certificate)?;
+        self.check_chain(&parsed, others).map_err(|error| distrust(&error))?;
+        Ok(parsed)
+    }
+
     /// A chain of certificates in force leads from an authority to this one.
     fn check_chain(&self, own: &EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
         let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
@@ -127,14 +142,9 @@ impl Verifier for Authorities {
         data: &[u8],
         octets: &[u8],
     ) -> Result<(), Distrust> {
-        let bytes: usize = certificates.iter().map(Vec::len).sum();
-        if certificates.len() > MOST_CERTIFICATES || bytes > MOST_BYTES {
-            return Err(Distrust::Certificate);
-        }
         let chain: Vec<CertificateDer<'_>> = certificates.iter().map(|der| der[..].into()).collect();
         let (own, others) = chain.split_first().ok_or(Distrust::Certificate)?;
-        let parsed = EndEntityCert::try_from(own).map_err(|_| Distrust::Certificate)?;
-        self.check_chain(&parsed, others).map_err(|error| distrust(&error))?;
+        let parsed = self.vouch_for(own, others)?;
         if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
             return Err(Distrust::Identity);
         }

@@ -5,9 +5,14 @@ use wayfarer_mobility::ike::identity::{Identity, kind};
 use webpki::EndEntityCert;
 use x509_cert::{
     Certificate,
-    der::{Decode, Encode, Tag, asn1::AnyRef},
+    der::{
+        Decode, Encode, Tag,
+        asn1::{AnyRef, ObjectIdentifier},
+    },
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The identities that a certificate in DER vouches for: its subject's alternative names (domain, mail and IP addresses)
 /// in their order, then its subject. Empty where it cannot be read.
@@ -42,6 +47,25 @@ pub(super) fn is_same(own: &Identity, claimed: &Identity) -> bool {
         },
         _ => own.data == claimed.data,
     }
+}
+
+/// Whether this is a name of the certificate's owner, as EAP has it: a mail address or domain of the alternative names,
+/// where there are none the subject's common name, or all of the subject in DER.
+pub(super) fn is_called(certificate: &[u8], name: &[u8]) -> bool {
+    let identities = identities(certificate);
+    let mut names = identities.iter().filter(|own| own.kind != kind::DER_ASN1_DN).peekable();
+    if names.peek().is_none() && common_names(certificate).iter().any(|own| own == name) {
+        return true;
+    }
+    let claimed = |kind| Identity { kind, data: name.to_vec() };
+    let kinds = [kind::FQDN, kind::RFC822_ADDR, kind::DER_ASN1_DN].map(claimed);
+    identities.iter().any(|own| kinds.iter().any(|claimed| is_same(own, claimed)))
+}
+
+fn common_names(certificate: &[u8]) -> Vec<Vec<u8>> {
+    let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
+    let attributes = certificate.tbs_certificate().subject().iter();
+    attributes.filter(|a| a.oid == COMMON_NAME).map(|a| a.value.value().to_vec()).collect()
 }
 
 fn split_mail(address: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -11,17 +11,23 @@
 //! | [`Authorities`] | whom we trust to vouch for peers |
 //! | [`certificate`] | what a certificate says of its owner |
 //! | [`files`] | PEM files |
+//! | [`EapTlsServer`] | peers that prove themselves by certificate inside EAP |
+//! | [`Radius`] | other servers that know who peers are |
 
 mod authorities;
 pub mod certificate;
 mod cipher;
+mod eap_tls;
 mod exchange;
 pub mod files;
 mod modp;
+mod radius;
 mod scheme;
 mod signer;
 
 pub use authorities::{Authorities, Crl};
+pub use eap_tls::EapTlsServer;
+pub use radius::{Radius, RadiusConfig, RadiusServer};
 pub use signer::CertificateSigner;
 
 use aws_lc_rs::{digest, hmac};

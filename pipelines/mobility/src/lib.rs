@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`ike`] | IKEv2 with MOBIKE |
+//! | [`radius`] | what asks another server who a peer is |
 //! | [`roaming`] | whether a peer that shows up at a new address is followed |
 
 #![no_std]
@@ -12,4 +13,5 @@
 extern crate alloc;
 
 pub mod ike;
+pub mod radius;
 pub mod roaming;

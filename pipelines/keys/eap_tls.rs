@@ -1,0 +1,294 @@
+//! EAP-TLS (RFC 5216), with TLS 1.3 as in RFC 9190: a peer proves itself by certificate, inside EAP.
+
+mod fragments;
+
+use super::{
+    Authorities, certificate,
+    files::{self, LoadError, Problem},
+};
+use fragments::{Incoming, Outgoing};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ProtocolVersion, ServerConfig,
+    ServerConnection, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use std::{fmt, io::Write, mem, path::Path, sync::Arc};
+use wayfarer_mobility::ike::{
+    crypto::{Distrust, Secret},
+    eap::{
+        Authenticator, Conversation, Step,
+        packet::{Message, Packet, kind},
+    },
+};
+use zeroize::Zeroizing;
+
+/// Most packets that a peer may send in a conversation.
+const MOST_ROUNDS: u32 = 256;
+
+/// Bytes of an MSK; as many follow them that are not used.
+const MSK: usize = 64;
+/// Whether TLS 1.3 is over is said by this byte of application data (RFC 9190 §2.5).
+const COMMITMENT: &[u8] = &[0];
+
+/// A server's side.
+#[derive(Clone)]
+pub struct EapTlsServer(Arc<ServerConfig>);
+
+impl EapTlsServer {
+    /// With our own certificates and private key from PEM files, as in [`super::CertificateSigner::load`]. Peers need a
+    /// certificate by one of `authorities`.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(certificates: &Path, key: &Path, authorities: Arc<Authorities>) -> Result<Self, LoadError> {
+        let chain = files::certificates(certificates)?;
+        let private = files::private_key(key)?.clone_key();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let peers = Arc::new(Peers { authorities, algorithms: provider.signature_verification_algorithms });
+        Self::configure(provider, peers, chain, private).map(|config| Self(Arc::new(config))).map_err(
+            |error| match error {
+                Error::InconsistentKeys(_) => Problem::OtherKey.of(key),
+                Error::InvalidCertificate(_) => Problem::BadCertificate.of(certificates),
+                _ => Problem::BadKey.of(key),
+            },
+        )
+    }
+
+    fn configure(
+        provider: Arc<CryptoProvider>,
+        peers: Arc<Peers>,
+        chain: Vec<CertificateDer<'static>>,
+        private: PrivateKeyDer<'static>,
+    ) -> Result<ServerConfig, Error> {
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(peers)
+            .with_single_cert(chain, private)?;
+        // Each peer shows its certificate each time, so nothing is resumed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for EapTlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EapTlsServer")
+    }
+}
+
+impl Authenticator for EapTlsServer {
+    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+        Box::new(Server {
+            config: self.0.clone(),
+            stage: Stage::Nothing,
+            id: 0,
+            rounds: 0,
+            claimed: Vec::new(),
+            identity: None,
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+        })
+    }
+}
+
+/// The authorities, as rustls asks them.
+#[derive(Debug)]
+struct Peers {
+    authorities: Arc<Authorities>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Peers {
+    /// None: the peer knows which certificate is for us.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let refused = |why| {
+            Error::InvalidCertificate(match why {
+                Distrust::Expired => CertificateError::Expired,
+                Distrust::Revoked => CertificateError::Revoked,
+                Distrust::Issuer => CertificateError::UnknownIssuer,
+                Distrust::Certificate | Distrust::Identity | Distrust::Signature => {
+                    CertificateError::BadEncoding
+                }
+            })
+        };
+        self.authorities.vouch_for(own, others).map(|_| ClientCertVerified::assertion()).map_err(refused)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// One conversation.
+struct Server {
+    config: Arc<ServerConfig>,
+    stage: Stage,
+    /// Of the last request.
+    id: u8,
+    rounds: u32,
+    /// What the peer calls itself.
+    claimed: Vec<u8>,
+    identity: Option<Vec<u8>>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+enum Stage {
+    Nothing,
+    IdentityRequest,
+    Handshake(Box<ServerConnection>),
+    /// The peer is who it claims to be, and has to say that it has seen our last message. The key.
+    Trusting(Secret),
+    /// It is not, and has to say that it has seen why.
+    Refusing,
+    Over,
+}
+
+impl Server {
+    fn request(&mut self, data: &[u8]) -> Step {
+        self.id = self.id.wrapping_add(1);
+        Step::Send(Packet::Request(Message { id: self.id, kind: kind::TLS, data }).emit())
+    }
+
+    /// The answer to a response; `None` where that makes no sense.
+    fn answer(&mut self, packet: &[u8]) -> Option<Step> {
+        let response = match Packet::parse(packet) {
+            Some(Packet::Response(response)) if response.id == self.id => response,
+            _ => return None,
+        };
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS {
+            return None;
+        }
+        if let (Stage::IdentityRequest, kind::IDENTITY) = (&self.stage, response.kind) {
+            self.claimed = response.data.to_vec();
+            self.stage = Stage::Handshake(Box::new(ServerConnection::new(self.config.clone()).ok()?));
+            return Some(self.request(fragments::BEGIN));
+        }
+        if response.kind != kind::TLS {
+            return None;
+        }
+        if let Some(fragment) = self.outgoing.next() {
+            return (response.data == fragments::SEEN).then(|| self.request(&fragment));
+        }
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Handshake(connection) => match self.incoming.take(response.data).ok()? {
+                Some(message) => self.advance(connection, &message),
+                None => {
+                    self.stage = Stage::Handshake(connection);
+                    Some(self.request(fragments::SEEN))
+                }
+            },
+            Stage::Trusting(msk) if response.data == fragments::SEEN => {
+                self.identity = Some(mem::take(&mut self.claimed));
+                Some(Step::Success(Packet::Success(self.id).emit(), Some(msk)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives TLS the peer's message, and the peer what TLS says.
+    fn advance(&mut self, mut connection: Box<ServerConnection>, message: &[u8]) -> Option<Step> {
+        let next = match feed(&mut connection, message) {
+            Ok(()) if connection.is_handshaking() => None,
+            Ok(()) => Some(self.conclude(&mut connection).map_or(Stage::Refusing, Stage::Trusting)),
+            Err(_) => Some(Stage::Refusing),
+        };
+        let mut message = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut message).ok()?;
+        }
+        self.stage = next.unwrap_or(Stage::Handshake(connection));
+        self.outgoing = Outgoing::new(message);
+        let first = self.outgoing.next()?;
+        Some(self.request(&first))
+    }
+
+    /// The key, where the peer's certificate is that of whom it claims to be.
+    fn conclude(&self, connection: &mut ServerConnection) -> Option<Secret> {
+        let own = connection.peer_certificates()?.first()?;
+        if !certificate::is_called(own, &self.claimed) {
+            connection.send_close_notify();
+            return None;
+        }
+        let is_new = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let (label, context) = match is_new {
+            true => (&b"EXPORTER_EAP_TLS_Key_Material"[..], Some(&[kind::TLS][..])),
+            false => (&b"client EAP encryption"[..], None),
+        };
+        let mut keys = Zeroizing::new([0; 2 * MSK]);
+        connection.export_keying_material(&mut keys[..], label, context).ok()?;
+        if is_new {
+            connection.writer().write_all(COMMITMENT).ok()?;
+        }
+        keys.first_chunk::<MSK>().map(|msk| Zeroizing::new(msk.to_vec()))
+    }
+}
+
+fn feed(connection: &mut ServerConnection, mut message: &[u8]) -> Result<(), Error> {
+    while !message.is_empty() {
+        match connection.read_tls(&mut message) {
+            Ok(1..) => connection.process_new_packets()?,
+            _ => return Err(Error::General("TLS takes no more".into())),
+        };
+    }
+    Ok(())
+}
+
+impl Conversation for Server {
+    fn handle(&mut self, packet: &[u8]) -> Step {
+        if let Stage::Nothing = self.stage {
+            self.stage = Stage::IdentityRequest;
+            return Step::Send(Packet::identity_request(self.id).emit());
+        }
+        self.answer(packet).unwrap_or_else(|| {
+            self.stage = Stage::Over;
+            self.outgoing = Outgoing::default();
+            Step::Failure(Packet::Failure(self.id).emit())
+        })
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        self.identity.as_deref()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EAP-TLS server at request {}", self.id)
+    }
+}

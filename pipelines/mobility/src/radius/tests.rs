@@ -1,0 +1,194 @@
+//! Requests and answers, by hand.
+
+use super::*;
+use alloc::vec;
+use proptest::prelude::*;
+
+const SECRET: &[u8] = b"xyzzy5461";
+const REQUEST: [u8; 16] = [0xab; 16];
+
+/// An answer with these attributes, as an honest server makes it: Message-Authenticator first.
+fn answer(code: u8, id: u8, attributes: &[(u8, &[u8])], is_authenticated: bool) -> Vec<u8> {
+    let mut rest = Vec::new();
+    if is_authenticated {
+        push(&mut rest, attribute::MESSAGE_AUTHENTICATOR, &[0; 16]).unwrap();
+    }
+    for (kind, value) in attributes {
+        push(&mut rest, *kind, value).unwrap();
+    }
+    let [high, low] = u16::try_from(HEADER + rest.len()).unwrap().to_be_bytes();
+    let start = [code, id, high, low];
+    if is_authenticated {
+        let tag = message_authenticator(&[&start, &REQUEST, &rest], SECRET);
+        rest[2..18].copy_from_slice(&tag);
+    }
+    let authenticator = Md5::digest([&start[..], &REQUEST, &rest, SECRET].concat());
+    [&start[..], &authenticator, &rest].concat()
+}
+
+/// A key as a server encrypts it.
+fn seal_key(kind: u8, key: &[u8]) -> Vec<u8> {
+    let salt = [0x80, kind];
+    let mut plain = [&[u8::try_from(key.len()).unwrap()], key].concat();
+    plain.resize(plain.len().next_multiple_of(16), 0);
+    let mut sealed = salt.to_vec();
+    let mut pad = Md5::digest([SECRET, &REQUEST, &salt].concat());
+    for block in plain.chunks(16) {
+        let block: Vec<u8> = block.iter().zip(&pad).map(|(byte, pad)| byte ^ pad).collect();
+        pad = Md5::digest([SECRET, &block].concat());
+        sealed.extend(block);
+    }
+    let len = u8::try_from(sealed.len() + 2).unwrap();
+    [&MICROSOFT[..], &[kind, len], &sealed].concat()
+}
+
+#[test]
+fn a_request_has_its_authenticator_first_and_eap_in_parts() {
+    let eap = [7; 600];
+    let request = AccessRequest {
+        user_name: b"alice",
+        nas_identifier: b"gateway",
+        called_station_id: Some(b"192.0.2.1"),
+        calling_station_id: Some(b"198.51.100.7"),
+        state: Some(b"state"),
+        eap: &eap,
+    };
+    let packet = request.emit(9, &REQUEST, SECRET).unwrap();
+    assert_eq!(packet[..4], [1, 9, (packet.len() >> 8) as u8, packet.len() as u8]);
+    assert_eq!(packet[4..20], REQUEST);
+    let attributes: Vec<(u8, &[u8])> = Attributes(&packet[20..]).collect();
+    let lens: Vec<(u8, usize)> = attributes.iter().map(|(kind, value)| (*kind, value.len())).collect();
+    assert_eq!(
+        lens,
+        [
+            (80, 16),
+            (1, 5),
+            (32, 7),
+            (6, 4),
+            (61, 4),
+            (30, 9),
+            (31, 12),
+            (24, 5),
+            (79, 253),
+            (79, 253),
+            (79, 94)
+        ]
+    );
+    let mut zeroed = packet.clone();
+    zeroed[22..38].fill(0);
+    assert_eq!(packet[22..38], message_authenticator(&[&zeroed], SECRET));
+}
+
+#[test]
+fn what_does_not_fit_is_not_sent() {
+    let request = |user: usize, eap: usize| {
+        let (user, eap) = (vec![b'a'; user], vec![0; eap]);
+        let request =
+            AccessRequest { user_name: &user, nas_identifier: b"g", eap: &eap, ..Default::default() };
+        request.emit(0, &REQUEST, SECRET).map(|packet| packet.len())
+    };
+    assert!(request(253, 1).is_some());
+    assert_eq!(request(254, 1), None);
+    assert_eq!(request(0, 1), None);
+    let longest = (0..4096).rev().find_map(|len| request(1, len)).unwrap();
+    assert_eq!((longest, request(1, 60_000)), (MOST_BYTES, None));
+}
+
+#[test]
+fn an_answer_is_read() {
+    let eap = [3, 7, 0, 4];
+    let (receive, send) = (seal_key(MPPE_RECV_KEY, &[1; 32]), seal_key(MPPE_SEND_KEY, &[2; 32]));
+    let attributes = [
+        (attribute::USER_NAME, &b"alice"[..]),
+        (attribute::VENDOR_SPECIFIC, &send),
+        (attribute::VENDOR_SPECIFIC, &receive),
+        (attribute::FRAMED_IP_ADDRESS, &[10, 0, 0, 7]),
+        (attribute::EAP_MESSAGE, &eap[..1]),
+        (attribute::EAP_MESSAGE, &eap[1..]),
+        (attribute::STATE, b"s"),
+    ];
+    let packet = answer(2, 5, &attributes, true);
+    let answer = Answer::parse(&packet, 5, &REQUEST, SECRET).unwrap();
+    assert_eq!(answer.code, Code::Accept);
+    assert_eq!(answer.eap().unwrap(), eap);
+    assert_eq!((answer.user_name(), answer.state()), (Some(&b"alice"[..]), Some(&b"s"[..])));
+    assert_eq!(answer.framed_ip_address(), Some([10, 0, 0, 7].into()));
+    let msk = answer.msk(&REQUEST, SECRET).unwrap().unwrap();
+    assert_eq!(msk[..], [[1; 32], [2; 32]].concat());
+}
+
+#[test]
+fn keys_shorter_than_an_msk_are_filled_up_and_one_alone_is_none() {
+    let keys = [seal_key(MPPE_RECV_KEY, &[1; 16]), seal_key(MPPE_SEND_KEY, &[2; 16])];
+    let attributes = keys.each_ref().map(|key| (attribute::VENDOR_SPECIFIC, &key[..]));
+    let msk = |attributes: &[(u8, &[u8])]| {
+        let packet = answer(2, 5, attributes, true);
+        Answer::parse(&packet, 5, &REQUEST, SECRET).unwrap().msk(&REQUEST, SECRET)
+    };
+    assert_eq!(msk(&attributes).unwrap().unwrap()[..], [&[1; 16][..], &[2; 16], &[0; 32]].concat());
+    assert_eq!(msk(&attributes[..1]), Err(Refused::Malformed));
+    assert_eq!(msk(&[]), Ok(None));
+    let cut = &keys[0][..keys[0].len() - 1];
+    let cut = [&cut[..5], &[cut[5] - 1], &cut[6..]].concat();
+    assert_eq!(msk(&[(attribute::VENDOR_SPECIFIC, &cut), attributes[1]]), Err(Refused::Malformed));
+}
+
+#[test]
+fn only_an_answer_to_this_request_by_who_knows_the_secret_is_taken() {
+    let good = answer(3, 5, &[(attribute::EAP_MESSAGE, &[4, 7, 0, 4])], true);
+    let read =
+        |packet: &[u8], id, request, secret| Answer::parse(packet, id, request, secret).map(|a| a.code);
+    assert_eq!(read(&good, 5, &REQUEST, SECRET), Ok(Code::Reject));
+    assert_eq!(read(&good, 6, &REQUEST, SECRET), Err(Refused::Other));
+    assert_eq!(read(&good, 5, &[0; 16], SECRET), Err(Refused::Forged));
+    assert_eq!(read(&good, 5, &REQUEST, b"other"), Err(Refused::Forged));
+    let padded = [&good[..], b"padding"].concat();
+    assert_eq!(read(&padded, 5, &REQUEST, SECRET), Ok(Code::Reject));
+    // Valid by RFC 2865 alone.
+    let bare = answer(2, 5, &[(attribute::USER_NAME, b"alice")], false);
+    assert_eq!(read(&bare, 5, &REQUEST, SECRET), Err(Refused::Unauthenticated));
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(read(&bad, 5, &REQUEST, SECRET).is_err(), "byte {at}");
+    }
+}
+
+/// RFC 2865 §7.1: the Response Authenticator of its first example is right, only the Message-Authenticator is missing.
+#[test]
+fn response_authenticators_are_those_of_the_rfc() {
+    let request =
+        [0x0f, 0x40, 0x3f, 0x94, 0x73, 0x97, 0x80, 0x57, 0xbd, 0x83, 0xd5, 0xcb, 0x98, 0xf4, 0x22, 0x7a];
+    let mut accept = [
+        0x02, 0x00, 0x00, 0x26, 0x86, 0xfe, 0x22, 0x0e, 0x76, 0x24, 0xba, 0x2a, 0x10, 0x05, 0xf6, 0xbf, 0x9b,
+        0x55, 0xe0, 0xb2, 0x06, 0x06, 0x00, 0x00, 0x00, 0x01, 0x0f, 0x06, 0x00, 0x00, 0x00, 0x00, 0x0e, 0x06,
+        0xc0, 0xa8, 0x01, 0x03,
+    ];
+    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), Refused::Unauthenticated);
+    accept[37] ^= 1;
+    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), Refused::Forged);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        attributes in prop::collection::vec(any::<u8>(), 0..300),
+        code in prop::sample::select(&[2, 3, 11][..]),
+    ) {
+        let _ = Answer::parse(&attributes, 5, &REQUEST, SECRET);
+        // Attributes that a hostile server made, so that they are not refused for their tag.
+        let mut packet = answer(code, 5, &[], true);
+        packet.extend(&attributes);
+        let attributes = Attributes(&packet[HEADER..]);
+        let _ = attributes.check();
+        let all = Answer { code: Code::Accept, attributes };
+        let _ = (all.eap(), all.state(), all.framed_ip_address(), all.msk(&REQUEST, SECRET));
+    }
+
+    #[test]
+    fn any_key_is_opened_or_refused(sealed in prop::collection::vec(any::<u8>(), 0..80)) {
+        if let Some(key) = open_key(&sealed, &REQUEST, SECRET) {
+            prop_assert!(!key.is_empty() && key.len() < sealed.len());
+        }
+    }
+}
