@@ -1,7 +1,6 @@
 //! From the keys of a file to the model: IKE and its connections.
 
 mod child;
-mod eap;
 mod pool;
 mod proof;
 

@@ -1,18 +1,21 @@
 //! Who the two sides are, and how they prove it.
 
-use super::{ADVISED_PSK, Checked, Raw, eap};
+use super::{ADVISED_PSK, Checked, Raw};
 use crate::{
     config::{
         error::{ConfigError, Rule},
-        file::{Auth, CrlPolicy, Key, Method, Radius},
+        file::{self, Auth, CrlPolicy, Key, Method},
         keys, value,
     },
-    keys::{Authorities, CertificateSigner, Crl, Primitives, certificate, files::LoadError},
+    keys::{
+        Authorities, CertificateSigner, Crl, EapTlsServer, Primitives, Radius, RadiusConfig, RadiusServer,
+        certificate, files::LoadError,
+    },
 };
 use std::{
     net::{IpAddr, SocketAddr},
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
@@ -82,8 +85,7 @@ impl Raw<'_> {
                 let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), password);
                 Some(LocalAuth::Eap(Arc::new(client)))
             }
-            Method::EapTls => Some(LocalAuth::Eap(Arc::new(eap::Nobody))),
-            Method::EapRadius => None,
+            Method::EapTls | Method::EapRadius => None,
         };
         let remote_auth = match methods.remote {
             Method::Psk => psk.map(RemoteAuth::Psk),
@@ -94,16 +96,15 @@ impl Raw<'_> {
                 let server = Mschapv2Server::new(Arc::new(Primitives), b"wayfarer", users);
                 Some(RemoteAuth::Eap(Arc::new(server)))
             }
-            Method::EapTls => Some(RemoteAuth::Eap(Arc::new(eap::Nobody))),
+            Method::EapTls => Some(RemoteAuth::Eap(Arc::new(self.eap_tls()?))),
             Method::EapRadius => {
-                self.radius()?;
-                Some(RemoteAuth::Eap(Arc::new(eap::Nobody)))
+                Some(RemoteAuth::Eap(Arc::new(Radius::new(RadiusConfig::new(self.radius()?, "wayfarer")))))
             }
         };
         Ok(Proofs {
             local_id: self.local_id(methods, signer.as_deref(), local)?,
             remote_id: self.remote_id(methods)?,
-            local_auth: local_auth.ok_or_else(|| no("only a peer can prove itself by RADIUS"))?,
+            local_auth: local_auth.ok_or_else(|| no("only a peer can prove itself by EAP-TLS or RADIUS"))?,
             remote_auth: remote_auth.ok_or_else(|| no("says nothing of the peer"))?,
         })
     }
@@ -122,7 +123,9 @@ impl Raw<'_> {
         };
         let bad = |why| Err(source.bad("connection.auth", raw.auth.span(), Rule::Auth(why)));
         match (methods.local, methods.remote) {
-            (Method::EapRadius, _) => bad("only a peer can prove itself by RADIUS"),
+            (Method::EapTls | Method::EapRadius, _) => {
+                bad("only a peer can prove itself by EAP-TLS or RADIUS")
+            }
             (local, other) if local.is_eap() && other != Method::Certificate => {
                 bad("where we prove ourselves by EAP, the peer must by certificate")
             }
@@ -165,6 +168,12 @@ impl Raw<'_> {
         })
     }
 
+    fn eap_tls(&self) -> Checked<EapTlsServer> {
+        let (own, secret) = self.credentials()?;
+        let authorities = Arc::new(self.authorities()?);
+        EapTlsServer::load(&own, &secret, authorities).map_err(|why| self.of_credentials(&secret, why))
+    }
+
     /// A key that the methods need.
     fn needed<'a, T>(&self, key: &'static str, value: &'a Option<T>) -> Checked<&'a T> {
         let because = || format!("auth = {}", self.raw.auth.get_ref());
@@ -177,19 +186,26 @@ impl Raw<'_> {
     }
 
     fn signer(&self) -> Checked<CertificateSigner> {
+        let (own, secret) = self.credentials()?;
+        CertificateSigner::load(&own, &secret).map_err(|why| self.of_credentials(&secret, why))
+    }
+
+    /// The files of our certificate and its key.
+    fn credentials(&self) -> Checked<(PathBuf, PathBuf)> {
         let Self { source, raw, .. } = self;
         let certificate = self.needed("certificate", &raw.certificate)?;
         let key = self.needed("private_key", &raw.private_key)?;
         let path = |name, text: &Spanned<String>| source.value(name, text, |text| source.path(text));
-        let (own, secret) =
-            (path("connection.certificate", certificate)?, path("connection.private_key", key)?);
-        CertificateSigner::load(&own, &secret).map_err(|why| {
-            let (name, place) = match *why.file == *secret {
-                true => ("connection.private_key", key.span()),
-                false => ("connection.certificate", certificate.span()),
-            };
-            source.bad(name, place, Rule::Credential(why))
-        })
+        Ok((path("connection.certificate", certificate)?, path("connection.private_key", key)?))
+    }
+
+    /// What is wrong with one of [`Raw::credentials`], at its place.
+    fn of_credentials(&self, secret: &Path, why: LoadError) -> ConfigError {
+        let place = |key: &Key<String>| key.as_ref().map_or(0..0, Spanned::span);
+        match *why.file == *secret {
+            true => self.credential("connection.private_key", place(&self.raw.private_key), why),
+            false => self.credential("connection.certificate", place(&self.raw.certificate), why),
+        }
     }
 
     fn authorities(&self) -> Checked<Authorities> {
@@ -235,13 +251,14 @@ impl Raw<'_> {
         self.source.value("connection.users_file", file, load)
     }
 
-    fn radius(&self) -> Checked<Vec<(SocketAddr, SharedKey)>> {
+    fn radius(&self) -> Checked<Vec<RadiusServer>> {
         self.needed("radius", &self.raw.radius.first())?;
-        let server = |raw: &Spanned<Radius>| {
+        let server = |raw: &Spanned<file::Radius>| {
             let raw = raw.get_ref();
             let server =
                 self.source.value("connection.radius.server", &raw.server, |text| value::server(text))?;
-            Ok((server, self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?))
+            let secret = self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?;
+            Ok(RadiusServer { address: server, secret })
         };
         self.raw.radius.iter().map(server).collect()
     }
