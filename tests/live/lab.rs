@@ -327,13 +327,21 @@ fn succeed(command: &mut Command) -> String {
 }
 
 /// Asks again and again until there is an answer, and fails when there is none for too long.
-pub(crate) fn wait_for<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
-    let start = Instant::now();
+pub(crate) fn wait_for<R>(what: &str, ask: impl FnMut() -> Option<R>) -> R {
+    wait_until(Instant::now() + PATIENCE, what, ask)
+}
+
+/// [`wait_for`] what takes its time: a peer's death.
+pub(crate) fn wait_longer<R>(what: &str, ask: impl FnMut() -> Option<R>) -> R {
+    wait_until(Instant::now() + 6 * PATIENCE, what, ask)
+}
+
+fn wait_until<R>(deadline: Instant, what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        assert!(Instant::now() < deadline, "waited too long for {what}");
         // Leaves the processor to those that are waited for.
         thread::sleep(Duration::from_millis(5));
     }

@@ -61,10 +61,9 @@ impl KeyLog {
             let (cipher, integrity) = (esp_cipher(&sa.suite), integrity(sa.suite.integ, false));
             let quoted = |key: &str| if key.is_empty() { String::new() } else { format!("0x{key}") };
             let line = Zeroizing::new(format!(
-                "\"{family}\",\"*\",\"*\",\"0x{spi:08x}\",\"{cipher}\",\"0x{}\",\"{integrity}\",\"{}\",\"{}\"\n",
+                "\"{family}\",\"*\",\"*\",\"0x{spi:08x}\",\"{cipher}\",\"0x{}\",\"{integrity}\",\"{}\"\n",
                 *encr,
                 quoted(&integ),
-                if sa.suite.esn { "64-bit" } else { "32-bit" },
             ));
             self.append("esp_sa", &line);
         }

@@ -16,7 +16,11 @@ mod host;
 mod key_log;
 mod view;
 
-use super::{SlowPath, routes::NextHop, tunnels::MoveError};
+use super::{
+    SlowPath,
+    routes::{NextHop, Origin},
+    tunnels::MoveError,
+};
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
 use helpers::Helpers;
 use host::Host;
@@ -32,6 +36,7 @@ use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Path, TunnelId},
+    table::Prefix,
 };
 use wayfarer_mobility::ike::{
     connection::Connection,
@@ -276,10 +281,12 @@ impl SlowPath {
             Event::PeerDown { peer, remote, reason } => match ike.peers.remove(&peer) {
                 Some(installed) => {
                     ike.unconfirmed.remove(&peer);
-                    if let Some(host) = &ike.host {
-                        for address in &installed.assigned {
+                    for address in &installed.assigned {
+                        if let Some(host) = &ike.host {
                             log_refusal(host.remove(*address), *address);
                         }
+                        let (tables, writer) = (&self.tables, &mut self.writer);
+                        self.routes.remove(tables, writer, Prefix::host(*address), Origin::Config);
                     }
                     info!(identity = installed.name, %remote, ?reason, "peer gone");
                 }
@@ -312,9 +319,14 @@ impl SlowPath {
             }
             Event::Configured { peer, addresses, dns, domains } => {
                 info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
-                if let Some(host) = &ike.host {
-                    for address in &addresses {
+                for address in &addresses {
+                    if let Some(host) = &ike.host {
                         log_refusal(host.add(*address), *address);
+                    }
+                    if let Some((port, _)) = self.tables.settings.host {
+                        let hop = NextHop::Port { port, via: None };
+                        let (tables, writer) = (&self.tables, &mut self.writer);
+                        self.routes.insert(tables, writer, Prefix::host(*address), Origin::Config, hop);
                     }
                 }
                 if let Some(installed) = ike.peers.get_mut(&peer) {

@@ -33,6 +33,8 @@ impl Charon {
             fs::copy(pki.join(file), swanctl.join(folder).join(file)).unwrap();
         }
         fs::write(swanctl.join("swanctl.conf"), connections).unwrap();
+        // One that ran before may have left it.
+        let _ = fs::remove_file(dir.join("vici"));
         let conf = format!(
             "charon {{\n load = {PLUGINS}\n keep_alive = 20s\n retransmit_tries = 5\n retransmit_timeout = 1.0\n \
              retransmit_base = 1.4\n {options}\n filelog {{ log {{ path = {dir}/log\n default = 1\n flush_line = yes }} }}\n \

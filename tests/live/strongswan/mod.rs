@@ -41,7 +41,7 @@ fn mobile_lab() -> Lab {
         lab.forward(space);
     }
     for space in ["nat", "nat2"] {
-        let masquerade = "table ip nat { chain post { type nat hook postrouting priority 100; oifname \"out\" masquerade random\n} }";
+        let masquerade = "table ip nat { chain post { type nat hook postrouting priority 100; oifname \"out\" masquerade random\n}\n}";
         lab.nft(space, masquerade);
     }
     let pki = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/strongswan/pki");

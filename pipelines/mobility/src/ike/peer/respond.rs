@@ -133,7 +133,13 @@ impl Peer {
             let data = chosen.suite.kex.transform().to_be_bytes().to_vec();
             return Err(InitRefused { kind: notify::INVALID_KE_PAYLOAD, data });
         }
-        let candidates = all.iter().filter(|(_, c)| c.suite == chosen.suite).map(|(i, _)| *i).collect();
+        // Who it is comes later: all connections that take what was chosen are still possible.
+        let only = [chosen.suite.proposal(chosen.number, &[])];
+        let takes = |i: &usize| {
+            let taken = cx.connections.get(*i).and_then(|c| proposal::choose_ike(&c.ike, &only));
+            taken.is_some_and(|taken| taken.suite == chosen.suite)
+        };
+        let candidates = all.iter().map(|(i, _)| *i).filter(takes).collect();
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
