@@ -259,7 +259,7 @@ impl Peer {
             return Err(Refusal(notify::CHILD_SA_NOT_FOUND, data));
         };
         match child.state {
-            ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
+            ChildState::Replaced | ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
             ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
             _ => Ok(child.id),
         }
@@ -271,8 +271,8 @@ impl Peer {
             Asked::Child(agreed) => agreed.replaces,
             Asked::Session(_) => None,
         };
-        let is_going = |state| matches!(state, ChildState::Deleting | ChildState::Lingering(_));
-        let child = |id| self.children.iter().any(|child| child.id == id && !is_going(child.state));
+        let stays = |state| matches!(state, ChildState::Installed | ChildState::Rekeying);
+        let child = |id| self.children.iter().any(|child| child.id == id && stays(child.state));
         spi == self.active && replaces.is_none_or(child)
     }
 
@@ -414,15 +414,26 @@ impl Peer {
         self.wanted.retain(|wanted| *wanted != Wanted::RekeySession);
     }
 
+    /// Whether the peer that asked for a pair may not have our answer yet: it has not deleted what that takes the place of.
+    fn is_unknown_to_peer(&self, id: ChildId) -> bool {
+        let is_kept = |child: &Child| matches!(child.state, ChildState::Rekeying | ChildState::Replaced);
+        self.children.iter().any(|child| child.successor == Some(id) && is_kept(child))
+    }
+
     /// Begins an exchange of ours.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>, what: What) {
         let Some(connection) = self.connection(cx) else { return };
         let pending = match what {
             What::Rekey(child) => {
+                let is_unknown = self.is_unknown_to_peer(child);
                 let Some(child) = self.child(child).filter(|child| child.state == ChildState::Installed)
                 else {
                     return;
                 };
+                if is_unknown {
+                    child.rekey_at = cx.now + cx.jittered(RETRY);
+                    return;
+                }
                 child.state = ChildState::Rekeying;
                 child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
             }
@@ -727,7 +738,8 @@ impl Peer {
                     // The peer deletes what it made.
                     child.state = ChildState::Replaced;
                 }
-                if self.child(old).is_some() {
+                if let Some(child) = self.child(old).filter(|child| child.state == ChildState::Rekeying) {
+                    child.state = ChildState::Replaced;
                     self.want(Wanted::Delete(old));
                 }
             }

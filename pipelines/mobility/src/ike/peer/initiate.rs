@@ -84,6 +84,7 @@ impl Peer {
         let kex = *connection.ike.first()?.kex.first()?;
         let mut peer = Self::new(id, cx.now, addresses);
         peer.connection = Some(index);
+        peer.is_initiator = true;
         peer.active = cx.draw_spi(id);
         let transcript =
             Transcript { spi_i: peer.active, nonce_i: cx.random_bytes(NONCE), ..Transcript::default() };

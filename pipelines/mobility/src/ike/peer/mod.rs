@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// Its other addresses (RFC 4555 §3.6).
     others: Vec<IpAddr>,
     pub(super) mobike: bool,
+    /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
+    is_initiator: bool,
     use_ppk: bool,
     /// It has our vendor ID.
     knows_us: bool,
@@ -158,6 +160,7 @@ impl Peer {
             assigned: Vec::new(),
             others: Vec::new(),
             mobike: false,
+            is_initiator: false,
             use_ppk: false,
             knows_us: false,
             wanted: VecDeque::new(),
