@@ -1,7 +1,13 @@
-//! IKEv2 between two endpoints of ours: what needs no network.
+//! IKEv2 between endpoints of ours: what needs no network.
 
+#[path = "ike/node.rs"]
+mod node;
 #[path = "ike/pair.rs"]
 mod pair;
+#[path = "ike/storms.rs"]
+mod storms;
+#[path = "ike/world.rs"]
+mod world;
 
 use pair::{Pair, gateway, terminal};
 use std::time::Duration;

@@ -48,6 +48,31 @@ enum Asked {
     Session(Chosen<IkeSuite>),
 }
 
+impl Creating {
+    /// Gives back what was taken for it.
+    pub(super) fn withdraw(&self, cx: &mut Context<'_>) {
+        self.what.withdraw(cx);
+    }
+}
+
+impl Asked {
+    fn withdraw(&self, cx: &mut Context<'_>) {
+        if let Self::Child(agreed) = self {
+            cx.forget_child_spi(agreed.spi_in);
+        }
+    }
+}
+
+impl Making {
+    /// Gives back what was taken for it.
+    pub(super) fn withdraw(&self, cx: &mut Context<'_>) {
+        match self.what {
+            What::Session => cx.forget_spi(self.spi),
+            What::Child(_) | What::Rekey(_) => cx.forget_child_spi(self.spi as u32),
+        }
+    }
+}
+
 /// The peer's answer to our request, while the key exchange is finished.
 #[derive(Debug)]
 pub(super) struct Finishing {
@@ -215,6 +240,7 @@ impl Peer {
         };
         let (method, data) = ke.unwrap_or((0, &[]));
         if method != kex.transform() {
+            what.withdraw(cx);
             return Err(Refusal(notify::INVALID_KE_PAYLOAD, kex.transform().to_be_bytes().to_vec()));
         }
         let creating = Creating { spi, addresses, nonce: nonce.to_vec(), kex, what };
@@ -233,10 +259,21 @@ impl Peer {
             return Err(Refusal(notify::CHILD_SA_NOT_FOUND, data));
         };
         match child.state {
-            ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
+            ChildState::Replaced | ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
             ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
             _ => Ok(child.id),
         }
+    }
+
+    /// Whether what is to be replaced is still there, and not about to go.
+    fn is_replaceable(&self, spi: u64, what: &Asked) -> bool {
+        let replaces = match what {
+            Asked::Child(agreed) => agreed.replaces,
+            Asked::Session(_) => None,
+        };
+        let stays = |state| matches!(state, ChildState::Installed | ChildState::Rekeying);
+        let child = |id| self.children.iter().any(|child| child.id == id && stays(child.state));
+        spi == self.active && replaces.is_none_or(child)
     }
 
     pub(super) fn creating_answered(
@@ -246,14 +283,16 @@ impl Peer {
         result: Result<(Vec<u8>, Secret), Refused>,
     ) {
         let Creating { spi, addresses, nonce, kex, what } = creating;
-        let Ok((data, shared)) = result else {
-            return self.answer(
-                cx,
-                spi,
-                ExchangeType::CreateChildSa,
-                &[error(notify::INVALID_SYNTAX, &[])],
-                addresses,
-            );
+        let refusal = match result {
+            Err(Refused) => Some(notify::INVALID_SYNTAX),
+            // What we began ourselves may have come first meanwhile.
+            Ok(_) if !self.is_replaceable(spi, &what) => Some(notify::TEMPORARY_FAILURE),
+            Ok(_) => None,
+        };
+        let (None, Ok((data, shared))) = (refusal, result) else {
+            what.withdraw(cx);
+            let refusal = [error(refusal.unwrap_or(notify::INVALID_SYNTAX), &[])];
+            return self.answer(cx, spi, ExchangeType::CreateChildSa, &refusal, addresses);
         };
         match what {
             Asked::Child(agreed) => {
@@ -375,15 +414,26 @@ impl Peer {
         self.wanted.retain(|wanted| *wanted != Wanted::RekeySession);
     }
 
+    /// Whether the peer that asked for a pair may not have our answer yet: it has not deleted what that takes the place of.
+    fn is_unknown_to_peer(&self, id: ChildId) -> bool {
+        let is_kept = |child: &Child| matches!(child.state, ChildState::Rekeying | ChildState::Replaced);
+        self.children.iter().any(|child| child.successor == Some(id) && is_kept(child))
+    }
+
     /// Begins an exchange of ours.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>, what: What) {
         let Some(connection) = self.connection(cx) else { return };
         let pending = match what {
             What::Rekey(child) => {
+                let is_unknown = self.is_unknown_to_peer(child);
                 let Some(child) = self.child(child).filter(|child| child.state == ChildState::Installed)
                 else {
                     return;
                 };
+                if is_unknown {
+                    child.rekey_at = cx.now + cx.jittered(RETRY);
+                    return;
+                }
                 child.state = ChildState::Rekeying;
                 child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
             }
@@ -428,7 +478,7 @@ impl Peer {
                 making.kex = Some((kex, secret));
                 self.send_create(cx, making, &data);
             }
-            Err(Refused) => self.abandon(cx, &making, Some(cx.now + RETRY)),
+            Err(Refused) => self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))),
         }
     }
 
@@ -494,7 +544,7 @@ impl Peer {
         let (Some(Payload::Sa(offered)), Some(Payload::Nonce(nonce)), Some(connection)) =
             (find(wire::kind::SA), find(wire::kind::NONCE), self.connection(cx))
         else {
-            return self.abandon(cx, &making, Some(cx.now + RETRY));
+            return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY)));
         };
         let what = match making.what {
             What::Session => choose_session(connection, offered).map(Asked::Session),
@@ -507,7 +557,7 @@ impl Peer {
                     .map(Asked::Child)
             }
         };
-        let Some(what) = what else { return self.abandon(cx, &making, Some(cx.now + RETRY)) };
+        let Some(what) = what else { return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))) };
         let chosen = match &what {
             Asked::Session(chosen) => Some(chosen.suite.kex),
             Asked::Child(agreed) => agreed.suite.kex.first().copied(),
@@ -525,7 +575,7 @@ impl Peer {
                 let waiting = Waiting::Made(Box::new(finishing(making)));
                 self.start(cx, Task::KexFinish(secret, data), waiting);
             }
-            _ => self.abandon(cx, &making, Some(cx.now + RETRY)),
+            _ => self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))),
         }
     }
 
@@ -579,7 +629,7 @@ impl Peer {
             (notify::INVALID_KE_PAYLOAD, Some(kex), Some(connection)) if making.pending != Some(kex) => {
                 let offers = if making.what == What::Session { &connection.ike } else { &connection.esp };
                 if making.retried || !offers.iter().any(|offer| offer.kex.contains(&kex)) {
-                    return self.abandon(cx, &making, Some(cx.now + RETRY));
+                    return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY)));
                 }
                 making.retried = true;
                 self.begin_with(cx, making, Some(kex));
@@ -598,15 +648,15 @@ impl Peer {
                     }
                 }
             }
-            _ => self.abandon(cx, &making, Some(cx.now + RETRY)),
+            _ => self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))),
         }
     }
 
     /// What we began to make will not be; to be tried again at `retry_at`.
     pub(super) fn abandon(&mut self, cx: &mut Context<'_>, making: &Making, retry_at: Option<Duration>) {
+        making.withdraw(cx);
         match making.what {
             What::Session => {
-                cx.forget_spi(making.spi);
                 if making.rival.is_some() {
                     self.take_rival(cx, making);
                 } else if let Some(retry_at) = retry_at {
@@ -614,14 +664,14 @@ impl Peer {
                 }
             }
             What::Rekey(old) => {
-                cx.forget_child_spi(making.spi as u32);
                 let has_rival = making.rival.is_some();
-                if let Some(child) = self.child(old) {
+                // The peer may have deleted it meanwhile.
+                if let Some(child) = self.child(old).filter(|child| child.state == ChildState::Rekeying) {
                     child.state = if has_rival { ChildState::Replaced } else { ChildState::Installed };
                     child.rekey_at = retry_at.unwrap_or(child.expire_at);
                 }
             }
-            What::Child(_) => cx.forget_child_spi(making.spi as u32),
+            What::Child(_) => {}
         }
     }
 
@@ -641,7 +691,7 @@ impl Peer {
     ) {
         match result {
             Ok(shared) => self.create_finished(cx, finishing, vec![shared]),
-            Err(Refused) => self.abandon(cx, &finishing.making, Some(cx.now + RETRY)),
+            Err(Refused) => self.abandon(cx, &finishing.making, Some(cx.now + cx.jittered(RETRY))),
         }
     }
 
@@ -672,9 +722,12 @@ impl Peer {
         match (lost, &making.rival) {
             // The one with the lowest nonce goes, and who began it deletes it (RFC 7296 §2.8.1).
             (true, Some(Rival { made: Made::Child(rival), .. })) => {
-                cx.tell(Event::ChildUse { child: *rival });
+                // The peer's is used once the peer shows that it has the keys.
                 if let Some(child) = self.child(old) {
-                    child.state = ChildState::Replaced;
+                    child.successor = Some(*rival);
+                    if child.state == ChildState::Rekeying {
+                        child.state = ChildState::Replaced;
+                    }
                 }
                 self.want(Wanted::Delete(made));
             }
@@ -685,7 +738,8 @@ impl Peer {
                     // The peer deletes what it made.
                     child.state = ChildState::Replaced;
                 }
-                if self.child(old).is_some() {
+                if let Some(child) = self.child(old).filter(|child| child.state == ChildState::Rekeying) {
+                    child.state = ChildState::Replaced;
                     self.want(Wanted::Delete(old));
                 }
             }
@@ -712,6 +766,13 @@ impl Peer {
             self.request_delete_session(cx, making.spi);
         } else {
             self.request_delete_session(cx, old);
+            // The peer deletes what it made, unless it never learns that it did.
+            let until = cx.now + cx.settings.retransmission.total();
+            if let Some(Rival { made: Made::Session(rival), .. }) = making.rival
+                && let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == rival)
+            {
+                session.forget_at = Some(until);
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! INFORMATIONAL from both sides: deletes and signs of life; what it says of addresses is in `mobility` (RFC 7296 §1.4).
 
 use super::{
-    Peer, Phase, auth,
+    Peer, Phase, Waiting, auth,
     child::ChildState,
     error,
-    request::{Made, Request, Rival, What},
+    request::{Request, Wanted, What},
     syntax_error,
 };
 use crate::ike::{
@@ -154,20 +154,42 @@ impl Peer {
             session.is_replaced = true;
             session.forget_at = Some(until);
         }
-        if spi != self.active {
-            return;
-        }
-        // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
-        let rival =
-            self.making(|making| making.what == What::Session).and_then(|making| making.rival.clone());
-        match rival {
-            Some(Rival { made: Made::Session(made), .. }) => {
-                if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
-                    session.outstanding = None;
-                }
-                self.use_session(cx, spi, made);
+        if spi == self.active {
+            // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
+            let has_rival = self
+                .making(|making| making.what == What::Session)
+                .is_some_and(|making| making.rival.is_some());
+            if !has_rival {
+                return self.fail(cx, Reason::Deleted);
             }
-            _ => self.fail(cx, Reason::Deleted),
+            let is_it = |(_, w): &(_, Waiting)| w.making().is_some_and(|making| making.what == What::Session);
+            if let Some(at) = self.waiting.iter().position(is_it) {
+                let (_, waiting) = self.waiting.swap_remove(at);
+                waiting.making().into_iter().for_each(|making| self.abandon(cx, making, None));
+            }
+        }
+        self.ask_again(cx, spi);
+        self.work(cx);
+    }
+
+    /// What the peer did not answer by session `spi` is asked by the one that took its place.
+    fn ask_again(&mut self, cx: &mut Context<'_>, spi: u64) {
+        let session = self.sessions.iter_mut().find(|s| s.local_spi() == spi);
+        let Some(outstanding) = session.and_then(|session| session.outstanding.take()) else { return };
+        match outstanding.request {
+            Request::Create(making) => self.abandon(cx, &making, Some(cx.now)),
+            Request::Delete(children) => children.into_iter().for_each(|id| {
+                if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
+                    child.state = ChildState::Replaced;
+                    self.want(Wanted::Delete(id));
+                }
+            }),
+            Request::Liveness => self.want(Wanted::Liveness),
+            Request::Update(_) => self.want(Wanted::Update),
+            Request::Routability(_) if self.moving.is_some() => {
+                self.want(Wanted::Routability(self.addresses));
+            }
+            _ => {}
         }
     }
 }

@@ -65,6 +65,13 @@ enum Eap {
 /// How often a peer may send us back to the start: a cookie, another group, a cookie again.
 const RESTARTS: u32 = 4;
 
+impl Initiating {
+    /// The SPI of the first child SA; 0: none yet.
+    pub(super) fn child_spi(&self) -> u32 {
+        self.child_spi
+    }
+}
+
 impl Peer {
     /// Begins to connect.
     pub(in crate::ike) fn initiate(
@@ -77,6 +84,7 @@ impl Peer {
         let kex = *connection.ike.first()?.kex.first()?;
         let mut peer = Self::new(id, cx.now, addresses);
         peer.connection = Some(index);
+        peer.is_initiator = true;
         peer.active = cx.draw_spi(id);
         let transcript =
             Transcript { spi_i: peer.active, nonce_i: cx.random_bytes(NONCE), ..Transcript::default() };

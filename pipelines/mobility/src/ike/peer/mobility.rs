@@ -165,7 +165,7 @@ impl Peer {
         };
         let spis = [session.spi_i, session.spi_r];
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
-        let updates = has(notify::UPDATE_SA_ADDRESSES) && !session.is_initiator;
+        let updates = has(notify::UPDATE_SA_ADDRESSES) && !self.is_initiator;
         if let Some(seen) = auth::notified(payloads, notify::NO_NATS_ALLOWED)
             && seen != no_nats(addresses.remote, addresses.local)
         {
@@ -307,7 +307,7 @@ impl Peer {
         local: IpAddr,
         remote: Option<IpAddr>,
     ) {
-        if !self.is_established() || !self.mobike || !self.active().is_some_and(|s| s.is_initiator) {
+        if !self.is_established() || !self.mobike || !self.is_initiator {
             return;
         }
         self.addresses.local.set_ip(local);

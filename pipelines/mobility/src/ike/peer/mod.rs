@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// Its other addresses (RFC 4555 §3.6).
     others: Vec<IpAddr>,
     pub(super) mobike: bool,
+    /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
+    is_initiator: bool,
     use_ppk: bool,
     /// It has our vendor ID.
     knows_us: bool,
@@ -130,6 +132,17 @@ enum Waiting {
     Creating(Box<create::Creating>),
 }
 
+impl Waiting {
+    /// What we are making.
+    fn making(&self) -> Option<&Making> {
+        match self {
+            Self::Making(making) => Some(making),
+            Self::Made(finishing) => Some(&finishing.making),
+            _ => None,
+        }
+    }
+}
+
 impl Peer {
     fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
         Self {
@@ -147,6 +160,7 @@ impl Peer {
             assigned: Vec::new(),
             others: Vec::new(),
             mobike: false,
+            is_initiator: false,
             use_ppk: false,
             knows_us: false,
             wanted: VecDeque::new(),
@@ -313,6 +327,13 @@ impl Peer {
         };
         self.heard(cx);
         self.take_response(cx, spi, header, opened, outstanding);
+        if matches!(self.phase, Phase::Ended) {
+            // The end waited for its turn.
+            let waits = |s: &&Session| s.local_spi() == spi && s.is_replaced && s.forget_at.is_none();
+            if self.sessions.iter().any(|s| waits(&s)) {
+                self.request_delete_session(cx, spi);
+            }
+        }
         self.work(cx);
         Ok(())
     }
@@ -433,8 +454,25 @@ impl Peer {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
-        self.phase = Phase::Ended;
-        self.waiting.clear();
+        let phase = core::mem::replace(&mut self.phase, Phase::Ended);
+        if let Phase::Initiating(initiating) = phase {
+            cx.forget_child_spi(initiating.child_spi());
+        }
+        for (_, waiting) in core::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Creating(creating) => creating.withdraw(cx),
+                waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
+            }
+        }
+        // What is on its way keeps its place in the window, and nothing follows from its answer.
+        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+            if !matches!(outstanding.request, Request::DeleteSession)
+                && let Request::Create(making) =
+                    core::mem::replace(&mut outstanding.request, Request::Liveness)
+            {
+                making.withdraw(cx);
+            }
+        }
         self.wanted.clear();
         for child in core::mem::take(&mut self.children) {
             cx.end_child(child.id, child.spi_in);
@@ -478,7 +516,7 @@ impl Peer {
     /// Begins what waits for its turn, if the active session is free.
     pub(super) fn work(&mut self, cx: &mut Context<'_>) {
         while self.is_established()
-            && !self.waiting.iter().any(|(_, w)| matches!(w, Waiting::Making(_)))
+            && !self.waiting.iter().any(|(_, w)| matches!(w, Waiting::Making(_) | Waiting::Creating(_)))
             && self.active().is_some_and(|session| session.is_free())
         {
             let Some(wanted) = self.wanted.pop_front() else { return };

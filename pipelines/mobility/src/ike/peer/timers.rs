@@ -133,6 +133,7 @@ impl Peer {
     fn resend(&mut self, cx: &mut Context<'_>) {
         let mut silent = false;
         let mut unconfirmed = false;
+        let mut given_up = Vec::new();
         for session in &mut self.sessions {
             let Some(outstanding) = &mut session.outstanding else { continue };
             if outstanding.resend_at > cx.now {
@@ -145,6 +146,10 @@ impl Peer {
                 match outstanding.map(|o| o.request) {
                     Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
                     Some(Request::Routability(_)) if self.moving.is_some() => unconfirmed = true,
+                    Some(Request::Create(making)) => {
+                        given_up.push(making);
+                        silent = true;
+                    }
                     _ => silent = true,
                 }
                 continue;
@@ -154,6 +159,7 @@ impl Peer {
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
         }
+        given_up.iter().for_each(|making| making.withdraw(cx));
         if unconfirmed {
             self.go_back(cx);
         }

@@ -1,0 +1,251 @@
+//! One node of the world: an endpoint, and the SAs that it had installed.
+
+use crate::world::{Cargo, Datagram};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use wayfarer_mobility::ike::{
+    address::{Addresses, Path},
+    endpoint::Endpoint,
+    event::{ChildId, ChildSa, Event, PeerId},
+    wire::TrafficSelector,
+};
+
+/// A packet as an SA carries it. Who has the key can read it.
+#[derive(Clone, Debug)]
+pub(super) struct Esp {
+    spi: u32,
+    key: Vec<u8>,
+    sequence: u64,
+    src: IpAddr,
+    dst: IpAddr,
+}
+
+/// A pair of child SAs.
+#[derive(Clone, Debug)]
+pub(super) struct Sa {
+    peer: PeerId,
+    spi_in: u32,
+    spi_out: u32,
+    key_in: Vec<u8>,
+    key_out: Vec<u8>,
+    local: Vec<TrafficSelector>,
+    remote: Vec<TrafficSelector>,
+    sent: u64,
+    highest: u64,
+}
+
+impl Sa {
+    /// Whether it is the other end.
+    pub(super) fn mirrors(&self, other: &Self) -> bool {
+        (self.spi_in, self.spi_out) == (other.spi_out, other.spi_in)
+            && (&self.key_in, &self.key_out) == (&other.key_out, &other.key_in)
+            && (&self.local, &self.remote) == (&other.remote, &other.local)
+    }
+}
+
+#[derive(Debug)]
+struct Link {
+    path: Option<Path>,
+    /// Pairs to send by, the best last.
+    use_order: Vec<ChildId>,
+    inner: Vec<IpAddr>,
+    is_heard: bool,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) endpoint: Endpoint,
+    pub(super) sas: BTreeMap<ChildId, Sa>,
+    /// Packets by an SPI that is not there.
+    pub(super) strays: u64,
+    /// Packets that were opened.
+    pub(super) delivered: u64,
+    spis: BTreeMap<u32, ChildId>,
+    links: BTreeMap<PeerId, Link>,
+    gone: BTreeSet<PeerId>,
+    ike_spis: BTreeSet<u64>,
+    keys: BTreeSet<Vec<u8>>,
+    log: BTreeMap<PeerId, Vec<String>>,
+}
+
+fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
+    selectors.iter().any(|selector| selector.contains(address))
+}
+
+impl Node {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            sas: BTreeMap::new(),
+            strays: 0,
+            delivered: 0,
+            spis: BTreeMap::new(),
+            links: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            ike_spis: BTreeSet::new(),
+            keys: BTreeSet::new(),
+            log: BTreeMap::new(),
+        }
+    }
+
+    /// What was told about a peer.
+    pub(super) fn story(&self, peer: PeerId) -> &[String] {
+        self.log.get(&peer).map_or(&[], |all| all)
+    }
+
+    /// The inner address that it was given.
+    pub(super) fn inner(&self) -> Option<IpAddr> {
+        self.links.values().find_map(|link| link.inner.first().copied())
+    }
+
+    fn peer_of(&self, child: ChildId) -> Option<PeerId> {
+        self.sas.get(&child).map(|sa| sa.peer)
+    }
+
+    /// Does what the endpoint says.
+    pub(super) fn take_events(&mut self, now: Duration) {
+        while let Some(event) = self.endpoint.poll_event() {
+            self.note(now, &event);
+            match event {
+                Event::PeerUp { peer, .. } => {
+                    assert!(!self.gone.contains(&peer));
+                    let link = Link { path: None, use_order: vec![], inner: vec![], is_heard: true };
+                    assert!(self.links.insert(peer, link).is_none(), "{peer:?} is up twice");
+                }
+                Event::PeerDown { peer, .. } => {
+                    assert!(self.gone.insert(peer), "{peer:?} ended twice");
+                    self.links.remove(&peer);
+                    assert!(self.sas.values().all(|sa| sa.peer != peer), "{peer:?} left child SAs behind");
+                }
+                Event::Configured { peer, addresses, .. } => self.link(peer).inner = addresses,
+                Event::ChildUp { peer, child, sa } => self.install(peer, child, sa),
+                Event::ChildUse { child } => {
+                    let peer = self.peer_of(child).expect("a pair to use is there");
+                    let order = &mut self.link(peer).use_order;
+                    order.retain(|other| *other != child);
+                    order.push(child);
+                }
+                Event::ChildDown { child } => {
+                    let sa = self.sas.remove(&child).expect("a pair that goes was there");
+                    self.spis.remove(&sa.spi_in);
+                    self.link(sa.peer).use_order.retain(|other| *other != child);
+                }
+                Event::PeerMoved { peer, path, .. } => self.link(peer).path = Some(path),
+                Event::PathConfirmed { peer } => drop(self.link(peer)),
+                Event::LivenessDue { peer } => {
+                    let alive = std::mem::take(&mut self.link(peer).is_heard);
+                    self.endpoint.handle_liveness(now, peer, alive);
+                }
+                Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
+                Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),
+                Event::SessionKeys { .. } => {}
+            }
+        }
+    }
+
+    fn note(&mut self, now: Duration, event: &Event) {
+        let peer = match event {
+            Event::PeerUp { peer, .. }
+            | Event::PeerDown { peer, .. }
+            | Event::ChildUp { peer, .. }
+            | Event::PeerMoved { peer, .. } => Some(*peer),
+            Event::ChildUse { child } | Event::ChildDown { child } => self.peer_of(*child),
+            _ => None,
+        };
+        let text = match event {
+            Event::ChildUp { child, sa, .. } => {
+                format!("up {child:?} in {:08x} out {:08x} for {:?} send {}", sa.spi_in, sa.spi_out, sa.replaces, sa.send)
+            }
+            other => format!("{other:?}"),
+        };
+        if let Some(peer) = peer {
+            self.log.entry(peer).or_default().push(format!("{now:?} {text}"));
+        }
+    }
+
+    fn link(&mut self, peer: PeerId) -> &mut Link {
+        self.links.get_mut(&peer).expect("news of a peer that is up")
+    }
+
+    fn install(&mut self, peer: PeerId, child: ChildId, sa: ChildSa) {
+        assert!(self.keys.insert(sa.key_out.to_vec()), "a key is used again");
+        assert!(self.keys.insert(sa.key_in.to_vec()), "a key is used again");
+        assert!(self.spis.insert(sa.spi_in, child).is_none(), "an SPI is used twice");
+        let link = self.link(peer);
+        link.path = Some(sa.path);
+        if sa.send {
+            link.use_order.push(child);
+        }
+        let new = Sa {
+            peer,
+            spi_in: sa.spi_in,
+            spi_out: sa.spi_out,
+            key_in: sa.key_in.to_vec(),
+            key_out: sa.key_out.to_vec(),
+            local: sa.local,
+            remote: sa.remote,
+            sent: 0,
+            highest: 0,
+        };
+        self.sas.insert(child, new);
+    }
+
+    /// A packet from `src` to `dst`, by the SA for it; at a gateway that of the terminal with this inner address.
+    pub(super) fn seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
+        let child = self.links.values().find_map(|link| {
+            let child = *link.use_order.last()?;
+            let sa = &self.sas[&child];
+            inner.is_none_or(|inner| covers(&sa.remote, inner)).then_some(child)
+        })?;
+        let sa = self.sas.get_mut(&child)?;
+        assert!(covers(&sa.local, src) && covers(&sa.remote, dst), "{src} to {dst} is not for {sa:?}");
+        sa.sent += 1;
+        let esp = Esp { spi: sa.spi_out, key: sa.key_out.clone(), sequence: sa.sent, src, dst };
+        let path = self.links[&sa.peer].path?;
+        let (from, to) = path.udp.unwrap_or((0, 0));
+        let (from, to) = (SocketAddr::new(path.local, from), SocketAddr::new(path.remote, to));
+        Some(Datagram { from, to, cargo: Cargo::Esp(esp) })
+    }
+
+    /// Takes a packet from the network.
+    pub(super) fn open(&mut self, now: Duration, addresses: Addresses, esp: Esp, follows: bool) {
+        let Some(child) = self.spis.get(&esp.spi).copied() else {
+            self.strays += 1;
+            return;
+        };
+        let sa = self.sas.get_mut(&child).unwrap();
+        if sa.key_in != esp.key {
+            self.strays += 1;
+            return;
+        }
+        assert!(covers(&sa.remote, esp.src) && covers(&sa.local, esp.dst), "traffic outside selectors");
+        self.delivered += 1;
+        let (peer, is_first, is_newest) = (sa.peer, sa.highest == 0, esp.sequence > sa.highest);
+        sa.highest = sa.highest.max(esp.sequence);
+        let link = self.links.get_mut(&peer).unwrap();
+        link.is_heard = true;
+        let path = Path::new(addresses, addresses.remote.port() != 0);
+        let is_moved = follows && is_newest && link.path.is_some_and(|known| known != path);
+        if is_first {
+            self.endpoint.handle_child_used(now, child);
+        }
+        if is_moved {
+            self.endpoint.handle_path(now, child, path);
+        }
+    }
+
+    /// Nothing is left of anybody.
+    pub(super) fn assert_empty(&self) {
+        assert_eq!(self.endpoint.peers().count(), 0);
+        assert_eq!((self.endpoint.half_open(), self.endpoint.poll_timeout()), (0, None));
+        assert!(self.sas.is_empty() && self.links.is_empty());
+        assert!(self.ike_spis.is_empty(), "SPIs of IKE: {:x?}", self.ike_spis);
+        let all = format!("{:?}", self.endpoint);
+        let kept = ["spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}", "identities: {}"];
+        kept.into_iter().for_each(|empty| assert!(all.contains(empty), "not {empty}: {all}"));
+    }
+}

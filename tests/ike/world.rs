@@ -1,0 +1,547 @@
+//! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all of it from one seed.
+
+use crate::{
+    node::{Esp, Node},
+    pair::{GATEWAY, gateway, terminal},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use wayfarer::keys::Primitives;
+use wayfarer_mobility::ike::{
+    address::Addresses,
+    crypto::{Crypto, KexSecret, Refused, Secret},
+    endpoint::{Endpoint, Settings},
+    event::{ChildId, Payload, PeerId},
+    identity::Identity,
+    pool::Pool,
+    suite::{Encr, Integ, Kex, Prf},
+    task::{Task, TaskId},
+    view::State,
+};
+
+/// SplitMix64.
+#[derive(Clone, Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// The real primitives, with randomness from a seed.
+#[derive(Debug)]
+pub(super) struct Seeded(Mutex<Random>);
+
+impl Seeded {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Random(seed)))
+    }
+}
+
+impl Crypto for Seeded {
+    fn random(&self, out: &mut [u8]) {
+        let mut random = self.0.lock().unwrap();
+        out.chunks_mut(8).for_each(|part| {
+            let bytes = random.next().to_ne_bytes();
+            part.copy_from_slice(&bytes[..part.len()]);
+        });
+    }
+
+    fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
+        Primitives.prf(prf, key, parts)
+    }
+
+    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
+        Primitives.sha1(parts)
+    }
+
+    fn seal(
+        &self,
+        encr: Encr,
+        key: &[u8],
+        integ: Option<(Integ, &[u8])>,
+        iv: &[u8],
+        aad: &[u8],
+        text: &mut Vec<u8>,
+    ) {
+        Primitives.seal(encr, key, integ, iv, aad, text);
+    }
+
+    fn open(
+        &self,
+        encr: Encr,
+        key: &[u8],
+        integ: Option<(Integ, &[u8])>,
+        iv: &[u8],
+        aad: &[u8],
+        text: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        Primitives.open(encr, key, integ, iv, aad, text)
+    }
+
+    fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
+        Primitives.kex_begin(kex)
+    }
+
+    fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
+        Primitives.kex_answer(kex, data)
+    }
+}
+
+/// What the networks do to a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    /// Percent that are lost.
+    pub(super) loss: u64,
+    /// Percent that come twice.
+    pub(super) twice: u64,
+    /// Milliseconds on the way, at most; at least a tenth of it. What varies is reordered.
+    pub(super) delay: u64,
+}
+
+/// Nothing is lost, but all is reordered.
+pub(super) const FAIR: Weather = Weather { loss: 0, twice: 0, delay: 60 };
+/// A tenth is lost.
+pub(super) const FOUL: Weather = Weather { loss: 10, twice: 5, delay: 120 };
+
+/// What a datagram carries.
+#[derive(Clone, Debug)]
+pub(super) enum Cargo {
+    Ike(Vec<u8>),
+    Keepalive,
+    Esp(Esp),
+}
+
+/// A datagram; ESP without UDP has port 0 at both ends.
+#[derive(Clone, Debug)]
+pub(super) struct Datagram {
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) cargo: Cargo,
+}
+
+enum Happening {
+    ToGateway(Datagram),
+    FromGateway(Datagram),
+    Done { node: usize, life: u64, id: TaskId, task: Task },
+    Traffic { terminal: usize },
+}
+
+/// Where a terminal is attached.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    address: IpAddr,
+    nat: Option<usize>,
+    is_hole: bool,
+}
+
+/// A NAT: which port stands for which terminal's socket.
+#[derive(Debug, Default)]
+struct Nat {
+    out: BTreeMap<SocketAddr, u16>,
+    back: BTreeMap<u16, SocketAddr>,
+}
+
+const NATS: usize = 4;
+/// Number of the gateway among the nodes; terminal `n` is `n + 1`.
+const GATE: usize = 0;
+
+/// All of it.
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) random: Random,
+    pub(super) weather: Weather,
+    pub(super) nodes: Vec<Node>,
+    /// Datagrams that were sent.
+    pub(super) datagrams: u64,
+    /// Time between packets of a terminal, each way.
+    pub(super) pace: Duration,
+    life: Vec<u64>,
+    places: Vec<Place>,
+    nats: Vec<Nat>,
+    hosts: BTreeMap<IpAddr, usize>,
+    moves: u32,
+    queue: BTreeMap<(Duration, u64), Happening>,
+    number: u64,
+    timers: BTreeSet<(Duration, usize)>,
+    timer_of: Vec<Option<Duration>>,
+}
+
+fn nat_address(nat: usize) -> IpAddr {
+    [100, 64, nat as u8, 1].into()
+}
+
+impl World {
+    pub(super) fn new(seed: u64, terminals: usize, weather: Weather) -> Self {
+        let mut world = Self {
+            now: Duration::from_secs(1000),
+            random: Random(seed),
+            weather,
+            nodes: vec![],
+            datagrams: 0,
+            pace: Duration::from_secs(1),
+            life: vec![0; terminals + 1],
+            places: vec![],
+            nats: (0..NATS).map(|_| Nat::default()).collect(),
+            hosts: BTreeMap::new(),
+            moves: 0,
+            queue: BTreeMap::new(),
+            number: 0,
+            timers: BTreeSet::new(),
+            timer_of: vec![None; terminals + 1],
+        };
+        let gate = world.fresh(GATE);
+        world.nodes.push(gate);
+        for terminal in 0..terminals {
+            let node = world.fresh(terminal + 1);
+            world.nodes.push(node);
+            world.places.push(Place { address: [0; 4].into(), nat: None, is_hole: false });
+            world.place(terminal);
+            world.dial(terminal);
+            let at = world.now + Duration::from_millis(world.random.below(1000));
+            world.plan(at, Happening::Traffic { terminal });
+        }
+        world
+    }
+
+    fn fresh(&mut self, node: usize) -> Node {
+        let crypto: Arc<dyn Crypto> = Arc::new(Seeded::new(self.random.next()));
+        let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 7, 254].into())];
+        let connection = match node {
+            GATE => gateway(),
+            _ => {
+                let local_id = Identity::from_text(&format!("t{node}.test")).unwrap();
+                wayfarer_mobility::ike::connection::Connection { local_id, ..terminal() }
+            }
+        };
+        Node::new(Endpoint::new(crypto, vec![connection], pools, Settings::default()))
+    }
+
+    fn plan(&mut self, at: Duration, happening: Happening) {
+        self.number += 1;
+        self.queue.insert((at, self.number), happening);
+    }
+
+    /// A terminal gets a place that nobody had.
+    fn place(&mut self, terminal: usize) {
+        self.hosts.remove(&self.places[terminal].address);
+        self.moves += 1;
+        let [_, a, b, c] = self.moves.to_be_bytes();
+        let nat = self.random.percent(50).then(|| self.random.below(NATS as u64) as usize);
+        let address = if nat.is_some() { [10, a, b, c] } else { [20 + a, 1, b, c] }.into();
+        self.places[terminal] = Place { address, nat, is_hole: false };
+        self.hosts.insert(address, terminal);
+    }
+
+    fn dial(&mut self, terminal: usize) {
+        let local = self.places[terminal].address;
+        self.nodes[terminal + 1].endpoint.dial(self.now, 0, local);
+        self.work(terminal + 1);
+    }
+
+    pub(super) fn terminals(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The terminal's peer that is up, and the gateway's peer that it is.
+    pub(super) fn peers(&self, terminal: usize) -> (Option<PeerId>, Option<PeerId>) {
+        let name = Identity::from_text(&format!("t{}.test", terminal + 1)).unwrap();
+        let here = self.nodes[terminal + 1].endpoint.peers().find(|p| p.state() == State::Up);
+        let there = self.nodes[GATE].endpoint.peers();
+        let there = there.filter(|p| p.state() == State::Up).find(|p| p.identity() == Some(&name));
+        (here.map(|p| p.id()), there.map(|p| p.id()))
+    }
+
+    // Disturbances.
+
+    /// A terminal is somewhere else from now on.
+    pub(super) fn roam(&mut self, terminal: usize) {
+        self.place(terminal);
+        let local = self.places[terminal].address;
+        match self.peers(terminal).0 {
+            Some(peer) => {
+                let now = self.now;
+                self.nodes[terminal + 1].endpoint.handle_local(now, peer, local, None);
+                self.work(terminal + 1);
+            }
+            None => self.restart(terminal),
+        }
+    }
+
+    /// A terminal forgets all, and connects.
+    pub(super) fn restart(&mut self, terminal: usize) {
+        self.replace(terminal + 1);
+        self.dial(terminal);
+    }
+
+    /// The gateway forgets all.
+    pub(super) fn restart_gateway(&mut self) {
+        self.replace(GATE);
+    }
+
+    fn replace(&mut self, node: usize) {
+        self.nodes[node] = self.fresh(node);
+        self.life[node] += 1;
+        self.work(node);
+    }
+
+    /// A NAT gives all that is behind it other ports.
+    pub(super) fn rebind(&mut self, nat: u64) {
+        let nat = &mut self.nats[nat as usize % NATS];
+        nat.out.clear();
+        nat.back.clear();
+    }
+
+    /// Nothing comes to or from a terminal, or all does again.
+    pub(super) fn hole(&mut self, terminal: usize, is_hole: bool) {
+        self.places[terminal].is_hole = is_hole;
+    }
+
+    /// New keys, begun from both sides at the same time.
+    pub(super) fn rekey(&mut self, terminal: usize, here: Option<bool>, there: Option<bool>) {
+        let (ours, theirs) = self.peers(terminal);
+        let now = self.now;
+        if let (Some(peer), Some(session)) = (ours, here) {
+            self.nodes[terminal + 1].endpoint.rekey(now, peer, session);
+        }
+        if let (Some(peer), Some(session)) = (theirs, there) {
+            self.nodes[GATE].endpoint.rekey(now, peer, session);
+        }
+        self.work(terminal + 1);
+        self.work(GATE);
+    }
+
+    /// One side ends it.
+    pub(super) fn close(&mut self, terminal: usize, by_gateway: bool) {
+        let (ours, theirs) = self.peers(terminal);
+        let (node, peer) = if by_gateway { (GATE, theirs) } else { (terminal + 1, ours) };
+        if let Some(peer) = peer {
+            let now = self.now;
+            self.nodes[node].endpoint.close(now, peer);
+            self.work(node);
+        }
+    }
+
+    /// Nobody but the gateway is left.
+    pub(super) fn silence(&mut self) {
+        for terminal in 0..self.terminals() {
+            self.replace(terminal + 1);
+            self.hole(terminal, true);
+        }
+    }
+
+    // The course of things.
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        loop {
+            let timer = self.timers.first().copied().filter(|(at, _)| *at <= until);
+            let next = self.queue.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= until);
+            match (timer, next) {
+                (Some((at, node)), next) if next.is_none_or(|(other, _)| at <= other) => {
+                    self.now = self.now.max(at);
+                    self.nodes[node].endpoint.handle_timeout(self.now);
+                    self.work(node);
+                    let stuck = self.timer_of[node].is_some_and(|again| again <= self.now);
+                    assert!(!stuck, "node {node}: a timer that does not move");
+                }
+                (_, Some(key)) => {
+                    self.now = self.now.max(key.0);
+                    let happening = self.queue.remove(&key).unwrap();
+                    self.happen(happening);
+                }
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToGateway(datagram) => self.receive(GATE, datagram),
+            Happening::FromGateway(datagram) => {
+                let Some((terminal, to)) = self.behind(datagram.to) else { return };
+                self.receive(terminal + 1, Datagram { to, ..datagram });
+            }
+            Happening::Done { node, life, id, task } => {
+                if self.life[node] == life {
+                    let outcome = task.run(&Primitives);
+                    self.nodes[node].endpoint.handle_outcome(self.now, id, outcome);
+                    self.work(node);
+                }
+            }
+            Happening::Traffic { terminal } => {
+                let inner = self.nodes[terminal + 1].inner();
+                if let Some(inner) = inner {
+                    let up = self.nodes[terminal + 1].seal(None, inner, [10, 99, 0, 7].into());
+                    up.into_iter().for_each(|d| self.send(terminal + 1, d));
+                    let down = self.nodes[GATE].seal(Some(inner), [10, 99, 0, 7].into(), inner);
+                    down.into_iter().for_each(|d| self.send(GATE, d));
+                }
+                let at = self.now + self.pace;
+                self.plan(at, Happening::Traffic { terminal });
+            }
+        }
+    }
+
+    /// Who is at an address, and what its socket is there.
+    fn behind(&self, to: SocketAddr) -> Option<(usize, SocketAddr)> {
+        let nat = (0..NATS).find(|nat| nat_address(*nat) == to.ip());
+        let inside = match nat {
+            Some(nat) => *self.nats[nat].back.get(&to.port())?,
+            None => to,
+        };
+        let terminal = *self.hosts.get(&inside.ip())?;
+        (!self.places[terminal].is_hole).then_some((terminal, inside))
+    }
+
+    fn receive(&mut self, node: usize, datagram: Datagram) {
+        let Datagram { from, to, cargo } = datagram;
+        let addresses = Addresses { local: to, remote: from };
+        match cargo {
+            Cargo::Ike(message) => {
+                self.nodes[node].endpoint.handle_datagram(self.now, addresses, &message);
+            }
+            Cargo::Keepalive => {}
+            Cargo::Esp(esp) => self.nodes[node].open(self.now, addresses, esp, node == GATE),
+        }
+        self.work(node);
+    }
+
+    /// Takes what a node has to say.
+    fn work(&mut self, node: usize) {
+        if node >= self.nodes.len() {
+            return;
+        }
+        loop {
+            self.nodes[node].take_events(self.now);
+            let mut is_done = true;
+            while let Some((id, _, task)) = self.nodes[node].endpoint.poll_task() {
+                let at = self.now + Duration::from_micros(self.random.below(4000));
+                let life = self.life[node];
+                self.plan(at, Happening::Done { node, life, id, task });
+                is_done = false;
+            }
+            while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
+                let Addresses { local: from, remote: to } = transmit.addresses;
+                let cargo = match transmit.payload {
+                    Payload::Message(message) => Cargo::Ike(message),
+                    Payload::Keepalive => Cargo::Keepalive,
+                };
+                self.send(node, Datagram { from, to, cargo });
+                is_done = false;
+            }
+            if is_done {
+                break;
+            }
+        }
+        let new = self.nodes[node].endpoint.poll_timeout();
+        if let Some(old) = std::mem::replace(&mut self.timer_of[node], new) {
+            self.timers.remove(&(old, node));
+        }
+        self.timers.extend(new.map(|at| (at, node)));
+    }
+
+    fn send(&mut self, node: usize, mut datagram: Datagram) {
+        self.datagrams += 1;
+        if let Some(terminal) = node.checked_sub(1) {
+            let place = self.places[terminal];
+            if place.is_hole || datagram.from.ip() != place.address {
+                return;
+            }
+            if let Some(nat) = place.nat {
+                if datagram.from.port() == 0 {
+                    return;
+                }
+                datagram.from = SocketAddr::new(nat_address(nat), self.port(nat, datagram.from));
+            }
+            if datagram.to.ip() != IpAddr::from(GATEWAY) {
+                return;
+            }
+        }
+        let times = 1 + u64::from(self.random.percent(self.weather.twice));
+        for _ in 0..times {
+            if self.random.percent(self.weather.loss) {
+                continue;
+            }
+            let delay = self.weather.delay / 10 + self.random.below(self.weather.delay * 9 / 10);
+            let at = self.now + Duration::from_millis(delay);
+            let datagram = datagram.clone();
+            self.plan(
+                at,
+                match node {
+                    GATE => Happening::FromGateway(datagram),
+                    _ => Happening::ToGateway(datagram),
+                },
+            );
+        }
+    }
+
+    fn port(&mut self, nat: usize, inside: SocketAddr) -> u16 {
+        if let Some(port) = self.nats[nat].out.get(&inside) {
+            return *port;
+        }
+        loop {
+            let port = 1024 + self.random.below(60_000) as u16;
+            if let std::collections::btree_map::Entry::Vacant(free) = self.nats[nat].back.entry(port) {
+                free.insert(inside);
+                self.nats[nat].out.insert(inside, port);
+                return port;
+            }
+        }
+    }
+
+    // What must hold.
+
+    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same.
+    pub(super) fn assert_connected(&self) {
+        for terminal in 0..self.terminals() {
+            let (ours, theirs) = self.peers(terminal);
+            let (Some(ours), Some(theirs)) = (ours, theirs) else {
+                panic!("terminal {terminal} is not connected: {ours:?} {theirs:?}")
+            };
+            let [here, there] = [(terminal + 1, ours), (GATE, theirs)].map(|(node, peer)| {
+                let view = self.nodes[node].endpoint.peers().find(|view| view.id() == peer).unwrap();
+                let children: Vec<ChildId> = view.children().collect();
+                let [child] = children[..] else {
+                    panic!("terminal {terminal}, node {node}: {children:?} {:#?}", self.nodes[node].story(peer))
+                };
+                (view.spis(), self.nodes[node].sas[&child].clone())
+            });
+            assert_eq!(here.0, there.0, "terminal {terminal}: SPIs of IKE");
+            assert!(here.1.mirrors(&there.1), "terminal {terminal}: {here:?} {there:?}");
+        }
+        let name_count = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
+        assert_eq!(name_count, self.terminals());
+    }
+
+    /// Packets that came, but to nobody who could open them.
+    pub(super) fn strays(&self) -> u64 {
+        self.nodes.iter().map(|node| node.strays).sum()
+    }
+
+    /// Packets that were opened.
+    pub(super) fn delivered(&self) -> u64 {
+        self.nodes.iter().map(|node| node.delivered).sum()
+    }
+}
