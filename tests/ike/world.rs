@@ -524,7 +524,10 @@ impl World {
                 let view = self.nodes[node].endpoint.peers().find(|view| view.id() == peer).unwrap();
                 let children: Vec<ChildId> = view.children().collect();
                 let [child] = children[..] else {
-                    panic!("terminal {terminal}, node {node}: {children:?} {:#?}", self.nodes[node].story(peer))
+                    panic!(
+                        "terminal {terminal}, node {node}: {children:?} {:#?}",
+                        self.nodes[node].story(peer)
+                    )
                 };
                 (view.spis(), self.nodes[node].sas[&child].clone())
             });

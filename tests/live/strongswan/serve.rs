@@ -119,7 +119,8 @@ fn post_quantum_shared_key() {
 fn a_protocol_analyser_reads_it_with_the_key_log() {
     let lab = mobile_lab();
     let capture = lab.path("outside.pcap");
-    let tcpdump = lab.spawn("core", &format!("tcpdump --immediate-mode -U -i k0 -w {} udp", capture.display()));
+    let tcpdump =
+        lab.spawn("core", &format!("tcpdump --immediate-mode -U -i k0 -w {} udp", capture.display()));
     wait_for("tcpdump", || fs::metadata(&capture).ok().filter(|about| about.len() > 0).map(|_| ()));
     let config = gateway_head("key_log = \"keys\"") + &psk("");
     let (gateway, client) = connected(&lab, &config, "", "net");

@@ -298,7 +298,9 @@ impl Peer {
             Asked::Child(agreed) => {
                 self.create_child(cx, spi, addresses, agreed, &nonce, Some((kex, &data, shared)));
             }
-            Asked::Session(chosen) => self.create_session(cx, spi, addresses, &chosen, &nonce, &data, shared),
+            Asked::Session(chosen) => {
+                self.create_session(cx, spi, addresses, &chosen, &nonce, (&data, shared));
+            }
         }
     }
 
@@ -353,8 +355,7 @@ impl Peer {
         addresses: Addresses,
         chosen: &Chosen<IkeSuite>,
         nonce: &[u8],
-        data: &[u8],
-        shared: Secret,
+        (data, shared): (&[u8], Secret),
     ) {
         let ours = cx.random_bytes(NONCE);
         let local_spi = cx.draw_spi(self.id);
@@ -375,11 +376,14 @@ impl Peer {
             }
             None => false,
         };
-        self.replace_session(cx, spi, false, suite.clone(), &[shared], seed, !is_rival);
+        self.add_session(cx, spi, false, suite.clone(), &[shared], seed);
+        if !is_rival {
+            self.use_session(cx, spi, local_spi);
+        }
     }
 
-    /// Another session takes the place of session `old`, and of its requests if `at_once`.
-    fn replace_session(
+    /// A session with keys that come from those of session `old`.
+    fn add_session(
         &mut self,
         cx: &mut Context<'_>,
         old: u64,
@@ -387,18 +391,13 @@ impl Peer {
         suite: IkeSuite,
         shared: &[Secret],
         seed: Seed<'_>,
-        at_once: bool,
     ) {
         let Some(before) = self.sessions.iter_mut().find(|s| s.local_spi() == old) else { return };
         let keys = before.keys.rekeyed(cx.crypto, before.suite.prf, &suite, shared, seed);
         cx.log_keys([seed.spi_i, seed.spi_r], &suite, &keys);
         let mut session = Session::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
         session.limit = before.limit;
-        let spi = session.local_spi();
         self.sessions.push(session);
-        if at_once {
-            self.use_session(cx, old, spi);
-        }
     }
 
     /// From now on our requests go by session `new`, not by `old`.
@@ -760,7 +759,10 @@ impl Peer {
         let old = self.active;
         let seed = Seed { nonce_i: &making.nonce, nonce_r: nonce, spi_i: making.spi, spi_r: remote_spi };
         let lost = making.rival.as_ref().is_some_and(|rival| lower(&making.nonce, nonce) < &rival.nonce[..]);
-        self.replace_session(cx, old, true, chosen.suite, shared, seed, !lost);
+        self.add_session(cx, old, true, chosen.suite, shared, seed);
+        if !lost {
+            self.use_session(cx, old, making.spi);
+        }
         if lost {
             self.take_rival(cx, making);
             self.request_delete_session(cx, making.spi);

@@ -119,18 +119,18 @@ impl Peer {
 
     /// Ends a session: by itself where another took its place, with the peer where it is the last.
     pub(super) fn request_delete_session(&mut self, cx: &mut Context<'_>, spi: u64) {
-        let (crypto, now, retransmission) = (cx.crypto, cx.now, &cx.settings.retransmission);
         let addresses = self.addresses;
         let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
         session.is_replaced = true;
         if session.outstanding.is_some() {
-            // The window is one request: it follows when that one is answered.
+            // The window is one request.
+            session.delete_next = true;
             return;
         }
+        session.delete_next = false;
         let payloads = [Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] })];
         let exchange = ExchangeType::Informational;
-        let datagrams =
-            session.request(crypto, now, retransmission, exchange, &payloads, Request::DeleteSession, None);
+        let datagrams = session.request(cx, exchange, &payloads, Request::DeleteSession, None);
         cx.send_all(addresses, datagrams);
     }
 

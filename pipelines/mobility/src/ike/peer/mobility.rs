@@ -378,6 +378,12 @@ impl Peer {
         if let Some(nat) = self.detect_nat(cx, &payloads, spis, self.addresses) {
             self.nat = nat;
         }
+        // A gateway of ours says what it saw, and what to use.
+        let said = auth::notified(&payloads, super::super::description::REPLY);
+        if let Some(answer) = said.filter(|_| self.knows_us).and_then(super::super::description::read_answer)
+        {
+            self.nat.there |= answer.used == super::super::description::UDP && !self.nat.any();
+        }
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
         let path = self.path(connection);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });

@@ -327,6 +327,9 @@ impl Peer {
         };
         self.heard(cx);
         self.take_response(cx, spi, header, opened, outstanding);
+        if self.sessions.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
+            self.request_delete_session(cx, spi);
+        }
         if matches!(self.phase, Phase::Ended) {
             // The end waited for its turn.
             let waits = |s: &&Session| s.local_spi() == spi && s.is_replaced && s.forget_at.is_none();
@@ -436,9 +439,8 @@ impl Peer {
         to: Option<Addresses>,
     ) {
         let addresses = to.unwrap_or(self.addresses);
-        let (crypto, now, retransmission) = (cx.crypto, cx.now, &cx.settings.retransmission);
         let Some(session) = self.active() else { return };
-        let datagrams = session.request(crypto, now, retransmission, exchange, payloads, request, to);
+        let datagrams = session.request(cx, exchange, payloads, request, to);
         cx.send_all(addresses, datagrams);
     }
 

@@ -4,7 +4,7 @@ use super::request::Request;
 use crate::ike::{
     address::Addresses,
     crypto::Crypto,
-    endpoint::Retransmission,
+    endpoint::Context,
     protection::{Fragments, Opened, Protection, Unopened},
     schedule::SessionKeys,
     suite::IkeSuite,
@@ -38,6 +38,8 @@ pub(in crate::ike) struct Session {
     pub(super) limit: Option<usize>,
     /// It takes no new requests of ours: it is replaced, or being deleted.
     pub(super) is_replaced: bool,
+    /// It is to be deleted as soon as its request is answered.
+    pub(super) delete_next: bool,
     /// When the memory of it goes.
     pub(super) forget_at: Option<Duration>,
 }
@@ -83,6 +85,7 @@ impl Session {
             outstanding: None,
             limit: None,
             is_replaced: false,
+            delete_next: false,
             forget_at: None,
         }
     }
@@ -138,9 +141,7 @@ impl Session {
     /// Sends a request; the caller saw that [`Session::is_free`].
     pub(super) fn request(
         &mut self,
-        crypto: &dyn Crypto,
-        now: Duration,
-        retransmission: &Retransmission,
+        cx: &Context<'_>,
         exchange: ExchangeType,
         payloads: &[Payload<'_>],
         request: Request,
@@ -148,8 +149,8 @@ impl Session {
     ) -> &[Vec<u8>] {
         let message_id = self.next;
         self.next = self.next.wrapping_add(1);
-        let datagrams = self.seal(crypto, exchange, message_id, false, payloads);
-        let resend_at = now + retransmission.after(0);
+        let datagrams = self.seal(cx.crypto, exchange, message_id, false, payloads);
+        let resend_at = cx.now + cx.settings.retransmission.after(0);
         let outstanding = Outstanding { message_id, request, addresses, datagrams, tries: 0, resend_at };
         &self.outstanding.insert(outstanding).datagrams
     }
