@@ -159,7 +159,7 @@ mod tests {
 
     fn texts(first: &str, last: &str) -> Vec<String> {
         let all = prefixes(first.parse().unwrap(), last.parse().unwrap());
-        all.iter().map(|p| format!("{}/{}", IpAddr::from(p.address()), p.length())).collect()
+        all.iter().map(|p| format!("{}/{}", p.address(), p.length())).collect()
     }
 
     #[test]
