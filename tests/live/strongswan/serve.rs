@@ -2,7 +2,7 @@
 
 use super::{CERTIFICATES, SERVER, connected, gateway_head, mobile_lab, psk, wait_for_peers};
 use crate::{
-    lab::wait_for,
+    lab::{wait_for, wait_longer},
     traffic::{lost, ping},
 };
 use std::{fs, process::Command};
@@ -146,4 +146,20 @@ fn a_protocol_analyser_reads_it_with_the_key_log() {
     assert!(read(&["-V", "-Y", "isakmp.exchangetype == 35"]).contains("Identification Data:cl.test"));
     assert!(lines("isakmp.exchangetype == 36 && isakmp.nonce") >= 4, "CREATE_CHILD_SA is read");
     assert!(lines("esp && icmp.type == 8") >= 10, "pings inside ESP are read");
+}
+
+#[test]
+fn messages_by_scapy_good_and_bad() {
+    let lab = mobile_lab();
+    let (gateway, _client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/strongswan/hostile.py");
+    let pings = lab.spawn("term", &format!("ping -q -i 0.02 -c 150 -W 2 {SERVER}"));
+    let answered = lab.run("term", &format!("/usr/bin/python3 -B {script} 203.0.113.1 7"));
+    let said = pings.finish();
+    assert!(answered.trim().parse::<u32>().unwrap() >= 18, "good ones are answered: {answered}");
+    assert_eq!(lost(&said), 0, "{said}");
+    assert!(gateway.counted("malformed") > 100);
+    assert!(gateway.counted("unknown_spi") >= 15);
+    assert_eq!(gateway.peers().len(), 1, "and the peer is still there");
+    wait_longer("the half-open ones to go", || (gateway.counted("failed") >= 18).then_some(()));
 }
