@@ -97,6 +97,11 @@ impl Node {
         self.log.get(&peer).map_or(&[], |all| all)
     }
 
+    /// The stories of peers that ended.
+    pub(super) fn ends(&self) -> Vec<&str> {
+        self.gone.iter().flat_map(|peer| self.story(*peer)).map(String::as_str).collect()
+    }
+
     /// The inner address that it was given.
     pub(super) fn inner(&self) -> Option<IpAddr> {
         self.links.values().find_map(|link| link.inner.first().copied())
@@ -158,7 +163,10 @@ impl Node {
         };
         let text = match event {
             Event::ChildUp { child, sa, .. } => {
-                format!("up {child:?} in {:08x} out {:08x} for {:?} send {}", sa.spi_in, sa.spi_out, sa.replaces, sa.send)
+                format!(
+                    "up {child:?} in {:08x} out {:08x} for {:?} send {}",
+                    sa.spi_in, sa.spi_out, sa.replaces, sa.send
+                )
             }
             other => format!("{other:?}"),
         };
@@ -245,7 +253,8 @@ impl Node {
         assert!(self.sas.is_empty() && self.links.is_empty());
         assert!(self.ike_spis.is_empty(), "SPIs of IKE: {:x?}", self.ike_spis);
         let all = format!("{:?}", self.endpoint);
-        let kept = ["spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}", "identities: {}"];
+        let kept =
+            ["spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}", "identities: {}"];
         kept.into_iter().for_each(|empty| assert!(all.contains(empty), "not {empty}: {all}"));
     }
 }

@@ -524,7 +524,9 @@ impl World {
                 let view = self.nodes[node].endpoint.peers().find(|view| view.id() == peer).unwrap();
                 let children: Vec<ChildId> = view.children().collect();
                 let [child] = children[..] else {
-                    panic!("terminal {terminal}, node {node}: {children:?} {:#?}", self.nodes[node].story(peer))
+                    let nodes = [(terminal + 1, ours), (GATE, theirs)];
+                    let stories = nodes.map(|(node, peer)| self.nodes[node].story(peer));
+                    panic!("terminal {terminal}, node {node}: {children:?} {stories:#?}")
                 };
                 (view.spis(), self.nodes[node].sas[&child].clone())
             });
