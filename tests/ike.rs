@@ -1,5 +1,9 @@
 //! IKEv2 between endpoints of ours: what needs no network.
 
+#[path = "ike/exchanges.rs"]
+mod exchanges;
+#[path = "ike/hostile.rs"]
+mod hostile;
 #[path = "ike/node.rs"]
 mod node;
 #[path = "ike/pair.rs"]

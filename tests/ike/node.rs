@@ -97,6 +97,11 @@ impl Node {
         self.log.get(&peer).map_or(&[], |all| all)
     }
 
+    /// The stories of peers that ended.
+    pub(super) fn ends(&self) -> Vec<&str> {
+        self.gone.iter().flat_map(|peer| self.story(*peer)).map(String::as_str).collect()
+    }
+
     /// The inner address that it was given.
     pub(super) fn inner(&self) -> Option<IpAddr> {
         self.links.values().find_map(|link| link.inner.first().copied())

@@ -123,7 +123,7 @@ impl Side {
     }
 
     /// Runs its tasks, and takes what it sends.
-    fn work(&mut self, now: Duration) -> Vec<(Addresses, Vec<u8>)> {
+    pub(super) fn work(&mut self, now: Duration) -> Vec<(Addresses, Vec<u8>)> {
         while let Some((id, _, task)) = self.endpoint.poll_task() {
             let outcome = task.run(&Primitives);
             self.endpoint.handle_outcome(now, id, outcome);

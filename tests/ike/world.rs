@@ -157,6 +157,8 @@ struct Place {
 struct Nat {
     out: BTreeMap<SocketAddr, u16>,
     back: BTreeMap<u16, SocketAddr>,
+    /// Ports given so far.
+    given: u16,
 }
 
 const NATS: usize = 4;
@@ -501,14 +503,13 @@ impl World {
         if let Some(port) = self.nats[nat].out.get(&inside) {
             return *port;
         }
-        loop {
-            let port = 1024 + self.random.below(60_000) as u16;
-            if let std::collections::btree_map::Entry::Vacant(free) = self.nats[nat].back.entry(port) {
-                free.insert(inside);
-                self.nats[nat].out.insert(inside, port);
-                return port;
-            }
-        }
+        // No port is given twice: what was for one terminal never comes to another.
+        let nat = &mut self.nats[nat];
+        nat.given += 1;
+        let port = 1024 + nat.given;
+        nat.back.insert(port, inside);
+        nat.out.insert(inside, port);
+        port
     }
 
     // What must hold.
@@ -524,10 +525,9 @@ impl World {
                 let view = self.nodes[node].endpoint.peers().find(|view| view.id() == peer).unwrap();
                 let children: Vec<ChildId> = view.children().collect();
                 let [child] = children[..] else {
-                    panic!(
-                        "terminal {terminal}, node {node}: {children:?} {:#?}",
-                        self.nodes[node].story(peer)
-                    )
+                    let nodes = [(terminal + 1, ours), (GATE, theirs)];
+                    let stories = nodes.map(|(node, peer)| self.nodes[node].story(peer));
+                    panic!("terminal {terminal}, node {node}: {children:?} {stories:#?}")
                 };
                 (view.spis(), self.nodes[node].sas[&child].clone())
             });

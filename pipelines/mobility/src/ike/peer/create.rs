@@ -638,6 +638,7 @@ impl Peer {
                 self.abandon(cx, &making, None);
                 if let What::Rekey(old) = lost
                     && let Some(child) = self.child(old)
+                    && !matches!(child.state, ChildState::Lingering(_))
                 {
                     // The peer has it no more: another is made, unless it has made one already.
                     let policy = child.policy;

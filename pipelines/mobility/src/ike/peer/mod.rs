@@ -518,7 +518,7 @@ impl Peer {
     /// Begins what waits for its turn, if the active session is free.
     pub(super) fn work(&mut self, cx: &mut Context<'_>) {
         while self.is_established()
-            && !self.waiting.iter().any(|(_, w)| matches!(w, Waiting::Making(_) | Waiting::Creating(_)))
+            && !self.waiting.iter().any(|(_, w)| w.making().is_some() || matches!(w, Waiting::Creating(_)))
             && self.active().is_some_and(|session| session.is_free())
         {
             let Some(wanted) = self.wanted.pop_front() else { return };

@@ -250,6 +250,8 @@ impl Peer {
         session.limit = limits.min().filter(|_| answering.fragments);
         answering.stage = Stage::Ready;
         self.active = session.local_spi();
+        // Many may be half open: no more room than it takes.
+        self.sessions.reserve_exact(1);
         self.sessions.push(session);
     }
 
@@ -296,7 +298,7 @@ impl Peer {
         let datagrams = session.answer(cx.crypto, ExchangeType::Intermediate, &payloads);
         cx.send_all(self.addresses, datagrams);
         let seed = answering.transcript.seed();
-        session.keys = session.keys.further(cx.crypto, &session.suite, &shared, seed);
+        session.change_keys(session.keys.further(cx.crypto, &session.suite, &shared, seed));
         cx.log_keys([session.spi_i, session.spi_r], &session.suite, &session.keys);
         answering.kex_done += 1;
     }

@@ -22,6 +22,8 @@ pub(in crate::ike) struct Session {
     pub(super) spi_r: u64,
     pub(super) suite: IkeSuite,
     pub(super) keys: SessionKeys,
+    /// Those that the peer's last request was protected by, where they have changed since (RFC 9370 §2.2.2).
+    keys_before: Option<SessionKeys>,
     counter: u64,
     requests: Fragments,
     responses: Fragments,
@@ -75,6 +77,7 @@ impl Session {
             spi_r,
             suite,
             keys,
+            keys_before: None,
             counter: 0,
             requests: Fragments::default(),
             responses: Fragments::default(),
@@ -88,6 +91,11 @@ impl Session {
             delete_next: false,
             forget_at: None,
         }
+    }
+
+    /// Goes on with other keys, from the exchange on that was just answered.
+    pub(super) fn change_keys(&mut self, keys: SessionKeys) {
+        self.keys_before = Some(core::mem::replace(&mut self.keys, keys));
     }
 
     /// The SPI that the peer calls us by.
@@ -188,7 +196,9 @@ impl Session {
             let mut parts = core::mem::take(&mut self.requests);
             let opened = self.protection(crypto, false).open(header, message, &mut parts);
             self.requests = parts;
-            return Ok(opened?.map_or(Arrival::Nothing, Arrival::New));
+            let Some(opened) = opened? else { return Ok(Arrival::Nothing) };
+            self.keys_before = None;
+            return Ok(Arrival::New(opened));
         }
         if header.message_id.wrapping_add(1) != self.expected || self.answered.is_empty() {
             return Ok(Arrival::Nothing);
@@ -197,7 +207,9 @@ impl Session {
         if wire::protected(message)?.fragment.is_some_and(|(number, _)| number != 1) {
             return Ok(Arrival::Nothing);
         }
-        self.protection(crypto, false).open(header, message, &mut Fragments::default())?;
+        let keys = self.keys_before.as_ref().unwrap_or(&self.keys);
+        let protection = Protection { keys, ..self.protection(crypto, false) };
+        protection.open(header, message, &mut Fragments::default())?;
         Ok(Arrival::Repeated)
     }
 

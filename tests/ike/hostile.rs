@@ -1,0 +1,173 @@
+//! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is harmed.
+
+use crate::{
+    pair::{GATEWAY, Pair, TERMINAL, gateway, terminal},
+    world::Random,
+};
+use std::{net::SocketAddr, time::Duration};
+use wayfarer::keys::Primitives;
+use wayfarer_mobility::ike::{
+    address::Addresses,
+    crypto::Secret,
+    endpoint::Settings,
+    event::Event,
+    protection::Protection,
+    schedule::SessionKeys,
+    suite::IkeSuite,
+    view::State,
+    wire::{
+        self, Delete, ExchangeType, HEADER, Header, Notify, Payload, Proposal, TrafficSelector, Transform,
+        flags, notify,
+    },
+};
+
+fn from(address: [u8; 4], port: u16) -> Addresses {
+    Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
+}
+
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() as u64) as usize;
+        match random.below(5) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, random.next() as u8),
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            _ if at < bytes.len() => {
+                bytes[at] = [0, 1, 0x7f, 0x80, 0xff, random.next() as u8][random.below(6) as usize]
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The length of the header says the truth, or little else would be seen.
+fn fix_length(message: &mut [u8]) {
+    let length = message.len() as u32;
+    if let Some(field) = message.get_mut(24..HEADER) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+#[test]
+fn mutated_messages_of_strangers_harm_nobody() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.terminal.work(pair.now)[0].1.clone();
+    pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 500), &first);
+    let answer = pair.gateway.work(pair.now)[0].1.clone();
+    pair.terminal.endpoint.handle_datagram(pair.now, from(GATEWAY, 500), &answer);
+    pair.terminal = Pair::new(gateway(), terminal()).terminal;
+    pair.now += Duration::from_secs(60);
+    pair.gateway.endpoint.handle_timeout(pair.now);
+    pair.connect();
+    let mut random = Random(5);
+    for n in 0..20_000 {
+        let mut message = if n % 2 == 0 { first.clone() } else { answer.clone() };
+        match n % 50 {
+            0 => message = vec![0; random.below(65_536) as usize],
+            1 => message.resize(random.below(65_536) as usize, 0),
+            _ => mutate(&mut message, &mut random),
+        }
+        fix_length(&mut message);
+        pair.gateway.endpoint.handle_datagram(pair.now, from([198, 51, 100, n as u8], 500), &message);
+        drop(pair.gateway.work(pair.now));
+        pair.now += Duration::from_millis(5);
+    }
+    assert!(pair.gateway.endpoint.half_open() <= 6_000);
+    let ups = pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count();
+    assert_eq!(ups, 1);
+    pair.now += Duration::from_secs(60);
+    pair.gateway.endpoint.handle_timeout(pair.now);
+    assert_eq!(pair.gateway.endpoint.half_open(), 0);
+}
+
+/// A connected pair, and what it takes to speak as the terminal.
+fn with_keys() -> (Pair, [u64; 2], IkeSuite, SessionKeys) {
+    let mut pair = Pair::with(gateway(), terminal(), Settings { log_keys: true, ..Settings::default() });
+    pair.connect();
+    let found = pair.gateway.events.iter().find_map(|event| match event {
+        Event::SessionKeys { spis, suite, encr, integ } => {
+            Some((*spis, suite.clone(), encr.clone(), integ.clone()))
+        }
+        _ => None,
+    });
+    let (spis, suite, [ei, er], [ai, ar]) = found.unwrap();
+    let none = Secret::default;
+    (pair, spis, suite, SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() })
+}
+
+/// Payloads of a request as a peer might send it.
+fn request(random: &mut Random, nonce: &[u8; 32]) -> (ExchangeType, Vec<u8>, u8) {
+    let everything = vec![TrafficSelector::range([0; 4].into(), [255; 4].into())];
+    let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None), (5, 0, None)];
+    let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits });
+    let esp = random.percent(50);
+    let (protocol, spi) = if esp { (3, vec![1, 2, 3, 4]) } else { (1, vec![5; 8]) };
+    let fits = |t: &&Transform| if esp { t.kind != 2 } else { t.kind != 5 };
+    let transforms = transforms.iter().filter(fits).copied().collect();
+    let exchange = if random.percent(60) { ExchangeType::CreateChildSa } else { ExchangeType::Informational };
+    let payloads = match exchange {
+        ExchangeType::CreateChildSa => vec![
+            Payload::Sa(vec![Proposal { number: 1, protocol, spi, transforms }]),
+            Payload::Nonce(nonce),
+            Payload::Ke { method: 31, data: nonce },
+            Payload::TsI(everything.clone()),
+            Payload::TsR(everything),
+        ],
+        _ => vec![
+            Payload::Notify(Notify::new(notify::UPDATE_SA_ADDRESSES, &[])),
+            Payload::Notify(Notify::new(notify::NAT_DETECTION_SOURCE_IP, &nonce[..20])),
+            Payload::Notify(Notify::new(notify::NAT_DETECTION_DESTINATION_IP, &nonce[..20])),
+            Payload::Notify(Notify::new(notify::COOKIE2, nonce)),
+            Payload::Delete(Delete { protocol: 3, spis: vec![7, 8] }),
+        ],
+    };
+    let mut body = vec![];
+    let first = wire::emit(&payloads, &mut body);
+    (exchange, body, first)
+}
+
+#[test]
+fn authentic_nonsense_of_a_peer_harms_only_itself() {
+    let mut random = Random(9);
+    let mut answers = 0;
+    for _ in 0..60 {
+        let (mut pair, [spi_i, spi_r], suite, keys) = with_keys();
+        let mut counter = 1 << 40;
+        for message_id in 2..40 {
+            let mut nonce = [0; 32];
+            nonce.fill_with(|| random.next() as u8);
+            let (exchange, mut body, first) = request(&mut random, &nonce);
+            mutate(&mut body, &mut random);
+            let header = Header {
+                spi_i,
+                spi_r,
+                next: 0,
+                version: wire::VERSION,
+                exchange: exchange.number(),
+                flags: flags::INITIATOR,
+                message_id,
+                length: 0,
+            };
+            let protection =
+                Protection { crypto: &Primitives, suite: &suite, keys: &keys, from_initiator: true };
+            for message in protection.seal(header, first, body, None, &mut counter) {
+                pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 4500), &message);
+            }
+            answers += pair.gateway.work(pair.now).len();
+        }
+        let ups: Vec<_> = pair.gateway.endpoint.peers().map(|peer| peer.id()).collect();
+        ups.into_iter().for_each(|peer| pair.gateway.endpoint.close(pair.now, peer));
+        for _ in 0..200 {
+            pair.now += Duration::from_secs(1);
+            pair.gateway.endpoint.handle_timeout(pair.now);
+            drop(pair.gateway.work(pair.now));
+        }
+        assert_eq!((pair.gateway.endpoint.peers().count(), pair.gateway.endpoint.poll_timeout()), (0, None));
+        let all = format!("{:?}", pair.gateway.endpoint);
+        for empty in [" spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}"] {
+            assert!(all.contains(empty), "not {empty}: {all}");
+        }
+    }
+    assert!(answers > 60 * 20, "{answers}");
+}
