@@ -330,13 +330,6 @@ impl Peer {
         if self.sessions.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
             self.request_delete_session(cx, spi);
         }
-        if matches!(self.phase, Phase::Ended) {
-            // The end waited for its turn.
-            let waits = |s: &&Session| s.local_spi() == spi && s.is_replaced && s.forget_at.is_none();
-            if self.sessions.iter().any(|s| waits(&s)) {
-                self.request_delete_session(cx, spi);
-            }
-        }
         self.work(cx);
         Ok(())
     }
