@@ -142,11 +142,11 @@ fn ways_that_lead_nowhere() {
         ),
         (
             "auth = { local = \"eap-radius\", remote = \"certificate\" }",
-            "connection.auth = { local = \"eap-radius\", remote = \"certificate\" }: only a peer can prove itself by RADIUS",
+            "connection.auth = { local = \"eap-radius\", remote = \"certificate\" }: only a peer can prove itself by EAP-TLS or RADIUS",
         ),
         (
-            "auth = \"eap-tls\"\nuser = \"alice\"",
-            "connection.auth = \"eap-tls\": who proves itself by EAP begins the connection: remote must be an address",
+            "auth = \"eap-mschapv2\"\nuser = \"alice\"",
+            "connection.auth = \"eap-mschapv2\": who proves itself by EAP begins the connection: remote must be an address",
         ),
         (
             "auth = \"eap-tls\"\nremote = \"192.0.2.7\"",
