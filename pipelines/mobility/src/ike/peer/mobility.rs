@@ -12,7 +12,7 @@ use crate::ike::{
     protection::Opened,
     wire::{self, ExchangeType, Notify, Payload, notify},
 };
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -192,7 +192,7 @@ impl Peer {
         let nat = nat.unwrap_or(self.nat);
         let is_new = self.addresses != addresses || self.nat != nat;
         if is_new {
-            self.left = Some((self.addresses, cx.now));
+            self.left = Some(Box::new((self.addresses, cx.now)));
             self.go(cx, addresses, nat);
         }
         Moved { is_new, detection, refusal: None, description }
@@ -200,8 +200,8 @@ impl Peer {
 
     /// The peer is there from now on, until it is shown not to be.
     fn go(&mut self, cx: &mut Context<'_>, addresses: Addresses, nat: Nat) {
-        let before = self.moving.map_or((self.addresses, self.nat), |moving| moving.before);
-        self.moving = Some(Moving { before, until: cx.now + cx.settings.routability });
+        let before = self.moving.as_ref().map_or((self.addresses, self.nat), |moving| moving.before);
+        self.moving = Some(Box::new(Moving { before, until: cx.now + cx.settings.routability }));
         self.addresses = addresses;
         self.nat = nat;
         self.moves += 1;
@@ -248,8 +248,10 @@ impl Peer {
         };
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
         // What was on its way when the peer said that it moved does not take it back there.
-        let is_late =
-            self.left.is_some_and(|(left, at)| left.remote == addresses.remote && cx.now < at + LATE);
+        let is_late = self
+            .left
+            .as_ref()
+            .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + LATE);
         if addresses == self.addresses || is_late {
             return;
         }
@@ -286,11 +288,10 @@ impl Peer {
 
     /// The peer is not where it was said to be.
     pub(in crate::ike) fn go_back(&mut self, cx: &mut Context<'_>) {
-        let (Some(Moving { before, .. }), Some(connection)) = (self.moving.take(), self.connection(cx))
-        else {
+        let (Some(moving), Some(connection)) = (self.moving.take(), self.connection(cx)) else {
             return;
         };
-        (self.addresses, self.nat) = before;
+        (self.addresses, self.nat) = moving.before;
         let path = self.path(connection);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
     }
@@ -353,7 +354,7 @@ impl Peer {
         if self.knows_us {
             payloads.push(error(super::super::description::REQUEST, &description));
         }
-        let request = Request::Update(alloc::boxed::Box::new(Update { cookie, addresses }));
+        let request = Request::Update(Box::new(Update { cookie, addresses }));
         self.request(cx, ExchangeType::Informational, &payloads, request, None);
     }
 

@@ -76,9 +76,9 @@ pub(super) struct Peer {
     wanted: VecDeque<Wanted>,
     waiting: Vec<(TaskId, Waiting)>,
     /// What the peer is being asked about its place: where it is said to be, and where it was.
-    moving: Option<mobility::Moving>,
+    moving: Option<Box<mobility::Moving>>,
     /// Where it said that it is no more, and when.
-    left: Option<(Addresses, Duration)>,
+    left: Option<Box<(Addresses, Duration)>>,
     since: Duration,
     heard_at: Duration,
     asked_at: Option<Duration>,
@@ -326,7 +326,7 @@ impl Peer {
             return Ok(());
         };
         self.heard(cx);
-        self.take_response(cx, spi, header, opened, outstanding);
+        self.take_response(cx, spi, header, opened, *outstanding);
         if self.sessions.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
             self.request_delete_session(cx, spi);
         }
@@ -664,10 +664,8 @@ impl Peer {
             _ => None,
         });
         waiting.or_else(|| {
-            self.sessions.iter_mut().find_map(|s| match &mut s.outstanding {
-                Some(Outstanding { request: Request::Create(making), .. }) if is_it(making) => {
-                    Some(&mut **making)
-                }
+            self.sessions.iter_mut().find_map(|s| match &mut s.outstanding.as_mut()?.request {
+                Request::Create(making) if is_it(making) => Some(&mut **making),
                 _ => None,
             })
         })

@@ -10,7 +10,7 @@ use crate::ike::{
     suite::IkeSuite,
     wire::{self, ExchangeType, Header, Payload, flags},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 /// One IKE SA.
@@ -35,7 +35,7 @@ pub(in crate::ike) struct Session {
     /// The message ID of our next request.
     pub(super) next: u32,
     /// Our request that the peer has not answered.
-    pub(super) outstanding: Option<Outstanding>,
+    pub(super) outstanding: Option<Box<Outstanding>>,
     /// Largest IP packet of a message, if the peer takes fragments.
     pub(super) limit: Option<usize>,
     /// It takes no new requests of ours: it is replaced, or being deleted.
@@ -160,7 +160,7 @@ impl Session {
         let datagrams = self.seal(cx.crypto, exchange, message_id, false, payloads);
         let resend_at = cx.now + cx.settings.retransmission.after(0);
         let outstanding = Outstanding { message_id, request, addresses, datagrams, tries: 0, resend_at };
-        &self.outstanding.insert(outstanding).datagrams
+        &self.outstanding.insert(Box::new(outstanding)).datagrams
     }
 
     /// Answers the request that is expected.
@@ -219,7 +219,7 @@ impl Session {
         crypto: &dyn Crypto,
         header: &Header,
         message: &[u8],
-    ) -> Result<Option<(Opened, Outstanding)>, Unopened> {
+    ) -> Result<Option<(Opened, Box<Outstanding>)>, Unopened> {
         if self.outstanding.as_ref().is_none_or(|o| o.message_id != header.message_id) {
             return Ok(None);
         }
