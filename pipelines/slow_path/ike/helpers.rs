@@ -3,14 +3,12 @@
 
 use crate::keys::Primitives;
 use core_affinity::CoreId;
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, select_biased, unbounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
 use std::{io, thread};
 use wayfarer_mobility::ike::task::{Outcome, Task, TaskId};
 
 /// Threads that may wait for other servers.
 const PATIENT: usize = 16;
-/// Tasks of strangers that may wait for a thread.
-const STRANGERS: usize = 1024;
 
 type Work = (TaskId, Task);
 
@@ -21,7 +19,6 @@ pub(super) struct Helpers {
     strangers: Sender<Work>,
     patient: Sender<Work>,
     done: Receiver<(TaskId, Outcome)>,
-    give: Sender<(TaskId, Outcome)>,
 }
 
 impl Helpers {
@@ -31,8 +28,8 @@ impl Helpers {
     /// What the system says to a thread.
     pub(super) fn start(workers: &[usize]) -> io::Result<Self> {
         let (established, first) = unbounded();
-        let (strangers, second) = bounded(STRANGERS);
-        let (patient, third) = bounded::<Work>(STRANGERS);
+        let (strangers, second) = unbounded();
+        let (patient, third) = unbounded::<Work>();
         let (give, done) = unbounded();
         let all = core_affinity::get_core_ids().unwrap_or_default();
         let free: Vec<CoreId> = all.into_iter().filter(|core| !workers.contains(&core.id)).collect();
@@ -60,22 +57,19 @@ impl Helpers {
                 }
             })?;
         }
-        Ok(Self { established, strangers, patient, done, give })
+        Ok(Self { established, strangers, patient, done })
     }
 
-    /// Hands over a task; those of established peers are done first. Where too many wait, it is done here: the slow path
-    /// falls behind its peers, and they send again.
+    /// Hands over a task; those of established peers are done first. No more wait than there are peers, whose number is
+    /// bounded: each has one task at a time, or two.
     pub(super) fn submit(&self, id: TaskId, is_established: bool, task: Task) {
         let queue = match (&task, is_established) {
             (Task::Eap(conversation, _), _) if conversation.may_block() => &self.patient,
             (_, true) => &self.established,
             (_, false) => &self.strangers,
         };
-        if let Err(refused) = queue.try_send((id, task)) {
-            let (id, task) = refused.into_inner();
-            // The channel is ours: it is open as long as we are.
-            let _ = self.give.send((id, task.run(&Primitives)));
-        }
+        // The threads are there as long as we are.
+        let _ = queue.send((id, task));
     }
 
     /// The next task that is done.

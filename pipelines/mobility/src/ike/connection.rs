@@ -145,6 +145,15 @@ pub enum IdentityPattern {
 }
 
 impl IdentityPattern {
+    /// Whether a name that EAP proved is that of one of them, whatever kind of identity that is.
+    pub fn matches_name(&self, name: &Identity) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(all) => all.iter().any(|identity| identity.data == name.data),
+            Self::Suffix(suffix) => name.data.ends_with(suffix),
+        }
+    }
+
     /// Whether `identity` is one of them.
     pub fn matches(&self, identity: &Identity) -> bool {
         match self {

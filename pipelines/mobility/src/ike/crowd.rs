@@ -16,10 +16,20 @@ fn network(address: IpAddr) -> Network {
     }
 }
 
+/// The peers of one network.
+#[derive(Debug, Default)]
+struct Place {
+    count: usize,
+    addresses: BTreeMap<IpAddr, BTreeSet<PeerId>>,
+    /// The addresses by how many peers they have.
+    crowded: BTreeSet<(usize, IpAddr)>,
+}
+
 /// All half-open peers, by where they are.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    networks: BTreeMap<Network, BTreeMap<IpAddr, BTreeSet<PeerId>>>,
+    networks: BTreeMap<Network, Place>,
+    /// The networks by how many peers they have.
     crowded: BTreeSet<(usize, Network)>,
     places: BTreeMap<PeerId, IpAddr>,
 }
@@ -29,44 +39,52 @@ impl Crowd {
         self.places.len()
     }
 
-    fn size(&self, network: Network) -> usize {
-        self.networks.get(&network).map_or(0, |n| n.values().map(BTreeSet::len).sum())
-    }
-
     /// A peer begins. Numbers of peers grow: a lower one is older.
     pub(super) fn insert(&mut self, peer: PeerId, from: IpAddr) {
-        let network = network(from);
-        self.crowded.remove(&(self.size(network), network));
-        self.networks.entry(network).or_default().entry(from).or_default().insert(peer);
         self.places.insert(peer, from);
-        self.crowded.insert((self.size(network), network));
+        self.change(from, |peers| {
+            peers.insert(peer);
+        });
     }
 
     /// A peer is no longer half open.
     pub(super) fn remove(&mut self, peer: PeerId) {
-        let Some(from) = self.places.remove(&peer) else { return };
-        let network = network(from);
-        self.crowded.remove(&(self.size(network), network));
-        if let Some(addresses) = self.networks.get_mut(&network) {
-            if let Some(peers) = addresses.get_mut(&from) {
+        if let Some(from) = self.places.remove(&peer) {
+            self.change(from, |peers| {
                 peers.remove(&peer);
-                if peers.is_empty() {
-                    addresses.remove(&from);
-                }
-            }
-            if addresses.is_empty() {
-                self.networks.remove(&network);
-                return;
-            }
+            });
         }
-        self.crowded.insert((self.size(network), network));
+    }
+
+    /// Changes the peers of one address, and the order of addresses and networks with them.
+    fn change(&mut self, from: IpAddr, change: impl FnOnce(&mut BTreeSet<PeerId>)) {
+        let network = network(from);
+        let place = self.networks.entry(network).or_default();
+        self.crowded.remove(&(place.count, network));
+        let peers = place.addresses.entry(from).or_default();
+        let before = peers.len();
+        change(peers);
+        let after = peers.len();
+        place.crowded.remove(&(before, from));
+        if after == 0 {
+            place.addresses.remove(&from);
+        } else {
+            place.crowded.insert((after, from));
+        }
+        place.count = place.count + after - before;
+        if place.count == 0 {
+            self.networks.remove(&network);
+        } else {
+            self.crowded.insert((place.count, network));
+        }
     }
 
     /// Who is to make room.
     pub(super) fn most_crowded(&self) -> Option<PeerId> {
         let (_, network) = self.crowded.last()?;
-        let peers = self.networks.get(network)?.values().max_by_key(|peers| peers.len())?;
-        peers.first().copied()
+        let place = self.networks.get(network)?;
+        let (_, address) = place.crowded.last()?;
+        place.addresses.get(address)?.first().copied()
     }
 }
 

@@ -10,9 +10,8 @@ use super::{
     crowd::Crowd,
     crypto::Crypto,
     event::{ChildId, Event, Payload, PeerId, Reason, Transmit},
-    identity::Identity,
     peer::{InitRefused, Peer, Phase},
-    pool::{self, Pool},
+    pool::{self, Owner, Pool},
     schedule::SessionKeys,
     suite::IkeSuite,
     task::{Outcome, Task, TaskId},
@@ -154,7 +153,7 @@ struct Shared {
     pools: Vec<Pool>,
     counts: [u64; Counter::ALL.len()],
     /// Peers that proved who they are, and whether they take the place of themselves.
-    newcomers: Vec<(PeerId, usize, Identity, bool)>,
+    newcomers: Vec<(PeerId, Owner, bool)>,
 }
 
 /// What a peer works with, for one call.
@@ -233,8 +232,10 @@ impl Context<'_> {
     pub(super) fn start(&mut self, peer: PeerId, urgent: bool, task: Task) -> TaskId {
         self.shared.next_task += 1;
         let id = TaskId(self.shared.next_task);
-        self.shared.task_owners.insert(id, (peer, urgent));
-        self.shared.strangers_tasks += usize::from(!urgent);
+        // EAP waits for other servers: it must not keep others from their key exchange.
+        let counts = !urgent && !matches!(task, Task::Eap(..));
+        self.shared.task_owners.insert(id, (peer, counts));
+        self.shared.strangers_tasks += usize::from(counts);
         self.shared.tasks.push_back((id, urgent, task));
         id
     }
@@ -263,11 +264,11 @@ impl Context<'_> {
         &mut self,
         pools: &[usize],
         is_v4: bool,
-        identity: &Identity,
+        owner: &Owner,
         wish: Option<IpAddr>,
         takes_over: bool,
     ) -> Option<(usize, IpAddr)> {
-        pool::lease(&mut self.shared.pools, pools, is_v4, identity, wish, takes_over)
+        pool::lease(&mut self.shared.pools, pools, is_v4, owner, wish, takes_over)
     }
 
     pub(super) fn release(&mut self, pool: usize, address: IpAddr) {
@@ -276,15 +277,9 @@ impl Context<'_> {
         }
     }
 
-    pub(super) fn established(
-        &mut self,
-        peer: PeerId,
-        connection: usize,
-        identity: &Identity,
-        takes_over: bool,
-    ) {
+    pub(super) fn established(&mut self, peer: PeerId, owner: Owner, takes_over: bool) {
         self.count(Counter::Established);
-        self.shared.newcomers.push((peer, connection, identity.clone(), takes_over));
+        self.shared.newcomers.push((peer, owner, takes_over));
     }
 
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
@@ -309,6 +304,8 @@ struct Dial {
     at: Option<Duration>,
 }
 
+/// Longest first message, in bytes: it is kept until its sender has proved who it is.
+const LONGEST_INIT: usize = 4096;
 /// Longest wait before a connection is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -324,8 +321,8 @@ pub struct Endpoint {
     /// Half-open peers by where their first message came from, and its SPI.
     inits: BTreeMap<(SocketAddr, u64), PeerId>,
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
-    identities: BTreeMap<(usize, Identity), BTreeSet<PeerId>>,
-    identity_of: BTreeMap<PeerId, (usize, Identity)>,
+    identities: BTreeMap<Owner, BTreeSet<PeerId>>,
+    identity_of: BTreeMap<PeerId, Owner>,
     crowd: Crowd,
     cookies: Cookies,
     timers: BTreeSet<(Duration, PeerId)>,
@@ -470,11 +467,10 @@ impl Endpoint {
 
     /// Peers that have just proved who they are: what they were before is over, where it should be.
     fn welcome(&mut self, now: Duration) {
-        while let Some((id, connection, identity, takes_over)) = self.shared.newcomers.pop() {
+        while let Some((id, key, takes_over)) = self.shared.newcomers.pop() {
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            let key = (connection, identity);
             if takes_over {
                 for old in self.identities.get(&key).cloned().unwrap_or_default() {
                     self.with(now, old, |peer, cx| peer.fail(cx, Reason::Replaced));
@@ -556,6 +552,10 @@ impl Endpoint {
             }
             return;
         }
+        if message.len() > LONGEST_INIT {
+            self.shared.counts[Counter::Malformed as usize] += 1;
+            return;
+        }
         self.shared.counts[Counter::Init as usize] += 1;
         if self.crowd.len() >= self.settings.cookie_threshold
             && !self.has_cookie(now, addresses, header, message)
@@ -633,6 +633,11 @@ impl Endpoint {
             let Some(dial) = self.dials.get_mut(at).filter(|dial| dial.at.is_some_and(|at| at <= now)) else {
                 continue;
             };
+            if self.identities.keys().any(|(connection, _)| *connection == dial.connection) {
+                // The peer has connected to us meanwhile.
+                dial.at = Some(now + LONGEST_WAIT);
+                continue;
+            }
             dial.at = None;
             self.next_peer += 1;
             let id = PeerId(self.next_peer);
@@ -687,8 +692,8 @@ impl Endpoint {
 
     /// A task is done.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
-        let Some((peer, urgent)) = self.shared.task_owners.remove(&task) else { return };
-        if !urgent {
+        let Some((peer, counts)) = self.shared.task_owners.remove(&task) else { return };
+        if counts {
             self.shared.strangers_tasks -= 1;
         }
         self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));

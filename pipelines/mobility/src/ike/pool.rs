@@ -7,6 +7,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Most addresses that are remembered for who had them.
 const REMEMBERED: usize = 1 << 20;
 
+/// Who has an address: an identity, as one connection of the configuration vouches for it.
+pub type Owner = (usize, Identity);
+
 /// A range of addresses.
 #[derive(Debug)]
 pub struct Pool {
@@ -14,8 +17,8 @@ pub struct Pool {
     count: u128,
     is_v4: bool,
     next: u128,
-    used: BTreeMap<u128, (Identity, u32)>,
-    had: BTreeMap<Identity, u128>,
+    used: BTreeMap<u128, (Owner, u32)>,
+    had: BTreeMap<Owner, u128>,
 }
 
 impl Pool {
@@ -43,29 +46,29 @@ impl Pool {
         self.used.len()
     }
 
-    /// An address for `identity`: the one that it has where it takes the place of itself, the one that it had or wishes for
+    /// An address for `owner`: the one that it has where it takes the place of itself, the one that it had or wishes for
     /// where that is free, else one that nobody had for the longest time.
-    pub fn lease(&mut self, identity: &Identity, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
-        let had = self.had.get(identity).copied();
+    pub fn lease(&mut self, owner: &Owner, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
+        let had = self.had.get(owner).copied();
         if let Some((_, count)) = had
             .filter(|_| takes_over)
             .and_then(|had| self.used.get_mut(&had))
-            .filter(|(owner, _)| owner == identity)
+            .filter(|(other, _)| other == owner)
         {
             *count += 1;
             return had.map(|had| self.address(had));
         }
         let wish =
             wish.filter(|w| w.is_ipv4() == self.is_v4).map(bits).and_then(|w| w.checked_sub(self.first));
-        // A wish for an address that another may come back to is not granted.
+        // A wish for an address that was given out before is not granted: who had it may come back.
         let is_free = |at: &u128| *at < self.count && !self.used.contains_key(at);
         let at = had
             .filter(is_free)
             .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next))
             .or_else(|| self.fresh())?;
-        self.used.insert(at, (identity.clone(), 1));
-        if self.had.len() < REMEMBERED || self.had.contains_key(identity) {
-            self.had.insert(identity.clone(), at);
+        self.used.insert(at, (owner.clone(), 1));
+        if self.had.len() < REMEMBERED || self.had.contains_key(owner) {
+            self.had.insert(owner.clone(), at);
         }
         Some(self.address(at))
     }
@@ -113,14 +116,14 @@ pub(super) fn lease(
     pools: &mut [Pool],
     indices: &[usize],
     is_v4: bool,
-    identity: &Identity,
+    owner: &Owner,
     wish: Option<IpAddr>,
     takes_over: bool,
 ) -> Option<(usize, IpAddr)> {
     let candidates: Vec<usize> = indices.to_vec();
     candidates.into_iter().find_map(|index| {
         let pool = pools.get_mut(index).filter(|pool| pool.is_v4 == is_v4)?;
-        Some((index, pool.lease(identity, wish, takes_over)?))
+        Some((index, pool.lease(owner, wish, takes_over)?))
     })
 }
 
@@ -128,8 +131,8 @@ pub(super) fn lease(
 mod tests {
     use super::*;
 
-    fn identity(name: &str) -> Identity {
-        Identity::from_text(name).unwrap()
+    fn owner(name: &str) -> Owner {
+        (0, Identity::from_text(name).unwrap())
     }
 
     fn pool() -> Pool {
@@ -140,29 +143,29 @@ mod tests {
     fn everyone_gets_an_address_of_its_own_until_there_are_none() {
         let mut pool = pool();
         let all: Vec<_> =
-            ["a", "b", "c", "d"].into_iter().map(|name| pool.lease(&identity(name), None, false)).collect();
+            ["a", "b", "c", "d"].into_iter().map(|name| pool.lease(&owner(name), None, false)).collect();
         let expected = [1, 2, 3].map(|last| Some(IpAddr::from([10, 0, 0, last])));
         assert_eq!(all[..3], expected);
         assert_eq!(all[3], None);
         pool.release([10, 0, 0, 2].into());
-        assert_eq!(pool.lease(&identity("d"), None, false), Some([10, 0, 0, 2].into()));
+        assert_eq!(pool.lease(&owner("d"), None, false), Some([10, 0, 0, 2].into()));
     }
 
     #[test]
     fn who_comes_back_gets_what_it_had() {
         let mut pool = pool();
-        let had = pool.lease(&identity("a"), None, false).unwrap();
+        let had = pool.lease(&owner("a"), None, false).unwrap();
         pool.release(had);
-        assert_ne!(pool.lease(&identity("b"), None, false), Some(had));
-        assert_eq!(pool.lease(&identity("a"), None, false), Some(had));
+        assert_ne!(pool.lease(&owner("b"), None, false), Some(had));
+        assert_eq!(pool.lease(&owner("a"), None, false), Some(had));
     }
 
     #[test]
     fn who_takes_over_from_itself_keeps_it_until_both_have_gone() {
         let mut pool = pool();
-        let had = pool.lease(&identity("a"), None, true).unwrap();
-        assert_eq!(pool.lease(&identity("a"), None, true), Some(had));
-        assert_ne!(pool.lease(&identity("a"), None, false), Some(had), "another device of the same name");
+        let had = pool.lease(&owner("a"), None, true).unwrap();
+        assert_eq!(pool.lease(&owner("a"), None, true), Some(had));
+        assert_ne!(pool.lease(&owner("a"), None, false), Some(had), "another device of the same name");
         pool.release(had);
         assert_eq!(pool.used(), 2);
         pool.release(had);
@@ -172,8 +175,8 @@ mod tests {
     #[test]
     fn a_wish_is_granted_where_it_can_be() {
         let mut pool = pool();
-        assert_eq!(pool.lease(&identity("a"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 3].into()));
-        assert_eq!(pool.lease(&identity("b"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 1].into()));
-        assert_eq!(pool.lease(&identity("c"), Some([10, 0, 9, 3].into()), false), Some([10, 0, 0, 2].into()));
+        assert_eq!(pool.lease(&owner("a"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 3].into()));
+        assert_eq!(pool.lease(&owner("b"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 1].into()));
+        assert_eq!(pool.lease(&owner("c"), Some([10, 0, 9, 3].into()), false), Some([10, 0, 0, 2].into()));
     }
 }

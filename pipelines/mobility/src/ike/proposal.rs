@@ -107,16 +107,14 @@ impl Offer {
                 None if !list.any(KE) => {}
                 None => return None,
             }
-            if !kex.is_empty() {
-                kex.extend(list.more_kex(&self.more_kex)?);
-            }
         }
-        let esn = list.has(ESN, 1) || !list.any(ESN);
+        // Further exchanges of a child SA's own (RFC 9370 §2.2.4) are not done.
+        list.more_kex(&[])?;
         Some(EspSuite {
             encr: list.encr(&self.encr)?,
             integ: list.integ(&self.integ)?,
             kex,
-            esn: esn && list.any(ESN),
+            esn: list.has(ESN, 1),
         })
     }
 }

@@ -10,7 +10,7 @@ use alloc::{collections::BTreeMap, vec, vec::Vec};
 
 /// Most fragments of one message, and bytes of all its plaintext.
 const FRAGMENTS: u16 = 128;
-const LARGEST: usize = 65_535;
+const LARGEST: usize = 16_384;
 /// IP and UDP headers, and the non-ESP marker, in front of a message: the longest.
 const OUTER: usize = 40 + 8 + 4;
 /// What stands before the IV of a fragment.
@@ -161,7 +161,8 @@ impl Protection<'_> {
     }
 }
 
-/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up.
+/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up; but it may not
+/// have proved who it is, so there is little room.
 #[derive(Debug, Default)]
 pub struct Fragments {
     message_id: u32,

@@ -42,9 +42,9 @@ pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<Traff
     narrowed
 }
 
-/// Whether each of `inner` lies within one of `outer`.
+/// Whether there are any `inner`, and each lies within one of `outer`.
 pub fn is_within(inner: &[TrafficSelector], outer: &[TrafficSelector]) -> bool {
-    inner.iter().all(|i| outer.iter().any(|o| intersection(i, o).as_ref() == Some(i)))
+    !inner.is_empty() && inner.iter().all(|i| outer.iter().any(|o| intersection(i, o).as_ref() == Some(i)))
 }
 
 /// All traffic of one family.

@@ -1,6 +1,6 @@
 //! EAP packets as bytes (RFC 3748 §4).
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 /// The types of requests and responses that we speak (RFC 3748 §5).
 pub mod kind {
@@ -17,6 +17,11 @@ const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
 const SUCCESS: u8 = 3;
 const FAILURE: u8 = 4;
+
+/// EAP-Failure in the place of `packet`, with its identifier (RFC 3748 §4.2).
+pub fn failure(packet: &[u8]) -> Vec<u8> {
+    vec![FAILURE, packet.get(1).copied().unwrap_or_default(), 0, 4]
+}
 
 /// Bytes of code, identifier and length.
 const HEADER: usize = 4;

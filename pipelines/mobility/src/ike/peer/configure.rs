@@ -68,7 +68,7 @@ impl Peer {
         if asked.kind != REQUEST || connection.pools.is_empty() {
             return Ok(None);
         }
-        let Some(identity) = self.identity.clone() else { return Ok(None) };
+        let Some(owner) = self.owner() else { return Ok(None) };
         let wants = |kind| asked.attributes.iter().any(|a| a.kind == kind);
         let mut reply = Attributes { kind: REPLY, all: vec![] };
         for (kind, is_v4) in
@@ -76,7 +76,7 @@ impl Peer {
         {
             let Some(wanted) = asked.attributes.iter().find(|a| a.kind == kind) else { continue };
             if let Some((pool, lease)) =
-                cx.lease(&connection.pools, is_v4, &identity, address(wanted), self.takes_over)
+                cx.lease(&connection.pools, is_v4, &owner, address(wanted), self.takes_over)
             {
                 self.leases.push((pool, lease));
                 let kinds = [attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS];

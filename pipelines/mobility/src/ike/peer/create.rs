@@ -27,6 +27,8 @@ use crate::ike::{
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
 
+/// Most pairs of child SAs of a peer.
+const MOST_CHILDREN: usize = 64;
 /// After how long something that the peer had no time for is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -112,8 +114,18 @@ impl Peer {
         };
         let chosen = proposal::choose_esp(&connection.esp, offered, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let wants_transport = auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
-        let (policy, local, remote, transport) =
-            self.narrow(connection, ours, theirs, wants_transport).ok_or(notify::TS_UNACCEPTABLE)?;
+        let old = replaces.and_then(|old| self.children.iter().find(|child| child.id == old));
+        let narrowed = match old {
+            // What takes its place carries what it carried, wherever the peer is by now.
+            Some(old) => {
+                let (local, remote) =
+                    (selector::narrow(ours, &old.local), selector::narrow(theirs, &old.remote));
+                let is_some = !local.is_empty() && !remote.is_empty();
+                is_some.then_some((old.policy, local, remote, old.transport && wants_transport))
+            }
+            None => self.narrow(connection, ours, theirs, wants_transport),
+        };
+        let (policy, local, remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
         let spi_out =
             chosen.spi.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| notify::INVALID_SYNTAX)?;
         Ok(Agreed {
@@ -144,7 +156,7 @@ impl Peer {
             let (ours, theirs) = match transport {
                 true => (
                     vec![TrafficSelector::host(self.addresses.local.ip())],
-                    vec![TrafficSelector::host(self.addresses.remote.ip())],
+                    vec![TrafficSelector::host(self.confirmed().remote.ip())],
                 ),
                 false => (self.local_side(policy), self.remote_side(policy)),
             };
@@ -166,7 +178,8 @@ impl Peer {
     /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
     pub(super) fn remote_side(&self, policy: &crate::ike::connection::ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
-            ([], []) => vec![TrafficSelector::host(self.addresses.remote.ip())],
+            // Where it only says that it is does not count.
+            ([], []) => vec![TrafficSelector::host(self.confirmed().remote.ip())],
             ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
             (all, _) => all.to_vec(),
         }
@@ -223,6 +236,7 @@ impl Peer {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
             let replaces = match rekeyed_spi(&payloads) {
+                None if self.children.len() >= MOST_CHILDREN => return Err(notify::NO_ADDITIONAL_SAS.into()),
                 None => None,
                 Some(spi_out) => Some(self.rekeyed_child(spi_out)?),
             };
@@ -402,8 +416,11 @@ impl Peer {
 
     /// From now on our requests go by session `new`, not by `old`.
     pub(super) fn use_session(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
+        // Who began deletes it; if it never does, it goes by itself.
+        let until = cx.now + cx.settings.retransmission.total() + cx.settings.linger;
         if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == old) {
             session.is_replaced = true;
+            session.forget_at = session.forget_at.or(Some(until));
         }
         self.active = new;
         self.rekeys += 1;
@@ -545,14 +562,15 @@ impl Peer {
         else {
             return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY)));
         };
+        let pfs = making.kex.is_some();
         let what = match making.what {
             What::Session => choose_session(connection, offered).map(Asked::Session),
-            What::Child(policy) => {
-                self.accept_child(&payloads, connection, policy, making.spi as u32, None).map(Asked::Child)
-            }
+            What::Child(policy) => self
+                .accept_child(&payloads, connection, policy, (making.spi as u32, pfs), None)
+                .map(Asked::Child),
             What::Rekey(old) => {
                 let policy = self.child(old).map_or(0, |child| child.policy);
-                self.accept_child(&payloads, connection, policy, making.spi as u32, Some(old))
+                self.accept_child(&payloads, connection, policy, (making.spi as u32, pfs), Some(old))
                     .map(Asked::Child)
             }
         };
@@ -584,7 +602,7 @@ impl Peer {
         payloads: &[Payload<'_>],
         connection: &Connection,
         policy: usize,
-        spi_in: u32,
+        (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
     ) -> Option<Agreed> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
@@ -593,8 +611,10 @@ impl Peer {
         else {
             return None;
         };
-        let pfs = offered.first()?.transforms.iter().any(|t| t.kind == 4);
         let chosen = proposal::choose_esp(&connection.esp, offered.get(..1)?, pfs)?;
+        if pfs && chosen.suite.kex.is_empty() {
+            return None;
+        }
         let child = connection.children.get(policy)?;
         let transport = child.transport && auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
         // It may take less than we asked for, never more.
@@ -603,7 +623,10 @@ impl Peer {
                 vec![TrafficSelector::host(self.addresses.local.ip())],
                 vec![TrafficSelector::host(self.addresses.remote.ip())],
             ),
-            false => (self.local_side(child), self.remote_side(child)),
+            false => match replaces.and_then(|old| self.children.iter().find(|child| child.id == old)) {
+                Some(old) => (old.local.clone(), old.remote.clone()),
+                None => (self.local_side(child), self.remote_side(child)),
+            },
         };
         if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
             return None;
@@ -643,7 +666,7 @@ impl Peer {
                     // The peer has it no more: another is made, unless it has made one already.
                     let policy = child.policy;
                     self.end_child(cx, old);
-                    if making.rival.is_none() && self.children.is_empty() {
+                    if making.rival.is_none() && !self.children.iter().any(|child| child.policy == policy) {
                         self.want(Wanted::Child(policy));
                     }
                 }

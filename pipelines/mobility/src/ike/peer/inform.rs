@@ -35,7 +35,8 @@ impl Peer {
             }
         };
         let mut answer = Vec::new();
-        let mut ends = false;
+        // A peer that does not take our proof may say no more than that (RFC 7296 §2.21.2).
+        let mut ends = auth::notified(&payloads, notify::AUTHENTICATION_FAILED).is_some();
         for payload in &payloads {
             let Payload::Delete(delete) = payload else { continue };
             match delete.protocol {

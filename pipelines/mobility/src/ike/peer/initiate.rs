@@ -584,7 +584,7 @@ impl Peer {
         if let Some(configuration) = answer.configuration {
             self.take_configuration(cx, configuration);
         }
-        let agreed = self.accept_child(&payloads, connection, 0, initiating.child_spi, None);
+        let agreed = self.accept_child(&payloads, connection, 0, (initiating.child_spi, false), None);
         match agreed {
             Some(agreed) => {
                 let transcript = &initiating.transcript;

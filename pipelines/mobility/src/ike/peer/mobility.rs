@@ -237,7 +237,8 @@ impl Peer {
 
     /// The data plane saw an authentic packet, the newest so far, come by another path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
-        if !self.is_established() || !is_reachable(path.remote) {
+        // Who answers does not move of its own accord (RFC 4555 §1.3).
+        if !self.is_established() || self.is_initiator || !is_reachable(path.remote) {
             return;
         }
         let (local_port, remote_port) =
@@ -292,8 +293,14 @@ impl Peer {
             return;
         };
         (self.addresses, self.nat) = moving.before;
+        self.resend_all(cx.now);
         let path = self.path(connection);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
+    }
+
+    /// Where the peer has shown that it is.
+    pub(super) fn confirmed(&self) -> Addresses {
+        self.moving.as_ref().map_or(self.addresses, |moving| moving.before.0)
     }
 
     /// When a path that is not confirmed is given up.
@@ -337,7 +344,11 @@ impl Peer {
         let Some(session) = self.active() else { return };
         let spis = [session.spi_i, session.spi_r];
         let hash = |address| nat_detection(cx.crypto, spis[0], spis[1], address);
-        let (source, destination) = (hash(addresses.local), hash(addresses.remote));
+        let (mut source, destination) = (hash(addresses.local), hash(addresses.remote));
+        if connection.force_udp {
+            // As in the first message: it is somewhere else than it is.
+            cx.crypto.random(&mut source);
+        }
         let mut cookie = [0; 16];
         cx.crypto.random(&mut cookie);
         let forbidden = no_nats(addresses.local, addresses.remote);

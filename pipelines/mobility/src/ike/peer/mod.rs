@@ -59,7 +59,8 @@ pub(super) struct Peer {
     pub(super) addresses: Addresses,
     pub(super) nat: Nat,
     pub(super) identity: Option<Identity>,
-    eap_identity: Option<Vec<u8>>,
+    /// Who EAP proved it to be.
+    account: Option<Identity>,
     children: Vec<Child>,
     /// Addresses that it got from pools, with the pool.
     leases: Vec<(usize, IpAddr)>,
@@ -154,7 +155,7 @@ impl Peer {
             addresses,
             nat: Nat::default(),
             identity: None,
-            eap_identity: None,
+            account: None,
             children: Vec::new(),
             leases: Vec::new(),
             assigned: Vec::new(),
@@ -299,8 +300,14 @@ impl Peer {
             (Phase::Established, ExchangeType::CreateChildSa) => {
                 self.answer_create(cx, spi, opened, addresses)
             }
-            (Phase::Established | Phase::Initiating(_), _)
-            | (Phase::Answering(_), ExchangeType::Informational) => {
+            (Phase::Answering(_), ExchangeType::Informational) => {
+                // It does not take our proof, and says so.
+                self.answer(cx, spi, exchange, &[], addresses);
+                self.fail(cx, Reason::Closed);
+            }
+            // It asks again when we are ready.
+            (Phase::Initiating(_), _) => {}
+            (Phase::Established, _) => {
                 self.answer(cx, spi, exchange, &[error(notify::INVALID_SYNTAX, &[])], addresses);
             }
             _ => cx.count(Counter::UnknownExchange),
@@ -488,7 +495,9 @@ impl Peer {
             return;
         };
         self.takes_over = initial_contact || connection.unique;
-        cx.established(self.id, index, &identity, self.takes_over);
+        if let Some(owner) = self.owner() {
+            cx.established(self.id, owner, self.takes_over);
+        }
         cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, addresses: self.addresses });
         self.schedule_session(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
@@ -628,7 +637,12 @@ impl Peer {
     }
 
     pub(super) fn eap_identity(&self) -> Option<&[u8]> {
-        self.eap_identity.as_deref()
+        self.account.as_ref().map(|account| &account.data[..])
+    }
+
+    /// Whose addresses it gets, and whose place it takes: by EAP, or by what its ID payload says and its proof shows.
+    fn owner(&self) -> Option<(usize, Identity)> {
+        Some((self.connection?, self.account.as_ref().or(self.identity.as_ref())?.clone()))
     }
 
     pub(super) fn since(&self) -> Duration {

@@ -12,9 +12,10 @@ use crate::ike::{
     address::{Addresses, nat_detection},
     connection::{Connection, LocalAuth, RemoteAuth},
     crypto::{Refused, Secret, SignatureHashes},
-    eap::{Conversation, Step},
+    eap::{Conversation, Step, packet},
     endpoint::Context,
     event::{PeerId, Reason},
+    identity::{self, Identity},
     proposal::{self, Chosen},
     protection::Opened,
     schedule::SessionKeys,
@@ -24,6 +25,8 @@ use crate::ike::{
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
+/// Longest identity of a peer, in bytes.
+const LONGEST_NAME: usize = 512;
 /// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
 pub(super) const NONCE: usize = 32;
 
@@ -340,7 +343,7 @@ impl Peer {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
         let request = AuthPayloads::read(&payloads, Side::Initiator);
-        let Some(identity) = request.identity else {
+        let Some(identity) = request.identity.filter(|identity| identity.data.len() <= LONGEST_NAME) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
         let fits = |connection: &Connection| {
@@ -363,9 +366,16 @@ impl Peer {
         self.connection = Some(index);
         self.peer_supports(&request, connection);
 
+        // With EAP the key is mixed in with the last proof (RFC 8784 §3).
         let mut ppk = false;
         let mut proof = request.auth.map(|(method, data)| (method, data.to_vec()));
-        if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
+        let is_eap = matches!(connection.remote_auth, RemoteAuth::Eap(_));
+        if is_eap && connection.ppk.as_ref().is_some_and(|known| known.required) {
+            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+        }
+        if is_eap {
+            // Such a peer goes on without it.
+        } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
             let named = auth::notified(&payloads, notify::PPK_IDENTITY);
             let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
             match (named, without) {
@@ -381,6 +391,8 @@ impl Peer {
                 (None, _) if !known.required => {}
                 _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
             }
+        } else if let (None, Some(data)) = (&connection.ppk, auth::notified(&payloads, notify::NO_PPK_AUTH)) {
+            proof = proof.map(|(method, _)| (method, data.to_vec()));
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
@@ -404,7 +416,8 @@ impl Peer {
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
                 self.start(cx, task, Waiting::Verified);
             }
-            _ => self.prove(cx),
+            (RemoteAuth::Eap(_), None) => self.prove(cx),
+            _ => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
         }
     }
 
@@ -457,12 +470,17 @@ impl Peer {
                 claim.eap = Some(Eap::Talking(conversation));
                 (packet, false)
             }
-            Step::Success(packet, key) => {
-                self.eap_identity = conversation.identity().map(<[u8]>::to_vec);
-                // A method without a key: SK_pi and SK_pr stand in for it (RFC 7296 §2.16).
-                claim.eap = Some(Eap::Over(key.unwrap_or_default()));
-                (packet, false)
+            Step::Success(packet, Some(key)) => {
+                // Who EAP proved it to be is who it is; its ID payload is only a name for the way there.
+                let proved = conversation.identity().map(<[u8]>::to_vec);
+                let proved = proved.map(|data| Identity { kind: identity::kind::KEY_ID, data });
+                let allowed = proved.as_ref().is_some_and(|proved| connection.remote_id.matches_name(proved));
+                self.account = proved;
+                claim.eap = Some(Eap::Over(key));
+                (if allowed { packet } else { packet::failure(&packet) }, !allowed)
             }
+            // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
+            Step::Success(packet, None) => (packet::failure(&packet), true),
             Step::Failure(packet) => (packet, true),
         };
         let mut payloads = Vec::new();
@@ -580,12 +598,7 @@ impl Peer {
 }
 
 /// What `side`, who is called `identity`, signs.
-fn answering_octets(
-    peer: &Peer,
-    cx: &Context<'_>,
-    side: Side,
-    identity: &crate::ike::identity::Identity,
-) -> Vec<u8> {
+fn answering_octets(peer: &Peer, cx: &Context<'_>, side: Side, identity: &Identity) -> Vec<u8> {
     let (Some(transcript), Some(session)) = (peer.answering_transcript(), peer.sessions.first()) else {
         return Vec::new();
     };

@@ -140,12 +140,16 @@ impl Peer {
                 continue;
             }
             outstanding.tries += 1;
+            let is_over = outstanding.tries > cx.settings.retransmission.tries;
+            if is_over && matches!(outstanding.request, Request::Routability(_)) && self.moving.is_some() {
+                // Where the peer was before it may still be; the question keeps its place in the window.
+                unconfirmed = true;
+                continue;
+            }
             if outstanding.tries > cx.settings.retransmission.tries {
                 let outstanding = session.outstanding.take();
-                // Where the peer was before it may still be.
                 match outstanding.map(|o| o.request) {
                     Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
-                    Some(Request::Routability(_)) if self.moving.is_some() => unconfirmed = true,
                     Some(Request::Create(making)) => {
                         given_up.push(making);
                         silent = true;
