@@ -4,12 +4,15 @@ use crate::{
     children,
     pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use wayfarer::keys::Primitives;
 use wayfarer_mobility::ike::{
     address::{Addresses, Path},
-    connection::{ChildPolicy, Connection, IdentityPattern, Ppk, SharedKey},
+    connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     endpoint::{Counter, Settings},
     event::{Event, PeerId, Reason},
+    identity::Identity,
     proposal::Offer,
     suite::{Encr, Kex},
     view::State,
@@ -612,4 +615,29 @@ fn keys_that_cannot_be_changed_end_in_time() {
         there.into_iter().for_each(|peer| pair.gateway.endpoint.handle_liveness(at, peer, true));
     }
     assert_eq!(ends(&pair.gateway.events), [Reason::Silent]);
+}
+
+/// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the password of `user`.
+fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
+    let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
+    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), NtHash::of(user));
+    let gateway = Connection { remote_id, remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() };
+    let terminal = Connection {
+        local_id: Identity::from_text("alice").unwrap(),
+        local_auth: LocalAuth::Eap(Arc::new(client)),
+        ..terminal()
+    };
+    let mut pair = Pair::new(gateway, terminal);
+    pair.connect();
+    pair
+}
+
+#[test]
+fn who_eap_proves_is_who_may_connect() {
+    let alice = || IdentityPattern::Of(vec![Identity::from_text("alice").unwrap()]);
+    let up = |pair: &Pair| pair.gateway.endpoint.peers().filter(|p| p.state() == State::Up).count();
+    assert_eq!(up(&by_eap("alice", alice())), 1);
+    assert_eq!(up(&by_eap("bob", IdentityPattern::Any)), 1);
+    assert_eq!(up(&by_eap("bob", alice())), 0, "the name in the ID payload proves nothing");
 }
