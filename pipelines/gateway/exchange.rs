@@ -13,7 +13,7 @@ use wayfarer_dataplane::{
 pub enum Punt {
     /// A key exchange message of somebody unknown (the IP packet).
     Control,
-    /// A key exchange message with an SPI of ours (the IP packet).
+    /// A key exchange message with an SPI of a known peer (the IP packet).
     Peer,
     /// ARP or neighbour discovery (the whole frame).
     Neighbour,
@@ -37,9 +37,10 @@ impl Punt {
         match self {
             Self::Neighbour => 0,
             Self::Resolve { .. } => 1,
-            Self::Control => 2,
-            Self::Problem(_) => 3,
-            Self::Peer => 4,
+            // Before strangers, in each turn.
+            Self::Peer => 2,
+            Self::Control => 3,
+            Self::Problem(_) => 4,
         }
     }
 }
@@ -96,7 +97,7 @@ impl Exchange {
     /// Empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
-            punts: [128, 256, 256, 64, 512].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 512, 256, 64].map(|depth| FrameRing::new(depth, largest)),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }

@@ -175,8 +175,11 @@ impl SlowPath {
     /// # Errors
     /// What the system answered.
     pub fn follow_kernel(&mut self, routes: bool) -> io::Result<()> {
+        // What the host sends through us leads to us, and nowhere else.
+        let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
         let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
-        let devices = self.ports.iter().enumerate().filter_map(device).collect();
+        let others = self.ports.iter().enumerate().filter(|(index, _)| Some(*index) != host);
+        let devices = others.filter_map(device).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);
         Ok(())
     }

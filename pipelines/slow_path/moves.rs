@@ -117,10 +117,13 @@ impl SlowPath {
                 let Some(event) = self.workers[worker].exchange.events.pop() else { break };
                 busy = true;
                 match event {
-                    Event::NewPath { tunnel, path } if self.awaits_use(tunnel) => {
-                        self.handle_ike_path(now, tunnel, path);
+                    Event::NewPath { tunnel, path } => {
+                        // The first packet of a pair that waits for it comes by a path that is known or not.
+                        let is_known = self.handle_first_packet(now, tunnel, path);
+                        if !is_known {
+                            self.roaming.handle_report(now, tunnel, path);
+                        }
                     }
-                    Event::NewPath { tunnel, path } => self.roaming.handle_report(now, tunnel, path),
                     Event::Due { tunnel, inbound, due } => self.handle_due(now, tunnel, inbound, due),
                 }
             }

@@ -349,6 +349,17 @@ fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut
     }
 }
 
+/// Drops what `selector` covers where no tunnel does: before any policy of the same prefix.
+pub fn add_guard(tables: &Tables, writer: &mut Writer, selector: Selector) {
+    let prefix = selector.remote;
+    let reader = writer.reader();
+    let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
+    drop(reader);
+    let at = rules.iter().position(|other| other.tunnel().is_none()).unwrap_or(rules.len());
+    rules.insert(at, Rule { selector, action: Action::Discard });
+    tables.policies.insert(writer, prefix, rules.into_iter().collect());
+}
+
 /// Adds a rule to those of its prefix: behind those of its kind, tunnels before policies.
 pub fn add_rule(tables: &Tables, writer: &mut Writer, rule: Rule) {
     let prefix: Prefix = rule.selector.remote;

@@ -103,7 +103,7 @@ impl Raw<'_> {
         };
         Ok(Proofs {
             local_id: self.local_id(methods, signer.as_deref(), local)?,
-            remote_id: self.remote_id(methods)?,
+            remote_id: self.remote_id(methods, remote)?,
             local_auth: local_auth.ok_or_else(|| no("only a peer can prove itself by EAP-TLS or RADIUS"))?,
             remote_auth: remote_auth.ok_or_else(|| no("says nothing of the peer"))?,
         })
@@ -294,12 +294,16 @@ impl Raw<'_> {
         }
     }
 
-    fn remote_id(&self, methods: Methods) -> Checked<IdentityPattern> {
+    fn remote_id(&self, methods: Methods, remote: Option<SocketAddr>) -> Checked<IdentityPattern> {
         let list = &self.raw.remote_id;
         match self.source.optional("connection.remote_id", list, |list| value::identities(&list.0))? {
             Some(pattern) => Ok(pattern),
             None if methods.remote == Method::Psk => Err(self.missing("remote_id", "auth = \"psk\"")),
-            None => Ok(IdentityPattern::Any),
+            // Whoever has a certificate of the same authority is not yet the gateway that we called.
+            None => Ok(match remote {
+                Some(remote) => IdentityPattern::Of(vec![Identity::from_address(remote.ip())]),
+                None => IdentityPattern::Any,
+            }),
         }
     }
 }

@@ -100,6 +100,9 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
     let mut all = Vec::new();
     for local in &sa.local {
         for remote in &sa.remote {
+            if local.start.is_ipv4() != remote.start.is_ipv4() {
+                continue;
+            }
             let protocol = match (local.protocol, remote.protocol) {
                 (0, other) | (other, 0) => other,
                 (one, other) if one == other => one,
@@ -114,12 +117,15 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
             let protocol = (protocol != 0).then_some(protocol);
             for local in prefixes(local.start, local.end) {
                 for remote in prefixes(remote.start, remote.end) {
+                    if all.len() == MOST {
+                        return None;
+                    }
                     all.push(Selector { local, remote, protocol, local_ports, remote_ports });
                 }
             }
         }
     }
-    (1..=MOST).contains(&all.len()).then_some(all)
+    (!all.is_empty()).then_some(all)
 }
 
 fn ports(selector: &TrafficSelector) -> PortRange {
@@ -127,7 +133,7 @@ fn ports(selector: &TrafficSelector) -> PortRange {
 }
 
 /// The fewest prefixes that cover the addresses from `first` to `last`, and no others.
-fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
+pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let (width, mut from, to) = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (32u32, u128::from(a.to_bits()), u128::from(b.to_bits())),
         (IpAddr::V6(a), IpAddr::V6(b)) => (128, a.to_bits(), b.to_bits()),

@@ -5,20 +5,26 @@ use crate::keys::Primitives;
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
 use std::{io, thread};
-use wayfarer_mobility::ike::task::{Outcome, Task, TaskId};
+use wayfarer_mobility::ike::{
+    eap::{Step, packet::failure},
+    task::{Outcome, Task, TaskId},
+};
 
+/// Tasks that may wait for those threads.
+const MOST_PATIENT: usize = 4096;
 /// Threads that may wait for other servers.
 const PATIENT: usize = 16;
 
 type Work = (TaskId, Task);
 
-/// The threads. They end when this is dropped, and their tasks are done.
+/// The threads. They end when this is dropped and they find nothing more to do.
 #[derive(Debug)]
 pub(super) struct Helpers {
     established: Sender<Work>,
     strangers: Sender<Work>,
     patient: Sender<Work>,
     done: Receiver<(TaskId, Outcome)>,
+    give: Sender<(TaskId, Outcome)>,
 }
 
 impl Helpers {
@@ -57,19 +63,28 @@ impl Helpers {
                 }
             })?;
         }
-        Ok(Self { established, strangers, patient, done })
+        Ok(Self { established, strangers, patient, done, give })
     }
 
-    /// Hands over a task; those of established peers are done first. No more wait than there are peers, whose number is
-    /// bounded: each has one task at a time, or two.
+    /// Hands over a task; those of established peers are done first. What waits for other servers has threads of its own, and where
+    /// too much of it waits already, fails: it outlives the peers that it is for.
     pub(super) fn submit(&self, id: TaskId, is_established: bool, task: Task) {
-        let queue = match (&task, is_established) {
-            (Task::Eap(conversation, _), _) if conversation.may_block() => &self.patient,
-            (_, true) => &self.established,
-            (_, false) => &self.strangers,
-        };
-        // The threads are there as long as we are.
-        let _ = queue.send((id, task));
+        // The threads are there as long as we are: no queue is closed.
+        match task {
+            // Nothing has come from the peer yet, so there is nobody to ask.
+            Task::Eap(conversation, packet) if conversation.may_block() && !packet.is_empty() => {
+                if self.patient.len() < MOST_PATIENT {
+                    let _ = self.patient.send((id, Task::Eap(conversation, packet)));
+                } else {
+                    let failure = Step::Failure(failure(&packet));
+                    let _ = self.give.send((id, Outcome::Eap(conversation, failure)));
+                }
+            }
+            task => {
+                let queue = if is_established { &self.established } else { &self.strangers };
+                let _ = queue.send((id, task));
+            }
+        }
     }
 
     /// The next task that is done.

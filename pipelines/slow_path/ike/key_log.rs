@@ -2,9 +2,9 @@
 //! reads the traffic.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use tracing::warn;
@@ -13,6 +13,9 @@ use wayfarer_mobility::ike::{
     suite::{Encr, EspSuite, IkeSuite, Integ},
 };
 use zeroize::Zeroizing;
+
+const SESSIONS: &str = "ikev2_decryption_table";
+const CHILDREN: &str = "esp_sa";
 
 /// A folder with the two tables.
 #[derive(Debug)]
@@ -26,14 +29,25 @@ impl KeyLog {
     /// # Errors
     /// What the system says.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        if !folder.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        for table in [SESSIONS, CHILDREN] {
+            // A new file each time, that nobody else made: no other has it open or is led to by it.
+            let file = folder.join(table);
+            match fs::remove_file(&file) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+        }
         warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
         Ok(Self { folder: folder.to_owned() })
     }
 
     fn append(&self, table: &str, line: &str) {
         let file = self.folder.join(table);
-        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
+        let opened = OpenOptions::new().append(true).open(&file);
         if let Err(why) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
             warn!(file = %file.display(), "a key cannot be logged: {why}");
         }
@@ -49,7 +63,7 @@ impl KeyLog {
             "{spi_i},{spi_r},{},{},\"{cipher}\",{},{},\"{integrity}\"\n",
             *ei, *er, *ai, *ar
         ));
-        self.append("ikev2_decryption_table", &line);
+        self.append(SESSIONS, &line);
     }
 
     /// Keys of a pair of child SAs. Addresses are left open: they may change.
@@ -65,7 +79,7 @@ impl KeyLog {
                 *encr,
                 quoted(&integ),
             ));
-            self.append("esp_sa", &line);
+            self.append(CHILDREN, &line);
         }
     }
 }

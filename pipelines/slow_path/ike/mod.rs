@@ -19,7 +19,7 @@ mod view;
 use super::{
     SlowPath,
     routes::{NextHop, Origin},
-    tunnels::MoveError,
+    tunnels::{MoveError, add_guard},
 };
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
 use helpers::Helpers;
@@ -35,7 +35,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Path, TunnelId},
+    sa::{Path, PortRange, Selector, TunnelId},
     table::Prefix,
 };
 use wayfarer_mobility::ike::{
@@ -79,6 +79,8 @@ struct Installed {
     received: u64,
     /// Inner addresses that it gave us.
     assigned: Vec<IpAddr>,
+    /// Bytes to it and packets from it by pairs that are gone.
+    gone: (u64, u64),
 }
 
 /// A connection's part that the data plane needs.
@@ -162,6 +164,7 @@ impl SlowPath {
             let own = port.link.addresses.iter().map(|(own, _)| *own).collect();
             Some(Host { device: port.device?, own })
         });
+        self.guard(config);
         let ike = self.ike.insert(Ike::start(config, &cores, taken.into_iter())?);
         ike.host = host;
         for connection in 0..ike.endpoint.connections().len() {
@@ -176,6 +179,24 @@ impl SlowPath {
             }
         }
         Ok(())
+    }
+
+    /// What is for peers of key exchange is not for the clear, whether they are connected or not: the addresses of pools, and what
+    /// we reach through those that we connect to.
+    fn guard(&mut self, config: &model::Ike) {
+        let pools = config.pools.iter().flat_map(|pool| child::prefixes(pool.first, pool.last));
+        let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.remote.is_some());
+        let remote = dialled.flat_map(|c| &c.children).flat_map(|child| &child.remote);
+        let remote = remote.flat_map(|selector| child::prefixes(selector.start, selector.end));
+        let guarded: Vec<Prefix> = pools.chain(remote).collect();
+        for remote in guarded {
+            let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            let Some(local) = Prefix::new(any, 0) else { continue };
+            let ports = PortRange::ANY;
+            let selector =
+                Selector { local, remote, protocol: None, local_ports: ports, remote_ports: ports };
+            add_guard(&self.tables, &mut self.writer, selector);
+        }
     }
 
     /// The port that leads to the host's own stack.
@@ -297,7 +318,7 @@ impl SlowPath {
             Event::ChildDown { child } => self.child_down(child),
             Event::PeerMoved { peer, path, confirmed, nat } => {
                 if !confirmed {
-                    let sent = self.sent_to(peer);
+                    let (sent, _) = self.carried(peer);
                     self.ike.as_mut().map(|ike| ike.unconfirmed.entry(peer).or_insert(sent));
                 } else {
                     ike.unconfirmed.remove(&peer);
@@ -310,7 +331,7 @@ impl SlowPath {
                 ike.unconfirmed.remove(&peer);
             }
             Event::LivenessDue { peer } => {
-                let received = self.received_from(peer);
+                let (_, received) = self.carried(peer);
                 let Some(ike) = &mut self.ike else { return };
                 let Some(installed) = ike.peers.get_mut(&peer) else { return };
                 let alive = installed.received != received;
@@ -406,8 +427,10 @@ impl SlowPath {
         let Some(ike) = &mut self.ike else { return };
         ike.replaces.remove(&child);
         let Some((peer, id)) = ike.tunnels.remove(&child) else { return };
-        if let Some(installed) = ike.peers.get_mut(&peer) {
+        let carried = self.tunnels.get(id).map(|t| (t.outbound.life.carried().1, t.inbound.life.carried().0));
+        if let (Some(installed), Some((sent, received))) = (ike.peers.get_mut(&peer), carried) {
             installed.children.remove(&child);
+            installed.gone = (installed.gone.0 + sent, installed.gone.1 + received);
         }
         ike.children.remove(&id);
         self.remove(id);
@@ -426,22 +449,14 @@ impl SlowPath {
         }
     }
 
-    fn sent_to(&self, peer: PeerId) -> u64 {
-        let tunnels = self.ike.as_ref().map(|ike| ike.tunnels_of(peer)).unwrap_or_default();
-        tunnels
-            .iter()
-            .filter_map(|id| self.tunnels.get(*id))
-            .map(|tunnel| tunnel.outbound.life.carried().1)
-            .sum()
-    }
-
-    fn received_from(&self, peer: PeerId) -> u64 {
-        let tunnels = self.ike.as_ref().map(|ike| ike.tunnels_of(peer)).unwrap_or_default();
-        tunnels
-            .iter()
-            .filter_map(|id| self.tunnels.get(*id))
-            .map(|tunnel| tunnel.inbound.life.carried().0)
-            .sum()
+    /// Bytes sent to a peer, and packets that came from it.
+    fn carried(&self, peer: PeerId) -> (u64, u64) {
+        let Some(ike) = &self.ike else { return (0, 0) };
+        let gone = ike.peers.get(&peer).map_or((0, 0), |installed| installed.gone);
+        let tunnels = ike.tunnels_of(peer).into_iter().filter_map(|id| self.tunnels.get(id));
+        tunnels.fold(gone, |(sent, received), tunnel| {
+            (sent + tunnel.outbound.life.carried().1, received + tunnel.inbound.life.carried().0)
+        })
     }
 
     /// What is sent to where a peer has not said that it is, has a bound.
@@ -451,7 +466,7 @@ impl SlowPath {
             let over = ike
                 .unconfirmed
                 .iter()
-                .filter(|(peer, before)| self.sent_to(**peer).saturating_sub(**before) > UNCONFIRMED);
+                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > UNCONFIRMED);
             over.map(|(peer, _)| *peer).collect()
         };
         let Some(ike) = &mut self.ike else { return };
@@ -461,21 +476,22 @@ impl SlowPath {
         }
     }
 
-    /// A path that the workers saw, of a tunnel that key exchange made; `false` where it made none.
+    /// A path that a tunnel's peer is to be followed to; `false` where key exchange did not make it.
     pub(super) fn handle_ike_path(&mut self, now: Duration, tunnel: TunnelId, path: Path) -> bool {
         let Some(ike) = &mut self.ike else { return false };
         let Some(child) = ike.child_of(tunnel) else { return false };
-        if self.tunnels.get(tunnel).is_some_and(|tunnel| !tunnel.is_used) {
-            ike.endpoint.handle_child_used(now, child);
-        }
         ike.endpoint.handle_path(now, child, child::ike_path(path));
         true
     }
 
-    /// Whether a tunnel of key exchange waits for its first packet to be sent by.
-    pub(super) fn awaits_use(&self, tunnel: TunnelId) -> bool {
-        self.ike.as_ref().is_some_and(|ike| ike.child_of(tunnel).is_some())
-            && self.tunnels.get(tunnel).is_some_and(|tunnel| !tunnel.is_used)
+    /// A packet came by `path`, of a tunnel that may have waited for its first one to be sent by. Whether it did, and the path is
+    /// the one that it has already.
+    pub(super) fn handle_first_packet(&mut self, now: Duration, tunnel: TunnelId, path: Path) -> bool {
+        let Some(ike) = &mut self.ike else { return false };
+        let Some(child) = ike.child_of(tunnel) else { return false };
+        let Some(waiting) = self.tunnels.get(tunnel).filter(|tunnel| !tunnel.is_used) else { return false };
+        ike.endpoint.handle_child_used(now, child);
+        waiting.path == Some(path)
     }
 
     /// A limit of a tunnel that key exchange made was reached.

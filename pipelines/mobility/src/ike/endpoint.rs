@@ -147,7 +147,8 @@ struct Shared {
     strangers_tasks: usize,
     next_task: u64,
     next_child: u64,
-    spis: BTreeMap<u64, PeerId>,
+    /// Our SPIs, whose they are, and whether the driver knows them.
+    spis: BTreeMap<u64, (PeerId, bool)>,
     child_spis: BTreeSet<u32>,
     children: BTreeMap<ChildId, PeerId>,
     pools: Vec<Pool>,
@@ -186,15 +187,22 @@ impl Context<'_> {
             self.crypto.random(&mut random);
             let spi = u64::from_ne_bytes(random);
             if spi != 0 && !self.shared.spis.contains_key(&spi) {
-                self.shared.spis.insert(spi, peer);
-                self.tell(Event::Spi { spi, known: true });
+                self.shared.spis.insert(spi, (peer, false));
                 return spi;
             }
         }
     }
 
+    /// Messages with this SPI are a known peer's from now on.
+    pub(super) fn know_spi(&mut self, spi: u64) {
+        let Some((_, known)) = self.shared.spis.get_mut(&spi) else { return };
+        if !core::mem::replace(known, true) {
+            self.tell(Event::Spi { spi, known: true });
+        }
+    }
+
     pub(super) fn forget_spi(&mut self, spi: u64) {
-        if self.shared.spis.remove(&spi).is_some() {
+        if let Some((_, true)) = self.shared.spis.remove(&spi) {
             self.tell(Event::Spi { spi, known: false });
         }
     }
@@ -510,7 +518,9 @@ impl Endpoint {
         }
         let ours = if header.is_from_initiator() { header.spi_r } else { header.spi_i };
         match self.shared.spis.get(&ours).copied() {
-            Some(id) => self.with(now, id, |peer, cx| peer.handle_message(cx, &header, message, addresses)),
+            Some((id, _)) => {
+                self.with(now, id, |peer, cx| peer.handle_message(cx, &header, message, addresses))
+            }
             None => {
                 self.shared.counts[Counter::UnknownSpi as usize] += 1;
                 self.hint(now, addresses, &header);

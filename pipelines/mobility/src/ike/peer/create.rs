@@ -179,6 +179,8 @@ impl Peer {
     pub(super) fn remote_side(&self, policy: &crate::ike::connection::ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
             // Where it only says that it is does not count.
+            // Behind a NAT many share an address.
+            ([], []) if self.nat.there => vec![],
             ([], []) => vec![TrafficSelector::host(self.confirmed().remote.ip())],
             ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
             (all, _) => all.to_vec(),
@@ -409,6 +411,7 @@ impl Peer {
         let Some(before) = self.sessions.iter_mut().find(|s| s.local_spi() == old) else { return };
         let keys = before.keys.rekeyed(cx.crypto, before.suite.prf, &suite, shared, seed);
         cx.log_keys([seed.spi_i, seed.spi_r], &suite, &keys);
+        cx.know_spi(if is_initiator { seed.spi_i } else { seed.spi_r });
         let mut session = Session::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
         session.limit = before.limit;
         self.sessions.push(session);

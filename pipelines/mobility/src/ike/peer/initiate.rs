@@ -86,6 +86,7 @@ impl Peer {
         peer.connection = Some(index);
         peer.is_initiator = true;
         peer.active = cx.draw_spi(id);
+        cx.know_spi(peer.active);
         let transcript =
             Transcript { spi_i: peer.active, nonce_i: cx.random_bytes(NONCE), ..Transcript::default() };
         peer.phase = Phase::Initiating(Box::new(Initiating {

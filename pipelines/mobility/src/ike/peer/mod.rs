@@ -499,6 +499,7 @@ impl Peer {
             cx.established(self.id, owner, self.takes_over);
         }
         cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, addresses: self.addresses });
+        cx.know_spi(self.active);
         self.schedule_session(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
     }
