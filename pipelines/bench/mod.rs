@@ -2,7 +2,11 @@
 
 pub mod crypto;
 pub mod esp;
+pub mod ike;
 pub mod rate;
+
+use nix::time::{ClockId, clock_gettime};
+use std::{fs, time::Duration};
 
 /// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load. `None` where cores do not
 /// suffice.
@@ -26,4 +30,17 @@ fn apart<R: Send>(
         })?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }

@@ -36,7 +36,7 @@ pub enum Crl {
     Strict,
 }
 
-/// Authorities and revocation lists from files.
+/// Authorities and revocation lists.
 pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     hashes: Vec<u8>,
@@ -57,13 +57,7 @@ impl Authorities {
         policy: Crl,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
     ) -> Result<Self, LoadError> {
-        let mut authorities = Self {
-            anchors: Vec::new(),
-            hashes: Vec::new(),
-            crls: Vec::new(),
-            policy,
-            clock: Box::new(clock),
-        };
+        let mut authorities = Self::none(policy, clock);
         for file in certificates.iter().map(AsRef::as_ref) {
             for certificate in files::certificates(file)? {
                 authorities.trust(&certificate).ok_or_else(|| Problem::BadCertificate.of(file))?;
@@ -76,6 +70,26 @@ impl Authorities {
             }
         }
         Ok(authorities)
+    }
+
+    /// Trusts these certificates; nothing revokes what they vouched for.
+    ///
+    /// # Errors
+    /// [`Problem::BadCertificate`].
+    pub fn new(
+        certificates: &[CertificateDer<'_>],
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Result<Self, Problem> {
+        let mut authorities = Self::none(Crl::Relaxed, clock);
+        for certificate in certificates {
+            authorities.trust(certificate).ok_or(Problem::BadCertificate)?;
+        }
+        Ok(authorities)
+    }
+
+    fn none(policy: Crl, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        let (anchors, hashes, crls) = (Vec::new(), Vec::new(), Vec::new());
+        Self { anchors, hashes, crls, policy, clock: Box::new(clock) }
     }
 
     fn trust(&mut self, certificate: &CertificateDer<'_>) -> Option<()> {

@@ -17,7 +17,7 @@ use webpki::EndEntityCert;
 /// Bytes of the shortest RSA modulus that is taken: 2048 bits.
 const SHORTEST_MODULUS: usize = 256;
 
-/// Certificates and a private key from files.
+/// Certificates and a private key.
 #[derive(Debug)]
 pub struct CertificateSigner {
     certificates: Vec<Vec<u8>>,
@@ -88,17 +88,25 @@ impl CertificateSigner {
     /// What is wrong with which file.
     pub fn load(certificates: &Path, key: &Path) -> Result<Self, LoadError> {
         let chain = files::certificates(certificates)?;
-        let key_of = files::private_key(key)?;
-        let loaded = Key::parse(&key_of).ok_or_else(|| Problem::BadKey.of(key))?;
-        let own = chain.first().ok_or_else(|| Problem::NoCertificate.of(certificates))?;
-        let own = EndEntityCert::try_from(own).map_err(|_| Problem::BadCertificate.of(certificates))?;
-        if !loaded.belongs_to(&own) {
-            return Err(Problem::OtherKey.of(key));
-        }
-        Ok(Self {
-            certificates: chain.iter().map(|c: &CertificateDer<'_>| c.to_vec()).collect(),
-            key: loaded,
+        let private = files::private_key(key)?;
+        Self::new(&chain, &private).map_err(|problem| match problem {
+            Problem::NoCertificate | Problem::BadCertificate => problem.of(certificates),
+            _ => problem.of(key),
         })
+    }
+
+    /// `certificates` begin with our own, whose private key is `key`.
+    ///
+    /// # Errors
+    /// [`Problem::BadKey`], [`Problem::NoCertificate`], [`Problem::BadCertificate`] or [`Problem::OtherKey`].
+    pub fn new(certificates: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Result<Self, Problem> {
+        let key = Key::parse(key).ok_or(Problem::BadKey)?;
+        let own = certificates.first().ok_or(Problem::NoCertificate)?;
+        let own = EndEntityCert::try_from(own).map_err(|_| Problem::BadCertificate)?;
+        if !key.belongs_to(&own) {
+            return Err(Problem::OtherKey);
+        }
+        Ok(Self { certificates: certificates.iter().map(|c| c.to_vec()).collect(), key })
     }
 }
 

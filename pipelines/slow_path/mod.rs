@@ -5,7 +5,7 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
-mod ike;
+pub(crate) mod ike;
 mod kernel;
 mod moves;
 mod punts;

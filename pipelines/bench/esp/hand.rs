@@ -4,10 +4,12 @@ use super::{
     BenchError,
     port::{Batch, Plug},
 };
-use crate::gateway::{profile::StageTicks, worker::Worker};
+use crate::{
+    bench::processor_time,
+    gateway::{profile::StageTicks, worker::Worker},
+};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use nix::time::{ClockId, clock_gettime};
 use perf_event::{Builder, Counter, events::Hardware};
 use std::{
     sync::{
@@ -111,9 +113,4 @@ fn instruction_counter() -> Option<Counter> {
     let mut counter = Builder::new(Hardware::INSTRUCTIONS).exclude_kernel(true).build().ok()?;
     counter.enable().ok()?;
     Some(counter)
-}
-
-/// Processor time of this thread.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

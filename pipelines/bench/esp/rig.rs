@@ -10,7 +10,7 @@ use super::{
     world::{self, INSIDE, OUTSIDE},
 };
 use crate::{
-    bench::core_of,
+    bench::{core_of, resident},
     gateway::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
@@ -20,7 +20,6 @@ use crate::{
 };
 use crossbeam::channel::TryRecvError;
 use std::{
-    fs,
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
@@ -342,12 +341,4 @@ fn nanoseconds_per_tick() -> f64 {
         std::hint::spin_loop();
     }
     start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
-}
-
-/// Bytes of memory that this process has.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

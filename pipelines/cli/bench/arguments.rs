@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use wayfarer::bench::{
     crypto::Operation,
     esp::{self, Direction, Size},
+    ike::{self, Mode},
     rate,
 };
 use wayfarer_dataplane::{
@@ -39,6 +40,19 @@ the others make. A library that does not have an algorithm has no row.
 Example:
   wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
     Crypto(BenchCrypto),
+    /// Measures key exchange and mobility: peers that connect and move, their memory, what traffic notices.
+    #[command(after_help = "\
+Peers are simulated in the same process, and what they cost is not counted.
+
+  connect   IKE SAs with a child SA that one core makes in a second, X25519 and AES-256-GCM, by certificates (ECDSA P-256
+            on both sides) and by shared keys
+  move      moves (MOBIKE) that one core takes in a second: the protocol alone, then the whole slow path with its tables
+  idle      memory of --peers connected peers, half of them watched: the protocol alone, then the whole gateway
+
+Examples:
+  wayfarer bench ike
+  wayfarer bench ike --only idle --peers 10000 --json")]
+    Ike(BenchIke),
     /// Searches for the highest rate that passes a device under test without loss, on real ports.
     #[command(after_help = "\
 Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port; the rate is halved and raised until
@@ -54,6 +68,24 @@ Examples:
   wayfarer bench rate --port eth1 --peer-port eth2                       a cable from one to the other
   wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --size 64,512,1518 --seconds 60")]
     Rate(BenchRate),
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BenchIke {
+    /// Figures, in this order; without it, all.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Mode::ALL, hide_default_value = true)]
+    pub only: Vec<Mode>,
+    /// Connected peers; figures other than idle take 10000 at most.
+    #[arg(long, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(ike::Options::MOST)))]
+    pub peers: u32,
+    /// Seconds to measure for each figure.
+    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Prints one JSON object for each row instead of a table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to search for.

@@ -3,19 +3,20 @@
 pub(super) mod arguments;
 
 use super::Failure;
-use arguments::{Bench, BenchCrypto, BenchEsp, BenchRate};
+use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchRate};
 use serde::Serialize;
 use std::{
     env,
     io::{self, Write},
     process,
 };
-use wayfarer::bench::{crypto, esp, rate};
+use wayfarer::bench::{crypto, esp, ike, rate};
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
         Bench::Esp(options) => esp(options),
         Bench::Crypto(options) => crypto(options),
+        Bench::Ike(options) => ike(options),
         Bench::Rate(options) => rate(options),
     }
 }
@@ -52,6 +53,19 @@ fn crypto(options: &BenchCrypto) -> Result<(), Failure> {
     }
     let mut rows = Rows::new(json);
     let done = crypto::run(&what, |row| rows.show(row, crypto::Row::line));
+    rows.written?;
+    done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn ike(options: &BenchIke) -> Result<(), Failure> {
+    let BenchIke { only, peers, seconds, json } = options.clone();
+    if !json {
+        writeln!(io::stdout(), "{}", ike::Row::titles())?;
+    }
+    let mut rows = Rows::new(json);
+    let done = ike::run(&ike::Options { modes: only, peers, duration: seconds }, |row| {
+        rows.show(row, ike::Row::line);
+    });
     rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
 }

@@ -13,7 +13,7 @@ use wayfarer_mobility::ike::{
 
 /// The message in an IP packet that the workers took for one, and where it came from. `None` where its checksum is wrong, or it is no message
 /// after all.
-pub(super) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
+pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
     let header = IpHeader::parse(packet).ok()?;
     let (src, dst): (IpAddr, IpAddr) = (header.src.into(), header.dst.into());
     let datagram = header.payload(packet);
@@ -36,7 +36,7 @@ pub(super) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
 }
 
 /// The IP packet of a datagram; `None` where its two ends are of different families.
-pub(super) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
+pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     let Addresses { local, remote } = transmit.addresses;
     if local.is_ipv4() != remote.is_ipv4() {
         return None;

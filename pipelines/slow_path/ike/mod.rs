@@ -10,7 +10,7 @@
 //! | `view` | what the control socket is told, and wants |
 
 mod child;
-mod datagram;
+pub(crate) mod datagram;
 mod helpers;
 mod host;
 mod key_log;

@@ -1,0 +1,80 @@
+//! Terminals in lockstep with a gateway.
+
+use super::{
+    BenchError,
+    gateway::Serve,
+    terminal::Terminal,
+    world::{World, terminal_at},
+};
+use std::time::{Duration, Instant};
+use wayfarer_mobility::ike::event::Transmit;
+
+/// Terminals that do the same at once: no more than a worker hands up in a turn.
+pub(super) const GROUP: usize = 32;
+/// How long they may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Has `group` connect, whose first terminal has number `first`.
+pub(super) fn connect(
+    gateway: &mut impl Serve,
+    first: u32,
+    group: &mut [Terminal],
+) -> Result<(), BenchError> {
+    let now = gateway.now();
+    group.iter_mut().for_each(|terminal| terminal.connect(now));
+    settle(gateway, first, group, Terminal::is_connected, "peers do not connect")
+}
+
+/// Has `group` move.
+pub(super) fn depart(gateway: &mut impl Serve, first: u32, group: &mut [Terminal]) -> Result<(), BenchError> {
+    let now = gateway.now();
+    for terminal in group.iter_mut() {
+        terminal.depart(now);
+        terminal.confirmed = 0;
+    }
+    settle(gateway, first, group, |terminal| terminal.confirmed > 0, "moves are not answered")
+}
+
+/// Carries messages until there are none and each of `group` `is_done`. Those to where a terminal is not are lost.
+fn settle(
+    gateway: &mut impl Serve,
+    first: u32,
+    group: &mut [Terminal],
+    is_done: impl Fn(&Terminal) -> bool,
+    otherwise: &'static str,
+) -> Result<(), BenchError> {
+    let start = Instant::now();
+    loop {
+        let now = gateway.now();
+        let up: Vec<Transmit> =
+            group.iter_mut().flat_map(|terminal| terminal.send(now).collect::<Vec<_>>()).collect();
+        let was_quiet = up.is_empty();
+        let down = gateway.serve(&up);
+        if was_quiet && down.is_empty() {
+            if group.iter().all(&is_done) {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(BenchError::Stuck(otherwise));
+            }
+            // A helper of the gateway is at work.
+            std::thread::yield_now();
+        }
+        for transmit in &down {
+            let to = transmit.addresses.remote.ip();
+            let index = terminal_at(to).and_then(|index| index.checked_sub(first));
+            let terminal = index.and_then(|index| group.get_mut(index as usize));
+            if let Some(terminal) = terminal.filter(|terminal| terminal.place() == to) {
+                terminal.handle(now, transmit);
+            }
+        }
+    }
+}
+
+/// New terminals by the group, with the number of the first of each.
+pub(super) fn groups(world: &World, terminals: u32) -> impl Iterator<Item = (u32, Vec<Terminal>)> {
+    (0..terminals).step_by(GROUP).map(move |first| {
+        let last = terminals.min(first + GROUP as u32);
+        (first, (first..last).map(|index| Terminal::new(world, index)).collect())
+    })
+}

@@ -1,0 +1,74 @@
+//! How many peers move in a second: UPDATE_SA_ADDRESSES with NAT detection and COOKIE2, its answer, and the question
+//! whether the peer is there (RFC 4555 §3.5, §3.7).
+
+use super::{
+    BenchError, Mode, Options, Row, Target, fleet,
+    gateway::{Bare, Serve, Whole},
+    terminal::Terminal,
+    world::{Proof, World},
+};
+use std::time::Duration;
+
+/// Moves a second that one core should take.
+const TARGET: f64 = 20_000.0;
+
+pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
+    let world = World::new(Proof::Psk)?;
+    let peers = options.peers.min(Options::ACTIVE);
+
+    let mut gateway = Bare::new(&world, None);
+    let mut groups = connected(&mut gateway, &world, peers)?;
+    (gateway.cpu, gateway.moved) = Default::default();
+    let moves = roam(&mut gateway, &mut groups, |gateway| gateway.cpu >= options.duration)?;
+    if moves != gateway.moved {
+        return Err(BenchError::Stuck("moves are answered and not told"));
+    }
+    each(&row("protocol", moves, gateway.cpu, Duration::ZERO));
+    drop((gateway, groups));
+
+    let mut gateway = Whole::new(&world.config(peers, None))?;
+    let mut groups = connected(&mut gateway, &world, peers)?;
+    (gateway.slow_cpu, gateway.worker_cpu) = Default::default();
+    let moves = roam(&mut gateway, &mut groups, |gateway| gateway.slow_cpu >= options.duration)?;
+    if moves != gateway.moves() {
+        return Err(BenchError::Stuck("moves are answered and tunnels not moved"));
+    }
+    each(&row("slow path", moves, gateway.slow_cpu, gateway.worker_cpu));
+    Ok(())
+}
+
+type Groups = Vec<(u32, Vec<Terminal>)>;
+
+/// Terminals that are connected.
+fn connected(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Groups, BenchError> {
+    let mut groups: Groups = fleet::groups(world, peers).collect();
+    for (first, group) in &mut groups {
+        fleet::connect(gateway, *first, group)?;
+    }
+    Ok(groups)
+}
+
+/// Has all move in turn until it `is_enough`; answers how often they did.
+fn roam<G: Serve>(
+    gateway: &mut G,
+    groups: &mut Groups,
+    is_enough: impl Fn(&G) -> bool,
+) -> Result<u64, BenchError> {
+    let mut moves = 0;
+    loop {
+        for (first, group) in &mut *groups {
+            fleet::depart(gateway, *first, group)?;
+            moves += group.len() as u64;
+            if is_enough(gateway) {
+                return Ok(moves);
+            }
+        }
+    }
+}
+
+fn row(case: &'static str, moves: u64, cpu: Duration, worker: Duration) -> Row {
+    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / moves as f64;
+    let rate = moves as f64 / cpu.max(Duration::from_nanos(1)).as_secs_f64();
+    let details = [("moves", moves as f64), ("us_per_move", each(cpu)), ("worker_us_per_move", each(worker))];
+    Row::new(Mode::Move, case, (rate, "moves/s"), Some(Target::AtLeast(TARGET)), details)
+}

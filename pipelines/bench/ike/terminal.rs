@@ -1,0 +1,107 @@
+//! A simulated terminal: an endpoint of its own that connects and moves.
+
+use super::world::{World, place};
+use crate::keys::Primitives;
+use std::{net::IpAddr, sync::Arc, time::Duration};
+use wayfarer_mobility::ike::{
+    address::Addresses,
+    endpoint::{Endpoint, Settings},
+    event::{ChildId, ChildSa, Event, PeerId, Transmit},
+};
+
+/// A terminal.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    endpoint: Endpoint,
+    index: u32,
+    moves: u32,
+    /// The gateway, once it is connected.
+    peer: Option<PeerId>,
+    /// Its pairs of child SAs, the newest last.
+    pub(super) children: Vec<(ChildId, ChildSa)>,
+    /// Its address in the tunnel.
+    pub(super) inner: Option<IpAddr>,
+    /// Moves that the gateway answered.
+    pub(super) confirmed: u32,
+    /// Pairs that were made, the first one too.
+    pub(super) made: u32,
+}
+
+impl Terminal {
+    /// Terminal number `index`.
+    pub(super) fn new(world: &World, index: u32) -> Self {
+        let connection = world.terminal(index);
+        Self {
+            endpoint: Endpoint::new(Arc::new(Primitives), vec![connection], vec![], Settings::default()),
+            index,
+            moves: 0,
+            peer: None,
+            children: vec![],
+            inner: None,
+            confirmed: 0,
+            made: 0,
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> IpAddr {
+        place(self.index, self.moves)
+    }
+
+    /// Begins to connect.
+    pub(super) fn connect(&mut self, now: Duration) {
+        let place = self.place();
+        self.endpoint.dial(now, 0, place);
+    }
+
+    /// Whether it can send and receive.
+    pub(super) fn is_connected(&self) -> bool {
+        self.peer.is_some() && !self.children.is_empty()
+    }
+
+    /// Goes elsewhere, and says so.
+    pub(super) fn depart(&mut self, now: Duration) {
+        self.moves += 1;
+        let place = self.place();
+        if let Some(peer) = self.peer {
+            self.endpoint.handle_local(now, peer, place, None);
+        }
+        // It announces where it is to itself first, before the gateway knows.
+        self.work(now);
+    }
+
+    /// Takes a message of the gateway's.
+    pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
+        let Addresses { local, remote } = from_gateway.addresses;
+        if let wayfarer_mobility::ike::event::Payload::Message(message) = &from_gateway.payload {
+            self.endpoint.handle_datagram(now, Addresses { local: remote, remote: local }, message);
+        }
+    }
+
+    /// What it sends.
+    pub(super) fn send(&mut self, now: Duration) -> impl Iterator<Item = Transmit> {
+        self.work(now);
+        std::iter::from_fn(|| self.endpoint.poll_transmit())
+    }
+
+    fn work(&mut self, now: Duration) {
+        while let Some((id, _, task)) = self.endpoint.poll_task() {
+            let outcome = task.run(&Primitives);
+            self.endpoint.handle_outcome(now, id, outcome);
+        }
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::PeerUp { peer, .. } => self.peer = Some(peer),
+                Event::PeerDown { .. } => self.peer = None,
+                Event::ChildUp { child, sa, .. } => {
+                    self.children.push((child, sa));
+                    self.made += 1;
+                }
+                Event::ChildDown { child } => self.children.retain(|(known, _)| *known != child),
+                Event::Configured { addresses, .. } => self.inner = addresses.first().copied(),
+                Event::PeerMoved { .. } => self.confirmed += 1,
+                _ => {}
+            }
+        }
+    }
+}
