@@ -61,7 +61,7 @@ def mutated(message):
     if kind == 0:
         return bytes(bytes_[: random.randrange(len(bytes_))])
     if kind == 1:
-        return bytes(bytes_) + os.urandom(random.randrange(1, 2000))
+        return bytes(bytes_) + os.urandom(random.randrange(1, 1000))
     for _ in range(random.randrange(1, 8)):
         bytes_[random.randrange(len(bytes_))] = random.randrange(256)
     if kind == 2:
