@@ -104,6 +104,49 @@ fn implementations_of_an_aead_agree() {
 }
 
 #[test]
+fn peers_connect_move_and_stay() {
+    let rows = rows("ike --only connect,move,idle --peers 40 --seconds 0.01 --json");
+    let which: Vec<_> =
+        rows.iter().map(|row| (row["mode"].as_str().unwrap(), row["case"].as_str().unwrap())).collect();
+    let expected = [
+        ("connect", "ecdsa certificates"),
+        ("connect", "shared key"),
+        ("move", "protocol"),
+        ("move", "slow path"),
+        ("idle", "protocol"),
+        ("idle", "gateway"),
+    ];
+    assert_eq!(which, expected);
+    for row in &rows {
+        assert!(row["measured"].is_number() && row["met"].is_boolean() && row["target"].is_object(), "{row}");
+    }
+    let detail = |row: usize, name: &str| number(&rows[row]["details"], name);
+    assert!(detail(0, "peers") >= 32.0 && detail(1, "peers") >= 32.0);
+    assert!(detail(2, "moves") >= 32.0 && detail(3, "moves") >= 32.0);
+    // Every other one is watched.
+    assert_eq!((detail(4, "asked_after"), detail(5, "tunnels")), (20.0, 40.0));
+}
+
+#[test]
+fn nothing_is_lost_while_peers_move_and_change_keys() {
+    let rows = rows("ike --only latency,rekey,flood --peers 40 --seconds 0.2 --json");
+    let of = |mode: &str| rows.iter().filter(|row| row["mode"] == mode).collect::<Vec<_>>();
+    let lost = of("rekey");
+    assert_eq!(lost.len(), 3);
+    for row in lost {
+        assert_eq!((number(row, "measured"), &row["met"]), (0.0, &Value::Bool(true)), "{row}");
+        for name in ["times", "packets_in", "packets_out"] {
+            assert!(number(&row["details"], name) > 0.0, "{row}");
+        }
+    }
+    let flood = of("flood");
+    assert!(number(&flood[0]["details"], "inits_per_s") > 0.0, "{}", flood[0]);
+    for row in [of("latency")[0], flood[1], flood[2]] {
+        assert!(number(row, "measured") > 0.0 && number(&row["details"], "moves") > 0.0, "{row}");
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     for (arguments, code, said) in [
         ("esp --size 12", 2, "36 to 9000, or imix"),
@@ -111,6 +154,8 @@ fn what_cannot_be_measured_is_said() {
         ("esp --sas 0", 2, "1..=1048576"),
         ("esp --cipher rot13", 2, "rot13"),
         ("esp --seconds nan", 2, "0.01 to 60"),
+        ("ike --only sleep", 2, "connect, move, idle, latency, rekey, flood"),
+        ("ike --peers 0", 2, "1..=1048576"),
         ("crypto --operation mend", 2, "seal or open"),
         ("crypto --cipher null-sha256", 1, "only AEADs"),
     ] {

@@ -27,9 +27,9 @@ Examples:
 Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
 )]
 pub(super) struct Arguments {
-    /// How much to say on standard error.
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    pub log: LogLevel,
+    /// How much to say on standard error; without it, info, and warn of a benchmark.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
     #[command(subcommand)]
     pub command: Command,
 }

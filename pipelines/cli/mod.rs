@@ -8,7 +8,7 @@ mod log;
 mod show;
 mod table;
 
-use arguments::{Arguments, Command, PeerCommand, SaCommand};
+use arguments::{Arguments, Command, LogLevel, PeerCommand, SaCommand};
 use clap::Parser;
 use std::{
     fmt::Display,
@@ -56,7 +56,9 @@ impl From<io::Error> for Failure {
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log::start(arguments.log);
+    let usual =
+        if matches!(arguments.command, Command::Bench { .. }) { LogLevel::Warn } else { LogLevel::Info };
+    log::start(arguments.log.unwrap_or(usual));
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has enough.

@@ -15,6 +15,7 @@ mod connect;
 mod fleet;
 mod gateway;
 mod idle;
+mod live;
 mod moves;
 mod report;
 mod terminal;
@@ -54,11 +55,18 @@ pub enum Mode {
     Move,
     /// Memory of peers that only are connected.
     Idle,
+    /// How soon packets follow a move.
+    Latency,
+    /// Packets lost by changes of keys and moves.
+    Rekey,
+    /// What first messages of strangers cost the rest.
+    Flood,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Connect, Self::Move, Self::Idle];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Move, Self::Idle, Self::Latency, Self::Rekey, Self::Flood];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -66,6 +74,9 @@ impl Mode {
             Self::Connect => "connect",
             Self::Move => "move",
             Self::Idle => "idle",
+            Self::Latency => "latency",
+            Self::Rekey => "rekey",
+            Self::Flood => "flood",
         }
     }
 }
@@ -151,6 +162,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), B
             Mode::Connect => connect::measure(options, &mut each),
             Mode::Move => moves::measure(options, &mut each),
             Mode::Idle => idle::measure(options, &mut each),
+            Mode::Latency | Mode::Rekey | Mode::Flood => live::measure(*mode, options, &mut each),
         })
     })
     .map_err(BenchError::Thread)?

@@ -1,6 +1,9 @@
 //! A simulated terminal: an endpoint of its own that connects and moves.
 
-use super::world::{World, place};
+use super::{
+    live::cipher,
+    world::{World, place},
+};
 use crate::keys::Primitives;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_mobility::ike::{
@@ -8,6 +11,20 @@ use wayfarer_mobility::ike::{
     endpoint::{Endpoint, Settings},
     event::{ChildId, ChildSa, Event, PeerId, Transmit},
 };
+
+/// A pair of child SAs, as a terminal has it.
+#[derive(Debug)]
+pub(super) struct Child {
+    id: ChildId,
+    /// Keys and numbers.
+    pub(super) sa: ChildSa,
+    /// Whether it sends by it.
+    pub(super) is_used: bool,
+    /// Whether the gateway does.
+    pub(super) is_seen: bool,
+    /// The last sequence number that it used.
+    pub(super) sent: u64,
+}
 
 /// A terminal.
 #[derive(Debug)]
@@ -18,7 +35,7 @@ pub(super) struct Terminal {
     /// The gateway, once it is connected.
     peer: Option<PeerId>,
     /// Its pairs of child SAs, the newest last.
-    pub(super) children: Vec<(ChildId, ChildSa)>,
+    pub(super) children: Vec<Child>,
     /// Its address in the tunnel.
     pub(super) inner: Option<IpAddr>,
     /// Moves that the gateway answered.
@@ -70,6 +87,37 @@ impl Terminal {
         self.work(now);
     }
 
+    /// Does what is due.
+    pub(super) fn pass(&mut self, now: Duration) {
+        self.endpoint.handle_timeout(now);
+        self.work(now);
+    }
+
+    /// Opens an ESP packet of the gateway's; `None` where it cannot.
+    pub(super) fn open(&mut self, now: Duration, packet: &[u8]) -> Option<()> {
+        let spi = cipher::spi(packet)?;
+        let child = self.children.iter_mut().find(|child| child.sa.spi_in == spi)?;
+        cipher::opens(&child.sa, packet).then_some(())?;
+        if !child.is_seen {
+            child.is_seen = true;
+            self.endpoint.handle_child_used(now, child.id);
+            self.work(now);
+        }
+        Some(())
+    }
+
+    /// Changes the keys of its child SAs.
+    pub(super) fn rekey(&mut self, now: Duration) {
+        if let Some(peer) = self.peer {
+            self.endpoint.rekey(now, peer, false);
+        }
+    }
+
+    /// Who it is, as the gateway calls it.
+    pub(super) fn name(&self) -> String {
+        self.endpoint.connections().first().map_or_else(String::new, |own| own.local_id.to_string())
+    }
+
     /// Takes a message of the gateway's.
     pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
         let Addresses { local, remote } = from_gateway.addresses;
@@ -94,10 +142,16 @@ impl Terminal {
                 Event::PeerUp { peer, .. } => self.peer = Some(peer),
                 Event::PeerDown { .. } => self.peer = None,
                 Event::ChildUp { child, sa, .. } => {
-                    self.children.push((child, sa));
+                    self.children.push(Child { id: child, is_used: sa.send, is_seen: false, sa, sent: 0 });
                     self.made += 1;
                 }
-                Event::ChildDown { child } => self.children.retain(|(known, _)| *known != child),
+                Event::ChildUse { child } => {
+                    self.children
+                        .iter_mut()
+                        .filter(|known| known.id == child)
+                        .for_each(|child| child.is_used = true);
+                }
+                Event::ChildDown { child } => self.children.retain(|known| known.id != child),
                 Event::Configured { addresses, .. } => self.inner = addresses.first().copied(),
                 Event::PeerMoved { .. } => self.confirmed += 1,
                 _ => {}

@@ -43,7 +43,7 @@ pub(super) const INSIDE: usize = 1;
 /// The gateway's outer address.
 pub(super) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 /// Who all terminals talk to.
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(super) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// The gateway's MAC addresses, by port.
 pub(super) const GATEWAY_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 /// MAC addresses at the other end of each port.
@@ -100,7 +100,7 @@ impl World {
             }
             Proof::Certificates => certified(names)?,
         };
-        let net = TrafficSelector::range(SERVER.into(), SERVER.into());
+        let net = TrafficSelector::range(SERVER, SERVER);
         let child = ChildPolicy { name: "net".into(), local: vec![net], remote: vec![], transport: false };
         let gateway = Connection {
             name: "terminals".into(),
@@ -172,8 +172,8 @@ impl World {
         INNER.map(IpAddr::V4)
     }
 
-    /// A gateway for so many peers.
-    pub(super) fn config(&self, peers: u32, liveness: Option<Duration>) -> Config {
+    /// A gateway for so many tunnels.
+    pub(super) fn config(&self, tunnels: u32, liveness: Option<Duration>) -> Config {
         let [first, last] = Self::pool();
         let connection =
             |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
@@ -188,7 +188,7 @@ impl World {
             frames: 4096,
             frame_size: 2048,
             // Two at a time while keys change.
-            tunnels: 2 * peers as usize,
+            tunnels: tunnels as usize,
         };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),
