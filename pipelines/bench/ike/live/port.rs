@@ -364,7 +364,7 @@ impl Port for Inside {
         }
         while burst.room() > 0 {
             self.next = self.next.wrapping_add(1);
-            let watched = self.prompt.watch.filter(|_| self.next % 2 == 0);
+            let watched = self.prompt.watch.filter(|_| self.next.is_multiple_of(2));
             let index = watched.map_or(self.next / 2 % packets.len(), |watch| watch.index as usize);
             let (Some(frame), Some(mut packet)) = (packets.get(index), pool.take()) else { return };
             if packet.fill(HEADROOM, frame).is_none() {
