@@ -224,20 +224,9 @@ pub(super) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
     }
 }
 
-/// AUTH data by a shared key.
+/// AUTH data by a shared key, or by the MSK of an EAP conversation (RFC 7296 §2.16).
 pub(super) fn shared_key(peer: &Peer, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
     peer.sessions.first().map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets)).unwrap_or_default()
-}
-
-/// AUTH data by what EAP gave, or where the method has no key, by SK_pi or SK_pr.
-pub(super) fn eap_key(peer: &Peer, cx: &Context<'_>, msk: &Secret, side: Side, octets: &[u8]) -> Secret {
-    let Some(session) = peer.sessions.first() else { return Secret::default() };
-    let key = match side {
-        _ if !msk.is_empty() => msk,
-        Side::Initiator => &session.keys.pi,
-        Side::Responder => &session.keys.pr,
-    };
-    shared_key_auth(cx.crypto, session.suite.prf, key, octets)
 }
 
 /// Whether two texts are the same, in a time that does not tell where they differ.

@@ -544,7 +544,7 @@ impl Peer {
         };
         let Some(identity) = identity else { return Secret::default() };
         let octets = initiating.transcript.octets(cx.crypto, session, side, identity);
-        auth::eap_key(self, cx, key, side, &octets)
+        auth::shared_key(self, cx, key, &octets)
     }
 
     pub(super) fn eap_client_stepped(
@@ -560,8 +560,7 @@ impl Peer {
                 }
                 self.request(cx, ExchangeType::Auth, &[Payload::Eap(&packet)], Request::Auth, None);
             }
-            Step::Success(_, key) => {
-                let key = key.unwrap_or_default();
+            Step::Success(_, Some(key)) => {
                 let data = self.eap_proof(cx, &key, Side::Initiator);
                 if let Some(initiating) = self.initiating() {
                     initiating.eap = Some(Eap::Over(key));
@@ -569,7 +568,8 @@ impl Peer {
                 let payloads = [Payload::Auth { method: auth::SHARED_KEY, data: &data }];
                 self.request(cx, ExchangeType::Auth, &payloads, Request::Auth, None);
             }
-            Step::Failure(_) => self.fail(cx, Reason::Eap),
+            // A method without a key proves nothing about who sits in between.
+            Step::Success(_, None) | Step::Failure(_) => self.fail(cx, Reason::Eap),
         }
     }
 

@@ -506,13 +506,13 @@ impl Peer {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         };
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
-        let theirs = auth::eap_key(self, cx, &key, Side::Initiator, &octets);
+        let theirs = auth::shared_key(self, cx, &key, &octets);
         if !auth::same(&theirs, data) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
-        let ours = auth::eap_key(self, cx, &key, Side::Responder, &octets);
+        let ours = auth::shared_key(self, cx, &key, &octets);
         self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
     }
 
