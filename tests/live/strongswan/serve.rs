@@ -93,10 +93,7 @@ fn cookies_groups_and_fragments() {
         + &psk("proposals = [\"aes128gcm16-prfsha256-x25519\"]\nfragment = 600")
         + CERTIFICATES;
     let (gateway, client) = connected(&lab, &config, "fragment_size = 600", "net");
-    assert_eq!(
-        gateway.counted("cookie"),
-        gateway.counted("init") - gateway.counted("established") - gateway.counted("init_refused")
-    );
+    assert!(gateway.counted("cookie") >= 1, "everyone is asked for one");
     assert!(gateway.counted("init_refused") >= 1, "INVALID_KE_PAYLOAD");
     client.must("--terminate --ike psk");
     client.must("--initiate --child certnet");
