@@ -122,3 +122,51 @@ pub fn read_answer(data: &[u8]) -> Option<Answer> {
     let word = |high, low| u16::from_be_bytes([high, low]);
     Some(Answer { translations: word(a, b), supported: word(c, d), used: word(e, f) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(local: &str, remote: &str) -> Addresses {
+        Addresses { local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+    }
+
+    fn answered(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
+        read_answer(&answer(&request(sent), seen, force_udp)).unwrap()
+    }
+
+    #[test]
+    fn an_untouched_path_needs_no_encapsulation() {
+        for (ours, theirs) in
+            [("192.0.2.7:4500", "203.0.113.1:4500"), ("[2001:db8::7]:4500", "[2001:db8::1]:4500")]
+        {
+            let (sent, seen) = (ends(ours, theirs), ends(theirs, ours));
+            assert_eq!(answered(sent, seen, false), Answer { translations: 0, supported: 3, used: ESP });
+            assert_eq!(answered(sent, seen, true).used, UDP);
+        }
+    }
+
+    #[test]
+    fn each_translation_is_seen_and_asks_for_udp() {
+        let sent = ends("10.1.0.2:4500", "203.0.113.1:4500");
+        for (seen, bits) in [
+            (ends("203.0.113.1:4500", "192.0.2.2:4500"), translation::SOURCE_ADDRESS),
+            (ends("203.0.113.1:4500", "10.1.0.2:1024"), translation::SOURCE_PORT),
+            (ends("10.9.9.9:4500", "10.1.0.2:4500"), translation::DESTINATION_ADDRESS),
+            (ends("203.0.113.1:4501", "10.1.0.2:4500"), translation::DESTINATION_PORT),
+        ] {
+            assert_eq!(answered(sent, seen, false), Answer { translations: bits, supported: 3, used: UDP });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_counts_as_changed() {
+        let seen = ends("203.0.113.1:4500", "192.0.2.2:4500");
+        let said = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
+        for length in 0..said.len() {
+            let answer = read_answer(&answer(&said[..length], seen, false)).unwrap();
+            assert_eq!((answer.translations, answer.used), (0b1_1111, UDP), "{length}");
+        }
+        assert_eq!(read_answer(&[0; 5]), None);
+    }
+}
