@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`endpoint`] | all peers: messages in, messages and news out |
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
+//! | `settings`, `counter` | bounds and times; what is counted |
 //! | `cookie`, `crowd` | standing up to many who begin |
 //! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
@@ -36,5 +37,7 @@ pub mod view;
 pub mod wire;
 
 mod cookie;
+mod counter;
 mod crowd;
 mod peer;
+mod settings;

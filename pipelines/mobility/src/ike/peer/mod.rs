@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `respond`, `initiate` | until it is established, from either side |
 //! | `auth` | what both sides of IKE_AUTH share |
+//! | `agree` | what both sides agree on for a child SA |
 //! | `create` | CREATE_CHILD_SA: new keys, more child SAs |
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
 //! | `mobility` | addresses that change |
@@ -11,6 +12,7 @@
 //! | `session` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
+mod agree;
 mod auth;
 mod child;
 mod configure;

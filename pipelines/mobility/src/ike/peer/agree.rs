@@ -1,0 +1,155 @@
+//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
+
+use super::{Peer, auth, child::Agreed};
+use crate::ike::{
+    connection::{ChildPolicy, Connection},
+    endpoint::Context,
+    event::ChildId,
+    proposal, selector,
+    wire::{self, Payload, TrafficSelector, notify},
+};
+use alloc::{vec, vec::Vec};
+
+impl Peer {
+    /// What of a peer's offer for a child SA we take.
+    ///
+    /// # Errors
+    /// The notification that says why nothing of it.
+    pub(super) fn agree_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        payloads: &[Payload<'_>],
+        pfs: bool,
+        replaces: Option<ChildId>,
+    ) -> Result<Agreed, u16> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::TsI(theirs)), Some(Payload::TsR(ours))) =
+            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
+        else {
+            return Err(notify::INVALID_SYNTAX);
+        };
+        let chosen = proposal::choose_esp(&connection.esp, offered, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
+        let wants_transport = auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        let old = replaces.and_then(|old| self.children.iter().find(|child| child.id == old));
+        let narrowed = match old {
+            // What takes its place carries what it carried, wherever the peer is by now.
+            Some(old) => {
+                let (local, remote) =
+                    (selector::narrow(ours, &old.local), selector::narrow(theirs, &old.remote));
+                let is_some = !local.is_empty() && !remote.is_empty();
+                is_some.then_some((old.policy, local, remote, old.transport && wants_transport))
+            }
+            None => self.narrow(connection, ours, theirs, wants_transport),
+        };
+        let (policy, local, remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
+        let spi_out =
+            chosen.spi.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| notify::INVALID_SYNTAX)?;
+        Ok(Agreed {
+            name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
+            policy,
+            suite: chosen.suite,
+            number: chosen.number,
+            spi_in: cx.draw_child_spi(),
+            spi_out,
+            local,
+            remote,
+            transport,
+            replaces,
+        })
+    }
+
+    /// The first policy that allows some of what is wanted, and how much of it.
+    fn narrow(
+        &self,
+        connection: &Connection,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+        wants_transport: bool,
+    ) -> Option<(usize, Vec<TrafficSelector>, Vec<TrafficSelector>, bool)> {
+        connection.children.iter().enumerate().find_map(|(index, policy)| {
+            // Behind a NAT the two sides do not mean the same addresses: tunnel mode then.
+            let transport = policy.transport && wants_transport && !self.nat.any();
+            let (ours, theirs) = match transport {
+                true => (
+                    vec![TrafficSelector::host(self.addresses.local.ip())],
+                    vec![TrafficSelector::host(self.confirmed().remote.ip())],
+                ),
+                false => (self.local_side(policy), self.remote_side(policy)),
+            };
+            let local = selector::narrow(local, &ours);
+            let remote = selector::narrow(remote, &theirs);
+            (!local.is_empty() && !remote.is_empty()).then_some((index, local, remote, transport))
+        })
+    }
+
+    /// Our side of a policy: what it says, else the address that we were given, or ours.
+    pub(super) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+        match (&policy.local[..], &self.assigned[..]) {
+            ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
+            ([], assigned) => assigned.iter().copied().map(TrafficSelector::host).collect(),
+            (all, _) => all.to_vec(),
+        }
+    }
+
+    /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
+    pub(super) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+        match (&policy.remote[..], &self.leases[..]) {
+            // Where it only says that it is does not count.
+            // Behind a NAT many share an address.
+            ([], []) if self.nat.there => vec![],
+            ([], []) => vec![TrafficSelector::host(self.confirmed().remote.ip())],
+            ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
+            (all, _) => all.to_vec(),
+        }
+    }
+
+    /// What the peer took of our offer for a child SA.
+    pub(super) fn accept_child(
+        &self,
+        payloads: &[Payload<'_>],
+        connection: &Connection,
+        policy: usize,
+        (spi_in, pfs): (u32, bool),
+        replaces: Option<ChildId>,
+    ) -> Option<Agreed> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let (Some(Payload::Sa(offered)), Some(Payload::TsI(local)), Some(Payload::TsR(remote))) =
+            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
+        else {
+            return None;
+        };
+        let chosen = proposal::choose_esp(&connection.esp, offered.get(..1)?, pfs)?;
+        if pfs && chosen.suite.kex.is_empty() {
+            return None;
+        }
+        let child = connection.children.get(policy)?;
+        let transport = child.transport && auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        // It may take less than we asked for, never more.
+        let (ours, theirs) = match transport {
+            true => (
+                vec![TrafficSelector::host(self.addresses.local.ip())],
+                vec![TrafficSelector::host(self.addresses.remote.ip())],
+            ),
+            false => match replaces.and_then(|old| self.children.iter().find(|child| child.id == old)) {
+                Some(old) => (old.local.clone(), old.remote.clone()),
+                None => (self.local_side(child), self.remote_side(child)),
+            },
+        };
+        if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
+            return None;
+        }
+        Some(Agreed {
+            name: child.name.clone(),
+            policy,
+            suite: chosen.suite,
+            number: chosen.number,
+            spi_in,
+            spi_out: u32::from_be_bytes(chosen.spi.as_slice().try_into().ok()?),
+            local: local.clone(),
+            remote: remote.clone(),
+            transport,
+            replaces,
+        })
+    }
+}

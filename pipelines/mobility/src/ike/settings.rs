@@ -1,0 +1,69 @@
+//! Bounds and times that hold for all peers.
+
+use core::time::Duration;
+
+/// Bounds and times that hold for all peers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From how many half-open peers on a cookie is asked for (RFC 7296 §2.6).
+    pub cookie_threshold: usize,
+    /// Most half-open peers.
+    pub half_open_limit: usize,
+    /// How long a peer may take to prove who it is.
+    pub half_open: Duration,
+    /// Most tasks for peers that are not established.
+    pub task_limit: usize,
+    /// When requests are sent again.
+    pub retransmission: Retransmission,
+    /// How long what is replaced or deleted is still received by, and answers are repeated.
+    pub linger: Duration,
+    /// How often a NAT's mapping is kept alive (RFC 3948 §4).
+    pub keepalive: Duration,
+    /// How long a new path may go without the peer's word.
+    pub routability: Duration,
+    /// Whether [`super::event::Event::SessionKeys`] is wanted.
+    pub log_keys: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cookie_threshold: 256,
+            half_open_limit: 8192,
+            half_open: Duration::from_secs(30),
+            task_limit: 512,
+            retransmission: Retransmission::default(),
+            linger: Duration::from_secs(4),
+            keepalive: Duration::from_secs(20),
+            routability: Duration::from_secs(10),
+            log_keys: false,
+        }
+    }
+}
+
+/// When a request without an answer is sent again (RFC 7296 §2.4): each wait is 1.6 times the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Retransmission {
+    /// The first wait.
+    pub first: Duration,
+    /// How often it is sent again before the peer is given up.
+    pub tries: u32,
+}
+
+impl Default for Retransmission {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(500), tries: 8 }
+    }
+}
+
+impl Retransmission {
+    /// The wait after it was sent again `tries` times.
+    pub fn after(&self, tries: u32) -> Duration {
+        (0..tries.min(16)).fold(self.first, |wait, _| wait * 8 / 5)
+    }
+
+    /// How long all of it takes.
+    pub fn total(&self) -> Duration {
+        (0..=self.tries).map(|tries| self.after(tries)).sum()
+    }
+}
