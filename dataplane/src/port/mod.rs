@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`af_xdp`] | a queue of a NIC, the worker's own frames in its rings |
 //! | [`af_packet`] | any Ethernet device, by a ring shared with the kernel |
+//! | [`dpdk`] | a NIC by DPDK's poll-mode drivers |
 //! | [`tap`] | the host's own network stack |
 //! | [`pcap`] | capture files |
 //! | [`memory`] | another thread, or a test |
@@ -25,9 +26,11 @@ pub mod af_xdp;
 mod bpf;
 pub mod classifier;
 pub mod device;
+pub mod dpdk;
 mod error;
 pub mod generator;
 pub mod memory;
+pub mod monitor;
 pub mod neighbour_socket;
 pub mod open;
 pub mod pcap;

@@ -1,0 +1,26 @@
+//! What a device says of itself besides what its queues count.
+
+use std::fmt;
+
+/// The slow path's view of an open device.
+pub trait Monitor: Send + fmt::Debug {
+    /// How it is at this moment. Takes system calls or reads registers: for people and for once a second.
+    fn state(&self) -> DeviceState;
+}
+
+/// How a device is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Whether the link is up.
+    pub is_up: bool,
+    /// Its speed in Mbit/s, where the device knows it.
+    pub speed: Option<u32>,
+    /// Whether both ends may send at once, where the device knows it.
+    pub full_duplex: Option<bool>,
+    /// Whether frames to other stations' MAC addresses are received as well.
+    pub is_promiscuous: bool,
+    /// Packets lost before any queue counted them: a ring full or no free buffer.
+    pub rx_missed: u64,
+    /// What else the device counts, by its own names, in its own order.
+    pub counters: Vec<(String, u64)>,
+}
