@@ -58,8 +58,19 @@ pub struct OpenPort {
     pub is_host: bool,
     /// What a device that is shared with the kernel has besides its queues.
     pub shared: Option<Shared>,
+    /// Of a TAP device that is another port's way to the kernel.
+    pub exception: Option<Exception>,
     /// The queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
+}
+
+/// By whose TAP device the kernel gets frames that are not the gateway's, and sends its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Index of the port.
+    pub of: usize,
+    /// Frames that may pass in a second, each way.
+    pub rate: u32,
 }
 
 /// What one worker gets.
