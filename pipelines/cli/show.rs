@@ -102,6 +102,7 @@ fn ports(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
         ("RX BYTES", Right),
         ("MISSED", Right),
         ("ERRORS", Right),
+        ("OVERSIZE", Right),
         ("TX PACKETS", Right),
         ("TX BYTES", Right),
     ];
@@ -117,6 +118,7 @@ fn ports(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
             bytes(port.rx_bytes),
             port.rx_missed.to_string(),
             port.rx_errors.to_string(),
+            port.rx_oversize.to_string(),
             port.tx_packets.to_string(),
             bytes(port.tx_bytes),
         ]

@@ -203,6 +203,9 @@ pub struct PortView {
     pub rx_missed: u64,
     /// Received but not usable.
     pub rx_errors: u64,
+    /// Received but longer than one frame.
+    #[serde(default)]
+    pub rx_oversize: u64,
     /// Packets sent.
     pub tx_packets: u64,
     /// Bytes sent.

@@ -51,6 +51,7 @@ impl SlowPath {
                 rx_bytes: sum(|s| s.rx_bytes),
                 rx_missed: sum(|s| s.rx_missed),
                 rx_errors: sum(|s| s.rx_errors),
+                rx_oversize: sum(|s| s.rx_oversize),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors),

@@ -137,6 +137,14 @@ impl AfPacketPort {
     }
 }
 
+/// Why a received frame is not used.
+enum Unusable {
+    /// Longer than a frame of ours, or several packets joined.
+    Oversize,
+    /// Not whole in itself.
+    Broken,
+}
+
 /// A received frame as the kernel left it in a slot: what it says of it, and its bytes.
 struct Received<'a> {
     vnet: [u8; VNET_HEADER],
@@ -165,18 +173,18 @@ impl<'a> Received<'a> {
         Some(Self { vnet, bytes, is_whole: header.tp_len == header.tp_snaplen })
     }
 
-    /// Copies the frame to `to`, its checksum filled in; `None` where it does not fit or is not one packet.
-    fn copy_to(&self, to: &mut crate::packet::Packet) -> Option<()> {
+    /// Copies the frame to `to`, its checksum filled in.
+    fn copy_to(&self, to: &mut crate::packet::Packet) -> Result<(), Unusable> {
         if !self.is_whole || !matches!(self.vnet[1], GSO_NONE | GSO_TCPV4 | GSO_TCPV6) {
-            return None;
+            return Err(Unusable::Oversize);
         }
-        to.fill(HEADROOM, self.bytes)?;
+        to.fill(HEADROOM, self.bytes).ok_or(Unusable::Oversize)?;
         if self.vnet[0] & NEEDS_CSUM != 0 {
             let start = u16::from_ne_bytes([self.vnet[6], self.vnet[7]]);
             let offset = u16::from_ne_bytes([self.vnet[8], self.vnet[9]]);
-            complete_checksum(to.data_mut(), start.into(), offset.into())?;
+            complete_checksum(to.data_mut(), start.into(), offset.into()).ok_or(Unusable::Broken)?;
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -207,16 +215,19 @@ impl Port for AfPacketPort {
             let Some(mut packet) = pool.take() else { return };
             // SAFETY: the status gives the slot to us until we give it back.
             let received = unsafe { Received::read(slot, self.slot_size) };
-            let copied = received.and_then(|r| r.copy_to(&mut packet));
+            let copied = received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet));
             status.store(libc::TP_STATUS_KERNEL, Release);
             self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };
-            if copied.is_some() {
-                self.stats.received(&packet);
-                burst.push(packet);
-            } else {
-                self.stats.rx_errors += 1;
-                pool.give(packet);
+            match copied {
+                Ok(()) => {
+                    self.stats.received(&packet);
+                    burst.push(packet);
+                    continue;
+                }
+                Err(Unusable::Oversize) => self.stats.rx_oversize += 1,
+                Err(Unusable::Broken) => self.stats.rx_errors += 1,
             }
+            pool.give(packet);
         }
     }
 

@@ -32,7 +32,7 @@ impl Port for Generator {
             self.next = if self.next + 1 == self.frames.len() { 0 } else { self.next + 1 };
             self.left = self.left.map(|left| left - 1);
             if packet.fill(HEADROOM, frame).is_none() {
-                self.stats.rx_errors += 1;
+                self.stats.rx_oversize += 1;
                 pool.give(packet);
                 // One attempt a turn: a list in which nothing fits must not hold the worker.
                 return;
@@ -90,7 +90,7 @@ mod tests {
         pool.give_all(&mut burst);
         let mut port = Generator::new(vec![vec![0; 9000]], None);
         port.rx(&mut pool, &mut burst);
-        assert_eq!((burst.len(), port.stats().rx_errors, pool.available()), (0, 1, 2));
+        assert_eq!((burst.len(), port.stats().rx_oversize, pool.available()), (0, 1, 2));
         assert!(Generator::new(vec![], None).is_exhausted());
     }
 }

@@ -52,8 +52,10 @@ pub struct PortStats {
     pub rx_bytes: u64,
     /// Lost before the worker saw them: device ring full or no free frame.
     pub rx_missed: u64,
-    /// Received but not usable: longer than a frame, or cut short.
+    /// Received but not usable, such as one cut short.
     pub rx_errors: u64,
+    /// Received but longer than one frame: jumbo frames, or joined by LRO or GRO.
+    pub rx_oversize: u64,
     /// Handed to the device.
     pub tx_packets: u64,
     /// Bytes of those, Ethernet header included.
@@ -71,6 +73,7 @@ impl PortStats {
             rx_bytes: self.rx_bytes + other.rx_bytes,
             rx_missed: self.rx_missed + other.rx_missed,
             rx_errors: self.rx_errors + other.rx_errors,
+            rx_oversize: self.rx_oversize + other.rx_oversize,
             tx_packets: self.tx_packets + other.tx_packets,
             tx_bytes: self.tx_bytes + other.tx_bytes,
             tx_errors: self.tx_errors + other.tx_errors,

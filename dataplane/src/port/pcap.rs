@@ -82,12 +82,19 @@ impl Port for PcapPort {
         while burst.room() > 0 {
             let Some(input) = &mut self.input else { return };
             let Some(mut packet) = pool.take() else { return };
-            match input.next(|frame| packet.fill(HEADROOM, frame)) {
+            let mut fits = true;
+            let mut take = |frame: &[u8]| {
+                let filled = packet.fill(HEADROOM, frame);
+                fits = filled.is_some();
+                filled
+            };
+            match input.next(&mut take) {
                 Some(Ok(Some(()))) => {
                     self.stats.received(&packet);
                     burst.push(packet);
                     continue;
                 }
+                Some(Ok(None)) if !fits => self.stats.rx_oversize += 1,
                 Some(Ok(None)) => self.stats.rx_errors += 1,
                 // Nothing behind a broken record can be found again.
                 Some(Err(_)) => {
@@ -424,7 +431,7 @@ mod tests {
         drop(writer);
         let (frames, stats) = read(&path);
         assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [60, 70]);
-        assert_eq!((stats.rx_packets, stats.rx_errors), (2, 2));
+        assert_eq!((stats.rx_packets, stats.rx_oversize, stats.rx_errors), (2, 1, 1));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Port for TapPort {
                     burst.push(packet);
                 }
                 Ok(_) => {
-                    self.stats.rx_errors += 1;
+                    self.stats.rx_oversize += 1;
                     pool.give(packet);
                 }
                 Err(_) => return pool.give(packet),
