@@ -2,18 +2,28 @@
 
 #![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
 
-use super::{Mac, PortError, sys};
+use super::{
+    Mac, PortError,
+    monitor::{DeviceState, Monitor},
+    sys,
+};
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
 };
 
 // linux/ethtool.h
+const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
+
+/// What a driver says of a link's speed and duplex where it does not know.
+const SPEED_UNKNOWN: u32 = u32::MAX;
+const DUPLEX_HALF: u8 = 0;
+const DUPLEX_FULL: u8 = 1;
 
 /// A network device of the namespace that the calling thread was in when it looked it up.
 #[derive(Debug)]
@@ -91,6 +101,20 @@ impl Device {
         self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
     }
 
+    /// Sets its MAC address. Some drivers do so only while it is down.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses.
+    pub fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
+        let mut request = self.request();
+        let mut sa_data = [0; 14];
+        for (to, from) in sa_data.iter_mut().zip(mac) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_hwaddr = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data };
+        self.call(libc::SIOCSIFHWADDR, &mut request).map_err(|e| self.error("set the MAC address", e))
+    }
+
     /// Whether it is up, administratively.
     ///
     /// # Errors
@@ -127,6 +151,26 @@ impl Device {
             Ok(()) => (channels[5] + channels[8]).max(1),
             Err(_) => 1,
         }
+    }
+
+    /// The link's speed in Mbit/s and whether both ends may send at once, where the driver knows.
+    fn speed_and_duplex(&self) -> (Option<u32>, Option<bool>) {
+        // struct ethtool_cmd: command, two masks, speed and duplex (u16, u8), …, the speed's upper half (u16) in word 7.
+        let mut settings = [0u32; 11];
+        settings[0] = ETHTOOL_GSET;
+        if self.ethtool(&mut settings).is_err() {
+            return (None, None);
+        }
+        let [low_0, low_1, duplex, _] = settings[3].to_ne_bytes();
+        let [high_0, high_1, ..] = settings[7].to_ne_bytes();
+        let half = |bytes| u32::from(u16::from_ne_bytes(bytes));
+        let speed = half([high_0, high_1]) << 16 | half([low_0, low_1]);
+        let full_duplex = match duplex {
+            DUPLEX_HALF => Some(false),
+            DUPLEX_FULL => Some(true),
+            _ => None,
+        };
+        (Some(speed).filter(|speed| !matches!(*speed, 0 | SPEED_UNKNOWN)), full_duplex)
     }
 
     /// Whether it is one end of a veth pair. What the other end sends by itself may carry TCP and UDP checksums
@@ -185,6 +229,22 @@ impl Device {
     }
 }
 
+impl Monitor for Device {
+    /// A device that is gone is down.
+    fn state(&self) -> DeviceState {
+        let flags = self.flags().unwrap_or(0);
+        let up = libc::IFF_UP | libc::IFF_RUNNING;
+        let (speed, full_duplex) = self.speed_and_duplex();
+        DeviceState {
+            is_up: flags & up == up,
+            speed,
+            full_duplex,
+            is_promiscuous: flags & libc::IFF_PROMISC != 0,
+            ..DeviceState::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +254,8 @@ mod tests {
         let lo = Device::find("lo").unwrap();
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
         assert!(lo.mtu().unwrap() > 1000);
+        let state = DeviceState { is_up: true, ..DeviceState::default() };
+        assert_eq!(lo.state(), state);
         for name in ["", "no-such-device", "a-name-far-too-long-for-a-device", "l\0o"] {
             assert!(matches!(Device::find(name), Err(PortError::NoDevice { .. })), "{name:?}");
         }

@@ -6,6 +6,7 @@ use super::{
     af_xdp::{AfXdpPort, AfXdpQueues},
     classifier::{Classifier, Rules},
     device::Device,
+    monitor::Monitor,
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
 };
@@ -109,6 +110,8 @@ pub struct Opened {
     pub host_mac: Option<Mac>,
     /// `None` for a TAP device.
     pub shared: Option<Shared>,
+    /// How it is while it runs.
+    pub monitor: Box<dyn Monitor>,
 }
 
 /// Opens a device for as many workers as there are pools.
@@ -151,6 +154,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
                     is_veth: device.is_veth(),
                     host_mac: None,
                     shared: Some(Shared { _lock: lock, classifier, neighbours }),
+                    monitor: Box::new(device),
                 });
             }
         }
@@ -222,8 +226,9 @@ fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Res
 
 fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> {
     let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
-    let (mac, host_mac, device) = (ports[0].mac(), ports[0].host_mac(), ports[0].device());
-    check_frames(device, pools)?;
+    let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
+    let device = Device::find(request.device)?;
+    check_frames(&device, pools)?;
     Ok(Opened {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,
@@ -233,5 +238,6 @@ fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> 
         is_veth: false,
         host_mac: Some(host_mac),
         shared: None,
+        monitor: Box::new(device),
     })
 }

@@ -1,12 +1,17 @@
 //! The best way to open a device, and why a better one was not taken.
 
-use crate::{frames::numbered, traffic, world::World};
+use crate::{
+    frames::numbered,
+    traffic,
+    world::{World, wait_for},
+};
 use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
     port::{
         PortError,
         classifier::Rules,
+        monitor::DeviceState,
         open::{self, Driver, Kind, Opened, Request},
     },
 };
@@ -180,4 +185,26 @@ fn without_capabilities_the_error_names_them() {
     );
     assert!(text("gw0", Kind::AfPacket).contains("no permission to"));
     assert!(text("tap0", Kind::Tap).contains("needs CAP_NET_ADMIN and access to /dev/net/tun"));
+}
+
+#[test]
+fn a_devices_state_follows_its_link() {
+    let world = World::new(1, 1);
+    let opened = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
+    let state = || opened.monitor.state();
+    let veth = DeviceState {
+        is_up: true,
+        speed: Some(10_000),
+        full_duplex: Some(true),
+        is_promiscuous: false,
+        ..DeviceState::default()
+    };
+    assert_eq!(state(), veth);
+    world.in_gw("ip link set gw0 promisc on");
+    assert_eq!(state(), DeviceState { is_promiscuous: true, ..veth.clone() });
+    world.in_gw("ip link set gw0 promisc off");
+    world.in_peer("ip link set peer0 down");
+    wait_for("the carrier to go", || (state() == DeviceState { is_up: false, ..veth.clone() }).then_some(()));
+    world.in_gw("ip link del gw0");
+    assert_eq!(state(), DeviceState::default());
 }

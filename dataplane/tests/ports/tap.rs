@@ -8,7 +8,7 @@ use crate::{
 use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
-    port::{Port, PortError, tap::TapPort},
+    port::{Port, PortError, device::Device, tap::TapPort},
 };
 
 #[test]
@@ -37,6 +37,16 @@ fn the_host_and_the_port_see_each_other() {
     let stats = port.stats();
     assert_eq!((stats.tx_packets, stats.tx_bytes, stats.tx_errors), (3, 2251, 0));
     assert_eq!(pool.available(), 64);
+}
+
+#[test]
+fn the_kernels_end_takes_another_mac_address_while_it_is_up() {
+    let world = World::new(0, 1);
+    let port = world.gw(|| TapPort::open("tap0", 1500, 1).unwrap()).remove(0);
+    port.device().set_mac([2, 0, 0, 7, 7, 7]).unwrap();
+    assert_eq!(world.gw(|| Device::find("tap0").unwrap()).mac(), [2, 0, 0, 7, 7, 7]);
+    let group = port.device().set_mac([1, 0, 0, 7, 7, 7]).unwrap_err();
+    assert!(group.to_string().starts_with("tap0: cannot set the MAC address"), "{group}");
 }
 
 #[test]
