@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`gateway`] | the way of a packet: workers and their stages |
 //! | [`slow_path`] | the one thread that changes what workers read |
-//! | [`run`] | a gateway on real devices and files |
+//! | [`run`] | a gateway on real devices and files; `open` opens them |
 //! | [`start`] | puts a gateway together and sets it going |
 //! | [`config`] | what a gateway is told to do |
 //! | [`demo`] | the whole gateway in one process, with a simulated fleet |
@@ -20,6 +20,7 @@ pub mod control;
 pub mod demo;
 pub mod gateway;
 pub mod keys;
+mod open;
 pub mod run;
 pub mod slow_path;
 pub mod start;

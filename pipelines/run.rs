@@ -1,4 +1,4 @@
-//! A gateway on real devices and files: opens the ports of a configuration, starts it, and ends it on a signal.
+//! A gateway on real devices and files: finds its cores, starts it, and ends it on a signal.
 
 use crate::{
     config::model::{self, Config, PortKind},
@@ -7,8 +7,8 @@ use crate::{
         server::{ControlError, Server},
     },
     gateway::counters::WorkerCounters,
-    slow_path::neighbours::Stations,
-    start::{Assembly, Gateway, OpenPort, Seat, StartError},
+    open,
+    start::{Assembly, Gateway, Seat, StartError},
 };
 use core_affinity::CoreId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,25 +21,18 @@ use std::{
     },
     time::Duration,
 };
-use tracing::{info, warn};
+use tracing::info;
 use wayfarer_dataplane::{
     pool::Pool,
     port::{
-        Mac, Port, PortError,
-        classifier::Rules,
+        PortError,
         device::Device,
-        generator::Generator,
-        open::{self, Kind, Opened, Request},
-        pcap::{self, PcapPort},
-        sink::Sink,
+        dpdk::{self, Eal},
     },
-    wire::ethernet,
 };
 
 /// How often the main thread looks whether it is to end.
 const WATCH: Duration = Duration::from_millis(20);
-/// Largest IP packet of ports that have no device to say so.
-const MTU: usize = 1500;
 
 /// Why a gateway did not run.
 #[derive(Debug)]
@@ -51,6 +44,8 @@ pub enum RunError {
         /// Why.
         why: PortError,
     },
+    /// DPDK could not be started, or has no memory for frames.
+    Dpdk(PortError),
     /// A core was asked for that is not there.
     Core(usize),
     /// No memory for frames.
@@ -69,6 +64,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port { port, why } => write!(f, "port {port}: {why}"),
+            Self::Dpdk(why) => why.fmt(f),
             Self::Core(core) => write!(f, "there is no core {core} for a worker"),
             Self::Memory(why) => write!(f, "no memory for frames: {why}"),
             Self::Start(why) => why.fmt(f),
@@ -91,15 +87,15 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
         signal_hook::flag::register(signal, stop.clone())
             .map_err(|why| RunError::System("watch for signals", why))?;
     }
-    let cores = cores(config)?;
-    let pool = || Pool::new(config.gateway.frames, config.gateway.frame_size);
-    let mut pools = cores.iter().map(|_| pool()).collect::<Result<Vec<_>, _>>().map_err(RunError::Memory)?;
-    let host = host_addresses()?;
-    let mut ports = Vec::new();
-    for port in &config.ports {
-        let opened = open(config, port, &host, &mut pools);
-        ports.push(opened.map_err(|why| RunError::Port { port: port.name.clone(), why })?);
+    let mut cores = cores(config)?;
+    // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
+    let eal = config.dpdk.as_ref().map(|options| start_dpdk(options, &cores)).transpose()?;
+    if config.gateway.workers.is_none() {
+        cores.truncate(queues(config, eal.as_ref()));
     }
+    let pools = cores.iter().map(|_| pool(config, eal.as_ref())).collect::<Result<Vec<_>, _>>();
+    let mut pools = pools?;
+    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)?;
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
     let assembly = Assembly::new(config, seats, ports).map_err(RunError::Start)?;
     // Before anything forwards: where another gateway answers already, this one must not begin.
@@ -118,8 +114,8 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     if broken || !all_ended { Err(RunError::Thread) } else { Ok(()) }
 }
 
-/// The core of each worker. As many as configured; else one for each queue that every device has, on all cores but
-/// the first, which is left to the slow path and the rest of the machine.
+/// The cores that workers may have: those configured; else all but the first, which is left to the slow path and the
+/// rest of the machine.
 fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
     let all = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(wanted) = &config.gateway.workers {
@@ -128,20 +124,36 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
         };
         return wanted.iter().map(find).collect();
     }
+    let spare: Vec<_> = if all.len() > 1 { all[1..].to_vec() } else { all };
+    Ok(if spare.is_empty() { vec![None] } else { spare.into_iter().map(Some).collect() })
+}
+
+fn start_dpdk(options: &dpdk::Options, cores: &[Option<CoreId>]) -> Result<Eal, RunError> {
+    let cores = cores.iter().map(|core| core.map_or(0, |core| core.id)).collect();
+    Eal::start(&dpdk::Options { cores, ..options.clone() }).map_err(RunError::Dpdk)
+}
+
+/// The queues that every port has: that many workers can share the ports.
+fn queues(config: &Config, eal: Option<&Eal>) -> usize {
     let queues = |port: &model::Port| match &port.kind {
         PortKind::Auto { device } | PortKind::AfXdp { device } | PortKind::AfPacket { device } => {
             // A device that is missing is reported when it is opened.
             Device::find(device).map_or(1, |device| device.queues() as usize)
         }
+        PortKind::Dpdk { device, .. } => eal.and_then(|eal| eal.queues(device)).unwrap_or(1),
         PortKind::Tap { .. } | PortKind::Sink => usize::MAX,
         PortKind::Pcap { .. } | PortKind::Generator { .. } => 1,
     };
-    let most = config.ports.iter().map(queues).min().unwrap_or(1).max(1);
-    let spare: Vec<_> = if all.len() > 1 { all[1..].to_vec() } else { all };
-    if spare.is_empty() {
-        return Ok(vec![None]);
+    config.ports.iter().map(queues).min().unwrap_or(1).max(1)
+}
+
+/// A worker's frames: mbufs beside DPDK's ports.
+fn pool(config: &Config, eal: Option<&Eal>) -> Result<Pool, RunError> {
+    let (frames, size) = (config.gateway.frames, config.gateway.frame_size);
+    match eal {
+        Some(eal) => eal.pool(frames, size).map_err(RunError::Dpdk),
+        None => Pool::new(frames, size).map_err(RunError::Memory),
     }
-    Ok(spare.into_iter().take(most).map(Some).collect())
 }
 
 /// The addresses that the kernel's own stack has.
@@ -154,91 +166,6 @@ pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, RunError> {
         v4.or_else(|| storage.as_sockaddr_in6().map(|a| a.ip().into()))
     };
     Ok(all.filter_map(address).collect())
-}
-
-fn open(
-    config: &Config,
-    port: &model::Port,
-    host: &[IpAddr],
-    pools: &mut [Pool],
-) -> Result<OpenPort, PortError> {
-    let kind = match &port.kind {
-        PortKind::Auto { device } => (Kind::Auto, device),
-        PortKind::AfXdp { device } => (Kind::AfXdp, device),
-        PortKind::AfPacket { device } => (Kind::AfPacket, device),
-        PortKind::Tap { device } => (Kind::Tap, device),
-        _ => return open_other(port, pools.len()),
-    };
-    let own = config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own));
-    let has_ike = !config.ike.connections.is_empty();
-    let ike_ports = has_ike.then_some(wayfarer_dataplane::wire::esp::IKE_PORT).into_iter();
-    let rules = Rules {
-        local: host.iter().copied().chain(own).collect(),
-        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
-    };
-    let tap_mtu = port.mtu.unwrap_or(MTU);
-    let request = Request { device: kind.1, kind: kind.0, rules, tap_mtu };
-    let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared } =
-        open::open(&request, pools)?;
-    for (driver, why) in passed_over {
-        info!(port = port.name, "not {driver}: {why}");
-    }
-    info!(port = port.name, device = kind.1, "opened as {driver}");
-    if is_veth {
-        warn!(
-            port = port.name,
-            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
-        );
-    }
-    Ok(OpenPort {
-        name: port.name.clone(),
-        kind: driver.to_string(),
-        device: Some(Device::find(kind.1)?.index()),
-        mac: port.mac.unwrap_or(mac),
-        mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
-        addresses: port.addresses.clone(),
-        stations: host_mac.map_or(Stations::Ask, Stations::Only),
-        is_host: host_mac.is_some(),
-        shared,
-        exception: None,
-        queues: ports,
-    })
-}
-
-/// A port that is no device.
-fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError> {
-    let one = |queue: Box<dyn Port>| vec![queue];
-    let (kind, queues) = match &port.kind {
-        PortKind::Pcap { input, output } => {
-            ("pcap", one(Box::new(PcapPort::open(input.as_deref(), output.as_deref())?)))
-        }
-        PortKind::Generator { input, count } => {
-            ("generator", one(Box::new(Generator::new(pcap::read(input)?, *count))))
-        }
-        _ => ("sink", (0..workers).map(|_| Box::new(Sink::new()) as Box<dyn Port>).collect()),
-    };
-    Ok(OpenPort {
-        name: port.name.clone(),
-        kind: kind.to_owned(),
-        device: None,
-        mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
-        mtu: port.mtu.unwrap_or(MTU),
-        addresses: port.addresses.clone(),
-        // A file has no stations to ask.
-        stations: Stations::Only(ethernet::BROADCAST),
-        is_host: port.is_host,
-        shared: None,
-        exception: None,
-        queues,
-    })
-}
-
-/// A locally administered MAC address that is the same for the same name.
-fn mac_of(name: &str) -> Mac {
-    let hash =
-        name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    let [a, b, c, d] = hash.to_be_bytes();
-    [2, 0, a, b, c, d]
 }
 
 /// Says at the end what was done.

@@ -30,7 +30,7 @@ use tracing::warn;
 use wayfarer_dataplane::{
     crypto::KeyError,
     pool::Pool,
-    port::{Mac, Port, open::Shared},
+    port::{Mac, Port, monitor::Monitor, open::Shared},
     table::{Prefix, Writer},
 };
 
@@ -60,6 +60,8 @@ pub struct OpenPort {
     pub shared: Option<Shared>,
     /// Of a TAP device that is another port's way to the kernel.
     pub exception: Option<Exception>,
+    /// How its device is, where it is one.
+    pub monitor: Option<Box<dyn Monitor>>,
     /// The queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }
@@ -279,5 +281,6 @@ fn port_link(port: OpenPort) -> PortLink {
         device: port.device,
         link,
         shared: port.shared,
+        monitor: port.monitor,
     }
 }

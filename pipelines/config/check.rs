@@ -1,10 +1,11 @@
 //! From the keys of a file to the model: `[gateway]`, ports, routes and policies.
 
 use super::{
-    connection,
+    connection, dpdk,
     error::{ConfigError, Rule},
-    file::{self, Key, Kind, List, RouteSource, Scalar},
+    file::{self, Key, List, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
+    port,
     source::Source,
     tunnel, value,
 };
@@ -32,13 +33,17 @@ const MOST_PAIRS: usize = 4096;
 pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
     let mut config = Config {
         gateway: gateway(source, &file.gateway)?,
-        ports: ports(source, &file.port)?,
+        ports: port::ports(source, &file.port)?,
+        dpdk: None,
         routes: vec![],
         tunnels: vec![],
         policies: vec![],
         ike: Ike::default(),
     };
-    one_worker_for_files(source, &file.gateway, &config)?;
+    config.dpdk = dpdk::options(source, &file, &config)?;
+    let cores = config.dpdk.as_ref().map(|dpdk| dpdk.cores.clone()).filter(|cores| !cores.is_empty());
+    config.gateway.workers = config.gateway.workers.or(cores);
+    one_worker_for_files(source, &file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
@@ -50,14 +55,16 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
 }
 
 /// A file is one queue, and so needs one worker.
-fn one_worker_for_files(source: &Source<'_>, raw: &file::Gateway, config: &Config) -> Checked<()> {
+fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) -> Checked<()> {
     let is_file = |port: &&Port| matches!(port.kind, PortKind::Pcap { .. } | PortKind::Generator { .. });
     let Some(file) = config.ports.iter().find(is_file) else { return Ok(()) };
     let check = |cores: &Vec<i64>| match cores.len() {
         0 | 1 => Ok(()),
         _ => Err(Rule::OneWorker(file.name.as_str().into())),
     };
-    source.optional("gateway.workers", &raw.workers, check).map(|_| ())
+    source.optional("gateway.workers", &raw.gateway.workers, check)?;
+    let dpdk = raw.dpdk.as_ref().map(|dpdk| &dpdk.get_ref().cores);
+    dpdk.map_or(Ok(None), |cores| source.optional("dpdk.cores", cores, check)).map(|_| ())
 }
 
 /// Refuses what was there before.
@@ -89,11 +96,15 @@ where
     list.map(|&n| value::integer(n, range.clone())).collect()
 }
 
-fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
-    let cores = |list: &Vec<i64>| match &list[..] {
+/// Cores that workers run on.
+pub(super) fn cores(list: &[i64]) -> Result<Vec<usize>, Rule> {
+    match list {
         [] => Err(Rule::Empty),
         list => Ok(numbers(list, 0u16..=1023)?.into_iter().map(usize::from).collect()),
-    };
+    }
+}
+
+fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     let control = |path: &String| match &path[..] {
         "none" => Ok(None),
         path => source.path(path).map(Some),
@@ -108,7 +119,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     };
     let many = |n: &i64, range| Ok(value::integer::<u32>(*n, range)? as usize);
     Ok(Gateway {
-        workers: source.optional("gateway.workers", &raw.workers, cores)?,
+        workers: source.optional("gateway.workers", &raw.workers, |list| cores(list))?,
         control: source
             .optional("gateway.control", &raw.control, control)?
             .unwrap_or_else(|| Some(PathBuf::from(crate::control::SOCKET))),
@@ -129,105 +140,9 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     })
 }
 
-fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked<Vec<Port>> {
-    if raw.is_empty() {
-        return Err(source.error("", None, Rule::MissingKey("[[port]]".into())));
-    }
-    let (mut names, mut devices, mut addresses) = (Unique::new(), Unique::new(), Unique::new());
-    let mut hosts = Unique::new();
-    let mut ports = vec![];
-    for raw in raw {
-        let port = port(source, raw)?;
-        let raw = raw.get_ref();
-        source.value("port.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
-        source.optional("port.device", &raw.device, |device| {
-            devices.add(source, device.clone(), raw.device.as_ref().map_or(0..0, Spanned::span))
-        })?;
-        source.optional("port.host", &raw.host, |is_host| {
-            if *is_host {
-                hosts.add(source, (), raw.host.as_ref().map_or(0..0, Spanned::span))
-            } else {
-                Ok(())
-            }
-        })?;
-        source.optional("port.addresses", &raw.addresses, |_| {
-            let place = raw.addresses.as_ref().map_or(0..0, Spanned::span);
-            port.addresses.iter().try_for_each(|(own, _)| addresses.add(source, *own, place.clone()))
-        })?;
-        ports.push(port);
-    }
-    Ok(ports)
-}
-
-fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> Checked<Port> {
-    let place = raw.span();
-    let raw = raw.get_ref();
-    let addresses = |list: &List| list.0.iter().map(|text| value::interface(text)).collect();
-    let addresses: Vec<(IpAddr, Prefix)> =
-        source.optional("port.addresses", &raw.addresses, addresses)?.unwrap_or_default();
-    let v6 = addresses.iter().any(|(own, _)| own.is_ipv6());
-    Ok(Port {
-        name: source.value("port.name", &raw.name, |name| value::name(name))?,
-        kind: kind(source, raw, place)?,
-        addresses,
-        mtu: source.optional("port.mtu", &raw.mtu, |size| mtu(size, v6))?,
-        mac: source.optional("port.mac", &raw.mac, |mac| value::mac(mac))?,
-        is_host: raw.host.as_ref().is_some_and(|host| *host.get_ref()),
-    })
-}
-
 /// An MTU that the family allows (RFC 791 §3.1, RFC 8200 §5).
 pub(super) fn mtu(size: &Scalar, v6: bool) -> Result<usize, Rule> {
     value::size_within(size, if v6 { ip::V6_MIN_MTU } else { 576 }..=65472)
-}
-
-fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<PortKind> {
-    let kind = raw.kind.as_ref().map_or(Kind::Auto, |kind| *kind.get_ref());
-    let because = || match &raw.kind {
-        Some(kind) => format!("kind = {}", &source.text[kind.span()]),
-        None => "kind = \"auto\"".to_owned(),
-    };
-    let needs = |key| source.error("port", Some(place.clone()), Rule::Needs(key, because().into()));
-    let pointless = |key, found: Option<Range<usize>>| match found {
-        Some(place) => Err(source.bad(key, place, Rule::Pointless(because().into()))),
-        None => Ok(()),
-    };
-    let on_device = matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket | Kind::Tap);
-    if !on_device {
-        pointless("port.device", raw.device.as_ref().map(Spanned::span))?;
-    }
-    if !matches!(kind, Kind::Pcap | Kind::Generator) {
-        pointless("port.input", raw.input.as_ref().map(Spanned::span))?;
-    }
-    if matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket) {
-        pointless("port.mac", raw.mac.as_ref().map(Spanned::span))?;
-    }
-    if kind != Kind::Pcap {
-        pointless("port.output", raw.output.as_ref().map(Spanned::span))?;
-        pointless("port.host", raw.host.as_ref().map(Spanned::span))?;
-    }
-    if kind != Kind::Generator {
-        pointless("port.count", raw.count.as_ref().map(Spanned::span))?;
-    }
-    let path = |key, path: &Key<String>| source.optional(key, path, |path| source.path(path));
-    let input = path("port.input", &raw.input)?;
-    let device = source.optional("port.device", &raw.device, |name| value::device(name))?;
-    let device = || device.ok_or_else(|| needs("device"));
-    Ok(match kind {
-        Kind::Auto => PortKind::Auto { device: device()? },
-        Kind::AfXdp => PortKind::AfXdp { device: device()? },
-        Kind::AfPacket => PortKind::AfPacket { device: device()? },
-        Kind::Tap => PortKind::Tap { device: device()? },
-        Kind::Pcap => match (input, path("port.output", &raw.output)?) {
-            (None, None) => return Err(needs("input")),
-            (input, output) => PortKind::Pcap { input, output },
-        },
-        Kind::Generator => PortKind::Generator {
-            input: input.ok_or_else(|| needs("input"))?,
-            count: source.optional("port.count", &raw.count, |&n| value::count(&Scalar::Integer(n)))?,
-        },
-        Kind::Sink => PortKind::Sink,
-    })
 }
 
 fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> Checked<Vec<Route>> {

@@ -124,6 +124,22 @@ pub enum Rule {
     OffLink,
     /// The list is too long.
     TooLong(usize),
+    /// No port is of a kind that this table is for.
+    NoDpdkPort,
+    /// The device is neither allowed nor made; those that are.
+    UnknownDpdkDevice(Box<str>),
+    /// A port of this kind cannot be beside one of DPDK's.
+    BesideDpdk,
+    /// `gateway.workers` names other cores.
+    OtherCores,
+    /// A PCI address is wanted.
+    Pci,
+    /// A virtual device is wanted.
+    Vdev,
+    /// An option of EAL is wanted; what there is.
+    EalOption(Box<str>),
+    /// An option of EAL that has a key of its own.
+    OptionWithKey(&'static str, &'static str),
     /// One worker only can serve this kind of port.
     OneWorker(Box<str>),
     /// A fixed peer is wanted, because of this key.
@@ -235,6 +251,21 @@ impl fmt::Display for Rule {
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
             Self::OffLink => f.write_str("not within the subnet of the port"),
             Self::TooLong(most) => write!(f, "must not have more than {most} items"),
+            Self::NoDpdkPort => f.write_str("no [[port]] is of kind = \"dpdk\""),
+            Self::UnknownDpdkDevice(none) if none.is_empty() => {
+                f.write_str("not a device of [dpdk], whose allow and vdev name none")
+            }
+            Self::UnknownDpdkDevice(names) => write!(f, "not a device of [dpdk], which are {names}"),
+            Self::BesideDpdk => f.write_str("cannot be beside kind = \"dpdk\", which has frames of its own"),
+            Self::OtherCores => f.write_str("differs from gateway.workers, which says the same"),
+            Self::Pci => f.write_str(
+                "must be PCI addresses like \"0000:03:00.0\", each with \",key=value\" behind or not",
+            ),
+            Self::Vdev => f.write_str("must be virtual devices like \"net_tap0,iface=wf0\""),
+            Self::EalOption(word) => {
+                write!(f, "{word:?} neither begins with \"-\" nor is the value of the option before")
+            }
+            Self::OptionWithKey(option, key) => write!(f, "{option} has a key of its own: {key}"),
             Self::OneWorker(port) => write!(f, "must be one core, for port {port} has one queue"),
             Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),
             Self::NotEncapPort => f.write_str("not among gateway.encap_ports, so answers would not be taken"),

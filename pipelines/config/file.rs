@@ -20,6 +20,7 @@ pub(super) type Key<T> = Option<Spanned<T>>;
 pub(super) struct File {
     #[serde(default)]
     pub gateway: Gateway,
+    pub dpdk: Key<Dpdk>,
     #[serde(default)]
     pub port: Vec<Spanned<Port>>,
     #[serde(default)]
@@ -57,6 +58,17 @@ pub(super) enum RouteSource {
     Kernel,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dpdk {
+    pub cores: Key<Vec<i64>>,
+    pub memory: Key<Scalar>,
+    pub hugepages: Option<bool>,
+    pub allow: Key<Vec<String>>,
+    pub vdev: Key<Vec<String>>,
+    pub options: Key<Vec<String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Port {
@@ -70,6 +82,9 @@ pub(super) struct Port {
     pub addresses: Key<List>,
     pub mtu: Key<Scalar>,
     pub mac: Key<String>,
+    pub promiscuous: Key<bool>,
+    pub exception: Key<String>,
+    pub exception_rate: Key<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -78,6 +93,7 @@ pub(super) enum Kind {
     Auto,
     AfXdp,
     AfPacket,
+    Dpdk,
     Tap,
     Pcap,
     Generator,

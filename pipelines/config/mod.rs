@@ -5,7 +5,7 @@
 //! | [`model`] | a configuration as the gateway uses it |
 //! | `file` | the keys of the file, as TOML gives them |
 //! | `source` | reads the file; knows the place of every value |
-//! | `check`, `tunnel`, `connection` | from its keys to the model |
+//! | `check`, `port`, `dpdk`, `tunnel`, `connection` | from its keys to the model |
 //! | [`algorithms`] | proposals in words |
 //! | `value`, `keys` | single values, key files |
 
@@ -14,9 +14,11 @@ pub mod model;
 
 mod check;
 mod connection;
+mod dpdk;
 mod error;
 mod file;
 mod keys;
+mod port;
 mod source;
 mod tunnel;
 mod value;

@@ -7,7 +7,7 @@ pub use ike::{Connection, Ike, PoolRange};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
-    port::Mac,
+    port::{Mac, dpdk},
     sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
 };
@@ -20,6 +20,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// Its ports, at least one.
     pub ports: Vec<Port>,
+    /// How DPDK starts, where a port is its; the cores are those of the workers where they are told, else none.
+    pub dpdk: Option<dpdk::Options>,
     /// Next hops by hand.
     pub routes: Vec<Route>,
     /// Tunnels with keys by hand.
@@ -73,7 +75,7 @@ pub struct Port {
 /// What a port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortKind {
-    /// The best of `AfXdp` and `AfPacket` that the device allows.
+    /// The best of `AfXdp` and `AfPacket` that the device allows; `AfPacket` beside `Dpdk`.
     Auto {
         /// Name of the network device.
         device: String,
@@ -87,6 +89,15 @@ pub enum PortKind {
     AfPacket {
         /// Name of the network device.
         device: String,
+    },
+    /// A NIC by DPDK.
+    Dpdk {
+        /// Its name for DPDK: a PCI address with its domain, or the driver and number of a virtual device.
+        device: String,
+        /// Whether frames to other stations' MAC addresses are received as well.
+        promiscuous: bool,
+        /// Where what is not the gateway's goes to the kernel; `None`: nowhere.
+        exception: Option<Exception>,
     },
     /// A TAP device: the host's own stack is at its other end.
     Tap {
@@ -109,6 +120,15 @@ pub enum PortKind {
     },
     /// Sends nothing; counts and frees what it is sent.
     Sink,
+}
+
+/// The way between a DPDK port and the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Name of the TAP device to create.
+    pub device: String,
+    /// Frames that may pass in a second, each way.
+    pub rate: u32,
 }
 
 /// `[[route]]`

@@ -1,5 +1,6 @@
 //! Configurations that are taken, and what becomes of them.
 
+mod dpdk;
 mod ike;
 mod refused;
 

@@ -109,6 +109,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         device: None,
         shared: None,
         exception: None,
+        monitor: None,
         queues: vec![Box::new(port)],
     };
     let ports = vec![
@@ -174,7 +175,15 @@ fn config(mappings: &[Mapping]) -> Config {
         Route { to: Prefix::host(SERVER), via: None, port: 1 },
     ];
     let tunnels = (0..).zip(mappings).map(|(index, mapping)| tunnel(index, mapping)).collect();
-    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new(), ike: Ike::default() }
+    Config {
+        gateway,
+        ports: Vec::new(),
+        dpdk: None,
+        routes,
+        tunnels,
+        policies: Vec::new(),
+        ike: Ike::default(),
+    }
 }
 
 fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {

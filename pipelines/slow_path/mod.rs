@@ -7,6 +7,7 @@ pub mod tunnels;
 
 pub(crate) mod ike;
 mod kernel;
+mod links;
 mod moves;
 mod punts;
 mod view;
@@ -23,6 +24,7 @@ use crate::{
 use crossbeam::channel::{Receiver, Sender};
 use ike::Ike;
 use kernel::{Change, Kernel};
+use links::Links;
 use moves::Timer;
 use neighbours::{Link, Neighbours};
 use punts::ProblemLimit;
@@ -42,7 +44,7 @@ use tunnels::{Tunnels, add_rule};
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
-    port::open::Shared,
+    port::{monitor::Monitor, open::Shared},
     sa::{Path, TunnelId},
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
@@ -81,6 +83,8 @@ pub struct PortLink {
     pub link: Link,
     /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
     pub shared: Option<Shared>,
+    /// How its device is, where it is one.
+    pub monitor: Option<Box<dyn Monitor>>,
 }
 
 /// The slow path.
@@ -102,6 +106,7 @@ pub struct SlowPath {
     requests: Receiver<Asked>,
     drops: Drops,
     problems: ProblemLimit,
+    links: Links,
     next_worker: usize,
 }
 
@@ -131,6 +136,7 @@ impl SlowPath {
             timers: BTreeSet::new(),
             drops: Drops::default(),
             problems: ProblemLimit::default(),
+            links: Links::default(),
             next_worker: 0,
             writer,
             tables,
@@ -243,6 +249,7 @@ impl SlowPath {
         busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
+        self.handle_links(now);
         self.act();
         self.reader.quiescent();
         self.writer.collect();

@@ -71,7 +71,7 @@ pub fn config(tunnels: Vec<Tunnel>) -> Config {
         Route { to: "0.0.0.0/0".parse().unwrap(), via: Some(ip("203.0.113.254")), port: OUTSIDE },
         Route { to: "::/0".parse().unwrap(), via: Some(ip("2001:db8:1::fe")), port: OUTSIDE },
     ];
-    Config { gateway, ports: vec![], routes, tunnels, policies: vec![], ike: Ike::default() }
+    Config { gateway, ports: vec![], dpdk: None, routes, tunnels, policies: vec![], ike: Ike::default() }
 }
 
 /// Keying material that differs by `seed`.
@@ -152,6 +152,7 @@ pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2
             device: None,
             shared: None,
             exception: None,
+            monitor: None,
             queues,
         });
     }
@@ -177,7 +178,8 @@ impl World {
         Self::on(config(tunnels), (ports, wires))
     }
 
-    fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
+    /// A gateway on ports like those of [`open_ports`].
+    pub fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
         let wires = wires.into_iter().flatten().collect();
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
         let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();

@@ -101,7 +101,15 @@ pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) ->
         Route { to: Prefix::host(SERVER), via: None, port: INSIDE },
     ];
     let tunnels = (0..tunnels).map(|index| tunnel(index, suite, window)).collect();
-    Config { gateway, ports: Vec::new(), routes, tunnels, policies: Vec::new(), ike: Ike::default() }
+    Config {
+        gateway,
+        ports: Vec::new(),
+        dpdk: None,
+        routes,
+        tunnels,
+        policies: Vec::new(),
+        ike: Ike::default(),
+    }
 }
 
 /// The MTU of ports over which inner packets of up to `largest` bytes travel in ESP.
@@ -159,6 +167,7 @@ pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<
         device: None,
         shared: None,
         exception: None,
+        monitor: None,
         queues: plugs[index].iter().map(|p| Box::new(LoadPort::new(p.clone())) as Box<dyn Port>).collect(),
     };
     (vec![port(OUTSIDE), port(INSIDE)], plugs)

@@ -199,7 +199,7 @@ impl World {
             Route { to: terminals, via: None, port: OUTSIDE },
             Route { to: Prefix::host(SERVER), via: None, port: INSIDE },
         ];
-        Config { gateway, ports: vec![], routes, tunnels: vec![], policies: vec![], ike }
+        Config { gateway, ports: vec![], dpdk: None, routes, tunnels: vec![], policies: vec![], ike }
     }
 }
 
@@ -220,6 +220,7 @@ pub(super) fn ports(queues: [Box<dyn Port>; 2]) -> Vec<OpenPort> {
             device: None,
             shared: None,
             exception: None,
+            monitor: None,
             queues: vec![queue],
         })
         .collect()

@@ -34,8 +34,8 @@ fn keys_and_words() {
     );
     assert_eq!(
         error("[[port]]\nname = \"a\"\nkind = \"af_xpd\"\n"),
-        "x.toml:3: port.kind = \"af_xpd\": must be \"auto\" or \"af_xdp\" or \"af_packet\" or \"tap\" or \"pcap\" \
-         or \"generator\" or \"sink\"; did you mean \"af_xdp\"?"
+        "x.toml:3: port.kind = \"af_xpd\": must be \"auto\" or \"af_xdp\" or \"af_packet\" or \"dpdk\" or \"tap\" \
+         or \"pcap\" or \"generator\" or \"sink\"; did you mean \"af_xdp\"?"
     );
     assert_eq!(error("[[port]]\nkind = \"sink\"\n"), "x.toml:1: port: missing key \"name\"");
     assert_eq!(

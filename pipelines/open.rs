@@ -1,0 +1,217 @@
+//! Opens the ports of a configuration, and the TAP devices by which the kernel gets what is not the gateway's.
+
+use crate::{
+    config::model::{self, Config, PortKind},
+    run::RunError,
+    slow_path::neighbours::Stations,
+    start::{Exception, OpenPort},
+};
+use std::net::IpAddr;
+use tracing::{info, warn};
+use wayfarer_dataplane::{
+    pool::Pool,
+    port::{
+        Mac, Port, PortError,
+        classifier::Rules,
+        device::Device,
+        dpdk::{self, Eal},
+        generator::Generator,
+        open::{self, Kind, Opened},
+        pcap::{self, PcapPort},
+        sink::Sink,
+        tap::TapPort,
+    },
+    wire::{esp, ethernet},
+};
+
+/// Largest IP packet of ports that have no device to say so.
+const MTU: usize = 1500;
+
+/// Opens every port for as many workers as there are pools: in the order of the configuration, then their exception
+/// paths. `host` are the addresses of the kernel's own stack.
+pub(crate) fn ports(
+    config: &Config,
+    host: &[IpAddr],
+    eal: Option<&Eal>,
+    pools: &mut [Pool],
+) -> Result<Vec<OpenPort>, RunError> {
+    let failed = |port: &model::Port| {
+        let port = port.name.clone();
+        |why| RunError::Port { port, why }
+    };
+    let mut ports = Vec::new();
+    for port in &config.ports {
+        ports.push(open(config, port, host, eal, pools).map_err(failed(port))?);
+    }
+    for (of, port) in config.ports.iter().enumerate() {
+        if let PortKind::Dpdk { exception: Some(exception), .. } = &port.kind {
+            let path = open_exception(exception, of, &mut ports[of], pools.len());
+            ports.push(path.map_err(failed(port))?);
+        }
+    }
+    Ok(ports)
+}
+
+fn open(
+    config: &Config,
+    port: &model::Port,
+    host: &[IpAddr],
+    eal: Option<&Eal>,
+    pools: &mut [Pool],
+) -> Result<OpenPort, PortError> {
+    match &port.kind {
+        // AF_XDP would lend the kernel frames that are DPDK's.
+        PortKind::Auto { device } if eal.is_some() => {
+            open_device(config, port, Kind::AfPacket, device, host, pools)
+        }
+        PortKind::Auto { device } => open_device(config, port, Kind::Auto, device, host, pools),
+        PortKind::AfXdp { device } => open_device(config, port, Kind::AfXdp, device, host, pools),
+        PortKind::AfPacket { device } => open_device(config, port, Kind::AfPacket, device, host, pools),
+        PortKind::Tap { device } => open_device(config, port, Kind::Tap, device, host, pools),
+        PortKind::Dpdk { device, promiscuous, .. } => open_dpdk(port, device, *promiscuous, eal, pools),
+        PortKind::Pcap { input, output } => {
+            let file = PcapPort::open(input.as_deref(), output.as_deref())?;
+            Ok(open_other(port, "pcap", vec![Box::new(file)]))
+        }
+        PortKind::Generator { input, count } => {
+            let generator = Generator::new(pcap::read(input)?, *count);
+            Ok(open_other(port, "generator", vec![Box::new(generator)]))
+        }
+        PortKind::Sink => {
+            let sinks = pools.iter().map(|_| Box::new(Sink::new()) as Box<dyn Port>).collect();
+            Ok(open_other(port, "sink", sinks))
+        }
+    }
+}
+
+/// A device of the kernel.
+fn open_device(
+    config: &Config,
+    port: &model::Port,
+    kind: Kind,
+    device: &str,
+    host: &[IpAddr],
+    pools: &mut [Pool],
+) -> Result<OpenPort, PortError> {
+    let own = config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own));
+    let has_ike = !config.ike.connections.is_empty();
+    let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
+    let rules = Rules {
+        local: host.iter().copied().chain(own).collect(),
+        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
+    };
+    let tap_mtu = port.mtu.unwrap_or(MTU);
+    let request = open::Request { device, kind, rules, tap_mtu };
+    let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared, monitor } =
+        open::open(&request, pools)?;
+    for (driver, why) in passed_over {
+        info!(port = port.name, "not {driver}: {why}");
+    }
+    info!(port = port.name, device, "opened as {driver}");
+    if is_veth {
+        warn!(
+            port = port.name,
+            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
+        );
+    }
+    Ok(OpenPort {
+        name: port.name.clone(),
+        kind: driver.to_string(),
+        device: Some(Device::find(device)?.index()),
+        mac: port.mac.unwrap_or(mac),
+        mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+        addresses: port.addresses.clone(),
+        stations: host_mac.map_or(Stations::Ask, Stations::Only),
+        is_host: host_mac.is_some(),
+        shared,
+        exception: None,
+        monitor: Some(monitor),
+        queues: ports,
+    })
+}
+
+/// A device of DPDK. The kernel has no part of it but by the exception path.
+fn open_dpdk(
+    port: &model::Port,
+    device: &str,
+    promiscuous: bool,
+    eal: Option<&Eal>,
+    pools: &mut [Pool],
+) -> Result<OpenPort, PortError> {
+    let not_started =
+        || PortError::NotSupported { device: device.to_owned(), reason: "DPDK has not been started".into() };
+    let request = dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous };
+    let dpdk::Opened { ports, kind, mac, mtu, monitor } =
+        eal.ok_or_else(not_started)?.open(&request, pools)?;
+    info!(port = port.name, device, "opened as {kind}");
+    Ok(OpenPort {
+        name: port.name.clone(),
+        kind,
+        device: None,
+        mac,
+        mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+        addresses: port.addresses.clone(),
+        stations: Stations::Ask,
+        is_host: false,
+        shared: None,
+        exception: None,
+        monitor: Some(monitor),
+        queues: ports,
+    })
+}
+
+/// The TAP device that stands for `port`, which is number `of`, in the kernel: with its MAC address, and routes of the
+/// kernel that lead there lead out of the port.
+fn open_exception(
+    exception: &model::Exception,
+    of: usize,
+    port: &mut OpenPort,
+    workers: usize,
+) -> Result<OpenPort, PortError> {
+    let queues = TapPort::open(&exception.device, port.mtu, workers)?;
+    let device = Device::find(&exception.device)?;
+    device.set_mac(port.mac)?;
+    port.device = Some(device.index());
+    info!(port = port.name, device = exception.device, "what is not the gateway's goes to the kernel there");
+    Ok(OpenPort {
+        name: exception.device.clone(),
+        kind: format!("tap (exception of {})", port.name),
+        device: None,
+        mac: port.mac,
+        mtu: port.mtu,
+        addresses: Vec::new(),
+        stations: Stations::Only(port.mac),
+        is_host: false,
+        shared: None,
+        exception: Some(Exception { of, rate: exception.rate }),
+        monitor: Some(Box::new(device)),
+        queues: queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Port>).collect(),
+    })
+}
+
+/// A port that is no device.
+fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> OpenPort {
+    OpenPort {
+        name: port.name.clone(),
+        kind: kind.to_owned(),
+        device: None,
+        mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
+        mtu: port.mtu.unwrap_or(MTU),
+        addresses: port.addresses.clone(),
+        // A file has no stations to ask.
+        stations: Stations::Only(ethernet::BROADCAST),
+        is_host: port.is_host,
+        shared: None,
+        exception: None,
+        monitor: None,
+        queues,
+    }
+}
+
+/// A locally administered MAC address that is the same for the same name.
+fn mac_of(name: &str) -> Mac {
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [a, b, c, d] = hash.to_be_bytes();
+    [2, 0, a, b, c, d]
+}

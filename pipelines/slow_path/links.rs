@@ -1,0 +1,118 @@
+//! Links of devices that go down and come up: for people, as nothing is done about them but to say so.
+
+use super::{PortLink, SlowPath};
+use std::time::Duration;
+use tracing::info;
+use wayfarer_dataplane::port::monitor::DeviceState;
+
+/// How often devices are asked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The links as they were when they were asked last.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    next: Duration,
+    down: Vec<usize>,
+}
+
+/// A link that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    /// Index of its port.
+    port: usize,
+    /// How it is from now on.
+    state: DeviceState,
+}
+
+impl Links {
+    /// Asks the devices where it is time to, and answers whose links changed. A link is taken to be up at first.
+    fn poll(&mut self, now: Duration, ports: &[PortLink]) -> Vec<Change> {
+        if now < self.next {
+            return Vec::new();
+        }
+        self.next = now + EVERY;
+        let asked = ports.iter().enumerate().filter_map(|(port, link)| Some((port, link.monitor.as_ref()?)));
+        let states = asked.map(|(port, monitor)| Change { port, state: monitor.state() });
+        let changed: Vec<_> =
+            states.filter(|change| change.state.is_up == self.down.contains(&change.port)).collect();
+        for Change { port, state } in &changed {
+            self.down.retain(|down| down != port);
+            self.down.extend((!state.is_up).then_some(*port));
+        }
+        changed
+    }
+}
+
+impl SlowPath {
+    pub(super) fn handle_links(&mut self, now: Duration) {
+        for Change { port, state } in self.links.poll(now, &self.ports) {
+            let port = self.ports.get(port).map_or("?", |port| &port.name);
+            match state {
+                DeviceState { is_up: false, .. } => info!(port, "the link is down"),
+                DeviceState { speed: Some(speed_mbps), .. } => info!(port, speed_mbps, "the link is up"),
+                _ => info!(port, "the link is up"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slow_path::neighbours::{Link, Stations};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    };
+    use wayfarer_dataplane::port::monitor::Monitor;
+
+    /// A device whose link a test pulls and plugs, and that counts how often it was asked.
+    #[derive(Clone, Debug, Default)]
+    struct Fake {
+        is_up: Arc<AtomicBool>,
+        asked: Arc<AtomicU32>,
+    }
+
+    impl Monitor for Fake {
+        fn state(&self) -> DeviceState {
+            self.asked.fetch_add(1, Relaxed);
+            let is_up = self.is_up.load(Relaxed);
+            DeviceState { is_up, speed: is_up.then_some(10_000), ..DeviceState::default() }
+        }
+    }
+
+    fn port(monitor: Option<Box<dyn Monitor>>) -> PortLink {
+        let link = Link { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
+        PortLink {
+            name: "a".into(),
+            kind: "fake".into(),
+            mtu: 1500,
+            device: None,
+            link,
+            shared: None,
+            monitor,
+        }
+    }
+
+    #[test]
+    fn every_change_is_said_once_and_no_device_is_asked_more_than_once_a_second() {
+        let devices = [Fake::default(), Fake::default()];
+        devices[0].is_up.store(true, Relaxed);
+        let ports =
+            [port(Some(Box::new(devices[0].clone()))), port(None), port(Some(Box::new(devices[1].clone())))];
+        let mut links = Links::default();
+        let mut poll = |ms| {
+            let changes = links.poll(Duration::from_millis(ms), &ports);
+            changes.into_iter().map(|c| (c.port, c.state.is_up, c.state.speed)).collect::<Vec<_>>()
+        };
+        assert_eq!(poll(0), [(2, false, None)]);
+        devices[0].is_up.store(false, Relaxed);
+        assert_eq!(poll(999), []);
+        assert_eq!(devices[0].asked.load(Relaxed), 1);
+        assert_eq!(poll(1000), [(0, false, None)]);
+        assert_eq!(poll(2000), []);
+        devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
+        assert_eq!(poll(3000), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
+        assert_eq!(poll(4000), []);
+    }
+}
