@@ -7,9 +7,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 use wayfarer::control::{
-    protocol::{Answer, Command as Control, CounterView, DropView, Outcome, Reply, VERSION, View},
+    protocol::{
+        Answer, Command as Control, CounterView, DeviceCounter, DropView, Outcome, PortView, Reply, VERSION,
+        View,
+    },
     server::Server,
 };
+use wayfarer_dataplane::port::dpdk::Eal;
 
 fn wayfarer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
@@ -41,6 +45,11 @@ fn control(path: &Path) -> Server {
                     count: 3,
                     meaning: "cookies asked for".into(),
                 }])),
+                Control::Show { what: View::Ports } => Outcome::Result(Reply::Ports(vec![PortView {
+                    port: "nic".into(),
+                    counters: vec![DeviceCounter { name: "rx_good_bytes".into(), value: 9 }],
+                    ..PortView::default()
+                }])),
                 Control::Show { .. } => {
                     Outcome::Result(Reply::Drops(vec![drop("RuntFrame", 0), drop("UdpLength", 7)]))
                 }
@@ -60,7 +69,8 @@ fn control(path: &Path) -> Server {
 #[test]
 fn help_and_version() {
     let (code, out, _) = run(&["--version"]);
-    assert_eq!((code, out), (0, format!("wayfarer {}\n", env!("CARGO_PKG_VERSION"))));
+    let dpdk = Eal::VERSION.map_or_else(|| "without DPDK".to_owned(), |version| format!("DPDK {version}"));
+    assert_eq!((code, out), (0, format!("wayfarer {} ({dpdk})\n", env!("CARGO_PKG_VERSION"))));
     for (command, example) in [
         (&["--help"][..], "wayfarer sa move alice 192.0.2.7:4500"),
         (&["gateway", "--help"], "wayfarer gateway --config conf/gateway.toml"),
@@ -69,6 +79,7 @@ fn help_and_version() {
         (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
         (&["show", "--help"], "wayfarer show drops"),
+        (&["show", "--help"], "wayfarer show ports --counters"),
         (&["peer", "down", "--help"], "wayfarer peer down 17"),
         (&["peer", "rekey", "--help"], "wayfarer peer rekey alice --ike"),
         (&["peer", "move", "--help"], "wayfarer peer move office --local 198.51.100.2"),
@@ -128,6 +139,15 @@ fn a_wrong_configuration_is_2_and_one_line() {
 }
 
 #[test]
+fn a_program_without_dpdk_says_how_to_build_one_with_it() {
+    if Eal::VERSION.is_none() {
+        let (code, _, said) = run(&["gateway", "--config", "conf/dpdk-lab.toml"]);
+        let wanted = "dpdk: this program was built without it; build it with: cargo build --release --features dpdk\n";
+        assert_eq!((code, said.ends_with(wanted)), (1, true), "{said}");
+    }
+}
+
+#[test]
 fn others_may_not_read_keys() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -180,6 +200,8 @@ fn a_running_gateway_is_shown_and_told() {
     assert_eq!((code, &said[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
     let (code, out, _) = run(&["show", "ike", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "COUNT  NAME         MEANING\n    3  CookiesSent  cookies asked for\n"));
+    let (code, out, _) = run(&["show", "ports", "--counters", "--socket", path]);
+    assert_eq!((code, &out[..]), (0, "PORT  COUNT  NAME\nnic       9  rx_good_bytes\n"));
     for (arguments, wanted) in [
         (&["peer", "down", "17"][..], "17 down\n"),
         (&["peer", "rekey", "alice"], "alice rekey, ike false\n"),

@@ -1,5 +1,7 @@
 //! The control socket, with a thread in the place of the slow path.
 
+mod world;
+
 use crossbeam::channel::{self, Receiver, Sender};
 use serde_json::{Value, json};
 use std::{
@@ -16,11 +18,12 @@ use tempfile::TempDir;
 use wayfarer::{
     control::{
         client::{self, ClientError},
-        protocol::{Answer, Command, Outcome, Reply, SaView, VERSION, View},
+        protocol::{Answer, Command, DeviceCounter, Outcome, Reply, SaView, VERSION, View},
         server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Server},
     },
     slow_path::Asked,
 };
+use wayfarer_dataplane::port::monitor::{DeviceState, Monitor};
 
 const SHOW: Command = Command::Show { what: View::Sa };
 
@@ -295,4 +298,36 @@ fn a_gateway_of_another_version_is_named() {
     assert!(matches!(ask(), ClientError::Garbled));
     assert!(matches!(ask(), ClientError::Silent(_)));
     gateway.join().unwrap();
+}
+
+/// A device that says of itself what it was made with.
+#[derive(Debug)]
+struct Fake(DeviceState);
+
+impl Monitor for Fake {
+    fn state(&self) -> DeviceState {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn ports_are_shown_with_what_their_devices_say() {
+    let (mut ports, wires) = world::open_ports(1, 8);
+    ports[world::OUTSIDE].monitor = Some(Box::new(Fake(DeviceState {
+        is_up: true,
+        speed: Some(25_000),
+        full_duplex: Some(true),
+        is_promiscuous: true,
+        rx_missed: 7,
+        counters: vec![("rx_phy_discards".into(), 5), ("tx_phy_errors".into(), 0)],
+    })));
+    let mut gateway = world::World::on(world::config(vec![]), (ports, wires));
+    let answer = gateway.ask(Command::Show { what: View::Ports });
+    let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };
+    let [outside, inside] = &ports[..] else { panic!("two ports") };
+    assert_eq!((outside.link.as_deref(), outside.speed_mbps), (Some("up"), Some(25_000)));
+    assert_eq!((outside.full_duplex, outside.promiscuous, outside.rx_missed), (Some(true), Some(true), 7));
+    let counter = |name: &str, value| DeviceCounter { name: name.into(), value };
+    assert_eq!(outside.counters, [counter("rx_phy_discards", 5), counter("tx_phy_errors", 0)]);
+    assert_eq!((inside.link.as_ref(), inside.promiscuous, inside.counters.len()), (None, None, 0));
 }

@@ -7,13 +7,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    sync::LazyLock,
 };
 use wayfarer::control::{SOCKET, protocol::View};
+use wayfarer_dataplane::port::dpdk::Eal;
 
 /// A security gateway for mobile terminals: IPsec ESP links that survive any change of address.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = version(),
     after_help = "\
 Examples:
   wayfarer demo
@@ -34,6 +36,16 @@ pub(super) struct Arguments {
     pub command: Command,
 }
 
+/// Version, and the DPDK that this program was built with.
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let dpdk =
+            Eal::VERSION.map_or_else(|| "without DPDK".to_owned(), |version| format!("DPDK {version}"));
+        format!("{} ({dpdk})", env!("CARGO_PKG_VERSION"))
+    });
+    &TEXT
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum LogLevel {
     Error,
@@ -48,12 +60,14 @@ pub(super) enum Command {
     /// Runs a gateway until SIGINT or SIGTERM.
     #[command(after_help = "\
 Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF; AF_XDP also CAP_IPC_LOCK or a larger memlock
-limit; a TAP device CAP_NET_ADMIN. Files need nothing.
+limit; a TAP device CAP_NET_ADMIN. Files need nothing. DPDK's NICs need root, a driver that DPDK knows and hugepages
+(scripts/dpdk-setup), and a program that was built with it: `wayfarer --version` says so.
 
 The host stays reachable on the same NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway.
 
 Example:
-  wayfarer gateway --config conf/gateway.toml")]
+  wayfarer gateway --config conf/gateway.toml
+  wayfarer gateway --config conf/dpdk-lab.toml")]
     Gateway {
         /// The configuration, in TOML.
         #[arg(long, value_name = "FILE")]
@@ -92,6 +106,8 @@ Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  who is connected by IKE, from where, and what for
   wayfarer show drops                  packets dropped, by reason
+  wayfarer show ports                  links, MAC addresses, MTUs, packets received and sent
+  wayfarer show ports --counters       what each device counts by itself, in its own words
   wayfarer show workers --json         the same as a program reads it")]
     Show {
         /// What to show.
@@ -99,9 +115,12 @@ Examples:
         /// Prints JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// With drops: shows the reasons too for which nothing was dropped.
+        /// With drops and ports: shows counts of zero too.
         #[arg(long)]
         all: bool,
+        /// With ports: shows what each device counts by itself (DPDK's xstats). They are in JSON anyway.
+        #[arg(long)]
+        counters: bool,
         #[command(flatten)]
         socket: Socket,
     },

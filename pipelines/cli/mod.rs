@@ -5,6 +5,7 @@
 mod arguments;
 mod bench;
 mod log;
+mod ports;
 mod show;
 mod table;
 
@@ -82,11 +83,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => demo(&options),
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
-        Command::Show { view, json, all, socket } => {
+        Command::Show { view, json, all, counters, socket } => {
             let what = view.into();
             let reply = client::ask(&socket.path, protocol::Command::Show { what })?;
-            let reply = show::relevant(reply, all);
-            Ok(show::write(&mut io::stdout().lock(), &reply, json)?)
+            let (reply, mut out) = (show::relevant(reply, all), io::stdout().lock());
+            match &reply {
+                protocol::Reply::Ports(all) if counters && !json => ports::write_counters(&mut out, all)?,
+                _ => show::write(&mut out, &reply, json)?,
+            }
+            Ok(())
         }
         Command::Sa { command: SaCommand::Move { tunnel, remote, socket } } => {
             let arguments::Destination { address, port } = remote;

@@ -1,21 +1,25 @@
 //! `wayfarer show`.
 
-use super::table::{
-    self,
-    Align::{Left, Right},
-    bytes, seconds,
+use super::{
+    ports,
+    table::{
+        self,
+        Align::{Left, Right},
+        bytes, seconds,
+    },
 };
 use std::io::{self, Write};
-use wayfarer::control::protocol::{
-    ChildView, CounterView, DropView, PeerView, PortView, Reply, SaView, WorkerView,
-};
+use wayfarer::control::protocol::{ChildView, CounterView, DropView, PeerView, Reply, SaView, WorkerView};
 
-/// What is worth showing: drops that happened, or all.
+/// What is worth showing: what happened, or all.
 pub(super) fn relevant(mut reply: Reply, all: bool) -> Reply {
-    if let Reply::Drops(drops) = &mut reply
-        && !all
-    {
-        drops.retain(|drop| drop.packets > 0);
+    match &mut reply {
+        _ if all => {}
+        Reply::Drops(drops) => drops.retain(|drop| drop.packets > 0),
+        Reply::Ports(ports) => {
+            ports.iter_mut().for_each(|port| port.counters.retain(|counter| counter.value > 0));
+        }
+        _ => {}
     }
     reply
 }
@@ -30,7 +34,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Peers(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
-        (Reply::Ports(all), false) => ports(out, all),
+        (Reply::Ports(all), false) => ports::write(out, all),
         (Reply::Workers(all), false) => workers(out, all),
         (Reply::Drops(all), false) => drops(out, all),
         (Reply::Peers(all), false) => peers(out, all),
@@ -88,42 +92,6 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
 
 fn known(value: &Option<String>) -> String {
     value.clone().unwrap_or_else(|| "-".to_owned())
-}
-
-fn ports(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
-    let columns = [
-        ("PORT", Left),
-        ("KIND", Left),
-        ("MAC", Left),
-        ("MTU", Right),
-        ("ADDRESSES", Left),
-        ("NEIGHBOURS", Right),
-        ("RX PACKETS", Right),
-        ("RX BYTES", Right),
-        ("MISSED", Right),
-        ("ERRORS", Right),
-        ("OVERSIZE", Right),
-        ("TX PACKETS", Right),
-        ("TX BYTES", Right),
-    ];
-    let row = |port: &PortView| {
-        vec![
-            port.port.clone(),
-            port.kind.clone(),
-            port.mac.clone(),
-            port.mtu.to_string(),
-            joined(&port.addresses),
-            port.neighbours.to_string(),
-            port.rx_packets.to_string(),
-            bytes(port.rx_bytes),
-            port.rx_missed.to_string(),
-            port.rx_errors.to_string(),
-            port.rx_oversize.to_string(),
-            port.tx_packets.to_string(),
-            bytes(port.tx_bytes),
-        ]
-    };
-    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn workers(out: &mut impl Write, all: &[WorkerView]) -> io::Result<()> {
@@ -240,7 +208,7 @@ fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
     ]
 }
 
-fn joined(items: &[String]) -> String {
+pub(super) fn joined(items: &[String]) -> String {
     if items.is_empty() { "-".to_owned() } else { items.join(",") }
 }
 

@@ -212,6 +212,30 @@ pub struct PortView {
     pub tx_bytes: u64,
     /// Refused by the device.
     pub tx_errors: u64,
+    /// `up` or `down`; none where there is no device.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// The link's speed in Mbit/s, where the device knows it.
+    #[serde(default)]
+    pub speed_mbps: Option<u32>,
+    /// Whether both ends may send at once, where the device knows it.
+    #[serde(default)]
+    pub full_duplex: Option<bool>,
+    /// Whether frames to other stations' MAC addresses are received as well.
+    #[serde(default)]
+    pub promiscuous: Option<bool>,
+    /// What else the device counts (DPDK's "xstats").
+    #[serde(default)]
+    pub counters: Vec<DeviceCounter>,
+}
+
+/// A device's own counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCounter {
+    /// Its name, as the device has it.
+    pub name: String,
+    /// What it stands at.
+    pub value: u64,
 }
 
 /// One worker.

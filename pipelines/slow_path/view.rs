@@ -2,12 +2,13 @@
 
 use super::{SlowPath, tunnels::Tunnel};
 use crate::control::protocol::{
-    Answer, Command, DropView, Outcome, PortView, Reply, SaCounters, SaView, VERSION, View, WorkerView,
+    Answer, Command, DeviceCounter, DropView, Outcome, PortView, Reply, SaCounters, SaView, VERSION, View,
+    WorkerView,
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
-    port::PortStats,
+    port::{PortStats, monitor::DeviceState},
     sa::{Encap, Mode, Path},
 };
 
@@ -35,6 +36,7 @@ impl SlowPath {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
             let [a, b, c, d, e, f] = port.link.mac;
+            let state = port.monitor.as_ref().map(|monitor| monitor.state());
             PortView {
                 port: port.name.clone(),
                 kind: port.kind.clone(),
@@ -49,12 +51,17 @@ impl SlowPath {
                 neighbours: self.neighbours.known().filter(|(p, ..)| usize::from(*p) == index).count(),
                 rx_packets: sum(|s| s.rx_packets),
                 rx_bytes: sum(|s| s.rx_bytes),
-                rx_missed: sum(|s| s.rx_missed),
+                rx_missed: sum(|s| s.rx_missed) + state.as_ref().map_or(0, |s| s.rx_missed),
                 rx_errors: sum(|s| s.rx_errors),
                 rx_oversize: sum(|s| s.rx_oversize),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors),
+                link: state.as_ref().map(|s| if s.is_up { "up" } else { "down" }.to_owned()),
+                speed_mbps: state.as_ref().and_then(|s| s.speed),
+                full_duplex: state.as_ref().and_then(|s| s.full_duplex),
+                promiscuous: state.as_ref().map(|s| s.is_promiscuous),
+                counters: state.map_or_else(Vec::new, device_counters),
             }
         };
         self.ports.iter().enumerate().map(view).collect()
@@ -101,6 +108,10 @@ impl SlowPath {
         };
         DropReason::ALL.iter().map(view).collect()
     }
+}
+
+fn device_counters(state: DeviceState) -> Vec<DeviceCounter> {
+    state.counters.into_iter().map(|(name, value)| DeviceCounter { name, value }).collect()
 }
 
 fn done(result: Result<(), impl ToString>) -> Outcome {

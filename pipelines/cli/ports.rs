@@ -1,0 +1,143 @@
+//! `wayfarer show ports`.
+
+use super::{
+    show::joined,
+    table::{
+        self,
+        Align::{Left, Right},
+        bytes,
+    },
+};
+use std::io::{self, Write};
+use wayfarer::control::protocol::PortView;
+
+/// Writes what the ports are and have counted.
+pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
+    let columns = [
+        ("PORT", Left),
+        ("KIND", Left),
+        ("LINK", Left),
+        ("MAC", Left),
+        ("MTU", Right),
+        ("ADDRESSES", Left),
+        ("NEIGHBOURS", Right),
+        ("RX PACKETS", Right),
+        ("RX BYTES", Right),
+        ("MISSED", Right),
+        ("ERRORS", Right),
+        ("OVERSIZE", Right),
+        ("TX PACKETS", Right),
+        ("TX BYTES", Right),
+    ];
+    let row = |port: &PortView| {
+        vec![
+            port.port.clone(),
+            port.kind.clone(),
+            link(port),
+            port.mac.clone(),
+            port.mtu.to_string(),
+            joined(&port.addresses),
+            port.neighbours.to_string(),
+            port.rx_packets.to_string(),
+            bytes(port.rx_bytes),
+            port.rx_missed.to_string(),
+            port.rx_errors.to_string(),
+            port.rx_oversize.to_string(),
+            port.tx_packets.to_string(),
+            bytes(port.tx_bytes),
+        ]
+    };
+    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// `up 10G`, with what is unusual.
+fn link(port: &PortView) -> String {
+    let Some(state) = port.link.clone() else { return "-".to_owned() };
+    let is_up = state == "up";
+    let speed = port.speed_mbps.filter(|_| is_up).map(|mbps| match mbps {
+        0..1000 => format!("{mbps}M"),
+        _ => format!("{}G", f64::from(mbps) / 1000.0),
+    });
+    let half = (is_up && port.full_duplex == Some(false)).then(|| "half-duplex".to_owned());
+    let promiscuous = (port.promiscuous == Some(true)).then(|| "promiscuous".to_owned());
+    [Some(state), speed, half, promiscuous].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Writes what devices count by themselves.
+pub(super) fn write_counters(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
+    let row =
+        |port: &PortView, name: &str, value: u64| vec![port.port.clone(), value.to_string(), name.to_owned()];
+    let rows: Vec<_> =
+        all.iter().flat_map(|port| port.counters.iter().map(|c| row(port, &c.name, c.value))).collect();
+    if rows.is_empty() {
+        return writeln!(out, "nothing counted by devices of their own");
+    }
+    table::write(out, &[("PORT", Left), ("COUNT", Right), ("NAME", Left)], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::show::relevant;
+    use wayfarer::control::protocol::{DeviceCounter, Reply};
+
+    fn nic() -> PortView {
+        let counter = |name: &str, value| DeviceCounter { name: name.to_owned(), value };
+        PortView {
+            port: "outside".into(),
+            kind: "dpdk net_tap".into(),
+            mac: "02:00:00:00:00:01".into(),
+            mtu: 1500,
+            link: Some("up".into()),
+            speed_mbps: Some(10_000),
+            full_duplex: Some(true),
+            promiscuous: Some(false),
+            counters: vec![counter("rx_good_packets", 7), counter("rx_missed_errors", 0)],
+            rx_errors: 3,
+            rx_oversize: 5,
+            ..PortView::default()
+        }
+    }
+
+    #[test]
+    fn the_link_is_shown_with_what_is_known() {
+        let with = |change: fn(&mut PortView)| {
+            let mut port = nic();
+            change(&mut port);
+            link(&port)
+        };
+        assert_eq!(with(|_| {}), "up 10G");
+        assert_eq!(with(|p| p.speed_mbps = None), "up");
+        assert_eq!(with(|p| p.speed_mbps = Some(2500)), "up 2.5G");
+        assert_eq!(with(|p| (p.speed_mbps, p.full_duplex) = (Some(100), Some(false))), "up 100M half-duplex");
+        assert_eq!(with(|p| p.promiscuous = Some(true)), "up 10G promiscuous");
+        assert_eq!(with(|p| p.link = Some("down".into())), "down");
+        assert_eq!(with(|p| p.link = None), "-");
+    }
+
+    #[test]
+    fn a_port_is_one_line() {
+        let mut out = vec![];
+        write(&mut out, &[nic()]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let columns: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        let cell = |title| columns[1][columns[0].iter().position(|t| *t == title).unwrap()];
+        assert_eq!((cell("LINK"), cell("ERRORS"), cell("OVERSIZE")), ("up 10G", "3", "5"));
+    }
+
+    #[test]
+    fn counters_of_a_device_that_are_not_zero_or_all() {
+        let text = |ports: Vec<PortView>, all| {
+            let Reply::Ports(ports) = relevant(Reply::Ports(ports), all) else { panic!("ports") };
+            let mut out = vec![];
+            write_counters(&mut out, &ports).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(vec![nic()], false), "PORT     COUNT  NAME\noutside      7  rx_good_packets\n");
+        assert!(text(vec![nic()], true).ends_with("outside      0  rx_missed_errors\n"));
+        assert_eq!(text(vec![PortView::default()], true), "nothing counted by devices of their own\n");
+    }
+}
