@@ -142,7 +142,8 @@ fn a_wrong_configuration_is_2_and_one_line() {
 fn a_program_without_dpdk_says_how_to_build_one_with_it() {
     if Eal::VERSION.is_none() {
         let (code, _, said) = run(&["gateway", "--config", "conf/dpdk-lab.toml"]);
-        let wanted = "dpdk: this program was built without it; build it with: cargo build --release --features dpdk\n";
+        let wanted =
+            "dpdk: this program was built without it; build it with: cargo build --release --features dpdk\n";
         assert_eq!((code, said.ends_with(wanted)), (1, true), "{said}");
     }
 }
