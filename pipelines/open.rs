@@ -215,3 +215,50 @@ fn mac_of(name: &str) -> Mac {
     let [a, b, c, d] = hash.to_be_bytes();
     [2, 0, a, b, c, d]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Runs `test` in a network namespace of its own, which needs root.
+    fn alone(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)
+                    .expect("this test makes a network namespace and needs root");
+                test();
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
+    #[test]
+    fn an_exception_path_stands_for_its_port_in_the_kernel() {
+        alone(|| {
+            let mac = [2, 0, 0, 7, 7, 7];
+            let config = model::Port {
+                name: "outside".into(),
+                kind: PortKind::Sink,
+                addresses: vec![],
+                mtu: Some(1400),
+                mac: Some(mac),
+                is_host: false,
+            };
+            let mut port = open_other(&config, "dpdk", vec![]);
+            let exception = model::Exception { device: "wf-outside".into(), rate: 500 };
+            let path = open_exception(&exception, 3, &mut port, 2).unwrap();
+            let device = Device::find("wf-outside").unwrap();
+            assert_eq!((device.mac(), device.mtu().unwrap(), device.is_up().unwrap()), (mac, 1400, true));
+            assert_eq!((port.device, path.device), (Some(device.index()), None));
+            assert_eq!((&path.name[..], &path.kind[..]), ("wf-outside", "tap (exception of outside)"));
+            assert_eq!((path.exception, path.queues.len()), (Some(Exception { of: 3, rate: 500 }), 2));
+            assert!(path.monitor.is_some_and(|monitor| monitor.state().is_up));
+            let taken = open_exception(&model::Exception { device: "lo".into(), rate: 500 }, 3, &mut port, 1);
+            assert_eq!(
+                taken.unwrap_err().to_string(),
+                "lo: not a TAP device of 1 queues, or not a name for one"
+            );
+        });
+    }
+}
