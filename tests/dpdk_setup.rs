@@ -139,7 +139,7 @@ fn file_that_is_not_there() {
 #[test]
 fn fewer_pages_than_asked_for() {
     let machine = Machine::new();
-    // A process's own coredump_filter takes a number and gives it back in hexadecimal (proc(5)): of 64 it says 40.
+    // A process's own coredump_filter takes a number and gives it back in hexadecimal: of 64 it says 40.
     fs::remove_file(machine.path(PAGES)).unwrap();
     machine.link(PAGES, "/proc/self/coredump_filter");
     let outcome = machine.run("--hugepages 64 --apply");
@@ -248,7 +248,8 @@ fn interfaces_in_use() {
     let machine = Machine::new();
     let address = |name: &str, address: &str| {
         format!(
-            r#"{{"ifname": "{name}", "flags": ["UP"], "addr_info": [{{"local": "{address}", "prefixlen": 24, "scope": "global"}}]}}"#
+            r#"{{"ifname": "{name}", "flags": ["UP"],
+                "addr_info": [{{"local": "{address}", "prefixlen": 24, "scope": "global"}}]}}"#
         )
     };
     // The only addresses, of one interface and of two together.

@@ -129,7 +129,13 @@ impl Machine {
     pub(crate) fn ip(&self, addresses: &str, routes: &str) {
         self.program(
             "ip",
-            &format!("case $* in\n'-json address') echo '{addresses}';;\n'-json -4 route '*) echo '{routes}';;\n*) echo '[ ]';;\nesac"),
+            &format!(
+                "case $* in
+                '-json address') echo '{addresses}' ;;
+                '-json -4 route '*) echo '{routes}' ;;
+                *) echo '[ ]' ;;
+                esac"
+            ),
         );
     }
 
@@ -186,9 +192,9 @@ impl Machine {
         }
     }
 
-    /// The kernel's part while each device leaves its driver for another, in this order: `driver_override` says which, or
-    /// where that is cleared, it is ixgbe. Needs pipes: a device has its other driver before anybody can ask for a
-    /// probe, as the pipe for that opens only then. Says when all have moved.
+    /// The kernel's part while each device, in this order, leaves its driver for another: the one that
+    /// `driver_override` says, ixgbe where that is cleared. Needs pipes: a device has its other driver before anybody
+    /// can ask for a probe, as the pipe for that opens only then. Says when all have moved.
     pub(crate) fn kernel(&self, moves: &[(&'static str, &'static str)]) -> Moved {
         let pci = self.path("bus/pci");
         let moves = moves.to_vec();
