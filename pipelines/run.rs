@@ -196,6 +196,7 @@ fn open(
         device: Some(Device::find(kind.1)?.index()),
         mac: port.mac.unwrap_or(mac),
         mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+        fills_checksums: false,
         addresses: port.addresses.clone(),
         stations: host_mac.map_or(Stations::Ask, Stations::Only),
         is_host: host_mac.is_some(),
@@ -222,6 +223,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
         device: None,
         mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
         mtu: port.mtu.unwrap_or(MTU),
+        fills_checksums: false,
         addresses: port.addresses.clone(),
         // A file has no stations to ask.
         stations: Stations::Only(ethernet::BROADCAST),
