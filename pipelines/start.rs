@@ -50,6 +50,8 @@ pub struct OpenPort {
     pub mac: Mac,
     /// Largest IP packet.
     pub mtu: usize,
+    /// Whether it fills in the UDP checksum of a packet that lacks it.
+    pub fills_checksums: bool,
     /// The gateway's addresses on it, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
     /// How its stations are found.
@@ -262,7 +264,10 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     let mut encap_ports = config.gateway.encap_ports.clone();
     encap_ports.sort_unstable();
     Settings {
-        ports: ports.iter().map(|p| PortSettings { mac: p.mac, mtu: p.mtu }).collect(),
+        ports: ports
+            .iter()
+            .map(|p| PortSettings { mac: p.mac, mtu: p.mtu, fills_checksums: p.fills_checksums })
+            .collect(),
         encap_ports: encap_ports.into(),
         host: host.and_then(|(index, p)| match p.stations {
             Stations::Only(mac) => Some((index as u16, mac)),

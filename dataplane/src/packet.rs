@@ -1,4 +1,4 @@
-//! One packet type for every kind of memory: heap, AF_XDP's UMEM, later DPDK's mbuf.
+//! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
 //!
 //! A [`Packet`] owns its frame but has no `Drop`: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
 //! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice.
@@ -22,7 +22,7 @@ pub const BURST: usize = 64;
 /// by halves and read whole when it moves on, and the processor would wait for each to reach the cache in between.
 pub struct Packet {
     base: NonNull<u8>,
-    /// `off`, `len`, `cap`, `port`, from the low end.
+    /// `off`, `len`, `cap`, `port`, from the low end. `cap` is a multiple of 64; its low bits are flags.
     shape: u64,
 }
 
@@ -32,6 +32,11 @@ const LEN: u32 = 16;
 const CAP: u32 = 32;
 const PORT: u32 = 48;
 
+/// Flags in the low bits of `cap`.
+const FLAGS: u16 = 63;
+const VERIFIED: u64 = 1 << CAP;
+const NO_CHECKSUM: u64 = 2 << CAP;
+
 // SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another thread with it.
 unsafe impl Send for Packet {}
 
@@ -40,10 +45,10 @@ impl Packet {
     ///
     /// # Safety
     /// `base..base + cap` is initialised memory that stays mapped and is owned by this packet alone until it is
-    /// given back, and `off + len <= cap`.
+    /// given back, `off + len <= cap`, and `cap` is a multiple of 64.
     #[inline]
     pub(crate) unsafe fn from_raw(base: NonNull<u8>, cap: u16, off: u16, len: u16) -> Self {
-        debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap));
+        debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap) && cap & FLAGS == 0);
         Self { base, shape: u64::from(off) | u64::from(len) << LEN | u64::from(cap) << CAP }
     }
 
@@ -54,7 +59,7 @@ impl Packet {
 
     #[inline]
     fn cap(&self) -> usize {
-        usize::from(self.field(CAP))
+        usize::from(self.field(CAP) & !FLAGS)
     }
 
     /// Sets offset and length, for which `off + len <= cap`.
@@ -103,6 +108,31 @@ impl Packet {
     #[inline]
     pub fn set_port(&mut self, port: u16) {
         self.shape = self.shape << 16 >> 16 | u64::from(port) << PORT;
+    }
+
+    /// Whether the port that received it has verified its outer IPv4 header's checksum.
+    #[inline]
+    pub fn is_verified(&self) -> bool {
+        self.shape & VERIFIED != 0
+    }
+
+    /// Notes that its outer IPv4 header's checksum is right: for ports.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    pub(crate) fn set_verified(&mut self) {
+        self.shape |= VERIFIED;
+    }
+
+    /// Whether the port that sends it is to fill in its UDP checksum over IPv6, where the sum of the pseudo-header is.
+    #[inline]
+    pub fn lacks_checksum(&self) -> bool {
+        self.shape & NO_CHECKSUM != 0
+    }
+
+    /// Leaves its UDP checksum over IPv6 to the port that sends it, one that says it can.
+    #[inline]
+    pub fn leave_checksum(&mut self) {
+        self.shape |= NO_CHECKSUM;
     }
 
     /// The data.

@@ -1,11 +1,13 @@
-//! A worker's frames: one arena, one LIFO of free frames, no atomics.
+//! A worker's frames: one LIFO of free frames, no atomics.
 //!
-//! The last frame given back is the next one taken, while it is still in the cache. The arena is page-aligned, so
-//! AF_XDP can use it as its UMEM.
+//! The last frame given back is the next one taken, while it is still in the cache. The frames lie in an arena, which is
+//! page-aligned, so that AF_XDP can use it as its UMEM; or they are DPDK's mbufs, and the LIFO a cache before their mempool.
 
 #![allow(unsafe_code, reason = "the arena is mapped memory")]
 
 use crate::packet::{Burst, Packet};
+#[cfg(feature = "dpdk")]
+use crate::port::dpdk::mempool::{BATCH, Mempool};
 use std::{
     io,
     os::fd::OwnedFd,
@@ -18,19 +20,36 @@ pub const HEADROOM: usize = 256;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// An arena of equal frames, owned by one worker.
+/// Mbufs that the LIFO holds at most.
+#[cfg(feature = "dpdk")]
+const KEPT: usize = 512;
+
+/// Equal frames, owned by one worker.
 #[derive(Debug)]
 pub struct Pool {
     free: Vec<NonNull<u8>>,
-    base: NonNull<u8>,
-    mapped: usize,
     frames: usize,
     frame: usize,
-    huge: bool,
+    memory: Memory,
+}
+
+/// Where the frames are.
+#[derive(Debug)]
+enum Memory {
+    Arena(Arena),
+    #[cfg(feature = "dpdk")]
+    Mbufs(Arc<Mempool>),
+}
+
+/// A mapping of the pool's own.
+#[derive(Debug)]
+struct Arena {
+    base: NonNull<u8>,
+    mapped: usize,
     umem: Vec<Weak<OwnedFd>>,
 }
 
-// SAFETY: the pool owns its mapping; the pointers in `free` point into it and nowhere else.
+// SAFETY: the pool owns its memory; the pointers in `free` point into it and nowhere else.
 unsafe impl Send for Pool {}
 
 impl Pool {
@@ -45,21 +64,64 @@ impl Pool {
         }
         let bytes = frames.checked_mul(frame).ok_or(io::ErrorKind::InvalidInput)?;
         let mapped = bytes.next_multiple_of(HUGE_PAGE);
-        let (base, huge) = match map(mapped, libc::MAP_HUGETLB) {
-            Ok(base) => (base, true),
-            Err(_) => (map(mapped, 0)?, false),
-        };
+        let base = map(mapped, libc::MAP_HUGETLB).or_else(|_| map(mapped, 0))?;
         // SAFETY: every frame lies within the `bytes <= mapped` bytes just mapped.
         let free = (0..frames).rev().map(|i| unsafe { base.add(i * frame) }).collect();
-        Ok(Self { free, base, mapped, frames, frame, huge, umem: Vec::new() })
+        let memory = Memory::Arena(Arena { base, mapped, umem: Vec::new() });
+        Ok(Self { free, frames, frame, memory })
+    }
+
+    /// Takes over all mbufs of a mempool.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn of_mbufs(mempool: Mempool) -> Self {
+        let (frames, frame) = (mempool.frames(), mempool.frame());
+        Self {
+            free: Vec::with_capacity(KEPT + BATCH),
+            frames,
+            frame,
+            memory: Memory::Mbufs(Arc::new(mempool)),
+        }
+    }
+
+    /// The mempool that the frames are of, where they are mbufs.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn mempool(&self) -> Option<Arc<Mempool>> {
+        match &self.memory {
+            Memory::Mbufs(mempool) => Some(mempool.clone()),
+            Memory::Arena(_) => None,
+        }
     }
 
     /// Takes one frame as an empty packet; `None` where none is free.
     #[inline]
     pub fn take(&mut self) -> Option<Packet> {
-        let base = self.free.pop()?;
+        let base = self.free.pop().or_else(|| self.refill())?;
         // SAFETY: frames in `free` belong to the pool alone, and each is `frame` mapped (zeroed) bytes.
         Some(unsafe { Packet::from_raw(base, self.frame as u16, HEADROOM as u16, 0) })
+    }
+
+    /// A frame from behind the LIFO, when that is empty.
+    #[cold]
+    fn refill(&mut self) -> Option<NonNull<u8>> {
+        match &self.memory {
+            Memory::Arena(_) => None,
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(mempool) => {
+                mempool.take(&mut self.free);
+                self.free.pop()
+            }
+        }
+    }
+
+    /// Gives half of a LIFO that holds more than it keeps back to the mempool, where drivers find it.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    fn spill(&mut self) {
+        if let Memory::Mbufs(mempool) = &self.memory
+            && self.free.len() > KEPT
+        {
+            mempool.put(self.free.drain(KEPT / 2..));
+        }
     }
 
     /// Takes back one packet.
@@ -69,9 +131,19 @@ impl Pool {
     #[inline]
     pub fn give(&mut self, packet: Packet) {
         let base = packet.base();
-        let at = (base.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
-        assert!(at < self.frames * self.frame && at.is_multiple_of(self.frame), "a packet of another pool");
+        let is_own = match &self.memory {
+            Memory::Arena(arena) => {
+                let at = (base.as_ptr() as usize).wrapping_sub(arena.base.as_ptr() as usize);
+                at < self.frames * self.frame && at.is_multiple_of(self.frame)
+            }
+            // SAFETY: whoever has DPDK's ports has no frames but mbufs.
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(mempool) => unsafe { mempool.owns(base) },
+        };
+        assert!(is_own, "a packet of another pool");
         self.free.push(base);
+        #[cfg(feature = "dpdk")]
+        self.spill();
     }
 
     /// Takes back a burst and leaves it empty.
@@ -80,9 +152,14 @@ impl Pool {
         burst.drain(..).for_each(|p| self.give(p));
     }
 
-    /// Frames that are free now.
+    /// Frames that are free now. Those that wait in a device's rings are not.
     pub fn available(&self) -> usize {
-        self.free.len()
+        let behind = match &self.memory {
+            Memory::Arena(_) => 0,
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(mempool) => mempool.available(),
+        };
+        self.free.len() + behind
     }
 
     /// Frames in all.
@@ -95,31 +172,49 @@ impl Pool {
         self.frame
     }
 
-    /// Whether the frames lie in huge pages.
-    pub fn is_huge(&self) -> bool {
-        self.huge
+    /// The arena, for what AF_XDP does with it.
+    ///
+    /// # Panics
+    /// Where the frames are mbufs: a port that needs an arena asks [`Pool::region`] when it is opened.
+    #[inline]
+    fn arena(&self) -> &Arena {
+        match &self.memory {
+            Memory::Arena(arena) => arena,
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(_) => panic!("mbufs have no arena"),
+        }
     }
 
-    /// The whole arena as (address, bytes), for a port that shares it with a device.
-    pub(crate) fn region(&self) -> (NonNull<u8>, usize) {
-        (self.base, self.frames * self.frame)
+    /// The whole arena as (address, bytes), for a port that shares it with a device; `None` where there is none.
+    pub(crate) fn region(&self) -> Option<(NonNull<u8>, usize)> {
+        match &self.memory {
+            Memory::Arena(arena) => Some((arena.base, self.frames * self.frame)),
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(_) => None,
+        }
     }
 
     /// An open AF_XDP socket whose UMEM is this arena, for another one to share it.
     pub(crate) fn umem_socket(&self) -> Option<Arc<OwnedFd>> {
-        self.umem.iter().find_map(Weak::upgrade)
+        self.arena().umem.iter().find_map(Weak::upgrade)
     }
 
     /// Notes an AF_XDP socket whose UMEM is this arena.
     pub(crate) fn share_umem(&mut self, socket: &Arc<OwnedFd>) {
-        self.umem.retain(|known| known.strong_count() > 0);
-        self.umem.push(Arc::downgrade(socket));
+        match &mut self.memory {
+            Memory::Arena(arena) => {
+                arena.umem.retain(|known| known.strong_count() > 0);
+                arena.umem.push(Arc::downgrade(socket));
+            }
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(_) => {}
+        }
     }
 
     /// Gives a frame away to a device, as its offset into the arena in bytes, or `None` where none is free.
     pub(crate) fn lend(&mut self) -> Option<u64> {
         let base = self.free.pop()?;
-        Some((base.as_ptr() as usize - self.base.as_ptr() as usize) as u64)
+        Some((base.as_ptr() as usize - self.arena().base.as_ptr() as usize) as u64)
     }
 
     /// Takes back a frame lent to a device, as a packet of `len` bytes at `address` (any address within the frame);
@@ -137,7 +232,12 @@ impl Pool {
         }
         // SAFETY: within the arena as just checked; ownership by this function's contract.
         Some(unsafe {
-            Packet::from_raw(self.base.add(index * self.frame), self.frame as u16, off as u16, len as u16)
+            Packet::from_raw(
+                self.arena().base.add(index * self.frame),
+                self.frame as u16,
+                off as u16,
+                len as u16,
+            )
         })
     }
 
@@ -147,7 +247,7 @@ impl Pool {
     /// If the packet is another pool's, as for [`Pool::give`].
     #[inline]
     pub(crate) fn address(&self, packet: &Packet) -> u64 {
-        let at = (packet.base().as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
+        let at = (packet.base().as_ptr() as usize).wrapping_sub(self.arena().base.as_ptr() as usize);
         assert!(at < self.frames * self.frame, "a packet of another pool");
         (at + packet.headroom()) as u64
     }
@@ -155,10 +255,15 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // A packet may outlive its pool, and a device may still hold frames: then the mapping stays.
-        if self.free.len() == self.frames {
-            // SAFETY: the mapping is ours, of this size, and no packet refers to it.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), self.mapped) };
+        match &self.memory {
+            // A packet may outlive its pool, and a device may still hold frames: then the mapping stays.
+            Memory::Arena(arena) if self.free.len() == self.frames => {
+                // SAFETY: the mapping is ours, of this size, and no packet refers to it.
+                unsafe { libc::munmap(arena.base.as_ptr().cast(), arena.mapped) };
+            }
+            Memory::Arena(_) => {}
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(mempool) => mempool.put(self.free.drain(..)),
         }
     }
 }

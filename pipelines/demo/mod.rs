@@ -103,6 +103,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         kind: "memory".to_owned(),
         mac,
         mtu: 1500,
+        fills_checksums: false,
         addresses,
         stations: Stations::Only(station),
         is_host: false,

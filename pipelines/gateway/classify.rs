@@ -51,7 +51,7 @@ pub fn classify(
         ethernet::IPV4 | ethernet::IPV6 => {}
         _ => return Err(DropReason::UnknownEthertype),
     }
-    header.read(&packet.data()[ethernet::HEADER..]).map_err(malformed_ip)?;
+    header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(malformed_ip)?;
     if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }

@@ -153,15 +153,23 @@ pub fn number(
     esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
 }
 
-/// Writes the UDP checksum over the ciphertext where the path wants one: never over IPv4 (RFC 3948 §2.1).
+/// Writes the UDP checksum over the ciphertext where the path wants one: never over IPv4 (RFC 3948 §2.1). A port that fills
+/// them in by itself is left the rest.
 #[inline]
-pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa) {
+pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills: bool) {
     let data = packet.data_mut();
     if layout.esp_at() != layout.ip_len()
         && data[0] >> 4 == 6
         && sa.marking.udp6_checksum
         && let Ok(header) = IpHeader::parse(data)
     {
-        udp::set_checksum(&mut data[layout.ip_len()..], header.src, header.dst);
+        let datagram = &mut data[layout.ip_len()..];
+        // A device is told where the datagram begins behind an IPv6 header alone.
+        if port_fills && layout.ip_len() == ip::V6_HEADER {
+            udp::begin_checksum(datagram, datagram.len(), header.src, header.dst);
+            packet.leave_checksum();
+        } else {
+            udp::set_checksum(datagram, header.src, header.dst);
+        }
     }
 }

@@ -286,8 +286,12 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
             Fate::Protect => {
                 sealed += 1;
                 bytes += u64::from(departure.inner_len);
-                let outer_dst = finish(&mut packet, &departure);
-                io.route(packet, outer_dst, tables, reader);
+                let outer_dst = outer_dst(&departure);
+                let hop = tables.routes.find(outer_dst, reader).copied();
+                if let Some(sa) = departure.sa {
+                    encapsulate::checksum(&mut packet, departure.layout, sa, tables.fills_checksums(hop));
+                }
+                io.route_by(hop, packet, outer_dst, tables);
             }
             Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
             Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
@@ -305,12 +309,13 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
     io.mark(Stage::Route);
 }
 
-/// What is left to do for a sealed packet; answers where its outer header sends it.
+/// Where the outer header of a sealed packet sends it.
 #[inline]
-fn finish(packet: &mut Packet, departure: &Departure<'_>) -> Address {
-    let Some((sa, endpoint)) = departure.way() else { return departure.header.dst };
-    encapsulate::checksum(packet, departure.layout, sa);
-    if sa.mode == Mode::Tunnel { endpoint.remote() } else { departure.header.dst }
+fn outer_dst(departure: &Departure<'_>) -> Address {
+    match departure.way() {
+        Some((sa, endpoint)) if sa.mode == Mode::Tunnel => endpoint.remote(),
+        _ => departure.header.dst,
+    }
 }
 
 /// Counts packets against the lifetimes of their SAs, and gives each that is within them its sequence number: one

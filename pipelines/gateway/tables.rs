@@ -119,6 +119,8 @@ pub struct PortSettings {
     pub mac: Mac,
     /// Largest IP packet.
     pub mtu: usize,
+    /// Whether it fills in the UDP checksum of a packet that lacks it.
+    pub fills_checksums: bool,
 }
 
 /// Fixed settings.
@@ -189,6 +191,12 @@ impl Tables {
             Some(Hop::Port { port: by, .. } | Hop::Resolve { port: by, .. }) => *by == port,
             Some(Hop::Local) | None => false,
         }
+    }
+
+    /// Whether `hop` leads out by a port that fills in UDP checksums.
+    #[inline]
+    pub fn fills_checksums(&self, hop: Option<Hop>) -> bool {
+        matches!(hop, Some(Hop::Port { port, .. }) if self.settings.ports[usize::from(port)].fills_checksums)
     }
 
     /// Whether `port` leads to the host's own stack.

@@ -146,6 +146,7 @@ pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2
             kind: "memory".to_owned(),
             mac: GATEWAY[index],
             mtu: 1500,
+            fills_checksums: false,
             addresses: addresses.map(|(a, p)| (ip(a), p.parse().unwrap())).to_vec(),
             stations: Stations::Ask,
             is_host: false,

@@ -95,6 +95,9 @@ impl PortStats {
 
 /// One queue of a device. Every method is for the worker's own thread; none blocks.
 pub trait Port: Send {
+    /// Once, on the worker's own thread, before all else.
+    fn attach(&mut self) {}
+
     /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
 

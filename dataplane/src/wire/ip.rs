@@ -141,8 +141,18 @@ impl IpHeader {
     /// As [`IpHeader::parse`].
     #[inline(always)]
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        self.read_received(bytes, false)
+    }
+
+    /// [`IpHeader::read`] of a packet as a port received it. `is_verified`: the port has verified an IPv4 header's
+    /// checksum, which is then not looked at again.
+    ///
+    /// # Errors
+    /// As [`IpHeader::parse`].
+    #[inline(always)]
+    pub fn read_received(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), Malformed> {
         match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
-            4 => self.read_v4(bytes),
+            4 => self.read_v4(bytes, is_verified),
             6 => {
                 *self = Self::parse_v6(bytes)?;
                 Ok(())
@@ -152,7 +162,7 @@ impl IpHeader {
     }
 
     #[inline(always)]
-    fn read_v4(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    fn read_v4(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), Malformed> {
         let h = bytes.first_chunk::<V4_HEADER>().ok_or(Malformed::Truncated)?;
         let header_len = usize::from(h[0] & 0xf) * 4;
         let total_len = usize::from(be16(h, 2));
@@ -163,11 +173,12 @@ impl IpHeader {
             return Err(Malformed::TotalLength);
         }
         // Nearly every header has twenty bytes, for which the sum has no loop.
-        let sound = if header_len == V4_HEADER {
-            checksum::is_zero_of_v4(h)
-        } else {
-            checksum::of(&bytes[..header_len]) == 0
-        };
+        let sound = is_verified
+            || if header_len == V4_HEADER {
+                checksum::is_zero_of_v4(h)
+            } else {
+                checksum::of(&bytes[..header_len]) == 0
+            };
         if !sound {
             return Err(Malformed::Checksum);
         }

@@ -43,6 +43,11 @@ impl Udp {
     }
 }
 
+/// Writes what a device that fills in the checksum of the datagram of `len` bytes begins with: the pseudo-header's sum.
+pub fn begin_checksum(header: &mut [u8], len: usize, src: impl Into<Address>, dst: impl Into<Address>) {
+    put16(header, 6, !checksum::finish(checksum::pseudo_header(src, dst, super::ip::protocol::UDP, len)));
+}
+
 /// Writes the checksum of the datagram that fills `bytes`: a computed 0 is sent as ffff (RFC 768).
 pub fn set_checksum(bytes: &mut [u8], src: impl Into<Address>, dst: impl Into<Address>) {
     put16(bytes, 6, 0);

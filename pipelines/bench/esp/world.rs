@@ -161,6 +161,7 @@ pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<
         kind: "memory".to_owned(),
         mac: GATEWAY_MAC[index],
         mtu: mtu(largest),
+        fills_checksums: false,
         addresses: if index == OUTSIDE { vec![(GATEWAY, Prefix::host(GATEWAY))] } else { vec![] },
         stations: Stations::Only(STATION_MAC[index]),
         is_host: false,

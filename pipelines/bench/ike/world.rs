@@ -214,6 +214,7 @@ pub(super) fn ports(queues: [Box<dyn Port>; 2]) -> Vec<OpenPort> {
             kind: "memory".to_owned(),
             mac: GATEWAY_MAC[index],
             mtu: 1500,
+            fills_checksums: false,
             addresses: if index == OUTSIDE { vec![(GATEWAY, Prefix::host(GATEWAY))] } else { vec![] },
             stations: Stations::Only(STATION_MAC[index]),
             is_host: false,

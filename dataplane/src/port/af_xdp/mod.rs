@@ -75,6 +75,9 @@ impl AfXdpPort {
                 pool.frame_size()
             )));
         }
+        let Some(arena) = pool.region() else {
+            return Err(device.unsupported("AF_XDP needs frames of its own; DPDK's ports have mbufs"));
+        };
         let failed = |action| {
             move |e: io::Error| match e.raw_os_error() {
                 Some(libc::ENOBUFS) => {
@@ -89,7 +92,7 @@ impl AfXdpPort {
         let socket = sys::socket(libc::AF_XDP, libc::SOCK_RAW, 0).map_err(failed("open an AF_XDP socket"))?;
         let first = pool.umem_socket();
         if first.is_none() {
-            register(&socket, pool).map_err(failed("register frames with AF_XDP"))?;
+            register(&socket, arena, pool.frame_size()).map_err(failed("register frames with AF_XDP"))?;
         }
         for name in
             [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING]
@@ -109,7 +112,7 @@ impl AfXdpPort {
             tx,
             fill: fill_ring,
             completion,
-            umem: pool.region().0,
+            umem: arena.0,
             lent: 0,
             target: fill.min(RING as usize),
             in_flight: 0,
@@ -125,7 +128,11 @@ impl AfXdpPort {
     }
 
     fn check(&self, pool: &Pool) {
-        assert_eq!(self.umem, pool.region().0, "another pool than the port was opened on");
+        assert_eq!(
+            Some(self.umem),
+            pool.region().map(|arena| arena.0),
+            "another pool than the port was opened on"
+        );
     }
 
     /// Keeps the fill ring full, a batch at a time.
@@ -243,13 +250,12 @@ impl Port for AfXdpPort {
     }
 }
 
-/// Makes a pool's arena the socket's UMEM.
-fn register(socket: &OwnedFd, pool: &Pool) -> io::Result<()> {
-    let (base, len) = pool.region();
+/// Makes a pool's arena of frames the socket's UMEM.
+fn register(socket: &OwnedFd, (base, len): (NonNull<u8>, usize), frame: usize) -> io::Result<()> {
     let umem = libc::xdp_umem_reg {
         addr: base.as_ptr() as u64,
         len: len as u64,
-        chunk_size: pool.frame_size() as u32,
+        chunk_size: frame as u32,
         headroom: 0,
         flags: 0,
         tx_metadata_len: 0,

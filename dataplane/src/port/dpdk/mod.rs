@@ -5,9 +5,23 @@
 
 #[cfg(not(feature = "dpdk"))]
 mod absent;
+#[cfg(feature = "dpdk")]
+mod device;
+#[cfg(feature = "dpdk")]
+mod eal;
+#[cfg(feature = "dpdk")]
+pub(crate) mod mempool;
+#[cfg(feature = "dpdk")]
+mod port;
+#[cfg(feature = "dpdk")]
+mod sys;
+#[cfg(feature = "dpdk")]
+mod thread;
 
 #[cfg(not(feature = "dpdk"))]
 pub use absent::Eal;
+#[cfg(feature = "dpdk")]
+pub use eal::Eal;
 
 use super::{Mac, Port, monitor::Monitor};
 
@@ -28,6 +42,19 @@ pub struct Options {
     pub options: Vec<String>,
 }
 
+/// Memory of an mbuf besides its buffer, in bytes, at most.
+const MBUF: usize = 256;
+/// Memory besides frames: drivers' rings and EAL's own.
+const BESIDES: usize = 64 << 20;
+
+impl Options {
+    /// Memory that is enough for `workers` pools of `frames` frames of `frame` bytes each, in bytes: what to take at the
+    /// start where there are no huge pages, for then it cannot grow.
+    pub fn memory_for(workers: usize, frames: usize, frame: usize) -> usize {
+        frames.saturating_mul(frame + MBUF).saturating_mul(workers).saturating_add(BESIDES)
+    }
+}
+
 /// A device that is to be opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -39,6 +66,8 @@ pub struct Request<'a> {
     pub mac: Option<Mac>,
     /// Whether frames to other stations' MAC addresses are received as well.
     pub promiscuous: bool,
+    /// Whether UDP checksums over IPv6 are wanted of it, if it can ([`Opened::fills_checksums`]).
+    pub fill_checksums: bool,
 }
 
 /// An open device.
@@ -52,6 +81,17 @@ pub struct Opened {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
+    /// Whether it fills in the UDP checksum of a packet that lacks it
+    /// ([`Packet::lacks_checksum`](crate::packet::Packet::lacks_checksum)).
+    pub fills_checksums: bool,
     /// How it is while it runs.
     pub monitor: Box<dyn Monitor>,
+}
+
+/// What DPDK says of the last call of this thread that failed.
+#[cfg(feature = "dpdk")]
+#[allow(unsafe_code, reason = "DPDK's functions")]
+fn last_error() -> String {
+    // SAFETY: a constant string, or one of this thread that stays until its next call.
+    unsafe { std::ffi::CStr::from_ptr(sys::wf_last_error()) }.to_string_lossy().into_owned()
 }

@@ -1,0 +1,199 @@
+//! A device: its set-up, its state, and its end.
+
+#![allow(unsafe_code, reason = "DPDK's functions")]
+
+use super::{
+    Request,
+    mempool::Mempool,
+    sys::{self, Info, Setup, State},
+};
+use crate::port::{
+    Mac, PortError,
+    monitor::{DeviceState, Monitor},
+};
+use std::{
+    ffi::{CStr, CString, c_char},
+    io,
+    ptr::null,
+    sync::Arc,
+};
+
+/// Descriptors of a ring, at most: what most drivers choose for themselves, and some hundred microseconds of packets.
+const DESCRIPTORS: usize = 1024;
+/// The part of a pool that waits in one receive ring: four devices leave half of it for packets on their way.
+const LENT: usize = 8;
+/// Fewest descriptors of a ring.
+const FEWEST: usize = 64;
+
+/// A device that runs. It is closed when its last queue and its monitor are gone.
+#[derive(Debug)]
+pub(super) struct Device {
+    port: u16,
+    /// Those whose mbufs its rings hold, which must not go before it.
+    _pools: Vec<Arc<Mempool>>,
+}
+
+/// What a device can do for a gateway, besides receiving and sending.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Powers {
+    pub spreading: Spreading,
+    /// Whether it verifies IPv4 checksums.
+    pub verifies_checksums: bool,
+    /// Whether it fills in UDP checksums.
+    pub fills_checksums: bool,
+}
+
+/// How packets find their queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spreading {
+    /// There is one queue.
+    OneQueue,
+    /// By the SPI, which stays when the peer moves: by rules for ESP.
+    SpiByRule,
+    /// By the SPI: the device's hash covers it.
+    SpiByHash,
+    /// By outer addresses and ports.
+    Addresses,
+    /// As the device likes.
+    Unknown,
+}
+
+impl Device {
+    /// Configures and starts device `port` with a queue for each of `pools`.
+    pub(super) fn start(
+        port: u16,
+        request: &Request<'_>,
+        pools: Vec<Arc<Mempool>>,
+    ) -> Result<(Self, Powers), PortError> {
+        let raw: Vec<_> = pools.iter().map(|pool| pool.as_ptr()).collect();
+        let frames = pools.iter().map(|pool| pool.frames()).min().unwrap_or(0);
+        let mut setup = Setup {
+            pools: raw.as_ptr(),
+            queues: raw.len() as u16,
+            descriptors: (frames / LENT).clamp(FEWEST, DESCRIPTORS) as u16,
+            mtu: request.mtu.unwrap_or(0) as u16,
+            promiscuous: request.promiscuous.into(),
+            has_mac: request.mac.is_some().into(),
+            mac: request.mac.unwrap_or_default(),
+            step: null(),
+            rss: 0,
+            checks: 0,
+            fills: request.fill_checksums.into(),
+        };
+        // From here on the device is closed again when `this` goes.
+        let this = Self { port, _pools: pools };
+        // SAFETY: EAL runs, and `setup` with the mempools that it points to lives through the call.
+        let failed = unsafe { sys::wf_start(port, &mut setup) };
+        if failed != 0 {
+            // SAFETY: `step` is null or a constant string of `shim.c`.
+            let step = (!setup.step.is_null()).then(|| unsafe { CStr::from_ptr(setup.step) });
+            let step = step.unwrap_or_default().to_string_lossy();
+            let why = io::Error::from_raw_os_error(-failed);
+            return Err(unsupported(request.device, format!("its driver cannot {step}: {why}")));
+        }
+        let powers = Powers {
+            spreading: this.spreading(&setup),
+            verifies_checksums: setup.checks != 0,
+            fills_checksums: setup.fills != 0,
+        };
+        Ok((this, powers))
+    }
+
+    fn spreading(&self, setup: &Setup) -> Spreading {
+        if setup.queues == 1 {
+            return Spreading::OneQueue;
+        }
+        // SAFETY: the device runs with this many queues.
+        if unsafe { sys::wf_spread_by_spi(self.port, setup.queues) } != 0 {
+            return Spreading::SpiByRule;
+        }
+        // SAFETY: a function of a number.
+        match unsafe { sys::wf_hashes_spi(setup.rss) } {
+            0 if setup.rss == 0 => Spreading::Unknown,
+            0 => Spreading::Addresses,
+            _ => Spreading::SpiByHash,
+        }
+    }
+
+    /// Its number for DPDK.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn mac(&self) -> Mac {
+        let mut mac = Mac::default();
+        // SAFETY: the device is open; where it has none, zeroes stay.
+        unsafe { sys::rte_eth_macaddr_get(self.port, &mut mac) };
+        mac
+    }
+
+    /// Largest payload of a frame, in bytes.
+    pub(super) fn mtu(&self) -> usize {
+        let mut mtu = 0;
+        // SAFETY: the device is open.
+        unsafe { sys::rte_eth_dev_get_mtu(self.port, &mut mtu) };
+        usize::from(mtu)
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        // SAFETY: with room for none nothing is written.
+        let most = unsafe { sys::wf_counters(self.port, std::ptr::null_mut(), std::ptr::null_mut(), 0) };
+        let most = usize::try_from(most).unwrap_or(0);
+        let mut names = vec![[0; 64]; most];
+        let mut values = vec![0; most];
+        // SAFETY: both have room for `most`.
+        let there =
+            unsafe { sys::wf_counters(self.port, names.as_mut_ptr(), values.as_mut_ptr(), most as u32) };
+        let there = usize::try_from(there).unwrap_or(0).min(most);
+        names.iter().map(|name| text(name)).zip(values).take(there).collect()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: its last queue is gone, so no worker is in it.
+        unsafe { sys::wf_close(self.port) };
+    }
+}
+
+impl Monitor for Arc<Device> {
+    fn state(&self) -> DeviceState {
+        let mut state = State::default();
+        // SAFETY: the device is open, and `state` is written whole.
+        unsafe { sys::wf_state(self.port, &mut state) };
+        DeviceState {
+            is_up: state.is_up != 0,
+            speed: (state.is_up != 0 && state.speed != 0).then_some(state.speed),
+            full_duplex: (state.is_up != 0).then_some(state.is_full_duplex != 0),
+            is_promiscuous: state.is_promiscuous != 0,
+            rx_missed: state.missed,
+            counters: self.counters(),
+        }
+    }
+}
+
+/// The number of a device that there is.
+pub(super) fn find(name: &str) -> Option<u16> {
+    let name = CString::new(name).ok()?;
+    let mut port = 0;
+    // SAFETY: EAL runs, and the name is a string.
+    (unsafe { sys::wf_port_of(name.as_ptr(), &mut port) } == 0).then_some(port)
+}
+
+/// Name of its driver, and the most queue pairs that it can have.
+pub(super) fn describe(port: u16) -> Option<(String, usize)> {
+    let mut info = Info { driver: [0; 64], queues: 0, max_mtu: 0, device: std::ptr::null_mut() };
+    // SAFETY: EAL runs, and `info` is written whole.
+    let failed = unsafe { sys::wf_info(port, &mut info) };
+    (failed == 0).then(|| (text(&info.driver), usize::from(info.queues)))
+}
+
+pub(super) fn unsupported(device: &str, reason: impl Into<String>) -> PortError {
+    PortError::NotSupported { device: device.to_owned(), reason: reason.into() }
+}
+
+/// A string of C in an array, up to its end or the array's.
+fn text(chars: &[c_char]) -> String {
+    let bytes: Vec<_> = chars.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

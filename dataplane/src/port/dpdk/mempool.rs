@@ -1,0 +1,155 @@
+//! Mbufs as the frames of a worker's pool.
+
+#![allow(unsafe_code, reason = "mbufs are DPDK's memory")]
+
+use super::sys::{self, Mbuf, RteMempool};
+use crate::packet::Packet;
+use arrayvec::ArrayVec;
+use std::{
+    ffi::CString,
+    io,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+/// Mbufs taken from a mempool, or put back, at once.
+pub(crate) const BATCH: usize = 64;
+/// Mbufs that each thread known to DPDK keeps, for its drivers.
+const CACHE: u32 = 256;
+
+/// `struct rte_mempool`: the mbufs of one worker. Its memory stays for as long as mbufs are about.
+#[derive(Debug)]
+pub(crate) struct Mempool {
+    pool: NonNull<RteMempool>,
+    frames: usize,
+    frame: usize,
+}
+
+// SAFETY: a mempool may be used from any thread (rte_mempool.h).
+unsafe impl Send for Mempool {}
+// SAFETY: as above.
+unsafe impl Sync for Mempool {}
+
+impl Mempool {
+    /// Makes one of `frames` mbufs with a buffer of `frame` bytes each.
+    ///
+    /// # Errors
+    /// What DPDK answered: mostly that there is no memory.
+    pub(super) fn new(frames: usize, frame: usize) -> io::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = CString::new(format!("wayfarer-{}", NUMBER.fetch_add(1, Relaxed)))?;
+        let room = u16::try_from(frame).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let count = u32::try_from(frames).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let cache = CACHE.min(count * 2 / 3);
+        // SAFETY: EAL runs, and the name is a string that it copies.
+        let pool =
+            unsafe { sys::rte_pktmbuf_pool_create(name.as_ptr(), count, cache, 0, room, sys::wf_any_socket) };
+        let pool = NonNull::new(pool).ok_or_else(|| io::Error::other(super::last_error()))?;
+        Ok(Self { pool, frames, frame })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut RteMempool {
+        self.pool.as_ptr()
+    }
+
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
+    }
+
+    pub(crate) fn frame(&self) -> usize {
+        self.frame
+    }
+
+    /// Mbufs that are in the mempool now.
+    pub(crate) fn available(&self) -> usize {
+        // SAFETY: the mempool is alive.
+        unsafe { sys::rte_mempool_avail_count(self.as_ptr()) as usize }
+    }
+
+    /// Moves up to [`BATCH`] mbufs, as the bases of frames, to `free`.
+    pub(crate) fn take(&self, free: &mut Vec<NonNull<u8>>) {
+        let mut mbufs = [std::ptr::null_mut(); BATCH];
+        for count in [BATCH, 1] {
+            // SAFETY: the mempool is alive, and `count` pointers fit.
+            if unsafe { sys::wf_alloc(self.as_ptr(), mbufs.as_mut_ptr(), count as u32) } == 0 {
+                free.extend(mbufs[..count].iter().filter_map(|mbuf| NonNull::new(base_of(*mbuf))));
+                return;
+            }
+        }
+    }
+
+    /// Moves `frames`, which are mbufs of this mempool, back to it.
+    pub(crate) fn put(&self, frames: impl Iterator<Item = NonNull<u8>>) {
+        let mut mbufs: ArrayVec<_, BATCH> = ArrayVec::new();
+        let put = |mbufs: &mut ArrayVec<*mut Mbuf, BATCH>| {
+            // SAFETY: mbufs of this mempool, which the pool alone refers to, of one segment: all others were refused.
+            unsafe { sys::wf_put(self.as_ptr(), mbufs.as_mut_ptr(), mbufs.len() as u32) };
+            mbufs.clear();
+        };
+        for base in frames {
+            mbufs.push(mbuf_of(base));
+            if mbufs.is_full() {
+                put(&mut mbufs);
+            }
+        }
+        if !mbufs.is_empty() {
+            put(&mut mbufs);
+        }
+    }
+
+    /// Whether a frame is an mbuf of this mempool.
+    ///
+    /// # Safety
+    /// It is an mbuf.
+    #[inline]
+    pub(crate) unsafe fn owns(&self, base: NonNull<u8>) -> bool {
+        // SAFETY: by contract.
+        unsafe { (*mbuf_of(base)).pool == self.as_ptr() }
+    }
+}
+
+impl Drop for Mempool {
+    fn drop(&mut self) {
+        // A packet may outlive its pool: then the memory stays.
+        if self.available() == self.frames {
+            // SAFETY: all mbufs are back, and no device has it any more: each keeps it alive.
+            unsafe { sys::rte_mempool_free(self.as_ptr()) };
+        }
+    }
+}
+
+/// The start of an mbuf's own buffer: the base of its frame.
+#[inline]
+pub(super) fn base_of(mbuf: *mut Mbuf) -> *mut u8 {
+    mbuf.wrapping_add(1).cast()
+}
+
+/// The mbuf whose own buffer begins at the base of a frame.
+#[inline]
+pub(super) fn mbuf_of(base: NonNull<u8>) -> *mut Mbuf {
+    base.as_ptr().cast::<Mbuf>().wrapping_sub(1)
+}
+
+/// The packet in an mbuf of one segment in its own buffer; `None` for any other mbuf.
+///
+/// # Safety
+/// The mbuf is live, of the mempool of `frame` bytes a buffer, and nobody else's.
+#[inline]
+pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, frame: usize) -> Option<Packet> {
+    // SAFETY: by contract.
+    let header = unsafe { &*mbuf };
+    let base = base_of(mbuf);
+    let end = usize::from(header.data_off) + usize::from(header.data_len);
+    if header.segments != 1 || header.buffer != base || header.refcnt != 1 || end > frame {
+        return None;
+    }
+    let base = NonNull::new(base)?;
+    // SAFETY: the mbuf's own buffer is `frame` bytes of mapped memory and the packet's alone; `end` is within it.
+    let mut packet = unsafe { Packet::from_raw(base, frame as u16, header.data_off, header.data_len) };
+    // SAFETY: constants.
+    let (mask, good) = unsafe { (sys::wf_rx_checksum_mask, sys::wf_rx_checksum_good) };
+    if header.ol_flags & mask == good {
+        packet.set_verified();
+    }
+    Some(packet)
+}

@@ -1,0 +1,114 @@
+//! One queue pair of a device.
+
+#![allow(unsafe_code, reason = "mbufs are DPDK's memory")]
+
+use super::{
+    device::Device,
+    mempool::{mbuf_of, packet_of},
+    sys::{self, Mbuf},
+};
+use crate::{
+    packet::{BURST, Burst, Packet},
+    pool::Pool,
+    port::{Port, PortStats},
+};
+use std::{ptr::null_mut, sync::Arc};
+
+/// A receive queue and the transmit queue of the same number.
+#[derive(Debug)]
+pub(super) struct DpdkPort {
+    /// Keeps it open.
+    _device: Arc<Device>,
+    port: u16,
+    queue: u16,
+    stats: PortStats,
+}
+
+impl DpdkPort {
+    pub(super) fn new(device: Arc<Device>, queue: u16) -> Self {
+        Self { port: device.port(), _device: device, queue, stats: PortStats::default() }
+    }
+
+    /// What is not one plain mbuf: a jumbo frame or joined packets in several, or a buffer of the driver's own. Copied
+    /// into a frame where it fits one.
+    #[cold]
+    fn gather(&mut self, mbuf: *mut Mbuf, pool: &mut Pool) -> Option<Packet> {
+        let Some(mut packet) = pool.take() else {
+            self.stats.rx_missed += 1;
+            return None;
+        };
+        // SAFETY: the driver has handed the mbuf over.
+        let len = unsafe { (*mbuf).pkt_len } as usize;
+        if packet.set_len(len).is_none() {
+            self.stats.rx_errors += 1;
+            pool.give(packet);
+            return None;
+        }
+        // SAFETY: the packet has room for all bytes of the mbuf's segments, which are `pkt_len`.
+        unsafe { sys::wf_copy(mbuf, packet.data_mut().as_mut_ptr()) };
+        Some(packet)
+    }
+}
+
+impl Port for DpdkPort {
+    fn attach(&mut self) {
+        super::thread::register();
+    }
+
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
+        let room = burst.room() as u16;
+        // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is there, and `room` pointers
+        // fit.
+        let received = unsafe { sys::wf_rx(self.port, self.queue, mbufs.as_mut_ptr(), room) };
+        let frame = pool.frame_size();
+        for &mbuf in &mbufs[..usize::from(received)] {
+            // SAFETY: the driver has handed the mbuf over; its pool is this queue's.
+            let packet = match unsafe { packet_of(mbuf, frame) } {
+                Some(packet) => packet,
+                None => {
+                    let gathered = self.gather(mbuf, pool);
+                    // SAFETY: the mbuf is ours, and what was to be kept of it is copied.
+                    unsafe { sys::wf_free(mbuf) };
+                    let Some(packet) = gathered else { continue };
+                    packet
+                }
+            };
+            self.stats.received(&packet);
+            burst.push(packet);
+        }
+    }
+
+    fn tx(&mut self, _pool: &mut Pool, burst: &mut Burst) {
+        let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
+        for (slot, packet) in mbufs.iter_mut().zip(burst.iter()) {
+            *slot = hand_over(packet);
+        }
+        // SAFETY: as in `rx`; all are mbufs of this worker's pool, of one segment, which nobody else refers to.
+        let sent = unsafe { sys::wf_tx(self.port, self.queue, mbufs.as_mut_ptr(), burst.len() as u16) };
+        for packet in burst.drain(..usize::from(sent)) {
+            self.stats.sent(&packet);
+        }
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+}
+
+/// Tells a packet's mbuf where the packet lies in it, and what the device is to do.
+#[inline]
+fn hand_over(packet: &Packet) -> *mut Mbuf {
+    let mbuf = mbuf_of(packet.base());
+    // SAFETY: every frame of a pool that serves DPDK's ports is an mbuf, and the packet owns it.
+    let header = unsafe { &mut *mbuf };
+    header.data_off = packet.headroom() as u16;
+    header.data_len = packet.len() as u16;
+    header.pkt_len = packet.len() as u32;
+    header.ol_flags = 0;
+    if packet.lacks_checksum() {
+        // SAFETY: a constant, and a function of nothing.
+        (header.ol_flags, header.tx_offload) = unsafe { (sys::wf_tx_udp6_checksum, sys::wf_udp6_layout()) };
+    }
+    mbuf
+}

@@ -1,0 +1,121 @@
+//! The functions of DPDK and of `shim.c`, and the structures that both sides share. `shim.c` asserts their layout.
+
+#![allow(unsafe_code, reason = "functions of C")]
+
+use std::ffi::{c_char, c_int, c_uint};
+
+/// `struct rte_mempool`.
+#[repr(C)]
+pub(super) struct RteMempool {
+    _opaque: [u8; 0],
+}
+
+/// `struct rte_mbuf` (rte_mbuf_core.h).
+#[repr(C)]
+pub(super) struct Mbuf {
+    /// Start of the buffer: right behind this structure, unless it refers to a buffer elsewhere.
+    pub buffer: *mut u8,
+    _buf_iova: u64,
+    /// Offset of the data in the buffer.
+    pub data_off: u16,
+    pub refcnt: u16,
+    /// Buffers that the packet lies in.
+    pub segments: u16,
+    _port: u16,
+    /// What a device found out, or is to do.
+    pub ol_flags: u64,
+    _packet_type: u32,
+    /// Bytes of the packet.
+    pub pkt_len: u32,
+    /// Those of them in this buffer.
+    pub data_len: u16,
+    _vlan_tci: u16,
+    _hash: [u32; 2],
+    _vlan_tci_outer: u16,
+    _buf_len: u16,
+    pub pool: *mut RteMempool,
+    _next: u64,
+    /// Lengths of headers, for a device that is to fill in a checksum.
+    pub tx_offload: u64,
+    _rest: [u8; 48],
+}
+
+const _: () = assert!(size_of::<Mbuf>() == 128 && std::mem::offset_of!(Mbuf, tx_offload) == 72);
+
+/// `struct info` of `shim.c`.
+#[repr(C)]
+pub(super) struct Info {
+    pub driver: [c_char; 64],
+    pub queues: u16,
+    pub max_mtu: u16,
+    pub device: *mut u8,
+}
+
+/// `struct setup` of `shim.c`.
+#[repr(C)]
+pub(super) struct Setup {
+    pub pools: *const *mut RteMempool,
+    pub queues: u16,
+    pub descriptors: u16,
+    pub mtu: u16,
+    pub promiscuous: u8,
+    pub has_mac: u8,
+    pub mac: [u8; 6],
+    pub step: *const c_char,
+    pub rss: u64,
+    pub checks: u8,
+    pub fills: u8,
+}
+
+/// `struct state` of `shim.c`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct State {
+    pub missed: u64,
+    pub speed: u32,
+    pub is_up: u8,
+    pub is_full_duplex: u8,
+    pub is_promiscuous: u8,
+}
+
+unsafe extern "C" {
+    pub(super) static wf_rx_checksum_mask: u64;
+    pub(super) static wf_rx_checksum_good: u64;
+    pub(super) static wf_tx_udp6_checksum: u64;
+    pub(super) static wf_any_socket: c_int;
+
+    pub(super) fn wf_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    pub(super) fn wf_last_error() -> *const c_char;
+    pub(super) fn wf_is_registered() -> c_int;
+    pub(super) fn wf_alloc(pool: *mut RteMempool, mbufs: *mut *mut Mbuf, count: c_uint) -> c_int;
+    pub(super) fn wf_put(pool: *mut RteMempool, mbufs: *mut *mut Mbuf, count: c_uint);
+    pub(super) fn wf_free(mbuf: *mut Mbuf);
+    pub(super) fn wf_copy(mbuf: *const Mbuf, to: *mut u8);
+    pub(super) fn wf_udp6_layout() -> u64;
+    pub(super) fn wf_rx(port: u16, queue: u16, mbufs: *mut *mut Mbuf, count: u16) -> u16;
+    pub(super) fn wf_tx(port: u16, queue: u16, mbufs: *mut *mut Mbuf, count: u16) -> u16;
+    pub(super) fn wf_info(port: u16, info: *mut Info) -> c_int;
+    pub(super) fn wf_start(port: u16, setup: *mut Setup) -> c_int;
+    pub(super) fn wf_spread_by_spi(port: u16, queues: u16) -> c_int;
+    pub(super) fn wf_hashes_spi(rss: u64) -> c_int;
+    pub(super) fn wf_close(port: u16);
+    pub(super) fn wf_port_of(name: *const c_char, port: *mut u16) -> c_int;
+    pub(super) fn wf_state(port: u16, state: *mut State);
+    pub(super) fn wf_counters(port: u16, names: *mut [c_char; 64], values: *mut u64, most: c_uint) -> c_int;
+
+    pub(super) fn rte_thread_register() -> c_int;
+    pub(super) fn rte_thread_unregister();
+    pub(super) fn rte_dev_probe(devargs: *const c_char) -> c_int;
+    pub(super) fn rte_eth_macaddr_get(port: u16, mac: *mut [u8; 6]) -> c_int;
+    pub(super) fn rte_eth_dev_get_mtu(port: u16, mtu: *mut u16) -> c_int;
+    pub(super) fn rte_mempool_avail_count(pool: *const RteMempool) -> c_uint;
+    pub(super) fn rte_mempool_free(pool: *mut RteMempool);
+    pub(super) fn rte_pktmbuf_pool_create(
+        name: *const c_char,
+        count: c_uint,
+        cache: c_uint,
+        private: u16,
+        room: u16,
+        socket: c_int,
+    ) -> *mut RteMempool;
+}
