@@ -200,6 +200,7 @@ fn open(
         stations: host_mac.map_or(Stations::Ask, Stations::Only),
         is_host: host_mac.is_some(),
         shared,
+        exception: None,
         queues: ports,
     })
 }
@@ -227,6 +228,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
         stations: Stations::Only(ethernet::BROADCAST),
         is_host: port.is_host,
         shared: None,
+        exception: None,
         queues,
     })
 }
