@@ -201,6 +201,7 @@ fn open(
         stations: host_mac.map_or(Stations::Ask, Stations::Only),
         is_host: host_mac.is_some(),
         shared,
+        exception: None,
         queues: ports,
     })
 }
@@ -229,6 +230,7 @@ fn open_other(port: &model::Port, workers: usize) -> Result<OpenPort, PortError>
         stations: Stations::Only(ethernet::BROADCAST),
         is_host: port.is_host,
         shared: None,
+        exception: None,
         queues,
     })
 }

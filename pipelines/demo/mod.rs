@@ -109,6 +109,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         is_host: false,
         device: None,
         shared: None,
+        exception: None,
         queues: vec![Box::new(port)],
     };
     let ports = vec![

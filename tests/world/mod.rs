@@ -152,6 +152,7 @@ pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2
             is_host: false,
             device: None,
             shared: None,
+            exception: None,
             queues,
         });
     }

@@ -159,6 +159,7 @@ pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<
         is_host: false,
         device: None,
         shared: None,
+        exception: None,
         queues: plugs[index].iter().map(|p| Box::new(LoadPort::new(p.clone())) as Box<dyn Port>).collect(),
     };
     (vec![port(OUTSIDE), port(INSIDE)], plugs)

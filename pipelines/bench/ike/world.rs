@@ -220,6 +220,7 @@ pub(super) fn ports(queues: [Box<dyn Port>; 2]) -> Vec<OpenPort> {
             is_host: false,
             device: None,
             shared: None,
+            exception: None,
             queues: vec![queue],
         })
         .collect()
