@@ -38,6 +38,7 @@ fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
         device: None,
         mac: GATEWAY[of.min(1)],
         mtu: 1500,
+        fills_checksums: false,
         addresses: vec![],
         stations: Stations::Ask,
         is_host: false,
