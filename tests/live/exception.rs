@@ -39,6 +39,7 @@ fn gateway() -> World {
         device,
         mac: GATEWAY[OUTSIDE],
         mtu: 1500,
+        fills_checksums: false,
         addresses: vec![],
         stations: Stations::Ask,
         is_host: false,
