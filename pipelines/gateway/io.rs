@@ -68,6 +68,11 @@ impl Io {
         }
     }
 
+    /// Makes the calling thread the one that works with the ports.
+    pub fn attach(&mut self) {
+        self.ports.iter_mut().for_each(|port| port.attach());
+    }
+
     /// Number of ports.
     pub fn ports(&self) -> usize {
         self.ports.len()

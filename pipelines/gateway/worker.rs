@@ -60,6 +60,7 @@ impl Worker {
 
     /// Works until `stop`, or until no port will ever receive again; then sends what is left.
     pub fn run(&mut self, stop: &AtomicBool) {
+        self.io.attach();
         let mut idle = 0;
         let mut exhausted = None;
         while !stop.load(Relaxed) {
