@@ -5,6 +5,7 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
+        exception::{Limit, Role},
         exchange::Exchange,
         io::Io,
         tables::{PortSettings, Settings, Tables},
@@ -25,6 +26,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 use tracing::warn;
 use wayfarer_dataplane::{
@@ -60,7 +62,7 @@ pub struct OpenPort {
     pub is_host: bool,
     /// What a device that is shared with the kernel has besides its queues.
     pub shared: Option<Shared>,
-    /// Of a TAP device that is another port's way to the kernel.
+    /// Where it is the TAP device of an exception path.
     pub exception: Option<Exception>,
     /// How its device is, where it is one.
     pub monitor: Option<Box<dyn Monitor>>,
@@ -68,12 +70,13 @@ pub struct OpenPort {
     pub queues: Vec<Box<dyn Port>>,
 }
 
-/// By whose TAP device the kernel gets frames that are not the gateway's, and sends its own.
+/// What makes a port the kernel's side of another, whose NIC the kernel does not have. It has no addresses, stations or
+/// routes of its own; the kernel's routes by its device are followed where the other port has that device's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
-    /// Index of the port.
+    /// Index of the other port.
     pub of: usize,
-    /// Frames that may pass in a second, each way.
+    /// Frames a second to the kernel, all workers together.
     pub rate: u32,
 }
 
@@ -127,6 +130,11 @@ pub enum StartError {
         /// Name of the port.
         port: String,
     },
+    /// A port cannot be the kernel's side of the other one.
+    Exception {
+        /// Name of the port.
+        port: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -137,6 +145,7 @@ impl fmt::Display for StartError {
             Self::Ike(why) => write!(f, "cannot begin key exchange: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
+            Self::Exception { port } => write!(f, "port {port} cannot be the kernel's side of another port"),
         }
     }
 }
@@ -152,6 +161,10 @@ impl Assembly {
         if let Some(port) = ports.iter().find(|p| p.queues.len() != seats.len()) {
             return Err(StartError::Queues { port: port.name.clone() });
         }
+        if let Some(port) = ports.iter().find(|p| !is_sound(p, &ports)) {
+            return Err(StartError::Exception { port: port.name.clone() });
+        }
+        let count = seats.len();
         let writer = Writer::new();
         let tables = Arc::new(Tables::new(&writer, config.gateway.tunnels, settings(config, &ports)));
         let mut queues: Vec<_> =
@@ -165,7 +178,8 @@ impl Assembly {
                 core: core.map(|core| core.id),
             };
             let own = queues.iter_mut().filter_map(Iterator::next).collect();
-            let io = Io::new(own, pool, link.counters.clone(), link.exchange.clone());
+            let roles = roles(&ports, count);
+            let io = Io::new(own, roles, pool, link.counters.clone(), link.exchange.clone());
             let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
             workers.push((worker, core));
             links.push(link);
@@ -277,13 +291,34 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     }
 }
 
+/// Whether `port` is no kernel side, or one that can be: of a port that is none and has no other.
+fn is_sound(port: &OpenPort, ports: &[OpenPort]) -> bool {
+    let Some(Exception { of, .. }) = port.exception else { return true };
+    let sides = ports.iter().filter(|p| p.exception.is_some_and(|other| other.of == of)).count();
+    let is_nic = ports.get(of).is_some_and(|nic| nic.exception.is_none());
+    is_nic && sides == 1 && port.addresses.is_empty() && !port.is_host
+}
+
+/// Each port's part in the exception path, for one of `workers`.
+fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
+    let mut roles: Vec<_> = ports.iter().map(|_| Role::Plain).collect();
+    for (tap, port) in ports.iter().enumerate() {
+        if let Some(Exception { of, rate }) = port.exception {
+            roles[of] = Role::Nic { tap: tap as u16, limit: Limit::new(rate, workers, Instant::now()) };
+            roles[tap] = Role::Tap(of as u16);
+        }
+    }
+    roles
+}
+
 fn port_link(port: OpenPort) -> PortLink {
     let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
     PortLink {
         name: port.name,
         kind: port.kind,
         mtu: port.mtu,
-        device: port.device,
+        // The kernel's routes by the TAP of an exception path are those of the port that it belongs to.
+        device: port.device.filter(|_| port.exception.is_none()),
         link,
         shared: port.shared,
         monitor: port.monitor,

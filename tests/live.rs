@@ -1,6 +1,8 @@
 //! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3 and the kernel's own
 //! stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`, `setpriv`.
 
+#[path = "live/exception.rs"]
+mod exception;
 #[path = "live/host.rs"]
 mod host;
 #[path = "live/lab.rs"]

@@ -91,6 +91,7 @@ drop_reasons! {
     ControlFormat       Warning "control message with a wrong checksum, length or marker",
     NoKeyExchange       Info    "control message, and no key exchange is configured",
     SlowPathLimit       Warning "the slow path's own limit on answers or waiting packets",
+    ExceptionLimit      Warning "to the kernel by the exception path, beyond its rate",
 }
 
 /// Number of reasons.

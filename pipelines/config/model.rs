@@ -127,7 +127,7 @@ pub enum PortKind {
 pub struct Exception {
     /// Name of the TAP device to create.
     pub device: String,
-    /// Frames that may pass in a second, each way.
+    /// Frames a second to the kernel, all workers together.
     pub rate: u32,
 }
 

@@ -22,8 +22,8 @@ pub enum Class {
     Esp(u16),
     /// To be forwarded.
     Forward,
-    /// To one of the gateway's addresses, for the host's own stack.
-    Host,
+    /// To one of the gateway's addresses, for the host's own stack; so many bytes of padding were behind it in its frame.
+    Host(u16),
     /// ARP or neighbour discovery: the slow path's.
     Neighbour,
     /// A key exchange message: the slow path's.
@@ -62,18 +62,23 @@ pub fn classify(
         return Err(DropReason::Multicast);
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
+    let padding = packet.len().saturating_sub(header.total_len()) as u16;
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
-    if tables.is_local(header.dst, reader) { local(packet, header, tables) } else { Ok(Class::Forward) }
+    if tables.is_local(header.dst, reader) {
+        local(packet, padding, header, tables)
+    } else {
+        Ok(Class::Forward)
+    }
 }
 
 /// A packet to one of the gateway's own addresses.
 #[inline]
-fn local(packet: &mut Packet, header: &IpHeader, tables: &Tables) -> Result<Class, DropReason> {
+fn local(packet: &mut Packet, padding: u16, header: &IpHeader, tables: &Tables) -> Result<Class, DropReason> {
     let ours = match header.protocol {
         protocol::ESP => true,
         protocol::UDP if header.fragment == Fragment::Whole => {
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
-            return udp_local(packet, header, udp, tables);
+            return udp_local(packet, padding, header, udp, tables);
         }
         // A datagram in fragments, of which only the first shows its ports.
         protocol::UDP => match header.payload(packet.data()) {
@@ -85,7 +90,7 @@ fn local(packet: &mut Packet, header: &IpHeader, tables: &Tables) -> Result<Clas
         _ => false,
     };
     if !ours {
-        return Ok(Class::Host);
+        return Ok(Class::Host(padding));
     }
     if header.fragment != Fragment::Whole {
         return Err(DropReason::OuterFragment);
@@ -98,9 +103,15 @@ fn local(packet: &mut Packet, header: &IpHeader, tables: &Tables) -> Result<Clas
 
 /// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
 #[inline]
-fn udp_local(packet: &mut Packet, header: &IpHeader, udp: Udp, tables: &Tables) -> Result<Class, DropReason> {
+fn udp_local(
+    packet: &mut Packet,
+    padding: u16,
+    header: &IpHeader,
+    udp: Udp,
+    tables: &Tables,
+) -> Result<Class, DropReason> {
     if !is_ours(udp.dst_port, tables) {
-        return Ok(Class::Host);
+        return Ok(Class::Host(padding));
     }
     if header.has_options() {
         return Err(DropReason::OuterOptions);
@@ -132,15 +143,17 @@ fn is_ours(udp_port: u16, tables: &Tables) -> bool {
     udp_port == esp::IKE_PORT || tables.settings.encap_ports.binary_search(&udp_port).is_ok()
 }
 
-fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
+/// Whether `packet`, whose header is `header`, is a neighbour solicitation or advertisement (RFC 4861 §7.1).
+pub(super) fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
     header.protocol == protocol::ICMPV6
+        && !header.is_ipv4()
         && header.hop_limit == 255
         && header.fragment != Fragment::Later
         && matches!(header.payload(packet).first(), Some(135 | 136))
 }
 
 /// The drop reason for a malformed IP header outside ESP.
-fn malformed_ip(why: Malformed) -> DropReason {
+pub(super) fn malformed_ip(why: Malformed) -> DropReason {
     match why {
         Malformed::Version => DropReason::IpVersion,
         Malformed::HeaderLength => DropReason::IpHeaderLength,

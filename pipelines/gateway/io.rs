@@ -2,11 +2,12 @@
 
 use super::{
     counters::WorkerCounters,
+    exception::Role,
     exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     profile::{Profile, Stage},
     tables::{Hop, Tables},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
@@ -36,20 +37,40 @@ pub struct Io {
     exchange: Arc<Exchange>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
+    /// Each port's part in the exception path.
+    roles: Vec<Role>,
+    /// The time, once somebody has asked for it in this turn.
+    now: Option<Instant>,
     profile: Profile,
 }
 
 impl Io {
-    /// Hands for a worker with these ports, one queue of each.
+    /// Hands for a worker with these ports, one queue of each, and their parts in the exception path.
     pub fn new(
         ports: Vec<Box<dyn Port>>,
+        roles: Vec<Role>,
         pool: Pool,
         counters: Arc<WorkerCounters>,
         exchange: Arc<Exchange>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
-        Self { ports, outgoing, pool, counters, exchange, punts_left, profile: Profile::default() }
+        Self {
+            ports,
+            outgoing,
+            pool,
+            counters,
+            exchange,
+            punts_left,
+            roles,
+            now: None,
+            profile: Profile::default(),
+        }
+    }
+
+    /// Makes the calling thread the one that works with the ports.
+    pub fn attach(&mut self) {
+        self.ports.iter_mut().for_each(|port| port.attach());
     }
 
     /// Number of ports.
@@ -171,6 +192,35 @@ impl Io {
         }
     }
 
+    /// The port whose kernel side port `index` is.
+    #[inline]
+    pub fn wire_of(&self, index: usize) -> Option<u16> {
+        match self.roles.get(index) {
+            Some(Role::Tap(wire)) => Some(*wire),
+            _ => None,
+        }
+    }
+
+    /// Whether `port` has a kernel side.
+    #[inline]
+    pub fn has_kernel_side(&self, port: u16) -> bool {
+        matches!(self.roles.get(usize::from(port)), Some(Role::Nic { .. }))
+    }
+
+    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of that. Where there is none,
+    /// the frame is consumed.
+    pub fn to_kernel(&mut self, packet: Packet) {
+        let Some(Role::Nic { tap, limit }) = self.roles.get_mut(usize::from(packet.port())) else {
+            return self.free(packet);
+        };
+        let (tap, now) = (*tap, &mut self.now);
+        if limit.admits(|| *now.get_or_insert_with(Instant::now)) {
+            self.send(packet, tap);
+        } else {
+            self.drop(packet, DropReason::ExceptionLimit);
+        }
+    }
+
     /// Puts an Ethernet header before an IP packet and sends it to `dst` by `port`.
     #[inline]
     fn emit(&mut self, mut packet: Packet, port: u16, dst: Mac, tables: &Tables) {
@@ -213,6 +263,7 @@ impl Io {
             self.ports[port].flush(&mut self.pool);
         }
         self.punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
+        self.now = None;
     }
 
     /// Whether no port will ever receive again.

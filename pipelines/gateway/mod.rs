@@ -3,7 +3,8 @@
 //! ```text
 //! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
-//!                   └─► punt ring ─► slow path ─► inject ring ─► (worker again)
+//!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
+//!                   └─► exception: what is the kernel's, by a TAP device, and back
 //! ```
 
 pub mod batch;
@@ -11,6 +12,7 @@ pub mod classify;
 pub mod counters;
 pub mod decapsulate;
 pub mod encapsulate;
+pub mod exception;
 pub mod exchange;
 pub mod forward;
 pub mod fragment;

@@ -2,6 +2,7 @@
 
 use super::{
     classify::{Class, classify, ike_spi},
+    exception,
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
@@ -33,6 +34,8 @@ const INJECT: usize = 16;
 const REPORT: u64 = 1 << 12;
 /// Idle turns before an idle worker that may sleep does so.
 const PATIENCE: u32 = 1 << 10;
+/// Turns of a busy worker between two looks at a TAP of the exception path, each of which is a system call.
+const TAP_TURNS: u64 = 16;
 /// How long a worker that stops waits for its ports to drain.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long a worker whose ports are all read waits for what the slow path still has to say about the last packets.
@@ -57,6 +60,7 @@ impl Worker {
 
     /// Works until `stop`, or until no port will ever receive again; then sends what is left.
     pub fn run(&mut self, stop: &AtomicBool) {
+        self.io.attach();
         let mut idle = 0;
         let mut exhausted = None;
         while !stop.load(Relaxed) {
@@ -81,10 +85,18 @@ impl Worker {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
         for port in 0..io.ports() {
+            let wire = io.wire_of(port);
+            if wire.is_some() && busy && !io.counters().turns.value().is_multiple_of(TAP_TURNS) {
+                continue;
+            }
             let mut burst = Burst::new();
             io.receive(port, &mut burst);
             io.mark(Stage::Receive);
             busy |= !burst.is_empty();
+            if let Some(wire) = wire {
+                exception::to_wire(&mut burst, wire, tables, reader, io);
+                continue;
+            }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 let mut sorted = Sorted::default();
@@ -206,14 +218,14 @@ impl<'r> Sorted<'r> {
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
-            Ok(Class::Host) => deliver(packet, header, tables, reader, io),
-            Ok(Class::Neighbour) => io.punt_packet(packet, Punt::Neighbour),
+            Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
+            Ok(Class::Neighbour) => neighbour(packet, io),
             Ok(Class::Control) => {
                 let known =
                     ike_spi(&packet, header).is_some_and(|spi| tables.ike.get(&spi, reader).is_some());
                 io.punt_packet(packet, if known { Punt::Peer } else { Punt::Control });
             }
-            Err(reason) => io.drop(packet, reason),
+            Err(reason) => exception::refused(packet, reason, tables, reader, io),
         }
     }
 
@@ -250,11 +262,23 @@ impl<'r> Sorted<'r> {
     }
 }
 
+/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel where that has a side of its port.
+fn neighbour(packet: Packet, io: &mut Io) {
+    match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
+        Ok(()) => io.to_kernel(packet),
+        Err(reason) => io.drop(packet, reason),
+    }
+}
+
 /// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
-fn deliver(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     let flow = Flow::of(header, packet.data());
     if tables.is_unprotected(&flow, None, reader) {
         return io.drop(packet, DropReason::Unprotected);
     }
-    io.to_host(packet, tables);
+    if io.has_kernel_side(packet.port()) {
+        exception::host(packet, padding, io);
+    } else {
+        io.to_host(packet, tables);
+    }
 }

@@ -11,6 +11,10 @@ pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
 /// IPv6.
 pub const IPV6: u16 = 0x86dd;
+/// A VLAN tag (IEEE 802.1Q).
+pub const VLAN: u16 = 0x8100;
+/// The outer one of two VLAN tags (IEEE 802.1ad).
+pub const OUTER_VLAN: u16 = 0x88a8;
 /// The broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
 
@@ -54,4 +58,43 @@ impl Ethernet {
 #[inline]
 pub fn is_group(mac: Mac) -> bool {
     mac[0] & 1 != 0
+}
+
+/// The EtherType and the payload of `frame` behind its VLAN tags, of which there may be two.
+///
+/// # Errors
+/// `Truncated` where the frame ends within its header or tags, `Field` where there are more.
+pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), Malformed> {
+    const ADDRESSES: usize = 12;
+    let mut rest = frame.get(ADDRESSES..).ok_or(Malformed::Truncated)?;
+    for _ in 0..=2 {
+        let (ethertype, payload) = rest.split_first_chunk::<2>().ok_or(Malformed::Truncated)?;
+        match u16::from_be_bytes(*ethertype) {
+            // Two bytes name the VLAN, and an EtherType follows.
+            VLAN | OUTER_VLAN => rest = payload.get(2..).ok_or(Malformed::Truncated)?,
+            other => return Ok((other, payload)),
+        }
+    }
+    Err(Malformed::Field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_to_two_tags_are_looked_through() {
+        let frame = |tags: &[u16]| {
+            let tags = tags.iter().flat_map(|tag| [(tag >> 8) as u8, *tag as u8, 0, 7]);
+            [0; 12].into_iter().chain(tags).chain([8, 0, 0x45]).collect::<Vec<u8>>()
+        };
+        for tags in [&[][..], &[VLAN], &[OUTER_VLAN, VLAN]] {
+            let frame = frame(tags);
+            assert_eq!(untagged(&frame), Ok((IPV4, &[0x45][..])), "{tags:x?}");
+            for end in 0..frame.len() - 1 {
+                assert_eq!(untagged(&frame[..end]), Err(Malformed::Truncated), "{tags:x?} {end}");
+            }
+        }
+        assert_eq!(untagged(&frame(&[VLAN; 3])), Err(Malformed::Field));
+    }
 }

@@ -55,3 +55,25 @@ pub fn set_checksum(bytes: &mut [u8], src: impl Into<Address>, dst: impl Into<Ad
     let sum = checksum::finish(checksum::add(pseudo, bytes));
     put16(bytes, 6, if sum == 0 { 0xffff } else { sum });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    #[test]
+    fn a_checksum_begun_for_a_device_ends_as_the_whole_one() {
+        let (src, dst): (Ipv6Addr, Ipv6Addr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8:9::7".parse().unwrap());
+        for len in [8, 9, 100, 1447] {
+            let mut whole: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
+            let mut begun = whole.clone();
+            set_checksum(&mut whole, src, dst);
+            begin_checksum(&mut begun, len, src, dst);
+            // What a device does: the sum over the datagram, with what is in the checksum's place.
+            let sum = checksum::of(&begun);
+            put16(&mut begun, 6, sum);
+            assert_eq!(begun, whole, "{len} bytes");
+        }
+    }
+}

@@ -57,11 +57,12 @@ impl Port for DpdkPort {
 
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
-        let room = burst.room() as u16;
+        let (before, room) = (burst.len(), burst.room() as u16);
         // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is there, and `room` pointers
         // fit.
         let received = unsafe { sys::wf_rx(self.port, self.queue, mbufs.as_mut_ptr(), room) };
         let frame = pool.frame_size();
+        let mut bytes = 0;
         for &mbuf in &mbufs[..usize::from(received)] {
             // SAFETY: the driver has handed the mbuf over; its pool is this queue's.
             let packet = match unsafe { packet_of(mbuf, frame) } {
@@ -74,20 +75,30 @@ impl Port for DpdkPort {
                     packet
                 }
             };
-            self.stats.received(&packet);
+            bytes += packet.len() as u64;
             burst.push(packet);
         }
+        self.stats.rx_packets += (burst.len() - before) as u64;
+        self.stats.rx_bytes += bytes;
     }
 
     fn tx(&mut self, _pool: &mut Pool, burst: &mut Burst) {
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
+        let mut bytes = 0;
         for (slot, packet) in mbufs.iter_mut().zip(burst.iter()) {
             *slot = hand_over(packet);
+            bytes += packet.len();
         }
         // SAFETY: as in `rx`; all are mbufs of this worker's pool, of one segment, which nobody else refers to.
         let sent = unsafe { sys::wf_tx(self.port, self.queue, mbufs.as_mut_ptr(), burst.len() as u16) };
-        for packet in burst.drain(..usize::from(sent)) {
-            self.stats.sent(&packet);
+        let sent = usize::from(sent);
+        self.stats.tx_packets += sent as u64;
+        self.stats.tx_bytes += bytes as u64;
+        if sent == burst.len() {
+            burst.clear();
+        } else {
+            burst.drain(..sent);
+            self.stats.tx_bytes -= burst.iter().map(|left| left.len() as u64).sum::<u64>();
         }
     }
 

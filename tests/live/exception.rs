@@ -1,0 +1,100 @@
+//! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the kernel's own stack behind it. The NIC
+//! is a wire in memory.
+
+#[path = "../world/mod.rs"]
+mod by_hand;
+
+use super::lab::{Lab, PATIENCE};
+use by_hand::*;
+use std::time::{Duration, Instant};
+use wayfarer::{
+    config::model::{Policy, PolicyAction},
+    slow_path::neighbours::Stations,
+    start::{Assembly, Exception, OpenPort, Seat},
+};
+use wayfarer_dataplane::{
+    pool::Pool,
+    port::tap::TapPort,
+    wire::ip::{self, protocol},
+};
+
+const TAP: &str = "kernel0";
+
+/// A gateway that follows the kernel's routes, with a TAP device for a side of its outside.
+fn gateway() -> World {
+    let mut config = config(vec![]);
+    config.gateway.kernel_routes = true;
+    config.routes.clear();
+    let everything = selector("0.0.0.0/0", "0.0.0.0/0");
+    config.policies = vec![Policy { action: PolicyAction::Bypass, selector: everything }];
+    let (mut ports, wires) = open_ports(1, 512);
+    let mut queues = TapPort::open(TAP, 1500, 1).unwrap();
+    let tap = queues.remove(0);
+    let device = Some(tap.device().index());
+    assert_eq!(tap.host_mac(), GATEWAY[OUTSIDE]);
+    ports[OUTSIDE].device = device;
+    ports.push(OpenPort {
+        name: TAP.to_owned(),
+        kind: "tap".to_owned(),
+        device,
+        mac: GATEWAY[OUTSIDE],
+        mtu: 1500,
+        fills_checksums: false,
+        addresses: vec![],
+        stations: Stations::Ask,
+        is_host: false,
+        shared: None,
+        exception: Some(Exception { of: OUTSIDE, rate: 1000 }),
+        monitor: None,
+        queues: vec![Box::new(tap)],
+    });
+    let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
+    let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
+    let wires = wires.into_iter().flatten().collect();
+    World { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
+}
+
+/// Sends `packet` by `port` until one comes out of the outside that is `wanted`.
+fn until_out(world: &mut World, port: usize, packet: &[u8], wanted: impl Fn(&[u8]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        world.put(port, packet);
+        let next = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < next {
+            world.settle();
+            if world.take(OUTSIDE).iter().any(|packet| wanted(packet)) {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "it does not come out: {:?}", world.all_drops());
+    }
+}
+
+#[test]
+fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
+    let lab = Lab::new(&["gw"]);
+    for command in [
+        &format!("ip tuntap add {TAP} mode tap"),
+        &format!("ip link set {TAP} address 02:00:00:00:00:10 up"),
+        &format!("ip address add 203.0.113.1/24 dev {TAP}"),
+        &format!("ip route add 198.51.100.0/24 via 203.0.113.9 dev {TAP}"),
+    ] {
+        lab.run("gw", command);
+    }
+    lab.enter("gw", || {
+        let mut world = gateway();
+        let echo = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+        let mut ping = vec![0; 40];
+        let (src, dst) = (ip("203.0.113.254"), ip("203.0.113.1"));
+        let length = ip::emit(&mut ping, src, dst, protocol::ICMP, echo.len());
+        ping.truncate(length);
+        ping.extend_from_slice(&echo);
+        // The kernel asks for the station by the NIC, and hears the answer.
+        until_out(&mut world, OUTSIDE, &ping, |out| {
+            out.get(9) == Some(&protocol::ICMP)
+                && out.get(12..20) == Some(&[203, 0, 113, 1, 203, 0, 113, 254])
+        });
+        let passing = datagram("10.99.0.7", "198.51.100.5", (1, 2), b"by the kernel's route");
+        until_out(&mut world, INSIDE, &passing, |out| out == forwarded(&passing));
+    });
+}
