@@ -89,7 +89,7 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     }
     let mut cores = cores(config)?;
     // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
-    let eal = config.dpdk.as_ref().map(|options| start_dpdk(options, &cores)).transpose()?;
+    let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
     if config.gateway.workers.is_none() {
         cores.truncate(queues(config, eal.as_ref()));
     }
@@ -128,9 +128,11 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
     Ok(if spare.is_empty() { vec![None] } else { spare.into_iter().map(Some).collect() })
 }
 
-fn start_dpdk(options: &dpdk::Options, cores: &[Option<CoreId>]) -> Result<Eal, RunError> {
+fn start_dpdk(config: &Config, options: &dpdk::Options, cores: &[Option<CoreId>]) -> Result<Eal, RunError> {
+    let enough = dpdk::Options::memory_for(cores.len(), config.gateway.frames, config.gateway.frame_size);
+    let memory = options.memory.or((!options.hugepages).then_some(enough));
     let cores = cores.iter().map(|core| core.map_or(0, |core| core.id)).collect();
-    Eal::start(&dpdk::Options { cores, ..options.clone() }).map_err(RunError::Dpdk)
+    Eal::start(&dpdk::Options { cores, memory, ..options.clone() }).map_err(RunError::Dpdk)
 }
 
 /// The queues that every port has: that many workers can share the ports.

@@ -40,7 +40,7 @@ impl DpdkPort {
         // SAFETY: the driver has handed the mbuf over.
         let len = unsafe { (*mbuf).pkt_len } as usize;
         if packet.set_len(len).is_none() {
-            self.stats.rx_errors += 1;
+            self.stats.rx_oversize += 1;
             pool.give(packet);
             return None;
         }
