@@ -52,6 +52,13 @@ impl Eal {
                 "no huge page is free: scripts/dpdk-setup --hugepages N --apply, or hugepages = false";
             return Err(unsupported("dpdk", reason));
         }
+        // EAL takes ordinary pages on trust, and breaks at what no machine has.
+        let there = physical_memory();
+        if let Some(wanted) = options.memory.filter(|wanted| !options.hugepages && *wanted > there) {
+            let (wanted, there) = (wanted >> 20, there >> 20);
+            let reason = format!("{wanted} MiB of memory are asked for; the machine has {there} MiB");
+            return Err(unsupported("dpdk", reason));
+        }
         if STARTED.swap(true, SeqCst) {
             return Err(unsupported("dpdk", "it runs in this process already"));
         }
@@ -64,8 +71,7 @@ impl Eal {
         argv.push(null_mut());
         let argv = argv.leak().as_mut_ptr();
         // SAFETY: `count` strings and a null, all of which stay.
-        let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) })
-            .map_err(not_kept)?;
+        let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
         if started < 0 {
             let why = messages::complaint(&said).map_or_else(super::last_error, ToOwned::to_owned);
             return Err(unsupported("dpdk", why));
@@ -197,4 +203,13 @@ fn free_huge_pages() -> Option<u64> {
         text.trim().parse::<u64>().ok()
     };
     Some(sizes.filter_map(free).sum())
+}
+
+/// The machine's memory in bytes.
+fn physical_memory() -> usize {
+    // SAFETY: functions of numbers.
+    let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });
+    // Where the system does not say, nothing is too much.
+    let bytes = |pages: i64, page: i64| usize::try_from(pages).ok()?.checked_mul(usize::try_from(page).ok()?);
+    bytes(pages, page).unwrap_or(usize::MAX)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Parts of lines that are said at every start, or of what is not missed.
-const USUAL: [&str; 12] = [
+const USUAL: [&str; 13] = [
     "Detected",
     "selecting IOVA",
     "Selected IOVA",
@@ -23,6 +23,7 @@ const USUAL: [&str; 12] = [
     "rte flow support",
     "to secondary",
     "already stopped",
+    "no mounted hugetlbfs",
 ];
 
 /// Why something failed, of all that was said meanwhile: the first complaint.
@@ -132,7 +133,8 @@ EAL: Bus (vdev) probe failed.
 
     #[test]
     fn the_first_complaint_is_the_one_that_the_others_follow_from() {
-        let said = "EAL: Detected NUMA nodes: 1\nwayfarer: unrecognized option '--nonsense'\n\nUsage: wayfarer\n";
+        let said =
+            "EAL: Detected NUMA nodes: 1\nwayfarer: unrecognized option '--nonsense'\n\nUsage: wayfarer\n";
         assert_eq!(complaint(said), Some("wayfarer: unrecognized option '--nonsense'"));
         assert_eq!(complaint("EAL: Detected NUMA nodes: 1\n \nout of luck\n"), Some("out of luck"));
         assert_eq!(complaint("EAL: Detected NUMA nodes: 1\n \n"), None);
