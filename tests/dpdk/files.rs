@@ -1,6 +1,9 @@
 //! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte for byte.
 
-use super::lab::{Lab, PATIENCE, wait_for};
+use super::{
+    lab::{Lab, PATIENCE, wait_for},
+    set_ups::assert_calm,
+};
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command, time::Instant};
 
@@ -118,5 +121,6 @@ fn scapy_and_the_gateway_open_what_the_other_sealed() {
         (opened == all && sealed == all && left).then_some(())
     });
     assert!(gateway.stop().success(), "{}", gateway.log());
+    assert_calm(&gateway);
     assert_eq!(scapy(&lab, "check"), format!("{all} {all}\n"));
 }

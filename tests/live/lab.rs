@@ -56,7 +56,8 @@ impl Lab {
         lab
     }
 
-    fn full(&self, space: &str) -> String {
+    /// What a namespace is called outside of this test.
+    pub(crate) fn full(&self, space: &str) -> String {
         format!("{}-{space}", self.id)
     }
 
@@ -152,11 +153,6 @@ impl Lab {
             gateway.try_show("workers")
         });
         gateway
-    }
-
-    /// Moves a device from one namespace to another.
-    pub(crate) fn hand_over(&self, from: &str, device: &str, to: &str) {
-        self.run(from, &format!("ip link set {device} netns {}", self.full(to)));
     }
 
     /// Runs `f` on a thread in a namespace.

@@ -13,8 +13,7 @@ pub(crate) struct Nic<'a> {
 impl<'a> Nic<'a> {
     /// Those of a configuration: its ports of a kind that begins with `net_`.
     pub(crate) fn all(config: &'a str) -> Vec<Self> {
-        let value =
-            |line: &'a str, key| Some(line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?);
+        let value = |line: &'a str, key| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
         let pairs = config.lines().zip(config.lines().skip(1));
         let nic = |(kind, device)| {
             let driver = value(kind, "kind")?;
