@@ -8,7 +8,7 @@ use crate::{
     },
     gateway::counters::WorkerCounters,
     open,
-    start::{Assembly, Gateway, Seat, StartError},
+    start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use core_affinity::CoreId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -87,15 +87,7 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
         signal_hook::flag::register(signal, stop.clone())
             .map_err(|why| RunError::System("watch for signals", why))?;
     }
-    let mut cores = cores(config)?;
-    // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
-    let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
-    if config.gateway.workers.is_none() {
-        cores.truncate(queues(config, eal.as_ref()));
-    }
-    let pools = cores.iter().map(|_| pool(config, eal.as_ref())).collect::<Result<Vec<_>, _>>();
-    let mut pools = pools?;
-    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)?;
+    let Ground { cores, pools, ports } = prepare(config)?;
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
     let assembly = Assembly::new(config, seats, ports).map_err(RunError::Start)?;
     // Before anything forwards: where another gateway answers already, this one must not begin.
@@ -112,6 +104,31 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     drop(control);
     summarise(&gateway);
     if broken || !all_ended { Err(RunError::Thread) } else { Ok(()) }
+}
+
+/// What a gateway stands on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// A core for each worker.
+    pub cores: Vec<Option<CoreId>>,
+    /// Frames for each worker.
+    pub pools: Vec<Pool>,
+    /// The ports, with a queue for each worker. They go before the pools whose frames they hold.
+    pub ports: Vec<OpenPort>,
+}
+
+/// Finds cores, makes pools and opens ports.
+pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
+    let mut cores = cores(config)?;
+    // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
+    let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
+    if config.gateway.workers.is_none() {
+        cores.truncate(queues(config, eal.as_ref()));
+    }
+    let pools = cores.iter().map(|_| pool(config, eal.as_ref())).collect::<Result<Vec<_>, _>>();
+    let mut pools = pools?;
+    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)?;
+    Ok(Ground { cores, pools, ports })
 }
 
 /// The cores that workers may have: those configured; else all but the first, which is left to the slow path and the

@@ -18,6 +18,10 @@ use crate::{
 };
 use core_affinity::CoreId;
 use crossbeam::channel::{Sender, bounded};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use std::{
     fmt, io,
     net::IpAddr,
@@ -213,7 +217,11 @@ impl Gateway {
             requests,
         };
         let stop = this.stop_slow_path.clone();
-        this.slow_path = Some(spawn("wf-slow-path", move || slow_path.run(&stop))?);
+        let taken: Vec<_> = workers.iter().filter_map(|(_, core)| Some(core.as_ref()?.id)).collect();
+        this.slow_path = Some(spawn("wf-slow-path", move || {
+            keep_off(&taken);
+            slow_path.run(&stop);
+        })?);
         for (index, (mut worker, core)) in workers.into_iter().enumerate() {
             let stop = this.stop_workers.clone();
             this.workers.push(spawn(&format!("wf-worker-{index}"), move || {
@@ -266,6 +274,20 @@ impl Drop for Gateway {
         if let Some(slow_path) = self.slow_path.take() {
             let _ = slow_path.join();
         }
+    }
+}
+
+/// Keeps the calling thread off the cores that workers have, where others are left: a worker that polls gives way to nobody.
+fn keep_off(taken: &[usize]) {
+    let this = Pid::from_raw(0);
+    let Ok(mut cores) = sched_getaffinity(this) else { return };
+    for core in taken {
+        // A core beyond what a set can name is none that it names.
+        let _ = cores.unset(*core);
+    }
+    if (0..CpuSet::count()).any(|core| cores.is_set(core).unwrap_or(false)) {
+        // Where it cannot be kept off, it is where it was.
+        let _ = sched_setaffinity(this, &cores);
     }
 }
 
@@ -322,5 +344,27 @@ fn port_link(port: OpenPort) -> PortLink {
         link,
         shared: port.shared,
         monitor: port.monitor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_kept_off_the_cores_of_workers_but_not_off_all() {
+        let cores = || {
+            let set = sched_getaffinity(Pid::from_raw(0)).unwrap();
+            (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap()).collect::<Vec<_>>()
+        };
+        let test = move || {
+            let all = cores();
+            keep_off(&all);
+            assert_eq!(cores(), all, "there is no other");
+            let (first, rest) = all.split_first().unwrap();
+            keep_off(&[*first, usize::MAX]);
+            assert_eq!(cores(), if rest.is_empty() { &all } else { rest });
+        };
+        thread::spawn(test).join().unwrap();
     }
 }

@@ -165,3 +165,33 @@ fn what_cannot_be_measured_is_said() {
         assert!(stderr.contains(said), "{arguments}: {stderr}");
     }
 }
+
+#[test]
+fn ports_alone_pass_on_what_comes_in_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);
+    for length in [60, 1514] {
+        file.extend(words(&[0, 0, length, length]));
+        file.extend(vec![0x55; length as usize]);
+    }
+    std::fs::write(folder.path().join("frames.pcap"), file).unwrap();
+    let write = |kind: &str, more: &str| {
+        let text = format!(
+            "[[port]]\nname = \"from\"\nkind = \"{kind}\"\n{more}\n[[port]]\nname = \"to\"\nkind = \"sink\"\n"
+        );
+        let path = folder.path().join("ports.toml");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let config = write("generator", "input = \"frames.pcap\"\ncount = 100000");
+    let [row] = &rows(&format!("ports {config} --seconds 0.5 --json"))[..] else { panic!("one row") };
+    assert_eq!((number(row, "packets"), number(row, "refused")), (100_000.0, 0.0));
+    assert!(number(row, "ns_min") <= number(row, "ns_per_packet"), "{row}");
+    assert!(number(row, "ns_per_packet") <= number(row, "ns_max"), "{row}");
+    assert_eq!(row["ports"], serde_json::json!(["from (generator)", "to (sink)"]));
+    let config = write("sink", "");
+    let output = bench(&format!("ports {config} --seconds 0.01"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "no figure: no packet came in by any port\n");
+}

@@ -3,6 +3,7 @@
 pub mod crypto;
 pub mod esp;
 pub mod ike;
+pub mod ports;
 pub mod rate;
 
 use nix::time::{ClockId, clock_gettime};

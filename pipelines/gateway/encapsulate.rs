@@ -156,7 +156,7 @@ pub fn number(
 /// Writes the UDP checksum over the ciphertext where the path wants one: never over IPv4 (RFC 3948 §2.1). A port that fills
 /// them in by itself is left the rest.
 #[inline]
-pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills: bool) {
+pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills: impl FnOnce() -> bool) {
     let data = packet.data_mut();
     if layout.esp_at() != layout.ip_len()
         && data[0] >> 4 == 6
@@ -165,7 +165,7 @@ pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills
     {
         let datagram = &mut data[layout.ip_len()..];
         // A device is told where the datagram begins behind an IPv6 header alone.
-        if port_fills && layout.ip_len() == ip::V6_HEADER {
+        if layout.ip_len() == ip::V6_HEADER && port_fills() {
             udp::begin_checksum(datagram, datagram.len(), header.src, header.dst);
             packet.leave_checksum();
         } else {

@@ -289,7 +289,7 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
                 let outer_dst = outer_dst(&departure);
                 let hop = tables.routes.find(outer_dst, reader).copied();
                 if let Some(sa) = departure.sa {
-                    encapsulate::checksum(&mut packet, departure.layout, sa, tables.fills_checksums(hop));
+                    encapsulate::checksum(&mut packet, departure.layout, sa, || tables.fills_checksums(hop));
                 }
                 io.route_by(hop, packet, outer_dst, tables);
             }

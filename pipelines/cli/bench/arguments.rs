@@ -1,7 +1,7 @@
 //! What may be written behind `wayfarer bench`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use wayfarer::bench::{
     crypto::Operation,
     esp::{self, Direction, Size},
@@ -56,6 +56,17 @@ Examples:
   wayfarer bench ike
   wayfarer bench ike --only idle --peers 10000 --json")]
     Ike(BenchIke),
+    /// Measures the ports of a configuration alone: what comes in by one goes out by the next, unseen.
+    #[command(after_help = "\
+One worker, on the first core that the configuration names. NS/PACKET is its processor time for a packet received and sent, the
+median of five rounds; polls that find nothing count as well, so let there be always something to receive: a generator,
+DPDK's net_null, or net_pcap with infinite_rx=1.
+
+What a gateway takes above this is its own. Frames are sent as they came: not on a network that others use.
+
+Example, with a build that has DPDK:
+  wayfarer bench ports conf/bench-ports.toml")]
+    Ports(BenchPorts),
     /// Searches for the highest rate that passes a device under test without loss, on real ports.
     #[command(after_help = "\
 Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port; the rate is halved and raised until
@@ -87,6 +98,20 @@ pub(in crate::cli) struct BenchIke {
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     pub seconds: Duration,
     /// Prints one JSON object for each row instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BenchPorts {
+    /// The configuration whose ports are opened.
+    #[arg(value_name = "FILE")]
+    pub config: PathBuf,
+    /// Seconds to measure.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Prints a JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
 }

@@ -3,20 +3,24 @@
 pub(super) mod arguments;
 
 use super::Failure;
-use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchRate};
+use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchPorts, BenchRate};
 use serde::Serialize;
 use std::{
     env,
     io::{self, Write},
     process,
 };
-use wayfarer::bench::{crypto, esp, ike, rate};
+use wayfarer::{
+    bench::{crypto, esp, ike, ports, rate},
+    config,
+};
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
         Bench::Esp(options) => esp(options),
         Bench::Crypto(options) => crypto(options),
         Bench::Ike(options) => ike(options),
+        Bench::Ports(options) => ports(options),
         Bench::Rate(options) => rate(options),
     }
 }
@@ -68,6 +72,17 @@ fn ike(options: &BenchIke) -> Result<(), Failure> {
     });
     rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn ports(options: &BenchPorts) -> Result<(), Failure> {
+    let config = config::load(&options.config)?;
+    let row = ports::run(config, options.seconds).map_err(|why| Failure::Gateway(why.to_string()))?;
+    if !options.json {
+        writeln!(io::stdout(), "{}", ports::Row::titles())?;
+    }
+    let mut rows = Rows::new(options.json);
+    rows.show(&row, ports::Row::line);
+    Ok(rows.written?)
 }
 
 fn rate(options: &BenchRate) -> Result<(), Failure> {

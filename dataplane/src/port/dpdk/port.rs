@@ -123,3 +123,58 @@ fn hand_over(packet: &Packet) -> *mut Mbuf {
     }
     mbuf
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::dpdk::{Eal, Opened, Options, Request};
+
+    const FRAMES: usize = 1024;
+
+    /// An mbuf with `len` bytes of `byte`.
+    fn mbuf(pool: &mut Pool, byte: u8, len: usize) -> *mut Mbuf {
+        let mut packet = pool.take().unwrap();
+        packet.fill(128, &vec![byte; len]).unwrap();
+        hand_over(&packet)
+    }
+
+    /// Puts `second` behind `first`.
+    fn chain(first: *mut Mbuf, second: *mut Mbuf) {
+        // SAFETY: both are this test's alone.
+        unsafe {
+            (*first).pkt_len += (*second).pkt_len;
+            (*first).segments = 2;
+            (*first).next = second;
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_plain_mbuf_is_copied_to_one_where_it_fits() {
+        let options = Options {
+            cores: vec![0],
+            memory: Some(Options::memory_for(1, FRAMES, 2048)),
+            vdev: vec!["net_ring0".into()],
+            ..Options::default()
+        };
+        let eal = Eal::start(&options).unwrap();
+        let mut pools = [eal.pool(FRAMES, 2048).unwrap()];
+        let request =
+            Request { device: "net_ring0", mtu: None, mac: None, promiscuous: false, fill_checksums: false };
+        let Opened { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
+        let (port, pool) = (&mut ports[0], &mut pools[0]);
+        let (fits, long) = (mbuf(pool, 1, 700), mbuf(pool, 3, 1500));
+        chain(fits, mbuf(pool, 2, 800));
+        chain(long, mbuf(pool, 4, 1500));
+        let mut mbufs = [fits, long, mbuf(pool, 5, 100)];
+        // SAFETY: the ring is this test's, and takes any mbufs.
+        assert_eq!(unsafe { sys::wf_tx(0, 0, mbufs.as_mut_ptr(), 3) }, 3);
+        let mut burst = Burst::new();
+        port.rx(pool, &mut burst);
+        let mut whole = vec![1; 700];
+        whole.extend([2; 800]);
+        assert_eq!(burst.iter().map(Packet::data).collect::<Vec<_>>(), [&whole[..], &[5; 100]]);
+        assert_eq!((port.stats().rx_packets, port.stats().rx_bytes, port.stats().rx_oversize), (2, 1600, 1));
+        pool.give_all(&mut burst);
+        assert_eq!(pool.available(), FRAMES);
+    }
+}

@@ -24,6 +24,7 @@ _Static_assert(offsetof(struct rte_mbuf, pkt_len) == 36, "pkt_len");
 _Static_assert(offsetof(struct rte_mbuf, data_len) == 40, "data_len");
 _Static_assert(offsetof(struct rte_mbuf, buf_len) == 54, "buf_len");
 _Static_assert(offsetof(struct rte_mbuf, pool) == 56, "pool");
+_Static_assert(offsetof(struct rte_mbuf, next) == 64, "next");
 _Static_assert(offsetof(struct rte_mbuf, tx_offload) == 72, "tx_offload");
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 

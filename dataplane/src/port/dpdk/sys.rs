@@ -34,7 +34,8 @@ pub(super) struct Mbuf {
     _vlan_tci_outer: u16,
     _buf_len: u16,
     pub pool: *mut RteMempool,
-    _next: u64,
+    /// The packet's next segment.
+    pub next: *mut Self,
     /// Lengths of headers, for a device that is to fill in a checksum.
     pub tx_offload: u64,
     _rest: [u8; 48],
