@@ -9,6 +9,8 @@ mod host;
 mod lab;
 #[path = "live/moves.rs"]
 mod moves;
+#[path = "live/nics.rs"]
+mod nics;
 #[path = "live/paths.rs"]
 mod paths;
 #[path = "live/rate.rs"]

@@ -1,5 +1,6 @@
 //! Network namespaces joined by veth pairs, and programs that run in them; all gone when the test ends.
 
+use super::nics::{Nic, with_dpdk};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
@@ -55,7 +56,8 @@ impl Lab {
         lab
     }
 
-    fn full(&self, space: &str) -> String {
+    /// What a namespace is called outside of this test.
+    pub(crate) fn full(&self, space: &str) -> String {
         format!("{}-{space}", self.id)
     }
 
@@ -122,13 +124,22 @@ impl Lab {
         let file = self.path(&format!("{name}.toml"));
         let workers = if config.starts_with("workers") { "" } else { "workers = [0]\n" };
         let head = format!("[gateway]\nidle = \"100us\"\ncontrol = \"{name}.sock\"\n{workers}");
-        fs::write(&file, head + config).unwrap();
+        let queues = if config.starts_with("workers = [0, 1]") { 2 } else { 1 };
+        fs::write(&file, head + &with_dpdk(config, queues)).unwrap();
         file
     }
 
     /// Starts a gateway that must come up, and waits until it answers.
     pub(crate) fn gateway(&self, space: &str, config: &str) -> Gateway {
-        let file = self.config(space, config);
+        let nics = Nic::all(config);
+        nics.iter().for_each(|nic| nic.take_device(self, space));
+        let gateway = self.gateway_of(space, &self.config(space, config));
+        nics.iter().for_each(|nic| nic.plug(self, space));
+        gateway
+    }
+
+    /// The same of a file, whose control socket is named after the namespace.
+    pub(crate) fn gateway_of(&self, space: &str, file: &Path) -> Gateway {
         let log = self.path(&format!("{space}.log"));
         let child = self
             .command(space, &format!("{} gateway --config {}", program(), file.display()))
@@ -206,9 +217,14 @@ impl Gateway {
         serde_json::from_str(&json).unwrap()
     }
 
+    /// Its tunnels.
+    pub(crate) fn tunnels(&self) -> Vec<SaView> {
+        self.show("sa")
+    }
+
     /// Its only tunnel.
     pub(crate) fn sa(&self) -> SaView {
-        self.show("sa").pop().expect("a tunnel")
+        self.tunnels().pop().expect("a tunnel")
     }
 
     /// Its peers that are connected.

@@ -59,12 +59,13 @@ pub(super) enum Spreading {
 }
 
 impl Device {
-    /// Configures and starts device `port` with a queue for each of `pools`.
+    /// Configures and starts device `port` with a queue for each of `pools`. Answers what could not be done, and why, where
+    /// that fails.
     pub(super) fn start(
         port: u16,
         request: &Request<'_>,
         pools: Vec<Arc<Mempool>>,
-    ) -> Result<(Self, Powers), PortError> {
+    ) -> Result<(Self, Powers), String> {
         let raw: Vec<_> = pools.iter().map(|pool| pool.as_ptr()).collect();
         let frames = pools.iter().map(|pool| pool.frames()).min().unwrap_or(0);
         let mut setup = Setup {
@@ -89,7 +90,7 @@ impl Device {
             let step = (!setup.step.is_null()).then(|| unsafe { CStr::from_ptr(setup.step) });
             let step = step.unwrap_or_default().to_string_lossy();
             let why = io::Error::from_raw_os_error(-failed);
-            return Err(unsupported(request.device, format!("its driver cannot {step}: {why}")));
+            return Err(format!("{step}: {why}"));
         }
         let powers = Powers {
             spreading: this.spreading(&setup),

@@ -6,6 +6,7 @@ use super::{
     Opened, Options, Request, device,
     device::{Device, Spreading, unsupported},
     mempool::Mempool,
+    messages::{self, quietly},
     port::DpdkPort,
     sys,
 };
@@ -16,9 +17,8 @@ use crate::{
 };
 use std::{
     ffi::{CString, c_char, c_int},
-    fs::{self, File},
-    io::{self, Read, Seek},
-    os::fd::{AsRawFd, FromRawFd},
+    fs, io,
+    path::Path,
     ptr::null_mut,
     sync::{
         Arc,
@@ -31,6 +31,8 @@ use std::{
 pub struct Eal {
     /// What each device that may be used was made of: for those closed and opened again.
     devices: Vec<String>,
+    /// What DPDK said when it made them.
+    said: String,
 }
 
 impl Eal {
@@ -50,6 +52,13 @@ impl Eal {
                 "no huge page is free: scripts/dpdk-setup --hugepages N --apply, or hugepages = false";
             return Err(unsupported("dpdk", reason));
         }
+        // EAL takes ordinary pages on trust, and breaks at what no machine has.
+        let there = physical_memory();
+        if let Some(wanted) = options.memory.filter(|wanted| !options.hugepages && *wanted > there) {
+            let (wanted, there) = (wanted >> 20, there >> 20);
+            let reason = format!("{wanted} MiB of memory are asked for; the machine has {there} MiB");
+            return Err(unsupported("dpdk", reason));
+        }
         if STARTED.swap(true, SeqCst) {
             return Err(unsupported("dpdk", "it runs in this process already"));
         }
@@ -62,12 +71,12 @@ impl Eal {
         argv.push(null_mut());
         let argv = argv.leak().as_mut_ptr();
         // SAFETY: `count` strings and a null, all of which stay.
-        let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) })
-            .map_err(|why| unsupported("dpdk", format!("cannot keep its messages: {why}")))?;
+        let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
         if started < 0 {
-            return Err(unsupported("dpdk", complaint(&said)));
+            let why = messages::complaint(&said).map_or_else(super::last_error, ToOwned::to_owned);
+            return Err(unsupported("dpdk", why));
         }
-        Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect() })
+        Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), said })
     }
 
     /// Receive and transmit queues that `device` has at most; `None` where there is no such device.
@@ -106,7 +115,11 @@ impl Eal {
         let mempools = mempools.ok_or_else(|| unsupported(name, "the workers' frames are not DPDK's"))?;
         let frame = pools.iter().map(Pool::frame_size).min();
         let frame = frame.ok_or_else(|| unsupported(name, "no worker to open it for"))?;
-        let (device, powers) = Device::start(port, request, mempools)?;
+        let (started, said) = quietly(|| Device::start(port, request, mempools)).map_err(not_kept)?;
+        let (device, powers) = started.map_err(|why| match messages::complaint(&said) {
+            Some(said) => unsupported(name, format!("its driver cannot {why}: {said}")),
+            None => unsupported(name, format!("its driver cannot {why}")),
+        })?;
         let (mtu, device) = (device.mtu(), Arc::new(device));
         if frame < HEADROOM + ethernet::HEADER + mtu {
             let reason = format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes");
@@ -134,15 +147,32 @@ impl Eal {
 
     /// The number of a device, which is made anew where it was closed before.
     fn find(&self, name: &str) -> Result<u16, PortError> {
+        if let Some(port) = device::find(name) {
+            return Ok(port);
+        }
         let is_it = |devargs: &&String| devargs.split(',').next() == Some(name);
-        let again = || {
-            let devargs = CString::new(self.devices.iter().find(is_it)?.as_str()).ok()?;
-            // SAFETY: EAL runs, and the arguments are a string that it copies.
-            quietly(|| unsafe { sys::rte_dev_probe(devargs.as_ptr()) }).ok()?;
-            device::find(name)
+        let missing = || PortError::NoDevice { device: name.to_owned() };
+        let devargs = self.devices.iter().find(is_it).ok_or_else(missing)?;
+        let words = CString::new(devargs.as_str()).map_err(|_| missing())?;
+        // SAFETY: EAL runs, and the arguments are a string that it copies.
+        let (_, said) = quietly(|| unsafe { sys::rte_dev_probe(words.as_ptr()) }).map_err(not_kept)?;
+        let why = || {
+            let said = messages::why_missing(&self.said, name).or(messages::why_missing(&said, name));
+            match said {
+                Some(said) => format!("DPDK cannot make it: {said}"),
+                None if !name.contains(':') => format!("its driver does not take \"{devargs}\""),
+                None if Path::new("/sys/bus/pci/devices").join(name).exists() => {
+                    "none of DPDK's drivers takes it; is it bound to vfio-pci? (scripts/dpdk-setup)".into()
+                }
+                None => "there is no PCI device of this address".into(),
+            }
         };
-        device::find(name).or_else(again).ok_or_else(|| PortError::NoDevice { device: name.to_owned() })
+        device::find(name).ok_or_else(|| unsupported(name, why()))
     }
+}
+
+fn not_kept(why: io::Error) -> PortError {
+    unsupported("dpdk", format!("cannot keep its messages: {why}"))
 }
 
 /// The command line that EAL is given.
@@ -175,65 +205,11 @@ fn free_huge_pages() -> Option<u64> {
     Some(sizes.filter_map(free).sum())
 }
 
-/// What went wrong, of all that EAL said: its own first complaint, without what is said at every start.
-fn complaint(said: &str) -> String {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let is_usual = |line: &&str| {
-        ["Detected", "Selected IOVA", "VFIO support", "No free", "Multi-process", "TELEMETRY", "Static"]
-            .iter()
-            .any(|usual| line.contains(usual))
-    };
-    let told = lines().find(|line| line.contains(": ") && !is_usual(line));
-    // SAFETY: a constant string or one of this thread.
-    told.or_else(|| lines().next_back()).map_or_else(super::last_error, ToOwned::to_owned)
-}
-
-/// Runs `f` while what it writes to standard output and error is kept: DPDK explains itself there at length. For the start
-/// of a program, when one thread does all.
-fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
-    // SAFETY: a new file of memory, owned here.
-    let mut kept = unsafe {
-        let fd = libc::memfd_create(c"dpdk".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        File::from_raw_fd(fd)
-    };
-    let restored = [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| Redirected::new(fd, kept.as_raw_fd()));
-    let done = f();
-    drop(restored);
-    let mut said = Vec::new();
-    kept.rewind()?;
-    kept.read_to_end(&mut said)?;
-    Ok((done, String::from_utf8_lossy(&said).into_owned()))
-}
-
-/// A file descriptor that leads elsewhere until this goes.
-struct Redirected {
-    fd: c_int,
-    before: c_int,
-}
-
-impl Redirected {
-    fn new(fd: c_int, to: c_int) -> Self {
-        // SAFETY: descriptors of this process; what fails leaves all as it was.
-        let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-        if before >= 0 {
-            // SAFETY: as above.
-            unsafe { libc::dup2(to, fd) };
-        }
-        Self { fd, before }
-    }
-}
-
-impl Drop for Redirected {
-    fn drop(&mut self) {
-        if self.before >= 0 {
-            // SAFETY: `before` is this value's own descriptor.
-            unsafe {
-                libc::dup2(self.before, self.fd);
-                libc::close(self.before);
-            }
-        }
-    }
+/// The machine's memory in bytes.
+fn physical_memory() -> usize {
+    // SAFETY: functions of numbers.
+    let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });
+    // Where the system does not say, nothing is too much.
+    let bytes = |pages: i64, page: i64| usize::try_from(pages).ok()?.checked_mul(usize::try_from(page).ok()?);
+    bytes(pages, page).unwrap_or(usize::MAX)
 }

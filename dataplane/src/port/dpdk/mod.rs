@@ -12,6 +12,8 @@ mod eal;
 #[cfg(feature = "dpdk")]
 pub(crate) mod mempool;
 #[cfg(feature = "dpdk")]
+mod messages;
+#[cfg(feature = "dpdk")]
 mod port;
 #[cfg(feature = "dpdk")]
 mod sys;
