@@ -9,7 +9,11 @@ fn main() {
 fn dpdk() {
     const SHIM: &str = "src/port/dpdk/shim.c";
     println!("cargo::rerun-if-changed={SHIM}");
-    let found = pkg_config::Config::new().atleast_version("22.11").cargo_metadata(false).probe("libdpdk");
+    let found = pkg_config::Config::new()
+        .atleast_version("22.11")
+        .cargo_metadata(false)
+        .env_metadata(true)
+        .probe("libdpdk");
     let dpdk = match found {
         Ok(dpdk) => dpdk,
         Err(why) => {
@@ -17,6 +21,13 @@ fn dpdk() {
             return;
         }
     };
+    // Another DPDK in the same place has other inline functions.
+    for folder in &dpdk.include_paths {
+        let build_config = folder.join("rte_build_config.h");
+        if build_config.exists() {
+            println!("cargo::rerun-if-changed={}", build_config.display());
+        }
+    }
     println!("cargo::warning=DPDK {} found by pkg-config", dpdk.version);
     println!("cargo::rustc-env=WAYFARER_DPDK={}", dpdk.version);
     let mut shim = cc::Build::new();

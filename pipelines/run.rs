@@ -125,7 +125,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
     if config.gateway.workers.is_none() {
         cores.truncate(queues(config, eal.as_ref()));
     }
-    let pools = cores.iter().map(|_| pool(config, eal.as_ref())).collect::<Result<Vec<_>, _>>();
+    let pools = cores.iter().map(|core| pool(config, eal.as_ref(), *core)).collect::<Result<Vec<_>, _>>();
     let mut pools = pools?;
     let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)?;
     Ok(Ground { cores, pools, ports })
@@ -167,10 +167,10 @@ fn queues(config: &Config, eal: Option<&Eal>) -> usize {
 }
 
 /// A worker's frames: mbufs beside DPDK's ports.
-fn pool(config: &Config, eal: Option<&Eal>) -> Result<Pool, RunError> {
+fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, RunError> {
     let (frames, size) = (config.gateway.frames, config.gateway.frame_size);
     match eal {
-        Some(eal) => eal.pool(frames, size).map_err(RunError::Dpdk),
+        Some(eal) => eal.pool(frames, size, core.map_or(0, |core| core.id)).map_err(RunError::Dpdk),
         None => Pool::new(frames, size).map_err(RunError::Memory),
     }
 }

@@ -302,31 +302,39 @@ fn a_gateway_of_another_version_is_named() {
 
 /// A device that says of itself what it was made with.
 #[derive(Debug)]
-struct Fake(DeviceState);
+struct Fake(DeviceState, Vec<(&'static str, u64)>);
 
 impl Monitor for Fake {
     fn state(&self) -> DeviceState {
         self.0.clone()
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        self.1.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
     }
 }
 
 #[test]
 fn ports_are_shown_with_what_their_devices_say() {
     let (mut ports, wires) = world::open_ports(1, 8);
-    ports[world::OUTSIDE].monitor = Some(Box::new(Fake(DeviceState {
+    let state = DeviceState {
         is_up: true,
         speed: Some(25_000),
         full_duplex: Some(true),
         is_promiscuous: true,
         rx_missed: 7,
-        counters: vec![("rx_phy_discards".into(), 5), ("tx_phy_errors".into(), 0)],
-    })));
+        rx_errors: 3,
+        tx_errors: 4,
+    };
+    let counters = vec![("rx_phy_discards", 5), ("tx_phy_errors", 0)];
+    ports[world::OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
     let mut gateway = world::World::on(world::config(vec![]), (ports, wires));
     let answer = gateway.ask(Command::Show { what: View::Ports });
     let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };
     let [outside, inside] = &ports[..] else { panic!("two ports") };
     assert_eq!((outside.link.as_deref(), outside.speed_mbps), (Some("up"), Some(25_000)));
     assert_eq!((outside.full_duplex, outside.promiscuous, outside.rx_missed), (Some(true), Some(true), 7));
+    assert_eq!((outside.rx_errors, outside.tx_errors), (3, 4));
     let counter = |name: &str, value| DeviceCounter { name: name.into(), value };
     assert_eq!(outside.counters, [counter("rx_phy_discards", 5), counter("tx_phy_errors", 0)]);
     assert_eq!((inside.link.as_ref(), inside.promiscuous, inside.counters.len()), (None, None, 0));

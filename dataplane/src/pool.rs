@@ -20,10 +20,6 @@ pub const HEADROOM: usize = 256;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Mbufs that the LIFO holds at most.
-#[cfg(feature = "dpdk")]
-const KEPT: usize = 512;
-
 /// Equal frames, owned by one worker.
 #[derive(Debug)]
 pub struct Pool {
@@ -59,9 +55,7 @@ impl Pool {
     /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to 65 472; else what
     /// mmap(2) answered.
     pub fn new(frames: usize, frame: usize) -> io::Result<Self> {
-        if frames == 0 || !(512..=65_472).contains(&frame) || !frame.is_multiple_of(64) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "frame count or size out of range"));
-        }
+        Self::check(frames, frame)?;
         let bytes = frames.checked_mul(frame).ok_or(io::ErrorKind::InvalidInput)?;
         let mapped = bytes.next_multiple_of(HUGE_PAGE);
         let base = map(mapped, libc::MAP_HUGETLB).or_else(|_| map(mapped, 0))?;
@@ -71,16 +65,26 @@ impl Pool {
         Ok(Self { free, frames, frame, memory })
     }
 
+    /// Whether a pool may have so many frames of so many bytes each.
+    pub(crate) fn check(frames: usize, frame: usize) -> io::Result<()> {
+        let is_sound = frames > 0 && (512..=65_472).contains(&frame) && frame.is_multiple_of(64);
+        let refused = || io::Error::new(io::ErrorKind::InvalidInput, "frame count or size out of range");
+        is_sound.then_some(()).ok_or_else(refused)
+    }
+
     /// Takes over all mbufs of a mempool.
     #[cfg(feature = "dpdk")]
     pub(crate) fn of_mbufs(mempool: Mempool) -> Self {
         let (frames, frame) = (mempool.frames(), mempool.frame());
-        Self {
-            free: Vec::with_capacity(KEPT + BATCH),
-            frames,
-            frame,
-            memory: Memory::Mbufs(Arc::new(mempool)),
-        }
+        let free = Vec::with_capacity(mempool.kept() + BATCH);
+        Self { free, frames, frame, memory: Memory::Mbufs(Arc::new(mempool)) }
+    }
+
+    /// Whether the frames are mbufs of `mempool`.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    pub(crate) fn is_of(&self, mempool: &Arc<Mempool>) -> bool {
+        matches!(&self.memory, Memory::Mbufs(own) if Arc::ptr_eq(own, mempool))
     }
 
     /// The mempool that the frames are of, where they are mbufs.
@@ -118,9 +122,9 @@ impl Pool {
     #[inline]
     fn spill(&mut self) {
         if let Memory::Mbufs(mempool) = &self.memory
-            && self.free.len() > KEPT
+            && self.free.len() > mempool.kept()
         {
-            mempool.put(self.free.drain(KEPT / 2..));
+            mempool.put(self.free.drain(mempool.kept() / 2..));
         }
     }
 

@@ -1,4 +1,5 @@
-//! DPDK's ports over its own virtual devices, without huge pages, root or a NIC.
+//! DPDK's ports over its own virtual devices, without huge pages or a NIC. Root, for one of them is a device of the kernel's
+//! as well, in a network namespace of its own.
 
 use std::{
     fs,
@@ -21,12 +22,15 @@ const FRAME: usize = 2048;
 fn eal() -> MutexGuard<'static, Eal> {
     static EAL: OnceLock<Mutex<Eal>> = OnceLock::new();
     let start = || {
+        // SAFETY: of this thread alone, which is one test's.
+        let alone = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(alone, 0, "these tests make a network namespace and need root");
         write_pcap(&jumbo_file(), &[1000, 9000, 1914, 60]);
         let jumbo = format!("net_pcap0,rx_pcap={}", jumbo_file().display());
         let options = Options {
             cores: vec![0],
             memory: Some(Options::memory_for(4, FRAMES, FRAME)),
-            vdev: vec!["net_ring0".into(), "net_null0".into(), "net_null1".into(), jumbo],
+            vdev: vec!["net_ring0".into(), "net_null0".into(), "net_null1".into(), "net_tap0".into(), jumbo],
             ..Options::default()
         };
         Mutex::new(Eal::start(&options).unwrap())
@@ -54,7 +58,7 @@ fn write_pcap(path: &PathBuf, lengths: &[u32]) {
 }
 
 fn pools(eal: &Eal, count: usize) -> Vec<Pool> {
-    (0..count).map(|_| eal.pool(FRAMES, FRAME).unwrap()).collect()
+    (0..count).map(|_| eal.pool(FRAMES, FRAME, 0).unwrap()).collect()
 }
 
 fn request(device: &str) -> Request<'_> {
@@ -147,6 +151,8 @@ fn mbufs_all_come_back_when_devices_are_opened_and_closed_again_and_again() {
     let eal = eal();
     let mut pools = pools(&eal, 2);
     for round in 0..10 {
+        let tap = eal.open(&request("net_tap0"), &mut pools).unwrap();
+        assert!(pools.iter().all(|pool| pool.available() < FRAMES), "its rings hold none");
         let opened =
             ["net_ring0", "net_null0", "net_null1"].map(|device| eal.open(&request(device), &mut pools));
         let mut ports: Vec<_> = opened.into_iter().flat_map(|opened| opened.unwrap().ports).collect();
@@ -158,8 +164,39 @@ fn mbufs_all_come_back_when_devices_are_opened_and_closed_again_and_again() {
             assert!(burst.len() >= 32, "round {round}, port {at}");
             pool.give_all(&mut burst);
         }
-        drop(ports);
+        drop((ports, tap));
         assert_eq!(pools.iter().map(Pool::available).collect::<Vec<_>>(), [FRAMES; 2], "round {round}");
+    }
+}
+
+#[test]
+fn a_small_pool_does_not_keep_from_drivers_what_it_is_given_back() {
+    let eal = eal();
+    let mut pools = [eal.pool(256, FRAME, 0).unwrap()];
+    let Opened { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
+    for round in 0..100 {
+        let mut burst = Burst::new();
+        ports[0].rx(&mut pools[0], &mut burst);
+        assert_eq!(burst.len(), 64, "round {round}");
+        pools[0].give_all(&mut burst);
+    }
+    drop(ports);
+    assert_eq!(pools[0].available(), 256);
+}
+
+#[test]
+fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_they_go() {
+    let eal = eal();
+    let mut pools = [eal.pool(256, FRAME, 0).unwrap()];
+    for _ in 0..3 {
+        let first = eal.open(&request("net_null0"), &mut pools).unwrap();
+        let second = eal.open(&request("net_ring0"), &mut pools).unwrap();
+        let why = eal.open(&request("net_null1"), &mut pools).unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "net_null1: its driver cannot do with 256 frames a worker: rings and caches hold 288"
+        );
+        drop((first, second));
     }
 }
 
@@ -201,12 +238,12 @@ fn what_cannot_be_opened_says_why_in_one_line() {
     );
     let mut arenas = [Pool::new(FRAMES, FRAME).unwrap()];
     assert_eq!(refused(&request("net_null0"), &mut arenas), "net_null0: the workers' frames are not DPDK's");
-    let mut small = [eal.pool(FRAMES, 512).unwrap()];
+    let mut small = [eal.pool(FRAMES, 512, 0).unwrap()];
     assert_eq!(
         refused(&request("net_null0"), &mut small),
         "net_null0: frames of 512 bytes are too small for its MTU of 1500 bytes"
     );
-    let too_many = eal.pool(1 << 24, FRAME).unwrap_err().to_string();
+    let too_many = eal.pool(1 << 24, FRAME, 0).unwrap_err().to_string();
     assert!(
         too_many.starts_with("dpdk: no memory for 16777216 frames") && !too_many.contains('\n'),
         "{too_many}"
@@ -229,6 +266,7 @@ fn a_device_tells_its_state_and_counters() {
     // This device says so of itself, whatever it is told.
     assert!(state.is_up && state.is_promiscuous, "{state:?}");
     assert_eq!((state.speed, state.full_duplex, state.rx_missed), (Some(10_000), Some(true), 0));
-    let of = |name: &str| state.counters.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+    let counters = opened.monitor.counters();
+    let of = |name: &str| counters.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
     assert_eq!((of("rx_good_packets"), of("tx_good_packets")), (Some(64), Some(0)));
 }

@@ -8,7 +8,7 @@ use crate::control::protocol::{
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
-    port::{PortStats, monitor::DeviceState},
+    port::{PortStats, monitor::Monitor},
     sa::{Encap, Mode, Path},
 };
 
@@ -52,16 +52,16 @@ impl SlowPath {
                 rx_packets: sum(|s| s.rx_packets),
                 rx_bytes: sum(|s| s.rx_bytes),
                 rx_missed: sum(|s| s.rx_missed) + state.as_ref().map_or(0, |s| s.rx_missed),
-                rx_errors: sum(|s| s.rx_errors),
+                rx_errors: sum(|s| s.rx_errors) + state.as_ref().map_or(0, |s| s.rx_errors),
                 rx_oversize: sum(|s| s.rx_oversize),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
-                tx_errors: sum(|s| s.tx_errors),
+                tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),
                 link: state.as_ref().map(|s| if s.is_up { "up" } else { "down" }.to_owned()),
                 speed_mbps: state.as_ref().and_then(|s| s.speed),
                 full_duplex: state.as_ref().and_then(|s| s.full_duplex),
                 promiscuous: state.as_ref().map(|s| s.is_promiscuous),
-                counters: state.map_or_else(Vec::new, device_counters),
+                counters: port.monitor.as_ref().map_or_else(Vec::new, |monitor| device_counters(&**monitor)),
             }
         };
         self.ports.iter().enumerate().map(view).collect()
@@ -110,8 +110,8 @@ impl SlowPath {
     }
 }
 
-fn device_counters(state: DeviceState) -> Vec<DeviceCounter> {
-    state.counters.into_iter().map(|(name, value)| DeviceCounter { name, value }).collect()
+fn device_counters(monitor: &dyn Monitor) -> Vec<DeviceCounter> {
+    monitor.counters().into_iter().map(|(name, value)| DeviceCounter { name, value }).collect()
 }
 
 fn done(result: Result<(), impl ToString>) -> Outcome {

@@ -6,6 +6,11 @@ use std::fmt;
 pub trait Monitor: Send + fmt::Debug {
     /// How it is at this moment. Takes system calls or reads registers: for people and for once a second.
     fn state(&self) -> DeviceState;
+
+    /// What else it counts, by its own names, in its own order. May take long: for people.
+    fn counters(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }
 
 /// How a device is.
@@ -21,6 +26,8 @@ pub struct DeviceState {
     pub is_promiscuous: bool,
     /// Packets lost before any queue counted them: a ring full or no free buffer.
     pub rx_missed: u64,
-    /// What else the device counts, by its own names, in its own order.
-    pub counters: Vec<(String, u64)>,
+    /// Packets that it received and that no queue saw: broken, or longer than it takes.
+    pub rx_errors: u64,
+    /// Packets that it took from queues and could not send.
+    pub tx_errors: u64,
 }

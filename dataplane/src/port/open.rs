@@ -128,7 +128,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
     if !device.is_up()? {
         return Err(device.unsupported("the device is down"));
     }
-    check_frames(&device, pools)?;
+    check_frames(device.name(), device.mtu()?, pools)?;
     let lock = lock(&device)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
@@ -173,16 +173,16 @@ fn lock(device: &Device) -> Result<UnixListener, PortError> {
     })
 }
 
-fn check_frames(device: &Device, pools: &[Pool]) -> Result<(), PortError> {
-    let (mtu, frame) = (device.mtu()?, pools.iter().map(Pool::frame_size).min());
-    match frame {
-        None => Err(device.unsupported("no worker to open it for")),
+/// Whether frames of `pools` hold what a device of this MTU sends and receives.
+pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
+    let reason = match pools.iter().map(Pool::frame_size).min() {
+        None => "no worker to open it for".to_owned(),
         Some(frame) if frame < HEADROOM + ethernet::HEADER + mtu => {
-            Err(device
-                .unsupported(format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")))
+            format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")
         }
-        Some(_) => Ok(()),
-    }
+        Some(_) => return Ok(()),
+    };
+    Err(PortError::NotSupported { device: device.to_owned(), reason })
 }
 
 type Ports = (Vec<Box<dyn Port>>, Driver, Arc<Classifier>);
@@ -228,7 +228,7 @@ fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> 
     let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
     let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
     let device = Device::find(request.device)?;
-    check_frames(&device, pools)?;
+    check_frames(device.name(), device.mtu()?, pools)?;
     Ok(Opened {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,

@@ -26,11 +26,11 @@ impl Eal {
         match *self {}
     }
 
-    /// A worker's pool of `frames` frames of `frame` bytes each, whose frames are mbufs.
+    /// A pool for a worker on a core, of so many frames of so many bytes each, whose frames are mbufs.
     ///
     /// # Errors
     /// There is no memory for it.
-    pub fn pool(&self, _: usize, _: usize) -> Result<Pool, PortError> {
+    pub fn pool(&self, _: usize, _: usize, _: usize) -> Result<Pool, PortError> {
         match *self {}
     }
 

@@ -14,23 +14,25 @@ use crate::port::{
 use std::{
     ffi::{CStr, CString, c_char},
     io,
-    ptr::null,
+    ptr::{null, null_mut},
     sync::Arc,
 };
 
 /// Descriptors of a ring, at most: what most drivers choose for themselves, and some hundred microseconds of packets.
 const DESCRIPTORS: usize = 1024;
-/// The part of a pool that waits in one receive ring: four devices leave half of it for packets on their way.
-const LENT: usize = 8;
+/// The part of a pool that one ring may hold: four devices, with two rings each, leave half of it for packets on their way.
+const LENT: usize = 16;
 /// Fewest descriptors of a ring.
-const FEWEST: usize = 64;
+const FEWEST: usize = 32;
 
 /// A device that runs. It is closed when its last queue and its monitor are gone.
 #[derive(Debug)]
 pub(super) struct Device {
     port: u16,
     /// Those whose mbufs its rings hold, which must not go before it.
-    _pools: Vec<Arc<Mempool>>,
+    pools: Vec<Arc<Mempool>>,
+    /// Mbufs of each that they may hold.
+    lent: usize,
 }
 
 /// What a device can do for a gateway, besides receiving and sending.
@@ -58,6 +60,19 @@ pub(super) enum Spreading {
     Unknown,
 }
 
+impl Spreading {
+    /// By its number in `shim.c`.
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Self::OneQueue,
+            1 => Self::SpiByRule,
+            2 => Self::SpiByHash,
+            3 => Self::Addresses,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 impl Device {
     /// Configures and starts device `port` with a queue for each of `pools`. Answers what could not be done, and why, where
     /// that fails.
@@ -77,12 +92,14 @@ impl Device {
             has_mac: request.mac.is_some().into(),
             mac: request.mac.unwrap_or_default(),
             step: null(),
-            rss: 0,
-            checks: 0,
+            rx_descriptors: 0,
+            tx_descriptors: 0,
+            spreading: 0,
+            verifies: 0,
             fills: request.fill_checksums.into(),
         };
         // From here on the device is closed again when `this` goes.
-        let this = Self { port, _pools: pools };
+        let mut this = Self { port, pools, lent: 0 };
         // SAFETY: EAL runs, and `setup` with the mempools that it points to lives through the call.
         let failed = unsafe { sys::wf_start(port, &mut setup) };
         if failed != 0 {
@@ -92,28 +109,16 @@ impl Device {
             let why = io::Error::from_raw_os_error(-failed);
             return Err(format!("{step}: {why}"));
         }
+        this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
+        for pool in &this.pools {
+            pool.lend(this.lent)?;
+        }
         let powers = Powers {
-            spreading: this.spreading(&setup),
-            verifies_checksums: setup.checks != 0,
+            spreading: Spreading::of(setup.spreading),
+            verifies_checksums: setup.verifies != 0,
             fills_checksums: setup.fills != 0,
         };
         Ok((this, powers))
-    }
-
-    fn spreading(&self, setup: &Setup) -> Spreading {
-        if setup.queues == 1 {
-            return Spreading::OneQueue;
-        }
-        // SAFETY: the device runs with this many queues.
-        if unsafe { sys::wf_spread_by_spi(self.port, setup.queues) } != 0 {
-            return Spreading::SpiByRule;
-        }
-        // SAFETY: a function of a number.
-        match unsafe { sys::wf_hashes_spi(setup.rss) } {
-            0 if setup.rss == 0 => Spreading::Unknown,
-            0 => Spreading::Addresses,
-            _ => Spreading::SpiByHash,
-        }
     }
 
     /// Its number for DPDK.
@@ -135,25 +140,13 @@ impl Device {
         unsafe { sys::rte_eth_dev_get_mtu(self.port, &mut mtu) };
         usize::from(mtu)
     }
-
-    fn counters(&self) -> Vec<(String, u64)> {
-        // SAFETY: with room for none nothing is written.
-        let most = unsafe { sys::wf_counters(self.port, std::ptr::null_mut(), std::ptr::null_mut(), 0) };
-        let most = usize::try_from(most).unwrap_or(0);
-        let mut names = vec![[0; 64]; most];
-        let mut values = vec![0; most];
-        // SAFETY: both have room for `most`.
-        let there =
-            unsafe { sys::wf_counters(self.port, names.as_mut_ptr(), values.as_mut_ptr(), most as u32) };
-        let there = usize::try_from(there).unwrap_or(0).min(most);
-        names.iter().map(|name| text(name)).zip(values).take(there).collect()
-    }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: its last queue is gone, so no worker is in it.
         unsafe { sys::wf_close(self.port) };
+        self.pools.iter().for_each(|pool| pool.give_back(self.lent));
     }
 }
 
@@ -168,8 +161,23 @@ impl Monitor for Arc<Device> {
             full_duplex: (state.is_up != 0).then_some(state.is_full_duplex != 0),
             is_promiscuous: state.is_promiscuous != 0,
             rx_missed: state.missed,
-            counters: self.counters(),
+            rx_errors: state.rx_errors,
+            tx_errors: state.tx_errors,
         }
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        // SAFETY: with room for none nothing is written.
+        let most = unsafe { sys::wf_counters(self.port, null_mut(), null_mut(), 0) };
+        let most = usize::try_from(most).unwrap_or(0);
+        let mut names = vec![[0; 64]; most];
+        let mut values = vec![0; most];
+        // SAFETY: both have room for `most`.
+        let there =
+            unsafe { sys::wf_counters(self.port, names.as_mut_ptr(), values.as_mut_ptr(), most as u32) };
+        // Where there are more by now, none was written.
+        let there = usize::try_from(there).ok().filter(|there| *there <= most).unwrap_or(0);
+        names.iter().map(|name| text(name)).zip(values).take(there).collect()
     }
 }
 
@@ -183,7 +191,7 @@ pub(super) fn find(name: &str) -> Option<u16> {
 
 /// Name of its driver, and the most queue pairs that it can have.
 pub(super) fn describe(port: u16) -> Option<(String, usize)> {
-    let mut info = Info { driver: [0; 64], queues: 0, max_mtu: 0, device: std::ptr::null_mut() };
+    let mut info = Info { driver: [0; 64], queues: 0 };
     // SAFETY: EAL runs, and `info` is written whole.
     let failed = unsafe { sys::wf_info(port, &mut info) };
     (failed == 0).then(|| (text(&info.driver), usize::from(info.queues)))

@@ -11,9 +11,8 @@ use super::{
     sys,
 };
 use crate::{
-    pool::{HEADROOM, Pool},
-    port::{Port, PortError},
-    wire::ethernet,
+    pool::Pool,
+    port::{Port, PortError, open::check_frames},
 };
 use std::{
     ffi::{CString, c_char, c_int},
@@ -84,12 +83,13 @@ impl Eal {
         Some(device::describe(device::find(device)?)?.1)
     }
 
-    /// A worker's pool of `frames` frames of `frame` bytes each, whose frames are mbufs.
+    /// A pool for a worker on `core`, of `frames` frames of `frame` bytes each, whose frames are mbufs.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] where there is no memory for it.
-    pub fn pool(&self, frames: usize, frame: usize) -> Result<Pool, PortError> {
-        let mempool = Mempool::new(frames, frame).map_err(|why| {
+    /// [`PortError::NotSupported`] where count or size are not as for [`Pool::new`], or there is no memory for it.
+    pub fn pool(&self, frames: usize, frame: usize, core: usize) -> Result<Pool, PortError> {
+        let made = Pool::check(frames, frame).and_then(|()| Mempool::new(frames, frame, core));
+        let mempool = made.map_err(|why| {
             let bytes = frames.saturating_mul(frame + size_of::<sys::Mbuf>());
             let size = bytes.div_ceil(1 << 20);
             unsupported("dpdk", format!("no memory for {frames} frames ({size} MiB and more): {why}"))
@@ -113,19 +113,15 @@ impl Eal {
         }
         let mempools = pools.iter().map(Pool::mempool).collect::<Option<Vec<_>>>();
         let mempools = mempools.ok_or_else(|| unsupported(name, "the workers' frames are not DPDK's"))?;
-        let frame = pools.iter().map(Pool::frame_size).min();
-        let frame = frame.ok_or_else(|| unsupported(name, "no worker to open it for"))?;
-        let (started, said) = quietly(|| Device::start(port, request, mempools)).map_err(not_kept)?;
+        let start = || Device::start(port, request, mempools.clone());
+        let (started, said) = quietly(start).map_err(not_kept)?;
         let (device, powers) = started.map_err(|why| match messages::complaint(&said) {
             Some(said) => unsupported(name, format!("its driver cannot {why}: {said}")),
             None => unsupported(name, format!("its driver cannot {why}")),
         })?;
         let (mtu, device) = (device.mtu(), Arc::new(device));
-        if frame < HEADROOM + ethernet::HEADER + mtu {
-            let reason = format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes");
-            return Err(unsupported(name, reason));
-        }
-        let queue = |queue| Box::new(DpdkPort::new(device.clone(), queue as u16)) as Box<dyn Port>;
+        check_frames(name, mtu, pools)?;
+        let queue = |(pool, queue)| Box::new(DpdkPort::new(device.clone(), pool, queue)) as Box<dyn Port>;
         let spreading = match powers.spreading {
             Spreading::OneQueue => "",
             Spreading::SpiByRule => ", spread by SPI (rules)",
@@ -136,7 +132,7 @@ impl Eal {
         let verified = if powers.verifies_checksums { ", verifies IPv4 checksums" } else { "" };
         let filled = if powers.fills_checksums { ", fills in UDP checksums" } else { "" };
         Ok(Opened {
-            ports: (0..pools.len()).map(queue).collect(),
+            ports: mempools.into_iter().zip(0..).map(queue).collect(),
             kind: format!("dpdk ({driver}{spreading}{verified}{filled})"),
             mac: device.mac(),
             mtu,
@@ -195,12 +191,14 @@ fn arguments(options: &Options) -> Vec<String> {
     words
 }
 
-/// Huge pages that are free, of all sizes; `None` where the system does not say.
+/// Huge pages of all sizes that are free, or that the kernel would make when asked; `None` where the system does not say.
 fn free_huge_pages() -> Option<u64> {
     let sizes = fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
     let free = |size: io::Result<fs::DirEntry>| {
-        let text = fs::read_to_string(size.ok()?.path().join("free_hugepages")).ok()?;
-        text.trim().parse::<u64>().ok()
+        let folder = size.ok()?.path();
+        let number = |name| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+        let made_when_asked = number("nr_overcommit_hugepages")?.saturating_sub(number("surplus_hugepages")?);
+        Some(number("free_hugepages")? + made_when_asked)
     };
     Some(sizes.filter_map(free).sum())
 }

@@ -9,13 +9,13 @@ use std::{
     ffi::CString,
     io,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Mbufs taken from a mempool, or put back, at once.
 pub(crate) const BATCH: usize = 64;
-/// Mbufs that each thread known to DPDK keeps, for its drivers.
-const CACHE: u32 = 256;
+/// Mbufs that each thread known to DPDK keeps for its drivers, at most.
+const CACHE: usize = 256;
 
 /// `struct rte_mempool`: the mbufs of one worker. Its memory stays for as long as mbufs are about.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Mempool {
     pool: NonNull<RteMempool>,
     frames: usize,
     frame: usize,
+    /// Mbufs that devices' rings may hold.
+    lent: AtomicUsize,
 }
 
 // SAFETY: a mempool may be used from any thread (rte_mempool.h).
@@ -31,21 +33,23 @@ unsafe impl Send for Mempool {}
 unsafe impl Sync for Mempool {}
 
 impl Mempool {
-    /// Makes one of `frames` mbufs with a buffer of `frame` bytes each.
+    /// Makes one of `frames` mbufs with a buffer of `frame` bytes each, in memory near to `core`.
     ///
     /// # Errors
     /// What DPDK answered: mostly that there is no memory.
-    pub(super) fn new(frames: usize, frame: usize) -> io::Result<Self> {
+    pub(super) fn new(frames: usize, frame: usize, core: usize) -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = CString::new(format!("wayfarer-{}", NUMBER.fetch_add(1, Relaxed)))?;
         let room = u16::try_from(frame).map_err(|_| io::ErrorKind::InvalidInput)?;
         let count = u32::try_from(frames).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let cache = CACHE.min(count * 2 / 3);
+        let cache = cache_of(frames) as u32;
         // SAFETY: EAL runs, and the name is a string that it copies.
-        let pool =
-            unsafe { sys::rte_pktmbuf_pool_create(name.as_ptr(), count, cache, 0, room, sys::wf_any_socket) };
+        let pool = unsafe {
+            let socket = sys::wf_socket_of(core as u32);
+            sys::rte_pktmbuf_pool_create(name.as_ptr(), count, cache, 0, room, socket)
+        };
         let pool = NonNull::new(pool).ok_or_else(|| io::Error::other(super::last_error()))?;
-        Ok(Self { pool, frames, frame })
+        Ok(Self { pool, frames, frame, lent: AtomicUsize::new(0) })
     }
 
     pub(super) fn as_ptr(&self) -> *mut RteMempool {
@@ -58,6 +62,30 @@ impl Mempool {
 
     pub(crate) fn frame(&self) -> usize {
         self.frame
+    }
+
+    /// Mbufs that a pool may keep out of the mempool.
+    pub(crate) fn kept(&self) -> usize {
+        (self.frames / 8).min(512)
+    }
+
+    /// Notes that a device's rings may hold `mbufs` more.
+    ///
+    /// # Errors
+    /// Too few would be left: drivers would find none to receive with while all wait to be sent.
+    pub(super) fn lend(&self, mbufs: usize) -> Result<(), String> {
+        let lent = self.lent.fetch_add(mbufs, Relaxed) + mbufs;
+        // Besides the worker's thread, that which set the device up has a cache.
+        let needed = lent + 2 * cache_of(self.frames) + self.kept();
+        if needed > self.frames {
+            return Err(format!("do with {} frames a worker: rings and caches hold {needed}", self.frames));
+        }
+        Ok(())
+    }
+
+    /// Notes that a device's rings hold `mbufs` no more.
+    pub(super) fn give_back(&self, mbufs: usize) {
+        self.lent.fetch_sub(mbufs, Relaxed);
     }
 
     /// Mbufs that are in the mempool now.
@@ -108,6 +136,10 @@ impl Mempool {
     }
 }
 
+fn cache_of(frames: usize) -> usize {
+    (frames / 8).min(CACHE)
+}
+
 impl Drop for Mempool {
     fn drop(&mut self) {
         // A packet may outlive its pool: then the memory stays.
@@ -130,17 +162,18 @@ pub(super) fn mbuf_of(base: NonNull<u8>) -> *mut Mbuf {
     base.as_ptr().cast::<Mbuf>().wrapping_sub(1)
 }
 
-/// The packet in an mbuf of one segment in its own buffer; `None` for any other mbuf.
+/// The packet in an mbuf of `pool`, of one segment, in its own buffer of `frame` bytes; `None` for any other mbuf.
 ///
 /// # Safety
-/// The mbuf is live, of the mempool of `frame` bytes a buffer, and nobody else's.
+/// The mbuf is live and nobody else's.
 #[inline]
-pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, frame: usize) -> Option<Packet> {
+pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, pool: *mut RteMempool, frame: usize) -> Option<Packet> {
     // SAFETY: by contract.
     let header = unsafe { &*mbuf };
     let base = base_of(mbuf);
     let end = usize::from(header.data_off) + usize::from(header.data_len);
-    if header.segments != 1 || header.buffer != base || header.refcnt != 1 || end > frame {
+    let is_plain = header.segments == 1 && header.refcnt == 1 && header.buffer == base && header.pool == pool;
+    if !is_plain || end > frame {
         return None;
     }
     let base = NonNull::new(base)?;

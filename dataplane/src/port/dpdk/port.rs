@@ -4,29 +4,38 @@
 
 use super::{
     device::Device,
-    mempool::{mbuf_of, packet_of},
+    mempool::{Mempool, mbuf_of, packet_of},
     sys::{self, Mbuf},
 };
 use crate::{
     packet::{BURST, Burst, Packet},
-    pool::Pool,
+    pool::{HEADROOM, Pool},
     port::{Port, PortStats},
 };
 use std::{ptr::null_mut, sync::Arc};
+
+/// RTE_PKTMBUF_HEADROOM of every build of DPDK that a distribution has.
+const DRIVERS_HEADROOM: usize = 128;
+const _: () = assert!(DRIVERS_HEADROOM <= HEADROOM);
 
 /// A receive queue and the transmit queue of the same number.
 #[derive(Debug)]
 pub(super) struct DpdkPort {
     /// Keeps it open.
     _device: Arc<Device>,
+    mempool: Arc<Mempool>,
     port: u16,
     queue: u16,
     stats: PortStats,
 }
 
 impl DpdkPort {
-    pub(super) fn new(device: Arc<Device>, queue: u16) -> Self {
-        Self { port: device.port(), _device: device, queue, stats: PortStats::default() }
+    pub(super) fn new(device: Arc<Device>, mempool: Arc<Mempool>, queue: u16) -> Self {
+        Self { port: device.port(), _device: device, mempool, queue, stats: PortStats::default() }
+    }
+
+    fn check(&self, pool: &Pool) {
+        assert!(pool.is_of(&self.mempool), "another pool than the port was opened on");
     }
 
     /// What is not one plain mbuf: a jumbo frame or joined packets in several, or a buffer of the driver's own. Copied
@@ -37,6 +46,8 @@ impl DpdkPort {
             self.stats.rx_missed += 1;
             return None;
         };
+        // As much headroom as drivers leave: infallible, for a pool leaves more.
+        let _ = packet.push_front(packet.headroom() - DRIVERS_HEADROOM);
         // SAFETY: the driver has handed the mbuf over.
         let len = unsafe { (*mbuf).pkt_len } as usize;
         if packet.set_len(len).is_none() {
@@ -56,16 +67,17 @@ impl Port for DpdkPort {
     }
 
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.check(pool);
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
         let (before, room) = (burst.len(), burst.room() as u16);
         // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is there, and `room` pointers
         // fit.
         let received = unsafe { sys::wf_rx(self.port, self.queue, mbufs.as_mut_ptr(), room) };
-        let frame = pool.frame_size();
+        let (mempool, frame) = (self.mempool.as_ptr(), pool.frame_size());
         let mut bytes = 0;
         for &mbuf in &mbufs[..usize::from(received)] {
-            // SAFETY: the driver has handed the mbuf over; its pool is this queue's.
-            let packet = match unsafe { packet_of(mbuf, frame) } {
+            // SAFETY: the driver has handed the mbuf over.
+            let packet = match unsafe { packet_of(mbuf, mempool, frame) } {
                 Some(packet) => packet,
                 None => {
                     let gathered = self.gather(mbuf, pool);
@@ -82,7 +94,8 @@ impl Port for DpdkPort {
         self.stats.rx_bytes += bytes;
     }
 
-    fn tx(&mut self, _pool: &mut Pool, burst: &mut Burst) {
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.check(pool);
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
         let mut bytes = 0;
         for (slot, packet) in mbufs.iter_mut().zip(burst.iter()) {
@@ -128,8 +141,29 @@ fn hand_over(packet: &Packet) -> *mut Mbuf {
 mod tests {
     use super::*;
     use crate::port::dpdk::{Eal, Opened, Options, Request};
+    use std::sync::OnceLock;
 
     const FRAMES: usize = 1024;
+
+    /// A device that gives back what it is sent.
+    fn ring(name: &str) -> (Box<dyn Port>, Pool) {
+        static EAL: OnceLock<Eal> = OnceLock::new();
+        let start = || {
+            let options = Options {
+                cores: vec![0],
+                memory: Some(Options::memory_for(2, FRAMES, 2048)),
+                vdev: vec!["net_ring0".into(), "net_ring1".into()],
+                ..Options::default()
+            };
+            Eal::start(&options).unwrap()
+        };
+        let eal = EAL.get_or_init(start);
+        let mut pools = vec![eal.pool(FRAMES, 2048, 0).unwrap()];
+        let request =
+            Request { device: name, mtu: None, mac: None, promiscuous: false, fill_checksums: false };
+        let Opened { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
+        (ports.remove(0), pools.remove(0))
+    }
 
     /// An mbuf with `len` bytes of `byte`.
     fn mbuf(pool: &mut Pool, byte: u8, len: usize) -> *mut Mbuf {
@@ -150,18 +184,8 @@ mod tests {
 
     #[test]
     fn what_is_not_one_plain_mbuf_is_copied_to_one_where_it_fits() {
-        let options = Options {
-            cores: vec![0],
-            memory: Some(Options::memory_for(1, FRAMES, 2048)),
-            vdev: vec!["net_ring0".into()],
-            ..Options::default()
-        };
-        let eal = Eal::start(&options).unwrap();
-        let mut pools = [eal.pool(FRAMES, 2048).unwrap()];
-        let request =
-            Request { device: "net_ring0", mtu: None, mac: None, promiscuous: false, fill_checksums: false };
-        let Opened { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
-        let (port, pool) = (&mut ports[0], &mut pools[0]);
+        let (mut port, mut pool) = ring("net_ring0");
+        let (port, pool) = (&mut port, &mut pool);
         let (fits, long) = (mbuf(pool, 1, 700), mbuf(pool, 3, 1500));
         chain(fits, mbuf(pool, 2, 800));
         chain(long, mbuf(pool, 4, 1500));
@@ -176,5 +200,29 @@ mod tests {
         assert_eq!((port.stats().rx_packets, port.stats().rx_bytes, port.stats().rx_oversize), (2, 1600, 1));
         pool.give_all(&mut burst);
         assert_eq!(pool.available(), FRAMES);
+    }
+
+    #[test]
+    fn only_a_good_checksum_of_the_outermost_header_is_believed() {
+        let (mut port, mut pool) = ring("net_ring1");
+        // rte_mbuf_core.h: IP_CKSUM_BAD, IP_CKSUM_GOOD, OUTER_IP_CKSUM_BAD, L4_CKSUM_BAD and VLAN.
+        let (bad, good, outer_bad, others) = (1 << 4, 1 << 7, 1 << 5, 1 << 3 | 1);
+        let flags = [0, good, bad, good | bad, good | outer_bad, good | others];
+        let mut mbufs = flags.map(|flags| {
+            let mbuf = mbuf(&mut pool, 0, 60);
+            // SAFETY: this test's alone.
+            unsafe { (*mbuf).ol_flags = flags };
+            mbuf
+        });
+        let mut number = 0;
+        // SAFETY: a device that is open, and a name that is a string.
+        assert_eq!(unsafe { sys::wf_port_of(c"net_ring1".as_ptr(), &mut number) }, 0);
+        // SAFETY: the ring is this test's, and takes any mbufs.
+        assert_eq!(unsafe { sys::wf_tx(number, 0, mbufs.as_mut_ptr(), 6) }, 6);
+        let mut burst = Burst::new();
+        port.rx(&mut pool, &mut burst);
+        let believed: Vec<_> = burst.iter().map(Packet::is_verified).collect();
+        assert_eq!(believed, [false, true, false, false, false, true]);
+        pool.give_all(&mut burst);
     }
 }

@@ -28,10 +28,10 @@ _Static_assert(offsetof(struct rte_mbuf, next) == 64, "next");
 _Static_assert(offsetof(struct rte_mbuf, tx_offload) == 72, "tx_offload");
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 
-const uint64_t wf_rx_checksum_mask = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+/* Of a tunnel that the device looks into, GOOD speaks of the inner header. */
+const uint64_t wf_rx_checksum_mask = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD;
 const uint64_t wf_rx_checksum_good = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 const uint64_t wf_tx_udp6_checksum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
-const int wf_any_socket = SOCKET_ID_ANY;
 
 /* Starts EAL, and leaves the caller on the cores that it was on: EAL pins it to one. */
 int wf_eal_init(int argc, char **argv)
@@ -44,6 +44,12 @@ int wf_eal_init(int argc, char **argv)
 		pthread_setaffinity_np(pthread_self(), sizeof(cores), &cores);
 	fflush(NULL);
 	return done;
+}
+
+/* The memory nearest to a core. */
+int wf_socket_of(unsigned int core)
+{
+	return (int)rte_lcore_to_socket_id(core);
 }
 
 const char *wf_last_error(void)
@@ -103,8 +109,6 @@ uint16_t wf_tx(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t 
 struct info {
 	char driver[64];
 	uint16_t queues;
-	uint16_t max_mtu;
-	struct rte_device *device;
 };
 
 int wf_info(uint16_t port, struct info *info)
@@ -116,8 +120,6 @@ int wf_info(uint16_t port, struct info *info)
 		return failed;
 	snprintf(info->driver, sizeof(info->driver), "%s", dev.driver_name ? dev.driver_name : "?");
 	info->queues = RTE_MIN(dev.max_rx_queues, dev.max_tx_queues);
-	info->max_mtu = dev.max_mtu;
-	info->device = dev.device;
 	return 0;
 }
 
@@ -132,26 +134,66 @@ struct setup {
 	struct rte_ether_addr mac;
 	/* Answers. */
 	const char *step; /* what failed */
-	uint64_t rss;     /* the hash functions taken */
-	uint8_t checks;   /* whether it verifies IPv4 checksums */
-	uint8_t fills;    /* whether it fills in UDP checksums */
+	uint16_t rx_descriptors;
+	uint16_t tx_descriptors;
+	uint8_t spreading; /* `Spreading` */
+	uint8_t verifies;  /* whether it verifies IPv4 checksums */
+	uint8_t fills;     /* whether it fills in UDP checksums; asked for that before */
 };
+
+enum spreading { ONE_QUEUE, SPI_BY_RULE, SPI_BY_HASH, ADDRESSES, UNKNOWN };
+
+/* Asks for one queue for each SPI, whatever is around ESP. Answers whether the device does so, for ESP over IPv4 at least. */
+static int spread_by_spi(uint16_t port, uint16_t queues)
+{
+	static const enum rte_flow_item_type ip[] = {RTE_FLOW_ITEM_TYPE_IPV4, RTE_FLOW_ITEM_TYPE_IPV6};
+	uint16_t all[RTE_MAX_QUEUES_PER_PORT];
+	struct rte_flow_error error = {0};
+	int spread = 0;
+
+	for (uint16_t queue = 0; queue < queues; queue++)
+		all[queue] = queue;
+	for (int udp = 0; udp < 2; udp++) {
+		for (int version = 0; version < 2; version++) {
+			struct rte_flow_attr attr = {.ingress = 1};
+			struct rte_flow_item pattern[5] = {{.type = RTE_FLOW_ITEM_TYPE_ETH}, {.type = ip[version]}};
+			struct rte_flow_action_rss rss = {.types = RTE_ETH_RSS_ESP, .queue_num = queues, .queue = all};
+			struct rte_flow_action actions[] = {
+				{.type = RTE_FLOW_ACTION_TYPE_RSS, .conf = &rss},
+				{.type = RTE_FLOW_ACTION_TYPE_END},
+			};
+			int at = 2;
+
+			if (udp)
+				pattern[at++].type = RTE_FLOW_ITEM_TYPE_UDP;
+			pattern[at++].type = RTE_FLOW_ITEM_TYPE_ESP;
+			pattern[at].type = RTE_FLOW_ITEM_TYPE_END;
+			if (rte_flow_validate(port, &attr, pattern, actions, &error) == 0 &&
+			    rte_flow_create(port, &attr, pattern, actions, &error) != NULL)
+				spread |= !udp && !version;
+		}
+	}
+	if (!spread)
+		rte_flow_flush(port, &error);
+	return spread;
+}
 
 /* Configures and starts a device. Where that fails, `step` says what could not be done. */
 int wf_start(uint16_t port, struct setup *s)
 {
 	struct rte_eth_dev_info dev;
 	struct rte_eth_conf conf = {0};
-	uint16_t rx = s->descriptors, tx = s->descriptors;
+	uint16_t rx = s->descriptors, tx = s->descriptors, mtu = 0;
+	uint64_t rss = 0;
 	int failed;
 
 	s->step = "ask what it can do";
 	if ((failed = rte_eth_dev_info_get(port, &dev)))
 		return failed;
 	if (s->queues > 1) {
-		s->rss = dev.flow_type_rss_offloads & (RTE_ETH_RSS_ESP | RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
-		conf.rx_adv_conf.rss_conf.rss_hf = s->rss;
-		conf.rxmode.mq_mode = s->rss ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
+		rss = dev.flow_type_rss_offloads & (RTE_ETH_RSS_ESP | RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+		conf.rx_adv_conf.rss_conf.rss_hf = rss;
+		conf.rxmode.mq_mode = rss ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
 	}
 	/* A queue sends mbufs of one pool only, each referred to once: what fast free asks for. */
 	conf.txmode.offloads = dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
@@ -159,8 +201,9 @@ int wf_start(uint16_t port, struct setup *s)
 		conf.txmode.offloads |= dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	s->fills = (conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
 	conf.rxmode.offloads = dev.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
-	s->checks = conf.rxmode.offloads != 0;
-	conf.rxmode.mtu = s->mtu;
+	s->verifies = conf.rxmode.offloads != 0;
+	/* Without a word of it, it would be 1500. */
+	conf.rxmode.mtu = s->mtu || rte_eth_dev_get_mtu(port, &mtu) ? s->mtu : mtu;
 	s->step = "configure it";
 	if ((failed = rte_eth_dev_configure(port, s->queues, s->queues, &conf)))
 		return failed;
@@ -196,6 +239,14 @@ int wf_start(uint16_t port, struct setup *s)
 	s->step = "start it";
 	if ((failed = rte_eth_dev_start(port)))
 		return failed;
+	s->rx_descriptors = rx;
+	s->tx_descriptors = tx;
+	if (s->queues == 1)
+		s->spreading = ONE_QUEUE;
+	else if (spread_by_spi(port, s->queues))
+		s->spreading = SPI_BY_RULE;
+	else
+		s->spreading = rss & RTE_ETH_RSS_ESP ? SPI_BY_HASH : rss ? ADDRESSES : UNKNOWN;
 	s->step = "receive what is to others";
 	if (s->promiscuous)
 		return rte_eth_promiscuous_enable(port);
@@ -205,54 +256,16 @@ int wf_start(uint16_t port, struct setup *s)
 	return 0;
 }
 
-/* Asks for one queue for each SPI, whatever is around ESP. Answers whether the device does so for ESP over IPv4 at least. */
-int wf_spread_by_spi(uint16_t port, uint16_t queues)
-{
-	static const enum rte_flow_item_type ip[] = {RTE_FLOW_ITEM_TYPE_IPV4, RTE_FLOW_ITEM_TYPE_IPV6};
-	uint16_t all[RTE_MAX_QUEUES_PER_PORT];
-	int spread = 0;
-
-	for (uint16_t queue = 0; queue < queues; queue++)
-		all[queue] = queue;
-	for (int udp = 0; udp < 2; udp++) {
-		for (int version = 0; version < 2; version++) {
-			struct rte_flow_attr attr = {.ingress = 1};
-			struct rte_flow_item pattern[5] = {{.type = RTE_FLOW_ITEM_TYPE_ETH}, {.type = ip[version]}};
-			struct rte_flow_action_rss rss = {.types = RTE_ETH_RSS_ESP, .queue_num = queues, .queue = all};
-			struct rte_flow_action actions[] = {
-				{.type = RTE_FLOW_ACTION_TYPE_RSS, .conf = &rss},
-				{.type = RTE_FLOW_ACTION_TYPE_END},
-			};
-			struct rte_flow_error error = {0};
-			int at = 2;
-
-			if (udp)
-				pattern[at++].type = RTE_FLOW_ITEM_TYPE_UDP;
-			pattern[at++].type = RTE_FLOW_ITEM_TYPE_ESP;
-			pattern[at].type = RTE_FLOW_ITEM_TYPE_END;
-			if (rte_flow_validate(port, &attr, pattern, actions, &error) == 0 &&
-			    rte_flow_create(port, &attr, pattern, actions, &error) != NULL)
-				spread |= !udp && !version;
-		}
-	}
-	return spread;
-}
-
-int wf_hashes_spi(uint64_t rss)
-{
-	return (rss & RTE_ETH_RSS_ESP) != 0;
-}
-
 /* Stops and closes a device and lets go of it. */
 void wf_close(uint16_t port)
 {
-	struct info info;
-	int known = wf_info(port, &info) == 0;
+	struct rte_eth_dev_info dev;
+	int known = rte_eth_dev_info_get(port, &dev) == 0;
 
 	rte_eth_dev_stop(port);
 	rte_eth_dev_close(port);
-	if (known && info.device != NULL)
-		rte_dev_remove(info.device);
+	if (known && dev.device != NULL)
+		rte_dev_remove(dev.device);
 }
 
 int wf_port_of(const char *name, uint16_t *port)
@@ -263,6 +276,8 @@ int wf_port_of(const char *name, uint16_t *port)
 /* `sys::State`. */
 struct state {
 	uint64_t missed;
+	uint64_t rx_errors;
+	uint64_t tx_errors;
 	uint32_t speed; /* Mbit/s; 0: not known */
 	uint8_t is_up;
 	uint8_t is_full_duplex;
@@ -281,8 +296,11 @@ void wf_state(uint16_t port, struct state *state)
 		state->is_full_duplex = link.link_duplex;
 		state->speed = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
 	}
-	if (rte_eth_stats_get(port, &stats) == 0)
+	if (rte_eth_stats_get(port, &stats) == 0) {
 		state->missed = stats.imissed + stats.rx_nombuf;
+		state->rx_errors = stats.ierrors;
+		state->tx_errors = stats.oerrors;
+	}
 	state->is_promiscuous = rte_eth_promiscuous_get(port) == 1;
 }
 
@@ -301,5 +319,10 @@ int wf_counters(uint16_t port, char (*names)[RTE_ETH_XSTATS_NAME_SIZE], uint64_t
 	return there;
 }
 
+/* What `sys.rs` says of them. */
+_Static_assert(sizeof(struct info) == 66 && offsetof(struct info, queues) == 64, "info");
+_Static_assert(sizeof(struct setup) == 40 && offsetof(struct setup, mac) == 16 && offsetof(struct setup, step) == 24 &&
+	       offsetof(struct setup, rx_descriptors) == 32 && offsetof(struct setup, fills) == 38, "setup");
+_Static_assert(sizeof(struct state) == 32 && offsetof(struct state, is_promiscuous) == 30, "state");
 _Static_assert(sizeof(struct rte_eth_xstat_name) == RTE_ETH_XSTATS_NAME_SIZE, "rte_eth_xstat_name");
 _Static_assert(RTE_ETH_XSTATS_NAME_SIZE == 64, "RTE_ETH_XSTATS_NAME_SIZE");

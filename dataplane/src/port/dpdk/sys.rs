@@ -48,8 +48,6 @@ const _: () = assert!(size_of::<Mbuf>() == 128 && std::mem::offset_of!(Mbuf, tx_
 pub(super) struct Info {
     pub driver: [c_char; 64],
     pub queues: u16,
-    pub max_mtu: u16,
-    pub device: *mut u8,
 }
 
 /// `struct setup` of `shim.c`.
@@ -63,8 +61,10 @@ pub(super) struct Setup {
     pub has_mac: u8,
     pub mac: [u8; 6],
     pub step: *const c_char,
-    pub rss: u64,
-    pub checks: u8,
+    pub rx_descriptors: u16,
+    pub tx_descriptors: u16,
+    pub spreading: u8,
+    pub verifies: u8,
     pub fills: u8,
 }
 
@@ -73,19 +73,31 @@ pub(super) struct Setup {
 #[derive(Default)]
 pub(super) struct State {
     pub missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
     pub speed: u32,
     pub is_up: u8,
     pub is_full_duplex: u8,
     pub is_promiscuous: u8,
 }
 
+const _: () = assert!(size_of::<Info>() == 66 && std::mem::offset_of!(Info, queues) == 64);
+const _: () = assert!(
+    size_of::<Setup>() == 40
+        && std::mem::offset_of!(Setup, mac) == 16
+        && std::mem::offset_of!(Setup, step) == 24
+        && std::mem::offset_of!(Setup, rx_descriptors) == 32
+        && std::mem::offset_of!(Setup, fills) == 38
+);
+const _: () = assert!(size_of::<State>() == 32 && std::mem::offset_of!(State, is_promiscuous) == 30);
+
 unsafe extern "C" {
     pub(super) static wf_rx_checksum_mask: u64;
     pub(super) static wf_rx_checksum_good: u64;
     pub(super) static wf_tx_udp6_checksum: u64;
-    pub(super) static wf_any_socket: c_int;
 
     pub(super) fn wf_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    pub(super) fn wf_socket_of(core: c_uint) -> c_int;
     pub(super) fn wf_last_error() -> *const c_char;
     pub(super) fn wf_is_registered() -> c_int;
     pub(super) fn wf_alloc(pool: *mut RteMempool, mbufs: *mut *mut Mbuf, count: c_uint) -> c_int;
@@ -97,8 +109,6 @@ unsafe extern "C" {
     pub(super) fn wf_tx(port: u16, queue: u16, mbufs: *mut *mut Mbuf, count: u16) -> u16;
     pub(super) fn wf_info(port: u16, info: *mut Info) -> c_int;
     pub(super) fn wf_start(port: u16, setup: *mut Setup) -> c_int;
-    pub(super) fn wf_spread_by_spi(port: u16, queues: u16) -> c_int;
-    pub(super) fn wf_hashes_spi(rss: u64) -> c_int;
     pub(super) fn wf_close(port: u16);
     pub(super) fn wf_port_of(name: *const c_char, port: *mut u16) -> c_int;
     pub(super) fn wf_state(port: u16, state: *mut State);
