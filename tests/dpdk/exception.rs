@@ -10,13 +10,13 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-/// A gateway with an exception path of `rate` frames a second on its outside, where the kernel has the port's address and the
+/// A gateway with an exception path of `rate` frames a second on its outside, for two workers, where the kernel has the port's address and the
 /// only route outwards; and a terminal whose tunnel works by that route.
 fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     let lab = terminal_lab();
     let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
     let config = gateway_config(driver, "").replacen("device = \"g0\"", &exception, 1);
-    let gateway = lab.gateway("gw", &format!("routes = \"kernel\"\n{config}"));
+    let gateway = lab.gateway("gw", &format!("workers = [0, 1]\nroutes = \"kernel\"\n{config}"));
     lab.run("gw", "ip address add 192.0.2.1/24 dev wf-outside");
     lab.run("gw", "ip route add default via 192.0.2.254 dev wf-outside");
     let terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
