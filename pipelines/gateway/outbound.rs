@@ -13,7 +13,7 @@ use super::{
     fragment::fragment,
     io::Io,
     profile::Stage,
-    tables::{Action, Tables, Verdict},
+    tables::{Action, Hop, Tables, Verdict},
 };
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
@@ -115,8 +115,9 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     for (_, departure) in departures.iter_mut() {
         tables.policies.prefetch_node(departure.spot);
     }
+    let mut train = None;
     for (packet, departure) in departures.iter_mut() {
-        match decide(packet, departure, tables, reader) {
+        match decide_in(&mut train, packet, departure, tables, reader) {
             Ok(sa) => departure.sa = sa,
             Err(reason) => departure.fate = Fate::Drop(reason),
         }
@@ -145,6 +146,38 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     seal(departures, tables, reader, io);
 }
 
+/// What was decided for the packet before: packets of one flow come in trains.
+struct Decided<'r> {
+    header: &'r IpHeader,
+    ports: Option<(u16, u16)>,
+    from: (Origin, u16),
+    what: Decision<'r>,
+}
+
+type Decision<'r> = Result<Option<&'r OutboundSa>, DropReason>;
+
+/// [`decide`], unless the packet is of the same flow as the one before.
+#[inline(always)]
+fn decide_in<'r>(
+    train: &mut Option<Decided<'r>>,
+    packet: &Packet,
+    departure: &Departure<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+) -> Decision<'r> {
+    let header = departure.header;
+    let flow = Flow::of(header, packet.data());
+    let (ports, from) = (flow.ports, (departure.origin, packet.port()));
+    match train {
+        Some(last) if last.ports == ports && last.from == from && flow.is_in(last.header) => last.what,
+        _ => {
+            let what = decide(packet, departure, &flow, tables, reader);
+            *train = Some(Decided { header, ports, from, what });
+            what
+        }
+    }
+}
+
 /// What policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
 /// not be one that a tunnel should have brought (§5.2), nor pretend to come from elsewhere to get into a tunnel
 /// (RFC 3704 §2.2).
@@ -152,23 +185,23 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
 fn decide<'r>(
     packet: &Packet,
     departure: &Departure<'_>,
+    flow: &Flow,
     tables: &'r Tables,
     reader: &'r Reader,
-) -> Result<Option<&'r OutboundSa>, DropReason> {
+) -> Decision<'r> {
     let Departure { header, origin, spot, .. } = departure;
     let from_wire = *origin == Origin::Wire;
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    let flow = Flow::of(header, packet.data());
-    let verdict = tables.verdict_at(*spot, &flow, reader);
+    let verdict = tables.verdict_at(*spot, flow, reader);
     let rule = match verdict {
         Verdict::Rule(rule) => rule,
         Verdict::Hidden(_) => return Err(DropReason::FragmentPorts),
-        Verdict::None if tables.is_unprotected(&flow, None, reader) => return Err(DropReason::Unprotected),
+        Verdict::None if tables.is_unprotected(flow, None, reader) => return Err(DropReason::Unprotected),
         Verdict::None => return Err(DropReason::NoPolicy),
     };
-    let may_come_in_clear = || !from_wire || !tables.is_unprotected(&flow, Some(rule), reader);
+    let may_come_in_clear = || !from_wire || !tables.is_unprotected(flow, Some(rule), reader);
     match &rule.action {
         Action::Discard => Err(DropReason::Discard),
         Action::Ended(_) => Err(DropReason::SaExpired),
@@ -281,13 +314,18 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
     drop(jobs);
     io.mark(Stage::Seal);
     let (mut sealed, mut bytes) = (0, 0);
+    let mut way: Option<(Address, Option<&Hop>)> = None;
     for (mut packet, departure) in departures.drain() {
         match departure.fate {
             Fate::Protect => {
                 sealed += 1;
                 bytes += u64::from(departure.inner_len);
                 let outer_dst = outer_dst(&departure);
-                let hop = tables.routes.find(outer_dst, reader).copied();
+                let (_, hop) = match way {
+                    Some(last) if last.0 == outer_dst => last,
+                    _ => *way.insert((outer_dst, tables.routes.find(outer_dst, reader))),
+                };
+                let hop = hop.copied();
                 if let Some(sa) = departure.sa {
                     encapsulate::checksum(&mut packet, departure.layout, sa, || tables.fills_checksums(hop));
                 }

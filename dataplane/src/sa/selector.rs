@@ -70,6 +70,15 @@ impl Flow {
         Self { src: header.src, dst: header.dst, protocol: header.protocol, ports, is_later_fragment }
     }
 
+    /// Whether it is the flow of `header`'s packet too, but for ports.
+    #[inline(always)]
+    pub fn is_in(&self, header: &IpHeader) -> bool {
+        self.src == header.src
+            && self.dst == header.dst
+            && self.protocol == header.protocol
+            && self.is_later_fragment == (header.fragment == Fragment::Later)
+    }
+
     /// The same flow seen the other way round.
     #[inline]
     pub fn reversed(self) -> Self {
