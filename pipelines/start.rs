@@ -189,7 +189,7 @@ impl Assembly {
             links.push(link);
         }
         let (requests, asked) = bounded(REQUESTS);
-        let is_shared = ports.iter().any(|port| port.shared.is_some());
+        let is_shared = ports.iter().any(|port| port.shared.is_some() || port.exception.is_some());
         let ports = ports.into_iter().map(port_link).collect();
         let mut slow_path =
             SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;

@@ -26,7 +26,7 @@ const ROUTE_GROUPS: [u32; 3] = [1, 7, 11];
 const DATAGRAMS: usize = 64;
 
 /// Something changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// A route of the main table.
     Route {
@@ -39,8 +39,8 @@ pub(super) enum Change {
     Address {
         /// The address.
         address: IpAddr,
-        /// Whether the host has it now.
-        present: bool,
+        /// The devices that have it now; none: the host has it no more.
+        devices: Vec<u32>,
     },
 }
 
@@ -233,7 +233,7 @@ impl Kernel {
         let lost: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
         self.addresses = addresses;
         for address in lost {
-            changes.push(Change::Address { address, present: self.has(address) });
+            changes.push(Change::Address { address, devices: self.devices_of(address) });
         }
         let old = std::mem::replace(&mut self.table, table);
         let gone = old.keys().filter(|key| !self.table.contains_key(key)).map(|(to, _)| *to);
@@ -242,10 +242,10 @@ impl Kernel {
         }
     }
 
-    /// Whether the host has `address`, on whatever device.
-    fn has(&self, address: IpAddr) -> bool {
+    /// The devices on which the host has `address`.
+    fn devices_of(&self, address: IpAddr) -> Vec<u32> {
         let (first, last) = ((address, 0, 0), (address, u32::MAX, u8::MAX));
-        self.addresses.range(first..=last).next().is_some()
+        self.addresses.range(first..=last).map(|(_, device, _)| *device).collect()
     }
 
     fn address(&mut self, message: &AddressMessage, present: bool, changes: &mut Vec<Change>) {
@@ -259,7 +259,7 @@ impl Kernel {
                 addresses.remove(&entry);
             }
         }
-        changes.push(Change::Address { address, present: self.has(address) });
+        changes.push(Change::Address { address, devices: self.devices_of(address) });
     }
 
     /// A route that is new, or replaces another; one that the gateway cannot use may replace one that it could.

@@ -175,8 +175,8 @@ impl SlowPath {
         }
     }
 
-    /// From now on follows the kernel: the host's addresses, for devices that are shared with it, and where
-    /// `routes`, its routes by the gateway's devices.
+    /// From now on follows the kernel: the host's addresses, for devices that are shared with it and for kernel sides of
+    /// ports, and where `routes`, its routes by the gateway's devices.
     ///
     /// # Errors
     /// What the system answered.
@@ -202,7 +202,7 @@ impl SlowPath {
                     self.routes.insert(tables, writer, to, Origin::Kernel, hop);
                 }
                 Change::Route { to, hop: None } => self.routes.remove(tables, writer, to, Origin::Kernel),
-                Change::Address { address, present } => self.host_address(address, present),
+                Change::Address { address, devices } => self.host_address(address, &devices),
             }
         }
         if has_changed {
@@ -211,15 +211,27 @@ impl SlowPath {
         busy
     }
 
-    /// The host has an address, or has it no more: its devices' classifiers must know.
-    fn host_address(&self, address: IpAddr, present: bool) {
+    /// The host has an address on these devices: its devices' classifiers must know, and what comes to an address of a
+    /// port's kernel side is the kernel's.
+    fn host_address(&mut self, address: IpAddr, devices: &[u32]) {
+        let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
+        let is_kernels = self.ports.iter().enumerate().any(|(index, port)| {
+            let device = port.device.filter(|_| port.shared.is_none() && Some(index) != host);
+            device.is_some_and(|device| devices.contains(&device))
+        });
+        let (tables, writer, to) = (&self.tables, &mut self.writer, Prefix::host(address));
+        if is_kernels {
+            self.routes.insert(tables, writer, to, Origin::Kernel, NextHop::Local);
+        } else if tables.is_local(address, &self.reader) {
+            self.routes.remove(tables, writer, to, Origin::Kernel);
+        }
         let is_ours = self.tables.is_local(address, &self.reader);
         for port in &self.ports {
             let Some(shared) = &port.shared else { continue };
-            let told = match present {
-                true => shared.classifier.set_local(address),
-                false if is_ours => Ok(()),
-                false => shared.classifier.remove_local(address),
+            let told = match devices {
+                [_, ..] => shared.classifier.set_local(address),
+                [] if is_ours => Ok(()),
+                [] => shared.classifier.remove_local(address),
             };
             if let Err(why) = told {
                 warn!(port = port.name, %address, "the host's address cannot be noted: {why}");

@@ -2,7 +2,7 @@
 
 use super::{
     lab::{Gateway, Lab, PATIENCE, Program, wait_for},
-    traffic::{in_flight, lost},
+    traffic::{in_flight, lost, wait_for_ping},
     world::{SERVER, gateway_config, start_terminal, terminal_lab},
 };
 use std::{
@@ -10,13 +10,13 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-/// A gateway with an exception path of `rate` frames a second on its outside, where the kernel has the port's address and the
+/// A gateway with an exception path of `rate` frames a second on its outside, for two workers, where the kernel has the port's address and the
 /// only route outwards; and a terminal whose tunnel works by that route.
 fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     let lab = terminal_lab();
     let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
     let config = gateway_config(driver, "").replacen("device = \"g0\"", &exception, 1);
-    let gateway = lab.gateway("gw", &format!("routes = \"kernel\"\n{config}"));
+    let gateway = lab.gateway("gw", &format!("workers = [0, 1]\nroutes = \"kernel\"\n{config}"));
     lab.run("gw", "ip address add 192.0.2.1/24 dev wf-outside");
     lab.run("gw", "ip route add default via 192.0.2.254 dev wf-outside");
     let terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
@@ -34,6 +34,18 @@ pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
     lab.run("gw", "ping -c 5 -i 0.02 -W 2 192.0.2.254");
     let neighbour = lab.run("core", "ip neigh show 192.0.2.1");
     assert!(neighbour.contains(&tap.mac), "{neighbour}");
+
+    // Addresses that the host gets while the gateway runs, and loses again.
+    lab.run("core", "ip address add 2001:db8:a::fe/64 dev k1 nodad");
+    for (address, length) in [("192.0.2.77", 24), ("2001:db8:a::77", 64)] {
+        lab.run("gw", &format!("ip address add {address}/{length} dev wf-outside"));
+        wait_for_ping(&lab, "core", address);
+        lab.run("core", &format!("ping -c 5 -i 0.02 -W 2 {address}"));
+        lab.run("gw", &format!("ip address del {address}/{length} dev wf-outside"));
+        wait_for("it to be silent", || {
+            (!lab.output("core", &format!("ping -c 1 -W 0.1 {address}")).status.success()).then_some(())
+        });
+    }
 
     let listener = lab.enter("gw", || TcpListener::bind("192.0.2.1:22").unwrap());
     let at = "192.0.2.1:22".parse().unwrap();

@@ -15,8 +15,10 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import raw
 from scapy.utils import PcapWriter, rdpcap
 
-from association import ROUNDS, association, forwarded, inner, without_udp
+from association import association, forwarded, inner, without_udp
 
+# Packets of every case in each direction.
+ROUNDS = 2
 # As net_pcap numbers its devices.
 MACS = {"outside": "02:70:63:61:70:00", "inside": "02:70:63:61:70:01"}
 STATION = "02:00:00:00:00:99"

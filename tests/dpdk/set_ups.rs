@@ -1,10 +1,10 @@
 //! Set-ups that cannot work end with one clear line; the one in `conf` works.
 
 use super::{
-    lab::{Gateway, Lab, PATIENCE, program, wait_for},
+    lab::{Gateway, Lab, program, wait_for},
     traffic::wait_for_ping,
 };
-use std::{fs, path::Path, time::Instant};
+use std::{fs, path::Path};
 
 /// A gateway on `net_ring0` and `net_null0`, of which `[dpdk]` says the rest.
 pub(crate) fn null_config(dpdk: &str) -> String {
@@ -30,17 +30,15 @@ addresses = ["10.99.0.1/24"]
     )
 }
 
-/// The gateway, run by `under`, ends at once with exit code 1, and on standard error one line that has all of `words`.
+/// The gateway, run by `under`, ends with exit code 1, and on standard error one line that has all of `words`.
 pub(crate) fn refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
     let file = lab.config("refused", config);
-    let start = Instant::now();
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
     let output = lab.output("gw", &command);
     let [said, out] = [output.stderr, output.stdout].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!((output.status.code(), &out[..]), (Some(1), ""), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(words.iter().all(|word| said.contains(word)), "{said} has not all of {words:?}");
-    assert!(start.elapsed() < PATIENCE);
     assert!(!lab.path("refused.sock").exists());
 }
 
