@@ -75,7 +75,8 @@ pub struct OpenPort {
 }
 
 /// What makes a port the kernel's side of another, whose NIC the kernel does not have. It has no addresses, stations or
-/// routes of its own; the kernel's routes by its device are followed where the other port has that device's index.
+/// routes of its own; the kernel's addresses on its device are followed, and routes by it, where the other port has that
+/// device's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
     /// Index of the other port.
@@ -190,11 +191,13 @@ impl Assembly {
         }
         let (requests, asked) = bounded(REQUESTS);
         let is_shared = ports.iter().any(|port| port.shared.is_some());
+        let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
+        let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_link).collect();
         let mut slow_path =
             SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
-        if config.gateway.kernel_routes || is_shared {
-            slow_path.follow_kernel(config.gateway.kernel_routes).map_err(StartError::Kernel)?;
+        if config.gateway.kernel_routes || is_shared || !sides.is_empty() {
+            slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
         Ok(Self { slow_path, workers, links, requests })

@@ -169,6 +169,9 @@ fn what_is_the_kernels_reaches_it_byte_for_byte() {
         outside(&packet("192.0.2.9", "203.0.113.1", protocol::ICMP, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])),
         outside(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 22), b"by IPv6")),
         outside(&datagram("192.0.2.9", "10.99.0.1", (9, 22), b"to an address of another port")),
+        outside(&datagram("fe80::9", "fe80::1:1", (547, 546), b"DHCPv6")),
+        outside(&packet("2001:db8:1::fe", "fe80::1:1", protocol::ESP, &[9; 40])),
+        outside(&datagram("192.0.2.9", "169.254.1.1", (1, 4500), &[9; 40])),
         outside(&fragment),
     ] {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &sent), [sent], "{:?}", world.all_drops());
@@ -198,6 +201,7 @@ fn what_is_the_gateways_does_not() {
     terminal.gateway_port = 500;
     let ike = terminal.wrap(&[0; 28]);
     let passing = datagram("198.51.100.1", "198.51.100.2", (1, 2), b"passing by");
+    let loopback = datagram("198.51.100.1", "127.0.0.1", (1, 2), b"to nobody");
     let mut foreign = outside(&passing);
     foreign[5] ^= 1;
     let mut lie = outside(&passing);
@@ -207,13 +211,14 @@ fn what_is_the_gateways_does_not() {
         (outside(&keepalive), Some(Keepalive)),
         (outside(&ike), None),
         (outside(&passing), Some(NoPolicy)),
+        (outside(&loopback), Some(Martian)),
         (foreign, Some(ForeignMac)),
         (lie, Some(IpChecksum)),
     ] {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0, "{reason:?}");
         assert!(reason.is_none_or(|reason| world.drops(reason) == 1), "{reason:?}: {:?}", world.all_drops());
     }
-    assert_eq!(world.all_drops().len(), 5);
+    assert_eq!(world.all_drops().len(), 6);
     assert_eq!(world.slow_drops(NoKeyExchange), 1, "the message of IKE went to the slow path");
 }
 
@@ -232,13 +237,16 @@ fn what_a_tunnel_brings_for_the_gateway_itself_does_not() {
 fn a_port_without_a_kernel_side_drops_what_it_always_dropped() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let host = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("10.99.0.7", "10.99.0.1", (9, 22), b"ssh"));
-    for (frame, reason) in [(lldp(), UnknownEthertype), (ospf("10.99.0.9"), Multicast), (host, NotForUs)] {
+    let by_link = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("fe80::9", "fe80::1", (9, 22), b"ssh"));
+    for (frame, reason) in
+        [(lldp(), UnknownEthertype), (ospf("10.99.0.9"), Multicast), (host, NotForUs), (by_link, Martian)]
+    {
         assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &frame).len(), 0);
         assert_eq!(world.drops(reason), 1);
     }
     let asks = arp([10, 99, 0, 9], [10, 99, 0, 77]);
     assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &asks).len(), 0);
-    assert_eq!(world.all_drops().len(), 3);
+    assert_eq!(world.all_drops().len(), 4);
 }
 
 #[test]
@@ -247,7 +255,9 @@ fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1"), selector("::/0", "::/0")];
     });
     let spoofed = outside(&datagram("10.98.0.1", "203.0.113.1", (1, 22), b"as if from the terminal"));
-    let frames = [spoofed.clone(), tagged(&spoofed, &[0]), tagged(&spoofed, &[0, 0]), ospf("10.98.0.1")];
+    let by_link = outside(&datagram("10.98.0.1", "169.254.1.1", (1, 22), b"as if from the terminal"));
+    let frames =
+        [spoofed.clone(), tagged(&spoofed, &[0]), tagged(&spoofed, &[0, 0]), ospf("10.98.0.1"), by_link];
     for (count, frame) in (1..).zip(frames) {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0);
         assert_eq!(world.all_drops(), [(Unprotected, count)]);

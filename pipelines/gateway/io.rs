@@ -177,7 +177,7 @@ impl Io {
             Some(Hop::Resolve { port, via }) => {
                 self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or_else(|| dst.into()) });
             }
-            Some(Hop::Local) => self.to_host(packet, tables),
+            Some(Hop::Local | Hop::Host) => self.to_host(packet, tables),
             None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
         }
     }

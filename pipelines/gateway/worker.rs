@@ -278,7 +278,10 @@ fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, rea
     }
     if io.has_kernel_side(packet.port()) {
         exception::host(packet, padding, io);
-    } else {
+    } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);
+    } else {
+        // The link that it came by is not the host's.
+        io.drop(packet, DropReason::Martian);
     }
 }
