@@ -5,7 +5,7 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
-        exception::{Limit, Role},
+        exception::{KINDS, Limit, Role},
         exchange::Exchange,
         io::Io,
         tables::{PortSettings, Settings, Tables},
@@ -81,7 +81,7 @@ pub struct OpenPort {
 pub struct Exception {
     /// Index of the other port.
     pub of: usize,
-    /// Frames a second to the kernel, all workers together.
+    /// Frames a second to the kernel of each kind of traffic, all workers together.
     pub rate: u32,
 }
 
@@ -329,7 +329,8 @@ fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
     let mut roles: Vec<_> = ports.iter().map(|_| Role::Plain).collect();
     for (tap, port) in ports.iter().enumerate() {
         if let Some(Exception { of, rate }) = port.exception {
-            roles[of] = Role::Nic { tap: tap as u16, limit: Limit::new(rate, workers, Instant::now()) };
+            let limit = |_| Limit::new(rate, workers, Instant::now());
+            roles[of] = Role::Nic { tap: tap as u16, limits: [(); KINDS].map(limit) };
             roles[tap] = Role::Tap(of as u16);
         }
     }
