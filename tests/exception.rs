@@ -424,7 +424,7 @@ fn a_flood_of_either_kind_leaves_the_other_its_rate() {
         }
         assert!(world.drops(ExceptionLimit) > 100);
         for frame in others {
-            assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, frame), [frame.clone()]);
+            assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, frame), std::slice::from_ref(frame));
         }
     }
 }
