@@ -13,6 +13,9 @@ use wayfarer_dataplane::{
 };
 use zeroize::Zeroizing;
 
+/// Cores that DPDK can name, from 0 on (`RTE_MAX_LCORE`).
+pub const DPDK_CORES: usize = 128;
+
 /// One gateway.
 #[derive(Debug)]
 pub struct Config {
