@@ -147,6 +147,13 @@ fn open_dpdk(
     let dpdk::Opened { ports, kind, mac, mtu, fills_checksums, monitor } =
         eal.ok_or_else(not_started)?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
+    if device.starts_with("net_af_packet") {
+        warn!(
+            port = port.name,
+            "net_af_packet fills in no checksums; a veth's peer must send whole ones, and whole frames: ethtool -K PEER tx off \
+             tso off gso off"
+        );
+    }
     Ok(OpenPort {
         name: port.name.clone(),
         kind,

@@ -1,7 +1,7 @@
 //! A gateway on real devices and files: finds its cores, starts it, and ends it on a signal.
 
 use crate::{
-    config::model::{self, Config, PortKind},
+    config::model::{self, Config, DPDK_CORES, PortKind},
     control::{
         protocol::{Command, Outcome, Reply, View},
         server::{ControlError, Server},
@@ -131,8 +131,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
     Ok(Ground { cores, pools, ports })
 }
 
-/// The cores that workers may have: those configured; else all but the first, which is left to the slow path and the
-/// rest of the machine.
+/// The cores that workers may have: those configured, else those to spare.
 fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
     let all = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(wanted) = &config.gateway.workers {
@@ -141,8 +140,17 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
         };
         return wanted.iter().map(find).collect();
     }
-    let spare: Vec<_> = if all.len() > 1 { all[1..].to_vec() } else { all };
-    Ok(if spare.is_empty() { vec![None] } else { spare.into_iter().map(Some).collect() })
+    Ok(spare(all, if config.dpdk.is_some() { DPDK_CORES } else { usize::MAX }))
+}
+
+/// Of `all` cores all but the first, which is left to the slow path and the rest of the machine; and only those below
+/// `end`.
+fn spare(mut all: Vec<CoreId>, end: usize) -> Vec<Option<CoreId>> {
+    if all.len() > 1 {
+        all.remove(0);
+    }
+    let spare: Vec<_> = all.into_iter().filter(|core| core.id < end).map(Some).collect();
+    if spare.is_empty() { vec![None] } else { spare }
 }
 
 fn start_dpdk(config: &Config, options: &dpdk::Options, cores: &[Option<CoreId>]) -> Result<Eal, RunError> {
@@ -203,5 +211,22 @@ fn summarise(gateway: &Gateway) {
         for drop in all.iter().filter(|drop| drop.packets > 0) {
             info!(packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_to_spare_are_all_but_the_first_and_those_that_cannot_be_named() {
+        let ids = |cores: &[usize], end| {
+            let cores = cores.iter().map(|&id| CoreId { id }).collect();
+            spare(cores, end).into_iter().map(|core| core.map(|core| core.id)).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&[0, 1, 127, 128], DPDK_CORES), [Some(1), Some(127)]);
+        assert_eq!(ids(&[0, 1, 128], usize::MAX), [Some(1), Some(128)]);
+        assert_eq!(ids(&[5], usize::MAX), [Some(5)]);
+        assert_eq!((ids(&[128, 129], DPDK_CORES), ids(&[], DPDK_CORES)), (vec![None], vec![None]));
     }
 }

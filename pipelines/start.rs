@@ -5,7 +5,7 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
-        exception::{Limit, Role},
+        exception::{KINDS, Limit, Role},
         exchange::Exchange,
         io::Io,
         tables::{PortSettings, Settings, Tables},
@@ -75,12 +75,13 @@ pub struct OpenPort {
 }
 
 /// What makes a port the kernel's side of another, whose NIC the kernel does not have. It has no addresses, stations or
-/// routes of its own; the kernel's routes by its device are followed where the other port has that device's index.
+/// routes of its own; the kernel's addresses on its device are followed, and routes by it, where the other port has that
+/// device's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
     /// Index of the other port.
     pub of: usize,
-    /// Frames a second to the kernel, all workers together.
+    /// Frames a second to the kernel of each kind of traffic, all workers together.
     pub rate: u32,
 }
 
@@ -189,12 +190,14 @@ impl Assembly {
             links.push(link);
         }
         let (requests, asked) = bounded(REQUESTS);
-        let is_shared = ports.iter().any(|port| port.shared.is_some() || port.exception.is_some());
+        let is_shared = ports.iter().any(|port| port.shared.is_some());
+        let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
+        let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_link).collect();
         let mut slow_path =
             SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
-        if config.gateway.kernel_routes || is_shared {
-            slow_path.follow_kernel(config.gateway.kernel_routes).map_err(StartError::Kernel)?;
+        if config.gateway.kernel_routes || is_shared || !sides.is_empty() {
+            slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
         Ok(Self { slow_path, workers, links, requests })
@@ -326,7 +329,8 @@ fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
     let mut roles: Vec<_> = ports.iter().map(|_| Role::Plain).collect();
     for (tap, port) in ports.iter().enumerate() {
         if let Some(Exception { of, rate }) = port.exception {
-            roles[of] = Role::Nic { tap: tap as u16, limit: Limit::new(rate, workers, Instant::now()) };
+            let limit = |_| Limit::new(rate, workers, Instant::now());
+            roles[of] = Role::Nic { tap: tap as u16, limits: [(); KINDS].map(limit) };
             roles[tap] = Role::Tap(of as u16);
         }
     }

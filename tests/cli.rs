@@ -47,7 +47,9 @@ fn control(path: &Path) -> Server {
                 }])),
                 Control::Show { what: View::Ports } => Outcome::Result(Reply::Ports(vec![PortView {
                     port: "nic".into(),
-                    counters: vec![DeviceCounter { name: "rx_good_bytes".into(), value: 9 }],
+                    counters: [("rx_good_bytes", 9), ("rx_errors", 0)]
+                        .map(|(name, value)| DeviceCounter { name: name.into(), value })
+                        .to_vec(),
                     ..PortView::default()
                 }])),
                 Control::Show { .. } => {
@@ -194,9 +196,12 @@ fn a_running_gateway_is_shown_and_told() {
         (code, &out[..]),
         (0, "PACKETS  SEVERITY  REASON     MEANING\n      7  error     UdpLength  broken\n")
     );
-    let (_, out, _) = run(&["show", "drops", "--all", "--json", "--socket", path]);
+    let (_, out, _) = run(&["show", "drops", "--json", "--socket", path]);
     let drops: Vec<DropView> = serde_json::from_str(&out).unwrap();
     assert_eq!((drops.len(), drops[1].packets), (2, 7));
+    let (_, out, _) = run(&["show", "ports", "--json", "--socket", path]);
+    let ports: Vec<PortView> = serde_json::from_str(&out).unwrap();
+    assert_eq!(ports[0].counters.iter().map(|counter| counter.value).collect::<Vec<_>>(), [9, 0]);
     let (code, _, said) = run(&["sa", "move", "alice", "[2001:db8::7]:4501", "--socket", path]);
     assert_eq!((code, &said[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
     let (code, out, _) = run(&["show", "ike", "--socket", path]);

@@ -9,7 +9,7 @@ use wayfarer::{
     start::{Assembly, Exception, OpenPort, Seat, StartError},
 };
 use wayfarer_dataplane::{
-    drop::DropReason::*,
+    drop::DropReason::{self, *},
     pool::Pool,
     port::{
         Mac,
@@ -48,6 +48,14 @@ fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
         queues: vec![Box::new(port)],
     };
     (port, wire)
+}
+
+/// The kernel's side of the port `of`, with a queue for each of two workers, and the kernel's ends of those.
+fn tap_for_two(of: usize) -> (OpenPort, [Wire; 2]) {
+    let (mut port, first) = tap(of, 1_000_000, 512);
+    let (second, other) = tap(of, 1_000_000, 512);
+    port.queues.extend(second.queues);
+    (port, [first, other])
 }
 
 /// A gateway with two tunnels whose outside has a kernel side, and the kernel's end of that.
@@ -169,6 +177,9 @@ fn what_is_the_kernels_reaches_it_byte_for_byte() {
         outside(&packet("192.0.2.9", "203.0.113.1", protocol::ICMP, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])),
         outside(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 22), b"by IPv6")),
         outside(&datagram("192.0.2.9", "10.99.0.1", (9, 22), b"to an address of another port")),
+        outside(&datagram("fe80::9", "fe80::1:1", (547, 546), b"DHCPv6")),
+        outside(&packet("2001:db8:1::fe", "fe80::1:1", protocol::ESP, &[9; 40])),
+        outside(&datagram("192.0.2.9", "169.254.1.1", (1, 4500), &[9; 40])),
         outside(&fragment),
     ] {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &sent), [sent], "{:?}", world.all_drops());
@@ -198,6 +209,7 @@ fn what_is_the_gateways_does_not() {
     terminal.gateway_port = 500;
     let ike = terminal.wrap(&[0; 28]);
     let passing = datagram("198.51.100.1", "198.51.100.2", (1, 2), b"passing by");
+    let loopback = datagram("198.51.100.1", "127.0.0.1", (1, 2), b"to nobody");
     let mut foreign = outside(&passing);
     foreign[5] ^= 1;
     let mut lie = outside(&passing);
@@ -207,13 +219,14 @@ fn what_is_the_gateways_does_not() {
         (outside(&keepalive), Some(Keepalive)),
         (outside(&ike), None),
         (outside(&passing), Some(NoPolicy)),
+        (outside(&loopback), Some(Martian)),
         (foreign, Some(ForeignMac)),
         (lie, Some(IpChecksum)),
     ] {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0, "{reason:?}");
         assert!(reason.is_none_or(|reason| world.drops(reason) == 1), "{reason:?}: {:?}", world.all_drops());
     }
-    assert_eq!(world.all_drops().len(), 5);
+    assert_eq!(world.all_drops().len(), 6);
     assert_eq!(world.slow_drops(NoKeyExchange), 1, "the message of IKE went to the slow path");
 }
 
@@ -232,13 +245,16 @@ fn what_a_tunnel_brings_for_the_gateway_itself_does_not() {
 fn a_port_without_a_kernel_side_drops_what_it_always_dropped() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let host = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("10.99.0.7", "10.99.0.1", (9, 22), b"ssh"));
-    for (frame, reason) in [(lldp(), UnknownEthertype), (ospf("10.99.0.9"), Multicast), (host, NotForUs)] {
+    let by_link = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("fe80::9", "fe80::1", (9, 22), b"ssh"));
+    for (frame, reason) in
+        [(lldp(), UnknownEthertype), (ospf("10.99.0.9"), Multicast), (host, NotForUs), (by_link, Martian)]
+    {
         assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &frame).len(), 0);
         assert_eq!(world.drops(reason), 1);
     }
     let asks = arp([10, 99, 0, 9], [10, 99, 0, 77]);
     assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &asks).len(), 0);
-    assert_eq!(world.all_drops().len(), 3);
+    assert_eq!(world.all_drops().len(), 4);
 }
 
 #[test]
@@ -247,7 +263,9 @@ fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1"), selector("::/0", "::/0")];
     });
     let spoofed = outside(&datagram("10.98.0.1", "203.0.113.1", (1, 22), b"as if from the terminal"));
-    let frames = [spoofed.clone(), tagged(&spoofed, &[0]), tagged(&spoofed, &[0, 0]), ospf("10.98.0.1")];
+    let by_link = outside(&datagram("10.98.0.1", "169.254.1.1", (1, 22), b"as if from the terminal"));
+    let frames =
+        [spoofed.clone(), tagged(&spoofed, &[0]), tagged(&spoofed, &[0, 0]), ospf("10.98.0.1"), by_link];
     for (count, frame) in (1..).zip(frames) {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0);
         assert_eq!(world.all_drops(), [(Unprotected, count)]);
@@ -384,13 +402,31 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
     let bursts = FLOOD.div_ceil(64);
     assert!(answers + 32 > bursts, "a busy worker turns to the kernel's side too: {answers}");
     world.settle();
-    let possible = 2.0 * RATE / 10.0 + RATE * began.elapsed().as_secs_f64();
+    // Of the link's own traffic, and of the host's.
+    let possible = 2.0 * (2.0 * RATE / 10.0 + RATE * began.elapsed().as_secs_f64());
     admitted += received(&kernel).len() as u64;
     answers += world.out[OUTSIDE].iter().filter(|frame| **frame == hello).count() as u64;
     assert_eq!(admitted + world.drops(ExceptionLimit), FLOOD);
     assert_eq!(world.all_drops(), [(ExceptionLimit, FLOOD - admitted)]);
     assert!((RATE as u64 / 10..=possible as u64).contains(&admitted), "{admitted} of {possible}");
     assert_eq!((sealed, answers), (bursts, bursts));
+}
+
+#[test]
+fn a_flood_of_either_kind_leaves_the_other_its_rate() {
+    let host = outside(&datagram("192.0.2.9", "203.0.113.1", (9, 22), b"?"));
+    let hello = ospf("203.0.113.254");
+    let asks = arp([203, 0, 113, 254], [203, 0, 113, 77]);
+    for (flood, others) in [(&host, [&hello, &asks, &lldp()]), (&hello, [&host; 3])] {
+        let (mut world, kernel) = gateway(1, 512, |_| {});
+        for _ in 0..200 {
+            at_kernel(&mut world, &kernel, OUTSIDE, flood);
+        }
+        assert!(world.drops(ExceptionLimit) > 100);
+        for frame in others {
+            assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, frame), std::slice::from_ref(frame));
+        }
+    }
 }
 
 #[test]
@@ -456,4 +492,44 @@ fn only_a_port_without_addresses_can_be_the_kernels_side_of_one_other() {
     assert!(refused(|ports| ports.push(tap(usize::MAX, 1, 4).0)), "a side of none");
     assert!(refused(|ports| ports[2].is_host = true));
     assert!(refused(|ports| ports[2].addresses = ports[0].addresses.clone()));
+}
+
+#[test]
+fn every_worker_has_a_way_of_its_own_between_each_port_and_its_side() {
+    let (mut ports, wires) = open_ports(2, 512);
+    let (taps, kernel): (Vec<_>, Vec<_>) = [OUTSIDE, INSIDE].map(tap_for_two).into_iter().unzip();
+    ports.extend(taps);
+    let config = config(vec![tunnel(1, suite(SUITE))]);
+    let seat = || Seat { pool: Pool::new(512, 2048).unwrap(), core: None };
+    let mut assembly = Assembly::new(&config, vec![seat(), seat()], ports).unwrap();
+    let turn = |assembly: &mut Assembly| {
+        while assembly.workers.iter_mut().fold(false, |busy, (worker, _)| worker.turn() | busy) {}
+    };
+    let source = |port, worker| format!("192.0.2.{}", 1 + 2 * port + worker);
+    let each = || [OUTSIDE, INSIDE].into_iter().flat_map(|port| [0, 1].map(|worker| (port, worker)));
+    let own = ["203.0.113.1", "10.99.0.1"];
+    let ssh = |port: usize, worker: usize| {
+        let length = 20 + 100 * port + 10 * worker;
+        let packet = packet(&source(port, worker), own[port], protocol::TCP, &vec![0x16; length]);
+        frame(GATEWAY[port], STATION[port], &packet)
+    };
+    let hello = |port: usize, worker: usize| ospf(&source(port, worker));
+    let answer = |port: usize, worker: usize| {
+        let packet = packet(own[port], &source(port, worker), protocol::TCP, &vec![0x61; 99 + worker]);
+        frame(STATION[port], GATEWAY[port], &packet)
+    };
+    for (port, worker) in each() {
+        assert!(
+            wires[port][worker].send(&ssh(port, worker)) && wires[port][worker].send(&hello(port, worker))
+        );
+        assert!(kernel[port][worker].send(&answer(port, worker)));
+    }
+    turn(&mut assembly);
+    for (port, worker) in each() {
+        assert_eq!(received(&kernel[port][worker]), [ssh(port, worker), hello(port, worker)]);
+        assert_eq!(received(&wires[port][worker]), [answer(port, worker)]);
+    }
+    for link in &assembly.links {
+        assert!(DropReason::ALL.iter().all(|&reason| link.counters.drops.of(reason) == 0));
+    }
 }

@@ -115,7 +115,7 @@ Examples:
         /// Prints JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// With drops and ports: shows counts of zero too.
+        /// With drops and ports: shows counts of zero too. They are in JSON anyway.
         #[arg(long)]
         all: bool,
         /// With ports: shows what each device counts by itself (DPDK's xstats). They are in JSON anyway.

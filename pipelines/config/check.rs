@@ -26,6 +26,8 @@ use wayfarer_dataplane::{
 
 type Checked<T> = Result<T, ConfigError>;
 
+/// Cores that a machine may have.
+const CORES: usize = 1024;
 /// Pairs of prefixes that one tunnel or policy may have.
 const MOST_PAIRS: usize = 4096;
 
@@ -96,11 +98,14 @@ where
     list.map(|&n| value::integer(n, range.clone())).collect()
 }
 
-/// Cores that workers run on.
-pub(super) fn cores(list: &[i64]) -> Result<Vec<usize>, Rule> {
+/// Cores that workers run on, of `0..count`.
+pub(super) fn cores(list: &[i64], count: usize) -> Result<Vec<usize>, Rule> {
     match list {
         [] => Err(Rule::Empty),
-        list => Ok(numbers(list, 0u16..=1023)?.into_iter().map(usize::from).collect()),
+        list => {
+            let cores = numbers(list, 0..=count.saturating_sub(1) as u32)?;
+            Ok(cores.into_iter().map(|core| core as usize).collect())
+        }
     }
 }
 
@@ -119,7 +124,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     };
     let many = |n: &i64, range| Ok(value::integer::<u32>(*n, range)? as usize);
     Ok(Gateway {
-        workers: source.optional("gateway.workers", &raw.workers, |list| cores(list))?,
+        workers: source.optional("gateway.workers", &raw.workers, |list| cores(list, CORES))?,
         control: source
             .optional("gateway.control", &raw.control, control)?
             .unwrap_or_else(|| Some(PathBuf::from(crate::control::SOCKET))),

@@ -4,7 +4,7 @@ use super::{
     check::{Unique, cores},
     error::{ConfigError, Rule},
     file::{self, Scalar},
-    model::{Config, Port, PortKind},
+    model::{Config, DPDK_CORES, Port, PortKind},
     source::Source,
     value,
 };
@@ -20,11 +20,26 @@ const KEYS: [(&str, &str); 9] = [
     ("-c", "cores"),
     ("--lcores", "cores"),
     ("-m", "memory"),
+    ("--socket-mem", "memory"),
     ("--no-huge", "hugepages"),
     ("-a", "allow"),
-    ("-w", "allow"),
     ("--allow", "allow"),
     ("--vdev", "vdev"),
+];
+
+/// Options of EAL that the gateway sets itself, or that end the program.
+const REFUSED: [&str; 11] = [
+    "-h",
+    "--help",
+    "-v",
+    "--version",
+    "--",
+    "--no-pci",
+    "--proc-type",
+    "--in-memory",
+    "--no-shconf",
+    "--no-telemetry",
+    "--telemetry",
 ];
 
 /// How DPDK starts, where one of the ports is its. Checks that such ports have a device there.
@@ -40,21 +55,29 @@ pub(super) fn options(
         Some(_) if !is_used => return Err(source.error("dpdk", place, Rule::NoDpdkPort)),
         _ => {}
     }
+    source.optional("gateway.workers", &file.gateway.workers, |list| cores(list, DPDK_CORES))?;
     let options = match &file.dpdk {
         Some(table) => read(source, table.get_ref(), config.gateway.workers.as_deref())?,
         None => read(source, &file::Dpdk::default(), config.gateway.workers.as_deref())?,
     };
+    let vdev = file.dpdk.as_ref().and_then(|table| table.get_ref().vdev.as_ref()).map(Spanned::span);
     for (raw, port) in file.port.iter().zip(&config.ports) {
-        check_port(source, raw.get_ref(), port, &options)?;
+        let raw = raw.get_ref();
+        check_port(source, raw, port, &options)?;
+        source.optional("port.exception", &raw.exception, |device| match &vdev {
+            Some(place) if has_interface(&options.vdev, device) => Err(Rule::Duplicate(source.line(place))),
+            _ => Ok(()),
+        })?;
     }
     Ok(Some(options))
 }
 
 fn read(source: &Source<'_>, raw: &file::Dpdk, workers: Option<&[usize]>) -> Result<Options, ConfigError> {
-    let cores = source.optional("dpdk.cores", &raw.cores, |list| match (cores(list)?, workers) {
-        (cores, Some(workers)) if cores != workers => Err(Rule::OtherCores),
-        (cores, _) => Ok(cores),
-    })?;
+    let cores =
+        source.optional("dpdk.cores", &raw.cores, |list| match (cores(list, DPDK_CORES)?, workers) {
+            (cores, Some(workers)) if cores != workers => Err(Rule::OtherCores),
+            (cores, _) => Ok(cores),
+        })?;
     let mut names = Unique::new();
     let mut devices = |list: &Spanned<Vec<String>>, device: fn(&str) -> Result<String, Rule>| {
         let devices = list.get_ref().iter().map(|text| device(text)).collect::<Result<Vec<_>, _>>()?;
@@ -98,6 +121,12 @@ fn check_port(
         _ => {}
     }
     Ok(())
+}
+
+/// Whether one of these virtual devices stands for the kernel's device of this name.
+fn has_interface(vdev: &[String], device: &str) -> bool {
+    let arguments = vdev.iter().flat_map(|vdev| vdev.split(',').skip(1));
+    arguments.filter_map(|argument| argument.strip_prefix("iface=")).any(|name| name == device)
 }
 
 /// The name of a device without its arguments.
@@ -158,6 +187,11 @@ fn words(list: &[String]) -> Result<Vec<String>, Rule> {
             KEYS.into_iter().find(|(option, _)| is_option && is_same_option(word, option))
         {
             return Err(Rule::OptionWithKey(option, key));
+        }
+        if let Some(option) =
+            REFUSED.into_iter().find(|option| word == option || is_same_option(word, option))
+        {
+            return Err(Rule::RefusedOption(option));
         }
         takes_value = is_option && !word.contains('=');
     }

@@ -140,6 +140,8 @@ pub enum Rule {
     EalOption(Box<str>),
     /// An option of EAL that has a key of its own.
     OptionWithKey(&'static str, &'static str),
+    /// An option of EAL that is the gateway's own affair, or would end it.
+    RefusedOption(&'static str),
     /// One worker only can serve this kind of port.
     OneWorker(Box<str>),
     /// A fixed peer is wanted, because of this key.
@@ -266,6 +268,9 @@ impl fmt::Display for Rule {
                 write!(f, "{word:?} neither begins with \"-\" nor is the value of the option before")
             }
             Self::OptionWithKey(option, key) => write!(f, "{option} has a key of its own: {key}"),
+            Self::RefusedOption(option) => {
+                write!(f, "{option} cannot be given: the gateway sets it, or would be ended by it")
+            }
             Self::OneWorker(port) => write!(f, "must be one core, for port {port} has one queue"),
             Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),
             Self::NotEncapPort => f.write_str("not among gateway.encap_ports, so answers would not be taken"),

@@ -13,6 +13,9 @@ use wayfarer_dataplane::{
 };
 use zeroize::Zeroizing;
 
+/// Cores that DPDK can name, from 0 on (`RTE_MAX_LCORE`).
+pub const DPDK_CORES: usize = 128;
+
 /// One gateway.
 #[derive(Debug)]
 pub struct Config {
@@ -127,7 +130,8 @@ pub enum PortKind {
 pub struct Exception {
     /// Name of the TAP device to create.
     pub device: String,
-    /// Frames a second to the kernel, all workers together.
+    /// Frames a second to the kernel, all workers together: as many of the link's own, and as many for the host. Each worker
+    /// has an equal share, at least one a second, and bursts of 32 beside it.
     pub rate: u32,
 }
 

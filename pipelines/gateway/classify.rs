@@ -1,6 +1,6 @@
 //! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be forwarded.
 
-use super::tables::Tables;
+use super::tables::{Hop, Tables};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
@@ -22,7 +22,8 @@ pub enum Class {
     Esp(u16),
     /// To be forwarded.
     Forward,
-    /// To one of the gateway's addresses, for the host's own stack; so many bytes of padding were behind it in its frame.
+    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the link that
+    /// it came by. So many bytes of padding were behind it in its frame.
     Host(u16),
     /// ARP or neighbour discovery: the slow path's.
     Neighbour,
@@ -64,10 +65,12 @@ pub fn classify(
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
     let padding = packet.len().saturating_sub(header.total_len()) as u16;
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
-    if tables.is_local(header.dst, reader) {
-        local(packet, padding, header, tables)
-    } else {
-        Ok(Class::Forward)
+    match tables.routes.find(header.dst, reader) {
+        Some(Hop::Local) => local(packet, padding, header, tables),
+        // ESP and IKE too: SAs are the gateway's, and a host with an address of its own may have others.
+        Some(Hop::Host) => Ok(Class::Host(padding)),
+        _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
+        _ => Ok(Class::Forward),
     }
 }
 

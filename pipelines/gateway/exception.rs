@@ -2,9 +2,12 @@
 //! pass it whole and as they are.
 //!
 //! ```text
-//! port ─► classify ─► for the host, neighbours, groups, unknown EtherTypes ─► policy ─► rate ─► TAP
+//! port ─► classify ─► neighbours, groups, unknown EtherTypes ─► policy ─► rate ─┬─► TAP
+//!                  └► for the host ───────────────────────────► policy ─► rate ─┘
 //! TAP ──► policy ─► port
 //! ```
+//!
+//! Each of the two has the rate for itself: who floods the host's address does not keep neighbours and routers from it.
 //!
 //! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is link business, as ARP is:
 //! policy does not speak of it.
@@ -39,11 +42,23 @@ pub enum Role {
     Nic {
         /// Index of the TAP's port.
         tap: u16,
-        /// What may go there.
-        limit: Limit,
+        /// What may go there of each kind.
+        limits: [Limit; KINDS],
     },
     /// It is the kernel side of the port with this index.
     Tap(u16),
+}
+
+/// Kinds of [`Traffic`].
+pub const KINDS: usize = 2;
+
+/// What goes to the kernel, by what the rate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// What keeps the link going: neighbours, groups, unknown EtherTypes.
+    Link,
+    /// Packets for the host's own stack.
+    Host,
 }
 
 /// A token bucket that asks for the time only when it is empty. It holds a tenth of a second's worth; at a time twice as
@@ -106,7 +121,7 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
         return io.drop(packet, reason);
     }
     match may_enter(packet.data(), tables, reader) {
-        Ok(()) => io.to_kernel(packet),
+        Ok(()) => io.to_kernel(packet, Traffic::Link),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -115,7 +130,7 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
 pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
     let length = packet.len() + usize::from(padding);
     match packet.set_len(length).and_then(|()| packet.push_front(ethernet::HEADER)) {
-        Some(()) => io.to_kernel(packet),
+        Some(()) => io.to_kernel(packet, Traffic::Host),
         None => io.drop(packet, DropReason::NoHeadroom),
     }
 }

@@ -41,7 +41,7 @@ pub fn inbound<'r>(
     io: &mut Io,
 ) {
     let hop = tables.routes.find(header.dst, reader).copied();
-    if sa.mode == Mode::Transport || hop == Some(Hop::Local) {
+    if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted.
         return io.route_by(hop, packet, header.dst, tables);
     }
@@ -79,7 +79,7 @@ fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Ta
             tables.settings.ports[usize::from(port)].mtu
         }
         // Here is its end, or there is no way: nothing is forwarded.
-        Some(Hop::Local) | None => return io.route_by(hop, packet, header.dst, tables),
+        Some(Hop::Local | Hop::Host) | None => return io.route_by(hop, packet, header.dst, tables),
     };
     if header.hop_limit <= 1 {
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);

@@ -2,7 +2,7 @@
 
 use super::{
     counters::WorkerCounters,
-    exception::Role,
+    exception::{Role, Traffic},
     exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     profile::{Profile, Stage},
     tables::{Hop, Tables},
@@ -177,7 +177,7 @@ impl Io {
             Some(Hop::Resolve { port, via }) => {
                 self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or_else(|| dst.into()) });
             }
-            Some(Hop::Local) => self.to_host(packet, tables),
+            Some(Hop::Local | Hop::Host) => self.to_host(packet, tables),
             None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
         }
     }
@@ -207,14 +207,14 @@ impl Io {
         matches!(self.roles.get(usize::from(port)), Some(Role::Nic { .. }))
     }
 
-    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of that. Where there is none,
-    /// the frame is consumed.
-    pub fn to_kernel(&mut self, packet: Packet) {
-        let Some(Role::Nic { tap, limit }) = self.roles.get_mut(usize::from(packet.port())) else {
+    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of that for such `traffic`.
+    /// Where there is none, the frame is consumed.
+    pub fn to_kernel(&mut self, packet: Packet, traffic: Traffic) {
+        let Some(Role::Nic { tap, limits }) = self.roles.get_mut(usize::from(packet.port())) else {
             return self.free(packet);
         };
         let (tap, now) = (*tap, &mut self.now);
-        if limit.admits(|| *now.get_or_insert_with(Instant::now)) {
+        if limits[traffic as usize].admits(|| *now.get_or_insert_with(Instant::now)) {
             self.send(packet, tap);
         } else {
             self.drop(packet, DropReason::ExceptionLimit);

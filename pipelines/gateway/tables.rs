@@ -96,6 +96,8 @@ fn judge<'r>(rules: &'r [Rule], outbound: &Flow) -> Option<Verdict<'r>> {
 pub enum Hop {
     /// It is the gateway's own address.
     Local,
+    /// It is an address that the host's own stack has on the kernel's side of a port: all that is for it is the kernel's.
+    Host,
     /// Out by a port to a station.
     Port {
         /// Index of the port.
@@ -189,7 +191,7 @@ impl Tables {
     pub fn leads_to(&self, address: Address, port: u16, reader: &Reader) -> bool {
         match self.routes.find(address, reader) {
             Some(Hop::Port { port: by, .. } | Hop::Resolve { port: by, .. }) => *by == port,
-            Some(Hop::Local) | None => false,
+            Some(Hop::Local | Hop::Host) | None => false,
         }
     }
 
@@ -205,9 +207,9 @@ impl Tables {
         self.settings.host.is_some_and(|(host, _)| host == port)
     }
 
-    /// Whether `dst` is the gateway's own address.
-    #[inline(always)]
+    /// Whether packets to `dst` end here: it is the gateway's own address, or the host's.
+    #[inline]
     pub fn is_local(&self, dst: impl Into<Address>, reader: &Reader) -> bool {
-        matches!(self.routes.find(dst, reader), Some(Hop::Local))
+        matches!(self.routes.find(dst, reader), Some(Hop::Local | Hop::Host))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     classify::{Class, classify, ike_spi},
-    exception,
+    exception::{self, Traffic},
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
@@ -265,7 +265,7 @@ impl<'r> Sorted<'r> {
 /// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel where that has a side of its port.
 fn neighbour(packet: Packet, io: &mut Io) {
     match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
-        Ok(()) => io.to_kernel(packet),
+        Ok(()) => io.to_kernel(packet, Traffic::Link),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -278,7 +278,10 @@ fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, rea
     }
     if io.has_kernel_side(packet.port()) {
         exception::host(packet, padding, io);
-    } else {
+    } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);
+    } else {
+        // The link that it came by is not the host's.
+        io.drop(packet, DropReason::Martian);
     }
 }

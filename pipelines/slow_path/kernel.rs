@@ -1,5 +1,5 @@
 //! What the kernel knows and the gateway must too, followed by rtnetlink(7): the addresses of the host, which decide what on
-//! a shared device is the host's; and, where it is wanted, the main route table.
+//! a shared device, or on one with a kernel side, is the host's; and, where it is wanted, the main route table.
 
 use super::routes::NextHop;
 use netlink_packet_core::{
@@ -39,7 +39,7 @@ pub(super) enum Change {
     Address {
         /// The address.
         address: IpAddr,
-        /// The devices that have it now; none: the host has it no more.
+        /// The devices that the host has it on now.
         devices: Vec<u32>,
     },
 }
@@ -233,7 +233,7 @@ impl Kernel {
         let lost: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
         self.addresses = addresses;
         for address in lost {
-            changes.push(Change::Address { address, devices: self.devices_of(address) });
+            changes.push(Change::Address { address, devices: self.devices_with(address) });
         }
         let old = std::mem::replace(&mut self.table, table);
         let gone = old.keys().filter(|key| !self.table.contains_key(key)).map(|(to, _)| *to);
@@ -242,8 +242,8 @@ impl Kernel {
         }
     }
 
-    /// The devices on which the host has `address`.
-    fn devices_of(&self, address: IpAddr) -> Vec<u32> {
+    /// The devices that the host has `address` on.
+    fn devices_with(&self, address: IpAddr) -> Vec<u32> {
         let (first, last) = ((address, 0, 0), (address, u32::MAX, u8::MAX));
         self.addresses.range(first..=last).map(|(_, device, _)| *device).collect()
     }
@@ -259,7 +259,7 @@ impl Kernel {
                 addresses.remove(&entry);
             }
         }
-        changes.push(Change::Address { address, devices: self.devices_of(address) });
+        changes.push(Change::Address { address, devices: self.devices_with(address) });
     }
 
     /// A route that is new, or replaces another; one that the gateway cannot use may replace one that it could.

@@ -99,6 +99,8 @@ pub struct SlowPath {
     neighbours: Neighbours,
     routes: Routes,
     kernel: Option<Kernel>,
+    /// The kernel's devices that are its sides of ports.
+    kernel_sides: Vec<u32>,
     ike: Option<Ike>,
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
@@ -130,6 +132,7 @@ impl SlowPath {
             routes: Routes::new(links.iter().map(|l| l.stations).collect()),
             neighbours: Neighbours::new(links),
             kernel: None,
+            kernel_sides: vec![],
             ike: None,
             tunnels: Tunnels::new(Sharing::among(workers.len()))?,
             roaming: Roaming::default(),
@@ -175,18 +178,19 @@ impl SlowPath {
         }
     }
 
-    /// From now on follows the kernel: the host's addresses, for devices that are shared with it and for kernel sides of
-    /// ports, and where `routes`, its routes by the gateway's devices.
+    /// From now on follows the kernel: the host's addresses, for devices that are shared with it and those, `sides`, that
+    /// are the kernel's sides of ports; and where `routes`, its routes by the gateway's devices.
     ///
     /// # Errors
     /// What the system answered.
-    pub fn follow_kernel(&mut self, routes: bool) -> io::Result<()> {
+    pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
         // What the host sends through us leads to us, and nowhere else.
         let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
         let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
         let others = self.ports.iter().enumerate().filter(|(index, _)| Some(*index) != host);
         let devices = others.filter_map(device).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);
+        self.kernel_sides = sides;
         Ok(())
     }
 
@@ -211,27 +215,23 @@ impl SlowPath {
         busy
     }
 
-    /// The host has an address on these devices: its devices' classifiers must know, and what comes to an address of a
-    /// port's kernel side is the kernel's.
+    /// The host has an address on these devices, or on none any more: workers must know where a port's kernel side has it,
+    /// and shared devices' classifiers.
     fn host_address(&mut self, address: IpAddr, devices: &[u32]) {
-        let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
-        let is_kernels = self.ports.iter().enumerate().any(|(index, port)| {
-            let device = port.device.filter(|_| port.shared.is_none() && Some(index) != host);
-            device.is_some_and(|device| devices.contains(&device))
-        });
         let (tables, writer, to) = (&self.tables, &mut self.writer, Prefix::host(address));
-        if is_kernels {
-            self.routes.insert(tables, writer, to, Origin::Kernel, NextHop::Local);
-        } else if tables.is_local(address, &self.reader) {
-            self.routes.remove(tables, writer, to, Origin::Kernel);
+        if devices.iter().any(|device| self.kernel_sides.contains(device)) {
+            self.routes.insert(tables, writer, to, Origin::Host, NextHop::Host);
+        } else {
+            self.routes.remove(tables, writer, to, Origin::Host);
         }
+        let present = !devices.is_empty();
         let is_ours = self.tables.is_local(address, &self.reader);
         for port in &self.ports {
             let Some(shared) = &port.shared else { continue };
-            let told = match devices {
-                [_, ..] => shared.classifier.set_local(address),
-                [] if is_ours => Ok(()),
-                [] => shared.classifier.remove_local(address),
+            let told = match present {
+                true => shared.classifier.set_local(address),
+                false if is_ours => Ok(()),
+                false => shared.classifier.remove_local(address),
             };
             if let Err(why) = told {
                 warn!(port = port.name, %address, "the host's address cannot be noted: {why}");

@@ -16,6 +16,8 @@ use wayfarer_dataplane::{
 pub enum Origin {
     /// An address of the gateway itself.
     Local,
+    /// An address of the host, on the kernel's side of a port.
+    Host,
     /// The configuration.
     Config,
     /// The subnet of a port's address.
@@ -29,6 +31,8 @@ pub enum Origin {
 pub enum NextHop {
     /// The gateway itself.
     Local,
+    /// The host's own stack, on the kernel's side of a port.
+    Host,
     /// By this port, straight to the destination or to a router.
     Port {
         /// Index of the port.
@@ -115,6 +119,7 @@ impl Routes {
         let route = self.routes.range((to, Origin::Local)..=(to, Origin::Kernel)).next().map(|(_, hop)| *hop);
         match route {
             Some(NextHop::Local) => Some(Hop::Local),
+            Some(NextHop::Host) => Some(Hop::Host),
             Some(NextHop::Port { port, via }) => Some(self.by_port(port, via, to)),
             None => self.station(to),
         }

@@ -6,13 +6,18 @@ mod by_hand;
 
 use super::lab::{Lab, PATIENCE};
 use by_hand::*;
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv6Addr,
+    process::Command,
+    time::{Duration, Instant},
+};
 use wayfarer::{
     config::model::{Policy, PolicyAction},
     slow_path::neighbours::Stations,
     start::{Assembly, Exception, OpenPort, Seat},
 };
 use wayfarer_dataplane::{
+    drop::DropReason::NotForUs,
     pool::Pool,
     port::tap::TapPort,
     wire::ip::{self, protocol},
@@ -20,10 +25,10 @@ use wayfarer_dataplane::{
 
 const TAP: &str = "kernel0";
 
-/// A gateway that follows the kernel's routes, with a TAP device for a side of its outside.
-fn gateway() -> World {
+/// A gateway with a TAP device for a side of its outside, which follows the kernel's routes or not.
+fn gateway(kernel_routes: bool) -> World {
     let mut config = config(vec![]);
-    config.gateway.kernel_routes = true;
+    config.gateway.kernel_routes = kernel_routes;
     config.routes.clear();
     let everything = selector("0.0.0.0/0", "0.0.0.0/0");
     config.policies = vec![Policy { action: PolicyAction::Bypass, selector: everything }];
@@ -70,8 +75,8 @@ fn until_out(world: &mut World, port: usize, packet: &[u8], wanted: impl Fn(&[u8
     }
 }
 
-#[test]
-fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
+/// A namespace with the TAP device.
+fn lab() -> Lab {
     let lab = Lab::new(&["gw"]);
     for command in [
         &format!("ip tuntap add {TAP} mode tap"),
@@ -81,8 +86,13 @@ fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
     ] {
         lab.run("gw", command);
     }
-    lab.enter("gw", || {
-        let mut world = gateway();
+    lab
+}
+
+#[test]
+fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
+    lab().enter("gw", || {
+        let mut world = gateway(true);
         let echo = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
         let mut ping = vec![0; 40];
         let (src, dst) = (ip("203.0.113.254"), ip("203.0.113.1"));
@@ -96,5 +106,48 @@ fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
         });
         let passing = datagram("10.99.0.7", "198.51.100.5", (1, 2), b"by the kernel's route");
         until_out(&mut world, INSIDE, &passing, |out| out == forwarded(&passing));
+    });
+}
+
+#[test]
+fn what_is_for_an_address_of_the_hosts_own_is_the_kernels_as_long_as_it_has_it() {
+    lab().enter("gw", || {
+        let address = |change: &str, address: &str| {
+            let arguments = ["address", change, address, "dev", TAP];
+            assert!(Command::new("ip").args(arguments).status().unwrap().success());
+        };
+        let mut world = gateway(false);
+        address("add", "203.0.113.10/32");
+        let is_icmp_from = |out: &[u8], own: [u8; 4], kind: [u8; 2]| {
+            out.get(9) == Some(&protocol::ICMP)
+                && out.get(12..16) == Some(&own)
+                && out.get(20..22) == Some(&kind)
+        };
+        let (protocol_unreachable, port_unreachable) = ([3, 2], [3, 3]);
+        let mut esp = vec![0; 40];
+        let length = ip::emit(&mut esp, ip("203.0.113.254"), ip("203.0.113.10"), protocol::ESP, 16);
+        esp.resize(length + 16, 9);
+        until_out(&mut world, OUTSIDE, &esp, |out| {
+            is_icmp_from(out, [203, 0, 113, 10], protocol_unreachable)
+        });
+        // What a NAT's tunnel would come in, and what IKE would.
+        for port in [4500, 500] {
+            let datagram = datagram("203.0.113.254", "203.0.113.10", (9, port), &[7; 40]);
+            let answers = |out: &[u8]| is_icmp_from(out, [203, 0, 113, 10], port_unreachable);
+            until_out(&mut world, OUTSIDE, &datagram, answers);
+        }
+        let own: Ipv6Addr = "fe80::ff:fe00:10".parse().unwrap();
+        let by_link = datagram("fe80::9", &own.to_string(), (547, 546), b"DHCPv6");
+        until_out(&mut world, OUTSIDE, &by_link, |out| {
+            out.get(8..24) == Some(&own.octets()) && out.get(40..42) == Some(&[1, 4])
+        });
+        address("del", "203.0.113.1/24");
+        address("del", "203.0.113.10/32");
+        let passing = datagram("10.99.0.7", "203.0.113.10", (1, 2), b"to a station");
+        until_out(&mut world, INSIDE, &passing, |out| out == forwarded(&passing));
+        // The gateway's own stays its own.
+        let before = world.drops(NotForUs);
+        world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.1", (1, 2), b"to the gateway"));
+        assert_eq!((world.take(OUTSIDE), world.drops(NotForUs)), (vec![], before + 1));
     });
 }

@@ -41,7 +41,7 @@ memory = "512MiB"
 hugepages = false
 allow = ["0000:3B:00.1,txq_inline_max=0", "04:1f.7"]
 vdev = ["net_tap0,iface=wf0", "net_ring1"]
-options = ["--iova-mode=va", "--log-level", "lib.eal:debug", "--in-memory"]
+options = ["--iova-mode=va", "--log-level", "lib.eal:debug", "--no-hpet"]
 "#;
     let keys = "promiscuous = true\nexception = \"wf-a\"\nexception_rate = 500\nmac = \"02:00:00:00:00:01\"\nmtu = 9000";
     let text =
@@ -54,7 +54,7 @@ options = ["--iova-mode=va", "--log-level", "lib.eal:debug", "--in-memory"]
         hugepages: false,
         allow: words(&["0000:3b:00.1,txq_inline_max=0", "0000:04:1f.7"]),
         vdev: words(&["net_tap0,iface=wf0", "net_ring1"]),
-        options: words(&["--iova-mode=va", "--log-level", "lib.eal:debug", "--in-memory"]),
+        options: words(&["--iova-mode=va", "--log-level", "lib.eal:debug", "--no-hpet"]),
     };
     assert_eq!((config.dpdk, config.gateway.workers), (Some(options), Some(vec![2, 3])));
     let nic = &config.ports[0];
@@ -87,7 +87,12 @@ fn cores_are_those_of_workers() {
         "x.toml:4: dpdk.cores = [2]: differs from gateway.workers, which says the same"
     );
     assert_eq!(table("cores = []"), "x.toml:2: dpdk.cores = []: must not be empty");
-    assert_eq!(table("cores = [1024]"), "x.toml:2: dpdk.cores = [1024]: must be from 0 to 1023");
+    assert_eq!(cores("", "cores = [127]"), Ok(vec![127]));
+    assert_eq!(table("cores = [128]"), "x.toml:2: dpdk.cores = [128]: must be from 0 to 127");
+    assert_eq!(
+        error(&format!("[gateway]\nworkers = [128]\n{TABLE}{}", port("a", "net_tap0", ""))),
+        "x.toml:2: gateway.workers = [128]: must be from 0 to 127"
+    );
     let file = "[[port]]\nname = \"f\"\nkind = \"pcap\"\ninput = \"x\"\n";
     assert_eq!(
         error(&format!("[dpdk]\ncores = [1, 2]\nvdev = [\"net_tap0\"]\n{}{file}", port("a", "net_tap0", ""))),
@@ -147,15 +152,35 @@ fn memory_and_further_options() {
         ("--lcores=1", "--lcores", "cores"),
         ("--lc", "--lcores", "cores"),
         ("-m", "-m", "memory"),
+        ("--socket-mem=64", "--socket-mem", "memory"),
         ("--no-huge", "--no-huge", "hugepages"),
         ("-a", "-a", "allow"),
-        ("-w03:00.0", "-w", "allow"),
         ("--allow=03:00.0", "--allow", "allow"),
         ("--vdev", "--vdev", "vdev"),
     ] {
         assert_eq!(
             table(&format!("options = [{option:?}]")),
             format!("x.toml:2: dpdk.options = [{option:?}]: {meant} has a key of its own: {key}")
+        );
+    }
+    for (option, meant) in [
+        ("-h", "-h"),
+        ("--help", "--help"),
+        ("--he", "--help"),
+        ("-v", "-v"),
+        ("--version", "--version"),
+        ("--", "--"),
+        ("--no-pci", "--no-pci"),
+        ("--proc-type=secondary", "--proc-type"),
+        ("--in-memory", "--in-memory"),
+        ("--no-shconf", "--no-shconf"),
+        ("--no-telemetry", "--no-telemetry"),
+        ("--telemetry", "--telemetry"),
+    ] {
+        let why = "cannot be given: the gateway sets it, or would be ended by it";
+        assert_eq!(
+            table(&format!("options = [{option:?}]")),
+            format!("x.toml:2: dpdk.options = [{option:?}]: {meant} {why}")
         );
     }
     for (options, word) in [
@@ -239,4 +264,5 @@ fn keys_of_other_kinds_and_names_used_twice() {
         two(tap, port("b", "net_tap0", wf)),
         "x.toml:12: port.exception = \"wf-a\": already used in line 7"
     );
+    assert_eq!(line("exception = \"wf0\""), "x.toml:8: port.exception = \"wf0\": already used in line 3");
 }
