@@ -68,7 +68,9 @@ fn open(
         PortKind::AfXdp { device } => open_device(config, port, Kind::AfXdp, device, host, pools),
         PortKind::AfPacket { device } => open_device(config, port, Kind::AfPacket, device, host, pools),
         PortKind::Tap { device } => open_device(config, port, Kind::Tap, device, host, pools),
-        PortKind::Dpdk { device, promiscuous, .. } => open_dpdk(port, device, *promiscuous, eal, pools),
+        PortKind::Dpdk { device, promiscuous, .. } => {
+            open_dpdk(config, port, device, *promiscuous, eal, pools)
+        }
         PortKind::Pcap { input, output } => {
             let file = PcapPort::open(input.as_deref(), output.as_deref())?;
             Ok(open_other(port, "pcap", vec![Box::new(file)]))
@@ -133,6 +135,7 @@ fn open_device(
 
 /// A device of DPDK. The kernel has no part of it but by the exception path.
 fn open_dpdk(
+    config: &Config,
     port: &model::Port,
     device: &str,
     promiscuous: bool,
@@ -147,11 +150,10 @@ fn open_dpdk(
     let dpdk::Opened { ports, kind, mac, mtu, fills_checksums, monitor } =
         eal.ok_or_else(not_started)?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
-    if device.starts_with("net_af_packet") {
+    if device.starts_with("net_af_packet") && is_on_veth(config, device) {
         warn!(
             port = port.name,
-            "net_af_packet fills in no checksums; a veth's peer must send whole ones, and whole frames: ethtool -K PEER tx off \
-             tso off gso off"
+            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
         );
     }
     Ok(OpenPort {
@@ -169,6 +171,14 @@ fn open_dpdk(
         monitor: Some(monitor),
         queues: ports,
     })
+}
+
+/// Whether a virtual device stands on one end of a veth pair.
+fn is_on_veth(config: &Config, device: &str) -> bool {
+    let vdevs = config.dpdk.iter().flat_map(|options| &options.vdev);
+    let mut own = vdevs.filter(|vdev| vdev.split(',').next() == Some(device));
+    let interface = own.find_map(|vdev| vdev.split(',').find_map(|word| word.strip_prefix("iface=")));
+    interface.is_some_and(|name| Device::find(name).is_ok_and(|device| device.is_veth()))
 }
 
 /// The TAP device that stands for `port`, which is number `of`, in the kernel: with its MAC address, and routes of the

@@ -316,6 +316,15 @@ fn real_pages() -> u64 {
     fs::read_to_string(Path::new("/sys").join(PAGES)).unwrap().trim().parse().unwrap()
 }
 
+/// Gives this machine so many pages of 2 MiB again when it goes.
+struct RealPages(u64);
+
+impl Drop for RealPages {
+    fn drop(&mut self) {
+        let _ = fs::write(Path::new("/sys").join(PAGES), self.0.to_string());
+    }
+}
+
 fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
@@ -331,6 +340,8 @@ fn pages_of_this_machine() {
         run(command)
     };
     let before = real_pages();
+    // Whatever comes of it.
+    let _restored = RealPages(before);
     assert_done(&script(&format!("--hugepages {} --apply", before + 4)), "done");
     assert_eq!(real_pages(), before + 4);
     assert_done(&script("--undo --apply"), "done");

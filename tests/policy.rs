@@ -6,7 +6,10 @@ use wayfarer::config::model::{Config, Policy, PolicyAction, Remote};
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     sa::{PortRange, Selector},
-    wire::ip::{self, protocol},
+    wire::{
+        checksum,
+        ip::{self, protocol},
+    },
 };
 use world::*;
 
@@ -223,4 +226,52 @@ fn a_next_hop_that_does_not_answer_costs_what_waits_for_it() {
     world.out = Default::default();
     world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x"));
     assert_eq!(world.take(OUTSIDE).len(), 1);
+}
+
+#[test]
+fn each_packet_of_a_burst_is_judged_by_its_own_flow() {
+    let https = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 443, last: 443 },
+        ..selector("10.99.0.0/24", "198.51.100.0/24")
+    };
+    let mut world = gateway(vec![(PolicyAction::Bypass, https)], |_| {});
+    let changed = |change: fn(&mut [u8])| {
+        let mut packet = to("198.51.100.7", 443);
+        change(&mut packet);
+        packet[10..12].fill(0);
+        let sum = checksum::of(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    };
+    let (fine, port) = (to("198.51.100.7", 443), to("198.51.100.7", 80));
+    let source = datagram("10.99.0.8", "198.51.100.7", (9, 443), b"payload");
+    let (tcp, later) = (changed(|p| p[9] = protocol::TCP), changed(|p| p[7] = 1));
+    for packet in
+        [&fine, &port, &fine, &tcp, &fine, &later, &fine, &source, &later, &later, &tcp, &port, &fine]
+    {
+        world.put(INSIDE, packet);
+    }
+    world.settle();
+    let expected = [&fine, &fine, &fine, &fine, &source, &fine].map(|packet| forwarded(packet));
+    assert_eq!(world.take(OUTSIDE), expected);
+    assert_eq!(world.all_drops(), [(NoPolicy, 4), (FragmentPorts, 3)]);
+}
+
+#[test]
+fn a_packet_in_clear_and_one_of_its_flow_from_a_tunnel_are_judged_apart() {
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "10.98.0.2")];
+    });
+    let to_two = datagram("10.98.0.1", "10.98.0.2", (1, 2), b"to the other terminal");
+    let sealed = terminal(1).seal(&to_two);
+    for packet in [&to_two, &sealed, &to_two] {
+        world.put(OUTSIDE, packet);
+    }
+    world.settle();
+    let out = world.take(OUTSIDE);
+    assert_eq!((out.len(), world.all_drops()), (1, vec![(Unprotected, 2)]));
+    assert_eq!(terminal(2).open(&out[0]).2, forwarded(&to_two));
 }

@@ -21,10 +21,10 @@ const FRAME: usize = 2048;
 /// The one EAL of this process, for one test at a time.
 fn eal() -> MutexGuard<'static, Eal> {
     static EAL: OnceLock<Mutex<Eal>> = OnceLock::new();
+    // SAFETY: of this thread alone, which is one test's.
+    let alone = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(alone, 0, "these tests make network namespaces and need root");
     let start = || {
-        // SAFETY: of this thread alone, which is one test's.
-        let alone = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        assert_eq!(alone, 0, "these tests make a network namespace and need root");
         write_pcap(&jumbo_file(), &[1000, 9000, 1914, 60]);
         let jumbo = format!("net_pcap0,rx_pcap={}", jumbo_file().display());
         let options = Options {
@@ -39,7 +39,7 @@ fn eal() -> MutexGuard<'static, Eal> {
 }
 
 fn jumbo_file() -> PathBuf {
-    std::env::temp_dir().join(format!("wayfarer-dpdk-{}.pcap", std::process::id()))
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("jumbo.pcap")
 }
 
 /// Frames of these lengths, each full of its own number.

@@ -63,7 +63,8 @@ Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF; AF_XDP als
 limit; a TAP device CAP_NET_ADMIN. Files need nothing. DPDK's NICs need root, a driver that DPDK knows and hugepages
 (scripts/dpdk-setup), and a program that was built with it: `wayfarer --version` says so.
 
-The host stays reachable on the same NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway.
+The host stays reachable on the kernel's NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway. A NIC of DPDK's
+is gone from the kernel; `exception` names a device that stands for it there.
 
 Example:
   wayfarer gateway --config conf/gateway.toml

@@ -14,15 +14,17 @@ const COUNT: &str = "/proc/sys/vm/nr_hugepages";
 /// Enough for a small gateway, with pages of 2 MiB.
 const WANTED: u64 = 128;
 
-/// More huge pages than there were; given back when the test ends.
-struct HugePages;
+/// Huge pages that there were not before; given back when the test ends.
+struct HugePages(u64);
 
 impl HugePages {
     fn new() -> Self {
         let before = number(Path::new(COUNT));
+        // Makes whole pages of what is in pieces, where the kernel can.
+        let _ = fs::write("/proc/sys/vm/compact_memory", "1");
         fs::write(COUNT, (before + WANTED).to_string()).unwrap();
-        let this = Self;
         let more = number(Path::new(COUNT)).saturating_sub(before);
+        let this = Self(more);
         assert_eq!(more, WANTED, "this test needs {WANTED} huge pages; the machine gives {more} ({COUNT})");
         this
     }
@@ -30,7 +32,7 @@ impl HugePages {
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        let _ = fs::write(COUNT, number(Path::new(COUNT)).saturating_sub(WANTED).to_string());
+        let _ = fs::write(COUNT, number(Path::new(COUNT)).saturating_sub(self.0).to_string());
     }
 }
 
@@ -87,20 +89,20 @@ fn ten_starts_and_stops_leave_nothing_behind() {
         assert!(status.success(), "round {round}: {status}: {}", gateway.log());
         assert_calm(&gateway);
         all_back(&format!("the pages of round {round}"));
-        assert_eq!(files(), files_before, "round {round}");
+        assert!(files().is_subset(&files_before), "round {round}: {:?}", files());
     }
     // One that is killed has no time to clean up.
     let killed = lab.gateway("gw", &config);
     assert!(are_used(&lab));
     drop(killed);
     all_back("the pages of one that was killed");
-    assert_eq!(files(), files_before);
+    assert!(files().is_subset(&files_before), "{:?}", files());
     // Nor has one that could not start taken any.
     let too_much =
         null_config("hugepages = true\nmemory = \"1048576MiB\"\nvdev = [\"net_ring0\", \"net_null0\"]");
     refused(&lab, "", &too_much, &["dpdk: ", "Not enough memory available", "1048576MB"]);
     all_back("the pages of one that did not start");
-    assert_eq!(files(), files_before);
+    assert!(files().is_subset(&files_before), "{:?}", files());
 }
 
 #[test]

@@ -147,3 +147,19 @@ fn the_example_works_as_it_says() {
     assert!(gateway.stop().success(), "{}", gateway.log());
     assert_calm(&gateway);
 }
+
+/// `conf/bench-ports.toml` as it stands, but for huge pages.
+#[test]
+fn ports_alone_are_measured() {
+    let lab = Lab::new(&["gw"]);
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bench-ports.toml");
+    let config =
+        fs::read_to_string(example).unwrap().replace("cores = [0]", "hugepages = false\ncores = [0]");
+    fs::write(lab.path("bench-ports.toml"), config).unwrap();
+    let program = env!("CARGO_BIN_EXE_wayfarer");
+    let row = lab.run("gw", &format!("{program} bench ports bench-ports.toml --seconds 0.05 --json"));
+    let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+    assert!(row["packets"].as_u64() > Some(10_000) && row["ns_per_packet"].as_f64() > Some(0.0), "{row}");
+    assert_eq!(row["refused"], 0);
+    assert_eq!(row["ports"], serde_json::json!(["left (dpdk (net_null))", "right (dpdk (net_null))"]));
+}

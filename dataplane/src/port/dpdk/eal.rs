@@ -15,8 +15,9 @@ use crate::{
     port::{Port, PortError, open::check_frames},
 };
 use std::{
-    ffi::{CString, c_char, c_int},
+    ffi::{CStr, CString, OsStr, c_char, c_int},
     fs, io,
+    os::unix::ffi::OsStrExt,
     path::Path,
     ptr::null_mut,
     sync::{
@@ -71,6 +72,7 @@ impl Eal {
         let argv = argv.leak().as_mut_ptr();
         // SAFETY: `count` strings and a null, all of which stay.
         let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
+        remove_runtime_folder();
         if started < 0 {
             let why = messages::complaint(&said).map_or_else(super::last_error, ToOwned::to_owned);
             return Err(unsupported("dpdk", why));
@@ -164,6 +166,16 @@ impl Eal {
             }
         };
         device::find(name).ok_or_else(|| unsupported(name, why()))
+    }
+}
+
+/// EAL makes a folder even where it has nothing to put there. One that somebody has use for is not empty and stays.
+fn remove_runtime_folder() {
+    // SAFETY: a string of EAL's own that stays; empty before it has made the folder.
+    let folder = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
+    let folder = Path::new(OsStr::from_bytes(folder.to_bytes()));
+    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+        let _ = fs::remove_dir(folder);
     }
 }
 

@@ -114,6 +114,7 @@ unsafe extern "C" {
     pub(super) fn wf_state(port: u16, state: *mut State);
     pub(super) fn wf_counters(port: u16, names: *mut [c_char; 64], values: *mut u64, most: c_uint) -> c_int;
 
+    pub(super) fn rte_eal_get_runtime_dir() -> *const c_char;
     pub(super) fn rte_thread_register() -> c_int;
     pub(super) fn rte_thread_unregister();
     pub(super) fn rte_dev_probe(devargs: *const c_char) -> c_int;
