@@ -40,7 +40,7 @@ impl Eal {
     pub const VERSION: Option<&str> = Some(env!("WAYFARER_DPDK"));
 
     /// Starts DPDK, once in a process. The calling thread stays on the cores that it was on. Nothing is left in the file
-    /// system: memory and configuration are this process's alone.
+    /// system but an empty `/var/run/dpdk`: memory and configuration are this process's alone.
     ///
     /// # Errors
     /// [`PortError::NotSupported`] with what DPDK said: an option that it does not take, a device that it cannot find, no
@@ -169,14 +169,12 @@ impl Eal {
     }
 }
 
-/// EAL makes a folder even where it has nothing to put there. One that somebody has use for is not empty and stays.
+/// EAL makes a folder of this process's own even where it has nothing to put there. The one around it is for all programs
+/// on DPDK, of which another may just be starting.
 fn remove_runtime_folder() {
     // SAFETY: a string of EAL's own that stays; empty before it has made the folder.
     let folder = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
-    let folder = Path::new(OsStr::from_bytes(folder.to_bytes()));
-    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-        let _ = fs::remove_dir(folder);
-    }
+    let _ = fs::remove_dir(OsStr::from_bytes(folder.to_bytes()));
 }
 
 fn not_kept(why: io::Error) -> PortError {
@@ -187,7 +185,7 @@ fn not_kept(why: io::Error) -> PortError {
 fn arguments(options: &Options) -> Vec<String> {
     let cores: Vec<_> = options.cores.iter().map(ToString::to_string).collect();
     let mut words = vec!["wayfarer".to_owned(), "-l".into(), cores.join(",")];
-    words.push("--no-telemetry".into());
+    words.extend(["--no-telemetry".into(), format!("--file-prefix=wayfarer-{}", std::process::id())]);
     // Either way nothing is shared with another process.
     let memory: &[&str] = if options.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
     words.extend(memory.iter().map(ToString::to_string));
