@@ -187,7 +187,7 @@ fn a_small_pool_does_not_keep_from_drivers_what_it_is_given_back() {
 #[test]
 fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_they_go() {
     let eal = eal();
-    let mut pools = [eal.pool(256, FRAME, 0).unwrap()];
+    let mut pools = [256, 512, 256].map(|frames| eal.pool(frames, FRAME, 0).unwrap());
     for _ in 0..3 {
         let first = eal.open(&request("net_null0"), &mut pools).unwrap();
         let second = eal.open(&request("net_ring0"), &mut pools).unwrap();

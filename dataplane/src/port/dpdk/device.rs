@@ -110,9 +110,9 @@ impl Device {
             return Err(format!("{step}: {why}"));
         }
         this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
-        for pool in &this.pools {
-            pool.lend(this.lent)?;
-        }
+        // All are told, whatever the first says: each gets as much back when `this` goes.
+        let told: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
+        told.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {
             spreading: Spreading::of(setup.spreading),
             verifies_checksums: setup.verifies != 0,

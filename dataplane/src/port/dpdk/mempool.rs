@@ -69,7 +69,7 @@ impl Mempool {
         (self.frames / 8).min(512)
     }
 
-    /// Notes that a device's rings may hold `mbufs` more.
+    /// Notes that a device's rings may hold `mbufs` more, also where that is too many.
     ///
     /// # Errors
     /// Too few would be left: drivers would find none to receive with while all wait to be sent.
