@@ -15,7 +15,8 @@
 use super::{
     classify::{is_neighbour_discovery, malformed_ip},
     io::Io,
-    tables::{Action, Tables, Verdict},
+    policy::{Action, Verdict},
+    tables::Tables,
 };
 use std::time::{Duration, Instant};
 use wayfarer_dataplane::{

@@ -5,13 +5,14 @@ use crate::config::model::{self, Encapsulation, Remote, Roam};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::Suite,
-    sa::{Df, Encap, Mode, Path, PortRange, Selector, Spi},
+    sa::{Df, Encap, Mode, Path, PortRange, Rank, Selector, Spi},
     table::Prefix,
     wire::ip::protocol,
 };
 use wayfarer_mobility::{
     ike::{
         self,
+        connection::{ChildPolicy, Connection},
         event::ChildSa,
         suite::{Encr, EspSuite, Integ},
         wire::TrafficSelector,
@@ -21,6 +22,53 @@ use wayfarer_mobility::{
 
 /// Most selectors of one tunnel.
 const MOST: usize = 256;
+
+/// The prefixes that the configuration has for one of a connection's children: what rules of its tunnels are ranked by,
+/// however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
+#[derive(Clone, Debug)]
+pub(super) struct Configured {
+    name: String,
+    local: Vec<Prefix>,
+    remote: Vec<Prefix>,
+    /// Whether we connect to its peers: then the operator has named their own addresses too.
+    is_dialled: bool,
+}
+
+impl Configured {
+    /// What `connection` says of its `child`; addresses are given away from `pools`.
+    pub(super) fn new(connection: &Connection, child: &ChildPolicy, pools: &[model::PoolRange]) -> Self {
+        let all = |selectors: &[TrafficSelector]| {
+            selectors.iter().flat_map(|selector| prefixes(selector.start, selector.end)).collect()
+        };
+        let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
+        let remote = match child.remote.is_empty() {
+            true => pools.flat_map(|pool| prefixes(pool.first, pool.last)).collect(),
+            false => all(&child.remote),
+        };
+        Self {
+            name: child.name.clone(),
+            local: all(&child.local),
+            remote,
+            is_dialled: connection.remote.is_some(),
+        }
+    }
+
+    fn rank(&self, local: Prefix, remote: Prefix) -> Rank {
+        let closest = |prefix: Prefix, configured: &[Prefix]| {
+            let holds = |c: &&Prefix| c.length() <= prefix.length() && c.contains(prefix.address());
+            configured.iter().filter(holds).map(|c| c.length()).max()
+        };
+        Rank {
+            // Without a prefix it is an address of our own.
+            local: closest(local, &self.local).unwrap_or(local.length()),
+            remote: closest(remote, &self.remote).unwrap_or(if self.is_dialled {
+                remote.length()
+            } else {
+                0
+            }),
+        }
+    }
+}
 
 /// The tunnel of a pair of child SAs, called `name`; `None` where the data plane cannot do what was agreed on.
 pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Option<model::Tunnel> {
@@ -43,7 +91,7 @@ pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Opti
         any_local: !sa.transport,
         remote: Remote::At(path.remote, remote_port),
         encap,
-        selectors: selectors(sa)?,
+        selectors: selectors(sa, connection.children.iter().find(|child| child.name == sa.name)?)?,
         roam: match connection.roam {
             Policy::Follow => Roam::Follow,
             Policy::Notify => Roam::Notify,
@@ -96,7 +144,7 @@ fn suite(suite: &EspSuite) -> Option<Suite> {
     name.parse().ok()
 }
 
-fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
+fn selectors(sa: &ChildSa, configured: &Configured) -> Option<Vec<Selector>> {
     let mut all = Vec::new();
     for local in &sa.local {
         for remote in &sa.remote {
@@ -120,7 +168,8 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
                     if all.len() == MOST {
                         return None;
                     }
-                    all.push(Selector { local, remote, protocol, local_ports, remote_ports });
+                    let rank = configured.rank(local, remote);
+                    all.push(Selector { local, remote, protocol, local_ports, remote_ports, rank });
                 }
             }
         }

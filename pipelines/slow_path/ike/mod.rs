@@ -17,9 +17,9 @@ mod key_log;
 mod view;
 
 use super::{
-    SlowPath,
+    SlowPath, policies,
     routes::{NextHop, Origin},
-    tunnels::{MoveError, add_guard},
+    tunnels::MoveError,
 };
 use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
 use helpers::Helpers;
@@ -35,7 +35,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Path, PortRange, Selector, TunnelId},
+    sa::{Path, Selector, TunnelId},
     table::Prefix,
 };
 use wayfarer_mobility::ike::{
@@ -84,12 +84,13 @@ struct Installed {
 }
 
 /// A connection's part that the data plane needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DataPlane {
     pub(super) window: u32,
     pub(super) mtu: Option<usize>,
     pub(super) limits: wayfarer_dataplane::sa::Limits,
     pub(super) roam: wayfarer_mobility::roaming::Policy,
+    children: Vec<child::Configured>,
 }
 
 impl Ike {
@@ -109,6 +110,12 @@ impl Ike {
             mtu: c.mtu,
             limits: c.limits,
             roam: c.protocol.roam,
+            children: c
+                .protocol
+                .children
+                .iter()
+                .map(|child| child::Configured::new(&c.protocol, child, &config.pools))
+                .collect(),
         };
         let connections = config.connections.iter().map(data_plane).collect();
         let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
@@ -192,10 +199,8 @@ impl SlowPath {
         for remote in guarded {
             let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let Some(local) = Prefix::new(any, 0) else { continue };
-            let ports = PortRange::ANY;
-            let selector =
-                Selector { local, remote, protocol: None, local_ports: ports, remote_ports: ports };
-            add_guard(&self.tables, &mut self.writer, selector);
+            let selector = Selector::configured(local, remote);
+            policies::add_guard(&self.tables, &mut self.writer, selector);
         }
     }
 
