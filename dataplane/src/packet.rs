@@ -1,12 +1,13 @@
 //! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
 //!
-//! A [`Packet`] owns its frame but has no `Drop`: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
-//! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice.
+//! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came from, or to a port.
+//! Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice. What a panic takes from its
+//! owner is an orphan of its thread, which the pool can [adopt](crate::pool::Pool::adopt_orphans).
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
 use arrayvec::ArrayVec;
-use std::{fmt, ptr::NonNull, slice};
+use std::{cell::RefCell, fmt, mem, ptr::NonNull, slice, thread};
 
 /// Packets in one turn of a worker.
 pub const BURST: usize = 64;
@@ -72,6 +73,14 @@ impl Packet {
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Gives the frame up: whoever calls this has it now.
+    #[inline]
+    pub(crate) fn into_base(self) -> NonNull<u8> {
+        let base = self.base;
+        mem::forget(self);
+        base
     }
 
     /// Offset of the data from the start of the frame, in bytes.
@@ -192,6 +201,31 @@ impl Packet {
     }
 }
 
+thread_local! {
+    /// Frames whose owners a panic of this thread unwound.
+    static ORPHANS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the frames that panics of this thread took from their owners; nobody else has them.
+pub(crate) fn take_orphans() -> Vec<NonNull<u8>> {
+    ORPHANS.take()
+}
+
+/// Keeps frames for another pool of this thread to take.
+pub(crate) fn keep_orphans(frames: impl IntoIterator<Item = NonNull<u8>>) {
+    // Without the thread's list they leak, as all frames of a thread do that ends.
+    let _ = ORPHANS.try_with(|orphans| orphans.borrow_mut().extend(frames));
+}
+
+impl Drop for Packet {
+    #[inline]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            keep_orphans([self.base]);
+        }
+    }
+}
+
 impl fmt::Debug for Packet {
     /// Shows the shape only: a packet's bytes may be somebody's plaintext.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +269,7 @@ impl std::ops::DerefMut for Burst {
 
 impl Drop for Burst {
     fn drop(&mut self) {
-        debug_assert!(self.0.is_empty() || std::thread::panicking(), "a burst went with packets in it");
+        debug_assert!(self.0.is_empty() || thread::panicking(), "a burst went with packets in it");
     }
 }
 
