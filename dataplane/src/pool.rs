@@ -135,7 +135,7 @@ impl Pool {
     #[inline]
     pub fn give(&mut self, packet: Packet) {
         assert!(self.owns(packet.base()), "a packet of another pool");
-        self.free.push(packet.into_base());
+        self.free.push(packet.base());
         #[cfg(feature = "dpdk")]
         self.spill();
     }
@@ -154,7 +154,7 @@ impl Pool {
         }
     }
 
-    /// Takes back the frames of packets that panics of this thread took from their owners; answers how many there were.
+    /// Takes back the frames of bursts that panics of this thread unwound; answers how many there were.
     pub fn adopt_orphans(&mut self) -> usize {
         let (own, others): (Vec<_>, Vec<_>) = take_orphans().into_iter().partition(|base| self.owns(*base));
         keep_orphans(others);

@@ -121,7 +121,7 @@ impl Worker {
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 let mut sorted = Sorted::default();
-                for (packet, header) in burst.drain(..some).zip(&mut headers.outer) {
+                for (packet, header) in burst.take(some).zip(&mut headers.outer) {
                     sorted.sort(packet, header, tables, reader, io);
                 }
                 io.mark(Stage::Classify);

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod peer;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     config::model::*,

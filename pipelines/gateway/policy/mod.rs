@@ -56,19 +56,6 @@ impl Rule {
         let own = self.selector.rank.remote;
         own > rank || (own == rank && self.tunnel().is_some() && self.tunnel() != tunnel)
     }
-
-    /// Returns the lowest rank that a rule of a shorter prefix must have to come before this one. One of the same rank
-    /// and a shorter prefix comes first only as a tunnel's before a policy.
-    #[inline(always)]
-    fn beaten_from(&self) -> u8 {
-        self.selector.rank.remote + u8::from(self.tunnel().is_some())
-    }
-
-    /// Returns whether it comes before `other`, of a longer prefix, if both cover a packet.
-    #[inline(always)]
-    fn comes_before(&self, other: &Self) -> bool {
-        self.selector.rank.remote >= other.beaten_from()
-    }
 }
 
 /// What policy says of a packet.
@@ -97,13 +84,15 @@ impl<'r> Verdict<'r> {
 #[derive(Debug)]
 pub struct Search<'r> {
     first: Verdict<'r>,
+    /// The lowest rank of a rule that comes before that: among equals the longer prefix does.
+    beaten_from: u8,
 }
 
 impl<'r> Search<'r> {
     /// Nothing covers the packet yet.
     #[inline(always)]
     pub fn new() -> Self {
-        Self { first: Verdict::None }
+        Self { first: Verdict::None, beaten_from: 0 }
     }
 
     /// Looks at the rules of the next shorter prefix; answers the bits of the shortest one that is still worth a look.
@@ -111,11 +100,12 @@ impl<'r> Search<'r> {
     pub fn visit(&mut self, rules: &'r Rules, outbound: &Flow) -> u8 {
         let found = rules.find(outbound);
         if let Some(rule) = found.rule()
-            && self.first.rule().is_none_or(|first| rule.comes_before(first))
+            && rule.selector.rank.remote >= self.beaten_from
         {
-            self.first = found;
+            (self.first, self.beaten_from) = (found, rule.selector.rank.remote + 1);
         }
-        self.first.rule().map_or(0, Rule::beaten_from)
+        // No rule's rank is more than the bits of its own prefix.
+        self.beaten_from
     }
 
     /// What was found.

@@ -42,7 +42,7 @@ impl Configured {
         };
         let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
         let remote = match child.remote.is_empty() {
-            true => pools.flat_map(|pool| prefixes(pool.first, pool.last)).collect(),
+            true => pools.filter_map(|pool| around(pool.first, pool.last)).collect(),
             false => all(&child.remote),
         };
         Self {
@@ -181,6 +181,16 @@ fn ports(selector: &TrafficSelector) -> PortRange {
     PortRange { first: selector.start_port, last: selector.end_port }
 }
 
+/// The longest prefix that contains the addresses from `first` to `last`: what a pool's rules are ranked by.
+pub(super) fn around(first: IpAddr, last: IpAddr) -> Option<Prefix> {
+    let common = match (first, last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    Prefix::new(first, common as u8)
+}
+
 /// The fewest prefixes that cover the addresses from `first` to `last`, and no others.
 pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let (width, mut from, to) = match (first, last) {
@@ -215,6 +225,18 @@ mod tests {
     fn texts(first: &str, last: &str) -> Vec<String> {
         let all = prefixes(first.parse().unwrap(), last.parse().unwrap());
         all.iter().map(|p| format!("{}/{}", p.address(), p.length())).collect()
+    }
+
+    #[test]
+    fn a_pool_is_ranked_by_the_prefix_around_it() {
+        let text = |first: &str, last: &str| {
+            around(first.parse().unwrap(), last.parse().unwrap()).map(|prefix| prefix.to_string())
+        };
+        assert_eq!(text("10.98.0.1", "10.98.0.254").as_deref(), Some("10.98.0.0/24"));
+        assert_eq!(text("10.98.0.10", "10.98.0.20").as_deref(), Some("10.98.0.0/27"));
+        assert_eq!(text("10.98.0.7", "10.98.0.7").as_deref(), Some("10.98.0.7/32"));
+        assert_eq!(text("fd00::1", "fd00::ffff").as_deref(), Some("fd00::/112"));
+        assert_eq!(text("fd00::1", "10.0.0.1"), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Path, Selector, TunnelId},
+    sa::{Path, Rank, Selector, TunnelId},
     table::Prefix,
 };
 use wayfarer_mobility::ike::{
@@ -191,15 +191,22 @@ impl SlowPath {
     /// What is for peers of key exchange is not for the clear, whether they are connected or not: the addresses of pools, and what
     /// we reach through those that we connect to.
     fn guard(&mut self, config: &model::Ike) {
-        let pools = config.pools.iter().flat_map(|pool| child::prefixes(pool.first, pool.last));
+        let ranked = |first, last, rank: Option<Prefix>| {
+            child::prefixes(first, last)
+                .into_iter()
+                .map(move |p| (p, rank.map_or(p.length(), |r| r.length())))
+        };
+        let pools = config.pools.iter();
+        let pools = pools.flat_map(|p| ranked(p.first, p.last, child::around(p.first, p.last)));
         let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.remote.is_some());
         let remote = dialled.flat_map(|c| &c.children).flat_map(|child| &child.remote);
-        let remote = remote.flat_map(|selector| child::prefixes(selector.start, selector.end));
-        let guarded: Vec<Prefix> = pools.chain(remote).collect();
-        for remote in guarded {
+        let remote = remote.flat_map(|selector| ranked(selector.start, selector.end, None));
+        let guarded: Vec<(Prefix, u8)> = pools.chain(remote).collect();
+        for (remote, rank) in guarded {
             let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let Some(local) = Prefix::new(any, 0) else { continue };
-            let selector = Selector::configured(local, remote);
+            let rank = Rank { local: 0, remote: rank };
+            let selector = Selector { rank, ..Selector::configured(local, remote) };
             policies::add_guard(&self.tables, &mut self.writer, selector);
         }
     }

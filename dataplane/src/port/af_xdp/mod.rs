@@ -228,7 +228,6 @@ impl Port for AfXdpPort {
             self.stats.sent(&packet);
             let (addr, len) = (pool.address(&packet), packet.len() as u32);
             self.tx.push(libc::xdp_desc { addr, len, options: 0 });
-            packet.into_base();
             self.in_flight += 1;
         }
         self.tx.publish();

@@ -107,10 +107,10 @@ impl Port for DpdkPort {
         let sent = usize::from(sent);
         self.stats.tx_packets += sent as u64;
         self.stats.tx_bytes += bytes as u64;
-        // They are the device's from now on.
-        let all_sent = sent == burst.len();
-        burst.drain(..sent).for_each(|packet| _ = packet.into_base());
-        if !all_sent {
+        if sent == burst.len() {
+            burst.clear();
+        } else {
+            burst.drain(..sent);
             self.stats.tx_bytes -= burst.iter().map(|left| left.len() as u64).sum::<u64>();
         }
     }
