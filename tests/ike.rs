@@ -2,8 +2,12 @@
 
 #[path = "ike/exchanges.rs"]
 mod exchanges;
+#[path = "ike/fleet.rs"]
+mod fleet;
 #[path = "ike/hostile.rs"]
 mod hostile;
+#[path = "ike/identities.rs"]
+mod identities;
 #[path = "ike/node.rs"]
 mod node;
 #[path = "ike/pair.rs"]

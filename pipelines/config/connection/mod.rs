@@ -1,6 +1,7 @@
 //! From the keys of a file to the model: IKE and its connections.
 
 mod child;
+mod eap;
 mod pool;
 mod proof;
 
@@ -97,13 +98,17 @@ fn connections(
     pools: &[PoolRange],
 ) -> Checked<Vec<Connection>> {
     let mut names = Unique::new();
+    let mut eap = eap::Shared::new();
     let mut connections = Vec::with_capacity(raw.len());
     for raw in raw {
         let place = raw.span();
         let raw = raw.get_ref();
         source
             .value("connection.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
-        connections.push(Raw { source, raw, place }.check(config, pools)?);
+        let raw = Raw { source, raw, place };
+        let mut connection = raw.check(config, pools)?;
+        raw.share_eap(&mut connection.protocol, &mut eap)?;
+        connections.push(connection);
     }
     Ok(connections)
 }

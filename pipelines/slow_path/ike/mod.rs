@@ -293,9 +293,10 @@ impl SlowPath {
             Event::Spi { spi, known: false } => {
                 self.tables.ike.remove(&mut self.writer, &spi);
             }
-            Event::PeerUp { peer, connection, identity, addresses } => {
+            Event::PeerUp { peer, connection, identity, claimed, addresses } => {
                 let name = ike.endpoint.connections().get(connection).map_or("?", |c| &c.name);
-                info!(connection = name, %identity, remote = %addresses.remote, "peer connected");
+                let claimed = claimed.map(tracing::field::display);
+                info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
                 let installed = Installed { name: identity.to_string(), connection, ..Installed::default() };
                 ike.peers.insert(peer, installed);
             }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `respond`, `initiate` | until it is established, from either side |
 //! | `auth` | what both sides of IKE_AUTH share |
+//! | `choose` | which connection holds for a peer that calls us |
 //! | `agree` | what both sides agree on for a child SA |
 //! | `create` | CREATE_CHILD_SA: new keys, more child SAs |
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
@@ -15,6 +16,7 @@
 mod agree;
 mod auth;
 mod child;
+mod choose;
 mod configure;
 mod create;
 mod inform;
@@ -60,6 +62,7 @@ pub(super) struct Peer {
     active: u64,
     pub(super) addresses: Addresses,
     pub(super) nat: Nat,
+    /// What its ID payload says.
     pub(super) identity: Option<Identity>,
     /// Who EAP proved it to be.
     account: Option<Identity>,
@@ -492,7 +495,7 @@ impl Peer {
     fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
         let (Some(index), Some(connection), Some(identity)) =
-            (self.connection, self.connection(cx), self.identity.clone())
+            (self.connection, self.connection(cx), self.name().cloned())
         else {
             return;
         };
@@ -500,7 +503,9 @@ impl Peer {
         if let Some(owner) = self.owner() {
             cx.established(self.id, owner, self.takes_over);
         }
-        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, addresses: self.addresses });
+        let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
+        let addresses = self.addresses;
+        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
         cx.know_spi(self.active);
         self.schedule_session(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
@@ -639,13 +644,14 @@ impl Peer {
         size_of::<Self>() + answering + sessions + keys
     }
 
-    pub(super) fn eap_identity(&self) -> Option<&[u8]> {
-        self.account.as_ref().map(|account| &account.data[..])
+    /// Who it has proved to be: by EAP, or what its ID payload says and its proof shows.
+    pub(super) fn name(&self) -> Option<&Identity> {
+        self.account.as_ref().or(self.identity.as_ref())
     }
 
-    /// Whose addresses it gets, and whose place it takes: by EAP, or by what its ID payload says and its proof shows.
+    /// Whose addresses it gets, and whose place it takes.
     fn owner(&self) -> Option<(usize, Identity)> {
-        Some((self.connection?, self.account.as_ref().or(self.identity.as_ref())?.clone()))
+        Some((self.connection?, self.name()?.canonical()))
     }
 
     pub(super) fn since(&self) -> Duration {

@@ -5,6 +5,7 @@ use super::{
     Peer, Phase, Waiting,
     auth::{self, AuthPayloads, Proof, Side, Transcript},
     child::Agreed,
+    choose::Candidates,
     session::Session,
     syntax_error,
 };
@@ -15,7 +16,7 @@ use crate::ike::{
     eap::{Conversation, Step, packet},
     endpoint::Context,
     event::{PeerId, Reason},
-    identity::{self, Identity},
+    identity::Identity,
     proposal::{self, Chosen},
     protection::Opened,
     schedule::SessionKeys,
@@ -34,7 +35,7 @@ pub(super) const NONCE: usize = 32;
 #[derive(Debug)]
 pub(in crate::ike) struct Answering {
     /// The connections that its first message fits.
-    candidates: Vec<usize>,
+    candidates: Candidates,
     /// Its first message and our answer, nonces, and what RFC 9242 adds.
     transcript: Transcript,
     hashes: SignatureHashes,
@@ -96,7 +97,7 @@ impl Answering {
             Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
             _ => 0,
         };
-        size_of::<Self>() + self.transcript.memory() + claim
+        size_of::<Self>() + self.candidates.memory() + self.transcript.memory() + claim
     }
 }
 
@@ -122,14 +123,13 @@ impl Peer {
         let notified = |kind| auth::notified(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
+        let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
+        let at: Vec<usize> = (0..).zip(cx.connections).filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
         let fits = |connection: &Connection| {
-            let at = connection.is_at(addresses.local.ip(), addresses.remote.ip());
-            let chosen = proposal::choose_ike(&connection.ike, offered).filter(|_| at)?;
+            let chosen = proposal::choose_ike(&connection.ike, offered)?;
             (intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
         };
-        let all: Vec<_> =
-            cx.connections.iter().enumerate().filter_map(|(i, c)| Some((i, fits(c)?))).collect();
-        let Some((_, chosen)) = all.first().cloned() else {
+        let Some(chosen) = at.iter().find_map(|i| fits(cx.connections.get(*i)?)) else {
             return Err(InitRefused::new(notify::NO_PROPOSAL_CHOSEN));
         };
         if *method != chosen.suite.kex.transform() {
@@ -137,12 +137,7 @@ impl Peer {
             return Err(InitRefused { kind: notify::INVALID_KE_PAYLOAD, data });
         }
         // Who it is comes later: all connections that take what was chosen are still possible.
-        let only = [chosen.suite.proposal(chosen.number, &[])];
-        let takes = |i: &usize| {
-            let taken = cx.connections.get(*i).and_then(|c| proposal::choose_ike(&c.ike, &only));
-            taken.is_some_and(|taken| taken.suite == chosen.suite)
-        };
-        let candidates = all.iter().map(|(i, _)| *i).filter(takes).collect();
+        let candidates = Candidates::new(cx.connections, at.into_iter(), &chosen.suite, chosen.number);
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
@@ -198,7 +193,7 @@ impl Peer {
         let known = auth::hash_numbers(SignatureHashes::ALL);
         let mut authorities: Vec<u8> = Vec::new();
         let (mut fragments, mut ppk) = (false, false);
-        for connection in answering.candidates.iter().filter_map(|i| cx.connections.get(*i)) {
+        for connection in answering.candidates.fitting(cx.connections) {
             if let RemoteAuth::Key(verifier) = &connection.remote_auth {
                 for hash in verifier.authorities().chunks(20) {
                     if !authorities.chunks(20).any(|known| known == hash) {
@@ -249,7 +244,7 @@ impl Peer {
 
         let mut session = Session::new(false, [spi_i, spi_r], suite, keys);
         session.expected = 1;
-        let limits = answering.candidates.iter().filter_map(|i| cx.connections.get(*i)?.fragment);
+        let limits = answering.candidates.fitting(cx.connections).filter_map(|c| c.fragment);
         session.limit = limits.min().filter(|_| answering.fragments);
         answering.stage = Stage::Ready;
         self.active = session.local_spi();
@@ -346,35 +341,20 @@ impl Peer {
         let Some(identity) = request.identity.filter(|identity| identity.data.len() <= LONGEST_NAME) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
-        let fits = |connection: &Connection| {
-            connection.remote_id.matches(identity)
-                && request.wanted.is_none_or(|id| *id == connection.local_id)
-                && match (&connection.remote_auth, request.auth) {
-                    (RemoteAuth::Psk(_), Some((method, _))) => method == auth::SHARED_KEY,
-                    (RemoteAuth::Key(_), Some((method, _))) => method != auth::SHARED_KEY,
-                    (RemoteAuth::Eap(_), None) => true,
-                    _ => false,
-                }
-        };
-        let mut candidates = answering.candidates.iter();
-        let Some(&index) = candidates.find(|i| cx.connections.get(**i).is_some_and(fits)) else {
-            self.identity = Some(identity.clone());
-            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection);
+        self.identity = Some(identity.clone());
+        let index = match answering.candidates.claimed(cx.connections, identity, &request) {
+            Ok(index) => index,
+            Err(why) => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, why),
         };
         let Some(connection) = cx.connections.get(index) else { return };
         let identity = identity.clone();
         self.connection = Some(index);
-        self.peer_supports(&request, connection);
 
         // With EAP the key is mixed in with the last proof (RFC 8784 §3).
         let mut ppk = false;
         let mut proof = request.auth.map(|(method, data)| (method, data.to_vec()));
-        let is_eap = matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        if is_eap && connection.ppk.as_ref().is_some_and(|known| known.required) {
-            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
-        }
-        if is_eap {
-            // Such a peer goes on without it.
+        if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
+            // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
             let named = auth::notified(&payloads, notify::PPK_IDENTITY);
             let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
@@ -396,7 +376,6 @@ impl Peer {
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
-        self.identity = Some(identity.clone());
         let certificates = request.certificates.iter().map(|c| c.to_vec()).collect();
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
         let eap = matches!(connection.remote_auth, RemoteAuth::Eap(_)).then_some(Eap::Signing);
@@ -465,23 +444,33 @@ impl Peer {
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
         let Some(session) = self.sessions.first_mut() else { return };
-        let (packet, failed) = match step {
+        let (packet, refused) = match step {
             Step::Send(packet) => {
                 claim.eap = Some(Eap::Talking(conversation));
-                (packet, false)
+                (packet, None)
             }
             Step::Success(packet, Some(key)) => {
-                // Who EAP proved it to be is who it is; its ID payload is only a name for the way there.
-                let proved = conversation.identity().map(<[u8]>::to_vec);
-                let proved = proved.map(|data| Identity { kind: identity::kind::KEY_ID, data });
-                let allowed = proved.as_ref().is_some_and(|proved| connection.remote_id.matches_name(proved));
-                self.account = proved;
+                // Who EAP proved it to be is who it is, and decides what holds for it.
+                let proved = conversation.identity().filter(|name| !name.is_empty());
+                self.account = proved.map(Identity::from_name);
+                let chosen = self
+                    .account
+                    .as_ref()
+                    .ok_or(Reason::Eap)
+                    .and_then(|name| answering.candidates.proved(cx.connections, claim.connection, name));
                 claim.eap = Some(Eap::Over(key));
-                (if allowed { packet } else { packet::failure(&packet) }, !allowed)
+                match chosen {
+                    Ok(index) => {
+                        claim.connection = index;
+                        self.connection = Some(index);
+                        (packet, None)
+                    }
+                    Err(why) => (packet::failure(&packet), Some(why)),
+                }
             }
             // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
-            Step::Success(packet, None) => (packet::failure(&packet), true),
-            Step::Failure(packet) => (packet, true),
+            Step::Success(packet, None) => (packet::failure(&packet), Some(Reason::Eap)),
+            Step::Failure(packet) => (packet, Some(Reason::Eap)),
         };
         let mut payloads = Vec::new();
         if let Some(proof) = &proof {
@@ -492,8 +481,8 @@ impl Peer {
         payloads.push(Payload::Eap(&packet));
         let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
-        if failed {
-            self.fail(cx, Reason::Eap);
+        if let Some(why) = refused {
+            self.fail(cx, why);
         }
     }
 
@@ -524,6 +513,7 @@ impl Peer {
         let Some(connection) = cx.connections.get(claim.connection) else { return };
         let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
         let request = AuthPayloads::read(&payloads, Side::Initiator);
+        self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
         self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
 
