@@ -45,8 +45,9 @@ use wayfarer_mobility::ike::{
     pool::Pool,
 };
 
-/// Bytes that are sent on a path until its peer has confirmed it.
+/// Bytes that are sent on a path until its peer has confirmed it, and on all such paths together.
 const UNCONFIRMED: u64 = 16 << 20;
+const UNCONFIRMED_IN_ALL: u64 = 1 << 30;
 /// Tasks that are done, taken in one turn.
 const OUTCOMES: usize = 64;
 
@@ -464,10 +465,12 @@ impl SlowPath {
     fn bound_unconfirmed(&mut self, now: Duration) {
         let over: Vec<PeerId> = {
             let Some(ike) = &self.ike else { return };
+            let share = UNCONFIRMED_IN_ALL / ike.unconfirmed.len().max(1) as u64;
+            let most = UNCONFIRMED.min(share);
             let over = ike
                 .unconfirmed
                 .iter()
-                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > UNCONFIRMED);
+                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > most);
             over.map(|(peer, _)| *peer).collect()
         };
         let Some(ike) = &mut self.ike else { return };

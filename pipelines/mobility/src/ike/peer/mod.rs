@@ -8,7 +8,7 @@
 //! | `agree` | what both sides agree on for a child SA |
 //! | `create` | CREATE_CHILD_SA: new keys, more child SAs |
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
-//! | `mobility` | addresses that change |
+//! | `mobility`, `moving` | addresses that change; whether a peer is where it is said to be |
 //! | `configure` | inner addresses and DNS |
 //! | `session` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
@@ -22,6 +22,7 @@ mod create;
 mod inform;
 mod initiate;
 mod mobility;
+mod moving;
 mod request;
 mod respond;
 mod session;
@@ -31,7 +32,7 @@ use super::{
     address::{Addresses, NAT_T_PORT, Nat, Path},
     connection::Connection,
     crypto::Secret,
-    endpoint::{Context, Counter},
+    endpoint::{Context, Counter, Newcomer},
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
@@ -43,7 +44,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 use auth::{AuthPayloads, Proof};
 use child::{Agreed, Child, ChildState};
 use core::{net::IpAddr, time::Duration};
-use request::{Making, Request, Wanted};
+use request::{Making, Request, Retry, Wanted};
 use session::{Arrival, Outstanding, Session};
 
 pub(super) use initiate::Initiating;
@@ -71,21 +72,25 @@ pub(super) struct Peer {
     leases: Vec<(usize, IpAddr)>,
     /// Inner addresses that the gateway gave us.
     assigned: Vec<IpAddr>,
-    /// Its other addresses (RFC 4555 §3.6).
-    others: Vec<IpAddr>,
     pub(super) mobike: bool,
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
     is_initiator: bool,
     use_ppk: bool,
+    /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
+    no_nats: bool,
     /// It has our vendor ID.
     knows_us: bool,
     wanted: VecDeque<Wanted>,
     waiting: Vec<(TaskId, Waiting)>,
-    /// What the peer is being asked about its place: where it is said to be, and where it was.
-    moving: Option<Box<mobility::Moving>>,
+    /// Where it is said to be, and has not confirmed.
+    moving: Option<Box<moving::Moving>>,
+    /// Our update of addresses that is to be tried again.
+    retry: Option<Box<Retry>>,
     /// Where it said that it is no more, and when.
     left: Option<Box<(Addresses, Duration)>>,
     since: Duration,
+    /// When both had proved who they are.
+    up_at: Duration,
     heard_at: Duration,
     asked_at: Option<Duration>,
     rekey_at: Option<Duration>,
@@ -164,16 +169,18 @@ impl Peer {
             children: Vec::new(),
             leases: Vec::new(),
             assigned: Vec::new(),
-            others: Vec::new(),
             mobike: false,
             is_initiator: false,
             use_ppk: false,
+            no_nats: false,
             knows_us: false,
             wanted: VecDeque::new(),
             waiting: Vec::new(),
             moving: None,
+            retry: None,
             left: None,
             since: now,
+            up_at: now,
             heard_at: now,
             asked_at: None,
             rekey_at: None,
@@ -318,11 +325,6 @@ impl Peer {
             _ => cx.count(Counter::UnknownExchange),
         }
         Ok(())
-    }
-
-    /// The initiator may go on from another port behind IKE_SA_INIT (RFC 7296 §2.23).
-    fn float(&mut self, addresses: Addresses) {
-        self.addresses = addresses;
     }
 
     fn handle_response(
@@ -499,9 +501,11 @@ impl Peer {
         else {
             return;
         };
-        self.takes_over = initial_contact || connection.unique;
+        self.takes_over = connection.unique;
+        self.up_at = cx.now;
+        self.no_nats |= connection.no_nats;
         if let Some(owner) = self.owner() {
-            cx.established(self.id, owner, self.takes_over);
+            cx.established(Newcomer { peer: self.id, owner, takes_over: self.takes_over, initial_contact });
         }
         let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
         let addresses = self.addresses;
@@ -509,6 +513,26 @@ impl Peer {
         cx.know_spi(self.active);
         self.schedule_session(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
+    }
+
+    /// Whether it is where `old` has shown that it is: no two devices are at the same address and port.
+    pub(super) fn is_at_the_place_of(&self, old: &Self) -> bool {
+        self.addresses.remote == old.confirmed().remote
+    }
+
+    /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same
+    /// time both must keep the same one of the two.
+    pub(super) fn gives_way_to(&self, old: &Self) -> bool {
+        let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
+        crossed && self.active_spis() < old.active_spis()
+    }
+
+    /// Asks at once whether it is still there.
+    pub(super) fn check_life(&mut self, cx: &mut Context<'_>) {
+        if self.active().is_some_and(|session| session.outstanding.is_none()) {
+            self.want(Wanted::Liveness);
+            self.work(cx);
+        }
     }
 
     /// When the session's keys are to be changed.
@@ -522,7 +546,6 @@ impl Peer {
     fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
         let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
         self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
-        self.others = request.notifies.iter().filter_map(|n| mobility::additional_address(n)).collect();
     }
 
     /// Begins what waits for its turn, if the active session is free.

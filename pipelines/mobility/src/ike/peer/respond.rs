@@ -14,7 +14,7 @@ use crate::ike::{
     connection::{Connection, LocalAuth, RemoteAuth},
     crypto::{Refused, Secret, SignatureHashes},
     eap::{Conversation, Step, packet},
-    endpoint::Context,
+    endpoint::{Context, Counter},
     event::{PeerId, Reason},
     identity::Identity,
     proposal::{self, Chosen},
@@ -25,6 +25,7 @@ use crate::ike::{
     wire::{self, ExchangeType, Header, Notify, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
+use core::net::IpAddr;
 
 /// Longest identity of a peer, in bytes.
 const LONGEST_NAME: usize = 512;
@@ -43,6 +44,8 @@ pub(in crate::ike) struct Answering {
     /// Of the suite's further key exchanges, how many are done.
     kex_done: usize,
     stage: Stage,
+    /// Where its first message came from: there it has shown that it is, by what follows.
+    from: IpAddr,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ struct Claim {
     request: Opened,
     /// Whether the post-quantum key was mixed in.
     ppk: bool,
+    /// Whether it showed that nothing on the way changed its addresses.
+    is_unchanged: bool,
     eap: Option<Eap>,
 }
 
@@ -160,6 +165,7 @@ impl Peer {
             fragments: notified(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
             kex_done: 0,
             stage: Stage::Init(Box::new(chosen)),
+            from: addresses.remote.ip(),
         }));
         peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
         Ok(peer)
@@ -253,6 +259,18 @@ impl Peer {
         self.sessions.push(session);
     }
 
+    /// The initiator may go on from another port behind IKE_SA_INIT, and where a NAT has several addresses, from another
+    /// of those (RFC 7296 §2.23).
+    pub(super) fn float(&mut self, addresses: Addresses) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        if let Stage::Proving(claim) = &mut answering.stage {
+            claim.is_unchanged &= addresses == self.addresses;
+        }
+        if answering.from.is_ipv4() == addresses.remote.is_ipv4() {
+            self.addresses = addresses;
+        }
+    }
+
     /// IKE_INTERMEDIATE: the next further key exchange.
     pub(super) fn answer_intermediate(&mut self, cx: &mut Context<'_>, header: &Header, opened: Opened) {
         let Phase::Answering(answering) = &mut self.phase else { return };
@@ -333,7 +351,7 @@ impl Peer {
 
     /// The first IKE_AUTH request: who the peer says it is.
     fn take_claim(&mut self, cx: &mut Context<'_>, opened: Opened) {
-        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Phase::Answering(answering) = &self.phase else { return };
         let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
@@ -349,6 +367,12 @@ impl Peer {
         let Some(connection) = cx.connections.get(index) else { return };
         let identity = identity.clone();
         self.connection = Some(index);
+        // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
+        self.no_nats = auth::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
+        if self.no_nats && !is_unchanged {
+            return self.refuse_nat(cx);
+        }
 
         // With EAP the key is mixed in with the last proof (RFC 8784 §3).
         let mut ppk = false;
@@ -380,7 +404,8 @@ impl Peer {
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
         let eap = matches!(connection.remote_auth, RemoteAuth::Eap(_)).then_some(Eap::Signing);
         let Phase::Answering(answering) = &mut self.phase else { return };
-        answering.stage = Stage::Proving(Box::new(Claim { connection: index, request: opened, ppk, eap }));
+        answering.stage =
+            Stage::Proving(Box::new(Claim { connection: index, request: opened, ppk, eap, is_unchanged }));
         self.wait_busy();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some((_, data))) => {
@@ -505,8 +530,23 @@ impl Peer {
         self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
     }
 
+    /// Refuses the peer because a NAT is on the way where none is allowed.
+    fn refuse_nat(&mut self, cx: &mut Context<'_>) {
+        cx.count(Counter::NatRefused);
+        self.refuse_auth(cx, notify::UNEXPECTED_NAT_DETECTED, Reason::Nat);
+    }
+
     /// Both have proved who they are: the last IKE_AUTH answer, with addresses and the first child SA.
     fn establish(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
+        let Phase::Answering(answering) = &self.phase else { return };
+        let Stage::Proving(claim) = &answering.stage else { return };
+        let no_nats = cx.connections.get(claim.connection).is_some_and(|connection| connection.no_nats);
+        if (no_nats || self.no_nats) && !claim.is_unchanged {
+            return self.refuse_nat(cx);
+        }
+        // Any source can be written on its last request: it is where it got our first answer, until it says otherwise.
+        let seen = self.place();
+        self.addresses.remote.set_ip(answering.from);
         let phase = core::mem::replace(&mut self.phase, Phase::Established);
         let Phase::Answering(answering) = phase else { return };
         let Stage::Proving(claim) = answering.stage else { return };
@@ -560,12 +600,13 @@ impl Peer {
         }
         let Some(session) = self.sessions.first_mut() else { return };
         let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &answer);
-        cx.send_all(self.addresses, datagrams);
+        cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {
             let transcript = &answering.transcript;
             self.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], false, true);
         }
+        self.go(cx, seen, true);
     }
 
     fn wait_busy(&mut self) {
