@@ -5,10 +5,11 @@ use crate::{
     fleet::{Fleet, ends},
     pair::{TERMINAL, gateway, offer, prefix, terminal},
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, slice, sync::Arc};
 use wayfarer::keys::Primitives;
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+    crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
     eap::{
         Authenticator,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
@@ -115,14 +116,12 @@ fn another_users_file_or_another_proof_of_ours_is_another_door() {
     let others_users = by_eap("outside", &outside, only("alice"), 1);
     let people = by_eap("people", &inside, IdentityPattern::Any, 0);
     for first in [others_name, others_users] {
-        let mut fleet = Fleet::new(vec![first, people.clone()]);
-        // Our proof is given, and the method chosen, before anybody knows who it is.
-        fleet.connect(TERMINAL, person("192.168.7.5", "bob"));
-        let is_up = !fleet.ups().is_empty();
-        assert!(!is_up || shown(&fleet).0 == 1);
-        let mut fleet = Fleet::new(vec![people.clone(), Connection { name: "x".into(), ..people.clone() }]);
-        fleet.connect(TERMINAL, person("192.168.7.5", "bob"));
-        assert_eq!(shown(&fleet).0, 0, "the first one");
+        for user in ["alice", "bob"] {
+            let mut fleet = Fleet::new(vec![first.clone(), people.clone()]);
+            // Our proof is given, and the method chosen, before anybody knows who it is.
+            fleet.connect(TERMINAL, person("192.168.7.5", user));
+            assert_eq!(shown(&fleet).0, 1, "{user}");
+        }
     }
 }
 
@@ -183,4 +182,71 @@ fn another_spelling_of_a_name_is_the_same_peer() {
         let (connection, inner, _) = shown(&fleet);
         assert_eq!((connection, inner), (0, vec![[10, 98, 1, 1].into()]), "{name}");
     }
+}
+
+/// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
+#[derive(Debug)]
+struct Names(Vec<u8>);
+
+impl Signer for Names {
+    fn certificates(&self) -> &[Vec<u8>] {
+        slice::from_ref(&self.0)
+    }
+
+    fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+        Ok((14, octets.to_vec()))
+    }
+}
+
+impl Verifier for Names {
+    fn authorities(&self) -> &[u8] {
+        &[]
+    }
+
+    fn verify(
+        &self,
+        identity: &Identity,
+        certificates: &[Vec<u8>],
+        _: u8,
+        data: &[u8],
+        octets: &[u8],
+    ) -> Result<(), Distrust> {
+        match data == octets && self.names(&certificates[0]).contains(identity) {
+            true => Ok(()),
+            false => Err(Distrust::Identity),
+        }
+    }
+
+    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
+        std::str::from_utf8(certificate).unwrap().split(' ').map(id).collect()
+    }
+}
+
+#[test]
+fn all_names_of_a_certificate_count_whichever_the_peer_comes_by() {
+    let authority: Arc<dyn Verifier> = Arc::new(Names(vec![]));
+    let by_certificate = |name: &str, remote_id: IdentityPattern, pool: usize| {
+        let remote_auth = RemoteAuth::Key(authority.clone());
+        Connection { name: name.into(), remote_id, remote_auth, pools: vec![pool], ..gateway() }
+    };
+    let of = |name: &str, certificate: &str| {
+        let local_auth = LocalAuth::Key(Arc::new(Names(certificate.into())));
+        Connection { local_id: id(name), local_auth, ..terminal() }
+    };
+    let all = || {
+        let held = by_certificate("contractors", only("bob@example.org"), 1);
+        vec![held, by_certificate("people", IdentityPattern::Any, 0)]
+    };
+    let bob = "laptop.test bob@example.org 192.0.2.7";
+    let mut fleet = Fleet::new(all());
+    for (at, name) in (1..).zip(["bob@example.org", "laptop.test", "192.0.2.7"]) {
+        fleet.connect([192, 0, 2, at], of(name, bob));
+        let (connection, inner, called) = shown(&fleet);
+        assert_eq!((connection, inner), (0, vec![[10, 98, 1, 1].into()]), "{name}");
+        assert_eq!(called, name);
+    }
+    assert_eq!(ends(&fleet.gateway), [Reason::Replaced, Reason::Replaced], "it is one peer");
+    let mut fleet = Fleet::new(all());
+    fleet.connect(TERMINAL, of("alice@example.org", "alice@example.org"));
+    assert_eq!(shown(&fleet).0, 1);
 }

@@ -1,9 +1,9 @@
 //! From the keys of a file to the model: IKE and its connections.
 
 mod child;
-mod eap;
 mod pool;
 mod proof;
+mod shared;
 
 use super::{
     algorithms::{self, Use},
@@ -98,7 +98,7 @@ fn connections(
     pools: &[PoolRange],
 ) -> Checked<Vec<Connection>> {
     let mut names = Unique::new();
-    let mut eap = eap::Shared::new();
+    let mut shared = shared::Shared::new();
     let mut connections = Vec::with_capacity(raw.len());
     for raw in raw {
         let place = raw.span();
@@ -107,7 +107,7 @@ fn connections(
             .value("connection.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
         let raw = Raw { source, raw, place };
         let mut connection = raw.check(config, pools)?;
-        raw.share_eap(&mut connection.protocol, &mut eap)?;
+        raw.share(&mut connection.protocol, &mut shared)?;
         connections.push(connection);
     }
     Ok(connections)

@@ -465,8 +465,7 @@ impl SlowPath {
     fn bound_unconfirmed(&mut self, now: Duration) {
         let over: Vec<PeerId> = {
             let Some(ike) = &self.ike else { return };
-            let share = UNCONFIRMED_IN_ALL / ike.unconfirmed.len().max(1) as u64;
-            let most = UNCONFIRMED.min(share);
+            let most = most_unconfirmed(ike.unconfirmed.len());
             let over = ike
                 .unconfirmed
                 .iter()
@@ -507,8 +506,26 @@ impl SlowPath {
     }
 }
 
+/// Bytes that are sent on each of so many paths until its peer has confirmed it.
+fn most_unconfirmed(paths: usize) -> u64 {
+    UNCONFIRMED.min(UNCONFIRMED_IN_ALL / paths.max(1) as u64)
+}
+
 fn log_refusal(result: io::Result<()>, address: IpAddr) {
     if let Err(why) = result {
         warn!(%address, "the host's device does not take an inner address or its route: {why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_paths_that_are_not_confirmed_share_one_bound() {
+        assert_eq!([0, 1, 64].map(most_unconfirmed), [16 << 20; 3]);
+        for paths in [65, 10_000, 1 << 20] {
+            assert!(most_unconfirmed(paths) * paths as u64 <= 1 << 30, "{paths}");
+        }
     }
 }

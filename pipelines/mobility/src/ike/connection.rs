@@ -106,7 +106,8 @@ pub enum LocalAuth {
 pub enum RemoteAuth {
     /// By a shared key.
     Psk(SharedKey),
-    /// By a certificate.
+    /// By a certificate. Connections that trust the same authorities share it: among them all that a peer's certificate
+    /// calls it decides.
     Key(Arc<dyn Verifier>),
     /// By EAP. Connections whose peers the same one knows share it: among them who EAP proves a peer to be decides.
     Eap(Arc<dyn Authenticator>),
@@ -174,7 +175,12 @@ impl Connection {
     /// Whether a message to `local` from `remote` may be for it.
     pub fn is_at(&self, local: IpAddr, remote: IpAddr) -> bool {
         let peer = self.remote.is_none_or(|peer| peer.ip() == remote);
-        peer && (self.local.is_empty() || self.local.contains(&local))
+        peer && self.is_local(local)
+    }
+
+    /// Whether a peer may use this address of ours.
+    pub(super) fn is_local(&self, local: IpAddr) -> bool {
+        self.local.is_empty() || self.local.contains(&local)
     }
 
     /// Whether we prove to a peer the same by both, and in the same way.
@@ -187,9 +193,10 @@ impl Connection {
         same_proof && self.local_id == other.local_id
     }
 
-    /// Whether it asks for EAP, and the same one knows its peers.
-    pub(super) fn has_same_eap(&self, other: &Self) -> bool {
+    /// Whether peers prove themselves to the same by both.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         match (&self.remote_auth, &other.remote_auth) {
+            (RemoteAuth::Key(a), RemoteAuth::Key(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
             (RemoteAuth::Eap(a), RemoteAuth::Eap(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
             _ => false,
         }

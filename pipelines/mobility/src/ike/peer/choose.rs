@@ -1,12 +1,13 @@
 //! Which connection of the configuration holds for a peer that calls us.
 //!
 //! The operator's order decides: the first one that is for whom the peer has proved to be. What a peer may choose by itself
-//! leads it past none that names it: neither the algorithms that it offers nor, with EAP, the identity that it writes into
-//! its ID payload, which is good for the choice of the method only (RFC 7296 §2.16).
+//! leads it past none that names it: neither the algorithms that it offers, nor which of its certificate's names it writes
+//! into its ID payload, nor, with EAP, anything that it writes there, which is good for the choice of the method only (RFC
+//! 7296 §2.16).
 
 use super::auth::{self, AuthPayloads};
 use crate::ike::{
-    connection::{Connection, RemoteAuth},
+    connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
     event::Reason,
     identity::Identity,
     proposal,
@@ -111,8 +112,8 @@ impl Candidates {
         meant.or(first).map(|(index, _)| index).ok_or(Reason::NoConnection)
     }
 
-    /// The connection for a peer that EAP proved to be `name`, where `begun` is the one that it began by: of those whose
-    /// peers the same EAP knows, and that prove the same of us, for our proof is with the peer already.
+    /// The connection for a peer that has proved to be called `names`, where `begun` is the one that it began by: of those
+    /// that ask for the same proof. With EAP they must also prove the same of us, for our proof is with the peer already.
     ///
     /// # Errors
     /// Why there is none.
@@ -120,18 +121,29 @@ impl Candidates {
         &self,
         connections: &[Connection],
         begun: usize,
-        name: &Identity,
+        names: &[Identity],
+        wanted: Option<&Identity>,
     ) -> Result<usize, Reason> {
         let Some(begun) = connections.get(begun) else { return Err(Reason::NoConnection) };
-        let is_for = |connection: &Connection| {
-            connection.has_same_eap(begun)
-                && connection.proves_the_same(begun)
-                && connection.remote_id.matches_name(name)
+        let is_eap = matches!(begun.remote_auth, RemoteAuth::Eap(_));
+        let is_named = |pattern: &IdentityPattern| match is_eap {
+            true => names.iter().any(|name| pattern.matches_name(name)),
+            false => names.iter().any(|name| pattern.matches(name)),
         };
-        let index = self.first(connections, is_for)?;
-        // Its key would have to be mixed in before the conversation (RFC 8784 §3).
-        let needs_ppk =
-            connections.get(index).is_some_and(|c| c.ppk.as_ref().is_some_and(|ppk| ppk.required));
-        if needs_ppk { Err(Reason::Authentication) } else { Ok(index) }
+        let index = self.first(connections, |connection| {
+            connection.asks_the_same(begun)
+                && (!is_eap || connection.proves_the_same(begun))
+                && wanted.is_none_or(|id| id.is_same(&connection.local_id))
+                && is_named(&connection.remote_id)
+        })?;
+        // The key that was mixed in is that of the connection that the peer began by; with EAP it is none (RFC 8784 §3).
+        let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
+        let has_ppk = |needed: &Ppk| {
+            begun.ppk.as_ref().is_some_and(|ppk| ppk.required && ppk.id == needed.id && !is_eap)
+        };
+        match needed.is_some_and(|needed| needed.required && !has_ppk(needed)) {
+            true => Err(Reason::Authentication),
+            false => Ok(index),
+        }
     }
 }

@@ -144,7 +144,8 @@ impl Peer {
         if !updates {
             return Moved { detection, ..Moved::default() };
         }
-        if !is_reachable(addresses.remote.ip()) {
+        // Which of our addresses a peer may use is not its own choice.
+        if !is_reachable(addresses.remote) || !connection.is_local(addresses.local.ip()) {
             return Moved { refusal: Some(notify::UNACCEPTABLE_ADDRESSES), ..Moved::default() };
         }
         let to = Some(Place { addresses, nat: nat.unwrap_or(self.nat) });

@@ -66,7 +66,9 @@ pub(super) struct Peer {
     /// What its ID payload says.
     pub(super) identity: Option<Identity>,
     /// Who EAP proved it to be.
-    account: Option<Identity>,
+    account: Option<Box<Identity>>,
+    /// What stands for all its names, where it proved several.
+    all_names: Option<Box<Identity>>,
     children: Vec<Child>,
     /// Addresses that it got from pools, with the pool.
     leases: Vec<(usize, IpAddr)>,
@@ -166,6 +168,7 @@ impl Peer {
             nat: Nat::default(),
             identity: None,
             account: None,
+            all_names: None,
             children: Vec::new(),
             leases: Vec::new(),
             assigned: Vec::new(),
@@ -378,11 +381,11 @@ impl Peer {
                 self.intermediate_answered(cx, kex, result);
             }
             (Waiting::Verified, Outcome::Verified(result)) => match (&self.phase, result) {
-                (Phase::Answering(_), Ok(())) => self.prove(cx),
+                (Phase::Answering(_), Ok(names)) => self.vouched(cx, &names),
                 (Phase::Answering(_), Err(why)) => {
                     self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Distrusted(why));
                 }
-                (_, Ok(())) => self.responder_proved(cx),
+                (_, Ok(_)) => self.responder_proved(cx),
                 (_, Err(why)) => self.give_up(cx, Reason::Distrusted(why)),
             },
             (Waiting::Signed, Outcome::Signed(Ok((method, data)))) => match &self.phase {
@@ -669,12 +672,26 @@ impl Peer {
 
     /// Who it has proved to be: by EAP, or what its ID payload says and its proof shows.
     pub(super) fn name(&self) -> Option<&Identity> {
-        self.account.as_ref().or(self.identity.as_ref())
+        self.account.as_deref().or(self.identity.as_ref())
     }
 
-    /// Whose addresses it gets, and whose place it takes.
+    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it comes by.
     fn owner(&self) -> Option<(usize, Identity)> {
-        Some((self.connection?, self.name()?.canonical()))
+        let name = self.all_names.as_deref().cloned();
+        Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
+    }
+
+    /// Takes the names that it has proved.
+    fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
+        let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
+        all.sort();
+        all.dedup();
+        let parts = all.iter().flat_map(|name| {
+            [vec![name.kind], (name.data.len() as u32).to_be_bytes().to_vec(), name.data.clone()]
+        });
+        let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
+        // No ID payload is of this kind.
+        self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: 0, data }));
     }
 
     pub(super) fn since(&self) -> Duration {

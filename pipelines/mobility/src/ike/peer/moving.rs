@@ -59,8 +59,10 @@ enum Stage {
 }
 
 /// Whether a peer can be there.
-pub(super) fn is_reachable(address: IpAddr) -> bool {
-    !address.is_unspecified()
+pub(super) fn is_reachable(end: SocketAddr) -> bool {
+    let address = end.ip();
+    end.port() != 0
+        && !address.is_unspecified()
         && !address.is_multicast()
         && !address.is_loopback()
         && address != IpAddr::from([255; 4])
@@ -232,7 +234,7 @@ impl Peer {
     /// The data plane saw an authentic packet, the newest so far, come by another path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
         // Who answers does not move of its own accord (RFC 4555 §1.3).
-        if !self.is_established() || self.is_initiator || !is_reachable(path.remote) {
+        if !self.is_established() || self.is_initiator {
             return;
         }
         let (local_port, remote_port) =
@@ -246,7 +248,8 @@ impl Peer {
             .left
             .as_ref()
             .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + LATE);
-        if addresses == self.addresses || is_late {
+        let is_allowed = self.connection(cx).is_some_and(|connection| connection.is_local(path.local));
+        if addresses == self.addresses || is_late || !is_allowed || !is_reachable(addresses.remote) {
             return;
         }
         if self.no_nats {

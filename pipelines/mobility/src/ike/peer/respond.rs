@@ -425,6 +425,24 @@ impl Peer {
         }
     }
 
+    /// The peer's certificate calls it `names`: all of them count, whichever it came by.
+    pub(super) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Stage::Proving(claim) = &mut answering.stage else { return };
+        let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
+        let wanted = AuthPayloads::read(&payloads, Side::Initiator).wanted;
+        match answering.candidates.proved(cx.connections, claim.connection, names, wanted) {
+            Ok(index) => {
+                drop(payloads);
+                claim.connection = index;
+                self.connection = Some(index);
+                self.take_names(cx, names);
+                self.prove(cx);
+            }
+            Err(why) => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, why),
+        }
+    }
+
     /// The peer is who it says it is, or will show it by EAP: now we prove who we are.
     pub(super) fn prove(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
@@ -469,6 +487,7 @@ impl Peer {
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
         let Some(session) = self.sessions.first_mut() else { return };
+        let mut takes = Vec::new();
         let (packet, refused) = match step {
             Step::Send(packet) => {
                 claim.eap = Some(Eap::Talking(conversation));
@@ -476,13 +495,16 @@ impl Peer {
             }
             Step::Success(packet, Some(key)) => {
                 // Who EAP proved it to be is who it is, and decides what holds for it.
-                let proved = conversation.identity().filter(|name| !name.is_empty());
-                self.account = proved.map(Identity::from_name);
-                let chosen = self
-                    .account
-                    .as_ref()
-                    .ok_or(Reason::Eap)
-                    .and_then(|name| answering.candidates.proved(cx.connections, claim.connection, name));
+                let proved = conversation.identity().filter(|name| !name.is_empty()).map(Identity::from_name);
+                let others = conversation.other_names();
+                let others = others.iter().map(|name| Identity::from_name(name));
+                let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
+                let chosen = match proved.is_some() {
+                    true => answering.candidates.proved(cx.connections, claim.connection, &names, None),
+                    false => Err(Reason::Eap),
+                };
+                self.account = proved.map(Box::new);
+                takes = names;
                 claim.eap = Some(Eap::Over(key));
                 match chosen {
                     Ok(index) => {
@@ -506,6 +528,7 @@ impl Peer {
         payloads.push(Payload::Eap(&packet));
         let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
+        self.take_names(cx, &takes);
         if let Some(why) = refused {
             self.fail(cx, why);
         }

@@ -1,19 +1,16 @@
-//! Which connections' peers the same EAP knows: those that name the same users, servers or authorities. They share it, so
-//! that who EAP proves a peer to be decides among them.
+//! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities. They share
+//! it, so that who a peer has proved to be decides among them.
 
 use super::{Checked, Raw};
 use crate::config::{
     file::{CrlPolicy, Method, Radius},
     value,
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf};
 use toml::Spanned;
-use wayfarer_mobility::ike::{
-    connection::{Connection, RemoteAuth},
-    eap::Authenticator,
-};
+use wayfarer_mobility::ike::connection::{Connection, RemoteAuth};
 
-/// What EAP knows peers by, in no order.
+/// What peers are known by, in no order.
 #[derive(PartialEq, Eq)]
 pub(super) struct Known {
     method: Method,
@@ -22,17 +19,19 @@ pub(super) struct Known {
     is_strict: bool,
 }
 
-/// The EAP of all connections so far.
-pub(super) type Shared = Vec<(Known, Arc<dyn Authenticator>)>;
+/// What peers have proved themselves to so far.
+pub(super) type Shared = Vec<(Known, RemoteAuth)>;
 
 impl Raw<'_> {
-    /// Lets a connection use the EAP of an earlier one, if its peers are known by the same.
-    pub(super) fn share_eap(&self, connection: &mut Connection, shared: &mut Shared) -> Checked<()> {
-        let RemoteAuth::Eap(own) = &mut connection.remote_auth else { return Ok(()) };
+    /// Lets peers of a connection prove themselves to the same as those of an earlier one, if they are known by the same.
+    pub(super) fn share(&self, connection: &mut Connection, shared: &mut Shared) -> Checked<()> {
+        if let RemoteAuth::Psk(_) = connection.remote_auth {
+            return Ok(());
+        }
         let known = self.known(self.methods(connection.remote)?.remote)?;
         match shared.iter().find(|(other, _)| *other == known) {
-            Some((_, other)) => *own = other.clone(),
-            None => shared.push((known, own.clone())),
+            Some((_, other)) => connection.remote_auth = other.clone(),
+            None => shared.push((known, connection.remote_auth.clone())),
         }
         Ok(())
     }
@@ -46,7 +45,7 @@ impl Raw<'_> {
         };
         let lists = [&raw.authorities, &raw.crls].into_iter().flatten();
         let mut files = match method {
-            Method::EapTls => lists
+            Method::EapTls | Method::Certificate => lists
                 .flat_map(|list| list.get_ref().0.iter().map(|text| Spanned::new(list.span(), text.clone())))
                 .map(|text| file("connection.authorities", &text))
                 .collect::<Checked<Vec<_>>>()?,
