@@ -87,7 +87,7 @@ fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
         fleet.pass(2 * SECOND);
         says(&mut fleet, place, true);
         // The question to the victim still has the window.
-        fleet.pass(Duration::from_millis(10));
+        fleet.pass(Duration::from_millis(110));
         assert_eq!((fleet.place(peer), unconfirmed(&fleet, place)), (at(place), 0));
     }
     // And by a packet only, as behind a NAT.
@@ -148,6 +148,25 @@ fn questions_to_a_victim_are_few() {
     assert_eq!(fleet.place(peer), at(TERMINAL));
     let bytes: usize = fleet.lost.iter().map(|(_, message)| message.len()).sum();
     assert!(bytes < 600 * 100, "{bytes} bytes for 600 packets: {}", fleet.lost.len());
+}
+
+#[test]
+fn one_word_after_another_draws_no_copies_of_what_waits_for_an_answer() {
+    let (mut fleet, peer) = connected();
+    // New keys are asked for, and the peer does not answer.
+    fleet.gateway.endpoint.rekey(fleet.now, peer, true);
+    let asked = fleet.gateway.work(fleet.now)[0].1.len();
+    let mut bytes = 0;
+    for n in 0..200u32 {
+        let child = fleet.ups()[0].children().next().unwrap();
+        let remote = IpAddr::from([198, 51, 100, n as u8 + 1]);
+        let path = Path { local: GATEWAY.into(), remote, udp: Some((4500, 4500)) };
+        fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+        fleet.now += Duration::from_millis(1);
+        fleet.gateway.endpoint.handle_timeout(fleet.now);
+        bytes += fleet.gateway.work(fleet.now).iter().map(|(_, message)| message.len()).sum::<usize>();
+    }
+    assert!(bytes <= 8 * asked, "{bytes} bytes by a request of {asked}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::sync::Arc;
 
 /// The folder of `ca.crt` and of certificates and keys called `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {

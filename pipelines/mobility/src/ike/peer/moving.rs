@@ -22,6 +22,8 @@ use core::{
 
 /// How long packets may still come from where a peer said that it is no more.
 const LATE: Duration = Duration::from_secs(1);
+/// Shortest time between two copies of a request: who says again and again that it is elsewhere does not draw one each time.
+const GAP: Duration = Duration::from_millis(100);
 /// How often a peer is asked whether it is at one place.
 const MOST_ASKED: u32 = 5;
 
@@ -216,7 +218,7 @@ impl Peer {
     pub(super) fn resend_all(&mut self, now: Duration) {
         self.wanted.retain(|wanted| !matches!(wanted, Wanted::Routability(_)));
         for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
-            outstanding.resend_at = now;
+            outstanding.resend_at = now.max(outstanding.sent_at + GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
             if let Request::Routability(cookie) = &mut outstanding.request {

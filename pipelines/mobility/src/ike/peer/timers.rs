@@ -162,6 +162,7 @@ impl Peer {
                 continue;
             }
             cx.count(Counter::Resent);
+            outstanding.sent_at = cx.now;
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
