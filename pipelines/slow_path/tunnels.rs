@@ -164,7 +164,8 @@ impl Tunnels {
             policies::protect(&outbound, &config.selectors, tables, writer);
         }
         tables.inbound.insert(writer, config.inbound.spi, inbound.clone());
-        self.names.insert(config.name.clone(), id);
+        // A peer's name is part of its tunnels': it takes none that is there.
+        self.names.entry(config.name.clone()).or_insert(id);
         let tunnel = Tunnel {
             name: config.name.clone(),
             local: config.local,

@@ -45,8 +45,9 @@ use wayfarer_mobility::ike::{
     pool::Pool,
 };
 
-/// Bytes that are sent on a path until its peer has confirmed it.
+/// Bytes that are sent on a path until its peer has confirmed it, and on all such paths together.
 const UNCONFIRMED: u64 = 16 << 20;
+const UNCONFIRMED_IN_ALL: u64 = 1 << 30;
 /// Tasks that are done, taken in one turn.
 const OUTCOMES: usize = 64;
 
@@ -305,9 +306,10 @@ impl SlowPath {
             Event::Spi { spi, known: false } => {
                 self.tables.ike.remove(&mut self.writer, &spi);
             }
-            Event::PeerUp { peer, connection, identity, addresses } => {
+            Event::PeerUp { peer, connection, identity, claimed, addresses } => {
                 let name = ike.endpoint.connections().get(connection).map_or("?", |c| &c.name);
-                info!(connection = name, %identity, remote = %addresses.remote, "peer connected");
+                let claimed = claimed.map(tracing::field::display);
+                info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
                 let installed = Installed { name: identity.to_string(), connection, ..Installed::default() };
                 ike.peers.insert(peer, installed);
             }
@@ -475,10 +477,11 @@ impl SlowPath {
     fn bound_unconfirmed(&mut self, now: Duration) {
         let over: Vec<PeerId> = {
             let Some(ike) = &self.ike else { return };
+            let most = most_unconfirmed(ike.unconfirmed.len());
             let over = ike
                 .unconfirmed
                 .iter()
-                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > UNCONFIRMED);
+                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > most);
             over.map(|(peer, _)| *peer).collect()
         };
         let Some(ike) = &mut self.ike else { return };
@@ -515,8 +518,26 @@ impl SlowPath {
     }
 }
 
+/// Bytes that are sent on each of so many paths until its peer has confirmed it.
+fn most_unconfirmed(paths: usize) -> u64 {
+    UNCONFIRMED.min(UNCONFIRMED_IN_ALL / paths.max(1) as u64)
+}
+
 fn log_refusal(result: io::Result<()>, address: IpAddr) {
     if let Err(why) = result {
         warn!(%address, "the host's device does not take an inner address or its route: {why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_paths_that_are_not_confirmed_share_one_bound() {
+        assert_eq!([0, 1, 64].map(most_unconfirmed), [16 << 20; 3]);
+        for paths in [65, 10_000, 1 << 20] {
+            assert!(most_unconfirmed(paths) * paths as u64 <= 1 << 30, "{paths}");
+        }
     }
 }

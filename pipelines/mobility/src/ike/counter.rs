@@ -42,4 +42,6 @@ counters! {
     Ended "ended" "peers that were established and ended",
     Rekeyed "rekeyed" "child SAs made",
     Moved "moved" "moves of peers",
+    Unconfirmed "unconfirmed" "moves, or questions about them, that the peer did not confirm",
+    NatRefused "nat_refused" "connections, moves and paths refused because a NAT is on the way where none is allowed",
 }

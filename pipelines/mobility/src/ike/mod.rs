@@ -6,6 +6,7 @@
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
 //! | `settings`, `counter` | bounds and times; what is counted |
 //! | `cookie`, `crowd` | standing up to many who begin |
+//! | `doubt` | whose moves are followed before they are confirmed |
 //! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
 //! | [`event`], [`task`] | what the endpoint tells and asks whoever drives it |
@@ -39,5 +40,6 @@ pub mod wire;
 mod cookie;
 mod counter;
 mod crowd;
+mod doubt;
 mod peer;
 mod settings;

@@ -32,6 +32,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Who the other side turned out to be, by EAP: known from the success on.
     fn identity(&self) -> Option<&[u8]>;
 
+    /// What else the other side is called by what it proved itself with.
+    fn other_names(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     /// Whether [`Conversation::handle`] may wait for another server.
     fn may_block(&self) -> bool {
         false
