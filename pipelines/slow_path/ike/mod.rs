@@ -101,6 +101,8 @@ impl Ike {
         let settings = Settings {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
+            peer_limit: config.peers,
+            child_limit: config.children,
             log_keys: config.key_log.is_some(),
             ..Settings::default()
         };
@@ -241,8 +243,9 @@ impl SlowPath {
     pub(super) fn handle_ike(&mut self, now: Duration) -> bool {
         let Some(ike) = &mut self.ike else { return false };
         let mut busy = false;
+        ike.helpers.turn(now);
         for _ in 0..OUTCOMES {
-            let Some((id, outcome)) = ike.helpers.poll() else { break };
+            let Some((id, outcome)) = ike.helpers.poll(now) else { break };
             ike.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
@@ -266,8 +269,10 @@ impl SlowPath {
     fn carry_out(&mut self, now: Duration) -> bool {
         let mut busy = false;
         while let Some(ike) = &mut self.ike {
-            while let Some((id, is_established, task)) = ike.endpoint.poll_task() {
-                ike.helpers.submit(id, is_established, task);
+            while ike.helpers.has_room()
+                && let Some((id, from, task)) = ike.endpoint.poll_task()
+            {
+                ike.helpers.submit(id, from, task);
                 busy = true;
             }
             // First the tables, then the answer: what the peer sends upon it finds its SA.

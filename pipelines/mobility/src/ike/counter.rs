@@ -42,4 +42,6 @@ counters! {
     Ended "ended" "peers that were established and ended",
     Rekeyed "rekeyed" "child SAs made",
     Moved "moved" "moves of peers",
+    NoRoom "no_room" "requests of peers refused because they have as much as they may",
+    TooOften "too_often" "repetitions and refusals not sent, to keep to their rate",
 }

@@ -10,7 +10,7 @@ use crate::ike::{
     endpoint::{Context, Counter},
     event::{Event, Reason},
     protection::Opened,
-    wire::{self, ExchangeType, Notify, Payload, notify},
+    wire::{self, ExchangeType, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::{
@@ -62,15 +62,6 @@ pub(super) struct Additional {
 impl Additional {
     pub(super) fn payload(&self) -> Payload<'_> {
         error(self.kind, &self.data)
-    }
-}
-
-/// The address of an ADDITIONAL_*_ADDRESS notification.
-pub(super) fn additional_address(notify: &Notify<'_>) -> Option<IpAddr> {
-    match notify.kind {
-        notify::ADDITIONAL_IP4_ADDRESS => <[u8; 4]>::try_from(notify.data).ok().map(IpAddr::from),
-        notify::ADDITIONAL_IP6_ADDRESS => <[u8; 16]>::try_from(notify.data).ok().map(IpAddr::from),
-        _ => None,
     }
 }
 
@@ -147,19 +138,6 @@ impl Peer {
     ) -> Moved {
         let (true, Some(connection)) = (self.mobike, self.connection(cx)) else { return Moved::default() };
         let has = |kind| auth::notified(payloads, kind).is_some();
-        if has(notify::NO_ADDITIONAL_ADDRESSES) {
-            self.others.clear();
-        }
-        let others: Vec<IpAddr> = payloads
-            .iter()
-            .filter_map(|p| match p {
-                Payload::Notify(n) => additional_address(n),
-                _ => None,
-            })
-            .collect();
-        if !others.is_empty() {
-            self.others = others;
-        }
         let Some(session) = self.sessions.iter().find(|s| s.local_spi() == spi) else {
             return Moved::default();
         };

@@ -33,6 +33,7 @@ use super::{
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
+    selector,
     suite::Kex,
     task::{Outcome, Task, TaskId},
     wire::{ExchangeType, Header, Malformed, Notify, Payload, notify},
@@ -68,8 +69,6 @@ pub(super) struct Peer {
     leases: Vec<(usize, IpAddr)>,
     /// Inner addresses that the gateway gave us.
     assigned: Vec<IpAddr>,
-    /// Its other addresses (RFC 4555 §3.6).
-    others: Vec<IpAddr>,
     pub(super) mobike: bool,
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
     is_initiator: bool,
@@ -161,7 +160,6 @@ impl Peer {
             children: Vec::new(),
             leases: Vec::new(),
             assigned: Vec::new(),
-            others: Vec::new(),
             mobike: false,
             is_initiator: false,
             use_ppk: false,
@@ -217,8 +215,7 @@ impl Peer {
     }
 
     fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: Waiting) {
-        let urgent = self.is_established();
-        let id = cx.start(self.id, urgent, task);
+        let id = cx.start(self.id, self.is_established(), self.addresses.remote.ip(), task);
         self.waiting.push((id, waiting));
     }
 
@@ -279,9 +276,13 @@ impl Peer {
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
             Arrival::Repeated => {
-                cx.count(Counter::Repeated);
-                let answered = session.answered();
-                cx.send_all(addresses, answered);
+                match session.repeat(cx.now, addresses.remote != self.addresses.remote) {
+                    Some(answered) => {
+                        cx.count(Counter::Repeated);
+                        cx.send_all(addresses, answered);
+                    }
+                    None => cx.count(Counter::TooOften),
+                }
                 return Ok(());
             }
             Arrival::New(opened) => opened,
@@ -462,7 +463,8 @@ impl Peer {
         if let Phase::Initiating(initiating) = phase {
             cx.forget_child_spi(initiating.child_spi());
         }
-        for (_, waiting) in core::mem::take(&mut self.waiting) {
+        for (task, waiting) in core::mem::take(&mut self.waiting) {
+            cx.cancel(task);
             match waiting {
                 Waiting::Creating(creating) => creating.withdraw(cx),
                 waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
@@ -517,7 +519,6 @@ impl Peer {
     fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
         let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
         self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
-        self.others = request.notifies.iter().filter_map(|n| mobility::additional_address(n)).collect();
     }
 
     /// Begins what waits for its turn, if the active session is free.
@@ -580,6 +581,7 @@ impl Peer {
             spi_out: agreed.spi_out,
             policy: agreed.policy,
             suite: agreed.suite,
+            rules: selector::rules(&agreed.local, &agreed.remote),
             local: agreed.local,
             remote: agreed.remote,
             transport: agreed.transport,

@@ -13,11 +13,12 @@ use crate::ike::{
     connection::{Connection, LocalAuth, RemoteAuth},
     crypto::{Refused, Secret, SignatureHashes},
     eap::{Conversation, Step, packet},
-    endpoint::Context,
+    endpoint::{Context, Counter},
     event::{PeerId, Reason},
     identity::{self, Identity},
     proposal::{self, Chosen},
     protection::Opened,
+    rate::{self, Rate},
     schedule::SessionKeys,
     suite::{IkeSuite, Kex},
     task::Task,
@@ -42,6 +43,8 @@ pub(in crate::ike) struct Answering {
     /// Of the suite's further key exchanges, how many are done.
     kex_done: usize,
     stage: Stage,
+    /// Repetitions of its first message that are answered.
+    repeats: Rate,
 }
 
 #[derive(Debug)]
@@ -165,18 +168,25 @@ impl Peer {
             fragments: notified(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
             kex_done: 0,
             stage: Stage::Init(Box::new(chosen)),
+            repeats: Rate::default(),
         }));
         peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
         Ok(peer)
     }
 
-    /// Our answer to its first message, if `message` is that again and it is answered.
-    pub(in crate::ike) fn answered_init(&self, message: &[u8]) -> Option<&[u8]> {
-        match &self.phase {
-            Phase::Answering(a) if !a.transcript.second.is_empty() && a.transcript.first == message => {
-                Some(&a.transcript.second)
-            }
-            _ => None,
+    /// Sends the answer to its first message again, if `message` is that again and it was answered.
+    pub(in crate::ike) fn repeat_init(&mut self, cx: &mut Context<'_>, message: &[u8], addresses: Addresses) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Transcript { first, second, .. } = &answering.transcript;
+        if second.is_empty() || first != message {
+            return;
+        }
+        // Whose address that is, is not proved: it must not draw more than a peer in bad weather needs.
+        if answering.repeats.admits(cx.now, rate::REPEATS, rate::REPEAT) {
+            cx.count(Counter::Repeated);
+            cx.send(addresses, second);
+        } else {
+            cx.count(Counter::TooOften);
         }
     }
 
@@ -482,6 +492,7 @@ impl Peer {
             // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), true),
             Step::Failure(packet) => (packet, true),
+            Step::Ask => (packet::failure(&[]), true),
         };
         let mut payloads = Vec::new();
         if let Some(proof) = &proof {
