@@ -4,6 +4,8 @@
 
 #[path = "eap/free_radius.rs"]
 mod free_radius;
+#[path = "eap/radius.rs"]
+mod radius;
 #[path = "eap/tls_client.rs"]
 mod tls_client;
 
@@ -105,7 +107,7 @@ fn free_radius(tls_version: &str) -> FreeRadius {
     FreeRadius::start(files, tls_version)
 }
 
-fn radius(servers: &[(SocketAddr, &str)]) -> Radius {
+fn by_radius(servers: &[(SocketAddr, &str)]) -> Radius {
     let server = |(address, secret): &(SocketAddr, &str)| Server {
         address: *address,
         secret: Secret::new(secret.as_bytes().to_vec()),
@@ -135,7 +137,7 @@ fn each_conversation_has_challenges_of_its_own() {
 #[test]
 fn free_radius_judges_passwords() {
     let server = free_radius("1.3");
-    let radius = radius(&[(server.address, SECRET)]);
+    let radius = by_radius(&[(server.address, SECRET)]);
     let mut conversation = radius.begin(b"");
     assert_same_key(talk(&mut *conversation, &mut *alice("secret")));
     assert_eq!(conversation.identity(), Some(&b"alice"[..]));
@@ -147,7 +149,7 @@ fn free_radius_judges_passwords() {
 #[test]
 fn a_wrong_secret_is_no_answer() {
     let server = free_radius("1.3");
-    assert_refused(talk(&mut *radius(&[(server.address, "other")]).begin(b""), &mut *alice("secret")));
+    assert_refused(talk(&mut *by_radius(&[(server.address, "other")]).begin(b""), &mut *alice("secret")));
 }
 
 #[test]
@@ -155,7 +157,8 @@ fn where_a_server_is_silent_or_gone_the_next_one_is_asked_and_kept() {
     let server = free_radius("1.3");
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let gone = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).unwrap();
-    let radius = radius(&[(silent.local_addr().unwrap(), SECRET), (gone, SECRET), (server.address, SECRET)]);
+    let radius =
+        by_radius(&[(silent.local_addr().unwrap(), SECRET), (gone, SECRET), (server.address, SECRET)]);
     assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
     assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
     // Both tries of the first conversation, and nothing of the second.
@@ -170,9 +173,9 @@ fn where_a_server_is_silent_or_gone_the_next_one_is_asked_and_kept() {
 #[test]
 fn where_nobody_answers_there_is_an_end() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let radius = radius(&[(silent.local_addr().unwrap(), SECRET)]);
+    let radius = by_radius(&[(silent.local_addr().unwrap(), SECRET)]);
     assert_refused(talk(&mut *radius.begin(b""), &mut *alice("secret")));
-    assert_refused(talk(&mut *self::radius(&[]).begin(b""), &mut *alice("secret")));
+    assert_refused(talk(&mut *by_radius(&[]).begin(b""), &mut *alice("secret")));
 }
 
 /// A certificate with its key, in PEM.
@@ -291,7 +294,7 @@ fn without_the_certificate_of_who_a_peer_claims_to_be_it_is_refused() {
 fn free_radius_judges_certificates() {
     for (version, name) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
         let server = free_radius(name);
-        let radius = radius(&[(server.address, SECRET)]);
+        let radius = by_radius(&[(server.address, SECRET)]);
         let mut client = tls_client("alice@example.org", Some(&pki().alice), version);
         assert_same_key(talk(&mut *radius.begin(b""), &mut client));
         let mut client = tls_client("alice@example.org", Some(&pki().stranger), version);

@@ -1,9 +1,13 @@
 //! IKEv2 between endpoints of ours: what needs no network.
 
+#[path = "ike/bounds.rs"]
+mod bounds;
 #[path = "ike/exchanges.rs"]
 mod exchanges;
 #[path = "ike/hostile.rs"]
 mod hostile;
+#[path = "ike/insider.rs"]
+mod insider;
 #[path = "ike/node.rs"]
 mod node;
 #[path = "ike/pair.rs"]

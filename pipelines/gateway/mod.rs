@@ -20,5 +20,6 @@ pub mod inbound;
 pub mod io;
 pub mod outbound;
 pub mod profile;
+pub mod share;
 pub mod tables;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! What workers read and the slow path changes.
 
+use super::share::Share;
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     few::Few,
@@ -14,8 +15,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers.
-    pub ike: Map<u64, ()>,
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers, each within its share.
+    pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix,
     /// tunnels come before policies, each in the order of the configuration.
     pub policies: Lpm<Few<Rule>>,

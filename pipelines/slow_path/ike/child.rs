@@ -11,16 +11,13 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::{
     ike::{
-        self,
+        self, bounds,
         event::ChildSa,
         suite::{Encr, EspSuite, Integ},
         wire::TrafficSelector,
     },
     roaming::Policy,
 };
-
-/// Most selectors of one tunnel.
-const MOST: usize = 256;
 
 /// The tunnel of a pair of child SAs, called `name`; `None` where the data plane cannot do what was agreed on.
 pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Option<model::Tunnel> {
@@ -117,7 +114,7 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
             let protocol = (protocol != 0).then_some(protocol);
             for local in prefixes(local.start, local.end) {
                 for remote in prefixes(remote.start, remote.end) {
-                    if all.len() == MOST {
+                    if all.len() == bounds::CHILD_RULES {
                         return None;
                     }
                     all.push(Selector { local, remote, protocol, local_ports, remote_ports });

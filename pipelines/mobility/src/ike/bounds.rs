@@ -6,7 +6,7 @@ pub const CHILDREN: usize = 64;
 /// Pairs of prefixes that a child SA's selectors come to in the data plane.
 pub const CHILD_RULES: usize = 256;
 /// Those of all child SAs of a peer. While keys are changed, there may be twice as many.
-pub const RULES: usize = 1024;
+pub const RULES: usize = 512;
 /// IKE SAs of a peer: the one in use, and those that it replaced or that are to replace it.
 pub const SESSIONS: usize = 4;
 /// Peers of one identity that a connection lets be connected at once.

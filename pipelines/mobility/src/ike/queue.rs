@@ -73,3 +73,36 @@ impl Queue {
         self.waiting.get(&id).map(|(peer, _)| *peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::suite::Kex;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn who_is_connected_comes_first_but_does_not_keep_others_from_connecting() {
+        let mut queue = Queue::default();
+        let from = |n: u8| IpAddr::from([192, 0, n, 1]);
+        let task = || Task::KexBegin(Kex::X25519);
+        let stranger = queue.push(PeerId(0), false, from(0), task());
+        let established: Vec<TaskId> =
+            (1..40).map(|n| queue.push(PeerId(n), true, from(1), task())).collect();
+        let turns: Vec<TaskId> = core::iter::from_fn(|| queue.pop()).map(|(id, ..)| id).collect();
+        assert_eq!(turns[0], established[0]);
+        assert_eq!(turns.iter().position(|id| *id == stranger), Some(IN_A_ROW as usize));
+        assert_eq!(turns.len(), 40);
+        assert_eq!((queue.done(stranger), queue.done(stranger)), (Some(PeerId(0)), None));
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_done() {
+        let mut queue = Queue::default();
+        let all = [false, true].map(|is_established| {
+            queue.push(PeerId(1), is_established, [192, 0, 2, 1].into(), Task::KexBegin(Kex::X25519))
+        });
+        all.into_iter().for_each(|id| queue.cancel(id));
+        assert!(queue.pop().is_none());
+        assert_eq!(queue.unauthenticated(), 0);
+    }
+}

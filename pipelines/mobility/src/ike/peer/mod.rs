@@ -60,6 +60,8 @@ pub(super) struct Peer {
     /// Our SPI of the one that our requests go by.
     active: u64,
     pub(super) addresses: Addresses,
+    /// Where its first message came from: the share of that network is what its tasks count against, wherever it says that it is.
+    from: IpAddr,
     pub(super) nat: Nat,
     pub(super) identity: Option<Identity>,
     /// Who EAP proved it to be.
@@ -154,6 +156,7 @@ impl Peer {
             sessions: Vec::new(),
             active: 0,
             addresses,
+            from: addresses.remote.ip(),
             nat: Nat::default(),
             identity: None,
             account: None,
@@ -215,7 +218,7 @@ impl Peer {
     }
 
     fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: Waiting) {
-        let id = cx.start(self.id, self.is_established(), self.addresses.remote.ip(), task);
+        let id = cx.start(self.id, self.is_established(), self.from, task);
         self.waiting.push((id, waiting));
     }
 
