@@ -103,3 +103,60 @@ fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use wayfarer_mobility::{
+        ike::{crypto::Secret, eap::Authenticator, suite::Kex},
+        radius::{
+            Radius,
+            question::{Realm, Server},
+        },
+    };
+
+    #[test]
+    fn who_waits_for_a_radius_server_keeps_nobody_waiting() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server =
+            Server { address: silent.local_addr().unwrap(), secret: Secret::new(b"secret".to_vec()) };
+        let radius = Radius::new(Realm::new(vec![server], "gateway"));
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let next = |helpers: &mut Helpers| loop {
+            helpers.turn(now);
+            match helpers.poll(now) {
+                Some((id, Outcome::KexBegun(_))) => return id,
+                Some((id, outcome)) => panic!("{id:?}: {outcome:?}"),
+                None => thread::yield_now(),
+            }
+        };
+        for n in 0..200 {
+            let mut conversation = radius.begin(b"");
+            conversation.handle(&[]);
+            let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
+            helpers.submit(TaskId(2 * n), from, Task::Eap(conversation, identity));
+            helpers.submit(TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
+            // Time stands still: no server is given up.
+            assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
+        }
+        silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        while helpers.conversations.len() < 200 {
+            assert!(helpers.poll(now).is_none());
+        }
+        helpers.turn(now);
+        assert!(silent.recv(&mut [0; 4096]).is_ok(), "the server was asked");
+        // In time each is told that nobody answers, and threads are free.
+        let mut failed = 0;
+        for second in 1..10 {
+            let now = now + Duration::from_secs(second);
+            helpers.turn(now);
+            while let Some((_, outcome)) = helpers.poll(now) {
+                assert!(matches!(outcome, Outcome::Eap(_, Step::Failure(_))));
+                failed += 1;
+            }
+        }
+        assert_eq!((failed, helpers.at_hand), (200, 0));
+    }
+}
