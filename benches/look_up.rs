@@ -1,12 +1,17 @@
 //! Finding an SA by its SPI: the gateway's table beside others, at several sizes. Keys are random, a burst at a time, and
-//! a word of what was found is read, as a worker does.
+//! a word of what was found is read, as a worker does. And finding the rule of a packet among many of one prefix.
 
 use arrayvec::ArrayVec;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, sync::Arc};
+use wayfarer::gateway::{
+    policy::{Action, Rule, Verdict},
+    tables::{Settings, Tables},
+};
 use wayfarer_dataplane::{
-    sa::Spi,
-    table::{Map, Place, Writer},
+    sa::{Flow, PortRange, Selector, Spi},
+    table::{Map, Place, Prefix, Writer},
+    wire::{Address, ip::protocol},
 };
 
 const BURST: usize = 32;
@@ -77,5 +82,42 @@ fn look_up(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, look_up);
+/// One rule for each port, as an operator or a peer with many selectors makes them.
+fn rules(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rule");
+    group.throughput(Throughput::Elements(1));
+    let everywhere: Prefix = "0.0.0.0/0".parse().expect("a prefix");
+    for count in [1, 8, 9, 64, 4000_u16] {
+        let mut writer = Writer::new();
+        let settings = Settings { ports: [].into(), encap_ports: [].into(), host: None, mss_clamp: false };
+        let tables = Tables::new(&writer, 1, settings);
+        let rule = |port| Rule {
+            selector: Selector {
+                protocol: Some(protocol::UDP),
+                remote_ports: PortRange { first: port, last: port },
+                ..Selector::configured(everywhere, everywhere)
+            },
+            action: Action::Bypass,
+        };
+        tables.policies.insert(&mut writer, everywhere, (0..count).map(rule).collect());
+        let reader = writer.reader();
+        let mut port = 0;
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| {
+                port = (port + 7) % count;
+                let flow = Flow {
+                    src: Address::v4(0x0a63_0007),
+                    dst: Address::v4(0xc633_6407),
+                    protocol: protocol::UDP,
+                    ports: Some((9, port)),
+                    is_later_fragment: false,
+                };
+                assert!(matches!(tables.verdict(black_box(&flow), &reader), Verdict::Rule(_)));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, look_up, rules);
 criterion_main!(benches);

@@ -15,13 +15,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     fmt, io,
     net::IpAddr,
+    panic,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
-use tracing::info;
+use tracing::{error, info};
 use wayfarer_dataplane::{
     pool::Pool,
     port::{
@@ -82,6 +84,7 @@ impl std::error::Error for RunError {}
 /// # Errors
 /// See [`RunError`]; nothing is left half started then.
 pub fn gateway(config: &Config) -> Result<(), RunError> {
+    report_panics();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())
@@ -97,13 +100,27 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     let mut gateway = Gateway::start(assembly).map_err(RunError::Start)?;
     info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway forwards");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
-        std::thread::sleep(WATCH);
+        thread::sleep(WATCH);
     }
     let broken = gateway.is_broken();
     let all_ended = gateway.stop_workers();
     drop(control);
     summarise(&gateway);
     if broken || !all_ended { Err(RunError::Thread) } else { Ok(()) }
+}
+
+/// Has panics logged, at most one a second: who sends what makes a worker fail must not fill the log as well.
+fn report_panics() {
+    let start = Instant::now();
+    // The second in which one was logged last, from 1 on.
+    let last = AtomicU64::new(0);
+    panic::set_hook(Box::new(move |info| {
+        let now = start.elapsed().as_secs() + 1;
+        if last.swap(now, Relaxed) != now {
+            let thread = thread::current();
+            error!(thread = thread.name().unwrap_or("?"), "a mistake in this program: {info}");
+        }
+    }));
 }
 
 /// What a gateway stands on.

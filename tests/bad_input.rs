@@ -194,6 +194,40 @@ fn udp_that_lies_and_esp_that_is_cut_short() {
 }
 
 #[test]
+fn a_datagram_that_ends_before_its_ip_packet_is_judged_by_its_own_length() {
+    // A datagram to one of the gateway's ports, of which its UDP header says that only `length` bytes are its own.
+    let lying = |port: u16, payload: &[u8], length: u16| {
+        let packet = datagram("192.0.2.9", "203.0.113.1", (999, port), payload);
+        let packet = changed(packet, |p| p[24..26].copy_from_slice(&length.to_be_bytes()));
+        accounted(&from_outside(&packet))
+    };
+    let mut ike = [0; 64];
+    ike[19] = 0x08;
+    let marked = [&[0; 4][..], &ike].concat();
+    for length in [8, 9, 11, 12, 27, 28, 40, 71] {
+        // It is the slow path's to judge, and gets no answer.
+        assert_eq!(lying(500, &ike, length), (vec![], 0, 1), "{length} bytes to port 500");
+        let (drops, punted) = match length {
+            8 => (vec![(EspTruncated, 1)], 0),
+            9 => (vec![(EspTruncated, 1)], 0),
+            11 => (vec![(EspTruncated, 1)], 0),
+            _ => (vec![], 1),
+        };
+        assert_eq!(lying(4500, &marked, length), (drops, 0, punted), "{length} bytes to port 4500");
+    }
+    // What is behind the datagram is not ESP's.
+    let mut behind_nat = terminal();
+    behind_nat.port = Some(1000);
+    let esp = behind_nat.seal_as(&inner(), 4, 100);
+    let longer = changed(esp, |p| {
+        p.extend_from_slice(&[0xee; 33]);
+        let total = p.len() as u16;
+        p[2..4].copy_from_slice(&total.to_be_bytes());
+    });
+    assert_eq!(between_good_ones(&from_outside(&longer)), (vec![], 1));
+}
+
+#[test]
 fn spis_and_destinations_that_are_not_known() {
     let to_inside = changed(sealed(), |p| p[16..20].copy_from_slice(&[10, 99, 0, 1]));
     let spi = |spi: u32| {

@@ -94,7 +94,12 @@ fn open() {
 
 #[test]
 fn gateway() {
-    replay("gateway", 200);
+    replay("gateway", 100);
+}
+
+#[test]
+fn gateway_host() {
+    replay("gateway_host", 50);
 }
 
 #[test]

@@ -2,12 +2,22 @@
 
 #[path = "ike/bounds.rs"]
 mod bounds;
+#[path = "ike/devices.rs"]
+mod devices;
+#[path = "ike/doubts.rs"]
+mod doubts;
 #[path = "ike/exchanges.rs"]
 mod exchanges;
+#[path = "ike/fleet.rs"]
+mod fleet;
 #[path = "ike/hostile.rs"]
 mod hostile;
+#[path = "ike/identities.rs"]
+mod identities;
 #[path = "ike/insider.rs"]
 mod insider;
+#[path = "ike/no_nats.rs"]
+mod no_nats;
 #[path = "ike/node.rs"]
 mod node;
 #[path = "ike/pair.rs"]

@@ -1,8 +1,13 @@
 //! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
 
+#[path = "policy/narrowing.rs"]
+mod narrowing;
 mod world;
 
-use wayfarer::config::model::{Config, Policy, PolicyAction, Remote};
+use wayfarer::{
+    config::model::{Config, Policy, PolicyAction, Remote},
+    slow_path::neighbours::Stations,
+};
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     sa::{PortRange, Selector},
@@ -128,6 +133,75 @@ fn a_terminal_reaches_another_through_both_their_tunnels_only() {
         world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", nowhere, (1, 2), b"martian")));
     }
     assert_eq!((world.take(OUTSIDE).len(), world.drops(Martian)), (0, 4));
+}
+
+#[test]
+fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
+    let no_ssh = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 22, last: 22 },
+        ..selector("0.0.0.0/0", "203.0.113.1")
+    };
+    let mut config = config(vec![tunnel(1, suite(SUITE))]);
+    config.tunnels[0].remote = Remote::At(ip("192.0.2.1"), 0);
+    config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+    config.policies = vec![Policy { action: PolicyAction::Discard, selector: no_ssh }];
+    // The host's own stack is behind the inside port.
+    let (mut ports, wires) = open_ports(1, 512);
+    ports[INSIDE].is_host = true;
+    ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+    ports[INSIDE].addresses.clear();
+    let mut world = World::on(config, (ports, wires));
+    let mut one = terminal(1);
+    for (port, delivered, dropped) in [(23, 1, 0), (22, 0, 1)] {
+        let packet = datagram("10.98.0.1", "203.0.113.1", (1, port), b"to the gateway");
+        world.send(OUTSIDE, &one.seal(&packet));
+        assert_eq!(
+            (world.take(INSIDE).len(), world.drops(DropReason::Discard)),
+            (delivered, dropped),
+            "{port}"
+        );
+    }
+    // A later fragment does not show its port, and could be the forbidden one's.
+    let mut later = datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway");
+    later[6..8].copy_from_slice(&[0, 185]);
+    later[10..12].fill(0);
+    let sum = checksum::of(&later[..20]);
+    later[10..12].copy_from_slice(&sum.to_be_bytes());
+    world.send(OUTSIDE, &one.seal(&later));
+    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+}
+
+#[test]
+fn of_many_rules_the_first_that_covers_a_packet_decides() {
+    // Every other port of each of many hosts may be reached, and its last one by nobody.
+    let host = |n: u32| format!("198.51.{}.{}", n / 250, n % 250 + 1);
+    let rule = |n: u32, action, ports: (u16, u16)| {
+        let selector = Selector {
+            protocol: Some(protocol::UDP),
+            remote_ports: PortRange { first: ports.0, last: ports.1 },
+            ..Selector::configured(
+                format!("10.99.{}.0/24", n % 8).parse().unwrap(),
+                "0.0.0.0/0".parse().unwrap(),
+            )
+        };
+        (action, selector)
+    };
+    let policies = (0..2000).flat_map(|n: u32| {
+        let port = (n / 8 * 4) as u16;
+        [rule(n, PolicyAction::Bypass, (port, port)), rule(n, PolicyAction::Discard, (port, port + 1))]
+    });
+    let mut world = gateway(policies.collect(), |_| {});
+    for n in [0, 1, 8, 999, 1999] {
+        let port = (n / 8 * 4) as u16;
+        let source = format!("10.99.{}.7", n % 8);
+        for (port, expected) in
+            [(port, Ok("clear")), (port + 1, Err(DropReason::Discard)), (port + 2, Err(NoPolicy))]
+        {
+            let packet = datagram(&source, &host(n), (9, port), b"payload");
+            assert_eq!(fate(&mut world, &packet), expected, "{source} to port {port}");
+        }
+    }
 }
 
 #[test]

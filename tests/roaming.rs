@@ -170,6 +170,27 @@ fn a_damped_move_that_the_peer_took_back_is_not_carried_out() {
 }
 
 #[test]
+fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_being_seen() {
+    let (mut world, [mut one, mut two]) = world(|_| {});
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    world.send(OUTSIDE, &two.seal(&up(2)));
+    // More packets than the ring of reports holds, each from another port, while the slow path has no time.
+    for n in 0..6000u16 {
+        one.port = Some(1000 + n);
+        world.put(OUTSIDE, &one.seal(&up(1)));
+        let (worker, _) = &mut world.assembly.workers[0];
+        while worker.turn() {}
+        while world.wires[INSIDE].receive(|_| ()).is_some() {}
+    }
+    assert_eq!(world.assembly.links[0].exchange.events.len(), 1);
+    two.address = ip("198.51.100.2");
+    world.send(OUTSIDE, &two.seal(&up(2)));
+    assert_eq!(goes_to(&mut world, 2), ("198.51.100.2".into(), None));
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    assert_eq!(goes_to(&mut world, 1), ("192.0.2.1".into(), Some(6999)));
+}
+
+#[test]
 fn a_move_by_hand() {
     let (mut world, [mut one, _]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));

@@ -8,9 +8,14 @@ use std::{
 };
 use wayfarer::{
     config::model::Remote,
-    start::{Assembly, Gateway, Seat},
+    start::{Assembly, Gateway, OpenPort, Seat},
 };
-use wayfarer_dataplane::{drop::DropReason, pool::Pool, port::memory::Wire};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Burst,
+    pool::Pool,
+    port::{Port, PortStats, memory::Wire},
+};
 use world::*;
 
 const WORKERS: usize = 2;
@@ -18,6 +23,11 @@ const PACKETS: u64 = 100_000;
 
 /// A running gateway with two workers and two tunnels, neighbours met.
 fn start() -> (Gateway, [Vec<Wire>; 2]) {
+    start_on(|ports| ports)
+}
+
+/// The same on what `change` makes of its ports.
+fn start_on(change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>; 2]) {
     let suite = suite("aes128gcm16");
     let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
     for tunnel in &mut config.tunnels {
@@ -28,7 +38,7 @@ fn start() -> (Gateway, [Vec<Wire>; 2]) {
     config.gateway.idle_sleep = Some(Duration::from_micros(20));
     let (ports, wires) = open_ports(WORKERS, 512);
     let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(2048, 2048).unwrap(), core: None }).collect();
-    let gateway = Gateway::start(Assembly::new(&config, seats, ports).unwrap()).unwrap();
+    let gateway = Gateway::start(Assembly::new(&config, seats, change(ports)).unwrap()).unwrap();
     // The first packets of each direction make the gateway ask for its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
     wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &first.seal(&up(2))));
@@ -138,4 +148,67 @@ fn no_two_packets_of_one_sa_carry_the_same_number() {
     });
     assert_eq!(numbers.last(), Some(&PACKETS));
     assert!(gateway.counters().all(|c| c.sealed.value() > PACKETS / 4), "one worker did all the work");
+}
+
+/// What makes a [`Faulty`] port fail.
+const FATAL: &[u8] = &[0xde; 60];
+
+/// A port that has a mistake: it fails over some frames, with others in hand.
+struct Faulty(Box<dyn Port>);
+
+impl Port for Faulty {
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.0.rx(pool, burst);
+        assert!(burst.iter().all(|packet| packet.data() != FATAL), "a test's own panic");
+    }
+
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.0.tx(pool, burst);
+    }
+
+    fn stats(&self) -> PortStats {
+        self.0.stats()
+    }
+}
+
+#[test]
+fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
+    const FAULTS: u64 = 500;
+    let (gateway, wires) = start_on(|mut ports| {
+        let queues = std::mem::take(&mut ports[OUTSIDE].queues);
+        ports[OUTSIDE].queues = queues.into_iter().map(|queue| Box::new(Faulty(queue)) as _).collect();
+        ports
+    });
+    let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let (mut sent, mut passed) = (0, 0);
+    let counters: Vec<_> = gateway.counters().cloned().collect();
+    let lost = || counters.iter().map(|c| c.drops.of(DropReason::WorkerFault)).sum::<u64>();
+    for _ in 0..FAULTS {
+        for _ in 0..3 {
+            sent += 1;
+            let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+            until(|| wires[OUTSIDE][0].send(&good));
+        }
+        sent += 1;
+        until(|| wires[OUTSIDE][0].send(FATAL));
+        passed += collect(&wires[INSIDE], INSIDE, |_| ());
+    }
+    until(|| {
+        passed += collect(&wires[INSIDE], INSIDE, |_| ());
+        passed + lost() == sent
+    });
+    assert!((1..=FAULTS).contains(&counters[0].faults.value()) && lost() >= FAULTS);
+    assert_eq!(counters[1].faults.value(), 0);
+    assert!(!gateway.is_broken());
+    // Both still have all their frames, and forward.
+    until(|| counters.iter().all(|c| c.free_frames.value() == 2048));
+    for queue in &wires[OUTSIDE] {
+        let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+        assert!(queue.send(&good));
+        let mut came = 0;
+        until(|| {
+            came += collect(&wires[INSIDE], INSIDE, |_| ());
+            came == 1
+        });
+    }
 }

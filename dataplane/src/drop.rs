@@ -92,6 +92,7 @@ drop_reasons! {
     NoKeyExchange       Info    "control message, and no key exchange is configured",
     SlowPathLimit       Warning "the slow path's own limit on answers or waiting packets",
     ExceptionLimit      Warning "to the kernel by the exception path, beyond its rate",
+    WorkerFault         Error   "in a worker's hands when it failed: a mistake in this program, to be reported",
 }
 
 /// Number of reasons.

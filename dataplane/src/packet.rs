@@ -1,12 +1,13 @@
 //! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
 //!
-//! A [`Packet`] owns its frame but has no `Drop`: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
-//! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice.
+//! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came from, or to a port.
+//! Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice. A [`Burst`] that a panic unwinds
+//! leaves its packets as orphans of its thread, which the pool can [adopt](crate::pool::Pool::adopt_orphans).
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
 use arrayvec::ArrayVec;
-use std::{fmt, ptr::NonNull, slice};
+use std::{cell::RefCell, fmt, ptr::NonNull, slice, thread};
 
 /// Packets in one turn of a worker.
 pub const BURST: usize = 64;
@@ -192,6 +193,22 @@ impl Packet {
     }
 }
 
+thread_local! {
+    /// Frames of bursts that a panic of this thread unwound.
+    static ORPHANS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the frames of bursts that panics of this thread unwound; nobody else has them.
+pub(crate) fn take_orphans() -> Vec<NonNull<u8>> {
+    ORPHANS.take()
+}
+
+/// Keeps frames for another pool of this thread to take.
+pub(crate) fn keep_orphans(frames: impl IntoIterator<Item = NonNull<u8>>) {
+    // Without the thread's list they leak, as all frames of a thread do that ends.
+    let _ = ORPHANS.try_with(|orphans| orphans.borrow_mut().extend(frames));
+}
+
 impl fmt::Debug for Packet {
     /// Shows the shape only: a packet's bytes may be somebody's plaintext.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,6 +233,60 @@ impl Burst {
     pub fn room(&self) -> usize {
         self.0.remaining_capacity()
     }
+
+    /// Takes the first `n` packets out, all of them if there are fewer, in their order.
+    #[inline]
+    pub fn take(&mut self, n: usize) -> Taken<'_> {
+        let len = self.0.len();
+        // SAFETY: shorter than before. What is behind the end is `Taken`'s until it is dropped.
+        unsafe { self.0.set_len(0) };
+        Taken { burst: self, next: 0, end: n.min(len), len }
+    }
+}
+
+/// Packets that leave a burst, one after the other.
+#[derive(Debug)]
+pub struct Taken<'b> {
+    burst: &'b mut Burst,
+    next: usize,
+    end: usize,
+    /// Packets in the burst before.
+    len: usize,
+}
+
+impl Iterator for Taken<'_> {
+    type Item = Packet;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Packet> {
+        if self.next == self.end {
+            return None;
+        }
+        // SAFETY: `next < end <= len`, which were initialised, and each is read once: `next` only grows, and the burst's
+        // own length leaves them out.
+        let packet = unsafe { self.burst.0.as_ptr().add(self.next).read() };
+        self.next += 1;
+        Some(packet)
+    }
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            keep_orphans(self.by_ref().map(|packet| packet.base));
+        }
+        debug_assert!(self.next == self.end, "packets were left behind");
+        let stay = self.len - self.end;
+        if stay > 0 {
+            let packets = self.burst.0.as_mut_ptr();
+            // SAFETY: `end..len` are initialised packets that nobody has taken; they move to the front.
+            unsafe {
+                std::ptr::copy(packets.add(self.end), packets, stay);
+                self.burst.0.set_len(stay);
+            }
+        }
+    }
 }
 
 impl std::ops::Deref for Burst {
@@ -235,7 +306,12 @@ impl std::ops::DerefMut for Burst {
 
 impl Drop for Burst {
     fn drop(&mut self) {
-        debug_assert!(self.0.is_empty() || std::thread::panicking(), "a burst went with packets in it");
+        if !self.0.is_empty() {
+            debug_assert!(thread::panicking(), "a burst went with packets in it");
+            if thread::panicking() {
+                keep_orphans(self.0.drain(..).map(|packet| packet.base));
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code, reason = "the arena is mapped memory")]
 
-use crate::packet::{Burst, Packet};
+use crate::packet::{Burst, Packet, keep_orphans, take_orphans};
 #[cfg(feature = "dpdk")]
 use crate::port::dpdk::mempool::{BATCH, Mempool};
 use std::{
@@ -134,8 +134,16 @@ impl Pool {
     /// If the packet is another pool's: a mistake in this program, never something that a wire can cause.
     #[inline]
     pub fn give(&mut self, packet: Packet) {
-        let base = packet.base();
-        let is_own = match &self.memory {
+        assert!(self.owns(packet.base()), "a packet of another pool");
+        self.free.push(packet.base());
+        #[cfg(feature = "dpdk")]
+        self.spill();
+    }
+
+    /// Whether a frame is one of this pool's.
+    #[inline]
+    fn owns(&self, base: NonNull<u8>) -> bool {
+        match &self.memory {
             Memory::Arena(arena) => {
                 let at = (base.as_ptr() as usize).wrapping_sub(arena.base.as_ptr() as usize);
                 at < self.frames * self.frame && at.is_multiple_of(self.frame)
@@ -143,11 +151,17 @@ impl Pool {
             // SAFETY: whoever has DPDK's ports has no frames but mbufs.
             #[cfg(feature = "dpdk")]
             Memory::Mbufs(mempool) => unsafe { mempool.owns(base) },
-        };
-        assert!(is_own, "a packet of another pool");
-        self.free.push(base);
+        }
+    }
+
+    /// Takes back the frames of bursts that panics of this thread unwound; answers how many there were.
+    pub fn adopt_orphans(&mut self) -> usize {
+        let (own, others): (Vec<_>, Vec<_>) = take_orphans().into_iter().partition(|base| self.owns(*base));
+        keep_orphans(others);
+        self.free.extend(&own);
         #[cfg(feature = "dpdk")]
         self.spill();
+        own.len()
     }
 
     /// Takes back a burst and leaves it empty.

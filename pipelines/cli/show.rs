@@ -108,6 +108,7 @@ fn workers(out: &mut impl Write, all: &[WorkerView]) -> io::Result<()> {
         ("IDLE", Right),
         ("CPU", Right),
         ("FREE FRAMES", Right),
+        ("FAULTS", Right),
     ];
     let row = |worker: &WorkerView| {
         vec![
@@ -123,6 +124,7 @@ fn workers(out: &mut impl Write, all: &[WorkerView]) -> io::Result<()> {
             format!("{:.1}%", 100.0 * worker.idle_turns as f64 / worker.turns.max(1) as f64),
             seconds(worker.cpu_s),
             worker.free_frames.to_string(),
+            worker.faults.to_string(),
         ]
     };
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())

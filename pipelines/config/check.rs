@@ -260,14 +260,8 @@ fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> Checked<Vec<Pol
     let pairs = pairs("local and remote", &local, &remote)
         .map_err(|rule| source.error("policy", Some(place), rule))?;
     let both = |(local, remote)| {
-        let there = Selector { local, remote, protocol, local_ports: PortRange::ANY, remote_ports: ports };
-        let back = Selector {
-            local: remote,
-            remote: local,
-            protocol,
-            local_ports: ports,
-            remote_ports: PortRange::ANY,
-        };
+        let there = Selector { protocol, remote_ports: ports, ..Selector::configured(local, remote) };
+        let back = Selector { protocol, local_ports: ports, ..Selector::configured(remote, local) };
         let same = there == back;
         let policy = |selector| Policy { selector, action };
         std::iter::once(policy(there)).chain((!same).then(|| policy(back)))

@@ -174,7 +174,12 @@ impl Raw<'_> {
         let protocol = source.optional("tunnel.protocol", &raw.protocol, value::protocol)?;
         let local_ports = ports_of(source, "tunnel.local_ports", &raw.local_ports, protocol)?;
         let remote_ports = ports_of(source, "tunnel.remote_ports", &raw.remote_ports, protocol)?;
-        let selector = |(local, remote)| Selector { local, remote, protocol, local_ports, remote_ports };
+        let selector = |(local, remote)| Selector {
+            protocol,
+            local_ports,
+            remote_ports,
+            ..Selector::configured(local, remote)
+        };
         Ok(pairs.into_iter().map(selector).collect())
     }
 

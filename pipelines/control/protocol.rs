@@ -271,6 +271,9 @@ pub struct WorkerView {
     pub cpu_s: f64,
     /// Frames free in its pool.
     pub free_frames: u64,
+    /// How often it failed, lost the packets that it had in hand, and went on: a mistake in this program, to be reported.
+    #[serde(default)]
+    pub faults: u64,
 }
 
 /// Drops for one reason, of all workers and the slow path.

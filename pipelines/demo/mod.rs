@@ -28,7 +28,7 @@ use wayfarer_dataplane::{
     crypto::Suite,
     pool::Pool,
     port::{Mac, memory},
-    sa::{Df, Limits, Mode, PortRange, Selector, Spi},
+    sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
     wire::esp,
 };
@@ -203,13 +203,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         any_local: false,
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
-        selectors: vec![Selector {
-            local: Prefix::host(SERVER),
-            remote: Prefix::host(inner_address(index)),
-            protocol: None,
-            local_ports: PortRange::ANY,
-            remote_ports: PortRange::ANY,
-        }],
+        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
         roam: Roam::Follow,
         pin_source: false,
         window: 1024,

@@ -1,20 +1,20 @@
 //! A burst of packets, each with what the stages have found out about it.
 
 use arrayvec::ArrayVec;
-use wayfarer_dataplane::packet::{BURST, Packet};
+use wayfarer_dataplane::packet::{BURST, Burst, Packet};
 
 /// Packets and a note on each, in two columns: stages write notes in place, pass after pass, and only the packets, two
 /// words each, move on.
 #[derive(Debug)]
 pub struct Batch<N> {
-    packets: ArrayVec<Packet, BURST>,
+    packets: Burst,
     notes: ArrayVec<N, BURST>,
 }
 
 impl<N> Default for Batch<N> {
     #[inline]
     fn default() -> Self {
-        Self { packets: ArrayVec::new(), notes: ArrayVec::new() }
+        Self { packets: Burst::new(), notes: ArrayVec::new() }
     }
 }
 
@@ -53,6 +53,6 @@ impl<N> Batch<N> {
     /// Takes all of them out.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = (Packet, N)> {
-        self.packets.drain(..).zip(self.notes.drain(..))
+        self.packets.take(BURST).zip(self.notes.drain(..))
     }
 }

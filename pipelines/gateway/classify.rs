@@ -9,7 +9,7 @@ use wayfarer_dataplane::{
         Malformed, esp,
         ethernet::{self, Ethernet},
         ip::{Fragment, IpHeader, protocol},
-        udp::Udp,
+        udp::{self, Udp},
     },
 };
 
@@ -76,7 +76,12 @@ pub fn classify(
 
 /// A packet to one of the gateway's own addresses.
 #[inline]
-fn local(packet: &mut Packet, padding: u16, header: &IpHeader, tables: &Tables) -> Result<Class, DropReason> {
+fn local(
+    packet: &mut Packet,
+    padding: u16,
+    header: &mut IpHeader,
+    tables: &Tables,
+) -> Result<Class, DropReason> {
     let ours = match header.protocol {
         protocol::ESP => true,
         protocol::UDP if header.fragment == Fragment::Whole => {
@@ -109,7 +114,7 @@ fn local(packet: &mut Packet, padding: u16, header: &IpHeader, tables: &Tables) 
 fn udp_local(
     packet: &mut Packet,
     padding: u16,
-    header: &IpHeader,
+    header: &mut IpHeader,
     udp: Udp,
     tables: &Tables,
 ) -> Result<Class, DropReason> {
@@ -119,24 +124,28 @@ fn udp_local(
     if header.has_options() {
         return Err(DropReason::OuterOptions);
     }
-    let esp_at = header.header_len() + wayfarer_dataplane::wire::udp::HEADER;
-    packet.set_len(header.header_len() + udp.length).ok_or(DropReason::UdpLength)?;
-    let payload = &packet.data()[esp_at..];
+    let esp_at = header.header_len() + udp::HEADER;
+    // The datagram may end before its IP packet does; what is behind it is not its own.
+    let end = header.header_len() + udp.length;
+    let payload = packet.data().get(esp_at..end).ok_or(DropReason::UdpLength)?;
     if udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER) {
         return Ok(Class::Control);
     }
     if payload == esp::KEEPALIVE {
         return Err(DropReason::Keepalive);
     }
+    packet.set_len(end).ok_or(DropReason::UdpLength)?;
+    header.set_cut(end);
     Ok(Class::Esp(esp_at as u16))
 }
 
-/// The SPI of ours in the key exchange message in `packet` (RFC 7296 §3.1).
+/// The SPI of ours in the key exchange message in `packet`, an IP packet that begins with `header` (RFC 7296 §3.1).
 pub fn ike_spi(packet: &Packet, header: &IpHeader) -> Option<u64> {
     let datagram = header.payload(packet.data());
+    let datagram = datagram.get(..Udp::parse(datagram).ok()?.length)?;
     let marker =
         if datagram.get(2..4)? == esp::IKE_PORT.to_be_bytes() { 0 } else { esp::NON_ESP_MARKER.len() };
-    let message = datagram.get(wayfarer_dataplane::wire::udp::HEADER + marker..)?;
+    let message = datagram.get(udp::HEADER + marker..)?;
     let from_initiator = message.get(19)? & 0x08 != 0;
     let at = if from_initiator { 8 } else { 0 };
     message.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)

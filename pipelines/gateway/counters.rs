@@ -79,6 +79,8 @@ pub struct WorkerCounters {
     pub cpu_ns: Counter,
     /// Frames free in the pool, as of the last report.
     pub free_frames: Counter,
+    /// How often it failed and went on.
+    pub faults: Counter,
     /// Dropped packets.
     pub drops: Drops,
     /// What each port counted, as of the last report.
@@ -125,6 +127,7 @@ impl WorkerCounters {
             idle_turns: Counter::default(),
             cpu_ns: Counter::default(),
             free_frames: Counter::default(),
+            faults: Counter::default(),
             drops: Drops::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
         }

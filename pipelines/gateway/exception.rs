@@ -15,12 +15,13 @@
 use super::{
     classify::{is_neighbour_discovery, malformed_ip},
     io::Io,
-    tables::{Action, Tables, Verdict},
+    policy::{Action, Verdict},
+    tables::Tables,
 };
 use std::time::{Duration, Instant};
 use wayfarer_dataplane::{
     drop::DropReason,
-    packet::{Burst, Packet},
+    packet::{BURST, Burst, Packet},
     sa::Flow,
     table::Reader,
     wire::{
@@ -105,7 +106,7 @@ impl Limit {
 
 /// Sends what came from a TAP out of `port`, whose kernel side it is.
 pub fn to_wire(burst: &mut Burst, port: u16, tables: &Tables, reader: &Reader, io: &mut Io) {
-    for packet in burst.drain(..) {
+    for packet in burst.take(BURST) {
         match may_leave(packet.data(), tables, reader) {
             Ok(()) => io.send(packet, port),
             Err(reason) => io.drop(packet, reason),

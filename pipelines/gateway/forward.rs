@@ -5,7 +5,8 @@ use super::{
     fragment::fragment,
     io::{FROM_TUNNEL, Io},
     outbound::{Departure, Departures, Origin},
-    tables::{Hop, Rule, Tables, Verdict},
+    policy::{Action, Rule, Verdict},
+    tables::{Hop, Tables},
 };
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -41,9 +42,20 @@ pub fn inbound<'r>(
     io: &mut Io,
 ) {
     let hop = tables.routes.find(header.dst, reader).copied();
+    let spot = tables.policies.spot(header.dst);
+    let ruled = match spot.is_empty(header.dst) {
+        true => Verdict::None,
+        false => ruled(tables.verdict_at(spot, flow, reader), sa, admitted),
+    };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
-        // It was sent to this very host: nothing is forwarded, so no hop is counted.
-        return io.route_by(hop, packet, header.dst, tables);
+        // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
+        return match ruled {
+            Verdict::Rule(Rule { action: Action::Discard, .. }) => io.drop(packet, DropReason::Discard),
+            Verdict::Hidden(Rule { action: Action::Discard, .. }) => {
+                io.drop(packet, DropReason::FragmentPorts)
+            }
+            _ => io.route_by(hop, packet, header.dst, tables),
+        };
     }
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
@@ -51,18 +63,23 @@ pub fn inbound<'r>(
     // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
     clamp_mss(&mut packet, header, sa.inner_mtu(), tables);
     packet.set_port(FROM_TUNNEL);
-    let counts = |rule: &Rule| rule.outranks(admitted.local, Some(sa.tunnel));
-    let spot = tables.policies.spot(header.dst);
-    if spot.is_empty(header.dst) {
-        return clear_by(hop, packet, header, tables, io);
-    }
-    match tables.verdict_at(spot, flow, reader) {
+    match ruled {
         // It is for another peer, or for somebody that policy forbids.
-        Verdict::Rule(rule) | Verdict::Hidden(rule) if counts(rule) => {
+        Verdict::Rule(_) | Verdict::Hidden(_) => {
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
         // It is for this side, as the SA's own selector says.
-        _ => clear_by(hop, packet, header, tables, io),
+        Verdict::None => clear_by(hop, packet, header, tables, io),
+    }
+}
+
+/// What policy has to say of a packet that came out of `sa`, of which its selector `admitted` says that it is for this
+/// side: nothing, unless the operator speaks of its destination more closely than of what `admitted` stands for.
+#[inline(always)]
+fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdict<'r> {
+    match verdict.rule() {
+        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => verdict,
+        _ => Verdict::None,
     }
 }
 

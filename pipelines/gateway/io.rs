@@ -301,6 +301,14 @@ impl Io {
         self.ports.iter().all(|p| p.is_drained())
     }
 
+    /// Makes the worker fit to go on after a panic: what it had in hand is dropped.
+    pub fn recover(&mut self) {
+        for _ in 0..self.pool.adopt_orphans() {
+            self.counters.drops.count(DropReason::WorkerFault);
+        }
+        self.counters.faults.add(1);
+    }
+
     /// Publishes what ports and pool count.
     pub fn report(&self) {
         for (counters, port) in self.counters.ports.iter().zip(&self.ports) {

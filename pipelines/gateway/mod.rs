@@ -19,6 +19,7 @@ pub mod fragment;
 pub mod inbound;
 pub mod io;
 pub mod outbound;
+pub mod policy;
 pub mod profile;
 pub mod share;
 pub mod tables;

@@ -12,8 +12,9 @@ use super::{
     forward,
     fragment::fragment,
     io::Io,
+    policy::{Action, Verdict},
     profile::Stage,
-    tables::{Action, Hop, Tables, Verdict},
+    tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::{

@@ -1,12 +1,14 @@
 //! What workers read and the slow path changes.
 
-use super::share::Share;
+use super::{
+    policy::{Rule, Rules, Search, Verdict},
+    share::Share,
+};
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
-    few::Few,
     port::Mac,
-    sa::{Flow, InboundSa, OutboundSa, Selector, Spi, TunnelId},
-    table::{Lpm, Map, Prefix, Reader, Spot, Writer},
+    sa::{Flow, InboundSa, Spi},
+    table::{Lpm, Map, Reader, Spot, Writer},
     wire::Address,
 };
 
@@ -17,79 +19,12 @@ pub struct Tables {
     pub inbound: Map<Spi, Arc<InboundSa>>,
     /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers, each within its share.
     pub ike: Map<u64, Share>,
-    /// Rules by the peer's prefix. The longest prefix with a rule that covers the packet decides; within a prefix,
-    /// tunnels come before policies, each in the order of the configuration.
-    pub policies: Lpm<Few<Rule>>,
+    /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
+    pub policies: Lpm<Rules>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
     /// What does not change while the gateway runs.
     pub settings: Settings,
-}
-
-/// One rule of the policy database (RFC 4301 §4.4.1).
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// What it covers.
-    pub selector: Selector,
-    /// What happens to it.
-    pub action: Action,
-}
-
-/// What a rule does.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Sends it through this SA.
-    Protect(Arc<OutboundSa>),
-    /// Forwards it in clear.
-    Bypass,
-    /// Drops it.
-    Discard,
-    /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
-    Ended(TunnelId),
-}
-
-impl Rule {
-    /// The tunnel whose traffic it is.
-    pub fn tunnel(&self) -> Option<TunnelId> {
-        match &self.action {
-            Action::Protect(sa) => Some(sa.tunnel),
-            Action::Ended(tunnel) => Some(*tunnel),
-            Action::Bypass | Action::Discard => None,
-        }
-    }
-
-    /// Whether it speaks of its peer's addresses more closely than `prefix`, which `tunnel` or a policy has for the same
-    /// addresses; as closely, if it is another tunnel's.
-    pub fn outranks(&self, prefix: Prefix, tunnel: Option<TunnelId>) -> bool {
-        let own = self.selector.remote.length();
-        own > prefix.length()
-            || (own == prefix.length() && self.tunnel().is_some() && self.tunnel() != tunnel)
-    }
-}
-
-/// What policy says of a packet.
-#[derive(Clone, Copy, Debug)]
-pub enum Verdict<'r> {
-    /// A rule covers it.
-    Rule(&'r Rule),
-    /// A later fragment, of which a rule asks for what only the first one shows.
-    Hidden(&'r Rule),
-    /// Nothing covers it.
-    None,
-}
-
-/// What `rules`, of a prefix that contains the packet's destination, say of it.
-#[inline(always)]
-fn judge<'r>(rules: &'r [Rule], outbound: &Flow) -> Option<Verdict<'r>> {
-    for rule in rules {
-        if rule.selector.covers_from(outbound) {
-            return Some(Verdict::Rule(rule));
-        }
-        if rule.selector.cannot_tell(outbound) {
-            return Some(Verdict::Hidden(rule));
-        }
-    }
-    None
 }
 
 /// Where a packet goes next.
@@ -162,8 +97,9 @@ impl Tables {
     /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
     #[inline(always)]
     pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        let judged = self.policies.find_map_at(spot, outbound.dst, reader, |rules| judge(rules, outbound));
-        judged.unwrap_or(Verdict::None)
+        let mut search = Search::new();
+        self.policies.visit_at(spot, outbound.dst, reader, |rules| search.visit(rules, outbound));
+        search.verdict()
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
@@ -181,7 +117,7 @@ impl Tables {
     fn is_tunnelled(&self, spot: Spot, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         match self.verdict_at(spot, outbound, reader) {
             Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
-                by.is_none_or(|by| back.outranks(by.selector.local, by.tunnel()))
+                by.is_none_or(|by| back.outranks(by.selector.rank.local, by.tunnel()))
             }
             _ => false,
         }

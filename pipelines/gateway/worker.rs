@@ -12,12 +12,14 @@ use super::{
 };
 use nix::time::{ClockId, clock_gettime};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+use tracing::error;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Burst, Packet},
@@ -58,9 +60,28 @@ impl Worker {
         Self { io, tables, reader, idle_sleep, headers: Box::default() }
     }
 
-    /// Works until `stop`, or until no port will ever receive again; then sends what is left.
+    /// Works until `stop`, or until no port will ever receive again; then sends what is left. A panic costs the packets that
+    /// it had in hand, and nothing else: it goes on with its ports and tables, and the others do not notice.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.io.attach();
+        // What a turn changes in common with others is atomic, and its own is either whole or dropped.
+        while catch_unwind(AssertUnwindSafe(|| self.work(stop))).is_err() {
+            self.io.recover();
+            self.reader.quiescent();
+            let faults = self.io.counters().faults.value();
+            // The panic itself has been reported; the count grows as fast as somebody sends what causes it.
+            if faults.is_power_of_two() {
+                error!(
+                    faults,
+                    "a worker failed, dropped the packets that it had in hand, and goes on: please report this"
+                );
+            }
+        }
+    }
+
+    fn work(&mut self, stop: &AtomicBool) {
+        // What a turn that failed has left.
+        self.io.flush();
         let mut idle = 0;
         let mut exhausted = None;
         while !stop.load(Relaxed) {
@@ -100,7 +121,7 @@ impl Worker {
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 let mut sorted = Sorted::default();
-                for (packet, header) in burst.drain(..some).zip(&mut headers.outer) {
+                for (packet, header) in burst.take(some).zip(&mut headers.outer) {
                     sorted.sort(packet, header, tables, reader, io);
                 }
                 io.mark(Stage::Classify);

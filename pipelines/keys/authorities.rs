@@ -167,6 +167,10 @@ impl Verifier for Authorities {
             false => Err(Distrust::Signature),
         }
     }
+
+    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
+        certificate::identities(certificate)
+    }
 }
 
 impl fmt::Debug for Authorities {

@@ -62,6 +62,14 @@ pub(super) fn is_called(certificate: &[u8], name: &[u8]) -> bool {
     identities.iter().any(|own| kinds.iter().any(|claimed| is_same(own, claimed)))
 }
 
+/// The names of a certificate's owner, as [`is_called`] takes them for such, but the subject in DER.
+pub(super) fn names(certificate: &[u8]) -> Vec<Vec<u8>> {
+    let identities = identities(certificate).into_iter();
+    let is_text = |own: &Identity| matches!(own.kind, kind::FQDN | kind::RFC822_ADDR);
+    let names: Vec<Vec<u8>> = identities.filter(is_text).map(|own| own.data).collect();
+    if names.is_empty() { common_names(certificate) } else { names }
+}
+
 fn common_names(certificate: &[u8]) -> Vec<Vec<u8>> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
     let attributes = certificate.tbs_certificate().subject().iter();

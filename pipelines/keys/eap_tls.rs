@@ -91,6 +91,7 @@ impl Authenticator for EapTlsServer {
             id: 0,
             rounds: 0,
             claimed: Vec::new(),
+            names: Vec::new(),
             identity: None,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
@@ -162,6 +163,8 @@ struct Server {
     rounds: u32,
     /// What the peer calls itself.
     claimed: Vec<u8>,
+    /// What its certificate calls it.
+    names: Vec<Vec<u8>>,
     identity: Option<Vec<u8>>,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -239,12 +242,13 @@ impl Server {
     }
 
     /// The key, where the peer's certificate is that of whom it claims to be.
-    fn conclude(&self, connection: &mut ServerConnection) -> Option<Secret> {
+    fn conclude(&mut self, connection: &mut ServerConnection) -> Option<Secret> {
         let own = connection.peer_certificates()?.first()?;
         if !certificate::is_called(own, &self.claimed) {
             connection.send_close_notify();
             return None;
         }
+        self.names = certificate::names(own);
         let is_new = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let (label, context) = match is_new {
             true => (&b"EXPORTER_EAP_TLS_Key_Material"[..], Some(&[kind::TLS][..])),
@@ -284,6 +288,10 @@ impl Conversation for Server {
 
     fn identity(&self) -> Option<&[u8]> {
         self.identity.as_deref()
+    }
+
+    fn other_names(&self) -> Vec<Vec<u8>> {
+        self.names.clone()
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod ike;
 mod kernel;
 mod links;
 mod moves;
+mod policies;
 mod punts;
 mod view;
 
@@ -18,7 +19,8 @@ use crate::{
     gateway::{
         counters::{Drops, WorkerCounters},
         exchange::{Exchange, Inject},
-        tables::{Action, Rule, Tables},
+        policy::{Action, Rule},
+        tables::Tables,
     },
 };
 use crossbeam::channel::{Receiver, Sender};
@@ -40,7 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::warn;
-use tunnels::{Tunnels, add_rule};
+use tunnels::Tunnels;
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
@@ -152,13 +154,14 @@ impl SlowPath {
             this.install_tunnel(tunnel)?;
         }
         // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix protects.
-        for policy in &config.policies {
-            let action = match policy.action {
+        let rules = config.policies.iter().map(|policy| Rule {
+            selector: policy.selector.clone(),
+            action: match policy.action {
                 PolicyAction::Bypass => Action::Bypass,
                 PolicyAction::Discard => Action::Discard,
-            };
-            add_rule(&this.tables, &mut this.writer, Rule { selector: policy.selector.clone(), action });
-        }
+            },
+        });
+        policies::add(&this.tables, &mut this.writer, rules);
         Ok(this)
     }
 

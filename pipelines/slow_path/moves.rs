@@ -118,6 +118,9 @@ impl SlowPath {
                 busy = true;
                 match event {
                     Event::NewPath { tunnel, path } => {
+                        if let Some(tunnel) = self.tunnels.get(tunnel) {
+                            tunnel.inbound.report_taken();
+                        }
                         // The first packet of a pair that waits for it comes by a path that is known or not.
                         let is_known = self.handle_first_packet(now, tunnel, path);
                         if !is_known {

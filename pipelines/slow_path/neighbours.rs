@@ -85,10 +85,18 @@ pub enum Action {
 
 #[derive(Debug)]
 struct Entry {
+    /// When it was asked for first.
+    since: Duration,
     mac: Option<Mac>,
     tries: u32,
     due: Duration,
     waiting: VecDeque<Vec<u8>>,
+}
+
+impl Entry {
+    fn new(now: Duration) -> Self {
+        Self { since: now, mac: None, tries: 0, due: now, waiting: VecDeque::new() }
+    }
 }
 
 type Key = (u16, IpAddr);
@@ -99,6 +107,8 @@ pub struct Neighbours {
     links: Vec<Link>,
     entries: BTreeMap<Key, Entry>,
     timers: BTreeSet<(Duration, Key)>,
+    /// Addresses whose stations have not answered yet, by when they were asked for first.
+    unanswered: BTreeSet<(Duration, Key)>,
     actions: VecDeque<Action>,
     /// Packets that wait, of all entries.
     waiting: usize,
@@ -111,6 +121,7 @@ impl Neighbours {
             links,
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             actions: VecDeque::new(),
             waiting: 0,
         }
@@ -131,15 +142,17 @@ impl Neighbours {
         self.entries.iter().filter_map(|(&(port, address), e)| Some((port, address, e.mac?)))
     }
 
-    /// Asks for `address` on `port`; `packet` waits for the answer. Answers whether it could be kept.
+    /// Asks for `address` on `port`; `packet` waits for the answer. Answers whether it could be kept. Who scans a subnet
+    /// crowds out its own questions: of too many, the oldest that nobody has answered goes (RFC 6583 §7.1).
     pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<&[u8]>) -> bool {
         let key = (port, address);
         if !self.entries.contains_key(&key) {
-            if self.entries.len() >= ENTRIES {
+            if self.entries.len() >= ENTRIES && !self.drop_oldest_unanswered() {
                 return false;
             }
-            self.entries.insert(key, Entry { mac: None, tries: 0, due: now, waiting: VecDeque::new() });
+            self.entries.insert(key, Entry::new(now));
             self.timers.insert((now, key));
+            self.unanswered.insert((now, key));
         }
         if let (Some(entry), Some(packet)) = (self.entries.get_mut(&key), packet) {
             if entry.mac.is_some() {
@@ -156,6 +169,21 @@ impl Neighbours {
         true
     }
 
+    fn drop_oldest_unanswered(&mut self) -> bool {
+        let Some(&(_, key)) = self.unanswered.first() else { return false };
+        self.give_up(key);
+        true
+    }
+
+    fn give_up(&mut self, key: Key) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        self.timers.remove(&(entry.due, key));
+        self.unanswered.remove(&(entry.since, key));
+        let lost = entry.waiting.len();
+        self.waiting -= lost;
+        self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
+    }
+
     /// Time has come to `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(when, key)) = self.timers.first() {
@@ -165,10 +193,7 @@ impl Neighbours {
             self.timers.pop_first();
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             if entry.tries == TRIES {
-                let lost = entry.waiting.len();
-                self.waiting -= lost;
-                self.entries.remove(&key);
-                self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
+                self.give_up(key);
                 continue;
             }
             entry.tries += 1;
@@ -273,12 +298,8 @@ impl Neighbours {
         if !may_enter && !self.entries.contains_key(&key) {
             return;
         }
-        let entry = self.entries.entry(key).or_insert(Entry {
-            mac: None,
-            tries: 0,
-            due: now,
-            waiting: VecDeque::new(),
-        });
+        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(now));
+        self.unanswered.remove(&(entry.since, key));
         self.timers.remove(&(entry.due, key));
         entry.tries = 0;
         entry.due = now + REACHABLE;
@@ -314,155 +335,4 @@ fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr, to: Option<Mac>) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const US: Mac = [2, 0, 0, 0, 0, 1];
-    const PEER: Mac = [2, 0, 0, 0, 0, 9];
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn neighbours(stations: Stations) -> Neighbours {
-        let address = |text: &str, subnet: &str| (text.parse().unwrap(), subnet.parse().unwrap());
-        let addresses = vec![address("10.0.0.1", "10.0.0.0/24"), address("2001:db8::1", "2001:db8::/64")];
-        let empty = Link { mac: [9; 6], addresses: vec![], stations: Stations::Ask };
-        Neighbours::new(vec![empty, Link { mac: US, addresses, stations }])
-    }
-
-    fn actions(n: &mut Neighbours) -> Vec<Action> {
-        std::iter::from_fn(|| n.poll_action()).collect()
-    }
-
-    fn answer(address: IpAddr) -> Vec<u8> {
-        match address {
-            IpAddr::V4(sender) => Arp {
-                operation: Operation::Reply,
-                sender_mac: PEER,
-                sender,
-                target_mac: US,
-                target: Ipv4Addr::new(10, 0, 0, 1),
-            }
-            .frame(US),
-            IpAddr::V6(target) => Neighbour { solicitation: false, target, mac: Some(PEER), solicited: true }
-                .frame(PEER, target, US, "2001:db8::1".parse().unwrap()),
-        }
-    }
-
-    #[test]
-    fn asks_learns_and_releases_what_waited() {
-        for address in ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap()) {
-            let mut n = neighbours(Stations::Ask);
-            assert!(n.resolve(SECOND, 1, address, Some(b"first")));
-            assert!(n.resolve(SECOND, 1, address, Some(b"second")));
-            let asked = actions(&mut n);
-            assert!(matches!(asked[..], [Action::Send { port: 1, .. }]), "{asked:?}");
-            n.handle_frame(SECOND, 1, &answer(address));
-            assert_eq!(
-                actions(&mut n),
-                [
-                    Action::Resolved { port: 1, address, mac: PEER },
-                    Action::Release(b"first".to_vec()),
-                    Action::Release(b"second".to_vec()),
-                ]
-            );
-            // The same answer on another port is nobody's that was asked.
-            n.handle_frame(SECOND, 0, &answer(address));
-            assert_eq!(actions(&mut n), []);
-        }
-    }
-
-    #[test]
-    fn gives_up_after_three_requests() {
-        let mut n = neighbours(Stations::Ask);
-        let address = "10.0.0.7".parse().unwrap();
-        n.resolve(SECOND, 1, address, Some(b"lost"));
-        let mut sent = 0;
-        while let Some(when) = n.poll_timeout() {
-            n.handle_timeout(when);
-            for action in actions(&mut n) {
-                match action {
-                    Action::Send { .. } => sent += 1,
-                    other => assert_eq!(other, Action::Failed { port: 1, address, lost: 1 }),
-                }
-            }
-        }
-        assert_eq!((sent, n.entries.len()), (3, 0));
-    }
-
-    #[test]
-    fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
-        let mut n = neighbours(Stations::Ask);
-        let address: IpAddr = "10.0.0.7".parse().unwrap();
-        n.resolve(SECOND, 1, address, None);
-        n.handle_frame(SECOND, 1, &answer(address));
-        actions(&mut n);
-        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE));
-        n.handle_timeout(SECOND + REACHABLE);
-        let [Action::Send { frame, .. }] = &actions(&mut n)[..] else { panic!("not asked again") };
-        assert_eq!(frame[..6], PEER);
-        let other = Arp {
-            operation: Operation::Reply,
-            sender_mac: [4; 6],
-            sender: Ipv4Addr::new(10, 0, 0, 7),
-            target_mac: US,
-            target: Ipv4Addr::new(10, 0, 0, 1),
-        };
-        n.handle_frame(SECOND, 1, &other.frame(US));
-        assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac: [4; 6] }]);
-    }
-
-    #[test]
-    fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
-        let mut n = neighbours(Stations::Ask);
-        let address: IpAddr = "2001:db8::7".parse().unwrap();
-        let told = answer(address);
-        let header = IpHeader::parse(&told[14..]).unwrap();
-        let full = Neighbour::parse(&header, &told[14..]).unwrap();
-        let bare = Neighbour { mac: None, ..full };
-        n.resolve(SECOND, 1, address, None);
-        actions(&mut n);
-        // Nobody is known yet whom it could confirm.
-        n.handle_nd(SECOND, 1, PEER, &header, &bare);
-        assert_eq!((actions(&mut n), n.known().count()), (vec![], 0));
-        n.handle_nd(SECOND, 1, PEER, &header, &full);
-        n.handle_timeout(SECOND + REACHABLE);
-        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
-        // What nobody asked for confirms nothing.
-        n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &Neighbour { solicited: false, ..bare });
-        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
-        n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &bare);
-        assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + REACHABLE));
-        assert_eq!(n.known().count(), 1);
-    }
-
-    #[test]
-    fn answers_for_its_own_addresses_only() {
-        let ask = |target: [u8; 4]| arp_request(PEER, Ipv4Addr::new(10, 0, 0, 7), target.into(), None);
-        let mut n = neighbours(Stations::Ask);
-        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 1]));
-        let done = actions(&mut n);
-        let [Action::Resolved { mac: PEER, .. }, Action::Send { frame, .. }] = &done[..] else {
-            panic!("{done:?}")
-        };
-        let reply = Arp::parse(&frame[14..]).unwrap();
-        assert_eq!((reply.sender_mac, reply.sender, reply.target_mac), (US, [10, 0, 0, 1].into(), PEER));
-        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2]));
-        assert_eq!(actions(&mut n), []);
-        // The host behind a TAP is answered for every address but its own.
-        let mut n = neighbours(Stations::Only(PEER));
-        n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1]));
-        assert!(matches!(actions(&mut n)[..], [Action::Send { .. }]));
-        n.handle_frame(SECOND, 1, &ask([10, 0, 0, 7]));
-        assert_eq!(actions(&mut n), []);
-    }
-
-    #[test]
-    fn strangers_cannot_fill_the_table() {
-        let mut n = neighbours(Stations::Ask);
-        for i in 0..20_000u32 {
-            let sender = Ipv4Addr::from_bits(0xc000_0000 + i);
-            n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
-            n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), Some(b"x"));
-        }
-        assert_eq!(n.entries.len(), ENTRIES);
-    }
-}
+mod tests;

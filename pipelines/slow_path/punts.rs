@@ -5,7 +5,7 @@ use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
     exchange::{Inject, Punt},
     io::FROM_TUNNEL,
-    tables::{Action as RuleAction, Rule, Verdict},
+    policy::{Action as RuleAction, Rule, Verdict},
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -127,10 +127,7 @@ impl SlowPath {
         let protected =
             |flow: &Flow| matches!(verdict(flow), Verdict::Rule(Rule { action: RuleAction::Protect(_), .. }));
         let flow = Flow::of(&header, packet);
-        let by = match verdict(&flow) {
-            Verdict::Rule(rule) | Verdict::Hidden(rule) => Some(rule),
-            Verdict::None => None,
-        };
+        let by = verdict(&flow).rule();
         let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),

@@ -1,19 +1,16 @@
 //! The tunnels: what the slow path knows of each pair of SAs, and the changes it makes to them.
 
+use super::policies;
 use crate::{
     config::model::{self, Encapsulation, Remote, Roam},
-    gateway::tables::{Action, Rule, Tables},
+    gateway::tables::Tables,
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    few::Few,
-    sa::{
-        Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, Selector,
-        TunnelId,
-    },
+    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId},
     sharing::Sharing,
-    table::{Prefix, Reader, Writer},
+    table::{Reader, Writer},
     wire::{Address, esp},
 };
 
@@ -164,10 +161,11 @@ impl Tunnels {
             sharing,
         }));
         if send {
-            protect(&outbound, &config.selectors, tables, writer);
+            policies::protect(&outbound, &config.selectors, tables, writer);
         }
         tables.inbound.insert(writer, config.inbound.spi, inbound.clone());
-        self.names.insert(config.name.clone(), id);
+        // A peer's name is part of its tunnels': it takes none that is there.
+        self.names.entry(config.name.clone()).or_insert(id);
         let tunnel = Tunnel {
             name: config.name.clone(),
             local: config.local,
@@ -208,14 +206,14 @@ impl Tunnels {
             // From now on only another path is news.
             tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
         }
-        protect(&tunnel.outbound, &tunnel.inbound.selectors, tables, writer);
+        policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, tables, writer);
     }
 
     /// Leads no traffic to a tunnel any more. It still takes what comes.
     pub fn stop_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
-        unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
+        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
     }
 
     /// The tunnel with this number.
@@ -296,25 +294,14 @@ impl Tunnels {
         if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
             tables.inbound.remove(writer, &spi);
         }
-        unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
+        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
     }
 
     /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
     pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
         let Some(tunnel) = self.all.get_mut(&id) else { return };
         tables.inbound.remove(writer, &tunnel.inbound.spi);
-        for selector in tunnel.inbound.selectors.iter() {
-            let prefix = selector.remote;
-            let Some(rules) = tables.policies.get(prefix, reader) else { continue };
-            let expired = |rule: &Rule| matches!(&rule.action, Action::Protect(sa) if sa.tunnel == id);
-            // The traffic stays protected: it is dropped, never sent in clear by a wider policy.
-            let rules = rules.iter().map(|rule| match expired(rule) {
-                true => Rule { selector: rule.selector.clone(), action: Action::Ended(id) },
-                false => rule.clone(),
-            });
-            let rules = rules.collect();
-            tables.policies.insert(writer, prefix, rules);
-        }
+        policies::expire(id, &tunnel.inbound.selectors, tables, writer, reader);
     }
 }
 
@@ -325,51 +312,6 @@ fn is_unicast(address: IpAddr) -> bool {
         && !address.is_unspecified()
         && !address.is_loopback()
         && address != limited_broadcast
-}
-
-/// Leads what `selectors` cover to `sa`.
-fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
-    for selector in selectors {
-        let rule = Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
-        add_rule(tables, writer, rule);
-    }
-}
-
-/// Takes away the rules of a tunnel.
-fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer, reader: &Reader) {
-    for selector in selectors {
-        let prefix = selector.remote;
-        let Some(rules) = tables.policies.get(prefix, reader) else { continue };
-        let others: Few<Rule> = rules.iter().filter(|rule| rule.tunnel() != Some(id)).cloned().collect();
-        if others.is_empty() {
-            tables.policies.remove(writer, prefix);
-        } else {
-            tables.policies.insert(writer, prefix, others);
-        }
-    }
-}
-
-/// Drops what `selector` covers where no tunnel does: before any policy of the same prefix.
-pub fn add_guard(tables: &Tables, writer: &mut Writer, selector: Selector) {
-    let prefix = selector.remote;
-    let reader = writer.reader();
-    let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
-    drop(reader);
-    let at = rules.iter().position(|other| other.tunnel().is_none()).unwrap_or(rules.len());
-    rules.insert(at, Rule { selector, action: Action::Discard });
-    tables.policies.insert(writer, prefix, rules.into_iter().collect());
-}
-
-/// Adds a rule to those of its prefix: behind those of its kind, tunnels before policies.
-pub fn add_rule(tables: &Tables, writer: &mut Writer, rule: Rule) {
-    let prefix: Prefix = rule.selector.remote;
-    let reader = writer.reader();
-    let mut rules = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
-    drop(reader);
-    let policies = rules.iter().position(|other| other.tunnel().is_none()).unwrap_or(rules.len());
-    let at = if rule.tunnel().is_some() { policies } else { rules.len() };
-    rules.insert(at, rule);
-    tables.policies.insert(writer, prefix, rules.into_iter().collect());
 }
 
 /// Where the configuration says that the peer is.

@@ -86,6 +86,7 @@ impl SlowPath {
                 idle_turns: c.idle_turns.value(),
                 cpu_s: c.cpu_ns.value() as f64 / 1e9,
                 free_frames: c.free_frames.value(),
+                faults: c.faults.value(),
             }
         };
         self.workers.iter().enumerate().map(view).collect()

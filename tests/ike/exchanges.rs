@@ -430,6 +430,25 @@ fn an_update_to_nowhere_is_unacceptable() {
 }
 
 #[test]
+fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
+    let other = [203, 0, 113, 2];
+    let both = Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
+    for (connection, moves) in [(both, true), (gateway(), false)] {
+        let mut pair = connected(connection, terminal());
+        let [here, _] = ups(&pair).map(|all| all[0]);
+        let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+        let path = Path { local: other.into(), remote: TERMINAL.into(), udp: None };
+        pair.gateway.endpoint.handle_path(pair.now, child, path);
+        let local = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().local.ip();
+        assert_eq!(local(&pair) == std::net::IpAddr::from(other), moves, "a path");
+        let mut pair = connected(if moves { continue } else { gateway() }, terminal());
+        pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into()));
+        pair.settle();
+        assert_eq!(local(&pair), std::net::IpAddr::from(GATEWAY), "an update");
+    }
+}
+
+#[test]
 fn a_probe_from_elsewhere_is_answered_there_and_moves_nothing() {
     let mut pair = connected(gateway(), terminal());
     let [here, _] = ups(&pair).map(|all| all[0]);

@@ -116,9 +116,10 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(connection: Connection, settings: Settings) -> Self {
-        let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into())];
-        let endpoint = Endpoint::new(Arc::new(Primitives), vec![connection], pools, settings);
+    /// With two pools.
+    pub(super) fn new(connections: Vec<Connection>, settings: Settings) -> Self {
+        let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
+        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools.into(), settings);
         Self { endpoint, events: vec![] }
     }
 
@@ -161,8 +162,8 @@ impl Pair {
     pub(super) fn with(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
         Self {
             now: Duration::from_secs(1000),
-            terminal: Side::new(terminal, Settings::default()),
-            gateway: Side::new(gateway, settings),
+            terminal: Side::new(vec![terminal], Settings::default()),
+            gateway: Side::new(vec![gateway], settings),
             nat: None,
         }
     }

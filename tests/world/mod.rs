@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod peer;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     config::model::*,
@@ -22,7 +24,7 @@ use wayfarer_dataplane::{
         Mac, Port,
         memory::{self, Wire},
     },
-    sa::{Df, Limits, Mode, PortRange, Selector, Spi},
+    sa::{Df, Limits, Mode, Selector, Spi},
     wire::{
         arp::{Arp, Operation},
         esp,
@@ -81,13 +83,7 @@ pub fn material(suite: Suite, seed: u32) -> Vec<u8> {
 
 /// A selector between the inside networks and `remote`.
 pub fn selector(local: &str, remote: &str) -> Selector {
-    Selector {
-        local: local.parse().unwrap(),
-        remote: remote.parse().unwrap(),
-        protocol: None,
-        local_ports: PortRange::ANY,
-        remote_ports: PortRange::ANY,
-    }
+    Selector::configured(local.parse().unwrap(), remote.parse().unwrap())
 }
 
 /// Tunnel number `n`: SPIs 0x1000 + n in and 0x2000 + n out, inner addresses 10.98.0.n and fd00:98::n.

@@ -5,7 +5,7 @@ use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, w
 use std::{
     net::IpAddr,
     sync::atomic::{
-        AtomicU16, AtomicU64,
+        AtomicBool, AtomicU16, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
@@ -39,6 +39,8 @@ pub struct InboundSa {
     pub mode: Mode,
     /// Whether the slow path wants to hear of new sources.
     pub watch: bool,
+    /// Whether a report of a new source waits for the slow path: one at a time, so that nobody fills its ring alone.
+    report_waits: AtomicBool,
     /// What the suite adds.
     pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
@@ -128,6 +130,7 @@ impl InboundSa {
             local: local.into(),
             pin: pin.map(|address| Box::new(address.into())),
             watch,
+            report_waits: AtomicBool::new(false),
             window: Window::starting_at(window, sharing, sequence),
             selectors,
             life: Lifetime::new(limits, sharing),
@@ -145,7 +148,8 @@ impl InboundSa {
     }
 
     /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`. Where the slow path does not know
-    /// that path yet, `report` is called, once per path; it answers whether the slow path will hear of it.
+    /// that path yet, `report` is called, once per path and not while an earlier report waits; it answers whether the slow path will
+    /// hear of it.
     #[inline]
     pub fn seen_from(
         &self,
@@ -164,11 +168,20 @@ impl InboundSa {
             }
             return;
         }
-        let path = || Path { local: local.into(), remote: remote.into(), encap };
-        if self.reported.swap(tag, AcqRel) != tag && !report(path()) {
+        if self.report_waits.load(Relaxed) || self.reported.swap(tag, AcqRel) == tag {
+            return;
+        }
+        if report(Path { local: local.into(), remote: remote.into(), encap }) {
+            self.report_waits.store(true, Relaxed);
+        } else {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);
         }
+    }
+
+    /// Notes that the slow path has taken the last report: from now on another path is news again.
+    pub fn report_taken(&self) {
+        self.report_waits.store(false, Relaxed);
     }
 
     /// Whether `path` is the last one reported, and the peer has not been seen by its known path since.

@@ -16,7 +16,7 @@ pub use inbound::{InboundParts, InboundSa, Refused};
 pub use lifetime::{Due, Lifetime, Limits};
 pub use outbound::{Df, Marking, OutboundParts, OutboundSa};
 pub use path::{Encap, Endpoint, Path};
-pub use selector::{Flow, PortRange, Selector};
+pub use selector::{Flow, PortRange, Rank, Selector};
 
 use crate::{crypto::Suite, wire::esp};
 use std::fmt;

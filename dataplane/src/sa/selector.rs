@@ -28,6 +28,16 @@ impl PortRange {
     }
 }
 
+/// How closely the operator's configuration speaks of the addresses of a selector: the bits of the prefixes written there.
+/// It orders rules (RFC 4301 §4.4.1). A peer may negotiate longer prefixes (RFC 7296 §2.9), which do not change the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// Of the addresses on this side.
+    pub local: u8,
+    /// Of the addresses on the peer's side.
+    pub remote: u8,
+}
+
 /// What an SA or a policy covers, seen from the gateway: `local` is this side, `remote` the peer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
@@ -41,6 +51,8 @@ pub struct Selector {
     pub local_ports: PortRange,
     /// Ports on the peer's side.
     pub remote_ports: PortRange,
+    /// What orders it among others.
+    pub rank: Rank,
 }
 
 /// What selectors look at in a packet.
@@ -87,6 +99,18 @@ impl Flow {
 }
 
 impl Selector {
+    /// A selector that the configuration has as it stands, for every protocol and port.
+    pub fn configured(local: Prefix, remote: Prefix) -> Self {
+        Self {
+            local,
+            remote,
+            protocol: None,
+            local_ports: PortRange::ANY,
+            remote_ports: PortRange::ANY,
+            rank: Rank { local: local.length(), remote: remote.length() },
+        }
+    }
+
     /// Whether a packet from this side to the peer's is covered. An inbound packet is tested with its
     /// [`Flow::reversed`].
     #[inline]

@@ -98,6 +98,11 @@ impl Prefix {
         differ.unbounded_shr(free) == 0 && !address.is_ipv4()
     }
 
+    /// The first and the last address, as numbers (see [`Address::bits`]).
+    pub fn span(self) -> (u128, u128) {
+        (self.bits(), self.bits() | !mask(self.length))
+    }
+
     /// The first address.
     pub fn address(self) -> IpAddr {
         let address = Ipv6Addr::from_bits(self.bits());
@@ -147,6 +152,9 @@ impl FromStr for Prefix {
         if prefix.bits() == Address::from(address).bits() { Ok(prefix) } else { Err(PrefixError::HostBits) }
     }
 }
+
+/// What a visitor of [`Lpm::visit_at`] answers to see no more: beyond the bits of any prefix.
+pub const ENOUGH: u8 = u8::MAX;
 
 /// First bits of an IPv4 address that choose an entry of the guide.
 const GUIDE_BITS: u8 = 16;
@@ -228,48 +236,52 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
         let address = address.into();
-        self.find_map_at(self.spot(address), address, reader, judge)
+        let mut judge = judge;
+        let mut answer = None;
+        self.visit_at(self.spot(address), address, reader, |value| {
+            answer = judge(value);
+            if answer.is_some() { ENOUGH } else { 0 }
+        });
+        answer
     }
 
-    /// [`Lpm::find_map`], where `spot` is that of `address`.
+    /// Shows `visit` the values of the prefixes that contain `address`, longest first. It answers the bits of the shortest
+    /// prefix that is still worth a look: 0 for all that are left, [`ENOUGH`] for none. `spot` is that of `address`.
     #[inline(always)]
-    pub fn find_map_at<'r, R>(
+    pub fn visit_at<'r>(
         &'r self,
         spot: Spot,
         address: Address,
         reader: &'r Reader,
-        mut judge: impl FnMut(&'r V) -> Option<R>,
-    ) -> Option<R> {
+        mut visit: impl FnMut(&'r V) -> u8,
+    ) {
         let Spot { mut lengths, mut place } = spot;
         while let Some(length) = take_longest(&mut lengths) {
             let key = V4Key::new(address, length);
-            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge) {
-                return Some(answer);
+            if let Some(value) = self.v4.get_at(place, &key, reader) {
+                lengths &= u64::MAX.unbounded_shl(visit(value).into());
             }
             if let Some(shorter) = longest(lengths) {
                 place = self.v4.place(&V4Key::new(address, shorter));
             }
         }
-        if address.is_ipv4() { None } else { self.find_map_v6(address, reader, judge) }
+        if !address.is_ipv4() {
+            self.visit_v6(address, reader, visit);
+        }
     }
 
     #[inline(never)]
-    fn find_map_v6<'r, R>(
-        &'r self,
-        address: Address,
-        reader: &'r Reader,
-        mut judge: impl FnMut(&'r V) -> Option<R>,
-    ) -> Option<R> {
+    fn visit_v6<'r>(&'r self, address: Address, reader: &'r Reader, mut visit: impl FnMut(&'r V) -> u8) {
+        let mut shortest = 0;
         for (word, lengths) in self.v6_guide.iter().enumerate().rev() {
+            let first = word as u8 * 64;
             let mut lengths = lengths.load(Relaxed);
-            while let Some(length) = take_longest(&mut lengths) {
-                let prefix = Prefix::of_bits(address.bits(), word as u8 * 64 + length);
-                if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge) {
-                    return Some(answer);
+            while let Some(length) = take_longest(&mut lengths).filter(|length| first + length >= shortest) {
+                if let Some(value) = self.v6.get(&Prefix::of_bits(address.bits(), first + length), reader) {
+                    shortest = visit(value);
                 }
             }
         }
-        None
     }
 
     /// Where a look-up of `address` begins.

@@ -288,10 +288,18 @@ impl IpHeader {
         self.forwardable
     }
 
-    /// Bytes behind the header, of `packet`, which this header was read from.
+    /// Bytes behind the header, of `packet`, which this header was read from; none if `packet` is shorter than it was then.
     #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
-        &packet[self.header_len()..self.total_len()]
+        // One that was cut shorter since has none behind its end.
+        packet.get(self.header_len()..self.total_len()).unwrap_or_default()
+    }
+
+    /// Notes that the packet was cut to `total_len` bytes, which is no more than it had.
+    #[inline]
+    pub fn set_cut(&mut self, total_len: usize) {
+        debug_assert!((self.header_len()..=self.total_len()).contains(&total_len));
+        self.total_len = total_len as u16;
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use wayfarer_dataplane::{
     crypto::Suite,
     port::{Mac, Port},
-    sa::{Df, Limits, Mode, PortRange, Selector, Spi},
+    sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
 };
 use zeroize::Zeroizing;
@@ -128,13 +128,7 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
         any_local: false,
         remote: Remote::At(outer_address(index, 0), 0),
         encap: Encapsulation::None,
-        selectors: vec![Selector {
-            local: Prefix::host(SERVER),
-            remote: Prefix::host(inner_address(index)),
-            protocol: None,
-            local_ports: PortRange::ANY,
-            remote_ports: PortRange::ANY,
-        }],
+        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
         roam: Roam::Follow,
         pin_source: false,
         window,

@@ -3,6 +3,7 @@
 mod child;
 mod pool;
 mod proof;
+mod shared;
 
 use super::{
     algorithms::{self, Use},
@@ -101,13 +102,17 @@ fn connections(
     pools: &[PoolRange],
 ) -> Checked<Vec<Connection>> {
     let mut names = Unique::new();
+    let mut shared = shared::Shared::new();
     let mut connections = Vec::with_capacity(raw.len());
     for raw in raw {
         let place = raw.span();
         let raw = raw.get_ref();
         source
             .value("connection.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
-        connections.push(Raw { source, raw, place }.check(config, pools)?);
+        let raw = Raw { source, raw, place };
+        let mut connection = raw.check(config, pools)?;
+        raw.share(&mut connection.protocol, &mut shared)?;
+        connections.push(connection);
     }
     Ok(connections)
 }

@@ -43,9 +43,9 @@ pub(super) struct Proofs {
 
 /// The methods of a connection.
 #[derive(Clone, Copy)]
-struct Methods {
+pub(super) struct Methods {
     local: Method,
-    remote: Method,
+    pub(super) remote: Method,
 }
 
 impl Methods {
@@ -114,7 +114,7 @@ impl Raw<'_> {
 
     /// Who proves what how. One word stands for both sides; with EAP the one who has a `user` is its client, and the other
     /// side proves itself by certificate (RFC 7296 §2.16).
-    fn methods(&self, remote: Option<SocketAddr>) -> Checked<Methods> {
+    pub(super) fn methods(&self, remote: Option<SocketAddr>) -> Checked<Methods> {
         let Self { source, raw, .. } = self;
         let methods = match *raw.auth.get_ref() {
             Auth::Each { local, remote } => Methods { local, remote },

@@ -49,7 +49,8 @@ struct Peer<P> {
     known: bool,
     moves: u32,
     refilled: Duration,
-    waiting: Option<P>,
+    /// The path of a move that has to wait, and until when.
+    waiting: Option<(Duration, P)>,
 }
 
 /// All peers that may move. Call order: any `handle_*`, then [`Roaming::poll_event`] until `None`, then
@@ -77,16 +78,18 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
 
     /// Forgets a peer.
     pub fn remove(&mut self, peer: K) {
-        self.peers.remove(&peer);
-        self.waiting.retain(|(_, p)| *p != peer);
+        if let Some((when, _)) = self.peers.remove(&peer).and_then(|state| state.waiting) {
+            self.waiting.remove(&(when, peer));
+        }
     }
 
     /// The peer was moved: as [`Event::PeerMoved`] said, by hand, or by a protocol. Until it was, any path is taken.
     pub fn handle_move(&mut self, peer: K) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.known = true;
-            state.waiting = None;
-            self.waiting.retain(|(_, p)| *p != peer);
+            if let Some((when, _)) = state.waiting.take() {
+                self.waiting.remove(&(when, peer));
+            }
         }
     }
 
@@ -98,13 +101,15 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         }
         state.refill(now);
         if state.moves == 0 {
-            if state.waiting.replace(path).is_none() {
-                self.waiting.insert((state.refilled + REFILL, peer));
-            }
+            let when = state.waiting.map_or(state.refilled + REFILL, |(when, _)| when);
+            state.waiting = Some((when, path));
+            self.waiting.insert((when, peer));
             return;
         }
         state.moves -= 1;
-        state.waiting = None;
+        if let Some((when, _)) = state.waiting.take() {
+            self.waiting.remove(&(when, peer));
+        }
         self.events.push_back(match state.policy {
             Policy::Notify if state.known => Event::PeerSeen { peer, path },
             _ => Event::PeerMoved { peer, path },
@@ -118,7 +123,7 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
                 return;
             }
             self.waiting.pop_first();
-            if let Some(path) = self.peers.get_mut(&peer).and_then(|state| state.waiting.take()) {
+            if let Some((_, path)) = self.peers.get_mut(&peer).and_then(|state| state.waiting.take()) {
                 self.handle_report(now, peer, path);
             }
         }

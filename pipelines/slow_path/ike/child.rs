@@ -5,19 +5,67 @@ use crate::config::model::{self, Encapsulation, Remote, Roam};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::Suite,
-    sa::{Df, Encap, Mode, Path, PortRange, Selector, Spi},
+    sa::{Df, Encap, Mode, Path, PortRange, Rank, Selector, Spi},
     table::Prefix,
     wire::ip::protocol,
 };
 use wayfarer_mobility::{
     ike::{
         self, bounds,
+        connection::{ChildPolicy, Connection},
         event::ChildSa,
         suite::{Encr, EspSuite, Integ},
         wire::TrafficSelector,
     },
     roaming::Policy,
 };
+
+/// The prefixes that the configuration has for one of a connection's children: what rules of its tunnels are ranked by,
+/// however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
+#[derive(Clone, Debug)]
+pub(super) struct Configured {
+    name: String,
+    local: Vec<Prefix>,
+    remote: Vec<Prefix>,
+    /// Whether we connect to its peers: then the operator has named their own addresses too.
+    is_dialled: bool,
+}
+
+impl Configured {
+    /// What `connection` says of its `child`; addresses are given away from `pools`.
+    pub(super) fn new(connection: &Connection, child: &ChildPolicy, pools: &[model::PoolRange]) -> Self {
+        let all = |selectors: &[TrafficSelector]| {
+            selectors.iter().flat_map(|selector| prefixes(selector.start, selector.end)).collect()
+        };
+        let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
+        let remote = match child.remote.is_empty() {
+            true => pools.filter_map(|pool| around(pool.first, pool.last)).collect(),
+            false => all(&child.remote),
+        };
+        Self {
+            name: child.name.clone(),
+            local: all(&child.local),
+            remote,
+            is_dialled: connection.remote.is_some(),
+        }
+    }
+
+    fn rank(&self, local: Prefix, remote: Prefix) -> Rank {
+        let closest = |prefix: Prefix, configured: &[Prefix]| {
+            let holds = |c: &&Prefix| c.length() <= prefix.length() && c.contains(prefix.address());
+            configured.iter().filter(holds).map(|c| c.length()).max()
+        };
+        Rank {
+            // Without a prefix it is an address of our own.
+            local: closest(local, &self.local).unwrap_or(local.length()),
+            remote: closest(remote, &self.remote).unwrap_or(if self.is_dialled {
+                remote.length()
+            } else {
+                0
+            }),
+        }
+    }
+}
 
 /// The tunnel of a pair of child SAs, called `name`; `None` where the data plane cannot do what was agreed on.
 pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Option<model::Tunnel> {
@@ -40,7 +88,7 @@ pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Opti
         any_local: !sa.transport,
         remote: Remote::At(path.remote, remote_port),
         encap,
-        selectors: selectors(sa)?,
+        selectors: selectors(sa, connection.children.iter().find(|child| child.name == sa.name)?)?,
         roam: match connection.roam {
             Policy::Follow => Roam::Follow,
             Policy::Notify => Roam::Notify,
@@ -93,7 +141,7 @@ fn suite(suite: &EspSuite) -> Option<Suite> {
     name.parse().ok()
 }
 
-fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
+fn selectors(sa: &ChildSa, configured: &Configured) -> Option<Vec<Selector>> {
     let mut all = Vec::new();
     for local in &sa.local {
         for remote in &sa.remote {
@@ -112,12 +160,17 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
                 continue;
             }
             let protocol = (protocol != 0).then_some(protocol);
-            for local in prefixes(local.start, local.end) {
-                for remote in prefixes(remote.start, remote.end) {
+            let [locals, remotes] = [local, remote].map(|side| prefixes(side.start, side.end));
+            if locals.len().max(remotes.len()) > bounds::PREFIXES {
+                return None;
+            }
+            for local in locals {
+                for &remote in &remotes {
                     if all.len() == bounds::CHILD_RULES {
                         return None;
                     }
-                    all.push(Selector { local, remote, protocol, local_ports, remote_ports });
+                    let rank = configured.rank(local, remote);
+                    all.push(Selector { local, remote, protocol, local_ports, remote_ports, rank });
                 }
             }
         }
@@ -127,6 +180,16 @@ fn selectors(sa: &ChildSa) -> Option<Vec<Selector>> {
 
 fn ports(selector: &TrafficSelector) -> PortRange {
     PortRange { first: selector.start_port, last: selector.end_port }
+}
+
+/// The longest prefix that contains the addresses from `first` to `last`: what a pool's rules are ranked by.
+pub(super) fn around(first: IpAddr, last: IpAddr) -> Option<Prefix> {
+    let common = match (first, last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    Prefix::new(first, common as u8)
 }
 
 /// The fewest prefixes that cover the addresses from `first` to `last`, and no others.
@@ -163,6 +226,24 @@ mod tests {
     fn texts(first: &str, last: &str) -> Vec<String> {
         let all = prefixes(first.parse().unwrap(), last.parse().unwrap());
         all.iter().map(|p| format!("{}/{}", p.address(), p.length())).collect()
+    }
+
+    #[test]
+    fn no_range_of_ipv4_addresses_needs_more_prefixes_than_a_selector_may() {
+        assert_eq!(texts("0.0.0.1", "255.255.255.254").len(), bounds::PREFIXES);
+        assert!(texts("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe").len() > bounds::PREFIXES);
+    }
+
+    #[test]
+    fn a_pool_is_ranked_by_the_prefix_around_it() {
+        let text = |first: &str, last: &str| {
+            around(first.parse().unwrap(), last.parse().unwrap()).map(|prefix| prefix.to_string())
+        };
+        assert_eq!(text("10.98.0.1", "10.98.0.254").as_deref(), Some("10.98.0.0/24"));
+        assert_eq!(text("10.98.0.10", "10.98.0.20").as_deref(), Some("10.98.0.0/27"));
+        assert_eq!(text("10.98.0.7", "10.98.0.7").as_deref(), Some("10.98.0.7/32"));
+        assert_eq!(text("fd00::1", "fd00::ffff").as_deref(), Some("fd00::/112"));
+        assert_eq!(text("fd00::1", "10.0.0.1"), None);
     }
 
     #[test]

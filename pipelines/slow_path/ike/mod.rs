@@ -17,9 +17,9 @@ mod key_log;
 mod view;
 
 use super::{
-    SlowPath,
+    SlowPath, policies,
     routes::{NextHop, Origin},
-    tunnels::{MoveError, add_guard},
+    tunnels::MoveError,
 };
 use crate::{
     config::model,
@@ -39,7 +39,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Path, PortRange, Selector, TunnelId},
+    sa::{Path, Rank, Selector, TunnelId},
     table::Prefix,
 };
 use wayfarer_mobility::ike::{
@@ -49,8 +49,9 @@ use wayfarer_mobility::ike::{
     pool::Pool,
 };
 
-/// Bytes that are sent on a path until its peer has confirmed it.
+/// Bytes that are sent on a path until its peer has confirmed it, and on all such paths together.
 const UNCONFIRMED: u64 = 16 << 20;
+const UNCONFIRMED_IN_ALL: u64 = 1 << 30;
 /// How often they are counted: a peer decides how many pairs there are to count.
 const LOOK: Duration = Duration::from_millis(2);
 /// Tasks that are done, taken in one turn.
@@ -92,12 +93,13 @@ struct Installed {
 }
 
 /// A connection's part that the data plane needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DataPlane {
     pub(super) window: u32,
     pub(super) mtu: Option<usize>,
     pub(super) limits: wayfarer_dataplane::sa::Limits,
     pub(super) roam: wayfarer_mobility::roaming::Policy,
+    children: Vec<child::Configured>,
 }
 
 impl Ike {
@@ -119,6 +121,12 @@ impl Ike {
             mtu: c.mtu,
             limits: c.limits,
             roam: c.protocol.roam,
+            children: c
+                .protocol
+                .children
+                .iter()
+                .map(|child| child::Configured::new(&c.protocol, child, &config.pools))
+                .collect(),
         };
         let connections = config.connections.iter().map(data_plane).collect();
         let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
@@ -195,18 +203,23 @@ impl SlowPath {
     /// What is for peers of key exchange is not for the clear, whether they are connected or not: the addresses of pools, and what
     /// we reach through those that we connect to.
     fn guard(&mut self, config: &model::Ike) {
-        let pools = config.pools.iter().flat_map(|pool| child::prefixes(pool.first, pool.last));
+        let ranked = |first, last, rank: Option<Prefix>| {
+            child::prefixes(first, last)
+                .into_iter()
+                .map(move |p| (p, rank.map_or(p.length(), |r| r.length())))
+        };
+        let pools = config.pools.iter();
+        let pools = pools.flat_map(|p| ranked(p.first, p.last, child::around(p.first, p.last)));
         let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.remote.is_some());
         let remote = dialled.flat_map(|c| &c.children).flat_map(|child| &child.remote);
-        let remote = remote.flat_map(|selector| child::prefixes(selector.start, selector.end));
-        let guarded: Vec<Prefix> = pools.chain(remote).collect();
-        for remote in guarded {
+        let remote = remote.flat_map(|selector| ranked(selector.start, selector.end, None));
+        let guarded: Vec<(Prefix, u8)> = pools.chain(remote).collect();
+        for (remote, rank) in guarded {
             let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let Some(local) = Prefix::new(any, 0) else { continue };
-            let ports = PortRange::ANY;
-            let selector =
-                Selector { local, remote, protocol: None, local_ports: ports, remote_ports: ports };
-            add_guard(&self.tables, &mut self.writer, selector);
+            let rank = Rank { local: 0, remote: rank };
+            let selector = Selector { rank, ..Selector::configured(local, remote) };
+            policies::add_guard(&self.tables, &mut self.writer, selector);
         }
     }
 
@@ -307,9 +320,10 @@ impl SlowPath {
             Event::Spi { spi, known: false } => {
                 self.tables.ike.remove(&mut self.writer, &spi);
             }
-            Event::PeerUp { peer, connection, identity, addresses } => {
+            Event::PeerUp { peer, connection, identity, claimed, addresses } => {
                 let name = ike.endpoint.connections().get(connection).map_or("?", |c| &c.name);
-                info!(connection = name, %identity, remote = %addresses.remote, "peer connected");
+                let claimed = claimed.map(tracing::field::display);
+                info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
                 let installed = Installed { name: identity.to_string(), connection, ..Installed::default() };
                 ike.peers.insert(peer, installed);
             }
@@ -512,10 +526,11 @@ impl SlowPath {
         }
         let over: Vec<PeerId> = {
             let Some(ike) = &self.ike else { return };
+            let most = most_unconfirmed(ike.unconfirmed.len());
             let over = ike
                 .unconfirmed
                 .iter()
-                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > UNCONFIRMED);
+                .filter(|(peer, before)| self.carried(**peer).0.saturating_sub(**before) > most);
             over.map(|(peer, _)| *peer).collect()
         };
         let Some(ike) = &mut self.ike else { return };
@@ -552,8 +567,26 @@ impl SlowPath {
     }
 }
 
+/// Bytes that are sent on each of so many paths until its peer has confirmed it.
+fn most_unconfirmed(paths: usize) -> u64 {
+    UNCONFIRMED.min(UNCONFIRMED_IN_ALL / paths.max(1) as u64)
+}
+
 fn log_refusal(result: io::Result<()>, address: IpAddr) {
     if let Err(why) = result {
         warn!(%address, "the host's device does not take an inner address or its route: {why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_paths_that_are_not_confirmed_share_one_bound() {
+        assert_eq!([0, 1, 64].map(most_unconfirmed), [16 << 20; 3]);
+        for paths in [65, 10_000, 1 << 20] {
+            assert!(most_unconfirmed(paths) * paths as u64 <= 1 << 30, "{paths}");
+        }
     }
 }

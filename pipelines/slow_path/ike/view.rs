@@ -48,14 +48,10 @@ impl SlowPath {
             view.children().filter_map(|child| self.child_view(now, child)).collect();
         let tunnel = view.children().find_map(|child| self.ike.as_ref()?.tunnel_of(child));
         let path = tunnel.and_then(|id| self.tunnels.get(id)?.path);
-        let identity = match (view.identity(), view.eap_identity()) {
-            (Some(identity), Some(eap)) => Some(format!("{identity} ({})", eap.escape_ascii())),
-            (identity, _) => identity.map(ToString::to_string),
-        };
         PeerView {
             peer: view.id().0,
             connection: view.connection().and_then(|i| connections.get(i)).map(|c| c.name.clone()),
-            identity,
+            identity: view.identity().map(ToString::to_string),
             state: match view.state() {
                 State::Up => "up",
                 State::Connecting => "connecting",
@@ -121,18 +117,24 @@ impl SlowPath {
         Counter::ALL.iter().map(view).collect()
     }
 
-    /// The one peer that has this number, or this identity or connection.
+    /// The one peer that has this number; if none has, the one of this identity or connection. Numbers come first: a peer
+    /// may call itself by one.
     fn find_peer(&self, name: &str) -> Result<PeerId, NoPeer> {
         let ike = self.ike.as_ref().ok_or(NoPeer::NoIke)?;
         let connections = ike.endpoint.connections();
         let is_called = |view: &View<'_>| {
             let connection = view.connection().and_then(|i| connections.get(i));
-            view.state() != State::Ended
-                && (name.parse() == Ok(view.id().0)
-                    || view.identity().is_some_and(|identity| identity.to_string() == name)
-                    || connection.is_some_and(|connection| connection.name == name))
+            view.identity().is_some_and(|identity| identity.to_string() == name)
+                || connection.is_some_and(|connection| connection.name == name)
         };
-        let mut found = ike.endpoint.peers().filter(is_called);
+        let there = || ike.endpoint.peers().filter(|view| view.state() != State::Ended);
+        if let Some(view) = there().find(|view| name.parse() == Ok(view.id().0)) {
+            return Ok(view.id());
+        }
+        // A stranger may say that it is anybody: who is connected comes before it.
+        let is_up = |view: &View<'_>| view.state() == State::Up;
+        let is_any_up = there().any(|view| is_up(&view) && is_called(&view));
+        let mut found = there().filter(|view| is_called(view) && (is_up(view) || !is_any_up));
         match (found.next(), found.next()) {
             (Some(view), None) => Ok(view.id()),
             (Some(_), Some(_)) => Err(NoPeer::Several),

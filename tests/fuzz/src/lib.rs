@@ -30,14 +30,14 @@ use wayfarer_mobility::ike::wire::{self as ike, Protected};
 #[path = "../../world/mod.rs"]
 mod world;
 
-pub use gateway::gateway;
+pub use gateway::{gateway, gateway_host};
 mod gateway;
 
 /// A target: its name, which is that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("wire", wire),
     ("neighbours", neighbours),
     ("capture", capture),
@@ -45,6 +45,7 @@ pub const TARGETS: [Target; 8] = [
     ("control", control),
     ("open", open),
     ("gateway", gateway),
+    ("gateway_host", gateway_host),
     ("ike_message", ike_message),
 ];
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::sync::Arc;
 
 /// The folder of `ca.crt` and of certificates and keys called `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {
@@ -69,6 +70,49 @@ fn by_eap() {
     let c = with(&format!("auth = \"eap-mschapv2\"\n{client}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Eap(_), RemoteAuth::Key(_))));
     assert_eq!(c.local_id, id("alice"));
+}
+
+/// Who a peer has proved to be decides only among connections that share what it proved itself to.
+#[test]
+fn peers_known_by_the_same_prove_themselves_to_the_same() {
+    let folder = Folder::new();
+    for (copy, of) in [("others", "users"), ("authority.crt", "ca.crt")] {
+        let pki = pki();
+        let from = if of == "users" { folder.0.path().join(of) } else { pki.path().join(of) };
+        fs::copy(from, folder.0.path().join(copy)).unwrap();
+    }
+    let pki = pki();
+    let environment = |name: &str| (name == "PKI").then(|| pki.path().to_str().unwrap().to_owned());
+    let eap = |users: &str| format!("auth = \"eap-mschapv2\"\nusers_file = \"{users}\"\n{OWN}");
+    let radius = |server: &str| {
+        format!(
+            "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"{server}:1812\", secret_file = \"psk\" }}]\n"
+        )
+    };
+    let tls = |auth: &str, ca: &str| format!("auth = \"{auth}\"\n{OWN}authorities = \"{ca}\"\n");
+    for (first, second, same) in [
+        (eap("users"), eap("./users"), true),
+        (eap("users"), eap("others"), false),
+        (radius("10.0.0.5"), radius("10.0.0.5"), true),
+        (radius("10.0.0.5"), radius("10.0.0.6"), false),
+        (tls("eap-tls", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), true),
+        (tls("certificate", "$PKI/ca.crt"), tls("certificate", "$PKI/ca.crt"), true),
+        (tls("certificate", "$PKI/ca.crt"), tls("certificate", "authority.crt"), false),
+        (tls("certificate", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), false),
+    ] {
+        let connection = |name: &str, auth: &str| {
+            format!("[[connection]]\nname = \"{name}\"\ninner_local = [\"10.99.0.0/24\"]\n{auth}")
+        };
+        let text = format!("{PORTS}{}{}", connection("a", &first), connection("b", &second));
+        let config = parse_with(&text, &folder.0.path().join("x.toml"), &environment).unwrap();
+        let [a, b] = &config.ike.connections[..] else { panic!() };
+        let is_one = match (&a.protocol.remote_auth, &b.protocol.remote_auth) {
+            (RemoteAuth::Eap(a), RemoteAuth::Eap(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            (RemoteAuth::Key(a), RemoteAuth::Key(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            _ => false,
+        };
+        assert_eq!(is_one, same, "{first}{second}");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 /// Child SAs of a peer. While keys are changed, there may be twice as many.
 pub const CHILDREN: usize = 64;
+/// Prefixes that the addresses of one traffic selector may need: as many as any range of IPv4 addresses does. A range of IPv6
+/// addresses could need four times as many, of as many lengths, each of which costs every look-up a probe.
+pub const PREFIXES: usize = 62;
 /// Pairs of prefixes that a child SA's selectors come to in the data plane.
 pub const CHILD_RULES: usize = 256;
 /// Those of all child SAs of a peer. While keys are changed, there may be twice as many.

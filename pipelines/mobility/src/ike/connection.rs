@@ -106,9 +106,10 @@ pub enum LocalAuth {
 pub enum RemoteAuth {
     /// By a shared key.
     Psk(SharedKey),
-    /// By a certificate.
+    /// By a certificate. Connections that trust the same authorities share it: among them all that a peer's certificate
+    /// calls it decides.
     Key(Arc<dyn Verifier>),
-    /// By EAP.
+    /// By EAP. Connections whose peers the same one knows share it: among them who EAP proves a peer to be decides.
     Eap(Arc<dyn Authenticator>),
 }
 
@@ -145,22 +146,26 @@ pub enum IdentityPattern {
 }
 
 impl IdentityPattern {
-    /// Whether a name that EAP proved is that of one of them, whatever kind of identity that is.
+    /// Whether it names those whom it is for.
+    pub fn is_named(&self) -> bool {
+        *self != Self::Any
+    }
+
+    /// Whether a name that EAP proved is that of one of them: as text, or as the bytes of a key ID.
     pub fn matches_name(&self, name: &Identity) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Of(all) => all.iter().any(|identity| identity.data == name.data),
-            Self::Suffix(suffix) => name.data.ends_with(suffix),
-        }
+        let is_key = |identity: &Identity| identity.kind == kind::KEY_ID && identity.data == name.data;
+        self.matches(name) || matches!(self, Self::Of(all) if all.iter().any(is_key))
     }
 
     /// Whether `identity` is one of them.
     pub fn matches(&self, identity: &Identity) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(all) => all.contains(identity),
+            Self::Of(all) => all.iter().any(|one| one.is_same(identity)),
             Self::Suffix(suffix) => {
-                matches!(identity.kind, kind::FQDN | kind::RFC822_ADDR) && identity.data.ends_with(suffix)
+                let at = identity.data.len().checked_sub(suffix.len());
+                let end = at.and_then(|at| identity.data.get(at..));
+                identity.is_name() && end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
             }
         }
     }
@@ -170,6 +175,30 @@ impl Connection {
     /// Whether a message to `local` from `remote` may be for it.
     pub fn is_at(&self, local: IpAddr, remote: IpAddr) -> bool {
         let peer = self.remote.is_none_or(|peer| peer.ip() == remote);
-        peer && (self.local.is_empty() || self.local.contains(&local))
+        peer && self.is_local(local)
+    }
+
+    /// Whether a peer may use this address of ours.
+    pub(super) fn is_local(&self, local: IpAddr) -> bool {
+        self.local.is_empty() || self.local.contains(&local)
+    }
+
+    /// Whether we prove to a peer the same by both, and in the same way.
+    pub(super) fn proves_the_same(&self, other: &Self) -> bool {
+        let same_proof = match (&self.local_auth, &other.local_auth) {
+            (LocalAuth::Key(a), LocalAuth::Key(b)) => a.certificates() == b.certificates(),
+            (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a.0 == b.0,
+            _ => false,
+        };
+        same_proof && self.local_id == other.local_id
+    }
+
+    /// Whether peers prove themselves to the same by both.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        match (&self.remote_auth, &other.remote_auth) {
+            (RemoteAuth::Key(a), RemoteAuth::Key(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            (RemoteAuth::Eap(a), RemoteAuth::Eap(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            _ => false,
+        }
     }
 }

@@ -42,6 +42,8 @@ counters! {
     Ended "ended" "peers that were established and ended",
     Rekeyed "rekeyed" "child SAs made",
     Moved "moved" "moves of peers",
+    Unconfirmed "unconfirmed" "moves, or questions about them, that the peer did not confirm",
+    NatRefused "nat_refused" "connections, moves and paths refused because a NAT is on the way where none is allowed",
     NoRoom "no_room" "requests of peers refused because they have as much as they may",
     TooOften "too_often" "repetitions and refusals not sent, to keep to their rate",
 }

@@ -151,4 +151,7 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         data: &[u8],
         octets: &[u8],
     ) -> Result<(), Distrust>;
+
+    /// All that the owner of this certificate is called by it.
+    fn names(&self, certificate: &[u8]) -> Vec<Identity>;
 }

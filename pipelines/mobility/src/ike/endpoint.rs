@@ -9,6 +9,7 @@ use super::{
     connection::Connection,
     cookie::Cookies,
     crypto::Crypto,
+    doubt::Doubts,
     event::{ChildId, Event, Payload, PeerId, Reason, Transmit},
     peer::{InitRefused, Peer, Phase},
     pool::{self, Owner, Pool},
@@ -48,8 +49,19 @@ struct Shared {
     children: BTreeMap<ChildId, PeerId>,
     pools: Vec<Pool>,
     counts: [u64; Counter::ALL.len()],
-    /// Peers that proved who they are, and whether they take the place of themselves.
-    newcomers: Vec<(PeerId, Owner, bool)>,
+    newcomers: Vec<Newcomer>,
+    doubts: Doubts,
+}
+
+/// A peer that has just proved who it is.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) peer: PeerId,
+    pub(super) owner: Owner,
+    /// It takes the place of itself.
+    pub(super) takes_over: bool,
+    /// It says that it has no other IKE SA with us (RFC 7296 §2.4).
+    pub(super) initial_contact: bool,
 }
 
 /// What a peer works with, for one call.
@@ -184,9 +196,29 @@ impl Context<'_> {
         }
     }
 
-    pub(super) fn established(&mut self, peer: PeerId, owner: Owner, takes_over: bool) {
+    pub(super) fn established(&mut self, newcomer: Newcomer) {
         self.count(Counter::Established);
-        self.shared.newcomers.push((peer, owner, takes_over));
+        self.shared.newcomers.push(newcomer);
+    }
+
+    /// Whether a move of this peer is followed before it is confirmed.
+    pub(super) fn is_trusted(&self, owner: &Owner) -> bool {
+        self.shared.doubts.is_trusted(self.now, owner)
+    }
+
+    /// When this peer may be asked where it is.
+    pub(super) fn may_ask_at(&self, owner: Option<&Owner>) -> Duration {
+        owner.map_or(self.now, |owner| self.shared.doubts.ask_at(self.now, owner))
+    }
+
+    /// A move of this peer was not confirmed; `followed`: and had been followed.
+    pub(super) fn doubt(&mut self, owner: Owner, followed: bool) {
+        self.shared.doubts.fail(self.now, owner, followed);
+    }
+
+    /// A move of this peer was confirmed.
+    pub(super) fn confirm(&mut self, owner: &Owner) {
+        self.shared.doubts.confirm(owner);
     }
 
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
@@ -213,6 +245,8 @@ struct Dial {
 
 /// Longest first message, in bytes: it is kept until its sender has proved who it is.
 const LONGEST_INIT: usize = 4096;
+/// Most devices of one name that are asked whether they are still there when one of that name comes anew.
+const MOST_DEVICES: usize = 64;
 /// Longest wait before a connection is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -268,6 +302,7 @@ impl Endpoint {
                 pools,
                 counts: [0; _],
                 newcomers: Vec::new(),
+                doubts: Doubts::default(),
             },
             peers: BTreeMap::new(),
             next_peer: 0,
@@ -376,29 +411,56 @@ impl Endpoint {
 
     /// Peers that have just proved who they are: what they were before is over, where it should be.
     fn welcome(&mut self, now: Duration) {
-        while let Some((id, key, takes_over)) = self.shared.newcomers.pop() {
+        while let Some(newcomer) = self.shared.newcomers.pop() {
+            let Newcomer { peer: id, owner, .. } = &newcomer;
+            let id = *id;
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            if takes_over {
-                for old in self.identities.get(&key).cloned().unwrap_or_default() {
-                    self.with(now, old, |peer, cx| peer.fail(cx, Reason::Replaced));
-                }
-            }
-            let of_one = self.identities.entry(key.clone()).or_default();
-            of_one.insert(id);
-            let oldest = of_one.first().copied().filter(|_| of_one.len() > bounds::DEVICES);
-            self.identity_of.insert(id, key);
-            if let Some(oldest) = oldest {
-                self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
-            } else if self.identity_of.len() > self.settings.peer_limit {
-                self.shared.counts[Counter::NoRoom as usize] += 1;
-                self.with(now, id, |peer, cx| peer.close(cx, Reason::Overload));
-                continue;
-            }
+            self.identities.entry(owner.clone()).or_default().insert(id);
+            self.identity_of.insert(id, owner.clone());
             if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
                 dial.failures = 0;
             }
+            self.make_way(now, &newcomer);
+            self.bound_peers(now, id, &newcomer.owner);
+        }
+    }
+
+    /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
+    fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
+        let of_one = self.identities.get(owner).filter(|all| all.len() > bounds::DEVICES);
+        if let Some(oldest) = of_one.and_then(|all| all.first()).copied() {
+            self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
+        } else if self.identity_of.len() > self.settings.peer_limit {
+            self.shared.counts[Counter::NoRoom as usize] += 1;
+            self.with(now, newcomer, |peer, cx| peer.close(cx, Reason::Overload));
+        }
+    }
+
+    /// Ends what a newcomer takes the place of, and tells it so.
+    fn make_way(&mut self, now: Duration, newcomer: &Newcomer) {
+        let others = self.identities.get(&newcomer.owner).into_iter().flatten().copied();
+        let others: Vec<PeerId> = match (newcomer.takes_over, newcomer.initial_contact) {
+            (true, _) => others.filter(|id| *id != newcomer.peer).collect(),
+            (false, true) => others.filter(|id| *id != newcomer.peer).take(MOST_DEVICES).collect(),
+            (false, false) => return,
+        };
+        for id in others {
+            let new = self.peers.get(&newcomer.peer).filter(|new| new.is_established());
+            let (Some(new), Some(old)) = (new, self.peers.get(&id)) else { return };
+            // Several may have this name: what comes from the same socket is the same device, and of the others only who
+            // does not answer is gone.
+            let is_over = newcomer.takes_over || new.is_at_the_place_of(old);
+            let over = match is_over {
+                true if new.gives_way_to(old) => newcomer.peer,
+                true => id,
+                false => {
+                    self.with(now, id, Peer::check_life);
+                    continue;
+                }
+            };
+            self.with(now, over, |peer, cx| peer.close(cx, Reason::Replaced));
         }
     }
 
@@ -654,7 +716,7 @@ impl Endpoint {
 
     /// What was sent on a path that the peer has not confirmed is enough: it is back where it was.
     pub fn handle_unconfirmed(&mut self, now: Duration, peer: PeerId) {
-        self.with(now, peer, |peer, cx| peer.go_back(cx));
+        self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
     }
 
     /// A peer that we connected to is reached from `local` from now on, and at `remote` where that is another address of its.

@@ -112,8 +112,10 @@ pub enum Event {
         peer: PeerId,
         /// By this connection of the configuration.
         connection: usize,
-        /// Who it is.
+        /// Who it has proved to be.
         identity: Identity,
+        /// What it calls itself, where EAP proved another name.
+        claimed: Option<Identity>,
         /// Where it is.
         addresses: Addresses,
     },

@@ -43,6 +43,33 @@ impl Identity {
         is_plain.then(|| Self { kind, data: text.into() })
     }
 
+    /// The identity of a name that EAP proved: text, whatever kind of identity the same text is in an ID payload.
+    pub fn from_name(name: &[u8]) -> Self {
+        let kind = if name.contains(&b'@') { kind::RFC822_ADDR } else { kind::FQDN };
+        Self { kind, data: name.to_vec() }
+    }
+
+    /// Whether both name the same one. Names are the same in upper and lower case: who may choose how its name is
+    /// written must not become another one by it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && match self.is_name() {
+                true => self.data.eq_ignore_ascii_case(&other.data),
+                false => self.data == other.data,
+            }
+    }
+
+    /// The one way to write it that stands for all that [`Identity::is_same`] takes for the same.
+    pub fn canonical(&self) -> Self {
+        let data = if self.is_name() { self.data.to_ascii_lowercase() } else { self.data.clone() };
+        Self { kind: self.kind, data }
+    }
+
+    /// Whether it is a domain name or a mail address.
+    pub(super) fn is_name(&self) -> bool {
+        matches!(self.kind, kind::FQDN | kind::RFC822_ADDR)
+    }
+
     /// The identity of an address.
     pub fn from_address(address: IpAddr) -> Self {
         match address {
@@ -63,7 +90,11 @@ impl fmt::Display for Identity {
                 let octets: [u8; 16] = data.try_into().unwrap_or_default();
                 IpAddr::from(octets).fmt(f)
             }
-            (kind::FQDN | kind::RFC822_ADDR, data) => data.escape_ascii().fmt(f),
+            // A name may hold anything: nothing of it must look like the next field of a line in the log.
+            (kind::FQDN | kind::RFC822_ADDR, data) => data.iter().try_for_each(|byte| match byte {
+                b' ' | b'=' => write!(f, "\\x{byte:02x}"),
+                byte => byte.escape_ascii().fmt(f),
+            }),
             (kind, data) => {
                 write!(f, "{kind}#")?;
                 data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -75,5 +106,28 @@ impl fmt::Display for Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_name_that_a_peer_chose_is_one_word_of_a_line() {
+        let name = Identity::from_name(b"bob remote=192.0.2.1\n\x1b[2J\xff");
+        assert_eq!(name.to_string(), "bob\\x20remote\\x3d192.0.2.1\\n\\x1b[2J\\xff");
+        assert_eq!(Identity::from_text("alice@example.org").unwrap().to_string(), "alice@example.org");
+    }
+
+    #[test]
+    fn another_spelling_is_nobody_else() {
+        let [a, b] =
+            ["Alice@Example.org", "alice@example.ORG"].map(|text| Identity::from_text(text).unwrap());
+        assert!(a != b && a.is_same(&b));
+        assert_eq!(a.canonical(), b.canonical());
+        let key = |data: &[u8]| Identity { kind: kind::KEY_ID, data: data.to_vec() };
+        assert!(!key(b"a").is_same(&key(b"A")) && key(b"a").canonical() != key(b"A").canonical());
     }
 }

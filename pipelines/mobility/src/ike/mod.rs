@@ -7,6 +7,7 @@
 //! | `settings`, `counter` | bounds and times; what is counted |
 //! | [`bounds`] | what one peer can have us keep |
 //! | `cookie`, `queue`, `rate` | standing up to many who begin |
+//! | `doubt` | whose moves are followed before they are confirmed |
 //! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
 //! | [`event`], [`task`] | what the endpoint tells and asks whoever drives it |
@@ -40,6 +41,7 @@ pub mod wire;
 
 mod cookie;
 mod counter;
+mod doubt;
 mod peer;
 mod queue;
 mod rate;

@@ -76,6 +76,9 @@ fn prefixes(first: IpAddr, last: IpAddr) -> usize {
 
 /// Leaves out of what was narrowed whatever is more than a child SA may have (RFC 7296 §2.9 lets us).
 pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) {
+    let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
+    local.retain(fits);
+    remote.retain(fits);
     while rules(local, remote) > bounds::CHILD_RULES {
         if local.len() > remote.len() {
             local.pop()
@@ -149,5 +152,9 @@ mod tests {
         let (mut local, mut remote) = (vec![most], vec![most]);
         cut(&mut local, &mut remote);
         assert!(local.is_empty() || remote.is_empty(), "it is not cut within");
+        let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
+        let (mut local, mut remote) = (vec![most6, everything(false)], vec![everything(false)]);
+        cut(&mut local, &mut remote);
+        assert_eq!(local, [everything(false)]);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     identity::Identity,
     suite::Kex,
 };
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
 
 /// Number of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +54,8 @@ pub enum Outcome {
     KexFinished(Result<Secret, Refused>),
     /// Of [`Task::Sign`]: AUTH method and data.
     Signed(Result<(u8, Vec<u8>), Refused>),
-    /// Of [`Task::Verify`].
-    Verified(Result<(), Distrust>),
+    /// Of [`Task::Verify`]: all that the peer is called by its certificate, what it says it is called first.
+    Verified(Result<Vec<Identity>, Distrust>),
     /// Of [`Task::Eap`].
     Eap(Box<dyn Conversation>, Step),
 }
@@ -69,7 +69,12 @@ impl Task {
             Self::KexFinish(secret, data) => Outcome::KexFinished(secret.finish(&data)),
             Self::Sign(signer, octets, hashes) => Outcome::Signed(signer.sign(&octets, hashes)),
             Self::Verify { verifier, identity, certificates, method, data, octets } => {
-                Outcome::Verified(verifier.verify(&identity, &certificates, method, &data, &octets))
+                let verified = verifier.verify(&identity, &certificates, method, &data, &octets);
+                Outcome::Verified(verified.map(|()| {
+                    let names = certificates.first().map(|own| verifier.names(own)).unwrap_or_default();
+                    let others = names.into_iter().filter(|name| !name.is_same(&identity)).collect();
+                    [vec![identity], others].concat()
+                }))
             }
             Self::Eap(mut conversation, packet) => {
                 let step = conversation.handle(&packet);

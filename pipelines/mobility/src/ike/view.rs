@@ -36,14 +36,9 @@ impl<'a> View<'a> {
         self.peer.state()
     }
 
-    /// Who it is.
+    /// Who it has proved to be, by EAP where that was the proof; until then, who it says it is.
     pub fn identity(&self) -> Option<&'a Identity> {
-        self.peer.identity.as_ref()
-    }
-
-    /// Who it is by EAP.
-    pub fn eap_identity(&self) -> Option<&'a [u8]> {
-        self.peer.eap_identity()
+        self.peer.name()
     }
 
     /// Where it is.

@@ -36,6 +36,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Who the other side turned out to be, by EAP: known from the success on.
     fn identity(&self) -> Option<&[u8]>;
 
+    /// What else the other side is called by what it proved itself with.
+    fn other_names(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     /// What another server is to be asked, after [`Step::Ask`].
     fn question(&self) -> Option<Question> {
         None

@@ -61,8 +61,8 @@ impl Peer {
         self.answer(cx, spi, ExchangeType::Informational, &answer, addresses);
         if ends {
             self.peer_ends(cx, spi);
-        } else if moved.is_some_and(|moved| moved.is_new) {
-            self.announce_move(cx);
+        } else if let Some(to) = moved.and_then(|moved| moved.to) {
+            self.go(cx, to, true);
         }
     }
 
@@ -188,8 +188,8 @@ impl Peer {
             }),
             Request::Liveness => self.want(Wanted::Liveness),
             Request::Update(_) => self.want(Wanted::Update),
-            Request::Routability(_) if self.moving.is_some() => {
-                self.want(Wanted::Routability(self.addresses));
+            Request::Routability(_) => {
+                self.asked_at().into_iter().for_each(|there| self.want(Wanted::Routability(there)));
             }
             _ => {}
         }

@@ -403,6 +403,7 @@ impl Peer {
         let spi = initiating.child_spi;
         let asks = connection.ask_address.then(Attributes::request);
         let additional = self.additional_addresses(connection);
+        let forbidden = self.forbidden_nats();
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
         payloads.extend(auth::certificates(&connection.local_auth));
         payloads.push(error(notify::INITIAL_CONTACT, &[]));
@@ -438,6 +439,9 @@ impl Peer {
             payloads.push(error(notify::MOBIKE_SUPPORTED, &[]));
             payloads.extend(additional.iter().map(mobility::Additional::payload));
         }
+        if connection.no_nats {
+            payloads.push(error(notify::NO_NATS_ALLOWED, &forbidden));
+        }
         self.request(cx, ExchangeType::Auth, &payloads, Request::Auth, None);
     }
 
@@ -451,7 +455,9 @@ impl Peer {
         };
         let answer = AuthPayloads::read(&payloads, Side::Responder);
         if let (None, None, Some(kind)) = (answer.auth, answer.eap, answer.error) {
-            return self.fail(cx, Reason::Refused(kind));
+            // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555 §3.9).
+            let is_nat = kind == notify::UNEXPECTED_NAT_DETECTED;
+            return self.fail(cx, if is_nat { Reason::Nat } else { Reason::Refused(kind) });
         }
         if initiating.proved {
             return self.next_eap(cx, opened);

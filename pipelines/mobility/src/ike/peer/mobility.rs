@@ -1,40 +1,27 @@
-//! Addresses that change: MOBIKE (RFC 4555), and paths that the data plane saw.
+//! Addresses that change: what MOBIKE says of them, from both sides (RFC 4555).
 
 use super::{
     Peer, auth, error,
-    request::{Request, Update, Wanted},
+    moving::{Place, is_reachable},
+    request::{Request, Retry, Update, Wanted},
 };
 use crate::ike::{
-    address::{Addresses, Nat, Path, nat_detection},
+    address::{Addresses, IKE_PORT, NAT_T_PORT, Nat, Path, nat_detection},
     connection::Connection,
+    description,
     endpoint::{Context, Counter},
     event::{Event, Reason},
     protection::Opened,
     wire::{self, ExchangeType, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
-
-/// How long packets may still come from where a peer said that it is no more.
-const LATE: Duration = Duration::from_secs(1);
-
-/// A path that the peer has not confirmed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moving {
-    /// Where it was before.
-    before: (Addresses, Nat),
-    /// When it is to be there again, if it has not answered.
-    until: Duration,
-}
+use core::net::{IpAddr, SocketAddr};
 
 /// What of an INFORMATIONAL request is about addresses, and goes into its answer.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    /// Whether the peer is somewhere else from now on.
-    pub(super) is_new: bool,
+    /// Where the peer says that it is.
+    pub(super) to: Option<Place>,
     detection: Option<[[u8; 20]; 2]>,
     refusal: Option<u16>,
     description: Option<Vec<u8>>,
@@ -47,7 +34,7 @@ impl Moved {
             payloads.push(error(notify::NAT_DETECTION_SOURCE_IP, source));
             payloads.push(error(notify::NAT_DETECTION_DESTINATION_IP, destination));
         }
-        payloads.extend(self.description.as_ref().map(|data| error(super::super::description::REPLY, data)));
+        payloads.extend(self.description.as_ref().map(|data| error(description::REPLY, data)));
         payloads
     }
 }
@@ -76,14 +63,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
 fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     [octets(from.ip()), octets(to.ip()), ports].concat()
-}
-
-/// Whether a peer can be there.
-fn is_reachable(address: IpAddr) -> bool {
-    !address.is_unspecified()
-        && !address.is_multicast()
-        && !address.is_loopback()
-        && address != IpAddr::from([255; 4])
 }
 
 impl Peer {
@@ -144,146 +123,65 @@ impl Peer {
         let spis = [session.spi_i, session.spi_r];
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
         let updates = has(notify::UPDATE_SA_ADDRESSES) && !self.is_initiator;
-        if let Some(seen) = auth::notified(payloads, notify::NO_NATS_ALLOWED)
-            && seen != no_nats(addresses.remote, addresses.local)
-        {
-            return Moved { refusal: Some(notify::UNEXPECTED_NAT_DETECTED), ..Moved::default() };
-        }
         let nat = self.detect_nat(cx, payloads, spis, addresses);
+        // Where none is allowed, it must be shown that there is none: by this, or by what detects NATs (RFC 4555 §3.9).
+        let is_unchanged = match auth::notified(payloads, notify::NO_NATS_ALLOWED) {
+            Some(said) => said == no_nats(addresses.remote, addresses.local),
+            None => !self.no_nats || !updates || nat.is_some_and(|nat| !nat.any()),
+        };
         let detection = nat.is_some().then(|| {
             let hash = |address| nat_detection(cx.crypto, spis[0], spis[1], address);
             [hash(addresses.local), hash(addresses.remote)]
         });
+        if !is_unchanged {
+            cx.count(Counter::NatRefused);
+            return Moved { refusal: Some(notify::UNEXPECTED_NAT_DETECTED), detection, ..Moved::default() };
+        }
         let description = (self.knows_us && updates)
-            .then(|| auth::notified(payloads, super::super::description::REQUEST))
+            .then(|| auth::notified(payloads, description::REQUEST))
             .flatten()
-            .map(|said| super::super::description::answer(said, addresses, connection.force_udp));
+            .map(|said| description::answer(said, addresses, connection.force_udp));
         if !updates {
             return Moved { detection, ..Moved::default() };
         }
-        if !is_reachable(addresses.remote.ip()) {
+        // Which of our addresses a peer may use is not its own choice.
+        if !is_reachable(addresses.remote) || !connection.is_local(addresses.local.ip()) {
             return Moved { refusal: Some(notify::UNACCEPTABLE_ADDRESSES), ..Moved::default() };
         }
-        if connection.no_nats && nat.is_some_and(Nat::any) {
-            return Moved { refusal: Some(notify::UNEXPECTED_NAT_DETECTED), detection, ..Moved::default() };
-        }
-        let nat = nat.unwrap_or(self.nat);
-        let is_new = self.addresses != addresses || self.nat != nat;
-        if is_new {
-            self.left = Some(Box::new((self.addresses, cx.now)));
-            self.go(cx, addresses, nat);
-        }
-        Moved { is_new, detection, refusal: None, description }
+        let to = Some(Place { addresses, nat: nat.unwrap_or(self.nat) });
+        Moved { to, detection, refusal: None, description }
     }
 
-    /// The peer is there from now on, until it is shown not to be.
-    fn go(&mut self, cx: &mut Context<'_>, addresses: Addresses, nat: Nat) {
-        let before = self.moving.as_ref().map_or((self.addresses, self.nat), |moving| moving.before);
-        self.moving = Some(Box::new(Moving { before, until: cx.now + cx.settings.routability }));
-        self.addresses = addresses;
-        self.nat = nat;
-        self.moves += 1;
-        self.moved_at = Some(cx.now);
-        cx.count(Counter::Moved);
-        self.resend_all(cx.now);
-    }
-
-    /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
-    /// meaning, but not its place in the window.
-    fn resend_all(&mut self, now: Duration) {
-        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
-            outstanding.resend_at = now;
-            outstanding.tries = 0;
-            outstanding.addresses = None;
-            if let Request::Routability(cookie) = &mut outstanding.request {
-                *cookie = None;
-            }
+    /// Whether a peer's first IKE_AUTH request, which came by `addresses`, shows that nothing on the way changed them: by
+    /// NO_NATS_ALLOWED, or by what `init`, its first message, says of where it was sent. A NAT would have changed that; the
+    /// port is the other one by now (RFC 4555 §3.3, §3.9).
+    pub(super) fn came_unchanged(
+        &self,
+        cx: &Context<'_>,
+        payloads: &[Payload<'_>],
+        init: &[u8],
+        addresses: Addresses,
+    ) -> bool {
+        if let Some(said) = auth::notified(payloads, notify::NO_NATS_ALLOWED) {
+            return said == no_nats(addresses.remote, addresses.local);
         }
-    }
-
-    /// Tells the driver of the peer's new place, and asks the peer whether it is there.
-    pub(super) fn announce_move(&mut self, cx: &mut Context<'_>) {
-        let Some(connection) = self.connection(cx) else { return };
-        let path = self.path(connection);
-        cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: self.moving.is_none(), nat: self.nat });
-        if self.moving.is_some() {
-            self.wanted.retain(|wanted| !matches!(wanted, Wanted::Routability(_)));
-            self.want(Wanted::Routability(self.addresses));
-        }
-        self.work(cx);
-    }
-
-    /// The data plane saw an authentic packet, the newest so far, come by another path.
-    pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
-        // Who answers does not move of its own accord (RFC 4555 §1.3).
-        if !self.is_established() || self.is_initiator || !is_reachable(path.remote) {
-            return;
-        }
-        let (local_port, remote_port) =
-            path.udp.unwrap_or((self.addresses.local.port(), self.addresses.remote.port()));
-        let addresses = Addresses {
-            local: SocketAddr::new(path.local, local_port),
-            remote: SocketAddr::new(path.remote, remote_port),
+        let Ok(header) = wire::Header::parse(init) else { return false };
+        let body = init.get(wire::HEADER..).unwrap_or_default();
+        let init = wire::parse(header.next, body).unwrap_or_default();
+        let names = |kind, end: SocketAddr| {
+            [end.port(), IKE_PORT, NAT_T_PORT].into_iter().any(|port| {
+                let hash = nat_detection(cx.crypto, header.spi_i, 0, SocketAddr::new(end.ip(), port));
+                init.iter().any(|p| matches!(p, Payload::Notify(n) if n.kind == kind && *n.data == hash))
+            })
         };
-        let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
-        // What was on its way when the peer said that it moved does not take it back there.
-        let is_late = self
-            .left
-            .as_ref()
-            .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + LATE);
-        if addresses == self.addresses || is_late {
-            return;
-        }
-        self.go(cx, addresses, nat);
-        self.announce_move(cx);
+        !self.nat.any()
+            && names(notify::NAT_DETECTION_SOURCE_IP, addresses.remote)
+            && names(notify::NAT_DETECTION_DESTINATION_IP, addresses.local)
     }
 
-    /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
-    pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
-        let mut cookie = [0; 16];
-        cx.crypto.random(&mut cookie);
-        let payloads = [error(notify::COOKIE2, &cookie)];
-        let payloads = if self.mobike { &payloads[..] } else { &[] };
-        let request = Request::Routability(Some(cookie));
-        self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
-    }
-
-    pub(super) fn routability_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        opened: &Opened,
-        cookie: Option<[u8; 16]>,
-    ) {
-        let Some(cookie) = cookie else { return };
-        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
-        let returned = auth::notified(&payloads, notify::COOKIE2);
-        if self.mobike && returned != Some(&cookie[..]) {
-            return self.go_back(cx);
-        }
-        if self.moving.take().is_some() {
-            cx.tell(Event::PathConfirmed { peer: self.id });
-        }
-    }
-
-    /// The peer is not where it was said to be.
-    pub(in crate::ike) fn go_back(&mut self, cx: &mut Context<'_>) {
-        let (Some(moving), Some(connection)) = (self.moving.take(), self.connection(cx)) else {
-            return;
-        };
-        (self.addresses, self.nat) = moving.before;
-        self.resend_all(cx.now);
-        let path = self.path(connection);
-        cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
-    }
-
-    /// Where the peer has shown that it is.
-    pub(super) fn confirmed(&self) -> Addresses {
-        self.moving.as_ref().map_or(self.addresses, |moving| moving.before.0)
-    }
-
-    /// When a path that is not confirmed is given up.
-    pub(super) fn routability_until(&self) -> Option<Duration> {
-        self.moving.as_ref().map(|moving| moving.until)
+    /// What forbids NATs between the peer and us.
+    pub(super) fn forbidden_nats(&self) -> Vec<u8> {
+        no_nats(self.addresses.local, self.addresses.remote)
     }
 
     /// From now on we send from `local`, to `remote` where that is another address of the peer's.
@@ -301,8 +199,8 @@ impl Peer {
             self.addresses.remote.set_ip(remote);
         }
         for end in [&mut self.addresses.local, &mut self.addresses.remote] {
-            if end.port() == crate::ike::address::IKE_PORT {
-                end.set_port(crate::ike::address::NAT_T_PORT);
+            if end.port() == IKE_PORT {
+                end.set_port(NAT_T_PORT);
             }
         }
         self.moves += 1;
@@ -311,6 +209,7 @@ impl Peer {
         let path = Path::new(self.addresses, true);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
         self.resend_all(cx.now);
+        self.retry = None;
         self.wanted.retain(|wanted| *wanted != Wanted::Update);
         self.want(Wanted::Update);
         self.work(cx);
@@ -329,8 +228,9 @@ impl Peer {
         }
         let mut cookie = [0; 16];
         cx.crypto.random(&mut cookie);
-        let forbidden = no_nats(addresses.local, addresses.remote);
-        let description = super::super::description::request(addresses);
+        let forbidden = self.forbidden_nats();
+        let tries = self.retry.take().map_or(0, |retry| retry.tries);
+        let description = description::request(addresses);
         let mut payloads = vec![
             error(notify::UPDATE_SA_ADDRESSES, &[]),
             error(notify::NAT_DETECTION_SOURCE_IP, &source),
@@ -341,9 +241,9 @@ impl Peer {
             payloads.push(error(notify::NO_NATS_ALLOWED, &forbidden));
         }
         if self.knows_us {
-            payloads.push(error(super::super::description::REQUEST, &description));
+            payloads.push(error(description::REQUEST, &description));
         }
-        let request = Request::Update(Box::new(Update { cookie, addresses }));
+        let request = Request::Update(Box::new(Update { cookie, addresses, tries }));
         self.request(cx, ExchangeType::Informational, &payloads, request, None);
     }
 
@@ -356,7 +256,7 @@ impl Peer {
             return;
         }
         if has(notify::UNEXPECTED_NAT_DETECTED) {
-            return self.close(cx, Reason::Nat);
+            return self.update_refused(cx, update.tries);
         }
         if auth::notified(&payloads, notify::COOKIE2) != Some(&update.cookie[..])
             || has(notify::UNACCEPTABLE_ADDRESSES)
@@ -365,17 +265,38 @@ impl Peer {
         }
         let Some(session) = self.active() else { return };
         let spis = [session.spi_i, session.spi_r];
-        if let Some(nat) = self.detect_nat(cx, &payloads, spis, self.addresses) {
-            self.nat = nat;
-        }
+        let nat = self.detect_nat(cx, &payloads, spis, self.addresses);
         // A gateway of ours says what it saw, and what to use.
-        let said = auth::notified(&payloads, super::super::description::REPLY);
-        if let Some(answer) = said.filter(|_| self.knows_us).and_then(super::super::description::read_answer)
-        {
-            self.nat.there |= answer.used == super::super::description::UDP && !self.nat.any();
+        let said = auth::notified(&payloads, description::REPLY);
+        let said = said.filter(|_| self.knows_us).and_then(description::read_answer);
+        let is_changed =
+            nat.is_some_and(Nat::any) || said.as_ref().is_some_and(|said| said.translations != 0);
+        if connection.no_nats && is_changed {
+            return self.update_refused(cx, update.tries);
         }
+        self.nat = nat.unwrap_or(self.nat);
+        self.nat.there |= said.is_some_and(|said| said.used == description::UDP) && !self.nat.any();
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
         let path = self.path(connection);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
+    }
+
+    /// It is time to try again.
+    pub(super) fn retry_update(&mut self) {
+        if self.retry.as_mut().and_then(|retry| retry.at.take()).is_some() {
+            self.want(Wanted::Update);
+        }
+    }
+
+    /// Something on the way changed our addresses, where nothing may. It may have been one packet only: we try again as
+    /// often as a packet may be lost, and only then give up (RFC 4555 §3.9).
+    fn update_refused(&mut self, cx: &mut Context<'_>, tries: u32) {
+        cx.count(Counter::NatRefused);
+        let tries = tries + 1;
+        if tries > cx.settings.retransmission.tries {
+            return self.close(cx, Reason::Nat);
+        }
+        let at = Some(cx.now + cx.settings.retransmission.after(tries - 1));
+        self.retry = Some(Box::new(Retry { at, tries }));
     }
 }

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `respond`, `initiate` | until it is established, from either side |
 //! | `auth` | what both sides of IKE_AUTH share |
+//! | `choose` | which connection holds for a peer that calls us |
 //! | `agree` | what both sides agree on for a child SA |
 //! | `create` | CREATE_CHILD_SA: new keys, more child SAs |
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
-//! | `mobility` | addresses that change |
+//! | `mobility`, `moving` | addresses that change; whether a peer is where it is said to be |
 //! | `configure` | inner addresses and DNS |
 //! | `session` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
@@ -15,11 +16,13 @@
 mod agree;
 mod auth;
 mod child;
+mod choose;
 mod configure;
 mod create;
 mod inform;
 mod initiate;
 mod mobility;
+mod moving;
 mod request;
 mod respond;
 mod session;
@@ -29,7 +32,7 @@ use super::{
     address::{Addresses, NAT_T_PORT, Nat, Path},
     connection::Connection,
     crypto::Secret,
-    endpoint::{Context, Counter},
+    endpoint::{Context, Counter, Newcomer},
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
@@ -42,7 +45,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 use auth::{AuthPayloads, Proof};
 use child::{Agreed, Child, ChildState};
 use core::{net::IpAddr, time::Duration};
-use request::{Making, Request, Wanted};
+use request::{Making, Request, Retry, Wanted};
 use session::{Arrival, Outstanding, Session};
 
 pub(super) use initiate::Initiating;
@@ -60,12 +63,16 @@ pub(super) struct Peer {
     /// Our SPI of the one that our requests go by.
     active: u64,
     pub(super) addresses: Addresses,
-    /// Where its first message came from: the share of that network is what its tasks count against, wherever it says that it is.
+    /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
+    /// tasks count against, wherever it says that it is.
     from: IpAddr,
     pub(super) nat: Nat,
+    /// What its ID payload says.
     pub(super) identity: Option<Identity>,
     /// Who EAP proved it to be.
-    account: Option<Identity>,
+    account: Option<Box<Identity>>,
+    /// What stands for all its names, where it proved several.
+    all_names: Option<Box<Identity>>,
     children: Vec<Child>,
     /// Addresses that it got from pools, with the pool.
     leases: Vec<(usize, IpAddr)>,
@@ -75,15 +82,21 @@ pub(super) struct Peer {
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
     is_initiator: bool,
     use_ppk: bool,
+    /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
+    no_nats: bool,
     /// It has our vendor ID.
     knows_us: bool,
     wanted: VecDeque<Wanted>,
     waiting: Vec<(TaskId, Waiting)>,
-    /// What the peer is being asked about its place: where it is said to be, and where it was.
-    moving: Option<Box<mobility::Moving>>,
+    /// Where it is said to be, and has not confirmed.
+    moving: Option<Box<moving::Moving>>,
+    /// Our update of addresses that is to be tried again.
+    retry: Option<Box<Retry>>,
     /// Where it said that it is no more, and when.
     left: Option<Box<(Addresses, Duration)>>,
     since: Duration,
+    /// When both had proved who they are.
+    up_at: Duration,
     heard_at: Duration,
     asked_at: Option<Duration>,
     rekey_at: Option<Duration>,
@@ -160,18 +173,22 @@ impl Peer {
             nat: Nat::default(),
             identity: None,
             account: None,
+            all_names: None,
             children: Vec::new(),
             leases: Vec::new(),
             assigned: Vec::new(),
             mobike: false,
             is_initiator: false,
             use_ppk: false,
+            no_nats: false,
             knows_us: false,
             wanted: VecDeque::new(),
             waiting: Vec::new(),
             moving: None,
+            retry: None,
             left: None,
             since: now,
+            up_at: now,
             heard_at: now,
             asked_at: None,
             rekey_at: None,
@@ -321,11 +338,6 @@ impl Peer {
         Ok(())
     }
 
-    /// The initiator may go on from another port behind IKE_SA_INIT (RFC 7296 §2.23).
-    fn float(&mut self, addresses: Addresses) {
-        self.addresses = addresses;
-    }
-
     fn handle_response(
         &mut self,
         cx: &mut Context<'_>,
@@ -377,11 +389,11 @@ impl Peer {
                 self.intermediate_answered(cx, kex, result);
             }
             (Waiting::Verified, Outcome::Verified(result)) => match (&self.phase, result) {
-                (Phase::Answering(_), Ok(())) => self.prove(cx),
+                (Phase::Answering(_), Ok(names)) => self.vouched(cx, &names),
                 (Phase::Answering(_), Err(why)) => {
                     self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Distrusted(why));
                 }
-                (_, Ok(())) => self.responder_proved(cx),
+                (_, Ok(_)) => self.responder_proved(cx),
                 (_, Err(why)) => self.give_up(cx, Reason::Distrusted(why)),
             },
             (Waiting::Signed, Outcome::Signed(Ok((method, data)))) => match &self.phase {
@@ -497,18 +509,42 @@ impl Peer {
     fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
         let (Some(index), Some(connection), Some(identity)) =
-            (self.connection, self.connection(cx), self.identity.clone())
+            (self.connection, self.connection(cx), self.name().cloned())
         else {
             return;
         };
-        self.takes_over = initial_contact || connection.unique;
+        self.takes_over = connection.unique;
+        self.up_at = cx.now;
+        self.no_nats |= connection.no_nats;
         if let Some(owner) = self.owner() {
-            cx.established(self.id, owner, self.takes_over);
+            cx.established(Newcomer { peer: self.id, owner, takes_over: self.takes_over, initial_contact });
         }
-        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, addresses: self.addresses });
+        let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
+        let addresses = self.addresses;
+        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
         cx.know_spi(self.active);
         self.schedule_session(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
+    }
+
+    /// Whether it is where `old` has shown that it is: no two devices are at the same address and port.
+    pub(super) fn is_at_the_place_of(&self, old: &Self) -> bool {
+        self.addresses.remote == old.confirmed().remote
+    }
+
+    /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same
+    /// time both must keep the same one of the two.
+    pub(super) fn gives_way_to(&self, old: &Self) -> bool {
+        let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
+        crossed && self.active_spis() < old.active_spis()
+    }
+
+    /// Asks at once whether it is still there.
+    pub(super) fn check_life(&mut self, cx: &mut Context<'_>) {
+        if self.active().is_some_and(|session| session.outstanding.is_none()) {
+            self.want(Wanted::Liveness);
+            self.work(cx);
+        }
     }
 
     /// When the session's keys are to be changed.
@@ -644,13 +680,28 @@ impl Peer {
         size_of::<Self>() + answering + sessions + keys
     }
 
-    pub(super) fn eap_identity(&self) -> Option<&[u8]> {
-        self.account.as_ref().map(|account| &account.data[..])
+    /// Who it has proved to be: by EAP, or what its ID payload says and its proof shows.
+    pub(super) fn name(&self) -> Option<&Identity> {
+        self.account.as_deref().or(self.identity.as_ref())
     }
 
-    /// Whose addresses it gets, and whose place it takes: by EAP, or by what its ID payload says and its proof shows.
+    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it comes by.
     fn owner(&self) -> Option<(usize, Identity)> {
-        Some((self.connection?, self.account.as_ref().or(self.identity.as_ref())?.clone()))
+        let name = self.all_names.as_deref().cloned();
+        Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
+    }
+
+    /// Takes the names that it has proved.
+    fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
+        let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
+        all.sort();
+        all.dedup();
+        let parts = all.iter().flat_map(|name| {
+            [vec![name.kind], (name.data.len() as u32).to_be_bytes().to_vec(), name.data.clone()]
+        });
+        let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
+        // No ID payload is of this kind.
+        self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: 0, data }));
     }
 
     pub(super) fn since(&self) -> Duration {

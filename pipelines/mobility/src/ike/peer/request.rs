@@ -2,6 +2,7 @@
 
 use crate::ike::{address::Addresses, crypto::KexSecret, event::ChildId, suite::Kex};
 use alloc::{boxed::Box, vec::Vec};
+use core::time::Duration;
 
 /// What a request on its way asks for.
 #[derive(Debug)]
@@ -31,6 +32,17 @@ pub(super) struct Update {
     pub(super) cookie: [u8; 16],
     /// The addresses at the time.
     pub(super) addresses: Addresses,
+    /// How often it was refused because of a NAT.
+    pub(super) tries: u32,
+}
+
+/// An update of addresses that is to be tried again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retry {
+    /// When; none: as soon as the window is free.
+    pub(super) at: Option<Duration>,
+    /// How often it was refused.
+    pub(super) tries: u32,
 }
 
 /// A request that waits for its turn.

@@ -5,6 +5,7 @@ use super::{
     Peer, Phase, Waiting,
     auth::{self, AuthPayloads, Proof, Side, Transcript},
     child::Agreed,
+    choose::Candidates,
     session::Session,
     syntax_error,
 };
@@ -15,7 +16,7 @@ use crate::ike::{
     eap::{Conversation, Step, packet},
     endpoint::{Context, Counter},
     event::{PeerId, Reason},
-    identity::{self, Identity},
+    identity::Identity,
     proposal::{self, Chosen},
     protection::Opened,
     rate::{self, Rate},
@@ -35,7 +36,7 @@ pub(super) const NONCE: usize = 32;
 #[derive(Debug)]
 pub(in crate::ike) struct Answering {
     /// The connections that its first message fits.
-    candidates: Vec<usize>,
+    candidates: Candidates,
     /// Its first message and our answer, nonces, and what RFC 9242 adds.
     transcript: Transcript,
     hashes: SignatureHashes,
@@ -65,6 +66,8 @@ struct Claim {
     request: Opened,
     /// Whether the post-quantum key was mixed in.
     ppk: bool,
+    /// Whether it showed that nothing on the way changed its addresses.
+    is_unchanged: bool,
     eap: Option<Eap>,
 }
 
@@ -99,7 +102,7 @@ impl Answering {
             Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
             _ => 0,
         };
-        size_of::<Self>() + self.transcript.memory() + claim
+        size_of::<Self>() + self.candidates.memory() + self.transcript.memory() + claim
     }
 }
 
@@ -125,14 +128,13 @@ impl Peer {
         let notified = |kind| auth::notified(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
+        let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
+        let at: Vec<usize> = (0..).zip(cx.connections).filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
         let fits = |connection: &Connection| {
-            let at = connection.is_at(addresses.local.ip(), addresses.remote.ip());
-            let chosen = proposal::choose_ike(&connection.ike, offered).filter(|_| at)?;
+            let chosen = proposal::choose_ike(&connection.ike, offered)?;
             (intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
         };
-        let all: Vec<_> =
-            cx.connections.iter().enumerate().filter_map(|(i, c)| Some((i, fits(c)?))).collect();
-        let Some((_, chosen)) = all.first().cloned() else {
+        let Some(chosen) = at.iter().find_map(|i| fits(cx.connections.get(*i)?)) else {
             return Err(InitRefused::new(notify::NO_PROPOSAL_CHOSEN));
         };
         if *method != chosen.suite.kex.transform() {
@@ -140,12 +142,7 @@ impl Peer {
             return Err(InitRefused { kind: notify::INVALID_KE_PAYLOAD, data });
         }
         // Who it is comes later: all connections that take what was chosen are still possible.
-        let only = [chosen.suite.proposal(chosen.number, &[])];
-        let takes = |i: &usize| {
-            let taken = cx.connections.get(*i).and_then(|c| proposal::choose_ike(&c.ike, &only));
-            taken.is_some_and(|taken| taken.suite == chosen.suite)
-        };
-        let candidates = all.iter().map(|(i, _)| *i).filter(takes).collect();
+        let candidates = Candidates::new(cx.connections, at.into_iter(), &chosen.suite, chosen.number);
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
@@ -208,7 +205,7 @@ impl Peer {
         let known = auth::hash_numbers(SignatureHashes::ALL);
         let mut authorities: Vec<u8> = Vec::new();
         let (mut fragments, mut ppk) = (false, false);
-        for connection in answering.candidates.iter().filter_map(|i| cx.connections.get(*i)) {
+        for connection in answering.candidates.fitting(cx.connections) {
             if let RemoteAuth::Key(verifier) = &connection.remote_auth {
                 for hash in verifier.authorities().chunks(20) {
                     if !authorities.chunks(20).any(|known| known == hash) {
@@ -259,13 +256,25 @@ impl Peer {
 
         let mut session = Session::new(false, [spi_i, spi_r], suite, keys);
         session.expected = 1;
-        let limits = answering.candidates.iter().filter_map(|i| cx.connections.get(*i)?.fragment);
+        let limits = answering.candidates.fitting(cx.connections).filter_map(|c| c.fragment);
         session.limit = limits.min().filter(|_| answering.fragments);
         answering.stage = Stage::Ready;
         self.active = session.local_spi();
         // Many may be half open: no more room than it takes.
         self.sessions.reserve_exact(1);
         self.sessions.push(session);
+    }
+
+    /// The initiator may go on from another port behind IKE_SA_INIT, and where a NAT has several addresses, from another
+    /// of those (RFC 7296 §2.23).
+    pub(super) fn float(&mut self, addresses: Addresses) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        if let Stage::Proving(claim) = &mut answering.stage {
+            claim.is_unchanged &= addresses == self.addresses;
+        }
+        if self.from.is_ipv4() == addresses.remote.is_ipv4() {
+            self.addresses = addresses;
+        }
     }
 
     /// IKE_INTERMEDIATE: the next further key exchange.
@@ -348,7 +357,7 @@ impl Peer {
 
     /// The first IKE_AUTH request: who the peer says it is.
     fn take_claim(&mut self, cx: &mut Context<'_>, opened: Opened) {
-        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Phase::Answering(answering) = &self.phase else { return };
         let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
@@ -356,35 +365,26 @@ impl Peer {
         let Some(identity) = request.identity.filter(|identity| identity.data.len() <= LONGEST_NAME) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
         };
-        let fits = |connection: &Connection| {
-            connection.remote_id.matches(identity)
-                && request.wanted.is_none_or(|id| *id == connection.local_id)
-                && match (&connection.remote_auth, request.auth) {
-                    (RemoteAuth::Psk(_), Some((method, _))) => method == auth::SHARED_KEY,
-                    (RemoteAuth::Key(_), Some((method, _))) => method != auth::SHARED_KEY,
-                    (RemoteAuth::Eap(_), None) => true,
-                    _ => false,
-                }
-        };
-        let mut candidates = answering.candidates.iter();
-        let Some(&index) = candidates.find(|i| cx.connections.get(**i).is_some_and(fits)) else {
-            self.identity = Some(identity.clone());
-            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection);
+        self.identity = Some(identity.clone());
+        let index = match answering.candidates.claimed(cx.connections, identity, &request) {
+            Ok(index) => index,
+            Err(why) => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, why),
         };
         let Some(connection) = cx.connections.get(index) else { return };
         let identity = identity.clone();
         self.connection = Some(index);
-        self.peer_supports(&request, connection);
+        // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
+        self.no_nats = auth::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
+        if self.no_nats && !is_unchanged {
+            return self.refuse_nat(cx);
+        }
 
         // With EAP the key is mixed in with the last proof (RFC 8784 §3).
         let mut ppk = false;
         let mut proof = request.auth.map(|(method, data)| (method, data.to_vec()));
-        let is_eap = matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        if is_eap && connection.ppk.as_ref().is_some_and(|known| known.required) {
-            return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
-        }
-        if is_eap {
-            // Such a peer goes on without it.
+        if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
+            // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
             let named = auth::notified(&payloads, notify::PPK_IDENTITY);
             let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
@@ -406,12 +406,12 @@ impl Peer {
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
-        self.identity = Some(identity.clone());
         let certificates = request.certificates.iter().map(|c| c.to_vec()).collect();
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
         let eap = matches!(connection.remote_auth, RemoteAuth::Eap(_)).then_some(Eap::Signing);
         let Phase::Answering(answering) = &mut self.phase else { return };
-        answering.stage = Stage::Proving(Box::new(Claim { connection: index, request: opened, ppk, eap }));
+        answering.stage =
+            Stage::Proving(Box::new(Claim { connection: index, request: opened, ppk, eap, is_unchanged }));
         self.wait_busy();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some((_, data))) => {
@@ -428,6 +428,24 @@ impl Peer {
             }
             (RemoteAuth::Eap(_), None) => self.prove(cx),
             _ => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
+        }
+    }
+
+    /// The peer's certificate calls it `names`: all of them count, whichever it came by.
+    pub(super) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Stage::Proving(claim) = &mut answering.stage else { return };
+        let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
+        let wanted = AuthPayloads::read(&payloads, Side::Initiator).wanted;
+        match answering.candidates.proved(cx.connections, claim.connection, names, wanted) {
+            Ok(index) => {
+                drop(payloads);
+                claim.connection = index;
+                self.connection = Some(index);
+                self.take_names(cx, names);
+                self.prove(cx);
+            }
+            Err(why) => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, why),
         }
     }
 
@@ -475,24 +493,38 @@ impl Peer {
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
         let Some(session) = self.sessions.first_mut() else { return };
-        let (packet, failed) = match step {
+        let mut takes = Vec::new();
+        let (packet, refused) = match step {
             Step::Send(packet) => {
                 claim.eap = Some(Eap::Talking(conversation));
-                (packet, false)
+                (packet, None)
             }
             Step::Success(packet, Some(key)) => {
-                // Who EAP proved it to be is who it is; its ID payload is only a name for the way there.
-                let proved = conversation.identity().map(<[u8]>::to_vec);
-                let proved = proved.map(|data| Identity { kind: identity::kind::KEY_ID, data });
-                let allowed = proved.as_ref().is_some_and(|proved| connection.remote_id.matches_name(proved));
-                self.account = proved;
+                // Who EAP proved it to be is who it is, and decides what holds for it.
+                let proved = conversation.identity().filter(|name| !name.is_empty()).map(Identity::from_name);
+                let others = conversation.other_names();
+                let others = others.iter().map(|name| Identity::from_name(name));
+                let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
+                let chosen = match proved.is_some() {
+                    true => answering.candidates.proved(cx.connections, claim.connection, &names, None),
+                    false => Err(Reason::Eap),
+                };
+                self.account = proved.map(Box::new);
+                takes = names;
                 claim.eap = Some(Eap::Over(key));
-                (if allowed { packet } else { packet::failure(&packet) }, !allowed)
+                match chosen {
+                    Ok(index) => {
+                        claim.connection = index;
+                        self.connection = Some(index);
+                        (packet, None)
+                    }
+                    Err(why) => (packet::failure(&packet), Some(why)),
+                }
             }
             // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
-            Step::Success(packet, None) => (packet::failure(&packet), true),
-            Step::Failure(packet) => (packet, true),
-            Step::Ask => (packet::failure(&[]), true),
+            Step::Success(packet, None) => (packet::failure(&packet), Some(Reason::Eap)),
+            Step::Failure(packet) => (packet, Some(Reason::Eap)),
+            Step::Ask => (packet::failure(&[]), Some(Reason::Eap)),
         };
         let mut payloads = Vec::new();
         if let Some(proof) = &proof {
@@ -503,8 +535,9 @@ impl Peer {
         payloads.push(Payload::Eap(&packet));
         let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
-        if failed {
-            self.fail(cx, Reason::Eap);
+        self.take_names(cx, &takes);
+        if let Some(why) = refused {
+            self.fail(cx, why);
         }
     }
 
@@ -527,14 +560,30 @@ impl Peer {
         self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
     }
 
+    /// Refuses the peer because a NAT is on the way where none is allowed.
+    fn refuse_nat(&mut self, cx: &mut Context<'_>) {
+        cx.count(Counter::NatRefused);
+        self.refuse_auth(cx, notify::UNEXPECTED_NAT_DETECTED, Reason::Nat);
+    }
+
     /// Both have proved who they are: the last IKE_AUTH answer, with addresses and the first child SA.
     fn establish(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
+        let Phase::Answering(answering) = &self.phase else { return };
+        let Stage::Proving(claim) = &answering.stage else { return };
+        let no_nats = cx.connections.get(claim.connection).is_some_and(|connection| connection.no_nats);
+        if (no_nats || self.no_nats) && !claim.is_unchanged {
+            return self.refuse_nat(cx);
+        }
+        // Any source can be written on its last request: it is where it got our first answer, until it says otherwise.
+        let seen = self.place();
+        self.addresses.remote.set_ip(self.from);
         let phase = core::mem::replace(&mut self.phase, Phase::Established);
         let Phase::Answering(answering) = phase else { return };
         let Stage::Proving(claim) = answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
         let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
         let request = AuthPayloads::read(&payloads, Side::Initiator);
+        self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
         self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
 
@@ -581,12 +630,13 @@ impl Peer {
         }
         let Some(session) = self.sessions.first_mut() else { return };
         let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &answer);
-        cx.send_all(self.addresses, datagrams);
+        cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {
             let transcript = &answering.transcript;
             self.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], false, true);
         }
+        self.go(cx, seen, true);
     }
 
     fn wait_busy(&mut self) {

@@ -58,6 +58,8 @@ pub(super) struct Outstanding {
     pub(super) addresses: Option<Addresses>,
     pub(super) datagrams: Vec<Vec<u8>>,
     pub(super) tries: u32,
+    /// When it was sent last.
+    pub(super) sent_at: Duration,
     pub(super) resend_at: Duration,
 }
 
@@ -163,7 +165,9 @@ impl Session {
         self.next = self.next.wrapping_add(1);
         let datagrams = self.seal(cx.crypto, exchange, message_id, false, payloads);
         let resend_at = cx.now + cx.settings.retransmission.after(0);
-        let outstanding = Outstanding { message_id, request, addresses, datagrams, tries: 0, resend_at };
+        let sent_at = cx.now;
+        let outstanding =
+            Outstanding { message_id, request, addresses, datagrams, tries: 0, sent_at, resend_at };
         &self.outstanding.insert(Box::new(outstanding)).datagrams
     }
 

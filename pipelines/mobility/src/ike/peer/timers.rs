@@ -33,7 +33,8 @@ impl Peer {
             forget,
             children.min(),
             self.init_resend_at(),
-            self.routability_until(),
+            self.moving_until(),
+            self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.wanted.contains(&Wanted::RekeySession)),
             self.expire_at,
@@ -74,8 +75,9 @@ impl Peer {
             }
             self.rekey_at = None;
         }
-        if is_due(self.routability_until()) {
-            self.go_back(cx);
+        self.handle_moving(cx);
+        if is_due(self.retry.as_ref().and_then(|retry| retry.at)) {
+            self.retry_update();
         }
         if is_due(self.liveness_at(cx)) {
             self.asked_at = Some(cx.now);
@@ -131,6 +133,7 @@ impl Peer {
 
     /// Sends again what the peer has not answered, or gives it up.
     fn resend(&mut self, cx: &mut Context<'_>) {
+        let asked_at = self.asked_at().filter(|asked_at| *asked_at != self.addresses);
         let mut silent = false;
         let mut unconfirmed = false;
         let mut given_up = Vec::new();
@@ -141,12 +144,12 @@ impl Peer {
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(_)) && self.moving.is_some() {
+            if is_over && matches!(outstanding.request, Request::Routability(Some(_))) {
                 // Where the peer was before it may still be; the question keeps its place in the window.
                 unconfirmed = true;
                 continue;
             }
-            if outstanding.tries > cx.settings.retransmission.tries {
+            if is_over {
                 let outstanding = session.outstanding.take();
                 match outstanding.map(|o| o.request) {
                     Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
@@ -159,13 +162,18 @@ impl Peer {
                 continue;
             }
             cx.count(Counter::Resent);
+            outstanding.sent_at = cx.now;
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
+            // What waits for an answer would keep the question from being asked, if the peer is no more where it was.
+            if let Some(asked_at) = asked_at.filter(|_| outstanding.addresses.is_none()) {
+                cx.send_all(asked_at, &outstanding.datagrams);
+            }
         }
         given_up.iter().for_each(|making| making.withdraw(cx));
         if unconfirmed {
-            self.go_back(cx);
+            self.unanswered(cx);
         }
         if silent {
             self.fail(cx, Reason::Silent);

@@ -1,0 +1,176 @@
+//! Policy (RFC 4301 §4.4.1): rules, their order, and which of them covers a packet.
+//!
+//! The operator's configuration orders rules. The longest prefix that it has for the peer's side comes first; within a
+//! prefix, tunnels come before policies, each in the order of the configuration. What a peer negotiates lies within what
+//! the configuration allows it and changes nothing of that order: a rule keeps the [`Rank`] of what it was narrowed from.
+//!
+//! [`Rank`]: wayfarer_dataplane::sa::Rank
+
+mod index;
+
+use index::Index;
+use std::{ops::Deref, sync::Arc};
+use wayfarer_dataplane::{
+    few::Few,
+    sa::{Flow, OutboundSa, Selector, TunnelId},
+};
+
+/// Rules of one prefix that are tried one after the other; with more, an index says which to try.
+const SCANNED: usize = 8;
+
+/// One rule of the policy database (RFC 4301 §4.4.1).
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it covers.
+    pub selector: Selector,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Sends it through this SA.
+    Protect(Arc<OutboundSa>),
+    /// Forwards it in clear.
+    Bypass,
+    /// Drops it.
+    Discard,
+    /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
+    Ended(TunnelId),
+}
+
+impl Rule {
+    /// The tunnel whose traffic it is.
+    pub fn tunnel(&self) -> Option<TunnelId> {
+        match &self.action {
+            Action::Protect(sa) => Some(sa.tunnel),
+            Action::Ended(tunnel) => Some(*tunnel),
+            Action::Bypass | Action::Discard => None,
+        }
+    }
+
+    /// Returns whether it speaks of its peer's addresses more closely than `rank`, with which `tunnel` or a policy speaks
+    /// of them; as closely, if it is another tunnel's.
+    pub fn outranks(&self, rank: u8, tunnel: Option<TunnelId>) -> bool {
+        let own = self.selector.rank.remote;
+        own > rank || (own == rank && self.tunnel().is_some() && self.tunnel() != tunnel)
+    }
+}
+
+/// What policy says of a packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'r> {
+    /// A rule covers it.
+    Rule(&'r Rule),
+    /// A later fragment, of which a rule asks for what only the first one shows.
+    Hidden(&'r Rule),
+    /// Nothing covers it.
+    None,
+}
+
+impl<'r> Verdict<'r> {
+    /// The rule that covers the packet, or may.
+    #[inline(always)]
+    pub fn rule(self) -> Option<&'r Rule> {
+        match self {
+            Self::Rule(rule) | Self::Hidden(rule) => Some(rule),
+            Self::None => None,
+        }
+    }
+}
+
+/// The search for what comes first of all that prefixes have to say of one packet, longest prefix first.
+#[derive(Debug)]
+pub struct Search<'r> {
+    first: Verdict<'r>,
+    /// The lowest rank of a rule that comes before that: among equals the longer prefix does.
+    beaten_from: u8,
+}
+
+impl<'r> Search<'r> {
+    /// Nothing covers the packet yet.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { first: Verdict::None, beaten_from: 0 }
+    }
+
+    /// Looks at the rules of the next shorter prefix; answers the bits of the shortest one that is still worth a look.
+    #[inline(always)]
+    pub fn visit(&mut self, rules: &'r Rules, outbound: &Flow) -> u8 {
+        let found = rules.find(outbound);
+        if let Some(rule) = found.rule()
+            && rule.selector.rank.remote >= self.beaten_from
+        {
+            (self.first, self.beaten_from) = (found, rule.selector.rank.remote + 1);
+        }
+        // No rule's rank is more than the bits of its own prefix.
+        self.beaten_from
+    }
+
+    /// What was found.
+    #[inline(always)]
+    pub fn verdict(self) -> Verdict<'r> {
+        self.first
+    }
+}
+
+impl Default for Search<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The rules of one prefix, in their order.
+#[derive(Debug)]
+pub enum Rules {
+    /// Few: tried one after the other.
+    Scanned(Few<Rule>),
+    /// Many.
+    Indexed(Box<Index>),
+}
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        match rules.into_iter().collect() {
+            Few::Several(many) if many.len() > SCANNED => Self::Indexed(Box::new(Index::new(many))),
+            few => Self::Scanned(few),
+        }
+    }
+}
+
+impl Deref for Rules {
+    type Target = [Rule];
+
+    fn deref(&self) -> &[Rule] {
+        match self {
+            Self::Scanned(rules) => rules,
+            Self::Indexed(index) => index.rules(),
+        }
+    }
+}
+
+impl Rules {
+    /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
+    /// nobody can tell whether it covers.
+    #[inline(always)]
+    fn find<'r>(&'r self, outbound: &Flow) -> Verdict<'r> {
+        match self {
+            Self::Scanned(rules) => first(rules.iter(), outbound),
+            Self::Indexed(index) => index.find(outbound),
+        }
+    }
+}
+
+#[inline(always)]
+fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Verdict<'r> {
+    for rule in rules {
+        if rule.selector.covers_from(outbound) {
+            return Verdict::Rule(rule);
+        }
+        if rule.selector.cannot_tell(outbound) {
+            return Verdict::Hidden(rule);
+        }
+    }
+    Verdict::None
+}

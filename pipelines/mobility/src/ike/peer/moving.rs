@@ -1,0 +1,311 @@
+//! Where a peer is said to be, and whether it is there (RFC 4555 §3.7).
+//!
+//! A move is followed at once, and the peer asked whether it is there. If it does not say so in time, or too much was sent
+//! there meanwhile, it is back where it was; and from then on it is asked first and followed later (see `doubt`).
+
+use super::{
+    Peer, auth, error,
+    request::{Request, Wanted},
+};
+use crate::ike::{
+    address::{Addresses, Nat, Path},
+    endpoint::{Context, Counter},
+    event::{Event, Reason},
+    protection::Opened,
+    wire::{self, ExchangeType, notify},
+};
+use alloc::boxed::Box;
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// How long packets may still come from where a peer said that it is no more.
+const LATE: Duration = Duration::from_secs(1);
+/// Shortest time between two copies of a request: who says again and again that it is elsewhere does not draw one each time.
+const GAP: Duration = Duration::from_millis(100);
+/// How often a peer is asked whether it is at one place.
+const MOST_ASKED: u32 = 5;
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) addresses: Addresses,
+    pub(super) nat: Nat,
+}
+
+/// A move that the peer has not confirmed.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// Where it is said to be.
+    there: Place,
+    /// Where it has shown that it was.
+    before: Place,
+    /// It said so itself.
+    told: bool,
+    /// How often it was asked, and did not answer.
+    asked: u32,
+    stage: Stage,
+    /// When the stage is over.
+    until: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is sent to there, and asked whether it is there.
+    Followed,
+    /// It is asked whether it is there, and sent to where it was.
+    Asked,
+    /// It is to be asked when the stage is over, and sent to where it was.
+    Waiting,
+}
+
+/// Whether a peer can be there.
+pub(super) fn is_reachable(end: SocketAddr) -> bool {
+    let address = end.ip();
+    end.port() != 0
+        && !address.is_unspecified()
+        && !address.is_multicast()
+        && !address.is_loopback()
+        && address != IpAddr::from([255; 4])
+}
+
+impl Peer {
+    pub(super) fn place(&self) -> Place {
+        Place { addresses: self.addresses, nat: self.nat }
+    }
+
+    /// Sends to `place` from now on.
+    fn send_to(&mut self, cx: &mut Context<'_>, place: Place) {
+        (self.addresses, self.nat) = (place.addresses, place.nat);
+        let Some(connection) = self.connection(cx) else { return };
+        let path = self.path(connection);
+        let confirmed = self.moving.as_ref().is_none_or(|moving| moving.stage != Stage::Followed);
+        cx.tell(Event::PeerMoved { peer: self.id, path, confirmed, nat: self.nat });
+    }
+
+    /// As [`Peer::send_to`], where the peer was not before.
+    fn follow_to(&mut self, cx: &mut Context<'_>, place: Place, told: bool) {
+        if told {
+            self.left = Some(Box::new((self.addresses, cx.now)));
+        }
+        self.moves += 1;
+        self.moved_at = Some(cx.now);
+        cx.count(Counter::Moved);
+        self.send_to(cx, place);
+    }
+
+    /// The peer is said to be `there`; `told`: by itself.
+    pub(super) fn go(&mut self, cx: &mut Context<'_>, there: Place, told: bool) {
+        let here = self.place();
+        if there.addresses == here.addresses {
+            if self.moving.as_ref().is_some_and(|moving| moving.stage != Stage::Followed) {
+                self.moving = None;
+                self.resend_all(cx.now);
+            }
+            if there.nat != here.nat {
+                self.send_to(cx, there);
+            }
+            return self.work(cx);
+        }
+        if let Some(moving) = self.moving.as_mut().filter(|m| m.there.addresses == there.addresses) {
+            moving.there = there;
+            return;
+        }
+        let before = match self.moving.take() {
+            None => here,
+            Some(moving) => {
+                // It is elsewhere before it has said that it was there.
+                self.doubt(cx, moving.stage == Stage::Followed);
+                moving.before
+            }
+        };
+        if there.addresses == before.addresses {
+            self.send_to(cx, there);
+            self.resend_all(cx.now);
+            return self.work(cx);
+        }
+        let stage = if self.is_trusted(cx) { Stage::Followed } else { Stage::Waiting };
+        let until = match stage {
+            Stage::Followed => cx.now + cx.settings.routability,
+            // Its own word is worth a question each time: it cannot give it more often than it is answered.
+            _ if told => cx.now,
+            _ => cx.may_ask_at(self.owner().as_ref()),
+        };
+        self.moving = Some(Box::new(Moving { there, before, told, asked: 0, stage, until }));
+        match stage {
+            Stage::Followed => {
+                self.follow_to(cx, there, told);
+                self.ask(cx, there.addresses);
+            }
+            _ => {
+                if here != before {
+                    self.send_to(cx, before);
+                }
+                self.resend_all(cx.now);
+                self.handle_moving(cx);
+            }
+        }
+    }
+
+    fn is_trusted(&self, cx: &mut Context<'_>) -> bool {
+        self.owner().is_some_and(|owner| cx.is_trusted(&owner))
+    }
+
+    /// The peer did not show that it is where it was said to be; `followed`: and was sent to there.
+    fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
+        cx.count(Counter::Unconfirmed);
+        if let Some(owner) = self.owner() {
+            cx.doubt(owner, followed);
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>, there: Addresses) {
+        self.resend_all(cx.now);
+        self.want(Wanted::Routability(there));
+        self.work(cx);
+    }
+
+    /// When [`Peer::handle_moving`] is wanted.
+    pub(super) fn moving_until(&self) -> Option<Duration> {
+        self.moving.as_ref().map(|moving| moving.until)
+    }
+
+    /// The stage of a move may be over.
+    pub(super) fn handle_moving(&mut self, cx: &mut Context<'_>) {
+        let Some(moving) = self.moving.as_mut().filter(|moving| moving.until <= cx.now) else { return };
+        match moving.stage {
+            Stage::Waiting => {
+                moving.stage = Stage::Asked;
+                moving.until = cx.now + cx.settings.routability;
+                let there = moving.there.addresses;
+                self.ask(cx, there);
+            }
+            Stage::Followed | Stage::Asked => self.unanswered(cx),
+        }
+    }
+
+    /// The peer has not said that it is there: it is where it was, and asked again after a while.
+    pub(super) fn unanswered(&mut self, cx: &mut Context<'_>) {
+        let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
+            return;
+        };
+        let followed = moving.stage == Stage::Followed;
+        self.doubt(cx, followed);
+        let until = cx.may_ask_at(self.owner().as_ref());
+        let Some(mut moving) = self.moving.take() else { return };
+        if followed {
+            // Here it has been before, so that this is confirmed.
+            self.send_to(cx, moving.before);
+        }
+        moving.asked += 1;
+        (moving.stage, moving.until) = (Stage::Waiting, until);
+        self.moving = Some(moving).filter(|moving| moving.asked < MOST_ASKED);
+        self.resend_all(cx.now);
+    }
+
+    /// Enough was sent to where the peer has not said that it is. The question remains.
+    pub(in crate::ike) fn handle_unconfirmed(&mut self, cx: &mut Context<'_>) {
+        let Some(mut moving) = self.moving.take_if(|moving| moving.stage == Stage::Followed) else { return };
+        self.doubt(cx, true);
+        self.send_to(cx, moving.before);
+        moving.stage = Stage::Asked;
+        self.moving = Some(moving);
+    }
+
+    /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
+    /// meaning, but not its place in the window.
+    pub(super) fn resend_all(&mut self, now: Duration) {
+        self.wanted.retain(|wanted| !matches!(wanted, Wanted::Routability(_)));
+        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+            outstanding.resend_at = now.max(outstanding.sent_at + GAP);
+            outstanding.tries = 0;
+            outstanding.addresses = None;
+            if let Request::Routability(cookie) = &mut outstanding.request {
+                *cookie = None;
+            }
+        }
+    }
+
+    /// Where the peer is asked whether it is there.
+    pub(super) fn asked_at(&self) -> Option<Addresses> {
+        let moving = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting);
+        moving.map(|moving| moving.there.addresses)
+    }
+
+    /// The data plane saw an authentic packet, the newest so far, come by another path.
+    pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
+        // Who answers does not move of its own accord (RFC 4555 §1.3).
+        if !self.is_established() || self.is_initiator {
+            return;
+        }
+        let (local_port, remote_port) =
+            path.udp.unwrap_or((self.addresses.local.port(), self.addresses.remote.port()));
+        let addresses = Addresses {
+            local: SocketAddr::new(path.local, local_port),
+            remote: SocketAddr::new(path.remote, remote_port),
+        };
+        // What was on its way when the peer said that it moved does not take it back there.
+        let is_late = self
+            .left
+            .as_ref()
+            .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + LATE);
+        let is_allowed = self.connection(cx).is_some_and(|connection| connection.is_local(path.local));
+        if addresses == self.addresses || is_late || !is_allowed || !is_reachable(addresses.remote) {
+            return;
+        }
+        if self.no_nats {
+            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC 4555 §3.8, §3.9).
+            return cx.count(Counter::NatRefused);
+        }
+        let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
+        self.go(cx, Place { addresses, nat }, false);
+    }
+
+    /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
+    pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+        let mut cookie = [0; 16];
+        cx.crypto.random(&mut cookie);
+        let payloads = [error(notify::COOKIE2, &cookie)];
+        let payloads = if self.mobike { &payloads[..] } else { &[] };
+        let request = Request::Routability(Some(cookie));
+        self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
+    }
+
+    pub(super) fn routability_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: &Opened,
+        cookie: Option<[u8; 16]>,
+    ) {
+        let Some(cookie) = cookie else { return };
+        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
+        match auth::notified(&payloads, notify::COOKIE2) {
+            Some(returned) if returned == cookie => self.answered(cx),
+            // RFC 4555 §3.7: the IKE SA must be closed then.
+            Some(_) => self.close(cx, Reason::Protocol),
+            None if self.mobike => self.unanswered(cx),
+            None => self.answered(cx),
+        }
+    }
+
+    /// The peer is where it was asked to be.
+    fn answered(&mut self, cx: &mut Context<'_>) {
+        let Some(moving) = self.moving.take() else { return };
+        if let Some(owner) = self.owner() {
+            cx.confirm(&owner);
+        }
+        match moving.stage {
+            Stage::Followed => cx.tell(Event::PathConfirmed { peer: self.id }),
+            Stage::Asked | Stage::Waiting => {
+                self.follow_to(cx, moving.there, moving.told);
+                self.resend_all(cx.now);
+            }
+        }
+    }
+
+    /// Where the peer has shown that it is.
+    pub(super) fn confirmed(&self) -> Addresses {
+        self.moving.as_ref().map_or(self.addresses, |moving| moving.before.addresses)
+    }
+}

@@ -1,0 +1,164 @@
+use super::*;
+
+const US: Mac = [2, 0, 0, 0, 0, 1];
+const PEER: Mac = [2, 0, 0, 0, 0, 9];
+const SECOND: Duration = Duration::from_secs(1);
+
+fn neighbours(stations: Stations) -> Neighbours {
+    let address = |text: &str, subnet: &str| (text.parse().unwrap(), subnet.parse().unwrap());
+    let addresses = vec![address("10.0.0.1", "10.0.0.0/24"), address("2001:db8::1", "2001:db8::/64")];
+    let empty = Link { mac: [9; 6], addresses: vec![], stations: Stations::Ask };
+    Neighbours::new(vec![empty, Link { mac: US, addresses, stations }])
+}
+
+fn actions(n: &mut Neighbours) -> Vec<Action> {
+    std::iter::from_fn(|| n.poll_action()).collect()
+}
+
+fn answer(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(sender) => Arp {
+            operation: Operation::Reply,
+            sender_mac: PEER,
+            sender,
+            target_mac: US,
+            target: Ipv4Addr::new(10, 0, 0, 1),
+        }
+        .frame(US),
+        IpAddr::V6(target) => Neighbour { solicitation: false, target, mac: Some(PEER), solicited: true }
+            .frame(PEER, target, US, "2001:db8::1".parse().unwrap()),
+    }
+}
+
+#[test]
+fn asks_learns_and_releases_what_waited() {
+    for address in ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap()) {
+        let mut n = neighbours(Stations::Ask);
+        assert!(n.resolve(SECOND, 1, address, Some(b"first")));
+        assert!(n.resolve(SECOND, 1, address, Some(b"second")));
+        let asked = actions(&mut n);
+        assert!(matches!(asked[..], [Action::Send { port: 1, .. }]), "{asked:?}");
+        n.handle_frame(SECOND, 1, &answer(address));
+        assert_eq!(
+            actions(&mut n),
+            [
+                Action::Resolved { port: 1, address, mac: PEER },
+                Action::Release(b"first".to_vec()),
+                Action::Release(b"second".to_vec()),
+            ]
+        );
+        // The same answer on another port is nobody's that was asked.
+        n.handle_frame(SECOND, 0, &answer(address));
+        assert_eq!(actions(&mut n), []);
+    }
+}
+
+#[test]
+fn gives_up_after_three_requests() {
+    let mut n = neighbours(Stations::Ask);
+    let address = "10.0.0.7".parse().unwrap();
+    n.resolve(SECOND, 1, address, Some(b"lost"));
+    let mut sent = 0;
+    while let Some(when) = n.poll_timeout() {
+        n.handle_timeout(when);
+        for action in actions(&mut n) {
+            match action {
+                Action::Send { .. } => sent += 1,
+                other => assert_eq!(other, Action::Failed { port: 1, address, lost: 1 }),
+            }
+        }
+    }
+    assert_eq!((sent, n.entries.len()), (3, 0));
+}
+
+#[test]
+fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
+    let mut n = neighbours(Stations::Ask);
+    let address: IpAddr = "10.0.0.7".parse().unwrap();
+    n.resolve(SECOND, 1, address, None);
+    n.handle_frame(SECOND, 1, &answer(address));
+    actions(&mut n);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE));
+    n.handle_timeout(SECOND + REACHABLE);
+    let [Action::Send { frame, .. }] = &actions(&mut n)[..] else { panic!("not asked again") };
+    assert_eq!(frame[..6], PEER);
+    let other = Arp {
+        operation: Operation::Reply,
+        sender_mac: [4; 6],
+        sender: Ipv4Addr::new(10, 0, 0, 7),
+        target_mac: US,
+        target: Ipv4Addr::new(10, 0, 0, 1),
+    };
+    n.handle_frame(SECOND, 1, &other.frame(US));
+    assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac: [4; 6] }]);
+}
+
+#[test]
+fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
+    let mut n = neighbours(Stations::Ask);
+    let address: IpAddr = "2001:db8::7".parse().unwrap();
+    let told = answer(address);
+    let header = IpHeader::parse(&told[14..]).unwrap();
+    let full = Neighbour::parse(&header, &told[14..]).unwrap();
+    let bare = Neighbour { mac: None, ..full };
+    n.resolve(SECOND, 1, address, None);
+    actions(&mut n);
+    // Nobody is known yet whom it could confirm.
+    n.handle_nd(SECOND, 1, PEER, &header, &bare);
+    assert_eq!((actions(&mut n), n.known().count()), (vec![], 0));
+    n.handle_nd(SECOND, 1, PEER, &header, &full);
+    n.handle_timeout(SECOND + REACHABLE);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
+    // What nobody asked for confirms nothing.
+    n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &Neighbour { solicited: false, ..bare });
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
+    n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &bare);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + REACHABLE));
+    assert_eq!(n.known().count(), 1);
+}
+
+#[test]
+fn answers_for_its_own_addresses_only() {
+    let ask = |target: [u8; 4]| arp_request(PEER, Ipv4Addr::new(10, 0, 0, 7), target.into(), None);
+    let mut n = neighbours(Stations::Ask);
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 1]));
+    let done = actions(&mut n);
+    let [Action::Resolved { mac: PEER, .. }, Action::Send { frame, .. }] = &done[..] else {
+        panic!("{done:?}")
+    };
+    let reply = Arp::parse(&frame[14..]).unwrap();
+    assert_eq!((reply.sender_mac, reply.sender, reply.target_mac), (US, [10, 0, 0, 1].into(), PEER));
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2]));
+    assert_eq!(actions(&mut n), []);
+    // The host behind a TAP is answered for every address but its own.
+    let mut n = neighbours(Stations::Only(PEER));
+    n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1]));
+    assert!(matches!(actions(&mut n)[..], [Action::Send { .. }]));
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 7]));
+    assert_eq!(actions(&mut n), []);
+}
+
+#[test]
+fn strangers_cannot_fill_the_table() {
+    let mut n = neighbours(Stations::Ask);
+    for i in 0..20_000u32 {
+        let sender = Ipv4Addr::from_bits(0xc000_0000 + i);
+        n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
+        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), Some(b"x"));
+    }
+    assert_eq!(n.entries.len(), ENTRIES);
+    // Nor keep others out: who asks last is asked for, and found.
+    let wanted = IpAddr::from([10, 0, 0, 9]);
+    assert!(n.resolve(SECOND, 1, wanted, None));
+    n.handle_frame(SECOND, 1, &answer(wanted));
+    assert!(n.known().any(|(_, address, _)| address == wanted));
+    for i in 0..20_000u32 {
+        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), Some(b"x"));
+    }
+    assert!(n.known().any(|(_, address, _)| address == wanted), "a scan drove a station out");
+    let lost: usize =
+        actions(&mut n).iter().map(|a| if let Action::Failed { lost, .. } = a { *lost } else { 0 }).sum();
+    (2..=5).for_each(|tries| n.handle_timeout(tries * 10 * SECOND));
+    assert!(lost > 0);
+    assert_eq!((n.waiting, n.unanswered.len()), (0, 0));
+}

@@ -1,0 +1,204 @@
+//! Moves that are not confirmed: what they are worth to whoever forges them, and what they cost an honest peer.
+
+use crate::{
+    fleet::Fleet,
+    pair::{GATEWAY, TERMINAL, gateway, terminal},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use wayfarer_mobility::ike::{
+    address::Path,
+    event::{Event, PeerId},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const VICTIM: [u8; 4] = [198, 51, 100, 66];
+const OTHER: [u8; 4] = [198, 51, 100, 67];
+const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
+
+fn connected() -> (Fleet, PeerId) {
+    let mut fleet = Fleet::new(vec![gateway()]);
+    fleet.connect(TERMINAL, terminal());
+    let peer = fleet.peer_at(TERMINAL).unwrap();
+    (fleet, peer)
+}
+
+/// The data plane sees the first peer at `address`.
+fn seen(fleet: &mut Fleet, address: [u8; 4]) {
+    let child = fleet.ups()[0].children().next().unwrap();
+    let path = Path { local: GATEWAY.into(), remote: address.into(), udp: Some((4500, 4500)) };
+    fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+    fleet.settle();
+}
+
+/// The terminal says that it is at `address`; it is, if `truly`.
+fn says(fleet: &mut Fleet, address: [u8; 4], truly: bool) {
+    if truly {
+        fleet.terminals[0].0 = address.into();
+    }
+    let (_, side) = &mut fleet.terminals[0];
+    let here = side.endpoint.peers().next().unwrap().id();
+    side.endpoint.handle_local(fleet.now, here, address.into(), None);
+    fleet.settle();
+}
+
+/// How often a peer was sent to `address` before it said that it is there.
+fn unconfirmed(fleet: &Fleet, address: [u8; 4]) -> usize {
+    let to = |event: &&Event| matches!(event, Event::PeerMoved { path, confirmed: false, .. } if path.remote == IpAddr::from(address));
+    fleet.gateway.events.iter().filter(to).count()
+}
+
+fn at(address: [u8; 4]) -> SocketAddr {
+    SocketAddr::from((address, 4500))
+}
+
+#[test]
+fn after_a_move_that_was_not_confirmed_a_peer_is_asked_first() {
+    let (mut fleet, peer) = connected();
+    // By its own word, from a source that is not its own.
+    says(&mut fleet, VICTIM, false);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, VICTIM)), (at(VICTIM), 1));
+    fleet.pass(11 * SECOND);
+    assert_eq!(fleet.place(peer), at(TERMINAL), "it did not answer there");
+    says(&mut fleet, TERMINAL, true);
+    // Nor is a path that the data plane saw worth more.
+    fleet.pass(300 * SECOND);
+    for victim in [VICTIM, OTHER, VICTIM, OTHER] {
+        seen(&mut fleet, victim);
+        assert_eq!(fleet.place(peer), at(TERMINAL));
+        fleet.pass(20 * SECOND);
+    }
+    assert_eq!((unconfirmed(&fleet, VICTIM), unconfirmed(&fleet, OTHER)), (1, 0));
+    // After a while it is trusted again.
+    fleet.pass(1200 * SECOND);
+    seen(&mut fleet, OTHER);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, OTHER)), (at(OTHER), 1));
+}
+
+#[test]
+fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
+    let (mut fleet, peer) = connected();
+    seen(&mut fleet, VICTIM);
+    fleet.pass(11 * SECOND);
+    assert_eq!(fleet.place(peer), at(TERMINAL));
+    for place in [ELSEWHERE, TERMINAL, [192, 0, 2, 98], ELSEWHERE] {
+        fleet.pass(2 * SECOND);
+        says(&mut fleet, place, true);
+        // The question to the victim still has the window.
+        fleet.pass(Duration::from_millis(110));
+        assert_eq!((fleet.place(peer), unconfirmed(&fleet, place)), (at(place), 0));
+    }
+    // And by a packet only, as behind a NAT.
+    fleet.terminals[0].0 = OTHER.into();
+    seen(&mut fleet, OTHER);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
+}
+
+#[test]
+fn a_question_to_where_the_peer_is_no_more_does_not_keep_it_from_being_found() {
+    let (mut fleet, peer) = connected();
+    seen(&mut fleet, VICTIM);
+    fleet.pass(11 * SECOND);
+    fleet.terminals[0].0 = ELSEWHERE.into();
+    // The window is one request, and this one comes to nobody.
+    fleet.gateway.endpoint.handle_liveness(fleet.now, peer, false);
+    fleet.settle();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(2 * SECOND);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
+}
+
+#[test]
+fn to_and_fro_is_worth_no_more_than_once() {
+    let (mut fleet, peer) = connected();
+    for _ in 0..20 {
+        seen(&mut fleet, VICTIM);
+        fleet.pass(SECOND);
+        seen(&mut fleet, TERMINAL);
+        assert_eq!(fleet.place(peer), at(TERMINAL));
+        fleet.pass(SECOND);
+    }
+    assert_eq!(unconfirmed(&fleet, VICTIM), 1);
+    // Nor does one forged place after another prolong it.
+    seen(&mut fleet, OTHER);
+    assert_eq!(unconfirmed(&fleet, OTHER), 0);
+}
+
+#[test]
+fn enough_bytes_end_it_and_the_question_remains() {
+    let (mut fleet, peer) = connected();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.gateway.endpoint.handle_unconfirmed(fleet.now, peer);
+    assert_eq!(fleet.place(peer), at(TERMINAL));
+    // It is there after all: the answer was slow.
+    fleet.terminals[0].0 = ELSEWHERE.into();
+    fleet.pass(2 * SECOND);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
+}
+
+#[test]
+fn questions_to_a_victim_are_few() {
+    let (mut fleet, peer) = connected();
+    for n in 0..600 {
+        seen(&mut fleet, if n % 2 == 0 { VICTIM } else { OTHER });
+        fleet.pass(SECOND);
+    }
+    assert_eq!(fleet.place(peer), at(TERMINAL));
+    let bytes: usize = fleet.lost.iter().map(|(_, message)| message.len()).sum();
+    assert!(bytes < 600 * 100, "{bytes} bytes for 600 packets: {}", fleet.lost.len());
+}
+
+#[test]
+fn one_word_after_another_draws_no_copies_of_what_waits_for_an_answer() {
+    let (mut fleet, peer) = connected();
+    // New keys are asked for, and the peer does not answer.
+    fleet.gateway.endpoint.rekey(fleet.now, peer, true);
+    let asked = fleet.gateway.work(fleet.now)[0].1.len();
+    let mut bytes = 0;
+    for n in 0..200u32 {
+        let child = fleet.ups()[0].children().next().unwrap();
+        let remote = IpAddr::from([198, 51, 100, n as u8 + 1]);
+        let path = Path { local: GATEWAY.into(), remote, udp: Some((4500, 4500)) };
+        fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+        fleet.now += Duration::from_millis(1);
+        fleet.gateway.endpoint.handle_timeout(fleet.now);
+        bytes += fleet.gateway.work(fleet.now).iter().map(|(_, message)| message.len()).sum::<usize>();
+    }
+    assert!(bytes <= 8 * asked, "{bytes} bytes by a request of {asked}");
+}
+
+#[test]
+fn who_comes_again_is_doubted_still() {
+    let (mut fleet, _) = connected();
+    seen(&mut fleet, VICTIM);
+    fleet.pass(11 * SECOND);
+    fleet.terminals.clear();
+    fleet.connect(TERMINAL, terminal());
+    let peer = fleet.peer_at(TERMINAL).unwrap();
+    seen(&mut fleet, VICTIM);
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, VICTIM)), (at(TERMINAL), 1));
+}
+
+#[test]
+fn a_forged_source_of_the_last_request_is_a_move_that_is_not_confirmed() {
+    let mut fleet = Fleet::new(vec![gateway()]);
+    // It gets as far as its IKE_AUTH, and then writes another source.
+    let mut side = crate::pair::Side::new(vec![terminal()], Default::default());
+    side.endpoint.dial(fleet.now, 0, TERMINAL.into());
+    let first = side.work(fleet.now).remove(0);
+    fleet.deliver(&first);
+    let (to, answer) = fleet.gateway.work(fleet.now).remove(0);
+    let back = wayfarer_mobility::ike::address::Addresses { local: to.remote, remote: to.local };
+    side.endpoint.handle_datagram(fleet.now, back, &answer);
+    let (mut forged, message) = side.work(fleet.now).remove(0);
+    forged.local.set_ip(VICTIM.into());
+    fleet.deliver(&(forged, message));
+    fleet.settle();
+    let installed = crate::children(&fleet.gateway.events)[0].path.remote;
+    assert_eq!((installed, unconfirmed(&fleet, VICTIM)), (IpAddr::from(TERMINAL), 1));
+    fleet.pass(11 * SECOND);
+    let peer = fleet.ups()[0].id();
+    assert_eq!(fleet.place(peer).ip(), IpAddr::from(TERMINAL));
+}

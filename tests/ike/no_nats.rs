@@ -1,0 +1,192 @@
+//! Where NATs are forbidden (RFC 4555 §3.9).
+
+use crate::{
+    fleet::{Fleet, Message, ends},
+    pair::{GATEWAY, Side, TERMINAL, gateway, terminal},
+};
+use std::{net::SocketAddr, time::Duration};
+use wayfarer_mobility::ike::{
+    address::{Addresses, Path},
+    connection::Connection,
+    endpoint::{Counter, Settings},
+    event::{PeerId, Reason},
+    view::State,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
+/// What something on the way makes of a source.
+const CHANGED: [u8; 4] = [198, 51, 100, 66];
+
+fn strict(connection: Connection) -> Connection {
+    Connection { no_nats: true, ..connection }
+}
+
+fn changed(message: Message) -> Message {
+    let (Addresses { local, remote }, bytes) = message;
+    (Addresses { local: SocketAddr::new(CHANGED.into(), local.port()), remote }, bytes)
+}
+
+/// Carries messages until there are none; of those of the terminal the ones that `is_changed` says, by their number, come
+/// from elsewhere, and what is answered to there comes back.
+fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
+    let mut number = 0;
+    for _ in 0..100 {
+        let up: Vec<Message> = fleet.terminals[0].1.work(fleet.now);
+        for message in up {
+            let message = if is_changed(number) { changed(message) } else { message };
+            number += 1;
+            fleet.deliver(&message);
+        }
+        for (Addresses { local, remote }, message) in fleet.gateway.work(fleet.now) {
+            let at = fleet.terminals[0].0;
+            if remote.ip() == at || remote.ip() == std::net::IpAddr::from(CHANGED) {
+                let addresses = Addresses { local: SocketAddr::new(at, remote.port()), remote: local };
+                fleet.terminals[0].1.endpoint.handle_datagram(fleet.now, addresses, &message);
+            }
+        }
+    }
+}
+
+/// Both, with the messages of the set-up that `is_changed` says coming from elsewhere.
+fn set_up(of: [Connection; 2], is_changed: impl FnMut(usize) -> bool) -> Fleet {
+    let [gateway, terminal] = of;
+    let mut fleet = Fleet::new(vec![gateway]);
+    let mut side = Side::new(vec![terminal], Settings::default());
+    side.endpoint.dial(fleet.now, 0, TERMINAL.into());
+    fleet.terminals.push((TERMINAL.into(), side));
+    settle(&mut fleet, is_changed);
+    fleet
+}
+
+fn here(fleet: &Fleet) -> PeerId {
+    let mut peers = fleet.terminals[0].1.endpoint.peers().filter(|peer| peer.state() == State::Up);
+    peers.next().unwrap().id()
+}
+
+/// The terminal moves.
+fn moves(fleet: &mut Fleet) {
+    fleet.terminals[0].0 = ELSEWHERE.into();
+    let peer = here(fleet);
+    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None);
+}
+
+/// Lets time pass; messages of the terminal that `is_changed` says come from elsewhere.
+fn pass(fleet: &mut Fleet, duration: Duration, mut is_changed: impl FnMut(usize) -> bool) {
+    let until = fleet.now + duration;
+    loop {
+        let sides = [&fleet.terminals[0].1, &fleet.gateway];
+        let next = sides.into_iter().filter_map(|side| side.endpoint.poll_timeout()).min();
+        let Some(next) = next.filter(|next| *next <= until) else { break };
+        fleet.now = fleet.now.max(next);
+        fleet.terminals[0].1.endpoint.handle_timeout(fleet.now);
+        fleet.gateway.endpoint.handle_timeout(fleet.now);
+        settle(fleet, &mut is_changed);
+    }
+    fleet.now = until;
+}
+
+#[test]
+fn a_changed_first_ike_auth_is_refused_and_the_next_attempt_succeeds() {
+    // The terminal forbids NATs, the gateway does not care.
+    let mut fleet = set_up([gateway(), strict(terminal())], |number| number == 1);
+    assert_eq!(ends(&fleet.gateway), [Reason::Nat]);
+    assert_eq!(ends(&fleet.terminals[0].1), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
+    fleet.pass(5 * SECOND);
+    assert_eq!(fleet.ups().len(), 1, "one changed packet is not the end");
+    assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
+}
+
+#[test]
+fn a_gateway_that_forbids_nats_asks_for_proof_that_there_is_none() {
+    // By NO_NATS_ALLOWED, or by NAT_DETECTION of one that does not know it.
+    for terminal in [strict(terminal()), terminal()] {
+        assert_eq!(set_up([strict(gateway()), terminal.clone()], |_| false).ups().len(), 1);
+        for which in [0, 1] {
+            let fleet = set_up([strict(gateway()), terminal.clone()], |number| number == which);
+            assert_eq!(fleet.ups().len(), 0, "message {which}");
+            // Who forbids NATs itself sees it in our first answer, and says nothing more.
+            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(ends);
+            assert!(
+                ours == [Reason::Nat] || (ours.is_empty() && theirs == [Reason::Nat]),
+                "{ours:?} {theirs:?}"
+            );
+        }
+    }
+    // A NAT that changes all.
+    assert_eq!(set_up([strict(gateway()), terminal()], |_| true).ups().len(), 0);
+    assert_eq!(set_up([gateway(), terminal()], |_| true).ups().len(), 1, "where NATs are allowed");
+}
+
+#[test]
+fn encapsulation_that_is_wanted_anyway_is_no_nat() {
+    let forced = Connection { force_udp: true, ..strict(terminal()) };
+    let fleet = set_up([strict(gateway()), forced], |_| false);
+    assert_eq!(fleet.ups().len(), 1);
+    assert!(crate::children(&fleet.gateway.events)[0].path.udp.is_some());
+}
+
+#[test]
+fn a_path_that_only_a_nat_could_make_is_not_followed() {
+    for (gateway, terminal) in [(strict(gateway()), terminal()), (gateway(), strict(terminal()))] {
+        let mut fleet = set_up([gateway, terminal], |_| false);
+        let child = fleet.ups()[0].children().next().unwrap();
+        let peer = fleet.ups()[0].id();
+        let path = Path { local: GATEWAY.into(), remote: CHANGED.into(), udp: None };
+        fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+        fleet.settle();
+        assert_eq!(fleet.place(peer).ip(), std::net::IpAddr::from(TERMINAL));
+        assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
+    }
+}
+
+#[test]
+fn an_update_that_was_changed_is_tried_again_and_does_not_end_the_link() {
+    for gateway in [gateway(), strict(gateway())] {
+        let mut fleet = set_up([gateway, strict(terminal())], |_| false);
+        moves(&mut fleet);
+        // The first three are changed.
+        let mut sent = 0;
+        let mut first = |_| {
+            sent += 1;
+            sent <= 3
+        };
+        settle(&mut fleet, &mut first);
+        assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((TERMINAL, 4500)), "refused");
+        pass(&mut fleet, 10 * SECOND, &mut first);
+        assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((ELSEWHERE, 4500)));
+        assert_eq!((ends(&fleet.gateway), ends(&fleet.terminals[0].1)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn where_all_updates_are_changed_the_link_ends_and_begins_anew() {
+    let mut fleet = set_up([gateway(), strict(terminal())], |_| false);
+    moves(&mut fleet);
+    pass(&mut fleet, 60 * SECOND, |_| true);
+    assert_eq!(ends(&fleet.terminals[0].1).first(), Some(&Reason::Nat));
+    let tries = fleet.gateway.endpoint.count(Counter::NatRefused);
+    assert!(tries >= 9, "{tries}");
+    pass(&mut fleet, 120 * SECOND, |_| false);
+    assert_eq!(fleet.ups().len(), 1);
+}
+
+#[test]
+fn an_update_without_no_nats_allowed_must_show_it_otherwise() {
+    let mut fleet = set_up([strict(gateway()), terminal()], |_| false);
+    moves(&mut fleet);
+    settle(&mut fleet, |_| false);
+    assert_eq!(
+        fleet.ups()[0].addresses().remote,
+        SocketAddr::from((ELSEWHERE, 4500)),
+        "NAT_DETECTION shows it"
+    );
+    let peer = here(&fleet);
+    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None);
+    settle(&mut fleet, |_| true);
+    assert_eq!(
+        fleet.ups()[0].addresses().remote,
+        SocketAddr::from((ELSEWHERE, 4500)),
+        "and that it is not so"
+    );
+}
