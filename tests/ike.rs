@@ -1,5 +1,7 @@
 //! IKEv2 between endpoints of ours: what needs no network.
 
+#[path = "ike/bounds.rs"]
+mod bounds;
 #[path = "ike/devices.rs"]
 mod devices;
 #[path = "ike/doubts.rs"]
@@ -12,6 +14,8 @@ mod fleet;
 mod hostile;
 #[path = "ike/identities.rs"]
 mod identities;
+#[path = "ike/insider.rs"]
+mod insider;
 #[path = "ike/no_nats.rs"]
 mod no_nats;
 #[path = "ike/node.rs"]

@@ -51,6 +51,11 @@ impl<M> FrameRing<M> {
         self.full.len()
     }
 
+    /// Whether at least half of it is full.
+    pub fn is_half_full(&self) -> bool {
+        self.full.len() * 2 >= self.full.capacity()
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.full.is_empty()
@@ -72,7 +77,8 @@ mod tests {
     fn a_full_ring_and_a_large_frame_are_refused() {
         let ring = FrameRing::new(2, 4);
         assert!(!ring.push(0, b"large"));
-        assert!(ring.push(1, b"a") && ring.push(2, b"b") && !ring.push(3, b"c"));
+        assert!(ring.push(1, b"a") && ring.is_half_full());
+        assert!(ring.push(2, b"b") && !ring.push(3, b"c"));
         assert_eq!(ring.pop(|n, f| (n, f.to_vec())), Some((1, b"a".to_vec())));
         assert!(ring.push(4, b"dddd"));
         assert_eq!(ring.pop(|n, _| n), Some(2));

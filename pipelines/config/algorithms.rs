@@ -79,7 +79,8 @@ fn named<T: Copy>(names: &[(&str, T)], word: &str) -> Option<T> {
     names.iter().find_map(|(name, value)| (*name == word).then_some(*value))
 }
 
-/// What is offered by default: AEADs before ciphers that need an HMAC.
+/// What is offered by default: AEADs before ciphers that need an HMAC; for ESP with a key exchange of its own, or without for
+/// a peer that has none.
 pub(super) fn defaults(usage: Use) -> Vec<Offer> {
     let prf: Vec<Prf> = match usage {
         Use::Ike => PRF.map(|(_, prf)| prf).into(),
@@ -93,7 +94,14 @@ pub(super) fn defaults(usage: Use) -> Vec<Offer> {
     let cbc = vec![Encr::AesCbc(256), Encr::AesCbc(192), Encr::AesCbc(128)];
     let integ = INTEG.map(|(_, integ)| integ).into();
     let offer = |encr, integ| Offer { encr, integ, prf: prf.clone(), kex: kex.clone(), more_kex: vec![] };
-    vec![offer(aead, vec![]), offer(cbc, integ)]
+    let with_kex = vec![offer(aead, vec![]), offer(cbc, integ)];
+    match usage {
+        Use::Ike => with_kex,
+        Use::Esp => {
+            let without = with_kex.iter().map(|offer| Offer { kex: vec![], ..offer.clone() });
+            with_kex.iter().cloned().chain(without).collect()
+        }
+    }
 }
 
 /// The offers of a list of proposals, in its order; with the nearest word where one is unknown.

@@ -5,6 +5,7 @@ use super::{
     exception::{Role, Traffic},
     exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     profile::{Profile, Stage},
+    share::{Share, Shares},
     tables::{Hop, Tables},
 };
 use std::{sync::Arc, time::Instant};
@@ -37,6 +38,8 @@ pub struct Io {
     exchange: Arc<Exchange>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
+    /// What networks of strangers may have of their ring.
+    strangers: Shares,
     /// Each port's part in the exception path.
     roles: Vec<Role>,
     /// The time, once somebody has asked for it in this turn.
@@ -62,6 +65,7 @@ impl Io {
             counters,
             exchange,
             punts_left,
+            strangers: Shares::new(Instant::now()),
             roles,
             now: None,
             profile: Profile::default(),
@@ -149,6 +153,27 @@ impl Io {
             Ok(()) => self.free(packet),
             Err(reason) => self.drop(packet, reason),
         }
+    }
+
+    /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE SA, if that is known. Anybody
+    /// can know an SPI: while many messages wait, each IKE SA has its share and is a stranger beyond that, and each network of
+    /// strangers has its own.
+    pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
+        let now = *self.now.get_or_insert_with(Instant::now);
+        let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
+        if is_peer {
+            self.punt_packet(packet, Punt::Peer);
+        } else if !self.is_crowded(Punt::Control) || self.strangers.of(from).admits(now) {
+            self.punt_packet(packet, Punt::Control);
+        } else {
+            self.drop(packet, DropReason::PuntRingFull);
+        }
+    }
+
+    /// Whether half of a ring is full, or half of this turn's share of it used up.
+    fn is_crowded(&self, punt: Punt) -> bool {
+        let kind = punt.kind();
+        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.exchange.punts()[kind].is_half_full()
     }
 
     /// Drops a packet, and lets the slow path tell its sender of `problem` if it has the time.

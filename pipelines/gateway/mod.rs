@@ -21,5 +21,6 @@ pub mod io;
 pub mod outbound;
 pub mod policy;
 pub mod profile;
+pub mod share;
 pub mod tables;
 pub mod worker;

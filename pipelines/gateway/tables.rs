@@ -1,6 +1,9 @@
 //! What workers read and the slow path changes.
 
-use super::policy::{Rule, Rules, Search, Verdict};
+use super::{
+    policy::{Rule, Rules, Search, Verdict},
+    share::Share,
+};
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     port::Mac,
@@ -14,8 +17,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers.
-    pub ike: Map<u64, ()>,
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers, each within its share.
+    pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
     pub policies: Lpm<Rules>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.

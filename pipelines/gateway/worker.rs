@@ -242,9 +242,8 @@ impl<'r> Sorted<'r> {
             Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
             Ok(Class::Neighbour) => neighbour(packet, io),
             Ok(Class::Control) => {
-                let known =
-                    ike_spi(&packet, header).is_some_and(|spi| tables.ike.get(&spi, reader).is_some());
-                io.punt_packet(packet, if known { Punt::Peer } else { Punt::Control });
+                let known = ike_spi(&packet, header).and_then(|spi| tables.ike.get(&spi, reader));
+                io.punt_message(packet, header.src, known);
             }
             Err(reason) => exception::refused(packet, reason, tables, reader, io),
         }

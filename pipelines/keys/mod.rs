@@ -12,7 +12,7 @@
 //! | [`certificate`] | what a certificate says of its owner |
 //! | [`files`] | PEM files |
 //! | [`EapTlsServer`] | peers that prove themselves by certificate inside EAP |
-//! | [`Radius`] | other servers that know who peers are |
+//! | [`RadiusSockets`] | other servers that know who peers are |
 
 mod authorities;
 pub mod certificate;
@@ -27,7 +27,7 @@ mod signer;
 
 pub use authorities::{Authorities, Crl};
 pub use eap_tls::EapTlsServer;
-pub use radius::{Radius, RadiusConfig, RadiusServer};
+pub use radius::RadiusSockets;
 pub use signer::CertificateSigner;
 
 use aws_lc_rs::{digest, hmac};

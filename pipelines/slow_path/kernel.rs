@@ -351,7 +351,7 @@ fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
 }
 
 /// The address that a message is about: of a point-to-point link the near end.
-fn host_address(message: &AddressMessage) -> Option<IpAddr> {
+pub(super) fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
     let local = find(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
@@ -365,7 +365,7 @@ fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),

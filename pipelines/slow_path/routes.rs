@@ -95,6 +95,11 @@ impl Routes {
         routes.rev().max_by_key(|((to, _), _)| to.length()).map(|(_, hop)| *hop)
     }
 
+    /// Whether a route goes by the router `address`.
+    pub fn is_router(&self, address: IpAddr) -> bool {
+        self.routes.values().any(|hop| matches!(hop, NextHop::Port { via: Some(via), .. } if *via == address))
+    }
+
     fn neighbour_changed(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr) {
         let by_way_of_it = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
         let mut stale: Vec<Prefix> =

@@ -531,7 +531,7 @@ fn versions_payloads_and_spis_that_are_unknown() {
     assert_eq!(told(&mut pair, &critical), Some(notify::UNSUPPORTED_CRITICAL_PAYLOAD));
     let stranger = wire::emit_message(header(ExchangeType::Informational, 0x2222), &[]);
     let hints = (0..150).filter(|_| told(&mut pair, &stranger) == Some(notify::INVALID_IKE_SPI)).count();
-    assert_eq!(hints, 100, "in one second");
+    assert_eq!(hints, 99, "with the answer about the version a hundred in one second");
     assert_eq!(pair.gateway.endpoint.peers().count(), 0);
 }
 
@@ -615,7 +615,7 @@ fn a_flood_from_one_place_stops_nobody_and_takes_little_memory() {
     }
     assert_eq!(pair.gateway.endpoint.half_open(), 64);
     let most = pair.gateway.endpoint.peers().map(|peer| peer.half_open_memory()).max().unwrap();
-    assert!(most <= 2600, "{most} bytes for a first message of {}", first[0].1.len() + 500);
+    assert!(most <= 2700, "{most} bytes for a first message of {}", first[0].1.len() + 500);
     to_terminal(&mut pair, &answer[0]);
     pair.settle();
     assert_one_each(&pair);

@@ -88,6 +88,10 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Ch
         half_open: source
             .optional("ike.half_open", &raw.half_open, |n| many(n, 1))?
             .unwrap_or(defaults.half_open),
+        peers: source.optional("ike.peers", &raw.peers, |n| many(n, 1))?.unwrap_or(defaults.peers),
+        children: source
+            .optional("ike.children", &raw.children, |n| many(n, 1))?
+            .unwrap_or(defaults.children),
     })
 }
 

@@ -7,10 +7,7 @@ use crate::{
         file::{self, Auth, CrlPolicy, Key, Method},
         keys, value,
     },
-    keys::{
-        Authorities, CertificateSigner, Crl, EapTlsServer, Primitives, Radius, RadiusConfig, RadiusServer,
-        certificate, files::LoadError,
-    },
+    keys::{Authorities, CertificateSigner, Crl, EapTlsServer, Primitives, certificate, files::LoadError},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,11 +17,17 @@ use std::{
     time::SystemTime,
 };
 use toml::Spanned;
-use wayfarer_mobility::ike::{
-    connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
-    crypto::Signer,
-    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-    identity::Identity,
+use wayfarer_mobility::{
+    ike::{
+        connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
+        crypto::Signer,
+        eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+        identity::Identity,
+    },
+    radius::{
+        Radius,
+        question::{Realm, Server},
+    },
 };
 
 /// Stands for the subject of our certificate.
@@ -98,7 +101,7 @@ impl Raw<'_> {
             }
             Method::EapTls => Some(RemoteAuth::Eap(Arc::new(self.eap_tls()?))),
             Method::EapRadius => {
-                Some(RemoteAuth::Eap(Arc::new(Radius::new(RadiusConfig::new(self.radius()?, "wayfarer")))))
+                Some(RemoteAuth::Eap(Arc::new(Radius::new(Realm::new(self.radius()?, "wayfarer")))))
             }
         };
         Ok(Proofs {
@@ -251,14 +254,14 @@ impl Raw<'_> {
         self.source.value("connection.users_file", file, load)
     }
 
-    fn radius(&self) -> Checked<Vec<RadiusServer>> {
+    fn radius(&self) -> Checked<Vec<Server>> {
         self.needed("radius", &self.raw.radius.first())?;
         let server = |raw: &Spanned<file::Radius>| {
             let raw = raw.get_ref();
             let server =
                 self.source.value("connection.radius.server", &raw.server, |text| value::server(text))?;
             let secret = self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?;
-            Ok(RadiusServer { address: server, secret })
+            Ok(Server { address: server, secret: secret.0 })
         };
         self.raw.radius.iter().map(server).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 use wayfarer_dataplane::sa::Limits;
-use wayfarer_mobility::ike::connection;
+use wayfarer_mobility::ike::{connection, endpoint::Settings};
 
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
 #[derive(Debug)]
@@ -17,11 +17,24 @@ pub struct Ike {
     pub cookie_threshold: usize,
     /// Half-open connections that there may be.
     pub half_open: usize,
+    /// Connected peers that there may be.
+    pub peers: usize,
+    /// Child SAs that all of them may have.
+    pub children: usize,
 }
 
 impl Default for Ike {
     fn default() -> Self {
-        Self { connections: vec![], pools: vec![], key_log: None, cookie_threshold: 256, half_open: 8192 }
+        let Settings { cookie_threshold, half_open_limit, peer_limit, child_limit, .. } = Settings::default();
+        Self {
+            connections: vec![],
+            pools: vec![],
+            key_log: None,
+            cookie_threshold,
+            half_open: half_open_limit,
+            peers: peer_limit,
+            children: child_limit,
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod crowd;
 pub mod ike;
 pub mod radius;
 pub mod roaming;

@@ -2,6 +2,18 @@
 //!
 //! Every answer must have a Message-Authenticator: without it, who can change packets on their way could turn a refusal into
 //! an acceptance (CVE-2024-3596).
+//!
+//! | module | what |
+//! |---|---|
+//! | `conversation` | EAP conversations that a server holds |
+//! | [`question`] | what they want a server to be asked, and its answer |
+//! | [`client`] | requests on their way |
+
+pub mod client;
+mod conversation;
+pub mod question;
+
+pub use conversation::Radius;
 
 use crate::ike::crypto::Secret;
 use alloc::vec::Vec;

@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::{
     ike::{
-        self,
+        self, bounds,
         connection::{ChildPolicy, Connection},
         event::ChildSa,
         suite::{Encr, EspSuite, Integ},
@@ -19,12 +19,6 @@ use wayfarer_mobility::{
     },
     roaming::Policy,
 };
-
-/// Most selectors of one tunnel.
-const MOST: usize = 256;
-/// Most prefixes that the addresses of one traffic selector may need: as many as any range of IPv4 addresses does. A range of
-/// IPv6 addresses could need four times as many, of as many lengths, each of which costs every look-up a probe.
-const MOST_PREFIXES: usize = 62;
 
 /// The prefixes that the configuration has for one of a connection's children: what rules of its tunnels are ranked by,
 /// however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
@@ -167,12 +161,12 @@ fn selectors(sa: &ChildSa, configured: &Configured) -> Option<Vec<Selector>> {
             }
             let protocol = (protocol != 0).then_some(protocol);
             let [locals, remotes] = [local, remote].map(|side| prefixes(side.start, side.end));
-            if locals.len().max(remotes.len()) > MOST_PREFIXES {
+            if locals.len().max(remotes.len()) > bounds::PREFIXES {
                 return None;
             }
             for local in locals {
                 for &remote in &remotes {
-                    if all.len() == MOST {
+                    if all.len() == bounds::CHILD_RULES {
                         return None;
                     }
                     let rank = configured.rank(local, remote);
@@ -236,8 +230,8 @@ mod tests {
 
     #[test]
     fn no_range_of_ipv4_addresses_needs_more_prefixes_than_a_selector_may() {
-        assert_eq!(texts("0.0.0.1", "255.255.255.254").len(), MOST_PREFIXES);
-        assert!(texts("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe").len() > MOST_PREFIXES);
+        assert_eq!(texts("0.0.0.1", "255.255.255.254").len(), bounds::PREFIXES);
+        assert!(texts("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe").len() > bounds::PREFIXES);
     }
 
     #[test]

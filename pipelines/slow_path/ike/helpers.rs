@@ -1,111 +1,162 @@
-//! Threads for what takes long: operations with public keys, and EAP methods that ask other servers. State stays with the slow
-//! path; they get tasks and give back what came of them.
+//! Threads for what takes long: operations with public keys, and EAP; and RADIUS servers, for which no thread waits. State stays
+//! with the slow path; helpers get tasks and give back what came of them.
 
-use crate::keys::Primitives;
+use crate::keys::{Primitives, RadiusSockets};
 use core_affinity::CoreId;
-use crossbeam::channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
-use std::{io, thread};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use std::{collections::BTreeMap, io, net::IpAddr, thread, time::Duration};
 use wayfarer_mobility::ike::{
-    eap::{Step, packet::failure},
+    eap::{Conversation, Step},
     task::{Outcome, Task, TaskId},
 };
 
-/// Tasks that may wait for those threads.
-const MOST_PATIENT: usize = 4096;
-/// Threads that may wait for other servers.
-const PATIENT: usize = 16;
+/// Tasks that each thread has at most, with those that wait for it: enough that it need not wait for the slow path. The others
+/// wait where they can be put in order.
+const AT_HAND: usize = 4;
 
-type Work = (TaskId, Task);
-
-/// The threads. They end when this is dropped and they find nothing more to do.
+/// The threads, and what is asked of other servers. Threads end when this is dropped and they find nothing more to do.
 #[derive(Debug)]
 pub(super) struct Helpers {
-    established: Sender<Work>,
-    strangers: Sender<Work>,
-    patient: Sender<Work>,
-    done: Receiver<(TaskId, Outcome)>,
-    give: Sender<(TaskId, Outcome)>,
+    tasks: Sender<(TaskId, IpAddr, Task)>,
+    done: Receiver<(TaskId, IpAddr, Outcome)>,
+    threads: usize,
+    /// Tasks that threads have.
+    at_hand: usize,
+    radius: RadiusSockets,
+    /// What waits for RADIUS servers.
+    conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
 }
 
 impl Helpers {
-    /// As many as there are cores without a worker, at least one, and pinned to those.
+    /// As many threads as there are cores without a worker, at least one, and pinned to those.
     ///
     /// # Errors
     /// What the system says to a thread.
     pub(super) fn start(workers: &[usize]) -> io::Result<Self> {
-        let (established, first) = unbounded();
-        let (strangers, second) = unbounded();
-        let (patient, third) = unbounded::<Work>();
+        let (tasks, queue) = unbounded();
         let (give, done) = unbounded();
         let all = core_affinity::get_core_ids().unwrap_or_default();
         let free: Vec<CoreId> = all.into_iter().filter(|core| !workers.contains(&core.id)).collect();
         let places: Vec<Option<CoreId>> =
             if free.is_empty() { vec![None] } else { free.iter().copied().map(Some).collect() };
         for (number, core) in places.iter().enumerate() {
-            let (first, second, give, core) = (first.clone(), second.clone(), give.clone(), *core);
+            let (queue, give, core) = (queue.clone(), give.clone(), *core);
             thread::Builder::new().name(format!("helper-{number}")).spawn(move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                work(&first, &second, &give);
+                work(&queue, &give);
             })?;
         }
-        for number in 0..PATIENT {
-            let (third, give, core) = (third.clone(), give.clone(), places.first().copied().flatten());
-            thread::Builder::new().name(format!("patient-{number}")).spawn(move || {
-                if let Some(core) = core {
-                    core_affinity::set_for_current(core);
-                }
-                while let Ok((id, task)) = third.recv() {
-                    if give.send((id, task.run(&Primitives))).is_err() {
-                        return;
-                    }
-                }
-            })?;
-        }
-        Ok(Self { established, strangers, patient, done, give })
+        let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
+        Ok(Self { tasks, done, threads: places.len(), at_hand: 0, radius, conversations })
     }
 
-    /// Hands over a task; those of established peers are done first. What waits for other servers has threads of its own, and where
-    /// too much of it waits already, fails: it outlives the peers that it is for.
-    pub(super) fn submit(&self, id: TaskId, is_established: bool, task: Task) {
-        // The threads are there as long as we are: no queue is closed.
-        match task {
-            // Nothing has come from the peer yet, so there is nobody to ask.
-            Task::Eap(conversation, packet) if conversation.may_block() && !packet.is_empty() => {
-                if self.patient.len() < MOST_PATIENT {
-                    let _ = self.patient.send((id, Task::Eap(conversation, packet)));
-                } else {
-                    let failure = Step::Failure(failure(&packet));
-                    let _ = self.give.send((id, Outcome::Eap(conversation, failure)));
-                }
-            }
-            task => {
-                let queue = if is_established { &self.established } else { &self.strangers };
-                let _ = queue.send((id, task));
-            }
+    /// Whether another task can be handed over.
+    pub(super) fn has_room(&self) -> bool {
+        self.at_hand < self.threads * AT_HAND
+    }
+
+    /// Hands over a task for a peer that is at `from`.
+    pub(super) fn submit(&mut self, id: TaskId, from: IpAddr, task: Task) {
+        // The threads are there as long as we are: the queue is not closed.
+        if self.tasks.send((id, from, task)).is_ok() {
+            self.at_hand += 1;
         }
+    }
+
+    /// Asks other servers, and looks what they answered.
+    pub(super) fn turn(&mut self, now: Duration) {
+        self.radius.turn(now);
     }
 
     /// The next task that is done.
-    pub(super) fn poll(&self) -> Option<(TaskId, Outcome)> {
-        self.done.try_recv().ok()
+    pub(super) fn poll(&mut self, now: Duration) -> Option<(TaskId, Outcome)> {
+        while let Some((id, reply)) = self.radius.poll() {
+            let id = TaskId(id);
+            if let Some(mut conversation) = self.conversations.remove(&id) {
+                let step = conversation.answered(reply);
+                return Some((id, Outcome::Eap(conversation, step)));
+            }
+        }
+        while let Ok((id, from, outcome)) = self.done.try_recv() {
+            self.at_hand -= 1;
+            match outcome {
+                Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
+                    Some(question) => {
+                        self.conversations.insert(id, conversation);
+                        self.radius.ask(now, id.0, from, question);
+                    }
+                    None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
+                },
+                outcome => return Some((id, outcome)),
+            }
+        }
+        None
     }
 }
 
-fn work(first: &Receiver<Work>, second: &Receiver<Work>, give: &Sender<(TaskId, Outcome)>) {
-    loop {
-        let next = match first.try_recv() {
-            Ok(work) => Ok(work),
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) => select_biased! {
-                recv(first) -> work => work,
-                recv(second) -> work => work,
-            },
-        };
-        let Ok((id, task)) = next else { return };
-        if give.send((id, task.run(&Primitives))).is_err() {
+fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr, Outcome)>) {
+    while let Ok((id, from, task)) = tasks.recv() {
+        if give.send((id, from, task.run(&Primitives))).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use wayfarer_mobility::{
+        ike::{crypto::Secret, eap::Authenticator, suite::Kex},
+        radius::{
+            Radius,
+            question::{Realm, Server},
+        },
+    };
+
+    #[test]
+    fn who_waits_for_a_radius_server_keeps_nobody_waiting() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server =
+            Server { address: silent.local_addr().unwrap(), secret: Secret::new(b"secret".to_vec()) };
+        let radius = Radius::new(Realm::new(vec![server], "gateway"));
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let next = |helpers: &mut Helpers| loop {
+            helpers.turn(now);
+            match helpers.poll(now) {
+                Some((id, Outcome::KexBegun(_))) => return id,
+                Some((id, outcome)) => panic!("{id:?}: {outcome:?}"),
+                None => thread::yield_now(),
+            }
+        };
+        for n in 0..200 {
+            let mut conversation = radius.begin(b"");
+            conversation.handle(&[]);
+            let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
+            helpers.submit(TaskId(2 * n), from, Task::Eap(conversation, identity));
+            helpers.submit(TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
+            // Time stands still: no server is given up.
+            assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
+        }
+        silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        while helpers.conversations.len() < 200 {
+            assert!(helpers.poll(now).is_none());
+        }
+        helpers.turn(now);
+        assert!(silent.recv(&mut [0; 4096]).is_ok(), "the server was asked");
+        // In time each is told that nobody answers, and threads are free.
+        let mut failed = 0;
+        for second in 1..10 {
+            let now = now + Duration::from_secs(second);
+            helpers.turn(now);
+            while let Some((_, outcome)) = helpers.poll(now) {
+                assert!(matches!(outcome, Outcome::Eap(_, Step::Failure(_))));
+                failed += 1;
+            }
+        }
+        assert_eq!((failed, helpers.at_hand), (200, 0));
     }
 }

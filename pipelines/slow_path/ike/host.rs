@@ -1,19 +1,20 @@
 //! The inner addresses that a gateway gives us, on the host's device, and the routes by which its programs use them.
 
+use super::super::kernel::{host_address, ip};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType,
+        RouteType, RouteVia,
     },
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use std::{io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 use wayfarer_dataplane::table::Prefix;
 
 /// The host's side of a port.
@@ -109,18 +110,89 @@ impl Host {
     }
 }
 
-/// Has the kernel do something, and waits for its answer: it comes at once.
-fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+/// Datagrams read of one of the kernel's lists: more than the routes of any host that is a client.
+const DATAGRAMS: usize = 4096;
+
+/// Returns the host's own addresses, and the routers that its routes go by.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn taken() -> io::Result<BTreeSet<IpAddr>> {
+    let mut all = BTreeSet::new();
+    list(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewAddress(message) = message {
+            all.extend(host_address(&message));
+        }
+    })?;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        list(RouteNetlinkMessage::GetRoute(request), |message| {
+            if let RouteNetlinkMessage::NewRoute(route) = message {
+                all.extend(routers(&route.attributes));
+            }
+        })?;
+    }
+    Ok(all)
+}
+
+/// The routers of a route, or of one of its paths.
+fn routers(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
+    let router = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Gateway(router) => ip(router).into_iter().collect(),
+        RouteAttribute::Via(RouteVia::Inet(router)) => vec![IpAddr::V4(*router)],
+        RouteAttribute::Via(RouteVia::Inet6(router)) => vec![IpAddr::V6(*router)],
+        RouteAttribute::MultiPath(paths) => paths.iter().flat_map(|path| routers(&path.attributes)).collect(),
+        _ => vec![],
+    };
+    attributes.iter().flat_map(router).collect()
+}
+
+/// Asks the kernel for a list, and hands each of its entries to `take`.
+fn list(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let socket = send(request, NLM_F_DUMP)?;
+    let mut buffer = Vec::with_capacity(1 << 16);
+    for _ in 0..DATAGRAMS {
+        buffer.clear();
+        socket.recv(&mut buffer, 0)?;
+        let mut bytes = &buffer[..];
+        while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
+            let length = (frame.length() as usize).next_multiple_of(4);
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
+            match message.map(|message| message.payload) {
+                Ok(NetlinkPayload::Done(_)) => return Ok(()),
+                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
+                Ok(NetlinkPayload::InnerMessage(message)) => take(message),
+                // One that cannot be read is stepped over.
+                _ => {}
+            }
+            match bytes.get(length..).filter(|rest| length > 0 && !rest.is_empty()) {
+                Some(rest) => bytes = rest,
+                None => break,
+            }
+        }
+    }
+    Err(io::Error::other("too long a list of routes"))
+}
+
+/// Sends a request to the kernel; its answer comes by the socket.
+fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    header.flags = NLM_F_REQUEST | flags;
     let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
+    Ok(socket)
+}
+
+/// Has the kernel do something, and waits for its answer: it comes at once.
+fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    let socket = send(message, NLM_F_ACK | flags)?;
     let mut answer = Vec::with_capacity(4096);
     socket.recv(&mut answer, 0)?;
     let buffer = NetlinkBuffer::new_checked(&answer[..]).map_err(io::Error::other)?;
@@ -130,5 +202,16 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     {
         NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_addresses_are_taken() {
+        let taken = taken().unwrap();
+        assert!(taken.contains(&IpAddr::from([127, 0, 0, 1])), "{taken:?}");
     }
 }

@@ -21,7 +21,11 @@ use super::{
     routes::{NextHop, Origin},
     tunnels::MoveError,
 };
-use crate::{config::model, gateway::exchange::Inject, keys::Primitives};
+use crate::{
+    config::model,
+    gateway::{exchange::Inject, share::Share},
+    keys::Primitives,
+};
 use helpers::Helpers;
 use host::Host;
 use key_log::KeyLog;
@@ -30,7 +34,7 @@ use std::{
     io,
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
@@ -48,6 +52,8 @@ use wayfarer_mobility::ike::{
 /// Bytes that are sent on a path until its peer has confirmed it, and on all such paths together.
 const UNCONFIRMED: u64 = 16 << 20;
 const UNCONFIRMED_IN_ALL: u64 = 1 << 30;
+/// How often they are counted: a peer decides how many pairs there are to count.
+const LOOK: Duration = Duration::from_millis(2);
 /// Tasks that are done, taken in one turn.
 const OUTCOMES: usize = 64;
 
@@ -64,6 +70,8 @@ pub(super) struct Ike {
     peers: BTreeMap<PeerId, Installed>,
     /// Peers on a path that they have not confirmed, with the bytes sent to them before.
     unconfirmed: BTreeMap<PeerId, u64>,
+    /// When those are looked at next.
+    look_at: Duration,
     key_log: Option<KeyLog>,
     /// Where our own inner addresses go.
     host: Option<Host>,
@@ -103,6 +111,8 @@ impl Ike {
         let settings = Settings {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
+            peer_limit: config.peers,
+            child_limit: config.children,
             log_keys: config.key_log.is_some(),
             ..Settings::default()
         };
@@ -132,6 +142,7 @@ impl Ike {
             replaces: BTreeMap::new(),
             peers: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
+            look_at: Duration::ZERO,
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             host: None,
             installed: 0,
@@ -254,8 +265,9 @@ impl SlowPath {
     pub(super) fn handle_ike(&mut self, now: Duration) -> bool {
         let Some(ike) = &mut self.ike else { return false };
         let mut busy = false;
+        ike.helpers.turn(now);
         for _ in 0..OUTCOMES {
-            let Some((id, outcome)) = ike.helpers.poll() else { break };
+            let Some((id, outcome)) = ike.helpers.poll(now) else { break };
             ike.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
@@ -279,8 +291,10 @@ impl SlowPath {
     fn carry_out(&mut self, now: Duration) -> bool {
         let mut busy = false;
         while let Some(ike) = &mut self.ike {
-            while let Some((id, is_established, task)) = ike.endpoint.poll_task() {
-                ike.helpers.submit(id, is_established, task);
+            while ike.helpers.has_room()
+                && let Some((id, from, task)) = ike.endpoint.poll_task()
+            {
+                ike.helpers.submit(id, from, task);
                 busy = true;
             }
             // First the tables, then the answer: what the peer sends upon it finds its SA.
@@ -301,7 +315,7 @@ impl SlowPath {
         let Some(ike) = &mut self.ike else { return };
         match event {
             Event::Spi { spi, known: true } => {
-                self.tables.ike.insert(&mut self.writer, spi, ());
+                self.tables.ike.insert(&mut self.writer, spi, Share::new(Instant::now()));
             }
             Event::Spi { spi, known: false } => {
                 self.tables.ike.remove(&mut self.writer, &spi);
@@ -353,7 +367,17 @@ impl SlowPath {
                 ike.endpoint.handle_liveness(now, peer, alive);
             }
             Event::Configured { peer, addresses, dns, domains } => {
+                if let Some(address) = addresses.iter().find(|address| self.is_taken(**address)) {
+                    warn!(%address, "the gateway gave us an address that this host or a router of it has");
+                    if let Some(ike) = &mut self.ike {
+                        // Nothing is installed for it any more.
+                        ike.peers.remove(&peer);
+                        ike.endpoint.close(now, peer);
+                    }
+                    return;
+                }
                 info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
+                let Some(ike) = &mut self.ike else { return };
                 for address in &addresses {
                     if let Some(host) = &ike.host {
                         log_refusal(host.add(*address), *address);
@@ -376,6 +400,27 @@ impl SlowPath {
                 }
             }
         }
+    }
+
+    /// Whether `address` cannot be an inner address of ours: it is one of this host or of the gateway, or a router of theirs.
+    fn is_taken(&self, address: IpAddr) -> bool {
+        let own = |port: &super::PortLink| port.link.addresses.iter().any(|(own, _)| *own == address);
+        if self.ports.iter().any(own) || self.routes.is_router(address) {
+            return true;
+        }
+        let Some(ike) = &self.ike else { return false };
+        // Those that we gave the host ourselves are inner addresses already.
+        let is_inner = ike.peers.values().any(|installed| installed.assigned.contains(&address));
+        if ike.host.is_none() || is_inner {
+            return false;
+        }
+        host::taken().map_or_else(
+            |why| {
+                warn!("cannot ask the kernel for its addresses and routes: {why}");
+                true
+            },
+            |taken| taken.contains(&address),
+        )
     }
 
     fn child_up(&mut self, now: Duration, peer: PeerId, child: ChildId, sa: &ChildSa) {
@@ -475,6 +520,10 @@ impl SlowPath {
 
     /// What is sent to where a peer has not said that it is, has a bound.
     fn bound_unconfirmed(&mut self, now: Duration) {
+        match &mut self.ike {
+            Some(ike) if now >= ike.look_at => ike.look_at = now + LOOK,
+            _ => return,
+        }
         let over: Vec<PeerId> = {
             let Some(ike) = &self.ike else { return };
             let most = most_unconfirmed(ike.unconfirmed.len());

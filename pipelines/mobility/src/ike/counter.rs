@@ -44,4 +44,6 @@ counters! {
     Moved "moved" "moves of peers",
     Unconfirmed "unconfirmed" "moves, or questions about them, that the peer did not confirm",
     NatRefused "nat_refused" "connections, moves and paths refused because a NAT is on the way where none is allowed",
+    NoRoom "no_room" "requests of peers refused because they have as much as they may",
+    TooOften "too_often" "repetitions and refusals not sent, to keep to their rate",
 }

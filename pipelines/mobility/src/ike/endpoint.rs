@@ -5,19 +5,22 @@
 
 use super::{
     address::{Addresses, IKE_PORT, Path},
+    bounds,
     connection::Connection,
     cookie::Cookies,
-    crowd::Crowd,
     crypto::Crypto,
     doubt::Doubts,
     event::{ChildId, Event, Payload, PeerId, Reason, Transmit},
     peer::{InitRefused, Peer, Phase},
     pool::{self, Owner, Pool},
+    queue::Queue,
+    rate::Rate,
     schedule::SessionKeys,
     suite::IkeSuite,
     task::{Outcome, Task, TaskId},
     wire::{self, ExchangeType, Header, Notify, flags, notify},
 };
+use crate::crowd::Crowd;
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -38,10 +41,7 @@ pub use super::{
 struct Shared {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-    tasks: VecDeque<(TaskId, bool, Task)>,
-    task_owners: BTreeMap<TaskId, (PeerId, bool)>,
-    strangers_tasks: usize,
-    next_task: u64,
+    queue: Queue,
     next_child: u64,
     /// Our SPIs, whose they are, and whether the driver knows them.
     spis: BTreeMap<u64, (PeerId, bool)>,
@@ -138,21 +138,25 @@ impl Context<'_> {
         child
     }
 
+    /// Number of child SAs of all peers.
+    pub(super) fn children(&self) -> usize {
+        self.shared.children.len()
+    }
+
     pub(super) fn end_child(&mut self, child: ChildId, spi: u32) {
         self.forget_child_spi(spi);
         self.shared.children.remove(&child);
         self.tell(Event::ChildDown { child });
     }
 
-    pub(super) fn start(&mut self, peer: PeerId, urgent: bool, task: Task) -> TaskId {
-        self.shared.next_task += 1;
-        let id = TaskId(self.shared.next_task);
-        // EAP waits for other servers: it must not keep others from their key exchange.
-        let counts = !urgent && !matches!(task, Task::Eap(..));
-        self.shared.task_owners.insert(id, (peer, counts));
-        self.shared.strangers_tasks += usize::from(counts);
-        self.shared.tasks.push_back((id, urgent, task));
-        id
+    /// Has a task done for a peer that is at `from`.
+    pub(super) fn start(&mut self, peer: PeerId, is_established: bool, from: IpAddr, task: Task) -> TaskId {
+        self.shared.queue.push(peer, is_established, from, task)
+    }
+
+    /// Nobody wants a task's outcome any more.
+    pub(super) fn cancel(&mut self, task: TaskId) {
+        self.shared.queue.cancel(task);
     }
 
     pub(super) fn transmit(&mut self, transmit: Transmit) {
@@ -260,16 +264,20 @@ pub struct Endpoint {
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
     identities: BTreeMap<Owner, BTreeSet<PeerId>>,
     identity_of: BTreeMap<PeerId, Owner>,
-    crowd: Crowd,
+    crowd: Crowd<PeerId>,
     cookies: Cookies,
     timers: BTreeSet<(Duration, PeerId)>,
     dials: Vec<Dial>,
-    /// Hints about unknown SPIs that were sent in a second.
-    hints: (u64, u32),
+    /// Hints about unknown SPIs and versions.
+    hints: Rate,
+    /// First messages refused without a cookie.
+    refusals: Rate,
 }
 
-/// Answers to messages of unknown SPIs in one second.
+/// Answers in one second to messages of SPIs and versions that are not known.
 const HINTS: u32 = 100;
+/// First messages in one second that are refused before a cookie is asked for.
+const REFUSALS: u32 = 256;
 
 impl Endpoint {
     /// No peers yet.
@@ -286,10 +294,7 @@ impl Endpoint {
             shared: Shared {
                 transmits: VecDeque::new(),
                 events: VecDeque::new(),
-                tasks: VecDeque::new(),
-                task_owners: BTreeMap::new(),
-                strangers_tasks: 0,
-                next_task: 0,
+                queue: Queue::default(),
                 next_child: 0,
                 spis: BTreeMap::new(),
                 child_spis: BTreeSet::new(),
@@ -309,7 +314,8 @@ impl Endpoint {
             cookies: Cookies::default(),
             timers: BTreeSet::new(),
             dials: Vec::new(),
-            hints: (0, 0),
+            hints: Rate::default(),
+            refusals: Rate::default(),
         }
     }
 
@@ -417,6 +423,18 @@ impl Endpoint {
                 dial.failures = 0;
             }
             self.make_way(now, &newcomer);
+            self.bound_peers(now, id, &newcomer.owner);
+        }
+    }
+
+    /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
+    fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
+        let of_one = self.identities.get(owner).filter(|all| all.len() > bounds::DEVICES);
+        if let Some(oldest) = of_one.and_then(|all| all.first()).copied() {
+            self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
+        } else if self.identity_of.len() > self.settings.peer_limit {
+            self.shared.counts[Counter::NoRoom as usize] += 1;
+            self.with(now, newcomer, |peer, cx| peer.close(cx, Reason::Overload));
         }
     }
 
@@ -455,8 +473,8 @@ impl Endpoint {
         };
         if header.version >> 4 != wire::VERSION >> 4 {
             self.shared.counts[Counter::Version as usize] += 1;
-            if header.version >> 4 > wire::VERSION >> 4 && !header.is_response() {
-                self.refuse(addresses, &header, &Notify::new(notify::INVALID_MAJOR_VERSION, &[]));
+            if header.version >> 4 > wire::VERSION >> 4 {
+                self.hint(now, addresses, &header, notify::INVALID_MAJOR_VERSION);
             }
             return;
         }
@@ -477,22 +495,20 @@ impl Endpoint {
             }
             None => {
                 self.shared.counts[Counter::UnknownSpi as usize] += 1;
-                self.hint(now, addresses, &header);
+                self.hint(now, addresses, &header, notify::INVALID_IKE_SPI);
             }
         }
     }
 
     /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296 §2.21.4).
-    fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header) {
+    fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
         if header.is_response() {
             return;
         }
-        if self.hints.0 != now.as_secs() {
-            self.hints = (now.as_secs(), 0);
-        }
-        self.hints.1 += 1;
-        if self.hints.1 <= HINTS {
-            self.refuse(addresses, header, &Notify::new(notify::INVALID_IKE_SPI, &[]));
+        if self.hints.admits(now, HINTS, Duration::from_secs(1) / HINTS) {
+            self.refuse(addresses, header, &Notify::new(kind, &[]));
+        } else {
+            self.shared.counts[Counter::TooOften as usize] += 1;
         }
     }
 
@@ -508,27 +524,26 @@ impl Endpoint {
     /// A peer's first message.
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
         let key = (addresses.remote, header.spi_i);
-        if let Some(known) = self.inits.get(&key) {
-            if let Some(answer) = self.peers.get(known).and_then(|peer| peer.answered_init(message)) {
-                let payload = Payload::Message(answer.to_vec());
-                self.shared.counts[Counter::Repeated as usize] += 1;
-                self.shared.transmits.push_back(Transmit { addresses, payload });
-            }
-            return;
+        if let Some(known) = self.inits.get(&key).copied() {
+            return self.with(now, known, |peer, cx| peer.repeat_init(cx, message, addresses));
         }
         if message.len() > LONGEST_INIT {
             self.shared.counts[Counter::Malformed as usize] += 1;
             return;
         }
         self.shared.counts[Counter::Init as usize] += 1;
-        if self.crowd.len() >= self.settings.cookie_threshold
-            && !self.has_cookie(now, addresses, header, message)
-        {
+        // Who is refused leaves nothing behind: many of them must show where they are, as many who begin.
+        let is_pressed = self.crowd.len() >= self.settings.cookie_threshold
+            || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS);
+        if is_pressed && !self.has_cookie(now, addresses, header, message) {
             return;
         }
-        if self.shared.strangers_tasks >= self.settings.task_limit {
-            self.shared.counts[Counter::Busy as usize] += 1;
-            return;
+        while self.shared.queue.unauthenticated() >= self.settings.task_limit.max(1) {
+            let Some(other) = self.shared.queue.crowded_out_by(addresses.remote.ip()) else {
+                self.shared.counts[Counter::Busy as usize] += 1;
+                return;
+            };
+            self.crowd_out(now, other);
         }
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
@@ -537,11 +552,7 @@ impl Endpoint {
             Ok(peer) => {
                 while self.crowd.len() >= self.settings.half_open_limit.max(1) {
                     let Some(oldest) = self.crowd.most_crowded() else { break };
-                    self.shared.counts[Counter::Crowded as usize] += 1;
-                    self.with(now, oldest, |peer, cx| {
-                        peer.fail(cx, Reason::Overload);
-                        peer.forget();
-                    });
+                    self.crowd_out(now, oldest);
                 }
                 self.peers.insert(id, peer);
                 self.inits.insert(key, id);
@@ -551,9 +562,19 @@ impl Endpoint {
             }
             Err(InitRefused { kind, data }) => {
                 self.shared.counts[Counter::InitRefused as usize] += 1;
+                self.refusals.admits(now, REFUSALS, Duration::from_secs(1) / REFUSALS);
                 self.refuse(addresses, header, &Notify::new(kind, &data));
             }
         }
+    }
+
+    /// A peer that is not established makes room for others.
+    fn crowd_out(&mut self, now: Duration, peer: PeerId) {
+        self.shared.counts[Counter::Crowded as usize] += 1;
+        self.with(now, peer, |peer, cx| {
+            peer.fail(cx, Reason::Overload);
+            peer.forget();
+        });
     }
 
     /// Whether a first message shows a cookie of ours; if not, it is asked to.
@@ -649,18 +670,17 @@ impl Endpoint {
         self.shared.events.pop_front()
     }
 
-    /// The next task, and whether it is an established peer's: those come first.
-    pub fn poll_task(&mut self) -> Option<(TaskId, bool, Task)> {
-        self.shared.tasks.pop_front()
+    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it: those that wait here take
+    /// turns by network and address, and established peers' come first.
+    pub fn poll_task(&mut self) -> Option<(TaskId, IpAddr, Task)> {
+        self.shared.queue.pop()
     }
 
     /// A task is done.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
-        let Some((peer, counts)) = self.shared.task_owners.remove(&task) else { return };
-        if counts {
-            self.shared.strangers_tasks -= 1;
+        if let Some(peer) = self.shared.queue.done(task) {
+            self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
         }
-        self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
     }
 
     /// The data plane saw an authentic packet of this pair, the newest so far, come by another path.

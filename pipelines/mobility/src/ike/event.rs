@@ -99,6 +99,8 @@ pub enum Reason {
     Overload,
     /// A NAT is on the way where none is allowed.
     Nat,
+    /// The gateway gave us this inner address, which none can be.
+    InnerAddress(IpAddr),
 }
 
 /// News.

@@ -5,7 +5,8 @@
 //! | [`endpoint`] | all peers: messages in, messages and news out |
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
 //! | `settings`, `counter` | bounds and times; what is counted |
-//! | `cookie`, `crowd` | standing up to many who begin |
+//! | [`bounds`] | what one peer can have us keep |
+//! | `cookie`, `queue`, `rate` | standing up to many who begin |
 //! | `doubt` | whose moves are followed before they are confirmed |
 //! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
@@ -20,6 +21,7 @@
 //! | [`suite`], [`identity`], [`crypto`] | algorithms, names, and what is needed of cryptography |
 
 pub mod address;
+pub mod bounds;
 pub mod connection;
 pub mod crypto;
 pub mod description;
@@ -39,7 +41,8 @@ pub mod wire;
 
 mod cookie;
 mod counter;
-mod crowd;
 mod doubt;
 mod peer;
+mod queue;
+mod rate;
 mod settings;

@@ -1,11 +1,8 @@
 //! Pools of inner addresses. Who comes again gets the address that it had, as long as that is free.
 
-use super::identity::Identity;
+use super::{bounds, identity::Identity};
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// Most addresses that are remembered for who had them.
-const REMEMBERED: usize = 1 << 20;
 
 /// Who has an address: an identity, as one connection of the configuration vouches for it.
 pub type Owner = (usize, Identity);
@@ -16,9 +13,17 @@ pub struct Pool {
     first: u128,
     count: u128,
     is_v4: bool,
+    /// None from here on was given out, but for wishes.
     next: u128,
     used: BTreeMap<u128, (Owner, u32)>,
-    had: BTreeMap<Owner, u128>,
+    /// Who had which address, and when, counted in leases.
+    had: BTreeMap<Owner, (u128, u64)>,
+    /// The owners of `had`, the one that had an address longest ago first.
+    remembered: BTreeMap<u64, Owner>,
+    leases: u64,
+    /// Addresses that were given back, the one longest ago first, and when each was.
+    free: BTreeMap<u64, u128>,
+    freed: BTreeMap<u128, u64>,
 }
 
 impl Pool {
@@ -33,6 +38,10 @@ impl Pool {
             next: 0,
             used: BTreeMap::new(),
             had: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            leases: 0,
+            free: BTreeMap::new(),
+            freed: BTreeMap::new(),
         }
     }
 
@@ -49,7 +58,7 @@ impl Pool {
     /// An address for `owner`: the one that it has where it takes the place of itself, the one that it had or wishes for
     /// where that is free, else one that nobody had for the longest time.
     pub fn lease(&mut self, owner: &Owner, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
-        let had = self.had.get(owner).copied();
+        let had = self.had.get(owner).map(|(at, _)| *at);
         if let Some((_, count)) = had
             .filter(|_| takes_over)
             .and_then(|had| self.used.get_mut(&had))
@@ -66,24 +75,37 @@ impl Pool {
             .filter(is_free)
             .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next))
             .or_else(|| self.fresh())?;
-        self.used.insert(at, (owner.clone(), 1));
-        if self.had.len() < REMEMBERED || self.had.contains_key(owner) {
-            self.had.insert(owner.clone(), at);
+        if let Some(since) = self.freed.remove(&at) {
+            self.free.remove(&since);
         }
+        self.used.insert(at, (owner.clone(), 1));
+        self.remember(owner, at);
         Some(self.address(at))
     }
 
     /// The next free one.
     fn fresh(&mut self) -> Option<u128> {
-        if self.used.len() as u128 >= self.count {
-            return None;
-        }
-        loop {
-            let at = self.next % self.count;
-            self.next = at + 1;
+        while self.next < self.count {
+            let at = self.next;
+            self.next += 1;
             if !self.used.contains_key(&at) {
                 return Some(at);
             }
+        }
+        self.free.first_key_value().map(|(_, at)| *at)
+    }
+
+    /// Notes who had an address; who had one longest ago is forgotten where there is no more room.
+    fn remember(&mut self, owner: &Owner, at: u128) {
+        self.leases += 1;
+        if let Some((_, before)) = self.had.insert(owner.clone(), (at, self.leases)) {
+            self.remembered.remove(&before);
+        }
+        self.remembered.insert(self.leases, owner.clone());
+        if self.had.len() > bounds::REMEMBERED
+            && let Some((_, oldest)) = self.remembered.pop_first()
+        {
+            self.had.remove(&oldest);
         }
     }
 
@@ -94,6 +116,9 @@ impl Pool {
             *count -= 1;
             if *count == 0 {
                 self.used.remove(&at);
+                self.leases += 1;
+                self.free.insert(self.leases, at);
+                self.freed.insert(at, self.leases);
             }
         }
     }
@@ -170,6 +195,30 @@ mod tests {
         assert_eq!(pool.used(), 2);
         pool.release(had);
         assert_eq!(pool.used(), 1);
+    }
+
+    #[test]
+    fn who_had_an_address_is_remembered_up_to_a_number() {
+        let mut pool = Pool::new([10, 0, 0, 0].into(), [10, 255, 255, 255].into());
+        let one = |n: u32| (0, Identity { kind: 11, data: n.to_be_bytes().to_vec() });
+        let most = bounds::REMEMBERED as u32;
+        for n in 0..most + 100 {
+            let address = pool.lease(&one(n), None, false).unwrap();
+            pool.release(address);
+        }
+        let had: [u8; 4] = (u32::from_be_bytes([10, 0, 0, 0]) + most).to_be_bytes();
+        assert_eq!(pool.lease(&one(most), None, false), Some(had.into()));
+        assert_eq!((pool.had.len(), pool.remembered.len()), (bounds::REMEMBERED, bounds::REMEMBERED));
+    }
+
+    #[test]
+    fn what_was_given_back_longest_ago_is_given_out_first() {
+        let mut pool = pool();
+        let all: Vec<_> = ["a", "b", "c"].map(|name| pool.lease(&owner(name), None, false).unwrap()).into();
+        [1, 0, 2].into_iter().for_each(|n| pool.release(all[n]));
+        let again = ["d", "e", "f"].map(|name| pool.lease(&owner(name), None, false).unwrap());
+        assert_eq!(again, [all[1], all[0], all[2]]);
+        assert_eq!((pool.free.len(), pool.freed.len(), pool.used()), (0, 0, 3));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Offer {
     fn choose_esp(&self, theirs: &Proposal, pfs: bool) -> Option<EspSuite> {
         let list = Offered { proposal: theirs };
         if theirs.protocol != protocol::ESP
-            || theirs.spi.len() != 4
+            || esp_spi(&theirs.spi).is_none()
             || !list.has_only(&[ENCR, INTEG, KE, ESN])
         {
             return None;
@@ -103,8 +103,7 @@ impl Offer {
             match self.kex.iter().find(|kex| list.has(KE, kex.transform())) {
                 Some(found) => kex.push(*found),
                 None if is_free => {}
-                // We would want a key exchange of its own; a peer that offers none has its way (RFC 7296 §1.3.1).
-                None if !list.any(KE) => {}
+                // An offer that names key exchanges demands one (RFC 7296 §3.3.3).
                 None => return None,
             }
         }
@@ -117,6 +116,16 @@ impl Offer {
             esn: list.has(ESN, 1),
         })
     }
+}
+
+/// Returns the SPI of ESP that a proposal has; `None` if it is none that an SA can have: 0 to 255 are reserved (RFC 4303 §2.1).
+pub fn esp_spi(spi: &[u8]) -> Option<u32> {
+    spi.try_into().ok().map(u32::from_be_bytes).filter(|spi| *spi > 255)
+}
+
+/// Returns the SPI of an IKE SA that a proposal has; zero stands for none (RFC 7296 §3.1).
+pub fn ike_spi(spi: &[u8]) -> Option<u64> {
+    spi.try_into().ok().map(u64::from_be_bytes).filter(|spi| *spi != 0)
 }
 
 /// What one proposal of the peer's offers.

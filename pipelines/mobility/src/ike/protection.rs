@@ -1,6 +1,7 @@
 //! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC 7383).
 
 use super::{
+    bounds,
     crypto::{Crypto, Refused},
     schedule::SessionKeys,
     suite::{IkeSuite, Integ},
@@ -8,9 +9,8 @@ use super::{
 };
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-/// Most fragments of one message, and bytes of all its plaintext.
+/// Most fragments of one message.
 const FRAGMENTS: u16 = 128;
-const LARGEST: usize = 16_384;
 /// IP and UDP headers, and the non-ESP marker, in front of a message: the longest.
 const OUTER: usize = 40 + 8 + 4;
 /// What stands before the IV of a fragment.
@@ -141,6 +141,9 @@ impl Protection<'_> {
         let protected = wire::protected(message)?;
         let encr = self.suite.encr;
         let (iv, text) = protected.rest.split_at_checked(encr.iv_len()).ok_or(Malformed::Truncated)?;
+        if text.len() > bounds::MESSAGE {
+            return Err(Malformed::TooMany.into());
+        }
         let mut text = text.to_vec();
         if let Some((number, total)) = protected.fragment
             && !parts.wants(header.message_id, number, total)
@@ -184,7 +187,7 @@ impl Fragments {
         if self.parts.is_empty() || message_id != self.message_id || total != self.total {
             *self = Self { message_id, total, ..Self::default() };
         }
-        if self.parts.values().map(Vec::len).sum::<usize>() + part.len() > LARGEST {
+        if self.parts.values().map(Vec::len).sum::<usize>() + part.len() > bounds::MESSAGE {
             self.clear();
             return None;
         }

@@ -1,6 +1,6 @@
 //! Narrowing of traffic selectors (RFC 7296 §2.9).
 
-use super::wire::TrafficSelector;
+use super::{bounds, wire::TrafficSelector};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -42,6 +42,52 @@ pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<Traff
     narrowed
 }
 
+/// Returns in how many pairs of prefixes the data plane has what these selectors cover: what they cost it.
+pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
+    let counts = |all: &[TrafficSelector]| {
+        all.iter().map(|s| (s.start.is_ipv4(), prefixes(s.start, s.end))).collect::<Vec<_>>()
+    };
+    let (local, remote) = (counts(local), counts(remote));
+    let of_one = |(family, count): &(bool, usize)| {
+        remote.iter().filter(|(other, _)| other == family).map(|(_, other)| count * other).sum::<usize>()
+    };
+    local.iter().map(of_one).sum()
+}
+
+/// Returns how many prefixes cover the addresses from `first` to `last`, and no others.
+fn prefixes(first: IpAddr, last: IpAddr) -> usize {
+    let (mut from, to) = match (first, last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits())),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits()),
+        _ => return 0,
+    };
+    let mut count = 0;
+    while from <= to {
+        count += 1;
+        let fits = (to - from).checked_add(1).map_or(u128::BITS, u128::ilog2);
+        let size = 1u128.checked_shl(from.trailing_zeros().min(fits));
+        match size.and_then(|size| from.checked_add(size)) {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    count
+}
+
+/// Leaves out of what was narrowed whatever is more than a child SA may have (RFC 7296 §2.9 lets us).
+pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) {
+    let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
+    local.retain(fits);
+    remote.retain(fits);
+    while rules(local, remote) > bounds::CHILD_RULES {
+        if local.len() > remote.len() {
+            local.pop()
+        } else {
+            remote.pop()
+        };
+    }
+}
+
 /// Whether there are any `inner`, and each lies within one of `outer`.
 pub fn is_within(inner: &[TrafficSelector], outer: &[TrafficSelector]) -> bool {
     !inner.is_empty() && inner.iter().all(|i| outer.iter().any(|o| intersection(i, o).as_ref() == Some(i)))
@@ -69,5 +115,46 @@ impl TrafficSelector {
     /// Whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.start.is_ipv4() && (self.start..=self.end).contains(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn range(first: [u8; 4], last: [u8; 4]) -> TrafficSelector {
+        TrafficSelector::range(first.into(), last.into())
+    }
+
+    #[test]
+    fn ranges_cost_as_many_rules_as_prefixes_cover_them() {
+        let one = range([10, 0, 0, 0], [10, 0, 0, 255]);
+        let four = range([10, 0, 0, 1], [10, 0, 0, 6]);
+        let most = range([0, 0, 0, 1], [255, 255, 255, 254]);
+        assert_eq!(rules(&[one], &[four, one]), 5);
+        assert_eq!((rules(&[most], &[one]), rules(&[most], &[most])), (62, 62 * 62));
+        assert_eq!(rules(&[everything(true), everything(false)], &[everything(true), everything(false)]), 2);
+        let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
+        assert_eq!(rules(&[most6], &[everything(false)]), 128);
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_from_behind() {
+        let all: Vec<_> = (0..16).map(|n| range([10, n, 0, 0], [10, n, 0, 255])).collect();
+        let (mut local, mut remote) = (all.clone(), all.clone());
+        cut(&mut local, &mut remote);
+        assert_eq!((local.len(), remote.len()), (16, 16));
+        local.push(range([10, 99, 0, 0], [10, 99, 0, 255]));
+        cut(&mut local, &mut remote);
+        assert_eq!((local.len(), remote.len()), (16, 16));
+        let most = range([0, 0, 0, 1], [255, 255, 255, 254]);
+        let (mut local, mut remote) = (vec![most], vec![most]);
+        cut(&mut local, &mut remote);
+        assert!(local.is_empty() || remote.is_empty(), "it is not cut within");
+        let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
+        let (mut local, mut remote) = (vec![most6, everything(false)], vec![everything(false)]);
+        cut(&mut local, &mut remote);
+        assert_eq!(local, [everything(false)]);
     }
 }

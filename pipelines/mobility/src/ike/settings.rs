@@ -9,9 +9,13 @@ pub struct Settings {
     pub cookie_threshold: usize,
     /// Most half-open peers.
     pub half_open_limit: usize,
+    /// Most established peers.
+    pub peer_limit: usize,
+    /// Most child SAs of all peers. While keys are changed, there may be twice as many.
+    pub child_limit: usize,
     /// How long a peer may take to prove who it is.
     pub half_open: Duration,
-    /// Most tasks for peers that are not established.
+    /// Most tasks that may wait for peers that are not established.
     pub task_limit: usize,
     /// When requests are sent again.
     pub retransmission: Retransmission,
@@ -30,6 +34,8 @@ impl Default for Settings {
         Self {
             cookie_threshold: 256,
             half_open_limit: 8192,
+            peer_limit: 65_536,
+            child_limit: 131_072,
             half_open: Duration::from_secs(30),
             task_limit: 512,
             retransmission: Retransmission::default(),

@@ -39,7 +39,7 @@ pub enum Task {
         /// What it must have signed.
         octets: Vec<u8>,
     },
-    /// Go on with an EAP conversation. It may wait for another server.
+    /// Go on with an EAP conversation.
     Eap(Box<dyn Conversation>, Vec<u8>),
 }
 

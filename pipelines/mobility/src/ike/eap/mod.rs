@@ -9,6 +9,7 @@ pub mod mschapv2;
 pub mod packet;
 
 use super::crypto::Secret;
+use crate::radius::question::{Question, Reply};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
@@ -22,6 +23,9 @@ pub enum Step {
     Success(Vec<u8>, Option<Secret>),
     /// It did not. The packet is to be sent (from the server: EAP-Failure).
     Failure(Vec<u8>),
+    /// Another server is to be asked first: [`Conversation::question`] says what, and [`Conversation::answered`] goes on. Whoever
+    /// does tasks sees to it: a peer never gets this.
+    Ask,
 }
 
 /// One conversation, at either side.
@@ -37,9 +41,14 @@ pub trait Conversation: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
-    /// Whether [`Conversation::handle`] may wait for another server.
-    fn may_block(&self) -> bool {
-        false
+    /// What another server is to be asked, after [`Step::Ask`].
+    fn question(&self) -> Option<Question> {
+        None
+    }
+
+    /// Takes what that server answered; none: nobody did.
+    fn answered(&mut self, _: Option<Reply>) -> Step {
+        Step::Failure(packet::failure(&[]))
     }
 }
 

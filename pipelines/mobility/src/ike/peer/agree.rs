@@ -2,8 +2,9 @@
 
 use super::{Peer, auth, child::Agreed};
 use crate::ike::{
+    bounds,
     connection::{ChildPolicy, Connection},
-    endpoint::Context,
+    endpoint::{Context, Counter},
     event::ChildId,
     proposal, selector,
     wire::{self, Payload, TrafficSelector, notify},
@@ -42,9 +43,13 @@ impl Peer {
             }
             None => self.narrow(connection, ours, theirs, wants_transport),
         };
-        let (policy, local, remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
-        let spi_out =
-            chosen.spi.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| notify::INVALID_SYNTAX)?;
+        let (policy, mut local, mut remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
+        selector::cut(&mut local, &mut remote);
+        if local.is_empty() || remote.is_empty() {
+            return Err(notify::TS_UNACCEPTABLE);
+        }
+        self.has_room(cx, selector::rules(&local, &remote), replaces.is_some())?;
+        let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         Ok(Agreed {
             name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
             policy,
@@ -57,6 +62,23 @@ impl Peer {
             transport,
             replaces,
         })
+    }
+
+    /// Whether there is room for another child SA whose selectors cost this many rules.
+    ///
+    /// # Errors
+    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of another, which is to go first.
+    fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
+        let times = if is_rekey { 2 } else { 1 };
+        let all: usize = self.children.iter().map(|child| child.rules).sum();
+        if self.children.len() < times * bounds::CHILDREN
+            && all + rules <= times * bounds::RULES
+            && cx.children() < times * cx.settings.child_limit
+        {
+            return Ok(());
+        }
+        cx.count(Counter::NoRoom);
+        Err(if is_rekey { notify::TEMPORARY_FAILURE } else { notify::NO_ADDITIONAL_SAS })
     }
 
     /// The first policy that allows some of what is wanted, and how much of it.
@@ -120,9 +142,6 @@ impl Peer {
             return None;
         };
         let chosen = proposal::choose_esp(&connection.esp, offered.get(..1)?, pfs)?;
-        if pfs && chosen.suite.kex.is_empty() {
-            return None;
-        }
         let child = connection.children.get(policy)?;
         let transport = child.transport && auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
         // It may take less than we asked for, never more.
@@ -145,7 +164,7 @@ impl Peer {
             suite: chosen.suite,
             number: chosen.number,
             spi_in,
-            spi_out: u32::from_be_bytes(chosen.spi.as_slice().try_into().ok()?),
+            spi_out: proposal::esp_spi(&chosen.spi)?,
             local: local.clone(),
             remote: remote.clone(),
             transport,

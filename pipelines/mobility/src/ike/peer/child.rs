@@ -21,6 +21,8 @@ pub(super) struct Child {
     pub(super) suite: EspSuite,
     pub(super) local: Vec<TrafficSelector>,
     pub(super) remote: Vec<TrafficSelector>,
+    /// What its selectors cost the data plane.
+    pub(super) rules: usize,
     pub(super) transport: bool,
     /// When its keys are to be changed, and when they end.
     pub(super) rekey_at: Duration,

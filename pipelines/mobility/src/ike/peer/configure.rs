@@ -101,10 +101,18 @@ impl Peer {
         Ok(Some(reply))
     }
 
-    /// Takes what the gateway gave us.
-    pub(super) fn take_configuration(&mut self, cx: &mut Context<'_>, reply: &Configuration<'_>) {
+    /// Takes what the gateway gave us: the first address of each family, as we asked for no more (RFC 7296 §3.15.1).
+    ///
+    /// # Errors
+    /// An address that no inner address can be: the gateway is not to be connected to then.
+    pub(super) fn take_configuration(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        reply: &Configuration<'_>,
+    ) -> Result<(), IpAddr> {
         if reply.kind != REPLY {
-            return;
+            return Ok(());
         }
         let all = |kinds: [u16; 2]| {
             reply
@@ -114,10 +122,36 @@ impl Peer {
                 .filter_map(address)
                 .collect::<Vec<_>>()
         };
-        self.assigned = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
+        let given = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
+        let first = |is_v4| given.iter().copied().find(|address| address.is_ipv4() == is_v4);
+        let assigned: Vec<IpAddr> = [true, false].into_iter().filter_map(first).collect();
+        let outer = [self.addresses.local.ip(), self.addresses.remote.ip()];
+        let is_outer = |address: &IpAddr| outer.contains(address) || connection.local.contains(address);
+        if let Some(bad) = assigned.iter().find(|address| !is_assignable(**address) || is_outer(address)) {
+            return Err(*bad);
+        }
+        self.assigned = assigned;
         let domains = reply.attributes.iter().filter(|a| a.kind == attribute::INTERNAL_DNS_DOMAIN);
         let domains = domains.map(|a| String::from_utf8_lossy(a.value).into_owned()).collect();
         let dns = all([attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS]);
         cx.tell(Event::Configured { peer: self.id, addresses: self.assigned.clone(), dns, domains });
+        Ok(())
+    }
+}
+
+/// Whether a host can have this address for its traffic beyond its links.
+fn is_assignable(address: IpAddr) -> bool {
+    match address {
+        // 0/8 and 240/4 are no hosts' (RFC 6890 §2.2.2).
+        IpAddr::V4(a) => {
+            !matches!(a.octets()[0], 0 | 240..) && !a.is_loopback() && !a.is_multicast() && !a.is_link_local()
+        }
+        IpAddr::V6(a) => {
+            !a.is_unspecified()
+                && !a.is_loopback()
+                && !a.is_multicast()
+                && !a.is_unicast_link_local()
+                && a.to_ipv4_mapped().is_none()
+        }
     }
 }

@@ -12,9 +12,10 @@ use super::{
 };
 use crate::ike::{
     address::Addresses,
+    bounds,
     connection::Connection,
     crypto::{KexSecret, Refused, Secret},
-    endpoint::Context,
+    endpoint::{Context, Counter},
     event::{ChildId, Event, Reason},
     proposal::{self, Chosen, Offer, protocol},
     protection::Opened,
@@ -26,8 +27,6 @@ use crate::ike::{
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
 
-/// Most pairs of child SAs of a peer.
-const MOST_CHILDREN: usize = 64;
 /// After how long something that the peer had no time for is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -138,16 +137,24 @@ impl Peer {
             if busy {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
+            // Those before it are to go first, and it has one already that collides with ours.
+            let is_second = self.has_rival(What::Session);
+            if is_second || self.sessions.len() >= bounds::SESSIONS {
+                cx.count(Counter::NoRoom);
+                return Err(notify::TEMPORARY_FAILURE.into());
+            }
             Asked::Session(choose_session(connection, offered).ok_or(notify::NO_PROPOSAL_CHOSEN)?)
         } else {
             if self.is_rekeying_session() {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
             let replaces = match rekeyed_spi(&payloads) {
-                None if self.children.len() >= MOST_CHILDREN => return Err(notify::NO_ADDITIONAL_SAS.into()),
                 None => None,
                 Some(spi_out) => Some(self.rekeyed_child(spi_out)?),
             };
+            if replaces.is_some_and(|old| self.has_rival(What::Rekey(old))) {
+                return Err(notify::TEMPORARY_FAILURE.into());
+            }
             Asked::Child(self.agree_child(cx, connection, &payloads, true, replaces)?)
         };
         let kex = match &what {
@@ -185,6 +192,11 @@ impl Peer {
             ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
             _ => Ok(child.id),
         }
+    }
+
+    /// Whether the peer has made the same already that we are making.
+    fn has_rival(&mut self, what: What) -> bool {
+        self.making(|making| making.what == what).is_some_and(|making| making.rival.is_some())
     }
 
     /// Whether what is to be replaced is still there, and not about to go.
@@ -288,7 +300,7 @@ impl Peer {
             Payload::Ke { method: suite.kex.transform(), data },
         ];
         self.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
-        let Some(remote_spi) = chosen.spi.as_slice().try_into().ok().map(u64::from_be_bytes) else { return };
+        let Some(remote_spi) = proposal::ike_spi(&chosen.spi) else { return };
         let seed = Seed { nonce_i: nonce, nonce_r: &ours, spi_i: remote_spi, spi_r: local_spi };
         let rival = Rival { nonce: lower(nonce, &ours).to_vec(), made: Made::Session(local_spi) };
         let is_rival = match self.making(|making| making.what == What::Session) {
@@ -637,7 +649,7 @@ impl Peer {
         chosen: Chosen<IkeSuite>,
         shared: &[Secret],
     ) {
-        let Some(remote_spi) = chosen.spi.as_slice().try_into().ok().map(u64::from_be_bytes) else {
+        let Some(remote_spi) = proposal::ike_spi(&chosen.spi) else {
             return self.abandon(cx, making, None);
         };
         let old = self.active;
@@ -698,7 +710,7 @@ impl Peer {
 fn choose_session(connection: &Connection, offered: &[Proposal]) -> Option<Chosen<IkeSuite>> {
     let offers: Vec<Offer> =
         connection.ike.iter().map(|offer| Offer { more_kex: vec![], ..offer.clone() }).collect();
-    proposal::choose_ike(&offers, offered).filter(|chosen| chosen.spi.len() == 8)
+    proposal::choose_ike(&offers, offered).filter(|chosen| proposal::ike_spi(&chosen.spi).is_some())
 }
 
 /// Our proposals for a session, the key exchange that we have done first.
@@ -712,11 +724,15 @@ fn session_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec
 
 /// Our proposals for a child SA, the key exchange that we have done first; none where we did none.
 pub(super) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
-    let offer = |(number, offer): (u8, &Offer)| {
-        let kexes = first(&offer.kex, kex);
-        Offer { kex: kexes, more_kex: vec![], ..offer.clone() }.esp(number, spi, kex.is_some())
-    };
-    (1..).zip(offers).map(offer).collect()
+    let mut all: Vec<Offer> = Vec::new();
+    for offer in offers {
+        let kexes = if kex.is_some() { first(&offer.kex, kex) } else { vec![] };
+        let offer = Offer { kex: kexes, more_kex: vec![], ..offer.clone() };
+        if !all.contains(&offer) {
+            all.push(offer);
+        }
+    }
+    (1..).zip(&all).map(|(number, offer)| offer.esp(number, spi, true)).collect()
 }
 
 fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {

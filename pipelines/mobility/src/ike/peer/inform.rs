@@ -165,7 +165,8 @@ impl Peer {
             }
             let is_it = |(_, w): &(_, Waiting)| w.making().is_some_and(|making| making.what == What::Session);
             if let Some(at) = self.waiting.iter().position(is_it) {
-                let (_, waiting) = self.waiting.swap_remove(at);
+                let (task, waiting) = self.waiting.swap_remove(at);
+                cx.cancel(task);
                 waiting.making().into_iter().for_each(|making| self.abandon(cx, making, None));
             }
         }

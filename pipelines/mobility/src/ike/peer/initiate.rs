@@ -575,7 +575,7 @@ impl Peer {
                 self.request(cx, ExchangeType::Auth, &payloads, Request::Auth, None);
             }
             // A method without a key proves nothing about who sits in between.
-            Step::Success(_, None) | Step::Failure(_) => self.fail(cx, Reason::Eap),
+            Step::Success(_, None) | Step::Failure(_) | Step::Ask => self.fail(cx, Reason::Eap),
         }
     }
 
@@ -588,8 +588,11 @@ impl Peer {
         let answer = AuthPayloads::read(&payloads, Side::Responder);
         self.peer_supports(&answer, connection);
         self.established(cx, false);
-        if let Some(configuration) = answer.configuration {
-            self.take_configuration(cx, configuration);
+        if let Some(configuration) = answer.configuration
+            && let Err(address) = self.take_configuration(cx, connection, configuration)
+        {
+            cx.forget_child_spi(initiating.child_spi);
+            return self.close(cx, Reason::InnerAddress(address));
         }
         let agreed = self.accept_child(&payloads, connection, 0, (initiating.child_spi, false), None);
         match agreed {

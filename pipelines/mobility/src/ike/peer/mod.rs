@@ -36,6 +36,7 @@ use super::{
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
+    selector,
     suite::Kex,
     task::{Outcome, Task, TaskId},
     wire::{ExchangeType, Header, Malformed, Notify, Payload, notify},
@@ -62,6 +63,9 @@ pub(super) struct Peer {
     /// Our SPI of the one that our requests go by.
     active: u64,
     pub(super) addresses: Addresses,
+    /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
+    /// tasks count against, wherever it says that it is.
+    from: IpAddr,
     pub(super) nat: Nat,
     /// What its ID payload says.
     pub(super) identity: Option<Identity>,
@@ -165,6 +169,7 @@ impl Peer {
             sessions: Vec::new(),
             active: 0,
             addresses,
+            from: addresses.remote.ip(),
             nat: Nat::default(),
             identity: None,
             account: None,
@@ -230,8 +235,7 @@ impl Peer {
     }
 
     fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: Waiting) {
-        let urgent = self.is_established();
-        let id = cx.start(self.id, urgent, task);
+        let id = cx.start(self.id, self.is_established(), self.from, task);
         self.waiting.push((id, waiting));
     }
 
@@ -292,9 +296,13 @@ impl Peer {
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
             Arrival::Repeated => {
-                cx.count(Counter::Repeated);
-                let answered = session.answered();
-                cx.send_all(addresses, answered);
+                match session.repeat(cx.now, addresses.remote != self.addresses.remote) {
+                    Some(answered) => {
+                        cx.count(Counter::Repeated);
+                        cx.send_all(addresses, answered);
+                    }
+                    None => cx.count(Counter::TooOften),
+                }
                 return Ok(());
             }
             Arrival::New(opened) => opened,
@@ -470,7 +478,8 @@ impl Peer {
         if let Phase::Initiating(initiating) = phase {
             cx.forget_child_spi(initiating.child_spi());
         }
-        for (_, waiting) in core::mem::take(&mut self.waiting) {
+        for (task, waiting) in core::mem::take(&mut self.waiting) {
+            cx.cancel(task);
             match waiting {
                 Waiting::Creating(creating) => creating.withdraw(cx),
                 waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
@@ -611,6 +620,7 @@ impl Peer {
             spi_out: agreed.spi_out,
             policy: agreed.policy,
             suite: agreed.suite,
+            rules: selector::rules(&agreed.local, &agreed.remote),
             local: agreed.local,
             remote: agreed.remote,
             transport: agreed.transport,

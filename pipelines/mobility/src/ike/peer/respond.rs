@@ -19,13 +19,13 @@ use crate::ike::{
     identity::Identity,
     proposal::{self, Chosen},
     protection::Opened,
+    rate::{self, Rate},
     schedule::SessionKeys,
     suite::{IkeSuite, Kex},
     task::Task,
     wire::{self, ExchangeType, Header, Notify, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::net::IpAddr;
 
 /// Longest identity of a peer, in bytes.
 const LONGEST_NAME: usize = 512;
@@ -44,8 +44,8 @@ pub(in crate::ike) struct Answering {
     /// Of the suite's further key exchanges, how many are done.
     kex_done: usize,
     stage: Stage,
-    /// Where its first message came from: there it has shown that it is, by what follows.
-    from: IpAddr,
+    /// Repetitions of its first message that are answered.
+    repeats: Rate,
 }
 
 #[derive(Debug)]
@@ -165,19 +165,25 @@ impl Peer {
             fragments: notified(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
             kex_done: 0,
             stage: Stage::Init(Box::new(chosen)),
-            from: addresses.remote.ip(),
+            repeats: Rate::default(),
         }));
         peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
         Ok(peer)
     }
 
-    /// Our answer to its first message, if `message` is that again and it is answered.
-    pub(in crate::ike) fn answered_init(&self, message: &[u8]) -> Option<&[u8]> {
-        match &self.phase {
-            Phase::Answering(a) if !a.transcript.second.is_empty() && a.transcript.first == message => {
-                Some(&a.transcript.second)
-            }
-            _ => None,
+    /// Sends the answer to its first message again, if `message` is that again and it was answered.
+    pub(in crate::ike) fn repeat_init(&mut self, cx: &mut Context<'_>, message: &[u8], addresses: Addresses) {
+        let Phase::Answering(answering) = &mut self.phase else { return };
+        let Transcript { first, second, .. } = &answering.transcript;
+        if second.is_empty() || first != message {
+            return;
+        }
+        // Whose address that is, is not proved: it must not draw more than a peer in bad weather needs.
+        if answering.repeats.admits(cx.now, rate::REPEATS, rate::REPEAT) {
+            cx.count(Counter::Repeated);
+            cx.send(addresses, second);
+        } else {
+            cx.count(Counter::TooOften);
         }
     }
 
@@ -266,7 +272,7 @@ impl Peer {
         if let Stage::Proving(claim) = &mut answering.stage {
             claim.is_unchanged &= addresses == self.addresses;
         }
-        if answering.from.is_ipv4() == addresses.remote.is_ipv4() {
+        if self.from.is_ipv4() == addresses.remote.is_ipv4() {
             self.addresses = addresses;
         }
     }
@@ -518,6 +524,7 @@ impl Peer {
             // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), Some(Reason::Eap)),
             Step::Failure(packet) => (packet, Some(Reason::Eap)),
+            Step::Ask => (packet::failure(&[]), Some(Reason::Eap)),
         };
         let mut payloads = Vec::new();
         if let Some(proof) = &proof {
@@ -569,7 +576,7 @@ impl Peer {
         }
         // Any source can be written on its last request: it is where it got our first answer, until it says otherwise.
         let seen = self.place();
-        self.addresses.remote.set_ip(answering.from);
+        self.addresses.remote.set_ip(self.from);
         let phase = core::mem::replace(&mut self.phase, Phase::Established);
         let Phase::Answering(answering) = phase else { return };
         let Stage::Proving(claim) = answering.stage else { return };

@@ -6,6 +6,7 @@ use crate::ike::{
     crypto::Crypto,
     endpoint::Context,
     protection::{Fragments, Opened, Protection, Unopened},
+    rate::{self, Rate},
     schedule::SessionKeys,
     suite::IkeSuite,
     wire::{self, ExchangeType, Header, Payload, flags},
@@ -32,6 +33,8 @@ pub(in crate::ike) struct Session {
     /// Whether its answer waits for a task.
     pub(super) busy: bool,
     answered: Vec<Vec<u8>>,
+    /// Repetitions that are answered: those from where the peer is, and those from elsewhere.
+    repeats: [Rate; 2],
     /// The message ID of our next request.
     pub(super) next: u32,
     /// Our request that the peer has not answered.
@@ -86,6 +89,7 @@ impl Session {
             expected: 0,
             busy: false,
             answered: Vec::new(),
+            repeats: [Rate::default(); 2],
             next: 0,
             outstanding: None,
             limit: None,
@@ -181,9 +185,12 @@ impl Session {
         &self.answered
     }
 
-    /// Our last answer.
-    pub(super) fn answered(&self) -> &[Vec<u8>] {
-        &self.answered
+    /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request, from any address:
+    /// what copies from `elsewhere` draw is bounded, and does not keep the peer from its answer.
+    pub(super) fn repeat(&mut self, now: Duration, elsewhere: bool) -> Option<&[Vec<u8>]> {
+        let [here, there] = &mut self.repeats;
+        let rate = if elsewhere { there } else { here };
+        rate.admits(now, rate::REPEATS, rate::REPEAT).then_some(&self.answered)
     }
 
     /// Opens a request of the peer's.

@@ -37,7 +37,9 @@ fn talk(server: &mut Server, client: &mut Client, meddle: impl Fn(usize, &mut Ve
     let mut packets = vec![Vec::new()];
     loop {
         let step = server.handle(packets.last().unwrap());
-        let (Step::Send(packet) | Step::Success(packet, _) | Step::Failure(packet)) = &step;
+        let (Step::Send(packet) | Step::Success(packet, _) | Step::Failure(packet)) = &step else {
+            panic!("nobody else is asked")
+        };
         let mut packet = packet.clone();
         meddle(packets.len(), &mut packet);
         let answer = client.handle(&packet);

@@ -1,0 +1,124 @@
+//! How much one sender may have of a ring to the slow path, so that a flood leaves room for the others.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use wayfarer_dataplane::wire::Address;
+
+/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter of the ring of strangers,
+/// and several times what an IKE SA has use for.
+const BURST: u32 = 64;
+const REFILL: Duration = Duration::from_millis(2);
+/// Buckets for all networks of strangers. They share what they share by chance, which no one of them can choose.
+const NETWORKS: usize = 1024;
+
+/// A bucket of [`BURST`] that refills by one each [`REFILL`]. Any number of workers may take from it.
+#[derive(Debug)]
+pub struct Share {
+    since: Instant,
+    /// When it will be full again, in nanoseconds since then.
+    full_at: AtomicU64,
+}
+
+impl Share {
+    /// A full one.
+    pub fn new(now: Instant) -> Self {
+        Self { since: now, full_at: AtomicU64::new(0) }
+    }
+
+    /// Whether there is one left, which is taken.
+    pub fn admits(&self, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.since).as_nanos() as u64;
+        let refill = REFILL.as_nanos() as u64;
+        let take = |full_at: u64| {
+            let full_at = full_at.max(now) + refill;
+            (full_at <= now + u64::from(BURST) * refill).then_some(full_at)
+        };
+        self.full_at.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+}
+
+/// Shares of those who are not known, by their network.
+#[derive(Debug)]
+pub struct Shares {
+    seed: RandomState,
+    networks: Box<[Share]>,
+}
+
+impl Shares {
+    /// Full ones.
+    pub fn new(now: Instant) -> Self {
+        Self { seed: RandomState::new(), networks: (0..NETWORKS).map(|_| Share::new(now)).collect() }
+    }
+
+    /// The share of the network of `from`: an IPv4 /24 or an IPv6 /48.
+    pub fn of(&self, from: Address) -> &Share {
+        let network = match IpAddr::from(from) {
+            IpAddr::V4(a) => u128::from(a.to_bits() >> 8),
+            IpAddr::V6(a) => a.to_bits() >> 80 | 1 << 64,
+        };
+        &self.networks[self.seed.hash_one(network) as usize % NETWORKS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{
+        counters::WorkerCounters,
+        exchange::{Exchange, Punt},
+        io::Io,
+    };
+    use std::sync::Arc;
+    use wayfarer_dataplane::pool::Pool;
+
+    #[test]
+    fn a_share_refills_with_time_and_is_each_networks_own() {
+        let start = Instant::now();
+        let shares = Shares::new(start);
+        let admitted = |from: [u8; 4], now| {
+            let share = shares.of(IpAddr::from(from).into());
+            (0..1000).filter(|_| share.admits(now)).count()
+        };
+        assert_eq!(admitted([192, 0, 2, 1], start), BURST as usize);
+        assert_eq!(admitted([192, 0, 2, 200], start), 0, "the same network");
+        assert_eq!(admitted([192, 0, 2, 1], start + 10 * REFILL), 10);
+        let others = (0..64).filter(|n| admitted([198, 51, *n, 1], start + 10 * REFILL) > 0).count();
+        assert!(others > 48, "{others} of 64 other networks");
+    }
+
+    /// What of `messages` of one sender gets into the rings of peers and of strangers, while the slow path is busy, and whether
+    /// one of another does.
+    fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
+        let exchange = Arc::new(Exchange::new(2048));
+        let pool = Pool::new(64, 2048).unwrap();
+        let counters = Arc::new(WorkerCounters::new(0));
+        let mut io = Io::new(vec![], vec![], pool, counters, exchange.clone());
+        let waiting = || [Punt::Peer, Punt::Control].map(|punt| exchange.punts()[punt.kind()].len());
+        let mut send = |of: usize| {
+            let before = waiting();
+            let mut packet = io.take().unwrap();
+            packet.fill(64, &[0; 100]).unwrap();
+            io.punt_message(packet, IpAddr::from(networks[of]).into(), known[of]);
+            io.flush();
+            waiting() != before
+        };
+        (0..5000).for_each(|_| _ = send(0));
+        (waiting(), send(1))
+    }
+
+    #[test]
+    fn who_knows_an_spi_fills_no_more_of_the_ring_than_its_share() {
+        let now = Instant::now();
+        let ([one, other], networks) = ([Share::new(now), Share::new(now)], [[192, 0, 2, 1], [192, 0, 2, 2]]);
+        let ([peers, _], passes) = flooded([Some(&one), Some(&other)], networks);
+        assert!((256..512).contains(&peers) && passes, "{peers} of 512");
+        let ([_, strangers], passes) = flooded([None, None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
+        assert!((128..256).contains(&strangers) && passes, "{strangers} of 256");
+        let (_, passes) = flooded([Some(&one), None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
+        assert!(passes, "nor does what is beyond its share of that of strangers");
+    }
+}

@@ -1,0 +1,213 @@
+//! Who waits for something that there is not enough of, by where they are. Their number is bounded; when the bound is reached
+//! the most crowded address in the most crowded network makes room. So a flood from one place crowds out itself, and a
+//! carrier's NAT with thousands of terminals needs no limit of its own.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::{net::IpAddr, ops::Bound};
+
+/// An IPv4 /24 or an IPv6 /48.
+type Network = (bool, u128);
+
+fn network(address: IpAddr) -> Network {
+    match address {
+        IpAddr::V4(a) => (true, u128::from(a.to_bits() >> 8)),
+        IpAddr::V6(a) => (false, a.to_bits() >> 80),
+    }
+}
+
+/// Those of one network.
+#[derive(Debug)]
+struct Place<K> {
+    count: usize,
+    addresses: BTreeMap<IpAddr, BTreeSet<K>>,
+    /// The addresses by how many they have.
+    crowded: BTreeSet<(usize, IpAddr)>,
+    /// The address whose turn was last.
+    served: Option<IpAddr>,
+}
+
+impl<K> Default for Place<K> {
+    fn default() -> Self {
+        Self { count: 0, addresses: BTreeMap::new(), crowded: BTreeSet::new(), served: None }
+    }
+}
+
+/// All of them, by where they are. Their numbers grow: a lower one is older.
+#[derive(Debug)]
+pub(crate) struct Crowd<K> {
+    networks: BTreeMap<Network, Place<K>>,
+    /// The networks by how many they have.
+    crowded: BTreeSet<(usize, Network)>,
+    places: BTreeMap<K, IpAddr>,
+    /// The network whose turn was last.
+    served: Option<Network>,
+}
+
+impl<K> Default for Crowd<K> {
+    fn default() -> Self {
+        Self { networks: BTreeMap::new(), crowded: BTreeSet::new(), places: BTreeMap::new(), served: None }
+    }
+}
+
+impl<K: Copy + Ord> Crowd<K> {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Adds one that is at `from`.
+    pub(crate) fn insert(&mut self, one: K, from: IpAddr) {
+        self.places.insert(one, from);
+        self.change(from, |all| {
+            all.insert(one);
+        });
+    }
+
+    /// Takes one out; returns where it was.
+    pub(crate) fn remove(&mut self, one: K) -> Option<IpAddr> {
+        let from = self.places.remove(&one)?;
+        self.change(from, |all| {
+            all.remove(&one);
+        });
+        Some(from)
+    }
+
+    /// Changes those of one address, and the order of addresses and networks with them.
+    fn change(&mut self, from: IpAddr, change: impl FnOnce(&mut BTreeSet<K>)) {
+        let network = network(from);
+        let place = self.networks.entry(network).or_default();
+        self.crowded.remove(&(place.count, network));
+        let all = place.addresses.entry(from).or_default();
+        let before = all.len();
+        change(all);
+        let after = all.len();
+        place.crowded.remove(&(before, from));
+        if after == 0 {
+            place.addresses.remove(&from);
+        } else {
+            place.crowded.insert((after, from));
+        }
+        place.count = place.count + after - before;
+        if place.count == 0 {
+            self.networks.remove(&network);
+        } else {
+            self.crowded.insert((place.count, network));
+        }
+    }
+
+    /// Returns who is to make room: the oldest of the most crowded address in the most crowded network.
+    pub(crate) fn most_crowded(&self) -> Option<K> {
+        let (_, network) = self.crowded.last()?;
+        let place = self.networks.get(network)?;
+        let (_, address) = place.crowded.last()?;
+        place.addresses.get(address)?.first().copied()
+    }
+
+    /// Returns who is to make room for one more at `from`: the youngest of a network that has more than the one of `from`
+    /// would have, or of another address of the same network; `None` if `from` has its share.
+    pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<K> {
+        let own = self.networks.get(&network(from));
+        let (most, crowded) = self.crowded.last()?;
+        let place = match own {
+            Some(own) if own.count + 1 >= *most => own,
+            None if *most <= 1 => return None,
+            _ => self.networks.get(crowded)?,
+        };
+        let (most, address) = place.crowded.last()?;
+        if network(*address) == network(from)
+            && place.addresses.get(&from).map_or(0, BTreeSet::len) + 1 >= *most
+        {
+            return None;
+        }
+        place.addresses.get(address)?.last().copied()
+    }
+
+    /// Takes out the one whose turn it is: networks take turns, and the addresses of each; the oldest of an address comes
+    /// first.
+    pub(crate) fn take_next(&mut self) -> Option<(K, IpAddr)> {
+        let network = following(&self.networks, self.served)?;
+        self.served = Some(network);
+        let place = self.networks.get_mut(&network)?;
+        let address = following(&place.addresses, place.served)?;
+        place.served = Some(address);
+        let next = place.addresses.get(&address)?.first().copied()?;
+        self.remove(next);
+        Some((next, address))
+    }
+}
+
+/// Returns the first key behind `last`, going round.
+fn following<K: Copy + Ord, V>(all: &BTreeMap<K, V>, last: Option<K>) -> Option<K> {
+    let behind = last.and_then(|last| all.range((Bound::Excluded(last), Bound::Unbounded)).next());
+    behind.or_else(|| all.iter().next()).map(|(key, _)| *key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_flood_from_one_place_crowds_out_itself() {
+        let mut crowd = Crowd::default();
+        let flood = |n: u64| IpAddr::from([192, 0, 2, (n % 4) as u8]);
+        crowd.insert(0, [198, 51, 100, 7].into());
+        for n in 1..=100 {
+            crowd.insert(n, flood(n));
+        }
+        for n in 1..=90 {
+            let evicted = crowd.most_crowded().unwrap();
+            assert_ne!(evicted, 0, "after {n}");
+            crowd.remove(evicted);
+        }
+        assert_eq!(crowd.len(), 11);
+    }
+
+    #[test]
+    fn the_oldest_of_an_address_goes_first() {
+        let mut crowd = Crowd::default();
+        for n in [5, 3, 9] {
+            crowd.insert(n, [192, 0, 2, 1].into());
+        }
+        assert_eq!(crowd.most_crowded(), Some(3));
+        crowd.remove(3);
+        crowd.remove(3);
+        assert_eq!(crowd.most_crowded(), Some(5));
+        crowd.remove(5);
+        crowd.remove(9);
+        assert_eq!((crowd.most_crowded(), crowd.len()), (None, 0));
+    }
+
+    fn at(network: u8, host: u8) -> IpAddr {
+        [192, 0, network, host].into()
+    }
+
+    #[test]
+    fn networks_take_turns_and_their_addresses_too() {
+        let mut crowd = Crowd::default();
+        (0..50).for_each(|n| crowd.insert(n, at(1, 1)));
+        crowd.insert(50, at(1, 2));
+        crowd.insert(51, at(2, 1));
+        let first: Vec<u32> = (0..4).filter_map(|_| crowd.take_next()).map(|(n, _)| n).collect();
+        assert_eq!(first, [0, 51, 50, 1]);
+        assert_eq!((0..100).filter_map(|_| crowd.take_next()).count(), 48);
+        assert!(crowd.is_empty());
+    }
+
+    #[test]
+    fn who_has_more_than_its_share_makes_room_and_nobody_else() {
+        let mut crowd = Crowd::default();
+        assert_eq!(crowd.crowded_out_by(at(1, 1)), None);
+        (0..10).for_each(|n| crowd.insert(n, at(1, 1)));
+        crowd.insert(10, at(1, 2));
+        assert_eq!(crowd.crowded_out_by(at(2, 1)), Some(9), "another network");
+        assert_eq!(crowd.crowded_out_by(at(1, 2)), Some(9), "another address of the same network");
+        assert_eq!(crowd.crowded_out_by(at(1, 1)), None, "itself");
+        (20..31).for_each(|n| crowd.insert(n, at(2, 1)));
+        assert_eq!(crowd.crowded_out_by(at(1, 3)), Some(9), "networks of the same size");
+        assert_eq!(crowd.crowded_out_by(at(2, 1)), None);
+    }
+}

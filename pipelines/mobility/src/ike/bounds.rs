@@ -1,0 +1,20 @@
+//! What one peer, however well authenticated, can have us keep. What it asks for beyond is refused and counted. Lists within one
+//! message have bounds of their own in `wire`; [`Settings`](super::settings::Settings) has the bounds for all peers together.
+
+/// Child SAs of a peer. While keys are changed, there may be twice as many.
+pub const CHILDREN: usize = 64;
+/// Prefixes that the addresses of one traffic selector may need: as many as any range of IPv4 addresses does. A range of IPv6
+/// addresses could need four times as many, of as many lengths, each of which costs every look-up a probe.
+pub const PREFIXES: usize = 62;
+/// Pairs of prefixes that a child SA's selectors come to in the data plane.
+pub const CHILD_RULES: usize = 256;
+/// Those of all child SAs of a peer. While keys are changed, there may be twice as many.
+pub const RULES: usize = 512;
+/// IKE SAs of a peer: the one in use, and those that it replaced or that are to replace it.
+pub const SESSIONS: usize = 4;
+/// Peers of one identity that a connection lets be connected at once.
+pub const DEVICES: usize = 16;
+/// Bytes of a message's plaintext, in one piece or in fragments.
+pub const MESSAGE: usize = 16_384;
+/// Addresses that are remembered for who had them, in each pool.
+pub const REMEMBERED: usize = 1 << 16;

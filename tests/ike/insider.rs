@@ -1,0 +1,197 @@
+//! A peer that proved who it is, and then sends what no endpoint of ours would.
+
+use crate::pair::{GATEWAY, Pair, TERMINAL};
+use std::{net::SocketAddr, time::Duration};
+use wayfarer::keys::Primitives;
+use wayfarer_mobility::ike::{
+    address::Addresses,
+    connection::Connection,
+    crypto::Secret,
+    endpoint::Settings,
+    event::Event,
+    protection::{Fragments, Protection},
+    schedule::SessionKeys,
+    suite::IkeSuite,
+    wire::{
+        self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
+        notify,
+    },
+};
+
+/// Where the terminal's messages come from.
+pub(super) fn from(address: [u8; 4], port: u16) -> Addresses {
+    Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
+}
+
+/// What the gateway answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It agreed; its SPI.
+    Taken(Vec<u8>),
+    /// It refused, by this notification.
+    Refused(u16),
+    /// Something else, or nothing.
+    Other,
+}
+
+/// The terminal of a connected pair, whose endpoint says nothing any more.
+pub(super) struct Insider {
+    pub(super) pair: Pair,
+    spis: [u64; 2],
+    suite: IkeSuite,
+    keys: SessionKeys,
+    next: u32,
+    counter: u64,
+    nonces: u8,
+}
+
+impl Insider {
+    pub(super) fn new(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
+        let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..settings });
+        pair.connect();
+        let (spis, suite, keys) = last_keys(&pair);
+        Self { pair, spis, suite, keys, next: 2, counter: 1 << 40, nonces: 0 }
+    }
+
+    /// The SPI that the terminal chose for its first child SA.
+    pub(super) fn first_spi(&self) -> u32 {
+        let up = |event: &Event| match event {
+            Event::ChildUp { sa, .. } => Some(sa.spi_in),
+            _ => None,
+        };
+        self.pair.terminal.events.iter().find_map(up).unwrap()
+    }
+
+    /// A request as it goes over the wire.
+    pub(super) fn seal(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Vec<u8> {
+        let mut body = vec![];
+        let first = wire::emit(payloads, &mut body);
+        let header = Header {
+            spi_i: self.spis[0],
+            spi_r: self.spis[1],
+            next: 0,
+            version: wire::VERSION,
+            exchange: exchange.number(),
+            flags: flags::INITIATOR,
+            message_id: self.next,
+            length: 0,
+        };
+        self.next += 1;
+        let protection =
+            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: true };
+        protection.seal(header, first, body, None, &mut self.counter).remove(0)
+    }
+
+    /// Sends a request, and reads its answer.
+    pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
+        let message = self.seal(exchange, payloads);
+        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), &message);
+        let protection =
+            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: false };
+        let mut parts = Fragments::default();
+        for (_, answer) in self.pair.gateway.work(self.pair.now) {
+            let header = Header::parse(&answer).unwrap();
+            if !header.is_response() || header.message_id + 1 != self.next {
+                continue;
+            }
+            let opened = protection.open(&header, &answer, &mut parts).unwrap().unwrap();
+            let payloads = wire::parse(opened.first, &opened.body).unwrap();
+            return payloads
+                .iter()
+                .find_map(|payload| match payload {
+                    Payload::Notify(n) if notify::is_error(n.kind) => Some(Answer::Refused(n.kind)),
+                    Payload::Sa(chosen) => Some(Answer::Taken(chosen[0].spi.clone())),
+                    _ => None,
+                })
+                .unwrap_or(Answer::Other);
+        }
+        Answer::Other
+    }
+
+    /// Asks for a child SA with this SPI, in the place of `old` if there is one, for these of the gateway's addresses.
+    pub(super) fn child(
+        &mut self,
+        spi: u32,
+        old: Option<u32>,
+        kex: bool,
+        inner: &[TrafficSelector],
+    ) -> Answer {
+        self.nonces = self.nonces.wrapping_add(1);
+        let nonce = [self.nonces; 32];
+        let old = old.map(u32::to_be_bytes);
+        let mut transforms = vec![(1, 20, Some(256)), (5, 0, None)];
+        transforms.extend(kex.then_some((4, 31, None)));
+        let transforms = transforms.into_iter().map(|(kind, id, key_bits)| Transform { kind, id, key_bits });
+        let spi = spi.to_be_bytes().to_vec();
+        let everything = TrafficSelector::range([0; 4].into(), [255; 4].into());
+        let mut payloads: Vec<Payload<'_>> = vec![];
+        payloads.extend(old.as_ref().map(|old| {
+            Payload::Notify(Notify { protocol: 3, spi: &old[..], kind: notify::REKEY_SA, data: &[] })
+        }));
+        payloads.extend([
+            Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi, transforms: transforms.collect() }]),
+            Payload::Nonce(&nonce),
+            Payload::TsI(vec![everything]),
+            Payload::TsR(if inner.is_empty() { vec![everything] } else { inner.to_vec() }),
+        ]);
+        payloads.extend(kex.then_some(Payload::Ke { method: 31, data: &nonce }));
+        self.ask(ExchangeType::CreateChildSa, &payloads)
+    }
+
+    /// Asks for an IKE SA in the place of this one, with this SPI; the old one is not deleted.
+    pub(super) fn session(&mut self, spi: u64) -> Answer {
+        self.nonces = self.nonces.wrapping_add(1);
+        let nonce = [self.nonces; 32];
+        let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None)];
+        let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+        let spi = spi.to_be_bytes().to_vec();
+        self.ask(
+            ExchangeType::CreateChildSa,
+            &[
+                Payload::Sa(vec![Proposal { number: 1, protocol: 1, spi, transforms }]),
+                Payload::Nonce(&nonce),
+                Payload::Ke { method: 31, data: &nonce },
+            ],
+        )
+    }
+
+    /// Goes on by the IKE SA that was made last.
+    pub(super) fn switch(&mut self) {
+        (self.spis, self.suite, self.keys) = last_keys(&self.pair);
+        self.next = 0;
+    }
+
+    pub(super) fn delete(&mut self, spi: u32) {
+        self.ask(ExchangeType::Informational, &[Payload::Delete(Delete { protocol: 3, spis: vec![spi] })]);
+    }
+
+    /// Lets time pass at the gateway, to which nobody answers.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.pair.now += time;
+        self.pair.gateway.endpoint.handle_timeout(self.pair.now);
+        drop(self.pair.gateway.work(self.pair.now));
+    }
+
+    /// IKE SAs that the gateway keeps.
+    pub(super) fn sessions(&self) -> usize {
+        format!("{:?}", self.pair.gateway.endpoint).matches("Session {").count()
+    }
+
+    /// Child SAs that it keeps.
+    pub(super) fn children(&self) -> usize {
+        self.pair.gateway.endpoint.peers().map(|peer| peer.children().count()).sum()
+    }
+}
+
+/// The keys of the gateway's newest IKE SA, as its key log has them.
+pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, SessionKeys) {
+    let keys = |event: &Event| match event {
+        Event::SessionKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
+            let none = Secret::default;
+            let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
+            Some((*spis, suite.clone(), SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
+        }
+        _ => None,
+    };
+    pair.gateway.events.iter().rev().find_map(keys).unwrap()
+}
