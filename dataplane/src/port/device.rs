@@ -53,9 +53,7 @@ impl Device {
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|e| failed("open a control socket", e))?;
         let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
-        let answer = device.ioctl(libc::SIOCGIFINDEX).map_err(|e| failed("read the device's index", e))?;
-        // SAFETY: SIOCGIFINDEX fills this member of the union.
-        device.index = unsafe { answer.ifr_ifru.ifru_ifindex } as u32;
+        device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
         let answer = device.ioctl(libc::SIOCGIFHWADDR).map_err(|e| failed("read the device's address", e))?;
         // SAFETY: SIOCGIFHWADDR fills this member of the union.
         let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
@@ -204,6 +202,13 @@ impl Device {
         libc::ifreq { ifr_name: self.request_name, ..empty }
     }
 
+    /// The number in the kernel of the device that has this name now.
+    fn index_now(&self) -> io::Result<u32> {
+        let answer = self.ioctl(libc::SIOCGIFINDEX)?;
+        // SAFETY: SIOCGIFINDEX fills this member of the union.
+        Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
+    }
+
     fn flags(&self) -> Result<i32, PortError> {
         let answer = self.ioctl(libc::SIOCGIFFLAGS).map_err(|e| self.error("read the flags", e))?;
         // SAFETY: SIOCGIFFLAGS fills this member of the union.
@@ -230,8 +235,11 @@ impl Device {
 }
 
 impl Monitor for Device {
-    /// A device that is gone is down.
+    /// A device that is gone is down, whatever the one is that has its name now.
     fn state(&self) -> DeviceState {
+        if self.index_now().ok() != Some(self.index) {
+            return DeviceState { is_gone: true, ..DeviceState::default() };
+        }
         let flags = self.flags().unwrap_or(0);
         let up = libc::IFF_UP | libc::IFF_RUNNING;
         let (speed, full_duplex) = self.speed_and_duplex();
