@@ -24,5 +24,6 @@ pub mod gateway;
 pub mod keys;
 mod open;
 pub mod run;
+mod secrets;
 pub mod slow_path;
 pub mod start;

@@ -377,7 +377,7 @@ pub(crate) fn others_are_left_alone(kind: &str) {
     }
     lab.nft(
         "gw",
-        "table ip nat { chain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; } }",
+        "table ip nat {\nchain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; }\n}\n",
     );
     let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
         .map(|(space, at)| bind(&lab, space, at));
