@@ -115,3 +115,35 @@ fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
         (Some(Integ::HmacSha512), false) => "HMAC-SHA-512-256 [RFC4868]",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+    use wayfarer_mobility::ike::suite::{Kex, Prf};
+
+    #[test]
+    fn keys_go_where_the_log_was_opened_whatever_has_its_name_later() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, moved, other) =
+            (home.path().join("log"), home.path().join("moved"), home.path().join("other"));
+        let log = KeyLog::open(&folder).unwrap();
+        fs::rename(&folder, &moved).unwrap();
+        fs::create_dir(&folder).unwrap();
+        symlink(&other, folder.join(SESSIONS)).unwrap();
+        let suite = IkeSuite {
+            encr: Encr::AesGcm(128),
+            integ: None,
+            prf: Prf::HmacSha256,
+            kex: Kex::X25519,
+            more_kex: vec![],
+        };
+        log.session([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
+        let line = fs::read_to_string(moved.join(SESSIONS)).unwrap();
+        assert!(line.starts_with("0000000000000001,0000000000000002,0303"), "{line}");
+        assert!(!other.exists());
+        drop(log);
+        let why = KeyLog::open(&home.path().join("log").join(SESSIONS)).unwrap_err().to_string();
+        assert!(why.starts_with("key_log: ") && why.contains("is a symbolic link"), "{why}");
+    }
+}
