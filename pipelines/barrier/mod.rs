@@ -154,23 +154,25 @@ fn protected(config: &Config) -> Ranges {
     protected
 }
 
-/// Makes a device's table anew, without a moment in which there is none.
+/// Makes a device's table anew.
 fn replace(nftables: &Nftables, device: &str, taps: &[&str], protected: &Ranges) -> io::Result<()> {
-    let batch = |flags| {
-        let mut batch = Batch::new();
-        // What is to be deleted must be there.
-        batch.add_table(&table(device), flags);
-        batch.delete_table(&table(device));
-        batch.add_table(&table(device), flags);
-        fill(&mut batch, device, taps, protected);
-        batch
-    };
-    match nftables.commit(batch(OWNED)) {
+    match nftables.commit(anew(device, taps, protected, OWNED)) {
         Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
-            nftables.commit(batch(SHARED))
+            nftables.commit(anew(device, taps, protected, SHARED))
         }
         done => done,
     }
+}
+
+/// Replaces a device's table by a new one, without a moment in which there is none.
+fn anew(device: &str, taps: &[&str], protected: &Ranges, flags: u32) -> Batch {
+    let mut batch = Batch::new();
+    // What is to be deleted must be there.
+    batch.add_table(&table(device), flags);
+    batch.delete_table(&table(device));
+    batch.add_table(&table(device), flags);
+    fill(&mut batch, device, taps, protected);
+    batch
 }
 
 fn table(device: &str) -> String {
@@ -226,5 +228,82 @@ fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
             PortError::NotSupported { device: device.to_owned(), reason }
         }
         _ => PortError::System { device: device.to_owned(), action, source: why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Runs `test` in a network namespace of its own, which needs root.
+    fn alone(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)
+                    .expect("this test makes a network namespace and needs root");
+                test();
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
+    fn tables() -> Vec<String> {
+        Nftables::open().unwrap().tables().unwrap()
+    }
+
+    #[test]
+    fn tables_are_taken_over_from_a_gateway_that_has_gone() {
+        alone(|| {
+            let none = Ranges::default();
+            let first = Nftables::open().unwrap();
+            replace(&first, "eth0", &["tap0"], &none).unwrap();
+            replace(&first, "eth1", &[], &none).unwrap();
+            let second = Nftables::open().unwrap();
+            // An older kernel has no owners of tables.
+            if let Err(why) = replace(&second, "eth0", &[], &none) {
+                assert_eq!(why.raw_os_error(), Some(nix::libc::EPERM), "{why}");
+                assert!(open_host(&["eth0".to_owned()]).is_err());
+            }
+            drop(first);
+            replace(&second, "eth0", &[], &none).unwrap();
+            assert_eq!(tables(), ["wayfarer-eth1", "wayfarer-eth0"]);
+            drop(second);
+            assert_eq!(open_host(&[]).unwrap(), ["eth1", "eth0"]);
+            assert_eq!((open_host(&[]).unwrap(), tables()), (vec![], vec![]));
+        });
+    }
+
+    #[test]
+    fn a_table_without_an_owner_is_replaced_as_well() {
+        alone(|| {
+            let none = Ranges::default();
+            let nftables = Nftables::open().unwrap();
+            nftables.commit(anew("eth0", &[], &none, SHARED)).unwrap();
+            let mut foreign = Batch::new();
+            foreign.add_table("other", SHARED);
+            nftables.commit(foreign).unwrap();
+            replace(&nftables, "eth0", &[], &none).unwrap();
+            assert_eq!(open_host(&[]).unwrap(), ["eth0"]);
+            assert_eq!(tables(), ["other"], "what others made is theirs");
+        });
+    }
+
+    #[test]
+    fn any_number_of_networks_can_be_protected() {
+        alone(|| {
+            let mut many = Ranges::default();
+            for i in 0..20_000u32 {
+                let v4 = std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * i);
+                let v6 = std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(2 * i));
+                many.add((v4.into(), v4.into()));
+                many.add((v6.into(), v6.into()));
+            }
+            many.add(([255; 4].into(), [255; 4].into()));
+            many.merge();
+            let nftables = Nftables::open().unwrap();
+            replace(&nftables, "eth0", &[], &many).unwrap();
+            replace(&nftables, "eth0", &[], &many).unwrap();
+        });
     }
 }

@@ -10,8 +10,9 @@
 //! | multicast, broadcast, to another MAC address, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
 //! A tag of VLAN 0, of 802.1Q or 802.1ad, says a priority only: the frame is in no VLAN (IEEE 802.1Q, priority-tagged
-//! frames), and the kernel takes any number of them off. So what is behind them decides. A tag that the NIC takes off
-//! by itself is invisible to XDP: `ethtool -K DEV rxvlan off` where there are VLANs.
+//! frames), and the kernel takes any number of them off. So what is behind them decides. A tag that is not in
+//! the frame is invisible to XDP: [`open`](super::open) has NICs leave it there ([`Device::keep_tags`]), but the far end
+//! of a veth pair may not put it there: `ethtool -K PEER txvlan off` where there are VLANs.
 //!
 //! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
 //! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).

@@ -15,8 +15,13 @@ use std::{
 // linux/ethtool.h
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// Of the flags: whether the NIC takes VLAN tags off what it receives.
+const FLAG_RX_VLAN: u32 = 1 << 8;
 
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
 
@@ -186,6 +191,20 @@ impl Device {
     /// No permission, or the driver refuses.
     pub fn disable_gro(&self) -> Result<(), PortError> {
         self.ethtool(&mut [ETHTOOL_SGRO, 0]).map_err(|e| self.error("turn GRO off", e))
+    }
+
+    /// Has the NIC leave VLAN tags in the frames that it receives, where programs find them. Left so.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses.
+    pub fn keep_tags(&self) -> Result<(), PortError> {
+        let failed = |e| self.error("have VLAN tags left in frames", e);
+        let mut flags = [ETHTOOL_GFLAGS, 0];
+        self.ethtool(&mut flags).map_err(failed)?;
+        match flags[1] & FLAG_RX_VLAN {
+            0 => Ok(()),
+            _ => self.ethtool(&mut [ETHTOOL_SFLAGS, flags[1] & !FLAG_RX_VLAN]).map_err(failed),
+        }
     }
 
     pub(crate) fn error(&self, action: &'static str, source: io::Error) -> PortError {

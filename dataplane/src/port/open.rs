@@ -202,6 +202,8 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
+    // What is in a VLAN is not the port's; not every driver has this to turn off.
+    let _ = device.keep_tags();
     if !native {
         // Joined packets would not fit a frame; not every driver has GRO to turn off.
         let _ = device.disable_gro();
