@@ -25,6 +25,7 @@ use crate::config::model::{Config, PolicyAction, PortKind};
 use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
 use ranges::Ranges;
 use std::io;
+use tracing::info;
 use wayfarer_dataplane::port::{PortError, open};
 
 /// The name of a device's table is this and the device's name.
@@ -71,6 +72,7 @@ impl Barrier {
         for (port, device) in shared {
             replace(&nftables, device, &taps, &protected)
                 .map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
+            info!(device, "the host forwards nothing of the gateway's by it until `wayfarer open-host`");
         }
         Ok(Self { nftables: Some(nftables) })
     }
