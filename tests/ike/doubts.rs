@@ -139,6 +139,20 @@ fn enough_bytes_end_it_and_the_question_remains() {
 }
 
 #[test]
+fn a_place_that_was_given_up_can_be_news_again() {
+    let (mut fleet, peer) = connected();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(200 * SECOND);
+    // The data plane is told the path once more when the questions end: it reports any other from then on.
+    let told = |event: &&Event| matches!(event, Event::PeerMoved { path, .. } if path.remote == IpAddr::from(TERMINAL));
+    assert_eq!(fleet.gateway.events.iter().filter(told).count(), 2);
+    fleet.terminals[0].0 = ELSEWHERE.into();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(33 * SECOND);
+    assert_eq!(fleet.place(peer), at(ELSEWHERE));
+}
+
+#[test]
 fn questions_to_a_victim_are_few() {
     let (mut fleet, peer) = connected();
     for n in 0..600 {

@@ -200,7 +200,11 @@ impl Peer {
         }
         moving.asked += 1;
         (moving.stage, moving.until) = (Stage::Waiting, until);
-        self.moving = Some(moving).filter(|moving| moving.asked < MOST_ASKED);
+        match moving.asked < MOST_ASKED {
+            true => self.moving = Some(moving),
+            // Whoever drives us tells us again if the peer is still seen there.
+            false => self.send_to(cx, moving.before),
+        }
         self.resend_all(cx.now);
     }
 
