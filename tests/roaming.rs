@@ -169,6 +169,21 @@ fn a_damped_move_that_the_peer_took_back_is_not_carried_out() {
     assert_eq!(goes_to(&mut world, 1).0, settled);
 }
 
+/// A path that was given up, because the peer did not confirm it, is news again if the peer is still there.
+#[test]
+fn a_path_that_was_given_up_is_followed_again() {
+    let (mut world, [mut one, _]) = world(|_| {});
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    one.address = ip("198.51.100.9");
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    assert_eq!(goes_to(&mut world, 1).0, "198.51.100.9");
+    let now = world.now;
+    world.assembly.slow_path.move_by_hand(now, "t1", ip("192.0.2.1"), None).unwrap();
+    assert_eq!(goes_to(&mut world, 1).0, "192.0.2.1");
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    assert_eq!(goes_to(&mut world, 1).0, "198.51.100.9");
+}
+
 #[test]
 fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_being_seen() {
     let (mut world, [mut one, mut two]) = world(|_| {});

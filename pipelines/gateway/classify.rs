@@ -48,12 +48,13 @@ pub fn classify(
         return Err(DropReason::ForeignMac);
     }
     let ethertype = match frame.ethertype {
-        known @ (ethernet::IPV4 | ethernet::IPV6 | ethernet::ARP) => known,
-        _ => without_priority(packet)?,
+        known @ (ethernet::IPV4 | ethernet::IPV6) => known,
+        ethernet::ARP => return Ok(Class::Neighbour),
+        _ => match without_priority(packet)? {
+            ethernet::ARP => return Ok(Class::Neighbour),
+            ip => ip,
+        },
     };
-    if ethertype == ethernet::ARP {
-        return Ok(Class::Neighbour);
-    }
     header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(malformed_ip)?;
     if header.is_ipv4() != (ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);

@@ -57,6 +57,16 @@ fn what_comes_from_the_same_socket_is_the_same_device() {
 }
 
 #[test]
+fn a_forged_socket_throws_out_no_other_device() {
+    let mut fleet = two_devices();
+    let laptop = fleet.peer_at(LAPTOP);
+    fleet.connect_forged([192, 0, 2, 77], LAPTOP, terminal());
+    fleet.pass(120 * SECOND);
+    assert!(!ends(&fleet.gateway).contains(&Reason::Replaced));
+    assert_eq!(fleet.peer_at(LAPTOP), laptop);
+}
+
+#[test]
 fn who_is_replaced_is_told() {
     let mut fleet = Fleet::new(vec![gateway()]);
     let laptop = fleet.connect(LAPTOP, terminal());

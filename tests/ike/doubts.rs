@@ -97,6 +97,30 @@ fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
 }
 
 #[test]
+fn a_copy_from_elsewhere_does_not_come_between_a_peers_word_and_its_answer() {
+    for doubted in [false, true] {
+        let (mut fleet, peer) = connected();
+        if doubted {
+            seen(&mut fleet, VICTIM);
+            fleet.pass(70 * SECOND);
+        }
+        // It says that it moved, and gets our answer and our question late.
+        says(&mut fleet, ELSEWHERE, false);
+        for n in 0..5 {
+            seen(&mut fleet, if n % 2 == 0 { OTHER } else { VICTIM });
+        }
+        fleet.terminals[0].0 = ELSEWHERE.into();
+        fleet.pass(2 * SECOND);
+        assert_eq!(fleet.place(peer), at(ELSEWHERE), "doubted: {doubted}");
+        let last = fleet.gateway.events.iter().rev().find_map(|event| match event {
+            Event::PeerMoved { path, confirmed, .. } => Some((path.remote, *confirmed)),
+            _ => None,
+        });
+        assert_eq!(last, Some((ELSEWHERE.into(), true)));
+    }
+}
+
+#[test]
 fn a_question_to_where_the_peer_is_no_more_does_not_keep_it_from_being_found() {
     let (mut fleet, peer) = connected();
     seen(&mut fleet, VICTIM);
@@ -136,6 +160,20 @@ fn enough_bytes_end_it_and_the_question_remains() {
     fleet.terminals[0].0 = ELSEWHERE.into();
     fleet.pass(2 * SECOND);
     assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
+}
+
+#[test]
+fn a_place_that_was_given_up_can_be_news_again() {
+    let (mut fleet, peer) = connected();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(200 * SECOND);
+    // The data plane is told the path once more when the questions end: it reports any other from then on.
+    let told = |event: &&Event| matches!(event, Event::PeerMoved { path, .. } if path.remote == IpAddr::from(TERMINAL));
+    assert_eq!(fleet.gateway.events.iter().filter(told).count(), 2);
+    fleet.terminals[0].0 = ELSEWHERE.into();
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(33 * SECOND);
+    assert_eq!(fleet.place(peer), at(ELSEWHERE));
 }
 
 #[test]
@@ -184,18 +222,7 @@ fn who_comes_again_is_doubted_still() {
 #[test]
 fn a_forged_source_of_the_last_request_is_a_move_that_is_not_confirmed() {
     let mut fleet = Fleet::new(vec![gateway()]);
-    // It gets as far as its IKE_AUTH, and then writes another source.
-    let mut side = crate::pair::Side::new(vec![terminal()], Default::default());
-    side.endpoint.dial(fleet.now, 0, TERMINAL.into());
-    let first = side.work(fleet.now).remove(0);
-    fleet.deliver(&first);
-    let (to, answer) = fleet.gateway.work(fleet.now).remove(0);
-    let back = wayfarer_mobility::ike::address::Addresses { local: to.remote, remote: to.local };
-    side.endpoint.handle_datagram(fleet.now, back, &answer);
-    let (mut forged, message) = side.work(fleet.now).remove(0);
-    forged.local.set_ip(VICTIM.into());
-    fleet.deliver(&(forged, message));
-    fleet.settle();
+    fleet.connect_forged(TERMINAL, VICTIM, terminal());
     let installed = crate::children(&fleet.gateway.events)[0].path.remote;
     assert_eq!((installed, unconfirmed(&fleet, VICTIM)), (IpAddr::from(TERMINAL), 1));
     fleet.pass(11 * SECOND);

@@ -45,6 +45,20 @@ impl Fleet {
         self.terminals.len() - 1
     }
 
+    /// A terminal at `address` connects as far as its IKE_AUTH, and sends that from `forged`.
+    pub(super) fn connect_forged(&mut self, address: [u8; 4], forged: [u8; 4], connection: Connection) {
+        let mut side = Side::new(vec![connection], Settings::default());
+        side.endpoint.dial(self.now, 0, address.into());
+        let first = side.work(self.now).remove(0);
+        self.deliver(&first);
+        let (Addresses { local, remote }, answer) = self.gateway.work(self.now).remove(0);
+        side.endpoint.handle_datagram(self.now, Addresses { local: remote, remote: local }, &answer);
+        let (addresses, message) = side.work(self.now).remove(0);
+        let local = SocketAddr::new(forged.into(), addresses.local.port());
+        self.deliver(&(Addresses { local, ..addresses }, message));
+        self.settle();
+    }
+
     /// A message comes to the gateway.
     pub(super) fn deliver(&mut self, (Addresses { local, remote }, message): &Message) {
         let addresses = Addresses { local: *remote, remote: *local };

@@ -195,10 +195,12 @@ impl InboundSa {
         usize::from(self.inner_mtu.load(Relaxed))
     }
 
-    /// Sets the path that the peer is known by, and the largest inner packet that fits the way back.
+    /// Sets the path that the peer is known by, and the largest inner packet that fits the way back. Any other path that it is
+    /// seen by from then on is reported, though it was reported before.
     pub fn set_path(&self, path: Path, inner_mtu: usize) {
         self.inner_mtu.store(within_u16(inner_mtu), Relaxed);
         self.path.store(path.tag(), Release);
+        self.reported.store(0, Release);
     }
 
     /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and the key.

@@ -34,6 +34,37 @@ impl std::fmt::Display for NoPeer {
     }
 }
 
+/// What a peer is called.
+struct Called<'a> {
+    peer: PeerId,
+    is_up: bool,
+    identity: Option<String>,
+    connection: Option<&'a str>,
+}
+
+/// The one peer that has this number; if none has, the one of this identity or connection. Numbers come first, for a peer may
+/// call itself by one; and who is connected comes before a stranger, who may say that it is anybody.
+fn pick<'a>(name: &str, peers: impl Iterator<Item = Called<'a>>) -> Result<PeerId, NoPeer> {
+    let number = name.parse().ok().map(PeerId);
+    let is_called = |called: &Called<'_>| {
+        Some(called.peer) == number
+            || called.identity.as_deref() == Some(name)
+            || called.connection == Some(name)
+    };
+    let mut found: Vec<Called<'_>> = peers.filter(is_called).collect();
+    if let Some(called) = found.iter().find(|called| Some(called.peer) == number) {
+        return Ok(called.peer);
+    }
+    if found.iter().any(|called| called.is_up) {
+        found.retain(|called| called.is_up);
+    }
+    match found[..] {
+        [Called { peer, .. }] => Ok(peer),
+        [] => Err(NoPeer::Unknown),
+        _ => Err(NoPeer::Several),
+    }
+}
+
 impl SlowPath {
     pub(in crate::slow_path) fn peers_view(&self, now: Duration) -> Vec<PeerView> {
         let Some(ike) = &self.ike else { return vec![] };
@@ -117,29 +148,20 @@ impl SlowPath {
         Counter::ALL.iter().map(view).collect()
     }
 
-    /// The one peer that has this number; if none has, the one of this identity or connection. Numbers come first: a peer
-    /// may call itself by one.
     fn find_peer(&self, name: &str) -> Result<PeerId, NoPeer> {
         let ike = self.ike.as_ref().ok_or(NoPeer::NoIke)?;
         let connections = ike.endpoint.connections();
-        let is_called = |view: &View<'_>| {
+        let called = |view: View<'_>| {
             let connection = view.connection().and_then(|i| connections.get(i));
-            view.identity().is_some_and(|identity| identity.to_string() == name)
-                || connection.is_some_and(|connection| connection.name == name)
+            Called {
+                peer: view.id(),
+                is_up: view.state() == State::Up,
+                identity: view.identity().map(ToString::to_string),
+                connection: connection.map(|connection| &connection.name[..]),
+            }
         };
-        let there = || ike.endpoint.peers().filter(|view| view.state() != State::Ended);
-        if let Some(view) = there().find(|view| name.parse() == Ok(view.id().0)) {
-            return Ok(view.id());
-        }
-        // A stranger may say that it is anybody: who is connected comes before it.
-        let is_up = |view: &View<'_>| view.state() == State::Up;
-        let is_any_up = there().any(|view| is_up(&view) && is_called(&view));
-        let mut found = there().filter(|view| is_called(view) && (is_up(view) || !is_any_up));
-        match (found.next(), found.next()) {
-            (Some(view), None) => Ok(view.id()),
-            (Some(_), Some(_)) => Err(NoPeer::Several),
-            (None, _) => Err(NoPeer::Unknown),
-        }
+        let there = ike.endpoint.peers().filter(|view| view.state() != State::Ended);
+        pick(name, there.map(called))
     }
 
     /// Ends a peer.
@@ -171,5 +193,36 @@ impl SlowPath {
         let peer = self.find_peer(name)?;
         self.with_endpoint(now, |endpoint| endpoint.handle_local(now, peer, local, None));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_calls_itself_hides_nobody() {
+        let called = |peer, is_up, identity: &str, connection| Called {
+            peer: PeerId(peer),
+            is_up,
+            identity: Some(identity.to_owned()),
+            connection: Some(connection),
+        };
+        let peers = [
+            called(1, true, "alice", "people"),
+            called(2, true, "1", "people"),
+            called(3, false, "alice", "people"),
+            called(4, true, "site.test", "office"),
+            called(5, false, "mallory", "people"),
+            called(6, true, "office", "people"),
+        ];
+        let find = |name: &str| {
+            pick(name, peers.iter().map(|c| Called { identity: c.identity.clone(), ..*c })).map(|peer| peer.0)
+        };
+        assert_eq!(find("1"), Ok(1), "not the one that calls itself so");
+        assert_eq!(find("alice"), Ok(1), "not the stranger");
+        assert_eq!((find("mallory"), find("site.test")), (Ok(5), Ok(4)));
+        assert_eq!((find("office"), find("people")), (Err(NoPeer::Several), Err(NoPeer::Several)));
+        assert_eq!(find("nobody"), Err(NoPeer::Unknown));
     }
 }

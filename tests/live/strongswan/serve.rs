@@ -37,6 +37,40 @@ fn every_proof_and_proposal() {
 }
 
 #[test]
+fn a_person_is_who_eap_proved_it_to_be() {
+    let lab = mobile_lab();
+    let connection = |name: &str, more: &str| {
+        format!(
+            r#"
+[[connection]]
+name = "{name}"
+local = "203.0.113.1"
+local_id = "gw.test"
+auth = "eap-mschapv2"
+certificate = "pki/gw.crt"
+private_key = "pki/gw.key"
+users_file = "users"
+inner_local = ["10.99.0.0/24"]
+{more}
+"#
+        )
+    };
+    let own = "[[pool]]\nname = \"own\"\naddresses = \"10.98.1.7-10.98.1.7\"\n";
+    let config = gateway_head("")
+        + own
+        + &connection("alice", "remote_id = \"alice\"\npool = \"own\"")
+        + &connection("people", "pool = \"terminals\"");
+    // Its ID payload says alice@test, which no connection names.
+    let (gateway, client) = connected(&lab, &config, "", "eapnet");
+    let peer = gateway.peers().remove(0);
+    assert_eq!((peer.connection.as_deref(), peer.identity.as_deref()), (Some("alice"), Some("alice")));
+    assert_eq!(peer.inner, ["10.98.1.7"]);
+    assert!(peer.children[0].name.starts_with("alice/alice#"), "{peer:?}");
+    gateway.tell("peer down alice");
+    wait_for("the terminal to hear it", || client.must("--list-sas").is_empty().then_some(()));
+}
+
+#[test]
 fn keys_change_from_either_side_and_nothing_is_lost() {
     let lab = mobile_lab();
     let (gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");

@@ -256,12 +256,14 @@ impl Peer {
             return;
         }
         if has(notify::UNEXPECTED_NAT_DETECTED) {
-            return self.update_refused(cx, update.tries);
+            return self.update_refused(cx, update.tries, Reason::Nat);
         }
-        if auth::notified(&payloads, notify::COOKIE2) != Some(&update.cookie[..])
-            || has(notify::UNACCEPTABLE_ADDRESSES)
-        {
-            return self.close(cx, Reason::Refused(notify::UNACCEPTABLE_ADDRESSES));
+        if has(notify::UNACCEPTABLE_ADDRESSES) {
+            let reason = Reason::Refused(notify::UNACCEPTABLE_ADDRESSES);
+            return self.update_refused(cx, update.tries, reason);
+        }
+        if auth::notified(&payloads, notify::COOKIE2) != Some(&update.cookie[..]) {
+            return self.close(cx, Reason::Protocol);
         }
         let Some(session) = self.active() else { return };
         let spis = [session.spi_i, session.spi_r];
@@ -272,7 +274,7 @@ impl Peer {
         let is_changed =
             nat.is_some_and(Nat::any) || said.as_ref().is_some_and(|said| said.translations != 0);
         if connection.no_nats && is_changed {
-            return self.update_refused(cx, update.tries);
+            return self.update_refused(cx, update.tries, Reason::Nat);
         }
         self.nat = nat.unwrap_or(self.nat);
         self.nat.there |= said.is_some_and(|said| said.used == description::UDP) && !self.nat.any();
@@ -288,13 +290,15 @@ impl Peer {
         }
     }
 
-    /// Something on the way changed our addresses, where nothing may. It may have been one packet only: we try again as
-    /// often as a packet may be lost, and only then give up (RFC 4555 §3.9).
-    fn update_refused(&mut self, cx: &mut Context<'_>, tries: u32) {
-        cx.count(Counter::NatRefused);
+    /// Our addresses are not what the peer takes, perhaps because something on the way changed them. It may have been one packet
+    /// only: we try again as often as a packet may be lost, and only then give up (RFC 4555 §3.5, §3.9).
+    fn update_refused(&mut self, cx: &mut Context<'_>, tries: u32, reason: Reason) {
+        if reason == Reason::Nat {
+            cx.count(Counter::NatRefused);
+        }
         let tries = tries + 1;
         if tries > cx.settings.retransmission.tries {
-            return self.close(cx, Reason::Nat);
+            return self.close(cx, reason);
         }
         let at = Some(cx.now + cx.settings.retransmission.after(tries - 1));
         self.retry = Some(Box::new(Retry { at, tries }));

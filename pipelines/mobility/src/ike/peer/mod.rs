@@ -527,9 +527,9 @@ impl Peer {
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
     }
 
-    /// Whether it is where `old` has shown that it is: no two devices are at the same address and port.
+    /// Whether both have shown that they are at the same address and port: there is one device only.
     pub(super) fn is_at_the_place_of(&self, old: &Self) -> bool {
-        self.addresses.remote == old.confirmed().remote
+        self.confirmed().remote == old.confirmed().remote
     }
 
     /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same

@@ -43,6 +43,8 @@ pub(super) struct Moving {
     before: Place,
     /// It said so itself.
     told: bool,
+    /// It was seen elsewhere meanwhile.
+    was_seen: bool,
     /// How often it was asked, and did not answer.
     asked: u32,
     stage: Stage,
@@ -112,6 +114,11 @@ impl Peer {
             moving.there = there;
             return;
         }
+        if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
+            // Its own word is being checked: a copy of a packet of its from elsewhere does not come between.
+            moving.was_seen = true;
+            return;
+        }
         let before = match self.moving.take() {
             None => here,
             Some(moving) => {
@@ -132,7 +139,7 @@ impl Peer {
             _ if told => cx.now,
             _ => cx.may_ask_at(self.owner().as_ref()),
         };
-        self.moving = Some(Box::new(Moving { there, before, told, asked: 0, stage, until }));
+        self.moving = Some(Box::new(Moving { there, before, told, was_seen: false, asked: 0, stage, until }));
         match stage {
             Stage::Followed => {
                 self.follow_to(cx, there, told);
@@ -200,7 +207,11 @@ impl Peer {
         }
         moving.asked += 1;
         (moving.stage, moving.until) = (Stage::Waiting, until);
-        self.moving = Some(moving).filter(|moving| moving.asked < MOST_ASKED);
+        match moving.asked < MOST_ASKED {
+            true => self.moving = Some(moving),
+            // Whoever drives us tells us again if the peer is still seen there.
+            false => self.send_to(cx, moving.before),
+        }
         self.resend_all(cx.now);
     }
 
@@ -296,7 +307,13 @@ impl Peer {
             cx.confirm(&owner);
         }
         match moving.stage {
-            Stage::Followed => cx.tell(Event::PathConfirmed { peer: self.id }),
+            Stage::Followed => {
+                cx.tell(Event::PathConfirmed { peer: self.id });
+                if moving.was_seen {
+                    // Whoever drives us tells us again if it is still seen elsewhere.
+                    self.send_to(cx, moving.there);
+                }
+            }
             Stage::Asked | Stage::Waiting => {
                 self.follow_to(cx, moving.there, moving.told);
                 self.resend_all(cx.now);
