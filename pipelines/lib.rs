@@ -6,6 +6,7 @@
 //! | [`slow_path`] | the one thread that changes what workers read |
 //! | [`run`] | a gateway on real devices and files; `open` opens them |
 //! | [`start`] | puts a gateway together and sets it going |
+//! | [`barrier`] | what the host's kernel must not forward, whether the gateway runs or not |
 //! | [`config`] | what a gateway is told to do |
 //! | [`demo`] | the whole gateway in one process, with a simulated fleet |
 //! | [`mod@bench`] | how fast all that is |
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod barrier;
 pub mod bench;
 pub mod config;
 pub mod control;
@@ -22,5 +24,6 @@ pub mod gateway;
 pub mod keys;
 mod open;
 pub mod run;
+mod secrets;
 pub mod slow_path;
 pub mod start;

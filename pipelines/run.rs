@@ -1,6 +1,7 @@
 //! A gateway on real devices and files: finds its cores, starts it, and ends it on a signal.
 
 use crate::{
+    barrier::Barrier,
     config::model::{self, Config, DPDK_CORES, PortKind},
     control::{
         protocol::{Command, Outcome, Reply, View},
@@ -11,7 +12,7 @@ use crate::{
     start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use core_affinity::CoreId;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
     fmt, io,
     net::IpAddr,
@@ -79,17 +80,20 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its files are read.
+/// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its files are read. The host does not forward what
+/// is the gateway's from then on, until [`open_host`](crate::barrier::open_host).
 ///
 /// # Errors
 /// See [`RunError`]; nothing is left half started then.
 pub fn gateway(config: &Config) -> Result<(), RunError> {
     report_panics();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone())
+    let [stop, hung_up] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    for (signal, flag) in [(SIGINT, &stop), (SIGTERM, &stop), (SIGHUP, &hung_up)] {
+        signal_hook::flag::register(signal, flag.clone())
             .map_err(|why| RunError::System("watch for signals", why))?;
     }
+    // Before anything can fail: where this gateway does not come up, the host does not forward in its place.
+    let _barrier = Barrier::raise(config).map_err(|(port, why)| RunError::Port { port, why })?;
     let Ground { cores, pools, ports } = prepare(config)?;
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
     let assembly = Assembly::new(config, seats, ports).map_err(RunError::Start)?;
@@ -100,6 +104,9 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     let mut gateway = Gateway::start(assembly).map_err(RunError::Start)?;
     info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway forwards");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
+        if hung_up.swap(false, Relaxed) {
+            info!("SIGHUP: nothing to do; a changed configuration is read at the next start");
+        }
         thread::sleep(WATCH);
     }
     let broken = gateway.is_broken();

@@ -318,6 +318,7 @@ impl Monitor for Fake {
 fn ports_are_shown_with_what_their_devices_say() {
     let (mut ports, wires) = world::open_ports(1, 8);
     let state = DeviceState {
+        is_gone: false,
         is_up: true,
         speed: Some(25_000),
         full_duplex: Some(true),

@@ -264,15 +264,15 @@ fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
     });
     let spoofed = outside(&datagram("10.98.0.1", "203.0.113.1", (1, 22), b"as if from the terminal"));
     let by_link = outside(&datagram("10.98.0.1", "169.254.1.1", (1, 22), b"as if from the terminal"));
-    let frames =
-        [spoofed.clone(), tagged(&spoofed, &[0]), tagged(&spoofed, &[0, 0]), ospf("10.98.0.1"), by_link];
+    let priority = [&[0][..], &[0, 0], &[0; 9]].map(|tags| tagged(&spoofed, tags));
+    let frames = [spoofed.clone()].into_iter().chain(priority).chain([ospf("10.98.0.1"), by_link]);
     for (count, frame) in (1..).zip(frames) {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0);
         assert_eq!(world.all_drops(), [(Unprotected, count)]);
     }
     // Tags that are more than anybody looks through, or cut short, or around what is no IP packet.
     for (frame, reason) in [
-        (tagged(&spoofed, &[0, 0, 0]), UnknownEthertype),
+        (tagged(&spoofed, &[1, 2, 3]), UnknownEthertype),
         (tagged(&spoofed, &[0])[..17].to_vec(), RuntFrame),
         (tagged(&spoofed, &[0])[..30].to_vec(), IpTruncated),
     ] {

@@ -90,6 +90,41 @@ fn every_suite_and_family_both_ways_with_two_terminals_in_each_burst() {
 }
 
 #[test]
+fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
+    let (priority, outer, vlan) = ([0x81, 0, 0xa0, 0], [0x88, 0xa8, 0x40, 0], [0x81, 0, 0xa0, 5]);
+    for (tags, is_taken) in [
+        (&[][..], true),
+        (&[priority], true),
+        (&[outer], true),
+        (&[outer, priority], true),
+        (&[priority; 9], true),
+        (&[vlan], false),
+        (&[priority, vlan], false),
+        (&[vlan, priority], false),
+    ] {
+        let mut terminal = Terminal::new(1, Suite::ALL[0], "192.0.2.1");
+        let mut world = World::new(vec![tunnel(1, Suite::ALL[0])]);
+        let [sent, _] = inner(1);
+        let [answer, _] = answers(1);
+        for (port, packet) in [(OUTSIDE, terminal.seal(&sent)), (INSIDE, answer.clone())] {
+            let mut tagged = frame(GATEWAY[port], STATION[port], &packet);
+            tagged.splice(12..12, tags.concat());
+            assert!(world.wires[port].send(&tagged));
+            world.settle();
+        }
+        let got = world.take(INSIDE);
+        let opened: Vec<_> = world.take(OUTSIDE).iter().map(|packet| terminal.open(packet).2).collect();
+        if is_taken {
+            assert_eq!((got, opened), (vec![forwarded(&sent)], vec![forwarded(&answer)]), "{tags:x?}");
+            assert_eq!(world.all_drops(), [], "{tags:x?}");
+        } else {
+            assert_eq!((got.len(), opened.len()), (0, 0), "{tags:x?}");
+            assert_eq!(world.all_drops(), [(DropReason::UnknownEthertype, 2)], "{tags:x?}");
+        }
+    }
+}
+
+#[test]
 fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
     for (peers, local) in
         [(["192.0.2.1", "192.0.2.2"], "203.0.113.1"), (["2001:db8:2::1", "2001:db8:2::2"], "2001:db8:1::1")]

@@ -106,3 +106,8 @@ fn gateway_host() {
 fn ike_message() {
     replay("ike_message", 5_000);
 }
+
+#[test]
+fn ike_peer() {
+    replay("ike_peer", 60);
+}

@@ -1,6 +1,8 @@
 //! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3 and the kernel's own
 //! stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`, `setpriv`.
 
+#[path = "live/closed.rs"]
+mod closed;
 #[path = "live/exception.rs"]
 mod exception;
 #[path = "live/host.rs"]
@@ -46,6 +48,9 @@ for_each_kind! {
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
+    closed::stays_closed,
+    closed::every_form,
+    closed::others_are_left_alone,
     host::host_stays_reachable,
     host::wrong_set_ups,
     host::one_gateway_and_its_end,

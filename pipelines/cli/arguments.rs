@@ -25,6 +25,7 @@ Examples:
   wayfarer show sa
   wayfarer sa move alice 192.0.2.7:4500
   wayfarer peer down alice
+  wayfarer open-host
 
 Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
 )]
@@ -66,6 +67,10 @@ limit; a TAP device CAP_NET_ADMIN. Files need nothing. DPDK's NICs need root, a 
 The host stays reachable on the kernel's NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway. A NIC of DPDK's
 is gone from the kernel; `exception` names a device that stands for it there.
 
+From its start on, the host's kernel does not forward by these devices what is the gateway's or what policy protects: not
+when the gateway has ended, crashed or failed to start either, nor by a device that is made again under the same name.
+`wayfarer open-host` ends that. SIGHUP is logged and changes nothing.
+
 Example:
   wayfarer gateway --config conf/gateway.toml
   wayfarer gateway --config conf/dpdk-lab.toml")]
@@ -100,6 +105,21 @@ Example:
     Check {
         /// The configuration, in TOML.
         file: PathBuf,
+    },
+    /// Has the host's kernel forward again what a gateway that ran here protected.
+    #[command(after_help = "\
+A gateway that has ended leaves the host closed: its kernel drops what comes in by the gateway's devices to be forwarded, and what
+it would forward there from or to addresses that policy protects. This command removes that, by devices named or by all, and
+prints which they were. All of it is then forwarded in clear where net.ipv4.ip_forward or its like for IPv6 says so.
+It needs CAP_NET_ADMIN, and that no gateway runs on the device. (What it removes are tables of nftables, wayfarer-DEVICE.)
+
+Examples:
+  wayfarer open-host
+  wayfarer open-host eth0")]
+    OpenHost {
+        /// Devices, as the kernel calls them; without any, all.
+        #[arg(value_name = "DEVICE")]
+        devices: Vec<String>,
     },
     /// Shows what a running gateway is doing.
     #[command(after_help = "\

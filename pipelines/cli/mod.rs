@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 use wayfarer::{
+    barrier,
     config::{self, ConfigError, model::Config},
     control::{client, protocol},
     demo, run,
@@ -83,6 +84,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => demo(&options),
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
+        Command::OpenHost { devices } => open_host(&devices),
         Command::Show { view, json, all, counters, socket } => {
             let what = view.into();
             let reply = client::ask(&socket.path, protocol::Command::Show { what })?;
@@ -119,6 +121,19 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 /// Runs a gateway until it is told to stop.
 fn gateway(config: &Config) -> Result<(), Failure> {
     run::gateway(config).map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+/// Ends what an earlier gateway keeps the host from, and says where.
+fn open_host(devices: &[String]) -> Result<(), Failure> {
+    let opened = barrier::open_host(devices).map_err(|why| Failure::Gateway(why.to_string()))?;
+    let mut out = io::stdout().lock();
+    for device in &opened {
+        writeln!(out, "{device}: the host forwards again, in clear")?;
+    }
+    if opened.is_empty() {
+        writeln!(out, "nothing is closed")?;
+    }
+    Ok(())
 }
 
 /// Runs the demonstration, with progress on standard error where somebody watches.

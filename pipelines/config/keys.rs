@@ -1,14 +1,9 @@
 //! Key files. What they hold is in zeroised memory only, and in no message.
 
 use super::error::Rule;
+use crate::secrets;
 use serde::{Deserialize, Deserializer};
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{collections::BTreeMap, io::Read, path::Path};
 use wayfarer_dataplane::crypto::Suite;
 use wayfarer_mobility::ike::crypto::Secret;
 use zeroize::Zeroizing;
@@ -64,17 +59,10 @@ impl<'de> Deserialize<'de> for Password {
 /// What a file holds that only its owner should read.
 fn read(file: &Path, longest: usize) -> Result<Secret, Rule> {
     let unreadable = |e: std::io::Error| Rule::KeyUnreadable(e.kind());
-    let about = fs::metadata(file).map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(Rule::KeyNotAFile);
-    }
-    if about.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others than its owner may use this key file; try chmod 600");
-    }
+    let opened = secrets::open(file).map_err(unreadable)?.ok_or(Rule::KeyNotAFile)?;
     // The vector never grows: a reallocation would leave a copy behind.
     let mut content = Zeroizing::new(Vec::with_capacity(longest + 2));
-    let limited = File::open(file).map_err(unreadable)?.take(longest as u64 + 1);
-    { limited }.read_to_end(&mut content).map_err(unreadable)?;
+    opened.take(longest as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > longest { Err(Rule::LongSecret(longest)) } else { Ok(content) }
 }
 

@@ -212,7 +212,7 @@ pub struct PortView {
     pub tx_bytes: u64,
     /// Refused by the device.
     pub tx_errors: u64,
-    /// `up` or `down`; none where there is no device.
+    /// `up`, `down`, or `gone`: the device is no longer there, or another one has its name. None where there is no device.
     #[serde(default)]
     pub link: Option<String>,
     /// The link's speed in Mbit/s, where the device knows it.

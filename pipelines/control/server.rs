@@ -5,7 +5,13 @@
 use super::protocol::{Answer, Command, Outcome, Request, VERSION};
 use crate::slow_path::Asked;
 use crossbeam::channel::{Sender, bounded};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::{
+    fcntl::AT_FDCWD,
+    sys::{
+        socket::{Shutdown, shutdown},
+        stat::{FchmodatFlags, Mode, fchmodat},
+    },
+};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -14,7 +20,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -97,7 +103,9 @@ impl Server {
         }
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        // Not what somebody may have put in the socket's place meanwhile and that leads elsewhere.
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
+        fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink).map_err(|e| failed(e.into()))?;
         let inode = inode(path).map_err(failed)?;
         let (stop, clients) = (AtomicBool::new(false), Mutex::default());
         let shared = Arc::new(Shared { listener, stop, clients });

@@ -47,13 +47,15 @@ pub fn classify(
     if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
         return Err(DropReason::ForeignMac);
     }
-    match frame.ethertype {
-        ethernet::ARP => return Ok(Class::Neighbour),
-        ethernet::IPV4 | ethernet::IPV6 => {}
-        _ => return Err(DropReason::UnknownEthertype),
+    let ethertype = match frame.ethertype {
+        known @ (ethernet::IPV4 | ethernet::IPV6 | ethernet::ARP) => known,
+        _ => without_priority(packet)?,
+    };
+    if ethertype == ethernet::ARP {
+        return Ok(Class::Neighbour);
     }
     header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(malformed_ip)?;
-    if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
+    if header.is_ipv4() != (ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
     if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
@@ -71,6 +73,18 @@ pub fn classify(
         Some(Hop::Host) => Ok(Class::Host(padding)),
         _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
         _ => Ok(Class::Forward),
+    }
+}
+
+/// Takes the tags of VLAN 0 off a frame, which is in no VLAN then, as if it had none (IEEE 802.1Q). Returns its
+/// EtherType, one of those that are known.
+#[cold]
+fn without_priority(packet: &mut Packet) -> Result<u16, DropReason> {
+    let tags = ethernet::strip_priority(packet.data_mut());
+    packet.pull_front(tags).ok_or(DropReason::RuntFrame)?;
+    match Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?.ethertype {
+        known @ (ethernet::IPV4 | ethernet::IPV6 | ethernet::ARP) => Ok(known),
+        _ => Err(DropReason::UnknownEthertype),
     }
 }
 

@@ -1,11 +1,10 @@
 //! PEM files of certificates, private keys and revocation lists.
 
+use crate::secrets;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 use std::{
-    fmt,
-    fs::{self, File},
+    fmt, fs,
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 use zeroize::Zeroizing;
@@ -109,17 +108,10 @@ pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
 /// The first private key in a PEM file, wiped when it is no longer used.
 pub(super) fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, LoadError> {
     let unreadable = |e: io::Error| Problem::Unreadable(e.kind()).of(file);
-    let about = fs::metadata(file).map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(Problem::NotAFile.of(file));
-    }
-    if about.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others than its owner may use this private key; try chmod 600");
-    }
+    let opened = secrets::open(file).map_err(unreadable)?.ok_or_else(|| Problem::NotAFile.of(file))?;
     // The vector never grows: a reallocation would leave a copy behind.
     let mut content = Zeroizing::new(Vec::with_capacity(LONGEST_KEY + 1));
-    let limited = File::open(file).map_err(unreadable)?.take(LONGEST_KEY as u64 + 1);
-    { limited }.read_to_end(&mut content).map_err(unreadable)?;
+    opened.take(LONGEST_KEY as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > LONGEST_KEY {
         return Err(Problem::TooLong.of(file));
     }

@@ -1,8 +1,8 @@
 //! Links of devices that go down and come up: for people, as nothing is done about them but to say so.
 
 use super::{PortLink, SlowPath};
-use std::time::Duration;
-use tracing::info;
+use std::{collections::BTreeMap, time::Duration};
+use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
 
 /// How often devices are asked.
@@ -12,7 +12,8 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Links {
     next: Duration,
-    down: Vec<usize>,
+    /// Whether each port's device was up, and whether it was gone.
+    known: BTreeMap<usize, (bool, bool)>,
 }
 
 /// A link that changed.
@@ -33,12 +34,12 @@ impl Links {
         self.next = now + EVERY;
         let asked = ports.iter().enumerate().filter_map(|(port, link)| Some((port, link.monitor.as_ref()?)));
         let states = asked.map(|(port, monitor)| Change { port, state: monitor.state() });
-        let changed: Vec<_> =
-            states.filter(|change| change.state.is_up == self.down.contains(&change.port)).collect();
-        for Change { port, state } in &changed {
-            self.down.retain(|down| down != port);
-            self.down.extend((!state.is_up).then_some(*port));
-        }
+        let changed: Vec<_> = states
+            .filter(|Change { port, state }| {
+                let now = (state.is_up, state.is_gone);
+                self.known.insert(*port, now).unwrap_or((true, false)) != now
+            })
+            .collect();
         changed
     }
 }
@@ -48,6 +49,12 @@ impl SlowPath {
         for Change { port, state } in self.links.poll(now, &self.ports) {
             let port = self.ports.get(port).map_or("?", |port| &port.name);
             match state {
+                DeviceState { is_gone: true, .. } => {
+                    warn!(
+                        port,
+                        "the device is gone: nothing passes there until the gateway is started again"
+                    );
+                }
                 DeviceState { is_up: false, .. } => info!(port, "the link is down"),
                 DeviceState { speed: Some(speed_mbps), .. } => info!(port, speed_mbps, "the link is up"),
                 _ => info!(port, "the link is up"),
@@ -70,14 +77,15 @@ mod tests {
     #[derive(Clone, Debug, Default)]
     struct Fake {
         is_up: Arc<AtomicBool>,
+        is_gone: Arc<AtomicBool>,
         asked: Arc<AtomicU32>,
     }
 
     impl Monitor for Fake {
         fn state(&self) -> DeviceState {
             self.asked.fetch_add(1, Relaxed);
-            let is_up = self.is_up.load(Relaxed);
-            DeviceState { is_up, speed: is_up.then_some(10_000), ..DeviceState::default() }
+            let [is_up, is_gone] = [&self.is_up, &self.is_gone].map(|flag| flag.load(Relaxed));
+            DeviceState { is_up, is_gone, speed: is_up.then_some(10_000), ..DeviceState::default() }
         }
     }
 
@@ -114,5 +122,20 @@ mod tests {
         devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
         assert_eq!(poll(3000), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
         assert_eq!(poll(4000), []);
+    }
+
+    #[test]
+    fn a_device_that_goes_while_its_link_is_down_is_said_to_be_gone() {
+        let device = Fake::default();
+        let ports = [port(Some(Box::new(device.clone())))];
+        let mut links = Links::default();
+        let mut poll = |second| {
+            let changes = links.poll(Duration::from_secs(second), &ports);
+            changes.into_iter().map(|c| (c.state.is_up, c.state.is_gone)).collect::<Vec<_>>()
+        };
+        assert_eq!(poll(1), [(false, false)]);
+        device.is_gone.store(true, Relaxed);
+        assert_eq!(poll(2), [(false, true)]);
+        assert_eq!(poll(3), []);
     }
 }

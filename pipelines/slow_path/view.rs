@@ -8,7 +8,10 @@ use crate::control::protocol::{
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
-    port::{PortStats, monitor::Monitor},
+    port::{
+        PortStats,
+        monitor::{DeviceState, Monitor},
+    },
     sa::{Encap, Mode, Path},
 };
 
@@ -57,7 +60,7 @@ impl SlowPath {
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),
-                link: state.as_ref().map(|s| if s.is_up { "up" } else { "down" }.to_owned()),
+                link: state.as_ref().map(|s| link(s).to_owned()),
                 speed_mbps: state.as_ref().and_then(|s| s.speed),
                 full_duplex: state.as_ref().and_then(|s| s.full_duplex),
                 promiscuous: state.as_ref().map(|s| s.is_promiscuous),
@@ -108,6 +111,15 @@ impl SlowPath {
             }
         };
         DropReason::ALL.iter().map(view).collect()
+    }
+}
+
+/// How a link is, in a word.
+fn link(state: &DeviceState) -> &'static str {
+    match state {
+        DeviceState { is_gone: true, .. } => "gone",
+        DeviceState { is_up: true, .. } => "up",
+        _ => "down",
     }
 }
 

@@ -95,8 +95,9 @@ pub(crate) fn host_stays_reachable(kind: &str) {
         assert_eq!(source.port(), 7000);
     }
 
-    // And when the gateway has gone, nothing of it is left on the NIC.
+    // And when the gateway has gone and the host was opened, nothing of it is left on the NIC.
     assert!(gateway.stop().success());
+    lab.run("gw", &format!("{} open-host", program()));
     assert_eq!(plain.first_from(&plain.forbidden), 7001);
 }
 

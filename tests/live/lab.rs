@@ -40,20 +40,21 @@ impl Lab {
             fs::write(&path, key.repeat(20)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        for space in spaces {
-            let full = lab.full(space);
-            succeed(Command::new("ip").args(["netns", "add", &full]));
-            lab.spaces.borrow_mut().insert(full);
-            lab.run(space, "ip link set lo up");
-            for setting in [
-                "ipv4.conf.all.rp_filter=0",
-                "ipv4.conf.default.rp_filter=0",
-                "ipv6.conf.default.accept_dad=0",
-            ] {
-                lab.run(space, &format!("sysctl -qw net.{setting}"));
-            }
-        }
+        spaces.iter().for_each(|space| lab.add_space(space));
         lab
+    }
+
+    /// Adds a namespace.
+    pub(crate) fn add_space(&self, space: &str) {
+        let full = self.full(space);
+        succeed(Command::new("ip").args(["netns", "add", &full]));
+        self.spaces.borrow_mut().insert(full);
+        self.run(space, "ip link set lo up");
+        for setting in
+            ["ipv4.conf.all.rp_filter=0", "ipv4.conf.default.rp_filter=0", "ipv6.conf.default.accept_dad=0"]
+        {
+            self.run(space, &format!("sysctl -qw net.{setting}"));
+        }
     }
 
     /// What a namespace is called outside of this test.
@@ -271,9 +272,14 @@ impl Gateway {
         assert!(bad.is_empty(), "{bad:?}");
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
+    }
+
     /// Asks it to end with SIGTERM, and answers how it did.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        self.signal("TERM");
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
     }
 }

@@ -211,6 +211,11 @@ impl Program {
         self.push(0x07 | op as u8, dst, 0, 0, immediate);
     }
 
+    /// `dst = dst + src`
+    pub(crate) fn add(&mut self, dst: Register, src: Register) {
+        self.push(0x0f, dst, src, 0, 0);
+    }
+
     /// `dst = map`
     pub(crate) fn set_map<const K: usize>(&mut self, dst: Register, map: &Map<K>) {
         const PSEUDO_MAP_FD: Register = 1;

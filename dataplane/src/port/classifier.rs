@@ -7,9 +7,12 @@
 //! | ESP (protocol 50) to an address of the host | gateway |
 //! | UDP to an address of the host and a port of the list, not a fragment | gateway |
 //! | anything else to the host, IPv6 with extension headers included | kernel |
-//! | multicast, broadcast, to another MAC address, VLAN-tagged, IPv6 link-local, not IP, malformed | kernel |
+//! | multicast, broadcast, to another MAC address, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
-//! A VLAN tag that the NIC takes off by itself is invisible to XDP: `ethtool -K DEV rxvlan off` where there are VLANs.
+//! A tag of VLAN 0, of 802.1Q or 802.1ad, says a priority only: the frame is in no VLAN (IEEE 802.1Q, priority-tagged
+//! frames), and the kernel takes any number of them off. So what is behind them decides. A tag that is not in
+//! the frame is invisible to XDP: [`open`](super::open) has NICs leave it there ([`Device::keep_tags`]), but the far end
+//! of a veth pair may not put it there: `ethtool -K PEER txvlan off` where there are VLANs.
 //!
 //! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
 //! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).
@@ -49,6 +52,12 @@ const TCX_DROP: i32 = 2;
 // Offsets in the programs' contexts, `struct xdp_md` and `struct __sk_buff`.
 const XDP_RX_QUEUE: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
+const SKB_VLAN_TCI: i16 = 24;
+
+/// The part of a tag that names the VLAN (IEEE 802.1Q).
+const VLAN_ID: [u8; 2] = [0x0f, 0xff];
+/// Tags of VLAN 0 in a row that are looked behind. The gateway gets what has more, and sorts it out.
+const TAGS: usize = 2;
 
 /// What a classifier goes by at first.
 #[derive(Clone, Debug, Default)]
@@ -197,7 +206,8 @@ enum Flavour<'a> {
 const CONTEXT: Register = 6;
 const FRAGMENT: Register = 7;
 const PROTOCOL: Register = 8;
-const TRANSPORT: Register = 9;
+/// Where in the frame the next header is.
+const POSITION: Register = 9;
 const STACK: Register = 10;
 
 // The stack: IP header, then Ethernet header. An IPv6 destination, and the IPv4 one made into the same form, lie
@@ -211,18 +221,24 @@ fn half(network_order: [u8; 2]) -> i32 {
     i32::from(u16::from_ne_bytes(network_order))
 }
 
-/// Copies `len` bytes at `offset` of the frame (or at register `TRANSPORT`) to the stack, or jumps away.
+/// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps away.
 fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
     p.copy(1, CONTEXT);
     match offset {
         Some(offset) => p.set(2, offset),
-        None => p.copy(2, TRANSPORT),
+        None => p.copy(2, POSITION),
     }
     p.copy(3, STACK);
     p.apply(Op::Add, 3, i32::from(to));
     p.set(4, len);
     p.call(if matches!(flavour, Flavour::Xdp(_)) { XDP_LOAD_BYTES } else { SKB_LOAD_BYTES });
     p.jump_if(If::NotEqual, 0, 0, short);
+}
+
+/// Jumps where the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
+fn jump_if_tag(p: &mut Program, tag: Label) {
+    p.jump_if(If::Equal, 1, half([0x81, 0x00]), tag);
+    p.jump_if(If::Equal, 1, half([0x88, 0xa8]), tag);
 }
 
 fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[u16]) -> Program {
@@ -232,8 +248,14 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
 
     p.copy(CONTEXT, 1);
     if !matches!(flavour, Flavour::Xdp(_)) {
+        // The kernel has taken the first tag off already.
+        let no_vlan = p.label();
         p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
+        p.jump_if(If::Equal, 1, 0, no_vlan);
+        p.load(Width::Word, 1, CONTEXT, SKB_VLAN_TCI);
+        p.apply(Op::And, 1, i32::from(u16::from_be_bytes(VLAN_ID)));
         p.jump_if(If::NotEqual, 1, 0, kernels);
+        p.place(no_vlan);
     }
     fetch(&mut p, flavour, Some(0), ETHERNET, 14, kernels);
     p.load(Width::Word, 1, STACK, ETHERNET);
@@ -241,22 +263,37 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     p.load(Width::Half, 1, STACK, ETHERNET + 4);
     p.jump_if(If::NotEqual, 1, half([mac[4], mac[5]]), kernels);
     p.load(Width::Half, 1, STACK, ETHERNET + 12);
+    p.set(POSITION, 14);
+    for _ in 0..TAGS {
+        let (tag, no_tag) = (p.label(), p.label());
+        jump_if_tag(&mut p, tag);
+        p.jump(no_tag);
+        p.place(tag);
+        fetch(&mut p, flavour, None, ETHERNET, 4, kernels);
+        p.load(Width::Half, 1, STACK, ETHERNET);
+        p.apply(Op::And, 1, half(VLAN_ID));
+        p.jump_if(If::NotEqual, 1, 0, kernels);
+        p.apply(Op::Add, POSITION, 4);
+        p.load(Width::Half, 1, STACK, ETHERNET + 2);
+        p.place(no_tag);
+    }
+    jump_if_tag(&mut p, ours);
     p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
     p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
 
     // IPv4 (RFC 791 §3.1).
-    fetch(&mut p, flavour, Some(14), IP, 20, kernels);
-    p.load(Width::Byte, TRANSPORT, STACK, IP);
-    p.copy(1, TRANSPORT);
+    fetch(&mut p, flavour, None, IP, 20, kernels);
+    p.load(Width::Byte, 1, STACK, IP);
+    p.copy(2, 1);
     p.apply(Op::ShiftRight, 1, 4);
     p.jump_if(If::NotEqual, 1, 4, kernels);
-    p.apply(Op::And, TRANSPORT, 15);
-    p.apply(Op::ShiftLeft, TRANSPORT, 2);
+    p.apply(Op::And, 2, 15);
+    p.apply(Op::ShiftLeft, 2, 2);
     let long_enough = p.label();
-    p.jump_if(If::AtLeast, TRANSPORT, 20, long_enough);
+    p.jump_if(If::AtLeast, 2, 20, long_enough);
     p.jump(kernels);
     p.place(long_enough);
-    p.apply(Op::Add, TRANSPORT, 14);
+    p.add(POSITION, 2);
     p.load(Width::Byte, 1, STACK, IP + 16);
     p.jump_if(If::AtLeast, 1, 224, kernels);
     p.load(Width::Half, FRAGMENT, STACK, IP + 6);
@@ -270,7 +307,7 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
 
     // IPv6 (RFC 8200 §3).
     p.place(is_v6);
-    fetch(&mut p, flavour, Some(14), IP, 40, kernels);
+    fetch(&mut p, flavour, None, IP, 40, kernels);
     p.load(Width::Byte, 1, STACK, IP);
     p.apply(Op::ShiftRight, 1, 4);
     p.jump_if(If::NotEqual, 1, 6, kernels);
@@ -278,7 +315,7 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     p.jump_if(If::Equal, 1, 0xff, kernels);
     p.set(FRAGMENT, 0);
     p.load(Width::Byte, PROTOCOL, STACK, IP + 6);
-    p.set(TRANSPORT, 14 + 40);
+    p.apply(Op::Add, POSITION, 40);
 
     p.place(look_up);
     p.set_map(1, local);

@@ -15,8 +15,13 @@ use std::{
 // linux/ethtool.h
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// Of the flags: whether the NIC takes VLAN tags off what it receives.
+const FLAG_RX_VLAN: u32 = 1 << 8;
 
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
 
@@ -53,9 +58,7 @@ impl Device {
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|e| failed("open a control socket", e))?;
         let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
-        let answer = device.ioctl(libc::SIOCGIFINDEX).map_err(|e| failed("read the device's index", e))?;
-        // SAFETY: SIOCGIFINDEX fills this member of the union.
-        device.index = unsafe { answer.ifr_ifru.ifru_ifindex } as u32;
+        device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
         let answer = device.ioctl(libc::SIOCGIFHWADDR).map_err(|e| failed("read the device's address", e))?;
         // SAFETY: SIOCGIFHWADDR fills this member of the union.
         let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
@@ -190,6 +193,20 @@ impl Device {
         self.ethtool(&mut [ETHTOOL_SGRO, 0]).map_err(|e| self.error("turn GRO off", e))
     }
 
+    /// Has the NIC leave VLAN tags in the frames that it receives, where programs find them. Left so.
+    ///
+    /// # Errors
+    /// No permission, or the driver refuses.
+    pub fn keep_tags(&self) -> Result<(), PortError> {
+        let failed = |e| self.error("have VLAN tags left in frames", e);
+        let mut flags = [ETHTOOL_GFLAGS, 0];
+        self.ethtool(&mut flags).map_err(failed)?;
+        match flags[1] & FLAG_RX_VLAN {
+            0 => Ok(()),
+            _ => self.ethtool(&mut [ETHTOOL_SFLAGS, flags[1] & !FLAG_RX_VLAN]).map_err(failed),
+        }
+    }
+
     pub(crate) fn error(&self, action: &'static str, source: io::Error) -> PortError {
         PortError::system(&self.name, action, NET_ADMIN, source)
     }
@@ -202,6 +219,13 @@ impl Device {
         // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
         let empty: libc::ifreq = unsafe { std::mem::zeroed() };
         libc::ifreq { ifr_name: self.request_name, ..empty }
+    }
+
+    /// The number in the kernel of the device that has this name now.
+    fn index_now(&self) -> io::Result<u32> {
+        let answer = self.ioctl(libc::SIOCGIFINDEX)?;
+        // SAFETY: SIOCGIFINDEX fills this member of the union.
+        Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
     }
 
     fn flags(&self) -> Result<i32, PortError> {
@@ -230,8 +254,11 @@ impl Device {
 }
 
 impl Monitor for Device {
-    /// A device that is gone is down.
+    /// A device that is gone is down, whatever the one is that has its name now.
     fn state(&self) -> DeviceState {
+        if self.index_now().ok() != Some(self.index) {
+            return DeviceState { is_gone: true, ..DeviceState::default() };
+        }
         let flags = self.flags().unwrap_or(0);
         let up = libc::IFF_UP | libc::IFF_RUNNING;
         let (speed, full_duplex) = self.speed_and_duplex();

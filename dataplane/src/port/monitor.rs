@@ -16,6 +16,8 @@ pub trait Monitor: Send + fmt::Debug {
 /// How a device is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
+    /// Whether the device is no longer there, or another one has its name now: the gateway has no part of that one.
+    pub is_gone: bool,
     /// Whether the link is up.
     pub is_up: bool,
     /// Its speed in Mbit/s, where the device knows it.

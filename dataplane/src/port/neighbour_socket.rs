@@ -65,15 +65,17 @@ impl NeighbourSocket {
     }
 }
 
-/// A classic BPF program (bpf(4)) for the frames named above, without VLAN tag.
-fn filter() -> [libc::sock_filter; 12] {
+/// A classic BPF program (bpf(4)) for the frames named above, in no VLAN: without a tag, or with one of VLAN 0.
+fn filter() -> [libc::sock_filter; 15] {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_EQUAL: u16 = 0x15;
     const JUMP_GREATER: u16 = 0x25;
     const RETURN: u16 = 0x06;
-    /// linux/filter.h: SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT.
+    const AND: u16 = 0x54;
+    /// linux/filter.h: SKF_AD_OFF + SKF_AD_VLAN_TAG, and SKF_AD_VLAN_TAG_PRESENT.
+    const VLAN_TAG: u32 = 0xffff_f000 + 44;
     const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
     const ROUTER_ADVERTISEMENT: u32 = 134;
     const NEIGHBOUR_ADVERTISEMENT: u32 = 136;
@@ -81,6 +83,9 @@ fn filter() -> [libc::sock_filter; 12] {
     let jump = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     [
         op(LOAD_WORD, VLAN_TAG_PRESENT),
+        jump(JUMP_EQUAL, 0, 3, 0),
+        op(LOAD_WORD, VLAN_TAG),
+        op(AND, 0x0fff),
         jump(JUMP_EQUAL, 0, 0, 9),
         op(LOAD_HALF, 12),
         jump(JUMP_EQUAL, libc::ETH_P_ARP as u32, 6, 0),

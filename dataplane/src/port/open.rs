@@ -162,14 +162,22 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
 }
 
-/// Takes the device for this process: an abstract socket is gone with it, and is seen in its network namespace only.
+/// Returns whether a gateway has the device of this name now, in the network namespace of the calling thread.
+pub fn is_taken(device: &str) -> bool {
+    bind(device).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// An abstract socket is gone with its process, and is seen in its network namespace only.
+fn bind(device: &str) -> io::Result<UnixListener> {
+    SocketAddr::from_abstract_name(format!("wayfarer/{device}"))
+        .and_then(|address| UnixListener::bind_addr(&address))
+}
+
+/// Takes the device for this process.
 fn lock(device: &Device) -> Result<UnixListener, PortError> {
-    let name = format!("wayfarer/{}", device.name());
-    SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address)).map_err(|e| {
-        match e.kind() {
-            io::ErrorKind::AddrInUse => device.unsupported("another gateway has this device"),
-            _ => PortError::System { device: device.name().to_owned(), action: "lock", source: e },
-        }
+    bind(device.name()).map_err(|e| match e.kind() {
+        io::ErrorKind::AddrInUse => device.unsupported("another gateway has this device"),
+        _ => PortError::System { device: device.name().to_owned(), action: "lock", source: e },
     })
 }
 
@@ -194,6 +202,8 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
+    // What is in a VLAN is not the port's; not every driver has this to turn off.
+    let _ = device.keep_tags();
     if !native {
         // Joined packets would not fit a frame; not every driver has GRO to turn off.
         let _ = device.disable_gro();

@@ -60,6 +60,19 @@ pub fn is_group(mac: Mac) -> bool {
     mac[0] & 1 != 0
 }
 
+/// Takes the tags of VLAN 0 out of the front of `frame`, which say a priority and name no VLAN (IEEE 802.1Q): moves the
+/// MAC addresses up to what is behind them. Returns how many bytes at the front are no longer part of the frame.
+pub fn strip_priority(frame: &mut [u8]) -> usize {
+    const ADDRESSES: usize = 12;
+    let tags = frame.get(ADDRESSES..).unwrap_or_default().chunks_exact(4);
+    let is_priority = |tag: &&[u8]| matches!(be16(tag, 0), VLAN | OUTER_VLAN) && be16(tag, 2) & 0x0fff == 0;
+    let length = 4 * tags.take_while(is_priority).count();
+    if length > 0 {
+        frame.copy_within(..ADDRESSES, length);
+    }
+    length
+}
+
 /// The EtherType and the payload of `frame` behind its VLAN tags, of which there may be two.
 ///
 /// # Errors
@@ -81,6 +94,28 @@ pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_of_vlan_0_are_stripped_and_no_others() {
+        let frame = |tags: &[[u8; 4]]| [&[7; 12][..], &tags.concat(), &[8, 0, 0x45]].concat();
+        let (priority, outer, vlan) = ([0x81, 0, 0xa0, 0], [0x88, 0xa8, 0x10, 0], [0x81, 0, 0, 5]);
+        for (tags, left) in [
+            (&[][..], &[][..]),
+            (&[priority], &[]),
+            (&[outer], &[]),
+            (&[priority; 9], &[]),
+            (&[outer, priority, vlan, priority], &[vlan, priority]),
+            (&[vlan, priority], &[vlan, priority]),
+        ] {
+            let mut stripped = frame(tags);
+            let gone = strip_priority(&mut stripped);
+            assert_eq!(stripped[gone..], frame(left), "{tags:x?}");
+        }
+        for end in 0..16 {
+            let mut short = frame(&[priority])[..end].to_vec();
+            assert_eq!(strip_priority(&mut short), 0, "{end}");
+        }
+    }
 
     #[test]
     fn up_to_two_tags_are_looked_through() {

@@ -26,7 +26,20 @@ enum To {
 }
 use To::{Gateway, Kernel};
 
-const ETHERTYPES: [i32; 4] = [libc::ETH_P_IP, libc::ETH_P_IPV6, libc::ETH_P_ARP, 0x88b5];
+const ETHERTYPES: [i32; 7] = [
+    libc::ETH_P_IP,
+    libc::ETH_P_IPV6,
+    libc::ETH_P_ARP,
+    0x88b5,
+    // What the kernel goes by where there is an LLC header in place of an EtherType (IEEE 802.2).
+    libc::ETH_P_802_2,
+    libc::ETH_P_8021Q,
+    libc::ETH_P_PPP_SES,
+];
+/// Tags: of VLAN 0 with a priority, the same as 802.1ad has it, and of VLAN 5.
+const PRIORITY: [u8; 4] = [0x81, 0, 0xa0, 0];
+const OUTER_PRIORITY: [u8; 4] = [0x88, 0xa8, 0x40, 0];
+const VLAN: [u8; 4] = [0x81, 0, 0xa0, 5];
 const LOCAL4: &str = "198.51.100.1";
 const LOCAL6: &str = "2001:db8::1";
 const LINK_LOCAL: &str = "fe80::1";
@@ -40,6 +53,13 @@ struct Listener {
     peer: RawSocket,
     mac: Mac,
     sent: u32,
+}
+
+/// Whether a frame was received that was sent so. The kernel takes tags off: of a long frame the addresses and the end,
+/// with its number, are compared.
+fn is_same(received: &[u8], sent: &[u8]) -> bool {
+    let end = sent.len().saturating_sub(24).max(18);
+    received.get(..12) == sent.get(..12) && received.ends_with(&sent[end..])
 }
 
 type Open = fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>);
@@ -93,15 +113,14 @@ impl Listener {
         let (port, pool) = &mut self.worker;
         let mut burst = Burst::new();
         port.rx(pool, &mut burst);
-        let in_port = burst.iter().any(|p| p.data() == frame);
+        let in_port = burst.iter().any(|p| is_same(p.data(), frame));
         pool.give_all(&mut burst);
         if in_port {
             return Some(Gateway);
         }
         self.kernel
             .iter()
-            // The kernel takes a VLAN tag off, so what is behind one is compared.
-            .any(|socket| std::iter::from_fn(|| socket.try_recv()).any(|f| f.ends_with(&frame[18..])))
+            .any(|socket| std::iter::from_fn(|| socket.try_recv()).any(|f| is_same(&f, frame)))
             .then_some(Kernel)
     }
 
@@ -128,8 +147,15 @@ impl Listener {
             frame.splice(34..34, [1, 1, 1, 0]);
             frame
         };
-        let tagged = |mut frame: Vec<u8>| {
-            frame.splice(12..12, [0x81, 0, 0, 5]);
+        let behind = |tags: &[[u8; 4]], mut frame: Vec<u8>| {
+            frame.splice(12..12, tags.concat());
+            frame
+        };
+        let tagged = |frame| behind(&[VLAN], frame);
+        // RFC 1042: a length, LLC and SNAP, then the EtherType.
+        let snap = |mut frame: Vec<u8>| {
+            let length = (frame.len() - 12 + 6) as u16;
+            frame.splice(12..12, [&length.to_be_bytes()[..], &[0xaa, 0xaa, 3, 0, 0, 0]].concat());
             frame
         };
         let table = [
@@ -182,6 +208,74 @@ impl Listener {
             ("ARP reply", Kernel, ethernet(own, from, 0x0806, &arp)),
             ("IPv4 to elsewhere in a VLAN", Kernel, tagged(to(own, "192.0.2.1", UDP, &ports(9, b"x")))),
             ("ESP to us in a VLAN", Kernel, tagged(to(own, LOCAL4, ESP, &esp))),
+            (
+                "IPv4 to elsewhere, a priority",
+                Gateway,
+                behind(&[PRIORITY], to(own, "192.0.2.1", TCP, &ports(22, b""))),
+            ),
+            (
+                "802.1ad, a priority",
+                Gateway,
+                behind(&[OUTER_PRIORITY], to(own, "192.0.2.1", TCP, &ports(22, b""))),
+            ),
+            (
+                "IPv6, a priority",
+                Gateway,
+                behind(&[PRIORITY], to(own, "2001:db8:1::1", TCP, &ports(22, b""))),
+            ),
+            (
+                "two priorities",
+                Gateway,
+                behind(&[OUTER_PRIORITY, PRIORITY], to(own, "192.0.2.1", TCP, &ports(22, b""))),
+            ),
+            (
+                "two priorities, IPv6",
+                Gateway,
+                behind(&[PRIORITY; 2], to(own, "2001:db8:1::1", TCP, &ports(22, b""))),
+            ),
+            ("many priorities", Gateway, behind(&[PRIORITY; 9], to(own, "192.0.2.1", TCP, &ports(22, b"")))),
+            ("ESP to us, a priority", Gateway, behind(&[PRIORITY], to(own, LOCAL4, ESP, &esp))),
+            (
+                "ESP to us behind IP options, two priorities",
+                Gateway,
+                behind(&[PRIORITY; 2], options(to(own, LOCAL4, ESP, &esp))),
+            ),
+            (
+                "UDP 4500 to us over IPv6, a priority",
+                Gateway,
+                behind(&[PRIORITY], to(own, LOCAL6, UDP, &ports(4500, b"x"))),
+            ),
+            ("SSH to us, a priority", Kernel, behind(&[PRIORITY], to(own, LOCAL4, TCP, &ports(22, b"")))),
+            (
+                "SSH to us over IPv6, two priorities",
+                Kernel,
+                behind(&[PRIORITY; 2], to(own, LOCAL6, TCP, &ports(22, b""))),
+            ),
+            (
+                "another MAC, a priority",
+                Kernel,
+                behind(&[PRIORITY], to(other, "192.0.2.1", UDP, &ports(9, b""))),
+            ),
+            ("ARP, a priority", Kernel, behind(&[PRIORITY], ethernet([0xff; 6], from, 0x0806, &arp))),
+            (
+                "in a VLAN behind a priority",
+                Kernel,
+                behind(&[PRIORITY, VLAN], to(own, "192.0.2.1", UDP, &ports(9, b"x"))),
+            ),
+            (
+                "in a VLAN before a priority",
+                Kernel,
+                behind(&[VLAN, PRIORITY], to(own, "192.0.2.1", UDP, &ports(9, b"x"))),
+            ),
+            ("LLC and SNAP", Kernel, snap(to(own, "192.0.2.1", UDP, &ports(9, b"x")))),
+            (
+                "PPPoE",
+                Kernel,
+                ethernet(own, from, 0x8864, &[&[0x11, 0, 0, 1, 0, 30, 0, 0x21][..], &[0x45; 28]].concat()),
+            ),
+            ("IP in IP to us", Kernel, to(own, LOCAL4, 4, &[0x45; 28])),
+            ("IPv6 in IPv4 to us", Kernel, to(own, LOCAL4, 41, &[0x60; 48])),
+            ("GRE to us", Kernel, to(own, LOCAL4, 47, &[&[0, 0, 8, 0][..], &[0x45; 28]].concat())),
             ("ARP in a VLAN", Kernel, tagged(ethernet([0xff; 6], from, 0x0806, &arp))),
             ("not IP", Kernel, ethernet(own, from, 0x88b5, &[7; 40])),
             ("too short for IPv4", Kernel, ethernet(own, from, 0x0800, &[0x45; 12])),
@@ -202,7 +296,7 @@ impl Listener {
             assert!(len > 40);
         }
         let (arp, nd) = ((vec![8, 6], 0), (vec![0x86, 0xdd], 135));
-        assert_eq!(heard, [nd.clone(), nd, arp.clone(), arp]);
+        assert_eq!(heard, [nd.clone(), nd, arp.clone(), arp.clone(), arp]);
         // Addresses come and go.
         let address = "192.0.2.1".parse().unwrap();
         let frame = to(own, "192.0.2.1", TCP, &ports(22, b""));

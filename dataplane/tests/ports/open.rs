@@ -39,6 +39,7 @@ fn auto_takes_af_xdp_where_it_can() {
             (Driver::AfXdpNative, 2, 0)
         );
         assert_eq!((opened.mtu, opened.is_veth), (1500, true));
+        assert!(world.in_gw(&format!("ethtool -k {device}")).contains("rx-vlan-offload: off"));
         opened
     });
     let [inside, _outside] = opened;
@@ -206,5 +207,9 @@ fn a_devices_state_follows_its_link() {
     world.in_peer("ip link set peer0 down");
     wait_for("the carrier to go", || (state() == DeviceState { is_up: false, ..veth.clone() }).then_some(()));
     world.in_gw("ip link del gw0");
-    assert_eq!(state(), DeviceState::default());
+    let gone = DeviceState { is_gone: true, ..DeviceState::default() };
+    assert_eq!(state(), gone);
+    // Another one of its name is another one.
+    world.in_gw("ip link add gw0 up type veth");
+    assert_eq!(state(), gone);
 }

@@ -1,11 +1,11 @@
 //! Keys written out for a protocol analyser: the two tables that Wireshark reads, `ikev2_decryption_table` and `esp_sa`. Whoever reads them
 //! reads the traffic.
 
+use crate::secrets::Folder;
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tracing::warn;
 use wayfarer_mobility::ike::{
@@ -17,40 +17,26 @@ use zeroize::Zeroizing;
 const SESSIONS: &str = "ikev2_decryption_table";
 const CHILDREN: &str = "esp_sa";
 
-/// A folder with the two tables.
+/// The two tables, in a folder of the gateway's user alone.
 #[derive(Debug)]
 pub(super) struct KeyLog {
-    folder: PathBuf,
+    sessions: File,
+    children: File,
 }
 
 impl KeyLog {
     /// In this folder, which is made where it is not there.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says, or why keys would not be safe there.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        if !folder.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        for table in [SESSIONS, CHILDREN] {
-            // A new file each time, that nobody else made: no other has it open or is led to by it.
-            let file = folder.join(table);
-            match fs::remove_file(&file) {
-                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-                _ => {}
-            }
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-        }
+        let failed = |why: io::Error| io::Error::new(why.kind(), format!("key_log: {why}"));
+        let opened = Folder::open(folder).map_err(failed)?;
+        // New files each time, that nobody else made: no other has them open or is led to by them.
+        let create = |table| opened.create(table).map_err(failed);
+        let this = Self { sessions: create(SESSIONS)?, children: create(CHILDREN)? };
         warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
-        Ok(Self { folder: folder.to_owned() })
-    }
-
-    fn append(&self, table: &str, line: &str) {
-        let file = self.folder.join(table);
-        let opened = OpenOptions::new().append(true).open(&file);
-        if let Err(why) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
-            warn!(file = %file.display(), "a key cannot be logged: {why}");
-        }
+        Ok(this)
     }
 
     /// Keys of an IKE SA.
@@ -63,7 +49,7 @@ impl KeyLog {
             "{spi_i},{spi_r},{},{},\"{cipher}\",{},{},\"{integrity}\"\n",
             *ei, *er, *ai, *ar
         ));
-        self.append(SESSIONS, &line);
+        append(&self.sessions, SESSIONS, &line);
     }
 
     /// Keys of a pair of child SAs. Addresses are left open: they may change.
@@ -79,8 +65,14 @@ impl KeyLog {
                 *encr,
                 quoted(&integ),
             ));
-            self.append(CHILDREN, &line);
+            append(&self.children, CHILDREN, &line);
         }
+    }
+}
+
+fn append(mut file: &File, table: &str, line: &str) {
+    if let Err(why) = file.write_all(line.as_bytes()) {
+        warn!(table, "a key cannot be logged: {why}");
     }
 }
 
@@ -121,5 +113,37 @@ fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
         (Some(Integ::HmacSha256), false) => "HMAC-SHA-256-128 [RFC4868]",
         (Some(Integ::HmacSha384), false) => "HMAC-SHA-384-192 [RFC4868]",
         (Some(Integ::HmacSha512), false) => "HMAC-SHA-512-256 [RFC4868]",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+    use wayfarer_mobility::ike::suite::{Kex, Prf};
+
+    #[test]
+    fn keys_go_where_the_log_was_opened_whatever_has_its_name_later() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, moved, other) =
+            (home.path().join("log"), home.path().join("moved"), home.path().join("other"));
+        let log = KeyLog::open(&folder).unwrap();
+        fs::rename(&folder, &moved).unwrap();
+        fs::create_dir(&folder).unwrap();
+        symlink(&other, folder.join(SESSIONS)).unwrap();
+        let suite = IkeSuite {
+            encr: Encr::AesGcm(128),
+            integ: None,
+            prf: Prf::HmacSha256,
+            kex: Kex::X25519,
+            more_kex: vec![],
+        };
+        log.session([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
+        let line = fs::read_to_string(moved.join(SESSIONS)).unwrap();
+        assert!(line.starts_with("0000000000000001,0000000000000002,0303"), "{line}");
+        assert!(!other.exists());
+        drop(log);
+        let why = KeyLog::open(&home.path().join("log").join(SESSIONS)).unwrap_err().to_string();
+        assert!(why.starts_with("key_log: ") && why.contains("is a symbolic link"), "{why}");
     }
 }

@@ -1,7 +1,7 @@
 //! A whole gateway: workers, and the slow path behind them with key exchange on.
 
 use super::world::*;
-use std::{sync::OnceLock, time::Duration};
+use std::{cell::RefCell, sync::OnceLock, time::Duration};
 use wayfarer::{
     config::model::{Config, Ike, Policy, PolicyAction, Remote},
     slow_path::neighbours::Stations,
@@ -17,6 +17,8 @@ use wayfarer_dataplane::{
 
 /// Most steps of one input.
 const STEPS: usize = 32;
+/// Inputs of the fuzzer for one gateway.
+const INPUTS: u32 = 100;
 /// Longest frame or payload.
 const LONGEST: usize = 1900;
 
@@ -25,16 +27,48 @@ const LONGEST: usize = 1900;
 ///
 /// The input is a list of steps: a byte that says what its bytes are, two of their length, and they.
 pub fn gateway(data: &[u8]) {
-    let (ports, wires) = open_ports(1, 512);
-    run(data, World::on(settings(), (ports, wires)));
+    run(data, || World::on(settings(), open_ports(1, 512)));
 }
 
 /// The same where the inside is the host's own stack.
 pub fn gateway_host(data: &[u8]) {
-    let (mut ports, wires) = open_ports(1, 512);
-    ports[INSIDE].is_host = true;
-    ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
-    run(data, World::on(settings(), (ports, wires)));
+    run(data, || {
+        let (mut ports, wires) = open_ports(1, 512);
+        ports[INSIDE].is_host = true;
+        ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+        World::on(settings(), (ports, wires))
+    });
+}
+
+/// A gateway and its terminals.
+struct Scene {
+    world: World,
+    terminals: [Terminal; 3],
+    /// Inputs that it has seen.
+    inputs: u32,
+}
+
+impl Scene {
+    fn new(mut world: World) -> Self {
+        world.meet_neighbours();
+        let suites = suites();
+        let terminal = |n: u8| Terminal::new(n.into(), suites[usize::from(n) - 1], &format!("192.0.2.{n}"));
+        Self { world, terminals: [1, 2, 3].map(terminal), inputs: 0 }
+    }
+}
+
+thread_local! {
+    /// To make a gateway takes longer than most inputs do, so that the fuzzer gives each some of them.
+    static SCENE: RefCell<Option<Scene>> = const { RefCell::new(None) };
+}
+
+fn run(data: &[u8], world: impl FnOnce() -> World) {
+    let mut scene = SCENE.take().unwrap_or_else(|| Scene::new(world()));
+    play(data, &mut scene.world, &mut scene.terminals);
+    scene.inputs += 1;
+    if cfg!(fuzzing) && scene.inputs < INPUTS {
+        SCENE.set(Some(scene));
+    }
 }
 
 fn settings() -> Config {
@@ -93,11 +127,7 @@ fn suites() -> [wayfarer_dataplane::crypto::Suite; 3] {
     ["aes128gcm16", "aes256-sha256", "null-sha1"].map(suite)
 }
 
-fn run(mut data: &[u8], mut world: World) {
-    world.meet_neighbours();
-    let suites = suites();
-    let mut peers =
-        [1, 2, 3].map(|n: u8| Terminal::new(n.into(), suites[usize::from(n) - 1], &format!("192.0.2.{n}")));
+fn play(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
     let mut steps = 0;
     while let [what, high, low, rest @ ..] = data
         && steps < STEPS
@@ -108,7 +138,7 @@ fn run(mut data: &[u8], mut world: World) {
         let peer = &mut peers[usize::from(what / 8 % 2)];
         peer.port = (what & 0x40 != 0).then_some(4500);
         match (what >> 4 & 3, what % 8) {
-            (1, kind) => shaped(&mut world, kind, bytes),
+            (1, kind) => shaped(world, kind, bytes),
             (_, 0) => drop(world.wires[OUTSIDE].send(bytes)),
             (_, 1) => drop(world.wires[INSIDE].send(bytes)),
             (_, 2) => world.put(OUTSIDE, bytes),

@@ -31,13 +31,15 @@ use wayfarer_mobility::ike::wire::{self as ike, Protected};
 mod world;
 
 pub use gateway::{gateway, gateway_host};
+pub use ike_peer::ike_peer;
 mod gateway;
+mod ike_peer;
 
 /// A target: its name, which is that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("wire", wire),
     ("neighbours", neighbours),
     ("capture", capture),
@@ -47,6 +49,7 @@ pub const TARGETS: [Target; 9] = [
     ("gateway", gateway),
     ("gateway_host", gateway_host),
     ("ike_message", ike_message),
+    ("ike_peer", ike_peer),
 ];
 
 /// Headers of a frame: lengths lie within the bytes, and what is changed stays well-formed.

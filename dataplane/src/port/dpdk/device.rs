@@ -156,6 +156,7 @@ impl Monitor for Arc<Device> {
         // SAFETY: the device is open, and `state` is written whole.
         unsafe { sys::wf_state(self.port, &mut state) };
         DeviceState {
+            is_gone: false,
             is_up: state.is_up != 0,
             speed: (state.is_up != 0 && state.speed != 0).then_some(state.speed),
             full_duplex: (state.is_up != 0).then_some(state.is_full_duplex != 0),

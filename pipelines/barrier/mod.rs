@@ -1,0 +1,311 @@
+//! What the host's kernel must not forward past the gateway's policy, whether the gateway runs or not.
+//!
+//! A port that is shared with the kernel stays the kernel's too, and a kernel that forwards (`net.ipv4.ip_forward=1`)
+//! would send in clear what policy protects: as soon as the gateway has ended, while its device is made again, or for
+//! a frame that the port's own classifier does not know. So each such device has a table of nftables, which judges
+//! packets where the kernel is about to forward them, in whatever frame or tunnel they came; by the device's name, so
+//! that it holds for a device that is made again under it; and which outlives the process.
+//!
+//! | chain | drops |
+//! |---|---|
+//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward |
+//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own |
+//!
+//! The host's own packets pass neither. Whose an address is, the kernel's own routes say at that moment: the host stays
+//! reachable, whatever addresses it gets after the gateway has gone. What the gateway hands to the host by a TAP
+//! device has passed policy.
+//!
+//! While the gateway runs, the tables are its own, and `nft flush ruleset` leaves them (Linux 6.9). Only [`open_host`]
+//! takes them away.
+
+mod nftables;
+mod ranges;
+
+use crate::config::model::{Config, PolicyAction, PortKind};
+use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
+use ranges::Ranges;
+use std::io;
+use tracing::info;
+use wayfarer_dataplane::port::{PortError, open};
+
+/// The name of a device's table is this and the device's name.
+const TABLE: &str = "wayfarer-";
+/// Before the kernel's connection tracking and address translation, which change what a packet says of itself.
+const EARLY: i32 = -310;
+
+/// What raising it does, for people.
+const CLOSE: &str = "keep the host from forwarding by it";
+
+const INET4: [u8; 1] = [2];
+const INET6: [u8; 1] = [10];
+// linux/rtnetlink.h: destinations that are not forwarded.
+const LOCAL: u32 = 2;
+const BROADCAST: u32 = 3;
+const ANYCAST: u32 = 4;
+const MULTICAST: u32 = 5;
+
+/// The tables of a gateway's devices. They stay when it is dropped, and are then anybody's.
+pub(crate) struct Barrier {
+    nftables: Option<Nftables>,
+}
+
+impl std::fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Barrier {{ {} }}", if self.nftables.is_some() { "raised" } else { "not needed" })
+    }
+}
+
+impl Barrier {
+    /// Raises it around every device of `config` that the gateway shares with the kernel, in place of what an earlier
+    /// gateway left.
+    ///
+    /// # Errors
+    /// The port's name, and [`PortError::Permission`], [`PortError::NotSupported`] where another gateway has the device
+    /// or the kernel has no nftables, or what the system answered.
+    pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
+        let mut shared =
+            config.ports.iter().filter_map(|port| Some((port, shared_device(&port.kind)?))).peekable();
+        let Some((port, device)) = shared.peek() else { return Ok(Self { nftables: None }) };
+        let nftables = Nftables::open().map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
+        let taps: Vec<_> = config.ports.iter().filter_map(|port| tap(&port.kind)).collect();
+        let protected = protected(config);
+        for (port, device) in shared {
+            replace(&nftables, device, &taps, &protected)
+                .map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
+            info!(device, "the host forwards nothing of the gateway's by it until `wayfarer open-host`");
+        }
+        Ok(Self { nftables: Some(nftables) })
+    }
+}
+
+/// Has the host forward again by the devices named, or by all where none is; answers which these were.
+///
+/// # Errors
+/// A gateway runs on one of them, or what the system answered; nothing is changed then.
+pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
+    let failed = |why| failed("the host", "have it forward again", why);
+    let nftables = Nftables::open().map_err(failed)?;
+    let tables = nftables.tables().map_err(failed)?;
+    let closed = tables.iter().filter_map(|table| table.strip_prefix(TABLE));
+    let opened: Vec<String> = closed
+        .filter(|name| devices.is_empty() || devices.iter().any(|d| d == name))
+        .map(Into::into)
+        .collect();
+    if let Some(device) = devices.iter().find(|device| !opened.contains(device)) {
+        let reason = "no gateway has closed it".to_owned();
+        return Err(PortError::NotSupported { device: device.clone(), reason });
+    }
+    if let Some(device) = opened.iter().find(|device| open::is_taken(device)) {
+        let reason = "a gateway runs there: stop it first".to_owned();
+        return Err(PortError::NotSupported { device: device.clone(), reason });
+    }
+    if opened.is_empty() {
+        return Ok(opened);
+    }
+    let mut batch = Batch::new();
+    opened.iter().for_each(|device| batch.delete_table(&format!("{TABLE}{device}")));
+    nftables.commit(batch).map_err(failed)?;
+    Ok(opened)
+}
+
+/// The device that a port shares with the kernel.
+fn shared_device(kind: &PortKind) -> Option<&str> {
+    match kind {
+        PortKind::Auto { device } | PortKind::AfXdp { device } | PortKind::AfPacket { device } => {
+            Some(device)
+        }
+        _ => None,
+    }
+}
+
+/// The device by which a port hands packets to the kernel.
+fn tap(kind: &PortKind) -> Option<&str> {
+    match kind {
+        PortKind::Tap { device } => Some(device),
+        PortKind::Dpdk { exception: Some(exception), .. } => Some(&exception.device),
+        _ => None,
+    }
+}
+
+/// Addresses that nobody but the gateway may forward from or to: the far sides of tunnels, connections and of what
+/// policy discards, and all pools. Where the far side is everywhere, the near side says it.
+fn protected(config: &Config) -> Ranges {
+    let mut protected = Ranges::default();
+    let tunnels = config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors);
+    let policies = config.policies.iter().filter(|policy| policy.action == PolicyAction::Discard);
+    for selector in tunnels.chain(policies.map(|policy| &policy.selector)) {
+        protected.add_pair([selector.remote, selector.local].map(ranges::of_prefix));
+    }
+    for pool in &config.ike.pools {
+        protected.add((pool.first, pool.last));
+    }
+    for connection in &config.ike.connections {
+        // Terminals that are given their address are in its pool.
+        let children = connection.protocol.children.iter().filter(|_| connection.protocol.pools.is_empty());
+        for child in children {
+            for remote in &child.remote {
+                let local =
+                    child.local.iter().filter(|local| local.start.is_ipv4() == remote.start.is_ipv4());
+                for local in local {
+                    protected.add_pair([remote, local].map(|selector| (selector.start, selector.end)));
+                }
+            }
+        }
+    }
+    protected.merge();
+    protected
+}
+
+/// Makes a device's table anew.
+fn replace(nftables: &Nftables, device: &str, taps: &[&str], protected: &Ranges) -> io::Result<()> {
+    match nftables.commit(anew(device, taps, protected, OWNED)) {
+        Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
+            nftables.commit(anew(device, taps, protected, SHARED))
+        }
+        done => done,
+    }
+}
+
+/// Replaces a device's table by a new one, without a moment in which there is none.
+fn anew(device: &str, taps: &[&str], protected: &Ranges, flags: u32) -> Batch {
+    let mut batch = Batch::new();
+    // What is to be deleted must be there.
+    batch.add_table(&table(device), flags);
+    batch.delete_table(&table(device));
+    batch.add_table(&table(device), flags);
+    fill(&mut batch, device, taps, protected);
+    batch
+}
+
+fn table(device: &str) -> String {
+    format!("{TABLE}{device}")
+}
+
+/// Adds the chains and their rules.
+fn fill(batch: &mut Batch, device: &str, taps: &[&str], protected: &Ranges) {
+    use Expression::{
+        Accept, Count, DestinationType, Drop, Family, Header, InputDevice, Is, IsIn, IsNot, OutputDevice,
+    };
+    let (table, name) = (table(device), device_name(device));
+    batch.add_chain(&table, "in", Hook::PreRouting, EARLY);
+    let own = [LOCAL, BROADCAST, ANYCAST, MULTICAST].map(u32::to_ne_bytes);
+    let [local, broadcast, anycast, multicast] = [0, 1, 2, 3].map(|i| IsNot(&own[i]));
+    let elsewhere = [DestinationType, local, broadcast, anycast, multicast, Count, Drop];
+    batch.add_rule(&table, "in", &[&[InputDevice, Is(&name)][..], &elsewhere].concat());
+
+    batch.add_chain(&table, "through", Hook::Forward, EARLY);
+    for tap in taps {
+        batch.add_rule(&table, "through", &[InputDevice, Is(&device_name(tap)), Accept]);
+    }
+    // Of each family: where its addresses are in a header (RFC 791 §3.1, RFC 8200 §3).
+    for (set, is_ipv4, family, addresses) in [
+        ("protected4", true, INET4, [Header(12, 4), Header(16, 4)]),
+        ("protected6", false, INET6, [Header(8, 16), Header(24, 16)]),
+    ] {
+        batch.add_set(&table, set, is_ipv4, protected.of(is_ipv4));
+        for by in [InputDevice, OutputDevice] {
+            for address in addresses {
+                let rule = [by, Is(&name), Family, Is(&family), address, IsIn(set), Count, Drop];
+                batch.add_rule(&table, "through", &rule);
+            }
+        }
+    }
+}
+
+fn taken(device: &str) -> PortError {
+    let reason = "another gateway has this device".to_owned();
+    PortError::NotSupported { device: device.to_owned(), reason }
+}
+
+/// Sorts what nftables answered.
+fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
+    match why.raw_os_error() {
+        // Another process owns the table.
+        Some(nix::libc::EPERM) if open::is_taken(device) => taken(device),
+        Some(nix::libc::EPERM | nix::libc::EACCES) => {
+            PortError::Permission { device: device.to_owned(), action, needed: "CAP_NET_ADMIN" }
+        }
+        Some(nix::libc::EPROTONOSUPPORT | nix::libc::EOPNOTSUPP | nix::libc::ENOENT) => {
+            let reason = format!("cannot {action}: it needs nf_tables and nft_fib_inet in the kernel: {why}");
+            PortError::NotSupported { device: device.to_owned(), reason }
+        }
+        _ => PortError::System { device: device.to_owned(), action, source: why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Runs `test` in a network namespace of its own, which needs root.
+    fn alone(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)
+                    .expect("this test makes a network namespace and needs root");
+                test();
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
+    fn tables() -> Vec<String> {
+        Nftables::open().unwrap().tables().unwrap()
+    }
+
+    #[test]
+    fn tables_are_taken_over_from_a_gateway_that_has_gone() {
+        alone(|| {
+            let none = Ranges::default();
+            let first = Nftables::open().unwrap();
+            replace(&first, "eth0", &["tap0"], &none).unwrap();
+            replace(&first, "eth1", &[], &none).unwrap();
+            let second = Nftables::open().unwrap();
+            // An older kernel has no owners of tables.
+            if let Err(why) = replace(&second, "eth0", &[], &none) {
+                assert_eq!(why.raw_os_error(), Some(nix::libc::EPERM), "{why}");
+                assert!(open_host(&["eth0".to_owned()]).is_err());
+            }
+            drop(first);
+            replace(&second, "eth0", &[], &none).unwrap();
+            assert_eq!(tables(), ["wayfarer-eth1", "wayfarer-eth0"]);
+            drop(second);
+            assert_eq!(open_host(&[]).unwrap(), ["eth1", "eth0"]);
+            assert_eq!((open_host(&[]).unwrap(), tables()), (vec![], vec![]));
+        });
+    }
+
+    #[test]
+    fn a_table_without_an_owner_is_replaced_as_well() {
+        alone(|| {
+            let none = Ranges::default();
+            let nftables = Nftables::open().unwrap();
+            nftables.commit(anew("eth0", &[], &none, SHARED)).unwrap();
+            let mut foreign = Batch::new();
+            foreign.add_table("other", SHARED);
+            nftables.commit(foreign).unwrap();
+            replace(&nftables, "eth0", &[], &none).unwrap();
+            assert_eq!(open_host(&[]).unwrap(), ["eth0"]);
+            assert_eq!(tables(), ["other"], "what others made is theirs");
+        });
+    }
+
+    #[test]
+    fn any_number_of_networks_can_be_protected() {
+        alone(|| {
+            let mut many = Ranges::default();
+            for i in 0..20_000u32 {
+                let v4 = std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * i);
+                let v6 = std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(2 * i));
+                many.add((v4.into(), v4.into()));
+                many.add((v6.into(), v6.into()));
+            }
+            many.add(([255; 4].into(), [255; 4].into()));
+            many.merge();
+            let nftables = Nftables::open().unwrap();
+            replace(&nftables, "eth0", &[], &many).unwrap();
+            replace(&nftables, "eth0", &[], &many).unwrap();
+        });
+    }
+}

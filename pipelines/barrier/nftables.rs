@@ -1,0 +1,388 @@
+//! nftables by its netlink protocol, as far as the barrier needs it: no program and no library has to be there.
+//!
+//! Numbers are those of the kernel's `linux/netfilter/nf_tables.h`; all but what is compared with a packet is big-endian.
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use std::io;
+
+// linux/netlink.h
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const NESTED: u16 = 0x8000;
+// linux/netfilter/nfnetlink.h
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const INET: u8 = 1;
+// nf_tables.h: messages.
+const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENTS: u16 = 12;
+// The first attribute of every message names the table.
+const TABLE: u16 = 1;
+const LIST_ELEMENT: u16 = 1;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+
+/// The one register that expressions use.
+const REGISTER: u32 = 1;
+/// Length of a netlink header.
+const HEADER: usize = 16;
+/// Length of nfnetlink's header, behind it.
+const SUBHEADER: usize = 4;
+/// Elements in one message: an attribute ends at 64 KiB.
+const ELEMENTS: usize = 512;
+
+/// A table is its owner's alone, which no `nft flush ruleset` of others touches, and stays behind it (Linux 6.9).
+pub(super) const OWNED: u32 = 2 | 4;
+/// A table is anybody's.
+pub(super) const SHARED: u32 = 0;
+
+/// Where a base chain sees packets (linux/netfilter.h).
+#[derive(Clone, Copy)]
+pub(super) enum Hook {
+    /// All that come in.
+    PreRouting = 0,
+    /// What is for others.
+    Forward = 2,
+}
+
+/// Part of a rule: loads something of the packet, or goes on where it fits.
+#[derive(Clone, Copy)]
+pub(super) enum Expression<'a> {
+    /// Loads the name of the device that it came by.
+    InputDevice,
+    /// Loads the name of the device that it leaves by.
+    OutputDevice,
+    /// Loads the IP version, as a number of linux/netfilter.h.
+    Family,
+    /// Loads this much of the IP header, from this offset on.
+    Header(u32, u32),
+    /// Loads what the kernel's routes say of its destination, as a number of linux/rtnetlink.h.
+    DestinationType,
+    /// Goes on where that is what was loaded.
+    Is(&'a [u8]),
+    /// Goes on where something else was loaded.
+    IsNot(&'a [u8]),
+    /// Goes on where what was loaded is in this set.
+    IsIn(&'a str),
+    /// Counts the packet.
+    Count,
+    /// Drops the packet.
+    Drop,
+    /// Lets the packet pass this chain.
+    Accept,
+}
+
+impl Expression<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::InputDevice | Self::OutputDevice | Self::Family => "meta",
+            Self::Header(..) => "payload",
+            Self::DestinationType => "fib",
+            Self::Is(_) | Self::IsNot(_) => "cmp",
+            Self::IsIn(_) => "lookup",
+            Self::Count => "counter",
+            Self::Drop | Self::Accept => "immediate",
+        }
+    }
+}
+
+/// The name of a device as the kernel compares it.
+pub(super) fn device_name(name: &str) -> [u8; 16] {
+    let mut padded = [0; 16];
+    for (to, from) in padded.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    padded
+}
+
+/// Attributes, one behind the other.
+struct Attributes<'a>(&'a mut Vec<u8>);
+
+impl Attributes<'_> {
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        self.0.extend(((value.len() + 4) as u16).to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    fn number(&mut self, kind: u16, value: u32) {
+        self.put(kind, &value.to_be_bytes());
+    }
+
+    fn text(&mut self, kind: u16, value: &str) {
+        self.put(kind, &[value.as_bytes(), &[0]].concat());
+    }
+
+    fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Attributes<'_>)) {
+        let at = self.0.len();
+        self.put(kind | NESTED, &[]);
+        inside(&mut Attributes(self.0));
+        let length = (self.0.len() - at) as u16;
+        self.0[at..at + 2].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    fn numbers(&mut self, all: &[(u16, u32)]) {
+        all.iter().for_each(|(kind, value)| self.number(*kind, *value));
+    }
+
+    fn expression(&mut self, expression: Expression<'_>) {
+        self.nest(LIST_ELEMENT, |a| {
+            a.text(1, expression.name());
+            a.nest(2, |a| a.operands(expression));
+        });
+    }
+
+    fn operands(&mut self, expression: Expression<'_>) {
+        match expression {
+            Expression::InputDevice => self.numbers(&[(1, REGISTER), (2, 6)]),
+            Expression::OutputDevice => self.numbers(&[(1, REGISTER), (2, 7)]),
+            Expression::Family => self.numbers(&[(1, REGISTER), (2, 15)]),
+            Expression::Header(offset, length) => {
+                self.numbers(&[(1, REGISTER), (2, 1), (3, offset), (4, length)]);
+            }
+            // The type of the address, of the destination.
+            Expression::DestinationType => self.numbers(&[(1, REGISTER), (2, 3), (3, 2)]),
+            Expression::Is(value) => self.comparison(0, value),
+            Expression::IsNot(value) => self.comparison(1, value),
+            Expression::IsIn(set) => {
+                self.text(1, set);
+                self.number(2, REGISTER);
+            }
+            Expression::Count => {}
+            Expression::Drop => self.verdict(0),
+            Expression::Accept => self.verdict(1),
+        }
+    }
+
+    fn comparison(&mut self, operation: u32, value: &[u8]) {
+        self.numbers(&[(1, REGISTER), (2, operation)]);
+        self.nest(3, |a| a.put(DATA_VALUE, value));
+    }
+
+    fn verdict(&mut self, code: u32) {
+        self.number(1, 0);
+        self.nest(2, |a| a.nest(DATA_VERDICT, |a| a.number(1, code)));
+    }
+}
+
+/// Changes that the kernel makes together or not at all.
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    messages: u32,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        let mut this = Self { bytes: Vec::new(), messages: 0 };
+        this.frame(BATCH_BEGIN, 0, 0, SUBSYSTEM, |_| {});
+        this
+    }
+
+    fn frame(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        resource: u16,
+        body: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        let at = self.bytes.len();
+        self.bytes.extend([0; 4]);
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend((REQUEST | flags).to_ne_bytes());
+        self.bytes.extend(self.messages.to_ne_bytes());
+        self.bytes.extend([0; 4]);
+        self.bytes.extend([family, 0]);
+        self.bytes.extend(resource.to_be_bytes());
+        body(&mut Attributes(&mut self.bytes));
+        let length = (self.bytes.len() - at) as u32;
+        self.bytes[at..at + 4].copy_from_slice(&length.to_ne_bytes());
+        self.messages += 1;
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, table: &str, body: impl FnOnce(&mut Attributes<'_>)) {
+        self.frame(SUBSYSTEM << 8 | kind, flags | ACK, INET, 0, |a| {
+            a.text(TABLE, table);
+            body(a);
+        });
+    }
+
+    /// Makes a table where there is none.
+    pub(super) fn add_table(&mut self, table: &str, flags: u32) {
+        self.message(NEW_TABLE, CREATE, table, |a| a.number(2, flags));
+    }
+
+    /// Deletes a table with all that is in it; it must be there.
+    pub(super) fn delete_table(&mut self, table: &str) {
+        self.message(DELETE_TABLE, 0, table, |_| {});
+    }
+
+    /// Adds a chain that the kernel asks at `hook`, the lower `priority` the earlier.
+    pub(super) fn add_chain(&mut self, table: &str, chain: &str, hook: Hook, priority: i32) {
+        self.message(NEW_CHAIN, CREATE, table, |a| {
+            a.text(3, chain);
+            a.nest(4, |a| {
+                a.number(1, hook as u32);
+                a.number(2, priority as u32);
+            });
+            a.text(7, "filter");
+        });
+    }
+
+    /// Adds a rule at the end of a chain.
+    pub(super) fn add_rule(&mut self, table: &str, chain: &str, expressions: &[Expression<'_>]) {
+        self.message(NEW_RULE, CREATE | APPEND, table, |a| {
+            a.text(2, chain);
+            a.nest(4, |a| expressions.iter().for_each(|expression| a.expression(*expression)));
+        });
+    }
+
+    /// Adds a set of addresses: `ranges`, both ends included, which neither overlap nor touch, of IPv4 or IPv6.
+    pub(super) fn add_set(&mut self, table: &str, set: &str, is_ipv4: bool, ranges: &[(u128, u128)]) {
+        const INTERVALS: u32 = 4;
+        // What `nft` calls these types, for people who list the set.
+        let (kind, length, last) = if is_ipv4 { (7, 4, u128::from(u32::MAX)) } else { (8, 16, u128::MAX) };
+        // The kernel wants a number that no other set of the batch has.
+        let number = self.messages;
+        self.message(NEW_SET, CREATE, table, |a| {
+            a.text(2, set);
+            a.numbers(&[(3, INTERVALS), (4, kind), (5, length), (10, number)]);
+        });
+        for some in ranges.chunks(ELEMENTS) {
+            self.message(NEW_ELEMENTS, CREATE, table, |a| {
+                a.text(2, set);
+                a.nest(3, |a| {
+                    for &(first, end) in some {
+                        // A range that reaches to the last address has no end.
+                        let end = (end != last).then(|| (end + 1, 1));
+                        for (address, flags) in [Some((first, 0)), end].into_iter().flatten() {
+                            a.nest(LIST_ELEMENT, |a| {
+                                a.nest(1, |a| {
+                                    a.put(DATA_VALUE, &address.to_be_bytes()[16 - length as usize..])
+                                });
+                                a.number(3, flags);
+                            });
+                        }
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// A conversation with nftables of the calling thread's network namespace. Tables that are [`OWNED`] are its own until
+/// it is dropped.
+pub(super) struct Nftables(Socket);
+
+impl Nftables {
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Answers are there when a request has been sent.
+        socket.set_non_blocking(true)?;
+        socket.set_cap_ack(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Has the kernel make the changes of `batch`.
+    ///
+    /// # Errors
+    /// The kernel's first objection; nothing has changed then.
+    pub(super) fn commit(&self, mut batch: Batch) -> io::Result<()> {
+        let last = batch.messages - 1;
+        batch.frame(BATCH_END, 0, 0, SUBSYSTEM, |_| {});
+        // The kernel takes a batch whole, and this much may be under way.
+        let room = batch.bytes.len() * 2;
+        let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::SndBufForce, &room);
+        let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::RcvBufForce, &(1 << 22));
+        self.0.send(&batch.bytes, 0)?;
+        let mut failed = None;
+        self.answers(|message| {
+            if message.kind == ERROR && failed.is_none() && message.code() != 0 {
+                failed = Some(io::Error::from_raw_os_error(-message.code()));
+            }
+            message.sequence == last || failed.is_some()
+        })?;
+        // What is left of the answers is not the next batch's.
+        while self.0.recv(&mut Vec::with_capacity(1 << 16), 0).is_ok() {}
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The names of all tables of the family `inet`.
+    pub(super) fn tables(&self) -> io::Result<Vec<String>> {
+        let mut request = Batch { bytes: Vec::new(), messages: 0 };
+        request.frame(SUBSYSTEM << 8 | GET_TABLE, DUMP, INET, 0, |_| {});
+        self.0.send(&request.bytes, 0)?;
+        let mut names = Vec::new();
+        let mut failed = None;
+        self.answers(|message| {
+            match message.kind {
+                DONE => return true,
+                ERROR => failed = Some(io::Error::from_raw_os_error(-message.code())),
+                _ => names.extend(message.table()),
+            }
+            failed.is_some()
+        })?;
+        failed.map_or(Ok(names), Err)
+    }
+
+    /// Hands each message that the kernel answers to `is_last`, until that says so.
+    fn answers(&self, mut is_last: impl FnMut(&Message<'_>) -> bool) -> io::Result<()> {
+        loop {
+            let mut answer = Vec::with_capacity(1 << 16);
+            self.0.recv(&mut answer, 0)?;
+            let mut rest = &answer[..];
+            while let Some((message, behind)) = Message::split(rest) {
+                if is_last(&message) {
+                    return Ok(());
+                }
+                rest = behind;
+            }
+        }
+    }
+}
+
+/// An answer of the kernel.
+struct Message<'a> {
+    kind: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The first message of a datagram, and what is behind it.
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let (length, sequence) = (word(0)? as usize, word(8)?);
+        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+        let body = bytes.get(HEADER..length)?;
+        let behind = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((Self { kind, sequence, body }, behind))
+    }
+
+    /// The error number of an `ERROR`, negative; 0: it is an acknowledgement.
+    fn code(&self) -> i32 {
+        self.body.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes))
+    }
+
+    /// The name of a table, its first attribute.
+    fn table(&self) -> Option<String> {
+        let attribute = self.body.get(SUBHEADER..)?;
+        let length = usize::from(u16::from_ne_bytes(attribute.get(..2)?.try_into().ok()?));
+        let name = attribute.get(4..length)?.strip_suffix(&[0])?;
+        String::from_utf8(name.to_owned()).ok()
+    }
+}

@@ -1,0 +1,412 @@
+//! A host whose kernel forwards: what policy protects does not pass it in clear, whatever form it comes in, and whether
+//! the gateway runs or not.
+//!
+//! ```text
+//!  core 10.98.0.7 ── g0 gw g1 ── srv 10.99.0.2        what is between the two is the tunnel's
+//!                       gw c0 ── box 172.20.0.2       the host's own business
+//! ```
+
+use super::lab::{Gateway, Lab, PATIENCE, program, wait_for};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+use wayfarer_dataplane::port::{Mac, device::Device, neighbour_socket::NeighbourSocket};
+
+/// Packets of each kind that are sent at a time.
+const COUNT: usize = 5;
+const NEAR: [&str; 2] = ["10.99.0.2", "2001:db8:99::2"];
+const FAR: [&str; 2] = ["10.98.0.7", "2001:db8:98::7"];
+const PORT: u16 = 7000;
+
+fn lab() -> Lab {
+    let lab = Lab::new(&["core", "gw", "srv"]);
+    link_outside(&lab);
+    link_inside(&lab);
+    lab.forward("gw");
+    lab.run("core", "ip address add 10.98.0.7/32 dev lo");
+    lab.run("core", "ip address add 2001:db8:98::7/128 dev lo nodad");
+    lab
+}
+
+fn link_outside(lab: &Lab) {
+    lab.link([
+        ("core", "k1", &["192.0.2.254/24", "2001:db8:a::fe/64"]),
+        ("gw", "g0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
+    ]);
+    lab.run("core", "ip route add 10.99.0.0/24 via 192.0.2.1");
+    lab.run("core", "ip route add 2001:db8:99::/64 via 2001:db8:a::1");
+    lab.run("gw", "ip route add 10.98.0.7 via 192.0.2.254");
+    lab.run("gw", "ip route add 2001:db8:98::7 via 2001:db8:a::fe");
+}
+
+fn link_inside(lab: &Lab) {
+    lab.link([
+        ("gw", "g1", &["10.99.0.1/24", "2001:db8:99::1/64"]),
+        ("srv", "s0", &["10.99.0.2/24", "2001:db8:99::2/64"]),
+    ]);
+    lab.run("srv", "ip route add default via 10.99.0.1");
+    lab.run("srv", "ip route add default via 2001:db8:99::1");
+}
+
+fn config(kind: &str) -> String {
+    format!(
+        r#"
+[[port]]
+name = "outside"
+kind = "{kind}"
+device = "g0"
+addresses = ["192.0.2.1/24", "2001:db8:a::1/64"]
+[[port]]
+name = "inside"
+kind = "{kind}"
+device = "g1"
+addresses = ["10.99.0.1/24", "2001:db8:99::1/64"]
+[[tunnel]]
+name = "far"
+local = "192.0.2.1"
+remote = "192.0.2.254"
+inner_local = ["10.99.0.0/24", "2001:db8:99::/64"]
+inner_remote = ["10.98.0.7/32", "2001:db8:98::7/128"]
+inbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
+outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
+"#
+    )
+}
+
+fn bind(lab: &Lab, space: &str, address: &str) -> UdpSocket {
+    let socket = lab.enter(space, || UdpSocket::bind((address, PORT)).unwrap());
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// Datagrams that a socket has got so far.
+fn drain(socket: &UdpSocket) -> usize {
+    std::iter::from_fn(|| socket.recv_from(&mut [0; 2048]).ok()).count()
+}
+
+/// All that the kernel had to forward has been, or has not: what is behind it on both links was answered.
+fn fence(lab: &Lab) {
+    lab.run("srv", "ping -c 2 -i 0.02 -W 5 10.99.0.1");
+    lab.run("core", "ping -c 2 -i 0.02 -W 5 192.0.2.1");
+}
+
+/// Ends of flows that the tunnel is for, in IPv4 and IPv6.
+struct Ends {
+    near: [UdpSocket; 2],
+    far: [UdpSocket; 2],
+}
+
+impl Ends {
+    fn new(lab: &Lab) -> Self {
+        let this =
+            Self { near: NEAR.map(|at| bind(lab, "srv", at)), far: FAR.map(|at| bind(lab, "core", at)) };
+        wait_for("the kernel to forward", || (this.arrive(lab) == [COUNT; 4]).then_some(()));
+        this
+    }
+
+    /// Sends packets in clear, and answers how many arrive: out and in by IPv4, out and in by IPv6.
+    fn arrive(&self, lab: &Lab) -> [usize; 4] {
+        self.near.iter().chain(&self.far).map(drain).for_each(drop);
+        for family in [0, 1] {
+            let (near, far) = (&self.near[family], &self.far[family]);
+            for (from, to) in [(near, FAR[family]), (far, NEAR[family])] {
+                for _ in 0..COUNT {
+                    // What has no route, while a device is away, cannot leave in clear either.
+                    let _ = from.send_to(b"in clear", (to, PORT));
+                }
+            }
+        }
+        fence(lab);
+        let [near, far] = [&self.near, &self.far].map(|all| [drain(&all[0]), drain(&all[1])]);
+        [far[0], near[0], far[1], near[1]]
+    }
+}
+
+/// Runs `wayfarer open-host` in the gateway's namespace: exit code and what it said.
+fn open_host(lab: &Lab, devices: &str) -> (Option<i32>, String) {
+    let output = lab.output("gw", format!("{} open-host {devices}", program()).trim_end());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+fn link_of(gateway: &Gateway, port: &str) -> Option<String> {
+    gateway.ports().into_iter().find(|p| p.port == port).unwrap().link
+}
+
+/// Nothing passes in clear while the gateway runs and after it has ended, however that was, on a device that was made
+/// again either; until the host is opened. The host itself stays reachable.
+pub(crate) fn stays_closed(kind: &str) {
+    let lab = lab();
+    let ends = Ends::new(&lab);
+    assert_eq!(open_host(&lab, ""), (Some(0), "nothing is closed\n".to_owned()));
+
+    let mut gateway = lab.gateway("gw", &config(kind));
+    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway runs");
+    gateway.signal("HUP");
+    wait_for("a word about the signal", || gateway.log().contains("SIGHUP: nothing to do").then_some(()));
+    assert_eq!(ends.arrive(&lab), [0; 4], "it was told to hang up");
+    lab.run("gw", "nft flush ruleset");
+    let (code, said) = open_host(&lab, "");
+    assert_eq!((code, said.contains("a gateway runs there")), (Some(1), true), "{said}");
+
+    assert_eq!(link_of(&gateway, "inside").as_deref(), Some("up"));
+    lab.run("gw", "ip link del g1");
+    link_inside(&lab);
+    assert_eq!(link_of(&gateway, "inside").as_deref(), Some("gone"));
+    assert_eq!(link_of(&gateway, "outside").as_deref(), Some("up"));
+    wait_for("a word about the device", || gateway.log().contains("the device is gone").then_some(()));
+    assert_eq!(ends.arrive(&lab), [0; 4], "a device was made again");
+
+    assert!(gateway.stop().success());
+    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway was stopped");
+    lab.run("gw", "ip link del g0");
+    link_outside(&lab);
+    assert_eq!(ends.arrive(&lab), [0; 4], "a device was made again without the gateway");
+    lab.run("gw", "ip address add 192.0.2.99/24 dev g0");
+    lab.run("core", "ping -c 1 -W 5 192.0.2.99");
+    lab.run("core", "ping -c 1 -W 5 2001:db8:a::1");
+
+    drop(lab.gateway("gw", &config(kind)));
+    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway was killed");
+    assert_eq!(open_host(&lab, "g7"), (Some(1), "g7: no gateway has closed it\n".to_owned()));
+    let opened = "g0: the host forwards again, in clear\ng1: the host forwards again, in clear\n";
+    assert_eq!(open_host(&lab, "g1 g0"), (Some(0), opened.to_owned()));
+    assert_eq!(ends.arrive(&lab), [COUNT; 4], "the host was opened");
+
+    let missing = lab.config("missing", &config(kind).replace("\"g1\"", "\"eth77\""));
+    let failed = lab.output("gw", &format!("{} gateway --config {}", program(), missing.display()));
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway could not start");
+    assert_eq!(open_host(&lab, "").0, Some(0));
+    assert_eq!(ends.arrive(&lab), [COUNT; 4], "the host was opened again");
+}
+
+/// A form that a packet can have on a wire.
+struct Form {
+    name: &'static str,
+    /// The frame to `to` from `from` that has this IP packet.
+    frame: fn(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8>,
+    /// Whether the kernel takes it for an IP packet to be forwarded.
+    is_forwarded: bool,
+    /// Whether the gateway does.
+    is_processed: bool,
+}
+
+const PRIORITY: &[u8] = &[0x81, 0, 0xa0, 0];
+const OUTER_PRIORITY: &[u8] = &[0x88, 0xa8, 0x40, 0];
+const VLAN: &[u8] = &[0x81, 0, 0xa0, 5];
+const IPV4: &[u8] = &[8, 0];
+const VXLAN_MAC: Mac = [2, 0, 0, 0, 0, 0x77];
+
+/// Every form that the host's kernel might take for the same packet, and some that only look so.
+const FORMS: [Form; 11] = [
+    Form {
+        name: "untagged",
+        frame: |to, from, p, _| [&to[..], &from, IPV4, p].concat(),
+        is_forwarded: true,
+        is_processed: true,
+    },
+    Form {
+        name: "priority",
+        frame: |to, from, p, _| [&to[..], &from, PRIORITY, IPV4, p].concat(),
+        is_forwarded: true,
+        is_processed: true,
+    },
+    Form {
+        name: "802.1ad, priority",
+        frame: |to, from, p, _| [&to[..], &from, OUTER_PRIORITY, IPV4, p].concat(),
+        is_forwarded: true,
+        is_processed: true,
+    },
+    Form {
+        name: "two priorities",
+        frame: |to, from, p, _| [&to[..], &from, OUTER_PRIORITY, PRIORITY, IPV4, p].concat(),
+        is_forwarded: true,
+        is_processed: true,
+    },
+    Form {
+        name: "nine priorities",
+        frame: |to, from, p, _| [&to[..], &from, &PRIORITY.repeat(9), IPV4, p].concat(),
+        is_forwarded: true,
+        is_processed: true,
+    },
+    Form {
+        name: "VLAN",
+        frame: |to, from, p, _| [&to[..], &from, VLAN, IPV4, p].concat(),
+        is_forwarded: false,
+        is_processed: false,
+    },
+    Form {
+        name: "VLAN behind a priority",
+        frame: |to, from, p, _| [&to[..], &from, PRIORITY, VLAN, IPV4, p].concat(),
+        is_forwarded: false,
+        is_processed: false,
+    },
+    Form {
+        name: "priority behind a VLAN",
+        frame: |to, from, p, _| [&to[..], &from, VLAN, PRIORITY, IPV4, p].concat(),
+        is_forwarded: false,
+        is_processed: false,
+    },
+    Form { name: "LLC and SNAP", frame: snap, is_forwarded: false, is_processed: false },
+    Form { name: "PPPoE", frame: pppoe, is_forwarded: false, is_processed: false },
+    Form { name: "in a tunnel of the host's own", frame: vxlan, is_forwarded: true, is_processed: false },
+];
+
+/// RFC 1042.
+fn snap(to: Mac, from: Mac, packet: &[u8], _host: [u8; 4]) -> Vec<u8> {
+    let length = (packet.len() + 8) as u16;
+    [&to[..], &from, &length.to_be_bytes(), &[0xaa, 0xaa, 3, 0, 0, 0], IPV4, packet].concat()
+}
+
+/// RFC 2516 §5, session 1.
+fn pppoe(to: Mac, from: Mac, packet: &[u8], _host: [u8; 4]) -> Vec<u8> {
+    let length = (packet.len() + 2) as u16;
+    let session = [&[0x11, 0, 0, 1][..], &length.to_be_bytes(), &[0, 0x21]].concat();
+    [&to[..], &from, &[0x88, 0x64], &session, packet].concat()
+}
+
+/// RFC 7348 §5, to the host itself, which opens it: as with IP in IP or GRE, the classifier sees the host's own packet.
+fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
+    let inner = [&VXLAN_MAC[..], &from, IPV4, packet].concat();
+    let segment = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
+    let peer = [host[0], host[1], host[2], 2];
+    [&to[..], &from, IPV4, &udp(peer, host, 4789, &segment)].concat()
+}
+
+/// A UDP datagram over IPv4, without its optional checksum.
+fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; 20];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&((28 + payload.len()) as u16).to_be_bytes());
+    header[8..10].copy_from_slice(&[64, 17]);
+    header[12..16].copy_from_slice(&from);
+    header[16..].copy_from_slice(&to);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let length = (8 + payload.len()) as u16;
+    let ports = [port.to_be_bytes(), port.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+    [&header[..], &ports, payload].concat()
+}
+
+/// A station that sends whole frames.
+struct Station {
+    wire: NeighbourSocket,
+    from: Mac,
+    to: Mac,
+    packet: Vec<u8>,
+    host: [u8; 4],
+}
+
+impl Station {
+    /// On a device of a namespace, to the gateway's device at its other end, with packets from and to these addresses.
+    fn new(lab: &Lab, [space, device, other]: [&str; 3], [from, to, host]: [[u8; 4]; 3]) -> Self {
+        let find = |space, name| lab.enter(space, || Device::find(name).unwrap());
+        let own = find(space, device);
+        let wire = lab.enter(space, || NeighbourSocket::open(&own).unwrap());
+        Self {
+            wire,
+            from: own.mac(),
+            to: find("gw", other).mac(),
+            packet: udp(from, to, PORT, b"in clear"),
+            host,
+        }
+    }
+
+    fn send(&self, form: &Form) {
+        let frame = (form.frame)(self.to, self.from, &self.packet, self.host);
+        (0..COUNT).for_each(|_| self.wire.send(&frame).unwrap());
+    }
+}
+
+/// What the kernel takes for the same packet does not pass in another form, neither out nor in; and what is the
+/// gateway's in one form is in every other.
+pub(crate) fn every_form(kind: &str) {
+    let lab = lab();
+    let ends = Ends::new(&lab);
+    lab.run("gw", "ip link add vx0 address 02:00:00:00:00:77 type vxlan id 7 dstport 4789");
+    lab.run("gw", "ip link set vx0 up");
+    let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
+    let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
+    let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
+    // How many arrive out and in.
+    let pass = |form: &Form| {
+        drain(&ends.near[0]);
+        drain(&ends.far[0]);
+        inside.send(form);
+        outside.send(form);
+        fence(&lab);
+        [drain(&ends.far[0]), drain(&ends.near[0])]
+    };
+    let open = |when: &str| {
+        for form in &FORMS {
+            let expected = if form.is_forwarded { COUNT } else { 0 };
+            assert_eq!(pass(form), [expected; 2], "{}, {when}", form.name);
+        }
+    };
+    open("without a gateway");
+    let gateway = lab.gateway("gw", &config(kind));
+    let [mut sealed, mut refused] = [0; 2];
+    for form in &FORMS {
+        assert_eq!(pass(form), [0; 2], "{}, with the gateway", form.name);
+        let processed = if form.is_processed { COUNT as u64 } else { 0 };
+        [sealed, refused] = [sealed, refused].map(|count| count + processed);
+        let counts = || (gateway.sa().outbound.packets, gateway.dropped("Unprotected"));
+        wait_for(form.name, || (counts() == (sealed, refused)).then_some(()));
+    }
+    drop(gateway);
+    for form in &FORMS {
+        assert_eq!(pass(form), [0; 2], "{}, when the gateway was killed", form.name);
+    }
+    assert_eq!(open_host(&lab, "").0, Some(0));
+    open("when the host was opened");
+}
+
+/// What the host forwards for others goes on: between devices that are no ports, and by a port where policy protects
+/// neither end, behind the host's own address. Not so what policy protects.
+pub(crate) fn others_are_left_alone(kind: &str) {
+    let lab = lab();
+    let ends = Ends::new(&lab);
+    for (space, device, end, net) in [("box", "c0", "b0", "172.20.0"), ("bay", "d0", "e0", "172.21.0")] {
+        lab.add_space(space);
+        let (host, own) = (format!("{net}.1/24"), format!("{net}.2/24"));
+        lab.link([("gw", device, &[&host]), (space, end, &[&own])]);
+        lab.run(space, &format!("ip route add default via {net}.1"));
+    }
+    lab.nft(
+        "gw",
+        "table ip nat {\nchain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; }\n}\n",
+    );
+    let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
+        .map(|(space, at)| bind(&lab, space, at));
+    let exchange = |to: &UdpSocket, at: &str| {
+        boxed.send_to(b"hello", (at, PORT)).unwrap();
+        let mut from: Option<SocketAddr> = None;
+        wait_for("a packet of the host's own network", || {
+            from = to.recv_from(&mut [0; 64]).ok().map(|(_, from)| from);
+            from
+        });
+        to.send_to(b"hello", from.unwrap()).unwrap();
+        wait_for("its answer", || boxed.recv_from(&mut [0; 64]).ok());
+    };
+    let all = |when: &str| {
+        exchange(&bay, "172.21.0.2");
+        exchange(&core, "192.0.2.254");
+        drain(&ends.far[0]);
+        boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
+        exchange(&core, "192.0.2.254");
+        assert_eq!(drain(&ends.far[0]), 0, "{when}");
+    };
+    let gateway = lab.gateway("gw", &config(kind));
+    all("while the gateway runs");
+    drop(gateway);
+    all("when it was killed");
+    assert_eq!(open_host(&lab, "").0, Some(0));
+    boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
+    let patience = PATIENCE.min(Duration::from_secs(20));
+    ends.far[0].set_nonblocking(false).unwrap();
+    ends.far[0].set_read_timeout(Some(patience)).unwrap();
+    ends.far[0].recv_from(&mut [0; 64]).expect("the host to forward again");
+}
