@@ -111,10 +111,10 @@ fn by_radius(servers: &[(SocketAddr, &str)]) -> Radius {
     let server = |(address, secret): &(SocketAddr, &str)| Server {
         address: *address,
         secret: Secret::new(secret.as_bytes().to_vec()),
+        tries: 2,
+        patience: Duration::from_millis(300),
     };
-    let mut realm = Realm::new(servers.iter().map(server).collect(), "gateway.example");
-    (realm.tries, realm.patience) = (2, Duration::from_millis(300));
-    Radius::new(realm)
+    Radius::new(Realm::new(servers.iter().map(server).collect(), "gateway.example"))
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
 
+#[path = "policy/assigned.rs"]
+mod assigned;
 #[path = "policy/narrowing.rs"]
 mod narrowing;
 mod world;

@@ -19,10 +19,8 @@ const SERVERS: [([u8; 4], u16); 2] = [([10, 0, 0, 5], 1812), ([10, 0, 0, 6], 181
 const FLOOD: [u8; 4] = [198, 51, 100, 66];
 
 fn realm(servers: usize) -> Arc<Realm> {
-    let server = |address: &([u8; 4], u16)| Server {
-        address: SocketAddr::from(*address),
-        secret: Secret::new(b"secret".to_vec()),
-    };
+    let server =
+        |address: &([u8; 4], u16)| Server::new(SocketAddr::from(*address), Secret::new(b"secret".to_vec()));
     Arc::new(Realm::new(SERVERS[..servers].iter().map(server).collect(), "gateway.example"))
 }
 

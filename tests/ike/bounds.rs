@@ -10,7 +10,7 @@ use wayfarer::keys::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     bounds,
-    connection::Connection,
+    connection::{Connection, LocalAuth, SharedKey},
     endpoint::{Counter, Endpoint, Settings},
     event::{Event, Reason},
     identity::Identity,
@@ -21,6 +21,7 @@ use wayfarer_mobility::ike::{
     view::State,
     wire::{self, ExchangeType, Header, Payload, notify},
 };
+use zeroize::Zeroizing;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -178,6 +179,23 @@ fn one_identity_has_so_many_devices_and_all_so_many_peers() {
     }
     assert_eq!((ups(&pair), reasons(&pair.gateway.events)), (2, vec![Reason::Overload; 2]));
     assert_eq!(pair.gateway.endpoint.count(Counter::NoRoom), 2);
+}
+
+#[test]
+fn who_ended_lingers_but_not_in_any_number() {
+    let settings = Settings { half_open_limit: 4, ..Settings::default() };
+    let mut pair = Pair::with(gateway(), terminal(), settings);
+    for n in 0..20 {
+        let local_auth = LocalAuth::Psk(SharedKey(Zeroizing::new(b"a wrong secret".to_vec())));
+        pair.terminal = Pair::new(gateway(), Connection { local_auth, ..terminal() }).terminal;
+        pair.terminal.endpoint.dial(pair.now, 0, IpAddr::from([192, 0, 2, n]));
+        pair.settle();
+        assert!(pair.gateway.endpoint.peers().count() <= 4);
+    }
+    assert_eq!(reasons(&pair.gateway.events), [Reason::Authentication; 20]);
+    pair.now += 10 * SECOND;
+    pair.gateway.endpoint.handle_timeout(pair.now);
+    assert_eq!(pair.gateway.endpoint.peers().count(), 0);
 }
 
 // Whose turn it is.

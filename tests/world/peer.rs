@@ -26,7 +26,8 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::ike::{
     address::Addresses,
     endpoint::{Endpoint, Settings},
-    event::{ChildSa, Event, Payload},
+    event::{ChildSa, Event, Payload, Reason},
+    pool::Pool,
 };
 
 /// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the file of a shared key.
@@ -61,14 +62,18 @@ pub struct Peer {
     pub inner: Vec<IpAddr>,
     /// Its name for its IKE SA, once it is connected.
     pub is_up: bool,
+    /// Why its connections ended; `None` where none may end.
+    pub ends: Option<Vec<Reason>>,
 }
 
 impl Peer {
     /// The terminal of the first connection of `text` (see [`ike`]), at `address`.
     pub fn new(text: &str, address: &str) -> Self {
-        let connections = ike(text, address).connections.into_iter().map(|c| c.protocol).collect();
-        let endpoint = Endpoint::new(Arc::new(Primitives), connections, vec![], Settings::default());
-        Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false }
+        let ike = ike(text, address);
+        let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
+        let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
+        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools, Settings::default());
+        Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
     }
 
     /// Connects, and waits until its child SA is there.
@@ -112,7 +117,10 @@ impl Peer {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::PeerUp { .. } => self.is_up = true,
-                Event::PeerDown { reason, .. } => panic!("the terminal is refused: {reason:?}"),
+                Event::PeerDown { reason, .. } => match &mut self.ends {
+                    Some(ends) => ends.push(reason),
+                    None => panic!("the terminal is refused: {reason:?}"),
+                },
                 Event::ChildUp { sa, .. } => self.children.push(sa),
                 Event::Configured { addresses, .. } => self.inner = addresses,
                 _ => {}

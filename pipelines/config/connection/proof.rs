@@ -261,7 +261,17 @@ impl Raw<'_> {
             let server =
                 self.source.value("connection.radius.server", &raw.server, |text| value::server(text))?;
             let secret = self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?;
-            Ok(Server { address: server, secret: secret.0 })
+            let patience = self
+                .source
+                .optional("connection.radius.timeout", &raw.timeout, |text| value::duration(text))?;
+            let tries = self
+                .source
+                .optional("connection.radius.tries", &raw.tries, |n| value::integer(*n, 1..=100u32))?;
+            Ok(Server {
+                tries: tries.unwrap_or(Server::TRIES),
+                patience: patience.unwrap_or(Server::PATIENCE),
+                ..Server::new(server, secret.0)
+            })
         };
         self.raw.radius.iter().map(server).collect()
     }

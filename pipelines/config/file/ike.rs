@@ -94,6 +94,8 @@ pub(in crate::config) enum CrlPolicy {
 pub(in crate::config) struct Radius {
     pub server: Spanned<String>,
     pub secret_file: Spanned<String>,
+    pub timeout: Key<String>,
+    pub tries: Key<i64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -119,8 +119,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_radius_server_keeps_nobody_waiting() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server =
-            Server { address: silent.local_addr().unwrap(), secret: Secret::new(b"secret".to_vec()) };
+        let server = Server::new(silent.local_addr().unwrap(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![server], "gateway"));
         let mut helpers = Helpers::start(&[]).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));

@@ -66,6 +66,11 @@ fn by_eap() {
     let radius = "radius = [{ server = \"10.0.0.5:1812\", secret_file = \"psk\" }]\n";
     let c = with(&format!("auth = \"eap-radius\"\n{OWN}{radius}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Eap(_))));
+    let shown = format!("{:?}", c.remote_auth);
+    assert!(shown.contains("10.0.0.5:1812, 3 times 2s"), "{shown}");
+    let patient = radius.replace(" }", ", timeout = \"20s\", tries = 1 }");
+    let shown = format!("{:?}", with(&format!("auth = \"eap-radius\"\n{OWN}{patient}")).unwrap().protocol);
+    assert!(shown.contains("10.0.0.5:1812, 1 times 20s"), "{shown}");
     let client = "remote = \"192.0.2.7\"\nuser = \"alice\"\npassword_file = \"password\"\n";
     let c = with(&format!("auth = \"eap-mschapv2\"\n{client}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Eap(_), RemoteAuth::Key(_))));

@@ -267,6 +267,8 @@ pub struct Endpoint {
     crowd: Crowd<PeerId>,
     cookies: Cookies,
     timers: BTreeSet<(Duration, PeerId)>,
+    /// Peers that have ended and are not forgotten yet, the oldest first.
+    ended: VecDeque<PeerId>,
     dials: Vec<Dial>,
     /// Hints about unknown SPIs and versions.
     hints: Rate,
@@ -313,6 +315,7 @@ impl Endpoint {
             crowd: Crowd::default(),
             cookies: Cookies::default(),
             timers: BTreeSet::new(),
+            ended: VecDeque::new(),
             dials: Vec::new(),
             hints: Rate::default(),
             refusals: Rate::default(),
@@ -381,7 +384,9 @@ impl Endpoint {
                 None if !peer.was_counted => self.shared.counts[Counter::Failed as usize] += 1,
                 None => {}
             }
-            peer.was_counted = true;
+            if !core::mem::replace(&mut peer.was_counted, true) {
+                self.ended.push_back(id);
+            }
             if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
                 let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));
                 dial.peer = None;
@@ -406,6 +411,11 @@ impl Endpoint {
             }
         } else if old != new {
             self.timers.extend(new.map(|at| (at, id)));
+        }
+        // Who ends lingers, for what may be repeated, but not in any number.
+        while self.ended.len() > self.settings.half_open_limit.max(1) {
+            let Some(oldest) = self.ended.pop_front() else { break };
+            self.with(now, oldest, |peer, _| peer.forget());
         }
     }
 

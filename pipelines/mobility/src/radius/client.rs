@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{crowd::Crowd, ike::crypto::Crypto};
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
     vec::Vec,
 };
@@ -55,7 +55,9 @@ struct Request {
     slot: Slot,
     authenticator: [u8; 16],
     packet: Vec<u8>,
-    tries: u32,
+    /// How often it is sent again, and after how long each time.
+    left: u32,
+    patience: Duration,
     resend_at: Duration,
 }
 
@@ -74,8 +76,8 @@ impl Waiting {
             let number = self.next;
             self.next = (number + 1) % (u16::from(SOCKETS) << 8);
             let slot = ((number >> 8) as u8, number as u8);
-            if !self.slots.contains_key(&slot) {
-                self.slots.insert(slot, id);
+            if let Entry::Vacant(free) = self.slots.entry(slot) {
+                free.insert(id);
                 return slot;
             }
         }
@@ -151,11 +153,12 @@ impl Client {
             slot,
             authenticator,
             packet: packet.clone().unwrap_or_default(),
-            tries: 1,
-            resend_at: now + realm.patience,
+            left: server.tries.saturating_sub(1),
+            patience: server.patience,
+            resend_at: now + server.patience,
         });
         let Some(packet) = packet else { return self.finish(id, None) };
-        self.timers.insert((now + realm.patience, id));
+        self.timers.insert((now + server.patience, id));
         self.transmits.push_back(Transmit { server: server.address, socket: slot.0, packet });
     }
 
@@ -206,12 +209,12 @@ impl Client {
             self.timers.pop_first();
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             let Some(request) = &mut pending.request else { continue };
-            if request.tries >= pending.question.realm.tries {
+            if request.left == 0 {
                 self.ask_next(now, id);
                 continue;
             }
-            request.tries += 1;
-            request.resend_at = now + pending.question.realm.patience;
+            request.left -= 1;
+            request.resend_at = now + request.patience;
             self.timers.insert((request.resend_at, id));
             // The same bytes: a server knows by them that it is the same request (RFC 2865 §3).
             let (server, socket, packet) = (request.address, request.slot.0, request.packet.clone());

@@ -17,15 +17,32 @@ pub struct Server {
     pub address: SocketAddr,
     /// What it shares with us.
     pub secret: Secret,
+    /// How often a request is sent to it.
+    pub tries: u32,
+    /// How long an answer is waited for, each time.
+    pub patience: Duration,
+}
+
+impl Server {
+    /// Three tries before it is given up.
+    pub const TRIES: u32 = 3;
+    /// Two seconds for each.
+    pub const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Tried as often and as long as above.
+    pub fn new(address: SocketAddr, secret: Secret) -> Self {
+        Self { address, secret, tries: Self::TRIES, patience: Self::PATIENCE }
+    }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server {}", self.address)
+        let Self { address, tries, patience, .. } = self;
+        write!(f, "Server {address}, {tries} times {patience:?}")
     }
 }
 
-/// Servers that know the same peers, and how they are asked.
+/// Servers that know the same peers.
 #[derive(Debug)]
 pub struct Realm {
     /// The servers. While the one that answered last does, the others are not asked.
@@ -34,23 +51,17 @@ pub struct Realm {
     pub nas_identifier: String,
     /// Where peers call, if servers want to know.
     pub called_station_id: Option<String>,
-    /// How often a request is sent to a server.
-    pub tries: u32,
-    /// How long an answer is waited for, each time.
-    pub patience: Duration,
     /// Which server answered last.
     preferred: AtomicUsize,
 }
 
 impl Realm {
-    /// With three tries of two seconds for each server.
+    /// With these servers, the first of which is asked first.
     pub fn new(servers: Vec<Server>, nas_identifier: &str) -> Self {
         Self {
             servers,
             nas_identifier: nas_identifier.into(),
             called_station_id: None,
-            tries: 3,
-            patience: Duration::from_secs(2),
             preferred: AtomicUsize::new(0),
         }
     }
