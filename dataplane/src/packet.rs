@@ -7,7 +7,12 @@
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
 use arrayvec::ArrayVec;
-use std::{cell::RefCell, fmt, ptr::NonNull, slice, thread};
+use std::{
+    cell::RefCell,
+    fmt,
+    ptr::{self, NonNull},
+    slice, thread,
+};
 
 /// Packets in one turn of a worker.
 pub const BURST: usize = 64;
@@ -238,20 +243,26 @@ impl Burst {
     #[inline]
     pub fn take(&mut self, n: usize) -> Taken<'_> {
         let len = self.0.len();
+        let end = n.min(len);
         // SAFETY: shorter than before. What is behind the end is `Taken`'s until it is dropped.
         unsafe { self.0.set_len(0) };
-        Taken { burst: self, next: 0, end: n.min(len), len }
+        let burst = NonNull::from(self);
+        // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as they are read.
+        let unread = unsafe { slice::from_raw_parts(burst.as_ref().0.as_ptr(), end) }.iter();
+        Taken { burst, unread, end, stay: len - end }
     }
 }
 
 /// Packets that leave a burst, one after the other.
 #[derive(Debug)]
 pub struct Taken<'b> {
-    burst: &'b mut Burst,
-    next: usize,
+    /// Empty for as long as this is here, and borrowed.
+    burst: NonNull<Burst>,
+    unread: slice::Iter<'b, Packet>,
+    /// Packets that leave.
     end: usize,
-    /// Packets in the burst before.
-    len: usize,
+    /// Packets behind them, which stay.
+    stay: usize,
 }
 
 impl Iterator for Taken<'_> {
@@ -259,31 +270,26 @@ impl Iterator for Taken<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Packet> {
-        if self.next == self.end {
-            return None;
-        }
-        // SAFETY: `next < end <= len`, which were initialised, and each is read once: `next` only grows, and the burst's
-        // own length leaves them out.
-        let packet = unsafe { self.burst.0.as_ptr().add(self.next).read() };
-        self.next += 1;
-        Some(packet)
+        // SAFETY: each is read once, and the burst's own length leaves it out.
+        self.unread.next().map(|packet| unsafe { ptr::read(packet) })
     }
 }
 
 impl Drop for Taken<'_> {
     #[inline]
     fn drop(&mut self) {
-        if thread::panicking() {
+        if !self.unread.as_slice().is_empty() {
+            debug_assert!(thread::panicking(), "packets were left behind");
             keep_orphans(self.by_ref().map(|packet| packet.base));
         }
-        debug_assert!(self.next == self.end, "packets were left behind");
-        let stay = self.len - self.end;
-        if stay > 0 {
-            let packets = self.burst.0.as_mut_ptr();
-            // SAFETY: `end..len` are initialised packets that nobody has taken; they move to the front.
+        if self.stay > 0 {
+            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more; `end..end + stay` are initialised
+            // packets that nobody has taken, and they move to the front.
             unsafe {
-                std::ptr::copy(packets.add(self.end), packets, stay);
-                self.burst.0.set_len(stay);
+                let burst = self.burst.as_mut();
+                let packets = burst.0.as_mut_ptr();
+                ptr::copy(packets.add(self.end), packets, self.stay);
+                burst.0.set_len(self.stay);
             }
         }
     }

@@ -47,16 +47,13 @@ pub fn classify(
     if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
         return Err(DropReason::ForeignMac);
     }
-    let ethertype = match frame.ethertype {
-        known @ (ethernet::IPV4 | ethernet::IPV6) => known,
+    match frame.ethertype {
         ethernet::ARP => return Ok(Class::Neighbour),
-        _ => match without_priority(packet)? {
-            ethernet::ARP => return Ok(Class::Neighbour),
-            ip => ip,
-        },
-    };
+        ethernet::IPV4 | ethernet::IPV6 => {}
+        _ => return Err(DropReason::UnknownEthertype),
+    }
     header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(malformed_ip)?;
-    if header.is_ipv4() != (ethertype == ethernet::IPV4) {
+    if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
     if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
@@ -77,15 +74,20 @@ pub fn classify(
     }
 }
 
-/// Takes the tags of VLAN 0 off a frame, which is in no VLAN then, as if it had none (IEEE 802.1Q). Returns its
-/// EtherType, one of those that are known.
-#[cold]
-fn without_priority(packet: &mut Packet) -> Result<u16, DropReason> {
-    let tags = ethernet::strip_priority(packet.data_mut());
-    packet.pull_front(tags).ok_or(DropReason::RuntFrame)?;
-    match Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?.ethertype {
-        known @ (ethernet::IPV4 | ethernet::IPV6 | ethernet::ARP) => Ok(known),
-        _ => Err(DropReason::UnknownEthertype),
+/// [`classify`] of a frame whose EtherType is not known, behind tags of VLAN 0: such a frame is in no VLAN, as if it had
+/// none (IEEE 802.1Q).
+pub fn classify_tagged(
+    packet: &mut Packet,
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<Class, DropReason> {
+    match ethernet::strip_priority(packet.data_mut()) {
+        0 => Err(DropReason::UnknownEthertype),
+        tags => {
+            packet.pull_front(tags).ok_or(DropReason::RuntFrame)?;
+            classify(packet, header, tables, reader)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
-    classify::{Class, classify, ike_spi},
+    classify::{Class, classify, classify_tagged, ike_spi},
     exception::{self, Traffic},
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
@@ -230,6 +230,37 @@ impl<'r> Sorted<'r> {
         io: &mut Io,
     ) {
         match classify(&mut packet, header, tables, reader) {
+            Err(DropReason::UnknownEthertype) => self.sort_tagged(packet, header, tables, reader, io),
+            class => self.place(packet, header, class, tables, reader, io),
+        }
+    }
+
+    /// A frame is seldom tagged: apart, so that those that are not need not be where this could change them.
+    #[cold]
+    #[inline(never)]
+    fn sort_tagged(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        let class = classify_tagged(&mut packet, header, tables, reader);
+        self.place(packet, header, class, tables, reader, io);
+    }
+
+    #[inline(always)]
+    fn place(
+        &mut self,
+        packet: Packet,
+        header: &'r mut IpHeader,
+        class: Result<Class, DropReason>,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        match class {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);

@@ -259,7 +259,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         while let Some(length) = take_longest(&mut lengths) {
             let key = V4Key::new(address, length);
             if let Some(value) = self.v4.get_at(place, &key, reader) {
-                lengths &= u64::MAX.unbounded_shl(visit(value).into());
+                // No IPv4 prefix has as many bits as the word, and `ENOUGH` leaves none of its lower ones.
+                lengths &= u64::MAX.wrapping_shl(visit(value).into());
             }
             if let Some(shorter) = longest(lengths) {
                 place = self.v4.place(&V4Key::new(address, shorter));

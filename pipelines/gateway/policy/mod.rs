@@ -99,10 +99,11 @@ impl<'r> Search<'r> {
     #[inline(always)]
     pub fn visit(&mut self, rules: &'r Rules, outbound: &Flow) -> u8 {
         let found = rules.find(outbound);
-        if let Some(rule) = found.rule()
-            && rule.selector.rank.remote >= self.beaten_from
-        {
-            (self.first, self.beaten_from) = (found, rule.selector.rank.remote + 1);
+        if let Some(rule) = found.rule() {
+            let rank = rule.selector.rank.remote;
+            if rank >= self.beaten_from {
+                (self.first, self.beaten_from) = (found, rank + 1);
+            }
         }
         // No rule's rank is more than the bits of its own prefix.
         self.beaten_from
