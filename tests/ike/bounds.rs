@@ -168,9 +168,10 @@ fn one_identity_has_so_many_devices_and_all_so_many_peers() {
     let log_keys = Settings { log_keys: true, ..Settings::default() };
     let shared = || Connection { unique: false, ..gateway() };
     let mut pair = Pair::with(shared(), terminal(), log_keys.clone());
-    for n in 0..bounds::DEVICES as u8 + 4 {
+    let most = log_keys.device_limit;
+    for n in 0..most as u8 + 4 {
         connect(&mut pair, "cl.test", [192, 0, 2, n + 1]);
-        assert_eq!(ups(&pair), bounds::DEVICES.min(usize::from(n) + 1));
+        assert_eq!(ups(&pair), most.min(usize::from(n) + 1));
     }
     assert_eq!(reasons(&pair.gateway.events), [Reason::Replaced; 4], "the oldest make room");
     let mut pair = Pair::with(shared(), terminal(), Settings { peer_limit: 2, ..log_keys });

@@ -89,6 +89,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Ch
             .optional("ike.half_open", &raw.half_open, |n| many(n, 1))?
             .unwrap_or(defaults.half_open),
         peers: source.optional("ike.peers", &raw.peers, |n| many(n, 1))?.unwrap_or(defaults.peers),
+        devices: source.optional("ike.devices", &raw.devices, |n| many(n, 1))?.unwrap_or(defaults.devices),
         children: source
             .optional("ike.children", &raw.children, |n| many(n, 1))?
             .unwrap_or(defaults.children),

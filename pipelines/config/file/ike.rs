@@ -18,6 +18,7 @@ pub(in crate::config) struct Ike {
     pub cookie_threshold: Key<i64>,
     pub half_open: Key<i64>,
     pub peers: Key<i64>,
+    pub devices: Key<i64>,
     pub children: Key<i64>,
 }
 

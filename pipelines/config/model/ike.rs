@@ -19,21 +19,24 @@ pub struct Ike {
     pub half_open: usize,
     /// Connected peers that there may be.
     pub peers: usize,
+    /// Those of one identity of a connection.
+    pub devices: usize,
     /// Child SAs that all of them may have.
     pub children: usize,
 }
 
 impl Default for Ike {
     fn default() -> Self {
-        let Settings { cookie_threshold, half_open_limit, peer_limit, child_limit, .. } = Settings::default();
+        let settings = Settings::default();
         Self {
             connections: vec![],
             pools: vec![],
             key_log: None,
-            cookie_threshold,
-            half_open: half_open_limit,
-            peers: peer_limit,
-            children: child_limit,
+            cookie_threshold: settings.cookie_threshold,
+            half_open: settings.half_open_limit,
+            peers: settings.peer_limit,
+            devices: settings.device_limit,
+            children: settings.child_limit,
         }
     }
 }

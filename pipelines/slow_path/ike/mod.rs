@@ -112,6 +112,7 @@ impl Ike {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
             peer_limit: config.peers,
+            device_limit: config.devices,
             child_limit: config.children,
             log_keys: config.key_log.is_some(),
             ..Settings::default()

@@ -12,8 +12,6 @@ pub const CHILD_RULES: usize = 256;
 pub const RULES: usize = 512;
 /// IKE SAs of a peer: the one in use, and those that it replaced or that are to replace it.
 pub const SESSIONS: usize = 4;
-/// Peers of one identity that a connection lets be connected at once.
-pub const DEVICES: usize = 16;
 /// Bytes of a message's plaintext, in one piece or in fragments.
 pub const MESSAGE: usize = 16_384;
 /// Addresses that are remembered for who had them, in each pool.

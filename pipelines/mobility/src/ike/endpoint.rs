@@ -5,7 +5,6 @@
 
 use super::{
     address::{Addresses, IKE_PORT, Path},
-    bounds,
     connection::Connection,
     cookie::Cookies,
     crypto::Crypto,
@@ -439,7 +438,7 @@ impl Endpoint {
 
     /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
     fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
-        let of_one = self.identities.get(owner).filter(|all| all.len() > bounds::DEVICES);
+        let of_one = self.identities.get(owner).filter(|all| all.len() > self.settings.device_limit.max(1));
         if let Some(oldest) = of_one.and_then(|all| all.first()).copied() {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
         } else if self.identity_of.len() > self.settings.peer_limit {

@@ -11,6 +11,8 @@ pub struct Settings {
     pub half_open_limit: usize,
     /// Most established peers.
     pub peer_limit: usize,
+    /// Most peers of one identity of a connection; beyond that the oldest makes room.
+    pub device_limit: usize,
     /// Most child SAs of all peers. While keys are changed, there may be twice as many.
     pub child_limit: usize,
     /// How long a peer may take to prove who it is.
@@ -35,6 +37,7 @@ impl Default for Settings {
             cookie_threshold: 256,
             half_open_limit: 8192,
             peer_limit: 65_536,
+            device_limit: 16,
             child_limit: 131_072,
             half_open: Duration::from_secs(30),
             task_limit: 512,
