@@ -74,23 +74,6 @@ pub fn classify(
     }
 }
 
-/// [`classify`] of a frame whose EtherType is not known, behind tags of VLAN 0: such a frame is in no VLAN, as if it had
-/// none (IEEE 802.1Q).
-pub fn classify_tagged(
-    packet: &mut Packet,
-    header: &mut IpHeader,
-    tables: &Tables,
-    reader: &Reader,
-) -> Result<Class, DropReason> {
-    match ethernet::strip_priority(packet.data_mut()) {
-        0 => Err(DropReason::UnknownEthertype),
-        tags => {
-            packet.pull_front(tags).ok_or(DropReason::RuntFrame)?;
-            classify(packet, header, tables, reader)
-        }
-    }
-}
-
 /// A packet to one of the gateway's own addresses.
 #[inline]
 fn local(

@@ -1,7 +1,7 @@
 //! What workers read and the slow path changes.
 
 use super::{
-    policy::{Rule, Rules, Search, Verdict},
+    policy::{Rule, Rules, Verdict},
     share::Share,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -97,9 +97,9 @@ impl Tables {
     /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
     #[inline(always)]
     pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        let mut search = Search::new();
-        self.policies.visit_at(spot, outbound.dst, reader, |rules| search.visit(rules, outbound));
-        search.verdict()
+        let judge = |rules: &'r Rules| rules.find(outbound);
+        let first = self.policies.find_ranked_at(spot, outbound.dst, reader, judge, |verdict| verdict.rank());
+        first.unwrap_or(Verdict::None)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that

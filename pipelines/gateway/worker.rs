@@ -1,7 +1,7 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
-    classify::{Class, classify, classify_tagged, ike_spi},
+    classify::{Class, classify, ike_spi},
     exception::{self, Traffic},
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Burst, Packet},
     sa::Flow,
     table::Reader,
-    wire::ip::IpHeader,
+    wire::{ethernet, ip::IpHeader},
 };
 
 /// Packets received from one port in one turn. Fewer than a burst holds, so that fragments have room.
@@ -230,37 +230,6 @@ impl<'r> Sorted<'r> {
         io: &mut Io,
     ) {
         match classify(&mut packet, header, tables, reader) {
-            Err(DropReason::UnknownEthertype) => self.sort_tagged(packet, header, tables, reader, io),
-            class => self.place(packet, header, class, tables, reader, io),
-        }
-    }
-
-    /// A frame is seldom tagged: apart, so that those that are not need not be where this could change them.
-    #[cold]
-    #[inline(never)]
-    fn sort_tagged(
-        &mut self,
-        mut packet: Packet,
-        header: &'r mut IpHeader,
-        tables: &'r Tables,
-        reader: &'r Reader,
-        io: &mut Io,
-    ) {
-        let class = classify_tagged(&mut packet, header, tables, reader);
-        self.place(packet, header, class, tables, reader, io);
-    }
-
-    #[inline(always)]
-    fn place(
-        &mut self,
-        packet: Packet,
-        header: &'r mut IpHeader,
-        class: Result<Class, DropReason>,
-        tables: &'r Tables,
-        reader: &'r Reader,
-        io: &mut Io,
-    ) {
-        match class {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
@@ -276,8 +245,31 @@ impl<'r> Sorted<'r> {
                 let known = ike_spi(&packet, header).and_then(|spi| tables.ike.get(&spi, reader));
                 io.punt_message(packet, header.src, known);
             }
-            Err(reason) => exception::refused(packet, reason, tables, reader, io),
+            Err(reason) => self.refused(packet, header, reason, tables, reader, io),
         }
+    }
+
+    /// A frame that is none of the gateway's for `reason`, unless it is one behind tags of VLAN 0: then it is in no VLAN, as
+    /// if it had none (IEEE 802.1Q).
+    #[cold]
+    #[inline(never)]
+    fn refused(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        reason: DropReason,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        let tags = match reason {
+            DropReason::UnknownEthertype => ethernet::strip_priority(packet.data_mut()),
+            _ => 0,
+        };
+        if tags > 0 && packet.pull_front(tags).is_some() {
+            return self.sort(packet, header, tables, reader, io);
+        }
+        exception::refused(packet, reason, tables, reader, io);
     }
 
     /// Puts a packet of the slow path's where it belongs.

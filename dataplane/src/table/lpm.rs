@@ -153,9 +153,6 @@ impl FromStr for Prefix {
     }
 }
 
-/// What a visitor of [`Lpm::visit_at`] answers to see no more: beyond the bits of any prefix.
-pub const ENOUGH: u8 = u8::MAX;
-
 /// First bits of an IPv4 address that choose an entry of the guide.
 const GUIDE_BITS: u8 = 16;
 /// Where IPv4 begins in the 128-bit form.
@@ -236,53 +233,64 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
         let address = address.into();
-        let mut judge = judge;
-        let mut answer = None;
-        self.visit_at(self.spot(address), address, reader, |value| {
-            answer = judge(value);
-            if answer.is_some() { ENOUGH } else { 0 }
-        });
-        answer
+        self.find_ranked_at(self.spot(address), address, reader, judge, |_| u8::MAX)
     }
 
-    /// Shows `visit` the values of the prefixes that contain `address`, longest first. It answers the bits of the shortest
-    /// prefix that is still worth a look: 0 for all that are left, [`ENOUGH`] for none. `spot` is that of `address`.
+    /// The answer of the highest rank that `judge` has about the values of all prefixes that contain `address`; of equals
+    /// that about the longest prefix. No answer has a rank above the bits of its prefix, unless that is beyond all prefixes:
+    /// so the search ends where no shorter prefix can have a better one. `spot` is that of `address`.
     #[inline(always)]
-    pub fn visit_at<'r>(
+    pub fn find_ranked_at<'r, R>(
         &'r self,
         spot: Spot,
         address: Address,
         reader: &'r Reader,
-        mut visit: impl FnMut(&'r V) -> u8,
-    ) {
+        mut judge: impl FnMut(&'r V) -> Option<R>,
+        rank: impl Fn(&R) -> u8,
+    ) -> Option<R> {
         let Spot { mut lengths, mut place } = spot;
+        let mut best: Option<R> = None;
         while let Some(length) = take_longest(&mut lengths) {
             let key = V4Key::new(address, length);
-            if let Some(value) = self.v4.get_at(place, &key, reader) {
-                // No IPv4 prefix has as many bits as the word, and `ENOUGH` leaves none of its lower ones.
-                lengths &= u64::MAX.wrapping_shl(visit(value).into());
+            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge)
+                && best.as_ref().is_none_or(|best| rank(&answer) > rank(best))
+            {
+                best = Some(answer);
             }
-            if let Some(shorter) = longest(lengths) {
-                place = self.v4.place(&V4Key::new(address, shorter));
+            let Some(shorter) = longest(lengths) else { break };
+            if best.as_ref().is_some_and(|best| rank(best) >= shorter) {
+                break;
             }
+            place = self.v4.place(&V4Key::new(address, shorter));
         }
-        if !address.is_ipv4() {
-            self.visit_v6(address, reader, visit);
-        }
+        if address.is_ipv4() { best } else { self.find_ranked_v6(address, reader, judge, rank) }
     }
 
     #[inline(never)]
-    fn visit_v6<'r>(&'r self, address: Address, reader: &'r Reader, mut visit: impl FnMut(&'r V) -> u8) {
-        let mut shortest = 0;
+    fn find_ranked_v6<'r, R>(
+        &'r self,
+        address: Address,
+        reader: &'r Reader,
+        mut judge: impl FnMut(&'r V) -> Option<R>,
+        rank: impl Fn(&R) -> u8,
+    ) -> Option<R> {
+        let mut best: Option<R> = None;
         for (word, lengths) in self.v6_guide.iter().enumerate().rev() {
             let first = word as u8 * 64;
             let mut lengths = lengths.load(Relaxed);
-            while let Some(length) = take_longest(&mut lengths).filter(|length| first + length >= shortest) {
-                if let Some(value) = self.v6.get(&Prefix::of_bits(address.bits(), first + length), reader) {
-                    shortest = visit(value);
+            while let Some(length) = take_longest(&mut lengths).map(|length| first + length) {
+                if best.as_ref().is_some_and(|best| rank(best) >= length) {
+                    return best;
+                }
+                let prefix = Prefix::of_bits(address.bits(), length);
+                if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge)
+                    && best.as_ref().is_none_or(|best| rank(&answer) > rank(best))
+                {
+                    best = Some(answer);
                 }
             }
         }
+        best
     }
 
     /// Where a look-up of `address` begins.
@@ -461,7 +469,7 @@ mod tests {
             for a in wanted {
                 let mut all: Vec<_> = model.iter().filter(|(p, _)| p.contains(a)).collect();
                 all.sort_by_key(|(p, _)| std::cmp::Reverse(p.length));
-                let scan: Vec<_> = all.into_iter().map(|(_, v)| *v).collect();
+                let scan: Vec<_> = all.iter().map(|(_, v)| **v).collect();
                 let mut found = Vec::new();
                 lpm.find_map(a, &reader, |value| -> Option<()> {
                     found.push(*value);
@@ -469,6 +477,18 @@ mod tests {
                 });
                 prop_assert_eq!(lpm.find(a, &reader), scan.first());
                 prop_assert_eq!(found, scan);
+                // A value's rank: some number of bits up to those of its prefix.
+                let a = Address::from(a);
+                let ranked = |(prefix, value): (&Prefix, &u16)| (value % u16::from(prefix.length() + 1), *value);
+                let mut expected = None;
+                for found in all.iter().map(|(prefix, value)| ranked((prefix, value))) {
+                    expected = expected.filter(|(best, _): &(u16, u16)| *best >= found.0).or(Some(found));
+                }
+                let rank_of = |value: &u16| all.iter().find(|(_, v)| *v == value).map_or(0, |(p, v)| ranked((p, v)).0);
+                let best = lpm.find_ranked_at(
+                    lpm.spot(a), a, &reader, |value| Some(value), |value| rank_of(value) as u8,
+                );
+                prop_assert_eq!(best.map(|value| rank_of(value)), expected.map(|(best, _)| best));
             }
         }
 

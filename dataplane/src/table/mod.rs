@@ -15,7 +15,7 @@ mod lpm;
 mod map;
 
 pub use cell::Cell;
-pub use lpm::{ENOUGH, Lpm, Prefix, PrefixError, Spot};
+pub use lpm::{Lpm, Prefix, PrefixError, Spot};
 pub use map::{Map, Place};
 
 use crate::sync::{AtomicU64, Mutex};

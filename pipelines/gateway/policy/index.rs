@@ -55,7 +55,7 @@ impl Index {
     }
 
     #[inline(never)]
-    pub(super) fn find(&self, outbound: &Flow) -> Verdict<'_> {
+    pub(super) fn find(&self, outbound: &Flow) -> Option<Verdict<'_>> {
         let tree = match outbound {
             Flow { is_later_fragment: false, .. } => &self.shown,
             Flow { protocol: protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION, .. } => {
@@ -290,13 +290,10 @@ mod tests {
     }
 
     /// What a verdict is and of which rule.
-    fn name(verdict: Verdict<'_>, rules: &[Rule]) -> (u8, Option<usize>) {
-        let kind = match verdict {
-            Verdict::Rule(_) => 0,
-            Verdict::Hidden(_) => 1,
-            Verdict::None => 2,
-        };
-        (kind, verdict.rule().and_then(|rule| rules.iter().position(|own| std::ptr::eq(own, rule))))
+    fn name(verdict: Option<Verdict<'_>>, rules: &[Rule]) -> Option<(bool, usize)> {
+        let is_hidden = matches!(verdict, Some(Verdict::Hidden(_)));
+        let rule = verdict?.rule()?;
+        Some((is_hidden, rules.iter().position(|own| std::ptr::eq(own, rule))?))
     }
 
     proptest! {

@@ -78,47 +78,11 @@ impl<'r> Verdict<'r> {
             Self::None => None,
         }
     }
-}
 
-/// The search for what comes first of all that prefixes have to say of one packet, longest prefix first.
-#[derive(Debug)]
-pub struct Search<'r> {
-    first: Verdict<'r>,
-    /// The lowest rank of a rule that comes before that: among equals the longer prefix does.
-    beaten_from: u8,
-}
-
-impl<'r> Search<'r> {
-    /// Nothing covers the packet yet.
+    /// What orders it among what rules of other prefixes say of the same packet: the higher comes first.
     #[inline(always)]
-    pub fn new() -> Self {
-        Self { first: Verdict::None, beaten_from: 0 }
-    }
-
-    /// Looks at the rules of the next shorter prefix; answers the bits of the shortest one that is still worth a look.
-    #[inline(always)]
-    pub fn visit(&mut self, rules: &'r Rules, outbound: &Flow) -> u8 {
-        let found = rules.find(outbound);
-        if let Some(rule) = found.rule() {
-            let rank = rule.selector.rank.remote;
-            if rank >= self.beaten_from {
-                (self.first, self.beaten_from) = (found, rank + 1);
-            }
-        }
-        // No rule's rank is more than the bits of its own prefix.
-        self.beaten_from
-    }
-
-    /// What was found.
-    #[inline(always)]
-    pub fn verdict(self) -> Verdict<'r> {
-        self.first
-    }
-}
-
-impl Default for Search<'_> {
-    fn default() -> Self {
-        Self::new()
+    pub(super) fn rank(self) -> u8 {
+        self.rule().map_or(0, |rule| rule.selector.rank.remote)
     }
 }
 
@@ -155,7 +119,7 @@ impl Rules {
     /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
     /// nobody can tell whether it covers.
     #[inline(always)]
-    fn find<'r>(&'r self, outbound: &Flow) -> Verdict<'r> {
+    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
         match self {
             Self::Scanned(rules) => first(rules.iter(), outbound),
             Self::Indexed(index) => index.find(outbound),
@@ -164,14 +128,14 @@ impl Rules {
 }
 
 #[inline(always)]
-fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Verdict<'r> {
+fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<Verdict<'r>> {
     for rule in rules {
         if rule.selector.covers_from(outbound) {
-            return Verdict::Rule(rule);
+            return Some(Verdict::Rule(rule));
         }
         if rule.selector.cannot_tell(outbound) {
-            return Verdict::Hidden(rule);
+            return Some(Verdict::Hidden(rule));
         }
     }
-    Verdict::None
+    None
 }
