@@ -153,6 +153,9 @@ fn no_two_packets_of_one_sa_carry_the_same_number() {
 /// What makes a [`Faulty`] port fail.
 const FATAL: &[u8] = &[0xde; 60];
 
+/// The end of what makes it fail when it is to send it.
+const FATAL_TO_SEND: &[u8] = b"fatal to send";
+
 /// A port that has a mistake: it fails over some frames, with others in hand.
 struct Faulty(Box<dyn Port>);
 
@@ -163,6 +166,7 @@ impl Port for Faulty {
     }
 
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        assert!(!burst.iter().any(|packet| packet.data().ends_with(FATAL_TO_SEND)), "a test's own panic");
         self.0.tx(pool, burst);
     }
 
@@ -211,4 +215,30 @@ fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
             came == 1
         });
     }
+}
+
+#[test]
+fn what_a_port_fails_to_send_is_not_tried_again_for_ever() {
+    let (mut gateway, wires) = start_on(|mut ports| {
+        let queues = std::mem::take(&mut ports[INSIDE].queues);
+        ports[INSIDE].queues = queues.into_iter().map(|queue| Box::new(Faulty(queue)) as _).collect();
+        ports
+    });
+    let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let mut send = |payload: &[u8]| {
+        let packet = datagram("10.98.0.1", "10.99.0.7", (1, 2), payload);
+        assert!(wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&packet))));
+    };
+    let counters = gateway.counters().next().unwrap().clone();
+    send(FATAL_TO_SEND);
+    until(|| counters.drops.of(DropReason::WorkerFault) == 1);
+    assert_eq!(counters.faults.value(), 1);
+    send(b"good");
+    let mut came = 0;
+    until(|| {
+        came += collect(&wires[INSIDE], INSIDE, |_| ());
+        came == 1
+    });
+    until(|| counters.free_frames.value() == 2048);
+    assert!(gateway.stop_workers());
 }

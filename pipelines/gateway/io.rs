@@ -301,9 +301,12 @@ impl Io {
         self.ports.iter().all(|p| p.is_drained())
     }
 
-    /// Makes the worker fit to go on after a panic: what it had in hand is dropped.
+    /// Makes the worker fit to go on after a panic: what it had in hand is dropped, and what waited to be sent, which may be
+    /// what a port failed over.
     pub fn recover(&mut self) {
-        for _ in 0..self.pool.adopt_orphans() {
+        let waiting: usize = self.outgoing.iter().map(|burst| burst.len()).sum();
+        self.outgoing.iter_mut().for_each(|burst| self.pool.give_all(burst));
+        for _ in 0..waiting + self.pool.adopt_orphans() {
             self.counters.drops.count(DropReason::WorkerFault);
         }
         self.counters.faults.add(1);

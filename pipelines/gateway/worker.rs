@@ -61,7 +61,8 @@ impl Worker {
     }
 
     /// Works until `stop`, or until no port will ever receive again; then sends what is left. A panic costs the packets that
-    /// it had in hand, and nothing else: it goes on with its ports and tables, and the others do not notice.
+    /// it had in hand or was about to send, and a frame or two that were in the midst of something: it goes on with its ports
+    /// and tables, and the others do not notice.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.io.attach();
         // What a turn changes in common with others is atomic, and its own is either whole or dropped.
@@ -73,8 +74,12 @@ impl Worker {
             if faults.is_power_of_two() {
                 error!(
                     faults,
-                    "a worker failed, dropped the packets that it had in hand, and goes on: please report this"
+                    "a worker failed, dropped what it had in hand, and goes on: please report this"
                 );
+            }
+            if stop.load(Relaxed) {
+                // What fails now may fail again and again.
+                break;
             }
         }
     }

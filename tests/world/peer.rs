@@ -82,15 +82,22 @@ impl Peer {
         self.until(world, |peer| !peer.children.is_empty());
     }
 
-    /// Carries messages until `done`: the gateway's public-key work is done by threads of its own.
+    /// Carries messages until `done`: the gateway's public-key work is done by threads of its own. If nothing comes for long,
+    /// the time of the world goes on, so that what was lost before is sent again.
     pub fn until(&mut self, world: &mut World, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
+        let mut silent_since = Instant::now();
         while !done(self) {
+            if silent_since.elapsed() > Duration::from_secs(1) {
+                world.pass(Duration::from_secs(1));
+                silent_since = Instant::now();
+            }
             assert!(Instant::now() < deadline, "the terminal cannot connect");
             self.work(world);
             world.settle();
             for packet in world.take(OUTSIDE) {
                 self.take(world.now, &packet);
+                silent_since = Instant::now();
             }
             std::thread::yield_now();
         }

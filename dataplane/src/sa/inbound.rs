@@ -171,15 +171,17 @@ impl InboundSa {
         if self.report_waits.load(Relaxed) || self.reported.swap(tag, AcqRel) == tag {
             return;
         }
-        if report(Path { local: local.into(), remote: remote.into(), encap }) {
-            self.report_waits.store(true, Relaxed);
-        } else {
+        // Before the report: the slow path may have taken it before this goes on.
+        self.report_waits.store(true, Relaxed);
+        if !report(Path { local: local.into(), remote: remote.into(), encap }) {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);
+            self.report_waits.store(false, Relaxed);
         }
     }
 
-    /// Notes that the slow path has taken the last report: from now on another path is news again.
+    /// Notes that the slow path has taken the last report, from the ring that it was in: from now on another path is news
+    /// again.
     pub fn report_taken(&self) {
         self.report_waits.store(false, Relaxed);
     }

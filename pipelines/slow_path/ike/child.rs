@@ -7,7 +7,7 @@ use wayfarer_dataplane::{
     crypto::Suite,
     sa::{Df, Encap, Mode, Path, PortRange, Rank, Selector, Spi},
     table::Prefix,
-    wire::ip::protocol,
+    wire::{Address, ip::protocol},
 };
 use wayfarer_mobility::{
     ike::{
@@ -39,7 +39,7 @@ impl Configured {
         };
         let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
         let remote = match child.remote.is_empty() {
-            true => pools.filter_map(|pool| around(pool.first, pool.last)).collect(),
+            true => pools.flat_map(|pool| pool_ranks(pool.first, pool.last)).collect(),
             false => all(&child.remote),
         };
         Self {
@@ -182,14 +182,22 @@ fn ports(selector: &TrafficSelector) -> PortRange {
     PortRange { first: selector.start_port, last: selector.end_port }
 }
 
-/// The longest prefix that contains the addresses from `first` to `last`: what a pool's rules are ranked by.
-pub(super) fn around(first: IpAddr, last: IpAddr) -> Option<Prefix> {
+/// The prefixes that a pool of the addresses from `first` to `last` is ranked by: the one that the operator wrote, of which
+/// the first and last address may be left out, or else the fewest that cover it.
+pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let common = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        _ => return None,
+        _ => return vec![],
     };
-    Prefix::new(first, common as u8)
+    let is_written = |around: &Prefix| {
+        let (from, to) = around.span();
+        Address::from(first).bits() - from <= 1 && to - Address::from(last).bits() <= 1
+    };
+    match Prefix::new(first, common as u8).filter(is_written) {
+        Some(around) => vec![around],
+        None => prefixes(first, last),
+    }
 }
 
 /// The fewest prefixes that cover the addresses from `first` to `last`, and no others.
@@ -235,15 +243,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_is_ranked_by_the_prefix_around_it() {
-        let text = |first: &str, last: &str| {
-            around(first.parse().unwrap(), last.parse().unwrap()).map(|prefix| prefix.to_string())
+    fn a_pool_is_ranked_by_the_prefix_that_was_written_or_those_that_cover_it() {
+        let texts = |first: &str, last: &str| {
+            let all = pool_ranks(first.parse().unwrap(), last.parse().unwrap());
+            all.iter().map(Prefix::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(text("10.98.0.1", "10.98.0.254").as_deref(), Some("10.98.0.0/24"));
-        assert_eq!(text("10.98.0.10", "10.98.0.20").as_deref(), Some("10.98.0.0/27"));
-        assert_eq!(text("10.98.0.7", "10.98.0.7").as_deref(), Some("10.98.0.7/32"));
-        assert_eq!(text("fd00::1", "fd00::ffff").as_deref(), Some("fd00::/112"));
-        assert_eq!(text("fd00::1", "10.0.0.1"), None);
+        assert_eq!(texts("10.98.0.1", "10.98.0.254"), ["10.98.0.0/24"]);
+        assert_eq!(texts("10.98.0.0", "10.98.0.255"), ["10.98.0.0/24"]);
+        assert_eq!(texts("10.98.0.7", "10.98.0.7"), ["10.98.0.7/32"]);
+        assert_eq!(texts("fd00::", "fd00::ffff"), ["fd00::/112"]);
+        // Across a boundary of bits there is no prefix around it that says anything.
+        assert_eq!(
+            texts("10.127.255.252", "10.128.0.2"),
+            ["10.127.255.252/30", "10.128.0.0/31", "10.128.0.2/32"]
+        );
+        assert!(texts("fd00::1", "10.0.0.1").is_empty());
     }
 
     #[test]

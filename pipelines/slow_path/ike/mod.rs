@@ -204,17 +204,17 @@ impl SlowPath {
     /// What is for peers of key exchange is not for the clear, whether they are connected or not: the addresses of pools, and what
     /// we reach through those that we connect to.
     fn guard(&mut self, config: &model::Ike) {
-        let ranked = |first, last, rank: Option<Prefix>| {
-            child::prefixes(first, last)
-                .into_iter()
-                .map(move |p| (p, rank.map_or(p.length(), |r| r.length())))
-        };
-        let pools = config.pools.iter();
-        let pools = pools.flat_map(|p| ranked(p.first, p.last, child::around(p.first, p.last)));
+        let pools = config.pools.iter().flat_map(|pool| {
+            let ranks = child::pool_ranks(pool.first, pool.last);
+            let rank =
+                move |prefix: &Prefix| ranks.iter().find(|rank| rank.contains(prefix.address())).copied();
+            let all = child::prefixes(pool.first, pool.last).into_iter();
+            all.map(move |prefix| (prefix, rank(&prefix).unwrap_or(prefix).length()))
+        });
         let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.remote.is_some());
         let remote = dialled.flat_map(|c| &c.children).flat_map(|child| &child.remote);
-        let remote = remote.flat_map(|selector| ranked(selector.start, selector.end, None));
-        let guarded: Vec<(Prefix, u8)> = pools.chain(remote).collect();
+        let remote = remote.flat_map(|selector| child::prefixes(selector.start, selector.end));
+        let guarded: Vec<(Prefix, u8)> = pools.chain(remote.map(|p| (p, p.length()))).collect();
         for (remote, rank) in guarded {
             let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let Some(local) = Prefix::new(any, 0) else { continue };
