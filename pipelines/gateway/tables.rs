@@ -97,9 +97,18 @@ impl Tables {
     /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
     #[inline(always)]
     pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        let judge = |rules: &'r Rules| rules.find(outbound);
-        let first = self.policies.find_ranked_at(spot, outbound.dst, reader, judge, |verdict| verdict.rank());
-        first.unwrap_or(Verdict::None)
+        // The first so far, of rules of longer prefixes that rank no higher than shorter ones might.
+        let mut narrowed = Verdict::None;
+        let found = self.policies.find_map_at(spot, outbound.dst, reader, |rules| {
+            let found = rules.find(outbound)?;
+            if !found.is_narrowed() && matches!(narrowed, Verdict::None) {
+                return Some(found);
+            }
+            let is_last = !found.is_narrowed();
+            narrowed = narrowed.or_higher(found);
+            is_last.then_some(narrowed)
+        });
+        found.unwrap_or(narrowed)
     }
 
     /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that

@@ -36,6 +36,9 @@ pub struct Rank {
     pub local: u8,
     /// Of the addresses on the peer's side.
     pub remote: u8,
+    /// Whether the addresses on the peer's side are fewer than the configuration's: then rules of shorter prefixes may come
+    /// first.
+    pub is_narrowed: bool,
 }
 
 /// What an SA or a policy covers, seen from the gateway: `local` is this side, `remote` the peer's.
@@ -107,7 +110,7 @@ impl Selector {
             protocol: None,
             local_ports: PortRange::ANY,
             remote_ports: PortRange::ANY,
-            rank: Rank { local: local.length(), remote: remote.length() },
+            rank: Rank { local: local.length(), remote: remote.length(), is_narrowed: false },
         }
     }
 

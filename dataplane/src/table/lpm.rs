@@ -233,64 +233,48 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
         let address = address.into();
-        self.find_ranked_at(self.spot(address), address, reader, judge, |_| u8::MAX)
+        self.find_map_at(self.spot(address), address, reader, judge)
     }
 
-    /// The answer of the highest rank that `judge` has about the values of all prefixes that contain `address`; of equals
-    /// that about the longest prefix. No answer has a rank above the bits of its prefix, unless that is beyond all prefixes:
-    /// so the search ends where no shorter prefix can have a better one. `spot` is that of `address`.
+    /// [`Lpm::find_map`], where `spot` is that of `address`.
     #[inline(always)]
-    pub fn find_ranked_at<'r, R>(
+    pub fn find_map_at<'r, R>(
         &'r self,
         spot: Spot,
         address: Address,
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
-        rank: impl Fn(&R) -> u8,
     ) -> Option<R> {
         let Spot { mut lengths, mut place } = spot;
-        let mut best: Option<R> = None;
         while let Some(length) = take_longest(&mut lengths) {
             let key = V4Key::new(address, length);
-            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge)
-                && best.as_ref().is_none_or(|best| rank(&answer) > rank(best))
-            {
-                best = Some(answer);
+            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge) {
+                return Some(answer);
             }
-            let Some(shorter) = longest(lengths) else { break };
-            if best.as_ref().is_some_and(|best| rank(best) >= shorter) {
-                break;
+            if let Some(shorter) = longest(lengths) {
+                place = self.v4.place(&V4Key::new(address, shorter));
             }
-            place = self.v4.place(&V4Key::new(address, shorter));
         }
-        if address.is_ipv4() { best } else { self.find_ranked_v6(address, reader, judge, rank) }
+        if address.is_ipv4() { None } else { self.find_map_v6(address, reader, judge) }
     }
 
     #[inline(never)]
-    fn find_ranked_v6<'r, R>(
+    fn find_map_v6<'r, R>(
         &'r self,
         address: Address,
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
-        rank: impl Fn(&R) -> u8,
     ) -> Option<R> {
-        let mut best: Option<R> = None;
         for (word, lengths) in self.v6_guide.iter().enumerate().rev() {
-            let first = word as u8 * 64;
             let mut lengths = lengths.load(Relaxed);
-            while let Some(length) = take_longest(&mut lengths).map(|length| first + length) {
-                if best.as_ref().is_some_and(|best| rank(best) >= length) {
-                    return best;
-                }
-                let prefix = Prefix::of_bits(address.bits(), length);
-                if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge)
-                    && best.as_ref().is_none_or(|best| rank(&answer) > rank(best))
-                {
-                    best = Some(answer);
+            while let Some(length) = take_longest(&mut lengths) {
+                let prefix = Prefix::of_bits(address.bits(), word as u8 * 64 + length);
+                if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge) {
+                    return Some(answer);
                 }
             }
         }
-        best
+        None
     }
 
     /// Where a look-up of `address` begins.
@@ -469,7 +453,7 @@ mod tests {
             for a in wanted {
                 let mut all: Vec<_> = model.iter().filter(|(p, _)| p.contains(a)).collect();
                 all.sort_by_key(|(p, _)| std::cmp::Reverse(p.length));
-                let scan: Vec<_> = all.iter().map(|(_, v)| **v).collect();
+                let scan: Vec<_> = all.into_iter().map(|(_, v)| *v).collect();
                 let mut found = Vec::new();
                 lpm.find_map(a, &reader, |value| -> Option<()> {
                     found.push(*value);
@@ -477,18 +461,6 @@ mod tests {
                 });
                 prop_assert_eq!(lpm.find(a, &reader), scan.first());
                 prop_assert_eq!(found, scan);
-                // A value's rank: some number of bits up to those of its prefix.
-                let a = Address::from(a);
-                let ranked = |(prefix, value): (&Prefix, &u16)| (value % u16::from(prefix.length() + 1), *value);
-                let mut expected = None;
-                for found in all.iter().map(|(prefix, value)| ranked((prefix, value))) {
-                    expected = expected.filter(|(best, _): &(u16, u16)| *best >= found.0).or(Some(found));
-                }
-                let rank_of = |value: &u16| all.iter().find(|(_, v)| *v == value).map_or(0, |(p, v)| ranked((p, v)).0);
-                let best = lpm.find_ranked_at(
-                    lpm.spot(a), a, &reader, |value| Some(value), |value| rank_of(value) as u8,
-                );
-                prop_assert_eq!(best.map(|value| rank_of(value)), expected.map(|(best, _)| best));
             }
         }
 

@@ -79,10 +79,17 @@ impl<'r> Verdict<'r> {
         }
     }
 
-    /// What orders it among what rules of other prefixes say of the same packet: the higher comes first.
+    /// Whether rules of shorter prefixes may come before the one that covers the packet. They cannot if that has the rank of its
+    /// own prefix: theirs is less.
     #[inline(always)]
-    pub(super) fn rank(self) -> u8 {
-        self.rule().map_or(0, |rule| rule.selector.rank.remote)
+    pub(super) fn is_narrowed(self) -> bool {
+        self.rule().is_some_and(|rule| rule.selector.rank.is_narrowed)
+    }
+
+    /// What comes first: this, or what the rules of a shorter prefix say if they rank higher.
+    pub(super) fn or_higher(self, shorter: Self) -> Self {
+        let rank = |verdict: Self| verdict.rule().map(|rule| rule.selector.rank.remote);
+        if rank(shorter) > rank(self) { shorter } else { self }
     }
 }
 

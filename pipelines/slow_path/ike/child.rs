@@ -55,14 +55,13 @@ impl Configured {
             let holds = |c: &&Prefix| c.length() <= prefix.length() && c.contains(prefix.address());
             configured.iter().filter(holds).map(|c| c.length()).max()
         };
+        // Without a prefix it is the peer's own address, or ours.
+        let own = if self.is_dialled { remote.length() } else { 0 };
+        let rank = closest(remote, &self.remote).unwrap_or(own);
         Rank {
-            // Without a prefix it is an address of our own.
             local: closest(local, &self.local).unwrap_or(local.length()),
-            remote: closest(remote, &self.remote).unwrap_or(if self.is_dialled {
-                remote.length()
-            } else {
-                0
-            }),
+            remote: rank,
+            is_narrowed: rank < remote.length(),
         }
     }
 }

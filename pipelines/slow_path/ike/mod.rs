@@ -218,7 +218,7 @@ impl SlowPath {
         for (remote, rank) in guarded {
             let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let Some(local) = Prefix::new(any, 0) else { continue };
-            let rank = Rank { local: 0, remote: rank };
+            let rank = Rank { local: 0, remote: rank, is_narrowed: rank < remote.length() };
             let selector = Selector { rank, ..Selector::configured(local, remote) };
             policies::add_guard(&self.tables, &mut self.writer, selector);
         }
