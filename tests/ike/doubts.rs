@@ -97,6 +97,26 @@ fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
 }
 
 #[test]
+fn a_word_that_comes_behind_a_packet_is_asked_about_at_once() {
+    let (mut fleet, peer) = connected();
+    for _ in 0..2 {
+        seen(&mut fleet, VICTIM);
+        fleet.pass(11 * SECOND);
+    }
+    seen(&mut fleet, VICTIM);
+    fleet.pass(70 * SECOND);
+    // Questions are rare by now, and the first that is heard of this place is a packet.
+    seen(&mut fleet, OTHER);
+    fleet.pass(11 * SECOND);
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(SECOND);
+    assert_eq!(fleet.place(peer), at(TERMINAL));
+    says(&mut fleet, ELSEWHERE, true);
+    fleet.pass(Duration::from_millis(200));
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
+}
+
+#[test]
 fn a_copy_from_elsewhere_does_not_come_between_a_peers_word_and_its_answer() {
     for doubted in [false, true] {
         let (mut fleet, peer) = connected();

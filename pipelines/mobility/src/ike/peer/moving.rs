@@ -112,6 +112,14 @@ impl Peer {
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| m.there.addresses == there.addresses) {
             moving.there = there;
+            if told {
+                // A packet of its was faster than its word, which is worth a question at once.
+                moving.told = true;
+                if moving.stage == Stage::Waiting {
+                    moving.until = cx.now;
+                    self.handle_moving(cx);
+                }
+            }
             return;
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
