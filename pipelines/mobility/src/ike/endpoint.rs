@@ -215,9 +215,14 @@ impl Context<'_> {
         self.shared.doubts.fail(self.now, owner, followed);
     }
 
-    /// A move of this peer was confirmed.
-    pub(super) fn confirm(&mut self, owner: &Owner) {
-        self.shared.doubts.confirm(owner);
+    /// A move of this peer is followed before it is confirmed.
+    pub(super) fn follow(&mut self, owner: Owner) {
+        self.shared.doubts.follow(owner);
+    }
+
+    /// A move of this peer was confirmed; `followed`: and had been followed.
+    pub(super) fn confirm(&mut self, owner: &Owner, followed: bool) {
+        self.shared.doubts.confirm(owner, followed);
     }
 
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {

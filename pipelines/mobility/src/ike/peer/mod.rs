@@ -481,6 +481,7 @@ impl Peer {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
+        self.stop_moving(cx);
         let phase = core::mem::replace(&mut self.phase, Phase::Ended);
         if let Phase::Initiating(initiating) = phase {
             cx.forget_child_spi(initiating.child_spi());
