@@ -268,6 +268,29 @@ fn repetitions_are_answered_within_a_rate() {
 }
 
 #[test]
+fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
+    let wrong = LocalAuth::Psk(SharedKey(Zeroizing::new(b"a wrong key".to_vec())));
+    let mut pair = Pair::new(gateway(), Connection { local_auth: wrong, ..terminal() });
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.terminal.work(pair.now).remove(0).1;
+    pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 500), &first);
+    let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
+    pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
+    let auth = pair.terminal.work(pair.now).remove(0).1;
+    let mut copies = |address: [u8; 4]| -> usize {
+        (0..100)
+            .map(|_| {
+                pair.gateway.endpoint.handle_datagram(pair.now, from(address, 4500), &auth);
+                pair.gateway.work(pair.now).len()
+            })
+            .sum()
+    };
+    assert_eq!(copies([198, 51, 100, 66]), 1 + 2, "where its request came from");
+    assert_eq!(copies([198, 51, 100, 67]), 0, "all others together");
+    assert_eq!(copies(TERMINAL), 8, "where it has shown that it is");
+}
+
+#[test]
 fn many_who_are_refused_must_show_where_they_are() {
     let mut pair = Pair::new(gateway(), terminal());
     let other = Offer { prf: vec![Prf::HmacSha512], ..offer() };

@@ -10,6 +10,7 @@ use std::{
 };
 use wayfarer_mobility::ike::{
     address::Path,
+    connection::Connection,
     event::{Event, PeerId},
 };
 
@@ -94,6 +95,26 @@ fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
     fleet.terminals[0].0 = OTHER.into();
     seen(&mut fleet, OTHER);
     assert_eq!((fleet.place(peer), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
+}
+
+#[test]
+fn a_word_that_comes_behind_a_packet_is_asked_about_at_once() {
+    let (mut fleet, peer) = connected();
+    for _ in 0..2 {
+        seen(&mut fleet, VICTIM);
+        fleet.pass(11 * SECOND);
+    }
+    seen(&mut fleet, VICTIM);
+    fleet.pass(70 * SECOND);
+    // Questions are rare by now, and the first that is heard of this place is a packet.
+    seen(&mut fleet, OTHER);
+    fleet.pass(11 * SECOND);
+    seen(&mut fleet, ELSEWHERE);
+    fleet.pass(SECOND);
+    assert_eq!(fleet.place(peer), at(TERMINAL));
+    says(&mut fleet, ELSEWHERE, true);
+    fleet.pass(Duration::from_millis(200));
+    assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
 }
 
 #[test]
@@ -209,14 +230,46 @@ fn one_word_after_another_draws_no_copies_of_what_waits_for_an_answer() {
 
 #[test]
 fn who_comes_again_is_doubted_still() {
-    let (mut fleet, _) = connected();
-    seen(&mut fleet, VICTIM);
-    fleet.pass(11 * SECOND);
-    fleet.terminals.clear();
-    fleet.connect(TERMINAL, terminal());
-    let peer = fleet.peer_at(TERMINAL).unwrap();
-    seen(&mut fleet, VICTIM);
-    assert_eq!((fleet.place(peer), unconfirmed(&fleet, VICTIM)), (at(TERMINAL), 1));
+    // Also before it is clear that it is not there.
+    for later in [11 * SECOND, SECOND] {
+        let (mut fleet, _) = connected();
+        seen(&mut fleet, VICTIM);
+        fleet.pass(later);
+        fleet.terminals.clear();
+        fleet.connect(TERMINAL, terminal());
+        let peer = fleet.peer_at(TERMINAL).unwrap();
+        seen(&mut fleet, VICTIM);
+        assert_eq!((fleet.place(peer), unconfirmed(&fleet, VICTIM)), (at(TERMINAL), 1));
+    }
+}
+
+#[test]
+fn of_one_owners_devices_one_at_a_time_is_followed() {
+    let mut fleet = Fleet::new(vec![Connection { unique: false, ..gateway() }]);
+    let all = [10, 11, 12, 13].map(|n| [192, 0, 2, n]);
+    for address in all {
+        fleet.connect(address, terminal());
+    }
+    let devices = all.map(|address| fleet.peer_at(address).unwrap());
+    let say = |fleet: &mut Fleet, device: usize, address: [u8; 4]| {
+        let side = &mut fleet.terminals[device].1;
+        let here = side.endpoint.peers().next().unwrap().id();
+        side.endpoint.handle_local(fleet.now, here, address.into(), None);
+        fleet.settle();
+    };
+    // What is confirmed does not count.
+    fleet.terminals[3].0 = ELSEWHERE.into();
+    say(&mut fleet, 3, ELSEWHERE);
+    assert_eq!((fleet.place(devices[3]), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
+    (0..3).for_each(|device| say(&mut fleet, device, VICTIM));
+    assert_eq!(unconfirmed(&fleet, VICTIM), 1);
+    // An honest one meanwhile is asked, and followed when it answers.
+    fleet.terminals[2].0 = OTHER.into();
+    say(&mut fleet, 2, OTHER);
+    fleet.pass(Duration::from_millis(200));
+    assert_eq!((fleet.place(devices[2]), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
+    fleet.pass(60 * SECOND);
+    assert_eq!(unconfirmed(&fleet, VICTIM), 1);
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Raw<'_> {
         self.source.value("connection.users_file", file, load)
     }
 
-    fn radius(&self) -> Checked<Vec<Server>> {
+    pub(super) fn radius(&self) -> Checked<Vec<Server>> {
         self.needed("radius", &self.raw.radius.first())?;
         let server = |raw: &Spanned<file::Radius>| {
             let raw = raw.get_ref();

@@ -1,21 +1,22 @@
-//! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities. They share
-//! it, so that who a peer has proved to be decides among them.
+//! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities, and
+//! have the same keys for EAP-TLS or servers. They share it, so that who a peer has proved to be decides among them.
 
 use super::{Checked, Raw};
-use crate::config::{
-    file::{CrlPolicy, Method, Radius},
-    value,
-};
-use std::{net::SocketAddr, path::PathBuf};
+use crate::config::file::{CrlPolicy, Method};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use toml::Spanned;
 use wayfarer_mobility::ike::connection::{Connection, RemoteAuth};
 
-/// What peers are known by, in no order.
+/// What peers are known by.
 #[derive(PartialEq, Eq)]
 pub(super) struct Known {
     method: Method,
+    /// In no order.
     files: Vec<PathBuf>,
-    servers: Vec<SocketAddr>,
+    /// What we prove ourselves to them with, or to the servers, in order.
+    own: Vec<PathBuf>,
+    /// In the order in which they are asked; how often, and how long they have each time.
+    servers: Vec<(SocketAddr, u32, Duration)>,
     is_strict: bool,
 }
 
@@ -56,14 +57,24 @@ impl Raw<'_> {
                 .collect::<Checked<Vec<_>>>()?,
             _ => vec![],
         };
-        let server = |radius: &Spanned<Radius>| {
-            let server = &radius.get_ref().server;
-            source.value("connection.radius.server", server, |text| value::server(text))
-        };
-        let mut servers = raw.radius.iter().map(server).collect::<Checked<Vec<_>>>()?;
+        let mut own = Vec::new();
+        if method == Method::EapTls {
+            let texts =
+                [("connection.certificate", &raw.certificate), ("connection.private_key", &raw.private_key)];
+            for (key, text) in texts {
+                own.extend(text.as_ref().map(|text| file(key, text)).transpose()?);
+            }
+        }
+        let mut servers = Vec::new();
+        if method == Method::EapRadius {
+            for radius in &raw.radius {
+                own.push(file("connection.radius.secret_file", &radius.get_ref().secret_file)?);
+            }
+            let all = self.radius()?.into_iter();
+            servers.extend(all.map(|server| (server.address, server.tries, server.patience)));
+        }
         files.sort();
-        servers.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);
-        Ok(Known { method, files, servers, is_strict })
+        Ok(Known { method, files, own, servers, is_strict })
     }
 }

@@ -4,7 +4,15 @@
 use crate::keys::{Primitives, RadiusSockets};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use std::{collections::BTreeMap, io, net::IpAddr, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::Duration,
+};
+use tracing::error;
 use wayfarer_mobility::ike::{
     eap::{Conversation, Step},
     task::{Outcome, Task, TaskId},
@@ -96,9 +104,16 @@ impl Helpers {
     }
 }
 
+/// Does tasks until there will be none. A panic costs the peer that the task was for its connection, and nothing else.
 fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr, Outcome)>) {
     while let Ok((id, from, task)) = tasks.recv() {
-        if give.send((id, from, task.run(&Primitives))).is_err() {
+        let refused = task.refused();
+        // What a task has is its own, and goes with it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| task.run(&Primitives))).unwrap_or_else(|_| {
+            error!(peer = %from, "a helper failed in a task of a peer, refused it, and goes on: please report this");
+            refused
+        });
+        if give.send((id, from, outcome)).is_err() {
             return;
         }
     }
@@ -107,7 +122,7 @@ fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::{net::UdpSocket, time::Instant};
     use wayfarer_mobility::{
         ike::{crypto::Secret, eap::Authenticator, suite::Kex},
         radius::{
@@ -141,8 +156,10 @@ mod tests {
             assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
         }
         silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
         while helpers.conversations.len() < 200 {
-            assert!(helpers.poll(now).is_none());
+            assert!(helpers.poll(now).is_none() && Instant::now() < until);
+            thread::yield_now();
         }
         helpers.turn(now);
         assert!(silent.recv(&mut [0; 4096]).is_ok(), "the server was asked");
@@ -157,5 +174,43 @@ mod tests {
             }
         }
         assert_eq!((failed, helpers.at_hand), (200, 0));
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Conversation for Panics {
+        fn handle(&mut self, _: &[u8]) -> Step {
+            panic!("as a fault in a method would");
+        }
+
+        fn identity(&self) -> Option<&[u8]> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_task_that_panics_is_refused_and_its_thread_goes_on() {
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let until = Instant::now() + Duration::from_secs(60);
+        let next = |helpers: &mut Helpers| loop {
+            match helpers.poll(now) {
+                Some((_, outcome)) => return outcome,
+                None if Instant::now() < until => thread::yield_now(),
+                None => panic!("nothing came of it"),
+            }
+        };
+        let some = helpers.threads * AT_HAND;
+        for n in 0..some as u64 {
+            assert!(helpers.has_room());
+            helpers.submit(TaskId(n), from, Task::Eap(Box::new(Panics), vec![]));
+        }
+        for _ in 0..some {
+            assert!(matches!(next(&mut helpers), Outcome::Eap(_, Step::Failure(_))));
+        }
+        helpers.submit(TaskId(99), from, Task::KexBegin(Kex::X25519));
+        assert!(matches!(next(&mut helpers), Outcome::KexBegun(Ok(_))));
+        assert_eq!(helpers.at_hand, 0);
     }
 }

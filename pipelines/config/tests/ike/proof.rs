@@ -94,13 +94,19 @@ fn peers_known_by_the_same_prove_themselves_to_the_same() {
             "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"{server}:1812\", secret_file = \"psk\" }}]\n"
         )
     };
+    let patient = radius("10.0.0.5").replace(" }]", ", timeout = \"20s\" }]");
+    let other_secret = radius("10.0.0.5").replace("\"psk\"", "\"password\"");
     let tls = |auth: &str, ca: &str| format!("auth = \"{auth}\"\n{OWN}authorities = \"{ca}\"\n");
+    let other_own = tls("eap-tls", "$PKI/ca.crt").replace("/gw.", "/cl.");
     for (first, second, same) in [
         (eap("users"), eap("./users"), true),
         (eap("users"), eap("others"), false),
         (radius("10.0.0.5"), radius("10.0.0.5"), true),
         (radius("10.0.0.5"), radius("10.0.0.6"), false),
+        (radius("10.0.0.5"), patient, false),
+        (radius("10.0.0.5"), other_secret, false),
         (tls("eap-tls", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), true),
+        (tls("eap-tls", "$PKI/ca.crt"), other_own, false),
         (tls("certificate", "$PKI/ca.crt"), tls("certificate", "$PKI/ca.crt"), true),
         (tls("certificate", "$PKI/ca.crt"), tls("certificate", "authority.crt"), false),
         (tls("certificate", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), false),

@@ -6,7 +6,7 @@
 //! round trip.
 
 use super::pool::Owner;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 /// How long a peer is asked first after a move that was not confirmed; twice that after the next, and so on.
@@ -40,6 +40,8 @@ struct Doubt {
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     peers: BTreeMap<Owner, Doubt>,
+    /// Whose move is followed and not confirmed yet. An owner may have many devices: the others are asked first meanwhile.
+    followed: BTreeSet<Owner>,
     /// When the period began, and the moves in it that were followed and not confirmed.
     recent: (Duration, u32),
 }
@@ -48,7 +50,14 @@ impl Doubts {
     /// Whether a move of this peer is followed before it is confirmed.
     pub(super) fn is_trusted(&self, now: Duration, owner: &Owner) -> bool {
         let is_calm = self.recent.1 < MOST_FOLLOWED || self.recent.0 + PERIOD <= now;
-        is_calm && self.peers.get(owner).is_none_or(|doubt| doubt.until <= now)
+        is_calm
+            && !self.followed.contains(owner)
+            && self.peers.get(owner).is_none_or(|doubt| doubt.until <= now)
+    }
+
+    /// A move of this peer is followed, until [`Doubts::fail`] or [`Doubts::confirm`] says what became of it.
+    pub(super) fn follow(&mut self, owner: Owner) {
+        self.followed.insert(owner);
     }
 
     /// When this peer may be asked where it is.
@@ -59,6 +68,7 @@ impl Doubts {
     /// A move of this peer was not confirmed; `followed`: and had been followed.
     pub(super) fn fail(&mut self, now: Duration, owner: Owner, followed: bool) {
         if followed {
+            self.followed.remove(&owner);
             if self.recent.0 + PERIOD <= now {
                 self.recent = (now, 0);
             }
@@ -78,9 +88,12 @@ impl Doubts {
         doubt.unanswered += 1;
     }
 
-    /// A move of this peer was confirmed: it may be asked again at once. It is not trusted the sooner, or moves to and fro
+    /// A move of this peer was confirmed; `followed`: and had been followed. It may be asked again at once. It is not trusted the sooner, or moves to and fro
     /// would be worth as much as before.
-    pub(super) fn confirm(&mut self, owner: &Owner) {
+    pub(super) fn confirm(&mut self, owner: &Owner, followed: bool) {
+        if followed {
+            self.followed.remove(owner);
+        }
         if let Some(doubt) = self.peers.get_mut(owner) {
             (doubt.unanswered, doubt.ask_at) = (0, Duration::ZERO);
         }
@@ -112,7 +125,7 @@ mod tests {
         for wait in [600, 1200, 2400] {
             assert!(doubts.is_trusted(now, &owner(1)));
             doubts.fail(now, owner(1), true);
-            doubts.confirm(&owner(1));
+            doubts.confirm(&owner(1), false);
             now += (wait - 1) * SECOND;
             assert!(!doubts.is_trusted(now, &owner(1)), "after {wait}");
             assert!(doubts.is_trusted(now, &owner(2)));
@@ -131,7 +144,7 @@ mod tests {
             doubts.fail(now, owner(1), false);
             assert_eq!(doubts.ask_at(now, &owner(1)), now + wait * SECOND);
         }
-        doubts.confirm(&owner(1));
+        doubts.confirm(&owner(1), false);
         assert_eq!(doubts.ask_at(now, &owner(1)), now);
     }
 

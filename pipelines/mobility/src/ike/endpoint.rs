@@ -215,9 +215,14 @@ impl Context<'_> {
         self.shared.doubts.fail(self.now, owner, followed);
     }
 
-    /// A move of this peer was confirmed.
-    pub(super) fn confirm(&mut self, owner: &Owner) {
-        self.shared.doubts.confirm(owner);
+    /// A move of this peer is followed before it is confirmed.
+    pub(super) fn follow(&mut self, owner: Owner) {
+        self.shared.doubts.follow(owner);
+    }
+
+    /// A move of this peer was confirmed; `followed`: and had been followed.
+    pub(super) fn confirm(&mut self, owner: &Owner, followed: bool) {
+        self.shared.doubts.confirm(owner, followed);
     }
 
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
@@ -244,8 +249,6 @@ struct Dial {
 
 /// Longest first message, in bytes: it is kept until its sender has proved who it is.
 const LONGEST_INIT: usize = 4096;
-/// Most devices of one name that are asked whether they are still there when one of that name comes anew.
-const MOST_DEVICES: usize = 64;
 /// Longest wait before a connection is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -451,9 +454,8 @@ impl Endpoint {
     fn make_way(&mut self, now: Duration, newcomer: &Newcomer) {
         let others = self.identities.get(&newcomer.owner).into_iter().flatten().copied();
         let others: Vec<PeerId> = match (newcomer.takes_over, newcomer.initial_contact) {
-            (true, _) => others.filter(|id| *id != newcomer.peer).collect(),
-            (false, true) => others.filter(|id| *id != newcomer.peer).take(MOST_DEVICES).collect(),
             (false, false) => return,
+            _ => others.filter(|id| *id != newcomer.peer).collect(),
         };
         for id in others {
             let new = self.peers.get(&newcomer.peer).filter(|new| new.is_established());

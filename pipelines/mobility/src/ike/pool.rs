@@ -73,7 +73,7 @@ impl Pool {
         let is_free = |at: &u128| *at < self.count && !self.used.contains_key(at);
         let at = had
             .filter(is_free)
-            .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next))
+            .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next && !self.freed.contains_key(at)))
             .or_else(|| self.fresh())?;
         if let Some(since) = self.freed.remove(&at) {
             self.free.remove(&since);
@@ -88,7 +88,7 @@ impl Pool {
         while self.next < self.count {
             let at = self.next;
             self.next += 1;
-            if !self.used.contains_key(&at) {
+            if !self.used.contains_key(&at) && !self.freed.contains_key(&at) {
                 return Some(at);
             }
         }
@@ -219,6 +219,19 @@ mod tests {
         let again = ["d", "e", "f"].map(|name| pool.lease(&owner(name), None, false).unwrap());
         assert_eq!(again, [all[1], all[0], all[2]]);
         assert_eq!((pool.free.len(), pool.freed.len(), pool.used()), (0, 0, 3));
+    }
+
+    #[test]
+    fn what_a_wish_was_granted_of_is_kept_for_who_had_it() {
+        let mut pool = pool();
+        let last = IpAddr::from([10, 0, 0, 3]);
+        assert_eq!(pool.lease(&owner("a"), Some(last), false), Some(last));
+        pool.release(last);
+        let others = ["b", "c"].map(|name| pool.lease(&owner(name), Some(last), false));
+        assert_eq!(others, [1, 2].map(|n| Some([10, 0, 0, n].into())));
+        assert_eq!(pool.lease(&owner("a"), None, false), Some(last));
+        pool.release(last);
+        assert_eq!(pool.lease(&owner("d"), None, false), Some(last), "there is no other");
     }
 
     #[test]

@@ -6,6 +6,10 @@ use core::time::Duration;
 pub(super) const REPEATS: u32 = 8;
 pub(super) const REPEAT: Duration = Duration::from_millis(250);
 
+/// As those, for copies from where nobody has shown to be: what a peer needs whose NAT has several addresses.
+pub(super) const STRAYS: u32 = 2;
+pub(super) const STRAY: Duration = Duration::from_secs(1);
+
 /// A bucket. It is full at first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rate {

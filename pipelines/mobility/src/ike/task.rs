@@ -3,7 +3,7 @@
 
 use super::{
     crypto::{Crypto, Distrust, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier},
-    eap::{Conversation, Step},
+    eap::{Conversation, Step, packet},
     identity::Identity,
     suite::Kex,
 };
@@ -81,5 +81,30 @@ impl Task {
                 Outcome::Eap(conversation, step)
             }
         }
+    }
+    /// What comes of it where it cannot be done: a refusal.
+    pub fn refused(&self) -> Outcome {
+        match self {
+            Self::KexBegin(_) => Outcome::KexBegun(Err(Refused)),
+            Self::KexAnswer(..) => Outcome::KexAnswered(Err(Refused)),
+            Self::KexFinish(..) => Outcome::KexFinished(Err(Refused)),
+            Self::Sign(..) => Outcome::Signed(Err(Refused)),
+            Self::Verify { .. } => Outcome::Verified(Err(Distrust::Certificate)),
+            Self::Eap(_, packet) => Outcome::Eap(Box::new(Broken), Step::Failure(packet::failure(packet))),
+        }
+    }
+}
+
+/// Takes the place of a conversation that cannot go on.
+#[derive(Debug)]
+struct Broken;
+
+impl Conversation for Broken {
+    fn handle(&mut self, packet: &[u8]) -> Step {
+        Step::Failure(packet::failure(packet))
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        None
     }
 }

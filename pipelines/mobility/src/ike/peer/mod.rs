@@ -100,6 +100,7 @@ pub(super) struct Peer {
     heard_at: Duration,
     asked_at: Option<Duration>,
     rekey_at: Option<Duration>,
+    /// When its IKE SA is over; none: it never proved who it is.
     expire_at: Option<Duration>,
     keepalive_at: Option<Duration>,
     /// When it is forgotten, after its end.
@@ -296,7 +297,13 @@ impl Peer {
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
             Arrival::Repeated => {
-                match session.repeat(cx.now, addresses.remote != self.addresses.remote) {
+                // Who has not proved who it is says of any address that it is there: it has shown one.
+                let proved = self.expire_at.is_some();
+                let elsewhere = match proved {
+                    true => addresses.remote != self.addresses.remote,
+                    false => addresses.remote.ip() != self.from,
+                };
+                match session.repeat(cx.now, elsewhere, proved) {
                     Some(answered) => {
                         cx.count(Counter::Repeated);
                         cx.send_all(addresses, answered);
@@ -474,6 +481,7 @@ impl Peer {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
+        self.stop_moving(cx);
         let phase = core::mem::replace(&mut self.phase, Phase::Ended);
         if let Phase::Initiating(initiating) = phase {
             cx.forget_child_spi(initiating.child_spi());

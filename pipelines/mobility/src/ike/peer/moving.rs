@@ -112,6 +112,14 @@ impl Peer {
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| m.there.addresses == there.addresses) {
             moving.there = there;
+            if told {
+                // A packet of its was faster than its word, which is worth a question at once.
+                moving.told = true;
+                if moving.stage == Stage::Waiting {
+                    moving.until = cx.now;
+                    self.handle_moving(cx);
+                }
+            }
             return;
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
@@ -142,6 +150,7 @@ impl Peer {
         self.moving = Some(Box::new(Moving { there, before, told, was_seen: false, asked: 0, stage, until }));
         match stage {
             Stage::Followed => {
+                self.owner().into_iter().for_each(|owner| cx.follow(owner));
                 self.follow_to(cx, there, told);
                 self.ask(cx, there.addresses);
             }
@@ -213,6 +222,13 @@ impl Peer {
             false => self.send_to(cx, moving.before),
         }
         self.resend_all(cx.now);
+    }
+
+    /// The peer ends. A move that was followed will not be confirmed: to come again is not to be worth another.
+    pub(super) fn stop_moving(&mut self, cx: &mut Context<'_>) {
+        if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
+            self.doubt(cx, true);
+        }
     }
 
     /// Enough was sent to where the peer has not said that it is. The question remains.
@@ -304,7 +320,7 @@ impl Peer {
     fn answered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.take() else { return };
         if let Some(owner) = self.owner() {
-            cx.confirm(&owner);
+            cx.confirm(&owner, moving.stage == Stage::Followed);
         }
         match moving.stage {
             Stage::Followed => {

@@ -186,11 +186,16 @@ impl Session {
     }
 
     /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request, from any address:
-    /// what copies from `elsewhere` draw is bounded, and does not keep the peer from its answer.
-    pub(super) fn repeat(&mut self, now: Duration, elsewhere: bool) -> Option<&[Vec<u8>]> {
+    /// what copies from `elsewhere` draw is bounded, the more while the peer has not `proved` who it is, and does not keep the
+    /// peer from its answer.
+    pub(super) fn repeat(&mut self, now: Duration, elsewhere: bool, proved: bool) -> Option<&[Vec<u8>]> {
         let [here, there] = &mut self.repeats;
-        let rate = if elsewhere { there } else { here };
-        rate.admits(now, rate::REPEATS, rate::REPEAT).then_some(&self.answered)
+        let admits = match (elsewhere, proved) {
+            (false, _) => here.admits(now, rate::REPEATS, rate::REPEAT),
+            (true, true) => there.admits(now, rate::REPEATS, rate::REPEAT),
+            (true, false) => there.admits(now, rate::STRAYS, rate::STRAY),
+        };
+        admits.then_some(&self.answered)
     }
 
     /// Opens a request of the peer's.

@@ -147,6 +147,7 @@ impl Peer {
             if is_over && matches!(outstanding.request, Request::Routability(Some(_))) {
                 // Where the peer was before it may still be; the question keeps its place in the window.
                 unconfirmed = true;
+                outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
                 continue;
             }
             if is_over {
