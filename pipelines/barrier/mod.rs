@@ -8,8 +8,8 @@
 //!
 //! | chain | drops |
 //! |---|---|
-//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward |
-//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own |
+//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward; what says its own way (IPv4 source routes), wherever that leads |
+//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own; what says its own way |
 //!
 //! The host's own packets pass neither. Whose an address is, the kernel's own routes say at that moment: the host stays
 //! reachable, whatever addresses it gets after the gateway has gone. What the gateway hands to the host by a TAP
@@ -43,6 +43,9 @@ const LOCAL: u32 = 2;
 const BROADCAST: u32 = 3;
 const ANYCAST: u32 = 4;
 const MULTICAST: u32 = 5;
+/// Loose and strict source route (RFC 791 §3.1): the destination is a router on the way, and the next one is in the
+/// option.
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
 /// The tables of a gateway's devices. They stay when it is dropped, and are then anybody's.
 pub(crate) struct Barrier {
@@ -201,7 +204,8 @@ fn table(device: &str) -> String {
 /// Adds the chains and their rules.
 fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     use Expression::{
-        Accept, Count, DestinationType, Drop, Family, Header, InputDevice, Is, IsIn, IsNot, OutputDevice,
+        Accept, Count, DestinationType, Drop, Family, HasOption, Header, InputDevice, Is, IsIn, IsNot,
+        OutputDevice,
     };
     let (table, name) = (table(device), device_name(device));
     batch.add_chain(&table, "in", Hook::PreRouting, EARLY);
@@ -209,11 +213,20 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     let [local, broadcast, anycast, multicast] = [0, 1, 2, 3].map(|i| IsNot(&own[i]));
     let elsewhere = [DestinationType, local, broadcast, anycast, multicast, Count, Drop];
     batch.add_rule(&table, "in", &[&[InputDevice, Is(&name)][..], &elsewhere].concat());
+    let add_source_routes = |batch: &mut Batch, chain, by| {
+        for option in SOURCE_ROUTES {
+            let rule = [by, Is(&name), HasOption(option), Is(&[1]), Count, Drop];
+            batch.add_rule(&table, chain, &rule);
+        }
+    };
+    add_source_routes(batch, "in", InputDevice);
 
     batch.add_chain(&table, "through", Hook::Forward, EARLY);
     for tap in taps {
         batch.add_rule(&table, "through", &[InputDevice, Is(&device_name(tap)), Accept]);
     }
+    // Whoever comes by another device may say a way that leads out by this one.
+    add_source_routes(batch, "through", OutputDevice);
     // Of each family: where its addresses are in a header (RFC 791 §3.1, RFC 8200 §3).
     for (set, is_ipv4, family, addresses) in [
         ("protected4", true, INET4, [Header(12, 4), Header(16, 4)]),

@@ -200,7 +200,7 @@ const IPV4: &[u8] = &[8, 0];
 const VXLAN_MAC: Mac = [2, 0, 0, 0, 0, 0x77];
 
 /// Every form that the host's kernel might take for the same packet, and some that only look so.
-const FORMS: [Form; 11] = [
+const FORMS: [Form; 13] = [
     Form {
         name: "untagged",
         frame: |to, from, p, _| [&to[..], &from, IPV4, p].concat(),
@@ -252,6 +252,18 @@ const FORMS: [Form; 11] = [
     Form { name: "LLC and SNAP", frame: snap, is_forwarded: false, is_processed: false },
     Form { name: "PPPoE", frame: pppoe, is_forwarded: false, is_processed: false },
     Form { name: "in a tunnel of the host's own", frame: vxlan, is_forwarded: true, is_processed: false },
+    Form {
+        name: "loose source route",
+        frame: |to, from, p, host| source_routed(to, from, p, host, 131),
+        is_forwarded: true,
+        is_processed: false,
+    },
+    Form {
+        name: "strict source route",
+        frame: |to, from, p, host| source_routed(to, from, p, host, 137),
+        is_forwarded: true,
+        is_processed: false,
+    },
 ];
 
 /// RFC 1042.
@@ -275,6 +287,26 @@ fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
     [&to[..], &from, IPV4, &udp(peer, host, 4789, &segment)].concat()
 }
 
+/// RFC 791 §3.1: by the host, and then where the packet says.
+fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -> Vec<u8> {
+    let (header, rest) = packet.split_at(20);
+    let route = [&[option, 7, 4][..], &header[16..], &[0]].concat();
+    let mut header = [header, &route].concat();
+    header[0] = 0x47;
+    let length = (header.len() + rest.len()) as u16;
+    header[2..4].copy_from_slice(&length.to_be_bytes());
+    header[16..20].copy_from_slice(&host);
+    fill_checksum(&mut header);
+    [&to[..], &from, IPV4, &header, rest].concat()
+}
+
+fn fill_checksum(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
 /// A UDP datagram over IPv4, without its optional checksum.
 fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; 20];
@@ -283,9 +315,7 @@ fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
     header[8..10].copy_from_slice(&[64, 17]);
     header[12..16].copy_from_slice(&from);
     header[16..].copy_from_slice(&to);
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = (sum >> 16) + (sum & 0xffff);
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    fill_checksum(&mut header);
     let length = (8 + payload.len()) as u16;
     let ports = [port.to_be_bytes(), port.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
     [&header[..], &ports, payload].concat()
@@ -328,6 +358,12 @@ pub(crate) fn every_form(kind: &str) {
     let ends = Ends::new(&lab);
     lab.run("gw", "ip link add vx0 address 02:00:00:00:00:77 type vxlan id 7 dstport 4789");
     lab.run("gw", "ip link set vx0 up");
+    // Strict source routes lead to neighbours only.
+    lab.run("gw", "ip route replace 10.98.0.7 dev g0");
+    // A device takes source routes if both its own setting, 1 from the start, and this one say so.
+    for space in ["core", "gw", "srv"] {
+        lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
+    }
     let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
     let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
     let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
