@@ -300,6 +300,13 @@ fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -
     [&to[..], &from, IPV4, &header, rest].concat()
 }
 
+/// A device takes source routes if both its own setting, 1 from the start, and this one say so.
+fn accept_source_routes(lab: &Lab) {
+    for space in ["core", "gw", "srv"] {
+        lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
+    }
+}
+
 fn fill_checksum(header: &mut [u8]) {
     header[10..12].fill(0);
     let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
@@ -360,10 +367,7 @@ pub(crate) fn every_form(kind: &str) {
     lab.run("gw", "ip link set vx0 up");
     // Strict source routes lead to neighbours only.
     lab.run("gw", "ip route replace 10.98.0.7 dev g0");
-    // A device takes source routes if both its own setting, 1 from the start, and this one say so.
-    for space in ["core", "gw", "srv"] {
-        lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
-    }
+    accept_source_routes(&lab);
     let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
     let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
     let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
@@ -415,6 +419,9 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         "gw",
         "table ip nat {\nchain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; }\n}\n",
     );
+    accept_source_routes(&lab);
+    let routed = Station::new(&lab, ["box", "b0", "c0"], [[172, 20, 0, 2], [10, 98, 0, 7], [172, 20, 0, 1]]);
+    let by_source_route = FORMS.iter().find(|form| form.name == "loose source route").unwrap();
     let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
         .map(|(space, at)| bind(&lab, space, at));
     let exchange = |to: &UdpSocket, at: &str| {
@@ -432,6 +439,7 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         exchange(&core, "192.0.2.254");
         drain(&ends.far[0]);
         boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
+        routed.send(by_source_route);
         exchange(&core, "192.0.2.254");
         assert_eq!(drain(&ends.far[0]), 0, "{when}");
     };
@@ -440,9 +448,11 @@ pub(crate) fn others_are_left_alone(kind: &str) {
     drop(gateway);
     all("when it was killed");
     assert_eq!(open_host(&lab, "").0, Some(0));
-    boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
     let patience = PATIENCE.min(Duration::from_secs(20));
     ends.far[0].set_nonblocking(false).unwrap();
     ends.far[0].set_read_timeout(Some(patience)).unwrap();
+    boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
     ends.far[0].recv_from(&mut [0; 64]).expect("the host to forward again");
+    routed.send(by_source_route);
+    ends.far[0].recv_from(&mut [0; 64]).expect("the host to follow source routes again");
 }
