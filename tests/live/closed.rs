@@ -301,8 +301,8 @@ fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -
 }
 
 /// A device takes source routes if both its own setting, 1 from the start, and this one say so.
-fn accept_source_routes(lab: &Lab) {
-    for space in ["core", "gw", "srv"] {
+fn accept_source_routes(lab: &Lab, spaces: &[&str]) {
+    for space in spaces {
         lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
     }
 }
@@ -367,7 +367,7 @@ pub(crate) fn every_form(kind: &str) {
     lab.run("gw", "ip link set vx0 up");
     // Strict source routes lead to neighbours only.
     lab.run("gw", "ip route replace 10.98.0.7 dev g0");
-    accept_source_routes(&lab);
+    accept_source_routes(&lab, &["core", "gw", "srv"]);
     let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
     let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
     let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
@@ -419,7 +419,8 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         "gw",
         "table ip nat {\nchain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; }\n}\n",
     );
-    accept_source_routes(&lab);
+    accept_source_routes(&lab, &["core", "gw", "box"]);
+    let inward = Station::new(&lab, ["srv", "s0", "g1"], [[10, 99, 0, 2], [172, 20, 0, 2], [10, 99, 0, 1]]);
     let routed = Station::new(&lab, ["box", "b0", "c0"], [[172, 20, 0, 2], [10, 98, 0, 7], [172, 20, 0, 1]]);
     let by_source_route = FORMS.iter().find(|form| form.name == "loose source route").unwrap();
     let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
@@ -442,12 +443,17 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         routed.send(by_source_route);
         exchange(&core, "192.0.2.254");
         assert_eq!(drain(&ends.far[0]), 0, "{when}");
+        inward.send(by_source_route);
+        fence(&lab);
+        assert_eq!(drain(&boxed), 0, "{when}");
     };
     let gateway = lab.gateway("gw", &config(kind));
     all("while the gateway runs");
     drop(gateway);
     all("when it was killed");
     assert_eq!(open_host(&lab, "").0, Some(0));
+    inward.send(by_source_route);
+    wait_for("a packet by a source route", || boxed.recv_from(&mut [0; 64]).ok());
     let patience = PATIENCE.min(Duration::from_secs(20));
     ends.far[0].set_nonblocking(false).unwrap();
     ends.far[0].set_read_timeout(Some(patience)).unwrap();
