@@ -47,8 +47,8 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Opens the folder at `path`, and makes what is missing of it. No part of it may be a symbolic link, belong to
-    /// somebody else than this process's user and root, or be writable for everybody, unless only for files of their
-    /// own (`chmod +t`); the folder itself must be this user's, and writable for nobody else.
+    /// somebody else than this process's user and root, or be writable for its group or everybody, unless only for files
+    /// of their own (`chmod +t`); the folder itself must be this user's, and writable for nobody else.
     ///
     /// # Errors
     /// Which part is how, or what the system says to it.
@@ -89,11 +89,13 @@ impl Folder {
         })?;
         let this = Self { folder, path };
         let about = this.folder.metadata()?;
-        match about.mode() & (libc::S_IWOTH | libc::S_ISVTX) {
-            _ if !is_trusted(about.uid()) => Err(this.unsafe_because("belongs to another user")),
-            libc::S_IWOTH => Err(this.unsafe_because("is writable for everybody")),
-            _ => Ok(this),
+        if !is_trusted(about.uid()) {
+            return Err(this.unsafe_because("belongs to another user"));
         }
+        if about.mode() & 0o022 != 0 && about.mode() & libc::S_ISVTX == 0 {
+            return Err(this.unsafe_because("is writable for its group or everybody"));
+        }
+        Ok(this)
     }
 
     fn unsafe_because(&self, reason: &str) -> io::Error {
@@ -194,21 +196,25 @@ mod tests {
     fn a_folder_that_others_have_a_hand_in_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
-        for name in ["group", "theirs", "theirs/keys", "open", "open/keys", "sticky", "sticky/keys", "real"] {
-            fs::create_dir(at(name)).unwrap();
+        for name in ["group", "theirs", "open", "sticky", "sticky_group"] {
+            fs::create_dir_all(at(name).join("keys")).unwrap();
         }
-        for (name, mode) in [("group", 0o770), ("open", 0o777), ("sticky", 0o1777)] {
+        fs::create_dir(at("real")).unwrap();
+        for (name, mode) in [("group", 0o770), ("open", 0o777), ("sticky", 0o1777), ("sticky_group", 0o1770)]
+        {
             fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
         }
         fs::write(at("file"), "").unwrap();
         symlink(at("real"), at("link")).unwrap();
         chown(at("theirs"), Some(NOBODY), None).unwrap();
         for (name, why) in [
-            ("group", "must belong to the gateway's user and be writable for nobody else"),
+            ("group", "is writable for its group or everybody"),
+            ("group/keys", "is writable for its group or everybody"),
             ("theirs", "belongs to another user"),
             ("theirs/keys", "belongs to another user"),
-            ("open/keys", "is writable for everybody"),
-            ("sticky", "must belong to the gateway's user"),
+            ("open/keys", "is writable for its group or everybody"),
+            ("sticky", "must belong to the gateway's user and be writable for nobody else"),
+            ("sticky_group", "must belong to the gateway's user and be writable for nobody else"),
             ("link", "is a symbolic link, or no folder"),
             ("link/new", "is a symbolic link, or no folder"),
             ("file", "is a symbolic link, or no folder"),
@@ -219,6 +225,7 @@ mod tests {
         }
         assert!(!at("real/new").exists());
         Folder::open(&at("sticky/keys")).unwrap();
+        Folder::open(&at("sticky_group/keys")).unwrap();
         // What another user put where everybody may put something is not ours.
         chown(at("sticky/keys"), Some(NOBODY), None).unwrap();
         assert!(refused(&at("sticky/keys")).contains("belongs to another user"));

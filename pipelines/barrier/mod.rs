@@ -8,8 +8,8 @@
 //!
 //! | chain | drops |
 //! |---|---|
-//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward |
-//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own |
+//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward; what says its own way (IPv4 source routes), wherever that leads |
+//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own; what says its own way |
 //!
 //! The host's own packets pass neither. Whose an address is, the kernel's own routes say at that moment: the host stays
 //! reachable, whatever addresses it gets after the gateway has gone. What the gateway hands to the host by a TAP
@@ -26,7 +26,7 @@ use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
 use ranges::Ranges;
 use std::io;
 use tracing::info;
-use wayfarer_dataplane::port::{PortError, open};
+use wayfarer_dataplane::port::{PortError, device::Device, open};
 
 /// The name of a device's table is this and the device's name.
 const TABLE: &str = "wayfarer-";
@@ -43,6 +43,9 @@ const LOCAL: u32 = 2;
 const BROADCAST: u32 = 3;
 const ANYCAST: u32 = 4;
 const MULTICAST: u32 = 5;
+/// Loose and strict source route (RFC 791 §3.1): the destination is a router on the way, and the next one is in the
+/// option.
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
 /// The tables of a gateway's devices. They stay when it is dropped, and are then anybody's.
 pub(crate) struct Barrier {
@@ -67,9 +70,14 @@ impl Barrier {
             config.ports.iter().filter_map(|port| Some((port, shared_device(&port.kind)?))).peekable();
         let Some((port, device)) = shared.peek() else { return Ok(Self { nftables: None }) };
         let nftables = Nftables::open().map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
-        let taps: Vec<_> = config.ports.iter().filter_map(|port| tap(&port.kind)).collect();
+        let taps: Vec<_> = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
         let protected = protected(config);
         for (port, device) in shared {
+            let device = &primary_name(device);
+            // Where tables have no owners (before Linux 6.9), the running gateway's would be replaced.
+            if open::is_taken(device) {
+                return Err((port.name.clone(), taken(device)));
+            }
             replace(&nftables, device, &taps, &protected)
                 .map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
             info!(device, "the host forwards nothing of the gateway's by it until `wayfarer open-host`");
@@ -86,8 +94,13 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
     let failed = |why| failed("the host", "have it forward again", why);
     let nftables = Nftables::open().map_err(failed)?;
     let tables = nftables.tables().map_err(failed)?;
-    let closed = tables.iter().filter_map(|table| table.strip_prefix(TABLE));
+    let closed: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix(TABLE)).collect();
+    // A table has the name that the device was configured by if it was not there.
+    let name =
+        |device: &String| if closed.contains(&&device[..]) { device.clone() } else { primary_name(device) };
+    let devices: Vec<String> = devices.iter().map(name).collect();
     let opened: Vec<String> = closed
+        .into_iter()
         .filter(|name| devices.is_empty() || devices.iter().any(|d| d == name))
         .map(Into::into)
         .collect();
@@ -118,6 +131,12 @@ fn shared_device(kind: &PortKind) -> Option<&str> {
     }
 }
 
+/// Returns the name by which the kernel compares the device of this name or alternative name; the same name if there
+/// is no such device yet.
+fn primary_name(device: &str) -> String {
+    Device::find(device).map_or_else(|_| device.to_owned(), |found| found.name().to_owned())
+}
+
 /// The device by which a port hands packets to the kernel.
 fn tap(kind: &PortKind) -> Option<&str> {
     match kind {
@@ -128,7 +147,7 @@ fn tap(kind: &PortKind) -> Option<&str> {
 }
 
 /// Addresses that nobody but the gateway may forward from or to: the far sides of tunnels, connections and of what
-/// policy discards, and all pools. Where the far side is everywhere, the near side says it.
+/// policy discards, and all pools. If the far side is everywhere, the near side says it.
 fn protected(config: &Config) -> Ranges {
     let mut protected = Ranges::default();
     let tunnels = config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors);
@@ -140,15 +159,16 @@ fn protected(config: &Config) -> Ranges {
         protected.add((pool.first, pool.last));
     }
     for connection in &config.ike.connections {
-        // Terminals that are given their address are in its pool.
-        let children = connection.protocol.children.iter().filter(|_| connection.protocol.pools.is_empty());
-        for child in children {
+        for child in &connection.protocol.children {
             for remote in &child.remote {
-                let local =
-                    child.local.iter().filter(|local| local.start.is_ipv4() == remote.start.is_ipv4());
-                for local in local {
-                    protected.add_pair([remote, local].map(|selector| (selector.start, selector.end)));
+                let far = (remote.start, remote.end);
+                if !ranges::is_everywhere(far) {
+                    protected.add(far);
+                    continue;
                 }
+                // An address that we are yet to be given is not known here.
+                let near = child.local.iter().filter(|local| local.start.is_ipv4() == remote.start.is_ipv4());
+                near.for_each(|local| protected.add((local.start, local.end)));
             }
         }
     }
@@ -157,7 +177,7 @@ fn protected(config: &Config) -> Ranges {
 }
 
 /// Makes a device's table anew.
-fn replace(nftables: &Nftables, device: &str, taps: &[&str], protected: &Ranges) -> io::Result<()> {
+fn replace(nftables: &Nftables, device: &str, taps: &[String], protected: &Ranges) -> io::Result<()> {
     match nftables.commit(anew(device, taps, protected, OWNED)) {
         Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
             nftables.commit(anew(device, taps, protected, SHARED))
@@ -167,7 +187,7 @@ fn replace(nftables: &Nftables, device: &str, taps: &[&str], protected: &Ranges)
 }
 
 /// Replaces a device's table by a new one, without a moment in which there is none.
-fn anew(device: &str, taps: &[&str], protected: &Ranges, flags: u32) -> Batch {
+fn anew(device: &str, taps: &[String], protected: &Ranges, flags: u32) -> Batch {
     let mut batch = Batch::new();
     // What is to be deleted must be there.
     batch.add_table(&table(device), flags);
@@ -182,9 +202,10 @@ fn table(device: &str) -> String {
 }
 
 /// Adds the chains and their rules.
-fn fill(batch: &mut Batch, device: &str, taps: &[&str], protected: &Ranges) {
+fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     use Expression::{
-        Accept, Count, DestinationType, Drop, Family, Header, InputDevice, Is, IsIn, IsNot, OutputDevice,
+        Accept, Count, DestinationType, Drop, Family, HasOption, Header, InputDevice, Is, IsIn, IsNot,
+        OutputDevice,
     };
     let (table, name) = (table(device), device_name(device));
     batch.add_chain(&table, "in", Hook::PreRouting, EARLY);
@@ -192,11 +213,20 @@ fn fill(batch: &mut Batch, device: &str, taps: &[&str], protected: &Ranges) {
     let [local, broadcast, anycast, multicast] = [0, 1, 2, 3].map(|i| IsNot(&own[i]));
     let elsewhere = [DestinationType, local, broadcast, anycast, multicast, Count, Drop];
     batch.add_rule(&table, "in", &[&[InputDevice, Is(&name)][..], &elsewhere].concat());
+    let add_source_routes = |batch: &mut Batch, chain, by| {
+        for option in SOURCE_ROUTES {
+            let rule = [by, Is(&name), HasOption(option), Is(&[1]), Count, Drop];
+            batch.add_rule(&table, chain, &rule);
+        }
+    };
+    add_source_routes(batch, "in", InputDevice);
 
     batch.add_chain(&table, "through", Hook::Forward, EARLY);
     for tap in taps {
         batch.add_rule(&table, "through", &[InputDevice, Is(&device_name(tap)), Accept]);
     }
+    // Whoever comes by another device may say a way that leads out by this one.
+    add_source_routes(batch, "through", OutputDevice);
     // Of each family: where its addresses are in a header (RFC 791 §3.1, RFC 8200 §3).
     for (set, is_ipv4, family, addresses) in [
         ("protected4", true, INET4, [Header(12, 4), Header(16, 4)]),
@@ -237,6 +267,7 @@ fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
 mod tests {
     use super::*;
     use nix::sched::{CloneFlags, unshare};
+    use wayfarer_dataplane::table::Prefix;
 
     /// Runs `test` in a network namespace of its own, which needs root.
     fn alone(test: impl FnOnce() + Send) {
@@ -259,7 +290,7 @@ mod tests {
         alone(|| {
             let none = Ranges::default();
             let first = Nftables::open().unwrap();
-            replace(&first, "eth0", &["tap0"], &none).unwrap();
+            replace(&first, "eth0", &["tap0".to_owned()], &none).unwrap();
             replace(&first, "eth1", &[], &none).unwrap();
             let second = Nftables::open().unwrap();
             // An older kernel has no owners of tables.
@@ -274,6 +305,93 @@ mod tests {
             assert_eq!(open_host(&[]).unwrap(), ["eth1", "eth0"]);
             assert_eq!((open_host(&[]).unwrap(), tables()), (vec![], vec![]));
         });
+    }
+
+    /// A configuration of one port and of what `more` says.
+    fn configured(device: &str, more: &str) -> Config {
+        let port = format!(
+            "[[port]]\nname = \"outside\"\nkind = \"af_packet\"\ndevice = \"{device}\"\n\
+             addresses = [\"192.0.2.7/24\", \"2001:db8::7/64\"]\n{more}"
+        );
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/test.toml");
+        crate::config::parse(&port, &file).unwrap()
+    }
+
+    fn ip(arguments: &str) {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    #[test]
+    fn a_device_is_closed_by_its_own_name_whatever_it_is_called_by() {
+        alone(|| {
+            ip("link add eth0 type veth peer name eth9");
+            ip("link property add dev eth0 altname uplink");
+            // A missing one has no other name than the configured one.
+            for (device, name) in [("uplink", "eth0"), ("eth1", "eth1")] {
+                drop(Barrier::raise(&configured(device, "")).unwrap());
+                assert_eq!(tables(), [table(name)]);
+                assert_eq!(open_host(&[device.to_owned()]).unwrap(), [name]);
+            }
+        });
+    }
+
+    #[test]
+    fn a_second_start_leaves_the_running_gateways_table() {
+        use std::os::{
+            linux::net::SocketAddrExt,
+            unix::net::{SocketAddr, UnixListener},
+        };
+        alone(|| {
+            ip("link add eth0 type veth peer name eth9");
+            ip("link property add dev eth0 altname uplink");
+            let nftables = Nftables::open().unwrap();
+            let mut older = Batch::new();
+            older.add_table(&table("eth0"), SHARED);
+            older.add_chain(&table("eth0"), "first", Hook::Forward, EARLY);
+            nftables.commit(older).unwrap();
+            let lock = SocketAddr::from_abstract_name("wayfarer/eth0").unwrap();
+            let _running = UnixListener::bind_addr(&lock).unwrap();
+            for device in ["eth0", "uplink"] {
+                let (port, why) = Barrier::raise(&configured(device, "")).unwrap_err();
+                assert_eq!((&port[..], why.to_string()), ("outside", taken("eth0").to_string()));
+            }
+            // A chain that is there already has no other priority.
+            let mut same = Batch::new();
+            same.add_chain(&table("eth0"), "first", Hook::Forward, EARLY + 1);
+            assert!(nftables.commit(same).is_err(), "the table was replaced");
+        });
+    }
+
+    #[test]
+    fn what_is_behind_peers_is_protected_however_addresses_are_given() {
+        let psk = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"keys/example-lab-psk\"\n\
+                   remote_id = \"gw.test\"\n";
+        let asks = "remote = \"203.0.113.1\"\nrequest_address = true\n";
+        let gives = "pool = \"p\"\ninner_local = [\"10.99.0.0/24\"]\n";
+        let pool = "[[pool]]\nname = \"p\"\naddresses = \"10.96.0.0-10.96.0.255\"\n";
+        for (more, told) in [
+            (format!("{psk}{asks}inner_remote = [\"10.95.0.0/24\"]\n"), vec!["10.95.0.0/24"]),
+            (format!("{psk}{asks}"), vec![]),
+            (format!("{psk}{gives}{pool}"), vec!["10.96.0.0/24"]),
+            (
+                format!("{psk}{gives}inner_remote = [\"10.95.0.0/24\"]\n{pool}"),
+                vec!["10.95.0.0/24", "10.96.0.0/24"],
+            ),
+            (
+                format!("{psk}inner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"0.0.0.0/0\"]\n"),
+                vec!["10.99.0.0/24"],
+            ),
+        ] {
+            let mut expected = Ranges::default();
+            for text in told {
+                let (address, length) = text.split_once('/').unwrap();
+                let prefix = Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap();
+                expected.add(ranges::of_prefix(prefix));
+            }
+            expected.merge();
+            assert_eq!(protected(&configured("eth0", &more)).of(true), expected.of(true), "{more}");
+        }
     }
 
     #[test]

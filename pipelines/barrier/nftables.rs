@@ -67,6 +67,8 @@ pub(super) enum Expression<'a> {
     Family,
     /// Loads this much of the IP header, from this offset on.
     Header(u32, u32),
+    /// Loads 1 if it is IPv4 with this option, 0 if it is IPv4 without; what is not IPv4 does not fit.
+    HasOption(u8),
     /// Loads what the kernel's routes say of its destination, as a number of linux/rtnetlink.h.
     DestinationType,
     /// Goes on where that is what was loaded.
@@ -88,6 +90,7 @@ impl Expression<'_> {
         match self {
             Self::InputDevice | Self::OutputDevice | Self::Family => "meta",
             Self::Header(..) => "payload",
+            Self::HasOption(_) => "exthdr",
             Self::DestinationType => "fib",
             Self::Is(_) | Self::IsNot(_) => "cmp",
             Self::IsIn(_) => "lookup",
@@ -151,6 +154,11 @@ impl Attributes<'_> {
             Expression::Family => self.numbers(&[(1, REGISTER), (2, 15)]),
             Expression::Header(offset, length) => {
                 self.numbers(&[(1, REGISTER), (2, 1), (3, offset), (4, length)]);
+            }
+            Expression::HasOption(option) => {
+                self.put(2, &[option]);
+                // Whether it is present, of IPv4's options.
+                self.numbers(&[(1, REGISTER), (3, 0), (4, 1), (5, 1), (6, 2)]);
             }
             // The type of the address, of the destination.
             Expression::DestinationType => self.numbers(&[(1, REGISTER), (2, 3), (3, 2)]),

@@ -14,6 +14,11 @@ pub(super) fn of_prefix(prefix: Prefix) -> Range {
     (first, if first.is_ipv4() { IpAddr::V4((last as u32).into()) } else { Ipv6Addr::from_bits(last).into() })
 }
 
+/// Returns whether a range holds every address of its family.
+pub(super) fn is_everywhere((first, last): Range) -> bool {
+    number(first) == 0 && number(last) == u128::MAX >> (128 - width(first))
+}
+
 /// A set of addresses.
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
@@ -30,8 +35,6 @@ impl Ranges {
 
     /// Adds the first of two ranges that does not hold every address; both where each does.
     pub(super) fn add_pair(&mut self, [far, near]: [Range; 2]) {
-        let is_everywhere =
-            |(first, last): Range| number(first) == 0 && number(last) == u128::MAX >> (128 - width(first));
         self.add(if is_everywhere(far) { near } else { far });
     }
 

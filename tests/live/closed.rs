@@ -200,7 +200,7 @@ const IPV4: &[u8] = &[8, 0];
 const VXLAN_MAC: Mac = [2, 0, 0, 0, 0, 0x77];
 
 /// Every form that the host's kernel might take for the same packet, and some that only look so.
-const FORMS: [Form; 11] = [
+const FORMS: [Form; 13] = [
     Form {
         name: "untagged",
         frame: |to, from, p, _| [&to[..], &from, IPV4, p].concat(),
@@ -252,6 +252,18 @@ const FORMS: [Form; 11] = [
     Form { name: "LLC and SNAP", frame: snap, is_forwarded: false, is_processed: false },
     Form { name: "PPPoE", frame: pppoe, is_forwarded: false, is_processed: false },
     Form { name: "in a tunnel of the host's own", frame: vxlan, is_forwarded: true, is_processed: false },
+    Form {
+        name: "loose source route",
+        frame: |to, from, p, host| source_routed(to, from, p, host, 131),
+        is_forwarded: true,
+        is_processed: false,
+    },
+    Form {
+        name: "strict source route",
+        frame: |to, from, p, host| source_routed(to, from, p, host, 137),
+        is_forwarded: true,
+        is_processed: false,
+    },
 ];
 
 /// RFC 1042.
@@ -275,6 +287,33 @@ fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
     [&to[..], &from, IPV4, &udp(peer, host, 4789, &segment)].concat()
 }
 
+/// RFC 791 §3.1: by the host, and then where the packet says.
+fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -> Vec<u8> {
+    let (header, rest) = packet.split_at(20);
+    let route = [&[option, 7, 4][..], &header[16..], &[0]].concat();
+    let mut header = [header, &route].concat();
+    header[0] = 0x47;
+    let length = (header.len() + rest.len()) as u16;
+    header[2..4].copy_from_slice(&length.to_be_bytes());
+    header[16..20].copy_from_slice(&host);
+    fill_checksum(&mut header);
+    [&to[..], &from, IPV4, &header, rest].concat()
+}
+
+/// A device takes source routes if both its own setting, 1 from the start, and this one say so.
+fn accept_source_routes(lab: &Lab, spaces: &[&str]) {
+    for space in spaces {
+        lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
+    }
+}
+
+fn fill_checksum(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
 /// A UDP datagram over IPv4, without its optional checksum.
 fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; 20];
@@ -283,9 +322,7 @@ fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
     header[8..10].copy_from_slice(&[64, 17]);
     header[12..16].copy_from_slice(&from);
     header[16..].copy_from_slice(&to);
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = (sum >> 16) + (sum & 0xffff);
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    fill_checksum(&mut header);
     let length = (8 + payload.len()) as u16;
     let ports = [port.to_be_bytes(), port.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
     [&header[..], &ports, payload].concat()
@@ -328,6 +365,9 @@ pub(crate) fn every_form(kind: &str) {
     let ends = Ends::new(&lab);
     lab.run("gw", "ip link add vx0 address 02:00:00:00:00:77 type vxlan id 7 dstport 4789");
     lab.run("gw", "ip link set vx0 up");
+    // Strict source routes lead to neighbours only.
+    lab.run("gw", "ip route replace 10.98.0.7 dev g0");
+    accept_source_routes(&lab, &["core", "gw", "srv"]);
     let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
     let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
     let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
@@ -379,6 +419,10 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         "gw",
         "table ip nat {\nchain post { type nat hook postrouting priority srcnat; oifname g0 ip saddr 172.20.0.0/24 masquerade; }\n}\n",
     );
+    accept_source_routes(&lab, &["core", "gw", "box"]);
+    let inward = Station::new(&lab, ["srv", "s0", "g1"], [[10, 99, 0, 2], [172, 20, 0, 2], [10, 99, 0, 1]]);
+    let routed = Station::new(&lab, ["box", "b0", "c0"], [[172, 20, 0, 2], [10, 98, 0, 7], [172, 20, 0, 1]]);
+    let by_source_route = FORMS.iter().find(|form| form.name == "loose source route").unwrap();
     let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
         .map(|(space, at)| bind(&lab, space, at));
     let exchange = |to: &UdpSocket, at: &str| {
@@ -396,17 +440,25 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         exchange(&core, "192.0.2.254");
         drain(&ends.far[0]);
         boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
+        routed.send(by_source_route);
         exchange(&core, "192.0.2.254");
         assert_eq!(drain(&ends.far[0]), 0, "{when}");
+        inward.send(by_source_route);
+        fence(&lab);
+        assert_eq!(drain(&boxed), 0, "{when}");
     };
     let gateway = lab.gateway("gw", &config(kind));
     all("while the gateway runs");
     drop(gateway);
     all("when it was killed");
     assert_eq!(open_host(&lab, "").0, Some(0));
-    boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
+    inward.send(by_source_route);
+    wait_for("a packet by a source route", || boxed.recv_from(&mut [0; 64]).ok());
     let patience = PATIENCE.min(Duration::from_secs(20));
     ends.far[0].set_nonblocking(false).unwrap();
     ends.far[0].set_read_timeout(Some(patience)).unwrap();
+    boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
     ends.far[0].recv_from(&mut [0; 64]).expect("the host to forward again");
+    routed.send(by_source_route);
+    ends.far[0].recv_from(&mut [0; 64]).expect("the host to follow source routes again");
 }

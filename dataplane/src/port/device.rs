@@ -41,7 +41,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Looks a device up by name.
+    /// Looks a device up by its name or an alternative one (`ip link property`).
     ///
     /// # Errors
     /// [`PortError::NoDevice`], or what the system answered.
@@ -59,6 +59,7 @@ impl Device {
             .map_err(|e| failed("open a control socket", e))?;
         let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
         device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
+        device.take_primary_name().map_err(|e| failed("read the device's name", e))?;
         let answer = device.ioctl(libc::SIOCGIFHWADDR).map_err(|e| failed("read the device's address", e))?;
         // SAFETY: SIOCGIFHWADDR fills this member of the union.
         let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
@@ -69,7 +70,7 @@ impl Device {
         Ok(device)
     }
 
-    /// Its name.
+    /// Its primary name, whichever it was looked up by.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -226,6 +227,17 @@ impl Device {
         let answer = self.ioctl(libc::SIOCGIFINDEX)?;
         // SAFETY: SIOCGIFINDEX fills this member of the union.
         Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
+    }
+
+    /// Calls it by the name that the kernel and other programs compare.
+    fn take_primary_name(&mut self) -> io::Result<()> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_ifindex = self.index as i32;
+        self.call(libc::SIOCGIFNAME, &mut request)?;
+        self.request_name = request.ifr_name;
+        let bytes = self.request_name.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
+        self.name = String::from_utf8(bytes).map_err(io::Error::other)?;
+        Ok(())
     }
 
     fn flags(&self) -> Result<i32, PortError> {
