@@ -44,7 +44,7 @@ fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     data
 }
 
-/// Runs `target` over its corpus, and over `mutations` of each of its files.
+/// Runs `target` over its corpus, and over so many `mutations` of its files.
 fn replay(name: &str, mutations: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -54,60 +54,58 @@ fn replay(name: &str, mutations: usize) {
     let (_, target) = fuzz::TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     seeds.iter().for_each(|seed| target(seed));
     let mut random = Random(1);
-    for seed in &seeds {
-        for _ in 0..mutations {
-            let other = random.below(seeds.len());
-            target(&mutated(seed, &seeds[other], &mut random));
-        }
+    for seed in seeds.iter().cycle().take(mutations) {
+        let other = random.below(seeds.len());
+        target(&mutated(seed, &seeds[other], &mut random));
     }
 }
 
 #[test]
 fn wire() {
-    replay("wire", 5_000);
+    replay("wire", 95_000);
 }
 
 #[test]
 fn neighbours() {
-    replay("neighbours", 5_000);
+    replay("neighbours", 30_000);
 }
 
 #[test]
 fn capture() {
-    replay("capture", 2_000);
+    replay("capture", 24_000);
 }
 
 #[test]
 fn config() {
-    replay("config", 2_000);
+    replay("config", 12_000);
 }
 
 #[test]
 fn control() {
-    replay("control", 5_000);
+    replay("control", 55_000);
 }
 
 #[test]
 fn open() {
-    replay("open", 2_000);
+    replay("open", 20_000);
 }
 
 #[test]
 fn gateway() {
-    replay("gateway", 100);
+    replay("gateway", 2_500);
 }
 
 #[test]
 fn gateway_host() {
-    replay("gateway_host", 50);
+    replay("gateway_host", 1_200);
 }
 
 #[test]
 fn ike_message() {
-    replay("ike_message", 5_000);
+    replay("ike_message", 50_000);
 }
 
 #[test]
 fn ike_peer() {
-    replay("ike_peer", 60);
+    replay("ike_peer", 1_000);
 }
