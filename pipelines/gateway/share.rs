@@ -15,7 +15,7 @@ const REFILL: Duration = Duration::from_millis(2);
 /// Buckets for all networks of strangers. They share what they share by chance, which no one of them can choose.
 const NETWORKS: usize = 1024;
 
-/// A bucket of [`BURST`] that refills by one each [`REFILL`]. Any number of workers may take from it.
+/// A bucket of `BURST` that refills by one each `REFILL`. Any number of workers may take from it.
 #[derive(Debug)]
 pub struct Share {
     since: Instant,

@@ -348,6 +348,21 @@ fn a_rekey_without_the_key_exchange_that_is_demanded_is_refused() {
 }
 
 #[test]
+fn requests_for_child_sas_have_a_rate() {
+    let mut insider = insider(Settings::default());
+    // Each costs the gateway little, for its SPI is reserved; what is counted is that it was asked.
+    let mut asked = |pair_passes: Duration| {
+        insider.pair.now += pair_passes;
+        (0..300)
+            .take_while(|_| insider.child(7, None, false, &[]) == Answer::Refused(notify::NO_PROPOSAL_CHOSEN))
+            .count()
+    };
+    assert_eq!(asked(Duration::ZERO), 256);
+    assert_eq!(asked(SECOND), 4);
+    assert_eq!(insider.child(7, None, false, &[]), Answer::Refused(notify::TEMPORARY_FAILURE));
+}
+
+#[test]
 fn an_inner_address_that_none_can_be_is_not_taken() {
     let outer = |address: [u8; 4]| IpAddr::from(address);
     for bad in [

@@ -2,7 +2,8 @@
 //!
 //! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide says it for each
 //! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For IPv6
-//! one guide serves all addresses.
+//! one entry of the guide serves all prefixes of up to 48 bits, and the others have the entry that a hash of the first 48 bits
+//! says: whoever has prefixes of many lengths slows look-ups of addresses near them.
 
 use super::{Map, Place, Reader, Writer};
 use crate::wire::Address;
@@ -155,6 +156,13 @@ impl FromStr for Prefix {
 
 /// First bits of an IPv4 address that choose an entry of the guide.
 const GUIDE_BITS: u8 = 16;
+/// Bits of an IPv6 address that choose an entry of the guide, for prefixes that have them: a site's.
+const V6_SITE: u8 = 48;
+/// Entries for those.
+const V6_ENTRIES: usize = 1 << 12;
+/// Words of bits for the lengths of IPv6 prefixes.
+const V6_WORDS: usize = 3;
+type V6Lengths = [AtomicU64; V6_WORDS];
 /// Where IPv4 begins in the 128-bit form.
 const V4: u8 = 96;
 
@@ -199,11 +207,12 @@ pub struct Lpm<V: Send + Sync + 'static> {
     v6: Map<Prefix, V>,
     /// By the first 16 bits of an IPv4 address. Bit `l`: a prefix of length `l` may contain it.
     v4_guide: Box<[AtomicU64]>,
-    /// Bit `l % 64` of word `l / 64`: IPv6 prefixes of length `l` occur.
-    v6_guide: [AtomicU64; 3],
-    /// How many prefixes there are by length, and for IPv4 by the first entry of the guide that speaks of them. Only the
-    /// writer asks.
-    counts: Mutex<HashMap<(Option<usize>, u8), u32>>,
+    /// By a hash of the first 48 bits of an IPv6 address, and in the last entry for shorter prefixes. Bit `l % 64` of word
+    /// `l / 64`: a prefix of length `l` may contain it.
+    v6_guide: Box<[V6Lengths]>,
+    /// How many prefixes there are by family, length and the first entry of the guide that speaks of them. Only the writer
+    /// asks.
+    counts: Mutex<HashMap<(bool, usize, u8), u32>>,
 }
 
 impl<V: Send + Sync + 'static> Lpm<V> {
@@ -213,7 +222,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v4: Map::new(writer, capacity),
             v6: Map::new(writer, capacity),
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
-            v6_guide: [const { AtomicU64::new(0) }; 3],
+            v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
             counts: Mutex::default(),
         }
     }
@@ -265,8 +274,10 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
-        for (word, lengths) in self.v6_guide.iter().enumerate().rev() {
-            let mut lengths = lengths.load(Relaxed);
+        let entries = [&self.v6_guide[v6_entry_of(address.bits())], &self.v6_guide[V6_ENTRIES]];
+        for word in (0..V6_WORDS).rev() {
+            let [own, shorter] = entries.map(|lengths| lengths[word].load(Relaxed));
+            let mut lengths = own | shorter;
             while let Some(length) = take_longest(&mut lengths) {
                 let prefix = Prefix::of_bits(address.bits(), word as u8 * 64 + length);
                 if let Some(answer) = self.v6.get(&prefix, reader).and_then(&mut judge) {
@@ -338,19 +349,21 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             (&self.v4_guide[entries_of(prefix)], 1 << prefix.length())
         } else {
             let word = usize::from(prefix.length / 64);
-            (&self.v6_guide[word..=word], 1 << (prefix.length % 64))
+            (&self.v6_guide[v6_entry(prefix)][word..=word], 1 << (prefix.length % 64))
         }
     }
 
     /// Counts a prefix that came or went; answers how many of its length share its entry in the guide now.
     fn count(&self, prefix: Prefix, change: i32) -> u32 {
-        let entry = prefix.is_ipv4().then(|| *entries_of(prefix).start());
+        let is_ipv4 = prefix.is_ipv4();
+        let entry = if is_ipv4 { *entries_of(prefix).start() } else { v6_entry(prefix) };
+        let key = (is_ipv4, entry, prefix.length);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry((entry, prefix.length)).or_default();
+        let count = counts.entry(key).or_default();
         *count = count.saturating_add_signed(change);
         let now = *count;
         if now == 0 {
-            counts.remove(&(entry, prefix.length));
+            counts.remove(&key);
         }
         now
     }
@@ -386,6 +399,19 @@ fn entry_of(bits: u128) -> usize {
     usize::from((bits as u32 >> (32 - GUIDE_BITS)) as u16)
 }
 
+/// The entry of the guide for the longer prefixes of an IPv6 address.
+#[inline]
+fn v6_entry_of(bits: u128) -> usize {
+    let site = (bits >> (128 - V6_SITE)) as u64;
+    // The high bits of a product depend on all of a factor's.
+    (site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_ENTRIES.ilog2())) as usize
+}
+
+/// The entry of the guide for an IPv6 prefix.
+fn v6_entry(prefix: Prefix) -> usize {
+    if prefix.length < V6_SITE { V6_ENTRIES } else { v6_entry_of(prefix.bits()) }
+}
+
 /// The entries of the guide for the addresses of an IPv4 prefix.
 fn entries_of(prefix: Prefix) -> RangeInclusive<usize> {
     let host_bits = !mask(prefix.length);
@@ -393,94 +419,4 @@ fn entries_of(prefix: Prefix) -> RangeInclusive<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn address() -> impl Strategy<Value = IpAddr> {
-        // Few distinct bits, so that prefixes nest and addresses hit.
-        prop_oneof![
-            any::<u8>().prop_map(|b| IpAddr::from([10, b & 3, b >> 4 & 3, b >> 6])),
-            any::<u8>().prop_map(|b| IpAddr::from([
-                0x2001,
-                0xdb8,
-                u16::from(b & 3),
-                0,
-                0,
-                0,
-                0,
-                u16::from(b >> 6)
-            ])),
-            any::<u128>().prop_map(|b| IpAddr::from(Ipv6Addr::from_bits(b))),
-        ]
-    }
-
-    fn prefix(a: IpAddr, length: u8) -> Prefix {
-        Prefix::new(a, if a.is_ipv4() { length % 33 } else { length }).unwrap()
-    }
-
-    #[test]
-    fn families_do_not_meet() {
-        let mut writer = Writer::new();
-        let reader = writer.reader();
-        let lpm = Lpm::new(&writer, 8);
-        lpm.insert(&mut writer, "::/0".parse().unwrap(), 6);
-        let find = |text: &str| lpm.find(text.parse::<IpAddr>().unwrap(), &reader).copied();
-        assert_eq!(find("10.0.0.1"), None);
-        lpm.insert(&mut writer, "0.0.0.0/0".parse().unwrap(), 4);
-        assert_eq!((find("10.0.0.1"), find("2001:db8::1")), (Some(4), Some(6)));
-    }
-
-    proptest! {
-        #[test]
-        fn finds_what_a_linear_scan_finds(
-            entries in proptest::collection::vec((address(), 0u8..=128, any::<u16>(), any::<bool>()), 0..60),
-            wanted in proptest::collection::vec(address(), 1..40),
-        ) {
-            let mut writer = Writer::new();
-            let reader = writer.reader();
-            let lpm = Lpm::new(&writer, 16);
-            let mut model = std::collections::BTreeMap::new();
-            for (a, length, value, remove) in entries {
-                let prefix = prefix(a, length);
-                if remove {
-                    prop_assert_eq!(lpm.remove(&mut writer, prefix), model.remove(&prefix).is_some());
-                } else {
-                    lpm.insert(&mut writer, prefix, value);
-                    model.insert(prefix, value);
-                }
-            }
-            for a in wanted {
-                let mut all: Vec<_> = model.iter().filter(|(p, _)| p.contains(a)).collect();
-                all.sort_by_key(|(p, _)| std::cmp::Reverse(p.length));
-                let scan: Vec<_> = all.into_iter().map(|(_, v)| *v).collect();
-                let mut found = Vec::new();
-                lpm.find_map(a, &reader, |value| -> Option<()> {
-                    found.push(*value);
-                    None
-                });
-                prop_assert_eq!(lpm.find(a, &reader), scan.first());
-                prop_assert_eq!(found, scan);
-            }
-        }
-
-        #[test]
-        fn text_and_back(a in address(), length in 0u8..=128) {
-            let prefix = prefix(a, length);
-            prop_assert_eq!(prefix.to_string().parse::<Prefix>(), Ok(prefix));
-        }
-    }
-
-    #[test]
-    fn wrong_texts() {
-        for (text, error) in [
-            ("10.0.0.0/33", PrefixError::Length),
-            ("10.0.0.1/8", PrefixError::HostBits),
-            ("ten/8", PrefixError::Syntax),
-            ("10.0.0.0/-1", PrefixError::Syntax),
-            ("", PrefixError::Syntax),
-        ] {
-            assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ use crate::ike::{
     event::{ChildId, Event, Reason},
     proposal::{self, Chosen, Offer, protocol},
     protection::Opened,
+    rate,
     schedule::Seed,
     suite::{IkeSuite, Kex},
     task::Task,
@@ -117,6 +118,10 @@ impl Peer {
             Refusal(kind, data)
         })?;
         let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
+        if !self.creates.admits(cx.now, rate::CREATES, rate::CREATE) {
+            cx.count(Counter::NoRoom);
+            return Err(notify::TEMPORARY_FAILURE.into());
+        }
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::Nonce(nonce))) =
             (find(wire::kind::SA), find(wire::kind::NONCE))

@@ -36,6 +36,7 @@ use super::{
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
+    rate::Rate,
     selector,
     suite::Kex,
     task::{Outcome, Task, TaskId},
@@ -112,6 +113,8 @@ pub(super) struct Peer {
     pub(super) timer: Option<Duration>,
     /// Its end was counted.
     pub(super) was_counted: bool,
+    /// Its requests for child SAs and new keys.
+    creates: Rate,
     /// It takes the place of itself, with its addresses.
     takes_over: bool,
 }
@@ -196,6 +199,7 @@ impl Peer {
             expire_at: None,
             keepalive_at: None,
             forget_at: None,
+            creates: Rate::default(),
             moves: 0,
             moved_at: None,
             rekeys: 0,

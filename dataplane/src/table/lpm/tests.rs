@@ -1,0 +1,113 @@
+use super::*;
+use proptest::prelude::*;
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    // Few distinct bits, so that prefixes nest and addresses hit.
+    prop_oneof![
+        any::<u8>().prop_map(|b| IpAddr::from([10, b & 3, b >> 4 & 3, b >> 6])),
+        any::<u8>().prop_map(|b| IpAddr::from([
+            0x2001,
+            0xdb8,
+            u16::from(b & 3),
+            0,
+            0,
+            0,
+            0,
+            u16::from(b >> 6)
+        ])),
+        any::<u128>().prop_map(|b| IpAddr::from(Ipv6Addr::from_bits(b))),
+    ]
+}
+
+fn prefix(a: IpAddr, length: u8) -> Prefix {
+    Prefix::new(a, if a.is_ipv4() { length % 33 } else { length }).unwrap()
+}
+
+#[test]
+fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
+    let mut writer = Writer::new();
+    let reader = writer.reader();
+    let lpm = Lpm::new(&writer, 256);
+    let near: IpAddr = "2001:db8:1:2:3:4:5:6".parse().unwrap();
+    for length in 32..=128 {
+        lpm.insert(&mut writer, Prefix::new(near, length).unwrap(), length);
+    }
+    let lengths = |address: &str| {
+        let bits = Address::from(address.parse::<IpAddr>().unwrap()).bits();
+        let ones = |entry: &V6Lengths| entry.iter().map(|word| word.load(Relaxed).count_ones()).sum::<u32>();
+        ones(&lpm.v6_guide[v6_entry_of(bits)]) + ones(&lpm.v6_guide[V6_ENTRIES])
+    };
+    assert_eq!((lengths("2001:db8:1:9::"), lengths("2001:db8:2::1")), (97, 16));
+    assert_eq!(lpm.find(near, &reader), Some(&128));
+    assert_eq!(lpm.find("2001:db8:1:2:3:4:5:7".parse::<IpAddr>().unwrap(), &reader), Some(&127));
+    assert_eq!(lpm.find("2001:db8:9::1".parse::<IpAddr>().unwrap(), &reader), Some(&44));
+    for length in 32..=128 {
+        assert!(lpm.remove(&mut writer, Prefix::new(near, length).unwrap()));
+    }
+    assert_eq!(lengths("2001:db8:1:9::"), 0);
+}
+
+#[test]
+fn families_do_not_meet() {
+    let mut writer = Writer::new();
+    let reader = writer.reader();
+    let lpm = Lpm::new(&writer, 8);
+    lpm.insert(&mut writer, "::/0".parse().unwrap(), 6);
+    let find = |text: &str| lpm.find(text.parse::<IpAddr>().unwrap(), &reader).copied();
+    assert_eq!(find("10.0.0.1"), None);
+    lpm.insert(&mut writer, "0.0.0.0/0".parse().unwrap(), 4);
+    assert_eq!((find("10.0.0.1"), find("2001:db8::1")), (Some(4), Some(6)));
+}
+
+proptest! {
+    #[test]
+    fn finds_what_a_linear_scan_finds(
+        entries in proptest::collection::vec((address(), 0u8..=128, any::<u16>(), any::<bool>()), 0..60),
+        wanted in proptest::collection::vec(address(), 1..40),
+    ) {
+        let mut writer = Writer::new();
+        let reader = writer.reader();
+        let lpm = Lpm::new(&writer, 16);
+        let mut model = std::collections::BTreeMap::new();
+        for (a, length, value, remove) in entries {
+            let prefix = prefix(a, length);
+            if remove {
+                prop_assert_eq!(lpm.remove(&mut writer, prefix), model.remove(&prefix).is_some());
+            } else {
+                lpm.insert(&mut writer, prefix, value);
+                model.insert(prefix, value);
+            }
+        }
+        for a in wanted {
+            let mut all: Vec<_> = model.iter().filter(|(p, _)| p.contains(a)).collect();
+            all.sort_by_key(|(p, _)| std::cmp::Reverse(p.length));
+            let scan: Vec<_> = all.into_iter().map(|(_, v)| *v).collect();
+            let mut found = Vec::new();
+            lpm.find_map(a, &reader, |value| -> Option<()> {
+                found.push(*value);
+                None
+            });
+            prop_assert_eq!(lpm.find(a, &reader), scan.first());
+            prop_assert_eq!(found, scan);
+        }
+    }
+
+    #[test]
+    fn text_and_back(a in address(), length in 0u8..=128) {
+        let prefix = prefix(a, length);
+        prop_assert_eq!(prefix.to_string().parse::<Prefix>(), Ok(prefix));
+    }
+}
+
+#[test]
+fn wrong_texts() {
+    for (text, error) in [
+        ("10.0.0.0/33", PrefixError::Length),
+        ("10.0.0.1/8", PrefixError::HostBits),
+        ("ten/8", PrefixError::Syntax),
+        ("10.0.0.0/-1", PrefixError::Syntax),
+        ("", PrefixError::Syntax),
+    ] {
+        assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
+    }
+}
