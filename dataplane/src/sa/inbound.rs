@@ -5,10 +5,13 @@ use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, w
 use std::{
     net::IpAddr,
     sync::atomic::{
-        AtomicBool, AtomicU16, AtomicU64,
+        AtomicU8, AtomicU16, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
+
+/// Reports of one SA that may wait for the slow path: as many moves as a peer may make at once.
+const REPORTS: u8 = 8;
 
 /// Packets of one SA that were refused, by why.
 #[derive(Debug, Default)]
@@ -39,8 +42,8 @@ pub struct InboundSa {
     pub mode: Mode,
     /// Whether the slow path wants to hear of new sources.
     pub watch: bool,
-    /// Whether a report of a new source waits for the slow path: one at a time, so that nobody fills its ring alone.
-    report_waits: AtomicBool,
+    /// Reports of new sources that wait for the slow path: no more than [`REPORTS`], so that nobody fills its ring alone.
+    reports: AtomicU8,
     /// What the suite adds.
     pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
@@ -130,7 +133,7 @@ impl InboundSa {
             local: local.into(),
             pin: pin.map(|address| Box::new(address.into())),
             watch,
-            report_waits: AtomicBool::new(false),
+            reports: AtomicU8::new(0),
             window: Window::starting_at(window, sharing, sequence),
             selectors,
             life: Lifetime::new(limits, sharing),
@@ -148,7 +151,7 @@ impl InboundSa {
     }
 
     /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`. Where the slow path does not know
-    /// that path yet, `report` is called, once per path and not while an earlier report waits; it answers whether the slow path will
+    /// that path yet, `report` is called, once per path and not while many reports wait; it answers whether the slow path will
     /// hear of it.
     #[inline]
     pub fn seen_from(
@@ -168,22 +171,21 @@ impl InboundSa {
             }
             return;
         }
-        if self.report_waits.load(Relaxed) || self.reported.swap(tag, AcqRel) == tag {
+        if self.reports.load(Relaxed) >= REPORTS || self.reported.swap(tag, AcqRel) == tag {
             return;
         }
         // Before the report: the slow path may have taken it before this goes on.
-        self.report_waits.store(true, Relaxed);
+        self.reports.fetch_add(1, Relaxed);
         if !report(Path { local: local.into(), remote: remote.into(), encap }) {
             // The ring was full: the next packet tries again.
             self.reported.store(0, Relaxed);
-            self.report_waits.store(false, Relaxed);
+            self.reports.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Notes that the slow path has taken the last report, from the ring that it was in: from now on another path is news
-    /// again.
+    /// Notes that the slow path has taken a report out of its ring.
     pub fn report_taken(&self) {
-        self.report_waits.store(false, Relaxed);
+        self.reports.fetch_sub(1, Relaxed);
     }
 
     /// Whether `path` is the last one reported, and the peer has not been seen by its known path since.
