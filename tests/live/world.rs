@@ -88,6 +88,8 @@ remote = "{remote}"
 inner_local = "10.98.0.7"
 inner_remote = "10.99.0.0/24"
 pin_source = true
+# Workers of the gateway that share the SA may be held up for as long as a small machine likes.
+window = 65536
 inbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
 outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
 "#
