@@ -2,10 +2,13 @@
 //! a word of what was found is read, as a worker does. And finding the rule of a packet among many of one prefix.
 
 use arrayvec::ArrayVec;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
 use std::{hint::black_box, sync::Arc};
 use wayfarer::gateway::{
-    policy::{Action, Rule, Verdict},
+    policy::{Action, Rule, Rules, Verdict},
     tables::{Settings, Tables},
 };
 use wayfarer_dataplane::{
@@ -82,41 +85,62 @@ fn look_up(c: &mut Criterion) {
     group.finish();
 }
 
-/// One rule for each port, as an operator or a peer with many selectors makes them.
+/// The rule of a packet among many of one prefix: one for each port, as an operator or a peer with many selectors makes them, and
+/// ranges of ports that all overlap, as a peer could ask for to make look-ups slow.
 fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("rule");
     group.throughput(Throughput::Elements(1));
-    let everywhere: Prefix = "0.0.0.0/0".parse().expect("a prefix");
-    for count in [1, 8, 9, 64, 4000_u16] {
-        let mut writer = Writer::new();
-        let settings = Settings { ports: [].into(), encap_ports: [].into(), host: None, mss_clamp: false };
-        let tables = Tables::new(&writer, 1, settings);
-        let rule = |port| Rule {
-            selector: Selector {
-                protocol: Some(protocol::UDP),
-                remote_ports: PortRange { first: port, last: port },
-                ..Selector::configured(everywhere, everywhere)
-            },
-            action: Action::Bypass,
-        };
-        tables.policies.insert(&mut writer, everywhere, (0..count).map(rule).collect());
-        let reader = writer.reader();
-        let mut port = 0;
-        group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter(|| {
-                port = (port + 7) % count;
-                let flow = Flow {
-                    src: Address::v4(0x0a63_0007),
-                    dst: Address::v4(0xc633_6407),
-                    protocol: protocol::UDP,
-                    ports: Some((9, port)),
-                    is_later_fragment: false,
-                };
-                assert!(matches!(tables.verdict(black_box(&flow), &reader), Verdict::Rule(_)));
-            });
-        });
+    let by_port = |port| (PortRange::ANY, PortRange { first: port, last: port });
+    let crossing =
+        |at| (PortRange { first: at, last: 30_000 + at }, PortRange { first: 5000 - at, last: 40_000 - at });
+    for count in [1, 8, 9, 64, 512, 4000_u16] {
+        for (kind, ports) in [("by port", &by_port as &dyn Fn(u16) -> _), ("crossing", &crossing)] {
+            rule(&mut group, BenchmarkId::new(kind, count), count, ports);
+        }
     }
     group.finish();
+}
+
+fn rule(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    count: u16,
+    ports: &dyn Fn(u16) -> (PortRange, PortRange),
+) {
+    let everywhere: Prefix = "0.0.0.0/0".parse().expect("a prefix");
+    let mut writer = Writer::new();
+    let settings = Settings { ports: [].into(), encap_ports: [].into(), host: None, mss_clamp: false };
+    let tables = Tables::new(&writer, 1, settings);
+    let all = (0..count).map(ports).map(|(local_ports, remote_ports)| Rule {
+        selector: Selector {
+            protocol: Some(protocol::UDP),
+            local_ports,
+            remote_ports,
+            ..Selector::configured(everywhere, everywhere)
+        },
+        action: Action::Bypass,
+    });
+    tables.policies.insert(
+        &mut writer,
+        everywhere,
+        Rules::default().with_policies(|rules| rules.extend(all)),
+    );
+    let reader = writer.reader();
+    let mut at = 0;
+    group.bench_function(id, |b| {
+        b.iter(|| {
+            at = (at + 7) % count;
+            let (local, remote) = ports(at);
+            let flow = Flow {
+                src: Address::v4(0x0a63_0007),
+                dst: Address::v4(0xc633_6407),
+                protocol: protocol::UDP,
+                ports: Some((local.first, remote.first)),
+                is_later_fragment: false,
+            };
+            assert!(matches!(tables.verdict(black_box(&flow), &reader), Verdict::Rule(_)));
+        });
+    });
 }
 
 criterion_group!(benches, look_up, rules);

@@ -159,7 +159,7 @@ impl SlowPath {
                 Timer::HardTime => {
                     self.tunnels.due(tunnel, Due::Hard);
                     self.log_due(tunnel, "both SAs", "hard lifetime in seconds");
-                    self.tunnels.expire(tunnel, &self.tables, &mut self.writer, &self.reader);
+                    self.tunnels.expire(tunnel, &self.tables, &mut self.writer);
                     self.roaming.remove(tunnel);
                 }
             }

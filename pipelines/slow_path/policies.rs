@@ -10,97 +10,81 @@ use std::{
 };
 use wayfarer_dataplane::{
     sa::{OutboundSa, Selector, TunnelId},
-    table::{Prefix, Reader, Writer},
+    table::{Prefix, Writer},
 };
 
-/// Adds rules in their order, each behind those of its rank, and a tunnel's before the policies of its rank.
-pub(super) fn add(tables: &Tables, writer: &mut Writer, rules: impl IntoIterator<Item = Rule>) {
-    insert(tables, writer, rules, |new, old| {
-        let (new_rank, old_rank) = (new.selector.rank.remote, old.selector.rank.remote);
-        let is_policy_behind = new.tunnel().is_some() && old.tunnel().is_none();
-        new_rank > old_rank || (new_rank == old_rank && is_policy_behind)
-    });
+/// Adds `policies`, each behind those of its rank.
+pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoIterator<Item = Rule>) {
+    for (prefix, new) in by_prefix(policies) {
+        let behind = |rules: &mut Vec<Rule>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
+        change(prefix, tables, writer, |rules| rules.with_policies(behind));
+    }
 }
 
 /// Leads what `selectors` cover to `sa`.
 pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
-    add(tables, writer, selectors.iter().map(rule));
+    for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
+        let behind = |rules: &mut Vec<Rule>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
+        change(prefix, tables, writer, |rules| rules.with_tunnels(behind));
+    }
 }
 
-/// Drops what `selector` covers where no tunnel does: before any policy of the same prefix.
+/// Drops what `selector` covers where no tunnel does: before any policy of the same rank.
 pub(super) fn add_guard(tables: &Tables, writer: &mut Writer, selector: Selector) {
+    let (prefix, rank) = (selector.remote, selector.rank.remote);
     let guard = Rule { selector, action: Action::Discard };
-    insert(tables, writer, [guard], |new, old| {
-        let (new, rank) = (new.selector.rank.remote, old.selector.rank.remote);
-        new > rank || (new == rank && old.tunnel().is_none())
+    change(prefix, tables, writer, |rules| {
+        rules.with_policies(|all| {
+            all.insert(all.partition_point(|old| old.selector.rank.remote > rank), guard)
+        })
     });
 }
 
 /// Takes away the rules of a tunnel, which has `selectors`.
-pub(super) fn unprotect(
-    id: TunnelId,
-    selectors: &[Selector],
-    tables: &Tables,
-    writer: &mut Writer,
-    reader: &Reader,
-) {
-    change(id, selectors, tables, writer, reader, |_| None);
+pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+    for prefix in prefixes(selectors) {
+        let others = |rules: &mut Vec<Rule>| rules.retain(|rule| rule.tunnel() != Some(id));
+        change(prefix, tables, writer, |rules| rules.with_tunnels(others));
+    }
 }
 
 /// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy send it in clear.
-pub(super) fn expire(
-    id: TunnelId,
-    selectors: &[Selector],
-    tables: &Tables,
-    writer: &mut Writer,
-    reader: &Reader,
-) {
-    let ended = |rule: &Rule| Some(Rule { selector: rule.selector.clone(), action: Action::Ended(id) });
-    change(id, selectors, tables, writer, reader, ended);
+pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+    let end = |rules: &mut Vec<Rule>| {
+        let own = rules.iter_mut().filter(|rule| rule.tunnel() == Some(id));
+        own.for_each(|rule| rule.action = Action::Ended(id));
+    };
+    for prefix in prefixes(selectors) {
+        change(prefix, tables, writer, |rules| rules.with_tunnels(end));
+    }
 }
 
-/// Puts each of `rules` into those of its prefix, before the first old one that it `comes_before`.
-fn insert(
-    tables: &Tables,
-    writer: &mut Writer,
-    rules: impl IntoIterator<Item = Rule>,
-    comes_before: impl Fn(&Rule, &Rule) -> bool,
-) {
+fn insert_behind(rules: &mut Vec<Rule>, rule: Rule) {
+    let rank = |rule: &Rule| rule.selector.rank.remote;
+    rules.insert(rules.partition_point(|old| rank(old) >= rank(&rule)), rule);
+}
+
+fn by_prefix(rules: impl IntoIterator<Item = Rule>) -> BTreeMap<Prefix, Vec<Rule>> {
     let mut by_prefix: BTreeMap<Prefix, Vec<Rule>> = BTreeMap::new();
     for rule in rules {
         by_prefix.entry(rule.selector.remote).or_default().push(rule);
     }
-    for (prefix, new) in by_prefix {
-        let reader = writer.reader();
-        let mut all = tables.policies.get(prefix, &reader).map(|r| r.to_vec()).unwrap_or_default();
-        drop(reader);
-        for rule in new {
-            let at = all.iter().position(|old| comes_before(&rule, old)).unwrap_or(all.len());
-            all.insert(at, rule);
-        }
-        tables.policies.insert(writer, prefix, all.into_iter().collect());
-    }
+    by_prefix
 }
 
-/// Replaces each rule of a tunnel, which has `selectors`, by what `to` makes of it.
-fn change(
-    id: TunnelId,
-    selectors: &[Selector],
-    tables: &Tables,
-    writer: &mut Writer,
-    reader: &Reader,
-    to: impl Fn(&Rule) -> Option<Rule>,
-) {
-    let prefixes: BTreeSet<Prefix> = selectors.iter().map(|selector| selector.remote).collect();
-    for prefix in prefixes {
-        let Some(rules) = tables.policies.get(prefix, reader) else { continue };
-        let changed = |rule: &Rule| if rule.tunnel() == Some(id) { to(rule) } else { Some(rule.clone()) };
-        let rules: Rules = rules.iter().filter_map(changed).collect();
-        if rules.is_empty() {
-            tables.policies.remove(writer, prefix);
-        } else {
-            tables.policies.insert(writer, prefix, rules);
-        }
+fn prefixes(selectors: &[Selector]) -> BTreeSet<Prefix> {
+    selectors.iter().map(|selector| selector.remote).collect()
+}
+
+/// Changes the rules of `prefix` as one.
+fn change(prefix: Prefix, tables: &Tables, writer: &mut Writer, to: impl FnOnce(&Rules) -> Rules) {
+    let reader = writer.reader();
+    let rules = to(tables.policies.get(prefix, &reader).unwrap_or(&Rules::default()));
+    drop(reader);
+    if rules.is_empty() {
+        tables.policies.remove(writer, prefix);
+    } else {
+        tables.policies.insert(writer, prefix, rules);
     }
 }

@@ -210,10 +210,10 @@ impl Tunnels {
     }
 
     /// Leads no traffic to a tunnel any more. It still takes what comes.
-    pub fn stop_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+    pub fn stop_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
         let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
-        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
+        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer);
     }
 
     /// The tunnel with this number.
@@ -294,14 +294,14 @@ impl Tunnels {
         if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
             tables.inbound.remove(writer, &spi);
         }
-        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer, reader);
+        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer);
     }
 
     /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
-    pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
+    pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
         let Some(tunnel) = self.all.get_mut(&id) else { return };
         tables.inbound.remove(writer, &tunnel.inbound.spi);
-        policies::expire(id, &tunnel.inbound.selectors, tables, writer, reader);
+        policies::expire(id, &tunnel.inbound.selectors, tables, writer);
     }
 }
 

@@ -1,53 +1,37 @@
-//! Which of many rules of one prefix to try for a packet: decision trees that cut the space of packets in two until few
-//! rules are left (HiCuts: Gupta and McKeown, "Packet Classification using Hierarchical Intelligent Cuttings", 1999).
+//! Which of many rules to try for a packet, by bit vectors (Lakshman and Stiliadis, "High-Speed Policy-based Packet
+//! Forwarding Using Efficient Multi-dimensional Range Matching", 1998): each field of the packet says with one bit for each
+//! rule whether that may cover it, and what all fields have set is tried.
 //!
-//! A tree only says which rules may cover a packet; these are then asked as they would be without it.
+//! Memory and time depend on how many rules there are, never on how they overlap: peers choose some of them.
 
 use super::{Rule, Verdict, first};
+use std::{
+    iter::{once, successors},
+    num::NonZero,
+};
 use wayfarer_dataplane::{
-    sa::{Flow, PortRange, Selector},
+    sa::{Flow, PortRange},
     wire::ip::protocol,
 };
 
-/// Rules that are not divided any further.
-const LEAF: usize = 8;
-/// Cuts above a leaf.
-const DEPTH: u32 = 48;
-/// How often each rule may be looked at to make a tree, on average. What spans a cut is on both sides of it, so hostile
-/// rules could make a tree of any size: what is left when this is used up is not divided any further.
-const EFFORT: usize = 64;
+/// Rules whose bits are in one row: a cache line of them.
+const BLOCK: usize = 512;
+const WORD: usize = u64::BITS as usize;
 /// In place of the port of a packet that shows none: beyond every port.
 const NO_PORT: u128 = 1 << 16;
 
-/// What a tree cuts by: address on this side, protocol, port on this side, port on the peer's.
-const FIELDS: usize = 4;
-/// A packet, by field.
-type Point = [u128; FIELDS];
-/// Packets between two points, both included, by field.
-type Cell = [(u128, u128); FIELDS];
-
-const EVERYTHING: Cell = [(0, u128::MAX); FIELDS];
-
 /// Rules in their order, and where to look for each kind of packet.
 #[derive(Debug)]
-pub struct Index {
+pub(super) struct Index {
     rules: Box<[Rule]>,
-    /// For packets that show what they are.
-    shown: Tree,
-    /// For later fragments, which have no ports.
-    later: Tree,
-    /// For later fragments that hide their protocol behind extension headers too.
-    hidden: Tree,
+    /// For each [`BLOCK`] of the rules.
+    blocks: Box<[Block]>,
 }
 
 impl Index {
     pub(super) fn new(rules: Box<[Rule]>) -> Self {
-        let tree = |cell: fn(&Selector) -> Cell| {
-            let cells = rules.iter().map(|rule| cell(&rule.selector)).collect::<Vec<_>>();
-            Tree::new(&cells)
-        };
-        let (shown, later, hidden) = (tree(shown), tree(later), tree(hidden));
-        Self { rules, shown, later, hidden }
+        let blocks = rules.chunks(BLOCK).map(Block::new).collect();
+        Self { rules, blocks }
     }
 
     pub(super) fn rules(&self) -> &[Rule] {
@@ -56,187 +40,127 @@ impl Index {
 
     #[inline(never)]
     pub(super) fn find(&self, outbound: &Flow) -> Option<Verdict<'_>> {
-        let tree = match outbound {
-            Flow { is_later_fragment: false, .. } => &self.shown,
-            Flow { protocol: protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION, .. } => {
-                &self.hidden
-            }
-            _ => &self.later,
-        };
-        let (local, remote) =
-            outbound.ports.map_or((NO_PORT, NO_PORT), |(local, remote)| (local.into(), remote.into()));
-        let point = [outbound.src.bits(), outbound.protocol.into(), local, remote];
-        first(tree.find(&point).iter().filter_map(|at| self.rules.get(*at as usize)), outbound)
+        self.rules
+            .chunks(BLOCK)
+            .zip(&self.blocks)
+            .find_map(|(rules, block)| first(block.tried(outbound).filter_map(|at| rules.get(at)), outbound))
     }
 }
 
-/// What a selector covers of packets that are no later fragments.
-fn shown(selector: &Selector) -> Cell {
-    let ports = |range: PortRange| match range {
-        PortRange::ANY => (0, u128::MAX),
-        PortRange { first, last } => (first.into(), last.into()),
-    };
-    let [local, protocol, ..] = later(selector);
-    [local, protocol, ports(selector.local_ports), ports(selector.remote_ports)]
-}
-
-/// What a selector covers, or may cover, of later fragments.
-fn later(selector: &Selector) -> Cell {
-    let mut cell = hidden(selector);
-    if let Some(protocol) = selector.protocol {
-        cell[1] = (protocol.into(), protocol.into());
-    }
-    cell
-}
-
-/// What a selector may cover of fragments that show nothing but addresses.
-fn hidden(selector: &Selector) -> Cell {
-    let mut cell = EVERYTHING;
-    cell[0] = selector.local.span();
-    cell
-}
-
-/// A decision tree over the indices of rules.
+/// What the fields of a packet say about some rules.
 #[derive(Debug)]
-struct Tree {
-    /// The root is the last.
-    nodes: Vec<Node>,
-    /// The leaves' rules, each leaf's in their order.
-    leaves: Vec<u32>,
-    /// Rules that may still be looked at.
-    effort: usize,
+struct Block {
+    local: Field,
+    protocol: Field,
+    local_ports: Field,
+    remote_ports: Field,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Node {
-    Cut {
-        cut: Cut,
-        /// The node for packets below it.
-        below: u32,
-        /// The node for the others.
-        above: u32,
-    },
-    Leaf {
-        /// Where its rules are.
-        from: u32,
-        end: u32,
-    },
-}
-
-/// Between the packets whose `field` is below `at` and the others.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    field: usize,
-    at: u128,
-}
-
-impl Cut {
-    fn halves(self, cell: &Cell) -> (Cell, Cell) {
-        let (mut low, mut high) = (*cell, *cell);
-        low[self.field].1 = self.at - 1;
-        high[self.field].0 = self.at;
-        (low, high)
-    }
-}
-
-impl Tree {
-    /// A tree for the rules that cover `cells`.
-    fn new(cells: &[Cell]) -> Self {
-        let mut this = Self { nodes: vec![], leaves: vec![], effort: cells.len() * EFFORT };
-        let all = (0..cells.len() as u32).collect();
-        this.grow(cells, all, EVERYTHING, DEPTH);
-        this
-    }
-
-    /// Adds what is needed for `rules` within `cell`; answers which node that is.
-    fn grow(&mut self, cells: &[Cell], mut rules: Vec<u32>, cell: Cell, depth: u32) -> u32 {
-        let of = |rule: &u32| &cells[*rule as usize];
-        rules.truncate(tried(rules.iter().map(of), &cell));
-        self.effort = self.effort.saturating_sub(rules.len());
-        let may_grow = depth > 0 && rules.len() > LEAF && self.effort > 0;
-        let cut = if may_grow { best_cut(rules.iter().map(of), &cell) } else { None };
-        let node = match cut {
-            Some(cut) => {
-                let (low, high) = cut.halves(&cell);
-                let side = |side: &Cell| -> Vec<u32> {
-                    rules.iter().filter(|rule| meets(of(rule), side)).copied().collect()
-                };
-                let below = self.grow(cells, side(&low), low, depth - 1);
-                let above = self.grow(cells, side(&high), high, depth - 1);
-                Node::Cut { cut, below, above }
-            }
-            None => {
-                let from = self.leaves.len() as u32;
-                self.leaves.extend(rules);
-                Node::Leaf { from, end: self.leaves.len() as u32 }
-            }
-        };
-        self.nodes.push(node);
-        self.nodes.len() as u32 - 1
-    }
-
-    /// The rules that may cover the packet at `point`, in their order.
-    fn find(&self, point: &Point) -> &[u32] {
-        let mut node = self.nodes.last();
-        loop {
-            match node {
-                Some(Node::Cut { cut, below, above }) => {
-                    let next = if point[cut.field] < cut.at { below } else { above };
-                    node = self.nodes.get(*next as usize);
-                }
-                Some(Node::Leaf { from, end }) => {
-                    return self.leaves.get(*from as usize..*end as usize).unwrap_or_default();
-                }
-                None => return &[],
-            }
+impl Block {
+    fn new(rules: &[Rule]) -> Self {
+        let field = |span: &dyn Fn(&Rule) -> (u128, u128)| Field::new(rules.iter().map(span));
+        Self {
+            local: field(&|rule| rule.selector.local.span()),
+            protocol: field(&|rule| match rule.selector.protocol {
+                Some(protocol) => (protocol.into(), protocol.into()),
+                None => (0, u128::MAX),
+            }),
+            local_ports: field(&|rule| ports(rule.selector.local_ports)),
+            remote_ports: field(&|rule| ports(rule.selector.remote_ports)),
         }
     }
+
+    /// Which rules may cover a packet, in their order.
+    #[inline(always)]
+    fn tried(&self, outbound: &Flow) -> impl Iterator<Item = usize> {
+        let mut row = *self.local.row(outbound.src.bits());
+        // A later fragment may hide its protocol behind extension headers.
+        let is_hidden = outbound.is_later_fragment
+            && matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);
+        if !is_hidden {
+            row.keep(self.protocol.row(outbound.protocol.into()));
+        }
+        if !outbound.is_later_fragment {
+            let (local, remote) =
+                outbound.ports.map_or((NO_PORT, NO_PORT), |(local, remote)| (local.into(), remote.into()));
+            row.keep(self.local_ports.row(local));
+            row.keep(self.remote_ports.row(remote));
+        }
+        row.bits()
+    }
 }
 
-fn covers(outer: &Cell, inner: &Cell) -> bool {
-    outer.iter().zip(inner).all(|(outer, inner)| outer.0 <= inner.0 && inner.1 <= outer.1)
+fn ports(range: PortRange) -> (u128, u128) {
+    match range {
+        PortRange::ANY => (0, u128::MAX),
+        PortRange { first, last } => (first.into(), last.into()),
+    }
 }
 
-fn meets(one: &Cell, other: &Cell) -> bool {
-    one.iter().zip(other).all(|(one, other)| one.0 <= other.1 && other.0 <= one.1)
+/// One bit for each rule of a block.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Row([u64; BLOCK / WORD]);
+
+impl Row {
+    #[inline(always)]
+    fn keep(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+    }
+
+    /// Which bits are set.
+    #[inline(always)]
+    fn bits(self) -> impl Iterator<Item = usize> {
+        let set = |word| successors(NonZero::new(word), |word| NonZero::new(word.get() & (word.get() - 1)));
+        let words = self.0.into_iter().enumerate();
+        words
+            .flat_map(move |(at, word)| set(word).map(move |word| at * WORD + word.trailing_zeros() as usize))
+    }
 }
 
-/// How many of `rules`, all of which meet `cell`, can matter there: what covers all of it hides those behind it.
-fn tried<'c>(rules: impl Iterator<Item = &'c Cell> + Clone, cell: &Cell) -> usize {
-    let before = rules.clone().position(|rule| covers(rule, cell));
-    before.map_or_else(|| rules.count(), |last| last + 1)
+/// What the values of one field say about the rules of a block.
+#[derive(Debug)]
+struct Field {
+    /// Where something changes: where some rule's values begin, or have ended. The first is zero.
+    edges: Vec<u128>,
+    /// The rules that may cover a packet with a value from this edge on, up to the next.
+    rows: Vec<Row>,
 }
 
-/// The cut that leaves the fewest of `rules` on its fuller side. In each field it halves the points at which some rule
-/// begins or has ended, so that what overlaps gets separated too in the end; `None` if there are none in any.
-fn best_cut<'c>(rules: impl Iterator<Item = &'c Cell> + Clone, cell: &Cell) -> Option<Cut> {
-    let cuts = (0..FIELDS).filter_map(|field| {
-        let (first, last) = cell[field];
-        let mut edges: Vec<u128> = rules
-            .clone()
-            .flat_map(|rule| [Some(rule[field].0), rule[field].1.checked_add(1)])
-            .flatten()
-            .filter(|edge| first < *edge && *edge <= last)
-            .collect();
-        edges.sort_unstable();
-        edges.dedup();
-        Some(Cut { field, at: *edges.get(edges.len() / 2)? })
-    });
-    cuts.min_by_key(|cut| {
-        let (low, high) = cut.halves(cell);
-        let side = |side: &Cell| tried(rules.clone().filter(|rule| meets(rule, side)), side);
-        let (below, above) = (side(&low), side(&high));
-        (below.max(above), below + above)
-    })
+impl Field {
+    /// The field of rules with these values, first and last of each.
+    fn new(spans: impl Iterator<Item = (u128, u128)>) -> Self {
+        let changes = spans.enumerate().flat_map(|(rule, (first, last))| {
+            once((first, rule)).chain(last.checked_add(1).map(|behind| (behind, rule)))
+        });
+        let mut changes: Vec<_> = changes.collect();
+        changes.sort_unstable();
+        let (mut edges, mut rows) = (vec![0], vec![Row([0; BLOCK / WORD])]);
+        for (at, rule) in changes {
+            if edges.last() != Some(&at) {
+                edges.push(at);
+                rows.extend_from_within(rows.len() - 1..);
+            }
+            if let Some(row) = rows.last_mut() {
+                row.0[rule / WORD] ^= 1 << (rule % WORD);
+            }
+        }
+        Self { edges, rows }
+    }
+
+    #[inline(always)]
+    fn row(&self, value: u128) -> &Row {
+        &self.rows[self.edges.partition_point(|edge| *edge <= value) - 1]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::policy::{Action, Rules};
+    use crate::gateway::policy::{Action, List};
     use proptest::prelude::*;
     use std::net::IpAddr;
-    use wayfarer_dataplane::table::Prefix;
+    use wayfarer_dataplane::{sa::Selector, table::Prefix};
 
     fn ports() -> impl Strategy<Value = PortRange> {
         prop_oneof![
@@ -284,8 +208,10 @@ mod tests {
     /// Rules and flows of one family.
     fn policy() -> impl Strategy<Value = (Vec<Rule>, Vec<Flow>)> {
         any::<bool>().prop_flat_map(|v4| {
-            let (rules, flows) = (rule(v4), flow(v4));
-            (proptest::collection::vec(rules, 9..120), proptest::collection::vec(flows, 1..60))
+            let flows = flow(v4);
+            let count = prop_oneof![9usize..120, BLOCK - 9..3 * BLOCK];
+            let rules = count.prop_flat_map(move |count| proptest::collection::vec(rule(v4), count));
+            (rules, proptest::collection::vec(flows, 1..60))
         })
     }
 
@@ -297,52 +223,28 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
         #[test]
         fn says_what_a_scan_of_all_rules_says((rules, flows) in policy()) {
-            let scanned: Vec<Rule> = rules.clone();
-            let rules: Rules = rules.into_iter().collect();
-            prop_assert!(matches!(rules, Rules::Indexed(_)));
+            let list: List = rules.iter().cloned().collect();
+            prop_assert!(matches!(list, List::Indexed(_)));
             for flow in flows {
-                let found = rules.find(&flow);
-                let expected = first(scanned.iter(), &flow);
-                prop_assert_eq!(name(found, &rules), name(expected, &scanned), "{:?}", flow);
+                prop_assert_eq!(name(list.find(&flow), &list), name(first(rules.iter(), &flow), &rules), "{:?}", flow);
             }
         }
-    }
 
-    #[test]
-    fn of_thousands_of_rules_few_are_tried() {
-        let everywhere = Prefix::new(IpAddr::from([0; 4]), 0).unwrap();
-        let any = Selector::configured(everywhere, everywhere);
-        let by_port = |port| Selector {
-            protocol: Some(17),
-            remote_ports: PortRange { first: port, last: port },
-            ..any.clone()
-        };
-        let by_host = |host: u16| {
-            Selector::configured(
-                Prefix::host(IpAddr::from([10, 0, host.to_be_bytes()[0], host.to_be_bytes()[1]])),
-                everywhere,
-            )
-        };
-        // As a peer may well choose them: each within the one before, or around it.
-        let within = |at| Selector {
-            protocol: Some(6),
-            local_ports: PortRange { first: at, last: u16::MAX - at },
-            ..any.clone()
-        };
-        let around = |at| within(5000 - at);
-        let by_both = |n: u16| Selector { local_ports: within(n % 64).local_ports, ..by_port(n) };
-        let kinds: [&dyn Fn(u16) -> Selector; 5] = [&by_port, &by_host, &within, &around, &by_both];
-        for (kind, selector) in kinds.into_iter().enumerate() {
-            let cells: Vec<_> = (0..4000).map(|n| shown(&selector(n))).collect();
-            let tree = Tree::new(&cells);
-            let leaves = tree.nodes.iter().filter_map(|node| match node {
-                Node::Leaf { from, end } => Some(end - from),
-                Node::Cut { .. } => None,
-            });
-            assert!(leaves.max().unwrap() <= LEAF as u32, "kind {kind}");
-            assert!(tree.leaves.len() <= 4 * cells.len(), "kind {kind}: {}", tree.leaves.len());
+        /// However rules overlap: it is the first try that succeeds.
+        #[test]
+        fn tries_only_what_covers((rules, flows) in policy()) {
+            let rules = &rules[..rules.len().min(BLOCK)];
+            let block = Block::new(rules);
+            prop_assert!([&block.local, &block.remote_ports].iter().all(|field| field.rows.len() <= 2 * rules.len() + 1));
+            for flow in flows {
+                for rule in block.tried(&flow).map(|at| &rules[at]) {
+                    prop_assert!(rule.selector.covers_from(&flow) || rule.selector.cannot_tell(&flow), "{:?}", rule);
+                }
+            }
         }
     }
 }

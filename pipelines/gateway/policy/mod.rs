@@ -93,16 +93,73 @@ impl<'r> Verdict<'r> {
     }
 }
 
-/// The rules of one prefix, in their order.
+/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of which there may be many more.
+#[derive(Debug, Default)]
+pub struct Rules {
+    tunnels: List,
+    /// Those without a tunnel, if there are any.
+    policies: Option<Arc<List>>,
+}
+
+impl Rules {
+    /// With what `change` makes of the rules of tunnels, which are in their order.
+    pub fn with_tunnels(&self, change: impl FnOnce(&mut Vec<Rule>)) -> Self {
+        Self { tunnels: changed(&self.tunnels, change), policies: self.policies.clone() }
+    }
+
+    /// With what `change` makes of the rules without a tunnel, which are in their order.
+    pub fn with_policies(&self, change: impl FnOnce(&mut Vec<Rule>)) -> Self {
+        let policies = changed(self.policies.as_deref().unwrap_or(&List::default()), change);
+        Self {
+            tunnels: changed(&self.tunnels, |_| ()),
+            policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tunnels.is_empty() && self.policies.is_none()
+    }
+
+    /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
+    /// nobody can tell whether it covers.
+    #[inline(always)]
+    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
+        let tunnels = self.tunnels.find(outbound);
+        match (&self.policies, tunnels) {
+            (None, found) => found,
+            (Some(policies), None) => policies.find(outbound),
+            // No policy of this prefix ranks higher than the prefix itself.
+            (Some(_), Some(found)) if !found.is_narrowed() => Some(found),
+            (Some(policies), Some(found)) => {
+                Some(policies.find(outbound).map_or(found, |p| found.or_higher(p)))
+            }
+        }
+    }
+}
+
+fn changed(rules: &List, change: impl FnOnce(&mut Vec<Rule>)) -> List {
+    let mut rules = rules.to_vec();
+    change(&mut rules);
+    rules.into_iter().collect()
+}
+
+/// Rules in their order.
 #[derive(Debug)]
-pub enum Rules {
+enum List {
     /// Few: tried one after the other.
     Scanned(Few<Rule>),
     /// Many.
     Indexed(Box<Index>),
 }
 
-impl FromIterator<Rule> for Rules {
+impl Default for List {
+    fn default() -> Self {
+        [].into_iter().collect()
+    }
+}
+
+impl FromIterator<Rule> for List {
     fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
         match rules.into_iter().collect() {
             Few::Several(many) if many.len() > SCANNED => Self::Indexed(Box::new(Index::new(many))),
@@ -111,7 +168,7 @@ impl FromIterator<Rule> for Rules {
     }
 }
 
-impl Deref for Rules {
+impl Deref for List {
     type Target = [Rule];
 
     fn deref(&self) -> &[Rule] {
@@ -122,11 +179,9 @@ impl Deref for Rules {
     }
 }
 
-impl Rules {
-    /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
-    /// nobody can tell whether it covers.
+impl List {
     #[inline(always)]
-    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
+    fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
         match self {
             Self::Scanned(rules) => first(rules.iter(), outbound),
             Self::Indexed(index) => index.find(outbound),
@@ -145,4 +200,43 @@ fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<V
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wayfarer_dataplane::{sa::Rank, table::Prefix, wire::Address};
+
+    fn rule(local: &str, rank: u8, action: Action) -> Rule {
+        let mut selector =
+            Selector::configured(local.parse().unwrap(), "10.0.0.0/8".parse::<Prefix>().unwrap());
+        selector.rank = Rank { remote: rank, is_narrowed: rank < 8, ..selector.rank };
+        Rule { selector, action }
+    }
+
+    #[test]
+    fn a_tunnel_comes_before_policies_unless_it_was_narrowed_from_less() {
+        let policies = ["192.0.2.0/24", "198.51.100.0/24"].map(|local| rule(local, 8, Action::Discard));
+        let rules = Rules::default().with_policies(|all| all.extend(policies));
+        let (wide, narrowed) = (TunnelId(1), TunnelId(2));
+        let tunnels =
+            [rule("192.0.2.0/25", 8, Action::Ended(wide)), rule("0.0.0.0/0", 0, Action::Ended(narrowed))];
+        let with_tunnels = rules.with_tunnels(|all| all.extend(tunnels));
+        let found = |rules: &Rules, src: [u8; 4]| {
+            let src = Address::v4(u32::from_be_bytes(src));
+            let dst = Address::v4(0x0a00_0001);
+            let flow = Flow { src, dst, protocol: 17, ports: None, is_later_fragment: false };
+            rules.find(&flow).map(|verdict| verdict.rule().unwrap().tunnel())
+        };
+        assert_eq!(found(&with_tunnels, [192, 0, 2, 1]), Some(Some(wide)));
+        assert_eq!(found(&with_tunnels, [192, 0, 2, 200]), Some(None));
+        assert_eq!(found(&with_tunnels, [198, 51, 100, 1]), Some(None));
+        assert_eq!(found(&with_tunnels, [203, 0, 113, 1]), Some(Some(narrowed)));
+        // What peers change leaves the policies, and what leads to them, as they were.
+        let shared = |rules: &Rules| Arc::as_ptr(rules.policies.as_ref().unwrap());
+        assert_eq!(shared(&rules), shared(&with_tunnels));
+        let without = with_tunnels.with_tunnels(Vec::clear);
+        assert_eq!(found(&without, [203, 0, 113, 1]), None);
+        assert!(!without.is_empty() && without.with_policies(Vec::clear).is_empty());
+    }
 }

@@ -471,7 +471,7 @@ impl SlowPath {
         let Some(ike) = &mut self.ike else { return };
         let old = ike.replaces.remove(&child).and_then(|old| ike.tunnels.get(&old)).copied();
         if let Some((_, old)) = old {
-            self.tunnels.stop_sending(old, &self.tables, &mut self.writer, &self.reader);
+            self.tunnels.stop_sending(old, &self.tables, &mut self.writer);
         }
     }
 
