@@ -1,7 +1,7 @@
 //! Puts a gateway together and sets it going: tables, slow path, workers, each in a thread of its own.
 
 use crate::{
-    config::model::Config,
+    config::model::{Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
@@ -313,6 +313,7 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
             Stations::Ask => None,
         }),
         mss_clamp: config.gateway.mss_clamp,
+        discards: config.policies.iter().any(|policy| policy.action == PolicyAction::Discard),
     }
 }
 

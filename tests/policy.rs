@@ -39,6 +39,15 @@ fn terminal(n: u32) -> Terminal {
     Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"))
 }
 
+/// The same packet as the last of a datagram's fragments.
+fn later_fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6..8].copy_from_slice(&[0, 185]);
+    packet[10..12].fill(0);
+    let sum = checksum::of(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
 fn to(dst: &str, port: u16) -> Vec<u8> {
     datagram("10.99.0.7", dst, (9, port), b"payload")
 }
@@ -165,12 +174,35 @@ fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
         );
     }
     // A later fragment does not show its port, and could be the forbidden one's.
-    let mut later = datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway");
-    later[6..8].copy_from_slice(&[0, 185]);
-    later[10..12].fill(0);
-    let sum = checksum::of(&later[..20]);
-    later[10..12].copy_from_slice(&sum.to_be_bytes());
+    let later = later_fragment(datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway"));
     world.send(OUTSIDE, &one.seal(&later));
+    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+}
+
+#[test]
+fn a_discard_holds_for_what_a_tunnel_brings_from_a_closer_source() {
+    use PolicyAction::Discard;
+    let port_7 = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 7, last: 7 },
+        ..selector("0.0.0.0/0", "10.98.0.5")
+    };
+    // No closer than the tunnel: it comes first.
+    let as_wide = selector("0.0.0.0/0", "10.98.0.0/24");
+    let mut world = gateway(vec![(Discard, port_7), (Discard, as_wide)], |config| {
+        config.tunnels.truncate(1);
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.0/24")];
+    });
+    let mut one = terminal(1);
+    for dst in ["10.99.0.7", "203.0.113.1"] {
+        let before = world.drops(DropReason::Discard);
+        for (src, port, dropped) in [("10.98.0.5", 8, 0), ("10.98.0.6", 7, 0), ("10.98.0.5", 7, 1)] {
+            world.send(OUTSIDE, &one.seal(&datagram(src, dst, (port, 1), b"from a terminal")));
+            assert_eq!(world.drops(DropReason::Discard) - before, dropped, "{src}:{port} to {dst}");
+        }
+    }
+    assert_eq!(world.take(INSIDE).len(), 2);
+    world.send(OUTSIDE, &one.seal(&later_fragment(datagram("10.98.0.5", "10.99.0.7", (8, 1), b"who knows"))));
     assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
 }
 

@@ -41,6 +41,11 @@ pub fn inbound<'r>(
     reader: &'r Reader,
     io: &mut Io,
 ) {
+    if tables.settings.discards
+        && let Err(reason) = permits_source(flow, sa, admitted, tables, reader)
+    {
+        return io.drop(packet, reason);
+    }
     let hop = tables.routes.find(header.dst, reader).copied();
     let spot = tables.policies.spot(header.dst);
     let ruled = match spot.is_empty(header.dst) {
@@ -49,12 +54,9 @@ pub fn inbound<'r>(
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
-        return match ruled {
-            Verdict::Rule(Rule { action: Action::Discard, .. }) => io.drop(packet, DropReason::Discard),
-            Verdict::Hidden(Rule { action: Action::Discard, .. }) => {
-                io.drop(packet, DropReason::FragmentPorts)
-            }
-            _ => io.route_by(hop, packet, header.dst, tables),
+        return match permits(ruled) {
+            Ok(()) => io.route_by(hop, packet, header.dst, tables),
+            Err(reason) => io.drop(packet, reason),
         };
     }
     if !header.is_forwardable() {
@@ -80,6 +82,31 @@ fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdi
     match verdict.rule() {
         Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => verdict,
         _ => Verdict::None,
+    }
+}
+
+/// Whether policy lets a packet come out of `sa` that its selector `admitted`: unless the operator discards what goes to its
+/// source, and speaks of that more closely than of what `admitted` stands for.
+#[inline(never)]
+fn permits_source(
+    flow: &Flow,
+    sa: &InboundSa,
+    admitted: &Selector,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<(), DropReason> {
+    let back = tables.verdict(&flow.reversed(), reader);
+    match back.rule() {
+        Some(rule) if rule.outranks(admitted.rank.remote, Some(sa.tunnel)) => permits(back),
+        _ => Ok(()),
+    }
+}
+
+fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
+    match verdict {
+        Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
+        Verdict::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
+        _ => Ok(()),
     }
 }
 

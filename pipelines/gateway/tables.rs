@@ -73,6 +73,8 @@ pub struct Settings {
     pub host: Option<(u16, Mac)>,
     /// Whether TCP's MSS is clamped.
     pub mss_clamp: bool,
+    /// Whether some policy discards: then what comes out of a tunnel is judged by its source too.
+    pub discards: bool,
 }
 
 impl Tables {

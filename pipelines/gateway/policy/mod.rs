@@ -125,15 +125,10 @@ impl Rules {
     /// nobody can tell whether it covers.
     #[inline(always)]
     pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
-        let tunnels = self.tunnels.find(outbound);
-        match (&self.policies, tunnels) {
-            (None, found) => found,
-            (Some(policies), None) => policies.find(outbound),
-            // No policy of this prefix ranks higher than the prefix itself.
-            (Some(_), Some(found)) if !found.is_narrowed() => Some(found),
-            (Some(policies), Some(found)) => {
-                Some(policies.find(outbound).map_or(found, |p| found.or_higher(p)))
-            }
+        let found = self.tunnels.find(outbound);
+        match &self.policies {
+            None => found,
+            Some(policies) => policies.or_higher(found, outbound),
         }
     }
 }
@@ -185,6 +180,17 @@ impl List {
         match self {
             Self::Scanned(rules) => first(rules.iter(), outbound),
             Self::Indexed(index) => index.find(outbound),
+        }
+    }
+
+    /// What tunnels' rules of the same prefix `found`, or what these policies say if there is nothing or they rank higher.
+    #[inline(never)]
+    fn or_higher<'r>(&'r self, found: Option<Verdict<'r>>, outbound: &Flow) -> Option<Verdict<'r>> {
+        match found {
+            None => self.find(outbound),
+            // No rule of a prefix ranks higher than the prefix itself.
+            Some(found) if !found.is_narrowed() => Some(found),
+            Some(found) => Some(self.find(outbound).map_or(found, |policy| found.or_higher(policy))),
         }
     }
 }
