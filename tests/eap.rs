@@ -108,11 +108,16 @@ fn free_radius(tls_version: &str) -> FreeRadius {
 }
 
 fn by_radius(servers: &[(SocketAddr, &str)]) -> Radius {
+    realm(servers, false)
+}
+
+fn realm(servers: &[(SocketAddr, &str)], trust_identity: bool) -> Radius {
     let server = |(address, secret): &(SocketAddr, &str)| Server {
         address: *address,
         secret: Secret::new(secret.as_bytes().to_vec()),
         tries: 2,
         patience: Duration::from_millis(300),
+        trust_identity,
     };
     Radius::new(Realm::new(servers.iter().map(server).collect(), "gateway.example"))
 }
@@ -295,8 +300,15 @@ fn free_radius_judges_certificates() {
     for (version, name) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
         let server = free_radius(name);
         let radius = by_radius(&[(server.address, SECRET)]);
-        let mut client = tls_client("alice@example.org", Some(&pki().alice), version);
-        assert_same_key(talk(&mut *radius.begin(b""), &mut client));
+        // As it comes, it does not look whether the certificate is of who the peer says it is, and repeats that.
+        for (claimed, trust_identity) in [("alice@example.org", false), ("bob", false), ("bob", true)] {
+            let radius = realm(&[(server.address, SECRET)], trust_identity);
+            let mut conversation = radius.begin(b"");
+            let mut client = tls_client(claimed, Some(&pki().alice), version);
+            assert_same_key(talk(&mut *conversation, &mut client));
+            let name = trust_identity.then_some(claimed.as_bytes());
+            assert_eq!(conversation.identity(), name, "{claimed}, {trust_identity}");
+        }
         let mut client = tls_client("alice@example.org", Some(&pki().stranger), version);
         assert_refused(talk(&mut *radius.begin(b""), &mut client));
     }
