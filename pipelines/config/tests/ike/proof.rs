@@ -222,6 +222,10 @@ fn ways_that_lead_nowhere() {
             &format!("{eap}users_file = \"no-password\""),
             "connection.users_file = \"no-password\": user \"bob\" has an empty password",
         ),
+        (
+            &format!("{eap}users_file = \"same-user\""),
+            "connection.users_file = \"same-user\": users \"Alice\" and \"alice\" are the same but for upper and lower case",
+        ),
         (&format!("{eap}users_file = \"empty\""), "connection.users_file = \"empty\": file is empty"),
         (
             &format!("auth = \"eap-radius\"\n{OWN}"),
