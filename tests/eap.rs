@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tls_client::TlsClient;
-use wayfarer::keys::{Authorities, Crl, EapTlsServer, Primitives, RadiusSockets};
+use wayfarer::keys::{Authorities, Crl, EapTlsServer, Primitives, RadiusSockets, certificate};
 use wayfarer_mobility::{
     ike::{
         crypto::Secret,
@@ -242,7 +242,11 @@ fn eap_tls(folder: &Path) -> EapTlsServer {
     EapTlsServer::load(&certificate, &key, Arc::new(authorities)).unwrap()
 }
 
-fn tls_client(name: &str, own: Option<&Own>, version: &'static SupportedProtocolVersion) -> TlsClient {
+fn tls_client(
+    name: impl AsRef<[u8]>,
+    own: Option<&Own>,
+    version: &'static SupportedProtocolVersion,
+) -> TlsClient {
     let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(der(&pki().ca)).unwrap();
@@ -271,6 +275,23 @@ fn certificates_prove_peers_by_both_versions_of_tls() {
             let mut conversation = server.begin(b"");
             assert_same_key(talk(&mut *conversation, &mut tls_client(name, Some(own), version)));
             assert_eq!(conversation.identity(), Some(name.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_one_owner_by_whichever_of_its_names_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = eap_tls(folder.path());
+    for (own, name) in [(&pki().alice, &b"alice@example.org"[..]), (&pki().bob, b"bob")] {
+        let der = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+        let subject = certificate::subject(&der).unwrap().data;
+        for claimed in [name, &subject] {
+            let mut conversation = server.begin(b"");
+            let mut client = tls_client(claimed, Some(own), &version::TLS13);
+            assert_same_key(talk(&mut *conversation, &mut client));
+            assert_eq!(conversation.identity(), Some(name));
+            assert_eq!(conversation.other_names(), [name]);
         }
     }
 }
