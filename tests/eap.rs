@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tls_client::TlsClient;
-use wayfarer::keys::{Authorities, Crl, EapTlsServer, Primitives, RadiusSockets};
+use wayfarer::keys::{Authorities, Crl, EapTlsServer, Primitives, RadiusSockets, certificate};
 use wayfarer_mobility::{
     ike::{
         crypto::Secret,
@@ -108,11 +108,16 @@ fn free_radius(tls_version: &str) -> FreeRadius {
 }
 
 fn by_radius(servers: &[(SocketAddr, &str)]) -> Radius {
+    realm(servers, false)
+}
+
+fn realm(servers: &[(SocketAddr, &str)], trust_identity: bool) -> Radius {
     let server = |(address, secret): &(SocketAddr, &str)| Server {
         address: *address,
         secret: Secret::new(secret.as_bytes().to_vec()),
         tries: 2,
         patience: Duration::from_millis(300),
+        trust_identity,
     };
     Radius::new(Realm::new(servers.iter().map(server).collect(), "gateway.example"))
 }
@@ -237,7 +242,11 @@ fn eap_tls(folder: &Path) -> EapTlsServer {
     EapTlsServer::load(&certificate, &key, Arc::new(authorities)).unwrap()
 }
 
-fn tls_client(name: &str, own: Option<&Own>, version: &'static SupportedProtocolVersion) -> TlsClient {
+fn tls_client(
+    name: impl AsRef<[u8]>,
+    own: Option<&Own>,
+    version: &'static SupportedProtocolVersion,
+) -> TlsClient {
     let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(der(&pki().ca)).unwrap();
@@ -271,6 +280,23 @@ fn certificates_prove_peers_by_both_versions_of_tls() {
 }
 
 #[test]
+fn a_certificate_is_one_owner_by_whichever_of_its_names_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = eap_tls(folder.path());
+    for (own, name) in [(&pki().alice, &b"alice@example.org"[..]), (&pki().bob, b"bob")] {
+        let der = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+        let subject = certificate::subject(&der).unwrap().data;
+        for claimed in [name, &subject] {
+            let mut conversation = server.begin(b"");
+            let mut client = tls_client(claimed, Some(own), &version::TLS13);
+            assert_same_key(talk(&mut *conversation, &mut client));
+            assert_eq!(conversation.identity(), Some(name));
+            assert_eq!(conversation.other_names(), [name]);
+        }
+    }
+}
+
+#[test]
 fn without_the_certificate_of_who_a_peer_claims_to_be_it_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = eap_tls(folder.path());
@@ -295,8 +321,15 @@ fn free_radius_judges_certificates() {
     for (version, name) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
         let server = free_radius(name);
         let radius = by_radius(&[(server.address, SECRET)]);
-        let mut client = tls_client("alice@example.org", Some(&pki().alice), version);
-        assert_same_key(talk(&mut *radius.begin(b""), &mut client));
+        // As it comes, it does not look whether the certificate is of who the peer says it is, and repeats that.
+        for (claimed, trust_identity) in [("alice@example.org", false), ("bob", false), ("bob", true)] {
+            let radius = realm(&[(server.address, SECRET)], trust_identity);
+            let mut conversation = radius.begin(b"");
+            let mut client = tls_client(claimed, Some(&pki().alice), version);
+            assert_same_key(talk(&mut *conversation, &mut client));
+            let name = trust_identity.then_some(claimed.as_bytes());
+            assert_eq!(conversation.identity(), name, "{claimed}, {trust_identity}");
+        }
         let mut client = tls_client("alice@example.org", Some(&pki().stranger), version);
         assert_refused(talk(&mut *radius.begin(b""), &mut client));
     }

@@ -172,6 +172,8 @@ pub enum Rule {
     Users(usize),
     /// The user of this name has an empty password.
     NoPassword(Box<str>),
+    /// These names of users differ by upper and lower case only.
+    SameUser(Box<str>, Box<str>),
     /// A file with a certificate, private key or revocation list is not what it must be.
     Credential(LoadError),
     /// The certificate is not for the identity.
@@ -300,6 +302,9 @@ impl fmt::Display for Rule {
                 write!(f, "file must hold lines like alice = \"password\", which line {line} is not")
             }
             Self::NoPassword(user) => write!(f, "user \"{user}\" has an empty password"),
+            Self::SameUser(one, other) => {
+                write!(f, "users \"{one}\" and \"{other}\" are the same but for upper and lower case")
+            }
             Self::Credential(why) => write!(f, "{why}"),
             Self::OtherIdentity => f.write_str("the certificate is not for this identity"),
             Self::NoSubject => f.write_str("the certificate has no subject"),

@@ -38,11 +38,17 @@ pub(super) fn users(file: &Path) -> Result<Vec<(String, Password)>, Rule> {
         let before = why.span().and_then(|place| content.get(..place.start)).unwrap_or_default();
         Rule::Users(before.iter().filter(|&&byte| byte == b'\n').count() + 1)
     })?;
+    let shown = |name: &str| name.chars().take(64).flat_map(char::escape_debug).collect();
+    // However it is written, a name is one person's, with one person's addresses and devices.
+    let mut written = BTreeMap::new();
+    for name in users.keys() {
+        if let Some(other) = written.insert(name.to_ascii_lowercase(), name) {
+            return Err(Rule::SameUser(shown(other), shown(name)));
+        }
+    }
     match users.iter().find(|(_, password)| password.0.is_empty()) {
         _ if users.is_empty() => Err(Rule::NoSecret),
-        Some((name, _)) => {
-            Err(Rule::NoPassword(name.chars().take(64).flat_map(char::escape_debug).collect()))
-        }
+        Some((name, _)) => Err(Rule::NoPassword(shown(name))),
         None => Ok(users.into_iter().collect()),
     }
 }

@@ -48,6 +48,7 @@ impl Folder {
         folder.write("users", b"alice = \"wonderland\"\n");
         folder.write("bad-users", b"alice = \"wonderland\"\nbob = wonderland\n");
         folder.write("no-password", b"bob = \"\"\n");
+        folder.write("same-user", b"alice = \"a\"\nAlice = \"b\"\n");
         folder.write("empty", b"\n");
         folder.write("odd", b"0x123\n");
         folder.write("long", &[b'x'; 4097]);

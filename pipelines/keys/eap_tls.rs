@@ -249,6 +249,12 @@ impl Server {
             return None;
         }
         self.names = certificate::names(own);
+        // The subject in DER makes nobody else of the owner of a certificate that has other names.
+        if let Some(first) = self.names.first()
+            && !self.names.iter().any(|name| name.eq_ignore_ascii_case(&self.claimed))
+        {
+            self.claimed.clone_from(first);
+        }
         let is_new = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let (label, context) = match is_new {
             true => (&b"EXPORTER_EAP_TLS_Key_Material"[..], Some(&[kind::TLS][..])),

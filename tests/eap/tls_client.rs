@@ -22,10 +22,10 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    pub(crate) fn new(name: &str, config: ClientConfig) -> Self {
+    pub(crate) fn new(name: impl AsRef<[u8]>, config: ClientConfig) -> Self {
         let server = "radius.example".try_into().unwrap();
         let connection = ClientConnection::new(Arc::new(config), server).unwrap();
-        Self { name: name.into(), connection, incoming: vec![], outgoing: vec![] }
+        Self { name: name.as_ref().to_vec(), connection, incoming: vec![], outgoing: vec![] }
     }
 
     /// Type-Data of the response to this.

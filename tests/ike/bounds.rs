@@ -5,12 +5,17 @@ use crate::{
     insider::{Answer, Insider, from},
     pair::{GATEWAY, Pair, TERMINAL, gateway, offer, prefix, terminal},
 };
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use wayfarer::keys::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     bounds,
-    connection::{Connection, LocalAuth, SharedKey},
+    connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
+    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     endpoint::{Counter, Endpoint, Settings},
     event::{Event, Reason},
     identity::Identity,
@@ -285,9 +290,32 @@ fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
             })
             .sum()
     };
-    assert_eq!(copies([198, 51, 100, 66]), 1 + 2, "where its request came from");
+    assert_eq!(copies([198, 51, 100, 66]), 2, "where its request came from");
     assert_eq!(copies([198, 51, 100, 67]), 0, "all others together");
     assert_eq!(copies(TERMINAL), 8, "where it has shown that it is");
+}
+
+#[test]
+fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
+    let users = [(b"alice".to_vec(), NtHash::of("secret"))];
+    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(Primitives), b"alice", NtHash::of("secret"));
+    let mut pair = Pair::new(
+        Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
+        Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
+    );
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.terminal.work(pair.now).remove(0).1;
+    pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 500), &first);
+    let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
+    pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
+    // Its NAT has several addresses, or it has written somebody else's on its packets.
+    pair.nat = Some(SocketAddr::from(([198, 51, 100, 66], 4500)));
+    pair.settle();
+    assert_eq!((pair.gateway.endpoint.count(Counter::TooOften), ups(&pair)), (1, 0), "the third of five");
+    // Who means it asks again.
+    pair.pass(20 * SECOND);
+    assert_eq!(ups(&pair), 1);
 }
 
 #[test]

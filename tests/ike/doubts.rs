@@ -12,6 +12,7 @@ use wayfarer_mobility::ike::{
     address::Path,
     connection::Connection,
     event::{Event, PeerId},
+    identity::Identity,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,23 +27,39 @@ fn connected() -> (Fleet, PeerId) {
     (fleet, peer)
 }
 
-/// The data plane sees the first peer at `address`.
-fn seen(fleet: &mut Fleet, address: [u8; 4]) {
-    let child = fleet.ups()[0].children().next().unwrap();
+/// A terminal of this name.
+fn named(n: u8) -> Connection {
+    let local_id = Identity::from_text(&format!("t{n}.test")).unwrap();
+    Connection { local_id, ..terminal() }
+}
+
+/// The data plane sees the gateway's peer of this number at `address`; nothing is sent yet.
+fn seen_of(fleet: &mut Fleet, peer: usize, address: [u8; 4]) {
+    let child = fleet.ups()[peer].children().next().unwrap();
     let path = Path { local: GATEWAY.into(), remote: address.into(), udp: Some((4500, 4500)) };
     fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+}
+
+/// The data plane sees the first peer at `address`.
+fn seen(fleet: &mut Fleet, address: [u8; 4]) {
+    seen_of(fleet, 0, address);
     fleet.settle();
 }
 
-/// The terminal says that it is at `address`; it is, if `truly`.
+/// The terminal of this number says that it is at `address`.
+fn say(fleet: &mut Fleet, terminal: usize, address: [u8; 4]) {
+    let (_, side) = &mut fleet.terminals[terminal];
+    let here = side.endpoint.peers().next().unwrap().id();
+    side.endpoint.handle_local(fleet.now, here, address.into(), None);
+    fleet.settle();
+}
+
+/// The first terminal says that it is at `address`; it is, if `truly`.
 fn says(fleet: &mut Fleet, address: [u8; 4], truly: bool) {
     if truly {
         fleet.terminals[0].0 = address.into();
     }
-    let (_, side) = &mut fleet.terminals[0];
-    let here = side.endpoint.peers().next().unwrap().id();
-    side.endpoint.handle_local(fleet.now, here, address.into(), None);
-    fleet.settle();
+    say(fleet, 0, address);
 }
 
 /// How often a peer was sent to `address` before it said that it is there.
@@ -251,12 +268,6 @@ fn of_one_owners_devices_one_at_a_time_is_followed() {
         fleet.connect(address, terminal());
     }
     let devices = all.map(|address| fleet.peer_at(address).unwrap());
-    let say = |fleet: &mut Fleet, device: usize, address: [u8; 4]| {
-        let side = &mut fleet.terminals[device].1;
-        let here = side.endpoint.peers().next().unwrap().id();
-        side.endpoint.handle_local(fleet.now, here, address.into(), None);
-        fleet.settle();
-    };
     // What is confirmed does not count.
     fleet.terminals[3].0 = ELSEWHERE.into();
     say(&mut fleet, 3, ELSEWHERE);
@@ -270,6 +281,47 @@ fn of_one_owners_devices_one_at_a_time_is_followed() {
     assert_eq!((fleet.place(devices[2]), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
     fleet.pass(60 * SECOND);
     assert_eq!(unconfirmed(&fleet, VICTIM), 1);
+}
+
+#[test]
+fn moves_of_many_owners_that_are_under_way_count_together() {
+    let mut fleet = Fleet::new(vec![gateway()]);
+    (0..40).for_each(|n| {
+        fleet.connect([192, 0, 2, n + 1], named(n));
+    });
+    (0..39).for_each(|device| say(&mut fleet, device, VICTIM));
+    assert_eq!(unconfirmed(&fleet, VICTIM), 32);
+    // An honest one meanwhile is asked, and followed when it answers.
+    let honest = fleet.peer_at([192, 0, 2, 40]).unwrap();
+    fleet.terminals[39].0 = ELSEWHERE.into();
+    say(&mut fleet, 39, ELSEWHERE);
+    assert_eq!((fleet.place(honest), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
+    // The others have failed when their time is over, which is as bad.
+    fleet.pass(30 * SECOND);
+    say(&mut fleet, 38, OTHER);
+    assert_eq!((unconfirmed(&fleet, VICTIM), unconfirmed(&fleet, OTHER)), (32, 0));
+}
+
+#[test]
+fn an_honest_crowd_moves_at_once_or_upon_its_first_answer() {
+    let mut fleet = Fleet::new(vec![gateway()]);
+    (0..200).for_each(|n| {
+        fleet.connect([192, 0, 2, n + 1], named(n));
+    });
+    let peers: Vec<PeerId> = fleet.ups().iter().map(|view| view.id()).collect();
+    for restart in 1..=3 {
+        // Their NAT restarts, and a packet of each comes before any answer can.
+        let place = |n: usize| [100, 64, restart, n as u8 + 1];
+        for n in 0..200 {
+            fleet.terminals[n].0 = place(n).into();
+            seen_of(&mut fleet, n, place(n));
+        }
+        fleet.settle();
+        let at_once = (0..200).map(|n| unconfirmed(&fleet, place(n))).sum::<usize>();
+        assert_eq!(at_once, 32, "restart {restart}");
+        // No time has passed: the others needed no more than one question and its answer.
+        (0..200).for_each(|n| assert_eq!(fleet.place(peers[n]), at(place(n))));
+    }
 }
 
 #[test]

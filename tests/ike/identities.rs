@@ -11,8 +11,9 @@ use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
     crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
     eap::{
-        Authenticator,
+        Authenticator, Conversation, Step,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+        packet::Packet,
     },
     event::{Event, Reason},
     identity::Identity,
@@ -138,6 +139,54 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
         fleet.connect(TERMINAL, person(claimed, "alice"));
         assert_eq!(shown(&fleet).0, 1, "{claimed}");
     }
+}
+
+/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same key.
+#[derive(Debug)]
+struct Says(Option<&'static str>);
+
+impl Authenticator for Says {
+    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+        Box::new(Says(self.0))
+    }
+}
+
+impl Conversation for Says {
+    fn handle(&mut self, packet: &[u8]) -> Step {
+        let key = Some(Zeroizing::new(vec![7; 64]));
+        match Packet::parse(packet) {
+            None => Step::Send(Packet::identity_request(0).emit()),
+            Some(Packet::Request(request)) => Step::Send(Packet::Response(request).emit()),
+            Some(Packet::Response(_)) => Step::Success(Packet::Success(0).emit(), key),
+            Some(Packet::Success(_)) => Step::Success(vec![], key),
+            Some(Packet::Failure(_)) => Step::Failure(vec![]),
+        }
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        self.0.map(str::as_bytes)
+    }
+}
+
+#[test]
+fn whom_nobody_names_is_for_connections_that_name_nobody_and_is_nobodys_other_device() {
+    let client = || Connection { local_auth: LocalAuth::Eap(Arc::new(Says(None))), ..person("bob", "bob") };
+    for (said, ends_by) in [(Some("bob"), None), (None, Some(Reason::Unnamed))] {
+        let eap: Arc<dyn Authenticator> = Arc::new(Says(said));
+        let mut fleet = Fleet::new(vec![by_eap("bob", &eap, only("bob"), 1)]);
+        fleet.connect(TERMINAL, client());
+        assert_eq!(ends(&fleet.gateway), ends_by.into_iter().collect::<Vec<_>>(), "{said:?}");
+    }
+    let eap: Arc<dyn Authenticator> = Arc::new(Says(None));
+    let all = vec![by_eap("bob", &eap, only("bob"), 1), by_eap("people", &eap, IdentityPattern::Any, 0)];
+    let mut fleet = Fleet::new(all);
+    fleet.connect(TERMINAL, client());
+    assert_eq!(shown(&fleet), (1, vec![[10, 98, 0, 1].into()], "unnamed".into()));
+    // Though both call themselves the same, and `unique` is set.
+    fleet.connect([192, 0, 2, 8], client());
+    assert_eq!((fleet.ups().len(), ends(&fleet.gateway)), (2, vec![]));
+    let inner: Vec<IpAddr> = fleet.ups().iter().flat_map(|peer| peer.inner()).collect();
+    assert_eq!(inner, [[10, 98, 0, 1], [10, 98, 0, 2]].map(IpAddr::from));
 }
 
 /// Offers of another key length than the gateway's first connection takes.

@@ -1,7 +1,8 @@
 //! Many terminals in bad weather. A seed that found something stays as a test of its own.
 
 use crate::world::{FAIR, FOUL, World};
-use std::{panic, time::Duration};
+use std::{net::SocketAddr, panic, time::Duration};
+use wayfarer_mobility::ike::endpoint::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time, and the longest wait
@@ -135,6 +136,31 @@ fn all_come_back_after_a_storm() {
 #[test]
 fn two_hundred_terminals_come_back_after_a_storm() {
     with_seed(7, |seed| storm(seed, 220, 800));
+}
+
+/// All NATs restart at once, and who was behind them is followed after a packet, a question and its answer, with the longest
+/// delay of each.
+#[test]
+fn a_crowd_behind_nats_that_restart_is_followed_within_a_round_trip() {
+    with_seed(23, |seed| {
+        let mut world = World::new(seed, 200, FAIR);
+        world.pass(10 * SECOND);
+        world.pace = Duration::from_millis(50);
+        world.pass(2 * SECOND);
+        let places = |world: &World| -> Vec<SocketAddr> {
+            world.nodes[0].endpoint.peers().map(|view| view.addresses().remote).collect()
+        };
+        let before = places(&world);
+        (0..4).for_each(|nat| world.rebind(nat));
+        world.pass(world.pace + 3 * Duration::from_millis(FAIR.delay));
+        let after = places(&world);
+        let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+        assert!(moved > 64, "{moved} moved");
+        world.pass(30 * SECOND);
+        assert_eq!(places(&world), after, "nobody came later");
+        assert_eq!(world.nodes[0].endpoint.count(Counter::Unconfirmed), 0);
+        world.assert_connected();
+    });
 }
 
 /// The answer to a rekey of a pair that the peer has deleted meanwhile.

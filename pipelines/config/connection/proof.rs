@@ -270,6 +270,7 @@ impl Raw<'_> {
             Ok(Server {
                 tries: tries.unwrap_or(Server::TRIES),
                 patience: patience.unwrap_or(Server::PATIENCE),
+                trust_identity: raw.trust_identity,
                 ..Server::new(server, secret.0)
             })
         };

@@ -15,8 +15,8 @@ pub(super) struct Known {
     files: Vec<PathBuf>,
     /// What we prove ourselves to them with, or to the servers, in order.
     own: Vec<PathBuf>,
-    /// In the order in which they are asked; how often, and how long they have each time.
-    servers: Vec<(SocketAddr, u32, Duration)>,
+    /// In the order in which they are asked; how often, how long they have each time, and whether they check identities.
+    servers: Vec<(SocketAddr, u32, Duration, bool)>,
     is_strict: bool,
 }
 
@@ -71,7 +71,9 @@ impl Raw<'_> {
                 own.push(file("connection.radius.secret_file", &radius.get_ref().secret_file)?);
             }
             let all = self.radius()?.into_iter();
-            servers.extend(all.map(|server| (server.address, server.tries, server.patience)));
+            servers.extend(
+                all.map(|server| (server.address, server.tries, server.patience, server.trust_identity)),
+            );
         }
         files.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);

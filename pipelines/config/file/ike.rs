@@ -97,6 +97,8 @@ pub(in crate::config) struct Radius {
     pub secret_file: Spanned<String>,
     pub timeout: Key<String>,
     pub tries: Key<i64>,
+    #[serde(default)]
+    pub trust_identity: bool,
 }
 
 #[derive(Default, Deserialize)]

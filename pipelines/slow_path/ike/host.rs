@@ -15,6 +15,7 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::{collections::BTreeSet, io, net::IpAddr};
+use tracing::warn;
 use wayfarer_dataplane::table::Prefix;
 
 /// The host's side of a port.
@@ -202,6 +203,13 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     {
         NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
         _ => Ok(()),
+    }
+}
+
+/// Logs what the system says against an address or its route.
+pub(super) fn log_refusal(result: io::Result<()>, address: IpAddr) {
+    if let Err(why) = result {
+        warn!(%address, "the host's device does not take an inner address or its route: {why}");
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     keys::Primitives,
 };
 use helpers::Helpers;
-use host::Host;
+use host::{Host, log_refusal};
 use key_log::KeyLog;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +45,7 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::ike::{
     connection::Connection,
     endpoint::{Endpoint, Settings},
-    event::{ChildId, ChildSa, Event, PeerId},
+    event::{ChildId, ChildSa, Event, PeerId, Reason},
     pool::Pool,
 };
 
@@ -54,6 +54,9 @@ const UNCONFIRMED: u64 = 16 << 20;
 const UNCONFIRMED_IN_ALL: u64 = 1 << 30;
 /// How often they are counted: a peer decides how many pairs there are to count.
 const LOOK: Duration = Duration::from_millis(2);
+/// Why a peer that is who it should be has no name.
+const UNNAMED: &str = "the RADIUS server accepted a peer and did not say whom, or only what the peer says of itself: it has no \
+                       name, and no connection with a remote_id is for it; see trust_identity";
 /// Tasks that are done, taken in one turn.
 const OUTCOMES: usize = 64;
 
@@ -325,6 +328,9 @@ impl SlowPath {
                 let name = ike.endpoint.connections().get(connection).map_or("?", |c| &c.name);
                 let claimed = claimed.map(tracing::field::display);
                 info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
+                if identity.is_unnamed() {
+                    warn!(remote = %addresses.remote, "{UNNAMED}");
+                }
                 let installed = Installed { name: identity.to_string(), connection, ..Installed::default() };
                 ike.peers.insert(peer, installed);
             }
@@ -340,6 +346,7 @@ impl SlowPath {
                     }
                     info!(identity = installed.name, %remote, ?reason, "peer gone");
                 }
+                None if reason == Reason::Unnamed => warn!(%remote, ?reason, "{UNNAMED}"),
                 None => debug!(%remote, ?reason, "peer not connected"),
             },
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, &sa),
@@ -571,12 +578,6 @@ impl SlowPath {
 /// Bytes that are sent on each of so many paths until its peer has confirmed it.
 fn most_unconfirmed(paths: usize) -> u64 {
     UNCONFIRMED.min(UNCONFIRMED_IN_ALL / paths.max(1) as u64)
-}
-
-fn log_refusal(result: io::Result<()>, address: IpAddr) {
-    if let Err(why) = result {
-        warn!(%address, "the host's device does not take an inner address or its route: {why}");
-    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn peers_known_by_the_same_prove_themselves_to_the_same() {
         )
     };
     let patient = radius("10.0.0.5").replace(" }]", ", timeout = \"20s\" }]");
+    let trusted = radius("10.0.0.5").replace(" }]", ", trust_identity = true }]");
     let other_secret = radius("10.0.0.5").replace("\"psk\"", "\"password\"");
     let tls = |auth: &str, ca: &str| format!("auth = \"{auth}\"\n{OWN}authorities = \"{ca}\"\n");
     let other_own = tls("eap-tls", "$PKI/ca.crt").replace("/gw.", "/cl.");
@@ -105,6 +106,7 @@ fn peers_known_by_the_same_prove_themselves_to_the_same() {
         (radius("10.0.0.5"), radius("10.0.0.6"), false),
         (radius("10.0.0.5"), patient, false),
         (radius("10.0.0.5"), other_secret, false),
+        (radius("10.0.0.5"), trusted, false),
         (tls("eap-tls", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), true),
         (tls("eap-tls", "$PKI/ca.crt"), other_own, false),
         (tls("certificate", "$PKI/ca.crt"), tls("certificate", "$PKI/ca.crt"), true),
@@ -219,6 +221,10 @@ fn ways_that_lead_nowhere() {
         (
             &format!("{eap}users_file = \"no-password\""),
             "connection.users_file = \"no-password\": user \"bob\" has an empty password",
+        ),
+        (
+            &format!("{eap}users_file = \"same-user\""),
+            "connection.users_file = \"same-user\": users \"Alice\" and \"alice\" are the same but for upper and lower case",
         ),
         (&format!("{eap}users_file = \"empty\""), "connection.users_file = \"empty\": file is empty"),
         (

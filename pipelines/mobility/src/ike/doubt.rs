@@ -2,8 +2,8 @@
 //!
 //! A move makes a gateway send to where somebody says that a peer is. Who keeps saying so of a place that is not its own
 //! would have the gateway flood it: with 16 MiB for each small packet. So a peer whose move was not confirmed is asked first
-//! for a while, and if many moves of whomever were not confirmed, everybody is. Being asked first costs an honest peer one
-//! round trip.
+//! for a while, and while many moves of whomever are not confirmed, everybody is. Being asked first costs an honest peer one
+//! round trip, and a confirmed move makes room for the next: a crowd behind a NAT that restarts gets through.
 
 use super::pool::Owner;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,12 @@ const WAIT: Duration = Duration::from_secs(1);
 const MOST_DOUBLINGS: u32 = 5;
 /// Most peers that are remembered.
 const MOST: usize = 4096;
-/// Moves of whomever that were followed and not confirmed, in one [`PERIOD`]: from there on everybody is asked first.
-const MOST_FOLLOWED: u32 = 32;
+/// Moves of whomever that are followed and not confirmed, with those that failed in one [`PERIOD`]: from there on everybody
+/// is asked first.
+const MOST_FOLLOWED: usize = 32;
+/// The same as a share of the owners that are connected, where that is more: one in so many. Who connects more devices in one
+/// name has no more moves for it.
+const SHARE: usize = 16;
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// What is remembered of a peer.
@@ -42,15 +46,16 @@ pub(super) struct Doubts {
     peers: BTreeMap<Owner, Doubt>,
     /// Whose move is followed and not confirmed yet. An owner may have many devices: the others are asked first meanwhile.
     followed: BTreeSet<Owner>,
-    /// When the period began, and the moves in it that were followed and not confirmed.
-    recent: (Duration, u32),
+    /// When the period began, and the moves in it that were followed and failed.
+    recent: (Duration, usize),
 }
 
 impl Doubts {
-    /// Whether a move of this peer is followed before it is confirmed.
-    pub(super) fn is_trusted(&self, now: Duration, owner: &Owner) -> bool {
-        let is_calm = self.recent.1 < MOST_FOLLOWED || self.recent.0 + PERIOD <= now;
-        is_calm
+    /// Whether a move of this peer is followed before it is confirmed, where so many owners are connected.
+    pub(super) fn is_trusted(&self, now: Duration, owner: &Owner, connected: usize) -> bool {
+        let (began, failed) = self.recent;
+        let failed = if began + PERIOD <= now { 0 } else { failed };
+        self.followed.len() + failed < MOST_FOLLOWED.max(connected / SHARE)
             && !self.followed.contains(owner)
             && self.peers.get(owner).is_none_or(|doubt| doubt.until <= now)
     }
@@ -123,17 +128,17 @@ mod tests {
         let mut doubts = Doubts::default();
         let mut now = 1000 * SECOND;
         for wait in [600, 1200, 2400] {
-            assert!(doubts.is_trusted(now, &owner(1)));
+            assert!(doubts.is_trusted(now, &owner(1), 0));
             doubts.fail(now, owner(1), true);
             doubts.confirm(&owner(1), false);
             now += (wait - 1) * SECOND;
-            assert!(!doubts.is_trusted(now, &owner(1)), "after {wait}");
-            assert!(doubts.is_trusted(now, &owner(2)));
+            assert!(!doubts.is_trusted(now, &owner(1), 0), "after {wait}");
+            assert!(doubts.is_trusted(now, &owner(2), 0));
             now += SECOND;
         }
         now += 3 * LONGEST;
         doubts.fail(now, owner(1), true);
-        assert!(doubts.is_trusted(now + DISTRUST, &owner(1)), "all is forgotten");
+        assert!(doubts.is_trusted(now + DISTRUST, &owner(1), 0), "all is forgotten");
     }
 
     #[test]
@@ -149,12 +154,29 @@ mod tests {
     }
 
     #[test]
+    fn moves_of_whomever_count_together_while_they_are_under_way_and_when_they_fail() {
+        let mut doubts = Doubts::default();
+        let now = 1000 * SECOND;
+        let trusted = |doubts: &Doubts, connected| doubts.is_trusted(now, &owner(99), connected);
+        (0..31).for_each(|n| doubts.follow(owner(n)));
+        assert!(trusted(&doubts, 31));
+        doubts.follow(owner(31));
+        assert!(!trusted(&doubts, 32) && !trusted(&doubts, 32 * SHARE));
+        assert!(trusted(&doubts, 33 * SHARE), "many are connected");
+        // What fails counts on, and what is confirmed does not.
+        doubts.fail(now, owner(0), true);
+        assert!(!trusted(&doubts, 32));
+        doubts.confirm(&owner(1), true);
+        assert!(trusted(&doubts, 32));
+    }
+
+    #[test]
     fn many_failures_of_whomever_are_enough_and_memory_is_bounded() {
         let mut doubts = Doubts::default();
         let now = 1000 * SECOND;
         (0..32).for_each(|n| doubts.fail(now, owner(n), true));
-        assert!(!doubts.is_trusted(now + 59 * SECOND, &owner(99)));
-        assert!(doubts.is_trusted(now + 60 * SECOND, &owner(99)));
+        assert!(!doubts.is_trusted(now + 59 * SECOND, &owner(99), 0));
+        assert!(doubts.is_trusted(now + 60 * SECOND, &owner(99), 0));
         (0..2 * MOST).for_each(|n| doubts.fail(now + SECOND * n as u32, owner(n), false));
         assert_eq!(doubts.peers.len(), MOST);
         assert!(doubts.peers.contains_key(&owner(2 * MOST - 1)));

@@ -47,6 +47,7 @@ struct Shared {
     child_spis: BTreeSet<u32>,
     children: BTreeMap<ChildId, PeerId>,
     pools: Vec<Pool>,
+    identities: BTreeMap<Owner, BTreeSet<PeerId>>,
     counts: [u64; Counter::ALL.len()],
     newcomers: Vec<Newcomer>,
     doubts: Doubts,
@@ -202,7 +203,7 @@ impl Context<'_> {
 
     /// Whether a move of this peer is followed before it is confirmed.
     pub(super) fn is_trusted(&self, owner: &Owner) -> bool {
-        self.shared.doubts.is_trusted(self.now, owner)
+        self.shared.doubts.is_trusted(self.now, owner, self.shared.identities.len())
     }
 
     /// When this peer may be asked where it is.
@@ -264,7 +265,6 @@ pub struct Endpoint {
     /// Half-open peers by where their first message came from, and its SPI.
     inits: BTreeMap<(SocketAddr, u64), PeerId>,
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
-    identities: BTreeMap<Owner, BTreeSet<PeerId>>,
     identity_of: BTreeMap<PeerId, Owner>,
     crowd: Crowd<PeerId>,
     cookies: Cookies,
@@ -304,6 +304,7 @@ impl Endpoint {
                 child_spis: BTreeSet::new(),
                 children: BTreeMap::new(),
                 pools,
+                identities: BTreeMap::new(),
                 counts: [0; _],
                 newcomers: Vec::new(),
                 doubts: Doubts::default(),
@@ -312,7 +313,6 @@ impl Endpoint {
             next_peer: 0,
             inits: BTreeMap::new(),
             init_of: BTreeMap::new(),
-            identities: BTreeMap::new(),
             identity_of: BTreeMap::new(),
             crowd: Crowd::default(),
             cookies: Cookies::default(),
@@ -375,10 +375,10 @@ impl Endpoint {
         if matches!(peer.phase, Phase::Ended) {
             match self.identity_of.remove(&id) {
                 Some(key) => {
-                    if let Some(all) = self.identities.get_mut(&key) {
+                    if let Some(all) = self.shared.identities.get_mut(&key) {
                         all.remove(&id);
                         if all.is_empty() {
-                            self.identities.remove(&key);
+                            self.shared.identities.remove(&key);
                         }
                     }
                     self.shared.counts[Counter::Ended as usize] += 1;
@@ -429,7 +429,7 @@ impl Endpoint {
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            self.identities.entry(owner.clone()).or_default().insert(id);
+            self.shared.identities.entry(owner.clone()).or_default().insert(id);
             self.identity_of.insert(id, owner.clone());
             if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
                 dial.failures = 0;
@@ -441,7 +441,8 @@ impl Endpoint {
 
     /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
     fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
-        let of_one = self.identities.get(owner).filter(|all| all.len() > self.settings.device_limit.max(1));
+        let of_one =
+            self.shared.identities.get(owner).filter(|all| all.len() > self.settings.device_limit.max(1));
         if let Some(oldest) = of_one.and_then(|all| all.first()).copied() {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
         } else if self.identity_of.len() > self.settings.peer_limit {
@@ -452,7 +453,7 @@ impl Endpoint {
 
     /// Ends what a newcomer takes the place of, and tells it so.
     fn make_way(&mut self, now: Duration, newcomer: &Newcomer) {
-        let others = self.identities.get(&newcomer.owner).into_iter().flatten().copied();
+        let others = self.shared.identities.get(&newcomer.owner).into_iter().flatten().copied();
         let others: Vec<PeerId> = match (newcomer.takes_over, newcomer.initial_contact) {
             (false, false) => return,
             _ => others.filter(|id| *id != newcomer.peer).collect(),
@@ -629,7 +630,7 @@ impl Endpoint {
             let Some(dial) = self.dials.get_mut(at).filter(|dial| dial.at.is_some_and(|at| at <= now)) else {
                 continue;
             };
-            if self.identities.keys().any(|(connection, _)| *connection == dial.connection) {
+            if self.shared.identities.keys().any(|(connection, _)| *connection == dial.connection) {
                 // The peer has connected to us meanwhile.
                 dial.at = Some(now + LONGEST_WAIT);
                 continue;

@@ -89,6 +89,8 @@ pub enum Reason {
     Distrusted(Distrust),
     /// EAP failed.
     Eap,
+    /// EAP succeeded, but nobody but the peer itself says who it is, and only connections with a `remote_id` are for it.
+    Unnamed,
     /// The peer refused us, by this notification.
     Refused(u16),
     /// The peer broke the protocol.

@@ -6,6 +6,7 @@ use core::{fmt, net::IpAddr};
 /// The types of identities that we make or match; others are kept and compared as they are.
 pub mod kind {
     #![expect(missing_docs, reason = "names of RFC 7296 §3.5")]
+    pub(in crate::ike) const UNNAMED: u8 = 0;
     pub const IPV4_ADDR: u8 = 1;
     pub const FQDN: u8 = 2;
     pub const RFC822_ADDR: u8 = 3;
@@ -70,6 +71,17 @@ impl Identity {
         matches!(self.kind, kind::FQDN | kind::RFC822_ADDR)
     }
 
+    /// Somebody of whom nobody says who that is. No other has this number.
+    pub(super) fn unnamed(number: u64) -> Self {
+        // No ID payload is of this kind (RFC 7296 §3.5).
+        Self { kind: kind::UNNAMED, data: number.to_be_bytes().to_vec() }
+    }
+
+    /// Whether nobody says who that is.
+    pub fn is_unnamed(&self) -> bool {
+        self.kind == kind::UNNAMED
+    }
+
     /// The identity of an address.
     pub fn from_address(address: IpAddr) -> Self {
         match address {
@@ -95,6 +107,7 @@ impl fmt::Display for Identity {
                 b' ' | b'=' => write!(f, "\\x{byte:02x}"),
                 byte => byte.escape_ascii().fmt(f),
             }),
+            (kind::UNNAMED, _) => f.write_str("unnamed"),
             (kind, data) => {
                 write!(f, "{kind}#")?;
                 data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -28,7 +28,14 @@ impl Radius {
 impl Authenticator for Radius {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
         let realm = self.0.clone();
-        Box::new(PassThrough { realm, stage: Stage::Nothing, identity: Vec::new(), rounds: 0 })
+        Box::new(PassThrough {
+            realm,
+            stage: Stage::Nothing,
+            claimed: Vec::new(),
+            name: None,
+            method: 0,
+            rounds: 0,
+        })
     }
 }
 
@@ -36,8 +43,12 @@ impl Authenticator for Radius {
 struct PassThrough {
     realm: Arc<Realm>,
     stage: Stage,
-    /// What the peer calls itself; from the success on, what the server calls it.
-    identity: Vec<u8>,
+    /// What the peer calls itself.
+    claimed: Vec<u8>,
+    /// Whom the server has accepted.
+    name: Option<Vec<u8>>,
+    /// Type of the server's last request.
+    method: u8,
     rounds: u32,
 }
 
@@ -68,7 +79,7 @@ impl PassThrough {
         let Some(Packet::Response(response)) = Packet::parse(packet) else { return None };
         let link = match mem::replace(&mut self.stage, Stage::Over) {
             Stage::IdentityRequest if response.kind == kind::IDENTITY => {
-                self.identity = response.data.to_vec();
+                self.claimed = response.data.to_vec();
                 None
             }
             Stage::Challenge(link) => Some(link),
@@ -86,16 +97,32 @@ impl PassThrough {
     fn judge(&mut self, id: u8, reply: Reply) -> Option<Step> {
         let said = reply.eap.as_deref().map(Packet::parse);
         match (reply.code, said) {
-            (Code::Challenge, Some(Some(Packet::Request(_)))) => {
+            (Code::Challenge, Some(Some(Packet::Request(request)))) => {
+                self.method = request.kind;
                 self.stage = Stage::Challenge(Link { server: reply.server, state: reply.state });
                 reply.eap.map(Step::Send)
             }
             (Code::Accept, None | Some(Some(Packet::Success(_)))) => {
                 let key = reply.msk?;
-                self.identity = reply.user_name.unwrap_or(mem::take(&mut self.identity));
+                self.name = self.accepted(reply.server, reply.user_name);
                 self.stage = Stage::Success;
                 Some(Step::Success(Packet::Success(id).emit(), key))
             }
+            _ => None,
+        }
+    }
+
+    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server that knows of no other name
+    /// repeats the one that the peer began with, all or a part of it (RFC 3579 §3). Inside a tunnel, or by a certificate, the
+    /// peer may have proved to be somebody else; by EAP-MSCHAPv2 it has proved to be this one.
+    fn accepted(&self, server: usize, said: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let is_trusted = self.realm.servers.get(server).is_some_and(|server| server.trust_identity);
+        let said = said.filter(|name| !name.is_empty());
+        let is_own_word =
+            |name: &[u8]| self.claimed.windows(name.len()).any(|w| w.eq_ignore_ascii_case(name));
+        match said {
+            Some(name) if is_trusted || self.method == kind::MSCHAPV2 || !is_own_word(&name) => Some(name),
+            None if is_trusted => Some(self.claimed.clone()),
             _ => None,
         }
     }
@@ -117,7 +144,7 @@ impl Conversation for PassThrough {
     }
 
     fn identity(&self) -> Option<&[u8]> {
-        matches!(self.stage, Stage::Success).then_some(&self.identity)
+        self.name.as_deref()
     }
 
     fn question(&self) -> Option<Question> {
@@ -125,7 +152,7 @@ impl Conversation for PassThrough {
         Some(Question {
             realm: self.realm.clone(),
             server: link.as_ref().map(|link| link.server),
-            user_name: self.identity.clone(),
+            user_name: self.claimed.clone(),
             state: link.as_ref().and_then(|link| link.state.clone()),
             eap: eap.clone(),
         })
@@ -143,5 +170,60 @@ impl Conversation for PassThrough {
 impl fmt::Debug for PassThrough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EAP by RADIUS, {} requests", self.rounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ike::{crypto::Secret, eap::packet::Message},
+        radius::question::Server,
+    };
+    use alloc::vec;
+
+    const TTLS: u8 = 21;
+
+    /// Whom a server accepts that begins this method for who calls itself bob@corp, and says this at the end.
+    fn accepted(trust_identity: bool, method: u8, said: Option<&[u8]>) -> Option<Vec<u8>> {
+        let server = Server::new(([10, 0, 0, 5], 1812).into(), Secret::new(b"secret".to_vec()));
+        let radius = Radius::new(Realm::new(vec![Server { trust_identity, ..server }], "gateway"));
+        let mut conversation = radius.begin(b"carol");
+        conversation.handle(&[]);
+        let response = |kind, data| Packet::Response(Message { id: 1, kind, data }).emit();
+        let request = Packet::Request(Message { id: 1, kind: method, data: &[] }).emit();
+        let reply = |code, eap, user_name: Option<&[u8]>| Reply {
+            server: 0,
+            code,
+            eap,
+            state: None,
+            user_name: user_name.map(<[u8]>::to_vec),
+            msk: Some(Some(Secret::new(vec![7; 64]))),
+        };
+        assert_eq!(conversation.handle(&response(kind::IDENTITY, b"bob@corp")), Step::Ask);
+        assert_eq!(conversation.question().unwrap().user_name, b"bob@corp");
+        let challenge = reply(Code::Challenge, Some(request.clone()), Some(b"alice"));
+        assert_eq!(conversation.answered(Some(challenge)), Step::Send(request));
+        assert_eq!(conversation.identity(), None, "only an acceptance names anybody");
+        assert_eq!(conversation.handle(&response(method, b"proof")), Step::Ask);
+        let step = conversation.answered(Some(reply(Code::Accept, None, said)));
+        assert!(matches!(step, Step::Success(_, Some(_))), "{step:?}");
+        conversation.identity().map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn a_name_that_only_the_peer_said_is_nobodys() {
+        let name = |name: &[u8]| Some(name.to_vec());
+        for method in [kind::TLS, TTLS] {
+            assert_eq!(accepted(false, method, Some(b"alice")), name(b"alice"), "the server's own word");
+            for echo in [&b"bob@corp"[..], b"Bob@CORP", b"bob", b""] {
+                assert_eq!(accepted(false, method, Some(echo)), None, "{echo:?}");
+            }
+            assert_eq!(accepted(true, method, Some(b"bob")), name(b"bob"));
+        }
+        // By a password of this name.
+        assert_eq!(accepted(false, kind::MSCHAPV2, Some(b"bob@corp")), name(b"bob@corp"));
+        assert_eq!(accepted(false, kind::MSCHAPV2, None), None);
+        assert_eq!(accepted(true, kind::MSCHAPV2, None), name(b"bob@corp"));
     }
 }

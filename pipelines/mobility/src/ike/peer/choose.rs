@@ -113,7 +113,7 @@ impl Candidates {
     }
 
     /// The connection for a peer that has proved to be called `names`, where `begun` is the one that it began by: of those
-    /// that ask for the same proof. With EAP they must also prove the same of us, for our proof is with the peer already.
+    /// that ask for the same proof. With EAP it may have proved no name; and they must also prove the same of us, for our proof is with the peer already.
     ///
     /// # Errors
     /// Why there is none.
@@ -126,7 +126,9 @@ impl Candidates {
     ) -> Result<usize, Reason> {
         let Some(begun) = connections.get(begun) else { return Err(Reason::NoConnection) };
         let is_eap = matches!(begun.remote_auth, RemoteAuth::Eap(_));
+        // Who has no name that counts is for connections that ask for none.
         let is_named = |pattern: &IdentityPattern| match is_eap {
+            _ if !pattern.is_named() => true,
             true => names.iter().any(|name| pattern.matches_name(name)),
             false => names.iter().any(|name| pattern.matches(name)),
         };

@@ -298,15 +298,20 @@ impl Peer {
         {
             return Ok(());
         }
+        // Who has not proved who it is says of any address that it is there: it has shown one.
+        let proved = self.expire_at.is_some();
+        let elsewhere = match proved {
+            true => addresses.remote != self.addresses.remote,
+            false => addresses.remote.ip() != self.from,
+        };
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
+            // An answer, with certificates or in EAP, may be many times its request. It is asked again if it is meant so.
+            Arrival::New(_) if elsewhere && !proved && !session.admits_stray(cx.now) => {
+                cx.count(Counter::TooOften);
+                return Ok(());
+            }
             Arrival::Repeated => {
-                // Who has not proved who it is says of any address that it is there: it has shown one.
-                let proved = self.expire_at.is_some();
-                let elsewhere = match proved {
-                    true => addresses.remote != self.addresses.remote,
-                    false => addresses.remote.ip() != self.from,
-                };
                 match session.repeat(cx.now, elsewhere, proved) {
                     Some(answered) => {
                         cx.count(Counter::Repeated);

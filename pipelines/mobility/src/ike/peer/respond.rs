@@ -505,11 +505,13 @@ impl Peer {
                 let others = conversation.other_names();
                 let others = others.iter().map(|name| Identity::from_name(name));
                 let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
-                let chosen = match proved.is_some() {
-                    true => answering.candidates.proved(cx.connections, claim.connection, &names, None),
-                    false => Err(Reason::Eap),
-                };
-                self.account = proved.map(Box::new);
+                let chosen = answering.candidates.proved(cx.connections, claim.connection, &names, None);
+                let chosen = chosen.map_err(|why| match proved {
+                    None if why == Reason::NoConnection => Reason::Unnamed,
+                    _ => why,
+                });
+                // Without a name it is nobody's other device, whatever it calls itself.
+                self.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(self.id.0))));
                 takes = names;
                 claim.eap = Some(Eap::Over(key));
                 match chosen {

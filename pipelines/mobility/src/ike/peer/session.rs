@@ -193,9 +193,16 @@ impl Session {
         let admits = match (elsewhere, proved) {
             (false, _) => here.admits(now, rate::REPEATS, rate::REPEAT),
             (true, true) => there.admits(now, rate::REPEATS, rate::REPEAT),
-            (true, false) => there.admits(now, rate::STRAYS, rate::STRAY),
+            (true, false) => self.admits_stray(now),
         };
         admits.then_some(&self.answered)
+    }
+
+    /// Whether a request is answered at `now` that came from where a peer has not shown that it is, which has not proved who
+    /// it is either.
+    pub(super) fn admits_stray(&mut self, now: Duration) -> bool {
+        let [_, there] = &mut self.repeats;
+        there.admits(now, rate::STRAYS, rate::STRAY)
     }
 
     /// Opens a request of the peer's.
