@@ -41,11 +41,6 @@ pub fn inbound<'r>(
     reader: &'r Reader,
     io: &mut Io,
 ) {
-    if tables.settings.discards
-        && let Err(reason) = permits_source(flow, sa, admitted, tables, reader)
-    {
-        return io.drop(packet, reason);
-    }
     let hop = tables.routes.find(header.dst, reader).copied();
     let spot = tables.policies.spot(header.dst);
     let ruled = match spot.is_empty(header.dst) {
@@ -88,7 +83,7 @@ fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdi
 /// Whether policy lets a packet come out of `sa` that its selector `admitted`: unless the operator discards what goes to its
 /// source, and speaks of that more closely than of what `admitted` stands for.
 #[inline(never)]
-fn permits_source(
+pub fn permits_source(
     flow: &Flow,
     sa: &InboundSa,
     admitted: &Selector,

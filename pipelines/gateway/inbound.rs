@@ -119,7 +119,7 @@ pub fn run<'r>(
     let (mut opened, mut bytes) = (0, 0);
     let mut tally = Tally::default();
     for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
-        match finish(&mut packet, &arrival, header, io) {
+        match finish(&mut packet, &arrival, header, tables, reader, io) {
             Ok((sa, admitted, flow)) => {
                 opened += 1;
                 bytes += header.total_len() as u64;
@@ -214,6 +214,8 @@ fn finish<'r>(
     packet: &mut Packet,
     arrival: &Arrival<'r>,
     inner: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
     io: &mut Io,
 ) -> Result<(&'r InboundSa, &'r Selector, Flow), DropReason> {
     arrival.verdict?;
@@ -229,6 +231,9 @@ fn finish<'r>(
         sa.refused.selector.fetch_add(1, Relaxed);
         return Err(DropReason::InnerSelector);
     };
+    if tables.settings.discards {
+        forward::permits_source(&flow, sa, admitted, tables, reader)?;
+    }
     // Without limits it is counted with its neighbours.
     let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
     if sa.life.is_limited() && !sa.life.charge(inner.total_len(), tell) {

@@ -286,6 +286,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("drops: {}", self.try_show("drops").unwrap_or_default());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

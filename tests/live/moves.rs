@@ -2,7 +2,7 @@
 
 use super::{
     lab::{Gateway, Lab, wait_for},
-    traffic::{Run, in_flight, iperf_command, iperf_server, lost, wait_for_packets, wait_for_ping},
+    traffic::{IperfServer, Run, in_flight, iperf_command, lost, wait_for_packets, wait_for_ping},
     world::{Outside, SERVER, start, terminal_lab, two_gateways},
 };
 
@@ -97,7 +97,8 @@ pub(crate) fn ping_goes_on_over_ipv6(kind: &str) {
 /// A TCP connection lives through two moves, to its end.
 pub(crate) fn tcp_goes_on(kind: &str) {
     let (lab, gateway, _terminal) = behind_nat(kind, "192.0.2.1:4500");
-    let _server = iperf_server(&lab, "srv");
+    let mut server = IperfServer::start(&lab, "srv");
+    server.listen();
     let moves = gateway.sa().moves;
     let client = lab.spawn("term", &iperf_command(SERVER, 4, ""));
     wait_for_packets(&gateway, 500);

@@ -2,7 +2,7 @@
 
 use super::{
     lab::{Lab, Program, wait_for},
-    traffic::{iperf, iperf_server, ping, wait_for_ping},
+    traffic::{IperfServer, ping, wait_for_ping},
     world::{
         BY_CORE, Outside, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab, two_gateways,
     },
@@ -43,9 +43,9 @@ pub(crate) fn terminal_to_server(kind: &str) {
         // Requests and replies of both, all of them sealed.
         wait_for("the capture of all pings", || (capture.count(sealed) >= 80).then_some(()));
         assert_eq!(capture.count(&format!("host {TERMINAL} or host {SERVER}")), 0);
-        let _server = iperf_server(&lab, "srv");
+        let mut server = IperfServer::start(&lab, "srv");
         for options in ["", "-R", "-u -b 5M -l 1000"] {
-            let run = iperf(&lab, "term", SERVER, 1, options);
+            let run = server.run(&lab, "term", SERVER, options);
             assert!(run.received > 100_000, "{options}: {}", run.received);
             assert!(run.lost_percent < 1.0, "{options}: {}", run.lost_percent);
         }
@@ -66,9 +66,9 @@ pub(crate) fn two_workers(kind: &str) {
         socket.send_to(b"spread", (TERMINAL, 9)).unwrap();
         gateway.received().iter().all(|received| *received > 0).then_some(())
     });
-    let _server = iperf_server(&lab, "srv");
+    let mut server = IperfServer::start(&lab, "srv");
     for options in ["-P 4", "-P 4 -R"] {
-        assert!(iperf(&lab, "term", SERVER, 1, options).received > 100_000);
+        assert!(server.run(&lab, "term", SERVER, options).received > 100_000);
     }
     let sa = gateway.sa();
     assert_eq!((sa.replayed, sa.forged, sa.moves), (0, 0, 0), "{sa:?}");
@@ -84,9 +84,9 @@ pub(crate) fn gateway_to_gateway(kind: &str) {
             ping(&lab, "ha", to, 20);
             ping(&lab, "hb", back, 20);
         }
-        let _server = iperf_server(&lab, "hb");
+        let mut server = IperfServer::start(&lab, "hb");
         for to in ["10.2.0.2", "2001:db8:2::2"] {
-            assert!(iperf(&lab, "ha", to, 1, "").received > 100_000);
+            assert!(server.run(&lab, "ha", to, "").received > 100_000);
         }
         a.assert_no_drops();
         b.assert_no_drops();

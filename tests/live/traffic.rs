@@ -22,19 +22,27 @@ pub(crate) fn lost(said: &str) -> u32 {
     numbers[0] - numbers[1]
 }
 
-/// An iperf3 server that listens.
-pub(crate) fn iperf_server(lab: &Lab, space: &str) -> Program {
-    let mut server = lab.spawn(space, "iperf3 -s --forceflush");
-    server.wait_for_line("Server listening");
-    server
+/// An iperf3 server. Between two clients it does not listen for a moment.
+pub(crate) struct IperfServer(Program);
+
+impl IperfServer {
+    pub(crate) fn start(lab: &Lab, space: &str) -> Self {
+        Self(lab.spawn(space, "iperf3 -s --forceflush"))
+    }
+
+    /// Waits until it takes the next client.
+    pub(crate) fn listen(&mut self) {
+        self.0.wait_for_line("Server listening");
+    }
+
+    /// Its next client's run of a second.
+    pub(crate) fn run(&mut self, lab: &Lab, from: &str, to: &str, options: &str) -> Run {
+        self.listen();
+        Run::read(&lab.run(from, &iperf_command(to, 1, options)))
+    }
 }
 
-/// An iperf3 client's run of `seconds`.
-pub(crate) fn iperf(lab: &Lab, from: &str, to: &str, seconds: u32, options: &str) -> Run {
-    Run::read(&lab.run(from, &iperf_command(to, seconds, options)))
-}
-
-/// The command of [`iperf`].
+/// A client's command.
 pub(crate) fn iperf_command(to: &str, seconds: u32, options: &str) -> String {
     format!("iperf3 -J --connect-timeout 5000 -i 0.5 -t {seconds} -c {to} {options}").trim_end().to_owned()
 }
