@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 use wayfarer::{
-    config::model::Remote,
+    config::model::{Config, Remote, Route},
     start::{Assembly, Gateway, OpenPort, Seat},
 };
 use wayfarer_dataplane::{
@@ -21,6 +21,9 @@ use world::*;
 const WORKERS: usize = 2;
 const PACKETS: u64 = 100_000;
 
+/// Frames of each worker.
+const FRAMES: usize = 2048;
+
 /// A running gateway with two workers and two tunnels, neighbours met.
 fn start() -> (Gateway, [Vec<Wire>; 2]) {
     start_on(|ports| ports)
@@ -29,7 +32,12 @@ fn start() -> (Gateway, [Vec<Wire>; 2]) {
 /// The same on what `change` makes of its ports.
 fn start_on(change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>; 2]) {
     let suite = suite("aes128gcm16");
-    let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
+    start_with(config(vec![tunnel(1, suite), tunnel(2, suite)]), change)
+}
+
+/// The same with another configuration of two tunnels.
+fn start_with(mut config: Config, change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>; 2]) {
+    let suite = suite("aes128gcm16");
     for tunnel in &mut config.tunnels {
         tunnel.window = 65_536;
         tunnel.remote = Remote::At(ip("192.0.2.1"), 0);
@@ -37,7 +45,7 @@ fn start_on(change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>;
     // Two polling workers and this test on a small machine: an idle worker lets the others run.
     config.gateway.idle_sleep = Some(Duration::from_micros(20));
     let (ports, wires) = open_ports(WORKERS, 512);
-    let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(2048, 2048).unwrap(), core: None }).collect();
+    let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(FRAMES, 2048).unwrap(), core: None }).collect();
     let gateway = Gateway::start(Assembly::new(&config, seats, change(ports)).unwrap()).unwrap();
     // The first packets of each direction make the gateway ask for its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
@@ -205,7 +213,7 @@ fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
     assert_eq!(counters[1].faults.value(), 0);
     assert!(!gateway.is_broken());
     // Both still have all their frames, and forward.
-    until(|| counters.iter().all(|c| c.free_frames.value() == 2048));
+    until(|| counters.iter().all(|c| c.free_frames.value() == FRAMES as u64));
     for queue in &wires[OUTSIDE] {
         let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
         assert!(queue.send(&good));
@@ -239,6 +247,35 @@ fn what_a_port_fails_to_send_is_not_tried_again_for_ever() {
         came += collect(&wires[INSIDE], INSIDE, |_| ());
         came == 1
     });
-    until(|| counters.free_frames.value() == 2048);
+    until(|| counters.free_frames.value() == FRAMES as u64);
     assert!(gateway.stop_workers());
+}
+
+#[test]
+fn a_packet_in_hand_is_not_lost_however_often_a_worker_fails() {
+    // More often than it has frames.
+    const FAULTS: u64 = FRAMES as u64 + 100;
+    let suite = suite("aes128gcm16");
+    let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
+    // A mistake in the tables: a route by a port that is not there.
+    config.routes.push(Route { to: "10.77.0.0/24".parse().unwrap(), via: None, port: 99 });
+    config.tunnels[0].selectors.push(selector("10.77.0.0/24", "10.98.0.1"));
+    let (gateway, wires) = start_with(config, |ports| ports);
+    let counters = gateway.counters().next().unwrap().clone();
+    let mut terminal = Terminal::new(1, suite, "192.0.2.1");
+    for fault in 1..=FAULTS {
+        let packet = datagram("10.98.0.1", "10.77.0.7", (1, 2), b"up");
+        let fatal = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&packet));
+        until(|| wires[OUTSIDE][0].send(&fatal));
+        until(|| counters.faults.value() == fault);
+    }
+    assert_eq!(counters.drops.of(DropReason::WorkerFault), FAULTS);
+    until(|| counters.free_frames.value() == FRAMES as u64);
+    let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+    assert!(wires[OUTSIDE][0].send(&good));
+    let mut came = 0;
+    until(|| {
+        came += collect(&wires[INSIDE], INSIDE, |_| ());
+        came == 1
+    });
 }

@@ -1,8 +1,8 @@
 //! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
 //!
 //! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came from, or to a port.
-//! Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice. A [`Burst`] that a panic unwinds
-//! leaves its packets as orphans of its thread, which the pool can [adopt](crate::pool::Pool::adopt_orphans).
+//! Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice. One that is dropped, as by a
+//! panic that unwinds, is an orphan of its thread, which the pool can [adopt](crate::pool::Pool::adopt_orphans).
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use std::{
     cell::RefCell,
     fmt,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
     slice, thread,
 };
@@ -78,6 +79,12 @@ impl Packet {
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Gives up the frame, which is the caller's then; answers its start.
+    #[inline]
+    pub(crate) fn into_base(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).base
     }
 
     /// Offset of the data from the start of the frame, in bytes.
@@ -198,12 +205,28 @@ impl Packet {
     }
 }
 
+impl Drop for Packet {
+    // Inline, and by value from there on, so that a packet never has to lie in memory only for a panic's sake.
+    #[inline(always)]
+    fn drop(&mut self) {
+        orphan(self.base);
+    }
+}
+
 thread_local! {
-    /// Frames of bursts that a panic of this thread unwound.
+    /// Frames of packets that this thread dropped.
     static ORPHANS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the frames of bursts that panics of this thread unwound; nobody else has them.
+/// Keeps the frame of a packet that was dropped.
+#[cold]
+#[inline(never)]
+fn orphan(base: NonNull<u8>) {
+    debug_assert!(thread::panicking(), "a packet was dropped");
+    keep_orphans([base]);
+}
+
+/// Takes the frames of packets that this thread dropped; nobody else has them.
 pub(crate) fn take_orphans() -> Vec<NonNull<u8>> {
     ORPHANS.take()
 }
@@ -222,7 +245,7 @@ impl fmt::Debug for Packet {
     }
 }
 
-/// Up to [`BURST`] packets on the stack. Must be empty when it goes: packets belong to a pool.
+/// Up to [`BURST`] packets on the stack. Must be empty when it goes, but for a panic: packets belong to a pool.
 #[derive(Debug, Default)]
 pub struct Burst(ArrayVec<Packet, BURST>);
 
@@ -237,6 +260,13 @@ impl Burst {
     #[inline]
     pub fn room(&self) -> usize {
         self.0.remaining_capacity()
+    }
+
+    /// Gives up the frames of all packets, which are the caller's then.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
+        // SAFETY: shorter than before, and packets may be forgotten.
+        unsafe { self.0.set_len(0) };
     }
 
     /// Takes the first `n` packets out, all of them if there are fewer, in their order.
@@ -278,10 +308,7 @@ impl Iterator for Taken<'_> {
 impl Drop for Taken<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.unread.as_slice().is_empty() {
-            debug_assert!(thread::panicking(), "packets were left behind");
-            keep_orphans(self.by_ref().map(|packet| packet.base));
-        }
+        self.by_ref().for_each(drop);
         if self.stay > 0 {
             // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more; `end..end + stay` are initialised
             // packets that nobody has taken, and they move to the front.
@@ -307,17 +334,6 @@ impl std::ops::DerefMut for Burst {
     #[inline]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.0
-    }
-}
-
-impl Drop for Burst {
-    fn drop(&mut self) {
-        if !self.0.is_empty() {
-            debug_assert!(thread::panicking(), "a burst went with packets in it");
-            if thread::panicking() {
-                keep_orphans(self.0.drain(..).map(|packet| packet.base));
-            }
-        }
     }
 }
 

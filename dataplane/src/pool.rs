@@ -135,7 +135,7 @@ impl Pool {
     #[inline]
     pub fn give(&mut self, packet: Packet) {
         assert!(self.owns(packet.base()), "a packet of another pool");
-        self.free.push(packet.base());
+        self.free.push(packet.into_base());
         #[cfg(feature = "dpdk")]
         self.spill();
     }
@@ -154,9 +154,17 @@ impl Pool {
         }
     }
 
-    /// Takes back the frames of bursts that panics of this thread unwound; answers how many there were.
+    /// Takes back the frames of packets that panics of this thread unwound; answers how many there were.
     pub fn adopt_orphans(&mut self) -> usize {
-        let (own, others): (Vec<_>, Vec<_>) = take_orphans().into_iter().partition(|base| self.owns(*base));
+        let (own, others): (Vec<_>, Vec<_>) = match &self.memory {
+            Memory::Arena(_) => take_orphans().into_iter().partition(|base| self.owns(*base)),
+            // An orphan may be no mbuf, so nothing in front of it is read.
+            #[cfg(feature = "dpdk")]
+            Memory::Mbufs(mempool) => {
+                let bases = mempool.bases();
+                take_orphans().into_iter().partition(|base| bases.contains(base))
+            }
+        };
         keep_orphans(others);
         self.free.extend(&own);
         #[cfg(feature = "dpdk")]
@@ -165,9 +173,16 @@ impl Pool {
     }
 
     /// Takes back a burst and leaves it empty.
+    ///
+    /// # Panics
+    /// As [`Pool::give`].
     #[inline]
     pub fn give_all(&mut self, burst: &mut Burst) {
-        burst.drain(..).for_each(|p| self.give(p));
+        assert!(burst.iter().all(|packet| self.owns(packet.base())), "a packet of another pool");
+        self.free.extend(burst.iter().map(Packet::base));
+        burst.forget();
+        #[cfg(feature = "dpdk")]
+        self.spill();
     }
 
     /// Frames that are free now. Those that wait in a device's rings are not.
@@ -327,6 +342,25 @@ mod tests {
         p.fill(0, b"still here").unwrap();
         drop(pool);
         assert_eq!(p.data(), b"still here");
+        p.into_base();
+    }
+
+    #[test]
+    fn what_a_panic_had_in_hand_comes_back() {
+        let mut pool = Pool::new(8, 2048).unwrap();
+        let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut burst = Burst::new();
+            burst.extend(std::iter::from_fn(|| pool.take()).take(6));
+            let mut taken = burst.take(4);
+            // One in hand, one gone, two yet to be taken, two that stay; and one that is of no burst.
+            let (gone, _in_hand) = (taken.next().unwrap(), taken.next());
+            pool.give(gone);
+            let _apart = pool.take();
+            panic!("a test's own panic");
+        }));
+        assert!(fault.is_err());
+        assert_eq!((pool.adopt_orphans(), pool.available()), (6, 8));
+        assert_eq!(pool.adopt_orphans(), 0);
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl Io {
     }
 
     /// Sends a whole frame by `port`.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, packet: Packet, port: u16) {
         let port = usize::from(port);
         if self.outgoing[port].room() == 0 {

@@ -61,8 +61,7 @@ impl Worker {
     }
 
     /// Works until `stop`, or until no port will ever receive again; then sends what is left. A panic costs the packets that
-    /// it had in hand or was about to send, and a frame or two that were in the midst of something: it goes on with its ports
-    /// and tables, and the others do not notice.
+    /// it had in hand or was about to send: it goes on with its ports, frames and tables, and the others do not notice.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.io.attach();
         // What a turn changes in common with others is atomic, and its own is either whole or dropped.

@@ -157,10 +157,8 @@ impl Port for LoadPort {
     }
 
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        for packet in burst.drain(..) {
-            self.sink(packet.data());
-            pool.give(packet);
-        }
+        burst.iter().for_each(|packet| self.sink(packet.data()));
+        pool.give_all(burst);
         self.plug.delivered.store(self.stats.tx_packets, Relaxed);
     }
 

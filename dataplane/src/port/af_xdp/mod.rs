@@ -227,6 +227,7 @@ impl Port for AfXdpPort {
             }
             self.stats.sent(&packet);
             let (addr, len) = (pool.address(&packet), packet.len() as u32);
+            packet.into_base();
             self.tx.push(libc::xdp_desc { addr, len, options: 0 });
             self.in_flight += 1;
         }

@@ -6,7 +6,8 @@ use super::sys::{self, Mbuf, RteMempool};
 use crate::packet::Packet;
 use arrayvec::ArrayVec;
 use std::{
-    ffi::CString,
+    collections::HashSet,
+    ffi::{CString, c_uint, c_void},
     io,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -133,6 +134,19 @@ impl Mempool {
     pub(crate) unsafe fn owns(&self, base: NonNull<u8>) -> bool {
         // SAFETY: by contract.
         unsafe { (*mbuf_of(base)).pool == self.as_ptr() }
+    }
+
+    /// The bases of all its frames, wherever they are.
+    pub(crate) fn bases(&self) -> HashSet<NonNull<u8>> {
+        unsafe extern "C" fn note(_: *mut RteMempool, all: *mut c_void, mbuf: *mut c_void, _: c_uint) {
+            // SAFETY: `all` is what `bases` passes, and is used by nobody else meanwhile.
+            let all = unsafe { &mut *all.cast::<HashSet<NonNull<u8>>>() };
+            all.extend(NonNull::new(base_of(mbuf.cast())));
+        }
+        let mut all = HashSet::with_capacity(self.frames);
+        // SAFETY: the mempool is alive, its objects are mbufs, and `all` outlives the call.
+        unsafe { sys::rte_mempool_obj_iter(self.as_ptr(), note, (&raw mut all).cast()) };
+        all
     }
 }
 

@@ -107,12 +107,8 @@ impl Port for DpdkPort {
         let sent = usize::from(sent);
         self.stats.tx_packets += sent as u64;
         self.stats.tx_bytes += bytes as u64;
-        if sent == burst.len() {
-            burst.clear();
-        } else {
-            burst.drain(..sent);
-            self.stats.tx_bytes -= burst.iter().map(|left| left.len() as u64).sum::<u64>();
-        }
+        burst.drain(..sent).for_each(|packet| _ = packet.into_base());
+        self.stats.tx_bytes -= burst.iter().map(|left| left.len() as u64).sum::<u64>();
     }
 
     fn stats(&self) -> PortStats {
@@ -145,8 +141,7 @@ mod tests {
 
     const FRAMES: usize = 1024;
 
-    /// A device that gives back what it is sent.
-    fn ring(name: &str) -> (Box<dyn Port>, Pool) {
+    fn eal() -> &'static Eal {
         static EAL: OnceLock<Eal> = OnceLock::new();
         let start = || {
             let options = Options {
@@ -157,7 +152,12 @@ mod tests {
             };
             Eal::start(&options).unwrap()
         };
-        let eal = EAL.get_or_init(start);
+        EAL.get_or_init(start)
+    }
+
+    /// A device that gives back what it is sent.
+    fn ring(name: &str) -> (Box<dyn Port>, Pool) {
+        let eal = eal();
         let mut pools = vec![eal.pool(FRAMES, 2048, 0).unwrap()];
         let request =
             Request { device: name, mtu: None, mac: None, promiscuous: false, fill_checksums: false };
@@ -169,7 +169,9 @@ mod tests {
     fn mbuf(pool: &mut Pool, byte: u8, len: usize) -> *mut Mbuf {
         let mut packet = pool.take().unwrap();
         packet.fill(128, &vec![byte; len]).unwrap();
-        hand_over(&packet)
+        let mbuf = hand_over(&packet);
+        packet.into_base();
+        mbuf
     }
 
     /// Puts `second` behind `first`.
@@ -224,5 +226,17 @@ mod tests {
         let believed: Vec<_> = burst.iter().map(Packet::is_verified).collect();
         assert_eq!(believed, [false, true, false, false, false, true]);
         pool.give_all(&mut burst);
+    }
+
+    #[test]
+    fn orphans_go_to_the_pool_that_they_are_of() {
+        let mut pools = [eal().pool(FRAMES, 2048, 0).unwrap(), Pool::new(1, 2048).unwrap()];
+        let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _in_hand = pools.each_mut().map(|pool| pool.take().unwrap());
+            panic!("a test's own panic");
+        }));
+        assert!(fault.is_err());
+        assert_eq!(pools.each_mut().map(Pool::adopt_orphans), [1, 1]);
+        assert_eq!(pools.each_ref().map(Pool::available), [FRAMES, 1]);
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "functions of C")]
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 /// `struct rte_mempool`.
 #[repr(C)]
@@ -121,6 +121,11 @@ unsafe extern "C" {
     pub(super) fn rte_eth_macaddr_get(port: u16, mac: *mut [u8; 6]) -> c_int;
     pub(super) fn rte_eth_dev_get_mtu(port: u16, mtu: *mut u16) -> c_int;
     pub(super) fn rte_mempool_avail_count(pool: *const RteMempool) -> c_uint;
+    pub(super) fn rte_mempool_obj_iter(
+        pool: *mut RteMempool,
+        each: unsafe extern "C" fn(*mut RteMempool, *mut c_void, *mut c_void, c_uint),
+        with: *mut c_void,
+    ) -> u32;
     pub(super) fn rte_mempool_free(pool: *mut RteMempool);
     pub(super) fn rte_pktmbuf_pool_create(
         name: *const c_char,
