@@ -85,8 +85,8 @@ fn look_up(c: &mut Criterion) {
     group.finish();
 }
 
-/// The rule of a packet among many of one prefix: one for each port, as an operator or a peer with many selectors makes them, and
-/// ranges of ports that all overlap, as a peer could ask for to make look-ups slow.
+/// The rule of a packet among many of one prefix: one for each port, as an operator or a peer with many selectors makes
+/// them, and ranges of ports that all overlap, as a peer could ask for to make look-ups slow.
 fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("rule");
     group.throughput(Throughput::Elements(1));
@@ -124,7 +124,7 @@ fn rule(
     tables.policies.insert(
         &mut writer,
         everywhere,
-        Rules::default().with_policies(|rules| rules.extend(all)),
+        Rules::default().with_policies(|rules| all.for_each(|rule| rules.insert(rule, |_| true))),
     );
     let reader = writer.reader();
     let mut at = 0;

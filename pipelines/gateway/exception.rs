@@ -142,7 +142,7 @@ fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
     match tables.verdict(&flow, reader) {
         Verdict::Rule(rule) => match rule.action {
             Action::Protect(_) | Action::Ended(_) => Err(DropReason::Unprotected),
-            Action::Discard => Err(DropReason::Discard),
+            Action::Discard | Action::Guard => Err(DropReason::Discard),
             Action::Bypass => Ok(()),
         },
         Verdict::Hidden(_) => Err(DropReason::FragmentPorts),

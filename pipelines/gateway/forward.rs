@@ -80,8 +80,8 @@ fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdi
     }
 }
 
-/// Whether policy lets a packet come out of `sa` that its selector `admitted`: unless the operator discards what goes to its
-/// source, and speaks of that more closely than of what `admitted` stands for.
+/// Whether policy lets a packet come out of `sa` that its selector `admitted`: unless the operator discards what goes to
+/// its source, and speaks of that more closely than of what `admitted` stands for.
 #[inline(never)]
 pub fn permits_source(
     flow: &Flow,
@@ -97,6 +97,7 @@ pub fn permits_source(
     }
 }
 
+/// Whether the operator's policies let a packet pass that a tunnel brought.
 fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
     match verdict {
         Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),

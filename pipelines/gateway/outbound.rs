@@ -204,7 +204,7 @@ fn decide<'r>(
     };
     let may_come_in_clear = || !from_wire || !tables.is_unprotected(flow, Some(rule), reader);
     match &rule.action {
-        Action::Discard => Err(DropReason::Discard),
+        Action::Discard | Action::Guard => Err(DropReason::Discard),
         Action::Ended(_) => Err(DropReason::SaExpired),
         _ if !may_come_in_clear() => Err(DropReason::Unprotected),
         Action::Bypass => Ok(None),

@@ -1,7 +1,7 @@
 //! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as one.
 
 use crate::gateway::{
-    policy::{Action, Rule, Rules},
+    policy::{Action, Draft, Rule, Rules},
     tables::Tables,
 };
 use std::{
@@ -16,7 +16,7 @@ use wayfarer_dataplane::{
 /// Adds `policies`, each behind those of its rank.
 pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoIterator<Item = Rule>) {
     for (prefix, new) in by_prefix(policies) {
-        let behind = |rules: &mut Vec<Rule>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
+        let behind = |rules: &mut Draft<'_>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
         change(prefix, tables, writer, |rules| rules.with_policies(behind));
     }
 }
@@ -25,7 +25,7 @@ pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoItera
 pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        let behind = |rules: &mut Vec<Rule>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
+        let behind = |rules: &mut Draft<'_>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
         change(prefix, tables, writer, |rules| rules.with_tunnels(behind));
     }
 }
@@ -33,36 +33,33 @@ pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tab
 /// Drops what `selector` covers where no tunnel does: before any policy of the same rank.
 pub(super) fn add_guard(tables: &Tables, writer: &mut Writer, selector: Selector) {
     let (prefix, rank) = (selector.remote, selector.rank.remote);
-    let guard = Rule { selector, action: Action::Discard };
+    let guard = Rule { selector, action: Action::Guard };
     change(prefix, tables, writer, |rules| {
-        rules.with_policies(|all| {
-            all.insert(all.partition_point(|old| old.selector.rank.remote > rank), guard)
-        })
+        rules.with_policies(|rules| rules.insert(guard, |old| old.selector.rank.remote > rank))
     });
 }
 
 /// Takes away the rules of a tunnel, which has `selectors`.
 pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
     for prefix in prefixes(selectors) {
-        let others = |rules: &mut Vec<Rule>| rules.retain(|rule| rule.tunnel() != Some(id));
+        let others = |rules: &mut Draft<'_>| rules.remove(|rule| rule.tunnel() == Some(id));
         change(prefix, tables, writer, |rules| rules.with_tunnels(others));
     }
 }
 
 /// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy send it in clear.
 pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
-    let end = |rules: &mut Vec<Rule>| {
-        let own = rules.iter_mut().filter(|rule| rule.tunnel() == Some(id));
-        own.for_each(|rule| rule.action = Action::Ended(id));
+    let end = |rules: &mut Draft<'_>| {
+        rules.update(|rule| rule.tunnel() == Some(id), |rule| rule.action = Action::Ended(id));
     };
     for prefix in prefixes(selectors) {
         change(prefix, tables, writer, |rules| rules.with_tunnels(end));
     }
 }
 
-fn insert_behind(rules: &mut Vec<Rule>, rule: Rule) {
-    let rank = |rule: &Rule| rule.selector.rank.remote;
-    rules.insert(rules.partition_point(|old| rank(old) >= rank(&rule)), rule);
+fn insert_behind(rules: &mut Draft<'_>, rule: Rule) {
+    let rank = rule.selector.rank.remote;
+    rules.insert(rule, |old| old.selector.rank.remote >= rank);
 }
 
 fn by_prefix(rules: impl IntoIterator<Item = Rule>) -> BTreeMap<Prefix, Vec<Rule>> {

@@ -7,16 +7,13 @@
 //! [`Rank`]: wayfarer_dataplane::sa::Rank
 
 mod index;
+mod list;
 
-use index::Index;
-use std::{ops::Deref, sync::Arc};
-use wayfarer_dataplane::{
-    few::Few,
-    sa::{Flow, OutboundSa, Selector, TunnelId},
-};
+pub use list::Draft;
 
-/// Rules of one prefix that are tried one after the other; with more, an index says which to try.
-const SCANNED: usize = 8;
+use list::List;
+use std::sync::Arc;
+use wayfarer_dataplane::sa::{Flow, OutboundSa, Selector, TunnelId};
 
 /// One rule of the policy database (RFC 4301 §4.4.1).
 #[derive(Clone, Debug)]
@@ -36,6 +33,8 @@ pub enum Action {
     Bypass,
     /// Drops it.
     Discard,
+    /// Drops what a tunnel would carry: it is not for the clear.
+    Guard,
     /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
     Ended(TunnelId),
 }
@@ -46,7 +45,7 @@ impl Rule {
         match &self.action {
             Action::Protect(sa) => Some(sa.tunnel),
             Action::Ended(tunnel) => Some(*tunnel),
-            Action::Bypass | Action::Discard => None,
+            Action::Bypass | Action::Discard | Action::Guard => None,
         }
     }
 
@@ -79,8 +78,8 @@ impl<'r> Verdict<'r> {
         }
     }
 
-    /// Whether rules of shorter prefixes may come before the one that covers the packet. They cannot if that has the rank of its
-    /// own prefix: theirs is less.
+    /// Whether rules of shorter prefixes may come before the one that covers the packet. They cannot if that has the rank of
+    /// its own prefix: theirs is less.
     #[inline(always)]
     pub(super) fn is_narrowed(self) -> bool {
         self.rule().is_some_and(|rule| rule.selector.rank.is_narrowed)
@@ -93,7 +92,8 @@ impl<'r> Verdict<'r> {
     }
 }
 
-/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of which there may be many more.
+/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of which there may be many
+/// more.
 #[derive(Debug, Default)]
 pub struct Rules {
     tunnels: List,
@@ -103,17 +103,15 @@ pub struct Rules {
 
 impl Rules {
     /// With what `change` makes of the rules of tunnels, which are in their order.
-    pub fn with_tunnels(&self, change: impl FnOnce(&mut Vec<Rule>)) -> Self {
-        Self { tunnels: changed(&self.tunnels, change), policies: self.policies.clone() }
+    pub fn with_tunnels(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
+        Self { tunnels: self.tunnels.changed(change), policies: self.policies.clone() }
     }
 
     /// With what `change` makes of the rules without a tunnel, which are in their order.
-    pub fn with_policies(&self, change: impl FnOnce(&mut Vec<Rule>)) -> Self {
-        let policies = changed(self.policies.as_deref().unwrap_or(&List::default()), change);
-        Self {
-            tunnels: changed(&self.tunnels, |_| ()),
-            policies: (!policies.is_empty()).then(|| Arc::new(policies)),
-        }
+    pub fn with_policies(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
+        let policies = self.policies.as_deref().unwrap_or(&List::default()).changed(change);
+        let policies = (!policies.is_empty()).then(|| Arc::new(policies));
+        Self { tunnels: self.tunnels.changed(|_| ()), policies }
     }
 
     /// Whether there is none.
@@ -133,57 +131,9 @@ impl Rules {
     }
 }
 
-fn changed(rules: &List, change: impl FnOnce(&mut Vec<Rule>)) -> List {
-    let mut rules = rules.to_vec();
-    change(&mut rules);
-    rules.into_iter().collect()
-}
-
-/// Rules in their order.
-#[derive(Debug)]
-enum List {
-    /// Few: tried one after the other.
-    Scanned(Few<Rule>),
-    /// Many.
-    Indexed(Box<Index>),
-}
-
-impl Default for List {
-    fn default() -> Self {
-        [].into_iter().collect()
-    }
-}
-
-impl FromIterator<Rule> for List {
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
-        match rules.into_iter().collect() {
-            Few::Several(many) if many.len() > SCANNED => Self::Indexed(Box::new(Index::new(many))),
-            few => Self::Scanned(few),
-        }
-    }
-}
-
-impl Deref for List {
-    type Target = [Rule];
-
-    fn deref(&self) -> &[Rule] {
-        match self {
-            Self::Scanned(rules) => rules,
-            Self::Indexed(index) => index.rules(),
-        }
-    }
-}
-
 impl List {
-    #[inline(always)]
-    fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
-        match self {
-            Self::Scanned(rules) => first(rules.iter(), outbound),
-            Self::Indexed(index) => index.find(outbound),
-        }
-    }
-
-    /// What tunnels' rules of the same prefix `found`, or what these policies say if there is nothing or they rank higher.
+    /// What tunnels' rules of the same prefix `found`, or what these policies say if there is nothing or they rank
+    /// higher.
     #[inline(never)]
     fn or_higher<'r>(&'r self, found: Option<Verdict<'r>>, outbound: &Flow) -> Option<Verdict<'r>> {
         match found {
@@ -223,11 +173,12 @@ mod tests {
     #[test]
     fn a_tunnel_comes_before_policies_unless_it_was_narrowed_from_less() {
         let policies = ["192.0.2.0/24", "198.51.100.0/24"].map(|local| rule(local, 8, Action::Discard));
-        let rules = Rules::default().with_policies(|all| all.extend(policies));
+        let add = |rules: [Rule; 2]| |draft: &mut Draft<'_>| rules.map(|rule| draft.insert(rule, |_| true));
+        let rules = Rules::default().with_policies(|draft| _ = add(policies)(draft));
         let (wide, narrowed) = (TunnelId(1), TunnelId(2));
         let tunnels =
             [rule("192.0.2.0/25", 8, Action::Ended(wide)), rule("0.0.0.0/0", 0, Action::Ended(narrowed))];
-        let with_tunnels = rules.with_tunnels(|all| all.extend(tunnels));
+        let with_tunnels = rules.with_tunnels(|draft| _ = add(tunnels)(draft));
         let found = |rules: &Rules, src: [u8; 4]| {
             let src = Address::v4(u32::from_be_bytes(src));
             let dst = Address::v4(0x0a00_0001);
@@ -241,8 +192,8 @@ mod tests {
         // What peers change leaves the policies, and what leads to them, as they were.
         let shared = |rules: &Rules| Arc::as_ptr(rules.policies.as_ref().unwrap());
         assert_eq!(shared(&rules), shared(&with_tunnels));
-        let without = with_tunnels.with_tunnels(Vec::clear);
+        let without = with_tunnels.with_tunnels(|draft| draft.remove(|_| true));
         assert_eq!(found(&without, [203, 0, 113, 1]), None);
-        assert!(!without.is_empty() && without.with_policies(Vec::clear).is_empty());
+        assert!(!without.is_empty() && without.with_policies(|draft| draft.remove(|_| true)).is_empty());
     }
 }

@@ -1,0 +1,194 @@
+//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those that it touches.
+
+use super::{
+    Rule, Verdict, first,
+    index::{BLOCK, Block},
+};
+use std::{borrow::Cow, sync::Arc};
+use wayfarer_dataplane::{few::Few, sa::Flow};
+
+/// Rules that are tried one after the other; with more, an index says which to try.
+const SCANNED: usize = 8;
+
+/// Rules in their order.
+#[derive(Debug)]
+pub(super) enum List {
+    /// Few.
+    Scanned(Few<Rule>),
+    /// Many.
+    Indexed(Vec<Arc<Block>>),
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self::Scanned([].into_iter().collect())
+    }
+}
+
+impl List {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Scanned(rules) if rules.is_empty())
+    }
+
+    #[inline(always)]
+    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
+        match self {
+            Self::Scanned(rules) => first(rules.iter(), outbound),
+            Self::Indexed(blocks) => find(blocks, outbound),
+        }
+    }
+
+    /// What `change` makes of it.
+    pub(super) fn changed(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
+        let blocks: &[Arc<Block>] = match self {
+            Self::Scanned(_) => &[],
+            Self::Indexed(blocks) => blocks,
+        };
+        let mut draft = Draft(match self {
+            Self::Scanned(rules) => vec![Cow::Borrowed(&**rules)],
+            Self::Indexed(blocks) => blocks.iter().map(|block| Cow::Borrowed(block.rules())).collect(),
+        });
+        change(&mut draft);
+        let count: usize = draft.0.iter().map(|piece| piece.len()).sum();
+        if count <= SCANNED {
+            return Self::Scanned(draft.0.iter().flat_map(|piece| piece.iter().cloned()).collect());
+        }
+        // What was taken away has left too many pieces behind.
+        if draft.0.len() > 1 + 4 * count / BLOCK {
+            draft.0 = vec![draft.0.concat().into()];
+        }
+        let unchanged = |piece: &Cow<'_, [Rule]>| {
+            blocks.iter().find(|block| std::ptr::eq(block.rules(), &**piece)).cloned()
+        };
+        let made = |piece: Cow<'_, [Rule]>| match unchanged(&piece) {
+            Some(block) => vec![block],
+            None => {
+                let parts = piece.len().div_ceil(BLOCK).max(1);
+                let parts = piece.chunks(piece.len().div_ceil(parts).max(1));
+                parts.map(|rules| Arc::new(Block::new(rules.into()))).collect()
+            }
+        };
+        Self::Indexed(draft.0.into_iter().flat_map(made).collect())
+    }
+}
+
+#[inline(never)]
+fn find<'r>(blocks: &'r [Arc<Block>], outbound: &Flow) -> Option<Verdict<'r>> {
+    blocks.iter().find_map(|block| block.find(outbound))
+}
+
+/// Rules that are being changed.
+#[derive(Debug)]
+pub struct Draft<'r>(Vec<Cow<'r, [Rule]>>);
+
+impl Draft<'_> {
+    /// Adds a rule behind all that `stay_before` it, which are the first.
+    pub fn insert(&mut self, rule: Rule, stay_before: impl Fn(&Rule) -> bool) {
+        let goes_here = |piece: &Cow<'_, [Rule]>| piece.last().is_some_and(|last| !stay_before(last));
+        let at = self.0.iter().position(goes_here).unwrap_or(self.0.len() - 1);
+        let piece = self.0[at].to_mut();
+        piece.insert(piece.partition_point(stay_before), rule);
+    }
+
+    /// Takes away what `goes`.
+    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
+        for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&goes)) {
+            piece.to_mut().retain(|rule| !goes(rule));
+        }
+    }
+
+    /// Changes each rule that `is` meant.
+    pub fn update(&mut self, is: impl Fn(&Rule) -> bool, update: impl Fn(&mut Rule)) {
+        for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&is)) {
+            piece.to_mut().iter_mut().filter(|rule| is(rule)).for_each(&update);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::policy::Action;
+    use proptest::prelude::*;
+    use wayfarer_dataplane::{
+        sa::{Selector, TunnelId},
+        table::Prefix,
+    };
+
+    /// A rule of a tunnel with a rank.
+    fn rule(tunnel: u16, rank: u8) -> Rule {
+        let everywhere: Prefix = "0.0.0.0/0".parse().unwrap();
+        let mut selector = Selector::configured(everywhere, everywhere);
+        selector.rank.remote = rank;
+        Rule { selector, action: Action::Ended(TunnelId(tunnel.into())) }
+    }
+
+    fn pieces(list: &List) -> Vec<&[Rule]> {
+        match list {
+            List::Scanned(rules) => vec![rules],
+            List::Indexed(blocks) => blocks.iter().map(|block| block.rules()).collect(),
+        }
+    }
+
+    fn name(rule: &Rule) -> (u8, Option<TunnelId>) {
+        (rule.selector.rank.remote, rule.tunnel())
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Insert { tunnel: u16, rank: u8, count: usize },
+        Remove { tunnel: u16 },
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            3 => (0..8u16, 0..4u8, 1usize..400)
+                .prop_map(|(tunnel, rank, count)| Change::Insert { tunnel, rank, count }),
+            1 => (0..8u16).prop_map(|tunnel| Change::Remove { tunnel }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+        #[test]
+        fn holds_what_was_put_in_in_its_order(changes in proptest::collection::vec(change(), 1..20)) {
+            let (mut list, mut expected) = (List::default(), Vec::<Rule>::new());
+            for change in changes {
+                list = match change {
+                    Change::Insert { tunnel, rank, count } => list.changed(|draft| {
+                        for _ in 0..count {
+                            let stays = |old: &Rule| old.selector.rank.remote >= rank;
+                            draft.insert(rule(tunnel, rank), stays);
+                            expected.insert(expected.partition_point(stays), rule(tunnel, rank));
+                        }
+                    }),
+                    Change::Remove { tunnel } => list.changed(|draft| {
+                        let goes = |old: &Rule| old.tunnel() == Some(TunnelId(tunnel.into()));
+                        draft.remove(goes);
+                        expected.retain(|rule| !goes(rule));
+                    }),
+                };
+                let pieces = pieces(&list);
+                let held: Vec<_> = pieces.iter().flat_map(|piece| piece.iter().map(name)).collect();
+                prop_assert_eq!(held, expected.iter().map(name).collect::<Vec<_>>());
+                prop_assert!(pieces.iter().all(|piece| piece.len() <= BLOCK));
+                prop_assert!(pieces.len() <= 2 + 5 * expected.len() / BLOCK, "{} pieces", pieces.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_makes_anew_only_what_it_touches() {
+        let stays = |old: &Rule| old.selector.rank.remote >= 3;
+        let many = List::default().changed(|draft| {
+            (0..10_000).for_each(|_| draft.insert(rule(1, 3), stays));
+            (0..10_000).for_each(|_| draft.insert(rule(2, 1), |_| true));
+        });
+        let more = many.changed(|draft| draft.insert(rule(3, 3), stays));
+        let (before, after) = (pieces(&many), pieces(&more));
+        let is_new = |piece: &&&[Rule]| !before.iter().any(|old| std::ptr::eq(*old, **piece));
+        assert!(before.len() >= 20_000 / BLOCK);
+        assert!(after.iter().filter(is_new).count() <= 2);
+    }
+}
