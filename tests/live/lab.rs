@@ -272,6 +272,11 @@ impl Gateway {
         assert!(bad.is_empty(), "{bad:?}");
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
         succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
