@@ -6,6 +6,7 @@
 //! | [`slow_path`] | the one thread that changes what workers read |
 //! | [`run`] | a gateway on real devices and files; `open` opens them |
 //! | [`start`] | puts a gateway together and sets it going |
+//! | `device_lock` | one gateway a device |
 //! | [`barrier`] | what the host's kernel must not forward, whether the gateway runs or not |
 //! | [`config`] | what a gateway is told to do |
 //! | [`demo`] | the whole gateway in one process, with a simulated fleet |
@@ -20,6 +21,8 @@ pub mod bench;
 pub mod config;
 pub mod control;
 pub mod demo;
+mod device_lock;
+mod folder;
 pub mod gateway;
 pub mod keys;
 mod open;

@@ -1,19 +1,13 @@
 //! Files that hold secrets. A name can come to mean another file from one look to the next, wherever somebody else may
-//! change a folder on its way: so what is checked is what was opened, and what was checked stays open.
+//! change a folder on its way: so what is checked is what was opened.
 
-use nix::{
-    errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, openat},
-    libc,
-    sys::stat::{Mode, mkdirat},
-    unistd::{Uid, UnlinkatFlags, unlinkat},
-};
+use crate::folder::is_trusted;
+use nix::libc;
 use std::{
-    ffi::OsStr,
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Component, Path, PathBuf},
+    path::Path,
 };
 use tracing::warn;
 
@@ -38,198 +32,11 @@ pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// A folder for files with secrets: this process's user alone may change it.
-#[derive(Debug)]
-pub(crate) struct Folder {
-    folder: File,
-    path: PathBuf,
-}
-
-impl Folder {
-    /// Opens the folder at `path`, and makes what is missing of it. No part of it may be a symbolic link, belong to
-    /// somebody else than this process's user and root, or be writable for its group or everybody, unless only for files
-    /// of their own (`chmod +t`); the folder itself must be this user's, and writable for nobody else.
-    ///
-    /// # Errors
-    /// Which part is how, or what the system says to it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let whole = std::path::absolute(path)?;
-        let mut this = Self { folder: directory(AT_FDCWD, OsStr::new("/"))?, path: "/".into() };
-        for part in whole.components() {
-            match part {
-                Component::Normal(name) => this = this.step(name)?,
-                Component::ParentDir => this = this.step(OsStr::new(".."))?,
-                _ => {}
-            }
-        }
-        let about = this.folder.metadata()?;
-        if about.uid() != Uid::effective().as_raw() || about.mode() & 0o022 != 0 {
-            return Err(
-                this.unsafe_because("must belong to the gateway's user and be writable for nobody else")
-            );
-        }
-        Ok(this)
-    }
-
-    /// Goes on to what is in it, which is made if it is missing.
-    fn step(self, name: &OsStr) -> io::Result<Self> {
-        let path = self.path.join(name);
-        let mut opened = directory(&self.folder, name);
-        if opened.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::NotFound) {
-            match mkdirat(&self.folder, name, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => opened = directory(&self.folder, name),
-                Err(why) => opened = Err(why.into()),
-            }
-        }
-        let folder = opened.map_err(|why| match why.raw_os_error() {
-            Some(libc::ENOTDIR | libc::ELOOP) => {
-                io::Error::other(format!("{}: is a symbolic link, or no folder", path.display()))
-            }
-            _ => io::Error::new(why.kind(), format!("{}: {why}", path.display())),
-        })?;
-        let this = Self { folder, path };
-        let about = this.folder.metadata()?;
-        if !is_trusted(about.uid()) {
-            return Err(this.unsafe_because("belongs to another user"));
-        }
-        if about.mode() & 0o022 != 0 && about.mode() & libc::S_ISVTX == 0 {
-            return Err(this.unsafe_because("is writable for its group or everybody"));
-        }
-        Ok(this)
-    }
-
-    fn unsafe_because(&self, reason: &str) -> io::Error {
-        io::Error::other(format!("{}: {reason}, as secrets go there", self.path.display()))
-    }
-
-    /// Makes a new file, to be written at its end, that nobody else can open, in place of one of this name.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
-        let make = || {
-            match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(why) => return Err(why),
-            }
-            let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            openat(&self.folder, name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR)
-        };
-        let failed = |why| io::Error::other(format!("{}: {why}", self.path.join(name).display()));
-        make().map(File::from).map_err(failed)
-    }
-}
-
-fn directory(at: impl std::os::fd::AsFd, name: &OsStr) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(at, name, flags, Mode::empty())?.into())
-}
-
-/// Whether a user can do no more than this process can or root.
-fn is_trusted(user: u32) -> bool {
-    user == 0 || user == Uid::effective().as_raw()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        fs::{self, Permissions},
-        io::{Read, Write},
-        os::unix::fs::{PermissionsExt, chown, symlink},
-    };
-
-    const NOBODY: u32 = 65534;
-
-    fn mode(path: &Path) -> u32 {
-        fs::symlink_metadata(path).unwrap().mode() & 0o7777
-    }
-
-    fn refused(path: &Path) -> String {
-        Folder::open(path).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn what_is_missing_is_made_for_nobody_else() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("a/b");
-        let folder = Folder::open(&path).unwrap();
-        folder.create("keys").unwrap().write_all(b"secret").unwrap();
-        for (path, wanted) in
-            [(home.path().join("a"), 0o700), (path.clone(), 0o700), (path.join("keys"), 0o600)]
-        {
-            assert_eq!(mode(&path), wanted, "{}", path.display());
-        }
-        assert_eq!(fs::read(path.join("keys")).unwrap(), b"secret");
-        Folder::open(&home.path().join("a/../a/./b")).unwrap();
-    }
-
-    #[test]
-    fn files_are_new_and_stay_where_they_were_opened() {
-        let home = tempfile::tempdir().unwrap();
-        let (path, other) = (home.path().join("log"), home.path().join("other"));
-        fs::create_dir(&path).unwrap();
-        fs::write(&other, "another file").unwrap();
-        symlink(&other, path.join("keys")).unwrap();
-        fs::write(path.join("more"), "old").unwrap();
-        let mut reader = File::open(path.join("more")).unwrap();
-        let folder = Folder::open(&path).unwrap();
-        let [mut keys, mut more] = ["keys", "more"].map(|name| folder.create(name).unwrap());
-        // Whoever could give the name to another folder changes nothing.
-        fs::rename(&path, home.path().join("moved")).unwrap();
-        symlink(home.path(), &path).unwrap();
-        keys.write_all(b"one").unwrap();
-        more.write_all(b"two").unwrap();
-        let read = |name: &str| fs::read_to_string(home.path().join("moved").join(name)).unwrap();
-        assert_eq!((&read("keys")[..], &read("more")[..]), ("one", "two"));
-        assert_eq!(fs::read_to_string(&other).unwrap(), "another file");
-        let mut old = String::new();
-        reader.read_to_string(&mut old).unwrap();
-        assert_eq!(old, "old", "who had the old file open does not have the new one");
-        assert!(folder.create("keys").is_ok());
-        fs::create_dir(home.path().join("moved/folder")).unwrap();
-        let why = folder.create("folder").unwrap_err().to_string();
-        assert!(why.contains("log/folder: "), "{why}");
-    }
-
-    #[test]
-    fn a_folder_that_others_have_a_hand_in_is_refused() {
-        let home = tempfile::tempdir().unwrap();
-        let at = |name: &str| home.path().join(name);
-        for name in ["group", "theirs", "open", "sticky", "sticky_group"] {
-            fs::create_dir_all(at(name).join("keys")).unwrap();
-        }
-        fs::create_dir(at("real")).unwrap();
-        for (name, mode) in [("group", 0o770), ("open", 0o777), ("sticky", 0o1777), ("sticky_group", 0o1770)]
-        {
-            fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
-        }
-        fs::write(at("file"), "").unwrap();
-        symlink(at("real"), at("link")).unwrap();
-        chown(at("theirs"), Some(NOBODY), None).unwrap();
-        for (name, why) in [
-            ("group", "is writable for its group or everybody"),
-            ("group/keys", "is writable for its group or everybody"),
-            ("theirs", "belongs to another user"),
-            ("theirs/keys", "belongs to another user"),
-            ("open/keys", "is writable for its group or everybody"),
-            ("sticky", "must belong to the gateway's user and be writable for nobody else"),
-            ("sticky_group", "must belong to the gateway's user and be writable for nobody else"),
-            ("link", "is a symbolic link, or no folder"),
-            ("link/new", "is a symbolic link, or no folder"),
-            ("file", "is a symbolic link, or no folder"),
-            ("file/new", "is a symbolic link, or no folder"),
-        ] {
-            let said = refused(&at(name));
-            assert!(said.contains(why), "{name}: {said}");
-        }
-        assert!(!at("real/new").exists());
-        Folder::open(&at("sticky/keys")).unwrap();
-        Folder::open(&at("sticky_group/keys")).unwrap();
-        // What another user put where everybody may put something is not ours.
-        chown(at("sticky/keys"), Some(NOBODY), None).unwrap();
-        assert!(refused(&at("sticky/keys")).contains("belongs to another user"));
-    }
+    use nix::sys::stat::Mode;
+    use std::fs;
 
     #[test]
     fn only_files_are_opened_and_no_pipe_is_waited_for() {

@@ -21,12 +21,15 @@
 mod nftables;
 mod ranges;
 
-use crate::config::model::{Config, PolicyAction, PortKind};
+use crate::{
+    config::model::{Config, PolicyAction, PortKind},
+    device_lock::{DeviceLock, LockError, primary_name},
+};
 use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
 use ranges::Ranges;
 use std::io;
 use tracing::info;
-use wayfarer_dataplane::port::{PortError, device::Device, open};
+use wayfarer_dataplane::port::PortError;
 
 /// The name of a device's table is this and the device's name.
 const TABLE: &str = "wayfarer-";
@@ -35,6 +38,8 @@ const EARLY: i32 = -310;
 
 /// What raising it does, for people.
 const CLOSE: &str = "keep the host from forwarding by it";
+/// What taking it away does.
+const OPEN: &str = "have it forward again";
 
 const INET4: [u8; 1] = [2];
 const INET6: [u8; 1] = [10];
@@ -47,9 +52,12 @@ const MULTICAST: u32 = 5;
 /// option.
 const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
-/// The tables of a gateway's devices. They stay when it is dropped, and are then anybody's.
+/// The devices of a gateway that it shares with the kernel, and their tables. When it is dropped the tables stay, and
+/// all are then anybody's.
+#[derive(Default)]
 pub(crate) struct Barrier {
     nftables: Option<Nftables>,
+    _devices: Vec<DeviceLock>,
 }
 
 impl std::fmt::Debug for Barrier {
@@ -59,30 +67,39 @@ impl std::fmt::Debug for Barrier {
 }
 
 impl Barrier {
-    /// Raises it around every device of `config` that the gateway shares with the kernel, in place of what an earlier
-    /// gateway left.
+    /// Takes every device of `config` that the gateway shares with the kernel, and raises the barrier around it, in
+    /// place of what an earlier gateway left.
     ///
     /// # Errors
     /// The port's name, and [`PortError::Permission`], [`PortError::NotSupported`] where another gateway has the device
-    /// or the kernel has no nftables, or what the system answered.
+    /// or the kernel has no nftables, or what the system answered. Another gateway's tables stay as they are, and where
+    /// nobody can tell whether there is one, the barrier is raised all the same.
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
-        let mut shared =
-            config.ports.iter().filter_map(|port| Some((port, shared_device(&port.kind)?))).peekable();
-        let Some((port, device)) = shared.peek() else { return Ok(Self { nftables: None }) };
-        let nftables = Nftables::open().map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
+        let mut this = Self::default();
+        let mut cannot_tell = None;
+        let mut shared = vec![];
+        for port in &config.ports {
+            let Some(device) = port.kind.shared_device() else { continue };
+            let device = primary_name(device);
+            match DeviceLock::take(&device) {
+                Ok(lock) => this._devices.push(lock),
+                // Where tables have no owners (before Linux 6.9), the running gateway's would be replaced.
+                Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
+                Err(why) => cannot_tell = cannot_tell.or(Some((port.name.clone(), why.of(&device)))),
+            }
+            shared.push((&port.name, device));
+        }
+        let Some((port, device)) = shared.first() else { return Ok(this) };
+        let nftables = Nftables::open().map_err(|why| ((*port).clone(), failed(device, CLOSE, why)))?;
         let taps: Vec<_> = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
         let protected = protected(config);
-        for (port, device) in shared {
-            let device = &primary_name(device);
-            // Where tables have no owners (before Linux 6.9), the running gateway's would be replaced.
-            if open::is_taken(device) {
-                return Err((port.name.clone(), taken(device)));
-            }
+        for (port, device) in &shared {
             replace(&nftables, device, &taps, &protected)
-                .map_err(|why| (port.name.clone(), failed(device, CLOSE, why)))?;
+                .map_err(|why| ((*port).clone(), refused(&nftables, device, CLOSE, why)))?;
             info!(device, "the host forwards nothing of the gateway's by it until `wayfarer open-host`");
         }
-        Ok(Self { nftables: Some(nftables) })
+        this.nftables = Some(nftables);
+        cannot_tell.map_or(Ok(this), Err)
     }
 }
 
@@ -91,7 +108,7 @@ impl Barrier {
 /// # Errors
 /// A gateway runs on one of them, or what the system answered; nothing is changed then.
 pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
-    let failed = |why| failed("the host", "have it forward again", why);
+    let failed = |why| failed("the host", OPEN, why);
     let nftables = Nftables::open().map_err(failed)?;
     let tables = nftables.tables().map_err(failed)?;
     let closed: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix(TABLE)).collect();
@@ -108,33 +125,16 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
         let reason = "no gateway has closed it".to_owned();
         return Err(PortError::NotSupported { device: device.clone(), reason });
     }
-    if let Some(device) = opened.iter().find(|device| open::is_taken(device)) {
-        let reason = "a gateway runs there: stop it first".to_owned();
-        return Err(PortError::NotSupported { device: device.clone(), reason });
-    }
     if opened.is_empty() {
         return Ok(opened);
     }
+    // No gateway starts there meanwhile.
+    let take = |device: &String| DeviceLock::take(device).map_err(|why| why.of(device));
+    let _devices = opened.iter().map(take).collect::<Result<Vec<_>, _>>()?;
     let mut batch = Batch::new();
     opened.iter().for_each(|device| batch.delete_table(&format!("{TABLE}{device}")));
-    nftables.commit(batch).map_err(failed)?;
+    nftables.commit(batch).map_err(|why| refused(&nftables, &opened[0], OPEN, why))?;
     Ok(opened)
-}
-
-/// The device that a port shares with the kernel.
-fn shared_device(kind: &PortKind) -> Option<&str> {
-    match kind {
-        PortKind::Auto { device } | PortKind::AfXdp { device } | PortKind::AfPacket { device } => {
-            Some(device)
-        }
-        _ => None,
-    }
-}
-
-/// Returns the name by which the kernel compares the device of this name or alternative name; the same name if there
-/// is no such device yet.
-fn primary_name(device: &str) -> String {
-    Device::find(device).map_or_else(|_| device.to_owned(), |found| found.name().to_owned())
 }
 
 /// The device by which a port hands packets to the kernel.
@@ -242,16 +242,18 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     }
 }
 
-fn taken(device: &str) -> PortError {
-    let reason = "another gateway has this device".to_owned();
-    PortError::NotSupported { device: device.to_owned(), reason }
+/// Sorts what nftables answered to a change.
+fn refused(nftables: &Nftables, device: &str, action: &'static str, why: io::Error) -> PortError {
+    match why.raw_os_error() {
+        // Who may ask for tables may change them, but for those of another process.
+        Some(nix::libc::EPERM) if nftables.tables().is_ok() => LockError::Taken(None).of(device),
+        _ => failed(device, action, why),
+    }
 }
 
 /// Sorts what nftables answered.
 fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
     match why.raw_os_error() {
-        // Another process owns the table.
-        Some(nix::libc::EPERM) if open::is_taken(device) => taken(device),
         Some(nix::libc::EPERM | nix::libc::EACCES) => {
             PortError::Permission { device: device.to_owned(), action, needed: "CAP_NET_ADMIN" }
         }
@@ -337,11 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_start_leaves_the_running_gateways_table() {
-        use std::os::{
-            linux::net::SocketAddrExt,
-            unix::net::{SocketAddr, UnixListener},
-        };
+    fn a_second_start_leaves_the_running_gateways_tables() {
         alone(|| {
             ip("link add eth0 type veth peer name eth9");
             ip("link property add dev eth0 altname uplink");
@@ -350,16 +348,26 @@ mod tests {
             older.add_table(&table("eth0"), SHARED);
             older.add_chain(&table("eth0"), "first", Hook::Forward, EARLY);
             nftables.commit(older).unwrap();
-            let lock = SocketAddr::from_abstract_name("wayfarer/eth0").unwrap();
-            let _running = UnixListener::bind_addr(&lock).unwrap();
+            let running = DeviceLock::take("eth0").unwrap();
+            let free = "[[port]]\nname = \"inside\"\nkind = \"auto\"\ndevice = \"eth9\"\n\
+                        addresses = [\"10.99.0.1/24\"]\n";
+            let taken = format!("eth0: another gateway (process {}) has this device", std::process::id());
             for device in ["eth0", "uplink"] {
-                let (port, why) = Barrier::raise(&configured(device, "")).unwrap_err();
-                assert_eq!((&port[..], why.to_string()), ("outside", taken("eth0").to_string()));
+                let (port, why) = Barrier::raise(&configured(device, free)).unwrap_err();
+                assert_eq!((&port[..], why.to_string()), ("outside", taken.clone()));
             }
+            let mut other_first = configured("eth0", free);
+            other_first.ports.reverse();
+            let (port, why) = Barrier::raise(&other_first).unwrap_err();
+            assert_eq!((&port[..], why.to_string()), ("outside", taken.clone()));
+            assert_eq!(open_host(&[]).unwrap_err().to_string(), taken);
+            assert_eq!(tables(), [table("eth0")], "a table was made");
             // A chain that is there already has no other priority.
             let mut same = Batch::new();
             same.add_chain(&table("eth0"), "first", Hook::Forward, EARLY + 1);
             assert!(nftables.commit(same).is_err(), "the table was replaced");
+            drop(running);
+            drop(Barrier::raise(&other_first).unwrap());
         });
     }
 

@@ -2,7 +2,8 @@
 //! own.
 
 use crate::{
-    config::model::Config,
+    config::model::{Config, Port as PortConfig},
+    device_lock::{DeviceLock, primary_name},
     run::{self, Ground, RunError},
 };
 use serde::Serialize;
@@ -96,6 +97,13 @@ pub fn run(mut config: Config, duration: Duration) -> Result<Row, PortsError> {
         Some(workers) => workers.truncate(1),
         None => config.gateway.workers = super::core_of(0).map(|core| vec![core.id]),
     }
+    let shared = config.ports.iter().filter_map(|port| Some((port, port.kind.shared_device()?)));
+    let take = |(port, device): (&PortConfig, &str)| {
+        let device = primary_name(device);
+        DeviceLock::take(&device)
+            .map_err(|why| RunError::Port { port: port.name.clone(), why: why.of(&device) })
+    };
+    let _devices = shared.map(take).collect::<Result<Vec<_>, _>>().map_err(PortsError::Open)?;
     let Ground { cores, mut pools, ports } = run::prepare(&config).map_err(PortsError::Open)?;
     // The kernel's sides of ports are none that packets pass.
     let ports = ports.into_iter().filter(|port| port.exception.is_none());

@@ -125,6 +125,16 @@ pub enum PortKind {
     Sink,
 }
 
+impl PortKind {
+    /// Returns the device that the port shares with the kernel, by the name that it is configured by.
+    pub(crate) fn shared_device(&self) -> Option<&str> {
+        match self {
+            Self::Auto { device } | Self::AfXdp { device } | Self::AfPacket { device } => Some(device),
+            _ => None,
+        }
+    }
+}
+
 /// The way between a DPDK port and the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exception {

@@ -155,7 +155,13 @@ pub(crate) fn one_gateway_and_its_end(kind: &str) {
     refused(&lab, "", "gw", &other, &["another gateway answers", "gw.sock"]);
     assert_bare(&lab, "g2");
     assert_eq!(gateway.sa().tunnel, "alice");
-    refused(&lab, "", "again", &gateway_config(kind, ""), &["g0", "another gateway has this device"]);
+    refused(
+        &lab,
+        "",
+        "again",
+        &gateway_config(kind, ""),
+        &["g0: another gateway (process ", ") has this device"],
+    );
     assert_eq!(gateway.sa().tunnel, "alice");
 
     let status = gateway.stop();

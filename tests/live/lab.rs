@@ -130,7 +130,7 @@ impl Lab {
         file
     }
 
-    /// Starts a gateway that must come up, and waits until it answers.
+    /// Starts a gateway that must come up, and waits until its workers take packets.
     pub(crate) fn gateway(&self, space: &str, config: &str) -> Gateway {
         let nics = Nic::all(config);
         nics.iter().for_each(|nic| nic.take_device(self, space));
@@ -148,10 +148,12 @@ impl Lab {
             .spawn()
             .unwrap();
         let mut gateway = Gateway { child, socket: self.path(&format!("{space}.sock")), log };
-        wait_for("the gateway to answer", || {
+        wait_for("the gateway's workers to begin", || {
             let ended = gateway.child.try_wait().unwrap();
             assert!(ended.is_none(), "the gateway in {space} ended: {}", gateway.log());
-            gateway.try_show("workers")
+            let workers: Vec<WorkerView> = serde_json::from_str(&gateway.try_show("workers")?).unwrap();
+            // Before its first turn a worker has lent AF_XDP no frames, and what comes is lost.
+            workers.iter().all(|worker| worker.turns > 0).then_some(())
         });
         gateway
     }
@@ -270,6 +272,11 @@ impl Gateway {
         let bad: Vec<&DropView> =
             drops.iter().filter(|d: &&DropView| d.packets > 0 && d.severity != "info").collect();
         assert!(bad.is_empty(), "{bad:?}");
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal.

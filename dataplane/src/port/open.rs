@@ -14,14 +14,7 @@ use crate::{
     pool::{HEADROOM, Pool},
     wire::ethernet,
 };
-use std::{
-    fmt, io,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 /// Fewest frames that wait in a queue's ring.
 const FEWEST: usize = 32;
@@ -84,8 +77,6 @@ pub struct Request<'a> {
 /// What the slow path holds of a device that the gateway shares with the kernel.
 #[derive(Debug)]
 pub struct Shared {
-    /// Keeps a second gateway off the device.
-    _lock: UnixListener,
     /// Whose address is whose, to be changed at any time.
     pub classifier: Arc<Classifier>,
     /// ARP and neighbour discovery, which the ports do not carry.
@@ -114,7 +105,7 @@ pub struct Opened {
     pub monitor: Box<dyn Monitor>,
 }
 
-/// Opens a device for as many workers as there are pools.
+/// Opens a device for as many workers as there are pools. Nobody else may have it: that is for the caller to see to.
 ///
 /// # Errors
 /// [`PortError::NoDevice`]; [`PortError::NotSupported`] where the device is down, has fewer queues than there are
@@ -129,7 +120,6 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
         return Err(device.unsupported("the device is down"));
     }
     check_frames(device.name(), device.mtu()?, pools)?;
-    let lock = lock(&device)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -153,32 +143,13 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
                     mtu: device.mtu()?,
                     is_veth: device.is_veth(),
                     host_mac: None,
-                    shared: Some(Shared { _lock: lock, classifier, neighbours }),
+                    shared: Some(Shared { classifier, neighbours }),
                     monitor: Box::new(device),
                 });
             }
         }
     }
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
-}
-
-/// Returns whether a gateway has the device of this name now, in the network namespace of the calling thread.
-pub fn is_taken(device: &str) -> bool {
-    bind(device).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse)
-}
-
-/// An abstract socket is gone with its process, and is seen in its network namespace only.
-fn bind(device: &str) -> io::Result<UnixListener> {
-    SocketAddr::from_abstract_name(format!("wayfarer/{device}"))
-        .and_then(|address| UnixListener::bind_addr(&address))
-}
-
-/// Takes the device for this process.
-fn lock(device: &Device) -> Result<UnixListener, PortError> {
-    bind(device.name()).map_err(|e| match e.kind() {
-        io::ErrorKind::AddrInUse => device.unsupported("another gateway has this device"),
-        _ => PortError::System { device: device.name().to_owned(), action: "lock", source: e },
-    })
 }
 
 /// Whether frames of `pools` hold what a device of this MTU sends and receives.

@@ -1,6 +1,7 @@
 //! Sends numbered, time-stamped frames at an even rate and looks for them at the other end.
 
 use super::{FCS, Latency, Offered, Options, RateError};
+use crate::device_lock::{DeviceLock, primary_name};
 use hdrhistogram::Histogram;
 use std::{
     net::IpAddr,
@@ -42,6 +43,7 @@ pub(super) struct Tester {
     ports: Vec<Box<dyn Port>>,
     /// Keeps the devices this program's.
     _shared: Vec<Option<Shared>>,
+    _devices: Vec<DeviceLock>,
     pool: Pool,
     drivers: Vec<String>,
     mtu: usize,
@@ -79,8 +81,11 @@ impl Tester {
         let largest = mtus.iter().copied().max().unwrap_or(0);
         let frame = (HEADROOM + ethernet::HEADER + largest).next_multiple_of(64).max(2048);
         let mut pools = [Pool::new(FRAMES, frame).map_err(RateError::Memory)?];
-        let (mut ports, mut shared, mut drivers, mut macs) = (vec![], vec![], vec![], vec![]);
+        let (mut ports, mut shared, mut devices, mut drivers, mut macs) =
+            (vec![], vec![], vec![], vec![], vec![]);
         for name in &names {
+            let device = primary_name(name);
+            devices.push(DeviceLock::take(&device).map_err(|why| failed(name)(why.of(&device)))?);
             let rules = Rules { local: host.clone(), udp_ports: vec![] };
             let request = Request { device: name, kind: options.kind, rules, tap_mtu: largest };
             let opened = open::open(&request, &mut pools).map_err(failed(name))?;
@@ -96,7 +101,18 @@ impl Tester {
         let mtu = mtus.into_iter().min().unwrap_or(0);
         let name = options.port.clone();
         let start = Instant::now();
-        Ok(Self { ports, _shared: shared, pool, drivers, mtu, name, header, trials: 0, start })
+        Ok(Self {
+            ports,
+            _shared: shared,
+            _devices: devices,
+            pool,
+            drivers,
+            mtu,
+            name,
+            header,
+            trials: 0,
+            start,
+        })
     }
 
     /// How the devices were opened.

@@ -1,7 +1,7 @@
 //! Keys written out for a protocol analyser: the two tables that Wireshark reads, `ikev2_decryption_table` and `esp_sa`. Whoever reads them
 //! reads the traffic.
 
-use crate::secrets::Folder;
+use crate::folder::Folder;
 use std::{
     fs::File,
     io::{self, Write},

@@ -230,13 +230,20 @@ mod tests {
 
     #[test]
     fn orphans_go_to_the_pool_that_they_are_of() {
-        let mut pools = [eal().pool(FRAMES, 2048, 0).unwrap(), Pool::new(1, 2048).unwrap()];
+        let mut pools = [eal().pool(FRAMES, 2048, 0).unwrap(), Pool::new(2, 2048).unwrap()];
         let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _in_hand = pools.each_mut().map(|pool| pool.take().unwrap());
+            let [mbufs, arena] = &mut pools;
+            let (mbuf, mut first) = (mbufs.take().unwrap(), arena.take().unwrap());
+            let _second = arena.take();
+            // SAFETY: a live mbuf, which is this test's alone.
+            let header =
+                unsafe { std::slice::from_raw_parts(mbuf_of(mbuf.base()).cast(), size_of::<Mbuf>()) };
+            // What lies in front of a frame may look like an mbuf: it is somebody's packet.
+            first.fill(2048 - header.len(), header).unwrap();
             panic!("a test's own panic");
         }));
         assert!(fault.is_err());
-        assert_eq!(pools.each_mut().map(Pool::adopt_orphans), [1, 1]);
-        assert_eq!(pools.each_ref().map(Pool::available), [FRAMES, 1]);
+        assert_eq!(pools.each_mut().map(Pool::adopt_orphans), [1, 2]);
+        assert_eq!(pools.each_ref().map(Pool::available), [FRAMES, 2]);
     }
 }

@@ -1,0 +1,138 @@
+//! One gateway a device: a lock on a file for each device and network namespace, in a folder that only the gateway's
+//! user may enter. The kernel takes the lock from a process that ends, however that is; the file stays.
+
+use crate::folder::Folder;
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::Path,
+    process,
+};
+use wayfarer_dataplane::port::{PortError, device::Device};
+
+const FOLDER: &str = "/run/wayfarer/devices";
+
+/// A device that no other gateway of this network namespace has, for as long as this is there.
+#[derive(Debug)]
+pub(crate) struct DeviceLock(#[expect(dead_code, reason = "open is all that it is for")] File);
+
+/// Why a device cannot be had.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Another process has it: its number in its own PID namespace, if it has come to write that.
+    Taken(Option<u32>),
+    /// The lock cannot be asked for.
+    System(io::Error),
+}
+
+impl LockError {
+    /// The same, of the device of this name.
+    pub(crate) fn of(self, device: &str) -> PortError {
+        let device = device.to_owned();
+        match self {
+            Self::Taken(holder) => {
+                let process = holder.map_or(String::new(), |holder| format!(" (process {holder})"));
+                PortError::NotSupported {
+                    device,
+                    reason: format!("another gateway{process} has this device"),
+                }
+            }
+            Self::System(source) => {
+                PortError::System { device, action: "keep other gateways off it", source }
+            }
+        }
+    }
+}
+
+impl From<io::Error> for LockError {
+    fn from(why: io::Error) -> Self {
+        Self::System(why)
+    }
+}
+
+impl DeviceLock {
+    /// Takes the device of this primary name, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub(crate) fn take(device: &str) -> Result<Self, LockError> {
+        Self::take_in(Path::new(FOLDER), device)
+    }
+
+    fn take_in(folder: &Path, device: &str) -> Result<Self, LockError> {
+        if device.contains('/') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no device has such a name").into());
+        }
+        if let Some(above) = folder.parent() {
+            // It is the control socket's too, so the gateway's group may enter. What is wrong with it is said below.
+            let _ = DirBuilder::new().mode(0o750).create(above);
+        }
+        let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        let mut file = Folder::open(folder)?.open_file(&format!("{namespace}-{device}"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Taken(io::read_to_string(&file)?.trim().parse().ok()));
+            }
+            Err(TryLockError::Error(why)) => return Err(why.into()),
+        }
+        // Only for people: the lock holds without it.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
+        Ok(Self(file))
+    }
+}
+
+/// Returns the name by which the kernel knows the device of this name or alternative name; the same name if there is no
+/// such device yet.
+pub(crate) fn primary_name(device: &str) -> String {
+    Device::find(device).map_or_else(|_| device.to_owned(), |found| found.name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    fn refused(folder: &Path, device: &str) -> String {
+        DeviceLock::take_in(folder, device).unwrap_err().of(device).to_string()
+    }
+
+    #[test]
+    fn a_device_is_one_processes_until_it_lets_go() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("wayfarer/devices");
+        let held = DeviceLock::take_in(&folder, "eth0").unwrap();
+        let _other = DeviceLock::take_in(&folder, "eth1").unwrap();
+        let taken = format!("eth0: another gateway (process {}) has this device", process::id());
+        assert_eq!(refused(&folder, "eth0"), taken);
+        let modes = [&folder, &folder.join(fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path())]
+            .map(|path| fs::metadata(path).unwrap().mode() & 0o777);
+        assert_eq!(modes, [0o700, 0o600], "others could hold the lock");
+        drop(held);
+        DeviceLock::take_in(&folder, "eth0").unwrap();
+    }
+
+    #[test]
+    fn a_folder_or_file_that_others_may_use_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("devices");
+        drop(DeviceLock::take_in(&folder, "eth0").unwrap());
+        let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(&folder, "eth0").ends_with("is no file, or not the gateway's user's alone"));
+        fs::rename(&file, home.path().join("elsewhere")).unwrap();
+        symlink(home.path().join("elsewhere"), &file).unwrap();
+        let said = refused(&folder, "eth0");
+        assert!(
+            said.starts_with("eth0: cannot keep other gateways off it: ") && said.contains("symbolic"),
+            "{said}"
+        );
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        assert!(refused(&folder, "eth1").contains("writable"));
+        assert!(refused(&folder, "../eth1").ends_with("no device has such a name"));
+    }
+}
