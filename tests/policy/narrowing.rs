@@ -156,3 +156,27 @@ inner_remote = ["172.16.0.0/12"]"#;
     let forged = datagram("172.16.1.7", "172.16.2.7", (1, 2), b"forged");
     assert_eq!(fate(&mut world, &forged), Err(DropReason::Unprotected));
 }
+
+#[test]
+fn a_discard_for_others_changes_nothing_for_a_tunnel() {
+    // What is kept out of the clear for a pool stays a site's to speak for, whatever else is discarded.
+    let and_a_site = r#"
+[[connection]]
+name = "site"
+local = "203.0.113.1"
+local_id = "gw.test"
+remote_id = "site.example"
+auth = "psk"
+psk_file = "$PSK"
+esp = ["aes256gcm16"]
+inner_local = ["10.99.0.0/16"]
+inner_remote = ["10.0.0.0/8"]"#;
+    let elsewhere = (PolicyAction::Discard, selector("0.0.0.0/0", "172.31.0.0/16"));
+    for policies in [vec![], vec![elsewhere]] {
+        let mut world = gateway(&format!("{POOLED}{and_a_site}"), policies.clone());
+        let keys = "inner_local = [\"10.0.0.0/8\"]\ninner_remote = [\"10.99.0.0/16\"]";
+        let (_peer, mut tunnel) = connect(&mut world, "site.example", "192.0.2.1", keys);
+        let packet = datagram("10.98.0.77", "10.99.0.7", (1, 2), b"from the site");
+        assert_eq!(inner_fate(&mut world, &mut tunnel, &packet), Ok("inside"), "{policies:?}");
+    }
+}
