@@ -80,8 +80,8 @@ fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdi
     }
 }
 
-/// Whether policy lets a packet come out of `sa` that its selector `admitted`: unless the operator discards what goes to
-/// its source, and speaks of that more closely than of what `admitted` stands for.
+/// Returns why policy refuses a packet that came out of `sa` and that its selector `admitted`: the operator discards what
+/// goes to its source, by a longer prefix than the one that `admitted` was narrowed from.
 #[inline(never)]
 pub fn permits_source(
     flow: &Flow,
@@ -97,7 +97,7 @@ pub fn permits_source(
     }
 }
 
-/// Whether the operator's policies let a packet pass that a tunnel brought.
+/// Returns why the operator's policies refuse a packet that a tunnel brought.
 fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
     match verdict {
         Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),

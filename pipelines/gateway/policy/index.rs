@@ -49,12 +49,12 @@ impl Block {
         &self.rules
     }
 
-    /// The first rule that covers a packet, or that nobody can tell whether it covers.
+    /// Returns the first rule that covers a packet, or of which nobody can tell whether it does.
     pub(super) fn find(&self, outbound: &Flow) -> Option<Verdict<'_>> {
         first(self.tried(outbound).filter_map(|at| self.rules.get(at)), outbound)
     }
 
-    /// Which rules may cover a packet, in their order.
+    /// Returns the positions of the rules that may cover a packet, in their order.
     #[inline(always)]
     fn tried(&self, outbound: &Flow) -> impl Iterator<Item = usize> {
         let mut row = *self.local.row(outbound.src.bits());
@@ -92,7 +92,7 @@ impl Row {
         self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
     }
 
-    /// Which bits are set.
+    /// Returns the positions of the bits that are set.
     #[inline(always)]
     fn bits(self) -> impl Iterator<Item = usize> {
         let set = |word| successors(NonZero::new(word), |word| NonZero::new(word.get() & (word.get() - 1)));
@@ -102,17 +102,17 @@ impl Row {
     }
 }
 
-/// What the values of one field say about the rules of a block.
+/// Which rules of a block each value of one field allows.
 #[derive(Debug)]
 struct Field {
-    /// Where something changes: where some rule's values begin, or have ended. The first is zero.
+    /// The values at which some rule begins or has ended, in their order. The first is zero.
     edges: Vec<u128>,
-    /// The rules that may cover a packet with a value from this edge on, up to the next.
+    /// For each edge, the rules that allow a value from it up to the next one.
     rows: Vec<Row>,
 }
 
 impl Field {
-    /// The field of rules with these values, first and last of each.
+    /// Returns the field of rules with these values, the first and the last of each.
     fn new(spans: impl Iterator<Item = (u128, u128)>) -> Self {
         let changes = spans.enumerate().flat_map(|(rule, (first, last))| {
             once((first, rule)).chain(last.checked_add(1).map(|behind| (behind, rule)))

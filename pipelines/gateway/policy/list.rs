@@ -38,7 +38,7 @@ impl List {
         }
     }
 
-    /// What `change` makes of it.
+    /// Returns the list that `change` makes of this one.
     pub(super) fn changed(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         let blocks: &[Arc<Block>] = match self {
             Self::Scanned(_) => &[],
@@ -53,7 +53,7 @@ impl List {
         if count <= SCANNED {
             return Self::Scanned(draft.0.iter().flat_map(|piece| piece.iter().cloned()).collect());
         }
-        // What was taken away has left too many pieces behind.
+        // Removals have left too many small pieces.
         if draft.0.len() > 1 + 4 * count / BLOCK {
             draft.0 = vec![draft.0.concat().into()];
         }
@@ -82,7 +82,7 @@ fn find<'r>(blocks: &'r [Arc<Block>], outbound: &Flow) -> Option<Verdict<'r>> {
 pub struct Draft<'r>(Vec<Cow<'r, [Rule]>>);
 
 impl Draft<'_> {
-    /// Adds a rule behind all that `stay_before` it, which are the first.
+    /// Adds a rule behind those that `stay_before` it, which are the first ones.
     pub fn insert(&mut self, rule: Rule, stay_before: impl Fn(&Rule) -> bool) {
         let goes_here = |piece: &Cow<'_, [Rule]>| piece.last().is_some_and(|last| !stay_before(last));
         let at = self.0.iter().position(goes_here).unwrap_or(self.0.len() - 1);
@@ -90,17 +90,17 @@ impl Draft<'_> {
         piece.insert(piece.partition_point(stay_before), rule);
     }
 
-    /// Takes away what `goes`.
+    /// Removes every rule for which `goes` is true.
     pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
         for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&goes)) {
             piece.to_mut().retain(|rule| !goes(rule));
         }
     }
 
-    /// Changes each rule that `is` meant.
-    pub fn update(&mut self, is: impl Fn(&Rule) -> bool, update: impl Fn(&mut Rule)) {
-        for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&is)) {
-            piece.to_mut().iter_mut().filter(|rule| is(rule)).for_each(&update);
+    /// Changes every rule for which `differs` is true by `update`.
+    pub fn update(&mut self, differs: impl Fn(&Rule) -> bool, update: impl Fn(&mut Rule)) {
+        for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&differs)) {
+            piece.to_mut().iter_mut().filter(|rule| differs(rule)).for_each(&update);
         }
     }
 }

@@ -102,19 +102,19 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// With what `change` makes of the rules of tunnels, which are in their order.
+    /// Returns these rules with those of tunnels changed.
     pub fn with_tunnels(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         Self { tunnels: self.tunnels.changed(change), policies: self.policies.clone() }
     }
 
-    /// With what `change` makes of the rules without a tunnel, which are in their order.
+    /// Returns these rules with the policies changed.
     pub fn with_policies(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         let policies = self.policies.as_deref().unwrap_or(&List::default()).changed(change);
         let policies = (!policies.is_empty()).then(|| Arc::new(policies));
         Self { tunnels: self.tunnels.changed(|_| ()), policies }
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.tunnels.is_empty() && self.policies.is_none()
     }
@@ -132,8 +132,8 @@ impl Rules {
 }
 
 impl List {
-    /// What tunnels' rules of the same prefix `found`, or what these policies say if there is nothing or they rank
-    /// higher.
+    /// Returns what the tunnels' rules of the same prefix `found`, or what these policies say if the tunnels' rules say
+    /// nothing or rank lower.
     #[inline(never)]
     fn or_higher<'r>(&'r self, found: Option<Verdict<'r>>, outbound: &Flow) -> Option<Verdict<'r>> {
         match found {
