@@ -2,7 +2,7 @@
 
 use super::nics::{Nic, with_dpdk};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{BufRead, BufReader, Read},
@@ -26,6 +26,8 @@ pub(crate) struct Lab {
     id: String,
     dir: TempDir,
     spaces: RefCell<HashSet<String>>,
+    /// Whether the last packet may wait in some NIC until another one comes.
+    pub(crate) holds_back: Cell<bool>,
 }
 
 impl Lab {
@@ -34,7 +36,12 @@ impl Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(is_root(), "this test makes network namespaces and needs root");
         let id = format!("wf{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
-        let lab = Self { id, dir: tempfile::tempdir().unwrap(), spaces: RefCell::default() };
+        let lab = Self {
+            id,
+            dir: tempfile::tempdir().unwrap(),
+            spaces: RefCell::default(),
+            holds_back: Cell::default(),
+        };
         for (name, key) in [("up", "11"), ("down", "22")] {
             let path = lab.path(name);
             fs::write(&path, key.repeat(20)).unwrap();
@@ -136,6 +143,7 @@ impl Lab {
         nics.iter().for_each(|nic| nic.take_device(self, space));
         let gateway = self.gateway_of(space, &self.config(space, config));
         nics.iter().for_each(|nic| nic.plug(self, space));
+        self.holds_back.set(self.holds_back.get() || nics.iter().any(Nic::holds_back));
         gateway
     }
 

@@ -27,6 +27,12 @@ impl<'a> Nic<'a> {
         format!("{}_{}", self.driver, self.device)
     }
 
+    /// Returns whether the last packet may wait until another one comes: `net_tap` misses a signal of the kernel when two of
+    /// its threads handle signals at once, and looks for packets only after a signal.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.driver == "net_tap"
+    }
+
     /// The kernel's end of a `net_tap`.
     fn tap(&self) -> String {
         format!("tap-{}", self.device)
