@@ -8,13 +8,18 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 /// An odd number without pattern: the golden ratio's fraction.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Another number each time.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(FACTOR)
+}
+
 /// Makes hashers that agree with each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed(u64);
 
 impl Default for Seed {
     fn default() -> Self {
-        Self(RandomState::new().hash_one(FACTOR))
+        Self(random())
     }
 }
 
