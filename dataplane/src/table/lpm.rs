@@ -44,9 +44,10 @@ impl PartialEq for Prefix {
 impl Hash for Prefix {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The length would be a third word to mix. Prefixes that differ in nothing else may share a slot.
         let bits = self.bits();
-        state.write_u64((bits >> 64) as u64 ^ u64::from(self.length) << 40);
+        // A word of its own: whoever chooses prefixes could let the address's bits cancel the length's.
+        state.write_u64(self.length.into());
+        state.write_u64((bits >> 64) as u64);
         state.write_u64(bits as u64);
     }
 }
