@@ -149,6 +149,14 @@ fn free_radius_judges_passwords() {
     let mut conversation = radius.begin(b"");
     assert_refused(talk(&mut *conversation, &mut *alice("wrong")));
     assert_eq!(conversation.identity(), None);
+    // This server takes every realm and repeats it.
+    let claimed = b"alice@elsewhere";
+    for trust_identity in [false, true] {
+        let mut conversation = realm(&[(server.address, SECRET)], trust_identity).begin(b"");
+        let client = Mschapv2Client::new(Arc::new(Primitives), claimed, NtHash::of("secret"));
+        assert_same_key(talk(&mut *conversation, &mut *client.begin(b"")));
+        assert_eq!(conversation.identity(), trust_identity.then_some(&claimed[..]));
+    }
 }
 
 #[test]

@@ -1,12 +1,18 @@
-//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of its factors, so those
-//! choose the slot; and numbers in succession, as SPIs and addresses mostly are, then hardly ever meet (D. Knuth, The Art of
-//! Computer Programming 3, §6.4: Fibonacci hashing). Their keys are SPIs and prefixes, which the gateway or its configuration
-//! chooses, so it need not resist anybody; the seed only keeps distributions from repeating.
+//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of its factors, so
+//! those choose the slot; and numbers in succession, as SPIs and addresses mostly are, then hardly ever meet (D.
+//! Knuth, The Art of Computer Programming 3, §6.4: Fibonacci hashing). Peers choose some keys: the prefixes to which
+//! they narrow a tunnel. So each table's hash begins with a random number, and which keys meet differs from one to
+//! the next.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// An odd number without pattern: the golden ratio's fraction.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Another number each time.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(FACTOR)
+}
 
 /// Makes hashers that agree with each other.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +20,7 @@ pub(super) struct Seed(u64);
 
 impl Default for Seed {
     fn default() -> Self {
-        Self(RandomState::new().hash_one(FACTOR))
+        Self(random())
     }
 }
 

@@ -1,11 +1,12 @@
 //! Longest-prefix match over IPv4 and IPv6 in one table.
 //!
 //! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide says it for each
-//! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For IPv6
-//! one entry of the guide serves all prefixes of up to 48 bits, and the others have the entry that a hash of the first 48 bits
-//! says: whoever has prefixes of many lengths slows look-ups of addresses near them.
+//! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For
+//! IPv6 one entry of the guide serves all prefixes below 48 bits, and the others have the entry that a hash of their
+//! first 48 bits says: whoever has prefixes of many lengths slows look-ups of addresses near them, and with lengths
+//! below 48 all.
 
-use super::{Map, Place, Reader, Writer};
+use super::{Map, Place, Reader, Writer, hash};
 use crate::wire::Address;
 use std::{
     collections::HashMap,
@@ -43,9 +44,10 @@ impl PartialEq for Prefix {
 impl Hash for Prefix {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The length would be a third word to mix. Prefixes that differ in nothing else may share a slot.
         let bits = self.bits();
-        state.write_u64((bits >> 64) as u64 ^ u64::from(self.length) << 40);
+        // A word of its own: whoever chooses prefixes could let the address's bits cancel the length's.
+        state.write_u64(self.length.into());
+        state.write_u64((bits >> 64) as u64);
         state.write_u64(bits as u64);
     }
 }
@@ -210,6 +212,8 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// By a hash of the first 48 bits of an IPv6 address, and in the last entry for shorter prefixes. Bit `l % 64` of word
     /// `l / 64`: a prefix of length `l` may contain it.
     v6_guide: Box<[V6Lengths]>,
+    /// The factor of that hash: odd, and drawn at random, so that nobody can choose prefixes that meet in an entry.
+    v6_factor: u64,
     /// How many prefixes there are by family, length and the first entry of the guide that speaks of them. Only the writer
     /// asks.
     counts: Mutex<HashMap<(bool, usize, u8), u32>>,
@@ -223,6 +227,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v6: Map::new(writer, capacity),
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
             v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
+            v6_factor: hash::random() | 1,
             counts: Mutex::default(),
         }
     }
@@ -274,7 +279,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
-        let entries = [&self.v6_guide[v6_entry_of(address.bits())], &self.v6_guide[V6_ENTRIES]];
+        let entries = [&self.v6_guide[self.v6_entry_of(address.bits())], &self.v6_guide[V6_ENTRIES]];
         for word in (0..V6_WORDS).rev() {
             let [own, shorter] = entries.map(|lengths| lengths[word].load(Relaxed));
             let mut lengths = own | shorter;
@@ -343,20 +348,33 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         removed
     }
 
+    /// The entry of the guide for the longer prefixes of an IPv6 address.
+    #[inline]
+    fn v6_entry_of(&self, bits: u128) -> usize {
+        let site = (bits >> (128 - V6_SITE)) as u64;
+        // The high bits of a product depend on all of a factor's.
+        (site.wrapping_mul(self.v6_factor) >> (64 - V6_ENTRIES.ilog2())) as usize
+    }
+
+    /// The entry of the guide for an IPv6 prefix.
+    fn v6_entry(&self, prefix: Prefix) -> usize {
+        if prefix.length < V6_SITE { V6_ENTRIES } else { self.v6_entry_of(prefix.bits()) }
+    }
+
     /// The entries of a guide that speak of `prefix`, and its bit there.
     fn guide(&self, prefix: Prefix) -> (&[AtomicU64], u64) {
         if prefix.is_ipv4() {
             (&self.v4_guide[entries_of(prefix)], 1 << prefix.length())
         } else {
             let word = usize::from(prefix.length / 64);
-            (&self.v6_guide[v6_entry(prefix)][word..=word], 1 << (prefix.length % 64))
+            (&self.v6_guide[self.v6_entry(prefix)][word..=word], 1 << (prefix.length % 64))
         }
     }
 
     /// Counts a prefix that came or went; answers how many of its length share its entry in the guide now.
     fn count(&self, prefix: Prefix, change: i32) -> u32 {
         let is_ipv4 = prefix.is_ipv4();
-        let entry = if is_ipv4 { *entries_of(prefix).start() } else { v6_entry(prefix) };
+        let entry = if is_ipv4 { *entries_of(prefix).start() } else { self.v6_entry(prefix) };
         let key = (is_ipv4, entry, prefix.length);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_default();
@@ -397,19 +415,6 @@ fn take_longest(lengths: &mut u64) -> Option<u8> {
 #[inline]
 fn entry_of(bits: u128) -> usize {
     usize::from((bits as u32 >> (32 - GUIDE_BITS)) as u16)
-}
-
-/// The entry of the guide for the longer prefixes of an IPv6 address.
-#[inline]
-fn v6_entry_of(bits: u128) -> usize {
-    let site = (bits >> (128 - V6_SITE)) as u64;
-    // The high bits of a product depend on all of a factor's.
-    (site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_ENTRIES.ilog2())) as usize
-}
-
-/// The entry of the guide for an IPv6 prefix.
-fn v6_entry(prefix: Prefix) -> usize {
-    if prefix.length < V6_SITE { V6_ENTRIES } else { v6_entry_of(prefix.bits()) }
 }
 
 /// The entries of the guide for the addresses of an IPv4 prefix.

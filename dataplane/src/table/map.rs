@@ -186,6 +186,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Prefix;
     use proptest::prelude::*;
     use std::{
         collections::HashMap,
@@ -220,20 +221,21 @@ mod tests {
         }
     }
 
+    /// Of a map that nobody changes, the entries of the fullest slot.
+    fn longest_chain<K: Send + Sync, V: Send + Sync>(map: &Map<K, V>) -> usize {
+        let chain = |slot: &Link<K, V>| {
+            let (mut n, mut at) = (0, slot.load(Relaxed));
+            // SAFETY: nobody changes this map.
+            while let Some(node) = unsafe { at.as_ref() } {
+                (n, at) = (n + 1, node.next.load(Relaxed));
+            }
+            n
+        };
+        map.slots.iter().map(chain).max().unwrap()
+    }
+
     #[test]
     fn keys_in_succession_and_prefixes_of_any_length_spread() {
-        use crate::table::Prefix;
-        let longest = |map: &Map<Prefix, u32>| {
-            let chain = |slot: &Link<Prefix, u32>| {
-                let (mut n, mut at) = (0, slot.load(Relaxed));
-                // SAFETY: nobody changes this map.
-                while let Some(node) = unsafe { at.as_ref() } {
-                    (n, at) = (n + 1, node.next.load(Relaxed));
-                }
-                n
-            };
-            map.slots.iter().map(chain).max().unwrap()
-        };
         for group in 0..8 {
             let mut writer = Writer::new();
             let map = Map::new(&writer, 1000);
@@ -244,7 +246,26 @@ mod tests {
                 let prefix = Prefix::new(std::net::Ipv6Addr::from(groups).into(), length).unwrap();
                 map.insert(&mut writer, prefix, 0);
             }
-            assert!(longest(&map) < 8, "group {group}: {}", longest(&map));
+            let longest = longest_chain(&map);
+            assert!(longest < 8, "group {group}: {longest}");
+        }
+    }
+
+    #[test]
+    fn prefixes_with_their_length_in_the_address_spread() {
+        for group in 0..8 {
+            for shift in [0, 8] {
+                let mut writer = Writer::new();
+                let map = Map::new(&writer, 1000);
+                for length in 16 * (group as u8 + 1)..=128 {
+                    let mut groups = [0; 8];
+                    groups[group] = u16::from(length) << shift;
+                    let prefix = Prefix::new(std::net::Ipv6Addr::from(groups).into(), length).unwrap();
+                    map.insert(&mut writer, prefix, 0);
+                }
+                let longest = longest_chain(&map);
+                assert!(longest < 8, "group {group}, shift {shift}: {longest}");
+            }
         }
     }
 

@@ -35,7 +35,7 @@ fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
     let lengths = |address: &str| {
         let bits = Address::from(address.parse::<IpAddr>().unwrap()).bits();
         let ones = |entry: &V6Lengths| entry.iter().map(|word| word.load(Relaxed).count_ones()).sum::<u32>();
-        ones(&lpm.v6_guide[v6_entry_of(bits)]) + ones(&lpm.v6_guide[V6_ENTRIES])
+        ones(&lpm.v6_guide[lpm.v6_entry_of(bits)]) + ones(&lpm.v6_guide[V6_ENTRIES])
     };
     assert_eq!((lengths("2001:db8:1:9::"), lengths("2001:db8:2::1")), (97, 16));
     assert_eq!(lpm.find(near, &reader), Some(&128));
@@ -45,6 +45,19 @@ fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
         assert!(lpm.remove(&mut writer, Prefix::new(near, length).unwrap()));
     }
     assert_eq!(lengths("2001:db8:1:9::"), 0);
+}
+
+#[test]
+fn sites_chosen_by_a_peer_do_not_meet_in_the_guide() {
+    let lpm = Lpm::<u8>::new(&Writer::new(), 8);
+    // Those of 2001:db8::/32 that a product with the golden ratio's fraction puts where the first is.
+    let golden = |site: u16| 0x2001_0db8_0000_u64 + u64::from(site);
+    let entry = |site: u64| site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_ENTRIES.ilog2());
+    let sites: Vec<u64> =
+        (1..=u16::MAX).map(golden).filter(|&site| entry(site) == entry(golden(1))).collect();
+    let entries: std::collections::HashSet<_> =
+        sites.iter().map(|&site| lpm.v6_entry_of(u128::from(site) << (128 - V6_SITE))).collect();
+    assert!(sites.len() > 10 && entries.len() > 1, "{sites:x?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::ike::eap::{
     Authenticator, Conversation, Step,
     packet::{Packet, kind},
 };
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::{fmt, mem};
 
 /// Most requests of one conversation.
@@ -77,19 +77,22 @@ impl PassThrough {
     /// Takes the peer's packet; `None` if it makes no sense.
     fn take(&mut self, packet: &[u8]) -> Option<Step> {
         let Some(Packet::Response(response)) = Packet::parse(packet) else { return None };
-        let link = match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::IdentityRequest if response.kind == kind::IDENTITY => {
+        let link = match (mem::replace(&mut self.stage, Stage::Over), response.kind) {
+            (Stage::IdentityRequest, kind::IDENTITY) => {
                 self.claimed = response.data.to_vec();
                 None
             }
-            Stage::Challenge(link) => Some(link),
+            // If the server repeated a name that came later, it would seem to be its own word.
+            (Stage::Challenge(_), kind::IDENTITY) if response.data != self.claimed => return None,
+            (Stage::Challenge(link), _) => Some(link),
             _ => return None,
         };
         self.rounds += 1;
         if self.rounds > MOST_ROUNDS {
             return None;
         }
-        self.stage = Stage::Asking { id: response.id, eap: packet.to_vec(), link };
+        // Without padding (RFC 3748 §4.1), which a server might take for a part of the name.
+        self.stage = Stage::Asking { id: response.id, eap: Packet::Response(response).emit(), link };
         Some(Step::Ask)
     }
 
@@ -112,25 +115,35 @@ impl PassThrough {
         }
     }
 
-    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server that knows of no other name
-    /// repeats the one that the peer began with, all or a part of it (RFC 3579 §3). Inside a tunnel, or by a certificate, the
-    /// peer may have proved to be somebody else; by EAP-MSCHAPv2 it has proved to be this one.
+    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server that knows of no
+    /// other name repeats the one that the peer began with (RFC 3579 §3), or makes one of its parts. So a name is the
+    /// server's own word only if its user is nowhere in what the peer said. Its realm may be: that is how a peer gets
+    /// to its server.
     fn accepted(&self, server: usize, said: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let is_trusted = self.realm.servers.get(server).is_some_and(|server| server.trust_identity);
-        let said = said.filter(|name| !name.is_empty());
-        let is_own_word =
-            |name: &[u8]| self.claimed.windows(name.len()).any(|w| w.eq_ignore_ascii_case(name));
-        match said {
-            Some(name) if is_trusted || self.method == kind::MSCHAPV2 || !is_own_word(&name) => Some(name),
-            None if is_trusted => Some(self.claimed.clone()),
-            _ => None,
-        }
+        let Some(name) = said.filter(|name| !name.is_empty()) else {
+            return is_trusted.then(|| self.claimed.clone());
+        };
+        let [text, claimed] = [&name, &self.claimed].map(|name| String::from_utf8_lossy(name).to_lowercase());
+        let user = user_of(&text);
+        let is_own_word = !claimed.contains(user);
+        // A password proves the user, but no realm: a server that strips or ignores realms repeats any that the peer
+        // wrote, and the same user would be many. If the server checks them, the operator says so by
+        // `trust_identity`.
+        let is_proved = self.method == kind::MSCHAPV2 && user == text;
+        (is_trusted || is_own_word || is_proved).then_some(name)
     }
 
     fn fail(&mut self, id: u8) -> Step {
         self.stage = Stage::Over;
         Step::Failure(Packet::Failure(id).emit())
     }
+}
+
+/// Returns a name without its realms: before `@` or `%`, and behind `\\`, `/` or `!` (RFC 7542 §3.3).
+fn user_of(name: &str) -> &str {
+    let user = name.split(['@', '%']).next().unwrap_or_default();
+    user.rsplit(['\\', '/', '!']).next().unwrap_or_default()
 }
 
 impl Conversation for PassThrough {
@@ -184,46 +197,102 @@ mod tests {
 
     const TTLS: u8 = 21;
 
-    /// Whom a server accepts that begins this method for who calls itself bob@corp, and says this at the end.
-    fn accepted(trust_identity: bool, method: u8, said: Option<&[u8]>) -> Option<Vec<u8>> {
+    fn conversation(trust_identity: bool) -> Box<dyn Conversation> {
         let server = Server::new(([10, 0, 0, 5], 1812).into(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![Server { trust_identity, ..server }], "gateway"));
         let mut conversation = radius.begin(b"carol");
         conversation.handle(&[]);
-        let response = |kind, data| Packet::Response(Message { id: 1, kind, data }).emit();
-        let request = Packet::Request(Message { id: 1, kind: method, data: &[] }).emit();
-        let reply = |code, eap, user_name: Option<&[u8]>| Reply {
-            server: 0,
-            code,
-            eap,
-            state: None,
-            user_name: user_name.map(<[u8]>::to_vec),
-            msk: Some(Some(Secret::new(vec![7; 64]))),
-        };
-        assert_eq!(conversation.handle(&response(kind::IDENTITY, b"bob@corp")), Step::Ask);
-        assert_eq!(conversation.question().unwrap().user_name, b"bob@corp");
-        let challenge = reply(Code::Challenge, Some(request.clone()), Some(b"alice"));
-        assert_eq!(conversation.answered(Some(challenge)), Step::Send(request));
+        conversation
+    }
+
+    fn response(kind: u8, data: &[u8]) -> Vec<u8> {
+        Packet::Response(Message { id: 1, kind, data }).emit()
+    }
+
+    fn request(kind: u8) -> Vec<u8> {
+        Packet::Request(Message { id: 1, kind, data: &[] }).emit()
+    }
+
+    fn reply(code: Code, eap: Option<Vec<u8>>, user_name: Option<&[u8]>) -> Option<Reply> {
+        let msk = Some(Some(Secret::new(vec![7; 64])));
+        Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
+    }
+
+    /// Whom a server accepts that begins this method for a peer that claims this name, and says this at the end.
+    fn accepted(trust_identity: bool, method: u8, claimed: &str, said: Option<&str>) -> Option<String> {
+        let mut conversation = conversation(trust_identity);
+        assert_eq!(conversation.handle(&response(kind::IDENTITY, claimed.as_bytes())), Step::Ask);
+        assert_eq!(conversation.question().unwrap().user_name, claimed.as_bytes());
+        let challenge = reply(Code::Challenge, Some(request(method)), Some(b"alice"));
+        assert_eq!(conversation.answered(challenge), Step::Send(request(method)));
         assert_eq!(conversation.identity(), None, "only an acceptance names anybody");
         assert_eq!(conversation.handle(&response(method, b"proof")), Step::Ask);
-        let step = conversation.answered(Some(reply(Code::Accept, None, said)));
+        let step = conversation.answered(reply(Code::Accept, None, said.map(str::as_bytes)));
         assert!(matches!(step, Step::Success(_, Some(_))), "{step:?}");
-        conversation.identity().map(<[u8]>::to_vec)
+        conversation.identity().map(|name| String::from_utf8(name.to_vec()).unwrap())
     }
 
     #[test]
     fn a_name_that_only_the_peer_said_is_nobodys() {
-        let name = |name: &[u8]| Some(name.to_vec());
         for method in [kind::TLS, TTLS] {
-            assert_eq!(accepted(false, method, Some(b"alice")), name(b"alice"), "the server's own word");
-            for echo in [&b"bob@corp"[..], b"Bob@CORP", b"bob", b""] {
-                assert_eq!(accepted(false, method, Some(echo)), None, "{echo:?}");
+            for (claimed, said) in [
+                ("bob@corp", "alice"),
+                ("anonymous@corp", "alice@corp"),
+                (r"CORP\anonymous", r"CORP\alice"),
+                ("@corp", "alice@corp"),
+            ] {
+                let name = accepted(false, method, claimed, Some(said));
+                assert_eq!(name.as_deref(), Some(said), "{claimed}: the server's own word");
             }
-            assert_eq!(accepted(true, method, Some(b"bob")), name(b"bob"));
+            for (claimed, said) in [
+                ("alice@corp", "alice@corp"),
+                ("alice@corp", "Alice@CORP"),
+                ("alice@corp", "alice"),
+                ("älice@corp", "ÄLICE"),
+                ("alice", "alice@corp"),
+                ("alice", "alice%corp"),
+                ("corp!alice@proxy", "alice@corp"),
+                ("corp/alice", "alice@corp"),
+                (r"CORP\alice", "alice@CORP"),
+                ("alice@CORP", r"CORP\alice"),
+                ("alice@corp", ""),
+                ("bob@corp", "@corp"),
+            ] {
+                assert_eq!(accepted(false, method, claimed, Some(said)), None, "{claimed}: {said}");
+            }
+            assert_eq!(accepted(true, method, "alice@corp", Some("alice")).as_deref(), Some("alice"));
+            assert_eq!(accepted(true, method, "alice@corp", None).as_deref(), Some("alice@corp"));
         }
-        // By a password of this name.
-        assert_eq!(accepted(false, kind::MSCHAPV2, Some(b"bob@corp")), name(b"bob@corp"));
-        assert_eq!(accepted(false, kind::MSCHAPV2, None), None);
-        assert_eq!(accepted(true, kind::MSCHAPV2, None), name(b"bob@corp"));
+    }
+
+    #[test]
+    fn a_password_proves_a_user_but_no_realm() {
+        let by_password = |trust_identity, claimed, said| {
+            accepted(trust_identity, kind::MSCHAPV2, claimed, Some(said)).is_some()
+        };
+        assert!(by_password(false, "bob", "bob") && by_password(false, "bob@corp", "bob"));
+        assert!(by_password(false, "bob@corp", "robert@corp"), "the server's own word");
+        for (claimed, said) in
+            [("bob@corp", "bob@corp"), (r"CORP\bob", r"CORP\bob"), ("corp!bob", "bob@corp")]
+        {
+            assert!(!by_password(false, claimed, said), "{claimed}: {said}");
+            assert!(by_password(true, claimed, said), "{claimed}: {said}");
+        }
+        assert_eq!(accepted(false, kind::MSCHAPV2, "bob", None), None);
+        assert_eq!(accepted(true, kind::MSCHAPV2, "bob", None).as_deref(), Some("bob"));
+    }
+
+    #[test]
+    fn a_peer_has_one_identity_however_often_it_is_asked() {
+        for (again, goes_on) in [(b"mallory", true), (b"alice@x", false)] {
+            let mut conversation = conversation(false);
+            let first = response(kind::IDENTITY, b"mallory");
+            assert_eq!(conversation.handle(&[&first[..], b"padding"].concat()), Step::Ask);
+            assert_eq!(conversation.question().unwrap().eap, first);
+            conversation.answered(reply(Code::Challenge, Some(request(kind::IDENTITY)), None));
+            let step = conversation.handle(&response(kind::IDENTITY, again));
+            assert_eq!(step == Step::Ask, goes_on, "{step:?}");
+            assert_eq!(matches!(step, Step::Failure(_)), !goes_on, "{step:?}");
+        }
     }
 }
