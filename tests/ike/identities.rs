@@ -143,7 +143,7 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
 
 /// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same key.
 #[derive(Debug)]
-struct Says(Option<&'static str>);
+pub(super) struct Says(pub(super) Option<&'static str>);
 
 impl Authenticator for Says {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {

@@ -77,6 +77,11 @@ impl Identity {
         Self { kind: kind::UNNAMED, data: number.to_be_bytes().to_vec() }
     }
 
+    /// All together of whom nobody has proved who they are.
+    pub(super) const fn anybody() -> Self {
+        Self { kind: kind::UNNAMED, data: Vec::new() }
+    }
+
     /// Whether nobody says who that is.
     pub fn is_unnamed(&self) -> bool {
         self.kind == kind::UNNAMED
