@@ -2,7 +2,7 @@
 
 use crate::{
     fleet::Fleet,
-    identities::Says,
+    identities::{Names, Says},
     pair::{GATEWAY, TERMINAL, gateway, terminal},
 };
 use std::{
@@ -13,6 +13,7 @@ use std::{
 use wayfarer_mobility::ike::{
     address::Path,
     connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+    crypto::Verifier,
     event::{Event, PeerId},
     identity::Identity,
 };
@@ -320,6 +321,19 @@ fn those_whose_names_nobody_proved_answer_together() {
         fleet.settle();
         assert_eq!((fleet.place(honest), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
     }
+}
+
+#[test]
+fn who_proved_several_names_answers_for_itself() {
+    let authority: Arc<dyn Verifier> = Arc::new(Names(vec![]));
+    let mut fleet = Fleet::new(vec![Connection { remote_auth: RemoteAuth::Key(authority), ..gateway() }]);
+    for n in 0..2 {
+        let certificate = Names(format!("t{n}.test t{n}@example.org").into());
+        let local_auth = LocalAuth::Key(Arc::new(certificate));
+        fleet.connect([192, 0, 2, n + 1], Connection { local_auth, ..named(n) });
+    }
+    (0..2).for_each(|device| say(&mut fleet, device, VICTIM));
+    assert_eq!(unconfirmed(&fleet, VICTIM), 2);
 }
 
 #[test]

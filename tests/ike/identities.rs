@@ -235,7 +235,7 @@ fn another_spelling_of_a_name_is_the_same_peer() {
 
 /// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
 #[derive(Debug)]
-struct Names(Vec<u8>);
+pub(super) struct Names(pub(super) Vec<u8>);
 
 impl Signer for Names {
     fn certificates(&self) -> &[Vec<u8>] {

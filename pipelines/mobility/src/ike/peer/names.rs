@@ -1,7 +1,12 @@
 //! Who a peer is: in whose name it has addresses, and who answers for what it does.
 
 use super::Peer;
-use crate::ike::{connection::RemoteAuth, endpoint::Context, identity::Identity, pool::Owner};
+use crate::ike::{
+    connection::RemoteAuth,
+    endpoint::Context,
+    identity::{Identity, kind},
+    pool::Owner,
+};
 use alloc::{boxed::Box, vec, vec::Vec};
 
 impl Peer {
@@ -34,7 +39,6 @@ impl Peer {
             [vec![name.kind], (name.data.len() as u32).to_be_bytes().to_vec(), name.data.clone()]
         });
         let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
-        // No ID payload is of this kind.
-        self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: 0, data }));
+        self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: kind::SEVERAL, data }));
     }
 }
