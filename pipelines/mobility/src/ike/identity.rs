@@ -84,6 +84,11 @@ impl Identity {
         Self { kind: kind::UNNAMED, data: Vec::new() }
     }
 
+    /// Whether no ID payload may be of it: it stands for what we make of a peer's names.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.kind, kind::UNNAMED | kind::SEVERAL)
+    }
+
     /// Whether nobody says who that is.
     pub fn is_unnamed(&self) -> bool {
         self.kind == kind::UNNAMED
