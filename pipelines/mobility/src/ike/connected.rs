@@ -6,6 +6,22 @@ use alloc::collections::{BTreeMap, BTreeSet};
 /// Peers of one name.
 type Peers = BTreeSet<PeerId>;
 
+static NONE: Peers = Peers::new();
+
+/// A peer that has just proved who it is.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) peer: PeerId,
+    /// Whose addresses it has.
+    pub(super) owner: Owner,
+    /// Who answers for what it does.
+    pub(super) principal: Owner,
+    /// It takes the place of itself.
+    pub(super) takes_over: bool,
+    /// It says that it has no other IKE SA with us (RFC 7296 §2.4).
+    pub(super) initial_contact: bool,
+}
+
 /// The peers that have proved who they are.
 #[derive(Debug, Default)]
 pub(super) struct Connected {
@@ -18,10 +34,11 @@ pub(super) struct Connected {
 }
 
 impl Connected {
-    pub(super) fn insert(&mut self, peer: PeerId, owner: Owner, principal: Owner) {
-        self.identities.entry(owner.clone()).or_default().insert(peer);
-        self.principals.entry(principal.clone()).or_default().insert(peer);
-        self.names.insert(peer, [owner, principal]);
+    pub(super) fn insert(&mut self, newcomer: &Newcomer) {
+        let Newcomer { peer, owner, principal, .. } = newcomer;
+        self.identities.entry(owner.clone()).or_default().insert(*peer);
+        self.principals.entry(principal.clone()).or_default().insert(*peer);
+        self.names.insert(*peer, [owner.clone(), principal.clone()]);
     }
 
     /// Returns whether it was there.
@@ -44,8 +61,12 @@ impl Connected {
 
     /// The peers of an owner, the oldest first.
     pub(super) fn of(&self, owner: &Owner) -> &Peers {
-        static NONE: Peers = Peers::new();
         self.identities.get(owner).unwrap_or(&NONE)
+    }
+
+    /// The peers for whom a principal answers, the oldest first.
+    pub(super) fn answered_for_by(&self, principal: &Owner) -> &Peers {
+        self.principals.get(principal).unwrap_or(&NONE)
     }
 
     /// Whether a connection of the configuration has a peer.

@@ -5,7 +5,7 @@
 
 use super::{
     address::{Addresses, IKE_PORT, Path},
-    connected::Connected,
+    connected::{Connected, Newcomer},
     connection::Connection,
     cookie::Cookies,
     crypto::Crypto,
@@ -14,6 +14,7 @@ use super::{
     peer::{InitRefused, Peer, Phase},
     pool::{self, Owner, Pool},
     queue::Queue,
+    quota::Quotas,
     rate::Rate,
     schedule::SessionKeys,
     suite::IkeSuite,
@@ -52,18 +53,7 @@ struct Shared {
     counts: [u64; Counter::ALL.len()],
     newcomers: Vec<Newcomer>,
     doubts: Doubts,
-}
-
-/// A peer that has just proved who it is.
-#[derive(Debug)]
-pub(super) struct Newcomer {
-    pub(super) peer: PeerId,
-    pub(super) owner: Owner,
-    pub(super) principal: Owner,
-    /// It takes the place of itself.
-    pub(super) takes_over: bool,
-    /// It says that it has no other IKE SA with us (RFC 7296 §2.4).
-    pub(super) initial_contact: bool,
+    quotas: Quotas,
 }
 
 /// What a peer works with, for one call.
@@ -228,6 +218,14 @@ impl Context<'_> {
         self.shared.doubts.confirm(name, followed);
     }
 
+    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may ask for as
+    /// much as all of them that are connected.
+    pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
+        let peers =
+            if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
+        self.shared.quotas.admits(self.now, principal, peers as u32)
+    }
+
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
         if self.settings.log_keys {
             self.tell(Event::SessionKeys {
@@ -309,6 +307,7 @@ impl Endpoint {
                 counts: [0; _],
                 newcomers: Vec::new(),
                 doubts: Doubts::default(),
+                quotas: Quotas::default(),
             },
             peers: BTreeMap::new(),
             next_peer: 0,
@@ -416,12 +415,11 @@ impl Endpoint {
     /// Peers that have just proved who they are: what they were before is over, where it should be.
     fn welcome(&mut self, now: Duration) {
         while let Some(newcomer) = self.shared.newcomers.pop() {
-            let Newcomer { peer: id, owner, principal, .. } = &newcomer;
-            let id = *id;
+            let id = newcomer.peer;
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            self.shared.connected.insert(id, owner.clone(), principal.clone());
+            self.shared.connected.insert(&newcomer);
             if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
                 dial.failures = 0;
             }

@@ -32,9 +32,10 @@ mod timers;
 
 use super::{
     address::{Addresses, NAT_T_PORT, Nat, Path},
+    connected::Newcomer,
     connection::Connection,
     crypto::Secret,
-    endpoint::{Context, Counter, Newcomer},
+    endpoint::{Context, Counter},
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},

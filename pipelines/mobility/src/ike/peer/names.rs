@@ -21,7 +21,7 @@ impl Peer {
         Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
     }
 
-    /// Who answers for its moves. A name that nobody proved is a new one each time that the peer wants it to be, so all such
+    /// Who answers for its moves and its requests for SAs. A name that nobody proved is a new one each time that the peer wants it to be, so all such
     /// peers of a connection answer together: those whom EAP did not name, and those with a shared key, which shows no more
     /// than that they have it.
     pub(super) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
