@@ -2,9 +2,10 @@
 
 use crate::{
     children,
-    identities::Names,
+    fleet::{Fleet, ends},
+    identities::{Names, Says},
     insider::{Answer, Insider, from},
-    pair::{GATEWAY, Pair, TERMINAL, gateway, offer, prefix, terminal},
+    pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -187,6 +188,26 @@ fn one_identity_has_so_many_devices_and_all_so_many_peers() {
     }
     assert_eq!((ups(&pair), reasons(&pair.gateway.events)), (2, vec![Reason::Overload; 2]));
     assert_eq!(pair.gateway.endpoint.count(Counter::NoRoom), 2);
+}
+
+#[test]
+fn those_without_a_name_leave_places_to_others() {
+    let eap = || Arc::new(Says(None));
+    let guests = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
+    let guest = || Connection { local_auth: LocalAuth::Eap(eap()), ..terminal() };
+    let mut fleet = Fleet::new(vec![]);
+    let settings = Settings { peer_limit: 16, ..Settings::default() };
+    fleet.gateway = Side::new(vec![guests, gateway()], settings);
+    for n in 1..=20 {
+        fleet.connect([192, 0, 2, n], guest());
+    }
+    assert_eq!((fleet.ups().len(), ends(&fleet.gateway)), (2, vec![Reason::Replaced; 18]));
+    assert!([19, 20].into_iter().all(|n| fleet.peer_at([192, 0, 2, n]).is_some()), "the oldest make room");
+    for n in 1..=14 {
+        let local_id = Identity::from_text(&format!("t{n}.test")).unwrap();
+        fleet.connect([192, 0, 2, 100 + n], Connection { local_id, ..terminal() });
+    }
+    assert_eq!((fleet.ups().len(), ends(&fleet.gateway).len()), (16, 18));
 }
 
 #[test]

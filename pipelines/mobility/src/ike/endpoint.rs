@@ -5,6 +5,7 @@
 
 use super::{
     address::{Addresses, IKE_PORT, Path},
+    bounds,
     connected::{Connected, Newcomer},
     connection::Connection,
     cookie::Cookies,
@@ -424,20 +425,24 @@ impl Endpoint {
                 dial.failures = 0;
             }
             self.make_way(now, &newcomer);
-            self.bound_peers(now, id, &newcomer.owner);
+            self.bound_peers(now, &newcomer);
         }
     }
 
-    /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
-    fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
-        let of_one = self.shared.connected.of(owner);
-        if of_one.len() > self.settings.device_limit.max(1)
-            && let Some(oldest) = of_one.first().copied()
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the newcomer goes, else the oldest.
+    fn bound_peers(&mut self, now: Duration, newcomer: &Newcomer) {
+        let (Newcomer { owner, principal, .. }, connected) = (newcomer, &self.shared.connected);
+        let (peers, most) = match owner.1.is_unnamed() {
+            true => (connected.answered_for_by(principal), self.settings.peer_limit / bounds::NAMELESS),
+            false => (connected.of(owner), self.settings.device_limit),
+        };
+        if peers.len() > most.max(1)
+            && let Some(oldest) = peers.first().copied()
         {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
         } else if self.shared.connected.len() > self.settings.peer_limit {
             self.shared.counts[Counter::NoRoom as usize] += 1;
-            self.with(now, newcomer, |peer, cx| peer.close(cx, Reason::Overload));
+            self.with(now, newcomer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }
     }
 
