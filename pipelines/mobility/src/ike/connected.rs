@@ -1,6 +1,6 @@
 //! Who is connected, and in whose name.
 
-use super::{event::PeerId, pool::Owner};
+use super::{event::PeerId, identity::Identity, pool::Owner};
 use alloc::collections::{BTreeMap, BTreeSet};
 
 /// Peers of one name.
@@ -71,7 +71,9 @@ impl Connected {
 
     /// Whether a connection of the configuration has a peer.
     pub(super) fn has_peer_of(&self, connection: usize) -> bool {
-        self.principals.keys().any(|(of, _)| *of == connection)
+        // This name comes before all others.
+        let first = self.principals.range((connection, Identity::anybody())..).next();
+        first.is_some_and(|((of, _), _)| *of == connection)
     }
 }
 
@@ -81,6 +83,25 @@ fn take(all: &mut BTreeMap<Owner, Peers>, name: Owner, peer: PeerId) {
         peers.remove(&peer);
         if peers.is_empty() {
             all.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_has_a_peer_whatever_its_name_is() {
+        let named = Identity::from_text("a.test").unwrap();
+        for name in [Identity::anybody(), Identity::unnamed(0), named] {
+            let mut connected = Connected::default();
+            let (peer, owner) = (PeerId(1), (2, name));
+            let principal = owner.clone();
+            let newcomer = Newcomer { peer, owner, principal, takes_over: false, initial_contact: false };
+            connected.insert(&newcomer);
+            assert_eq!([1, 2, 3].map(|connection| connected.has_peer_of(connection)), [false, true, false]);
+            assert!(connected.remove(peer) && !connected.has_peer_of(2) && !connected.remove(peer));
         }
     }
 }
