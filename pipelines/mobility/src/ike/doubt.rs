@@ -22,8 +22,8 @@ const MOST: usize = 4096;
 /// Moves of whomever that are followed and not confirmed, with those that failed in one [`PERIOD`]: from there on everybody
 /// is asked first.
 const MOST_FOLLOWED: usize = 32;
-/// The same as a share of the principals that are connected, where that is more: one in so many. Who connects more devices in
-/// one name, or many without a proved one, has no more moves for it.
+/// The same as a share of the principals that are connected, where that is more: one in so many. Who connects more
+/// devices in one name, or many without a proved one, has no more moves for it.
 const SHARE: usize = 16;
 const PERIOD: Duration = Duration::from_secs(60);
 

@@ -219,8 +219,8 @@ impl Context<'_> {
         self.shared.doubts.confirm(name, followed);
     }
 
-    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may ask for as
-    /// much as all of them that are connected.
+    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may
+    /// ask for as much as all of them that are connected.
     pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
         let peers =
             if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
@@ -429,7 +429,8 @@ impl Endpoint {
         }
     }
 
-    /// Keeps those of one owner, those without a name, and all, to their number: of all the newcomer goes, else the oldest.
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the newcomer goes, else the
+    /// oldest.
     fn bound_peers(&mut self, now: Duration, newcomer: &Newcomer) {
         let (Newcomer { owner, principal, .. }, connected) = (newcomer, &self.shared.connected);
         let (peers, most) = match owner.1.is_unnamed() {

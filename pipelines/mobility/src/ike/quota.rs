@@ -17,7 +17,7 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// Takes one request out of what `principal` may ask for, which is `shares` times what one may; `false` if none is left.
+    /// Takes one request out of what `principal` may ask for, `shares` times what one may; `false` if none is left.
     pub(super) fn admits(&mut self, now: Duration, principal: &Owner, shares: u32) -> bool {
         if self.rates.len() >= MOST && !self.rates.contains_key(principal) {
             self.make_room(now);
