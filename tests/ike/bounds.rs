@@ -2,8 +2,10 @@
 
 use crate::{
     children,
+    fleet::{Fleet, ends},
+    identities::{Names, Says},
     insider::{Answer, Insider, from},
-    pair::{GATEWAY, Pair, TERMINAL, gateway, offer, prefix, terminal},
+    pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,6 +17,7 @@ use wayfarer_mobility::ike::{
     address::Addresses,
     bounds,
     connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
+    crypto::Verifier,
     eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     endpoint::{Counter, Endpoint, Settings},
     event::{Event, Reason},
@@ -83,7 +86,7 @@ fn a_chain_of_rekeys_is_bounded() {
 #[test]
 fn more_child_sas_are_refused() {
     let mut one = insider(Settings::default());
-    let answers: Vec<_> = (0x1000..0x1100).map(|spi| one.child(spi, None, false, &[])).collect();
+    let answers: Vec<_> = (0x1000..0x10ff).map(|spi| one.child(spi, None, false, &[])).collect();
     let taken = answers.iter().filter(|answer| matches!(answer, Answer::Taken(_))).count();
     assert_eq!(taken, bounds::CHILDREN - 1, "and the first");
     assert_eq!(answers.last(), Some(&Answer::Refused(notify::NO_ADDITIONAL_SAS)));
@@ -185,6 +188,26 @@ fn one_identity_has_so_many_devices_and_all_so_many_peers() {
     }
     assert_eq!((ups(&pair), reasons(&pair.gateway.events)), (2, vec![Reason::Overload; 2]));
     assert_eq!(pair.gateway.endpoint.count(Counter::NoRoom), 2);
+}
+
+#[test]
+fn those_without_a_name_leave_places_to_others() {
+    let eap = || Arc::new(Says(None));
+    let guests = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
+    let guest = || Connection { local_auth: LocalAuth::Eap(eap()), ..terminal() };
+    let mut fleet = Fleet::new(vec![]);
+    let settings = Settings { peer_limit: 16, ..Settings::default() };
+    fleet.gateway = Side::new(vec![guests, gateway()], settings);
+    for n in 1..=20 {
+        fleet.connect([192, 0, 2, n], guest());
+    }
+    assert_eq!((fleet.ups().len(), ends(&fleet.gateway)), (2, vec![Reason::Replaced; 18]));
+    assert!([19, 20].into_iter().all(|n| fleet.peer_at([192, 0, 2, n]).is_some()), "the oldest make room");
+    for n in 1..=14 {
+        let local_id = Identity::from_text(&format!("t{n}.test")).unwrap();
+        fleet.connect([192, 0, 2, 100 + n], Connection { local_id, ..terminal() });
+    }
+    assert_eq!((fleet.ups().len(), ends(&fleet.gateway).len()), (16, 18));
 }
 
 #[test]
@@ -385,9 +408,31 @@ fn requests_for_child_sas_have_a_rate() {
             .take_while(|_| insider.child(7, None, false, &[]) == Answer::Refused(notify::NO_PROPOSAL_CHOSEN))
             .count()
     };
-    assert_eq!(asked(Duration::ZERO), 256);
+    assert_eq!(asked(Duration::ZERO), 255, "and the first child SA");
     assert_eq!(asked(SECOND), 4);
     assert_eq!(insider.child(7, None, false, &[]), Answer::Refused(notify::TEMPORARY_FAILURE));
+}
+
+#[test]
+fn who_connects_anew_has_no_more_requests_for_it() {
+    let authority: Arc<dyn Verifier> = Arc::new(Names(vec![]));
+    let by_key = (gateway(), terminal());
+    let by_certificate = (
+        Connection { remote_auth: RemoteAuth::Key(authority), ..gateway() },
+        Connection { local_auth: LocalAuth::Key(Arc::new(Names(b"cl.test".into()))), ..terminal() },
+    );
+    for (gateway, terminal) in [by_key, by_certificate] {
+        let mut insider = Insider::new(gateway, terminal.clone(), Settings::default());
+        while insider.child(7, None, true, &[]) == Answer::Refused(notify::NO_PROPOSAL_CHOSEN) {}
+        insider.connect_anew(terminal.clone());
+        let refused = Reason::Refused(notify::TEMPORARY_FAILURE);
+        assert_eq!(reasons(&insider.pair.terminal.events), [refused], "the first child SA");
+        insider.pair.now += SECOND;
+        insider.connect_anew(terminal);
+        let answers = [(); 4].map(|()| insider.child(7, None, true, &[]));
+        let [taken, empty] = [notify::NO_PROPOSAL_CHOSEN, notify::TEMPORARY_FAILURE].map(Answer::Refused);
+        assert_eq!(answers.each_ref(), [&taken, &taken, &taken, &empty]);
+    }
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 use crate::{
     fleet::Fleet,
+    identities::{Names, Says},
     pair::{GATEWAY, TERMINAL, gateway, terminal},
 };
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 use wayfarer_mobility::ike::{
     address::Path,
-    connection::Connection,
+    connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+    crypto::Verifier,
     event::{Event, PeerId},
     identity::Identity,
 };
@@ -31,6 +34,12 @@ fn connected() -> (Fleet, PeerId) {
 fn named(n: u8) -> Connection {
     let local_id = Identity::from_text(&format!("t{n}.test")).unwrap();
     Connection { local_id, ..terminal() }
+}
+
+/// A gateway with a connection for each of so many terminals.
+fn gateway_of(terminals: u8) -> Fleet {
+    let only = |n| IdentityPattern::Of(vec![named(n).local_id]);
+    Fleet::new((0..terminals).map(|n| Connection { remote_id: only(n), ..gateway() }).collect())
 }
 
 /// The data plane sees the gateway's peer of this number at `address`; nothing is sent yet.
@@ -284,8 +293,52 @@ fn of_one_owners_devices_one_at_a_time_is_followed() {
 }
 
 #[test]
+fn those_whose_names_nobody_proved_answer_together() {
+    let by_key = |n| (gateway(), named(n));
+    let nameless = |n| {
+        let eap = || Arc::new(Says(None));
+        let here = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
+        (here, Connection { local_auth: LocalAuth::Eap(eap()), ..named(n) })
+    };
+    for of in [&by_key as &dyn Fn(u8) -> (Connection, Connection), &nameless] {
+        let mut fleet = Fleet::new(vec![of(0).0]);
+        // It comes again and again, each time by another name.
+        for n in 1..=20 {
+            fleet.terminals.clear();
+            fleet.connect([192, 0, 2, n + 20], of(n).1);
+            let newest = fleet.ups().len() - 1;
+            seen_of(&mut fleet, newest, VICTIM);
+            fleet.settle();
+            fleet.pass(3 * SECOND);
+        }
+        assert_eq!(unconfirmed(&fleet, VICTIM), 1);
+        // An honest one meanwhile moves as soon as it answers, however rare the questions to the others are.
+        fleet.connect(TERMINAL, of(0).1);
+        let honest = fleet.peer_at(TERMINAL).unwrap();
+        let newest = fleet.ups().len() - 1;
+        fleet.terminals.last_mut().unwrap().0 = ELSEWHERE.into();
+        seen_of(&mut fleet, newest, ELSEWHERE);
+        fleet.settle();
+        assert_eq!((fleet.place(honest), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
+    }
+}
+
+#[test]
+fn who_proved_several_names_answers_for_itself() {
+    let authority: Arc<dyn Verifier> = Arc::new(Names(vec![]));
+    let mut fleet = Fleet::new(vec![Connection { remote_auth: RemoteAuth::Key(authority), ..gateway() }]);
+    for n in 0..2 {
+        let certificate = Names(format!("t{n}.test t{n}@example.org").into());
+        let local_auth = LocalAuth::Key(Arc::new(certificate));
+        fleet.connect([192, 0, 2, n + 1], Connection { local_auth, ..named(n) });
+    }
+    (0..2).for_each(|device| say(&mut fleet, device, VICTIM));
+    assert_eq!(unconfirmed(&fleet, VICTIM), 2);
+}
+
+#[test]
 fn moves_of_many_owners_that_are_under_way_count_together() {
-    let mut fleet = Fleet::new(vec![gateway()]);
+    let mut fleet = gateway_of(40);
     (0..40).for_each(|n| {
         fleet.connect([192, 0, 2, n + 1], named(n));
     });
@@ -304,7 +357,7 @@ fn moves_of_many_owners_that_are_under_way_count_together() {
 
 #[test]
 fn an_honest_crowd_moves_at_once_or_upon_its_first_answer() {
-    let mut fleet = Fleet::new(vec![gateway()]);
+    let mut fleet = gateway_of(200);
     (0..200).for_each(|n| {
         fleet.connect([192, 0, 2, n + 1], named(n));
     });

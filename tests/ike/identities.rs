@@ -143,7 +143,7 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
 
 /// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same key.
 #[derive(Debug)]
-struct Says(Option<&'static str>);
+pub(super) struct Says(pub(super) Option<&'static str>);
 
 impl Authenticator for Says {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
@@ -235,7 +235,7 @@ fn another_spelling_of_a_name_is_the_same_peer() {
 
 /// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
 #[derive(Debug)]
-struct Names(Vec<u8>);
+pub(super) struct Names(pub(super) Vec<u8>);
 
 impl Signer for Names {
     fn certificates(&self) -> &[Vec<u8>] {

@@ -1,6 +1,6 @@
 //! A peer that proved who it is, and then sends what no endpoint of ours would.
 
-use crate::pair::{GATEWAY, Pair, TERMINAL};
+use crate::pair::{GATEWAY, Pair, Side, TERMINAL};
 use std::{net::SocketAddr, time::Duration};
 use wayfarer::keys::Primitives;
 use wayfarer_mobility::ike::{
@@ -159,6 +159,14 @@ impl Insider {
     pub(super) fn switch(&mut self) {
         (self.spis, self.suite, self.keys) = last_keys(&self.pair);
         self.next = 0;
+    }
+
+    /// Connects anew, as if it had restarted.
+    pub(super) fn connect_anew(&mut self, terminal: Connection) {
+        self.pair.terminal = Side::new(vec![terminal], Settings::default());
+        self.pair.connect();
+        self.switch();
+        self.next = 2;
     }
 
     pub(super) fn delete(&mut self, spi: u32) {

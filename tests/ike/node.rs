@@ -253,8 +253,8 @@ impl Node {
         assert!(self.sas.is_empty() && self.links.is_empty());
         assert!(self.ike_spis.is_empty(), "SPIs of IKE: {:x?}", self.ike_spis);
         let all = format!("{:?}", self.endpoint);
-        let kept =
-            ["spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}", "identities: {}"];
-        kept.into_iter().for_each(|empty| assert!(all.contains(empty), "not {empty}: {all}"));
+        let kept = ["spis: {}", "child_spis: {}", "children: {}", "task_owners: {}", "used: {}"];
+        let names = ["identities: {}", "principals: {}", "names: {}"];
+        kept.into_iter().chain(names).for_each(|empty| assert!(all.contains(empty), "not {empty}: {all}"));
     }
 }

@@ -16,3 +16,6 @@ pub const SESSIONS: usize = 4;
 pub const MESSAGE: usize = 16_384;
 /// Addresses that are remembered for who had them, in each pool.
 pub const REMEMBERED: usize = 1 << 16;
+/// Of all peers, the share that those of a connection may be whom EAP did not name: one in so many. They may all be the
+/// same one.
+pub const NAMELESS: usize = 8;

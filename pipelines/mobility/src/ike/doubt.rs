@@ -22,8 +22,8 @@ const MOST: usize = 4096;
 /// Moves of whomever that are followed and not confirmed, with those that failed in one [`PERIOD`]: from there on everybody
 /// is asked first.
 const MOST_FOLLOWED: usize = 32;
-/// The same as a share of the owners that are connected, where that is more: one in so many. Who connects more devices in one
-/// name has no more moves for it.
+/// The same as a share of the principals that are connected, where that is more: one in so many. Who connects more
+/// devices in one name, or many without a proved one, has no more moves for it.
 const SHARE: usize = 16;
 const PERIOD: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,7 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// Whether a move of this peer is followed before it is confirmed, where so many owners are connected.
+    /// Whether a move of this peer is followed before it is confirmed, where so many principals are connected.
     pub(super) fn is_trusted(&self, now: Duration, owner: &Owner, connected: usize) -> bool {
         let (began, failed) = self.recent;
         let failed = if began + PERIOD <= now { 0 } else { failed };

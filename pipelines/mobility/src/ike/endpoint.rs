@@ -5,6 +5,8 @@
 
 use super::{
     address::{Addresses, IKE_PORT, Path},
+    bounds,
+    connected::{Connected, Newcomer},
     connection::Connection,
     cookie::Cookies,
     crypto::Crypto,
@@ -13,6 +15,7 @@ use super::{
     peer::{InitRefused, Peer, Phase},
     pool::{self, Owner, Pool},
     queue::Queue,
+    quota::Quotas,
     rate::Rate,
     schedule::SessionKeys,
     suite::IkeSuite,
@@ -47,21 +50,11 @@ struct Shared {
     child_spis: BTreeSet<u32>,
     children: BTreeMap<ChildId, PeerId>,
     pools: Vec<Pool>,
-    identities: BTreeMap<Owner, BTreeSet<PeerId>>,
+    connected: Connected,
     counts: [u64; Counter::ALL.len()],
     newcomers: Vec<Newcomer>,
     doubts: Doubts,
-}
-
-/// A peer that has just proved who it is.
-#[derive(Debug)]
-pub(super) struct Newcomer {
-    pub(super) peer: PeerId,
-    pub(super) owner: Owner,
-    /// It takes the place of itself.
-    pub(super) takes_over: bool,
-    /// It says that it has no other IKE SA with us (RFC 7296 §2.4).
-    pub(super) initial_contact: bool,
+    quotas: Quotas,
 }
 
 /// What a peer works with, for one call.
@@ -201,9 +194,9 @@ impl Context<'_> {
         self.shared.newcomers.push(newcomer);
     }
 
-    /// Whether a move of this peer is followed before it is confirmed.
-    pub(super) fn is_trusted(&self, owner: &Owner) -> bool {
-        self.shared.doubts.is_trusted(self.now, owner, self.shared.identities.len())
+    /// Whether a move of a peer for whom `principal` answers is followed before it is confirmed.
+    pub(super) fn is_trusted(&self, principal: &Owner) -> bool {
+        self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
     }
 
     /// When this peer may be asked where it is.
@@ -211,19 +204,27 @@ impl Context<'_> {
         owner.map_or(self.now, |owner| self.shared.doubts.ask_at(self.now, owner))
     }
 
-    /// A move of this peer was not confirmed; `followed`: and had been followed.
-    pub(super) fn doubt(&mut self, owner: Owner, followed: bool) {
-        self.shared.doubts.fail(self.now, owner, followed);
+    /// A move was not confirmed; `followed`: and had been followed.
+    pub(super) fn doubt(&mut self, name: Owner, followed: bool) {
+        self.shared.doubts.fail(self.now, name, followed);
     }
 
-    /// A move of this peer is followed before it is confirmed.
-    pub(super) fn follow(&mut self, owner: Owner) {
-        self.shared.doubts.follow(owner);
+    /// A move is followed before it is confirmed.
+    pub(super) fn follow(&mut self, principal: Owner) {
+        self.shared.doubts.follow(principal);
     }
 
-    /// A move of this peer was confirmed; `followed`: and had been followed.
-    pub(super) fn confirm(&mut self, owner: &Owner, followed: bool) {
-        self.shared.doubts.confirm(owner, followed);
+    /// A move was confirmed; `followed`: and had been followed.
+    pub(super) fn confirm(&mut self, name: &Owner, followed: bool) {
+        self.shared.doubts.confirm(name, followed);
+    }
+
+    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may
+    /// ask for as much as all of them that are connected.
+    pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
+        let peers =
+            if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
+        self.shared.quotas.admits(self.now, principal, peers as u32)
     }
 
     pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
@@ -265,7 +266,6 @@ pub struct Endpoint {
     /// Half-open peers by where their first message came from, and its SPI.
     inits: BTreeMap<(SocketAddr, u64), PeerId>,
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
-    identity_of: BTreeMap<PeerId, Owner>,
     crowd: Crowd<PeerId>,
     cookies: Cookies,
     timers: BTreeSet<(Duration, PeerId)>,
@@ -304,16 +304,16 @@ impl Endpoint {
                 child_spis: BTreeSet::new(),
                 children: BTreeMap::new(),
                 pools,
-                identities: BTreeMap::new(),
+                connected: Connected::default(),
                 counts: [0; _],
                 newcomers: Vec::new(),
                 doubts: Doubts::default(),
+                quotas: Quotas::default(),
             },
             peers: BTreeMap::new(),
             next_peer: 0,
             inits: BTreeMap::new(),
             init_of: BTreeMap::new(),
-            identity_of: BTreeMap::new(),
             crowd: Crowd::default(),
             cookies: Cookies::default(),
             timers: BTreeSet::new(),
@@ -373,18 +373,10 @@ impl Endpoint {
             }
         }
         if matches!(peer.phase, Phase::Ended) {
-            match self.identity_of.remove(&id) {
-                Some(key) => {
-                    if let Some(all) = self.shared.identities.get_mut(&key) {
-                        all.remove(&id);
-                        if all.is_empty() {
-                            self.shared.identities.remove(&key);
-                        }
-                    }
-                    self.shared.counts[Counter::Ended as usize] += 1;
-                }
-                None if !peer.was_counted => self.shared.counts[Counter::Failed as usize] += 1,
-                None => {}
+            match self.shared.connected.remove(id) {
+                true => self.shared.counts[Counter::Ended as usize] += 1,
+                false if !peer.was_counted => self.shared.counts[Counter::Failed as usize] += 1,
+                false => {}
             }
             if !core::mem::replace(&mut peer.was_counted, true) {
                 self.ended.push_back(id);
@@ -424,36 +416,40 @@ impl Endpoint {
     /// Peers that have just proved who they are: what they were before is over, where it should be.
     fn welcome(&mut self, now: Duration) {
         while let Some(newcomer) = self.shared.newcomers.pop() {
-            let Newcomer { peer: id, owner, .. } = &newcomer;
-            let id = *id;
+            let id = newcomer.peer;
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            self.shared.identities.entry(owner.clone()).or_default().insert(id);
-            self.identity_of.insert(id, owner.clone());
+            self.shared.connected.insert(&newcomer);
             if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
                 dial.failures = 0;
             }
             self.make_way(now, &newcomer);
-            self.bound_peers(now, id, &newcomer.owner);
+            self.bound_peers(now, &newcomer);
         }
     }
 
-    /// Keeps those of one owner, and all, to their number: of one owner the oldest goes, of all the newcomer.
-    fn bound_peers(&mut self, now: Duration, newcomer: PeerId, owner: &Owner) {
-        let of_one =
-            self.shared.identities.get(owner).filter(|all| all.len() > self.settings.device_limit.max(1));
-        if let Some(oldest) = of_one.and_then(|all| all.first()).copied() {
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the newcomer goes, else the
+    /// oldest.
+    fn bound_peers(&mut self, now: Duration, newcomer: &Newcomer) {
+        let (Newcomer { owner, principal, .. }, connected) = (newcomer, &self.shared.connected);
+        let (peers, most) = match owner.1.is_unnamed() {
+            true => (connected.answered_for_by(principal), self.settings.peer_limit / bounds::NAMELESS),
+            false => (connected.of(owner), self.settings.device_limit),
+        };
+        if peers.len() > most.max(1)
+            && let Some(oldest) = peers.first().copied()
+        {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
-        } else if self.identity_of.len() > self.settings.peer_limit {
+        } else if self.shared.connected.len() > self.settings.peer_limit {
             self.shared.counts[Counter::NoRoom as usize] += 1;
-            self.with(now, newcomer, |peer, cx| peer.close(cx, Reason::Overload));
+            self.with(now, newcomer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }
     }
 
     /// Ends what a newcomer takes the place of, and tells it so.
     fn make_way(&mut self, now: Duration, newcomer: &Newcomer) {
-        let others = self.shared.identities.get(&newcomer.owner).into_iter().flatten().copied();
+        let others = self.shared.connected.of(&newcomer.owner).iter().copied();
         let others: Vec<PeerId> = match (newcomer.takes_over, newcomer.initial_contact) {
             (false, false) => return,
             _ => others.filter(|id| *id != newcomer.peer).collect(),
@@ -630,7 +626,7 @@ impl Endpoint {
             let Some(dial) = self.dials.get_mut(at).filter(|dial| dial.at.is_some_and(|at| at <= now)) else {
                 continue;
             };
-            if self.shared.identities.keys().any(|(connection, _)| *connection == dial.connection) {
+            if self.shared.connected.has_peer_of(dial.connection) {
                 // The peer has connected to us meanwhile.
                 dial.at = Some(now + LONGEST_WAIT);
                 continue;

@@ -7,6 +7,8 @@
 //! | `settings`, `counter` | bounds and times; what is counted |
 //! | [`bounds`] | what one peer can have us keep |
 //! | `cookie`, `queue`, `rate` | standing up to many who begin |
+//! | `quota` | how many SAs may be asked for in one name |
+//! | `connected` | who is connected, and in whose name |
 //! | `doubt` | whose moves are followed before they are confirmed |
 //! | [`view`] | what may be seen of a peer |
 //! | [`connection`] | who may connect, and what holds for it then |
@@ -39,10 +41,12 @@ pub mod task;
 pub mod view;
 pub mod wire;
 
+mod connected;
 mod cookie;
 mod counter;
 mod doubt;
 mod peer;
 mod queue;
+mod quota;
 mod rate;
 mod settings;

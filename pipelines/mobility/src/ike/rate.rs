@@ -10,8 +10,8 @@ pub(super) const REPEAT: Duration = Duration::from_millis(250);
 pub(super) const STRAYS: u32 = 2;
 pub(super) const STRAY: Duration = Duration::from_secs(1);
 
-/// Child and IKE SAs that a peer has made or their keys changed at once, and after how long one more: what a gateway with many
-/// child SAs needs. Each costs the one who keeps the tables.
+/// Child and IKE SAs that a peer, and all of one name together, have made or their keys changed at once, and after how
+/// long one more: what a gateway with many child SAs needs. Each costs the one who keeps the tables.
 pub(super) const CREATES: u32 = 256;
 pub(super) const CREATE: Duration = Duration::from_millis(250);
 
@@ -31,6 +31,11 @@ impl Rate {
             self.full_at = full_at;
         }
         admits
+    }
+
+    /// When it is full again if nothing is taken out.
+    pub(super) fn full_at(self) -> Duration {
+        self.full_at
     }
 
     /// Whether the bucket is empty.

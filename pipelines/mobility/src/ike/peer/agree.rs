@@ -6,12 +6,38 @@ use crate::ike::{
     connection::{ChildPolicy, Connection},
     endpoint::{Context, Counter},
     event::ChildId,
-    proposal, selector,
+    proposal, rate, selector,
     wire::{self, Payload, TrafficSelector, notify},
 };
 use alloc::{vec, vec::Vec};
 
 impl Peer {
+    /// Whether the peer may have another SA made or keys changed.
+    ///
+    /// # Errors
+    /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
+    pub(super) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
+        let principal = self.principal(cx);
+        if self.creates.admits(cx.now, rate::CREATES, rate::CREATE)
+            && principal.is_none_or(|principal| cx.admits_create(&principal))
+        {
+            return Ok(());
+        }
+        cx.count(Counter::NoRoom);
+        Err(notify::TEMPORARY_FAILURE)
+    }
+
+    /// As [`Peer::agree_child`], in IKE_AUTH. It counts like any other: who connects anew asks for another.
+    pub(super) fn agree_first_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        payloads: &[Payload<'_>],
+    ) -> Result<Agreed, u16> {
+        self.may_create(cx)?;
+        self.agree_child(cx, connection, payloads, false, None)
+    }
+
     /// What of a peer's offer for a child SA we take.
     ///
     /// # Errors

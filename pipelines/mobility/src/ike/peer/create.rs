@@ -19,7 +19,6 @@ use crate::ike::{
     event::{ChildId, Event, Reason},
     proposal::{self, Chosen, Offer, protocol},
     protection::Opened,
-    rate,
     schedule::Seed,
     suite::{IkeSuite, Kex},
     task::Task,
@@ -118,10 +117,7 @@ impl Peer {
             Refusal(kind, data)
         })?;
         let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
-        if !self.creates.admits(cx.now, rate::CREATES, rate::CREATE) {
-            cx.count(Counter::NoRoom);
-            return Err(notify::TEMPORARY_FAILURE.into());
-        }
+        self.may_create(cx)?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::Nonce(nonce))) =
             (find(wire::kind::SA), find(wire::kind::NONCE))

@@ -10,6 +10,7 @@
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
 //! | `mobility`, `moving` | addresses that change; whether a peer is where it is said to be |
 //! | `configure` | inner addresses and DNS |
+//! | `names` | who it is |
 //! | `session` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
@@ -23,6 +24,7 @@ mod inform;
 mod initiate;
 mod mobility;
 mod moving;
+mod names;
 mod request;
 mod respond;
 mod session;
@@ -30,9 +32,10 @@ mod timers;
 
 use super::{
     address::{Addresses, NAT_T_PORT, Nat, Path},
+    connected::Newcomer,
     connection::Connection,
     crypto::Secret,
-    endpoint::{Context, Counter, Newcomer},
+    endpoint::{Context, Counter},
     event::{ChildId, Event, PeerId, Reason},
     identity::Identity,
     protection::{Opened, Unopened},
@@ -533,8 +536,9 @@ impl Peer {
         self.takes_over = connection.unique;
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
-        if let Some(owner) = self.owner() {
-            cx.established(Newcomer { peer: self.id, owner, takes_over: self.takes_over, initial_contact });
+        if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
+            let (peer, takes_over) = (self.id, self.takes_over);
+            cx.established(Newcomer { peer, owner, principal, takes_over, initial_contact });
         }
         let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
         let addresses = self.addresses;
@@ -695,30 +699,6 @@ impl Peer {
         let sessions = self.sessions.capacity() * size_of::<Session>();
         let keys = self.sessions.iter().map(|session| session.keys.memory()).sum::<usize>();
         size_of::<Self>() + answering + sessions + keys
-    }
-
-    /// Who it has proved to be: by EAP, or what its ID payload says and its proof shows.
-    pub(super) fn name(&self) -> Option<&Identity> {
-        self.account.as_deref().or(self.identity.as_ref())
-    }
-
-    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it comes by.
-    fn owner(&self) -> Option<(usize, Identity)> {
-        let name = self.all_names.as_deref().cloned();
-        Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
-    }
-
-    /// Takes the names that it has proved.
-    fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
-        let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
-        all.sort();
-        all.dedup();
-        let parts = all.iter().flat_map(|name| {
-            [vec![name.kind], (name.data.len() as u32).to_be_bytes().to_vec(), name.data.clone()]
-        });
-        let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
-        // No ID payload is of this kind.
-        self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: 0, data }));
     }
 
     pub(super) fn since(&self) -> Duration {

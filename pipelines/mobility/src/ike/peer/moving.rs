@@ -150,7 +150,7 @@ impl Peer {
         self.moving = Some(Box::new(Moving { there, before, told, was_seen: false, asked: 0, stage, until }));
         match stage {
             Stage::Followed => {
-                self.owner().into_iter().for_each(|owner| cx.follow(owner));
+                self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
                 self.follow_to(cx, there, told);
                 self.ask(cx, there.addresses);
             }
@@ -165,15 +165,18 @@ impl Peer {
     }
 
     fn is_trusted(&self, cx: &mut Context<'_>) -> bool {
-        self.owner().is_some_and(|owner| cx.is_trusted(&owner))
+        self.principal(cx).is_some_and(|principal| cx.is_trusted(&principal))
     }
 
     /// The peer did not show that it is where it was said to be; `followed`: and was sent to there.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
-        if let Some(owner) = self.owner() {
-            cx.doubt(owner, followed);
+        let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
+        if owner != principal {
+            // Its questions become rare, not those to all for whom the same one answers.
+            cx.doubt(owner, false);
         }
+        cx.doubt(principal, followed);
     }
 
     fn ask(&mut self, cx: &mut Context<'_>, there: Addresses) {
@@ -319,8 +322,9 @@ impl Peer {
     /// The peer is where it was asked to be.
     fn answered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.take() else { return };
-        if let Some(owner) = self.owner() {
-            cx.confirm(&owner, moving.stage == Stage::Followed);
+        for (name, followed) in [(self.principal(cx), moving.stage == Stage::Followed), (self.owner(), false)]
+        {
+            name.into_iter().for_each(|name| cx.confirm(&name, followed));
         }
         match moving.stage {
             Stage::Followed => {

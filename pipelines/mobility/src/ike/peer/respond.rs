@@ -605,7 +605,7 @@ impl Peer {
         let agreed: Result<Option<Agreed>, u16> = match (&configured, request.proposals) {
             (Err(notify), _) => Err(*notify),
             (Ok(_), None) => Ok(None),
-            (Ok(_), Some(_)) => self.agree_child(cx, connection, &payloads, false, None).map(Some),
+            (Ok(_), Some(_)) => self.agree_first_child(cx, connection, &payloads).map(Some),
         };
         let buffers;
         if let Ok(Some(configuration)) = &configured {

@@ -54,6 +54,8 @@ pub enum Malformed {
     Fragment,
     /// An SPI in a Delete payload of a protocol that has none.
     Protocol(u8),
+    /// A type of identity that is nobody's.
+    Identity(u8),
     /// A payload that we do not know, and must.
     Critical(u8),
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Malformed {
             Self::Encrypted => f.write_str("encrypted payload missing or out of place"),
             Self::Fragment => f.write_str("impossible fragment number"),
             Self::Protocol(protocol) => write!(f, "protocol {protocol} has no SAs to delete"),
+            Self::Identity(kind) => write!(f, "no identity is of type {kind}"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }
     }

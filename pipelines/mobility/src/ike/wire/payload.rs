@@ -218,7 +218,8 @@ impl<'a> Payload<'a> {
 
 fn parse_identity(mut body: Reader<'_>) -> Result<Identity, Malformed> {
     let [kind, ..] = body.array::<4>()?;
-    Ok(Identity { kind, data: body.0.to_vec() })
+    let identity = Identity { kind, data: body.0.to_vec() };
+    if identity.is_ours() { Err(Malformed::Identity(kind)) } else { Ok(identity) }
 }
 
 /// Takes the payload of type `kind` from the front of a chain: type of the one that follows, whether it is critical, and

@@ -191,3 +191,15 @@ fn identities_are_kept_as_they_are() {
     let identity = Identity { kind: 2, data: b"a.b".into() };
     assert_eq!(parse(kind::ID_R, &body).unwrap(), [Payload::IdR(identity)]);
 }
+
+#[test]
+fn nobody_is_of_the_types_that_stand_for_what_we_make_of_names() {
+    for (number, taken) in [(0, false), (1, true), (254, true), (255, false)] {
+        let body = [0, 0, 0, 9, number, 0, 0, 0, b'a'];
+        let parsed = parse(kind::ID_I, &body);
+        match taken {
+            true => assert!(parsed.is_ok(), "{number}"),
+            false => assert_eq!(parsed, Err(Malformed::Identity(number))),
+        }
+    }
+}

@@ -10,7 +10,7 @@ fn bytes(len: RangeInclusive<usize>) -> impl Strategy<Value = &'static [u8]> {
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
-    (any::<u8>(), vec(any::<u8>(), 0..40)).prop_map(|(kind, data)| Identity { kind, data })
+    (1..255u8, vec(any::<u8>(), 0..40)).prop_map(|(kind, data)| Identity { kind, data })
 }
 
 fn transform() -> impl Strategy<Value = Transform> {
