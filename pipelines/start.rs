@@ -5,9 +5,9 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
-        exception::{KINDS, Limit, Role},
         exchange::Exchange,
         io::Io,
+        kernel_side::{KINDS, Limit, Role},
         tables::{PortSettings, Settings, Tables},
         worker::Worker,
     },

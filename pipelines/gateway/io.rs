@@ -2,8 +2,8 @@
 
 use super::{
     counters::WorkerCounters,
-    exception::{Role, Traffic},
     exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
+    kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
     share::{Share, Shares},
     tables::{Hop, Tables},

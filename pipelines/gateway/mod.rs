@@ -18,6 +18,7 @@ pub mod forward;
 pub mod fragment;
 pub mod inbound;
 pub mod io;
+pub mod kernel_side;
 pub mod outbound;
 pub mod policy;
 pub mod profile;

@@ -2,10 +2,11 @@
 
 use super::{
     classify::{Class, classify, ike_spi},
-    exception::{self, Traffic},
+    exception,
     exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
+    kernel_side::Traffic,
     outbound::{self, Departure, Departures, Origin},
     profile::{Profile, Stage},
     tables::Tables,
