@@ -5,8 +5,15 @@
 //! ```
 
 use super::{
-    batch::Batch, decapsulate::decapsulate, exchange::Event, forward, io::Io, outbound::Departures,
-    profile::Stage, tables::Tables,
+    batch::Batch,
+    decapsulate::decapsulate,
+    exchange::Event,
+    forward,
+    io::{FROM_TUNNEL, Io},
+    outbound::{Departure, Departures, Origin},
+    policy::{Action, Rule, Verdict},
+    profile::Stage,
+    tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,10 +22,10 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
     prefetch,
-    sa::{Encap, Flow, InboundSa, Selector, Spi},
+    sa::{Encap, Flow, InboundSa, Mode, Selector, Spi},
     table::{Place, Reader},
     window::{self, Replay},
-    wire::{esp, ip::IpHeader},
+    wire::{esp, ip::IpHeader, tcp},
 };
 
 /// What a worker knows of an ESP packet to the gateway, whose data is the outer IP packet.
@@ -124,7 +131,7 @@ pub fn run<'r>(
                 opened += 1;
                 bytes += header.total_len() as u64;
                 tally.add(sa, header.total_len() as u64);
-                forward::inbound(packet, header, &flow, sa, admitted, departures, tables, reader, io);
+                forward_inner(packet, header, &flow, sa, admitted, departures, tables, reader, io);
             }
             Err(reason) => io.drop(packet, reason),
         }
@@ -232,7 +239,7 @@ fn finish<'r>(
         return Err(DropReason::InnerSelector);
     };
     if tables.settings.discards {
-        forward::permits_source(&flow, sa, admitted, tables, reader)?;
+        permits_source(&flow, sa, admitted, tables, reader)?;
     }
     // Without limits it is counted with its neighbours.
     let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
@@ -280,6 +287,91 @@ fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Ne
     match result {
         Ok(newest) => arrival.newest = newest,
         Err(why) => arrival.verdict = Err(replayed(sa, why)),
+    }
+}
+
+/// Forwards what came out of `sa` and what its selector `admitted`: by policy too, for it may have to go into another
+/// tunnel, as `departures`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the packet, what admitted it, and the four that every stage has"
+)]
+#[inline]
+fn forward_inner<'r>(
+    mut packet: Packet,
+    header: &'r IpHeader,
+    flow: &Flow,
+    sa: &InboundSa,
+    admitted: &Selector,
+    departures: &mut Departures<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+    io: &mut Io,
+) {
+    let hop = tables.routes.find(header.dst, reader).copied();
+    let spot = tables.policies.spot(header.dst);
+    let ruled = match spot.is_empty(header.dst) {
+        true => Verdict::None,
+        false => ruled(tables.verdict_at(spot, flow, reader), sa, admitted),
+    };
+    if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
+        // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
+        return match permits(ruled) {
+            Ok(()) => io.route_by(hop, packet, header.dst, tables),
+            Err(reason) => io.drop(packet, reason),
+        };
+    }
+    if !header.is_forwardable() {
+        return io.drop(packet, DropReason::Martian);
+    }
+    // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
+    if tables.settings.mss_clamp {
+        tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
+    }
+    packet.set_port(FROM_TUNNEL);
+    match ruled {
+        // It is for another peer, or for somebody that policy forbids.
+        Verdict::Rule(_) | Verdict::Hidden(_) => {
+            departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
+        }
+        // It is for this side, as the SA's own selector says.
+        Verdict::None => forward::clear_by(hop, packet, header, tables, io),
+    }
+}
+
+/// What policy has to say of a packet that came out of `sa`, of which its selector `admitted` says that it is for this
+/// side: nothing, unless the operator speaks of its destination more closely than of what `admitted` stands for.
+#[inline(always)]
+fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdict<'r> {
+    match verdict.rule() {
+        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => verdict,
+        _ => Verdict::None,
+    }
+}
+
+/// Returns why policy refuses a packet that came out of `sa` and that its selector `admitted`: the operator discards what
+/// goes to its source, by a longer prefix than the one that `admitted` was narrowed from.
+#[inline(never)]
+fn permits_source(
+    flow: &Flow,
+    sa: &InboundSa,
+    admitted: &Selector,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<(), DropReason> {
+    let back = tables.verdict(&flow.reversed(), reader);
+    match back.rule() {
+        Some(rule) if rule.outranks(admitted.rank.remote, Some(sa.tunnel)) => permits(back),
+        _ => Ok(()),
+    }
+}
+
+/// Returns why the operator's policies refuse a packet that a tunnel brought.
+fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
+    match verdict {
+        Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
+        Verdict::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
+        _ => Ok(()),
     }
 }
 

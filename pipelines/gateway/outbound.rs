@@ -28,6 +28,7 @@ use wayfarer_dataplane::{
         Address,
         icmp::Problem,
         ip::{self, Fragment, IpHeader},
+        tcp,
     },
 };
 
@@ -241,7 +242,9 @@ fn protect<'r>(
     }
     if is_hop {
         ip::decrement_hop_limit(packet.data_mut());
-        forward::clamp_mss(packet, header, limit, tables);
+        if tables.settings.mss_clamp {
+            tcp::fit_mss(packet.data_mut(), header, limit);
+        }
     }
     if !fits {
         return Fate::Pieces;

@@ -1,9 +1,24 @@
 //! The one thing a gateway changes in TCP: the maximum segment size of a SYN (RFC 9293 §3.7.1).
 
-use super::{be16, checksum, put16};
+use super::{
+    be16, checksum,
+    ip::{Fragment, IpHeader, V4_HEADER, V6_HEADER, protocol},
+    put16,
+};
 
 const HEADER: usize = 20;
 const SYN: u8 = 0x02;
+
+/// Lowers the MSS of a TCP SYN, in the IP packet at the start of `packet` with this header, so that its segments fit IP
+/// packets of `limit` bytes.
+#[inline]
+pub fn fit_mss(packet: &mut [u8], header: &IpHeader, limit: usize) {
+    if header.protocol == protocol::TCP && header.fragment != Fragment::Later {
+        let headers = HEADER + if header.is_ipv4() { V4_HEADER } else { V6_HEADER };
+        let mss = limit.saturating_sub(headers).min(usize::from(u16::MAX));
+        clamp_mss(&mut packet[header.header_len()..], mss as u16);
+    }
+}
 
 /// Lowers the MSS option of the TCP segment at the start of `segment` to `mss` where it is a SYN that asks for more,
 /// and keeps its checksum right. Answers whether it did. Segments that are cut short or malformed stay as they are.
