@@ -2,7 +2,6 @@
 
 use crate::{
     config::model::{self, Config, PortKind},
-    run::RunError,
     slow_path::neighbours::Stations,
     start::{Exception, OpenPort},
 };
@@ -29,15 +28,18 @@ const MTU: usize = 1500;
 
 /// Opens every port for as many workers as there are pools: in the order of the configuration, then their exception
 /// paths. `host` are the addresses of the kernel's own stack.
+///
+/// # Errors
+/// The name of the port that could not be opened, and why.
 pub(crate) fn ports(
     config: &Config,
     host: &[IpAddr],
     eal: Option<&Eal>,
     pools: &mut [Pool],
-) -> Result<Vec<OpenPort>, RunError> {
+) -> Result<Vec<OpenPort>, (String, PortError)> {
     let failed = |port: &model::Port| {
         let port = port.name.clone();
-        |why| RunError::Port { port, why }
+        |why| (port, why)
     };
     let mut ports = Vec::new();
     for port in &config.ports {

@@ -151,7 +151,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
     }
     let pools = cores.iter().map(|core| pool(config, eal.as_ref(), *core)).collect::<Result<Vec<_>, _>>();
     let mut pools = pools?;
-    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)?;
+    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)
+        .map_err(|(port, why)| RunError::Port { port, why })?;
     Ok(Ground { cores, pools, ports })
 }
 
