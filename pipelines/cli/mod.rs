@@ -6,6 +6,7 @@ mod arguments;
 mod bench;
 mod log;
 mod ports;
+mod relevant;
 mod show;
 mod table;
 
@@ -88,7 +89,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Show { view, json, all, counters, socket } => {
             let what = view.into();
             let reply = client::ask(&socket.path, protocol::Command::Show { what })?;
-            let (reply, mut out) = (show::relevant(reply, all || json), io::stdout().lock());
+            let (reply, mut out) = (relevant::relevant(reply, all || json), io::stdout().lock());
             match &reply {
                 protocol::Reply::Ports(all) if counters && !json => ports::write_counters(&mut out, all)?,
                 _ => show::write(&mut out, &reply, json)?,

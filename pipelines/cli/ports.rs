@@ -1,12 +1,9 @@
 //! `wayfarer show ports`.
 
-use super::{
-    show::joined,
-    table::{
-        self,
-        Align::{Left, Right},
-        bytes,
-    },
+use super::table::{
+    self,
+    Align::{Left, Right},
+    bytes, joined,
 };
 use std::io::{self, Write};
 use wayfarer::control::protocol::PortView;
@@ -78,7 +75,7 @@ pub(super) fn write_counters(out: &mut impl Write, all: &[PortView]) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::show::relevant;
+    use crate::cli::relevant::relevant;
     use wayfarer::control::protocol::{DeviceCounter, Reply};
 
     fn nic() -> PortView {

@@ -5,24 +5,11 @@ use super::{
     table::{
         self,
         Align::{Left, Right},
-        bytes, seconds,
+        bytes, joined, seconds,
     },
 };
 use std::io::{self, Write};
 use wayfarer::control::protocol::{ChildView, CounterView, DropView, PeerView, Reply, SaView, WorkerView};
-
-/// What is worth showing: what happened, or all.
-pub(super) fn relevant(mut reply: Reply, all: bool) -> Reply {
-    match &mut reply {
-        _ if all => {}
-        Reply::Drops(drops) => drops.retain(|drop| drop.packets > 0),
-        Reply::Ports(ports) => {
-            ports.iter_mut().for_each(|port| port.counters.retain(|counter| counter.value > 0));
-        }
-        _ => {}
-    }
-    reply
-}
 
 /// Writes a reply as a table or as JSON.
 pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Result<()> {
@@ -210,10 +197,6 @@ fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
     ]
 }
 
-pub(super) fn joined(items: &[String]) -> String {
-    if items.is_empty() { "-".to_owned() } else { items.join(",") }
-}
-
 fn counters(out: &mut impl Write, all: &[CounterView]) -> io::Result<()> {
     let columns = [("COUNT", Right), ("NAME", Left), ("MEANING", Left)];
     let row = |c: &CounterView| vec![c.count.to_string(), c.name.clone(), c.meaning.clone()];
@@ -223,6 +206,7 @@ fn counters(out: &mut impl Write, all: &[CounterView]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::relevant::relevant;
 
     fn drops_of(packets: [u64; 2]) -> Reply {
         let drop = |packets, reason: &str| DropView {

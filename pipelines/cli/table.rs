@@ -28,6 +28,11 @@ pub(super) fn write(out: &mut impl Write, columns: &[(&str, Align)], rows: &[Vec
     rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }
 
+/// Returns the items with commas between them, or a dash.
+pub(super) fn joined(items: &[String]) -> String {
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}
+
 /// Bytes with a binary unit: `1.5 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
