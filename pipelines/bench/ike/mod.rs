@@ -11,6 +11,7 @@
 //! | `idle` | the same two |
 //! | `latency`, `rekey`, `flood` | worker and slow path in threads, under full traffic |
 
+mod cipher;
 mod connect;
 mod fleet;
 mod gateway;

@@ -1,7 +1,7 @@
 //! A simulated terminal: an endpoint of its own that connects and moves.
 
 use super::{
-    live::cipher,
+    cipher,
     world::{World, place},
 };
 use crate::keys::Primitives;

@@ -1,14 +1,13 @@
 //! What traffic notices of key exchange: a gateway whose worker and slow path have threads of their own, and forward at
 //! full rate while terminals connect, move and change keys.
 
-pub(super) mod cipher;
 mod measure;
 mod port;
 
 pub(super) use measure::measure;
 
 use super::{
-    BenchError, fleet,
+    BenchError, cipher, fleet,
     gateway::{frame, parse},
     terminal::Terminal,
     world::{self, World, terminal_at},
@@ -229,7 +228,10 @@ impl Live {
         let terminal = &mut self.terminals[index];
         let (place, inner) = (terminal.place(), terminal.inner);
         let child = terminal.children.iter_mut().rev().find(|child| child.is_used);
-        let frame = child.zip(inner).and_then(|(child, inner)| cipher::frame(child, place, inner));
+        let frame = child.zip(inner).and_then(|(child, inner)| {
+            child.sent += 1;
+            cipher::frame(&child.sa, child.sent, place, &port::packet_from(inner))
+        });
         if let Some(frame) = frame {
             self.sent += u64::from(self.line.up.push(false, &frame));
         }

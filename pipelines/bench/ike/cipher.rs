@@ -1,12 +1,6 @@
 //! ESP as terminals do it.
 
-use super::{
-    super::{
-        terminal::Child,
-        world::{GATEWAY, GATEWAY_MAC, OUTSIDE, STATION_MAC},
-    },
-    port::packet_from,
-};
+use super::world::{GATEWAY, GATEWAY_MAC, OUTSIDE, STATION_MAC};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::{self, Backend, Key, OpenJob, SealJob, Suite},
@@ -24,13 +18,13 @@ fn suite() -> Option<Suite> {
 }
 
 /// The SPI of an ESP packet.
-pub(in crate::bench::ike) fn spi(packet: &[u8]) -> Option<u32> {
+pub(super) fn spi(packet: &[u8]) -> Option<u32> {
     let header = IpHeader::parse(packet).ok().filter(|header| header.protocol == protocol::ESP)?;
     Some(esp::header(header.payload(packet))?.0)
 }
 
 /// Whether a packet of the gateway's opens.
-pub(in crate::bench::ike) fn opens(sa: &ChildSa, packet: &[u8]) -> bool {
+pub(super) fn opens(sa: &ChildSa, packet: &[u8]) -> bool {
     let key = suite().and_then(|suite| Key::new(suite, &sa.key_in, Backend::detect()).ok());
     let Some((key, header)) = key.zip(IpHeader::parse(packet).ok()) else { return false };
     let mut esp = header.payload(packet).to_vec();
@@ -41,13 +35,10 @@ pub(in crate::bench::ike) fn opens(sa: &ChildSa, packet: &[u8]) -> bool {
     job[0].authentic
 }
 
-/// The frame by which a terminal at `place` sends from `inner` to the server.
-pub(super) fn frame(child: &mut Child, place: IpAddr, inner: IpAddr) -> Option<Vec<u8>> {
+/// The frame by which a terminal at `place` sends the packet `inner` through `sa` as number `seq`.
+pub(super) fn frame(sa: &ChildSa, seq: u64, place: IpAddr, inner: &[u8]) -> Option<Vec<u8>> {
     let suite = suite()?;
-    let key = Key::new(suite, &child.sa.key_out, Backend::detect()).ok()?;
-    child.sent += 1;
-    let seq = child.sent;
-    let inner = packet_from(inner);
+    let key = Key::new(suite, &sa.key_out, Backend::detect()).ok()?;
     let start = esp::HEADER + suite.iv_len();
     let tail = esp::padding(inner.len(), suite.align()) + esp::TRAILER;
     let length = start + inner.len() + tail + suite.icv_len();
@@ -57,9 +48,9 @@ pub(super) fn frame(child: &mut Child, place: IpAddr, inner: IpAddr) -> Option<V
     let packet = &mut frame[ethernet::HEADER..];
     ip::emit(packet, place, GATEWAY, protocol::ESP, length);
     let esp = &mut packet[ip::V4_HEADER..];
-    esp::emit_header(esp, child.sa.spi_out, seq);
-    esp[start..start + inner.len()].copy_from_slice(&inner);
+    esp::emit_header(esp, sa.spi_out, seq);
+    esp[start..start + inner.len()].copy_from_slice(inner);
     esp::emit_trailer(&mut esp[start + inner.len()..][..tail], protocol::IPV4);
-    crypto::seal(&mut [SealJob { key: &key, seq, iv: seq, esn: child.sa.suite.esn, esp }]);
+    crypto::seal(&mut [SealJob { key: &key, seq, iv: seq, esn: sa.suite.esn, esp }]);
     Some(frame)
 }
