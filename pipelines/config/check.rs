@@ -3,34 +3,21 @@
 use super::{
     connection, dpdk,
     error::{ConfigError, Rule},
-    file::{self, Key, List, RouteSource, Scalar},
+    field::{Unique, cores, numbers, pairs, ports_of, prefixes},
+    file::{self, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
     port,
     source::Source,
     tunnel, value,
 };
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    hash::Hash,
-    net::IpAddr,
-    ops::{Range, RangeInclusive},
-    path::PathBuf,
-};
+use std::{net::IpAddr, path::PathBuf};
 use toml::Spanned;
-use wayfarer_dataplane::{
-    port::classifier::MAX_PORTS,
-    sa::{PortRange, Selector},
-    table::Prefix,
-    wire::ip,
-};
+use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefix};
 
 type Checked<T> = Result<T, ConfigError>;
 
 /// Cores that a machine may have.
 const CORES: usize = 1024;
-/// Pairs of prefixes that one tunnel or policy may have.
-const MOST_PAIRS: usize = 4096;
-
 /// Checks everything.
 pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
     let mut config = Config {
@@ -69,46 +56,6 @@ fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) 
     dpdk.map_or(Ok(None), |cores| source.optional("dpdk.cores", cores, check)).map(|_| ())
 }
 
-/// Refuses what was there before.
-pub(super) struct Unique<T>(HashMap<T, Range<usize>>);
-
-impl<T: Eq + Hash> Unique<T> {
-    pub(super) fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    pub(super) fn add(&mut self, source: &Source<'_>, item: T, place: Range<usize>) -> Result<(), Rule> {
-        match self.0.entry(item) {
-            Entry::Occupied(before) => Err(Rule::Duplicate(source.line(before.get()))),
-            Entry::Vacant(slot) => {
-                slot.insert(place);
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Every number of a list, within `range`, each once.
-fn numbers<T>(list: &[i64], range: RangeInclusive<T>) -> Result<Vec<T>, Rule>
-where
-    T: TryFrom<i64> + PartialOrd + Copy + Into<u64>,
-{
-    let mut seen = HashSet::new();
-    let list = list.iter().filter(|&n| seen.insert(*n));
-    list.map(|&n| value::integer(n, range.clone())).collect()
-}
-
-/// Cores that workers run on, of `0..count`.
-pub(super) fn cores(list: &[i64], count: usize) -> Result<Vec<usize>, Rule> {
-    match list {
-        [] => Err(Rule::Empty),
-        list => {
-            let cores = numbers(list, 0..=count.saturating_sub(1) as u32)?;
-            Ok(cores.into_iter().map(|core| core as usize).collect())
-        }
-    }
-}
-
 fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     let control = |path: &String| match &path[..] {
         "none" => Ok(None),
@@ -143,11 +90,6 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
         frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?.unwrap_or(2048),
         tunnels: source.optional("gateway.tunnels", &raw.tunnels, |n| many(n, 1..=1 << 24))?.unwrap_or(1024),
     })
-}
-
-/// An MTU that the family allows (RFC 791 §3.1, RFC 8200 §5).
-pub(super) fn mtu(size: &Scalar, v6: bool) -> Result<usize, Rule> {
-    value::size_within(size, if v6 { ip::V6_MIN_MTU } else { 576 }..=65472)
 }
 
 fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> Checked<Vec<Route>> {
@@ -203,43 +145,6 @@ fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> Checked<Pref
         let meant = (error.rule == Rule::HostBits).then(|| value::without_host_bits(raw.get_ref())).flatten();
         ConfigError { hint: meant.map(|prefix| prefix.to_string().into()), ..error }
     })
-}
-
-/// All prefixes of a list.
-pub(super) fn prefixes(list: &List) -> Result<Vec<Prefix>, Rule> {
-    match &list.0[..] {
-        [] => Err(Rule::Empty),
-        list => list.iter().map(|text| value::prefix(text)).collect(),
-    }
-}
-
-/// Every pair of prefixes of one family.
-pub(super) fn pairs(
-    keys: &'static str,
-    local: &[Prefix],
-    remote: &[Prefix],
-) -> Result<Vec<(Prefix, Prefix)>, Rule> {
-    let one_family = |(a, b): &(Prefix, Prefix)| a.is_ipv4() == b.is_ipv4();
-    let all = local.iter().flat_map(|&local| remote.iter().map(move |&remote| (local, remote)));
-    let pairs: Vec<_> = all.filter(one_family).take(MOST_PAIRS + 1).collect();
-    match pairs.len() {
-        0 => Err(Rule::NoPair(keys)),
-        n if n > MOST_PAIRS => Err(Rule::TooMany(MOST_PAIRS)),
-        _ => Ok(pairs),
-    }
-}
-
-/// Ports, where the protocol has some.
-pub(super) fn ports_of(
-    source: &Source<'_>,
-    key: &str,
-    raw: &Key<Scalar>,
-    protocol: Option<u8>,
-) -> Checked<PortRange> {
-    let has_ports =
-        protocol.is_none_or(|p| matches!(p, ip::protocol::TCP | ip::protocol::UDP | ip::protocol::SCTP));
-    let ports = |ports: &Scalar| if has_ports { value::ports(ports) } else { Err(Rule::PortlessProtocol) };
-    Ok(source.optional(key, raw, ports)?.unwrap_or(PortRange::ANY))
 }
 
 /// The policies of one `[[policy]]`: for every pair of prefixes one in each direction, because rules are found by

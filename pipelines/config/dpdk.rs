@@ -1,8 +1,8 @@
 //! From the keys of a file to the model: `[dpdk]`, and what it asks of ports.
 
 use super::{
-    check::{Unique, cores},
     error::{ConfigError, Rule},
+    field::{Unique, cores},
     file::{self, Scalar},
     model::{Config, DPDK_CORES, Port, PortKind},
     source::Source,

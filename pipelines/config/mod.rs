@@ -16,6 +16,7 @@ mod check;
 mod connection;
 mod dpdk;
 mod error;
+mod field;
 mod file;
 mod keys;
 mod port;

@@ -1,9 +1,9 @@
 //! From the keys of a file to the model: `[[port]]`.
 
 use super::{
-    check::{Unique, mtu},
     dpdk,
     error::{ConfigError, Rule},
+    field::{Unique, mtu},
     file::{self, Key, Kind, List, Scalar},
     model::{Exception, Port, PortKind},
     source::Source,

@@ -1,8 +1,8 @@
 //! From the keys of a file to the model: tunnels.
 
 use super::{
-    check::{Unique, mtu, pairs, ports_of, prefixes},
     error::{ConfigError, Rule},
+    field::{Unique, mtu, pairs, ports_of, prefixes},
     file::{self, Key, Scalar},
     keys,
     model::{Config, Encapsulation, Remote, Roam, Sa, Tunnel},

@@ -2,8 +2,8 @@
 
 use super::{Checked, Raw, Unique};
 use crate::config::{
-    check::prefixes,
     error::Rule,
+    field::prefixes,
     file::{Key, List, Mode},
     value,
 };

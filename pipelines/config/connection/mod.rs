@@ -7,8 +7,8 @@ mod shared;
 
 use super::{
     algorithms::{self, Use},
-    check::{Unique, mtu},
     error::{ConfigError, Rule, nearest},
+    field::{Unique, mtu},
     file::{self, IkeEncap, Key, List, Scalar},
     keys,
     model::{Config, Connection, Ike, PoolRange, PortKind, Remote},
