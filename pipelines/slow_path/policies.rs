@@ -16,8 +16,7 @@ use wayfarer_dataplane::{
 /// Adds `policies`, each behind those of its rank.
 pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoIterator<Item = Rule>) {
     for (prefix, new) in by_prefix(policies) {
-        let behind = |rules: &mut Draft<'_>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
-        change(prefix, tables, writer, |rules| rules.with_policies(behind));
+        change(prefix, tables, writer, |rules| rules.with_policies(|draft| insert_behind(draft, new)));
     }
 }
 
@@ -25,8 +24,7 @@ pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoItera
 pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        let behind = |rules: &mut Draft<'_>| new.into_iter().for_each(|rule| insert_behind(rules, rule));
-        change(prefix, tables, writer, |rules| rules.with_tunnels(behind));
+        change(prefix, tables, writer, |rules| rules.with_tunnels(|draft| insert_behind(draft, new)));
     }
 }
 
@@ -57,9 +55,12 @@ pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &Tables, writ
     }
 }
 
-fn insert_behind(rules: &mut Draft<'_>, rule: Rule) {
-    let rank = rule.selector.rank.remote;
-    rules.insert(rule, |old| old.selector.rank.remote >= rank);
+/// Adds each new rule behind those of its rank.
+fn insert_behind(rules: &mut Draft<'_>, new: Vec<Rule>) {
+    for rule in new {
+        let rank = rule.selector.rank.remote;
+        rules.insert(rule, |old| old.selector.rank.remote >= rank);
+    }
 }
 
 fn by_prefix(rules: impl IntoIterator<Item = Rule>) -> BTreeMap<Prefix, Vec<Rule>> {

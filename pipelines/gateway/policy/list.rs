@@ -11,7 +11,7 @@ use wayfarer_dataplane::{few::Few, sa::Flow};
 const SCANNED: usize = 8;
 
 /// Rules in their order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum List {
     /// Few.
     Scanned(Few<Rule>),
@@ -53,6 +53,7 @@ impl List {
         if count <= SCANNED {
             return Self::Scanned(draft.0.iter().flat_map(|piece| piece.iter().cloned()).collect());
         }
+        draft.0.retain(|piece| !piece.is_empty());
         // Removals have left too many small pieces.
         if draft.0.len() > 1 + 4 * count / BLOCK {
             draft.0 = vec![draft.0.concat().into()];
@@ -63,8 +64,8 @@ impl List {
         let made = |piece: Cow<'_, [Rule]>| match unchanged(&piece) {
             Some(block) => vec![block],
             None => {
-                let parts = piece.len().div_ceil(BLOCK).max(1);
-                let parts = piece.chunks(piece.len().div_ceil(parts).max(1));
+                let parts = piece.len().div_ceil(BLOCK);
+                let parts = piece.chunks(piece.len().div_ceil(parts));
                 parts.map(|rules| Arc::new(Block::new(rules.into()))).collect()
             }
         };

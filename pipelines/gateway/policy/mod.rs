@@ -111,7 +111,7 @@ impl Rules {
     pub fn with_policies(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         let policies = self.policies.as_deref().unwrap_or(&List::default()).changed(change);
         let policies = (!policies.is_empty()).then(|| Arc::new(policies));
-        Self { tunnels: self.tunnels.changed(|_| ()), policies }
+        Self { tunnels: self.tunnels.clone(), policies }
     }
 
     /// Returns whether there is none.
