@@ -78,7 +78,7 @@ impl Folder {
     }
 
     fn unsafe_because(&self, reason: &str) -> io::Error {
-        io::Error::other(format!("{}: {reason}, or others have a hand in it", self.path.display()))
+        io::Error::other(format!("{}: {reason}", self.path.display()))
     }
 
     /// Makes a new file, to be written at its end, that nobody else can open, in place of one of this name.

@@ -6,7 +6,8 @@ use core::time::Duration;
 pub(super) const REPEATS: u32 = 8;
 pub(super) const REPEAT: Duration = Duration::from_millis(250);
 
-/// As those, for all requests of a stranger from where it has not shown to be: what a peer needs whose NAT has several addresses.
+/// As those, for all requests of a stranger from where it has not shown that it is: enough for a peer whose NAT has
+/// several addresses.
 pub(super) const STRAYS: u32 = 2;
 pub(super) const STRAY: Duration = Duration::from_secs(1);
 

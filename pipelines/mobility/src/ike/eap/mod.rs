@@ -33,7 +33,7 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Takes the other side's packet. A server's first call has an empty one, and begins.
     fn handle(&mut self, packet: &[u8]) -> Step;
 
-    /// Who the other side turned out to be, by EAP: known from the success on; `None` then: nobody but itself says so.
+    /// Returns who the other side has proved to be, from the success on; `None` if only the other side itself says so.
     fn identity(&self) -> Option<&[u8]>;
 
     /// What else the other side is called by what it proved itself with.

@@ -113,7 +113,8 @@ impl Candidates {
     }
 
     /// The connection for a peer that has proved to be called `names`, where `begun` is the one that it began by: of those
-    /// that ask for the same proof. With EAP it may have proved no name; and they must also prove the same of us, for our proof is with the peer already.
+    /// that ask for the same proof. With EAP they must also prove the same of us, for our proof is with the peer already;
+    /// and there may be no names.
     ///
     /// # Errors
     /// Why there is none.
