@@ -8,8 +8,10 @@
 pub mod mschapv2;
 pub mod packet;
 
-use super::crypto::Secret;
-use crate::radius::question::{Question, Reply};
+use crate::{
+    aaa::radius::question::{Question, Reply},
+    crypto::Secret,
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
