@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::keys::OsRandom;
+use wayfarer::primitives::OsRandom;
 use wayfarer_mobility::{
     aaa::radius::{
         client::{Client, Transmit, WAITING},

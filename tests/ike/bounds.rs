@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::keys::{OsRandom, Primitives};
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
     aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Prf, Verifier},

@@ -5,7 +5,7 @@ use crate::{
     pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use wayfarer::keys::OsRandom;
+use wayfarer::primitives::OsRandom;
 use wayfarer_mobility::{
     aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Encr, Kex},

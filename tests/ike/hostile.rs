@@ -5,7 +5,7 @@ use crate::{
     world::Random,
 };
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::keys::{OsRandom, Primitives};
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{

@@ -6,7 +6,7 @@ use crate::{
     pair::{TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{net::IpAddr, slice, sync::Arc};
-use wayfarer::keys::OsRandom;
+use wayfarer::primitives::OsRandom;
 use wayfarer_mobility::{
     aaa::eap::{
         Authenticator, Conversation, Step,

@@ -2,7 +2,7 @@
 
 use crate::pair::{GATEWAY, Pair, Side, TERMINAL};
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::keys::{OsRandom, Primitives};
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{

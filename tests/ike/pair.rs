@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::keys::{OsRandom, Primitives};
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
     crypto::{Encr, Kex, Prf},
     identity::Identity,

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::model,
     gateway::{exchange::Inject, share::Share},
-    keys::{OsRandom, Primitives},
+    primitives::{OsRandom, Primitives},
 };
 use helpers::Helpers;
 use host::{Host, log_refusal};

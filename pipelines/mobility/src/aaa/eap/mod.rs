@@ -8,10 +8,8 @@
 pub mod mschapv2;
 pub mod packet;
 
-use crate::{
-    aaa::radius::question::{Question, Reply},
-    crypto::Secret,
-};
+use super::radius::question::{Question, Reply};
+use crate::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
