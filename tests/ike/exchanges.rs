@@ -5,18 +5,21 @@ use crate::{
     pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::{Addresses, Path},
-    connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-    endpoint::{Counter, Settings},
-    event::{Event, PeerId, Reason},
+use wayfarer::primitives::OsRandom;
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::{Encr, Kex},
     identity::Identity,
-    proposal::Offer,
-    suite::{Encr, Kex},
-    view::State,
-    wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},
+    ike::{
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        counter::Counter,
+        event::{Event, PeerId, Reason},
+        proposal::Offer,
+        settings::Settings,
+        view::State,
+        wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},
+    },
+    path::{Addresses, Path},
 };
 use zeroize::Zeroizing;
 
@@ -643,8 +646,8 @@ fn keys_that_cannot_be_changed_end_in_time() {
 /// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the password of `user`.
 fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
     let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), NtHash::of(user));
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
     let gateway = Connection { remote_id, remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() };
     let terminal = Connection {
         local_id: Identity::from_text("alice").unwrap(),

@@ -5,12 +5,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
-    endpoint::{Settings, View},
-    event::{Event, PeerId, Reason},
-    view::State,
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        endpoint::View,
+        event::{Event, PeerId, Reason},
+        settings::Settings,
+        view::State,
+    },
+    path::Addresses,
 };
 
 /// One message on its way.

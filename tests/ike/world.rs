@@ -11,16 +11,19 @@ use std::{
     time::Duration,
 };
 use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    crypto::{Crypto, KexSecret, Refused, Secret},
-    endpoint::{Endpoint, Settings},
-    event::{ChildId, Payload, PeerId},
+use wayfarer_mobility::{
+    crypto,
     identity::Identity,
-    pool::Pool,
-    suite::{Encr, Integ, Kex, Prf},
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildId, PeerId},
+        pool::Pool,
+        settings::Settings,
+        view::State,
+    },
+    path::Addresses,
     task::{Task, TaskId},
-    view::State,
+    transmit::Payload,
 };
 
 /// SplitMix64.
@@ -45,7 +48,7 @@ impl Random {
     }
 }
 
-/// The real primitives, with randomness from a seed.
+/// Secrets from a seed, so that a run can be repeated.
 #[derive(Debug)]
 pub(super) struct Seeded(Mutex<Random>);
 
@@ -55,53 +58,13 @@ impl Seeded {
     }
 }
 
-impl Crypto for Seeded {
-    fn random(&self, out: &mut [u8]) {
+impl crypto::Random for Seeded {
+    fn fill(&self, out: &mut [u8]) {
         let mut random = self.0.lock().unwrap();
         out.chunks_mut(8).for_each(|part| {
             let bytes = random.next().to_ne_bytes();
             part.copy_from_slice(&bytes[..part.len()]);
         });
-    }
-
-    fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
-        Primitives.prf(prf, key, parts)
-    }
-
-    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
-        Primitives.sha1(parts)
-    }
-
-    fn seal(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) {
-        Primitives.seal(encr, key, integ, iv, aad, text);
-    }
-
-    fn open(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) -> Result<(), Refused> {
-        Primitives.open(encr, key, integ, iv, aad, text)
-    }
-
-    fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
-        Primitives.kex_begin(kex)
-    }
-
-    fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
-        Primitives.kex_answer(kex, data)
     }
 }
 
@@ -224,7 +187,7 @@ impl World {
     }
 
     fn fresh(&mut self, node: usize) -> Node {
-        let crypto: Arc<dyn Crypto> = Arc::new(Seeded::new(self.random.next()));
+        let random = Arc::new(Seeded::new(self.random.next()));
         let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 7, 254].into())];
         let connection = match node {
             GATE => gateway(),
@@ -233,7 +196,7 @@ impl World {
                 wayfarer_mobility::ike::connection::Connection { local_id, ..terminal() }
             }
         };
-        Node::new(Endpoint::new(crypto, vec![connection], pools, Settings::default()))
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
     }
 
     fn plan(&mut self, at: Duration, happening: Happening) {

@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use wayfarer::{
     config::{self, model::Ike},
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key},
@@ -23,11 +23,15 @@ use wayfarer_dataplane::{
         udp,
     },
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    endpoint::{Endpoint, Settings},
-    event::{ChildSa, Event, Payload, Reason},
-    pool::Pool,
+use wayfarer_mobility::{
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildSa, Event, Reason},
+        pool::Pool,
+        settings::Settings,
+    },
+    path::Addresses,
+    transmit::Payload,
 };
 
 /// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the file of a shared key.
@@ -72,7 +76,8 @@ impl Peer {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
-        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools, Settings::default());
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools, Settings::default());
         Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
     }
 

@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
         tcp, udp,
     },
 };
-use wayfarer_mobility::ike::wire::{self as ike, Protected};
+use wayfarer_mobility::ike::{wire as ike, wire::Protected};
 
 #[path = "../../world/mod.rs"]
 mod world;
