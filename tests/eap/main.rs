@@ -2,11 +2,8 @@
 //!
 //! Needs the Debian package freeradius.
 
-#[path = "eap/free_radius.rs"]
 mod free_radius;
-#[path = "eap/radius.rs"]
 mod radius;
-#[path = "eap/tls_client.rs"]
 mod tls_client;
 
 use free_radius::{FreeRadius, SECRET};

@@ -1,15 +1,13 @@
 //! The fast path allocates nothing after its start: whatever a packet is, and while the slow path changes tables.
 
-mod world;
-
+use crate::world::*;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
 use wayfarer_dataplane::drop::DropReason;
-use world::*;
 
-/// Counts allocations of this thread while [`COUNTING`] is set.
+/// Counts allocations of this thread while [`COUNTING`] is set. It counts by thread, so other tests may run beside.
 struct Counting;
 
 thread_local! {

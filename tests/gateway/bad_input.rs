@@ -1,14 +1,12 @@
 //! Whatever comes in: each kind of bad packet has its own drop reason, nothing on the wire answers it, and the good
 //! packets before and behind it in the burst pass.
 
-mod world;
-
+use crate::world::*;
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     sa::Mode,
     wire::ip,
 };
-use world::*;
 
 const SUITE: &str = "aes128-sha256";
 

@@ -1,7 +1,6 @@
 //! The control socket, with a thread in the place of the slow path.
 
-mod world;
-
+use crate::world as gateway;
 use crossbeam::channel::{self, Receiver, Sender};
 use serde_json::{Value, json};
 use std::{
@@ -316,7 +315,7 @@ impl Monitor for Fake {
 
 #[test]
 fn ports_are_shown_with_what_their_devices_say() {
-    let (mut ports, wires) = world::open_ports(1, 8);
+    let (mut ports, wires) = gateway::open_ports(1, 8);
     let state = DeviceState {
         is_gone: false,
         is_up: true,
@@ -328,8 +327,8 @@ fn ports_are_shown_with_what_their_devices_say() {
         tx_errors: 4,
     };
     let counters = vec![("rx_phy_discards", 5), ("tx_phy_errors", 0)];
-    ports[world::OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
-    let mut gateway = world::World::on(world::config(vec![]), (ports, wires));
+    ports[gateway::OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
+    let mut gateway = gateway::World::on(gateway::config(vec![]), (ports, wires));
     let answer = gateway.ask(Command::Show { what: View::Ports });
     let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };
     let [outside, inside] = &ports[..] else { panic!("two ports") };

@@ -1,7 +1,6 @@
 //! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each burst.
 
-mod world;
-
+use crate::world::*;
 use wayfarer::config::model::{Encapsulation, Remote};
 use wayfarer_dataplane::{
     crypto::Suite,
@@ -9,7 +8,6 @@ use wayfarer_dataplane::{
     sa::Mode,
     wire::ip::{self, IpHeader},
 };
-use world::*;
 
 /// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
 fn inner(n: u32) -> [Vec<u8>; 2] {

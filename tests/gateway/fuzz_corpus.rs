@@ -1,7 +1,7 @@
 //! Every fuzz target over its corpus and over mutations of it that are the same in every run.
 
 #[allow(unreachable_pub, reason = "public where it is a library")]
-#[path = "fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
 use std::{fs, path::Path};

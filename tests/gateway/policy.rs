@@ -1,11 +1,8 @@
 //! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
 
-#[path = "policy/assigned.rs"]
 mod assigned;
-#[path = "policy/narrowing.rs"]
 mod narrowing;
-mod world;
-
+use crate::world::*;
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote},
     slow_path::neighbours::Stations,
@@ -18,7 +15,6 @@ use wayfarer_dataplane::{
         ip::{self, protocol},
     },
 };
-use world::*;
 
 const SUITE: &str = "aes128gcm16";
 

@@ -1,10 +1,8 @@
 //! Anti-replay, extended sequence numbers, exhaustion and lifetimes (RFC 4303 §3.3.3, §3.4.3; RFC 4301 §4.4.2.1).
 
-mod world;
-
+use crate::world::*;
 use wayfarer::control::protocol::{Command, Outcome, Reply, View};
 use wayfarer_dataplane::{drop::DropReason, sa::Limits};
-use world::*;
 
 const SUITE: &str = "aes128gcm16";
 

@@ -1,7 +1,6 @@
 //! Terminals that move: what makes the gateway follow, and what does not.
 
-mod world;
-
+use crate::world::*;
 use std::time::Duration;
 use wayfarer::{
     config::model::{Remote, Roam},
@@ -11,7 +10,6 @@ use wayfarer_dataplane::{
     drop::DropReason,
     wire::ip::{IpHeader, protocol},
 };
-use world::*;
 
 const SUITE: &str = "aes128gcm16";
 

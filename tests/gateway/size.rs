@@ -1,7 +1,6 @@
 //! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF, TFC padding, TTL.
 
-mod world;
-
+use crate::world::*;
 use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
 use wayfarer_dataplane::{
     drop::DropReason::*,
@@ -11,7 +10,6 @@ use wayfarer_dataplane::{
         ip::{self, IpHeader},
     },
 };
-use world::*;
 
 const SUITE: &str = "aes128gcm16";
 

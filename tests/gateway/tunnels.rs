@@ -1,10 +1,8 @@
 //! Tunnels that are added to and removed from a gateway at work.
 
-mod world;
-
+use crate::world::*;
 use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer_dataplane::drop::DropReason;
-use world::*;
 
 const OUTER: &str = "192.0.2.1";
 

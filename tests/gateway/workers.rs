@@ -1,7 +1,6 @@
 //! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing lost.
 
-mod world;
-
+use crate::world::*;
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -16,7 +15,6 @@ use wayfarer_dataplane::{
     pool::Pool,
     port::{Port, PortStats, memory::Wire},
 };
-use world::*;
 
 const WORKERS: usize = 2;
 const PACKETS: u64 = 100_000;

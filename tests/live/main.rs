@@ -1,29 +1,19 @@
 //! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3 and the kernel's own
 //! stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`, `setpriv`.
 
-#[path = "live/closed.rs"]
 mod closed;
-#[path = "live/exception.rs"]
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod exception;
-#[path = "live/host.rs"]
 mod host;
-#[path = "live/lab.rs"]
 mod lab;
-#[path = "live/moves.rs"]
 mod moves;
-#[path = "live/nics.rs"]
 mod nics;
-#[path = "live/paths.rs"]
 mod paths;
-#[path = "live/rate.rs"]
 mod rate;
-#[path = "live/strongswan/mod.rs"]
 mod strongswan;
-#[path = "live/traffic.rs"]
 mod traffic;
-#[path = "live/walkthrough.rs"]
 mod walkthrough;
-#[path = "live/world.rs"]
 mod world;
 
 /// Each of these for both kinds of port.

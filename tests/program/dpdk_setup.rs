@@ -1,6 +1,5 @@
 //! `scripts/dpdk-setup` on machines made up of files, and its huge pages on the real one, which needs root.
 
-#[path = "dpdk_setup/machine.rs"]
 mod machine;
 
 use machine::{Machine, Outcome, SCRIPT, run};

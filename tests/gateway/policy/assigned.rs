@@ -1,7 +1,9 @@
 //! The inner addresses that a gateway which we call may give us.
 
-use super::{World, config, world::peer};
-use peer::Peer;
+use crate::world::{
+    World, config,
+    peer::{self, Peer},
+};
 use wayfarer_mobility::ike::event::Reason;
 
 /// Calls a gateway that has only this address to give; returns that gateway, once it has answered, and us.

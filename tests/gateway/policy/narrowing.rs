@@ -1,11 +1,12 @@
 //! What a peer negotiates lies within what the operator allows it, and does not change the order of what the operator wrote
 //! (RFC 4301 §4.4.1, RFC 7296 §2.9).
 
-use super::{
-    World, config, datagram, fate, forwarded, selector, to,
-    world::{INSIDE, OUTSIDE, Terminal, peer},
+use super::{fate, to};
+use crate::world::{
+    INSIDE, OUTSIDE, Terminal, World, config, datagram, forwarded,
+    peer::{self, Peer},
+    selector,
 };
-use peer::Peer;
 use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer_dataplane::{drop::DropReason, sa::Selector};
 

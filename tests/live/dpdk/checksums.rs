@@ -1,6 +1,6 @@
 //! Checksums that net_tap fills in and verifies.
 
-use super::lab::{Gateway, Lab, Program, wait_for};
+use crate::lab::{Gateway, Lab, Program, wait_for};
 use std::net::UdpSocket;
 
 /// At the other end of the tunnel.

@@ -1,6 +1,6 @@
 //! The kernel's side of a port that is DPDK's.
 
-use super::{
+use crate::{
     lab::{Gateway, Lab, PATIENCE, Program, wait_for},
     traffic::{in_flight, lost, wait_for_ping},
     world::{SERVER, gateway_config, start_terminal, terminal_lab},

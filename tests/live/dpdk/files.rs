@@ -1,8 +1,8 @@
 //! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte for byte.
 
-use super::{
+use crate::{
+    dpdk::set_ups::assert_calm,
     lab::{Lab, PATIENCE, wait_for},
-    set_ups::assert_calm,
 };
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command, time::Instant};

@@ -1,8 +1,8 @@
 //! Memory from huge pages: taken at the start, given back at the end.
 
-use super::{
+use crate::{
+    dpdk::set_ups::{assert_calm, null_config, refused},
     lab::{Lab, wait_for},
-    set_ups::{assert_calm, null_config, refused},
 };
 use std::{
     collections::BTreeSet,

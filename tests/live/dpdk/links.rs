@@ -1,8 +1,8 @@
 //! What `wayfarer show ports` tells of DPDK's devices.
 
-use super::{
+use crate::{
+    dpdk::set_ups::assert_calm,
     lab::{Gateway, wait_for},
-    set_ups::assert_calm,
     traffic::wait_for_ping,
     world::{BY_CORE, SERVER, gateway_config, start, start_terminal, terminal_lab},
 };

@@ -1,34 +1,14 @@
 //! The program on DPDK's ports: its own virtual devices, in network namespaces with traffic from scapy, ping, iperf3 and the
 //! kernel's own stack. Needs root, DPDK's drivers, what the tests of `live` need, and python3-scapy.
 
-#[path = "dpdk/checksums.rs"]
 mod checksums;
-#[path = "dpdk/exception.rs"]
 mod exception;
-#[path = "dpdk/files.rs"]
 mod files;
-#[path = "dpdk/huge_pages.rs"]
 mod huge_pages;
-#[path = "live/lab.rs"]
-#[allow(dead_code, reason = "the other tests of live have use for the rest")]
-mod lab;
-#[path = "dpdk/links.rs"]
 mod links;
-#[path = "live/moves.rs"]
-#[allow(dead_code, reason = "as above")]
-mod moves;
-#[path = "live/nics.rs"]
-mod nics;
-#[path = "live/paths.rs"]
-#[allow(dead_code, reason = "as above")]
-mod paths;
-#[path = "dpdk/set_ups.rs"]
 mod set_ups;
-#[path = "live/traffic.rs"]
-#[allow(dead_code, reason = "as above")]
-mod traffic;
-#[path = "live/world.rs"]
-mod world;
+
+use crate::{moves, paths};
 
 /// On a driver that leaves fragments alone: net_af_packet has the kernel join them, and cuts what exceeds its frames.
 #[test]

@@ -1,6 +1,6 @@
 //! Set-ups that cannot work end with one clear line; the one in `conf` works.
 
-use super::{
+use crate::{
     lab::{Gateway, Lab, program, wait_for},
     traffic::wait_for_ping,
 };
@@ -116,7 +116,7 @@ fn more_workers_than_queues_are_too_many() {
 /// The example as it stands but for its control socket, and its commands.
 #[test]
 fn the_example_works_as_it_says() {
-    let page = include_str!("../../conf/dpdk-lab.toml");
+    let page = include_str!("../../../conf/dpdk-lab.toml");
     for command in [
         "ip netns add far && ip link set wf0 netns far\n",
         "ip -n far addr add 203.0.113.254/24 dev wf0 && ip -n far link set wf0 up\n",
