@@ -2,7 +2,7 @@
 
 use crate::{
     pair::{GATEWAY, Pair, TERMINAL, gateway, terminal},
-    world::Random,
+    random::Random,
 };
 use std::{net::SocketAddr, time::Duration};
 use wayfarer::primitives::{OsRandom, Primitives};

@@ -1,6 +1,6 @@
 //! A whole IKE endpoint and an authenticated peer that sends it anything.
 
-use super::world::peer;
+use crate::world::peer;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
