@@ -8,10 +8,9 @@ use std::{
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
-        endpoint::View,
         event::{Event, PeerId, Reason},
         settings::Settings,
-        view::State,
+        view::{State, View},
     },
     path::Addresses,
 };
