@@ -447,7 +447,8 @@ fn an_inner_address_that_none_can_be_is_not_taken() {
         let mut pair = Pair::new(gateway(), terminal());
         let pool = vec![Pool::new(bad, bad)];
         let gateways = vec![gateway()];
-        pair.gateway.endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), gateways, pool, Settings::default());
+        pair.gateway.endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), gateways, pool, Settings::default());
         pair.connect();
         assert_eq!(pair.terminal.ends(), [Reason::InnerAddress(bad)]);
         assert!(!pair.terminal.events.iter().any(|e| matches!(e, Event::Configured { .. })), "{bad}");

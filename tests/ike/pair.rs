@@ -125,7 +125,8 @@ impl Side {
     /// With two pools.
     pub(super) fn new(connections: Vec<Connection>, settings: Settings) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
-        let endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools.into(), settings);
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools.into(), settings);
         Self { endpoint, events: vec![] }
     }
 

@@ -19,10 +19,10 @@ use wayfarer_mobility::{
         event::{ChildId, PeerId},
         pool::Pool,
         settings::Settings,
-        task::{Task, TaskId},
         view::State,
     },
     path::Addresses,
+    task::{Task, TaskId},
     transmit::Payload,
 };
 
