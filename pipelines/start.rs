@@ -5,9 +5,9 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
-        exchange::Exchange,
         io::Io,
         kernel_side::{KINDS, Limit, Role},
+        rings::Rings,
         tables::{PortSettings, Settings, Tables},
         worker::Worker,
     },
@@ -178,13 +178,13 @@ impl Assembly {
         let mut workers = Vec::new();
         for Seat { pool, core } in seats {
             let link = WorkerLink {
-                exchange: Arc::new(Exchange::new(pool.frame_size())),
+                rings: Arc::new(Rings::new(pool.frame_size())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
                 core: core.map(|core| core.id),
             };
             let own = queues.iter_mut().filter_map(Iterator::next).collect();
             let roles = roles(&ports, count);
-            let io = Io::new(own, roles, pool, link.counters.clone(), link.exchange.clone());
+            let io = Io::new(own, roles, pool, link.counters.clone(), link.rings.clone());
             let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
             workers.push((worker, core));
             links.push(link);

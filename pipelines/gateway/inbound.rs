@@ -7,12 +7,12 @@
 use super::{
     batch::Batch,
     decapsulate::decapsulate,
-    exchange::Event,
     forward,
     io::{FROM_TUNNEL, Io},
     outbound::{Departure, Departures, Origin},
     policy::{Action, Rule, Verdict},
     profile::Stage,
+    rings::Event,
     tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;

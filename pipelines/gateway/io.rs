@@ -2,9 +2,9 @@
 
 use super::{
     counters::WorkerCounters,
-    exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
+    rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares},
     tables::{Hop, Tables},
 };
@@ -35,7 +35,7 @@ pub struct Io {
     outgoing: Vec<Burst>,
     pool: Pool,
     counters: Arc<WorkerCounters>,
-    exchange: Arc<Exchange>,
+    rings: Arc<Rings>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
     /// What networks of strangers may have of their ring.
@@ -54,7 +54,7 @@ impl Io {
         roles: Vec<Role>,
         pool: Pool,
         counters: Arc<WorkerCounters>,
-        exchange: Arc<Exchange>,
+        rings: Arc<Rings>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
@@ -63,7 +63,7 @@ impl Io {
             outgoing,
             pool,
             counters,
-            exchange,
+            rings,
             punts_left,
             strangers: Shares::new(Instant::now()),
             roles,
@@ -88,8 +88,8 @@ impl Io {
     }
 
     /// The worker's rings.
-    pub fn exchange(&self) -> &Arc<Exchange> {
-        &self.exchange
+    pub fn rings(&self) -> &Arc<Rings> {
+        &self.rings
     }
 
     /// The worker's stopwatch.
@@ -139,7 +139,7 @@ impl Io {
     /// `PuntRingFull`.
     pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
         let kind = punt.kind();
-        if self.punts_left[kind] == 0 || !self.exchange.punts()[kind].push((port, punt), bytes) {
+        if self.punts_left[kind] == 0 || !self.rings.punts()[kind].push((port, punt), bytes) {
             return Err(DropReason::PuntRingFull);
         }
         self.punts_left[kind] -= 1;
@@ -173,7 +173,7 @@ impl Io {
     /// Whether half of a ring is full, or half of this turn's share of it used up.
     fn is_crowded(&self, punt: Punt) -> bool {
         let kind = punt.kind();
-        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.exchange.punts()[kind].is_half_full()
+        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.rings.punts()[kind].is_half_full()
     }
 
     /// Drops a packet, and lets the slow path tell its sender of `problem` if it has the time.
@@ -185,7 +185,7 @@ impl Io {
 
     /// Tells the slow path of `event`; `false` where its ring is full.
     pub fn tell(&self, event: Event) -> bool {
-        self.exchange.events.push(event).is_ok()
+        self.rings.events.push(event).is_ok()
     }
 
     /// Sends an IP packet to `dst` by its route.

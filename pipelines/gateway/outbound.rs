@@ -8,12 +8,12 @@
 use super::{
     batch::Batch,
     encapsulate::{self, Layout, encapsulate, payload_limit},
-    exchange::Event,
     forward,
     fragment::fragment,
     io::Io,
     policy::{Action, Verdict},
     profile::Stage,
+    rings::Event,
     tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;

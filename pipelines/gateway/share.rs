@@ -69,8 +69,8 @@ mod tests {
     use super::*;
     use crate::gateway::{
         counters::WorkerCounters,
-        exchange::{Exchange, Punt},
         io::Io,
+        rings::{Punt, Rings},
     };
     use std::sync::Arc;
     use wayfarer_dataplane::pool::Pool;
@@ -93,11 +93,11 @@ mod tests {
     /// What of `messages` of one sender gets into the rings of peers and of strangers, while the slow path is busy, and whether
     /// one of another does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
-        let exchange = Arc::new(Exchange::new(2048));
+        let rings = Arc::new(Rings::new(2048));
         let pool = Pool::new(64, 2048).unwrap();
         let counters = Arc::new(WorkerCounters::new(0));
-        let mut io = Io::new(vec![], vec![], pool, counters, exchange.clone());
-        let waiting = || [Punt::Peer, Punt::Control].map(|punt| exchange.punts()[punt.kind()].len());
+        let mut io = Io::new(vec![], vec![], pool, counters, rings.clone());
+        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.punts()[punt.kind()].len());
         let mut send = |of: usize| {
             let before = waiting();
             let mut packet = io.take().unwrap();

@@ -3,12 +3,12 @@
 use super::{
     classify::{Class, classify, ike_spi},
     exception,
-    exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
     kernel_side::Traffic,
     outbound::{self, Departure, Departures, Origin},
     profile::{Profile, Stage},
+    rings::{Inject, Punt},
     tables::Tables,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -155,8 +155,8 @@ impl Worker {
 
     /// Takes frames from the slow path; answers whether there were any.
     fn inject(&mut self) -> bool {
-        let exchange = self.io.exchange().clone();
-        let waiting = exchange.inject.len().min(INJECT);
+        let rings = self.io.rings().clone();
+        let waiting = rings.inject.len().min(INJECT);
         if waiting == 0 {
             return false;
         }
@@ -169,7 +169,7 @@ impl Worker {
             };
             packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
-            match exchange.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
+            match rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
                 Some(Some(what)) => sorted.inject(packet, header, what, tables, reader, io),
                 Some(None) => io.drop(packet, DropReason::NoHeadroom),
                 None => io.free(packet),

@@ -18,8 +18,8 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::{Drops, WorkerCounters},
-        exchange::{Exchange, Inject},
         policy::{Action, Rule},
+        rings::{Inject, Rings},
         tables::Tables,
     },
 };
@@ -63,7 +63,7 @@ pub type Asked = (Command, Sender<Answer>);
 #[derive(Clone, Debug)]
 pub struct WorkerLink {
     /// Its rings.
-    pub exchange: Arc<Exchange>,
+    pub rings: Arc<Rings>,
     /// Its counters.
     pub counters: Arc<WorkerCounters>,
     /// The core it is pinned to.
@@ -274,7 +274,7 @@ impl SlowPath {
     /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
     fn inject(&mut self, what: Inject, frame: &[u8]) {
         self.next_worker = (self.next_worker + 1) % self.workers.len();
-        if !self.workers[self.next_worker].exchange.inject.push(what, frame) {
+        if !self.workers[self.next_worker].rings.inject.push(what, frame) {
             self.drops.count(DropReason::SlowPathLimit);
         }
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::model::{self, Roam},
-    gateway::exchange::{Event, Inject},
+    gateway::rings::{Event, Inject},
 };
 use std::{net::IpAddr, time::Duration};
 use tracing::{debug, info, warn};
@@ -114,7 +114,7 @@ impl SlowPath {
         let mut busy = false;
         for worker in 0..self.workers.len() {
             for _ in 0..EVENTS {
-                let Some(event) = self.workers[worker].exchange.events.pop() else { break };
+                let Some(event) = self.workers[worker].rings.events.pop() else { break };
                 busy = true;
                 match event {
                     Event::NewPath { tunnel, path } => {

@@ -3,9 +3,9 @@
 
 use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
-    exchange::{Inject, Punt},
     io::FROM_TUNNEL,
     policy::{Action as RuleAction, Rule, Verdict},
+    rings::{Inject, Punt},
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -45,8 +45,8 @@ impl SlowPath {
     pub(super) fn handle_punts(&mut self, now: Duration) -> bool {
         let mut busy = false;
         for worker in 0..self.workers.len() {
-            let exchange = self.workers[worker].exchange.clone();
-            for ring in exchange.punts() {
+            let rings = self.workers[worker].rings.clone();
+            for ring in rings.punts() {
                 for _ in 0..PUNTS {
                     if ring.pop(|(port, punt), frame| self.handle_punt(now, port, punt, frame)).is_none() {
                         break;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::model,
-    gateway::{exchange::Inject, share::Share},
+    gateway::{rings::Inject, share::Share},
     keys::Primitives,
 };
 use helpers::Helpers;

@@ -85,7 +85,7 @@ pub const PUNTS_PER_TURN: u32 = 32;
 
 /// The rings of one worker.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Rings {
     punts: [FrameRing<(u16, Punt)>; PUNT_KINDS],
     /// To the worker.
     pub inject: FrameRing<Inject>,
@@ -93,7 +93,7 @@ pub struct Exchange {
     pub events: ArrayQueue<Event>,
 }
 
-impl Exchange {
+impl Rings {
     /// Empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
