@@ -1,6 +1,6 @@
 //! Links of devices that go down and come up: for people, as nothing is done about them but to say so.
 
-use super::{PortLink, SlowPath};
+use super::{PortHandle, SlowPath};
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
@@ -27,7 +27,7 @@ struct Change {
 
 impl Links {
     /// Asks the devices where it is time to, and answers whose links changed. A link is taken to be up at first.
-    fn poll(&mut self, now: Duration, ports: &[PortLink]) -> Vec<Change> {
+    fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
         if now < self.next {
             return Vec::new();
         }
@@ -89,9 +89,9 @@ mod tests {
         }
     }
 
-    fn port(monitor: Option<Box<dyn Monitor>>) -> PortLink {
+    fn port(monitor: Option<Box<dyn Monitor>>) -> PortHandle {
         let link = Link { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
-        PortLink {
+        PortHandle {
             name: "a".into(),
             kind: "fake".into(),
             mtu: 1500,

@@ -61,7 +61,7 @@ pub type Asked = (Command, Sender<Answer>);
 
 /// What the slow path shares with one worker.
 #[derive(Clone, Debug)]
-pub struct WorkerLink {
+pub struct WorkerHandle {
     /// Its rings.
     pub rings: Arc<Rings>,
     /// Its counters.
@@ -72,7 +72,7 @@ pub struct WorkerLink {
 
 /// What the slow path knows of one port.
 #[derive(Debug)]
-pub struct PortLink {
+pub struct PortHandle {
     /// Its name.
     pub name: String,
     /// Its kind and mode, for people.
@@ -96,8 +96,8 @@ pub struct SlowPath {
     writer: Writer,
     reader: Reader,
     tables: Arc<Tables>,
-    workers: Vec<WorkerLink>,
-    ports: Vec<PortLink>,
+    workers: Vec<WorkerHandle>,
+    ports: Vec<PortHandle>,
     neighbours: Neighbours,
     routes: Routes,
     kernel: Option<Kernel>,
@@ -123,8 +123,8 @@ impl SlowPath {
         config: &Config,
         writer: Writer,
         tables: Arc<Tables>,
-        workers: Vec<WorkerLink>,
-        ports: Vec<PortLink>,
+        workers: Vec<WorkerHandle>,
+        ports: Vec<PortHandle>,
         requests: Receiver<Asked>,
     ) -> Result<Self, KeyError> {
         let links: Vec<Link> = ports.iter().map(|p| p.link.clone()).collect();
@@ -189,7 +189,7 @@ impl SlowPath {
     pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
         // What the host sends through us leads to us, and nowhere else.
         let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
-        let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
+        let device = |(index, port): (usize, &PortHandle)| Some((port.device?, index as u16));
         let others = self.ports.iter().enumerate().filter(|(index, _)| Some(*index) != host);
         let devices = others.filter_map(device).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);

@@ -35,7 +35,7 @@ impl SlowPath {
     }
 
     fn ports_view(&self) -> Vec<PortView> {
-        let view = |(index, port): (usize, &super::PortLink)| {
+        let view = |(index, port): (usize, &super::PortHandle)| {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
             let [a, b, c, d, e, f] = port.link.mac;
@@ -71,11 +71,11 @@ impl SlowPath {
     }
 
     fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(worker, link): (usize, &super::WorkerLink)| {
-            let c = &link.counters;
+        let view = |(worker, handle): (usize, &super::WorkerHandle)| {
+            let c = &handle.counters;
             WorkerView {
                 worker,
-                core: link.core,
+                core: handle.core,
                 received: c.received.value(),
                 opened: c.opened.value(),
                 opened_bytes: c.opened_bytes.value(),

@@ -228,7 +228,7 @@ impl SlowPath {
     }
 
     /// The port that leads to the host's own stack.
-    fn host_port(&self) -> Option<&super::PortLink> {
+    fn host_port(&self) -> Option<&super::PortHandle> {
         let (port, _) = self.tables.settings.host?;
         self.ports.get(usize::from(port))
     }
@@ -412,7 +412,7 @@ impl SlowPath {
 
     /// Whether `address` cannot be an inner address of ours: it is one of this host or of the gateway, or a router of theirs.
     fn is_taken(&self, address: IpAddr) -> bool {
-        let own = |port: &super::PortLink| port.link.addresses.iter().any(|(own, _)| *own == address);
+        let own = |port: &super::PortHandle| port.link.addresses.iter().any(|(own, _)| *own == address);
         if self.ports.iter().any(own) || self.routes.is_router(address) {
             return true;
         }
