@@ -13,7 +13,7 @@ use crate::{
     },
     slow_path::{
         Asked, PortHandle, SlowPath, WorkerHandle,
-        neighbours::{Link, Stations},
+        neighbours::{Segment, Stations},
     },
 };
 use core_affinity::CoreId;
@@ -339,14 +339,14 @@ fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
 }
 
 fn port_handle(port: OpenPort) -> PortHandle {
-    let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
+    let segment = Segment { mac: port.mac, addresses: port.addresses, stations: port.stations };
     PortHandle {
         name: port.name,
         kind: port.kind,
         mtu: port.mtu,
         // The kernel's routes by the TAP of an exception path are those of the port that it belongs to.
         device: port.device.filter(|_| port.exception.is_none()),
-        link,
+        segment,
         shared: port.shared,
         monitor: port.monitor,
     }

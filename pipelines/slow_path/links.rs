@@ -66,7 +66,7 @@ impl SlowPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slow_path::neighbours::{Link, Stations};
+    use crate::slow_path::neighbours::{Segment, Stations};
     use std::sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -90,13 +90,13 @@ mod tests {
     }
 
     fn port(monitor: Option<Box<dyn Monitor>>) -> PortHandle {
-        let link = Link { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
+        let segment = Segment { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
         PortHandle {
             name: "a".into(),
             kind: "fake".into(),
             mtu: 1500,
             device: None,
-            link,
+            segment,
             shared: None,
             monitor,
         }

@@ -28,7 +28,7 @@ use ike::Ike;
 use kernel::{Change, Kernel};
 use links::Links;
 use moves::Timer;
-use neighbours::{Link, Neighbours};
+use neighbours::{Neighbours, Segment};
 use punts::ProblemLimit;
 use routes::{NextHop, Origin, Routes};
 use std::{
@@ -82,7 +82,7 @@ pub struct PortHandle {
     /// The kernel's index of its device, where it is one.
     pub device: Option<u32>,
     /// What neighbour discovery needs.
-    pub link: Link,
+    pub segment: Segment,
     /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
     pub shared: Option<Shared>,
     /// How its device is, where it is one.
@@ -127,12 +127,12 @@ impl SlowPath {
         ports: Vec<PortHandle>,
         requests: Receiver<Asked>,
     ) -> Result<Self, KeyError> {
-        let links: Vec<Link> = ports.iter().map(|p| p.link.clone()).collect();
+        let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let mut this = Self {
             start: Instant::now(),
             reader: writer.reader(),
-            routes: Routes::new(links.iter().map(|l| l.stations).collect()),
-            neighbours: Neighbours::new(links),
+            routes: Routes::new(segments.iter().map(|s| s.stations).collect()),
+            neighbours: Neighbours::new(segments),
             kernel: None,
             kernel_sides: vec![],
             ike: None,
@@ -168,7 +168,7 @@ impl SlowPath {
     fn install_routes(&mut self, config: &Config) {
         for (index, port) in self.ports.iter().enumerate() {
             let port_index = index as u16;
-            for (address, subnet) in &port.link.addresses {
+            for (address, subnet) in &port.segment.addresses {
                 let (tables, writer) = (&self.tables, &mut self.writer);
                 self.routes.insert(tables, writer, Prefix::host(*address), Origin::Local, NextHop::Local);
                 let hop = NextHop::Port { port: port_index, via: None };

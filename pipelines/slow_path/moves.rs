@@ -106,7 +106,7 @@ impl SlowPath {
             Some(super::NextHop::Port { port, .. }) => self.ports.get(usize::from(port)),
             _ => None,
         };
-        let own = || self.ports.iter().find(|p| p.link.addresses.iter().any(|(a, _)| *a == config.local));
+        let own = || self.ports.iter().find(|p| p.segment.addresses.iter().any(|(a, _)| *a == config.local));
         by_route.or_else(own).map_or(1500, |p| p.mtu)
     }
 

@@ -151,7 +151,7 @@ impl SlowPath {
         let first = self.ports.get(usize::from(port)).into_iter();
         first
             .chain(&self.ports)
-            .flat_map(|p| p.link.addresses.iter().map(|(own, _)| *own))
+            .flat_map(|p| p.segment.addresses.iter().map(|(own, _)| *own))
             .filter(move |own| own.is_ipv4() == to.is_ipv4())
     }
 }

@@ -38,7 +38,7 @@ impl SlowPath {
         let view = |(index, port): (usize, &super::PortHandle)| {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
-            let [a, b, c, d, e, f] = port.link.mac;
+            let [a, b, c, d, e, f] = port.segment.mac;
             let state = port.monitor.as_ref().map(|monitor| monitor.state());
             PortView {
                 port: port.name.clone(),
@@ -46,7 +46,7 @@ impl SlowPath {
                 mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
                 mtu: port.mtu,
                 addresses: port
-                    .link
+                    .segment
                     .addresses
                     .iter()
                     .map(|(own, subnet)| format!("{own}/{}", subnet.length()))
