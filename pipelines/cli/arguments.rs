@@ -127,7 +127,7 @@ Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  who is connected by IKE, from where, and what for
   wayfarer show drops                  packets dropped, by reason
-  wayfarer show ports                  links, MAC addresses, MTUs, packets received and sent
+  wayfarer show ports                  devices, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       what each device counts by itself, in its own words
   wayfarer show workers --json         the same as a program reads it")]
     Show {

@@ -119,7 +119,7 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Che
         if ports.iter().any(|port| port.addresses.iter().any(|(own, _)| *own == via)) {
             return Err(Rule::Own);
         }
-        Ok((via, link_of(via, named, ports).ok_or(Rule::OffLink)?))
+        Ok((via, port_towards(via, named, ports).ok_or(Rule::OffSubnet)?))
     })?;
     let needs = || source.error("route", Some(place), Rule::Needs("via", "a route without \"port\"".into()));
     let port = via.map(|(_, port)| port).or(named).ok_or_else(needs)?;
@@ -127,8 +127,8 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Che
 }
 
 /// The port whose subnet holds `via`: the longest one of all, or one of the port named. A link-local address is on
-/// every link, so that its port must be named.
-fn link_of(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
+/// every segment, so that its port must be named.
+fn port_towards(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
     if matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
         return named;
     }

@@ -22,7 +22,7 @@ pub enum Class {
     Esp(u16),
     /// To be forwarded.
     Forward,
-    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the link that
+    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the segment that
     /// it came by. So many bytes of padding were behind it in its frame.
     Host(u16),
     /// ARP or neighbour discovery: the slow path's.

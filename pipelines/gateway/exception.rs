@@ -9,7 +9,7 @@
 //!
 //! Each of the two has the rate for itself: who floods the host's address does not keep neighbours and routers from it.
 //!
-//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is link business, as ARP is:
+//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is the segment's business, as ARP is:
 //! policy does not speak of it.
 
 use super::{
@@ -49,7 +49,7 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
         return io.drop(packet, reason);
     }
     match may_enter(packet.data(), tables, reader) {
-        Ok(()) => io.to_kernel(packet, Traffic::Link),
+        Ok(()) => io.to_kernel(packet, Traffic::Segment),
         Err(reason) => io.drop(packet, reason),
     }
 }

@@ -313,7 +313,7 @@ impl<'r> Sorted<'r> {
 /// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel where that has a side of its port.
 fn neighbour(packet: Packet, io: &mut Io) {
     match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
-        Ok(()) => io.to_kernel(packet, Traffic::Link),
+        Ok(()) => io.to_kernel(packet, Traffic::Segment),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -329,7 +329,7 @@ fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, rea
     } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);
     } else {
-        // The link that it came by is not the host's.
+        // The segment that it came by is not the host's.
         io.drop(packet, DropReason::Martian);
     }
 }

@@ -5,9 +5,9 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
+mod devices;
 pub(crate) mod ike;
 mod kernel;
-mod links;
 mod moves;
 mod policies;
 mod punts;
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 use crossbeam::channel::{Receiver, Sender};
+use devices::Devices;
 use ike::Ike;
 use kernel::{Change, Kernel};
-use links::Links;
 use moves::Timer;
 use neighbours::{Neighbours, Segment};
 use punts::ProblemLimit;
@@ -110,7 +110,7 @@ pub struct SlowPath {
     requests: Receiver<Asked>,
     drops: Drops,
     problems: ProblemLimit,
-    links: Links,
+    devices: Devices,
     next_worker: usize,
 }
 
@@ -141,7 +141,7 @@ impl SlowPath {
             timers: BTreeSet::new(),
             drops: Drops::default(),
             problems: ProblemLimit::default(),
-            links: Links::default(),
+            devices: Devices::default(),
             next_worker: 0,
             writer,
             tables,
@@ -264,7 +264,7 @@ impl SlowPath {
         busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
-        self.handle_links(now);
+        self.handle_devices(now);
         self.act();
         self.reader.quiescent();
         self.writer.collect();

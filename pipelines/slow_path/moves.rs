@@ -54,7 +54,7 @@ impl SlowPath {
             // Its senders may ignore a smaller MTU (RFC 8201 §4).
             warn!(
                 tunnel = config.name,
-                room, "the link's MTU leaves less than the 1280 bytes that IPv6 needs"
+                room, "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
             );
         }
         let policy = match config.roam {

@@ -60,7 +60,7 @@ impl SlowPath {
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),
-                link: state.as_ref().map(|s| link(s).to_owned()),
+                link: state.as_ref().map(|s| device_state(s).to_owned()),
                 speed_mbps: state.as_ref().and_then(|s| s.speed),
                 full_duplex: state.as_ref().and_then(|s| s.full_duplex),
                 promiscuous: state.as_ref().map(|s| s.is_promiscuous),
@@ -114,8 +114,8 @@ impl SlowPath {
     }
 }
 
-/// How a link is, in a word.
-fn link(state: &DeviceState) -> &'static str {
+/// How a device is, in a word.
+fn device_state(state: &DeviceState) -> &'static str {
     match state {
         DeviceState { is_gone: true, .. } => "gone",
         DeviceState { is_up: true, .. } => "up",

@@ -17,20 +17,20 @@ use std::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place(u32);
 
-type Link<K, V> = AtomicPtr<Node<K, V>>;
+type Next<K, V> = AtomicPtr<Node<K, V>>;
 
 #[derive(Debug)]
 struct Node<K, V> {
     key: K,
     value: V,
-    next: Link<K, V>,
+    next: Next<K, V>,
 }
 
 /// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the slots; beyond
 /// that the chains grow longer, and nothing is refused.
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
-    slots: Box<[Link<K, V>]>,
+    slots: Box<[Next<K, V>]>,
     entries: AtomicUsize,
     seed: Seed,
     /// Of a place, to the number of its slot.
@@ -40,14 +40,14 @@ pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
 
 /// Slots without chains. Pages of zeros cost no memory before they are used.
 #[cfg(not(loom))]
-fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
+fn empty<K, V>(slots: usize) -> Box<[Next<K, V>]> {
     // SAFETY: all zeros are null pointers.
     unsafe { Box::new_zeroed_slice(slots).assume_init() }
 }
 
 #[cfg(loom)]
-fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
-    (0..slots).map(|_| Link::default()).collect()
+fn empty<K, V>(slots: usize) -> Box<[Next<K, V>]> {
+    (0..slots).map(|_| Next::default()).collect()
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     #[inline]
-    fn slot(&self, place: Place) -> &Link<K, V> {
+    fn slot(&self, place: Place) -> &Next<K, V> {
         // SAFETY: there are 2^n slots, at least 16, and the shift leaves n bits.
         unsafe { self.slots.get_unchecked((place.0 >> self.shift) as usize) }
     }
@@ -125,7 +125,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Sets the value of `key`. Readers see the old value or the new one, never none.
     pub fn insert(&self, writer: &mut Writer, key: K, value: V) {
         self.tables.check_writer(writer);
-        let (link, found) = self.find(&key);
+        let (pointer, found) = self.find(&key);
         let next = match found {
             // SAFETY: the one writer is here, so a linked node cannot be freed meanwhile.
             Some(old) => unsafe { (*old).next.load(Relaxed) },
@@ -135,7 +135,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             }
         };
         let node = Box::into_raw(Box::new(Node { key, value, next: AtomicPtr::new(next) }));
-        link.store(node, Release);
+        pointer.store(node, Release);
         if let Some(old) = found {
             // SAFETY: made by `Box::into_raw` above, and just unlinked.
             writer.retire(unsafe { Box::from_raw(old) });
@@ -145,26 +145,26 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Removes `key`; answers whether it was there.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
         self.tables.check_writer(writer);
-        let (link, found) = self.find(key);
+        let (pointer, found) = self.find(key);
         let Some(node) = found else { return false };
         // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the chain behind it.
-        link.store(unsafe { (*node).next.load(Relaxed) }, Release);
+        pointer.store(unsafe { (*node).next.load(Relaxed) }, Release);
         // SAFETY: as in `insert`.
         writer.retire(unsafe { Box::from_raw(node) });
         self.entries.fetch_sub(1, Relaxed);
         true
     }
 
-    /// The link that leads to `key`'s node and that node, or the last link of its chain. For the writer.
-    fn find(&self, key: &K) -> (&Link<K, V>, Option<*mut Node<K, V>>) {
-        let mut link = self.slot(self.place(key));
+    /// Returns the pointer to the node of `key` and that node, or the last pointer of its chain. For the writer.
+    fn find(&self, key: &K) -> (&Next<K, V>, Option<*mut Node<K, V>>) {
+        let mut pointer = self.slot(self.place(key));
         loop {
-            let at = link.load(Relaxed);
+            let at = pointer.load(Relaxed);
             // SAFETY: only the writer frees nodes, and it is here.
             match unsafe { at.as_ref() } {
-                None => return (link, None),
-                Some(node) if node.key == *key => return (link, Some(at)),
-                Some(node) => link = &node.next,
+                None => return (pointer, None),
+                Some(node) if node.key == *key => return (pointer, Some(at)),
+                Some(node) => pointer = &node.next,
             }
         }
     }
@@ -223,7 +223,7 @@ mod tests {
 
     /// Of a map that nobody changes, the entries of the fullest slot.
     fn longest_chain<K: Send + Sync, V: Send + Sync>(map: &Map<K, V>) -> usize {
-        let chain = |slot: &Link<K, V>| {
+        let chain = |slot: &Next<K, V>| {
             let (mut n, mut at) = (0, slot.load(Relaxed));
             // SAFETY: nobody changes this map.
             while let Some(node) = unsafe { at.as_ref() } {
