@@ -23,7 +23,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Encap, Flow, InboundSa, Mode, Selector, Spi},
-    table::{Place, Reader},
+    table::{Bucket, Reader},
     window::{self, Replay},
     wire::{esp, ip::IpHeader, tcp},
 };
@@ -35,7 +35,7 @@ pub struct Arrival<'r> {
     esp_at: u16,
     spi: Spi,
     /// Where the SPI is looked up.
-    place: Place,
+    bucket: Bucket,
     /// The full sequence number, not proven before the packet is opened.
     seq: u64,
     /// Whether it was the highest so far.
@@ -55,14 +55,14 @@ impl<'r> Arrival<'r> {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
         // A reserved number stands for none.
         let (spi, seq) = esp.unwrap_or_default();
-        let place = tables.inbound.place(&Spi(spi));
-        tables.inbound.prefetch_slot(place);
+        let bucket = tables.inbound.bucket(&Spi(spi));
+        tables.inbound.prefetch_bucket(bucket);
         let verdict = match (esp, spi) {
             (None, _) => Err(DropReason::EspTruncated),
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, spi: Spi(spi), place, seq: seq.into(), newest: false, sa: None, verdict }
+        Self { header, esp_at, spi: Spi(spi), bucket, seq: seq.into(), newest: false, sa: None, verdict }
     }
 
     #[inline]
@@ -106,10 +106,10 @@ pub fn run<'r>(
         return;
     }
     for (_, arrival) in arrivals.iter_mut() {
-        tables.inbound.prefetch_node(arrival.place);
+        tables.inbound.prefetch_node(arrival.bucket);
     }
     for (_, arrival) in arrivals.iter_mut() {
-        arrival.sa = tables.inbound.get_at(arrival.place, &arrival.spi, reader).map(|sa| &**sa);
+        arrival.sa = tables.inbound.get_at(arrival.bucket, &arrival.spi, reader).map(|sa| &**sa);
         if let Some(sa) = arrival.sa {
             prefetch::whole(sa);
         }
@@ -274,9 +274,9 @@ fn accept(arrivals: &mut Arrivals<'_>) {
 /// Moves the window of an SA that others use too over a run of its packets.
 fn accept_run(run: &mut [Arrival<'_>]) {
     let Some(sa) = run[0].sa else { return };
-    let places: ArrayVec<window::Place, BURST> = run.iter().map(|a| sa.window.place(a.seq)).collect();
+    let slots: ArrayVec<window::Slot, BURST> = run.iter().map(|a| sa.window.slot(a.seq)).collect();
     let mut results = [Ok(false); BURST];
-    sa.window.accept_run(&places, &mut results[..places.len()]);
+    sa.window.accept_run(&slots, &mut results[..slots.len()]);
     for (arrival, result) in run.iter_mut().zip(results) {
         accepted(arrival, sa, result);
     }
@@ -309,10 +309,10 @@ fn forward_inner<'r>(
     io: &mut Io,
 ) {
     let hop = tables.routes.find(header.dst, reader).copied();
-    let spot = tables.policies.spot(header.dst);
-    let ruled = match spot.is_empty(header.dst) {
+    let buckets = tables.policies.buckets(header.dst);
+    let ruled = match buckets.is_empty(header.dst) {
         true => Verdict::None,
-        false => ruled(tables.verdict_at(spot, flow, reader), sa, admitted),
+        false => ruled(tables.verdict_at(buckets, flow, reader), sa, admitted),
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.

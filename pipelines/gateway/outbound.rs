@@ -23,7 +23,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
-    table::{Reader, Spot},
+    table::{Buckets, Reader},
     wire::{
         Address,
         icmp::Problem,
@@ -45,7 +45,7 @@ pub struct Departure<'r> {
     /// Where the SA's packets go.
     endpoint: Option<&'r Endpoint>,
     /// Where policy is looked up.
-    spot: Spot,
+    buckets: Buckets,
     fate: Fate,
 }
 
@@ -56,8 +56,8 @@ impl<'r> Departure<'r> {
     /// The packet that begins with `header`.
     #[inline(always)]
     pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
-        let spot = tables.policies.spot(header.dst);
-        tables.policies.prefetch_slot(spot);
+        let buckets = tables.policies.buckets(header.dst);
+        tables.policies.prefetch_bucket(buckets);
         Self {
             header,
             origin,
@@ -66,7 +66,7 @@ impl<'r> Departure<'r> {
             sa: None,
             seq: 0,
             endpoint: None,
-            spot,
+            buckets,
             fate: Fate::Protect,
         }
     }
@@ -115,7 +115,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
         return;
     }
     for (_, departure) in departures.iter_mut() {
-        tables.policies.prefetch_node(departure.spot);
+        tables.policies.prefetch_node(departure.buckets);
     }
     let mut train = None;
     for (packet, departure) in departures.iter_mut() {
@@ -191,12 +191,12 @@ fn decide<'r>(
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Decision<'r> {
-    let Departure { header, origin, spot, .. } = departure;
+    let Departure { header, origin, buckets, .. } = departure;
     let from_wire = *origin == Origin::Wire;
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    let verdict = tables.verdict_at(*spot, flow, reader);
+    let verdict = tables.verdict_at(*buckets, flow, reader);
     let rule = match verdict {
         Verdict::Rule(rule) => rule,
         Verdict::Hidden(_) => return Err(DropReason::FragmentPorts),

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, Spi},
-    table::{Lpm, Map, Reader, Spot, Writer},
+    table::{Buckets, Lpm, Map, Reader, Writer},
     wire::Address,
 };
 
@@ -93,15 +93,15 @@ impl Tables {
     /// whether it covers.
     #[inline]
     pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        self.verdict_at(self.policies.spot(outbound.dst), outbound, reader)
+        self.verdict_at(self.policies.buckets(outbound.dst), outbound, reader)
     }
 
-    /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
+    /// [`Tables::verdict`], where `buckets` is that of the packet's destination in the policies.
     #[inline(always)]
-    pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
+    pub fn verdict_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
         // The first so far, of rules of longer prefixes that rank no higher than shorter ones might.
         let mut narrowed = Verdict::None;
-        let found = self.policies.find_map_at(spot, outbound.dst, reader, |rules| {
+        let found = self.policies.find_map_at(buckets, outbound.dst, reader, |rules| {
             let found = rules.find(outbound)?;
             if !found.is_narrowed() && matches!(narrowed, Verdict::None) {
                 return Some(found);
@@ -118,15 +118,15 @@ impl Tables {
     /// belongs.
     #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        let spot = self.policies.spot(flow.src);
+        let buckets = self.policies.buckets(flow.src);
         // Mostly no rule is anywhere near where packets come from in clear.
-        !spot.is_empty(flow.src) && self.is_tunnelled(spot, &flow.reversed(), by, reader)
+        !buckets.is_empty(flow.src) && self.is_tunnelled(buckets, &flow.reversed(), by, reader)
     }
 
     /// Whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
     #[inline(never)]
-    fn is_tunnelled(&self, spot: Spot, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        match self.verdict_at(spot, outbound, reader) {
+    fn is_tunnelled(&self, buckets: Buckets, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
+        match self.verdict_at(buckets, outbound, reader) {
             Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.rank.local, by.tunnel()))
             }
