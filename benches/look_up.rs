@@ -8,7 +8,7 @@ use criterion::{
 };
 use std::{hint::black_box, sync::Arc};
 use wayfarer::gateway::{
-    policy::{Action, Rule, Rules, Verdict},
+    policy::{Action, Decision, Rule, Rules},
     tables::{Settings, Tables},
 };
 use wayfarer_dataplane::{
@@ -139,7 +139,7 @@ fn rule(
                 ports: Some((local.first, remote.first)),
                 is_later_fragment: false,
             };
-            assert!(matches!(tables.verdict(black_box(&flow), &reader), Verdict::Rule(_)));
+            assert!(matches!(tables.decide(black_box(&flow), &reader), Decision::Rule(_)));
         });
     });
 }

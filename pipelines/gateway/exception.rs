@@ -16,7 +16,7 @@ use super::{
     classify::{is_neighbour_discovery, malformed_ip},
     io::Io,
     kernel_side::Traffic,
-    policy::{Action, Verdict},
+    policy::{Action, Decision},
     tables::Tables,
 };
 use wayfarer_dataplane::{
@@ -66,14 +66,14 @@ pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
 /// Whether policy lets the kernel send `frame` in clear (RFC 4301 §5.1). What it does not speak of may leave.
 fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     let Some(flow) = flow(frame)? else { return Ok(()) };
-    match tables.verdict(&flow, reader) {
-        Verdict::Rule(rule) => match rule.action {
+    match tables.decide(&flow, reader) {
+        Decision::Rule(rule) => match rule.action {
             Action::Protect(_) | Action::Ended(_) => Err(DropReason::Unprotected),
             Action::Discard | Action::Guard => Err(DropReason::Discard),
             Action::Bypass => Ok(()),
         },
-        Verdict::Hidden(_) => Err(DropReason::FragmentPorts),
-        Verdict::None => Ok(()),
+        Decision::Hidden(_) => Err(DropReason::FragmentPorts),
+        Decision::None => Ok(()),
     }
 }
 

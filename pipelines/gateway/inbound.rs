@@ -10,7 +10,7 @@ use super::{
     forward,
     io::{FROM_TUNNEL, Io},
     outbound::{Departure, Departures, Origin},
-    policy::{Action, Rule, Verdict},
+    policy::{Action, Decision, Rule},
     profile::Stage,
     rings::Event,
     tables::{Hop, Tables},
@@ -42,7 +42,7 @@ pub struct Arrival<'r> {
     newest: bool,
     sa: Option<&'r InboundSa>,
     /// Why it is dropped, or that it is not.
-    verdict: Result<(), DropReason>,
+    fate: Result<(), DropReason>,
 }
 
 /// A burst of arrivals.
@@ -57,12 +57,12 @@ impl<'r> Arrival<'r> {
         let (spi, seq) = esp.unwrap_or_default();
         let bucket = tables.inbound.bucket(&Spi(spi));
         tables.inbound.prefetch_bucket(bucket);
-        let verdict = match (esp, spi) {
+        let fate = match (esp, spi) {
             (None, _) => Err(DropReason::EspTruncated),
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, spi: Spi(spi), bucket, seq: seq.into(), newest: false, sa: None, verdict }
+        Self { header, esp_at, spi: Spi(spi), bucket, seq: seq.into(), newest: false, sa: None, fate }
     }
 
     #[inline]
@@ -73,7 +73,7 @@ impl<'r> Arrival<'r> {
     /// Whether it was opened, with `sa`.
     #[inline]
     fn is_authentic_of(&self, sa: &InboundSa) -> bool {
-        self.verdict.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
+        self.fate.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
     /// What it came in.
@@ -115,8 +115,8 @@ pub fn run<'r>(
         }
     }
     for (packet, arrival) in arrivals.iter_mut() {
-        if arrival.verdict.is_ok() {
-            arrival.verdict = check(packet, arrival);
+        if arrival.fate.is_ok() {
+            arrival.fate = check(packet, arrival);
         }
     }
     io.mark(Stage::LookUp);
@@ -195,22 +195,22 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
 fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
-        let (Ok(()), Some(sa)) = (arrival.verdict, arrival.sa) else { continue };
+        let (Ok(()), Some(sa)) = (arrival.fate, arrival.sa) else { continue };
         match sa.window.check(arrival.seq) {
             Ok(()) => {
                 let esp = &mut packet.data_mut()[arrival.esp_at()..];
                 jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
             }
-            Err(why) => arrival.verdict = Err(replayed(sa, why)),
+            Err(why) => arrival.fate = Err(replayed(sa, why)),
         }
     }
     crypto::open(&mut jobs);
     let authentic: ArrayVec<bool, BURST> = jobs.iter().map(|job| job.authentic).collect();
     drop(jobs);
-    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.verdict.is_ok());
+    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.fate.is_ok());
     for ((_, arrival), authentic) in tried.zip(authentic) {
         if !authentic {
-            arrival.verdict = Err(forged(arrival.sa));
+            arrival.fate = Err(forged(arrival.sa));
         }
     }
 }
@@ -225,7 +225,7 @@ fn finish<'r>(
     reader: &Reader,
     io: &mut Io,
 ) -> Result<(&'r InboundSa, &'r Selector, Flow), DropReason> {
-    arrival.verdict?;
+    arrival.fate?;
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
     let tunnel = sa.tunnel;
     if arrival.newest {
@@ -262,7 +262,7 @@ fn accept(arrivals: &mut Arrivals<'_>) {
         notes = rest;
         match these {
             [one] => {
-                if let (Ok(()), Some(sa)) = (one.verdict, one.sa) {
+                if let (Ok(()), Some(sa)) = (one.fate, one.sa) {
                     accepted(one, sa, sa.window.accept(one.seq));
                 }
             }
@@ -286,7 +286,7 @@ fn accept_run(run: &mut [Arrival<'_>]) {
 fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Newest, Replay>) {
     match result {
         Ok(newest) => arrival.newest = newest,
-        Err(why) => arrival.verdict = Err(replayed(sa, why)),
+        Err(why) => arrival.fate = Err(replayed(sa, why)),
     }
 }
 
@@ -311,8 +311,8 @@ fn forward_inner<'r>(
     let hop = tables.routes.find(header.dst, reader).copied();
     let buckets = tables.policies.buckets(header.dst);
     let ruled = match buckets.is_empty(header.dst) {
-        true => Verdict::None,
-        false => ruled(tables.verdict_at(buckets, flow, reader), sa, admitted),
+        true => Decision::None,
+        false => ruled(tables.decide_at(buckets, flow, reader), sa, admitted),
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
@@ -331,21 +331,21 @@ fn forward_inner<'r>(
     packet.set_port(FROM_TUNNEL);
     match ruled {
         // It is for another peer, or for somebody that policy forbids.
-        Verdict::Rule(_) | Verdict::Hidden(_) => {
+        Decision::Rule(_) | Decision::Hidden(_) => {
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
         // It is for this side, as the SA's own selector says.
-        Verdict::None => forward::clear_by(hop, packet, header, tables, io),
+        Decision::None => forward::clear_by(hop, packet, header, tables, io),
     }
 }
 
 /// What policy has to say of a packet that came out of `sa`, of which its selector `admitted` says that it is for this
 /// side: nothing, unless the operator speaks of its destination more closely than of what `admitted` stands for.
 #[inline(always)]
-fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdict<'r> {
-    match verdict.rule() {
-        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => verdict,
-        _ => Verdict::None,
+fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
+    match decision.rule() {
+        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => decision,
+        _ => Decision::None,
     }
 }
 
@@ -359,7 +359,7 @@ fn permits_source(
     tables: &Tables,
     reader: &Reader,
 ) -> Result<(), DropReason> {
-    let back = tables.verdict(&flow.reversed(), reader);
+    let back = tables.decide(&flow.reversed(), reader);
     match back.rule() {
         Some(rule) if rule.outranks(admitted.rank.remote, Some(sa.tunnel)) => permits(back),
         _ => Ok(()),
@@ -367,10 +367,10 @@ fn permits_source(
 }
 
 /// Returns why the operator's policies refuse a packet that a tunnel brought.
-fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
-    match verdict {
-        Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
-        Verdict::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
+fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
+    match decision {
+        Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
+        Decision::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
         _ => Ok(()),
     }
 }

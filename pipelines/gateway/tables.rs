@@ -1,7 +1,7 @@
 //! What workers read and the slow path changes.
 
 use super::{
-    policy::{Rule, Rules, Verdict},
+    policy::{Decision, Rule, Rules},
     share::Share,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -92,18 +92,18 @@ impl Tables {
     /// What policy says of a packet from this side to a peer's: the first rule that covers it, or that nobody can tell
     /// whether it covers.
     #[inline]
-    pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        self.verdict_at(self.policies.buckets(outbound.dst), outbound, reader)
+    pub fn decide<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
+        self.decide_at(self.policies.buckets(outbound.dst), outbound, reader)
     }
 
-    /// [`Tables::verdict`], where `buckets` is that of the packet's destination in the policies.
+    /// [`Tables::decide`], where `buckets` is that of the packet's destination in the policies.
     #[inline(always)]
-    pub fn verdict_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
+    pub fn decide_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
         // The first so far, of rules of longer prefixes that rank no higher than shorter ones might.
-        let mut narrowed = Verdict::None;
+        let mut narrowed = Decision::None;
         let found = self.policies.find_map_at(buckets, outbound.dst, reader, |rules| {
             let found = rules.find(outbound)?;
-            if !found.is_narrowed() && matches!(narrowed, Verdict::None) {
+            if !found.is_narrowed() && matches!(narrowed, Decision::None) {
                 return Some(found);
             }
             let is_last = !found.is_narrowed();
@@ -126,8 +126,8 @@ impl Tables {
     /// Whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
     #[inline(never)]
     fn is_tunnelled(&self, buckets: Buckets, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        match self.verdict_at(buckets, outbound, reader) {
-            Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
+        match self.decide_at(buckets, outbound, reader) {
+            Decision::Rule(back) | Decision::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.rank.local, by.tunnel()))
             }
             _ => false,

@@ -4,7 +4,7 @@
 use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
     io::FROM_TUNNEL,
-    policy::{Action as RuleAction, Rule, Verdict},
+    policy::{Action as RuleAction, Decision, Rule},
     rings::{Inject, Punt},
 };
 use std::{net::IpAddr, time::Duration};
@@ -123,11 +123,12 @@ impl SlowPath {
         if !icmp::may_answer(&header, packet) {
             return;
         }
-        let verdict = |flow: &Flow| self.tables.verdict(flow, &self.reader);
-        let protected =
-            |flow: &Flow| matches!(verdict(flow), Verdict::Rule(Rule { action: RuleAction::Protect(_), .. }));
+        let decision = |flow: &Flow| self.tables.decide(flow, &self.reader);
+        let protected = |flow: &Flow| {
+            matches!(decision(flow), Decision::Rule(Rule { action: RuleAction::Protect(_), .. }))
+        };
         let flow = Flow::of(&header, packet);
-        let by = verdict(&flow).rule();
+        let by = decision(&flow).rule();
         let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
