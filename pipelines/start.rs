@@ -12,7 +12,7 @@ use crate::{
         worker::Worker,
     },
     slow_path::{
-        Asked, PortHandle, SlowPath, WorkerHandle,
+        ControlRequest, PortHandle, SlowPath, WorkerHandle,
         neighbours::{Segment, Stations},
     },
 };
@@ -36,7 +36,7 @@ use tracing::warn;
 use wayfarer_dataplane::{
     crypto::KeyError,
     pool::Pool,
-    port::{Mac, Port, monitor::Monitor, open::Shared},
+    port::{Mac, Port, monitor::Monitor, open::SharedDevice},
     table::{Prefix, Writer},
 };
 
@@ -65,7 +65,7 @@ pub struct OpenPort {
     /// Whether the host's own stack is at its other end.
     pub is_host: bool,
     /// What a device that is shared with the kernel has besides its queues.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedDevice>,
     /// Where it is the TAP device of an exception path.
     pub exception: Option<Exception>,
     /// How its device is, where it is one.
@@ -105,7 +105,7 @@ pub struct Assembly {
     /// What slow path and workers share.
     pub handles: Vec<WorkerHandle>,
     /// Where requests to the slow path go.
-    pub requests: Sender<Asked>,
+    pub requests: Sender<ControlRequest>,
 }
 
 /// A gateway at work. It stops when dropped.
@@ -116,7 +116,7 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     slow_path: Option<JoinHandle<()>>,
     handles: Vec<WorkerHandle>,
-    requests: Sender<Asked>,
+    requests: Sender<ControlRequest>,
 }
 
 /// Why a gateway did not start.

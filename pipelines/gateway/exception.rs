@@ -13,7 +13,7 @@
 //! policy does not speak of it.
 
 use super::{
-    classify::{is_neighbour_discovery, malformed_ip},
+    classify::{ip_format, is_neighbour_discovery},
     io::Io,
     kernel_side::Traffic,
     policy::{Action, Decision},
@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
     sa::Flow,
     table::Reader,
     wire::{
-        Malformed,
+        FormatError,
         ethernet::{self, Ethernet},
         ip::IpHeader,
     },
@@ -90,13 +90,13 @@ fn may_enter(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
 fn flow(frame: &[u8]) -> Result<Option<Flow>, DropReason> {
     Ethernet::parse(frame).map_err(|_| DropReason::RuntFrame)?;
     let (ethertype, packet) = ethernet::untagged(frame).map_err(|why| match why {
-        Malformed::Truncated => DropReason::RuntFrame,
+        FormatError::Truncated => DropReason::RuntFrame,
         _ => DropReason::UnknownEthertype,
     })?;
     if !matches!(ethertype, ethernet::IPV4 | ethernet::IPV6) {
         return Ok(None);
     }
-    let header = IpHeader::parse(packet).map_err(malformed_ip)?;
+    let header = IpHeader::parse(packet).map_err(ip_format)?;
     if header.is_ipv4() != (ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }

@@ -125,7 +125,7 @@ impl Worker {
             }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
-                let mut sorted = Sorted::default();
+                let mut sorted = SortedBurst::default();
                 for (packet, header) in burst.take(some).zip(&mut headers.outer) {
                     sorted.sort(packet, header, tables, reader, io);
                 }
@@ -161,7 +161,7 @@ impl Worker {
             return false;
         }
         let Self { io, tables, reader, headers, .. } = self;
-        let mut sorted = Sorted::default();
+        let mut sorted = SortedBurst::default();
         for header in headers.outer.iter_mut().take(waiting) {
             let Ok(mut packet) = io.take() else {
                 // No frame is free: the rest waits in its ring.
@@ -218,12 +218,12 @@ impl Default for Headers {
 
 /// A burst by what its packets are.
 #[derive(Default)]
-struct Sorted<'r> {
+struct SortedBurst<'r> {
     arrivals: Arrivals<'r>,
     departures: Departures<'r>,
 }
 
-impl<'r> Sorted<'r> {
+impl<'r> SortedBurst<'r> {
     /// Puts a received packet where it belongs.
     #[inline(always)]
     fn sort(

@@ -46,7 +46,7 @@ use tunnels::Tunnels;
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
-    port::{monitor::Monitor, open::Shared},
+    port::{monitor::Monitor, open::SharedDevice},
     sa::{Path, TunnelId},
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
@@ -56,8 +56,8 @@ use wayfarer_mobility::roaming::Roaming;
 /// Longest sleep between two turns, and so what a report waits at most.
 const NAP: Duration = Duration::from_micros(50);
 
-/// A request, and where its answer goes.
-pub type Asked = (Command, Sender<Answer>);
+/// A command of the control socket, and where its answer goes.
+pub type ControlRequest = (Command, Sender<Answer>);
 
 /// What the slow path shares with one worker.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ pub struct PortHandle {
     /// What neighbour discovery needs.
     pub segment: Segment,
     /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedDevice>,
     /// How its device is, where it is one.
     pub monitor: Option<Box<dyn Monitor>>,
 }
@@ -107,7 +107,7 @@ pub struct SlowPath {
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
     timers: BTreeSet<(Duration, TunnelId, Timer)>,
-    requests: Receiver<Asked>,
+    requests: Receiver<ControlRequest>,
     drops: Drops,
     problems: ProblemLimit,
     devices: Devices,
@@ -125,7 +125,7 @@ impl SlowPath {
         tables: Arc<Tables>,
         workers: Vec<WorkerHandle>,
         ports: Vec<PortHandle>,
-        requests: Receiver<Asked>,
+        requests: Receiver<ControlRequest>,
     ) -> Result<Self, KeyError> {
         let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let mut this = Self {
