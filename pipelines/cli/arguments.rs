@@ -284,11 +284,11 @@ impl From<Shown> for View {
     }
 }
 
-/// An address, perhaps with a port.
+/// An address, perhaps with a UDP port.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Destination {
     pub address: IpAddr,
-    pub port: Option<u16>,
+    pub udp_port: Option<u16>,
 }
 
 /// A text that is no [`Destination`].
@@ -308,10 +308,12 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, NoDestination> {
         if let Ok(address) = text.parse() {
-            return Ok(Self { address, port: None });
+            return Ok(Self { address, udp_port: None });
         }
         match text.parse::<SocketAddr>() {
-            Ok(socket) if socket.port() != 0 => Ok(Self { address: socket.ip(), port: Some(socket.port()) }),
+            Ok(socket) if socket.port() != 0 => {
+                Ok(Self { address: socket.ip(), udp_port: Some(socket.port()) })
+            }
             _ => Err(NoDestination),
         }
     }
@@ -323,7 +325,7 @@ mod tests {
 
     #[test]
     fn destinations_have_an_address_and_perhaps_a_port() {
-        let parse = |text: &str| text.parse::<Destination>().map(|d| (d.address.to_string(), d.port));
+        let parse = |text: &str| text.parse::<Destination>().map(|d| (d.address.to_string(), d.udp_port));
         assert_eq!(parse("192.0.2.7"), Ok(("192.0.2.7".to_owned(), None)));
         assert_eq!(parse("192.0.2.7:4501"), Ok(("192.0.2.7".to_owned(), Some(4501))));
         assert_eq!(parse("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));

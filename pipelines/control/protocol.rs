@@ -326,7 +326,7 @@ pub struct PeerView {
     pub children: Vec<ChildView>,
 }
 
-/// One pair of child SAs.
+/// One tunnel: a pair of child SAs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChildView {
     /// Name of the connection's child.

@@ -38,8 +38,8 @@ pub struct Io {
     rings: Arc<Rings>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
-    /// What networks of strangers may have of their ring.
-    strangers: Shares,
+    /// What networks of unauthenticated senders may have of their ring.
+    unauthenticated: Shares,
     /// Each port's part in the exception path.
     roles: Vec<Role>,
     /// The time, once somebody has asked for it in this turn.
@@ -65,7 +65,7 @@ impl Io {
             counters,
             rings,
             punts_left,
-            strangers: Shares::new(Instant::now()),
+            unauthenticated: Shares::new(Instant::now()),
             roles,
             now: None,
             profile: Profile::default(),
@@ -156,14 +156,14 @@ impl Io {
     }
 
     /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE SA, if that is known. Anybody
-    /// can know an SPI: while many messages wait, each IKE SA has its share and is a stranger beyond that, and each network of
-    /// strangers has its own.
+    /// can know an SPI: while many messages wait, each IKE SA has its share and counts as unauthenticated beyond that,
+    /// as each network of unauthenticated senders has its own.
     pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
         let now = *self.now.get_or_insert_with(Instant::now);
         let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
         if is_peer {
             self.punt_packet(packet, Punt::Peer);
-        } else if !self.is_crowded(Punt::Control) || self.strangers.of(from).admits(now) {
+        } else if !self.is_crowded(Punt::Control) || self.unauthenticated.of(from).admits(now) {
             self.punt_packet(packet, Punt::Control);
         } else {
             self.drop(packet, DropReason::PuntRingFull);

@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
 /// Why a worker hands a frame to the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Punt {
-    /// A key exchange message of somebody unknown (the IP packet).
+    /// A key exchange message of an unauthenticated sender (the IP packet).
     Control,
     /// A key exchange message with an SPI of a known peer (the IP packet).
     Peer,
@@ -37,7 +37,7 @@ impl Punt {
         match self {
             Self::Neighbour => 0,
             Self::Resolve { .. } => 1,
-            // Before strangers, in each turn.
+            // Before unauthenticated senders, in each turn.
             Self::Peer => 2,
             Self::Control => 3,
             Self::Problem(_) => 4,

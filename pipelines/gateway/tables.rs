@@ -17,7 +17,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers, each within its share.
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of unauthenticated
+    /// senders, each within its share.
     pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
     pub policies: Lpm<Rules>,
