@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tls_client::TlsClient;
-use wayfarer::keys::{Authorities, Crl, EapTlsServer, Primitives, RadiusSockets, certificate};
+use wayfarer::{
+    credentials::{Authorities, CrlPolicy, EapTlsServer, RadiusSockets, certificate},
+    primitives::Primitives,
+};
 use wayfarer_mobility::{
     ike::{
         crypto::Secret,
@@ -245,7 +248,7 @@ fn eap_tls(folder: &Path) -> EapTlsServer {
         file
     };
     let authorities =
-        Authorities::load(&[write("ca.pem", &pki.ca)], &[], Crl::Relaxed, SystemTime::now).unwrap();
+        Authorities::load(&[write("ca.pem", &pki.ca)], &[], CrlPolicy::Relaxed, SystemTime::now).unwrap();
     let (certificate, key) = (write("own.pem", &pki.server.certificate), write("own.key", &pki.server.key));
     EapTlsServer::load(&certificate, &key, Arc::new(authorities)).unwrap()
 }

@@ -5,8 +5,8 @@ mod world;
 use std::time::{Duration, Instant};
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote},
+    launch::{Assembly, Exception, OpenPort, Seat, StartError},
     slow_path::neighbours::Stations,
-    start::{Assembly, Exception, OpenPort, Seat, StartError},
 };
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},

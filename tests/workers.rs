@@ -8,7 +8,7 @@ use std::{
 };
 use wayfarer::{
     config::model::{Config, Remote, Route},
-    start::{Assembly, Gateway, OpenPort, Seat},
+    launch::{Assembly, Gateway, OpenPort, Seat},
 };
 use wayfarer_dataplane::{
     drop::DropReason,

@@ -268,20 +268,8 @@ fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sched::{CloneFlags, unshare};
+    use crate::namespace::alone;
     use wayfarer_dataplane::table::Prefix;
-
-    /// Runs `test` in a network namespace of its own, which needs root.
-    fn alone(test: impl FnOnce() + Send) {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET)
-                    .expect("this test makes a network namespace and needs root");
-                test();
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        });
-    }
 
     fn tables() -> Vec<String> {
         Nftables::open().unwrap().tables().unwrap()

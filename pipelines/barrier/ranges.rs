@@ -6,11 +6,9 @@ use wayfarer_dataplane::table::Prefix;
 /// A first and a last address of one family.
 pub(super) type Range = (IpAddr, IpAddr);
 
-/// The addresses of a prefix.
+/// Returns the first and the last address of a prefix.
 pub(super) fn of_prefix(prefix: Prefix) -> Range {
-    let first = prefix.address();
-    let free = width(first) - u32::from(prefix.length());
-    let last = number(first) | !u128::MAX.checked_shl(free).unwrap_or(0);
+    let (first, (_, last)) = (prefix.address(), prefix.span());
     (first, if first.is_ipv4() { IpAddr::V4((last as u32).into()) } else { Ipv6Addr::from_bits(last).into() })
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     config::model::{Config, Port as PortConfig},
     device_lock::{DeviceLock, primary_name},
-    run::{self, Ground, RunError},
+    launch::{self, LaunchError, Resources},
 };
 use serde::Serialize;
 use std::{
@@ -69,7 +69,7 @@ impl Row {
 #[derive(Debug)]
 pub enum PortsError {
     /// The ports could not be opened.
-    Open(RunError),
+    Open(LaunchError),
     /// No thread.
     Thread(io::Error),
     /// No packet passed.
@@ -101,10 +101,10 @@ pub fn run(mut config: Config, duration: Duration) -> Result<Row, PortsError> {
     let take = |(port, device): (&PortConfig, &str)| {
         let device = primary_name(device);
         DeviceLock::take(&device)
-            .map_err(|why| RunError::Port { port: port.name.clone(), why: why.of(&device) })
+            .map_err(|why| LaunchError::Port { port: port.name.clone(), why: why.of(&device) })
     };
     let _devices = shared.map(take).collect::<Result<Vec<_>, _>>().map_err(PortsError::Open)?;
-    let Ground { cores, mut pools, ports } = run::prepare(&config).map_err(PortsError::Open)?;
+    let Resources { cores, mut pools, ports } = launch::prepare(&config).map_err(PortsError::Open)?;
     // The kernel's sides of ports are none that packets pass.
     let ports = ports.into_iter().filter(|port| port.exception.is_none());
     let (names, mut queues): (Vec<_>, Vec<_>) =

@@ -23,7 +23,7 @@ use wayfarer::{
     barrier,
     config::{self, ConfigError, model::Config},
     control::{client, protocol},
-    demo, run,
+    demo, launch,
 };
 
 /// Why a command failed.
@@ -121,7 +121,7 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 
 /// Runs a gateway until it is told to stop.
 fn gateway(config: &Config) -> Result<(), Failure> {
-    run::gateway(config).map_err(|why| Failure::Gateway(why.to_string()))
+    launch::run(config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
 /// Ends what an earlier gateway keeps the host from, and says where.

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, in one line.
 
-use crate::keys::files::LoadError;
+use crate::credentials::CredentialError;
 use std::{fmt, io, net::IpAddr, path::Path};
 
 /// One rule that a configuration breaks, and where.
@@ -175,7 +175,7 @@ pub enum Rule {
     /// These names of users differ by upper and lower case only.
     SameUser(Box<str>, Box<str>),
     /// A file with a certificate, private key or revocation list is not what it must be.
-    Credential(LoadError),
+    Credential(CredentialError),
     /// The certificate is not for the identity.
     OtherIdentity,
     /// The certificate has no subject.

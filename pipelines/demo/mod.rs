@@ -14,8 +14,8 @@ pub use report::{LatencyReport, Report};
 use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Ike, Remote, Roam, Route, Sa, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
+    launch::{Assembly, Gateway, OpenPort, Seat, StartError},
     slow_path::neighbours::Stations,
-    start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use fleet::Fleet;
 use nat::{Mapping, Nats};

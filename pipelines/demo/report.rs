@@ -1,7 +1,7 @@
 //! What a demonstration showed.
 
 use super::{Options, fleet::Fleet};
-use crate::start::Gateway;
+use crate::launch::Gateway;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use wayfarer_dataplane::drop::DropReason;

@@ -22,7 +22,7 @@ pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader
 }
 
 /// The same, where `hop` is the route.
-#[inline]
+#[inline(always)]
 pub fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {
         Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => {

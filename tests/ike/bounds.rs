@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     bounds,

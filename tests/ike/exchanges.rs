@@ -5,7 +5,7 @@ use crate::{
     pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     address::{Addresses, Path},
     connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},

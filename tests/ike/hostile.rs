@@ -5,7 +5,7 @@ use crate::{
     world::Random,
 };
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     crypto::Secret,

@@ -6,7 +6,7 @@ use crate::{
     pair::{TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{net::IpAddr, slice, sync::Arc};
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
     crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},

@@ -2,7 +2,7 @@
 
 use crate::pair::{GATEWAY, Pair, Side, TERMINAL};
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     connection::Connection,

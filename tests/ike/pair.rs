@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::{
     ike::{
         address::Addresses,

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use wayfarer::keys::Primitives;
+use wayfarer::primitives::Primitives;
 use wayfarer_mobility::ike::{
     address::Addresses,
     crypto::{Crypto, KexSecret, Refused, Secret},

@@ -13,8 +13,8 @@ use std::{
 };
 use wayfarer::{
     config::model::{Policy, PolicyAction},
+    launch::{Assembly, Exception, OpenPort, Seat},
     slow_path::neighbours::Stations,
-    start::{Assembly, Exception, OpenPort, Seat},
 };
 use wayfarer_dataplane::{
     drop::DropReason::NotForUs,

@@ -13,8 +13,8 @@ use wayfarer::{
     config::model::*,
     control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
+    launch::{Assembly, OpenPort, Seat},
     slow_path::neighbours::Stations,
-    start::{Assembly, OpenPort, Seat},
 };
 use wayfarer_dataplane::{
     crypto::{self, Backend, Key, OpenJob, SealJob, Suite},

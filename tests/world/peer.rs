@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use wayfarer::{
     config::{self, model::Ike},
-    keys::Primitives,
+    primitives::Primitives,
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key},

@@ -27,14 +27,24 @@ pub fn of(bytes: &[u8]) -> u16 {
     finish(add(0, bytes))
 }
 
-/// Whether the checksum of an IPv4 header of twenty bytes is right: [`of`] in the processor's own byte order, which such a
-/// sum does not mind (RFC 1071 §2 B).
-#[inline]
+/// Returns whether the checksum of an IPv4 header of twenty bytes is right, as `of(header) == 0`.
+///
+/// The sum of 16-bit words in one's complement is their sum modulo 65535, which neither the byte
+/// order nor the length of the words changes (RFC 1071 §2 B and C).
+#[inline(always)]
 pub(super) fn is_zero_of_v4(header: &[u8; 20]) -> bool {
-    let (words, _) = header.as_chunks::<4>();
-    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    let add = |sum: u64, word: u64| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u64::from(carry)
+    };
+    let word = |at| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&header[at..at + 8]);
+        u64::from_ne_bytes(word)
+    };
+    let half = u32::from_ne_bytes([header[16], header[17], header[18], header[19]]);
+    let sum = add(add(word(0), word(8)), half.into());
+    sum != 0 && sum.is_multiple_of(0xffff)
 }
 
 /// The checksum after one of the words it covers changed from `old` to `new` (RFC 1624 §3, equation 3).

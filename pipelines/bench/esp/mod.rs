@@ -21,7 +21,7 @@ mod world;
 pub use load::Wrong;
 pub use report::Row;
 
-use crate::{slow_path::tunnels::MoveError, start::StartError};
+use crate::{launch::StartError, slow_path::tunnels::MoveError};
 use load::SHORTEST;
 use rig::Rig;
 use serde::{Serialize, Serializer};

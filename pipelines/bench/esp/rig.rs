@@ -15,8 +15,8 @@ use crate::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
     },
+    launch::{Assembly, Seat},
     slow_path::SlowPath,
-    start::{Assembly, Seat},
 };
 use crossbeam::channel::TryRecvError;
 use std::{

@@ -9,8 +9,8 @@
 use super::port::{LoadPort, Plug};
 use crate::{
     config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
+    launch::OpenPort,
     slow_path::neighbours::Stations,
-    start::OpenPort,
 };
 use std::{
     net::{IpAddr, Ipv4Addr},

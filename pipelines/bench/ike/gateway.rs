@@ -8,9 +8,9 @@ use crate::{
     bench::processor_time,
     config::model::Config,
     gateway::worker::Worker,
-    keys::Primitives,
+    launch::{Assembly, Seat},
+    primitives::Primitives,
     slow_path::{SlowPath, ike::datagram},
-    start::{Assembly, Seat},
 };
 use std::{
     sync::Arc,

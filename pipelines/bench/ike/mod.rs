@@ -24,7 +24,7 @@ mod world;
 
 pub use report::{Row, Target};
 
-use crate::{keys::files::Problem, start::StartError};
+use crate::{credentials::CredentialProblem, launch::StartError};
 use serde::Serialize;
 use std::{error, fmt, io, str::FromStr, time::Duration};
 
@@ -118,7 +118,7 @@ pub enum BenchError {
     /// No certificates could be made.
     Certificates(rcgen::Error),
     /// A certificate or key that was made is not taken.
-    Keys(Problem),
+    Keys(CredentialProblem),
     /// The gateway did not start.
     Start(StartError),
     /// Peers did not come where they should in time.
@@ -146,8 +146,8 @@ impl From<rcgen::Error> for BenchError {
     }
 }
 
-impl From<Problem> for BenchError {
-    fn from(why: Problem) -> Self {
+impl From<CredentialProblem> for BenchError {
+    fn from(why: CredentialProblem) -> Self {
         Self::Keys(why)
     }
 }

@@ -4,7 +4,7 @@ use super::{
     cipher,
     world::{World, place},
 };
-use crate::keys::Primitives;
+use crate::primitives::Primitives;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_mobility::ike::{
     address::Addresses,

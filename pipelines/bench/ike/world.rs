@@ -9,9 +9,9 @@
 use super::BenchError;
 use crate::{
     config::model::{self, Config, Ike, PoolRange, Route},
-    keys::{Authorities, CertificateSigner},
+    credentials::{Authorities, CertificateSigner, CredentialProblem},
+    launch::OpenPort,
     slow_path::neighbours::Stations,
-    start::OpenPort,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -255,8 +255,7 @@ fn certified(names: [&str; 2]) -> Result<[(LocalAuth, RemoteAuth); 2], BenchErro
     let side = |name: &str| -> Result<_, BenchError> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?;
-        let private =
-            PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| crate::keys::files::Problem::BadKey)?;
+        let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| CredentialProblem::BadKey)?;
         let own: &[CertificateDer<'_>] = &[certificate.der().clone()];
         let signer = CertificateSigner::new(own, &private)?;
         let trusted = Authorities::new(&[authority.der().clone()], SystemTime::now)?;

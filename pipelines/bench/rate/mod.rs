@@ -9,7 +9,7 @@
 
 mod tester;
 
-use crate::run::{RunError, host_addresses};
+use crate::launch::{LaunchError, host_addresses};
 use serde::Serialize;
 use std::{fmt, io, net::Ipv4Addr, time::Duration};
 use tester::{Tester, Trial};
@@ -108,7 +108,7 @@ pub enum RateError {
     /// No memory for frames.
     Memory(io::Error),
     /// The host's addresses could not be listed.
-    Host(Box<RunError>),
+    Host(Box<LaunchError>),
     /// Nothing that was sent came back.
     Silence,
 }

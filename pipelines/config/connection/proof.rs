@@ -4,10 +4,11 @@ use super::{ADVISED_PSK, ConfigResult, Raw};
 use crate::{
     config::{
         error::{ConfigError, Rule},
-        file::{self, Auth, CrlPolicy, Key, Method},
+        file::{self, Auth, Key, Method},
         keys, value,
     },
-    keys::{Authorities, CertificateSigner, Crl, EapTlsServer, Primitives, certificate, files::LoadError},
+    credentials::{Authorities, CertificateSigner, CredentialError, CrlPolicy, EapTlsServer, certificate},
+    primitives::Primitives,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -203,7 +204,7 @@ impl Raw<'_> {
     }
 
     /// What is wrong with one of [`Raw::credentials`], at its place.
-    fn of_credentials(&self, secret: &Path, why: LoadError) -> ConfigError {
+    fn of_credentials(&self, secret: &Path, why: CredentialError) -> ConfigError {
         let place = |key: &Key<String>| key.as_ref().map_or(0..0, Spanned::span);
         match *why.file == *secret {
             true => self.credential("connection.private_key", place(&self.raw.private_key), why),
@@ -222,8 +223,8 @@ impl Raw<'_> {
         })?;
         let crls = source.optional("connection.crls", &raw.crls, |list| paths(&list.0))?.unwrap_or_default();
         let policy = match raw.crl_policy.as_ref().map(Spanned::get_ref) {
-            Some(CrlPolicy::Strict) => Crl::Strict,
-            Some(CrlPolicy::Relaxed) | None => Crl::Relaxed,
+            Some(file::CrlPolicy::Strict) => CrlPolicy::Strict,
+            Some(file::CrlPolicy::Relaxed) | None => CrlPolicy::Relaxed,
         };
         Authorities::load(&files, &crls, policy, SystemTime::now).map_err(|why| {
             let place = raw.crls.as_ref().map_or(0..0, Spanned::span);
@@ -234,7 +235,7 @@ impl Raw<'_> {
         })
     }
 
-    fn credential(&self, key: &str, place: Range<usize>, why: LoadError) -> ConfigError {
+    fn credential(&self, key: &str, place: Range<usize>, why: CredentialError) -> ConfigError {
         self.source.bad(key, place, Rule::Credential(why))
     }
 

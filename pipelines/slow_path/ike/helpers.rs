@@ -1,7 +1,7 @@
 //! Threads for what takes long: operations with public keys, and EAP; and RADIUS servers, for which no thread waits. State stays
 //! with the slow path; helpers get tasks and give back what came of them.
 
-use crate::keys::{Primitives, RadiusSockets};
+use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::{

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::model,
     gateway::{rings::Inject, share::Share},
-    keys::Primitives,
+    primitives::Primitives,
 };
 use helpers::Helpers;
 use host::{Host, log_refusal};

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bench::core_of,
     control::protocol::Command,
-    start::{Assembly, Gateway, Seat},
+    launch::{Assembly, Gateway, Seat},
 };
 use port::{Line, Watch};
 use std::{

@@ -109,5 +109,5 @@ fn icv((integ, key): (Integ, &[u8]), parts: &[&[u8]]) -> hmac::Tag {
         Integ::HmacSha384 => hmac::HMAC_SHA384,
         Integ::HmacSha512 => hmac::HMAC_SHA512,
     };
-    mac(algorithm, key, parts)
+    mac::sign(algorithm, key, parts)
 }

@@ -1,15 +1,12 @@
 //! Known answers, and what must be refused.
 
-mod authorities;
 mod cipher;
-mod exchange;
-mod files;
-mod pki;
-mod signature;
+mod key_exchange;
 
 use super::*;
 
-fn hex(digits: &str) -> Vec<u8> {
+/// Returns the bytes that these hexadecimal digits spell, whatever stands between the digits.
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
     let text = std::str::from_utf8(&digits).unwrap();
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()

@@ -1,10 +1,11 @@
 //! Whom we trust to vouch for peers.
 
 use super::{
-    Primitives, certificate,
-    files::{self, LoadError, Problem},
+    certificate,
+    files::{self, CredentialError, CredentialProblem},
     scheme,
 };
+use crate::primitives::Primitives;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::{
     fmt,
@@ -28,7 +29,7 @@ const MOST_BYTES: usize = 65536;
 
 /// What is asked of revocation lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Crl {
+pub enum CrlPolicy {
     /// A certificate passes that no list tells of; lists never grow too old.
     #[default]
     Relaxed,
@@ -41,7 +42,7 @@ pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     hashes: Vec<u8>,
     crls: Vec<CertRevocationList<'static>>,
-    policy: Crl,
+    policy: CrlPolicy,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -54,18 +55,19 @@ impl Authorities {
     pub fn load<P: AsRef<Path>>(
         certificates: &[P],
         crls: &[P],
-        policy: Crl,
+        policy: CrlPolicy,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<Self, CredentialError> {
         let mut authorities = Self::none(policy, clock);
         for file in certificates.iter().map(AsRef::as_ref) {
             for certificate in files::certificates(file)? {
-                authorities.trust(&certificate).ok_or_else(|| Problem::BadCertificate.of(file))?;
+                authorities.trust(&certificate).ok_or_else(|| CredentialProblem::BadCertificate.of(file))?;
             }
         }
         for file in crls.iter().map(AsRef::as_ref) {
             for crl in files::crls(file)? {
-                let crl = OwnedCertRevocationList::from_der(&crl).map_err(|_| Problem::BadCrl.of(file))?;
+                let crl = OwnedCertRevocationList::from_der(&crl)
+                    .map_err(|_| CredentialProblem::BadCrl.of(file))?;
                 authorities.crls.push(crl.into());
             }
         }
@@ -75,19 +77,19 @@ impl Authorities {
     /// Trusts these certificates; nothing revokes what they vouched for.
     ///
     /// # Errors
-    /// [`Problem::BadCertificate`].
+    /// [`CredentialProblem::BadCertificate`].
     pub fn new(
         certificates: &[CertificateDer<'_>],
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
-    ) -> Result<Self, Problem> {
-        let mut authorities = Self::none(Crl::Relaxed, clock);
+    ) -> Result<Self, CredentialProblem> {
+        let mut authorities = Self::none(CrlPolicy::Relaxed, clock);
         for certificate in certificates {
-            authorities.trust(certificate).ok_or(Problem::BadCertificate)?;
+            authorities.trust(certificate).ok_or(CredentialProblem::BadCertificate)?;
         }
         Ok(authorities)
     }
 
-    fn none(policy: Crl, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+    fn none(policy: CrlPolicy, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         let (anchors, hashes, crls) = (Vec::new(), Vec::new(), Vec::new());
         Self { anchors, hashes, crls, policy, clock: Box::new(clock) }
     }
@@ -124,7 +126,7 @@ impl Authorities {
     fn check_chain(&self, own: &EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
         let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| self.policy.apply(options));
-        if revocation.is_none() && self.policy == Crl::Strict {
+        if revocation.is_none() && self.policy == CrlPolicy::Strict {
             return Err(Error::UnknownRevocationStatus);
         }
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
@@ -133,7 +135,7 @@ impl Authorities {
     }
 }
 
-impl Crl {
+impl CrlPolicy {
     fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
         let (status, expiration) = match self {
             Self::Relaxed => (UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore),

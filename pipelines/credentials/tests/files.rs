@@ -1,6 +1,6 @@
 //! Files of certificates and keys.
 
-use super::{super::files::Problem, pki::*, *};
+use super::{pki::*, *};
 use std::fs;
 use wayfarer_mobility::ike::crypto::Signer;
 
@@ -50,23 +50,28 @@ fn each_fault_of_a_file_has_its_message() {
     let (short, x448, encrypted) =
         (folder.path("short.key"), folder.path("x448.key"), folder.path("encrypted.key"));
     let cases = [
-        (&folder.path("none"), &key, &folder.path("none"), Problem::Unreadable(std::io::ErrorKind::NotFound)),
+        (
+            &folder.path("none"),
+            &key,
+            &folder.path("none"),
+            CredentialProblem::Unreadable(std::io::ErrorKind::NotFound),
+        ),
         (
             &certificate,
             &folder.path("none"),
             &folder.path("none"),
-            Problem::Unreadable(std::io::ErrorKind::NotFound),
+            CredentialProblem::Unreadable(std::io::ErrorKind::NotFound),
         ),
-        (&certificate, &here, &here, Problem::NotAFile),
-        (&certificate, &long, &long, Problem::TooLong),
-        (&empty, &key, &empty, Problem::NoCertificate),
-        (&broken, &key, &broken, Problem::Syntax),
-        (&hollow, &key, &hollow, Problem::BadCertificate),
-        (&certificate, &certificate, &certificate, Problem::NoKey),
-        (&certificate, &encrypted, &encrypted, Problem::NoKey),
-        (&certificate, &short, &short, Problem::BadKey),
-        (&certificate, &x448, &x448, Problem::BadKey),
-        (&certificate, &other, &other, Problem::OtherKey),
+        (&certificate, &here, &here, CredentialProblem::NotAFile),
+        (&certificate, &long, &long, CredentialProblem::TooLong),
+        (&empty, &key, &empty, CredentialProblem::NoCertificate),
+        (&broken, &key, &broken, CredentialProblem::Syntax),
+        (&hollow, &key, &hollow, CredentialProblem::BadCertificate),
+        (&certificate, &certificate, &certificate, CredentialProblem::NoKey),
+        (&certificate, &encrypted, &encrypted, CredentialProblem::NoKey),
+        (&certificate, &short, &short, CredentialProblem::BadKey),
+        (&certificate, &x448, &x448, CredentialProblem::BadKey),
+        (&certificate, &other, &other, CredentialProblem::OtherKey),
     ];
     for (certificate, key, file, problem) in cases {
         let error = CertificateSigner::load(certificate, key).unwrap_err();
@@ -83,14 +88,14 @@ fn each_fault_of_authorities_has_its_message() {
     let hollow = folder.write("hollow", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
     let short = folder.write("short.crl", [0x30, 0]);
     let load = |certificates: &[_], crls: &[_]| {
-        let loaded = Authorities::load(certificates, crls, Crl::Relaxed, std::time::SystemTime::now);
+        let loaded = Authorities::load(certificates, crls, CrlPolicy::Relaxed, std::time::SystemTime::now);
         loaded.map_err(|error| (error.file.to_path_buf(), error.problem)).map(drop)
     };
     assert_eq!(load(&[&good], &[]), Ok(()));
-    assert_eq!(load(&[&good, &empty], &[]), Err((empty.clone(), Problem::NoCertificate)));
-    assert_eq!(load(&[&hollow], &[]), Err((hollow.clone(), Problem::BadCertificate)));
-    assert_eq!(load(&[&good], &[&empty]), Err((empty.clone(), Problem::NoCrl)));
-    assert_eq!(load(&[&good], &[&short]), Err((short.clone(), Problem::BadCrl)));
+    assert_eq!(load(&[&good, &empty], &[]), Err((empty.clone(), CredentialProblem::NoCertificate)));
+    assert_eq!(load(&[&hollow], &[]), Err((hollow.clone(), CredentialProblem::BadCertificate)));
+    assert_eq!(load(&[&good], &[&empty]), Err((empty.clone(), CredentialProblem::NoCrl)));
+    assert_eq!(load(&[&good], &[&short]), Err((short.clone(), CredentialProblem::BadCrl)));
 }
 
 #[test]

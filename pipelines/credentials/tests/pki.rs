@@ -137,7 +137,13 @@ impl Folder {
     }
 
     /// Authorities that ask what `policy` says, at a time in seconds.
-    pub(super) fn authorities(&self, trusted: &[&Ca], crls: &[String], policy: Crl, now: u64) -> Authorities {
+    pub(super) fn authorities(
+        &self,
+        trusted: &[&Ca],
+        crls: &[String],
+        policy: CrlPolicy,
+        now: u64,
+    ) -> Authorities {
         let certificates: Vec<PathBuf> =
             trusted.iter().enumerate().map(|(i, ca)| self.write(&format!("{i}.pem"), &ca.pem)).collect();
         let lists: Vec<PathBuf> =

@@ -4,7 +4,7 @@ use super::{pki::*, *};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, PublicKeyData};
 use std::slice;
 use wayfarer_mobility::ike::{
-    crypto::{Distrust, SignatureHashes, Signer, Verifier},
+    crypto::{Crypto, Distrust, SignatureHashes, Signer, Verifier},
     identity::{Identity, kind},
 };
 
@@ -39,7 +39,7 @@ fn a_chain_leads_to_an_authority() {
     let sub = root.sub(ca_params("sub"));
     let subsub = sub.sub(ca_params("subsub"));
     let own = params(NAME, 2);
-    let trusting = |cas: &[&Ca]| folder.authorities(cas, &[], Crl::Relaxed, NOW);
+    let trusting = |cas: &[&Ca]| folder.authorities(cas, &[], CrlPolicy::Relaxed, NOW);
     let authorities = trusting(&[&root]);
     assert_eq!(verify(&authorities, &root, &own, &[]), Ok(()));
     assert_eq!(verify(&authorities, &sub, &own, &[&sub]), Ok(()));
@@ -58,7 +58,7 @@ fn a_chain_leads_to_an_authority() {
 #[test]
 fn only_authorities_vouch_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mere_peer = root.sub(params("peer.example.org", 3));
     assert_eq!(verify(&authorities, &mere_peer, &params(NAME, 2), &[&mere_peer]), Err(Distrust::Issuer));
     let mut short = ca_params("short");
@@ -74,7 +74,7 @@ fn only_authorities_vouch_and_no_authority_is_a_peer() {
 #[test]
 fn certificates_count_in_their_time_only() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let at = |now| folder.authorities(&[&root], &[], Crl::Relaxed, now);
+    let at = |now| folder.authorities(&[&root], &[], CrlPolicy::Relaxed, now);
     let own = params(NAME, 2);
     // 2020-01-01 and 2040-01-01: both seconds are within.
     for (now, expected) in [
@@ -103,27 +103,27 @@ fn what_a_list_revokes_is_revoked() {
         verify(&folder.authorities(&[&root], crls, policy, NOW), &sub, &own, &[&sub])
     };
     let (good_root, good_sub) = (root.crl(&[7]), sub.crl(&[8]));
-    assert_eq!(check(&[], Crl::Relaxed), Ok(()));
-    assert_eq!(check(&[], Crl::Strict), Err(Distrust::Revoked));
-    for policy in [Crl::Relaxed, Crl::Strict] {
+    assert_eq!(check(&[], CrlPolicy::Relaxed), Ok(()));
+    assert_eq!(check(&[], CrlPolicy::Strict), Err(Distrust::Revoked));
+    for policy in [CrlPolicy::Relaxed, CrlPolicy::Strict] {
         assert_eq!(check(&[good_root.clone(), good_sub.clone()], policy), Ok(()));
         assert_eq!(check(&[good_root.clone(), sub.crl(&[1, 2])], policy), Err(Distrust::Revoked));
         assert_eq!(check(&[root.crl(&[9]), good_sub.clone()], policy), Err(Distrust::Revoked));
     }
     assert_eq!(
-        check(slice::from_ref(&good_sub), Crl::Relaxed),
+        check(slice::from_ref(&good_sub), CrlPolicy::Relaxed),
         Ok(()),
         "nothing is known of the one between"
     );
-    assert_eq!(check(slice::from_ref(&good_sub), Crl::Strict), Err(Distrust::Revoked));
+    assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(Distrust::Revoked));
     // The list of a namesake has a wrong signature.
     let namesake = Ca::root("root");
-    assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], Crl::Relaxed), Err(Distrust::Revoked));
+    assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed), Err(Distrust::Revoked));
     // 2028-01-01: after the lists' next update.
     let late =
         |policy| folder.authorities(&[&root], &[good_root.clone(), good_sub.clone()], policy, 1_830_297_600);
-    assert_eq!(verify(&late(Crl::Relaxed), &sub, &own, &[&sub]), Ok(()));
-    assert_eq!(verify(&late(Crl::Strict), &sub, &own, &[&sub]), Err(Distrust::Revoked));
+    assert_eq!(verify(&late(CrlPolicy::Relaxed), &sub, &own, &[&sub]), Ok(()));
+    assert_eq!(verify(&late(CrlPolicy::Strict), &sub, &own, &[&sub]), Err(Distrust::Revoked));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn lists_are_read_as_der_too() {
     openssl(&folder.path(""), "crl -in list.pem -outform DER -out list.der").unwrap();
     let ca = folder.write("ca.pem", &root.pem);
     let authorities =
-        Authorities::load(&[ca], &[folder.path("list.der")], Crl::Relaxed, std::time::SystemTime::now)
+        Authorities::load(&[ca], &[folder.path("list.der")], CrlPolicy::Relaxed, std::time::SystemTime::now)
             .unwrap();
     assert_eq!(verify(&authorities, &root, &params(NAME, 2), &[]), Err(Distrust::Revoked));
     assert_eq!(verify(&authorities, &root, &params(NAME, 3), &[]), Ok(()));
@@ -142,7 +142,7 @@ fn lists_are_read_as_der_too() {
 #[test]
 fn purposes_that_have_nothing_to_do_with_it_are_refused() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let check = |purposes: &[ExtendedKeyUsagePurpose]| {
         let mut params = params(NAME, 2);
         params.extended_key_usages = purposes.to_vec();
@@ -162,7 +162,7 @@ fn purposes_that_have_nothing_to_do_with_it_are_refused() {
 #[test]
 fn a_peer_has_the_names_of_its_certificate_and_no_others() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mut own = params(NAME, 2);
     let names = ["gw.example.org", "*.example.com", "Alice@Example.org", "192.0.2.7", "2001:db8::7"];
     own.subject_alt_names = names.map(san).to_vec();
@@ -206,7 +206,7 @@ fn a_peer_has_the_names_of_its_certificate_and_no_others() {
 #[test]
 fn an_empty_subject_is_no_identity() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mut own = params(NAME, 2);
     own.distinguished_name = rcgen::DistinguishedName::new();
     let empty = Identity { kind: kind::DER_ASN1_DN, data: vec![0x30, 0] };
@@ -218,7 +218,7 @@ fn an_empty_subject_is_no_identity() {
 #[test]
 fn tampered_certificates_are_refused() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let (signer, _) = folder.signer(&root, &rcgen::PKCS_ECDSA_P256_SHA256);
     let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
     let verify = |der: &[u8]| authorities.verify(&fqdn(NAME), &[der.to_vec()], method, &data, b"octets");
@@ -246,7 +246,7 @@ fn tampered_certificates_are_refused() {
 #[test]
 fn too_many_or_too_long_certificates_are_refused() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&root], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let own = params(NAME, 2);
     let chain = |len| vec![&root; len];
     assert_eq!(verify(&authorities, &root, &own, &chain(15)), Ok(()));
@@ -263,7 +263,7 @@ fn too_many_or_too_long_certificates_are_refused() {
 #[test]
 fn authorities_are_told_by_hashes_of_their_keys() {
     let (folder, a, b) = (Folder::new(), Ca::root("a"), Ca::root("b"));
-    let authorities = folder.authorities(&[&a, &b], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&a, &b], &[], CrlPolicy::Relaxed, NOW);
     let hash = |ca: &Ca| Primitives.sha1(&[&ca.issuer.key().subject_public_key_info()]);
     assert_eq!(authorities.authorities(), [hash(&a), hash(&b)].concat());
 }

@@ -1,9 +1,9 @@
 //! Opens the ports of a configuration, and the TAP devices by which the kernel gets what is not the gateway's.
 
+use super::assembly::{Exception, OpenPort};
 use crate::{
     config::model::{self, Config, PortKind},
     slow_path::neighbours::Stations,
-    start::{Exception, OpenPort},
 };
 use std::net::IpAddr;
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ const MTU: usize = 1500;
 ///
 /// # Errors
 /// The name of the port that could not be opened, and why.
-pub(crate) fn ports(
+pub(super) fn open_all(
     config: &Config,
     host: &[IpAddr],
     eal: Option<&Eal>,
@@ -244,19 +244,7 @@ fn mac_of(name: &str) -> Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sched::{CloneFlags, unshare};
-
-    /// Runs `test` in a network namespace of its own, which needs root.
-    fn alone(test: impl FnOnce() + Send) {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET)
-                    .expect("this test makes a network namespace and needs root");
-                test();
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        });
-    }
+    use crate::namespace::alone;
 
     #[test]
     fn an_exception_path_stands_for_its_port_in_the_kernel() {

@@ -14,17 +14,17 @@ const LONGEST_KEY: usize = 65536;
 
 /// A file that is not what it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError {
+pub struct CredentialError {
     /// The file.
     pub file: Box<Path>,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: CredentialProblem,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum CredentialProblem {
     /// It cannot be read.
     Unreadable(io::ErrorKind),
     /// It is a directory or device.
@@ -49,21 +49,21 @@ pub enum Problem {
     BadCrl,
 }
 
-impl Problem {
-    pub(super) fn of(self, file: &Path) -> LoadError {
-        LoadError { file: file.into(), problem: self }
+impl CredentialProblem {
+    pub(super) fn of(self, file: &Path) -> CredentialError {
+        CredentialError { file: file.into(), problem: self }
     }
 }
 
-impl fmt::Display for LoadError {
+impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.file.display(), self.problem)
     }
 }
 
-impl std::error::Error for LoadError {}
+impl std::error::Error for CredentialError {}
 
-impl fmt::Display for Problem {
+impl fmt::Display for CredentialProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreadable(kind) => return write!(f, "cannot be read: {kind}"),
@@ -84,48 +84,49 @@ impl fmt::Display for Problem {
 }
 
 /// All certificates in a PEM file: at least one.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
     let certificates = sections(&read(file)?, file)?;
     match certificates.is_empty() {
-        true => Err(Problem::NoCertificate.of(file)),
+        true => Err(CredentialProblem::NoCertificate.of(file)),
         false => Ok(certificates),
     }
 }
 
 /// All revocation lists in a PEM file, or the one in a DER file: at least one.
-pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
+pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialError> {
     let content = read(file)?;
     if content.first() == Some(&0x30) {
         return Ok(vec![content.into()]);
     }
     let crls = sections(&content, file)?;
     match crls.is_empty() {
-        true => Err(Problem::NoCrl.of(file)),
+        true => Err(CredentialProblem::NoCrl.of(file)),
         false => Ok(crls),
     }
 }
 
 /// The first private key in a PEM file, wiped when it is no longer used.
-pub(super) fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, LoadError> {
-    let unreadable = |e: io::Error| Problem::Unreadable(e.kind()).of(file);
-    let opened = secrets::open(file).map_err(unreadable)?.ok_or_else(|| Problem::NotAFile.of(file))?;
+pub(super) fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialError> {
+    let unreadable = |e: io::Error| CredentialProblem::Unreadable(e.kind()).of(file);
+    let opened =
+        secrets::open(file).map_err(unreadable)?.ok_or_else(|| CredentialProblem::NotAFile.of(file))?;
     // The vector never grows: a reallocation would leave a copy behind.
     let mut content = Zeroizing::new(Vec::with_capacity(LONGEST_KEY + 1));
     opened.take(LONGEST_KEY as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > LONGEST_KEY {
-        return Err(Problem::TooLong.of(file));
+        return Err(CredentialProblem::TooLong.of(file));
     }
     match PrivateKeyDer::pem_slice_iter(&content).next() {
         Some(Ok(key)) => Ok(Zeroizing::new(key)),
-        Some(Err(_)) => Err(Problem::Syntax.of(file)),
-        None => Err(Problem::NoKey.of(file)),
+        Some(Err(_)) => Err(CredentialProblem::Syntax.of(file)),
+        None => Err(CredentialProblem::NoKey.of(file)),
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
-    fs::read(file).map_err(|e| Problem::Unreadable(e.kind()).of(file))
+fn read(file: &Path) -> Result<Vec<u8>, CredentialError> {
+    fs::read(file).map_err(|e| CredentialProblem::Unreadable(e.kind()).of(file))
 }
 
-fn sections<T: PemObject>(content: &[u8], file: &Path) -> Result<Vec<T>, LoadError> {
-    T::pem_slice_iter(content).collect::<Result<_, _>>().map_err(|_| Problem::Syntax.of(file))
+fn sections<T: PemObject>(content: &[u8], file: &Path) -> Result<Vec<T>, CredentialError> {
+    T::pem_slice_iter(content).collect::<Result<_, _>>().map_err(|_| CredentialProblem::Syntax.of(file))
 }

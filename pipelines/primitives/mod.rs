@@ -1,34 +1,17 @@
-//! The cryptography that IKE asks for (`wayfarer_mobility::ike::crypto`), by libraries.
+//! The cryptography that IKE asks for (`wayfarer_mobility::ike::crypto::Crypto`), by libraries.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`Primitives`] | randomness, hashes, ciphers, key exchanges |
 //! | `cipher` | the protection of the Encrypted payload |
-//! | `exchange` | elliptic curves and ML-KEM |
+//! | `key_exchange` | elliptic curves and ML-KEM |
+//! | `mac` | HMAC |
 //! | `modp` | the groups of RFC 3526 |
-//! | `scheme` | ways to sign, and what names them on the wire |
-//! | [`CertificateSigner`] | our own certificate and private key |
-//! | [`Authorities`] | whom we trust to vouch for peers |
-//! | [`certificate`] | what a certificate says of its owner |
-//! | [`files`] | PEM files |
-//! | [`EapTlsServer`] | peers that prove themselves by certificate inside EAP |
-//! | [`RadiusSockets`] | other servers that know who peers are |
 
-mod authorities;
-pub mod certificate;
 mod cipher;
-mod eap_tls;
-mod exchange;
-pub mod files;
+mod key_exchange;
+mod mac;
 mod modp;
-mod radius;
-mod scheme;
-mod signer;
-
-pub use authorities::{Authorities, Crl};
-pub use eap_tls::EapTlsServer;
-pub use radius::RadiusSockets;
-pub use signer::CertificateSigner;
 
 use aws_lc_rs::{digest, hmac};
 use wayfarer_mobility::ike::{
@@ -53,7 +36,7 @@ impl Crypto for Primitives {
             Prf::HmacSha384 => hmac::HMAC_SHA384,
             Prf::HmacSha512 => hmac::HMAC_SHA512,
         };
-        Secret::new(mac(algorithm, key, parts).as_ref().to_vec())
+        Secret::new(mac::sign(algorithm, key, parts).as_ref().to_vec())
     }
 
     fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
@@ -102,14 +85,14 @@ impl Crypto for Primitives {
             Kex::Modp2048 => modp::MODP_2048.begin(),
             Kex::Modp3072 => modp::MODP_3072.begin(),
             Kex::Modp4096 => modp::MODP_4096.begin(),
-            Kex::MlKem768 | Kex::MlKem1024 => exchange::begin_kem(kex),
-            Kex::Ecp256 | Kex::Ecp384 | Kex::Ecp521 | Kex::X25519 => exchange::begin_curve(kex),
+            Kex::MlKem768 | Kex::MlKem1024 => key_exchange::begin_kem(kex),
+            Kex::Ecp256 | Kex::Ecp384 | Kex::Ecp521 | Kex::X25519 => key_exchange::begin_curve(kex),
         }
     }
 
     fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
         match kex {
-            Kex::MlKem768 | Kex::MlKem1024 => exchange::answer_kem(kex, data),
+            Kex::MlKem768 | Kex::MlKem1024 => key_exchange::answer_kem(kex, data),
             _ => {
                 let (private, public) = self.kex_begin(kex)?;
                 Ok((public, private.finish(data)?))
@@ -118,12 +101,5 @@ impl Crypto for Primitives {
     }
 }
 
-/// HMAC of the parts as one text.
-fn mac(algorithm: hmac::Algorithm, key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(algorithm, key));
-    parts.iter().for_each(|part| context.update(part));
-    context.sign()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! Our own certificate and the private key that belongs to it.
 
 use super::{
-    files::{self, LoadError, Problem},
+    files::{self, CredentialError, CredentialProblem},
     scheme::{self, METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_SIGNATURE},
 };
 use aws_lc_rs::{
@@ -86,11 +86,11 @@ impl CertificateSigner {
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub fn load(certificates: &Path, key: &Path) -> Result<Self, LoadError> {
+    pub fn load(certificates: &Path, key: &Path) -> Result<Self, CredentialError> {
         let chain = files::certificates(certificates)?;
         let private = files::private_key(key)?;
         Self::new(&chain, &private).map_err(|problem| match problem {
-            Problem::NoCertificate | Problem::BadCertificate => problem.of(certificates),
+            CredentialProblem::NoCertificate | CredentialProblem::BadCertificate => problem.of(certificates),
             _ => problem.of(key),
         })
     }
@@ -98,13 +98,16 @@ impl CertificateSigner {
     /// `certificates` begin with our own, whose private key is `key`.
     ///
     /// # Errors
-    /// [`Problem::BadKey`], [`Problem::NoCertificate`], [`Problem::BadCertificate`] or [`Problem::OtherKey`].
-    pub fn new(certificates: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Result<Self, Problem> {
-        let key = Key::parse(key).ok_or(Problem::BadKey)?;
-        let own = certificates.first().ok_or(Problem::NoCertificate)?;
-        let own = EndEntityCert::try_from(own).map_err(|_| Problem::BadCertificate)?;
+    /// [`CredentialProblem::BadKey`], [`CredentialProblem::NoCertificate`], [`CredentialProblem::BadCertificate`] or [`CredentialProblem::OtherKey`].
+    pub fn new(
+        certificates: &[CertificateDer<'_>],
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, CredentialProblem> {
+        let key = Key::parse(key).ok_or(CredentialProblem::BadKey)?;
+        let own = certificates.first().ok_or(CredentialProblem::NoCertificate)?;
+        let own = EndEntityCert::try_from(own).map_err(|_| CredentialProblem::BadCertificate)?;
         if !key.belongs_to(&own) {
-            return Err(Problem::OtherKey);
+            return Err(CredentialProblem::OtherKey);
         }
         Ok(Self { certificates: certificates.iter().map(|c| c.to_vec()).collect(), key })
     }

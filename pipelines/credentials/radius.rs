@@ -1,6 +1,6 @@
 //! Sockets to RADIUS servers. Nobody waits for an answer: whoever holds this looks for answers when it likes.
 
-use super::Primitives;
+use crate::primitives::Primitives;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,

@@ -1,20 +1,24 @@
 //! A gateway on real devices and files: finds its cores, starts it, and ends it on a signal.
 
+mod assembly;
+mod error;
+mod ports;
+
+pub use assembly::{Assembly, Exception, Gateway, OpenPort, Seat};
+pub use error::{LaunchError, StartError};
+
 use crate::{
     barrier::Barrier,
     config::model::{self, Config, DPDK_CORES, PortKind},
     control::{
         protocol::{Command, Outcome, Reply, View},
-        server::{ControlError, Server},
+        server::Server,
     },
     gateway::counters::WorkerCounters,
-    open,
-    start::{Assembly, Gateway, OpenPort, Seat, StartError},
 };
 use core_affinity::CoreId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
-    fmt, io,
     net::IpAddr,
     panic,
     sync::{
@@ -28,7 +32,6 @@ use tracing::{error, info};
 use wayfarer_dataplane::{
     pool::Pool,
     port::{
-        PortError,
         device::Device,
         dpdk::{self, Eal},
     },
@@ -37,71 +40,28 @@ use wayfarer_dataplane::{
 /// How often the main thread looks whether it is to end.
 const WATCH: Duration = Duration::from_millis(20);
 
-/// Why a gateway did not run.
-#[derive(Debug)]
-pub enum RunError {
-    /// A port could not be opened.
-    Port {
-        /// Its name.
-        port: String,
-        /// Why.
-        why: PortError,
-    },
-    /// DPDK could not be started, or has no memory for frames.
-    Dpdk(PortError),
-    /// A core was asked for that is not there.
-    Core(usize),
-    /// No memory for frames.
-    Memory(io::Error),
-    /// The gateway could not be started.
-    Start(StartError),
-    /// The control socket could not be opened.
-    Control(ControlError),
-    /// A thread of the gateway failed while it ran.
-    Thread,
-    /// Something that the system refused.
-    System(&'static str, io::Error),
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Port { port, why } => write!(f, "port {port}: {why}"),
-            Self::Dpdk(why) => why.fmt(f),
-            Self::Core(core) => write!(f, "there is no core {core} for a worker"),
-            Self::Memory(why) => write!(f, "no memory for frames: {why}"),
-            Self::Start(why) => why.fmt(f),
-            Self::Control(why) => why.fmt(f),
-            Self::Thread => f.write_str("a thread of the gateway failed"),
-            Self::System(what, why) => write!(f, "cannot {what}: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
 /// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its files are read. The host does not forward what
 /// is the gateway's from then on, until [`open_host`](crate::barrier::open_host).
 ///
 /// # Errors
-/// See [`RunError`]; nothing is left half started then.
-pub fn gateway(config: &Config) -> Result<(), RunError> {
+/// See [`LaunchError`]; nothing is left half started then.
+pub fn run(config: &Config) -> Result<(), LaunchError> {
     report_panics();
     let [stop, hung_up] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     for (signal, flag) in [(SIGINT, &stop), (SIGTERM, &stop), (SIGHUP, &hung_up)] {
         signal_hook::flag::register(signal, flag.clone())
-            .map_err(|why| RunError::System("watch for signals", why))?;
+            .map_err(|why| LaunchError::System("watch for signals", why))?;
     }
     // Before anything can fail: where this gateway does not come up, the host does not forward in its place.
-    let _barrier = Barrier::raise(config).map_err(|(port, why)| RunError::Port { port, why })?;
-    let Ground { cores, pools, ports } = prepare(config)?;
+    let _barrier = Barrier::raise(config).map_err(|(port, why)| LaunchError::Port { port, why })?;
+    let Resources { cores, pools, ports } = prepare(config)?;
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
-    let assembly = Assembly::new(config, seats, ports).map_err(RunError::Start)?;
+    let assembly = Assembly::new(config, seats, ports).map_err(LaunchError::Start)?;
     // Before anything forwards: where another gateway answers already, this one must not begin.
     let control = config.gateway.control.as_ref();
     let control = control.map(|path| Server::start(path, assembly.requests.clone())).transpose();
-    let control = control.map_err(RunError::Control)?;
-    let mut gateway = Gateway::start(assembly).map_err(RunError::Start)?;
+    let control = control.map_err(LaunchError::Control)?;
+    let mut gateway = Gateway::start(assembly).map_err(LaunchError::Start)?;
     info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway forwards");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         if hung_up.swap(false, Relaxed) {
@@ -113,7 +73,7 @@ pub fn gateway(config: &Config) -> Result<(), RunError> {
     let all_ended = gateway.stop_workers();
     drop(control);
     summarise(&gateway);
-    if broken || !all_ended { Err(RunError::Thread) } else { Ok(()) }
+    if broken || !all_ended { Err(LaunchError::Thread) } else { Ok(()) }
 }
 
 /// Has panics logged, at most one a second: who sends what makes a worker fail must not fill the log as well.
@@ -130,9 +90,9 @@ fn report_panics() {
     }));
 }
 
-/// What a gateway stands on.
+/// What a gateway needs of the machine.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct Resources {
     /// A core for each worker.
     pub cores: Vec<Option<CoreId>>,
     /// Frames for each worker.
@@ -142,7 +102,7 @@ pub(crate) struct Ground {
 }
 
 /// Finds cores, makes pools and opens ports.
-pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
+pub(crate) fn prepare(config: &Config) -> Result<Resources, LaunchError> {
     let mut cores = cores(config)?;
     // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
     let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
@@ -151,17 +111,17 @@ pub(crate) fn prepare(config: &Config) -> Result<Ground, RunError> {
     }
     let pools = cores.iter().map(|core| pool(config, eal.as_ref(), *core)).collect::<Result<Vec<_>, _>>();
     let mut pools = pools?;
-    let ports = open::ports(config, &host_addresses()?, eal.as_ref(), &mut pools)
-        .map_err(|(port, why)| RunError::Port { port, why })?;
-    Ok(Ground { cores, pools, ports })
+    let ports = ports::open_all(config, &host_addresses()?, eal.as_ref(), &mut pools)
+        .map_err(|(port, why)| LaunchError::Port { port, why })?;
+    Ok(Resources { cores, pools, ports })
 }
 
 /// The cores that workers may have: those configured, else those to spare.
-fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, RunError> {
+fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, LaunchError> {
     let all = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(wanted) = &config.gateway.workers {
         let find = |id: &usize| {
-            all.iter().find(|core| core.id == *id).map(|core| Some(*core)).ok_or(RunError::Core(*id))
+            all.iter().find(|core| core.id == *id).map(|core| Some(*core)).ok_or(LaunchError::Core(*id))
         };
         return wanted.iter().map(find).collect();
     }
@@ -178,11 +138,15 @@ fn spare(mut all: Vec<CoreId>, end: usize) -> Vec<Option<CoreId>> {
     if spare.is_empty() { vec![None] } else { spare }
 }
 
-fn start_dpdk(config: &Config, options: &dpdk::Options, cores: &[Option<CoreId>]) -> Result<Eal, RunError> {
+fn start_dpdk(
+    config: &Config,
+    options: &dpdk::Options,
+    cores: &[Option<CoreId>],
+) -> Result<Eal, LaunchError> {
     let enough = dpdk::Options::memory_for(cores.len(), config.gateway.frames, config.gateway.frame_size);
     let memory = options.memory.or((!options.hugepages).then_some(enough));
     let cores = cores.iter().map(|core| core.map_or(0, |core| core.id)).collect();
-    Eal::start(&dpdk::Options { cores, memory, ..options.clone() }).map_err(RunError::Dpdk)
+    Eal::start(&dpdk::Options { cores, memory, ..options.clone() }).map_err(LaunchError::Dpdk)
 }
 
 /// The queues that every port has: that many workers can share the ports.
@@ -200,18 +164,18 @@ fn queues(config: &Config, eal: Option<&Eal>) -> usize {
 }
 
 /// A worker's frames: mbufs beside DPDK's ports.
-fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, RunError> {
+fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, LaunchError> {
     let (frames, size) = (config.gateway.frames, config.gateway.frame_size);
     match eal {
-        Some(eal) => eal.pool(frames, size, core.map_or(0, |core| core.id)).map_err(RunError::Dpdk),
-        None => Pool::new(frames, size).map_err(RunError::Memory),
+        Some(eal) => eal.pool(frames, size, core.map_or(0, |core| core.id)).map_err(LaunchError::Dpdk),
+        None => Pool::new(frames, size).map_err(LaunchError::Memory),
     }
 }
 
 /// The addresses that the kernel's own stack has.
-pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, RunError> {
+pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LaunchError> {
     let all = nix::ifaddrs::getifaddrs()
-        .map_err(|why| RunError::System("list the host's addresses", why.into()))?;
+        .map_err(|why| LaunchError::System("list the host's addresses", why.into()))?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let storage = interface.address?;
         let v4 = storage.as_sockaddr_in().map(|a| a.ip().into());

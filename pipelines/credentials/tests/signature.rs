@@ -2,7 +2,7 @@
 
 use super::{pki::*, *};
 use std::fs;
-use wayfarer_mobility::ike::crypto::{Distrust, SignatureHashes, Signer, Verifier};
+use wayfarer_mobility::ike::crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier};
 
 const OCTETS: &[u8] = b"message | nonce | prf(SK_p, ID)";
 
@@ -33,7 +33,7 @@ type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
 #[test]
 fn each_key_signs_as_the_peer_knows_it() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     let every: &[u16] = &[2, 3, 4, 5];
     let cases: [Case<'_>; 15] = [
         (0, every, Some((14, 2))),
@@ -87,7 +87,7 @@ fn each_key_signs_as_the_peer_knows_it() {
 #[test]
 fn another_key_of_the_same_kind_does_not_sign_for_a_peer() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
-    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     for algorithm in ALGORITHMS {
         let (peer, other) = (folder.signer(&ca, algorithm).0, folder.signer(&ca, algorithm).0);
         let (method, data) = other.sign(OCTETS, SignatureHashes::ALL).unwrap();
@@ -124,7 +124,7 @@ fn what_openssl_signs_is_verified_but_sha1_is_not() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     folder.write("octets", OCTETS);
     let here = folder.path("");
-    let authorities = folder.authorities(&[&ca], &[], Crl::Relaxed, NOW);
+    let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     // Key, hash and options, and the AlgorithmIdentifier (RFC 7427 appendix A); all are known but SHA-1's.
     let pkcs1 = |number: u8| format!("0f 300d 06092a864886f70d0101{number:02x} 0500");
     let pss = " -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";

@@ -1,5 +1,6 @@
 //! Puts a gateway together and sets it going: tables, slow path, workers, each in a thread of its own.
 
+use super::error::StartError;
 use crate::{
     config::model::{Config, PolicyAction},
     control::protocol::{Answer, Command},
@@ -23,7 +24,6 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    fmt, io,
     net::IpAddr,
     sync::{
         Arc,
@@ -34,7 +34,6 @@ use std::{
 };
 use tracing::warn;
 use wayfarer_dataplane::{
-    crypto::KeyError,
     pool::Pool,
     port::{Mac, Port, monitor::Monitor, open::SharedDevice},
     table::{Prefix, Writer},
@@ -118,44 +117,6 @@ pub struct Gateway {
     handles: Vec<WorkerHandle>,
     requests: Sender<ControlRequest>,
 }
-
-/// Why a gateway did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A key that its algorithm does not take.
-    Key(KeyError),
-    /// The kernel's addresses and routes cannot be followed.
-    Kernel(io::Error),
-    /// Key exchange could not be begun: a thread, or the folder of the key log.
-    Ike(io::Error),
-    /// No thread could be started.
-    Thread(io::Error),
-    /// A port does not have a queue for every worker.
-    Queues {
-        /// Name of the port.
-        port: String,
-    },
-    /// A port cannot be the kernel's side of the other one.
-    Exception {
-        /// Name of the port.
-        port: String,
-    },
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(why) => write!(f, "a key cannot be used: {why}"),
-            Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
-            Self::Ike(why) => write!(f, "cannot begin key exchange: {why}"),
-            Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
-            Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
-            Self::Exception { port } => write!(f, "port {port} cannot be the kernel's side of another port"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Assembly {
     /// Puts together one worker for each of `seats` over `ports`.

@@ -1,7 +1,7 @@
 //! Key exchanges.
 
 use super::{
-    super::exchange::{Curve, Kem},
+    super::key_exchange::{Curve, Kem},
     *,
 };
 use aws_lc_rs::{

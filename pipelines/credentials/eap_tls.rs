@@ -3,8 +3,9 @@
 mod fragments;
 
 use super::{
-    Authorities, certificate,
-    files::{self, LoadError, Problem},
+    authorities::Authorities,
+    certificate,
+    files::{self, CredentialError, CredentialProblem},
 };
 use fragments::{Incoming, Outgoing};
 use rustls::{
@@ -46,16 +47,20 @@ impl EapTlsServer {
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub fn load(certificates: &Path, key: &Path, authorities: Arc<Authorities>) -> Result<Self, LoadError> {
+    pub fn load(
+        certificates: &Path,
+        key: &Path,
+        authorities: Arc<Authorities>,
+    ) -> Result<Self, CredentialError> {
         let chain = files::certificates(certificates)?;
         let private = files::private_key(key)?.clone_key();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let peers = Arc::new(Peers { authorities, algorithms: provider.signature_verification_algorithms });
         Self::configure(provider, peers, chain, private).map(|config| Self(Arc::new(config))).map_err(
             |error| match error {
-                Error::InconsistentKeys(_) => Problem::OtherKey.of(key),
-                Error::InvalidCertificate(_) => Problem::BadCertificate.of(certificates),
-                _ => Problem::BadKey.of(key),
+                Error::InconsistentKeys(_) => CredentialProblem::OtherKey.of(key),
+                Error::InvalidCertificate(_) => CredentialProblem::BadCertificate.of(certificates),
+                _ => CredentialProblem::BadKey.of(key),
             },
         )
     }
