@@ -1,6 +1,7 @@
 //! What may be written on the command line.
 
-use super::bench::arguments::Bench;
+#[cfg(feature = "bench")]
+use super::{bench::arguments::Bench, demo::Demo};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     fmt,
@@ -12,14 +13,16 @@ use std::{
 use wayfarer::control::{SOCKET, protocol::View};
 use wayfarer_dataplane::port::dpdk::Eal;
 
+/// Examples that only a build with the feature `bench` can run.
+const BENCH_EXAMPLES: &str =
+    if cfg!(feature = "bench") { "\n  wayfarer demo\n  wayfarer bench esp" } else { "" };
+
 /// A security gateway for mobile terminals: IPsec ESP links that survive any change of address.
 #[derive(Debug, Parser)]
 #[command(
     version = version(),
-    after_help = "\
-Examples:
-  wayfarer demo
-  wayfarer bench esp
+    after_help = format!("\
+Examples:{BENCH_EXAMPLES}
   wayfarer check conf/gateway.toml
   wayfarer gateway --config conf/gateway.toml
   wayfarer show sa
@@ -27,10 +30,10 @@ Examples:
   wayfarer peer down alice
   wayfarer open-host
 
-Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
+Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration.")
 )]
 pub(super) struct Arguments {
-    /// How much to say on standard error; without it, info, and warn of a benchmark.
+    /// How much to say on standard error; most commands say info unless told otherwise.
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
     #[command(subcommand)]
@@ -79,6 +82,7 @@ Example:
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    #[cfg(feature = "bench")]
     /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
     #[command(after_help = "\
 A real gateway with one worker runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
@@ -94,6 +98,7 @@ Examples:
   wayfarer demo
   wayfarer demo --seconds 5 --terminals 1000 --json")]
     Demo(Demo),
+    #[cfg(feature = "bench")]
     /// Measures how fast the gateway, its cryptography or a device under test is.
     Bench {
         #[command(subcommand)]
@@ -158,30 +163,6 @@ Examples:
         #[command(subcommand)]
         command: PeerCommand,
     },
-}
-
-/// What to demonstrate.
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Demo {
-    /// How long, in seconds.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
-    /// How many terminals.
-    #[arg(long, value_name = "N", default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(wayfarer::demo::Options::MOST)))]
-    pub terminals: u32,
-    /// How often each terminal moves, in milliseconds on average.
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
-    pub move_every: u64,
-    /// Bytes of an inner packet.
-    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(64..=1400))]
-    pub size: u16,
-    /// How long a packet may be in flight, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 20)]
-    pub in_flight: u64,
-    /// Prints one JSON object instead of progress and a table.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
