@@ -11,20 +11,20 @@ use wayfarer::demo::{self, Options};
 /// What to demonstrate.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Demo {
-    /// How long, in seconds.
+    /// How long to run, in seconds.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
-    /// How many terminals.
+    /// Number of terminals.
     #[arg(long, value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(Options::MOST)))]
     pub terminals: u32,
-    /// How often each terminal moves, in milliseconds on average.
+    /// How often each terminal moves, in milliseconds on average, at least 10.
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
     pub move_every: u64,
-    /// Bytes of an inner packet.
+    /// Length of an inner packet, in bytes, 64 to 1400.
     #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(64..=1400))]
     pub size: u16,
-    /// How long a packet may be in flight, in milliseconds.
+    /// How long a packet may be in flight to a terminal's previous address, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub in_flight: u64,
     /// Prints one JSON object instead of progress and a table.
