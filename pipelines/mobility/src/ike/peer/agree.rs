@@ -1,6 +1,6 @@
 //! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
 
-use super::{auth, child::Agreed, state::Peer};
+use super::{auth, child::AgreedChild, state::Peer};
 use crate::ike::{
     bounds,
     connection::{ChildPolicy, Connection},
@@ -34,7 +34,7 @@ impl Peer {
         cx: &mut Context<'_>,
         connection: &Connection,
         payloads: &[Payload<'_>],
-    ) -> Result<Agreed, u16> {
+    ) -> Result<AgreedChild, u16> {
         self.may_create(cx)?;
         self.agree_child(cx, connection, payloads, false, None)
     }
@@ -50,7 +50,7 @@ impl Peer {
         payloads: &[Payload<'_>],
         pfs: bool,
         replaces: Option<ChildId>,
-    ) -> Result<Agreed, u16> {
+    ) -> Result<AgreedChild, u16> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::TsI(theirs)), Some(Payload::TsR(ours))) =
             (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
@@ -77,7 +77,7 @@ impl Peer {
         }
         self.has_room(cx, selector::rules(&local, &remote), replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
-        Ok(Agreed {
+        Ok(AgreedChild {
             name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
             policy,
             suite: chosen.suite,
@@ -161,7 +161,7 @@ impl Peer {
         policy: usize,
         (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
-    ) -> Option<Agreed> {
+    ) -> Option<AgreedChild> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::TsI(local)), Some(Payload::TsR(remote))) =
             (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
@@ -185,7 +185,7 @@ impl Peer {
         if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
             return None;
         }
-        Some(Agreed {
+        Some(AgreedChild {
             name: child.name.clone(),
             policy,
             suite: chosen.suite,

@@ -1,12 +1,12 @@
 //! What both sides of IKE_AUTH share: what is signed, and with what (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
 
-use super::session::Session;
+use super::ike_sa::IkeSa;
 use crate::{
     crypto::{Crypto, SignatureHashes},
     identity::Identity,
     ike::{
         connection::LocalAuth,
-        protection::Opened,
+        protection::Plaintext,
         schedule::Seed,
         wire::{self, Configuration, ExchangeType, Header, Payload, Proposal, TrafficSelector, notify},
     },
@@ -55,14 +55,14 @@ impl Transcript {
         Seed { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i: self.spi_i, spi_r: self.spi_r }
     }
 
-    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `session` has.
+    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `ike_sa` has.
     pub(super) fn intermediate(
         &mut self,
         crypto: &dyn Crypto,
-        session: &Session,
+        ike_sa: &IkeSa,
         side: Side,
         header: &Header,
-        message: &Opened,
+        message: &Plaintext,
     ) {
         let inner = message.body.len() as u32;
         let header = Header { next: wire::kind::SK, length: wire::HEADER as u32 + 4 + inner, ..*header };
@@ -71,19 +71,19 @@ impl Transcript {
         octets.extend([message.first, 0]);
         octets.extend(((4 + inner) as u16).to_be_bytes());
         let key = match side {
-            Side::Initiator => &session.keys.pi,
-            Side::Responder => &session.keys.pr,
+            Side::Initiator => &ike_sa.keys.pi,
+            Side::Responder => &ike_sa.keys.pr,
         };
         let so_far = &mut self.intermediate[usize::from(side == Side::Responder)];
-        *so_far = crypto.prf(session.suite.prf, key, &[so_far, &octets, &message.body]).to_vec();
+        *so_far = crypto.prf(ike_sa.suite.prf, key, &[so_far, &octets, &message.body]).to_vec();
         self.auth_message_id = header.message_id + 1;
     }
 
-    /// [`Transcript::intermediate`] of a message that `session` is about to send.
+    /// [`Transcript::intermediate`] of a message that `ike_sa` is about to send.
     pub(super) fn intermediate_sent(
         &mut self,
         crypto: &dyn Crypto,
-        session: &Session,
+        ike_sa: &IkeSa,
         exchange: ExchangeType,
         is_response: bool,
         payloads: &[Payload<'_>],
@@ -92,32 +92,32 @@ impl Transcript {
         let first = wire::emit(payloads, &mut body);
         let flags = if is_response { wire::flags::RESPONSE } else { wire::flags::INITIATOR };
         let header = Header {
-            spi_i: session.spi_i,
-            spi_r: session.spi_r,
+            spi_i: ike_sa.spi_i,
+            spi_r: ike_sa.spi_r,
             next: 0,
             version: wire::VERSION,
             exchange: exchange.number(),
             flags,
-            message_id: if is_response { session.expected } else { session.next },
+            message_id: if is_response { ike_sa.expected } else { ike_sa.next },
             length: 0,
         };
         let side = if is_response { Side::Responder } else { Side::Initiator };
-        self.intermediate(crypto, session, side, &header, &Opened { first, body });
+        self.intermediate(crypto, ike_sa, side, &header, &Plaintext { first, body });
     }
 
     /// What `side`, who is called `identity`, signs.
     pub(super) fn octets(
         &self,
         crypto: &dyn Crypto,
-        session: &Session,
+        ike_sa: &IkeSa,
         side: Side,
         identity: &Identity,
     ) -> Vec<u8> {
         let (message, nonce, key) = match side {
-            Side::Initiator => (&self.first, &self.nonce_r, &session.keys.pi),
-            Side::Responder => (&self.second, &self.nonce_i, &session.keys.pr),
+            Side::Initiator => (&self.first, &self.nonce_r, &ike_sa.keys.pi),
+            Side::Responder => (&self.second, &self.nonce_i, &ike_sa.keys.pr),
         };
-        let id = crypto.prf(session.suite.prf, key, &[&[identity.kind, 0, 0, 0], &identity.data]);
+        let id = crypto.prf(ike_sa.suite.prf, key, &[&[identity.kind, 0, 0, 0], &identity.data]);
         let mut octets = [&message[..], nonce, &id].concat();
         if !self.intermediate[0].is_empty() {
             octets.extend_from_slice(&self.intermediate[0]);

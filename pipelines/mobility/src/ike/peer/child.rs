@@ -50,7 +50,7 @@ pub(super) enum ChildState {
 
 /// What both sides agreed on, before it has keys.
 #[derive(Clone, Debug)]
-pub(super) struct Agreed {
+pub(super) struct AgreedChild {
     pub(super) name: String,
     pub(super) policy: usize,
     pub(super) suite: EspSuite,
@@ -63,7 +63,7 @@ pub(super) struct Agreed {
     pub(super) replaces: Option<ChildId>,
 }
 
-impl Agreed {
+impl AgreedChild {
     pub(super) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
         let [key_in, key_out] = keys;
         ChildSa {

@@ -2,8 +2,8 @@
 
 use super::{
     auth,
-    move_check::{Place, is_reachable},
-    request::{Request, Retry, Update, Wanted},
+    move_check::{PeerPath, is_reachable},
+    request::{QueuedRequest, Request, Retry, Update},
     state::Peer,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         description,
         event::{Event, Reason},
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
-        protection::Opened,
+        protection::Plaintext,
         wire::{self, ExchangeType, Payload, notify},
     },
     path::{Addresses, Nat, Path},
@@ -24,15 +24,15 @@ use core::net::{IpAddr, SocketAddr};
 
 /// What of an INFORMATIONAL request is about addresses, and goes into its answer.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
+pub(super) struct AddressChange {
     /// Where the peer says that it is.
-    pub(super) to: Option<Place>,
+    pub(super) to: Option<PeerPath>,
     detection: Option<[[u8; 20]; 2]>,
     refusal: Option<u16>,
     description: Option<Vec<u8>>,
 }
 
-impl Moved {
+impl AddressChange {
     pub(super) fn payloads(&self) -> Vec<Payload<'_>> {
         let mut payloads: Vec<Payload<'_>> =
             self.refusal.map(|kind| Payload::notify(kind, &[])).into_iter().collect();
@@ -120,13 +120,15 @@ impl Peer {
         spi: u64,
         payloads: &[Payload<'_>],
         addresses: Addresses,
-    ) -> Moved {
-        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else { return Moved::default() };
-        let has = |kind| auth::notified(payloads, kind).is_some();
-        let Some(session) = self.sessions.iter().find(|s| s.local_spi() == spi) else {
-            return Moved::default();
+    ) -> AddressChange {
+        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else {
+            return AddressChange::default();
         };
-        let spis = [session.spi_i, session.spi_r];
+        let has = |kind| auth::notified(payloads, kind).is_some();
+        let Some(ike_sa) = self.ike_sas.iter().find(|s| s.local_spi() == spi) else {
+            return AddressChange::default();
+        };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
         let updates = has(notify::UPDATE_SA_ADDRESSES) && !self.is_initiator;
         let nat = self.detect_nat(cx, payloads, spis, addresses);
@@ -141,21 +143,28 @@ impl Peer {
         });
         if !is_unchanged {
             cx.count(Counter::NatRefused);
-            return Moved { refusal: Some(notify::UNEXPECTED_NAT_DETECTED), detection, ..Moved::default() };
+            return AddressChange {
+                refusal: Some(notify::UNEXPECTED_NAT_DETECTED),
+                detection,
+                ..AddressChange::default()
+            };
         }
         let description = (self.knows_us && updates)
             .then(|| auth::notified(payloads, description::REQUEST))
             .flatten()
             .map(|said| description::answer(said, addresses, connection.force_udp));
         if !updates {
-            return Moved { detection, ..Moved::default() };
+            return AddressChange { detection, ..AddressChange::default() };
         }
         // Which of our addresses a peer may use is not its own choice.
         if !is_reachable(addresses.remote) || !connection.is_local(addresses.local.ip()) {
-            return Moved { refusal: Some(notify::UNACCEPTABLE_ADDRESSES), ..Moved::default() };
+            return AddressChange {
+                refusal: Some(notify::UNACCEPTABLE_ADDRESSES),
+                ..AddressChange::default()
+            };
         }
-        let to = Some(Place { addresses, nat: nat.unwrap_or(self.nat) });
-        Moved { to, detection, refusal: None, description }
+        let to = Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) });
+        AddressChange { to, detection, refusal: None, description }
     }
 
     /// Whether a peer's first IKE_AUTH request, which came by `addresses`, shows that nothing on the way changed them: by
@@ -216,16 +225,16 @@ impl Peer {
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
         self.resend_all(cx.now);
         self.retry = None;
-        self.wanted.retain(|wanted| *wanted != Wanted::Update);
-        self.want(Wanted::Update);
+        self.wanted.retain(|wanted| *wanted != QueuedRequest::Update);
+        self.want(QueuedRequest::Update);
         self.work(cx);
     }
 
     pub(super) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
-        let Some(session) = self.active() else { return };
-        let spis = [session.spi_i, session.spi_r];
+        let Some(ike_sa) = self.active() else { return };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         let hash = |address| nat_detection(cx.crypto, spis[0], spis[1], address);
         let (mut source, destination) = (hash(addresses.local), hash(addresses.remote));
         if connection.force_udp {
@@ -253,7 +262,7 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, &payloads, request, None);
     }
 
-    pub(super) fn update_response(&mut self, cx: &mut Context<'_>, opened: &Opened, update: Update) {
+    pub(super) fn update_response(&mut self, cx: &mut Context<'_>, opened: &Plaintext, update: Update) {
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let has = |kind| auth::notified(&payloads, kind).is_some();
         let Some(connection) = self.connection(cx) else { return };
@@ -271,8 +280,8 @@ impl Peer {
         if auth::notified(&payloads, notify::COOKIE2) != Some(&update.cookie[..]) {
             return self.close(cx, Reason::Protocol);
         }
-        let Some(session) = self.active() else { return };
-        let spis = [session.spi_i, session.spi_r];
+        let Some(ike_sa) = self.active() else { return };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         let nat = self.detect_nat(cx, &payloads, spis, self.addresses);
         // A gateway of ours says what it saw, and what to use.
         let said = auth::notified(&payloads, description::REPLY);
@@ -292,7 +301,7 @@ impl Peer {
     /// It is time to try again.
     pub(super) fn retry_update(&mut self) {
         if self.retry.as_mut().and_then(|retry| retry.at.take()).is_some() {
-            self.want(Wanted::Update);
+            self.want(QueuedRequest::Update);
         }
     }
 

@@ -6,17 +6,17 @@
 //! | `dispatch` | what messages and finished tasks lead to |
 //! | `lifecycle` | answers and requests, what waits for its turn, its end |
 //! | `respond`, `initiate` | until it is established, from either side |
-//! | `response`, `initiation` | what is known of it until then |
+//! | `responder`, `initiator` | what is known of it until then |
 //! | `auth` | what both sides of IKE_AUTH share |
 //! | `choose` | which connection holds for a peer that calls us |
 //! | `agree` | what both sides agree on for a child SA |
 //! | `create`, `creation` | CREATE_CHILD_SA: new keys, more child SAs; such exchanges under way |
 //! | `inform` | INFORMATIONAL: deletes, signs of life |
 //! | `mobility` | addresses that change |
-//! | `moving`, `move_check` | whether a peer is where it is said to be; a move that it has not confirmed |
+//! | `moves`, `move_check` | whether a peer is where it is said to be; a move that it has not confirmed |
 //! | `configure` | inner addresses and DNS |
 //! | `names` | who it is |
-//! | `session` | an IKE SA and its window |
+//! | `ike_sa` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
 mod agree;
@@ -27,18 +27,18 @@ mod configure;
 mod create;
 mod creation;
 mod dispatch;
+mod ike_sa;
 mod inform;
 mod initiate;
-mod initiation;
+mod initiator;
 mod lifecycle;
 mod mobility;
 mod move_check;
-mod moving;
+mod moves;
 mod names;
 mod request;
 mod respond;
-mod response;
-mod session;
+mod responder;
 mod state;
 mod timers;
 

@@ -8,18 +8,18 @@ use core::{
 
 /// Where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PeerPath {
     pub(super) addresses: Addresses,
     pub(super) nat: Nat,
 }
 
 /// A move that the peer has not confirmed.
 #[derive(Debug)]
-pub(super) struct Moving {
+pub(super) struct MoveCheck {
     /// Where it is said to be.
-    pub(super) there: Place,
+    pub(super) there: PeerPath,
     /// Where it has shown that it was.
-    pub(super) before: Place,
+    pub(super) before: PeerPath,
     /// It said so itself.
     pub(super) told: bool,
     /// It was seen elsewhere meanwhile.

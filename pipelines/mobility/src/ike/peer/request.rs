@@ -1,6 +1,6 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use super::creation::Making;
+use super::creation::OwnCreate;
 use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
@@ -13,11 +13,11 @@ pub(super) enum Request {
     /// IKE_AUTH.
     Auth,
     /// New keys, or a new child SA.
-    Create(Box<Making>),
+    Create(Box<OwnCreate>),
     /// The end of these child SAs.
     Delete(Vec<ChildId>),
     /// The end of the IKE SA.
-    DeleteSession,
+    DeleteIkeSa,
     /// A sign of life.
     Liveness,
     /// Our new addresses.
@@ -48,13 +48,13 @@ pub(super) struct Retry {
 
 /// A request that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum QueuedRequest {
     /// Another child SA, by this policy of the connection.
     Child(usize),
     /// New keys of a child SA.
     RekeyChild(ChildId),
     /// New keys of the IKE SA.
-    RekeySession,
+    RekeyIkeSa,
     /// The end of a child SA.
     Delete(ChildId),
     /// A sign of life.

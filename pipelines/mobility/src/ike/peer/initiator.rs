@@ -4,14 +4,14 @@ use super::auth::Transcript;
 use crate::{
     aaa::eap::Conversation,
     crypto::{Kex, KexSecret, Secret, SignatureHashes},
-    ike::{protection::Opened, suite::IkeSuite},
+    ike::{protection::Plaintext, suite::IkeSuite},
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 /// What we know of a peer that we began to connect to.
 #[derive(Debug)]
-pub(in crate::ike) struct Initiating {
+pub(in crate::ike) struct Initiator {
     pub(super) transcript: Transcript,
     /// The key exchange that we begin with.
     pub(super) kex: Kex,
@@ -31,7 +31,7 @@ pub(in crate::ike) struct Initiating {
     /// The responder's identity is proved.
     pub(super) proved: bool,
     /// Its last IKE_AUTH answer, while its proof is being checked.
-    pub(super) answer: Option<Opened>,
+    pub(super) answer: Option<Plaintext>,
     pub(super) ppk: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Eap {
     Over(Secret),
 }
 
-impl Initiating {
+impl Initiator {
     /// The SPI of the first child SA; 0: none yet.
     pub(super) fn child_spi(&self) -> u32 {
         self.child_spi

@@ -4,14 +4,14 @@ use super::{auth::Transcript, choose::Candidates};
 use crate::{
     aaa::eap::Conversation,
     crypto::{Secret, SignatureHashes},
-    ike::{proposal::Chosen, protection::Opened, suite::IkeSuite},
+    ike::{proposal::Chosen, protection::Plaintext, suite::IkeSuite},
     rate::Rate,
 };
 use alloc::boxed::Box;
 
 /// What we know of a peer that began to connect.
 #[derive(Debug)]
-pub(in crate::ike) struct Answering {
+pub(in crate::ike) struct Responder {
     /// The connections that its first message fits.
     pub(super) candidates: Candidates,
     /// Its first message and our answer, nonces, and what RFC 9242 adds.
@@ -40,7 +40,7 @@ pub(super) enum Stage {
 pub(super) struct Claim {
     pub(super) connection: usize,
     /// The plaintext of its first IKE_AUTH request.
-    pub(super) request: Opened,
+    pub(super) request: Plaintext,
     /// Whether the post-quantum key was mixed in.
     pub(super) ppk: bool,
     /// Whether it showed that nothing on the way changed its addresses.
@@ -60,7 +60,7 @@ pub(super) enum Eap {
     Over(Secret),
 }
 
-impl Answering {
+impl Responder {
     /// Bytes of memory beside the peer's own.
     pub(super) fn memory(&self) -> usize {
         let claim = match &self.stage {

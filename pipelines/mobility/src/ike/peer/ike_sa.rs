@@ -6,8 +6,8 @@ use crate::{
     ike::{
         bounds,
         context::Context,
-        protection::{Fragments, Opened, Protection, Unopened},
-        schedule::SessionKeys,
+        protection::{Fragments, OpenError, Plaintext, Protection},
+        schedule::IkeSaKeys,
         suite::IkeSuite,
         wire::{self, ExchangeType, Header, Payload, flags},
     },
@@ -19,15 +19,15 @@ use core::time::Duration;
 
 /// One IKE SA.
 #[derive(Debug)]
-pub(in crate::ike) struct Session {
+pub(in crate::ike) struct IkeSa {
     /// Whether we began it.
     pub(super) is_initiator: bool,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
     pub(super) suite: IkeSuite,
-    pub(super) keys: SessionKeys,
+    pub(super) keys: IkeSaKeys,
     /// Those that the peer's last request was protected by, where they have changed since (RFC 9370 §2.2.2).
-    keys_before: Option<SessionKeys>,
+    keys_before: Option<IkeSaKeys>,
     counter: u64,
     requests: Fragments,
     responses: Fragments,
@@ -69,15 +69,15 @@ pub(super) struct Outstanding {
 /// What a request of the peer's is.
 pub(super) enum Arrival {
     /// To be worked on.
-    New(Opened),
+    New(Plaintext),
     /// Answered before: say it again.
     Repeated,
     /// Nothing to do: a fragment, a repetition of what is being worked on, something old.
     Nothing,
 }
 
-impl Session {
-    pub(super) fn new(is_initiator: bool, spis: [u64; 2], suite: IkeSuite, keys: SessionKeys) -> Self {
+impl IkeSa {
+    pub(super) fn new(is_initiator: bool, spis: [u64; 2], suite: IkeSuite, keys: IkeSaKeys) -> Self {
         let [spi_i, spi_r] = spis;
         Self {
             is_initiator,
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Goes on with other keys, from the exchange on that was just answered.
-    pub(super) fn change_keys(&mut self, keys: SessionKeys) {
+    pub(super) fn change_keys(&mut self, keys: IkeSaKeys) {
         self.keys_before = Some(core::mem::replace(&mut self.keys, keys));
     }
 
@@ -156,7 +156,7 @@ impl Session {
         datagrams
     }
 
-    /// Sends a request; the caller saw that [`Session::is_free`].
+    /// Sends a request; the caller saw that [`IkeSa::is_free`].
     pub(super) fn request(
         &mut self,
         cx: &Context<'_>,
@@ -215,7 +215,7 @@ impl Session {
         crypto: &dyn Crypto,
         header: &Header,
         message: &[u8],
-    ) -> Result<Arrival, Unopened> {
+    ) -> Result<Arrival, OpenError> {
         if header.message_id == self.expected {
             if self.busy {
                 return Ok(Arrival::Nothing);
@@ -246,7 +246,7 @@ impl Session {
         crypto: &dyn Crypto,
         header: &Header,
         message: &[u8],
-    ) -> Result<Option<(Opened, Box<Outstanding>)>, Unopened> {
+    ) -> Result<Option<(Plaintext, Box<Outstanding>)>, OpenError> {
         if self.outstanding.as_ref().is_none_or(|o| o.message_id != header.message_id) {
             return Ok(None);
         }

@@ -5,8 +5,8 @@
 
 use super::{
     auth,
-    move_check::{Moving, Place, Stage, is_reachable},
-    request::{Request, Wanted},
+    move_check::{MoveCheck, PeerPath, Stage, is_reachable},
+    request::{QueuedRequest, Request},
     state::Peer,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
-        protection::Opened,
+        protection::Plaintext,
         wire::{self, ExchangeType, Payload, notify},
     },
     path::{Addresses, Nat, Path},
@@ -30,12 +30,12 @@ const GAP: Duration = Duration::from_millis(100);
 const MOST_ASKED: u32 = 5;
 
 impl Peer {
-    pub(super) fn place(&self) -> Place {
-        Place { addresses: self.addresses, nat: self.nat }
+    pub(super) fn place(&self) -> PeerPath {
+        PeerPath { addresses: self.addresses, nat: self.nat }
     }
 
     /// Sends to `place` from now on.
-    fn send_to(&mut self, cx: &mut Context<'_>, place: Place) {
+    fn send_to(&mut self, cx: &mut Context<'_>, place: PeerPath) {
         (self.addresses, self.nat) = (place.addresses, place.nat);
         let Some(connection) = self.connection(cx) else { return };
         let path = self.path(connection);
@@ -44,7 +44,7 @@ impl Peer {
     }
 
     /// As [`Peer::send_to`], where the peer was not before.
-    fn follow_to(&mut self, cx: &mut Context<'_>, place: Place, told: bool) {
+    fn follow_to(&mut self, cx: &mut Context<'_>, place: PeerPath, told: bool) {
         if told {
             self.left = Some(Box::new((self.addresses, cx.now)));
         }
@@ -55,7 +55,7 @@ impl Peer {
     }
 
     /// The peer is said to be `there`; `told`: by itself.
-    pub(super) fn go(&mut self, cx: &mut Context<'_>, there: Place, told: bool) {
+    pub(super) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
         let here = self.place();
         if there.addresses == here.addresses {
             if self.moving.as_ref().is_some_and(|moving| moving.stage != Stage::Followed) {
@@ -104,7 +104,8 @@ impl Peer {
             _ if told => cx.now,
             _ => cx.may_ask_at(self.owner().as_ref()),
         };
-        self.moving = Some(Box::new(Moving { there, before, told, was_seen: false, asked: 0, stage, until }));
+        self.moving =
+            Some(Box::new(MoveCheck { there, before, told, was_seen: false, asked: 0, stage, until }));
         match stage {
             Stage::Followed => {
                 self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
@@ -138,7 +139,7 @@ impl Peer {
 
     fn ask(&mut self, cx: &mut Context<'_>, there: Addresses) {
         self.resend_all(cx.now);
-        self.want(Wanted::Routability(there));
+        self.want(QueuedRequest::Routability(there));
         self.work(cx);
     }
 
@@ -203,8 +204,8 @@ impl Peer {
     /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
     /// meaning, but not its place in the window.
     pub(super) fn resend_all(&mut self, now: Duration) {
-        self.wanted.retain(|wanted| !matches!(wanted, Wanted::Routability(_)));
-        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+        self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
+        for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
@@ -246,7 +247,7 @@ impl Peer {
             return cx.count(Counter::NatRefused);
         }
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
-        self.go(cx, Place { addresses, nat }, false);
+        self.go(cx, PeerPath { addresses, nat }, false);
     }
 
     /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
@@ -262,7 +263,7 @@ impl Peer {
     pub(super) fn routability_response(
         &mut self,
         cx: &mut Context<'_>,
-        opened: &Opened,
+        opened: &Plaintext,
         cookie: Option<[u8; 16]>,
     ) {
         let Some(cookie) = cookie else { return };
