@@ -17,7 +17,7 @@ impl Peer {
     ///
     /// # Errors
     /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
-    pub(super) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
+    pub(in crate::ike) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
         let principal = self.principal(cx);
         if self.creates.admits(cx.now, bounds::CREATES, bounds::CREATE)
             && principal.is_none_or(|principal| cx.admits_create(&principal))
@@ -29,7 +29,7 @@ impl Peer {
     }
 
     /// As [`Peer::agree_child`], in IKE_AUTH. It counts like any other: who connects anew asks for another.
-    pub(super) fn agree_first_child(
+    pub(in crate::ike) fn agree_first_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
@@ -43,7 +43,7 @@ impl Peer {
     ///
     /// # Errors
     /// The notification that says why nothing of it.
-    pub(super) fn agree_child(
+    pub(in crate::ike) fn agree_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
@@ -133,7 +133,7 @@ impl Peer {
     }
 
     /// Our side of a policy: what it says, else the address that we were given, or ours.
-    pub(super) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+    pub(in crate::ike) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.local[..], &self.assigned[..]) {
             ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
             ([], assigned) => assigned.iter().copied().map(TrafficSelector::host).collect(),
@@ -142,7 +142,7 @@ impl Peer {
     }
 
     /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
-    pub(super) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+    pub(in crate::ike) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
             // Where it only says that it is does not count.
             // Behind a NAT many share an address.
@@ -154,7 +154,7 @@ impl Peer {
     }
 
     /// What the peer took of our offer for a child SA.
-    pub(super) fn accept_child(
+    pub(in crate::ike) fn accept_child(
         &self,
         payloads: &[Payload<'_>],
         connection: &Connection,

@@ -43,7 +43,7 @@ impl From<u16> for Refusal {
 
 impl Peer {
     /// A CREATE_CHILD_SA request by IKE SA `spi`.
-    pub(super) fn answer_create(
+    pub(in crate::ike) fn answer_create(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -161,7 +161,7 @@ impl Peer {
         spi == self.active && replaces.is_none_or(child)
     }
 
-    pub(super) fn creating_answered(
+    pub(in crate::ike) fn creating_answered(
         &mut self,
         cx: &mut Context<'_>,
         creating: PeerCreate,
@@ -287,7 +287,7 @@ impl Peer {
     }
 
     /// From now on our requests go by IKE SA `new`, not by `old`.
-    pub(super) fn use_ike_sa(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
+    pub(in crate::ike) fn use_ike_sa(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
         // Who began deletes it; if it never does, it goes by itself.
         let until = cx.now + cx.settings.retransmission.total() + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == old) {
@@ -309,7 +309,7 @@ impl Peer {
     }
 
     /// Begins an exchange of ours.
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>, what: Target) {
+    pub(in crate::ike) fn begin(&mut self, cx: &mut Context<'_>, what: Target) {
         let Some(connection) = self.connection(cx) else { return };
         let pending = match what {
             Target::Rekey(child) => {
@@ -354,7 +354,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn making_begun(
+    pub(in crate::ike) fn making_begun(
         &mut self,
         cx: &mut Context<'_>,
         mut making: Box<OwnCreate>,
@@ -419,7 +419,7 @@ impl Peer {
     }
 
     /// The peer's answer to our CREATE_CHILD_SA.
-    pub(super) fn create_response(
+    pub(in crate::ike) fn create_response(
         &mut self,
         cx: &mut Context<'_>,
         opened: Plaintext,
@@ -504,7 +504,12 @@ impl Peer {
     }
 
     /// What we began to make will not be; to be tried again at `retry_at`.
-    pub(super) fn abandon(&mut self, cx: &mut Context<'_>, making: &OwnCreate, retry_at: Option<Duration>) {
+    pub(in crate::ike) fn abandon(
+        &mut self,
+        cx: &mut Context<'_>,
+        making: &OwnCreate,
+        retry_at: Option<Duration>,
+    ) {
         making.withdraw(cx);
         match making.what {
             Target::IkeSa => {
@@ -534,7 +539,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn making_finished(
+    pub(in crate::ike) fn making_finished(
         &mut self,
         cx: &mut Context<'_>,
         finishing: CreateCompletion,
@@ -631,7 +636,7 @@ impl Peer {
     }
 
     /// Installed children whose keys are due.
-    pub(super) fn due_children(&self, now: Duration) -> impl Iterator<Item = ChildId> {
+    pub(in crate::ike) fn due_children(&self, now: Duration) -> impl Iterator<Item = ChildId> {
         let due = move |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= now;
         self.children.iter().filter(due).map(|child| child.id)
     }
@@ -679,7 +684,7 @@ fn ike_sa_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<
 }
 
 /// Our proposals for a child SA, the key exchange that we have done first; none where we did none.
-pub(super) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
+pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
     let mut all: Vec<Offer> = Vec::new();
     for offer in offers {
         let kexes = if kex.is_some() { first(&offer.kex, kex) } else { vec![] };

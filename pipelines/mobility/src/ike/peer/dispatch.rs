@@ -50,7 +50,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn handle_request(
+    pub(in crate::ike) fn handle_request(
         &mut self,
         cx: &mut Context<'_>,
         at: usize,
@@ -124,7 +124,7 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) fn handle_response(
+    pub(in crate::ike) fn handle_response(
         &mut self,
         cx: &mut Context<'_>,
         at: usize,
@@ -145,7 +145,7 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) fn take_response(
+    pub(in crate::ike) fn take_response(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,

@@ -21,7 +21,7 @@ use alloc::{vec, vec::Vec};
 
 impl Peer {
     /// An INFORMATIONAL request by IKE SA `spi`. Its answer goes to where it came from: a peer may only be trying a path.
-    pub(super) fn answer_informational(
+    pub(in crate::ike) fn answer_informational(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -97,13 +97,13 @@ impl Peer {
     }
 
     /// A pair is gone.
-    pub(super) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+    pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
         let child = self.children.remove(at);
         cx.end_child(id, child.spi_in);
     }
 
-    pub(super) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
+    pub(in crate::ike) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(child) = self.child(id) else { return };
         if matches!(child.state, ChildState::Deleting | ChildState::Lingering(_)) {
             return;
@@ -115,14 +115,14 @@ impl Peer {
     }
 
     /// The peer has deleted what we asked it to.
-    pub(super) fn deleted(&mut self, cx: &mut Context<'_>, children: &[ChildId]) {
+    pub(in crate::ike) fn deleted(&mut self, cx: &mut Context<'_>, children: &[ChildId]) {
         for id in children {
             self.retire(cx, *id);
         }
     }
 
     /// Ends an IKE SA: by itself where another took its place, with the peer where it is the last.
-    pub(super) fn request_delete_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+    pub(in crate::ike) fn request_delete_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         let addresses = self.addresses;
         let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
         ike_sa.is_replaced = true;
@@ -139,14 +139,14 @@ impl Peer {
     }
 
     /// The peer knows that an IKE SA is over.
-    pub(super) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
+    pub(in crate::ike) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
         self.drop_ike_sa(cx, spi);
         if matches!(self.phase, Phase::Ended) {
             self.forget_at = Some(cx.now);
         }
     }
 
-    pub(super) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+    pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
         cx.forget_spi(spi);
     }

@@ -78,7 +78,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn init_begun(
+    pub(in crate::ike) fn init_begun(
         &mut self,
         cx: &mut Context<'_>,
         result: Result<(Box<dyn KexSecret>, Vec<u8>), Refused>,
@@ -147,14 +147,14 @@ impl Peer {
     }
 
     /// When IKE_SA_INIT is sent again.
-    pub(super) fn init_resend_at(&self) -> Option<Duration> {
+    pub(in crate::ike) fn init_resend_at(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Initiating(initiating) => initiating.resend_at,
             _ => None,
         }
     }
 
-    pub(super) fn resend_init(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn resend_init(&mut self, cx: &mut Context<'_>) {
         let addresses = self.addresses;
         let Some(initiating) = self.initiating() else { return };
         initiating.tries += 1;
@@ -166,7 +166,7 @@ impl Peer {
     }
 
     /// The answer to IKE_SA_INIT, or what somebody claims to be one: nothing in it is proved yet.
-    pub(super) fn handle_init_response(
+    pub(in crate::ike) fn handle_init_response(
         &mut self,
         cx: &mut Context<'_>,
         header: &Header,
@@ -237,7 +237,7 @@ impl Peer {
         self.start(cx, Task::KexFinish(secret, data), PendingTask::InitFinished);
     }
 
-    pub(super) fn init_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
+    pub(in crate::ike) fn init_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
         let Some(connection) = self.connection(cx) else { return };
         let nat = self.nat;
         let mobike = connection.mobike;
@@ -282,7 +282,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn intermediate_begun(
+    pub(in crate::ike) fn intermediate_begun(
         &mut self,
         cx: &mut Context<'_>,
         kex: Kex,
@@ -297,7 +297,7 @@ impl Peer {
         self.request(cx, exchange, &payloads, Request::Intermediate(secret), None);
     }
 
-    pub(super) fn intermediate_response(
+    pub(in crate::ike) fn intermediate_response(
         &mut self,
         cx: &mut Context<'_>,
         header: &Header,
@@ -318,7 +318,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn intermediate_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
+    pub(in crate::ike) fn intermediate_finished(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<Secret, Refused>,
+    ) {
         let Ok(shared) = result else { return self.fail(cx, Reason::KeyExchange) };
         let Phase::Initiating(initiating) = &mut self.phase else { return };
         let Some(ike_sa) = self.ike_sas.first_mut() else { return };
@@ -356,7 +360,7 @@ impl Peer {
     }
 
     /// The first IKE_AUTH request.
-    pub(super) fn send_auth(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
+    pub(in crate::ike) fn send_auth(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
         let Some(connection) = self.connection(cx) else { return };
         let Phase::Initiating(initiating) = &self.phase else { return };
         let ppk = connection.ppk.as_ref().filter(|_| initiating.ppk);
@@ -406,7 +410,7 @@ impl Peer {
     }
 
     /// The responder's IKE_AUTH answer.
-    pub(super) fn auth_response(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
+    pub(in crate::ike) fn auth_response(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Some(connection) = self.connection(cx) else { return };
         let Phase::Initiating(initiating) = &mut self.phase else { return };
         let Some(ike_sa) = self.ike_sas.first() else { return };
@@ -456,7 +460,7 @@ impl Peer {
     }
 
     /// The responder is who it says it is.
-    pub(super) fn responder_proved(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn responder_proved(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let Some(initiating) = self.initiating() else { return };
         initiating.proved = true;
@@ -513,7 +517,7 @@ impl Peer {
         self.shared_key(cx, key, &octets)
     }
 
-    pub(super) fn eap_client_stepped(
+    pub(in crate::ike) fn eap_client_stepped(
         &mut self,
         cx: &mut Context<'_>,
         conversation: Box<dyn Conversation>,
@@ -571,7 +575,7 @@ impl Peer {
     }
 
     /// We do not take the responder's answer, and it should know (RFC 7296 §2.21.2).
-    pub(super) fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
+    pub(in crate::ike) fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
         let payloads = [
             Payload::notify(notify::AUTHENTICATION_FAILED, &[]),
             Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] }),

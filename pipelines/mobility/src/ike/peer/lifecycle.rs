@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 
 impl Peer {
     /// Answers the request that came by IKE SA `spi`, to where it came from.
-    pub(super) fn answer(
+    pub(in crate::ike) fn answer(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -35,7 +35,7 @@ impl Peer {
     }
 
     /// Sends a request by the active IKE SA, which the caller saw free.
-    pub(super) fn request(
+    pub(in crate::ike) fn request(
         &mut self,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
@@ -50,14 +50,20 @@ impl Peer {
     }
 
     /// Refuses a peer that is not established, in its request.
-    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, exchange: ExchangeType, kind: u16, reason: Reason) {
+    pub(in crate::ike) fn refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        kind: u16,
+        reason: Reason,
+    ) {
         let active = self.active;
         self.answer(cx, active, exchange, &[Payload::notify(kind, &[])], self.addresses);
         self.fail(cx, reason);
     }
 
     /// Both sides have proved who they are.
-    pub(super) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
+    pub(in crate::ike) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
         let (Some(index), Some(connection), Some(identity)) =
             (self.connection, self.connection(cx), self.name().cloned())
@@ -162,7 +168,7 @@ impl Peer {
 
     /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that made it; `began` says
     /// whether we are its initiator, `at_once` whether the peer is sure to have its keys.
-    pub(super) fn install(
+    pub(in crate::ike) fn install(
         &mut self,
         cx: &mut Context<'_>,
         agreed: AgreedChild,

@@ -24,16 +24,16 @@ use core::net::{IpAddr, SocketAddr};
 
 /// What of an INFORMATIONAL request is about addresses, and goes into its answer.
 #[derive(Debug, Default)]
-pub(super) struct AddressChange {
+pub(in crate::ike) struct AddressChange {
     /// Where the peer says that it is.
-    pub(super) to: Option<PeerPath>,
+    pub(in crate::ike) to: Option<PeerPath>,
     detection: Option<[[u8; 20]; 2]>,
     refusal: Option<u16>,
     description: Option<Vec<u8>>,
 }
 
 impl AddressChange {
-    pub(super) fn payloads(&self) -> Vec<Payload<'_>> {
+    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
         let mut payloads: Vec<Payload<'_>> =
             self.refusal.map(|kind| Payload::notify(kind, &[])).into_iter().collect();
         if let Some([source, destination]) = &self.detection {
@@ -47,13 +47,13 @@ impl AddressChange {
 
 /// One of our other addresses, as a notification (RFC 4555 §3.6).
 #[derive(Debug)]
-pub(super) struct Additional {
+pub(in crate::ike) struct Additional {
     kind: u16,
     data: Vec<u8>,
 }
 
 impl Additional {
-    pub(super) fn payload(&self) -> Payload<'_> {
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::notify(self.kind, &self.data)
     }
 }
@@ -73,7 +73,7 @@ fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 
 impl Peer {
     /// What NAT_DETECTION notifications say of the path that they came by; `None` where there are none.
-    pub(super) fn detect_nat(
+    pub(in crate::ike) fn detect_nat(
         &self,
         cx: &Context<'_>,
         payloads: &[Payload<'_>],
@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// Our other addresses, for the peer to try when the path to this one fails.
-    pub(super) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
+    pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
         let used = self.addresses.local.ip();
         let others = connection.local.iter().filter(|address| **address != used);
         let notify = |address: &IpAddr| Additional {
@@ -114,7 +114,7 @@ impl Peer {
     }
 
     /// Takes what a request of the peer's says of addresses.
-    pub(super) fn take_addresses(
+    pub(in crate::ike) fn take_addresses(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -170,7 +170,7 @@ impl Peer {
     /// Whether a peer's first IKE_AUTH request, which came by `addresses`, shows that nothing on the way changed them: by
     /// NO_NATS_ALLOWED, or by what `init`, its first message, says of where it was sent. A NAT would have changed that; the
     /// port is the other one by now (RFC 4555 §3.3, §3.9).
-    pub(super) fn came_unchanged(
+    pub(in crate::ike) fn came_unchanged(
         &self,
         cx: &Context<'_>,
         payloads: &[Payload<'_>],
@@ -195,7 +195,7 @@ impl Peer {
     }
 
     /// What forbids NATs between the peer and us.
-    pub(super) fn forbidden_nats(&self) -> Vec<u8> {
+    pub(in crate::ike) fn forbidden_nats(&self) -> Vec<u8> {
         no_nats(self.addresses.local, self.addresses.remote)
     }
 
@@ -230,7 +230,7 @@ impl Peer {
         self.work(cx);
     }
 
-    pub(super) fn request_update(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
         let Some(ike_sa) = self.active() else { return };
@@ -262,7 +262,12 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, &payloads, request, None);
     }
 
-    pub(super) fn update_response(&mut self, cx: &mut Context<'_>, opened: &Plaintext, update: Update) {
+    pub(in crate::ike) fn update_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: &Plaintext,
+        update: Update,
+    ) {
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let has = |kind| auth::notified(&payloads, kind).is_some();
         let Some(connection) = self.connection(cx) else { return };
@@ -299,7 +304,7 @@ impl Peer {
     }
 
     /// It is time to try again.
-    pub(super) fn retry_update(&mut self) {
+    pub(in crate::ike) fn retry_update(&mut self) {
         if self.retry.as_mut().and_then(|retry| retry.at.take()).is_some() {
             self.want(QueuedRequest::Update);
         }

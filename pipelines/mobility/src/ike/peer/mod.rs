@@ -19,28 +19,28 @@
 //! | `ike_sa` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
-mod agree;
-mod auth;
-mod child;
-mod choose;
-mod configure;
-mod create;
-mod creation;
-mod dispatch;
-mod ike_sa;
-mod inform;
-mod initiate;
-mod initiator;
-mod lifecycle;
-mod mobility;
-mod move_check;
-mod moves;
-mod names;
-mod request;
-mod respond;
-mod responder;
-mod state;
-mod timers;
+pub(super) mod agree;
+pub(super) mod auth;
+pub(super) mod child;
+pub(super) mod choose;
+pub(super) mod configure;
+pub(super) mod create;
+pub(super) mod creation;
+pub(super) mod dispatch;
+pub(super) mod ike_sa;
+pub(super) mod inform;
+pub(super) mod initiate;
+pub(super) mod initiator;
+pub(super) mod lifecycle;
+pub(super) mod mobility;
+pub(super) mod move_check;
+pub(super) mod moves;
+pub(super) mod names;
+pub(super) mod request;
+pub(super) mod respond;
+pub(super) mod responder;
+pub(super) mod state;
+pub(super) mod timers;
 
 pub(super) use respond::InitRefused;
 pub use state::State;

@@ -30,7 +30,7 @@ const GAP: Duration = Duration::from_millis(100);
 const MOST_ASKED: u32 = 5;
 
 impl Peer {
-    pub(super) fn place(&self) -> PeerPath {
+    pub(in crate::ike) fn place(&self) -> PeerPath {
         PeerPath { addresses: self.addresses, nat: self.nat }
     }
 
@@ -55,7 +55,7 @@ impl Peer {
     }
 
     /// The peer is said to be `there`; `told`: by itself.
-    pub(super) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
+    pub(in crate::ike) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
         let here = self.place();
         if there.addresses == here.addresses {
             if self.moving.as_ref().is_some_and(|moving| moving.stage != Stage::Followed) {
@@ -144,12 +144,12 @@ impl Peer {
     }
 
     /// When [`Peer::handle_moving`] is wanted.
-    pub(super) fn moving_until(&self) -> Option<Duration> {
+    pub(in crate::ike) fn moving_until(&self) -> Option<Duration> {
         self.moving.as_ref().map(|moving| moving.until)
     }
 
     /// The stage of a move may be over.
-    pub(super) fn handle_moving(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn handle_moving(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_mut().filter(|moving| moving.until <= cx.now) else { return };
         match moving.stage {
             Stage::Waiting => {
@@ -163,7 +163,7 @@ impl Peer {
     }
 
     /// The peer has not said that it is there: it is where it was, and asked again after a while.
-    pub(super) fn unanswered(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn unanswered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
             return;
         };
@@ -186,7 +186,7 @@ impl Peer {
     }
 
     /// The peer ends. A move that was followed will not be confirmed: to come again is not to be worth another.
-    pub(super) fn stop_moving(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn stop_moving(&mut self, cx: &mut Context<'_>) {
         if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
             self.doubt(cx, true);
         }
@@ -203,7 +203,7 @@ impl Peer {
 
     /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
     /// meaning, but not its place in the window.
-    pub(super) fn resend_all(&mut self, now: Duration) {
+    pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
         self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + GAP);
@@ -216,7 +216,7 @@ impl Peer {
     }
 
     /// Where the peer is asked whether it is there.
-    pub(super) fn asked_at(&self) -> Option<Addresses> {
+    pub(in crate::ike) fn asked_at(&self) -> Option<Addresses> {
         let moving = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting);
         moving.map(|moving| moving.there.addresses)
     }
@@ -251,7 +251,7 @@ impl Peer {
     }
 
     /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
-    pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+    pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
         let payloads = [Payload::notify(notify::COOKIE2, &cookie)];
@@ -260,7 +260,7 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
     }
 
-    pub(super) fn routability_response(
+    pub(in crate::ike) fn routability_response(
         &mut self,
         cx: &mut Context<'_>,
         opened: &Plaintext,
@@ -300,7 +300,7 @@ impl Peer {
     }
 
     /// Where the peer has shown that it is.
-    pub(super) fn confirmed(&self) -> Addresses {
+    pub(in crate::ike) fn confirmed(&self) -> Addresses {
         self.moving.as_ref().map_or(self.addresses, |moving| moving.before.addresses)
     }
 }

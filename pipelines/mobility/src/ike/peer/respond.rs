@@ -128,7 +128,11 @@ impl Peer {
     }
 
     /// The key exchange of the first message is done.
-    pub(super) fn init_answered(&mut self, cx: &mut Context<'_>, result: Result<(Vec<u8>, Secret), Refused>) {
+    pub(in crate::ike) fn init_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Init(chosen) = &answering.stage else { return };
         let Ok((data, shared)) = result else {
@@ -207,7 +211,7 @@ impl Peer {
 
     /// The initiator may go on from another port behind IKE_SA_INIT, and where a NAT has several addresses, from another
     /// of those (RFC 7296 §2.23).
-    pub(super) fn float(&mut self, addresses: Addresses) {
+    pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         if let Stage::Proving(claim) = &mut answering.stage {
             claim.is_unchanged &= addresses == self.addresses;
@@ -218,7 +222,12 @@ impl Peer {
     }
 
     /// IKE_INTERMEDIATE: the next further key exchange.
-    pub(super) fn answer_intermediate(&mut self, cx: &mut Context<'_>, header: &Header, opened: Plaintext) {
+    pub(in crate::ike) fn answer_intermediate(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        opened: Plaintext,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         let kex = match (&answering.stage, ike_sa.suite.more_kex.get(answering.kex_done)) {
@@ -240,7 +249,7 @@ impl Peer {
         self.start(cx, Task::KexAnswer(kex, data), PendingTask::IntermediateAnswer(kex));
     }
 
-    pub(super) fn intermediate_answered(
+    pub(in crate::ike) fn intermediate_answered(
         &mut self,
         cx: &mut Context<'_>,
         kex: Kex,
@@ -266,7 +275,7 @@ impl Peer {
     }
 
     /// IKE_AUTH.
-    pub(super) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
+    pub(in crate::ike) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Some(ike_sa) = self.ike_sas.first() else { return };
         match &mut answering.stage {
@@ -372,7 +381,7 @@ impl Peer {
     }
 
     /// The peer's certificate calls it `names`: all of them count, whichever it came by.
-    pub(super) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
+    pub(in crate::ike) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
@@ -390,7 +399,7 @@ impl Peer {
     }
 
     /// The peer is who it says it is, or will show it by EAP: now we prove who we are.
-    pub(super) fn prove(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn prove(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
         match &connection.local_auth {
@@ -407,7 +416,7 @@ impl Peer {
     }
 
     /// Our proof is made.
-    pub(super) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
+    pub(in crate::ike) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
@@ -422,7 +431,7 @@ impl Peer {
     }
 
     /// The EAP method has taken a packet; `proof` is ours, with the first one.
-    pub(super) fn eap_stepped(
+    pub(in crate::ike) fn eap_stepped(
         &mut self,
         cx: &mut Context<'_>,
         conversation: Box<dyn Conversation>,
@@ -588,11 +597,11 @@ impl Peer {
     }
 
     /// Refuses the peer in its IKE_AUTH.
-    pub(super) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
+    pub(in crate::ike) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
         self.refuse(cx, ExchangeType::Auth, kind, reason);
     }
 
-    pub(super) fn answering_transcript(&self) -> Option<&Transcript> {
+    pub(in crate::ike) fn answering_transcript(&self) -> Option<&Transcript> {
         match &self.phase {
             Phase::Answering(answering) => Some(&answering.transcript),
             _ => None,

@@ -49,52 +49,52 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) connection: Option<usize>,
     pub(in crate::ike) phase: Phase,
     /// Its IKE SAs: one, but while one takes another's place.
-    pub(super) ike_sas: Vec<IkeSa>,
+    pub(in crate::ike) ike_sas: Vec<IkeSa>,
     /// Our SPI of the one that our requests go by.
-    pub(super) active: u64,
+    pub(in crate::ike) active: u64,
     pub(in crate::ike) addresses: Addresses,
     /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
     /// tasks count against, wherever it says that it is.
-    pub(super) from: IpAddr,
+    pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
     /// What its ID payload says.
     pub(in crate::ike) identity: Option<Identity>,
     /// Who EAP proved it to be.
-    pub(super) account: Option<Box<Identity>>,
+    pub(in crate::ike) account: Option<Box<Identity>>,
     /// What stands for all its names, where it proved several.
-    pub(super) all_names: Option<Box<Identity>>,
-    pub(super) children: Vec<Child>,
+    pub(in crate::ike) all_names: Option<Box<Identity>>,
+    pub(in crate::ike) children: Vec<Child>,
     /// Addresses that it got from pools, with the pool.
-    pub(super) leases: Vec<(usize, IpAddr)>,
+    pub(in crate::ike) leases: Vec<(usize, IpAddr)>,
     /// Inner addresses that the gateway gave us.
-    pub(super) assigned: Vec<IpAddr>,
+    pub(in crate::ike) assigned: Vec<IpAddr>,
     pub(in crate::ike) mobike: bool,
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
-    pub(super) is_initiator: bool,
-    pub(super) use_ppk: bool,
+    pub(in crate::ike) is_initiator: bool,
+    pub(in crate::ike) use_ppk: bool,
     /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
-    pub(super) no_nats: bool,
+    pub(in crate::ike) no_nats: bool,
     /// It has our vendor ID.
-    pub(super) knows_us: bool,
-    pub(super) wanted: VecDeque<QueuedRequest>,
-    pub(super) waiting: Vec<(TaskId, PendingTask)>,
+    pub(in crate::ike) knows_us: bool,
+    pub(in crate::ike) wanted: VecDeque<QueuedRequest>,
+    pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
     /// Where it is said to be, and has not confirmed.
-    pub(super) moving: Option<Box<MoveCheck>>,
+    pub(in crate::ike) moving: Option<Box<MoveCheck>>,
     /// Our update of addresses that is to be tried again.
-    pub(super) retry: Option<Box<Retry>>,
+    pub(in crate::ike) retry: Option<Box<Retry>>,
     /// Where it said that it is no more, and when.
-    pub(super) left: Option<Box<(Addresses, Duration)>>,
-    pub(super) since: Duration,
+    pub(in crate::ike) left: Option<Box<(Addresses, Duration)>>,
+    pub(in crate::ike) since: Duration,
     /// When both had proved who they are.
-    pub(super) up_at: Duration,
-    pub(super) heard_at: Duration,
-    pub(super) asked_at: Option<Duration>,
-    pub(super) rekey_at: Option<Duration>,
+    pub(in crate::ike) up_at: Duration,
+    pub(in crate::ike) heard_at: Duration,
+    pub(in crate::ike) asked_at: Option<Duration>,
+    pub(in crate::ike) rekey_at: Option<Duration>,
     /// When its IKE SA is over; none: it never proved who it is.
-    pub(super) expire_at: Option<Duration>,
-    pub(super) keepalive_at: Option<Duration>,
+    pub(in crate::ike) expire_at: Option<Duration>,
+    pub(in crate::ike) keepalive_at: Option<Duration>,
     /// When it is forgotten, after its end.
-    pub(super) forget_at: Option<Duration>,
+    pub(in crate::ike) forget_at: Option<Duration>,
     pub(in crate::ike) moves: u64,
     pub(in crate::ike) moved_at: Option<Duration>,
     pub(in crate::ike) rekeys: u64,
@@ -103,9 +103,9 @@ pub(in crate::ike) struct Peer {
     /// Its end was counted.
     pub(in crate::ike) was_counted: bool,
     /// Its requests for child SAs and new keys.
-    pub(super) creates: Rate,
+    pub(in crate::ike) creates: Rate,
     /// It takes the place of itself, with its addresses.
-    pub(super) takes_over: bool,
+    pub(in crate::ike) takes_over: bool,
 }
 
 /// How far a peer is.
@@ -123,7 +123,7 @@ pub(in crate::ike) enum Phase {
 
 /// What goes on when a task is done.
 #[derive(Debug)]
-pub(super) enum PendingTask {
+pub(in crate::ike) enum PendingTask {
     InitAnswer,
     IntermediateAnswer(Kex),
     Verified,
@@ -144,7 +144,7 @@ pub(super) enum PendingTask {
 
 impl PendingTask {
     /// What we are making.
-    pub(super) fn making(&self) -> Option<&OwnCreate> {
+    pub(in crate::ike) fn making(&self) -> Option<&OwnCreate> {
         match self {
             Self::OwnCreate(making) => Some(making),
             Self::CreateCompletion(finishing) => Some(&finishing.making),
@@ -154,7 +154,7 @@ impl PendingTask {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
+    pub(in crate::ike) fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
         Self {
             id,
             connection: None,
@@ -207,18 +207,18 @@ impl Peer {
         matches!(self.phase, Phase::Answering(_))
     }
 
-    pub(super) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
+    pub(in crate::ike) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
         cx.connections.get(self.connection?)
     }
 
     /// The IKE SA that our requests go by.
-    pub(super) fn active(&mut self) -> Option<&mut IkeSa> {
+    pub(in crate::ike) fn active(&mut self) -> Option<&mut IkeSa> {
         let active = self.active;
         self.ike_sas.iter_mut().find(|s| s.local_spi() == active)
     }
 
     /// How ESP goes to it.
-    pub(super) fn path(&self, connection: &Connection) -> Path {
+    pub(in crate::ike) fn path(&self, connection: &Connection) -> Path {
         let mut addresses = self.addresses;
         for end in [&mut addresses.local, &mut addresses.remote] {
             if end.port() == IKE_PORT {
@@ -228,17 +228,17 @@ impl Peer {
         Path::new(addresses, self.nat.any() || connection.force_udp)
     }
 
-    pub(super) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: PendingTask) {
+    pub(in crate::ike) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: PendingTask) {
         let id = cx.start(self.id, self.is_established(), self.from, task);
         self.waiting.push((id, waiting));
     }
 
-    pub(super) fn heard(&mut self, cx: &Context<'_>) {
+    pub(in crate::ike) fn heard(&mut self, cx: &Context<'_>) {
         self.heard_at = cx.now;
         self.asked_at = None;
     }
 
-    pub(super) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
+    pub(in crate::ike) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
@@ -292,12 +292,12 @@ impl Peer {
     }
 
     /// Whether an exchange of ours is under way by which another takes the IKE SA's place.
-    pub(super) fn is_rekeying_ike_sa(&mut self) -> bool {
+    pub(in crate::ike) fn is_rekeying_ike_sa(&mut self) -> bool {
         self.making(|making| making.what == Target::IkeSa).is_some()
     }
 
     /// What we are making, if `is_it`.
-    pub(super) fn making(&mut self, is_it: impl Fn(&OwnCreate) -> bool) -> Option<&mut OwnCreate> {
+    pub(in crate::ike) fn making(&mut self, is_it: impl Fn(&OwnCreate) -> bool) -> Option<&mut OwnCreate> {
         let waiting = self.waiting.iter_mut().find_map(|(_, w)| match w {
             PendingTask::OwnCreate(making) if is_it(making) => Some(&mut **making),
             PendingTask::CreateCompletion(finishing) if is_it(&finishing.making) => {
@@ -314,7 +314,7 @@ impl Peer {
     }
 
     /// Puts a request in the queue, once; moves go before all else.
-    pub(super) fn want(&mut self, wanted: QueuedRequest) {
+    pub(in crate::ike) fn want(&mut self, wanted: QueuedRequest) {
         if self.wanted.contains(&wanted) {
             return;
         }
@@ -325,7 +325,7 @@ impl Peer {
     }
 
     /// What both have said they can do.
-    pub(super) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
+    pub(in crate::ike) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
         let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
         self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
     }
@@ -343,13 +343,13 @@ impl Peer {
     }
 
     /// When the IKE SA's keys are to be changed.
-    pub(super) fn schedule_ike_sa(&mut self, cx: &mut Context<'_>, connection: &Connection) {
+    pub(in crate::ike) fn schedule_ike_sa(&mut self, cx: &mut Context<'_>, connection: &Connection) {
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.ike_sa);
         self.rekey_at = Some(rekey_at);
         self.expire_at = Some(rekey_at + connection.lifetimes.grace);
     }
 
-    pub(super) fn count_rekey(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn count_rekey(&mut self, cx: &mut Context<'_>) {
         self.rekeys += 1;
         cx.count(Counter::Rekeyed);
     }
