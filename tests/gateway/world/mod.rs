@@ -184,7 +184,7 @@ impl World {
     }
 
     pub fn counters(&self) -> &Arc<WorkerCounters> {
-        &self.assembly.links[0].counters
+        &self.assembly.handles[0].counters
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {
