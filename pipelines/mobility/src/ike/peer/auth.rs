@@ -13,8 +13,6 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
-/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
-pub(in crate::ike) const NONCE: usize = 32;
 /// AUTH method: shared key message integrity code.
 pub(in crate::ike) const SHARED_KEY: u8 = 2;
 /// Certificate encoding: X.509, signature.

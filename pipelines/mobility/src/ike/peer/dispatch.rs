@@ -11,8 +11,9 @@ use crate::{
         context::Context,
         counter::Counter,
         event::Reason,
+        exchange::create_child::message::{CreateChildRequest, CreateChildResponse},
         protection::{OpenError, Plaintext},
-        wire::{ExchangeType, Header, Payload, notify},
+        wire::{self, ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
     task::{Outcome, TaskId},
@@ -107,7 +108,12 @@ impl Peer {
                 self.answer_informational(cx, spi, &opened, addresses);
             }
             (Phase::Established, ExchangeType::CreateChildSa) => {
-                self.answer_create(cx, spi, opened, addresses)
+                let request = wire::parse(opened.first, &opened.body)
+                    .and_then(|payloads| CreateChildRequest::read(&payloads));
+                match request {
+                    Ok(request) => self.answer_create(cx, spi, request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Answering(_), ExchangeType::Informational) => {
                 // It does not take our proof, and says so.
@@ -156,7 +162,11 @@ impl Peer {
         match outstanding.request {
             Request::Intermediate(secret) => self.intermediate_response(cx, header, &opened, secret),
             Request::Auth => self.auth_response(cx, opened),
-            Request::Create(making) => self.create_response(cx, opened, making),
+            Request::Create(sent) => {
+                let response = wire::parse(opened.first, &opened.body)
+                    .and_then(|payloads| CreateChildResponse::read(&payloads));
+                sent.answered(self, cx, response);
+            }
             Request::Delete(children) => self.deleted(cx, &children),
             Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
             Request::Liveness => {}
@@ -207,15 +217,11 @@ impl Peer {
             (PendingTask::IntermediateFinished, Outcome::KexFinished(result)) => {
                 self.intermediate_finished(cx, result)
             }
-            (PendingTask::OwnCreate(making), Outcome::KexBegun(result)) => {
-                self.making_begun(cx, making, result)
+            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => step.begun(self, cx, result),
+            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
+                step.finished(self, cx, result);
             }
-            (PendingTask::CreateCompletion(finishing), Outcome::KexFinished(result)) => {
-                self.making_finished(cx, *finishing, result)
-            }
-            (PendingTask::PeerCreate(creating), Outcome::KexAnswered(result)) => {
-                self.creating_answered(cx, *creating, result);
-            }
+            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => step.answered(self, cx, result),
             _ => {}
         }
         self.work(cx);

@@ -161,17 +161,18 @@ impl Peer {
         if spi == self.active {
             // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
             let has_rival = self
-                .making(|making| making.what == Target::IkeSa)
-                .is_some_and(|making| making.rival.is_some());
+                .own_create(|target| target == Target::IkeSa)
+                .is_some_and(|create| create.collision.is_some());
             if !has_rival {
                 return self.fail(cx, Reason::Deleted);
             }
-            let is_it =
-                |(_, w): &(_, PendingTask)| w.making().is_some_and(|making| making.what == Target::IkeSa);
-            if let Some(at) = self.waiting.iter().position(is_it) {
+            let is_it = |(_, task): &mut (_, PendingTask)| {
+                task.own_create().is_some_and(|create| create.target == Target::IkeSa)
+            };
+            if let Some(at) = self.waiting.iter_mut().position(|mut task| is_it(&mut task)) {
                 let (task, waiting) = self.waiting.swap_remove(at);
                 cx.cancel(task);
-                waiting.making().into_iter().for_each(|making| self.abandon(cx, making, None));
+                waiting.into_own_create().into_iter().for_each(|create| create.abandon(self, cx, None));
             }
         }
         self.ask_again(cx, spi);
@@ -183,7 +184,7 @@ impl Peer {
         let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
         let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
         match outstanding.request {
-            Request::Create(making) => self.abandon(cx, &making, Some(cx.now)),
+            Request::Create(sent) => sent.create.abandon(self, cx, Some(cx.now)),
             Request::Delete(children) => children.into_iter().for_each(|id| {
                 if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
                     child.state = ChildState::Replaced;

@@ -1,9 +1,8 @@
 //! The beginning side until it is established (RFC 7296 §1.2, §2.6, §2.7, §2.15, §2.16; RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
     configure::Attributes,
-    create,
     ike_sa::IkeSa,
     initiator::{Eap, Initiator},
     mobility,
@@ -17,10 +16,11 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         event::{PeerId, Reason},
+        exchange::child_offer::{ChildOffer, esp_proposals},
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         proposal::{self, protocol},
         protection::Plaintext,
-        schedule::IkeSaKeys,
+        schedule::{IkeSaKeys, NONCE},
         wire::{self, Delete, ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
@@ -395,7 +395,7 @@ impl Peer {
                 true => (vec![any(true), any(false)], self.remote_side(child)),
                 false => (self.local_side(child), self.remote_side(child)),
             };
-            payloads.push(Payload::Sa(create::esp_proposals(&connection.esp, spi, None)));
+            payloads.push(Payload::Sa(esp_proposals(&connection.esp, spi, None)));
             payloads.push(Payload::TsI(local));
             payloads.push(Payload::TsR(remote));
         }
@@ -558,7 +558,9 @@ impl Peer {
             cx.forget_child_spi(initiating.child_spi);
             return self.close(cx, Reason::InnerAddress(address));
         }
-        let agreed = self.accept_child(&payloads, connection, 0, (initiating.child_spi, false), None);
+        let agreed = ChildOffer::read(&payloads)
+            .ok()
+            .and_then(|offer| self.accept_child(&offer, connection, 0, (initiating.child_spi, false), None));
         match agreed {
             Some(agreed) => {
                 let transcript = &initiating.transcript;

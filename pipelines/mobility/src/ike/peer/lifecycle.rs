@@ -13,7 +13,7 @@ use crate::{
         context::Context,
         event::{ChildId, Event, Reason},
         selector,
-        wire::{ExchangeType, Payload},
+        wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
 };
@@ -32,6 +32,18 @@ impl Peer {
         let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
         let datagrams = ike_sa.answer(cx, exchange, payloads);
         cx.send_all(addresses, datagrams);
+    }
+
+    /// Refuses the request that came by IKE SA `spi`, which stays (RFC 7296 §2.21.3).
+    pub(in crate::ike) fn refuse_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        exchange: ExchangeType,
+        refusal: &ErrorNotify,
+        addresses: Addresses,
+    ) {
+        self.answer(cx, spi, exchange, &[refusal.payload()], addresses);
     }
 
     /// Sends a request by the active IKE SA, which the caller saw free.
@@ -98,17 +110,16 @@ impl Peer {
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
             match waiting {
-                PendingTask::PeerCreate(creating) => creating.withdraw(cx),
-                waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
+                PendingTask::PeerCreate(step) => step.withdraw(cx),
+                task => task.into_own_create().into_iter().for_each(|create| create.withdraw(cx)),
             }
         }
         // What is on its way keeps its place in the window, and nothing follows from its answer.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             if !matches!(outstanding.request, Request::DeleteIkeSa)
-                && let Request::Create(making) =
-                    core::mem::replace(&mut outstanding.request, Request::Liveness)
+                && let Request::Create(sent) = core::mem::replace(&mut outstanding.request, Request::Liveness)
             {
-                making.withdraw(cx);
+                sent.create.withdraw(cx);
             }
         }
         self.wanted.clear();
@@ -120,6 +131,29 @@ impl Peer {
         }
         cx.tell(Event::PeerDown { peer: self.id, remote: self.addresses.remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
+    }
+
+    /// Ends the peer for a reason of ours, and tells it.
+    pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        if self.is_established() {
+            self.request_delete_ike_sa(cx, self.active);
+        }
+        self.fail(cx, reason);
+    }
+
+    /// Has the data plane send by a child SA that the peer made, and has used.
+    pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            cx.tell(Event::ChildUse { child: id });
+        }
+    }
+
+    /// Changes the keys of a child SA that has carried as much as it may.
+    pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            self.want(QueuedRequest::RekeyChild(id));
+            self.work(cx);
+        }
     }
 
     /// Asks at once whether it is still there.
@@ -147,15 +181,15 @@ impl Peer {
         while self.is_established()
             && !self
                 .waiting
-                .iter()
-                .any(|(_, w)| w.making().is_some() || matches!(w, PendingTask::PeerCreate(_)))
+                .iter_mut()
+                .any(|(_, task)| task.own_create().is_some() || matches!(task, PendingTask::PeerCreate(_)))
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
             let Some(wanted) = self.wanted.pop_front() else { return };
             match wanted {
-                QueuedRequest::Child(policy) => self.begin(cx, Target::Child(policy)),
-                QueuedRequest::RekeyChild(child) => self.begin(cx, Target::Rekey(child)),
-                QueuedRequest::RekeyIkeSa => self.begin(cx, Target::IkeSa),
+                QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
+                QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
+                QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
                 QueuedRequest::Delete(child) => self.request_delete(cx, child),
                 QueuedRequest::Liveness => {
                     self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);

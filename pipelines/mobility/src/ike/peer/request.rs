@@ -1,6 +1,6 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use super::creation::OwnCreate;
+use super::creation::Sent;
 use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
@@ -13,7 +13,7 @@ pub(in crate::ike) enum Request {
     /// IKE_AUTH.
     Auth,
     /// New keys, or a new child SA.
-    Create(Box<OwnCreate>),
+    Create(Box<Sent>),
     /// The end of these child SAs.
     Delete(Vec<ChildId>),
     /// The end of the IKE SA.

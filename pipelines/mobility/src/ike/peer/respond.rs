@@ -2,7 +2,7 @@
 //! RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
     child::AgreedChild,
     choose::Candidates,
     ike_sa::IkeSa,
@@ -19,10 +19,11 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
+        exchange::child_offer::ChildOffer,
         nat::nat_detection,
         proposal,
         protection::Plaintext,
-        schedule::IkeSaKeys,
+        schedule::{IkeSaKeys, NONCE},
         wire::{self, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
@@ -554,7 +555,10 @@ impl Peer {
         let agreed: Result<Option<AgreedChild>, u16> = match (&configured, request.proposals) {
             (Err(notify), _) => Err(*notify),
             (Ok(_), None) => Ok(None),
-            (Ok(_), Some(_)) => self.agree_first_child(cx, connection, &payloads).map(Some),
+            (Ok(_), Some(_)) => match ChildOffer::read(&payloads) {
+                Ok(offer) => self.agree_first_child(cx, connection, &offer).map(Some),
+                Err(_) => Err(notify::INVALID_SYNTAX),
+            },
         };
         let buffers;
         if let Ok(Some(configuration)) = &configured {

@@ -1,7 +1,7 @@
 //! What a peer does when time has passed.
 
 use super::{
-    child::ChildState,
+    child::{Child, ChildState},
     ike_sa::IkeSa,
     request::{QueuedRequest, Request},
     state::{Peer, Phase},
@@ -106,7 +106,8 @@ impl Peer {
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
-        let due: Vec<_> = self.due_children(cx.now).collect();
+        let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
+        let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
         for child in due {
             self.want(QueuedRequest::RekeyChild(child));
             // Asked for once; what fails says when it is tried again.
@@ -159,8 +160,8 @@ impl Peer {
                 let outstanding = ike_sa.outstanding.take();
                 match outstanding.map(|o| o.request) {
                     Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
-                    Some(Request::Create(making)) => {
-                        given_up.push(making);
+                    Some(Request::Create(sent)) => {
+                        given_up.push(sent);
                         silent = true;
                     }
                     _ => silent = true,
@@ -177,7 +178,7 @@ impl Peer {
                 cx.send_all(asked_at, &outstanding.datagrams);
             }
         }
-        given_up.iter().for_each(|making| making.withdraw(cx));
+        given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
             self.unanswered(cx);
         }

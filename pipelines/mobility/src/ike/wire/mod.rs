@@ -26,7 +26,7 @@ mod tests;
 
 pub use configuration::{Attribute, Configuration, attribute};
 pub use header::{ExchangeType, HEADER, Header, VERSION, flags};
-pub use notify::Notify;
+pub use notify::{ErrorNotify, Notify};
 pub use payload::{Delete, Payload, emit, emit_message, kind, parse};
 pub use proposal::{Proposal, SpiBytes, Transform};
 pub use protected::{ProtectedMessage, emit_protected, protected};
@@ -56,6 +56,8 @@ pub enum Malformed {
     Protocol(u8),
     /// A type of identity that is nobody's.
     Identity(u8),
+    /// A payload of this type is missing.
+    Missing(u8),
     /// A payload that we do not know, and must.
     Critical(u8),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Malformed {
             Self::Fragment => f.write_str("impossible fragment number"),
             Self::Protocol(protocol) => write!(f, "protocol {protocol} has no SAs to delete"),
             Self::Identity(kind) => write!(f, "no identity is of type {kind}"),
+            Self::Missing(kind) => write!(f, "payload {kind} is missing"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Notifies (RFC 7296 §3.10), and their numbers.
 
 use super::{
-    Malformed,
+    Malformed, Payload,
     reader::{Reader, within_u8},
 };
 use alloc::{vec, vec::Vec};
@@ -42,6 +42,43 @@ impl<'a> Notify<'a> {
         out.extend(self.kind.to_be_bytes());
         out.extend_from_slice(self.spi);
         out.extend_from_slice(self.data);
+    }
+}
+
+/// An error notify: why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorNotify {
+    /// Its number, below 16384.
+    pub kind: u16,
+    /// What else it says.
+    pub data: Vec<u8>,
+}
+
+impl ErrorNotify {
+    /// Returns the first of these payloads that is one.
+    pub fn find(payloads: &[Payload<'_>]) -> Option<Self> {
+        payloads.iter().find_map(|payload| match payload {
+            Payload::Notify(n) if is_error(n.kind) => Some(Self { kind: n.kind, data: n.data.to_vec() }),
+            _ => None,
+        })
+    }
+
+    /// Returns its payload.
+    pub fn payload(&self) -> Payload<'_> {
+        Payload::notify(self.kind, &self.data)
+    }
+}
+
+impl From<u16> for ErrorNotify {
+    fn from(kind: u16) -> Self {
+        Self { kind, data: vec![] }
+    }
+}
+
+impl From<Malformed> for ErrorNotify {
+    fn from(why: Malformed) -> Self {
+        let (kind, data) = refusal(why);
+        Self { kind, data }
     }
 }
 

@@ -1,0 +1,9 @@
+//! IKE's exchanges, from both sides.
+//!
+//! | module | what |
+//! |---|---|
+//! | `create_child` | CREATE_CHILD_SA |
+//! | `child_offer` | what both sides agree on for a child SA |
+
+pub(super) mod child_offer;
+pub(super) mod create_child;
