@@ -15,6 +15,7 @@
 //! | encapsulations that it can do | 2 |
 //! | the one to use | 2 |
 
+use super::nat::octets;
 use crate::path::Addresses;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -56,13 +57,6 @@ pub struct Answer {
     pub supported: u16,
     /// The one to use; 0: none that both can do.
     pub used: u16,
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    }
 }
 
 /// What a terminal says of packets by `addresses`.

@@ -4,7 +4,7 @@ use super::{
     bounds,
     schedule::IkeSaKeys,
     suite::IkeSuite,
-    wire::{self, Header, Malformed},
+    wire::{self, Header, Malformed, Payload},
 };
 use crate::crypto::{Crypto, Integ, Random, Refused};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
@@ -44,6 +44,16 @@ pub struct Plaintext {
     pub first: u8,
     /// The payloads.
     pub body: Vec<u8>,
+}
+
+impl Plaintext {
+    /// Parses the payloads, and has `read` make a typed message of them.
+    ///
+    /// # Errors
+    /// If they are no chain of payloads, or not that message.
+    pub fn read<T>(&self, read: impl FnOnce(&[Payload<'_>]) -> Result<T, Malformed>) -> Result<T, Malformed> {
+        read(&wire::parse(self.first, &self.body)?)
+    }
 }
 
 /// One direction of an IKE SA's protection.

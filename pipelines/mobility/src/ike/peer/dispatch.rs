@@ -11,9 +11,12 @@ use crate::{
         context::Context,
         counter::Counter,
         event::Reason,
-        exchange::create_child::message::{CreateChildRequest, CreateChildResponse},
+        exchange::{
+            create_child::message::{CreateChildRequest, CreateChildResponse},
+            informational::message::{InformationalRequest, InformationalResponse},
+        },
         protection::{OpenError, Plaintext},
-        wire::{self, ExchangeType, Header, Payload, notify},
+        wire::{ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
     task::{Outcome, TaskId},
@@ -105,12 +108,13 @@ impl Peer {
                 self.answer_auth(cx, opened);
             }
             (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
-                self.answer_informational(cx, spi, &opened, addresses);
+                match opened.read(InformationalRequest::read) {
+                    Ok(request) => self.answer_informational(cx, spi, &request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Established, ExchangeType::CreateChildSa) => {
-                let request = wire::parse(opened.first, &opened.body)
-                    .and_then(|payloads| CreateChildRequest::read(&payloads));
-                match request {
+                match opened.read(CreateChildRequest::read) {
                     Ok(request) => self.answer_create(cx, spi, request, addresses),
                     Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
                 }
@@ -163,15 +167,18 @@ impl Peer {
             Request::Intermediate(secret) => self.intermediate_response(cx, header, &opened, secret),
             Request::Auth => self.auth_response(cx, opened),
             Request::Create(sent) => {
-                let response = wire::parse(opened.first, &opened.body)
-                    .and_then(|payloads| CreateChildResponse::read(&payloads));
-                sent.answered(self, cx, response);
+                sent.answered(self, cx, opened.read(CreateChildResponse::read));
             }
-            Request::Delete(children) => self.deleted(cx, &children),
+            Request::Update(update) => {
+                update.answered(self, cx, opened.read(InformationalResponse::read));
+            }
+            Request::Routability(cookie) => {
+                self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));
+            }
+            // The answer shows that the peer took the request, whatever it says (RFC 7296 §1.4).
+            Request::Delete(id) => self.retire(cx, id),
             Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
-            Request::Liveness => {}
-            Request::Update(update) => self.update_response(cx, &opened, *update),
-            Request::Routability(cookie) => self.routability_response(cx, &opened, cookie),
+            Request::Liveness | Request::Withdrawn => {}
         }
     }
 

@@ -5,7 +5,6 @@ use super::{
     configure::Attributes,
     ike_sa::IkeSa,
     initiator::{Eap, Initiator},
-    mobility,
     request::Request,
     state::{Peer, PendingTask, Phase},
 };
@@ -16,7 +15,10 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         event::{PeerId, Reason},
-        exchange::child_offer::{ChildOffer, esp_proposals},
+        exchange::{
+            child_offer::{ChildOffer, esp_proposals},
+            mobike::addresses::Additional,
+        },
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         proposal::{self, protocol},
         protection::Plaintext,
@@ -184,7 +186,7 @@ impl Peer {
         let Ok(payloads) = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default()) else {
             return;
         };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| notify::find(&payloads, kind);
         if let Some(cookie) = notified(notify::COOKIE).filter(|c| (1..=64).contains(&c.len())) {
             initiating.restarts += 1;
             if initiating.restarts <= RESTARTS {
@@ -253,7 +255,7 @@ impl Peer {
             let body = transcript.second.get(wire::HEADER..).unwrap_or_default();
             let first = Header::parse(&transcript.second).map_or(0, |header| header.next);
             let payloads = wire::parse(first, body).unwrap_or_default();
-            auth::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
+            notify::find(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
         };
         let mut ike_sa = IkeSa::new(true, spis, suite, keys);
         ike_sa.next = 1;
@@ -401,7 +403,7 @@ impl Peer {
         }
         if connection.mobike {
             payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
-            payloads.extend(additional.iter().map(mobility::Additional::payload));
+            payloads.extend(additional.iter().map(Additional::payload));
         }
         if connection.no_nats {
             payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
@@ -432,7 +434,7 @@ impl Peer {
         if !connection.remote_id.matches(identity) {
             return self.give_up(cx, Reason::NoConnection);
         }
-        if initiating.ppk && auth::notified(&payloads, notify::PPK_IDENTITY).is_none() {
+        if initiating.ppk && notify::find(&payloads, notify::PPK_IDENTITY).is_none() {
             return self.give_up(cx, Reason::Authentication);
         }
         let identity = identity.clone();

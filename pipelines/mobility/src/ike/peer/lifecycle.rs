@@ -61,6 +61,35 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
+    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a while
+    /// what was on its way.
+    pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let until = cx.now + cx.settings.linger;
+        let successor = self.child(id).and_then(|child| child.successor);
+        match successor.filter(|successor| self.child(*successor).is_some()) {
+            Some(successor) => {
+                cx.tell(Event::ChildUse { child: successor });
+                if let Some(child) = self.child(id) {
+                    child.state = ChildState::Lingering(until);
+                }
+            }
+            None => self.end_child(cx, id),
+        }
+    }
+
+    /// Ends a child SA at once.
+    pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
+        let child = self.children.remove(at);
+        cx.end_child(id, child.spi_in);
+    }
+
+    /// Ends an IKE SA at once.
+    pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
+        cx.forget_spi(spi);
+    }
+
     /// Refuses a peer that is not established, in its request.
     pub(in crate::ike) fn refuse(
         &mut self,
@@ -117,7 +146,8 @@ impl Peer {
         // What is on its way keeps its place in the window, and nothing follows from its answer.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             if !matches!(outstanding.request, Request::DeleteIkeSa)
-                && let Request::Create(sent) = core::mem::replace(&mut outstanding.request, Request::Liveness)
+                && let Request::Create(sent) =
+                    core::mem::replace(&mut outstanding.request, Request::Withdrawn)
             {
                 sent.create.withdraw(cx);
             }

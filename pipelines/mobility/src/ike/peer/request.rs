@@ -2,7 +2,7 @@
 
 use super::creation::Sent;
 use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// What a request on its way asks for.
@@ -14,16 +14,18 @@ pub(in crate::ike) enum Request {
     Auth,
     /// New keys, or a new child SA.
     Create(Box<Sent>),
-    /// The end of these child SAs.
-    Delete(Vec<ChildId>),
+    /// The end of this child SA.
+    Delete(ChildId),
     /// The end of the IKE SA.
     DeleteIkeSa,
     /// A sign of life.
     Liveness,
     /// Our new addresses.
     Update(Box<Update>),
-    /// Whether the peer is where it was said to be: what it is to send back; nothing once it is said to be elsewhere.
-    Routability(Option<[u8; 16]>),
+    /// Whether the peer is where it was said to be: what it is to send back.
+    Routability([u8; 16]),
+    /// Nothing any more: it keeps its message ID, but its answer no longer matters.
+    Withdrawn,
 }
 
 /// An update of addresses on its way.

@@ -19,7 +19,7 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
-        exchange::child_offer::ChildOffer,
+        exchange::{child_offer::ChildOffer, mobike::addresses::Additional},
         nat::nat_detection,
         proposal,
         protection::Plaintext,
@@ -66,7 +66,7 @@ impl Peer {
         let Some(Payload::Sa(offered)) = find(wire::kind::SA) else { return Err(syntax()) };
         let Some(Payload::Ke { method, data }) = find(wire::kind::KE) else { return Err(syntax()) };
         let Some(Payload::Nonce(nonce)) = find(wire::kind::NONCE) else { return Err(syntax()) };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| notify::find(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
         let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
@@ -324,7 +324,7 @@ impl Peer {
         let identity = identity.clone();
         self.connection = Some(index);
         // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
-        self.no_nats = auth::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        self.no_nats = notify::find(&payloads, notify::NO_NATS_ALLOWED).is_some();
         let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
         if self.no_nats && !is_unchanged {
             return self.refuse_nat(cx);
@@ -336,8 +336,8 @@ impl Peer {
         if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
             // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
-            let named = auth::notified(&payloads, notify::PPK_IDENTITY);
-            let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
+            let named = notify::find(&payloads, notify::PPK_IDENTITY);
+            let without = notify::find(&payloads, notify::NO_PPK_AUTH);
             match (named, without) {
                 (Some(id), _) if id == known.id => {
                     ppk = true;
@@ -351,7 +351,7 @@ impl Peer {
                 (None, _) if !known.required => {}
                 _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
             }
-        } else if let (None, Some(data)) = (&connection.ppk, auth::notified(&payloads, notify::NO_PPK_AUTH)) {
+        } else if let (None, Some(data)) = (&connection.ppk, notify::find(&payloads, notify::NO_PPK_AUTH)) {
             proof = proof.map(|(method, _)| (method, data.to_vec()));
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
@@ -537,7 +537,7 @@ impl Peer {
         let request = AuthPayloads::read(&payloads, Side::Initiator);
         self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
+        self.established(cx, notify::find(&payloads, notify::INITIAL_CONTACT).is_some());
 
         let mut answer = Vec::new();
         if !with_eap {
@@ -568,7 +568,7 @@ impl Peer {
         let additional = self.additional_addresses(connection);
         if self.mobike {
             answer.push(Payload::Notify(Notify::new(notify::MOBIKE_SUPPORTED, &[])));
-            answer.extend(additional.iter().map(super::mobility::Additional::payload));
+            answer.extend(additional.iter().map(Additional::payload));
         }
         let error = agreed.as_ref().err().copied();
         match &agreed {

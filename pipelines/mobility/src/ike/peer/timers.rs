@@ -150,7 +150,7 @@ impl Peer {
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(Some(_))) {
+            if is_over && matches!(outstanding.request, Request::Routability(_)) {
                 // Where the peer was before it may still be; the question keeps its place in the window.
                 unconfirmed = true;
                 outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);

@@ -82,6 +82,14 @@ impl From<Malformed> for ErrorNotify {
     }
 }
 
+/// Returns the data of the first notify of this kind.
+pub fn find<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
+    payloads.iter().find_map(|payload| match payload {
+        Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
+        _ => None,
+    })
+}
+
 /// Returns what a message that cannot be read is answered with: a kind, and its data (RFC 7296 §2.5, §3.10.1).
 pub fn refusal(why: Malformed) -> (u16, Vec<u8>) {
     match why {
