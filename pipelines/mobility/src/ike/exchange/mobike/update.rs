@@ -121,7 +121,7 @@ impl Update {
         match response.refusal.as_ref().map(|refusal| refusal.kind) {
             Some(notify::UNEXPECTED_NAT_DETECTED) => return Err(Reason::Nat),
             Some(kind @ notify::UNACCEPTABLE_ADDRESSES) => return Err(Reason::Refused(kind)),
-            _ if response.cookie.as_deref() != Some(&self.cookie) => return Err(Reason::Protocol),
+            _ if response.cookie.as_deref() != Some(&self.cookie[..]) => return Err(Reason::Protocol),
             _ => {}
         }
         let spis = peer.active_spis().ok_or(Reason::Protocol)?;
