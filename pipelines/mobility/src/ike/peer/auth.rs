@@ -194,7 +194,7 @@ pub(in crate::ike) fn is_ours(payloads: &[Payload<'_>]) -> bool {
 
 /// The hashes that SIGNATURE_HASH_ALGORITHMS names (RFC 7427 §4).
 pub(in crate::ike) fn hashes(payloads: &[Payload<'_>]) -> SignatureHashes {
-    let data = notify::find(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
+    let data = wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
     data.chunks_exact(2).fold(SignatureHashes::default(), |all, pair| match pair {
         [high, low] => all.with(u16::from_be_bytes([*high, *low])),
         _ => all,

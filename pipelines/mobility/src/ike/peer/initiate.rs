@@ -186,7 +186,7 @@ impl Peer {
         let Ok(payloads) = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default()) else {
             return;
         };
-        let notified = |kind| notify::find(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         if let Some(cookie) = notified(notify::COOKIE).filter(|c| (1..=64).contains(&c.len())) {
             initiating.restarts += 1;
             if initiating.restarts <= RESTARTS {
@@ -255,7 +255,7 @@ impl Peer {
             let body = transcript.second.get(wire::HEADER..).unwrap_or_default();
             let first = Header::parse(&transcript.second).map_or(0, |header| header.next);
             let payloads = wire::parse(first, body).unwrap_or_default();
-            notify::find(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
+            wire::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
         };
         let mut ike_sa = IkeSa::new(true, spis, suite, keys);
         ike_sa.next = 1;
@@ -434,7 +434,7 @@ impl Peer {
         if !connection.remote_id.matches(identity) {
             return self.give_up(cx, Reason::NoConnection);
         }
-        if initiating.ppk && notify::find(&payloads, notify::PPK_IDENTITY).is_none() {
+        if initiating.ppk && wire::notified(&payloads, notify::PPK_IDENTITY).is_none() {
             return self.give_up(cx, Reason::Authentication);
         }
         let identity = identity.clone();

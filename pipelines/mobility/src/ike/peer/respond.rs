@@ -24,7 +24,7 @@ use crate::{
         proposal,
         protection::Plaintext,
         schedule::{IkeSaKeys, NONCE},
-        wire::{self, ExchangeType, Header, Notify, Payload, notify},
+        wire::{self, ErrorNotify, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
     rate::Rate,
@@ -59,14 +59,14 @@ impl Peer {
         let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
         let body = message.get(wire::HEADER..).unwrap_or_default();
         let payloads = wire::parse(header.next, body).map_err(|why| {
-            let (kind, data) = notify::refusal(why);
+            let ErrorNotify { kind, data } = why.into();
             InitRefused { kind, data }
         })?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(offered)) = find(wire::kind::SA) else { return Err(syntax()) };
         let Some(Payload::Ke { method, data }) = find(wire::kind::KE) else { return Err(syntax()) };
         let Some(Payload::Nonce(nonce)) = find(wire::kind::NONCE) else { return Err(syntax()) };
-        let notified = |kind| notify::find(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
         let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
@@ -324,7 +324,7 @@ impl Peer {
         let identity = identity.clone();
         self.connection = Some(index);
         // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
-        self.no_nats = notify::find(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        self.no_nats = wire::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
         let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
         if self.no_nats && !is_unchanged {
             return self.refuse_nat(cx);
@@ -336,8 +336,8 @@ impl Peer {
         if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
             // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
-            let named = notify::find(&payloads, notify::PPK_IDENTITY);
-            let without = notify::find(&payloads, notify::NO_PPK_AUTH);
+            let named = wire::notified(&payloads, notify::PPK_IDENTITY);
+            let without = wire::notified(&payloads, notify::NO_PPK_AUTH);
             match (named, without) {
                 (Some(id), _) if id == known.id => {
                     ppk = true;
@@ -351,7 +351,7 @@ impl Peer {
                 (None, _) if !known.required => {}
                 _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
             }
-        } else if let (None, Some(data)) = (&connection.ppk, notify::find(&payloads, notify::NO_PPK_AUTH)) {
+        } else if let (None, Some(data)) = (&connection.ppk, wire::notified(&payloads, notify::NO_PPK_AUTH)) {
             proof = proof.map(|(method, _)| (method, data.to_vec()));
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
@@ -537,7 +537,7 @@ impl Peer {
         let request = AuthPayloads::read(&payloads, Side::Initiator);
         self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        self.established(cx, notify::find(&payloads, notify::INITIAL_CONTACT).is_some());
+        self.established(cx, wire::notified(&payloads, notify::INITIAL_CONTACT).is_some());
 
         let mut answer = Vec::new();
         if !with_eap {

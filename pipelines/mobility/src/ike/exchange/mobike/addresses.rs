@@ -33,14 +33,16 @@ impl Additional {
     }
 }
 
-/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555 §4.2.6).
+/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555
+/// §4.2.6).
 fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     [octets(from.ip()), octets(to.ip()), ports].concat()
 }
 
 impl Peer {
-    /// Returns what NAT_DETECTION notifies say of the path that they came by; `None` if there are none.
+    /// Returns what NAT_DETECTION notifies say of the path that they came by; `None` if there are
+    /// none.
     pub(in crate::ike) fn detect_nat(
         &self,
         cx: &Context<'_>,
@@ -54,7 +56,8 @@ impl Peer {
         }
     }
 
-    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555 §3.6).
+    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555
+    /// §3.6).
     pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
         let used = self.addresses.local.ip();
         let others = connection.local.iter().filter(|address| **address != used);
@@ -111,9 +114,10 @@ impl Peer {
         (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
     }
 
-    /// Returns whether a peer's first IKE_AUTH request, which came by `addresses`, shows that nothing on
-    /// the way changed them: by NO_NATS_ALLOWED, or by what `init`, its first message, says of where it
-    /// was sent. A NAT would have changed that; the port is the other one by now (RFC 4555 §3.3, §3.9).
+    /// Returns whether a peer's first IKE_AUTH request, which came by `addresses`, shows that
+    /// nothing on the way changed them: by NO_NATS_ALLOWED, or by what `init`, its first message,
+    /// says of where it was sent. A NAT would have changed that; the port is the other one by now
+    /// (RFC 4555 §3.3, §3.9).
     pub(in crate::ike) fn came_unchanged(
         &self,
         cx: &Context<'_>,
@@ -121,7 +125,7 @@ impl Peer {
         init: &[u8],
         addresses: Addresses,
     ) -> bool {
-        if let Some(said) = notify::find(payloads, notify::NO_NATS_ALLOWED) {
+        if let Some(said) = wire::notified(payloads, notify::NO_NATS_ALLOWED) {
             return said == no_nats(addresses.remote, addresses.local);
         }
         let Ok(header) = wire::Header::parse(init) else { return false };
