@@ -11,6 +11,7 @@ use serde::{
 };
 use std::fmt;
 use toml::Spanned;
+use wayfarer_mobility::roaming;
 
 /// A key that may be left out.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -158,6 +159,16 @@ pub(super) enum Roam {
     Follow,
     Notify,
     Ignore,
+}
+
+impl From<Roam> for roaming::Policy {
+    fn from(roam: Roam) -> Self {
+        match roam {
+            Roam::Follow => Self::Follow,
+            Roam::Notify => Self::Notify,
+            Roam::Ignore => Self::Ignore,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -72,15 +72,10 @@ impl Raw<'_> {
             name: source.value("tunnel.name", &raw.name, |name| value::name(name))?,
             mode,
             local,
-            any_local: false,
             remote,
             encap: self.encap(with_port, &config.gateway.encap_ports)?,
             selectors: self.selectors(mode, Prefix::host(local), remote)?,
-            roam: match raw.roam.as_ref().map(Spanned::get_ref) {
-                Some(file::Roam::Follow) | None => Roam::Follow,
-                Some(file::Roam::Notify) => Roam::Notify,
-                Some(file::Roam::Ignore) => Roam::Ignore,
-            },
+            roam: raw.roam.as_ref().map_or(Roam::Follow, |roam| (*roam.get_ref()).into()),
             pin_source: source
                 .optional("tunnel.pin_source", &raw.pin_source, |&pin| match remote {
                     Remote::Any if pin => Err(Rule::FixedRemote("pin_source")),

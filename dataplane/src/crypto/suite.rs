@@ -71,9 +71,40 @@ const NAMED: [(&str, Suite); 23] = {
     ]
 };
 
+impl AesKey {
+    fn of(bits: u16) -> Option<Self> {
+        match bits {
+            128 => Some(Self::Aes128),
+            192 => Some(Self::Aes192),
+            256 => Some(Self::Aes256),
+            _ => None,
+        }
+    }
+}
+
 impl Suite {
     /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106): the usual choice.
     pub const AES_128_GCM_16: Self = Self(Kind::Gcm(AesKey::Aes128));
+
+    /// ChaCha20-Poly1305 (RFC 7634).
+    pub const CHACHA20_POLY1305: Self = Self(Kind::ChaCha);
+
+    /// Returns AES-GCM with a key of `bits` bits and a 16-byte ICV (RFC 4106), if there is such a key.
+    pub fn aes_gcm(bits: u16) -> Option<Self> {
+        AesKey::of(bits).map(|key| Self(Kind::Gcm(key)))
+    }
+
+    /// Returns AES-CBC (RFC 3602) with a key of `bits` bits and HMAC-SHA2 of `hash` bits (RFC 4868), if
+    /// there are such a key and hash.
+    pub fn aes_cbc(bits: u16, hash: u16) -> Option<Self> {
+        let hash = match hash {
+            256 => Hash::Sha256,
+            384 => Hash::Sha384,
+            512 => Hash::Sha512,
+            _ => return None,
+        };
+        AesKey::of(bits).map(|key| Self(Kind::Cbc(key, hash)))
+    }
 
     /// Every suite, once.
     pub const ALL: &[Self] = &{

@@ -173,11 +173,7 @@ impl Raw<'_> {
                     .optional("connection.liveness", &raw.liveness, |text| or_none(text, value::duration))?
                     .unwrap_or(Some(LIVENESS)),
                 mobike: raw.mobike.unwrap_or(true),
-                roam: match raw.roam.as_ref().map(Spanned::get_ref) {
-                    Some(file::Roam::Follow) | None => Policy::Follow,
-                    Some(file::Roam::Notify) => Policy::Notify,
-                    Some(file::Roam::Ignore) => Policy::Ignore,
-                },
+                roam: raw.roam.as_ref().map_or(Policy::Follow, |roam| (*roam.get_ref()).into()),
                 no_nats: !raw.allow_nat.unwrap_or(true),
                 force_udp: raw.encap.as_ref().is_some_and(|encap| *encap.get_ref() == IkeEncap::Udp),
                 fragment: source

@@ -14,14 +14,14 @@ use wayfarer_mobility::ike::{
 };
 use zeroize::Zeroizing;
 
-const SESSIONS: &str = "ikev2_decryption_table";
-const CHILDREN: &str = "esp_sa";
+const IKE_SAS: &str = "ikev2_decryption_table";
+const ESP_SAS: &str = "esp_sa";
 
 /// The two tables, in a folder of the gateway's user alone.
 #[derive(Debug)]
 pub(super) struct KeyLog {
-    sessions: File,
-    children: File,
+    ike_sas: File,
+    esp_sas: File,
 }
 
 impl KeyLog {
@@ -34,13 +34,13 @@ impl KeyLog {
         let opened = Folder::open(folder).map_err(failed)?;
         // New files each time, that nobody else made: no other has them open or is led to by them.
         let create = |table| opened.create(table).map_err(failed);
-        let this = Self { sessions: create(SESSIONS)?, children: create(CHILDREN)? };
+        let this = Self { ike_sas: create(IKE_SAS)?, esp_sas: create(ESP_SAS)? };
         warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
         Ok(this)
     }
 
     /// Keys of an IKE SA.
-    pub(super) fn session(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
+    pub(super) fn ike_sa(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
         let [spi_i, spi_r] = spis.map(|spi| format!("{spi:016x}"));
         let [ei, er] = encr.map(hex);
         let [ai, ar] = integ.map(hex);
@@ -49,11 +49,11 @@ impl KeyLog {
             "{spi_i},{spi_r},{},{},\"{cipher}\",{},{},\"{integrity}\"\n",
             *ei, *er, *ai, *ar
         ));
-        append(&self.sessions, SESSIONS, &line);
+        append(&self.ike_sas, IKE_SAS, &line);
     }
 
     /// Keys of a pair of child SAs. Addresses are left open: they may change.
-    pub(super) fn child(&self, sa: &ChildSa) {
+    pub(super) fn child_sas(&self, sa: &ChildSa) {
         let family = if sa.path.local.is_ipv4() { "IPv4" } else { "IPv6" };
         for (spi, key) in [(sa.spi_in, &sa.key_in), (sa.spi_out, &sa.key_out)] {
             let (encr, integ) = key.split_at(sa.suite.encr.key_len().min(key.len()));
@@ -65,7 +65,7 @@ impl KeyLog {
                 *encr,
                 quoted(&integ),
             ));
-            append(&self.children, CHILDREN, &line);
+            append(&self.esp_sas, ESP_SAS, &line);
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         let log = KeyLog::open(&folder).unwrap();
         fs::rename(&folder, &moved).unwrap();
         fs::create_dir(&folder).unwrap();
-        symlink(&other, folder.join(SESSIONS)).unwrap();
+        symlink(&other, folder.join(IKE_SAS)).unwrap();
         let suite = IkeSuite {
             encr: Encr::AesGcm(128),
             integ: None,
@@ -138,12 +138,12 @@ mod tests {
             kex: Kex::X25519,
             more_kex: vec![],
         };
-        log.session([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
-        let line = fs::read_to_string(moved.join(SESSIONS)).unwrap();
+        log.ike_sa([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
+        let line = fs::read_to_string(moved.join(IKE_SAS)).unwrap();
         assert!(line.starts_with("0000000000000001,0000000000000002,0303"), "{line}");
         assert!(!other.exists());
         drop(log);
-        let why = KeyLog::open(&home.path().join("log").join(SESSIONS)).unwrap_err().to_string();
+        let why = KeyLog::open(&home.path().join("log").join(IKE_SAS)).unwrap_err().to_string();
         assert!(why.starts_with("key_log: ") && why.contains("is a symbolic link"), "{why}");
     }
 }
