@@ -81,11 +81,14 @@ Example:
     },
     /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
     #[command(after_help = "\
-A real gateway, one worker, runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
+A real gateway with one worker runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
 from behind simulated NATs, and every terminal keeps changing address, port and encapsulation.
 
-A packet that arrives where a terminal was until --in-flight before counts as in flight: most were sent before the
-gateway could know of the move. One that arrives there later is lost to the move.
+The simulated fleet shares the machine with the gateway and limits the rates shown: `wayfarer bench esp` measures the
+gateway.
+
+A packet that arrives at a terminal's previous address at most --in-flight after the terminal left counts as in flight:
+most of these were sent before the gateway could know of the move. One that arrives there later is lost to the move.
 
 Examples:
   wayfarer demo

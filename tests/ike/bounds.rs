@@ -1,8 +1,7 @@
 //! What a peer, however well authenticated, can make a gateway keep, send and do: each bound that SECURITY.md promises.
 
 use crate::{
-    children,
-    fleet::{Fleet, ends},
+    fleet::Fleet,
     identities::{Names, Says},
     insider::{Answer, Insider, from},
     pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal},
@@ -12,22 +11,24 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    bounds,
-    connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
-    crypto::Verifier,
-    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-    endpoint::{Counter, Endpoint, Settings},
-    event::{Event, Reason},
+use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::{Prf, Verifier},
     identity::Identity,
-    pool::Pool,
-    proposal::Offer,
-    protection::{Fragments, Protection},
-    suite::Prf,
-    view::State,
-    wire::{self, ExchangeType, Header, Payload, notify},
+    ike::{
+        bounds,
+        connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
+        counter::Counter,
+        endpoint::Endpoint,
+        event::{Event, Reason},
+        pool::Pool,
+        proposal::Offer,
+        protection::{Fragments, Protection},
+        settings::Settings,
+        wire::{self, ExchangeType, Header, Payload, notify},
+    },
+    path::Addresses,
 };
 use zeroize::Zeroizing;
 
@@ -41,18 +42,6 @@ fn without_kex() -> Vec<Offer> {
 fn insider(settings: Settings) -> Insider {
     let with = |connection| Connection { esp: without_kex(), liveness: None, ..connection };
     Insider::new(with(gateway()), with(terminal()), settings)
-}
-
-fn reasons(events: &[Event]) -> Vec<Reason> {
-    let reason = |event: &Event| match event {
-        Event::PeerDown { reason, .. } => Some(*reason),
-        _ => None,
-    };
-    events.iter().filter_map(reason).collect()
-}
-
-fn ups(pair: &Pair) -> usize {
-    pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count()
 }
 
 // What it keeps.
@@ -168,7 +157,7 @@ fn without_initial_contact(pair: &Pair, message: &[u8]) -> Vec<u8> {
     payloads.retain(|p| !matches!(p, Payload::Notify(n) if n.kind == notify::INITIAL_CONTACT));
     let mut body = vec![];
     let first = wire::emit(&payloads, &mut body);
-    protection.seal(header, first, body, None, &mut (1 << 40)).remove(0)
+    protection.seal(&OsRandom, header, first, body, None, &mut (1 << 40)).remove(0)
 }
 
 #[test]
@@ -179,14 +168,14 @@ fn one_identity_has_so_many_devices_and_all_so_many_peers() {
     let most = log_keys.device_limit;
     for n in 0..most as u8 + 4 {
         connect(&mut pair, "cl.test", [192, 0, 2, n + 1]);
-        assert_eq!(ups(&pair), most.min(usize::from(n) + 1));
+        assert_eq!(pair.gateway.ups().len(), most.min(usize::from(n) + 1));
     }
-    assert_eq!(reasons(&pair.gateway.events), [Reason::Replaced; 4], "the oldest make room");
+    assert_eq!(pair.gateway.ends(), [Reason::Replaced; 4], "the oldest make room");
     let mut pair = Pair::with(shared(), terminal(), Settings { peer_limit: 2, ..log_keys });
     for (n, name) in (1..).zip(["a.test", "b.test", "c.test", "d.test"]) {
         connect(&mut pair, name, [192, 0, 2, n]);
     }
-    assert_eq!((ups(&pair), reasons(&pair.gateway.events)), (2, vec![Reason::Overload; 2]));
+    assert_eq!((pair.gateway.ups().len(), pair.gateway.ends()), (2, vec![Reason::Overload; 2]));
     assert_eq!(pair.gateway.endpoint.count(Counter::NoRoom), 2);
 }
 
@@ -201,13 +190,13 @@ fn those_without_a_name_leave_places_to_others() {
     for n in 1..=20 {
         fleet.connect([192, 0, 2, n], guest());
     }
-    assert_eq!((fleet.ups().len(), ends(&fleet.gateway)), (2, vec![Reason::Replaced; 18]));
+    assert_eq!((fleet.ups().len(), fleet.gateway.ends()), (2, vec![Reason::Replaced; 18]));
     assert!([19, 20].into_iter().all(|n| fleet.peer_at([192, 0, 2, n]).is_some()), "the oldest make room");
     for n in 1..=14 {
         let local_id = Identity::from_text(&format!("t{n}.test")).unwrap();
         fleet.connect([192, 0, 2, 100 + n], Connection { local_id, ..terminal() });
     }
-    assert_eq!((fleet.ups().len(), ends(&fleet.gateway).len()), (16, 18));
+    assert_eq!((fleet.ups().len(), fleet.gateway.ends().len()), (16, 18));
 }
 
 #[test]
@@ -221,7 +210,7 @@ fn who_ended_lingers_but_not_in_any_number() {
         pair.settle();
         assert!(pair.gateway.endpoint.peers().count() <= 4);
     }
-    assert_eq!(reasons(&pair.gateway.events), [Reason::Authentication; 20]);
+    assert_eq!(pair.gateway.ends(), [Reason::Authentication; 20]);
     pair.now += 10 * SECOND;
     pair.gateway.endpoint.handle_timeout(pair.now);
     assert_eq!(pair.gateway.endpoint.peers().count(), 0);
@@ -321,8 +310,8 @@ fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
 #[test]
 fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
     let users = [(b"alice".to_vec(), NtHash::of("secret"))];
-    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(Primitives), b"alice", NtHash::of("secret"));
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of("secret"));
     let mut pair = Pair::new(
         Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
         Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
@@ -335,10 +324,14 @@ fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
     // Its NAT has several addresses, or it has written somebody else's on its packets.
     pair.nat = Some(SocketAddr::from(([198, 51, 100, 66], 4500)));
     pair.settle();
-    assert_eq!((pair.gateway.endpoint.count(Counter::TooOften), ups(&pair)), (1, 0), "the third of five");
+    assert_eq!(
+        (pair.gateway.endpoint.count(Counter::TooOften), pair.gateway.ups().len()),
+        (1, 0),
+        "the third of five"
+    );
     // Who means it asks again.
     pair.pass(20 * SECOND);
-    assert_eq!(ups(&pair), 1);
+    assert_eq!(pair.gateway.ups().len(), 1);
 }
 
 #[test]
@@ -362,7 +355,7 @@ fn many_who_are_refused_must_show_where_they_are() {
     assert!(kinds[..256].iter().all(|kind| *kind == notify::NO_PROPOSAL_CHOSEN));
     assert!(kinds[256..].iter().all(|kind| *kind == notify::COOKIE));
     pair.connect();
-    assert_eq!(ups(&pair), 1, "who shows where it is connects");
+    assert_eq!(pair.gateway.ups().len(), 1, "who shows where it is connects");
 }
 
 // What it agrees to.
@@ -394,7 +387,7 @@ fn a_rekey_without_the_key_exchange_that_is_demanded_is_refused() {
     let peer = pair.terminal.endpoint.peers().next().unwrap().id();
     pair.terminal.endpoint.rekey(pair.now, peer, false);
     pair.settle();
-    let made: Vec<usize> = children(&pair.terminal.events).iter().map(|sa| sa.suite.kex.len()).collect();
+    let made: Vec<usize> = pair.terminal.children().iter().map(|sa| sa.suite.kex.len()).collect();
     assert_eq!(made, [0, 0]);
 }
 
@@ -426,7 +419,7 @@ fn who_connects_anew_has_no_more_requests_for_it() {
         while insider.child(7, None, true, &[]) == Answer::Refused(notify::NO_PROPOSAL_CHOSEN) {}
         insider.connect_anew(terminal.clone());
         let refused = Reason::Refused(notify::TEMPORARY_FAILURE);
-        assert_eq!(reasons(&insider.pair.terminal.events), [refused], "the first child SA");
+        assert_eq!(insider.pair.terminal.ends(), [refused], "the first child SA");
         insider.pair.now += SECOND;
         insider.connect_anew(terminal);
         let answers = [(); 4].map(|()| insider.child(7, None, true, &[]));
@@ -454,11 +447,12 @@ fn an_inner_address_that_none_can_be_is_not_taken() {
         let mut pair = Pair::new(gateway(), terminal());
         let pool = vec![Pool::new(bad, bad)];
         let gateways = vec![gateway()];
-        pair.gateway.endpoint = Endpoint::new(Arc::new(Primitives), gateways, pool, Settings::default());
+        pair.gateway.endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), gateways, pool, Settings::default());
         pair.connect();
-        assert_eq!(reasons(&pair.terminal.events), [Reason::InnerAddress(bad)]);
+        assert_eq!(pair.terminal.ends(), [Reason::InnerAddress(bad)]);
         assert!(!pair.terminal.events.iter().any(|e| matches!(e, Event::Configured { .. })), "{bad}");
-        assert_eq!(ups(&pair), 0, "the gateway hears of it");
+        assert_eq!(pair.gateway.ups().len(), 0, "the gateway hears of it");
     }
 }
 

@@ -1,14 +1,14 @@
 //! Several devices of one name, and one that comes again (RFC 7296 §2.4).
 
 use crate::{
-    fleet::{Fleet, ends},
+    fleet::Fleet,
     pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
 };
 use std::{net::SocketAddr, time::Duration};
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection},
-    endpoint::Settings,
     event::{Event, Reason},
+    settings::Settings,
     view::State,
 };
 
@@ -28,7 +28,7 @@ fn two_devices() -> Fleet {
 fn two_devices_of_one_person_stay() {
     let mut fleet = two_devices();
     fleet.pass(120 * SECOND);
-    assert_eq!(ends(&fleet.gateway), []);
+    assert_eq!(fleet.gateway.ends(), []);
     let inner: Vec<_> = fleet.ups().iter().flat_map(|view| view.inner()).collect();
     assert!(matches!(inner[..], [one, other] if one != other), "{inner:?}");
 }
@@ -42,7 +42,7 @@ fn of_several_devices_the_dead_one_is_found_at_once() {
     fleet.connect([192, 0, 2, 77], terminal());
     assert_eq!(fleet.ups().len(), 3);
     fleet.pass(Settings::default().retransmission.total() + SECOND);
-    assert_eq!(ends(&fleet.gateway), [Reason::Silent]);
+    assert_eq!(fleet.gateway.ends(), [Reason::Silent]);
     assert_eq!((fleet.ups().len(), fleet.peer_at(PHONE), fleet.peer_at(LAPTOP)), (2, phone, None));
 }
 
@@ -51,7 +51,7 @@ fn what_comes_from_the_same_socket_is_the_same_device() {
     let mut fleet = two_devices();
     fleet.terminals.remove(0);
     fleet.connect(LAPTOP, terminal());
-    assert_eq!(ends(&fleet.gateway), [Reason::Replaced]);
+    assert_eq!(fleet.gateway.ends(), [Reason::Replaced]);
     assert!(fleet.peer_at(PHONE).is_some() && fleet.peer_at(LAPTOP).is_some());
     assert_eq!(fleet.ups().len(), 2);
 }
@@ -62,7 +62,7 @@ fn a_forged_socket_throws_out_no_other_device() {
     let laptop = fleet.peer_at(LAPTOP);
     fleet.connect_forged([192, 0, 2, 77], LAPTOP, terminal());
     fleet.pass(120 * SECOND);
-    assert!(!ends(&fleet.gateway).contains(&Reason::Replaced));
+    assert!(!fleet.gateway.ends().contains(&Reason::Replaced));
     assert_eq!(fleet.peer_at(LAPTOP), laptop);
 }
 
@@ -71,8 +71,8 @@ fn who_is_replaced_is_told() {
     let mut fleet = Fleet::new(vec![gateway()]);
     let laptop = fleet.connect(LAPTOP, terminal());
     fleet.connect(PHONE, terminal());
-    assert_eq!(ends(&fleet.gateway), [Reason::Replaced]);
-    assert_eq!(ends(&fleet.terminals[laptop].1), [Reason::Deleted]);
+    assert_eq!(fleet.gateway.ends(), [Reason::Replaced]);
+    assert_eq!(fleet.terminals[laptop].1.ends(), [Reason::Deleted]);
 }
 
 #[test]

@@ -10,12 +10,14 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::Path,
-    connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+use wayfarer_mobility::{
     crypto::Verifier,
-    event::{Event, PeerId},
     identity::Identity,
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+        event::{Event, PeerId},
+    },
+    path::Path,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -381,7 +383,7 @@ fn an_honest_crowd_moves_at_once_or_upon_its_first_answer() {
 fn a_forged_source_of_the_last_request_is_a_move_that_is_not_confirmed() {
     let mut fleet = Fleet::new(vec![gateway()]);
     fleet.connect_forged(TERMINAL, VICTIM, terminal());
-    let installed = crate::children(&fleet.gateway.events)[0].path.remote;
+    let installed = fleet.gateway.children()[0].path.remote;
     assert_eq!((installed, unconfirmed(&fleet, VICTIM)), (IpAddr::from(TERMINAL), 1));
     fleet.pass(11 * SECOND);
     let peer = fleet.ups()[0].id();

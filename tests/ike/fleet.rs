@@ -1,20 +1,19 @@
 //! A gateway and some terminals, each at its address, and the messages between them.
 
-use crate::pair::Side;
+use crate::pair::{Message, Side};
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
-    endpoint::{Settings, View},
-    event::{Event, PeerId, Reason},
-    view::State,
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        event::PeerId,
+        settings::Settings,
+        view::{State, View},
+    },
+    path::Addresses,
 };
-
-/// One message on its way.
-pub(super) type Message = (Addresses, Vec<u8>);
 
 /// All of them.
 #[derive(Debug)]
@@ -117,13 +116,4 @@ impl Fleet {
     pub(super) fn place(&self, peer: PeerId) -> SocketAddr {
         self.ups().into_iter().find(|view| view.id() == peer).unwrap().addresses().remote
     }
-}
-
-/// Why connections ended, or were not made.
-pub(super) fn ends(side: &Side) -> Vec<Reason> {
-    let reason = |event: &Event| match event {
-        Event::PeerDown { reason, .. } => Some(*reason),
-        _ => None,
-    };
-    side.events.iter().filter_map(reason).collect()
 }

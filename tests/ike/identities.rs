@@ -1,25 +1,25 @@
 //! Who a peer is, and what holds for it: nothing that it may choose by itself decides that (RFC 7296 §2.16).
 
 use crate::{
-    children,
-    fleet::{Fleet, ends},
+    fleet::Fleet,
     pair::{TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{net::IpAddr, slice, sync::Arc};
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-    crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
-    eap::{
+use wayfarer::primitives::OsRandom;
+use wayfarer_mobility::{
+    aaa::eap::{
         Authenticator, Conversation, Step,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         packet::Packet,
     },
-    event::{Event, Reason},
+    crypto::{Distrust, Encr, Refused, SignatureHashes, Signer, Verifier},
     identity::Identity,
-    proposal::Offer,
-    suite::Encr,
-    wire::{TrafficSelector, notify},
+    ike::{
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        event::{Event, Reason},
+        proposal::Offer,
+        wire::{TrafficSelector, notify},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -34,7 +34,7 @@ fn only(text: &str) -> IdentityPattern {
 /// A server that knows these users; each one's password is its name.
 fn users(names: &[&str]) -> Arc<dyn Authenticator> {
     let users = names.iter().map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    Arc::new(Mschapv2Server::new(Arc::new(Primitives), b"gateway", users))
+    Arc::new(Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users))
 }
 
 /// A connection by EAP for whom `remote_id` names, by the pool of this number.
@@ -45,7 +45,7 @@ fn by_eap(name: &str, eap: &Arc<dyn Authenticator>, remote_id: IdentityPattern, 
 
 /// A terminal that calls itself `claimed` and has the password of `user`.
 fn person(claimed: &str, user: &str) -> Connection {
-    let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), NtHash::of(user));
+    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
     Connection { local_id: id(claimed), local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() }
 }
 
@@ -74,7 +74,7 @@ fn who_eap_proves_decides_the_connection_whatever_the_peer_calls_itself() {
         let mut fleet = Fleet::new(held_and_free());
         fleet.connect(TERMINAL, person(claimed, "bob"));
         assert_eq!(shown(&fleet), (0, vec![[10, 98, 1, 1].into()], "bob".into()), "{claimed}");
-        let child = children(&fleet.gateway.events)[0];
+        let child = fleet.gateway.children()[0];
         assert_eq!(child.local, [prefix([10, 99, 0, 9], [10, 99, 0, 9])], "{claimed}");
         let told = fleet.gateway.events.iter().find_map(|event| match event {
             Event::PeerUp { connection, identity, claimed, .. } => Some((*connection, identity, claimed)),
@@ -102,12 +102,12 @@ fn the_same_person_takes_its_own_place_whatever_it_calls_itself() {
     let mut fleet = Fleet::new(held_and_free());
     fleet.connect(TERMINAL, person("192.168.7.5", "alice"));
     fleet.connect([192, 0, 2, 8], person("alice", "alice"));
-    assert_eq!(ends(&fleet.gateway), [Reason::Replaced]);
+    assert_eq!(fleet.gateway.ends(), [Reason::Replaced]);
     assert_eq!(shown(&fleet).1, [IpAddr::from([10, 98, 0, 1])], "and its address");
     let mut fleet = Fleet::new(held_and_free());
     fleet.connect(TERMINAL, person("alice", "alice"));
     fleet.connect([192, 0, 2, 8], person("alice", "bob"));
-    assert_eq!(ends(&fleet.gateway), [], "bob does not throw out alice by her name");
+    assert_eq!(fleet.gateway.ends(), [], "bob does not throw out alice by her name");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
     for claimed in ["bob", "192.168.7.5"] {
         let mut fleet = Fleet::new(all.clone());
         fleet.connect(TERMINAL, person(claimed, "bob"));
-        assert_eq!(ends(&fleet.gateway), [Reason::Authentication], "{claimed}");
+        assert_eq!(fleet.gateway.ends(), [Reason::Authentication], "{claimed}");
         let mut fleet = Fleet::new(all.clone());
         fleet.connect(TERMINAL, person(claimed, "alice"));
         assert_eq!(shown(&fleet).0, 1, "{claimed}");
@@ -175,7 +175,7 @@ fn whom_nobody_names_is_for_connections_that_name_nobody_and_is_nobodys_other_de
         let eap: Arc<dyn Authenticator> = Arc::new(Says(said));
         let mut fleet = Fleet::new(vec![by_eap("bob", &eap, only("bob"), 1)]);
         fleet.connect(TERMINAL, client());
-        assert_eq!(ends(&fleet.gateway), ends_by.into_iter().collect::<Vec<_>>(), "{said:?}");
+        assert_eq!(fleet.gateway.ends(), ends_by.into_iter().collect::<Vec<_>>(), "{said:?}");
     }
     let eap: Arc<dyn Authenticator> = Arc::new(Says(None));
     let all = vec![by_eap("bob", &eap, only("bob"), 1), by_eap("people", &eap, IdentityPattern::Any, 0)];
@@ -184,7 +184,7 @@ fn whom_nobody_names_is_for_connections_that_name_nobody_and_is_nobodys_other_de
     assert_eq!(shown(&fleet), (1, vec![[10, 98, 0, 1].into()], "unnamed".into()));
     // Though both call themselves the same, and `unique` is set.
     fleet.connect([192, 0, 2, 8], client());
-    assert_eq!((fleet.ups().len(), ends(&fleet.gateway)), (2, vec![]));
+    assert_eq!((fleet.ups().len(), fleet.gateway.ends()), (2, vec![]));
     let inner: Vec<IpAddr> = fleet.ups().iter().flat_map(|peer| peer.inner()).collect();
     assert_eq!(inner, [[10, 98, 0, 1], [10, 98, 0, 2]].map(IpAddr::from));
 }
@@ -200,7 +200,7 @@ fn weaker_algorithms_lead_past_no_connection_that_names_the_peer() {
     all[1].ike.extend(weaker());
     let mut fleet = Fleet::new(all.clone());
     fleet.connect(TERMINAL, Connection { ike: weaker(), ..person("192.168.7.5", "bob") });
-    assert_eq!(ends(&fleet.gateway), [Reason::NoProposal]);
+    assert_eq!(fleet.gateway.ends(), [Reason::NoProposal]);
     let mut fleet = Fleet::new(all);
     fleet.connect(TERMINAL, Connection { ike: weaker(), ..person("192.168.7.5", "alice") });
     assert_eq!(shown(&fleet).0, 1);
@@ -211,8 +211,8 @@ fn weaker_algorithms_lead_past_no_connection_that_names_the_peer() {
     let weak = |name: &str| Connection { ike: weaker(), local_id: id(name), ..terminal() };
     let mut fleet = Fleet::new(vec![named.clone(), any.clone()]);
     let at = fleet.connect(TERMINAL, weak("CL.test"));
-    assert_eq!(ends(&fleet.gateway), [Reason::NoProposal]);
-    assert_eq!(ends(&fleet.terminals[at].1), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+    assert_eq!(fleet.gateway.ends(), [Reason::NoProposal]);
+    assert_eq!(fleet.terminals[at].1.ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
     let mut fleet = Fleet::new(vec![named, any.clone()]);
     fleet.connect(TERMINAL, weak("other.test"));
     assert_eq!(shown(&fleet).0, 1);
@@ -294,7 +294,7 @@ fn all_names_of_a_certificate_count_whichever_the_peer_comes_by() {
         assert_eq!((connection, inner), (0, vec![[10, 98, 1, 1].into()]), "{name}");
         assert_eq!(called, name);
     }
-    assert_eq!(ends(&fleet.gateway), [Reason::Replaced, Reason::Replaced], "it is one peer");
+    assert_eq!(fleet.gateway.ends(), [Reason::Replaced, Reason::Replaced], "it is one peer");
     let mut fleet = Fleet::new(all());
     fleet.connect(TERMINAL, of("alice@example.org", "alice@example.org"));
     assert_eq!(shown(&fleet).0, 1);

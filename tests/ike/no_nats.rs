@@ -1,16 +1,19 @@
 //! Where NATs are forbidden (RFC 4555 §3.9).
 
 use crate::{
-    fleet::{Fleet, Message, ends},
-    pair::{GATEWAY, Side, TERMINAL, gateway, terminal},
+    fleet::Fleet,
+    pair::{GATEWAY, Message, Side, TERMINAL, gateway, terminal},
 };
 use std::{net::SocketAddr, time::Duration};
-use wayfarer_mobility::ike::{
-    address::{Addresses, Path},
-    connection::Connection,
-    endpoint::{Counter, Settings},
-    event::{PeerId, Reason},
-    view::State,
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        counter::Counter,
+        event::{PeerId, Reason},
+        settings::Settings,
+        view::State,
+    },
+    path::{Addresses, Path},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,8 +93,8 @@ fn pass(fleet: &mut Fleet, duration: Duration, mut is_changed: impl FnMut(usize)
 fn a_changed_first_ike_auth_is_refused_and_the_next_attempt_succeeds() {
     // The terminal forbids NATs, the gateway does not care.
     let mut fleet = set_up([gateway(), strict(terminal())], |number| number == 1);
-    assert_eq!(ends(&fleet.gateway), [Reason::Nat]);
-    assert_eq!(ends(&fleet.terminals[0].1), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
+    assert_eq!(fleet.gateway.ends(), [Reason::Nat]);
+    assert_eq!(fleet.terminals[0].1.ends(), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
     fleet.pass(5 * SECOND);
     assert_eq!(fleet.ups().len(), 1, "one changed packet is not the end");
     assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
@@ -106,7 +109,7 @@ fn a_gateway_that_forbids_nats_asks_for_proof_that_there_is_none() {
             let fleet = set_up([strict(gateway()), terminal.clone()], |number| number == which);
             assert_eq!(fleet.ups().len(), 0, "message {which}");
             // Who forbids NATs itself sees it in our first answer, and says nothing more.
-            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(ends);
+            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(Side::ends);
             assert!(
                 ours == [Reason::Nat] || (ours.is_empty() && theirs == [Reason::Nat]),
                 "{ours:?} {theirs:?}"
@@ -123,7 +126,7 @@ fn encapsulation_that_is_wanted_anyway_is_no_nat() {
     let forced = Connection { force_udp: true, ..strict(terminal()) };
     let fleet = set_up([strict(gateway()), forced], |_| false);
     assert_eq!(fleet.ups().len(), 1);
-    assert!(crate::children(&fleet.gateway.events)[0].path.udp.is_some());
+    assert!(fleet.gateway.children()[0].path.udp.is_some());
 }
 
 #[test]
@@ -155,7 +158,7 @@ fn an_update_that_was_changed_is_tried_again_and_does_not_end_the_link() {
         assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((TERMINAL, 4500)), "refused");
         pass(&mut fleet, 10 * SECOND, &mut first);
         assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((ELSEWHERE, 4500)));
-        assert_eq!((ends(&fleet.gateway), ends(&fleet.terminals[0].1)), (vec![], vec![]));
+        assert_eq!((fleet.gateway.ends(), fleet.terminals[0].1.ends()), (vec![], vec![]));
     }
 }
 
@@ -164,7 +167,7 @@ fn where_all_updates_are_changed_the_link_ends_and_begins_anew() {
     let mut fleet = set_up([gateway(), strict(terminal())], |_| false);
     moves(&mut fleet);
     pass(&mut fleet, 60 * SECOND, |_| true);
-    assert_eq!(ends(&fleet.terminals[0].1).first(), Some(&Reason::Nat));
+    assert_eq!(fleet.terminals[0].1.ends().first(), Some(&Reason::Nat));
     let tries = fleet.gateway.endpoint.count(Counter::NatRefused);
     assert!(tries >= 9, "{tries}");
     pass(&mut fleet, 120 * SECOND, |_| false);

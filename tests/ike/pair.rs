@@ -6,22 +6,28 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
+    crypto::{Encr, Kex, Prf},
+    identity::Identity,
     ike::{
-        address::Addresses,
         connection::{ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, RemoteAuth, SharedKey},
-        endpoint::{Endpoint, Settings},
-        event::{Event, Payload},
-        identity::Identity,
+        endpoint::Endpoint,
+        event::{ChildSa, Event, PeerId, Reason},
         pool::Pool,
         proposal::Offer,
-        suite::{Encr, Kex, Prf},
+        settings::Settings,
+        view::State,
         wire::TrafficSelector,
     },
+    path::Addresses,
     roaming::Policy,
+    transmit::Payload,
 };
 use zeroize::Zeroizing;
+
+/// A message on its way, and its addresses as its sender sees them.
+pub(super) type Message = (Addresses, Vec<u8>);
 
 /// The gateway's address.
 pub(super) const GATEWAY: [u8; 4] = [203, 0, 113, 1];
@@ -119,12 +125,38 @@ impl Side {
     /// With two pools.
     pub(super) fn new(connections: Vec<Connection>, settings: Settings) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
-        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools.into(), settings);
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools.into(), settings);
         Self { endpoint, events: vec![] }
     }
 
+    /// The child SAs that came up.
+    pub(super) fn children(&self) -> Vec<&ChildSa> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ChildUp { sa, .. } => Some(sa),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Why connections ended, or were not made.
+    pub(super) fn ends(&self) -> Vec<Reason> {
+        let reason = |event: &Event| match event {
+            Event::PeerDown { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        self.events.iter().filter_map(reason).collect()
+    }
+
+    /// The peers that are up.
+    pub(super) fn ups(&self) -> Vec<PeerId> {
+        self.endpoint.peers().filter(|peer| peer.state() == State::Up).map(|peer| peer.id()).collect()
+    }
+
     /// Runs its tasks, and takes what it sends.
-    pub(super) fn work(&mut self, now: Duration) -> Vec<(Addresses, Vec<u8>)> {
+    pub(super) fn work(&mut self, now: Duration) -> Vec<Message> {
         while let Some((id, _, task)) = self.endpoint.poll_task() {
             let outcome = task.run(&Primitives);
             self.endpoint.handle_outcome(now, id, outcome);
@@ -166,6 +198,13 @@ impl Pair {
             gateway: Side::new(vec![gateway], settings),
             nat: None,
         }
+    }
+
+    /// Both, connected.
+    pub(super) fn connected(gateway: Connection, terminal: Connection) -> Self {
+        let mut pair = Self::new(gateway, terminal);
+        pair.connect();
+        pair
     }
 
     /// Connects.
@@ -224,4 +263,55 @@ impl Pair {
             }
         }
     }
+
+    /// Takes what the terminal sends.
+    pub(super) fn up(&mut self) -> Vec<Message> {
+        self.terminal.work(self.now)
+    }
+
+    /// Takes what the gateway sends.
+    pub(super) fn down(&mut self) -> Vec<Message> {
+        self.gateway.work(self.now)
+    }
+
+    /// Hands a message that was sent to the gateway.
+    pub(super) fn deliver_up(&mut self, (addresses, message): &Message) {
+        self.gateway.endpoint.handle_datagram(self.now, reversed(*addresses), message);
+    }
+
+    /// Hands a message that was sent to the terminal.
+    pub(super) fn deliver_down(&mut self, (addresses, message): &Message) {
+        self.terminal.endpoint.handle_datagram(self.now, reversed(*addresses), message);
+    }
+
+    /// Who is up, of the terminal's peers and the gateway's.
+    pub(super) fn ups(&self) -> [Vec<PeerId>; 2] {
+        [self.terminal.ups(), self.gateway.ups()]
+    }
+
+    /// Both are up, with one child each, which are the same.
+    #[track_caller]
+    pub(super) fn assert_one_each(&self) {
+        let [ours, theirs] = self.ups();
+        assert_eq!((ours.len(), theirs.len()), (1, 1));
+        let of = |side: &Side| {
+            let view = side.endpoint.peers().find(|peer| peer.state() == State::Up).unwrap();
+            let [child] = view.children().collect::<Vec<_>>()[..] else { panic!("{:#?}", side.events) };
+            let up = side.events.iter().find_map(|event| match event {
+                Event::ChildUp { child: id, sa, .. } if *id == child => Some(sa),
+                _ => None,
+            });
+            let sa = up.unwrap();
+            (view.spis(), [sa.spi_in, sa.spi_out], [sa.key_in.to_vec(), sa.key_out.to_vec()])
+        };
+        let (ours, theirs) = (of(&self.terminal), of(&self.gateway));
+        assert_eq!(ours.0, theirs.0);
+        assert_eq!((ours.1[0], ours.1[1]), (theirs.1[1], theirs.1[0]));
+        assert_eq!((&ours.2[0], &ours.2[1]), (&theirs.2[1], &theirs.2[0]));
+    }
+}
+
+/// The same as the other side sees it.
+pub(super) fn reversed(Addresses { local, remote }: Addresses) -> Addresses {
+    Addresses { local: remote, remote: local }
 }

@@ -3,107 +3,28 @@
 use crate::{
     node::{Esp, Node},
     pair::{GATEWAY, gateway, terminal},
+    random::{Random, Seeded},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    crypto::{Crypto, KexSecret, Refused, Secret},
-    endpoint::{Endpoint, Settings},
-    event::{ChildId, Payload, PeerId},
+use wayfarer_mobility::{
     identity::Identity,
-    pool::Pool,
-    suite::{Encr, Integ, Kex, Prf},
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildId, PeerId},
+        pool::Pool,
+        settings::Settings,
+        view::State,
+    },
+    path::Addresses,
     task::{Task, TaskId},
-    view::State,
+    transmit::Payload,
 };
-
-/// SplitMix64.
-#[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// The real primitives, with randomness from a seed.
-#[derive(Debug)]
-pub(super) struct Seeded(Mutex<Random>);
-
-impl Seeded {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(Mutex::new(Random(seed)))
-    }
-}
-
-impl Crypto for Seeded {
-    fn random(&self, out: &mut [u8]) {
-        let mut random = self.0.lock().unwrap();
-        out.chunks_mut(8).for_each(|part| {
-            let bytes = random.next().to_ne_bytes();
-            part.copy_from_slice(&bytes[..part.len()]);
-        });
-    }
-
-    fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
-        Primitives.prf(prf, key, parts)
-    }
-
-    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
-        Primitives.sha1(parts)
-    }
-
-    fn seal(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) {
-        Primitives.seal(encr, key, integ, iv, aad, text);
-    }
-
-    fn open(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) -> Result<(), Refused> {
-        Primitives.open(encr, key, integ, iv, aad, text)
-    }
-
-    fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
-        Primitives.kex_begin(kex)
-    }
-
-    fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
-        Primitives.kex_answer(kex, data)
-    }
-}
 
 /// What the networks do to a datagram.
 #[derive(Clone, Copy, Debug)]
@@ -224,7 +145,7 @@ impl World {
     }
 
     fn fresh(&mut self, node: usize) -> Node {
-        let crypto: Arc<dyn Crypto> = Arc::new(Seeded::new(self.random.next()));
+        let random = Arc::new(Seeded::new(self.random.next()));
         let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 7, 254].into())];
         let connection = match node {
             GATE => gateway(),
@@ -233,7 +154,7 @@ impl World {
                 wayfarer_mobility::ike::connection::Connection { local_id, ..terminal() }
             }
         };
-        Node::new(Endpoint::new(crypto, vec![connection], pools, Settings::default()))
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
     }
 
     fn plan(&mut self, at: Duration, happening: Happening) {

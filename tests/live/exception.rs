@@ -1,7 +1,7 @@
 //! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the kernel's own stack behind it. The NIC
 //! is a wire in memory.
 
-#[path = "../world/mod.rs"]
+#[path = "../gateway/world/mod.rs"]
 mod by_hand;
 
 use super::lab::{Lab, PATIENCE};

@@ -12,13 +12,15 @@ use wayfarer_dataplane::{
     wire::ip::protocol,
 };
 use wayfarer_mobility::{
+    crypto::{Encr, Integ},
     ike::{
-        self, bounds,
+        bounds,
         connection::{ChildPolicy, Connection},
         event::{ChildId, ChildSa},
-        suite::{Encr, EspSuite, Integ},
+        suite::EspSuite,
         wire::TrafficSelector,
     },
+    path,
     roaming::Policy,
 };
 
@@ -133,18 +135,18 @@ impl ChildPrefixes {
 }
 
 /// Returns the data plane's form of a path.
-pub(super) fn path(path: ike::address::Path) -> Path {
+pub(super) fn path(path: path::Path) -> Path {
     let encap = path.udp.map_or(Encap::None, |(local, remote)| Encap::Udp { local, remote });
     Path { local: path.local, remote: path.remote, encap }
 }
 
 /// Returns key exchange's form of a path.
-pub(super) fn ike_path(path: Path) -> ike::address::Path {
+pub(super) fn ike_path(path: Path) -> path::Path {
     let udp = match path.encap {
         Encap::None => None,
         Encap::Udp { local, remote } => Some((local, remote)),
     };
-    ike::address::Path { local: path.local, remote: path.remote, udp }
+    path::Path { local: path.local, remote: path.remote, udp }
 }
 
 fn suite(suite: &EspSuite) -> Option<Suite> {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::model,
     gateway::share::Share,
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
     slow_path::{
         links::{Links, News},
         network::Network,
@@ -31,9 +31,10 @@ use tracing::{debug, info, warn};
 use wayfarer_dataplane::{drop::DropReason, sa::Path};
 use wayfarer_mobility::ike::{
     connection::Connection,
-    endpoint::{Endpoint, Settings},
+    endpoint::Endpoint,
     event::{ChildId, ChildSa, Event, PeerId, Reason},
     pool::Pool,
+    settings::Settings,
 };
 
 /// Why a peer that is who it should be has no name.
@@ -79,7 +80,7 @@ impl Ike {
         };
         let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
         let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
-        let mut endpoint = Endpoint::new(Arc::new(Primitives), protocol, pools, settings);
+        let mut endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools, settings);
         endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
         for selector in guard::selectors(config) {
             policies::add_guard(selector, &mut links.tables);

@@ -9,9 +9,9 @@ use crate::{
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Encap, Selector};
 use wayfarer_mobility::ike::{
-    endpoint::{Counter, View},
+    counter::Counter,
     event::{ChildId, PeerId},
-    view::State,
+    view::{State, View},
 };
 
 /// Why nothing is done with a peer.

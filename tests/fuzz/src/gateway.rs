@@ -1,6 +1,6 @@
 //! A whole gateway: workers, and the slow path behind them with key exchange on.
 
-use super::world::*;
+use crate::world::*;
 use std::{cell::RefCell, sync::OnceLock, time::Duration};
 use wayfarer::{
     config::model::{Config, Ike, Policy, PolicyAction, Remote},

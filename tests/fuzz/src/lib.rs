@@ -1,5 +1,5 @@
 //! What is fuzzed: every parser of bytes that others made. Each target takes any bytes and panics where a promise is
-//! broken. The fuzzer runs them without end, and `tests/fuzz_corpus.rs` over the corpus and mutations of it.
+//! broken. The fuzzer runs them without end, and `tests/gateway/fuzz_corpus.rs` over the corpus and mutations of it.
 //!
 //! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one. What it finds becomes a file of the corpus.
 
@@ -25,9 +25,11 @@ use wayfarer_dataplane::{
         tcp, udp,
     },
 };
-use wayfarer_mobility::ike::wire::{self as ike, Protected};
+use wayfarer_mobility::ike::{wire as ike, wire::Protected};
 
-#[path = "../../world/mod.rs"]
+// The tests have it already.
+#[cfg(not(test))]
+#[path = "../../gateway/world/mod.rs"]
 mod world;
 
 pub use gateway::{gateway, gateway_host};

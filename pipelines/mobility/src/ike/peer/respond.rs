@@ -2,86 +2,37 @@
 //! RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    Peer, Phase, Waiting,
-    auth::{self, AuthPayloads, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
     child::Agreed,
     choose::Candidates,
+    response::{Answering, Claim, Eap, Stage},
     session::Session,
-    syntax_error,
+    state::{Peer, Phase, Waiting},
 };
-use crate::ike::{
-    address::{Addresses, nat_detection},
-    connection::{Connection, LocalAuth, RemoteAuth},
-    crypto::{Refused, Secret, SignatureHashes},
-    eap::{Conversation, Step, packet},
-    endpoint::{Context, Counter},
-    event::{PeerId, Reason},
+use crate::{
+    aaa::eap::{Conversation, Step, packet},
+    crypto::{Kex, Refused, Secret, SignatureHashes},
     identity::Identity,
-    proposal::{self, Chosen},
-    protection::Opened,
-    rate::{self, Rate},
-    schedule::SessionKeys,
-    suite::{IkeSuite, Kex},
+    ike::{
+        bounds,
+        connection::{Connection, LocalAuth, RemoteAuth},
+        context::Context,
+        counter::Counter,
+        event::{PeerId, Reason},
+        nat::nat_detection,
+        proposal,
+        protection::Opened,
+        schedule::SessionKeys,
+        wire::{self, ExchangeType, Header, Notify, Payload, notify},
+    },
+    path::Addresses,
+    rate::Rate,
     task::Task,
-    wire::{self, ExchangeType, Header, Notify, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
 /// Longest identity of a peer, in bytes.
 const LONGEST_NAME: usize = 512;
-/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
-pub(super) const NONCE: usize = 32;
-
-/// What we know of a peer that began to connect.
-#[derive(Debug)]
-pub(in crate::ike) struct Answering {
-    /// The connections that its first message fits.
-    candidates: Candidates,
-    /// Its first message and our answer, nonces, and what RFC 9242 adds.
-    transcript: Transcript,
-    hashes: SignatureHashes,
-    fragments: bool,
-    /// Of the suite's further key exchanges, how many are done.
-    kex_done: usize,
-    stage: Stage,
-    /// Repetitions of its first message that are answered.
-    repeats: Rate,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The key exchange is being answered.
-    Init(Box<Chosen<IkeSuite>>),
-    /// Its next message is to prove who it is.
-    Ready,
-    /// That is being checked.
-    Proving(Box<Claim>),
-}
-
-/// Who the peer says it is, and what it wants.
-#[derive(Debug)]
-struct Claim {
-    connection: usize,
-    /// The plaintext of its first IKE_AUTH request.
-    request: Opened,
-    /// Whether the post-quantum key was mixed in.
-    ppk: bool,
-    /// Whether it showed that nothing on the way changed its addresses.
-    is_unchanged: bool,
-    eap: Option<Eap>,
-}
-
-#[derive(Debug)]
-enum Eap {
-    /// Our proof is being made, which comes before the conversation.
-    Signing,
-    /// It is the peer's turn.
-    Talking(Box<dyn Conversation>),
-    /// It is the method's turn.
-    Thinking,
-    /// It is over: the peer proves that it has this key.
-    Over(Secret),
-}
 
 /// Why a first message is refused, as a notification says it.
 pub(in crate::ike) struct InitRefused {
@@ -92,17 +43,6 @@ pub(in crate::ike) struct InitRefused {
 impl InitRefused {
     fn new(kind: u16) -> Self {
         Self { kind, data: vec![] }
-    }
-}
-
-impl Answering {
-    /// Bytes of memory beside the peer's own.
-    pub(in crate::ike) fn memory(&self) -> usize {
-        let claim = match &self.stage {
-            Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
-            _ => 0,
-        };
-        size_of::<Self>() + self.candidates.memory() + self.transcript.memory() + claim
     }
 }
 
@@ -118,7 +58,7 @@ impl Peer {
         let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
         let body = message.get(wire::HEADER..).unwrap_or_default();
         let payloads = wire::parse(header.next, body).map_err(|why| {
-            let (kind, data) = syntax_error(why);
+            let (kind, data) = notify::refusal(why);
             InitRefused { kind, data }
         })?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
@@ -151,7 +91,7 @@ impl Peer {
             spi_i: header.spi_i,
             spi_r: spi,
             nonce_i: nonce.to_vec(),
-            nonce_r: cx.random_bytes(NONCE),
+            nonce_r: cx.random.bytes(NONCE),
             first: message.to_vec(),
             ..Transcript::default()
         };
@@ -179,7 +119,7 @@ impl Peer {
             return;
         }
         // Whose address that is, is not proved: it must not draw more than a peer in bad weather needs.
-        if answering.repeats.admits(cx.now, rate::REPEATS, rate::REPEAT) {
+        if answering.repeats.admits(cx.now, bounds::REPEATS, bounds::REPEAT) {
             cx.count(Counter::Repeated);
             cx.send(addresses, second);
         } else {
@@ -317,7 +257,7 @@ impl Peer {
             true,
             &payloads,
         );
-        let datagrams = session.answer(cx.crypto, ExchangeType::Intermediate, &payloads);
+        let datagrams = session.answer(cx, ExchangeType::Intermediate, &payloads);
         cx.send_all(self.addresses, datagrams);
         let seed = answering.transcript.seed();
         session.change_keys(session.keys.further(cx.crypto, &session.suite, &shared, seed));
@@ -415,7 +355,7 @@ impl Peer {
         self.wait_busy();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some((_, data))) => {
-                let ours = auth::shared_key(self, cx, &key.0, &octets);
+                let ours = self.shared_key(cx, &key.0, &octets);
                 if !auth::same(&ours, &data) {
                     return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
                 }
@@ -455,7 +395,7 @@ impl Peer {
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
-                let data = auth::shared_key(self, cx, &key.0, &octets);
+                let data = self.shared_key(cx, &key.0, &octets);
                 self.proved(cx, Proof { method: auth::SHARED_KEY, data: data.to_vec() });
             }
             LocalAuth::Key(signer) => {
@@ -535,7 +475,7 @@ impl Peer {
             payloads.push(proof.payload());
         }
         payloads.push(Payload::Eap(&packet));
-        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
+        let datagrams = session.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
         self.take_names(cx, &takes);
         if let Some(why) = refused {
@@ -552,13 +492,13 @@ impl Peer {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         };
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
-        let theirs = auth::shared_key(self, cx, &key, &octets);
+        let theirs = self.shared_key(cx, &key, &octets);
         if !auth::same(&theirs, data) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
-        let ours = auth::shared_key(self, cx, &key, &octets);
+        let ours = self.shared_key(cx, &key, &octets);
         self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
     }
 
@@ -631,7 +571,7 @@ impl Peer {
             Err(_) => answer.extend(error.map(|kind| Payload::Notify(Notify::new(kind, &[])))),
         }
         let Some(session) = self.sessions.first_mut() else { return };
-        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &answer);
+        let datagrams = session.answer(cx, ExchangeType::Auth, &answer);
         cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {

@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, emit_part, within_u16},
     selector,
 };
-use crate::ike::identity::Identity;
+use crate::identity::Identity;
 use alloc::vec::Vec;
 
 /// Types of payloads.
@@ -131,6 +131,11 @@ impl Delete {
 }
 
 impl<'a> Payload<'a> {
+    /// Returns a notification without an SPI.
+    pub fn notify(kind: u16, data: &'a [u8]) -> Self {
+        Self::Notify(Notify::new(kind, data))
+    }
+
     /// Its type, see [`kind`].
     pub fn kind(&self) -> u8 {
         match self {

@@ -1,0 +1,252 @@
+//! Requests on their way to RADIUS servers (RFC 2865 §2.5, §3): identifiers, retransmission, and a share for each network of
+//! peers. Whoever drives it carries packets.
+
+use super::{
+    packet::{AccessRequest, Answer},
+    question::{Question, Reply, Server},
+};
+use crate::{crowd::Crowd, crypto::Random};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// Sockets for each server: each has as many identifiers as a byte can count. Twice as many as are used at once, so that one
+/// is not used again soon.
+pub const SOCKETS: u8 = 4;
+/// Requests that may wait for one server. Beyond that, who has more than its share makes room.
+pub const WAITING: usize = 512;
+
+/// A socket of ours, by its number, and the identifier of a request that went by it.
+type Slot = (u8, u8);
+
+/// A packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// To this server.
+    pub server: SocketAddr,
+    /// By the socket of this number, which is for that server only.
+    pub socket: u8,
+    /// What.
+    pub packet: Vec<u8>,
+}
+
+/// A question on its way.
+#[derive(Debug)]
+struct Pending {
+    question: Question,
+    /// Where the peer is that it is about.
+    from: IpAddr,
+    /// The servers that may still be asked.
+    servers: VecDeque<usize>,
+    request: Option<Request>,
+}
+
+/// A question as it was sent.
+#[derive(Debug)]
+struct Request {
+    server: usize,
+    address: SocketAddr,
+    slot: Slot,
+    authenticator: [u8; 16],
+    packet: Vec<u8>,
+    /// How often it is sent again, and after how long each time.
+    left: u32,
+    patience: Duration,
+    resend_at: Duration,
+}
+
+/// What waits for one server.
+#[derive(Debug, Default)]
+struct Waiting {
+    crowd: Crowd<u64>,
+    slots: BTreeMap<Slot, u64>,
+    next: u16,
+}
+
+impl Waiting {
+    /// Takes an identifier that is not in use.
+    fn take_slot(&mut self, id: u64) -> Slot {
+        loop {
+            let number = self.next;
+            self.next = (number + 1) % (u16::from(SOCKETS) << 8);
+            let slot = ((number >> 8) as u8, number as u8);
+            if let Entry::Vacant(free) = self.slots.entry(slot) {
+                free.insert(id);
+                return slot;
+            }
+        }
+    }
+}
+
+/// All requests. Call order: any of [`Client::ask`], [`Client::handle_datagram`] and [`Client::handle_timeout`], then
+/// [`Client::poll_transmit`] and [`Client::poll_answer`] until `None`, then [`Client::poll_timeout`].
+#[derive(Debug)]
+pub struct Client {
+    random: Arc<dyn Random>,
+    pending: BTreeMap<u64, Pending>,
+    servers: BTreeMap<SocketAddr, Waiting>,
+    timers: BTreeSet<(Duration, u64)>,
+    transmits: VecDeque<Transmit>,
+    answers: VecDeque<(u64, Option<Reply>)>,
+}
+
+impl Client {
+    /// No requests yet.
+    pub fn new(random: Arc<dyn Random>) -> Self {
+        Self {
+            random,
+            pending: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            transmits: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Asks a question for a peer that is at `from`; its answer has the same number.
+    pub fn ask(&mut self, now: Duration, id: u64, from: IpAddr, question: Question) {
+        let servers = match question.server {
+            Some(server) => [server].into(),
+            None => question.realm.order().collect(),
+        };
+        self.pending.insert(id, Pending { question, from, servers, request: None });
+        self.ask_next(now, id);
+    }
+
+    /// Asks the next server; if there is none, nobody answers.
+    fn ask_next(&mut self, now: Duration, id: u64) {
+        self.give_back(id);
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let (from, realm) = (pending.from, pending.question.realm.clone());
+        let server = pending.servers.pop_front();
+        let Some((number, server)) = server.and_then(|n| Some((n, realm.servers.get(n)?))) else {
+            return self.finish(id, None);
+        };
+        while self.servers.get(&server.address).is_some_and(|waiting| waiting.crowd.len() >= WAITING) {
+            let waiting = self.servers.get(&server.address);
+            let Some(other) = waiting.and_then(|waiting| waiting.crowd.crowded_out_by(from)) else {
+                return self.finish(id, None);
+            };
+            self.finish(other, None);
+        }
+        let waiting = self.servers.entry(server.address).or_default();
+        let slot = waiting.take_slot(id);
+        waiting.crowd.insert(id, from);
+        let mut authenticator = [0; 16];
+        self.random.fill(&mut authenticator);
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let packet = emit(&pending.question, slot.1, &authenticator, server);
+        pending.request = Some(Request {
+            server: number,
+            address: server.address,
+            slot,
+            authenticator,
+            packet: packet.clone().unwrap_or_default(),
+            left: server.tries.saturating_sub(1),
+            patience: server.patience,
+            resend_at: now + server.patience,
+        });
+        let Some(packet) = packet else { return self.finish(id, None) };
+        self.timers.insert((now + server.patience, id));
+        self.transmits.push_back(Transmit { server: server.address, socket: slot.0, packet });
+    }
+
+    /// Gives back what a question has of the server that is being asked.
+    fn give_back(&mut self, id: u64) {
+        let request = self.pending.get_mut(&id).and_then(|pending| pending.request.take());
+        let Some(request) = request else { return };
+        self.timers.remove(&(request.resend_at, id));
+        if let Some(waiting) = self.servers.get_mut(&request.address) {
+            waiting.slots.remove(&request.slot);
+            waiting.crowd.remove(id);
+        }
+    }
+
+    fn finish(&mut self, id: u64, reply: Option<Reply>) {
+        self.give_back(id);
+        if self.pending.remove(&id).is_some() {
+            self.answers.push_back((id, reply));
+        }
+    }
+
+    /// A packet that came from a server by one of its sockets. What is no answer to a request is as if it had not come.
+    pub fn handle_datagram(&mut self, server: SocketAddr, socket: u8, packet: &[u8]) {
+        let Some(&identifier) = packet.get(1) else { return };
+        let waiting = self.servers.get(&server).and_then(|waiting| waiting.slots.get(&(socket, identifier)));
+        let Some((id, pending)) = waiting.and_then(|id| Some((*id, self.pending.get(id)?))) else { return };
+        let Some(request) = &pending.request else { return };
+        let realm = &pending.question.realm;
+        let Some(Server { secret, .. }) = realm.servers.get(request.server) else { return };
+        let Ok(answer) = Answer::parse(packet, identifier, &request.authenticator, secret) else { return };
+        realm.prefer(request.server);
+        let reply = Reply {
+            server: request.server,
+            code: answer.code,
+            eap: answer.eap(),
+            state: answer.state().map(<[u8]>::to_vec),
+            user_name: answer.user_name().map(<[u8]>::to_vec),
+            msk: answer.msk(&request.authenticator, secret).ok(),
+        };
+        self.finish(id, Some(reply));
+    }
+
+    /// Time has come to `now`: what was not answered is sent again, or to another server.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let Some(pending) = self.pending.get_mut(&id) else { continue };
+            let Some(request) = &mut pending.request else { continue };
+            if request.left == 0 {
+                self.ask_next(now, id);
+                continue;
+            }
+            request.left -= 1;
+            request.resend_at = now + request.patience;
+            self.timers.insert((request.resend_at, id));
+            // The same bytes: a server knows by them that it is the same request (RFC 2865 §3).
+            let (server, socket, packet) = (request.address, request.slot.0, request.packet.clone());
+            self.transmits.push_back(Transmit { server, socket, packet });
+        }
+    }
+
+    /// When [`Client::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The next packet to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next answer, with the number of its question; none: nobody answered.
+    pub fn poll_answer(&mut self) -> Option<(u64, Option<Reply>)> {
+        self.answers.pop_front()
+    }
+}
+
+/// The request as a packet; `None` if it cannot be one.
+fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &Server) -> Option<Vec<u8>> {
+    let request = AccessRequest {
+        user_name: &question.user_name,
+        nas_identifier: question.realm.nas_identifier.as_bytes(),
+        called_station_id: question.realm.called_station_id.as_deref().map(str::as_bytes),
+        calling_station_id: None,
+        state: question.state.as_deref(),
+        eap: &question.eap,
+    };
+    request.emit(identifier, authenticator, &server.secret)
+}

@@ -1,0 +1,158 @@
+//! Who a peer says that it is (RFC 7296 §3.5).
+
+use alloc::vec::Vec;
+use core::{fmt, net::IpAddr};
+
+/// The types of identities that we make or match; others are kept and compared as they are.
+pub mod kind {
+    #![expect(missing_docs, reason = "names of RFC 7296 §3.5")]
+    /// Ours, of somebody without a name. Reserved: no ID payload is of this type.
+    pub(crate) const UNNAMED: u8 = 0;
+    /// Ours, of somebody with several names. For private use, where it is nobody's; we take no ID payload of this type.
+    pub(crate) const SEVERAL: u8 = 255;
+    pub const IPV4_ADDR: u8 = 1;
+    pub const FQDN: u8 = 2;
+    pub const RFC822_ADDR: u8 = 3;
+    pub const IPV6_ADDR: u8 = 5;
+    pub const DER_ASN1_DN: u8 = 9;
+    pub const DER_ASN1_GN: u8 = 10;
+    pub const KEY_ID: u8 = 11;
+}
+
+/// An identity: type and data of an ID payload.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// ID type.
+    pub kind: u8,
+    /// Identification data.
+    pub data: Vec<u8>,
+}
+
+impl Identity {
+    /// The identity that a text means: an address, a mail address (`alice@example.org`), `@#` and hexadecimal digits for
+    /// a key ID, else a domain name. `None` where the text can be none of these. Distinguished names are made from a
+    /// certificate, by who can read one.
+    pub fn from_text(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Some(Self::from_address(address));
+        }
+        if let Some(digits) = text.strip_prefix("@#") {
+            let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
+            let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+            let data = digits.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
+            return (!data.is_empty()).then_some(Self { kind: kind::KEY_ID, data });
+        }
+        let is_plain = !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic());
+        let kind = if text.contains('@') { kind::RFC822_ADDR } else { kind::FQDN };
+        is_plain.then(|| Self { kind, data: text.into() })
+    }
+
+    /// The identity of a name that EAP proved: text, whatever kind of identity the same text is in an ID payload.
+    pub fn from_name(name: &[u8]) -> Self {
+        let kind = if name.contains(&b'@') { kind::RFC822_ADDR } else { kind::FQDN };
+        Self { kind, data: name.to_vec() }
+    }
+
+    /// Whether both name the same one. Names are the same in upper and lower case: who may choose how its name is
+    /// written must not become another one by it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && match self.is_name() {
+                true => self.data.eq_ignore_ascii_case(&other.data),
+                false => self.data == other.data,
+            }
+    }
+
+    /// The one way to write it that stands for all that [`Identity::is_same`] takes for the same.
+    pub fn canonical(&self) -> Self {
+        let data = if self.is_name() { self.data.to_ascii_lowercase() } else { self.data.clone() };
+        Self { kind: self.kind, data }
+    }
+
+    /// Whether it is a domain name or a mail address.
+    pub(crate) fn is_name(&self) -> bool {
+        matches!(self.kind, kind::FQDN | kind::RFC822_ADDR)
+    }
+
+    /// Somebody of whom nobody says who that is. No other has this number.
+    pub(crate) fn unnamed(number: u64) -> Self {
+        Self { kind: kind::UNNAMED, data: number.to_be_bytes().to_vec() }
+    }
+
+    /// All together of whom nobody has proved who they are.
+    pub(crate) const fn anybody() -> Self {
+        Self { kind: kind::UNNAMED, data: Vec::new() }
+    }
+
+    /// Whether no ID payload may be of it: it stands for what we make of a peer's names.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.kind, kind::UNNAMED | kind::SEVERAL)
+    }
+
+    /// Whether nobody says who that is.
+    pub fn is_unnamed(&self) -> bool {
+        self.kind == kind::UNNAMED
+    }
+
+    /// The identity of an address.
+    pub fn from_address(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(a) => Self { kind: kind::IPV4_ADDR, data: a.octets().to_vec() },
+            IpAddr::V6(a) => Self { kind: kind::IPV6_ADDR, data: a.octets().to_vec() },
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, &self.data[..]) {
+            (kind::IPV4_ADDR, data) if data.len() == 4 => {
+                let octets: [u8; 4] = data.try_into().unwrap_or_default();
+                IpAddr::from(octets).fmt(f)
+            }
+            (kind::IPV6_ADDR, data) if data.len() == 16 => {
+                let octets: [u8; 16] = data.try_into().unwrap_or_default();
+                IpAddr::from(octets).fmt(f)
+            }
+            // A name may hold anything: nothing of it must look like the next field of a line in the log.
+            (kind::FQDN | kind::RFC822_ADDR, data) => data.iter().try_for_each(|byte| match byte {
+                b' ' | b'=' => write!(f, "\\x{byte:02x}"),
+                byte => byte.escape_ascii().fmt(f),
+            }),
+            (kind::UNNAMED, _) => f.write_str("unnamed"),
+            (kind, data) => {
+                write!(f, "{kind}#")?;
+                data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_name_that_a_peer_chose_is_one_word_of_a_line() {
+        let name = Identity::from_name(b"bob remote=192.0.2.1\n\x1b[2J\xff");
+        assert_eq!(name.to_string(), "bob\\x20remote\\x3d192.0.2.1\\n\\x1b[2J\\xff");
+        assert_eq!(Identity::from_text("alice@example.org").unwrap().to_string(), "alice@example.org");
+    }
+
+    #[test]
+    fn another_spelling_is_nobody_else() {
+        let [a, b] =
+            ["Alice@Example.org", "alice@example.ORG"].map(|text| Identity::from_text(text).unwrap());
+        assert!(a != b && a.is_same(&b));
+        assert_eq!(a.canonical(), b.canonical());
+        let key = |data: &[u8]| Identity { kind: kind::KEY_ID, data: data.to_vec() };
+        assert!(!key(b"a").is_same(&key(b"A")) && key(b"a").canonical() != key(b"A").canonical());
+    }
+}

@@ -1,0 +1,49 @@
+//! How often something may be done: a bucket of so many at once that refills with time.
+
+use core::time::Duration;
+
+/// A bucket. It is full at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate {
+    /// When it will be full again.
+    full_at: Duration,
+}
+
+impl Rate {
+    /// Takes one out, of `burst` that refill one by one each `refill`; `false` if it is empty.
+    pub(crate) fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
+        let full_at = self.full_at.max(now) + refill;
+        let admits = full_at <= now + refill * burst;
+        if admits {
+            self.full_at = full_at;
+        }
+        admits
+    }
+
+    /// When it is full again if nothing is taken out.
+    pub(crate) fn full_at(self) -> Duration {
+        self.full_at
+    }
+
+    /// Whether the bucket is empty.
+    pub(crate) fn is_empty(mut self, now: Duration, burst: u32, refill: Duration) -> bool {
+        !self.admits(now, burst, refill)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_refills_with_time() {
+        let second = Duration::from_secs(1);
+        let mut rate = Rate::default();
+        let mut admitted = |now| (0..10).filter(|_| rate.admits(now, 4, second)).count();
+        assert_eq!(admitted(second), 4);
+        assert_eq!(admitted(second), 0);
+        assert_eq!(admitted(3 * second), 2);
+        assert_eq!(admitted(100 * second), 4);
+        assert!(rate.is_empty(100 * second, 4, second) && !rate.is_empty(101 * second, 4, second));
+    }
+}

@@ -1,0 +1,341 @@
+//! The control socket, with a thread in the place of the slow path.
+
+use crate::world as gateway;
+use crossbeam::channel::{self, Receiver, Sender};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use wayfarer::{
+    control::{
+        client::{self, ClientError},
+        protocol::{Answer, Command, DeviceCounter, Outcome, Reply, SaView, VERSION, View},
+        server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Server},
+    },
+    slow_path::ControlRequest,
+};
+use wayfarer_dataplane::port::monitor::{DeviceState, Monitor};
+
+const SHOW: Command = Command::Show { what: View::Sa };
+
+/// A server in a folder of its own.
+struct World {
+    folder: TempDir,
+    server: Option<Server>,
+}
+
+impl World {
+    /// With a slow path that answers.
+    fn new() -> Self {
+        let (sender, requests) = channel::bounded(4);
+        std::thread::spawn(move || fake_slow_path(&requests));
+        Self::with(sender)
+    }
+
+    fn with(slow_path: Sender<ControlRequest>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = Self { folder, server: None };
+        world.server = Some(Server::start(&world.path(), slow_path).unwrap());
+        world
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("run/gateway.sock")
+    }
+
+    fn client(&self) -> Client {
+        let stream = UnixStream::connect(self.path()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        Client(BufReader::new(stream))
+    }
+}
+
+/// One connection.
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    fn say(&mut self, bytes: &[u8]) -> &mut Self {
+        // A server that refuses to hear more may hang up meanwhile; its answer is what counts.
+        match self.0.get_mut().write_all(bytes) {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => panic!("{e}"),
+            _ => self,
+        }
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        assert_eq!(answer["version"], VERSION);
+        answer
+    }
+
+    fn error(&mut self) -> String {
+        self.hear()["error"].as_str().expect("an error").to_owned()
+    }
+
+    fn is_answered(&mut self) {
+        let answer = self.say(b"{\"version\":1,\"command\":\"show\",\"what\":\"sa\"}\n").hear();
+        assert_eq!(answer["result"]["sa"][0]["tunnel"], "alice");
+    }
+
+    fn is_hung_up(&mut self) {
+        match self.0.read(&mut [0]) {
+            Ok(0) => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn fake_slow_path(requests: &Receiver<ControlRequest>) {
+    for (command, to) in requests {
+        let outcome = match command {
+            Command::Show { .. } => Outcome::Result(Reply::Sa(vec![view()])),
+            Command::SaMove { tunnel, .. } if tunnel == "alice" => Outcome::Result(Reply::Done),
+            Command::SaMove { .. } => Outcome::Error("there is no tunnel of that name".into()),
+            Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
+                Outcome::Error("there is no peer of that name".into())
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = to.send(Answer { version: VERSION, outcome });
+    }
+}
+
+fn view() -> SaView {
+    SaView { tunnel: "alice".into(), state: "up".into(), age_s: 1.5, moves: 3, ..SaView::default() }
+}
+
+fn move_of(tunnel: &str) -> Command {
+    Command::SaMove { tunnel: tunnel.into(), remote: "192.0.2.7".parse().unwrap(), port: Some(4500) }
+}
+
+#[test]
+fn the_client_gets_what_the_slow_path_answers() {
+    let world = World::new();
+    assert_eq!(client::ask(&world.path(), SHOW).unwrap(), Reply::Sa(vec![view()]));
+    assert_eq!(client::ask(&world.path(), move_of("alice")).unwrap(), Reply::Done);
+    let refused = client::ask(&world.path(), move_of("bob")).unwrap_err();
+    assert!(matches!(&refused, ClientError::Refused(why) if why == "there is no tunnel of that name"));
+}
+
+#[test]
+fn many_requests_on_one_connection_are_answered_in_turn() {
+    let world = World::new();
+    let mut client = world.client();
+    let shows = json!({ "version": 1, "command": "show", "what": "sa", "field of the future": [1] });
+    let moves = json!({ "version": 1, "command": "sa_move", "tunnel": "bob", "remote": "192.0.2.7" });
+    client.say(format!("{shows}\n\n{moves}\r\n{shows}\n").as_bytes());
+    assert!(client.hear()["result"]["sa"].is_array());
+    assert_eq!(client.error(), "there is no tunnel of that name");
+    assert!(client.hear()["result"]["sa"].is_array());
+}
+
+#[test]
+fn bad_lines_are_refused_and_the_connection_goes_on() {
+    let world = World::new();
+    let mut client = world.client();
+    let nested = [b'['; 10_000];
+    for garbage in [&b"hello"[..], b"\xff\xfe\x00", b"{\"version\":1}x", &nested, b"{\"version\":1}"] {
+        let error = client.say(garbage).say(b"\n").error();
+        assert!(error.starts_with("not a request: "), "{error}");
+    }
+    for text in ["null", "[]", "{}", "{\"version\":-1}", "{\"version\":\"1\"}"] {
+        let error = client.say(text.as_bytes()).say(b"\n").error();
+        assert_eq!(error, "the request has no version; this gateway speaks version 1", "{text}");
+    }
+    let unknown = json!({ "version": 1, "command": "self_destruct" });
+    assert!(client.say(format!("{unknown}\n").as_bytes()).error().contains("self_destruct"));
+    client.is_answered();
+}
+
+#[test]
+fn another_version_is_told_both() {
+    let world = World::new();
+    let request = json!({ "version": 2, "command": "show", "what": "sa" });
+    let error = world.client().say(format!("{request}\n").as_bytes()).error();
+    assert_eq!(error, "the request is of version 2, this gateway speaks version 1");
+}
+
+#[test]
+fn the_longest_line_is_read_and_a_longer_one_ends_its_connection_only() {
+    let world = World::new();
+    let mut other = world.client();
+    let mut client = world.client();
+    let mut line = json!({ "version": 1, "command": "show", "what": "sa" }).to_string().into_bytes();
+    line.resize(LONGEST_LINE - 1, b' ');
+    line.push(b'\n');
+    assert!(client.say(&line).hear()["result"].is_object());
+    let error = client.say(&vec![b' '; LONGEST_LINE]).error();
+    assert_eq!(error, "a request has at most 65536 bytes");
+    client.is_hung_up();
+    other.is_answered();
+}
+
+#[test]
+fn of_twenty_clients_sixteen_are_served() {
+    let world = World::new();
+    let mut clients: Vec<Client> = (0..20).map(|_| world.client()).collect();
+    let (served, refused) = clients.split_at_mut(MOST_CLIENTS);
+    served.iter_mut().for_each(Client::is_answered);
+    for client in refused {
+        assert_eq!(client.error(), "too many control connections; try again");
+        client.is_hung_up();
+    }
+    let full = client::ask(&world.path(), SHOW).unwrap_err();
+    assert!(matches!(full, ClientError::Refused(_)), "{full}");
+    drop(clients);
+    // The server sees the hang-ups when its threads run.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client::ask(&world.path(), SHOW).is_err() {
+        assert!(Instant::now() < deadline, "places are not given back");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_half_way_disturbs_nobody() {
+    let world = World::new();
+    let mut other = world.client();
+    for part in [&b""[..], b"{\"version\"", b"{\"version\":1,\"command\":\"show\",\"what\":\"sa\"}\n"] {
+        let mut client = world.client();
+        client.say(part);
+        drop(client);
+        other.is_answered();
+    }
+}
+
+#[test]
+fn a_slow_path_that_is_busy_or_gone_is_said_to_be() {
+    let (sender, requests) = channel::bounded(4);
+    let world = World::with(sender);
+    let asked = Instant::now();
+    let busy = client::ask(&world.path(), SHOW).unwrap_err();
+    assert!(
+        matches!(&busy, ClientError::Refused(why) if why == "the gateway is too busy to answer"),
+        "{busy}"
+    );
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+    drop(requests);
+    let gone = client::ask(&world.path(), SHOW).unwrap_err();
+    assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
+}
+
+#[test]
+fn the_socket_is_for_owner_and_group_and_goes_with_the_server() {
+    let mut world = World::new();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(world.path()), 0o660);
+    assert_eq!(mode(world.folder.path().join("run")), 0o750);
+    let mut client = world.client();
+    client.is_answered();
+    world.server = None;
+    client.is_hung_up();
+    assert!(!world.path().exists());
+    let nobody = client::ask(&world.path(), SHOW).unwrap_err();
+    assert_eq!(nobody.to_string(), format!("no gateway at {}", world.path().display()));
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_live_one_respected() {
+    let world = World::new();
+    let (sender, _requests) = channel::bounded(4);
+    let second = Server::start(&world.path(), sender.clone()).unwrap_err();
+    assert!(matches!(second, ControlError::Busy(_)), "{second}");
+    world.client().is_answered();
+
+    let stale = world.folder.path().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    assert!(stale.exists());
+    let server = Server::start(&stale, sender.clone()).unwrap();
+    UnixStream::connect(&stale).unwrap();
+    drop(server);
+
+    let file = world.folder.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    let refused = Server::start(&file, sender).unwrap_err();
+    assert_eq!(refused.to_string(), format!("{} is there and is not a socket", file.display()));
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn a_server_leaves_the_socket_of_its_successor_alone() {
+    let mut world = World::new();
+    fs::remove_file(world.path()).unwrap();
+    let (sender, requests) = channel::bounded(4);
+    std::thread::spawn(move || fake_slow_path(&requests));
+    let successor = Server::start(&world.path(), sender).unwrap();
+    world.server = None;
+    world.client().is_answered();
+    drop(successor);
+}
+
+#[test]
+fn a_gateway_of_another_version_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let gateway = std::thread::spawn(move || {
+        for answer in ["{\"version\":9,\"result\":{\"from\":\"the future\"}}\n", "gibberish\n", ""] {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let ask = || client::ask(&path, SHOW).unwrap_err();
+    assert!(matches!(ask(), ClientError::Version(9)));
+    assert!(matches!(ask(), ClientError::Garbled));
+    assert!(matches!(ask(), ClientError::Silent(_)));
+    gateway.join().unwrap();
+}
+
+/// A device that says of itself what it was made with.
+#[derive(Debug)]
+struct Fake(DeviceState, Vec<(&'static str, u64)>);
+
+impl Monitor for Fake {
+    fn state(&self) -> DeviceState {
+        self.0.clone()
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        self.1.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    }
+}
+
+#[test]
+fn ports_are_shown_with_what_their_devices_say() {
+    let (mut ports, wires) = gateway::open_ports(1, 8);
+    let state = DeviceState {
+        is_gone: false,
+        is_up: true,
+        speed: Some(25_000),
+        full_duplex: Some(true),
+        is_promiscuous: true,
+        rx_missed: 7,
+        rx_errors: 3,
+        tx_errors: 4,
+    };
+    let counters = vec![("rx_phy_discards", 5), ("tx_phy_errors", 0)];
+    ports[gateway::OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
+    let mut gateway = gateway::World::on(gateway::config(vec![]), (ports, wires));
+    let answer = gateway.ask(Command::Show { what: View::Ports });
+    let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };
+    let [outside, inside] = &ports[..] else { panic!("two ports") };
+    assert_eq!((outside.link.as_deref(), outside.speed_mbps), (Some("up"), Some(25_000)));
+    assert_eq!((outside.full_duplex, outside.promiscuous, outside.rx_missed), (Some(true), Some(true), 7));
+    assert_eq!((outside.rx_errors, outside.tx_errors), (3, 4));
+    let counter = |name: &str, value| DeviceCounter { name: name.into(), value };
+    assert_eq!(outside.counters, [counter("rx_phy_discards", 5), counter("tx_phy_errors", 0)]);
+    assert_eq!((inside.link.as_ref(), inside.promiscuous, inside.counters.len()), (None, None, 0));
+}

@@ -1,0 +1,151 @@
+//! A gateway whose outside has a kernel side, the kernel's end of that, and frames from both.
+
+use crate::world::*;
+use std::time::Duration;
+use wayfarer::{
+    config::model::{Config, Remote},
+    launch::{Assembly, Exception, OpenPort, Seat},
+    slow_path::neighbours::Stations,
+};
+use wayfarer_dataplane::{
+    pool::Pool,
+    port::{
+        Mac,
+        memory::{self, Wire},
+    },
+    wire::{
+        arp::{Arp, Operation},
+        ethernet::{self, Ethernet},
+        ip::{self},
+        nd::Neighbour,
+    },
+};
+
+pub(super) const SUITE: &str = "aes128gcm16";
+pub(super) const LLDP: u16 = 0x88cc;
+pub(super) const LLDP_GROUP: Mac = [1, 0x80, 0xc2, 0, 0, 0x0e];
+
+/// The kernel's side of the port `of`, and the kernel's end of it.
+pub(super) fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
+    let (port, wire) = memory::pair(depth, 2048);
+    let port = OpenPort {
+        name: "kernel".to_owned(),
+        kind: "memory".to_owned(),
+        device: None,
+        mac: GATEWAY[of.min(1)],
+        mtu: 1500,
+        fills_checksums: false,
+        addresses: vec![],
+        stations: Stations::Ask,
+        is_host: false,
+        shared: None,
+        exception: Some(Exception { of, rate }),
+        monitor: None,
+        queues: vec![Box::new(port)],
+    };
+    (port, wire)
+}
+
+/// The kernel's side of the port `of`, with a queue for each of two workers, and the kernel's ends of those.
+pub(super) fn tap_for_two(of: usize) -> (OpenPort, [Wire; 2]) {
+    let (mut port, first) = tap(of, 1_000_000, 512);
+    let (second, other) = tap(of, 1_000_000, 512);
+    port.queues.extend(second.queues);
+    (port, [first, other])
+}
+
+/// A gateway with two tunnels whose outside has a kernel side, and the kernel's end of that.
+pub(super) fn gateway(rate: u32, depth: usize, change: impl FnOnce(&mut Config)) -> (World, Wire) {
+    let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
+    config.tunnels[0].remote = Remote::At(ip("192.0.2.1"), 0);
+    change(&mut config);
+    let (mut ports, wires) = open_ports(1, 512);
+    let (port, kernel) = tap(OUTSIDE, rate, depth);
+    ports.push(port);
+    let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
+    let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
+    let wires = wires.into_iter().flatten().collect();
+    let out = Default::default();
+    let mut world = World { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out };
+    world.meet_neighbours();
+    received(&kernel);
+    (world, kernel)
+}
+
+pub(super) fn received(wire: &Wire) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| wire.receive(<[u8]>::to_vec)).collect()
+}
+
+/// What the kernel gets of `frame`, which comes in by `port`.
+pub(super) fn at_kernel(world: &mut World, kernel: &Wire, port: usize, frame: &[u8]) -> Vec<Vec<u8>> {
+    assert!(world.wires[port].send(frame));
+    world.settle();
+    received(kernel)
+}
+
+/// What leaves by the outside of `frame`, which the kernel sends.
+pub(super) fn from_kernel(world: &mut World, kernel: &Wire, frame: &[u8]) -> Vec<Vec<u8>> {
+    assert!(kernel.send(frame));
+    world.settle();
+    assert_eq!(received(kernel), Vec::<Vec<u8>>::new(), "nothing comes back");
+    std::mem::take(&mut world.out[OUTSIDE])
+}
+
+/// `packet` from the station outside.
+pub(super) fn outside(packet: &[u8]) -> Vec<u8> {
+    frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], packet)
+}
+
+/// `packet` from the kernel to the station outside.
+pub(super) fn inside_out(packet: &[u8]) -> Vec<u8> {
+    frame(STATION[OUTSIDE], GATEWAY[OUTSIDE], packet)
+}
+
+pub(super) fn ethertype(dst: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::HEADER];
+    Ethernet { dst, src: STATION[OUTSIDE], ethertype }.emit(&mut frame);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+pub(super) fn lldp() -> Vec<u8> {
+    ethertype(LLDP_GROUP, LLDP, b"\x02\x07\x04\x02\0\0\0\0\x20\0\0")
+}
+
+pub(super) fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let arp = Arp {
+        operation: Operation::Request,
+        sender_mac: STATION[OUTSIDE],
+        sender: sender.into(),
+        target_mac: [0; 6],
+        target: target.into(),
+    };
+    arp.frame(ethernet::BROADCAST)
+}
+
+pub(super) fn solicitation() -> Vec<u8> {
+    let target = "2001:db8:1::77".parse().unwrap();
+    let ask = Neighbour { solicitation: true, target, mac: Some(STATION[OUTSIDE]), solicited: false };
+    ask.frame(STATION[OUTSIDE], "2001:db8:1::fe".parse().unwrap(), [0x33, 0x33, 0xff, 0, 0, 0x77], target)
+}
+
+/// An IP packet of any protocol.
+pub(super) fn packet(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; 40];
+    let length = ip::emit(&mut packet, ip(src), ip(dst), protocol, payload.len());
+    packet.truncate(length);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+pub(super) fn ospf(src: &str) -> Vec<u8> {
+    let hello = packet(src, "224.0.0.5", 89, &[2; 44]);
+    frame([1, 0, 0x5e, 0, 0, 5], STATION[OUTSIDE], &hello)
+}
+
+/// `frame` in as many VLANs as `tags` names.
+pub(super) fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(12);
+    let tags = tags.iter().flat_map(|id| [0x81, 0, 0, *id]);
+    addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
+}

@@ -1,0 +1,190 @@
+//! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each burst.
+
+use crate::world::*;
+use wayfarer::config::model::{Encapsulation, Remote};
+use wayfarer_dataplane::{
+    crypto::Suite,
+    drop::DropReason,
+    sa::Mode,
+    wire::ip::{self, IpHeader},
+};
+
+/// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
+fn inner(n: u32) -> [Vec<u8>; 2] {
+    [
+        datagram(
+            &format!("10.98.0.{n}"),
+            "10.99.0.7",
+            (1000 + n as u16, 53),
+            format!("v4 of {n}").as_bytes(),
+        ),
+        datagram(&format!("fd00:98::{n:x}"), "fd00:99::7", (2000 + n as u16, 53), &vec![n as u8; 700]),
+    ]
+}
+
+fn answers(n: u32) -> [Vec<u8>; 2] {
+    [
+        datagram("10.99.0.7", &format!("10.98.0.{n}"), (53, 1000 + n as u16), &vec![n as u8; 900]),
+        datagram(
+            "fd00:99::7",
+            &format!("fd00:98::{n:x}"),
+            (53, 2000 + n as u16),
+            format!("to {n}").as_bytes(),
+        ),
+    ]
+}
+
+#[test]
+fn every_suite_and_family_both_ways_with_two_terminals_in_each_burst() {
+    for &suite in Suite::ALL {
+        for esn in [false, true] {
+            for (outer, udp) in
+                [("192.0.2", false), ("192.0.2", true), ("2001:db8:2:", false), ("2001:db8:2:", true)]
+            {
+                let separator = if outer.contains(':') { ":" } else { "." };
+                let mut tunnels = vec![tunnel(1, suite), tunnel(2, suite)];
+                let mut terminals: Vec<_> =
+                    [1, 2].map(|n| Terminal::new(n, suite, &format!("{outer}{separator}{n}"))).into();
+                for (tunnel, terminal) in tunnels.iter_mut().zip(&mut terminals) {
+                    tunnel.local = terminal.gateway;
+                    tunnel.esn = esn;
+                    terminal.esn = esn;
+                    terminal.port = udp.then_some(40_000);
+                }
+                let mut world = World::new(tunnels);
+                let sent: Vec<_> = [inner(1), inner(2)].concat();
+                for (i, packet) in sent.iter().enumerate() {
+                    let outer = terminals[i / 2].seal(packet);
+                    world.put(OUTSIDE, &outer);
+                }
+                world.settle();
+                let mut expected: Vec<_> = sent.iter().map(|p| forwarded(p)).collect();
+                let mut got = world.take(INSIDE);
+                expected.sort();
+                got.sort();
+                assert_eq!(got, expected, "{suite} esn {esn} {outer} udp {udp}: {:?}", world.all_drops());
+
+                let replies: Vec<_> = [answers(1), answers(2)].concat();
+                for i in [0, 2, 1, 3] {
+                    world.put(INSIDE, &replies[i]);
+                }
+                world.settle();
+                let out = world.take(OUTSIDE);
+                assert_eq!(out.len(), 4, "{:?}", world.all_drops());
+                for (index, terminal) in terminals.iter().enumerate() {
+                    let mine: Vec<_> =
+                        out.iter().filter(|p| IpHeader::parse(p).unwrap().dst == terminal.address).collect();
+                    let opened: Vec<_> = mine.iter().map(|p| terminal.open(p)).collect();
+                    assert_eq!(opened.iter().map(|o| o.1).collect::<Vec<_>>(), [1, 2]);
+                    for reply in &replies[2 * index..2 * index + 2] {
+                        let want = forwarded(reply);
+                        assert!(opened.iter().any(|o| o.2 == want), "{suite} esn {esn} udp {udp}");
+                    }
+                }
+                assert_eq!(world.all_drops(), []);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
+    let (priority, outer, vlan) = ([0x81, 0, 0xa0, 0], [0x88, 0xa8, 0x40, 0], [0x81, 0, 0xa0, 5]);
+    for (tags, is_taken) in [
+        (&[][..], true),
+        (&[priority], true),
+        (&[outer], true),
+        (&[outer, priority], true),
+        (&[priority; 9], true),
+        (&[vlan], false),
+        (&[priority, vlan], false),
+        (&[vlan, priority], false),
+    ] {
+        let mut terminal = Terminal::new(1, Suite::ALL[0], "192.0.2.1");
+        let mut world = World::new(vec![tunnel(1, Suite::ALL[0])]);
+        let [sent, _] = inner(1);
+        let [answer, _] = answers(1);
+        for (port, packet) in [(OUTSIDE, terminal.seal(&sent)), (INSIDE, answer.clone())] {
+            let mut tagged = frame(GATEWAY[port], STATION[port], &packet);
+            tagged.splice(12..12, tags.concat());
+            assert!(world.wires[port].send(&tagged));
+            world.settle();
+        }
+        let got = world.take(INSIDE);
+        let opened: Vec<_> = world.take(OUTSIDE).iter().map(|packet| terminal.open(packet).2).collect();
+        if is_taken {
+            assert_eq!((got, opened), (vec![forwarded(&sent)], vec![forwarded(&answer)]), "{tags:x?}");
+            assert_eq!(world.all_drops(), [], "{tags:x?}");
+        } else {
+            assert_eq!((got.len(), opened.len()), (0, 0), "{tags:x?}");
+            assert_eq!(world.all_drops(), [(DropReason::UnknownEthertype, 2)], "{tags:x?}");
+        }
+    }
+}
+
+#[test]
+fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
+    for (peers, local) in
+        [(["192.0.2.1", "192.0.2.2"], "203.0.113.1"), (["2001:db8:2::1", "2001:db8:2::2"], "2001:db8:1::1")]
+    {
+        for udp in [false, true] {
+            let suites = [suite("aes256gcm16"), suite("aes128-sha1")];
+            let mut tunnels = vec![];
+            let mut terminals = vec![];
+            for (n, (suite, peer)) in (1..).zip(suites.into_iter().zip(peers)) {
+                let mut config = tunnel(n, suite);
+                config.mode = Mode::Transport;
+                config.local = ip(local);
+                config.remote = Remote::At(ip(peer), 4500);
+                config.encap = if udp { Encapsulation::Udp(4500) } else { Encapsulation::None };
+                config.selectors = vec![selector(local, peer)];
+                tunnels.push(config);
+                let mut terminal = Terminal::new(n, suite, peer);
+                terminal.port = udp.then_some(4500);
+                terminals.push(terminal);
+            }
+            let mut world = World::host(tunnels);
+            let header = if local.contains(':') { 40 } else { 20 };
+            let plain = |i: usize| datagram(peers[i], local, (9, 10), &vec![i as u8; 40 + i]);
+            for (i, terminal) in terminals.iter().enumerate() {
+                world.put(OUTSIDE, &terminal.seal_as(&plain(i)[header..], 17, 1));
+            }
+            world.settle();
+            assert_eq!(world.take(INSIDE), [plain(0), plain(1)], "udp {udp}: {:?}", world.all_drops());
+
+            let answer = |i: usize| datagram(local, peers[i], (10, 9), &vec![0x80 | i as u8; 30 + i]);
+            world.put(INSIDE, &answer(1));
+            world.put(INSIDE, &answer(0));
+            world.settle();
+            let out = world.take(OUTSIDE);
+            assert_eq!(out.len(), 2, "{:?}", world.all_drops());
+            for packet in &out {
+                let to = IpHeader::parse(packet).unwrap().dst;
+                let i = peers.iter().position(|peer| to == ip(peer)).unwrap();
+                let (outer, seq, payload, next) = terminals[i].open(packet);
+                assert_eq!((seq, next, &payload[..]), (1, 17, &answer(i)[header..]));
+                assert_eq!((outer.src.into(), outer.hop_limit), (ip(local), 64));
+            }
+            assert_eq!(world.all_drops(), []);
+        }
+    }
+}
+
+#[test]
+fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
+    let mut config = tunnel(1, suite("aes256gcm16"));
+    config.mode = Mode::Transport;
+    config.remote = Remote::At(ip("192.0.2.1"), 4500);
+    config.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
+    let mut world = World::host(vec![config, tunnel(2, suite("aes128gcm16"))]);
+    let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
+    fragment[6] = 0x20;
+    ip::set_total_len(&mut fragment, 20, 92);
+    world.send(INSIDE, &fragment);
+    world.send(OUTSIDE, &datagram("192.0.2.1", "203.0.113.1", (1, 2), b"spoofed, in clear"));
+    assert_eq!(world.all_drops(), [(DropReason::Unprotected, 1), (DropReason::TransportFragment, 1)]);
+    assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
+    // A packet to the host that no tunnel speaks of is the host's.
+    world.send(OUTSIDE, &datagram("192.0.2.9", "203.0.113.1", (1, 22), b"ssh"));
+    assert_eq!(world.take(INSIDE).len(), 1);
+}

@@ -1,0 +1,381 @@
+//! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
+
+mod assigned;
+mod narrowing;
+use crate::world::*;
+use wayfarer::{
+    config::model::{Config, Policy, PolicyAction, Remote},
+    slow_path::neighbours::Stations,
+};
+use wayfarer_dataplane::{
+    drop::DropReason::{self, *},
+    sa::{PortRange, Selector},
+    wire::{
+        checksum,
+        ip::{self, protocol},
+    },
+};
+
+const SUITE: &str = "aes128gcm16";
+
+/// Two tunnels to terminals at known places; the gateway's policies besides.
+fn gateway(policies: Vec<(PolicyAction, Selector)>, change: impl FnOnce(&mut Config)) -> World {
+    let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
+    for (n, tunnel) in (1..).zip(&mut config.tunnels) {
+        tunnel.remote = Remote::At(ip(&format!("192.0.2.{n}")), 0);
+    }
+    config.policies = policies.into_iter().map(|(action, selector)| Policy { action, selector }).collect();
+    change(&mut config);
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    world
+}
+
+fn terminal(n: u32) -> Terminal {
+    Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"))
+}
+
+/// The same packet as the last of a datagram's fragments.
+fn later_fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6..8].copy_from_slice(&[0, 185]);
+    packet[10..12].fill(0);
+    let sum = checksum::of(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+fn to(dst: &str, port: u16) -> Vec<u8> {
+    datagram("10.99.0.7", dst, (9, port), b"payload")
+}
+
+/// What became of a packet from inside: sealed or in clear on the outside, or why it was dropped.
+fn fate(world: &mut World, packet: &[u8]) -> Result<&'static str, DropReason> {
+    let before = world.all_drops();
+    world.send(INSIDE, packet);
+    match &world.take(OUTSIDE)[..] {
+        [out] if out[9] == protocol::ESP => Ok("sealed"),
+        [out] => {
+            assert_eq!(*out, forwarded(packet));
+            Ok("clear")
+        }
+        [] => Err(world.all_drops().into_iter().find(|drop| !before.contains(drop)).unwrap().0),
+        many => panic!("{} packets", many.len()),
+    }
+}
+
+#[test]
+fn the_longest_prefix_decides_and_within_it_protocol_and_ports() {
+    use PolicyAction::{Bypass, Discard};
+    let udp = |remote: &str, first, last| Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first, last },
+        ..selector("10.99.0.0/24", remote)
+    };
+    let tcp = Selector { protocol: Some(protocol::TCP), ..selector("10.99.0.0/24", "198.51.100.9") };
+    let mut world = gateway(
+        vec![
+            (Bypass, selector("10.99.0.0/24", "0.0.0.0/0")),
+            (Discard, selector("10.99.0.0/24", "198.51.100.0/24")),
+            (Bypass, udp("198.51.100.7", 1000, 2000)),
+            (Bypass, tcp),
+        ],
+        |_| {},
+    );
+    for (dst, port, expected) in [
+        ("192.0.2.77", 5, Ok("clear")),
+        ("198.51.100.1", 1500, Err(DropReason::Discard)),
+        ("198.51.100.7", 1000, Ok("clear")),
+        ("198.51.100.7", 2000, Ok("clear")),
+        ("198.51.100.7", 2001, Err(DropReason::Discard)),
+        ("198.51.100.9", 1500, Err(DropReason::Discard)),
+        ("10.98.0.1", 5, Ok("sealed")),
+        ("10.98.0.2", 5, Ok("sealed")),
+        ("10.98.0.3", 5, Ok("clear")),
+    ] {
+        assert_eq!(fate(&mut world, &to(dst, port)), expected, "{dst}:{port}");
+    }
+}
+
+#[test]
+fn a_wide_policy_does_not_uncover_a_tunnel_of_the_same_prefix() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
+        config.tunnels[0].selectors = vec![selector("10.99.0.0/24", "0.0.0.0/0")];
+    });
+    assert_eq!(fate(&mut world, &to("198.51.100.7", 5)), Ok("sealed"));
+}
+
+#[test]
+fn clear_traffic_passes_both_ways_but_never_what_a_tunnel_should_have_brought() {
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |_| {});
+    world.send(OUTSIDE, &datagram("198.51.100.7", "10.99.0.7", (1, 2), b"fine"));
+    assert_eq!(world.take(INSIDE).len(), 1);
+    world.send(OUTSIDE, &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"a terminal's, without its tunnel"));
+    assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
+}
+
+#[test]
+fn a_terminal_reaches_another_through_both_their_tunnels_only() {
+    // Terminal 1 may send anywhere; a bypass would let it out in clear.
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let no_mail = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 25, last: 25 },
+        ..selector("0.0.0.0/0", "198.51.100.0/24")
+    };
+    let mut world = gateway(vec![everything, (PolicyAction::Discard, no_mail)], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "10.98.0.2")];
+    });
+    let mut one = terminal(1);
+    let to_two = datagram("10.98.0.1", "10.98.0.2", (1, 2), b"to the other terminal");
+    world.send(OUTSIDE, &one.seal(&to_two));
+    let out = world.take(OUTSIDE);
+    assert_eq!(terminal(2).open(&out[0]).2, forwarded(&to_two));
+    // A policy that discards holds for tunnels too.
+    world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 25), b"mail")));
+    world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 26), b"other")));
+    assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (1, vec![(DropReason::Discard, 1)]));
+    for nowhere in ["224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.1.1"] {
+        world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", nowhere, (1, 2), b"martian")));
+    }
+    assert_eq!((world.take(OUTSIDE).len(), world.drops(Martian)), (0, 4));
+}
+
+#[test]
+fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
+    let no_ssh = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 22, last: 22 },
+        ..selector("0.0.0.0/0", "203.0.113.1")
+    };
+    let mut config = config(vec![tunnel(1, suite(SUITE))]);
+    config.tunnels[0].remote = Remote::At(ip("192.0.2.1"), 0);
+    config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+    config.policies = vec![Policy { action: PolicyAction::Discard, selector: no_ssh }];
+    // The host's own stack is behind the inside port.
+    let (mut ports, wires) = open_ports(1, 512);
+    ports[INSIDE].is_host = true;
+    ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+    ports[INSIDE].addresses.clear();
+    let mut world = World::on(config, (ports, wires));
+    let mut one = terminal(1);
+    for (port, delivered, dropped) in [(23, 1, 0), (22, 0, 1)] {
+        let packet = datagram("10.98.0.1", "203.0.113.1", (1, port), b"to the gateway");
+        world.send(OUTSIDE, &one.seal(&packet));
+        assert_eq!(
+            (world.take(INSIDE).len(), world.drops(DropReason::Discard)),
+            (delivered, dropped),
+            "{port}"
+        );
+    }
+    // A later fragment does not show its port, and could be the forbidden one's.
+    let later = later_fragment(datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway"));
+    world.send(OUTSIDE, &one.seal(&later));
+    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+}
+
+#[test]
+fn a_discard_holds_for_what_a_tunnel_brings_from_a_closer_source() {
+    use PolicyAction::Discard;
+    let port_7 = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 7, last: 7 },
+        ..selector("0.0.0.0/0", "10.98.0.5")
+    };
+    // No closer than the tunnel: it comes first.
+    let as_wide = selector("0.0.0.0/0", "10.98.0.0/24");
+    let mut world = gateway(vec![(Discard, port_7), (Discard, as_wide)], |config| {
+        config.tunnels.truncate(1);
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.0/24")];
+    });
+    let mut one = terminal(1);
+    for dst in ["10.99.0.7", "203.0.113.1"] {
+        let before = world.drops(DropReason::Discard);
+        for (src, port, dropped) in [("10.98.0.5", 8, 0), ("10.98.0.6", 7, 0), ("10.98.0.5", 7, 1)] {
+            world.send(OUTSIDE, &one.seal(&datagram(src, dst, (port, 1), b"from a terminal")));
+            assert_eq!(world.drops(DropReason::Discard) - before, dropped, "{src}:{port} to {dst}");
+        }
+    }
+    assert_eq!(world.take(INSIDE).len(), 2);
+    world.send(OUTSIDE, &one.seal(&later_fragment(datagram("10.98.0.5", "10.99.0.7", (8, 1), b"who knows"))));
+    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+}
+
+#[test]
+fn of_many_rules_the_first_that_covers_a_packet_decides() {
+    // Every other port of each of many hosts may be reached, and its last one by nobody.
+    let host = |n: u32| format!("198.51.{}.{}", n / 250, n % 250 + 1);
+    let rule = |n: u32, action, ports: (u16, u16)| {
+        let selector = Selector {
+            protocol: Some(protocol::UDP),
+            remote_ports: PortRange { first: ports.0, last: ports.1 },
+            ..Selector::configured(
+                format!("10.99.{}.0/24", n % 8).parse().unwrap(),
+                "0.0.0.0/0".parse().unwrap(),
+            )
+        };
+        (action, selector)
+    };
+    let policies = (0..2000).flat_map(|n: u32| {
+        let port = (n / 8 * 4) as u16;
+        [rule(n, PolicyAction::Bypass, (port, port)), rule(n, PolicyAction::Discard, (port, port + 1))]
+    });
+    let mut world = gateway(policies.collect(), |_| {});
+    for n in [0, 1, 8, 999, 1999] {
+        let port = (n / 8 * 4) as u16;
+        let source = format!("10.99.{}.7", n % 8);
+        for (port, expected) in
+            [(port, Ok("clear")), (port + 1, Err(DropReason::Discard)), (port + 2, Err(NoPolicy))]
+        {
+            let packet = datagram(&source, &host(n), (9, port), b"payload");
+            assert_eq!(fate(&mut world, &packet), expected, "{source} to port {port}");
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_for_everything_still_reaches_this_side() {
+    // The second tunnel's selectors cover both sides' networks in both directions; the first is a terminal's.
+    let mut world = gateway(vec![], |config| {
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "0.0.0.0/0")];
+    });
+    let up = datagram("10.98.0.2", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(2).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(1).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    for n in [1, 2] {
+        world.send(INSIDE, &to(&format!("10.98.0.{n}"), 5));
+        let out = world.take(OUTSIDE);
+        assert_eq!(terminal(n).open(&out[0]).2, forwarded(&to(&format!("10.98.0.{n}"), 5)));
+    }
+}
+
+#[test]
+fn a_discard_for_the_clear_does_not_stop_a_tunnel() {
+    // As a policy of the configuration is installed: once for each direction.
+    let everything = || vec![selector("10.99.0.0/24", "0.0.0.0/0"), selector("0.0.0.0/0", "10.99.0.0/24")];
+    let policies = everything().into_iter().map(|s| (PolicyAction::Discard, s)).collect();
+    let mut world = gateway(policies, |_| {});
+    let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
+    world.send(OUTSIDE, &terminal(1).seal(&up));
+    assert_eq!(world.take(INSIDE), [forwarded(&up)], "{:?}", world.all_drops());
+    assert_eq!(fate(&mut world, &to("10.98.0.1", 5)), Ok("sealed"));
+    assert_eq!(fate(&mut world, &to("198.51.100.1", 5)), Err(DropReason::Discard));
+}
+
+#[test]
+fn a_clear_packet_between_two_addresses_of_one_tunnel_does_not_get_into_it() {
+    let mut world = gateway(vec![], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.0/24")];
+    });
+    world.send(OUTSIDE, &datagram("10.98.0.9", "10.98.0.5", (1, 2), b"borrowed"));
+    assert_eq!(world.all_drops(), [(Unprotected, 1)]);
+}
+
+#[test]
+fn nobody_outside_gets_into_a_tunnel_by_a_borrowed_source() {
+    let mut world = gateway(vec![], |_| {});
+    world.send(OUTSIDE, &datagram("10.99.0.7", "10.98.0.1", (1, 2), b"not from inside"));
+    assert_eq!(world.all_drops(), [(SourcePort, 1)]);
+    assert_eq!(world.out[OUTSIDE].len(), 0);
+}
+
+#[test]
+fn later_fragments_do_not_slip_past_selectors_with_ports() {
+    let https = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 443, last: 443 },
+        ..selector("10.99.0.0/24", "10.98.0.0/24")
+    };
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |config| config.tunnels[0].selectors = vec![https]);
+    let later = |src: &str, dst: &str| {
+        let mut packet = datagram(src, dst, (9, 443), &[0; 64]);
+        packet[6..8].copy_from_slice(&[0x00, 0x08]);
+        let total = packet.len();
+        ip::set_total_len(&mut packet, 20, total);
+        packet
+    };
+    assert_eq!(fate(&mut world, &to("10.98.0.9", 443)), Ok("sealed"));
+    assert_eq!(fate(&mut world, &to("10.98.0.9", 80)), Ok("clear"));
+    assert_eq!(fate(&mut world, &later("10.99.0.7", "10.98.0.9")), Err(FragmentPorts));
+    world.send(OUTSIDE, &later("10.98.0.9", "10.99.0.7"));
+    assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
+}
+
+#[test]
+fn packets_without_a_way_out() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
+        config.routes.clear();
+    });
+    assert_eq!(fate(&mut world, &to("198.51.100.7", 5)), Err(NoRoute));
+    let answers = world.take(INSIDE);
+    assert_eq!((answers.len(), &answers[0][20..22]), (1, &[3, 0][..]));
+}
+
+#[test]
+fn a_next_hop_that_does_not_answer_costs_what_waits_for_it() {
+    let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |_| {});
+    world.answer_neighbours = false;
+    (0..20).for_each(|_| world.put(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x")));
+    world.settle();
+    assert_eq!(world.slow_drops(SlowPathLimit), 4, "sixteen may wait for one address");
+    world.pass(std::time::Duration::from_secs(4));
+    assert_eq!(world.slow_drops(NeighbourFailed), 16);
+    // The next packet begins anew, and this time there is an answer.
+    world.answer_neighbours = true;
+    world.out = Default::default();
+    world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x"));
+    assert_eq!(world.take(OUTSIDE).len(), 1);
+}
+
+#[test]
+fn each_packet_of_a_burst_is_judged_by_its_own_flow() {
+    let https = Selector {
+        protocol: Some(protocol::UDP),
+        remote_ports: PortRange { first: 443, last: 443 },
+        ..selector("10.99.0.0/24", "198.51.100.0/24")
+    };
+    let mut world = gateway(vec![(PolicyAction::Bypass, https)], |_| {});
+    let changed = |change: fn(&mut [u8])| {
+        let mut packet = to("198.51.100.7", 443);
+        change(&mut packet);
+        packet[10..12].fill(0);
+        let sum = checksum::of(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    };
+    let (fine, port) = (to("198.51.100.7", 443), to("198.51.100.7", 80));
+    let source = datagram("10.99.0.8", "198.51.100.7", (9, 443), b"payload");
+    let (tcp, later) = (changed(|p| p[9] = protocol::TCP), changed(|p| p[7] = 1));
+    for packet in
+        [&fine, &port, &fine, &tcp, &fine, &later, &fine, &source, &later, &later, &tcp, &port, &fine]
+    {
+        world.put(INSIDE, packet);
+    }
+    world.settle();
+    let expected = [&fine, &fine, &fine, &fine, &source, &fine].map(|packet| forwarded(packet));
+    assert_eq!(world.take(OUTSIDE), expected);
+    assert_eq!(world.all_drops(), [(NoPolicy, 4), (FragmentPorts, 3)]);
+}
+
+#[test]
+fn a_packet_in_clear_and_one_of_its_flow_from_a_tunnel_are_judged_apart() {
+    let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
+    let mut world = gateway(vec![everything], |config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];
+        config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "10.98.0.2")];
+    });
+    let to_two = datagram("10.98.0.1", "10.98.0.2", (1, 2), b"to the other terminal");
+    let sealed = terminal(1).seal(&to_two);
+    for packet in [&to_two, &sealed, &to_two] {
+        world.put(OUTSIDE, packet);
+    }
+    world.settle();
+    let out = world.take(OUTSIDE);
+    assert_eq!((out.len(), world.all_drops()), (1, vec![(Unprotected, 2)]));
+    assert_eq!(terminal(2).open(&out[0]).2, forwarded(&to_two));
+}

@@ -1,0 +1,60 @@
+//! The inner addresses that a gateway which we call may give us.
+
+use crate::world::{
+    World, config,
+    peer::{self, Peer},
+};
+use wayfarer_mobility::ike::event::Reason;
+
+/// Calls a gateway that has only this address to give; returns that gateway, once it has answered, and us.
+fn called(address: &str) -> (Peer, World) {
+    let mut config = config(vec![]);
+    let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";
+    config.ike = peer::ike(
+        &format!(
+            r#"
+[[connection]]
+name = "office"
+local = "203.0.113.1"
+local_id = "cl.test"
+remote = "192.0.2.9"
+remote_id = "gw.test"
+request_address = true
+inner_remote = ["10.97.0.0/24"]
+{both}
+"#
+        ),
+        "203.0.113.1",
+    );
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let server = format!(
+        r#"
+[[pool]]
+name = "one"
+addresses = "{address}-{address}"
+[[connection]]
+name = "clients"
+local = "192.0.2.9"
+local_id = "gw.test"
+remote_id = "cl.test"
+inner_local = ["10.97.0.0/24"]
+pool = "one"
+{both}
+"#
+    );
+    let mut gateway = Peer::new(&server, "192.0.2.9");
+    gateway.ends = Some(vec![]);
+    gateway.until(&mut world, |peer| !peer.children.is_empty());
+    (gateway, world)
+}
+
+#[test]
+fn a_router_of_ours_is_no_inner_address() {
+    let (_, world) = called("10.98.0.7");
+    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other is taken");
+    let (mut gateway, mut world) = called("203.0.113.254");
+    gateway.until(&mut world, |peer| peer.ends.as_ref().is_some_and(|ends| !ends.is_empty()));
+    assert_eq!(gateway.ends, Some(vec![Reason::Deleted]), "it hears that nothing came of it");
+    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 0);
+}

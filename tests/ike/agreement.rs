@@ -1,0 +1,195 @@
+//! What the two sides agree on, and whom they accept.
+
+use crate::pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal};
+use std::sync::Arc;
+use std::time::Duration;
+use wayfarer::primitives::OsRandom;
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::{Encr, Kex},
+    identity::Identity,
+    ike::{
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        counter::Counter,
+        event::Reason,
+        proposal::Offer,
+        view::State,
+        wire::notify,
+    },
+};
+use zeroize::Zeroizing;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn another_group_is_asked_for_and_given() {
+    let ecp = || vec![Offer { kex: vec![Kex::Ecp256], ..offer() }];
+    let mut pair = Pair::connected(Connection { ike: ecp(), esp: ecp(), ..gateway() }, terminal());
+    pair.assert_one_each();
+    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 1);
+    let [here, _] = pair.ups().map(|all| all[0]);
+    pair.terminal.endpoint.rekey(pair.now, here, false);
+    pair.settle();
+    pair.pass(10 * SECOND);
+    pair.assert_one_each();
+    assert_eq!(pair.gateway.children().len(), 2);
+}
+
+#[test]
+fn nothing_in_common_is_refused() {
+    let cbc = Offer { encr: vec![Encr::AesGcm(128)], ..offer() };
+    let pair = Pair::connected(Connection { ike: vec![cbc], ..gateway() }, terminal());
+    assert_eq!((pair.ups(), pair.gateway.endpoint.half_open()), ([vec![], vec![]], 0));
+    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 1);
+}
+
+#[test]
+fn ml_kem_goes_on_top_in_fragments() {
+    for kem in [Kex::MlKem768, Kex::MlKem1024] {
+        let hybrid = || vec![Offer { more_kex: vec![vec![kem]], ..offer() }];
+        let with = |connection| Connection { ike: hybrid(), fragment: Some(600), ..connection };
+        let pair = Pair::connected(with(gateway()), with(terminal()));
+        pair.assert_one_each();
+        let suite = pair.gateway.endpoint.peers().next().unwrap().suite().cloned().unwrap();
+        assert_eq!(suite.more_kex, [kem]);
+    }
+}
+
+#[test]
+fn fragments_come_in_any_order_and_number() {
+    let hybrid = || vec![Offer { more_kex: vec![vec![Kex::MlKem768]], ..offer() }];
+    let with = |connection| Connection { ike: hybrid(), fragment: Some(600), ..connection };
+    let mut pair = Pair::new(with(gateway()), with(terminal()));
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.up();
+    pair.deliver_up(&first[0]);
+    let answer = pair.down();
+    pair.deliver_down(&answer[0]);
+    let parts = pair.up();
+    assert!(parts.len() > 2 && parts.iter().all(|(_, part)| part.len() + 28 <= 600), "{}", parts.len());
+    parts.iter().rev().skip(1).for_each(|part| {
+        pair.deliver_up(part);
+        pair.deliver_up(part);
+    });
+    assert_eq!(pair.down(), [], "one is missing");
+    pair.deliver_up(parts.last().unwrap());
+    let answers = pair.down();
+    assert!(answers.len() > 1);
+    pair.deliver_up(&parts[1]);
+    assert_eq!(pair.down(), [], "only the first fragment is answered again");
+    pair.deliver_up(&parts[0]);
+    assert_eq!(pair.down(), answers);
+    answers.iter().rev().for_each(|part| pair.deliver_down(part));
+    pair.settle();
+    pair.assert_one_each();
+}
+
+fn with_ppk(connection: Connection, id: &str, secret: &str, required: bool) -> Connection {
+    let secret = SharedKey(Zeroizing::new(secret.into()));
+    Connection { ppk: Some(Ppk { id: id.into(), secret, required }), ..connection }
+}
+
+#[test]
+fn a_post_quantum_key_is_mixed_in_or_missed() {
+    let gate = |required| with_ppk(gateway(), "\u{2}k", "quantum", required);
+    let good = Pair::connected(gate(true), with_ppk(terminal(), "\u{2}k", "quantum", true));
+    good.assert_one_each();
+    for bad in [
+        with_ppk(terminal(), "\u{2}k", "other", true),
+        with_ppk(terminal(), "\u{2}x", "quantum", true),
+        terminal(),
+    ] {
+        let pair = Pair::connected(gate(true), bad);
+        assert_eq!(pair.ups(), [vec![], vec![]]);
+        assert_eq!(pair.gateway.ends(), [Reason::Authentication]);
+    }
+    Pair::connected(gate(false), terminal()).assert_one_each();
+}
+
+#[test]
+fn a_wrong_secret_is_refused_on_both_sides() {
+    let bad = LocalAuth::Psk(SharedKey(Zeroizing::new("bad".into())));
+    let pair = Pair::connected(gateway(), Connection { local_auth: bad.clone(), ..terminal() });
+    assert_eq!(pair.gateway.ends(), [Reason::Authentication]);
+    assert_eq!(pair.terminal.ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+    let pair = Pair::connected(Connection { local_auth: bad, ..gateway() }, terminal());
+    assert_eq!(pair.terminal.ends(), [Reason::Authentication]);
+    assert_eq!(pair.gateway.ends(), [Reason::Deleted], "and it is told");
+}
+
+#[test]
+fn who_is_not_meant_is_refused() {
+    let only = IdentityPattern::Suffix(b".other".to_vec());
+    let pair = Pair::connected(Connection { remote_id: only, ..gateway() }, terminal());
+    assert_eq!(pair.gateway.ends(), [Reason::NoConnection]);
+}
+
+#[test]
+fn transport_mode_is_between_the_two_addresses() {
+    let transport = |connection: Connection| {
+        let child = ChildPolicy { name: "t".into(), local: vec![], remote: vec![], transport: true };
+        Connection { children: vec![child], pools: vec![], ask_address: false, ..connection }
+    };
+    let pair = Pair::connected(transport(gateway()), transport(terminal()));
+    pair.assert_one_each();
+    let sa = pair.gateway.children()[0];
+    assert!(sa.transport);
+    assert_eq!(
+        (&sa.local[..], &sa.remote[..]),
+        (&[prefix(GATEWAY, GATEWAY)][..], &[prefix(TERMINAL, TERMINAL)][..])
+    );
+}
+
+#[test]
+fn selectors_are_narrowed() {
+    let mut gate = gateway();
+    gate.children[0].local = vec![prefix([10, 99, 0, 16], [10, 99, 0, 31])];
+    let pair = Pair::connected(gate, terminal());
+    pair.assert_one_each();
+    assert_eq!(pair.terminal.children()[0].remote, [prefix([10, 99, 0, 16], [10, 99, 0, 31])]);
+}
+
+#[test]
+fn several_children_are_made_and_rekeyed() {
+    let both = |mut connection: Connection, is_gateway: bool| {
+        let net = vec![prefix([10, 97, 0, 0], [10, 97, 0, 255])];
+        let (local, remote) = if is_gateway { (net, vec![]) } else { (vec![], net) };
+        connection.children.push(ChildPolicy { name: "second".into(), local, remote, transport: false });
+        connection
+    };
+    let mut pair = Pair::connected(both(gateway(), true), both(terminal(), false));
+    let names = |side: &Side| side.children().iter().map(|sa| sa.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&pair.terminal), ["net", "second"]);
+    assert_eq!(names(&pair.gateway), ["net", "second"]);
+    let [_, there] = pair.ups().map(|all| all[0]);
+    pair.gateway.endpoint.rekey(pair.now, there, false);
+    pair.settle();
+    pair.pass(10 * SECOND);
+    assert_eq!(pair.gateway.endpoint.peers().next().unwrap().children().count(), 2);
+    assert_eq!(pair.terminal.endpoint.peers().next().unwrap().children().count(), 2);
+}
+
+/// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the password of `user`.
+fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
+    let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
+    let gateway = Connection { remote_id, remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() };
+    let terminal = Connection {
+        local_id: Identity::from_text("alice").unwrap(),
+        local_auth: LocalAuth::Eap(Arc::new(client)),
+        ..terminal()
+    };
+    let mut pair = Pair::new(gateway, terminal);
+    pair.connect();
+    pair
+}
+
+#[test]
+fn who_eap_proves_is_who_may_connect() {
+    let alice = || IdentityPattern::Of(vec![Identity::from_text("alice").unwrap()]);
+    let up = |pair: &Pair| pair.gateway.endpoint.peers().filter(|p| p.state() == State::Up).count();
+    assert_eq!(up(&by_eap("alice", alice())), 1);
+    assert_eq!(up(&by_eap("bob", IdentityPattern::Any)), 1);
+    assert_eq!(up(&by_eap("bob", alice())), 0, "the name in the ID payload proves nothing");
+}

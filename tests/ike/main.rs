@@ -1,0 +1,19 @@
+//! IKEv2 between endpoints of ours: what needs no network.
+
+mod addresses;
+mod agreement;
+mod bounds;
+mod collisions;
+mod devices;
+mod doubts;
+mod exchanges;
+mod fleet;
+mod hostile;
+mod identities;
+mod insider;
+mod no_nats;
+mod node;
+mod pair;
+mod random;
+mod storms;
+mod world;

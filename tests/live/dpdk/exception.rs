@@ -1,0 +1,102 @@
+//! The kernel's side of a port that is DPDK's.
+
+use crate::{
+    lab::{Gateway, Lab, PATIENCE, Program, wait_for},
+    traffic::{in_flight, lost, wait_for_ping},
+    world::{SERVER, gateway_config, start_terminal, terminal_lab},
+};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+/// A gateway with an exception path of `rate` frames a second on its outside, for two workers, where the kernel has the port's address and the
+/// only route outwards; and a terminal whose tunnel works by that route.
+fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
+    let lab = terminal_lab();
+    let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
+    let config = gateway_config(driver, "").replacen("device = \"g0\"", &exception, 1);
+    let gateway = lab.gateway("gw", &format!("workers = [0, 1]\nroutes = \"kernel\"\n{config}"));
+    lab.run("gw", "ip address add 192.0.2.1/24 dev wf-outside");
+    lab.run("gw", "ip route add default via 192.0.2.254 dev wf-outside");
+    let terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
+    (lab, gateway, terminal)
+}
+
+/// The kernel answers ping, talks TCP, starts connections of its own, and hears routing protocols' groups.
+pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
+    let (lab, gateway, _terminal) = start(driver, 10_000);
+    let ports = gateway.ports();
+    let tap = ports.iter().find(|port| port.port == "wf-outside").expect("the exception path");
+    assert_eq!((&tap.kind[..], &tap.mac), ("tap (exception of outside)", &ports[0].mac));
+
+    lab.run("core", "ping -c 5 -i 0.02 -W 2 192.0.2.1");
+    lab.run("gw", "ping -c 5 -i 0.02 -W 2 192.0.2.254");
+    let neighbour = lab.run("core", "ip neigh show 192.0.2.1");
+    assert!(neighbour.contains(&tap.mac), "{neighbour}");
+
+    // Addresses that the host gets while the gateway runs, and loses again.
+    lab.run("core", "ip address add 2001:db8:a::fe/64 dev k1 nodad");
+    for (address, length) in [("192.0.2.77", 24), ("2001:db8:a::77", 64)] {
+        lab.run("gw", &format!("ip address add {address}/{length} dev wf-outside"));
+        wait_for_ping(&lab, "core", address);
+        lab.run("core", &format!("ping -c 5 -i 0.02 -W 2 {address}"));
+        lab.run("gw", &format!("ip address del {address}/{length} dev wf-outside"));
+        wait_for("it to be silent", || {
+            (!lab.output("core", &format!("ping -c 1 -W 0.1 {address}")).status.success()).then_some(())
+        });
+    }
+
+    let listener = lab.enter("gw", || TcpListener::bind("192.0.2.1:22").unwrap());
+    let at = "192.0.2.1:22".parse().unwrap();
+    let mut client = lab.enter("core", || TcpStream::connect_timeout(&at, PATIENCE).unwrap());
+    let (mut host, _) = listener.accept().unwrap();
+    for stream in [&client, &host] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    }
+    // Of many segments each way.
+    let sent: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
+    let mut heard = vec![0; sent.len()];
+    client.write_all(&sent).unwrap();
+    host.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, sent);
+    heard.fill(0);
+    host.write_all(&sent).unwrap();
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, sent);
+
+    let mut capture = lab.command("gw", "timeout 20 sh -c");
+    capture.arg("exec tcpdump -Z root -lni wf-outside --immediate-mode -c 3 dst host 224.0.0.5 2>&1");
+    let mut capture = Program::start(&mut capture);
+    capture.wait_for_line("listening on");
+    lab.output("core", "ping -c 3 -i 0.02 -t 1 -W 0.1 -I k1 224.0.0.5");
+    let said = capture.finish();
+    assert_eq!(said.matches("192.0.2.254 > 224.0.0.5").count(), 3, "{said}");
+    assert_eq!(gateway.dropped("ExceptionLimit"), 0);
+}
+
+/// What exceeds the rate is dropped and counted; a tunnel has nothing of it.
+pub(crate) fn a_flood_to_the_kernel_is_limited(driver: &str) {
+    let (lab, gateway, terminal) = start(driver, 500);
+    let mut ping = lab.spawn("term", &format!("ping -i 0.02 -w 60 {SERVER}"));
+    ping.wait_for_line("icmp_seq=10 ");
+    let socket = lab.enter("core", || UdpSocket::bind("192.0.2.254:0").unwrap());
+    let before = gateway.ports().iter().find(|port| port.port == "wf-outside").unwrap().tx_packets;
+    let start = std::time::Instant::now();
+    wait_for("the flood to be limited", || {
+        for _ in 0..50 {
+            socket.send_to(&[0; 100], "192.0.2.1:9").unwrap();
+        }
+        (gateway.dropped("ExceptionLimit") >= 1000).then_some(())
+    });
+    let after = gateway.ports().iter().find(|port| port.port == "wf-outside").unwrap().tx_packets;
+    // A second's worth by then, and what the bucket held and fills up to.
+    let most = 500.0 * start.elapsed().as_secs_f64() + 150.0;
+    assert!(((after - before) as f64) < most, "{} passed of at most {most}", after - before);
+    ping.wait_for_line("icmp_seq=");
+    let said = ping.interrupt();
+    assert!(lost(&said) <= in_flight(1), "{said}");
+    assert_eq!(gateway.sa().state, "up");
+    terminal.assert_no_drops();
+}

@@ -1,0 +1,127 @@
+//! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte for byte.
+
+use crate::{
+    dpdk::set_ups::assert_calm,
+    lab::{Lab, PATIENCE, wait_for},
+};
+use serde_json::{Value, json};
+use std::{fs, path::Path, process::Command, time::Instant};
+
+/// Packets of every case in each direction, as in pcap_peer.py.
+const ROUNDS: u64 = 2;
+
+/// ESP and ESP in UDP, both families outside and inside. All packets, of both files, come in one turn of the worker and may wait
+/// for their next hops: it punts 32 of them.
+fn cases() -> Vec<Value> {
+    let mut cases = Vec::new();
+    for (outer, inner) in [(4, 4), (4, 6), (6, 4), (6, 6)] {
+        for udp in [false, true] {
+            let index = cases.len();
+            let of = |family, v4: String, v6: String| if family == 4 { v4 } else { v6 };
+            cases.push(json!({
+                "name": format!("{inner}in{outer}{}", if udp { "/udp" } else { "" }),
+                "suite": "aes128gcm16",
+                "mode": "tunnel",
+                "esn": false,
+                "udp": udp,
+                "spi_in": 0x1000 + index,
+                "spi_out": 0x2000 + index,
+                "key_in": "11".repeat(20),
+                "key_out": "22".repeat(20),
+                "gateway": of(outer, "203.0.113.1".into(), "2001:db8:1::1".into()),
+                "peer": of(outer, format!("198.18.0.{}", index + 1), format!("2001:db8:2::{index:x}")),
+                "inside": of(inner, "10.99.0.7".into(), "fd00:99::7".into()),
+                "terminal": of(inner, format!("10.98.0.{}", index + 1), format!("fd00:98::{index:x}")),
+            }));
+        }
+    }
+    cases
+}
+
+fn config(lab: &Lab, cases: &[Value]) -> String {
+    let file = |name: &str| lab.path(name).display().to_string();
+    let vdev = |port: &str, number| {
+        let (rx, tx) = (file(&format!("{port}-in.pcap")), file(&format!("{port}-out.pcap")));
+        format!("net_pcap{number},rx_pcap={rx},tx_pcap={tx}")
+    };
+    let mut text = format!(
+        r#"
+[dpdk]
+hugepages = false
+vdev = ["{}", "{}"]
+[[port]]
+name = "outside"
+kind = "dpdk"
+device = "net_pcap0"
+addresses = ["203.0.113.1/24", "2001:db8:1::1/64"]
+[[port]]
+name = "inside"
+kind = "dpdk"
+device = "net_pcap1"
+addresses = ["10.99.0.1/24", "fd00:99::1/64"]
+[[route]]
+to = "0.0.0.0/0"
+via = "203.0.113.254"
+[[route]]
+to = "::/0"
+via = "2001:db8:1::fe"
+"#,
+        vdev("outside", 0),
+        vdev("inside", 1)
+    );
+    for case in cases {
+        let encap = if case["udp"] == true { "udp" } else { "none" };
+        text += &format!(
+            "[[tunnel]]\nname = {}\nlocal = {}\nremote = {}\nencap = \"{encap}\"\ninner_local = {}\ninner_remote = {}\n\
+             inbound = {{ spi = {}, cipher = \"aes128gcm16\", key_file = \"up\" }}\n\
+             outbound = {{ spi = {}, cipher = \"aes128gcm16\", key_file = \"down\" }}\n",
+            case["name"],
+            case["gateway"],
+            case["peer"],
+            case["inside"],
+            case["terminal"],
+            case["spi_in"],
+            case["spi_out"]
+        );
+    }
+    text
+}
+
+/// What the peers that scapy plays have to say.
+fn scapy(lab: &Lab, command: &str) -> String {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    // Debian's own Python, whatever else is in the path: that is where its packages are.
+    let mut python = Command::new("/usr/bin/python3");
+    python.arg("-B").arg(tests.join("dpdk/pcap_peer.py")).arg(command).arg(lab.path("."));
+    let output = python.env("PYTHONPATH", tests.join("peers")).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn scapy_and_the_gateway_open_what_the_other_sealed() {
+    let lab = Lab::new(&["gw"]);
+    let cases = cases();
+    let all = ROUNDS * cases.len() as u64;
+    fs::write(lab.path("cases.json"), serde_json::to_vec(&cases).unwrap()).unwrap();
+    scapy(&lab, "make");
+    let mut gateway = lab.gateway("gw", &config(&lab, &cases));
+    let kinds: Vec<_> = gateway.ports().iter().map(|port| (port.kind.clone(), port.mac.clone())).collect();
+    let expected = [0, 1].map(|port| ("dpdk (net_pcap)".to_owned(), format!("02:70:63:61:70:0{port}")));
+    assert_eq!(kinds, expected);
+    // These files have no end that the gateway would hear of.
+    let deadline = Instant::now() + PATIENCE;
+    wait_for("every packet to pass", || {
+        let (sas, ports) = (gateway.tunnels(), gateway.ports());
+        let opened: u64 = sas.iter().map(|sa| sa.inbound.packets).sum();
+        let sealed: u64 = sas.iter().map(|sa| sa.outbound.packets).sum();
+        // Two questions of the stations are answered.
+        let left = ports.iter().all(|port| port.neighbours == 2 && port.tx_packets >= all + 2);
+        assert!(Instant::now() < deadline, "{opened} {sealed} {ports:?} {:?}", gateway.drops());
+        (opened == all && sealed == all && left).then_some(())
+    });
+    assert!(gateway.stop().success(), "{}", gateway.log());
+    assert_calm(&gateway);
+    assert_eq!(scapy(&lab, "check"), format!("{all} {all}\n"));
+}

@@ -1,0 +1,72 @@
+//! What `wayfarer show ports` tells of DPDK's devices.
+
+use crate::{
+    dpdk::set_ups::assert_calm,
+    lab::{Gateway, wait_for},
+    traffic::wait_for_ping,
+    world::{BY_CORE, SERVER, gateway_config, start, start_terminal, terminal_lab},
+};
+use wayfarer::control::protocol::PortView;
+
+fn outside(gateway: &Gateway) -> PortView {
+    gateway.ports().into_iter().find(|port| port.port == "outside").unwrap()
+}
+
+fn counter(port: &PortView, name: &str) -> u64 {
+    port.counters
+        .iter()
+        .find(|counter| counter.name == name)
+        .unwrap_or_else(|| panic!("no {name}: {port:?}"))
+        .value
+}
+
+/// A device by a socket has its kernel device's MAC address and MTU, and counts what the gateway counts.
+#[test]
+fn a_device_tells_what_it_is() {
+    let lab = terminal_lab();
+    let config = gateway_config("net_af_packet", BY_CORE);
+    let config = config.replacen("device = \"g0\"", "device = \"g0\"\npromiscuous = true\nmtu = 1400", 1);
+    let gateway = lab.gateway("gw", &config);
+    let _terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
+    let mac = lab.run("gw", "cat /sys/class/net/g0/address");
+    let [port, inside] = [outside(&gateway), gateway.ports().remove(1)];
+    assert_eq!(port.kind, "dpdk (net_af_packet)");
+    assert_eq!((&port.mac[..], port.mtu, inside.mtu), (mac.trim(), 1400, 1500));
+    assert_eq!(
+        (port.link.as_deref(), port.speed_mbps, port.full_duplex),
+        (Some("up"), Some(10_000), Some(true))
+    );
+    assert_eq!((port.promiscuous, inside.promiscuous), (Some(true), Some(false)));
+    assert_eq!((port.rx_missed, port.rx_errors, port.rx_oversize, port.tx_errors), (0, 0, 0, 0));
+    assert!(port.rx_packets > 0 && port.tx_packets > 0);
+    wait_for("both to have counted the same", || {
+        let port = outside(&gateway);
+        let counted = |way| {
+            (counter(&port, &format!("{way}_good_packets")), counter(&port, &format!("{way}_good_bytes")))
+        };
+        let same = counted("rx") == (port.rx_packets, port.rx_bytes)
+            && counted("tx") == (port.tx_packets, port.tx_bytes);
+        same.then_some(())
+    });
+    assert!(gateway.tell("show ports").contains("  up 10G promiscuous  "));
+}
+
+/// A device that goes down is seen, logged, and works when it is up again.
+#[test]
+fn a_device_that_goes_down_is_seen() {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, "net_tap", "192.0.2.1");
+    let is = |wanted: &str| (outside(&gateway).link.as_deref() == Some(wanted)).then_some(());
+    wait_for("the device to be up", || is("up"));
+    lab.run("gw", "ip link set tap-g0 down");
+    wait_for("the device to be seen down", || is("down"));
+    let said = |what: &str| {
+        gateway.log().lines().any(|line| line.contains(what) && line.contains("outside")).then_some(())
+    };
+    wait_for("the log to say so", || said("the device is down"));
+    lab.run("gw", "ip link set tap-g0 up");
+    wait_for("the device to be seen up", || is("up"));
+    wait_for("the log to say so", || said("the device is up"));
+    wait_for_ping(&lab, "term", SERVER);
+    assert_calm(&gateway);
+}

@@ -1,0 +1,165 @@
+//! Set-ups that cannot work end with one clear line; the one in `conf` works.
+
+use crate::{
+    lab::{Gateway, Lab, program, wait_for},
+    traffic::wait_for_ping,
+};
+use std::{fs, path::Path};
+
+/// A gateway on `net_ring0` and `net_null0`, of which `[dpdk]` says the rest.
+pub(crate) fn null_config(dpdk: &str) -> String {
+    with_devices(["net_ring0", "net_null0"], dpdk)
+}
+
+fn with_devices([outside, inside]: [&str; 2], dpdk: &str) -> String {
+    format!(
+        r#"
+[dpdk]
+{dpdk}
+[[port]]
+name = "outside"
+kind = "dpdk"
+device = "{outside}"
+addresses = ["192.0.2.1/24"]
+[[port]]
+name = "inside"
+kind = "dpdk"
+device = "{inside}"
+addresses = ["10.99.0.1/24"]
+"#
+    )
+}
+
+/// The gateway, run by `under`, ends with exit code 1, and on standard error one line that has all of `words`.
+pub(crate) fn refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
+    let file = lab.config("refused", config);
+    let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
+    let output = lab.output("gw", &command);
+    let [said, out] = [output.stderr, output.stdout].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!((output.status.code(), &out[..]), (Some(1), ""), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{said} has not all of {words:?}");
+    assert!(!lab.path("refused.sock").exists());
+}
+
+/// A gateway has written nothing but what it always does: nothing of DPDK's own, no warning.
+pub(crate) fn assert_calm(gateway: &Gateway) {
+    let log = gateway.log();
+    assert_eq!(log.lines().find(|line| !line.contains("  INFO ")), None, "{log}");
+}
+
+#[test]
+fn a_wrong_option_is_named() {
+    let lab = Lab::new(&["gw"]);
+    for (options, words) in [
+        ("--nonsense", "unrecognized option '--nonsense'"),
+        ("--iova-mode=xy", "invalid parameters for --iova-mode"),
+        ("--base-virtaddr=here", "invalid parameter for --base-virtaddr"),
+    ] {
+        let vdev = "hugepages = false\nvdev = [\"net_ring0\", \"net_null0\"]";
+        refused(&lab, "", &null_config(&format!("{vdev}\noptions = [\"{options}\"]")), &["dpdk: ", words]);
+    }
+}
+
+#[test]
+fn too_little_memory_is_said_with_what_is_needed() {
+    let lab = Lab::new(&["gw"]);
+    let config = null_config("hugepages = false\nmemory = \"4MiB\"\nvdev = [\"net_ring0\", \"net_null0\"]");
+    refused(&lab, "", &config, &["dpdk: no memory for", "frames", "MiB", "Cannot allocate memory"]);
+    let config = config.replace("4MiB", "1048576MiB");
+    refused(&lab, "", &config, &["dpdk: 1048576 MiB of memory are asked for; the machine has ", " MiB"]);
+}
+
+#[test]
+fn a_device_that_cannot_be_made_says_why() {
+    let lab = Lab::new(&["gw"]);
+    let refuses = |vdev: &str, words: &[&str]| {
+        let device = vdev.split(',').next().unwrap();
+        let dpdk = format!("hugepages = false\nvdev = [\"net_null0\", \"{vdev}\"]");
+        refused(&lab, "", &with_devices(["net_null0", device], &dpdk), words);
+    };
+    refuses("net_nonsense0", &["dpdk: ", "failed to parse device \"net_nonsense0\""]);
+    refuses(
+        "net_null1,nonsense=1",
+        &["port inside: net_null1: its driver does not take \"net_null1,nonsense=1\""],
+    );
+    refuses("net_af_packet0,iface=eth77", &["port inside: net_af_packet0: ", "No such device"]);
+    refuses("net_tap0,iface=lo", &["port inside: net_tap0: ", "TUNSETIFF for lo: Invalid argument"]);
+    refuses("net_pcap0,rx_pcap=/missing.pcap", &["port inside: net_pcap0: ", "/missing.pcap: No such file"]);
+    // Its rings' frames are of 2 KiB, as an mbuf is with its headroom.
+    let start = "port inside: net_af_packet0: its driver cannot set up a receive queue: ";
+    refuses("net_af_packet0,iface=lo", &[start, "2016 bytes will not fit in mbuf (1920 bytes)"]);
+}
+
+#[test]
+fn a_nic_that_is_not_there_is_named() {
+    let lab = Lab::new(&["gw"]);
+    let dpdk = "hugepages = false\nvdev = [\"net_null0\"]\nallow = [\"0000:7f:1f.7\"]";
+    let config = with_devices(["net_null0", "0000:7f:1f.7"], dpdk);
+    refused(&lab, "", &config, &["port inside: 0000:7f:1f.7: there is no PCI device of this address"]);
+}
+
+#[test]
+fn more_workers_than_queues_are_too_many() {
+    let lab = Lab::new(&["gw"]);
+    let file = lab.path("out.pcap");
+    let dpdk = format!("hugepages = false\nvdev = [\"net_null0\", \"net_pcap0,tx_pcap={}\"]", file.display());
+    let config = format!("workers = [0, 1]\n{}", with_devices(["net_null0", "net_pcap0"], &dpdk));
+    refused(
+        &lab,
+        "",
+        &config,
+        &["port inside: net_pcap0: a queue for each of 2 workers is needed; it has 1"],
+    );
+}
+
+/// The example as it stands but for its control socket, and its commands.
+#[test]
+fn the_example_works_as_it_says() {
+    let page = include_str!("../../../conf/dpdk-lab.toml");
+    for command in [
+        "ip netns add far && ip link set wf0 netns far\n",
+        "ip -n far addr add 203.0.113.254/24 dev wf0 && ip -n far link set wf0 up\n",
+        "ip addr add 203.0.113.1/24 dev wf-outside ",
+        "ip netns exec far ping 203.0.113.1 ",
+        "wayfarer show ports --counters ",
+    ] {
+        assert!(page.contains(&format!("#   {command}")), "{command}");
+    }
+    let lab = Lab::new(&["gw", "far"]);
+    let (_, gateway) = page.split_once("[gateway]\n").unwrap();
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/keys");
+    lab.run("gw", "mkdir keys");
+    for key in ["example-alice-up", "example-alice-down"] {
+        lab.run("gw", &format!("install -m 600 {} keys/{key}", keys.join(key).display()));
+    }
+    let file = lab.path("lab.toml");
+    fs::write(&file, format!("[gateway]\ncontrol = \"gw.sock\"\n{gateway}")).unwrap();
+    let mut gateway = lab.gateway_of("gw", &file);
+    lab.run("gw", &format!("ip link set wf0 netns {}", lab.full("far")));
+    lab.run("far", "ip addr add 203.0.113.254/24 dev wf0");
+    lab.run("far", "ip link set wf0 up");
+    lab.run("gw", "ip addr add 203.0.113.1/24 dev wf-outside");
+    wait_for_ping(&lab, "far", "203.0.113.1");
+    let counters = gateway.tell("show ports --counters");
+    assert!(counters.contains("rx_good_packets"), "{counters}");
+    wait_for("frames by net_tap", || (gateway.ports()[0].rx_packets > 0).then_some(()));
+    assert!(gateway.stop().success(), "{}", gateway.log());
+    assert_calm(&gateway);
+}
+
+/// `conf/bench-ports.toml` as it stands, but for huge pages.
+#[test]
+fn ports_alone_are_measured() {
+    let lab = Lab::new(&["gw"]);
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bench-ports.toml");
+    let config =
+        fs::read_to_string(example).unwrap().replace("cores = [0]", "hugepages = false\ncores = [0]");
+    fs::write(lab.path("bench-ports.toml"), config).unwrap();
+    let program = env!("CARGO_BIN_EXE_wayfarer");
+    let row = lab.run("gw", &format!("{program} bench ports bench-ports.toml --seconds 0.05 --json"));
+    let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+    assert!(row["packets"].as_u64() > Some(10_000) && row["ns_per_packet"].as_f64() > Some(0.0), "{row}");
+    assert_eq!(row["refused"], 0);
+    assert_eq!(row["ports"], serde_json::json!(["left (dpdk (net_null))", "right (dpdk (net_null))"]));
+}

@@ -1,0 +1,49 @@
+//! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3 and the kernel's own
+//! stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`, `setpriv`.
+
+mod closed;
+#[cfg(feature = "dpdk")]
+mod dpdk;
+mod exception;
+mod host;
+mod lab;
+mod moves;
+mod nics;
+mod paths;
+mod rate;
+mod strongswan;
+mod traffic;
+mod walkthrough;
+mod world;
+
+/// Each of these for both kinds of port.
+macro_rules! for_each_kind {
+    ($($module:ident::$test:ident,)*) => {
+        mod af_xdp {
+            $(#[test] fn $test() { super::$module::$test("af_xdp") })*
+        }
+        mod af_packet {
+            $(#[test] fn $test() { super::$module::$test("af_packet") })*
+        }
+    };
+}
+
+for_each_kind! {
+    paths::terminal_to_server,
+    paths::two_workers,
+    paths::gateway_to_gateway,
+    paths::too_big,
+    paths::neighbours,
+    paths::kernel_routes,
+    moves::ping_goes_on,
+    moves::ping_goes_on_over_ipv6,
+    moves::tcp_goes_on,
+    closed::stays_closed,
+    closed::every_form,
+    closed::others_are_left_alone,
+    host::host_stays_reachable,
+    host::wrong_set_ups,
+    host::one_gateway_and_its_end,
+    rate::rate_of_a_cable,
+    rate::rate_through_a_router,
+}
