@@ -1,8 +1,9 @@
-//! Links: their tunnels, the paths to their peers, and how long they last. Every kind of move ends in
-//! [`Links::move_to`].
+//! Links: their tunnels, the paths to their peers, and how long they last. Every kind of move ends
+//! in [`Links::move_to`].
 //!
-//! Workers report paths that peers are seen by. [`Roaming`] decides whether a peer is followed; then
-//! the link's owner decides how: a tunnel with keys by hand moves at once, another's driver is asked.
+//! Workers report paths that peers are seen by. [`Roaming`] decides whether a peer is followed;
+//! then the link's owner decides how: a tunnel with keys by hand moves at once, another's driver is
+//! asked.
 
 use super::{
     parts::{Owner, TunnelParts},
@@ -135,8 +136,8 @@ impl Links {
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Takes a tunnel away. Its traffic is no tunnel's from the next burst on: what else policy says
-    /// holds for it.
+    /// Takes a tunnel away. Its traffic is no tunnel's from the next burst on: what else policy
+    /// says holds for it.
     pub(super) fn remove(&mut self, id: TunnelId) {
         self.roaming.remove(id);
         let Some(tunnel) = self.tunnels.remove(id) else { return };
@@ -162,8 +163,8 @@ impl Links {
         policies::expire(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Sends everything for a tunnel by `path` from the next burst on. Whatever found out that a link
-    /// moved, this is what follows from it.
+    /// Sends everything for a tunnel by `path` from the next burst on. Whatever found out that a
+    /// link moved, this is what follows from it.
     ///
     /// # Errors
     /// [`MoveError`]; nothing changes then.
@@ -201,8 +202,9 @@ impl Links {
         self.move_to(now, id, Path { local, remote, encap })
     }
 
-    /// Takes a worker's report: the newest authentic packet of a tunnel came by `path`, which is not
-    /// the known one, or it is the tunnel's first. [`Links::follow`] carries out what comes of it.
+    /// Takes a worker's report: the newest authentic packet of a tunnel came by `path`, which is
+    /// not the known one, or it is the tunnel's first. [`Links::follow`] carries out what comes of
+    /// it.
     pub(super) fn handle_report(&mut self, now: Duration, id: TunnelId, path: Path) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         tunnel.inbound.report_taken();
@@ -241,7 +243,8 @@ impl Links {
         while let Some(event) = self.roaming.poll_event() {
             match event {
                 roaming::Event::PeerMoved { peer: id, path } => {
-                    // A move that had to wait may be out of date: the peer has gone back to where it was.
+                    // A move that had to wait may be out of date: the peer has gone back to where
+                    // it was.
                     let moved = self.tunnels.get(id).filter(|tunnel| tunnel.inbound.still_reports(&path));
                     match moved.map(|tunnel| tunnel.owner) {
                         None => {}

@@ -1,5 +1,5 @@
-//! One thread that drives everything slow: neighbours, routes, links, errors to senders, control requests.
-//! It owns the writing half of every table. It changes tables, never data packets.
+//! One thread that drives everything slow: neighbours, routes, links, errors to senders, control
+//! requests. It owns the writing half of every table. It changes tables, never data packets.
 
 pub mod neighbours;
 pub mod tunnels;
@@ -119,7 +119,8 @@ impl SlowPath {
         for tunnel in &config.tunnels {
             this.install_tunnel(tunnel)?;
         }
-        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix protects.
+        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix
+        // protects.
         let rules = config.policies.iter().map(|policy| Rule {
             selector: policy.selector.clone(),
             action: match policy.action {
@@ -161,8 +162,8 @@ impl SlowPath {
         Ok(())
     }
 
-    /// Follows the kernel from now on: the host's addresses, for devices that are shared with it and
-    /// those, `sides`, that are the kernel's sides of ports; and if `routes`, its routes by the
+    /// Follows the kernel from now on: the host's addresses, for devices that are shared with it
+    /// and those, `sides`, that are the kernel's sides of ports; and if `routes`, its routes by the
     /// gateway's devices.
     ///
     /// # Errors
@@ -192,8 +193,8 @@ impl SlowPath {
         self.links.install(self.start.elapsed(), parts, mtu).map(|_| ())
     }
 
-    /// Takes a tunnel away; returns whether there was one of that name. Its traffic is no tunnel's from
-    /// the next burst on: what else policy says holds for it.
+    /// Takes a tunnel away; returns whether there was one of that name. Its traffic is no tunnel's
+    /// from the next burst on: what else policy says holds for it.
     pub fn remove_tunnel(&mut self, name: &str) -> bool {
         let id = self.links.tunnels().named(name);
         if let Some(id) = id {
@@ -225,7 +226,8 @@ impl SlowPath {
         }
     }
 
-    /// Does one turn at time `now`, counted from the start; returns whether there was anything to do.
+    /// Does one turn at time `now`, counted from the start; returns whether there was anything to
+    /// do.
     pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);

@@ -25,8 +25,8 @@ impl Network {
         }
     }
 
-    /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. A peer
-    /// that may be anywhere is most likely beyond the port that has the address `local`.
+    /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. A
+    /// peer that may be anywhere is most likely beyond the port that has the address `local`.
     pub(super) fn mtu_towards(&self, local: IpAddr, remote: Option<IpAddr>) -> usize {
         let own = || self.ports.iter().find(|port| has_address(port, local));
         self.port_towards(remote.unwrap_or(local)).or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)

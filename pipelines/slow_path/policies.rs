@@ -1,4 +1,5 @@
-//! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as one.
+//! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as
+//! one.
 
 use super::table_writer::TableWriter;
 use crate::gateway::policy::{Action, Draft, Rule, Rules};
@@ -43,7 +44,8 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
-/// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy send it in clear.
+/// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy
+/// send it in clear.
 pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     let end = |rules: &mut Draft<'_>| {
         rules.update(|rule| rule.tunnel() == Some(id), |rule| rule.action = Action::Ended(id));

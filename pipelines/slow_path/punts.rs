@@ -1,5 +1,5 @@
-//! Frames that workers handed up: neighbour discovery, packets that wait for it, control messages, and packets whose
-//! senders should hear what went wrong.
+//! Frames that workers handed up: neighbour discovery, packets that wait for it, control messages,
+//! and packets whose senders should hear what went wrong.
 
 use super::{SlowPath, neighbours::Action, table_writer::TableWriter};
 use crate::gateway::{
@@ -98,15 +98,17 @@ impl SlowPath {
             None => self.inject(Inject::Frame { port }, frame),
             Some(shared) => {
                 if shared.neighbours.send(frame).is_err() {
-                    // The device is down or its queue full. Neighbour discovery tries again by itself.
+                    // The device is down or its queue full. Neighbour discovery tries again by
+                    // itself.
                     self.drops.count(DropReason::TxRingFull);
                 }
             }
         }
     }
 
-    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or in
-    /// clear if it came in clear. Never in clear what a tunnel protects: the answer quotes the packet.
+    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or
+    /// in clear if it came in clear. Never in clear what a tunnel protects: the answer quotes the
+    /// packet.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
         let Ok(header) = IpHeader::parse(packet) else { return };
         if !icmp::may_answer(&header, packet) {

@@ -1,7 +1,8 @@
 //! The routes that the slow path keeps, and what workers see of them.
 //!
-//! A route says which router; the workers' table says which MAC address. So a neighbour that was found is published as
-//! a route to its own address, and every route by way of it is published anew.
+//! A route says which router; the workers' table says which MAC address. So a neighbour that was
+//! found is published as a route to its own address, and every route by way of it is published
+//! anew.
 
 use super::{neighbours::Stations, table_writer::TableWriter};
 use crate::gateway::tables::Hop;
@@ -139,8 +140,8 @@ impl Routes {
         }
     }
 
-    /// Returns the route to a neighbour that has no other route to its own address. It must lie on the port by which the rest
-    /// of its subnet is reached.
+    /// Returns the route to a neighbour that has no other route to its own address. It must lie on
+    /// the port by which the rest of its subnet is reached.
     fn station(&self, to: Prefix) -> Option<Hop> {
         let address = to.address();
         if to != Prefix::host(address) {

@@ -292,15 +292,16 @@ fn is_unicast(address: IpAddr) -> bool {
         && address != limited_broadcast
 }
 
-/// Returns the largest inner packet, in bytes, that one outer packet to `path` can carry; if the path
-/// is not known, that of the longest outer header.
+/// Returns the largest inner packet, in bytes, that one outer packet to `path` can carry; if the
+/// path is not known, that of the longest outer header.
 fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
     const LONGEST_OUTER: usize = 48;
     let outer = path.map_or(LONGEST_OUTER, Path::outer_len);
     sa.overhead.payload_limit(outer, sa.mtu())
 }
 
-/// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path has no UDP.
+/// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path has no
+/// UDP.
 pub(super) fn keepalive(path: &Path) -> Option<Vec<u8>> {
     use wayfarer_dataplane::wire::{ip, udp};
     let Encap::Udp { local, remote } = path.encap else { return None };

@@ -140,7 +140,7 @@ impl SlowPath {
     }
 }
 
-/// How a device is, in a word.
+/// Returns the state of a device, in a word.
 fn device_state(state: &DeviceState) -> &'static str {
     match state {
         DeviceState { is_gone: true, .. } => "gone",
@@ -206,7 +206,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
     }
 }
 
-/// The peer's address, with its port where the path has one.
+/// Returns the peer's address, with its UDP port if the path has one.
 fn remote(path: &Path) -> String {
     match (path.encap, path.remote) {
         (Encap::None, address) => address.to_string(),

@@ -175,7 +175,8 @@ fn selectors(sa: &ChildSa, configured: &ChildPrefixes) -> Option<Vec<Selector>> 
             let (local_ports, remote_ports) = (ports(local), ports(remote));
             let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
             if !has_ports && (local_ports, remote_ports) != (PortRange::ANY, PortRange::ANY) {
-                // The type of an ICMP message, and the like: what cannot be checked is not let through.
+                // The type of an ICMP message, and the like: what cannot be checked is not let
+                // through.
                 continue;
             }
             let protocol = (protocol != 0).then_some(protocol);

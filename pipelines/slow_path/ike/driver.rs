@@ -57,8 +57,8 @@ pub(in crate::slow_path) struct Ike {
 }
 
 impl Ike {
-    /// Begins to take part in key exchange, and connects where the configuration says so. `workers` are
-    /// the cores of the workers.
+    /// Begins to take part in key exchange, and connects where the configuration says so. `workers`
+    /// are the cores of the workers.
     ///
     /// # Errors
     /// What the system says to a thread or to the key log's folder.
@@ -104,7 +104,7 @@ impl Ike {
         Ok(this)
     }
 
-    /// Connects to those that the configuration says where they are.
+    /// Connects to the peers whose addresses the configuration has.
     fn dial(&mut self, now: Duration) {
         for connection in 0..self.endpoint.connections().len() {
             let dialled = self.endpoint.connections().get(connection);
@@ -139,7 +139,8 @@ impl Ike {
         }
     }
 
-    /// Reaches peers that we connected to from the address that their packets leave by: routes changed.
+    /// Reaches peers that we connected to from the address that their packets leave by: routes
+    /// changed.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
@@ -159,8 +160,8 @@ impl Ike {
         }
     }
 
-    /// Sees to tasks and time, and carries out what the protocol wants done; returns whether there was
-    /// anything to do.
+    /// Sees to tasks and time, and carries out what the protocol wants done; returns whether there
+    /// was anything to do.
     pub(in crate::slow_path) fn turn(
         &mut self,
         now: Duration,
@@ -185,8 +186,8 @@ impl Ike {
         busy | self.carry_out(now, links, network)
     }
 
-    /// Carries out what the protocol wants done, all but its messages. Those come after it: first the
-    /// tables, then the answer, so that what the peer sends upon it finds its SA.
+    /// Carries out what the protocol wants done, all but its messages. Those come after it: first
+    /// the tables, then the answer, so that what the peer sends upon it finds its SA.
     fn carry_out(&mut self, now: Duration, links: &mut Links, network: &mut Network) -> bool {
         let mut busy = false;
         loop {

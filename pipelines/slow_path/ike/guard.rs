@@ -8,8 +8,8 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 
-/// Returns what covers traffic to peers' inner addresses, which is dropped while no SA protects it: the
-/// addresses of pools, and what is reached through peers that we connect to.
+/// Returns what covers traffic to peers' inner addresses, which is dropped while no SA protects it:
+/// the addresses of pools, and what is reached through peers that we connect to.
 pub(super) fn selectors(config: &model::Ike) -> impl Iterator<Item = Selector> {
     let pools = config.pools.iter().flat_map(|pool| {
         let ranks = pool_ranks(pool.first, pool.last);

@@ -30,8 +30,8 @@ impl InnerAddresses {
         Self { by_peer: BTreeMap::new(), host }
     }
 
-    /// Returns whether `address` cannot be an inner address of ours: it is one of this host or of the
-    /// gateway, or of a router of theirs.
+    /// Returns whether `address` cannot be an inner address of ours: it is one of this host or of
+    /// the gateway, or of a router of theirs.
     pub(super) fn is_taken(&self, address: IpAddr, network: &Network) -> bool {
         if network.is_taken(address) {
             return true;
@@ -79,7 +79,8 @@ impl InnerAddresses {
         }
     }
 
-    /// Leads what the host sends to a tunnel's `selectors` through us, from the addresses of its peer.
+    /// Leads what the host sends to a tunnel's `selectors` through us, from the addresses of its
+    /// peer.
     pub(super) fn route(&self, peer: PeerId, selectors: &[Selector]) {
         let Some(host) = &self.host else { return };
         for address in self.by_peer.get(&peer).into_iter().flatten() {

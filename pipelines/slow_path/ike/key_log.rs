@@ -1,5 +1,5 @@
-//! Keys written out for a protocol analyser: the two tables that Wireshark reads, `ikev2_decryption_table` and `esp_sa`. Whoever reads them
-//! reads the traffic.
+//! Keys written out for a protocol analyser: the two tables that Wireshark reads,
+//! `ikev2_decryption_table` and `esp_sa`. Whoever reads them reads the traffic.
 
 use crate::folder::Folder;
 use std::{
@@ -28,7 +28,7 @@ pub(super) struct KeyLog {
 }
 
 impl KeyLog {
-    /// In this folder, which is made where it is not there.
+    /// Opens the log in this folder, which is made if it is not there.
     ///
     /// # Errors
     /// What the system says, or why keys would not be safe there.
@@ -42,7 +42,7 @@ impl KeyLog {
         Ok(this)
     }
 
-    /// Keys of an IKE SA.
+    /// Logs the keys of an IKE SA.
     pub(super) fn ike_sa(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
         let [spi_i, spi_r] = spis.map(|spi| format!("{spi:016x}"));
         let [ei, er] = encr.map(hex);
@@ -55,7 +55,7 @@ impl KeyLog {
         append(&self.ike_sas, IKE_SAS, &line);
     }
 
-    /// Keys of a pair of child SAs. Addresses are left open: they may change.
+    /// Logs the keys of a pair of child SAs. Addresses are left open: they may change.
     pub(super) fn child_sas(&self, sa: &ChildSa) {
         let family = if sa.path.local.is_ipv4() { "IPv4" } else { "IPv6" };
         for (spi, key) in [(sa.spi_in, &sa.key_in), (sa.spi_out, &sa.key_out)] {
@@ -105,7 +105,7 @@ fn esp_cipher(suite: &EspSuite) -> &'static str {
     }
 }
 
-/// What the two tables call it: they do not agree.
+/// Returns what the two tables call it: they do not agree.
 fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
     match (integ, ike) {
         (None, true) => "NONE [RFC4306]",

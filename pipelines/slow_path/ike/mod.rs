@@ -1,5 +1,5 @@
-//! Key exchange: carries messages, tasks and time to the protocol's state machine, and what it decides
-//! to the links.
+//! Key exchange: carries messages, tasks and time to the protocol's state machine, and what it
+//! decides to the links.
 //!
 //! | module | what |
 //! |---|---|

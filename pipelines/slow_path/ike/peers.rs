@@ -128,7 +128,8 @@ impl Peers {
         self.tunnels(peer).fold(gone, |carried, tunnel| carried.and(tunnel, tunnels))
     }
 
-    /// Returns whether packets came from a peer since this was asked last; `None` if it is not there.
+    /// Returns whether packets came from a peer since this was asked last; `None` if it is not
+    /// there.
     pub(super) fn is_heard(&mut self, peer: PeerId, tunnels: &Tunnels) -> Option<bool> {
         let Carried { received, .. } = self.carried(peer, tunnels);
         let before = &mut self.peers.get_mut(&peer)?.received;

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wayfarer_dataplane::{table::Prefix, wire::Address};
 
-/// Returns the prefixes that a pool of the addresses from `first` to `last` is ranked by: the one that
-/// the operator wrote, whose first and last address may be left out, or else the fewest that cover it.
+/// Returns the prefixes that a pool of the addresses from `first` to `last` is ranked by: the one
+/// that the operator wrote, whose first and last address may be left out, or else the fewest that
+/// cover it.
 pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let common = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),

@@ -19,7 +19,8 @@ pub(super) struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// Adds a peer, to which `sent` bytes were sent so far. One that is there already stays as it is.
+    /// Adds a peer, to which `sent` bytes were sent so far. One that is there already stays as it
+    /// is.
     pub(super) fn insert(&mut self, peer: PeerId, sent: u64) {
         self.before.entry(peer).or_insert(sent);
     }
