@@ -1,4 +1,5 @@
-//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those that it touches.
+//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those
+//! that it touches.
 
 use super::{
     Decision, Rule, first,
@@ -116,7 +117,7 @@ mod tests {
         table::Prefix,
     };
 
-    /// A rule of a tunnel with a rank.
+    /// Returns a rule of a tunnel with a rank.
     fn rule(tunnel: u16, rank: u8) -> Rule {
         let everywhere: Prefix = "0.0.0.0/0".parse().unwrap();
         let mut selector = Selector::configured(everywhere, everywhere);
