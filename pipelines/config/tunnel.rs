@@ -1,7 +1,7 @@
 //! From the keys of a file to the model: tunnels.
 
 use super::{
-    error::{ConfigError, Rule},
+    error::{ConfigError, ConfigResult, Rule},
     field::{Unique, mtu, pairs, ports_of, prefixes},
     file::{self, Key, Scalar},
     keys,
@@ -16,8 +16,6 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 use zeroize::Zeroizing;
-
-type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Numbers in an anti-replay window by default.
 const WINDOW: u32 = 1024;

@@ -3,35 +3,33 @@
 mod child;
 mod pool;
 mod proof;
+mod raw;
 mod shared;
 
 use super::{
     algorithms::{self, Use},
-    error::{ConfigError, Rule, nearest},
+    error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
     file::{self, IkeEncap, Key, List, Scalar},
-    keys,
     model::{Config, Connection, Ike, PoolRange, PortKind, Remote},
     source::Source,
     value,
 };
 use proof::Proofs;
+use raw::Raw;
 use std::{
     net::{IpAddr, SocketAddr},
-    ops::Range,
     time::Duration,
 };
 use toml::Spanned;
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::{
     ike::{
-        connection::{self, Lifetimes, Ppk, SharedKey},
+        connection::{self, Lifetimes, Ppk},
         proposal::Offer,
     },
     roaming::Policy,
 };
-
-type ConfigResult<T> = Result<T, ConfigError>;
 
 /// UDP port of IKE (RFC 7296 §2).
 const IKE: u16 = 500;
@@ -55,9 +53,8 @@ const LIVENESS: Duration = Duration::from_secs(30);
 /// PPK_ID_FIXED (RFC 8784 §5.1).
 const FIXED_PPK: u8 = 2;
 
-/// Shortest secrets that raise no warning, in bytes: passwords of people, shared keys, and those that are to hold against
-/// quantum computers (RFC 8784 §4).
-const ADVISED_PSK: usize = 16;
+/// Shortest shared key that raises no warning, in bytes, if it is to hold against quantum computers
+/// (RFC 8784 §4).
 const ADVISED_PPK: usize = 32;
 
 /// Checks `[ike]`, `[[pool]]` and `[[connection]]`.
@@ -116,13 +113,6 @@ fn connections(
         connections.push(connection);
     }
     Ok(connections)
-}
-
-/// One connection of the file.
-struct Raw<'a> {
-    source: &'a Source<'a>,
-    raw: &'a file::Connection,
-    place: Range<usize>,
 }
 
 impl Raw<'_> {
@@ -272,15 +262,6 @@ impl Raw<'_> {
         let secret = self.secret("connection.ppk.file", &raw.file, ADVISED_PPK)?;
         let id = [&[FIXED_PPK], id.as_bytes()].concat();
         Ok(Some(Ppk { id, secret, required: raw.required }))
-    }
-
-    fn secret(&self, key: &str, file: &Spanned<String>, advised: usize) -> ConfigResult<SharedKey> {
-        let load = |path: &String| keys::secret(&self.source.path(path)?, advised);
-        self.source.value(key, file, load).map(SharedKey)
-    }
-
-    fn missing(&self, key: &'static str, because: &str) -> ConfigError {
-        self.source.error("connection", Some(self.place.clone()), Rule::Needs(key, because.into()))
     }
 }
 

@@ -6,7 +6,7 @@
 //! Memory and time depend on how many rules there are, never on how they overlap: peers choose some
 //! of them.
 
-use super::{Decision, Rule, first};
+use super::rule::{Decision, Rule, first};
 use std::{
     iter::{once, successors},
     num::NonZero,
@@ -143,7 +143,7 @@ impl Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::policy::Action;
+    use crate::gateway::policy::rule::Action;
     use proptest::prelude::*;
     use std::net::IpAddr;
     use wayfarer_dataplane::{sa::Selector, table::Prefix};

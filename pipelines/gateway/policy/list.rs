@@ -2,8 +2,8 @@
 //! that it touches.
 
 use super::{
-    Decision, Rule, first,
     index::{BLOCK, Block},
+    rule::{Decision, Rule, first},
 };
 use std::{borrow::Cow, sync::Arc};
 use wayfarer_dataplane::{few::Few, sa::Flow};
@@ -110,7 +110,7 @@ impl Draft<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::policy::Action;
+    use crate::gateway::policy::rule::Action;
     use proptest::prelude::*;
     use wayfarer_dataplane::{
         sa::{Selector, TunnelId},

@@ -135,7 +135,7 @@ impl<'a> Packet<'a> {
         self.key == key.size().1
     }
 
-    /// Returns the length in bytes of text.
+    /// Returns the length of the text, in bytes.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         u64::from_le_bytes(*self.lengths.first_chunk().expect("16 bytes")) as usize / 8
