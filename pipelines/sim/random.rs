@@ -1,18 +1,13 @@
-//! Randomness from one seed.
+//! Pseudo-random numbers: the same in every run from the same seed.
 
-use std::sync::Mutex;
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    crypto::{Crypto, KexSecret, Refused, Secret},
-    suite::{Encr, Integ, Kex, Prf},
-};
-
-/// SplitMix64.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    /// Draws a number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,71 +15,31 @@ impl Random {
         z ^ z >> 31
     }
 
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    /// Draws a number below `end`; 0 if that is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    /// Draws an index of something so long; 0 if it is empty.
+    pub fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
+
+    /// Returns true in so many of a hundred cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
-}
 
-/// The real primitives, with randomness from a seed.
-#[derive(Debug)]
-pub(super) struct Seeded(Mutex<Random>);
-
-impl Seeded {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(Mutex::new(Random(seed)))
+    /// Draws a byte, often one at the edge of a range.
+    pub fn byte(&mut self) -> u8 {
+        [0, 1, 0x7f, 0x80, 0xff, self.next() as u8][self.index(6)]
     }
-}
 
-impl Crypto for Seeded {
-    fn random(&self, out: &mut [u8]) {
-        let mut random = self.0.lock().unwrap();
-        out.chunks_mut(8).for_each(|part| {
-            let bytes = random.next().to_ne_bytes();
+    /// Fills `out`.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        for part in out.chunks_mut(8) {
+            let bytes = self.next().to_ne_bytes();
             part.copy_from_slice(&bytes[..part.len()]);
-        });
-    }
-
-    fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
-        Primitives.prf(prf, key, parts)
-    }
-
-    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
-        Primitives.sha1(parts)
-    }
-
-    fn seal(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) {
-        Primitives.seal(encr, key, integ, iv, aad, text);
-    }
-
-    fn open(
-        &self,
-        encr: Encr,
-        key: &[u8],
-        integ: Option<(Integ, &[u8])>,
-        iv: &[u8],
-        aad: &[u8],
-        text: &mut Vec<u8>,
-    ) -> Result<(), Refused> {
-        Primitives.open(encr, key, integ, iv, aad, text)
-    }
-
-    fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
-        Primitives.kex_begin(kex)
-    }
-
-    fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
-        Primitives.kex_answer(kex, data)
+        }
     }
 }

@@ -14,6 +14,5 @@ mod insider;
 mod no_nats;
 mod node;
 mod pair;
-mod random;
 mod storms;
 mod world;

@@ -3,7 +3,6 @@
 use crate::{
     node::{Esp, Node},
     pair::{GATEWAY, gateway, terminal},
-    random::{Random, Seeded},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +10,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
+use wayfarer::{
+    primitives::Primitives,
+    sim::{ike::seeded::Seeded, random::Random},
+};
 use wayfarer_mobility::ike::{
     address::Addresses,
     crypto::Crypto,

@@ -1,58 +1,29 @@
-//! A terminal that connects to the whole gateway by IKE, with its own copy of the protocol.
+//! A terminal that connects to the whole gateway by IKE.
 
-use super::{GATEWAY, OUTSIDE, STATION, Terminal, World, frame, ip};
+use super::configured::ike;
+use crate::{
+    primitives::Primitives,
+    sim::{
+        fixtures::{OUTSIDE, ip, suite},
+        frames::to_gateway,
+        terminal::{Terminal, key},
+        world::World,
+    },
+    slow_path::ike::datagram,
+};
 use std::{
-    fs,
-    net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
-use wayfarer::{
-    config::{self, model::Ike},
-    primitives::Primitives,
-};
-use wayfarer_dataplane::{
-    crypto::{Backend, Key},
-    wire::{
-        esp,
-        ethernet::HEADER,
-        ip::{IpHeader, emit, protocol},
-        udp,
-    },
-};
 use wayfarer_mobility::ike::{
-    address::Addresses,
     endpoint::{Endpoint, Settings},
-    event::{ChildSa, Event, Payload, Reason},
+    event::{ChildSa, Event, Reason},
     pool::Pool,
 };
 
-/// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the file of a shared key.
-pub fn ike(text: &str, address: &str) -> Ike {
-    let ports = format!(
-        r#"
-[[port]]
-name = "outside"
-kind = "sink"
-addresses = ["{address}/24"]
-[[port]]
-name = "inside"
-kind = "sink"
-addresses = ["10.99.0.1/24"]
-"#
-    );
-    let folder = TempDir::new().unwrap();
-    let key: PathBuf = folder.path().join("psk");
-    fs::write(&key, "a secret of both").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let text = format!("{ports}{}", text.replace("$PSK", key.to_str().unwrap()));
-    config::parse(&text, &folder.path().join("gateway.toml")).unwrap_or_else(|why| panic!("{why}")).ike
-}
-
 /// A terminal.
+#[derive(Debug)]
 pub struct Peer {
     endpoint: Endpoint,
     address: IpAddr,
@@ -60,14 +31,14 @@ pub struct Peer {
     pub children: Vec<ChildSa>,
     /// The inner addresses that it was given.
     pub inner: Vec<IpAddr>,
-    /// Its name for its IKE SA, once it is connected.
+    /// Whether it is connected.
     pub is_up: bool,
     /// Why its connections ended; `None` where none may end.
     pub ends: Option<Vec<Reason>>,
 }
 
 impl Peer {
-    /// The terminal of the first connection of `text` (see [`ike`]), at `address`.
+    /// Makes the terminal of the first connection of `text` (see [`ike`]), at `address`.
     pub fn new(text: &str, address: &str) -> Self {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
@@ -82,7 +53,7 @@ impl Peer {
         self.until(world, |peer| !peer.children.is_empty());
     }
 
-    /// Carries messages until `done`: the gateway's public-key work is done by threads of its own. If nothing comes for long,
+    /// Carries messages until `done`. The gateway's public-key work is done by threads of its own. If nothing comes for long,
     /// the time of the world goes on, so that what was lost before is sent again.
     pub fn until(&mut self, world: &mut World, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -104,16 +75,9 @@ impl Peer {
     }
 
     fn take(&mut self, now: Duration, packet: &[u8]) {
-        let header = IpHeader::parse(packet).unwrap();
-        let datagram = header.payload(packet);
-        let Ok(udp) = udp::Udp::parse(datagram) else { return };
-        let payload = &datagram[udp::HEADER..udp.length];
-        let message = if udp.src_port == esp::IKE_PORT { payload } else { &payload[4..] };
-        let addresses = Addresses {
-            local: SocketAddr::new(header.dst.into(), udp.dst_port),
-            remote: SocketAddr::new(header.src.into(), udp.src_port),
-        };
-        self.endpoint.handle_datagram(now, addresses, message);
+        if let Some((addresses, message)) = datagram::parse(packet) {
+            self.endpoint.handle_datagram(now, addresses, message);
+        }
     }
 
     fn work(&mut self, world: &mut World) {
@@ -134,31 +98,20 @@ impl Peer {
             }
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            let Payload::Message(message) = &transmit.payload else { continue };
-            let Addresses { local, remote } = transmit.addresses;
-            let marker: &[u8] = if local.port() == esp::IKE_PORT { &[] } else { &esp::NON_ESP_MARKER };
-            let length = udp::HEADER + marker.len() + message.len();
-            let mut packet = vec![0; 40];
-            let ip_len = emit(&mut packet, local.ip(), remote.ip(), protocol::UDP, length);
-            packet.truncate(ip_len);
-            packet.resize(ip_len + udp::HEADER, 0);
-            let header = udp::Udp { src_port: local.port(), dst_port: remote.port(), length, checksum: 0 };
-            header.emit(&mut packet[ip_len..]);
-            packet.extend_from_slice(marker);
-            packet.extend_from_slice(message);
-            assert!(world.wires[OUTSIDE].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &packet)));
+            if let Some(packet) = datagram::emit(&transmit) {
+                assert!(world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet)));
+            }
         }
     }
 
-    /// Its end of its newest tunnel.
+    /// Returns its end of its newest tunnel.
     pub fn tunnel(&self) -> Terminal {
         let sa = self.children.last().expect("a tunnel");
-        let suite = super::suite("aes256gcm16");
-        let key = |key: &[u8]| Key::new(suite, key, Backend::Portable).unwrap();
+        let suite = suite("aes256gcm16");
         Terminal {
             spi_out: sa.spi_out,
-            seal: key(&sa.key_out),
-            open: key(&sa.key_in),
+            seal: key(suite, &sa.key_out),
+            open: key(suite, &sa.key_in),
             esn: sa.suite.esn,
             seq: 0,
             address: self.address,
@@ -167,9 +120,4 @@ impl Peer {
             gateway_port: sa.path.udp.map_or(4500, |(_, gateway)| gateway),
         }
     }
-}
-
-/// What follows the Ethernet header of each frame.
-pub fn packets(frames: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
-    frames.iter().map(|frame| &frame[HEADER..])
 }
