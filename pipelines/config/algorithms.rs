@@ -1,9 +1,12 @@
 //! Algorithms of IKE and ESP in strongSwan's words: `aes256gcm16-prfsha384-x25519`.
 
 use super::error::{Rule, nearest};
-use wayfarer_mobility::ike::{
-    proposal::Offer,
-    suite::{Encr, EspSuite, IkeSuite, Integ, Kex, Prf},
+use wayfarer_mobility::{
+    crypto::{Encr, Integ, Kex, Prf},
+    ike::{
+        proposal::Offer,
+        suite::{EspSuite, IkeSuite},
+    },
 };
 
 /// What a proposal is for.

@@ -5,7 +5,7 @@ use crate::secrets;
 use serde::{Deserialize, Deserializer};
 use std::{collections::BTreeMap, io::Read, path::Path};
 use wayfarer_dataplane::crypto::Suite;
-use wayfarer_mobility::ike::crypto::Secret;
+use wayfarer_mobility::crypto::Secret;
 use zeroize::Zeroizing;
 
 /// Longest key file, in bytes: the longest key is 96 bytes.

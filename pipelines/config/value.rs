@@ -17,7 +17,7 @@ use wayfarer_dataplane::{
     table::{Prefix, PrefixError},
     wire::ip::protocol,
 };
-use wayfarer_mobility::ike::{connection::IdentityPattern, identity::Identity};
+use wayfarer_mobility::{identity::Identity, ike::connection::IdentityPattern};
 
 /// UDP port of ESP in UDP (RFC 3948 §2.1).
 pub(super) const NAT_T: u16 = 4500;

@@ -12,7 +12,7 @@ use std::{
     path::Path,
     time::{Duration, SystemTime},
 };
-use wayfarer_mobility::ike::{
+use wayfarer_mobility::{
     crypto::{Crypto, Distrust, Verifier},
     identity::Identity,
 };

@@ -1,7 +1,7 @@
 //! What a certificate says of its owner.
 
 use rustls_pki_types::CertificateDer;
-use wayfarer_mobility::ike::identity::{Identity, kind};
+use wayfarer_mobility::identity::{Identity, kind};
 use webpki::EndEntityCert;
 use x509_cert::{
     Certificate,

@@ -20,12 +20,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::{fmt, io::Write, mem, path::Path, sync::Arc};
-use wayfarer_mobility::ike::{
-    crypto::{Distrust, Secret},
-    eap::{
+use wayfarer_mobility::{
+    aaa::eap::{
         Authenticator, Conversation, Step,
         packet::{Message, Packet, kind},
     },
+    crypto::{Distrust, Secret},
 };
 use zeroize::Zeroizing;
 

@@ -1,6 +1,6 @@
 //! Sockets to RADIUS servers. Nobody waits for an answer: whoever holds this looks for answers when it likes.
 
-use crate::primitives::Primitives;
+use crate::primitives::OsRandom;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer_mobility::radius::{
-    MOST_BYTES,
+use wayfarer_mobility::aaa::radius::{
     client::Client,
+    packet::MOST_BYTES,
     question::{Question, Reply},
 };
 
@@ -26,7 +26,7 @@ pub struct RadiusSockets {
 
 impl Default for RadiusSockets {
     fn default() -> Self {
-        Self { client: Client::new(Arc::new(Primitives)), sockets: BTreeMap::new() }
+        Self { client: Client::new(Arc::new(OsRandom)), sockets: BTreeMap::new() }
     }
 }
 

@@ -11,7 +11,7 @@ use aws_lc_rs::{
 };
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
 use std::path::Path;
-use wayfarer_mobility::ike::crypto::{Refused, SignatureHashes, Signer};
+use wayfarer_mobility::crypto::{Refused, SignatureHashes, Signer};
 use webpki::EndEntityCert;
 
 /// Bytes of the shortest RSA modulus that is taken: 2048 bits.

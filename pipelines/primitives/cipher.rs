@@ -6,10 +6,7 @@ use aws_lc_rs::{
     cipher::{self, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey},
     constant_time, hmac,
 };
-use wayfarer_mobility::ike::{
-    crypto::Refused,
-    suite::{Encr, Integ},
-};
+use wayfarer_mobility::crypto::{Encr, Integ, Refused};
 
 /// Bytes of the salt at the end of an AEAD's keying material.
 const SALT: usize = 4;

@@ -5,10 +5,7 @@ use aws_lc_rs::{
     kem::{self, DecapsulationKey, EncapsulationKey},
 };
 use std::fmt;
-use wayfarer_mobility::ike::{
-    crypto::{KexSecret, Refused, Secret},
-    suite::Kex,
-};
+use wayfarer_mobility::crypto::{Kex, KexSecret, Refused, Secret};
 
 /// What marks an uncompressed point (SEC 1 §2.3.3); it is not on IKE's wire (RFC 5903 §6).
 const UNCOMPRESSED: u8 = 4;

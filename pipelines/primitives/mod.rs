@@ -1,8 +1,9 @@
-//! The cryptography that IKE asks for (`wayfarer_mobility::ike::crypto::Crypto`), by libraries.
+//! The cryptography that IKE asks for (`wayfarer_mobility::crypto::Crypto`), by libraries.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`Primitives`] | randomness, hashes, ciphers, key exchanges |
+//! | [`Primitives`] | hashes, ciphers, key exchanges |
+//! | [`OsRandom`] | random bytes |
 //! | `cipher` | the protection of the Encrypted payload |
 //! | `key_exchange` | elliptic curves and ML-KEM |
 //! | `mac` | HMAC |
@@ -14,22 +15,25 @@ mod mac;
 mod modp;
 
 use aws_lc_rs::{digest, hmac};
-use wayfarer_mobility::ike::{
-    crypto::{Crypto, KexSecret, Refused, Secret},
-    suite::{Encr, Integ, Kex, Prf},
-};
+use wayfarer_mobility::crypto::{Crypto, Encr, Integ, Kex, KexSecret, Prf, Random, Refused, Secret};
 
-/// Randomness of the system, and primitives of `aws-lc-rs` and `crypto-bigint`.
+/// Random bytes of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+impl Random for OsRandom {
+    /// # Panics
+    /// If the system has no randomness: nothing could go on safely.
+    fn fill(&self, out: &mut [u8]) {
+        aws_lc_rs::rand::fill(out).expect("the system gives random bytes");
+    }
+}
+
+/// Primitives of `aws-lc-rs` and `crypto-bigint`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Primitives;
 
 impl Crypto for Primitives {
-    /// # Panics
-    /// Where the system has no randomness: nothing could go on safely.
-    fn random(&self, out: &mut [u8]) {
-        aws_lc_rs::rand::fill(out).expect("the system gives random bytes");
-    }
-
     fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret {
         let algorithm = match prf {
             Prf::HmacSha256 => hmac::HMAC_SHA256,

@@ -5,7 +5,7 @@ use crypto_bigint::{
     modular::{FixedMontyForm, FixedMontyParams},
 };
 use std::{fmt, sync::LazyLock};
-use wayfarer_mobility::ike::crypto::{KexSecret, Refused, Secret};
+use wayfarer_mobility::crypto::{KexSecret, Refused, Secret};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A group whose elements have `LIMBS` limbs. Private exponents have `EXPONENT` limbs.

@@ -21,20 +21,20 @@ use std::{
 use tls_client::TlsClient;
 use wayfarer::{
     credentials::{Authorities, CrlPolicy, EapTlsServer, RadiusSockets, certificate},
-    primitives::Primitives,
+    primitives::OsRandom,
 };
 use wayfarer_mobility::{
-    ike::{
-        crypto::Secret,
+    aaa::{
         eap::{
             Authenticator, Conversation, Step,
             mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         },
+        radius::{
+            Radius,
+            question::{Realm, Server},
+        },
     },
-    radius::{
-        Radius,
-        question::{Realm, Server},
-    },
+    crypto::Secret,
 };
 
 /// What a conversation says to a packet; servers that it wants to be asked are asked.
@@ -98,7 +98,7 @@ fn assert_refused((server, client): (Step, Step)) {
 }
 
 fn alice(password: &str) -> Box<dyn Conversation> {
-    Mschapv2Client::new(Arc::new(Primitives), b"alice", NtHash::of(password)).begin(b"")
+    Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of(password)).begin(b"")
 }
 
 fn free_radius(tls_version: &str) -> FreeRadius {
@@ -125,7 +125,7 @@ fn realm(servers: &[(SocketAddr, &str)], trust_identity: bool) -> Radius {
 #[test]
 fn each_conversation_has_challenges_of_its_own() {
     let users = [(b"alice".to_vec(), NtHash::of("secret"))];
-    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
     let keys = [(); 2].map(|()| {
         let mut conversation = server.begin(b"");
         let (ours, theirs) = talk(&mut *conversation, &mut *alice("secret"));
@@ -153,7 +153,7 @@ fn free_radius_judges_passwords() {
     let claimed = b"alice@elsewhere";
     for trust_identity in [false, true] {
         let mut conversation = realm(&[(server.address, SECRET)], trust_identity).begin(b"");
-        let client = Mschapv2Client::new(Arc::new(Primitives), claimed, NtHash::of("secret"));
+        let client = Mschapv2Client::new(Arc::new(OsRandom), claimed, NtHash::of("secret"));
         assert_same_key(talk(&mut *conversation, &mut *client.begin(b"")));
         assert_eq!(conversation.identity(), trust_identity.then_some(&claimed[..]));
     }

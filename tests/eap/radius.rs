@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
+use wayfarer::primitives::OsRandom;
 use wayfarer_mobility::{
-    ike::crypto::Secret,
-    radius::{
+    aaa::radius::{
         client::{Client, Transmit, WAITING},
         question::{Question, Realm, Server},
     },
+    crypto::Secret,
 };
 
 const SERVERS: [([u8; 4], u16); 2] = [([10, 0, 0, 5], 1812), ([10, 0, 0, 6], 1812)];
@@ -41,7 +41,7 @@ fn unanswered(client: &mut Client) -> Vec<u64> {
 
 #[test]
 fn each_network_has_a_share_of_a_server() {
-    let (realm, mut client) = (realm(1), Client::new(Arc::new(Primitives)));
+    let (realm, mut client) = (realm(1), Client::new(Arc::new(OsRandom)));
     let now = Duration::from_secs(1);
     for id in 0..2 * WAITING as u64 {
         client.ask(now, id, FLOOD.into(), question(&realm));
@@ -60,7 +60,7 @@ fn each_network_has_a_share_of_a_server() {
 
 #[test]
 fn a_request_is_sent_again_then_to_the_next_server_and_then_given_up() {
-    let (realm, mut client) = (realm(2), Client::new(Arc::new(Primitives)));
+    let (realm, mut client) = (realm(2), Client::new(Arc::new(OsRandom)));
     client.ask(Duration::ZERO, 7, FLOOD.into(), question(&realm));
     let mut packets = sent(&mut client);
     let mut at = vec![];
@@ -81,7 +81,7 @@ fn a_request_is_sent_again_then_to_the_next_server_and_then_given_up() {
 
 #[test]
 fn what_cannot_be_asked_is_answered_at_once() {
-    let (realm, mut client) = (realm(1), Client::new(Arc::new(Primitives)));
+    let (realm, mut client) = (realm(1), Client::new(Arc::new(OsRandom)));
     for (id, name) in [(1, vec![]), (2, vec![b'a'; 254])] {
         client.ask(Duration::ZERO, id, FLOOD.into(), Question { user_name: name, ..question(&realm) });
         assert_eq!((sent(&mut client).len(), unanswered(&mut client)), (0, vec![id]));

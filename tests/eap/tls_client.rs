@@ -2,12 +2,12 @@
 
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
 use std::{io::Read, sync::Arc};
-use wayfarer_mobility::ike::{
-    crypto::Secret,
-    eap::{
+use wayfarer_mobility::{
+    aaa::eap::{
         Conversation, Step,
         packet::{Message, Packet, kind},
     },
+    crypto::Secret,
 };
 
 /// Bytes of TLS in a fragment: small, so that there are several.

@@ -3,13 +3,15 @@
 use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
 use std::net::SocketAddr;
 use std::time::Duration;
-use wayfarer_mobility::ike::{
-    address::{Addresses, Path},
-    connection::Connection,
-    endpoint::Settings,
-    event::{Event, Reason},
-    view::State,
-    wire::notify,
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        event::{Event, Reason},
+        settings::Settings,
+        view::State,
+        wire::notify,
+    },
+    path::{Addresses, Path},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

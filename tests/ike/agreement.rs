@@ -3,17 +3,19 @@
 use crate::pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal};
 use std::sync::Arc;
 use std::time::Duration;
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-    endpoint::Counter,
-    event::Reason,
+use wayfarer::primitives::OsRandom;
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::{Encr, Kex},
     identity::Identity,
-    proposal::Offer,
-    suite::{Encr, Kex},
-    view::State,
-    wire::notify,
+    ike::{
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        counter::Counter,
+        event::Reason,
+        proposal::Offer,
+        view::State,
+        wire::notify,
+    },
 };
 use zeroize::Zeroizing;
 
@@ -170,8 +172,8 @@ fn several_children_are_made_and_rekeyed() {
 /// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the password of `user`.
 fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
     let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), NtHash::of(user));
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
     let gateway = Connection { remote_id, remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() };
     let terminal = Connection {
         local_id: Identity::from_text("alice").unwrap(),

@@ -11,21 +11,24 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    bounds,
-    connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
-    crypto::Verifier,
-    eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-    endpoint::{Counter, Endpoint, Settings},
-    event::{Event, Reason},
+use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::{Prf, Verifier},
     identity::Identity,
-    pool::Pool,
-    proposal::Offer,
-    protection::{Fragments, Protection},
-    suite::Prf,
-    wire::{self, ExchangeType, Header, Payload, notify},
+    ike::{
+        bounds,
+        connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
+        counter::Counter,
+        endpoint::Endpoint,
+        event::{Event, Reason},
+        pool::Pool,
+        proposal::Offer,
+        protection::{Fragments, Protection},
+        settings::Settings,
+        wire::{self, ExchangeType, Header, Payload, notify},
+    },
+    path::Addresses,
 };
 use zeroize::Zeroizing;
 
@@ -154,7 +157,7 @@ fn without_initial_contact(pair: &Pair, message: &[u8]) -> Vec<u8> {
     payloads.retain(|p| !matches!(p, Payload::Notify(n) if n.kind == notify::INITIAL_CONTACT));
     let mut body = vec![];
     let first = wire::emit(&payloads, &mut body);
-    protection.seal(header, first, body, None, &mut (1 << 40)).remove(0)
+    protection.seal(&OsRandom, header, first, body, None, &mut (1 << 40)).remove(0)
 }
 
 #[test]
@@ -307,8 +310,8 @@ fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
 #[test]
 fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
     let users = [(b"alice".to_vec(), NtHash::of("secret"))];
-    let server = Mschapv2Server::new(Arc::new(Primitives), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(Primitives), b"alice", NtHash::of("secret"));
+    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of("secret"));
     let mut pair = Pair::new(
         Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
         Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
@@ -444,7 +447,8 @@ fn an_inner_address_that_none_can_be_is_not_taken() {
         let mut pair = Pair::new(gateway(), terminal());
         let pool = vec![Pool::new(bad, bad)];
         let gateways = vec![gateway()];
-        pair.gateway.endpoint = Endpoint::new(Arc::new(Primitives), gateways, pool, Settings::default());
+        pair.gateway.endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), gateways, pool, Settings::default());
         pair.connect();
         assert_eq!(pair.terminal.ends(), [Reason::InnerAddress(bad)]);
         assert!(!pair.terminal.events.iter().any(|e| matches!(e, Event::Configured { .. })), "{bad}");

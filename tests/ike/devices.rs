@@ -7,8 +7,8 @@ use crate::{
 use std::{net::SocketAddr, time::Duration};
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection},
-    endpoint::Settings,
     event::{Event, Reason},
+    settings::Settings,
     view::State,
 };
 

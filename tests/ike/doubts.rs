@@ -10,12 +10,14 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::Path,
-    connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+use wayfarer_mobility::{
     crypto::Verifier,
-    event::{Event, PeerId},
     identity::Identity,
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+        event::{Event, PeerId},
+    },
+    path::Path,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

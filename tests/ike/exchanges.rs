@@ -1,15 +1,17 @@
 //! Exchanges one by one: a line for each message, and what must have come of it.
 
 use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
-use std::net::SocketAddr;
-use std::time::Duration;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
-    endpoint::{Counter, Settings},
-    event::{Event, Reason},
-    view::State,
-    wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},
+use std::{net::SocketAddr, time::Duration};
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        counter::Counter,
+        event::{Event, Reason},
+        settings::Settings,
+        view::State,
+        wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},
+    },
+    path::Addresses,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -5,12 +5,9 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
-    endpoint::{Settings, View},
-    event::PeerId,
-    view::State,
+use wayfarer_mobility::{
+    ike::{connection::Connection, endpoint::View, event::PeerId, settings::Settings, view::State},
+    path::Addresses,
 };
 
 /// All of them.

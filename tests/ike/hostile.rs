@@ -3,22 +3,24 @@
 use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
 use std::{net::SocketAddr, time::Duration};
 use wayfarer::{
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
     sim::{mutation::mutated, random::Random},
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
+use wayfarer_mobility::{
     crypto::Secret,
-    endpoint::Settings,
-    event::Event,
-    protection::Protection,
-    schedule::SessionKeys,
-    suite::IkeSuite,
-    view::State,
-    wire::{
-        self, Delete, ExchangeType, HEADER, Header, Notify, Payload, Proposal, TrafficSelector, Transform,
-        flags, notify,
+    ike::{
+        event::Event,
+        protection::Protection,
+        schedule::SessionKeys,
+        settings::Settings,
+        suite::IkeSuite,
+        view::State,
+        wire::{
+            self, Delete, ExchangeType, HEADER, Header, Notify, Payload, Proposal, TrafficSelector,
+            Transform, flags, notify,
+        },
     },
+    path::Addresses,
 };
 
 fn from(address: [u8; 4], port: u16) -> Addresses {
@@ -140,7 +142,7 @@ fn authentic_nonsense_of_a_peer_harms_only_itself() {
             };
             let protection =
                 Protection { crypto: &Primitives, suite: &suite, keys: &keys, from_initiator: true };
-            for message in protection.seal(header, first, body, None, &mut counter) {
+            for message in protection.seal(&OsRandom, header, first, body, None, &mut counter) {
                 pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 4500), &message);
             }
             answers += pair.gateway.work(pair.now).len();

@@ -5,20 +5,21 @@ use crate::{
     pair::{TERMINAL, gateway, offer, prefix, terminal},
 };
 use std::{net::IpAddr, slice, sync::Arc};
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-    crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
-    eap::{
+use wayfarer::primitives::OsRandom;
+use wayfarer_mobility::{
+    aaa::eap::{
         Authenticator, Conversation, Step,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         packet::Packet,
     },
-    event::{Event, Reason},
+    crypto::{Distrust, Encr, Refused, SignatureHashes, Signer, Verifier},
     identity::Identity,
-    proposal::Offer,
-    suite::Encr,
-    wire::{TrafficSelector, notify},
+    ike::{
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        event::{Event, Reason},
+        proposal::Offer,
+        wire::{TrafficSelector, notify},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -33,7 +34,7 @@ fn only(text: &str) -> IdentityPattern {
 /// A server that knows these users; each one's password is its name.
 fn users(names: &[&str]) -> Arc<dyn Authenticator> {
     let users = names.iter().map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    Arc::new(Mschapv2Server::new(Arc::new(Primitives), b"gateway", users))
+    Arc::new(Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users))
 }
 
 /// A connection by EAP for whom `remote_id` names, by the pool of this number.
@@ -44,7 +45,7 @@ fn by_eap(name: &str, eap: &Arc<dyn Authenticator>, remote_id: IdentityPattern, 
 
 /// A terminal that calls itself `claimed` and has the password of `user`.
 fn person(claimed: &str, user: &str) -> Connection {
-    let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), NtHash::of(user));
+    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
     Connection { local_id: id(claimed), local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() }
 }
 

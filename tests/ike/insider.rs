@@ -2,20 +2,22 @@
 
 use crate::pair::{GATEWAY, Pair, Side, TERMINAL};
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
+use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer_mobility::{
     crypto::Secret,
-    endpoint::Settings,
-    event::Event,
-    protection::{Fragments, Protection},
-    schedule::SessionKeys,
-    suite::IkeSuite,
-    wire::{
-        self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
-        notify,
+    ike::{
+        connection::Connection,
+        event::Event,
+        protection::{Fragments, Protection},
+        schedule::SessionKeys,
+        settings::Settings,
+        suite::IkeSuite,
+        wire::{
+            self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
+            notify,
+        },
     },
+    path::Addresses,
 };
 
 /// Where the terminal's messages come from.
@@ -79,7 +81,7 @@ impl Insider {
         self.next += 1;
         let protection =
             Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: true };
-        protection.seal(header, first, body, None, &mut self.counter).remove(0)
+        protection.seal(&OsRandom, header, first, body, None, &mut self.counter).remove(0)
     }
 
     /// Sends a request, and reads its answer.

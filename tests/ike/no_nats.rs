@@ -5,12 +5,15 @@ use crate::{
     pair::{GATEWAY, Message, Side, TERMINAL, gateway, terminal},
 };
 use std::{net::SocketAddr, time::Duration};
-use wayfarer_mobility::ike::{
-    address::{Addresses, Path},
-    connection::Connection,
-    endpoint::{Counter, Settings},
-    event::{PeerId, Reason},
-    view::State,
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        counter::Counter,
+        event::{PeerId, Reason},
+        settings::Settings,
+        view::State,
+    },
+    path::{Addresses, Path},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

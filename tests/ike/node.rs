@@ -6,11 +6,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer_mobility::ike::{
-    address::{Addresses, Path},
-    endpoint::Endpoint,
-    event::{ChildId, ChildSa, Event, PeerId},
-    wire::TrafficSelector,
+use wayfarer_mobility::{
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildId, ChildSa, Event, PeerId},
+        wire::TrafficSelector,
+    },
+    path::{Addresses, Path},
 };
 
 /// A packet as an SA carries it. Who has the key can read it.

@@ -6,21 +6,23 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
+use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer_mobility::{
+    crypto::{Encr, Kex, Prf},
+    identity::Identity,
     ike::{
-        address::Addresses,
         connection::{ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, RemoteAuth, SharedKey},
-        endpoint::{Endpoint, Settings},
-        event::{ChildSa, Event, Payload, PeerId, Reason},
-        identity::Identity,
+        endpoint::Endpoint,
+        event::{ChildSa, Event, PeerId, Reason},
         pool::Pool,
         proposal::Offer,
-        suite::{Encr, Kex, Prf},
+        settings::Settings,
         view::State,
         wire::TrafficSelector,
     },
+    path::Addresses,
     roaming::Policy,
+    transmit::Payload,
 };
 use zeroize::Zeroizing;
 
@@ -123,7 +125,8 @@ impl Side {
     /// With two pools.
     pub(super) fn new(connections: Vec<Connection>, settings: Settings) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
-        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools.into(), settings);
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools.into(), settings);
         Self { endpoint, events: vec![] }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{FAIR, FOUL, World};
 use std::{net::SocketAddr, panic, time::Duration};
-use wayfarer_mobility::ike::endpoint::Counter;
+use wayfarer_mobility::ike::counter::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time, and the longest wait

@@ -14,15 +14,18 @@ use wayfarer::{
     primitives::Primitives,
     sim::{ike::seeded::Seeded, random::Random},
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    crypto::Crypto,
-    endpoint::{Endpoint, Settings},
-    event::{ChildId, Payload, PeerId},
+use wayfarer_mobility::{
     identity::Identity,
-    pool::Pool,
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildId, PeerId},
+        pool::Pool,
+        settings::Settings,
+        view::State,
+    },
+    path::Addresses,
     task::{Task, TaskId},
-    view::State,
+    transmit::Payload,
 };
 
 /// What the networks do to a datagram.
@@ -144,7 +147,7 @@ impl World {
     }
 
     fn fresh(&mut self, node: usize) -> Node {
-        let crypto: Arc<dyn Crypto> = Arc::new(Seeded::new(self.random.next()));
+        let random = Arc::new(Seeded::new(self.random.next()));
         let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 7, 254].into())];
         let connection = match node {
             GATE => gateway(),
@@ -153,7 +156,7 @@ impl World {
                 wayfarer_mobility::ike::connection::Connection { local_id, ..terminal() }
             }
         };
-        Node::new(Endpoint::new(crypto, vec![connection], pools, Settings::default()))
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
     }
 
     fn plan(&mut self, at: Duration, happening: Happening) {

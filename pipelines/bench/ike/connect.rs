@@ -6,7 +6,7 @@ use super::{
     world::{Proof, World},
 };
 use std::time::Duration;
-use wayfarer_mobility::ike::endpoint::Counter;
+use wayfarer_mobility::ike::counter::Counter;
 
 /// Peers a second that one core should take.
 const TARGET: f64 = 3000.0;

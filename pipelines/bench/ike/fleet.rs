@@ -7,7 +7,7 @@ use super::{
     world::{World, terminal_at},
 };
 use std::time::{Duration, Instant};
-use wayfarer_mobility::ike::event::Transmit;
+use wayfarer_mobility::transmit::Transmit;
 
 /// Terminals that do the same at once: no more than a worker hands up in a turn.
 pub(super) const GROUP: usize = 32;

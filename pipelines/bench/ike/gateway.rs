@@ -9,7 +9,7 @@ use crate::{
     config::model::Config,
     gateway::worker::Worker,
     launch::{Assembly, Seat},
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
     slow_path::{SlowPath, ike::datagram},
 };
 use std::{
@@ -21,11 +21,10 @@ use wayfarer_dataplane::{
     port::memory::{self, Wire},
     wire::ethernet::{self, Ethernet},
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    endpoint::{Endpoint, Settings},
-    event::{Event, Payload, Transmit},
-    pool::Pool,
+use wayfarer_mobility::{
+    ike::{endpoint::Endpoint, event::Event, pool::Pool, settings::Settings},
+    path::Addresses,
+    transmit::{Payload, Transmit},
 };
 
 /// Frames on each wire.
@@ -58,7 +57,13 @@ impl Bare {
         let [first, last] = World::pool();
         let (pools, connections) = (vec![Pool::new(first, last)], world.connections(liveness));
         Self {
-            endpoint: Endpoint::new(Arc::new(Primitives), connections, pools, Settings::default()),
+            endpoint: Endpoint::new(
+                Arc::new(Primitives),
+                Arc::new(OsRandom),
+                connections,
+                pools,
+                Settings::default(),
+            ),
             now: Duration::from_secs(1),
             cpu: Duration::ZERO,
             moved: 0,

@@ -4,12 +4,16 @@ use super::{
     cipher,
     world::{World, place},
 };
-use crate::primitives::Primitives;
+use crate::primitives::{OsRandom, Primitives};
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    endpoint::{Endpoint, Settings},
-    event::{ChildId, ChildSa, Event, PeerId, Transmit},
+use wayfarer_mobility::{
+    ike::{
+        endpoint::Endpoint,
+        event::{ChildId, ChildSa, Event, PeerId},
+        settings::Settings,
+    },
+    path::Addresses,
+    transmit::Transmit,
 };
 
 /// A pair of child SAs, as a terminal has it.
@@ -49,7 +53,13 @@ impl Terminal {
     pub(super) fn new(world: &World, index: u32) -> Self {
         let connection = world.terminal(index);
         Self {
-            endpoint: Endpoint::new(Arc::new(Primitives), vec![connection], vec![], Settings::default()),
+            endpoint: Endpoint::new(
+                Arc::new(Primitives),
+                Arc::new(OsRandom),
+                vec![connection],
+                vec![],
+                Settings::default(),
+            ),
             index,
             moves: 0,
             peer: None,
@@ -121,7 +131,7 @@ impl Terminal {
     /// Takes a message of the gateway's.
     pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
         let Addresses { local, remote } = from_gateway.addresses;
-        if let wayfarer_mobility::ike::event::Payload::Message(message) = &from_gateway.payload {
+        if let wayfarer_mobility::transmit::Payload::Message(message) = &from_gateway.payload {
             self.endpoint.handle_datagram(now, Addresses { local: remote, remote: local }, message);
         }
     }

@@ -26,12 +26,12 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 use wayfarer_mobility::{
+    crypto::{Encr, Kex, Prf},
+    identity::Identity,
     ike::{
-        address::IKE_PORT,
         connection::{ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, RemoteAuth, SharedKey},
-        identity::Identity,
+        nat::IKE_PORT,
         proposal::Offer,
-        suite::{Encr, Kex, Prf},
         wire::TrafficSelector,
     },
     roaming::Policy,
@@ -228,7 +228,7 @@ pub(super) fn ports(queues: [Box<dyn Port>; 2]) -> Vec<OpenPort> {
 }
 
 fn identity(name: &str) -> Identity {
-    Identity { kind: wayfarer_mobility::ike::identity::kind::FQDN, data: name.into() }
+    Identity { kind: wayfarer_mobility::identity::kind::FQDN, data: name.into() }
 }
 
 /// AES-GCM with X25519.

@@ -8,7 +8,7 @@ use crate::{
         keys, value,
     },
     credentials::{Authorities, CertificateSigner, CredentialError, CrlPolicy, EapTlsServer, certificate},
-    primitives::Primitives,
+    primitives::OsRandom,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,16 +19,16 @@ use std::{
 };
 use toml::Spanned;
 use wayfarer_mobility::{
-    ike::{
-        connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
-        crypto::Signer,
+    aaa::{
         eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-        identity::Identity,
+        radius::{
+            Radius,
+            question::{Realm, Server},
+        },
     },
-    radius::{
-        Radius,
-        question::{Realm, Server},
-    },
+    crypto::Signer,
+    identity::Identity,
+    ike::connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
 };
 
 /// Stands for the subject of our certificate.
@@ -86,7 +86,7 @@ impl Raw<'_> {
             Method::Certificate => signer.clone().map(|signer| LocalAuth::Key(signer)),
             Method::EapMschapv2 => {
                 let (user, password) = self.password()?;
-                let client = Mschapv2Client::new(Arc::new(Primitives), user.as_bytes(), password);
+                let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), password);
                 Some(LocalAuth::Eap(Arc::new(client)))
             }
             Method::EapTls | Method::EapRadius => None,
@@ -97,7 +97,7 @@ impl Raw<'_> {
             Method::EapMschapv2 => {
                 let users = self.users()?.into_iter();
                 let users = users.map(|(user, password)| (user.into_bytes(), NtHash::of(&password.0)));
-                let server = Mschapv2Server::new(Arc::new(Primitives), b"wayfarer", users);
+                let server = Mschapv2Server::new(Arc::new(OsRandom), b"wayfarer", users);
                 Some(RemoteAuth::Eap(Arc::new(server)))
             }
             Method::EapTls => Some(RemoteAuth::Eap(Arc::new(self.eap_tls()?))),

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 use wayfarer_dataplane::sa::Limits;
-use wayfarer_mobility::ike::{connection, endpoint::Settings};
+use wayfarer_mobility::ike::{connection, settings::Settings};
 
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
 #[derive(Debug)]

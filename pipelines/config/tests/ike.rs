@@ -6,9 +6,9 @@ mod proposals;
 use super::*;
 use std::net::SocketAddr;
 use wayfarer_mobility::{
+    identity::Identity,
     ike::{
         connection::{IdentityPattern, LocalAuth, RemoteAuth},
-        identity::Identity,
         wire::TrafficSelector,
     },
     roaming::Policy as RoamPolicy,

@@ -1,7 +1,7 @@
 //! TLS messages in fragments (RFC 5216 §2.1.5, §3).
 
 use std::mem;
-use wayfarer_mobility::ike::crypto::Refused;
+use wayfarer_mobility::crypto::Refused;
 
 /// Most bytes that a peer may send in a conversation.
 const MOST_BYTES: usize = 65536;

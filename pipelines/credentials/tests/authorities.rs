@@ -3,7 +3,7 @@
 use super::{pki::*, *};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, PublicKeyData};
 use std::slice;
-use wayfarer_mobility::ike::{
+use wayfarer_mobility::{
     crypto::{Crypto, Distrust, SignatureHashes, Signer, Verifier},
     identity::{Identity, kind},
 };

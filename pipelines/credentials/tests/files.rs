@@ -2,7 +2,7 @@
 
 use super::{pki::*, *};
 use std::fs;
-use wayfarer_mobility::ike::crypto::Signer;
+use wayfarer_mobility::crypto::Signer;
 
 #[test]
 fn keys_are_taken_in_each_form() {

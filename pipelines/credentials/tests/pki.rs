@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
-use wayfarer_mobility::ike::identity::Identity;
+use wayfarer_mobility::identity::Identity;
 
 /// 2026-01-01: within the time of what [`params`] makes.
 pub(super) const NOW: u64 = 1_767_225_600;

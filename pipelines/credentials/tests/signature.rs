@@ -2,7 +2,7 @@
 
 use super::{pki::*, *};
 use std::fs;
-use wayfarer_mobility::ike::crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier};
+use wayfarer_mobility::crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier};
 
 const OCTETS: &[u8] = b"message | nonce | prf(SK_p, ID)";
 

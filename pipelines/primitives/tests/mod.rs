@@ -43,8 +43,8 @@ fn sha1_of_parts_is_of_the_whole() {
 #[test]
 fn random_bytes_differ() {
     let (mut a, mut b) = ([0; 32], [0; 32]);
-    Primitives.random(&mut a);
-    Primitives.random(&mut b);
+    OsRandom.fill(&mut a);
+    OsRandom.fill(&mut b);
     assert_ne!(a, b);
     assert_ne!(a, [0; 32]);
 }

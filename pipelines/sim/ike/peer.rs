@@ -2,7 +2,7 @@
 
 use super::configured::ike;
 use crate::{
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
     sim::{
         fixtures::{OUTSIDE, ip, suite},
         frames::to_gateway,
@@ -17,9 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 use wayfarer_mobility::ike::{
-    endpoint::{Endpoint, Settings},
+    endpoint::Endpoint,
     event::{ChildSa, Event, Reason},
     pool::Pool,
+    settings::Settings,
 };
 
 /// A terminal.
@@ -43,7 +44,8 @@ impl Peer {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
-        let endpoint = Endpoint::new(Arc::new(Primitives), connections, pools, Settings::default());
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools, Settings::default());
         Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
     }
 

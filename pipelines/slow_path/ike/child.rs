@@ -10,13 +10,15 @@ use wayfarer_dataplane::{
     wire::{Address, ip::protocol},
 };
 use wayfarer_mobility::{
+    crypto::{Encr, Integ},
     ike::{
-        self, bounds,
+        bounds,
         connection::{ChildPolicy, Connection},
         event::ChildSa,
-        suite::{Encr, EspSuite, Integ},
+        suite::EspSuite,
         wire::TrafficSelector,
     },
+    path,
     roaming::Policy,
 };
 
@@ -111,18 +113,18 @@ pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Opti
 }
 
 /// How the data plane calls a path.
-pub(super) fn path(path: ike::address::Path) -> Path {
+pub(super) fn path(path: path::Path) -> Path {
     let encap = path.udp.map_or(Encap::None, |(local, remote)| Encap::Udp { local, remote });
     Path { local: path.local, remote: path.remote, encap }
 }
 
 /// How IKE calls one.
-pub(super) fn ike_path(path: Path) -> ike::address::Path {
+pub(super) fn ike_path(path: Path) -> path::Path {
     let udp = match path.encap {
         Encap::None => None,
         Encap::Udp { local, remote } => Some((local, remote)),
     };
-    ike::address::Path { local: path.local, remote: path.remote, udp }
+    path::Path { local: path.local, remote: path.remote, udp }
 }
 
 fn suite(suite: &EspSuite) -> Option<Suite> {

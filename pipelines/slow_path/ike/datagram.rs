@@ -6,9 +6,9 @@ use wayfarer_dataplane::wire::{
     ip::{self, IpHeader},
     udp::{self, Udp},
 };
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    event::{Payload, Transmit},
+use wayfarer_mobility::{
+    path::Addresses,
+    transmit::{Payload, Transmit},
 };
 
 /// The message in an IP packet that the workers took for one, and where it came from. `None` where its checksum is wrong, or it is no message

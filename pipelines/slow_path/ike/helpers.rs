@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 use tracing::error;
-use wayfarer_mobility::ike::{
-    eap::{Conversation, Step},
+use wayfarer_mobility::{
+    aaa::eap::{Conversation, Step},
     task::{Outcome, Task, TaskId},
 };
 
@@ -124,11 +124,14 @@ mod tests {
     use super::*;
     use std::{net::UdpSocket, time::Instant};
     use wayfarer_mobility::{
-        ike::{crypto::Secret, eap::Authenticator, suite::Kex},
-        radius::{
-            Radius,
-            question::{Realm, Server},
+        aaa::{
+            eap::Authenticator,
+            radius::{
+                Radius,
+                question::{Realm, Server},
+            },
         },
+        crypto::{Kex, Secret},
     };
 
     #[test]

@@ -8,9 +8,12 @@ use std::{
     path::Path,
 };
 use tracing::warn;
-use wayfarer_mobility::ike::{
-    event::ChildSa,
-    suite::{Encr, EspSuite, IkeSuite, Integ},
+use wayfarer_mobility::{
+    crypto::{Encr, Integ},
+    ike::{
+        event::ChildSa,
+        suite::{EspSuite, IkeSuite},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -120,7 +123,7 @@ fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
 mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
-    use wayfarer_mobility::ike::suite::{Kex, Prf};
+    use wayfarer_mobility::crypto::{Kex, Prf};
 
     #[test]
     fn keys_go_where_the_log_was_opened_whatever_has_its_name_later() {

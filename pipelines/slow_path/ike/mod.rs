@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::model,
     gateway::{exchange::Inject, share::Share},
-    primitives::Primitives,
+    primitives::{OsRandom, Primitives},
 };
 use helpers::Helpers;
 use host::{Host, log_refusal};
@@ -44,9 +44,10 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::ike::{
     connection::Connection,
-    endpoint::{Endpoint, Settings},
+    endpoint::Endpoint,
     event::{ChildId, ChildSa, Event, PeerId, Reason},
     pool::Pool,
+    settings::Settings,
 };
 
 /// Bytes that are sent on a path until its peer has confirmed it, and on all such paths together.
@@ -135,7 +136,7 @@ impl Ike {
         let connections = config.connections.iter().map(data_plane).collect();
         let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
         let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
-        let mut endpoint = Endpoint::new(Arc::new(Primitives), protocol, pools, settings);
+        let mut endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools, settings);
         endpoint.reserve_child_spis(taken);
         Ok(Self {
             endpoint,

@@ -8,7 +8,8 @@ use crate::{
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Encap, Selector};
 use wayfarer_mobility::ike::{
-    endpoint::{Counter, View},
+    counter::Counter,
+    endpoint::View,
     event::{ChildId, PeerId},
     view::State,
 };

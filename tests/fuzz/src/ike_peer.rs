@@ -5,18 +5,25 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use wayfarer::{primitives::Primitives, sim::ike::configured::ike};
-use wayfarer_mobility::ike::{
-    address::Addresses,
-    connection::Connection,
+use wayfarer::{
+    primitives::{OsRandom, Primitives},
+    sim::ike::configured::ike,
+};
+use wayfarer_mobility::{
     crypto::Secret,
-    endpoint::{Endpoint, Settings},
-    event::{Event, Payload},
-    pool::Pool,
-    protection::Protection,
-    schedule::SessionKeys,
-    suite::IkeSuite,
-    wire::{self, Header, flags},
+    ike::{
+        connection::Connection,
+        endpoint::Endpoint,
+        event::Event,
+        pool::Pool,
+        protection::Protection,
+        schedule::SessionKeys,
+        settings::Settings,
+        suite::IkeSuite,
+        wire::{self, Header, flags},
+    },
+    path::Addresses,
+    transmit::Payload,
 };
 
 /// Most steps of one input.
@@ -35,7 +42,8 @@ impl Side {
     fn new(connection: Connection) -> Self {
         let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into())];
         let settings = Settings { log_keys: true, ..Settings::default() };
-        let endpoint = Endpoint::new(Arc::new(Primitives), vec![connection], pools, settings);
+        let endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), vec![connection], pools, settings);
         Self { endpoint, events: vec![] }
     }
 
@@ -128,7 +136,7 @@ pub fn ike_peer(mut data: &[u8]) {
         local: SocketAddr::from((GATEWAY, 4500)),
         remote: SocketAddr::from((addresses[1], 4500)),
     };
-    for message in protection.seal(header(37, 0, message_id), 0, vec![], None, &mut counter) {
+    for message in protection.seal(&OsRandom, header(37, 0, message_id), 0, vec![], None, &mut counter) {
         gateway.endpoint.handle_datagram(now, at, &message);
     }
     assert_eq!(gateway.work(now).len(), 1);
@@ -156,7 +164,7 @@ pub fn ike_peer(mut data: &[u8]) {
                 if is_response { (flags::RESPONSE, u32::from(what >> 7)) } else { (0, message_id) };
             let header = header(34 + (what & 3), flags, id);
             let size = (what & 8 != 0).then_some(600);
-            for message in protection.seal(header, first, body.to_vec(), size, &mut counter) {
+            for message in protection.seal(&OsRandom, header, first, body.to_vec(), size, &mut counter) {
                 gateway.endpoint.handle_datagram(now, at, &message);
             }
             message_id += u32::from(!is_response);

@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
         tcp, udp,
     },
 };
-use wayfarer_mobility::ike::wire::{self as ike, Protected};
+use wayfarer_mobility::ike::{wire as ike, wire::Protected};
 
 pub use gateway::{gateway, gateway_host};
 pub use ike_peer::ike_peer;

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::config::algorithms;
-use wayfarer_mobility::ike::suite::{Encr, EspSuite, IkeSuite, Integ, Kex, Prf};
+use wayfarer_mobility::{
+    crypto::{Encr, Integ, Kex, Prf},
+    ike::suite::{EspSuite, IkeSuite},
+};
 
 #[test]
 fn proposals_are_in_the_words_of_strongswan() {

@@ -1,6 +1,7 @@
 //! Who is connected, and in whose name.
 
-use super::{event::PeerId, identity::Identity, pool::Owner};
+use super::{event::PeerId, pool::Owner};
+use crate::identity::Identity;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 /// Peers of one name.

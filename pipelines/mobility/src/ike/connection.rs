@@ -1,13 +1,12 @@
 //! Who may connect, or is to be connected to, and what holds for it then.
 
-use super::{
+use super::{proposal::Offer, wire::TrafficSelector};
+use crate::{
+    aaa::eap::Authenticator,
     crypto::{Secret, Signer, Verifier},
-    eap::Authenticator,
     identity::{Identity, kind},
-    proposal::Offer,
-    wire::TrafficSelector,
+    roaming::Policy,
 };
-use crate::roaming::Policy;
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,

@@ -15,7 +15,7 @@
 //! | encapsulations that it can do | 2 |
 //! | the one to use | 2 |
 
-use super::address::Addresses;
+use crate::path::Addresses;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 

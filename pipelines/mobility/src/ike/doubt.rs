@@ -114,7 +114,7 @@ impl Doubts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ike::identity::Identity;
+    use crate::identity::Identity;
     use alloc::format;
 
     const SECOND: Duration = Duration::from_secs(1);

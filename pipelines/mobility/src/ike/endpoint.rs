@@ -4,25 +4,31 @@
 //! `None`, then [`Endpoint::poll_timeout`]. Time is counted from any fixed point.
 
 use super::{
-    address::{Addresses, IKE_PORT, Path},
     bounds,
     connected::{Connected, Newcomer},
     connection::Connection,
-    cookie::Cookies,
-    crypto::Crypto,
+    cookie::{Cookies, Initiator},
+    counter::Counter,
     doubt::Doubts,
-    event::{ChildId, Event, Payload, PeerId, Reason, Transmit},
+    event::{ChildId, Event, PeerId, Reason},
+    nat::IKE_PORT,
     peer::{InitRefused, Peer, Phase},
     pool::{self, Owner, Pool},
-    queue::Queue,
     quota::Quotas,
-    rate::Rate,
     schedule::SessionKeys,
+    settings::Settings,
     suite::IkeSuite,
-    task::{Outcome, Task, TaskId},
     wire::{self, ExchangeType, Header, Notify, flags, notify},
 };
-use crate::crowd::Crowd;
+use crate::{
+    crowd::Crowd,
+    crypto::{Crypto, Random},
+    path::{Addresses, Path},
+    rate::Rate,
+    task::{Outcome, Task, TaskId},
+    task_queue::TaskQueue,
+    transmit::{Payload, Transmit},
+};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -33,17 +39,12 @@ use core::{
     time::Duration,
 };
 
-pub use super::{
-    counter::Counter,
-    settings::{Retransmission, Settings},
-};
-
 /// What all peers share.
 #[derive(Debug)]
 struct Shared {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-    queue: Queue,
+    queue: TaskQueue<PeerId>,
     next_child: u64,
     /// Our SPIs, whose they are, and whether the driver knows them.
     spis: BTreeMap<u64, (PeerId, bool)>,
@@ -61,22 +62,17 @@ struct Shared {
 pub(super) struct Context<'a> {
     pub(super) now: Duration,
     pub(super) crypto: &'a dyn Crypto,
+    pub(super) random: &'a dyn Random,
     pub(super) connections: &'a [Connection],
     pub(super) settings: &'a Settings,
     shared: &'a mut Shared,
 }
 
 impl Context<'_> {
-    pub(super) fn random_bytes(&self, length: usize) -> Vec<u8> {
-        let mut bytes = alloc::vec![0; length];
-        self.crypto.random(&mut bytes);
-        bytes
-    }
-
     /// `duration`, or up to a tenth less.
     pub(super) fn jittered(&self, duration: Duration) -> Duration {
         let mut random = [0; 4];
-        self.crypto.random(&mut random);
+        self.random.fill(&mut random);
         duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
     }
 
@@ -84,7 +80,7 @@ impl Context<'_> {
     pub(super) fn draw_spi(&mut self, peer: PeerId) -> u64 {
         loop {
             let mut random = [0; 8];
-            self.crypto.random(&mut random);
+            self.random.fill(&mut random);
             let spi = u64::from_ne_bytes(random);
             if spi != 0 && !self.shared.spis.contains_key(&spi) {
                 self.shared.spis.insert(spi, (peer, false));
@@ -111,7 +107,7 @@ impl Context<'_> {
     pub(super) fn draw_child_spi(&mut self) -> u32 {
         loop {
             let mut random = [0; 4];
-            self.crypto.random(&mut random);
+            self.random.fill(&mut random);
             let spi = u32::from_ne_bytes(random);
             if spi > 255 && self.shared.child_spis.insert(spi) {
                 return spi;
@@ -258,6 +254,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Endpoint {
     crypto: Arc<dyn Crypto>,
+    random: Arc<dyn Random>,
     connections: Vec<Connection>,
     settings: Settings,
     shared: Shared,
@@ -284,21 +281,23 @@ const HINTS: u32 = 100;
 const REFUSALS: u32 = 256;
 
 impl Endpoint {
-    /// No peers yet.
+    /// Returns an endpoint without peers. All its secrets, SPIs and jitter come from `random`.
     pub fn new(
         crypto: Arc<dyn Crypto>,
+        random: Arc<dyn Random>,
         connections: Vec<Connection>,
         pools: Vec<Pool>,
         settings: Settings,
     ) -> Self {
         Self {
             crypto,
+            random,
             connections,
             settings,
             shared: Shared {
                 transmits: VecDeque::new(),
                 events: VecDeque::new(),
-                queue: Queue::default(),
+                queue: TaskQueue::default(),
                 next_child: 0,
                 spis: BTreeMap::new(),
                 child_spis: BTreeSet::new(),
@@ -346,18 +345,26 @@ impl Endpoint {
 
     fn context<'a>(
         now: Duration,
-        crypto: &'a Arc<dyn Crypto>,
+        crypto: &'a dyn Crypto,
+        random: &'a dyn Random,
         connections: &'a [Connection],
         settings: &'a Settings,
         shared: &'a mut Shared,
     ) -> Context<'a> {
-        Context { now, crypto: &**crypto, connections, settings, shared }
+        Context { now, crypto, random, connections, settings, shared }
     }
 
     /// Lets a peer do something, and sees to what follows from it.
     fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let mut cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        let mut cx = Self::context(
+            now,
+            &*self.crypto,
+            &*self.random,
+            &self.connections,
+            &self.settings,
+            &mut self.shared,
+        );
         act(peer, &mut cx);
         self.settle(now, id);
         self.welcome(now);
@@ -389,7 +396,14 @@ impl Endpoint {
             }
         }
         let old = peer.timer;
-        let cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        let cx = Self::context(
+            now,
+            &*self.crypto,
+            &*self.random,
+            &self.connections,
+            &self.settings,
+            &mut self.shared,
+        );
         let new = peer.poll_timeout(&cx);
         peer.timer = new;
         let over = peer.is_over(now);
@@ -398,8 +412,14 @@ impl Endpoint {
         }
         if over {
             let gone = self.peers.remove(&id);
-            let mut cx =
-                Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+            let mut cx = Self::context(
+                now,
+                &*self.crypto,
+                &*self.random,
+                &self.connections,
+                &self.settings,
+                &mut self.shared,
+            );
             for spi in gone.iter().flat_map(Peer::all_spis) {
                 cx.forget_spi(spi);
             }
@@ -555,7 +575,14 @@ impl Endpoint {
         }
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
-        let mut cx = Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+        let mut cx = Self::context(
+            now,
+            &*self.crypto,
+            &*self.random,
+            &self.connections,
+            &self.settings,
+            &mut self.shared,
+        );
         match Peer::answer_init(&mut cx, id, header, message, addresses) {
             Ok(peer) => {
                 while self.crowd.len() >= self.settings.half_open_limit.max(1) {
@@ -601,13 +628,12 @@ impl Endpoint {
             wire::Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
             _ => None,
         });
-        let from = addresses.remote.ip();
-        if shown
-            .is_some_and(|shown| self.cookies.is_ours(now, &*self.crypto, shown, nonce, from, header.spi_i))
-        {
+        let initiator = Initiator { nonce, from: addresses.remote.ip(), spi: header.spi_i };
+        let (crypto, random) = (&*self.crypto, &*self.random);
+        if shown.is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
             return true;
         }
-        let cookie = self.cookies.make(now, &*self.crypto, nonce, from, header.spi_i);
+        let cookie = self.cookies.make(now, crypto, random, initiator);
         self.shared.counts[Counter::Cookie as usize] += 1;
         self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
         false
@@ -635,8 +661,14 @@ impl Endpoint {
             self.next_peer += 1;
             let id = PeerId(self.next_peer);
             let Some(connection) = self.connections.get(dial.connection) else { continue };
-            let mut cx =
-                Self::context(now, &self.crypto, &self.connections, &self.settings, &mut self.shared);
+            let mut cx = Self::context(
+                now,
+                &*self.crypto,
+                &*self.random,
+                &self.connections,
+                &self.settings,
+                &mut self.shared,
+            );
             let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, dial.addresses) else {
                 continue;
             };

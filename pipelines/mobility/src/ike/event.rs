@@ -1,11 +1,13 @@
 //! What the endpoint tells whoever drives it.
 
 use super::{
-    address::{Addresses, Nat, Path},
-    crypto::{Distrust, Secret},
-    identity::Identity,
     suite::{EspSuite, IkeSuite},
     wire::TrafficSelector,
+};
+use crate::{
+    crypto::{Distrust, Secret},
+    identity::Identity,
+    path::{Addresses, Nat, Path},
 };
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -17,24 +19,6 @@ pub struct PeerId(pub u64);
 /// Number of a pair of child SAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildId(pub u64);
-
-/// A datagram to send. On our port 4500 the driver puts the non-ESP marker before a message (RFC 3948 §2.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// From our address to the peer's.
-    pub addresses: Addresses,
-    /// What.
-    pub payload: Payload,
-}
-
-/// What a datagram carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// An IKE message.
-    Message(Vec<u8>),
-    /// A NAT keepalive.
-    Keepalive,
-}
 
 /// A pair of child SAs.
 #[derive(Debug)]

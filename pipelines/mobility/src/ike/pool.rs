@@ -1,6 +1,7 @@
 //! Pools of inner addresses. Who comes again gets the address that it had, as long as that is free.
 
-use super::{bounds, identity::Identity};
+use super::bounds;
+use crate::identity::Identity;
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,9 +1,10 @@
 //! Which algorithms we offer, and which of a peer's offers we take (RFC 7296 §2.7, §3.3; RFC 9370 §2.2.1).
 
 use super::{
-    suite::{Encr, EspSuite, IkeSuite, Integ, Kex, Prf},
+    suite::{EspSuite, IkeSuite},
     wire::{Proposal, Transform},
 };
+use crate::crypto::{Encr, Integ, Kex, Prf};
 use alloc::{vec, vec::Vec};
 
 /// Protocol numbers in proposals, notifications and deletes.

@@ -2,11 +2,11 @@
 
 use super::{
     bounds,
-    crypto::{Crypto, Refused},
     schedule::SessionKeys,
-    suite::{IkeSuite, Integ},
+    suite::IkeSuite,
     wire::{self, Header, Malformed},
 };
+use crate::crypto::{Crypto, Integ, Random, Refused};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
 /// Most fragments of one message.
@@ -75,9 +75,11 @@ impl Protection<'_> {
     }
 
     /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within `limit` bytes; `None`
-    /// means one, whatever its size. `counter` is drawn on for IVs: none is used twice.
+    /// means one, whatever its size. `counter` is drawn on for IVs of AEADs: none is used twice. Those of CBC, which nobody
+    /// may foresee, come from `random`.
     pub fn seal(
         &self,
+        random: &dyn Random,
         header: Header,
         first: u8,
         body: Vec<u8>,
@@ -86,7 +88,7 @@ impl Protection<'_> {
     ) -> Vec<Vec<u8>> {
         let whole = OUTER + wire::HEADER + 4 + self.overhead() + self.suite.encr.block_len() + body.len();
         let Some(limit) = limit.filter(|limit| whole > *limit) else {
-            return vec![self.seal_one(header, first, None, body, counter)];
+            return vec![self.seal_one(random, header, first, None, body, counter)];
         };
         let room = limit.saturating_sub(OUTER + BEFORE_IV + self.overhead());
         let blocks = self.suite.encr.block_len();
@@ -94,13 +96,14 @@ impl Protection<'_> {
         let total = body.len().div_ceil(room) as u16;
         let fragment = |(number, part): (u16, &[u8]), counter: &mut u64| {
             let first = if number == 1 { first } else { 0 };
-            self.seal_one(header, first, Some((number, total)), part.to_vec(), counter)
+            self.seal_one(random, header, first, Some((number, total)), part.to_vec(), counter)
         };
         (1..).zip(body.chunks(room)).map(|part| fragment(part, counter)).collect()
     }
 
     fn seal_one(
         &self,
+        random: &dyn Random,
         header: Header,
         first: u8,
         fragment: Option<(u16, u16)>,
@@ -117,7 +120,7 @@ impl Protection<'_> {
             iv.copy_from_slice(&counter.to_be_bytes());
             *counter += 1;
         } else {
-            self.crypto.random(iv);
+            random.fill(iv);
         }
         let icv = self.suite.integ.map_or(16, Integ::icv_len);
         let mut message = Vec::with_capacity(BEFORE_IV + iv.len() + text.len() + icv);

@@ -1,9 +1,10 @@
 //! How many SAs may be asked for in one name. To connect anew, or more often at once, refills nothing.
 
 use super::{
+    bounds::{CREATE, CREATES},
     pool::Owner,
-    rate::{CREATE, CREATES, Rate},
 };
+use crate::rate::Rate;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
@@ -40,7 +41,7 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ike::identity::Identity;
+    use crate::identity::Identity;
     use alloc::format;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -1,9 +1,7 @@
 //! The key schedule (RFC 7296 §2.13 to §2.18), with what RFC 8784, RFC 9242 and RFC 9370 add.
 
-use super::{
-    crypto::{Crypto, Secret},
-    suite::{EspSuite, IkeSuite, Integ, Prf},
-};
+use super::suite::{EspSuite, IkeSuite};
+use crate::crypto::{Crypto, Integ, Prf, Secret};
 use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;

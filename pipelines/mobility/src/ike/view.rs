@@ -1,11 +1,13 @@
 //! What may be seen of a peer: all but its keys.
 
 use super::{
-    address::{Addresses, Nat},
     endpoint::View,
     event::{ChildId, PeerId},
-    identity::Identity,
     suite::IkeSuite,
+};
+use crate::{
+    identity::Identity,
+    path::{Addresses, Nat},
 };
 use core::{net::IpAddr, time::Duration};
 

@@ -4,9 +4,10 @@ use super::{Peer, auth, child::Agreed};
 use crate::ike::{
     bounds,
     connection::{ChildPolicy, Connection},
-    endpoint::{Context, Counter},
+    counter::Counter,
+    endpoint::Context,
     event::ChildId,
-    proposal, rate, selector,
+    proposal, selector,
     wire::{self, Payload, TrafficSelector, notify},
 };
 use alloc::{vec, vec::Vec};
@@ -18,7 +19,7 @@ impl Peer {
     /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
     pub(super) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
         let principal = self.principal(cx);
-        if self.creates.admits(cx.now, rate::CREATES, rate::CREATE)
+        if self.creates.admits(cx.now, bounds::CREATES, bounds::CREATE)
             && principal.is_none_or(|principal| cx.admits_create(&principal))
         {
             return Ok(());

@@ -1,14 +1,16 @@
 //! What both sides of IKE_AUTH share: what is signed, and with what (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
 
 use super::{Peer, session::Session};
-use crate::ike::{
-    connection::LocalAuth,
+use crate::{
     crypto::{Crypto, Secret, SignatureHashes},
-    endpoint::Context,
     identity::Identity,
-    protection::Opened,
-    schedule::{Seed, shared_key_auth},
-    wire::{self, Configuration, ExchangeType, Header, Payload, Proposal, TrafficSelector, notify},
+    ike::{
+        connection::LocalAuth,
+        endpoint::Context,
+        protection::Opened,
+        schedule::{Seed, shared_key_auth},
+        wire::{self, Configuration, ExchangeType, Header, Payload, Proposal, TrafficSelector, notify},
+    },
 };
 use alloc::{vec, vec::Vec};
 

@@ -1,11 +1,13 @@
 //! The child SAs of a peer.
 
-use crate::ike::{
-    address::Path,
+use crate::{
     crypto::Secret,
-    event::{ChildId, ChildSa},
-    suite::EspSuite,
-    wire::TrafficSelector,
+    ike::{
+        event::{ChildId, ChildSa},
+        suite::EspSuite,
+        wire::TrafficSelector,
+    },
+    path::Path,
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;

@@ -6,12 +6,14 @@
 //! 7296 §2.16).
 
 use super::auth::{self, AuthPayloads};
-use crate::ike::{
-    connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
-    event::Reason,
+use crate::{
     identity::Identity,
-    proposal,
-    suite::IkeSuite,
+    ike::{
+        connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
+        event::Reason,
+        proposal,
+        suite::IkeSuite,
+    },
 };
 use alloc::boxed::Box;
 

@@ -10,19 +10,22 @@ use super::{
     session::Session,
     syntax_error,
 };
-use crate::ike::{
-    address::Addresses,
-    bounds,
-    connection::Connection,
-    crypto::{KexSecret, Refused, Secret},
-    endpoint::{Context, Counter},
-    event::{ChildId, Event, Reason},
-    proposal::{self, Chosen, Offer, protocol},
-    protection::Opened,
-    schedule::Seed,
-    suite::{IkeSuite, Kex},
+use crate::{
+    crypto::{Kex, KexSecret, Refused, Secret},
+    ike::{
+        bounds,
+        connection::Connection,
+        counter::Counter,
+        endpoint::Context,
+        event::{ChildId, Event, Reason},
+        proposal::{self, Chosen, Offer, protocol},
+        protection::Opened,
+        schedule::Seed,
+        suite::IkeSuite,
+        wire::{self, ExchangeType, Notify, Payload, Proposal, notify},
+    },
+    path::Addresses,
     task::Task,
-    wire::{self, ExchangeType, Notify, Payload, Proposal, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
@@ -248,7 +251,7 @@ impl Peer {
         nonce: &[u8],
         kex: Option<(Kex, &[u8], Secret)>,
     ) {
-        let ours = cx.random_bytes(NONCE);
+        let ours = cx.random.bytes(NONCE);
         let mut payloads = vec![
             Payload::Sa(vec![agreed.suite.proposal(agreed.number, agreed.spi_in)]),
             Payload::Nonce(&ours),
@@ -292,7 +295,7 @@ impl Peer {
         nonce: &[u8],
         (data, shared): (&[u8], Secret),
     ) {
-        let ours = cx.random_bytes(NONCE);
+        let ours = cx.random.bytes(NONCE);
         let local_spi = cx.draw_spi(self.id);
         let suite = &chosen.suite;
         let payloads = [
@@ -384,7 +387,7 @@ impl Peer {
         };
         let making = Making {
             what,
-            nonce: cx.random_bytes(NONCE),
+            nonce: cx.random.bytes(NONCE),
             spi,
             pending,
             retried: false,

@@ -7,13 +7,15 @@ use super::{
     request::{Request, Wanted, What},
     syntax_error,
 };
-use crate::ike::{
-    address::Addresses,
-    endpoint::Context,
-    event::{ChildId, Event, Reason},
-    proposal::protocol,
-    protection::Opened,
-    wire::{self, Delete, ExchangeType, Payload, notify},
+use crate::{
+    ike::{
+        endpoint::Context,
+        event::{ChildId, Event, Reason},
+        proposal::protocol,
+        protection::Opened,
+        wire::{self, Delete, ExchangeType, Payload, notify},
+    },
+    path::Addresses,
 };
 use alloc::{vec, vec::Vec};
 

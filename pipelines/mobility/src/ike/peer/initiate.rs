@@ -9,19 +9,22 @@ use super::{
     respond::NONCE,
     session::Session,
 };
-use crate::ike::{
-    address::{Addresses, NAT_T_PORT, nat_detection},
-    connection::{Connection, LocalAuth, RemoteAuth},
-    crypto::{KexSecret, Refused, Secret, SignatureHashes},
-    eap::{Conversation, Step},
-    endpoint::Context,
-    event::{PeerId, Reason},
-    proposal::{self, protocol},
-    protection::Opened,
-    schedule::SessionKeys,
-    suite::{IkeSuite, Kex},
+use crate::{
+    aaa::eap::{Conversation, Step},
+    crypto::{Kex, KexSecret, Refused, Secret, SignatureHashes},
+    ike::{
+        connection::{Connection, LocalAuth, RemoteAuth},
+        endpoint::Context,
+        event::{PeerId, Reason},
+        nat::{IKE_PORT, NAT_T_PORT, nat_detection},
+        proposal::{self, protocol},
+        protection::Opened,
+        schedule::SessionKeys,
+        suite::IkeSuite,
+        wire::{self, Delete, ExchangeType, Header, Payload, notify},
+    },
+    path::Addresses,
     task::Task,
-    wire::{self, Delete, ExchangeType, Header, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
@@ -88,7 +91,7 @@ impl Peer {
         peer.active = cx.draw_spi(id);
         cx.know_spi(peer.active);
         let transcript =
-            Transcript { spi_i: peer.active, nonce_i: cx.random_bytes(NONCE), ..Transcript::default() };
+            Transcript { spi_i: peer.active, nonce_i: cx.random.bytes(NONCE), ..Transcript::default() };
         peer.phase = Phase::Initiating(Box::new(Initiating {
             transcript,
             kex,
@@ -144,7 +147,7 @@ impl Peer {
         // A terminal that always wants UDP says that it is somewhere else than it is.
         let mut source = nat_detection(cx.crypto, spi_i, 0, addresses.local);
         if connection.force_udp {
-            cx.crypto.random(&mut source);
+            cx.random.fill(&mut source);
         }
         let destination = nat_detection(cx.crypto, spi_i, 0, addresses.remote);
         let hashes = auth::hash_numbers(SignatureHashes::ALL);
@@ -302,7 +305,7 @@ impl Peer {
         // With MOBIKE the other port is used from here on, whatever is on the way (RFC 4555 §3.3).
         if nat.any() || mobike || connection.force_udp {
             self.addresses.local.set_port(NAT_T_PORT);
-            if self.addresses.remote.port() == crate::ike::address::IKE_PORT {
+            if self.addresses.remote.port() == IKE_PORT {
                 self.addresses.remote.set_port(NAT_T_PORT);
             }
         }

@@ -5,14 +5,18 @@ use super::{
     moving::{Place, is_reachable},
     request::{Request, Retry, Update, Wanted},
 };
-use crate::ike::{
-    address::{Addresses, IKE_PORT, NAT_T_PORT, Nat, Path, nat_detection},
-    connection::Connection,
-    description,
-    endpoint::{Context, Counter},
-    event::{Event, Reason},
-    protection::Opened,
-    wire::{self, ExchangeType, Payload, notify},
+use crate::{
+    ike::{
+        connection::Connection,
+        counter::Counter,
+        description,
+        endpoint::Context,
+        event::{Event, Reason},
+        nat::{IKE_PORT, NAT_T_PORT, nat_detection},
+        protection::Opened,
+        wire::{self, ExchangeType, Payload, notify},
+    },
+    path::{Addresses, Nat, Path},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -224,10 +228,10 @@ impl Peer {
         let (mut source, destination) = (hash(addresses.local), hash(addresses.remote));
         if connection.force_udp {
             // As in the first message: it is somewhere else than it is.
-            cx.crypto.random(&mut source);
+            cx.random.fill(&mut source);
         }
         let mut cookie = [0; 16];
-        cx.crypto.random(&mut cookie);
+        cx.random.fill(&mut cookie);
         let forbidden = self.forbidden_nats();
         let tries = self.retry.take().map_or(0, |retry| retry.tries);
         let description = description::request(addresses);

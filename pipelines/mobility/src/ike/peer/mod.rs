@@ -31,19 +31,23 @@ mod session;
 mod timers;
 
 use super::{
-    address::{Addresses, NAT_T_PORT, Nat, Path},
     connected::Newcomer,
     connection::Connection,
-    crypto::Secret,
-    endpoint::{Context, Counter},
+    counter::Counter,
+    endpoint::Context,
     event::{ChildId, Event, PeerId, Reason},
-    identity::Identity,
+    nat::{IKE_PORT, NAT_T_PORT},
     protection::{Opened, Unopened},
-    rate::Rate,
     selector,
-    suite::Kex,
-    task::{Outcome, Task, TaskId},
+    suite::IkeSuite,
     wire::{ExchangeType, Header, Malformed, Notify, Payload, notify},
+};
+use crate::{
+    crypto::{Kex, Secret},
+    identity::Identity,
+    path::{Addresses, Nat, Path},
+    rate::Rate,
+    task::{Outcome, Task, TaskId},
 };
 use alloc::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 use auth::{AuthPayloads, Proof};
@@ -235,7 +239,7 @@ impl Peer {
     fn path(&self, connection: &Connection) -> Path {
         let mut addresses = self.addresses;
         for end in [&mut addresses.local, &mut addresses.remote] {
-            if end.port() == super::address::IKE_PORT {
+            if end.port() == IKE_PORT {
                 end.set_port(NAT_T_PORT);
             }
         }
@@ -462,7 +466,7 @@ impl Peer {
         addresses: Addresses,
     ) {
         let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
-        let datagrams = session.answer(cx.crypto, exchange, payloads);
+        let datagrams = session.answer(cx, exchange, payloads);
         cx.send_all(addresses, datagrams);
     }
 
@@ -705,7 +709,7 @@ impl Peer {
         self.since
     }
 
-    pub(super) fn suite(&self) -> Option<&super::suite::IkeSuite> {
+    pub(super) fn suite(&self) -> Option<&IkeSuite> {
         self.sessions.iter().find(|s| s.local_spi() == self.active).map(|s| &s.suite)
     }
 

@@ -7,12 +7,15 @@ use super::{
     Peer, auth, error,
     request::{Request, Wanted},
 };
-use crate::ike::{
-    address::{Addresses, Nat, Path},
-    endpoint::{Context, Counter},
-    event::{Event, Reason},
-    protection::Opened,
-    wire::{self, ExchangeType, notify},
+use crate::{
+    ike::{
+        counter::Counter,
+        endpoint::Context,
+        event::{Event, Reason},
+        protection::Opened,
+        wire::{self, ExchangeType, notify},
+    },
+    path::{Addresses, Nat, Path},
 };
 use alloc::boxed::Box;
 use core::{
@@ -295,7 +298,7 @@ impl Peer {
     /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
     pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
-        cx.crypto.random(&mut cookie);
+        cx.random.fill(&mut cookie);
         let payloads = [error(notify::COOKIE2, &cookie)];
         let payloads = if self.mobike { &payloads[..] } else { &[] };
         let request = Request::Routability(Some(cookie));

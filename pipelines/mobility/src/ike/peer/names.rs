@@ -1,11 +1,9 @@
 //! Who a peer is: in whose name it has addresses, and who answers for what it does.
 
 use super::Peer;
-use crate::ike::{
-    connection::RemoteAuth,
-    endpoint::Context,
+use crate::{
     identity::{Identity, kind},
-    pool::Owner,
+    ike::{connection::RemoteAuth, endpoint::Context, pool::Owner},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 

@@ -1,6 +1,10 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use crate::ike::{address::Addresses, crypto::KexSecret, event::ChildId, suite::Kex};
+use crate::{
+    crypto::{Kex, KexSecret},
+    ike::event::ChildId,
+    path::Addresses,
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 

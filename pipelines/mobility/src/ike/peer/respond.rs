@@ -9,21 +9,26 @@ use super::{
     session::Session,
     syntax_error,
 };
-use crate::ike::{
-    address::{Addresses, nat_detection},
-    connection::{Connection, LocalAuth, RemoteAuth},
-    crypto::{Refused, Secret, SignatureHashes},
-    eap::{Conversation, Step, packet},
-    endpoint::{Context, Counter},
-    event::{PeerId, Reason},
+use crate::{
+    aaa::eap::{Conversation, Step, packet},
+    crypto::{Kex, Refused, Secret, SignatureHashes},
     identity::Identity,
-    proposal::{self, Chosen},
-    protection::Opened,
-    rate::{self, Rate},
-    schedule::SessionKeys,
-    suite::{IkeSuite, Kex},
+    ike::{
+        bounds,
+        connection::{Connection, LocalAuth, RemoteAuth},
+        counter::Counter,
+        endpoint::Context,
+        event::{PeerId, Reason},
+        nat::nat_detection,
+        proposal::{self, Chosen},
+        protection::Opened,
+        schedule::SessionKeys,
+        suite::IkeSuite,
+        wire::{self, ExchangeType, Header, Notify, Payload, notify},
+    },
+    path::Addresses,
+    rate::Rate,
     task::Task,
-    wire::{self, ExchangeType, Header, Notify, Payload, notify},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -151,7 +156,7 @@ impl Peer {
             spi_i: header.spi_i,
             spi_r: spi,
             nonce_i: nonce.to_vec(),
-            nonce_r: cx.random_bytes(NONCE),
+            nonce_r: cx.random.bytes(NONCE),
             first: message.to_vec(),
             ..Transcript::default()
         };
@@ -179,7 +184,7 @@ impl Peer {
             return;
         }
         // Whose address that is, is not proved: it must not draw more than a peer in bad weather needs.
-        if answering.repeats.admits(cx.now, rate::REPEATS, rate::REPEAT) {
+        if answering.repeats.admits(cx.now, bounds::REPEATS, bounds::REPEAT) {
             cx.count(Counter::Repeated);
             cx.send(addresses, second);
         } else {
@@ -317,7 +322,7 @@ impl Peer {
             true,
             &payloads,
         );
-        let datagrams = session.answer(cx.crypto, ExchangeType::Intermediate, &payloads);
+        let datagrams = session.answer(cx, ExchangeType::Intermediate, &payloads);
         cx.send_all(self.addresses, datagrams);
         let seed = answering.transcript.seed();
         session.change_keys(session.keys.further(cx.crypto, &session.suite, &shared, seed));
@@ -535,7 +540,7 @@ impl Peer {
             payloads.push(proof.payload());
         }
         payloads.push(Payload::Eap(&packet));
-        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &payloads);
+        let datagrams = session.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
         self.take_names(cx, &takes);
         if let Some(why) = refused {
@@ -631,7 +636,7 @@ impl Peer {
             Err(_) => answer.extend(error.map(|kind| Payload::Notify(Notify::new(kind, &[])))),
         }
         let Some(session) = self.sessions.first_mut() else { return };
-        let datagrams = session.answer(cx.crypto, ExchangeType::Auth, &answer);
+        let datagrams = session.answer(cx, ExchangeType::Auth, &answer);
         cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {

@@ -1,15 +1,18 @@
 //! One IKE SA: its keys, and its window of one request each way (RFC 7296 §2.1 to §2.3).
 
 use super::request::Request;
-use crate::ike::{
-    address::Addresses,
+use crate::{
     crypto::Crypto,
-    endpoint::Context,
-    protection::{Fragments, Opened, Protection, Unopened},
-    rate::{self, Rate},
-    schedule::SessionKeys,
-    suite::IkeSuite,
-    wire::{self, ExchangeType, Header, Payload, flags},
+    ike::{
+        bounds,
+        endpoint::Context,
+        protection::{Fragments, Opened, Protection, Unopened},
+        schedule::SessionKeys,
+        suite::IkeSuite,
+        wire::{self, ExchangeType, Header, Payload, flags},
+    },
+    path::Addresses,
+    rate::Rate,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
@@ -121,7 +124,7 @@ impl Session {
 
     fn seal(
         &mut self,
-        crypto: &dyn Crypto,
+        cx: &Context<'_>,
         exchange: ExchangeType,
         message_id: u32,
         is_response: bool,
@@ -147,7 +150,8 @@ impl Session {
         let mut body = Vec::new();
         let first = wire::emit(payloads, &mut body);
         let mut counter = self.counter;
-        let datagrams = self.protection(crypto, true).seal(header, first, body, self.limit, &mut counter);
+        let datagrams =
+            self.protection(cx.crypto, true).seal(cx.random, header, first, body, self.limit, &mut counter);
         self.counter = counter;
         datagrams
     }
@@ -163,7 +167,7 @@ impl Session {
     ) -> &[Vec<u8>] {
         let message_id = self.next;
         self.next = self.next.wrapping_add(1);
-        let datagrams = self.seal(cx.crypto, exchange, message_id, false, payloads);
+        let datagrams = self.seal(cx, exchange, message_id, false, payloads);
         let resend_at = cx.now + cx.settings.retransmission.after(0);
         let sent_at = cx.now;
         let outstanding =
@@ -174,14 +178,14 @@ impl Session {
     /// Answers the request that is expected.
     pub(super) fn answer(
         &mut self,
-        crypto: &dyn Crypto,
+        cx: &Context<'_>,
         exchange: ExchangeType,
         payloads: &[Payload<'_>],
     ) -> &[Vec<u8>] {
         let message_id = self.expected;
         self.expected = self.expected.wrapping_add(1);
         self.busy = false;
-        self.answered = self.seal(crypto, exchange, message_id, true, payloads);
+        self.answered = self.seal(cx, exchange, message_id, true, payloads);
         &self.answered
     }
 
@@ -191,8 +195,8 @@ impl Session {
     pub(super) fn repeat(&mut self, now: Duration, elsewhere: bool, proved: bool) -> Option<&[Vec<u8>]> {
         let [here, there] = &mut self.repeats;
         let admits = match (elsewhere, proved) {
-            (false, _) => here.admits(now, rate::REPEATS, rate::REPEAT),
-            (true, true) => there.admits(now, rate::REPEATS, rate::REPEAT),
+            (false, _) => here.admits(now, bounds::REPEATS, bounds::REPEAT),
+            (true, true) => there.admits(now, bounds::REPEATS, bounds::REPEAT),
             (true, false) => self.admits_stray(now),
         };
         admits.then_some(&self.answered)
@@ -202,7 +206,7 @@ impl Session {
     /// it is either.
     pub(super) fn admits_stray(&mut self, now: Duration) -> bool {
         let [_, there] = &mut self.repeats;
-        there.admits(now, rate::STRAYS, rate::STRAY)
+        there.admits(now, bounds::STRAYS, bounds::STRAY)
     }
 
     /// Opens a request of the peer's.

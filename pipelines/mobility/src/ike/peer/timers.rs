@@ -5,9 +5,13 @@ use super::{
     child::ChildState,
     request::{Request, Wanted},
 };
-use crate::ike::{
-    endpoint::{Context, Counter},
-    event::{Event, Payload, Reason, Transmit},
+use crate::{
+    ike::{
+        counter::Counter,
+        endpoint::Context,
+        event::{Event, Reason},
+    },
+    transmit::{Payload, Transmit},
 };
 use alloc::vec::Vec;
 use core::time::Duration;

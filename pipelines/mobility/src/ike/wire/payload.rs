@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, emit_part, within_u16},
     selector,
 };
-use crate::ike::identity::Identity;
+use crate::identity::Identity;
 use alloc::vec::Vec;
 
 /// Types of payloads.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ike::identity::Identity;
+use crate::identity::Identity;
 use alloc::{vec, vec::Vec};
 
 mod hostile;

@@ -1,33 +1,45 @@
 //! Tasks that wait for somebody to do them, and those that are being done. Networks take turns, and the addresses of each, so
 //! that a flood from one place delays nobody but itself.
 
-use super::{
-    event::PeerId,
+use crate::{
+    crowd::Crowd,
     task::{Task, TaskId},
 };
-use crate::crowd::Crowd;
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
 /// Tasks of established peers in a row while others wait: so nobody who is connected can keep others from connecting.
 const IN_A_ROW: u32 = 8;
 
-/// All tasks.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+/// All tasks, each of a peer that `P` names.
+#[derive(Debug)]
+pub(crate) struct TaskQueue<P> {
     next: u64,
-    waiting: BTreeMap<TaskId, (PeerId, Task)>,
+    waiting: BTreeMap<TaskId, (P, Task)>,
     established: Crowd<TaskId>,
     unauthenticated: Crowd<TaskId>,
     /// Tasks of established peers since the last one of others.
     in_a_row: u32,
     /// Those that are being done.
-    task_owners: BTreeMap<TaskId, PeerId>,
+    task_owners: BTreeMap<TaskId, P>,
 }
 
-impl Queue {
+impl<P> Default for TaskQueue<P> {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            waiting: BTreeMap::new(),
+            established: Crowd::default(),
+            unauthenticated: Crowd::default(),
+            in_a_row: 0,
+            task_owners: BTreeMap::new(),
+        }
+    }
+}
+
+impl<P: Copy> TaskQueue<P> {
     /// Adds a task for a peer that is at `from`.
-    pub(super) fn push(&mut self, peer: PeerId, is_established: bool, from: IpAddr, task: Task) -> TaskId {
+    pub(crate) fn push(&mut self, peer: P, is_established: bool, from: IpAddr, task: Task) -> TaskId {
         self.next += 1;
         let id = TaskId(self.next);
         self.waiting.insert(id, (peer, task));
@@ -39,7 +51,7 @@ impl Queue {
     }
 
     /// Returns the task whose turn it is, and where its peer is.
-    pub(super) fn pop(&mut self) -> Option<(TaskId, IpAddr, Task)> {
+    pub(crate) fn pop(&mut self) -> Option<(TaskId, IpAddr, Task)> {
         let others_first = self.in_a_row >= IN_A_ROW && !self.unauthenticated.is_empty();
         let established = if others_first { None } else { self.established.take_next() };
         self.in_a_row = if established.is_some() { self.in_a_row + 1 } else { 0 };
@@ -50,12 +62,12 @@ impl Queue {
     }
 
     /// Returns whose task this is, which has been done.
-    pub(super) fn done(&mut self, id: TaskId) -> Option<PeerId> {
+    pub(crate) fn done(&mut self, id: TaskId) -> Option<P> {
         self.task_owners.remove(&id)
     }
 
     /// Forgets a task that nobody wants any more, unless it is being done.
-    pub(super) fn cancel(&mut self, id: TaskId) {
+    pub(crate) fn cancel(&mut self, id: TaskId) {
         if self.waiting.remove(&id).is_some() {
             self.established.remove(id);
             self.unauthenticated.remove(id);
@@ -63,12 +75,12 @@ impl Queue {
     }
 
     /// Number of waiting tasks of peers that are not established.
-    pub(super) fn unauthenticated(&self) -> usize {
+    pub(crate) fn unauthenticated(&self) -> usize {
         self.unauthenticated.len()
     }
 
     /// Returns the peer that is to make room for one more task of somebody at `from`; `None` if `from` has its share.
-    pub(super) fn crowded_out_by(&self, from: IpAddr) -> Option<PeerId> {
+    pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<P> {
         let id = self.unauthenticated.crowded_out_by(from)?;
         self.waiting.get(&id).map(|(peer, _)| *peer)
     }
@@ -77,29 +89,28 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ike::suite::Kex;
+    use crate::crypto::Kex;
     use alloc::vec::Vec;
 
     #[test]
     fn who_is_connected_comes_first_but_does_not_keep_others_from_connecting() {
-        let mut queue = Queue::default();
+        let mut queue = TaskQueue::default();
         let from = |n: u8| IpAddr::from([192, 0, n, 1]);
         let task = || Task::KexBegin(Kex::X25519);
-        let stranger = queue.push(PeerId(0), false, from(0), task());
-        let established: Vec<TaskId> =
-            (1..40).map(|n| queue.push(PeerId(n), true, from(1), task())).collect();
+        let stranger = queue.push(0, false, from(0), task());
+        let established: Vec<TaskId> = (1..40).map(|n| queue.push(n, true, from(1), task())).collect();
         let turns: Vec<TaskId> = core::iter::from_fn(|| queue.pop()).map(|(id, ..)| id).collect();
         assert_eq!(turns[0], established[0]);
         assert_eq!(turns.iter().position(|id| *id == stranger), Some(IN_A_ROW as usize));
         assert_eq!(turns.len(), 40);
-        assert_eq!((queue.done(stranger), queue.done(stranger)), (Some(PeerId(0)), None));
+        assert_eq!((queue.done(stranger), queue.done(stranger)), (Some(0), None));
     }
 
     #[test]
     fn what_nobody_wants_any_more_is_not_done() {
-        let mut queue = Queue::default();
+        let mut queue = TaskQueue::default();
         let all = [false, true].map(|is_established| {
-            queue.push(PeerId(1), is_established, [192, 0, 2, 1].into(), Task::KexBegin(Kex::X25519))
+            queue.push(1, is_established, [192, 0, 2, 1].into(), Task::KexBegin(Kex::X25519))
         });
         all.into_iter().for_each(|id| queue.cancel(id));
         assert!(queue.pop().is_none());

@@ -1,11 +1,10 @@
 //! Work that takes longer than a message may wait: operations with public keys, and EAP. Whoever drives the endpoint runs
 //! tasks where it likes and brings back what came of them.
 
-use super::{
-    crypto::{Crypto, Distrust, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier},
-    eap::{Conversation, Step, packet},
+use crate::{
+    aaa::eap::{Conversation, Step, packet},
+    crypto::{Crypto, Distrust, Kex, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier},
     identity::Identity,
-    suite::Kex,
 };
 use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
 

@@ -1,10 +1,10 @@
 //! EAP with a RADIUS server behind us: packets pass through, whatever their method (RFC 3579).
 
 use super::{
-    Code,
+    packet::Code,
     question::{Question, Realm, Reply},
 };
-use crate::ike::eap::{
+use crate::aaa::eap::{
     Authenticator, Conversation, Step,
     packet::{Packet, kind},
 };
@@ -190,8 +190,8 @@ impl fmt::Debug for PassThrough {
 mod tests {
     use super::*;
     use crate::{
-        ike::{crypto::Secret, eap::packet::Message},
-        radius::question::Server,
+        aaa::{eap::packet::Message, radius::question::Server},
+        crypto::Secret,
     };
     use alloc::vec;
 

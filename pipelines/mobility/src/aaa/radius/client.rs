@@ -2,10 +2,10 @@
 //! peers. Whoever drives it carries packets.
 
 use super::{
-    AccessRequest, Answer,
+    packet::{AccessRequest, Answer},
     question::{Question, Reply, Server},
 };
-use crate::{crowd::Crowd, ike::crypto::Crypto};
+use crate::{crowd::Crowd, crypto::Random};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
@@ -88,7 +88,7 @@ impl Waiting {
 /// [`Client::poll_transmit`] and [`Client::poll_answer`] until `None`, then [`Client::poll_timeout`].
 #[derive(Debug)]
 pub struct Client {
-    crypto: Arc<dyn Crypto>,
+    random: Arc<dyn Random>,
     pending: BTreeMap<u64, Pending>,
     servers: BTreeMap<SocketAddr, Waiting>,
     timers: BTreeSet<(Duration, u64)>,
@@ -98,9 +98,9 @@ pub struct Client {
 
 impl Client {
     /// No requests yet.
-    pub fn new(crypto: Arc<dyn Crypto>) -> Self {
+    pub fn new(random: Arc<dyn Random>) -> Self {
         Self {
-            crypto,
+            random,
             pending: BTreeMap::new(),
             servers: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -144,7 +144,7 @@ impl Client {
         let slot = waiting.take_slot(id);
         waiting.crowd.insert(id, from);
         let mut authenticator = [0; 16];
-        self.crypto.random(&mut authenticator);
+        self.random.fill(&mut authenticator);
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let packet = emit(&pending.question, slot.1, &authenticator, server);
         pending.request = Some(Request {

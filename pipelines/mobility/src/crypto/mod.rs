@@ -1,12 +1,15 @@
-//! What IKE needs of cryptography, as the crate's user provides it.
+//! What protocols need of cryptography, as the crate's user provides it.
 //!
 //! Symmetric operations are done where they are needed. Operations with public keys are tasks: who drives
 //! the protocol may do them in another thread.
 
-use super::{
-    identity::Identity,
-    suite::{Encr, Integ, Kex, Prf},
-};
+mod algorithm;
+mod random;
+
+pub use algorithm::{Encr, Integ, Kex, Prf};
+pub use random::Random;
+
+use crate::identity::Identity;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 use zeroize::Zeroizing;
@@ -18,11 +21,8 @@ pub type Secret = Zeroizing<Vec<u8>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// Randomness and primitives.
+/// Primitives.
 pub trait Crypto: Send + Sync + fmt::Debug {
-    /// Fills `out` with random bytes fit for keys.
-    fn random(&self, out: &mut [u8]);
-
     /// `prf(key, parts)`, the parts as one text: [`Prf::output_len`] bytes.
     fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret;
 

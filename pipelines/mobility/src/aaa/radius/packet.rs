@@ -1,21 +1,9 @@
-//! RADIUS as a carrier of EAP (RFC 2865, RFC 3579).
+//! Packets of RADIUS as bytes (RFC 2865, RFC 3579).
 //!
 //! Every answer must have a Message-Authenticator: without it, who can change packets on their way could turn a refusal into
 //! an acceptance (CVE-2024-3596).
-//!
-//! | module | what |
-//! |---|---|
-//! | `conversation` | EAP conversations that a server holds |
-//! | [`question`] | what they want a server to be asked, and its answer |
-//! | [`client`] | requests on their way |
 
-pub mod client;
-mod conversation;
-pub mod question;
-
-pub use conversation::Radius;
-
-use crate::ike::crypto::Secret;
+use crate::crypto::Secret;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use hmac::{Hmac, KeyInit, Mac};

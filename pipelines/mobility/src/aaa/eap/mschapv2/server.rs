@@ -4,12 +4,12 @@ use super::{
     chap::{NtHash, Proofs, without_domain},
     message::{Message, proof_text},
 };
-use crate::ike::{
-    crypto::{Crypto, Secret},
-    eap::{
+use crate::{
+    aaa::eap::{
         Authenticator, Conversation, Step,
         packet::{self, Packet, kind},
     },
+    crypto::{Random, Secret},
 };
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{fmt, mem};
@@ -24,7 +24,7 @@ type Users = BTreeMap<Vec<u8>, NtHash>;
 /// Users and their passwords.
 #[derive(Clone)]
 pub struct Mschapv2Server {
-    crypto: Arc<dyn Crypto>,
+    random: Arc<dyn Random>,
     name: Vec<u8>,
     users: Arc<Users>,
 }
@@ -32,11 +32,11 @@ pub struct Mschapv2Server {
 impl Mschapv2Server {
     /// Knows `users` by their names. `name` is what the server calls itself; clients may show it.
     pub fn new(
-        crypto: Arc<dyn Crypto>,
+        random: Arc<dyn Random>,
         name: &[u8],
         users: impl IntoIterator<Item = (Vec<u8>, NtHash)>,
     ) -> Self {
-        Self { crypto, name: name.into(), users: Arc::new(users.into_iter().collect()) }
+        Self { random, name: name.into(), users: Arc::new(users.into_iter().collect()) }
     }
 }
 
@@ -49,9 +49,9 @@ impl fmt::Debug for Mschapv2Server {
 impl Authenticator for Mschapv2Server {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
         let mut challenge = [0; 16];
-        self.crypto.random(&mut challenge);
+        self.random.fill(&mut challenge);
         let mut nobody = Zeroizing::new([0; 16]);
-        self.crypto.random(&mut nobody[..]);
+        self.random.fill(&mut nobody[..]);
         let (name, users) = (self.name.clone(), self.users.clone());
         Box::new(Server::new(name, users, challenge, NtHash::of_nobody(nobody)))
     }

@@ -1,12 +1,6 @@
 //! Where messages come from and go to, and what lies between.
 
-use super::crypto::Crypto;
 use core::net::{IpAddr, SocketAddr};
-
-/// Port of IKE without NAT (RFC 7296 §2).
-pub const IKE_PORT: u16 = 500;
-/// Port of IKE and ESP in UDP (RFC 3948).
-pub const NAT_T_PORT: u16 = 4500;
 
 /// Both ends of a message's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,21 +44,4 @@ impl Path {
         let Addresses { local, remote } = addresses;
         Self { local: local.ip(), remote: remote.ip(), udp: udp.then_some((local.port(), remote.port())) }
     }
-}
-
-/// The data of a NAT_DETECTION notification: SHA-1 of SPIs, address and port (RFC 7296 §2.23).
-pub fn nat_detection(crypto: &dyn Crypto, spi_i: u64, spi_r: u64, address: SocketAddr) -> [u8; 20] {
-    let (v4, v6);
-    let ip: &[u8] = match address.ip() {
-        IpAddr::V4(a) => {
-            v4 = a.octets();
-            &v4
-        }
-        IpAddr::V6(a) => {
-            v6 = a.octets();
-            &v6
-        }
-    };
-    let port = address.port().to_be_bytes();
-    crypto.sha1(&[&spi_i.to_be_bytes(), &spi_r.to_be_bytes(), ip, &port])
 }

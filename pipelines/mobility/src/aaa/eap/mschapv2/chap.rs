@@ -1,6 +1,6 @@
 //! The computations of MS-CHAPv2 (RFC 2759 §8) and of its keys (RFC 3079 §3).
 
-use crate::ike::crypto::Secret;
+use crate::crypto::Secret;
 use alloc::vec::Vec;
 use core::fmt;
 use des::{

@@ -4,12 +4,12 @@ use super::{
     chap::{NtHash, Proofs, without_domain},
     message::{Message, proof_text},
 };
-use crate::ike::{
-    crypto::{Crypto, Secret},
-    eap::{
+use crate::{
+    aaa::eap::{
         Authenticator, Conversation, Step,
         packet::{self, Packet, kind},
     },
+    crypto::{Random, Secret},
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, mem};
@@ -21,15 +21,15 @@ const MOST_REQUESTS: u32 = 16;
 /// A user and the password.
 #[derive(Clone)]
 pub struct Mschapv2Client {
-    crypto: Arc<dyn Crypto>,
+    random: Arc<dyn Random>,
     user: Vec<u8>,
     password: NtHash,
 }
 
 impl Mschapv2Client {
     /// `user` may have a Windows domain before it: `DOMAIN\user`.
-    pub fn new(crypto: Arc<dyn Crypto>, user: &[u8], password: NtHash) -> Self {
-        Self { crypto, user: user.into(), password }
+    pub fn new(random: Arc<dyn Random>, user: &[u8], password: NtHash) -> Self {
+        Self { random, user: user.into(), password }
     }
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Mschapv2Client {
 impl Authenticator for Mschapv2Client {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
         let mut challenge = [0; 16];
-        self.crypto.random(&mut challenge);
+        self.random.fill(&mut challenge);
         Box::new(Client::new(self.user.clone(), self.password.clone(), challenge))
     }
 }

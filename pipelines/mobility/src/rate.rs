@@ -2,30 +2,16 @@
 
 use core::time::Duration;
 
-/// Repetitions of a request that are answered at once, and after how long one more is: what a peer in bad weather needs.
-pub(super) const REPEATS: u32 = 8;
-pub(super) const REPEAT: Duration = Duration::from_millis(250);
-
-/// As those, for all requests of a stranger from where it has not shown that it is: enough for a peer whose NAT has
-/// several addresses.
-pub(super) const STRAYS: u32 = 2;
-pub(super) const STRAY: Duration = Duration::from_secs(1);
-
-/// Child and IKE SAs that a peer, and all of one name together, have made or their keys changed at once, and after how
-/// long one more: what a gateway with many child SAs needs. Each costs the one who keeps the tables.
-pub(super) const CREATES: u32 = 256;
-pub(super) const CREATE: Duration = Duration::from_millis(250);
-
 /// A bucket. It is full at first.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// When it will be full again.
     full_at: Duration,
 }
 
 impl Rate {
     /// Takes one out, of `burst` that refill one by one each `refill`; `false` if it is empty.
-    pub(super) fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
+    pub(crate) fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
         let full_at = self.full_at.max(now) + refill;
         let admits = full_at <= now + refill * burst;
         if admits {
@@ -35,12 +21,12 @@ impl Rate {
     }
 
     /// When it is full again if nothing is taken out.
-    pub(super) fn full_at(self) -> Duration {
+    pub(crate) fn full_at(self) -> Duration {
         self.full_at
     }
 
     /// Whether the bucket is empty.
-    pub(super) fn is_empty(mut self, now: Duration, burst: u32, refill: Duration) -> bool {
+    pub(crate) fn is_empty(mut self, now: Duration, burst: u32, refill: Duration) -> bool {
         !self.admits(now, burst, refill)
     }
 }

@@ -8,8 +8,8 @@
 pub mod mschapv2;
 pub mod packet;
 
-use super::crypto::Secret;
-use crate::radius::question::{Question, Reply};
+use super::radius::question::{Question, Reply};
+use crate::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 

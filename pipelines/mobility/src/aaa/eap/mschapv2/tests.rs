@@ -1,12 +1,12 @@
 //! Our client and our server.
 
 use super::{chap::NtHash, client::Client, server::Server};
-use crate::ike::{
-    crypto::Secret,
-    eap::{
+use crate::{
+    aaa::eap::{
         Conversation, Step,
         packet::{Message, Packet, kind},
     },
+    crypto::Secret,
 };
 use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
 use proptest::prelude::*;

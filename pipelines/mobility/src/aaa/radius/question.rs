@@ -1,7 +1,7 @@
 //! What a conversation wants another server to be asked, and what that answers.
 
-use super::Code;
-use crate::ike::crypto::Secret;
+use super::packet::Code;
+use crate::crypto::Secret;
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,

@@ -7,9 +7,9 @@ use core::{fmt, net::IpAddr};
 pub mod kind {
     #![expect(missing_docs, reason = "names of RFC 7296 §3.5")]
     /// Ours, of somebody without a name. Reserved: no ID payload is of this type.
-    pub(in crate::ike) const UNNAMED: u8 = 0;
+    pub(crate) const UNNAMED: u8 = 0;
     /// Ours, of somebody with several names. For private use, where it is nobody's; we take no ID payload of this type.
-    pub(in crate::ike) const SEVERAL: u8 = 255;
+    pub(crate) const SEVERAL: u8 = 255;
     pub const IPV4_ADDR: u8 = 1;
     pub const FQDN: u8 = 2;
     pub const RFC822_ADDR: u8 = 3;
@@ -70,22 +70,22 @@ impl Identity {
     }
 
     /// Whether it is a domain name or a mail address.
-    pub(super) fn is_name(&self) -> bool {
+    pub(crate) fn is_name(&self) -> bool {
         matches!(self.kind, kind::FQDN | kind::RFC822_ADDR)
     }
 
     /// Somebody of whom nobody says who that is. No other has this number.
-    pub(super) fn unnamed(number: u64) -> Self {
+    pub(crate) fn unnamed(number: u64) -> Self {
         Self { kind: kind::UNNAMED, data: number.to_be_bytes().to_vec() }
     }
 
     /// All together of whom nobody has proved who they are.
-    pub(super) const fn anybody() -> Self {
+    pub(crate) const fn anybody() -> Self {
         Self { kind: kind::UNNAMED, data: Vec::new() }
     }
 
     /// Whether no ID payload may be of it: it stands for what we make of a peer's names.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         matches!(self.kind, kind::UNNAMED | kind::SEVERAL)
     }
 

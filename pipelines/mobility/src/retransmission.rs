@@ -1,0 +1,30 @@
+//! When a request is sent again.
+
+use core::time::Duration;
+
+/// When a request without an answer is sent again (RFC 7296 §2.4): each wait is 1.6 times the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Retransmission {
+    /// The first wait.
+    pub first: Duration,
+    /// How often it is sent again before the peer is given up.
+    pub tries: u32,
+}
+
+impl Default for Retransmission {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(500), tries: 8 }
+    }
+}
+
+impl Retransmission {
+    /// The wait after it was sent again `tries` times.
+    pub fn after(&self, tries: u32) -> Duration {
+        (0..tries.min(16)).fold(self.first, |wait, _| wait * 8 / 5)
+    }
+
+    /// How long all of it takes.
+    pub fn total(&self) -> Duration {
+        (0..=self.tries).map(|tries| self.after(tries)).sum()
+    }
+}
