@@ -185,10 +185,8 @@ impl Nat {
             return None;
         }
         let remote = self.kind.mapping.part(remote);
-        if let Some(port) = self.ports.get(&(inside, remote)) {
-            if self.is_alive(now, *port) {
-                return Some(*port);
-            }
+        if let Some(&port) = self.ports.get(&(inside, remote)).filter(|port| self.is_alive(now, **port)) {
+            return Some(port);
         }
         let port = self.free_port(now, inside.port())?;
         if let Some(old) = self.mappings.remove(&port) {
