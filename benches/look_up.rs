@@ -8,12 +8,12 @@ use criterion::{
 };
 use std::{hint::black_box, sync::Arc};
 use wayfarer::gateway::{
-    policy::{Action, Rule, Rules, Verdict},
+    policy::{Action, Decision, Rule, Rules},
     tables::{Settings, Tables},
 };
 use wayfarer_dataplane::{
     sa::{Flow, PortRange, Selector, Spi},
-    table::{Map, Place, Prefix, Writer},
+    table::{Bucket, Map, Prefix, Writer},
     wire::{Address, ip::protocol},
 };
 
@@ -59,11 +59,11 @@ fn look_up(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ours with prefetch", entries), |b| {
             b.iter(|| {
                 let burst = burst();
-                let places: ArrayVec<_, BURST> = burst.iter().map(|key| table.place(&Spi(*key))).collect();
-                places.iter().for_each(|place| table.prefetch_slot(*place));
-                places.iter().for_each(|place| table.prefetch_node(*place));
-                let find = |(key, place): (&u32, &Place)| table.get_at(*place, &Spi(*key), &reader);
-                burst.iter().zip(&places).map(|at| find(at).map_or(0, |found| found[0])).sum::<u64>()
+                let buckets: ArrayVec<_, BURST> = burst.iter().map(|key| table.bucket(&Spi(*key))).collect();
+                buckets.iter().for_each(|bucket| table.prefetch_bucket(*bucket));
+                buckets.iter().for_each(|bucket| table.prefetch_node(*bucket));
+                let find = |(key, bucket): (&u32, &Bucket)| table.get_at(*bucket, &Spi(*key), &reader);
+                burst.iter().zip(&buckets).map(|at| find(at).map_or(0, |found| found[0])).sum::<u64>()
             });
         });
         drop((table, reader, writer));
@@ -139,7 +139,7 @@ fn rule(
                 ports: Some((local.first, remote.first)),
                 is_later_fragment: false,
             };
-            assert!(matches!(tables.verdict(black_box(&flow), &reader), Verdict::Rule(_)));
+            assert!(matches!(tables.decide(black_box(&flow), &reader), Decision::Rule(_)));
         });
     });
 }

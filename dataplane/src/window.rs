@@ -8,7 +8,7 @@
 //!
 //! Forty, because the usual window of 1024 then takes 32 words: four cache lines.
 //!
-//! One compare-and-swap sets a free bit of its block, or puts a newer block in an older one's place; so of two
+//! One compare-and-swap sets a free bit of its block, or puts a newer block in place of an older one; so of two
 //! workers that hold the same number one wins. `top`, the highest number accepted, is raised *before* the word
 //! changes. Hence a worker that meets a word of another lap knows, once it has read `top`, which of the two is
 //! older: a word of a later lap can only be there if `top` already makes its own number stale.
@@ -52,16 +52,16 @@ pub struct Window {
     sharing: Sharing,
 }
 
-/// Where a sequence number lives in a window: index of its word, that word with no bit set, and its own bit.
+/// The slot of a sequence number in a window: index of its word, that word with no bit set, and its own bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Slot {
     seq: u64,
     empty: u64,
     bit: u64,
-    slot: u32,
+    index: u32,
 }
 
-impl Place {
+impl Slot {
     #[inline]
     fn same_block(&self, word: u64) -> bool {
         word >> BLOCK == self.empty >> BLOCK
@@ -100,14 +100,14 @@ impl Window {
     }
 
     #[inline]
-    fn word(&self, place: &Place) -> &AtomicU64 {
-        &self.words[place.slot as usize & (self.words.len() - 1)]
+    fn word(&self, slot: &Slot) -> &AtomicU64 {
+        &self.words[slot.index as usize & (self.words.len() - 1)]
     }
 
     /// Asks the cache for the word of `seq`.
     #[inline]
     pub fn prefetch(&self, seq: u64) {
-        prefetch::line(self.word(&self.place(seq)));
+        prefetch::line(self.word(&self.slot(seq)));
     }
 
     /// The highest number accepted; 0 before the first.
@@ -141,8 +141,8 @@ impl Window {
         if seq == 0 {
             return Err(Replay::Zero);
         }
-        let place = self.place(seq);
-        self.judge(&place, self.word(&place).load(Acquire))
+        let slot = self.slot(seq);
+        self.judge(&slot, self.word(&slot).load(Acquire))
     }
 
     /// Marks the number of a packet that was authenticated; of all calls with one number at most one succeeds.
@@ -154,19 +154,19 @@ impl Window {
         if seq == 0 {
             return Err(Replay::Zero);
         }
-        let place = &self.place(seq);
+        let slot = &self.slot(seq);
         if self.sharing == Sharing::One {
-            return self.accept_alone(place);
+            return self.accept_alone(slot);
         }
         let before = self.top();
         // Equal where another worker with the same number has raised the top, but may lose the race for the bit.
         let newest = seq >= before && seq >= self.top.fetch_max(seq, AcqRel);
-        let slot = self.word(place);
-        let mut word = slot.load(Acquire);
+        let cell = self.word(slot);
+        let mut word = cell.load(Acquire);
         loop {
-            self.judge(place, word)?;
-            let kept = if place.same_block(word) { word } else { place.empty };
-            match slot.compare_exchange_weak(word, kept | place.bit, AcqRel, Acquire) {
+            self.judge(slot, word)?;
+            let kept = if slot.same_block(word) { word } else { slot.empty };
+            match cell.compare_exchange_weak(word, kept | slot.bit, AcqRel, Acquire) {
                 Ok(_) => return Ok(newest),
                 Err(now) => word = now,
             }
@@ -175,50 +175,50 @@ impl Window {
 
     /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top and one for each block
     /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
-    /// `places`. Of numbers that raise the top together the highest alone is the newest.
-    pub fn accept_run(&self, places: &[Place], results: &mut [Result<Newest, Replay>]) {
-        let highest = places.iter().map(|place| place.seq).max().unwrap_or(0);
-        let lowest = places.iter().map(|place| place.seq).min().unwrap_or(0);
+    /// `slots`. Of numbers that raise the top together the highest alone is the newest.
+    pub fn accept_run(&self, slots: &[Slot], results: &mut [Result<Newest, Replay>]) {
+        let highest = slots.iter().map(|slot| slot.seq).max().unwrap_or(0);
+        let lowest = slots.iter().map(|slot| slot.seq).min().unwrap_or(0);
         if highest - lowest >= self.size() {
             // Raised first, the top would make those stale that came before the jump.
-            results.iter_mut().zip(places).for_each(|(result, place)| *result = self.accept(place.seq));
+            results.iter_mut().zip(slots).for_each(|(result, slot)| *result = self.accept(slot.seq));
             return;
         }
         let before = self.top.fetch_max(highest, AcqRel);
         let mut at = 0;
-        for block in places.chunk_by(|a, b| a.slot == b.slot && a.empty == b.empty) {
+        for block in slots.chunk_by(|a, b| a.index == b.index && a.empty == b.empty) {
             let results = &mut results[at..at + block.len()];
             at += block.len();
             self.accept_block(block, results);
-            for (place, result) in block.iter().zip(results) {
+            for (slot, result) in block.iter().zip(results) {
                 if let Ok(newest) = result {
                     // Equal where another worker has raised the top to it: as for a single number.
-                    *newest = place.seq == highest && highest >= before;
+                    *newest = slot.seq == highest && highest >= before;
                 }
             }
         }
     }
 
     /// Accepts numbers that share a block, once the top is raised.
-    fn accept_block(&self, block: &[Place], results: &mut [Result<Newest, Replay>]) {
-        let slot = self.word(&block[0]);
-        let mut word = slot.load(Acquire);
+    fn accept_block(&self, block: &[Slot], results: &mut [Result<Newest, Replay>]) {
+        let cell = self.word(&block[0]);
+        let mut word = cell.load(Acquire);
         loop {
             let mut next = if block[0].same_block(word) { word } else { block[0].empty };
-            for (place, result) in block.iter().zip(&mut *results) {
-                *result = match place.seq {
+            for (slot, result) in block.iter().zip(&mut *results) {
+                *result = match slot.seq {
                     0 => Err(Replay::Zero),
                     // As if one came after the other: what the last one left is the word of the next.
-                    _ => self.judge(place, next).map(|()| false),
+                    _ => self.judge(slot, next).map(|()| false),
                 };
                 if result.is_ok() {
-                    next |= place.bit;
+                    next |= slot.bit;
                 }
             }
             if results.iter().all(Result::is_err) {
                 return;
             }
-            match slot.compare_exchange_weak(word, next, AcqRel, Acquire) {
+            match cell.compare_exchange_weak(word, next, AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
@@ -227,39 +227,39 @@ impl Window {
 
     /// [`accept`](Self::accept) where no other worker can be at it too.
     #[inline]
-    fn accept_alone(&self, place: &Place) -> Result<Newest, Replay> {
-        let slot = self.word(place);
-        let word = slot.load(Relaxed);
-        self.judge(place, word)?;
-        let newest = place.seq > self.top.load(Relaxed);
+    fn accept_alone(&self, slot: &Slot) -> Result<Newest, Replay> {
+        let cell = self.word(slot);
+        let word = cell.load(Relaxed);
+        self.judge(slot, word)?;
+        let newest = slot.seq > self.top.load(Relaxed);
         if newest {
-            self.top.store(place.seq, Release);
+            self.top.store(slot.seq, Release);
         }
-        let kept = if place.same_block(word) { word } else { place.empty };
-        slot.store(kept | place.bit, Release);
+        let kept = if slot.same_block(word) { word } else { slot.empty };
+        cell.store(kept | slot.bit, Release);
         Ok(newest)
     }
 
     /// Judges a number by its word, which must have been read before this is called: see the module's text.
     #[inline]
-    fn judge(&self, place: &Place, word: u64) -> Result<(), Replay> {
-        if self.top().saturating_sub(place.seq) >= self.size() {
+    fn judge(&self, slot: &Slot, word: u64) -> Result<(), Replay> {
+        if self.top().saturating_sub(slot.seq) >= self.size() {
             Err(Replay::Stale)
-        } else if place.same_block(word) && word & place.bit != 0 {
+        } else if slot.same_block(word) && word & slot.bit != 0 {
             Err(Replay::Duplicate)
         } else {
             Ok(())
         }
     }
 
-    /// Where `seq` lives.
+    /// Returns the slot of `seq`.
     #[inline]
-    pub fn place(&self, seq: u64) -> Place {
+    pub fn slot(&self, seq: u64) -> Slot {
         let block = seq / BLOCK;
         let words = self.words.len() as u64;
         // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more) may pass for the
         // current one. Its old bits then refuse numbers; they never let one pass twice.
         let lap = block >> words.trailing_zeros();
-        Place { seq, empty: lap << BLOCK, bit: 1 << (seq % BLOCK), slot: (block & (words - 1)) as u32 }
+        Slot { seq, empty: lap << BLOCK, bit: 1 << (seq % BLOCK), index: (block & (words - 1)) as u32 }
     }
 }

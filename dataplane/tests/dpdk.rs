@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
     pool::Pool,
     port::{
         PortError,
-        dpdk::{Eal, Opened, Options, Request},
+        dpdk::{Eal, OpenDevice, Options, Request},
     },
 };
 
@@ -79,7 +79,7 @@ fn filled(pool: &mut Pool, count: usize, seed: u8) -> Burst {
 fn a_ring_gives_back_the_very_frames_that_it_was_given_in_the_same_queue() {
     let eal = eal();
     let mut pools = pools(&eal, 2);
-    let Opened { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
+    let OpenDevice { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
     for (queue, seed) in [(0, 10), (1, 60)] {
         let (port, pool) = (&mut ports[queue], &mut pools[queue]);
         let mut burst = filled(pool, 20, seed);
@@ -103,7 +103,7 @@ fn a_ring_gives_back_the_very_frames_that_it_was_given_in_the_same_queue() {
 fn what_a_full_ring_does_not_take_stays_with_the_caller() {
     let eal = eal();
     let mut pools = pools(&eal, 1);
-    let Opened { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
+    let OpenDevice { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
     let (port, pool) = (&mut ports[0], &mut pools[0]);
     let mut offered = 0;
     let mut burst = filled(pool, 64, 0);
@@ -135,7 +135,7 @@ fn what_a_full_ring_does_not_take_stays_with_the_caller() {
 fn frames_in_several_buffers_are_refused_and_counted_and_disturb_no_other() {
     let eal = eal();
     let mut pools = pools(&eal, 1);
-    let Opened { mut ports, .. } = eal.open(&request("net_pcap0"), &mut pools).unwrap();
+    let OpenDevice { mut ports, .. } = eal.open(&request("net_pcap0"), &mut pools).unwrap();
     let mut burst = Burst::new();
     ports[0].rx(&mut pools[0], &mut burst);
     let seen: Vec<_> = burst.iter().map(|packet| (packet.len(), packet.data()[0])).collect();
@@ -173,7 +173,7 @@ fn mbufs_all_come_back_when_devices_are_opened_and_closed_again_and_again() {
 fn a_small_pool_does_not_keep_from_drivers_what_it_is_given_back() {
     let eal = eal();
     let mut pools = [eal.pool(256, FRAME, 0).unwrap()];
-    let Opened { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
+    let OpenDevice { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
     for round in 0..100 {
         let mut burst = Burst::new();
         ports[0].rx(&mut pools[0], &mut burst);
@@ -206,7 +206,7 @@ fn a_thread_of_its_own_works_with_a_cache_of_its_own_and_leaves_nothing_in_it() 
     // More than the 128 threads that DPDK knows at a time: each gives its place back.
     for _ in 0..200 {
         let mut pools = pools(&eal, 1);
-        let Opened { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
+        let OpenDevice { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
         let (mut port, mut pool) = (ports.remove(0), pools.remove(0));
         let work = move || {
             port.attach();

@@ -78,10 +78,10 @@ fn runs() -> impl Strategy<Value = (u32, u64, Vec<Vec<i64>>)> {
 }
 
 fn accept_run(window: &Window, run: &[u64]) -> Vec<Result<Newest, Replay>> {
-    let places: Vec<_> = run.iter().map(|&seq| window.place(seq)).collect();
+    let slots: Vec<_> = run.iter().map(|&seq| window.slot(seq)).collect();
     // None of it may be taken for an answer.
     let mut results = vec![Err(Replay::Zero); run.len()];
-    window.accept_run(&places, &mut results);
+    window.accept_run(&slots, &mut results);
     results
 }
 

@@ -24,9 +24,9 @@ fn each(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
 
 /// All at once.
 fn run(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
-    let places: Vec<_> = numbers.iter().map(|&seq| window.place(seq)).collect();
-    let mut outcomes = vec![Ok(false); places.len()];
-    window.accept_run(&places, &mut outcomes);
+    let slots: Vec<_> = numbers.iter().map(|&seq| window.slot(seq)).collect();
+    let mut outcomes = vec![Ok(false); slots.len()];
+    window.accept_run(&slots, &mut outcomes);
     outcomes
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wayfarer_dataplane::{
     port::Mac,
     wire::{
-        Malformed,
+        FormatError,
         arp::{Arp, Operation},
         esp,
         ethernet::Ethernet,
@@ -71,7 +71,7 @@ proptest! {
         let header = Ethernet { dst, src, ethertype };
         header.emit(&mut frame);
         prop_assert_eq!(Ethernet::parse(&frame), Ok(header));
-        prop_assert_eq!(Ethernet::parse(&frame[..13]), Err(Malformed::Truncated));
+        prop_assert_eq!(Ethernet::parse(&frame[..13]), Err(FormatError::Truncated));
     }
 
     #[test]
@@ -89,7 +89,7 @@ proptest! {
         let frame = message.frame([0xff; 6]);
         prop_assert_eq!(Arp::parse(&frame[14..]), Ok(message));
         for cut in 0..28 {
-            prop_assert_eq!(Arp::parse(&frame[14..14 + cut]), Err(Malformed::Truncated));
+            prop_assert_eq!(Arp::parse(&frame[14..14 + cut]), Err(FormatError::Truncated));
         }
     }
 
@@ -104,7 +104,7 @@ proptest! {
         prop_assert_eq!(Neighbour::parse(&header, &frame[14..]), Ok(message));
         let mut broken = frame.clone();
         broken[14 + 40 + 20] ^= 1;
-        prop_assert_eq!(Neighbour::parse(&header, &broken[14..]), Err(Malformed::Checksum));
+        prop_assert_eq!(Neighbour::parse(&header, &broken[14..]), Err(FormatError::Checksum));
     }
 
     #[test]
@@ -148,7 +148,7 @@ fn ipv6_extension_headers_are_stepped_over_and_bounded() {
     };
     let header = IpHeader::parse(&chain(8)).unwrap();
     assert_eq!((header.protocol, header.header_len(), header.protocol_at()), (17, 40 + 64, 40 + 56));
-    assert_eq!(IpHeader::parse(&chain(9)), Err(Malformed::HeaderLength));
+    assert_eq!(IpHeader::parse(&chain(9)), Err(FormatError::HeaderLength));
     // Later fragments end the walk: what follows is the middle of something.
     let later = packet(src, dst, 44, &[60, 0, 0, 9, 0, 0, 0, 1, 0xff, 0xff]);
     let header = IpHeader::parse(&later).unwrap();

@@ -81,11 +81,14 @@ Example:
     },
     /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
     #[command(after_help = "\
-A real gateway, one worker, runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
+A real gateway with one worker runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
 from behind simulated NATs, and every terminal keeps changing address, port and encapsulation.
 
-A packet that arrives where a terminal was until --in-flight before counts as in flight: most were sent before the
-gateway could know of the move. One that arrives there later is lost to the move.
+The simulated fleet shares the machine with the gateway and limits the rates shown: `wayfarer bench esp` measures the
+gateway.
+
+A packet that arrives at a terminal's previous address at most --in-flight after the terminal left counts as in flight:
+most of these were sent before the gateway could know of the move. One that arrives there later is lost to the move.
 
 Examples:
   wayfarer demo
@@ -127,7 +130,7 @@ Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  who is connected by IKE, from where, and what for
   wayfarer show drops                  packets dropped, by reason
-  wayfarer show ports                  links, MAC addresses, MTUs, packets received and sent
+  wayfarer show ports                  devices, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       what each device counts by itself, in its own words
   wayfarer show workers --json         the same as a program reads it")]
     Show {
@@ -284,11 +287,11 @@ impl From<Shown> for View {
     }
 }
 
-/// An address, perhaps with a port.
+/// An address, perhaps with a UDP port.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Destination {
     pub address: IpAddr,
-    pub port: Option<u16>,
+    pub udp_port: Option<u16>,
 }
 
 /// A text that is no [`Destination`].
@@ -308,10 +311,12 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, NoDestination> {
         if let Ok(address) = text.parse() {
-            return Ok(Self { address, port: None });
+            return Ok(Self { address, udp_port: None });
         }
         match text.parse::<SocketAddr>() {
-            Ok(socket) if socket.port() != 0 => Ok(Self { address: socket.ip(), port: Some(socket.port()) }),
+            Ok(socket) if socket.port() != 0 => {
+                Ok(Self { address: socket.ip(), udp_port: Some(socket.port()) })
+            }
             _ => Err(NoDestination),
         }
     }
@@ -323,7 +328,7 @@ mod tests {
 
     #[test]
     fn destinations_have_an_address_and_perhaps_a_port() {
-        let parse = |text: &str| text.parse::<Destination>().map(|d| (d.address.to_string(), d.port));
+        let parse = |text: &str| text.parse::<Destination>().map(|d| (d.address.to_string(), d.udp_port));
         assert_eq!(parse("192.0.2.7"), Ok(("192.0.2.7".to_owned(), None)));
         assert_eq!(parse("192.0.2.7:4501"), Ok(("192.0.2.7".to_owned(), Some(4501))));
         assert_eq!(parse("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));

@@ -97,8 +97,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Sa { command: SaCommand::Move { tunnel, remote, socket } } => {
-            let arguments::Destination { address, port } = remote;
-            client::ask(&socket.path, protocol::Command::SaMove { tunnel, remote: address, port })?;
+            let arguments::Destination { address, udp_port } = remote;
+            client::ask(&socket.path, protocol::Command::SaMove { tunnel, remote: address, port: udp_port })?;
             Ok(())
         }
         Command::Peer { command } => Ok(peer(command)?),

@@ -13,7 +13,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
     let columns = [
         ("PORT", Left),
         ("KIND", Left),
-        ("LINK", Left),
+        ("STATE", Left),
         ("MAC", Left),
         ("MTU", Right),
         ("ADDRESSES", Left),
@@ -30,7 +30,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
         vec![
             port.port.clone(),
             port.kind.clone(),
-            link(port),
+            state(port),
             port.mac.clone(),
             port.mtu.to_string(),
             joined(&port.addresses),
@@ -48,7 +48,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
 }
 
 /// `up 10G`, with what is unusual.
-fn link(port: &PortView) -> String {
+fn state(port: &PortView) -> String {
     let Some(state) = port.link.clone() else { return "-".to_owned() };
     let is_up = state == "up";
     let speed = port.speed_mbps.filter(|_| is_up).map(|mbps| match mbps {
@@ -97,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn the_link_is_shown_with_what_is_known() {
+    fn the_state_is_shown_with_what_is_known() {
         let with = |change: fn(&mut PortView)| {
             let mut port = nic();
             change(&mut port);
-            link(&port)
+            state(&port)
         };
         assert_eq!(with(|_| {}), "up 10G");
         assert_eq!(with(|p| p.speed_mbps = None), "up");
@@ -122,7 +122,7 @@ mod tests {
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         let cell = |title| columns[1][columns[0].iter().position(|t| *t == title).unwrap()];
-        assert_eq!((cell("LINK"), cell("ERRORS"), cell("OVERSIZE")), ("up 10G", "3", "5"));
+        assert_eq!((cell("STATE"), cell("ERRORS"), cell("OVERSIZE")), ("up 10G", "3", "5"));
     }
 
     #[test]

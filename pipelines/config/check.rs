@@ -14,12 +14,12 @@ use std::{net::IpAddr, path::PathBuf};
 use toml::Spanned;
 use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefix};
 
-type Checked<T> = Result<T, ConfigError>;
+type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Cores that a machine may have.
 const CORES: usize = 1024;
 /// Checks everything.
-pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
+pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Config> {
     let mut config = Config {
         gateway: gateway(source, &file.gateway)?,
         ports: port::ports(source, &file.port)?,
@@ -44,7 +44,7 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> Checked<Config> {
 }
 
 /// A file is one queue, and so needs one worker.
-fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) -> Checked<()> {
+fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) -> ConfigResult<()> {
     let is_file = |port: &&Port| matches!(port.kind, PortKind::Pcap { .. } | PortKind::Generator { .. });
     let Some(file) = config.ports.iter().find(is_file) else { return Ok(()) };
     let check = |cores: &Vec<i64>| match cores.len() {
@@ -56,7 +56,7 @@ fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) 
     dpdk.map_or(Ok(None), |cores| source.optional("dpdk.cores", cores, check)).map(|_| ())
 }
 
-fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
+fn gateway(source: &Source<'_>, raw: &file::Gateway) -> ConfigResult<Gateway> {
     let control = |path: &String| match &path[..] {
         "none" => Ok(None),
         path => source.path(path).map(Some),
@@ -92,7 +92,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> Checked<Gateway> {
     })
 }
 
-fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> Checked<Vec<Route>> {
+fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> ConfigResult<Vec<Route>> {
     let mut destinations = Unique::new();
     let mut routes = vec![];
     for raw in raw {
@@ -104,7 +104,7 @@ fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> 
     Ok(routes)
 }
 
-fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Checked<Route> {
+fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> ConfigResult<Route> {
     let place = raw.span();
     let raw = raw.get_ref();
     let to = prefix(source, "route.to", &raw.to)?;
@@ -119,7 +119,7 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Che
         if ports.iter().any(|port| port.addresses.iter().any(|(own, _)| *own == via)) {
             return Err(Rule::Own);
         }
-        Ok((via, link_of(via, named, ports).ok_or(Rule::OffLink)?))
+        Ok((via, port_towards(via, named, ports).ok_or(Rule::OffSubnet)?))
     })?;
     let needs = || source.error("route", Some(place), Rule::Needs("via", "a route without \"port\"".into()));
     let port = via.map(|(_, port)| port).or(named).ok_or_else(needs)?;
@@ -127,8 +127,8 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Che
 }
 
 /// The port whose subnet holds `via`: the longest one of all, or one of the port named. A link-local address is on
-/// every link, so that its port must be named.
-fn link_of(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
+/// every segment, so that its port must be named.
+fn port_towards(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
     if matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
         return named;
     }
@@ -140,7 +140,7 @@ fn link_of(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
 }
 
 /// A prefix; with the one that was probably meant where host bits are set.
-fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> Checked<Prefix> {
+fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> ConfigResult<Prefix> {
     source.value(key, raw, |text| value::prefix(text)).map_err(|error| {
         let meant = (error.rule == Rule::HostBits).then(|| value::without_host_bits(raw.get_ref())).flatten();
         ConfigError { hint: meant.map(|prefix| prefix.to_string().into()), ..error }
@@ -149,7 +149,7 @@ fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> Checked<Pref
 
 /// The policies of one `[[policy]]`: for every pair of prefixes one in each direction, because rules are found by
 /// where a packet goes to. `ports` are those of `remote`.
-fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> Checked<Vec<Policy>> {
+fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> ConfigResult<Vec<Policy>> {
     let place = raw.span();
     let raw = raw.get_ref();
     let everything = || [IpAddr::from([0u8; 4]), IpAddr::from([0u8; 16])].map(|a| Prefix::new(a, 0));

@@ -121,7 +121,7 @@ pub enum Rule {
     /// There is no port of that name.
     UnknownPort,
     /// No port has a subnet with this address.
-    OffLink,
+    OffSubnet,
     /// The list is too long.
     TooLong(usize),
     /// No port is of a kind that this table is for.
@@ -253,7 +253,7 @@ impl fmt::Display for Rule {
             Self::Family => f.write_str("one address is IPv4, the other IPv6"),
             Self::NoPair(keys) => write!(f, "no prefix of {keys} is of the same family"),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
-            Self::OffLink => f.write_str("not within the subnet of the port"),
+            Self::OffSubnet => f.write_str("not within the subnet of the port"),
             Self::TooLong(most) => write!(f, "must not have more than {most} items"),
             Self::NoDpdkPort => f.write_str("no [[port]] is of kind = \"dpdk\""),
             Self::UnknownDpdkDevice(none) if none.is_empty() => {

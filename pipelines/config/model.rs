@@ -140,7 +140,7 @@ impl PortKind {
 pub struct Exception {
     /// Name of the TAP device to create.
     pub device: String,
-    /// Frames a second to the kernel, all workers together: as many of the link's own, and as many for the host. Each worker
+    /// Frames a second to the kernel, all workers together: as many of the segment's own (ARP and the like), and as many for the host. Each worker
     /// has an equal share, at least one a second, and bursts of 32 beside it.
     pub rate: u32,
 }
@@ -150,7 +150,7 @@ pub struct Exception {
 pub struct Route {
     /// Destinations.
     pub to: Prefix,
-    /// The next router; `None`: the destination itself is on the link.
+    /// The next router; `None`: the destination itself is on the segment.
     pub via: Option<IpAddr>,
     /// Index of the port in [`Config::ports`].
     pub port: usize,

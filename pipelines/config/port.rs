@@ -13,12 +13,12 @@ use std::{net::IpAddr, ops::Range};
 use toml::Spanned;
 use wayfarer_dataplane::table::Prefix;
 
-type Checked<T> = Result<T, ConfigError>;
+type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Frames a second on an exception path by default.
 const EXCEPTION_RATE: u32 = 10_000;
 
-pub(super) fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked<Vec<Port>> {
+pub(super) fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> ConfigResult<Vec<Port>> {
     if raw.is_empty() {
         return Err(source.error("", None, Rule::MissingKey("[[port]]".into())));
     }
@@ -52,7 +52,7 @@ pub(super) fn ports(source: &Source<'_>, raw: &[Spanned<file::Port>]) -> Checked
     Ok(ports)
 }
 
-fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> Checked<Port> {
+fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> ConfigResult<Port> {
     let place = raw.span();
     let raw = raw.get_ref();
     let addresses = |list: &List| list.0.iter().map(|text| value::interface(text)).collect();
@@ -69,7 +69,7 @@ fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> Checked<Port> {
     })
 }
 
-fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<PortKind> {
+fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigResult<PortKind> {
     let kind = raw.kind.as_ref().map_or(Kind::Auto, |kind| *kind.get_ref());
     let because = || match &raw.kind {
         Some(kind) => format!("kind = {}", &source.text[kind.span()]),
@@ -131,7 +131,7 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<P
 }
 
 /// Where what is not the gateway's goes to the kernel.
-fn exception(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> Checked<Option<Exception>> {
+fn exception(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigResult<Option<Exception>> {
     let device = source.optional("port.exception", &raw.exception, |name| value::device(name))?;
     let rate = |&rate: &i64| value::integer(rate, 1..=10_000_000u32);
     let rate = source.optional("port.exception_rate", &raw.exception_rate, rate)?;

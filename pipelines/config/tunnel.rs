@@ -17,7 +17,7 @@ use wayfarer_dataplane::{
 };
 use zeroize::Zeroizing;
 
-type Checked<T> = Result<T, ConfigError>;
+type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Numbers in an anti-replay window by default.
 const WINDOW: u32 = 1024;
@@ -26,7 +26,7 @@ pub(super) fn tunnels(
     source: &Source<'_>,
     raw: &[Spanned<file::Tunnel>],
     config: &Config,
-) -> Checked<Vec<Tunnel>> {
+) -> ConfigResult<Vec<Tunnel>> {
     let (mut names, mut spis) = (Unique::new(), Unique::new());
     let mut tunnels = Vec::with_capacity(raw.len());
     for raw in raw {
@@ -48,7 +48,7 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    fn check(&self, config: &Config) -> Checked<Tunnel> {
+    fn check(&self, config: &Config) -> ConfigResult<Tunnel> {
         let Self { source, raw, .. } = self;
         let ours = |own| config.ports.iter().any(|port| port.addresses.iter().any(|(a, _)| *a == own));
         let local = source.value("tunnel.local", &raw.local, |text| {
@@ -110,7 +110,7 @@ impl Raw<'_> {
     }
 
     /// UDP where a key says so or a port is given.
-    fn encap(&self, with_port: bool, encap_ports: &[u16]) -> Checked<Encapsulation> {
+    fn encap(&self, with_port: bool, encap_ports: &[u16]) -> ConfigResult<Encapsulation> {
         let Self { source, raw, .. } = self;
         let encap = raw.encap.as_ref().map(Spanned::get_ref);
         let udp = match encap {
@@ -139,7 +139,7 @@ impl Raw<'_> {
         self.source.error("tunnel", Some(self.place.clone()), Rule::Needs(key, because.into()))
     }
 
-    fn selectors(&self, mode: Mode, local: Prefix, remote: Remote) -> Checked<Vec<Selector>> {
+    fn selectors(&self, mode: Mode, local: Prefix, remote: Remote) -> ConfigResult<Vec<Selector>> {
         let Self { source, raw, .. } = self;
         let pairs = match (mode, remote) {
             (Mode::Transport, remote) => {
@@ -183,7 +183,7 @@ impl Raw<'_> {
         Ok(pairs.into_iter().map(selector).collect())
     }
 
-    fn limits(&self) -> Checked<Limits> {
+    fn limits(&self) -> ConfigResult<Limits> {
         let raw = &self.raw.lifetime;
         let pair = |keys: [&str; 2], soft: &Key<Scalar>, hard: &Key<Scalar>, check: fn(&Scalar) -> _| {
             let hard = self.source.optional(keys[1], hard, check)?.unwrap_or(u64::MAX);
@@ -199,18 +199,18 @@ impl Raw<'_> {
         Ok(Limits { soft_packets, hard_packets, soft_bytes, hard_bytes })
     }
 
-    fn soft_time(&self) -> Checked<Option<Duration>> {
+    fn soft_time(&self) -> ConfigResult<Option<Duration>> {
         let hard = self.hard_time()?.unwrap_or(Duration::MAX);
         let soft = |text: &String| below(value::duration(text)?, &hard);
         self.source.optional("tunnel.lifetime.soft_time", &self.raw.lifetime.soft_time, soft)
     }
 
-    fn hard_time(&self) -> Checked<Option<Duration>> {
+    fn hard_time(&self) -> ConfigResult<Option<Duration>> {
         let hard = &self.raw.lifetime.hard_time;
         self.source.optional("tunnel.lifetime.hard_time", hard, |text| value::duration(text))
     }
 
-    fn sa(&self, name: &str, raw: &file::Sa) -> Checked<Sa> {
+    fn sa(&self, name: &str, raw: &file::Sa) -> ConfigResult<Sa> {
         let source = self.source;
         let spi = |spi: &i64| match u32::try_from(*spi) {
             Ok(spi @ 0x100..) => Ok(Spi(spi)),

@@ -215,7 +215,7 @@ pub struct PortView {
     /// `up`, `down`, or `gone`: the device is no longer there, or another one has its name. None where there is no device.
     #[serde(default)]
     pub link: Option<String>,
-    /// The link's speed in Mbit/s, where the device knows it.
+    /// The device's speed in Mbit/s, if it knows it.
     #[serde(default)]
     pub speed_mbps: Option<u32>,
     /// Whether both ends may send at once, where the device knows it.
@@ -326,7 +326,7 @@ pub struct PeerView {
     pub children: Vec<ChildView>,
 }
 
-/// One pair of child SAs.
+/// One tunnel: a pair of child SAs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChildView {
     /// Name of the connection's child.

@@ -3,7 +3,7 @@
 //! connection.
 
 use super::protocol::{Answer, Command, Outcome, Request, VERSION};
-use crate::slow_path::Asked;
+use crate::slow_path::ControlRequest;
 use crossbeam::channel::{Sender, bounded};
 use nix::{
     fcntl::AT_FDCWD,
@@ -74,18 +74,18 @@ impl std::error::Error for ControlError {}
 pub struct Server {
     path: PathBuf,
     inode: (u64, u64),
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedState {
     listener: UnixListener,
     stop: AtomicBool,
     clients: Mutex<BTreeMap<u64, UnixStream>>,
 }
 
-impl Shared {
+impl SharedState {
     fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, UnixStream>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +96,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ControlError`]; a socket that nobody listens on any more is no error, it is replaced.
-    pub fn start(path: &Path, slow_path: Sender<Asked>) -> Result<Self, ControlError> {
+    pub fn start(path: &Path, slow_path: Sender<ControlRequest>) -> Result<Self, ControlError> {
         let failed = |e| ControlError::Io(path.into(), e);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(failed)?;
@@ -108,7 +108,7 @@ impl Server {
         fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink).map_err(|e| failed(e.into()))?;
         let inode = inode(path).map_err(failed)?;
         let (stop, clients) = (AtomicBool::new(false), Mutex::default());
-        let shared = Arc::new(Shared { listener, stop, clients });
+        let shared = Arc::new(SharedState { listener, stop, clients });
         let mut server = Self { path: path.into(), inode, shared: shared.clone(), acceptor: None };
         let acceptor = thread::Builder::new().name("control".into());
         server.acceptor = Some(acceptor.spawn(move || accept(&shared, &slow_path)).map_err(failed)?);
@@ -155,7 +155,7 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
     }
 }
 
-fn accept(shared: &Arc<Shared>, slow_path: &Sender<Asked>) {
+fn accept(shared: &Arc<SharedState>, slow_path: &Sender<ControlRequest>) {
     for number in 0.. {
         let accepted = shared.listener.accept();
         if shared.stop.load(SeqCst) {
@@ -170,7 +170,12 @@ fn accept(shared: &Arc<Shared>, slow_path: &Sender<Asked>) {
 }
 
 /// Gives a client a thread of its own, or tells it that there are too many.
-fn admit(shared: &Arc<Shared>, slow_path: &Sender<Asked>, number: u64, stream: UnixStream) -> io::Result<()> {
+fn admit(
+    shared: &Arc<SharedState>,
+    slow_path: &Sender<ControlRequest>,
+    number: u64,
+    stream: UnixStream,
+) -> io::Result<()> {
     stream.set_write_timeout(Some(UNREAD))?;
     let mut clients = shared.clients();
     if clients.len() >= MOST_CLIENTS {
@@ -193,7 +198,7 @@ fn admit(shared: &Arc<Shared>, slow_path: &Sender<Asked>, number: u64, stream: U
 }
 
 /// Answers line by line, until the client hangs up or misbehaves.
-fn serve(stream: &UnixStream, slow_path: &Sender<Asked>) -> io::Result<()> {
+fn serve(stream: &UnixStream, slow_path: &Sender<ControlRequest>) -> io::Result<()> {
     let mut lines = Lines { stream, buffer: vec![] };
     loop {
         match lines.next()? {
@@ -207,7 +212,7 @@ fn serve(stream: &UnixStream, slow_path: &Sender<Asked>) -> io::Result<()> {
     }
 }
 
-fn respond(line: &[u8], slow_path: &Sender<Asked>) -> Answer {
+fn respond(line: &[u8], slow_path: &Sender<ControlRequest>) -> Answer {
     match parse(line) {
         Ok(command) => ask(command, slow_path),
         Err(answer) => answer,
@@ -236,7 +241,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Answer> {
     serde_json::from_value(request).map(|request: Request| request.command).map_err(bad)
 }
 
-fn ask(command: Command, slow_path: &Sender<Asked>) -> Answer {
+fn ask(command: Command, slow_path: &Sender<ControlRequest>) -> Answer {
     let deadline = Instant::now() + ANSWER;
     let (to, from) = bounded(1);
     let answer = slow_path

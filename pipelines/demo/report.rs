@@ -6,6 +6,11 @@ use serde::Serialize;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use wayfarer_dataplane::drop::DropReason;
 
+/// Why the rates are far below those of `wayfarer bench esp`.
+const LIMIT: &str = "\
+The simulated fleet shares this machine with the gateway and limits these rates: `wayfarer bench esp` measures the gateway.
+";
+
 /// Everything that was counted. The field names are those of the JSON object.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -105,11 +110,10 @@ impl fmt::Display for Report {
         let l = &self.latency_us;
         row("round trip p50 / p99, µs", format!("{:.0} / {:.0}", l.p50, l.p99))?;
         row("round trip p99.9 / max, µs", format!("{:.0} / {:.0}", l.p999, l.max))?;
-        match self.drops.is_empty() {
-            true => row("drops", "none".to_owned()),
-            false => {
-                self.drops.iter().try_for_each(|(name, n)| row(&format!("dropped: {name}"), n.to_string()))
-            }
+        if self.drops.is_empty() {
+            row("drops", "none".to_owned())?;
         }
+        self.drops.iter().try_for_each(|(name, n)| row(&format!("dropped: {name}"), n.to_string()))?;
+        f.write_str(LIMIT)
     }
 }

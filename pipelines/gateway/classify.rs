@@ -6,7 +6,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     table::Reader,
     wire::{
-        Malformed, esp,
+        FormatError, esp,
         ethernet::{self, Ethernet},
         ip::{Fragment, IpHeader, protocol},
         udp::{self, Udp},
@@ -22,7 +22,7 @@ pub enum Class {
     Esp(u16),
     /// To be forwarded.
     Forward,
-    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the link that
+    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the segment that
     /// it came by. So many bytes of padding were behind it in its frame.
     Host(u16),
     /// ARP or neighbour discovery: the slow path's.
@@ -52,7 +52,7 @@ pub fn classify(
         ethernet::IPV4 | ethernet::IPV6 => {}
         _ => return Err(DropReason::UnknownEthertype),
     }
-    header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(malformed_ip)?;
+    header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(ip_format)?;
     if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
@@ -165,13 +165,13 @@ pub(super) fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
 }
 
 /// The drop reason for a malformed IP header outside ESP.
-pub(super) fn malformed_ip(why: Malformed) -> DropReason {
+pub(super) fn ip_format(why: FormatError) -> DropReason {
     match why {
-        Malformed::Version => DropReason::IpVersion,
-        Malformed::HeaderLength => DropReason::IpHeaderLength,
-        Malformed::TotalLength => DropReason::IpTotalLength,
-        Malformed::Checksum => DropReason::IpChecksum,
-        Malformed::Truncated => DropReason::IpTruncated,
-        Malformed::Field => DropReason::Martian,
+        FormatError::Version => DropReason::IpVersion,
+        FormatError::HeaderLength => DropReason::IpHeaderLength,
+        FormatError::TotalLength => DropReason::IpTotalLength,
+        FormatError::Checksum => DropReason::IpChecksum,
+        FormatError::Truncated => DropReason::IpTruncated,
+        FormatError::Field => DropReason::Martian,
     }
 }

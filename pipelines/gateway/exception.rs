@@ -9,14 +9,14 @@
 //!
 //! Each of the two has the rate for itself: who floods the host's address does not keep neighbours and routers from it.
 //!
-//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is link business, as ARP is:
+//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is the segment's business, as ARP is:
 //! policy does not speak of it.
 
 use super::{
-    classify::{is_neighbour_discovery, malformed_ip},
+    classify::{ip_format, is_neighbour_discovery},
     io::Io,
     kernel_side::Traffic,
-    policy::{Action, Verdict},
+    policy::{Action, Decision},
     tables::Tables,
 };
 use wayfarer_dataplane::{
@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
     sa::Flow,
     table::Reader,
     wire::{
-        Malformed,
+        FormatError,
         ethernet::{self, Ethernet},
         ip::IpHeader,
     },
@@ -49,7 +49,7 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
         return io.drop(packet, reason);
     }
     match may_enter(packet.data(), tables, reader) {
-        Ok(()) => io.to_kernel(packet, Traffic::Link),
+        Ok(()) => io.to_kernel(packet, Traffic::Segment),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -66,14 +66,14 @@ pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
 /// Whether policy lets the kernel send `frame` in clear (RFC 4301 §5.1). What it does not speak of may leave.
 fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     let Some(flow) = flow(frame)? else { return Ok(()) };
-    match tables.verdict(&flow, reader) {
-        Verdict::Rule(rule) => match rule.action {
+    match tables.decide(&flow, reader) {
+        Decision::Rule(rule) => match rule.action {
             Action::Protect(_) | Action::Ended(_) => Err(DropReason::Unprotected),
             Action::Discard | Action::Guard => Err(DropReason::Discard),
             Action::Bypass => Ok(()),
         },
-        Verdict::Hidden(_) => Err(DropReason::FragmentPorts),
-        Verdict::None => Ok(()),
+        Decision::Hidden(_) => Err(DropReason::FragmentPorts),
+        Decision::None => Ok(()),
     }
 }
 
@@ -90,13 +90,13 @@ fn may_enter(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
 fn flow(frame: &[u8]) -> Result<Option<Flow>, DropReason> {
     Ethernet::parse(frame).map_err(|_| DropReason::RuntFrame)?;
     let (ethertype, packet) = ethernet::untagged(frame).map_err(|why| match why {
-        Malformed::Truncated => DropReason::RuntFrame,
+        FormatError::Truncated => DropReason::RuntFrame,
         _ => DropReason::UnknownEthertype,
     })?;
     if !matches!(ethertype, ethernet::IPV4 | ethernet::IPV6) {
         return Ok(None);
     }
-    let header = IpHeader::parse(packet).map_err(malformed_ip)?;
+    let header = IpHeader::parse(packet).map_err(ip_format)?;
     if header.is_ipv4() != (ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }

@@ -7,12 +7,12 @@
 use super::{
     batch::Batch,
     decapsulate::decapsulate,
-    exchange::Event,
     forward,
     io::{FROM_TUNNEL, Io},
     outbound::{Departure, Departures, Origin},
-    policy::{Action, Rule, Verdict},
+    policy::{Action, Decision, Rule},
     profile::Stage,
+    rings::Event,
     tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;
@@ -23,7 +23,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Encap, Flow, InboundSa, Mode, Selector, Spi},
-    table::{Place, Reader},
+    table::{Bucket, Reader},
     window::{self, Replay},
     wire::{esp, ip::IpHeader, tcp},
 };
@@ -35,14 +35,14 @@ pub struct Arrival<'r> {
     esp_at: u16,
     spi: Spi,
     /// Where the SPI is looked up.
-    place: Place,
+    bucket: Bucket,
     /// The full sequence number, not proven before the packet is opened.
     seq: u64,
     /// Whether it was the highest so far.
     newest: bool,
     sa: Option<&'r InboundSa>,
     /// Why it is dropped, or that it is not.
-    verdict: Result<(), DropReason>,
+    fate: Result<(), DropReason>,
 }
 
 /// A burst of arrivals.
@@ -55,14 +55,14 @@ impl<'r> Arrival<'r> {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
         // A reserved number stands for none.
         let (spi, seq) = esp.unwrap_or_default();
-        let place = tables.inbound.place(&Spi(spi));
-        tables.inbound.prefetch_slot(place);
-        let verdict = match (esp, spi) {
+        let bucket = tables.inbound.bucket(&Spi(spi));
+        tables.inbound.prefetch_bucket(bucket);
+        let fate = match (esp, spi) {
             (None, _) => Err(DropReason::EspTruncated),
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, spi: Spi(spi), place, seq: seq.into(), newest: false, sa: None, verdict }
+        Self { header, esp_at, spi: Spi(spi), bucket, seq: seq.into(), newest: false, sa: None, fate }
     }
 
     #[inline]
@@ -73,7 +73,7 @@ impl<'r> Arrival<'r> {
     /// Whether it was opened, with `sa`.
     #[inline]
     fn is_authentic_of(&self, sa: &InboundSa) -> bool {
-        self.verdict.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
+        self.fate.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
     /// What it came in.
@@ -106,17 +106,17 @@ pub fn run<'r>(
         return;
     }
     for (_, arrival) in arrivals.iter_mut() {
-        tables.inbound.prefetch_node(arrival.place);
+        tables.inbound.prefetch_node(arrival.bucket);
     }
     for (_, arrival) in arrivals.iter_mut() {
-        arrival.sa = tables.inbound.get_at(arrival.place, &arrival.spi, reader).map(|sa| &**sa);
+        arrival.sa = tables.inbound.get_at(arrival.bucket, &arrival.spi, reader).map(|sa| &**sa);
         if let Some(sa) = arrival.sa {
             prefetch::whole(sa);
         }
     }
     for (packet, arrival) in arrivals.iter_mut() {
-        if arrival.verdict.is_ok() {
-            arrival.verdict = check(packet, arrival);
+        if arrival.fate.is_ok() {
+            arrival.fate = check(packet, arrival);
         }
     }
     io.mark(Stage::LookUp);
@@ -195,22 +195,22 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
 fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
-        let (Ok(()), Some(sa)) = (arrival.verdict, arrival.sa) else { continue };
+        let (Ok(()), Some(sa)) = (arrival.fate, arrival.sa) else { continue };
         match sa.window.check(arrival.seq) {
             Ok(()) => {
                 let esp = &mut packet.data_mut()[arrival.esp_at()..];
                 jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
             }
-            Err(why) => arrival.verdict = Err(replayed(sa, why)),
+            Err(why) => arrival.fate = Err(replayed(sa, why)),
         }
     }
     crypto::open(&mut jobs);
     let authentic: ArrayVec<bool, BURST> = jobs.iter().map(|job| job.authentic).collect();
     drop(jobs);
-    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.verdict.is_ok());
+    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.fate.is_ok());
     for ((_, arrival), authentic) in tried.zip(authentic) {
         if !authentic {
-            arrival.verdict = Err(forged(arrival.sa));
+            arrival.fate = Err(forged(arrival.sa));
         }
     }
 }
@@ -225,7 +225,7 @@ fn finish<'r>(
     reader: &Reader,
     io: &mut Io,
 ) -> Result<(&'r InboundSa, &'r Selector, Flow), DropReason> {
-    arrival.verdict?;
+    arrival.fate?;
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
     let tunnel = sa.tunnel;
     if arrival.newest {
@@ -262,7 +262,7 @@ fn accept(arrivals: &mut Arrivals<'_>) {
         notes = rest;
         match these {
             [one] => {
-                if let (Ok(()), Some(sa)) = (one.verdict, one.sa) {
+                if let (Ok(()), Some(sa)) = (one.fate, one.sa) {
                     accepted(one, sa, sa.window.accept(one.seq));
                 }
             }
@@ -274,9 +274,9 @@ fn accept(arrivals: &mut Arrivals<'_>) {
 /// Moves the window of an SA that others use too over a run of its packets.
 fn accept_run(run: &mut [Arrival<'_>]) {
     let Some(sa) = run[0].sa else { return };
-    let places: ArrayVec<window::Place, BURST> = run.iter().map(|a| sa.window.place(a.seq)).collect();
+    let slots: ArrayVec<window::Slot, BURST> = run.iter().map(|a| sa.window.slot(a.seq)).collect();
     let mut results = [Ok(false); BURST];
-    sa.window.accept_run(&places, &mut results[..places.len()]);
+    sa.window.accept_run(&slots, &mut results[..slots.len()]);
     for (arrival, result) in run.iter_mut().zip(results) {
         accepted(arrival, sa, result);
     }
@@ -286,7 +286,7 @@ fn accept_run(run: &mut [Arrival<'_>]) {
 fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Newest, Replay>) {
     match result {
         Ok(newest) => arrival.newest = newest,
-        Err(why) => arrival.verdict = Err(replayed(sa, why)),
+        Err(why) => arrival.fate = Err(replayed(sa, why)),
     }
 }
 
@@ -309,10 +309,10 @@ fn forward_inner<'r>(
     io: &mut Io,
 ) {
     let hop = tables.routes.find(header.dst, reader).copied();
-    let spot = tables.policies.spot(header.dst);
-    let ruled = match spot.is_empty(header.dst) {
-        true => Verdict::None,
-        false => ruled(tables.verdict_at(spot, flow, reader), sa, admitted),
+    let buckets = tables.policies.buckets(header.dst);
+    let ruled = match buckets.is_empty(header.dst) {
+        true => Decision::None,
+        false => ruled(tables.decide_at(buckets, flow, reader), sa, admitted),
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
@@ -331,21 +331,21 @@ fn forward_inner<'r>(
     packet.set_port(FROM_TUNNEL);
     match ruled {
         // It is for another peer, or for somebody that policy forbids.
-        Verdict::Rule(_) | Verdict::Hidden(_) => {
+        Decision::Rule(_) | Decision::Hidden(_) => {
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
         // It is for this side, as the SA's own selector says.
-        Verdict::None => forward::clear_by(hop, packet, header, tables, io),
+        Decision::None => forward::clear_by(hop, packet, header, tables, io),
     }
 }
 
 /// What policy has to say of a packet that came out of `sa`, of which its selector `admitted` says that it is for this
 /// side: nothing, unless the operator speaks of its destination more closely than of what `admitted` stands for.
 #[inline(always)]
-fn ruled<'r>(verdict: Verdict<'r>, sa: &InboundSa, admitted: &Selector) -> Verdict<'r> {
-    match verdict.rule() {
-        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => verdict,
-        _ => Verdict::None,
+fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
+    match decision.rule() {
+        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => decision,
+        _ => Decision::None,
     }
 }
 
@@ -359,7 +359,7 @@ fn permits_source(
     tables: &Tables,
     reader: &Reader,
 ) -> Result<(), DropReason> {
-    let back = tables.verdict(&flow.reversed(), reader);
+    let back = tables.decide(&flow.reversed(), reader);
     match back.rule() {
         Some(rule) if rule.outranks(admitted.rank.remote, Some(sa.tunnel)) => permits(back),
         _ => Ok(()),
@@ -367,10 +367,10 @@ fn permits_source(
 }
 
 /// Returns why the operator's policies refuse a packet that a tunnel brought.
-fn permits(verdict: Verdict<'_>) -> Result<(), DropReason> {
-    match verdict {
-        Verdict::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
-        Verdict::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
+fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
+    match decision {
+        Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
+        Decision::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
         _ => Ok(()),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{
     counters::WorkerCounters,
-    exchange::{Event, Exchange, PUNT_KINDS, PUNTS_PER_TURN, Punt},
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
+    rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares},
     tables::{Hop, Tables},
 };
@@ -35,11 +35,11 @@ pub struct Io {
     outgoing: Vec<Burst>,
     pool: Pool,
     counters: Arc<WorkerCounters>,
-    exchange: Arc<Exchange>,
+    rings: Arc<Rings>,
     /// What is left of this turn's share, by kind.
     punts_left: [u32; PUNT_KINDS],
-    /// What networks of strangers may have of their ring.
-    strangers: Shares,
+    /// What networks of unauthenticated senders may have of their ring.
+    unauthenticated: Shares,
     /// Each port's part in the exception path.
     roles: Vec<Role>,
     /// The time, once somebody has asked for it in this turn.
@@ -54,7 +54,7 @@ impl Io {
         roles: Vec<Role>,
         pool: Pool,
         counters: Arc<WorkerCounters>,
-        exchange: Arc<Exchange>,
+        rings: Arc<Rings>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
@@ -63,9 +63,9 @@ impl Io {
             outgoing,
             pool,
             counters,
-            exchange,
+            rings,
             punts_left,
-            strangers: Shares::new(Instant::now()),
+            unauthenticated: Shares::new(Instant::now()),
             roles,
             now: None,
             profile: Profile::default(),
@@ -88,8 +88,8 @@ impl Io {
     }
 
     /// The worker's rings.
-    pub fn exchange(&self) -> &Arc<Exchange> {
-        &self.exchange
+    pub fn rings(&self) -> &Arc<Rings> {
+        &self.rings
     }
 
     /// The worker's stopwatch.
@@ -139,7 +139,7 @@ impl Io {
     /// `PuntRingFull`.
     pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
         let kind = punt.kind();
-        if self.punts_left[kind] == 0 || !self.exchange.punts()[kind].push((port, punt), bytes) {
+        if self.punts_left[kind] == 0 || !self.rings.punts()[kind].push((port, punt), bytes) {
             return Err(DropReason::PuntRingFull);
         }
         self.punts_left[kind] -= 1;
@@ -156,14 +156,14 @@ impl Io {
     }
 
     /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE SA, if that is known. Anybody
-    /// can know an SPI: while many messages wait, each IKE SA has its share and is a stranger beyond that, and each network of
-    /// strangers has its own.
+    /// can know an SPI: while many messages wait, each IKE SA has its share and counts as unauthenticated beyond that,
+    /// as each network of unauthenticated senders has its own.
     pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
         let now = *self.now.get_or_insert_with(Instant::now);
         let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
         if is_peer {
             self.punt_packet(packet, Punt::Peer);
-        } else if !self.is_crowded(Punt::Control) || self.strangers.of(from).admits(now) {
+        } else if !self.is_crowded(Punt::Control) || self.unauthenticated.of(from).admits(now) {
             self.punt_packet(packet, Punt::Control);
         } else {
             self.drop(packet, DropReason::PuntRingFull);
@@ -173,7 +173,7 @@ impl Io {
     /// Whether half of a ring is full, or half of this turn's share of it used up.
     fn is_crowded(&self, punt: Punt) -> bool {
         let kind = punt.kind();
-        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.exchange.punts()[kind].is_half_full()
+        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.rings.punts()[kind].is_half_full()
     }
 
     /// Drops a packet, and lets the slow path tell its sender of `problem` if it has the time.
@@ -185,7 +185,7 @@ impl Io {
 
     /// Tells the slow path of `event`; `false` where its ring is full.
     pub fn tell(&self, event: Event) -> bool {
-        self.exchange.events.push(event).is_ok()
+        self.rings.events.push(event).is_ok()
     }
 
     /// Sends an IP packet to `dst` by its route.

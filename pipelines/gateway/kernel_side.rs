@@ -27,8 +27,8 @@ pub const KINDS: usize = 2;
 /// What goes to the kernel, by what the rate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// What keeps the link going: neighbours, groups, unknown EtherTypes.
-    Link,
+    /// What keeps the segment going: neighbours, groups, unknown EtherTypes.
+    Segment,
     /// Packets for the host's own stack.
     Host,
 }

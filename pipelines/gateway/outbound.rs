@@ -8,12 +8,12 @@
 use super::{
     batch::Batch,
     encapsulate::{self, Layout, encapsulate, payload_limit},
-    exchange::Event,
     forward,
     fragment::fragment,
     io::Io,
-    policy::{Action, Verdict},
+    policy::{Action, Decision},
     profile::Stage,
+    rings::Event,
     tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;
@@ -23,7 +23,7 @@ use wayfarer_dataplane::{
     packet::{BURST, Packet},
     prefetch,
     sa::{Due, Endpoint, Flow, Mode, OutboundSa},
-    table::{Reader, Spot},
+    table::{Buckets, Reader},
     wire::{
         Address,
         icmp::Problem,
@@ -45,7 +45,7 @@ pub struct Departure<'r> {
     /// Where the SA's packets go.
     endpoint: Option<&'r Endpoint>,
     /// Where policy is looked up.
-    spot: Spot,
+    buckets: Buckets,
     fate: Fate,
 }
 
@@ -56,8 +56,8 @@ impl<'r> Departure<'r> {
     /// The packet that begins with `header`.
     #[inline(always)]
     pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
-        let spot = tables.policies.spot(header.dst);
-        tables.policies.prefetch_slot(spot);
+        let buckets = tables.policies.buckets(header.dst);
+        tables.policies.prefetch_bucket(buckets);
         Self {
             header,
             origin,
@@ -66,7 +66,7 @@ impl<'r> Departure<'r> {
             sa: None,
             seq: 0,
             endpoint: None,
-            spot,
+            buckets,
             fate: Fate::Protect,
         }
     }
@@ -115,11 +115,11 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
         return;
     }
     for (_, departure) in departures.iter_mut() {
-        tables.policies.prefetch_node(departure.spot);
+        tables.policies.prefetch_node(departure.buckets);
     }
     let mut train = None;
     for (packet, departure) in departures.iter_mut() {
-        match decide_in(&mut train, packet, departure, tables, reader) {
+        match treat_in(&mut train, packet, departure, tables, reader) {
             Ok(sa) => departure.sa = sa,
             Err(reason) => departure.fate = Fate::Drop(reason),
         }
@@ -148,60 +148,60 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     seal(departures, tables, reader, io);
 }
 
-/// What was decided for the packet before: packets of one flow come in trains.
-struct Decided<'r> {
+/// The flow of the packet before and how it was treated: packets of one flow come in trains.
+struct Train<'r> {
     header: &'r IpHeader,
     ports: Option<(u16, u16)>,
     from: (Origin, u16),
-    what: Decision<'r>,
+    treatment: Treatment<'r>,
 }
 
-type Decision<'r> = Result<Option<&'r OutboundSa>, DropReason>;
+/// The SA that is to protect a packet, or none; or why it is dropped.
+type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
 
-/// [`decide`], unless the packet is of the same flow as the one before.
+/// Does what [`treat`] does, unless the packet is of the same flow as the one before.
 #[inline(always)]
-fn decide_in<'r>(
-    train: &mut Option<Decided<'r>>,
+fn treat_in<'r>(
+    train: &mut Option<Train<'r>>,
     packet: &Packet,
     departure: &Departure<'r>,
     tables: &'r Tables,
     reader: &'r Reader,
-) -> Decision<'r> {
+) -> Treatment<'r> {
     let header = departure.header;
     let flow = Flow::of(header, packet.data());
     let (ports, from) = (flow.ports, (departure.origin, packet.port()));
     match train {
-        Some(last) if last.ports == ports && last.from == from && flow.is_in(last.header) => last.what,
+        Some(last) if last.ports == ports && last.from == from && flow.is_in(last.header) => last.treatment,
         _ => {
-            let what = decide(packet, departure, &flow, tables, reader);
-            *train = Some(Decided { header, ports, from, what });
-            what
+            let treatment = treat(packet, departure, &flow, tables, reader);
+            *train = Some(Train { header, ports, from, treatment });
+            treatment
         }
     }
 }
 
-/// What policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
+/// Returns what policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
 /// not be one that a tunnel should have brought (§5.2), nor pretend to come from elsewhere to get into a tunnel
 /// (RFC 3704 §2.2).
 #[inline(always)]
-fn decide<'r>(
+fn treat<'r>(
     packet: &Packet,
     departure: &Departure<'_>,
     flow: &Flow,
     tables: &'r Tables,
     reader: &'r Reader,
-) -> Decision<'r> {
-    let Departure { header, origin, spot, .. } = departure;
+) -> Treatment<'r> {
+    let Departure { header, origin, buckets, .. } = departure;
     let from_wire = *origin == Origin::Wire;
     if from_wire && !header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    let verdict = tables.verdict_at(*spot, flow, reader);
-    let rule = match verdict {
-        Verdict::Rule(rule) => rule,
-        Verdict::Hidden(_) => return Err(DropReason::FragmentPorts),
-        Verdict::None if tables.is_unprotected(flow, None, reader) => return Err(DropReason::Unprotected),
-        Verdict::None => return Err(DropReason::NoPolicy),
+    let rule = match tables.decide_at(*buckets, flow, reader) {
+        Decision::Rule(rule) => rule,
+        Decision::Hidden(_) => return Err(DropReason::FragmentPorts),
+        Decision::None if tables.is_unprotected(flow, None, reader) => return Err(DropReason::Unprotected),
+        Decision::None => return Err(DropReason::NoPolicy),
     };
     let may_come_in_clear = || !from_wire || !tables.is_unprotected(flow, Some(rule), reader);
     match &rule.action {

@@ -8,11 +8,11 @@ use std::{
 };
 use wayfarer_dataplane::wire::Address;
 
-/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter of the ring of strangers,
+/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter of the ring of unauthenticated senders,
 /// and several times what an IKE SA has use for.
 const BURST: u32 = 64;
 const REFILL: Duration = Duration::from_millis(2);
-/// Buckets for all networks of strangers. They share what they share by chance, which no one of them can choose.
+/// Buckets for all networks of unauthenticated senders. They share what they share by chance, which no one of them can choose.
 const NETWORKS: usize = 1024;
 
 /// A bucket of `BURST` that refills by one each `REFILL`. Any number of workers may take from it.
@@ -69,8 +69,8 @@ mod tests {
     use super::*;
     use crate::gateway::{
         counters::WorkerCounters,
-        exchange::{Exchange, Punt},
         io::Io,
+        rings::{Punt, Rings},
     };
     use std::sync::Arc;
     use wayfarer_dataplane::pool::Pool;
@@ -90,14 +90,14 @@ mod tests {
         assert!(others > 48, "{others} of 64 other networks");
     }
 
-    /// What of `messages` of one sender gets into the rings of peers and of strangers, while the slow path is busy, and whether
+    /// What of `messages` of one sender gets into the rings of peers and of unauthenticated senders, while the slow path is busy, and whether
     /// one of another does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
-        let exchange = Arc::new(Exchange::new(2048));
+        let rings = Arc::new(Rings::new(2048));
         let pool = Pool::new(64, 2048).unwrap();
         let counters = Arc::new(WorkerCounters::new(0));
-        let mut io = Io::new(vec![], vec![], pool, counters, exchange.clone());
-        let waiting = || [Punt::Peer, Punt::Control].map(|punt| exchange.punts()[punt.kind()].len());
+        let mut io = Io::new(vec![], vec![], pool, counters, rings.clone());
+        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.punts()[punt.kind()].len());
         let mut send = |of: usize| {
             let before = waiting();
             let mut packet = io.take().unwrap();
@@ -116,9 +116,9 @@ mod tests {
         let ([one, other], networks) = ([Share::new(now), Share::new(now)], [[192, 0, 2, 1], [192, 0, 2, 2]]);
         let ([peers, _], passes) = flooded([Some(&one), Some(&other)], networks);
         assert!((256..512).contains(&peers) && passes, "{peers} of 512");
-        let ([_, strangers], passes) = flooded([None, None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
-        assert!((128..256).contains(&strangers) && passes, "{strangers} of 256");
+        let ([_, unauthenticated], passes) = flooded([None, None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
+        assert!((128..256).contains(&unauthenticated) && passes, "{unauthenticated} of 256");
         let (_, passes) = flooded([Some(&one), None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
-        assert!(passes, "nor does what is beyond its share of that of strangers");
+        assert!(passes, "nor does what is beyond its share of that of unauthenticated senders");
     }
 }

@@ -1,14 +1,14 @@
 //! What workers read and the slow path changes.
 
 use super::{
-    policy::{Rule, Rules, Verdict},
+    policy::{Decision, Rule, Rules},
     share::Share,
 };
 use std::{net::IpAddr, sync::Arc};
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, Spi},
-    table::{Lpm, Map, Reader, Spot, Writer},
+    table::{Buckets, Lpm, Map, Reader, Writer},
     wire::Address,
 };
 
@@ -17,7 +17,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of strangers, each within its share.
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of unauthenticated
+    /// senders, each within its share.
     pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
     pub policies: Lpm<Rules>,
@@ -92,18 +93,18 @@ impl Tables {
     /// What policy says of a packet from this side to a peer's: the first rule that covers it, or that nobody can tell
     /// whether it covers.
     #[inline]
-    pub fn verdict<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
-        self.verdict_at(self.policies.spot(outbound.dst), outbound, reader)
+    pub fn decide<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
+        self.decide_at(self.policies.buckets(outbound.dst), outbound, reader)
     }
 
-    /// [`Tables::verdict`], where `spot` is that of the packet's destination in the policies.
+    /// [`Tables::decide`], where `buckets` is that of the packet's destination in the policies.
     #[inline(always)]
-    pub fn verdict_at<'r>(&'r self, spot: Spot, outbound: &Flow, reader: &'r Reader) -> Verdict<'r> {
+    pub fn decide_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
         // The first so far, of rules of longer prefixes that rank no higher than shorter ones might.
-        let mut narrowed = Verdict::None;
-        let found = self.policies.find_map_at(spot, outbound.dst, reader, |rules| {
+        let mut narrowed = Decision::None;
+        let found = self.policies.find_map_at(buckets, outbound.dst, reader, |rules| {
             let found = rules.find(outbound)?;
-            if !found.is_narrowed() && matches!(narrowed, Verdict::None) {
+            if !found.is_narrowed() && matches!(narrowed, Decision::None) {
                 return Some(found);
             }
             let is_last = !found.is_narrowed();
@@ -118,16 +119,16 @@ impl Tables {
     /// belongs.
     #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        let spot = self.policies.spot(flow.src);
+        let buckets = self.policies.buckets(flow.src);
         // Mostly no rule is anywhere near where packets come from in clear.
-        !spot.is_empty(flow.src) && self.is_tunnelled(spot, &flow.reversed(), by, reader)
+        !buckets.is_empty(flow.src) && self.is_tunnelled(buckets, &flow.reversed(), by, reader)
     }
 
     /// Whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
     #[inline(never)]
-    fn is_tunnelled(&self, spot: Spot, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
-        match self.verdict_at(spot, outbound, reader) {
-            Verdict::Rule(back) | Verdict::Hidden(back) if back.tunnel().is_some() => {
+    fn is_tunnelled(&self, buckets: Buckets, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
+        match self.decide_at(buckets, outbound, reader) {
+            Decision::Rule(back) | Decision::Hidden(back) if back.tunnel().is_some() => {
                 by.is_none_or(|by| back.outranks(by.selector.rank.local, by.tunnel()))
             }
             _ => false,

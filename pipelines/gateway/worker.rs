@@ -3,12 +3,12 @@
 use super::{
     classify::{Class, classify, ike_spi},
     exception,
-    exchange::{Inject, Punt},
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
     kernel_side::Traffic,
     outbound::{self, Departure, Departures, Origin},
     profile::{Profile, Stage},
+    rings::{Inject, Punt},
     tables::Tables,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -125,7 +125,7 @@ impl Worker {
             }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
-                let mut sorted = Sorted::default();
+                let mut sorted = SortedBurst::default();
                 for (packet, header) in burst.take(some).zip(&mut headers.outer) {
                     sorted.sort(packet, header, tables, reader, io);
                 }
@@ -155,13 +155,13 @@ impl Worker {
 
     /// Takes frames from the slow path; answers whether there were any.
     fn inject(&mut self) -> bool {
-        let exchange = self.io.exchange().clone();
-        let waiting = exchange.inject.len().min(INJECT);
+        let rings = self.io.rings().clone();
+        let waiting = rings.inject.len().min(INJECT);
         if waiting == 0 {
             return false;
         }
         let Self { io, tables, reader, headers, .. } = self;
-        let mut sorted = Sorted::default();
+        let mut sorted = SortedBurst::default();
         for header in headers.outer.iter_mut().take(waiting) {
             let Ok(mut packet) = io.take() else {
                 // No frame is free: the rest waits in its ring.
@@ -169,7 +169,7 @@ impl Worker {
             };
             packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
-            match exchange.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
+            match rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
                 Some(Some(what)) => sorted.inject(packet, header, what, tables, reader, io),
                 Some(None) => io.drop(packet, DropReason::NoHeadroom),
                 None => io.free(packet),
@@ -218,12 +218,12 @@ impl Default for Headers {
 
 /// A burst by what its packets are.
 #[derive(Default)]
-struct Sorted<'r> {
+struct SortedBurst<'r> {
     arrivals: Arrivals<'r>,
     departures: Departures<'r>,
 }
 
-impl<'r> Sorted<'r> {
+impl<'r> SortedBurst<'r> {
     /// Puts a received packet where it belongs.
     #[inline(always)]
     fn sort(
@@ -313,7 +313,7 @@ impl<'r> Sorted<'r> {
 /// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel where that has a side of its port.
 fn neighbour(packet: Packet, io: &mut Io) {
     match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
-        Ok(()) => io.to_kernel(packet, Traffic::Link),
+        Ok(()) => io.to_kernel(packet, Traffic::Segment),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -329,7 +329,7 @@ fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, rea
     } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);
     } else {
-        // The link that it came by is not the host's.
+        // The segment that it came by is not the host's.
         io.drop(packet, DropReason::Martian);
     }
 }

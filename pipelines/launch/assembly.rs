@@ -6,15 +6,15 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
-        exchange::Exchange,
         io::Io,
         kernel_side::{KINDS, Limit, Role},
+        rings::Rings,
         tables::{PortSettings, Settings, Tables},
         worker::Worker,
     },
     slow_path::{
-        Asked, PortLink, SlowPath, WorkerLink,
-        neighbours::{Link, Stations},
+        ControlRequest, PortHandle, SlowPath, WorkerHandle,
+        neighbours::{Segment, Stations},
     },
 };
 use core_affinity::CoreId;
@@ -35,7 +35,7 @@ use std::{
 use tracing::warn;
 use wayfarer_dataplane::{
     pool::Pool,
-    port::{Mac, Port, monitor::Monitor, open::Shared},
+    port::{Mac, Port, monitor::Monitor, open::SharedDevice},
     table::{Prefix, Writer},
 };
 
@@ -64,7 +64,7 @@ pub struct OpenPort {
     /// Whether the host's own stack is at its other end.
     pub is_host: bool,
     /// What a device that is shared with the kernel has besides its queues.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedDevice>,
     /// Where it is the TAP device of an exception path.
     pub exception: Option<Exception>,
     /// How its device is, where it is one.
@@ -102,9 +102,9 @@ pub struct Assembly {
     /// The workers, each with the core that it is to be pinned to.
     pub workers: Vec<(Worker, Option<CoreId>)>,
     /// What slow path and workers share.
-    pub links: Vec<WorkerLink>,
+    pub handles: Vec<WorkerHandle>,
     /// Where requests to the slow path go.
-    pub requests: Sender<Asked>,
+    pub requests: Sender<ControlRequest>,
 }
 
 /// A gateway at work. It stops when dropped.
@@ -114,8 +114,8 @@ pub struct Gateway {
     stop_slow_path: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     slow_path: Option<JoinHandle<()>>,
-    links: Vec<WorkerLink>,
-    requests: Sender<Asked>,
+    handles: Vec<WorkerHandle>,
+    requests: Sender<ControlRequest>,
 }
 
 impl Assembly {
@@ -135,33 +135,33 @@ impl Assembly {
         let tables = Arc::new(Tables::new(&writer, config.gateway.tunnels, settings(config, &ports)));
         let mut queues: Vec<_> =
             ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
-        let mut links = Vec::new();
+        let mut handles = Vec::new();
         let mut workers = Vec::new();
         for Seat { pool, core } in seats {
-            let link = WorkerLink {
-                exchange: Arc::new(Exchange::new(pool.frame_size())),
+            let handle = WorkerHandle {
+                rings: Arc::new(Rings::new(pool.frame_size())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
                 core: core.map(|core| core.id),
             };
             let own = queues.iter_mut().filter_map(Iterator::next).collect();
             let roles = roles(&ports, count);
-            let io = Io::new(own, roles, pool, link.counters.clone(), link.exchange.clone());
+            let io = Io::new(own, roles, pool, handle.counters.clone(), handle.rings.clone());
             let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
             workers.push((worker, core));
-            links.push(link);
+            handles.push(handle);
         }
         let (requests, asked) = bounded(REQUESTS);
         let is_shared = ports.iter().any(|port| port.shared.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
-        let ports = ports.into_iter().map(port_link).collect();
+        let ports = ports.into_iter().map(port_handle).collect();
         let mut slow_path =
-            SlowPath::new(config, writer, tables, links.clone(), ports, asked).map_err(StartError::Key)?;
+            SlowPath::new(config, writer, tables, handles.clone(), ports, asked).map_err(StartError::Key)?;
         if config.gateway.kernel_routes || is_shared || !sides.is_empty() {
             slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
-        Ok(Self { slow_path, workers, links, requests })
+        Ok(Self { slow_path, workers, handles, requests })
     }
 }
 
@@ -171,13 +171,13 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Thread`]; nothing runs then.
     pub fn start(assembly: Assembly) -> Result<Self, StartError> {
-        let Assembly { mut slow_path, workers, links, requests } = assembly;
+        let Assembly { mut slow_path, workers, handles, requests } = assembly;
         let mut this = Self {
             stop_workers: Arc::default(),
             stop_slow_path: Arc::default(),
             workers: Vec::new(),
             slow_path: None,
-            links,
+            handles,
             requests,
         };
         let stop = this.stop_slow_path.clone();
@@ -207,7 +207,7 @@ impl Gateway {
 
     /// Each worker's counters, as they are at any moment.
     pub fn counters(&self) -> impl Iterator<Item = &Arc<WorkerCounters>> {
-        self.links.iter().map(|link| &link.counters)
+        self.handles.iter().map(|handle| &handle.counters)
     }
 
     /// Whether every worker has come to the end of its ports.
@@ -299,15 +299,15 @@ fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
     roles
 }
 
-fn port_link(port: OpenPort) -> PortLink {
-    let link = Link { mac: port.mac, addresses: port.addresses, stations: port.stations };
-    PortLink {
+fn port_handle(port: OpenPort) -> PortHandle {
+    let segment = Segment { mac: port.mac, addresses: port.addresses, stations: port.stations };
+    PortHandle {
         name: port.name,
         kind: port.kind,
         mtu: port.mtu,
         // The kernel's routes by the TAP of an exception path are those of the port that it belongs to.
         device: port.device.filter(|_| port.exception.is_none()),
-        link,
+        segment,
         shared: port.shared,
         monitor: port.monitor,
     }

@@ -15,7 +15,7 @@ use wayfarer_dataplane::{
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
-        open::{self, Kind, Opened},
+        open::{self, Kind, OpenDevice},
         pcap::{self, PcapPort},
         sink::Sink,
         tap::TapPort,
@@ -106,7 +106,7 @@ fn open_device(
     };
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = open::Request { device, kind, rules, tap_mtu };
-    let Opened { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared, monitor } =
+    let OpenDevice { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared, monitor } =
         open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
@@ -149,7 +149,7 @@ fn open_dpdk(
     // UDP over IPv4 goes without; where IPv6 is not spoken, a driver may have a faster way to send than that.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
     let request = dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous, fill_checksums };
-    let dpdk::Opened { ports, kind, mac, mtu, fills_checksums, monitor } =
+    let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
         eal.ok_or_else(not_started)?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
     if device.starts_with("net_af_packet") && is_on_veth(config, device) {

@@ -68,7 +68,7 @@ impl World {
 
     /// Returns what its worker counts.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
-        &self.assembly.links[0].counters
+        &self.assembly.handles[0].counters
     }
 
     /// Returns how many packets the worker dropped for this reason.

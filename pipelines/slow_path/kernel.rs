@@ -350,7 +350,7 @@ fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
     Some((Prefix::new(to, destination_prefix_length)?, metric))
 }
 
-/// The address that a message is about: of a point-to-point link the near end.
+/// The address that a message is about: of a point-to-point device the near end.
 pub(super) fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
     let local = find(|attribute| match attribute {

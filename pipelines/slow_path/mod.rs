@@ -5,9 +5,9 @@ pub mod neighbours;
 pub mod routes;
 pub mod tunnels;
 
+mod devices;
 pub(crate) mod ike;
 mod kernel;
-mod links;
 mod moves;
 mod policies;
 mod punts;
@@ -18,17 +18,17 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::{Drops, WorkerCounters},
-        exchange::{Exchange, Inject},
         policy::{Action, Rule},
+        rings::{Inject, Rings},
         tables::Tables,
     },
 };
 use crossbeam::channel::{Receiver, Sender};
+use devices::Devices;
 use ike::Ike;
 use kernel::{Change, Kernel};
-use links::Links;
 use moves::Timer;
-use neighbours::{Link, Neighbours};
+use neighbours::{Neighbours, Segment};
 use punts::ProblemLimit;
 use routes::{NextHop, Origin, Routes};
 use std::{
@@ -46,7 +46,7 @@ use tunnels::Tunnels;
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
-    port::{monitor::Monitor, open::Shared},
+    port::{monitor::Monitor, open::SharedDevice},
     sa::{Path, TunnelId},
     sharing::Sharing,
     table::{Prefix, Reader, Writer},
@@ -56,14 +56,14 @@ use wayfarer_mobility::roaming::Roaming;
 /// Longest sleep between two turns, and so what a report waits at most.
 const NAP: Duration = Duration::from_micros(50);
 
-/// A request, and where its answer goes.
-pub type Asked = (Command, Sender<Answer>);
+/// A command of the control socket, and where its answer goes.
+pub type ControlRequest = (Command, Sender<Answer>);
 
 /// What the slow path shares with one worker.
 #[derive(Clone, Debug)]
-pub struct WorkerLink {
+pub struct WorkerHandle {
     /// Its rings.
-    pub exchange: Arc<Exchange>,
+    pub rings: Arc<Rings>,
     /// Its counters.
     pub counters: Arc<WorkerCounters>,
     /// The core it is pinned to.
@@ -72,7 +72,7 @@ pub struct WorkerLink {
 
 /// What the slow path knows of one port.
 #[derive(Debug)]
-pub struct PortLink {
+pub struct PortHandle {
     /// Its name.
     pub name: String,
     /// Its kind and mode, for people.
@@ -82,9 +82,9 @@ pub struct PortLink {
     /// The kernel's index of its device, where it is one.
     pub device: Option<u32>,
     /// What neighbour discovery needs.
-    pub link: Link,
+    pub segment: Segment,
     /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedDevice>,
     /// How its device is, where it is one.
     pub monitor: Option<Box<dyn Monitor>>,
 }
@@ -96,8 +96,8 @@ pub struct SlowPath {
     writer: Writer,
     reader: Reader,
     tables: Arc<Tables>,
-    workers: Vec<WorkerLink>,
-    ports: Vec<PortLink>,
+    workers: Vec<WorkerHandle>,
+    ports: Vec<PortHandle>,
     neighbours: Neighbours,
     routes: Routes,
     kernel: Option<Kernel>,
@@ -107,10 +107,10 @@ pub struct SlowPath {
     tunnels: Tunnels,
     roaming: Roaming<TunnelId, Path>,
     timers: BTreeSet<(Duration, TunnelId, Timer)>,
-    requests: Receiver<Asked>,
+    requests: Receiver<ControlRequest>,
     drops: Drops,
     problems: ProblemLimit,
-    links: Links,
+    devices: Devices,
     next_worker: usize,
 }
 
@@ -123,16 +123,16 @@ impl SlowPath {
         config: &Config,
         writer: Writer,
         tables: Arc<Tables>,
-        workers: Vec<WorkerLink>,
-        ports: Vec<PortLink>,
-        requests: Receiver<Asked>,
+        workers: Vec<WorkerHandle>,
+        ports: Vec<PortHandle>,
+        requests: Receiver<ControlRequest>,
     ) -> Result<Self, KeyError> {
-        let links: Vec<Link> = ports.iter().map(|p| p.link.clone()).collect();
+        let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let mut this = Self {
             start: Instant::now(),
             reader: writer.reader(),
-            routes: Routes::new(links.iter().map(|l| l.stations).collect()),
-            neighbours: Neighbours::new(links),
+            routes: Routes::new(segments.iter().map(|s| s.stations).collect()),
+            neighbours: Neighbours::new(segments),
             kernel: None,
             kernel_sides: vec![],
             ike: None,
@@ -141,7 +141,7 @@ impl SlowPath {
             timers: BTreeSet::new(),
             drops: Drops::default(),
             problems: ProblemLimit::default(),
-            links: Links::default(),
+            devices: Devices::default(),
             next_worker: 0,
             writer,
             tables,
@@ -168,7 +168,7 @@ impl SlowPath {
     fn install_routes(&mut self, config: &Config) {
         for (index, port) in self.ports.iter().enumerate() {
             let port_index = index as u16;
-            for (address, subnet) in &port.link.addresses {
+            for (address, subnet) in &port.segment.addresses {
                 let (tables, writer) = (&self.tables, &mut self.writer);
                 self.routes.insert(tables, writer, Prefix::host(*address), Origin::Local, NextHop::Local);
                 let hop = NextHop::Port { port: port_index, via: None };
@@ -189,7 +189,7 @@ impl SlowPath {
     pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
         // What the host sends through us leads to us, and nowhere else.
         let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
-        let device = |(index, port): (usize, &PortLink)| Some((port.device?, index as u16));
+        let device = |(index, port): (usize, &PortHandle)| Some((port.device?, index as u16));
         let others = self.ports.iter().enumerate().filter(|(index, _)| Some(*index) != host);
         let devices = others.filter_map(device).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);
@@ -264,7 +264,7 @@ impl SlowPath {
         busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
-        self.handle_links(now);
+        self.handle_devices(now);
         self.act();
         self.reader.quiescent();
         self.writer.collect();
@@ -274,7 +274,7 @@ impl SlowPath {
     /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
     fn inject(&mut self, what: Inject, frame: &[u8]) {
         self.next_worker = (self.next_worker + 1) % self.workers.len();
-        if !self.workers[self.next_worker].exchange.inject.push(what, frame) {
+        if !self.workers[self.next_worker].rings.inject.push(what, frame) {
             self.drops.count(DropReason::SlowPathLimit);
         }
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::model::{self, Roam},
-    gateway::exchange::{Event, Inject},
+    gateway::rings::{Event, Inject},
 };
 use std::{net::IpAddr, time::Duration};
 use tracing::{debug, info, warn};
@@ -54,7 +54,7 @@ impl SlowPath {
             // Its senders may ignore a smaller MTU (RFC 8201 §4).
             warn!(
                 tunnel = config.name,
-                room, "the link's MTU leaves less than the 1280 bytes that IPv6 needs"
+                room, "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
             );
         }
         let policy = match config.roam {
@@ -106,7 +106,7 @@ impl SlowPath {
             Some(super::NextHop::Port { port, .. }) => self.ports.get(usize::from(port)),
             _ => None,
         };
-        let own = || self.ports.iter().find(|p| p.link.addresses.iter().any(|(a, _)| *a == config.local));
+        let own = || self.ports.iter().find(|p| p.segment.addresses.iter().any(|(a, _)| *a == config.local));
         by_route.or_else(own).map_or(1500, |p| p.mtu)
     }
 
@@ -114,7 +114,7 @@ impl SlowPath {
         let mut busy = false;
         for worker in 0..self.workers.len() {
             for _ in 0..EVENTS {
-                let Some(event) = self.workers[worker].exchange.events.pop() else { break };
+                let Some(event) = self.workers[worker].rings.events.pop() else { break };
                 busy = true;
                 match event {
                     Event::NewPath { tunnel, path } => {

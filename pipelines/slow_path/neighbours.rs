@@ -32,7 +32,7 @@ const ENTRIES: usize = 8192;
 
 /// What one port needs for it.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct Segment {
     /// The gateway's MAC address.
     pub mac: Mac,
     /// The gateway's addresses, each with its subnet.
@@ -41,7 +41,7 @@ pub struct Link {
     pub stations: Stations,
 }
 
-/// How the stations of a link are found.
+/// How the stations of a segment are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stations {
     /// By asking.
@@ -104,7 +104,7 @@ type Key = (u16, IpAddr);
 /// All neighbours of all ports.
 #[derive(Debug)]
 pub struct Neighbours {
-    links: Vec<Link>,
+    segments: Vec<Segment>,
     entries: BTreeMap<Key, Entry>,
     timers: BTreeSet<(Duration, Key)>,
     /// Addresses whose stations have not answered yet, by when they were asked for first.
@@ -115,10 +115,10 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Knows nobody yet on `links`, one for each port.
-    pub fn new(links: Vec<Link>) -> Self {
+    /// Knows nobody yet on `segments`, one for each port.
+    pub fn new(segments: Vec<Segment>) -> Self {
         Self {
-            links,
+            segments,
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             unanswered: BTreeSet::new(),
@@ -200,7 +200,8 @@ impl Neighbours {
             entry.due = now + RETRY;
             self.timers.insert((entry.due, key));
             let to = entry.mac;
-            if let Some(frame) = self.links.get(usize::from(key.0)).and_then(|link| request(link, key.1, to))
+            if let Some(frame) =
+                self.segments.get(usize::from(key.0)).and_then(|segment| request(segment, key.1, to))
             {
                 self.actions.push_back(Action::Send { port: key.0, frame });
             }
@@ -236,7 +237,7 @@ impl Neighbours {
             self.learn(now, port, arp.sender.into(), arp.sender_mac, asks_us);
         }
         if asks_us {
-            let mac = self.links[usize::from(port)].mac;
+            let mac = self.segments[usize::from(port)].mac;
             let reply = Arp {
                 operation: Operation::Reply,
                 sender_mac: mac,
@@ -261,7 +262,7 @@ impl Neighbours {
         }
         let asks_us = self.answers_for(port, message.target.into(), header.src.into());
         let (IpAddr::V6(src), true) = (header.src.into(), asks_us) else { return };
-        let ours = self.links[usize::from(port)].mac;
+        let ours = self.segments[usize::from(port)].mac;
         // A probe for duplicates has no sender to answer to: all nodes are told (RFC 4861 §7.2.4).
         let (dst, dst_mac, solicited) = if src.is_unspecified() {
             (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false)
@@ -278,23 +279,23 @@ impl Neighbours {
 
     /// Whether the gateway answers when `asker` asks for `target` on `port`.
     fn answers_for(&self, port: u16, target: IpAddr, asker: IpAddr) -> bool {
-        let Some(link) = self.links.get(usize::from(port)) else { return false };
-        match link.stations {
-            Stations::Ask => link.addresses.iter().any(|(own, _)| *own == target),
+        let Some(segment) = self.segments.get(usize::from(port)) else { return false };
+        match segment.stations {
+            Stations::Ask => segment.addresses.iter().any(|(own, _)| *own == target),
             Stations::Only(_) => !asker.is_unspecified() && asker != target,
         }
     }
 
-    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the link's own subnets that ask
+    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the segment's own subnets that ask
     /// for the gateway (RFC 826). Nobody else can fill the table.
     fn learn(&mut self, now: Duration, port: u16, address: IpAddr, mac: Mac, asks_us: bool) {
         let key = (port, address);
-        let Some(link) = self.links.get(usize::from(port)) else { return };
-        if link.stations != Stations::Ask || link.addresses.iter().any(|(own, _)| *own == address) {
+        let Some(segment) = self.segments.get(usize::from(port)) else { return };
+        if segment.stations != Stations::Ask || segment.addresses.iter().any(|(own, _)| *own == address) {
             return;
         }
-        let on_link = link.addresses.iter().any(|(_, subnet)| subnet.contains(address));
-        let may_enter = asks_us && on_link && self.entries.len() < ENTRIES;
+        let on_segment = segment.addresses.iter().any(|(_, subnet)| subnet.contains(address));
+        let may_enter = asks_us && on_segment && self.entries.len() < ENTRIES;
         if !may_enter && !self.entries.contains_key(&key) {
             return;
         }
@@ -312,18 +313,18 @@ impl Neighbours {
     }
 }
 
-/// The frame that asks for `address`, at `to` where its last MAC address is to be confirmed. `None` where the link
+/// The frame that asks for `address`, at `to` where its last MAC address is to be confirmed. `None` where the segment
 /// has no address of that family to ask from.
-fn request(link: &Link, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8>> {
-    let same_family = || link.addresses.iter().filter(|(own, _)| own.is_ipv4() == address.is_ipv4());
+fn request(segment: &Segment, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8>> {
+    let same_family = || segment.addresses.iter().filter(|(own, _)| own.is_ipv4() == address.is_ipv4());
     let own = same_family().find(|(_, subnet)| subnet.contains(address)).or_else(|| same_family().next());
     match (own.map(|(own, _)| *own), address) {
-        (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => Some(arp_request(link.mac, sender, target, to)),
+        (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => Some(arp_request(segment.mac, sender, target, to)),
         (Some(IpAddr::V6(sender)), IpAddr::V6(target)) => {
             let (group, group_mac) = nd::solicited_node(target);
-            let message = Neighbour { solicitation: true, target, mac: Some(link.mac), solicited: false };
+            let message = Neighbour { solicitation: true, target, mac: Some(segment.mac), solicited: false };
             let (dst, dst_mac) = to.map_or((group, group_mac), |mac| (target, mac));
-            Some(message.frame(link.mac, sender, dst_mac, dst))
+            Some(message.frame(segment.mac, sender, dst_mac, dst))
         }
         _ => None,
     }

@@ -3,9 +3,9 @@
 
 use super::{SlowPath, neighbours::Action};
 use crate::gateway::{
-    exchange::{Inject, Punt},
     io::FROM_TUNNEL,
-    policy::{Action as RuleAction, Rule, Verdict},
+    policy::{Action as RuleAction, Decision, Rule},
+    rings::{Inject, Punt},
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -45,8 +45,8 @@ impl SlowPath {
     pub(super) fn handle_punts(&mut self, now: Duration) -> bool {
         let mut busy = false;
         for worker in 0..self.workers.len() {
-            let exchange = self.workers[worker].exchange.clone();
-            for ring in exchange.punts() {
+            let rings = self.workers[worker].rings.clone();
+            for ring in rings.punts() {
                 for _ in 0..PUNTS {
                     if ring.pop(|(port, punt), frame| self.handle_punt(now, port, punt, frame)).is_none() {
                         break;
@@ -123,11 +123,12 @@ impl SlowPath {
         if !icmp::may_answer(&header, packet) {
             return;
         }
-        let verdict = |flow: &Flow| self.tables.verdict(flow, &self.reader);
-        let protected =
-            |flow: &Flow| matches!(verdict(flow), Verdict::Rule(Rule { action: RuleAction::Protect(_), .. }));
+        let decision = |flow: &Flow| self.tables.decide(flow, &self.reader);
+        let protected = |flow: &Flow| {
+            matches!(decision(flow), Decision::Rule(Rule { action: RuleAction::Protect(_), .. }))
+        };
         let flow = Flow::of(&header, packet);
-        let by = verdict(&flow).rule();
+        let by = decision(&flow).rule();
         let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
@@ -151,7 +152,7 @@ impl SlowPath {
         let first = self.ports.get(usize::from(port)).into_iter();
         first
             .chain(&self.ports)
-            .flat_map(|p| p.link.addresses.iter().map(|(own, _)| *own))
+            .flat_map(|p| p.segment.addresses.iter().map(|(own, _)| *own))
             .filter(move |own| own.is_ipv4() == to.is_ipv4())
     }
 }

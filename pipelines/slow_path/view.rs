@@ -35,10 +35,10 @@ impl SlowPath {
     }
 
     fn ports_view(&self) -> Vec<PortView> {
-        let view = |(index, port): (usize, &super::PortLink)| {
+        let view = |(index, port): (usize, &super::PortHandle)| {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
-            let [a, b, c, d, e, f] = port.link.mac;
+            let [a, b, c, d, e, f] = port.segment.mac;
             let state = port.monitor.as_ref().map(|monitor| monitor.state());
             PortView {
                 port: port.name.clone(),
@@ -46,7 +46,7 @@ impl SlowPath {
                 mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
                 mtu: port.mtu,
                 addresses: port
-                    .link
+                    .segment
                     .addresses
                     .iter()
                     .map(|(own, subnet)| format!("{own}/{}", subnet.length()))
@@ -60,7 +60,7 @@ impl SlowPath {
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),
-                link: state.as_ref().map(|s| link(s).to_owned()),
+                link: state.as_ref().map(|s| device_state(s).to_owned()),
                 speed_mbps: state.as_ref().and_then(|s| s.speed),
                 full_duplex: state.as_ref().and_then(|s| s.full_duplex),
                 promiscuous: state.as_ref().map(|s| s.is_promiscuous),
@@ -71,11 +71,11 @@ impl SlowPath {
     }
 
     fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(worker, link): (usize, &super::WorkerLink)| {
-            let c = &link.counters;
+        let view = |(worker, handle): (usize, &super::WorkerHandle)| {
+            let c = &handle.counters;
             WorkerView {
                 worker,
-                core: link.core,
+                core: handle.core,
                 received: c.received.value(),
                 opened: c.opened.value(),
                 opened_bytes: c.opened_bytes.value(),
@@ -114,8 +114,8 @@ impl SlowPath {
     }
 }
 
-/// How a link is, in a word.
-fn link(state: &DeviceState) -> &'static str {
+/// How a device is, in a word.
+fn device_state(state: &DeviceState) -> &'static str {
     match state {
         DeviceState { is_gone: true, .. } => "gone",
         DeviceState { is_up: true, .. } => "up",

@@ -23,7 +23,7 @@ use wayfarer::{
         fixtures::{OUTSIDE, config, open_ports},
         world::World as Gateway,
     },
-    slow_path::Asked,
+    slow_path::ControlRequest,
 };
 use wayfarer_dataplane::port::monitor::{DeviceState, Monitor};
 
@@ -43,7 +43,7 @@ impl World {
         Self::with(sender)
     }
 
-    fn with(slow_path: Sender<Asked>) -> Self {
+    fn with(slow_path: Sender<ControlRequest>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut world = Self { folder, server: None };
         world.server = Some(Server::start(&world.path(), slow_path).unwrap());
@@ -100,7 +100,7 @@ impl Client {
     }
 }
 
-fn fake_slow_path(requests: &Receiver<Asked>) {
+fn fake_slow_path(requests: &Receiver<ControlRequest>) {
     for (command, to) in requests {
         let outcome = match command {
             Command::Show { .. } => Outcome::Result(Reply::Sa(vec![view()])),

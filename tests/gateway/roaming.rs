@@ -195,7 +195,7 @@ fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_be
         while worker.turn() {}
         while world.wires[INSIDE].receive(|_| ()).is_some() {}
     }
-    assert_eq!(world.assembly.links[0].exchange.events.len(), 8);
+    assert_eq!(world.assembly.handles[0].rings.events.len(), 8);
     two.address = ip("198.51.100.2");
     world.send(OUTSIDE, &two.seal(&up(2)));
     assert_eq!(goes_to(&mut world, 2), ("198.51.100.2".into(), None));

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 use wayfarer_mobility::{
-    ike::{connection::Connection, endpoint::View, event::PeerId, settings::Settings, view::State},
+    ike::{
+        connection::Connection,
+        event::PeerId,
+        settings::Settings,
+        view::{State, View},
+    },
     path::Addresses,
 };
 

@@ -30,7 +30,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 
 /// A gateway's control socket at `path`, where one reason has drops and one has none.
 fn control(path: &Path) -> Server {
-    let (sender, requests) = channel::bounded::<wayfarer::slow_path::Asked>(4);
+    let (sender, requests) = channel::bounded::<wayfarer::slow_path::ControlRequest>(4);
     std::thread::spawn(move || {
         for (command, to) in requests {
             let drop = |reason: &str, packets| DropView {

@@ -146,13 +146,13 @@ enum Unusable {
 }
 
 /// A received frame as the kernel left it in a slot: what it says of it, and its bytes.
-struct Received<'a> {
+struct ReceivedFrame<'a> {
     vnet: [u8; VNET_HEADER],
     bytes: &'a [u8],
     is_whole: bool,
 }
 
-impl<'a> Received<'a> {
+impl<'a> ReceivedFrame<'a> {
     /// # Safety
     /// `slot` is `slot_size` readable bytes that start with a `tpacket2_hdr`, and the kernel leaves them alone for
     /// as long as the answer is used.
@@ -214,7 +214,7 @@ impl Port for AfPacketPort {
             }
             let Some(mut packet) = pool.take() else { return };
             // SAFETY: the status gives the slot to us until we give it back.
-            let received = unsafe { Received::read(slot, self.slot_size) };
+            let received = unsafe { ReceivedFrame::read(slot, self.slot_size) };
             let copied = received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet));
             status.store(libc::TP_STATUS_KERNEL, Release);
             self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };

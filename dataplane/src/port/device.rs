@@ -25,7 +25,7 @@ const FLAG_RX_VLAN: u32 = 1 << 8;
 
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
 
-/// What a driver says of a link's speed and duplex where it does not know.
+/// What a driver says of speed and duplex that it does not know.
 const SPEED_UNKNOWN: u32 = u32::MAX;
 const DUPLEX_HALF: u8 = 0;
 const DUPLEX_FULL: u8 = 1;
@@ -157,7 +157,7 @@ impl Device {
         }
     }
 
-    /// The link's speed in Mbit/s and whether both ends may send at once, where the driver knows.
+    /// Its speed in Mbit/s and whether both ends may send at once, where the driver knows.
     fn speed_and_duplex(&self) -> (Option<u32>, Option<bool>) {
         // struct ethtool_cmd: command, two masks, speed and duplex (u16, u8), …, the speed's upper half (u16) in word 7.
         let mut settings = [0u32; 11];

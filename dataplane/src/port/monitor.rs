@@ -18,7 +18,7 @@ pub trait Monitor: Send + fmt::Debug {
 pub struct DeviceState {
     /// Whether the device is no longer there, or another one has its name now: the gateway has no part of that one.
     pub is_gone: bool,
-    /// Whether the link is up.
+    /// Whether it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
     /// Its speed in Mbit/s, where the device knows it.
     pub speed: Option<u32>,

@@ -76,7 +76,7 @@ pub struct Request<'a> {
 
 /// What the slow path holds of a device that the gateway shares with the kernel.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedDevice {
     /// Whose address is whose, to be changed at any time.
     pub classifier: Arc<Classifier>,
     /// ARP and neighbour discovery, which the ports do not carry.
@@ -84,7 +84,7 @@ pub struct Shared {
 }
 
 /// An open device.
-pub struct Opened {
+pub struct OpenDevice {
     /// One a worker, in the order of their pools.
     pub ports: Vec<Box<dyn Port>>,
     /// How it was opened.
@@ -100,7 +100,7 @@ pub struct Opened {
     /// The MAC address of the host's own stack at the other end: of a TAP device only.
     pub host_mac: Option<Mac>,
     /// `None` for a TAP device.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedDevice>,
     /// How it is while it runs.
     pub monitor: Box<dyn Monitor>,
 }
@@ -111,7 +111,7 @@ pub struct Opened {
 /// [`PortError::NoDevice`]; [`PortError::NotSupported`] where the device is down, has fewer queues than there are
 /// workers (AF_XDP), or frames of the pools are too small for its MTU; [`PortError::Permission`]; or what the system
 /// answered to the last way that was tried.
-pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortError> {
+pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
         return open_tap(request, pools);
     }
@@ -135,7 +135,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
             Err(reason) => passed_over.push((*way, reason)),
             Ok((ports, driver, classifier)) => {
                 let neighbours = NeighbourSocket::open(&device)?;
-                return Ok(Opened {
+                return Ok(OpenDevice {
                     ports,
                     driver,
                     passed_over,
@@ -143,7 +143,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortErr
                     mtu: device.mtu()?,
                     is_veth: device.is_veth(),
                     host_mac: None,
-                    shared: Some(Shared { classifier, neighbours }),
+                    shared: Some(SharedDevice { classifier, neighbours }),
                     monitor: Box::new(device),
                 });
             }
@@ -205,12 +205,12 @@ fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Res
     Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), Driver::AfPacket, classifier))
 }
 
-fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<Opened, PortError> {
+fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<OpenDevice, PortError> {
     let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
     let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
     let device = Device::find(request.device)?;
     check_frames(device.name(), device.mtu()?, pools)?;
-    Ok(Opened {
+    Ok(OpenDevice {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,
         passed_over: Vec::new(),

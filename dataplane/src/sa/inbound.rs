@@ -15,7 +15,7 @@ const REPORTS: u8 = 8;
 
 /// Packets of one SA that were refused, by why.
 #[derive(Debug, Default)]
-pub struct Refused {
+pub struct Refusals {
     /// Stale or seen before.
     pub replayed: AtomicU64,
     /// Integrity check failed.
@@ -63,7 +63,7 @@ pub struct InboundSa {
     /// What may come out of it.
     pub selectors: Few<Selector>,
     /// What was refused.
-    pub refused: Refused,
+    pub refused: Refusals,
 }
 
 const _: () = assert!(size_of::<InboundSa>() <= 4 * prefetch::LINE - super::COUNTS);
@@ -137,7 +137,7 @@ impl InboundSa {
             window: Window::starting_at(window, sharing, sequence),
             selectors,
             life: Lifetime::new(limits, sharing),
-            refused: Refused::default(),
+            refused: Refusals::default(),
             inner_mtu: AtomicU16::new(within_u16(inner_mtu)),
             path: AtomicU64::new(path.map_or(0, |path| path.tag())),
             reported: AtomicU64::new(0),

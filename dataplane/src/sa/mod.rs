@@ -12,7 +12,7 @@ mod outbound;
 mod path;
 mod selector;
 
-pub use inbound::{InboundParts, InboundSa, Refused};
+pub use inbound::{InboundParts, InboundSa, Refusals};
 pub use lifetime::{Due, Lifetime, Limits};
 pub use outbound::{Df, Marking, OutboundParts, OutboundSa};
 pub use path::{Encap, Endpoint, Path};

@@ -6,7 +6,7 @@
 //! first 48 bits says: whoever has prefixes of many lengths slows look-ups of addresses near them, and with lengths
 //! below 48 all.
 
-use super::{Map, Place, Reader, Writer, hash};
+use super::{Bucket, Map, Reader, Writer, hash};
 use crate::wire::Address;
 use std::{
     collections::HashMap,
@@ -185,16 +185,16 @@ impl V4Key {
     }
 }
 
-/// Where a look-up of one address begins: worked out once, for every pass of it.
+/// The buckets that a look-up of one address visits: worked out once, for every pass of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spot {
+pub struct Buckets {
     /// Bit `l`: an IPv4 prefix of length `l` may contain the address.
     lengths: u64,
-    /// Of the longest of them.
-    place: Place,
+    /// That of the longest of them.
+    first: Bucket,
 }
 
-impl Spot {
+impl Buckets {
     /// Whether it is clear already that no prefix contains the IPv4 address it was made for; for an IPv6 address never.
     #[inline]
     pub fn is_empty(self, address: Address) -> bool {
@@ -247,26 +247,26 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
         let address = address.into();
-        self.find_map_at(self.spot(address), address, reader, judge)
+        self.find_map_at(self.buckets(address), address, reader, judge)
     }
 
-    /// [`Lpm::find_map`], where `spot` is that of `address`.
+    /// Does what [`Lpm::find_map`] does, with the `buckets` of `address`.
     #[inline(always)]
     pub fn find_map_at<'r, R>(
         &'r self,
-        spot: Spot,
+        buckets: Buckets,
         address: Address,
         reader: &'r Reader,
         mut judge: impl FnMut(&'r V) -> Option<R>,
     ) -> Option<R> {
-        let Spot { mut lengths, mut place } = spot;
+        let Buckets { mut lengths, first: mut bucket } = buckets;
         while let Some(length) = take_longest(&mut lengths) {
             let key = V4Key::new(address, length);
-            if let Some(answer) = self.v4.get_at(place, &key, reader).and_then(&mut judge) {
+            if let Some(answer) = self.v4.get_at(bucket, &key, reader).and_then(&mut judge) {
                 return Some(answer);
             }
             if let Some(shorter) = longest(lengths) {
-                place = self.v4.place(&V4Key::new(address, shorter));
+                bucket = self.v4.bucket(&V4Key::new(address, shorter));
             }
         }
         if address.is_ipv4() { None } else { self.find_map_v6(address, reader, judge) }
@@ -293,25 +293,25 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         None
     }
 
-    /// Where a look-up of `address` begins.
+    /// Returns the buckets that a look-up of `address` visits.
     #[inline]
-    pub fn spot(&self, address: Address) -> Spot {
+    pub fn buckets(&self, address: Address) -> Buckets {
         let v4 = address.is_ipv4();
         let lengths = if v4 { self.v4_guide[entry_of(address.bits())].load(Relaxed) } else { 0 };
-        let likely = longest(lengths).map(|length| self.v4.place(&V4Key::new(address, length)));
-        Spot { lengths, place: likely.unwrap_or_default() }
+        let likely = longest(lengths).map(|length| self.v4.bucket(&V4Key::new(address, length)));
+        Buckets { lengths, first: likely.unwrap_or_default() }
     }
 
-    /// Asks the cache for where the longest prefix that may contain an IPv4 address is found by.
+    /// Asks the cache for the first of `buckets`, if they are an IPv4 address's.
     #[inline]
-    pub fn prefetch_slot(&self, spot: Spot) {
-        self.v4.prefetch_slot(spot.place);
+    pub fn prefetch_bucket(&self, buckets: Buckets) {
+        self.v4.prefetch_bucket(buckets.first);
     }
 
-    /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_slot`].
+    /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_bucket`].
     #[inline]
-    pub fn prefetch_node(&self, spot: Spot) {
-        self.v4.prefetch_node(spot.place);
+    pub fn prefetch_node(&self, buckets: Buckets) {
+        self.v4.prefetch_node(buckets.first);
     }
 
     /// The value of exactly `prefix`.

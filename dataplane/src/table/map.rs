@@ -1,4 +1,4 @@
-//! A hash map of chains: one slot array that never moves, nodes that never change.
+//! A hash map of chains: one bucket array that never moves, nodes that never change.
 
 #![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
 
@@ -13,52 +13,52 @@ use std::{
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
-/// Where a map looks a key up: worked out once, for every pass of a look-up.
+/// The bucket that a map has a key in: worked out once, for every pass of a look-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place(u32);
+pub struct Bucket(u32);
 
-type Link<K, V> = AtomicPtr<Node<K, V>>;
+type Pointer<K, V> = AtomicPtr<Node<K, V>>;
 
 #[derive(Debug)]
 struct Node<K, V> {
     key: K,
     value: V,
-    next: Link<K, V>,
+    next: Pointer<K, V>,
 }
 
-/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the slots; beyond
+/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the buckets; beyond
 /// that the chains grow longer, and nothing is refused.
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
-    slots: Box<[Link<K, V>]>,
+    buckets: Box<[Pointer<K, V>]>,
     entries: AtomicUsize,
     seed: Seed,
-    /// Of a place, to the number of its slot.
+    /// How far a [`Bucket`] is shifted to the right to index `buckets`.
     shift: u32,
     tables: Membership,
 }
 
 /// Slots without chains. Pages of zeros cost no memory before they are used.
 #[cfg(not(loom))]
-fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
+fn empty<K, V>(buckets: usize) -> Box<[Pointer<K, V>]> {
     // SAFETY: all zeros are null pointers.
-    unsafe { Box::new_zeroed_slice(slots).assume_init() }
+    unsafe { Box::new_zeroed_slice(buckets).assume_init() }
 }
 
 #[cfg(loom)]
-fn empty<K, V>(slots: usize) -> Box<[Link<K, V>]> {
-    (0..slots).map(|_| Link::default()).collect()
+fn empty<K, V>(buckets: usize) -> Box<[Pointer<K, V>]> {
+    (0..buckets).map(|_| Pointer::default()).collect()
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// A map with room for about `capacity` entries in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
-        // A place has 32 bits.
+        // A [`Bucket`] has 32 bits.
         let capacity = capacity.clamp(8, 1 << 30);
-        let slots = (capacity + capacity / 2).next_power_of_two();
+        let buckets = (capacity + capacity / 2).next_power_of_two();
         Self {
-            slots: empty(slots),
-            shift: u32::BITS - slots.trailing_zeros(),
+            buckets: empty(buckets),
+            shift: u32::BITS - buckets.trailing_zeros(),
             entries: AtomicUsize::new(0),
             seed: Seed::default(),
             tables: Membership::of(writer),
@@ -75,43 +75,43 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         self.len() == 0
     }
 
-    /// Where `key` is looked up.
+    /// Returns the bucket of `key`.
     #[inline]
-    pub fn place(&self, key: &K) -> Place {
-        Place((self.seed.hash_one(key) >> 32) as u32)
+    pub fn bucket(&self, key: &K) -> Bucket {
+        Bucket((self.seed.hash_one(key) >> 32) as u32)
     }
 
     #[inline]
-    fn slot(&self, place: Place) -> &Link<K, V> {
-        // SAFETY: there are 2^n slots, at least 16, and the shift leaves n bits.
-        unsafe { self.slots.get_unchecked((place.0 >> self.shift) as usize) }
+    fn head(&self, bucket: Bucket) -> &Pointer<K, V> {
+        // SAFETY: there are 2^n buckets, at least 16, and the shift leaves n bits.
+        unsafe { self.buckets.get_unchecked((bucket.0 >> self.shift) as usize) }
     }
 
-    /// Asks the cache for the slot at `place`.
+    /// Asks the cache for `bucket`.
     #[inline]
-    pub fn prefetch_slot(&self, place: Place) {
-        prefetch::line(self.slot(place));
+    pub fn prefetch_bucket(&self, bucket: Bucket) {
+        prefetch::line(self.head(bucket));
     }
 
-    /// Asks the cache for the first node at `place`, a pass after [`Map::prefetch_slot`].
+    /// Asks the cache for the first node of `bucket`, a pass after [`Map::prefetch_bucket`].
     #[inline]
-    pub fn prefetch_node(&self, place: Place) {
+    pub fn prefetch_node(&self, bucket: Bucket) {
         // The pointer is not followed, so it does not matter what becomes of the node.
-        prefetch::whole(self.slot(place).load(Relaxed));
+        prefetch::whole(self.head(bucket).load(Relaxed));
     }
 
     /// The value of `key`; it stays readable until the reader's next quiescent point.
     #[inline]
     pub fn get<'r>(&'r self, key: &K, reader: &'r Reader) -> Option<&'r V> {
-        self.get_at(self.place(key), key, reader)
+        self.get_at(self.bucket(key), key, reader)
     }
 
-    /// [`Map::get`], where `place` is that of `key`.
+    /// Does what [`Map::get`] does, with the `bucket` of `key`.
     #[inline(always)]
-    pub fn get_at<'r>(&'r self, place: Place, key: &K, reader: &'r Reader) -> Option<&'r V> {
+    pub fn get_at<'r>(&'r self, bucket: Bucket, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.tables.check_reader(reader);
-        let mut at = self.slot(place).load(Acquire);
-        // SAFETY: a node reached from a slot is freed only after it was unlinked and `reader`, borrowed for as long
+        let mut at = self.head(bucket).load(Acquire);
+        // SAFETY: a node reached from a bucket is freed only after it was unlinked and `reader`, borrowed for as long
         // as the answer, was quiescent.
         while let Some(node) = unsafe { at.as_ref() } {
             if node.key == *key {
@@ -125,7 +125,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Sets the value of `key`. Readers see the old value or the new one, never none.
     pub fn insert(&self, writer: &mut Writer, key: K, value: V) {
         self.tables.check_writer(writer);
-        let (link, found) = self.find(&key);
+        let (pointer, found) = self.find(&key);
         let next = match found {
             // SAFETY: the one writer is here, so a linked node cannot be freed meanwhile.
             Some(old) => unsafe { (*old).next.load(Relaxed) },
@@ -135,7 +135,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             }
         };
         let node = Box::into_raw(Box::new(Node { key, value, next: AtomicPtr::new(next) }));
-        link.store(node, Release);
+        pointer.store(node, Release);
         if let Some(old) = found {
             // SAFETY: made by `Box::into_raw` above, and just unlinked.
             writer.retire(unsafe { Box::from_raw(old) });
@@ -145,26 +145,26 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     /// Removes `key`; answers whether it was there.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
         self.tables.check_writer(writer);
-        let (link, found) = self.find(key);
+        let (pointer, found) = self.find(key);
         let Some(node) = found else { return false };
         // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the chain behind it.
-        link.store(unsafe { (*node).next.load(Relaxed) }, Release);
+        pointer.store(unsafe { (*node).next.load(Relaxed) }, Release);
         // SAFETY: as in `insert`.
         writer.retire(unsafe { Box::from_raw(node) });
         self.entries.fetch_sub(1, Relaxed);
         true
     }
 
-    /// The link that leads to `key`'s node and that node, or the last link of its chain. For the writer.
-    fn find(&self, key: &K) -> (&Link<K, V>, Option<*mut Node<K, V>>) {
-        let mut link = self.slot(self.place(key));
+    /// Returns the pointer to the node of `key` and that node, or the last pointer of its chain. For the writer.
+    fn find(&self, key: &K) -> (&Pointer<K, V>, Option<*mut Node<K, V>>) {
+        let mut pointer = self.head(self.bucket(key));
         loop {
-            let at = link.load(Relaxed);
+            let at = pointer.load(Relaxed);
             // SAFETY: only the writer frees nodes, and it is here.
             match unsafe { at.as_ref() } {
-                None => return (link, None),
-                Some(node) if node.key == *key => return (link, Some(at)),
-                Some(node) => link = &node.next,
+                None => return (pointer, None),
+                Some(node) if node.key == *key => return (pointer, Some(at)),
+                Some(node) => pointer = &node.next,
             }
         }
     }
@@ -172,8 +172,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
     fn drop(&mut self) {
-        for slot in &self.slots {
-            let mut at = slot.load(Relaxed);
+        for bucket in &self.buckets {
+            let mut at = bucket.load(Relaxed);
             while !at.is_null() {
                 // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads the map any more.
                 let node = unsafe { Box::from_raw(at) };
@@ -201,7 +201,7 @@ mod tests {
         fn behaves_like_a_hash_map(steps in proptest::collection::vec((any::<bool>(), 0u8..40, any::<u32>()), 0..300)) {
             let mut writer = Writer::new();
             let mut reader = writer.reader();
-            // Eight slots for forty keys: the chains are exercised.
+            // Eight buckets for forty keys: the chains are exercised.
             let map = Map::new(&writer, 1);
             let mut model = HashMap::new();
             for (insert, key, value) in steps {
@@ -221,17 +221,17 @@ mod tests {
         }
     }
 
-    /// Of a map that nobody changes, the entries of the fullest slot.
+    /// Of a map that nobody changes, the entries of the fullest bucket.
     fn longest_chain<K: Send + Sync, V: Send + Sync>(map: &Map<K, V>) -> usize {
-        let chain = |slot: &Link<K, V>| {
-            let (mut n, mut at) = (0, slot.load(Relaxed));
+        let chain = |bucket: &Pointer<K, V>| {
+            let (mut n, mut at) = (0, bucket.load(Relaxed));
             // SAFETY: nobody changes this map.
             while let Some(node) = unsafe { at.as_ref() } {
                 (n, at) = (n + 1, node.next.load(Relaxed));
             }
             n
         };
-        map.slots.iter().map(chain).max().unwrap()
+        map.buckets.iter().map(chain).max().unwrap()
     }
 
     #[test]

@@ -15,8 +15,8 @@ mod lpm;
 mod map;
 
 pub use cell::Cell;
-pub use lpm::{Lpm, Prefix, PrefixError, Spot};
-pub use map::{Map, Place};
+pub use lpm::{Buckets, Lpm, Prefix, PrefixError};
+pub use map::{Bucket, Map};
 
 use crate::sync::{AtomicU64, Mutex};
 use crossbeam::utils::CachePadded;

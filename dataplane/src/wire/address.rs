@@ -47,7 +47,7 @@ impl Address {
         if self.is_ipv4() { self.0 as u32 >> 28 == 0xe } else { self.0 >> 120 == 0xff }
     }
 
-    /// Whether it means something on one link only (RFC 3927 §1.2, RFC 4291 §2.5.6).
+    /// Whether it means something on one segment only (RFC 3927 §1.2, RFC 4291 §2.5.6).
     #[inline]
     pub fn is_link_local(self) -> bool {
         if self.is_ipv4() { self.0 as u32 >> 16 == 169 << 8 | 254 } else { self.0 >> 118 == 0xfe80 >> 6 }

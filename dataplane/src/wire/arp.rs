@@ -1,6 +1,6 @@
 //! ARP for IPv4 over Ethernet (RFC 826).
 
-use super::{Malformed, be16, be32, ethernet, put16};
+use super::{FormatError, be16, be32, ethernet, put16};
 use crate::port::Mac;
 use std::net::Ipv4Addr;
 
@@ -37,15 +37,15 @@ impl Arp {
     /// # Errors
     /// `Truncated` below 28 bytes; `Field` for other hardware, protocols or operations, and for a group address
     /// as sender.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let m = bytes.first_chunk::<MESSAGE>().ok_or(Malformed::Truncated)?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let m = bytes.first_chunk::<MESSAGE>().ok_or(FormatError::Truncated)?;
         if m[..6] != [0, 1, 0x08, 0x00, 6, 4] {
-            return Err(Malformed::Field);
+            return Err(FormatError::Field);
         }
         let operation = match be16(m, 6) {
             1 => Operation::Request,
             2 => Operation::Reply,
-            _ => return Err(Malformed::Field),
+            _ => return Err(FormatError::Field),
         };
         let mac = |at: usize| [m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4], m[at + 5]];
         let this = Self {
@@ -56,7 +56,7 @@ impl Arp {
             target: Ipv4Addr::from_bits(be32(m, 24)),
         };
         if ethernet::is_group(this.sender_mac) {
-            return Err(Malformed::Field);
+            return Err(FormatError::Field);
         }
         Ok(this)
     }

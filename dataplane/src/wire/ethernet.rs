@@ -1,6 +1,6 @@
 //! Ethernet II frames (IEEE 802.3).
 
-use super::{Malformed, be16};
+use super::{FormatError, be16};
 use crate::port::Mac;
 
 /// Bytes of the header.
@@ -35,8 +35,8 @@ impl Ethernet {
     /// # Errors
     /// `Truncated` below 14 bytes.
     #[inline]
-    pub fn parse(frame: &[u8]) -> Result<Self, Malformed> {
-        let h = frame.first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
+    pub fn parse(frame: &[u8]) -> Result<Self, FormatError> {
+        let h = frame.first_chunk::<HEADER>().ok_or(FormatError::Truncated)?;
         Ok(Self {
             dst: [h[0], h[1], h[2], h[3], h[4], h[5]],
             src: [h[6], h[7], h[8], h[9], h[10], h[11]],
@@ -77,18 +77,18 @@ pub fn strip_priority(frame: &mut [u8]) -> usize {
 ///
 /// # Errors
 /// `Truncated` where the frame ends within its header or tags, `Field` where there are more.
-pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), Malformed> {
+pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), FormatError> {
     const ADDRESSES: usize = 12;
-    let mut rest = frame.get(ADDRESSES..).ok_or(Malformed::Truncated)?;
+    let mut rest = frame.get(ADDRESSES..).ok_or(FormatError::Truncated)?;
     for _ in 0..=2 {
-        let (ethertype, payload) = rest.split_first_chunk::<2>().ok_or(Malformed::Truncated)?;
+        let (ethertype, payload) = rest.split_first_chunk::<2>().ok_or(FormatError::Truncated)?;
         match u16::from_be_bytes(*ethertype) {
             // Two bytes name the VLAN, and an EtherType follows.
-            VLAN | OUTER_VLAN => rest = payload.get(2..).ok_or(Malformed::Truncated)?,
+            VLAN | OUTER_VLAN => rest = payload.get(2..).ok_or(FormatError::Truncated)?,
             other => return Ok((other, payload)),
         }
     }
-    Err(Malformed::Field)
+    Err(FormatError::Field)
 }
 
 #[cfg(test)]
@@ -127,9 +127,9 @@ mod tests {
             let frame = frame(tags);
             assert_eq!(untagged(&frame), Ok((IPV4, &[0x45][..])), "{tags:x?}");
             for end in 0..frame.len() - 1 {
-                assert_eq!(untagged(&frame[..end]), Err(Malformed::Truncated), "{tags:x?} {end}");
+                assert_eq!(untagged(&frame[..end]), Err(FormatError::Truncated), "{tags:x?} {end}");
             }
         }
-        assert_eq!(untagged(&frame(&[VLAN; 3])), Err(Malformed::Field));
+        assert_eq!(untagged(&frame(&[VLAN; 3])), Err(FormatError::Field));
     }
 }

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, read into one form.
 
-use super::{Address, Malformed, address, be16, be32, checksum, put16};
+use super::{Address, FormatError, address, be16, be32, checksum, put16};
 use std::net::IpAddr;
 
 /// Bytes of an IPv4 header without options.
@@ -125,10 +125,10 @@ impl IpHeader {
     /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may follow.
     ///
     /// # Errors
-    /// See [`Malformed`]; the IPv4 header checksum is verified. An IPv6 header with an IPv4-mapped address is wrong in that
+    /// See [`FormatError`]; the IPv4 header checksum is verified. An IPv6 header with an IPv4-mapped address is wrong in that
     /// field.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut this = Self::default();
         this.read(bytes)?;
         Ok(this)
@@ -140,7 +140,7 @@ impl IpHeader {
     /// # Errors
     /// As [`IpHeader::parse`].
     #[inline(always)]
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         self.read_received(bytes, false)
     }
 
@@ -150,27 +150,27 @@ impl IpHeader {
     /// # Errors
     /// As [`IpHeader::parse`].
     #[inline(always)]
-    pub fn read_received(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), Malformed> {
-        match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
+    pub fn read_received(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), FormatError> {
+        match bytes.first().ok_or(FormatError::Truncated)? >> 4 {
             4 => self.read_v4(bytes, is_verified),
             6 => {
                 *self = Self::parse_v6(bytes)?;
                 Ok(())
             }
-            _ => Err(Malformed::Version),
+            _ => Err(FormatError::Version),
         }
     }
 
     #[inline(always)]
-    fn read_v4(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), Malformed> {
-        let h = bytes.first_chunk::<V4_HEADER>().ok_or(Malformed::Truncated)?;
+    fn read_v4(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), FormatError> {
+        let h = bytes.first_chunk::<V4_HEADER>().ok_or(FormatError::Truncated)?;
         let header_len = usize::from(h[0] & 0xf) * 4;
         let total_len = usize::from(be16(h, 2));
         if header_len < V4_HEADER || header_len > bytes.len() {
-            return Err(Malformed::HeaderLength);
+            return Err(FormatError::HeaderLength);
         }
         if total_len < header_len || total_len > bytes.len() {
-            return Err(Malformed::TotalLength);
+            return Err(FormatError::TotalLength);
         }
         // Nearly every header has twenty bytes, for which the sum has no loop.
         let sound = is_verified
@@ -180,7 +180,7 @@ impl IpHeader {
                 checksum::of(&bytes[..header_len]) == 0
             };
         if !sound {
-            return Err(Malformed::Checksum);
+            return Err(FormatError::Checksum);
         }
         let fragment = be16(h, 6);
         let (src, dst) = (be32(h, 12), be32(h, 16));
@@ -204,18 +204,18 @@ impl IpHeader {
         Ok(())
     }
 
-    fn parse_v6(bytes: &[u8]) -> Result<Self, Malformed> {
-        let h = bytes.first_chunk::<V6_HEADER>().ok_or(Malformed::Truncated)?;
+    fn parse_v6(bytes: &[u8]) -> Result<Self, FormatError> {
+        let h = bytes.first_chunk::<V6_HEADER>().ok_or(FormatError::Truncated)?;
         let total_len = V6_HEADER + usize::from(be16(h, 4));
         // A payload of almost 64 KiB makes a packet that no frame can hold.
         let fits = u16::try_from(total_len).ok().filter(|_| total_len <= bytes.len());
         let mut this = Self {
-            src: v6_at(h, 8).ok_or(Malformed::Field)?,
-            dst: v6_at(h, 24).ok_or(Malformed::Field)?,
+            src: v6_at(h, 8).ok_or(FormatError::Field)?,
+            dst: v6_at(h, 24).ok_or(FormatError::Field)?,
             protocol: h[6],
             protocol_at: 6,
             header_len: V6_HEADER as u16,
-            total_len: fits.ok_or(Malformed::TotalLength)?,
+            total_len: fits.ok_or(FormatError::TotalLength)?,
             traffic_class: h[0] << 4 | h[1] >> 4,
             hop_limit: h[7],
             fragment: Fragment::Whole,
@@ -231,18 +231,18 @@ impl IpHeader {
     }
 
     /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's payload.
-    fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), Malformed> {
+    fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), FormatError> {
         for _ in 0..=MAX_EXTENSIONS {
             let at = self.header_len();
             let length = match self.protocol {
                 protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
-                    8 * (1 + usize::from(*packet.get(at + 1).ok_or(Malformed::HeaderLength)?))
+                    8 * (1 + usize::from(*packet.get(at + 1).ok_or(FormatError::HeaderLength)?))
                 }
                 protocol::FRAGMENT => 8,
                 _ => return Ok(()),
             };
             if at + length > packet.len() {
-                return Err(Malformed::HeaderLength);
+                return Err(FormatError::HeaderLength);
             }
             if self.protocol == protocol::FRAGMENT {
                 let field = be16(packet, at + 2);
@@ -260,7 +260,7 @@ impl IpHeader {
                 return Ok(());
             }
         }
-        Err(Malformed::HeaderLength)
+        Err(FormatError::HeaderLength)
     }
 
     /// Whether the header has IPv4 options or IPv6 extension headers.

@@ -18,7 +18,7 @@ pub use address::Address;
 
 /// Why bytes are not the header that they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub enum FormatError {
     /// Fewer bytes than the header has.
     Truncated,
     /// Not version 4 or 6.

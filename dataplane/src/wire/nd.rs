@@ -1,6 +1,6 @@
 //! Neighbour discovery for IPv6 (RFC 4861): solicitations and advertisements.
 
-use super::{Malformed, checksum, ethernet, ip, put16};
+use super::{FormatError, checksum, ethernet, ip, put16};
 use crate::port::Mac;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -30,22 +30,22 @@ impl Neighbour {
     ///
     /// # Errors
     /// `Field`, `Truncated` or `Checksum`.
-    pub fn parse(header: &ip::IpHeader, packet: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(header: &ip::IpHeader, packet: &[u8]) -> Result<Self, FormatError> {
         if header.protocol != ip::protocol::ICMPV6 || header.hop_limit != 255 || header.src.is_ipv4() {
-            return Err(Malformed::Field);
+            return Err(FormatError::Field);
         }
         let m = header.payload(packet);
         if m.len() < 24 {
-            return Err(Malformed::Truncated);
+            return Err(FormatError::Truncated);
         }
         let pseudo = checksum::pseudo_header(header.src, header.dst, ip::protocol::ICMPV6, m.len());
         if checksum::finish(checksum::add(pseudo, m)) != 0 {
-            return Err(Malformed::Checksum);
+            return Err(FormatError::Checksum);
         }
-        let target = ip::v6_at(m, 8).ok_or(Malformed::Field)?;
-        let IpAddr::V6(target) = target.into() else { return Err(Malformed::Field) };
+        let target = ip::v6_at(m, 8).ok_or(FormatError::Field)?;
+        let IpAddr::V6(target) = target.into() else { return Err(FormatError::Field) };
         if !matches!(m[0], SOLICITATION | ADVERTISEMENT) || m[1] != 0 || target.is_multicast() {
-            return Err(Malformed::Field);
+            return Err(FormatError::Field);
         }
         let solicitation = m[0] == SOLICITATION;
         let wanted = if solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
@@ -77,11 +77,11 @@ impl Neighbour {
     }
 }
 
-fn option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> {
+fn option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, FormatError> {
     while let [kind, length, ..] = *options {
         let bytes = usize::from(length) * 8;
         if bytes == 0 || bytes > options.len() {
-            return Err(Malformed::Field);
+            return Err(FormatError::Field);
         }
         if kind == wanted && bytes == 8 {
             return Ok(options[2..8].try_into().ok());

@@ -1,6 +1,6 @@
 //! UDP headers (RFC 768).
 
-use super::{Address, Malformed, be16, checksum, put16};
+use super::{Address, FormatError, be16, checksum, put16};
 
 /// Bytes of the header.
 pub const HEADER: usize = 8;
@@ -24,11 +24,11 @@ impl Udp {
     /// # Errors
     /// `Truncated` below 8 bytes, `TotalLength` where the length field is below 8 or beyond `bytes`.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let h = bytes.first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let h = bytes.first_chunk::<HEADER>().ok_or(FormatError::Truncated)?;
         let length = usize::from(be16(h, 4));
         if length < HEADER || length > bytes.len() {
-            return Err(Malformed::TotalLength);
+            return Err(FormatError::TotalLength);
         }
         Ok(Self { src_port: be16(h, 0), dst_port: be16(h, 2), length, checksum: be16(h, 6) })
     }

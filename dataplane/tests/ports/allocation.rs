@@ -20,14 +20,14 @@ use wayfarer_dataplane::{
     },
 };
 
-struct Counting;
+struct CountingAllocator;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
         // SAFETY: by this function's own contract.
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Receives until `count` packets came, sends all by `out` (or back), and answers how often it allocated.
 fn allocations(from: &mut dyn Port, mut out: Option<&mut dyn Port>, pool: &mut Pool, count: u64) -> u64 {

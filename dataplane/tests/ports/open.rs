@@ -12,7 +12,7 @@ use wayfarer_dataplane::{
         PortError,
         classifier::Rules,
         monitor::DeviceState,
-        open::{self, Driver, Kind, Opened, Request},
+        open::{self, Driver, Kind, OpenDevice, Request},
     },
 };
 
@@ -24,7 +24,7 @@ fn pools(count: usize) -> Vec<Pool> {
     (0..count).map(|_| Pool::new(4096, 2048).unwrap()).collect()
 }
 
-fn open(world: &World, device: &str, kind: Kind, pools: &mut [Pool]) -> Result<Opened, PortError> {
+fn open(world: &World, device: &str, kind: Kind, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     world.gw(|| open::open(&request(device, kind), pools))
 }
 

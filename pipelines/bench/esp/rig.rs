@@ -88,7 +88,7 @@ impl Rig {
         let (start, before) = (Instant::now(), resident());
         let assembly = Assembly::new(&config, seats, ports).map_err(BenchError::Start)?;
         let (setup, after) = (start.elapsed(), resident());
-        let counters = assembly.links.iter().map(|link| link.counters.clone()).collect();
+        let counters = assembly.handles.iter().map(|worker| worker.counters.clone()).collect();
         let threads = assembly.workers.into_iter().enumerate().map(|(index, (worker, core))| {
             let own = [plugs[OUTSIDE][index].clone(), plugs[INSIDE][index].clone()];
             Hand::new(worker, core, own, options.workers)

@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
         Mac, Port,
         classifier::Rules,
         device::Device,
-        open::{self, Request, Shared},
+        open::{self, Request, SharedDevice},
     },
     wire::{
         ethernet::{self, Ethernet},
@@ -42,7 +42,7 @@ pub(super) struct Tester {
     /// One or two: frames go out by the first and come back by the last.
     ports: Vec<Box<dyn Port>>,
     /// Keeps the devices this program's.
-    _shared: Vec<Option<Shared>>,
+    _shared: Vec<Option<SharedDevice>>,
     _devices: Vec<DeviceLock>,
     pool: Pool,
     drivers: Vec<String>,

@@ -50,7 +50,7 @@ Peers are simulated in the same process, and what they cost is not counted.
   idle      memory of --peers connected peers, half of them watched: the protocol alone, then the whole gateway
   latency   from a move's message at the port to the first packet to the new place, while a worker forwards at full rate
   rekey     packets lost by changes of keys and by moves at full rate, but for those that were in flight
-  flood     what 20000 first messages of strangers a second leave of the forwarding rate and of the latency of moves
+  flood     what 20000 first messages of unauthenticated senders a second leave of the forwarding rate and of the latency of moves
 
 Examples:
   wayfarer bench ike

@@ -1,6 +1,6 @@
 //! What child SAs may carry.
 
-use super::{Checked, Raw, Unique};
+use super::{ConfigResult, Raw, Unique};
 use crate::config::{
     error::Rule,
     field::prefixes,
@@ -26,7 +26,7 @@ struct RawChild<'a> {
 
 impl Raw<'_> {
     /// The child that the connection's own keys make, if there are any or no others, then the others.
-    pub(super) fn children(&self, name: &str, ask_address: bool) -> Checked<Vec<ChildPolicy>> {
+    pub(super) fn children(&self, name: &str, ask_address: bool) -> ConfigResult<Vec<ChildPolicy>> {
         let Self { source, raw, place } = self;
         let mut names = Unique::new();
         let mut children = vec![];
@@ -63,7 +63,7 @@ impl Raw<'_> {
         Ok(children)
     }
 
-    fn child(&self, raw: &RawChild<'_>, name: String, ask_address: bool) -> Checked<ChildPolicy> {
+    fn child(&self, raw: &RawChild<'_>, name: String, ask_address: bool) -> ConfigResult<ChildPolicy> {
         let source = self.source;
         let transport = raw.mode.as_ref().is_some_and(|mode| *mode.get_ref() == Mode::Transport);
         let [local_key, remote_key] =

@@ -31,7 +31,7 @@ use wayfarer_mobility::{
     roaming::Policy,
 };
 
-type Checked<T> = Result<T, ConfigError>;
+type ConfigResult<T> = Result<T, ConfigError>;
 
 /// UDP port of IKE (RFC 7296 §2).
 const IKE: u16 = 500;
@@ -61,7 +61,7 @@ const ADVISED_PSK: usize = 16;
 const ADVISED_PPK: usize = 32;
 
 /// Checks `[ike]`, `[[pool]]` and `[[connection]]`.
-pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Checked<Ike> {
+pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> ConfigResult<Ike> {
     let defaults = Ike::default();
     let raw = &file.ike;
     let many = |n: &i64, first| Ok(value::integer::<u32>(*n, first..=1 << 24)? as usize);
@@ -101,9 +101,9 @@ fn connections(
     raw: &[Spanned<file::Connection>],
     config: &Config,
     pools: &[PoolRange],
-) -> Checked<Vec<Connection>> {
+) -> ConfigResult<Vec<Connection>> {
     let mut names = Unique::new();
-    let mut shared = shared::Shared::new();
+    let mut shared = shared::EarlierProofs::new();
     let mut connections = Vec::with_capacity(raw.len());
     for raw in raw {
         let place = raw.span();
@@ -126,7 +126,7 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    fn check(&self, config: &Config, pools: &[PoolRange]) -> Checked<Connection> {
+    fn check(&self, config: &Config, pools: &[PoolRange]) -> ConfigResult<Connection> {
         let Self { source, raw, .. } = self;
         let name = source.value("connection.name", &raw.name, |name| value::name(name))?;
         let ours = |own| config.ports.iter().any(|port| port.addresses.iter().any(|(a, _)| *a == own));
@@ -193,7 +193,7 @@ impl Raw<'_> {
     }
 
     /// Addresses of ours that a peer may use; by default all that are not the host's.
-    fn local(&self, config: &Config, remote: Option<SocketAddr>) -> Checked<Vec<IpAddr>> {
+    fn local(&self, config: &Config, remote: Option<SocketAddr>) -> ConfigResult<Vec<IpAddr>> {
         let all = || config.ports.iter().flat_map(|port| port.addresses.iter().map(|(own, _)| *own));
         let named = self.source.optional("connection.local", &self.raw.local, |list| {
             let own = |text: &String| match value::address(text)? {
@@ -218,7 +218,7 @@ impl Raw<'_> {
         }
     }
 
-    fn offers(&self, key: &str, list: &Key<List>, usage: Use) -> Checked<Vec<Offer>> {
+    fn offers(&self, key: &str, list: &Key<List>, usage: Use) -> ConfigResult<Vec<Offer>> {
         let Some(list) = list else { return Ok(algorithms::defaults(usage)) };
         algorithms::offers(&list.get_ref().0, usage).map_err(|(rule, hint)| ConfigError {
             hint: hint.map(Into::into),
@@ -227,7 +227,7 @@ impl Raw<'_> {
     }
 
     /// Indices of the pools named.
-    fn pools(&self, pools: &[PoolRange]) -> Checked<Vec<usize>> {
+    fn pools(&self, pools: &[PoolRange]) -> ConfigResult<Vec<usize>> {
         let Some(list) = &self.raw.pool else { return Ok(vec![]) };
         let index = |name: &String| {
             pools.iter().position(|pool| pool.name == *name).ok_or_else(|| ConfigError {
@@ -238,12 +238,17 @@ impl Raw<'_> {
         list.get_ref().0.iter().map(index).collect()
     }
 
-    fn list<T>(&self, key: &str, list: &Key<List>, check: fn(&str) -> Result<T, Rule>) -> Checked<Vec<T>> {
+    fn list<T>(
+        &self,
+        key: &str,
+        list: &Key<List>,
+        check: fn(&str) -> Result<T, Rule>,
+    ) -> ConfigResult<Vec<T>> {
         let all = |list: &List| list.0.iter().map(|text| check(text)).collect();
         Ok(self.source.optional(key, list, all)?.unwrap_or_default())
     }
 
-    fn lifetimes(&self) -> Checked<Lifetimes> {
+    fn lifetimes(&self) -> ConfigResult<Lifetimes> {
         let raw = &self.raw.lifetime;
         let time = |key, text: &Key<String>| self.source.optional(key, text, |text| value::duration(text));
         Ok(Lifetimes {
@@ -254,7 +259,7 @@ impl Raw<'_> {
     }
 
     /// Limits that ask for new keys, and a quarter later let nothing pass any more.
-    fn limits(&self) -> Checked<Limits> {
+    fn limits(&self) -> ConfigResult<Limits> {
         let raw = &self.raw.lifetime;
         let bytes =
             |size: &Scalar| value::size(size).and_then(|n| if n > 0 { Ok(n) } else { Err(Rule::Size) });
@@ -265,7 +270,7 @@ impl Raw<'_> {
         Ok(Limits { soft_packets, hard_packets, soft_bytes, hard_bytes })
     }
 
-    fn ppk(&self) -> Checked<Option<Ppk>> {
+    fn ppk(&self) -> ConfigResult<Option<Ppk>> {
         let Some(raw) = &self.raw.ppk else { return Ok(None) };
         let id = self.source.value("connection.ppk.id", &raw.id, |id| value::name(id))?;
         let secret = self.secret("connection.ppk.file", &raw.file, ADVISED_PPK)?;
@@ -273,7 +278,7 @@ impl Raw<'_> {
         Ok(Some(Ppk { id, secret, required: raw.required }))
     }
 
-    fn secret(&self, key: &str, file: &Spanned<String>, advised: usize) -> Checked<SharedKey> {
+    fn secret(&self, key: &str, file: &Spanned<String>, advised: usize) -> ConfigResult<SharedKey> {
         let load = |path: &String| keys::secret(&self.source.path(path)?, advised);
         self.source.value(key, file, load).map(SharedKey)
     }

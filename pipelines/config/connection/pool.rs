@@ -1,6 +1,6 @@
 //! Inner addresses to give away.
 
-use super::{Checked, Unique};
+use super::{ConfigResult, Unique};
 use crate::config::{
     error::Rule,
     file,
@@ -15,7 +15,7 @@ pub(super) fn pools(
     source: &Source<'_>,
     raw: &[Spanned<file::Pool>],
     config: &Config,
-) -> Checked<Vec<PoolRange>> {
+) -> ConfigResult<Vec<PoolRange>> {
     let mut names = Unique::new();
     let mut pools: Vec<PoolRange> = Vec::with_capacity(raw.len());
     for raw_pool in raw {

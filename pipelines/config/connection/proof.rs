@@ -1,6 +1,6 @@
 //! Who the two sides are, and how they prove it.
 
-use super::{ADVISED_PSK, Checked, Raw};
+use super::{ADVISED_PSK, ConfigResult, Raw};
 use crate::{
     config::{
         error::{ConfigError, Rule},
@@ -64,7 +64,7 @@ impl Methods {
 }
 
 impl Raw<'_> {
-    pub(super) fn proofs(&self, remote: Option<SocketAddr>, local: &[IpAddr]) -> Checked<Proofs> {
+    pub(super) fn proofs(&self, remote: Option<SocketAddr>, local: &[IpAddr]) -> ConfigResult<Proofs> {
         let methods = self.methods(remote)?;
         self.refuse_unused(methods)?;
         let psk = match methods.has(Method::Psk) {
@@ -115,7 +115,7 @@ impl Raw<'_> {
 
     /// Who proves what how. One word stands for both sides; with EAP the one who has a `user` is its client, and the other
     /// side proves itself by certificate (RFC 7296 §2.16).
-    pub(super) fn methods(&self, remote: Option<SocketAddr>) -> Checked<Methods> {
+    pub(super) fn methods(&self, remote: Option<SocketAddr>) -> ConfigResult<Methods> {
         let Self { source, raw, .. } = self;
         let methods = match *raw.auth.get_ref() {
             Auth::Each { local, remote } => Methods { local, remote },
@@ -147,7 +147,7 @@ impl Raw<'_> {
     }
 
     /// Keys that these methods do not need would be taken for protection that is not there.
-    fn refuse_unused(&self, methods: Methods) -> Checked<()> {
+    fn refuse_unused(&self, methods: Methods) -> ConfigResult<()> {
         let raw = self.raw;
         let text = |key: &Key<String>| key.as_ref().map(Spanned::span);
         let certificate = methods.needs_certificate();
@@ -172,30 +172,30 @@ impl Raw<'_> {
         })
     }
 
-    fn eap_tls(&self) -> Checked<EapTlsServer> {
+    fn eap_tls(&self) -> ConfigResult<EapTlsServer> {
         let (own, secret) = self.credentials()?;
         let authorities = Arc::new(self.authorities()?);
         EapTlsServer::load(&own, &secret, authorities).map_err(|why| self.of_credentials(&secret, why))
     }
 
     /// A key that the methods need.
-    fn needed<'a, T>(&self, key: &'static str, value: &'a Option<T>) -> Checked<&'a T> {
+    fn needed<'a, T>(&self, key: &'static str, value: &'a Option<T>) -> ConfigResult<&'a T> {
         let because = || format!("auth = {}", self.raw.auth.get_ref());
         value.as_ref().ok_or_else(|| self.missing(key, &because()))
     }
 
-    fn psk(&self) -> Checked<SharedKey> {
+    fn psk(&self) -> ConfigResult<SharedKey> {
         let file = self.needed("psk_file", &self.raw.psk_file)?;
         self.secret("connection.psk_file", file, ADVISED_PSK)
     }
 
-    fn signer(&self) -> Checked<CertificateSigner> {
+    fn signer(&self) -> ConfigResult<CertificateSigner> {
         let (own, secret) = self.credentials()?;
         CertificateSigner::load(&own, &secret).map_err(|why| self.of_credentials(&secret, why))
     }
 
     /// The files of our certificate and its key.
-    fn credentials(&self) -> Checked<(PathBuf, PathBuf)> {
+    fn credentials(&self) -> ConfigResult<(PathBuf, PathBuf)> {
         let Self { source, raw, .. } = self;
         let certificate = self.needed("certificate", &raw.certificate)?;
         let key = self.needed("private_key", &raw.private_key)?;
@@ -212,7 +212,7 @@ impl Raw<'_> {
         }
     }
 
-    fn authorities(&self) -> Checked<Authorities> {
+    fn authorities(&self) -> ConfigResult<Authorities> {
         let Self { source, raw, .. } = self;
         let list = self.needed("authorities", &raw.authorities)?;
         let paths =
@@ -239,7 +239,7 @@ impl Raw<'_> {
         self.source.bad(key, place, Rule::Credential(why))
     }
 
-    fn password(&self) -> Checked<(&str, NtHash)> {
+    fn password(&self) -> ConfigResult<(&str, NtHash)> {
         let user = self.needed("user", &self.raw.user)?;
         let file = self.needed("password_file", &self.raw.password_file)?;
         let password = self.secret("connection.password_file", file, 0)?;
@@ -249,13 +249,13 @@ impl Raw<'_> {
         Ok((user.get_ref(), NtHash::of(text)))
     }
 
-    fn users(&self) -> Checked<Vec<(String, keys::Password)>> {
+    fn users(&self) -> ConfigResult<Vec<(String, keys::Password)>> {
         let file = self.needed("users_file", &self.raw.users_file)?;
         let load = |path: &String| keys::users(&self.source.path(path)?);
         self.source.value("connection.users_file", file, load)
     }
 
-    pub(super) fn radius(&self) -> Checked<Vec<Server>> {
+    pub(super) fn radius(&self) -> ConfigResult<Vec<Server>> {
         self.needed("radius", &self.raw.radius.first())?;
         let server = |raw: &Spanned<file::Radius>| {
             let raw = raw.get_ref();
@@ -284,7 +284,7 @@ impl Raw<'_> {
         methods: Methods,
         signer: Option<&CertificateSigner>,
         local: &[IpAddr],
-    ) -> Checked<Identity> {
+    ) -> ConfigResult<Identity> {
         let Self { source, raw, .. } = self;
         let signer = signer.filter(|_| matches!(methods.local, Method::Certificate | Method::EapTls));
         let own = signer.and_then(|signer| signer.certificates().first());
@@ -309,7 +309,7 @@ impl Raw<'_> {
         }
     }
 
-    fn remote_id(&self, methods: Methods, remote: Option<SocketAddr>) -> Checked<IdentityPattern> {
+    fn remote_id(&self, methods: Methods, remote: Option<SocketAddr>) -> ConfigResult<IdentityPattern> {
         let list = &self.raw.remote_id;
         match self.source.optional("connection.remote_id", list, |list| value::identities(&list.0))? {
             Some(pattern) => Ok(pattern),

@@ -1,7 +1,7 @@
 //! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities, and
 //! have the same keys for EAP-TLS or servers. They share it, so that who a peer has proved to be decides among them.
 
-use super::{Checked, Raw};
+use super::{ConfigResult, Raw};
 use crate::config::file::{CrlPolicy, Method};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use toml::Spanned;
@@ -9,7 +9,7 @@ use wayfarer_mobility::ike::connection::{Connection, RemoteAuth};
 
 /// What peers are known by.
 #[derive(PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct Trust {
     method: Method,
     /// In no order.
     files: Vec<PathBuf>,
@@ -21,11 +21,11 @@ pub(super) struct Known {
 }
 
 /// What peers have proved themselves to so far.
-pub(super) type Shared = Vec<(Known, RemoteAuth)>;
+pub(super) type EarlierProofs = Vec<(Trust, RemoteAuth)>;
 
 impl Raw<'_> {
     /// Lets peers of a connection prove themselves to the same as those of an earlier one, if they are known by the same.
-    pub(super) fn share(&self, connection: &mut Connection, shared: &mut Shared) -> Checked<()> {
+    pub(super) fn share(&self, connection: &mut Connection, shared: &mut EarlierProofs) -> ConfigResult<()> {
         if let RemoteAuth::Psk(_) = connection.remote_auth {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Raw<'_> {
         Ok(())
     }
 
-    fn known(&self, method: Method) -> Checked<Known> {
+    fn known(&self, method: Method) -> ConfigResult<Trust> {
         let Self { source, raw, .. } = self;
         let file = |key, text: &Spanned<String>| {
             let path = source.value(key, text, |text| source.path(text))?;
@@ -49,12 +49,12 @@ impl Raw<'_> {
             Method::EapTls | Method::Certificate => lists
                 .flat_map(|list| list.get_ref().0.iter().map(|text| Spanned::new(list.span(), text.clone())))
                 .map(|text| file("connection.authorities", &text))
-                .collect::<Checked<Vec<_>>>()?,
+                .collect::<ConfigResult<Vec<_>>>()?,
             Method::EapMschapv2 => raw
                 .users_file
                 .iter()
                 .map(|text| file("connection.users_file", text))
-                .collect::<Checked<Vec<_>>>()?,
+                .collect::<ConfigResult<Vec<_>>>()?,
             _ => vec![],
         };
         let mut own = Vec::new();
@@ -77,6 +77,6 @@ impl Raw<'_> {
         }
         files.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);
-        Ok(Known { method, files, own, servers, is_strict })
+        Ok(Trust { method, files, own, servers, is_strict })
     }
 }

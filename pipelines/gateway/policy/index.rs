@@ -4,7 +4,7 @@
 //!
 //! Memory and time depend on how many rules there are, never on how they overlap: peers choose some of them.
 
-use super::{Rule, Verdict, first};
+use super::{Decision, Rule, first};
 use std::{
     iter::{once, successors},
     num::NonZero,
@@ -50,7 +50,7 @@ impl Block {
     }
 
     /// Returns the first rule that covers a packet, or of which nobody can tell whether it does.
-    pub(super) fn find(&self, outbound: &Flow) -> Option<Verdict<'_>> {
+    pub(super) fn find(&self, outbound: &Flow) -> Option<Decision<'_>> {
         first(self.tried(outbound).filter_map(|at| self.rules.get(at)), outbound)
     }
 
@@ -199,10 +199,10 @@ mod tests {
         })
     }
 
-    /// What a verdict is and of which rule.
-    fn name(verdict: Option<Verdict<'_>>, rules: &[Rule]) -> Option<(bool, usize)> {
-        let is_hidden = matches!(verdict, Some(Verdict::Hidden(_)));
-        let rule = verdict?.rule()?;
+    /// What a decision is and of which rule.
+    fn name(decision: Option<Decision<'_>>, rules: &[Rule]) -> Option<(bool, usize)> {
+        let is_hidden = matches!(decision, Some(Decision::Hidden(_)));
+        let rule = decision?.rule()?;
         Some((is_hidden, rules.iter().position(|own| std::ptr::eq(own, rule))?))
     }
 

@@ -1,7 +1,7 @@
 //! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those that it touches.
 
 use super::{
-    Rule, Verdict, first,
+    Decision, Rule, first,
     index::{BLOCK, Block},
 };
 use std::{borrow::Cow, sync::Arc};
@@ -31,7 +31,7 @@ impl List {
     }
 
     #[inline(always)]
-    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
+    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         match self {
             Self::Scanned(rules) => first(rules.iter(), outbound),
             Self::Indexed(blocks) => find(blocks, outbound),
@@ -74,7 +74,7 @@ impl List {
 }
 
 #[inline(never)]
-fn find<'r>(blocks: &'r [Arc<Block>], outbound: &Flow) -> Option<Verdict<'r>> {
+fn find<'r>(blocks: &'r [Arc<Block>], outbound: &Flow) -> Option<Decision<'r>> {
     blocks.iter().find_map(|block| block.find(outbound))
 }
 

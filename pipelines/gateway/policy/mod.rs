@@ -59,7 +59,7 @@ impl Rule {
 
 /// What policy says of a packet.
 #[derive(Clone, Copy, Debug)]
-pub enum Verdict<'r> {
+pub enum Decision<'r> {
     /// A rule covers it.
     Rule(&'r Rule),
     /// A later fragment, of which a rule asks for what only the first one shows.
@@ -68,7 +68,7 @@ pub enum Verdict<'r> {
     None,
 }
 
-impl<'r> Verdict<'r> {
+impl<'r> Decision<'r> {
     /// The rule that covers the packet, or may.
     #[inline(always)]
     pub fn rule(self) -> Option<&'r Rule> {
@@ -87,7 +87,7 @@ impl<'r> Verdict<'r> {
 
     /// What comes first: this, or what the rules of a shorter prefix say if they rank higher.
     pub(super) fn or_higher(self, shorter: Self) -> Self {
-        let rank = |verdict: Self| verdict.rule().map(|rule| rule.selector.rank.remote);
+        let rank = |decision: Self| decision.rule().map(|rule| rule.selector.rank.remote);
         if rank(shorter) > rank(self) { shorter } else { self }
     }
 }
@@ -122,7 +122,7 @@ impl Rules {
     /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
     /// nobody can tell whether it covers.
     #[inline(always)]
-    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Verdict<'r>> {
+    pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         let found = self.tunnels.find(outbound);
         match &self.policies {
             None => found,
@@ -135,7 +135,7 @@ impl List {
     /// Returns what the tunnels' rules of the same prefix `found`, or what these policies say if the tunnels' rules say
     /// nothing or rank lower.
     #[inline(never)]
-    fn or_higher<'r>(&'r self, found: Option<Verdict<'r>>, outbound: &Flow) -> Option<Verdict<'r>> {
+    fn or_higher<'r>(&'r self, found: Option<Decision<'r>>, outbound: &Flow) -> Option<Decision<'r>> {
         match found {
             None => self.find(outbound),
             // No rule of a prefix ranks higher than the prefix itself.
@@ -146,13 +146,13 @@ impl List {
 }
 
 #[inline(always)]
-fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<Verdict<'r>> {
+fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<Decision<'r>> {
     for rule in rules {
         if rule.selector.covers_from(outbound) {
-            return Some(Verdict::Rule(rule));
+            return Some(Decision::Rule(rule));
         }
         if rule.selector.cannot_tell(outbound) {
-            return Some(Verdict::Hidden(rule));
+            return Some(Decision::Hidden(rule));
         }
     }
     None
@@ -183,7 +183,7 @@ mod tests {
             let src = Address::v4(u32::from_be_bytes(src));
             let dst = Address::v4(0x0a00_0001);
             let flow = Flow { src, dst, protocol: 17, ports: None, is_later_fragment: false };
-            rules.find(&flow).map(|verdict| verdict.rule().unwrap().tunnel())
+            rules.find(&flow).map(|decision| decision.rule().unwrap().tunnel())
         };
         assert_eq!(found(&with_tunnels, [192, 0, 2, 1]), Some(Some(wide)));
         assert_eq!(found(&with_tunnels, [192, 0, 2, 200]), Some(None));

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::model,
-    gateway::{exchange::Inject, share::Share},
+    gateway::{rings::Inject, share::Share},
     primitives::{OsRandom, Primitives},
 };
 use helpers::Helpers;
@@ -185,7 +185,7 @@ impl SlowPath {
         let taken: Vec<u32> = self.tunnels.iter().map(|(_, tunnel)| tunnel.inbound.spi.0).collect();
         let now = self.start.elapsed();
         let host = self.host_port().and_then(|port| {
-            let own = port.link.addresses.iter().map(|(own, _)| *own).collect();
+            let own = port.segment.addresses.iter().map(|(own, _)| *own).collect();
             Some(Host { device: port.device?, own })
         });
         self.guard(config);
@@ -229,7 +229,7 @@ impl SlowPath {
     }
 
     /// The port that leads to the host's own stack.
-    fn host_port(&self) -> Option<&super::PortLink> {
+    fn host_port(&self) -> Option<&super::PortHandle> {
         let (port, _) = self.tables.settings.host?;
         self.ports.get(usize::from(port))
     }
@@ -244,7 +244,7 @@ impl SlowPath {
             let now_at = view.addresses();
             let Some(NextHop::Port { port, .. }) = self.routes.find(now_at.remote.ip()) else { continue };
             let own =
-                self.ports.get(usize::from(port)).map(|port| &port.link.addresses[..]).unwrap_or_default();
+                self.ports.get(usize::from(port)).map(|port| &port.segment.addresses[..]).unwrap_or_default();
             let fits =
                 |own: &IpAddr| own.is_ipv4() == now_at.remote.is_ipv4() && connection.local.contains(own);
             let best = own.iter().map(|(own, _)| *own).find(fits);
@@ -413,7 +413,7 @@ impl SlowPath {
 
     /// Whether `address` cannot be an inner address of ours: it is one of this host or of the gateway, or a router of theirs.
     fn is_taken(&self, address: IpAddr) -> bool {
-        let own = |port: &super::PortLink| port.link.addresses.iter().any(|(own, _)| *own == address);
+        let own = |port: &super::PortHandle| port.segment.addresses.iter().any(|(own, _)| *own == address);
         if self.ports.iter().any(own) || self.routes.is_router(address) {
             return true;
         }

@@ -9,9 +9,8 @@ use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Encap, Selector};
 use wayfarer_mobility::ike::{
     counter::Counter,
-    endpoint::View,
     event::{ChildId, PeerId},
-    view::State,
+    view::{State, View},
 };
 
 /// Why nothing is done with a peer.

@@ -7,8 +7,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn neighbours(stations: Stations) -> Neighbours {
     let address = |text: &str, subnet: &str| (text.parse().unwrap(), subnet.parse().unwrap());
     let addresses = vec![address("10.0.0.1", "10.0.0.0/24"), address("2001:db8::1", "2001:db8::/64")];
-    let empty = Link { mac: [9; 6], addresses: vec![], stations: Stations::Ask };
-    Neighbours::new(vec![empty, Link { mac: US, addresses, stations }])
+    let empty = Segment { mac: [9; 6], addresses: vec![], stations: Stations::Ask };
+    Neighbours::new(vec![empty, Segment { mac: US, addresses, stations }])
 }
 
 fn actions(n: &mut Neighbours) -> Vec<Action> {

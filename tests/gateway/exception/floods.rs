@@ -34,7 +34,7 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
     let bursts = FLOOD.div_ceil(64);
     assert!(answers + 32 > bursts, "a busy worker turns to the kernel's side too: {answers}");
     world.settle();
-    // Of the link's own traffic, and of the host's.
+    // Of the segment's own traffic, and of the host's.
     let possible = 2.0 * (2.0 * RATE / 10.0 + RATE * began.elapsed().as_secs_f64());
     admitted += received(&kernel).len() as u64;
     answers += world.out[OUTSIDE].iter().filter(|frame| **frame == hello).count() as u64;

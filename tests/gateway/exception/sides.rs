@@ -64,7 +64,7 @@ fn every_worker_has_a_way_of_its_own_between_each_port_and_its_side() {
         assert_eq!(received(&kernel[port][worker]), [ssh(port, worker), hello(port, worker)]);
         assert_eq!(received(&wires[port][worker]), [answer(port, worker)]);
     }
-    for link in &assembly.links {
-        assert!(DropReason::ALL.iter().all(|&reason| link.counters.drops.of(reason) == 0));
+    for worker in &assembly.handles {
+        assert!(DropReason::ALL.iter().all(|&reason| worker.counters.drops.of(reason) == 0));
     }
 }

@@ -51,22 +51,22 @@ fn a_device_tells_what_it_is() {
     assert!(gateway.tell("show ports").contains("  up 10G promiscuous  "));
 }
 
-/// A link that goes down is seen, said, and works when it is up again.
+/// A device that goes down is seen, logged, and works when it is up again.
 #[test]
-fn a_link_that_goes_down_is_seen() {
+fn a_device_that_goes_down_is_seen() {
     let lab = terminal_lab();
     let (gateway, _terminal) = start(&lab, "net_tap", "192.0.2.1");
     let is = |wanted: &str| (outside(&gateway).link.as_deref() == Some(wanted)).then_some(());
-    wait_for("the link to be up", || is("up"));
+    wait_for("the device to be up", || is("up"));
     lab.run("gw", "ip link set tap-g0 down");
-    wait_for("the link to be seen down", || is("down"));
+    wait_for("the device to be seen down", || is("down"));
     let said = |what: &str| {
         gateway.log().lines().any(|line| line.contains(what) && line.contains("outside")).then_some(())
     };
-    wait_for("the log to say so", || said("the link is down"));
+    wait_for("the log to say so", || said("the device is down"));
     lab.run("gw", "ip link set tap-g0 up");
-    wait_for("the link to be seen up", || is("up"));
-    wait_for("the log to say so", || said("the link is up"));
+    wait_for("the device to be seen up", || is("up"));
+    wait_for("the log to say so", || said("the device is up"));
     wait_for_ping(&lab, "term", SERVER);
     assert_calm(&gateway);
 }

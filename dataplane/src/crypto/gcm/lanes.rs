@@ -101,7 +101,7 @@ struct Lanes<V: Vector> {
 }
 
 /// A group that went through the cipher, and waits to be hashed.
-struct Waiting<'a, V, const R: usize> {
+struct PendingGroup<'a, V, const R: usize> {
     of: Group<'a>,
     keys: [&'a Schedule<R>; 4],
     /// Ciphertext, byte-reversed.
@@ -126,7 +126,7 @@ impl<V: Vector> Hash<V> {
     fn step<const R: usize, const N: usize>(
         &mut self,
         lanes: &Lanes<V>,
-        waiting: &Waiting<'_, V, R>,
+        waiting: &PendingGroup<'_, V, R>,
         i: usize,
     ) {
         let blocks = N + 2;
@@ -150,14 +150,14 @@ impl<V: Vector> Hash<V> {
     }
 
     #[inline(always)]
-    fn tag<const R: usize>(&self, lanes: &Lanes<V>, waiting: &Waiting<'_, V, R>) -> V {
+    fn tag<const R: usize>(&self, lanes: &Lanes<V>, waiting: &PendingGroup<'_, V, R>) -> V {
         lanes.ghash.reverse(lanes.ghash.reduce(self.sum)).xor(waiting.hidden)
     }
 }
 
 impl<V: Vector> Lanes<V> {
     #[inline(always)]
-    fn hash<const R: usize>(&self, waiting: &Waiting<'_, V, R>) -> Hash<V> {
+    fn hash<const R: usize>(&self, waiting: &PendingGroup<'_, V, R>) -> Hash<V> {
         Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
     }
 
@@ -170,8 +170,8 @@ impl<V: Vector> Lanes<V> {
     unsafe fn encrypt<'a, const R: usize, const N: usize, const SEAL: bool>(
         &self,
         of: Group<'a>,
-        before: Option<&Waiting<'a, V, R>>,
-    ) -> (Waiting<'a, V, R>, V) {
+        before: Option<&PendingGroup<'a, V, R>>,
+    ) -> (PendingGroup<'a, V, R>, V) {
         let Self { isa, ghash } = *self;
         let packets = of.packets;
         // SAFETY: by the caller's contract.
@@ -228,7 +228,7 @@ impl<V: Vector> Lanes<V> {
         unsafe { write::<V, N>(text, &output) };
         let hidden = x[0].aesenclast(last);
         let tag = before.map_or(hidden, |before| hash.tag(self, before));
-        (Waiting { of, keys, blocks, aad, lengths, hidden, received }, tag)
+        (PendingGroup { of, keys, blocks, aad, lengths, hidden, received }, tag)
     }
 }
 

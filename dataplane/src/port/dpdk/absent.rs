@@ -1,6 +1,6 @@
 //! In place of DPDK in a program that was built without it.
 
-use super::{Opened, Options, Request};
+use super::{OpenDevice, Options, Request};
 use crate::{pool::Pool, port::PortError};
 
 /// DPDK's environment, of which there is none here.
@@ -38,7 +38,7 @@ impl Eal {
     ///
     /// # Errors
     /// There is no such device, it has fewer queues than there are workers, or its driver refuses what is asked.
-    pub fn open(&self, _: &Request<'_>, _: &mut [Pool]) -> Result<Opened, PortError> {
+    pub fn open(&self, _: &Request<'_>, _: &mut [Pool]) -> Result<OpenDevice, PortError> {
         match *self {}
     }
 }

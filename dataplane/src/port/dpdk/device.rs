@@ -38,7 +38,7 @@ pub(super) struct Device {
 /// What a device can do for a gateway, besides receiving and sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
-    pub spreading: Spreading,
+    pub spreading: Spread,
     /// Whether it verifies IPv4 checksums.
     pub verifies_checksums: bool,
     /// Whether it fills in UDP checksums.
@@ -47,7 +47,7 @@ pub(super) struct Powers {
 
 /// How packets find their queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spreading {
+pub(super) enum Spread {
     /// There is one queue.
     OneQueue,
     /// By the SPI, which stays when the peer moves: by rules for ESP.
@@ -60,7 +60,7 @@ pub(super) enum Spreading {
     Unknown,
 }
 
-impl Spreading {
+impl Spread {
     /// By its number in `shim.c`.
     fn of(number: u8) -> Self {
         match number {
@@ -114,7 +114,7 @@ impl Device {
         let told: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
         told.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {
-            spreading: Spreading::of(setup.spreading),
+            spreading: Spread::of(setup.spreading),
             verifies_checksums: setup.verifies != 0,
             fills_checksums: setup.fills != 0,
         };

@@ -3,8 +3,8 @@
 #![allow(unsafe_code, reason = "DPDK's functions")]
 
 use super::{
-    Opened, Options, Request, device,
-    device::{Device, Spreading, unsupported},
+    OpenDevice, Options, Request, device,
+    device::{Device, Spread, unsupported},
     mempool::Mempool,
     messages::{self, quietly},
     port::DpdkPort,
@@ -104,7 +104,7 @@ impl Eal {
     /// # Errors
     /// [`PortError::NotSupported`]: there is no such device, it has fewer queues than there are workers, its driver refuses
     /// what is asked, or frames are too small for its MTU.
-    pub fn open(&self, request: &Request<'_>, pools: &mut [Pool]) -> Result<Opened, PortError> {
+    pub fn open(&self, request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
         let name = request.device;
         let port = self.find(name)?;
         let (driver, queues) =
@@ -125,15 +125,15 @@ impl Eal {
         check_frames(name, mtu, pools)?;
         let queue = |(pool, queue)| Box::new(DpdkPort::new(device.clone(), pool, queue)) as Box<dyn Port>;
         let spreading = match powers.spreading {
-            Spreading::OneQueue => "",
-            Spreading::SpiByRule => ", spread by SPI (rules)",
-            Spreading::SpiByHash => ", spread by SPI",
-            Spreading::Addresses => ", spread by outer addresses",
-            Spreading::Unknown => ", spread by the device",
+            Spread::OneQueue => "",
+            Spread::SpiByRule => ", spread by SPI (rules)",
+            Spread::SpiByHash => ", spread by SPI",
+            Spread::Addresses => ", spread by outer addresses",
+            Spread::Unknown => ", spread by the device",
         };
         let verified = if powers.verifies_checksums { ", verifies IPv4 checksums" } else { "" };
         let filled = if powers.fills_checksums { ", fills in UDP checksums" } else { "" };
-        Ok(Opened {
+        Ok(OpenDevice {
             ports: mempools.into_iter().zip(0..).map(queue).collect(),
             kind: format!("dpdk ({driver}{spreading}{verified}{filled})"),
             mac: device.mac(),

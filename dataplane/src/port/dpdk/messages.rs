@@ -64,7 +64,8 @@ pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
         }
         File::from_raw_fd(fd)
     };
-    let restored = [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| Redirected::new(fd, kept.as_raw_fd()));
+    let restored =
+        [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| Redirection::new(fd, kept.as_raw_fd()));
     let done = f();
     drop(restored);
     let mut said = Vec::new();
@@ -74,12 +75,12 @@ pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
 }
 
 /// A file descriptor that leads elsewhere until this goes.
-struct Redirected {
+struct Redirection {
     fd: c_int,
     before: c_int,
 }
 
-impl Redirected {
+impl Redirection {
     fn new(fd: c_int, to: c_int) -> Self {
         // SAFETY: descriptors of this process; what fails leaves all as it was.
         let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
@@ -91,7 +92,7 @@ impl Redirected {
     }
 }
 
-impl Drop for Redirected {
+impl Drop for Redirection {
     fn drop(&mut self) {
         if self.before >= 0 {
             // SAFETY: `before` is this value's own descriptor.

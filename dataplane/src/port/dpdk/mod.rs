@@ -68,13 +68,13 @@ pub struct Request<'a> {
     pub mac: Option<Mac>,
     /// Whether frames to other stations' MAC addresses are received as well.
     pub promiscuous: bool,
-    /// Whether UDP checksums over IPv6 are wanted of it, if it can ([`Opened::fills_checksums`]).
+    /// Whether UDP checksums over IPv6 are wanted of it, if it can ([`OpenDevice::fills_checksums`]).
     pub fill_checksums: bool,
 }
 
 /// An open device.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenDevice {
     /// One a worker, in the order of their pools.
     pub ports: Vec<Box<dyn Port>>,
     /// Its driver, and how packets find their queue, for people.

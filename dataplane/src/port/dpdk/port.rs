@@ -136,7 +136,7 @@ fn hand_over(packet: &Packet) -> *mut Mbuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::dpdk::{Eal, Opened, Options, Request};
+    use crate::port::dpdk::{Eal, OpenDevice, Options, Request};
     use std::sync::OnceLock;
 
     const FRAMES: usize = 1024;
@@ -161,7 +161,7 @@ mod tests {
         let mut pools = vec![eal.pool(FRAMES, 2048, 0).unwrap()];
         let request =
             Request { device: name, mtu: None, mac: None, promiscuous: false, fill_checksums: false };
-        let Opened { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
+        let OpenDevice { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
         (ports.remove(0), pools.remove(0))
     }
 

@@ -136,7 +136,7 @@ struct setup {
 	const char *step; /* what failed */
 	uint16_t rx_descriptors;
 	uint16_t tx_descriptors;
-	uint8_t spreading; /* `Spreading` */
+	uint8_t spreading; /* `Spread` */
 	uint8_t verifies;  /* whether it verifies IPv4 checksums */
 	uint8_t fills;     /* whether it fills in UDP checksums; asked for that before */
 };

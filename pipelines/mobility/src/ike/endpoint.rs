@@ -4,29 +4,25 @@
 //! `None`, then [`Endpoint::poll_timeout`]. Time is counted from any fixed point.
 
 use super::{
+    admission::{self, Admission, Cookie},
     bounds,
-    connected::{Connected, Newcomer},
+    connected::Newcomer,
     connection::Connection,
-    cookie::{Cookies, Initiator},
+    context::{Context, Environment, Shared},
     counter::Counter,
-    doubt::Doubts,
+    dial::Dials,
     event::{ChildId, Event, PeerId, Reason},
     nat::IKE_PORT,
     peer::{InitRefused, Peer, Phase},
-    pool::{self, Owner, Pool},
-    quota::Quotas,
-    schedule::SessionKeys,
+    pool::Pool,
     settings::Settings,
-    suite::IkeSuite,
-    wire::{self, ExchangeType, Header, Notify, flags, notify},
+    view::View,
+    wire::{self, ExchangeType, Header, Notify, notify},
 };
 use crate::{
-    crowd::Crowd,
     crypto::{Crypto, Random},
     path::{Addresses, Path},
-    rate::Rate,
     task::{Outcome, Task, TaskId},
-    task_queue::TaskQueue,
     transmit::{Payload, Transmit},
 };
 use alloc::{
@@ -39,246 +35,22 @@ use core::{
     time::Duration,
 };
 
-/// What all peers share.
-#[derive(Debug)]
-struct Shared {
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
-    queue: TaskQueue<PeerId>,
-    next_child: u64,
-    /// Our SPIs, whose they are, and whether the driver knows them.
-    spis: BTreeMap<u64, (PeerId, bool)>,
-    child_spis: BTreeSet<u32>,
-    children: BTreeMap<ChildId, PeerId>,
-    pools: Vec<Pool>,
-    connected: Connected,
-    counts: [u64; Counter::ALL.len()],
-    newcomers: Vec<Newcomer>,
-    doubts: Doubts,
-    quotas: Quotas,
-}
-
-/// What a peer works with, for one call.
-pub(super) struct Context<'a> {
-    pub(super) now: Duration,
-    pub(super) crypto: &'a dyn Crypto,
-    pub(super) random: &'a dyn Random,
-    pub(super) connections: &'a [Connection],
-    pub(super) settings: &'a Settings,
-    shared: &'a mut Shared,
-}
-
-impl Context<'_> {
-    /// `duration`, or up to a tenth less.
-    pub(super) fn jittered(&self, duration: Duration) -> Duration {
-        let mut random = [0; 4];
-        self.random.fill(&mut random);
-        duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
-    }
-
-    /// An SPI of ours for an IKE SA.
-    pub(super) fn draw_spi(&mut self, peer: PeerId) -> u64 {
-        loop {
-            let mut random = [0; 8];
-            self.random.fill(&mut random);
-            let spi = u64::from_ne_bytes(random);
-            if spi != 0 && !self.shared.spis.contains_key(&spi) {
-                self.shared.spis.insert(spi, (peer, false));
-                return spi;
-            }
-        }
-    }
-
-    /// Messages with this SPI are a known peer's from now on.
-    pub(super) fn know_spi(&mut self, spi: u64) {
-        let Some((_, known)) = self.shared.spis.get_mut(&spi) else { return };
-        if !core::mem::replace(known, true) {
-            self.tell(Event::Spi { spi, known: true });
-        }
-    }
-
-    pub(super) fn forget_spi(&mut self, spi: u64) {
-        if let Some((_, true)) = self.shared.spis.remove(&spi) {
-            self.tell(Event::Spi { spi, known: false });
-        }
-    }
-
-    /// An SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
-    pub(super) fn draw_child_spi(&mut self) -> u32 {
-        loop {
-            let mut random = [0; 4];
-            self.random.fill(&mut random);
-            let spi = u32::from_ne_bytes(random);
-            if spi > 255 && self.shared.child_spis.insert(spi) {
-                return spi;
-            }
-        }
-    }
-
-    pub(super) fn forget_child_spi(&mut self, spi: u32) {
-        self.shared.child_spis.remove(&spi);
-    }
-
-    pub(super) fn next_child(&mut self, peer: PeerId) -> ChildId {
-        self.shared.next_child += 1;
-        let child = ChildId(self.shared.next_child);
-        self.shared.children.insert(child, peer);
-        self.count(Counter::Rekeyed);
-        child
-    }
-
-    /// Number of child SAs of all peers.
-    pub(super) fn children(&self) -> usize {
-        self.shared.children.len()
-    }
-
-    pub(super) fn end_child(&mut self, child: ChildId, spi: u32) {
-        self.forget_child_spi(spi);
-        self.shared.children.remove(&child);
-        self.tell(Event::ChildDown { child });
-    }
-
-    /// Has a task done for a peer that is at `from`.
-    pub(super) fn start(&mut self, peer: PeerId, is_established: bool, from: IpAddr, task: Task) -> TaskId {
-        self.shared.queue.push(peer, is_established, from, task)
-    }
-
-    /// Nobody wants a task's outcome any more.
-    pub(super) fn cancel(&mut self, task: TaskId) {
-        self.shared.queue.cancel(task);
-    }
-
-    pub(super) fn transmit(&mut self, transmit: Transmit) {
-        self.shared.transmits.push_back(transmit);
-    }
-
-    pub(super) fn send(&mut self, addresses: Addresses, message: &[u8]) {
-        self.transmit(Transmit { addresses, payload: Payload::Message(message.to_vec()) });
-    }
-
-    pub(super) fn send_all(&mut self, addresses: Addresses, messages: &[Vec<u8>]) {
-        messages.iter().for_each(|message| self.send(addresses, message));
-    }
-
-    pub(super) fn tell(&mut self, event: Event) {
-        self.shared.events.push_back(event);
-    }
-
-    pub(super) fn count(&mut self, counter: Counter) {
-        self.shared.counts[counter as usize] += 1;
-    }
-
-    pub(super) fn lease(
-        &mut self,
-        pools: &[usize],
-        is_v4: bool,
-        owner: &Owner,
-        wish: Option<IpAddr>,
-        takes_over: bool,
-    ) -> Option<(usize, IpAddr)> {
-        pool::lease(&mut self.shared.pools, pools, is_v4, owner, wish, takes_over)
-    }
-
-    pub(super) fn release(&mut self, pool: usize, address: IpAddr) {
-        if let Some(pool) = self.shared.pools.get_mut(pool) {
-            pool.release(address);
-        }
-    }
-
-    pub(super) fn established(&mut self, newcomer: Newcomer) {
-        self.count(Counter::Established);
-        self.shared.newcomers.push(newcomer);
-    }
-
-    /// Whether a move of a peer for whom `principal` answers is followed before it is confirmed.
-    pub(super) fn is_trusted(&self, principal: &Owner) -> bool {
-        self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
-    }
-
-    /// When this peer may be asked where it is.
-    pub(super) fn may_ask_at(&self, owner: Option<&Owner>) -> Duration {
-        owner.map_or(self.now, |owner| self.shared.doubts.ask_at(self.now, owner))
-    }
-
-    /// A move was not confirmed; `followed`: and had been followed.
-    pub(super) fn doubt(&mut self, name: Owner, followed: bool) {
-        self.shared.doubts.fail(self.now, name, followed);
-    }
-
-    /// A move is followed before it is confirmed.
-    pub(super) fn follow(&mut self, principal: Owner) {
-        self.shared.doubts.follow(principal);
-    }
-
-    /// A move was confirmed; `followed`: and had been followed.
-    pub(super) fn confirm(&mut self, name: &Owner, followed: bool) {
-        self.shared.doubts.confirm(name, followed);
-    }
-
-    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may
-    /// ask for as much as all of them that are connected.
-    pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
-        let peers =
-            if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
-        self.shared.quotas.admits(self.now, principal, peers as u32)
-    }
-
-    pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
-        if self.settings.log_keys {
-            self.tell(Event::SessionKeys {
-                spis,
-                suite: suite.clone(),
-                encr: [keys.ei.clone(), keys.er.clone()],
-                integ: [keys.ai.clone(), keys.ar.clone()],
-            });
-        }
-    }
-}
-
-/// A connection that we make, and make again.
-#[derive(Debug)]
-struct Dial {
-    connection: usize,
-    addresses: Addresses,
-    peer: Option<PeerId>,
-    failures: u32,
-    at: Option<Duration>,
-}
-
 /// Longest first message, in bytes: it is kept until its sender has proved who it is.
 const LONGEST_INIT: usize = 4096;
-/// Longest wait before a connection is tried again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// All peers.
 #[derive(Debug)]
 pub struct Endpoint {
-    crypto: Arc<dyn Crypto>,
-    random: Arc<dyn Random>,
-    connections: Vec<Connection>,
-    settings: Settings,
+    environment: Environment,
     shared: Shared,
     peers: BTreeMap<PeerId, Peer>,
     next_peer: u64,
-    /// Half-open peers by where their first message came from, and its SPI.
-    inits: BTreeMap<(SocketAddr, u64), PeerId>,
-    init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
-    crowd: Crowd<PeerId>,
-    cookies: Cookies,
+    admission: Admission,
     timers: BTreeSet<(Duration, PeerId)>,
     /// Peers that have ended and are not forgotten yet, the oldest first.
     ended: VecDeque<PeerId>,
-    dials: Vec<Dial>,
-    /// Hints about unknown SPIs and versions.
-    hints: Rate,
-    /// First messages refused without a cookie.
-    refusals: Rate,
+    dials: Dials,
 }
-
-/// Answers in one second to messages of SPIs and versions that are not known.
-const HINTS: u32 = 100;
-/// First messages in one second that are refused before a cookie is asked for.
-const REFUSALS: u32 = 256;
 
 impl Endpoint {
     /// Returns an endpoint without peers. All its secrets, SPIs and jitter come from `random`.
@@ -290,36 +62,14 @@ impl Endpoint {
         settings: Settings,
     ) -> Self {
         Self {
-            crypto,
-            random,
-            connections,
-            settings,
-            shared: Shared {
-                transmits: VecDeque::new(),
-                events: VecDeque::new(),
-                queue: TaskQueue::default(),
-                next_child: 0,
-                spis: BTreeMap::new(),
-                child_spis: BTreeSet::new(),
-                children: BTreeMap::new(),
-                pools,
-                connected: Connected::default(),
-                counts: [0; _],
-                newcomers: Vec::new(),
-                doubts: Doubts::default(),
-                quotas: Quotas::default(),
-            },
+            environment: Environment { crypto, random, connections, settings },
+            shared: Shared::new(pools),
             peers: BTreeMap::new(),
             next_peer: 0,
-            inits: BTreeMap::new(),
-            init_of: BTreeMap::new(),
-            crowd: Crowd::default(),
-            cookies: Cookies::default(),
+            admission: Admission::default(),
             timers: BTreeSet::new(),
             ended: VecDeque::new(),
-            dials: Vec::new(),
-            hints: Rate::default(),
-            refusals: Rate::default(),
+            dials: Dials::default(),
         }
     }
 
@@ -330,7 +80,7 @@ impl Endpoint {
 
     /// The connections, by index.
     pub fn connections(&self) -> &[Connection] {
-        &self.connections
+        &self.environment.connections
     }
 
     /// What was counted.
@@ -340,31 +90,13 @@ impl Endpoint {
 
     /// Peers that have not proved who they are.
     pub fn half_open(&self) -> usize {
-        self.crowd.len()
-    }
-
-    fn context<'a>(
-        now: Duration,
-        crypto: &'a dyn Crypto,
-        random: &'a dyn Random,
-        connections: &'a [Connection],
-        settings: &'a Settings,
-        shared: &'a mut Shared,
-    ) -> Context<'a> {
-        Context { now, crypto, random, connections, settings, shared }
+        self.admission.half_open()
     }
 
     /// Lets a peer do something, and sees to what follows from it.
     fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let mut cx = Self::context(
-            now,
-            &*self.crypto,
-            &*self.random,
-            &self.connections,
-            &self.settings,
-            &mut self.shared,
-        );
+        let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);
         self.settle(now, id);
         self.welcome(now);
@@ -374,36 +106,21 @@ impl Endpoint {
     fn settle(&mut self, now: Duration, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {
-            self.crowd.remove(id);
-            if let Some(key) = self.init_of.remove(&id) {
-                self.inits.remove(&key);
-            }
+            self.admission.remove(id);
         }
         if matches!(peer.phase, Phase::Ended) {
             match self.shared.connected.remove(id) {
-                true => self.shared.counts[Counter::Ended as usize] += 1,
-                false if !peer.was_counted => self.shared.counts[Counter::Failed as usize] += 1,
+                true => self.shared.count(Counter::Ended),
+                false if !peer.was_counted => self.shared.count(Counter::Failed),
                 false => {}
             }
             if !core::mem::replace(&mut peer.was_counted, true) {
                 self.ended.push_back(id);
             }
-            if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
-                let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));
-                dial.peer = None;
-                dial.at = Some(now + wait.min(LONGEST_WAIT));
-                dial.failures += 1;
-            }
+            self.dials.peer_ended(now, id);
         }
         let old = peer.timer;
-        let cx = Self::context(
-            now,
-            &*self.crypto,
-            &*self.random,
-            &self.connections,
-            &self.settings,
-            &mut self.shared,
-        );
+        let cx = self.environment.context(now, &mut self.shared);
         let new = peer.poll_timeout(&cx);
         peer.timer = new;
         let over = peer.is_over(now);
@@ -412,14 +129,7 @@ impl Endpoint {
         }
         if over {
             let gone = self.peers.remove(&id);
-            let mut cx = Self::context(
-                now,
-                &*self.crypto,
-                &*self.random,
-                &self.connections,
-                &self.settings,
-                &mut self.shared,
-            );
+            let mut cx = self.environment.context(now, &mut self.shared);
             for spi in gone.iter().flat_map(Peer::all_spis) {
                 cx.forget_spi(spi);
             }
@@ -427,7 +137,7 @@ impl Endpoint {
             self.timers.extend(new.map(|at| (at, id)));
         }
         // Who ends lingers, for what may be repeated, but not in any number.
-        while self.ended.len() > self.settings.half_open_limit.max(1) {
+        while self.ended.len() > self.environment.settings.half_open_limit.max(1) {
             let Some(oldest) = self.ended.pop_front() else { break };
             self.with(now, oldest, |peer, _| peer.forget());
         }
@@ -441,9 +151,7 @@ impl Endpoint {
                 continue;
             }
             self.shared.connected.insert(&newcomer);
-            if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(id)) {
-                dial.failures = 0;
-            }
+            self.dials.peer_established(id);
             self.make_way(now, &newcomer);
             self.bound_peers(now, &newcomer);
         }
@@ -454,15 +162,18 @@ impl Endpoint {
     fn bound_peers(&mut self, now: Duration, newcomer: &Newcomer) {
         let (Newcomer { owner, principal, .. }, connected) = (newcomer, &self.shared.connected);
         let (peers, most) = match owner.1.is_unnamed() {
-            true => (connected.answered_for_by(principal), self.settings.peer_limit / bounds::NAMELESS),
-            false => (connected.of(owner), self.settings.device_limit),
+            true => (
+                connected.answered_for_by(principal),
+                self.environment.settings.peer_limit / bounds::NAMELESS,
+            ),
+            false => (connected.of(owner), self.environment.settings.device_limit),
         };
         if peers.len() > most.max(1)
             && let Some(oldest) = peers.first().copied()
         {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
-        } else if self.shared.connected.len() > self.settings.peer_limit {
-            self.shared.counts[Counter::NoRoom as usize] += 1;
+        } else if self.shared.connected.len() > self.environment.settings.peer_limit {
+            self.shared.count(Counter::NoRoom);
             self.with(now, newcomer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }
     }
@@ -494,13 +205,13 @@ impl Endpoint {
 
     /// A message, without the non-ESP marker.
     pub fn handle_datagram(&mut self, now: Duration, addresses: Addresses, message: &[u8]) {
-        self.shared.counts[Counter::Messages as usize] += 1;
+        self.shared.count(Counter::Messages);
         let Ok(header) = Header::parse(message) else {
-            self.shared.counts[Counter::Malformed as usize] += 1;
+            self.shared.count(Counter::Malformed);
             return;
         };
         if header.version >> 4 != wire::VERSION >> 4 {
-            self.shared.counts[Counter::Version as usize] += 1;
+            self.shared.count(Counter::Version);
             if header.version >> 4 > wire::VERSION >> 4 {
                 self.hint(now, addresses, &header, notify::INVALID_MAJOR_VERSION);
             }
@@ -512,7 +223,7 @@ impl Endpoint {
             {
                 self.handle_init(now, addresses, &header, message);
             } else {
-                self.shared.counts[Counter::Malformed as usize] += 1;
+                self.shared.count(Counter::Malformed);
             }
             return;
         }
@@ -522,7 +233,7 @@ impl Endpoint {
                 self.with(now, id, |peer, cx| peer.handle_message(cx, &header, message, addresses))
             }
             None => {
-                self.shared.counts[Counter::UnknownSpi as usize] += 1;
+                self.shared.count(Counter::UnknownSpi);
                 self.hint(now, addresses, &header, notify::INVALID_IKE_SPI);
             }
         }
@@ -533,71 +244,57 @@ impl Endpoint {
         if header.is_response() {
             return;
         }
-        if self.hints.admits(now, HINTS, Duration::from_secs(1) / HINTS) {
+        if self.admission.admits_hint(now) {
             self.refuse(addresses, header, &Notify::new(kind, &[]));
         } else {
-            self.shared.counts[Counter::TooOften as usize] += 1;
+            self.shared.count(Counter::TooOften);
         }
     }
 
-    /// An answer in clear: nothing is kept of what it answers.
+    /// Answers a message in clear.
     fn refuse(&mut self, addresses: Addresses, header: &Header, notify: &Notify<'_>) {
-        let from_initiator = header.flags & flags::INITIATOR;
-        let flags = flags::RESPONSE | (from_initiator ^ flags::INITIATOR);
-        let header = Header { next: 0, version: wire::VERSION, flags, length: 0, ..*header };
-        let message = wire::emit_message(header, &[wire::Payload::Notify(*notify)]);
-        self.shared.transmits.push_back(Transmit { addresses, payload: Payload::Message(message) });
+        let payload = Payload::Message(admission::refusal(header, notify));
+        self.shared.transmits.push_back(Transmit { addresses, payload });
     }
 
     /// A peer's first message.
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
-        let key = (addresses.remote, header.spi_i);
-        if let Some(known) = self.inits.get(&key).copied() {
+        if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
             return self.with(now, known, |peer, cx| peer.repeat_init(cx, message, addresses));
         }
         if message.len() > LONGEST_INIT {
-            self.shared.counts[Counter::Malformed as usize] += 1;
+            self.shared.count(Counter::Malformed);
             return;
         }
-        self.shared.counts[Counter::Init as usize] += 1;
-        // Who is refused leaves nothing behind: many of them must show where they are, as many who begin.
-        let is_pressed = self.crowd.len() >= self.settings.cookie_threshold
-            || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS);
-        if is_pressed && !self.has_cookie(now, addresses, header, message) {
+        self.shared.count(Counter::Init);
+        if self.admission.wants_cookie(now, &self.environment.settings)
+            && !self.has_cookie(now, addresses, header, message)
+        {
             return;
         }
-        while self.shared.queue.unauthenticated() >= self.settings.task_limit.max(1) {
+        while self.shared.queue.unauthenticated() >= self.environment.settings.task_limit.max(1) {
             let Some(other) = self.shared.queue.crowded_out_by(addresses.remote.ip()) else {
-                self.shared.counts[Counter::Busy as usize] += 1;
+                self.shared.count(Counter::Busy);
                 return;
             };
             self.crowd_out(now, other);
         }
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
-        let mut cx = Self::context(
-            now,
-            &*self.crypto,
-            &*self.random,
-            &self.connections,
-            &self.settings,
-            &mut self.shared,
-        );
+        let mut cx = self.environment.context(now, &mut self.shared);
         match Peer::answer_init(&mut cx, id, header, message, addresses) {
             Ok(peer) => {
-                while self.crowd.len() >= self.settings.half_open_limit.max(1) {
-                    let Some(oldest) = self.crowd.most_crowded() else { break };
+                while self.admission.half_open() >= self.environment.settings.half_open_limit.max(1) {
+                    let Some(oldest) = self.admission.most_crowded() else { break };
                     self.crowd_out(now, oldest);
                 }
                 self.peers.insert(id, peer);
-                self.inits.insert(key, id);
-                self.init_of.insert(id, key);
-                self.crowd.insert(id, addresses.remote.ip());
+                self.admission.insert(id, addresses.remote, header.spi_i);
                 self.settle(now, id);
             }
             Err(InitRefused { kind, data }) => {
-                self.shared.counts[Counter::InitRefused as usize] += 1;
-                self.refusals.admits(now, REFUSALS, Duration::from_secs(1) / REFUSALS);
+                self.shared.count(Counter::InitRefused);
+                self.admission.note_refusal(now);
                 self.refuse(addresses, header, &Notify::new(kind, &data));
             }
         }
@@ -605,7 +302,7 @@ impl Endpoint {
 
     /// A peer that is not established makes room for others.
     fn crowd_out(&mut self, now: Duration, peer: PeerId) {
-        self.shared.counts[Counter::Crowded as usize] += 1;
+        self.shared.count(Counter::Crowded);
         self.with(now, peer, |peer, cx| {
             peer.fail(cx, Reason::Overload);
             peer.forget();
@@ -614,61 +311,39 @@ impl Endpoint {
 
     /// Whether a first message shows a cookie of ours; if not, it is asked to.
     fn has_cookie(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) -> bool {
-        let payloads = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default());
-        let payloads = payloads.unwrap_or_default();
-        let nonce = payloads.iter().find_map(|p| match p {
-            wire::Payload::Nonce(nonce) => Some(*nonce),
-            _ => None,
-        });
-        let Some(nonce) = nonce else {
-            self.shared.counts[Counter::Malformed as usize] += 1;
-            return false;
-        };
-        let shown = payloads.iter().find_map(|p| match p {
-            wire::Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
-            _ => None,
-        });
-        let initiator = Initiator { nonce, from: addresses.remote.ip(), spi: header.spi_i };
-        let (crypto, random) = (&*self.crypto, &*self.random);
-        if shown.is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
-            return true;
+        let (crypto, random, from) =
+            (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
+        match self.admission.check_cookie(now, crypto, random, from, header, message) {
+            Cookie::Shown => return true,
+            Cookie::Wanted(cookie) => {
+                self.shared.count(Counter::Cookie);
+                self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
+            }
+            Cookie::Malformed => self.shared.count(Counter::Malformed),
         }
-        let cookie = self.cookies.make(now, crypto, random, initiator);
-        self.shared.counts[Counter::Cookie as usize] += 1;
-        self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
         false
     }
 
     /// Connects by `connection` from `local`, now and whenever it ends.
     pub fn dial(&mut self, now: Duration, connection: usize, local: IpAddr) {
-        let Some(remote) = self.connections.get(connection).and_then(|c| c.remote) else { return };
+        let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
+            return;
+        };
         let addresses = Addresses { local: SocketAddr::new(local, IKE_PORT), remote };
-        self.dials.push(Dial { connection, addresses, peer: None, failures: 0, at: Some(now) });
+        self.dials.push(now, connection, addresses);
         self.redial(now);
     }
 
     fn redial(&mut self, now: Duration) {
-        for at in 0..self.dials.len() {
-            let Some(dial) = self.dials.get_mut(at).filter(|dial| dial.at.is_some_and(|at| at <= now)) else {
-                continue;
-            };
+        while let Some(dial) = self.dials.take_due(now) {
             if self.shared.connected.has_peer_of(dial.connection) {
-                // The peer has connected to us meanwhile.
-                dial.at = Some(now + LONGEST_WAIT);
+                dial.postpone(now);
                 continue;
             }
-            dial.at = None;
             self.next_peer += 1;
             let id = PeerId(self.next_peer);
-            let Some(connection) = self.connections.get(dial.connection) else { continue };
-            let mut cx = Self::context(
-                now,
-                &*self.crypto,
-                &*self.random,
-                &self.connections,
-                &self.settings,
-                &mut self.shared,
-            );
+            let Some(connection) = self.environment.connections.get(dial.connection) else { continue };
+            let mut cx = self.environment.context(now, &mut self.shared);
             let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, dial.addresses) else {
                 continue;
             };
@@ -696,8 +371,7 @@ impl Endpoint {
     /// When [`Endpoint::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let dial = self.dials.iter().filter_map(|dial| dial.at).min();
-        timer.into_iter().chain(dial).min()
+        timer.into_iter().chain(self.dials.poll_timeout()).min()
     }
 
     /// The next datagram to send.
@@ -761,9 +435,7 @@ impl Endpoint {
 
     /// A peer that we connected to is reached from `local` from now on, and at `remote` where that is another address of its.
     pub fn handle_local(&mut self, now: Duration, peer: PeerId, local: IpAddr, remote: Option<IpAddr>) {
-        if let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == Some(peer)) {
-            dial.addresses.local.set_ip(local);
-        }
+        self.dials.set_local(peer, local);
         self.with(now, peer, |peer, cx| peer.handle_local(cx, local, remote));
     }
 
@@ -779,12 +451,6 @@ impl Endpoint {
 
     /// All peers.
     pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
-        self.peers.values().map(|peer| View { peer })
+        self.peers.values().map(View::new)
     }
-}
-
-/// What may be seen of a peer.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    pub(super) peer: &'a Peer,
 }

@@ -3,6 +3,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`endpoint`] | all peers: messages in, messages and news out |
+//! | `admission` | half-open peers, cookies, and refusals of first messages |
+//! | `dial` | connections that we make, and make again |
+//! | `context` | what peers share |
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
 //! | [`settings`], [`counter`] | bounds and times; what is counted |
 //! | [`bounds`] | what one peer can have us keep |
@@ -36,9 +39,12 @@ pub mod suite;
 pub mod view;
 pub mod wire;
 
+mod admission;
 mod connected;
+mod context;
 mod cookie;
 pub mod counter;
+mod dial;
 mod doubt;
 mod peer;
 mod quota;

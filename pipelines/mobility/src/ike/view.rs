@@ -1,8 +1,8 @@
 //! What may be seen of a peer: all but its keys.
 
 use super::{
-    endpoint::View,
     event::{ChildId, PeerId},
+    peer::Peer,
     suite::IkeSuite,
 };
 use crate::{
@@ -11,18 +11,19 @@ use crate::{
 };
 use core::{net::IpAddr, time::Duration};
 
-/// How far a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It has not proved who it is, or we have not.
-    Connecting,
-    /// It is connected.
-    Up,
-    /// It is over.
-    Ended,
+pub use super::peer::State;
+
+/// What may be seen of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    peer: &'a Peer,
 }
 
 impl<'a> View<'a> {
+    pub(super) fn new(peer: &'a Peer) -> Self {
+        Self { peer }
+    }
+
     /// Its number.
     pub fn id(&self) -> PeerId {
         self.peer.id

@@ -1,11 +1,11 @@
 //! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
 
-use super::{Peer, auth, child::Agreed};
+use super::{auth, child::Agreed, state::Peer};
 use crate::ike::{
     bounds,
     connection::{ChildPolicy, Connection},
+    context::Context,
     counter::Counter,
-    endpoint::Context,
     event::ChildId,
     proposal, selector,
     wire::{self, Payload, TrafficSelector, notify},

@@ -1,19 +1,20 @@
 //! What both sides of IKE_AUTH share: what is signed, and with what (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
 
-use super::{Peer, session::Session};
+use super::session::Session;
 use crate::{
-    crypto::{Crypto, Secret, SignatureHashes},
+    crypto::{Crypto, SignatureHashes},
     identity::Identity,
     ike::{
         connection::LocalAuth,
-        endpoint::Context,
         protection::Opened,
-        schedule::{Seed, shared_key_auth},
+        schedule::Seed,
         wire::{self, Configuration, ExchangeType, Header, Payload, Proposal, TrafficSelector, notify},
     },
 };
 use alloc::{vec, vec::Vec};
 
+/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
+pub(super) const NONCE: usize = 32;
 /// AUTH method: shared key message integrity code.
 pub(super) const SHARED_KEY: u8 = 2;
 /// Certificate encoding: X.509, signature.
@@ -224,11 +225,6 @@ pub(super) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
         }
         LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
     }
-}
-
-/// AUTH data by a shared key, or by the MSK of an EAP conversation (RFC 7296 §2.16).
-pub(super) fn shared_key(peer: &Peer, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
-    peer.sessions.first().map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets)).unwrap_or_default()
 }
 
 /// Whether two texts are the same, in a time that does not tell where they differ.

@@ -1,9 +1,9 @@
 //! Inner addresses and DNS (RFC 7296 §3.15, RFC 8598).
 
-use super::Peer;
+use super::state::Peer;
 use crate::ike::{
     connection::Connection,
-    endpoint::Context,
+    context::Context,
     event::Event,
     wire::{Attribute, Configuration, Payload, attribute, notify},
 };

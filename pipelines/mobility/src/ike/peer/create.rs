@@ -2,21 +2,20 @@
 //! §2.8, §2.25).
 
 use super::{
-    Peer, Waiting,
+    auth::NONCE,
     child::{Agreed, Child, ChildState},
-    error,
-    request::{Made, Making, Request, Rival, Wanted, What},
-    respond::NONCE,
+    creation::{Asked, Creating, Finishing, Made, Making, Rival, What},
+    request::{Request, Wanted},
     session::Session,
-    syntax_error,
+    state::{Peer, Waiting},
 };
 use crate::{
     crypto::{Kex, KexSecret, Refused, Secret},
     ike::{
         bounds,
         connection::Connection,
+        context::Context,
         counter::Counter,
-        endpoint::Context,
         event::{ChildId, Event, Reason},
         proposal::{self, Chosen, Offer, protocol},
         protection::Opened,
@@ -32,58 +31,6 @@ use core::time::Duration;
 
 /// After how long something that the peer had no time for is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// The peer's request, while its key exchange is answered.
-#[derive(Debug)]
-pub(super) struct Creating {
-    spi: u64,
-    addresses: Addresses,
-    /// The peer's nonce.
-    nonce: Vec<u8>,
-    kex: Kex,
-    what: Asked,
-}
-
-/// What the peer asks for.
-#[derive(Debug)]
-enum Asked {
-    Child(Agreed),
-    Session(Chosen<IkeSuite>),
-}
-
-impl Creating {
-    /// Gives back what was taken for it.
-    pub(super) fn withdraw(&self, cx: &mut Context<'_>) {
-        self.what.withdraw(cx);
-    }
-}
-
-impl Asked {
-    fn withdraw(&self, cx: &mut Context<'_>) {
-        if let Self::Child(agreed) = self {
-            cx.forget_child_spi(agreed.spi_in);
-        }
-    }
-}
-
-impl Making {
-    /// Gives back what was taken for it.
-    pub(super) fn withdraw(&self, cx: &mut Context<'_>) {
-        match self.what {
-            What::Session => cx.forget_spi(self.spi),
-            What::Child(_) | What::Rekey(_) => cx.forget_child_spi(self.spi as u32),
-        }
-    }
-}
-
-/// The peer's answer to our request, while the key exchange is finished.
-#[derive(Debug)]
-pub(super) struct Finishing {
-    pub(super) making: Box<Making>,
-    /// The peer's nonce.
-    nonce: Vec<u8>,
-    what: Asked,
-}
 
 /// Why a request is refused.
 struct Refusal(u16, Vec<u8>);
@@ -104,7 +51,7 @@ impl Peer {
         addresses: Addresses,
     ) {
         if let Err(Refusal(kind, data)) = self.try_create(cx, spi, &opened, addresses) {
-            self.answer(cx, spi, ExchangeType::CreateChildSa, &[error(kind, &data)], addresses);
+            self.answer(cx, spi, ExchangeType::CreateChildSa, &[Payload::notify(kind, &data)], addresses);
         }
     }
 
@@ -116,7 +63,7 @@ impl Peer {
         addresses: Addresses,
     ) -> Result<(), Refusal> {
         let payloads = wire::parse(opened.first, &opened.body).map_err(|why| {
-            let (kind, data) = syntax_error(why);
+            let (kind, data) = notify::refusal(why);
             Refusal(kind, data)
         })?;
         let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
@@ -229,7 +176,7 @@ impl Peer {
         };
         let (None, Ok((data, shared))) = (refusal, result) else {
             what.withdraw(cx);
-            let refusal = [error(refusal.unwrap_or(notify::INVALID_SYNTAX), &[])];
+            let refusal = [Payload::notify(refusal.unwrap_or(notify::INVALID_SYNTAX), &[])];
             return self.answer(cx, spi, ExchangeType::CreateChildSa, &refusal, addresses);
         };
         match what {
@@ -262,7 +209,7 @@ impl Peer {
         payloads.push(Payload::TsI(agreed.remote.clone()));
         payloads.push(Payload::TsR(agreed.local.clone()));
         if agreed.transport {
-            payloads.push(error(notify::USE_TRANSPORT_MODE, &[]));
+            payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
         }
         self.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
         drop(payloads);
@@ -454,7 +401,7 @@ impl Peer {
                     (self.local_side(policy), self.remote_side(policy), transport)
                 });
                 if transport {
-                    payloads.push(error(notify::USE_TRANSPORT_MODE, &[]));
+                    payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
                 }
                 payloads.push(Payload::Sa(esp_proposals(&connection.esp, making.spi as u32, kex)));
                 payloads.push(Payload::Nonce(&nonce));

@@ -1,15 +1,15 @@
 //! INFORMATIONAL from both sides: deletes and signs of life; what it says of addresses is in `mobility` (RFC 7296 §1.4).
 
 use super::{
-    Peer, Phase, Waiting, auth,
+    auth,
     child::ChildState,
-    error,
-    request::{Request, Wanted, What},
-    syntax_error,
+    creation::What,
+    request::{Request, Wanted},
+    state::{Peer, Phase, Waiting},
 };
 use crate::{
     ike::{
-        endpoint::Context,
+        context::Context,
         event::{ChildId, Event, Reason},
         proposal::protocol,
         protection::Opened,
@@ -31,8 +31,8 @@ impl Peer {
         let payloads = match wire::parse(opened.first, &opened.body) {
             Ok(payloads) => payloads,
             Err(why) => {
-                let (kind, data) = syntax_error(why);
-                let refusal = [error(kind, &data)];
+                let (kind, data) = notify::refusal(why);
+                let refusal = [Payload::notify(kind, &data)];
                 return self.answer(cx, spi, ExchangeType::Informational, &refusal, addresses);
             }
         };
@@ -58,8 +58,9 @@ impl Peer {
         if let Some(moved) = &moved {
             answer.extend(moved.payloads());
         }
-        answer
-            .extend(auth::notified(&payloads, notify::COOKIE2).map(|cookie| error(notify::COOKIE2, cookie)));
+        answer.extend(
+            auth::notified(&payloads, notify::COOKIE2).map(|cookie| Payload::notify(notify::COOKIE2, cookie)),
+        );
         self.answer(cx, spi, ExchangeType::Informational, &answer, addresses);
         if ends {
             self.peer_ends(cx, spi);

@@ -1,26 +1,26 @@
 //! The beginning side until it is established (RFC 7296 §1.2, §2.6, §2.7, §2.15, §2.16; RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    Peer, Phase, Waiting,
-    auth::{self, AuthPayloads, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
     configure::Attributes,
-    create, error, mobility,
+    create,
+    initiation::{Eap, Initiating},
+    mobility,
     request::Request,
-    respond::NONCE,
     session::Session,
+    state::{Peer, Phase, Waiting},
 };
 use crate::{
     aaa::eap::{Conversation, Step},
     crypto::{Kex, KexSecret, Refused, Secret, SignatureHashes},
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
-        endpoint::Context,
+        context::Context,
         event::{PeerId, Reason},
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         proposal::{self, protocol},
         protection::Opened,
         schedule::SessionKeys,
-        suite::IkeSuite,
         wire::{self, Delete, ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
@@ -29,51 +29,8 @@ use crate::{
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
 
-/// What we know of a peer that we began to connect to.
-#[derive(Debug)]
-pub(in crate::ike) struct Initiating {
-    transcript: Transcript,
-    /// The key exchange that we begin with.
-    kex: Kex,
-    secret: Option<Box<dyn KexSecret>>,
-    data: Vec<u8>,
-    cookie: Vec<u8>,
-    /// How often the peer sent us back to the start.
-    restarts: u32,
-    tries: u32,
-    resend_at: Option<Duration>,
-    suite: Option<IkeSuite>,
-    hashes: SignatureHashes,
-    kex_done: usize,
-    /// The SPI of the first child SA.
-    child_spi: u32,
-    eap: Option<Eap>,
-    /// The responder's identity is proved.
-    proved: bool,
-    /// Its last IKE_AUTH answer, while its proof is being checked.
-    answer: Option<Opened>,
-    ppk: bool,
-}
-
-#[derive(Debug)]
-enum Eap {
-    /// It is the gateway's turn.
-    Talking(Box<dyn Conversation>),
-    /// It is the method's turn.
-    Thinking,
-    /// It is over, with this key.
-    Over(Secret),
-}
-
 /// How often a peer may send us back to the start: a cookie, another group, a cookie again.
 const RESTARTS: u32 = 4;
-
-impl Initiating {
-    /// The SPI of the first child SA; 0: none yet.
-    pub(super) fn child_spi(&self) -> u32 {
-        self.child_spi
-    }
-}
 
 impl Peer {
     /// Begins to connect.
@@ -153,24 +110,24 @@ impl Peer {
         let hashes = auth::hash_numbers(SignatureHashes::ALL);
         let mut payloads = Vec::new();
         if !initiating.cookie.is_empty() {
-            payloads.push(error(notify::COOKIE, &initiating.cookie));
+            payloads.push(Payload::notify(notify::COOKIE, &initiating.cookie));
         }
         payloads.extend([
             Payload::Sa(proposals),
             Payload::Ke { method: initiating.kex.transform(), data: &initiating.data },
             Payload::Nonce(&initiating.transcript.nonce_i),
-            error(notify::NAT_DETECTION_SOURCE_IP, &source),
-            error(notify::NAT_DETECTION_DESTINATION_IP, &destination),
-            error(notify::SIGNATURE_HASH_ALGORITHMS, &hashes),
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, &source),
+            Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &destination),
+            Payload::notify(notify::SIGNATURE_HASH_ALGORITHMS, &hashes),
         ]);
         if connection.fragment.is_some() {
-            payloads.push(error(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[]));
+            payloads.push(Payload::notify(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[]));
         }
         if connection.ike.iter().any(|offer| !offer.more_kex.is_empty()) {
-            payloads.push(error(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]));
+            payloads.push(Payload::notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]));
         }
         if connection.ppk.is_some() {
-            payloads.push(error(notify::USE_PPK, &[]));
+            payloads.push(Payload::notify(notify::USE_PPK, &[]));
         }
         payloads.push(Payload::Vendor(&auth::VENDOR_ID));
         let header = Header {
@@ -388,7 +345,7 @@ impl Peer {
         let hashes = initiating.hashes;
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
-                let data = auth::shared_key(self, cx, &key.0, &octets).to_vec();
+                let data = self.shared_key(cx, &key.0, &octets).to_vec();
                 self.send_auth(cx, Some(Proof { method: auth::SHARED_KEY, data }));
             }
             LocalAuth::Key(signer) => {
@@ -409,7 +366,7 @@ impl Peer {
         let forbidden = self.forbidden_nats();
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
         payloads.extend(auth::certificates(&connection.local_auth));
-        payloads.push(error(notify::INITIAL_CONTACT, &[]));
+        payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
         if let RemoteAuth::Key(verifier) = &connection.remote_auth {
             payloads.push(Payload::CertReq {
                 encoding: auth::X509_SIGNATURE,
@@ -422,11 +379,11 @@ impl Peer {
             payloads.push(Payload::IdR(only.clone()));
         }
         payloads.extend(proof.as_ref().map(Proof::payload));
-        payloads.extend(ppk.map(|ppk| error(notify::PPK_IDENTITY, &ppk.id)));
+        payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
         payloads.extend(asks.as_ref().map(Attributes::payload));
         if let Some(child) = connection.children.first() {
             if child.transport && !self.nat.any() {
-                payloads.push(error(notify::USE_TRANSPORT_MODE, &[]));
+                payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
             }
             let any = |v4| crate::ike::selector::everything(v4);
             let (local, remote) = match connection.ask_address {
@@ -439,11 +396,11 @@ impl Peer {
             payloads.push(Payload::TsR(remote));
         }
         if connection.mobike {
-            payloads.push(error(notify::MOBIKE_SUPPORTED, &[]));
+            payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
             payloads.extend(additional.iter().map(mobility::Additional::payload));
         }
         if connection.no_nats {
-            payloads.push(error(notify::NO_NATS_ALLOWED, &forbidden));
+            payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
         }
         self.request(cx, ExchangeType::Auth, &payloads, Request::Auth, None);
     }
@@ -483,7 +440,7 @@ impl Peer {
         self.identity = Some(identity.clone());
         match &connection.remote_auth {
             RemoteAuth::Psk(key) if method == auth::SHARED_KEY => {
-                let theirs = auth::shared_key(self, cx, &key.0, &octets);
+                let theirs = self.shared_key(cx, &key.0, &octets);
                 match auth::same(&theirs, &data) {
                     true => self.responder_proved(cx),
                     false => self.give_up(cx, Reason::Authentication),
@@ -553,7 +510,7 @@ impl Peer {
         };
         let Some(identity) = identity else { return Secret::default() };
         let octets = initiating.transcript.octets(cx.crypto, session, side, identity);
-        auth::shared_key(self, cx, key, &octets)
+        self.shared_key(cx, key, &octets)
     }
 
     pub(super) fn eap_client_stepped(
@@ -616,7 +573,7 @@ impl Peer {
     /// We do not take the responder's answer, and it should know (RFC 7296 §2.21.2).
     pub(super) fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
         let payloads = [
-            error(notify::AUTHENTICATION_FAILED, &[]),
+            Payload::notify(notify::AUTHENTICATION_FAILED, &[]),
             Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] }),
         ];
         if self.active().is_some_and(|session| session.outstanding.is_none()) {

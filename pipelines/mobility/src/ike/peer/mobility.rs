@@ -1,16 +1,17 @@
 //! Addresses that change: what MOBIKE says of them, from both sides (RFC 4555).
 
 use super::{
-    Peer, auth, error,
-    moving::{Place, is_reachable},
+    auth,
+    move_check::{Place, is_reachable},
     request::{Request, Retry, Update, Wanted},
+    state::Peer,
 };
 use crate::{
     ike::{
         connection::Connection,
+        context::Context,
         counter::Counter,
         description,
-        endpoint::Context,
         event::{Event, Reason},
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         protection::Opened,
@@ -33,12 +34,13 @@ pub(super) struct Moved {
 
 impl Moved {
     pub(super) fn payloads(&self) -> Vec<Payload<'_>> {
-        let mut payloads: Vec<Payload<'_>> = self.refusal.map(|kind| error(kind, &[])).into_iter().collect();
+        let mut payloads: Vec<Payload<'_>> =
+            self.refusal.map(|kind| Payload::notify(kind, &[])).into_iter().collect();
         if let Some([source, destination]) = &self.detection {
-            payloads.push(error(notify::NAT_DETECTION_SOURCE_IP, source));
-            payloads.push(error(notify::NAT_DETECTION_DESTINATION_IP, destination));
+            payloads.push(Payload::notify(notify::NAT_DETECTION_SOURCE_IP, source));
+            payloads.push(Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, destination));
         }
-        payloads.extend(self.description.as_ref().map(|data| error(description::REPLY, data)));
+        payloads.extend(self.description.as_ref().map(|data| Payload::notify(description::REPLY, data)));
         payloads
     }
 }
@@ -52,7 +54,7 @@ pub(super) struct Additional {
 
 impl Additional {
     pub(super) fn payload(&self) -> Payload<'_> {
-        error(self.kind, &self.data)
+        Payload::notify(self.kind, &self.data)
     }
 }
 
@@ -236,16 +238,16 @@ impl Peer {
         let tries = self.retry.take().map_or(0, |retry| retry.tries);
         let description = description::request(addresses);
         let mut payloads = vec![
-            error(notify::UPDATE_SA_ADDRESSES, &[]),
-            error(notify::NAT_DETECTION_SOURCE_IP, &source),
-            error(notify::NAT_DETECTION_DESTINATION_IP, &destination),
-            error(notify::COOKIE2, &cookie),
+            Payload::notify(notify::UPDATE_SA_ADDRESSES, &[]),
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, &source),
+            Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &destination),
+            Payload::notify(notify::COOKIE2, &cookie),
         ];
         if connection.no_nats {
-            payloads.push(error(notify::NO_NATS_ALLOWED, &forbidden));
+            payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
         }
         if self.knows_us {
-            payloads.push(error(description::REQUEST, &description));
+            payloads.push(Payload::notify(description::REQUEST, &description));
         }
         let request = Request::Update(Box::new(Update { cookie, addresses, tries }));
         self.request(cx, ExchangeType::Informational, &payloads, request, None);

@@ -4,24 +4,23 @@
 //! there meanwhile, it is back where it was; and from then on it is asked first and followed later (see `doubt`).
 
 use super::{
-    Peer, auth, error,
+    auth,
+    move_check::{Moving, Place, Stage, is_reachable},
     request::{Request, Wanted},
+    state::Peer,
 };
 use crate::{
     ike::{
+        context::Context,
         counter::Counter,
-        endpoint::Context,
         event::{Event, Reason},
         protection::Opened,
-        wire::{self, ExchangeType, notify},
+        wire::{self, ExchangeType, Payload, notify},
     },
     path::{Addresses, Nat, Path},
 };
 use alloc::boxed::Box;
-use core::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use core::{net::SocketAddr, time::Duration};
 
 /// How long packets may still come from where a peer said that it is no more.
 const LATE: Duration = Duration::from_secs(1);
@@ -29,51 +28,6 @@ const LATE: Duration = Duration::from_secs(1);
 const GAP: Duration = Duration::from_millis(100);
 /// How often a peer is asked whether it is at one place.
 const MOST_ASKED: u32 = 5;
-
-/// Where a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) addresses: Addresses,
-    pub(super) nat: Nat,
-}
-
-/// A move that the peer has not confirmed.
-#[derive(Debug)]
-pub(super) struct Moving {
-    /// Where it is said to be.
-    there: Place,
-    /// Where it has shown that it was.
-    before: Place,
-    /// It said so itself.
-    told: bool,
-    /// It was seen elsewhere meanwhile.
-    was_seen: bool,
-    /// How often it was asked, and did not answer.
-    asked: u32,
-    stage: Stage,
-    /// When the stage is over.
-    until: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It is sent to there, and asked whether it is there.
-    Followed,
-    /// It is asked whether it is there, and sent to where it was.
-    Asked,
-    /// It is to be asked when the stage is over, and sent to where it was.
-    Waiting,
-}
-
-/// Whether a peer can be there.
-pub(super) fn is_reachable(end: SocketAddr) -> bool {
-    let address = end.ip();
-    end.port() != 0
-        && !address.is_unspecified()
-        && !address.is_multicast()
-        && !address.is_loopback()
-        && address != IpAddr::from([255; 4])
-}
 
 impl Peer {
     pub(super) fn place(&self) -> Place {
@@ -299,7 +253,7 @@ impl Peer {
     pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
-        let payloads = [error(notify::COOKIE2, &cookie)];
+        let payloads = [Payload::notify(notify::COOKIE2, &cookie)];
         let payloads = if self.mobike { &payloads[..] } else { &[] };
         let request = Request::Routability(Some(cookie));
         self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));

@@ -1,9 +1,9 @@
 //! Who a peer is: in whose name it has addresses, and who answers for what it does.
 
-use super::Peer;
+use super::state::Peer;
 use crate::{
     identity::{Identity, kind},
-    ike::{connection::RemoteAuth, endpoint::Context, pool::Owner},
+    ike::{connection::RemoteAuth, context::Context, pool::Owner},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 

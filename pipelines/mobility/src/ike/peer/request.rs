@@ -1,10 +1,7 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use crate::{
-    crypto::{Kex, KexSecret},
-    ike::event::ChildId,
-    path::Addresses,
-};
+use super::creation::Making;
+use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
@@ -66,51 +63,4 @@ pub(super) enum Wanted {
     Update,
     /// Ask whether the peer is there.
     Routability(Addresses),
-}
-
-/// What CREATE_CHILD_SA is to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// A child SA by this policy.
-    Child(usize),
-    /// Another in the place of this one.
-    Rekey(ChildId),
-    /// An IKE SA in the place of ours.
-    Session,
-}
-
-/// What we began to make.
-#[derive(Debug)]
-pub(super) struct Making {
-    pub(super) what: What,
-    /// Our nonce.
-    pub(super) nonce: Vec<u8>,
-    /// Our SPI: 4 or 8 bytes of it count.
-    pub(super) spi: u64,
-    /// The key exchange that is being begun.
-    pub(super) pending: Option<Kex>,
-    /// The peer asked for another one once.
-    pub(super) retried: bool,
-    /// Our key exchange.
-    pub(super) kex: Option<(Kex, Box<dyn KexSecret>)>,
-    /// The peer began the same: the lower of its exchange's nonces, and what it made.
-    pub(super) rival: Option<Rival>,
-}
-
-/// What the peer made at the same time as we.
-#[derive(Clone, Debug)]
-pub(super) struct Rival {
-    /// The lower of the nonces of its exchange.
-    pub(super) nonce: Vec<u8>,
-    /// What it made.
-    pub(super) made: Made,
-}
-
-/// What an exchange made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
-    /// A child SA.
-    Child(ChildId),
-    /// An IKE SA, by our SPI.
-    Session(u64),
 }

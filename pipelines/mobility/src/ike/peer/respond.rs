@@ -2,12 +2,12 @@
 //! RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    Peer, Phase, Waiting,
-    auth::{self, AuthPayloads, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
     child::Agreed,
     choose::Candidates,
+    response::{Answering, Claim, Eap, Stage},
     session::Session,
-    syntax_error,
+    state::{Peer, Phase, Waiting},
 };
 use crate::{
     aaa::eap::{Conversation, Step, packet},
@@ -16,14 +16,13 @@ use crate::{
     ike::{
         bounds,
         connection::{Connection, LocalAuth, RemoteAuth},
+        context::Context,
         counter::Counter,
-        endpoint::Context,
         event::{PeerId, Reason},
         nat::nat_detection,
-        proposal::{self, Chosen},
+        proposal,
         protection::Opened,
         schedule::SessionKeys,
-        suite::IkeSuite,
         wire::{self, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
@@ -34,59 +33,6 @@ use alloc::{boxed::Box, vec, vec::Vec};
 
 /// Longest identity of a peer, in bytes.
 const LONGEST_NAME: usize = 512;
-/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
-pub(super) const NONCE: usize = 32;
-
-/// What we know of a peer that began to connect.
-#[derive(Debug)]
-pub(in crate::ike) struct Answering {
-    /// The connections that its first message fits.
-    candidates: Candidates,
-    /// Its first message and our answer, nonces, and what RFC 9242 adds.
-    transcript: Transcript,
-    hashes: SignatureHashes,
-    fragments: bool,
-    /// Of the suite's further key exchanges, how many are done.
-    kex_done: usize,
-    stage: Stage,
-    /// Repetitions of its first message that are answered.
-    repeats: Rate,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The key exchange is being answered.
-    Init(Box<Chosen<IkeSuite>>),
-    /// Its next message is to prove who it is.
-    Ready,
-    /// That is being checked.
-    Proving(Box<Claim>),
-}
-
-/// Who the peer says it is, and what it wants.
-#[derive(Debug)]
-struct Claim {
-    connection: usize,
-    /// The plaintext of its first IKE_AUTH request.
-    request: Opened,
-    /// Whether the post-quantum key was mixed in.
-    ppk: bool,
-    /// Whether it showed that nothing on the way changed its addresses.
-    is_unchanged: bool,
-    eap: Option<Eap>,
-}
-
-#[derive(Debug)]
-enum Eap {
-    /// Our proof is being made, which comes before the conversation.
-    Signing,
-    /// It is the peer's turn.
-    Talking(Box<dyn Conversation>),
-    /// It is the method's turn.
-    Thinking,
-    /// It is over: the peer proves that it has this key.
-    Over(Secret),
-}
 
 /// Why a first message is refused, as a notification says it.
 pub(in crate::ike) struct InitRefused {
@@ -97,17 +43,6 @@ pub(in crate::ike) struct InitRefused {
 impl InitRefused {
     fn new(kind: u16) -> Self {
         Self { kind, data: vec![] }
-    }
-}
-
-impl Answering {
-    /// Bytes of memory beside the peer's own.
-    pub(in crate::ike) fn memory(&self) -> usize {
-        let claim = match &self.stage {
-            Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
-            _ => 0,
-        };
-        size_of::<Self>() + self.candidates.memory() + self.transcript.memory() + claim
     }
 }
 
@@ -123,7 +58,7 @@ impl Peer {
         let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
         let body = message.get(wire::HEADER..).unwrap_or_default();
         let payloads = wire::parse(header.next, body).map_err(|why| {
-            let (kind, data) = syntax_error(why);
+            let (kind, data) = notify::refusal(why);
             InitRefused { kind, data }
         })?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
@@ -420,7 +355,7 @@ impl Peer {
         self.wait_busy();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some((_, data))) => {
-                let ours = auth::shared_key(self, cx, &key.0, &octets);
+                let ours = self.shared_key(cx, &key.0, &octets);
                 if !auth::same(&ours, &data) {
                     return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
                 }
@@ -460,7 +395,7 @@ impl Peer {
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
-                let data = auth::shared_key(self, cx, &key.0, &octets);
+                let data = self.shared_key(cx, &key.0, &octets);
                 self.proved(cx, Proof { method: auth::SHARED_KEY, data: data.to_vec() });
             }
             LocalAuth::Key(signer) => {
@@ -557,13 +492,13 @@ impl Peer {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         };
         let octets = answering_octets(self, cx, Side::Initiator, &identity);
-        let theirs = auth::shared_key(self, cx, &key, &octets);
+        let theirs = self.shared_key(cx, &key, &octets);
         if !auth::same(&theirs, data) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
         }
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
-        let ours = auth::shared_key(self, cx, &key, &octets);
+        let ours = self.shared_key(cx, &key, &octets);
         self.establish(cx, Some(Proof { method: auth::SHARED_KEY, data: ours.to_vec() }));
     }
 

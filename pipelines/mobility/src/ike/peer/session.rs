@@ -5,7 +5,7 @@ use crate::{
     crypto::Crypto,
     ike::{
         bounds,
-        endpoint::Context,
+        context::Context,
         protection::{Fragments, Opened, Protection, Unopened},
         schedule::SessionKeys,
         suite::IkeSuite,

@@ -1,14 +1,15 @@
 //! What a peer does when time has passed.
 
 use super::{
-    Peer, Phase,
     child::ChildState,
     request::{Request, Wanted},
+    session::Session,
+    state::{Peer, Phase},
 };
 use crate::{
     ike::{
+        context::Context,
         counter::Counter,
-        endpoint::Context,
         event::{Event, Reason},
     },
     transmit::{Payload, Transmit},
@@ -97,8 +98,8 @@ impl Peer {
     }
 
     fn forget_sessions(&mut self, cx: &mut Context<'_>) {
-        let gone = |s: &&super::Session| s.forget_at.is_some_and(|at| at <= cx.now);
-        let gone: Vec<u64> = self.sessions.iter().filter(gone).map(super::Session::local_spi).collect();
+        let gone = |s: &&Session| s.forget_at.is_some_and(|at| at <= cx.now);
+        let gone: Vec<u64> = self.sessions.iter().filter(gone).map(Session::local_spi).collect();
         for spi in gone {
             self.drop_session(cx, spi);
         }

@@ -131,6 +131,11 @@ impl Delete {
 }
 
 impl<'a> Payload<'a> {
+    /// Returns a notification without an SPI.
+    pub fn notify(kind: u16, data: &'a [u8]) -> Self {
+        Self::Notify(Notify::new(kind, data))
+    }
+
     /// Its type, see [`kind`].
     pub fn kind(&self) -> u8 {
         match self {

@@ -1,6 +1,6 @@
-//! Links of devices that go down and come up: for people, as nothing is done about them but to say so.
+//! Devices that go down, come up or go away. Nothing is done about them but to log it, for people.
 
-use super::{PortLink, SlowPath};
+use super::{PortHandle, SlowPath};
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
@@ -8,31 +8,33 @@ use wayfarer_dataplane::port::monitor::DeviceState;
 /// How often devices are asked.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The links as they were when they were asked last.
+/// The devices as they were when they were asked last.
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(super) struct Devices {
     next: Duration,
     /// Whether each port's device was up, and whether it was gone.
     known: BTreeMap<usize, (bool, bool)>,
 }
 
-/// A link that changed.
+/// A device that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     /// Index of its port.
     port: usize,
-    /// How it is from now on.
+    /// Its state from now on.
     state: DeviceState,
 }
 
-impl Links {
-    /// Asks the devices where it is time to, and answers whose links changed. A link is taken to be up at first.
-    fn poll(&mut self, now: Duration, ports: &[PortLink]) -> Vec<Change> {
+impl Devices {
+    /// Asks the devices when it is time to, and returns those that changed. A device is taken to be
+    /// up at first.
+    fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
         if now < self.next {
             return Vec::new();
         }
         self.next = now + EVERY;
-        let asked = ports.iter().enumerate().filter_map(|(port, link)| Some((port, link.monitor.as_ref()?)));
+        let asked =
+            ports.iter().enumerate().filter_map(|(port, handle)| Some((port, handle.monitor.as_ref()?)));
         let states = asked.map(|(port, monitor)| Change { port, state: monitor.state() });
         let changed: Vec<_> = states
             .filter(|Change { port, state }| {
@@ -45,8 +47,8 @@ impl Links {
 }
 
 impl SlowPath {
-    pub(super) fn handle_links(&mut self, now: Duration) {
-        for Change { port, state } in self.links.poll(now, &self.ports) {
+    pub(super) fn handle_devices(&mut self, now: Duration) {
+        for Change { port, state } in self.devices.poll(now, &self.ports) {
             let port = self.ports.get(port).map_or("?", |port| &port.name);
             match state {
                 DeviceState { is_gone: true, .. } => {
@@ -55,9 +57,9 @@ impl SlowPath {
                         "the device is gone: nothing passes there until the gateway is started again"
                     );
                 }
-                DeviceState { is_up: false, .. } => info!(port, "the link is down"),
-                DeviceState { speed: Some(speed_mbps), .. } => info!(port, speed_mbps, "the link is up"),
-                _ => info!(port, "the link is up"),
+                DeviceState { is_up: false, .. } => info!(port, "the device is down"),
+                DeviceState { speed: Some(speed_mbps), .. } => info!(port, speed_mbps, "the device is up"),
+                _ => info!(port, "the device is up"),
             }
         }
     }
@@ -66,14 +68,14 @@ impl SlowPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slow_path::neighbours::{Link, Stations};
+    use crate::slow_path::neighbours::{Segment, Stations};
     use std::sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
     use wayfarer_dataplane::port::monitor::Monitor;
 
-    /// A device whose link a test pulls and plugs, and that counts how often it was asked.
+    /// A device that a test takes down and up, and that counts how often it was asked.
     #[derive(Clone, Debug, Default)]
     struct Fake {
         is_up: Arc<AtomicBool>,
@@ -89,14 +91,14 @@ mod tests {
         }
     }
 
-    fn port(monitor: Option<Box<dyn Monitor>>) -> PortLink {
-        let link = Link { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
-        PortLink {
+    fn port(monitor: Option<Box<dyn Monitor>>) -> PortHandle {
+        let segment = Segment { mac: [2; 6], addresses: vec![], stations: Stations::Ask };
+        PortHandle {
             name: "a".into(),
             kind: "fake".into(),
             mtu: 1500,
             device: None,
-            link,
+            segment,
             shared: None,
             monitor,
         }
@@ -108,9 +110,9 @@ mod tests {
         devices[0].is_up.store(true, Relaxed);
         let ports =
             [port(Some(Box::new(devices[0].clone()))), port(None), port(Some(Box::new(devices[1].clone())))];
-        let mut links = Links::default();
+        let mut known = Devices::default();
         let mut poll = |ms| {
-            let changes = links.poll(Duration::from_millis(ms), &ports);
+            let changes = known.poll(Duration::from_millis(ms), &ports);
             changes.into_iter().map(|c| (c.port, c.state.is_up, c.state.speed)).collect::<Vec<_>>()
         };
         assert_eq!(poll(0), [(2, false, None)]);
@@ -125,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_goes_while_its_link_is_down_is_said_to_be_gone() {
+    fn a_device_that_goes_while_it_is_down_is_said_to_be_gone() {
         let device = Fake::default();
         let ports = [port(Some(Box::new(device.clone())))];
-        let mut links = Links::default();
+        let mut known = Devices::default();
         let mut poll = |second| {
-            let changes = links.poll(Duration::from_secs(second), &ports);
+            let changes = known.poll(Duration::from_secs(second), &ports);
             changes.into_iter().map(|c| (c.state.is_up, c.state.is_gone)).collect::<Vec<_>>()
         };
         assert_eq!(poll(1), [(false, false)]);

@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
 /// Why a worker hands a frame to the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Punt {
-    /// A key exchange message of somebody unknown (the IP packet).
+    /// A key exchange message of an unauthenticated sender (the IP packet).
     Control,
     /// A key exchange message with an SPI of a known peer (the IP packet).
     Peer,
@@ -37,7 +37,7 @@ impl Punt {
         match self {
             Self::Neighbour => 0,
             Self::Resolve { .. } => 1,
-            // Before strangers, in each turn.
+            // Before unauthenticated senders, in each turn.
             Self::Peer => 2,
             Self::Control => 3,
             Self::Problem(_) => 4,
@@ -85,7 +85,7 @@ pub const PUNTS_PER_TURN: u32 = 32;
 
 /// The rings of one worker.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Rings {
     punts: [FrameRing<(u16, Punt)>; PUNT_KINDS],
     /// To the worker.
     pub inject: FrameRing<Inject>,
@@ -93,7 +93,7 @@ pub struct Exchange {
     pub events: ArrayQueue<Event>,
 }
 
-impl Exchange {
+impl Rings {
     /// Empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {

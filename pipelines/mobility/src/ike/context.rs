@@ -1,0 +1,263 @@
+//! What peers share, and what one works with while it handles a message, a timer or a finished task.
+
+use super::{
+    connected::{Connected, Newcomer},
+    connection::Connection,
+    counter::Counter,
+    doubt::Doubts,
+    event::{ChildId, Event, PeerId},
+    pool::{self, Owner, Pool},
+    quota::Quotas,
+    schedule::SessionKeys,
+    settings::Settings,
+    suite::IkeSuite,
+};
+use crate::{
+    crypto::{Crypto, Random},
+    path::Addresses,
+    task::{Task, TaskId},
+    task_queue::TaskQueue,
+    transmit::{Payload, Transmit},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{net::IpAddr, time::Duration};
+
+/// What all peers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) queue: TaskQueue<PeerId>,
+    pub(super) next_child: u64,
+    /// Our SPIs, whose they are, and whether the driver knows them.
+    pub(super) spis: BTreeMap<u64, (PeerId, bool)>,
+    pub(super) child_spis: BTreeSet<u32>,
+    pub(super) children: BTreeMap<ChildId, PeerId>,
+    pub(super) pools: Vec<Pool>,
+    pub(super) connected: Connected,
+    pub(super) counts: [u64; Counter::ALL.len()],
+    pub(super) newcomers: Vec<Newcomer>,
+    pub(super) doubts: Doubts,
+    pub(super) quotas: Quotas,
+}
+
+impl Shared {
+    pub(super) fn new(pools: Vec<Pool>) -> Self {
+        Self {
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            queue: TaskQueue::default(),
+            next_child: 0,
+            spis: BTreeMap::new(),
+            child_spis: BTreeSet::new(),
+            children: BTreeMap::new(),
+            pools,
+            connected: Connected::default(),
+            counts: [0; _],
+            newcomers: Vec::new(),
+            doubts: Doubts::default(),
+            quotas: Quotas::default(),
+        }
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.counts[counter as usize] += 1;
+    }
+}
+
+/// What the driver gave the endpoint.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) crypto: Arc<dyn Crypto>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) connections: Vec<Connection>,
+    pub(super) settings: Settings,
+}
+
+impl Environment {
+    pub(super) fn context<'a>(&'a self, now: Duration, shared: &'a mut Shared) -> Context<'a> {
+        let Self { crypto, random, connections, settings } = self;
+        Context { now, crypto: &**crypto, random: &**random, connections, settings, shared }
+    }
+}
+
+/// What a peer works with, for one call.
+pub(super) struct Context<'a> {
+    pub(super) now: Duration,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) random: &'a dyn Random,
+    pub(super) connections: &'a [Connection],
+    pub(super) settings: &'a Settings,
+    shared: &'a mut Shared,
+}
+
+impl Context<'_> {
+    /// `duration`, or up to a tenth less.
+    pub(super) fn jittered(&self, duration: Duration) -> Duration {
+        let mut random = [0; 4];
+        self.random.fill(&mut random);
+        duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
+    }
+
+    /// An SPI of ours for an IKE SA.
+    pub(super) fn draw_spi(&mut self, peer: PeerId) -> u64 {
+        loop {
+            let mut random = [0; 8];
+            self.random.fill(&mut random);
+            let spi = u64::from_ne_bytes(random);
+            if spi != 0 && !self.shared.spis.contains_key(&spi) {
+                self.shared.spis.insert(spi, (peer, false));
+                return spi;
+            }
+        }
+    }
+
+    /// Messages with this SPI are a known peer's from now on.
+    pub(super) fn know_spi(&mut self, spi: u64) {
+        let Some((_, known)) = self.shared.spis.get_mut(&spi) else { return };
+        if !core::mem::replace(known, true) {
+            self.tell(Event::Spi { spi, known: true });
+        }
+    }
+
+    pub(super) fn forget_spi(&mut self, spi: u64) {
+        if let Some((_, true)) = self.shared.spis.remove(&spi) {
+            self.tell(Event::Spi { spi, known: false });
+        }
+    }
+
+    /// An SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
+    pub(super) fn draw_child_spi(&mut self) -> u32 {
+        loop {
+            let mut random = [0; 4];
+            self.random.fill(&mut random);
+            let spi = u32::from_ne_bytes(random);
+            if spi > 255 && self.shared.child_spis.insert(spi) {
+                return spi;
+            }
+        }
+    }
+
+    pub(super) fn forget_child_spi(&mut self, spi: u32) {
+        self.shared.child_spis.remove(&spi);
+    }
+
+    pub(super) fn next_child(&mut self, peer: PeerId) -> ChildId {
+        self.shared.next_child += 1;
+        let child = ChildId(self.shared.next_child);
+        self.shared.children.insert(child, peer);
+        self.count(Counter::Rekeyed);
+        child
+    }
+
+    /// Number of child SAs of all peers.
+    pub(super) fn children(&self) -> usize {
+        self.shared.children.len()
+    }
+
+    pub(super) fn end_child(&mut self, child: ChildId, spi: u32) {
+        self.forget_child_spi(spi);
+        self.shared.children.remove(&child);
+        self.tell(Event::ChildDown { child });
+    }
+
+    /// Has a task done for a peer that is at `from`.
+    pub(super) fn start(&mut self, peer: PeerId, is_established: bool, from: IpAddr, task: Task) -> TaskId {
+        self.shared.queue.push(peer, is_established, from, task)
+    }
+
+    /// Nobody wants a task's outcome any more.
+    pub(super) fn cancel(&mut self, task: TaskId) {
+        self.shared.queue.cancel(task);
+    }
+
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        self.shared.transmits.push_back(transmit);
+    }
+
+    pub(super) fn send(&mut self, addresses: Addresses, message: &[u8]) {
+        self.transmit(Transmit { addresses, payload: Payload::Message(message.to_vec()) });
+    }
+
+    pub(super) fn send_all(&mut self, addresses: Addresses, messages: &[Vec<u8>]) {
+        messages.iter().for_each(|message| self.send(addresses, message));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.shared.events.push_back(event);
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.shared.count(counter);
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        pools: &[usize],
+        is_v4: bool,
+        owner: &Owner,
+        wish: Option<IpAddr>,
+        takes_over: bool,
+    ) -> Option<(usize, IpAddr)> {
+        pool::lease(&mut self.shared.pools, pools, is_v4, owner, wish, takes_over)
+    }
+
+    pub(super) fn release(&mut self, pool: usize, address: IpAddr) {
+        if let Some(pool) = self.shared.pools.get_mut(pool) {
+            pool.release(address);
+        }
+    }
+
+    pub(super) fn established(&mut self, newcomer: Newcomer) {
+        self.count(Counter::Established);
+        self.shared.newcomers.push(newcomer);
+    }
+
+    /// Whether a move of a peer for whom `principal` answers is followed before it is confirmed.
+    pub(super) fn is_trusted(&self, principal: &Owner) -> bool {
+        self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
+    }
+
+    /// When this peer may be asked where it is.
+    pub(super) fn may_ask_at(&self, owner: Option<&Owner>) -> Duration {
+        owner.map_or(self.now, |owner| self.shared.doubts.ask_at(self.now, owner))
+    }
+
+    /// A move was not confirmed; `followed`: and had been followed.
+    pub(super) fn doubt(&mut self, name: Owner, followed: bool) {
+        self.shared.doubts.fail(self.now, name, followed);
+    }
+
+    /// A move is followed before it is confirmed.
+    pub(super) fn follow(&mut self, principal: Owner) {
+        self.shared.doubts.follow(principal);
+    }
+
+    /// A move was confirmed; `followed`: and had been followed.
+    pub(super) fn confirm(&mut self, name: &Owner, followed: bool) {
+        self.shared.doubts.confirm(name, followed);
+    }
+
+    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may
+    /// ask for as much as all of them that are connected.
+    pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
+        let peers =
+            if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
+        self.shared.quotas.admits(self.now, principal, peers as u32)
+    }
+
+    pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
+        if self.settings.log_keys {
+            self.tell(Event::SessionKeys {
+                spis,
+                suite: suite.clone(),
+                encr: [keys.ei.clone(), keys.er.clone()],
+                integ: [keys.ai.clone(), keys.ar.clone()],
+            });
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What messages and finished tasks lead to.
+
+use super::{
+    auth::Proof,
+    request::Request,
+    session::{Arrival, Outstanding},
+    state::{Peer, Phase, Waiting},
+};
+use crate::{
+    ike::{
+        context::Context,
+        counter::Counter,
+        event::Reason,
+        protection::{Opened, Unopened},
+        wire::{ExchangeType, Header, Payload, notify},
+    },
+    path::Addresses,
+    task::{Outcome, TaskId},
+};
+
+impl Peer {
+    /// A message that carries one of our SPIs.
+    pub(in crate::ike) fn handle_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) {
+        let ours = if header.is_from_initiator() { header.spi_r } else { header.spi_i };
+        if let Phase::Initiating(_) = self.phase
+            && self.sessions.is_empty()
+        {
+            return self.handle_init_response(cx, header, message, addresses);
+        }
+        let Some(at) = self.sessions.iter().position(|s| s.local_spi() == ours) else {
+            return cx.count(Counter::UnknownSpi);
+        };
+        let Some(exchange) = ExchangeType::from_number(header.exchange) else {
+            return cx.count(Counter::UnknownExchange);
+        };
+        let result = match header.is_response() {
+            true => self.handle_response(cx, at, header, message),
+            false => self.handle_request(cx, at, exchange, header, message, addresses),
+        };
+        match result {
+            Ok(()) => {}
+            Err(Unopened::Malformed(_)) => cx.count(Counter::Malformed),
+            Err(Unopened::Forged) => cx.count(Counter::Forged),
+        }
+    }
+
+    pub(super) fn handle_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: usize,
+        exchange: ExchangeType,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) -> Result<(), Unopened> {
+        let Some(session) = self.sessions.get_mut(at) else { return Ok(()) };
+        let arrival = session.open_request(cx.crypto, header, message)?;
+        let spi = session.local_spi();
+        if matches!(arrival, Arrival::New(_))
+            && session.forget_at.is_some()
+            && exchange != ExchangeType::Informational
+        {
+            return Ok(());
+        }
+        // Who has not proved who it is says of any address that it is there: it has shown one.
+        let proved = self.expire_at.is_some();
+        let elsewhere = match proved {
+            true => addresses.remote != self.addresses.remote,
+            false => addresses.remote.ip() != self.from,
+        };
+        let opened = match arrival {
+            Arrival::Nothing => return Ok(()),
+            // An answer, with certificates or in EAP, may be many times its request. It is asked again if it is meant so.
+            Arrival::New(_) if elsewhere && !proved && !session.admits_stray(cx.now) => {
+                cx.count(Counter::TooOften);
+                return Ok(());
+            }
+            Arrival::Repeated => {
+                match session.repeat(cx.now, elsewhere, proved) {
+                    Some(answered) => {
+                        cx.count(Counter::Repeated);
+                        cx.send_all(addresses, answered);
+                    }
+                    None => cx.count(Counter::TooOften),
+                }
+                return Ok(());
+            }
+            Arrival::New(opened) => opened,
+        };
+        self.heard(cx);
+        match (&self.phase, exchange) {
+            (Phase::Answering(_), ExchangeType::Intermediate) => {
+                self.float(addresses);
+                self.answer_intermediate(cx, header, opened);
+            }
+            (Phase::Answering(_), ExchangeType::Auth) => {
+                self.float(addresses);
+                self.answer_auth(cx, opened);
+            }
+            (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
+                self.answer_informational(cx, spi, &opened, addresses);
+            }
+            (Phase::Established, ExchangeType::CreateChildSa) => {
+                self.answer_create(cx, spi, opened, addresses)
+            }
+            (Phase::Answering(_), ExchangeType::Informational) => {
+                // It does not take our proof, and says so.
+                self.answer(cx, spi, exchange, &[], addresses);
+                self.fail(cx, Reason::Closed);
+            }
+            // It asks again when we are ready.
+            (Phase::Initiating(_), _) => {}
+            (Phase::Established, _) => {
+                self.answer(cx, spi, exchange, &[Payload::notify(notify::INVALID_SYNTAX, &[])], addresses);
+            }
+            _ => cx.count(Counter::UnknownExchange),
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: usize,
+        header: &Header,
+        message: &[u8],
+    ) -> Result<(), Unopened> {
+        let Some(session) = self.sessions.get_mut(at) else { return Ok(()) };
+        let spi = session.local_spi();
+        let Some((opened, outstanding)) = session.open_response(cx.crypto, header, message)? else {
+            return Ok(());
+        };
+        self.heard(cx);
+        self.take_response(cx, spi, header, opened, *outstanding);
+        if self.sessions.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
+            self.request_delete_session(cx, spi);
+        }
+        self.work(cx);
+        Ok(())
+    }
+
+    pub(super) fn take_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        header: &Header,
+        opened: Opened,
+        outstanding: Outstanding,
+    ) {
+        match outstanding.request {
+            Request::Intermediate(secret) => self.intermediate_response(cx, header, &opened, secret),
+            Request::Auth => self.auth_response(cx, opened),
+            Request::Create(making) => self.create_response(cx, opened, making),
+            Request::Delete(children) => self.deleted(cx, &children),
+            Request::DeleteSession => self.session_deleted(cx, spi),
+            Request::Liveness => {}
+            Request::Update(update) => self.update_response(cx, &opened, *update),
+            Request::Routability(cookie) => self.routability_response(cx, &opened, cookie),
+        }
+    }
+
+    /// A task is done.
+    pub(in crate::ike) fn handle_outcome(&mut self, cx: &mut Context<'_>, task: TaskId, outcome: Outcome) {
+        let Some(at) = self.waiting.iter().position(|(id, _)| *id == task) else { return };
+        let (_, waiting) = self.waiting.swap_remove(at);
+        match (waiting, outcome) {
+            (Waiting::InitAnswer, Outcome::KexAnswered(result)) => self.init_answered(cx, result),
+            (Waiting::IntermediateAnswer(kex), Outcome::KexAnswered(result)) => {
+                self.intermediate_answered(cx, kex, result);
+            }
+            (Waiting::Verified, Outcome::Verified(result)) => match (&self.phase, result) {
+                (Phase::Answering(_), Ok(names)) => self.vouched(cx, &names),
+                (Phase::Answering(_), Err(why)) => {
+                    self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Distrusted(why));
+                }
+                (_, Ok(_)) => self.responder_proved(cx),
+                (_, Err(why)) => self.give_up(cx, Reason::Distrusted(why)),
+            },
+            (Waiting::Signed, Outcome::Signed(Ok((method, data)))) => match &self.phase {
+                Phase::Answering(_) => self.proved(cx, Proof { method, data }),
+                _ => self.send_auth(cx, Some(Proof { method, data })),
+            },
+            (Waiting::Signed, Outcome::Signed(Err(_))) => match &self.phase {
+                Phase::Answering(_) => {
+                    self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
+                }
+                _ => self.fail(cx, Reason::Authentication),
+            },
+            (Waiting::EapBegun(proof), Outcome::Eap(conversation, step)) => {
+                self.eap_stepped(cx, conversation, step, Some(proof));
+            }
+            (Waiting::Eap, Outcome::Eap(conversation, step)) => match &self.phase {
+                Phase::Answering(_) => self.eap_stepped(cx, conversation, step, None),
+                _ => self.eap_client_stepped(cx, conversation, step),
+            },
+            (Waiting::InitBegun, Outcome::KexBegun(result)) => self.init_begun(cx, result),
+            (Waiting::InitFinished, Outcome::KexFinished(result)) => self.init_finished(cx, result),
+            (Waiting::IntermediateBegun(kex), Outcome::KexBegun(result)) => {
+                self.intermediate_begun(cx, kex, result)
+            }
+            (Waiting::IntermediateFinished, Outcome::KexFinished(result)) => {
+                self.intermediate_finished(cx, result)
+            }
+            (Waiting::Making(making), Outcome::KexBegun(result)) => self.making_begun(cx, making, result),
+            (Waiting::Made(finishing), Outcome::KexFinished(result)) => {
+                self.making_finished(cx, *finishing, result)
+            }
+            (Waiting::Creating(creating), Outcome::KexAnswered(result)) => {
+                self.creating_answered(cx, *creating, result);
+            }
+            _ => {}
+        }
+        self.work(cx);
+    }
+}

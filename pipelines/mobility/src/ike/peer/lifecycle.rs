@@ -1,0 +1,202 @@
+//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs, and its end.
+
+use super::{
+    child::{Agreed, Child, ChildState},
+    creation::What,
+    request::{Request, Wanted},
+    state::{Peer, Phase, Waiting},
+};
+use crate::{
+    crypto::Secret,
+    ike::{
+        connected::Newcomer,
+        context::Context,
+        event::{ChildId, Event, Reason},
+        selector,
+        wire::{ExchangeType, Payload},
+    },
+    path::Addresses,
+};
+use alloc::vec::Vec;
+
+impl Peer {
+    /// Answers the request that came by session `spi`, to where it came from.
+    pub(super) fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        exchange: ExchangeType,
+        payloads: &[Payload<'_>],
+        addresses: Addresses,
+    ) {
+        let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
+        let datagrams = session.answer(cx, exchange, payloads);
+        cx.send_all(addresses, datagrams);
+    }
+
+    /// Sends a request by the active session, which the caller saw free.
+    pub(super) fn request(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        payloads: &[Payload<'_>],
+        request: Request,
+        to: Option<Addresses>,
+    ) {
+        let addresses = to.unwrap_or(self.addresses);
+        let Some(session) = self.active() else { return };
+        let datagrams = session.request(cx, exchange, payloads, request, to);
+        cx.send_all(addresses, datagrams);
+    }
+
+    /// Refuses a peer that is not established, in its request.
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, exchange: ExchangeType, kind: u16, reason: Reason) {
+        let active = self.active;
+        self.answer(cx, active, exchange, &[Payload::notify(kind, &[])], self.addresses);
+        self.fail(cx, reason);
+    }
+
+    /// Both sides have proved who they are.
+    pub(super) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
+        self.phase = Phase::Established;
+        let (Some(index), Some(connection), Some(identity)) =
+            (self.connection, self.connection(cx), self.name().cloned())
+        else {
+            return;
+        };
+        self.takes_over = connection.unique;
+        self.up_at = cx.now;
+        self.no_nats |= connection.no_nats;
+        if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
+            let (peer, takes_over) = (self.id, self.takes_over);
+            cx.established(Newcomer { peer, owner, principal, takes_over, initial_contact });
+        }
+        let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
+        let addresses = self.addresses;
+        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
+        cx.know_spi(self.active);
+        self.schedule_session(cx, connection);
+        self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
+    }
+
+    /// The end of a peer. What it is to hear was sent.
+    pub(in crate::ike) fn fail(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        self.stop_moving(cx);
+        let phase = core::mem::replace(&mut self.phase, Phase::Ended);
+        if let Phase::Initiating(initiating) = phase {
+            cx.forget_child_spi(initiating.child_spi());
+        }
+        for (task, waiting) in core::mem::take(&mut self.waiting) {
+            cx.cancel(task);
+            match waiting {
+                Waiting::Creating(creating) => creating.withdraw(cx),
+                waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
+            }
+        }
+        // What is on its way keeps its place in the window, and nothing follows from its answer.
+        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+            if !matches!(outstanding.request, Request::DeleteSession)
+                && let Request::Create(making) =
+                    core::mem::replace(&mut outstanding.request, Request::Liveness)
+            {
+                making.withdraw(cx);
+            }
+        }
+        self.wanted.clear();
+        for child in core::mem::take(&mut self.children) {
+            cx.end_child(child.id, child.spi_in);
+        }
+        for (pool, address) in core::mem::take(&mut self.leases) {
+            cx.release(pool, address);
+        }
+        cx.tell(Event::PeerDown { peer: self.id, remote: self.addresses.remote, reason });
+        self.forget_at = Some(cx.now + cx.settings.linger);
+    }
+
+    /// Asks at once whether it is still there.
+    pub(in crate::ike) fn check_life(&mut self, cx: &mut Context<'_>) {
+        if self.active().is_some_and(|session| session.outstanding.is_none()) {
+            self.want(Wanted::Liveness);
+            self.work(cx);
+        }
+    }
+
+    /// Changes the keys of its IKE SA, or of all its child SAs.
+    pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, session: bool) {
+        match session {
+            true => self.want(Wanted::RekeySession),
+            false => {
+                let all: Vec<_> = self.child_ids().collect();
+                all.into_iter().for_each(|child| self.want(Wanted::RekeyChild(child)));
+            }
+        }
+        self.work(cx);
+    }
+
+    /// Begins what waits for its turn, if the active session is free.
+    pub(in crate::ike) fn work(&mut self, cx: &mut Context<'_>) {
+        while self.is_established()
+            && !self.waiting.iter().any(|(_, w)| w.making().is_some() || matches!(w, Waiting::Creating(_)))
+            && self.active().is_some_and(|session| session.is_free())
+        {
+            let Some(wanted) = self.wanted.pop_front() else { return };
+            match wanted {
+                Wanted::Child(policy) => self.begin(cx, What::Child(policy)),
+                Wanted::RekeyChild(child) => self.begin(cx, What::Rekey(child)),
+                Wanted::RekeySession => self.begin(cx, What::Session),
+                Wanted::Delete(child) => self.request_delete(cx, child),
+                Wanted::Liveness => {
+                    self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);
+                }
+                Wanted::Update => self.request_update(cx),
+                Wanted::Routability(addresses) => self.request_routability(cx, addresses),
+            }
+        }
+    }
+
+    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that made it; `began` says
+    /// whether we are its initiator, `at_once` whether the peer is sure to have its keys.
+    pub(super) fn install(
+        &mut self,
+        cx: &mut Context<'_>,
+        agreed: Agreed,
+        shared: &[Secret],
+        nonces: [&[u8]; 2],
+        began: bool,
+        at_once: bool,
+    ) -> Option<ChildId> {
+        let connection = self.connection(cx)?;
+        let session = self.active()?;
+        let keys = session.keys.child(cx.crypto, session.suite.prf, &agreed.suite, shared, nonces);
+        let [key_in, key_out] = match began {
+            true => [keys.to_initiator, keys.from_initiator],
+            false => [keys.from_initiator, keys.to_initiator],
+        };
+        let id = cx.next_child(self.id);
+        let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
+        let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
+        cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
+        self.children.push(Child {
+            id,
+            spi_in: agreed.spi_in,
+            spi_out: agreed.spi_out,
+            policy: agreed.policy,
+            suite: agreed.suite,
+            rules: selector::rules(&agreed.local, &agreed.remote),
+            local: agreed.local,
+            remote: agreed.remote,
+            transport: agreed.transport,
+            rekey_at,
+            expire_at: rekey_at + connection.lifetimes.grace,
+            state: ChildState::Installed,
+            successor: None,
+        });
+        if let Some(old) = agreed.replaces.and_then(|old| self.child(old)) {
+            old.successor = Some(id);
+        }
+        Some(id)
+    }
+}

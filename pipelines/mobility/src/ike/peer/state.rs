@@ -1,0 +1,356 @@
+//! What is known of a peer.
+
+use super::{
+    auth::{AuthPayloads, Proof},
+    child::Child,
+    creation::{Creating, Finishing, Making, What},
+    initiation::Initiating,
+    move_check::Moving,
+    request::{Request, Retry, Wanted},
+    response::Answering,
+    session::Session,
+};
+use crate::{
+    crypto::{Kex, Secret},
+    identity::Identity,
+    ike::{
+        connection::Connection,
+        context::Context,
+        event::{ChildId, PeerId},
+        nat::{IKE_PORT, NAT_T_PORT},
+        schedule::shared_key_auth,
+        suite::IkeSuite,
+        wire::notify,
+    },
+    path::{Addresses, Nat, Path},
+    rate::Rate,
+    task::{Task, TaskId},
+};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use core::{net::IpAddr, time::Duration};
+
+/// How far a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not proved who it is, or we have not.
+    Connecting,
+    /// It is connected.
+    Up,
+    /// It is over.
+    Ended,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(in crate::ike) struct Peer {
+    pub(in crate::ike) id: PeerId,
+    /// Its connection of the configuration, once known.
+    pub(in crate::ike) connection: Option<usize>,
+    pub(in crate::ike) phase: Phase,
+    /// Its IKE SAs: one, but while one takes another's place.
+    pub(super) sessions: Vec<Session>,
+    /// Our SPI of the one that our requests go by.
+    pub(super) active: u64,
+    pub(in crate::ike) addresses: Addresses,
+    /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
+    /// tasks count against, wherever it says that it is.
+    pub(super) from: IpAddr,
+    pub(in crate::ike) nat: Nat,
+    /// What its ID payload says.
+    pub(in crate::ike) identity: Option<Identity>,
+    /// Who EAP proved it to be.
+    pub(super) account: Option<Box<Identity>>,
+    /// What stands for all its names, where it proved several.
+    pub(super) all_names: Option<Box<Identity>>,
+    pub(super) children: Vec<Child>,
+    /// Addresses that it got from pools, with the pool.
+    pub(super) leases: Vec<(usize, IpAddr)>,
+    /// Inner addresses that the gateway gave us.
+    pub(super) assigned: Vec<IpAddr>,
+    pub(in crate::ike) mobike: bool,
+    /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
+    pub(super) is_initiator: bool,
+    pub(super) use_ppk: bool,
+    /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
+    pub(super) no_nats: bool,
+    /// It has our vendor ID.
+    pub(super) knows_us: bool,
+    pub(super) wanted: VecDeque<Wanted>,
+    pub(super) waiting: Vec<(TaskId, Waiting)>,
+    /// Where it is said to be, and has not confirmed.
+    pub(super) moving: Option<Box<Moving>>,
+    /// Our update of addresses that is to be tried again.
+    pub(super) retry: Option<Box<Retry>>,
+    /// Where it said that it is no more, and when.
+    pub(super) left: Option<Box<(Addresses, Duration)>>,
+    pub(super) since: Duration,
+    /// When both had proved who they are.
+    pub(super) up_at: Duration,
+    pub(super) heard_at: Duration,
+    pub(super) asked_at: Option<Duration>,
+    pub(super) rekey_at: Option<Duration>,
+    /// When its IKE SA is over; none: it never proved who it is.
+    pub(super) expire_at: Option<Duration>,
+    pub(super) keepalive_at: Option<Duration>,
+    /// When it is forgotten, after its end.
+    pub(super) forget_at: Option<Duration>,
+    pub(in crate::ike) moves: u64,
+    pub(in crate::ike) moved_at: Option<Duration>,
+    pub(in crate::ike) rekeys: u64,
+    /// When the endpoint's timer for it goes off.
+    pub(in crate::ike) timer: Option<Duration>,
+    /// Its end was counted.
+    pub(in crate::ike) was_counted: bool,
+    /// Its requests for child SAs and new keys.
+    pub(super) creates: Rate,
+    /// It takes the place of itself, with its addresses.
+    pub(super) takes_over: bool,
+}
+
+/// How far a peer is.
+#[derive(Debug)]
+pub(in crate::ike) enum Phase {
+    /// We began.
+    Initiating(Box<Initiating>),
+    /// It began.
+    Answering(Box<Answering>),
+    /// Both have proved who they are.
+    Established,
+    /// It is over; only repetitions of its last request are still answered, and our last one repeated.
+    Ended,
+}
+
+/// What goes on when a task is done.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    InitAnswer,
+    IntermediateAnswer(Kex),
+    Verified,
+    Signed,
+    EapBegun(Proof),
+    Eap,
+    InitBegun,
+    InitFinished,
+    IntermediateBegun(Kex),
+    IntermediateFinished,
+    /// Our request, its key exchange begun.
+    Making(Box<Making>),
+    /// The peer's answer to it.
+    Made(Box<Finishing>),
+    /// The peer's request.
+    Creating(Box<Creating>),
+}
+
+impl Waiting {
+    /// What we are making.
+    pub(super) fn making(&self) -> Option<&Making> {
+        match self {
+            Self::Making(making) => Some(making),
+            Self::Made(finishing) => Some(&finishing.making),
+            _ => None,
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
+        Self {
+            id,
+            connection: None,
+            phase: Phase::Ended,
+            sessions: Vec::new(),
+            active: 0,
+            addresses,
+            from: addresses.remote.ip(),
+            nat: Nat::default(),
+            identity: None,
+            account: None,
+            all_names: None,
+            children: Vec::new(),
+            leases: Vec::new(),
+            assigned: Vec::new(),
+            mobike: false,
+            is_initiator: false,
+            use_ppk: false,
+            no_nats: false,
+            knows_us: false,
+            wanted: VecDeque::new(),
+            waiting: Vec::new(),
+            moving: None,
+            retry: None,
+            left: None,
+            since: now,
+            up_at: now,
+            heard_at: now,
+            asked_at: None,
+            rekey_at: None,
+            expire_at: None,
+            keepalive_at: None,
+            forget_at: None,
+            creates: Rate::default(),
+            moves: 0,
+            moved_at: None,
+            rekeys: 0,
+            timer: None,
+            was_counted: false,
+            takes_over: false,
+        }
+    }
+
+    pub(in crate::ike) fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established)
+    }
+
+    /// Whether it has not proved who it is.
+    pub(in crate::ike) fn is_half_open(&self) -> bool {
+        matches!(self.phase, Phase::Answering(_))
+    }
+
+    pub(super) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
+        cx.connections.get(self.connection?)
+    }
+
+    /// The session that our requests go by.
+    pub(super) fn active(&mut self) -> Option<&mut Session> {
+        let active = self.active;
+        self.sessions.iter_mut().find(|s| s.local_spi() == active)
+    }
+
+    /// How ESP goes to it.
+    pub(super) fn path(&self, connection: &Connection) -> Path {
+        let mut addresses = self.addresses;
+        for end in [&mut addresses.local, &mut addresses.remote] {
+            if end.port() == IKE_PORT {
+                end.set_port(NAT_T_PORT);
+            }
+        }
+        Path::new(addresses, self.nat.any() || connection.force_udp)
+    }
+
+    pub(super) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: Waiting) {
+        let id = cx.start(self.id, self.is_established(), self.from, task);
+        self.waiting.push((id, waiting));
+    }
+
+    pub(super) fn heard(&mut self, cx: &Context<'_>) {
+        self.heard_at = cx.now;
+        self.asked_at = None;
+    }
+
+    pub(super) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.id == id)
+    }
+
+    /// All SPIs of ours that lead to it.
+    pub(in crate::ike) fn all_spis(&self) -> impl Iterator<Item = u64> {
+        self.sessions.iter().map(Session::local_spi).chain([self.active])
+    }
+
+    /// Forgets it at once, without a word.
+    pub(in crate::ike) fn forget(&mut self) {
+        self.forget_at = Some(Duration::ZERO);
+    }
+
+    pub(in crate::ike) fn state(&self) -> State {
+        match self.phase {
+            Phase::Established => State::Up,
+            Phase::Ended => State::Ended,
+            Phase::Initiating(_) | Phase::Answering(_) => State::Connecting,
+        }
+    }
+
+    /// Bytes of memory that it takes while it is half open.
+    pub(in crate::ike) fn half_open_memory(&self) -> usize {
+        let answering = match &self.phase {
+            Phase::Answering(answering) => answering.memory(),
+            _ => 0,
+        };
+        let sessions = self.sessions.capacity() * size_of::<Session>();
+        let keys = self.sessions.iter().map(|session| session.keys.memory()).sum::<usize>();
+        size_of::<Self>() + answering + sessions + keys
+    }
+
+    pub(in crate::ike) fn since(&self) -> Duration {
+        self.since
+    }
+
+    pub(in crate::ike) fn suite(&self) -> Option<&IkeSuite> {
+        self.sessions.iter().find(|s| s.local_spi() == self.active).map(|s| &s.suite)
+    }
+
+    pub(in crate::ike) fn active_spis(&self) -> Option<[u64; 2]> {
+        self.sessions.iter().find(|s| s.local_spi() == self.active).map(|s| [s.spi_i, s.spi_r])
+    }
+
+    pub(in crate::ike) fn inner(&self) -> impl Iterator<Item = IpAddr> {
+        self.leases.iter().map(|(_, address)| *address).chain(self.assigned.iter().copied())
+    }
+
+    pub(in crate::ike) fn child_ids(&self) -> impl Iterator<Item = ChildId> {
+        self.children.iter().map(|child| child.id)
+    }
+
+    /// Whether an exchange of ours is under way by which another takes the session's place.
+    pub(super) fn is_rekeying_session(&mut self) -> bool {
+        self.making(|making| making.what == What::Session).is_some()
+    }
+
+    /// What we are making, if `is_it`.
+    pub(super) fn making(&mut self, is_it: impl Fn(&Making) -> bool) -> Option<&mut Making> {
+        let waiting = self.waiting.iter_mut().find_map(|(_, w)| match w {
+            Waiting::Making(making) if is_it(making) => Some(&mut **making),
+            Waiting::Made(finishing) if is_it(&finishing.making) => Some(&mut *finishing.making),
+            _ => None,
+        });
+        waiting.or_else(|| {
+            self.sessions.iter_mut().find_map(|s| match &mut s.outstanding.as_mut()?.request {
+                Request::Create(making) if is_it(making) => Some(&mut **making),
+                _ => None,
+            })
+        })
+    }
+
+    /// Puts a request in the queue, once; moves go before all else.
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        if self.wanted.contains(&wanted) {
+            return;
+        }
+        match wanted {
+            Wanted::Update | Wanted::Routability(_) => self.wanted.push_front(wanted),
+            _ => self.wanted.push_back(wanted),
+        }
+    }
+
+    /// What both have said they can do.
+    pub(super) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
+        let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
+        self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
+    }
+
+    /// Whether both have shown that they are at the same address and port: there is one device only.
+    pub(in crate::ike) fn is_at_the_place_of(&self, old: &Self) -> bool {
+        self.confirmed().remote == old.confirmed().remote
+    }
+
+    /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same
+    /// time both must keep the same one of the two.
+    pub(in crate::ike) fn gives_way_to(&self, old: &Self) -> bool {
+        let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
+        crossed && self.active_spis() < old.active_spis()
+    }
+
+    /// When the session's keys are to be changed.
+    pub(super) fn schedule_session(&mut self, cx: &mut Context<'_>, connection: &Connection) {
+        let rekey_at = cx.now + cx.jittered(connection.lifetimes.session);
+        self.rekey_at = Some(rekey_at);
+        self.expire_at = Some(rekey_at + connection.lifetimes.grace);
+    }
+
+    /// Returns AUTH data by a shared key, or by the MSK of an EAP conversation (RFC 7296 §2.16).
+    pub(in crate::ike) fn shared_key(&self, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
+        self.sessions
+            .first()
+            .map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets))
+            .unwrap_or_default()
+    }
+}
