@@ -6,6 +6,7 @@
 //! | [`nat`] | a NAT as RFC 4787 names its properties |
 //! | [`mutation`] | input that is almost right |
 //! | [`cable`] | loss, repetition, delay and reordering |
+//! | [`disturbance`] | what happens to a fleet, and a model of what must come of it |
 //! | [`fixtures`] | addresses, and a configuration, tunnels and ports with defaults |
 //! | [`frames`] | packets and frames, and the answers of a neighbour |
 //! | [`esp`] | seals and opens ESP packets |
@@ -16,6 +17,7 @@
 //! What goes wrong here is a fault of who uses it, so most of it panics.
 
 pub mod cable;
+pub mod disturbance;
 pub mod esp;
 pub mod fixtures;
 pub mod frames;

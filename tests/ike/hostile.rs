@@ -1,7 +1,8 @@
 //! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is harmed.
 
-use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
+use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
 use wayfarer::{
     primitives::{OsRandom, Primitives},
     sim::{mutation::mutated, random::Random},

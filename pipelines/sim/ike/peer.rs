@@ -1,6 +1,6 @@
 //! A terminal that connects to the whole gateway by IKE.
 
-use super::configured::ike;
+use super::{configured::ike, side::run_tasks};
 use crate::{
     primitives::{OsRandom, Primitives},
     sim::{
@@ -83,10 +83,7 @@ impl Peer {
     }
 
     fn work(&mut self, world: &mut World) {
-        while let Some((id, _, task)) = self.endpoint.poll_task() {
-            let outcome = task.run(&Primitives);
-            self.endpoint.handle_outcome(world.now, id, outcome);
-        }
+        run_tasks(&mut self.endpoint, world.now);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::PeerUp { .. } => self.is_up = true,
