@@ -18,10 +18,12 @@
 #![forbid(unsafe_code)]
 
 pub mod barrier;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
 pub mod control;
 pub mod credentials;
+#[cfg(feature = "bench")]
 pub mod demo;
 mod device_lock;
 mod folder;
@@ -31,5 +33,6 @@ pub mod launch;
 mod namespace;
 pub mod primitives;
 mod secrets;
+#[cfg(feature = "bench")]
 pub mod sim;
 pub mod slow_path;
