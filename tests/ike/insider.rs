@@ -11,7 +11,7 @@ use wayfarer_mobility::{
         connection::Connection,
         event::Event,
         protection::{Fragments, Protection},
-        schedule::SessionKeys,
+        schedule::IkeSaKeys,
         settings::Settings,
         suite::IkeSuite,
         wire::{
@@ -43,7 +43,7 @@ pub(super) struct Insider {
     pub(super) pair: Pair,
     spis: [u64; 2],
     suite: IkeSuite,
-    keys: SessionKeys,
+    keys: IkeSaKeys,
     next: u32,
     counter: u64,
     nonces: u8,
@@ -143,7 +143,7 @@ impl Insider {
     }
 
     /// Asks for an IKE SA in the place of this one, with this SPI; the old one is not deleted.
-    pub(super) fn session(&mut self, spi: u64) -> Answer {
+    pub(super) fn ike_sa(&mut self, spi: u64) -> Answer {
         self.nonces = self.nonces.wrapping_add(1);
         let nonce = [self.nonces; 32];
         let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None)];
@@ -185,8 +185,8 @@ impl Insider {
     }
 
     /// IKE SAs that the gateway keeps.
-    pub(super) fn sessions(&self) -> usize {
-        format!("{:?}", self.pair.gateway.endpoint).matches("Session {").count()
+    pub(super) fn ike_sas(&self) -> usize {
+        format!("{:?}", self.pair.gateway.endpoint).matches("IkeSa {").count()
     }
 
     /// Child SAs that it keeps.
@@ -196,12 +196,12 @@ impl Insider {
 }
 
 /// The keys of the gateway's newest IKE SA, as its key log has them.
-pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, SessionKeys) {
+pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, IkeSaKeys) {
     let keys = |event: &Event| match event {
-        Event::SessionKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
+        Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
             let none = Secret::default;
             let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
-            Some((*spis, suite.clone(), SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
+            Some((*spis, suite.clone(), IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
         }
         _ => None,
     };

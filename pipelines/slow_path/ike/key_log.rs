@@ -17,13 +17,13 @@ use wayfarer_mobility::{
 };
 use zeroize::Zeroizing;
 
-const SESSIONS: &str = "ikev2_decryption_table";
+const IKE_SAS: &str = "ikev2_decryption_table";
 const CHILDREN: &str = "esp_sa";
 
 /// The two tables, in a folder of the gateway's user alone.
 #[derive(Debug)]
 pub(super) struct KeyLog {
-    sessions: File,
+    ike_sas: File,
     children: File,
 }
 
@@ -37,13 +37,13 @@ impl KeyLog {
         let opened = Folder::open(folder).map_err(failed)?;
         // New files each time, that nobody else made: no other has them open or is led to by them.
         let create = |table| opened.create(table).map_err(failed);
-        let this = Self { sessions: create(SESSIONS)?, children: create(CHILDREN)? };
+        let this = Self { ike_sas: create(IKE_SAS)?, children: create(CHILDREN)? };
         warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
         Ok(this)
     }
 
     /// Keys of an IKE SA.
-    pub(super) fn session(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
+    pub(super) fn ike_sa(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
         let [spi_i, spi_r] = spis.map(|spi| format!("{spi:016x}"));
         let [ei, er] = encr.map(hex);
         let [ai, ar] = integ.map(hex);
@@ -52,7 +52,7 @@ impl KeyLog {
             "{spi_i},{spi_r},{},{},\"{cipher}\",{},{},\"{integrity}\"\n",
             *ei, *er, *ai, *ar
         ));
-        append(&self.sessions, SESSIONS, &line);
+        append(&self.ike_sas, IKE_SAS, &line);
     }
 
     /// Keys of a pair of child SAs. Addresses are left open: they may change.
@@ -133,7 +133,7 @@ mod tests {
         let log = KeyLog::open(&folder).unwrap();
         fs::rename(&folder, &moved).unwrap();
         fs::create_dir(&folder).unwrap();
-        symlink(&other, folder.join(SESSIONS)).unwrap();
+        symlink(&other, folder.join(IKE_SAS)).unwrap();
         let suite = IkeSuite {
             encr: Encr::AesGcm(128),
             integ: None,
@@ -141,12 +141,12 @@ mod tests {
             kex: Kex::X25519,
             more_kex: vec![],
         };
-        log.session([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
-        let line = fs::read_to_string(moved.join(SESSIONS)).unwrap();
+        log.ike_sa([1, 2], &suite, [&[3; 20], &[4; 20]], [&[], &[]]);
+        let line = fs::read_to_string(moved.join(IKE_SAS)).unwrap();
         assert!(line.starts_with("0000000000000001,0000000000000002,0303"), "{line}");
         assert!(!other.exists());
         drop(log);
-        let why = KeyLog::open(&home.path().join("log").join(SESSIONS)).unwrap_err().to_string();
+        let why = KeyLog::open(&home.path().join("log").join(IKE_SAS)).unwrap_err().to_string();
         assert!(why.starts_with("key_log: ") && why.contains("is a symbolic link"), "{why}");
     }
 }

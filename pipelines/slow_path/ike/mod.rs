@@ -401,11 +401,11 @@ impl SlowPath {
                     installed.assigned = addresses;
                 }
             }
-            Event::SessionKeys { spis, suite, encr, integ } => {
+            Event::IkeSaKeys { spis, suite, encr, integ } => {
                 if let Some(log) = &ike.key_log {
                     let encr = [&encr[0][..], &encr[1]];
                     let integ = [&integ[0][..], &integ[1]];
-                    log.session(spis, &suite, encr, integ);
+                    log.ike_sa(spis, &suite, encr, integ);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     bounds,
-    schedule::SessionKeys,
+    schedule::IkeSaKeys,
     suite::IkeSuite,
     wire::{self, Header, Malformed},
 };
@@ -18,20 +18,20 @@ const BEFORE_IV: usize = wire::HEADER + 8;
 
 /// Why a message was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unopened {
+pub enum OpenError {
     /// It is not formed like one.
     Malformed(Malformed),
     /// It is not the peer's.
     Forged,
 }
 
-impl From<Malformed> for Unopened {
+impl From<Malformed> for OpenError {
     fn from(why: Malformed) -> Self {
         Self::Malformed(why)
     }
 }
 
-impl From<Refused> for Unopened {
+impl From<Refused> for OpenError {
     fn from(_: Refused) -> Self {
         Self::Forged
     }
@@ -39,14 +39,14 @@ impl From<Refused> for Unopened {
 
 /// The plaintext of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct Plaintext {
     /// Type of the first payload.
     pub first: u8,
     /// The payloads.
     pub body: Vec<u8>,
 }
 
-/// One direction of a session's protection.
+/// One direction of an IKE SA's protection.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
     /// Primitives.
@@ -54,8 +54,8 @@ pub struct Protection<'a> {
     /// Algorithms.
     pub suite: &'a IkeSuite,
     /// Keys of both directions.
-    pub keys: &'a SessionKeys,
-    /// Whether the sender is the session's original initiator.
+    pub keys: &'a IkeSaKeys,
+    /// Whether the sender is the IKE SA's original initiator.
     pub from_initiator: bool,
 }
 
@@ -140,7 +140,7 @@ impl Protection<'_> {
         header: &Header,
         message: &[u8],
         parts: &mut Fragments,
-    ) -> Result<Option<Opened>, Unopened> {
+    ) -> Result<Option<Plaintext>, OpenError> {
         let protected = wire::protected(message)?;
         let encr = self.suite.encr;
         let (iv, text) = protected.rest.split_at_checked(encr.iv_len()).ok_or(Malformed::Truncated)?;
@@ -160,7 +160,7 @@ impl Protection<'_> {
         match protected.fragment {
             None => {
                 parts.clear();
-                Ok(Some(Opened { first: protected.first, body: text }))
+                Ok(Some(Plaintext { first: protected.first, body: text }))
             }
             Some((number, total)) => Ok(parts.add(header.message_id, number, total, protected.first, text)),
         }
@@ -185,7 +185,14 @@ impl Fragments {
             && (is_other || total > self.total || (total == self.total && !self.parts.contains_key(&number)))
     }
 
-    fn add(&mut self, message_id: u32, number: u16, total: u16, first: u8, part: Vec<u8>) -> Option<Opened> {
+    fn add(
+        &mut self,
+        message_id: u32,
+        number: u16,
+        total: u16,
+        first: u8,
+        part: Vec<u8>,
+    ) -> Option<Plaintext> {
         // The sender may cut the message anew, into more fragments: those replace the old.
         if self.parts.is_empty() || message_id != self.message_id || total != self.total {
             *self = Self { message_id, total, ..Self::default() };
@@ -204,7 +211,7 @@ impl Fragments {
         let body = self.parts.values().flatten().copied().collect();
         let first = self.first;
         self.clear();
-        Some(Opened { first, body })
+        Some(Plaintext { first, body })
     }
 
     fn clear(&mut self) {

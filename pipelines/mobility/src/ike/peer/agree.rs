@@ -1,6 +1,6 @@
 //! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
 
-use super::{auth, child::Agreed, state::Peer};
+use super::{auth, child::AgreedChild, state::Peer};
 use crate::ike::{
     bounds,
     connection::{ChildPolicy, Connection},
@@ -17,7 +17,7 @@ impl Peer {
     ///
     /// # Errors
     /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
-    pub(super) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
+    pub(in crate::ike) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
         let principal = self.principal(cx);
         if self.creates.admits(cx.now, bounds::CREATES, bounds::CREATE)
             && principal.is_none_or(|principal| cx.admits_create(&principal))
@@ -29,12 +29,12 @@ impl Peer {
     }
 
     /// As [`Peer::agree_child`], in IKE_AUTH. It counts like any other: who connects anew asks for another.
-    pub(super) fn agree_first_child(
+    pub(in crate::ike) fn agree_first_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
         payloads: &[Payload<'_>],
-    ) -> Result<Agreed, u16> {
+    ) -> Result<AgreedChild, u16> {
         self.may_create(cx)?;
         self.agree_child(cx, connection, payloads, false, None)
     }
@@ -43,14 +43,14 @@ impl Peer {
     ///
     /// # Errors
     /// The notification that says why nothing of it.
-    pub(super) fn agree_child(
+    pub(in crate::ike) fn agree_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
         payloads: &[Payload<'_>],
         pfs: bool,
         replaces: Option<ChildId>,
-    ) -> Result<Agreed, u16> {
+    ) -> Result<AgreedChild, u16> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::TsI(theirs)), Some(Payload::TsR(ours))) =
             (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
@@ -77,7 +77,7 @@ impl Peer {
         }
         self.has_room(cx, selector::rules(&local, &remote), replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
-        Ok(Agreed {
+        Ok(AgreedChild {
             name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
             policy,
             suite: chosen.suite,
@@ -133,7 +133,7 @@ impl Peer {
     }
 
     /// Our side of a policy: what it says, else the address that we were given, or ours.
-    pub(super) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+    pub(in crate::ike) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.local[..], &self.assigned[..]) {
             ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
             ([], assigned) => assigned.iter().copied().map(TrafficSelector::host).collect(),
@@ -142,7 +142,7 @@ impl Peer {
     }
 
     /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
-    pub(super) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
+    pub(in crate::ike) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
             // Where it only says that it is does not count.
             // Behind a NAT many share an address.
@@ -154,14 +154,14 @@ impl Peer {
     }
 
     /// What the peer took of our offer for a child SA.
-    pub(super) fn accept_child(
+    pub(in crate::ike) fn accept_child(
         &self,
         payloads: &[Payload<'_>],
         connection: &Connection,
         policy: usize,
         (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
-    ) -> Option<Agreed> {
+    ) -> Option<AgreedChild> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let (Some(Payload::Sa(offered)), Some(Payload::TsI(local)), Some(Payload::TsR(remote))) =
             (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
@@ -185,7 +185,7 @@ impl Peer {
         if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
             return None;
         }
-        Some(Agreed {
+        Some(AgreedChild {
             name: child.name.clone(),
             policy,
             suite: chosen.suite,

@@ -3,11 +3,11 @@
 
 use super::{
     auth::NONCE,
-    child::{Agreed, Child, ChildState},
-    creation::{Asked, Creating, Finishing, Made, Making, Rival, What},
-    request::{Request, Wanted},
-    session::Session,
-    state::{Peer, Waiting},
+    child::{AgreedChild, Child, ChildState},
+    creation::{AgreedSa, Collision, CreateCompletion, NewSa, OwnCreate, PeerCreate, Target},
+    ike_sa::IkeSa,
+    request::{QueuedRequest, Request},
+    state::{Peer, PendingTask},
 };
 use crate::{
     crypto::{Kex, KexSecret, Refused, Secret},
@@ -18,7 +18,7 @@ use crate::{
         counter::Counter,
         event::{ChildId, Event, Reason},
         proposal::{self, Chosen, Offer, protocol},
-        protection::Opened,
+        protection::Plaintext,
         schedule::Seed,
         suite::IkeSuite,
         wire::{self, ExchangeType, Notify, Payload, Proposal, notify},
@@ -42,12 +42,12 @@ impl From<u16> for Refusal {
 }
 
 impl Peer {
-    /// A CREATE_CHILD_SA request by session `spi`.
-    pub(super) fn answer_create(
+    /// A CREATE_CHILD_SA request by IKE SA `spi`.
+    pub(in crate::ike) fn answer_create(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
-        opened: Opened,
+        opened: Plaintext,
         addresses: Addresses,
     ) {
         if let Err(Refusal(kind, data)) = self.try_create(cx, spi, &opened, addresses) {
@@ -59,7 +59,7 @@ impl Peer {
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
-        opened: &Opened,
+        opened: &Plaintext,
         addresses: Addresses,
     ) -> Result<(), Refusal> {
         let payloads = wire::parse(opened.first, &opened.body).map_err(|why| {
@@ -78,42 +78,42 @@ impl Peer {
             Payload::Ke { method, data } => Some((*method, *data)),
             _ => None,
         });
-        if spi != self.active || self.sessions.iter().any(|s| s.local_spi() == spi && s.is_replaced) {
+        if spi != self.active || self.ike_sas.iter().any(|s| s.local_spi() == spi && s.is_replaced) {
             return Err(notify::TEMPORARY_FAILURE.into());
         }
         let what = if offered.first().is_some_and(|p| p.protocol == protocol::IKE) {
-            // While a child SA is being made or deleted by us, it must not change sessions (RFC 7296 §2.25.2).
-            let busy = self.making(|making| making.what != What::Session).is_some()
+            // While a child SA is being made or deleted by us, it must not change IKE SAs (RFC 7296 §2.25.2).
+            let busy = self.making(|making| making.what != Target::IkeSa).is_some()
                 || self.children.iter().any(|child| child.state == ChildState::Deleting);
             if busy {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
             // Those before it are to go first, and it has one already that collides with ours.
-            let is_second = self.has_rival(What::Session);
-            if is_second || self.sessions.len() >= bounds::SESSIONS {
+            let is_second = self.has_rival(Target::IkeSa);
+            if is_second || self.ike_sas.len() >= bounds::IKE_SAS {
                 cx.count(Counter::NoRoom);
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
-            Asked::Session(choose_session(connection, offered).ok_or(notify::NO_PROPOSAL_CHOSEN)?)
+            AgreedSa::IkeSa(choose_ike_sa(connection, offered).ok_or(notify::NO_PROPOSAL_CHOSEN)?)
         } else {
-            if self.is_rekeying_session() {
+            if self.is_rekeying_ike_sa() {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
             let replaces = match rekeyed_spi(&payloads) {
                 None => None,
                 Some(spi_out) => Some(self.rekeyed_child(spi_out)?),
             };
-            if replaces.is_some_and(|old| self.has_rival(What::Rekey(old))) {
+            if replaces.is_some_and(|old| self.has_rival(Target::Rekey(old))) {
                 return Err(notify::TEMPORARY_FAILURE.into());
             }
-            Asked::Child(self.agree_child(cx, connection, &payloads, true, replaces)?)
+            AgreedSa::Child(self.agree_child(cx, connection, &payloads, true, replaces)?)
         };
         let kex = match &what {
-            Asked::Session(chosen) => Some(chosen.suite.kex),
-            Asked::Child(agreed) => agreed.suite.kex.first().copied(),
+            AgreedSa::IkeSa(chosen) => Some(chosen.suite.kex),
+            AgreedSa::Child(agreed) => agreed.suite.kex.first().copied(),
         };
         let Some(kex) = kex else {
-            let Asked::Child(agreed) = what else { return Ok(()) };
+            let AgreedSa::Child(agreed) = what else { return Ok(()) };
             let nonce = nonce.to_vec();
             self.create_child(cx, spi, addresses, agreed, &nonce, None);
             return Ok(());
@@ -123,11 +123,11 @@ impl Peer {
             what.withdraw(cx);
             return Err(Refusal(notify::INVALID_KE_PAYLOAD, kex.transform().to_be_bytes().to_vec()));
         }
-        let creating = Creating { spi, addresses, nonce: nonce.to_vec(), kex, what };
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
-            session.busy = true;
+        let creating = PeerCreate { spi, addresses, nonce: nonce.to_vec(), kex, what };
+        if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
+            ike_sa.busy = true;
         }
-        self.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::Creating(Box::new(creating)));
+        self.start(cx, Task::KexAnswer(kex, data.to_vec()), PendingTask::PeerCreate(Box::new(creating)));
         Ok(())
     }
 
@@ -146,28 +146,28 @@ impl Peer {
     }
 
     /// Whether the peer has made the same already that we are making.
-    fn has_rival(&mut self, what: What) -> bool {
+    fn has_rival(&mut self, what: Target) -> bool {
         self.making(|making| making.what == what).is_some_and(|making| making.rival.is_some())
     }
 
     /// Whether what is to be replaced is still there, and not about to go.
-    fn is_replaceable(&self, spi: u64, what: &Asked) -> bool {
+    fn is_replaceable(&self, spi: u64, what: &AgreedSa) -> bool {
         let replaces = match what {
-            Asked::Child(agreed) => agreed.replaces,
-            Asked::Session(_) => None,
+            AgreedSa::Child(agreed) => agreed.replaces,
+            AgreedSa::IkeSa(_) => None,
         };
         let stays = |state| matches!(state, ChildState::Installed | ChildState::Rekeying);
         let child = |id| self.children.iter().any(|child| child.id == id && stays(child.state));
         spi == self.active && replaces.is_none_or(child)
     }
 
-    pub(super) fn creating_answered(
+    pub(in crate::ike) fn creating_answered(
         &mut self,
         cx: &mut Context<'_>,
-        creating: Creating,
+        creating: PeerCreate,
         result: Result<(Vec<u8>, Secret), Refused>,
     ) {
-        let Creating { spi, addresses, nonce, kex, what } = creating;
+        let PeerCreate { spi, addresses, nonce, kex, what } = creating;
         let refusal = match result {
             Err(Refused) => Some(notify::INVALID_SYNTAX),
             // What we began ourselves may have come first meanwhile.
@@ -180,11 +180,11 @@ impl Peer {
             return self.answer(cx, spi, ExchangeType::CreateChildSa, &refusal, addresses);
         };
         match what {
-            Asked::Child(agreed) => {
+            AgreedSa::Child(agreed) => {
                 self.create_child(cx, spi, addresses, agreed, &nonce, Some((kex, &data, shared)));
             }
-            Asked::Session(chosen) => {
-                self.create_session(cx, spi, addresses, &chosen, &nonce, (&data, shared));
+            AgreedSa::IkeSa(chosen) => {
+                self.create_ike_sa(cx, spi, addresses, &chosen, &nonce, (&data, shared));
             }
         }
     }
@@ -194,7 +194,7 @@ impl Peer {
         cx: &mut Context<'_>,
         spi: u64,
         addresses: Addresses,
-        agreed: Agreed,
+        agreed: AgreedChild,
         nonce: &[u8],
         kex: Option<(Kex, &[u8], Secret)>,
     ) {
@@ -220,9 +220,9 @@ impl Peer {
             return;
         };
         let Some(old) = replaces else { return };
-        self.rekeys += 1;
-        let rival = Rival { nonce: lower(nonce, &ours).to_vec(), made: Made::Child(made) };
-        match self.making(|making| making.what == What::Rekey(old)) {
+        self.count_rekey(cx);
+        let rival = Collision { nonce: lower(nonce, &ours).to_vec(), made: NewSa::Child(made) };
+        match self.making(|making| making.what == Target::Rekey(old)) {
             Some(making) => making.rival = Some(rival),
             None => {
                 if let Some(child) = self.child(old) {
@@ -230,10 +230,10 @@ impl Peer {
                 }
             }
         }
-        self.wanted.retain(|wanted| *wanted != Wanted::RekeyChild(old));
+        self.wanted.retain(|wanted| *wanted != QueuedRequest::RekeyChild(old));
     }
 
-    fn create_session(
+    fn create_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -253,22 +253,22 @@ impl Peer {
         self.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
         let Some(remote_spi) = proposal::ike_spi(&chosen.spi) else { return };
         let seed = Seed { nonce_i: nonce, nonce_r: &ours, spi_i: remote_spi, spi_r: local_spi };
-        let rival = Rival { nonce: lower(nonce, &ours).to_vec(), made: Made::Session(local_spi) };
-        let is_rival = match self.making(|making| making.what == What::Session) {
+        let rival = Collision { nonce: lower(nonce, &ours).to_vec(), made: NewSa::IkeSa(local_spi) };
+        let is_rival = match self.making(|making| making.what == Target::IkeSa) {
             Some(making) => {
                 making.rival = Some(rival);
                 true
             }
             None => false,
         };
-        self.add_session(cx, spi, false, suite.clone(), &[shared], seed);
+        self.add_ike_sa(cx, spi, false, suite.clone(), &[shared], seed);
         if !is_rival {
-            self.use_session(cx, spi, local_spi);
+            self.use_ike_sa(cx, spi, local_spi);
         }
     }
 
-    /// A session with keys that come from those of session `old`.
-    fn add_session(
+    /// An IKE SA with keys that come from those of IKE SA `old`.
+    fn add_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
         old: u64,
@@ -277,29 +277,29 @@ impl Peer {
         shared: &[Secret],
         seed: Seed<'_>,
     ) {
-        let Some(before) = self.sessions.iter_mut().find(|s| s.local_spi() == old) else { return };
+        let Some(before) = self.ike_sas.iter_mut().find(|s| s.local_spi() == old) else { return };
         let keys = before.keys.rekeyed(cx.crypto, before.suite.prf, &suite, shared, seed);
         cx.log_keys([seed.spi_i, seed.spi_r], &suite, &keys);
         cx.know_spi(if is_initiator { seed.spi_i } else { seed.spi_r });
-        let mut session = Session::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
-        session.limit = before.limit;
-        self.sessions.push(session);
+        let mut ike_sa = IkeSa::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
+        ike_sa.limit = before.limit;
+        self.ike_sas.push(ike_sa);
     }
 
-    /// From now on our requests go by session `new`, not by `old`.
-    pub(super) fn use_session(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
+    /// From now on our requests go by IKE SA `new`, not by `old`.
+    pub(in crate::ike) fn use_ike_sa(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
         // Who began deletes it; if it never does, it goes by itself.
         let until = cx.now + cx.settings.retransmission.total() + cx.settings.linger;
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == old) {
-            session.is_replaced = true;
-            session.forget_at = session.forget_at.or(Some(until));
+        if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == old) {
+            ike_sa.is_replaced = true;
+            ike_sa.forget_at = ike_sa.forget_at.or(Some(until));
         }
         self.active = new;
-        self.rekeys += 1;
+        self.count_rekey(cx);
         if let Some(connection) = self.connection(cx) {
-            self.schedule_session(cx, connection);
+            self.schedule_ike_sa(cx, connection);
         }
-        self.wanted.retain(|wanted| *wanted != Wanted::RekeySession);
+        self.wanted.retain(|wanted| *wanted != QueuedRequest::RekeyIkeSa);
     }
 
     /// Whether the peer that asked for a pair may not have our answer yet: it has not deleted what that takes the place of.
@@ -309,10 +309,10 @@ impl Peer {
     }
 
     /// Begins an exchange of ours.
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>, what: What) {
+    pub(in crate::ike) fn begin(&mut self, cx: &mut Context<'_>, what: Target) {
         let Some(connection) = self.connection(cx) else { return };
         let pending = match what {
-            What::Rekey(child) => {
+            Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
                 let Some(child) = self.child(child).filter(|child| child.state == ChildState::Installed)
                 else {
@@ -325,14 +325,14 @@ impl Peer {
                 child.state = ChildState::Rekeying;
                 child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
             }
-            What::Child(_) => first_kex(&connection.esp),
-            What::Session => self.active().map(|session| session.suite.kex),
+            Target::Child(_) => first_kex(&connection.esp),
+            Target::IkeSa => self.active().map(|ike_sa| ike_sa.suite.kex),
         };
         let spi = match what {
-            What::Session => cx.draw_spi(self.id),
-            What::Child(_) | What::Rekey(_) => u64::from(cx.draw_child_spi()),
+            Target::IkeSa => cx.draw_spi(self.id),
+            Target::Child(_) | Target::Rekey(_) => u64::from(cx.draw_child_spi()),
         };
-        let making = Making {
+        let making = OwnCreate {
             what,
             nonce: cx.random.bytes(NONCE),
             spi,
@@ -344,20 +344,20 @@ impl Peer {
         self.begin_with(cx, Box::new(making), pending);
     }
 
-    fn begin_with(&mut self, cx: &mut Context<'_>, mut making: Box<Making>, kex: Option<Kex>) {
+    fn begin_with(&mut self, cx: &mut Context<'_>, mut making: Box<OwnCreate>, kex: Option<Kex>) {
         match kex {
             Some(kex) => {
                 making.pending = Some(kex);
-                self.start(cx, Task::KexBegin(kex), Waiting::Making(making));
+                self.start(cx, Task::KexBegin(kex), PendingTask::OwnCreate(making));
             }
             None => self.send_create(cx, making, &[]),
         }
     }
 
-    pub(super) fn making_begun(
+    pub(in crate::ike) fn making_begun(
         &mut self,
         cx: &mut Context<'_>,
-        mut making: Box<Making>,
+        mut making: Box<OwnCreate>,
         result: Result<(Box<dyn KexSecret>, Vec<u8>), Refused>,
     ) {
         let Some(kex) = making.pending else { return };
@@ -370,21 +370,21 @@ impl Peer {
         }
     }
 
-    fn send_create(&mut self, cx: &mut Context<'_>, making: Box<Making>, data: &[u8]) {
+    fn send_create(&mut self, cx: &mut Context<'_>, making: Box<OwnCreate>, data: &[u8]) {
         let Some(connection) = self.connection(cx) else { return };
         let nonce = making.nonce.clone();
         let kex = making.kex.as_ref().map(|(kex, _)| *kex);
         let mut payloads = Vec::new();
         let mut spi_bytes = [0; 4];
         let (policy, child) = match making.what {
-            What::Child(policy) => (Some(policy), None),
-            What::Rekey(id) => {
+            Target::Child(policy) => (Some(policy), None),
+            Target::Rekey(id) => {
                 // The peer may have deleted it since.
                 let Some(child) = self.child(id) else { return self.abandon(cx, &making, None) };
                 spi_bytes = child.spi_in.to_be_bytes();
                 (Some(child.policy), Some((child.local.clone(), child.remote.clone(), child.transport)))
             }
-            What::Session => (None, None),
+            Target::IkeSa => (None, None),
         };
         if child.is_some() {
             payloads.push(Payload::Notify(Notify {
@@ -410,7 +410,7 @@ impl Peer {
                 payloads.push(Payload::TsR(remote));
             }
             None => {
-                payloads.push(Payload::Sa(session_proposals(connection, making.spi, kex)));
+                payloads.push(Payload::Sa(ike_sa_proposals(connection, making.spi, kex)));
                 payloads.push(Payload::Nonce(&nonce));
                 payloads.extend(kex.map(|kex| Payload::Ke { method: kex.transform(), data }));
             }
@@ -419,7 +419,12 @@ impl Peer {
     }
 
     /// The peer's answer to our CREATE_CHILD_SA.
-    pub(super) fn create_response(&mut self, cx: &mut Context<'_>, opened: Opened, mut making: Box<Making>) {
+    pub(in crate::ike) fn create_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: Plaintext,
+        mut making: Box<OwnCreate>,
+    ) {
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let refused = payloads.iter().find_map(|p| match p {
             Payload::Notify(n) if notify::is_error(n.kind) => Some(*n),
@@ -436,20 +441,20 @@ impl Peer {
         };
         let pfs = making.kex.is_some();
         let what = match making.what {
-            What::Session => choose_session(connection, offered).map(Asked::Session),
-            What::Child(policy) => self
+            Target::IkeSa => choose_ike_sa(connection, offered).map(AgreedSa::IkeSa),
+            Target::Child(policy) => self
                 .accept_child(&payloads, connection, policy, (making.spi as u32, pfs), None)
-                .map(Asked::Child),
-            What::Rekey(old) => {
+                .map(AgreedSa::Child),
+            Target::Rekey(old) => {
                 let policy = self.child(old).map_or(0, |child| child.policy);
                 self.accept_child(&payloads, connection, policy, (making.spi as u32, pfs), Some(old))
-                    .map(Asked::Child)
+                    .map(AgreedSa::Child)
             }
         };
         let Some(what) = what else { return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))) };
         let chosen = match &what {
-            Asked::Session(chosen) => Some(chosen.suite.kex),
-            Asked::Child(agreed) => agreed.suite.kex.first().copied(),
+            AgreedSa::IkeSa(chosen) => Some(chosen.suite.kex),
+            AgreedSa::Child(agreed) => agreed.suite.kex.first().copied(),
         };
         let data = find(wire::kind::KE).and_then(|p| match p {
             Payload::Ke { method, data } if Some(*method) == chosen.map(Kex::transform) => {
@@ -457,22 +462,22 @@ impl Peer {
             }
             _ => None,
         });
-        let finishing = |making| Finishing { making, nonce: nonce.to_vec(), what };
+        let finishing = |making| CreateCompletion { making, nonce: nonce.to_vec(), what };
         match (chosen, making.kex.take(), data) {
             (None, _, _) => self.create_finished(cx, finishing(making), vec![]),
             (Some(chosen), Some((kex, secret)), Some(data)) if chosen == kex => {
-                let waiting = Waiting::Made(Box::new(finishing(making)));
+                let waiting = PendingTask::CreateCompletion(Box::new(finishing(making)));
                 self.start(cx, Task::KexFinish(secret, data), waiting);
             }
             _ => self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY))),
         }
     }
 
-    fn create_refused(&mut self, cx: &mut Context<'_>, mut making: Box<Making>, refusal: &Notify<'_>) {
+    fn create_refused(&mut self, cx: &mut Context<'_>, mut making: Box<OwnCreate>, refusal: &Notify<'_>) {
         let group = refusal.data.try_into().ok().map(u16::from_be_bytes).and_then(Kex::from_transform);
         match (refusal.kind, group, self.connection(cx)) {
             (notify::INVALID_KE_PAYLOAD, Some(kex), Some(connection)) if making.pending != Some(kex) => {
-                let offers = if making.what == What::Session { &connection.ike } else { &connection.esp };
+                let offers = if making.what == Target::IkeSa { &connection.ike } else { &connection.esp };
                 if making.retried || !offers.iter().any(|offer| offer.kex.contains(&kex)) {
                     return self.abandon(cx, &making, Some(cx.now + cx.jittered(RETRY)));
                 }
@@ -482,7 +487,7 @@ impl Peer {
             (notify::CHILD_SA_NOT_FOUND, ..) => {
                 let lost = making.what;
                 self.abandon(cx, &making, None);
-                if let What::Rekey(old) = lost
+                if let Target::Rekey(old) = lost
                     && let Some(child) = self.child(old)
                     && !matches!(child.state, ChildState::Lingering(_))
                 {
@@ -490,7 +495,7 @@ impl Peer {
                     let policy = child.policy;
                     self.end_child(cx, old);
                     if making.rival.is_none() && !self.children.iter().any(|child| child.policy == policy) {
-                        self.want(Wanted::Child(policy));
+                        self.want(QueuedRequest::Child(policy));
                     }
                 }
             }
@@ -499,17 +504,22 @@ impl Peer {
     }
 
     /// What we began to make will not be; to be tried again at `retry_at`.
-    pub(super) fn abandon(&mut self, cx: &mut Context<'_>, making: &Making, retry_at: Option<Duration>) {
+    pub(in crate::ike) fn abandon(
+        &mut self,
+        cx: &mut Context<'_>,
+        making: &OwnCreate,
+        retry_at: Option<Duration>,
+    ) {
         making.withdraw(cx);
         match making.what {
-            What::Session => {
+            Target::IkeSa => {
                 if making.rival.is_some() {
                     self.take_rival(cx, making);
                 } else if let Some(retry_at) = retry_at {
                     self.rekey_at = Some(retry_at);
                 }
             }
-            What::Rekey(old) => {
+            Target::Rekey(old) => {
                 let has_rival = making.rival.is_some();
                 // The peer may have deleted it meanwhile.
                 if let Some(child) = self.child(old).filter(|child| child.state == ChildState::Rekeying) {
@@ -517,22 +527,22 @@ impl Peer {
                     child.rekey_at = retry_at.unwrap_or(child.expire_at);
                 }
             }
-            What::Child(_) => {}
+            Target::Child(_) => {}
         }
     }
 
-    /// The peer's session takes our old one's place.
-    fn take_rival(&mut self, cx: &mut Context<'_>, making: &Making) {
-        if let Some(Rival { made: Made::Session(spi), .. }) = making.rival {
+    /// The peer's IKE SA takes our old one's place.
+    fn take_rival(&mut self, cx: &mut Context<'_>, making: &OwnCreate) {
+        if let Some(Collision { made: NewSa::IkeSa(spi), .. }) = making.rival {
             let old = self.active;
-            self.use_session(cx, old, spi);
+            self.use_ike_sa(cx, old, spi);
         }
     }
 
-    pub(super) fn making_finished(
+    pub(in crate::ike) fn making_finished(
         &mut self,
         cx: &mut Context<'_>,
-        finishing: Finishing,
+        finishing: CreateCompletion,
         result: Result<Secret, Refused>,
     ) {
         match result {
@@ -541,20 +551,20 @@ impl Peer {
         }
     }
 
-    fn create_finished(&mut self, cx: &mut Context<'_>, finishing: Finishing, shared: Vec<Secret>) {
-        let Finishing { making, nonce, what } = finishing;
+    fn create_finished(&mut self, cx: &mut Context<'_>, finishing: CreateCompletion, shared: Vec<Secret>) {
+        let CreateCompletion { making, nonce, what } = finishing;
         match what {
-            Asked::Child(agreed) => self.child_made(cx, &making, &nonce, agreed, &shared),
-            Asked::Session(chosen) => self.session_made(cx, &making, &nonce, chosen, &shared),
+            AgreedSa::Child(agreed) => self.child_made(cx, &making, &nonce, agreed, &shared),
+            AgreedSa::IkeSa(chosen) => self.ike_sa_made(cx, &making, &nonce, chosen, &shared),
         }
     }
 
     fn child_made(
         &mut self,
         cx: &mut Context<'_>,
-        making: &Making,
+        making: &OwnCreate,
         nonce: &[u8],
-        agreed: Agreed,
+        agreed: AgreedChild,
         shared: &[Secret],
     ) {
         let replaces = agreed.replaces;
@@ -564,10 +574,10 @@ impl Peer {
             return;
         };
         let Some(old) = replaces else { return };
-        self.rekeys += 1;
+        self.count_rekey(cx);
         match (lost, &making.rival) {
             // The one with the lowest nonce goes, and who began it deletes it (RFC 7296 §2.8.1).
-            (true, Some(Rival { made: Made::Child(rival), .. })) => {
+            (true, Some(Collision { made: NewSa::Child(rival), .. })) => {
                 // The peer's is used once the peer shows that it has the keys.
                 if let Some(child) = self.child(old) {
                     child.successor = Some(*rival);
@@ -575,10 +585,10 @@ impl Peer {
                         child.state = ChildState::Replaced;
                     }
                 }
-                self.want(Wanted::Delete(made));
+                self.want(QueuedRequest::Delete(made));
             }
             (_, rival) => {
-                if let Some(Rival { made: Made::Child(rival), .. }) = rival
+                if let Some(Collision { made: NewSa::Child(rival), .. }) = rival
                     && let Some(child) = self.child(*rival)
                 {
                     // The peer deletes what it made.
@@ -586,16 +596,16 @@ impl Peer {
                 }
                 if let Some(child) = self.child(old).filter(|child| child.state == ChildState::Rekeying) {
                     child.state = ChildState::Replaced;
-                    self.want(Wanted::Delete(old));
+                    self.want(QueuedRequest::Delete(old));
                 }
             }
         }
     }
 
-    fn session_made(
+    fn ike_sa_made(
         &mut self,
         cx: &mut Context<'_>,
-        making: &Making,
+        making: &OwnCreate,
         nonce: &[u8],
         chosen: Chosen<IkeSuite>,
         shared: &[Secret],
@@ -606,27 +616,27 @@ impl Peer {
         let old = self.active;
         let seed = Seed { nonce_i: &making.nonce, nonce_r: nonce, spi_i: making.spi, spi_r: remote_spi };
         let lost = making.rival.as_ref().is_some_and(|rival| lower(&making.nonce, nonce) < &rival.nonce[..]);
-        self.add_session(cx, old, true, chosen.suite, shared, seed);
+        self.add_ike_sa(cx, old, true, chosen.suite, shared, seed);
         if !lost {
-            self.use_session(cx, old, making.spi);
+            self.use_ike_sa(cx, old, making.spi);
         }
         if lost {
             self.take_rival(cx, making);
-            self.request_delete_session(cx, making.spi);
+            self.request_delete_ike_sa(cx, making.spi);
         } else {
-            self.request_delete_session(cx, old);
+            self.request_delete_ike_sa(cx, old);
             // The peer deletes what it made, unless it never learns that it did.
             let until = cx.now + cx.settings.retransmission.total();
-            if let Some(Rival { made: Made::Session(rival), .. }) = making.rival
-                && let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == rival)
+            if let Some(Collision { made: NewSa::IkeSa(rival), .. }) = making.rival
+                && let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == rival)
             {
-                session.forget_at = Some(until);
+                ike_sa.forget_at = Some(until);
             }
         }
     }
 
     /// Installed children whose keys are due.
-    pub(super) fn due_children(&self, now: Duration) -> impl Iterator<Item = ChildId> {
+    pub(in crate::ike) fn due_children(&self, now: Duration) -> impl Iterator<Item = ChildId> {
         let due = move |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= now;
         self.children.iter().filter(due).map(|child| child.id)
     }
@@ -642,7 +652,7 @@ impl Peer {
     /// A pair has carried as much as it may: it is to get new keys.
     pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
         if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
-            self.want(Wanted::RekeyChild(id));
+            self.want(QueuedRequest::RekeyChild(id));
             self.work(cx);
         }
     }
@@ -650,22 +660,22 @@ impl Peer {
     /// The end of the peer for a reason of ours, which it hears.
     pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>, reason: Reason) {
         if self.is_established() {
-            self.request_delete_session(cx, self.active);
+            self.request_delete_ike_sa(cx, self.active);
         }
         self.fail(cx, reason);
     }
 }
 
-/// What we take of a proposal for a session that takes another's place: further key exchanges were done when it began, and its
+/// What we take of a proposal for an IKE SA that takes another's place: further key exchanges were done when it began, and its
 /// keys live on in all that follow (RFC 9370 §2.2.4 lets them be left out).
-fn choose_session(connection: &Connection, offered: &[Proposal]) -> Option<Chosen<IkeSuite>> {
+fn choose_ike_sa(connection: &Connection, offered: &[Proposal]) -> Option<Chosen<IkeSuite>> {
     let offers: Vec<Offer> =
         connection.ike.iter().map(|offer| Offer { more_kex: vec![], ..offer.clone() }).collect();
     proposal::choose_ike(&offers, offered).filter(|chosen| proposal::ike_spi(&chosen.spi).is_some())
 }
 
-/// Our proposals for a session, the key exchange that we have done first.
-fn session_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
+/// Our proposals for an IKE SA, the key exchange that we have done first.
+fn ike_sa_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
     let spi = spi.to_be_bytes();
     let offer = |(number, offer): (u8, &Offer)| {
         Offer { kex: first(&offer.kex, kex), more_kex: vec![], ..offer.clone() }.ike(number, &spi)
@@ -674,7 +684,7 @@ fn session_proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec
 }
 
 /// Our proposals for a child SA, the key exchange that we have done first; none where we did none.
-pub(super) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
+pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
     let mut all: Vec<Offer> = Vec::new();
     for offer in offers {
         let kexes = if kex.is_some() { first(&offer.kex, kex) } else { vec![] };

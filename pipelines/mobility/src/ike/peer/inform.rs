@@ -3,16 +3,16 @@
 use super::{
     auth,
     child::ChildState,
-    creation::What,
-    request::{Request, Wanted},
-    state::{Peer, Phase, Waiting},
+    creation::Target,
+    request::{QueuedRequest, Request},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     ike::{
         context::Context,
         event::{ChildId, Event, Reason},
         proposal::protocol,
-        protection::Opened,
+        protection::Plaintext,
         wire::{self, Delete, ExchangeType, Payload, notify},
     },
     path::Addresses,
@@ -20,12 +20,12 @@ use crate::{
 use alloc::{vec, vec::Vec};
 
 impl Peer {
-    /// An INFORMATIONAL request by session `spi`. Its answer goes to where it came from: a peer may only be trying a path.
-    pub(super) fn answer_informational(
+    /// An INFORMATIONAL request by IKE SA `spi`. Its answer goes to where it came from: a peer may only be trying a path.
+    pub(in crate::ike) fn answer_informational(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
-        opened: &Opened,
+        opened: &Plaintext,
         addresses: Addresses,
     ) {
         let payloads = match wire::parse(opened.first, &opened.body) {
@@ -97,13 +97,13 @@ impl Peer {
     }
 
     /// A pair is gone.
-    pub(super) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+    pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
         let child = self.children.remove(at);
         cx.end_child(id, child.spi_in);
     }
 
-    pub(super) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
+    pub(in crate::ike) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(child) = self.child(id) else { return };
         if matches!(child.state, ChildState::Deleting | ChildState::Lingering(_)) {
             return;
@@ -115,58 +115,59 @@ impl Peer {
     }
 
     /// The peer has deleted what we asked it to.
-    pub(super) fn deleted(&mut self, cx: &mut Context<'_>, children: &[ChildId]) {
+    pub(in crate::ike) fn deleted(&mut self, cx: &mut Context<'_>, children: &[ChildId]) {
         for id in children {
             self.retire(cx, *id);
         }
     }
 
-    /// Ends a session: by itself where another took its place, with the peer where it is the last.
-    pub(super) fn request_delete_session(&mut self, cx: &mut Context<'_>, spi: u64) {
+    /// Ends an IKE SA: by itself where another took its place, with the peer where it is the last.
+    pub(in crate::ike) fn request_delete_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         let addresses = self.addresses;
-        let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
-        session.is_replaced = true;
-        if session.outstanding.is_some() {
+        let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
+        ike_sa.is_replaced = true;
+        if ike_sa.outstanding.is_some() {
             // The window is one request.
-            session.delete_next = true;
+            ike_sa.delete_next = true;
             return;
         }
-        session.delete_next = false;
+        ike_sa.delete_next = false;
         let payloads = [Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] })];
         let exchange = ExchangeType::Informational;
-        let datagrams = session.request(cx, exchange, &payloads, Request::DeleteSession, None);
+        let datagrams = ike_sa.request(cx, exchange, &payloads, Request::DeleteIkeSa, None);
         cx.send_all(addresses, datagrams);
     }
 
-    /// The peer knows that a session is over.
-    pub(super) fn session_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
-        self.drop_session(cx, spi);
+    /// The peer knows that an IKE SA is over.
+    pub(in crate::ike) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.drop_ike_sa(cx, spi);
         if matches!(self.phase, Phase::Ended) {
             self.forget_at = Some(cx.now);
         }
     }
 
-    pub(super) fn drop_session(&mut self, cx: &mut Context<'_>, spi: u64) {
-        self.sessions.retain(|session| session.local_spi() != spi);
+    pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
         cx.forget_spi(spi);
     }
 
-    /// The peer ends session `spi`, and was answered.
+    /// The peer ends IKE SA `spi`, and was answered.
     fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64) {
         let until = cx.now + cx.settings.linger;
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) {
-            session.is_replaced = true;
-            session.forget_at = Some(until);
+        if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
+            ike_sa.is_replaced = true;
+            ike_sa.forget_at = Some(until);
         }
         if spi == self.active {
             // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
             let has_rival = self
-                .making(|making| making.what == What::Session)
+                .making(|making| making.what == Target::IkeSa)
                 .is_some_and(|making| making.rival.is_some());
             if !has_rival {
                 return self.fail(cx, Reason::Deleted);
             }
-            let is_it = |(_, w): &(_, Waiting)| w.making().is_some_and(|making| making.what == What::Session);
+            let is_it =
+                |(_, w): &(_, PendingTask)| w.making().is_some_and(|making| making.what == Target::IkeSa);
             if let Some(at) = self.waiting.iter().position(is_it) {
                 let (task, waiting) = self.waiting.swap_remove(at);
                 cx.cancel(task);
@@ -177,22 +178,22 @@ impl Peer {
         self.work(cx);
     }
 
-    /// What the peer did not answer by session `spi` is asked by the one that took its place.
+    /// What the peer did not answer by IKE SA `spi` is asked by the one that took its place.
     fn ask_again(&mut self, cx: &mut Context<'_>, spi: u64) {
-        let session = self.sessions.iter_mut().find(|s| s.local_spi() == spi);
-        let Some(outstanding) = session.and_then(|session| session.outstanding.take()) else { return };
+        let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
+        let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
         match outstanding.request {
             Request::Create(making) => self.abandon(cx, &making, Some(cx.now)),
             Request::Delete(children) => children.into_iter().for_each(|id| {
                 if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
                     child.state = ChildState::Replaced;
-                    self.want(Wanted::Delete(id));
+                    self.want(QueuedRequest::Delete(id));
                 }
             }),
-            Request::Liveness => self.want(Wanted::Liveness),
-            Request::Update(_) => self.want(Wanted::Update),
+            Request::Liveness => self.want(QueuedRequest::Liveness),
+            Request::Update(_) => self.want(QueuedRequest::Update),
             Request::Routability(_) => {
-                self.asked_at().into_iter().for_each(|there| self.want(Wanted::Routability(there)));
+                self.asked_at().into_iter().for_each(|there| self.want(QueuedRequest::Routability(there)));
             }
             _ => {}
         }

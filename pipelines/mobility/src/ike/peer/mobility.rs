@@ -2,8 +2,8 @@
 
 use super::{
     auth,
-    move_check::{Place, is_reachable},
-    request::{Request, Retry, Update, Wanted},
+    move_check::{PeerPath, is_reachable},
+    request::{QueuedRequest, Request, Retry, Update},
     state::Peer,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         description,
         event::{Event, Reason},
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
-        protection::Opened,
+        protection::Plaintext,
         wire::{self, ExchangeType, Payload, notify},
     },
     path::{Addresses, Nat, Path},
@@ -24,16 +24,16 @@ use core::net::{IpAddr, SocketAddr};
 
 /// What of an INFORMATIONAL request is about addresses, and goes into its answer.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
+pub(in crate::ike) struct AddressChange {
     /// Where the peer says that it is.
-    pub(super) to: Option<Place>,
+    pub(in crate::ike) to: Option<PeerPath>,
     detection: Option<[[u8; 20]; 2]>,
     refusal: Option<u16>,
     description: Option<Vec<u8>>,
 }
 
-impl Moved {
-    pub(super) fn payloads(&self) -> Vec<Payload<'_>> {
+impl AddressChange {
+    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
         let mut payloads: Vec<Payload<'_>> =
             self.refusal.map(|kind| Payload::notify(kind, &[])).into_iter().collect();
         if let Some([source, destination]) = &self.detection {
@@ -47,13 +47,13 @@ impl Moved {
 
 /// One of our other addresses, as a notification (RFC 4555 §3.6).
 #[derive(Debug)]
-pub(super) struct Additional {
+pub(in crate::ike) struct Additional {
     kind: u16,
     data: Vec<u8>,
 }
 
 impl Additional {
-    pub(super) fn payload(&self) -> Payload<'_> {
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::notify(self.kind, &self.data)
     }
 }
@@ -73,7 +73,7 @@ fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 
 impl Peer {
     /// What NAT_DETECTION notifications say of the path that they came by; `None` where there are none.
-    pub(super) fn detect_nat(
+    pub(in crate::ike) fn detect_nat(
         &self,
         cx: &Context<'_>,
         payloads: &[Payload<'_>],
@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// Our other addresses, for the peer to try when the path to this one fails.
-    pub(super) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
+    pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
         let used = self.addresses.local.ip();
         let others = connection.local.iter().filter(|address| **address != used);
         let notify = |address: &IpAddr| Additional {
@@ -114,19 +114,21 @@ impl Peer {
     }
 
     /// Takes what a request of the peer's says of addresses.
-    pub(super) fn take_addresses(
+    pub(in crate::ike) fn take_addresses(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
         payloads: &[Payload<'_>],
         addresses: Addresses,
-    ) -> Moved {
-        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else { return Moved::default() };
-        let has = |kind| auth::notified(payloads, kind).is_some();
-        let Some(session) = self.sessions.iter().find(|s| s.local_spi() == spi) else {
-            return Moved::default();
+    ) -> AddressChange {
+        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else {
+            return AddressChange::default();
         };
-        let spis = [session.spi_i, session.spi_r];
+        let has = |kind| auth::notified(payloads, kind).is_some();
+        let Some(ike_sa) = self.ike_sas.iter().find(|s| s.local_spi() == spi) else {
+            return AddressChange::default();
+        };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
         let updates = has(notify::UPDATE_SA_ADDRESSES) && !self.is_initiator;
         let nat = self.detect_nat(cx, payloads, spis, addresses);
@@ -141,27 +143,34 @@ impl Peer {
         });
         if !is_unchanged {
             cx.count(Counter::NatRefused);
-            return Moved { refusal: Some(notify::UNEXPECTED_NAT_DETECTED), detection, ..Moved::default() };
+            return AddressChange {
+                refusal: Some(notify::UNEXPECTED_NAT_DETECTED),
+                detection,
+                ..AddressChange::default()
+            };
         }
         let description = (self.knows_us && updates)
             .then(|| auth::notified(payloads, description::REQUEST))
             .flatten()
             .map(|said| description::answer(said, addresses, connection.force_udp));
         if !updates {
-            return Moved { detection, ..Moved::default() };
+            return AddressChange { detection, ..AddressChange::default() };
         }
         // Which of our addresses a peer may use is not its own choice.
         if !is_reachable(addresses.remote) || !connection.is_local(addresses.local.ip()) {
-            return Moved { refusal: Some(notify::UNACCEPTABLE_ADDRESSES), ..Moved::default() };
+            return AddressChange {
+                refusal: Some(notify::UNACCEPTABLE_ADDRESSES),
+                ..AddressChange::default()
+            };
         }
-        let to = Some(Place { addresses, nat: nat.unwrap_or(self.nat) });
-        Moved { to, detection, refusal: None, description }
+        let to = Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) });
+        AddressChange { to, detection, refusal: None, description }
     }
 
     /// Whether a peer's first IKE_AUTH request, which came by `addresses`, shows that nothing on the way changed them: by
     /// NO_NATS_ALLOWED, or by what `init`, its first message, says of where it was sent. A NAT would have changed that; the
     /// port is the other one by now (RFC 4555 §3.3, §3.9).
-    pub(super) fn came_unchanged(
+    pub(in crate::ike) fn came_unchanged(
         &self,
         cx: &Context<'_>,
         payloads: &[Payload<'_>],
@@ -186,7 +195,7 @@ impl Peer {
     }
 
     /// What forbids NATs between the peer and us.
-    pub(super) fn forbidden_nats(&self) -> Vec<u8> {
+    pub(in crate::ike) fn forbidden_nats(&self) -> Vec<u8> {
         no_nats(self.addresses.local, self.addresses.remote)
     }
 
@@ -216,16 +225,16 @@ impl Peer {
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
         self.resend_all(cx.now);
         self.retry = None;
-        self.wanted.retain(|wanted| *wanted != Wanted::Update);
-        self.want(Wanted::Update);
+        self.wanted.retain(|wanted| *wanted != QueuedRequest::Update);
+        self.want(QueuedRequest::Update);
         self.work(cx);
     }
 
-    pub(super) fn request_update(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
-        let Some(session) = self.active() else { return };
-        let spis = [session.spi_i, session.spi_r];
+        let Some(ike_sa) = self.active() else { return };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         let hash = |address| nat_detection(cx.crypto, spis[0], spis[1], address);
         let (mut source, destination) = (hash(addresses.local), hash(addresses.remote));
         if connection.force_udp {
@@ -253,7 +262,12 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, &payloads, request, None);
     }
 
-    pub(super) fn update_response(&mut self, cx: &mut Context<'_>, opened: &Opened, update: Update) {
+    pub(in crate::ike) fn update_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: &Plaintext,
+        update: Update,
+    ) {
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let has = |kind| auth::notified(&payloads, kind).is_some();
         let Some(connection) = self.connection(cx) else { return };
@@ -271,8 +285,8 @@ impl Peer {
         if auth::notified(&payloads, notify::COOKIE2) != Some(&update.cookie[..]) {
             return self.close(cx, Reason::Protocol);
         }
-        let Some(session) = self.active() else { return };
-        let spis = [session.spi_i, session.spi_r];
+        let Some(ike_sa) = self.active() else { return };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
         let nat = self.detect_nat(cx, &payloads, spis, self.addresses);
         // A gateway of ours says what it saw, and what to use.
         let said = auth::notified(&payloads, description::REPLY);
@@ -290,9 +304,9 @@ impl Peer {
     }
 
     /// It is time to try again.
-    pub(super) fn retry_update(&mut self) {
+    pub(in crate::ike) fn retry_update(&mut self) {
         if self.retry.as_mut().and_then(|retry| retry.at.take()).is_some() {
-            self.want(Wanted::Update);
+            self.want(QueuedRequest::Update);
         }
     }
 

@@ -3,11 +3,11 @@
 
 use super::{
     auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
-    child::Agreed,
+    child::AgreedChild,
     choose::Candidates,
-    response::{Answering, Claim, Eap, Stage},
-    session::Session,
-    state::{Peer, Phase, Waiting},
+    ike_sa::IkeSa,
+    responder::{Claim, Eap, Responder, Stage},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     aaa::eap::{Conversation, Step, packet},
@@ -21,8 +21,8 @@ use crate::{
         event::{PeerId, Reason},
         nat::nat_detection,
         proposal,
-        protection::Opened,
-        schedule::SessionKeys,
+        protection::Plaintext,
+        schedule::IkeSaKeys,
         wire::{self, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
@@ -98,7 +98,7 @@ impl Peer {
         peer.use_ppk = notified(notify::USE_PPK).is_some();
         peer.knows_us = auth::is_ours(&payloads);
         let kex = chosen.suite.kex;
-        peer.phase = Phase::Answering(Box::new(Answering {
+        peer.phase = Phase::Answering(Box::new(Responder {
             candidates,
             transcript,
             hashes: auth::hashes(&payloads),
@@ -107,7 +107,7 @@ impl Peer {
             stage: Stage::Init(Box::new(chosen)),
             repeats: Rate::default(),
         }));
-        peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
+        peer.start(cx, Task::KexAnswer(kex, data.to_vec()), PendingTask::InitAnswer);
         Ok(peer)
     }
 
@@ -128,7 +128,11 @@ impl Peer {
     }
 
     /// The key exchange of the first message is done.
-    pub(super) fn init_answered(&mut self, cx: &mut Context<'_>, result: Result<(Vec<u8>, Secret), Refused>) {
+    pub(in crate::ike) fn init_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Init(chosen) = &answering.stage else { return };
         let Ok((data, shared)) = result else {
@@ -138,7 +142,7 @@ impl Peer {
         let suite = chosen.suite.clone();
         let transcript = &mut answering.transcript;
         let (spi_i, spi_r) = (transcript.spi_i, transcript.spi_r);
-        let keys = SessionKeys::first(cx.crypto, &suite, &shared, transcript.seed());
+        let keys = IkeSaKeys::first(cx.crypto, &suite, &shared, transcript.seed());
 
         let source = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.local);
         let destination = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.remote);
@@ -194,20 +198,20 @@ impl Peer {
         transcript.second = message;
         cx.log_keys([spi_i, spi_r], &suite, &keys);
 
-        let mut session = Session::new(false, [spi_i, spi_r], suite, keys);
-        session.expected = 1;
+        let mut ike_sa = IkeSa::new(false, [spi_i, spi_r], suite, keys);
+        ike_sa.expected = 1;
         let limits = answering.candidates.fitting(cx.connections).filter_map(|c| c.fragment);
-        session.limit = limits.min().filter(|_| answering.fragments);
+        ike_sa.limit = limits.min().filter(|_| answering.fragments);
         answering.stage = Stage::Ready;
-        self.active = session.local_spi();
+        self.active = ike_sa.local_spi();
         // Many may be half open: no more room than it takes.
-        self.sessions.reserve_exact(1);
-        self.sessions.push(session);
+        self.ike_sas.reserve_exact(1);
+        self.ike_sas.push(ike_sa);
     }
 
     /// The initiator may go on from another port behind IKE_SA_INIT, and where a NAT has several addresses, from another
     /// of those (RFC 7296 §2.23).
-    pub(super) fn float(&mut self, addresses: Addresses) {
+    pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         if let Stage::Proving(claim) = &mut answering.stage {
             claim.is_unchanged &= addresses == self.addresses;
@@ -218,10 +222,15 @@ impl Peer {
     }
 
     /// IKE_INTERMEDIATE: the next further key exchange.
-    pub(super) fn answer_intermediate(&mut self, cx: &mut Context<'_>, header: &Header, opened: Opened) {
+    pub(in crate::ike) fn answer_intermediate(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        opened: Plaintext,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
-        let kex = match (&answering.stage, session.suite.more_kex.get(answering.kex_done)) {
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
+        let kex = match (&answering.stage, ike_sa.suite.more_kex.get(answering.kex_done)) {
             (Stage::Ready, Some(kex)) => *kex,
             _ => {
                 return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
@@ -235,42 +244,42 @@ impl Peer {
         let Some(data) = data else {
             return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
         };
-        answering.transcript.intermediate(cx.crypto, session, Side::Initiator, header, &opened);
-        session.busy = true;
-        self.start(cx, Task::KexAnswer(kex, data), Waiting::IntermediateAnswer(kex));
+        answering.transcript.intermediate(cx.crypto, ike_sa, Side::Initiator, header, &opened);
+        ike_sa.busy = true;
+        self.start(cx, Task::KexAnswer(kex, data), PendingTask::IntermediateAnswer(kex));
     }
 
-    pub(super) fn intermediate_answered(
+    pub(in crate::ike) fn intermediate_answered(
         &mut self,
         cx: &mut Context<'_>,
         kex: Kex,
         result: Result<(Vec<u8>, Secret), Refused>,
     ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         let Ok((data, shared)) = result else { return self.fail(cx, Reason::KeyExchange) };
         let payloads = [Payload::Ke { method: kex.transform(), data: &data }];
         answering.transcript.intermediate_sent(
             cx.crypto,
-            session,
+            ike_sa,
             ExchangeType::Intermediate,
             true,
             &payloads,
         );
-        let datagrams = session.answer(cx, ExchangeType::Intermediate, &payloads);
+        let datagrams = ike_sa.answer(cx, ExchangeType::Intermediate, &payloads);
         cx.send_all(self.addresses, datagrams);
         let seed = answering.transcript.seed();
-        session.change_keys(session.keys.further(cx.crypto, &session.suite, &shared, seed));
-        cx.log_keys([session.spi_i, session.spi_r], &session.suite, &session.keys);
+        ike_sa.change_keys(ike_sa.keys.further(cx.crypto, &ike_sa.suite, &shared, seed));
+        cx.log_keys([ike_sa.spi_i, ike_sa.spi_r], &ike_sa.suite, &ike_sa.keys);
         answering.kex_done += 1;
     }
 
     /// IKE_AUTH.
-    pub(super) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    pub(in crate::ike) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first() else { return };
+        let Some(ike_sa) = self.ike_sas.first() else { return };
         match &mut answering.stage {
-            Stage::Ready if answering.kex_done == session.suite.more_kex.len() => self.take_claim(cx, opened),
+            Stage::Ready if answering.kex_done == ike_sa.suite.more_kex.len() => self.take_claim(cx, opened),
             Stage::Proving(claim) => match claim.eap.take() {
                 Some(Eap::Talking(conversation)) => {
                     let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
@@ -283,7 +292,7 @@ impl Peer {
                     };
                     claim.eap = Some(Eap::Thinking);
                     self.wait_busy();
-                    self.start(cx, Task::Eap(conversation, packet), Waiting::Eap);
+                    self.start(cx, Task::Eap(conversation, packet), PendingTask::Eap);
                 }
                 Some(Eap::Over(key)) => self.finish_eap(cx, key, &opened),
                 other => {
@@ -296,7 +305,7 @@ impl Peer {
     }
 
     /// The first IKE_AUTH request: who the peer says it is.
-    fn take_claim(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    fn take_claim(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Phase::Answering(answering) = &self.phase else { return };
         let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
@@ -331,8 +340,8 @@ impl Peer {
             match (named, without) {
                 (Some(id), _) if id == known.id => {
                     ppk = true;
-                    if let Some(session) = self.sessions.first_mut() {
-                        session.keys = session.keys.with_ppk(cx.crypto, session.suite.prf, &known.secret.0);
+                    if let Some(ike_sa) = self.ike_sas.first_mut() {
+                        ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &known.secret.0);
                     }
                 }
                 (Some(_), Some(data)) if !known.required => {
@@ -364,7 +373,7 @@ impl Peer {
             (RemoteAuth::Key(verifier), Some((method, data))) => {
                 let verifier = verifier.clone();
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
-                self.start(cx, task, Waiting::Verified);
+                self.start(cx, task, PendingTask::Verified);
             }
             (RemoteAuth::Eap(_), None) => self.prove(cx),
             _ => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
@@ -372,7 +381,7 @@ impl Peer {
     }
 
     /// The peer's certificate calls it `names`: all of them count, whichever it came by.
-    pub(super) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
+    pub(in crate::ike) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
@@ -390,7 +399,7 @@ impl Peer {
     }
 
     /// The peer is who it says it is, or will show it by EAP: now we prove who we are.
-    pub(super) fn prove(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn prove(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
         match &connection.local_auth {
@@ -400,14 +409,14 @@ impl Peer {
             }
             LocalAuth::Key(signer) => {
                 let Phase::Answering(answering) = &self.phase else { return };
-                self.start(cx, Task::Sign(signer.clone(), octets, answering.hashes), Waiting::Signed);
+                self.start(cx, Task::Sign(signer.clone(), octets, answering.hashes), PendingTask::Signed);
             }
             LocalAuth::Eap(_) => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection),
         }
     }
 
     /// Our proof is made.
-    pub(super) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
+    pub(in crate::ike) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
@@ -418,11 +427,11 @@ impl Peer {
         let identity = self.identity.as_ref().map(|id| &id.data[..]).unwrap_or_default();
         let conversation = authenticator.begin(identity);
         claim.eap = Some(Eap::Thinking);
-        self.start(cx, Task::Eap(conversation, Vec::new()), Waiting::EapBegun(proof));
+        self.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::EapBegun(proof));
     }
 
     /// The EAP method has taken a packet; `proof` is ours, with the first one.
-    pub(super) fn eap_stepped(
+    pub(in crate::ike) fn eap_stepped(
         &mut self,
         cx: &mut Context<'_>,
         conversation: Box<dyn Conversation>,
@@ -432,7 +441,7 @@ impl Peer {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         let mut takes = Vec::new();
         let (packet, refused) = match step {
             Step::Send(packet) => {
@@ -475,7 +484,7 @@ impl Peer {
             payloads.push(proof.payload());
         }
         payloads.push(Payload::Eap(&packet));
-        let datagrams = session.answer(cx, ExchangeType::Auth, &payloads);
+        let datagrams = ike_sa.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
         self.take_names(cx, &takes);
         if let Some(why) = refused {
@@ -484,7 +493,7 @@ impl Peer {
     }
 
     /// The peer proves that it took part in the EAP conversation.
-    fn finish_eap(&mut self, cx: &mut Context<'_>, key: Secret, opened: &Opened) {
+    fn finish_eap(&mut self, cx: &mut Context<'_>, key: Secret, opened: &Plaintext) {
         let Some(identity) = self.identity.clone() else { return };
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let request = AuthPayloads::read(&payloads, Side::Initiator);
@@ -542,7 +551,7 @@ impl Peer {
             Some(asked) => self.configure(cx, connection, asked),
             None => Ok(None),
         };
-        let agreed: Result<Option<Agreed>, u16> = match (&configured, request.proposals) {
+        let agreed: Result<Option<AgreedChild>, u16> = match (&configured, request.proposals) {
             (Err(notify), _) => Err(*notify),
             (Ok(_), None) => Ok(None),
             (Ok(_), Some(_)) => self.agree_first_child(cx, connection, &payloads).map(Some),
@@ -570,8 +579,8 @@ impl Peer {
             Ok(None) => {}
             Err(_) => answer.extend(error.map(|kind| Payload::Notify(Notify::new(kind, &[])))),
         }
-        let Some(session) = self.sessions.first_mut() else { return };
-        let datagrams = session.answer(cx, ExchangeType::Auth, &answer);
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
+        let datagrams = ike_sa.answer(cx, ExchangeType::Auth, &answer);
         cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {
@@ -582,17 +591,17 @@ impl Peer {
     }
 
     fn wait_busy(&mut self) {
-        if let Some(session) = self.sessions.first_mut() {
-            session.busy = true;
+        if let Some(ike_sa) = self.ike_sas.first_mut() {
+            ike_sa.busy = true;
         }
     }
 
     /// Refuses the peer in its IKE_AUTH.
-    pub(super) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
+    pub(in crate::ike) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
         self.refuse(cx, ExchangeType::Auth, kind, reason);
     }
 
-    pub(super) fn answering_transcript(&self) -> Option<&Transcript> {
+    pub(in crate::ike) fn answering_transcript(&self) -> Option<&Transcript> {
         match &self.phase {
             Phase::Answering(answering) => Some(&answering.transcript),
             _ => None,
@@ -602,8 +611,8 @@ impl Peer {
 
 /// What `side`, who is called `identity`, signs.
 fn answering_octets(peer: &Peer, cx: &Context<'_>, side: Side, identity: &Identity) -> Vec<u8> {
-    let (Some(transcript), Some(session)) = (peer.answering_transcript(), peer.sessions.first()) else {
+    let (Some(transcript), Some(ike_sa)) = (peer.answering_transcript(), peer.ike_sas.first()) else {
         return Vec::new();
     };
-    transcript.octets(cx.crypto, session, side, identity)
+    transcript.octets(cx.crypto, ike_sa, side, identity)
 }

@@ -2,8 +2,8 @@
 
 use super::{
     child::ChildState,
-    request::{Request, Wanted},
-    session::Session,
+    ike_sa::IkeSa,
+    request::{QueuedRequest, Request},
     state::{Peer, Phase},
 };
 use crate::{
@@ -21,12 +21,12 @@ impl Peer {
     /// When [`Peer::handle_timeout`] is wanted next.
     pub(in crate::ike) fn poll_timeout(&self, cx: &Context<'_>) -> Option<Duration> {
         if let Some(at) = self.forget_at {
-            let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+            let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
             return Some(resend.map_or(at, |resend| resend.min(at)));
         }
         let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
-        let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
-        let forget = self.sessions.iter().filter_map(|s| s.forget_at).min();
+        let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+        let forget = self.ike_sas.iter().filter_map(|s| s.forget_at).min();
         let children = self.children.iter().map(|child| match child.state {
             ChildState::Installed => child.rekey_at,
             ChildState::Lingering(until) => until,
@@ -41,7 +41,7 @@ impl Peer {
             self.moving_until(),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
-            self.rekey_at.filter(|_| !self.wanted.contains(&Wanted::RekeySession)),
+            self.rekey_at.filter(|_| !self.wanted.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
             self.keepalive_at,
         ]
@@ -74,9 +74,9 @@ impl Peer {
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
         }
-        if is_due(self.rekey_at) && !self.wanted.contains(&Wanted::RekeySession) {
-            if !self.is_rekeying_session() {
-                self.want(Wanted::RekeySession);
+        if is_due(self.rekey_at) && !self.wanted.contains(&QueuedRequest::RekeyIkeSa) {
+            if !self.is_rekeying_ike_sa() {
+                self.want(QueuedRequest::RekeyIkeSa);
             }
             self.rekey_at = None;
         }
@@ -92,23 +92,23 @@ impl Peer {
             cx.transmit(Transmit { addresses: self.addresses, payload: Payload::Keepalive });
             self.keepalive_at = Some(cx.now + cx.settings.keepalive);
         }
-        self.forget_sessions(cx);
+        self.forget_ike_sas(cx);
         self.age_children(cx);
         self.work(cx);
     }
 
-    fn forget_sessions(&mut self, cx: &mut Context<'_>) {
-        let gone = |s: &&Session| s.forget_at.is_some_and(|at| at <= cx.now);
-        let gone: Vec<u64> = self.sessions.iter().filter(gone).map(Session::local_spi).collect();
+    fn forget_ike_sas(&mut self, cx: &mut Context<'_>) {
+        let gone = |s: &&IkeSa| s.forget_at.is_some_and(|at| at <= cx.now);
+        let gone: Vec<u64> = self.ike_sas.iter().filter(gone).map(IkeSa::local_spi).collect();
         for spi in gone {
-            self.drop_session(cx, spi);
+            self.drop_ike_sa(cx, spi);
         }
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
         let due: Vec<_> = self.due_children(cx.now).collect();
         for child in due {
-            self.want(Wanted::RekeyChild(child));
+            self.want(QueuedRequest::RekeyChild(child));
             // Asked for once; what fails says when it is tried again.
             if let Some(child) = self.child(child) {
                 child.rekey_at = child.expire_at;
@@ -126,7 +126,7 @@ impl Peer {
         for (id, state) in over {
             match state {
                 ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.want(Wanted::Delete(id))
+                    self.want(QueuedRequest::Delete(id))
                 }
                 ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
             }
@@ -142,8 +142,8 @@ impl Peer {
         let mut silent = false;
         let mut unconfirmed = false;
         let mut given_up = Vec::new();
-        for session in &mut self.sessions {
-            let Some(outstanding) = &mut session.outstanding else { continue };
+        for ike_sa in &mut self.ike_sas {
+            let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             if outstanding.resend_at > cx.now {
                 continue;
             }
@@ -156,9 +156,9 @@ impl Peer {
                 continue;
             }
             if is_over {
-                let outstanding = session.outstanding.take();
+                let outstanding = ike_sa.outstanding.take();
                 match outstanding.map(|o| o.request) {
-                    Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
+                    Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
                     Some(Request::Create(making)) => {
                         given_up.push(making);
                         silent = true;
@@ -191,7 +191,7 @@ impl Peer {
         if alive {
             self.heard_at = cx.now;
         } else {
-            self.want(Wanted::Liveness);
+            self.want(QueuedRequest::Liveness);
             self.work(cx);
         }
     }

@@ -29,7 +29,7 @@ pub use header::{ExchangeType, HEADER, Header, VERSION, flags};
 pub use notify::Notify;
 pub use payload::{Delete, Payload, emit, emit_message, kind, parse};
 pub use proposal::{Proposal, SpiBytes, Transform};
-pub use protected::{Protected, emit_protected, protected};
+pub use protected::{ProtectedMessage, emit_protected, protected};
 pub use selector::TrafficSelector;
 
 use core::fmt;

@@ -5,8 +5,8 @@
 
 use super::{
     auth,
-    move_check::{Moving, Place, Stage, is_reachable},
-    request::{Request, Wanted},
+    move_check::{MoveCheck, PeerPath, Stage, is_reachable},
+    request::{QueuedRequest, Request},
     state::Peer,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
-        protection::Opened,
+        protection::Plaintext,
         wire::{self, ExchangeType, Payload, notify},
     },
     path::{Addresses, Nat, Path},
@@ -30,12 +30,12 @@ const GAP: Duration = Duration::from_millis(100);
 const MOST_ASKED: u32 = 5;
 
 impl Peer {
-    pub(super) fn place(&self) -> Place {
-        Place { addresses: self.addresses, nat: self.nat }
+    pub(in crate::ike) fn place(&self) -> PeerPath {
+        PeerPath { addresses: self.addresses, nat: self.nat }
     }
 
     /// Sends to `place` from now on.
-    fn send_to(&mut self, cx: &mut Context<'_>, place: Place) {
+    fn send_to(&mut self, cx: &mut Context<'_>, place: PeerPath) {
         (self.addresses, self.nat) = (place.addresses, place.nat);
         let Some(connection) = self.connection(cx) else { return };
         let path = self.path(connection);
@@ -44,7 +44,7 @@ impl Peer {
     }
 
     /// As [`Peer::send_to`], where the peer was not before.
-    fn follow_to(&mut self, cx: &mut Context<'_>, place: Place, told: bool) {
+    fn follow_to(&mut self, cx: &mut Context<'_>, place: PeerPath, told: bool) {
         if told {
             self.left = Some(Box::new((self.addresses, cx.now)));
         }
@@ -55,7 +55,7 @@ impl Peer {
     }
 
     /// The peer is said to be `there`; `told`: by itself.
-    pub(super) fn go(&mut self, cx: &mut Context<'_>, there: Place, told: bool) {
+    pub(in crate::ike) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
         let here = self.place();
         if there.addresses == here.addresses {
             if self.moving.as_ref().is_some_and(|moving| moving.stage != Stage::Followed) {
@@ -104,7 +104,8 @@ impl Peer {
             _ if told => cx.now,
             _ => cx.may_ask_at(self.owner().as_ref()),
         };
-        self.moving = Some(Box::new(Moving { there, before, told, was_seen: false, asked: 0, stage, until }));
+        self.moving =
+            Some(Box::new(MoveCheck { there, before, told, was_seen: false, asked: 0, stage, until }));
         match stage {
             Stage::Followed => {
                 self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
@@ -138,17 +139,17 @@ impl Peer {
 
     fn ask(&mut self, cx: &mut Context<'_>, there: Addresses) {
         self.resend_all(cx.now);
-        self.want(Wanted::Routability(there));
+        self.want(QueuedRequest::Routability(there));
         self.work(cx);
     }
 
     /// When [`Peer::handle_moving`] is wanted.
-    pub(super) fn moving_until(&self) -> Option<Duration> {
+    pub(in crate::ike) fn moving_until(&self) -> Option<Duration> {
         self.moving.as_ref().map(|moving| moving.until)
     }
 
     /// The stage of a move may be over.
-    pub(super) fn handle_moving(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn handle_moving(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_mut().filter(|moving| moving.until <= cx.now) else { return };
         match moving.stage {
             Stage::Waiting => {
@@ -162,7 +163,7 @@ impl Peer {
     }
 
     /// The peer has not said that it is there: it is where it was, and asked again after a while.
-    pub(super) fn unanswered(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn unanswered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
             return;
         };
@@ -185,7 +186,7 @@ impl Peer {
     }
 
     /// The peer ends. A move that was followed will not be confirmed: to come again is not to be worth another.
-    pub(super) fn stop_moving(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn stop_moving(&mut self, cx: &mut Context<'_>) {
         if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
             self.doubt(cx, true);
         }
@@ -202,9 +203,9 @@ impl Peer {
 
     /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
     /// meaning, but not its place in the window.
-    pub(super) fn resend_all(&mut self, now: Duration) {
-        self.wanted.retain(|wanted| !matches!(wanted, Wanted::Routability(_)));
-        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
+    pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
+        self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
+        for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
@@ -215,7 +216,7 @@ impl Peer {
     }
 
     /// Where the peer is asked whether it is there.
-    pub(super) fn asked_at(&self) -> Option<Addresses> {
+    pub(in crate::ike) fn asked_at(&self) -> Option<Addresses> {
         let moving = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting);
         moving.map(|moving| moving.there.addresses)
     }
@@ -246,11 +247,11 @@ impl Peer {
             return cx.count(Counter::NatRefused);
         }
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
-        self.go(cx, Place { addresses, nat }, false);
+        self.go(cx, PeerPath { addresses, nat }, false);
     }
 
     /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
-    pub(super) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+    pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
         let payloads = [Payload::notify(notify::COOKIE2, &cookie)];
@@ -259,10 +260,10 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
     }
 
-    pub(super) fn routability_response(
+    pub(in crate::ike) fn routability_response(
         &mut self,
         cx: &mut Context<'_>,
-        opened: &Opened,
+        opened: &Plaintext,
         cookie: Option<[u8; 16]>,
     ) {
         let Some(cookie) = cookie else { return };
@@ -299,7 +300,7 @@ impl Peer {
     }
 
     /// Where the peer has shown that it is.
-    pub(super) fn confirmed(&self) -> Addresses {
+    pub(in crate::ike) fn confirmed(&self) -> Addresses {
         self.moving.as_ref().map_or(self.addresses, |moving| moving.before.addresses)
     }
 }
