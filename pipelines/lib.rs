@@ -12,6 +12,7 @@
 //! | [`mod@bench`] | how fast all that is |
 //! | [`primitives`] | the cryptography of IKE: ciphers, hashes, key exchanges |
 //! | [`credentials`] | certificates and their files, EAP-TLS, RADIUS |
+//! | [`sim`] | one simulated world for benchmarks, demonstration, tests and fuzzer |
 //! | [`control`] | how people and programs talk to a running gateway |
 
 #![forbid(unsafe_code)]
@@ -32,4 +33,6 @@ pub mod launch;
 mod namespace;
 pub mod primitives;
 mod secrets;
+#[cfg(feature = "bench")]
+pub mod sim;
 pub mod slow_path;

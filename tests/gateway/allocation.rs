@@ -1,10 +1,10 @@
 //! The fast path allocates nothing after its start: whatever a packet is, and while the slow path changes tables.
 
-use crate::world::*;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::drop::DropReason;
 
 /// Counts allocations of this thread while [`COUNTING`] is set. It counts by thread, so other tests may run beside.

@@ -1,7 +1,7 @@
 //! Whatever comes in: each kind of bad packet has its own drop reason, nothing on the wire answers it, and the good
 //! packets before and behind it in the burst pass.
 
-use crate::world::*;
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     sa::Mode,
@@ -65,7 +65,7 @@ fn inner() -> Vec<u8> {
 }
 
 fn from_outside(packet: &[u8]) -> Vec<u8> {
-    frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], packet)
+    to_gateway(OUTSIDE, packet)
 }
 
 fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {

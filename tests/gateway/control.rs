@@ -1,6 +1,5 @@
 //! The control socket, with a thread in the place of the slow path.
 
-use crate::world as gateway;
 use crossbeam::channel::{self, Receiver, Sender};
 use serde_json::{Value, json};
 use std::{
@@ -19,6 +18,10 @@ use wayfarer::{
         client::{self, ClientError},
         protocol::{Answer, Command, DeviceCounter, Outcome, Reply, SaView, VERSION, View},
         server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Server},
+    },
+    sim::{
+        fixtures::{OUTSIDE, config, open_ports},
+        world::World as Gateway,
     },
     slow_path::ControlRequest,
 };
@@ -315,7 +318,7 @@ impl Monitor for Fake {
 
 #[test]
 fn ports_are_shown_with_what_their_devices_say() {
-    let (mut ports, wires) = gateway::open_ports(1, 8);
+    let (mut ports, wires) = open_ports(1, 8);
     let state = DeviceState {
         is_gone: false,
         is_up: true,
@@ -327,8 +330,8 @@ fn ports_are_shown_with_what_their_devices_say() {
         tx_errors: 4,
     };
     let counters = vec![("rx_phy_discards", 5), ("tx_phy_errors", 0)];
-    ports[gateway::OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
-    let mut gateway = gateway::World::on(gateway::config(vec![]), (ports, wires));
+    ports[OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
+    let mut gateway = Gateway::on(config(vec![]), (ports, wires));
     let answer = gateway.ask(Command::Show { what: View::Ports });
     let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };
     let [outside, inside] = &ports[..] else { panic!("two ports") };

@@ -1,7 +1,7 @@
 //! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each burst.
 
-use crate::world::*;
 use wayfarer::config::model::{Encapsulation, Remote};
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
     crypto::Suite,
     drop::DropReason,
@@ -105,7 +105,7 @@ fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
         let [sent, _] = inner(1);
         let [answer, _] = answers(1);
         for (port, packet) in [(OUTSIDE, terminal.seal(&sent)), (INSIDE, answer.clone())] {
-            let mut tagged = frame(GATEWAY[port], STATION[port], &packet);
+            let mut tagged = to_gateway(port, &packet);
             tagged.splice(12..12, tags.concat());
             assert!(world.wires[port].send(&tagged));
             world.settle();

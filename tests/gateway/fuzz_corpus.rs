@@ -5,44 +5,7 @@
 mod fuzz;
 
 use std::{fs, path::Path};
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ z >> 31) % end.max(1) as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        [0, 1, 0x7f, 0x80, 0xff, self.below(256) as u8][self.below(6)]
-    }
-}
-
-/// `seed` with some bytes changed, cut out, cut off, put in, or taken from `other`.
-fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut data = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(data.len());
-        match random.below(6) {
-            0 | 1 if !data.is_empty() => data[at] = random.byte(),
-            2 if !data.is_empty() => data[at] ^= 1 << random.below(8),
-            3 => drop(data.drain(at..data.len().min(at + 1 + random.below(8)))),
-            4 => data.insert(at, random.byte()),
-            _ if random.below(4) == 0 => data.truncate(at),
-            _ => {
-                let from = random.below(other.len());
-                data.truncate(at);
-                data.extend_from_slice(&other[from..]);
-            }
-        }
-    }
-    data
-}
+use wayfarer::sim::{mutation::mutated, random::Random};
 
 /// Runs `target` over its corpus, and over so many `mutations` of its files.
 fn replay(name: &str, mutations: usize) {
@@ -55,7 +18,7 @@ fn replay(name: &str, mutations: usize) {
     seeds.iter().for_each(|seed| target(seed));
     let mut random = Random(1);
     for seed in seeds.iter().cycle().take(mutations) {
-        let other = random.below(seeds.len());
+        let other = random.index(seeds.len());
         target(&mutated(seed, &seeds[other], &mut random));
     }
 }

@@ -12,4 +12,3 @@ mod roaming;
 mod size;
 mod tunnels;
 mod workers;
-mod world;

@@ -2,7 +2,7 @@
 
 mod assigned;
 mod narrowing;
-use crate::world::*;
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote},
     slow_path::neighbours::Stations,
@@ -156,7 +156,7 @@ fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
     // The host's own stack is behind the inside port.
     let (mut ports, wires) = open_ports(1, 512);
     ports[INSIDE].is_host = true;
-    ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+    ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
     ports[INSIDE].addresses.clear();
     let mut world = World::on(config, (ports, wires));
     let mut one = terminal(1);

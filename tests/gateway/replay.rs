@@ -1,7 +1,7 @@
 //! Anti-replay, extended sequence numbers, exhaustion and lifetimes (RFC 4303 §3.3.3, §3.4.3; RFC 4301 §4.4.2.1).
 
-use crate::world::*;
 use wayfarer::control::protocol::{Command, Outcome, Reply, View};
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{drop::DropReason, sa::Limits};
 
 const SUITE: &str = "aes128gcm16";

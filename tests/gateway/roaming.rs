@@ -1,7 +1,7 @@
 //! Terminals that move: what makes the gateway follow, and what does not.
 
-use crate::world::*;
 use std::time::Duration;
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer::{
     config::model::{Remote, Roam},
     control::protocol::{Command, Outcome, Reply, SaView, View},

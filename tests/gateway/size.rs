@@ -1,7 +1,7 @@
 //! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF, TFC padding, TTL.
 
-use crate::world::*;
 use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
     drop::DropReason::*,
     sa::Df,

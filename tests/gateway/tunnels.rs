@@ -1,7 +1,7 @@
 //! Tunnels that are added to and removed from a gateway at work.
 
-use crate::world::*;
 use wayfarer::config::model::{Policy, PolicyAction};
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::drop::DropReason;
 
 const OUTER: &str = "192.0.2.1";

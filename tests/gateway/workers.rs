@@ -1,10 +1,10 @@
 //! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing lost.
 
-use crate::world::*;
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal};
 use wayfarer::{
     config::model::{Config, Remote, Route},
     launch::{Assembly, Gateway, OpenPort, Seat},
@@ -47,8 +47,8 @@ fn start_with(mut config: Config, change: fn(Vec<OpenPort>) -> Vec<OpenPort>) ->
     let gateway = Gateway::start(Assembly::new(&config, seats, change(ports)).unwrap()).unwrap();
     // The first packets of each direction make the gateway ask for its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
-    wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &first.seal(&up(2))));
-    wires[INSIDE][1].send(&frame(GATEWAY[INSIDE], STATION[INSIDE], &down(2)));
+    wires[OUTSIDE][0].send(&to_gateway(OUTSIDE, &first.seal(&up(2))));
+    wires[INSIDE][1].send(&to_gateway(INSIDE, &down(2)));
     let mut met = [0, 0];
     until(|| {
         for port in [OUTSIDE, INSIDE] {
@@ -72,7 +72,7 @@ fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     let mut packets = 0;
     for wire in wires {
         while let Some(frame) = wire.receive(<[u8]>::to_vec) {
-            match answer_neighbour(&frame, STATION[port]) {
+            match answer_neighbour(&frame, STATION_MAC[port]) {
                 Some(reply) => assert!(wire.send(&reply)),
                 None => {
                     packets += 1;
@@ -107,7 +107,7 @@ fn a_number_passes_once_whichever_worker_sees_it_first() {
         let mut group: Vec<_> = (first..first + GROUP)
             .map(|seq| {
                 let packet = datagram("10.98.0.1", "10.99.0.7", (1, 2), &seq.to_be_bytes());
-                frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal_as(&packet, 4, seq))
+                to_gateway(OUTSIDE, &terminal.seal_as(&packet, 4, seq))
             })
             .collect();
         // No more on their way than the wires hold.
@@ -135,7 +135,7 @@ fn numbered(packet: &[u8]) -> u64 {
 fn no_two_packets_of_one_sa_carry_the_same_number() {
     let (gateway, wires) = start();
     let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
-    let frame = frame(GATEWAY[INSIDE], STATION[INSIDE], &down(1));
+    let frame = to_gateway(INSIDE, &down(1));
     let mut numbers = BTreeSet::new();
     let mut take =
         |packet: &[u8]| assert!(numbers.insert(terminal.open(packet).1), "a number was used twice");
@@ -196,7 +196,7 @@ fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
     for _ in 0..FAULTS {
         for _ in 0..3 {
             sent += 1;
-            let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+            let good = to_gateway(OUTSIDE, &terminal.seal(&up(1)));
             until(|| wires[OUTSIDE][0].send(&good));
         }
         sent += 1;
@@ -213,7 +213,7 @@ fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
     // Both still have all their frames, and forward.
     until(|| counters.iter().all(|c| c.free_frames.value() == FRAMES as u64));
     for queue in &wires[OUTSIDE] {
-        let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+        let good = to_gateway(OUTSIDE, &terminal.seal(&up(1)));
         assert!(queue.send(&good));
         let mut came = 0;
         until(|| {
@@ -233,7 +233,7 @@ fn what_a_port_fails_to_send_is_not_tried_again_for_ever() {
     let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
     let mut send = |payload: &[u8]| {
         let packet = datagram("10.98.0.1", "10.99.0.7", (1, 2), payload);
-        assert!(wires[OUTSIDE][0].send(&frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&packet))));
+        assert!(wires[OUTSIDE][0].send(&to_gateway(OUTSIDE, &terminal.seal(&packet))));
     };
     let counters = gateway.counters().next().unwrap().clone();
     send(FATAL_TO_SEND);
@@ -263,13 +263,13 @@ fn a_packet_in_hand_is_not_lost_however_often_a_worker_fails() {
     let mut terminal = Terminal::new(1, suite, "192.0.2.1");
     for fault in 1..=FAULTS {
         let packet = datagram("10.98.0.1", "10.77.0.7", (1, 2), b"up");
-        let fatal = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&packet));
+        let fatal = to_gateway(OUTSIDE, &terminal.seal(&packet));
         until(|| wires[OUTSIDE][0].send(&fatal));
         until(|| counters.faults.value() == fault);
     }
     assert_eq!(counters.drops.of(DropReason::WorkerFault), FAULTS);
     until(|| counters.free_frames.value() == FRAMES as u64);
-    let good = frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], &terminal.seal(&up(1)));
+    let good = to_gateway(OUTSIDE, &terminal.seal(&up(1)));
     assert!(wires[OUTSIDE][0].send(&good));
     let mut came = 0;
     until(|| {

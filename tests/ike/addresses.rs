@@ -1,8 +1,10 @@
 //! Where the two sides are, and how they move (RFC 4555).
 
-use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
+use crate::pair::Pair;
 use std::net::SocketAddr;
 use std::time::Duration;
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::nat::{Behavior, Ends, Kind, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -18,19 +20,75 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const NAT: [u8; 4] = [198, 51, 100, 9];
 
+/// The port that the gateway sees of the terminal's port 4500.
+fn external_port(pair: &mut Pair, gateway: [u8; 4]) -> u16 {
+    let ends = Ends { from: (TERMINAL, 4500).into(), to: (gateway, 4500).into() };
+    pair.nat.as_mut().unwrap().outbound(pair.now, ends).unwrap().from.port()
+}
+
 #[test]
 fn a_nat_is_seen_and_where_none_is_allowed_refused() {
-    let mut pair = Pair::new(gateway(), terminal());
-    pair.nat = Some(SocketAddr::from((NAT, 31_000)));
-    pair.connect();
-    pair.assert_one_each();
-    assert_eq!(pair.gateway.children()[0].path.udp, Some((4500, 31_000)));
     let strict = |connection| Connection { no_nats: true, ..connection };
+    for kind in Kind::ALL {
+        let behind = |terminal| {
+            let mut pair = Pair::new(gateway(), terminal);
+            pair.nat = Some(Nat::new(NAT.into(), kind));
+            pair.connect();
+            pair
+        };
+        let mut pair = behind(terminal());
+        pair.assert_one_each();
+        let port = external_port(&mut pair, GATEWAY);
+        assert_eq!(pair.gateway.children()[0].path.udp, Some((4500, port)), "{kind}");
+        assert_eq!(behind(strict(terminal())).terminal.ends(), [Reason::Nat], "{kind}");
+    }
     Pair::connected(strict(gateway()), strict(terminal())).assert_one_each();
-    let mut pair = Pair::new(gateway(), strict(terminal()));
-    pair.nat = Some(SocketAddr::from((NAT, 31_000)));
-    pair.connect();
-    assert_eq!(pair.terminal.ends(), [Reason::Nat]);
+}
+
+/// What the gateway sees of a terminal that goes to another of its addresses is the same port only if the NAT's mapping does
+/// not depend on addresses. The link goes on with either.
+#[test]
+fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
+    let other = [203, 0, 113, 2];
+    let both = || Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
+    for kind in Kind::ALL {
+        let mut pair = Pair::new(both(), terminal());
+        pair.nat = Some(Nat::new(NAT.into(), kind));
+        pair.connect();
+        let before = external_port(&mut pair, GATEWAY);
+        let [here, _] = pair.ups().map(|all| all[0]);
+        pair.terminal.endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(other.into()));
+        pair.settle();
+        pair.assert_one_each();
+        let after = external_port(&mut pair, other);
+        let seen = pair.gateway.endpoint.peers().next().unwrap().addresses();
+        assert_eq!(seen.local, SocketAddr::from((other, 4500)), "{kind}");
+        assert_eq!(seen.remote, SocketAddr::from((NAT, after)), "{kind}");
+        assert_eq!(before == after, kind.mapping == Behavior::EndpointIndependent, "{kind}");
+    }
+}
+
+/// A mapping that the gateway has lost touch with is of no use to it, whatever the NAT's filter: what it sends comes back to
+/// life only when the terminal speaks.
+#[test]
+fn a_gateway_does_not_reach_a_terminal_whose_nat_restarted_until_it_speaks() {
+    for kind in Kind::ALL {
+        let mut pair = Pair::new(gateway(), terminal());
+        pair.nat = Some(Nat::new(NAT.into(), kind));
+        pair.connect();
+        let [here, there] = pair.ups().map(|all| all[0]);
+        pair.nat.as_mut().unwrap().restart();
+        pair.gateway.endpoint.handle_liveness(pair.now, there, false);
+        pair.settle();
+        let before = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
+        let ends = Ends { from: (GATEWAY, 4500).into(), to: before };
+        assert_eq!(pair.nat.as_mut().unwrap().inbound(pair.now, ends), None, "{kind}");
+        pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+        pair.settle();
+        let again = external_port(&mut pair, GATEWAY);
+        assert_ne!(again, before.port(), "{kind}");
+        pair.assert_one_each();
+    }
 }
 
 #[test]

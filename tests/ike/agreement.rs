@@ -1,9 +1,11 @@
 //! What the two sides agree on, and whom they accept.
 
-use crate::pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal};
+use crate::pair::Pair;
 use std::sync::Arc;
 use std::time::Duration;
 use wayfarer::primitives::OsRandom;
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
+use wayfarer::sim::ike::side::Side;
 use wayfarer_mobility::{
     aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Encr, Kex},

@@ -4,14 +4,13 @@ use crate::{
     fleet::Fleet,
     identities::{Names, Says},
     insider::{Answer, Insider, from},
-    pair::{GATEWAY, Pair, Side, TERMINAL, gateway, offer, prefix, terminal},
+    pair::Pair,
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
+use wayfarer::sim::ike::side::Side;
+use wayfarer::sim::nat::{Kind, Nat};
 use wayfarer_mobility::{
     aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Prf, Verifier},
@@ -322,7 +321,7 @@ fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
     let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
     pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
     // Its NAT has several addresses, or it has written somebody else's on its packets.
-    pair.nat = Some(SocketAddr::from(([198, 51, 100, 66], 4500)));
+    pair.nat = Some(Nat::new([198, 51, 100, 66].into(), Kind::ALL[0]));
     pair.settle();
     assert_eq!(
         (pair.gateway.endpoint.count(Counter::TooOften), pair.gateway.ups().len()),

@@ -1,7 +1,8 @@
 //! Both sides begin something at the same time (RFC 7296 §2.25).
 
-use crate::pair::{Pair, gateway, terminal};
+use crate::pair::Pair;
 use std::time::Duration;
+use wayfarer::sim::ike::connections::{gateway, terminal};
 use wayfarer_mobility::ike::event::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);

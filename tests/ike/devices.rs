@@ -1,10 +1,8 @@
 //! Several devices of one name, and one that comes again (RFC 7296 §2.4).
 
-use crate::{
-    fleet::Fleet,
-    pair::{GATEWAY, Pair, TERMINAL, gateway, prefix, terminal},
-};
+use crate::{fleet::Fleet, pair::Pair};
 use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, prefix, terminal};
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection},
     event::{Event, Reason},

@@ -3,13 +3,13 @@
 use crate::{
     fleet::Fleet,
     identities::{Names, Says},
-    pair::{GATEWAY, TERMINAL, gateway, terminal},
 };
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
 use wayfarer_mobility::{
     crypto::Verifier,
     identity::Identity,

@@ -1,8 +1,8 @@
 //! Exchanges one by one: a line for each message, and what must have come of it.
 
-use crate::pair::{GATEWAY, Pair, TERMINAL, gateway, terminal};
-use std::net::SocketAddr;
-use std::time::Duration;
+use crate::pair::Pair;
+use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,

@@ -1,10 +1,10 @@
 //! A gateway and some terminals, each at its address, and the messages between them.
 
-use crate::pair::{Message, Side};
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use wayfarer::sim::ike::side::{Message, Side};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,

@@ -1,11 +1,12 @@
 //! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is harmed.
 
-use crate::{
-    pair::{GATEWAY, Pair, TERMINAL, gateway, terminal},
-    random::Random,
-};
+use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::{
+    primitives::{OsRandom, Primitives},
+    sim::{mutation::mutated, random::Random},
+};
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{
@@ -25,21 +26,6 @@ use wayfarer_mobility::{
 
 fn from(address: [u8; 4], port: u16) -> Addresses {
     Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
-}
-
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() as u64) as usize;
-        match random.below(5) {
-            0 => bytes.truncate(at),
-            1 => bytes.insert(at, random.next() as u8),
-            2 if at < bytes.len() => drop(bytes.remove(at)),
-            _ if at < bytes.len() => {
-                bytes[at] = [0, 1, 0x7f, 0x80, 0xff, random.next() as u8][random.below(6) as usize]
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The length of the header says the truth, or little else would be seen.
@@ -64,12 +50,16 @@ fn mutated_messages_of_strangers_harm_nobody() {
     pair.connect();
     let mut random = Random(5);
     for n in 0..20_000 {
-        let mut message = if n % 2 == 0 { first.clone() } else { answer.clone() };
-        match n % 50 {
-            0 => message = vec![0; random.below(65_536) as usize],
-            1 => message.resize(random.below(65_536) as usize, 0),
-            _ => mutate(&mut message, &mut random),
-        }
+        let (seed, other) = if n % 2 == 0 { (&first, &answer) } else { (&answer, &first) };
+        let mut message = match n % 50 {
+            0 => vec![0; random.index(65_536)],
+            1 => {
+                let mut message = seed.clone();
+                message.resize(random.index(65_536), 0);
+                message
+            }
+            _ => mutated(seed, other, &mut random),
+        };
         fix_length(&mut message);
         pair.gateway.endpoint.handle_datagram(pair.now, from([198, 51, 100, n as u8], 500), &message);
         drop(pair.gateway.work(pair.now));
@@ -139,8 +129,8 @@ fn authentic_nonsense_of_a_peer_harms_only_itself() {
         for message_id in 2..40 {
             let mut nonce = [0; 32];
             nonce.fill_with(|| random.next() as u8);
-            let (exchange, mut body, first) = request(&mut random, &nonce);
-            mutate(&mut body, &mut random);
+            let (exchange, body, first) = request(&mut random, &nonce);
+            let body = mutated(&body, &body, &mut random);
             let header = Header {
                 spi_i,
                 spi_r,

@@ -1,11 +1,9 @@
 //! Who a peer is, and what holds for it: nothing that it may choose by itself decides that (RFC 7296 §2.16).
 
-use crate::{
-    fleet::Fleet,
-    pair::{TERMINAL, gateway, offer, prefix, terminal},
-};
+use crate::fleet::Fleet;
 use std::{net::IpAddr, slice, sync::Arc};
 use wayfarer::primitives::OsRandom;
+use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer_mobility::{
     aaa::eap::{
         Authenticator, Conversation, Step,

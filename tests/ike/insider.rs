@@ -1,8 +1,10 @@
 //! A peer that proved who it is, and then sends what no endpoint of ours would.
 
-use crate::pair::{GATEWAY, Pair, Side, TERMINAL};
+use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
 use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL};
+use wayfarer::sim::ike::side::Side;
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{

@@ -15,6 +15,5 @@ mod malformed;
 mod no_nats;
 mod node;
 mod pair;
-mod random;
 mod storms;
 mod world;

@@ -1,10 +1,9 @@
 //! Where NATs are forbidden (RFC 4555 §3.9).
 
-use crate::{
-    fleet::Fleet,
-    pair::{GATEWAY, Message, Side, TERMINAL, gateway, terminal},
-};
+use crate::fleet::Fleet;
 use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::ike::side::{Message, Side};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,

@@ -1,17 +1,23 @@
 //! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all of it from one seed.
 
-use crate::{
-    node::{Esp, Node},
-    pair::{GATEWAY, gateway, terminal},
-    random::{Random, Seeded},
-};
+use crate::node::{Esp, Node};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use wayfarer::primitives::Primitives;
+use wayfarer::sim::ike::connections::{GATEWAY, gateway, terminal};
+use wayfarer::{
+    primitives::Primitives,
+    sim::{
+        cable::Cable,
+        disturbance::{Attachment, Disturbance, Keys, Model},
+        ike::seeded::Seeded,
+        nat::{Ends, Kind, Nat},
+        random::Random,
+    },
+};
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
@@ -25,22 +31,6 @@ use wayfarer_mobility::{
     task::{Task, TaskId},
     transmit::Payload,
 };
-
-/// What the networks do to a datagram.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    /// Percent that are lost.
-    pub(super) loss: u64,
-    /// Percent that come twice.
-    pub(super) twice: u64,
-    /// Milliseconds on the way, at most; at least a tenth of it. What varies is reordered.
-    pub(super) delay: u64,
-}
-
-/// Nothing is lost, but all is reordered.
-pub(super) const FAIR: Weather = Weather { loss: 0, twice: 0, delay: 60 };
-/// A tenth is lost.
-pub(super) const FOUL: Weather = Weather { loss: 10, twice: 5, delay: 120 };
 
 /// What a datagram carries.
 #[derive(Clone, Debug)]
@@ -65,24 +55,8 @@ enum Happening {
     Traffic { terminal: usize },
 }
 
-/// Where a terminal is attached.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    address: IpAddr,
-    nat: Option<usize>,
-    is_hole: bool,
-}
-
-/// A NAT: which port stands for which terminal's socket.
-#[derive(Debug, Default)]
-struct Nat {
-    out: BTreeMap<SocketAddr, u16>,
-    back: BTreeMap<u16, SocketAddr>,
-    /// Ports given so far.
-    given: u16,
-}
-
-const NATS: usize = 4;
+/// NATs in front of half of the terminals.
+pub(super) const NATS: usize = 4;
 /// Number of the gateway among the nodes; terminal `n` is `n + 1`.
 const GATE: usize = 0;
 
@@ -90,14 +64,17 @@ const GATE: usize = 0;
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) random: Random,
-    pub(super) weather: Weather,
+    cable: Cable,
     pub(super) nodes: Vec<Node>,
     /// Datagrams that were sent.
     pub(super) datagrams: u64,
     /// Time between packets of a terminal, each way.
     pub(super) pace: Duration,
     life: Vec<u64>,
-    places: Vec<Place>,
+    /// Where each terminal is attached, and whether nothing comes through there.
+    places: Vec<(Attachment, bool)>,
+    /// What the gateway must know in the end.
+    model: Model,
     nats: Vec<Nat>,
     hosts: BTreeMap<IpAddr, usize>,
     moves: u32,
@@ -112,17 +89,19 @@ fn nat_address(nat: usize) -> IpAddr {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, terminals: usize, weather: Weather) -> Self {
+    /// A gateway and terminals that begin to connect, half of them behind NATs of this kind.
+    pub(super) fn new(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
-            weather,
+            cable,
             nodes: vec![],
             datagrams: 0,
             pace: Duration::from_secs(1),
             life: vec![0; terminals + 1],
             places: vec![],
-            nats: (0..NATS).map(|_| Nat::default()).collect(),
+            model: Model::default(),
+            nats: (0..NATS).map(|nat| Nat::new(nat_address(nat), kind)).collect(),
             hosts: BTreeMap::new(),
             moves: 0,
             queue: BTreeMap::new(),
@@ -135,8 +114,10 @@ impl World {
         for terminal in 0..terminals {
             let node = world.fresh(terminal + 1);
             world.nodes.push(node);
-            world.places.push(Place { address: [0; 4].into(), nat: None, is_hole: false });
-            world.place(terminal);
+            let at = world.new_place();
+            world.model.add(at);
+            world.places.push((at, false));
+            world.hosts.insert(at.address, terminal);
             world.dial(terminal);
             let at = world.now + Duration::from_millis(world.random.below(1000));
             world.plan(at, Happening::Traffic { terminal });
@@ -162,19 +143,17 @@ impl World {
         self.queue.insert((at, self.number), happening);
     }
 
-    /// A terminal gets a place that nobody had.
-    fn place(&mut self, terminal: usize) {
-        self.hosts.remove(&self.places[terminal].address);
+    /// Draws a place that nobody had.
+    pub(super) fn new_place(&mut self) -> Attachment {
         self.moves += 1;
         let [_, a, b, c] = self.moves.to_be_bytes();
         let nat = self.random.percent(50).then(|| self.random.below(NATS as u64) as usize);
         let address = if nat.is_some() { [10, a, b, c] } else { [20 + a, 1, b, c] }.into();
-        self.places[terminal] = Place { address, nat, is_hole: false };
-        self.hosts.insert(address, terminal);
+        Attachment { address, nat }
     }
 
     fn dial(&mut self, terminal: usize) {
-        let local = self.places[terminal].address;
+        let local = self.places[terminal].0.address;
         self.nodes[terminal + 1].endpoint.dial(self.now, 0, local);
         self.work(terminal + 1);
     }
@@ -192,31 +171,41 @@ impl World {
         (here.map(|p| p.id()), there.map(|p| p.id()))
     }
 
-    // Disturbances.
+    /// Disturbs the system, and tells the model.
+    pub(super) fn disturb(&mut self, disturbance: Disturbance) {
+        self.model.apply(&disturbance);
+        match disturbance {
+            Disturbance::Move { terminal, to } => self.roam(terminal, to),
+            Disturbance::NatRestart { nat } => self.nats[nat].restart(),
+            Disturbance::BlackHole { terminal } => self.places[terminal].1 = true,
+            Disturbance::Repair { terminal } => self.places[terminal].1 = false,
+            Disturbance::TerminalRestart { terminal } => self.restart(terminal),
+            Disturbance::GatewayRestart => self.replace(GATE),
+            Disturbance::Rekey { terminal, by_terminal, by_gateway } => {
+                self.rekey(terminal, by_terminal, by_gateway);
+            }
+            Disturbance::Close { terminal, by_gateway } => self.close(terminal, by_gateway),
+            Disturbance::Cable(cable) => self.cable = cable,
+        }
+    }
 
-    /// A terminal is somewhere else from now on.
-    pub(super) fn roam(&mut self, terminal: usize) {
-        self.place(terminal);
-        let local = self.places[terminal].address;
+    fn roam(&mut self, terminal: usize, to: Attachment) {
+        self.hosts.remove(&self.places[terminal].0.address);
+        self.hosts.insert(to.address, terminal);
+        self.places[terminal] = (to, false);
         match self.peers(terminal).0 {
             Some(peer) => {
                 let now = self.now;
-                self.nodes[terminal + 1].endpoint.handle_local(now, peer, local, None);
+                self.nodes[terminal + 1].endpoint.handle_local(now, peer, to.address, None);
                 self.work(terminal + 1);
             }
             None => self.restart(terminal),
         }
     }
 
-    /// A terminal forgets all, and connects.
-    pub(super) fn restart(&mut self, terminal: usize) {
+    fn restart(&mut self, terminal: usize) {
         self.replace(terminal + 1);
         self.dial(terminal);
-    }
-
-    /// The gateway forgets all.
-    pub(super) fn restart_gateway(&mut self) {
-        self.replace(GATE);
     }
 
     fn replace(&mut self, node: usize) {
@@ -225,34 +214,20 @@ impl World {
         self.work(node);
     }
 
-    /// A NAT gives all that is behind it other ports.
-    pub(super) fn rebind(&mut self, nat: u64) {
-        let nat = &mut self.nats[nat as usize % NATS];
-        nat.out.clear();
-        nat.back.clear();
-    }
-
-    /// Nothing comes to or from a terminal, or all does again.
-    pub(super) fn hole(&mut self, terminal: usize, is_hole: bool) {
-        self.places[terminal].is_hole = is_hole;
-    }
-
-    /// New keys, begun from both sides at the same time.
-    pub(super) fn rekey(&mut self, terminal: usize, here: Option<bool>, there: Option<bool>) {
+    fn rekey(&mut self, terminal: usize, here: Option<Keys>, there: Option<Keys>) {
         let (ours, theirs) = self.peers(terminal);
         let now = self.now;
-        if let (Some(peer), Some(ike_sa)) = (ours, here) {
-            self.nodes[terminal + 1].endpoint.rekey(now, peer, ike_sa);
+        if let (Some(peer), Some(keys)) = (ours, here) {
+            self.nodes[terminal + 1].endpoint.rekey(now, peer, keys == Keys::IkeSa);
         }
-        if let (Some(peer), Some(ike_sa)) = (theirs, there) {
-            self.nodes[GATE].endpoint.rekey(now, peer, ike_sa);
+        if let (Some(peer), Some(keys)) = (theirs, there) {
+            self.nodes[GATE].endpoint.rekey(now, peer, keys == Keys::IkeSa);
         }
         self.work(terminal + 1);
         self.work(GATE);
     }
 
-    /// One side ends it.
-    pub(super) fn close(&mut self, terminal: usize, by_gateway: bool) {
+    fn close(&mut self, terminal: usize, by_gateway: bool) {
         let (ours, theirs) = self.peers(terminal);
         let (node, peer) = if by_gateway { (GATE, theirs) } else { (terminal + 1, ours) };
         if let Some(peer) = peer {
@@ -266,7 +241,7 @@ impl World {
     pub(super) fn silence(&mut self) {
         for terminal in 0..self.terminals() {
             self.replace(terminal + 1);
-            self.hole(terminal, true);
+            self.disturb(Disturbance::BlackHole { terminal });
         }
     }
 
@@ -303,7 +278,8 @@ impl World {
         match happening {
             Happening::ToGateway(datagram) => self.receive(GATE, datagram),
             Happening::FromGateway(datagram) => {
-                let Some((terminal, to)) = self.behind(datagram.to) else { return };
+                let ends = Ends { from: datagram.from, to: datagram.to };
+                let Some((terminal, to)) = self.behind(ends) else { return };
                 self.receive(terminal + 1, Datagram { to, ..datagram });
             }
             Happening::Done { node, life, id, task } => {
@@ -327,15 +303,14 @@ impl World {
         }
     }
 
-    /// Who is at an address, and what its socket is there.
-    fn behind(&self, to: SocketAddr) -> Option<(usize, SocketAddr)> {
-        let nat = (0..NATS).find(|nat| nat_address(*nat) == to.ip());
-        let inside = match nat {
-            Some(nat) => *self.nats[nat].back.get(&to.port())?,
-            None => to,
+    /// Who gets a packet of the gateway's, and at which socket of its own.
+    fn behind(&mut self, ends: Ends) -> Option<(usize, SocketAddr)> {
+        let inside = match self.nats.iter_mut().find(|nat| nat.address == ends.to.ip()) {
+            Some(nat) => nat.inbound(self.now, ends)?.to,
+            None => ends.to,
         };
         let terminal = *self.hosts.get(&inside.ip())?;
-        (!self.places[terminal].is_hole).then_some((terminal, inside))
+        (!self.places[terminal].1).then_some((terminal, inside))
     }
 
     fn receive(&mut self, node: usize, datagram: Datagram) {
@@ -388,56 +363,34 @@ impl World {
     fn send(&mut self, node: usize, mut datagram: Datagram) {
         self.datagrams += 1;
         if let Some(terminal) = node.checked_sub(1) {
-            let place = self.places[terminal];
-            if place.is_hole || datagram.from.ip() != place.address {
+            let (place, is_hole) = self.places[terminal];
+            if is_hole || datagram.from.ip() != place.address {
                 return;
             }
             if let Some(nat) = place.nat {
-                if datagram.from.port() == 0 {
-                    return;
-                }
-                datagram.from = SocketAddr::new(nat_address(nat), self.port(nat, datagram.from));
+                let ends = Ends { from: datagram.from, to: datagram.to };
+                let Some(outside) = self.nats[nat].outbound(self.now, ends) else { return };
+                datagram.from = outside.from;
             }
             if datagram.to.ip() != IpAddr::from(GATEWAY) {
                 return;
             }
         }
-        let times = 1 + u64::from(self.random.percent(self.weather.twice));
-        for _ in 0..times {
-            if self.random.percent(self.weather.loss) {
-                continue;
-            }
-            let delay = self.weather.delay / 10 + self.random.below(self.weather.delay * 9 / 10);
-            let at = self.now + Duration::from_millis(delay);
+        for delay in self.cable.carry(&mut self.random) {
             let datagram = datagram.clone();
-            self.plan(
-                at,
-                match node {
-                    GATE => Happening::FromGateway(datagram),
-                    _ => Happening::ToGateway(datagram),
-                },
-            );
+            let happening = match node {
+                GATE => Happening::FromGateway(datagram),
+                _ => Happening::ToGateway(datagram),
+            };
+            self.plan(self.now + delay, happening);
         }
-    }
-
-    fn port(&mut self, nat: usize, inside: SocketAddr) -> u16 {
-        if let Some(port) = self.nats[nat].out.get(&inside) {
-            return *port;
-        }
-        // No port is given twice: what was for one terminal never comes to another.
-        let nat = &mut self.nats[nat];
-        nat.given += 1;
-        let port = 1024 + nat.given;
-        nat.back.insert(port, inside);
-        nat.out.insert(inside, port);
-        port
     }
 
     // What must hold.
 
-    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same.
+    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same, and the terminal where it is.
     pub(super) fn assert_connected(&self) {
-        for terminal in 0..self.terminals() {
+        for (terminal, at) in self.model.reachable() {
             let (ours, theirs) = self.peers(terminal);
             let (Some(ours), Some(theirs)) = (ours, theirs) else {
                 panic!("terminal {terminal} is not connected: {ours:?} {theirs:?}")
@@ -450,13 +403,16 @@ impl World {
                     let stories = nodes.map(|(node, peer)| self.nodes[node].story(peer));
                     panic!("terminal {terminal}, node {node}: {children:?} {stories:#?}")
                 };
-                (view.spis(), self.nodes[node].sas[&child].clone())
+                (view.spis(), self.nodes[node].sas[&child].clone(), view.addresses())
             });
             assert_eq!(here.0, there.0, "terminal {terminal}: SPIs of IKE");
             assert!(here.1.mirrors(&there.1), "terminal {terminal}: {here:?} {there:?}");
+            let seen = at.nat.map_or(at.address, nat_address);
+            assert_eq!(here.2.local.ip(), at.address, "terminal {terminal}");
+            assert_eq!(there.2.remote.ip(), seen, "terminal {terminal}: {at:?}");
         }
         let name_count = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
-        assert_eq!(name_count, self.terminals());
+        assert_eq!(name_count, self.model.reachable().count());
     }
 
     /// Packets that came, but to nobody who could open them.

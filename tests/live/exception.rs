@@ -1,24 +1,20 @@
 //! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the kernel's own stack behind it. The NIC
 //! is a wire in memory.
 
-#[path = "../gateway/world/mod.rs"]
-mod by_hand;
-
 use super::lab::{Lab, PATIENCE};
-use by_hand::*;
 use std::{
     net::Ipv6Addr,
     process::Command,
     time::{Duration, Instant},
 };
+use wayfarer::sim::{fixtures::*, frames::*, world::World};
 use wayfarer::{
     config::model::{Policy, PolicyAction},
-    launch::{Assembly, Exception, OpenPort, Seat},
+    launch::{Exception, OpenPort},
     slow_path::neighbours::Stations,
 };
 use wayfarer_dataplane::{
     drop::DropReason::NotForUs,
-    pool::Pool,
     port::tap::TapPort,
     wire::ip::{self, protocol},
 };
@@ -36,27 +32,16 @@ fn gateway(kernel_routes: bool) -> World {
     let mut queues = TapPort::open(TAP, 1500, 1).unwrap();
     let tap = queues.remove(0);
     let device = Some(tap.device().index());
-    assert_eq!(tap.host_mac(), GATEWAY[OUTSIDE]);
+    assert_eq!(tap.host_mac(), GATEWAY_MAC[OUTSIDE]);
     ports[OUTSIDE].device = device;
     ports.push(OpenPort {
         name: TAP.to_owned(),
         kind: "tap".to_owned(),
         device,
-        mac: GATEWAY[OUTSIDE],
-        mtu: 1500,
-        fills_checksums: false,
-        addresses: vec![],
-        stations: Stations::Ask,
-        is_host: false,
-        shared: None,
         exception: Some(Exception { of: OUTSIDE, rate: 1000 }),
-        monitor: None,
-        queues: vec![Box::new(tap)],
+        ..bare_port(OUTSIDE, Stations::Ask, vec![Box::new(tap)])
     });
-    let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
-    let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
-    let wires = wires.into_iter().flatten().collect();
-    World { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
+    World::on(config, (ports, wires))
 }
 
 /// Sends `packet` by `port` until one comes out of the outside that is `wanted`.

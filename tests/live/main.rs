@@ -4,6 +4,7 @@
 mod closed;
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "bench")]
 mod exception;
 mod host;
 mod lab;

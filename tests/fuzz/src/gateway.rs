@@ -1,7 +1,7 @@
 //! A whole gateway: workers, and the slow path behind them with key exchange on.
 
-use crate::world::*;
 use std::{cell::RefCell, sync::OnceLock, time::Duration};
+use wayfarer::sim::{fixtures::*, frames::*, ike::configured::ike, terminal::Terminal, world::World};
 use wayfarer::{
     config::model::{Config, Ike, Policy, PolicyAction, Remote},
     slow_path::neighbours::Stations,
@@ -35,7 +35,7 @@ pub fn gateway_host(data: &[u8]) {
     run(data, || {
         let (mut ports, wires) = open_ports(1, 512);
         ports[INSIDE].is_host = true;
-        ports[INSIDE].stations = Stations::Only(STATION[INSIDE]);
+        ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
         World::on(settings(), (ports, wires))
     });
 }
@@ -94,7 +94,7 @@ fn settings() -> Config {
 fn key_exchange() -> Ike {
     static CONNECTIONS: OnceLock<Ike> = OnceLock::new();
     let read = CONNECTIONS.get_or_init(|| {
-        peer::ike(
+        ike(
             r#"
 [[pool]]
 name = "terminals"

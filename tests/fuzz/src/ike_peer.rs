@@ -1,12 +1,14 @@
 //! A whole IKE endpoint and an authenticated peer that sends it anything.
 
-use crate::world::peer;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use wayfarer::primitives::{OsRandom, Primitives};
+use wayfarer::{
+    primitives::{OsRandom, Primitives},
+    sim::ike::configured::ike,
+};
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{
@@ -65,7 +67,7 @@ fn connections() -> [Connection; 3] {
     static CONNECTIONS: OnceLock<[Connection; 3]> = OnceLock::new();
     let read = |keys: &str, address: &str| {
         let text = format!("[[connection]]\nname = \"x\"\nauth = \"psk\"\npsk_file = \"$PSK\"\n{keys}");
-        peer::ike(&text, address).connections.remove(0).protocol
+        ike(&text, address).connections.remove(0).protocol
     };
     let terminal = |name: &str, inner: &str| {
         let keys = format!(

@@ -27,11 +27,6 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
 
-// The tests have it already.
-#[cfg(not(test))]
-#[path = "../../gateway/world/mod.rs"]
-mod world;
-
 pub use gateway::{gateway, gateway_host};
 pub use ike_peer::ike_peer;
 mod gateway;

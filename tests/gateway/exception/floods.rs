@@ -1,8 +1,8 @@
 //! Floods to and from the kernel's side: its rate, its rings, and no frame lost to the pool.
 
 use super::kernel::*;
-use crate::world::*;
 use std::time::Instant;
+use wayfarer::sim::{fixtures::*, frames::*, world::World};
 use wayfarer_dataplane::{drop::DropReason::*, wire::ip::protocol};
 
 #[test]
@@ -11,7 +11,7 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
     const RATE: f64 = 5000.0;
     let began = Instant::now();
     let (mut world, kernel) = gateway(RATE as u32, 4096, |_| {});
-    let down = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"down"));
+    let down = to_gateway(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"down"));
     let hello = inside_out(&packet("203.0.113.1", "192.0.2.9", protocol::ICMP, &[0; 8]));
     let kinds =
         [lldp(), ospf("203.0.113.254"), outside(&datagram("192.0.2.9", "203.0.113.1", (9, 22), b"?"))];

@@ -1,9 +1,9 @@
 //! Which frames go to the kernel's side of a port and come from there, and what becomes of the others.
 
 use super::kernel::*;
-use crate::world::*;
 use std::time::Duration;
 use wayfarer::config::model::{Policy, PolicyAction};
+use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal};
 use wayfarer_dataplane::{
     drop::DropReason::*,
     sa::PortRange,
@@ -27,10 +27,14 @@ fn what_is_the_kernels_reaches_it_byte_for_byte() {
         arp([203, 0, 113, 254], [203, 0, 113, 77]),
         solicitation(),
         ospf("203.0.113.254"),
-        frame([0x33, 0x33, 0, 0, 0, 1], STATION[OUTSIDE], &packet("fe80::1", "ff02::1", 58, &[134; 16])),
-        frame(ethernet::BROADCAST, STATION[OUTSIDE], &datagram("0.0.0.0", "255.255.255.255", (68, 67), b"?")),
+        frame([0x33, 0x33, 0, 0, 0, 1], STATION_MAC[OUTSIDE], &packet("fe80::1", "ff02::1", 58, &[134; 16])),
+        frame(
+            ethernet::BROADCAST,
+            STATION_MAC[OUTSIDE],
+            &datagram("0.0.0.0", "255.255.255.255", (68, 67), b"?"),
+        ),
         lldp(),
-        ethertype(GATEWAY[OUTSIDE], 0x8864, &[0x11; 1500]),
+        ethertype(GATEWAY_MAC[OUTSIDE], 0x8864, &[0x11; 1500]),
         tagged(&outside(&ssh), &[7]),
         outside(&ssh),
         padded,
@@ -50,7 +54,7 @@ fn what_is_the_kernels_reaches_it_byte_for_byte() {
     let ask = arp([203, 0, 113, 254], [203, 0, 113, 1]);
     assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &ask), [ask]);
     let answer = Arp::parse(&world.out[OUTSIDE][0][ethernet::HEADER..]).unwrap();
-    assert_eq!((answer.operation, answer.sender_mac), (Operation::Reply, GATEWAY[OUTSIDE]));
+    assert_eq!((answer.operation, answer.sender_mac), (Operation::Reply, GATEWAY_MAC[OUTSIDE]));
 }
 
 #[test]
@@ -104,8 +108,8 @@ fn what_a_tunnel_brings_for_the_gateway_itself_does_not() {
 #[test]
 fn a_port_without_a_kernel_side_drops_what_it_always_dropped() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
-    let host = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("10.99.0.7", "10.99.0.1", (9, 22), b"ssh"));
-    let by_link = frame(GATEWAY[INSIDE], STATION[INSIDE], &datagram("fe80::9", "fe80::1", (9, 22), b"ssh"));
+    let host = to_gateway(INSIDE, &datagram("10.99.0.7", "10.99.0.1", (9, 22), b"ssh"));
+    let by_link = to_gateway(INSIDE, &datagram("fe80::9", "fe80::1", (9, 22), b"ssh"));
     for (frame, reason) in
         [(lldp(), UnknownEthertype), (ospf("10.99.0.9"), Multicast), (host, NotForUs), (by_link, Martian)]
     {

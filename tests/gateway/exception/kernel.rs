@@ -1,14 +1,12 @@
 //! A gateway whose outside has a kernel side, the kernel's end of that, and frames from both.
 
-use crate::world::*;
-use std::time::Duration;
+use wayfarer::sim::{fixtures::*, frames::*, world::World};
 use wayfarer::{
     config::model::{Config, Remote},
-    launch::{Assembly, Exception, OpenPort, Seat},
+    launch::{Exception, OpenPort},
     slow_path::neighbours::Stations,
 };
 use wayfarer_dataplane::{
-    pool::Pool,
     port::{
         Mac,
         memory::{self, Wire},
@@ -16,7 +14,6 @@ use wayfarer_dataplane::{
     wire::{
         arp::{Arp, Operation},
         ethernet::{self, Ethernet},
-        ip::{self},
         nd::Neighbour,
     },
 };
@@ -30,18 +27,8 @@ pub(super) fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
     let (port, wire) = memory::pair(depth, 2048);
     let port = OpenPort {
         name: "kernel".to_owned(),
-        kind: "memory".to_owned(),
-        device: None,
-        mac: GATEWAY[of.min(1)],
-        mtu: 1500,
-        fills_checksums: false,
-        addresses: vec![],
-        stations: Stations::Ask,
-        is_host: false,
-        shared: None,
         exception: Some(Exception { of, rate }),
-        monitor: None,
-        queues: vec![Box::new(port)],
+        ..bare_port(of.min(1), Stations::Ask, vec![Box::new(port)])
     };
     (port, wire)
 }
@@ -62,11 +49,7 @@ pub(super) fn gateway(rate: u32, depth: usize, change: impl FnOnce(&mut Config))
     let (mut ports, wires) = open_ports(1, 512);
     let (port, kernel) = tap(OUTSIDE, rate, depth);
     ports.push(port);
-    let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).unwrap();
-    let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports).unwrap();
-    let wires = wires.into_iter().flatten().collect();
-    let out = Default::default();
-    let mut world = World { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out };
+    let mut world = World::on(config, (ports, wires));
     world.meet_neighbours();
     received(&kernel);
     (world, kernel)
@@ -93,17 +76,17 @@ pub(super) fn from_kernel(world: &mut World, kernel: &Wire, frame: &[u8]) -> Vec
 
 /// `packet` from the station outside.
 pub(super) fn outside(packet: &[u8]) -> Vec<u8> {
-    frame(GATEWAY[OUTSIDE], STATION[OUTSIDE], packet)
+    to_gateway(OUTSIDE, packet)
 }
 
 /// `packet` from the kernel to the station outside.
 pub(super) fn inside_out(packet: &[u8]) -> Vec<u8> {
-    frame(STATION[OUTSIDE], GATEWAY[OUTSIDE], packet)
+    frame(STATION_MAC[OUTSIDE], GATEWAY_MAC[OUTSIDE], packet)
 }
 
 pub(super) fn ethertype(dst: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER];
-    Ethernet { dst, src: STATION[OUTSIDE], ethertype }.emit(&mut frame);
+    Ethernet { dst, src: STATION_MAC[OUTSIDE], ethertype }.emit(&mut frame);
     frame.extend_from_slice(payload);
     frame
 }
@@ -115,7 +98,7 @@ pub(super) fn lldp() -> Vec<u8> {
 pub(super) fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let arp = Arp {
         operation: Operation::Request,
-        sender_mac: STATION[OUTSIDE],
+        sender_mac: STATION_MAC[OUTSIDE],
         sender: sender.into(),
         target_mac: [0; 6],
         target: target.into(),
@@ -125,22 +108,18 @@ pub(super) fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 
 pub(super) fn solicitation() -> Vec<u8> {
     let target = "2001:db8:1::77".parse().unwrap();
-    let ask = Neighbour { solicitation: true, target, mac: Some(STATION[OUTSIDE]), solicited: false };
-    ask.frame(STATION[OUTSIDE], "2001:db8:1::fe".parse().unwrap(), [0x33, 0x33, 0xff, 0, 0, 0x77], target)
+    let ask = Neighbour { solicitation: true, target, mac: Some(STATION_MAC[OUTSIDE]), solicited: false };
+    ask.frame(STATION_MAC[OUTSIDE], "2001:db8:1::fe".parse().unwrap(), [0x33, 0x33, 0xff, 0, 0, 0x77], target)
 }
 
 /// An IP packet of any protocol.
 pub(super) fn packet(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; 40];
-    let length = ip::emit(&mut packet, ip(src), ip(dst), protocol, payload.len());
-    packet.truncate(length);
-    packet.extend_from_slice(payload);
-    packet
+    ip_packet(ip(src), ip(dst), protocol, payload)
 }
 
 pub(super) fn ospf(src: &str) -> Vec<u8> {
     let hello = packet(src, "224.0.0.5", 89, &[2; 44]);
-    frame([1, 0, 0x5e, 0, 0, 5], STATION[OUTSIDE], &hello)
+    frame([1, 0, 0x5e, 0, 0, 5], STATION_MAC[OUTSIDE], &hello)
 }
 
 /// `frame` in as many VLANs as `tags` names.

@@ -1,8 +1,8 @@
 //! Which ports can be a kernel's side, and each worker's way to its queues of one.
 
 use super::kernel::*;
-use crate::world::*;
 use wayfarer::launch::{Assembly, OpenPort, Seat, StartError};
+use wayfarer::sim::{fixtures::*, frames::*};
 use wayfarer_dataplane::{
     drop::DropReason::{self},
     pool::Pool,
@@ -46,12 +46,12 @@ fn every_worker_has_a_way_of_its_own_between_each_port_and_its_side() {
     let ssh = |port: usize, worker: usize| {
         let length = 20 + 100 * port + 10 * worker;
         let packet = packet(&source(port, worker), own[port], protocol::TCP, &vec![0x16; length]);
-        frame(GATEWAY[port], STATION[port], &packet)
+        to_gateway(port, &packet)
     };
     let hello = |port: usize, worker: usize| ospf(&source(port, worker));
     let answer = |port: usize, worker: usize| {
         let packet = packet(own[port], &source(port, worker), protocol::TCP, &vec![0x61; 99 + worker]);
-        frame(STATION[port], GATEWAY[port], &packet)
+        frame(STATION_MAC[port], GATEWAY_MAC[port], &packet)
     };
     for (port, worker) in each() {
         assert!(

@@ -1,8 +1,9 @@
 //! The inner addresses that a gateway which we call may give us.
 
-use crate::world::{
-    World, config,
-    peer::{self, Peer},
+use wayfarer::sim::{
+    fixtures::config,
+    ike::{configured::ike, peer::Peer},
+    world::World,
 };
 use wayfarer_mobility::ike::event::Reason;
 
@@ -10,7 +11,7 @@ use wayfarer_mobility::ike::event::Reason;
 fn called(address: &str) -> (Peer, World) {
     let mut config = config(vec![]);
     let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";
-    config.ike = peer::ike(
+    config.ike = ike(
         &format!(
             r#"
 [[connection]]

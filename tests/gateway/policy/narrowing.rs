@@ -2,18 +2,20 @@
 //! (RFC 4301 §4.4.1, RFC 7296 §2.9).
 
 use super::{fate, to};
-use crate::world::{
-    INSIDE, OUTSIDE, Terminal, World, config, datagram, forwarded,
-    peer::{self, Peer},
-    selector,
-};
 use wayfarer::config::model::{Policy, PolicyAction};
+use wayfarer::sim::{
+    fixtures::{INSIDE, OUTSIDE, config, selector},
+    frames::{datagram, forwarded},
+    ike::{configured::ike, peer::Peer},
+    terminal::Terminal,
+    world::World,
+};
 use wayfarer_dataplane::{drop::DropReason, sa::Selector};
 
 /// A gateway that terminals connect to as `connection` allows, with policies.
 fn gateway(connection: &str, policies: Vec<(PolicyAction, Selector)>) -> World {
     let mut config = config(vec![]);
-    config.ike = peer::ike(
+    config.ike = ike(
         &format!(
             r#"
 [[pool]]

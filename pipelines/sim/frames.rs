@@ -1,0 +1,95 @@
+//! Packets and frames of those around a gateway.
+
+use super::fixtures::{GATEWAY_MAC, STATION_MAC, ip};
+use std::net::IpAddr;
+use wayfarer_dataplane::{
+    port::Mac,
+    wire::{
+        arp::{Arp, Operation},
+        ethernet::{self, Ethernet},
+        ip::{self, IpHeader, protocol},
+        nd, udp,
+    },
+};
+
+/// Makes a UDP packet with a right checksum.
+pub fn datagram(src: &str, dst: &str, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    udp_packet(ip(src), ip(dst), ports, payload)
+}
+
+/// As [`datagram`].
+pub fn udp_packet(src: IpAddr, dst: IpAddr, (src_port, dst_port): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let length = udp::HEADER + payload.len();
+    let mut packet = vec![0; ip::V6_HEADER + length];
+    let start = ip::emit(&mut packet, src, dst, protocol::UDP, length);
+    packet.truncate(start + length);
+    udp::Udp { src_port, dst_port, length, checksum: 0 }.emit(&mut packet[start..]);
+    packet[start + udp::HEADER..].copy_from_slice(payload);
+    udp::set_checksum(&mut packet[start..], src, dst);
+    packet
+}
+
+/// Makes an IP packet of any protocol.
+pub fn ip_packet(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; ip::V6_HEADER];
+    let length = ip::emit(&mut packet, src, dst, protocol, payload.len());
+    packet.truncate(length);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// Returns the packet as a router passes it on.
+pub fn forwarded(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    ip::decrement_hop_limit(&mut packet);
+    packet
+}
+
+/// Puts an Ethernet frame around an IP packet.
+pub fn frame(dst: Mac, src: Mac, packet: &[u8]) -> Vec<u8> {
+    let ethertype = if packet.first().is_some_and(|b| b >> 4 == 6) { ethernet::IPV6 } else { ethernet::IPV4 };
+    let mut frame = vec![0; ethernet::HEADER];
+    Ethernet { dst, src, ethertype }.emit(&mut frame);
+    frame.extend_from_slice(packet);
+    frame
+}
+
+/// Puts the frame around an IP packet by which it comes to the gateway's port `port`.
+pub fn to_gateway(port: usize, packet: &[u8]) -> Vec<u8> {
+    frame(GATEWAY_MAC[port], STATION_MAC[port], packet)
+}
+
+/// Writes the Ethernet header of an IPv4 packet that comes to the gateway's port `port`.
+pub fn emit_ethernet(frame: &mut [u8], port: usize) {
+    let (dst, src) = (GATEWAY_MAC[port], STATION_MAC[port]);
+    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(frame);
+}
+
+/// Writes the headers of a UDP packet over IPv4 without a checksum that is as long as `packet`.
+pub fn emit_udp(packet: &mut [u8], src: IpAddr, dst: IpAddr) {
+    let length = packet.len() - ip::V4_HEADER;
+    ip::emit(packet, src, dst, protocol::UDP, length);
+    udp::Udp { src_port: 4000, dst_port: 7, length, checksum: 0 }.emit(&mut packet[ip::V4_HEADER..]);
+}
+
+/// Returns the reply of a station with this MAC address if `frame` asks for some address.
+pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
+    let ethernet = Ethernet::parse(frame).ok()?;
+    let body = &frame[ethernet::HEADER..];
+    if ethernet.ethertype == ethernet::ARP {
+        let ask = Arp::parse(body).ok().filter(|arp| arp.operation == Operation::Request)?;
+        let reply = Arp {
+            operation: Operation::Reply,
+            sender_mac: mac,
+            sender: ask.target,
+            target_mac: ask.sender_mac,
+            target: ask.sender,
+        };
+        return Some(reply.frame(ask.sender_mac));
+    }
+    let header = IpHeader::parse(body).ok()?;
+    let ask = nd::Neighbour::parse(&header, body).ok().filter(|message| message.solicitation)?;
+    let IpAddr::V6(asker) = header.src.into() else { return None };
+    let reply = nd::Neighbour { solicitation: false, target: ask.target, mac: Some(mac), solicited: true };
+    Some(reply.frame(mac, ask.target, ethernet.src, asker))
+}

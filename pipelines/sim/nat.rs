@@ -1,0 +1,218 @@
+//! A NAT, with the properties that RFC 4787 names. It translates UDP over either family; a protocol without ports does not
+//! pass.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// What a mapping or a filter distinguishes (RFC 4787 §4.1, §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behavior {
+    /// Nothing: all remote endpoints are alike.
+    EndpointIndependent,
+    /// Remote addresses.
+    AddressDependent,
+    /// Remote addresses and ports.
+    AddressAndPortDependent,
+}
+
+impl Behavior {
+    /// All of them.
+    pub const ALL: [Self; 3] =
+        [Self::EndpointIndependent, Self::AddressDependent, Self::AddressAndPortDependent];
+
+    /// Returns the part of `remote` that is distinguished.
+    fn part(self, remote: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
+        match self {
+            Self::EndpointIndependent => (None, None),
+            Self::AddressDependent => (Some(remote.ip()), None),
+            Self::AddressAndPortDependent => (Some(remote.ip()), Some(remote.port())),
+        }
+    }
+}
+
+impl fmt::Display for Behavior {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address- and port-dependent",
+        })
+    }
+}
+
+/// How a NAT maps and filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Which remote endpoints share an external port (RFC 4787 §4.1).
+    pub mapping: Behavior,
+    /// Which remote endpoints may send to it, after a packet went to one (RFC 4787 §5).
+    pub filtering: Behavior,
+}
+
+impl Kind {
+    /// Every mapping with every filtering.
+    pub const ALL: [Self; 9] = {
+        let mut all = [Self { mapping: Behavior::ALL[0], filtering: Behavior::ALL[0] }; 9];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = Self { mapping: Behavior::ALL[at / 3], filtering: Behavior::ALL[at % 3] };
+            at += 1;
+        }
+        all
+    };
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mapping, {} filtering", self.mapping, self.filtering)
+    }
+}
+
+/// The two ends of a packet as they stand in its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Its source.
+    pub from: SocketAddr,
+    /// Its destination.
+    pub to: SocketAddr,
+}
+
+/// A remote endpoint, as far as a mapping or filter distinguishes it.
+type Remote = (Option<IpAddr>, Option<u16>);
+
+#[derive(Debug)]
+struct Mapping {
+    inside: SocketAddr,
+    remote: Remote,
+    /// When the last packet went out.
+    used: Duration,
+    /// When the last packet went out to each remote endpoint that may answer.
+    permitted: BTreeMap<Remote, Duration>,
+}
+
+/// A NAT with one external address.
+#[derive(Debug)]
+pub struct Nat {
+    /// Its external address.
+    pub address: IpAddr,
+    /// How it maps and filters.
+    pub kind: Kind,
+    /// How long a mapping lasts after the last packet that went out by it (RFC 4787 §4.3).
+    pub expiry: Duration,
+    /// Whether it takes the internal port for the external one while that is free (RFC 4787 §4.2.1).
+    pub preserves_ports: bool,
+    /// Whether hosts behind it reach each other by its external address (RFC 4787 §6).
+    pub hairpins: bool,
+    /// External ports, by internal endpoint and the distinguished part of the remote one.
+    ports: BTreeMap<(SocketAddr, Remote), u16>,
+    mappings: BTreeMap<u16, Mapping>,
+    given: u16,
+}
+
+/// The first port that a NAT gives out: those below are reserved (RFC 4787 §4.2.1).
+const FIRST_PORT: u16 = 1024;
+
+impl Nat {
+    /// Returns a NAT at `address` that keeps mappings for two minutes (RFC 4787 REQ-5), lets hosts behind it reach each other
+    /// (REQ-9), and does not preserve ports.
+    pub fn new(address: IpAddr, kind: Kind) -> Self {
+        Self {
+            address,
+            kind,
+            expiry: Duration::from_secs(120),
+            preserves_ports: false,
+            hairpins: true,
+            ports: BTreeMap::new(),
+            mappings: BTreeMap::new(),
+            given: 0,
+        }
+    }
+
+    /// Translates a packet from inside; none, if it does not pass. A packet to the NAT's own address turns back: then the
+    /// destination is the internal one.
+    pub fn outbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
+        let port = self.external_port(now, from, to)?;
+        let mapping = self.mappings.get_mut(&port)?;
+        // What goes out keeps a mapping alive (REQ-6).
+        mapping.used = now;
+        mapping.permitted.insert(self.kind.filtering.part(to), now);
+        let outside = Ends { from: SocketAddr::new(self.address, port), to };
+        if to.ip() != self.address {
+            return Some(outside);
+        }
+        // The other host sees the external source address and port (REQ-9a).
+        if self.hairpins { self.inbound(now, outside) } else { None }
+    }
+
+    /// Translates a packet from outside; none, if no mapping is for it or the filter does not let it in.
+    pub fn inbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
+        if to.ip() != self.address {
+            return None;
+        }
+        let mapping = self.mappings.get(&to.port()).filter(|mapping| now < mapping.used + self.expiry)?;
+        let permitted = match self.kind.filtering {
+            Behavior::EndpointIndependent => true,
+            dependent => mapping
+                .permitted
+                .get(&dependent.part(from))
+                .is_some_and(|permitted| now < *permitted + self.expiry),
+        };
+        permitted.then_some(Ends { from, to: mapping.inside })
+    }
+
+    /// Forgets all mappings, as a NAT that restarts does. Ports that it gave before come last.
+    pub fn restart(&mut self) {
+        self.ports.clear();
+        self.mappings.clear();
+    }
+
+    /// Forgets the mappings of one internal endpoint.
+    pub fn forget(&mut self, inside: SocketAddr) {
+        self.ports.retain(|(known, _), _| *known != inside);
+        self.mappings.retain(|_, mapping| mapping.inside != inside);
+    }
+
+    /// Returns the port by which `inside` reaches `remote`, a new one if there is none yet.
+    fn external_port(&mut self, now: Duration, inside: SocketAddr, remote: SocketAddr) -> Option<u16> {
+        if inside.port() == 0 || remote.port() == 0 {
+            return None;
+        }
+        let remote = self.kind.mapping.part(remote);
+        if let Some(&port) = self.ports.get(&(inside, remote)).filter(|port| self.is_alive(now, **port)) {
+            return Some(port);
+        }
+        let port = self.free_port(now, inside.port())?;
+        if let Some(old) = self.mappings.remove(&port) {
+            self.ports.remove(&(old.inside, old.remote));
+        }
+        if let Some(old) = self.ports.insert((inside, remote), port) {
+            self.mappings.remove(&old);
+        }
+        self.mappings.insert(port, Mapping { inside, remote, used: now, permitted: BTreeMap::new() });
+        Some(port)
+    }
+
+    /// Finds a port that no living mapping has: two internal endpoints never share one (REQ-1, REQ-3).
+    fn free_port(&mut self, now: Duration, inside: u16) -> Option<u16> {
+        if self.preserves_ports && inside >= FIRST_PORT && !self.is_alive(now, inside) {
+            return Some(inside);
+        }
+        let ports = u16::MAX - FIRST_PORT;
+        (0..ports).find_map(|_| {
+            self.given = self.given % ports + 1;
+            let port = FIRST_PORT + self.given;
+            (!self.is_alive(now, port)).then_some(port)
+        })
+    }
+
+    fn is_alive(&self, now: Duration, port: u16) -> bool {
+        self.mappings.get(&port).is_some_and(|mapping| now < mapping.used + self.expiry)
+    }
+}

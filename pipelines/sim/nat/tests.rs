@@ -1,0 +1,175 @@
+use super::*;
+
+const START: Duration = Duration::from_secs(1000);
+const HOST: &str = "10.0.0.7:4500";
+const SERVER: &str = "203.0.113.1:4500";
+/// The same address, another port.
+const OTHER_PORT: &str = "203.0.113.1:500";
+const OTHER_ADDRESS: &str = "203.0.113.2:4500";
+
+fn ends(from: &str, to: &str) -> Ends {
+    Ends { from: from.parse().unwrap(), to: to.parse().unwrap() }
+}
+
+fn nat(mapping: Behavior, filtering: Behavior) -> Nat {
+    Nat::new([198, 51, 100, 9].into(), Kind { mapping, filtering })
+}
+
+/// What the outside sees of `HOST` when it sends to `remote`.
+fn seen(nat: &mut Nat, remote: &str) -> SocketAddr {
+    nat.outbound(START, ends(HOST, remote)).unwrap().from
+}
+
+#[test]
+fn a_mapping_is_reused_as_far_as_its_behavior_says() {
+    for kind in Kind::ALL {
+        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let first = seen(&mut nat, SERVER);
+        assert_eq!(first.ip(), nat.address);
+        assert_eq!(seen(&mut nat, SERVER), first, "{kind}");
+        let same = [OTHER_PORT, OTHER_ADDRESS].map(|remote| seen(&mut nat, remote) == first);
+        let expected = match kind.mapping {
+            Behavior::EndpointIndependent => [true, true],
+            Behavior::AddressDependent => [true, false],
+            Behavior::AddressAndPortDependent => [false, false],
+        };
+        assert_eq!(same, expected, "{kind}");
+    }
+}
+
+#[test]
+fn a_packet_from_outside_passes_as_the_filter_says() {
+    for kind in Kind::ALL {
+        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let external = seen(&mut nat, SERVER);
+        let passes = [SERVER, OTHER_PORT, OTHER_ADDRESS].map(|remote| {
+            let packet = Ends { from: remote.parse().unwrap(), to: external };
+            let inside = nat.inbound(START, packet);
+            assert!(inside.is_none_or(|inside| inside == ends(remote, HOST)), "{kind}");
+            inside.is_some()
+        });
+        let expected = match kind.filtering {
+            Behavior::EndpointIndependent => [true, true, true],
+            Behavior::AddressDependent => [true, true, false],
+            Behavior::AddressAndPortDependent => [true, false, false],
+        };
+        assert_eq!(passes, expected, "{kind}");
+        let unmapped = Ends { from: SERVER.parse().unwrap(), to: SocketAddr::new(external.ip(), 9) };
+        assert_eq!(nat.inbound(START, unmapped), None, "{kind}");
+    }
+}
+
+#[test]
+fn two_hosts_never_share_an_external_port() {
+    for kind in Kind::ALL {
+        for preserves_ports in [false, true] {
+            let mut nat = Nat { preserves_ports, ..Nat::new([198, 51, 100, 9].into(), kind) };
+            let one = seen(&mut nat, SERVER);
+            let two = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
+            assert_ne!(one, two, "{kind}");
+            let answer = Ends { from: SERVER.parse().unwrap(), to: two };
+            assert_eq!(nat.inbound(START, answer), Some(ends(SERVER, "10.0.0.8:4500")), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_port_is_preserved_while_it_is_free() {
+    let independent = Behavior::EndpointIndependent;
+    let mut nat = Nat { preserves_ports: true, ..nat(independent, independent) };
+    assert_eq!(seen(&mut nat, SERVER).port(), 4500);
+    assert_ne!(nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from.port(), 4500);
+    assert_ne!(nat.outbound(START, ends("10.0.0.7:500", SERVER)).unwrap().from.port(), 500, "reserved");
+    nat.preserves_ports = false;
+    nat.restart();
+    assert_ne!(seen(&mut nat, SERVER).port(), 4500);
+}
+
+#[test]
+fn a_mapping_expires_after_the_last_packet_that_went_out() {
+    let second = Duration::from_secs(1);
+    for kind in Kind::ALL {
+        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let first = seen(&mut nat, SERVER);
+        let answer = Ends { from: SERVER.parse().unwrap(), to: first };
+        let later = START + nat.expiry - second;
+        // What comes in does not keep it alive, for then anybody could (RFC 4787 §4.3).
+        assert!(nat.inbound(later, answer).is_some(), "{kind}");
+        assert!(nat.inbound(later + second, answer).is_none(), "{kind}");
+        assert_eq!(nat.outbound(later, ends(HOST, SERVER)).unwrap().from, first, "{kind}");
+        assert!(nat.inbound(later + second, answer).is_some(), "{kind}");
+        let expired = later + nat.expiry;
+        assert!(nat.inbound(expired, answer).is_none(), "{kind}");
+        assert_ne!(nat.outbound(expired, ends(HOST, SERVER)).unwrap().from, first, "{kind}");
+        assert!(nat.inbound(expired, answer).is_none(), "{kind}: the old port leads nowhere");
+    }
+}
+
+#[test]
+fn the_filter_forgets_each_remote_endpoint_by_itself() {
+    let mut nat = nat(Behavior::EndpointIndependent, Behavior::AddressDependent);
+    let external = seen(&mut nat, OTHER_ADDRESS);
+    let later = START + nat.expiry / 2;
+    nat.outbound(later, ends(HOST, SERVER)).unwrap();
+    let expired = START + nat.expiry;
+    let from = |remote: &str| Ends { from: remote.parse().unwrap(), to: external };
+    assert!(nat.inbound(expired, from(SERVER)).is_some());
+    assert!(nat.inbound(expired, from(OTHER_ADDRESS)).is_none());
+}
+
+#[test]
+fn hosts_behind_it_reach_each_other_by_its_address_if_it_hairpins() {
+    for kind in Kind::ALL {
+        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
+        let packet = Ends { from: HOST.parse().unwrap(), to: other };
+        let got = nat.outbound(START, packet);
+        match kind.filtering {
+            Behavior::EndpointIndependent => {
+                let got = got.unwrap();
+                assert_eq!(got.to, "10.0.0.8:4500".parse().unwrap(), "{kind}");
+                assert_eq!(got.from.ip(), nat.address, "{kind}: an external source (REQ-9a)");
+            }
+            // The other host has sent nothing to this one yet.
+            _ => assert_eq!(got, None, "{kind}"),
+        }
+        nat.hairpins = false;
+        assert_eq!(nat.outbound(START, packet), None, "{kind}");
+    }
+}
+
+#[test]
+fn a_restart_forgets_all_and_a_host_gets_another_port() {
+    for kind in Kind::ALL {
+        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let first = seen(&mut nat, SERVER);
+        let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
+        nat.forget(HOST.parse().unwrap());
+        let inbound = |nat: &mut Nat, to| nat.inbound(START, Ends { from: SERVER.parse().unwrap(), to });
+        assert_eq!(inbound(&mut nat, first), None, "{kind}");
+        assert!(inbound(&mut nat, other).is_some(), "{kind}");
+        nat.restart();
+        assert_eq!(inbound(&mut nat, other), None, "{kind}");
+        assert_ne!(seen(&mut nat, SERVER), first, "{kind}");
+    }
+}
+
+#[test]
+fn all_ports_can_be_given_and_no_more() {
+    let independent = Behavior::EndpointIndependent;
+    let mut nat = nat(independent, independent);
+    let host = |n: u32| {
+        let [_, _, high, low] = n.to_be_bytes();
+        Ends { from: SocketAddr::from(([10, 1, high, low], 4500)), to: SERVER.parse().unwrap() }
+    };
+    let ports = u32::from(u16::MAX - FIRST_PORT);
+    assert!((0..ports).all(|n| nat.outbound(START, host(n)).is_some()));
+    assert_eq!(nat.outbound(START, host(ports)), None);
+    assert!(nat.outbound(START + nat.expiry, host(ports)).is_some());
+}
+
+#[test]
+fn a_protocol_without_ports_does_not_pass() {
+    let independent = Behavior::EndpointIndependent;
+    assert_eq!(nat(independent, independent).outbound(START, ends("10.0.0.7:0", "203.0.113.1:0")), None);
+}

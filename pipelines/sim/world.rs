@@ -1,0 +1,179 @@
+//! A whole gateway turned by hand in one thread, on memory ports, in virtual time.
+
+use super::{
+    fixtures::{INSIDE, OUTSIDE, STATION_MAC, config, open_ports},
+    frames::{answer_neighbour, to_gateway},
+};
+use crate::{
+    config::model::{Config, Tunnel},
+    control::protocol::{Answer, Command, Outcome, Reply, View},
+    gateway::counters::WorkerCounters,
+    launch::{Assembly, OpenPort, Seat},
+    slow_path::neighbours::Stations,
+};
+use std::{sync::Arc, time::Duration};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    pool::Pool,
+    port::memory::Wire,
+    wire::{
+        arp::{Arp, Operation},
+        ethernet,
+    },
+};
+
+/// A gateway and the wires of its ports.
+#[derive(Debug)]
+pub struct World {
+    /// The gateway.
+    pub assembly: Assembly,
+    /// The far end of each port.
+    pub wires: Vec<Wire>,
+    /// The time since its start.
+    pub now: Duration,
+    /// Whether the stations answer ARP and neighbour discovery.
+    pub answer_neighbours: bool,
+    /// Frames that reached the far end of each wire, without neighbour discovery.
+    pub out: [Vec<Vec<u8>>; 2],
+}
+
+impl World {
+    /// Makes the gateway of a test with these tunnels.
+    pub fn new(tunnels: Vec<Tunnel>) -> Self {
+        Self::with(config(tunnels), 512)
+    }
+
+    /// Makes a gateway with `config`'s tunnels, routes and policies, and wires of `depth` frames.
+    pub fn with(config: Config, depth: usize) -> Self {
+        Self::on(config, open_ports(1, depth))
+    }
+
+    /// Makes a gateway whose inside is not a network but the host's own stack.
+    pub fn host(tunnels: Vec<Tunnel>) -> Self {
+        let (mut ports, wires) = open_ports(1, 512);
+        ports[INSIDE].is_host = true;
+        ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
+        ports[INSIDE].addresses.clear();
+        Self::on(config(tunnels), (ports, wires))
+    }
+
+    /// Makes a gateway on ports like those of [`open_ports`].
+    pub fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
+        let wires = wires.into_iter().flatten().collect();
+        let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).expect("memory for frames");
+        let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports);
+        let assembly = assembly.expect("a gateway that starts");
+        Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
+    }
+
+    /// Returns what its worker counts.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.assembly.handles[0].counters
+    }
+
+    /// Returns how many packets the worker dropped for this reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.counters().drops.of(reason)
+    }
+
+    /// Returns how many packets the slow path dropped for this reason.
+    pub fn slow_drops(&mut self, reason: DropReason) -> u64 {
+        let by_workers = self.drops(reason);
+        match self.ask(Command::Show { what: View::Drops }).outcome {
+            Outcome::Result(Reply::Drops(all)) => {
+                let found = all.iter().find(|drops| drops.reason == reason.name());
+                found.map_or(0, |drops| drops.packets) - by_workers
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Returns the drops of every reason that occurred.
+    pub fn all_drops(&self) -> Vec<(DropReason, u64)> {
+        DropReason::ALL.iter().map(|&r| (r, self.drops(r))).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Turns everything until nothing moves any more.
+    pub fn settle(&mut self) {
+        loop {
+            let mut busy = false;
+            for (worker, _) in &mut self.assembly.workers {
+                busy |= worker.turn();
+            }
+            busy |= self.assembly.slow_path.turn(self.now);
+            busy |= self.collect();
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    /// Has the gateway ask for the stations of both wires, so that no packet of the test waits for them.
+    pub fn meet_neighbours(&mut self) {
+        for (port, sender, target) in
+            [(OUTSIDE, [203, 0, 113, 254], [203, 0, 113, 1]), (INSIDE, [10, 99, 0, 7], [10, 99, 0, 1])]
+        {
+            let ask = Arp {
+                operation: Operation::Request,
+                sender_mac: STATION_MAC[port],
+                sender: sender.into(),
+                target_mac: [0; 6],
+                target: target.into(),
+            };
+            assert!(self.wires[port].send(&ask.frame(ethernet::BROADCAST)));
+        }
+        self.settle();
+        self.out = Default::default();
+    }
+
+    /// Lets `time` pass in steps that are short beside every timer.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(50)).min(end);
+            self.settle();
+        }
+    }
+
+    fn collect(&mut self) -> bool {
+        let mut busy = false;
+        for index in [OUTSIDE, INSIDE] {
+            while let Some(frame) = self.wires[index].receive(<[u8]>::to_vec) {
+                busy = true;
+                match answer_neighbour(&frame, STATION_MAC[index]) {
+                    Some(reply) if self.answer_neighbours => assert!(self.wires[index].send(&reply)),
+                    Some(_) => {}
+                    None => self.out[index].push(frame),
+                }
+            }
+        }
+        busy
+    }
+
+    /// Sends an IP packet to the gateway by port `port` and settles.
+    pub fn send(&mut self, port: usize, packet: &[u8]) {
+        self.put(port, packet);
+        self.settle();
+    }
+
+    /// Puts an IP packet on the wire without turning anything, so that several share a burst.
+    pub fn put(&mut self, port: usize, packet: &[u8]) {
+        assert!(self.wires[port].send(&to_gateway(port, packet)));
+    }
+
+    /// Takes the IP packets that came out of `port`.
+    pub fn take(&mut self, port: usize) -> Vec<Vec<u8>> {
+        self.out[port].drain(..).map(|f| f[ethernet::HEADER..].to_vec()).collect()
+    }
+
+    /// Asks the control interface.
+    ///
+    /// # Panics
+    /// If it does not answer at once.
+    pub fn ask(&mut self, command: Command) -> Answer {
+        let (tx, rx) = crossbeam::channel::bounded(1);
+        self.assembly.requests.send((command, tx)).expect("a slow path");
+        self.settle();
+        rx.try_recv().expect("an answer")
+    }
+}
