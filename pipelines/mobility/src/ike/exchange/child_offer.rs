@@ -236,10 +236,11 @@ impl Peer {
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
         let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
+        // It must be one of ours, and one only (RFC 7296 §3.3.6).
         let chosen = proposal::choose_esp(&connection.esp, proposals.get(..1)?, pfs)?;
         let child = connection.children.get(policy)?;
         let transport = child.transport && *transport;
-        // It may take less than we asked for, never more.
+        // It may take less than we asked for, never more (RFC 7296 §2.9).
         let (ours, theirs) = match transport {
             true => (
                 vec![TrafficSelector::host(self.addresses.local.ip())],

@@ -1,7 +1,7 @@
 //! Configuration payloads (RFC 7296 §3.15).
 
 use super::{
-    Malformed,
+    malformed::Malformed,
     reader::{Reader, within_u16},
 };
 use alloc::vec::Vec;

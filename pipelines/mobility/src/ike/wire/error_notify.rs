@@ -1,6 +1,6 @@
 //! Error notifies: why a request is refused (RFC 7296 §3.10.1).
 
-use super::{Malformed, Payload, notify};
+use super::{malformed::Malformed, notify, payload::Payload};
 use alloc::{vec, vec::Vec};
 
 /// An error notify.

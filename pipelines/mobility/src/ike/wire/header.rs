@@ -1,6 +1,6 @@
 //! The header of a message (RFC 7296 §3.1).
 
-use super::{Malformed, reader::Reader};
+use super::{malformed::Malformed, reader::Reader};
 use alloc::vec::Vec;
 
 /// Bytes of a header.

@@ -1,7 +1,7 @@
 //! Notifies (RFC 7296 §3.10), and their numbers.
 
 use super::{
-    Malformed,
+    malformed::Malformed,
     reader::{Reader, within_u8},
 };
 use alloc::vec::Vec;

@@ -1,9 +1,13 @@
 //! Payloads, and the chains that they make (RFC 7296 §3.2).
 
 use super::{
-    Configuration, HEADER, Header, Malformed, Notify, Proposal, TrafficSelector, proposal,
+    configuration::Configuration,
+    header::{HEADER, Header},
+    malformed::Malformed,
+    notify::Notify,
+    proposal::{self, Proposal},
     reader::{Reader, emit_part, within_u16},
-    selector,
+    selector::{self, TrafficSelector},
 };
 use crate::identity::Identity;
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! SA payloads: proposals and their transforms (RFC 7296 §3.3).
 
 use super::{
-    Malformed,
+    malformed::Malformed,
     reader::{Reader, emit_part, within_u8},
 };
 use alloc::vec::Vec;

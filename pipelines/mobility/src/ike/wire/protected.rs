@@ -1,8 +1,9 @@
 //! Encrypted payloads (RFC 7296 §3.14), and fragments of them (RFC 7383 §2.5).
 
 use super::{
-    HEADER, Header, Malformed, kind,
-    payload::{self, PAYLOADS},
+    header::{HEADER, Header},
+    malformed::Malformed,
+    payload::{self, PAYLOADS, kind},
     reader::{Reader, within_u16},
 };
 use alloc::vec::Vec;

@@ -1,6 +1,6 @@
 //! Taking bytes from the front of a message, and the shape that its parts share.
 
-use super::Malformed;
+use super::malformed::Malformed;
 use alloc::vec::Vec;
 
 /// Bytes not yet read.

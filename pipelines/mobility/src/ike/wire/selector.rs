@@ -1,7 +1,7 @@
 //! Traffic selectors (RFC 7296 §3.13).
 
 use super::{
-    Malformed,
+    malformed::Malformed,
     reader::{Reader, emit_part, within_u8},
 };
 use alloc::vec::Vec;

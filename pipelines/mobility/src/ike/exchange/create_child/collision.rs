@@ -24,7 +24,7 @@ impl OwnCreate {
 }
 
 impl Collision {
-    /// An exchange of the peer's with these nonces.
+    /// Returns an exchange of the peer's with these nonces.
     pub(super) fn new(nonces: [&[u8]; 2], made: NewSa) -> Self {
         let [a, b] = nonces;
         Self { nonce: lower(a, b).to_vec(), made }
@@ -118,18 +118,21 @@ impl Peer {
         let goes = self.child(old).filter(|child| child.state == ChildState::Rekeying);
         let goes = goes.map(|child| child.state = ChildState::Replaced).is_some();
         let theirs = theirs.and_then(|theirs| match theirs.made {
-            NewSa::Child(theirs) => self.child(theirs),
+            NewSa::Child(theirs) => Some(theirs),
             NewSa::IkeSa(_) => None,
         });
         match theirs {
             Some(theirs) if lost => {
                 // It is used once the peer shows that it has the keys.
-                let successor = Some(theirs.id);
-                self.child(old).into_iter().for_each(|child| child.successor = successor);
+                if let Some(child) = self.child(old) {
+                    child.successor = Some(theirs);
+                }
                 self.want(QueuedRequest::Delete(made));
             }
             theirs => {
-                theirs.into_iter().for_each(|theirs| theirs.state = ChildState::Replaced);
+                if let Some(theirs) = theirs.and_then(|theirs| self.child(theirs)) {
+                    theirs.state = ChildState::Replaced;
+                }
                 if goes {
                     self.want(QueuedRequest::Delete(old));
                 }

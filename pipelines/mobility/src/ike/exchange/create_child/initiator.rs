@@ -26,7 +26,8 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
-/// After how long something that the peer had no time for is tried again.
+/// After how long something that the peer had no time for is tried again: never at once (RFC 7296
+/// §2.25).
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Peer {
@@ -222,7 +223,8 @@ impl Sent {
                     _ => create.fail(peer, cx),
                 }
             }
-            // The peer has it no more: another is made, unless it has made one already.
+            // The peer has it no more: another is made, unless it has made one already (RFC 7296
+            // §2.25).
             notify::CHILD_SA_NOT_FOUND => {
                 let (target, collides) = (create.target, create.collision.is_some());
                 create.abandon(peer, cx, None);

@@ -83,6 +83,8 @@ impl CreateChildResponse {
 }
 
 impl SaPayloads {
+    /// Reads what must be there: an SA payload and a nonce, and both traffic selectors if it is for
+    /// a child SA (RFC 7296 §1.3.1 to §1.3.3).
     fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };

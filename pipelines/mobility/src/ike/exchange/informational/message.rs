@@ -106,3 +106,45 @@ fn deletes(payloads: &[Payload<'_>]) -> Vec<Delete> {
 fn optional(kind: u16, data: &Option<Vec<u8>>) -> Option<Payload<'_>> {
     data.as_ref().map(|data| Payload::notify(kind, data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::{nat::NatDetection, proposal::protocol};
+    use alloc::vec;
+
+    fn nat() -> Option<NatDetection> {
+        let hashes = [[1; 20], [2; 20], [3; 20]];
+        let [one, other, there] = hashes.each_ref();
+        let payloads = [
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, one),
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, other),
+            Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, there),
+        ];
+        NatDetection::read(&payloads).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let deletes = vec![Delete { protocol: protocol::ESP, spis: vec![7, 8] }];
+        let request = InformationalRequest {
+            is_unauthenticated: true,
+            deletes: deletes.clone(),
+            updates: true,
+            nat: nat(),
+            cookie: Some(vec![4; 16]),
+            no_nats: Some(vec![5; 12]),
+            description: Some(vec![6; 16]),
+        };
+        assert_eq!(InformationalRequest::read(&request.payloads()), Ok(request));
+        let response = InformationalResponse {
+            deletes,
+            refusal: Some(notify::UNEXPECTED_NAT_DETECTED.into()),
+            nat: nat(),
+            description: Some(vec![6; 6]),
+            cookie: Some(vec![4; 16]),
+        };
+        assert_eq!(InformationalResponse::read(&response.payloads()), Ok(response));
+        assert_eq!(InformationalRequest::read(&[]), Ok(InformationalRequest::default()));
+    }
+}
