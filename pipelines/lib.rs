@@ -17,10 +17,12 @@
 #![forbid(unsafe_code)]
 
 pub mod barrier;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
 pub mod control;
 pub mod credentials;
+#[cfg(feature = "bench")]
 pub mod demo;
 mod device_lock;
 mod folder;

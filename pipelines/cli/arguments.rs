@@ -1,6 +1,7 @@
 //! What may be written on the command line.
 
-use super::bench::arguments::Bench;
+#[cfg(feature = "bench")]
+use super::{bench::arguments::Bench, demo::Demo};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     fmt,
@@ -12,14 +13,16 @@ use std::{
 use wayfarer::control::{SOCKET, protocol::View};
 use wayfarer_dataplane::port::dpdk::Eal;
 
+/// Examples that only a build with the feature `bench` can run.
+const BENCH_EXAMPLES: &str =
+    if cfg!(feature = "bench") { "\n  wayfarer demo\n  wayfarer bench esp" } else { "" };
+
 /// A security gateway for mobile terminals: IPsec ESP links that survive any change of address.
 #[derive(Debug, Parser)]
 #[command(
     version = version(),
-    after_help = "\
-Examples:
-  wayfarer demo
-  wayfarer bench esp
+    after_help = format!("\
+Examples:{BENCH_EXAMPLES}
   wayfarer check conf/gateway.toml
   wayfarer gateway --config conf/gateway.toml
   wayfarer show sa
@@ -27,10 +30,10 @@ Examples:
   wayfarer peer down alice
   wayfarer open-host
 
-Exit codes: 0 fine, 1 failed while running, 2 wrong command line or configuration."
+Exit codes: 0 success, 1 failure while running, 2 wrong command line or configuration.")
 )]
 pub(super) struct Arguments {
-    /// How much to say on standard error; without it, info, and warn of a benchmark.
+    /// How much to log on standard error [default: info; for benchmarks, warn].
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
     #[command(subcommand)]
@@ -60,18 +63,18 @@ pub(super) enum LogLevel {
 pub(super) enum Command {
     /// Runs a gateway until SIGINT or SIGTERM.
     #[command(after_help = "\
-Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF; AF_XDP also CAP_IPC_LOCK or a larger memlock
-limit; a TAP device CAP_NET_ADMIN. Files need nothing. DPDK's NICs need root, a driver that DPDK knows and hugepages
-(scripts/dpdk-setup), and a program that was built with it: `wayfarer --version` says so.
+Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. AF_XDP also needs CAP_IPC_LOCK or a larger memlock
+limit. A TAP device needs CAP_NET_ADMIN. Files need no rights. DPDK's NICs need root, a driver that DPDK knows, hugepages
+(scripts/dpdk-setup), and a program that was built with DPDK: `wayfarer --version` says whether it was.
 
-The host stays reachable on the kernel's NICs: only ESP, ESP in UDP and what is to be forwarded goes to the gateway. A NIC of DPDK's
-is gone from the kernel; `exception` names a device that stands for it there.
+The host stays reachable on the kernel's NICs: only ESP, ESP in UDP and packets to be forwarded go to the gateway. A NIC
+that DPDK takes is gone from the kernel; `exception` names a device that stands for it there.
 
-From its start on, the host's kernel does not forward by these devices what is the gateway's or what policy protects: not
-when the gateway has ended, crashed or failed to start either, nor by a device that is made again under the same name.
-`wayfarer open-host` ends that. SIGHUP is logged and changes nothing.
+From the gateway's start on, the host's kernel does not forward by these devices what the gateway would forward or what
+policy protects. This also holds after the gateway has ended, crashed or failed to start, and for a device that is made
+again under the same name. `wayfarer open-host` ends it. SIGHUP is logged and changes nothing.
 
-Example:
+Examples:
   wayfarer gateway --config conf/gateway.toml
   wayfarer gateway --config conf/dpdk-lab.toml")]
     Gateway {
@@ -79,6 +82,7 @@ Example:
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    #[cfg(feature = "bench")]
     /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
     #[command(after_help = "\
 A real gateway with one worker runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
@@ -94,14 +98,15 @@ Examples:
   wayfarer demo
   wayfarer demo --seconds 5 --terminals 1000 --json")]
     Demo(Demo),
+    #[cfg(feature = "bench")]
     /// Measures how fast the gateway, its cryptography or a device under test is.
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Says whether a configuration is right, and if not, where it is wrong; starts nothing.
+    /// Checks a configuration and says where it is wrong; starts nothing.
     #[command(after_help = "\
-Key files are read too. The first error is shown in one line, with file, line, key and value; the exit code is then 2.
+Key files are read too. The first error is shown in one line, with file, line, key and value, and the exit code is 2.
 
 Example:
   wayfarer check conf/gateway.toml")]
@@ -109,18 +114,20 @@ Example:
         /// The configuration, in TOML.
         file: PathBuf,
     },
-    /// Has the host's kernel forward again what a gateway that ran here protected.
+    /// Reopens a host that a gateway left closed: its kernel forwards in clear again.
     #[command(after_help = "\
-A gateway that has ended leaves the host closed: its kernel drops what comes in by the gateway's devices to be forwarded, and what
-it would forward there from or to addresses that policy protects. This command removes that, by devices named or by all, and
-prints which they were. All of it is then forwarded in clear where net.ipv4.ip_forward or its like for IPv6 says so.
-It needs CAP_NET_ADMIN, and that no gateway runs on the device. (What it removes are tables of nftables, wayfarer-DEVICE.)
+A gateway that has ended leaves the host closed: the kernel drops packets that come in by the gateway's devices to be
+forwarded, and packets that it would forward by them from or to addresses that policy protects. This command removes that
+barrier (the nftables tables wayfarer-DEVICE) for the devices named, or for all, and prints which they were. The kernel
+then forwards such packets in clear if net.ipv4.ip_forward or its IPv6 counterpart is on.
+
+It needs CAP_NET_ADMIN, and no gateway may run on the devices.
 
 Examples:
   wayfarer open-host
   wayfarer open-host eth0")]
     OpenHost {
-        /// Devices, as the kernel calls them; without any, all.
+        /// Devices, by their kernel names [default: all].
         #[arg(value_name = "DEVICE")]
         devices: Vec<String>,
     },
@@ -128,21 +135,21 @@ Examples:
     #[command(after_help = "\
 Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
-  wayfarer show peers                  who is connected by IKE, from where, and what for
+  wayfarer show peers                  peers connected by IKE: path, NAT, last move, rekeys, child SAs
   wayfarer show drops                  packets dropped, by reason
-  wayfarer show ports                  devices, MAC addresses, MTUs, packets received and sent
-  wayfarer show ports --counters       what each device counts by itself, in its own words
-  wayfarer show workers --json         the same as a program reads it")]
+  wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
+  wayfarer show ports --counters       each device's own counters, by its own names
+  wayfarer show workers --json         JSON, for programs")]
     Show {
         /// What to show.
         view: Shown,
         /// Prints JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// With drops and ports: shows counts of zero too. They are in JSON anyway.
+        /// With drops and ports: also shows counts of zero, which JSON always has.
         #[arg(long)]
         all: bool,
-        /// With ports: shows what each device counts by itself (DPDK's xstats). They are in JSON anyway.
+        /// With ports: shows each device's own counters (DPDK's xstats), which JSON always has.
         #[arg(long)]
         counters: bool,
         #[command(flatten)]
@@ -153,35 +160,11 @@ Examples:
         #[command(subcommand)]
         command: SaCommand,
     },
-    /// Tells a running gateway what to do with a peer of IKE.
+    /// Ends, rekeys or moves the connection of an IKE peer of a running gateway.
     Peer {
         #[command(subcommand)]
         command: PeerCommand,
     },
-}
-
-/// What to demonstrate.
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Demo {
-    /// How long, in seconds.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
-    /// How many terminals.
-    #[arg(long, value_name = "N", default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(wayfarer::demo::Options::MOST)))]
-    pub terminals: u32,
-    /// How often each terminal moves, in milliseconds on average.
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
-    pub move_every: u64,
-    /// Bytes of an inner packet.
-    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(64..=1400))]
-    pub size: u16,
-    /// How long a packet may be in flight, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 20)]
-    pub in_flight: u64,
-    /// Prints one JSON object instead of progress and a table.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,7 +180,7 @@ Examples:
     Move {
         /// The tunnel's name.
         tunnel: String,
-        /// Where the peer is now.
+        /// The peer's new address; without a port, its UDP port stays.
         #[arg(value_name = "ADDRESS[:PORT]")]
         remote: Destination,
         #[command(flatten)]
@@ -207,16 +190,16 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PeerCommand {
-    /// Ends a connection; the peer is told.
+    /// Ends a peer's connection, and tells the peer.
     #[command(after_help = "\
 Examples:
   wayfarer peer down alice
-  wayfarer peer down 17                number, as `wayfarer show peers` has it")]
+  wayfarer peer down 17                by its number in `wayfarer show peers`")]
     Down {
         #[command(flatten)]
         which: Which,
     },
-    /// Changes keys before it is time to; nothing is lost.
+    /// Changes a peer's keys early; no packet is lost.
     #[command(after_help = "\
 Examples:
   wayfarer peer rekey alice            the keys of its child SAs
@@ -224,18 +207,18 @@ Examples:
     Rekey {
         #[command(flatten)]
         which: Which,
-        /// Those of the IKE SA instead of those of its child SAs.
+        /// Changes the keys of the IKE SA instead of those of its child SAs.
         #[arg(long)]
         ike: bool,
     },
-    /// Reaches a peer from another address of ours from now on (MOBIKE).
+    /// Moves our end of a peer's connection to another of our addresses (MOBIKE).
     #[command(after_help = "\
 Example:
   wayfarer peer move office --local 198.51.100.2")]
     Move {
         #[command(flatten)]
         which: Which,
-        /// Our address.
+        /// The address to use from now on.
         #[arg(long, value_name = "ADDRESS")]
         local: IpAddr,
     },
@@ -244,7 +227,7 @@ Example:
 /// One peer of a running gateway.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Which {
-    /// Its number, its identity, or the name of its connection.
+    /// The peer: its number, its identity, or the name of its connection.
     #[arg(value_name = "NAME|NUMBER")]
     pub peer: String,
     #[command(flatten)]
@@ -270,7 +253,7 @@ pub(super) enum Shown {
     Drops,
     /// Peers connected by IKE, and their child SAs.
     Peers,
-    /// What IKE counts.
+    /// IKE's counters.
     Ike,
 }
 
@@ -294,7 +277,7 @@ pub(super) struct Destination {
     pub udp_port: Option<u16>,
 }
 
-/// A text that is no [`Destination`].
+/// A text that is not a [`Destination`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct NoDestination;
 

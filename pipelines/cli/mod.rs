@@ -3,7 +3,11 @@
 //! Exit codes: 0, all went well; 1, it failed while it ran; 2, the command line or the configuration is wrong.
 
 mod arguments;
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "bench")]
+mod demo;
+mod failure;
 mod log;
 mod ports;
 mod relevant;
@@ -12,55 +16,28 @@ mod table;
 
 use arguments::{Arguments, Command, LogLevel, PeerCommand, SaCommand};
 use clap::Parser;
+use failure::Failure;
 use std::{
     fmt::Display,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::Path,
     process::ExitCode,
-    time::Duration,
 };
 use wayfarer::{
     barrier,
-    config::{self, ConfigError, model::Config},
+    config::{self, model::Config},
     control::{client, protocol},
-    demo, launch,
+    launch,
 };
-
-/// Why a command failed.
-enum Failure {
-    /// The configuration is wrong.
-    Config(ConfigError),
-    /// A running gateway did not do what was asked.
-    Control(client::ClientError),
-    /// The gateway failed.
-    Gateway(String),
-    /// Standard output failed.
-    Output(io::Error),
-}
-
-impl From<ConfigError> for Failure {
-    fn from(why: ConfigError) -> Self {
-        Self::Config(why)
-    }
-}
-
-impl From<client::ClientError> for Failure {
-    fn from(why: client::ClientError) -> Self {
-        Self::Control(why)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(why: io::Error) -> Self {
-        Self::Output(why)
-    }
-}
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let usual =
-        if matches!(arguments.command, Command::Bench { .. }) { LogLevel::Warn } else { LogLevel::Info };
+    let usual = match arguments.command {
+        #[cfg(feature = "bench")]
+        Command::Bench { .. } => LogLevel::Warn,
+        _ => LogLevel::Info,
+    };
     log::start(arguments.log.unwrap_or(usual));
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,7 +59,9 @@ fn complain(code: u8, why: &dyn Display) -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Gateway { config } => gateway(&config::load(&config)?),
-        Command::Demo(options) => demo(&options),
+        #[cfg(feature = "bench")]
+        Command::Demo(options) => demo::run(&options),
+        #[cfg(feature = "bench")]
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
         Command::OpenHost { devices } => open_host(&devices),
@@ -133,43 +112,6 @@ fn open_host(devices: &[String]) -> Result<(), Failure> {
     }
     if opened.is_empty() {
         writeln!(out, "nothing is closed")?;
-    }
-    Ok(())
-}
-
-/// Runs the demonstration, with progress on standard error where somebody watches.
-fn demo(options: &arguments::Demo) -> Result<(), Failure> {
-    let watched = !options.json && io::stderr().is_terminal();
-    let what = demo::Options {
-        duration: Duration::from_secs(options.seconds),
-        terminals: options.terminals,
-        move_every: Duration::from_millis(options.move_every),
-        size: usize::from(options.size),
-        in_flight: Duration::from_millis(options.in_flight),
-    };
-    let report = demo::run(&what, |so_far| {
-        if watched {
-            // Progress that cannot be shown is not worth ending the run.
-            let _ = write!(
-                io::stderr(),
-                "\r{:5.1} s  {:7.3} Mpps  {:6} moves  {} packets lost to them \x1b[K",
-                so_far.seconds,
-                so_far.mpps,
-                so_far.moves,
-                so_far.lost_to_moves
-            );
-        }
-    });
-    if watched {
-        let _ = writeln!(io::stderr());
-    }
-    let report = report.map_err(|why| Failure::Gateway(why.to_string()))?;
-    let mut out = io::stdout().lock();
-    if options.json {
-        serde_json::to_writer(&mut out, &report).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        write!(out, "{report}")?;
     }
     Ok(())
 }

@@ -104,26 +104,26 @@ fn selectors_are_bounded_by_what_they_cost() {
 fn ike_sas_are_bounded_and_so_are_those_that_collide_with_ours() {
     let mut rekeying = insider(Settings::default());
     for spi in 0x1000..0x1040 {
-        match rekeying.session(spi) {
+        match rekeying.ike_sa(spi) {
             Answer::Taken(_) => rekeying.switch(),
             answer => assert_eq!(answer, Answer::Refused(notify::TEMPORARY_FAILURE)),
         }
-        assert!(rekeying.sessions() <= bounds::SESSIONS);
+        assert!(rekeying.ike_sas() <= bounds::IKE_SAS);
     }
-    assert_eq!(rekeying.sessions(), bounds::SESSIONS);
+    assert_eq!(rekeying.ike_sas(), bounds::IKE_SAS);
     (0..90).for_each(|_| rekeying.pass(SECOND));
-    assert_eq!(rekeying.sessions(), 1, "what was replaced goes by itself");
-    assert!(matches!(rekeying.session(0x2000), Answer::Taken(_)));
+    assert_eq!(rekeying.ike_sas(), 1, "what was replaced goes by itself");
+    assert!(matches!(rekeying.ike_sa(0x2000), Answer::Taken(_)));
 
     let mut colliding = insider(Settings::default());
     let peer = colliding.pair.gateway.endpoint.peers().next().unwrap().id();
     colliding.pair.gateway.endpoint.rekey(colliding.pair.now, peer, true);
     drop(colliding.pair.gateway.work(colliding.pair.now));
-    assert!(matches!(colliding.session(0x1000), Answer::Taken(_)));
+    assert!(matches!(colliding.ike_sa(0x1000), Answer::Taken(_)));
     for spi in 0x1001..0x1040 {
-        assert_eq!(colliding.session(spi), Answer::Refused(notify::TEMPORARY_FAILURE));
+        assert_eq!(colliding.ike_sa(spi), Answer::Refused(notify::TEMPORARY_FAILURE));
     }
-    assert_eq!(colliding.sessions(), 2);
+    assert_eq!(colliding.ike_sas(), 2);
 }
 
 /// A new terminal of this name, which connects without INITIAL_CONTACT.
@@ -367,7 +367,7 @@ fn reserved_spis_are_not_taken() {
         assert_eq!(insider.child(spi, None, false, &[]), Answer::Refused(notify::NO_PROPOSAL_CHOSEN));
     }
     assert!(matches!(insider.child(256, None, false, &[]), Answer::Taken(_)));
-    assert_eq!(insider.session(0), Answer::Refused(notify::NO_PROPOSAL_CHOSEN));
+    assert_eq!(insider.ike_sa(0), Answer::Refused(notify::NO_PROPOSAL_CHOSEN));
 }
 
 #[test]

@@ -31,8 +31,8 @@ fn collide(ours: bool, theirs: bool, terminal_first: bool) {
     pair.pass(90 * SECOND);
     pair.assert_one_each();
     assert_eq!(pair.gateway.ends(), []);
-    let sessions = format!("{:?}", pair.gateway.endpoint).matches("Session {").count();
-    assert_eq!(sessions, 1, "IKE SAs at the gateway");
+    let ike_sas = format!("{:?}", pair.gateway.endpoint).matches("IkeSa {").count();
+    assert_eq!(ike_sas, 1, "IKE SAs at the gateway");
 }
 
 #[test]

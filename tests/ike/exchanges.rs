@@ -63,9 +63,9 @@ fn what_is_asked_again_is_answered_with_the_same_bytes() {
         pair.deliver_down(&answer[0]);
     }
     pair.settle();
-    for session in [false, true] {
+    for ike_sa in [false, true] {
         let [here, _] = pair.ups().map(|all| all[0]);
-        pair.terminal.endpoint.rekey(pair.now, here, session);
+        pair.terminal.endpoint.rekey(pair.now, here, ike_sa);
         let request = pair.up();
         pair.deliver_up(&request[0]);
         let answer = pair.down();
@@ -78,6 +78,20 @@ fn what_is_asked_again_is_answered_with_the_same_bytes() {
         pair.assert_one_each();
     }
     assert!(pair.gateway.endpoint.count(Counter::Repeated) >= 4);
+}
+
+#[test]
+fn rekeys_of_ike_and_child_sas_are_counted_and_first_sas_are_not() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let counts =
+        |pair: &Pair| [&pair.terminal, &pair.gateway].map(|end| end.endpoint.count(Counter::Rekeyed));
+    assert_eq!(counts(&pair), [0, 0]);
+    let [here, _] = pair.ups().map(|all| all[0]);
+    for (rekeys, ike_sa) in [(1, false), (2, true)] {
+        pair.terminal.endpoint.rekey(pair.now, here, ike_sa);
+        pair.settle();
+        assert_eq!(counts(&pair), [rekeys, rekeys]);
+    }
 }
 
 #[test]
@@ -239,7 +253,7 @@ fn an_empty_pool_leaves_the_ike_sa_and_says_why() {
 fn keys_that_cannot_be_changed_end_in_time() {
     let mut pair = Pair::connected(gateway(), Connection { liveness: None, ..terminal() });
     let lifetimes = gateway().lifetimes;
-    let until = pair.now + lifetimes.session + lifetimes.grace + SECOND;
+    let until = pair.now + lifetimes.ike_sa + lifetimes.grace + SECOND;
     while let Some(at) = pair.gateway.endpoint.poll_timeout().filter(|at| *at < until) {
         pair.now = at;
         pair.gateway.endpoint.handle_timeout(at);

@@ -11,7 +11,7 @@ use wayfarer_mobility::{
     ike::{
         event::Event,
         protection::Protection,
-        schedule::SessionKeys,
+        schedule::IkeSaKeys,
         settings::Settings,
         suite::IkeSuite,
         view::State,
@@ -84,18 +84,18 @@ fn mutated_messages_of_strangers_harm_nobody() {
 }
 
 /// A connected pair, and what it takes to speak as the terminal.
-fn with_keys() -> (Pair, [u64; 2], IkeSuite, SessionKeys) {
+fn with_keys() -> (Pair, [u64; 2], IkeSuite, IkeSaKeys) {
     let mut pair = Pair::with(gateway(), terminal(), Settings { log_keys: true, ..Settings::default() });
     pair.connect();
     let found = pair.gateway.events.iter().find_map(|event| match event {
-        Event::SessionKeys { spis, suite, encr, integ } => {
+        Event::IkeSaKeys { spis, suite, encr, integ } => {
             Some((*spis, suite.clone(), encr.clone(), integ.clone()))
         }
         _ => None,
     });
     let (spis, suite, [ei, er], [ai, ar]) = found.unwrap();
     let none = Secret::default;
-    (pair, spis, suite, SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() })
+    (pair, spis, suite, IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() })
 }
 
 /// Payloads of a request as a peer might send it.

@@ -9,7 +9,7 @@ use wayfarer_mobility::{
         connection::Connection,
         event::Event,
         protection::{Fragments, Protection},
-        schedule::SessionKeys,
+        schedule::IkeSaKeys,
         settings::Settings,
         suite::IkeSuite,
         wire::{
@@ -41,7 +41,7 @@ pub(super) struct Insider {
     pub(super) pair: Pair,
     spis: [u64; 2],
     suite: IkeSuite,
-    keys: SessionKeys,
+    keys: IkeSaKeys,
     next: u32,
     counter: u64,
     nonces: u8,
@@ -68,26 +68,49 @@ impl Insider {
     pub(super) fn seal(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Vec<u8> {
         let mut body = vec![];
         let first = wire::emit(payloads, &mut body);
+        self.seal_body(exchange, first, body)
+    }
+
+    /// As [`Self::seal`], with any bytes in the place of payloads, the first of type `first`.
+    pub(super) fn seal_body(&mut self, exchange: ExchangeType, first: u8, body: Vec<u8>) -> Vec<u8> {
+        self.next += 1;
+        self.protect(exchange, flags::INITIATOR, self.next - 1, first, body)
+    }
+
+    /// Any authentic message of either side.
+    pub(super) fn protect(
+        &mut self,
+        exchange: ExchangeType,
+        flags: u8,
+        message_id: u32,
+        first: u8,
+        body: Vec<u8>,
+    ) -> Vec<u8> {
         let header = Header {
             spi_i: self.spis[0],
             spi_r: self.spis[1],
             next: 0,
             version: wire::VERSION,
             exchange: exchange.number(),
-            flags: flags::INITIATOR,
-            message_id: self.next,
+            flags,
+            message_id,
             length: 0,
         };
-        self.next += 1;
+        let from_initiator = flags & flags::INITIATOR != 0;
         let protection =
-            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: true };
+            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator };
         protection.seal(&OsRandom, header, first, body, None, &mut self.counter).remove(0)
     }
 
     /// Sends a request, and reads its answer.
     pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
         let message = self.seal(exchange, payloads);
-        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), &message);
+        self.send(&message)
+    }
+
+    /// Sends a request that is sealed, and reads its answer.
+    pub(super) fn send(&mut self, message: &[u8]) -> Answer {
+        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), message);
         let protection =
             Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: false };
         let mut parts = Fragments::default();
@@ -141,7 +164,7 @@ impl Insider {
     }
 
     /// Asks for an IKE SA in the place of this one, with this SPI; the old one is not deleted.
-    pub(super) fn session(&mut self, spi: u64) -> Answer {
+    pub(super) fn ike_sa(&mut self, spi: u64) -> Answer {
         self.nonces = self.nonces.wrapping_add(1);
         let nonce = [self.nonces; 32];
         let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None)];
@@ -183,8 +206,8 @@ impl Insider {
     }
 
     /// IKE SAs that the gateway keeps.
-    pub(super) fn sessions(&self) -> usize {
-        format!("{:?}", self.pair.gateway.endpoint).matches("Session {").count()
+    pub(super) fn ike_sas(&self) -> usize {
+        format!("{:?}", self.pair.gateway.endpoint).matches("IkeSa {").count()
     }
 
     /// Child SAs that it keeps.
@@ -194,12 +217,12 @@ impl Insider {
 }
 
 /// The keys of the gateway's newest IKE SA, as its key log has them.
-pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, SessionKeys) {
+pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, IkeSaKeys) {
     let keys = |event: &Event| match event {
-        Event::SessionKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
+        Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
             let none = Secret::default;
             let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
-            Some((*spis, suite.clone(), SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
+            Some((*spis, suite.clone(), IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
         }
         _ => None,
     };

@@ -77,7 +77,7 @@ pub(super) fn gateway() -> Connection {
         dns: vec![[10, 99, 0, 53].into()],
         domains: vec!["example.org".into()],
         lifetimes: Lifetimes {
-            session: Duration::from_secs(4 * 3600),
+            ike_sa: Duration::from_secs(4 * 3600),
             child: Duration::from_secs(3600),
             grace: Duration::from_secs(300),
         },

@@ -241,11 +241,11 @@ impl World {
     pub(super) fn rekey(&mut self, terminal: usize, here: Option<bool>, there: Option<bool>) {
         let (ours, theirs) = self.peers(terminal);
         let now = self.now;
-        if let (Some(peer), Some(session)) = (ours, here) {
-            self.nodes[terminal + 1].endpoint.rekey(now, peer, session);
+        if let (Some(peer), Some(ike_sa)) = (ours, here) {
+            self.nodes[terminal + 1].endpoint.rekey(now, peer, ike_sa);
         }
-        if let (Some(peer), Some(session)) = (theirs, there) {
-            self.nodes[GATE].endpoint.rekey(now, peer, session);
+        if let (Some(peer), Some(ike_sa)) = (theirs, there) {
+            self.nodes[GATE].endpoint.rekey(now, peer, ike_sa);
         }
         self.work(terminal + 1);
         self.work(GATE);

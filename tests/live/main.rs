@@ -10,6 +10,7 @@ mod lab;
 mod moves;
 mod nics;
 mod paths;
+#[cfg(feature = "bench")]
 mod rate;
 mod strongswan;
 mod traffic;
@@ -18,12 +19,12 @@ mod world;
 
 /// Each of these for both kinds of port.
 macro_rules! for_each_kind {
-    ($($module:ident::$test:ident,)*) => {
+    ($($(#[$when:meta])? $module:ident::$test:ident,)*) => {
         mod af_xdp {
-            $(#[test] fn $test() { super::$module::$test("af_xdp") })*
+            $($(#[$when])? #[test] fn $test() { super::$module::$test("af_xdp") })*
         }
         mod af_packet {
-            $(#[test] fn $test() { super::$module::$test("af_packet") })*
+            $($(#[$when])? #[test] fn $test() { super::$module::$test("af_packet") })*
         }
     };
 }
@@ -44,6 +45,8 @@ for_each_kind! {
     host::host_stays_reachable,
     host::wrong_set_ups,
     host::one_gateway_and_its_end,
+    #[cfg(feature = "bench")]
     rate::rate_of_a_cable,
+    #[cfg(feature = "bench")]
     rate::rate_through_a_router,
 }

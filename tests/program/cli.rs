@@ -76,8 +76,13 @@ fn help_and_version() {
     for (command, example) in [
         (&["--help"][..], "wayfarer sa move alice 192.0.2.7:4500"),
         (&["gateway", "--help"], "wayfarer gateway --config conf/gateway.toml"),
+        #[cfg(feature = "bench")]
+        (&["--help"], "wayfarer demo"),
+        #[cfg(feature = "bench")]
         (&["bench", "esp", "--help"], "wayfarer bench esp --direction out,in"),
+        #[cfg(feature = "bench")]
         (&["bench", "crypto", "--help"], "wayfarer bench crypto --size 64,512,1420"),
+        #[cfg(feature = "bench")]
         (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
         (&["show", "--help"], "wayfarer show drops"),
@@ -90,6 +95,18 @@ fn help_and_version() {
         let (code, out, _) = run(command);
         assert_eq!(code, 0);
         assert!(out.contains(example), "{out}");
+    }
+}
+
+/// A build without the feature `bench` is a gateway and nothing else.
+#[cfg(not(feature = "bench"))]
+#[test]
+fn an_appliance_knows_no_benchmarks() {
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for absent in ["bench", "demo"] {
+        assert!(!help.to_lowercase().contains(absent), "{help}");
+        assert_eq!(run(&[absent]).0, 2);
     }
 }
 
@@ -232,6 +249,7 @@ fn a_reader_that_has_enough_is_no_error() {
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
 }
 
+#[cfg(feature = "bench")]
 #[test]
 fn the_demonstration_prints_one_object() {
     let (code, out, said) = run(&[

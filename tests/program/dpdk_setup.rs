@@ -33,7 +33,7 @@ fn assert_done(outcome: &Outcome, last: &str) {
 }
 
 const DRY: &str = "dry run: nothing changed; add --apply";
-const NOTHING: &str = "nothing to do: all is so already";
+const NOTHING: &str = "nothing to do: already in that state";
 
 #[test]
 fn dry_run_changes_nothing() {

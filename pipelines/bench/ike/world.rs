@@ -118,7 +118,7 @@ impl World {
             dns: vec![],
             domains: vec![],
             lifetimes: Lifetimes {
-                session: Duration::from_secs(24 * 3600),
+                ike_sa: Duration::from_secs(24 * 3600),
                 child: Duration::from_secs(12 * 3600),
                 grace: Duration::from_secs(3600),
             },

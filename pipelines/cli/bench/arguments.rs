@@ -1,4 +1,4 @@
-//! What may be written behind `wayfarer bench`.
+//! The command line of `wayfarer bench`.
 
 use clap::{Args, Subcommand, ValueEnum};
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
@@ -16,16 +16,16 @@ use wayfarer_dataplane::{
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Bench {
-    /// Measures the whole way of a packet through the gateway.
+    /// Measures a packet's whole way through the gateway.
     #[command(after_help = "\
 Lists are separated by commas; every combination is a row.
 
-The gateway is a real one: its workers, tables, SAs and slow path, on ports of memory. Each packet is of a tunnel picked
-at random, has a fresh sequence number, and is copied whole into a fresh frame first. Samples of what comes out are
-opened by another implementation and compared with what went in.
+The gateway is a real one: its workers, tables, SAs and slow path, on ports in memory. Each packet belongs to a tunnel
+picked at random, has a fresh sequence number, and is first copied whole into a fresh frame. Another implementation opens
+samples of the output and compares them with the input.
 
-NS/PACKET is the workers' processor time; MPPS and GBIT/S (inner bytes) follow from it, for all workers together. The
-columns behind INSTR (instructions a packet, where the machine counts them) are nanoseconds a packet by stage, of a run of
+NS/PACKET is the workers' processor time. MPPS and GBIT/S (inner bytes) follow from it, for all workers together. INSTR
+is instructions a packet, if the machine counts them. The columns after it are nanoseconds a packet by stage, from a run of
 their own with a stopwatch.
 
 Examples:
@@ -34,47 +34,50 @@ Examples:
     Esp(BenchEsp),
     /// Measures seal and open alone, against the libraries that others build on.
     #[command(after_help = "\
-All implementations take turns over the same packets, in bursts of 32 of 64 SAs at random. Each must make of them what
-the others make. A library that does not have an algorithm has no row.
+All implementations take turns over the same packets, in bursts of 32 of 64 SAs at random. Their results must agree. A
+library without an algorithm has no row for it.
 
 Example:
   wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
     Crypto(BenchCrypto),
-    /// Measures key exchange and mobility: peers that connect and move, their memory, what traffic notices.
+    /// Measures IKE and mobility: peers that connect and move, their memory, their effect on traffic.
     #[command(after_help = "\
-Peers are simulated in the same process, and what they cost is not counted.
+Peers are simulated in the same process; their time is not counted.
 
-  connect   IKE SAs with a child SA that one core makes in a second, X25519 and AES-256-GCM, by certificates (ECDSA P-256
-            on both sides) and by shared keys
-  move      moves (MOBIKE) that one core takes in a second: the protocol alone, then the whole slow path with its tables
+  connect   IKE SAs with a child SA that one core makes in a second, with X25519 and AES-256-GCM, by certificates (ECDSA
+            P-256 on both sides) and by shared keys
+  move      moves (MOBIKE) that one core handles in a second: the protocol alone, then the whole slow path with its tables
   idle      memory of --peers connected peers, half of them watched: the protocol alone, then the whole gateway
-  latency   from a move's message at the port to the first packet to the new place, while a worker forwards at full rate
-  rekey     packets lost by changes of keys and by moves at full rate, but for those that were in flight
-  flood     what 20000 first messages of unauthenticated senders a second leave of the forwarding rate and of the latency of moves
+  latency   time from a move's message at the port to the first packet on the new path, while a worker forwards at full
+            rate
+  rekey     packets lost by rekeys and moves at full rate, except those in flight
+  flood     forwarding rate and latency of moves under 20000 first messages a second from unauthenticated
+            senders
 
 Examples:
   wayfarer bench ike
   wayfarer bench ike --only idle --peers 10000 --json")]
     Ike(BenchIke),
-    /// Measures the ports of a configuration alone: what comes in by one goes out by the next, unseen.
+    /// Measures the ports of a configuration alone: packets from one go out by the next, unread.
     #[command(after_help = "\
-One worker, on the first core that the configuration names. NS/PACKET is its processor time for a packet received and sent, the
-median of five rounds; polls that find nothing count as well, so let there be always something to receive: a generator,
-DPDK's net_null, or net_pcap with infinite_rx=1.
+One worker runs on the first core that the configuration names. NS/PACKET is its processor time for a packet received
+and sent, the median of five rounds. Polls that find nothing count as well, so there should always be something to
+receive: from a generator, DPDK's net_null, or net_pcap with infinite_rx=1.
 
-What a gateway takes above this is its own. Frames are sent as they came: not on a network that others use.
+The time that a gateway takes beyond this is its own. Frames are sent on as they came: do not run this on a network that
+others use.
 
 Example, with a build that has DPDK:
   wayfarer bench ports conf/bench-ports.toml")]
     Ports(BenchPorts),
     /// Searches for the highest rate that passes a device under test without loss, on real ports.
     #[command(after_help = "\
-Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port; the rate is halved and raised until
-the highest one without loss is found (RFC 2544 section 26.1). Latencies are those at that rate. RFC 2544 asks for
-trials of 60 seconds.
+Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port. The interval between a rate that
+passes and one that does not is halved until the highest rate without loss is found (RFC 2544 section 26.1). Latencies are
+those at that rate. RFC 2544 asks for trials of 60 seconds.
 
-Needs what a gateway needs on network devices. The kernel keeps the devices' addresses and answers ARP for them; the
-destination of the frames must be none of its own. A router under test needs a route and a neighbour for it:
+It needs the same rights as a gateway on network devices. The kernel keeps the devices' addresses and answers ARP for
+them; --dst must not be one of the kernel's own addresses. A router under test needs a route and a neighbour for it:
 
   ip route add 198.19.0.0/16 dev OUT && ip neigh add 198.19.0.1 lladdr PEER-PORT'S-MAC dev OUT
 
@@ -87,14 +90,14 @@ Examples:
 /// What to measure.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchIke {
-    /// Figures, in this order; without it, all.
+    /// Figures to measure, in this order [default: all].
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Mode::ALL, hide_default_value = true)]
     pub only: Vec<Mode>,
-    /// Connected peers; figures other than idle take 10000 at most.
+    /// Number of connected peers; figures other than idle take 10000 at most.
     #[arg(long, value_name = "N", default_value_t = 100_000,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(ike::Options::MOST)))]
     pub peers: u32,
-    /// Seconds to measure for each figure.
+    /// Seconds to measure for each figure, 0.01 to 60.
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     pub seconds: Duration,
     /// Prints one JSON object for each row instead of a table.
@@ -108,7 +111,7 @@ pub(in crate::cli) struct BenchPorts {
     /// The configuration whose ports are opened.
     #[arg(value_name = "FILE")]
     pub config: PathBuf,
-    /// Seconds to measure.
+    /// Seconds to measure, 0.01 to 60.
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub seconds: Duration,
     /// Prints a JSON object instead of a table.
@@ -119,32 +122,32 @@ pub(in crate::cli) struct BenchPorts {
 /// What to search for.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchRate {
-    /// The device that frames go out by.
+    /// Device that sends the frames.
     #[arg(long, value_name = "DEVICE")]
     pub port: String,
-    /// The device that they come back by; without it, the same.
+    /// Device that receives them [default: the device of --port].
     #[arg(long, value_name = "DEVICE")]
     pub peer_port: Option<String>,
-    /// How devices are opened.
+    /// How to open the devices.
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub kind: PortKind,
-    /// Bytes of a frame, with its check sequence (RFC 2544 section 9).
+    /// Lengths of a frame, in bytes, with its check sequence (RFC 2544 section 9).
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256,512,1024,1280,1518",
         value_parser = clap::value_parser!(u16).range(i64::from(*rate::Options::SIZES.start())..=i64::from(*rate::Options::SIZES.end())))]
     pub size: Vec<u16>,
-    /// Seconds for which each trial sends.
+    /// Seconds for which each trial sends, 0.01 to 60.
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub seconds: Duration,
-    /// Frames a second to begin with; without it, as many as can be sent.
+    /// Rate to begin with, in frames a second [default: as many as can be sent].
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_rate: Option<u32>,
     /// How close the search comes, in percent of the rate.
     #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
     pub resolution: f64,
-    /// Loss that is tolerated, in percent of the frames.
+    /// Tolerated loss, in percent of the frames.
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
     pub loss: f64,
-    /// MAC address that frames go to; without it, that of the device they come back by.
+    /// Destination MAC address of the frames [default: that of the receiving device].
     #[arg(long, value_name = "MAC", value_parser = mac)]
     pub dst_mac: Option<Mac>,
     /// Source address of the packets.
@@ -197,16 +200,16 @@ fn mac(text: &str) -> Result<Mac, String> {
 /// What to compare.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchCrypto {
-    /// seal, open.
+    /// Operations: seal, open.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "seal,open")]
     pub operation: Vec<Operation>,
-    /// Bytes of an inner packet, IP header included; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
     pub size: Vec<Size>,
-    /// AEADs, as in a configuration.
+    /// AEADs, by their names in a configuration.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
     pub cipher: Vec<Suite>,
-    /// Seconds for each operation, size and algorithm.
+    /// Seconds for each operation, size and algorithm, 0.01 to 60.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     pub seconds: Duration,
     /// Prints one JSON object for each row instead of a table.
@@ -217,32 +220,32 @@ pub(in crate::cli) struct BenchCrypto {
 /// What to measure.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchEsp {
-    /// Which way packets go: out (sealed), in (opened), or both at once.
+    /// Directions of packets: out (sealed), in (opened), or both at once.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "out,in,both")]
     pub direction: Vec<Direction>,
-    /// Bytes of an inner packet, IP header included; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
     pub size: Vec<Size>,
     /// Numbers of tunnels, each with an SA either way.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1000",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(esp::Options::MOST)))]
     pub sas: Vec<u32>,
-    /// Algorithms, as in a configuration.
+    /// Algorithms, by their names in a configuration.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
     pub cipher: Vec<Suite>,
-    /// Workers at once, each on a core of its own.
+    /// Number of workers, each on a core of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
-    /// Seconds of processor time to measure for each row.
+    /// Seconds of processor time to measure for each row, 0.01 to 60.
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     pub seconds: Duration,
-    /// Numbers in the anti-replay window.
+    /// Size of the anti-replay window, in packets, 64 to 65536.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=65536))]
     pub window: u32,
-    /// Terminals that move to another address in a second while packets flow.
+    /// Rate of moves to another address while packets flow, in terminals a second.
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     pub roam: u32,
-    /// Tunnels that are added or removed in a second while packets flow, beside those that carry them.
+    /// Rate of tunnels added or removed beside those that carry packets, in tunnels a second.
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     pub churn: u32,
     /// Leaves out the titles of the table.

@@ -2,7 +2,7 @@
 
 pub(super) mod arguments;
 
-use super::Failure;
+use super::failure::Failure;
 use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchPorts, BenchRate};
 use serde::Serialize;
 use std::{

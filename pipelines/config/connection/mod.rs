@@ -42,7 +42,7 @@ const FRAGMENT: usize = 1280;
 
 /// Lifetimes by default.
 const LIFETIMES: Lifetimes = Lifetimes {
-    session: Duration::from_secs(8 * 3600),
+    ike_sa: Duration::from_secs(8 * 3600),
     child: Duration::from_secs(3600),
     grace: Duration::from_secs(300),
 };
@@ -238,7 +238,7 @@ impl Raw<'_> {
         let raw = &self.raw.lifetime;
         let time = |key, text: &Key<String>| self.source.optional(key, text, |text| value::duration(text));
         Ok(Lifetimes {
-            session: time("connection.lifetime.ike", &raw.ike)?.unwrap_or(LIFETIMES.session),
+            ike_sa: time("connection.lifetime.ike", &raw.ike)?.unwrap_or(LIFETIMES.ike_sa),
             child: time("connection.lifetime.child", &raw.child)?.unwrap_or(LIFETIMES.child),
             ..LIFETIMES
         })

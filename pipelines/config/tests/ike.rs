@@ -86,7 +86,7 @@ fn defaults_are_filled_in() {
     assert_eq!((&child.local[..], &child.remote[..]), (&[range("10.99.0.0", "10.99.0.255")][..], &[][..]));
     assert!(p.pools.is_empty() && p.dns.is_empty() && p.domains.is_empty() && !p.ask_address);
     let l = &p.lifetimes;
-    assert_eq!((l.session.as_secs(), l.child.as_secs(), l.grace.as_secs()), (28_800, 3600, 300));
+    assert_eq!((l.ike_sa.as_secs(), l.child.as_secs(), l.grace.as_secs()), (28_800, 3600, 300));
     assert_eq!((p.liveness, p.fragment), (Some(Duration::from_secs(30)), Some(1280)));
     assert_eq!((p.mobike, p.roam, p.no_nats, p.force_udp), (true, RoamPolicy::Follow, false, false));
     assert!(p.unique && p.ppk.is_none());
@@ -145,7 +145,7 @@ children = 30
         (&p.pools[..], &p.dns[..], &p.domains[..]),
         (&[0][..], &[ip("10.99.0.53")][..], &["example.org".into()][..])
     );
-    assert_eq!((p.lifetimes.session.as_secs(), p.lifetimes.child.as_secs()), (7200, 600));
+    assert_eq!((p.lifetimes.ike_sa.as_secs(), p.lifetimes.child.as_secs()), (7200, 600));
     assert_eq!((p.liveness, p.fragment, p.roam), (None, None, RoamPolicy::Notify));
     assert!(!p.mobike && p.force_udp && p.no_nats && !p.unique);
     let ppk = p.ppk.as_ref().unwrap();

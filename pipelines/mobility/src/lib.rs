@@ -12,7 +12,7 @@
 //! | [`task`], `task_queue` | work that takes longer than a message may wait, and whose turn it is |
 //! | [`retransmission`] | when a request is sent again |
 //! | [`roaming`] | whether a peer that shows up at a new address is followed |
-//! | `rate`, `crowd` | how often something may be done; who makes room for others |
+//! | `rate`, `fair_queue` | how often something may be done; who makes room for others |
 //!
 //! The protocols, none of which knows another:
 //!
@@ -26,8 +26,8 @@
 extern crate alloc;
 
 pub mod aaa;
-mod crowd;
 pub mod crypto;
+mod fair_queue;
 pub mod identity;
 pub mod ike;
 pub mod path;

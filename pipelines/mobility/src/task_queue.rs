@@ -2,7 +2,7 @@
 //! that a flood from one place delays nobody but itself.
 
 use crate::{
-    crowd::Crowd,
+    fair_queue::FairQueue,
     task::{Task, TaskId},
 };
 use alloc::collections::BTreeMap;
@@ -16,8 +16,8 @@ const IN_A_ROW: u32 = 8;
 pub(crate) struct TaskQueue<P> {
     next: u64,
     waiting: BTreeMap<TaskId, (P, Task)>,
-    established: Crowd<TaskId>,
-    unauthenticated: Crowd<TaskId>,
+    established: FairQueue<TaskId>,
+    unauthenticated: FairQueue<TaskId>,
     /// Tasks of established peers since the last one of others.
     in_a_row: u32,
     /// Those that are being done.
@@ -29,8 +29,8 @@ impl<P> Default for TaskQueue<P> {
         Self {
             next: 0,
             waiting: BTreeMap::new(),
-            established: Crowd::default(),
-            unauthenticated: Crowd::default(),
+            established: FairQueue::default(),
+            unauthenticated: FairQueue::default(),
             in_a_row: 0,
             task_owners: BTreeMap::new(),
         }

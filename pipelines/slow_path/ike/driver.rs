@@ -273,7 +273,7 @@ impl Ike {
                 info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
                 self.inner.insert(peer, addresses, network, &mut links.tables);
             }
-            Event::SessionKeys { spis, suite, encr, integ } => {
+            Event::IkeSaKeys { spis, suite, encr, integ } => {
                 if let Some(log) = &self.key_log {
                     let encr = [&encr[0][..], &encr[1]];
                     let integ = [&integ[0][..], &integ[1]];

@@ -15,7 +15,7 @@ use wayfarer_mobility::{
         event::Event,
         pool::Pool,
         protection::Protection,
-        schedule::SessionKeys,
+        schedule::IkeSaKeys,
         settings::Settings,
         suite::IkeSuite,
         wire::{self, Header, flags},
@@ -177,9 +177,9 @@ pub fn ike_peer(mut data: &[u8]) {
     assert!(has_new_keys, "an honest peer cannot change its keys: {:?}", honest.events);
 }
 
-fn keys_of(event: &Event) -> Option<([u64; 2], IkeSuite, SessionKeys)> {
-    let Event::SessionKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } = event else { return None };
+fn keys_of(event: &Event) -> Option<([u64; 2], IkeSuite, IkeSaKeys)> {
+    let Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } = event else { return None };
     let none = Secret::default;
     let (ei, er, ai, ar) = (ei.clone(), er.clone(), ai.clone(), ar.clone());
-    Some((*spis, suite.clone(), SessionKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
+    Some((*spis, suite.clone(), IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
 }

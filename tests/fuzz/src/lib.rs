@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
         tcp, udp,
     },
 };
-use wayfarer_mobility::ike::{wire as ike, wire::Protected};
+use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
 
 // The tests have it already.
 #[cfg(not(test))]
@@ -191,6 +191,6 @@ pub fn ike_message(data: &[u8]) {
         ike::emit_protected(header, found.first, found.fragment, found.rest.len(), &mut again);
         let before_iv = again.clone();
         again.extend_from_slice(found.rest);
-        assert_eq!(ike::protected(&again), Ok(Protected { aad: &before_iv, ..found }));
+        assert_eq!(ike::protected(&again), Ok(ProtectedMessage { aad: &before_iv, ..found }));
     }
 }

@@ -149,6 +149,7 @@ fn the_example_works_as_it_says() {
 }
 
 /// `conf/bench-ports.toml` as it stands, but for huge pages.
+#[cfg(feature = "bench")]
 #[test]
 fn ports_alone_are_measured() {
     let lab = Lab::new(&["gw"]);

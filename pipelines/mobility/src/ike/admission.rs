@@ -1,14 +1,14 @@
 //! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which anything is kept.
 
 use super::{
-    cookie::{Cookies, Initiator},
+    cookie::{CookieInput, Cookies},
     event::PeerId,
     settings::Settings,
     wire::{self, Header, Notify, Payload, flags, notify},
 };
 use crate::{
-    crowd::Crowd,
     crypto::{Crypto, Random},
+    fair_queue::FairQueue,
     rate::Rate,
 };
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -37,7 +37,7 @@ pub(super) struct Admission {
     /// Half-open peers by where their first message came from, and its SPI.
     inits: BTreeMap<(SocketAddr, u64), PeerId>,
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
-    crowd: Crowd<PeerId>,
+    half_open: FairQueue<PeerId>,
     cookies: Cookies,
     /// Hints about unknown SPIs and versions.
     hints: Rate,
@@ -48,7 +48,7 @@ pub(super) struct Admission {
 impl Admission {
     /// Returns the number of half-open peers.
     pub(super) fn half_open(&self) -> usize {
-        self.crowd.len()
+        self.half_open.len()
     }
 
     /// Returns the half-open peer whose first message came from `remote` with this SPI.
@@ -60,12 +60,12 @@ impl Admission {
     pub(super) fn insert(&mut self, peer: PeerId, remote: SocketAddr, spi: u64) {
         self.inits.insert((remote, spi), peer);
         self.init_of.insert(peer, (remote, spi));
-        self.crowd.insert(peer, remote.ip());
+        self.half_open.insert(peer, remote.ip());
     }
 
     /// Forgets a peer that is half-open no more.
     pub(super) fn remove(&mut self, peer: PeerId) {
-        self.crowd.remove(peer);
+        self.half_open.remove(peer);
         if let Some(key) = self.init_of.remove(&peer) {
             self.inits.remove(&key);
         }
@@ -73,13 +73,13 @@ impl Admission {
 
     /// Returns the half-open peer that is to make room for another one.
     pub(super) fn most_crowded(&self) -> Option<PeerId> {
-        self.crowd.most_crowded()
+        self.half_open.most_crowded()
     }
 
     /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves nothing behind: many
     /// of them must show where they are, as many who begin.
     pub(super) fn wants_cookie(&self, now: Duration, settings: &Settings) -> bool {
-        self.crowd.len() >= settings.cookie_threshold
+        self.half_open.len() >= settings.cookie_threshold
             || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS)
     }
 
@@ -104,7 +104,7 @@ impl Admission {
             Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
             _ => None,
         });
-        let initiator = Initiator { nonce, from, spi: header.spi_i };
+        let initiator = CookieInput { nonce, from, spi: header.spi_i };
         if shown.is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
             return Cookie::Shown;
         }

@@ -13,7 +13,7 @@ pub const CHILD_RULES: usize = 256;
 /// Those of all child SAs of a peer. While keys are changed, there may be twice as many.
 pub const RULES: usize = 512;
 /// IKE SAs of a peer: the one in use, and those that it replaced or that are to replace it.
-pub const SESSIONS: usize = 4;
+pub const IKE_SAS: usize = 4;
 /// Bytes of a message's plaintext, in one piece or in fragments.
 pub const MESSAGE: usize = 16_384;
 /// Addresses that are remembered for who had them, in each pool.

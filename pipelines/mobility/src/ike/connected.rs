@@ -11,7 +11,7 @@ static NONE: Peers = Peers::new();
 
 /// A peer that has just proved who it is.
 #[derive(Debug)]
-pub(super) struct Newcomer {
+pub(super) struct NewPeer {
     pub(super) peer: PeerId,
     /// Whose addresses it has.
     pub(super) owner: Owner,
@@ -25,7 +25,7 @@ pub(super) struct Newcomer {
 
 /// The peers that have proved who they are.
 #[derive(Debug, Default)]
-pub(super) struct Connected {
+pub(super) struct ConnectedPeers {
     /// By whose addresses they have.
     identities: BTreeMap<Owner, Peers>,
     /// By who answers for what they do.
@@ -34,9 +34,9 @@ pub(super) struct Connected {
     names: BTreeMap<PeerId, [Owner; 2]>,
 }
 
-impl Connected {
-    pub(super) fn insert(&mut self, newcomer: &Newcomer) {
-        let Newcomer { peer, owner, principal, .. } = newcomer;
+impl ConnectedPeers {
+    pub(super) fn insert(&mut self, new_peer: &NewPeer) {
+        let NewPeer { peer, owner, principal, .. } = new_peer;
         self.identities.entry(owner.clone()).or_default().insert(*peer);
         self.principals.entry(principal.clone()).or_default().insert(*peer);
         self.names.insert(*peer, [owner.clone(), principal.clone()]);
@@ -96,11 +96,11 @@ mod tests {
     fn a_connection_has_a_peer_whatever_its_name_is() {
         let named = Identity::from_text("a.test").unwrap();
         for name in [Identity::anybody(), Identity::unnamed(0), named] {
-            let mut connected = Connected::default();
+            let mut connected = ConnectedPeers::default();
             let (peer, owner) = (PeerId(1), (2, name));
             let principal = owner.clone();
-            let newcomer = Newcomer { peer, owner, principal, takes_over: false, initial_contact: false };
-            connected.insert(&newcomer);
+            let new_peer = NewPeer { peer, owner, principal, takes_over: false, initial_contact: false };
+            connected.insert(&new_peer);
             assert_eq!([1, 2, 3].map(|connection| connected.has_peer_of(connection)), [false, true, false]);
             assert!(connected.remove(peer) && !connected.has_peer_of(2) && !connected.remove(peer));
         }

@@ -82,7 +82,7 @@ pub struct ChildPolicy {
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// Of an IKE SA, until it is rekeyed.
-    pub session: Duration,
+    pub ike_sa: Duration,
     /// Of a child SA, until it is rekeyed.
     pub child: Duration,
     /// How much longer a key lives that could not be changed.

@@ -1,14 +1,14 @@
 //! What peers share, and what one works with while it handles a message, a timer or a finished task.
 
 use super::{
-    connected::{Connected, Newcomer},
+    connected::{ConnectedPeers, NewPeer},
     connection::Connection,
     counter::Counter,
     doubt::Doubts,
     event::{ChildId, Event, PeerId},
     pool::{self, Owner, Pool},
     quota::Quotas,
-    schedule::SessionKeys,
+    schedule::IkeSaKeys,
     settings::Settings,
     suite::IkeSuite,
 };
@@ -38,9 +38,9 @@ pub(super) struct Shared {
     pub(super) child_spis: BTreeSet<u32>,
     pub(super) children: BTreeMap<ChildId, PeerId>,
     pub(super) pools: Vec<Pool>,
-    pub(super) connected: Connected,
+    pub(super) connected: ConnectedPeers,
     pub(super) counts: [u64; Counter::ALL.len()],
-    pub(super) newcomers: Vec<Newcomer>,
+    pub(super) new_peers: Vec<NewPeer>,
     pub(super) doubts: Doubts,
     pub(super) quotas: Quotas,
 }
@@ -56,9 +56,9 @@ impl Shared {
             child_spis: BTreeSet::new(),
             children: BTreeMap::new(),
             pools,
-            connected: Connected::default(),
+            connected: ConnectedPeers::default(),
             counts: [0; _],
-            newcomers: Vec::new(),
+            new_peers: Vec::new(),
             doubts: Doubts::default(),
             quotas: Quotas::default(),
         }
@@ -150,7 +150,6 @@ impl Context<'_> {
         self.shared.next_child += 1;
         let child = ChildId(self.shared.next_child);
         self.shared.children.insert(child, peer);
-        self.count(Counter::Rekeyed);
         child
     }
 
@@ -212,9 +211,9 @@ impl Context<'_> {
         }
     }
 
-    pub(super) fn established(&mut self, newcomer: Newcomer) {
+    pub(super) fn established(&mut self, new_peer: NewPeer) {
         self.count(Counter::Established);
-        self.shared.newcomers.push(newcomer);
+        self.shared.new_peers.push(new_peer);
     }
 
     /// Whether a move of a peer for whom `principal` answers is followed before it is confirmed.
@@ -250,9 +249,9 @@ impl Context<'_> {
         self.shared.quotas.admits(self.now, principal, peers as u32)
     }
 
-    pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &SessionKeys) {
+    pub(super) fn log_keys(&mut self, spis: [u64; 2], suite: &IkeSuite, keys: &IkeSaKeys) {
         if self.settings.log_keys {
-            self.tell(Event::SessionKeys {
+            self.tell(Event::IkeSaKeys {
                 spis,
                 suite: suite.clone(),
                 encr: [keys.ei.clone(), keys.er.clone()],

@@ -11,7 +11,7 @@ const LENGTH: usize = 24;
 
 /// What a cookie is made for: the nonce and SPI of a first message, and where it came from.
 #[derive(Clone, Copy)]
-pub(super) struct Initiator<'a> {
+pub(super) struct CookieInput<'a> {
     pub(super) nonce: &'a [u8],
     pub(super) from: IpAddr,
     pub(super) spi: u64,
@@ -51,7 +51,7 @@ impl Cookies {
         now: Duration,
         crypto: &dyn Crypto,
         random: &dyn Random,
-        initiator: Initiator<'_>,
+        initiator: CookieInput<'_>,
     ) -> Vec<u8> {
         self.turn(now, random);
         cookie(crypto, self.number, &*self.secrets[0], initiator)
@@ -64,7 +64,7 @@ impl Cookies {
         crypto: &dyn Crypto,
         random: &dyn Random,
         shown: &[u8],
-        initiator: Initiator<'_>,
+        initiator: CookieInput<'_>,
     ) -> bool {
         self.turn(now, random);
         let Some(age) = shown.first().map(|number| self.number.wrapping_sub(*number)) else { return false };
@@ -74,8 +74,8 @@ impl Cookies {
     }
 }
 
-fn cookie(crypto: &dyn Crypto, number: u8, secret: &[u8], initiator: Initiator<'_>) -> Vec<u8> {
-    let Initiator { nonce, from, spi } = initiator;
+fn cookie(crypto: &dyn Crypto, number: u8, secret: &[u8], initiator: CookieInput<'_>) -> Vec<u8> {
+    let CookieInput { nonce, from, spi } = initiator;
     let (v4, v6);
     let from: &[u8] = match from {
         IpAddr::V4(a) => {

@@ -40,7 +40,7 @@ counters! {
     Established "established" "peers that proved who they are",
     Failed "failed" "peers that did not",
     Ended "ended" "peers that were established and ended",
-    Rekeyed "rekeyed" "child SAs made",
+    Rekeyed "rekeyed" "rekeys of IKE and child SAs",
     Moved "moved" "moves of peers",
     Unconfirmed "unconfirmed" "moves, or questions about them, that the peer did not confirm",
     NatRefused "nat_refused" "connections, moves and paths refused because a NAT is on the way where none is allowed",

@@ -6,7 +6,7 @@
 use super::{
     admission::{self, Admission, Cookie},
     bounds,
-    connected::Newcomer,
+    connected::NewPeer,
     connection::Connection,
     context::{Context, Environment, Shared},
     counter::Counter,
@@ -99,7 +99,7 @@ impl Endpoint {
         let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);
         self.settle(now, id);
-        self.welcome(now);
+        self.settle_new_peers(now);
     }
 
     /// Brings what is kept about a peer in line with what it has become.
@@ -144,23 +144,23 @@ impl Endpoint {
     }
 
     /// Peers that have just proved who they are: what they were before is over, where it should be.
-    fn welcome(&mut self, now: Duration) {
-        while let Some(newcomer) = self.shared.newcomers.pop() {
-            let id = newcomer.peer;
+    fn settle_new_peers(&mut self, now: Duration) {
+        while let Some(new_peer) = self.shared.new_peers.pop() {
+            let id = new_peer.peer;
             if !self.peers.get(&id).is_some_and(Peer::is_established) {
                 continue;
             }
-            self.shared.connected.insert(&newcomer);
+            self.shared.connected.insert(&new_peer);
             self.dials.peer_established(id);
-            self.make_way(now, &newcomer);
-            self.bound_peers(now, &newcomer);
+            self.make_way(now, &new_peer);
+            self.bound_peers(now, &new_peer);
         }
     }
 
-    /// Keeps those of one owner, those without a name, and all, to their number: of all the newcomer goes, else the
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the new peer goes, else the
     /// oldest.
-    fn bound_peers(&mut self, now: Duration, newcomer: &Newcomer) {
-        let (Newcomer { owner, principal, .. }, connected) = (newcomer, &self.shared.connected);
+    fn bound_peers(&mut self, now: Duration, new_peer: &NewPeer) {
+        let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let (peers, most) = match owner.1.is_unnamed() {
             true => (
                 connected.answered_for_by(principal),
@@ -174,25 +174,25 @@ impl Endpoint {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
         } else if self.shared.connected.len() > self.environment.settings.peer_limit {
             self.shared.count(Counter::NoRoom);
-            self.with(now, newcomer.peer, |peer, cx| peer.close(cx, Reason::Overload));
+            self.with(now, new_peer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }
     }
 
-    /// Ends what a newcomer takes the place of, and tells it so.
-    fn make_way(&mut self, now: Duration, newcomer: &Newcomer) {
-        let others = self.shared.connected.of(&newcomer.owner).iter().copied();
-        let others: Vec<PeerId> = match (newcomer.takes_over, newcomer.initial_contact) {
+    /// Ends what a new peer takes the place of, and tells it so.
+    fn make_way(&mut self, now: Duration, new_peer: &NewPeer) {
+        let others = self.shared.connected.of(&new_peer.owner).iter().copied();
+        let others: Vec<PeerId> = match (new_peer.takes_over, new_peer.initial_contact) {
             (false, false) => return,
-            _ => others.filter(|id| *id != newcomer.peer).collect(),
+            _ => others.filter(|id| *id != new_peer.peer).collect(),
         };
         for id in others {
-            let new = self.peers.get(&newcomer.peer).filter(|new| new.is_established());
+            let new = self.peers.get(&new_peer.peer).filter(|new| new.is_established());
             let (Some(new), Some(old)) = (new, self.peers.get(&id)) else { return };
             // Several may have this name: what comes from the same socket is the same device, and of the others only who
             // does not answer is gone.
-            let is_over = newcomer.takes_over || new.is_at_the_place_of(old);
+            let is_over = new_peer.takes_over || new.shares_remote_with(old);
             let over = match is_over {
-                true if new.gives_way_to(old) => newcomer.peer,
+                true if new.gives_way_to(old) => new_peer.peer,
                 true => id,
                 false => {
                     self.with(now, id, Peer::check_life);
@@ -277,7 +277,7 @@ impl Endpoint {
                 self.shared.count(Counter::Busy);
                 return;
             };
-            self.crowd_out(now, other);
+            self.evict(now, other);
         }
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
@@ -286,7 +286,7 @@ impl Endpoint {
             Ok(peer) => {
                 while self.admission.half_open() >= self.environment.settings.half_open_limit.max(1) {
                     let Some(oldest) = self.admission.most_crowded() else { break };
-                    self.crowd_out(now, oldest);
+                    self.evict(now, oldest);
                 }
                 self.peers.insert(id, peer);
                 self.admission.insert(id, addresses.remote, header.spi_i);
@@ -301,7 +301,7 @@ impl Endpoint {
     }
 
     /// A peer that is not established makes room for others.
-    fn crowd_out(&mut self, now: Duration, peer: PeerId) {
+    fn evict(&mut self, now: Duration, peer: PeerId) {
         self.shared.count(Counter::Crowded);
         self.with(now, peer, |peer, cx| {
             peer.fail(cx, Reason::Overload);
@@ -445,8 +445,8 @@ impl Endpoint {
     }
 
     /// Changes the keys of a peer's IKE SA, or of all its child SAs.
-    pub fn rekey(&mut self, now: Duration, peer: PeerId, session: bool) {
-        self.with(now, peer, |peer, cx| peer.rekey(cx, session));
+    pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
+        self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
     }
 
     /// All peers.

@@ -173,7 +173,7 @@ pub enum Event {
         known: bool,
     },
     /// An IKE SA has keys, for who asked for a key log.
-    SessionKeys {
+    IkeSaKeys {
         /// SPIs, the initiator's first.
         spis: [u64; 2],
         /// Algorithms.

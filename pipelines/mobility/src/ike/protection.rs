@@ -1,10 +1,11 @@
-//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC 7383).
+//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC
+//! 7383).
 
 use super::{
     bounds,
-    schedule::SessionKeys,
+    schedule::IkeSaKeys,
     suite::IkeSuite,
-    wire::{self, Header, Malformed},
+    wire::{self, Header, Malformed, Payload},
 };
 use crate::crypto::{Crypto, Integ, Random, Refused};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
@@ -18,20 +19,20 @@ const BEFORE_IV: usize = wire::HEADER + 8;
 
 /// Why a message was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unopened {
+pub enum OpenError {
     /// It is not formed like one.
     Malformed(Malformed),
     /// It is not the peer's.
     Forged,
 }
 
-impl From<Malformed> for Unopened {
+impl From<Malformed> for OpenError {
     fn from(why: Malformed) -> Self {
         Self::Malformed(why)
     }
 }
 
-impl From<Refused> for Unopened {
+impl From<Refused> for OpenError {
     fn from(_: Refused) -> Self {
         Self::Forged
     }
@@ -39,14 +40,24 @@ impl From<Refused> for Unopened {
 
 /// The plaintext of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct Plaintext {
     /// Type of the first payload.
     pub first: u8,
     /// The payloads.
     pub body: Vec<u8>,
 }
 
-/// One direction of a session's protection.
+impl Plaintext {
+    /// Parses the payloads, and has `read` make a typed message of them.
+    ///
+    /// # Errors
+    /// If they are no chain of payloads, or not that message.
+    pub fn read<T>(&self, read: impl FnOnce(&[Payload<'_>]) -> Result<T, Malformed>) -> Result<T, Malformed> {
+        read(&wire::parse(self.first, &self.body)?)
+    }
+}
+
+/// One direction of an IKE SA's protection.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
     /// Primitives.
@@ -54,8 +65,8 @@ pub struct Protection<'a> {
     /// Algorithms.
     pub suite: &'a IkeSuite,
     /// Keys of both directions.
-    pub keys: &'a SessionKeys,
-    /// Whether the sender is the session's original initiator.
+    pub keys: &'a IkeSaKeys,
+    /// Whether the sender is the IKE SA's original initiator.
     pub from_initiator: bool,
 }
 
@@ -74,9 +85,9 @@ impl Protection<'_> {
         self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
     }
 
-    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within `limit` bytes; `None`
-    /// means one, whatever its size. `counter` is drawn on for IVs of AEADs: none is used twice. Those of CBC, which nobody
-    /// may foresee, come from `random`.
+    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within
+    /// `limit` bytes; `None` means one, whatever its size. `counter` is drawn on for IVs of AEADs:
+    /// none is used twice. Those of CBC, which nobody may foresee, come from `random`.
     pub fn seal(
         &self,
         random: &dyn Random,
@@ -140,7 +151,7 @@ impl Protection<'_> {
         header: &Header,
         message: &[u8],
         parts: &mut Fragments,
-    ) -> Result<Option<Opened>, Unopened> {
+    ) -> Result<Option<Plaintext>, OpenError> {
         let protected = wire::protected(message)?;
         let encr = self.suite.encr;
         let (iv, text) = protected.rest.split_at_checked(encr.iv_len()).ok_or(Malformed::Truncated)?;
@@ -160,15 +171,15 @@ impl Protection<'_> {
         match protected.fragment {
             None => {
                 parts.clear();
-                Ok(Some(Opened { first: protected.first, body: text }))
+                Ok(Some(Plaintext { first: protected.first, body: text }))
             }
             Some((number, total)) => Ok(parts.add(header.message_id, number, total, protected.first, text)),
         }
     }
 }
 
-/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up; but it may not
-/// have proved who it is, so there is little room.
+/// Fragments of one message, until all are there. They are authentic, so only the peer itself can
+/// fill this up; but it may not have proved who it is, so there is little room.
 #[derive(Debug, Default)]
 pub struct Fragments {
     message_id: u32,
@@ -185,7 +196,14 @@ impl Fragments {
             && (is_other || total > self.total || (total == self.total && !self.parts.contains_key(&number)))
     }
 
-    fn add(&mut self, message_id: u32, number: u16, total: u16, first: u8, part: Vec<u8>) -> Option<Opened> {
+    fn add(
+        &mut self,
+        message_id: u32,
+        number: u16,
+        total: u16,
+        first: u8,
+        part: Vec<u8>,
+    ) -> Option<Plaintext> {
         // The sender may cut the message anew, into more fragments: those replace the old.
         if self.parts.is_empty() || message_id != self.message_id || total != self.total {
             *self = Self { message_id, total, ..Self::default() };
@@ -204,7 +222,7 @@ impl Fragments {
         let body = self.parts.values().flatten().copied().collect();
         let first = self.first;
         self.clear();
-        Some(Opened { first, body })
+        Some(Plaintext { first, body })
     }
 
     fn clear(&mut self) {

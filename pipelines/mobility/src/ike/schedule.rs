@@ -6,8 +6,11 @@ use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;
 
+/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
+pub const NONCE: usize = 32;
+
 /// The keys of an IKE SA (RFC 7296 §2.14).
-pub struct SessionKeys {
+pub struct IkeSaKeys {
     /// What keys of child SAs and of the next IKE SA come from.
     pub d: Secret,
     /// Integrity, of messages of the original initiator; empty with an AEAD.
@@ -24,7 +27,7 @@ pub struct SessionKeys {
     pub pr: Secret,
 }
 
-impl fmt::Debug for SessionKeys {
+impl fmt::Debug for IkeSaKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionKeys")
     }
@@ -77,7 +80,7 @@ pub struct Seed<'a> {
     pub spi_r: u64,
 }
 
-impl SessionKeys {
+impl IkeSaKeys {
     /// Of a first exchange: SKEYSEED = prf(Ni | Nr, g^ir).
     pub fn first(crypto: &dyn Crypto, suite: &IkeSuite, shared: &[u8], seed: Seed<'_>) -> Self {
         let nonces = Zeroizing::new([seed.nonce_i, seed.nonce_r].concat());

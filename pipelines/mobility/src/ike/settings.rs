@@ -29,7 +29,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How long a new path may go without the peer's word.
     pub routability: Duration,
-    /// Whether [`super::event::Event::SessionKeys`] is wanted.
+    /// Whether [`super::event::Event::IkeSaKeys`] is wanted.
     pub log_keys: bool,
 }
 

@@ -5,7 +5,7 @@ use super::{
     packet::{AccessRequest, Answer},
     question::{Question, Reply, Server},
 };
-use crate::{crowd::Crowd, crypto::Random};
+use crate::{crypto::Random, fair_queue::FairQueue};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
@@ -63,13 +63,13 @@ struct Request {
 
 /// What waits for one server.
 #[derive(Debug, Default)]
-struct Waiting {
-    crowd: Crowd<u64>,
+struct ServerQueue {
+    queue: FairQueue<u64>,
     slots: BTreeMap<Slot, u64>,
     next: u16,
 }
 
-impl Waiting {
+impl ServerQueue {
     /// Takes an identifier that is not in use.
     fn take_slot(&mut self, id: u64) -> Slot {
         loop {
@@ -90,7 +90,7 @@ impl Waiting {
 pub struct Client {
     random: Arc<dyn Random>,
     pending: BTreeMap<u64, Pending>,
-    servers: BTreeMap<SocketAddr, Waiting>,
+    servers: BTreeMap<SocketAddr, ServerQueue>,
     timers: BTreeSet<(Duration, u64)>,
     transmits: VecDeque<Transmit>,
     answers: VecDeque<(u64, Option<Reply>)>,
@@ -133,16 +133,16 @@ impl Client {
         let Some((number, server)) = server.and_then(|n| Some((n, realm.servers.get(n)?))) else {
             return self.finish(id, None);
         };
-        while self.servers.get(&server.address).is_some_and(|waiting| waiting.crowd.len() >= WAITING) {
+        while self.servers.get(&server.address).is_some_and(|waiting| waiting.queue.len() >= WAITING) {
             let waiting = self.servers.get(&server.address);
-            let Some(other) = waiting.and_then(|waiting| waiting.crowd.crowded_out_by(from)) else {
+            let Some(other) = waiting.and_then(|waiting| waiting.queue.crowded_out_by(from)) else {
                 return self.finish(id, None);
             };
             self.finish(other, None);
         }
         let waiting = self.servers.entry(server.address).or_default();
         let slot = waiting.take_slot(id);
-        waiting.crowd.insert(id, from);
+        waiting.queue.insert(id, from);
         let mut authenticator = [0; 16];
         self.random.fill(&mut authenticator);
         let Some(pending) = self.pending.get_mut(&id) else { return };
@@ -169,7 +169,7 @@ impl Client {
         self.timers.remove(&(request.resend_at, id));
         if let Some(waiting) = self.servers.get_mut(&request.address) {
             waiting.slots.remove(&request.slot);
-            waiting.crowd.remove(id);
+            waiting.queue.remove(id);
         }
     }
 

@@ -14,28 +14,28 @@ use core::time::Duration;
 
 /// A pair of child SAs.
 #[derive(Debug)]
-pub(super) struct Child {
-    pub(super) id: ChildId,
-    pub(super) spi_in: u32,
-    pub(super) spi_out: u32,
+pub(in crate::ike) struct Child {
+    pub(in crate::ike) id: ChildId,
+    pub(in crate::ike) spi_in: u32,
+    pub(in crate::ike) spi_out: u32,
     /// The connection's policy that it follows.
-    pub(super) policy: usize,
-    pub(super) suite: EspSuite,
-    pub(super) local: Vec<TrafficSelector>,
-    pub(super) remote: Vec<TrafficSelector>,
+    pub(in crate::ike) policy: usize,
+    pub(in crate::ike) suite: EspSuite,
+    pub(in crate::ike) local: Vec<TrafficSelector>,
+    pub(in crate::ike) remote: Vec<TrafficSelector>,
     /// What its selectors cost the data plane.
-    pub(super) rules: usize,
-    pub(super) transport: bool,
+    pub(in crate::ike) rules: usize,
+    pub(in crate::ike) transport: bool,
     /// When its keys are to be changed, and when they end.
-    pub(super) rekey_at: Duration,
-    pub(super) expire_at: Duration,
-    pub(super) state: ChildState,
+    pub(in crate::ike) rekey_at: Duration,
+    pub(in crate::ike) expire_at: Duration,
+    pub(in crate::ike) state: ChildState,
     /// The pair that takes its place.
-    pub(super) successor: Option<ChildId>,
+    pub(in crate::ike) successor: Option<ChildId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ChildState {
+pub(in crate::ike) enum ChildState {
     /// Carries traffic.
     Installed,
     /// We asked for another in its place.
@@ -50,21 +50,21 @@ pub(super) enum ChildState {
 
 /// What both sides agreed on, before it has keys.
 #[derive(Clone, Debug)]
-pub(super) struct Agreed {
-    pub(super) name: String,
-    pub(super) policy: usize,
-    pub(super) suite: EspSuite,
-    pub(super) number: u8,
-    pub(super) spi_in: u32,
-    pub(super) spi_out: u32,
-    pub(super) local: Vec<TrafficSelector>,
-    pub(super) remote: Vec<TrafficSelector>,
-    pub(super) transport: bool,
-    pub(super) replaces: Option<ChildId>,
+pub(in crate::ike) struct AgreedChild {
+    pub(in crate::ike) name: String,
+    pub(in crate::ike) policy: usize,
+    pub(in crate::ike) suite: EspSuite,
+    pub(in crate::ike) number: u8,
+    pub(in crate::ike) spi_in: u32,
+    pub(in crate::ike) spi_out: u32,
+    pub(in crate::ike) local: Vec<TrafficSelector>,
+    pub(in crate::ike) remote: Vec<TrafficSelector>,
+    pub(in crate::ike) transport: bool,
+    pub(in crate::ike) replaces: Option<ChildId>,
 }
 
-impl Agreed {
-    pub(super) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
+impl AgreedChild {
+    pub(in crate::ike) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
         let [key_in, key_out] = keys;
         ChildSa {
             name: self.name.clone(),

@@ -27,12 +27,12 @@ struct Candidate {
 
 /// The connections that a peer's first message may be for, in the operator's order.
 #[derive(Debug)]
-pub(super) struct Candidates(Box<[Candidate]>);
+pub(in crate::ike) struct Candidates(Box<[Candidate]>);
 
 impl Candidates {
     /// `at` are the connections at the addresses that the message came by; `suite` was chosen from its proposal of this
     /// number.
-    pub(super) fn new(
+    pub(in crate::ike) fn new(
         connections: &[Connection],
         at: impl Iterator<Item = usize>,
         suite: &IkeSuite,
@@ -59,7 +59,7 @@ impl Candidates {
     }
 
     /// Those that take the algorithms that were chosen.
-    pub(super) fn fitting<'a>(
+    pub(in crate::ike) fn fitting<'a>(
         &'a self,
         connections: &'a [Connection],
     ) -> impl Iterator<Item = &'a Connection> {
@@ -67,7 +67,7 @@ impl Candidates {
     }
 
     /// Bytes of memory.
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::ike) fn memory(&self) -> usize {
         size_of_val(&*self.0)
     }
 
@@ -90,7 +90,7 @@ impl Candidates {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn claimed(
+    pub(in crate::ike) fn claimed(
         &self,
         connections: &[Connection],
         identity: &Identity,
@@ -120,7 +120,7 @@ impl Candidates {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn proved(
+    pub(in crate::ike) fn proved(
         &self,
         connections: &[Connection],
         begun: usize,

@@ -15,13 +15,13 @@ const REPLY: u8 = 2;
 
 /// The attributes of a configuration payload of ours.
 #[derive(Debug, Default)]
-pub(super) struct Attributes {
+pub(in crate::ike) struct Attributes {
     kind: u8,
     all: Vec<(u16, Vec<u8>)>,
 }
 
 impl Attributes {
-    pub(super) fn payload(&self) -> Payload<'_> {
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         let attributes = self.all.iter().map(|(kind, value)| Attribute { kind: *kind, value });
         Payload::Cp(Configuration { kind: self.kind, attributes: attributes.collect() })
     }
@@ -34,7 +34,7 @@ impl Attributes {
     }
 
     /// What a client asks for: an address of each family, DNS servers and their domains.
-    pub(super) fn request() -> Self {
+    pub(in crate::ike) fn request() -> Self {
         let kinds = [
             attribute::INTERNAL_IP4_ADDRESS,
             attribute::INTERNAL_IP6_ADDRESS,
@@ -59,7 +59,7 @@ impl Peer {
     ///
     /// # Errors
     /// INTERNAL_ADDRESS_FAILURE where the pools are empty.
-    pub(super) fn configure(
+    pub(in crate::ike) fn configure(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
@@ -105,7 +105,7 @@ impl Peer {
     ///
     /// # Errors
     /// An address that no inner address can be: the gateway is not to be connected to then.
-    pub(super) fn take_configuration(
+    pub(in crate::ike) fn take_configuration(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,

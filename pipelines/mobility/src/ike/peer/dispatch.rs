@@ -2,16 +2,20 @@
 
 use super::{
     auth::Proof,
+    ike_sa::{Arrival, Outstanding},
     request::Request,
-    session::{Arrival, Outstanding},
-    state::{Peer, Phase, Waiting},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     ike::{
         context::Context,
         counter::Counter,
         event::Reason,
-        protection::{Opened, Unopened},
+        exchange::{
+            create_child::message::{CreateChildRequest, CreateChildResponse},
+            informational::message::{InformationalRequest, InformationalResponse},
+        },
+        protection::{OpenError, Plaintext},
         wire::{ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
@@ -29,11 +33,11 @@ impl Peer {
     ) {
         let ours = if header.is_from_initiator() { header.spi_r } else { header.spi_i };
         if let Phase::Initiating(_) = self.phase
-            && self.sessions.is_empty()
+            && self.ike_sas.is_empty()
         {
             return self.handle_init_response(cx, header, message, addresses);
         }
-        let Some(at) = self.sessions.iter().position(|s| s.local_spi() == ours) else {
+        let Some(at) = self.ike_sas.iter().position(|s| s.local_spi() == ours) else {
             return cx.count(Counter::UnknownSpi);
         };
         let Some(exchange) = ExchangeType::from_number(header.exchange) else {
@@ -45,12 +49,12 @@ impl Peer {
         };
         match result {
             Ok(()) => {}
-            Err(Unopened::Malformed(_)) => cx.count(Counter::Malformed),
-            Err(Unopened::Forged) => cx.count(Counter::Forged),
+            Err(OpenError::Malformed(_)) => cx.count(Counter::Malformed),
+            Err(OpenError::Forged) => cx.count(Counter::Forged),
         }
     }
 
-    pub(super) fn handle_request(
+    pub(in crate::ike) fn handle_request(
         &mut self,
         cx: &mut Context<'_>,
         at: usize,
@@ -58,12 +62,12 @@ impl Peer {
         header: &Header,
         message: &[u8],
         addresses: Addresses,
-    ) -> Result<(), Unopened> {
-        let Some(session) = self.sessions.get_mut(at) else { return Ok(()) };
-        let arrival = session.open_request(cx.crypto, header, message)?;
-        let spi = session.local_spi();
+    ) -> Result<(), OpenError> {
+        let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
+        let arrival = ike_sa.open_request(cx.crypto, header, message)?;
+        let spi = ike_sa.local_spi();
         if matches!(arrival, Arrival::New(_))
-            && session.forget_at.is_some()
+            && ike_sa.forget_at.is_some()
             && exchange != ExchangeType::Informational
         {
             return Ok(());
@@ -77,12 +81,12 @@ impl Peer {
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
             // An answer, with certificates or in EAP, may be many times its request. It is asked again if it is meant so.
-            Arrival::New(_) if elsewhere && !proved && !session.admits_stray(cx.now) => {
+            Arrival::New(_) if elsewhere && !proved && !ike_sa.admits_stray(cx.now) => {
                 cx.count(Counter::TooOften);
                 return Ok(());
             }
             Arrival::Repeated => {
-                match session.repeat(cx.now, elsewhere, proved) {
+                match ike_sa.repeat(cx.now, elsewhere, proved) {
                     Some(answered) => {
                         cx.count(Counter::Repeated);
                         cx.send_all(addresses, answered);
@@ -104,10 +108,16 @@ impl Peer {
                 self.answer_auth(cx, opened);
             }
             (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
-                self.answer_informational(cx, spi, &opened, addresses);
+                match opened.read(InformationalRequest::read) {
+                    Ok(request) => self.answer_informational(cx, spi, &request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Established, ExchangeType::CreateChildSa) => {
-                self.answer_create(cx, spi, opened, addresses)
+                match opened.read(CreateChildRequest::read) {
+                    Ok(request) => self.answer_create(cx, spi, request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Answering(_), ExchangeType::Informational) => {
                 // It does not take our proof, and says so.
@@ -124,44 +134,51 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) fn handle_response(
+    pub(in crate::ike) fn handle_response(
         &mut self,
         cx: &mut Context<'_>,
         at: usize,
         header: &Header,
         message: &[u8],
-    ) -> Result<(), Unopened> {
-        let Some(session) = self.sessions.get_mut(at) else { return Ok(()) };
-        let spi = session.local_spi();
-        let Some((opened, outstanding)) = session.open_response(cx.crypto, header, message)? else {
+    ) -> Result<(), OpenError> {
+        let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
+        let spi = ike_sa.local_spi();
+        let Some((opened, outstanding)) = ike_sa.open_response(cx.crypto, header, message)? else {
             return Ok(());
         };
         self.heard(cx);
         self.take_response(cx, spi, header, opened, *outstanding);
-        if self.sessions.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
-            self.request_delete_session(cx, spi);
+        if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
+            self.request_delete_ike_sa(cx, spi);
         }
         self.work(cx);
         Ok(())
     }
 
-    pub(super) fn take_response(
+    pub(in crate::ike) fn take_response(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
         header: &Header,
-        opened: Opened,
+        opened: Plaintext,
         outstanding: Outstanding,
     ) {
         match outstanding.request {
             Request::Intermediate(secret) => self.intermediate_response(cx, header, &opened, secret),
             Request::Auth => self.auth_response(cx, opened),
-            Request::Create(making) => self.create_response(cx, opened, making),
-            Request::Delete(children) => self.deleted(cx, &children),
-            Request::DeleteSession => self.session_deleted(cx, spi),
-            Request::Liveness => {}
-            Request::Update(update) => self.update_response(cx, &opened, *update),
-            Request::Routability(cookie) => self.routability_response(cx, &opened, cookie),
+            Request::Create(sent) => {
+                sent.answered(self, cx, opened.read(CreateChildResponse::read));
+            }
+            Request::Update(update) => {
+                update.answered(self, cx, opened.read(InformationalResponse::read));
+            }
+            Request::Routability(cookie) => {
+                self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));
+            }
+            // The answer shows that the peer took the request, whatever it says (RFC 7296 §1.4).
+            Request::Delete(id) => self.retire(cx, id),
+            Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
+            Request::Liveness | Request::Withdrawn => {}
         }
     }
 
@@ -170,11 +187,11 @@ impl Peer {
         let Some(at) = self.waiting.iter().position(|(id, _)| *id == task) else { return };
         let (_, waiting) = self.waiting.swap_remove(at);
         match (waiting, outcome) {
-            (Waiting::InitAnswer, Outcome::KexAnswered(result)) => self.init_answered(cx, result),
-            (Waiting::IntermediateAnswer(kex), Outcome::KexAnswered(result)) => {
+            (PendingTask::InitAnswer, Outcome::KexAnswered(result)) => self.init_answered(cx, result),
+            (PendingTask::IntermediateAnswer(kex), Outcome::KexAnswered(result)) => {
                 self.intermediate_answered(cx, kex, result);
             }
-            (Waiting::Verified, Outcome::Verified(result)) => match (&self.phase, result) {
+            (PendingTask::Verified, Outcome::Verified(result)) => match (&self.phase, result) {
                 (Phase::Answering(_), Ok(names)) => self.vouched(cx, &names),
                 (Phase::Answering(_), Err(why)) => {
                     self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Distrusted(why));
@@ -182,38 +199,36 @@ impl Peer {
                 (_, Ok(_)) => self.responder_proved(cx),
                 (_, Err(why)) => self.give_up(cx, Reason::Distrusted(why)),
             },
-            (Waiting::Signed, Outcome::Signed(Ok((method, data)))) => match &self.phase {
+            (PendingTask::Signed, Outcome::Signed(Ok((method, data)))) => match &self.phase {
                 Phase::Answering(_) => self.proved(cx, Proof { method, data }),
                 _ => self.send_auth(cx, Some(Proof { method, data })),
             },
-            (Waiting::Signed, Outcome::Signed(Err(_))) => match &self.phase {
+            (PendingTask::Signed, Outcome::Signed(Err(_))) => match &self.phase {
                 Phase::Answering(_) => {
                     self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
                 }
                 _ => self.fail(cx, Reason::Authentication),
             },
-            (Waiting::EapBegun(proof), Outcome::Eap(conversation, step)) => {
+            (PendingTask::EapBegun(proof), Outcome::Eap(conversation, step)) => {
                 self.eap_stepped(cx, conversation, step, Some(proof));
             }
-            (Waiting::Eap, Outcome::Eap(conversation, step)) => match &self.phase {
+            (PendingTask::Eap, Outcome::Eap(conversation, step)) => match &self.phase {
                 Phase::Answering(_) => self.eap_stepped(cx, conversation, step, None),
                 _ => self.eap_client_stepped(cx, conversation, step),
             },
-            (Waiting::InitBegun, Outcome::KexBegun(result)) => self.init_begun(cx, result),
-            (Waiting::InitFinished, Outcome::KexFinished(result)) => self.init_finished(cx, result),
-            (Waiting::IntermediateBegun(kex), Outcome::KexBegun(result)) => {
+            (PendingTask::InitBegun, Outcome::KexBegun(result)) => self.init_begun(cx, result),
+            (PendingTask::InitFinished, Outcome::KexFinished(result)) => self.init_finished(cx, result),
+            (PendingTask::IntermediateBegun(kex), Outcome::KexBegun(result)) => {
                 self.intermediate_begun(cx, kex, result)
             }
-            (Waiting::IntermediateFinished, Outcome::KexFinished(result)) => {
+            (PendingTask::IntermediateFinished, Outcome::KexFinished(result)) => {
                 self.intermediate_finished(cx, result)
             }
-            (Waiting::Making(making), Outcome::KexBegun(result)) => self.making_begun(cx, making, result),
-            (Waiting::Made(finishing), Outcome::KexFinished(result)) => {
-                self.making_finished(cx, *finishing, result)
+            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => step.begun(self, cx, result),
+            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
+                step.finished(self, cx, result);
             }
-            (Waiting::Creating(creating), Outcome::KexAnswered(result)) => {
-                self.creating_answered(cx, *creating, result);
-            }
+            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => step.answered(self, cx, result),
             _ => {}
         }
         self.work(cx);

@@ -1,14 +1,12 @@
 //! The beginning side until it is established (RFC 7296 §1.2, §2.6, §2.7, §2.15, §2.16; RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
     configure::Attributes,
-    create,
-    initiation::{Eap, Initiating},
-    mobility,
+    ike_sa::IkeSa,
+    initiator::{Eap, Initiator},
     request::Request,
-    session::Session,
-    state::{Peer, Phase, Waiting},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     aaa::eap::{Conversation, Step},
@@ -17,10 +15,14 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         event::{PeerId, Reason},
+        exchange::{
+            child_offer::{ChildOffer, esp_proposals},
+            mobike::addresses::Additional,
+        },
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         proposal::{self, protocol},
-        protection::Opened,
-        schedule::SessionKeys,
+        protection::Plaintext,
+        schedule::{IkeSaKeys, NONCE},
         wire::{self, Delete, ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
@@ -49,7 +51,7 @@ impl Peer {
         cx.know_spi(peer.active);
         let transcript =
             Transcript { spi_i: peer.active, nonce_i: cx.random.bytes(NONCE), ..Transcript::default() };
-        peer.phase = Phase::Initiating(Box::new(Initiating {
+        peer.phase = Phase::Initiating(Box::new(Initiator {
             transcript,
             kex,
             secret: None,
@@ -67,18 +69,18 @@ impl Peer {
             answer: None,
             ppk: false,
         }));
-        peer.start(cx, Task::KexBegin(kex), Waiting::InitBegun);
+        peer.start(cx, Task::KexBegin(kex), PendingTask::InitBegun);
         Some(peer)
     }
 
-    fn initiating(&mut self) -> Option<&mut Initiating> {
+    fn initiating(&mut self) -> Option<&mut Initiator> {
         match &mut self.phase {
             Phase::Initiating(initiating) => Some(initiating),
             _ => None,
         }
     }
 
-    pub(super) fn init_begun(
+    pub(in crate::ike) fn init_begun(
         &mut self,
         cx: &mut Context<'_>,
         result: Result<(Box<dyn KexSecret>, Vec<u8>), Refused>,
@@ -147,14 +149,14 @@ impl Peer {
     }
 
     /// When IKE_SA_INIT is sent again.
-    pub(super) fn init_resend_at(&self) -> Option<Duration> {
+    pub(in crate::ike) fn init_resend_at(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Initiating(initiating) => initiating.resend_at,
             _ => None,
         }
     }
 
-    pub(super) fn resend_init(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn resend_init(&mut self, cx: &mut Context<'_>) {
         let addresses = self.addresses;
         let Some(initiating) = self.initiating() else { return };
         initiating.tries += 1;
@@ -166,7 +168,7 @@ impl Peer {
     }
 
     /// The answer to IKE_SA_INIT, or what somebody claims to be one: nothing in it is proved yet.
-    pub(super) fn handle_init_response(
+    pub(in crate::ike) fn handle_init_response(
         &mut self,
         cx: &mut Context<'_>,
         header: &Header,
@@ -184,7 +186,7 @@ impl Peer {
         let Ok(payloads) = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default()) else {
             return;
         };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         if let Some(cookie) = notified(notify::COOKIE).filter(|c| (1..=64).contains(&c.len())) {
             initiating.restarts += 1;
             if initiating.restarts <= RESTARTS {
@@ -201,7 +203,7 @@ impl Peer {
                 if initiating.restarts <= RESTARTS {
                     initiating.kex = kex;
                     initiating.resend_at = None;
-                    self.start(cx, Task::KexBegin(kex), Waiting::InitBegun);
+                    self.start(cx, Task::KexBegin(kex), PendingTask::InitBegun);
                 }
             }
             return;
@@ -234,10 +236,10 @@ impl Peer {
         self.knows_us = auth::is_ours(&payloads);
         self.nat =
             self.detect_nat(cx, &payloads, [header.spi_i, header.spi_r], self.addresses).unwrap_or_default();
-        self.start(cx, Task::KexFinish(secret, data), Waiting::InitFinished);
+        self.start(cx, Task::KexFinish(secret, data), PendingTask::InitFinished);
     }
 
-    pub(super) fn init_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
+    pub(in crate::ike) fn init_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
         let Some(connection) = self.connection(cx) else { return };
         let nat = self.nat;
         let mobike = connection.mobike;
@@ -246,19 +248,19 @@ impl Peer {
             return self.fail(cx, Reason::KeyExchange);
         };
         let transcript = &initiating.transcript;
-        let keys = SessionKeys::first(cx.crypto, &suite, &shared, transcript.seed());
+        let keys = IkeSaKeys::first(cx.crypto, &suite, &shared, transcript.seed());
         let spis = [transcript.spi_i, transcript.spi_r];
         cx.log_keys(spis, &suite, &keys);
         let peer_fragments = {
             let body = transcript.second.get(wire::HEADER..).unwrap_or_default();
             let first = Header::parse(&transcript.second).map_or(0, |header| header.next);
             let payloads = wire::parse(first, body).unwrap_or_default();
-            auth::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
+            wire::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
         };
-        let mut session = Session::new(true, spis, suite, keys);
-        session.next = 1;
-        session.limit = connection.fragment.filter(|_| peer_fragments);
-        self.sessions.push(session);
+        let mut ike_sa = IkeSa::new(true, spis, suite, keys);
+        ike_sa.next = 1;
+        ike_sa.limit = connection.fragment.filter(|_| peer_fragments);
+        self.ike_sas.push(ike_sa);
         // With MOBIKE the other port is used from here on, whatever is on the way (RFC 4555 §3.3).
         if nat.any() || mobike || connection.force_udp {
             self.addresses.local.set_port(NAT_T_PORT);
@@ -277,12 +279,12 @@ impl Peer {
         let Some(initiating) = self.initiating() else { return };
         let done = initiating.kex_done;
         match initiating.suite.as_ref().and_then(|suite| suite.more_kex.get(done)).copied() {
-            Some(kex) => self.start(cx, Task::KexBegin(kex), Waiting::IntermediateBegun(kex)),
+            Some(kex) => self.start(cx, Task::KexBegin(kex), PendingTask::IntermediateBegun(kex)),
             None => self.begin_auth(cx),
         }
     }
 
-    pub(super) fn intermediate_begun(
+    pub(in crate::ike) fn intermediate_begun(
         &mut self,
         cx: &mut Context<'_>,
         kex: Kex,
@@ -291,39 +293,43 @@ impl Peer {
         let Ok((secret, data)) = result else { return self.fail(cx, Reason::KeyExchange) };
         let payloads = [Payload::Ke { method: kex.transform(), data: &data }];
         let Phase::Initiating(initiating) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first() else { return };
+        let Some(ike_sa) = self.ike_sas.first() else { return };
         let exchange = ExchangeType::Intermediate;
-        initiating.transcript.intermediate_sent(cx.crypto, session, exchange, false, &payloads);
+        initiating.transcript.intermediate_sent(cx.crypto, ike_sa, exchange, false, &payloads);
         self.request(cx, exchange, &payloads, Request::Intermediate(secret), None);
     }
 
-    pub(super) fn intermediate_response(
+    pub(in crate::ike) fn intermediate_response(
         &mut self,
         cx: &mut Context<'_>,
         header: &Header,
-        opened: &Opened,
+        opened: &Plaintext,
         secret: Box<dyn KexSecret>,
     ) {
         let Phase::Initiating(initiating) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first() else { return };
-        initiating.transcript.intermediate(cx.crypto, session, Side::Responder, header, opened);
+        let Some(ike_sa) = self.ike_sas.first() else { return };
+        initiating.transcript.intermediate(cx.crypto, ike_sa, Side::Responder, header, opened);
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let data = payloads.iter().find_map(|p| match p {
             Payload::Ke { data, .. } => Some(data.to_vec()),
             _ => None,
         });
         match data {
-            Some(data) => self.start(cx, Task::KexFinish(secret, data), Waiting::IntermediateFinished),
+            Some(data) => self.start(cx, Task::KexFinish(secret, data), PendingTask::IntermediateFinished),
             None => self.fail(cx, Reason::Protocol),
         }
     }
 
-    pub(super) fn intermediate_finished(&mut self, cx: &mut Context<'_>, result: Result<Secret, Refused>) {
+    pub(in crate::ike) fn intermediate_finished(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<Secret, Refused>,
+    ) {
         let Ok(shared) = result else { return self.fail(cx, Reason::KeyExchange) };
         let Phase::Initiating(initiating) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
-        session.keys = session.keys.further(cx.crypto, &session.suite, &shared, initiating.transcript.seed());
-        cx.log_keys([session.spi_i, session.spi_r], &session.suite, &session.keys);
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
+        ike_sa.keys = ike_sa.keys.further(cx.crypto, &ike_sa.suite, &shared, initiating.transcript.seed());
+        cx.log_keys([ike_sa.spi_i, ike_sa.spi_r], &ike_sa.suite, &ike_sa.keys);
         initiating.kex_done += 1;
         self.next_kex(cx);
     }
@@ -332,16 +338,16 @@ impl Peer {
     fn begin_auth(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let Phase::Initiating(initiating) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         initiating.child_spi = cx.draw_child_spi();
         match (&connection.ppk, initiating.ppk) {
             (Some(ppk), true) => {
-                session.keys = session.keys.with_ppk(cx.crypto, session.suite.prf, &ppk.secret.0);
+                ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
             }
             (Some(ppk), false) if ppk.required => return self.fail(cx, Reason::Authentication),
             _ => initiating.ppk = false,
         }
-        let octets = initiating.transcript.octets(cx.crypto, session, Side::Initiator, &connection.local_id);
+        let octets = initiating.transcript.octets(cx.crypto, ike_sa, Side::Initiator, &connection.local_id);
         let hashes = initiating.hashes;
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
@@ -349,14 +355,14 @@ impl Peer {
                 self.send_auth(cx, Some(Proof { method: auth::SHARED_KEY, data }));
             }
             LocalAuth::Key(signer) => {
-                self.start(cx, Task::Sign(signer.clone(), octets, hashes), Waiting::Signed)
+                self.start(cx, Task::Sign(signer.clone(), octets, hashes), PendingTask::Signed)
             }
             LocalAuth::Eap(_) => self.send_auth(cx, None),
         }
     }
 
     /// The first IKE_AUTH request.
-    pub(super) fn send_auth(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
+    pub(in crate::ike) fn send_auth(&mut self, cx: &mut Context<'_>, proof: Option<Proof>) {
         let Some(connection) = self.connection(cx) else { return };
         let Phase::Initiating(initiating) = &self.phase else { return };
         let ppk = connection.ppk.as_ref().filter(|_| initiating.ppk);
@@ -391,13 +397,13 @@ impl Peer {
                 true => (vec![any(true), any(false)], self.remote_side(child)),
                 false => (self.local_side(child), self.remote_side(child)),
             };
-            payloads.push(Payload::Sa(create::esp_proposals(&connection.esp, spi, None)));
+            payloads.push(Payload::Sa(esp_proposals(&connection.esp, spi, None)));
             payloads.push(Payload::TsI(local));
             payloads.push(Payload::TsR(remote));
         }
         if connection.mobike {
             payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
-            payloads.extend(additional.iter().map(mobility::Additional::payload));
+            payloads.extend(additional.iter().map(Additional::payload));
         }
         if connection.no_nats {
             payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
@@ -406,10 +412,10 @@ impl Peer {
     }
 
     /// The responder's IKE_AUTH answer.
-    pub(super) fn auth_response(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    pub(in crate::ike) fn auth_response(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Some(connection) = self.connection(cx) else { return };
         let Phase::Initiating(initiating) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first() else { return };
+        let Some(ike_sa) = self.ike_sas.first() else { return };
         let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
             return self.fail(cx, Reason::Protocol);
         };
@@ -428,11 +434,11 @@ impl Peer {
         if !connection.remote_id.matches(identity) {
             return self.give_up(cx, Reason::NoConnection);
         }
-        if initiating.ppk && auth::notified(&payloads, notify::PPK_IDENTITY).is_none() {
+        if initiating.ppk && wire::notified(&payloads, notify::PPK_IDENTITY).is_none() {
             return self.give_up(cx, Reason::Authentication);
         }
         let identity = identity.clone();
-        let octets = initiating.transcript.octets(cx.crypto, session, Side::Responder, &identity);
+        let octets = initiating.transcript.octets(cx.crypto, ike_sa, Side::Responder, &identity);
         let certificates = answer.certificates.iter().map(|c| c.to_vec()).collect();
         let data = data.to_vec();
         drop(payloads);
@@ -449,14 +455,14 @@ impl Peer {
             RemoteAuth::Key(verifier) if method != auth::SHARED_KEY => {
                 let verifier = verifier.clone();
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
-                self.start(cx, task, Waiting::Verified);
+                self.start(cx, task, PendingTask::Verified);
             }
             _ => self.give_up(cx, Reason::Authentication),
         }
     }
 
     /// The responder is who it says it is.
-    pub(super) fn responder_proved(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn responder_proved(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let Some(initiating) = self.initiating() else { return };
         initiating.proved = true;
@@ -471,7 +477,7 @@ impl Peer {
     }
 
     /// The gateway's next EAP packet, or its last answer.
-    fn next_eap(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    fn next_eap(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Some(initiating) = self.initiating() else { return };
         match initiating.eap.take() {
             Some(Eap::Talking(conversation)) => {
@@ -482,7 +488,7 @@ impl Peer {
                 });
                 let Some(packet) = packet else { return self.give_up(cx, Reason::Protocol) };
                 initiating.eap = Some(Eap::Thinking);
-                self.start(cx, Task::Eap(conversation, packet), Waiting::Eap);
+                self.start(cx, Task::Eap(conversation, packet), PendingTask::Eap);
             }
             Some(Eap::Over(key)) => {
                 let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
@@ -499,8 +505,8 @@ impl Peer {
 
     /// AUTH data of `side` by what EAP gave.
     fn eap_proof(&self, cx: &Context<'_>, key: &Secret, side: Side) -> Secret {
-        let (Phase::Initiating(initiating), Some(connection), Some(session)) =
-            (&self.phase, self.connection(cx), self.sessions.first())
+        let (Phase::Initiating(initiating), Some(connection), Some(ike_sa)) =
+            (&self.phase, self.connection(cx), self.ike_sas.first())
         else {
             return Secret::default();
         };
@@ -509,11 +515,11 @@ impl Peer {
             Side::Responder => self.identity.as_ref(),
         };
         let Some(identity) = identity else { return Secret::default() };
-        let octets = initiating.transcript.octets(cx.crypto, session, side, identity);
+        let octets = initiating.transcript.octets(cx.crypto, ike_sa, side, identity);
         self.shared_key(cx, key, &octets)
     }
 
-    pub(super) fn eap_client_stepped(
+    pub(in crate::ike) fn eap_client_stepped(
         &mut self,
         cx: &mut Context<'_>,
         conversation: Box<dyn Conversation>,
@@ -540,7 +546,7 @@ impl Peer {
     }
 
     /// Both have proved who they are: the first child SA.
-    fn finish_auth(&mut self, cx: &mut Context<'_>, opened: &Opened) {
+    fn finish_auth(&mut self, cx: &mut Context<'_>, opened: &Plaintext) {
         let Some(connection) = self.connection(cx) else { return };
         let phase = core::mem::replace(&mut self.phase, Phase::Established);
         let Phase::Initiating(initiating) = phase else { return };
@@ -554,13 +560,15 @@ impl Peer {
             cx.forget_child_spi(initiating.child_spi);
             return self.close(cx, Reason::InnerAddress(address));
         }
-        let agreed = self.accept_child(&payloads, connection, 0, (initiating.child_spi, false), None);
+        let agreed = ChildOffer::read(&payloads)
+            .ok()
+            .and_then(|offer| self.accept_child(&offer, connection, 0, (initiating.child_spi, false), None));
         match agreed {
             Some(agreed) => {
                 let transcript = &initiating.transcript;
                 self.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], true, true);
                 (1..connection.children.len())
-                    .for_each(|policy| self.want(super::request::Wanted::Child(policy)));
+                    .for_each(|policy| self.want(super::request::QueuedRequest::Child(policy)));
             }
             None => {
                 cx.forget_child_spi(initiating.child_spi);
@@ -571,13 +579,13 @@ impl Peer {
     }
 
     /// We do not take the responder's answer, and it should know (RFC 7296 §2.21.2).
-    pub(super) fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
+    pub(in crate::ike) fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
         let payloads = [
             Payload::notify(notify::AUTHENTICATION_FAILED, &[]),
             Payload::Delete(Delete { protocol: protocol::IKE, spis: vec![] }),
         ];
-        if self.active().is_some_and(|session| session.outstanding.is_none()) {
-            self.request(cx, ExchangeType::Informational, &payloads, Request::DeleteSession, None);
+        if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
+            self.request(cx, ExchangeType::Informational, &payloads, Request::DeleteIkeSa, None);
         }
         self.fail(cx, reason);
     }

@@ -1,27 +1,28 @@
-//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs, and its end.
+//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs,
+//! and its end.
 
 use super::{
-    child::{Agreed, Child, ChildState},
-    creation::What,
-    request::{Request, Wanted},
-    state::{Peer, Phase, Waiting},
+    child::{AgreedChild, Child, ChildState},
+    creation::Target,
+    request::{QueuedRequest, Request},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     crypto::Secret,
     ike::{
-        connected::Newcomer,
+        connected::NewPeer,
         context::Context,
         event::{ChildId, Event, Reason},
         selector,
-        wire::{ExchangeType, Payload},
+        wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
 };
 use alloc::vec::Vec;
 
 impl Peer {
-    /// Answers the request that came by session `spi`, to where it came from.
-    pub(super) fn answer(
+    /// Answers the request that came by IKE SA `spi`, to where it came from.
+    pub(in crate::ike) fn answer(
         &mut self,
         cx: &mut Context<'_>,
         spi: u64,
@@ -29,13 +30,25 @@ impl Peer {
         payloads: &[Payload<'_>],
         addresses: Addresses,
     ) {
-        let Some(session) = self.sessions.iter_mut().find(|s| s.local_spi() == spi) else { return };
-        let datagrams = session.answer(cx, exchange, payloads);
+        let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
+        let datagrams = ike_sa.answer(cx, exchange, payloads);
         cx.send_all(addresses, datagrams);
     }
 
-    /// Sends a request by the active session, which the caller saw free.
-    pub(super) fn request(
+    /// Refuses the request that came by IKE SA `spi`, which stays (RFC 7296 §2.21.3).
+    pub(in crate::ike) fn refuse_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        exchange: ExchangeType,
+        refusal: &ErrorNotify,
+        addresses: Addresses,
+    ) {
+        self.answer(cx, spi, exchange, &[refusal.payload()], addresses);
+    }
+
+    /// Sends a request by the active IKE SA, which the caller saw free.
+    pub(in crate::ike) fn request(
         &mut self,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
@@ -44,20 +57,55 @@ impl Peer {
         to: Option<Addresses>,
     ) {
         let addresses = to.unwrap_or(self.addresses);
-        let Some(session) = self.active() else { return };
-        let datagrams = session.request(cx, exchange, payloads, request, to);
+        let Some(ike_sa) = self.active() else { return };
+        let datagrams = ike_sa.request(cx, exchange, payloads, request, to);
         cx.send_all(addresses, datagrams);
     }
 
+    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a
+    /// while what was on its way.
+    pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let until = cx.now + cx.settings.linger;
+        let successor = self.child(id).and_then(|child| child.successor);
+        match successor.filter(|successor| self.child(*successor).is_some()) {
+            Some(successor) => {
+                cx.tell(Event::ChildUse { child: successor });
+                if let Some(child) = self.child(id) {
+                    child.state = ChildState::Lingering(until);
+                }
+            }
+            None => self.end_child(cx, id),
+        }
+    }
+
+    /// Ends a child SA at once.
+    pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
+        let child = self.children.remove(at);
+        cx.end_child(id, child.spi_in);
+    }
+
+    /// Ends an IKE SA at once.
+    pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
+        cx.forget_spi(spi);
+    }
+
     /// Refuses a peer that is not established, in its request.
-    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, exchange: ExchangeType, kind: u16, reason: Reason) {
+    pub(in crate::ike) fn refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        kind: u16,
+        reason: Reason,
+    ) {
         let active = self.active;
         self.answer(cx, active, exchange, &[Payload::notify(kind, &[])], self.addresses);
         self.fail(cx, reason);
     }
 
     /// Both sides have proved who they are.
-    pub(super) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
+    pub(in crate::ike) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
         let (Some(index), Some(connection), Some(identity)) =
             (self.connection, self.connection(cx), self.name().cloned())
@@ -69,13 +117,13 @@ impl Peer {
         self.no_nats |= connection.no_nats;
         if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
             let (peer, takes_over) = (self.id, self.takes_over);
-            cx.established(Newcomer { peer, owner, principal, takes_over, initial_contact });
+            cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
         }
         let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
         let addresses = self.addresses;
         cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
         cx.know_spi(self.active);
-        self.schedule_session(cx, connection);
+        self.schedule_ike_sa(cx, connection);
         self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
     }
 
@@ -92,17 +140,17 @@ impl Peer {
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
             match waiting {
-                Waiting::Creating(creating) => creating.withdraw(cx),
-                waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
+                PendingTask::PeerCreate(step) => step.withdraw(cx),
+                task => task.into_own_create().into_iter().for_each(|create| create.withdraw(cx)),
             }
         }
         // What is on its way keeps its place in the window, and nothing follows from its answer.
-        for outstanding in self.sessions.iter_mut().filter_map(|session| session.outstanding.as_mut()) {
-            if !matches!(outstanding.request, Request::DeleteSession)
-                && let Request::Create(making) =
-                    core::mem::replace(&mut outstanding.request, Request::Liveness)
+        for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
+            if !matches!(outstanding.request, Request::DeleteIkeSa)
+                && let Request::Create(sent) =
+                    core::mem::replace(&mut outstanding.request, Request::Withdrawn)
             {
-                making.withdraw(cx);
+                sent.create.withdraw(cx);
             }
         }
         self.wanted.clear();
@@ -116,61 +164,88 @@ impl Peer {
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 
+    /// Ends the peer for a reason of ours, and tells it.
+    pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        if self.is_established() {
+            self.request_delete_ike_sa(cx, self.active);
+        }
+        self.fail(cx, reason);
+    }
+
+    /// Has the data plane send by a child SA that the peer made, and has used.
+    pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            cx.tell(Event::ChildUse { child: id });
+        }
+    }
+
+    /// Changes the keys of a child SA that has carried as much as it may.
+    pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            self.want(QueuedRequest::RekeyChild(id));
+            self.work(cx);
+        }
+    }
+
     /// Asks at once whether it is still there.
     pub(in crate::ike) fn check_life(&mut self, cx: &mut Context<'_>) {
-        if self.active().is_some_and(|session| session.outstanding.is_none()) {
-            self.want(Wanted::Liveness);
+        if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
+            self.want(QueuedRequest::Liveness);
             self.work(cx);
         }
     }
 
     /// Changes the keys of its IKE SA, or of all its child SAs.
-    pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, session: bool) {
-        match session {
-            true => self.want(Wanted::RekeySession),
+    pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, ike_sa: bool) {
+        match ike_sa {
+            true => self.want(QueuedRequest::RekeyIkeSa),
             false => {
                 let all: Vec<_> = self.child_ids().collect();
-                all.into_iter().for_each(|child| self.want(Wanted::RekeyChild(child)));
+                all.into_iter().for_each(|child| self.want(QueuedRequest::RekeyChild(child)));
             }
         }
         self.work(cx);
     }
 
-    /// Begins what waits for its turn, if the active session is free.
+    /// Begins what waits for its turn, if the active IKE SA is free.
     pub(in crate::ike) fn work(&mut self, cx: &mut Context<'_>) {
         while self.is_established()
-            && !self.waiting.iter().any(|(_, w)| w.making().is_some() || matches!(w, Waiting::Creating(_)))
-            && self.active().is_some_and(|session| session.is_free())
+            && !self
+                .waiting
+                .iter_mut()
+                .any(|(_, task)| task.own_create().is_some() || matches!(task, PendingTask::PeerCreate(_)))
+            && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
             let Some(wanted) = self.wanted.pop_front() else { return };
             match wanted {
-                Wanted::Child(policy) => self.begin(cx, What::Child(policy)),
-                Wanted::RekeyChild(child) => self.begin(cx, What::Rekey(child)),
-                Wanted::RekeySession => self.begin(cx, What::Session),
-                Wanted::Delete(child) => self.request_delete(cx, child),
-                Wanted::Liveness => {
+                QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
+                QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
+                QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
+                QueuedRequest::Delete(child) => self.request_delete(cx, child),
+                QueuedRequest::Liveness => {
                     self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);
                 }
-                Wanted::Update => self.request_update(cx),
-                Wanted::Routability(addresses) => self.request_routability(cx, addresses),
+                QueuedRequest::Update => self.request_update(cx),
+                QueuedRequest::Routability(addresses) => self.request_routability(cx, addresses),
             }
         }
     }
 
-    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that made it; `began` says
-    /// whether we are its initiator, `at_once` whether the peer is sure to have its keys.
-    pub(super) fn install(
+    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that
+    /// made it; `began` says whether we are its initiator, `at_once` whether the peer is sure to
+    /// have its keys.
+    pub(in crate::ike) fn install(
         &mut self,
         cx: &mut Context<'_>,
-        agreed: Agreed,
+        agreed: AgreedChild,
         shared: &[Secret],
         nonces: [&[u8]; 2],
         began: bool,
         at_once: bool,
     ) -> Option<ChildId> {
         let connection = self.connection(cx)?;
-        let session = self.active()?;
-        let keys = session.keys.child(cx.crypto, session.suite.prf, &agreed.suite, shared, nonces);
+        let ike_sa = self.active()?;
+        let keys = ike_sa.keys.child(cx.crypto, ike_sa.suite.prf, &agreed.suite, shared, nonces);
         let [key_in, key_out] = match began {
             true => [keys.to_initiator, keys.from_initiator],
             false => [keys.from_initiator, keys.to_initiator],

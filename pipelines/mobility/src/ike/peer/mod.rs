@@ -6,41 +6,33 @@
 //! | `dispatch` | what messages and finished tasks lead to |
 //! | `lifecycle` | answers and requests, what waits for its turn, its end |
 //! | `respond`, `initiate` | until it is established, from either side |
-//! | `response`, `initiation` | what is known of it until then |
+//! | `responder`, `initiator` | what is known of it until then |
 //! | `auth` | what both sides of IKE_AUTH share |
 //! | `choose` | which connection holds for a peer that calls us |
-//! | `agree` | what both sides agree on for a child SA |
-//! | `create`, `creation` | CREATE_CHILD_SA: new keys, more child SAs; such exchanges under way |
-//! | `inform` | INFORMATIONAL: deletes, signs of life |
-//! | `mobility` | addresses that change |
-//! | `moving`, `move_check` | whether a peer is where it is said to be; a move that it has not confirmed |
+//! | `creation` | CREATE_CHILD_SA exchanges under way |
+//! | `move_check` | a move that it has not confirmed |
 //! | `configure` | inner addresses and DNS |
 //! | `names` | who it is |
-//! | `session` | an IKE SA and its window |
+//! | `ike_sa` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
-mod agree;
-mod auth;
-mod child;
-mod choose;
-mod configure;
-mod create;
-mod creation;
-mod dispatch;
-mod inform;
-mod initiate;
-mod initiation;
-mod lifecycle;
-mod mobility;
-mod move_check;
-mod moving;
-mod names;
-mod request;
-mod respond;
-mod response;
-mod session;
-mod state;
-mod timers;
+pub(super) mod auth;
+pub(super) mod child;
+pub(super) mod choose;
+pub(super) mod configure;
+pub(super) mod creation;
+pub(super) mod dispatch;
+pub(super) mod ike_sa;
+pub(super) mod initiate;
+pub(super) mod initiator;
+pub(super) mod lifecycle;
+pub(super) mod move_check;
+pub(super) mod names;
+pub(super) mod request;
+pub(super) mod respond;
+pub(super) mod responder;
+pub(super) mod state;
+pub(super) mod timers;
 
 pub(super) use respond::InitRefused;
 pub use state::State;

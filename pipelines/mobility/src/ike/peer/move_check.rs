@@ -8,31 +8,31 @@ use core::{
 
 /// Where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) addresses: Addresses,
-    pub(super) nat: Nat,
+pub(in crate::ike) struct PeerPath {
+    pub(in crate::ike) addresses: Addresses,
+    pub(in crate::ike) nat: Nat,
 }
 
 /// A move that the peer has not confirmed.
 #[derive(Debug)]
-pub(super) struct Moving {
+pub(in crate::ike) struct MoveCheck {
     /// Where it is said to be.
-    pub(super) there: Place,
+    pub(in crate::ike) there: PeerPath,
     /// Where it has shown that it was.
-    pub(super) before: Place,
+    pub(in crate::ike) before: PeerPath,
     /// It said so itself.
-    pub(super) told: bool,
+    pub(in crate::ike) told: bool,
     /// It was seen elsewhere meanwhile.
-    pub(super) was_seen: bool,
+    pub(in crate::ike) was_seen: bool,
     /// How often it was asked, and did not answer.
-    pub(super) asked: u32,
-    pub(super) stage: Stage,
+    pub(in crate::ike) asked: u32,
+    pub(in crate::ike) stage: Stage,
     /// When the stage is over.
-    pub(super) until: Duration,
+    pub(in crate::ike) until: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::ike) enum Stage {
     /// It is sent to there, and asked whether it is there.
     Followed,
     /// It is asked whether it is there, and sent to where it was.
@@ -42,7 +42,7 @@ pub(super) enum Stage {
 }
 
 /// Whether a peer can be there.
-pub(super) fn is_reachable(end: SocketAddr) -> bool {
+pub(in crate::ike) fn is_reachable(end: SocketAddr) -> bool {
     let address = end.ip();
     end.port() != 0
         && !address.is_unspecified()

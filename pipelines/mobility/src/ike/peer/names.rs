@@ -14,7 +14,7 @@ impl Peer {
     }
 
     /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it comes by.
-    pub(super) fn owner(&self) -> Option<Owner> {
+    pub(in crate::ike) fn owner(&self) -> Option<Owner> {
         let name = self.all_names.as_deref().cloned();
         Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
     }
@@ -22,14 +22,14 @@ impl Peer {
     /// Who answers for its moves and its requests for SAs. A name that nobody proved is a new one each time that the
     /// peer wants it to be, so all such peers of a connection answer together: those whom EAP did not name, and those
     /// with a shared key, which shows no more than that they have it.
-    pub(super) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
+    pub(in crate::ike) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
         let (connection, name) = self.owner()?;
         let is_proved = !name.is_unnamed() && !matches!(self.connection(cx)?.remote_auth, RemoteAuth::Psk(_));
         Some((connection, if is_proved { name } else { Identity::anybody() }))
     }
 
     /// Takes the names that it has proved.
-    pub(super) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
+    pub(in crate::ike) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
         let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
         all.sort();
         all.dedup();

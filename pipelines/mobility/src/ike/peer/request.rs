@@ -1,60 +1,62 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use super::creation::Making;
+use super::creation::Sent;
 use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// What a request on its way asks for.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(in crate::ike) enum Request {
     /// IKE_INTERMEDIATE, with this private part.
     Intermediate(Box<dyn KexSecret>),
     /// IKE_AUTH.
     Auth,
     /// New keys, or a new child SA.
-    Create(Box<Making>),
-    /// The end of these child SAs.
-    Delete(Vec<ChildId>),
+    Create(Box<Sent>),
+    /// The end of this child SA.
+    Delete(ChildId),
     /// The end of the IKE SA.
-    DeleteSession,
+    DeleteIkeSa,
     /// A sign of life.
     Liveness,
     /// Our new addresses.
     Update(Box<Update>),
-    /// Whether the peer is where it was said to be: what it is to send back; nothing once it is said to be elsewhere.
-    Routability(Option<[u8; 16]>),
+    /// Whether the peer is where it was said to be: what it is to send back.
+    Routability([u8; 16]),
+    /// Nothing any more: it keeps its message ID, but its answer no longer matters.
+    Withdrawn,
 }
 
 /// An update of addresses on its way.
 #[derive(Debug)]
-pub(super) struct Update {
+pub(in crate::ike) struct Update {
     /// What the peer is to send back.
-    pub(super) cookie: [u8; 16],
+    pub(in crate::ike) cookie: [u8; 16],
     /// The addresses at the time.
-    pub(super) addresses: Addresses,
+    pub(in crate::ike) addresses: Addresses,
     /// How often it was refused because of a NAT.
-    pub(super) tries: u32,
+    pub(in crate::ike) tries: u32,
 }
 
 /// An update of addresses that is to be tried again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Retry {
+pub(in crate::ike) struct Retry {
     /// When; none: as soon as the window is free.
-    pub(super) at: Option<Duration>,
+    pub(in crate::ike) at: Option<Duration>,
     /// How often it was refused.
-    pub(super) tries: u32,
+    pub(in crate::ike) tries: u32,
 }
 
 /// A request that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(in crate::ike) enum QueuedRequest {
     /// Another child SA, by this policy of the connection.
     Child(usize),
     /// New keys of a child SA.
     RekeyChild(ChildId),
     /// New keys of the IKE SA.
-    RekeySession,
+    RekeyIkeSa,
     /// The end of a child SA.
     Delete(ChildId),
     /// A sign of life.

@@ -2,12 +2,12 @@
 //! RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
-    child::Agreed,
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
+    child::AgreedChild,
     choose::Candidates,
-    response::{Answering, Claim, Eap, Stage},
-    session::Session,
-    state::{Peer, Phase, Waiting},
+    ike_sa::IkeSa,
+    responder::{Claim, Eap, Responder, Stage},
+    state::{Peer, PendingTask, Phase},
 };
 use crate::{
     aaa::eap::{Conversation, Step, packet},
@@ -19,11 +19,12 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
+        exchange::{child_offer::ChildOffer, mobike::addresses::Additional},
         nat::nat_detection,
         proposal,
-        protection::Opened,
-        schedule::SessionKeys,
-        wire::{self, ExchangeType, Header, Notify, Payload, notify},
+        protection::Plaintext,
+        schedule::{IkeSaKeys, NONCE},
+        wire::{self, ErrorNotify, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
     rate::Rate,
@@ -58,14 +59,14 @@ impl Peer {
         let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
         let body = message.get(wire::HEADER..).unwrap_or_default();
         let payloads = wire::parse(header.next, body).map_err(|why| {
-            let (kind, data) = notify::refusal(why);
+            let ErrorNotify { kind, data } = why.into();
             InitRefused { kind, data }
         })?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(offered)) = find(wire::kind::SA) else { return Err(syntax()) };
         let Some(Payload::Ke { method, data }) = find(wire::kind::KE) else { return Err(syntax()) };
         let Some(Payload::Nonce(nonce)) = find(wire::kind::NONCE) else { return Err(syntax()) };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
         let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
@@ -98,7 +99,7 @@ impl Peer {
         peer.use_ppk = notified(notify::USE_PPK).is_some();
         peer.knows_us = auth::is_ours(&payloads);
         let kex = chosen.suite.kex;
-        peer.phase = Phase::Answering(Box::new(Answering {
+        peer.phase = Phase::Answering(Box::new(Responder {
             candidates,
             transcript,
             hashes: auth::hashes(&payloads),
@@ -107,7 +108,7 @@ impl Peer {
             stage: Stage::Init(Box::new(chosen)),
             repeats: Rate::default(),
         }));
-        peer.start(cx, Task::KexAnswer(kex, data.to_vec()), Waiting::InitAnswer);
+        peer.start(cx, Task::KexAnswer(kex, data.to_vec()), PendingTask::InitAnswer);
         Ok(peer)
     }
 
@@ -128,7 +129,11 @@ impl Peer {
     }
 
     /// The key exchange of the first message is done.
-    pub(super) fn init_answered(&mut self, cx: &mut Context<'_>, result: Result<(Vec<u8>, Secret), Refused>) {
+    pub(in crate::ike) fn init_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Init(chosen) = &answering.stage else { return };
         let Ok((data, shared)) = result else {
@@ -138,7 +143,7 @@ impl Peer {
         let suite = chosen.suite.clone();
         let transcript = &mut answering.transcript;
         let (spi_i, spi_r) = (transcript.spi_i, transcript.spi_r);
-        let keys = SessionKeys::first(cx.crypto, &suite, &shared, transcript.seed());
+        let keys = IkeSaKeys::first(cx.crypto, &suite, &shared, transcript.seed());
 
         let source = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.local);
         let destination = nat_detection(cx.crypto, spi_i, spi_r, self.addresses.remote);
@@ -194,20 +199,20 @@ impl Peer {
         transcript.second = message;
         cx.log_keys([spi_i, spi_r], &suite, &keys);
 
-        let mut session = Session::new(false, [spi_i, spi_r], suite, keys);
-        session.expected = 1;
+        let mut ike_sa = IkeSa::new(false, [spi_i, spi_r], suite, keys);
+        ike_sa.expected = 1;
         let limits = answering.candidates.fitting(cx.connections).filter_map(|c| c.fragment);
-        session.limit = limits.min().filter(|_| answering.fragments);
+        ike_sa.limit = limits.min().filter(|_| answering.fragments);
         answering.stage = Stage::Ready;
-        self.active = session.local_spi();
+        self.active = ike_sa.local_spi();
         // Many may be half open: no more room than it takes.
-        self.sessions.reserve_exact(1);
-        self.sessions.push(session);
+        self.ike_sas.reserve_exact(1);
+        self.ike_sas.push(ike_sa);
     }
 
     /// The initiator may go on from another port behind IKE_SA_INIT, and where a NAT has several addresses, from another
     /// of those (RFC 7296 §2.23).
-    pub(super) fn float(&mut self, addresses: Addresses) {
+    pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         if let Stage::Proving(claim) = &mut answering.stage {
             claim.is_unchanged &= addresses == self.addresses;
@@ -218,10 +223,15 @@ impl Peer {
     }
 
     /// IKE_INTERMEDIATE: the next further key exchange.
-    pub(super) fn answer_intermediate(&mut self, cx: &mut Context<'_>, header: &Header, opened: Opened) {
+    pub(in crate::ike) fn answer_intermediate(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        opened: Plaintext,
+    ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
-        let kex = match (&answering.stage, session.suite.more_kex.get(answering.kex_done)) {
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
+        let kex = match (&answering.stage, ike_sa.suite.more_kex.get(answering.kex_done)) {
             (Stage::Ready, Some(kex)) => *kex,
             _ => {
                 return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
@@ -235,42 +245,42 @@ impl Peer {
         let Some(data) = data else {
             return self.refuse(cx, ExchangeType::Intermediate, notify::INVALID_SYNTAX, Reason::Protocol);
         };
-        answering.transcript.intermediate(cx.crypto, session, Side::Initiator, header, &opened);
-        session.busy = true;
-        self.start(cx, Task::KexAnswer(kex, data), Waiting::IntermediateAnswer(kex));
+        answering.transcript.intermediate(cx.crypto, ike_sa, Side::Initiator, header, &opened);
+        ike_sa.busy = true;
+        self.start(cx, Task::KexAnswer(kex, data), PendingTask::IntermediateAnswer(kex));
     }
 
-    pub(super) fn intermediate_answered(
+    pub(in crate::ike) fn intermediate_answered(
         &mut self,
         cx: &mut Context<'_>,
         kex: Kex,
         result: Result<(Vec<u8>, Secret), Refused>,
     ) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         let Ok((data, shared)) = result else { return self.fail(cx, Reason::KeyExchange) };
         let payloads = [Payload::Ke { method: kex.transform(), data: &data }];
         answering.transcript.intermediate_sent(
             cx.crypto,
-            session,
+            ike_sa,
             ExchangeType::Intermediate,
             true,
             &payloads,
         );
-        let datagrams = session.answer(cx, ExchangeType::Intermediate, &payloads);
+        let datagrams = ike_sa.answer(cx, ExchangeType::Intermediate, &payloads);
         cx.send_all(self.addresses, datagrams);
         let seed = answering.transcript.seed();
-        session.change_keys(session.keys.further(cx.crypto, &session.suite, &shared, seed));
-        cx.log_keys([session.spi_i, session.spi_r], &session.suite, &session.keys);
+        ike_sa.change_keys(ike_sa.keys.further(cx.crypto, &ike_sa.suite, &shared, seed));
+        cx.log_keys([ike_sa.spi_i, ike_sa.spi_r], &ike_sa.suite, &ike_sa.keys);
         answering.kex_done += 1;
     }
 
     /// IKE_AUTH.
-    pub(super) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    pub(in crate::ike) fn answer_auth(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Phase::Answering(answering) = &mut self.phase else { return };
-        let Some(session) = self.sessions.first() else { return };
+        let Some(ike_sa) = self.ike_sas.first() else { return };
         match &mut answering.stage {
-            Stage::Ready if answering.kex_done == session.suite.more_kex.len() => self.take_claim(cx, opened),
+            Stage::Ready if answering.kex_done == ike_sa.suite.more_kex.len() => self.take_claim(cx, opened),
             Stage::Proving(claim) => match claim.eap.take() {
                 Some(Eap::Talking(conversation)) => {
                     let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
@@ -283,7 +293,7 @@ impl Peer {
                     };
                     claim.eap = Some(Eap::Thinking);
                     self.wait_busy();
-                    self.start(cx, Task::Eap(conversation, packet), Waiting::Eap);
+                    self.start(cx, Task::Eap(conversation, packet), PendingTask::Eap);
                 }
                 Some(Eap::Over(key)) => self.finish_eap(cx, key, &opened),
                 other => {
@@ -296,7 +306,7 @@ impl Peer {
     }
 
     /// The first IKE_AUTH request: who the peer says it is.
-    fn take_claim(&mut self, cx: &mut Context<'_>, opened: Opened) {
+    fn take_claim(&mut self, cx: &mut Context<'_>, opened: Plaintext) {
         let Phase::Answering(answering) = &self.phase else { return };
         let Ok(payloads) = wire::parse(opened.first, &opened.body) else {
             return self.refuse_auth(cx, notify::INVALID_SYNTAX, Reason::Protocol);
@@ -314,7 +324,7 @@ impl Peer {
         let identity = identity.clone();
         self.connection = Some(index);
         // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
-        self.no_nats = auth::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        self.no_nats = wire::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
         let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
         if self.no_nats && !is_unchanged {
             return self.refuse_nat(cx);
@@ -326,13 +336,13 @@ impl Peer {
         if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
             // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
-            let named = auth::notified(&payloads, notify::PPK_IDENTITY);
-            let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
+            let named = wire::notified(&payloads, notify::PPK_IDENTITY);
+            let without = wire::notified(&payloads, notify::NO_PPK_AUTH);
             match (named, without) {
                 (Some(id), _) if id == known.id => {
                     ppk = true;
-                    if let Some(session) = self.sessions.first_mut() {
-                        session.keys = session.keys.with_ppk(cx.crypto, session.suite.prf, &known.secret.0);
+                    if let Some(ike_sa) = self.ike_sas.first_mut() {
+                        ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &known.secret.0);
                     }
                 }
                 (Some(_), Some(data)) if !known.required => {
@@ -341,7 +351,7 @@ impl Peer {
                 (None, _) if !known.required => {}
                 _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
             }
-        } else if let (None, Some(data)) = (&connection.ppk, auth::notified(&payloads, notify::NO_PPK_AUTH)) {
+        } else if let (None, Some(data)) = (&connection.ppk, wire::notified(&payloads, notify::NO_PPK_AUTH)) {
             proof = proof.map(|(method, _)| (method, data.to_vec()));
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
@@ -364,7 +374,7 @@ impl Peer {
             (RemoteAuth::Key(verifier), Some((method, data))) => {
                 let verifier = verifier.clone();
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
-                self.start(cx, task, Waiting::Verified);
+                self.start(cx, task, PendingTask::Verified);
             }
             (RemoteAuth::Eap(_), None) => self.prove(cx),
             _ => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
@@ -372,7 +382,7 @@ impl Peer {
     }
 
     /// The peer's certificate calls it `names`: all of them count, whichever it came by.
-    pub(super) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
+    pub(in crate::ike) fn vouched(&mut self, cx: &mut Context<'_>, names: &[Identity]) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let payloads = wire::parse(claim.request.first, &claim.request.body).unwrap_or_default();
@@ -390,7 +400,7 @@ impl Peer {
     }
 
     /// The peer is who it says it is, or will show it by EAP: now we prove who we are.
-    pub(super) fn prove(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::ike) fn prove(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection.and_then(|i| cx.connections.get(i)) else { return };
         let octets = answering_octets(self, cx, Side::Responder, &connection.local_id);
         match &connection.local_auth {
@@ -400,14 +410,14 @@ impl Peer {
             }
             LocalAuth::Key(signer) => {
                 let Phase::Answering(answering) = &self.phase else { return };
-                self.start(cx, Task::Sign(signer.clone(), octets, answering.hashes), Waiting::Signed);
+                self.start(cx, Task::Sign(signer.clone(), octets, answering.hashes), PendingTask::Signed);
             }
             LocalAuth::Eap(_) => self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::NoConnection),
         }
     }
 
     /// Our proof is made.
-    pub(super) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
+    pub(in crate::ike) fn proved(&mut self, cx: &mut Context<'_>, proof: Proof) {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
@@ -418,11 +428,11 @@ impl Peer {
         let identity = self.identity.as_ref().map(|id| &id.data[..]).unwrap_or_default();
         let conversation = authenticator.begin(identity);
         claim.eap = Some(Eap::Thinking);
-        self.start(cx, Task::Eap(conversation, Vec::new()), Waiting::EapBegun(proof));
+        self.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::EapBegun(proof));
     }
 
     /// The EAP method has taken a packet; `proof` is ours, with the first one.
-    pub(super) fn eap_stepped(
+    pub(in crate::ike) fn eap_stepped(
         &mut self,
         cx: &mut Context<'_>,
         conversation: Box<dyn Conversation>,
@@ -432,7 +442,7 @@ impl Peer {
         let Phase::Answering(answering) = &mut self.phase else { return };
         let Stage::Proving(claim) = &mut answering.stage else { return };
         let Some(connection) = cx.connections.get(claim.connection) else { return };
-        let Some(session) = self.sessions.first_mut() else { return };
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
         let mut takes = Vec::new();
         let (packet, refused) = match step {
             Step::Send(packet) => {
@@ -475,7 +485,7 @@ impl Peer {
             payloads.push(proof.payload());
         }
         payloads.push(Payload::Eap(&packet));
-        let datagrams = session.answer(cx, ExchangeType::Auth, &payloads);
+        let datagrams = ike_sa.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(self.addresses, datagrams);
         self.take_names(cx, &takes);
         if let Some(why) = refused {
@@ -484,7 +494,7 @@ impl Peer {
     }
 
     /// The peer proves that it took part in the EAP conversation.
-    fn finish_eap(&mut self, cx: &mut Context<'_>, key: Secret, opened: &Opened) {
+    fn finish_eap(&mut self, cx: &mut Context<'_>, key: Secret, opened: &Plaintext) {
         let Some(identity) = self.identity.clone() else { return };
         let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
         let request = AuthPayloads::read(&payloads, Side::Initiator);
@@ -527,7 +537,7 @@ impl Peer {
         let request = AuthPayloads::read(&payloads, Side::Initiator);
         self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
+        self.established(cx, wire::notified(&payloads, notify::INITIAL_CONTACT).is_some());
 
         let mut answer = Vec::new();
         if !with_eap {
@@ -542,10 +552,13 @@ impl Peer {
             Some(asked) => self.configure(cx, connection, asked),
             None => Ok(None),
         };
-        let agreed: Result<Option<Agreed>, u16> = match (&configured, request.proposals) {
+        let agreed: Result<Option<AgreedChild>, u16> = match (&configured, request.proposals) {
             (Err(notify), _) => Err(*notify),
             (Ok(_), None) => Ok(None),
-            (Ok(_), Some(_)) => self.agree_first_child(cx, connection, &payloads).map(Some),
+            (Ok(_), Some(_)) => match ChildOffer::read(&payloads) {
+                Ok(offer) => self.agree_first_child(cx, connection, &offer).map(Some),
+                Err(_) => Err(notify::INVALID_SYNTAX),
+            },
         };
         let buffers;
         if let Ok(Some(configuration)) = &configured {
@@ -555,7 +568,7 @@ impl Peer {
         let additional = self.additional_addresses(connection);
         if self.mobike {
             answer.push(Payload::Notify(Notify::new(notify::MOBIKE_SUPPORTED, &[])));
-            answer.extend(additional.iter().map(super::mobility::Additional::payload));
+            answer.extend(additional.iter().map(Additional::payload));
         }
         let error = agreed.as_ref().err().copied();
         match &agreed {
@@ -570,8 +583,8 @@ impl Peer {
             Ok(None) => {}
             Err(_) => answer.extend(error.map(|kind| Payload::Notify(Notify::new(kind, &[])))),
         }
-        let Some(session) = self.sessions.first_mut() else { return };
-        let datagrams = session.answer(cx, ExchangeType::Auth, &answer);
+        let Some(ike_sa) = self.ike_sas.first_mut() else { return };
+        let datagrams = ike_sa.answer(cx, ExchangeType::Auth, &answer);
         cx.send_all(seen.addresses, datagrams);
         drop(answer);
         if let Ok(Some(agreed)) = agreed {
@@ -582,17 +595,17 @@ impl Peer {
     }
 
     fn wait_busy(&mut self) {
-        if let Some(session) = self.sessions.first_mut() {
-            session.busy = true;
+        if let Some(ike_sa) = self.ike_sas.first_mut() {
+            ike_sa.busy = true;
         }
     }
 
     /// Refuses the peer in its IKE_AUTH.
-    pub(super) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
+    pub(in crate::ike) fn refuse_auth(&mut self, cx: &mut Context<'_>, kind: u16, reason: Reason) {
         self.refuse(cx, ExchangeType::Auth, kind, reason);
     }
 
-    pub(super) fn answering_transcript(&self) -> Option<&Transcript> {
+    pub(in crate::ike) fn answering_transcript(&self) -> Option<&Transcript> {
         match &self.phase {
             Phase::Answering(answering) => Some(&answering.transcript),
             _ => None,
@@ -602,8 +615,8 @@ impl Peer {
 
 /// What `side`, who is called `identity`, signs.
 fn answering_octets(peer: &Peer, cx: &Context<'_>, side: Side, identity: &Identity) -> Vec<u8> {
-    let (Some(transcript), Some(session)) = (peer.answering_transcript(), peer.sessions.first()) else {
+    let (Some(transcript), Some(ike_sa)) = (peer.answering_transcript(), peer.ike_sas.first()) else {
         return Vec::new();
     };
-    transcript.octets(cx.crypto, session, side, identity)
+    transcript.octets(cx.crypto, ike_sa, side, identity)
 }

@@ -3,12 +3,12 @@
 use super::{
     auth::{AuthPayloads, Proof},
     child::Child,
-    creation::{Creating, Finishing, Making, What},
-    initiation::Initiating,
-    move_check::Moving,
-    request::{Request, Retry, Wanted},
-    response::Answering,
-    session::Session,
+    creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
+    ike_sa::IkeSa,
+    initiator::Initiator,
+    move_check::MoveCheck,
+    request::{QueuedRequest, Request, Retry},
+    responder::Responder,
 };
 use crate::{
     crypto::{Kex, Secret},
@@ -16,6 +16,7 @@ use crate::{
     ike::{
         connection::Connection,
         context::Context,
+        counter::Counter,
         event::{ChildId, PeerId},
         nat::{IKE_PORT, NAT_T_PORT},
         schedule::shared_key_auth,
@@ -48,52 +49,52 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) connection: Option<usize>,
     pub(in crate::ike) phase: Phase,
     /// Its IKE SAs: one, but while one takes another's place.
-    pub(super) sessions: Vec<Session>,
+    pub(in crate::ike) ike_sas: Vec<IkeSa>,
     /// Our SPI of the one that our requests go by.
-    pub(super) active: u64,
+    pub(in crate::ike) active: u64,
     pub(in crate::ike) addresses: Addresses,
     /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
     /// tasks count against, wherever it says that it is.
-    pub(super) from: IpAddr,
+    pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
     /// What its ID payload says.
     pub(in crate::ike) identity: Option<Identity>,
     /// Who EAP proved it to be.
-    pub(super) account: Option<Box<Identity>>,
+    pub(in crate::ike) account: Option<Box<Identity>>,
     /// What stands for all its names, where it proved several.
-    pub(super) all_names: Option<Box<Identity>>,
-    pub(super) children: Vec<Child>,
+    pub(in crate::ike) all_names: Option<Box<Identity>>,
+    pub(in crate::ike) children: Vec<Child>,
     /// Addresses that it got from pools, with the pool.
-    pub(super) leases: Vec<(usize, IpAddr)>,
+    pub(in crate::ike) leases: Vec<(usize, IpAddr)>,
     /// Inner addresses that the gateway gave us.
-    pub(super) assigned: Vec<IpAddr>,
+    pub(in crate::ike) assigned: Vec<IpAddr>,
     pub(in crate::ike) mobike: bool,
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
-    pub(super) is_initiator: bool,
-    pub(super) use_ppk: bool,
+    pub(in crate::ike) is_initiator: bool,
+    pub(in crate::ike) use_ppk: bool,
     /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
-    pub(super) no_nats: bool,
+    pub(in crate::ike) no_nats: bool,
     /// It has our vendor ID.
-    pub(super) knows_us: bool,
-    pub(super) wanted: VecDeque<Wanted>,
-    pub(super) waiting: Vec<(TaskId, Waiting)>,
+    pub(in crate::ike) knows_us: bool,
+    pub(in crate::ike) wanted: VecDeque<QueuedRequest>,
+    pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
     /// Where it is said to be, and has not confirmed.
-    pub(super) moving: Option<Box<Moving>>,
+    pub(in crate::ike) moving: Option<Box<MoveCheck>>,
     /// Our update of addresses that is to be tried again.
-    pub(super) retry: Option<Box<Retry>>,
+    pub(in crate::ike) retry: Option<Box<Retry>>,
     /// Where it said that it is no more, and when.
-    pub(super) left: Option<Box<(Addresses, Duration)>>,
-    pub(super) since: Duration,
+    pub(in crate::ike) left: Option<Box<(Addresses, Duration)>>,
+    pub(in crate::ike) since: Duration,
     /// When both had proved who they are.
-    pub(super) up_at: Duration,
-    pub(super) heard_at: Duration,
-    pub(super) asked_at: Option<Duration>,
-    pub(super) rekey_at: Option<Duration>,
+    pub(in crate::ike) up_at: Duration,
+    pub(in crate::ike) heard_at: Duration,
+    pub(in crate::ike) asked_at: Option<Duration>,
+    pub(in crate::ike) rekey_at: Option<Duration>,
     /// When its IKE SA is over; none: it never proved who it is.
-    pub(super) expire_at: Option<Duration>,
-    pub(super) keepalive_at: Option<Duration>,
+    pub(in crate::ike) expire_at: Option<Duration>,
+    pub(in crate::ike) keepalive_at: Option<Duration>,
     /// When it is forgotten, after its end.
-    pub(super) forget_at: Option<Duration>,
+    pub(in crate::ike) forget_at: Option<Duration>,
     pub(in crate::ike) moves: u64,
     pub(in crate::ike) moved_at: Option<Duration>,
     pub(in crate::ike) rekeys: u64,
@@ -102,18 +103,18 @@ pub(in crate::ike) struct Peer {
     /// Its end was counted.
     pub(in crate::ike) was_counted: bool,
     /// Its requests for child SAs and new keys.
-    pub(super) creates: Rate,
+    pub(in crate::ike) creates: Rate,
     /// It takes the place of itself, with its addresses.
-    pub(super) takes_over: bool,
+    pub(in crate::ike) takes_over: bool,
 }
 
 /// How far a peer is.
 #[derive(Debug)]
 pub(in crate::ike) enum Phase {
     /// We began.
-    Initiating(Box<Initiating>),
+    Initiating(Box<Initiator>),
     /// It began.
-    Answering(Box<Answering>),
+    Answering(Box<Responder>),
     /// Both have proved who they are.
     Established,
     /// It is over; only repetitions of its last request are still answered, and our last one repeated.
@@ -122,7 +123,7 @@ pub(in crate::ike) enum Phase {
 
 /// What goes on when a task is done.
 #[derive(Debug)]
-pub(super) enum Waiting {
+pub(in crate::ike) enum PendingTask {
     InitAnswer,
     IntermediateAnswer(Kex),
     Verified,
@@ -134,31 +135,40 @@ pub(super) enum Waiting {
     IntermediateBegun(Kex),
     IntermediateFinished,
     /// Our request, its key exchange begun.
-    Making(Box<Making>),
+    CreateKexBegin(Box<KexBegin>),
     /// The peer's answer to it.
-    Made(Box<Finishing>),
+    CreateKexFinish(Box<KexFinish>),
     /// The peer's request.
-    Creating(Box<Creating>),
+    PeerCreate(Box<PeerCreate>),
 }
 
-impl Waiting {
-    /// What we are making.
-    pub(super) fn making(&self) -> Option<&Making> {
+impl PendingTask {
+    /// Returns the exchange of ours that it is a step of.
+    pub(in crate::ike) fn own_create(&mut self) -> Option<&mut OwnCreate> {
         match self {
-            Self::Making(making) => Some(making),
-            Self::Made(finishing) => Some(&finishing.making),
+            Self::CreateKexBegin(step) => Some(&mut step.create),
+            Self::CreateKexFinish(step) => Some(&mut step.create),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::own_create`], once its task is not to be done any more.
+    pub(in crate::ike) fn into_own_create(self) -> Option<OwnCreate> {
+        match self {
+            Self::CreateKexBegin(step) => Some(step.create),
+            Self::CreateKexFinish(step) => Some(step.create),
             _ => None,
         }
     }
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
+    pub(in crate::ike) fn new(id: PeerId, now: Duration, addresses: Addresses) -> Self {
         Self {
             id,
             connection: None,
             phase: Phase::Ended,
-            sessions: Vec::new(),
+            ike_sas: Vec::new(),
             active: 0,
             addresses,
             from: addresses.remote.ip(),
@@ -206,18 +216,18 @@ impl Peer {
         matches!(self.phase, Phase::Answering(_))
     }
 
-    pub(super) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
+    pub(in crate::ike) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
         cx.connections.get(self.connection?)
     }
 
-    /// The session that our requests go by.
-    pub(super) fn active(&mut self) -> Option<&mut Session> {
+    /// The IKE SA that our requests go by.
+    pub(in crate::ike) fn active(&mut self) -> Option<&mut IkeSa> {
         let active = self.active;
-        self.sessions.iter_mut().find(|s| s.local_spi() == active)
+        self.ike_sas.iter_mut().find(|s| s.local_spi() == active)
     }
 
     /// How ESP goes to it.
-    pub(super) fn path(&self, connection: &Connection) -> Path {
+    pub(in crate::ike) fn path(&self, connection: &Connection) -> Path {
         let mut addresses = self.addresses;
         for end in [&mut addresses.local, &mut addresses.remote] {
             if end.port() == IKE_PORT {
@@ -227,23 +237,23 @@ impl Peer {
         Path::new(addresses, self.nat.any() || connection.force_udp)
     }
 
-    pub(super) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: Waiting) {
+    pub(in crate::ike) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: PendingTask) {
         let id = cx.start(self.id, self.is_established(), self.from, task);
         self.waiting.push((id, waiting));
     }
 
-    pub(super) fn heard(&mut self, cx: &Context<'_>) {
+    pub(in crate::ike) fn heard(&mut self, cx: &Context<'_>) {
         self.heard_at = cx.now;
         self.asked_at = None;
     }
 
-    pub(super) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
+    pub(in crate::ike) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
     /// All SPIs of ours that lead to it.
     pub(in crate::ike) fn all_spis(&self) -> impl Iterator<Item = u64> {
-        self.sessions.iter().map(Session::local_spi).chain([self.active])
+        self.ike_sas.iter().map(IkeSa::local_spi).chain([self.active])
     }
 
     /// Forgets it at once, without a word.
@@ -265,9 +275,9 @@ impl Peer {
             Phase::Answering(answering) => answering.memory(),
             _ => 0,
         };
-        let sessions = self.sessions.capacity() * size_of::<Session>();
-        let keys = self.sessions.iter().map(|session| session.keys.memory()).sum::<usize>();
-        size_of::<Self>() + answering + sessions + keys
+        let ike_sas = self.ike_sas.capacity() * size_of::<IkeSa>();
+        let keys = self.ike_sas.iter().map(|ike_sa| ike_sa.keys.memory()).sum::<usize>();
+        size_of::<Self>() + answering + ike_sas + keys
     }
 
     pub(in crate::ike) fn since(&self) -> Duration {
@@ -275,11 +285,11 @@ impl Peer {
     }
 
     pub(in crate::ike) fn suite(&self) -> Option<&IkeSuite> {
-        self.sessions.iter().find(|s| s.local_spi() == self.active).map(|s| &s.suite)
+        self.ike_sas.iter().find(|s| s.local_spi() == self.active).map(|s| &s.suite)
     }
 
     pub(in crate::ike) fn active_spis(&self) -> Option<[u64; 2]> {
-        self.sessions.iter().find(|s| s.local_spi() == self.active).map(|s| [s.spi_i, s.spi_r])
+        self.ike_sas.iter().find(|s| s.local_spi() == self.active).map(|s| [s.spi_i, s.spi_r])
     }
 
     pub(in crate::ike) fn inner(&self) -> impl Iterator<Item = IpAddr> {
@@ -290,45 +300,40 @@ impl Peer {
         self.children.iter().map(|child| child.id)
     }
 
-    /// Whether an exchange of ours is under way by which another takes the session's place.
-    pub(super) fn is_rekeying_session(&mut self) -> bool {
-        self.making(|making| making.what == What::Session).is_some()
+    /// Whether an exchange of ours is under way by which another takes the IKE SA's place.
+    pub(in crate::ike) fn is_rekeying_ike_sa(&mut self) -> bool {
+        self.own_create(|target| target == Target::IkeSa).is_some()
     }
 
-    /// What we are making, if `is_it`.
-    pub(super) fn making(&mut self, is_it: impl Fn(&Making) -> bool) -> Option<&mut Making> {
-        let waiting = self.waiting.iter_mut().find_map(|(_, w)| match w {
-            Waiting::Making(making) if is_it(making) => Some(&mut **making),
-            Waiting::Made(finishing) if is_it(&finishing.making) => Some(&mut *finishing.making),
+    /// Returns the exchange of ours that makes what `is_it` takes.
+    pub(in crate::ike) fn own_create(&mut self, is_it: impl Fn(Target) -> bool) -> Option<&mut OwnCreate> {
+        let waiting = self.waiting.iter_mut().filter_map(|(_, task)| task.own_create());
+        let sent = self.ike_sas.iter_mut().filter_map(|s| match &mut s.outstanding.as_mut()?.request {
+            Request::Create(sent) => Some(&mut sent.create),
             _ => None,
         });
-        waiting.or_else(|| {
-            self.sessions.iter_mut().find_map(|s| match &mut s.outstanding.as_mut()?.request {
-                Request::Create(making) if is_it(making) => Some(&mut **making),
-                _ => None,
-            })
-        })
+        waiting.chain(sent).find(|create| is_it(create.target))
     }
 
     /// Puts a request in the queue, once; moves go before all else.
-    pub(super) fn want(&mut self, wanted: Wanted) {
+    pub(in crate::ike) fn want(&mut self, wanted: QueuedRequest) {
         if self.wanted.contains(&wanted) {
             return;
         }
         match wanted {
-            Wanted::Update | Wanted::Routability(_) => self.wanted.push_front(wanted),
+            QueuedRequest::Update | QueuedRequest::Routability(_) => self.wanted.push_front(wanted),
             _ => self.wanted.push_back(wanted),
         }
     }
 
     /// What both have said they can do.
-    pub(super) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
+    pub(in crate::ike) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
         let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
         self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
     }
 
     /// Whether both have shown that they are at the same address and port: there is one device only.
-    pub(in crate::ike) fn is_at_the_place_of(&self, old: &Self) -> bool {
+    pub(in crate::ike) fn shares_remote_with(&self, old: &Self) -> bool {
         self.confirmed().remote == old.confirmed().remote
     }
 
@@ -339,18 +344,20 @@ impl Peer {
         crossed && self.active_spis() < old.active_spis()
     }
 
-    /// When the session's keys are to be changed.
-    pub(super) fn schedule_session(&mut self, cx: &mut Context<'_>, connection: &Connection) {
-        let rekey_at = cx.now + cx.jittered(connection.lifetimes.session);
+    /// When the IKE SA's keys are to be changed.
+    pub(in crate::ike) fn schedule_ike_sa(&mut self, cx: &mut Context<'_>, connection: &Connection) {
+        let rekey_at = cx.now + cx.jittered(connection.lifetimes.ike_sa);
         self.rekey_at = Some(rekey_at);
         self.expire_at = Some(rekey_at + connection.lifetimes.grace);
     }
 
+    pub(in crate::ike) fn count_rekey(&mut self, cx: &mut Context<'_>) {
+        self.rekeys += 1;
+        cx.count(Counter::Rekeyed);
+    }
+
     /// Returns AUTH data by a shared key, or by the MSK of an EAP conversation (RFC 7296 §2.16).
     pub(in crate::ike) fn shared_key(&self, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
-        self.sessions
-            .first()
-            .map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets))
-            .unwrap_or_default()
+        self.ike_sas.first().map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets)).unwrap_or_default()
     }
 }

@@ -1,9 +1,9 @@
 //! What a peer does when time has passed.
 
 use super::{
-    child::ChildState,
-    request::{Request, Wanted},
-    session::Session,
+    child::{Child, ChildState},
+    ike_sa::IkeSa,
+    request::{QueuedRequest, Request},
     state::{Peer, Phase},
 };
 use crate::{
@@ -21,12 +21,12 @@ impl Peer {
     /// When [`Peer::handle_timeout`] is wanted next.
     pub(in crate::ike) fn poll_timeout(&self, cx: &Context<'_>) -> Option<Duration> {
         if let Some(at) = self.forget_at {
-            let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+            let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
             return Some(resend.map_or(at, |resend| resend.min(at)));
         }
         let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
-        let resend = self.sessions.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
-        let forget = self.sessions.iter().filter_map(|s| s.forget_at).min();
+        let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
+        let forget = self.ike_sas.iter().filter_map(|s| s.forget_at).min();
         let children = self.children.iter().map(|child| match child.state {
             ChildState::Installed => child.rekey_at,
             ChildState::Lingering(until) => until,
@@ -41,7 +41,7 @@ impl Peer {
             self.moving_until(),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
-            self.rekey_at.filter(|_| !self.wanted.contains(&Wanted::RekeySession)),
+            self.rekey_at.filter(|_| !self.wanted.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
             self.keepalive_at,
         ]
@@ -74,9 +74,9 @@ impl Peer {
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
         }
-        if is_due(self.rekey_at) && !self.wanted.contains(&Wanted::RekeySession) {
-            if !self.is_rekeying_session() {
-                self.want(Wanted::RekeySession);
+        if is_due(self.rekey_at) && !self.wanted.contains(&QueuedRequest::RekeyIkeSa) {
+            if !self.is_rekeying_ike_sa() {
+                self.want(QueuedRequest::RekeyIkeSa);
             }
             self.rekey_at = None;
         }
@@ -92,23 +92,24 @@ impl Peer {
             cx.transmit(Transmit { addresses: self.addresses, payload: Payload::Keepalive });
             self.keepalive_at = Some(cx.now + cx.settings.keepalive);
         }
-        self.forget_sessions(cx);
+        self.forget_ike_sas(cx);
         self.age_children(cx);
         self.work(cx);
     }
 
-    fn forget_sessions(&mut self, cx: &mut Context<'_>) {
-        let gone = |s: &&Session| s.forget_at.is_some_and(|at| at <= cx.now);
-        let gone: Vec<u64> = self.sessions.iter().filter(gone).map(Session::local_spi).collect();
+    fn forget_ike_sas(&mut self, cx: &mut Context<'_>) {
+        let gone = |s: &&IkeSa| s.forget_at.is_some_and(|at| at <= cx.now);
+        let gone: Vec<u64> = self.ike_sas.iter().filter(gone).map(IkeSa::local_spi).collect();
         for spi in gone {
-            self.drop_session(cx, spi);
+            self.drop_ike_sa(cx, spi);
         }
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
-        let due: Vec<_> = self.due_children(cx.now).collect();
+        let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
+        let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
         for child in due {
-            self.want(Wanted::RekeyChild(child));
+            self.want(QueuedRequest::RekeyChild(child));
             // Asked for once; what fails says when it is tried again.
             if let Some(child) = self.child(child) {
                 child.rekey_at = child.expire_at;
@@ -126,7 +127,7 @@ impl Peer {
         for (id, state) in over {
             match state {
                 ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.want(Wanted::Delete(id))
+                    self.want(QueuedRequest::Delete(id))
                 }
                 ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
             }
@@ -142,25 +143,26 @@ impl Peer {
         let mut silent = false;
         let mut unconfirmed = false;
         let mut given_up = Vec::new();
-        for session in &mut self.sessions {
-            let Some(outstanding) = &mut session.outstanding else { continue };
+        for ike_sa in &mut self.ike_sas {
+            let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             if outstanding.resend_at > cx.now {
                 continue;
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(Some(_))) {
-                // Where the peer was before it may still be; the question keeps its place in the window.
+            if is_over && matches!(outstanding.request, Request::Routability(_)) {
+                // Where the peer was before it may still be; the question keeps its place in the
+                // window.
                 unconfirmed = true;
                 outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
                 continue;
             }
             if is_over {
-                let outstanding = session.outstanding.take();
+                let outstanding = ike_sa.outstanding.take();
                 match outstanding.map(|o| o.request) {
-                    Some(Request::DeleteSession) => session.forget_at = Some(cx.now),
-                    Some(Request::Create(making)) => {
-                        given_up.push(making);
+                    Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
+                    Some(Request::Create(sent)) => {
+                        given_up.push(sent);
                         silent = true;
                     }
                     _ => silent = true,
@@ -172,12 +174,13 @@ impl Peer {
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
-            // What waits for an answer would keep the question from being asked, if the peer is no more where it was.
+            // What waits for an answer would keep the question from being asked, if the peer is no
+            // more where it was.
             if let Some(asked_at) = asked_at.filter(|_| outstanding.addresses.is_none()) {
                 cx.send_all(asked_at, &outstanding.datagrams);
             }
         }
-        given_up.iter().for_each(|making| making.withdraw(cx));
+        given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
             self.unanswered(cx);
         }
@@ -186,12 +189,13 @@ impl Peer {
         }
     }
 
-    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer since.
+    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer
+    /// since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;
         } else {
-            self.want(Wanted::Liveness);
+            self.want(QueuedRequest::Liveness);
             self.work(cx);
         }
     }

@@ -13,7 +13,7 @@ const FRAGMENT: usize = 4;
 
 /// A message that ends with an encrypted payload, or with a fragment of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protected<'a> {
+pub struct ProtectedMessage<'a> {
     /// Type of the first payload in it; 0 in fragments after the first.
     pub first: u8,
     /// Number of the fragment, from 1, and how many there are.
@@ -28,7 +28,7 @@ pub struct Protected<'a> {
 ///
 /// # Errors
 /// Where the message is malformed, or has no such payload at its end.
-pub fn protected(message: &[u8]) -> Result<Protected<'_>, Malformed> {
+pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
     let mut kind = Header::parse(message)?.next;
     let mut chain = Reader(message);
     chain.take(HEADER)?;
@@ -44,7 +44,7 @@ pub fn protected(message: &[u8]) -> Result<Protected<'_>, Malformed> {
             let fragment = if kind == kind::SKF { Some(parse_fragment(&mut body)?) } else { None };
             let mut aad = Reader(message);
             let aad = aad.take(message.len().saturating_sub(body.0.len()))?;
-            return Ok(Protected { first: next, fragment, aad, rest: body.0 });
+            return Ok(ProtectedMessage { first: next, fragment, aad, rest: body.0 });
         }
         if critical && !is_known(kind) {
             return Err(Malformed::Critical(kind));

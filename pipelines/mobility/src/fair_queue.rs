@@ -17,7 +17,7 @@ fn network(address: IpAddr) -> Network {
 
 /// Those of one network.
 #[derive(Debug)]
-struct Place<K> {
+struct Members<K> {
     count: usize,
     addresses: BTreeMap<IpAddr, BTreeSet<K>>,
     /// The addresses by how many they have.
@@ -26,7 +26,7 @@ struct Place<K> {
     served: Option<IpAddr>,
 }
 
-impl<K> Default for Place<K> {
+impl<K> Default for Members<K> {
     fn default() -> Self {
         Self { count: 0, addresses: BTreeMap::new(), crowded: BTreeSet::new(), served: None }
     }
@@ -34,33 +34,33 @@ impl<K> Default for Place<K> {
 
 /// All of them, by where they are. Their numbers grow: a lower one is older.
 #[derive(Debug)]
-pub(crate) struct Crowd<K> {
-    networks: BTreeMap<Network, Place<K>>,
+pub(crate) struct FairQueue<K> {
+    networks: BTreeMap<Network, Members<K>>,
     /// The networks by how many they have.
     crowded: BTreeSet<(usize, Network)>,
-    places: BTreeMap<K, IpAddr>,
+    sources: BTreeMap<K, IpAddr>,
     /// The network whose turn was last.
     served: Option<Network>,
 }
 
-impl<K> Default for Crowd<K> {
+impl<K> Default for FairQueue<K> {
     fn default() -> Self {
-        Self { networks: BTreeMap::new(), crowded: BTreeSet::new(), places: BTreeMap::new(), served: None }
+        Self { networks: BTreeMap::new(), crowded: BTreeSet::new(), sources: BTreeMap::new(), served: None }
     }
 }
 
-impl<K: Copy + Ord> Crowd<K> {
+impl<K: Copy + Ord> FairQueue<K> {
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.sources.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.sources.is_empty()
     }
 
     /// Adds one that is at `from`.
     pub(crate) fn insert(&mut self, one: K, from: IpAddr) {
-        self.places.insert(one, from);
+        self.sources.insert(one, from);
         self.change(from, |all| {
             all.insert(one);
         });
@@ -68,7 +68,7 @@ impl<K: Copy + Ord> Crowd<K> {
 
     /// Takes one out; returns where it was.
     pub(crate) fn remove(&mut self, one: K) -> Option<IpAddr> {
-        let from = self.places.remove(&one)?;
+        let from = self.sources.remove(&one)?;
         self.change(from, |all| {
             all.remove(&one);
         });
@@ -78,32 +78,32 @@ impl<K: Copy + Ord> Crowd<K> {
     /// Changes those of one address, and the order of addresses and networks with them.
     fn change(&mut self, from: IpAddr, change: impl FnOnce(&mut BTreeSet<K>)) {
         let network = network(from);
-        let place = self.networks.entry(network).or_default();
-        self.crowded.remove(&(place.count, network));
-        let all = place.addresses.entry(from).or_default();
+        let members = self.networks.entry(network).or_default();
+        self.crowded.remove(&(members.count, network));
+        let all = members.addresses.entry(from).or_default();
         let before = all.len();
         change(all);
         let after = all.len();
-        place.crowded.remove(&(before, from));
+        members.crowded.remove(&(before, from));
         if after == 0 {
-            place.addresses.remove(&from);
+            members.addresses.remove(&from);
         } else {
-            place.crowded.insert((after, from));
+            members.crowded.insert((after, from));
         }
-        place.count = place.count + after - before;
-        if place.count == 0 {
+        members.count = members.count + after - before;
+        if members.count == 0 {
             self.networks.remove(&network);
         } else {
-            self.crowded.insert((place.count, network));
+            self.crowded.insert((members.count, network));
         }
     }
 
     /// Returns who is to make room: the oldest of the most crowded address in the most crowded network.
     pub(crate) fn most_crowded(&self) -> Option<K> {
         let (_, network) = self.crowded.last()?;
-        let place = self.networks.get(network)?;
-        let (_, address) = place.crowded.last()?;
-        place.addresses.get(address)?.first().copied()
+        let members = self.networks.get(network)?;
+        let (_, address) = members.crowded.last()?;
+        members.addresses.get(address)?.first().copied()
     }
 
     /// Returns who is to make room for one more at `from`: the youngest of a network that has more than the one of `from`
@@ -111,18 +111,18 @@ impl<K: Copy + Ord> Crowd<K> {
     pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<K> {
         let own = self.networks.get(&network(from));
         let (most, crowded) = self.crowded.last()?;
-        let place = match own {
+        let members = match own {
             Some(own) if own.count + 1 >= *most => own,
             None if *most <= 1 => return None,
             _ => self.networks.get(crowded)?,
         };
-        let (most, address) = place.crowded.last()?;
+        let (most, address) = members.crowded.last()?;
         if network(*address) == network(from)
-            && place.addresses.get(&from).map_or(0, BTreeSet::len) + 1 >= *most
+            && members.addresses.get(&from).map_or(0, BTreeSet::len) + 1 >= *most
         {
             return None;
         }
-        place.addresses.get(address)?.last().copied()
+        members.addresses.get(address)?.last().copied()
     }
 
     /// Takes out the one whose turn it is: networks take turns, and the addresses of each; the oldest of an address comes
@@ -130,10 +130,10 @@ impl<K: Copy + Ord> Crowd<K> {
     pub(crate) fn take_next(&mut self) -> Option<(K, IpAddr)> {
         let network = following(&self.networks, self.served)?;
         self.served = Some(network);
-        let place = self.networks.get_mut(&network)?;
-        let address = following(&place.addresses, place.served)?;
-        place.served = Some(address);
-        let next = place.addresses.get(&address)?.first().copied()?;
+        let members = self.networks.get_mut(&network)?;
+        let address = following(&members.addresses, members.served)?;
+        members.served = Some(address);
+        let next = members.addresses.get(&address)?.first().copied()?;
         self.remove(next);
         Some((next, address))
     }
@@ -152,33 +152,33 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_place_crowds_out_itself() {
-        let mut crowd = Crowd::default();
+        let mut queue = FairQueue::default();
         let flood = |n: u64| IpAddr::from([192, 0, 2, (n % 4) as u8]);
-        crowd.insert(0, [198, 51, 100, 7].into());
+        queue.insert(0, [198, 51, 100, 7].into());
         for n in 1..=100 {
-            crowd.insert(n, flood(n));
+            queue.insert(n, flood(n));
         }
         for n in 1..=90 {
-            let evicted = crowd.most_crowded().unwrap();
+            let evicted = queue.most_crowded().unwrap();
             assert_ne!(evicted, 0, "after {n}");
-            crowd.remove(evicted);
+            queue.remove(evicted);
         }
-        assert_eq!(crowd.len(), 11);
+        assert_eq!(queue.len(), 11);
     }
 
     #[test]
     fn the_oldest_of_an_address_goes_first() {
-        let mut crowd = Crowd::default();
+        let mut queue = FairQueue::default();
         for n in [5, 3, 9] {
-            crowd.insert(n, [192, 0, 2, 1].into());
+            queue.insert(n, [192, 0, 2, 1].into());
         }
-        assert_eq!(crowd.most_crowded(), Some(3));
-        crowd.remove(3);
-        crowd.remove(3);
-        assert_eq!(crowd.most_crowded(), Some(5));
-        crowd.remove(5);
-        crowd.remove(9);
-        assert_eq!((crowd.most_crowded(), crowd.len()), (None, 0));
+        assert_eq!(queue.most_crowded(), Some(3));
+        queue.remove(3);
+        queue.remove(3);
+        assert_eq!(queue.most_crowded(), Some(5));
+        queue.remove(5);
+        queue.remove(9);
+        assert_eq!((queue.most_crowded(), queue.len()), (None, 0));
     }
 
     fn at(network: u8, host: u8) -> IpAddr {
@@ -187,27 +187,27 @@ mod tests {
 
     #[test]
     fn networks_take_turns_and_their_addresses_too() {
-        let mut crowd = Crowd::default();
-        (0..50).for_each(|n| crowd.insert(n, at(1, 1)));
-        crowd.insert(50, at(1, 2));
-        crowd.insert(51, at(2, 1));
-        let first: Vec<u32> = (0..4).filter_map(|_| crowd.take_next()).map(|(n, _)| n).collect();
+        let mut queue = FairQueue::default();
+        (0..50).for_each(|n| queue.insert(n, at(1, 1)));
+        queue.insert(50, at(1, 2));
+        queue.insert(51, at(2, 1));
+        let first: Vec<u32> = (0..4).filter_map(|_| queue.take_next()).map(|(n, _)| n).collect();
         assert_eq!(first, [0, 51, 50, 1]);
-        assert_eq!((0..100).filter_map(|_| crowd.take_next()).count(), 48);
-        assert!(crowd.is_empty());
+        assert_eq!((0..100).filter_map(|_| queue.take_next()).count(), 48);
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn who_has_more_than_its_share_makes_room_and_nobody_else() {
-        let mut crowd = Crowd::default();
-        assert_eq!(crowd.crowded_out_by(at(1, 1)), None);
-        (0..10).for_each(|n| crowd.insert(n, at(1, 1)));
-        crowd.insert(10, at(1, 2));
-        assert_eq!(crowd.crowded_out_by(at(2, 1)), Some(9), "another network");
-        assert_eq!(crowd.crowded_out_by(at(1, 2)), Some(9), "another address of the same network");
-        assert_eq!(crowd.crowded_out_by(at(1, 1)), None, "itself");
-        (20..31).for_each(|n| crowd.insert(n, at(2, 1)));
-        assert_eq!(crowd.crowded_out_by(at(1, 3)), Some(9), "networks of the same size");
-        assert_eq!(crowd.crowded_out_by(at(2, 1)), None);
+        let mut queue = FairQueue::default();
+        assert_eq!(queue.crowded_out_by(at(1, 1)), None);
+        (0..10).for_each(|n| queue.insert(n, at(1, 1)));
+        queue.insert(10, at(1, 2));
+        assert_eq!(queue.crowded_out_by(at(2, 1)), Some(9), "another network");
+        assert_eq!(queue.crowded_out_by(at(1, 2)), Some(9), "another address of the same network");
+        assert_eq!(queue.crowded_out_by(at(1, 1)), None, "itself");
+        (20..31).for_each(|n| queue.insert(n, at(2, 1)));
+        assert_eq!(queue.crowded_out_by(at(1, 3)), Some(9), "networks of the same size");
+        assert_eq!(queue.crowded_out_by(at(2, 1)), None);
     }
 }

@@ -4,29 +4,29 @@ use super::{auth::Transcript, choose::Candidates};
 use crate::{
     aaa::eap::Conversation,
     crypto::{Secret, SignatureHashes},
-    ike::{proposal::Chosen, protection::Opened, suite::IkeSuite},
+    ike::{proposal::Chosen, protection::Plaintext, suite::IkeSuite},
     rate::Rate,
 };
 use alloc::boxed::Box;
 
 /// What we know of a peer that began to connect.
 #[derive(Debug)]
-pub(in crate::ike) struct Answering {
+pub(in crate::ike) struct Responder {
     /// The connections that its first message fits.
-    pub(super) candidates: Candidates,
+    pub(in crate::ike) candidates: Candidates,
     /// Its first message and our answer, nonces, and what RFC 9242 adds.
-    pub(super) transcript: Transcript,
-    pub(super) hashes: SignatureHashes,
-    pub(super) fragments: bool,
+    pub(in crate::ike) transcript: Transcript,
+    pub(in crate::ike) hashes: SignatureHashes,
+    pub(in crate::ike) fragments: bool,
     /// Of the suite's further key exchanges, how many are done.
-    pub(super) kex_done: usize,
-    pub(super) stage: Stage,
+    pub(in crate::ike) kex_done: usize,
+    pub(in crate::ike) stage: Stage,
     /// Repetitions of its first message that are answered.
-    pub(super) repeats: Rate,
+    pub(in crate::ike) repeats: Rate,
 }
 
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(in crate::ike) enum Stage {
     /// The key exchange is being answered.
     Init(Box<Chosen<IkeSuite>>),
     /// Its next message is to prove who it is.
@@ -37,19 +37,19 @@ pub(super) enum Stage {
 
 /// Who the peer says it is, and what it wants.
 #[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) connection: usize,
+pub(in crate::ike) struct Claim {
+    pub(in crate::ike) connection: usize,
     /// The plaintext of its first IKE_AUTH request.
-    pub(super) request: Opened,
+    pub(in crate::ike) request: Plaintext,
     /// Whether the post-quantum key was mixed in.
-    pub(super) ppk: bool,
+    pub(in crate::ike) ppk: bool,
     /// Whether it showed that nothing on the way changed its addresses.
-    pub(super) is_unchanged: bool,
-    pub(super) eap: Option<Eap>,
+    pub(in crate::ike) is_unchanged: bool,
+    pub(in crate::ike) eap: Option<Eap>,
 }
 
 #[derive(Debug)]
-pub(super) enum Eap {
+pub(in crate::ike) enum Eap {
     /// Our proof is being made, which comes before the conversation.
     Signing,
     /// It is the peer's turn.
@@ -60,9 +60,9 @@ pub(super) enum Eap {
     Over(Secret),
 }
 
-impl Answering {
+impl Responder {
     /// Bytes of memory beside the peer's own.
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::ike) fn memory(&self) -> usize {
         let claim = match &self.stage {
             Stage::Proving(claim) => claim.request.body.capacity() + size_of::<Claim>(),
             _ => 0,

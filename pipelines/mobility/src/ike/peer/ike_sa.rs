@@ -6,8 +6,8 @@ use crate::{
     ike::{
         bounds,
         context::Context,
-        protection::{Fragments, Opened, Protection, Unopened},
-        schedule::SessionKeys,
+        protection::{Fragments, OpenError, Plaintext, Protection},
+        schedule::IkeSaKeys,
         suite::IkeSuite,
         wire::{self, ExchangeType, Header, Payload, flags},
     },
@@ -19,65 +19,65 @@ use core::time::Duration;
 
 /// One IKE SA.
 #[derive(Debug)]
-pub(in crate::ike) struct Session {
+pub(in crate::ike) struct IkeSa {
     /// Whether we began it.
-    pub(super) is_initiator: bool,
-    pub(super) spi_i: u64,
-    pub(super) spi_r: u64,
-    pub(super) suite: IkeSuite,
-    pub(super) keys: SessionKeys,
+    pub(in crate::ike) is_initiator: bool,
+    pub(in crate::ike) spi_i: u64,
+    pub(in crate::ike) spi_r: u64,
+    pub(in crate::ike) suite: IkeSuite,
+    pub(in crate::ike) keys: IkeSaKeys,
     /// Those that the peer's last request was protected by, where they have changed since (RFC 9370 §2.2.2).
-    keys_before: Option<SessionKeys>,
+    keys_before: Option<IkeSaKeys>,
     counter: u64,
     requests: Fragments,
     responses: Fragments,
     /// The message ID of the peer's next request.
-    pub(super) expected: u32,
+    pub(in crate::ike) expected: u32,
     /// Whether its answer waits for a task.
-    pub(super) busy: bool,
+    pub(in crate::ike) busy: bool,
     answered: Vec<Vec<u8>>,
     /// Repetitions that are answered: those from where the peer is, and those from elsewhere.
     repeats: [Rate; 2],
     /// The message ID of our next request.
-    pub(super) next: u32,
+    pub(in crate::ike) next: u32,
     /// Our request that the peer has not answered.
-    pub(super) outstanding: Option<Box<Outstanding>>,
+    pub(in crate::ike) outstanding: Option<Box<Outstanding>>,
     /// Largest IP packet of a message, if the peer takes fragments.
-    pub(super) limit: Option<usize>,
+    pub(in crate::ike) limit: Option<usize>,
     /// It takes no new requests of ours: it is replaced, or being deleted.
-    pub(super) is_replaced: bool,
+    pub(in crate::ike) is_replaced: bool,
     /// It is to be deleted as soon as its request is answered.
-    pub(super) delete_next: bool,
+    pub(in crate::ike) delete_next: bool,
     /// When the memory of it goes.
-    pub(super) forget_at: Option<Duration>,
+    pub(in crate::ike) forget_at: Option<Duration>,
 }
 
 /// A request of ours on its way.
 #[derive(Debug)]
-pub(super) struct Outstanding {
-    pub(super) message_id: u32,
-    pub(super) request: Request,
+pub(in crate::ike) struct Outstanding {
+    pub(in crate::ike) message_id: u32,
+    pub(in crate::ike) request: Request,
     /// Where it goes, if not where the peer is.
-    pub(super) addresses: Option<Addresses>,
-    pub(super) datagrams: Vec<Vec<u8>>,
-    pub(super) tries: u32,
+    pub(in crate::ike) addresses: Option<Addresses>,
+    pub(in crate::ike) datagrams: Vec<Vec<u8>>,
+    pub(in crate::ike) tries: u32,
     /// When it was sent last.
-    pub(super) sent_at: Duration,
-    pub(super) resend_at: Duration,
+    pub(in crate::ike) sent_at: Duration,
+    pub(in crate::ike) resend_at: Duration,
 }
 
 /// What a request of the peer's is.
-pub(super) enum Arrival {
+pub(in crate::ike) enum Arrival {
     /// To be worked on.
-    New(Opened),
+    New(Plaintext),
     /// Answered before: say it again.
     Repeated,
     /// Nothing to do: a fragment, a repetition of what is being worked on, something old.
     Nothing,
 }
 
-impl Session {
-    pub(super) fn new(is_initiator: bool, spis: [u64; 2], suite: IkeSuite, keys: SessionKeys) -> Self {
+impl IkeSa {
+    pub(in crate::ike) fn new(is_initiator: bool, spis: [u64; 2], suite: IkeSuite, keys: IkeSaKeys) -> Self {
         let [spi_i, spi_r] = spis;
         Self {
             is_initiator,
@@ -103,17 +103,17 @@ impl Session {
     }
 
     /// Goes on with other keys, from the exchange on that was just answered.
-    pub(super) fn change_keys(&mut self, keys: SessionKeys) {
+    pub(in crate::ike) fn change_keys(&mut self, keys: IkeSaKeys) {
         self.keys_before = Some(core::mem::replace(&mut self.keys, keys));
     }
 
     /// The SPI that the peer calls us by.
-    pub(super) fn local_spi(&self) -> u64 {
+    pub(in crate::ike) fn local_spi(&self) -> u64 {
         if self.is_initiator { self.spi_i } else { self.spi_r }
     }
 
     /// Whether a request can go out by it.
-    pub(super) fn is_free(&self) -> bool {
+    pub(in crate::ike) fn is_free(&self) -> bool {
         self.outstanding.is_none() && !self.is_replaced
     }
 
@@ -156,8 +156,8 @@ impl Session {
         datagrams
     }
 
-    /// Sends a request; the caller saw that [`Session::is_free`].
-    pub(super) fn request(
+    /// Sends a request; the caller saw that [`IkeSa::is_free`].
+    pub(in crate::ike) fn request(
         &mut self,
         cx: &Context<'_>,
         exchange: ExchangeType,
@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// Answers the request that is expected.
-    pub(super) fn answer(
+    pub(in crate::ike) fn answer(
         &mut self,
         cx: &Context<'_>,
         exchange: ExchangeType,
@@ -192,7 +192,12 @@ impl Session {
     /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request, from any address:
     /// what copies from `elsewhere` draw is bounded, the more while the peer has not `proved` who it is, and does not keep the
     /// peer from its answer.
-    pub(super) fn repeat(&mut self, now: Duration, elsewhere: bool, proved: bool) -> Option<&[Vec<u8>]> {
+    pub(in crate::ike) fn repeat(
+        &mut self,
+        now: Duration,
+        elsewhere: bool,
+        proved: bool,
+    ) -> Option<&[Vec<u8>]> {
         let [here, there] = &mut self.repeats;
         let admits = match (elsewhere, proved) {
             (false, _) => here.admits(now, bounds::REPEATS, bounds::REPEAT),
@@ -204,18 +209,18 @@ impl Session {
 
     /// Whether a request is answered at `now` that came from where a peer has not shown that it is, which has not proved who
     /// it is either.
-    pub(super) fn admits_stray(&mut self, now: Duration) -> bool {
+    pub(in crate::ike) fn admits_stray(&mut self, now: Duration) -> bool {
         let [_, there] = &mut self.repeats;
         there.admits(now, bounds::STRAYS, bounds::STRAY)
     }
 
     /// Opens a request of the peer's.
-    pub(super) fn open_request(
+    pub(in crate::ike) fn open_request(
         &mut self,
         crypto: &dyn Crypto,
         header: &Header,
         message: &[u8],
-    ) -> Result<Arrival, Unopened> {
+    ) -> Result<Arrival, OpenError> {
         if header.message_id == self.expected {
             if self.busy {
                 return Ok(Arrival::Nothing);
@@ -241,12 +246,12 @@ impl Session {
     }
 
     /// Opens an answer to our request, if it is one and whole; the request is then done with.
-    pub(super) fn open_response(
+    pub(in crate::ike) fn open_response(
         &mut self,
         crypto: &dyn Crypto,
         header: &Header,
         message: &[u8],
-    ) -> Result<Option<(Opened, Box<Outstanding>)>, Unopened> {
+    ) -> Result<Option<(Plaintext, Box<Outstanding>)>, OpenError> {
         if self.outstanding.as_ref().is_none_or(|o| o.message_id != header.message_id) {
             return Ok(None);
         }

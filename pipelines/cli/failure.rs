@@ -1,0 +1,34 @@
+//! Why a command failed.
+
+use std::io;
+use wayfarer::{config::ConfigError, control::client};
+
+/// Why a command failed.
+pub(super) enum Failure {
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// A running gateway did not do what was asked.
+    Control(client::ClientError),
+    /// The gateway failed.
+    Gateway(String),
+    /// Standard output failed.
+    Output(io::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(why: ConfigError) -> Self {
+        Self::Config(why)
+    }
+}
+
+impl From<client::ClientError> for Failure {
+    fn from(why: client::ClientError) -> Self {
+        Self::Control(why)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(why: io::Error) -> Self {
+        Self::Output(why)
+    }
+}
