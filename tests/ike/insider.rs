@@ -70,26 +70,49 @@ impl Insider {
     pub(super) fn seal(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Vec<u8> {
         let mut body = vec![];
         let first = wire::emit(payloads, &mut body);
+        self.seal_body(exchange, first, body)
+    }
+
+    /// As [`Self::seal`], with any bytes in the place of payloads, the first of type `first`.
+    pub(super) fn seal_body(&mut self, exchange: ExchangeType, first: u8, body: Vec<u8>) -> Vec<u8> {
+        self.next += 1;
+        self.protect(exchange, flags::INITIATOR, self.next - 1, first, body)
+    }
+
+    /// Any authentic message of either side.
+    pub(super) fn protect(
+        &mut self,
+        exchange: ExchangeType,
+        flags: u8,
+        message_id: u32,
+        first: u8,
+        body: Vec<u8>,
+    ) -> Vec<u8> {
         let header = Header {
             spi_i: self.spis[0],
             spi_r: self.spis[1],
             next: 0,
             version: wire::VERSION,
             exchange: exchange.number(),
-            flags: flags::INITIATOR,
-            message_id: self.next,
+            flags,
+            message_id,
             length: 0,
         };
-        self.next += 1;
+        let from_initiator = flags & flags::INITIATOR != 0;
         let protection =
-            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: true };
+            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator };
         protection.seal(&OsRandom, header, first, body, None, &mut self.counter).remove(0)
     }
 
     /// Sends a request, and reads its answer.
     pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
         let message = self.seal(exchange, payloads);
-        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), &message);
+        self.send(&message)
+    }
+
+    /// Sends a request that is sealed, and reads its answer.
+    pub(super) fn send(&mut self, message: &[u8]) -> Answer {
+        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), message);
         let protection =
             Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: false };
         let mut parts = Fragments::default();

@@ -11,6 +11,7 @@ mod fleet;
 mod hostile;
 mod identities;
 mod insider;
+mod malformed;
 mod no_nats;
 mod node;
 mod pair;

@@ -1,5 +1,6 @@
-//! Our own description of a path: what a terminal did to its packets, and which of it the gateway saw changed. Two
-//! notifications in the exchange of UPDATE_SA_ADDRESSES, between peers that have our vendor ID only.
+//! Our own description of a path: what a terminal did to its packets, and which of it the gateway
+//! saw changed. Two notifications in the exchange of UPDATE_SA_ADDRESSES, between peers that have
+//! our vendor ID only.
 //!
 //! | request | octets |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | encapsulations that it can do | 2 |
 //! | the one to use | 2 |
 
+use super::nat::octets;
 use crate::path::Addresses;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -58,13 +60,6 @@ pub struct Answer {
     pub used: u16,
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    }
-}
-
 /// What a terminal says of packets by `addresses`.
 pub fn request(addresses: Addresses) -> Vec<u8> {
     let Addresses { local, remote } = addresses;
@@ -77,8 +72,8 @@ pub fn request(addresses: Addresses) -> Vec<u8> {
     data
 }
 
-/// What a gateway answers to `said` of a packet that it saw come by `addresses`; a description that cannot be read counts as
-/// changed in all. `force_udp`: it wants UDP on every path.
+/// What a gateway answers to `said` of a packet that it saw come by `addresses`; a description that
+/// cannot be read counts as changed in all. `force_udp`: it wants UDP on every path.
 pub fn answer(said: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
     let (translations, can) = match read(said) {
         Some((protocol, can, from, to)) => {

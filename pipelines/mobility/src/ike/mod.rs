@@ -6,6 +6,7 @@
 //! | `admission` | half-open peers, cookies, and refusals of first messages |
 //! | `dial` | connections that we make, and make again |
 //! | `context` | what peers share |
+//! | `exchange` | what messages lead to, exchange by exchange |
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
 //! | [`settings`], [`counter`] | bounds and times; what is counted |
 //! | [`bounds`] | what one peer can have us keep |
@@ -46,6 +47,7 @@ mod cookie;
 pub mod counter;
 mod dial;
 mod doubt;
+mod exchange;
 mod peer;
 mod quota;
 pub mod settings;

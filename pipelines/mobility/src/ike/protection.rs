@@ -1,10 +1,11 @@
-//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC 7383).
+//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC
+//! 7383).
 
 use super::{
     bounds,
     schedule::IkeSaKeys,
     suite::IkeSuite,
-    wire::{self, Header, Malformed},
+    wire::{self, Header, Malformed, Payload},
 };
 use crate::crypto::{Crypto, Integ, Random, Refused};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
@@ -46,6 +47,16 @@ pub struct Plaintext {
     pub body: Vec<u8>,
 }
 
+impl Plaintext {
+    /// Parses the payloads, and has `read` make a typed message of them.
+    ///
+    /// # Errors
+    /// If they are no chain of payloads, or not that message.
+    pub fn read<T>(&self, read: impl FnOnce(&[Payload<'_>]) -> Result<T, Malformed>) -> Result<T, Malformed> {
+        read(&wire::parse(self.first, &self.body)?)
+    }
+}
+
 /// One direction of an IKE SA's protection.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
@@ -74,9 +85,9 @@ impl Protection<'_> {
         self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
     }
 
-    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within `limit` bytes; `None`
-    /// means one, whatever its size. `counter` is drawn on for IVs of AEADs: none is used twice. Those of CBC, which nobody
-    /// may foresee, come from `random`.
+    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within
+    /// `limit` bytes; `None` means one, whatever its size. `counter` is drawn on for IVs of AEADs:
+    /// none is used twice. Those of CBC, which nobody may foresee, come from `random`.
     pub fn seal(
         &self,
         random: &dyn Random,
@@ -167,8 +178,8 @@ impl Protection<'_> {
     }
 }
 
-/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up; but it may not
-/// have proved who it is, so there is little room.
+/// Fragments of one message, until all are there. They are authentic, so only the peer itself can
+/// fill this up; but it may not have proved who it is, so there is little room.
 #[derive(Debug, Default)]
 pub struct Fragments {
     message_id: u32,

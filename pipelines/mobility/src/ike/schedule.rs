@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;
 
+/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
+pub const NONCE: usize = 32;
+
 /// The keys of an IKE SA (RFC 7296 §2.14).
 pub struct IkeSaKeys {
     /// What keys of child SAs and of the next IKE SA come from.

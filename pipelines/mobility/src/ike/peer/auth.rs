@@ -13,8 +13,6 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
-/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
-pub(in crate::ike) const NONCE: usize = 32;
 /// AUTH method: shared key message integrity code.
 pub(in crate::ike) const SHARED_KEY: u8 = 2;
 /// Certificate encoding: X.509, signature.
@@ -189,14 +187,6 @@ impl Proof {
     }
 }
 
-/// The data of the first notification of this kind.
-pub(in crate::ike) fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
-    payloads.iter().find_map(|p| match p {
-        Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
-        _ => None,
-    })
-}
-
 /// Whether the peer has our vendor ID.
 pub(in crate::ike) fn is_ours(payloads: &[Payload<'_>]) -> bool {
     payloads.iter().any(|p| matches!(p, Payload::Vendor(id) if *id == VENDOR_ID))
@@ -204,7 +194,7 @@ pub(in crate::ike) fn is_ours(payloads: &[Payload<'_>]) -> bool {
 
 /// The hashes that SIGNATURE_HASH_ALGORITHMS names (RFC 7427 §4).
 pub(in crate::ike) fn hashes(payloads: &[Payload<'_>]) -> SignatureHashes {
-    let data = notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
+    let data = wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
     data.chunks_exact(2).fold(SignatureHashes::default(), |all, pair| match pair {
         [high, low] => all.with(u16::from_be_bytes([*high, *low])),
         _ => all,

@@ -1,9 +1,10 @@
-//! CREATE_CHILD_SA exchanges under way, from both sides.
+//! CREATE_CHILD_SA exchanges under way, from both sides: what is kept of each between two steps.
+//! Our own goes from [`KexBegin`] to [`Sent`] to [`KexFinish`], and each step takes the one before.
 
 use super::child::AgreedChild;
 use crate::{
     crypto::{Kex, KexSecret},
-    ike::{context::Context, event::ChildId, proposal::Chosen, suite::IkeSuite},
+    ike::{context::Context, event::ChildId, suite::IkeSuite},
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
@@ -19,28 +20,48 @@ pub(in crate::ike) enum Target {
     IkeSa,
 }
 
-/// What we began to make.
+/// An exchange of ours, at any step.
 #[derive(Debug)]
 pub(in crate::ike) struct OwnCreate {
-    pub(in crate::ike) what: Target,
+    pub(in crate::ike) target: Target,
     /// Our nonce.
     pub(in crate::ike) nonce: Vec<u8>,
     /// Our SPI: 4 or 8 bytes of it count.
     pub(in crate::ike) spi: u64,
-    /// The key exchange that is being begun.
-    pub(in crate::ike) pending: Option<Kex>,
-    /// The peer asked for another one once.
+    /// Whether the peer asked for another key exchange once.
     pub(in crate::ike) retried: bool,
-    /// Our key exchange.
-    pub(in crate::ike) kex: Option<(Kex, Box<dyn KexSecret>)>,
-    /// The peer began the same: the lower of its exchange's nonces, and what it made.
-    pub(in crate::ike) rival: Option<Collision>,
+    /// The exchange by which the peer made the same meanwhile.
+    pub(in crate::ike) collision: Option<Collision>,
 }
 
-/// What the peer made at the same time as we.
-#[derive(Clone, Debug)]
+/// An exchange of ours whose key pair is being drawn.
+#[derive(Debug)]
+pub(in crate::ike) struct KexBegin {
+    pub(in crate::ike) create: OwnCreate,
+    pub(in crate::ike) kex: Kex,
+}
+
+/// An exchange of ours whose request is on its way.
+#[derive(Debug)]
+pub(in crate::ike) struct Sent {
+    pub(in crate::ike) create: OwnCreate,
+    /// Our key exchange, and its private part.
+    pub(in crate::ike) kex: Option<(Kex, Box<dyn KexSecret>)>,
+}
+
+/// An exchange of ours that the peer has answered, whose key exchange is being finished.
+#[derive(Debug)]
+pub(in crate::ike) struct KexFinish {
+    pub(in crate::ike) create: OwnCreate,
+    /// The peer's nonce.
+    pub(in crate::ike) nonce: Vec<u8>,
+    pub(in crate::ike) sa: AgreedSa,
+}
+
+/// An exchange by which the peer made the same as we, at the same time (RFC 7296 §2.25).
+#[derive(Debug)]
 pub(in crate::ike) struct Collision {
-    /// The lower of the nonces of its exchange.
+    /// The lower of its nonces.
     pub(in crate::ike) nonce: Vec<u8>,
     /// What it made.
     pub(in crate::ike) made: NewSa,
@@ -58,32 +79,40 @@ pub(in crate::ike) enum NewSa {
 /// The peer's request, while its key exchange is answered.
 #[derive(Debug)]
 pub(in crate::ike) struct PeerCreate {
+    /// Our SPI of the IKE SA that it came by.
     pub(in crate::ike) spi: u64,
+    /// Where it came from.
     pub(in crate::ike) addresses: Addresses,
     /// The peer's nonce.
     pub(in crate::ike) nonce: Vec<u8>,
-    pub(in crate::ike) kex: Kex,
-    pub(in crate::ike) what: AgreedSa,
+    pub(in crate::ike) sa: AgreedSa,
 }
 
-/// What the peer asks for.
+/// What both sides agreed on, before it has keys.
 #[derive(Debug)]
 pub(in crate::ike) enum AgreedSa {
     Child(AgreedChild),
-    IkeSa(Chosen<IkeSuite>),
+    IkeSa(AgreedIkeSa),
 }
 
-impl PeerCreate {
-    /// Gives back what was taken for it.
-    pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
-        self.what.withdraw(cx);
-    }
+/// An IKE SA that both sides agreed on.
+#[derive(Debug)]
+pub(in crate::ike) struct AgreedIkeSa {
+    pub(in crate::ike) suite: IkeSuite,
+    /// The number of the proposal.
+    pub(in crate::ike) number: u8,
+    /// Our SPI.
+    pub(in crate::ike) spi_in: u64,
+    /// The peer's.
+    pub(in crate::ike) spi_out: u64,
 }
 
 impl AgreedSa {
-    pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
-        if let Self::Child(agreed) = self {
-            cx.forget_child_spi(agreed.spi_in);
+    /// Returns the key exchange that it is to have.
+    pub(in crate::ike) fn kex(&self) -> Option<Kex> {
+        match self {
+            Self::Child(agreed) => agreed.suite.kex.first().copied(),
+            Self::IkeSa(agreed) => Some(agreed.suite.kex),
         }
     }
 }
@@ -91,18 +120,19 @@ impl AgreedSa {
 impl OwnCreate {
     /// Gives back what was taken for it.
     pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
-        match self.what {
+        match self.target {
             Target::IkeSa => cx.forget_spi(self.spi),
             Target::Child(_) | Target::Rekey(_) => cx.forget_child_spi(self.spi as u32),
         }
     }
 }
 
-/// The peer's answer to our request, while the key exchange is finished.
-#[derive(Debug)]
-pub(in crate::ike) struct CreateCompletion {
-    pub(in crate::ike) making: Box<OwnCreate>,
-    /// The peer's nonce.
-    pub(in crate::ike) nonce: Vec<u8>,
-    pub(in crate::ike) what: AgreedSa,
+impl PeerCreate {
+    /// Gives back what was taken for it.
+    pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
+        match &self.sa {
+            AgreedSa::Child(agreed) => cx.forget_child_spi(agreed.spi_in),
+            AgreedSa::IkeSa(agreed) => cx.forget_spi(agreed.spi_in),
+        }
+    }
 }

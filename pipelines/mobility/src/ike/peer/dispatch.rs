@@ -11,6 +11,10 @@ use crate::{
         context::Context,
         counter::Counter,
         event::Reason,
+        exchange::{
+            create_child::message::{CreateChildRequest, CreateChildResponse},
+            informational::message::{InformationalRequest, InformationalResponse},
+        },
         protection::{OpenError, Plaintext},
         wire::{ExchangeType, Header, Payload, notify},
     },
@@ -104,10 +108,16 @@ impl Peer {
                 self.answer_auth(cx, opened);
             }
             (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
-                self.answer_informational(cx, spi, &opened, addresses);
+                match opened.read(InformationalRequest::read) {
+                    Ok(request) => self.answer_informational(cx, spi, &request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Established, ExchangeType::CreateChildSa) => {
-                self.answer_create(cx, spi, opened, addresses)
+                match opened.read(CreateChildRequest::read) {
+                    Ok(request) => self.answer_create(cx, spi, request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
             }
             (Phase::Answering(_), ExchangeType::Informational) => {
                 // It does not take our proof, and says so.
@@ -156,12 +166,19 @@ impl Peer {
         match outstanding.request {
             Request::Intermediate(secret) => self.intermediate_response(cx, header, &opened, secret),
             Request::Auth => self.auth_response(cx, opened),
-            Request::Create(making) => self.create_response(cx, opened, making),
-            Request::Delete(children) => self.deleted(cx, &children),
+            Request::Create(sent) => {
+                sent.answered(self, cx, opened.read(CreateChildResponse::read));
+            }
+            Request::Update(update) => {
+                update.answered(self, cx, opened.read(InformationalResponse::read));
+            }
+            Request::Routability(cookie) => {
+                self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));
+            }
+            // The answer shows that the peer took the request, whatever it says (RFC 7296 §1.4).
+            Request::Delete(id) => self.retire(cx, id),
             Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
-            Request::Liveness => {}
-            Request::Update(update) => self.update_response(cx, &opened, *update),
-            Request::Routability(cookie) => self.routability_response(cx, &opened, cookie),
+            Request::Liveness | Request::Withdrawn => {}
         }
     }
 
@@ -207,15 +224,11 @@ impl Peer {
             (PendingTask::IntermediateFinished, Outcome::KexFinished(result)) => {
                 self.intermediate_finished(cx, result)
             }
-            (PendingTask::OwnCreate(making), Outcome::KexBegun(result)) => {
-                self.making_begun(cx, making, result)
+            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => step.begun(self, cx, result),
+            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
+                step.finished(self, cx, result);
             }
-            (PendingTask::CreateCompletion(finishing), Outcome::KexFinished(result)) => {
-                self.making_finished(cx, *finishing, result)
-            }
-            (PendingTask::PeerCreate(creating), Outcome::KexAnswered(result)) => {
-                self.creating_answered(cx, *creating, result);
-            }
+            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => step.answered(self, cx, result),
             _ => {}
         }
         self.work(cx);

@@ -1,12 +1,10 @@
 //! The beginning side until it is established (RFC 7296 §1.2, §2.6, §2.7, §2.15, §2.16; RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
     configure::Attributes,
-    create,
     ike_sa::IkeSa,
     initiator::{Eap, Initiator},
-    mobility,
     request::Request,
     state::{Peer, PendingTask, Phase},
 };
@@ -17,10 +15,14 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         event::{PeerId, Reason},
+        exchange::{
+            child_offer::{ChildOffer, esp_proposals},
+            mobike::addresses::Additional,
+        },
         nat::{IKE_PORT, NAT_T_PORT, nat_detection},
         proposal::{self, protocol},
         protection::Plaintext,
-        schedule::IkeSaKeys,
+        schedule::{IkeSaKeys, NONCE},
         wire::{self, Delete, ExchangeType, Header, Payload, notify},
     },
     path::Addresses,
@@ -184,7 +186,7 @@ impl Peer {
         let Ok(payloads) = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default()) else {
             return;
         };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         if let Some(cookie) = notified(notify::COOKIE).filter(|c| (1..=64).contains(&c.len())) {
             initiating.restarts += 1;
             if initiating.restarts <= RESTARTS {
@@ -253,7 +255,7 @@ impl Peer {
             let body = transcript.second.get(wire::HEADER..).unwrap_or_default();
             let first = Header::parse(&transcript.second).map_or(0, |header| header.next);
             let payloads = wire::parse(first, body).unwrap_or_default();
-            auth::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
+            wire::notified(&payloads, notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
         };
         let mut ike_sa = IkeSa::new(true, spis, suite, keys);
         ike_sa.next = 1;
@@ -395,13 +397,13 @@ impl Peer {
                 true => (vec![any(true), any(false)], self.remote_side(child)),
                 false => (self.local_side(child), self.remote_side(child)),
             };
-            payloads.push(Payload::Sa(create::esp_proposals(&connection.esp, spi, None)));
+            payloads.push(Payload::Sa(esp_proposals(&connection.esp, spi, None)));
             payloads.push(Payload::TsI(local));
             payloads.push(Payload::TsR(remote));
         }
         if connection.mobike {
             payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
-            payloads.extend(additional.iter().map(mobility::Additional::payload));
+            payloads.extend(additional.iter().map(Additional::payload));
         }
         if connection.no_nats {
             payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
@@ -432,7 +434,7 @@ impl Peer {
         if !connection.remote_id.matches(identity) {
             return self.give_up(cx, Reason::NoConnection);
         }
-        if initiating.ppk && auth::notified(&payloads, notify::PPK_IDENTITY).is_none() {
+        if initiating.ppk && wire::notified(&payloads, notify::PPK_IDENTITY).is_none() {
             return self.give_up(cx, Reason::Authentication);
         }
         let identity = identity.clone();
@@ -558,7 +560,9 @@ impl Peer {
             cx.forget_child_spi(initiating.child_spi);
             return self.close(cx, Reason::InnerAddress(address));
         }
-        let agreed = self.accept_child(&payloads, connection, 0, (initiating.child_spi, false), None);
+        let agreed = ChildOffer::read(&payloads)
+            .ok()
+            .and_then(|offer| self.accept_child(&offer, connection, 0, (initiating.child_spi, false), None));
         match agreed {
             Some(agreed) => {
                 let transcript = &initiating.transcript;

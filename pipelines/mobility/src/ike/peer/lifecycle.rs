@@ -1,4 +1,5 @@
-//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs, and its end.
+//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs,
+//! and its end.
 
 use super::{
     child::{AgreedChild, Child, ChildState},
@@ -13,7 +14,7 @@ use crate::{
         context::Context,
         event::{ChildId, Event, Reason},
         selector,
-        wire::{ExchangeType, Payload},
+        wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
 };
@@ -34,6 +35,18 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
+    /// Refuses the request that came by IKE SA `spi`, which stays (RFC 7296 §2.21.3).
+    pub(in crate::ike) fn refuse_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        exchange: ExchangeType,
+        refusal: &ErrorNotify,
+        addresses: Addresses,
+    ) {
+        self.answer(cx, spi, exchange, &[refusal.payload()], addresses);
+    }
+
     /// Sends a request by the active IKE SA, which the caller saw free.
     pub(in crate::ike) fn request(
         &mut self,
@@ -47,6 +60,35 @@ impl Peer {
         let Some(ike_sa) = self.active() else { return };
         let datagrams = ike_sa.request(cx, exchange, payloads, request, to);
         cx.send_all(addresses, datagrams);
+    }
+
+    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a
+    /// while what was on its way.
+    pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let until = cx.now + cx.settings.linger;
+        let successor = self.child(id).and_then(|child| child.successor);
+        match successor.filter(|successor| self.child(*successor).is_some()) {
+            Some(successor) => {
+                cx.tell(Event::ChildUse { child: successor });
+                if let Some(child) = self.child(id) {
+                    child.state = ChildState::Lingering(until);
+                }
+            }
+            None => self.end_child(cx, id),
+        }
+    }
+
+    /// Ends a child SA at once.
+    pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
+        let child = self.children.remove(at);
+        cx.end_child(id, child.spi_in);
+    }
+
+    /// Ends an IKE SA at once.
+    pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
+        self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
+        cx.forget_spi(spi);
     }
 
     /// Refuses a peer that is not established, in its request.
@@ -98,17 +140,17 @@ impl Peer {
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
             match waiting {
-                PendingTask::PeerCreate(creating) => creating.withdraw(cx),
-                waiting => waiting.making().into_iter().for_each(|making| making.withdraw(cx)),
+                PendingTask::PeerCreate(step) => step.withdraw(cx),
+                task => task.into_own_create().into_iter().for_each(|create| create.withdraw(cx)),
             }
         }
         // What is on its way keeps its place in the window, and nothing follows from its answer.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             if !matches!(outstanding.request, Request::DeleteIkeSa)
-                && let Request::Create(making) =
-                    core::mem::replace(&mut outstanding.request, Request::Liveness)
+                && let Request::Create(sent) =
+                    core::mem::replace(&mut outstanding.request, Request::Withdrawn)
             {
-                making.withdraw(cx);
+                sent.create.withdraw(cx);
             }
         }
         self.wanted.clear();
@@ -120,6 +162,29 @@ impl Peer {
         }
         cx.tell(Event::PeerDown { peer: self.id, remote: self.addresses.remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
+    }
+
+    /// Ends the peer for a reason of ours, and tells it.
+    pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        if self.is_established() {
+            self.request_delete_ike_sa(cx, self.active);
+        }
+        self.fail(cx, reason);
+    }
+
+    /// Has the data plane send by a child SA that the peer made, and has used.
+    pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            cx.tell(Event::ChildUse { child: id });
+        }
+    }
+
+    /// Changes the keys of a child SA that has carried as much as it may.
+    pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+            self.want(QueuedRequest::RekeyChild(id));
+            self.work(cx);
+        }
     }
 
     /// Asks at once whether it is still there.
@@ -147,15 +212,15 @@ impl Peer {
         while self.is_established()
             && !self
                 .waiting
-                .iter()
-                .any(|(_, w)| w.making().is_some() || matches!(w, PendingTask::PeerCreate(_)))
+                .iter_mut()
+                .any(|(_, task)| task.own_create().is_some() || matches!(task, PendingTask::PeerCreate(_)))
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
             let Some(wanted) = self.wanted.pop_front() else { return };
             match wanted {
-                QueuedRequest::Child(policy) => self.begin(cx, Target::Child(policy)),
-                QueuedRequest::RekeyChild(child) => self.begin(cx, Target::Rekey(child)),
-                QueuedRequest::RekeyIkeSa => self.begin(cx, Target::IkeSa),
+                QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
+                QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
+                QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
                 QueuedRequest::Delete(child) => self.request_delete(cx, child),
                 QueuedRequest::Liveness => {
                     self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);
@@ -166,8 +231,9 @@ impl Peer {
         }
     }
 
-    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that made it; `began` says
-    /// whether we are its initiator, `at_once` whether the peer is sure to have its keys.
+    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that
+    /// made it; `began` says whether we are its initiator, `at_once` whether the peer is sure to
+    /// have its keys.
     pub(in crate::ike) fn install(
         &mut self,
         cx: &mut Context<'_>,

@@ -9,32 +9,24 @@
 //! | `responder`, `initiator` | what is known of it until then |
 //! | `auth` | what both sides of IKE_AUTH share |
 //! | `choose` | which connection holds for a peer that calls us |
-//! | `agree` | what both sides agree on for a child SA |
-//! | `create`, `creation` | CREATE_CHILD_SA: new keys, more child SAs; such exchanges under way |
-//! | `inform` | INFORMATIONAL: deletes, signs of life |
-//! | `mobility` | addresses that change |
-//! | `moves`, `move_check` | whether a peer is where it is said to be; a move that it has not confirmed |
+//! | `creation` | CREATE_CHILD_SA exchanges under way |
+//! | `move_check` | a move that it has not confirmed |
 //! | `configure` | inner addresses and DNS |
 //! | `names` | who it is |
 //! | `ike_sa` | an IKE SA and its window |
 //! | `child`, `request` | child SAs; requests on their way |
 
-pub(super) mod agree;
 pub(super) mod auth;
 pub(super) mod child;
 pub(super) mod choose;
 pub(super) mod configure;
-pub(super) mod create;
 pub(super) mod creation;
 pub(super) mod dispatch;
 pub(super) mod ike_sa;
-pub(super) mod inform;
 pub(super) mod initiate;
 pub(super) mod initiator;
 pub(super) mod lifecycle;
-pub(super) mod mobility;
 pub(super) mod move_check;
-pub(super) mod moves;
 pub(super) mod names;
 pub(super) mod request;
 pub(super) mod respond;

@@ -1,8 +1,8 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use super::creation::OwnCreate;
+use super::creation::Sent;
 use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// What a request on its way asks for.
@@ -13,17 +13,19 @@ pub(in crate::ike) enum Request {
     /// IKE_AUTH.
     Auth,
     /// New keys, or a new child SA.
-    Create(Box<OwnCreate>),
-    /// The end of these child SAs.
-    Delete(Vec<ChildId>),
+    Create(Box<Sent>),
+    /// The end of this child SA.
+    Delete(ChildId),
     /// The end of the IKE SA.
     DeleteIkeSa,
     /// A sign of life.
     Liveness,
     /// Our new addresses.
     Update(Box<Update>),
-    /// Whether the peer is where it was said to be: what it is to send back; nothing once it is said to be elsewhere.
-    Routability(Option<[u8; 16]>),
+    /// Whether the peer is where it was said to be: what it is to send back.
+    Routability([u8; 16]),
+    /// Nothing any more: it keeps its message ID, but its answer no longer matters.
+    Withdrawn,
 }
 
 /// An update of addresses on its way.

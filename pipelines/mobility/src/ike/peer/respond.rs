@@ -2,7 +2,7 @@
 //! RFC 9242, RFC 9370, RFC 8784).
 
 use super::{
-    auth::{self, AuthPayloads, NONCE, Proof, Side, Transcript},
+    auth::{self, AuthPayloads, Proof, Side, Transcript},
     child::AgreedChild,
     choose::Candidates,
     ike_sa::IkeSa,
@@ -19,11 +19,12 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
+        exchange::{child_offer::ChildOffer, mobike::addresses::Additional},
         nat::nat_detection,
         proposal,
         protection::Plaintext,
-        schedule::IkeSaKeys,
-        wire::{self, ExchangeType, Header, Notify, Payload, notify},
+        schedule::{IkeSaKeys, NONCE},
+        wire::{self, ErrorNotify, ExchangeType, Header, Notify, Payload, notify},
     },
     path::Addresses,
     rate::Rate,
@@ -58,14 +59,14 @@ impl Peer {
         let syntax = || InitRefused::new(notify::INVALID_SYNTAX);
         let body = message.get(wire::HEADER..).unwrap_or_default();
         let payloads = wire::parse(header.next, body).map_err(|why| {
-            let (kind, data) = notify::refusal(why);
+            let ErrorNotify { kind, data } = why.into();
             InitRefused { kind, data }
         })?;
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(offered)) = find(wire::kind::SA) else { return Err(syntax()) };
         let Some(Payload::Ke { method, data }) = find(wire::kind::KE) else { return Err(syntax()) };
         let Some(Payload::Nonce(nonce)) = find(wire::kind::NONCE) else { return Err(syntax()) };
-        let notified = |kind| auth::notified(&payloads, kind);
+        let notified = |kind| wire::notified(&payloads, kind);
         let intermediate = notified(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
 
         let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
@@ -323,7 +324,7 @@ impl Peer {
         let identity = identity.clone();
         self.connection = Some(index);
         // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
-        self.no_nats = auth::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
+        self.no_nats = wire::notified(&payloads, notify::NO_NATS_ALLOWED).is_some();
         let is_unchanged = self.came_unchanged(cx, &payloads, &answering.transcript.first, self.addresses);
         if self.no_nats && !is_unchanged {
             return self.refuse_nat(cx);
@@ -335,8 +336,8 @@ impl Peer {
         if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
             // Such a peer goes on without it, where that is allowed to whom it proves to be.
         } else if let (true, Some(known)) = (self.use_ppk, &connection.ppk) {
-            let named = auth::notified(&payloads, notify::PPK_IDENTITY);
-            let without = auth::notified(&payloads, notify::NO_PPK_AUTH);
+            let named = wire::notified(&payloads, notify::PPK_IDENTITY);
+            let without = wire::notified(&payloads, notify::NO_PPK_AUTH);
             match (named, without) {
                 (Some(id), _) if id == known.id => {
                     ppk = true;
@@ -350,7 +351,7 @@ impl Peer {
                 (None, _) if !known.required => {}
                 _ => return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication),
             }
-        } else if let (None, Some(data)) = (&connection.ppk, auth::notified(&payloads, notify::NO_PPK_AUTH)) {
+        } else if let (None, Some(data)) = (&connection.ppk, wire::notified(&payloads, notify::NO_PPK_AUTH)) {
             proof = proof.map(|(method, _)| (method, data.to_vec()));
         } else if connection.ppk.as_ref().is_some_and(|known| known.required) {
             return self.refuse_auth(cx, notify::AUTHENTICATION_FAILED, Reason::Authentication);
@@ -536,7 +537,7 @@ impl Peer {
         let request = AuthPayloads::read(&payloads, Side::Initiator);
         self.peer_supports(&request, connection);
         let with_eap = claim.eap.is_some() || matches!(connection.remote_auth, RemoteAuth::Eap(_));
-        self.established(cx, auth::notified(&payloads, notify::INITIAL_CONTACT).is_some());
+        self.established(cx, wire::notified(&payloads, notify::INITIAL_CONTACT).is_some());
 
         let mut answer = Vec::new();
         if !with_eap {
@@ -554,7 +555,10 @@ impl Peer {
         let agreed: Result<Option<AgreedChild>, u16> = match (&configured, request.proposals) {
             (Err(notify), _) => Err(*notify),
             (Ok(_), None) => Ok(None),
-            (Ok(_), Some(_)) => self.agree_first_child(cx, connection, &payloads).map(Some),
+            (Ok(_), Some(_)) => match ChildOffer::read(&payloads) {
+                Ok(offer) => self.agree_first_child(cx, connection, &offer).map(Some),
+                Err(_) => Err(notify::INVALID_SYNTAX),
+            },
         };
         let buffers;
         if let Ok(Some(configuration)) = &configured {
@@ -564,7 +568,7 @@ impl Peer {
         let additional = self.additional_addresses(connection);
         if self.mobike {
             answer.push(Payload::Notify(Notify::new(notify::MOBIKE_SUPPORTED, &[])));
-            answer.extend(additional.iter().map(super::mobility::Additional::payload));
+            answer.extend(additional.iter().map(Additional::payload));
         }
         let error = agreed.as_ref().err().copied();
         match &agreed {

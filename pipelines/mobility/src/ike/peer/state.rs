@@ -3,7 +3,7 @@
 use super::{
     auth::{AuthPayloads, Proof},
     child::Child,
-    creation::{CreateCompletion, OwnCreate, PeerCreate, Target},
+    creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
     ike_sa::IkeSa,
     initiator::Initiator,
     move_check::MoveCheck,
@@ -135,19 +135,28 @@ pub(in crate::ike) enum PendingTask {
     IntermediateBegun(Kex),
     IntermediateFinished,
     /// Our request, its key exchange begun.
-    OwnCreate(Box<OwnCreate>),
+    CreateKexBegin(Box<KexBegin>),
     /// The peer's answer to it.
-    CreateCompletion(Box<CreateCompletion>),
+    CreateKexFinish(Box<KexFinish>),
     /// The peer's request.
     PeerCreate(Box<PeerCreate>),
 }
 
 impl PendingTask {
-    /// What we are making.
-    pub(in crate::ike) fn making(&self) -> Option<&OwnCreate> {
+    /// Returns the exchange of ours that it is a step of.
+    pub(in crate::ike) fn own_create(&mut self) -> Option<&mut OwnCreate> {
         match self {
-            Self::OwnCreate(making) => Some(making),
-            Self::CreateCompletion(finishing) => Some(&finishing.making),
+            Self::CreateKexBegin(step) => Some(&mut step.create),
+            Self::CreateKexFinish(step) => Some(&mut step.create),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::own_create`], once its task is not to be done any more.
+    pub(in crate::ike) fn into_own_create(self) -> Option<OwnCreate> {
+        match self {
+            Self::CreateKexBegin(step) => Some(step.create),
+            Self::CreateKexFinish(step) => Some(step.create),
             _ => None,
         }
     }
@@ -293,24 +302,17 @@ impl Peer {
 
     /// Whether an exchange of ours is under way by which another takes the IKE SA's place.
     pub(in crate::ike) fn is_rekeying_ike_sa(&mut self) -> bool {
-        self.making(|making| making.what == Target::IkeSa).is_some()
+        self.own_create(|target| target == Target::IkeSa).is_some()
     }
 
-    /// What we are making, if `is_it`.
-    pub(in crate::ike) fn making(&mut self, is_it: impl Fn(&OwnCreate) -> bool) -> Option<&mut OwnCreate> {
-        let waiting = self.waiting.iter_mut().find_map(|(_, w)| match w {
-            PendingTask::OwnCreate(making) if is_it(making) => Some(&mut **making),
-            PendingTask::CreateCompletion(finishing) if is_it(&finishing.making) => {
-                Some(&mut *finishing.making)
-            }
+    /// Returns the exchange of ours that makes what `is_it` takes.
+    pub(in crate::ike) fn own_create(&mut self, is_it: impl Fn(Target) -> bool) -> Option<&mut OwnCreate> {
+        let waiting = self.waiting.iter_mut().filter_map(|(_, task)| task.own_create());
+        let sent = self.ike_sas.iter_mut().filter_map(|s| match &mut s.outstanding.as_mut()?.request {
+            Request::Create(sent) => Some(&mut sent.create),
             _ => None,
         });
-        waiting.or_else(|| {
-            self.ike_sas.iter_mut().find_map(|s| match &mut s.outstanding.as_mut()?.request {
-                Request::Create(making) if is_it(making) => Some(&mut **making),
-                _ => None,
-            })
-        })
+        waiting.chain(sent).find(|create| is_it(create.target))
     }
 
     /// Puts a request in the queue, once; moves go before all else.

@@ -1,7 +1,7 @@
 //! What a peer does when time has passed.
 
 use super::{
-    child::ChildState,
+    child::{Child, ChildState},
     ike_sa::IkeSa,
     request::{QueuedRequest, Request},
     state::{Peer, Phase},
@@ -106,7 +106,8 @@ impl Peer {
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
-        let due: Vec<_> = self.due_children(cx.now).collect();
+        let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
+        let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
         for child in due {
             self.want(QueuedRequest::RekeyChild(child));
             // Asked for once; what fails says when it is tried again.
@@ -149,8 +150,9 @@ impl Peer {
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(Some(_))) {
-                // Where the peer was before it may still be; the question keeps its place in the window.
+            if is_over && matches!(outstanding.request, Request::Routability(_)) {
+                // Where the peer was before it may still be; the question keeps its place in the
+                // window.
                 unconfirmed = true;
                 outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
                 continue;
@@ -159,8 +161,8 @@ impl Peer {
                 let outstanding = ike_sa.outstanding.take();
                 match outstanding.map(|o| o.request) {
                     Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
-                    Some(Request::Create(making)) => {
-                        given_up.push(making);
+                    Some(Request::Create(sent)) => {
+                        given_up.push(sent);
                         silent = true;
                     }
                     _ => silent = true,
@@ -172,12 +174,13 @@ impl Peer {
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
-            // What waits for an answer would keep the question from being asked, if the peer is no more where it was.
+            // What waits for an answer would keep the question from being asked, if the peer is no
+            // more where it was.
             if let Some(asked_at) = asked_at.filter(|_| outstanding.addresses.is_none()) {
                 cx.send_all(asked_at, &outstanding.datagrams);
             }
         }
-        given_up.iter().for_each(|making| making.withdraw(cx));
+        given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
             self.unanswered(cx);
         }
@@ -186,7 +189,8 @@ impl Peer {
         }
     }
 
-    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer since.
+    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer
+    /// since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;

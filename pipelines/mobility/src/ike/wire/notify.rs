@@ -4,7 +4,7 @@ use super::{
     Malformed,
     reader::{Reader, within_u8},
 };
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 /// Bytes of the longest SPI.
 const SPI: usize = 8;
@@ -42,14 +42,6 @@ impl<'a> Notify<'a> {
         out.extend(self.kind.to_be_bytes());
         out.extend_from_slice(self.spi);
         out.extend_from_slice(self.data);
-    }
-}
-
-/// Returns what a message that cannot be read is answered with: a kind, and its data (RFC 7296 §2.5, §3.10.1).
-pub fn refusal(why: Malformed) -> (u16, Vec<u8>) {
-    match why {
-        Malformed::Critical(kind) => (UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]),
-        _ => (INVALID_SYNTAX, vec![]),
     }
 }
 

@@ -1,19 +1,90 @@
-//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
+//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7,
+//! §2.9).
 
-use super::{auth, child::AgreedChild, state::Peer};
-use crate::ike::{
-    bounds,
-    connection::{ChildPolicy, Connection},
-    context::Context,
-    counter::Counter,
-    event::ChildId,
-    proposal, selector,
-    wire::{self, Payload, TrafficSelector, notify},
+use crate::{
+    crypto::Kex,
+    ike::{
+        bounds,
+        connection::{ChildPolicy, Connection},
+        context::Context,
+        counter::Counter,
+        event::ChildId,
+        peer::{Peer, child::AgreedChild},
+        proposal::{self, Offer},
+        selector,
+        wire::{Malformed, Payload, Proposal, TrafficSelector, kind, notify},
+    },
 };
 use alloc::{vec, vec::Vec};
 
+/// What IKE_AUTH and CREATE_CHILD_SA say of a child SA, in a request or its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) struct ChildOffer {
+    pub(in crate::ike) proposals: Vec<Proposal>,
+    /// Traffic at the side of the exchange's initiator.
+    pub(in crate::ike) ts_i: Vec<TrafficSelector>,
+    /// Traffic at the side of its responder.
+    pub(in crate::ike) ts_r: Vec<TrafficSelector>,
+    /// Whether it is to be in transport mode.
+    pub(in crate::ike) transport: bool,
+}
+
+impl ChildOffer {
+    /// Reads what a message says of a child SA.
+    ///
+    /// # Errors
+    /// If the SA, TSi or TSr payload is missing.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
+        let Some(Payload::TsI(ts_i)) = find(kind::TS_I) else { return Err(Malformed::Missing(kind::TS_I)) };
+        let Some(Payload::TsR(ts_r)) = find(kind::TS_R) else { return Err(Malformed::Missing(kind::TS_R)) };
+        let is_mode =
+            |p: &Payload<'_>| matches!(p, Payload::Notify(n) if n.kind == notify::USE_TRANSPORT_MODE);
+        Ok(Self {
+            proposals: proposals.clone(),
+            ts_i: ts_i.clone(),
+            ts_r: ts_r.clone(),
+            transport: payloads.iter().any(is_mode),
+        })
+    }
+}
+
+impl From<&AgreedChild> for ChildOffer {
+    /// Returns what the responder answers.
+    fn from(agreed: &AgreedChild) -> Self {
+        Self {
+            proposals: vec![agreed.suite.proposal(agreed.number, agreed.spi_in)],
+            ts_i: agreed.remote.clone(),
+            ts_r: agreed.local.clone(),
+            transport: agreed.transport,
+        }
+    }
+}
+
+/// Returns our proposals for a child SA, the key exchange that we have done first; none if we did
+/// none.
+pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
+    let mut all: Vec<Offer> = Vec::new();
+    for offer in offers {
+        let kexes = if kex.is_some() { first(&offer.kex, kex) } else { vec![] };
+        let offer = Offer { kex: kexes, more_kex: vec![], ..offer.clone() };
+        if !all.contains(&offer) {
+            all.push(offer);
+        }
+    }
+    (1..).zip(&all).map(|(number, offer)| offer.esp(number, spi, true)).collect()
+}
+
+/// Returns all of these key exchanges, `chosen` first.
+pub(in crate::ike) fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
+    let (mut chosen, others): (Vec<_>, Vec<_>) = all.iter().partition(|kex| Some(**kex) == chosen);
+    chosen.extend(others);
+    chosen
+}
+
 impl Peer {
-    /// Whether the peer may have another SA made or keys changed.
+    /// Returns whether the peer may have another SA made or keys changed.
     ///
     /// # Errors
     /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
@@ -28,37 +99,37 @@ impl Peer {
         Err(notify::TEMPORARY_FAILURE)
     }
 
-    /// As [`Peer::agree_child`], in IKE_AUTH. It counts like any other: who connects anew asks for another.
+    /// Returns what of a peer's offer in IKE_AUTH we take. It counts like any other: who connects
+    /// anew asks for another child SA.
+    ///
+    /// # Errors
+    /// As [`Peer::agree_child`], and [`Peer::may_create`].
     pub(in crate::ike) fn agree_first_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        payloads: &[Payload<'_>],
+        offer: &ChildOffer,
     ) -> Result<AgreedChild, u16> {
         self.may_create(cx)?;
-        self.agree_child(cx, connection, payloads, false, None)
+        self.agree_child(cx, connection, offer, false, None)
     }
 
-    /// What of a peer's offer for a child SA we take.
+    /// Returns what of a peer's offer for a child SA we take, as its responder.
     ///
     /// # Errors
-    /// The notification that says why nothing of it.
+    /// The kind of the error notify that says why nothing of it.
     pub(in crate::ike) fn agree_child(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        payloads: &[Payload<'_>],
+        offer: &ChildOffer,
         pfs: bool,
         replaces: Option<ChildId>,
     ) -> Result<AgreedChild, u16> {
-        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
-        let (Some(Payload::Sa(offered)), Some(Payload::TsI(theirs)), Some(Payload::TsR(ours))) =
-            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
-        else {
-            return Err(notify::INVALID_SYNTAX);
-        };
-        let chosen = proposal::choose_esp(&connection.esp, offered, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
-        let wants_transport = auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        let ChildOffer { proposals, ts_i: theirs, ts_r: ours, transport: wants_transport } = offer;
+        let wants_transport = *wants_transport;
+        let chosen =
+            proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.children.iter().find(|child| child.id == old));
         let narrowed = match old {
             // What takes its place carries what it carried, wherever the peer is by now.
@@ -91,10 +162,11 @@ impl Peer {
         })
     }
 
-    /// Whether there is room for another child SA whose selectors cost this many rules.
+    /// Returns whether there is room for another child SA whose selectors cost this many rules.
     ///
     /// # Errors
-    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of another, which is to go first.
+    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of
+    /// another, which is to go first.
     fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
         let times = if is_rekey { 2 } else { 1 };
         let all: usize = self.children.iter().map(|child| child.rules).sum();
@@ -108,7 +180,7 @@ impl Peer {
         Err(if is_rekey { notify::TEMPORARY_FAILURE } else { notify::NO_ADDITIONAL_SAS })
     }
 
-    /// The first policy that allows some of what is wanted, and how much of it.
+    /// Returns the first policy that allows some of what is wanted, and how much of it.
     fn narrow(
         &self,
         connection: &Connection,
@@ -132,7 +204,7 @@ impl Peer {
         })
     }
 
-    /// Our side of a policy: what it says, else the address that we were given, or ours.
+    /// Returns our side of a policy: what it says, else the address that we were given, or ours.
     pub(in crate::ike) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.local[..], &self.assigned[..]) {
             ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
@@ -141,11 +213,11 @@ impl Peer {
         }
     }
 
-    /// The peer's side of a policy: what it says, else the addresses that it was given, or its own.
+    /// Returns the peer's side of a policy: what it says, else the addresses that it was given, or
+    /// its own.
     pub(in crate::ike) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
-            // Where it only says that it is does not count.
-            // Behind a NAT many share an address.
+            // Where it only says that it is does not count, and behind a NAT many share an address.
             ([], []) if self.nat.there => vec![],
             ([], []) => vec![TrafficSelector::host(self.confirmed().remote.ip())],
             ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
@@ -153,24 +225,20 @@ impl Peer {
         }
     }
 
-    /// What the peer took of our offer for a child SA.
+    /// Returns what the peer took of our offer for a child SA, whose initiator we are; `None` if it
+    /// is not what we offered.
     pub(in crate::ike) fn accept_child(
         &self,
-        payloads: &[Payload<'_>],
+        answer: &ChildOffer,
         connection: &Connection,
         policy: usize,
         (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
-        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
-        let (Some(Payload::Sa(offered)), Some(Payload::TsI(local)), Some(Payload::TsR(remote))) =
-            (find(wire::kind::SA), find(wire::kind::TS_I), find(wire::kind::TS_R))
-        else {
-            return None;
-        };
-        let chosen = proposal::choose_esp(&connection.esp, offered.get(..1)?, pfs)?;
+        let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
+        let chosen = proposal::choose_esp(&connection.esp, proposals.get(..1)?, pfs)?;
         let child = connection.children.get(policy)?;
-        let transport = child.transport && auth::notified(payloads, notify::USE_TRANSPORT_MODE).is_some();
+        let transport = child.transport && *transport;
         // It may take less than we asked for, never more.
         let (ours, theirs) = match transport {
             true => (

@@ -1,21 +1,21 @@
 //! Where a peer is said to be, and whether it is there (RFC 4555 §3.7).
 //!
-//! A move is followed at once, and the peer asked whether it is there. If it does not say so in time, or too much was sent
-//! there meanwhile, it is back where it was; and from then on it is asked first and followed later (see `doubt`).
+//! A move is followed at once, and the peer asked whether it is there. If it does not say so in
+//! time, or too much was sent there meanwhile, it is back where it was; and from then on it is
+//! asked first and followed later (see `doubt`).
 
-use super::{
-    auth,
-    move_check::{MoveCheck, PeerPath, Stage, is_reachable},
-    request::{QueuedRequest, Request},
-    state::Peer,
-};
 use crate::{
     ike::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
-        protection::Plaintext,
-        wire::{self, ExchangeType, Payload, notify},
+        exchange::informational::message::{InformationalRequest, InformationalResponse},
+        peer::{
+            Peer,
+            move_check::{MoveCheck, PeerPath, Stage, is_reachable},
+            request::{QueuedRequest, Request},
+        },
+        wire::{ExchangeType, Malformed},
     },
     path::{Addresses, Nat, Path},
 };
@@ -24,12 +24,14 @@ use core::{net::SocketAddr, time::Duration};
 
 /// How long packets may still come from where a peer said that it is no more.
 const LATE: Duration = Duration::from_secs(1);
-/// Shortest time between two copies of a request: who says again and again that it is elsewhere does not draw one each time.
+/// Shortest time between two copies of a request: who says again and again that it is elsewhere
+/// does not draw one each time.
 const GAP: Duration = Duration::from_millis(100);
 /// How often a peer is asked whether it is at one place.
 const MOST_ASKED: u32 = 5;
 
 impl Peer {
+    /// Returns where the peer is.
     pub(in crate::ike) fn place(&self) -> PeerPath {
         PeerPath { addresses: self.addresses, nat: self.nat }
     }
@@ -43,7 +45,7 @@ impl Peer {
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed, nat: self.nat });
     }
 
-    /// As [`Peer::send_to`], where the peer was not before.
+    /// Sends to `place` from now on, where the peer was not before; `told`: it said so itself.
     fn follow_to(&mut self, cx: &mut Context<'_>, place: PeerPath, told: bool) {
         if told {
             self.left = Some(Box::new((self.addresses, cx.now)));
@@ -54,7 +56,7 @@ impl Peer {
         self.send_to(cx, place);
     }
 
-    /// The peer is said to be `there`; `told`: by itself.
+    /// Handles that the peer is said to be `there`; `told`: by itself.
     pub(in crate::ike) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
         let here = self.place();
         if there.addresses == here.addresses {
@@ -70,7 +72,7 @@ impl Peer {
         if let Some(moving) = self.moving.as_mut().filter(|m| m.there.addresses == there.addresses) {
             moving.there = there;
             if told {
-                // A packet of its was faster than its word, which is worth a question at once.
+                // A packet was faster than its word, which is worth a question at once.
                 moving.told = true;
                 if moving.stage == Stage::Waiting {
                     moving.until = cx.now;
@@ -80,7 +82,8 @@ impl Peer {
             return;
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
-            // Its own word is being checked: a copy of a packet of its from elsewhere does not come between.
+            // Its own word is being checked: a copy of its packet from elsewhere does not come
+            // between.
             moving.was_seen = true;
             return;
         }
@@ -100,7 +103,8 @@ impl Peer {
         let stage = if self.is_trusted(cx) { Stage::Followed } else { Stage::Waiting };
         let until = match stage {
             Stage::Followed => cx.now + cx.settings.routability,
-            // Its own word is worth a question each time: it cannot give it more often than it is answered.
+            // Its own word is worth a question each time: it cannot give it more often than it is
+            // answered.
             _ if told => cx.now,
             _ => cx.may_ask_at(self.owner().as_ref()),
         };
@@ -126,7 +130,8 @@ impl Peer {
         self.principal(cx).is_some_and(|principal| cx.is_trusted(&principal))
     }
 
-    /// The peer did not show that it is where it was said to be; `followed`: and was sent to there.
+    /// Notes that the peer did not show that it is where it was said to be; `followed`: and was
+    /// sent to there.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
         let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
@@ -143,12 +148,12 @@ impl Peer {
         self.work(cx);
     }
 
-    /// When [`Peer::handle_moving`] is wanted.
+    /// Returns when [`Peer::handle_moving`] is wanted.
     pub(in crate::ike) fn moving_until(&self) -> Option<Duration> {
         self.moving.as_ref().map(|moving| moving.until)
     }
 
-    /// The stage of a move may be over.
+    /// Ends the stage of a move if its time is over.
     pub(in crate::ike) fn handle_moving(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_mut().filter(|moving| moving.until <= cx.now) else { return };
         match moving.stage {
@@ -162,7 +167,8 @@ impl Peer {
         }
     }
 
-    /// The peer has not said that it is there: it is where it was, and asked again after a while.
+    /// Sends to where the peer was, since it has not said that it is there, and asks again after a
+    /// while.
     pub(in crate::ike) fn unanswered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
             return;
@@ -185,14 +191,16 @@ impl Peer {
         self.resend_all(cx.now);
     }
 
-    /// The peer ends. A move that was followed will not be confirmed: to come again is not to be worth another.
+    /// Ends a move with its peer. One that was followed will not be confirmed: to come again is not
+    /// to be worth another.
     pub(in crate::ike) fn stop_moving(&mut self, cx: &mut Context<'_>) {
         if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
             self.doubt(cx, true);
         }
     }
 
-    /// Enough was sent to where the peer has not said that it is. The question remains.
+    /// Sends to where the peer was, since enough went to where it has not said that it is. The
+    /// question remains.
     pub(in crate::ike) fn handle_unconfirmed(&mut self, cx: &mut Context<'_>) {
         let Some(mut moving) = self.moving.take_if(|moving| moving.stage == Stage::Followed) else { return };
         self.doubt(cx, true);
@@ -201,27 +209,28 @@ impl Peer {
         self.moving = Some(moving);
     }
 
-    /// What waits for an answer goes to where the peer is now, at once. A question whether it is somewhere else has lost its
-    /// meaning, but not its place in the window.
+    /// Sends what waits for an answer to where the peer is now, at once. An outstanding probe of
+    /// another address keeps its message ID, but its answer no longer matters.
     pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
         self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
-            if let Request::Routability(cookie) = &mut outstanding.request {
-                *cookie = None;
+            if let Request::Routability(_) = outstanding.request {
+                outstanding.request = Request::Withdrawn;
             }
         }
     }
 
-    /// Where the peer is asked whether it is there.
+    /// Returns where the peer is asked whether it is there.
     pub(in crate::ike) fn asked_at(&self) -> Option<Addresses> {
         let moving = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting);
         moving.map(|moving| moving.there.addresses)
     }
 
-    /// The data plane saw an authentic packet, the newest so far, come by another path.
+    /// Handles that the data plane saw an authentic packet, the newest so far, come by another
+    /// path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
         // Who answers does not move of its own accord (RFC 4555 §1.3).
         if !self.is_established() || self.is_initiator {
@@ -243,7 +252,8 @@ impl Peer {
             return;
         }
         if self.no_nats {
-            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC 4555 §3.8, §3.9).
+            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC
+            // 4555 §3.8, §3.9).
             return cx.count(Counter::NatRefused);
         }
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
@@ -254,31 +264,31 @@ impl Peer {
     pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
-        let payloads = [Payload::notify(notify::COOKIE2, &cookie)];
-        let payloads = if self.mobike { &payloads[..] } else { &[] };
-        let request = Request::Routability(Some(cookie));
-        self.request(cx, ExchangeType::Informational, payloads, request, Some(addresses));
+        let asked = self.mobike.then(|| cookie.to_vec());
+        let request = InformationalRequest { cookie: asked, ..InformationalRequest::default() };
+        let probe = Request::Routability(cookie);
+        self.request(cx, ExchangeType::Informational, &request.payloads(), probe, Some(addresses));
     }
 
-    pub(in crate::ike) fn routability_response(
+    /// Takes the peer's answer to the question whether it is there, which asked it to return
+    /// `cookie`.
+    pub(in crate::ike) fn routability_answered(
         &mut self,
         cx: &mut Context<'_>,
-        opened: &Plaintext,
-        cookie: Option<[u8; 16]>,
+        cookie: [u8; 16],
+        response: Result<InformationalResponse, Malformed>,
     ) {
-        let Some(cookie) = cookie else { return };
-        let payloads = wire::parse(opened.first, &opened.body).unwrap_or_default();
-        match auth::notified(&payloads, notify::COOKIE2) {
-            Some(returned) if returned == cookie => self.answered(cx),
-            // RFC 4555 §3.7: the IKE SA must be closed then.
-            Some(_) => self.close(cx, Reason::Protocol),
-            None if self.mobike => self.unanswered(cx),
-            None => self.answered(cx),
+        match response.map(|response| response.cookie) {
+            Ok(Some(returned)) if returned == cookie => self.confirm_move(cx),
+            // The IKE SA must be closed then (RFC 4555 §3.7).
+            Ok(Some(_)) => self.close(cx, Reason::Protocol),
+            Ok(None) if !self.mobike => self.confirm_move(cx),
+            Ok(None) | Err(_) => self.unanswered(cx),
         }
     }
 
-    /// The peer is where it was asked to be.
-    fn answered(&mut self, cx: &mut Context<'_>) {
+    /// Takes it that the peer is where it was asked to be.
+    fn confirm_move(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.take() else { return };
         for (name, followed) in [(self.principal(cx), moving.stage == Stage::Followed), (self.owner(), false)]
         {
@@ -299,7 +309,7 @@ impl Peer {
         }
     }
 
-    /// Where the peer has shown that it is.
+    /// Returns where the peer has shown that it is.
     pub(in crate::ike) fn confirmed(&self) -> Addresses {
         self.moving.as_ref().map_or(self.addresses, |moving| moving.before.addresses)
     }

@@ -1,0 +1,177 @@
+//! Exchanges of both sides that meet: what is refused for now, and which SA stays if both were made
+//! (RFC 7296 §2.8.1, §2.8.2, §2.25).
+
+use crate::ike::{
+    bounds,
+    context::Context,
+    counter::Counter,
+    event::ChildId,
+    peer::{
+        Peer,
+        child::{Child, ChildState},
+        creation::{AgreedSa, Collision, NewSa, OwnCreate, Target},
+        request::QueuedRequest,
+    },
+    wire::{ErrorNotify, notify},
+};
+
+impl OwnCreate {
+    /// Returns whether the SA of this exchange is the one to go, `nonce` being the peer's: the
+    /// lowest of the four nonces is one of its two (RFC 7296 §2.8.1).
+    pub(super) fn has_lost(&self, nonce: &[u8]) -> bool {
+        self.collision.as_ref().is_some_and(|theirs| lower(&self.nonce, nonce) < &theirs.nonce[..])
+    }
+}
+
+impl Collision {
+    /// An exchange of the peer's with these nonces.
+    pub(super) fn new(nonces: [&[u8]; 2], made: NewSa) -> Self {
+        let [a, b] = nonces;
+        Self { nonce: lower(a, b).to_vec(), made }
+    }
+}
+
+impl Peer {
+    /// Returns whether the peer may replace the IKE SA.
+    ///
+    /// # Errors
+    /// TEMPORARY_FAILURE while we make or delete a child SA, which must not change IKE SAs
+    /// meanwhile (RFC 7296 §2.25.2), and while those that were replaced before are still there.
+    pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
+        if self.own_create(|target| target != Target::IkeSa).is_some()
+            || self.children.iter().any(|child| child.state == ChildState::Deleting)
+        {
+            return Err(notify::TEMPORARY_FAILURE.into());
+        }
+        if self.has_collision(Target::IkeSa) || self.ike_sas.len() >= bounds::IKE_SAS {
+            cx.count(Counter::NoRoom);
+            return Err(notify::TEMPORARY_FAILURE.into());
+        }
+        Ok(())
+    }
+
+    /// Returns the child SA that the peer may replace: it names it by its own SPI (RFC 7296
+    /// §1.3.3).
+    ///
+    /// # Errors
+    /// TEMPORARY_FAILURE if we close or have replaced it (RFC 7296 §2.25.1), or the peer has
+    /// already; CHILD_SA_NOT_FOUND if there is none.
+    pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
+        let is_it = |child: &&Child| child.spi_out.to_be_bytes() == spi_out;
+        let Some(child) = self.children.iter().find(is_it) else {
+            return Err(ErrorNotify { kind: notify::CHILD_SA_NOT_FOUND, data: spi_out.into() });
+        };
+        let (id, state) = (child.id, child.state);
+        match state {
+            ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
+            ChildState::Replaced | ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
+            _ if self.has_collision(Target::Rekey(id)) => Err(notify::TEMPORARY_FAILURE.into()),
+            _ => Ok(id),
+        }
+    }
+
+    /// Returns whether what the peer is to replace by way of IKE SA `spi` is still there, and not
+    /// about to go.
+    pub(super) fn is_replaceable(&self, spi: u64, sa: &AgreedSa) -> bool {
+        let replaces = match sa {
+            AgreedSa::Child(agreed) => agreed.replaces,
+            AgreedSa::IkeSa(_) => None,
+        };
+        let stays = |state| matches!(state, ChildState::Installed | ChildState::Rekeying);
+        let is_there = |id| self.children.iter().any(|child| child.id == id && stays(child.state));
+        spi == self.active && replaces.is_none_or(is_there)
+    }
+
+    /// Returns whether the peer has made what we are making.
+    fn has_collision(&mut self, target: Target) -> bool {
+        self.own_create(|own| own == target).is_some_and(|create| create.collision.is_some())
+    }
+
+    /// Notes that the peer has made this, and returns whether we are making the same.
+    pub(super) fn collides(&mut self, target: Target, collision: Collision) -> bool {
+        match self.own_create(|own| own == target) {
+            Some(create) => {
+                create.collision = Some(collision);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Returns whether the peer that asked for a child SA may not have our answer yet: it has not
+    /// deleted the one before.
+    pub(super) fn is_unknown_to_peer(&self, id: ChildId) -> bool {
+        let is_kept = |child: &Child| matches!(child.state, ChildState::Rekeying | ChildState::Replaced);
+        self.children.iter().any(|child| child.successor == Some(id) && is_kept(child))
+    }
+
+    /// Settles which child SA stays: `old`, our `made` in its place, or the peer's. Who began the
+    /// exchange of the one that goes deletes it (RFC 7296 §2.8.1).
+    pub(super) fn settle_child(
+        &mut self,
+        old: ChildId,
+        made: ChildId,
+        lost: bool,
+        theirs: Option<Collision>,
+    ) {
+        // The peer may have deleted the old one meanwhile.
+        let goes = self.child(old).filter(|child| child.state == ChildState::Rekeying);
+        let goes = goes.map(|child| child.state = ChildState::Replaced).is_some();
+        let theirs = theirs.and_then(|theirs| match theirs.made {
+            NewSa::Child(theirs) => self.child(theirs),
+            NewSa::IkeSa(_) => None,
+        });
+        match theirs {
+            Some(theirs) if lost => {
+                // It is used once the peer shows that it has the keys.
+                let successor = Some(theirs.id);
+                self.child(old).into_iter().for_each(|child| child.successor = successor);
+                self.want(QueuedRequest::Delete(made));
+            }
+            theirs => {
+                theirs.into_iter().for_each(|theirs| theirs.state = ChildState::Replaced);
+                if goes {
+                    self.want(QueuedRequest::Delete(old));
+                }
+            }
+        }
+    }
+
+    /// Settles which IKE SA stays: the active one, our `made` in its place, or the peer's (RFC 7296
+    /// §2.8.2).
+    pub(super) fn settle_ike_sa(
+        &mut self,
+        cx: &mut Context<'_>,
+        made: u64,
+        lost: bool,
+        theirs: Option<Collision>,
+    ) {
+        if lost {
+            self.use_ike_sa_of_peer(cx, theirs);
+            return self.request_delete_ike_sa(cx, made);
+        }
+        let old = self.active;
+        self.use_ike_sa(cx, old, made);
+        self.request_delete_ike_sa(cx, old);
+        // The peer deletes what it made, unless it never learns that it did.
+        let until = cx.now + cx.settings.retransmission.total();
+        if let Some(Collision { made: NewSa::IkeSa(theirs), .. }) = theirs
+            && let Some(theirs) = self.ike_sas.iter_mut().find(|s| s.local_spi() == theirs)
+        {
+            theirs.forget_at = Some(until);
+        }
+    }
+
+    /// Takes the IKE SA that the peer made in the place of the active one.
+    pub(super) fn use_ike_sa_of_peer(&mut self, cx: &mut Context<'_>, theirs: Option<Collision>) {
+        if let Some(Collision { made: NewSa::IkeSa(spi), .. }) = theirs {
+            let old = self.active;
+            self.use_ike_sa(cx, old, spi);
+        }
+    }
+}
+
+/// Returns the lower of two nonces, octet by octet (RFC 7296 §2.8.1).
+fn lower<'a>(a: &'a [u8], b: &'a [u8]) -> &'a [u8] {
+    a.min(b)
+}

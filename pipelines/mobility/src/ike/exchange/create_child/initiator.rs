@@ -1,0 +1,280 @@
+//! CREATE_CHILD_SA that we begin: more child SAs, and new keys of child and IKE SAs (RFC 7296 §1.3,
+//! §2.8).
+
+use super::{
+    ike_sa,
+    message::{CreateChildRequest, CreateChildResponse, SaOffer, SaPayloads},
+};
+use crate::{
+    crypto::{Kex, KexSecret, Refused, Secret},
+    ike::{
+        context::Context,
+        exchange::child_offer::{ChildOffer, esp_proposals},
+        peer::{
+            Peer,
+            child::ChildState,
+            creation::{AgreedIkeSa, AgreedSa, KexBegin, KexFinish, OwnCreate, Sent, Target},
+            request::{QueuedRequest, Request},
+            state::PendingTask,
+        },
+        proposal::Offer,
+        schedule::{NONCE, Seed},
+        wire::{ErrorNotify, ExchangeType, Malformed, notify},
+    },
+    task::Task,
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::time::Duration;
+
+/// After how long something that the peer had no time for is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// Begins an exchange of ours.
+    pub(in crate::ike) fn begin_create(&mut self, cx: &mut Context<'_>, target: Target) {
+        let Some(connection) = self.connection(cx) else { return };
+        let first_kex = |offers: &[Offer]| offers.first().and_then(|offer| offer.kex.first().copied());
+        let kex = match target {
+            Target::Rekey(child) => {
+                let is_unknown = self.is_unknown_to_peer(child);
+                let child = self.child(child).filter(|child| child.state == ChildState::Installed);
+                let Some(child) = child else { return };
+                if is_unknown {
+                    child.rekey_at = cx.now + cx.jittered(RETRY);
+                    return;
+                }
+                child.state = ChildState::Rekeying;
+                child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
+            }
+            Target::Child(_) => first_kex(&connection.esp),
+            Target::IkeSa => self.active().map(|ike_sa| ike_sa.suite.kex),
+        };
+        let spi = match target {
+            Target::IkeSa => cx.draw_spi(self.id),
+            Target::Child(_) | Target::Rekey(_) => u64::from(cx.draw_child_spi()),
+        };
+        let nonce = cx.random.bytes(NONCE);
+        OwnCreate { target, nonce, spi, retried: false, collision: None }.begin(self, cx, kex);
+    }
+}
+
+impl OwnCreate {
+    /// Draws a key pair if there is to be one, and asks the peer then.
+    fn begin(self, peer: &mut Peer, cx: &mut Context<'_>, kex: Option<Kex>) {
+        match kex {
+            Some(kex) => {
+                let step = PendingTask::CreateKexBegin(Box::new(KexBegin { create: self, kex }));
+                peer.start(cx, Task::KexBegin(kex), step);
+            }
+            None => self.send(peer, cx, None),
+        }
+    }
+
+    /// Sends our request, with this key exchange and its public value.
+    fn send(self, peer: &mut Peer, cx: &mut Context<'_>, drawn: Option<(Kex, Box<dyn KexSecret>, Vec<u8>)>) {
+        let (kex, ke) = match drawn {
+            Some((kex, secret, data)) => (Some((kex, secret)), Some((kex.transform(), data))),
+            None => (None, None),
+        };
+        let group = kex.as_ref().map(|(kex, _)| *kex);
+        let Some(connection) = peer.connection(cx) else { return };
+        let proposals_of_child = || esp_proposals(&connection.esp, self.spi as u32, group);
+        let (rekeyed, offer) = match self.target {
+            Target::IkeSa => (None, SaOffer::IkeSa(ike_sa::proposals(connection, self.spi, group))),
+            Target::Child(policy) => {
+                let Some(policy) = connection.children.get(policy) else {
+                    return self.abandon(peer, cx, None);
+                };
+                let offer = ChildOffer {
+                    proposals: proposals_of_child(),
+                    ts_i: peer.local_side(policy),
+                    ts_r: peer.remote_side(policy),
+                    transport: policy.transport && !peer.nat.any(),
+                };
+                (None, SaOffer::Child(offer))
+            }
+            Target::Rekey(id) => {
+                // The peer may have deleted it since.
+                let Some(child) = peer.child(id) else { return self.abandon(peer, cx, None) };
+                let offer = ChildOffer {
+                    proposals: proposals_of_child(),
+                    ts_i: child.local.clone(),
+                    ts_r: child.remote.clone(),
+                    transport: child.transport,
+                };
+                (Some(child.spi_in.to_be_bytes()), SaOffer::Child(offer))
+            }
+        };
+        let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke };
+        let request = CreateChildRequest { rekeyed, sa };
+        let sent = Request::Create(Box::new(Sent { create: self, kex }));
+        peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
+    }
+
+    /// Gives the exchange up, to be tried again soon.
+    fn fail(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let retry_at = cx.now + cx.jittered(RETRY);
+        self.abandon(peer, cx, Some(retry_at));
+    }
+
+    /// Gives the exchange up, to be tried again at `retry_at`.
+    pub(in crate::ike) fn abandon(self, peer: &mut Peer, cx: &mut Context<'_>, retry_at: Option<Duration>) {
+        self.withdraw(cx);
+        match self.target {
+            Target::IkeSa => match (self.collision, retry_at) {
+                (None, Some(_)) => peer.rekey_at = retry_at,
+                (collision, _) => peer.use_ike_sa_of_peer(cx, collision),
+            },
+            Target::Rekey(old) => {
+                // The peer may have deleted it meanwhile.
+                if let Some(child) = peer.child(old).filter(|child| child.state == ChildState::Rekeying) {
+                    let is_replaced = self.collision.is_some();
+                    child.state = if is_replaced { ChildState::Replaced } else { ChildState::Installed };
+                    child.rekey_at = retry_at.unwrap_or(child.expire_at);
+                }
+            }
+            Target::Child(_) => {}
+        }
+    }
+}
+
+impl KexBegin {
+    /// Goes on with the key pair.
+    pub(in crate::ike) fn begun(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        result: Result<(Box<dyn KexSecret>, Vec<u8>), Refused>,
+    ) {
+        match result {
+            Ok((secret, data)) => self.create.send(peer, cx, Some((self.kex, secret, data))),
+            Err(Refused) => self.create.fail(peer, cx),
+        }
+    }
+}
+
+impl Sent {
+    /// Takes the peer's answer.
+    pub(in crate::ike) fn answered(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        response: Result<CreateChildResponse, Malformed>,
+    ) {
+        match response {
+            Ok(CreateChildResponse::Agreed(answer)) => self.agreed(peer, cx, answer),
+            Ok(CreateChildResponse::Refused(refusal)) => self.refused(peer, cx, &refusal),
+            Err(_) => self.create.fail(peer, cx),
+        }
+    }
+
+    fn agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
+        let Self { create, kex } = self;
+        let Some(connection) = peer.connection(cx) else { return };
+        let child = (create.spi as u32, kex.is_some());
+        let sa = match (create.target, &answer.offer) {
+            (Target::IkeSa, SaOffer::IkeSa(proposals)) => {
+                AgreedIkeSa::choose(connection, proposals, || create.spi).map(AgreedSa::IkeSa)
+            }
+            (Target::Child(policy), SaOffer::Child(offer)) => {
+                peer.accept_child(offer, connection, policy, child, None).map(AgreedSa::Child)
+            }
+            (Target::Rekey(old), SaOffer::Child(offer)) => {
+                let policy = peer.child(old).map_or(0, |child| child.policy);
+                peer.accept_child(offer, connection, policy, child, Some(old)).map(AgreedSa::Child)
+            }
+            _ => None,
+        };
+        let Some(sa) = sa else { return create.fail(peer, cx) };
+        let chosen = sa.kex();
+        let step = KexFinish { create, nonce: answer.nonce, sa };
+        match (chosen, kex, answer.ke) {
+            (None, ..) => step.complete(peer, cx, &[]),
+            (Some(chosen), Some((kex, secret)), Some((method, data)))
+                if chosen == kex && method == kex.transform() =>
+            {
+                let step = PendingTask::CreateKexFinish(Box::new(step));
+                peer.start(cx, Task::KexFinish(secret, data), step);
+            }
+            _ => step.create.fail(peer, cx),
+        }
+    }
+
+    fn refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
+        let Self { mut create, kex } = self;
+        match refusal.kind {
+            // The peer wants another group (RFC 7296 §1.3).
+            notify::INVALID_KE_PAYLOAD if !create.retried => {
+                let group = <[u8; 2]>::try_from(&refusal.data[..]).ok().map(u16::from_be_bytes);
+                let group = group.and_then(Kex::from_transform);
+                let offers = peer.connection(cx).map_or(&[][..], |connection| match create.target {
+                    Target::IkeSa => &connection.ike,
+                    Target::Child(_) | Target::Rekey(_) => &connection.esp,
+                });
+                match group {
+                    Some(group)
+                        if kex.is_none_or(|(kex, _)| kex != group)
+                            && offers.iter().any(|offer| offer.kex.contains(&group)) =>
+                    {
+                        create.retried = true;
+                        create.begin(peer, cx, Some(group));
+                    }
+                    _ => create.fail(peer, cx),
+                }
+            }
+            // The peer has it no more: another is made, unless it has made one already.
+            notify::CHILD_SA_NOT_FOUND => {
+                let (target, collides) = (create.target, create.collision.is_some());
+                create.abandon(peer, cx, None);
+                if let Target::Rekey(old) = target
+                    && let Some(child) = peer.child(old)
+                    && !matches!(child.state, ChildState::Lingering(_))
+                {
+                    let policy = child.policy;
+                    peer.end_child(cx, old);
+                    if !collides && !peer.children.iter().any(|child| child.policy == policy) {
+                        peer.want(QueuedRequest::Child(policy));
+                    }
+                }
+            }
+            _ => create.fail(peer, cx),
+        }
+    }
+}
+
+impl KexFinish {
+    /// Goes on with the shared secret.
+    pub(in crate::ike) fn finished(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        result: Result<Secret, Refused>,
+    ) {
+        match result {
+            Ok(shared) => self.complete(peer, cx, &[shared]),
+            Err(Refused) => self.create.fail(peer, cx),
+        }
+    }
+
+    /// Makes what both sides agreed on.
+    fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, shared: &[Secret]) {
+        let Self { create, nonce, sa } = self;
+        let lost = create.has_lost(&nonce);
+        match sa {
+            AgreedSa::Child(agreed) => {
+                let replaces = agreed.replaces;
+                // One that is to go at once still takes what the peer may send by it.
+                let made = peer.install(cx, agreed, shared, [&create.nonce, &nonce], true, !lost);
+                if let (Some(made), Some(old)) = (made, replaces) {
+                    peer.count_rekey(cx);
+                    peer.settle_child(old, made, lost, create.collision);
+                }
+            }
+            AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
+                let seed = Seed { nonce_i: &create.nonce, nonce_r: &nonce, spi_i: spi_in, spi_r: spi_out };
+                peer.add_ike_sa(cx, peer.active, true, suite, shared, seed);
+                peer.settle_ike_sa(cx, spi_in, lost, create.collision);
+            }
+        }
+    }
+}

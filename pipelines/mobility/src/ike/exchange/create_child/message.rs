@@ -1,0 +1,164 @@
+//! The two messages of CREATE_CHILD_SA (RFC 7296 §1.3).
+
+use crate::ike::{
+    exchange::child_offer::ChildOffer,
+    proposal::protocol,
+    wire::{ErrorNotify, Malformed, Notify, Payload, Proposal, kind, notify},
+};
+use alloc::{vec, vec::Vec};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) struct CreateChildRequest {
+    /// The SPI by which the sender receives the child SA that is to be replaced (RFC 7296 §1.3.3).
+    pub(in crate::ike) rekeyed: Option<[u8; 4]>,
+    pub(in crate::ike) sa: SaPayloads,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) enum CreateChildResponse {
+    Agreed(SaPayloads),
+    Refused(ErrorNotify),
+}
+
+/// What both messages say of the SA that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) struct SaPayloads {
+    pub(in crate::ike) offer: SaOffer,
+    pub(in crate::ike) nonce: Vec<u8>,
+    /// The method and the data of the KE payload.
+    pub(in crate::ike) ke: Option<(u16, Vec<u8>)>,
+}
+
+/// What is offered, or taken of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) enum SaOffer {
+    Child(ChildOffer),
+    IkeSa(Vec<Proposal>),
+}
+
+impl CreateChildRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// If a payload is missing that it must have, or REKEY_SA names no SPI of ESP.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let rekeyed = payloads.iter().find_map(|payload| match payload {
+            Payload::Notify(n) if n.kind == notify::REKEY_SA => Some(n.spi),
+            _ => None,
+        });
+        let rekeyed = rekeyed.map(|spi| spi.try_into().map_err(|_| Malformed::Length)).transpose()?;
+        Ok(Self { rekeyed, sa: SaPayloads::read(payloads)? })
+    }
+
+    /// Returns its payloads.
+    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
+        let rekeyed = self.rekeyed.as_ref().map(|spi| {
+            Payload::Notify(Notify { protocol: protocol::ESP, spi, kind: notify::REKEY_SA, data: &[] })
+        });
+        rekeyed.into_iter().chain(self.sa.mode()).chain(self.sa.payloads()).collect()
+    }
+}
+
+impl CreateChildResponse {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// If it refuses nothing, and a payload is missing that it must have.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        match ErrorNotify::find(payloads) {
+            Some(refusal) => Ok(Self::Refused(refusal)),
+            None => SaPayloads::read(payloads).map(Self::Agreed),
+        }
+    }
+
+    /// Returns its payloads.
+    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
+        match self {
+            Self::Agreed(sa) => sa.payloads().into_iter().chain(sa.mode()).collect(),
+            Self::Refused(refusal) => vec![refusal.payload()],
+        }
+    }
+}
+
+impl SaPayloads {
+    fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
+        let Some(Payload::Nonce(nonce)) = find(kind::NONCE) else {
+            return Err(Malformed::Missing(kind::NONCE));
+        };
+        let ke = find(kind::KE).and_then(|payload| match payload {
+            Payload::Ke { method, data } => Some((*method, data.to_vec())),
+            _ => None,
+        });
+        let offer = match proposals.first().is_some_and(|p| p.protocol == protocol::IKE) {
+            true => SaOffer::IkeSa(proposals.clone()),
+            false => SaOffer::Child(ChildOffer::read(payloads)?),
+        };
+        Ok(Self { offer, nonce: nonce.to_vec(), ke })
+    }
+
+    fn payloads(&self) -> Vec<Payload<'_>> {
+        let (proposals, child) = match &self.offer {
+            SaOffer::Child(child) => (&child.proposals, Some(child)),
+            SaOffer::IkeSa(proposals) => (proposals, None),
+        };
+        let mut payloads = vec![Payload::Sa(proposals.clone()), Payload::Nonce(&self.nonce)];
+        payloads.extend(self.ke.as_ref().map(|(method, data)| Payload::Ke { method: *method, data }));
+        if let Some(ChildOffer { ts_i, ts_r, .. }) = child {
+            payloads.extend([Payload::TsI(ts_i.clone()), Payload::TsR(ts_r.clone())]);
+        }
+        payloads
+    }
+
+    /// Returns what asks for transport mode, or grants it.
+    fn mode(&self) -> Option<Payload<'_>> {
+        match &self.offer {
+            SaOffer::Child(child) if child.transport => {
+                Some(Payload::notify(notify::USE_TRANSPORT_MODE, &[]))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::wire::TrafficSelector;
+
+    fn sa(transport: bool) -> SaPayloads {
+        let proposal = |protocol| Proposal { number: 1, protocol, spi: vec![9; 4], transforms: vec![] };
+        let host = |last| vec![TrafficSelector::host([10, 0, 0, last].into())];
+        let child =
+            ChildOffer { proposals: vec![proposal(protocol::ESP)], ts_i: host(1), ts_r: host(2), transport };
+        SaPayloads { offer: SaOffer::Child(child), nonce: vec![7; 32], ke: Some((31, vec![8; 32])) }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for transport in [false, true] {
+            let request = CreateChildRequest { rekeyed: Some([1, 2, 3, 4]), sa: sa(transport) };
+            assert_eq!(CreateChildRequest::read(&request.payloads()), Ok(request));
+            let response = CreateChildResponse::Agreed(sa(transport));
+            assert_eq!(CreateChildResponse::read(&response.payloads()), Ok(response));
+        }
+        let refused = CreateChildResponse::Refused(notify::TEMPORARY_FAILURE.into());
+        assert_eq!(CreateChildResponse::read(&refused.payloads()), Ok(refused));
+    }
+
+    #[test]
+    fn what_misses_a_payload_is_neither_a_request_nor_an_answer() {
+        let request = CreateChildRequest { rekeyed: None, sa: sa(false) };
+        for kind in [kind::SA, kind::NONCE, kind::TS_I, kind::TS_R] {
+            let payloads: Vec<_> = request.payloads().into_iter().filter(|p| p.kind() != kind).collect();
+            assert_eq!(CreateChildRequest::read(&payloads), Err(Malformed::Missing(kind)));
+            assert_eq!(CreateChildResponse::read(&payloads), Err(Malformed::Missing(kind)));
+        }
+        let long = Notify { protocol: protocol::ESP, spi: &[1; 8], kind: notify::REKEY_SA, data: &[] };
+        let payloads = [vec![Payload::Notify(long)], request.payloads()].concat();
+        assert_eq!(CreateChildRequest::read(&payloads), Err(Malformed::Length));
+    }
+}

@@ -1,0 +1,147 @@
+//! CREATE_CHILD_SA that the peer begins (RFC 7296 §1.3, §2.8).
+
+use super::message::{CreateChildRequest, CreateChildResponse, SaOffer, SaPayloads};
+use crate::{
+    crypto::{Refused, Secret},
+    ike::{
+        context::Context,
+        peer::{
+            Peer,
+            child::ChildState,
+            creation::{AgreedIkeSa, AgreedSa, Collision, NewSa, PeerCreate, Target},
+            request::QueuedRequest,
+            state::PendingTask,
+        },
+        schedule::{NONCE, Seed},
+        wire::{ErrorNotify, ExchangeType, notify},
+    },
+    path::Addresses,
+    task::Task,
+};
+use alloc::{boxed::Box, vec, vec::Vec};
+
+impl Peer {
+    /// Answers a CREATE_CHILD_SA request that came by IKE SA `spi`.
+    pub(in crate::ike) fn answer_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        request: CreateChildRequest,
+        addresses: Addresses,
+    ) {
+        if let Err(refusal) = self.try_create(cx, spi, request, addresses) {
+            self.refuse_request(cx, spi, ExchangeType::CreateChildSa, &refusal, addresses);
+        }
+    }
+
+    fn try_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        request: CreateChildRequest,
+        addresses: Addresses,
+    ) -> Result<(), ErrorNotify> {
+        let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
+        self.may_create(cx)?;
+        let CreateChildRequest { rekeyed, sa: SaPayloads { offer, nonce, ke } } = request;
+        let by = self.ike_sas.iter().find(|s| s.local_spi() == spi && !s.is_replaced);
+        if spi != self.active || by.is_none() {
+            return Err(notify::TEMPORARY_FAILURE.into());
+        }
+        let sa = match offer {
+            SaOffer::IkeSa(proposals) => {
+                self.may_replace_ike_sa(cx)?;
+                let agreed = AgreedIkeSa::choose(connection, &proposals, || cx.draw_spi(self.id));
+                AgreedSa::IkeSa(agreed.ok_or(notify::NO_PROPOSAL_CHOSEN)?)
+            }
+            // While the IKE SA is being replaced, no child SA is made (RFC 7296 §2.25.2).
+            SaOffer::Child(_) if self.is_rekeying_ike_sa() => return Err(notify::TEMPORARY_FAILURE.into()),
+            SaOffer::Child(offer) => {
+                let replaces = rekeyed.map(|spi_out| self.replaceable_child(spi_out)).transpose()?;
+                AgreedSa::Child(self.agree_child(cx, connection, &offer, true, replaces)?)
+            }
+        };
+        let create = PeerCreate { spi, addresses, nonce, sa };
+        match (create.sa.kex(), ke) {
+            (None, _) => create.complete(self, cx, None),
+            (Some(kex), Some((method, data))) if method == kex.transform() => {
+                if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
+                    ike_sa.busy = true;
+                }
+                let step = PendingTask::PeerCreate(Box::new(create));
+                self.start(cx, Task::KexAnswer(kex, data), step);
+            }
+            // The initiator must try again with this group (RFC 7296 §1.3).
+            (Some(kex), _) => {
+                create.withdraw(cx);
+                let data = kex.transform().to_be_bytes().to_vec();
+                return Err(ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, data });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerCreate {
+    /// Goes on with our public value and the shared secret.
+    pub(in crate::ike) fn answered(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        result: Result<(Vec<u8>, Secret), Refused>,
+    ) {
+        let refusal = match result {
+            // What we began ourselves may have come first meanwhile.
+            Ok(_) if !peer.is_replaceable(self.spi, &self.sa) => notify::TEMPORARY_FAILURE,
+            Ok(exchanged) => return self.complete(peer, cx, Some(exchanged)),
+            Err(Refused) => notify::INVALID_SYNTAX,
+        };
+        let refusal = CreateChildResponse::Refused(refusal.into());
+        peer.answer(cx, self.spi, ExchangeType::CreateChildSa, &refusal.payloads(), self.addresses);
+        self.withdraw(cx);
+    }
+
+    /// Answers the peer, and makes what both sides agreed on.
+    fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, exchanged: Option<(Vec<u8>, Secret)>) {
+        let Self { spi, addresses, nonce: theirs, sa } = self;
+        let ours = cx.random.bytes(NONCE);
+        let (ke, shared) = match (sa.kex(), exchanged) {
+            (Some(kex), Some((data, shared))) => (Some((kex.transform(), data)), vec![shared]),
+            _ => (None, vec![]),
+        };
+        let offer = match &sa {
+            AgreedSa::Child(agreed) => SaOffer::Child(agreed.into()),
+            AgreedSa::IkeSa(AgreedIkeSa { suite, number, spi_in, .. }) => {
+                SaOffer::IkeSa(vec![suite.proposal(*number, &spi_in.to_be_bytes())])
+            }
+        };
+        let response = CreateChildResponse::Agreed(SaPayloads { offer, nonce: ours.clone(), ke });
+        peer.answer(cx, spi, ExchangeType::CreateChildSa, &response.payloads(), addresses);
+        let nonces = [&theirs[..], &ours];
+        match sa {
+            AgreedSa::Child(agreed) => {
+                let replaces = agreed.replaces;
+                // Its initiator has the keys only when our answer has come: until it shows that,
+                // the one before is used.
+                let made = peer.install(cx, agreed, &shared, nonces, false, replaces.is_none());
+                let (Some(made), Some(old)) = (made, replaces) else { return };
+                peer.count_rekey(cx);
+                let collision = Collision::new(nonces, NewSa::Child(made));
+                if !peer.collides(Target::Rekey(old), collision)
+                    && let Some(child) = peer.child(old)
+                {
+                    child.state = ChildState::Replaced;
+                }
+                peer.wanted.retain(|wanted| *wanted != QueuedRequest::RekeyChild(old));
+            }
+            AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
+                let seed = Seed { nonce_i: &theirs, nonce_r: &ours, spi_i: spi_out, spi_r: spi_in };
+                let collides = peer.collides(Target::IkeSa, Collision::new(nonces, NewSa::IkeSa(spi_in)));
+                peer.add_ike_sa(cx, spi, false, suite, &shared, seed);
+                if !collides {
+                    peer.use_ike_sa(cx, spi, spi_in);
+                }
+            }
+        }
+    }
+}

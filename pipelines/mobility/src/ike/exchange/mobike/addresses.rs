@@ -1,0 +1,149 @@
+//! What both sides say of their addresses, and what we answer (RFC 4555).
+
+use crate::{
+    ike::{
+        connection::Connection,
+        context::Context,
+        counter::Counter,
+        description,
+        exchange::informational::message::{InformationalRequest, InformationalResponse},
+        nat::{IKE_PORT, NAT_T_PORT, NatDetection, nat_detection, octets},
+        peer::{
+            Peer,
+            move_check::{PeerPath, is_reachable},
+        },
+        wire::{self, Payload, notify},
+    },
+    path::{Addresses, Nat},
+};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+/// One of our other addresses, as a notify (RFC 4555 §3.6).
+#[derive(Debug)]
+pub(in crate::ike) struct Additional {
+    kind: u16,
+    data: Vec<u8>,
+}
+
+impl Additional {
+    /// Returns its payload.
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
+        Payload::notify(self.kind, &self.data)
+    }
+}
+
+/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555
+/// §4.2.6).
+fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    [octets(from.ip()), octets(to.ip()), ports].concat()
+}
+
+impl Peer {
+    /// Returns what NAT_DETECTION notifies say of the path that they came by; `None` if there are
+    /// none.
+    pub(in crate::ike) fn detect_nat(
+        &self,
+        cx: &Context<'_>,
+        payloads: &[Payload<'_>],
+        spis: [u64; 2],
+        addresses: Addresses,
+    ) -> Option<Nat> {
+        match NatDetection::read(payloads) {
+            Ok(said) => said.map(|said| said.nat(cx.crypto, spis, addresses)),
+            Err(_) => Some(Nat { here: true, there: true }),
+        }
+    }
+
+    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555
+    /// §3.6).
+    pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
+        let used = self.addresses.local.ip();
+        let others = connection.local.iter().filter(|address| **address != used);
+        let notify = |address: &IpAddr| Additional {
+            kind: if address.is_ipv4() {
+                notify::ADDITIONAL_IP4_ADDRESS
+            } else {
+                notify::ADDITIONAL_IP6_ADDRESS
+            },
+            data: octets(*address),
+        };
+        others.map(notify).collect()
+    }
+
+    /// Returns what we answer to what a request says of addresses, and where the peer is by it.
+    pub(in crate::ike) fn answer_addresses(
+        &self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        request: &InformationalRequest,
+        addresses: Addresses,
+    ) -> (InformationalResponse, Option<PeerPath>) {
+        let mut response = InformationalResponse::default();
+        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else { return (response, None) };
+        let Some(ike_sa) = self.ike_sas.iter().find(|s| s.local_spi() == spi) else {
+            return (response, None);
+        };
+        let spis = [ike_sa.spi_i, ike_sa.spi_r];
+        // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
+        let updates = request.updates && !self.is_initiator;
+        let nat = request.nat.as_ref().map(|said| said.nat(cx.crypto, spis, addresses));
+        // If none is allowed, it must be shown that there is none: by this, or by what detects NATs
+        // (RFC 4555 §3.9).
+        let is_unchanged = match &request.no_nats {
+            Some(said) => *said == no_nats(addresses.remote, addresses.local),
+            None => !self.no_nats || !updates || nat.is_some_and(|nat| !nat.any()),
+        };
+        // Which of our addresses a peer may use is not its own choice.
+        let is_taken = is_reachable(addresses.remote) && connection.is_local(addresses.local.ip());
+        if is_unchanged && updates && !is_taken {
+            response.refusal = Some(notify::UNACCEPTABLE_ADDRESSES.into());
+            return (response, None);
+        }
+        response.nat = nat.map(|_| NatDetection::new(cx.crypto, spis, addresses));
+        if !is_unchanged {
+            cx.count(Counter::NatRefused);
+            response.refusal = Some(notify::UNEXPECTED_NAT_DETECTED.into());
+        }
+        if !is_unchanged || !updates {
+            return (response, None);
+        }
+        let said = request.description.as_ref().filter(|_| self.knows_us);
+        response.description = said.map(|said| description::answer(said, addresses, connection.force_udp));
+        (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
+    }
+
+    /// Returns whether a peer's first IKE_AUTH request, which came by `addresses`, shows that
+    /// nothing on the way changed them: by NO_NATS_ALLOWED, or by what `init`, its first message,
+    /// says of where it was sent. A NAT would have changed that; the port is the other one by now
+    /// (RFC 4555 §3.3, §3.9).
+    pub(in crate::ike) fn came_unchanged(
+        &self,
+        cx: &Context<'_>,
+        payloads: &[Payload<'_>],
+        init: &[u8],
+        addresses: Addresses,
+    ) -> bool {
+        if let Some(said) = wire::notified(payloads, notify::NO_NATS_ALLOWED) {
+            return said == no_nats(addresses.remote, addresses.local);
+        }
+        let Ok(header) = wire::Header::parse(init) else { return false };
+        let body = init.get(wire::HEADER..).unwrap_or_default();
+        let init = wire::parse(header.next, body).unwrap_or_default();
+        let names = |kind, end: SocketAddr| {
+            [end.port(), IKE_PORT, NAT_T_PORT].into_iter().any(|port| {
+                let hash = nat_detection(cx.crypto, header.spi_i, 0, SocketAddr::new(end.ip(), port));
+                init.iter().any(|p| matches!(p, Payload::Notify(n) if n.kind == kind && *n.data == hash))
+            })
+        };
+        !self.nat.any()
+            && names(notify::NAT_DETECTION_SOURCE_IP, addresses.remote)
+            && names(notify::NAT_DETECTION_DESTINATION_IP, addresses.local)
+    }
+
+    /// Returns what forbids NATs between the peer and us.
+    pub(in crate::ike) fn forbidden_nats(&self) -> Vec<u8> {
+        no_nats(self.addresses.local, self.addresses.remote)
+    }
+}

@@ -1,0 +1,13 @@
+//! IKE's exchanges, from both sides.
+//!
+//! | module | what |
+//! |---|---|
+//! | `create_child` | CREATE_CHILD_SA |
+//! | `informational` | INFORMATIONAL |
+//! | `mobike` | what MOBIKE says in it |
+//! | `child_offer` | what both sides agree on for a child SA |
+
+pub(super) mod child_offer;
+pub(super) mod create_child;
+pub(super) mod informational;
+pub(super) mod mobike;

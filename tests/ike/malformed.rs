@@ -1,0 +1,147 @@
+//! Authentic messages that are malformed: refused, and never taken for empty ones.
+
+use crate::{
+    insider::{Answer, Insider, from},
+    pair::{GATEWAY, TERMINAL, gateway, terminal},
+};
+use std::{net::SocketAddr, time::Duration};
+use wayfarer_mobility::{
+    ike::{
+        connection::Connection,
+        counter::Counter,
+        event::Reason,
+        settings::Settings,
+        wire::{
+            self, Delete, ExchangeType, Notify, Payload, Proposal, TrafficSelector, Transform, flags, kind,
+            notify,
+        },
+    },
+    path::{Addresses, Path},
+};
+
+const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
+/// The type of a payload that nobody knows.
+const UNKNOWN: u8 = 200;
+/// A payload that is longer than its message.
+const CUT: [u8; 4] = [0, 0, 0, 200];
+/// A payload that must be known.
+const CRITICAL: [u8; 4] = [0, 0x80, 0, 4];
+
+fn insider(mobike: bool) -> Insider {
+    Insider::new(Connection { mobike, ..gateway() }, terminal(), Settings::default())
+}
+
+/// A request for a child SA.
+fn create() -> Vec<Payload<'static>> {
+    let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
+    let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+    let everything = vec![TrafficSelector::range([0; 4].into(), [255; 4].into())];
+    vec![
+        Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi: vec![0, 0, 0x10, 0], transforms }]),
+        Payload::Nonce(&[7; 32]),
+        Payload::Ke { method: 31, data: &[9; 32] },
+        Payload::TsI(everything.clone()),
+        Payload::TsR(everything),
+    ]
+}
+
+#[test]
+fn requests_that_cannot_be_read_are_refused_and_the_ike_sa_stays() {
+    let mut insider = insider(true);
+    for exchange in [ExchangeType::CreateChildSa, ExchangeType::Informational] {
+        let cut = insider.seal_body(exchange, kind::NOTIFY, CUT.to_vec());
+        assert_eq!(insider.send(&cut), Answer::Refused(notify::INVALID_SYNTAX));
+        let critical = insider.seal_body(exchange, UNKNOWN, CRITICAL.to_vec());
+        assert_eq!(insider.send(&critical), Answer::Refused(notify::UNSUPPORTED_CRITICAL_PAYLOAD));
+    }
+    assert_eq!((insider.pair.gateway.ends(), insider.children()), (vec![], 1));
+}
+
+#[test]
+fn a_request_for_a_child_sa_has_all_that_it_must() {
+    let mut insider = insider(true);
+    for kind in [kind::SA, kind::NONCE, kind::TS_I, kind::TS_R] {
+        let some: Vec<_> = create().into_iter().filter(|payload| payload.kind() != kind).collect();
+        let answer = insider.ask(ExchangeType::CreateChildSa, &some);
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "without {kind}");
+    }
+    // What it is to replace is named by an SPI of ESP: this is not one more.
+    let rekey = Notify { protocol: 3, spi: &[1; 8], kind: notify::REKEY_SA, data: &[] };
+    let all = [vec![Payload::Notify(rekey)], create()].concat();
+    let answer = insider.ask(ExchangeType::CreateChildSa, &all);
+    assert_eq!((answer, insider.children()), (Answer::Refused(notify::INVALID_SYNTAX), 1));
+    assert!(matches!(insider.ask(ExchangeType::CreateChildSa, &create()), Answer::Taken(_)));
+}
+
+#[test]
+fn nothing_is_done_of_a_request_whose_end_is_malformed() {
+    let mut insider = insider(true);
+    let spi = insider.first_spi();
+    for (protocol, spis) in [(1, vec![]), (3, vec![spi])] {
+        let mut body = vec![];
+        let vendor = Payload::Vendor(b"cut here");
+        let first = wire::emit(&[Payload::Delete(Delete { protocol, spis }), vendor], &mut body);
+        body.pop();
+        let message = insider.seal_body(ExchangeType::Informational, first, body);
+        assert_eq!(insider.send(&message), Answer::Refused(notify::INVALID_SYNTAX));
+    }
+    let short = [
+        Payload::notify(notify::UPDATE_SA_ADDRESSES, &[]),
+        Payload::notify(notify::NAT_DETECTION_SOURCE_IP, &[1; 19]),
+        Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &[1; 20]),
+    ];
+    let answer = insider.ask(ExchangeType::Informational, &short);
+    assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "no SHA-1 hash");
+    assert_eq!((insider.pair.gateway.ends(), insider.children()), (vec![], 1));
+}
+
+/// The terminal's answer to the gateway's first request, which cannot be read.
+fn answer(insider: &mut Insider, exchange: ExchangeType, address: [u8; 4]) {
+    let answer = insider.protect(exchange, flags::INITIATOR | flags::RESPONSE, 0, kind::NOTIFY, CUT.to_vec());
+    insider.pair.gateway.endpoint.handle_datagram(insider.pair.now, from(address, 4500), &answer);
+}
+
+#[test]
+fn new_keys_are_asked_for_again_after_an_answer_that_cannot_be_read() {
+    for ike_sa in [false, true] {
+        let mut insider = insider(true);
+        let peer = insider.pair.ups()[1][0];
+        insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, ike_sa);
+        assert_eq!(insider.pair.down().len(), 1);
+        answer(&mut insider, ExchangeType::CreateChildSa, TERMINAL);
+        assert_eq!((insider.pair.down().len(), insider.children(), insider.ike_sas()), (0, 1, 1));
+        insider.pair.now += Duration::from_secs(2);
+        insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+        assert_eq!(insider.pair.down().len(), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_does_not_confirm_a_move() {
+    let mut insider = insider(false);
+    let peer = insider.pair.gateway.endpoint.peers().next().unwrap();
+    let child = peer.children().next().unwrap();
+    let path = Path { local: GATEWAY.into(), remote: ELSEWHERE.into(), udp: Some((4500, 4500)) };
+    insider.pair.gateway.endpoint.handle_path(insider.pair.now, child, path);
+    assert_eq!(insider.pair.down().len(), 1, "it is asked whether it is there");
+    answer(&mut insider, ExchangeType::Informational, ELSEWHERE);
+    let endpoint = &insider.pair.gateway.endpoint;
+    assert_eq!(endpoint.count(Counter::Unconfirmed), 1);
+    let place = endpoint.peers().next().unwrap().addresses().remote;
+    assert_eq!(place, SocketAddr::from((TERMINAL, 4500)), "it is back where it was");
+}
+
+#[test]
+fn an_answer_to_an_update_of_addresses_that_cannot_be_read_ends_the_ike_sa() {
+    let mut insider = insider(true);
+    let peer = insider.pair.ups()[0][0];
+    let terminal = &mut insider.pair.terminal.endpoint;
+    terminal.handle_local(insider.pair.now, peer, ELSEWHERE.into(), None);
+    assert_eq!(insider.pair.up().len(), 1);
+    let answer = insider.protect(ExchangeType::Informational, flags::RESPONSE, 2, kind::NOTIFY, CUT.to_vec());
+    let there =
+        Addresses { local: SocketAddr::from((ELSEWHERE, 4500)), remote: SocketAddr::from((GATEWAY, 4500)) };
+    insider.pair.terminal.endpoint.handle_datagram(insider.pair.now, there, &answer);
+    drop(insider.pair.up());
+    assert_eq!(insider.pair.terminal.ends(), [Reason::Protocol]);
+}
