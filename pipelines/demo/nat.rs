@@ -6,7 +6,7 @@ use crate::sim::{
     nat::{Ends, Kind, Nat},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -95,8 +95,8 @@ impl Nats {
         loop {
             self.issued = (self.issued + 1) % (1 << 16);
             let address = address(FIRST_DIRECT + self.issued);
-            if !self.direct.contains_key(&address) {
-                self.direct.insert(address, terminal);
+            if let Entry::Vacant(free) = self.direct.entry(address) {
+                free.insert(terminal);
                 return Mapping { address, port: None };
             }
         }

@@ -1,10 +1,8 @@
 //! Authentic messages that are malformed: refused, and never taken for empty ones.
 
-use crate::{
-    insider::{Answer, Insider, from},
-    pair::{GATEWAY, TERMINAL, gateway, terminal},
-};
+use crate::insider::{Answer, Insider, from};
 use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,

@@ -1,0 +1,165 @@
+//! Parsers, one by one.
+
+use crate::{
+    config,
+    control::{
+        protocol::{Answer, Request, VERSION},
+        server,
+    },
+    sim::files::with_file,
+};
+use std::{net::IpAddr, path::Path};
+use wayfarer_dataplane::{
+    crypto::{self, Backend, Key, OpenJob, SealJob, Suite},
+    port::pcap,
+    sa::Flow,
+    wire::{
+        arp::Arp,
+        esp,
+        ethernet::{self, Ethernet},
+        icmp::{self, Problem},
+        ip::{self, IpHeader},
+        nd::Neighbour,
+        tcp, udp,
+    },
+};
+use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
+
+/// Headers of a frame: lengths lie within the bytes, and what is changed stays well-formed.
+pub fn wire(data: &[u8]) {
+    if let Some((length, _)) = esp::trailer(data) {
+        assert!(length + esp::TRAILER <= data.len());
+    }
+    let _ = (esp::header(data), tcp::clamp_mss(&mut data.to_vec(), 1200));
+    if Ethernet::parse(data).is_err() {
+        return;
+    }
+    let packet = &data[ethernet::HEADER..];
+    let Ok(header) = IpHeader::parse(packet) else { return };
+    assert!(header.protocol_at() < header.header_len() && header.header_len() <= header.total_len());
+    let packet = &packet[..header.total_len()];
+    let payload = header.payload(packet);
+    let flow = Flow::of(&header, packet);
+    assert_eq!(flow.reversed().reversed(), flow);
+    if let Ok(udp) = udp::Udp::parse(payload) {
+        assert!((udp::HEADER..=payload.len()).contains(&udp.length));
+    }
+    if icmp::may_answer(&header, packet) {
+        for problem in [Problem::TooBig { mtu: 1280 }, Problem::TimeExceeded, Problem::Unreachable] {
+            let answer = icmp::error(problem, header.dst.into(), &header, packet).expect("one family");
+            assert_eq!(IpHeader::parse(&answer).expect("a packet").dst, header.src);
+        }
+    }
+    let mut changed = packet.to_vec();
+    ip::set_traffic_class(&mut changed, !header.traffic_class);
+    if header.hop_limit > 0 {
+        ip::decrement_hop_limit(&mut changed);
+    }
+    tcp::clamp_mss(&mut changed[header.header_len()..], 1200);
+    let again = IpHeader::parse(&changed).expect("still a packet");
+    assert_eq!(again.hop_limit, header.hop_limit.saturating_sub(1));
+    assert_eq!(again.traffic_class, !header.traffic_class);
+}
+
+/// ARP and neighbour discovery: what was read is what is written.
+pub fn neighbours(data: &[u8]) {
+    if let Ok(message) = Arp::parse(data) {
+        assert_eq!(Arp::parse(&message.frame(ethernet::BROADCAST)[ethernet::HEADER..]), Ok(message));
+    }
+    let Ok(header) = IpHeader::parse(data) else { return };
+    let Ok(message) = Neighbour::parse(&header, data) else { return };
+    if let (IpAddr::V6(src), IpAddr::V6(dst)) = (header.src.into(), header.dst.into()) {
+        let sender = [2, 0, 0, 0, 0, 1];
+        let frame = message.frame(sender, src, ethernet::BROADCAST, dst);
+        let packet = &frame[ethernet::HEADER..];
+        let again = Neighbour::parse(&IpHeader::parse(packet).expect("a packet"), packet);
+        assert_eq!(again, Ok(Neighbour { mac: message.mac.or(Some(sender)), ..message }));
+    }
+}
+
+/// Capture files, pcap and pcapng: no frame is longer than the file.
+pub fn capture(data: &[u8]) {
+    if let Ok(frames) = with_file(data, pcap::read) {
+        assert!(frames.iter().map(Vec::len).sum::<usize>() <= data.len());
+    }
+}
+
+/// Configurations: taken, or refused in one line.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(why) = config::parse(text, Path::new("/nonexistent/x.toml")) {
+        assert_eq!(why.to_string().lines().count(), 1, "{why}");
+    }
+}
+
+/// Lines of the control socket: a command, or an answer that says why not; and the answers that a client reads.
+pub fn control(line: &[u8]) {
+    match server::parse(line) {
+        Ok(command) => {
+            let request = Request { version: VERSION, command };
+            let line = serde_json::to_vec(&request).expect("JSON");
+            assert_eq!(server::parse(&line).ok(), Some(request.command));
+        }
+        Err(answer) => assert_eq!(answer.version, VERSION),
+    }
+    if let Ok(answer) = serde_json::from_slice::<Answer>(line) {
+        let line = serde_json::to_vec(&answer).expect("JSON");
+        assert_eq!(serde_json::from_slice::<Answer>(&line).ok(), Some(answer));
+    }
+}
+
+/// ESP of every suite: the first bytes choose suite and ESN, the others are a packet, which is never authentic, and then
+/// what one carries, which comes out again, but not where a bit has changed.
+pub fn open(data: &[u8]) {
+    let [suite, flags, data @ ..] = data else { return };
+    let suite = Suite::ALL[usize::from(*suite) % Suite::ALL.len()];
+    let esn = flags & 1 != 0;
+    let seq = u64::from(*flags) << 30 | 1;
+    let key =
+        Key::new(suite, &vec![0x5a; suite.key_len()], Backend::from_env().expect("a backend that is here"))
+            .expect("a key");
+    let opens = |esp: &mut [u8]| {
+        let mut jobs = [OpenJob { key: &key, seq, esn, esp, authentic: false }];
+        crypto::open(&mut jobs);
+        jobs[0].authentic
+    };
+    assert!(!opens(&mut data.to_vec()));
+
+    let start = esp::HEADER + suite.iv_len();
+    let tail = esp::padding(data.len(), suite.align()) + esp::TRAILER;
+    let end = start + data.len() + tail;
+    let mut packet = vec![0; end + suite.icv_len()];
+    esp::emit_header(&mut packet, 0x1001, seq);
+    packet[start..start + data.len()].copy_from_slice(data);
+    esp::emit_trailer(&mut packet[start + data.len()..end], 4);
+    crypto::seal(&mut [SealJob { key: &key, seq, iv: seq, esn, esp: &mut packet }]);
+    let mut changed = packet.clone();
+    let place = usize::from(*flags) * 97 % changed.len();
+    changed[place] ^= 1 << (flags % 8);
+    assert!(!opens(&mut changed), "{suite}: byte {place} of {}", packet.len());
+    assert!(opens(&mut packet));
+    assert_eq!(&packet[start..start + data.len()], data);
+    assert_eq!(esp::trailer(&packet[start..end]), Some((data.len(), 4)));
+}
+
+/// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or little else would be seen.
+pub fn ike_message(data: &[u8]) {
+    let mut message = data.to_vec();
+    if let Some(length) = message.get_mut(24..ike::HEADER) {
+        length.copy_from_slice(&(data.len() as u32).to_be_bytes());
+    }
+    let Ok(header) = ike::Header::parse(&message) else { return };
+    if let Ok(payloads) = ike::parse(header.next, &message[ike::HEADER..]) {
+        let again = ike::emit_message(header, &payloads);
+        assert!(again.len() <= message.len());
+        assert_eq!(ike::parse(header.next, &again[ike::HEADER..]), Ok(payloads));
+    }
+    if let Ok(found) = ike::protected(&message) {
+        assert_eq!([found.aad, found.rest].concat(), message);
+        let mut again = vec![];
+        ike::emit_protected(header, found.first, found.fragment, found.rest.len(), &mut again);
+        let before_iv = again.clone();
+        again.extend_from_slice(found.rest);
+        assert_eq!(ike::protected(&again), Ok(ProtectedMessage { aad: &before_iv, ..found }));
+    }
+}
