@@ -70,7 +70,6 @@ pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
         name,
         mode: Mode::Tunnel,
         local: GATEWAY,
-        any_local: false,
         remote: Remote::Any,
         encap: Encapsulation::None,
         selectors: vec![],
