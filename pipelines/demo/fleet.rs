@@ -1,18 +1,26 @@
 //! The fleet: terminals that send through the gateway to an echo server, check what comes back, and keep moving.
 
 use super::{
-    GATEWAY, INSIDE, INTERNET, OUTSIDE, Options, SERVER, SERVER_MAC, inner_address,
+    Options, inner_address,
     nat::{Delivery, Mapping, Nats},
 };
-use crate::config::model::Tunnel;
+use crate::{
+    config::model::{Sa, Tunnel},
+    sim::{
+        esp::{self, Layout},
+        fixtures::{GATEWAY, INSIDE, OUTSIDE, SERVER},
+        frames::{emit_ethernet, emit_udp},
+        random::Random,
+    },
+};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 use wayfarer_dataplane::{
-    crypto::{self, Backend, Key, OpenJob, SealJob},
-    port::{Mac, memory::Wire},
+    crypto::{Backend, Key},
+    port::memory::Wire,
     wire::{
-        esp,
-        ethernet::{self, Ethernet},
+        esp::NAT_T_PORT,
+        ethernet,
         ip::{self, IpHeader, protocol},
         udp,
     },
@@ -59,7 +67,7 @@ pub(super) struct Fleet {
     internet: Wire,
     server: Wire,
     next: usize,
-    random: u64,
+    random: Random,
     start: Instant,
     move_every: Duration,
     in_flight: Duration,
@@ -87,7 +95,7 @@ impl Fleet {
             internet,
             server,
             next: 0,
-            random: 0x9e37_79b9_7f4a_7c15,
+            random: Random(1),
             start,
             move_every: options.move_every,
             in_flight: options.in_flight,
@@ -98,7 +106,7 @@ impl Fleet {
                 .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
         };
         for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
-            let key = |sa: &crate::config::model::Sa| Key::new(sa.cipher, &sa.key, backend).ok();
+            let key = |sa: &Sa| Key::new(sa.cipher, &sa.key, backend).ok();
             let (Some(seal), Some(open)) = (key(&tunnel.inbound), key(&tunnel.outbound)) else { continue };
             let moves = start + this.pause();
             let spi = tunnel.inbound.spi.0;
@@ -131,7 +139,7 @@ impl Fleet {
         let index = self.next % self.terminals.len();
         self.next += 1;
         if now >= self.terminals[index].moves {
-            let pick = self.draw() as u32;
+            let pick = self.random.next() as u32;
             let pause = self.pause();
             let terminal = &mut self.terminals[index];
             terminal.mapping = self.nats.attach(now, index, Some(terminal.mapping), pick);
@@ -158,7 +166,7 @@ impl Fleet {
             if copied.is_none() {
                 return;
             }
-            Ethernet { dst: INSIDE, src: SERVER_MAC, ethertype: ethernet::IPV4 }.emit(scratch);
+            emit_ethernet(scratch, INSIDE);
             let packet = &mut scratch[ethernet::HEADER..];
             let (addresses, rest) = packet[12..].split_at_mut(8);
             addresses.rotate_left(4);
@@ -199,15 +207,10 @@ impl Fleet {
 
     fn open(&mut self, now: Instant, index: usize, esp_at: usize) {
         let terminal = &self.terminals[index];
-        let suite = terminal.open.suite();
         let bytes = &mut self.scratch[esp_at..];
-        let seq = esp::header(bytes).map_or(0, |(_, low)| u64::from(low));
-        let mut job = [OpenJob { key: &terminal.open, seq, esn: false, esp: bytes, authentic: false }];
-        crypto::open(&mut job);
-        let authentic = job[0].authentic;
-        let start = esp::HEADER + suite.iv_len();
-        match self.scratch.get(esp_at + start..esp_at + start + self.inner.len()) {
-            Some(inner) if authentic && stamped_index(inner) == index => {
+        let plain = esp::open(&terminal.open, false, bytes);
+        match plain.and_then(|plain| bytes[plain].get(..self.inner.len())) {
+            Some(inner) if stamped_index(inner) == index => {
                 let stamp = stamped_time(inner);
                 let nanos = (now.duration_since(self.start).as_nanos() as u64).saturating_sub(stamp);
                 self.latency.saturating_record(nanos);
@@ -219,16 +222,8 @@ impl Fleet {
 
     /// A pause of half to one and a half times the average.
     fn pause(&mut self) -> Duration {
-        let share = (self.draw() % 1024) as f64 / 1024.0;
+        let share = self.random.below(1024) as f64 / 1024.0;
         self.move_every.mul_f64(0.5 + share)
-    }
-
-    /// The next pseudo-random number (xorshift64*): the same run after run, as a demonstration should be.
-    fn draw(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 }
 
@@ -236,9 +231,7 @@ impl Fleet {
 fn inner_packet(size: usize) -> Vec<u8> {
     let size = size.max(INNER_HEADERS + 16);
     let mut packet = vec![0; size];
-    ip::emit(&mut packet, inner_address(0), SERVER, protocol::UDP, size - ip::V4_HEADER);
-    let header = udp::Udp { src_port: 4000, dst_port: 7, length: size - ip::V4_HEADER, checksum: 0 };
-    header.emit(&mut packet[ip::V4_HEADER..]);
+    emit_udp(&mut packet, inner_address(0), SERVER);
     packet
 }
 
@@ -267,28 +260,23 @@ fn number_at(packet: &[u8], at: usize) -> u64 {
 /// Leaves in `frame` the frame that carries `inner` from where the terminal is now to the gateway.
 fn seal(terminal: &mut Terminal, inner: &[u8], frame: &mut Vec<u8>) {
     terminal.sent += 1;
-    let suite = terminal.seal.suite();
-    let start = esp::HEADER + suite.iv_len();
-    let tail = esp::padding(inner.len(), suite.align()) + esp::TRAILER;
-    let esp_len = start + inner.len() + tail + suite.icv_len();
+    let layout = Layout::new(terminal.seal.suite(), inner.len());
     let Mapping { address, port } = terminal.mapping;
     let (outer, udp_len) = if port.is_some() { (protocol::UDP, udp::HEADER) } else { (protocol::ESP, 0) };
+    let length = udp_len + layout.len;
     frame.clear();
-    frame.resize(ethernet::HEADER + ip::V4_HEADER + udp_len + esp_len, 0);
-    let (dst, src): (Mac, Mac) = (OUTSIDE, INTERNET);
-    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(frame);
+    frame.resize(ethernet::HEADER + ip::V4_HEADER + length, 0);
+    emit_ethernet(frame, OUTSIDE);
     let packet = &mut frame[ethernet::HEADER..];
-    ip::emit(packet, address, GATEWAY, outer, udp_len + esp_len);
+    ip::emit(packet, address, GATEWAY, outer, length);
     if let Some(src_port) = port {
-        let header = udp::Udp { src_port, dst_port: esp::NAT_T_PORT, length: udp_len + esp_len, checksum: 0 };
+        let header = udp::Udp { src_port, dst_port: NAT_T_PORT, length, checksum: 0 };
         header.emit(&mut packet[ip::V4_HEADER..]);
     }
     let bytes = &mut packet[ip::V4_HEADER + udp_len..];
-    esp::emit_header(bytes, terminal.spi, terminal.sent);
-    bytes[start..start + inner.len()].copy_from_slice(inner);
-    esp::emit_trailer(&mut bytes[start + inner.len()..][..tail], protocol::IPV4);
-    let (seq, key) = (terminal.sent, &terminal.seal);
-    crypto::seal(&mut [SealJob { key, seq, iv: seq, esn: false, esp: bytes }]);
+    layout.emit(bytes, terminal.spi, terminal.sent, protocol::IPV4);
+    bytes[layout.payload].copy_from_slice(inner);
+    esp::seal(&terminal.seal, terminal.sent, false, bytes);
 }
 
 /// The mapping that a packet from the gateway goes to, and the offset of its ESP header.

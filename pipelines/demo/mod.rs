@@ -12,10 +12,10 @@ mod report;
 pub use report::{LatencyReport, Report};
 
 use crate::{
-    config::model::{Config, Encapsulation, Gateway as GatewayConfig, Ike, Remote, Roam, Route, Sa, Tunnel},
+    config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
-    launch::{Assembly, Gateway, OpenPort, Seat, StartError},
-    slow_path::neighbours::Stations,
+    launch::{Assembly, Gateway, Seat, StartError},
+    sim::fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
 };
 use fleet::Fleet;
 use nat::{Mapping, Nats};
@@ -24,25 +24,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
-use wayfarer_dataplane::{
-    crypto::Suite,
-    pool::Pool,
-    port::{Mac, memory},
-    sa::{Df, Limits, Mode, Selector, Spi},
-    table::Prefix,
-    wire::esp,
-};
-use zeroize::Zeroizing;
+use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, table::Prefix, wire::esp};
 
-/// The gateway's outer address.
-const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-/// The echo server.
-const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-/// MAC addresses of the gateway's ports and of what is at the other ends.
-const OUTSIDE: Mac = [2, 0, 0, 0, 0, 1];
-const INSIDE: Mac = [2, 0, 0, 0, 0, 2];
-const INTERNET: Mac = [2, 0, 0, 0, 0, 3];
-const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 4];
 /// Frames on each wire.
 const DEPTH: usize = 1024;
 /// How long the fleet waits at the end for echoes that are still on their way.
@@ -93,30 +76,12 @@ impl std::error::Error for DemoError {}
 /// # Errors
 /// See [`DemoError`].
 pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Report, DemoError> {
-    let mut fleet_nats = Nats::default();
+    let mut fleet_nats = Nats::new();
     let mappings = fleet_nats.attach_all(Instant::now(), options.terminals);
     let config = config(&mappings);
     let (outside, internet) = memory::pair(DEPTH, 2048);
     let (inside, server) = memory::pair(DEPTH, 2048);
-    let port = |name: &str, port, mac, station, addresses| OpenPort {
-        name: name.to_owned(),
-        kind: "memory".to_owned(),
-        mac,
-        mtu: 1500,
-        fills_checksums: false,
-        addresses,
-        stations: Stations::Only(station),
-        is_host: false,
-        device: None,
-        shared: None,
-        exception: None,
-        monitor: None,
-        queues: vec![Box::new(port)],
-    };
-    let ports = vec![
-        port("outside", outside, OUTSIDE, INTERNET, vec![(GATEWAY, Prefix::host(GATEWAY))]),
-        port("inside", inside, INSIDE, SERVER_MAC, vec![]),
-    ];
+    let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
     let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(DemoError::Memory)?;
     // The last core, so that the fleet and the slow path have the others.
     let core =
@@ -159,64 +124,19 @@ fn inner_address(index: u32) -> IpAddr {
 }
 
 fn config(mappings: &[Mapping]) -> Config {
-    let gateway = GatewayConfig {
-        workers: None,
-        control: None,
-        idle_sleep: None,
-        encap_ports: vec![4500],
-        kernel_routes: false,
-        mss_clamp: true,
-        frames: 4 * DEPTH,
-        frame_size: 2048,
-        tunnels: mappings.len(),
-    };
-    let everywhere = |port, to| Route { to: Prefix::new(to, 8).unwrap_or(Prefix::host(to)), via: None, port };
-    let routes = vec![
-        everywhere(0, IpAddr::from([198, 0, 0, 0])),
-        Route { to: Prefix::host(SERVER), via: None, port: 1 },
-    ];
+    let gateway = GatewayConfig { frames: 4 * DEPTH, ..gateway_settings(mappings.len()) };
+    let address = IpAddr::from([198, 0, 0, 0]);
+    let terminals = Prefix::new(address, 8).unwrap_or(Prefix::host(address));
     let tunnels = (0..).zip(mappings).map(|(index, mapping)| tunnel(index, mapping)).collect();
-    Config {
-        gateway,
-        ports: Vec::new(),
-        dpdk: None,
-        routes,
-        tunnels,
-        policies: Vec::new(),
-        ike: Ike::default(),
-    }
+    config_on_links(gateway, terminals, tunnels)
 }
 
 fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
-    let cipher = Suite::AES_128_GCM_16;
-    // Keys of a demonstration that never leaves this process: all that matters is that they differ.
-    let sa = |spi: u32| Sa {
-        spi: Spi(spi),
-        cipher,
-        key: Zeroizing::new((0..cipher.key_len()).map(|i| (spi >> (8 * (i % 4))) as u8 ^ i as u8).collect()),
-        sequence: 0,
-    };
+    let sa = |spi| sa(spi, Suite::AES_128_GCM_16, spi);
     Tunnel {
-        name: format!("terminal-{index}"),
-        mode: Mode::Tunnel,
-        local: GATEWAY,
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
         selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
-        roam: Roam::Follow,
-        pin_source: false,
-        window: 1024,
-        esn: false,
-        dscp: None,
-        df: Df::Copy,
-        tfc: 0,
-        mtu: None,
-        udp6_checksum: true,
-        keepalive: None,
-        limits: Limits::NONE,
-        soft_time: None,
-        hard_time: None,
-        inbound: sa(0x0100_0000 + index),
-        outbound: sa(0x0200_0000 + index),
+        ..bare_tunnel(format!("terminal-{index}"), sa(0x0100_0000 + index), sa(0x0200_0000 + index))
     }
 }

@@ -13,14 +13,18 @@
 //! | [`terminal`] | the other end of a tunnel |
 //! | [`world`] | the whole gateway, turned by hand in virtual time |
 //! | [`ike`] | the other end of IKE |
+//! | [`fuzz`] | what is fuzzed |
+//! | [`files`] | files that are gone as soon as they were read |
 //!
 //! What goes wrong here is a fault of who uses it, so most of it panics.
 
 pub mod cable;
 pub mod disturbance;
 pub mod esp;
+pub mod files;
 pub mod fixtures;
 pub mod frames;
+pub mod fuzz;
 pub mod ike;
 pub mod mutation;
 pub mod nat;

@@ -175,8 +175,11 @@ impl Nat {
 
     /// Forgets the mappings of one internal endpoint.
     pub fn forget(&mut self, inside: SocketAddr) {
-        self.ports.retain(|(known, _), _| *known != inside);
-        self.mappings.retain(|_, mapping| mapping.inside != inside);
+        let of_it = self.ports.range((inside, (None, None))..).take_while(|((known, _), _)| *known == inside);
+        for (key, port) in of_it.map(|(key, port)| (*key, *port)).collect::<Vec<_>>() {
+            self.ports.remove(&key);
+            self.mappings.remove(&port);
+        }
     }
 
     /// Returns the port by which `inside` reaches `remote`, a new one if there is none yet.

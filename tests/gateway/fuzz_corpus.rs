@@ -1,11 +1,7 @@
 //! Every fuzz target over its corpus and over mutations of it that are the same in every run.
 
-#[allow(unreachable_pub, reason = "public where it is a library")]
-#[path = "../fuzz/src/lib.rs"]
-mod fuzz;
-
 use std::{fs, path::Path};
-use wayfarer::sim::{mutation::mutated, random::Random};
+use wayfarer::sim::{fuzz, mutation::mutated, random::Random};
 
 /// Runs `target` over its corpus, and over so many `mutations` of its files.
 fn replay(name: &str, mutations: usize) {
@@ -14,12 +10,11 @@ fn replay(name: &str, mutations: usize) {
     files.sort();
     assert!(!files.is_empty(), "no corpus for {name}");
     let seeds: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
-    let (_, target) = fuzz::TARGETS.iter().find(|(known, _)| *known == name).unwrap();
-    seeds.iter().for_each(|seed| target(seed));
+    seeds.iter().for_each(|seed| fuzz::run(name, seed));
     let mut random = Random(1);
     for seed in seeds.iter().cycle().take(mutations) {
         let other = random.index(seeds.len());
-        target(&mutated(seed, &seeds[other], &mut random));
+        fuzz::run(name, &mutated(seed, &seeds[other], &mut random));
     }
 }
 

@@ -173,6 +173,7 @@ fn a_crowd_behind_nats_that_restart_is_followed_within_a_round_trip() {
         let after = places(&world);
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert!(moved > 64, "{moved} moved");
+        world.pace = SECOND;
         world.pass(30 * SECOND);
         assert_eq!(places(&world), after, "nobody came later");
         assert_eq!(world.nodes[0].endpoint.count(Counter::Unconfirmed), 0);

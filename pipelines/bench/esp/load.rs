@@ -3,15 +3,18 @@
 use super::{
     Size,
     port::Batch,
-    world::{
-        GATEWAY, GATEWAY_MAC, INSIDE, KEYS, OUTSIDE, SERVER, STATION_MAC, inner_address, material,
-        outer_address, spi_in, terminal_at, terminal_of,
-    },
+    world::{KEYS, inner_address, key_seed, outer_address, spi_in, terminal_at, terminal_of},
+};
+use crate::sim::{
+    esp::{Layout, open},
+    fixtures::{GATEWAY, GATEWAY_MAC, INSIDE, OUTSIDE, SERVER, STATION_MAC, material},
+    frames::{emit_ethernet, emit_udp},
+    random::Random,
 };
 use arrayvec::ArrayVec;
 use std::{collections::HashSet, fmt, net::IpAddr};
 use wayfarer_dataplane::{
-    crypto::{self, Backend, Key, KeyError, OpenJob, SealJob, Suite},
+    crypto::{self, Backend, Key, KeyError, SealJob, Suite},
     wire::{
         esp,
         ethernet::{self, Ethernet},
@@ -64,23 +67,6 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Pseudo-random numbers (xorshift64*), the same run after run.
-struct Random(u64);
-
-impl Random {
-    fn draw(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
-    }
-
-    /// Some number below `end`.
-    fn below(&mut self, end: u32) -> u32 {
-        ((self.draw() * u64::from(end)) >> 32) as u32
-    }
-}
-
 /// All terminals and the server.
 pub(super) struct Load {
     suite: Suite,
@@ -106,7 +92,7 @@ impl Load {
     /// `terminals` terminals that sent nothing yet.
     pub(super) fn new(terminals: u32, suite: Suite) -> Result<Self, KeyError> {
         let keys = |inbound, backend| -> Result<Vec<Key>, KeyError> {
-            (0..KEYS).map(|i| Key::new(suite, &material(suite, i, inbound), backend)).collect()
+            (0..KEYS).map(|i| Key::new(suite, &material(suite, key_seed(i, inbound)), backend)).collect()
         };
         Ok(Self {
             suite,
@@ -125,13 +111,13 @@ impl Load {
 
     /// Bytes of the frame by which an inner packet of `inner` bytes comes to `port`.
     pub(super) fn frame_len(&self, port: usize, inner: usize) -> usize {
-        let ip = if port == OUTSIDE { ip::V4_HEADER + esp_len(self.suite, inner) } else { inner };
+        let ip = if port == OUTSIDE { ip::V4_HEADER + Layout::new(self.suite, inner).len } else { inner };
         ethernet::HEADER + ip
     }
 
     /// Moves some terminal; answers which, and where it is now.
     pub(super) fn move_one(&mut self) -> (u32, IpAddr) {
-        let index = self.random.below(self.sent.len() as u32);
+        let index = self.random.index(self.sent.len()) as u32;
         let moves = &mut self.moves[index as usize];
         *moves = moves.wrapping_add(1);
         self.moved += 1;
@@ -158,10 +144,10 @@ impl Load {
         let stride = batch.stride();
         for (frames, lengths) in batch.refill(GROUP) {
             for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
-                let inner = size.pick(self.random.draw());
-                let index = self.random.below(self.sent.len() as u32);
+                let inner = size.pick(self.random.next() >> 32);
+                let index = self.random.index(self.sent.len()) as u32;
                 self.serial += 1;
-                ethernet(frame, INSIDE);
+                emit_ethernet(frame, INSIDE);
                 emit_inner(&mut frame[ethernet::HEADER..][..inner], INSIDE, index, self.serial);
                 *length = (ethernet::HEADER + inner) as u16;
             }
@@ -170,15 +156,14 @@ impl Load {
 
     fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
         let stride = batch.stride();
-        let start = esp::HEADER + self.suite.iv_len();
-        let mut left = batch.len() as u32;
+        let mut left = batch.len() as u64;
         for (frames, lengths) in batch.refill(GROUP) {
             let mut jobs: ArrayVec<SealJob<'_>, GROUP> = ArrayVec::new();
             for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
-                let inner = size.pick(self.random.draw());
-                let index = self.random.below(self.sent.len() as u32);
+                let inner = size.pick(self.random.next() >> 32);
+                let index = self.random.index(self.sent.len()) as u32;
                 // Just so many of them, spread over the whole batch.
-                if self.random.below(left) < moves {
+                if self.random.below(left) < u64::from(moves) {
                     moves -= 1;
                     let count = &mut self.moves[index as usize];
                     *count = count.wrapping_add(1);
@@ -189,17 +174,15 @@ impl Load {
                 *sent += 1;
                 let seq = u64::from(*sent);
                 self.serial += 1;
-                ethernet(frame, OUTSIDE);
+                emit_ethernet(frame, OUTSIDE);
                 let source = outer_address(index, self.moves[index as usize]);
-                let esp_len = esp_len(self.suite, inner);
-                let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + esp_len];
-                ip::emit(packet, source, GATEWAY, protocol::ESP, esp_len);
+                let layout = Layout::new(self.suite, inner);
+                let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + layout.len];
+                ip::emit(packet, source, GATEWAY, protocol::ESP, layout.len);
                 *length = (ethernet::HEADER + packet.len()) as u16;
                 let esp = &mut packet[ip::V4_HEADER..];
-                esp::emit_header(esp, spi_in(index), seq);
-                emit_inner(&mut esp[start..start + inner], OUTSIDE, index, self.serial);
-                let end = esp_len - self.suite.icv_len();
-                esp::emit_trailer(&mut esp[start + inner..end], protocol::IPV4);
+                layout.emit(esp, spi_in(index), seq, protocol::IPV4);
+                emit_inner(&mut esp[layout.payload], OUTSIDE, index, self.serial);
                 let key = &self.seal[(index % KEYS) as usize];
                 jobs.push(SealJob { key, seq, iv: seq, esn: false, esp });
             }
@@ -239,12 +222,8 @@ impl Load {
             return Err(Wrong::Destination);
         }
         let key = &self.open[(index % KEYS) as usize];
-        let mut job = [OpenJob { key, seq: u64::from(low), esn: false, esp: &mut bytes, authentic: false }];
-        crypto::open(&mut job);
-        if !job[0].authentic {
-            return Err(Wrong::Forged);
-        }
-        let plain = &bytes[esp::HEADER + self.suite.iv_len()..bytes.len() - self.suite.icv_len()];
+        let plain = open(key, false, &mut bytes).ok_or(Wrong::Forged)?;
+        let plain = &bytes[plain];
         let (length, next_header) = esp::trailer(plain).ok_or(Wrong::Inner)?;
         let inner = plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(Wrong::Inner)?;
         if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
@@ -275,25 +254,11 @@ impl Load {
     }
 }
 
-/// Bytes from SPI to ICV of the packet that carries `inner` bytes.
-fn esp_len(suite: Suite, inner: usize) -> usize {
-    let padded = inner + esp::padding(inner, suite.align()) + esp::TRAILER;
-    esp::HEADER + suite.iv_len() + padded + suite.icv_len()
-}
-
-/// The Ethernet header of a frame to the gateway.
-fn ethernet(frame: &mut [u8], port: usize) {
-    Ethernet { dst: GATEWAY_MAC[port], src: STATION_MAC[port], ethertype: ethernet::IPV4 }.emit(frame);
-}
-
 /// Inner packet number `serial`: from terminal `index` where it comes by `OUTSIDE`, else to it.
 fn emit_inner(packet: &mut [u8], port: usize, index: u32, serial: u64) {
     let terminal = inner_address(index);
     let (src, dst) = if port == OUTSIDE { (terminal, SERVER) } else { (SERVER, terminal) };
-    let length = packet.len() - ip::V4_HEADER;
-    ip::emit(packet, src, dst, protocol::UDP, length);
-    let udp = udp::Udp { src_port: 4000, dst_port: 7, length, checksum: 0 };
-    udp.emit(&mut packet[ip::V4_HEADER..]);
+    emit_udp(packet, src, dst);
     packet[INNER_HEADERS..SHORTEST].copy_from_slice(&serial.to_be_bytes());
     let from = serial as usize % 64;
     let rest = packet.len() - SHORTEST;

@@ -7,7 +7,7 @@ use super::{
     port::{Batch, Plug},
     report::Row,
     unrest::Unrest,
-    world::{self, INSIDE, OUTSIDE},
+    world,
 };
 use crate::{
     bench::{core_of, resident},
@@ -16,6 +16,7 @@ use crate::{
         profile::{Stage, StageTicks},
     },
     launch::{Assembly, Seat},
+    sim::fixtures::{INSIDE, OUTSIDE},
     slow_path::SlowPath,
 };
 use crossbeam::channel::TryRecvError;

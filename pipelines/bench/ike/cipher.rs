@@ -1,12 +1,16 @@
 //! ESP as terminals do it.
 
-use super::world::{GATEWAY, GATEWAY_MAC, OUTSIDE, STATION_MAC};
+use crate::sim::{
+    esp::{self, Layout},
+    fixtures::{GATEWAY, OUTSIDE},
+    frames::emit_ethernet,
+};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
-    crypto::{self, Backend, Key, OpenJob, SealJob, Suite},
+    crypto::{Backend, Key, Suite},
     wire::{
-        esp,
-        ethernet::{self, Ethernet},
+        esp::header as wire_header,
+        ethernet,
         ip::{self, IpHeader, protocol},
     },
 };
@@ -20,37 +24,28 @@ fn suite() -> Option<Suite> {
 /// The SPI of an ESP packet.
 pub(super) fn spi(packet: &[u8]) -> Option<u32> {
     let header = IpHeader::parse(packet).ok().filter(|header| header.protocol == protocol::ESP)?;
-    Some(esp::header(header.payload(packet))?.0)
+    Some(wire_header(header.payload(packet))?.0)
 }
 
 /// Whether a packet of the gateway's opens.
 pub(super) fn opens(sa: &ChildSa, packet: &[u8]) -> bool {
     let key = suite().and_then(|suite| Key::new(suite, &sa.key_in, Backend::detect()).ok());
     let Some((key, header)) = key.zip(IpHeader::parse(packet).ok()) else { return false };
-    let mut esp = header.payload(packet).to_vec();
-    let Some((_, low)) = esp::header(&esp) else { return false };
-    let mut job =
-        [OpenJob { key: &key, seq: u64::from(low), esn: sa.suite.esn, esp: &mut esp, authentic: false }];
-    crypto::open(&mut job);
-    job[0].authentic
+    esp::open(&key, sa.suite.esn, &mut header.payload(packet).to_vec()).is_some()
 }
 
 /// The frame by which a terminal at `place` sends the packet `inner` through `sa` as number `seq`.
 pub(super) fn frame(sa: &ChildSa, seq: u64, place: IpAddr, inner: &[u8]) -> Option<Vec<u8>> {
     let suite = suite()?;
     let key = Key::new(suite, &sa.key_out, Backend::detect()).ok()?;
-    let start = esp::HEADER + suite.iv_len();
-    let tail = esp::padding(inner.len(), suite.align()) + esp::TRAILER;
-    let length = start + inner.len() + tail + suite.icv_len();
-    let mut frame = vec![0; ethernet::HEADER + ip::V4_HEADER + length];
-    let (dst, src) = (GATEWAY_MAC[OUTSIDE], STATION_MAC[OUTSIDE]);
-    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut frame);
+    let layout = Layout::new(suite, inner.len());
+    let mut frame = vec![0; ethernet::HEADER + ip::V4_HEADER + layout.len];
+    emit_ethernet(&mut frame, OUTSIDE);
     let packet = &mut frame[ethernet::HEADER..];
-    ip::emit(packet, place, GATEWAY, protocol::ESP, length);
-    let esp = &mut packet[ip::V4_HEADER..];
-    esp::emit_header(esp, sa.spi_out, seq);
-    esp[start..start + inner.len()].copy_from_slice(inner);
-    esp::emit_trailer(&mut esp[start + inner.len()..][..tail], protocol::IPV4);
-    crypto::seal(&mut [SealJob { key: &key, seq, iv: seq, esn: sa.suite.esn, esp }]);
+    ip::emit(packet, place, GATEWAY, protocol::ESP, layout.len);
+    let bytes = &mut packet[ip::V4_HEADER..];
+    layout.emit(bytes, sa.spi_out, seq, protocol::IPV4);
+    bytes[layout.payload].copy_from_slice(inner);
+    esp::seal(&key, seq, sa.suite.esn, bytes);
     Some(frame)
 }

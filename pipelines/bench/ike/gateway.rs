@@ -1,15 +1,17 @@
 //! The measured gateway in two sizes: its protocol alone, and all of it turned by hand.
 
-use super::{
-    BenchError,
-    world::{self, GATEWAY_MAC, OUTSIDE, STATION_MAC, World},
-};
+use super::{BenchError, world::World};
 use crate::{
     bench::processor_time,
     config::model::Config,
     gateway::worker::Worker,
     launch::{Assembly, Seat},
     primitives::{OsRandom, Primitives},
+    sim::{
+        fixtures::{OUTSIDE, ports_on_links},
+        frames::to_gateway,
+        ike::side::{reversed, run_tasks},
+    },
     slow_path::{SlowPath, ike::datagram},
 };
 use std::{
@@ -19,11 +21,10 @@ use std::{
 use wayfarer_dataplane::{
     pool,
     port::memory::{self, Wire},
-    wire::ethernet::{self, Ethernet},
+    wire::ethernet,
 };
 use wayfarer_mobility::{
     ike::{endpoint::Endpoint, event::Event, pool::Pool, settings::Settings},
-    path::Addresses,
     transmit::{Payload, Transmit},
 };
 
@@ -83,10 +84,7 @@ impl Bare {
     }
 
     fn work(&mut self) {
-        while let Some((id, _, task)) = self.endpoint.poll_task() {
-            let outcome = task.run(&Primitives);
-            self.endpoint.handle_outcome(self.now, id, outcome);
-        }
+        run_tasks(&mut self.endpoint, self.now);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::PeerMoved { .. } => self.moved += 1,
@@ -109,8 +107,7 @@ impl Serve for Bare {
         let start = processor_time();
         for Transmit { addresses, payload } in up {
             let Payload::Message(message) = payload else { continue };
-            let addresses = Addresses { local: addresses.remote, remote: addresses.local };
-            self.endpoint.handle_datagram(self.now, addresses, message);
+            self.endpoint.handle_datagram(self.now, reversed(*addresses), message);
         }
         self.work();
         let down = std::iter::from_fn(|| self.endpoint.poll_transmit()).collect();
@@ -138,7 +135,7 @@ impl Whole {
         let (inside, _) = memory::pair(1, 64);
         let pool = pool::Pool::new(config.gateway.frames, config.gateway.frame_size);
         let seat = Seat { pool: pool.map_err(BenchError::Memory)?, core: None };
-        let ports = world::ports([Box::new(outside), Box::new(inside)]);
+        let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
         let start = Instant::now();
         let Assembly { slow_path, workers, .. } =
             Assembly::new(config, vec![seat], ports).map_err(BenchError::Start)?;
@@ -185,19 +182,11 @@ impl Serve for Whole {
 
 /// The frame by which a terminal's message comes to the gateway.
 pub(super) fn frame(transmit: &Transmit) -> Option<Vec<u8>> {
-    let packet = datagram::emit(transmit)?;
-    let mut frame = vec![0; ethernet::HEADER];
-    let (dst, src) = (GATEWAY_MAC[OUTSIDE], STATION_MAC[OUTSIDE]);
-    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut frame);
-    frame.extend_from_slice(&packet);
-    Some(frame)
+    Some(to_gateway(OUTSIDE, &datagram::emit(transmit)?))
 }
 
 /// The message in a frame of the gateway's, as the gateway sent it.
 pub(super) fn parse(frame: &[u8]) -> Option<Transmit> {
-    let (Addresses { local, remote }, message) = datagram::parse(frame.get(ethernet::HEADER..)?)?;
-    Some(Transmit {
-        addresses: Addresses { local: remote, remote: local },
-        payload: Payload::Message(message.to_vec()),
-    })
+    let (addresses, message) = datagram::parse(frame.get(ethernet::HEADER..)?)?;
+    Some(Transmit { addresses: reversed(addresses), payload: Payload::Message(message.to_vec()) })
 }

@@ -5,6 +5,7 @@ use super::{
     world::{World, place},
 };
 use crate::primitives::{OsRandom, Primitives};
+use crate::sim::ike::side::{reversed, run_tasks};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_mobility::{
     ike::{
@@ -12,7 +13,6 @@ use wayfarer_mobility::{
         event::{ChildId, ChildSa, Event, PeerId},
         settings::Settings,
     },
-    path::Addresses,
     transmit::Transmit,
 };
 
@@ -130,9 +130,8 @@ impl Terminal {
 
     /// Takes a message of the gateway's.
     pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
-        let Addresses { local, remote } = from_gateway.addresses;
         if let wayfarer_mobility::transmit::Payload::Message(message) = &from_gateway.payload {
-            self.endpoint.handle_datagram(now, Addresses { local: remote, remote: local }, message);
+            self.endpoint.handle_datagram(now, reversed(from_gateway.addresses), message);
         }
     }
 
@@ -143,10 +142,7 @@ impl Terminal {
     }
 
     fn work(&mut self, now: Duration) {
-        while let Some((id, _, task)) = self.endpoint.poll_task() {
-            let outcome = task.run(&Primitives);
-            self.endpoint.handle_outcome(now, id, outcome);
-        }
+        run_tasks(&mut self.endpoint, now);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::PeerUp { peer, .. } => self.peer = Some(peer),

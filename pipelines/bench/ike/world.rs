@@ -8,46 +8,32 @@
 
 use super::BenchError;
 use crate::{
-    config::model::{self, Config, Ike, PoolRange, Route},
+    config::model::{self, Config, Gateway, Ike, PoolRange},
     credentials::{Authorities, CertificateSigner, CredentialProblem},
-    launch::OpenPort,
-    slow_path::neighbours::Stations,
+    sim::{
+        fixtures::{SERVER, config_on_links, gateway_settings},
+        ike::connections,
+    },
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use wayfarer_dataplane::{
-    port::{Mac, Port},
-    sa::Limits,
-    table::Prefix,
-};
+use wayfarer_dataplane::{sa::Limits, table::Prefix};
 use wayfarer_mobility::{
-    crypto::{Encr, Kex, Prf},
+    crypto::{Kex, Prf},
     identity::Identity,
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, RemoteAuth, SharedKey},
-        nat::IKE_PORT,
         proposal::Offer,
         wire::TrafficSelector,
     },
-    roaming::Policy,
 };
 use zeroize::Zeroizing;
 
-pub(super) const OUTSIDE: usize = 0;
-pub(super) const INSIDE: usize = 1;
-/// The gateway's outer address.
-pub(super) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-/// Who all terminals talk to.
-pub(super) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-/// The gateway's MAC addresses, by port.
-pub(super) const GATEWAY_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-/// MAC addresses at the other end of each port.
-pub(super) const STATION_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 4]];
 /// Places of a terminal.
 const PLACES: u32 = 4;
 
@@ -103,18 +89,12 @@ impl World {
         let net = TrafficSelector::range(SERVER, SERVER);
         let child = ChildPolicy { name: "net".into(), local: vec![net], remote: vec![], transport: false };
         let gateway = Connection {
-            name: "terminals".into(),
-            remote: None,
-            local: vec![GATEWAY],
             local_id: ids[0].clone(),
-            remote_id: IdentityPattern::Any,
             local_auth: gateway,
             remote_auth: for_gateway,
             ike: vec![offer()],
             esp: vec![offer()],
             children: vec![child.clone()],
-            pools: vec![0],
-            ask_address: false,
             dns: vec![],
             domains: vec![],
             lifetimes: Lifetimes {
@@ -123,18 +103,12 @@ impl World {
                 grace: Duration::from_secs(3600),
             },
             liveness: None,
-            mobike: true,
-            roam: Policy::Follow,
-            no_nats: false,
-            force_udp: false,
             fragment: None,
-            ppk: None,
             // Terminals with certificates share one.
             unique: proof == Proof::Psk,
+            ..connections::gateway()
         };
         let terminal = Connection {
-            remote: Some(SocketAddr::new(GATEWAY, IKE_PORT)),
-            local: vec![],
             local_id: ids[1].clone(),
             remote_id: IdentityPattern::Of(vec![ids[0].clone()]),
             local_auth: terminal,
@@ -142,6 +116,8 @@ impl World {
             children: vec![ChildPolicy { local: vec![], remote: child.local, ..child }],
             pools: vec![],
             ask_address: true,
+            remote: connections::terminal().remote,
+            local: vec![],
             ..gateway.clone()
         };
         Ok(Self { gateway, terminal, proof })
@@ -178,68 +154,24 @@ impl World {
         let connection =
             |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
         let terminals = Prefix::new(place(0, 0), 10).unwrap_or(Prefix::host(place(0, 0)));
-        let gateway = model::Gateway {
-            workers: None,
-            control: None,
-            idle_sleep: None,
-            encap_ports: vec![4500],
-            kernel_routes: false,
-            mss_clamp: true,
-            frames: 4096,
-            frame_size: 2048,
-            // Two at a time while keys change.
-            tunnels: tunnels as usize,
-        };
+        // Two tunnels at a time while keys change.
+        let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),
             pools: vec![PoolRange { name: "inner".into(), first, last }],
             ..Ike::default()
         };
-        let routes = vec![
-            Route { to: terminals, via: None, port: OUTSIDE },
-            Route { to: Prefix::host(SERVER), via: None, port: INSIDE },
-        ];
-        Config { gateway, ports: vec![], dpdk: None, routes, tunnels: vec![], policies: vec![], ike }
+        Config { ike, ..config_on_links(gateway, terminals, vec![]) }
     }
-}
-
-/// The gateway's ports, by their queues.
-pub(super) fn ports(queues: [Box<dyn Port>; 2]) -> Vec<OpenPort> {
-    let mut index = 0..2;
-    queues
-        .into_iter()
-        .zip(&mut index)
-        .map(|(queue, index)| OpenPort {
-            name: ["outside", "inside"][index].to_owned(),
-            kind: "memory".to_owned(),
-            mac: GATEWAY_MAC[index],
-            mtu: 1500,
-            fills_checksums: false,
-            addresses: if index == OUTSIDE { vec![(GATEWAY, Prefix::host(GATEWAY))] } else { vec![] },
-            stations: Stations::Only(STATION_MAC[index]),
-            is_host: false,
-            device: None,
-            shared: None,
-            exception: None,
-            monitor: None,
-            queues: vec![queue],
-        })
-        .collect()
 }
 
 fn identity(name: &str) -> Identity {
     Identity { kind: wayfarer_mobility::identity::kind::FQDN, data: name.into() }
 }
 
-/// AES-GCM with X25519.
+/// AES-GCM with X25519 alone.
 fn offer() -> Offer {
-    Offer {
-        encr: vec![Encr::AesGcm(256)],
-        integ: vec![],
-        prf: vec![Prf::HmacSha256],
-        kex: vec![Kex::X25519],
-        more_kex: vec![],
-    }
+    Offer { prf: vec![Prf::HmacSha256], kex: vec![Kex::X25519], ..connections::offer() }
 }
 
 /// An authority, and for each name a certificate of its own: how it proves itself and whom it trusts.

@@ -1,8 +1,9 @@
 //! Connections as a configuration file says them.
 
-use crate::config::{self, model::Ike};
-use nix::unistd::{mkstemp, write};
-use std::{env, fs};
+use crate::{
+    config::{self, model::Ike},
+    sim::files::with_file,
+};
 
 /// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the file of a shared key.
 ///
@@ -21,11 +22,32 @@ kind = "sink"
 addresses = ["10.99.0.1/24"]
 "#
     );
-    // Readable by its owner alone, as the file of a key must be.
-    let (file, key) = mkstemp(&env::temp_dir().join("wayfarer-psk-XXXXXX")).expect("a temporary file");
-    write(&file, b"a secret of both").expect("room for a key");
-    let text = format!("{ports}{}", text.replace("$PSK", &key.display().to_string()));
-    let config = config::parse(&text, &key.with_file_name("gateway.toml"));
-    let _ = fs::remove_file(&key);
-    config.unwrap_or_else(|why| panic!("{why}")).ike
+    with_file(b"a secret of both", |key| {
+        let text = format!("{ports}{}", text.replace("$PSK", &key.display().to_string()));
+        config::parse(&text, &key.with_file_name("gateway.toml")).unwrap_or_else(|why| panic!("{why}")).ike
+    })
+}
+
+/// Reads what a gateway has for terminals with a shared key: a pool of these addresses, and a connection with these `keys`
+/// besides.
+///
+/// # Panics
+/// As [`ike`].
+pub fn for_terminals(pool: &str, keys: &str) -> Ike {
+    let text = format!(
+        r#"
+[[pool]]
+name = "terminals"
+addresses = "{pool}"
+[[connection]]
+name = "terminals"
+local = "203.0.113.1"
+local_id = "gw.test"
+remote_id = "*.test"
+auth = "psk"
+psk_file = "$PSK"
+{keys}
+"#
+    );
+    ike(&text, "203.0.113.1")
 }

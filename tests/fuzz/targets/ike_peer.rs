@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer_fuzz::ike_peer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer::sim::fuzz::run("ike_peer", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer_fuzz::open(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer::sim::fuzz::run("open", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer_fuzz::wire(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wayfarer::sim::fuzz::run("wire", data));

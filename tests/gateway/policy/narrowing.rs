@@ -6,7 +6,7 @@ use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer::sim::{
     fixtures::{INSIDE, OUTSIDE, config, selector},
     frames::{datagram, forwarded},
-    ike::{configured::ike, peer::Peer},
+    ike::{configured::for_terminals, peer::Peer},
     terminal::Terminal,
     world::World,
 };
@@ -15,25 +15,7 @@ use wayfarer_dataplane::{drop::DropReason, sa::Selector};
 /// A gateway that terminals connect to as `connection` allows, with policies.
 fn gateway(connection: &str, policies: Vec<(PolicyAction, Selector)>) -> World {
     let mut config = config(vec![]);
-    config.ike = ike(
-        &format!(
-            r#"
-[[pool]]
-name = "terminals"
-addresses = "10.98.0.0/24"
-[[connection]]
-name = "terminals"
-local = "203.0.113.1"
-local_id = "gw.test"
-remote_id = "*.test"
-auth = "psk"
-psk_file = "$PSK"
-esp = ["aes256gcm16"]
-{connection}
-"#
-        ),
-        "203.0.113.1",
-    );
+    config.ike = for_terminals("10.98.0.0/24", &format!("esp = [\"aes256gcm16\"]\n{connection}"));
     config.policies = policies.into_iter().map(|(action, selector)| Policy { action, selector }).collect();
     let mut world = World::with(config, 512);
     world.meet_neighbours();

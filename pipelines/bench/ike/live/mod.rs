@@ -10,12 +10,13 @@ use super::{
     BenchError, cipher, fleet,
     gateway::{frame, parse},
     terminal::Terminal,
-    world::{self, World, terminal_at},
+    world::{World, terminal_at},
 };
 use crate::{
     bench::core_of,
     control::protocol::Command,
     launch::{Assembly, Gateway, Seat},
+    sim::fixtures::ports_on_links,
 };
 use port::{Line, Watch};
 use std::{
@@ -83,7 +84,11 @@ impl Live {
         let config = world.config(PAIRS * terminals, None);
         let (line, queues) = Line::new(terminals);
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(BenchError::Memory)?;
-        let assembly = Assembly::new(&config, vec![Seat { pool, core: core_of(0) }], world::ports(queues));
+        let assembly = Assembly::new(
+            &config,
+            vec![Seat { pool, core: core_of(0) }],
+            ports_on_links(queues.map(|queue| vec![queue])),
+        );
         let gateway = assembly.and_then(Gateway::start).map_err(BenchError::Start)?;
         let terminals = (0..terminals).map(|index| Terminal::new(world, index)).collect();
         let mut this = Self {

@@ -3,8 +3,15 @@
 //!
 //! One terminal is watched at a time: every other packet is its, so that what the gateway does is seen at once.
 
-use super::super::world::{GATEWAY_MAC, INSIDE, SERVER, STATION_MAC, terminal_at};
-use crate::bench::processor_time;
+use super::super::world::terminal_at;
+use crate::{
+    bench::processor_time,
+    sim::{
+        fixtures::{INSIDE, SERVER},
+        frames::{emit_ethernet, emit_udp},
+        random::Random,
+    },
+};
 use std::{
     net::IpAddr,
     sync::{
@@ -19,8 +26,7 @@ use wayfarer_dataplane::{
     port::{Port, PortStats},
     ring::FrameRing,
     wire::{
-        esp,
-        ethernet::{self, Ethernet},
+        esp, ethernet,
         ip::{self, IpHeader, protocol},
         udp,
     },
@@ -112,7 +118,7 @@ impl Line {
             last_spi: 0,
             meter: Meter::default(),
             until_reading: READING,
-            strangers: Strangers::default(),
+            strangers: Strangers { since: None, sent: 0, random: Random(1) },
         };
         let inside = Inside { prompt: Prompt::new(line.clone()), stats: PortStats::default(), next: 0 };
         (line, [Box::new(outside), Box::new(inside)])
@@ -298,11 +304,11 @@ impl Port for Outside {
 }
 
 /// Those who flood.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Strangers {
     since: Option<(Instant, u32)>,
     sent: u64,
-    random: u64,
+    random: Random,
 }
 
 impl Strangers {
@@ -325,8 +331,7 @@ impl Strangers {
 
     /// Makes a first message another stranger's: another address, another SPI.
     fn disguise(&mut self, frame: &mut [u8]) {
-        self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let draw = (self.random >> 16).to_be_bytes();
+        let draw = self.random.next().to_be_bytes();
         let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
         let total = packet.len();
         if let Some(low) = packet.get_mut(13..16) {
@@ -395,23 +400,14 @@ impl Port for Inside {
 /// The frame by which the server sends to a terminal.
 fn packet_to(terminal: IpAddr) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER + INNER];
-    let (dst, src) = (GATEWAY_MAC[INSIDE], STATION_MAC[INSIDE]);
-    Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut frame);
-    emit_inner(&mut frame[ethernet::HEADER..], SERVER, terminal);
+    emit_ethernet(&mut frame, INSIDE);
+    emit_udp(&mut frame[ethernet::HEADER..], SERVER, terminal);
     frame
-}
-
-/// Fills `packet` with a UDP packet.
-pub(super) fn emit_inner(packet: &mut [u8], src: impl Into<IpAddr>, dst: impl Into<IpAddr>) {
-    let length = packet.len() - ip::V4_HEADER;
-    ip::emit(packet, src, dst, protocol::UDP, length);
-    let header = udp::Udp { src_port: 4000, dst_port: 7, length, checksum: 0 };
-    header.emit(&mut packet[ip::V4_HEADER..]);
 }
 
 /// A packet of a terminal's for the server.
 pub(super) fn packet_from(terminal: IpAddr) -> Vec<u8> {
     let mut packet = vec![0; INNER];
-    emit_inner(&mut packet, terminal, SERVER);
+    emit_udp(&mut packet, terminal, SERVER);
     packet
 }

@@ -1,21 +1,23 @@
 //! A whole IKE endpoint and an authenticated peer that sends it anything.
 
+use crate::{
+    primitives::{OsRandom, Primitives},
+    sim::ike::{
+        configured::ike,
+        connections::GATEWAY,
+        side::{Side, reversed},
+    },
+};
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::Duration,
-};
-use wayfarer::{
-    primitives::{OsRandom, Primitives},
-    sim::ike::configured::ike,
 };
 use wayfarer_mobility::{
     crypto::Secret,
     ike::{
         connection::Connection,
-        endpoint::Endpoint,
         event::Event,
-        pool::Pool,
         protection::Protection,
         schedule::IkeSaKeys,
         settings::Settings,
@@ -23,44 +25,12 @@ use wayfarer_mobility::{
         wire::{self, Header, flags},
     },
     path::Addresses,
-    transmit::Payload,
 };
 
 /// Most steps of one input.
 const STEPS: usize = 48;
 /// Longest body of a message.
 const LONGEST: usize = 4000;
-const GATEWAY: [u8; 4] = [203, 0, 113, 1];
-
-/// One side: the gateway, or a terminal at its address.
-struct Side {
-    endpoint: Endpoint,
-    events: Vec<Event>,
-}
-
-impl Side {
-    fn new(connection: Connection) -> Self {
-        let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into())];
-        let settings = Settings { log_keys: true, ..Settings::default() };
-        let endpoint =
-            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), vec![connection], pools, settings);
-        Self { endpoint, events: vec![] }
-    }
-
-    fn work(&mut self, now: Duration) -> Vec<(Addresses, Vec<u8>)> {
-        while let Some((id, _, task)) = self.endpoint.poll_task() {
-            let outcome = task.run(&Primitives);
-            self.endpoint.handle_outcome(now, id, outcome);
-        }
-        self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
-        let sent = std::iter::from_fn(|| self.endpoint.poll_transmit());
-        sent.filter_map(|t| match t.payload {
-            Payload::Message(message) => Some((t.addresses, message)),
-            Payload::Keepalive => None,
-        })
-        .collect()
-    }
-}
 
 /// The gateway's connection and those of the honest and the hostile terminal. Read once: it needs files.
 fn connections() -> [Connection; 3] {
@@ -88,6 +58,10 @@ fn connections() -> [Connection; 3] {
     all.clone()
 }
 
+fn settings() -> Settings {
+    Settings { log_keys: true, ..Settings::default() }
+}
+
 /// Carries messages between the gateway and a terminal until there are none; what the gateway sends elsewhere is lost.
 fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 4]) {
     for _ in 0..100 {
@@ -95,13 +69,11 @@ fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 
         if up.is_empty() && down.is_empty() {
             return;
         }
-        for (Addresses { local, remote }, message) in up {
-            gateway.endpoint.handle_datagram(now, Addresses { local: remote, remote: local }, &message);
+        for (addresses, message) in up {
+            gateway.endpoint.handle_datagram(now, reversed(addresses), &message);
         }
-        for (Addresses { local, remote }, message) in
-            down.into_iter().filter(|(a, _)| a.remote.ip() == IpAddr::from(address))
-        {
-            terminal.endpoint.handle_datagram(now, Addresses { local: remote, remote: local }, &message);
+        for (addresses, message) in down.into_iter().filter(|(a, _)| a.remote.ip() == IpAddr::from(address)) {
+            terminal.endpoint.handle_datagram(now, reversed(addresses), &message);
         }
     }
     panic!("they talk without end");
@@ -112,7 +84,8 @@ fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 
 /// The input is a list of steps: a byte that says what its bytes are, two of their length, and they.
 pub fn ike_peer(mut data: &[u8]) {
     let mut now = Duration::from_secs(1000);
-    let [mut gateway, mut honest, mut hostile] = connections().map(Side::new);
+    let [mut gateway, mut honest, mut hostile] =
+        connections().map(|connection| Side::new(vec![connection], settings()));
     let addresses = [[192, 0, 2, 1], [192, 0, 2, 2]];
     for (side, address) in [(&mut honest, addresses[0]), (&mut hostile, addresses[1])] {
         side.endpoint.dial(now, 0, address.into());

@@ -1,16 +1,14 @@
-//! What is fuzzed: every parser of bytes that others made. Each target takes any bytes and panics where a promise is
-//! broken. The fuzzer runs them without end, and `tests/gateway/fuzz_corpus.rs` over the corpus and mutations of it.
-//!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one. What it finds becomes a file of the corpus.
+//! Parsers, one by one.
 
-use std::{io::Write, net::IpAddr, path::Path};
-use wayfarer::{
+use crate::{
     config,
     control::{
         protocol::{Answer, Request, VERSION},
         server,
     },
+    sim::files::with_file,
 };
+use std::{net::IpAddr, path::Path};
 use wayfarer_dataplane::{
     crypto::{self, Backend, Key, OpenJob, SealJob, Suite},
     port::pcap,
@@ -26,28 +24,6 @@ use wayfarer_dataplane::{
     },
 };
 use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
-
-pub use gateway::{gateway, gateway_host};
-pub use ike_peer::ike_peer;
-mod gateway;
-mod ike_peer;
-
-/// A target: its name, which is that of its corpus, and its body.
-pub type Target = (&'static str, fn(&[u8]));
-
-/// All of them.
-pub const TARGETS: [Target; 10] = [
-    ("wire", wire),
-    ("neighbours", neighbours),
-    ("capture", capture),
-    ("config", config),
-    ("control", control),
-    ("open", open),
-    ("gateway", gateway),
-    ("gateway_host", gateway_host),
-    ("ike_message", ike_message),
-    ("ike_peer", ike_peer),
-];
 
 /// Headers of a frame: lengths lie within the bytes, and what is changed stays well-formed.
 pub fn wire(data: &[u8]) {
@@ -103,9 +79,7 @@ pub fn neighbours(data: &[u8]) {
 
 /// Capture files, pcap and pcapng: no frame is longer than the file.
 pub fn capture(data: &[u8]) {
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(data).expect("room for it");
-    if let Ok(frames) = pcap::read(file.path()) {
+    if let Ok(frames) = with_file(data, pcap::read) {
         assert!(frames.iter().map(Vec::len).sum::<usize>() <= data.len());
     }
 }

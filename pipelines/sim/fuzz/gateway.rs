@@ -1,11 +1,11 @@
 //! A whole gateway: workers, and the slow path behind them with key exchange on.
 
-use std::{cell::RefCell, sync::OnceLock, time::Duration};
-use wayfarer::sim::{fixtures::*, frames::*, ike::configured::ike, terminal::Terminal, world::World};
-use wayfarer::{
+use crate::sim::{fixtures::*, frames::*, ike::configured::for_terminals, terminal::Terminal, world::World};
+use crate::{
     config::model::{Config, Ike, Policy, PolicyAction, Remote},
     slow_path::neighbours::Stations,
 };
+use std::{cell::RefCell, sync::OnceLock, time::Duration};
 use wayfarer_dataplane::{
     sa::Mode,
     wire::{
@@ -94,29 +94,13 @@ fn settings() -> Config {
 fn key_exchange() -> Ike {
     static CONNECTIONS: OnceLock<Ike> = OnceLock::new();
     let read = CONNECTIONS.get_or_init(|| {
-        ike(
-            r#"
-[[pool]]
-name = "terminals"
-addresses = "10.97.0.0/24"
-[[connection]]
-name = "terminals"
-local = "203.0.113.1"
-local_id = "gw.test"
-remote_id = "*.test"
-auth = "psk"
-psk_file = "$PSK"
-inner_local = ["10.99.0.0/24"]
-pool = "terminals"
-"#,
-            "203.0.113.1",
-        )
+        for_terminals("10.97.0.0/24", "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"")
     });
     Ike {
         connections: read
             .connections
             .iter()
-            .map(|c| wayfarer::config::model::Connection { protocol: c.protocol.clone(), ..*c })
+            .map(|c| crate::config::model::Connection { protocol: c.protocol.clone(), ..*c })
             .collect(),
         pools: read.pools.clone(),
         ..Ike::default()
