@@ -40,7 +40,8 @@ library without an algorithm has no row for it.
 Example:
   wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
     Crypto(BenchCrypto),
-    /// Measures IKE and mobility: peers that connect and move, their memory, their effect on traffic.
+    /// Measures IKE and mobility: peers that connect and move, their memory, their effect on
+    /// traffic.
     #[command(after_help = "\
 Peers are simulated in the same process; their time is not counted.
 
@@ -205,7 +206,8 @@ pub(in crate::cli) struct BenchCrypto {
     /// Operations: seal, open.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "seal,open")]
     pub operation: Vec<Operation>,
-    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4
+    /// : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
     pub size: Vec<Size>,
     /// AEADs, by their names in a configuration.
@@ -225,7 +227,8 @@ pub(in crate::cli) struct BenchEsp {
     /// Directions of packets: out (sealed), in (opened), or both at once.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "out,in,both")]
     pub direction: Vec<Direction>,
-    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4
+    /// : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
     pub size: Vec<Size>,
     /// Numbers of tunnels, each with an SA in either direction.
