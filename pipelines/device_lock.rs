@@ -1,5 +1,6 @@
-//! One gateway a device: a lock on a file for each device and network namespace, in a folder that only the gateway's
-//! user may enter. The kernel takes the lock from a process that ends, however that is; the file stays.
+//! One gateway for each device: a lock on a file for each device and network namespace, in a folder
+//! that only the gateway's user may enter. The kernel releases the lock when the process ends,
+//! however it ends; the file stays.
 
 use crate::folder::Folder;
 use std::{
@@ -13,21 +14,22 @@ use wayfarer_dataplane::port::{PortError, device::Device};
 
 const FOLDER: &str = "/run/wayfarer/devices";
 
-/// A device that no other gateway of this network namespace has, for as long as this is there.
+/// A device that no other gateway of this network namespace can take while this value exists.
 #[derive(Debug)]
 pub(crate) struct DeviceLock(#[expect(dead_code, reason = "open is all that it is for")] File);
 
-/// Why a device cannot be had.
+/// The reason why a device cannot be taken.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// Another process has it: its number in its own PID namespace, if it has come to write that.
+    /// Another process holds the lock: its process ID in its own PID namespace, if it has written
+    /// that yet.
     Taken(Option<u32>),
-    /// The lock cannot be asked for.
+    /// The system refused an operation on the lock.
     System(io::Error),
 }
 
 impl LockError {
-    /// The same, of the device of this name.
+    /// Converts the error into a port's error for the device of this name.
     pub(crate) fn of(self, device: &str) -> PortError {
         let device = device.to_owned();
         match self {
@@ -39,7 +41,7 @@ impl LockError {
                 }
             }
             Self::System(source) => {
-                PortError::System { device, action: "keep other gateways off it", source }
+                PortError::System { device, action: "lock it against other gateways", source }
             }
         }
     }
@@ -52,20 +54,21 @@ impl From<io::Error> for LockError {
 }
 
 impl DeviceLock {
-    /// Takes the device of this primary name, in the network namespace of the calling thread.
+    /// Takes the device of this primary name in the network namespace of the calling thread.
     ///
     /// # Errors
-    /// See [`LockError`].
+    /// [`LockError`], if another gateway has the device or the system refuses.
     pub(crate) fn take(device: &str) -> Result<Self, LockError> {
         Self::take_in(Path::new(FOLDER), device)
     }
 
     fn take_in(folder: &Path, device: &str) -> Result<Self, LockError> {
         if device.contains('/') {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no device has such a name").into());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a device name contains no \"/\"").into());
         }
         if let Some(above) = folder.parent() {
-            // It is the control socket's too, so the gateway's group may enter. What is wrong with it is said below.
+            // The folder holds the control socket too, so the gateway's group may enter it. If
+            // creating it fails, `Folder::open` below reports why.
             let _ = DirBuilder::new().mode(0o750).create(above);
         }
         let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
@@ -77,14 +80,14 @@ impl DeviceLock {
             }
             Err(TryLockError::Error(why)) => return Err(why.into()),
         }
-        // Only for people: the lock holds without it.
+        // For people to read only: the lock works without it.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
         Ok(Self(file))
     }
 }
 
-/// Returns the name by which the kernel knows the device of this name or alternative name; the same name if there is no
-/// such device yet.
+/// Returns the kernel's primary name of the device with this name or alternative name. If there is
+/// no such device yet, returns `device` itself.
 pub(crate) fn primary_name(device: &str) -> String {
     Device::find(device).map_or_else(|_| device.to_owned(), |found| found.name().to_owned())
 }
@@ -123,16 +126,16 @@ mod tests {
         drop(DeviceLock::take_in(&folder, "eth0").unwrap());
         let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(&folder, "eth0").ends_with("is no file, or not the gateway's user's alone"));
+        assert!(refused(&folder, "eth0").contains("must be a regular file of the gateway's user"));
         fs::rename(&file, home.path().join("elsewhere")).unwrap();
         symlink(home.path().join("elsewhere"), &file).unwrap();
         let said = refused(&folder, "eth0");
         assert!(
-            said.starts_with("eth0: cannot keep other gateways off it: ") && said.contains("symbolic"),
+            said.starts_with("eth0: cannot lock it against other gateways: ") && said.contains("symbolic"),
             "{said}"
         );
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
         assert!(refused(&folder, "eth1").contains("writable"));
-        assert!(refused(&folder, "../eth1").ends_with("no device has such a name"));
+        assert!(refused(&folder, "../eth1").ends_with("a device name contains no \"/\""));
     }
 }

@@ -1,5 +1,6 @@
-//! Folders that nobody else has a hand in. A name can come to mean another file from one look to the next, wherever
-//! somebody else may change a folder on its way: so what is checked is what was opened, and what was checked stays open.
+//! Folders that only this process's user can change. Anybody who can change a folder on a path can
+//! make the path mean another file between two look-ups. So checks are made on opened folders, and
+//! checked folders stay open.
 
 use nix::{
     errno::Errno,
@@ -17,7 +18,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// A folder that this process's user alone may change.
+/// A folder that only this process's user can change.
 #[derive(Debug)]
 pub(crate) struct Folder {
     folder: File,
@@ -25,12 +26,14 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder at `path`, and makes what is missing of it. No part of it may be a symbolic link, belong to
-    /// somebody else than this process's user and root, or be writable for its group or everybody, unless only for files
-    /// of their own (`chmod +t`); the folder itself must be this user's, and writable for nobody else.
+    /// Opens the folder at `path` and creates missing parts of it. No part may be a symbolic link,
+    /// belong to a user other than this process's user and root, or be writable for its group or
+    /// everybody; a sticky folder (`chmod +t`) may be, because there users can only change their
+    /// own files. The folder itself must belong to this process's user and be writable for nobody
+    /// else.
     ///
     /// # Errors
-    /// Which part is how, or what the system says to it.
+    /// If a part breaks these rules, or the system refuses an operation. The error names the part.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let whole = std::path::absolute(path)?;
         let mut this = Self { folder: directory(AT_FDCWD, OsStr::new("/"))?, path: "/".into() };
@@ -44,13 +47,13 @@ impl Folder {
         let about = this.folder.metadata()?;
         if about.uid() != Uid::effective().as_raw() || about.mode() & 0o022 != 0 {
             return Err(
-                this.unsafe_because("must belong to the gateway's user and be writable for nobody else")
+                this.unsafe_because("must belong to the gateway's user, and nobody else may write to it")
             );
         }
         Ok(this)
     }
 
-    /// Goes on to what is in it, which is made if it is missing.
+    /// Opens the entry `name` of this folder as the next folder, and creates it if it is missing.
     fn step(self, name: &OsStr) -> io::Result<Self> {
         let path = self.path.join(name);
         let mut opened = directory(&self.folder, name);
@@ -62,17 +65,17 @@ impl Folder {
         }
         let folder = opened.map_err(|why| match why.raw_os_error() {
             Some(libc::ENOTDIR | libc::ELOOP) => {
-                io::Error::other(format!("{}: is a symbolic link, or no folder", path.display()))
+                io::Error::other(format!("{}: is not a folder, or is a symbolic link", path.display()))
             }
             _ => io::Error::new(why.kind(), format!("{}: {why}", path.display())),
         })?;
         let this = Self { folder, path };
         let about = this.folder.metadata()?;
         if !is_trusted(about.uid()) {
-            return Err(this.unsafe_because("belongs to another user"));
+            return Err(this.unsafe_because("must belong to root or the gateway's user"));
         }
         if about.mode() & 0o022 != 0 && about.mode() & libc::S_ISVTX == 0 {
-            return Err(this.unsafe_because("is writable for its group or everybody"));
+            return Err(this.unsafe_because("must not be writable for its group or everybody"));
         }
         Ok(this)
     }
@@ -81,10 +84,10 @@ impl Folder {
         io::Error::other(format!("{}: {reason}", self.path.display()))
     }
 
-    /// Makes a new file, to be written at its end, that nobody else can open, in place of one of this name.
+    /// Creates a file that nobody else can open, for appending, in place of any file of this name.
     ///
     /// # Errors
-    /// What the system says.
+    /// If the system refuses.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
         let make = || {
             match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
@@ -97,10 +100,11 @@ impl Folder {
         make().map(File::from).map_err(|why| self.failed(name, why))
     }
 
-    /// Opens the file of this name to read and write it; it is made, for nobody else, if it is missing.
+    /// Opens the file of this name for reading and writing. A missing file is created so that
+    /// nobody else can open it.
     ///
     /// # Errors
-    /// What the system says, or that others may have it open too.
+    /// If the system refuses, or if others may open the file too.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file: File = openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
@@ -108,7 +112,9 @@ impl Folder {
             .into();
         let about = file.metadata()?;
         if !about.is_file() || about.uid() != Uid::effective().as_raw() || about.mode() & 0o077 != 0 {
-            return Err(self.failed(name, "is no file, or not the gateway's user's alone"));
+            return Err(
+                self.failed(name, "must be a regular file of the gateway's user, without access for others")
+            );
         }
         Ok(file)
     }
@@ -123,7 +129,7 @@ fn directory(at: impl std::os::fd::AsFd, name: &OsStr) -> io::Result<File> {
     Ok(openat(at, name, flags, Mode::empty())?.into())
 }
 
-/// Whether a user can do no more than this process can or root.
+/// Returns whether `user` is root or this process's user, who could do the same without this file.
 pub(crate) fn is_trusted(user: u32) -> bool {
     user == 0 || user == Uid::effective().as_raw()
 }
@@ -173,7 +179,7 @@ mod tests {
         let mut reader = File::open(path.join("more")).unwrap();
         let folder = Folder::open(&path).unwrap();
         let [mut keys, mut more] = ["keys", "more"].map(|name| folder.create(name).unwrap());
-        // Whoever could give the name to another folder changes nothing.
+        // Nobody who could make the path mean another folder changes anything.
         fs::rename(&path, home.path().join("moved")).unwrap();
         symlink(home.path(), &path).unwrap();
         keys.write_all(b"one").unwrap();
@@ -183,7 +189,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&other).unwrap(), "another file");
         let mut old = String::new();
         reader.read_to_string(&mut old).unwrap();
-        assert_eq!(old, "old", "who had the old file open does not have the new one");
+        assert_eq!(old, "old", "a reader of the old file must not see the new one");
         assert!(folder.create("keys").is_ok());
         fs::create_dir(home.path().join("moved/folder")).unwrap();
         let why = folder.create("folder").unwrap_err().to_string();
@@ -206,17 +212,17 @@ mod tests {
         symlink(at("real"), at("link")).unwrap();
         chown(at("theirs"), Some(NOBODY), None).unwrap();
         for (name, why) in [
-            ("group", "is writable for its group or everybody"),
-            ("group/keys", "is writable for its group or everybody"),
-            ("theirs", "belongs to another user"),
-            ("theirs/keys", "belongs to another user"),
-            ("open/keys", "is writable for its group or everybody"),
-            ("sticky", "must belong to the gateway's user and be writable for nobody else"),
-            ("sticky_group", "must belong to the gateway's user and be writable for nobody else"),
-            ("link", "is a symbolic link, or no folder"),
-            ("link/new", "is a symbolic link, or no folder"),
-            ("file", "is a symbolic link, or no folder"),
-            ("file/new", "is a symbolic link, or no folder"),
+            ("group", "must not be writable for its group or everybody"),
+            ("group/keys", "must not be writable for its group or everybody"),
+            ("theirs", "must belong to root or the gateway's user"),
+            ("theirs/keys", "must belong to root or the gateway's user"),
+            ("open/keys", "must not be writable for its group or everybody"),
+            ("sticky", "must belong to the gateway's user, and nobody else may write to it"),
+            ("sticky_group", "must belong to the gateway's user, and nobody else may write to it"),
+            ("link", "is not a folder, or is a symbolic link"),
+            ("link/new", "is not a folder, or is a symbolic link"),
+            ("file", "is not a folder, or is a symbolic link"),
+            ("file/new", "is not a folder, or is a symbolic link"),
         ] {
             let said = refused(&at(name));
             assert!(said.contains(why), "{name}: {said}");
@@ -224,8 +230,9 @@ mod tests {
         assert!(!at("real/new").exists());
         Folder::open(&at("sticky/keys")).unwrap();
         Folder::open(&at("sticky_group/keys")).unwrap();
-        // What another user put where everybody may put something is not ours.
+        // A folder of another user in a place where everybody may create folders is not the
+        // gateway's.
         chown(at("sticky/keys"), Some(NOBODY), None).unwrap();
-        assert!(refused(&at("sticky/keys")).contains("belongs to another user"));
+        assert!(refused(&at("sticky/keys")).contains("must belong to root or the gateway's user"));
     }
 }

@@ -1,19 +1,18 @@
 //! Wayfarer: a mobile security gateway on poll-mode workers.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`gateway`] | the way of a packet: workers and their stages |
+//! | [`gateway`] | the fast path: workers and the stages that a packet passes |
 //! | [`slow_path`] | the one thread that changes what workers read |
-//! | [`launch`] | opens the devices and files of a gateway, puts it together and sets it going |
-//! | `device_lock` | one gateway a device |
-//! | [`barrier`] | what the host's kernel must not forward, whether the gateway runs or not |
-//! | [`config`] | what a gateway is told to do |
-//! | [`demo`] | the whole gateway in one process, with a simulated fleet |
-//! | [`mod@bench`] | how fast all that is |
+//! | [`launch`] | opens a gateway's devices and files, puts it together and starts it |
+//! | `device_lock` | keeps a second gateway off a device |
+//! | [`barrier`] | keeps the host's kernel from forwarding past the gateway's policy |
+//! | [`config`] | the configuration of a gateway |
+//! | [`demo`] | a whole gateway in one process, with a simulated fleet |
+//! | [`mod@bench`] | performance measurements |
 //! | [`primitives`] | the cryptography of IKE: ciphers, hashes, key exchanges |
 //! | [`credentials`] | certificates and their files, EAP-TLS, RADIUS |
-//! | [`sim`] | one simulated world for benchmarks, demonstration, tests and fuzzer |
-//! | [`control`] | how people and programs talk to a running gateway |
+//! | [`control`] | the control socket of a running gateway |
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,7 @@
 use nix::sched::{CloneFlags, unshare};
 use std::{panic, thread};
 
-/// Runs `test` in a network namespace of its own, which needs root.
+/// Runs `test` in a new network namespace. Needs root.
 pub(crate) fn alone(test: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -1,5 +1,5 @@
-//! Files that hold secrets. A name can come to mean another file from one look to the next, wherever somebody else may
-//! change a folder on its way: so what is checked is what was opened.
+//! Files that hold secrets. Anybody who can change a folder on a path can make the path mean
+//! another file between two look-ups. So checks are made on the opened file.
 
 use crate::folder::is_trusted;
 use nix::libc;
@@ -11,23 +11,23 @@ use std::{
 };
 use tracing::warn;
 
-/// Opens a file with a secret to read it, and warns where others than its owner, this process's user or root can use
-/// it. `None`: it is a folder or a device.
+/// Opens a file with a secret for reading. Warns if its group or everybody may access it, or if its
+/// owner is neither this process's user nor root. Returns `None` if it is not a regular file.
 ///
 /// # Errors
-/// What the system says.
+/// If the system refuses.
 pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
-    // A pipe would keep us waiting for a writer.
+    // Without O_NONBLOCK, opening a pipe would wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let about = file.metadata()?;
     if !about.is_file() {
         return Ok(None);
     }
     if about.mode() & 0o077 != 0 {
-        warn!(file = %path.display(), "others than its owner may use this key file; try chmod 600");
+        warn!(file = %path.display(), "users other than its owner can access this key file; run chmod 600 on it");
     }
     if !is_trusted(about.uid()) {
-        warn!(file = %path.display(), "another user owns this key file, and may use and change it");
+        warn!(file = %path.display(), "this key file belongs to another user, who can read and change it");
     }
     Ok(Some(file))
 }

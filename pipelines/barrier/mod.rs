@@ -1,22 +1,26 @@
-//! What the host's kernel must not forward past the gateway's policy, whether the gateway runs or not.
+//! Keeps the host's kernel from forwarding past the gateway's policy, whether the gateway runs or
+//! not.
 //!
-//! A port that is shared with the kernel stays the kernel's too, and a kernel that forwards (`net.ipv4.ip_forward=1`)
-//! would send in clear what policy protects: as soon as the gateway has ended, while its device is made again, or for
-//! a frame that the port's own classifier does not know. So each such device has a table of nftables, which judges
-//! packets where the kernel is about to forward them, in whatever frame or tunnel they came; by the device's name, so
-//! that it holds for a device that is made again under it; and which outlives the process.
+//! A port that is shared with the kernel remains a device of the kernel. If the kernel forwards
+//! (`net.ipv4.ip_forward=1`), it would send in clear what policy protects: after the gateway has
+//! ended, while its device is recreated, or for a frame that the port's own classifier does not
+//! recognise. So every such device has an nftables table that judges packets where the kernel is
+//! about to forward them, in whatever frame or tunnel they came. The table matches the device by
+//! name, so that it also holds for a recreated device, and it outlives the process.
 //!
-//! | chain | drops |
-//! |---|---|
-//! | `in` | what comes in by the device and is for an address that is not the host's: it is the gateway's to forward; what says its own way (IPv4 source routes), wherever that leads |
-//! | `through` | what the host forwards by the device from or to an address that policy protects, such as what came out of a tunnel of its own; what says its own way |
+//! - The chain `in` drops packets that come in by the device and are not for an address of the
+//!   host, because forwarding them is the gateway's task.
+//! - The chain `through` drops packets that the host forwards by the device from or to an address
+//!   that policy protects, such as what came out of a tunnel of the host's own.
+//! - Both drop every packet with an IPv4 source route, wherever it leads.
 //!
-//! The host's own packets pass neither. Whose an address is, the kernel's own routes say at that moment: the host stays
-//! reachable, whatever addresses it gets after the gateway has gone. What the gateway hands to the host by a TAP
-//! device has passed policy.
+//! The host's own packets pass neither chain. The kernel's routes decide at that moment which
+//! addresses are the host's, so the host stays reachable at whatever addresses it gets after the
+//! gateway has gone. Packets that the gateway gives to the host through a TAP device have passed
+//! policy already.
 //!
-//! While the gateway runs, the tables are its own, and `nft flush ruleset` leaves them (Linux 6.9). Only [`open_host`]
-//! takes them away.
+//! While the gateway runs, it owns the tables, and `nft flush ruleset` leaves them (Linux 6.9).
+//! Only [`open_host`] removes them.
 
 mod nftables;
 mod ranges;
@@ -31,29 +35,30 @@ use std::io;
 use tracing::info;
 use wayfarer_dataplane::port::PortError;
 
-/// The name of a device's table is this and the device's name.
+/// A device's table is called this, followed by the device's name.
 const TABLE: &str = "wayfarer-";
-/// Before the kernel's connection tracking and address translation, which change what a packet says of itself.
+/// A priority before the kernel's connection tracking and address translation, which change
+/// packets.
 const EARLY: i32 = -310;
 
-/// What raising it does, for people.
-const CLOSE: &str = "keep the host from forwarding by it";
-/// What taking it away does.
-const OPEN: &str = "have it forward again";
+/// The action of raising the barrier, for error messages.
+const CLOSE: &str = "keep the host from forwarding through it";
+/// The action of removing the barrier, for error messages.
+const OPEN: &str = "let it forward again";
 
 const INET4: [u8; 1] = [2];
 const INET6: [u8; 1] = [10];
-// linux/rtnetlink.h: destinations that are not forwarded.
+// linux/rtnetlink.h: types of destinations that are not forwarded.
 const LOCAL: u32 = 2;
 const BROADCAST: u32 = 3;
 const ANYCAST: u32 = 4;
 const MULTICAST: u32 = 5;
-/// Loose and strict source route (RFC 791 §3.1): the destination is a router on the way, and the next one is in the
-/// option.
+/// Loose and strict source route (RFC 791 §3.1): the destination is a router on the way, and the
+/// next address is in the option.
 const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
-/// The devices of a gateway that it shares with the kernel, and their tables. When it is dropped the tables stay, and
-/// all are then anybody's.
+/// The tables and locks of the devices that a gateway shares with the kernel. Dropping it leaves
+/// the tables, without an owner.
 #[derive(Default)]
 pub(crate) struct Barrier {
     nftables: Option<Nftables>,
@@ -67,13 +72,14 @@ impl std::fmt::Debug for Barrier {
 }
 
 impl Barrier {
-    /// Takes every device of `config` that the gateway shares with the kernel, and raises the barrier around it, in
-    /// place of what an earlier gateway left.
+    /// Locks every device of `config` that the gateway shares with the kernel, and raises the
+    /// barrier around it, in place of an earlier gateway's.
     ///
     /// # Errors
-    /// The port's name, and [`PortError::Permission`], [`PortError::NotSupported`] where another gateway has the device
-    /// or the kernel has no nftables, or what the system answered. Another gateway's tables stay as they are, and where
-    /// nobody can tell whether there is one, the barrier is raised all the same.
+    /// The port's name, with [`PortError::Permission`], with [`PortError::NotSupported`] if another
+    /// gateway has the device or the kernel lacks nftables, or with the system's answer. Another
+    /// gateway's tables stay as they are. If the lock cannot tell whether there is another gateway,
+    /// the barrier is raised before the error is returned.
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
         let mut this = Self::default();
         let mut cannot_tell = None;
@@ -83,7 +89,8 @@ impl Barrier {
             let device = primary_name(device);
             match DeviceLock::take(&device) {
                 Ok(lock) => this._devices.push(lock),
-                // Where tables have no owners (before Linux 6.9), the running gateway's would be replaced.
+                // Without table owners (before Linux 6.9), the running gateway's table would be
+                // replaced.
                 Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
                 Err(why) => cannot_tell = cannot_tell.or(Some((port.name.clone(), why.of(&device)))),
             }
@@ -96,23 +103,29 @@ impl Barrier {
         for (port, device) in &shared {
             replace(&nftables, device, &taps, &protected)
                 .map_err(|why| ((*port).clone(), refused(&nftables, device, CLOSE, why)))?;
-            info!(device, "the host forwards nothing of the gateway's by it until `wayfarer open-host`");
+            info!(
+                device,
+                "the host does not forward the gateway's traffic through this device \
+             until `wayfarer open-host`"
+            );
         }
         this.nftables = Some(nftables);
         cannot_tell.map_or(Ok(this), Err)
     }
 }
 
-/// Has the host forward again by the devices named, or by all where none is; answers which these were.
+/// Lets the host forward again by the named devices, or by all devices if none is named. Returns
+/// the devices that were closed.
 ///
 /// # Errors
-/// A gateway runs on one of them, or what the system answered; nothing is changed then.
+/// If a device has no barrier, a gateway runs on one of them, or the system refuses; nothing has
+/// changed then.
 pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
     let failed = |why| failed("the host", OPEN, why);
     let nftables = Nftables::open().map_err(failed)?;
     let tables = nftables.tables().map_err(failed)?;
     let closed: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix(TABLE)).collect();
-    // A table has the name that the device was configured by if it was not there.
+    // A table has the configured name if the device did not exist when the gateway started.
     let name =
         |device: &String| if closed.contains(&&device[..]) { device.clone() } else { primary_name(device) };
     let devices: Vec<String> = devices.iter().map(name).collect();
@@ -122,13 +135,13 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
         .map(Into::into)
         .collect();
     if let Some(device) = devices.iter().find(|device| !opened.contains(device)) {
-        let reason = "no gateway has closed it".to_owned();
+        let reason = "no gateway has closed this device".to_owned();
         return Err(PortError::NotSupported { device: device.clone(), reason });
     }
     if opened.is_empty() {
         return Ok(opened);
     }
-    // No gateway starts there meanwhile.
+    // The locks keep a gateway from starting there meanwhile.
     let take = |device: &String| DeviceLock::take(device).map_err(|why| why.of(device));
     let _devices = opened.iter().map(take).collect::<Result<Vec<_>, _>>()?;
     let mut batch = Batch::new();
@@ -137,7 +150,7 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
     Ok(opened)
 }
 
-/// The device by which a port hands packets to the kernel.
+/// Returns the device by which a port hands packets to the kernel.
 fn tap(kind: &PortKind) -> Option<&str> {
     match kind {
         PortKind::Tap { device } => Some(device),
@@ -146,8 +159,9 @@ fn tap(kind: &PortKind) -> Option<&str> {
     }
 }
 
-/// Addresses that nobody but the gateway may forward from or to: the far sides of tunnels, connections and of what
-/// policy discards, and all pools. If the far side is everywhere, the near side says it.
+/// Returns the addresses that nobody but the gateway may forward from or to: the remote sides of
+/// tunnels, connections and discard policies, and all pools. If a remote side covers every address,
+/// its local side counts instead.
 fn protected(config: &Config) -> Ranges {
     let mut protected = Ranges::default();
     let tunnels = config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors);
@@ -166,7 +180,7 @@ fn protected(config: &Config) -> Ranges {
                     protected.add(far);
                     continue;
                 }
-                // An address that we are yet to be given is not known here.
+                // An address that the gateway will request from the peer is not known yet.
                 let near = child.local.iter().filter(|local| local.start.is_ipv4() == remote.start.is_ipv4());
                 near.for_each(|local| protected.add((local.start, local.end)));
             }
@@ -176,20 +190,20 @@ fn protected(config: &Config) -> Ranges {
     protected
 }
 
-/// Makes a device's table anew.
+/// Replaces a device's table, with an owner if the kernel supports it.
 fn replace(nftables: &Nftables, device: &str, taps: &[String], protected: &Ranges) -> io::Result<()> {
-    match nftables.commit(anew(device, taps, protected, OWNED)) {
+    match nftables.commit(replacement(device, taps, protected, OWNED)) {
         Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
-            nftables.commit(anew(device, taps, protected, SHARED))
+            nftables.commit(replacement(device, taps, protected, SHARED))
         }
         done => done,
     }
 }
 
-/// Replaces a device's table by a new one, without a moment in which there is none.
-fn anew(device: &str, taps: &[String], protected: &Ranges, flags: u32) -> Batch {
+/// Returns the batch that replaces a device's table, so that there is no moment without one.
+fn replacement(device: &str, taps: &[String], protected: &Ranges, flags: u32) -> Batch {
     let mut batch = Batch::new();
-    // What is to be deleted must be there.
+    // A table can only be deleted if it exists.
     batch.add_table(&table(device), flags);
     batch.delete_table(&table(device));
     batch.add_table(&table(device), flags);
@@ -201,7 +215,7 @@ fn table(device: &str) -> String {
     format!("{TABLE}{device}")
 }
 
-/// Adds the chains and their rules.
+/// Adds the chains and their rules to the batch.
 fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     use Expression::{
         Accept, Count, DestinationType, Drop, Family, HasOption, Header, InputDevice, Is, IsIn, IsNot,
@@ -225,9 +239,10 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     for tap in taps {
         batch.add_rule(&table, "through", &[InputDevice, Is(&device_name(tap)), Accept]);
     }
-    // Whoever comes by another device may say a way that leads out by this one.
+    // A packet that comes in by another device may have a source route that leads out by this one.
     add_source_routes(batch, "through", OutputDevice);
-    // Of each family: where its addresses are in a header (RFC 791 §3.1, RFC 8200 §3).
+    // For each family: the set, and the offsets and lengths of the addresses in a header (RFC 791
+    // §3.1, RFC 8200 §3).
     for (set, is_ipv4, family, addresses) in [
         ("protected4", true, INET4, [Header(12, 4), Header(16, 4)]),
         ("protected6", false, INET6, [Header(8, 16), Header(24, 16)]),
@@ -242,23 +257,24 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     }
 }
 
-/// Sorts what nftables answered to a change.
+/// Converts nftables' answer to a change into a port error.
 fn refused(nftables: &Nftables, device: &str, action: &'static str, why: io::Error) -> PortError {
     match why.raw_os_error() {
-        // Who may ask for tables may change them, but for those of another process.
+        // If this process may list tables, it may also change them, except those that another
+        // process owns.
         Some(nix::libc::EPERM) if nftables.tables().is_ok() => LockError::Taken(None).of(device),
         _ => failed(device, action, why),
     }
 }
 
-/// Sorts what nftables answered.
+/// Converts an error of nftables into a port error.
 fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
     match why.raw_os_error() {
         Some(nix::libc::EPERM | nix::libc::EACCES) => {
             PortError::Permission { device: device.to_owned(), action, needed: "CAP_NET_ADMIN" }
         }
         Some(nix::libc::EPROTONOSUPPORT | nix::libc::EOPNOTSUPP | nix::libc::ENOENT) => {
-            let reason = format!("cannot {action}: it needs nf_tables and nft_fib_inet in the kernel: {why}");
+            let reason = format!("cannot {action}: the kernel needs nf_tables and nft_fib_inet: {why}");
             PortError::NotSupported { device: device.to_owned(), reason }
         }
         _ => PortError::System { device: device.to_owned(), action, source: why },
@@ -283,7 +299,7 @@ mod tests {
             replace(&first, "eth0", &["tap0".to_owned()], &none).unwrap();
             replace(&first, "eth1", &[], &none).unwrap();
             let second = Nftables::open().unwrap();
-            // An older kernel has no owners of tables.
+            // Kernels before 6.9 have no table owners.
             if let Err(why) = replace(&second, "eth0", &[], &none) {
                 assert_eq!(why.raw_os_error(), Some(nix::libc::EPERM), "{why}");
                 assert!(open_host(&["eth0".to_owned()]).is_err());
@@ -297,7 +313,7 @@ mod tests {
         });
     }
 
-    /// A configuration of one port and of what `more` says.
+    /// Returns a configuration with one port and the tables in `more`.
     fn configured(device: &str, more: &str) -> Config {
         let port = format!(
             "[[port]]\nname = \"outside\"\nkind = \"af_packet\"\ndevice = \"{device}\"\n\
@@ -317,7 +333,7 @@ mod tests {
         alone(|| {
             ip("link add eth0 type veth peer name eth9");
             ip("link property add dev eth0 altname uplink");
-            // A missing one has no other name than the configured one.
+            // A missing device has only its configured name.
             for (device, name) in [("uplink", "eth0"), ("eth1", "eth1")] {
                 drop(Barrier::raise(&configured(device, "")).unwrap());
                 assert_eq!(tables(), [table(name)]);
@@ -350,7 +366,7 @@ mod tests {
             assert_eq!((&port[..], why.to_string()), ("outside", taken.clone()));
             assert_eq!(open_host(&[]).unwrap_err().to_string(), taken);
             assert_eq!(tables(), [table("eth0")], "a table was made");
-            // A chain that is there already has no other priority.
+            // A chain that exists keeps its priority.
             let mut same = Batch::new();
             same.add_chain(&table("eth0"), "first", Hook::Forward, EARLY + 1);
             assert!(nftables.commit(same).is_err(), "the table was replaced");
@@ -395,13 +411,13 @@ mod tests {
         alone(|| {
             let none = Ranges::default();
             let nftables = Nftables::open().unwrap();
-            nftables.commit(anew("eth0", &[], &none, SHARED)).unwrap();
+            nftables.commit(replacement("eth0", &[], &none, SHARED)).unwrap();
             let mut foreign = Batch::new();
             foreign.add_table("other", SHARED);
             nftables.commit(foreign).unwrap();
             replace(&nftables, "eth0", &[], &none).unwrap();
             assert_eq!(open_host(&[]).unwrap(), ["eth0"]);
-            assert_eq!(tables(), ["other"], "what others made is theirs");
+            assert_eq!(tables(), ["other"], "tables of other programs stay");
         });
     }
 

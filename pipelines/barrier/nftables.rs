@@ -1,6 +1,8 @@
-//! nftables by its netlink protocol, as far as the barrier needs it: no program and no library has to be there.
+//! The part of nftables' netlink protocol that the barrier needs, so that no program or library has
+//! to be installed.
 //!
-//! Numbers are those of the kernel's `linux/netfilter/nf_tables.h`; all but what is compared with a packet is big-endian.
+//! Numbers are those of the kernel's `linux/netfilter/nf_tables.h`. All are big-endian, except
+//! values that are compared with a packet.
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use std::io;
@@ -27,7 +29,7 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
-// The first attribute of every message names the table.
+// The first attribute of every message is the table's name.
 const TABLE: u16 = 1;
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
@@ -35,53 +37,55 @@ const DATA_VERDICT: u16 = 2;
 
 /// The one register that expressions use.
 const REGISTER: u32 = 1;
-/// Length of a netlink header.
+/// Bytes of a netlink header.
 const HEADER: usize = 16;
-/// Length of nfnetlink's header, behind it.
+/// Bytes of the nfnetlink header that follows it.
 const SUBHEADER: usize = 4;
-/// Elements in one message: an attribute ends at 64 KiB.
+/// Elements in one message, because an attribute has less than 64 KiB.
 const ELEMENTS: usize = 512;
 
-/// A table is its owner's alone, which no `nft flush ruleset` of others touches, and stays behind it (Linux 6.9).
+/// Only the owner may change the table, `nft flush ruleset` of others leaves it, and it outlives
+/// its owner (Linux 6.9).
 pub(super) const OWNED: u32 = 2 | 4;
-/// A table is anybody's.
+/// Anybody may change the table.
 pub(super) const SHARED: u32 = 0;
 
-/// Where a base chain sees packets (linux/netfilter.h).
+/// The point at which a base chain sees packets (linux/netfilter.h).
 #[derive(Clone, Copy)]
 pub(super) enum Hook {
-    /// All that come in.
+    /// All packets that come in.
     PreRouting = 0,
-    /// What is for others.
+    /// Packets for other hosts.
     Forward = 2,
 }
 
-/// Part of a rule: loads something of the packet, or goes on where it fits.
+/// A part of a rule: it loads a value into the register, or ends the rule if a comparison fails.
 #[derive(Clone, Copy)]
 pub(super) enum Expression<'a> {
-    /// Loads the name of the device that it came by.
+    /// Loads the name of the device that the packet came in by.
     InputDevice,
-    /// Loads the name of the device that it leaves by.
+    /// Loads the name of the device that the packet leaves by.
     OutputDevice,
-    /// Loads the IP version, as a number of linux/netfilter.h.
+    /// Loads the packet's address family, as a number of linux/netfilter.h.
     Family,
-    /// Loads this much of the IP header, from this offset on.
+    /// Loads part of the IP header: offset and length in bytes.
     Header(u32, u32),
-    /// Loads 1 if it is IPv4 with this option, 0 if it is IPv4 without; what is not IPv4 does not fit.
+    /// Loads 1 if the packet is IPv4 with this option, 0 if it is IPv4 without. Ends the rule if it
+    /// is not IPv4.
     HasOption(u8),
-    /// Loads what the kernel's routes say of its destination, as a number of linux/rtnetlink.h.
+    /// Loads the type of the destination by the kernel's routes, as a number of linux/rtnetlink.h.
     DestinationType,
-    /// Goes on where that is what was loaded.
+    /// Ends the rule unless this value was loaded.
     Is(&'a [u8]),
-    /// Goes on where something else was loaded.
+    /// Ends the rule if this value was loaded.
     IsNot(&'a [u8]),
-    /// Goes on where what was loaded is in this set.
+    /// Ends the rule unless the loaded value is in this set.
     IsIn(&'a str),
     /// Counts the packet.
     Count,
     /// Drops the packet.
     Drop,
-    /// Lets the packet pass this chain.
+    /// Lets the packet leave this chain.
     Accept,
 }
 
@@ -100,7 +104,7 @@ impl Expression<'_> {
     }
 }
 
-/// The name of a device as the kernel compares it.
+/// Returns a device's name as the kernel compares it: padded with zeros.
 pub(super) fn device_name(name: &str) -> [u8; 16] {
     let mut padded = [0; 16];
     for (to, from) in padded.iter_mut().zip(name.bytes()) {
@@ -109,7 +113,7 @@ pub(super) fn device_name(name: &str) -> [u8; 16] {
     padded
 }
 
-/// Attributes, one behind the other.
+/// A sequence of netlink attributes.
 struct Attributes<'a>(&'a mut Vec<u8>);
 
 impl Attributes<'_> {
@@ -157,10 +161,12 @@ impl Attributes<'_> {
             }
             Expression::HasOption(option) => {
                 self.put(2, &[option]);
-                // Whether it is present, of IPv4's options.
+                // NFT_EXTHDR_F_PRESENT: load whether the option exists; the operation is
+                // NFT_EXTHDR_OP_IPV4.
                 self.numbers(&[(1, REGISTER), (3, 0), (4, 1), (5, 1), (6, 2)]);
             }
-            // The type of the address, of the destination.
+            // The result is the address type (NFT_FIB_RESULT_ADDRTYPE) of the destination
+            // (NFTA_FIB_F_DADDR).
             Expression::DestinationType => self.numbers(&[(1, REGISTER), (2, 3), (3, 2)]),
             Expression::Is(value) => self.comparison(0, value),
             Expression::IsNot(value) => self.comparison(1, value),
@@ -185,7 +191,7 @@ impl Attributes<'_> {
     }
 }
 
-/// Changes that the kernel makes together or not at all.
+/// Changes that the kernel applies all together or not at all.
 pub(super) struct Batch {
     bytes: Vec<u8>,
     messages: u32,
@@ -227,17 +233,17 @@ impl Batch {
         });
     }
 
-    /// Makes a table where there is none.
+    /// Creates a table unless it exists.
     pub(super) fn add_table(&mut self, table: &str, flags: u32) {
         self.message(NEW_TABLE, CREATE, table, |a| a.number(2, flags));
     }
 
-    /// Deletes a table with all that is in it; it must be there.
+    /// Deletes an existing table with all its contents.
     pub(super) fn delete_table(&mut self, table: &str) {
         self.message(DELETE_TABLE, 0, table, |_| {});
     }
 
-    /// Adds a chain that the kernel asks at `hook`, the lower `priority` the earlier.
+    /// Adds a chain at `hook`. Chains of lower `priority` see packets earlier.
     pub(super) fn add_chain(&mut self, table: &str, chain: &str, hook: Hook, priority: i32) {
         self.message(NEW_CHAIN, CREATE, table, |a| {
             a.text(3, chain);
@@ -257,12 +263,13 @@ impl Batch {
         });
     }
 
-    /// Adds a set of addresses: `ranges`, both ends included, which neither overlap nor touch, of IPv4 or IPv6.
+    /// Adds a set of IPv4 or IPv6 addresses. `ranges` include both ends and neither overlap nor
+    /// touch.
     pub(super) fn add_set(&mut self, table: &str, set: &str, is_ipv4: bool, ranges: &[(u128, u128)]) {
         const INTERVALS: u32 = 4;
-        // What `nft` calls these types, for people who list the set.
+        // `nft`'s numbers of these types, for people who list the set.
         let (kind, length, last) = if is_ipv4 { (7, 4, u128::from(u32::MAX)) } else { (8, 16, u128::MAX) };
-        // The kernel wants a number that no other set of the batch has.
+        // The kernel needs a number that is unique among the sets of the batch.
         let number = self.messages;
         self.message(NEW_SET, CREATE, table, |a| {
             a.text(2, set);
@@ -273,7 +280,7 @@ impl Batch {
                 a.text(2, set);
                 a.nest(3, |a| {
                     for &(first, end) in some {
-                        // A range that reaches to the last address has no end.
+                        // A range up to the last address has no end element.
                         let end = (end != last).then(|| (end + 1, 1));
                         for (address, flags) in [Some((first, 0)), end].into_iter().flatten() {
                             a.nest(LIST_ELEMENT, |a| {
@@ -290,8 +297,8 @@ impl Batch {
     }
 }
 
-/// A conversation with nftables of the calling thread's network namespace. Tables that are [`OWNED`] are its own until
-/// it is dropped.
+/// A netlink connection to nftables in the calling thread's network namespace. Closing it releases
+/// the tables that are [`OWNED`] by it.
 pub(super) struct Nftables(Socket);
 
 impl Nftables {
@@ -299,20 +306,20 @@ impl Nftables {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Answers are there when a request has been sent.
+        // The kernel has answered when a request has been sent.
         socket.set_non_blocking(true)?;
         socket.set_cap_ack(true)?;
         Ok(Self(socket))
     }
 
-    /// Has the kernel make the changes of `batch`.
+    /// Makes the kernel apply the changes of `batch`.
     ///
     /// # Errors
-    /// The kernel's first objection; nothing has changed then.
+    /// The kernel's first error; nothing has changed then.
     pub(super) fn commit(&self, mut batch: Batch) -> io::Result<()> {
         let last = batch.messages - 1;
         batch.frame(BATCH_END, 0, 0, SUBSYSTEM, |_| {});
-        // The kernel takes a batch whole, and this much may be under way.
+        // The kernel takes a batch as a whole, so the buffer must hold all of it.
         let room = batch.bytes.len() * 2;
         let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::SndBufForce, &room);
         let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::RcvBufForce, &(1 << 22));
@@ -324,12 +331,12 @@ impl Nftables {
             }
             message.sequence == last || failed.is_some()
         })?;
-        // What is left of the answers is not the next batch's.
+        // The rest of the answers must not be read as the next batch's.
         while self.0.recv(&mut Vec::with_capacity(1 << 16), 0).is_ok() {}
         failed.map_or(Ok(()), Err)
     }
 
-    /// The names of all tables of the family `inet`.
+    /// Returns the names of all tables of the family `inet`.
     pub(super) fn tables(&self) -> io::Result<Vec<String>> {
         let mut request = Batch { bytes: Vec::new(), messages: 0 };
         request.frame(SUBSYSTEM << 8 | GET_TABLE, DUMP, INET, 0, |_| {});
@@ -347,7 +354,7 @@ impl Nftables {
         failed.map_or(Ok(names), Err)
     }
 
-    /// Hands each message that the kernel answers to `is_last`, until that says so.
+    /// Passes each message of the kernel to `is_last`, until that returns true.
     fn answers(&self, mut is_last: impl FnMut(&Message<'_>) -> bool) -> io::Result<()> {
         loop {
             let mut answer = Vec::with_capacity(1 << 16);
@@ -371,7 +378,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The first message of a datagram, and what is behind it.
+    /// Splits the first message off a datagram, and returns it with the rest.
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let (length, sequence) = (word(0)? as usize, word(8)?);
@@ -381,12 +388,12 @@ impl<'a> Message<'a> {
         Some((Self { kind, sequence, body }, behind))
     }
 
-    /// The error number of an `ERROR`, negative; 0: it is an acknowledgement.
+    /// Returns the negative error number of an `ERROR`; 0 is an acknowledgement.
     fn code(&self) -> i32 {
         self.body.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes))
     }
 
-    /// The name of a table, its first attribute.
+    /// Returns the table's name, which is the first attribute.
     fn table(&self) -> Option<String> {
         let attribute = self.body.get(SUBHEADER..)?;
         let length = usize::from(u16::from_ne_bytes(attribute.get(..2)?.try_into().ok()?));

@@ -1,9 +1,9 @@
-//! Ranges of addresses, as nftables takes them: in order, and neither overlapping nor touching.
+//! Ranges of addresses as nftables takes them: sorted, neither overlapping nor touching.
 
 use std::net::{IpAddr, Ipv6Addr};
 use wayfarer_dataplane::table::Prefix;
 
-/// A first and a last address of one family.
+/// The first and last address of one family.
 pub(super) type Range = (IpAddr, IpAddr);
 
 /// Returns the first and the last address of a prefix.
@@ -12,7 +12,7 @@ pub(super) fn of_prefix(prefix: Prefix) -> Range {
     (first, if first.is_ipv4() { IpAddr::V4((last as u32).into()) } else { Ipv6Addr::from_bits(last).into() })
 }
 
-/// Returns whether a range holds every address of its family.
+/// Returns whether a range contains every address of its family.
 pub(super) fn is_everywhere((first, last): Range) -> bool {
     number(first) == 0 && number(last) == u128::MAX >> (128 - width(first))
 }
@@ -31,12 +31,12 @@ impl Ranges {
         ranges.push((number(first), number(last)));
     }
 
-    /// Adds the first of two ranges that does not hold every address; both where each does.
+    /// Adds the remote range of a pair, or the local one if the remote one covers every address.
     pub(super) fn add_pair(&mut self, [far, near]: [Range; 2]) {
         self.add(if is_everywhere(far) { near } else { far });
     }
 
-    /// Puts them in order and joins what overlaps or touches.
+    /// Sorts the ranges and joins those that overlap or touch.
     pub(super) fn merge(&mut self) {
         for ranges in [&mut self.v4, &mut self.v6] {
             ranges.sort_unstable();
@@ -48,13 +48,13 @@ impl Ranges {
         }
     }
 
-    /// Those of one family.
+    /// Returns the ranges of one family.
     pub(super) fn of(&self, is_ipv4: bool) -> &[(u128, u128)] {
         if is_ipv4 { &self.v4 } else { &self.v6 }
     }
 }
 
-/// Bits of an address.
+/// Returns the number of bits of an address.
 fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }

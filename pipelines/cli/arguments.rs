@@ -1,4 +1,4 @@
-//! What may be written on the command line.
+//! The grammar of the command line.
 
 #[cfg(feature = "bench")]
 use super::{bench::arguments::Bench, demo::Demo};
@@ -13,7 +13,7 @@ use std::{
 use wayfarer::control::{SOCKET, protocol::View};
 use wayfarer_dataplane::port::dpdk::Eal;
 
-/// Examples that only a build with the feature `bench` can run.
+/// The examples that need a build with the feature `bench`.
 const BENCH_EXAMPLES: &str =
     if cfg!(feature = "bench") { "\n  wayfarer demo\n  wayfarer bench esp" } else { "" };
 
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     pub command: Command,
 }
 
-/// Version, and the DPDK that this program was built with.
+/// Returns the version of the program, with the version of DPDK that it was built with.
 fn version() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let dpdk =
@@ -78,28 +78,29 @@ Examples:
   wayfarer gateway --config conf/gateway.toml
   wayfarer gateway --config conf/dpdk-lab.toml")]
     Gateway {
-        /// The configuration, in TOML.
+        /// The configuration file, in TOML.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     #[cfg(feature = "bench")]
-    /// Shows the whole gateway at work in this one process: no root, no NIC, no configuration.
+    /// Runs a whole gateway with a simulated fleet in this process: no root, no NIC, no
+    /// configuration.
     #[command(after_help = "\
-A real gateway with one worker runs on ports in memory. A simulated fleet sends real ESP through it to an echo server,
-from behind simulated NATs, and every terminal keeps changing address, port and encapsulation.
+A real gateway with one worker runs on ports in memory. Simulated terminals behind simulated NATs send real ESP through
+it to an echo server. Every terminal keeps changing its address, port and encapsulation.
 
 The simulated fleet shares the machine with the gateway and limits the rates shown: `wayfarer bench esp` measures the
 gateway.
 
 A packet that arrives at a terminal's previous address at most --in-flight after the terminal left counts as in flight:
-most of these were sent before the gateway could know of the move. One that arrives there later is lost to the move.
+most of these packets left before the gateway could know of the move. A packet that arrives there later is lost.
 
 Examples:
   wayfarer demo
   wayfarer demo --seconds 5 --terminals 1000 --json")]
     Demo(Demo),
     #[cfg(feature = "bench")]
-    /// Measures how fast the gateway, its cryptography or a device under test is.
+    /// Measures the gateway, its cryptography or a device under test.
     Bench {
         #[command(subcommand)]
         what: Bench,
@@ -111,7 +112,7 @@ Key files are read too. The first error is shown in one line, with file, line, k
 Example:
   wayfarer check conf/gateway.toml")]
     Check {
-        /// The configuration, in TOML.
+        /// The configuration file, in TOML.
         file: PathBuf,
     },
     /// Reopens a host that a gateway left closed: its kernel forwards in clear again.
@@ -131,7 +132,7 @@ Examples:
         #[arg(value_name = "DEVICE")]
         devices: Vec<String>,
     },
-    /// Shows what a running gateway is doing.
+    /// Shows the state and counters of a running gateway.
     #[command(after_help = "\
 Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
@@ -141,8 +142,8 @@ Examples:
   wayfarer show ports --counters       each device's own counters, by its own names
   wayfarer show workers --json         JSON, for programs")]
     Show {
-        /// What to show.
-        view: Shown,
+        /// The part to show.
+        view: ViewName,
         /// Prints JSON instead of a table.
         #[arg(long)]
         json: bool,
@@ -178,7 +179,7 @@ Examples:
   wayfarer sa move alice 192.0.2.7:4500
   wayfarer sa move alice [2001:db8::7]:4500")]
     Move {
-        /// The tunnel's name.
+        /// Name of the tunnel.
         tunnel: String,
         /// The peer's new address; without a port, its UDP port stays.
         #[arg(value_name = "ADDRESS[:PORT]")]
@@ -197,7 +198,7 @@ Examples:
   wayfarer peer down 17                by its number in `wayfarer show peers`")]
     Down {
         #[command(flatten)]
-        which: Which,
+        target: PeerArguments,
     },
     /// Changes a peer's keys early; no packet is lost.
     #[command(after_help = "\
@@ -206,7 +207,7 @@ Examples:
   wayfarer peer rekey alice --ike      the keys of its IKE SA")]
     Rekey {
         #[command(flatten)]
-        which: Which,
+        target: PeerArguments,
         /// Changes the keys of the IKE SA instead of those of its child SAs.
         #[arg(long)]
         ike: bool,
@@ -217,7 +218,7 @@ Example:
   wayfarer peer move office --local 198.51.100.2")]
     Move {
         #[command(flatten)]
-        which: Which,
+        target: PeerArguments,
         /// The address to use from now on.
         #[arg(long, value_name = "ADDRESS")]
         local: IpAddr,
@@ -226,7 +227,7 @@ Example:
 
 /// One peer of a running gateway.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Which {
+pub(super) struct PeerArguments {
     /// The peer: its number, its identity, or the name of its connection.
     #[arg(value_name = "NAME|NUMBER")]
     pub peer: String,
@@ -236,13 +237,13 @@ pub(super) struct Which {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Socket {
-    /// The gateway's control socket.
+    /// Path of the gateway's control socket.
     #[arg(long = "socket", value_name = "PATH", default_value = SOCKET)]
     pub path: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Shown {
+pub(super) enum ViewName {
     /// Tunnels and their security associations.
     Sa,
     /// Ports and their counters.
@@ -251,26 +252,26 @@ pub(super) enum Shown {
     Workers,
     /// Dropped packets by reason.
     Drops,
-    /// Peers connected by IKE, and their child SAs.
+    /// IKE peers and their child SAs.
     Peers,
     /// IKE's counters.
     Ike,
 }
 
-impl From<Shown> for View {
-    fn from(shown: Shown) -> Self {
-        match shown {
-            Shown::Sa => Self::Sa,
-            Shown::Ports => Self::Ports,
-            Shown::Workers => Self::Workers,
-            Shown::Drops => Self::Drops,
-            Shown::Peers => Self::Peers,
-            Shown::Ike => Self::Ike,
+impl From<ViewName> for View {
+    fn from(name: ViewName) -> Self {
+        match name {
+            ViewName::Sa => Self::Sa,
+            ViewName::Ports => Self::Ports,
+            ViewName::Workers => Self::Workers,
+            ViewName::Drops => Self::Drops,
+            ViewName::Peers => Self::Peers,
+            ViewName::Ike => Self::Ike,
         }
     }
 }
 
-/// An address, perhaps with a UDP port.
+/// An address, with an optional UDP port.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Destination {
     pub address: IpAddr,
@@ -279,20 +280,23 @@ pub(super) struct Destination {
 
 /// A text that is not a [`Destination`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct NoDestination;
+pub(super) struct DestinationError;
 
-impl fmt::Display for NoDestination {
+impl fmt::Display for DestinationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be an address like 192.0.2.7, 192.0.2.7:4500, 2001:db8::7 or [2001:db8::7]:4500")
+        f.write_str(
+            "must be an IP address with or without a UDP port, \
+             like 192.0.2.7, 192.0.2.7:4500, 2001:db8::7 or [2001:db8::7]:4500",
+        )
     }
 }
 
-impl std::error::Error for NoDestination {}
+impl std::error::Error for DestinationError {}
 
 impl FromStr for Destination {
-    type Err = NoDestination;
+    type Err = DestinationError;
 
-    fn from_str(text: &str) -> Result<Self, NoDestination> {
+    fn from_str(text: &str) -> Result<Self, DestinationError> {
         if let Ok(address) = text.parse() {
             return Ok(Self { address, udp_port: None });
         }
@@ -300,7 +304,7 @@ impl FromStr for Destination {
             Ok(socket) if socket.port() != 0 => {
                 Ok(Self { address: socket.ip(), udp_port: Some(socket.port()) })
             }
-            _ => Err(NoDestination),
+            _ => Err(DestinationError),
         }
     }
 }
@@ -317,7 +321,7 @@ mod tests {
         assert_eq!(parse("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
         assert_eq!(parse("[2001:db8::7]:9"), Ok(("2001:db8::7".to_owned(), Some(9))));
         for wrong in ["", "alice", "192.0.2.7:0", "192.0.2.7:65536", "192.0.2.7:", "192.0.2"] {
-            assert_eq!(parse(wrong), Err(NoDestination), "{wrong}");
+            assert_eq!(parse(wrong), Err(DestinationError), "{wrong}");
         }
     }
 

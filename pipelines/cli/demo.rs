@@ -8,7 +8,7 @@ use std::{
 };
 use wayfarer::demo::{self, Options};
 
-/// What to demonstrate.
+/// Options of the demonstration.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Demo {
     /// How long to run, in seconds.
@@ -32,7 +32,7 @@ pub(super) struct Demo {
     pub json: bool,
 }
 
-/// Runs the demonstration, with progress on standard error where somebody watches.
+/// Runs the demonstration. Shows progress on standard error if that is a terminal.
 pub(super) fn run(options: &Demo) -> Result<(), Failure> {
     let watched = !options.json && io::stderr().is_terminal();
     let what = Options {
@@ -44,7 +44,7 @@ pub(super) fn run(options: &Demo) -> Result<(), Failure> {
     };
     let report = demo::run(&what, |so_far| {
         if watched {
-            // Progress that cannot be shown is not worth ending the run.
+            // An error of the progress display does not end the run.
             let _ = write!(
                 io::stderr(),
                 "\r{:5.1} s  {:7.3} Mpps  {:6} moves  {} packets lost to them \x1b[K",

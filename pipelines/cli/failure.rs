@@ -1,17 +1,17 @@
-//! Why a command failed.
+//! Errors of commands.
 
 use std::io;
 use wayfarer::{config::ConfigError, control::client};
 
-/// Why a command failed.
+/// The reason why a command failed.
 pub(super) enum Failure {
     /// The configuration is wrong.
     Config(ConfigError),
-    /// A running gateway did not do what was asked.
+    /// A running gateway did not execute the command.
     Control(client::ClientError),
     /// The gateway failed.
     Gateway(String),
-    /// Standard output failed.
+    /// Standard output could not be written.
     Output(io::Error),
 }
 

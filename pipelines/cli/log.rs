@@ -1,10 +1,10 @@
-//! Messages for people, on standard error.
+//! Log messages on standard error.
 
 use super::arguments::LogLevel;
 use std::io::{self, IsTerminal};
 use tracing::Level;
 
-/// Shows everything from `level` up; in colours where a person looks at it.
+/// Logs everything from `level` up, in colours if standard error is a terminal.
 pub(super) fn start(level: LogLevel) {
     let level = match level {
         LogLevel::Error => Level::ERROR,

@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0, all went well; 1, it failed while it ran; 2, the command line or the configuration is wrong.
+//! Exit codes: 0 for success, 1 for a failure while running, 2 for a wrong command line or
+//! configuration.
 
 mod arguments;
 #[cfg(feature = "bench")]
@@ -30,7 +31,7 @@ use wayfarer::{
     launch,
 };
 
-/// Does what the command line says.
+/// Runs the command line and returns the exit code.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let usual = match arguments.command {
@@ -41,7 +42,7 @@ pub(crate) fn main() -> ExitCode {
     log::start(arguments.log.unwrap_or(usual));
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has enough.
+        // The reader of our output has stopped reading, as `head` does.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(why)) => complain(1, &why),
         Err(Failure::Config(why)) => complain(2, &why),
@@ -51,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn complain(code: u8, why: &dyn Display) -> ExitCode {
-    // Where standard error is closed too, the exit code has to do.
+    // If standard error is closed too, the exit code must suffice.
     let _ = writeln!(io::stderr(), "{why}");
     code.into()
 }
@@ -84,34 +85,34 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Has something done with a peer.
+/// Sends a command about a peer to the gateway.
 fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
     let (socket, command) = match command {
-        PeerCommand::Down { which } => (which.socket, protocol::Command::PeerDown { peer: which.peer }),
-        PeerCommand::Rekey { which, ike } => {
-            (which.socket, protocol::Command::PeerRekey { peer: which.peer, ike })
+        PeerCommand::Down { target } => (target.socket, protocol::Command::PeerDown { peer: target.peer }),
+        PeerCommand::Rekey { target, ike } => {
+            (target.socket, protocol::Command::PeerRekey { peer: target.peer, ike })
         }
-        PeerCommand::Move { which, local } => {
-            (which.socket, protocol::Command::PeerMove { peer: which.peer, local })
+        PeerCommand::Move { target, local } => {
+            (target.socket, protocol::Command::PeerMove { peer: target.peer, local })
         }
     };
     client::ask(&socket.path, command).map(drop)
 }
 
-/// Runs a gateway until it is told to stop.
+/// Runs a gateway until a signal stops it.
 fn gateway(config: &Config) -> Result<(), Failure> {
     launch::run(config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
-/// Ends what an earlier gateway keeps the host from, and says where.
+/// Removes what an earlier gateway left to close the host, and prints the devices.
 fn open_host(devices: &[String]) -> Result<(), Failure> {
     let opened = barrier::open_host(devices).map_err(|why| Failure::Gateway(why.to_string()))?;
     let mut out = io::stdout().lock();
     for device in &opened {
-        writeln!(out, "{device}: the host forwards again, in clear")?;
+        writeln!(out, "{device}: the host may forward in clear again")?;
     }
     if opened.is_empty() {
-        writeln!(out, "nothing is closed")?;
+        writeln!(out, "no device is closed")?;
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ fn check(file: &Path) -> Result<(), Failure> {
     let config = config::load(file)?;
     writeln!(
         io::stdout(),
-        "{}: fine: {}, {}, {}, {}, {}",
+        "{}: valid: {}, {}, {}, {}, {}",
         file.display(),
         some(config.ports.len(), "port"),
         some(config.routes.len(), "route"),
@@ -131,7 +132,7 @@ fn check(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `1 port`, `2 ports`.
+/// Returns a count with its noun: `1 port`, `2 ports`.
 fn some(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -8,7 +8,7 @@ use super::table::{
 use std::io::{self, Write};
 use wayfarer::control::protocol::PortView;
 
-/// Writes what the ports are and have counted.
+/// Writes the ports, their state and counters.
 pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
     let columns = [
         ("PORT", Left),
@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
-/// `up 10G`, with what is unusual.
+/// Returns the state of a port's link, with its speed and anything unusual: `up 10G`.
 fn state(port: &PortView) -> String {
     let Some(state) = port.link.clone() else { return "-".to_owned() };
     let is_up = state == "up";
@@ -60,14 +60,14 @@ fn state(port: &PortView) -> String {
     [Some(state), speed, half, promiscuous].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Writes what devices count by themselves.
+/// Writes the devices' own counters.
 pub(super) fn write_counters(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
     let row =
         |port: &PortView, name: &str, value: u64| vec![port.port.clone(), value.to_string(), name.to_owned()];
     let rows: Vec<_> =
         all.iter().flat_map(|port| port.counters.iter().map(|c| row(port, &c.name, c.value))).collect();
     if rows.is_empty() {
-        return writeln!(out, "nothing counted by devices of their own");
+        return writeln!(out, "no device counters");
     }
     table::write(out, &[("PORT", Left), ("COUNT", Right), ("NAME", Left)], &rows)
 }
@@ -135,6 +135,6 @@ mod tests {
         };
         assert_eq!(text(vec![nic()], false), "PORT     COUNT  NAME\noutside      7  rx_good_packets\n");
         assert!(text(vec![nic()], true).ends_with("outside      0  rx_missed_errors\n"));
-        assert_eq!(text(vec![PortView::default()], true), "nothing counted by devices of their own\n");
+        assert_eq!(text(vec![PortView::default()], true), "no device counters\n");
     }
 }

@@ -1,8 +1,8 @@
-//! What of a gateway's reply is worth showing.
+//! Leaves out what is not worth showing of a reply.
 
 use wayfarer::control::protocol::Reply;
 
-/// Returns `reply` with only what has happened, or with `all`.
+/// Returns `reply` without counters that are zero, or all of it if `all`.
 pub(super) fn relevant(mut reply: Reply, all: bool) -> Reply {
     match &mut reply {
         _ if all => {}

@@ -128,7 +128,7 @@ fn drops(out: &mut impl Write, all: &[DropView]) -> io::Result<()> {
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
-/// A line for each peer, then one for each of its child SAs.
+/// Writes a line for each peer, and then one for each child SA.
 fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
     if all.is_empty() {
         return writeln!(out, "no peers");

@@ -1,15 +1,15 @@
-//! Tables and numbers for people.
+//! Tables and numbers for people to read.
 
 use std::io::{self, Write};
 
-/// Which side of its column a cell keeps to.
+/// The side of the column on which a cell is aligned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Align {
     Left,
     Right,
 }
 
-/// Writes rows in columns as wide as their widest cell.
+/// Writes rows in columns, each as wide as its widest cell.
 pub(super) fn write(out: &mut impl Write, columns: &[(&str, Align)], rows: &[Vec<String>]) -> io::Result<()> {
     let width = |i: usize, title: &str| {
         let cells = rows.iter().map(|row| row[i].chars().count());
@@ -28,12 +28,12 @@ pub(super) fn write(out: &mut impl Write, columns: &[(&str, Align)], rows: &[Vec
     rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }
 
-/// Returns the items with commas between them, or a dash.
+/// Returns the items separated by commas, or a dash if there are none.
 pub(super) fn joined(items: &[String]) -> String {
     if items.is_empty() { "-".to_owned() } else { items.join(",") }
 }
 
-/// Bytes with a binary unit: `1.5 MiB`.
+/// Returns a number of bytes with a binary unit: `1.5 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -41,7 +41,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
     let mut value = bytes as f64 / 1024.0;
     let mut unit = 0;
-    // What would be shown as 1024.0 is 1.0 of the next unit.
+    // A value that would be shown as 1024.0 becomes 1.0 of the next unit.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -49,7 +49,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// Seconds with their two largest units: `2h 3m`.
+/// Returns a time in its two largest units: `2h 3m`.
 pub(super) fn seconds(seconds: f64) -> String {
     let s = seconds as u64;
     match s {

@@ -1,4 +1,5 @@
-//! Algorithms of IKE and ESP in strongSwan's words: `aes256gcm16-prfsha384-x25519`.
+//! The names of IKE's and ESP's algorithms, as strongSwan writes them:
+//! `aes256gcm16-prfsha384-x25519`.
 
 use super::error::{Rule, nearest};
 use wayfarer_mobility::{
@@ -9,14 +10,14 @@ use wayfarer_mobility::{
     },
 };
 
-/// What a proposal is for.
+/// The protocol that a proposal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Ike,
     Esp,
 }
 
-/// Stands for the offers that are made where no others are configured.
+/// The word for the default proposals.
 const DEFAULT: &str = "default";
 
 const ENCR: [(&str, Encr); 7] = [
@@ -47,14 +48,14 @@ const KEX: [(&str, Kex); 9] = [
     ("mlkem1024", Kex::MlKem1024),
 ];
 
-/// Further key exchanges of RFC 9370.
+/// Most additional key exchanges (RFC 9370).
 const MOST_FURTHER: usize = 7;
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
     names.iter().find_map(|(name, v)| (v == value).then_some(*name)).unwrap_or("?")
 }
 
-/// An IKE SA's algorithms as a proposal names them.
+/// Returns the algorithms of an IKE SA, written as a proposal.
 pub fn ike(suite: &IkeSuite) -> String {
     let mut words = vec![name_of(&ENCR, &suite.encr)];
     words.extend(suite.integ.iter().map(|integ| name_of(&INTEG, integ)));
@@ -62,14 +63,14 @@ pub fn ike(suite: &IkeSuite) -> String {
     [words.join("-"), exchanges(&[&[suite.kex], &suite.more_kex[..]].concat())].concat()
 }
 
-/// A child SA's algorithms as a proposal names them.
+/// Returns the algorithms of a child SA, written as a proposal.
 pub fn esp(suite: &EspSuite) -> String {
     let mut words = vec![name_of(&ENCR, &suite.encr)];
     words.extend(suite.integ.iter().map(|integ| name_of(&INTEG, integ)));
     [words.join("-"), exchanges(&suite.kex)].concat()
 }
 
-/// The first key exchange, and those after it by their number.
+/// Returns the first key exchange, and the additional ones with their numbers.
 fn exchanges(all: &[Kex]) -> String {
     let word = |(number, kex): (usize, &Kex)| match number {
         0 => format!("-{}", name_of(&KEX, kex)),
@@ -82,8 +83,8 @@ fn named<T: Copy>(names: &[(&str, T)], word: &str) -> Option<T> {
     names.iter().find_map(|(name, value)| (*name == word).then_some(*value))
 }
 
-/// What is offered by default: AEADs before ciphers that need an HMAC; for ESP with a key exchange of its own, or without for
-/// a peer that has none.
+/// Returns the default offers: AEADs before ciphers that need an HMAC. The offers for ESP have a
+/// key exchange or none, for peers that do not support one.
 pub(super) fn defaults(usage: Use) -> Vec<Offer> {
     let prf: Vec<Prf> = match usage {
         Use::Ike => PRF.map(|(_, prf)| prf).into(),
@@ -107,7 +108,8 @@ pub(super) fn defaults(usage: Use) -> Vec<Offer> {
     }
 }
 
-/// The offers of a list of proposals, in its order; with the nearest word where one is unknown.
+/// Parses a list of proposals into offers, in the same order. An error about an unknown word comes
+/// with the nearest one.
 pub(super) fn offers(list: &[String], usage: Use) -> Result<Vec<Offer>, (Rule, Option<String>)> {
     if list.is_empty() {
         return Err((Rule::Empty, None));
@@ -134,7 +136,7 @@ fn offer(text: &str, usage: Use) -> Result<Offer, (Rule, Option<String>)> {
     Ok(offer)
 }
 
-/// Adds what a word means.
+/// Adds the algorithm that a word names to the offer.
 fn read(offer: &mut Offer, word: &str) -> Option<()> {
     if let Some(encr) = named(&ENCR, word) {
         add(&mut offer.encr, encr);
@@ -162,15 +164,15 @@ fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
     }
 }
 
-/// Checks that the algorithms make a whole. As in strongSwan, an HMAC of IKE is its pseudo-random function too where no
-/// other is named.
+/// Checks that the algorithms are complete and consistent. As in strongSwan, IKE's HMAC is also the
+/// pseudo-random function if no other is named.
 fn complete(offer: &mut Offer, usage: Use) -> Result<(), &'static str> {
     let is_aead = offer.encr.iter().all(|encr| encr.is_aead());
     if offer.encr.is_empty() {
         return Err("names no cipher");
     }
     if !is_aead && offer.encr.iter().any(|encr| encr.is_aead()) {
-        return Err("mixes AEADs and other ciphers: make two proposals of it");
+        return Err("mixes AEADs with other ciphers: write two proposals instead");
     }
     match usage {
         Use::Ike if offer.prf.is_empty() => {
@@ -179,11 +181,13 @@ fn complete(offer: &mut Offer, usage: Use) -> Result<(), &'static str> {
                 offer.integ.clear();
             }
         }
-        Use::Esp if !offer.prf.is_empty() => return Err("names a pseudo-random function, which ESP has not"),
+        Use::Esp if !offer.prf.is_empty() => {
+            return Err("names a pseudo-random function, which ESP does not use");
+        }
         _ => {}
     }
     match (is_aead, offer.integ.is_empty()) {
-        (true, false) => return Err("names an HMAC beside an AEAD"),
+        (true, false) => return Err("names an HMAC, which an AEAD does not use"),
         (false, true) => return Err("names no HMAC (sha256, sha384, sha512), which its cipher needs"),
         _ => {}
     }
@@ -191,10 +195,10 @@ fn complete(offer: &mut Offer, usage: Use) -> Result<(), &'static str> {
         return Err("names no pseudo-random function (prfsha256, prfsha384, prfsha512)");
     }
     if usage == Use::Ike && offer.kex.is_empty() {
-        return Err("names no key exchange, like x25519 or ecp256");
+        return Err("names no key exchange, such as x25519 or ecp256");
     }
     if !offer.more_kex.is_empty() && (offer.kex.is_empty() || offer.more_kex.iter().any(Vec::is_empty)) {
-        return Err("names a further key exchange without those before it");
+        return Err("names an additional key exchange without the ones before it");
     }
     Ok(())
 }
@@ -207,7 +211,7 @@ fn prf_of(integ: Integ) -> Prf {
     }
 }
 
-/// The word that was probably meant.
+/// Returns the known word that is nearest to `word`.
 fn meant(word: &str) -> Option<String> {
     let names = ENCR.iter().map(|(name, _)| *name).chain(INTEG.iter().map(|(name, _)| *name));
     let names = names.chain(PRF.iter().map(|(name, _)| *name)).chain(KEX.iter().map(|(name, _)| *name));

@@ -1,4 +1,4 @@
-//! From the keys of a file to the model: `[gateway]`, ports, routes and policies.
+//! Checks `[gateway]`, routes and policies, and puts the whole model together.
 
 use super::{
     connection, dpdk,
@@ -14,10 +14,10 @@ use std::{net::IpAddr, path::PathBuf};
 use toml::Spanned;
 use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefix};
 
-/// Cores that a machine may have.
+/// Most cores of a machine.
 const CORES: usize = 1024;
 
-/// Checks everything.
+/// Checks the whole file.
 pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Config> {
     let mut config = Config {
         gateway: gateway(source, &file.gateway)?,
@@ -42,7 +42,7 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Conf
     Ok(config)
 }
 
-/// A file is one queue, and so needs one worker.
+/// Refuses several workers with a file port, which has one queue and so can serve one worker only.
 fn one_worker_for_files(source: &Source<'_>, raw: &file::File, config: &Config) -> ConfigResult<()> {
     let is_file = |port: &&Port| matches!(port.kind, PortKind::Pcap { .. } | PortKind::Generator { .. });
     let Some(file) = config.ports.iter().find(is_file) else { return Ok(()) };
@@ -125,8 +125,8 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Con
     Ok(Route { to, via: via.map(|(via, _)| via), port })
 }
 
-/// The port whose subnet holds `via`: the longest one of all, or one of the port named. A link-local address is on
-/// every segment, so that its port must be named.
+/// Returns the port whose subnet contains `via`: the longest subnet of all ports, or one of the
+/// named port. A link-local address exists on every segment, so its port must be named.
 fn port_towards(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
     if matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
         return named;
@@ -138,7 +138,7 @@ fn port_towards(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usi
     holding.max_by_key(|(net, _)| net.length()).map(|(_, index)| index)
 }
 
-/// A prefix; with the one that was probably meant where host bits are set.
+/// Parses a prefix. An error about host bits suggests the prefix without them.
 fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> ConfigResult<Prefix> {
     source.value(key, raw, |text| value::prefix(text)).map_err(|error| {
         let meant = (error.rule == Rule::HostBits).then(|| value::without_host_bits(raw.get_ref())).flatten();
@@ -146,8 +146,8 @@ fn prefix(source: &Source<'_>, key: &str, raw: &Spanned<String>) -> ConfigResult
     })
 }
 
-/// The policies of one `[[policy]]`: for every pair of prefixes one in each direction, because rules are found by
-/// where a packet goes to. `ports` are those of `remote`.
+/// Checks one `[[policy]]`. Returns two policies for every pair of prefixes, one for each
+/// direction, because rules are found by a packet's destination. `ports` are those of `remote`.
 fn policies(source: &Source<'_>, raw: &Spanned<file::Policy>) -> ConfigResult<Vec<Policy>> {
     let place = raw.span();
     let raw = raw.get_ref();

@@ -1,4 +1,4 @@
-//! From the keys of a file to the model: `[dpdk]`, and what it asks of ports.
+//! Checks `[dpdk]`, and the ports that use it.
 
 use super::{
     error::{ConfigError, Rule},
@@ -11,10 +11,10 @@ use super::{
 use toml::Spanned;
 use wayfarer_dataplane::port::dpdk::Options;
 
-/// Bytes that EAL counts memory in.
+/// The unit in which EAL counts memory, in bytes.
 const MEBIBYTE: usize = 1 << 20;
 
-/// Options of EAL that have a key.
+/// Options of EAL that have a key in the configuration.
 const KEYS: [(&str, &str); 9] = [
     ("-l", "cores"),
     ("-c", "cores"),
@@ -42,7 +42,7 @@ const REFUSED: [&str; 11] = [
     "--telemetry",
 ];
 
-/// How DPDK starts, where one of the ports is its. Checks that such ports have a device there.
+/// Returns the options of DPDK, if it has a port. Checks that its ports have a device there.
 pub(super) fn options(
     source: &Source<'_>,
     file: &file::File,
@@ -123,23 +123,24 @@ fn check_port(
     Ok(())
 }
 
-/// Whether one of these virtual devices stands for the kernel's device of this name.
+/// Returns whether one of these virtual devices creates the kernel device of this name.
 fn has_interface(vdev: &[String], device: &str) -> bool {
     let arguments = vdev.iter().flat_map(|vdev| vdev.split(',').skip(1));
     arguments.filter_map(|argument| argument.strip_prefix("iface=")).any(|name| name == device)
 }
 
-/// The name of a device without its arguments.
+/// Returns the name of a device, without its arguments.
 fn name_of(device: &str) -> &str {
     device.split_once(',').map_or(device, |(name, _)| name)
 }
 
-/// A device's name as DPDK has it: a PCI address with its domain, in lower case.
+/// Returns a device's name as DPDK spells it: a PCI address has its domain, and is in lower case.
 pub(super) fn name(text: &str) -> String {
     pci(text).ok().filter(|name| !name.contains(',')).unwrap_or_else(|| text.to_owned())
 }
 
-/// `0000:03:00.0` or `03:00.0`, maybe with arguments: with its domain, in lower case.
+/// Parses a PCI address like `0000:03:00.0` or `03:00.0`, with optional arguments. Returns it with
+/// its domain, in lower case.
 fn pci(text: &str) -> Result<String, Rule> {
     let (address, arguments) = text.split_at(name_of(text).len());
     let parts: Vec<&str> = address.split([':', '.']).collect();
@@ -159,23 +160,23 @@ fn pci(text: &str) -> Result<String, Rule> {
         && is_hex(function, 1, 7)
         && is_word(text);
     let address = format!("{domain}:{bus}:{device}.{function}").to_lowercase();
-    // The separators are where they belong if putting them there gives the address back.
+    // The separators are at the right places if inserting them gives the same address again.
     let is_same = address.ends_with(&text[..text.len() - arguments.len()].to_lowercase());
     if fits && is_same { Ok(address + arguments) } else { Err(Rule::Pci) }
 }
 
-/// `net_tap0,iface=wf0`
+/// Parses a virtual device like `net_tap0,iface=wf0`.
 fn vdev(text: &str) -> Result<String, Rule> {
     if is_word(text) && !name_of(text).is_empty() { Ok(text.to_owned()) } else { Err(Rule::Vdev) }
 }
 
-/// Whole MiB, as EAL counts.
+/// Parses an amount of memory, which must be whole MiB, the unit of EAL.
 fn memory(size: &Scalar) -> Result<usize, Rule> {
     let size = value::size_within(size, MEBIBYTE..=MEBIBYTE << 20)?;
     if size.is_multiple_of(MEBIBYTE) { Ok(size) } else { Err(Rule::Multiple(MEBIBYTE as u64)) }
 }
 
-/// Options of EAL, each with its value in the same word or the next.
+/// Checks options of EAL, each with its value in the same word or in the next.
 fn words(list: &[String]) -> Result<Vec<String>, Rule> {
     let mut takes_value = false;
     for word in list {
@@ -198,7 +199,8 @@ fn words(list: &[String]) -> Result<Vec<String>, Rule> {
     Ok(list.to_vec())
 }
 
-/// Whether getopt_long(3) may read `word` as `option`: its value may be behind a short one, and a long one may be cut.
+/// Returns whether getopt_long(3) may read `word` as `option`: a short option may contain its
+/// value, and a long option may be abbreviated.
 fn is_same_option(word: &str, option: &str) -> bool {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
     match option.starts_with("--") {

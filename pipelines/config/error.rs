@@ -1,12 +1,12 @@
-//! What is wrong with a configuration, in one line.
+//! Errors in a configuration, each in one line.
 
 use crate::credentials::CredentialError;
 use std::{fmt, io, net::IpAddr, path::Path};
 
-/// What a check of a configuration comes to.
+/// The result of checking a part of a configuration.
 pub(super) type ConfigResult<T> = Result<T, ConfigError>;
 
-/// One rule that a configuration breaks, and where.
+/// A rule that a configuration breaks, and the place where it does.
 ///
 /// ```text
 /// conf/gateway.toml:12: tunnel.window = 10: must be from 64 to 65536
@@ -14,17 +14,17 @@ pub(super) type ConfigResult<T> = Result<T, ConfigError>;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file.
+    /// Path of the file.
     pub file: Box<Path>,
-    /// The line in it, from 1 on; `None` where the whole file is meant.
+    /// Line in the file, counted from 1; `None` if the error concerns the whole file.
     pub line: Option<usize>,
-    /// The key, with those of the tables around it: `tunnel.inbound.spi`. Empty at the top.
+    /// Key with its tables, like `tunnel.inbound.spi`. Empty at the top level.
     pub key: Box<str>,
-    /// The value as written.
+    /// Value, as written.
     pub value: Option<Box<str>>,
-    /// The rule broken.
+    /// The broken rule.
     pub rule: Rule,
-    /// What may have been meant.
+    /// A suggestion for the value or key.
     pub hint: Option<Box<str>>,
 }
 
@@ -53,159 +53,161 @@ impl std::error::Error for ConfigError {}
 pub enum Rule {
     /// The file cannot be read.
     Unreadable(io::ErrorKind),
-    /// It is not TOML; in the words of the TOML parser.
+    /// The file is not TOML: the TOML parser's message.
     Syntax(Box<str>),
-    /// There is no such key.
+    /// The key does not exist.
     UnknownKey(Box<str>),
-    /// There is no such word for the key; the words there are.
+    /// The word is not one of these.
     UnknownWord(Box<str>),
     /// A key is missing.
     MissingKey(Box<str>),
-    /// A key is missing that another one makes necessary.
+    /// A key is missing that something else needs: the key, and what needs it.
     Needs(&'static str, Box<str>),
-    /// A key has no meaning beside another one.
+    /// A key has no meaning together with this.
     Pointless(Box<str>),
-    /// The value has another type; in the words of the TOML parser.
+    /// The value has the wrong type: the type needed.
     Type(Box<str>),
-    /// A number within bounds is wanted.
+    /// The value must be a number from the first to the second.
     Range(u64, u64),
-    /// A number from 1 on is wanted.
+    /// The value must be a number of at least 1.
     Count,
-    /// A time is wanted.
+    /// The value must be a time.
     Duration,
-    /// A number of bytes is wanted.
+    /// The value must be a number of bytes.
     Size,
-    /// A multiple is wanted.
+    /// The value must be a multiple of this.
     Multiple(u64),
-    /// At least one item is wanted.
+    /// The list or text must not be empty.
     Empty,
-    /// There are more combinations than this.
+    /// There are more pairs of prefixes than this.
     TooMany(usize),
-    /// An address is wanted.
+    /// The value must be an IP address.
     Address,
-    /// The address of one station is wanted.
+    /// The value must be a unicast address.
     Unicast,
-    /// A prefix is wanted.
+    /// The value must be a prefix.
     Prefix,
-    /// The prefix is longer than an address.
+    /// The prefix length exceeds the bits of the address.
     PrefixLength,
-    /// Bits are set behind the prefix.
+    /// Bits are set beyond the prefix length.
     HostBits,
-    /// A peer's address is wanted.
+    /// The value must be a peer's address.
     Remote,
-    /// A MAC address is wanted.
+    /// The value must be a unicast MAC address.
     Mac,
-    /// A name is wanted.
+    /// The value must be a name.
     Name,
-    /// The name of a network device is wanted.
+    /// The value must be the name of a network device.
     Device,
-    /// A DSCP is wanted.
+    /// The value must be a DSCP.
     Dscp,
-    /// A protocol is wanted.
+    /// The value must be an IP protocol.
     Protocol,
-    /// Ports are wanted.
+    /// The value must be a port or a range of ports.
     Ports,
     /// The protocol has no ports.
     PortlessProtocol,
-    /// There is no such suite of ESP algorithms.
+    /// The ESP cipher does not exist.
     Cipher,
     /// The SPI is reserved (RFC 4303 §2.1).
     ReservedSpi,
-    /// Something that must be unique was there before, in this line.
+    /// The value must be unique, and this line has it already.
     Duplicate(usize),
     /// No port has this address.
     NotOurs,
-    /// The address is the gateway's own.
+    /// The address belongs to the gateway.
     Own,
-    /// Two addresses are of different families.
+    /// One address is IPv4, the other IPv6.
     Family,
-    /// No pair of prefixes of these keys is of one family.
+    /// These two keys have no prefixes of the same family.
     NoPair(&'static str),
-    /// There is no port of that name.
+    /// No port has this name.
     UnknownPort,
-    /// No port has a subnet with this address.
+    /// No subnet of a port, or of the port named, contains this address.
     OffSubnet,
-    /// The list is too long.
+    /// The list has more items than this.
     TooLong(usize),
-    /// No port is of a kind that this table is for.
+    /// No port has `kind = "dpdk"`.
     NoDpdkPort,
-    /// The device is neither allowed nor made; those that are.
+    /// `[dpdk]` has no such device: the devices that it has.
     UnknownDpdkDevice(Box<str>),
-    /// A port of this kind cannot be beside one of DPDK's.
+    /// A port of this kind cannot be used together with a DPDK port.
     BesideDpdk,
-    /// `gateway.workers` names other cores.
+    /// `gateway.workers` lists other cores.
     OtherCores,
-    /// A PCI address is wanted.
+    /// The value must be PCI addresses.
     Pci,
-    /// A virtual device is wanted.
+    /// The value must be virtual devices.
     Vdev,
-    /// An option of EAL is wanted; what there is.
+    /// The word is not an option of EAL or the value of one.
     EalOption(Box<str>),
-    /// An option of EAL that has a key of its own.
+    /// The option of EAL has its own key: the option and the key.
     OptionWithKey(&'static str, &'static str),
-    /// An option of EAL that is the gateway's own affair, or would end it.
+    /// The gateway sets this option of EAL itself, or the option would end it.
     RefusedOption(&'static str),
-    /// One worker only can serve this kind of port.
+    /// The port of this name can serve only one worker.
     OneWorker(Box<str>),
-    /// A fixed peer is wanted, because of this key.
+    /// This key needs a peer with a fixed address.
     FixedRemote(&'static str),
-    /// The port is not among `gateway.encap_ports`.
+    /// The port is not one of `gateway.encap_ports`.
     NotEncapPort,
-    /// A soft limit is above the hard one.
+    /// A soft limit is above the hard limit.
     SoftAboveHard,
     /// An environment variable is not set.
     Variable(Box<str>),
-    /// `${` without `}`.
+    /// The text contains `${` without `}`.
     OpenVariable,
     /// A key file cannot be read.
     KeyUnreadable(io::ErrorKind),
-    /// A key file is a folder or a device.
+    /// The key file is a folder or a device.
     KeyNotAFile,
-    /// A key file holds neither hexadecimal digits nor a raw key: bytes wanted, bytes there.
+    /// The key file contains neither hexadecimal digits nor a raw key: number of bytes needed, and
+    /// found.
     KeyNotHex(usize, usize),
-    /// A key file holds a key of another length: bytes wanted, hexadecimal digits there.
+    /// The key file contains a key of another length: number of bytes needed, and number of
+    /// hexadecimal digits found.
     KeyLength(usize, usize),
-    /// A file with a secret is empty.
+    /// The file with a secret is empty.
     NoSecret,
-    /// A file with a secret is longer than this many bytes.
+    /// The file with a secret is longer than this many bytes.
     LongSecret(usize),
-    /// A file with a secret has `0x`, and then no pairs of hexadecimal digits.
+    /// The file with a secret begins with `0x`, and pairs of hexadecimal digits do not follow.
     SecretNotHex,
-    /// A file does not hold names and passwords; the line where that shows.
+    /// This line of the file is not a name with a password.
     Users(usize),
     /// The user of this name has an empty password.
     NoPassword(Box<str>),
-    /// These names of users differ by upper and lower case only.
+    /// These names of users differ only in case.
     SameUser(Box<str>, Box<str>),
-    /// A file with a certificate, private key or revocation list is not what it must be.
+    /// The file with a certificate, private key or revocation list cannot be used.
     Credential(CredentialError),
     /// The certificate is not for the identity.
     OtherIdentity,
     /// The certificate has no subject.
     NoSubject,
-    /// An identity is wanted.
+    /// The value must be an identity.
     Identity,
-    /// A pattern of identities does not stand alone.
+    /// `"any"` or a pattern of identities is not the only item.
     LonePattern,
-    /// A domain name is wanted.
+    /// The value must be a domain name.
     Domain,
-    /// A server's address is wanted.
+    /// The value must be a server's address and port.
     Server,
-    /// No algorithm is called so.
+    /// No algorithm has this name.
     Algorithm(Box<str>),
-    /// A proposal is no whole; what it does.
+    /// The proposal is not complete or not consistent, for this reason.
     Proposal(&'static str),
-    /// A range of addresses is wanted.
+    /// The value must be a range of addresses.
     Pool,
-    /// The gateway's own address is in the range.
+    /// The range contains this address of the gateway.
     OwnInPool(IpAddr),
-    /// The range overlaps that of this line.
+    /// The range overlaps the one in this line.
     Overlap(usize),
-    /// There is no pool of that name.
+    /// No pool has this name.
     UnknownPool,
-    /// No way to prove who the peer, or we, are.
+    /// The two sides cannot authenticate in this way, for this reason.
     Auth(&'static str),
-    /// IKE needs this UDP port to be taken.
+    /// IKE needs UDP port 4500 among `gateway.encap_ports`.
     NatTraversal,
 }
 
@@ -221,25 +223,25 @@ impl fmt::Display for Rule {
             Self::Pointless(because) => write!(f, "has no meaning with {because}"),
             Self::Type(why) => write!(f, "{why}"),
             Self::Range(first, last) => write!(f, "must be from {first} to {last}"),
-            Self::Count => f.write_str("must be a number from 1 on"),
+            Self::Count => f.write_str("must be at least 1"),
             Self::Duration => {
                 f.write_str("must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"")
             }
             Self::Size => f.write_str("must be a number of bytes, like 1500, \"64KiB\", \"1GiB\""),
             Self::Multiple(of) => write!(f, "must be a multiple of {of}"),
             Self::Empty => f.write_str("must not be empty"),
-            Self::TooMany(most) => write!(f, "makes more than {most} pairs of prefixes"),
+            Self::TooMany(most) => write!(f, "has more than {most} pairs of local and remote prefixes"),
             Self::Address => f.write_str("must be an IP address"),
-            Self::Unicast => f.write_str("must be the address of one station"),
+            Self::Unicast => f.write_str("must be a unicast address"),
             Self::Prefix => f.write_str("must be a prefix like \"10.0.0.0/8\" or an address"),
             Self::PrefixLength => {
-                f.write_str("prefix longer than an address: at most /32 for IPv4, /128 for IPv6")
+                f.write_str("the prefix is longer than the address: at most /32 for IPv4, /128 for IPv6")
             }
-            Self::HostBits => f.write_str("bits are set behind the prefix"),
+            Self::HostBits => f.write_str("bits are set beyond the prefix length"),
             Self::Remote => {
                 f.write_str("must be \"any\", \"address\", \"address:port\" or \"[IPv6 address]:port\"")
             }
-            Self::Mac => f.write_str("must be the MAC address of one station, like \"02:00:00:00:00:01\""),
+            Self::Mac => f.write_str("must be a unicast MAC address, like \"02:00:00:00:00:01\""),
             Self::Name => f.write_str("must be 1 to 64 bytes of letters, digits and punctuation"),
             Self::Device => f.write_str("must be the name of a network device, at most 15 characters"),
             Self::Dscp => f.write_str("must be \"copy\" or a number from 0 to 63"),
@@ -251,50 +253,59 @@ impl fmt::Display for Rule {
             Self::Cipher => f.write_str("no such cipher"),
             Self::ReservedSpi => f.write_str("must be from 0x100 to 0xffffffff: lower SPIs are reserved"),
             Self::Duplicate(line) => write!(f, "already used in line {line}"),
-            Self::NotOurs => f.write_str("not among the addresses of any [[port]]"),
+            Self::NotOurs => f.write_str("no [[port]] has this address"),
             Self::Own => f.write_str("is the gateway's own address"),
             Self::Family => f.write_str("one address is IPv4, the other IPv6"),
-            Self::NoPair(keys) => write!(f, "no prefix of {keys} is of the same family"),
+            Self::NoPair(keys) => write!(f, "{keys} have no prefixes of the same family"),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
-            Self::OffSubnet => f.write_str("not within the subnet of the port"),
-            Self::TooLong(most) => write!(f, "must not have more than {most} items"),
-            Self::NoDpdkPort => f.write_str("no [[port]] is of kind = \"dpdk\""),
-            Self::UnknownDpdkDevice(none) if none.is_empty() => {
-                f.write_str("not a device of [dpdk], whose allow and vdev name none")
+            Self::OffSubnet => {
+                f.write_str("must be in a subnet of a [[port]], and of \"port\" if that is set")
             }
-            Self::UnknownDpdkDevice(names) => write!(f, "not a device of [dpdk], which are {names}"),
-            Self::BesideDpdk => f.write_str("cannot be beside kind = \"dpdk\", which has frames of its own"),
-            Self::OtherCores => f.write_str("differs from gateway.workers, which says the same"),
+            Self::TooLong(most) => write!(f, "must not have more than {most} items"),
+            Self::NoDpdkPort => f.write_str("no [[port]] has kind = \"dpdk\""),
+            Self::UnknownDpdkDevice(none) if none.is_empty() => {
+                f.write_str("[dpdk] does not have this device: its \"allow\" and \"vdev\" name none")
+            }
+            Self::UnknownDpdkDevice(names) => write!(f, "[dpdk] does not have this device, only {names}"),
+            Self::BesideDpdk => f.write_str(
+                "cannot be used together with kind = \"dpdk\", whose frames have their own memory",
+            ),
+            Self::OtherCores => f.write_str("must list the same cores as gateway.workers"),
             Self::Pci => f.write_str(
-                "must be PCI addresses like \"0000:03:00.0\", each with \",key=value\" behind or not",
+                "must be PCI addresses like \"0000:03:00.0\", each optionally followed by \",key=value\"",
             ),
             Self::Vdev => f.write_str("must be virtual devices like \"net_tap0,iface=wf0\""),
             Self::EalOption(word) => {
-                write!(f, "{word:?} neither begins with \"-\" nor is the value of the option before")
+                write!(
+                    f,
+                    "{word:?} must be one word that begins with \"-\", or the value of the option before"
+                )
             }
-            Self::OptionWithKey(option, key) => write!(f, "{option} has a key of its own: {key}"),
+            Self::OptionWithKey(option, key) => write!(f, "{option} must be set by the key {key}"),
             Self::RefusedOption(option) => {
-                write!(f, "{option} cannot be given: the gateway sets it, or would be ended by it")
+                write!(f, "{option} is not allowed: the gateway sets it itself, or it would end the gateway")
             }
-            Self::OneWorker(port) => write!(f, "must be one core, for port {port} has one queue"),
-            Self::FixedRemote(key) => write!(f, "{key} needs the address of the peer"),
-            Self::NotEncapPort => f.write_str("not among gateway.encap_ports, so answers would not be taken"),
-            Self::SoftAboveHard => f.write_str("the soft limit is above the hard one"),
+            Self::OneWorker(port) => write!(f, "must be one core, because port {port} has only one queue"),
+            Self::FixedRemote(key) => write!(f, "{key} needs a peer with a fixed address"),
+            Self::NotEncapPort => {
+                f.write_str("must be one of gateway.encap_ports, or the peer's ESP would not be received")
+            }
+            Self::SoftAboveHard => f.write_str("the soft limit must not be above the hard limit"),
             Self::Variable(name) => write!(f, "environment variable {name:?} is not set"),
-            Self::OpenVariable => f.write_str("\"${\" without \"}\""),
+            Self::OpenVariable => f.write_str("\"${\" needs a closing \"}\""),
             Self::KeyUnreadable(why) => write!(f, "key file cannot be read: {why}"),
             Self::KeyNotAFile => f.write_str("key file is not a regular file"),
             Self::KeyNotHex(wanted, got) => {
                 write!(
                     f,
-                    "key file must hold {} hexadecimal digits or {wanted} raw bytes, it holds {got} bytes",
+                    "key file must hold {} hexadecimal digits or {wanted} raw bytes, but it holds {got} bytes",
                     2 * wanted
                 )
             }
             Self::KeyLength(wanted, got) => {
                 write!(
                     f,
-                    "key file must hold {} hexadecimal digits ({wanted} bytes), it holds {got}",
+                    "key file must hold {} hexadecimal digits ({wanted} bytes), but it holds {got}",
                     2 * wanted
                 )
             }
@@ -302,11 +313,11 @@ impl fmt::Display for Rule {
             Self::LongSecret(most) => write!(f, "file is longer than {most} bytes"),
             Self::SecretNotHex => f.write_str("file must hold pairs of hexadecimal digits after \"0x\""),
             Self::Users(line) => {
-                write!(f, "file must hold lines like alice = \"password\", which line {line} is not")
+                write!(f, "line {line} of the file must be like alice = \"password\"")
             }
             Self::NoPassword(user) => write!(f, "user \"{user}\" has an empty password"),
             Self::SameUser(one, other) => {
-                write!(f, "users \"{one}\" and \"{other}\" are the same but for upper and lower case")
+                write!(f, "users \"{one}\" and \"{other}\" differ only in upper and lower case")
             }
             Self::Credential(why) => write!(f, "{why}"),
             Self::OtherIdentity => f.write_str("the certificate is not for this identity"),
@@ -327,16 +338,16 @@ impl fmt::Display for Rule {
             Self::UnknownPool => f.write_str("no [[pool]] has this name"),
             Self::Auth(why) => f.write_str(why),
             Self::NatTraversal => {
-                f.write_str("must have 4500, which a [[connection]] needs (RFC 7296 §2.23)")
+                f.write_str("must contain 4500, which every [[connection]] needs (RFC 7296 §2.23)")
             }
         }
     }
 }
 
-/// The candidate that `text` was probably meant to be.
+/// Returns the candidate nearest to `text`, if it is near enough to be what was meant.
 pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = |candidate: &&str| strsim::damerau_levenshtein(text, candidate) <= 2.max(candidate.len() / 3);
-    // Longer texts are no typo, and the distance takes time quadratic in their length.
+    // Longer texts are not typing errors, and the distance takes time quadratic in their length.
     let candidates = candidates.filter(|_| text.len() <= 64);
     candidates.filter(close).min_by_key(|candidate| strsim::damerau_levenshtein(text, candidate))
 }

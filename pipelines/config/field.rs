@@ -1,4 +1,4 @@
-//! Values that the tables of a file have in common.
+//! Checks that several tables of the file share.
 
 use super::{
     error::{ConfigError, Rule},
@@ -13,10 +13,10 @@ use std::{
 };
 use wayfarer_dataplane::{sa::PortRange, table::Prefix, wire::ip};
 
-/// Pairs of prefixes that one tunnel or policy may have.
+/// Most pairs of prefixes in one tunnel or policy.
 const MOST_PAIRS: usize = 4096;
 
-/// What may be there once, and where it was.
+/// Values that must be unique, each with its place in the file.
 pub(super) struct Unique<T>(HashMap<T, Range<usize>>);
 
 impl<T: Eq + Hash> Unique<T> {
@@ -35,7 +35,7 @@ impl<T: Eq + Hash> Unique<T> {
     }
 }
 
-/// Returns every number of a list once; all must be within `range`.
+/// Returns every number of a list once. All must be within `range`.
 pub(super) fn numbers<T>(list: &[i64], range: RangeInclusive<T>) -> Result<Vec<T>, Rule>
 where
     T: TryFrom<i64> + PartialOrd + Copy + Into<u64>,
@@ -56,7 +56,7 @@ pub(super) fn cores(list: &[i64], count: usize) -> Result<Vec<usize>, Rule> {
     }
 }
 
-/// Returns an MTU that the family allows (RFC 791 §3.1, RFC 8200 §5).
+/// Returns an MTU. It must be within the limits of the address family (RFC 791 §3.1, RFC 8200 §5).
 pub(super) fn mtu(size: &Scalar, v6: bool) -> Result<usize, Rule> {
     value::size_within(size, if v6 { ip::V6_MIN_MTU } else { 576 }..=65472)
 }
@@ -85,7 +85,7 @@ pub(super) fn pairs(
     }
 }
 
-/// Returns the ports, if the protocol has some.
+/// Returns the ports, which the protocol must support.
 pub(super) fn ports_of(
     source: &Source<'_>,
     key: &str,

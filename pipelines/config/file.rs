@@ -1,5 +1,5 @@
-//! The keys of a configuration file, as TOML gives them: types are right, nothing else is checked. Every value knows
-//! its place in the text.
+//! The keys of a configuration file, as TOML gives them. Types are right, and nothing else is
+//! checked. Every value has its place in the text.
 
 mod field;
 mod ike;

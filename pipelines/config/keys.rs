@@ -1,4 +1,4 @@
-//! Key files. What they hold is in zeroised memory only, and in no message.
+//! Key files. Their contents are kept in zeroised memory, and no message shows them.
 
 use super::error::Rule;
 use crate::secrets;
@@ -8,38 +8,39 @@ use wayfarer_dataplane::crypto::Suite;
 use wayfarer_mobility::crypto::Secret;
 use zeroize::Zeroizing;
 
-/// Longest key file, in bytes: the longest key is 96 bytes.
+/// Longest key file, in bytes. The longest key has 96 bytes.
 const LONGEST: usize = 4096;
 
 /// Longest file of users and passwords, in bytes.
 const LONGEST_USERS: usize = 16 << 20;
 
-/// The keying material in `file`: hexadecimal digits (white space and a leading `0x` do not count), or the raw bytes.
+/// Reads the keying material in `file`: hexadecimal digits, with optional white space and a leading
+/// `0x`, or raw bytes.
 pub(super) fn load(file: &Path, cipher: Suite) -> Result<Secret, Rule> {
     decode(&read(file, LONGEST)?, cipher.key_len())
 }
 
-/// The secret in `file`: its text without the last line's end, or bytes as `0x` and hexadecimal digits. One shorter than
-/// `advised` bytes is taken with a warning.
+/// Reads the secret in `file`: text without its last line end, or `0x` and hexadecimal digits. Logs
+/// a warning if the secret is shorter than `advised` bytes.
 pub(super) fn secret(file: &Path, advised: usize) -> Result<Secret, Rule> {
     let secret = secret_of(&read(file, LONGEST)?)?;
     if secret.len() < advised {
-        tracing::warn!(file = %file.display(), "this secret has less than {advised} bytes: it may be guessed");
+        tracing::warn!(file = %file.display(), "this secret is shorter than {advised} bytes and may be guessed");
     }
     Ok(secret)
 }
 
-/// Names and their passwords, each a line `name = "password"` of TOML.
+/// Reads names and passwords, one TOML line `name = "password"` each.
 pub(super) fn users(file: &Path) -> Result<Vec<(String, Password)>, Rule> {
     let content = read(file, LONGEST_USERS)?;
     let text = std::str::from_utf8(&content).map_err(|_| Rule::Users(1))?;
-    // The parser's own words would show what is in the file.
+    // The parser's message would show the contents of the file.
     let users: BTreeMap<String, Password> = toml::from_str(text).map_err(|why| {
         let before = why.span().and_then(|place| content.get(..place.start)).unwrap_or_default();
         Rule::Users(before.iter().filter(|&&byte| byte == b'\n').count() + 1)
     })?;
     let shown = |name: &str| name.chars().take(64).flat_map(char::escape_debug).collect();
-    // However it is written, a name is one person's, with one person's addresses and devices.
+    // Names that differ only in case are one person's, with the same addresses and devices.
     let mut written = BTreeMap::new();
     for name in users.keys() {
         if let Some(other) = written.insert(name.to_ascii_lowercase(), name) {
@@ -53,7 +54,7 @@ pub(super) fn users(file: &Path) -> Result<Vec<(String, Password)>, Rule> {
     }
 }
 
-/// Text that is wiped when it is no longer used.
+/// A text whose memory is zeroised when it is dropped.
 pub(super) struct Password(pub Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for Password {
@@ -62,11 +63,12 @@ impl<'de> Deserialize<'de> for Password {
     }
 }
 
-/// What a file holds that only its owner should read.
+/// Reads a file that only its owner should read.
 fn read(file: &Path, longest: usize) -> Result<Secret, Rule> {
     let unreadable = |e: std::io::Error| Rule::KeyUnreadable(e.kind());
     let opened = secrets::open(file).map_err(unreadable)?.ok_or(Rule::KeyNotAFile)?;
-    // The vector never grows: a reallocation would leave a copy behind.
+    // With this capacity the vector never grows: a reallocation would leave a copy of the secret
+    // behind.
     let mut content = Zeroizing::new(Vec::with_capacity(longest + 2));
     opened.take(longest as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > longest { Err(Rule::LongSecret(longest)) } else { Ok(content) }
@@ -119,7 +121,7 @@ mod tests {
         for content in [&b"0a1Bff"[..], b"0x0a1bff\n", b" 0a 1b\r\n ff ", b"\x0a\x1b\xff"] {
             assert_eq!(key(content), Ok(vec![0x0a, 0x1b, 0xff]), "{content:?}");
         }
-        // Three characters that are digits are half of a hexadecimal key, not a raw one.
+        // Three hexadecimal digits are part of a hexadecimal key, not a raw key.
         assert_eq!(key(b"0a1"), Err(Rule::KeyLength(3, 3)));
         assert_eq!(key(b""), Err(Rule::KeyLength(3, 0)));
         assert_eq!(key(b"0a1bff00"), Err(Rule::KeyLength(3, 8)));

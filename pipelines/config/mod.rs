@@ -1,12 +1,13 @@
-//! What a gateway is told to do: one TOML file, read, checked and filled in with defaults before anything starts.
+//! The configuration of a gateway: one TOML file, read, checked and completed with defaults before
+//! anything starts.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`model`] | a configuration as the gateway uses it |
 //! | `file` | the keys of the file, as TOML gives them |
-//! | `source` | reads the file; knows the place of every value |
-//! | `check`, `port`, `dpdk`, `tunnel`, `connection` | from its keys to the model |
-//! | [`algorithms`] | proposals in words |
+//! | `source` | reads the file, and finds the line of every value |
+//! | `check`, `port`, `dpdk`, `tunnel`, `connection` | check the keys, and make the model of them |
+//! | [`algorithms`] | the names of algorithms and proposals |
 //! | `value`, `keys` | single values, key files |
 
 pub mod algorithms;
@@ -40,12 +41,12 @@ use std::{
 /// Longest configuration, in bytes: room for a million tunnels.
 const LONGEST: u64 = 512 << 20;
 
-/// Where environment variables come from: the value of a name.
+/// A function that returns the value of an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The variables of this process.
+/// Returns the value of a variable of this process.
 fn process(name: &str) -> Option<String> {
-    // `std::env::var` panics on no name, but these are no names of variables.
+    // `std::env::var` panics on a text that cannot be a variable's name.
     let named = !name.is_empty() && !name.contains(['=', '\0']);
     named.then(|| std::env::var(name).ok()).flatten()
 }
@@ -53,12 +54,12 @@ fn process(name: &str) -> Option<String> {
 /// Reads and checks the configuration in a file.
 ///
 /// # Errors
-/// The first rule that it breaks, with file, line, key and value.
+/// If the configuration breaks a rule: the first one, with file, line, key and value.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     load_with(path, &process)
 }
 
-/// As [`load`], with variables from elsewhere than the process.
+/// Does the same as [`load`], with another source of environment variables.
 ///
 /// # Errors
 /// As [`load`].
@@ -74,10 +75,11 @@ pub fn load_with(path: &Path, environment: Environment<'_>) -> Result<Config, Co
     parse_with(&text, path, environment)
 }
 
-/// Checks the configuration in `text`. Errors call it `path`, and files that it names are looked for from there.
+/// Checks the configuration in `text`. Errors call the file `path`, and the names of other files
+/// are relative to its folder.
 ///
 /// # Errors
-/// The first rule that it breaks, with file, line, key and value.
+/// If the configuration breaks a rule: the first one, with file, line, key and value.
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     parse_with(text, path, &process)
 }

@@ -1,4 +1,4 @@
-//! A configuration as the gateway uses it: parsed, checked, with every default filled in.
+//! A configuration as the gateway uses it: parsed, checked, and completed with defaults.
 
 mod ike;
 
@@ -14,72 +14,74 @@ use wayfarer_dataplane::{
 };
 use zeroize::Zeroizing;
 
-/// Cores that DPDK can name, from 0 on (`RTE_MAX_LCORE`).
+/// Number of cores that DPDK can name (`RTE_MAX_LCORE`).
 pub const DPDK_CORES: usize = 128;
 
 /// One gateway.
 #[derive(Debug)]
 pub struct Config {
-    /// What holds for the whole gateway.
+    /// Settings of the whole gateway.
     pub gateway: Gateway,
-    /// Its ports, at least one.
+    /// Ports, at least one.
     pub ports: Vec<Port>,
-    /// How DPDK starts, where a port is its; the cores are those of the workers where they are told, else none.
+    /// Options of DPDK, if it has a port. The cores are the workers' cores if these are configured,
+    /// else none.
     pub dpdk: Option<dpdk::Options>,
-    /// Next hops by hand.
+    /// Static routes.
     pub routes: Vec<Route>,
-    /// Tunnels with keys by hand.
+    /// Tunnels with manual keys.
     pub tunnels: Vec<Tunnel>,
-    /// What happens to traffic outside tunnels; nothing listed here is discarded.
+    /// Policies for traffic outside tunnels. Traffic that no policy names is discarded.
     pub policies: Vec<Policy>,
-    /// Tunnels with keys by IKE.
+    /// IKE's connections and their settings.
     pub ike: Ike,
 }
 
 /// `[gateway]`
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// Cores to run workers on; `None`: all but the first, as far as the ports have queues.
+    /// Cores of the workers; `None`: all but the first, up to the number of queues of the ports.
     pub workers: Option<Vec<usize>>,
-    /// The control socket; `None`: none.
+    /// Path of the control socket; `None`: no socket.
     pub control: Option<PathBuf>,
-    /// How long an idle worker may sleep between polls; `None`: it never sleeps.
+    /// Longest sleep of an idle worker between polls; `None`: it never sleeps.
     pub idle_sleep: Option<Duration>,
-    /// UDP ports on which ESP is taken (RFC 3948).
+    /// UDP ports that receive ESP in UDP (RFC 3948).
     pub encap_ports: Vec<u16>,
-    /// Whether kernel routes are followed beside those of the configuration.
+    /// Whether the kernel's routes are used besides those of the configuration.
     pub kernel_routes: bool,
     /// Whether the MSS of TCP connections is lowered to fit their tunnel.
     pub mss_clamp: bool,
-    /// Frames of a worker's pool.
+    /// Number of frames in each worker's pool.
     pub frames: usize,
     /// Bytes of a frame.
     pub frame_size: usize,
-    /// Tunnels that the tables are laid out for.
+    /// Number of tunnels for which the tables have room.
     pub tunnels: usize,
 }
 
 /// `[[port]]`
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// Its name in this configuration.
+    /// Name in this configuration.
     pub name: String,
-    /// What it is.
+    /// Kind, with its settings.
     pub kind: PortKind,
-    /// The gateway's own addresses on it, each with its subnet.
+    /// The gateway's addresses on this port, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
-    /// Largest IP packet in bytes; `None`: the device's.
+    /// Largest IP packet, in bytes; `None`: the device's.
     pub mtu: Option<usize>,
-    /// MAC address; `None`: the device's, or one made from the name.
+    /// MAC address; `None`: the device's, or one derived from the name.
     pub mac: Option<Mac>,
-    /// Whether files stand for the host's own stack.
+    /// Whether the port's files stand for the host's own network stack.
     pub is_host: bool,
 }
 
-/// What a port is.
+/// The kind of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortKind {
-    /// The best of `AfXdp` and `AfPacket` that the device allows; `AfPacket` beside `Dpdk`.
+    /// The best of `AfXdp` and `AfPacket` that the device supports; `AfPacket` if there are `Dpdk`
+    /// ports.
     Auto {
         /// Name of the network device.
         device: String,
@@ -94,40 +96,42 @@ pub enum PortKind {
         /// Name of the network device.
         device: String,
     },
-    /// A NIC by DPDK.
+    /// A NIC of DPDK.
     Dpdk {
-        /// Its name for DPDK: a PCI address with its domain, or the driver and number of a virtual device.
+        /// DPDK's name of the device: a PCI address with its domain, or the driver and number of a
+        /// virtual device.
         device: String,
-        /// Whether frames to other stations' MAC addresses are received as well.
+        /// Whether the device also receives frames to other stations' MAC addresses.
         promiscuous: bool,
-        /// Where what is not the gateway's goes to the kernel; `None`: nowhere.
+        /// The exception path, by which packets that are not the gateway's go to the kernel;
+        /// `None`: there is none.
         exception: Option<Exception>,
     },
-    /// A TAP device: the host's own stack is at its other end.
+    /// A TAP device, with the host's own network stack at its other end.
     Tap {
         /// Name of the device to create.
         device: String,
     },
     /// Files.
     Pcap {
-        /// Where packets come from.
+        /// Path of the packets to receive.
         input: Option<PathBuf>,
-        /// Where packets go.
+        /// Path for the packets sent.
         output: Option<PathBuf>,
     },
-    /// Replays a file as fast as it is asked, and counts and frees what it is sent.
+    /// Replays a file at the speed of the receiver. Counts and frees packets sent to it.
     Generator {
-        /// The packets to replay.
+        /// Path of the packets to replay.
         input: PathBuf,
-        /// How many to send in all; `None`: without end.
+        /// Number of packets to send in all; `None`: no end.
         count: Option<u64>,
     },
-    /// Sends nothing; counts and frees what it is sent.
+    /// Sends nothing. Counts and frees packets sent to it.
     Sink,
 }
 
 impl PortKind {
-    /// Returns the device that the port shares with the kernel, by the name that it is configured by.
+    /// Returns the configured name of the device that the port shares with the kernel.
     pub(crate) fn shared_device(&self) -> Option<&str> {
         match self {
             Self::Auto { device } | Self::AfXdp { device } | Self::AfPacket { device } => Some(device),
@@ -136,49 +140,50 @@ impl PortKind {
     }
 }
 
-/// The way between a DPDK port and the kernel.
+/// The path between a DPDK port and the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exception {
     /// Name of the TAP device to create.
     pub device: String,
-    /// Frames a second to the kernel, all workers together: as many of the segment's own (ARP and the like), and as many for the host. Each worker
-    /// has an equal share, at least one a second, and bursts of 32 beside it.
+    /// Frames per second to the kernel, over all workers: this many of the segment's own protocols
+    /// (such as ARP), and this many for the host. Each worker has an equal share of at least one
+    /// per second, and may send bursts of 32 beyond it.
     pub rate: u32,
 }
 
 /// `[[route]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Destinations.
+    /// Destinations of the route.
     pub to: Prefix,
-    /// The next router; `None`: the destination itself is on the segment.
+    /// Next hop; `None`: the destinations are on the port's segment.
     pub via: Option<IpAddr>,
     /// Index of the port in [`Config::ports`].
     pub port: usize,
 }
 
-/// Where a peer is to begin with.
+/// The peer's address at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote {
-    /// Wherever it shows up.
+    /// Unknown until the peer sends.
     Any,
-    /// At an address; with UDP, at this port of it.
+    /// An address, and the port if ESP is in UDP.
     At(IpAddr, u16),
 }
 
-/// What ESP travels in.
+/// The encapsulation of ESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
-    /// IP itself.
+    /// ESP directly in IP.
     None,
-    /// UDP, from this port of ours.
+    /// ESP in UDP, from this port of the gateway.
     Udp(u16),
 }
 
-/// `[[tunnel]]`: a pair of SAs with keys by hand.
+/// `[[tunnel]]`: a pair of SAs with manual keys.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// Tunnel or transport mode.
     pub mode: Mode,
@@ -186,35 +191,35 @@ pub struct Tunnel {
     pub local: IpAddr,
     /// The peer's outer address.
     pub remote: Remote,
-    /// What ESP travels in as long as the peer has not shown otherwise.
+    /// Encapsulation until the peer uses another one.
     pub encap: Encapsulation,
-    /// What the tunnel carries.
+    /// Traffic that the tunnel carries.
     pub selectors: Vec<Selector>,
-    /// What happens when the peer moves.
+    /// The reaction to a move of the peer.
     pub roam: Roam,
-    /// Whether packets from other addresses than `remote` are refused.
+    /// Whether packets from addresses other than `remote` are dropped.
     pub pin_source: bool,
     /// Sequence numbers in the anti-replay window.
     pub window: u32,
-    /// Extended sequence numbers.
+    /// Whether extended sequence numbers are used.
     pub esn: bool,
-    /// Outer DSCP; `None`: the inner one.
+    /// Outer DSCP; `None`: copied from the inner packet.
     pub dscp: Option<u8>,
     /// Outer DF bit.
     pub df: Df,
-    /// Inner packets are padded to this length; 0: not at all.
+    /// Length to which inner packets are padded, in bytes; 0: no padding.
     pub tfc: usize,
-    /// Largest outer packet; `None`: the port's MTU.
+    /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
     /// Whether UDP over IPv6 carries a checksum.
     pub udp6_checksum: bool,
-    /// How often a NAT keepalive is sent; `None`: never.
+    /// Interval of NAT keepalives; `None`: none are sent.
     pub keepalive: Option<Duration>,
     /// Limits in packets and bytes, for each direction.
     pub limits: Limits,
-    /// After how long the slow path reports the SAs' age.
+    /// Age at which the slow path reports the SAs.
     pub soft_time: Option<Duration>,
-    /// After how long the SAs carry nothing any more.
+    /// Age at which the SAs end.
     pub hard_time: Option<Duration>,
     /// The SA of packets from the peer.
     pub inbound: Sa,
@@ -224,14 +229,14 @@ pub struct Tunnel {
 
 /// One SA of a tunnel.
 pub struct Sa {
-    /// Its SPI.
+    /// SPI.
     pub spi: Spi,
-    /// Its algorithms.
+    /// Algorithms.
     pub cipher: Suite,
     /// Keying material, [`Suite::key_len`] bytes.
     pub key: Zeroizing<Vec<u8>>,
-    /// The last sequence number already used with this key; 0 for a new one. A gateway that starts again with a key
-    /// given by hand goes on behind it, and takes nothing up to it.
+    /// The last sequence number already used with this key; 0 for a new key. A gateway that
+    /// restarts with a manual key sends higher numbers only, and accepts higher numbers only.
     pub sequence: u64,
 }
 
@@ -241,20 +246,20 @@ impl std::fmt::Debug for Sa {
     }
 }
 
-/// What a policy does.
+/// The action of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyAction {
-    /// Forwards in clear.
+    /// Forwards packets in clear.
     Bypass,
-    /// Drops.
+    /// Drops packets.
     Discard,
 }
 
 /// One direction of a `[[policy]]`.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// What it covers: packets from `local` to `remote`.
+    /// The traffic that the policy covers: packets from `local` to `remote`.
     pub selector: Selector,
-    /// What it does.
+    /// The action.
     pub action: PolicyAction,
 }

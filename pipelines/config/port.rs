@@ -1,4 +1,4 @@
-//! From the keys of a file to the model: `[[port]]`.
+//! Checks `[[port]]`.
 
 use super::{
     dpdk,
@@ -128,7 +128,7 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigRes
     })
 }
 
-/// Where what is not the gateway's goes to the kernel.
+/// Returns the exception path of a DPDK port.
 fn exception(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigResult<Option<Exception>> {
     let device = source.optional("port.exception", &raw.exception, |name| value::device(name))?;
     let rate = |&rate: &i64| value::integer(rate, 1..=10_000_000u32);

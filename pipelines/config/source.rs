@@ -1,4 +1,4 @@
-//! The text of a configuration: reads it, and says where in it something is wrong.
+//! The text of a configuration: parses it, and finds the line of an error.
 
 use super::{
     Environment,
@@ -12,21 +12,21 @@ use std::{
 };
 use toml::Spanned;
 
-/// Longest part of a value that an error shows, in characters.
+/// Most characters of a value that an error shows.
 const SHOWN: usize = 60;
 
 /// A configuration file.
 pub(super) struct Source<'a> {
-    /// Its name.
+    /// Path of the file.
     pub file: &'a Path,
-    /// What it holds.
+    /// Contents of the file.
     pub text: &'a str,
-    /// Where the variables of its paths come from.
+    /// The source of environment variables in paths.
     pub environment: Environment<'a>,
 }
 
 impl Source<'_> {
-    /// The keys of the file.
+    /// Parses the keys of the file.
     pub(super) fn read(&self) -> Result<File, ConfigError> {
         let not_toml = |e: toml::de::Error| {
             let message = e.message().lines().collect::<Vec<_>>().join(", ");
@@ -36,19 +36,19 @@ impl Source<'_> {
         serde_path_to_error::deserialize(toml).map_err(|e| self.misfit(&e))
     }
 
-    /// The line of a place in the text.
+    /// Returns the line of a place in the text.
     pub(super) fn line(&self, place: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..place.start).unwrap_or_default();
         before.iter().filter(|&&byte| byte == b'\n').count() + 1
     }
 
-    /// An error about a table or a file.
+    /// Returns an error about a table or the whole file.
     pub(super) fn error(&self, key: &str, place: Option<Range<usize>>, rule: Rule) -> ConfigError {
         let line = place.map(|place| self.line(&place));
         ConfigError { file: self.file.into(), line, key: key.into(), value: None, rule, hint: None }
     }
 
-    /// An error about a value.
+    /// Returns an error about a value.
     pub(super) fn bad(&self, key: &str, place: Range<usize>, rule: Rule) -> ConfigError {
         let written = self.text.get(place.clone()).unwrap_or_default();
         let line = written.lines().next().unwrap_or_default();
@@ -60,7 +60,7 @@ impl Source<'_> {
         ConfigError { value: Some(shown.into()), ..self.error(key, Some(place), rule) }
     }
 
-    /// What `check` makes of a value.
+    /// Converts a value by `check`.
     pub(super) fn value<T, U>(
         &self,
         key: &str,
@@ -70,7 +70,7 @@ impl Source<'_> {
         check(value.get_ref()).map_err(|rule| self.bad(key, value.span(), rule))
     }
 
-    /// What `check` makes of a value that may be left out.
+    /// Converts a value by `check`, if it is present.
     pub(super) fn optional<T, U>(
         &self,
         key: &str,
@@ -80,8 +80,8 @@ impl Source<'_> {
         value.as_ref().map(|value| self.value(key, value, check)).transpose()
     }
 
-    /// The path in `text`: `$VARIABLE` and `${VARIABLE}` stand for environment variables, and the file's folder is where it
-    /// starts.
+    /// Returns the path in `text`, relative to the file's folder. `$VARIABLE` and `${VARIABLE}`
+    /// stand for environment variables.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, Rule> {
         let mut path = String::new();
         let mut rest = text;
@@ -104,7 +104,7 @@ impl Source<'_> {
         Ok(self.file.parent().unwrap_or(Path::new("")).join(path))
     }
 
-    /// Puts a mismatch of keys or types into our words.
+    /// Converts a TOML error about keys or types into an error of this module.
     fn misfit(&self, error: &serde_path_to_error::Error<toml::de::Error>) -> ConfigError {
         let message = error.inner().message();
         let place = error.inner().span();
@@ -140,7 +140,8 @@ impl Source<'_> {
     }
 }
 
-/// The path as people write it: no indices, and nothing of how places are kept.
+/// Returns the key as people write it, without list indices and without the keys by which TOML
+/// keeps places.
 fn key_of(path: &serde_path_to_error::Path) -> String {
     let key = |segment: &Segment| match segment {
         Segment::Map { key } if !key.starts_with("$__") => Some(key.clone()),

@@ -1,4 +1,4 @@
-//! Configurations that are taken, and what becomes of them.
+//! Configurations that are accepted, and the model that results.
 
 mod dpdk;
 mod ike;
@@ -21,7 +21,7 @@ device = "eth1"
 addresses = ["10.99.0.1/24"]
 "#;
 
-/// A tunnel; `$` stands for more keys.
+/// A tunnel. `$` is a place for more keys.
 const TUNNEL: &str = r#"
 [[tunnel]]
 name = "alice"
@@ -34,7 +34,7 @@ inbound = { spi = 0x1001, cipher = "aes128gcm16", key_file = "in" }
 outbound = { spi = 0x2001, cipher = "aes128gcm16", key_file = "out" }
 "#;
 
-/// A folder with key files, to read configurations in.
+/// A folder with key files, in which configurations are read.
 struct Folder(TempDir);
 
 impl Folder {
@@ -63,7 +63,7 @@ impl Folder {
         parse(text, &self.0.path().join("x.toml"))
     }
 
-    /// The line that a user reads, without the name of the folder.
+    /// Returns the error line as a user reads it, without the name of the folder.
     fn error(&self, text: &str) -> String {
         let error = self.parse(text).expect_err(text).to_string();
         error.strip_prefix(&format!("{}/", self.0.path().display())).expect("the file's name").to_owned()
@@ -74,17 +74,17 @@ fn error(text: &str) -> String {
     Folder::new().error(text)
 }
 
-/// The error of the ports, and then `text`.
+/// Returns the error of a configuration with the ports and `text`.
 fn error_with_ports(text: &str) -> String {
     error(&format!("{PORTS}{text}"))
 }
 
-/// The configuration of the ports and a tunnel with more `keys`.
+/// Returns a configuration with the ports and a tunnel with more `keys`.
 fn tunnel(keys: &str) -> String {
     format!("{PORTS}{}", TUNNEL.replace('$', keys))
 }
 
-/// The tunnel with `from` replaced by `to`.
+/// Returns the tunnel, with `from` replaced by `to`.
 fn changed(from: &str, to: &str) -> String {
     let text = tunnel("");
     assert!(text.contains(from), "{from}");
@@ -179,7 +179,10 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
 #[test]
 fn what_could_not_start_is_refused_before() {
     let file = "[gateway]\nworkers = [0, 1]\n[[port]]\nname = \"a\"\nkind = \"pcap\"\ninput = \"x\"\n";
-    assert_eq!(error(file), "x.toml:2: gateway.workers = [0, 1]: must be one core, for port a has one queue");
+    assert_eq!(
+        error(file),
+        "x.toml:2: gateway.workers = [0, 1]: must be one core, because port a has only one queue"
+    );
     let nic = "[[port]]\nname = \"a\"\ndevice = \"eth0\"\nmac = \"02:00:00:00:00:01\"\n";
     assert_eq!(error(nic), "x.toml:4: port.mac = \"02:00:00:00:00:01\": has no meaning with kind = \"auto\"");
     let ports: Vec<u16> = (4500..4517).collect();
@@ -248,7 +251,7 @@ fn paths_may_have_variables() {
     for (written, why) in [
         ("$C/x", "environment variable \"C\" is not set"),
         ("$Ax", "environment variable \"Ax\" is not set"),
-        ("${A", "\"${\" without \"}\""),
+        ("${A", "\"${\" needs a closing \"}\""),
         ("a$", "environment variable \"\" is not set"),
     ] {
         assert_eq!(
@@ -289,7 +292,7 @@ fn transport_mode_covers_the_two_hosts() {
     assert_eq!(hosts, ("203.0.113.1/32".into(), "192.0.2.7/32".into()));
     assert_eq!(
         error(&text("\"any\"")),
-        "x.toml:14: tunnel.remote = \"any\": mode = \"transport\" needs the address of the peer"
+        "x.toml:14: tunnel.remote = \"any\": mode = \"transport\" needs a peer with a fixed address"
     );
 }
 
@@ -355,7 +358,7 @@ action = "discard"
     assert_eq!(shown, wanted);
     let line =
         error_with_ports("[[policy]]\naction = \"bypass\"\nlocal = \"10.0.0.0/8\"\nremote = \"::/0\"\n");
-    assert_eq!(line, "x.toml:10: policy: no prefix of local and remote is of the same family");
+    assert_eq!(line, "x.toml:10: policy: local and remote have no prefixes of the same family");
 }
 
 #[test]
@@ -372,7 +375,7 @@ fn every_example_loads() {
     }
 }
 
-/// Texts that look like a configuration more often than random ones do.
+/// Texts that look more like a configuration than random ones.
 fn almost() -> impl Strategy<Value = String> {
     let words = format!(
         "{}{}",

@@ -1,4 +1,4 @@
-//! From the keys of a file to the model: tunnels.
+//! Checks `[[tunnel]]`.
 
 use super::{
     error::{ConfigError, ConfigResult, Rule},
@@ -38,7 +38,7 @@ pub(super) fn tunnels(
     Ok(tunnels)
 }
 
-/// One tunnel of the file.
+/// A tunnel of the file.
 struct Raw<'a> {
     source: &'a Source<'a>,
     raw: &'a file::Tunnel,
@@ -102,7 +102,8 @@ impl Raw<'_> {
         })
     }
 
-    /// UDP where a key says so or a port is given.
+    /// Returns the encapsulation: UDP if `encap` says so, or if there is no `encap` and the peer
+    /// has a port.
     fn encap(&self, with_port: bool, encap_ports: &[u16]) -> ConfigResult<Encapsulation> {
         let Self { source, raw, .. } = self;
         let encap = raw.encap.as_ref().map(Spanned::get_ref);
@@ -223,7 +224,7 @@ impl Raw<'_> {
     }
 }
 
-/// A soft limit that is not above the hard one.
+/// Returns a soft limit, which must not be above the hard limit.
 fn below<T: PartialOrd>(soft: T, hard: &T) -> Result<T, Rule> {
     if soft <= *hard { Ok(soft) } else { Err(Rule::SoftAboveHard) }
 }

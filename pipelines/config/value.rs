@@ -1,4 +1,4 @@
-//! Single values: text in, typed value or broken rule out.
+//! Parsers of single values, which return a typed value or the broken rule.
 
 use super::{
     error::{Rule, nearest},
@@ -35,7 +35,7 @@ const PROTOCOLS: [(&str, u8); 7] = [
     ("sctp", protocol::SCTP),
 ];
 
-/// The number as the type wanted, where it is within `range`.
+/// Converts a number, which must be within `range`, into an integer type.
 pub(super) fn integer<T>(value: i64, range: RangeInclusive<T>) -> Result<T, Rule>
 where
     T: TryFrom<i64> + PartialOrd + Copy + Into<u64>,
@@ -44,7 +44,7 @@ where
     T::try_from(value).ok().filter(|v| range.contains(v)).ok_or(broken)
 }
 
-/// Digits, then a unit: the number, and what `units` makes of the unit.
+/// Parses digits and a unit. Returns the number and the factor of the unit in `units`.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -53,7 +53,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`; never zero.
+/// Parses a time like `"500ms"`, `"30s"`, `"5m"`, `"1h"` or `"7d"`. Zero is refused.
 pub(super) fn duration(text: &str) -> Result<Duration, Rule> {
     let units = [
         ("us", 1),
@@ -69,7 +69,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Rule> {
     }
 }
 
-/// Bytes: a number, or a text like `"64KiB"`.
+/// Parses a number of bytes: a number, or a text like `"64KiB"`.
 pub(super) fn size(value: &Scalar) -> Result<u64, Rule> {
     let units = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     match value {
@@ -79,14 +79,14 @@ pub(super) fn size(value: &Scalar) -> Result<u64, Rule> {
     .ok_or(Rule::Size)
 }
 
-/// [`size`], within `range`.
+/// Parses a number of bytes that must be within `range`.
 pub(super) fn size_within(value: &Scalar, range: RangeInclusive<usize>) -> Result<usize, Rule> {
     let bytes = size(value)?;
     let broken = Rule::Range(*range.start() as u64, *range.end() as u64);
     usize::try_from(bytes).ok().filter(|b| range.contains(b)).ok_or(broken)
 }
 
-/// A count: a number from 1 on, or a text of digits.
+/// Parses a count: a number of at least 1, or a text of digits.
 pub(super) fn count(value: &Scalar) -> Result<u64, Rule> {
     match value {
         Scalar::Integer(n) => u64::try_from(*n).ok(),
@@ -102,13 +102,13 @@ fn unicast(address: IpAddr) -> Result<IpAddr, Rule> {
     if bad { Err(Rule::Unicast) } else { Ok(address) }
 }
 
-/// An address of one station.
+/// Parses a unicast address.
 pub(super) fn address(text: &str) -> Result<IpAddr, Rule> {
     let address: IpAddr = text.parse().map_err(|_| Rule::Address)?;
     unicast(address.to_canonical())
 }
 
-/// An address of ours with the subnet around it: `"203.0.113.1/24"`.
+/// Parses an address of the gateway with its subnet: `"203.0.113.1/24"`.
 pub(super) fn interface(text: &str) -> Result<(IpAddr, Prefix), Rule> {
     let Some((host, length)) = text.split_once('/') else {
         let host = address(text)?;
@@ -120,7 +120,7 @@ pub(super) fn interface(text: &str) -> Result<(IpAddr, Prefix), Rule> {
     Ok((host, subnet))
 }
 
-/// `"10.0.0.0/8"`, or an address alone.
+/// Parses a prefix like `"10.0.0.0/8"`, or a single address.
 pub(super) fn prefix(text: &str) -> Result<Prefix, Rule> {
     text.parse().map_err(|why| match why {
         PrefixError::Syntax => Rule::Prefix,
@@ -129,13 +129,14 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, Rule> {
     })
 }
 
-/// The prefix that was probably meant by one with host bits.
+/// Returns the prefix that remains without the host bits in `text`.
 pub(super) fn without_host_bits(text: &str) -> Option<Prefix> {
     let (address, length) = text.split_once('/')?;
     Prefix::new(address.parse().ok()?, length.parse().ok()?)
 }
 
-/// Where the peer is, and whether a port was given: `"any"`, an address, or an address and a port.
+/// Parses a peer's address: `"any"`, an address, or an address with a port. Also returns whether it
+/// has a port.
 pub(super) fn remote(text: &str) -> Result<(Remote, bool), Rule> {
     if text == "any" {
         return Ok((Remote::Any, false));
@@ -150,7 +151,7 @@ pub(super) fn remote(text: &str) -> Result<(Remote, bool), Rule> {
     Ok((Remote::At(unicast(socket.ip().to_canonical())?, socket.port()), true))
 }
 
-/// A protocol by name or number.
+/// Parses a protocol: a name or a number.
 pub(super) fn protocol(value: &Scalar) -> Result<u8, Rule> {
     let number = match value {
         Scalar::Integer(n) => u8::try_from(*n).ok(),
@@ -159,7 +160,7 @@ pub(super) fn protocol(value: &Scalar) -> Result<u8, Rule> {
     number.ok_or(Rule::Protocol)
 }
 
-/// Ports: a number, `"80"` or `"1000-2000"`.
+/// Parses ports: a number, `"80"` or `"1000-2000"`.
 pub(super) fn ports(value: &Scalar) -> Result<PortRange, Rule> {
     let range = match value {
         Scalar::Integer(n) => u16::try_from(*n).ok().map(|port| (port, port)),
@@ -174,7 +175,7 @@ pub(super) fn ports(value: &Scalar) -> Result<PortRange, Rule> {
     }
 }
 
-/// `"copy"` (`None`) or a DSCP.
+/// Parses a DSCP; `"copy"` becomes `None`.
 pub(super) fn dscp(value: &Scalar) -> Result<Option<u8>, Rule> {
     match value {
         Scalar::Text(text) if text == "copy" => Ok(None),
@@ -183,7 +184,7 @@ pub(super) fn dscp(value: &Scalar) -> Result<Option<u8>, Rule> {
     }
 }
 
-/// A suite by name; with the nearest name where there is none.
+/// Parses the name of a cipher suite. An error comes with the nearest name.
 pub(super) fn cipher(text: &str) -> Result<Suite, (Rule, Option<String>)> {
     text.parse().map_err(|_| {
         let names: Vec<String> = Suite::ALL.iter().map(Suite::to_string).collect();
@@ -191,13 +192,14 @@ pub(super) fn cipher(text: &str) -> Result<Suite, (Rule, Option<String>)> {
     })
 }
 
-/// Who somebody is: an address, a domain name, a mail address, or a key ID.
+/// Parses an identity: an address, a domain name, a mail address, or a key ID.
 pub(super) fn identity(text: &str) -> Result<Identity, Rule> {
     let plain = |text: &&str| !text.starts_with('*') && text.len() <= LONGEST_IDENTITY;
     Some(text).filter(plain).and_then(Identity::from_text).ok_or(Rule::Identity)
 }
 
-/// Who a peer may be: `"any"` or `"*.example.org"` alone, or a list of identities.
+/// Parses the identities that a peer may have: `"any"` or `"*.example.org"` alone, or a list of
+/// identities.
 pub(super) fn identities(list: &[String]) -> Result<IdentityPattern, Rule> {
     let is_suffix = |text: &str| text.starts_with("*.") || text.starts_with("*@");
     match list {
@@ -214,7 +216,7 @@ pub(super) fn identities(list: &[String]) -> Result<IdentityPattern, Rule> {
     }
 }
 
-/// A domain name (RFC 1035 §2.3.1, with the underscores of today).
+/// Parses a domain name (RFC 1035 §2.3.1, and underscores, which are in use today).
 pub(super) fn domain(text: &str) -> Result<String, Rule> {
     let is_label = |label: &str| {
         matches!(label.len(), 1..=63)
@@ -224,7 +226,7 @@ pub(super) fn domain(text: &str) -> Result<String, Rule> {
     if fits { Ok(text.to_owned()) } else { Err(Rule::Domain) }
 }
 
-/// A server's address with its port.
+/// Parses a server's address and port.
 pub(super) fn server(text: &str) -> Result<SocketAddr, Rule> {
     let server: SocketAddr = text.parse().map_err(|_| Rule::Server)?;
     if server.port() == 0 {
@@ -233,7 +235,7 @@ pub(super) fn server(text: &str) -> Result<SocketAddr, Rule> {
     Ok(SocketAddr::new(unicast(server.ip().to_canonical())?, server.port()))
 }
 
-/// First and last address of a prefix.
+/// Returns the first and last address of a prefix.
 pub(super) fn ends(prefix: Prefix) -> (IpAddr, IpAddr) {
     let first = prefix.address();
     let last = match first {
@@ -249,8 +251,8 @@ pub(super) fn ends(prefix: Prefix) -> (IpAddr, IpAddr) {
     (first, last)
 }
 
-/// First and last address to give away: of a prefix, without IPv4's network and broadcast addresses where it has them
-/// (RFC 3021), or of a range.
+/// Parses a pool and returns its first and last address: a range, or a prefix without the network
+/// and broadcast addresses that IPv4 prefixes shorter than /31 have (RFC 3021).
 pub(super) fn pool(text: &str) -> Result<(IpAddr, IpAddr), Rule> {
     if let Some((first, last)) = text.split_once('-') {
         let [first, last] = [first, last].map(|end| end.trim().parse::<IpAddr>().map_err(|_| Rule::Pool));
@@ -268,7 +270,7 @@ pub(super) fn pool(text: &str) -> Result<(IpAddr, IpAddr), Rule> {
     }
 }
 
-/// A MAC address of one station: `"02:00:00:00:00:01"`.
+/// Parses a unicast MAC address: `"02:00:00:00:00:01"`.
 pub(super) fn mac(text: &str) -> Result<Mac, Rule> {
     let mut mac = Mac::default();
     let mut parts = text.split(':');
@@ -280,14 +282,14 @@ pub(super) fn mac(text: &str) -> Result<Mac, Rule> {
     if parts.next().is_some() || group || mac == Mac::default() { Err(Rule::Mac) } else { Ok(mac) }
 }
 
-/// A name for people: short, of characters that can be seen.
+/// Parses a name for people, which is short and has visible characters only.
 pub(super) fn name(text: &str) -> Result<String, Rule> {
     let seen = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
     let fits = !text.is_empty() && text.len() <= 64 && text.chars().all(seen);
     if fits { Ok(text.to_owned()) } else { Err(Rule::Name) }
 }
 
-/// The name of a network device, as Linux allows it.
+/// Parses the name of a network device, by the rules of Linux.
 pub(super) fn device(text: &str) -> Result<String, Rule> {
     let fits = matches!(text.len(), 1..=15)
         && !matches!(text, "." | "..")

@@ -1,4 +1,4 @@
-//! Asking a running gateway.
+//! The client of a running gateway's control socket.
 
 use super::protocol::{Answer, Command, Outcome, Reply, Request, VERSION};
 use std::{
@@ -9,28 +9,28 @@ use std::{
     time::Duration,
 };
 
-/// How long the gateway may take.
+/// The longest wait for the gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest answer, in bytes: room for a million tunnels.
 const LONGEST: u64 = 1 << 30;
 
-/// Why there is no reply.
+/// The reason why there is no reply.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// Nobody listens on this socket.
     NoGateway(PathBuf),
-    /// The socket's permissions keep us out.
+    /// The socket's permissions do not let this user connect.
     Denied(PathBuf),
-    /// The conversation broke off.
+    /// The connection failed.
     Io(PathBuf, io::Error),
     /// The gateway did not answer in time.
     Silent(PathBuf),
-    /// The gateway speaks this version of the protocol.
+    /// The gateway speaks this other version of the protocol.
     Version(u32),
-    /// The answer makes no sense.
+    /// The answer is not in the control protocol.
     Garbled,
-    /// The gateway refused, and said why.
+    /// The gateway refused, for this reason.
     Refused(String),
 }
 
@@ -39,17 +39,22 @@ impl fmt::Display for ClientError {
         match self {
             Self::NoGateway(path) => write!(f, "no gateway at {}", path.display()),
             Self::Denied(path) => {
-                write!(f, "permission denied on {}: root or the socket's group may", path.display())
+                write!(
+                    f,
+                    "permission denied on {}: only root and the socket's group may use it",
+                    path.display()
+                )
             }
             Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Silent(path) => write!(f, "the gateway at {} does not answer", path.display()),
             Self::Version(theirs) => {
                 write!(
                     f,
-                    "the gateway speaks version {theirs} of the control protocol, this program version {VERSION}"
+                    "the gateway speaks version {theirs} of the control protocol, \
+             but this program speaks version {VERSION}"
                 )
             }
-            Self::Garbled => f.write_str("the answer is not in the control protocol"),
+            Self::Garbled => f.write_str("the gateway's answer does not follow the control protocol"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -57,10 +62,10 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// Asks the gateway whose control socket is at `path`.
+/// Sends `command` to the gateway whose control socket is at `path`, and returns its reply.
 ///
 /// # Errors
-/// [`ClientError`].
+/// [`ClientError`], if there is no gateway, it does not answer in time, or it refuses.
 pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoGateway(path.into()),
@@ -74,8 +79,8 @@ pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
     let request = Request { version: VERSION, command };
     let mut line = serde_json::to_vec(&request).map_err(|_| ClientError::Garbled)?;
     line.push(b'\n');
-    // A gateway that is full says so and hangs up before it reads: its answer counts, not the
-    // broken pipe.
+    // A gateway with too many clients answers and hangs up before it reads. Then its answer counts,
+    // not the broken pipe.
     let sent = stream.write_all(&line);
     line.clear();
     BufReader::new(stream.take(LONGEST)).read_until(b'\n', &mut line).map_err(failed)?;

@@ -1,8 +1,8 @@
-//! The control socket: how people and programs talk to a running gateway.
+//! The control socket, by which people and programs talk to a running gateway.
 
 pub mod client;
 pub mod protocol;
 pub mod server;
 
-/// Where the socket is unless a configuration says otherwise.
+/// The socket's path, unless the configuration sets another one.
 pub const SOCKET: &str = "/run/wayfarer/gateway.sock";

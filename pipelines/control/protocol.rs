@@ -1,4 +1,4 @@
-//! What is said on the control socket: one JSON object a line, requests and answers in turn.
+//! The protocol of the control socket: one JSON object per line, requests and answers in turn.
 //!
 //! ```text
 //! → {"version":1,"command":"show","what":"sa"}
@@ -8,13 +8,13 @@
 //! ← {"version":1,"error":"there is no tunnel of that name"}
 //! ```
 //!
-//! The version counts changes that an old client would misread. New fields and commands are not
-//! such changes: a client ignores fields that it does not know.
+//! The version increases only with changes that an old client would misread. New fields and
+//! commands do not change it: a client ignores fields that it does not know.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// The version spoken.
+/// Version of the protocol.
 pub const VERSION: u32 = 1;
 
 /// A request.
@@ -22,67 +22,67 @@ pub const VERSION: u32 = 1;
 pub struct Request {
     /// [`VERSION`].
     pub version: u32,
-    /// What is wanted.
+    /// The command.
     #[serde(flatten)]
     pub command: Command,
 }
 
-/// What may be wanted.
+/// A command to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// A view of the gateway's state.
+    /// Shows part of the gateway's state.
     Show {
-        /// Which one.
+        /// The part to show.
         what: View,
     },
-    /// Sends a tunnel's traffic to another address from now on.
+    /// Sends a tunnel's traffic to another address from then on.
     SaMove {
         /// Name of the tunnel.
         tunnel: String,
         /// The peer's outer address.
         remote: IpAddr,
-        /// The peer's UDP port; none: as it is now.
+        /// The peer's UDP port; `None`: the present one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
     },
     /// Ends a peer's IKE SA, and with it its child SAs.
     PeerDown {
-        /// Its number, its identity or its connection's name.
+        /// The peer's number, its identity or its connection's name.
         peer: String,
     },
-    /// Changes a peer's keys.
+    /// Rekeys a peer's SAs.
     PeerRekey {
-        /// As of [`Command::PeerDown`].
+        /// As in [`Command::PeerDown`].
         peer: String,
-        /// Those of the IKE SA; else those of its child SAs.
+        /// Whether to rekey the IKE SA instead of its child SAs.
         #[serde(default)]
         ike: bool,
     },
-    /// Reaches a peer from another address of ours from now on (RFC 4555).
+    /// Moves our end of a peer's IKE SA to another address of the gateway (RFC 4555).
     PeerMove {
-        /// As of [`Command::PeerDown`].
+        /// As in [`Command::PeerDown`].
         peer: String,
-        /// Our address.
+        /// The gateway's address.
         local: IpAddr,
     },
 }
 
-/// A view of the gateway's state.
+/// A part of the gateway's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum View {
     /// Tunnels and their SAs.
     Sa,
-    /// Ports and what they count.
+    /// Ports and their counters.
     Ports,
-    /// Workers and what they count.
+    /// Workers and their counters.
     Workers,
     /// Dropped packets by reason.
     Drops,
-    /// Peers connected by IKE.
+    /// IKE's peers.
     Peers,
-    /// What IKE counts.
+    /// IKE's counters.
     Ike,
 }
 
@@ -91,18 +91,18 @@ pub enum View {
 pub struct Answer {
     /// [`VERSION`].
     pub version: u32,
-    /// What came of it.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It was done.
+    /// The command was done.
     Result(Reply),
-    /// It was not, and why.
+    /// The command was not done, for this reason.
     Error(String),
 }
 
@@ -110,19 +110,19 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Of [`View::Sa`].
+    /// For [`View::Sa`].
     Sa(Vec<SaView>),
-    /// Of [`View::Ports`].
+    /// For [`View::Ports`].
     Ports(Vec<PortView>),
-    /// Of [`View::Workers`].
+    /// For [`View::Workers`].
     Workers(Vec<WorkerView>),
-    /// Of [`View::Drops`].
+    /// For [`View::Drops`].
     Drops(Vec<DropView>),
-    /// Of [`View::Peers`].
+    /// For [`View::Peers`].
     Peers(Vec<PeerView>),
-    /// Of [`View::Ike`].
+    /// For [`View::Ike`].
     Ike(Vec<CounterView>),
-    /// Of a command that changes something.
+    /// For a command that changes something.
     Done,
 }
 
@@ -137,31 +137,31 @@ pub struct SaView {
     pub state: String,
     /// The gateway's outer address.
     pub local: String,
-    /// The peer's outer address and port, as far as known.
+    /// The peer's outer address and port, if known.
     pub remote: Option<String>,
     /// `esp` or `udp`.
     pub encap: Option<String>,
-    /// Where the peer was seen and not followed.
+    /// The peer's new address and port, if it was seen there and the gateway does not follow it.
     pub seen: Option<String>,
-    /// Times that the peer moved.
+    /// How often the peer moved.
     pub moves: u64,
     /// Seconds since the last move.
     pub last_move_s: Option<f64>,
     /// Seconds since the tunnel was installed.
     pub age_s: f64,
-    /// From the peer.
+    /// The SA of packets from the peer.
     pub inbound: SaCounters,
-    /// To the peer.
+    /// The SA of packets to the peer.
     pub outbound: SaCounters,
-    /// Inbound packets refused as replays.
+    /// Inbound packets dropped as replays.
     pub replayed: u64,
-    /// Inbound packets refused as forged.
+    /// Inbound packets dropped because their authentication failed.
     pub forged: u64,
-    /// Inbound packets outside the selectors.
+    /// Inbound packets dropped because they are outside the tunnel's selectors.
     pub selector: u64,
-    /// Soft lifetimes reached so far, of both SAs.
+    /// How many soft limits both SAs have reached.
     pub soft_reports: u64,
-    /// Ends reached so far, of both SAs: hard lifetimes, the last sequence number.
+    /// How many ends both SAs have reached: hard limits, and the last sequence number.
     pub hard_reports: u64,
 }
 
@@ -172,7 +172,7 @@ pub struct SaCounters {
     pub spi: String,
     /// Algorithms.
     pub cipher: String,
-    /// Highest sequence number received or sent.
+    /// Highest sequence number, received or sent.
     pub sequence: u64,
     /// Packets.
     pub packets: u64,
@@ -185,47 +185,47 @@ pub struct SaCounters {
 pub struct PortView {
     /// Name.
     pub port: String,
-    /// Kind and mode taken.
+    /// Kind, and the mode in use.
     pub kind: String,
     /// MAC address.
     pub mac: String,
-    /// Largest IP packet.
+    /// Largest IP packet, in bytes.
     pub mtu: usize,
     /// The gateway's addresses.
     pub addresses: Vec<String>,
-    /// Neighbours known.
+    /// Number of known neighbours.
     pub neighbours: usize,
     /// Packets received.
     pub rx_packets: u64,
     /// Bytes received.
     pub rx_bytes: u64,
-    /// Lost before a worker saw them.
+    /// Packets lost before a worker saw them.
     pub rx_missed: u64,
-    /// Received but not usable.
+    /// Packets received, but not usable.
     pub rx_errors: u64,
-    /// Received but longer than one frame.
+    /// Packets received, but longer than one frame.
     #[serde(default)]
     pub rx_oversize: u64,
     /// Packets sent.
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Refused by the device.
+    /// Packets that the device refused to send.
     pub tx_errors: u64,
-    /// `up`, `down`, or `gone`: the device is no longer there, or another one has its name. None
+    /// `up`, `down`, or `gone` if the device no longer exists or another one has its name. `None`
     /// if there is no device.
     #[serde(default)]
     pub link: Option<String>,
-    /// The device's speed in Mbit/s, if it knows it.
+    /// Speed in Mbit/s, if the device knows it.
     #[serde(default)]
     pub speed_mbps: Option<u32>,
     /// Whether both ends may send at once, if the device knows it.
     #[serde(default)]
     pub full_duplex: Option<bool>,
-    /// Whether frames to other stations' MAC addresses are received as well.
+    /// Whether the device also receives frames to other stations' MAC addresses.
     #[serde(default)]
     pub promiscuous: Option<bool>,
-    /// What else the device counts (DPDK's "xstats").
+    /// The device's own counters (DPDK's "xstats").
     #[serde(default)]
     pub counters: Vec<DeviceCounter>,
 }
@@ -233,9 +233,9 @@ pub struct PortView {
 /// A device's own counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceCounter {
-    /// Its name, as the device has it.
+    /// The device's name for it.
     pub name: String,
-    /// What it stands at.
+    /// The count.
     pub value: u64,
 }
 
@@ -248,13 +248,13 @@ pub struct WorkerView {
     pub core: Option<usize>,
     /// Packets received from ports.
     pub received: u64,
-    /// ESP packets opened.
+    /// ESP packets decrypted.
     pub opened: u64,
-    /// Inner bytes of those.
+    /// Inner bytes of the ESP packets decrypted.
     pub opened_bytes: u64,
-    /// Packets sealed.
+    /// Packets encrypted into ESP.
     pub sealed: u64,
-    /// Inner bytes of those.
+    /// Inner bytes of the packets encrypted.
     pub sealed_bytes: u64,
     /// Packets handed to ports.
     pub sent: u64,
@@ -264,21 +264,21 @@ pub struct WorkerView {
     pub punted: u64,
     /// Frames taken from the slow path.
     pub injected: u64,
-    /// Turns of the poll loop.
+    /// Rounds of the poll loop.
     pub turns: u64,
-    /// Turns in which nothing came.
+    /// Rounds in which no packet came.
     pub idle_turns: u64,
-    /// Processor time in seconds.
+    /// Processor time, in seconds.
     pub cpu_s: f64,
-    /// Frames free in its pool.
+    /// Free frames in the worker's pool.
     pub free_frames: u64,
-    /// How often it failed, lost the packets that it had in hand, and went on: a mistake in this
-    /// program, to be reported.
+    /// How often the worker panicked, lost the packets that it was handling, and went on. Each time
+    /// is a bug in this program; please report it.
     #[serde(default)]
     pub faults: u64,
 }
 
-/// Drops for one reason, of all workers and the slow path.
+/// The drops for one reason, in all workers and the slow path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DropView {
     /// Name of the reason.
@@ -287,18 +287,18 @@ pub struct DropView {
     pub severity: String,
     /// Packets.
     pub packets: u64,
-    /// What it means.
+    /// The reason in words.
     pub meaning: String,
 }
 
-/// One peer that is, or is being, connected by IKE.
+/// A peer that IKE has connected, or is connecting.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
-    /// Number: the same for as long as it is connected.
+    /// Number, unique and constant while the peer is connected.
     pub peer: u64,
-    /// Name of its connection, once that is known.
+    /// Name of the peer's connection, once known.
     pub connection: Option<String>,
-    /// Who it is, once it has said so.
+    /// Identity, once the peer has sent it.
     pub identity: Option<String>,
     /// `up`, `connecting` or `ended`.
     pub state: String,
@@ -306,54 +306,54 @@ pub struct PeerView {
     pub local: String,
     /// The peer's outer address and port.
     pub remote: String,
-    /// Who is behind a NAT: `none`, `here`, `there` or `both`.
+    /// The side behind a NAT: `none`, `here`, `there` or `both`.
     pub nat: String,
     /// `esp` or `udp`.
     pub encap: String,
-    /// Inner addresses that it has, or that we have from it.
+    /// Inner addresses: given to the peer, or received from it.
     pub inner: Vec<String>,
-    /// Whether its addresses may change (RFC 4555).
+    /// Whether the addresses may change by MOBIKE (RFC 4555).
     pub mobike: bool,
-    /// Times that it moved.
+    /// How often the peer moved.
     pub moves: u64,
     /// Seconds since the last move.
     pub last_move_s: Option<f64>,
-    /// Times that keys were changed.
+    /// How often SAs were rekeyed.
     pub rekeys: u64,
-    /// Seconds since it began to connect.
+    /// Seconds since the peer began to connect.
     pub age_s: f64,
-    /// Algorithms of the IKE SA, once they are agreed on.
+    /// Algorithms of the IKE SA, once negotiated.
     pub suite: Option<String>,
-    /// Its child SAs.
+    /// Child SAs.
     pub children: Vec<ChildView>,
 }
 
 /// One tunnel: a pair of child SAs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChildView {
-    /// Name of the connection's child.
+    /// Name of the child in the connection.
     pub name: String,
-    /// SPI of packets to us, as hexadecimal text.
+    /// SPI of packets to the gateway, as hexadecimal text.
     pub spi_in: String,
     /// SPI of packets to the peer.
     pub spi_out: String,
     /// Algorithms.
     pub suite: String,
-    /// Our side.
+    /// Selectors of the gateway's side.
     pub local: Vec<String>,
-    /// The peer's side.
+    /// Selectors of the peer's side.
     pub remote: Vec<String>,
     /// Seconds since it was installed.
     pub age_s: f64,
 }
 
-/// Something that is counted.
+/// A counter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CounterView {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// How often it happened.
     pub count: u64,
-    /// What it means.
+    /// The counted event in words.
     pub meaning: String,
 }

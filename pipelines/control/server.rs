@@ -1,6 +1,6 @@
-//! The gateway's end of the control socket. Who may open the socket file may ask anything: its
-//! permissions are the access control. Whatever is said on it, the slow path sees only well-formed
-//! commands, one at a time from each connection.
+//! The gateway's end of the control socket. The socket file's permissions are the access control:
+//! whoever may open it may send any command. The slow path only ever sees well-formed commands, one
+//! at a time from each connection.
 
 use super::protocol::{Answer, Command, Outcome, Request, VERSION};
 use crate::slow_path::ControlRequest;
@@ -35,26 +35,25 @@ use std::{
 
 /// Longest request, in bytes.
 pub const LONGEST_LINE: usize = 64 << 10;
-/// Connections at a time.
+/// Most connections at a time.
 pub const MOST_CLIENTS: usize = 16;
-/// How long a client may take for a request, or say nothing.
+/// How long a client may take for a request, or be idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long the slow path may take for an answer.
+/// How long the slow path may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long a client may leave an answer unread.
+/// How long a client may take to read an answer.
 const UNREAD: Duration = Duration::from_secs(5);
-/// Pause after a failed accept: it failed for want of descriptors or memory, which others must give
-/// back.
+/// Pause after a failed accept, which lacks descriptors or memory that others must free first.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Why there is no control socket.
+/// The reason why there is no control socket.
 #[derive(Debug)]
 pub enum ControlError {
-    /// Another gateway answers there.
+    /// Another gateway answers on this socket.
     Busy(PathBuf),
-    /// There is something that is no socket.
+    /// The file is not a socket.
     NotASocket(PathBuf),
-    /// The system says no.
+    /// The system refused an operation.
     Io(PathBuf, io::Error),
 }
 
@@ -62,7 +61,11 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(path) => write!(f, "another gateway answers at {}", path.display()),
-            Self::NotASocket(path) => write!(f, "{} is there and is not a socket", path.display()),
+            Self::NotASocket(path) => write!(
+                f,
+                "cannot create the control socket {}: a file of this name exists and is not a socket",
+                path.display()
+            ),
             Self::Io(path, why) => write!(f, "control socket {}: {why}", path.display()),
         }
     }
@@ -70,7 +73,7 @@ impl fmt::Display for ControlError {
 
 impl std::error::Error for ControlError {}
 
-/// A control socket. Dropping it hangs up on everybody and removes the file.
+/// A running control socket. Dropping it disconnects all clients and removes the file.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
@@ -93,10 +96,12 @@ impl SharedState {
 }
 
 impl Server {
-    /// Listens at `path`, and hands commands to `slow_path`.
+    /// Listens at `path`, and passes commands to `slow_path`. A socket that nobody listens on is
+    /// replaced.
     ///
     /// # Errors
-    /// [`ControlError`]; a socket that nobody listens on any more is no error, it is replaced.
+    /// [`ControlError`], if another gateway listens there, the file is not a socket, or the system
+    /// refuses.
     pub fn start(path: &Path, slow_path: Sender<ControlRequest>) -> Result<Self, ControlError> {
         let failed = |e| ControlError::Io(path.into(), e);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -104,7 +109,7 @@ impl Server {
         }
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        // Not what somebody may have put in the socket's place meanwhile and that leads elsewhere.
+        // Without following a symbolic link that somebody may have put in the socket's place.
         let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
         fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink).map_err(|e| failed(e.into()))?;
         let inode = inode(path).map_err(failed)?;
@@ -120,16 +125,16 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
-        // Wakes the acceptor. It cannot fail: the socket is listening.
+        // Wakes the accepting thread. It cannot fail, because the socket is listening.
         let _ = shutdown(self.shared.listener.as_raw_fd(), Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
         for client in self.shared.clients().values() {
-            // Who has hung up already is not connected any more.
+            // Fails only if the client has disconnected already.
             let _ = client.shutdown(net::Shutdown::Both);
         }
-        // Only our own file: another gateway may have taken the path meanwhile.
+        // Only this gateway's own file: another gateway may have replaced it.
         if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
@@ -140,7 +145,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
 }
 
-/// Makes room at `path` if a gateway that is gone left its socket there.
+/// Removes the socket of a gateway that is gone from `path`.
 fn remove_stale(path: &Path) -> Result<(), ControlError> {
     let failed = |e| ControlError::Io(path.into(), e);
     match fs::symlink_metadata(path) {
@@ -164,13 +169,13 @@ fn accept(shared: &Arc<SharedState>, slow_path: &Sender<ControlRequest>) {
         }
         let served = accepted.and_then(|(stream, _)| admit(shared, slow_path, number, stream));
         if let Err(why) = served {
-            tracing::warn!(%why, "control connection lost");
+            tracing::warn!(%why, "a control connection failed");
             thread::sleep(BACK_OFF);
         }
     }
 }
 
-/// Gives a client a thread of its own, or tells it that there are too many.
+/// Starts a thread for a client, or tells the client that there are too many.
 fn admit(
     shared: &Arc<SharedState>,
     slow_path: &Sender<ControlRequest>,
@@ -181,7 +186,7 @@ fn admit(
     let mut clients = shared.clients();
     if clients.len() >= MOST_CLIENTS {
         drop(clients);
-        // The client may be gone, and then need not know. One line always fits the socket's buffer.
+        // Fails only if the client is gone. One line always fits into the socket's buffer.
         let _ = answer(&stream, refusal("too many control connections; try again"));
         return Ok(());
     }
@@ -189,7 +194,7 @@ fn admit(
     drop(clients);
     let (of_thread, slow_path) = (shared.clone(), slow_path.clone());
     let serve = move || {
-        // However a conversation ends, it ends for this client only.
+        // An error ends this client's connection only.
         let _ = serve(&stream, &slow_path);
         of_thread.clients().remove(&number);
     };
@@ -198,7 +203,7 @@ fn admit(
     })
 }
 
-/// Answers line by line, until the client hangs up or misbehaves.
+/// Answers line by line, until the client disconnects or breaks the protocol.
 fn serve(stream: &UnixStream, slow_path: &Sender<ControlRequest>) -> io::Result<()> {
     let mut lines = Lines { stream, buffer: vec![] };
     loop {
@@ -206,7 +211,10 @@ fn serve(stream: &UnixStream, slow_path: &Sender<ControlRequest>) -> io::Result<
             Line::Whole(line) if line.trim_ascii().is_empty() => {}
             Line::Whole(line) => answer(stream, respond(&line, slow_path))?,
             Line::TooLong => {
-                return answer(stream, refusal(&format!("a request has at most {LONGEST_LINE} bytes")));
+                return answer(
+                    stream,
+                    refusal(&format!("a request must not be longer than {LONGEST_LINE} bytes")),
+                );
             }
             Line::End => return Ok(()),
         }
@@ -220,17 +228,17 @@ fn respond(line: &[u8], slow_path: &Sender<ControlRequest>) -> Answer {
     }
 }
 
-/// Returns the command in a line.
+/// Parses one line into a command.
 ///
 /// # Errors
-/// The answer that there is none.
+/// The answer to send, if the line is not a request of this version.
 pub fn parse(line: &[u8]) -> Result<Command, Answer> {
-    let bad = |e: serde_json::Error| refusal(&format!("not a request: {e}"));
+    let bad = |e: serde_json::Error| refusal(&format!("not a valid request: {e}"));
     let request: serde_json::Value = serde_json::from_slice(line).map_err(bad)?;
     match request.get("version").map(serde_json::Value::as_u64) {
         Some(Some(version)) if version == u64::from(VERSION) => {}
         Some(Some(theirs)) => {
-            let why = format!("the request is of version {theirs}, this gateway speaks version {VERSION}");
+            let why = format!("the request has version {theirs}, but this gateway speaks version {VERSION}");
             return Err(refusal(&why));
         }
         _ => {
@@ -262,7 +270,7 @@ fn answer(mut stream: &UnixStream, answer: Answer) -> io::Result<()> {
     stream.write_all(&line)
 }
 
-/// Cuts what a client sends into lines.
+/// Splits a client's bytes into lines.
 struct Lines<'a> {
     stream: &'a UnixStream,
     buffer: Vec<u8>,
@@ -287,7 +295,7 @@ impl Lines<'_> {
             if searched >= LONGEST_LINE {
                 return Ok(Line::TooLong);
             }
-            // A timeout of zero would mean none.
+            // A timeout of zero would mean no timeout.
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.stream.set_read_timeout(Some(left))?;
             let mut stream = self.stream.take((LONGEST_LINE - searched) as u64);

@@ -1,4 +1,4 @@
-//! Whom we trust to vouch for peers.
+//! The authorities that the gateway trusts to certify peers.
 
 use super::{
     certificate,
@@ -22,22 +22,22 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
-/// Most certificates that a peer may send.
+/// Most certificates that a peer may send in one message.
 const MOST_CERTIFICATES: usize = 16;
-/// Most bytes of them all.
+/// Most bytes of all these certificates.
 const MOST_BYTES: usize = 65536;
 
-/// What is asked of revocation lists.
+/// The use of certificate revocation lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CrlPolicy {
-    /// A certificate passes that no list tells of; lists never grow too old.
+    /// A certificate that no list covers is valid, and lists do not expire.
     #[default]
     Relaxed,
-    /// Each certificate of a chain needs a list that is not out of date.
+    /// Every certificate of a chain must be covered by a list that has not expired.
     Strict,
 }
 
-/// Authorities and revocation lists.
+/// Trusted authorities and their revocation lists.
 pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     hashes: Vec<u8>,
@@ -47,11 +47,11 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Trusts every certificate of these PEM files, until a list of the other files (PEM or DER) revokes what it
-    /// vouched for. `clock` tells the time.
+    /// Trusts every certificate in the PEM files `certificates`. The lists in the files `crls` (PEM
+    /// or DER) revoke what those authorities issued. `clock` returns the time.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// If a file cannot be read or parsed: the file and the reason.
     pub fn load<P: AsRef<Path>>(
         certificates: &[P],
         crls: &[P],
@@ -74,10 +74,10 @@ impl Authorities {
         Ok(authorities)
     }
 
-    /// Trusts these certificates; nothing revokes what they vouched for.
+    /// Trusts these certificates, without revocation lists.
     ///
     /// # Errors
-    /// [`CredentialProblem::BadCertificate`].
+    /// [`CredentialProblem::BadCertificate`], if one cannot be parsed.
     pub fn new(
         certificates: &[CertificateDer<'_>],
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
@@ -107,7 +107,8 @@ impl Authorities {
         UnixTime::since_unix_epoch(since.unwrap_or(Duration::ZERO))
     }
 
-    /// The certificate of a peer, where these others lead from it to an authority.
+    /// Verifies a peer's certificate, with the `others` as possible intermediates, and returns it
+    /// parsed.
     pub(super) fn vouch_for<'a>(
         &self,
         own: &'a CertificateDer<'_>,
@@ -122,7 +123,7 @@ impl Authorities {
         Ok(parsed)
     }
 
-    /// A chain of certificates in force leads from an authority to this one.
+    /// Verifies that a chain of valid certificates leads from an authority to this one.
     fn check_chain(&self, own: &EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
         let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| self.policy.apply(options));
@@ -184,7 +185,7 @@ impl fmt::Debug for Authorities {
 fn distrust(error: &Error) -> Distrust {
     match error {
         Error::CertExpired { .. } | Error::CertNotValidYet { .. } => Distrust::Expired,
-        // With a list that is no use nobody knows.
+        // A revocation list that cannot be used leaves the status unknown, which counts as revoked.
         Error::CertRevoked
         | Error::UnknownRevocationStatus
         | Error::CrlExpired { .. }
@@ -207,11 +208,12 @@ fn distrust(error: &Error) -> Distrust {
     }
 }
 
-/// What the keys of peers' certificates may be for. Many of them are made for TLS, so its purposes are taken as well as
-/// IKE's own (RFC 4945 §5.1.3.12).
+/// The extended key usages that a peer's certificate may have. Besides IKE's own usage (RFC 4945
+/// §5.1.3.12), those of TLS are accepted, because many certificates are issued for TLS.
 struct Purpose;
 
-/// `anyExtendedKeyUsage`, `id-kp-serverAuth`, `id-kp-clientAuth`, `id-kp-ipsecIKE`, and `iKEIntermediate` of old.
+/// `anyExtendedKeyUsage`, `id-kp-serverAuth`, `id-kp-clientAuth`, `id-kp-ipsecIKE`, and the
+/// obsolete `iKEIntermediate`.
 const PURPOSES: [KeyPurposeId<'static>; 5] = [
     KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0]),
     KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 1]),

@@ -1,4 +1,4 @@
-//! What a certificate says of its owner.
+//! The names in a certificate.
 
 use rustls_pki_types::CertificateDer;
 use wayfarer_mobility::identity::{Identity, kind};
@@ -14,13 +14,15 @@ use x509_cert::{
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// The identities that a certificate in DER vouches for: its subject's alternative names (domain, mail and IP addresses)
-/// in their order, then its subject. Empty where it cannot be read.
+/// Returns the identities that a DER certificate certifies: the subject alternative names (domain
+/// names, mail and IP addresses) in their order, then the subject. Returns none if the certificate
+/// cannot be parsed.
 pub fn identities(certificate: &[u8]) -> Vec<Identity> {
     alternative_names(certificate).into_iter().flatten().chain(subject(certificate)).collect()
 }
 
-/// The subject as an identity, byte by byte (ID_DER_ASN1_DN); `None` where it is empty or cannot be read.
+/// Returns the subject as an identity, in its original bytes (ID_DER_ASN1_DN). Returns `None` if it
+/// is empty or cannot be parsed.
 pub fn subject(certificate: &[u8]) -> Option<Identity> {
     let certificate = CertificateDer::from(certificate);
     let certificate = EndEntityCert::try_from(&certificate).ok()?;
@@ -28,13 +30,13 @@ pub fn subject(certificate: &[u8]) -> Option<Identity> {
     Some(Identity { kind: kind::DER_ASN1_DN, data: sequence(subject)? })
 }
 
-/// A SEQUENCE of this content.
+/// Returns a DER SEQUENCE with this content.
 pub(super) fn sequence(content: &[u8]) -> Option<Vec<u8>> {
     AnyRef::new(Tag::Sequence, content).ok()?.to_der().ok()
 }
 
-/// Whether a certificate's own identity is the one that a peer claims. Domains are the same in upper and lower case
-/// (RFC 5280 §7.2, §7.5); wildcards stand for nothing but themselves.
+/// Returns whether an identity of a certificate is the one that a peer claims. Domain names are
+/// compared without regard to case (RFC 5280 §7.2, §7.5), and a wildcard matches only itself.
 pub(super) fn is_same(own: &Identity, claimed: &Identity) -> bool {
     if own.kind != claimed.kind {
         return false;
@@ -49,8 +51,9 @@ pub(super) fn is_same(own: &Identity, claimed: &Identity) -> bool {
     }
 }
 
-/// Whether this is a name of the certificate's owner, as EAP has it: a mail address or domain of the alternative names,
-/// where there are none the subject's common name, or all of the subject in DER.
+/// Returns whether an EAP identity names the certificate's owner: as a mail address or domain name
+/// of the alternative names, as the subject's common name if there are none of these, or as the
+/// whole subject in DER.
 pub(super) fn is_called(certificate: &[u8], name: &[u8]) -> bool {
     let identities = identities(certificate);
     let mut names = identities.iter().filter(|own| own.kind != kind::DER_ASN1_DN).peekable();
@@ -62,7 +65,7 @@ pub(super) fn is_called(certificate: &[u8], name: &[u8]) -> bool {
     identities.iter().any(|own| kinds.iter().any(|claimed| is_same(own, claimed)))
 }
 
-/// The names of a certificate's owner, as [`is_called`] takes them for such, but the subject in DER.
+/// Returns the names that [`is_called`] accepts, except the subject in DER.
 pub(super) fn names(certificate: &[u8]) -> Vec<Vec<u8>> {
     let identities = identities(certificate).into_iter();
     let is_text = |own: &Identity| matches!(own.kind, kind::FQDN | kind::RFC822_ADDR);

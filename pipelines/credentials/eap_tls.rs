@@ -1,4 +1,5 @@
-//! EAP-TLS (RFC 5216), with TLS 1.3 as in RFC 9190: a peer proves itself by certificate, inside EAP.
+//! EAP-TLS (RFC 5216), also with TLS 1.3 (RFC 9190): a peer authenticates by certificate, inside
+//! EAP.
 
 mod fragments;
 
@@ -29,24 +30,26 @@ use wayfarer_mobility::{
 };
 use zeroize::Zeroizing;
 
-/// Most packets that a peer may send in a conversation.
+/// Most packets that a peer may send in one conversation.
 const MOST_ROUNDS: u32 = 256;
 
-/// Bytes of an MSK; as many follow them that are not used.
+/// Bytes of the MSK. The EMSK of the same length that follows it is not used (RFC 5216 §2.3).
 const MSK: usize = 64;
-/// Whether TLS 1.3 is over is said by this byte of application data (RFC 9190 §2.5).
+/// The application data that ends a successful TLS 1.3 handshake (protected success indication, RFC
+/// 9190 §2.5).
 const COMMITMENT: &[u8] = &[0];
 
-/// A server's side.
+/// The EAP-TLS server.
 #[derive(Clone)]
 pub struct EapTlsServer(Arc<ServerConfig>);
 
 impl EapTlsServer {
-    /// With our own certificates and private key from PEM files, as in [`super::CertificateSigner::load`]. Peers need a
-    /// certificate by one of `authorities`.
+    /// Reads the gateway's certificates and private key from PEM files, as
+    /// [`super::CertificateSigner::load`] does. Peers need a certificate that one of `authorities`
+    /// issued.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// If a file cannot be used: the file and the reason.
     pub fn load(
         certificates: &Path,
         key: &Path,
@@ -75,7 +78,7 @@ impl EapTlsServer {
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(peers)
             .with_single_cert(chain, private)?;
-        // Each peer shows its certificate each time, so nothing is resumed.
+        // No resumption: every peer must show its certificate every time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
@@ -92,7 +95,7 @@ impl Authenticator for EapTlsServer {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
         Box::new(Server {
             config: self.0.clone(),
-            stage: Stage::Nothing,
+            stage: Stage::Start,
             id: 0,
             rounds: 0,
             claimed: Vec::new(),
@@ -104,7 +107,7 @@ impl Authenticator for EapTlsServer {
     }
 }
 
-/// The authorities, as rustls asks them.
+/// The authorities, as the verifier of rustls.
 #[derive(Debug)]
 struct Peers {
     authorities: Arc<Authorities>,
@@ -112,7 +115,7 @@ struct Peers {
 }
 
 impl ClientCertVerifier for Peers {
-    /// None: the peer knows which certificate is for us.
+    /// Sends no hints: the peer knows which certificate is for this gateway.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -159,16 +162,16 @@ impl ClientCertVerifier for Peers {
     }
 }
 
-/// One conversation.
+/// One conversation with a peer.
 struct Server {
     config: Arc<ServerConfig>,
     stage: Stage,
-    /// Of the last request.
+    /// Identifier of the last request.
     id: u8,
     rounds: u32,
-    /// What the peer calls itself.
+    /// The identity that the peer claims.
     claimed: Vec<u8>,
-    /// What its certificate calls it.
+    /// The names in its certificate.
     names: Vec<Vec<u8>>,
     identity: Option<Vec<u8>>,
     incoming: Incoming,
@@ -176,13 +179,14 @@ struct Server {
 }
 
 enum Stage {
-    Nothing,
+    Start,
     IdentityRequest,
     Handshake(Box<ServerConnection>),
-    /// The peer is who it claims to be, and has to say that it has seen our last message. The key.
-    Trusting(Secret),
-    /// It is not, and has to say that it has seen why.
-    Refusing,
+    /// The certificate matches the claimed identity, and the peer must acknowledge our last
+    /// message. Holds the MSK.
+    SuccessPending(Secret),
+    /// Authentication failed, and the peer must acknowledge the alert.
+    FailurePending,
     Over,
 }
 
@@ -192,7 +196,7 @@ impl Server {
         Step::Send(Packet::Request(Message { id: self.id, kind: kind::TLS, data }).emit())
     }
 
-    /// The answer to a response; `None` where that makes no sense.
+    /// Returns the answer to a response; `None` if the response makes no sense here.
     fn answer(&mut self, packet: &[u8]) -> Option<Step> {
         let response = match Packet::parse(packet) {
             Some(Packet::Response(response)) if response.id == self.id => response,
@@ -211,17 +215,17 @@ impl Server {
             return None;
         }
         if let Some(fragment) = self.outgoing.next() {
-            return (response.data == fragments::SEEN).then(|| self.request(&fragment));
+            return (response.data == fragments::ACK).then(|| self.request(&fragment));
         }
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::Handshake(connection) => match self.incoming.take(response.data).ok()? {
                 Some(message) => self.advance(connection, &message),
                 None => {
                     self.stage = Stage::Handshake(connection);
-                    Some(self.request(fragments::SEEN))
+                    Some(self.request(fragments::ACK))
                 }
             },
-            Stage::Trusting(msk) if response.data == fragments::SEEN => {
+            Stage::SuccessPending(msk) if response.data == fragments::ACK => {
                 self.identity = Some(mem::take(&mut self.claimed));
                 Some(Step::Success(Packet::Success(self.id).emit(), Some(msk)))
             }
@@ -229,12 +233,14 @@ impl Server {
         }
     }
 
-    /// Gives TLS the peer's message, and the peer what TLS says.
+    /// Passes the peer's message to TLS, and the output of TLS to the peer.
     fn advance(&mut self, mut connection: Box<ServerConnection>, message: &[u8]) -> Option<Step> {
         let next = match feed(&mut connection, message) {
             Ok(()) if connection.is_handshaking() => None,
-            Ok(()) => Some(self.conclude(&mut connection).map_or(Stage::Refusing, Stage::Trusting)),
-            Err(_) => Some(Stage::Refusing),
+            Ok(()) => {
+                Some(self.conclude(&mut connection).map_or(Stage::FailurePending, Stage::SuccessPending))
+            }
+            Err(_) => Some(Stage::FailurePending),
         };
         let mut message = Vec::new();
         while connection.wants_write() {
@@ -246,7 +252,7 @@ impl Server {
         Some(self.request(&first))
     }
 
-    /// The key, where the peer's certificate is that of whom it claims to be.
+    /// Returns the MSK, if the peer's certificate matches the identity that it claims.
     fn conclude(&mut self, connection: &mut ServerConnection) -> Option<Secret> {
         let own = connection.peer_certificates()?.first()?;
         if !certificate::is_called(own, &self.claimed) {
@@ -254,7 +260,8 @@ impl Server {
             return None;
         }
         self.names = certificate::names(own);
-        // The subject in DER makes nobody else of the owner of a certificate that has other names.
+        // If the peer claims the subject in DER and its certificate has other names, it is known by
+        // the first of these: one owner has one identity.
         if let Some(first) = self.names.first()
             && !self.names.iter().any(|name| name.eq_ignore_ascii_case(&self.claimed))
         {
@@ -278,7 +285,7 @@ fn feed(connection: &mut ServerConnection, mut message: &[u8]) -> Result<(), Err
     while !message.is_empty() {
         match connection.read_tls(&mut message) {
             Ok(1..) => connection.process_new_packets()?,
-            _ => return Err(Error::General("TLS takes no more".into())),
+            _ => return Err(Error::General("TLS takes no more data".into())),
         };
     }
     Ok(())
@@ -286,7 +293,7 @@ fn feed(connection: &mut ServerConnection, mut message: &[u8]) -> Result<(), Err
 
 impl Conversation for Server {
     fn handle(&mut self, packet: &[u8]) -> Step {
-        if let Stage::Nothing = self.stage {
+        if let Stage::Start = self.stage {
             self.stage = Stage::IdentityRequest;
             return Step::Send(Packet::identity_request(self.id).emit());
         }

@@ -1,4 +1,4 @@
-//! PEM files of certificates, private keys and revocation lists.
+//! PEM files with certificates, private keys and revocation lists.
 
 use crate::secrets;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
@@ -9,43 +9,43 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Longest file with a private key, in bytes. It may have certificates too.
+/// Longest file with a private key, in bytes. The file may contain certificates too.
 const LONGEST_KEY: usize = 65536;
 
-/// A file that is not what it must be.
+/// An error of a credential file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialError {
-    /// The file.
+    /// Path of the file.
     pub file: Box<Path>,
-    /// What is wrong with it.
+    /// The reason.
     pub problem: CredentialProblem,
 }
 
-/// What is wrong with a file.
+/// The reason why a credential file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialProblem {
     /// It cannot be read.
     Unreadable(io::ErrorKind),
-    /// It is a directory or device.
+    /// It is a folder or a device.
     NotAFile,
     /// It is longer than any file with a private key.
     TooLong,
     /// It is not PEM.
     Syntax,
-    /// It has no certificate.
+    /// It contains no certificate.
     NoCertificate,
-    /// It has a certificate that cannot be read.
+    /// It contains a certificate that cannot be parsed.
     BadCertificate,
-    /// It has no private key, or only an encrypted one.
+    /// It contains no private key, or only an encrypted one.
     NoKey,
-    /// It has a private key of a kind that is not taken.
+    /// It contains a private key of an unsupported kind.
     BadKey,
-    /// Its private key is not that of the certificate.
+    /// Its private key does not belong to the certificate.
     OtherKey,
-    /// It has no revocation list.
+    /// It contains no revocation list.
     NoCrl,
-    /// It has a revocation list that cannot be read.
+    /// It contains a revocation list that cannot be parsed.
     BadCrl,
 }
 
@@ -67,14 +67,15 @@ impl fmt::Display for CredentialProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreadable(kind) => return write!(f, "cannot be read: {kind}"),
-            Self::NotAFile => "is not a file",
+            Self::NotAFile => "is not a regular file",
             Self::TooLong => "is too long for a file with a private key",
-            Self::Syntax => "is not PEM",
+            Self::Syntax => "is not valid PEM",
             Self::NoCertificate => "has no certificate in PEM",
             Self::BadCertificate => "has a certificate that cannot be read as X.509 version 3",
             Self::NoKey => "has no private key in PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted)",
             Self::BadKey => {
-                "has a private key that is not taken: RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, Ed25519"
+                "has an unsupported private key: it must be RSA of 2048 to 8192 bits, \
+             ECDSA on P-256, P-384 or P-521, or Ed25519"
             }
             Self::OtherKey => "has a private key that does not belong to the certificate",
             Self::NoCrl => "has no certificate revocation list in PEM or DER",
@@ -83,7 +84,7 @@ impl fmt::Display for CredentialProblem {
     }
 }
 
-/// All certificates in a PEM file: at least one.
+/// Reads all certificates in a PEM file. There must be at least one.
 pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
     let certificates = sections(&read(file)?, file)?;
     match certificates.is_empty() {
@@ -92,7 +93,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// All revocation lists in a PEM file, or the one in a DER file: at least one.
+/// Reads all revocation lists in a PEM file, or the one in a DER file. There must be at least one.
 pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialError> {
     let content = read(file)?;
     if content.first() == Some(&0x30) {
@@ -105,12 +106,13 @@ pub(super) fn crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
     }
 }
 
-/// The first private key in a PEM file, wiped when it is no longer used.
+/// Reads the first private key in a PEM file. Its memory is zeroised when it is dropped.
 pub(super) fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialError> {
     let unreadable = |e: io::Error| CredentialProblem::Unreadable(e.kind()).of(file);
     let opened =
         secrets::open(file).map_err(unreadable)?.ok_or_else(|| CredentialProblem::NotAFile.of(file))?;
-    // The vector never grows: a reallocation would leave a copy behind.
+    // With this capacity the vector never grows: a reallocation would leave a copy of the key
+    // behind.
     let mut content = Zeroizing::new(Vec::with_capacity(LONGEST_KEY + 1));
     opened.take(LONGEST_KEY as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > LONGEST_KEY {

@@ -1,14 +1,15 @@
-//! What we and our peers prove ourselves by, and who can tell: certificates, EAP-TLS, RADIUS.
+//! The credentials of the gateway and its peers, and who verifies them: certificates, EAP-TLS,
+//! RADIUS.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`CertificateSigner`] | our own certificate and private key |
-//! | [`Authorities`] | whom we trust to vouch for peers |
-//! | `scheme` | ways to sign, and what names them on the wire |
-//! | [`certificate`] | what a certificate says of its owner |
+//! | [`CertificateSigner`] | the gateway's own certificate and private key |
+//! | [`Authorities`] | the authorities that the gateway trusts |
+//! | `scheme` | signature schemes and their encoding on the wire |
+//! | [`certificate`] | the names in a certificate |
 //! | `files` | PEM files |
-//! | [`EapTlsServer`] | peers that prove themselves by certificate inside EAP |
-//! | [`RadiusSockets`] | other servers that know who peers are |
+//! | [`EapTlsServer`] | the server of EAP-TLS |
+//! | [`RadiusSockets`] | sockets to RADIUS servers |
 
 mod authorities;
 pub mod certificate;

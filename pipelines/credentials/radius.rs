@@ -1,4 +1,4 @@
-//! Sockets to RADIUS servers. Nobody waits for an answer: whoever holds this looks for answers when it likes.
+//! Sockets to RADIUS servers. They never block: the owner of this value polls for answers.
 
 use crate::primitives::OsRandom;
 use std::{
@@ -17,7 +17,7 @@ use wayfarer_mobility::aaa::radius::{
 /// Packets read from one socket in one turn.
 const PACKETS: usize = 64;
 
-/// Questions that wait for a RADIUS server, and the sockets by which it answers.
+/// Requests that wait for a RADIUS server, and the sockets on which answers come.
 #[derive(Debug)]
 pub struct RadiusSockets {
     client: Client,
@@ -31,12 +31,13 @@ impl Default for RadiusSockets {
 }
 
 impl RadiusSockets {
-    /// Asks a question for a peer that is at `from`. `id` is a number that no other has.
+    /// Sends a question for the peer at address `from`. `id` must be unique among the open
+    /// questions.
     pub fn ask(&mut self, now: Duration, id: u64, from: IpAddr, question: Question) {
         self.client.ask(now, id, from, question);
     }
 
-    /// Sends and receives. While nobody waits it makes no system call.
+    /// Sends and receives. Makes no system call if no question is open.
     pub fn turn(&mut self, now: Duration) {
         if self.client.is_idle() {
             return;
@@ -44,7 +45,8 @@ impl RadiusSockets {
         let mut buffer = [0; MOST_BYTES];
         for ((server, number), socket) in &self.sockets {
             for _ in 0..PACKETS {
-                // An error is as if nothing had come: time tells that a server is gone.
+                // A receive error counts as silence: the client's timeout decides when a server is
+                // gone.
                 let Ok(length) = socket.recv(&mut buffer) else { break };
                 self.client.handle_datagram(*server, *number, buffer.get(..length).unwrap_or_default());
             }
@@ -53,14 +55,15 @@ impl RadiusSockets {
             self.client.handle_timeout(now);
         }
         while let Some(transmit) = self.client.poll_transmit() {
-            // One that cannot be sent is sent again in time.
+            // A request that cannot be sent now is retransmitted later.
             if let Ok(socket) = self.socket(transmit.server, transmit.socket) {
                 let _ = socket.send(&transmit.packet);
             }
         }
     }
 
-    /// The next answer, with the number of its question; none: nobody answered.
+    /// Returns the next answer with the `id` of its question. The answer is `None` if no server
+    /// answered.
     pub fn poll(&mut self) -> Option<(u64, Option<Reply>)> {
         self.client.poll_answer()
     }

@@ -1,8 +1,9 @@
-//! Ways to sign, and what names them in an AUTH payload.
+//! Signature schemes, and their encoding in an AUTH payload.
 //!
-//! Method 14's data is the length of an AlgorithmIdentifier in one byte, the AlgorithmIdentifier, and the signature
-//! (RFC 7427 §3). Methods 1 and 9 to 11 have the signature alone: RSA PKCS#1 v1.5 (RFC 7296 §3.8), and ECDSA with r and s
-//! side by side (RFC 4754 §7). No scheme has SHA-1.
+//! The data of method 14 is the length of an AlgorithmIdentifier in one byte, the
+//! AlgorithmIdentifier, and the signature (RFC 7427 §3). Methods 1 and 9 to 11 have the signature
+//! alone: RSA with PKCS#1 v1.5 (RFC 7296 §3.8), and ECDSA with r and s side by side (RFC 4754 §7).
+//! SHA-1 is not supported.
 
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
@@ -22,7 +23,7 @@ pub(super) const METHOD_SIGNATURE: u8 = 14;
 /// The tag of a SEQUENCE in DER.
 const SEQUENCE: u8 = 0x30;
 
-/// A method, a kind of key, and how both verify.
+/// An AUTH method with a kind of key, and the algorithm that verifies both.
 #[derive(Debug)]
 struct Scheme {
     method: u8,
@@ -89,7 +90,8 @@ impl SignatureVerificationAlgorithm for Scheme {
     }
 }
 
-/// Whether an AUTH payload of this method and data is the signature over `octets` by the key of `certificate`.
+/// Returns whether an AUTH payload with this method and data is a signature over `octets` by the
+/// key of `certificate`.
 pub(super) fn verifies(certificate: &EndEntityCert<'_>, method: u8, data: &[u8], octets: &[u8]) -> bool {
     let (identifier, signature) = match method {
         METHOD_SIGNATURE => match parse(data) {
@@ -104,7 +106,8 @@ pub(super) fn verifies(certificate: &EndEntityCert<'_>, method: u8, data: &[u8],
     schemes.any(|scheme| certificate.verify_signature(scheme, octets, signature).is_ok())
 }
 
-/// The inside of the AlgorithmIdentifier, and the signature. Those of all schemes are shorter than 128 bytes.
+/// Splits the data of method 14 into the content of the AlgorithmIdentifier and the signature. The
+/// AlgorithmIdentifiers of all supported schemes are shorter than 128 bytes.
 fn parse(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&len, rest) = data.split_first()?;
     let (identifier, signature) = rest.split_at_checked(usize::from(len))?;
@@ -114,7 +117,7 @@ fn parse(data: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Method 14's data.
+/// Returns the data of method 14.
 pub(super) fn emit(identifier: &AlgorithmIdentifier, signature: &[u8]) -> Vec<u8> {
     let len = identifier.len() as u8;
     [&[len + 2, SEQUENCE, len], &identifier[..], signature].concat()

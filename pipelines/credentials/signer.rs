@@ -1,4 +1,4 @@
-//! Our own certificate and the private key that belongs to it.
+//! The gateway's own certificate and its private key.
 
 use super::{
     files::{self, CredentialError, CredentialProblem},
@@ -14,10 +14,10 @@ use std::path::Path;
 use wayfarer_mobility::crypto::{Refused, SignatureHashes, Signer};
 use webpki::EndEntityCert;
 
-/// Bytes of the shortest RSA modulus that is taken: 2048 bits.
+/// Bytes of the shortest RSA modulus accepted: 2048 bits.
 const SHORTEST_MODULUS: usize = 256;
 
-/// Certificates and a private key.
+/// A certificate with its chain and its private key.
 #[derive(Debug)]
 pub struct CertificateSigner {
     certificates: Vec<Vec<u8>>,
@@ -31,7 +31,7 @@ enum Key {
     Ed25519(Ed25519KeyPair),
 }
 
-/// A key with both forms of its signatures.
+/// An ECDSA key, once for each form of its signatures.
 #[derive(Debug)]
 struct Ecdsa {
     curve: &'static Curve,
@@ -39,7 +39,7 @@ struct Ecdsa {
     fixed: EcdsaKeyPair,
 }
 
-/// A curve with the hash that goes with it.
+/// A curve with its hash.
 #[derive(Debug)]
 struct Curve {
     hash: u16,
@@ -73,7 +73,8 @@ static CURVES: [Curve; 3] = [
     },
 ];
 
-/// RSA-PSS with each hash. Whoever knows RFC 7427 knows PSS (§5), so PKCS#1 v1.5 is never chosen.
+/// RSA-PSS with each hash. A peer that supports RFC 7427 supports PSS (§5), so PKCS#1 v1.5 is never
+/// chosen.
 static PSS: [(u16, AlgorithmIdentifier, &dyn RsaEncoding); 3] = [
     (2, alg_id::RSA_PSS_SHA256, &signature::RSA_PSS_SHA256),
     (3, alg_id::RSA_PSS_SHA384, &signature::RSA_PSS_SHA384),
@@ -81,11 +82,12 @@ static PSS: [(u16, AlgorithmIdentifier, &dyn RsaEncoding); 3] = [
 ];
 
 impl CertificateSigner {
-    /// Reads PEM files: `certificates` begins with our own, then those that lead to an authority; `key` has a private key
-    /// in PKCS#8, SEC 1 or PKCS#1. Both may be one file.
+    /// Reads PEM files. `certificates` begins with the gateway's own certificate, followed by those
+    /// that lead to an authority. `key` contains a private key in PKCS#8, SEC 1 or PKCS#1. Both may
+    /// be the same file.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// If a file cannot be used: the file and the reason.
     pub fn load(certificates: &Path, key: &Path) -> Result<Self, CredentialError> {
         let chain = files::certificates(certificates)?;
         let private = files::private_key(key)?;
@@ -95,10 +97,11 @@ impl CertificateSigner {
         })
     }
 
-    /// `certificates` begin with our own, whose private key is `key`.
+    /// Takes DER certificates. The first one is the gateway's own, and `key` is its private key.
     ///
     /// # Errors
-    /// [`CredentialProblem::BadKey`], [`CredentialProblem::NoCertificate`], [`CredentialProblem::BadCertificate`] or [`CredentialProblem::OtherKey`].
+    /// [`CredentialProblem::BadKey`], [`CredentialProblem::NoCertificate`],
+    /// [`CredentialProblem::BadCertificate`] or [`CredentialProblem::OtherKey`].
     pub fn new(
         certificates: &[CertificateDer<'_>],
         key: &PrivateKeyDer<'_>,
@@ -133,7 +136,7 @@ impl Key {
         })
     }
 
-    /// Whether what it signs is by the key of the certificate.
+    /// Returns whether this is the certificate's private key.
     fn belongs_to(&self, certificate: &EndEntityCert<'_>) -> bool {
         let signed = self.sign(&[], SignatureHashes::ALL);
         signed.is_ok_and(|(method, data)| scheme::verifies(certificate, method, &data, &[]))
@@ -143,7 +146,7 @@ impl Key {
         let random = SystemRandom::new();
         match self {
             Self::Rsa(key) => {
-                // Method 1 is SHA-1 to those who announce no hashes.
+                // For a peer that announces no hashes, method 1 means SHA-1 (RFC 7296 §3.8).
                 let (_, identifier, encoding) =
                     PSS.iter().find(|(hash, ..)| hashes.has(*hash)).ok_or(Refused)?;
                 let mut signature = vec![0; key.public_modulus_len()];

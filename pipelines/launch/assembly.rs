@@ -1,4 +1,4 @@
-//! Puts a gateway together and sets it going: tables, slow path, workers, each in a thread of its own.
+//! Puts a gateway together and starts it: tables, slow path and workers, each in its own thread.
 
 use super::error::StartError;
 use crate::{
@@ -39,75 +39,76 @@ use wayfarer_dataplane::{
     table::{Prefix, Writer},
 };
 
-/// Requests that may wait for the slow path.
+/// Most requests that may wait for the slow path.
 const REQUESTS: usize = 64;
 
-/// A port that is open: one queue of it for every worker.
+/// An open port, with one queue for every worker.
 #[derive(Debug)]
 pub struct OpenPort {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its kind and mode, for people.
+    /// Kind and mode, for people.
     pub kind: String,
-    /// The kernel's index of its device, where it is one.
+    /// The kernel's interface index of the device; `None` if the kernel has no such device.
     pub device: Option<u32>,
-    /// The gateway's MAC address on it.
+    /// The gateway's MAC address on this port.
     pub mac: Mac,
-    /// Largest IP packet.
+    /// Largest IP packet, in bytes.
     pub mtu: usize,
-    /// Whether it fills in the UDP checksum of a packet that lacks it.
+    /// Whether the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,
-    /// The gateway's addresses on it, each with its subnet.
+    /// The gateway's addresses on this port, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
-    /// How its stations are found.
+    /// How the MAC addresses of its stations are found.
     pub stations: Stations,
-    /// Whether the host's own stack is at its other end.
+    /// Whether the host's own network stack is at the other end.
     pub is_host: bool,
-    /// What a device that is shared with the kernel has besides its queues.
+    /// The rest of a device that is shared with the kernel, besides its queues.
     pub shared: Option<SharedDevice>,
-    /// Where it is the TAP device of an exception path.
+    /// The exception path, if the port is the TAP device of one.
     pub exception: Option<Exception>,
-    /// How its device is, where it is one.
+    /// Reads the device's state and counters; `None` if there is no device.
     pub monitor: Option<Box<dyn Monitor>>,
-    /// The queues, one for each worker.
+    /// Queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }
 
-/// What makes a port the kernel's side of another, whose NIC the kernel does not have. It has no addresses, stations or
-/// routes of its own; the kernel's addresses on its device are followed, and routes by it, where the other port has that
-/// device's index.
+/// The setting of a TAP port that stands in the kernel for another port, whose NIC the kernel does
+/// not have. The TAP port has no addresses, stations or routes of its own. If the other port has
+/// the index of the TAP device, the gateway follows the addresses that the kernel has on that
+/// device and the kernel's routes through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
     /// Index of the other port.
     pub of: usize,
-    /// Frames a second to the kernel of each kind of traffic, all workers together.
+    /// Frames per second to the kernel for each kind of traffic, over all workers.
     pub rate: u32,
 }
 
-/// What one worker gets.
+/// The resources of one worker.
 #[derive(Debug)]
 pub struct Seat {
-    /// Its frames.
+    /// Frames.
     pub pool: Pool,
-    /// Where it is pinned.
+    /// The core that the worker is pinned to, if any.
     pub core: Option<CoreId>,
 }
 
-/// All parts of a gateway, put together and not yet running. Tests turn them by hand; [`Gateway::start`] gives each a
-/// thread.
+/// All parts of a gateway, not running yet. Tests step them by hand; [`Gateway::start`] runs each
+/// in a thread.
 #[derive(Debug)]
 pub struct Assembly {
     /// The slow path.
     pub slow_path: SlowPath,
-    /// The workers, each with the core that it is to be pinned to.
+    /// The workers, each with the core that it will be pinned to.
     pub workers: Vec<(Worker, Option<CoreId>)>,
-    /// What slow path and workers share.
+    /// The state that the slow path shares with each worker.
     pub handles: Vec<WorkerHandle>,
-    /// Where requests to the slow path go.
+    /// The sending end for requests to the slow path.
     pub requests: Sender<ControlRequest>,
 }
 
-/// A gateway at work. It stops when dropped.
+/// A running gateway. Dropping it stops it.
 #[derive(Debug)]
 pub struct Gateway {
     stop_workers: Arc<AtomicBool>,
@@ -119,10 +120,10 @@ pub struct Gateway {
 }
 
 impl Assembly {
-    /// Puts together one worker for each of `seats` over `ports`.
+    /// Puts together one worker for each of `seats`, with all `ports`.
     ///
     /// # Errors
-    /// See [`StartError`].
+    /// [`StartError`], if a port does not fit, a key cannot be used, or the system refuses.
     pub fn new(config: &Config, seats: Vec<Seat>, mut ports: Vec<OpenPort>) -> Result<Self, StartError> {
         if let Some(port) = ports.iter().find(|p| p.queues.len() != seats.len()) {
             return Err(StartError::Queues { port: port.name.clone() });
@@ -166,10 +167,10 @@ impl Assembly {
 }
 
 impl Gateway {
-    /// Gives each part a thread.
+    /// Starts a thread for each part.
     ///
     /// # Errors
-    /// [`StartError::Thread`]; nothing runs then.
+    /// [`StartError::Thread`], if a thread cannot be started; nothing runs then.
     pub fn start(assembly: Assembly) -> Result<Self, StartError> {
         let Assembly { mut slow_path, workers, handles, requests } = assembly;
         let mut this = Self {
@@ -198,35 +199,36 @@ impl Gateway {
         Ok(this)
     }
 
-    /// Asks the slow path; `None` where it has ended.
+    /// Sends `command` to the slow path and returns its answer; `None` if the slow path has ended.
     pub fn ask(&self, command: Command) -> Option<Answer> {
         let (answer, answered) = bounded(1);
         self.requests.send((command, answer)).ok()?;
         answered.recv().ok()
     }
 
-    /// Each worker's counters, as they are at any moment.
+    /// Returns each worker's counters. They keep counting while they are read.
     pub fn counters(&self) -> impl Iterator<Item = &Arc<WorkerCounters>> {
         self.handles.iter().map(|handle| &handle.counters)
     }
 
-    /// Whether every worker has come to the end of its ports.
+    /// Returns whether every worker has reached the end of its input.
     pub fn is_finished(&self) -> bool {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Whether a thread has ended that should not have: the rest would be half a gateway.
+    /// Returns whether the slow path, or only some of the workers, have ended: the gateway cannot
+    /// go on without them.
     pub fn is_broken(&self) -> bool {
         let some_workers = self.workers.iter().any(JoinHandle::is_finished) && !self.is_finished();
         some_workers || self.slow_path.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops the workers: what they accepted leaves first. The slow path still answers afterwards. Answers whether all
-    /// of them ended as they should.
+    /// Stops the workers, after they have sent every packet that they accepted. The slow path still
+    /// answers afterwards. Returns whether no worker panicked.
     pub fn stop_workers(&mut self) -> bool {
         self.stop_workers.store(true, Relaxed);
-        // A worker that panicked has said so on standard error.
-        // All are joined, whatever became of the first.
+        // `count` joins every thread, also after one has failed. The panic hook has reported each
+        // panic.
         self.workers.drain(..).filter_map(|worker| worker.join().err()).count() == 0
     }
 }
@@ -241,16 +243,18 @@ impl Drop for Gateway {
     }
 }
 
-/// Keeps the calling thread off the cores that workers have, where others are left: a worker that polls gives way to nobody.
+/// Keeps the calling thread off the workers' cores if other cores are left, because a polling
+/// worker does not yield.
 fn keep_off(taken: &[usize]) {
     let this = Pid::from_raw(0);
     let Ok(mut cores) = sched_getaffinity(this) else { return };
     for core in taken {
-        // A core beyond what a set can name is none that it names.
+        // Fails only for a core number beyond the size of the set, which the set cannot contain
+        // anyway.
         let _ = cores.unset(*core);
     }
     if (0..CpuSet::count()).any(|core| cores.is_set(core).unwrap_or(false)) {
-        // Where it cannot be kept off, it is where it was.
+        // If this fails, the thread stays on the cores that it had.
         let _ = sched_setaffinity(this, &cores);
     }
 }
@@ -278,7 +282,8 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     }
 }
 
-/// Whether `port` is no kernel side, or one that can be: of a port that is none and has no other.
+/// Returns whether `port`'s exception setting is valid: none, or the only exception of an ordinary
+/// port. A TAP port of an exception has no addresses and is not the host's port.
 fn is_sound(port: &OpenPort, ports: &[OpenPort]) -> bool {
     let Some(Exception { of, .. }) = port.exception else { return true };
     let sides = ports.iter().filter(|p| p.exception.is_some_and(|other| other.of == of)).count();
@@ -286,7 +291,7 @@ fn is_sound(port: &OpenPort, ports: &[OpenPort]) -> bool {
     is_nic && sides == 1 && port.addresses.is_empty() && !port.is_host
 }
 
-/// Each port's part in the exception path, for one of `workers`.
+/// Returns each port's role in the exception path, as one of `workers` workers needs it.
 fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
     let mut roles: Vec<_> = ports.iter().map(|_| Role::Plain).collect();
     for (tap, port) in ports.iter().enumerate() {
@@ -305,7 +310,8 @@ fn port_handle(port: OpenPort) -> PortHandle {
         name: port.name,
         kind: port.kind,
         mtu: port.mtu,
-        // The kernel's routes by the TAP of an exception path are those of the port that it belongs to.
+        // Kernel routes through the TAP device of an exception path belong to the port that it
+        // stands for.
         device: port.device.filter(|_| port.exception.is_none()),
         segment,
         shared: port.shared,
@@ -326,7 +332,7 @@ mod tests {
         let test = move || {
             let all = cores();
             keep_off(&all);
-            assert_eq!(cores(), all, "there is no other");
+            assert_eq!(cores(), all, "no other core is left");
             let (first, rest) = all.split_first().unwrap();
             keep_off(&[*first, usize::MAX]);
             assert_eq!(cores(), if rest.is_empty() { &all } else { rest });

@@ -1,32 +1,32 @@
-//! Why a gateway does not run.
+//! Errors of starting and running a gateway.
 
 use crate::control::server::ControlError;
 use std::{fmt, io};
 use wayfarer_dataplane::{crypto::KeyError, port::PortError};
 
-/// Why a gateway did not run.
+/// The reason why a gateway did not run.
 #[derive(Debug)]
 pub enum LaunchError {
     /// A port could not be opened.
     Port {
-        /// Its name.
+        /// Name of the port.
         port: String,
-        /// Why.
+        /// The reason.
         why: PortError,
     },
-    /// DPDK could not be started, or has no memory for frames.
+    /// DPDK could not start, or has no memory for frames.
     Dpdk(PortError),
-    /// A core was asked for that is not there.
+    /// The machine has no core of this number.
     Core(usize),
-    /// No memory for frames.
+    /// There is no memory for frames.
     Memory(io::Error),
-    /// The gateway could not be started.
+    /// The gateway could not start.
     Start(StartError),
     /// The control socket could not be opened.
     Control(ControlError),
     /// A thread of the gateway failed while it ran.
     Thread,
-    /// Something that the system refused.
+    /// The system refused an operation: what it was, and the reason.
     System(&'static str, io::Error),
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for LaunchError {
         match self {
             Self::Port { port, why } => write!(f, "port {port}: {why}"),
             Self::Dpdk(why) => why.fmt(f),
-            Self::Core(core) => write!(f, "there is no core {core} for a worker"),
-            Self::Memory(why) => write!(f, "no memory for frames: {why}"),
+            Self::Core(core) => write!(f, "this machine has no core {core} to run a worker on"),
+            Self::Memory(why) => write!(f, "cannot allocate memory for frames: {why}"),
             Self::Start(why) => why.fmt(f),
             Self::Control(why) => why.fmt(f),
-            Self::Thread => f.write_str("a thread of the gateway failed"),
+            Self::Thread => f.write_str("a thread of the gateway failed; the log says why"),
             Self::System(what, why) => write!(f, "cannot {what}: {why}"),
         }
     }
@@ -47,14 +47,14 @@ impl fmt::Display for LaunchError {
 
 impl std::error::Error for LaunchError {}
 
-/// Why a gateway did not start.
+/// The reason why a gateway did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// A key that its algorithm does not take.
+    /// A key does not fit its algorithm.
     Key(KeyError),
     /// The kernel's addresses and routes cannot be followed.
     Kernel(io::Error),
-    /// Key exchange could not be begun: a thread, or the folder of the key log.
+    /// IKE could not start: a thread or the folder of the key log failed.
     Ike(io::Error),
     /// No thread could be started.
     Thread(io::Error),
@@ -63,7 +63,7 @@ pub enum StartError {
         /// Name of the port.
         port: String,
     },
-    /// A port cannot be the kernel's side of the other one.
+    /// A port cannot be the exception path of the port that it names.
     Exception {
         /// Name of the port.
         port: String,
@@ -75,10 +75,10 @@ impl fmt::Display for StartError {
         match self {
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
             Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
-            Self::Ike(why) => write!(f, "cannot begin key exchange: {why}"),
+            Self::Ike(why) => write!(f, "cannot start IKE: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
-            Self::Exception { port } => write!(f, "port {port} cannot be the kernel's side of another port"),
+            Self::Exception { port } => write!(f, "port {port} cannot be the exception path of another port"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A gateway on real devices and files: finds its cores, starts it, and ends it on a signal.
+//! Runs a gateway on real devices and files: chooses its cores, starts it, and stops it on a
+//! signal.
 
 mod assembly;
 mod error;
@@ -37,14 +38,15 @@ use wayfarer_dataplane::{
     },
 };
 
-/// How often the main thread looks whether it is to end.
+/// How often the main thread checks whether to stop.
 const WATCH: Duration = Duration::from_millis(20);
 
-/// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its files are read. The host does not forward what
-/// is the gateway's from then on, until [`open_host`](crate::barrier::open_host).
+/// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its input files are read.
+/// From the start on, the host's kernel does not forward the gateway's traffic, until
+/// [`open_host`](crate::barrier::open_host).
 ///
 /// # Errors
-/// See [`LaunchError`]; nothing is left half started then.
+/// [`LaunchError`], if the gateway cannot start or a thread fails; nothing is left running then.
 pub fn run(config: &Config) -> Result<(), LaunchError> {
     report_panics();
     let [stop, hung_up] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -52,20 +54,21 @@ pub fn run(config: &Config) -> Result<(), LaunchError> {
         signal_hook::flag::register(signal, flag.clone())
             .map_err(|why| LaunchError::System("watch for signals", why))?;
     }
-    // Before anything can fail: where this gateway does not come up, the host does not forward in its place.
+    // First of all: if this gateway fails to start, the host must not forward in its place.
     let _barrier = Barrier::raise(config).map_err(|(port, why)| LaunchError::Port { port, why })?;
     let Resources { cores, pools, ports } = prepare(config)?;
     let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
     let assembly = Assembly::new(config, seats, ports).map_err(LaunchError::Start)?;
-    // Before anything forwards: where another gateway answers already, this one must not begin.
+    // Before anything forwards: if another gateway already answers on this socket, this one must
+    // not start.
     let control = config.gateway.control.as_ref();
     let control = control.map(|path| Server::start(path, assembly.requests.clone())).transpose();
     let control = control.map_err(LaunchError::Control)?;
     let mut gateway = Gateway::start(assembly).map_err(LaunchError::Start)?;
-    info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway forwards");
+    info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway is running");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         if hung_up.swap(false, Relaxed) {
-            info!("SIGHUP: nothing to do; a changed configuration is read at the next start");
+            info!("SIGHUP ignored: a changed configuration takes effect at the next start");
         }
         thread::sleep(WATCH);
     }
@@ -76,35 +79,42 @@ pub fn run(config: &Config) -> Result<(), LaunchError> {
     if broken || !all_ended { Err(LaunchError::Thread) } else { Ok(()) }
 }
 
-/// Has panics logged, at most one a second: who sends what makes a worker fail must not fill the log as well.
+/// Logs panics, at most one per second: a peer that can make a worker panic must not fill the log
+/// as well.
 fn report_panics() {
     let start = Instant::now();
-    // The second in which one was logged last, from 1 on.
+    // The second of the last log line, counted from 1; 0 if there was none.
     let last = AtomicU64::new(0);
     panic::set_hook(Box::new(move |info| {
         let now = start.elapsed().as_secs() + 1;
         if last.swap(now, Relaxed) != now {
             let thread = thread::current();
-            error!(thread = thread.name().unwrap_or("?"), "a mistake in this program: {info}");
+            error!(thread = thread.name().unwrap_or("?"), "bug in this program: {info}");
         }
     }));
 }
 
-/// What a gateway needs of the machine.
+/// The machine's resources for a gateway.
 #[derive(Debug)]
 pub(crate) struct Resources {
-    /// A core for each worker.
+    /// The core of each worker; `None`: not pinned.
     pub cores: Vec<Option<CoreId>>,
-    /// Frames for each worker.
+    /// The frames of each worker.
     pub pools: Vec<Pool>,
-    /// The ports, with a queue for each worker. They go before the pools whose frames they hold.
+    /// Ports, with a queue for each worker. They must be dropped before the pools, whose frames
+    /// they hold.
     pub ports: Vec<OpenPort>,
 }
 
-/// Finds cores, makes pools and opens ports.
+/// Chooses cores, creates pools and opens ports.
+///
+/// # Errors
+/// [`LaunchError`], if a core is missing, DPDK does not start, memory is short or a port cannot be
+/// opened.
 pub(crate) fn prepare(config: &Config) -> Result<Resources, LaunchError> {
     let mut cores = cores(config)?;
-    // DPDK knows of queues only once it runs, and runs on all the cores that workers may get.
+    // DPDK reports a device's queues only after it has started, and it starts on every core that a
+    // worker may get.
     let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
     if config.gateway.workers.is_none() {
         cores.truncate(queues(config, eal.as_ref()));
@@ -116,7 +126,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Resources, LaunchError> {
     Ok(Resources { cores, pools, ports })
 }
 
-/// The cores that workers may have: those configured, else those to spare.
+/// Returns the cores that workers may use: those configured, or else all spare ones.
 fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, LaunchError> {
     let all = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(wanted) = &config.gateway.workers {
@@ -128,8 +138,8 @@ fn cores(config: &Config) -> Result<Vec<Option<CoreId>>, LaunchError> {
     Ok(spare(all, if config.dpdk.is_some() { DPDK_CORES } else { usize::MAX }))
 }
 
-/// Of `all` cores all but the first, which is left to the slow path and the rest of the machine; and only those below
-/// `end`.
+/// Returns the cores of `all` below `end`, without the first, which stays free for the slow path
+/// and other programs. Returns one unpinned worker if no core is left.
 fn spare(mut all: Vec<CoreId>, end: usize) -> Vec<Option<CoreId>> {
     if all.len() > 1 {
         all.remove(0);
@@ -149,11 +159,12 @@ fn start_dpdk(
     Eal::start(&dpdk::Options { cores, memory, ..options.clone() }).map_err(LaunchError::Dpdk)
 }
 
-/// The queues that every port has: that many workers can share the ports.
+/// Returns how many queues every port has, which is the largest number of workers that can share
+/// the ports.
 fn queues(config: &Config, eal: Option<&Eal>) -> usize {
     let queues = |port: &model::Port| match &port.kind {
         PortKind::Auto { device } | PortKind::AfXdp { device } | PortKind::AfPacket { device } => {
-            // A device that is missing is reported when it is opened.
+            // A missing device is reported when it is opened.
             Device::find(device).map_or(1, |device| device.queues() as usize)
         }
         PortKind::Dpdk { device, .. } => eal.and_then(|eal| eal.queues(device)).unwrap_or(1),
@@ -163,7 +174,7 @@ fn queues(config: &Config, eal: Option<&Eal>) -> usize {
     config.ports.iter().map(queues).min().unwrap_or(1).max(1)
 }
 
-/// A worker's frames: mbufs beside DPDK's ports.
+/// Creates a worker's frames, as mbufs if DPDK runs.
 fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, LaunchError> {
     let (frames, size) = (config.gateway.frames, config.gateway.frame_size);
     match eal {
@@ -172,7 +183,7 @@ fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool
     }
 }
 
-/// The addresses that the kernel's own stack has.
+/// Returns the addresses of the host's own network stack.
 pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LaunchError> {
     let all = nix::ifaddrs::getifaddrs()
         .map_err(|why| LaunchError::System("list the host's addresses", why.into()))?;
@@ -184,7 +195,7 @@ pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LaunchError> {
     Ok(all.filter_map(address).collect())
 }
 
-/// Says at the end what was done.
+/// Logs what the gateway did.
 fn summarise(gateway: &Gateway) {
     let sum = |f: fn(&WorkerCounters) -> u64| gateway.counters().map(|c| f(c)).sum::<u64>();
     info!(

@@ -1,4 +1,5 @@
-//! Opens the ports of a configuration, and the TAP devices by which the kernel gets what is not the gateway's.
+//! Opens a configuration's ports, and the TAP devices that give the kernel the packets that are not
+//! the gateway's.
 
 use super::assembly::{Exception, OpenPort};
 use crate::{
@@ -23,14 +24,15 @@ use wayfarer_dataplane::{
     wire::{esp, ethernet},
 };
 
-/// Largest IP packet of ports that have no device to say so.
+/// Largest IP packet, in bytes, of ports without a device.
 const MTU: usize = 1500;
 
-/// Opens every port for as many workers as there are pools: in the order of the configuration, then their exception
-/// paths. `host` are the addresses of the kernel's own stack.
+/// Opens every port with one queue for each pool: first the ports in the order of the
+/// configuration, then their exception paths. `host` lists the addresses of the host's own network
+/// stack.
 ///
 /// # Errors
-/// The name of the port that could not be opened, and why.
+/// If a port cannot be opened: its name and the reason.
 pub(super) fn open_all(
     config: &Config,
     host: &[IpAddr],
@@ -62,7 +64,7 @@ fn open(
     pools: &mut [Pool],
 ) -> Result<OpenPort, PortError> {
     match &port.kind {
-        // AF_XDP would lend the kernel frames that are DPDK's.
+        // An AF_XDP socket gives its frames to the kernel, and here the frames belong to DPDK.
         PortKind::Auto { device } if eal.is_some() => {
             open_device(config, port, Kind::AfPacket, device, host, pools)
         }
@@ -88,7 +90,7 @@ fn open(
     }
 }
 
-/// A device of the kernel.
+/// Opens a network device of the kernel.
 fn open_device(
     config: &Config,
     port: &model::Port,
@@ -115,7 +117,8 @@ fn open_device(
     if is_veth {
         warn!(
             port = port.name,
-            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
+            "the other end of this veth pair must not offload checksums or segmentation: \
+             run ethtool -K PEER tx off tso off gso off"
         );
     }
     Ok(OpenPort {
@@ -135,7 +138,7 @@ fn open_device(
     })
 }
 
-/// A device of DPDK. The kernel has no part of it but by the exception path.
+/// Opens a device of DPDK. The kernel gets packets of it only through the exception path.
 fn open_dpdk(
     config: &Config,
     port: &model::Port,
@@ -146,7 +149,8 @@ fn open_dpdk(
 ) -> Result<OpenPort, PortError> {
     let not_started =
         || PortError::NotSupported { device: device.to_owned(), reason: "DPDK has not been started".into() };
-    // UDP over IPv4 goes without; where IPv6 is not spoken, a driver may have a faster way to send than that.
+    // UDP over IPv4 may go without a checksum (RFC 768); without IPv6, a driver may have a faster
+    // way to send.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
     let request = dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous, fill_checksums };
     let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
@@ -155,7 +159,8 @@ fn open_dpdk(
     if device.starts_with("net_af_packet") && is_on_veth(config, device) {
         warn!(
             port = port.name,
-            "a veth's peer must send whole checksums and frames: ethtool -K PEER tx off tso off gso off"
+            "the other end of this veth pair must not offload checksums or segmentation: \
+             run ethtool -K PEER tx off tso off gso off"
         );
     }
     Ok(OpenPort {
@@ -175,7 +180,7 @@ fn open_dpdk(
     })
 }
 
-/// Whether a virtual device stands on one end of a veth pair.
+/// Returns whether a DPDK virtual device uses one end of a veth pair.
 fn is_on_veth(config: &Config, device: &str) -> bool {
     let vdevs = config.dpdk.iter().flat_map(|options| &options.vdev);
     let mut own = vdevs.filter(|vdev| vdev.split(',').next() == Some(device));
@@ -183,8 +188,8 @@ fn is_on_veth(config: &Config, device: &str) -> bool {
     interface.is_some_and(|name| Device::find(name).is_ok_and(|device| device.is_veth()))
 }
 
-/// The TAP device that stands for `port`, which is number `of`, in the kernel: with its MAC address, and routes of the
-/// kernel that lead there lead out of the port.
+/// Opens the TAP device that stands for `port`, number `of`, in the kernel. It has the port's MAC
+/// address. Kernel routes through it become routes through the port.
 fn open_exception(
     exception: &model::Exception,
     of: usize,
@@ -195,7 +200,11 @@ fn open_exception(
     let device = Device::find(&exception.device)?;
     device.set_mac(port.mac)?;
     port.device = Some(device.index());
-    info!(port = port.name, device = exception.device, "what is not the gateway's goes to the kernel there");
+    info!(
+        port = port.name,
+        device = exception.device,
+        "packets that are not the gateway's go to the kernel through this device"
+    );
     Ok(OpenPort {
         name: exception.device.clone(),
         kind: format!("tap (exception of {})", port.name),
@@ -213,7 +222,7 @@ fn open_exception(
     })
 }
 
-/// A port that is no device.
+/// Returns an open port that has no device.
 fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> OpenPort {
     OpenPort {
         name: port.name.clone(),
@@ -223,7 +232,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         mtu: port.mtu.unwrap_or(MTU),
         fills_checksums: false,
         addresses: port.addresses.clone(),
-        // A file has no stations to ask.
+        // A file has no stations to resolve.
         stations: Stations::Only(ethernet::BROADCAST),
         is_host: port.is_host,
         shared: None,
@@ -233,7 +242,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
     }
 }
 
-/// A locally administered MAC address that is the same for the same name.
+/// Returns a locally administered MAC address that depends on the name only.
 fn mac_of(name: &str) -> Mac {
     let hash =
         name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

@@ -1,4 +1,5 @@
-//! The protection of the Encrypted payload: an AEAD (RFC 5282, RFC 7634), or AES-CBC with HMAC (RFC 7296 §3.14).
+//! Protection of the Encrypted payload: an AEAD (RFC 5282, RFC 7634), or AES-CBC with HMAC (RFC
+//! 7296 §3.14).
 
 use super::mac;
 use aws_lc_rs::{
@@ -8,7 +9,7 @@ use aws_lc_rs::{
 };
 use wayfarer_mobility::crypto::{Encr, Integ, Refused};
 
-/// Bytes of the salt at the end of an AEAD's keying material.
+/// Bytes of the salt at the end of an AEAD's keying material (RFC 5282 §7.1).
 const SALT: usize = 4;
 
 pub(super) fn seal_aead(
@@ -35,7 +36,7 @@ pub(super) fn open_aead(
     Ok(())
 }
 
-/// The key, and the nonce: salt, then IV.
+/// Returns the key and the nonce, which is the salt followed by the IV (RFC 5282 §4).
 fn aead(encr: Encr, key: &[u8], iv: &[u8]) -> Result<(LessSafeKey, Nonce), Refused> {
     let algorithm = match encr {
         Encr::AesGcm(128) => &aead::AES_128_GCM,
@@ -99,7 +100,7 @@ fn aes(encr: Encr, key: &[u8]) -> Result<UnboundCipherKey, Refused> {
     UnboundCipherKey::new(algorithm, key).map_err(|_| Refused)
 }
 
-/// The whole HMAC: the ICV is its first half.
+/// Returns the whole HMAC, whose first half is the ICV (RFC 4868 §2.3).
 fn icv((integ, key): (Integ, &[u8]), parts: &[&[u8]]) -> hmac::Tag {
     let algorithm = match integ {
         Integ::HmacSha256 => hmac::HMAC_SHA256,

@@ -7,7 +7,7 @@ use aws_lc_rs::{
 use std::fmt;
 use wayfarer_mobility::crypto::{Kex, KexSecret, Refused, Secret};
 
-/// What marks an uncompressed point (SEC 1 §2.3.3); it is not on IKE's wire (RFC 5903 §6).
+/// The first byte of an uncompressed point (SEC 1 §2.3.3), which IKE does not send (RFC 5903 §6).
 const UNCOMPRESSED: u8 = 4;
 
 pub(super) struct Curve(pub(super) PrivateKey);
@@ -33,7 +33,7 @@ fn is_weierstrass(private: &PrivateKey) -> bool {
     private.algorithm() != &agreement::X25519
 }
 
-/// Bytes of a point on the wire.
+/// Returns the number of bytes of a point on the wire.
 fn point_len(private: &PrivateKey) -> usize {
     match private.algorithm() {
         a if a == &agreement::ECDH_P256 => 64,
@@ -45,7 +45,7 @@ fn point_len(private: &PrivateKey) -> usize {
 
 impl KexSecret for Curve {
     fn finish(self: Box<Self>, data: &[u8]) -> Result<Secret, Refused> {
-        // The library would take other encodings of a point as well.
+        // The library would also take other encodings of a point.
         if data.len() != point_len(&self.0) {
             return Err(Refused);
         }
@@ -75,14 +75,14 @@ fn kem(kex: Kex) -> Result<&'static kem::Algorithm, Refused> {
     }
 }
 
-/// The side that begins sends its encapsulation key.
+/// Generates a key pair. The initiator sends the encapsulation key.
 pub(super) fn begin_kem(kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
     let private = DecapsulationKey::generate(kem(kex)?).map_err(|_| Refused)?;
     let public = private.encapsulation_key().and_then(|key| Ok(key.key_bytes()?.as_ref().to_vec()));
     Ok((Box::new(Kem(private)), public.map_err(|_| Refused)?))
 }
 
-/// The answer is a ciphertext.
+/// Encapsulates a secret for the initiator's key. The responder sends the ciphertext.
 pub(super) fn answer_kem(kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused> {
     let key = EncapsulationKey::new(kem(kex)?, data).map_err(|_| Refused)?;
     let (ciphertext, secret) = key.encapsulate().map_err(|_| Refused)?;

@@ -1,6 +1,6 @@
-//! The cryptography that IKE asks for (`wayfarer_mobility::crypto::Crypto`), by libraries.
+//! The cryptography that IKE needs (`wayfarer_mobility::crypto::Crypto`), on top of libraries.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`Primitives`] | hashes, ciphers, key exchanges |
 //! | [`OsRandom`] | random bytes |
@@ -17,19 +17,19 @@ mod modp;
 use aws_lc_rs::{digest, hmac};
 use wayfarer_mobility::crypto::{Crypto, Encr, Integ, Kex, KexSecret, Prf, Random, Refused, Secret};
 
-/// Random bytes of the operating system.
+/// The operating system's random bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 
 impl Random for OsRandom {
     /// # Panics
-    /// If the system has no randomness: nothing could go on safely.
+    /// If the system has no random bytes: nothing can go on safely without them.
     fn fill(&self, out: &mut [u8]) {
         aws_lc_rs::rand::fill(out).expect("the system gives random bytes");
     }
 }
 
-/// Primitives of `aws-lc-rs` and `crypto-bigint`.
+/// The cryptographic functions of `aws-lc-rs` and `crypto-bigint`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Primitives;
 
@@ -52,7 +52,7 @@ impl Crypto for Primitives {
     }
 
     /// # Panics
-    /// Where the lengths of key, IV or text are not those of the algorithms.
+    /// If the key, IV or text has a length that its algorithm does not take.
     fn seal(
         &self,
         encr: Encr,

@@ -8,11 +8,12 @@ use std::{fmt, sync::LazyLock};
 use wayfarer_mobility::crypto::{KexSecret, Refused, Secret};
 use zeroize::{Zeroize, Zeroizing};
 
-/// A group whose elements have `LIMBS` limbs. Private exponents have `EXPONENT` limbs.
+/// A group whose elements have `LIMBS` limbs, and private exponents `EXPONENT` limbs.
 pub(super) struct Group<const LIMBS: usize, const EXPONENT: usize>(FixedMontyParams<LIMBS>);
 
-/// An exponent is twice as long as the group is strong, by the higher estimate of RFC 3526 §8 (320, 420 and 480 bits),
-/// in whole limbs. In a group of a safe prime a longer one is only slower.
+/// An exponent has twice as many bits as the group's strength, by the higher estimate of RFC 3526
+/// §8 (320, 420 and 480 bits), rounded up to whole limbs. In a group of a safe prime, longer
+/// exponents are only slower.
 type Modp2048 = Group<{ U2048::LIMBS }, { U320::LIMBS }>;
 type Modp3072 = Group<{ U3072::LIMBS }, { U448::LIMBS }>;
 type Modp4096 = Group<{ U4096::LIMBS }, { U512::LIMBS }>;
@@ -26,7 +27,7 @@ impl<const LIMBS: usize, const EXPONENT: usize> Group<LIMBS, EXPONENT> {
         Self(FixedMontyParams::new_vartime(Odd::<Uint<LIMBS>>::from_be_hex(prime)))
     }
 
-    /// Draws a private exponent.
+    /// Draws a private exponent and computes the public value.
     pub(super) fn begin(&'static self) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused> {
         let mut exponent = Zeroizing::new(Uint::<EXPONENT>::ZERO);
         for limb in exponent.as_mut_limbs() {
@@ -39,7 +40,8 @@ impl<const LIMBS: usize, const EXPONENT: usize> Group<LIMBS, EXPONENT> {
         Ok((Box::new(private), public.to_vec()))
     }
 
-    /// `base` to the power of `exponent`, as long as the prime (RFC 7296 §3.4), in constant time.
+    /// Returns `base` to the power of `exponent`, in constant time, as many bytes as the prime (RFC
+    /// 7296 §3.4).
     fn power(&self, base: &Uint<LIMBS>, exponent: &Uint<EXPONENT>) -> Secret {
         let mut power = FixedMontyForm::new(base, &self.0).pow(exponent);
         let value = Zeroizing::new(power.retrieve());
@@ -49,7 +51,8 @@ impl<const LIMBS: usize, const EXPONENT: usize> Group<LIMBS, EXPONENT> {
         bytes
     }
 
-    /// A peer's public value: as long as the prime, and from 2 to p-2 (RFC 6989 §2.1).
+    /// Parses a peer's public value, which must have the prime's length and be from 2 to p-2 (RFC
+    /// 6989 §2.1).
     fn parse(&self, data: &[u8]) -> Result<Uint<LIMBS>, Refused> {
         if data.len() != LIMBS * Limb::BYTES {
             return Err(Refused);
@@ -114,13 +117,13 @@ mod tests {
     use aws_lc_rs::digest;
     use crypto_bigint::NonZero;
 
-    /// Room for a prime of 4096 bits, the guard bits of a series, and a small factor.
+    /// An integer with room for a prime of 4096 bits, guard bits for a series, and a small factor.
     type Wide = Uint<{ U4096::LIMBS + 4 }>;
 
-    /// Fraction bits of a [`Wide`].
+    /// Number of fraction bits in a [`Wide`].
     const FRACTION: u32 = 4224;
 
-    /// arctan(1/x) by its series.
+    /// Returns arctan(1/x), by its series.
     fn arctan_inverse(x: u32) -> Wide {
         let divide = |n: &Wide, by: u32| n.wrapping_div(&NonZero::new(Wide::from(by)).unwrap());
         let mut power = divide(&Wide::ONE.shl(FRACTION), x);
@@ -134,7 +137,8 @@ mod tests {
         sum
     }
 
-    /// RFC 3526 §3 to §5: 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + k), with pi by Machin's formula.
+    /// RFC 3526 §3 to §5: 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + k), with pi by Machin's
+    /// formula.
     #[test]
     fn primes_are_those_of_the_formula() {
         let quarter = arctan_inverse(5).wrapping_mul(&Wide::from(4u8)).wrapping_sub(&arctan_inverse(239));
@@ -151,8 +155,8 @@ mod tests {
         }
     }
 
-    /// With the bytes 1, 2, 3 and so on as exponent: SHA-256 of the public value, and of that to the same power.
-    /// By Python's `pow`.
+    /// The exponent is the bytes 1, 2, 3 and so on. The digests are SHA-256 of the public value,
+    /// and of the public value to the same power, as Python's `pow` computes them.
     #[test]
     fn powers_are_those_of_another_implementation() {
         check(

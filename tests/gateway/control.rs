@@ -151,7 +151,7 @@ fn bad_lines_are_refused_and_the_connection_goes_on() {
     let nested = [b'['; 10_000];
     for garbage in [&b"hello"[..], b"\xff\xfe\x00", b"{\"version\":1}x", &nested, b"{\"version\":1}"] {
         let error = client.say(garbage).say(b"\n").error();
-        assert!(error.starts_with("not a request: "), "{error}");
+        assert!(error.starts_with("not a valid request: "), "{error}");
     }
     for text in ["null", "[]", "{}", "{\"version\":-1}", "{\"version\":\"1\"}"] {
         let error = client.say(text.as_bytes()).say(b"\n").error();
@@ -167,7 +167,7 @@ fn another_version_is_told_both() {
     let world = World::new();
     let request = json!({ "version": 2, "command": "show", "what": "sa" });
     let error = world.client().say(format!("{request}\n").as_bytes()).error();
-    assert_eq!(error, "the request is of version 2, this gateway speaks version 1");
+    assert_eq!(error, "the request has version 2, but this gateway speaks version 1");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn the_longest_line_is_read_and_a_longer_one_ends_its_connection_only() {
     line.push(b'\n');
     assert!(client.say(&line).hear()["result"].is_object());
     let error = client.say(&vec![b' '; LONGEST_LINE]).error();
-    assert_eq!(error, "a request has at most 65536 bytes");
+    assert_eq!(error, "a request must not be longer than 65536 bytes");
     client.is_hung_up();
     other.is_answered();
 }
@@ -267,7 +267,13 @@ fn a_stale_socket_is_replaced_and_a_live_one_respected() {
     let file = world.folder.path().join("file");
     fs::write(&file, "precious").unwrap();
     let refused = Server::start(&file, sender).unwrap_err();
-    assert_eq!(refused.to_string(), format!("{} is there and is not a socket", file.display()));
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "cannot create the control socket {}: a file of this name exists and is not a socket",
+            file.display()
+        )
+    );
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 }
 

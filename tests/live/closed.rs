@@ -166,7 +166,7 @@ fn link_of(gateway: &Gateway, port: &str) -> Option<String> {
 pub(crate) fn stays_closed(kind: &str) {
     let lab = lab();
     let ends = Ends::new(&lab);
-    assert_eq!(open_host(&lab, ""), (Some(0), "nothing is closed\n".to_owned()));
+    assert_eq!(open_host(&lab, ""), (Some(0), "no device is closed\n".to_owned()));
 
     let mut gateway = lab.gateway("gw", &config(kind));
     assert_eq!(ends.arrive(&lab), [0; 4], "the gateway runs");
@@ -197,8 +197,8 @@ pub(crate) fn stays_closed(kind: &str) {
 
     drop(lab.gateway("gw", &config(kind)));
     assert_eq!(ends.arrive(&lab), [0; 4], "the gateway was killed");
-    assert_eq!(open_host(&lab, "g7"), (Some(1), "g7: no gateway has closed it\n".to_owned()));
-    let opened = "g0: the host forwards again, in clear\ng1: the host forwards again, in clear\n";
+    assert_eq!(open_host(&lab, "g7"), (Some(1), "g7: no gateway has closed this device\n".to_owned()));
+    let opened = "g0: the host may forward in clear again\ng1: the host may forward in clear again\n";
     assert_eq!(open_host(&lab, "g1 g0"), (Some(0), opened.to_owned()));
     assert_eq!(ends.arrive(&lab), [COUNT; 4], "the host was opened");
 

@@ -118,7 +118,7 @@ fn a_wrong_command_line_is_2() {
         (&["gateway"], "--config"),
         (&["show", "everything"], "possible values: sa, ports, workers, drops, peers, ike"),
         (&["show", "sa", "--jsn"], "'--json'"),
-        (&["sa", "move", "alice", "nowhere"], "must be an address like 192.0.2.7"),
+        (&["sa", "move", "alice", "nowhere"], "must be an IP address"),
         (&["peer", "move", "alice"], "--local <ADDRESS>"),
         (&["peer", "down"], "<NAME|NUMBER>"),
         (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
@@ -134,12 +134,12 @@ fn a_right_configuration_is_0() {
     let (code, out, _) = run(&["check", "conf/gateway.toml"]);
     assert_eq!(
         (code, &out[..]),
-        (0, "conf/gateway.toml: fine: 2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules\n")
+        (0, "conf/gateway.toml: valid: 2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules\n")
     );
     let (code, out, _) = run(&["check", "conf/transport.toml"]);
     assert_eq!(
         (code, &out[..]),
-        (0, "conf/transport.toml: fine: 2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules\n")
+        (0, "conf/transport.toml: valid: 2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules\n")
     );
 }
 
@@ -188,7 +188,11 @@ fn others_may_not_read_keys() {
         run(&["check", path.to_str().unwrap()])
     };
     let (code, _, said) = check(0o640);
-    assert_eq!((code, said.contains("others than its owner may use this key file")), (0, true), "{said}");
+    assert_eq!(
+        (code, said.contains("users other than its owner can access this key file")),
+        (0, true),
+        "{said}"
+    );
     assert!(!said.contains('\x1b') && !said.contains("abab"), "{said}");
     let (code, _, said) = check(0o600);
     assert_eq!((code, &said[..]), (0, ""));

@@ -13,12 +13,12 @@ use wayfarer_dataplane::{
     port::{Mac, open::Kind},
 };
 
-/// What to measure.
+/// The benchmark to run.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Bench {
     /// Measures a packet's whole way through the gateway.
     #[command(after_help = "\
-Lists are separated by commas; every combination is a row.
+Lists are separated by commas. Every combination is one row.
 
 The gateway is a real one: its workers, tables, SAs and slow path, on ports in memory. Each packet belongs to a tunnel
 picked at random, has a fresh sequence number, and is first copied whole into a fresh frame. Another implementation opens
@@ -32,7 +32,7 @@ Examples:
   wayfarer bench esp
   wayfarer bench esp --direction out,in --size 64,1420,imix --sas 1,1000,1000000 --json")]
     Esp(BenchEsp),
-    /// Measures seal and open alone, against the libraries that others build on.
+    /// Measures encryption and decryption alone, and compares with other libraries.
     #[command(after_help = "\
 All implementations take turns over the same packets, in bursts of 32 of 64 SAs at random. Their results must agree. A
 library without an algorithm has no row for it.
@@ -40,7 +40,8 @@ library without an algorithm has no row for it.
 Example:
   wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
     Crypto(BenchCrypto),
-    /// Measures IKE and mobility: peers that connect and move, their memory, their effect on traffic.
+    /// Measures IKE and mobility: peers that connect and move, their memory, their effect on
+    /// traffic.
     #[command(after_help = "\
 Peers are simulated in the same process; their time is not counted.
 
@@ -70,7 +71,7 @@ others use.
 Example, with a build that has DPDK:
   wayfarer bench ports conf/bench-ports.toml")]
     Ports(BenchPorts),
-    /// Searches for the highest rate that passes a device under test without loss, on real ports.
+    /// Searches for the highest rate without loss through a device under test, on real ports.
     #[command(after_help = "\
 Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port. The interval between a rate that
 passes and one that does not is halved until the highest rate without loss is found (RFC 2544 section 26.1). Latencies are
@@ -87,7 +88,7 @@ Examples:
     Rate(BenchRate),
 }
 
-/// What to measure.
+/// Options of `wayfarer bench ike`.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchIke {
     /// Figures to measure, in this order [default: all].
@@ -105,10 +106,10 @@ pub(in crate::cli) struct BenchIke {
     pub json: bool,
 }
 
-/// What to measure.
+/// Options of `wayfarer bench ports`.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchPorts {
-    /// The configuration whose ports are opened.
+    /// The configuration with the ports.
     #[arg(value_name = "FILE")]
     pub config: PathBuf,
     /// Seconds to measure, 0.01 to 60.
@@ -119,7 +120,7 @@ pub(in crate::cli) struct BenchPorts {
     pub json: bool,
 }
 
-/// What to search for.
+/// Options of `wayfarer bench rate`.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchRate {
     /// Device that sends the frames.
@@ -141,7 +142,7 @@ pub(in crate::cli) struct BenchRate {
     /// Rate to begin with, in frames a second [default: as many as can be sent].
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_rate: Option<u32>,
-    /// How close the search comes, in percent of the rate.
+    /// Precision of the search, in percent of the rate.
     #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
     pub resolution: f64,
     /// Tolerated loss, in percent of the frames.
@@ -184,26 +185,29 @@ impl From<PortKind> for Kind {
     }
 }
 
-/// A part of a whole, given in percent.
+/// Parses a percentage as a fraction.
 fn percent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(percent @ 0.0..=100.0) => Ok(percent / 100.0),
-        _ => Err("must be 0 to 100".to_owned()),
+        _ => Err("must be from 0 to 100".to_owned()),
     }
 }
 
 fn mac(text: &str) -> Result<Mac, String> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "must be like 02:00:00:00:00:01".to_owned())
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| "must be a MAC address like 02:00:00:00:00:01".to_owned())
 }
 
-/// What to compare.
+/// Options of `wayfarer bench crypto`.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchCrypto {
     /// Operations: seal, open.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "seal,open")]
     pub operation: Vec<Operation>,
-    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4
+    /// : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
     pub size: Vec<Size>,
     /// AEADs, by their names in a configuration.
@@ -217,16 +221,17 @@ pub(in crate::cli) struct BenchCrypto {
     pub json: bool,
 }
 
-/// What to measure.
+/// Options of `wayfarer bench esp`.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct BenchEsp {
     /// Directions of packets: out (sealed), in (opened), or both at once.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "out,in,both")]
     pub direction: Vec<Direction>,
-    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4 : 1.
+    /// Lengths of an inner packet, in bytes with its IP header; or imix: 64, 576 and 1420 as 7 : 4
+    /// : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
     pub size: Vec<Size>,
-    /// Numbers of tunnels, each with an SA either way.
+    /// Numbers of tunnels, each with an SA in either direction.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1000",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(esp::Options::MOST)))]
     pub sas: Vec<u32>,
@@ -248,7 +253,7 @@ pub(in crate::cli) struct BenchEsp {
     /// Rate of tunnels added or removed beside those that carry packets, in tunnels a second.
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     pub churn: u32,
-    /// Leaves out the titles of the table.
+    /// Leaves out the header of the table.
     #[arg(long, hide = true)]
     pub no_titles: bool,
     /// Prints one JSON object for each row instead of a table.
@@ -256,15 +261,15 @@ pub(in crate::cli) struct BenchEsp {
     pub json: bool,
 }
 
-/// A suite by its name; of an AEAD without the length of its ICV too.
+/// Parses the name of a suite. The ICV length in an AEAD's name is optional.
 fn cipher(name: &str) -> Result<Suite, UnknownSuite> {
     name.parse().or_else(|why| format!("{name}16").parse().map_err(|_: UnknownSuite| why))
 }
 
-/// Seconds that a benchmark may take.
+/// Parses the duration of a benchmark, in seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 0.01..=60.0) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("must be 0.01 to 60".to_owned()),
+        _ => Err("must be from 0.01 to 60".to_owned()),
     }
 }

@@ -107,10 +107,10 @@ fn rate(options: &BenchRate) -> Result<(), Failure> {
     done.map_err(|why| Failure::Gateway(why.to_string()))
 }
 
-/// Rows on standard output, each as soon as it is there.
+/// Writes rows to standard output, each as soon as it is measured.
 struct Rows {
     json: bool,
-    /// The first failure of standard output: nothing is written behind it.
+    /// The first error of standard output, after which nothing more is written.
     written: io::Result<()>,
 }
 
@@ -128,7 +128,8 @@ impl Rows {
     }
 }
 
-/// Measures each gateway in a process of its own: none shall find memory as another one left it.
+/// Measures each gateway in its own process, so that no gateway reuses the memory of an earlier
+/// one.
 fn apart(options: &BenchEsp) -> Result<(), Failure> {
     let program = env::current_exe()?;
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(",");
@@ -149,7 +150,7 @@ fn apart(options: &BenchEsp) -> Result<(), Failure> {
             }
             child.args(["--seconds", &options.seconds.as_secs_f64().to_string()]);
             child.args(options.json.then_some("--json"));
-            // It has said on standard error what it failed by.
+            // The process has reported the reason on standard error.
             if !child.status()?.success() {
                 return Err(Failure::Gateway(format!("nothing measured with {sas} SAs of {cipher}")));
             }

@@ -1,4 +1,4 @@
-//! What child SAs may carry.
+//! Checks the child SAs of a connection.
 
 use super::raw::Raw;
 use crate::config::{
@@ -12,10 +12,10 @@ use toml::Spanned;
 use wayfarer_dataplane::table::Prefix;
 use wayfarer_mobility::ike::{connection::ChildPolicy, selector::everything, wire::TrafficSelector};
 
-/// Selectors of one side of a child SA: as many as a payload holds that a peer may be expected to read.
+/// Most selectors of one side of a child SA. A peer may not be able to read more in one payload.
 const MOST: usize = 16;
 
-/// The keys of one child SA, wherever in the file they are.
+/// The keys of one child SA, from `[[connection]]` or `[[connection.child]]`.
 struct RawChild<'a> {
     table: &'static str,
     place: Range<usize>,
@@ -25,7 +25,8 @@ struct RawChild<'a> {
 }
 
 impl Raw<'_> {
-    /// The child that the connection's own keys make, if there are any or no others, then the others.
+    /// Returns the children: first the one in the connection's own keys, if it has such keys or no
+    /// other children.
     pub(super) fn children(&self, name: &str, ask_address: bool) -> ConfigResult<Vec<ChildPolicy>> {
         let Self { source, raw, place } = self;
         let mut names = Unique::new();
@@ -85,7 +86,7 @@ impl Raw<'_> {
             local => local.unwrap_or_default(),
         };
         let remote = match side(&remote_key, raw.remote)? {
-            // Who asks for an address wants to reach something with it.
+            // A client that requests an address may reach everything with it.
             None if ask_address && !transport => vec![everything(true), everything(false)],
             remote => remote.unwrap_or_default(),
         };

@@ -1,4 +1,4 @@
-//! From the keys of a file to the model: IKE and its connections.
+//! Checks `[ike]`, `[[pool]]` and `[[connection]]`.
 
 mod child;
 mod pool;
@@ -34,27 +34,26 @@ use wayfarer_mobility::{
 /// UDP port of IKE (RFC 7296 §2).
 const IKE: u16 = 500;
 
-/// Numbers in an anti-replay window by default.
+/// Default size of the anti-replay windows, in sequence numbers.
 const WINDOW: u32 = 1024;
 
-/// Largest IP packet of an IKE message by default (RFC 7383 §2.5.1).
+/// Default size of the largest IP packet of an IKE message, in bytes (RFC 7383 §2.5.1).
 const FRAGMENT: usize = 1280;
 
-/// Lifetimes by default.
+/// Default lifetimes.
 const LIFETIMES: Lifetimes = Lifetimes {
     ike_sa: Duration::from_secs(8 * 3600),
     child: Duration::from_secs(3600),
     grace: Duration::from_secs(300),
 };
 
-/// After how long a silence a peer is asked by default.
+/// Default time without packets from a peer after which a liveness check starts.
 const LIVENESS: Duration = Duration::from_secs(30);
 
 /// PPK_ID_FIXED (RFC 8784 §5.1).
 const FIXED_PPK: u8 = 2;
 
-/// Shortest shared key that raises no warning, in bytes, if it is to hold against quantum computers
-/// (RFC 8784 §4).
+/// Shortest post-quantum key without a warning, in bytes (RFC 8784 §4).
 const ADVISED_PPK: usize = 32;
 
 /// Checks `[ike]`, `[[pool]]` and `[[connection]]`.
@@ -64,7 +63,10 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     let many = |n: &i64, first| Ok(value::integer::<u32>(*n, first..=1 << 24)? as usize);
     let key_log = source.optional("ike.key_log", &raw.key_log, |path| source.path(path))?;
     if let Some(folder) = &key_log {
-        tracing::warn!(folder = %folder.display(), "keys are logged: whoever reads them reads all traffic");
+        tracing::warn!(
+            folder = %folder.display(),
+            "IKE writes its keys to this folder: whoever reads them can decrypt all traffic"
+        );
     }
     let pools = pool::pools(source, &file.pool, config)?;
     let connections = connections(source, &file.connection, config, &pools)?;
@@ -178,7 +180,7 @@ impl Raw<'_> {
         })
     }
 
-    /// Addresses of ours that a peer may use; by default all that are not the host's.
+    /// Returns the gateway's addresses that a peer may use. The default is all but the host's.
     fn local(&self, config: &Config, remote: Option<SocketAddr>) -> ConfigResult<Vec<IpAddr>> {
         let all = || config.ports.iter().flat_map(|port| port.addresses.iter().map(|(own, _)| *own));
         let named = self.source.optional("connection.local", &self.raw.local, |list| {
@@ -212,7 +214,7 @@ impl Raw<'_> {
         })
     }
 
-    /// Indices of the pools named.
+    /// Returns the indices of the pools named.
     fn pools(&self, pools: &[PoolRange]) -> ConfigResult<Vec<usize>> {
         let Some(list) = &self.raw.pool else { return Ok(vec![]) };
         let index = |name: &String| {
@@ -244,7 +246,8 @@ impl Raw<'_> {
         })
     }
 
-    /// Limits that ask for new keys, and a quarter later let nothing pass any more.
+    /// Returns the soft limits, and hard limits that are a quarter higher. A soft limit starts a
+    /// rekey, and a hard limit ends the SA.
     fn limits(&self) -> ConfigResult<Limits> {
         let raw = &self.raw.lifetime;
         let bytes =
@@ -265,7 +268,7 @@ impl Raw<'_> {
     }
 }
 
-/// What `check` makes of a text that is not `"none"`.
+/// Converts a text by `check`; `"none"` becomes `None`.
 fn or_none<T>(text: &str, check: fn(&str) -> Result<T, Rule>) -> Result<Option<T>, Rule> {
     if text == "none" { Ok(None) } else { check(text).map(Some) }
 }

@@ -1,4 +1,4 @@
-//! Inner addresses to give away.
+//! Checks the pools of inner addresses.
 
 use crate::config::{
     error::{ConfigResult, Rule},
@@ -10,7 +10,7 @@ use crate::config::{
 };
 use toml::Spanned;
 
-/// All pools. None overlaps another one or holds an address of ours.
+/// Checks all pools. They must not overlap each other or contain an address of the gateway.
 pub(super) fn pools(
     source: &Source<'_>,
     raw: &[Spanned<file::Pool>],

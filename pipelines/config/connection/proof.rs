@@ -1,4 +1,4 @@
-//! Who the two sides are, and how they prove it.
+//! Checks the identities of both sides and the ways in which they authenticate.
 
 use super::raw::{ADVISED_PSK, Raw};
 use crate::{
@@ -31,10 +31,10 @@ use wayfarer_mobility::{
     ike::connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
 };
 
-/// Stands for the subject of our certificate.
+/// The word for the subject of the gateway's certificate.
 const SUBJECT: &str = "certificate-subject";
 
-/// Both sides of a connection.
+/// The identities and credentials of both sides of a connection.
 pub(super) struct Proofs {
     pub local_id: Identity,
     pub remote_id: IdentityPattern,
@@ -42,7 +42,7 @@ pub(super) struct Proofs {
     pub remote_auth: RemoteAuth,
 }
 
-/// The methods of a connection.
+/// The authentication methods of both sides of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Methods {
     local: Method,
@@ -108,13 +108,13 @@ impl Raw<'_> {
         Ok(Proofs {
             local_id: self.local_id(methods, signer.as_deref(), local)?,
             remote_id: self.remote_id(methods, remote)?,
-            local_auth: local_auth.ok_or_else(|| no("only a peer can prove itself by EAP-TLS or RADIUS"))?,
-            remote_auth: remote_auth.ok_or_else(|| no("says nothing of the peer"))?,
+            local_auth: local_auth.ok_or_else(|| no("only a peer can authenticate by EAP-TLS or RADIUS"))?,
+            remote_auth: remote_auth.ok_or_else(|| no("has no method for the peer"))?,
         })
     }
 
-    /// Who proves what how. One word stands for both sides; with EAP the one who has a `user` is its client, and the other
-    /// side proves itself by certificate (RFC 7296 §2.16).
+    /// Returns the methods of both sides. One word holds for both sides. With EAP, the side with a
+    /// `user` is the EAP client, and the other side authenticates by certificate (RFC 7296 §2.16).
     pub(super) fn methods(&self, remote: Option<SocketAddr>) -> ConfigResult<Methods> {
         let Self { source, raw, .. } = self;
         let methods = match *raw.auth.get_ref() {
@@ -128,25 +128,26 @@ impl Raw<'_> {
         let bad = |why| Err(source.bad("connection.auth", raw.auth.span(), Rule::Auth(why)));
         match (methods.local, methods.remote) {
             (Method::EapTls | Method::EapRadius, _) => {
-                bad("only a peer can prove itself by EAP-TLS or RADIUS")
+                bad("only a peer can authenticate by EAP-TLS or RADIUS")
             }
-            (local, other) if local.is_eap() && other != Method::Certificate => {
-                bad("where we prove ourselves by EAP, the peer must by certificate")
-            }
-            (other, remote) if remote.is_eap() && other != Method::Certificate => {
-                bad("where the peer proves itself by EAP, we must by certificate")
-            }
+            (local, other) if local.is_eap() && other != Method::Certificate => bad(
+                "if the gateway authenticates by EAP, the peer must authenticate by certificate (RFC 7296 §2.16)",
+            ),
+            (other, remote) if remote.is_eap() && other != Method::Certificate => bad(
+                "if the peer authenticates by EAP, the gateway must authenticate by certificate (RFC 7296 §2.16)",
+            ),
             (local, _) if local.is_eap() && remote.is_none() => {
-                bad("who proves itself by EAP begins the connection: remote must be an address")
+                bad("the side that authenticates by EAP must initiate: remote must be an address")
             }
             (_, peer) if peer.is_eap() && remote.is_some() => {
-                bad("who proves itself by EAP begins the connection: remote must be \"any\"")
+                bad("the side that authenticates by EAP must initiate: remote must be \"any\"")
             }
             _ => Ok(methods),
         }
     }
 
-    /// Keys that these methods do not need would be taken for protection that is not there.
+    /// Refuses keys that these methods do not use: they would suggest a protection that does not
+    /// exist.
     fn refuse_unused(&self, methods: Methods) -> ConfigResult<()> {
         let raw = self.raw;
         let text = |key: &Key<String>| key.as_ref().map(Spanned::span);
@@ -178,7 +179,7 @@ impl Raw<'_> {
         EapTlsServer::load(&own, &secret, authorities).map_err(|why| self.of_credentials(&secret, why))
     }
 
-    /// A key that the methods need.
+    /// Returns the value of a key that the methods need.
     fn needed<'a, T>(&self, key: &'static str, value: &'a Option<T>) -> ConfigResult<&'a T> {
         let because = || format!("auth = {}", self.raw.auth.get_ref());
         value.as_ref().ok_or_else(|| self.missing(key, &because()))
@@ -194,7 +195,7 @@ impl Raw<'_> {
         CertificateSigner::load(&own, &secret).map_err(|why| self.of_credentials(&secret, why))
     }
 
-    /// The files of our certificate and its key.
+    /// Returns the paths of the gateway's certificate and private key.
     fn credentials(&self) -> ConfigResult<(PathBuf, PathBuf)> {
         let Self { source, raw, .. } = self;
         let certificate = self.needed("certificate", &raw.certificate)?;
@@ -203,7 +204,7 @@ impl Raw<'_> {
         Ok((path("connection.certificate", certificate)?, path("connection.private_key", key)?))
     }
 
-    /// What is wrong with one of [`Raw::credentials`], at its place.
+    /// Returns an error about one of the files of [`Raw::credentials`], at the place of its key.
     fn of_credentials(&self, secret: &Path, why: CredentialError) -> ConfigError {
         let place = |key: &Key<String>| key.as_ref().map_or(0..0, Spanned::span);
         match *why.file == *secret {
@@ -278,7 +279,8 @@ impl Raw<'_> {
         self.raw.radius.iter().map(server).collect()
     }
 
-    /// Who we are: as written, else as our certificate says, as an EAP client's user, or our address.
+    /// Returns the gateway's identity: as configured, else from its certificate, else its EAP user
+    /// name, else its address.
     fn local_id(
         &self,
         methods: Methods,
@@ -292,7 +294,7 @@ impl Raw<'_> {
         let written =
             source.optional("connection.local_id", &raw.local_id, |text| match (&text[..], own) {
                 (SUBJECT, Some(own)) => certificate::subject(own).ok_or(Rule::NoSubject),
-                (SUBJECT, None) => Err(Rule::Auth("there is no certificate to take the subject of")),
+                (SUBJECT, None) => Err(Rule::Auth("needs the key \"certificate\"")),
                 (text, _) => {
                     let id = value::identity(text)?;
                     let is_ours = vouched.as_ref().is_none_or(|all| all.iter().any(|own| is_same(own, &id)));
@@ -314,7 +316,8 @@ impl Raw<'_> {
         match self.source.optional("connection.remote_id", list, |list| value::identities(&list.0))? {
             Some(pattern) => Ok(pattern),
             None if methods.remote == Method::Psk => Err(self.missing("remote_id", "auth = \"psk\"")),
-            // Whoever has a certificate of the same authority is not yet the gateway that we called.
+            // A certificate of the same authority alone does not make a peer the gateway that was
+            // called.
             None => Ok(match remote {
                 Some(remote) => IdentityPattern::Of(vec![Identity::from_address(remote.ip())]),
                 None => IdentityPattern::Any,
@@ -323,7 +326,7 @@ impl Raw<'_> {
     }
 }
 
-/// Whether two identities are one, however their letters are written.
+/// Returns whether two identities are the same without regard to case.
 fn is_same(own: &Identity, other: &Identity) -> bool {
     own.kind == other.kind && own.data.eq_ignore_ascii_case(&other.data)
 }

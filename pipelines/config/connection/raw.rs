@@ -1,4 +1,4 @@
-//! One connection of the file, as all that check it see it.
+//! A connection of the file, which several files check.
 
 use crate::config::{
     error::{ConfigError, ConfigResult, Rule},
@@ -9,10 +9,10 @@ use std::ops::Range;
 use toml::Spanned;
 use wayfarer_mobility::ike::connection::SharedKey;
 
-/// Shortest password or shared key that raises no warning, in bytes.
+/// Shortest password or shared key without a warning, in bytes.
 pub(super) const ADVISED_PSK: usize = 16;
 
-/// One connection of the file.
+/// A connection of the file.
 pub(super) struct Raw<'a> {
     pub(super) source: &'a Source<'a>,
     pub(super) raw: &'a file::Connection,

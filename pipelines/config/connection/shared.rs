@@ -1,5 +1,6 @@
-//! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities, and
-//! have the same keys for EAP-TLS or servers. They share it, so that who a peer has proved to be decides among them.
+//! Finds the connections whose peers authenticate against the same credentials: they name the same
+//! users, servers or authorities, and have the same keys for EAP-TLS or servers. Such connections
+//! share one verifier, so that a peer's authenticated identity selects among them.
 
 use super::raw::Raw;
 use crate::config::{
@@ -10,24 +11,26 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use toml::Spanned;
 use wayfarer_mobility::ike::connection::{Connection, RemoteAuth};
 
-/// What peers are known by.
+/// The credentials against which peers authenticate.
 #[derive(PartialEq, Eq)]
 pub(super) struct Trust {
     method: Method,
-    /// In no order.
+    /// Files of users or authorities, sorted.
     files: Vec<PathBuf>,
-    /// What we prove ourselves to them with, or to the servers, in order.
+    /// Our own credentials for EAP-TLS or for the servers, in order.
     own: Vec<PathBuf>,
-    /// In the order in which they are asked; how often, how long they have each time, and whether they check identities.
+    /// RADIUS servers in the order in which they are asked: address, number of tries, timeout of
+    /// each, and whether they check identities.
     servers: Vec<(SocketAddr, u32, Duration, bool)>,
     is_strict: bool,
 }
 
-/// What peers have proved themselves to so far.
+/// The credentials of the connections so far.
 pub(super) type EarlierProofs = Vec<(Trust, RemoteAuth)>;
 
 impl Raw<'_> {
-    /// Lets peers of a connection prove themselves to the same as those of an earlier one, if they are known by the same.
+    /// Replaces the connection's verifier by that of an earlier connection, if both have the same
+    /// credentials.
     pub(super) fn share(&self, connection: &mut Connection, shared: &mut EarlierProofs) -> ConfigResult<()> {
         if let RemoteAuth::Psk(_) = connection.remote_auth {
             return Ok(());
@@ -44,7 +47,7 @@ impl Raw<'_> {
         let Self { source, raw, .. } = self;
         let file = |key, text: &Spanned<String>| {
             let path = source.value(key, text, |text| source.path(text))?;
-            // However it is written, it is the same file.
+            // Different spellings of a path are the same file.
             Ok(path.canonicalize().unwrap_or(path))
         };
         let lists = [&raw.authorities, &raw.crls].into_iter().flatten();

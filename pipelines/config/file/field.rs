@@ -1,4 +1,4 @@
-//! Values that keys of several tables have.
+//! Types of values that several tables share.
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,7 +8,7 @@ use std::fmt;
 use toml::Spanned;
 use wayfarer_mobility::roaming;
 
-/// A key that may be left out.
+/// An optional key.
 pub(in crate::config) type Key<T> = Option<Spanned<T>>;
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
@@ -36,7 +36,7 @@ impl From<Roam> for roaming::Policy {
     }
 }
 
-/// A number, or a text that may hold a unit or a word.
+/// A number, or a text with a unit or a word.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) enum Scalar {
     Integer(i64),

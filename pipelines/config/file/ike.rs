@@ -126,7 +126,7 @@ pub(in crate::config) struct Ppk {
     pub required: bool,
 }
 
-/// A way to prove who one is.
+/// An authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::config) enum Method {
@@ -138,13 +138,13 @@ pub(in crate::config) enum Method {
 }
 
 impl Method {
-    /// Whether it is inside EAP.
+    /// Returns whether the method is inside EAP.
     pub(in crate::config) fn is_eap(self) -> bool {
         matches!(self, Self::EapMschapv2 | Self::EapTls | Self::EapRadius)
     }
 }
 
-/// How both sides prove who they are: in one word, or each.
+/// The authentication methods of both sides: one word for both, or one for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Auth {
     One(Method),

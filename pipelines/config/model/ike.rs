@@ -1,4 +1,4 @@
-//! What the configuration says of IKE.
+//! IKE's part of the configuration.
 
 use std::{net::IpAddr, path::PathBuf};
 use wayfarer_dataplane::sa::Limits;
@@ -7,21 +7,23 @@ use wayfarer_mobility::ike::{connection, settings::Settings};
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
 #[derive(Debug)]
 pub struct Ike {
-    /// Who may connect, or is to be connected to.
+    /// Connections: the peers that may connect, or that the gateway connects to.
     pub connections: Vec<Connection>,
-    /// Where inner addresses come from; connections name them by index.
+    /// Pools of inner addresses. Connections refer to them by index.
     pub pools: Vec<PoolRange>,
-    /// The folder that keys are written to; whoever reads them reads all traffic. `None`: nowhere.
+    /// The folder in which keys are logged; `None`: no log. Whoever reads the log can decrypt all
+    /// traffic.
     pub key_log: Option<PathBuf>,
-    /// Half-open connections from which on a new peer has to return a cookie first (RFC 7296 §2.6).
+    /// Number of half-open IKE SAs from which on a new peer must return a cookie first (RFC 7296
+    /// §2.6).
     pub cookie_threshold: usize,
-    /// Half-open connections that there may be.
+    /// Most half-open IKE SAs.
     pub half_open: usize,
-    /// Connected peers that there may be.
+    /// Most connected peers.
     pub peers: usize,
-    /// Those of one identity of a connection.
+    /// Most connected peers with the same identity in one connection.
     pub devices: usize,
-    /// Child SAs that all of them may have.
+    /// Most child SAs of all peers together.
     pub children: usize,
 }
 
@@ -44,20 +46,20 @@ impl Default for Ike {
 /// `[[connection]]`
 #[derive(Debug)]
 pub struct Connection {
-    /// What IKE does.
+    /// The connection as IKE uses it.
     pub protocol: connection::Connection,
-    /// Sequence numbers in the anti-replay windows of its child SAs.
+    /// Size of the anti-replay windows of the child SAs, in sequence numbers.
     pub window: u32,
-    /// Largest outer packet; `None`: the port's MTU.
+    /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
-    /// Limits of its child SAs, for each direction: a soft one asks for new keys.
+    /// Limits of the child SAs, for each direction. A soft limit starts a rekey.
     pub limits: Limits,
 }
 
-/// `[[pool]]`: inner addresses, ends included.
+/// `[[pool]]`: a range of inner addresses, including both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolRange {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// First address.
     pub first: IpAddr,

@@ -1,16 +1,17 @@
-//! `[dpdk]`, and ports of that kind.
+//! `[dpdk]` and its ports.
 
 use super::*;
 use wayfarer_dataplane::port::dpdk::Options;
 
 const TABLE: &str = "[dpdk]\nallow = [\"03:00.0\"]\nvdev = [\"net_tap0,iface=wf0\"]\n";
 
-/// A port of DPDK's; its name is in the line behind `[[port]]`.
+/// Returns a DPDK port. Its name is in the line after `[[port]]`.
 fn port(name: &str, device: &str, keys: &str) -> String {
     format!("[[port]]\nname = {name:?}\nkind = \"dpdk\"\ndevice = {device:?}\n{keys}\n")
 }
 
-/// The error of a table with these keys and a port on `net_tap0`, which the keys need not make.
+/// Returns the error of a table with these keys, and of a port on `net_tap0`, which the keys need
+/// not create.
 fn table(keys: &str) -> String {
     error(&format!("[dpdk]\n{keys}\n{}", port("a", "net_tap0", "")))
 }
@@ -84,7 +85,7 @@ fn cores_are_those_of_workers() {
     assert!(cores("workers = [1, 2]", "cores = [1]").is_err());
     assert_eq!(
         error(&format!("[gateway]\nworkers = [1]\n[dpdk]\ncores = [2]\n{}", port("a", "net_tap0", ""))),
-        "x.toml:4: dpdk.cores = [2]: differs from gateway.workers, which says the same"
+        "x.toml:4: dpdk.cores = [2]: must list the same cores as gateway.workers"
     );
     assert_eq!(table("cores = []"), "x.toml:2: dpdk.cores = []: must not be empty");
     assert_eq!(cores("", "cores = [127]"), Ok(vec![127]));
@@ -96,13 +97,13 @@ fn cores_are_those_of_workers() {
     let file = "[[port]]\nname = \"f\"\nkind = \"pcap\"\ninput = \"x\"\n";
     assert_eq!(
         error(&format!("[dpdk]\ncores = [1, 2]\nvdev = [\"net_tap0\"]\n{}{file}", port("a", "net_tap0", ""))),
-        "x.toml:2: dpdk.cores = [1, 2]: must be one core, for port f has one queue"
+        "x.toml:2: dpdk.cores = [1, 2]: must be one core, because port f has only one queue"
     );
 }
 
 #[test]
 fn devices() {
-    let pci = "must be PCI addresses like \"0000:03:00.0\", each with \",key=value\" behind or not";
+    let pci = "must be PCI addresses like \"0000:03:00.0\", each optionally followed by \",key=value\"";
     for address in [
         "",
         "eth0",
@@ -160,7 +161,7 @@ fn memory_and_further_options() {
     ] {
         assert_eq!(
             table(&format!("options = [{option:?}]")),
-            format!("x.toml:2: dpdk.options = [{option:?}]: {meant} has a key of its own: {key}")
+            format!("x.toml:2: dpdk.options = [{option:?}]: {meant} must be set by the key {key}")
         );
     }
     for (option, meant) in [
@@ -177,7 +178,7 @@ fn memory_and_further_options() {
         ("--no-telemetry", "--no-telemetry"),
         ("--telemetry", "--telemetry"),
     ] {
-        let why = "cannot be given: the gateway sets it, or would be ended by it";
+        let why = "is not allowed: the gateway sets it itself, or it would end the gateway";
         assert_eq!(
             table(&format!("options = [{option:?}]")),
             format!("x.toml:2: dpdk.options = [{option:?}]: {meant} {why}")
@@ -193,8 +194,8 @@ fn memory_and_further_options() {
         assert_eq!(
             table(&format!("options = {options}")),
             format!(
-                "x.toml:2: dpdk.options = {options}: {word:?} neither begins with \"-\" nor is the value of the \
-                 option before"
+                "x.toml:2: dpdk.options = {options}: {word:?} must be one word that begins with \"-\", or the value of \
+                 the option before"
             )
         );
     }
@@ -202,14 +203,14 @@ fn memory_and_further_options() {
 
 #[test]
 fn ports_and_the_table_need_each_other() {
-    assert_eq!(error(&format!("{TABLE}{PORTS}")), "x.toml:1: dpdk: no [[port]] is of kind = \"dpdk\"");
+    assert_eq!(error(&format!("{TABLE}{PORTS}")), "x.toml:1: dpdk: no [[port]] has kind = \"dpdk\"");
     assert_eq!(
         error(&port("a", "net_tap0", "")),
-        "x.toml:4: port.device = \"net_tap0\": not a device of [dpdk], whose allow and vdev name none"
+        "x.toml:4: port.device = \"net_tap0\": [dpdk] does not have this device: its \"allow\" and \"vdev\" name none"
     );
     assert_eq!(
         error(&format!("{TABLE}{}", port("a", "net_tap1", ""))),
-        "x.toml:7: port.device = \"net_tap1\": not a device of [dpdk], which are 0000:03:00.0, net_tap0"
+        "x.toml:7: port.device = \"net_tap1\": [dpdk] does not have this device, only 0000:03:00.0, net_tap0"
     );
     assert_eq!(
         error(&format!("{TABLE}[[port]]\nname = \"a\"\nkind = \"dpdk\"\n")),
@@ -219,7 +220,7 @@ fn ports_and_the_table_need_each_other() {
     let text = format!("{TABLE}{}", port("a", "net_tap0", ""));
     assert_eq!(
         error(&format!("{text}{}", beside("af_xdp"))),
-        "x.toml:11: port.kind = \"af_xdp\": cannot be beside kind = \"dpdk\", which has frames of its own"
+        "x.toml:11: port.kind = \"af_xdp\": cannot be used together with kind = \"dpdk\", whose frames have their own memory"
     );
     for kind in ["auto", "af_packet", "tap"] {
         Folder::new().parse(&format!("{text}{}", beside(kind))).unwrap();

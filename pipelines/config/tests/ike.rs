@@ -1,4 +1,4 @@
-//! Connections, pools and what goes with them.
+//! Connections and pools.
 
 pub(super) mod proof;
 mod proposals;
@@ -14,7 +14,7 @@ use wayfarer_mobility::{
     roaming::Policy as RoamPolicy,
 };
 
-/// A connection; `$` stands for more keys.
+/// A connection. `$` is a place for more keys.
 pub(super) const CONNECTION: &str = r#"
 [[pool]]
 name = "terminals"
@@ -32,7 +32,7 @@ fn connection(keys: &str) -> String {
     format!("{PORTS}{}", CONNECTION.replace('$', keys))
 }
 
-/// The connection with `from` replaced by `to`.
+/// Returns the connection, with `from` replaced by `to`.
 fn changed(from: &str, to: &str) -> String {
     let text = connection("");
     assert!(text.contains(from), "{from}");
@@ -43,12 +43,12 @@ fn parsed(text: &str) -> Ike {
     Folder::new().parse(text).unwrap_or_else(|why| panic!("{why}")).ike
 }
 
-/// What is wrong with the connection that has more `keys`, from the key on.
+/// Returns the error of a connection with more `keys`, from the key on.
 fn error_of(keys: &str) -> String {
     after_place(&error(&connection(keys)))
 }
 
-/// An error without the file's name and line.
+/// Returns an error without the file name and the line.
 fn after_place(error: &str) -> String {
     error.splitn(3, ':').nth(2).unwrap_or(error).trim_start().to_owned()
 }
@@ -180,7 +180,7 @@ fn who_asks_for_an_address_has_no_inner_side_of_its_own() {
     assert_eq!(p.children[0].remote, everything);
     assert_eq!(
         error_of("request_address = true"),
-        "connection.request_address = true: request_address needs the address of the peer"
+        "connection.request_address = true: request_address needs a peer with a fixed address"
     );
 }
 
@@ -209,7 +209,7 @@ fn pools_are_prefixes_or_ranges() {
             "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\"",
         ),
         ("10.98.0.9-::1", "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\""),
-        ("10.98.0.1/24", "bits are set behind the prefix"),
+        ("10.98.0.1/24", "bits are set beyond the prefix length"),
         ("10.99.0.0/24", "holds 10.99.0.1, the gateway's own address"),
         ("::/0", "holds 2001:db8::1, the gateway's own address"),
     ] {
@@ -228,10 +228,7 @@ fn pools_are_prefixes_or_ranges() {
 #[test]
 fn single_keys() {
     for (keys, wanted) in [
-        (
-            "local = \"192.0.2.1\"",
-            "connection.local = \"192.0.2.1\": not among the addresses of any [[port]]",
-        ),
+        ("local = \"192.0.2.1\"", "connection.local = \"192.0.2.1\": no [[port]] has this address"),
         ("local = []", "connection.local = []: must not be empty"),
         (
             "remote = \"2001:db8::7\"\nlocal = \"203.0.113.1\"",
@@ -248,19 +245,19 @@ fn single_keys() {
         ),
         (
             "local_id = \"certificate-subject\"",
-            "connection.local_id = \"certificate-subject\": there is no certificate to take the subject of",
+            "connection.local_id = \"certificate-subject\": needs the key \"certificate\"",
         ),
         (
             "pool = \"terminal\"",
             "connection.pool = \"terminal\": no [[pool]] has this name; did you mean \"terminals\"?",
         ),
-        ("dns = \"0.0.0.0\"", "connection.dns = \"0.0.0.0\": must be the address of one station"),
+        ("dns = \"0.0.0.0\"", "connection.dns = \"0.0.0.0\": must be a unicast address"),
         ("domains = \"a..b\"", "connection.domains = \"a..b\": must be a domain name like \"example.org\""),
         (
             "lifetime = { ike = \"8\" }",
             "connection.lifetime.ike = \"8\": must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"",
         ),
-        ("lifetime = { packets = 0 }", "connection.lifetime.packets = 0: must be a number from 1 on"),
+        ("lifetime = { packets = 0 }", "connection.lifetime.packets = 0: must be at least 1"),
         (
             "lifetime = { bytes = 0 }",
             "connection.lifetime.bytes = 0: must be a number of bytes, like 1500, \"64KiB\", \"1GiB\"",
@@ -303,7 +300,7 @@ fn single_keys() {
         ("[ike]\ncookie_threshold = -1", "ike.cookie_threshold = -1: must be from 0 to 16777216"),
         (
             "[gateway]\nencap_ports = [443]",
-            "gateway.encap_ports = [443]: must have 4500, which a [[connection]] needs (RFC 7296 §2.23)",
+            "gateway.encap_ports = [443]: must contain 4500, which every [[connection]] needs (RFC 7296 §2.23)",
         ),
     ] {
         let error = error_of(keys);
@@ -319,7 +316,7 @@ fn single_keys() {
     assert_eq!(after_place(&twice), "connection.name = \"office\": already used in line 15");
 }
 
-/// What may stand where something else should.
+/// Values of many types, for any key.
 const ODD: [&str; 13] = [
     "",
     "\"",

@@ -1,4 +1,4 @@
-//! Every rule, with the line that a user reads when it is broken.
+//! Every rule, with the line that a user reads if it is broken.
 
 use super::*;
 
@@ -104,7 +104,7 @@ fn ports() {
     );
     assert_eq!(
         line("kind = \"pcap\"\ninput = \"${a\""),
-        "x.toml:4: port.input = \"${a\": \"${\" without \"}\""
+        "x.toml:4: port.input = \"${a\": \"${\" needs a closing \"}\""
     );
     assert_eq!(line("kind = \"sink\"\nmtu = 100"), "x.toml:4: port.mtu = 100: must be from 576 to 65472");
     assert_eq!(
@@ -117,7 +117,7 @@ fn ports() {
         assert_eq!(
             line(&format!("kind = \"sink\"\nmac = \"{mac}\"")),
             format!(
-                "x.toml:4: port.mac = \"{mac}\": must be the MAC address of one station, like \"02:00:00:00:00:01\""
+                "x.toml:4: port.mac = \"{mac}\": must be a unicast MAC address, like \"02:00:00:00:00:01\""
             )
         );
     }
@@ -131,13 +131,10 @@ fn ports() {
     assert_eq!(
         address("10.0.0.1/33"),
         format!(
-            "{start}[\"10.0.0.1/33\"]: prefix longer than an address: at most /32 for IPv4, /128 for IPv6"
+            "{start}[\"10.0.0.1/33\"]: the prefix is longer than the address: at most /32 for IPv4, /128 for IPv6"
         )
     );
-    assert_eq!(
-        address("224.0.0.1/4"),
-        format!("{start}[\"224.0.0.1/4\"]: must be the address of one station")
-    );
+    assert_eq!(address("224.0.0.1/4"), format!("{start}[\"224.0.0.1/4\"]: must be a unicast address"));
     let again = |keys: &str| error_with_ports(&format!("[[port]]\n{keys}\n"));
     assert_eq!(
         again("name = \"inside\"\nkind = \"sink\""),
@@ -162,7 +159,7 @@ fn routes() {
     let line = |keys: &str| error_with_ports(&format!("[[route]]\n{keys}\n"));
     assert_eq!(
         line("to = \"10.0.0.1/8\""),
-        "x.toml:11: route.to = \"10.0.0.1/8\": bits are set behind the prefix; did you mean \"10.0.0.0/8\"?"
+        "x.toml:11: route.to = \"10.0.0.1/8\": bits are set beyond the prefix length; did you mean \"10.0.0.0/8\"?"
     );
     assert_eq!(
         line("to = \"10.0.0.0/8\""),
@@ -171,11 +168,11 @@ fn routes() {
     let with = |keys: &str| line(&format!("to = \"10.0.0.0/8\"\n{keys}"));
     assert_eq!(
         with("via = \"192.0.2.1\""),
-        "x.toml:12: route.via = \"192.0.2.1\": not within the subnet of the port"
+        "x.toml:12: route.via = \"192.0.2.1\": must be in a subnet of a [[port]], and of \"port\" if that is set"
     );
     assert_eq!(
         with("via = \"10.99.0.2\"\nport = \"outside\""),
-        "x.toml:12: route.via = \"10.99.0.2\": not within the subnet of the port"
+        "x.toml:12: route.via = \"10.99.0.2\": must be in a subnet of a [[port]], and of \"port\" if that is set"
     );
     assert_eq!(
         with("via = \"2001:db8::9\""),
@@ -192,7 +189,7 @@ fn routes() {
     );
     assert_eq!(
         line("to = \"::/0\"\nvia = \"fe80::1\""),
-        "x.toml:12: route.via = \"fe80::1\": not within the subnet of the port"
+        "x.toml:12: route.via = \"fe80::1\": must be in a subnet of a [[port]], and of \"port\" if that is set"
     );
 }
 
@@ -215,7 +212,7 @@ fn tunnels_break_rules_of_single_keys() {
     expect("protocol = 256", "must be tcp, udp, icmp, icmpv6, sctp, gre, ipip or a number from 0 to 255");
     expect("local_ports = \"9-1\"", "must be a port or a range of ports, like 80 or \"1000-2000\"");
     expect("remote_ports = 65536", "must be a port or a range of ports, like 80 or \"1000-2000\"");
-    expect("pin_source = true", "pin_source needs the address of the peer");
+    expect("pin_source = true", "pin_source needs a peer with a fixed address");
     expect("local_port = 4500", "has no meaning with encap = \"none\"");
     assert_eq!(
         line("protocol = \"icmp\"\nlocal_ports = 80"),
@@ -224,7 +221,7 @@ fn tunnels_break_rules_of_single_keys() {
     assert_eq!(
         line("encap = \"udp\"\nlocal_port = 500"),
         format!(
-            "x.toml:{}: tunnel.local_port = 500: not among gateway.encap_ports, so answers would not be taken",
+            "x.toml:{}: tunnel.local_port = 500: must be one of gateway.encap_ports, or the peer's ESP would not be received",
             place + 1
         )
     );
@@ -235,12 +232,12 @@ fn tunnels_break_rules_of_single_keys() {
     ] {
         assert_eq!(
             line(&format!("lifetime = {{ {keys} }}")),
-            format!("x.toml:{place}: tunnel.lifetime.{key}: the soft limit is above the hard one")
+            format!("x.toml:{place}: tunnel.lifetime.{key}: the soft limit must not be above the hard limit")
         );
     }
     assert_eq!(
         line("lifetime = { hard_packets = 0 }"),
-        format!("x.toml:{place}: tunnel.lifetime.hard_packets = 0: must be a number from 1 on")
+        format!("x.toml:{place}: tunnel.lifetime.hard_packets = 0: must be at least 1")
     );
 }
 
@@ -250,7 +247,7 @@ fn tunnels_break_rules_of_addresses() {
     let any = "\"any\"";
     assert_eq!(
         line("local = \"203.0.113.1\"", "local = \"203.0.113.2\""),
-        "x.toml:13: tunnel.local = \"203.0.113.2\": not among the addresses of any [[port]]"
+        "x.toml:13: tunnel.local = \"203.0.113.2\": no [[port]] has this address"
     );
     assert_eq!(
         line(any, "\"2001:db8::7\""),
@@ -287,12 +284,12 @@ fn tunnels_break_rules_of_addresses() {
     );
     assert_eq!(
         line("inner_local = [\"10.99.0.0/24\"]", "inner_local = \"2001:db8::/32\""),
-        "x.toml:11: tunnel: no prefix of inner_local and inner_remote is of the same family"
+        "x.toml:11: tunnel: inner_local and inner_remote have no prefixes of the same family"
     );
     let many: Vec<String> = (0..=4096).map(|i| format!("\"10.{}.{}.0/24\"", i / 256, i % 256)).collect();
     assert_eq!(
         line("inner_local = [\"10.99.0.0/24\"]", &format!("inner_local = [{}]", many.join(","))),
-        "x.toml:11: tunnel: makes more than 4096 pairs of prefixes"
+        "x.toml:11: tunnel: has more than 4096 pairs of local and remote prefixes"
     );
 }
 
@@ -327,12 +324,12 @@ fn key_files() {
     folder.write("short", b"0xdead beef\n");
     assert_eq!(
         line("short"),
-        start("short") + "key file must hold 40 hexadecimal digits (20 bytes), it holds 8"
+        start("short") + "key file must hold 40 hexadecimal digits (20 bytes), but it holds 8"
     );
     folder.write("words", b"correct horse battery");
     assert_eq!(
         line("words"),
-        start("words") + "key file must hold 40 hexadecimal digits or 20 raw bytes, it holds 21 bytes"
+        start("words") + "key file must hold 40 hexadecimal digits or 20 raw bytes, but it holds 21 bytes"
     );
     let shown = format!("{:?}", folder.parse(&tunnel("")).unwrap());
     assert!(!shown.contains("17, 17") && !shown.contains("1111"), "{shown}");

@@ -1,37 +1,39 @@
-//! TLS messages in fragments (RFC 5216 §2.1.5, §3).
+//! Fragments of TLS messages (RFC 5216 §2.1.5, §3).
 
 use std::mem;
 use wayfarer_mobility::crypto::Refused;
 
-/// Most bytes that a peer may send in a conversation.
+/// Most bytes that a peer may send in one conversation.
 const MOST_BYTES: usize = 65536;
-/// Bytes of TLS in a fragment of ours: with EAP and IKE around it, it fits all paths.
+/// Bytes of TLS in one fragment. With the headers of EAP and IKE it fits every path.
 const FRAGMENT: usize = 1024;
 
-/// Flags: the length of the whole message is there; more fragments follow; the conversation begins.
+/// Flags (RFC 5216 §3.1): the length of the whole message follows; more fragments follow; start of
+/// EAP-TLS.
 const LENGTH: u8 = 0x80;
 const MORE: u8 = 0x40;
 const START: u8 = 0x20;
 
-/// Type-Data that begins a conversation, or says that a fragment has come.
+/// Type-Data of the start, and of the acknowledgement of a fragment.
 pub(super) const BEGIN: &[u8] = &[START];
-pub(super) const SEEN: &[u8] = &[0];
+pub(super) const ACK: &[u8] = &[0];
 
-/// What the peer sends.
+/// Reassembles the peer's messages.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     message: Vec<u8>,
-    /// What the message's length is to be.
+    /// The announced length of the message, in bytes.
     length: Option<u32>,
-    /// Bytes of all messages.
+    /// Bytes of all messages so far.
     total: usize,
 }
 
 impl Incoming {
-    /// Takes Type-Data: a whole message, or `None` where more fragments follow.
+    /// Takes the Type-Data of a packet. Returns the whole message, or `None` if more fragments
+    /// follow.
     ///
     /// # Errors
-    /// [`Refused`] where it is cut short, too much, or not as long as it said.
+    /// [`Refused`], if the data is cut short, too long, or not as long as announced.
     pub(super) fn take(&mut self, data: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         let (&flags, mut rest) = data.split_first().ok_or(Refused)?;
         if flags & LENGTH != 0 {
@@ -55,7 +57,7 @@ impl Incoming {
     }
 }
 
-/// What we send.
+/// Cuts a message of ours into fragments.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     message: Vec<u8>,
@@ -63,12 +65,12 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Begins to send a message.
+    /// Starts to send a message.
     pub(super) fn new(message: Vec<u8>) -> Self {
         Self { message, sent: 0 }
     }
 
-    /// Type-Data of the next fragment, until there is none.
+    /// Returns the Type-Data of the next fragment, or `None` after the last one.
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         let rest = self.message.get(self.sent..).filter(|rest| !rest.is_empty())?;
         let part = rest.get(..FRAGMENT).unwrap_or(rest);

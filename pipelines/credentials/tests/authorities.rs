@@ -8,7 +8,8 @@ use wayfarer_mobility::{
     identity::{Identity, kind},
 };
 
-/// Verifies a proper signature by the one to whom `ca` gave this certificate, with more certificates behind it.
+/// Verifies a valid signature by the owner of a certificate that `ca` issued, sent with more
+/// certificates.
 fn verify_as(
     identity: &Identity,
     authorities: &Authorities,
@@ -76,7 +77,7 @@ fn certificates_count_in_their_time_only() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let at = |now| folder.authorities(&[&root], &[], CrlPolicy::Relaxed, now);
     let own = params(NAME, 2);
-    // 2020-01-01 and 2040-01-01: both seconds are within.
+    // 2020-01-01 and 2040-01-01: the validity includes both seconds.
     for (now, expected) in [
         (0, Err(Distrust::Expired)),
         (1_577_836_799, Err(Distrust::Expired)),
@@ -116,7 +117,7 @@ fn what_a_list_revokes_is_revoked() {
         "nothing is known of the one between"
     );
     assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(Distrust::Revoked));
-    // The list of a namesake has a wrong signature.
+    // A list of another authority with the same name has a wrong signature.
     let namesake = Ca::root("root");
     assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed), Err(Distrust::Revoked));
     // 2028-01-01: after the lists' next update.
@@ -202,7 +203,7 @@ fn a_peer_has_the_names_of_its_certificate_and_no_others() {
     }
 }
 
-/// A certificate with an empty subject has no name of that kind.
+/// A certificate with an empty subject has no identity of that kind.
 #[test]
 fn an_empty_subject_is_no_identity() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
@@ -214,7 +215,8 @@ fn an_empty_subject_is_no_identity() {
     assert_eq!(verify_as(&fqdn(NAME), &authorities, &root, &own, &[]), Ok(()));
 }
 
-/// No byte of a certificate may be changed, no end cut off, and none of it makes a panic.
+/// Changing any byte of a certificate or cutting it anywhere makes it invalid, and never causes a
+/// panic.
 #[test]
 fn tampered_certificates_are_refused() {
     let (folder, root) = (Folder::new(), Ca::root("root"));

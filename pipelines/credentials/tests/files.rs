@@ -20,7 +20,7 @@ fn keys_are_taken_in_each_form() {
     CertificateSigner::load(&folder.path("v1.pem"), &folder.path("v1.key")).unwrap();
 }
 
-/// Certificate, chain and key in one file, with text around them.
+/// A file with text around the certificate, the chain and the key.
 #[test]
 fn one_file_may_hold_it_all() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
@@ -103,7 +103,7 @@ fn secrets_are_not_in_debug_output() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     let key = key_pair(&rcgen::PKCS_ED25519);
     let (signer, _) = folder.signer_of(&ca, &params(NAME, 2), &key);
-    // The seed of a key in PKCS#8 version 1 or 2 stands behind 16 bytes of DER.
+    // The seed of a key in PKCS#8 version 1 or 2 follows 16 bytes of DER.
     let seed: String = key.serialized_der()[16..48].iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(!format!("{signer:?}").contains(&seed));
     assert!(!format!("{signer:?}").contains(&format!("{:?}", &key.serialized_der()[16..48])));

@@ -1,4 +1,4 @@
-//! Chains, names, signatures and files, and what must be refused.
+//! Chains, names, signatures and files, both valid and invalid.
 
 mod authorities;
 mod files;

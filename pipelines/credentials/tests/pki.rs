@@ -1,4 +1,4 @@
-//! Authorities and certificates made for tests, in files of their own.
+//! Authorities and certificates for tests, in files.
 
 use super::*;
 use rcgen::{
@@ -15,10 +15,10 @@ use std::{
 use tempfile::TempDir;
 use wayfarer_mobility::identity::Identity;
 
-/// 2026-01-01: within the time of what [`params`] makes.
+/// 2026-01-01: within the validity of what [`params`] makes.
 pub(super) const NOW: u64 = 1_767_225_600;
 
-/// Name of every gateway in these tests.
+/// The name in every gateway certificate of these tests.
 pub(super) const NAME: &str = "gw.example.org";
 
 pub(super) const ALGORITHMS: [&SignatureAlgorithm; 5] = [
@@ -29,7 +29,7 @@ pub(super) const ALGORITHMS: [&SignatureAlgorithm; 5] = [
     &rcgen::PKCS_ED25519,
 ];
 
-/// A key of RSA too, which takes a size.
+/// Generates a key pair. RSA needs a size.
 pub(super) fn key_pair(algorithm: &'static SignatureAlgorithm) -> KeyPair {
     match *algorithm == rcgen::PKCS_RSA_SHA256 {
         true => KeyPair::generate_rsa_for(algorithm, RsaKeySize::_2048).unwrap(),
@@ -37,7 +37,7 @@ pub(super) fn key_pair(algorithm: &'static SignatureAlgorithm) -> KeyPair {
     }
 }
 
-/// A certificate for `name` from 2020 to 2040.
+/// Returns the parameters of a certificate for `name`, valid from 2020 to 2040.
 pub(super) fn params(name: &str, serial: u64) -> CertificateParams {
     let mut params = CertificateParams::new([name.to_string()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -47,7 +47,7 @@ pub(super) fn params(name: &str, serial: u64) -> CertificateParams {
     params
 }
 
-/// An authority.
+/// A certificate authority.
 pub(super) struct Ca {
     pub(super) issuer: Issuer<'static, KeyPair>,
     pub(super) der: Vec<u8>,
@@ -75,7 +75,7 @@ impl Ca {
         Self { der: certificate.der().to_vec(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// A revocation list, good for 2026.
+    /// Returns a revocation list, valid in 2026.
     pub(super) fn crl(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -95,7 +95,7 @@ impl Ca {
     }
 }
 
-/// Files that vanish with it.
+/// A temporary folder, removed when it is dropped.
 pub(super) struct Folder(TempDir);
 
 impl Folder {
@@ -103,7 +103,7 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file that only its owner can read.
     pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
@@ -115,7 +115,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// A signer for [`NAME`] with a key of this kind, and the PEM of its certificate.
+    /// Returns a signer for [`NAME`] with a key of this kind, and its certificate in PEM.
     pub(super) fn signer(
         &self,
         ca: &Ca,
@@ -136,7 +136,7 @@ impl Folder {
         (CertificateSigner::load(&certificate, &key).unwrap(), pem)
     }
 
-    /// Authorities that ask what `policy` says, at a time in seconds.
+    /// Returns authorities with this policy, at the time `now` in seconds.
     pub(super) fn authorities(
         &self,
         trusted: &[&Ca],
@@ -157,7 +157,7 @@ pub(super) fn fqdn(name: &str) -> Identity {
     Identity { kind: 2, data: name.into() }
 }
 
-/// What `openssl` prints, where it succeeds.
+/// Runs `openssl` and returns its output, or its error messages if it fails.
 pub(super) fn openssl(folder: &Path, arguments: &str) -> Result<Vec<u8>, String> {
     let output = std::process::Command::new("openssl")
         .args(arguments.split_whitespace())

@@ -1,4 +1,4 @@
-//! Signatures of AUTH payloads, against ourselves and the `openssl` program.
+//! Signatures of AUTH payloads, verified by our own code and by the `openssl` program.
 
 use super::{pki::*, *};
 use std::fs;
@@ -10,7 +10,8 @@ fn hashes(numbers: &[u16]) -> SignatureHashes {
     numbers.iter().fold(SignatureHashes::default(), |hashes, number| hashes.with(*number))
 }
 
-/// RFC 7427 appendix A, RFC 8410 §3: what stands before the signature in method 14's data.
+/// Returns the bytes before the signature in the data of method 14 (RFC 7427 appendix A, RFC 8410
+/// §3).
 fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
     let pss = |hash: u8, salt: u8| {
         hex(&format!(
@@ -27,7 +28,7 @@ fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
     }
 }
 
-/// Key, announced hashes, method, and with method 14 the hash.
+/// The key, the announced hashes, and the expected method, with the hash of method 14.
 type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
 
 #[test]
@@ -125,7 +126,8 @@ fn what_openssl_signs_is_verified_but_sha1_is_not() {
     folder.write("octets", OCTETS);
     let here = folder.path("");
     let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
-    // Key, hash and options, and the AlgorithmIdentifier (RFC 7427 appendix A); all are known but SHA-1's.
+    // The key, the hash with options, and the AlgorithmIdentifier (RFC 7427 appendix A). All are
+    // supported except SHA-1.
     let pkcs1 = |number: u8| format!("0f 300d 06092a864886f70d0101{number:02x} 0500");
     let pss = " -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
     let cases = [

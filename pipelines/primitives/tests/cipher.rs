@@ -14,7 +14,7 @@ const SUITES: [(Encr, Option<Integ>); 8] = [
     (Encr::AesCbc(256), Some(Integ::HmacSha256)),
 ];
 
-/// Every AEAD vector of Wycheproof whose nonce and tag are those of IKE.
+/// All AEAD vectors of Wycheproof with IKE's nonce and tag lengths.
 #[test]
 fn aeads_agree_with_wycheproof() {
     let mut checked = 0;
@@ -46,7 +46,8 @@ fn aeads_agree_with_wycheproof() {
     assert!(checked > 400, "{checked}");
 }
 
-/// NIST SP 800-38A F.2: AES-CBC of all key lengths; the ICV is HMAC's first half over what goes before.
+/// NIST SP 800-38A F.2: AES-CBC with all key lengths. The ICV is the first half of the HMAC over
+/// everything before it.
 #[test]
 fn cbc_encrypts_and_its_icv_covers_everything() {
     let iv = hex("000102030405060708090a0b0c0d0e0f");
@@ -85,7 +86,7 @@ fn cbc_encrypts_and_its_icv_covers_everything() {
     }
 }
 
-/// Each bit of every part counts, and no length is too short to be refused.
+/// Every bit of every part is authenticated, and every shorter text is refused.
 #[test]
 fn what_was_changed_or_cut_is_refused() {
     for (encr, integ) in SUITES {
@@ -114,7 +115,7 @@ fn what_was_changed_or_cut_is_refused() {
     }
 }
 
-/// A text with a right ICV but not of whole blocks: a peer that holds the keys may send it.
+/// A peer that holds the keys can send a text with a correct ICV that is not whole blocks.
 #[test]
 fn an_authentic_text_of_half_a_block_is_refused() {
     let (key, integ_key, iv) = ([1; 16], [2; 32], [3; 16]);

@@ -51,7 +51,7 @@ fn data_of_other_lengths_and_zeros_are_refused_on_both_sides() {
         refused(&[&begun[..], &[0]].concat(), &[&answer[..], &[0]].concat());
         if !kex.is_kem() {
             refused(&vec![0; begun.len()], &vec![0; answer.len()]);
-            // Beyond the prime of every group but X25519, whose values are all taken.
+            // The value is beyond the prime of every group except X25519, which takes all values.
             if kex != Kex::X25519 {
                 refused(&vec![0xff; begun.len()], &vec![0xff; answer.len()]);
             }
@@ -89,7 +89,7 @@ fn x25519_agrees_with_its_rfc() {
     assert_eq!(*agree(&agreement::X25519, &b, &public_a).unwrap(), secret);
 }
 
-/// Every vector of Wycheproof with an uncompressed point, without the byte that says so.
+/// All vectors of Wycheproof with an uncompressed point, without its first byte.
 #[test]
 fn curves_agree_with_wycheproof() {
     let curves = [
@@ -120,7 +120,7 @@ fn curves_agree_with_wycheproof() {
     }
 }
 
-/// The secret zero is refused (RFC 8031 §3.2), all others are as the vectors say.
+/// The secret zero is refused (RFC 8031 §3.2); all other secrets are as in the vectors.
 #[test]
 fn x25519_agrees_with_wycheproof() {
     let mut refused = 0;
@@ -137,7 +137,8 @@ fn x25519_agrees_with_wycheproof() {
     assert!(refused > 0);
 }
 
-/// Official vectors of decapsulation, those with a broken private key aside: ours are never from outside.
+/// The official decapsulation vectors, except those with a broken private key, because our private
+/// keys never come from outside.
 #[test]
 fn ml_kem_decapsulates_as_wycheproof() {
     let names = [
@@ -161,7 +162,7 @@ fn ml_kem_decapsulates_as_wycheproof() {
     }
 }
 
-/// FIPS 203 §7.2: an encapsulation key whose numbers are not below the modulus.
+/// FIPS 203 §7.2: the numbers of an encapsulation key must be below the modulus.
 #[test]
 fn ml_kem_checks_encapsulation_keys() {
     let names = [

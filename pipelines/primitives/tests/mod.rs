@@ -1,11 +1,11 @@
-//! Known answers, and what must be refused.
+//! Known answers, and inputs that must be refused.
 
 mod cipher;
 mod key_exchange;
 
 use super::*;
 
-/// Returns the bytes that these hexadecimal digits spell, whatever stands between the digits.
+/// Returns the bytes of these hexadecimal digits. Other characters between the digits are skipped.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
     let text = std::str::from_utf8(&digits).unwrap();

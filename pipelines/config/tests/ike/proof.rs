@@ -1,10 +1,10 @@
-//! How both sides of a connection prove who they are.
+//! The authentication of both sides of a connection.
 
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::sync::Arc;
 
-/// The folder of `ca.crt` and of certificates and keys called `gw` and `cl`.
+/// Creates a folder with `ca.crt` and the certificates and keys of `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
@@ -23,7 +23,7 @@ pub(in crate::config::tests) fn pki() -> TempDir {
     folder
 }
 
-/// Parses the connection with other keys than those of a shared key.
+/// Parses the connection with other keys in place of the shared key.
 fn with(auth: &str) -> Result<Connection, String> {
     let pki = pki();
     let text = changed("remote_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"\n", auth);
@@ -77,7 +77,7 @@ fn by_eap() {
     assert_eq!(c.local_id, id("alice"));
 }
 
-/// Who a peer has proved to be decides only among connections that share what it proved itself to.
+/// A peer's authenticated identity selects only among connections with the same credentials.
 #[test]
 fn peers_known_by_the_same_prove_themselves_to_the_same() {
     let folder = Folder::new();
@@ -191,23 +191,23 @@ fn ways_that_lead_nowhere() {
         ),
         (
             "auth = { local = \"psk\", remote = \"eap-tls\" }",
-            "connection.auth = { local = \"psk\", remote = \"eap-tls\" }: where the peer proves itself by EAP, we must by certificate",
+            "connection.auth = { local = \"psk\", remote = \"eap-tls\" }: if the peer authenticates by EAP, the gateway must authenticate by certificate (RFC 7296 §2.16)",
         ),
         (
             "auth = { local = \"eap-mschapv2\", remote = \"psk\" }",
-            "connection.auth = { local = \"eap-mschapv2\", remote = \"psk\" }: where we prove ourselves by EAP, the peer must by certificate",
+            "connection.auth = { local = \"eap-mschapv2\", remote = \"psk\" }: if the gateway authenticates by EAP, the peer must authenticate by certificate (RFC 7296 §2.16)",
         ),
         (
             "auth = { local = \"eap-radius\", remote = \"certificate\" }",
-            "connection.auth = { local = \"eap-radius\", remote = \"certificate\" }: only a peer can prove itself by EAP-TLS or RADIUS",
+            "connection.auth = { local = \"eap-radius\", remote = \"certificate\" }: only a peer can authenticate by EAP-TLS or RADIUS",
         ),
         (
             "auth = \"eap-mschapv2\"\nuser = \"alice\"",
-            "connection.auth = \"eap-mschapv2\": who proves itself by EAP begins the connection: remote must be an address",
+            "connection.auth = \"eap-mschapv2\": the side that authenticates by EAP must initiate: remote must be an address",
         ),
         (
             "auth = \"eap-tls\"\nremote = \"192.0.2.7\"",
-            "connection.auth = \"eap-tls\": who proves itself by EAP begins the connection: remote must be \"any\"",
+            "connection.auth = \"eap-tls\": the side that authenticates by EAP must initiate: remote must be \"any\"",
         ),
         (&eap, "connection: missing key \"users_file\", which auth = \"eap-mschapv2\" needs"),
         (
@@ -216,7 +216,7 @@ fn ways_that_lead_nowhere() {
         ),
         (
             &format!("{eap}users_file = \"bad-users\""),
-            "connection.users_file = \"bad-users\": file must hold lines like alice = \"password\", which line 2 is not",
+            "connection.users_file = \"bad-users\": line 2 of the file must be like alice = \"password\"",
         ),
         (
             &format!("{eap}users_file = \"no-password\""),
@@ -224,7 +224,7 @@ fn ways_that_lead_nowhere() {
         ),
         (
             &format!("{eap}users_file = \"same-user\""),
-            "connection.users_file = \"same-user\": users \"Alice\" and \"alice\" are the same but for upper and lower case",
+            "connection.users_file = \"same-user\": users \"Alice\" and \"alice\" differ only in upper and lower case",
         ),
         (&format!("{eap}users_file = \"empty\""), "connection.users_file = \"empty\": file is empty"),
         (

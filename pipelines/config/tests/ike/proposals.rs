@@ -1,4 +1,4 @@
-//! Algorithms in words, back and forth.
+//! The names of algorithms, parsed and printed.
 
 use super::*;
 use crate::config::algorithms;
@@ -41,7 +41,7 @@ fn proposals_that_are_no_whole() {
             "proposals = \"aes256gcm16-x25519\"",
             "names no pseudo-random function (prfsha256, prfsha384, prfsha512)",
         ),
-        ("proposals = \"aes256gcm16-sha256\"", "names no key exchange, like x25519 or ecp256"),
+        ("proposals = \"aes256gcm16-sha256\"", "names no key exchange, such as x25519 or ecp256"),
         ("proposals = \"sha256-x25519\"", "names no cipher"),
         (
             "proposals = \"aes256-x25519-prfsha256\"",
@@ -49,17 +49,17 @@ fn proposals_that_are_no_whole() {
         ),
         (
             "proposals = \"aes256-aes256gcm16-sha256-x25519\"",
-            "mixes AEADs and other ciphers: make two proposals of it",
+            "mixes AEADs with other ciphers: write two proposals instead",
         ),
-        ("proposals = \"aes256gcm16-sha256-prfsha256-x25519\"", "names an HMAC beside an AEAD"),
+        ("proposals = \"aes256gcm16-sha256-prfsha256-x25519\"", "names an HMAC, which an AEAD does not use"),
         (
             "proposals = \"aes256gcm16-prfsha256-x25519-ke2_mlkem768\"",
-            "names a further key exchange without those before it",
+            "names an additional key exchange without the ones before it",
         ),
         ("proposals = \"aes256gcm16-prfsha256-x25519-ke8_mlkem768\"", "no such algorithm: \"ke8_mlkem768\""),
         ("proposals = \"aes256gcm16-prfsha256-x25519-ke0_mlkem768\"", "no such algorithm: \"ke0_mlkem768\""),
-        ("esp = \"aes256gcm16-sha256\"", "names an HMAC beside an AEAD"),
-        ("esp = \"aes256gcm16-prfsha256\"", "names a pseudo-random function, which ESP has not"),
+        ("esp = \"aes256gcm16-sha256\"", "names an HMAC, which an AEAD does not use"),
+        ("esp = \"aes256gcm16-prfsha256\"", "names a pseudo-random function, which ESP does not use"),
         ("esp = \"aes256\"", "names no HMAC (sha256, sha384, sha512), which its cipher needs"),
         ("esp = \"\"", "no such algorithm: \"\""),
     ] {
