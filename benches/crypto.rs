@@ -1,4 +1,5 @@
-//! Sealing and opening, in bursts of 32 packets over 64 SAs, by every backend of this machine.
+//! Measures sealing and opening, in bursts of 32 packets over 64 SAs, with every backend of this
+//! machine.
 //!
 //! Elements are packets. `mixed` is 64, 512 and 1420 bytes of text in turn.
 
@@ -27,7 +28,7 @@ fn keys(suite: Suite, backend: Backend) -> Vec<Key> {
     (0..SAS).map(key).collect()
 }
 
-/// The SA of each packet of a burst: no two neighbours have the same.
+/// Returns the SA of packet `i` of a burst. No two neighbours have the same one.
 fn sa(i: usize) -> usize {
     i * 37 % SAS
 }

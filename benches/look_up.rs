@@ -1,5 +1,6 @@
-//! Finding an SA by its SPI: the gateway's table beside others, at several sizes. Keys are random, a burst at a time, and
-//! a word of what was found is read, as a worker does. And finding the rule of a packet among many of one prefix.
+//! Measures finding an SA by its SPI, in the gateway's table and in others, at several sizes. Keys
+//! are random and looked up a burst at a time. As in a worker, a word of each SA found is read.
+//! Also measures finding the rule of a packet among many rules of one prefix.
 
 use arrayvec::ArrayVec;
 use criterion::{
@@ -21,7 +22,7 @@ const BURST: usize = 32;
 /// Stands for an SA: two cache lines.
 type Value = Arc<[u64; 16]>;
 
-/// Bursts of keys below `entries`, many enough that no cache holds what they lead to by chance.
+/// Returns bursts of keys below `entries`, so many that no cache holds by chance what they lead to.
 fn bursts(entries: u32) -> Vec<[u32; BURST]> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut draw = || {
@@ -85,8 +86,9 @@ fn look_up(c: &mut Criterion) {
     group.finish();
 }
 
-/// The rule of a packet among many of one prefix: one for each port, as an operator or a peer with many selectors makes
-/// them, and ranges of ports that all overlap, as a peer could ask for to make look-ups slow.
+/// Measures finding the rule of a packet among many of one prefix. In one case there is a rule for
+/// each port, as an operator or a peer with many selectors makes them. In the other, ranges of
+/// ports all overlap, as a peer could request to make look-ups slow.
 fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("rule");
     group.throughput(Throughput::Elements(1));

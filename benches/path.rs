@@ -1,4 +1,5 @@
-//! The whole way of a packet through a gateway, as `wayfarer bench esp` measures it: processor time of its worker alone.
+//! Measures the whole way of a packet through a gateway, as `wayfarer bench esp` does: the
+//! processor time of the worker alone.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wayfarer::bench::esp::{Direction, Size, Traffic};

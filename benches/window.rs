@@ -1,4 +1,5 @@
-//! The anti-replay window: checking a number before authentication, accepting it after.
+//! Measures the anti-replay window: checking a number before authentication, accepting it
+//! afterwards.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -23,7 +24,7 @@ fn window(c: &mut Criterion) {
                 let window = Window::new(size, sharing);
                 let mut turn = 0_u64;
                 b.iter(|| {
-                    // Each block of eight comes backwards.
+                    // Each block of eight numbers arrives backwards.
                     let seq = (turn / 8 * 8) + 8 - turn % 8;
                     turn += 1;
                     take(&window, seq)

@@ -1,4 +1,4 @@
-//! Builds `shim.c` and links DPDK, for the feature `dpdk` only.
+//! Builds `shim.c` and links DPDK, only for the feature `dpdk`.
 
 fn main() {
     #[cfg(feature = "dpdk")]
@@ -21,7 +21,7 @@ fn dpdk() {
             return;
         }
     };
-    // Another DPDK in the same place has other inline functions.
+    // Another DPDK in the same folder may have other inline functions.
     for folder in &dpdk.include_paths {
         let build_config = folder.join("rte_build_config.h");
         if build_config.exists() {
@@ -33,15 +33,15 @@ fn dpdk() {
     let mut shim = cc::Build::new();
     shim.file(SHIM).includes(&dpdk.include_paths).flag("-include").flag("rte_config.h");
     if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
-        // DPDK's own baseline: its headers do not compile for less.
+        // DPDK's headers do not compile for less than this, DPDK's own baseline.
         shim.flag("-march=corei7");
     }
-    // DPDK's headers are not ours to mend.
+    // DPDK's headers are not ours to fix.
     shim.opt_level(3).flag("-Wno-deprecated-declarations").warnings(false).compile("dpdk_shim");
     for path in &dpdk.link_paths {
         println!("cargo::rustc-link-search=native={}", path.display());
     }
-    // Drivers are no part of the program: EAL loads them when it starts.
+    // Drivers are not part of the program: EAL loads them when it starts.
     for library in ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"] {
         println!("cargo::rustc-link-lib=dylib={library}");
     }

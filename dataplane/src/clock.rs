@@ -1,9 +1,8 @@
-//! The cheapest clock there is, for profiles: the fast path itself never reads a clock.
+//! The cheapest clock there is, for profiles. The fast path itself never reads a clock.
 
 #![allow(unsafe_code, reason = "the time-stamp counter is read by an intrinsic")]
 
-/// Ticks since some moment: the processor's time-stamp counter, which counts at one rate on all
-/// cores.
+/// Returns the processor's time-stamp counter: ticks since some moment, at one rate on all cores.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub fn ticks() -> u64 {
@@ -11,7 +10,7 @@ pub fn ticks() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// Ticks since some moment: nanoseconds since the first call.
+/// Returns nanoseconds since the first call.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 pub fn ticks() -> u64 {

@@ -1,12 +1,11 @@
-//! Why packets are dropped: one list, in one place. Every dropped packet counts for exactly one
-//! reason.
+//! The reasons why packets are dropped. Every dropped packet counts for exactly one reason.
 
-/// How much a drop should worry an operator.
+/// How serious a drop is for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Part of normal work.
     Info,
-    /// Somebody's configuration, or the load.
+    /// Caused by a configuration, or by load.
     Warning,
     /// A peer broke the protocol, or somebody attacks.
     Error,
@@ -23,17 +22,17 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Returns what it means, in one line.
+            /// Returns what the reason means, in one line.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)* }
             }
 
-            /// Returns how much it should worry.
+            /// Returns how serious the reason is.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)* }
             }
 
-            /// Returns its name in counters and tables.
+            /// Returns the name of the reason in counters and tables.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
@@ -51,11 +50,11 @@ drop_reasons! {
     IpHeaderLength      Error   "IP header length too small or beyond the packet",
     IpTotalLength       Error   "IP total length below its header or beyond the frame",
     IpChecksum          Error   "IPv4 header checksum wrong",
-    OuterFragment       Warning "fragment of an ESP or UDP datagram to the gateway: reassembly is not built yet",
+    OuterFragment       Warning "fragment of an ESP or UDP datagram to the gateway, which does not reassemble",
     OuterOptions        Error   "IPv4 options or IPv6 extension headers before ESP",
-    UdpLength           Error   "UDP header cut short or its length a lie",
+    UdpLength           Error   "UDP header cut short, or its length field wrong",
     Keepalive           Info    "NAT keepalive",
-    NotForUs            Info    "to the gateway's own address, and there is no port to the host's stack",
+    NotForUs            Info    "to the gateway's own address, and no port leads to the host's stack",
     EspTruncated        Error   "ESP shorter than its header, IV and ICV",
     SpiReserved         Error   "SPI 0 to 255, which RFC 4303 reserves",
     UnknownSpi          Warning "no inbound SA has this SPI",
@@ -68,35 +67,35 @@ drop_reasons! {
     PadLength           Error   "pad length beyond the payload",
     NextHeader          Error   "next header does not fit the SA's mode",
     Dummy               Info    "dummy packet (next header 59) of traffic flow confidentiality",
-    InnerMalformed      Error   "what came out of ESP is not a sound IP packet",
+    InnerMalformed      Error   "the decrypted content is not a valid IP packet",
     InnerSelector       Error   "authentic, but outside the SA's selectors",
     EcnForbidden        Error   "outer congestion mark on an inner packet that cannot carry it (RFC 6040)",
     SaExpired           Warning "the SA's hard lifetime is over",
     SequenceExhausted   Warning "the SA has no sequence number left",
     NoPolicy            Warning "no policy covers it",
     Discard             Info    "a policy discards it",
-    Unprotected         Error   "arrived in clear, but policy wants it protected",
+    Unprotected         Error   "arrived in clear, but policy requires protection",
     NoEndpoint          Warning "the peer's address is not known yet",
-    FragmentPorts       Warning "later fragment, where only its ports could tell the policy",
+    FragmentPorts       Warning "later fragment, and only its ports could tell the policy",
     TransportFragment   Warning "fragment, which transport mode must not carry (RFC 4303 section 3.3.4)",
-    SourcePort          Error   "the way back to its source does not lead out of the port that it came in by (RFC 3704)",
+    SourcePort          Error   "the route back to its source does not use the port that it came in by (RFC 3704)",
     Martian             Error   "source or destination that no router forwards: unspecified, loopback, link-local, group",
-    TooBig              Info    "too big for its tunnel or link and not to be fragmented",
+    TooBig              Info    "too big for its tunnel or link, and must not be fragmented",
     HopLimit            Info    "hop limit ran out",
     NoRoute             Warning "no route to the destination",
     NeighbourFailed     Warning "the next hop did not answer ARP or neighbour discovery",
     NoBuffer            Warning "no free frame",
     NoHeadroom          Error   "frame too short for the headers of its tunnel",
     TxRingFull          Warning "the port's transmit ring was full",
-    PuntRingFull        Warning "the ring to the slow path was full, or its share used up",
+    PuntRingFull        Warning "the ring to the slow path was full, or this traffic's share of it",
     ControlFormat       Warning "control message with a wrong checksum, length or marker",
-    NoKeyExchange       Info    "control message, and no key exchange is configured",
-    SlowPathLimit       Warning "the slow path's own limit on answers or waiting packets",
-    ExceptionLimit      Warning "to the kernel by the exception path, beyond its rate",
-    WorkerFault         Error   "in a worker's hands when it failed: a mistake in this program, to be reported",
+    NoKeyExchange       Info    "control message, but no key exchange is configured",
+    SlowPathLimit       Warning "beyond the slow path's limit on answers or waiting packets",
+    ExceptionLimit      Warning "for the kernel by the exception path, beyond its rate",
+    WorkerFault         Error   "held by a worker when it failed: a bug in this program, please report it",
 }
 
-/// Number of reasons.
+/// The number of reasons.
 pub const REASONS: usize = DropReason::ALL.len();
 
 #[cfg(test)]

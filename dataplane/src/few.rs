@@ -1,11 +1,11 @@
-//! A list that mostly has one element, and then needs no memory of its own.
+//! A list that usually has one element, and then needs no memory of its own.
 
 use std::ops::Deref;
 
 /// One value, or any other number of them.
 #[derive(Clone, Debug)]
 pub enum Few<T> {
-    /// One.
+    /// One element.
     One(T),
     /// None, or several.
     Several(Box<[T]>),

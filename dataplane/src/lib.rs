@@ -1,20 +1,20 @@
-//! Mechanism of Wayfarer's fast path. What happens to a packet is decided in the `wayfarer`
-//! package; here is what it is done with.
+//! The mechanism of Wayfarer's fast path. The `wayfarer` package decides what happens to a packet;
+//! this crate has the tools for it.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`packet`], [`pool`] | frames and bursts of them; a worker's own arena |
+//! | [`packet`], [`pool`] | frames and bursts of them; the frames of one worker |
 //! | [`port`] | where packets come from and go to |
 //! | [`wire`] | header formats as pure functions over bytes |
-//! | [`crypto`] | ESP's algorithms, sealed and opened a burst at a time |
+//! | [`crypto`] | the algorithms of ESP, sealing and opening a burst at a time |
 //! | [`window`] | the anti-replay window, shared by all workers |
 //! | [`sa`] | security associations, paths, selectors, lifetimes |
-//! | [`table`] | what workers read without locks while one writer changes it |
+//! | [`table`] | tables that workers read without locks while one writer changes them |
 //! | [`sharing`] | counters of one worker or several |
-//! | [`prefetch`], [`few`] | hints to the cache; lists that fit beside what has them |
+//! | [`prefetch`], [`few`] | hints to the cache; lists that usually have one element |
 //! | [`ring`] | bounded rings of frames between threads |
-//! | [`mod@drop`] | why packets are dropped |
-//! | [`clock`] | how long things take |
+//! | [`mod@drop`] | the reasons why packets are dropped |
+//! | [`clock`] | a clock for profiles |
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 

@@ -1,9 +1,9 @@
-//! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
+//! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbufs.
 //!
-//! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
-//! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees
-//! memory twice. One that is dropped, as by a panic that unwinds, is an orphan of its thread, which
-//! the pool can [adopt](crate::pool::Pool::adopt_orphans).
+//! A [`Packet`] owns its frame. A worker gives it back to the [`Pool`](crate::pool::Pool) that it
+//! came from, or to a port. A forgotten packet leaks its frame, which the pool's counts show, but
+//! never frees memory twice. The frame of a dropped packet, for example when a panic unwinds, is an
+//! orphan of its thread, and the pool can [adopt](crate::pool::Pool::adopt_orphans) it.
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
@@ -16,7 +16,7 @@ use std::{
     slice, thread,
 };
 
-/// Packets in one turn of a worker.
+/// The largest number of packets in one turn of a worker.
 pub const BURST: usize = 64;
 
 /// A frame and the part of it that holds the packet. Sixteen bytes, neither `Clone` nor `Copy`.
@@ -26,9 +26,9 @@ pub const BURST: usize = 64;
 ///  │   headroom     │      data          │   tailroom     │
 /// ```
 ///
-/// A pointer and one word of four 16-bit fields, so that it travels in two registers. As five
-/// fields it would be written by halves and read whole when it moves on, and the processor would
-/// wait for each to reach the cache in between.
+/// It is a pointer and one word of four 16-bit fields, so that it travels in two registers. Five
+/// separate fields would be written in parts and read as a whole when the packet moves, and each
+/// time the processor would wait until the parts reach the cache.
 pub struct Packet {
     base: NonNull<u8>,
     /// `off`, `len`, `cap`, `port`, from the low end. `cap` is a multiple of 64; its low bits are
@@ -42,21 +42,21 @@ const LEN: u32 = 16;
 const CAP: u32 = 32;
 const PORT: u32 = 48;
 
-/// Flags in the low bits of `cap`.
+/// The flags in the low bits of `cap`.
 const FLAGS: u16 = 63;
 const VERIFIED: u64 = 1 << CAP;
 const NO_CHECKSUM: u64 = 2 << CAP;
 
-// SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another
-// thread with it.
+// SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so both may move to another
+// thread.
 unsafe impl Send for Packet {}
 
 impl Packet {
-    /// Makes a packet of raw memory: for pools and ports only.
+    /// Makes a packet of raw memory, for pools and ports only.
     ///
     /// # Safety
-    /// `base..base + cap` is initialised memory that stays mapped and is owned by this packet alone
-    /// until it is given back, `off + len <= cap`, and `cap` is a multiple of 64.
+    /// `base..base + cap` is initialised memory that stays mapped and belongs to this packet alone
+    /// until it is given back; `off + len <= cap`; `cap` is a multiple of 64.
     #[inline]
     pub(crate) unsafe fn from_raw(base: NonNull<u8>, cap: u16, off: u16, len: u16) -> Self {
         debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap) && cap & FLAGS == 0);
@@ -73,19 +73,19 @@ impl Packet {
         usize::from(self.field(CAP) & !FLAGS)
     }
 
-    /// Sets offset and length, for which `off + len <= cap`.
+    /// Sets offset and length. The caller ensures that `off + len <= cap`.
     #[inline]
     fn place(&mut self, off: usize, len: usize) {
         self.shape = self.shape >> CAP << CAP | (len as u64) << LEN | off as u64;
     }
 
-    /// Start of the frame: what the pool knows it by.
+    /// Returns the start of the frame, by which the pool knows it.
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Gives up the frame, which is the caller's then; answers its start.
+    /// Hands the frame to the caller. Returns the start of the frame.
     #[inline]
     pub(crate) fn into_base(self) -> NonNull<u8> {
         ManuallyDrop::new(self).base
@@ -97,7 +97,7 @@ impl Packet {
         usize::from(self.field(0))
     }
 
-    /// Returns how many bytes are free behind the data.
+    /// Returns the number of free bytes behind the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
         self.cap() - self.headroom() - self.len()
@@ -115,39 +115,40 @@ impl Packet {
         self.len() == 0
     }
 
-    /// Returns the index of the port that the packet came in by.
+    /// Returns the index of the port that received the packet.
     #[inline]
     pub fn port(&self) -> u16 {
         self.field(PORT)
     }
 
-    /// Notes the port that the packet came in by.
+    /// Sets the index of the port that received the packet.
     #[inline]
     pub fn set_port(&mut self, port: u16) {
         self.shape = self.shape << 16 >> 16 | u64::from(port) << PORT;
     }
 
-    /// Returns whether the port that received it has verified its outer IPv4 header's checksum.
+    /// Returns whether the receiving port has verified the checksum of the outer IPv4 header.
     #[inline]
     pub fn is_verified(&self) -> bool {
         self.shape & VERIFIED != 0
     }
 
-    /// Notes that its outer IPv4 header's checksum is right: for ports.
+    /// Notes that the checksum of the outer IPv4 header is right. For ports.
     #[cfg(feature = "dpdk")]
     #[inline]
     pub(crate) fn set_verified(&mut self) {
         self.shape |= VERIFIED;
     }
 
-    /// Returns whether the port that sends it is to fill in its UDP checksum over IPv6, where the
-    /// sum of the pseudo-header is.
+    /// Returns whether the sending port must complete the UDP checksum over IPv6, whose field holds
+    /// the sum of the pseudo-header.
     #[inline]
     pub fn lacks_checksum(&self) -> bool {
         self.shape & NO_CHECKSUM != 0
     }
 
-    /// Leaves its UDP checksum over IPv6 to the port that sends it, one that says it can.
+    /// Leaves the UDP checksum over IPv6 to the sending port. Only for a port that says that it can
+    /// do so.
     #[inline]
     pub fn leave_checksum(&mut self) {
         self.shape |= NO_CHECKSUM;
@@ -161,14 +162,15 @@ impl Packet {
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(self.headroom()), self.len()) }
     }
 
-    /// Returns the data, to be changed.
+    /// Returns the data for writing.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `data`, and `&mut self` makes it the only reference.
         unsafe { slice::from_raw_parts_mut(self.base.as_ptr().add(self.headroom()), self.len()) }
     }
 
-    /// Grows the data by `n` bytes at the front; `None`, and no change, if the headroom is shorter.
+    /// Grows the data by `n` bytes at the front. Returns `None` and changes nothing if the headroom
+    /// is shorter.
     #[inline]
     #[must_use]
     pub fn push_front(&mut self, n: usize) -> Option<()> {
@@ -177,7 +179,7 @@ impl Packet {
         Some(())
     }
 
-    /// Cuts `n` bytes off the front; `None`, and no change, if the data is shorter.
+    /// Cuts `n` bytes off the front. Returns `None` and changes nothing if the data is shorter.
     #[inline]
     #[must_use]
     pub fn pull_front(&mut self, n: usize) -> Option<()> {
@@ -186,8 +188,8 @@ impl Packet {
         Some(())
     }
 
-    /// Cuts or grows the data at the end to `len` bytes; `None`, and no change, if the frame is
-    /// shorter.
+    /// Cuts or grows the data at the end to `len` bytes. Returns `None` and changes nothing if the
+    /// frame is shorter.
     #[inline]
     #[must_use]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
@@ -198,8 +200,8 @@ impl Packet {
         Some(())
     }
 
-    /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame; `None`, and no
-    /// change, if it does not fit.
+    /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame. Returns `None` and
+    /// changes nothing if it does not fit.
     #[inline]
     #[must_use]
     pub fn fill(&mut self, headroom: usize, bytes: &[u8]) -> Option<()> {
@@ -213,8 +215,8 @@ impl Packet {
 }
 
 impl Drop for Packet {
-    // Inline, and by value from there on, so that a packet never has to lie in memory only for a
-    // panic's sake.
+    // Inlined, and by value from there on, so that a packet never has to lie in memory just in case
+    // of a panic.
     #[inline(always)]
     fn drop(&mut self) {
         orphan(self.base);
@@ -222,7 +224,7 @@ impl Drop for Packet {
 }
 
 thread_local! {
-    /// Frames of packets that this thread dropped.
+    /// The frames of packets that this thread dropped.
     static ORPHANS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -234,56 +236,58 @@ fn orphan(base: NonNull<u8>) {
     keep_orphans([base]);
 }
 
-/// Takes the frames of packets that this thread dropped; nobody else has them.
+/// Takes the frames of packets that this thread dropped. Nobody else holds them.
 pub(crate) fn take_orphans() -> Vec<NonNull<u8>> {
     ORPHANS.take()
 }
 
-/// Keeps frames for another pool of this thread to take.
+/// Keeps frames that another pool of this thread may take.
 pub(crate) fn keep_orphans(frames: impl IntoIterator<Item = NonNull<u8>>) {
-    // Without the thread's list they leak, as all frames of a thread do that ends.
+    // Without the thread's list the frames leak, as all frames of a thread that ends do.
     let _ = ORPHANS.try_with(|orphans| orphans.borrow_mut().extend(frames));
 }
 
 impl fmt::Debug for Packet {
-    /// Shows the shape only: a packet's bytes may be somebody's plaintext.
+    /// Shows only offset, lengths and port, because the bytes of a packet may be somebody's
+    /// plaintext.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (off, len, cap, port) = (self.headroom(), self.len(), self.cap(), self.port());
         write!(f, "Packet {{ off: {off}, len: {len}, cap: {cap}, port: {port} }}")
     }
 }
 
-/// Up to [`BURST`] packets on the stack. Must be empty when it goes, but for a panic: packets
-/// belong to a pool.
+/// Up to [`BURST`] packets on the stack. Must be empty when dropped, except in a panic, because its
+/// packets belong to a pool.
 #[derive(Debug, Default)]
 pub struct Burst(ArrayVec<Packet, BURST>);
 
 impl Burst {
-    /// Makes an empty burst.
+    /// Returns an empty burst.
     #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Returns how many packets still fit.
+    /// Returns the number of packets that still fit.
     #[inline]
     pub fn room(&self) -> usize {
         self.0.remaining_capacity()
     }
 
-    /// Gives up the frames of all packets, which are the caller's then.
+    /// Gives up the frames of all packets, which the caller then owns.
     #[inline]
     pub(crate) fn forget(&mut self) {
-        // SAFETY: shorter than before, and packets may be forgotten.
+        // SAFETY: the burst only becomes shorter, and packets may be forgotten.
         unsafe { self.0.set_len(0) };
     }
 
-    /// Takes the first `n` packets out, all of them if there are fewer, in their order.
+    /// Takes the first `n` packets out in their order, or all if there are fewer.
     #[inline]
     pub fn take(&mut self, n: usize) -> Taken<'_> {
         let len = self.0.len();
         let end = n.min(len);
-        // SAFETY: shorter than before. What is behind the end is `Taken`'s until it is dropped.
+        // SAFETY: the burst only becomes shorter. The packets beyond its end belong to `Taken`
+        // until that is dropped.
         unsafe { self.0.set_len(0) };
         let burst = NonNull::from(self);
         // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as
@@ -296,12 +300,12 @@ impl Burst {
 /// Packets that leave a burst, one after the other.
 #[derive(Debug)]
 pub struct Taken<'b> {
-    /// Empty for as long as this is here, and borrowed.
+    /// The burst, borrowed and empty as long as this value exists.
     burst: NonNull<Burst>,
     unread: slice::Iter<'b, Packet>,
-    /// Packets that leave.
+    /// The number of packets that leave.
     end: usize,
-    /// Packets behind them, which stay.
+    /// The number of packets behind them, which stay.
     stay: usize,
 }
 
@@ -310,7 +314,7 @@ impl Iterator for Taken<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Packet> {
-        // SAFETY: each is read once, and the burst's own length leaves it out.
+        // SAFETY: each packet is read once, and the burst's own length leaves it out.
         self.unread.next().map(|packet| unsafe { ptr::read(packet) })
     }
 }
@@ -320,8 +324,8 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.by_ref().for_each(drop);
         if self.stay > 0 {
-            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more; `end..end +
-            // stay` are initialised packets that nobody has taken, and they move to the front.
+            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more. `end..end +
+            // stay` are initialised packets that nobody has taken. They move to the front.
             unsafe {
                 let burst = self.burst.as_mut();
                 let packets = burst.0.as_mut_ptr();

@@ -1,8 +1,8 @@
-//! A worker's frames: one LIFO of free frames, no atomics.
+//! The frames of a worker: one LIFO of free frames, without atomics.
 //!
-//! The last frame given back is the next one taken, while it is still in the cache. The frames lie
-//! in an arena, which is page-aligned, so that AF_XDP can use it as its UMEM; or they are DPDK's
-//! mbufs, and the LIFO a cache before their mempool.
+//! The last frame given back is the next one taken, while it is still in the cache. The frames are
+//! in a page-aligned arena, so that AF_XDP can use it as its UMEM. Or they are DPDK's mbufs, and
+//! the LIFO is a cache before their mempool.
 
 #![allow(unsafe_code, reason = "the arena is mapped memory")]
 
@@ -16,12 +16,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// Bytes in front of a received packet: room for the largest outer header that ESP puts on.
+/// Bytes before a received packet: room for the largest outer header that ESP adds.
 pub const HEADROOM: usize = 256;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Equal frames, owned by one worker.
+/// Frames of equal size, owned by one worker.
 #[derive(Debug)]
 pub struct Pool {
     free: Vec<NonNull<u8>>,
@@ -30,7 +30,7 @@ pub struct Pool {
     memory: Memory,
 }
 
-/// Where the frames are.
+/// The memory that holds the frames.
 #[derive(Debug)]
 enum Memory {
     Arena(Arena),
@@ -38,7 +38,7 @@ enum Memory {
     Mbufs(Arc<Mempool>),
 }
 
-/// A mapping of the pool's own.
+/// A memory mapping that the pool owns.
 #[derive(Debug)]
 struct Arena {
     base: NonNull<u8>,
@@ -53,8 +53,8 @@ impl Pool {
     /// Maps `frames` frames of `frame` bytes each, in huge pages if the system has them.
     ///
     /// # Errors
-    /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to 65
-    /// 472; else what mmap(2) answered.
+    /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to
+    /// 65472; otherwise the error of mmap(2).
     pub fn new(frames: usize, frame: usize) -> io::Result<Self> {
         Self::check(frames, frame)?;
         let bytes = frames.checked_mul(frame).ok_or(io::ErrorKind::InvalidInput)?;
@@ -66,7 +66,7 @@ impl Pool {
         Ok(Self { free, frames, frame, memory })
     }
 
-    /// Returns whether a pool may have so many frames of so many bytes each.
+    /// Returns an error unless a pool may have this number of frames of this many bytes.
     pub(crate) fn check(frames: usize, frame: usize) -> io::Result<()> {
         let is_sound = frames > 0 && (512..=65_472).contains(&frame) && frame.is_multiple_of(64);
         let refused = || io::Error::new(io::ErrorKind::InvalidInput, "frame count or size out of range");
@@ -88,7 +88,7 @@ impl Pool {
         matches!(&self.memory, Memory::Mbufs(own) if Arc::ptr_eq(own, mempool))
     }
 
-    /// Returns the mempool that the frames are of, if they are mbufs.
+    /// Returns the mempool of the frames, if they are mbufs.
     #[cfg(feature = "dpdk")]
     pub(crate) fn mempool(&self) -> Option<Arc<Mempool>> {
         match &self.memory {
@@ -97,7 +97,7 @@ impl Pool {
         }
     }
 
-    /// Takes one frame as an empty packet; `None` if none is free.
+    /// Takes one frame as an empty packet. Returns `None` if none is free.
     #[inline]
     pub fn take(&mut self) -> Option<Packet> {
         let base = self.free.pop().or_else(|| self.refill())?;
@@ -106,7 +106,7 @@ impl Pool {
         Some(unsafe { Packet::from_raw(base, self.frame as u16, HEADROOM as u16, 0) })
     }
 
-    /// Returns a frame from behind the LIFO, when that is empty.
+    /// Returns a frame from the mempool when the LIFO is empty.
     #[cold]
     fn refill(&mut self) -> Option<NonNull<u8>> {
         match &self.memory {
@@ -119,8 +119,7 @@ impl Pool {
         }
     }
 
-    /// Gives half of a LIFO that holds more than it keeps back to the mempool, where drivers find
-    /// it.
+    /// Gives half of a LIFO that holds too many mbufs back to the mempool, where drivers find them.
     #[cfg(feature = "dpdk")]
     #[inline]
     fn spill(&mut self) {
@@ -134,8 +133,8 @@ impl Pool {
     /// Takes back one packet.
     ///
     /// # Panics
-    /// If the packet is another pool's: a mistake in this program, never something that a wire can
-    /// cause.
+    /// Panics if the packet belongs to another pool. That is a bug in this program; no received
+    /// packet can cause it.
     #[inline]
     pub fn give(&mut self, packet: Packet) {
         assert!(self.owns(packet.base()), "a packet of another pool");
@@ -144,7 +143,7 @@ impl Pool {
         self.spill();
     }
 
-    /// Returns whether a frame is one of this pool's.
+    /// Returns whether a frame belongs to this pool.
     #[inline]
     fn owns(&self, base: NonNull<u8>) -> bool {
         match &self.memory {
@@ -152,18 +151,17 @@ impl Pool {
                 let at = (base.as_ptr() as usize).wrapping_sub(arena.base.as_ptr() as usize);
                 at < self.frames * self.frame && at.is_multiple_of(self.frame)
             }
-            // SAFETY: whoever has DPDK's ports has no frames but mbufs.
+            // SAFETY: a pool that serves DPDK's ports has no frames but mbufs.
             #[cfg(feature = "dpdk")]
             Memory::Mbufs(mempool) => unsafe { mempool.owns(base) },
         }
     }
 
-    /// Takes back the frames of packets that panics of this thread unwound; answers how many there
-    /// were.
+    /// Takes back the frames of packets that panics of this thread dropped. Returns their number.
     pub fn adopt_orphans(&mut self) -> usize {
         let (own, others): (Vec<_>, Vec<_>) = match &self.memory {
             Memory::Arena(_) => take_orphans().into_iter().partition(|base| self.owns(*base)),
-            // An orphan may be no mbuf, so nothing in front of it is read.
+            // An orphan may not be an mbuf, so nothing before it is read.
             #[cfg(feature = "dpdk")]
             Memory::Mbufs(mempool) => {
                 let bases = mempool.bases();
@@ -180,7 +178,7 @@ impl Pool {
     /// Takes back a burst and leaves it empty.
     ///
     /// # Panics
-    /// As [`Pool::give`].
+    /// Panics like [`Pool::give`].
     #[inline]
     pub fn give_all(&mut self, burst: &mut Burst) {
         assert!(burst.iter().all(|packet| self.owns(packet.base())), "a packet of another pool");
@@ -190,7 +188,7 @@ impl Pool {
         self.spill();
     }
 
-    /// Returns how many frames are free now. Those that wait in a device's rings are not.
+    /// Returns the number of free frames. Frames that wait in a device's rings are not free.
     pub fn available(&self) -> usize {
         let behind = match &self.memory {
             Memory::Arena(_) => 0,
@@ -200,21 +198,21 @@ impl Pool {
         self.free.len() + behind
     }
 
-    /// Returns how many frames there are in all.
+    /// Returns the number of all frames.
     pub fn capacity(&self) -> usize {
         self.frames
     }
 
-    /// Returns the size of one frame, in bytes.
+    /// Returns the length of a frame in bytes.
     pub fn frame_size(&self) -> usize {
         self.frame
     }
 
-    /// Returns the arena, for what AF_XDP does with it.
+    /// Returns the arena, for AF_XDP.
     ///
     /// # Panics
-    /// Where the frames are mbufs: a port that needs an arena asks [`Pool::region`] when it is
-    /// opened.
+    /// Panics if the frames are mbufs. A port that needs an arena checks [`Pool::region`] when it
+    /// is opened.
     #[inline]
     fn arena(&self) -> &Arena {
         match &self.memory {
@@ -224,8 +222,8 @@ impl Pool {
         }
     }
 
-    /// Returns the whole arena as (address, bytes), for a port that shares it with a device; `None`
-    /// if there is none.
+    /// Returns the whole arena as (address, bytes) for a port that shares it with a device, or
+    /// `None` if there is no arena.
     pub(crate) fn region(&self) -> Option<(NonNull<u8>, usize)> {
         match &self.memory {
             Memory::Arena(arena) => Some((arena.base, self.frames * self.frame)),
@@ -234,12 +232,12 @@ impl Pool {
         }
     }
 
-    /// Returns an open AF_XDP socket whose UMEM is this arena, for another one to share it.
+    /// Returns an open AF_XDP socket whose UMEM is this arena, so that another one can share it.
     pub(crate) fn umem_socket(&self) -> Option<Arc<OwnedFd>> {
         self.arena().umem.iter().find_map(Weak::upgrade)
     }
 
-    /// Notes an AF_XDP socket whose UMEM is this arena.
+    /// Remembers an AF_XDP socket whose UMEM is this arena.
     pub(crate) fn share_umem(&mut self, socket: &Arc<OwnedFd>) {
         match &mut self.memory {
             Memory::Arena(arena) => {
@@ -251,19 +249,18 @@ impl Pool {
         }
     }
 
-    /// Gives a frame away to a device, as its offset into the arena in bytes, or `None` if none is
-    /// free.
+    /// Lends a frame to a device. Returns its offset in the arena in bytes, or `None` if no frame
+    /// is free.
     pub(crate) fn lend(&mut self) -> Option<u64> {
         let base = self.free.pop()?;
         Some((base.as_ptr() as usize - self.arena().base.as_ptr() as usize) as u64)
     }
 
     /// Takes back a frame lent to a device, as a packet of `len` bytes at `address` (any address
-    /// within the frame); `None` if that does not lie within one frame.
+    /// within the frame). Returns `None` if the packet does not lie within one frame.
     ///
     /// # Safety
-    /// The frame was lent by [`Pool::lend`] or went out as a packet, and its device has given it
-    /// back.
+    /// The frame was lent by [`Pool::lend`] or sent as a packet, and its device has given it back.
     #[inline]
     pub(crate) unsafe fn reclaim(&mut self, address: u64, len: usize) -> Option<Packet> {
         let at = address as usize;
@@ -286,7 +283,7 @@ impl Pool {
     /// Returns the offset of a packet's data from the start of the arena, in bytes.
     ///
     /// # Panics
-    /// If the packet is another pool's, as for [`Pool::give`].
+    /// Panics if the packet belongs to another pool.
     #[inline]
     pub(crate) fn address(&self, packet: &Packet) -> u64 {
         let at = (packet.base().as_ptr() as usize).wrapping_sub(self.arena().base.as_ptr() as usize);
@@ -298,10 +295,10 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         match &self.memory {
-            // A packet may outlive its pool, and a device may still hold frames: then the mapping
-            // stays.
+            // A packet may outlive its pool, and a device may still hold frames: then the memory
+            // stays mapped.
             Memory::Arena(arena) if self.free.len() == self.frames => {
-                // SAFETY: the mapping is ours, of this size, and no packet refers to it.
+                // SAFETY: the mapping is ours and of this size, and no packet refers to it.
                 unsafe { libc::munmap(arena.base.as_ptr().cast(), arena.mapped) };
             }
             Memory::Arena(_) => {}
@@ -313,13 +310,13 @@ impl Drop for Pool {
 
 fn map(bytes: usize, flags: i32) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | flags;
-    // SAFETY: a fresh anonymous mapping touches no memory of ours.
+    // SAFETY: a new anonymous mapping touches no memory of ours.
     let at =
         unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap answered null"))
+    NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap returned null"))
 }
 
 #[cfg(test)]
@@ -362,8 +359,8 @@ mod tests {
             let mut burst = Burst::new();
             burst.extend(std::iter::from_fn(|| pool.take()).take(6));
             let mut taken = burst.take(4);
-            // One in hand, one gone, two yet to be taken, two that stay; and one that is of no
-            // burst.
+            // Of the burst, one packet is in hand, one is freed, two are not taken yet and two
+            // stay. Another packet is in no burst.
             let (gone, _in_hand) = (taken.next().unwrap(), taken.next());
             pool.give(gone);
             let _apart = pool.take();

@@ -1,12 +1,12 @@
-//! Hints to the cache: what a stage will need is asked for a pass earlier, for the whole burst, so
+//! Hints to the cache. What a stage will need is prefetched a pass earlier, for the whole burst, so
 //! that misses overlap.
 
 #![allow(unsafe_code, reason = "a prefetch instruction")]
 
-/// Bytes of a cache line.
+/// Length of a cache line in bytes.
 pub const LINE: usize = 64;
 
-/// Asks for the cache line at `at`, which need not be valid.
+/// Prefetches the cache line at `at`, which need not be valid.
 #[inline(always)]
 pub fn line<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ pub fn line<T>(at: *const T) {
     let _ = at;
 }
 
-/// Asks for the first `bytes` bytes at `at`.
+/// Prefetches the first `bytes` bytes at `at`.
 #[inline(always)]
 pub fn lines<T>(at: *const T, bytes: usize) {
     for offset in (0..bytes).step_by(LINE) {
@@ -27,7 +27,7 @@ pub fn lines<T>(at: *const T, bytes: usize) {
     }
 }
 
-/// Asks for all of `value`, wherever in a line it begins.
+/// Prefetches all of `value`, wherever in a line it begins.
 #[inline(always)]
 pub fn whole<T>(value: *const T) {
     lines(value, size_of::<T>());

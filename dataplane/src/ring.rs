@@ -1,11 +1,12 @@
-//! Bounded rings of frames between threads: punt, inject, and the wires of memory ports.
+//! Bounded rings of frames between threads: punt rings, inject rings, and the wires of memory
+//! ports.
 //!
-//! Frames cross by value, in buffers that were allocated at the start and go round: a full ring
-//! refuses.
+//! Frames are copied into buffers that were allocated at the start and are reused. A full ring
+//! refuses frames.
 //!
-//! A buffer is owned by one of four at any time: the queue of empty ones, who fills it, the queue
-//! of full ones, who reads it. The borrow checker proves that, and crossbeam answers for its
-//! queues; there is no atomic of our own here for a model to follow.
+//! A buffer always has one of four owners: the queue of empty ones, the thread that fills it, the
+//! queue of full ones, the thread that reads it. The borrow checker proves that, and crossbeam is
+//! responsible for its queues. There is no atomic of our own here to model.
 
 use crossbeam::queue::ArrayQueue;
 
@@ -18,14 +19,14 @@ pub struct FrameRing<M> {
 }
 
 impl<M> FrameRing<M> {
-    /// Makes a ring of `depth` frames, at least 1, of up to `largest` bytes.
+    /// Returns a ring of `depth` frames, at least 1, of up to `largest` bytes.
     pub fn new(depth: usize, largest: usize) -> Self {
         let empty = ArrayQueue::new(depth.max(1));
         while empty.push(Vec::with_capacity(largest)).is_ok() {}
         Self { full: ArrayQueue::new(depth.max(1)), empty, largest }
     }
 
-    /// Copies a frame into the ring; `false` if the ring is full or the frame too large.
+    /// Copies a frame into the ring. Returns `false` if the ring is full or the frame too large.
     #[inline]
     pub fn push(&self, note: M, bytes: &[u8]) -> bool {
         if bytes.len() > self.largest {
@@ -37,27 +38,27 @@ impl<M> FrameRing<M> {
         self.full.push((note, frame)).is_ok()
     }
 
-    /// Hands the oldest frame to `take`; `None` if there is none.
+    /// Passes the oldest frame to `take`. Returns `None` if there is none.
     #[inline]
     pub fn pop<R>(&self, take: impl FnOnce(M, &[u8]) -> R) -> Option<R> {
         let (note, frame) = self.full.pop()?;
         let result = take(note, &frame);
-        // As many buffers as places: there is always room for this one.
+        // There are as many buffers as slots, so there is always room for this one.
         let _ = self.empty.push(frame);
         Some(result)
     }
 
-    /// Returns how many frames wait.
+    /// Returns the number of frames that wait.
     pub fn len(&self) -> usize {
         self.full.len()
     }
 
-    /// Returns whether at least half of it is full.
+    /// Returns whether the ring is at least half full.
     pub fn is_half_full(&self) -> bool {
         self.full.len() * 2 >= self.full.capacity()
     }
 
-    /// Returns whether none waits.
+    /// Returns whether no frame waits.
     pub fn is_empty(&self) -> bool {
         self.full.is_empty()
     }
@@ -87,7 +88,7 @@ mod tests {
         assert_eq!(ring.pop(|n, _| n), None);
     }
 
-    /// A frame whose bytes and length tell whose it is and which.
+    /// Returns a frame whose bytes and length identify its sender and its number.
     fn frame(sender: usize, number: usize) -> Vec<u8> {
         vec![(sender * 101 + number * 7) as u8; 1 + (sender + number) % 64]
     }
@@ -133,7 +134,7 @@ mod tests {
             }
         });
         assert!(times.into_inner().unwrap().iter().all(|&times| times == 1));
-        // No buffer went missing either.
+        // No buffer is missing either.
         assert!((0..DEPTH).all(|number| ring.push((0, number), b"again")) && !ring.push((0, 0), b"full"));
     }
 }

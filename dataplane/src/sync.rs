@@ -1,5 +1,5 @@
-//! What threads synchronise by if a model follows them: under `cfg(loom)` loom's, else the standard
-//! library's.
+//! The primitives that threads synchronise with: loom's under `cfg(loom)`, so that a model follows
+//! them, otherwise the standard library's.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{

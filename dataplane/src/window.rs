@@ -1,52 +1,53 @@
-//! Anti-replay window that any number of workers share without a lock (RFC 4303 §3.4.3).
+//! An anti-replay window that any number of workers share without a lock (RFC 4303 §3.4.3).
 //!
-//! The window is a ring of words. A word says, for one block of 40 successive numbers, which of
-//! them were accepted:
+//! The window is a ring of words. A word says which numbers of one block of 40 consecutive numbers
+//! were accepted:
 //!
 //! ```text
 //! block = number / 40 │ lap … │ slot │        word │ lap, low 24 bits │ 40 bits of the block │
 //! ```
 //!
-//! Forty, because the usual window of 1024 then takes 32 words: four cache lines.
+//! A block has 40 numbers because the usual window of 1024 then takes 32 words, which are four
+//! cache lines.
 //!
-//! One compare-and-swap sets a free bit of its block, or puts a newer block in place of an older
-//! one; so of two workers that hold the same number one wins. `top`, the highest number accepted,
-//! is raised *before* the word changes. Hence a worker that meets a word of another lap knows, once
-//! it has read `top`, which of the two is older: a word of a later lap can only be there if `top`
-//! already makes its own number stale.
+//! One compare-and-swap sets a free bit of its block, or replaces an older block by a newer one. So
+//! if two workers hold the same number, one of them wins. `top`, the highest number accepted, is
+//! raised *before* the word changes. So a worker that finds a word of another lap knows, once it
+//! has read `top`, which lap is older: a word of a later lap can only be there if `top` already
+//! makes the worker's own number stale.
 //!
-//! There is one more word than the window needs, so that the block that `top` has entered and the
-//! last one that the window still reaches never share a word.
+//! There is one more word than the window needs. So the block of `top` and the last block that the
+//! window still reaches never share a word.
 
 use crate::{prefetch, sharing::Sharing, sync::AtomicU64};
 use std::sync::atomic::Ordering::*;
 
-/// Smallest size of a window: what RFC 4303 §3.4.3 asks a receiver to use by default.
+/// Smallest size of a window, which RFC 4303 §3.4.3 asks a receiver to use by default.
 pub const MIN_SIZE: u32 = 64;
 /// Largest size of a window.
 pub const MAX_SIZE: u32 = 65_536;
 
-/// Sequence numbers that one word holds.
+/// The number of sequence numbers that one word holds.
 const BLOCK: u64 = 40;
 
-/// Why a sequence number is refused.
+/// A reason why a sequence number is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Replay {
     /// Number 0, which no sender ever uses (RFC 4303 §3.3.3).
     Zero,
-    /// Left of the window: too old to tell.
+    /// Left of the window, so that it is not known whether it was accepted.
     Stale,
     /// Accepted before.
     Duplicate,
 }
 
-/// Whether an accepted number was, as it came, the highest so far.
+/// Whether an accepted number was the highest so far when it came.
 pub type Newest = bool;
 
-/// The numbers accepted of late on one inbound SA.
+/// The recently accepted numbers of one inbound SA.
 ///
-/// [`check`](Self::check) before the packet is authenticated, [`accept`](Self::accept) after; both
-/// by shared reference.
+/// Call [`check`](Self::check) before the packet is authenticated, and [`accept`](Self::accept)
+/// after; both take a shared reference.
 #[derive(Debug)]
 pub struct Window {
     top: AtomicU64,
@@ -55,8 +56,8 @@ pub struct Window {
     sharing: Sharing,
 }
 
-/// The slot of a sequence number in a window: index of its word, that word with no bit set, and its
-/// own bit.
+/// The slot of a sequence number in a window: the index of its word, that word with no bit set, and
+/// its own bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     seq: u64,
@@ -73,8 +74,8 @@ impl Slot {
 }
 
 impl Window {
-    /// Makes an empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`]
-    /// if it is outside, for as many workers as `sharing` says.
+    /// Returns an empty window of `size` numbers, limited to [`MIN_SIZE`]`..=`[`MAX_SIZE`], for as
+    /// many workers as `sharing` says.
     pub fn new(size: u32, sharing: Sharing) -> Self {
         let size = size.clamp(MIN_SIZE, MAX_SIZE);
         let words = (u64::from(size - 1).div_ceil(BLOCK) + 1).next_power_of_two();
@@ -82,7 +83,8 @@ impl Window {
         Self { top: AtomicU64::new(0), words, size, sharing }
     }
 
-    /// Makes a window that refuses every number up to `last`, as if all of them had been accepted.
+    /// Returns a window that refuses every number up to `last`, as if all of them had been
+    /// accepted.
     pub fn starting_at(size: u32, sharing: Sharing, last: u64) -> Self {
         let this = Self::new(size, sharing);
         for seq in last.saturating_sub(this.size()).saturating_add(1)..=last {
@@ -92,7 +94,7 @@ impl Window {
         this
     }
 
-    /// Returns whether several workers use it.
+    /// Returns whether several workers use the window.
     #[inline]
     pub fn is_shared(&self) -> bool {
         self.sharing == Sharing::Many
@@ -108,21 +110,21 @@ impl Window {
         &self.words[slot.index as usize & (self.words.len() - 1)]
     }
 
-    /// Asks the cache for the word of `seq`.
+    /// Prefetches the word of `seq`.
     #[inline]
     pub fn prefetch(&self, seq: u64) {
         prefetch::line(self.word(&self.slot(seq)));
     }
 
-    /// Returns the highest number accepted; 0 before the first.
+    /// Returns the highest number accepted, or 0 before the first.
     #[inline]
     pub fn top(&self) -> u64 {
         self.top.load(Acquire)
     }
 
-    /// Returns the 64-bit number most likely meant by its lower half, on an SA with extended
-    /// sequence numbers (RFC 4303 §A2.2): one within the window, or else the next to come. Only the
-    /// ICV tells whether it is right.
+    /// Infers the 64-bit number most likely meant by its lower half, on an SA with extended
+    /// sequence numbers (RFC 4303 §A2.2): a number within the window, or otherwise the next to
+    /// come. Only the ICV tells whether it is right.
     #[inline]
     pub fn infer(&self, low: u32) -> u64 {
         let top = self.top();
@@ -131,15 +133,15 @@ impl Window {
         let high = if top as u32 >= self.size - 1 {
             if low >= left { high } else { high.saturating_add(1) }
         } else {
-            // The window begins in the number space before this one; before the very first there is
-            // none.
+            // The window begins in the previous range of 2^32 numbers, which does not exist for the
+            // first one.
             if low >= left { high.saturating_sub(1) } else { high }
         };
         u64::from(high) << 32 | u64::from(low)
     }
 
-    /// Returns whether `seq` could be accepted now. Changes nothing, so it may be asked about a
-    /// packet not yet authenticated.
+    /// Checks whether `seq` could be accepted. Changes nothing, so it may be called for a packet
+    /// that is not yet authenticated.
     ///
     /// # Errors
     /// The reason why [`accept`](Self::accept) would refuse it.
@@ -152,11 +154,11 @@ impl Window {
         self.judge(&slot, self.word(&slot).load(Acquire))
     }
 
-    /// Marks the number of a packet that was authenticated; of all calls with one number at most
-    /// one succeeds.
+    /// Marks the number of an authenticated packet. Of all calls with one number, at most one
+    /// succeeds.
     ///
     /// # Errors
-    /// Why `seq` is refused. The window may have moved since it was checked.
+    /// The reason why `seq` is refused. The window may have moved since it was checked.
     #[inline]
     pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
         if seq == 0 {
@@ -182,15 +184,15 @@ impl Window {
         }
     }
 
-    /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top
-    /// and one for each block that successive packets share, so that workers on one SA seldom meet.
-    /// Answers in `results`, which is as long as `slots`. Of numbers that raise the top together
-    /// the highest alone is the newest.
+    /// Does the same as [`Window::accept`] for several authenticated packets. It takes one atomic
+    /// operation for the top and one for each block that consecutive packets share, so that workers
+    /// on one SA seldom collide. Writes the outcomes to `results`, which is as long as `slots`. If
+    /// several numbers raise the top together, only the highest is the newest.
     pub fn accept_run(&self, slots: &[Slot], results: &mut [Result<Newest, Replay>]) {
         let highest = slots.iter().map(|slot| slot.seq).max().unwrap_or(0);
         let lowest = slots.iter().map(|slot| slot.seq).min().unwrap_or(0);
         if highest - lowest >= self.size() {
-            // Raised first, the top would make those stale that came before the jump.
+            // If the top were raised first, the numbers that came before the jump would be stale.
             results.iter_mut().zip(slots).for_each(|(result, slot)| *result = self.accept(slot.seq));
             return;
         }
@@ -202,14 +204,14 @@ impl Window {
             self.accept_block(block, results);
             for (slot, result) in block.iter().zip(results) {
                 if let Ok(newest) = result {
-                    // Equal if another worker has raised the top to it: as for a single number.
+                    // Equal if another worker has raised the top to it, as for a single number.
                     *newest = slot.seq == highest && highest >= before;
                 }
             }
         }
     }
 
-    /// Accepts numbers that share a block, once the top is raised.
+    /// Accepts numbers that share a block, after the top is raised.
     fn accept_block(&self, block: &[Slot], results: &mut [Result<Newest, Replay>]) {
         let cell = self.word(&block[0]);
         let mut word = cell.load(Acquire);
@@ -218,8 +220,8 @@ impl Window {
             for (slot, result) in block.iter().zip(&mut *results) {
                 *result = match slot.seq {
                     0 => Err(Replay::Zero),
-                    // As if one came after the other: what the last one left is the word of the
-                    // next.
+                    // As if one came after the other: each number is judged by the word that the
+                    // previous one left.
                     _ => self.judge(slot, next).map(|()| false),
                 };
                 if result.is_ok() {
@@ -236,7 +238,7 @@ impl Window {
         }
     }
 
-    /// [`accept`](Self::accept) if no other worker can be at it too.
+    /// Does the same as [`accept`](Self::accept), if no other worker can call it at the same time.
     #[inline]
     fn accept_alone(&self, slot: &Slot) -> Result<Newest, Replay> {
         let cell = self.word(slot);
@@ -251,8 +253,8 @@ impl Window {
         Ok(newest)
     }
 
-    /// Judges a number by its word, which must have been read before this is called: see the
-    /// module's text.
+    /// Judges a number by its word, which must have been read before this call; see the module's
+    /// documentation.
     #[inline]
     fn judge(&self, slot: &Slot, word: u64) -> Result<(), Replay> {
         if self.top().saturating_sub(slot.seq) >= self.size() {
@@ -269,9 +271,8 @@ impl Window {
     pub fn slot(&self, seq: u64) -> Slot {
         let block = seq / BLOCK;
         let words = self.words.len() as u64;
-        // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more)
-        // may pass for the current one. Its old bits then refuse numbers; they never let one pass
-        // twice.
+        // A lap has 24 bits. So a word unchanged for 2^24 laps (2^31 numbers or more) may pass for
+        // the current one. Its old bits then refuse numbers, but never let one pass twice.
         let lap = block >> words.trailing_zeros();
         Slot { seq, empty: lap << BLOCK, bit: 1 << (seq % BLOCK), index: (block & (words - 1)) as u32 }
     }

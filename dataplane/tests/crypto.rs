@@ -1,4 +1,4 @@
-//! ESP cryptography by its public face: what every suite must do.
+//! ESP cryptography through its public interface: the properties that every suite must have.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{env, process::Command};
@@ -6,7 +6,7 @@ use wayfarer_dataplane::crypto::{
     Backend, BackendError, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal,
 };
 
-/// The backends that this machine has.
+/// Returns the backends that this machine has.
 fn backends() -> Vec<Backend> {
     Backend::ALL.into_iter().filter(|backend| backend.is_available()).collect()
 }
@@ -16,7 +16,7 @@ fn key(suite: Suite, seed: u8, backend: Backend) -> Key {
     Key::new(suite, &material, backend).unwrap()
 }
 
-/// An ESP packet yet to be sealed: `text` with the padding that the suite asks for.
+/// Returns an ESP packet that is not yet sealed: `text` with the padding that the suite requires.
 fn packet(suite: Suite, seq: u64, text: &[u8]) -> Vec<u8> {
     let mut esp = vec![0xde, 0xad, 0xbe, 0xef];
     esp.extend((seq as u32).to_be_bytes());
@@ -40,7 +40,7 @@ fn opens(key: &Key, seq: u64, esn: bool, esp: &mut [u8]) -> bool {
     job[0].authentic
 }
 
-/// The part of a packet between IV and ICV.
+/// Returns the part of a packet between IV and ICV.
 fn text_of(suite: Suite, esp: &[u8]) -> &[u8] {
     &esp[HEADER + suite.iv_len()..esp.len() - suite.icv_len()]
 }
@@ -168,7 +168,7 @@ fn another_key_does_not_give_the_text() {
             let material = vec![0x42; suite.key_len()];
             let esp = sealed(&Key::new(suite, &material, backend).unwrap(), 1, false, &[7; 40]);
             let plain = packet(suite, 1, &[7; 40]);
-            // AES-CBC's own key is not authenticated; every other bit is.
+            // The key of AES-CBC itself is not authenticated; every other bit is.
             let unchecked = if suite.iv_len() == 16 { suite.to_string()[3..6].parse().unwrap() } else { 0 };
             for bit in 0..material.len() * 8 {
                 let mut other = material.clone();
@@ -234,7 +234,8 @@ fn a_packet_that_cannot_be_sealed_does_not_leave() {
 
 #[test]
 fn the_environment_chooses_the_backend() {
-    // The environment belongs to the whole process, so each choice gets one of its own: this test again.
+    // The environment belongs to the whole process, so this test runs again in a new process for
+    // each choice.
     if let Ok(expected) = env::var("EXPECTED_BACKEND") {
         assert_eq!(format!("{:?}", Backend::from_env()), expected);
         return;

@@ -1,4 +1,5 @@
-//! Sealing, opening and the window allocate nothing. (What a C library takes from malloc does not show here.)
+//! Sealing, opening and the window allocate nothing. (Memory that a C library takes from malloc is
+//! not counted here.)
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -16,7 +17,7 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -33,7 +34,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Allocations of this thread while `work` runs.
+/// Returns the number of allocations of this thread while `work` runs.
 fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
@@ -42,7 +43,7 @@ fn allocations(work: impl FnOnce()) -> usize {
 
 #[test]
 fn the_fast_path_allocates_nothing() {
-    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1, "the count itself works");
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1, "allocations are counted");
 
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_available()) {
         for (&suite, esn) in Suite::ALL.iter().flat_map(|s| [(s, false), (s, true)]) {

@@ -1,5 +1,5 @@
-//! DPDK's ports over its own virtual devices, without huge pages or a NIC. Root, for one of them is a device of the kernel's
-//! as well, in a network namespace of its own.
+//! DPDK's ports over its own virtual devices, without huge pages or a NIC. Needs root, because one
+//! of them is also a kernel device, in its own network namespace.
 
 use std::{
     fs,
@@ -18,10 +18,10 @@ use wayfarer_dataplane::{
 const FRAMES: usize = 2048;
 const FRAME: usize = 2048;
 
-/// The one EAL of this process, for one test at a time.
+/// Returns the one EAL of this process, for one test at a time.
 fn eal() -> MutexGuard<'static, Eal> {
     static EAL: OnceLock<Mutex<Eal>> = OnceLock::new();
-    // SAFETY: of this thread alone, which is one test's.
+    // SAFETY: affects only this thread, which runs one test.
     let alone = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     assert_eq!(alone, 0, "these tests make network namespaces and need root");
     let start = || {
@@ -42,7 +42,7 @@ fn jumbo_file() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("jumbo.pcap")
 }
 
-/// Frames of these lengths, each full of its own number.
+/// Writes frames of these lengths, each filled with its own number.
 fn write_pcap(path: &PathBuf, lengths: &[u32]) {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
@@ -194,7 +194,7 @@ fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_the
         let why = eal.open(&request("net_null1"), &mut pools).unwrap_err().to_string();
         assert_eq!(
             why,
-            "net_null1: its driver cannot do with 256 frames a worker: rings and caches hold 288"
+            "net_null1: its driver cannot run with 256 frames a worker: rings and caches hold 288"
         );
         drop((first, second));
     }
@@ -203,7 +203,7 @@ fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_the
 #[test]
 fn a_thread_of_its_own_works_with_a_cache_of_its_own_and_leaves_nothing_in_it() {
     let eal = eal();
-    // More than the 128 threads that DPDK knows at a time: each gives its place back.
+    // More than the 128 threads that DPDK knows at a time: each one frees its slot.
     for _ in 0..200 {
         let mut pools = pools(&eal, 1);
         let OpenDevice { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
@@ -263,7 +263,7 @@ fn a_device_tells_its_state_and_counters() {
     opened.ports[0].rx(&mut pools[0], &mut burst);
     pools[0].give_all(&mut burst);
     let state = opened.monitor.state();
-    // This device says so of itself, whatever it is told.
+    // This device always reports that it is promiscuous.
     assert!(state.is_up && state.is_promiscuous, "{state:?}");
     assert_eq!((state.speed, state.full_duplex, state.rx_missed), (Some(10_000), Some(true), 0));
     let counters = opened.monitor.counters();

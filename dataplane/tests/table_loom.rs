@@ -1,4 +1,4 @@
-//! Tables and their reclamation under every interleaving that loom can think of:
+//! Tables and their reclamation under every interleaving that loom finds:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p wayfarer-dataplane --test table_loom --target-dir target/loom
@@ -10,11 +10,12 @@ use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
 use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};
 
-/// Whether a value still lives. For loom it is plain memory: written when the value is made and when it is dropped, read when
-/// somebody looks at it; so a model fails as soon as one of these does not happen before the other.
+/// Whether a value still lives. For loom it is plain memory, written when the value is made and
+/// dropped, and read when somebody uses it. So a model fails as soon as these accesses are not
+/// ordered.
 struct Life(UnsafeCell<bool>);
 
-// SAFETY: no safer than what is tested; loom reports every unordered access.
+// SAFETY: as safe as the tested code; loom reports every unordered access.
 unsafe impl Sync for Life {}
 
 impl Life {
@@ -35,7 +36,7 @@ impl Witness {
         Self { name, life: Life(UnsafeCell::new(true)).into() }
     }
 
-    /// The name, which the memory of a live value alone can tell.
+    /// Returns the name, which only the memory of a live value has.
     fn look(&self) -> u32 {
         assert!(self.life.is_on(), "{} was freed", self.name);
         self.name
@@ -49,7 +50,7 @@ impl Drop for Witness {
     }
 }
 
-/// A key that shares its chain with all others, and is looked at by everybody who passes it.
+/// A key that shares its chain with all others. Every look-up that passes it uses it.
 struct Key(Witness);
 
 impl Key {
@@ -70,7 +71,7 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-/// A writer, and a cell with the first of two witnesses; whether that one lives.
+/// Returns a writer, a cell with the first of two witnesses, and whether that one lives.
 fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
     let writer = Writer::new();
     let first = Witness::new(1);
@@ -79,7 +80,7 @@ fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
     (writer, cell, life)
 }
 
-/// Reads a cell twice in each of two turns, and holds what it has read until the turn's end.
+/// Reads a cell twice in each of two turns, and holds the values until the end of the turn.
 fn read(cell: &Cell<Witness>, reader: &mut Reader) {
     let mut newest = 0;
     for _ in 0..2 {
@@ -170,7 +171,7 @@ fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
         writer.collect();
         let (mut early, _late) = (early.join().unwrap(), late.join().unwrap());
         early.quiescent();
-        // The late reader cannot hold the first, and still may hold the second.
+        // The late reader cannot hold the first value, but may hold the second.
         assert_eq!((writer.collect(), life.is_on()), (1, false));
     });
 }
@@ -205,8 +206,8 @@ fn a_writer_that_is_dropped_frees_what_nobody_holds() {
     });
 }
 
-/// Runs `change` on a map whose one chain is 1, 2, 3, beside a reader that looks up `keys`, which always exist, and lets
-/// `judge` see the name of each one's value.
+/// Runs `change` on a map whose one chain is 1, 2, 3, beside a reader that looks up `keys`, which
+/// always exist. Passes the names of their values to `judge`.
 fn walk(keys: &'static [u32], change: fn(&Map<Key, Witness>, &mut Writer), judge: fn(&[u32])) {
     loom::model(move || {
         let mut writer = Writer::new();

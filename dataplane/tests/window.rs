@@ -1,4 +1,4 @@
-//! The anti-replay window against a naive model, and under real threads.
+//! The anti-replay window against a simple model, and with real threads.
 
 #![cfg(not(loom))]
 
@@ -16,7 +16,7 @@ use wayfarer_dataplane::{
     window::{MAX_SIZE, MIN_SIZE, Newest, Replay, Window},
 };
 
-/// Remembers everything.
+/// A model that remembers every number.
 struct Model {
     size: u64,
     top: u64,
@@ -45,7 +45,7 @@ impl Model {
     }
 }
 
-/// How far from the top the next number lies.
+/// Returns how far from the top the next number lies.
 fn step(size: u32) -> impl Strategy<Value = i64> {
     let size = i64::from(size);
     prop_oneof![
@@ -67,7 +67,8 @@ fn steps() -> impl Strategy<Value = (u32, u64, Vec<i64>)> {
     size().prop_flat_map(move |size| (Just(size), start.clone(), vec(step(size), 1..400)))
 }
 
-/// Runs as long as a burst at most: close together as a sender's numbers are, or with jumps in between.
+/// Returns runs no longer than a burst: close together like a sender's numbers, or with jumps in
+/// between.
 fn runs() -> impl Strategy<Value = (u32, u64, Vec<Vec<i64>>)> {
     let start = prop_oneof![Just(1u64), 1u64..100_000, 1u64..1 << 60];
     size().prop_flat_map(move |size| {
@@ -79,7 +80,7 @@ fn runs() -> impl Strategy<Value = (u32, u64, Vec<Vec<i64>>)> {
 
 fn accept_run(window: &Window, run: &[u64]) -> Vec<Result<Newest, Replay>> {
     let slots: Vec<_> = run.iter().map(|&seq| window.slot(seq)).collect();
-    // None of it may be taken for an answer.
+    // A value that the test would not mistake for a result.
     let mut results = vec![Err(Replay::Zero); run.len()];
     window.accept_run(&slots, &mut results);
     results
@@ -101,7 +102,7 @@ proptest! {
         }
     }
 
-    /// A run of numbers is judged as they would be one after the other.
+    /// Judges a run of numbers as if they came one after the other.
     #[test]
     fn decides_on_runs_as_the_model_does(
         (size, start, runs) in runs(), sharing in prop_oneof![Just(Sharing::One), Just(Sharing::Many)],
@@ -124,7 +125,7 @@ proptest! {
         }
     }
 
-    /// Any number from the left edge to 2^32 further is told from its lower half, across every wrap.
+    /// Infers any number from the left edge to 2^32 further from its lower half, across every wrap.
     #[test]
     fn infers_the_high_half(
         size in size(),
@@ -140,7 +141,8 @@ proptest! {
         }
     }
 
-    /// A number left of the window is taken for a later one, so that its ICV fails, or refused as stale.
+    /// Takes a number left of the window for a later one, so that its ICV fails, or refuses it as
+    /// stale.
     #[test]
     fn infers_nothing_accepted_for_a_stale_number(
         size in size(),
@@ -216,7 +218,7 @@ fn a_check_changes_nothing() {
     assert_eq!(window.accept(5), Ok(true));
 }
 
-/// The same numbers in another order, for each seed.
+/// Returns the same numbers in another order for each seed.
 fn shuffled(mut numbers: Vec<u64>, seed: u64) -> Vec<u64> {
     let mut state = seed | 1;
     for i in (1..numbers.len()).rev() {
@@ -271,7 +273,8 @@ fn workers_that_race_the_left_edge_accept_none_twice() {
                     if seq > LAST {
                         break;
                     }
-                    // Each number comes from several workers, the later ones near the edge of the window.
+                    // Each number comes from several workers, the later ones near the edge of the
+                    // window.
                     for back in [0, 1, 40, 62, 63, 64, 65, 90] {
                         let seq = seq.saturating_sub(back);
                         match window.accept(seq as u64) {
@@ -289,13 +292,13 @@ fn workers_that_race_the_left_edge_accept_none_twice() {
     assert_eq!(window.top(), LAST as u64);
 }
 
-/// Two workers get the same millions of numbers, each in an order of its own that strays a little, many of them twice, and
-/// mark them one by one and in runs.
+/// Gives two workers the same millions of numbers, each in its own slightly different order, many
+/// of them twice. They mark them one by one and in runs.
 #[test]
 fn two_workers_with_millions_of_numbers_accept_each_once() {
     const CHUNK: usize = 8192;
     const CHUNKS: usize = 500;
-    // Wide enough for a whole chunk and its neighbour; they wait for each other in between.
+    // Wide enough for a whole chunk and its neighbour. The workers wait for each other in between.
     let window = Window::new(2 * CHUNK as u32, Sharing::Many);
     let accepted: Vec<AtomicU8> = (0..=CHUNK * CHUNKS).map(|_| AtomicU8::new(0)).collect();
     let barrier = Barrier::new(2);
@@ -304,7 +307,8 @@ fn two_workers_with_millions_of_numbers_accept_each_once() {
         for chunk in 0..CHUNKS {
             let first = (1 + chunk * CHUNK) as u64;
             let last = first + CHUNK as u64 - 1;
-            // Every number once more, behind or before its first time, and some of the chunk before.
+            // Half of the numbers once more, before or after their first time, and some of the
+            // chunk before.
             let numbers =
                 (first..=last).chain((first..=last).step_by(2)).chain(first.saturating_sub(100)..first);
             let numbers = shuffled(numbers.collect(), (chunk * 2 + worker + 1) as u64 * 0x9e37_79b9);
@@ -322,7 +326,7 @@ fn two_workers_with_millions_of_numbers_accept_each_once() {
     assert!(newest >= CHUNKS);
 }
 
-/// The same where the workers run on, and a number may be stale before its turn.
+/// Does the same without waiting, so that a number may be stale before its turn.
 #[test]
 fn two_workers_that_run_apart_accept_none_twice() {
     const LAST: usize = 1_000_000;
@@ -331,7 +335,7 @@ fn two_workers_that_run_apart_accept_none_twice() {
     let stale: usize = race(2, |worker| {
         let mut stale = 0;
         for (turn, first) in (1..=LAST as u64 - 31).step_by(32).enumerate() {
-            // Half of what came before comes again.
+            // Half of the previous numbers come again.
             let numbers = shuffled(
                 (first.saturating_sub(70)..first).step_by(2).chain(first..first + 32).collect(),
                 (turn * 2 + worker + 1) as u64,
@@ -348,7 +352,7 @@ fn two_workers_that_run_apart_accept_none_twice() {
     assert_eq!(window.top(), LAST as u64);
 }
 
-/// Runs `work` of each worker in a thread of its own, and adds up the answers.
+/// Runs the `work` of each worker in its own thread. Returns the sum of the results.
 fn race(workers: usize, work: impl Fn(usize) -> usize + Sync) -> usize {
     thread::scope(|s| {
         let work = &work;
@@ -357,8 +361,8 @@ fn race(workers: usize, work: impl Fn(usize) -> usize + Sync) -> usize {
     })
 }
 
-/// Marks numbers in runs of 1 to 64, and every other run one by one; tells `judge` what came of each. Answers how many
-/// were the newest.
+/// Marks numbers in runs of 1 to 64, and every other run one by one. Passes the result of each to
+/// `judge`. Returns how many were the newest.
 fn mark_in_turn(
     window: &Window,
     mut numbers: &[u64],

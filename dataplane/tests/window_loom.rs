@@ -1,4 +1,4 @@
-//! The window under every interleaving that loom can think of:
+//! The window under every interleaving that loom finds:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p wayfarer-dataplane --test window_loom --target-dir target/loom
@@ -14,15 +14,15 @@ use wayfarer_dataplane::{
 
 type Outcome = Result<Newest, Replay>;
 
-/// How a worker marks its numbers, and which.
+/// How a worker marks its numbers, and the numbers.
 type Work = (fn(&Window, &[u64]) -> Vec<Outcome>, &'static [u64]);
 
-/// One after the other.
+/// Marks the numbers one after the other.
 fn each(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
     numbers.iter().map(|&seq| window.accept(seq)).collect()
 }
 
-/// All at once.
+/// Marks all numbers at once.
 fn run(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
     let slots: Vec<_> = numbers.iter().map(|&seq| window.slot(seq)).collect();
     let mut outcomes = vec![Ok(false); slots.len()];
@@ -30,11 +30,11 @@ fn run(window: &Window, numbers: &[u64]) -> Vec<Outcome> {
     outcomes
 }
 
-/// Runs workers beside each other on a window of 64 whose top is `top`; gives what each was told to `judge`, after
-/// what holds for every window.
+/// Runs workers side by side on a window of 64 whose top is `top`. Checks what holds for every
+/// window, then passes the results of each worker to `judge`.
 fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outcome>])) {
     let mut model = loom::model::Builder::new();
-    // Two workers are followed through everything they can do to each other; with three that takes hours.
+    // Two workers are followed through all interleavings; with three that takes hours.
     model.preemption_bound = (workers.len() > 2).then_some(3);
     model.check(move || {
         let window = Arc::new(Window::new(64, Sharing::Many));
@@ -56,7 +56,8 @@ fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outco
     });
 }
 
-/// No number is accepted twice, none refused without reason, and the highest is known to be the newest.
+/// Asserts that no number is accepted twice, that none is refused without reason, and that the
+/// highest is known to be the newest.
 fn justify(first: u64, last: u64, told: &[(u64, Outcome)]) {
     for &(seq, outcome) in told {
         let times = told.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
@@ -93,7 +94,7 @@ fn numbers_of_one_block_do_not_erase_each_other() {
     });
 }
 
-/// 5 and 165 share a word: the window's four words hold 160 numbers.
+/// Tests numbers that share a word: 5 and 165, because the window's four words hold 160 numbers.
 #[test]
 fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
     interleave(1, &[(each, &[5]), (each, &[165]), (each, &[5])], |window, outcomes| {
@@ -133,7 +134,7 @@ fn a_run_with_duplicates_is_as_strict_as_single_numbers() {
     });
 }
 
-/// Number 40 begins a word.
+/// Tests runs across a word's border: number 40 begins a word.
 #[test]
 fn runs_across_a_block_border_share_its_words() {
     interleave(30, &[(run, &[39, 40, 38]), (run, &[40, 39])], |window, outcomes| {
@@ -160,7 +161,7 @@ fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
     });
 }
 
-/// 170 makes 5 stale, and came after it.
+/// Tests a run in which 170 comes after 5 and makes it stale.
 #[test]
 fn a_run_longer_than_the_window_is_taken_in_its_order() {
     interleave(1, &[(run, &[5, 170])], |_, outcomes| assert_eq!(outcomes[0], [Ok(true), Ok(true)]));

@@ -1,4 +1,5 @@
-//! Headers: what is written is read back, and every truncation of a packet is an error, never a panic.
+//! Headers: everything written is read back, and every truncation of a packet is an error, never a
+//! panic.
 
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -149,7 +150,7 @@ fn ipv6_extension_headers_are_stepped_over_and_bounded() {
     let header = IpHeader::parse(&chain(8)).unwrap();
     assert_eq!((header.protocol, header.header_len(), header.protocol_at()), (17, 40 + 64, 40 + 56));
     assert_eq!(IpHeader::parse(&chain(9)), Err(FormatError::HeaderLength));
-    // Later fragments end the walk: what follows is the middle of something.
+    // Later fragments end the walk, because they continue the middle of something.
     let later = packet(src, dst, 44, &[60, 0, 0, 9, 0, 0, 0, 1, 0xff, 0xff]);
     let header = IpHeader::parse(&later).unwrap();
     assert_eq!((header.fragment, header.protocol, header.header_len()), (Fragment::Later, 60, 48));

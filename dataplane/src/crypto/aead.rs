@@ -1,4 +1,4 @@
-//! AES-GCM (RFC 4106) and ChaCha20-Poly1305 (RFC 7634) by libraries, a packet at a time.
+//! AES-GCM (RFC 4106) and ChaCha20-Poly1305 (RFC 7634) from libraries, one packet at a time.
 
 use super::{Backend, HEADER, ICV, IV, aes::Aes};
 use aes_gcm::{
@@ -9,7 +9,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20poly1305::ChaCha20Poly1305;
 use zeroize::Zeroizing;
 
-/// One of the AEADs with its key, as its own standard has it.
+/// One of the AEADs with its key, as the standard of that AEAD defines it.
 pub(super) enum Aead {
     Native(LessSafeKey),
     Gcm(Box<AesGcm<Aes, U12>>),
@@ -17,7 +17,7 @@ pub(super) enum Aead {
 }
 
 impl Aead {
-    /// AES-GCM, portable.
+    /// Returns portable AES-GCM, or `None` if the key is not of 16, 24 or 32 bytes.
     pub(super) fn gcm(key: &[u8]) -> Option<Self> {
         Some(Self::Gcm(Box::new(AesGcm::from(Aes::new(key)?))))
     }
@@ -29,7 +29,8 @@ impl Aead {
         }
     }
 
-    /// Encrypts `text` in place; `None` if it is longer than the cipher allows (64 GiB).
+    /// Encrypts `text` in place and returns the tag, or `None` if `text` is longer than the cipher
+    /// allows (64 GiB).
     #[inline]
     pub(super) fn seal(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8]) -> Option<[u8; ICV]> {
         match self {
@@ -43,8 +44,8 @@ impl Aead {
         }
     }
 
-    /// Verifies, then decrypts `text` in place. Where the tag is wrong, `text` is left as it was,
-    /// or zeroed.
+    /// Verifies `text`, then decrypts it in place. Returns whether it is authentic. If it is not,
+    /// `text` is left as it was, or zeroed.
     #[inline]
     pub(super) fn open(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; ICV]) -> bool {
         match self {
@@ -58,7 +59,7 @@ impl Aead {
     }
 }
 
-/// An AEAD as ESP uses it: salt and IV make the nonce, SPI and sequence number the AAD.
+/// An AEAD as ESP uses it: salt and IV make the nonce; SPI and sequence number make the AAD.
 pub(super) struct EspAead {
     pub(super) aead: Aead,
     pub(super) salt: Zeroizing<[u8; 4]>,
@@ -71,7 +72,7 @@ impl EspAead {
         let (head, text, icv) = split(esp);
         let (aad, len) = aad(head, seq, esn);
         let tag = self.aead.seal(&nonce(&self.salt, head), &aad[..len], text);
-        // A packet is shorter than 64 GiB. Were it not, it must not leave as plaintext.
+        // A packet is always shorter than 64 GiB. If it were not, it must not leave as plaintext.
         icv.copy_from_slice(&tag.expect("within the cipher's limit"));
     }
 
@@ -85,7 +86,8 @@ impl EspAead {
 
 type Head = [u8; HEADER + IV];
 
-/// Returns the header with IV, text, ICV of a packet that is long enough for them.
+/// Splits a packet into the header with its IV, the text and the ICV. The packet must be long
+/// enough for them.
 #[inline]
 fn split(esp: &mut [u8]) -> (&mut Head, &mut [u8], &mut [u8; ICV]) {
     let (head, rest) = esp.split_first_chunk_mut().expect("a packet that fits its suite");
@@ -93,7 +95,7 @@ fn split(esp: &mut [u8]) -> (&mut Head, &mut [u8], &mut [u8; ICV]) {
     (head, text, icv)
 }
 
-/// Returns the 4-byte salt, then the IV (RFC 4106 §4, RFC 7634 §2).
+/// Returns the nonce: the 4-byte salt, then the IV (RFC 4106 §4, RFC 7634 §2).
 #[inline]
 fn nonce(salt: &[u8; 4], head: &Head) -> [u8; 12] {
     let mut nonce = [0; 12];
@@ -102,7 +104,7 @@ fn nonce(salt: &[u8; 4], head: &Head) -> [u8; 12] {
     nonce
 }
 
-/// Returns the SPI and sequence number, 32 bits of it or all 64, and the length of both (RFC 4106
+/// Returns the AAD and its length: the SPI, then 32 or all 64 bits of the sequence number (RFC 4106
 /// §5, RFC 7634 §2.1).
 #[inline]
 fn aad(head: &Head, seq: u64, esn: bool) -> ([u8; 12], usize) {

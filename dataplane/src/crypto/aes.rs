@@ -1,4 +1,4 @@
-//! AES with a key of any length, as one type for every mode.
+//! AES with a key of any length: one type for every mode.
 
 use ::aes::{Aes128, Aes192, Aes256};
 use cbc::cipher::{
@@ -6,10 +6,10 @@ use cbc::cipher::{
     KeyInit, consts::U16,
 };
 
-/// A block: what AES works on.
+/// A block of AES, 16 bytes.
 pub(super) type Block = cbc::cipher::Block<Aes>;
 
-/// Key schedules, wiped when dropped.
+/// Key schedules of AES, wiped when dropped.
 pub(super) enum Aes {
     Aes128(Aes128),
     Aes192(Aes192),
@@ -17,7 +17,7 @@ pub(super) enum Aes {
 }
 
 impl Aes {
-    /// AES with a key of 16, 24 or 32 bytes; `None` if it is of any other length.
+    /// Returns AES with a key of 16, 24 or 32 bytes, or `None` if the key has any other length.
     pub(super) fn new(key: &[u8]) -> Option<Self> {
         match key.len() {
             16 => Aes128::new_from_slice(key).ok().map(Self::Aes128),

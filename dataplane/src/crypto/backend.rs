@@ -1,10 +1,10 @@
-//! Who does the AEADs, and how that is chosen.
+//! The implementations of the AEADs, and how one is chosen.
 
 #[cfg(target_arch = "x86_64")]
 use super::gcm::{AesNi, Isa, Vaes256, Vaes512};
 use std::{env, error, fmt, str::FromStr};
 
-/// Code that does the AEADs. The other algorithms are the same with any.
+/// An implementation of the AEADs. The other algorithms are the same with each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Backend {
     /// AES-GCM in vectors of four blocks: AVX-512, VAES, VPCLMULQDQ. ChaCha20-Poly1305 by AWS-LC.
@@ -21,23 +21,23 @@ impl Backend {
     /// Every backend, the fastest first.
     pub const ALL: [Self; 4] = [Self::Vaes512, Self::Vaes256, Self::AesNi, Self::Portable];
 
-    /// Returns the fastest one that this machine has.
+    /// Returns the fastest backend that this machine can run.
     pub fn detect() -> Self {
         Self::ALL.into_iter().find(|backend| backend.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// Returns the one that the environment variable `WAYFARER_CRYPTO` names: `vaes512`, `vaes256`,
-    /// `aesni` or `portable`; the fastest one if it is not set.
+    /// Returns the backend that the environment variable `WAYFARER_CRYPTO` names: `vaes512`,
+    /// `vaes256`, `aesni` or `portable`. Without the variable, returns the fastest one.
     ///
     /// # Errors
-    /// [`BackendError`] if the name is another, or the machine lacks what it asks for.
+    /// [`BackendError`] if the name is none of these, or if the machine lacks the instructions.
     pub fn from_env() -> Result<Self, BackendError> {
         let Some(name) = env::var_os("WAYFARER_CRYPTO") else { return Ok(Self::detect()) };
         let backend: Self = name.to_str().ok_or(BackendError::Unknown)?.parse()?;
         if backend.is_available() { Ok(backend) } else { Err(BackendError::Unavailable(backend)) }
     }
 
-    /// Returns whether this machine has what it takes.
+    /// Returns whether this machine can run the backend.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         let kernels = self.isa().is_some();
@@ -46,7 +46,7 @@ impl Backend {
         self == Self::Portable || kernels
     }
 
-    /// Returns the instructions that AES-GCM is to use, if the machine has them.
+    /// Returns the instructions that AES-GCM is to use, or `None` if the machine lacks them.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn isa(self) -> Option<Isa> {
         match self {
@@ -81,13 +81,13 @@ impl FromStr for Backend {
     }
 }
 
-/// Why there is no such [`Backend`].
+/// A reason why there is no such [`Backend`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// The name is no backend's.
+    /// No backend has this name.
     Unknown,
-    /// The processor lacks instructions that this one needs.
+    /// The processor lacks instructions that this backend needs.
     Unavailable(Backend),
 }
 

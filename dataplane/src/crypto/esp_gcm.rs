@@ -1,4 +1,5 @@
-//! ESP packets as AES-GCM's kernels take them: with encryption (RFC 4106) or without (RFC 4543).
+//! ESP packets in the form that the AES-GCM kernels take: encrypted (RFC 4106) or only
+//! authenticated (RFC 4543).
 
 use super::{
     HEADER, ICV, IV, Suite,
@@ -6,23 +7,23 @@ use super::{
     suite::Kind,
 };
 
-/// A key for packets that are encrypted, or for ones that are authenticated alone.
+/// A key for packets that are encrypted, or for packets that are only authenticated.
 pub(super) struct EspGcm {
     pub(super) key: Key,
     pub(super) suite: Suite,
 }
 
 impl EspGcm {
-    /// Returns a packet of at least [`HEADER`], [`IV`] and [`ICV`] bytes, for sealing.
+    /// Returns a packet for sealing, of at least [`HEADER`], [`IV`] and [`ICV`] bytes.
     #[inline(always)]
     pub(super) fn sealing<'a>(&'a self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
         self.packet(seq, esn, esp)
     }
 
-    /// Returns the packet for the kernels: salt and IV are the nonce; SPI and sequence number, 32
-    /// bits of it or all 64, are the additional data (RFC 4106 §4, §5), as is everything without
-    /// encryption (RFC 4543 §3.3).
+    /// Returns the packet for the kernels. Salt and IV are the nonce. SPI and sequence number, 32
+    /// or all 64 bits of it, are the additional data (RFC 4106 §4, §5). Without encryption, so is
+    /// everything else (RFC 4543 §3.3).
     #[inline(always)]
     pub(super) fn packet<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         if !matches!(self.suite.0, Kind::Gcm(_)) {
@@ -45,8 +46,8 @@ impl EspGcm {
         Packet::new(&self.key, iv, aad, len, text)
     }
 
-    /// All of the packet is additional data. The high half of an extended sequence number stands
-    /// among them after SPI, though it is not sent (RFC 4543 §3.3).
+    /// Returns a packet that is all additional data. The high half of an extended sequence number
+    /// follows the SPI there, although it is not sent (RFC 4543 §3.3).
     fn authenticated<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         let (data, icv) = esp.split_at_mut(esp.len() - ICV);
         let iv = *data[HEADER..].first_chunk().expect("a packet that fits its suite");

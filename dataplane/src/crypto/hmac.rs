@@ -1,5 +1,5 @@
-//! The HMACs that authenticate ESP (RFC 2404, RFC 4868), with the key's two blocks hashed once for
-//! all packets.
+//! The HMACs that authenticate ESP (RFC 2404, RFC 4868). The two blocks of the key are hashed once
+//! for all packets.
 
 use super::suite::Hash;
 use ::hmac::{Hmac, KeyInit};
@@ -35,7 +35,7 @@ impl Mac {
         }
     }
 
-    /// Returns whether `icv` is the beginning of the HMAC of `data` and `tail`; in constant time.
+    /// Returns whether `icv` is the beginning of the HMAC of `data` and `tail`, in constant time.
     #[inline]
     pub(super) fn verify(&self, data: &[u8], tail: &[u8], icv: &[u8]) -> bool {
         match self {

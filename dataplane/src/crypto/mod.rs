@@ -6,9 +6,9 @@
 //! └──────────────────────────────── authenticated ──────────────────────────────────┘
 //! ```
 //!
-//! A [`Suite`] names the algorithms, a [`Key`] holds them ready for use, [`seal`] and [`open`] work
-//! on packets of any mixture of keys. Padding and its check belong to the caller. Nothing here
-//! allocates once a key is made.
+//! A [`Suite`] names the algorithms. A [`Key`] holds them ready for use. [`seal`] and [`open`] work
+//! on packets of any mixture of keys. The caller writes and checks the padding. Once a key is made,
+//! nothing here allocates.
 
 mod aead;
 mod aes;
@@ -32,22 +32,21 @@ use std::{error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
 
-/// Bytes of an AEAD's IV and of its ICV.
+/// Length of an AEAD's IV and of its ICV in bytes.
 const IV: usize = 8;
 const ICV: usize = 16;
 
-/// Jobs that are worked on together.
+/// The number of jobs that are worked on together.
 const BURST: usize = 64;
 
 /// A suite with its keying material, ready for use by any number of workers. Wiped when dropped.
 ///
-/// Three words, for it lies in the lines of an SA that every packet reads.
+/// Only three words, because it lies in the cache lines of an SA that every packet reads.
 pub struct Key(Transform);
 
 const _: () = assert!(size_of::<Key>() <= 24);
 
-/// What is done to a packet. Boxed, so that a key that is moved, once made, leaves no copy of
-/// itself behind.
+/// The transform of a packet. Boxed, so that moving a key leaves no copy of it behind.
 enum Transform {
     #[cfg(target_arch = "x86_64")]
     Gcm(esp_gcm::EspGcm),
@@ -67,11 +66,12 @@ enum OtherTransform {
 }
 
 impl Key {
-    /// Makes a key of `material`: the cipher's key, then an AEAD's salt or the key of the HMAC.
+    /// Makes a key from `material`: the cipher's key, then an AEAD's salt or the key of the HMAC.
     ///
     /// # Errors
     /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long;
-    /// [`KeyError::Backend`] if this machine cannot run `backend`.
+    /// [`KeyError::Backend`] if this machine cannot run `backend`; [`KeyError::Refused`] if a
+    /// library refuses the key.
     pub fn new(suite: Suite, material: &[u8], backend: Backend) -> Result<Self, KeyError> {
         if material.len() != suite.key_len() {
             return Err(KeyError::Length { wanted: suite.key_len(), got: material.len() });
@@ -83,7 +83,7 @@ impl Key {
         Ok(Self(transform))
     }
 
-    /// The suite that the key is for.
+    /// Returns the suite that the key is for.
     #[inline]
     pub fn suite(&self) -> Suite {
         match &self.0 {
@@ -93,8 +93,8 @@ impl Key {
         }
     }
 
-    /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing if a
-    /// library works with it.
+    /// Prefetches what sealing or opening a packet reads of the key. Does nothing if a library
+    /// works with it.
     #[inline]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
@@ -176,20 +176,20 @@ fn salted(material: &[u8]) -> Option<(&[u8], Zeroizing<[u8; SALT]>)> {
     Some((key, Zeroizing::new(*salt)))
 }
 
-/// Why there is no [`Key`].
+/// A reason why there is no [`Key`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The keying material is not as long as the suite needs it, in bytes.
+    /// The keying material has another length than the suite needs.
     Length {
-        /// [`Suite::key_len`].
+        /// The length that the suite needs, in bytes ([`Suite::key_len`]).
         wanted: usize,
-        /// Length of the material given.
+        /// The length of the material given, in bytes.
         got: usize,
     },
-    /// The backend did not take the key, as when it has no memory.
+    /// The library did not take the key, for example for lack of memory.
     Refused,
-    /// There is no such backend here.
+    /// This machine has no such backend.
     Backend(BackendError),
 }
 
@@ -218,36 +218,36 @@ pub struct SealJob<'a> {
     pub key: &'a Key,
     /// Sequence number.
     pub seq: u64,
-    /// A number never used with this key before, of which the IV is made.
+    /// A number never used with this key before, from which the IV is made.
     pub iv: u64,
-    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated
-    /// (RFC 4303 §2.2.1).
+    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC
+    /// 4303 §2.2.1).
     pub esn: bool,
     /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room
     /// for the ICV.
     pub esp: &'a mut [u8],
 }
 
-/// A packet to be verified and laid open.
+/// A packet to be verified and decrypted.
 #[derive(Debug)]
 pub struct OpenJob<'a> {
     /// Key of the inbound SA.
     pub key: &'a Key,
-    /// Sequence number; with `esn` its high half is the one inferred.
+    /// Sequence number. With `esn` its high half is inferred.
     pub seq: u64,
     /// Whether the SA uses extended sequence numbers.
     pub esn: bool,
     /// ESP packet: SPI to ICV.
     pub esp: &'a mut [u8],
-    /// Result: whether the packet is authentic, and `esp` now holds its plaintext.
+    /// Result: whether the packet is authentic and `esp` holds its plaintext.
     pub authentic: bool,
 }
 
-/// Writes IV and ICV of every packet and encrypts it in place.
+/// Writes the IV and ICV of every packet and encrypts it in place.
 ///
 /// # Panics
-/// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this
-/// program, and a packet must not leave unprotected for it.
+/// Panics if an `esp` is too short, or its text is not a multiple of [`Suite::align`]. Either is a
+/// bug in this program, which must not let a packet leave unprotected.
 pub fn seal(jobs: &mut [SealJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
         #[cfg(target_arch = "x86_64")]
@@ -266,13 +266,13 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
     }
 }
 
-/// Verifies every packet and, if it is authentic, decrypts it in place; says which in
-/// [`OpenJob::authentic`].
+/// Verifies every packet and decrypts it in place if it is authentic. Sets [`OpenJob::authentic`]
+/// of each.
 ///
-/// A packet that is forged, too short or of an odd length is not authentic; what its `esp` holds
-/// then was never decrypted, or is wiped, and must not be used. AES-GCM is opened in place while
-/// its tag is computed, which halves the passes over a packet; nobody but this function sees the
-/// text before the tag was compared. It does not affect the others.
+/// A packet that is forged, too short or of a wrong length is not authentic, and does not affect
+/// the others. What its `esp` then holds was never decrypted, or is wiped, and must not be used.
+/// AES-GCM is decrypted in place while its tag is computed, which halves the passes over a packet.
+/// Nobody but this function sees the text before the tag is compared.
 pub fn open(jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
         #[cfg(target_arch = "x86_64")]
@@ -298,7 +298,7 @@ pub fn open(jobs: &mut [OpenJob<'_>]) {
     }
 }
 
-/// High half of a sequence number, as it is authenticated.
+/// Returns the high half of a sequence number, in the form that is authenticated.
 #[inline]
 fn high(seq: u64) -> [u8; 4] {
     ((seq >> 32) as u32).to_be_bytes()

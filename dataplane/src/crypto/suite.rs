@@ -2,9 +2,9 @@
 
 use std::{error, fmt, str::FromStr};
 
-/// Combination of algorithms that protects an SA (RFC 8221 §5, §6).
+/// The combination of algorithms that protects an SA (RFC 8221 §5, §6).
 ///
-/// Written by name, as in a configuration: `aes128gcm16`, `chacha20poly1305`, `aes256-sha384`,
+/// Written by name, as in the configuration: `aes128gcm16`, `chacha20poly1305`, `aes256-sha384`,
 /// `null-sha256`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Suite(pub(super) Kind);
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     Gmac(AesKey),
     /// AES-CBC (RFC 3602), then HMAC.
     Cbc(AesKey, Hash),
-    /// No encryption (RFC 2410), HMAC.
+    /// No encryption (RFC 2410), then HMAC.
     Null(Hash),
 }
 
@@ -31,7 +31,7 @@ pub(super) enum AesKey {
     Aes256 = 32,
 }
 
-/// Hash of an HMAC, by the length of its output, which is that of its key, in bytes (RFC 2404,
+/// The hash of an HMAC. Its value is the length of the hash, and so of the key, in bytes (RFC 2404,
 /// RFC 4868 §2.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Hash {
@@ -41,8 +41,8 @@ pub(super) enum Hash {
     Sha512 = 64,
 }
 
-/// Salt at the end of an AEAD's keying material, in bytes (RFC 4106 §8.1, RFC 7634 §2, RFC 4543
-/// §5.1).
+/// Length of the salt at the end of an AEAD's keying material, in bytes (RFC 4106 §8.1, RFC 7634
+/// §2, RFC 4543 §5.1).
 pub(super) const SALT: usize = 4;
 
 const NAMED: [(&str, Suite); 23] = {
@@ -121,8 +121,8 @@ impl Suite {
         all
     };
 
-    /// Returns the length in bytes of keying material: the cipher's key, then an AEAD's salt of 4
-    /// bytes or the key of the HMAC.
+    /// Returns the length of the keying material in bytes: the cipher's key, then an AEAD's salt of
+    /// 4 bytes or the key of the HMAC.
     pub fn key_len(self) -> usize {
         match self.0 {
             Kind::Gcm(aes) | Kind::Gmac(aes) => aes as usize + SALT,
@@ -132,7 +132,7 @@ impl Suite {
         }
     }
 
-    /// Returns the length in bytes of IV in front of the payload.
+    /// Returns the length of the IV before the payload, in bytes.
     #[inline]
     pub fn iv_len(self) -> usize {
         match self.0 {
@@ -142,7 +142,7 @@ impl Suite {
         }
     }
 
-    /// Returns the length in bytes of ICV at the end of the packet.
+    /// Returns the length of the ICV at the end of the packet, in bytes.
     #[inline]
     pub fn icv_len(self) -> usize {
         match self.0 {
@@ -152,8 +152,8 @@ impl Suite {
         }
     }
 
-    /// Returns what the length of payload, padding, pad length and next header is a multiple of
-    /// (RFC 4303 §2.4).
+    /// Returns the number of bytes of which payload, padding, pad length and next header together
+    /// are a multiple (RFC 4303 §2.4).
     #[inline]
     pub fn align(self) -> usize {
         match self.0 {
@@ -187,7 +187,7 @@ impl FromStr for Suite {
     }
 }
 
-/// A name that is no [`Suite`]'s.
+/// The error for a name that no [`Suite`] has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownSuite;
 

@@ -1,5 +1,5 @@
-//! Any Ethernet device by a packet(7) socket: frames are received from a ring that is shared with
-//! the kernel and polled without a system call, and sent a burst a call.
+//! Any Ethernet device through a packet(7) socket. Frames are received from a ring shared with the
+//! kernel, which is polled without a system call. One call sends a burst.
 
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 
@@ -24,25 +24,25 @@ use std::{
     },
 };
 
-/// The ring of one queue: 4096 frames of 2 KiB, fewer of larger ones.
+/// Bytes of the receive ring of one queue: 4096 frames of 2 KiB, or fewer larger ones.
 const RING: usize = 8 << 20;
-/// Memory that the kernel allocates at a time; a multiple of a slot and of a page.
+/// Bytes that the kernel allocates at a time: a multiple of a slot and of a page.
 const BLOCK: usize = 256 << 10;
-/// What the socket may have under way in the device's queue, in bytes.
+/// Bytes that the socket may have waiting in the device's queue.
 const SEND_BUFFER: i32 = 8 << 20;
 
 const NEEDS: &str = "CAP_NET_RAW";
 
-/// linux/virtio_net.h: what the kernel says of a frame, in front of it.
+/// linux/virtio_net.h: length of the header that the kernel puts before a frame, in bytes.
 const VNET_HEADER: usize = 10;
-/// ... for one whose checksum the sender left to its hardware,
+/// Its flag if the sender left the checksum to its hardware.
 const NEEDS_CSUM: u8 = 1;
-/// ... or that several were joined to.
+/// Its GSO types: one packet, or TCP segments that the kernel joined.
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 
-/// One queue of a device, by a socket of its own.
+/// One queue of a device, with its own socket.
 #[derive(Debug)]
 pub struct AfPacketPort {
     socket: OwnedFd,
@@ -50,20 +50,21 @@ pub struct AfPacketPort {
     slot_size: usize,
     next: usize,
     stats: PortStats,
-    /// Counted by the kernel, which starts anew each time it is asked.
+    /// Packets that the kernel dropped, in total. The kernel's own count restarts each time it is
+    /// read.
     missed: Cell<u64>,
     _classifier: Arc<Classifier>,
 }
 
 impl AfPacketPort {
-    /// Opens `queues` ports on a device, one a worker. The kernel spreads flows over them by hash.
-    /// They receive what `classifier` says is the gateway's.
+    /// Opens `queues` ports on a device, one for each worker. The kernel spreads flows over them by
+    /// hash. They receive the frames that `classifier` assigns to the gateway.
     ///
-    /// GRO is turned off on the device, as joined packets would not fit a frame of `frame_size`
-    /// bytes.
+    /// GRO is turned off on the device, because joined packets would not fit a frame of
+    /// `frame_size` bytes.
     ///
     /// # Errors
-    /// [`PortError::Permission`] without CAP_NET_RAW, or what the system answered.
+    /// [`PortError::Permission`] without CAP_NET_RAW, or the error of the system.
     pub fn open(
         device: &Device,
         queues: usize,
@@ -88,7 +89,7 @@ impl AfPacketPort {
 
     fn open_one(device: &Device, frame_size: usize, classifier: &Arc<Classifier>) -> Result<Self, PortError> {
         let failed = |action| move |e| PortError::system(device.name(), action, NEEDS, e);
-        // Protocol 0 receives nothing until all is set and the socket bound.
+        // With protocol 0 it receives nothing until it is set up and bound.
         let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0)
             .map_err(failed("open a packet socket"))?;
         let set = |name, value: i32| sys::set_option(&socket, libc::SOL_PACKET, name, &value);
@@ -96,13 +97,13 @@ impl AfPacketPort {
             .and_then(|()| set(libc::PACKET_IGNORE_OUTGOING, 1))
             .and_then(|()| set(libc::PACKET_VNET_HDR, 1))
             .map_err(failed("set up the packet socket"))?;
-        // The two below only make it faster; the second needs CAP_NET_ADMIN.
+        // These two options only make it faster. The second one needs CAP_NET_ADMIN.
         let _ = set(libc::PACKET_QDISC_BYPASS, 1);
         let _ = sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
         classifier.filter(&socket).map_err(failed("filter the packet socket"))?;
 
-        // Before a frame come its descriptor, an address, the kernel's own header and alignment:
-        // 128 bytes hold it.
+        // A frame follows its descriptor, an address, the kernel's own header and alignment: 128
+        // bytes suffice.
         let slot_size = (128 + frame_size - HEADROOM.min(frame_size)).next_power_of_two().max(2048);
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,
@@ -119,7 +120,7 @@ impl AfPacketPort {
         Ok(Self { socket, ring, slot_size, next: 0, stats, missed, _classifier: classifier.clone() })
     }
 
-    /// Joins a fan-out group, a new one if there is none yet, and answers which.
+    /// Joins a fan-out group, or a new one if there is none yet. Returns the number of the group.
     fn join(&self, group: Option<u16>) -> io::Result<u16> {
         let flags = if group.is_some() { 0 } else { libc::PACKET_FANOUT_FLAG_UNIQUEID };
         let kind = libc::PACKET_FANOUT_HASH | flags;
@@ -130,9 +131,9 @@ impl AfPacketPort {
 
     /// Returns the next slot of the ring and its status word.
     fn slot(&self) -> (*mut u8, &AtomicU32) {
-        // SAFETY: `next` is a slot's number, so the slot lies within the mapping, which outlives
-        // the borrow of `self`; its first word is the status, aligned, and shared with the kernel
-        // as an atomic.
+        // SAFETY: `next` is the number of a slot, so the slot lies within the mapping, which
+        // outlives the borrow of `self`. Its first word is the status: aligned, and shared with the
+        // kernel as an atomic.
         unsafe {
             let slot = self.ring.base().as_ptr().add(self.next * self.slot_size);
             (slot, AtomicU32::from_ptr(slot.cast()))
@@ -140,15 +141,15 @@ impl AfPacketPort {
     }
 }
 
-/// Why a received frame is not used.
+/// A reason why a received frame is not used.
 enum Unusable {
-    /// Longer than a frame of ours, or several packets joined.
+    /// Longer than a frame of the pool, or several packets joined.
     Oversize,
-    /// Not whole in itself.
+    /// Not consistent in itself.
     Broken,
 }
 
-/// A received frame as the kernel left it in a slot: what it says of it, and its bytes.
+/// A received frame in its slot: the kernel's header and the bytes.
 struct ReceivedFrame<'a> {
     vnet: [u8; VNET_HEADER],
     bytes: &'a [u8],
@@ -158,9 +159,9 @@ struct ReceivedFrame<'a> {
 impl<'a> ReceivedFrame<'a> {
     /// # Safety
     /// `slot` is `slot_size` readable bytes that start with a `tpacket2_hdr`, and the kernel leaves
-    /// them alone for as long as the answer is used.
+    /// them alone while the result is in use.
     unsafe fn read(slot: *const u8, slot_size: usize) -> Option<Self> {
-        // SAFETY: by this function's contract; slots are aligned to 16.
+        // SAFETY: by this function's contract; slots are aligned to 16 bytes.
         let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
         let (at, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
         if at < size_of::<libc::tpacket2_hdr>() + VNET_HEADER || at + len > slot_size {
@@ -176,7 +177,7 @@ impl<'a> ReceivedFrame<'a> {
         Some(Self { vnet, bytes, is_whole: header.tp_len == header.tp_snaplen })
     }
 
-    /// Copies the frame to `to`, its checksum filled in.
+    /// Copies the frame to `to` and completes its checksum.
     fn copy_to(&self, to: &mut crate::packet::Packet) -> Result<(), Unusable> {
         if !self.is_whole || !matches!(self.vnet[1], GSO_NONE | GSO_TCPV4 | GSO_TCPV6) {
             return Err(Unusable::Oversize);
@@ -191,7 +192,7 @@ impl<'a> ReceivedFrame<'a> {
     }
 }
 
-/// Finishes a checksum (RFC 1071) that covers `frame[start..]` and whose field at `start + offset`
+/// Completes a checksum (RFC 1071) that covers `frame[start..]`. Its field at `start + offset`
 /// holds the sum of the pseudo-header.
 fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
     let covered = frame.get_mut(start..)?;
@@ -202,7 +203,7 @@ fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
-    // A UDP checksum of zero would say that there is none (RFC 768); for TCP both forms are the
+    // A UDP checksum of zero would mean that there is none (RFC 768). For TCP both forms are the
     // same number.
     let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
     covered.get_mut(offset..offset + 2)?.copy_from_slice(&checksum.to_be_bytes());
@@ -217,7 +218,7 @@ impl Port for AfPacketPort {
                 return;
             }
             let Some(mut packet) = pool.take() else { return };
-            // SAFETY: the status gives the slot to us until we give it back.
+            // SAFETY: the status says that the slot is ours until we give it back.
             let received = unsafe { ReceivedFrame::read(slot, self.slot_size) };
             let copied = received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet));
             status.store(libc::TP_STATUS_KERNEL, Release);
@@ -240,7 +241,7 @@ impl Port for AfPacketPort {
             let sent = match send(&self.socket, burst) {
                 Ok(sent) => sent,
                 Err(e) if is_full(&e) => return,
-                // The first packet can never be sent; those behind it may.
+                // The first packet can never be sent; those behind it may be.
                 Err(_) => {
                     self.stats.tx_errors += 1;
                     burst.drain(..1).for_each(|packet| pool.give(packet));
@@ -261,7 +262,7 @@ impl Port for AfPacketPort {
     }
 }
 
-/// Returns whether a later attempt may succeed: the device's queue is full, or it is down.
+/// Returns whether a later attempt may succeed: the device's queue is full, or the device is down.
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -269,7 +270,7 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Sends from the front of a burst; answers how many the kernel took, at least one.
+/// Sends packets from the front of a burst. Returns how many the kernel took, at least one.
 fn send(socket: &OwnedFd, burst: &Burst) -> io::Result<usize> {
     static VNET: [u8; VNET_HEADER] = [0; VNET_HEADER];
     let part =

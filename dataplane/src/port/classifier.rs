@@ -1,28 +1,30 @@
-//! Whose frame is it, the gateway's or the kernel's? A BPF program decides, so that the host stays
-//! reachable on a NIC that the gateway uses.
+//! Decides whether a frame is the gateway's or the kernel's, so that the host stays reachable on a
+//! NIC that the gateway uses. A BPF program does this.
 //!
 //! | frame to the NIC's own MAC address | goes to |
 //! |---|---|
 //! | IP to an address that is not the host's: to be forwarded | gateway |
 //! | ESP (protocol 50) to an address of the host | gateway |
-//! | UDP to an address of the host and a port of the list, not a fragment | gateway |
-//! | anything else to the host, IPv6 with extension headers included | kernel |
-//! | multicast, broadcast, to another MAC address, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
+//! | UDP to an address of the host and a listed port, not a fragment | gateway |
+//! | anything else to the host, including IPv6 with extension headers | kernel |
+//! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
-//! A tag of VLAN 0, of 802.1Q or 802.1ad, says a priority only: the frame is in no VLAN (IEEE
-//! 802.1Q, priority-tagged frames), and the kernel takes any number of them off. So what is behind
-//! them decides. A tag that is not in the frame is invisible to XDP: [`open`](super::open) has NICs
+//! Frames to any other MAC address, also multicast and broadcast, are the kernel's.
+//!
+//! A tag of VLAN 0, of 802.1Q or 802.1ad, only states a priority: the frame is in no VLAN (IEEE
+//! 802.1Q, priority-tagged frames). The kernel takes any number of them off. So the headers behind
+//! them decide. XDP cannot see a tag that is not in the frame. [`open`](super::open) makes NICs
 //! leave it there ([`Device::keep_tags`]), but the far end of a veth pair may not put it there:
-//! `ethtool -K PEER txvlan off` if there are VLANs.
+//! with VLANs, use `ethtool -K PEER txvlan off`.
 //!
-//! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
+//! ARP and neighbour discovery stay with the kernel. The gateway gets a copy through a
 //! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).
 //!
-//! One body of instructions serves three places. On XDP the gateway's frames are redirected into
-//! its AF_XDP sockets and the kernel never sees them; if a queue has no socket they are dropped.
-//! Beside AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the gateway,
-//! and TCX drops the gateway's frames before the kernel's stack, or a kernel that forwards would
-//! send in clear what is to be encrypted.
+//! The same instructions are used at three hooks. With XDP, the gateway's frames are redirected
+//! into its AF_XDP sockets, and the kernel never sees them; if a queue has no socket they are
+//! dropped. With AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the
+//! gateway, and TCX drops the gateway's frames before the kernel's stack. Otherwise a kernel that
+//! forwards would send in clear what must be encrypted.
 
 use super::{
     PortError,
@@ -36,12 +38,12 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-/// Local addresses that fit.
+/// The largest number of local addresses.
 pub const MAX_LOCAL: u32 = 4096;
-/// UDP ports that fit.
+/// The largest number of UDP ports.
 pub const MAX_PORTS: usize = 16;
 
-// linux/bpf.h: helpers and answers of programs.
+// linux/bpf.h: helpers and return values of programs.
 const MAP_LOOKUP: i32 = 1;
 const SKB_LOAD_BYTES: i32 = 26;
 const REDIRECT_MAP: i32 = 51;
@@ -51,28 +53,28 @@ const XDP_PASS: i32 = 2;
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
 
-// Offsets in the programs' contexts, `struct xdp_md` and `struct __sk_buff`.
+// Offsets in the contexts of the programs, `struct xdp_md` and `struct __sk_buff`.
 const XDP_RX_QUEUE: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
 
 /// The part of a tag that names the VLAN (IEEE 802.1Q).
 const VLAN_ID: [u8; 2] = [0x0f, 0xff];
-/// Tags of VLAN 0 in a row that are looked behind. The gateway gets what has more, and sorts it
-/// out.
+/// The largest number of VLAN 0 tags that are skipped. Frames with more go to the gateway, which
+/// sorts them out.
 const TAGS: usize = 2;
 
-/// What a classifier goes by at first.
+/// The initial rules of a classifier.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Addresses of the host, at most [`MAX_LOCAL`]; can be changed later.
+    /// Addresses of the host, at most [`MAX_LOCAL`]. They can be changed later.
     pub local: Vec<IpAddr>,
-    /// UDP ports at those addresses that are the gateway's, at most [`MAX_PORTS`].
+    /// UDP ports at those addresses that belong to the gateway, at most [`MAX_PORTS`].
     pub udp_ports: Vec<u16>,
 }
 
-/// A program on one device, its tables, and the way to change them. Detached when the last owner
-/// goes: ports hold it too.
+/// A program on one device, its tables, and the functions that change them. It is detached when its
+/// last owner is dropped; ports are owners too.
 #[derive(Debug)]
 pub struct Classifier {
     device: String,
@@ -127,26 +129,26 @@ impl Classifier {
         let attach = |program: OwnedFd| bpf::attach(&program, device.index(), Hook::TcxIngress);
         let link = load(Flavour::Tcx, ProgramKind::Tcx).and_then(attach).map_err(|e| match e.raw_os_error() {
             Some(libc::EINVAL) => device.unsupported(
-                "no TCX in this kernel (Linux 6.6 has it), which would forward in clear what is to be encrypted",
+                "this kernel has no TCX (Linux 6.6 or later), so it would forward in clear what must be encrypted",
             ),
             _ => failed("attach the TCX program", e),
         })?;
         Ok(Self { device: device.name().to_owned(), local, role: Role::Packet { filter }, _link: link })
     }
 
-    /// Adds an address of the host: only ESP and the UDP ports go to the gateway there. From any
-    /// thread, at once.
+    /// Adds an address of the host: there only ESP and the UDP ports go to the gateway. Takes
+    /// effect at once, and may be called from any thread.
     ///
     /// # Errors
-    /// More than [`MAX_LOCAL`] addresses.
+    /// There are more than [`MAX_LOCAL`] addresses.
     pub fn set_local(&self, address: IpAddr) -> Result<(), PortError> {
         self.local.insert(key(address), 1).map_err(|e| self.failed(e))
     }
 
-    /// Removes an address of the host; nothing happens if it was none.
+    /// Removes an address of the host. Does nothing if it is not in the table.
     ///
     /// # Errors
-    /// What the system answered.
+    /// The error of the system.
     pub fn remove_local(&self, address: IpAddr) -> Result<(), PortError> {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
     }
@@ -156,7 +158,7 @@ impl Classifier {
         matches!(self.role, Role::Xdp { native: true, .. })
     }
 
-    /// Says which AF_XDP socket serves a queue.
+    /// Sets the AF_XDP socket that serves a queue.
     pub(crate) fn set_socket(&self, queue: u32, socket: &OwnedFd) -> io::Result<()> {
         match &self.role {
             Role::Xdp { sockets, .. } => sockets.insert(queue.to_ne_bytes(), socket.as_raw_fd() as u32),
@@ -164,7 +166,7 @@ impl Classifier {
         }
     }
 
-    /// Lets a packet socket receive the gateway's frames only.
+    /// Lets a packet socket receive only the gateway's frames.
     pub(crate) fn filter(&self, socket: &OwnedFd) -> io::Result<()> {
         match &self.role {
             Role::Packet { filter } => bpf::filter(socket, filter.as_raw_fd()),
@@ -177,7 +179,7 @@ impl Classifier {
     }
 }
 
-/// Returns the table of local addresses, as the rules have them.
+/// Returns the table of local addresses that the rules list.
 fn table(device: &Device, rules: &Rules) -> Result<Map<16>, PortError> {
     if rules.udp_ports.len() > MAX_PORTS {
         return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
@@ -191,7 +193,7 @@ fn table(device: &Device, rules: &Rules) -> Result<Map<16>, PortError> {
 const CHANGE_TABLE: &str = "change the table of local addresses";
 const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
 
-/// IPv4 addresses are in the table as RFC 4291 §2.5.5.2 maps them.
+/// Returns the key of an address in the table. IPv4 addresses are mapped (RFC 4291 §2.5.5.2).
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -206,27 +208,27 @@ enum Flavour<'a> {
     SocketFilter,
 }
 
-// Registers that calls leave alone.
+// Registers that calls do not change.
 const CONTEXT: Register = 6;
 const FRAGMENT: Register = 7;
 const PROTOCOL: Register = 8;
-/// Where in the frame the next header is.
+/// The offset of the next header in the frame.
 const POSITION: Register = 9;
 const STACK: Register = 10;
 
-// The stack: IP header, then Ethernet header. An IPv6 destination, and the IPv4 one made into the
-// same form, lie at `KEY`, aligned to 8 as the verifier wants.
+// The stack: IP header, then Ethernet header. `KEY` is an IPv6 destination, or an IPv4 one mapped
+// to the same form, aligned to 8 as the verifier requires.
 const ETHERNET: i16 = -16;
 const IP: i16 = -56;
 const KEY: i16 = IP + 24;
 
-/// Returns a constant as a load from memory sees it.
+/// Returns a constant as a load from memory would read it.
 fn half(network_order: [u8; 2]) -> i32 {
     i32::from(u16::from_ne_bytes(network_order))
 }
 
 /// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps
-/// away.
+/// to `short`.
 fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
     p.copy(1, CONTEXT);
     match offset {
@@ -240,7 +242,7 @@ fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, le
     p.jump_if(If::NotEqual, 0, 0, short);
 }
 
-/// Jumps if the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
+/// Jumps to `tag` if the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
 fn jump_if_tag(p: &mut Program, tag: Label) {
     p.jump_if(If::Equal, 1, half([0x81, 0x00]), tag);
     p.jump_if(If::Equal, 1, half([0x88, 0xa8]), tag);
@@ -253,7 +255,7 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
 
     p.copy(CONTEXT, 1);
     if !matches!(flavour, Flavour::Xdp(_)) {
-        // The kernel has taken the first tag off already.
+        // The kernel has already taken the first tag off.
         let no_vlan = p.label();
         p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
         p.jump_if(If::Equal, 1, 0, no_vlan);
@@ -330,7 +332,7 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
-    // Later fragments have no ports, so the kernel gets all of them, to put them together.
+    // Later fragments have no ports, so the kernel gets all fragments and reassembles them.
     p.jump_if(If::NotEqual, FRAGMENT, 0, kernels);
     fetch(&mut p, flavour, None, IP, 4, kernels);
     p.load(Width::Half, 1, STACK, IP + 2);
@@ -339,8 +341,8 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     }
     p.jump(kernels);
 
-    // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are the host's own
-    // talk.
+    // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
+    // host itself.
     p.place(foreign);
     p.load(Width::Half, 1, STACK, KEY);
     p.apply(Op::And, 1, half([0xff, 0xc0]));

@@ -1,4 +1,4 @@
-//! What the gateway asks of a network device of the kernel: netdevice(7) and the ethtool ioctls.
+//! The gateway's view of a kernel network device, through netdevice(7) and the ethtool ioctls.
 
 #![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
 
@@ -20,17 +20,17 @@ const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
-/// Of the flags: whether the NIC takes VLAN tags off what it receives.
+/// The ethtool flag of a NIC that takes VLAN tags off the frames that it receives.
 const FLAG_RX_VLAN: u32 = 1 << 8;
 
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
 
-/// What a driver says of speed and duplex that it does not know.
+/// The speed that a driver reports if it does not know it.
 const SPEED_UNKNOWN: u32 = u32::MAX;
 const DUPLEX_HALF: u8 = 0;
 const DUPLEX_FULL: u8 = 1;
 
-/// A network device of the namespace that the calling thread was in when it looked it up.
+/// A network device, in the network namespace of the thread that looked it up.
 #[derive(Debug)]
 pub struct Device {
     name: String,
@@ -41,10 +41,10 @@ pub struct Device {
 }
 
 impl Device {
-    /// Looks a device up by its name or an alternative one (`ip link property`).
+    /// Looks a device up by its name or an alternative name (`ip link property`).
     ///
     /// # Errors
-    /// [`PortError::NoDevice`], or what the system answered.
+    /// [`PortError::NoDevice`], or the error of the system.
     pub fn find(name: &str) -> Result<Self, PortError> {
         let no_device = || PortError::NoDevice { device: name.to_owned() };
         let failed = |action, source| PortError::system(name, action, NET_ADMIN, source);
@@ -70,17 +70,17 @@ impl Device {
         Ok(device)
     }
 
-    /// Returns its primary name, whichever it was looked up by.
+    /// Returns the primary name of the device, also if it was looked up by another one.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns its number in the kernel.
+    /// Returns the interface index.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// Returns its MAC address when it was looked up.
+    /// Returns the MAC address that the device had when it was looked up.
     pub fn mac(&self) -> Mac {
         self.mac
     }
@@ -105,7 +105,7 @@ impl Device {
         self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
     }
 
-    /// Sets its MAC address. Some drivers do so only while it is down.
+    /// Sets the MAC address. Some drivers do so only while the device is down.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -119,7 +119,7 @@ impl Device {
         self.call(libc::SIOCSIFHWADDR, &mut request).map_err(|e| self.error("set the MAC address", e))
     }
 
-    /// Returns whether it is up, administratively.
+    /// Returns whether the device is administratively up.
     ///
     /// # Errors
     /// The device is gone.
@@ -127,7 +127,7 @@ impl Device {
         Ok(self.flags()? & libc::IFF_UP != 0)
     }
 
-    /// Returns whether it is up and has a carrier.
+    /// Returns whether the device is up and has a carrier.
     ///
     /// # Errors
     /// The device is gone.
@@ -136,7 +136,7 @@ impl Device {
         Ok(self.flags()? & both == both)
     }
 
-    /// Sets it up, administratively.
+    /// Sets the device administratively up.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -146,7 +146,7 @@ impl Device {
         self.call(libc::SIOCSIFFLAGS, &mut request).map_err(|e| self.error("set the device up", e))
     }
 
-    /// Returns the receive queues in use; 1 if the driver does not say.
+    /// Returns the number of receive queues in use, or 1 if the driver does not say.
     pub fn queues(&self) -> u32 {
         // struct ethtool_channels: command, four maxima, then receive, transmit, other and
         // combined.
@@ -158,7 +158,8 @@ impl Device {
         }
     }
 
-    /// Returns its speed in Mbit/s and whether both ends may send at once, if the driver knows.
+    /// Returns the speed in Mbit/s and whether the link is full duplex, each `None` if the driver
+    /// does not know it.
     fn speed_and_duplex(&self) -> (Option<u32>, Option<bool>) {
         // struct ethtool_cmd: command, two masks, speed and duplex (u16, u8), …, the speed's upper
         // half (u16) in word 7.
@@ -179,9 +180,8 @@ impl Device {
         (Some(speed).filter(|speed| !matches!(*speed, 0 | SPEED_UNKNOWN)), full_duplex)
     }
 
-    /// Returns whether it is one end of a veth pair. What the other end sends by itself may carry
-    /// TCP and UDP checksums that are not filled in, unless `ethtool -K PEER tx off` was said
-    /// there.
+    /// Returns whether the device is one end of a veth pair. Packets that the other end's host
+    /// sends may lack their TCP and UDP checksums, unless `ethtool -K PEER tx off` was set there.
     pub fn is_veth(&self) -> bool {
         // struct ethtool_drvinfo: command, then the driver's name in 32 bytes.
         let mut info = [0u32; 49];
@@ -190,7 +190,7 @@ impl Device {
     }
 
     /// Stops the kernel from joining received packets to larger ones, which no longer fit a frame.
-    /// Left so.
+    /// The setting stays when the gateway ends.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -198,8 +198,8 @@ impl Device {
         self.ethtool(&mut [ETHTOOL_SGRO, 0]).map_err(|e| self.error("turn GRO off", e))
     }
 
-    /// Has the NIC leave VLAN tags in the frames that it receives, where programs find them. Left
-    /// so.
+    /// Makes the NIC leave VLAN tags in received frames, where programs find them. The setting
+    /// stays when the gateway ends.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -228,14 +228,14 @@ impl Device {
         libc::ifreq { ifr_name: self.request_name, ..empty }
     }
 
-    /// Returns the number in the kernel of the device that has this name now.
+    /// Returns the interface index of the device that has this name at the moment.
     fn index_now(&self) -> io::Result<u32> {
         let answer = self.ioctl(libc::SIOCGIFINDEX)?;
         // SAFETY: SIOCGIFINDEX fills this member of the union.
         Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
     }
 
-    /// Calls it by the name that the kernel and other programs compare.
+    /// Takes the primary name, which the kernel and other programs compare.
     fn take_primary_name(&mut self) -> io::Result<()> {
         let mut request = self.request();
         request.ifr_ifru.ifru_ifindex = self.index as i32;
@@ -252,7 +252,7 @@ impl Device {
         Ok(i32::from(unsafe { answer.ifr_ifru.ifru_flags }))
     }
 
-    /// `command` is an ETHTOOL_ command followed by room for the whole of its structure.
+    /// Calls ethtool. `command` is an ETHTOOL_ command followed by room for the whole structure.
     fn ethtool(&self, command: &mut [u32]) -> io::Result<()> {
         let mut request = self.request();
         request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
@@ -266,14 +266,15 @@ impl Device {
     }
 
     fn call(&self, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: every code used here reads and writes one `ifreq`; if that points on, `ethtool`
-        // owns the memory.
+        // SAFETY: every code used here reads and writes one `ifreq`. If that holds a pointer,
+        // `ethtool` owns its memory.
         sys::check(unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) }).map(drop)
     }
 }
 
 impl Monitor for Device {
-    /// Returns its state. A device that is gone is down, whatever has its name now.
+    /// Returns the state of the device. A device that is gone is down, even if another device has
+    /// its name.
     fn state(&self) -> DeviceState {
         if self.index_now().ok() != Some(self.index) {
             return DeviceState { is_gone: true, ..DeviceState::default() };

@@ -1,15 +1,15 @@
-//! Why a port could not be opened, in one line for a person.
+//! The reasons why a port cannot be opened, in one line for a person.
 
 use std::{io, path::PathBuf};
 
-/// What went wrong when a device or file was opened. Running ports count errors instead
+/// An error from opening a device or file. Running ports count errors instead
 /// ([`super::PortStats`]).
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// No network device has this name.
     #[error("no device named \"{device}\"")]
     NoDevice {
-        /// Name as given.
+        /// The name as given.
         device: String,
     },
     /// The process lacks a capability or limit.
@@ -17,17 +17,17 @@ pub enum PortError {
     Permission {
         /// Name of the device.
         device: String,
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// Capabilities, limits and files that it needs.
+        /// Capabilities, limits and files that the action needs.
         needed: &'static str,
     },
-    /// The device, its driver or the running kernel cannot do what was asked.
+    /// The device, its driver or the running kernel does not support the request.
     #[error("{device}: {reason}")]
     NotSupported {
         /// Name of the device.
         device: String,
-        /// What is missing.
+        /// The reason.
         reason: String,
     },
     /// A system call failed for another reason.
@@ -35,9 +35,9 @@ pub enum PortError {
     System {
         /// Name of the device.
         device: String,
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// What the system answered.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file could not be opened, read or written.
@@ -45,23 +45,24 @@ pub enum PortError {
     File {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// What the system answered.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file holds something else than a port can read.
+    /// The content of a file is not in a format that a port can read.
     #[error("{}: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
 }
 
 impl PortError {
-    /// Sorts a failed system call on a device; `needed` names the capabilities that the call takes.
+    /// Converts the error of a system call on a device. `needed` names the capabilities that the
+    /// call requires.
     pub(crate) fn system(
         device: &str,
         action: &'static str,

@@ -1,4 +1,4 @@
-//! A port that receives the same frames again and again: load for benchmarks, no device needed.
+//! A port that receives the same frames again and again: load for benchmarks without a device.
 
 use super::{Port, PortStats};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     pool::{HEADROOM, Pool},
 };
 
-/// Replays a list of frames round robin, as fast as it is asked. Each is copied whole into a fresh
-/// frame, as a receiver would; what is sent to it is counted and freed.
+/// Replays a list of frames round robin, as fast as the worker asks. Each is copied completely into
+/// a new frame, as a receiver would do. Frames sent to it are counted and freed.
 #[derive(Debug)]
 pub struct Generator {
     frames: Vec<Vec<u8>>,
@@ -17,8 +17,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Replays `frames`, `total` packets in all or without end. With no frames it is exhausted at
-    /// once.
+    /// Returns a port that replays `frames`, `total` packets in all or without end. With no frames
+    /// it is exhausted at once.
     pub fn new(frames: Vec<Vec<u8>>, total: Option<u64>) -> Self {
         let left = if frames.is_empty() { Some(0) } else { total };
         Self { frames, next: 0, left, stats: PortStats::default() }
@@ -35,7 +35,8 @@ impl Port for Generator {
             if packet.fill(HEADROOM, frame).is_none() {
                 self.stats.rx_oversize += 1;
                 pool.give(packet);
-                // One attempt a turn: a list in which nothing fits must not hold the worker.
+                // One attempt a turn, so that a list in which no frame fits does not hold up the
+                // worker.
                 return;
             }
             self.stats.received(&packet);

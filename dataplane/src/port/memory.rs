@@ -1,4 +1,4 @@
-//! A port whose wire is memory: tests, the demo and simulated peers hold the other end.
+//! A port whose wire is memory. Tests, the demo and simulated peers hold the other end.
 
 use super::{Port, PortStats};
 use crate::{
@@ -20,7 +20,7 @@ pub struct MemoryPort {
     stats: PortStats,
 }
 
-/// The far end of a memory wire: what a cable would be plugged into.
+/// The far end of a memory wire.
 #[derive(Clone, Debug)]
 pub struct Wire {
     inward: Arc<FrameRing<()>>,
@@ -28,8 +28,8 @@ pub struct Wire {
     closed: Arc<AtomicBool>,
 }
 
-/// Makes a port and its far end. Each direction holds `depth` frames; of up to `largest` bytes;
-/// larger ones do not fit the wire.
+/// Makes a port and its far end. Each direction holds `depth` frames of up to `largest` bytes.
+/// Larger frames do not fit the wire.
 pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
     let (inward, outward) =
         (Arc::new(FrameRing::new(depth, largest)), Arc::new(FrameRing::new(depth, largest)));
@@ -44,22 +44,22 @@ pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
 }
 
 impl Wire {
-    /// Puts a frame on the wire towards the gateway; `false` if the wire is full.
+    /// Puts a frame on the wire towards the gateway. Returns `false` if the wire is full.
     pub fn send(&self, frame: &[u8]) -> bool {
         self.inward.push((), frame)
     }
 
-    /// Hands the next frame from the gateway to `take`; `None` if there is none.
+    /// Passes the next frame from the gateway to `take`. Returns `None` if there is none.
     pub fn receive<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
         self.outward.pop(|(), frame| take(frame))
     }
 
-    /// Returns the frames from the gateway that wait on the wire.
+    /// Returns the number of frames from the gateway that wait on the wire.
     pub fn waiting(&self) -> usize {
         self.outward.len()
     }
 
-    /// Says that nothing more will be sent, so that a gateway that reads only such wires ends.
+    /// Declares that nothing more will be sent, so that a gateway that reads only such wires ends.
     pub fn close(&self) {
         self.closed.store(true, Relaxed);
     }

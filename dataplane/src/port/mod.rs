@@ -1,21 +1,22 @@
-//! Where packets come from and go to.
+//! The places where packets come from and go to.
 //!
 //! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and
-//! [`Port::tx`] once a burst through `Box<dyn Port>`; nothing here is called once a packet.
+//! [`Port::tx`] once for each burst through `Box<dyn Port>`. Nothing here is called for each
+//! packet.
 //!
 //! | port | what is behind it |
 //! |---|---|
-//! | [`af_xdp`] | a queue of a NIC, the worker's own frames in its rings |
-//! | [`af_packet`] | any Ethernet device, by a ring shared with the kernel |
-//! | [`dpdk`] | a NIC by DPDK's poll-mode drivers |
+//! | [`af_xdp`] | a queue of a NIC, with the worker's own frames in its rings |
+//! | [`af_packet`] | any Ethernet device, through a ring shared with the kernel |
+//! | [`dpdk`] | a NIC through DPDK's poll-mode drivers |
 //! | [`tap`] | the host's own network stack |
 //! | [`pcap`] | capture files |
 //! | [`memory`] | another thread, or a test |
-//! | [`generator`], [`sink`] | load, and nothing |
+//! | [`generator`], [`sink`] | generated load; nothing |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
-//! says whose frame is whose, and [`neighbour_socket`] lets the slow path take part in ARP and
-//! neighbour discovery.
+//! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
+//! ARP and neighbour discovery.
 
 use crate::{
     packet::{Burst, Packet},
@@ -44,29 +45,30 @@ pub use error::PortError;
 /// A MAC address (IEEE 802).
 pub type Mac = [u8; 6];
 
-/// What a port counted, in packets unless said otherwise.
+/// The counters of a port, in packets unless stated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
-    /// Received and handed to the worker.
+    /// Received and given to the worker.
     pub rx_packets: u64,
-    /// Bytes of those, Ethernet header included.
+    /// Bytes of the packets in `rx_packets`, including the Ethernet header.
     pub rx_bytes: u64,
-    /// Lost before the worker saw them: device ring full or no free frame.
+    /// Lost before the worker saw them, because the device's ring was full or no frame was free.
     pub rx_missed: u64,
-    /// Received but not usable, such as one cut short.
+    /// Received but not usable, for example cut short.
     pub rx_errors: u64,
     /// Received but longer than one frame: jumbo frames, or joined by LRO or GRO.
     pub rx_oversize: u64,
-    /// Handed to the device.
+    /// Given to the device.
     pub tx_packets: u64,
-    /// Bytes of those, Ethernet header included.
+    /// Bytes of the packets in `tx_packets`, including the Ethernet header.
     pub tx_bytes: u64,
-    /// Taken but refused by the device or file for good, such as a frame longer than the MTU.
+    /// Taken from the worker, but refused by the device or file for good, for example because
+    /// longer than the MTU.
     pub tx_errors: u64,
 }
 
 impl PortStats {
-    /// Returns the sum of both: several queues as one.
+    /// Returns the sum of both, for several queues as one.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -94,35 +96,35 @@ impl PortStats {
     }
 }
 
-/// One queue of a device. Every method is for the worker's own thread; none blocks.
+/// One queue of a device. Every method is for the worker's own thread, and none blocks.
 pub trait Port: Send {
-    /// Once, on the worker's own thread, before all else.
+    /// Prepares the port. Called once, on the worker's own thread, before all else.
     fn attach(&mut self) {}
 
     /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
 
-    /// Takes packets off the front of `burst` and sends them. What stays in the burst did not fit
-    /// the device's ring; the caller counts and frees it. Frames return to `pool` now or, if a
-    /// device still reads them, in a later call.
+    /// Takes packets off the front of `burst` and sends them. Packets that stay in the burst did
+    /// not fit the device's ring; the caller counts and frees them. Frames return to `pool` at once
+    /// or, if a device still reads them, in a later call.
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst);
 
-    /// Once a turn after all `tx`: tells the device to go on, and collects frames that it has sent.
+    /// Tells the device to send, and collects frames that it has sent. Called once a turn, after
+    /// all `tx`.
     fn flush(&mut self, _pool: &mut Pool) {}
 
-    /// Returns whether no packet will ever come again (a file was read to its end).
+    /// Returns whether no packet will ever come again, because a file was read to its end.
     fn is_exhausted(&self) -> bool {
         false
     }
 
-    /// Returns whether all that was handed to `tx` has left: a worker that stops waits for this, up
-    /// to a bound.
+    /// Returns whether everything given to `tx` has left. A worker that stops waits for this, up to
+    /// a bound.
     fn is_drained(&self) -> bool {
         true
     }
 
-    /// Returns what this queue counted so far. May be a system call: for now and then, not for each
-    /// turn.
+    /// Returns the counters of this queue. May be a system call, so it is not for each turn.
     fn stats(&self) -> PortStats;
 }
 

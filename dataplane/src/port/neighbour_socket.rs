@@ -1,9 +1,9 @@
 //! ARP and neighbour discovery for the slow path, on a device that the gateway shares with the
 //! kernel.
 //!
-//! The ports of such a device carry only what the [`Classifier`](super::classifier::Classifier)
-//! calls the gateway's. The kernel keeps the rest and answers for its own addresses; here the
-//! gateway sees it as well.
+//! The ports of such a device carry only the frames that the
+//! [`Classifier`](super::classifier::Classifier) assigns to the gateway. The kernel keeps the rest
+//! and answers for its own addresses. Through this socket the gateway sees those frames as well.
 
 #![allow(unsafe_code, reason = "the socket option has no safe wrapper")]
 
@@ -13,13 +13,13 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-/// A packet socket that receives ARP (RFC 826) and ICMPv6 router advertisements, neighbour
-/// solicitations and neighbour advertisements (RFC 4861), whole frames. Never blocks.
+/// A packet socket that receives whole frames of ARP (RFC 826) and ICMPv6 router advertisements,
+/// neighbour solicitations and neighbour advertisements (RFC 4861). Never blocks.
 #[derive(Debug)]
 pub struct NeighbourSocket(OwnedFd);
 
 impl NeighbourSocket {
-    /// Opens one on `device`. It hears what comes in, not what goes out.
+    /// Opens a socket on `device`. It receives incoming frames, not outgoing ones.
     ///
     /// # Errors
     /// [`PortError::Permission`] without CAP_NET_RAW.
@@ -30,7 +30,7 @@ impl NeighbourSocket {
     }
 
     fn try_open(device: &Device) -> io::Result<Self> {
-        // Protocol 0 receives nothing until the filter is on and the socket bound.
+        // With protocol 0 it receives nothing until the filter is set and the socket bound.
         let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0)?;
         let program = filter();
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
@@ -43,7 +43,8 @@ impl NeighbourSocket {
         Ok(Self(socket))
     }
 
-    /// Takes the next frame, `None` if there is none. A frame longer than `frame` is passed over.
+    /// Takes the next frame. Returns its length in bytes, or `None` if there is none. A frame
+    /// longer than `frame` is skipped.
     pub fn recv(&self, frame: &mut [u8]) -> Option<usize> {
         loop {
             let (at, flags) = (frame.as_mut_ptr().cast(), libc::MSG_TRUNC);
@@ -59,7 +60,7 @@ impl NeighbourSocket {
     /// Sends one whole frame.
     ///
     /// # Errors
-    /// What the system answered; `WouldBlock` if the device's queue is full.
+    /// The error of the system: `WouldBlock` if the device's queue is full.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the kernel reads `frame.len()` bytes of it.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
@@ -67,8 +68,8 @@ impl NeighbourSocket {
     }
 }
 
-/// Returns a classic BPF program (bpf(4)) for the frames named above, in no VLAN: without a tag, or
-/// with one of VLAN 0.
+/// Returns a classic BPF program (bpf(4)) for the frames that [`NeighbourSocket`] receives, if they
+/// are in no VLAN: without a tag, or with one of VLAN 0.
 fn filter() -> [libc::sock_filter; 15] {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;

@@ -16,31 +16,31 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// Fewest frames that wait in a queue's ring.
+/// The least number of frames that wait in the ring of a queue.
 const FEWEST: usize = 32;
-/// The part of a pool that waits in one device's rings: four devices leave half of it for packets
-/// on their way.
+/// 1/8 of a pool waits in the rings of one device, so that four devices leave half of it for
+/// packets in transit.
 const LENT: usize = 8;
 
-/// How a device is to be opened.
+/// The requested way to open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AF_XDP, and if that cannot be, AF_PACKET.
+    /// AF_XDP, or AF_PACKET if that is not possible.
     Auto,
-    /// AF_XDP: in the driver, and if that cannot be, in the kernel's receive path.
+    /// AF_XDP in the driver or, if that is not possible, in the kernel's receive path.
     AfXdp,
     /// AF_PACKET.
     AfPacket,
-    /// A TAP device, made if it is not there.
+    /// A TAP device, which is made if it does not exist.
     Tap,
 }
 
-/// How a device was opened.
+/// The way in which a device was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// AF_XDP in the driver, into the workers' own frames.
     AfXdpZeroCopy,
-    /// AF_XDP in the driver, one copy in the kernel.
+    /// AF_XDP in the driver, with one copy in the kernel.
     AfXdpNative,
     /// AF_XDP in the kernel's receive path.
     AfXdpGeneric,
@@ -62,23 +62,24 @@ impl fmt::Display for Driver {
     }
 }
 
-/// What is to be opened.
+/// A device that is to be opened.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// Name of the device.
     pub device: &'a str,
-    /// How.
+    /// The way to open it.
     pub kind: Kind,
-    /// What on it is the gateway's and what the host's. A TAP device is the gateway's alone.
+    /// Which of its frames are the gateway's and which the host's. A TAP device is the gateway's
+    /// alone.
     pub rules: Rules,
-    /// MTU that a TAP device gets, in bytes. Others keep theirs.
+    /// MTU that a TAP device gets, in bytes. Other devices keep theirs.
     pub tap_mtu: usize,
 }
 
-/// What the slow path holds of a device that the gateway shares with the kernel.
+/// The slow path's part of a device that the gateway shares with the kernel.
 #[derive(Debug)]
 pub struct SharedDevice {
-    /// Whose address is whose, to be changed at any time.
+    /// Decides which addresses are the host's. Can be changed at any time.
     pub classifier: Arc<Classifier>,
     /// ARP and neighbour discovery, which the ports do not carry.
     pub neighbours: NeighbourSocket,
@@ -86,34 +87,34 @@ pub struct SharedDevice {
 
 /// An open device.
 pub struct OpenDevice {
-    /// One a worker, in the order of their pools.
+    /// One port for each worker, in the order of their pools.
     pub ports: Vec<Box<dyn Port>>,
-    /// How it was opened.
+    /// The way in which it was opened.
     pub driver: Driver,
-    /// Better ways, and why they could not be.
+    /// Better ways, each with the reason why it was not possible.
     pub passed_over: Vec<(Driver, PortError)>,
-    /// The gateway's MAC address on it.
+    /// The gateway's MAC address on the device.
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
-    /// Whether it is an end of a veth pair, if AF_XDP receives partial checksums, see
+    /// Whether it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
     /// [`Device::is_veth`].
     pub is_veth: bool,
-    /// The MAC address of the host's own stack at the other end: of a TAP device only.
+    /// The MAC address of the host's own stack at the other end. Only for a TAP device.
     pub host_mac: Option<Mac>,
-    /// `None` for a TAP device.
+    /// The part for the slow path. `None` for a TAP device.
     pub shared: Option<SharedDevice>,
-    /// How it is while it runs.
+    /// The state of the device while it runs.
     pub monitor: Box<dyn Monitor>,
 }
 
-/// Opens a device for as many workers as there are pools. Nobody else may have it: that is for the
-/// caller to see to.
+/// Opens a device for as many workers as there are pools. The caller ensures that nobody else uses
+/// it.
 ///
 /// # Errors
 /// [`PortError::NoDevice`]; [`PortError::NotSupported`] if the device is down, has fewer queues
 /// than there are workers (AF_XDP), or frames of the pools are too small for its MTU;
-/// [`PortError::Permission`]; or what the system answered to the last way that was tried.
+/// [`PortError::Permission`]; or the error of the system for the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
         return open_tap(request, pools);
@@ -155,7 +156,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
 }
 
-/// Returns whether frames of `pools` hold what a device of this MTU sends and receives.
+/// Returns an error unless frames of `pools` are large enough for a device of this MTU.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
         None => "no worker to open it for".to_owned(),
@@ -169,18 +170,18 @@ pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(
 
 type Ports = (Vec<Box<dyn Port>>, Driver, Arc<Classifier>);
 
-/// Gives each worker its share of the receive queues: all of them, or some packets would find no
-/// worker.
+/// Gives each worker a share of the receive queues. All queues are served, because otherwise some
+/// packets would reach no worker.
 fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool]) -> Result<Ports, PortError> {
     let (queues, workers) = (device.queues(), pools.len());
     if (queues as usize) < workers {
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
-    // What is in a VLAN is not the port's; not every driver has this to turn off.
+    // Frames in a VLAN are not the port's. Not every driver can leave tags in frames.
     let _ = device.keep_tags();
     if !native {
-        // Joined packets would not fit a frame; not every driver has GRO to turn off.
+        // Joined packets would not fit a frame. Not every driver has GRO to turn off.
         let _ = device.disable_gro();
     }
     let classifier = Arc::new(Classifier::xdp(device, queues, native, rules)?);

@@ -1,7 +1,8 @@
 //! Capture files as a port: pcap and pcapng, read and written.
 //!
-//! The input's format is recognised by its first bytes, the output's chosen by its name (`.pcapng`,
-//! else pcap). Unlike the other ports this one allocates and waits for the file system.
+//! The format of the input is recognised by its first bytes; that of the output is chosen by its
+//! name (`.pcapng`, otherwise pcap). Unlike the other ports, this one allocates and waits for the
+//! file system.
 
 use super::{Port, PortError, PortStats};
 use crate::{
@@ -32,7 +33,7 @@ use std::{
 /// First bytes of a pcapng file, the same in both byte orders (draft-ietf-opsawg-pcapng §4.1).
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// Receives what is in one capture file, and writes what it sends to another.
+/// Receives the packets of one capture file, and writes those that it sends to another.
 pub struct PcapPort {
     input: Option<Input>,
     output: Option<Output>,
@@ -40,12 +41,12 @@ pub struct PcapPort {
 }
 
 impl PcapPort {
-    /// Opens the files; with no input the port is exhausted at once, with no output it counts and
-    /// frees.
+    /// Opens the files. With no input the port is exhausted at once. With no output it counts
+    /// packets and frees them.
     ///
     /// # Errors
     /// [`PortError::File`] if a file cannot be opened or is both input and output;
-    /// [`PortError::Format`] if the input is no capture or not of Ethernet frames.
+    /// [`PortError::Format`] if the input is not a capture of Ethernet frames.
     pub fn open(input: Option<&Path>, output: Option<&Path>) -> Result<Self, PortError> {
         if let (Some(from), Some(to)) = (input, output)
             && let (Ok(a), Ok(b)) = (from.metadata(), to.metadata())
@@ -62,7 +63,7 @@ impl PcapPort {
     }
 }
 
-/// All frames of a capture file, for a [`Generator`](super::generator::Generator).
+/// Returns all frames of a capture file, for a [`Generator`](super::generator::Generator).
 ///
 /// # Errors
 /// Those of [`PcapPort::open`], and [`PortError::Format`] if a record is broken.
@@ -97,7 +98,7 @@ impl Port for PcapPort {
                 }
                 Some(Ok(None)) if !fits => self.stats.rx_oversize += 1,
                 Some(Ok(None)) => self.stats.rx_errors += 1,
-                // Nothing behind a broken record can be found again.
+                // The records behind a broken one cannot be found.
                 Some(Err(_)) => {
                     self.stats.rx_errors += 1;
                     self.input = None;
@@ -167,7 +168,7 @@ impl Input {
         file.rewind().map_err(failed)?;
         let (input, link) = if magic == PCAPNG_MAGIC {
             let mut reader = PcapNgReader::new(file).map_err(corrupt)?;
-            // Blocks up to the first interface; a packet cannot come before it.
+            // Reads blocks up to the first interface; a packet cannot come before it.
             while reader.interfaces().is_empty() {
                 match reader.next_block() {
                     Some(Ok(Block::EnhancedPacket(_) | Block::SimplePacket(_) | Block::Packet(_))) => {
@@ -190,11 +191,11 @@ impl Input {
         Ok(input)
     }
 
-    /// Hands the next frame to `take`, whose answer is `None` if it could not be used.
+    /// Passes the next frame to `take`, which returns `None` if it cannot use the frame.
     fn next(&mut self, take: impl FnOnce(&[u8]) -> Option<()>) -> Option<Result<Option<()>, PcapError>> {
         match self {
-            // The raw record, for the library refuses records beyond a snapshot length that many
-            // writers get wrong.
+            // The raw record, because the library refuses records beyond a snapshot length that
+            // many writers get wrong.
             Self::Pcap(reader) => Some(
                 reader
                     .next_raw_packet()?
@@ -206,7 +207,7 @@ impl Input {
                     Ok(Block::EnhancedPacket(p)) => (p.interface_id, p.original_len, p.data.into_owned()),
                     Ok(Block::Packet(p)) => (p.interface_id.into(), p.original_len, p.data.into_owned()),
                     Ok(Block::SimplePacket(p)) => {
-                        // The block's data still has its padding.
+                        // The data of the block still has its padding.
                         let mut data = p.data.into_owned();
                         data.truncate(p.original_len as usize);
                         (0, p.original_len, data)
@@ -223,7 +224,8 @@ impl Input {
     }
 }
 
-/// The writers of the library keep their file to themselves; this is the way to flush it.
+/// A file that can be flushed from outside, because the library's writers do not give access to
+/// theirs.
 #[derive(Clone)]
 struct SharedFile(Arc<Mutex<BufWriter<File>>>);
 
@@ -293,7 +295,7 @@ mod tests {
     use proptest::prelude::*;
     use std::path::PathBuf;
 
-    /// A folder of one test's own, removed with it.
+    /// The folder of one test, removed when the test ends.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -407,7 +409,7 @@ mod tests {
                 let path = folder.file(name);
                 write(&path, &[vec![1; 60]]);
                 let mut bytes = std::fs::read(&path).unwrap();
-                // Blocks with a frame that is right, so that their insides are read.
+                // Blocks with correct type and lengths, so that their content is read.
                 for (kind, len) in &blocks {
                     let (kind, len) = (kind.to_ne_bytes(), len.next_multiple_of(4));
                     let body: Vec<_> = rest.iter().copied().chain([0; 64]).take(len as usize - 12).collect();

@@ -1,16 +1,16 @@
-//! A port that swallows: counts what it is sent and frees it.
+//! A port that counts the packets sent to it and frees them.
 
 use super::{Port, PortStats};
 use crate::{packet::Burst, pool::Pool};
 
-/// Never receives, sends everything into nothing.
+/// A port that never receives, and discards everything sent.
 #[derive(Debug, Default)]
 pub struct Sink {
     stats: PortStats,
 }
 
 impl Sink {
-    /// Makes a sink that counted nothing yet.
+    /// Returns a sink whose counters are zero.
     pub fn new() -> Self {
         Self::default()
     }

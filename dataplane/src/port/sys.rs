@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-/// Types that any bytes are a value of, and that have no padding: safe to pass to and from the
-/// kernel.
+/// Types for which any bytes are a valid value, and that have no padding: safe to pass to and from
+/// the kernel.
 ///
 /// # Safety
-/// The implementer promises exactly that.
+/// The type has exactly these properties.
 pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: integers and `repr(C)` structures of integers without padding.
@@ -32,13 +32,13 @@ unsafe impl Plain for libc::xdp_statistics {}
 // SAFETY: as above.
 unsafe impl Plain for libc::xdp_umem_reg {}
 
-/// `Err` with errno if a call answered less than zero.
+/// Returns `Err` with errno if a call returned less than zero.
 pub(crate) fn check(answer: i32) -> io::Result<i32> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Makes a call again for up to a second while something is busy. What a process or socket held is
-/// freed a moment after it ended, so that a restart would find it taken.
+/// Repeats a call for up to a second while something is busy. The resources of a process or socket
+/// are freed a moment after its end, so that after a restart they would still be taken.
 pub(crate) fn while_busy<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     for _ in 0..20 {
         match call() {
@@ -49,20 +49,20 @@ pub(crate) fn while_busy<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Resu
     call()
 }
 
-/// socket(2), closed on exec.
+/// Calls socket(2). The socket is closed on exec.
 pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-    // SAFETY: takes no pointers; the descriptor that it answers is ours alone.
+    // SAFETY: takes no pointers; the returned descriptor is ours alone.
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol))?)) }
 }
 
-/// setsockopt(2).
+/// Calls setsockopt(2).
 pub(crate) fn set_option<T: Plain>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let (at, len) = (std::ptr::from_ref(value).cast(), size_of::<T>() as u32);
     // SAFETY: the kernel reads `size_of::<T>()` bytes of a live value.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, at, len) }).map(drop)
 }
 
-/// getsockopt(2). Bytes that the kernel leaves out are zero.
+/// Calls getsockopt(2). Bytes that the kernel does not write are zero.
 pub(crate) fn option<T: Plain>(fd: &OwnedFd, level: i32, name: i32) -> io::Result<T> {
     // SAFETY: zeroes are a value of any `Plain` type.
     let mut value: T = unsafe { std::mem::zeroed() };
@@ -84,35 +84,35 @@ pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Resu
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
 }
 
-/// Memory shared with the kernel, unmapped when it goes.
+/// Memory shared with the kernel, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the mapping belongs to this value, whatever thread that is on.
+// SAFETY: the mapping belongs to this value, on whatever thread that is.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Maps `len` bytes of `fd` from `offset` on, shared and writable.
     pub(crate) fn new(fd: RawFd, len: usize, offset: i64) -> io::Result<Self> {
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, offset) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let base = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap answered null"))?;
+        let base = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap returned null"))?;
         Ok(Self { base, len })
     }
 
-    /// Returns where it starts; aligned to a page.
+    /// Returns the start of the mapping, aligned to a page.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Returns the size of the mapping, in bytes.
+    /// Returns the length of the mapping in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -120,7 +120,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, of this size, and its borrowers went before it.
+        // SAFETY: the mapping is ours and of this size, and nothing borrows it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

@@ -1,4 +1,4 @@
-//! The host's own network stack as a port: a TAP device, whose other end the kernel holds like any
+//! The host's own network stack as a port: a TAP device. The kernel uses its other end like any
 //! NIC.
 
 #![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
@@ -14,8 +14,8 @@ use std::{
 
 const NEEDS: &str = "CAP_NET_ADMIN and access to /dev/net/tun";
 
-/// One queue of a TAP device. The device goes with its last queue, unless it was made beforehand to
-/// stay.
+/// One queue of a TAP device. The device goes with its last queue, unless it was made persistent
+/// beforehand.
 #[derive(Debug)]
 pub struct TapPort {
     queue: File,
@@ -24,11 +24,11 @@ pub struct TapPort {
 }
 
 impl TapPort {
-    /// Makes the device, or takes one that is there, sets it up with an MTU of `mtu` bytes and
-    /// opens `queues` ports on it, one a worker.
+    /// Makes the device, or takes an existing one, sets it up with an MTU of `mtu` bytes and opens
+    /// `queues` ports on it, one for each worker.
     ///
     /// # Errors
-    /// [`PortError::Permission`], or what the system answered.
+    /// [`PortError::Permission`], or the error of the system.
     pub fn open(name: &str, mtu: usize, queues: usize) -> Result<Vec<Self>, PortError> {
         let failed = |e: io::Error| match e.raw_os_error() {
             Some(libc::EINVAL) => PortError::NotSupported {
@@ -55,8 +55,8 @@ impl TapPort {
         self.device.mac()
     }
 
-    /// Returns a MAC address for the gateway's end, which has none by nature: the kernel's with its
-    /// last bit flipped.
+    /// Returns a MAC address for the gateway's end, which has none of its own: the kernel's with
+    /// its last bit flipped.
     pub fn mac(&self) -> Mac {
         let mut mac = self.host_mac();
         mac[5] ^= 1;
@@ -94,10 +94,10 @@ impl Port for TapPort {
         while burst.room() > 0 {
             let Some(mut packet) = pool.take() else { return };
             let room = packet.tailroom();
-            // Infallible: what the tailroom was is data now.
+            // This cannot fail, because the tailroom becomes data.
             let _ = packet.set_len(room);
             match self.queue.read(packet.data_mut()) {
-                // A frame that fills it to the last byte may have been longer.
+                // A frame that fills the buffer to the last byte may have been longer.
                 Ok(len) if len < room && packet.set_len(len).is_some() => {
                     self.stats.received(&packet);
                     burst.push(packet);

@@ -10,23 +10,24 @@ use std::{
     },
 };
 
-/// Reports of one SA that may wait for the slow path: as many moves as a peer may make at once.
+/// The number of reports of one SA that may wait for the slow path: as many as the moves that a
+/// peer may make at once.
 const REPORTS: u8 = 8;
 
-/// Packets of one SA that were refused, by why.
+/// Counts of refused packets of one SA, by reason.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// Stale or seen before.
+    /// Packets whose sequence number was stale or seen before.
     pub replayed: AtomicU64,
-    /// Integrity check failed.
+    /// Packets whose integrity check failed.
     pub forged: AtomicU64,
-    /// Outside the selectors.
+    /// Packets outside the selectors.
     pub selector: AtomicU64,
 }
 
 /// An inbound SA: found by SPI, whatever address a packet came from.
 ///
-/// In an `Arc` it takes four cache lines; a packet needs the first three of them.
+/// In an `Arc` it takes four cache lines. A packet needs the first three.
 #[derive(Debug)]
 #[repr(C)]
 pub struct InboundSa {
@@ -34,42 +35,42 @@ pub struct InboundSa {
     pub key: Key,
     /// Anti-replay window.
     pub window: Window,
-    /// The gateway's address that packets must be sent to; unspecified: any of its addresses.
+    /// The gateway's address that packets must be sent to. If unspecified, any of its addresses.
     pub local: Address,
-    /// Extended sequence numbers (RFC 4303 §2.2.1).
+    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
-    /// Whether the slow path wants to hear of new sources.
+    /// Whether new sources are reported to the slow path.
     pub watch: bool,
-    /// Reports of new sources that wait for the slow path: no more than [`REPORTS`], so that nobody
-    /// fills its ring alone.
+    /// The number of reports of new sources that wait for the slow path. At most [`REPORTS`], so
+    /// that no SA fills the ring alone.
     reports: AtomicU8,
-    /// What the suite adds.
+    /// The bytes that the suite adds to a packet.
     pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     inner_mtu: AtomicU16,
-    /// The only source address allowed, if the SA is pinned.
+    /// The only allowed source address, if the SA is pinned.
     pub pin: Option<Box<Address>>,
-    /// The tunnel it belongs to.
+    /// The tunnel that the SA belongs to.
     pub tunnel: TunnelId,
-    /// Its SPI.
+    /// SPI of the SA.
     pub spi: Spi,
-    /// Tag of the path that the slow path has accepted; 0 while there is none.
+    /// Tag of the path that the slow path has accepted; 0 if there is none.
     path: AtomicU64,
     /// Tag of the path last reported to the slow path.
     reported: AtomicU64,
     /// Packets and bytes so far, and their limits.
     pub life: Lifetime,
-    /// What may come out of it.
+    /// The packets that may come out of the SA.
     pub selectors: Few<Selector>,
-    /// What was refused.
+    /// Counts of refused packets.
     pub refused: Refusals,
 }
 
 const _: () = assert!(size_of::<InboundSa>() <= 4 * prefetch::LINE - super::COUNTS);
 
-/// What an inbound SA is made of.
+/// The parts of an inbound SA.
 #[derive(Debug)]
 pub struct InboundParts {
     /// See [`InboundSa::tunnel`].
@@ -88,9 +89,9 @@ pub struct InboundParts {
     pub pin: Option<IpAddr>,
     /// See [`InboundSa::watch`].
     pub watch: bool,
-    /// Sequence numbers that the anti-replay window covers, 64 to 65536.
+    /// The number of sequence numbers that the anti-replay window covers, 64 to 65536.
     pub window: u32,
-    /// Numbers up to this one are refused: 0 for a new SA.
+    /// Numbers up to this one are refused. 0 for a new SA.
     pub sequence: u64,
     /// See [`InboundSa::selectors`].
     pub selectors: Few<Selector>,
@@ -100,12 +101,12 @@ pub struct InboundParts {
     pub inner_mtu: usize,
     /// The peer's path, if it is known.
     pub path: Option<Path>,
-    /// How many workers there are.
+    /// Whether one worker or several use the SA.
     pub sharing: Sharing,
 }
 
 impl InboundSa {
-    /// Makes an SA that no packet has used yet.
+    /// Returns an SA that no packet has used yet.
     pub fn new(parts: InboundParts) -> Self {
         let InboundParts {
             tunnel,
@@ -145,15 +146,15 @@ impl InboundSa {
         }
     }
 
-    /// Returns whether packets may be sent to `address`, which is the gateway's.
+    /// Returns whether packets of the SA may be sent to `address`, one of the gateway's addresses.
     #[inline]
     pub fn is_at(&self, address: Address) -> bool {
         self.local == address || self.local == Address::UNSPECIFIED
     }
 
     /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`.
-    /// Where the slow path does not know that path yet, `report` is called, once per path and not
-    /// while many reports wait; it answers whether the slow path will hear of it.
+    /// If the slow path does not know that path yet, calls `report`, once for each path and not
+    /// while many reports wait. `report` returns whether the slow path will receive the report.
     #[inline]
     pub fn seen_from(
         &self,
@@ -175,10 +176,10 @@ impl InboundSa {
         if self.reports.load(Relaxed) >= REPORTS || self.reported.swap(tag, AcqRel) == tag {
             return;
         }
-        // Before the report: the slow path may have taken it before this goes on.
+        // Before the report, because the slow path may take it before this thread continues.
         self.reports.fetch_add(1, Relaxed);
         if !report(Path { local: local.into(), remote: remote.into(), encap }) {
-            // The ring was full: the next packet tries again.
+            // The ring was full; the next packet tries again.
             self.reported.store(0, Relaxed);
             self.reports.fetch_sub(1, Relaxed);
         }
@@ -189,7 +190,7 @@ impl InboundSa {
         self.reports.fetch_sub(1, Relaxed);
     }
 
-    /// Returns whether `path` is the last one reported, and the peer has not been seen by its known
+    /// Returns whether `path` is the last one reported, and the peer has not been seen on its known
     /// path since.
     pub fn still_reports(&self, path: &Path) -> bool {
         self.reported.load(Acquire) == path.tag()
@@ -201,8 +202,8 @@ impl InboundSa {
         usize::from(self.inner_mtu.load(Relaxed))
     }
 
-    /// Sets the path that the peer is known by, and the largest inner packet that fits the way
-    /// back. Any other path that it is seen by from then on is reported, though it was reported
+    /// Sets the known path of the peer, and the largest inner packet that fits the way back. From
+    /// then on any other path on which the peer is seen is reported, even if it was reported
     /// before.
     pub fn set_path(&self, path: Path, inner_mtu: usize) {
         self.inner_mtu.store(within_u16(inner_mtu), Relaxed);
@@ -210,8 +211,8 @@ impl InboundSa {
         self.reported.store(0, Release);
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and
-    /// the key.
+    /// Prefetches what a packet needs besides the SA itself: the window's word for `seq`, and the
+    /// key.
     #[inline]
     pub fn prefetch_parts(&self, seq: u64) {
         self.window.prefetch(seq);

@@ -1,4 +1,4 @@
-//! Lifetimes in packets and bytes (RFC 4301 §4.4.2.1). Lifetimes in seconds are the slow path's.
+//! Lifetimes in packets and bytes (RFC 4301 §4.4.2.1). The slow path handles lifetimes in seconds.
 
 use crate::sharing::Sharing;
 use std::sync::atomic::{
@@ -6,43 +6,44 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-/// Soft and hard limits; `u64::MAX` means none.
+/// Soft and hard limits. `u64::MAX` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Packets after which the slow path should think of a successor.
+    /// The number of packets after which the slow path should start a rekey.
     pub soft_packets: u64,
-    /// Packets that may pass at all.
+    /// The largest number of packets that may pass.
     pub hard_packets: u64,
-    /// As `soft_packets`, in bytes.
+    /// The soft limit in bytes.
     pub soft_bytes: u64,
-    /// As `hard_packets`, in bytes.
+    /// The hard limit in bytes.
     pub hard_bytes: u64,
 }
 
 impl Limits {
-    /// No limit at all.
+    /// No limits.
     pub const NONE: Self =
         Self { soft_packets: u64::MAX, hard_packets: u64::MAX, soft_bytes: u64::MAX, hard_bytes: u64::MAX };
 }
 
-/// What the slow path is to be told of an SA, each thing exactly once.
+/// An event of an SA that the slow path is told exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Due {
     /// A soft limit is reached: time for a new key.
     Soft = 1,
-    /// A hard limit is reached: the SA carries nothing any more.
+    /// A hard limit is reached: the SA carries no more packets.
     Hard = 2,
     /// The last sequence number is used up.
     Sequence = 4,
 }
 
-/// Counts what an SA carried, against its limits. Bytes are those of the inner packets.
+/// The packets and bytes that an SA has carried, and their limits. Bytes are those of the inner
+/// packets.
 #[derive(Debug)]
 pub struct Lifetime {
     packets: AtomicU64,
     bytes: AtomicU64,
-    /// `None` for [`Limits::NONE`].
+    /// `None` stands for [`Limits::NONE`].
     limits: Option<Box<Limits>>,
     told: AtomicU8,
     sharing: Sharing,
@@ -54,7 +55,7 @@ impl Lifetime {
         Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0), sharing }
     }
 
-    /// Returns how many workers the SA has.
+    /// Returns whether one worker or several use the SA.
     #[inline]
     pub(super) fn sharing(&self) -> Sharing {
         self.sharing
@@ -66,8 +67,8 @@ impl Lifetime {
         self.limits.is_some()
     }
 
-    /// Counts `packets` packets of `bytes` bytes together at once; `false`, and nothing counted, if
-    /// there are limits that each packet must be held against.
+    /// Counts `packets` packets of `bytes` bytes in total at once. Returns `false` and counts
+    /// nothing if there are limits, which must be checked for each packet.
     #[inline]
     #[must_use]
     pub fn charge_run(&self, packets: u64, bytes: u64) -> bool {
@@ -79,9 +80,9 @@ impl Lifetime {
         true
     }
 
-    /// Counts one packet of `bytes` bytes; returns whether it is within the hard limits, and calls
-    /// `tell` for a limit just reached. `tell` answers whether the slow path will hear of it; if
-    /// not, the next packet tries again.
+    /// Counts one packet of `bytes` bytes. Returns whether it is within the hard limits. Calls
+    /// `tell` for a limit just reached. `tell` returns whether the slow path will receive the
+    /// event; if not, the next packet tries again.
     #[inline]
     #[must_use]
     pub fn charge(&self, bytes: usize, tell: impl FnMut(Due) -> bool) -> bool {
@@ -109,7 +110,7 @@ impl Lifetime {
         packets <= l.hard_packets && bytes <= l.hard_bytes
     }
 
-    /// Calls `tell(due)` unless it was told before.
+    /// Calls `tell(due)` unless the slow path was told before.
     #[cold]
     pub fn once(&self, due: Due, mut tell: impl FnMut(Due) -> bool) {
         let bit = due as u8;
@@ -118,7 +119,7 @@ impl Lifetime {
         }
     }
 
-    /// Returns the packets and bytes so far, those beyond a hard limit included.
+    /// Returns the packets and bytes so far, including those beyond a hard limit.
     pub fn carried(&self) -> (u64, u64) {
         (self.packets.load(Relaxed), self.bytes.load(Relaxed))
     }

@@ -1,11 +1,12 @@
-//! Security associations as the fast path uses them (RFC 4301 §4.4.2).
+//! Security associations in the form that the fast path uses (RFC 4301 §4.4.2).
 //!
-//! The key, window, counters and endpoint of an SA are here; its name, its lifetime in seconds and
-//! its history are the slow path's. Any worker may serve any SA: what changes per packet is atomic.
+//! The key, window, counters and endpoint of an SA are here. The slow path has its name, its
+//! lifetime in seconds and its history. Any worker may serve any SA, so everything that changes
+//! with a packet is atomic.
 //!
-//! With a million SAs every packet finds its own out of the cache, so what counts is how many cache
-//! lines it touches: two of the SA, one of the endpoint or the window, and those of the key. Sizes
-//! are pinned by assertions.
+//! With a million SAs, no packet finds its SA in the cache, so the number of cache lines that it
+//! touches counts: two of the SA, one of the endpoint or the window, and those of the key.
+//! Assertions ensure the sizes.
 
 mod inbound;
 mod lifetime;
@@ -22,7 +23,7 @@ pub use selector::{Flow, PortRange, Rank, Selector};
 use crate::{crypto::Suite, wire::esp};
 use std::fmt;
 
-/// A security parameters index (RFC 4303 §2.1). 1 to 255 are reserved, 0 is local.
+/// A security parameters index (RFC 4303 §2.1). 1 to 255 are reserved, 0 is for local use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spi(pub u32);
 
@@ -38,20 +39,20 @@ impl fmt::Debug for Spi {
     }
 }
 
-/// The slow path's number for a pair of SAs: one tunnel.
+/// The slow path's number of a tunnel, a pair of SAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TunnelId(pub u32);
 
 /// Tunnel or transport mode (RFC 4301 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A whole IP packet inside.
+    /// A whole IP packet is inside.
     Tunnel,
-    /// The payload of the packet itself.
+    /// The payload of the packet itself is inside.
     Transport,
 }
 
-/// What a suite adds to a packet, in bytes: [`Suite`]'s own answers, ready at hand.
+/// The bytes that a suite adds to a packet: the lengths of [`Suite`], ready to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overhead {
     iv: u8,
@@ -64,34 +65,34 @@ impl Overhead {
         Self { iv: suite.iv_len() as u8, icv: suite.icv_len() as u8, align: suite.align() as u8 }
     }
 
-    /// Returns the length in bytes of the IV.
+    /// Returns the length of the IV in bytes.
     #[inline]
     pub fn iv(self) -> usize {
         usize::from(self.iv)
     }
 
-    /// Returns the length in bytes of the ICV.
+    /// Returns the length of the ICV in bytes.
     #[inline]
     pub fn icv(self) -> usize {
         usize::from(self.icv)
     }
 
-    /// Returns what payload, padding and trailer are a multiple of.
+    /// Returns the number of bytes of which payload, padding and trailer together are a multiple.
     #[inline]
     pub fn align(self) -> usize {
         usize::from(self.align)
     }
 
     /// Returns the largest payload that fits in an outer packet of `mtu` bytes behind `outer` bytes
-    /// of headers; 0 if nothing fits.
+    /// of headers, or 0 if nothing fits.
     pub fn payload_limit(self, outer: usize, mtu: usize) -> usize {
         let space = mtu.saturating_sub(outer + esp::HEADER + self.iv() + self.icv());
         (space & !(self.align() - 1)).saturating_sub(esp::TRAILER)
     }
 }
 
-/// Bytes in front of a value in an `Arc`: SAs are laid out so that with them they fill whole cache
-/// lines.
+/// Bytes before a value in an `Arc`. SAs are laid out so that together with them they fill whole
+/// cache lines.
 const COUNTS: usize = 16;
 
 fn within_u16(bytes: usize) -> u16 {

@@ -9,14 +9,14 @@ use crate::{
 };
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
-/// How an outbound SA treats the headers that it writes.
+/// How an outbound SA marks outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marking {
-    /// The outer DSCP; `None` copies the inner one.
+    /// The outer DSCP. `None` copies the inner one.
     pub dscp: Option<u8>,
     /// The outer DF bit of IPv4.
     pub df: Df,
-    /// Whether UDP over IPv6 carries a checksum (RFC 6935 allows none for tunnels).
+    /// Whether UDP over IPv6 carries a checksum. RFC 6935 allows none for tunnels.
     pub udp6_checksum: bool,
 }
 
@@ -31,8 +31,8 @@ pub enum Df {
     Clear,
 }
 
-/// An outbound SA: chosen by policy, sent to wherever its peer is. In an `Arc` it takes two cache
-/// lines.
+/// An outbound SA: chosen by policy, sent to the current path of its peer. In an `Arc` it takes two
+/// cache lines.
 #[derive(Debug)]
 #[repr(C)]
 pub struct OutboundSa {
@@ -43,28 +43,27 @@ pub struct OutboundSa {
     /// Packets and bytes so far, and their limits.
     pub life: Lifetime,
     iv_mask: u64,
-    /// The tunnel it belongs to.
+    /// The tunnel that the SA belongs to.
     pub tunnel: TunnelId,
-    /// Its SPI.
+    /// SPI of the SA.
     pub spi: Spi,
     /// Largest outer packet in bytes.
     mtu: u16,
-    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads
-    /// none.
+    /// Length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0 pads none.
     tfc: u16,
     /// How outer headers are marked.
     pub marking: Marking,
-    /// Extended sequence numbers.
+    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
-    /// What the suite adds.
+    /// The bytes that the suite adds to a packet.
     pub overhead: Overhead,
 }
 
 const _: () = assert!(size_of::<OutboundSa>() <= 2 * prefetch::LINE - super::COUNTS);
 
-/// What an outbound SA is made of.
+/// The parts of an outbound SA.
 #[derive(Debug)]
 pub struct OutboundParts {
     /// See [`OutboundSa::tunnel`].
@@ -85,18 +84,18 @@ pub struct OutboundParts {
     pub mtu: usize,
     /// Limits of packets and bytes.
     pub limits: Limits,
-    /// Where the peer is, if that is known.
+    /// The peer's path, if it is known.
     pub path: Option<Path>,
-    /// The last sequence number sent: 0 for a new SA.
+    /// The last sequence number sent. 0 for a new SA.
     pub sequence: u64,
-    /// A random number: see [`OutboundSa::iv`].
+    /// A random number; see [`OutboundSa::iv`].
     pub iv_mask: u64,
-    /// How many workers there are.
+    /// Whether one worker or several use the SA.
     pub sharing: Sharing,
 }
 
 impl OutboundSa {
-    /// Makes an SA in the tables of `writer`.
+    /// Returns an SA in the tables of `writer`.
     pub fn new(writer: &Writer, parts: OutboundParts) -> Self {
         let OutboundParts {
             tunnel,
@@ -139,31 +138,31 @@ impl OutboundSa {
         usize::from(self.mtu)
     }
 
-    /// Returns the smallest length of an inner packet, to which shorter ones are padded (RFC 4303
-    /// §2.7); 0 pads none.
+    /// Returns the length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0
+    /// pads none.
     #[inline]
     pub fn tfc(&self) -> usize {
         usize::from(self.tfc)
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: the endpoint, and the key.
+    /// Prefetches what a packet needs besides the SA itself: the endpoint, and the key.
     #[inline]
     pub fn prefetch_parts(&self) {
         self.endpoint.prefetch();
         self.key.prefetch();
     }
 
-    /// Returns the first of `count` sequence numbers, which nobody else will get (RFC 4303 §3.3.3).
-    /// A number beyond [`OutboundSa::last_sequence`] must not be sent.
+    /// Returns the first of `count` sequence numbers that nobody else gets (RFC 4303 §3.3.3). A
+    /// number beyond [`OutboundSa::last_sequence`] must not be sent.
     #[inline]
     pub fn take_sequence(&self, count: u64) -> u64 {
         self.life.sharing().add(&self.sequence, count) + 1
     }
 
-    /// Returns the number of which the IV of packet `seq` is made: never the same twice within the
-    /// SA. Mixed with a random number, so that a gateway which starts again with a key given by
-    /// hand does not make the IVs of its last run again (RFC 4106 §3.1 leaves the choice to the
-    /// sender; RFC 8221 §4 warns of exactly that).
+    /// Returns the number from which the IV of packet `seq` is made. It never repeats within the
+    /// SA. The sequence number is mixed with a random number, so that a gateway which restarts with
+    /// a manually configured key does not repeat the IVs of its last run (RFC 4106 §3.1 leaves the
+    /// choice to the sender; RFC 8221 §4 warns of exactly that).
     #[inline]
     pub fn iv(&self, seq: u64) -> u64 {
         seq ^ self.iv_mask
@@ -172,7 +171,7 @@ impl OutboundSa {
     /// Returns the last sequence number that may be sent.
     #[inline]
     pub fn last_sequence(&self) -> u64 {
-        // Half the space: `take_sequence` cannot wrap while packets beyond the end are being
+        // Half the space, so that `take_sequence` cannot wrap while packets beyond the end are
         // refused.
         if self.esn { u64::MAX / 2 } else { u64::from(u32::MAX) }
     }
@@ -182,14 +181,14 @@ impl OutboundSa {
         self.sequence.load(Acquire).min(self.last_sequence())
     }
 
-    /// Returns where packets go now.
+    /// Returns the current endpoint, to which packets go.
     #[inline]
     pub fn endpoint<'r>(&'r self, reader: &'r Reader) -> Option<&'r Endpoint> {
         self.endpoint.load(reader).as_ref()
     }
 
-    /// Sends everything from the next burst on to `path`: a handover is this one store. Keys,
-    /// numbers and windows are not touched.
+    /// Sends everything from the next burst on to `path`. A handover is this one store, which does
+    /// not touch keys, numbers and windows.
     pub fn set_path(&self, writer: &mut Writer, path: Path) {
         self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, self.mtu)));
     }

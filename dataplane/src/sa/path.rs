@@ -1,4 +1,4 @@
-//! The way to a peer: what changes when a terminal moves, and nothing else does.
+//! The path to a peer: the only thing that changes when a terminal moves.
 
 use super::{Overhead, Spi};
 use crate::{
@@ -12,10 +12,10 @@ use std::{
     sync::LazyLock,
 };
 
-/// What ESP travels in.
+/// The encapsulation of ESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encap {
-    /// IP itself, protocol 50.
+    /// ESP directly in IP, protocol 50.
     None,
     /// UDP (RFC 3948).
     Udp {
@@ -26,38 +26,38 @@ pub enum Encap {
     },
 }
 
-/// Both ends' outer addresses and the encapsulation between them.
+/// Outer addresses of both ends, and the encapsulation between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     /// The gateway's address.
     pub local: IpAddr,
     /// The peer's address, as the gateway sees it.
     pub remote: IpAddr,
-    /// What ESP travels in.
+    /// The encapsulation of ESP.
     pub encap: Encap,
 }
 
 impl Path {
-    /// See [`tag`].
+    /// Returns the tag of the path; see [`tag`].
     pub(super) fn tag(&self) -> u64 {
         tag(self.local.into(), self.remote.into(), self.encap)
     }
 
-    /// Returns the length in bytes of the headers before ESP: IP, and UDP if there is one.
+    /// Returns the length of the headers before ESP in bytes: IP, and UDP if the path has it.
     pub fn outer_len(&self) -> usize {
         let ip = if self.local.is_ipv4() { ip::V4_HEADER } else { ip::V6_HEADER };
         let udp = if self.encap == Encap::None { 0 } else { udp::HEADER };
         ip + udp
     }
 
-    /// Returns whether both addresses are of one family.
+    /// Returns whether both addresses have the same family.
     pub fn is_consistent(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
     }
 }
 
-/// Returns a number that differs between paths, as far as 64 bits can; never 0. Seeded, so that
-/// nobody outside can make two paths agree.
+/// Returns a number that differs between paths, as far as 64 bits can. Never 0. It is seeded, so
+/// that nobody outside can make two paths with the same tag.
 #[inline]
 pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
     static SEEDS: LazyLock<[u64; 3]> = LazyLock::new(|| {
@@ -81,14 +81,14 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Room for the longest template: IPv6, UDP, SPI.
+/// Length of the longest template in bytes: IPv6, UDP, SPI.
 const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
 
-/// A path as headers ready made: IP, UDP if the path has it, SPI. One cache line.
+/// A path as prepared headers: IP, UDP if the path has it, SPI. One cache line.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct Endpoint {
-    /// Lengths are zero; in the place of an IPv4 checksum is the folded sum of the words that never
+    /// Lengths are zero. The field of an IPv4 checksum holds the folded sum of the words that never
     /// change.
     template: [u8; TEMPLATE],
     ip_len: NonZeroU8,
@@ -103,7 +103,7 @@ impl Endpoint {
     /// outer packets have at most `mtu` bytes.
     ///
     /// # Panics
-    /// If the addresses are of two families; see [`Path::is_consistent`].
+    /// Panics if the addresses are of two families; see [`Path::is_consistent`].
     pub fn new(path: Path, spi: Spi, overhead: Overhead, mtu: u16) -> Self {
         let (local, remote) = (path.local.to_canonical(), path.remote.to_canonical());
         let path = Path { local, remote, ..path };
@@ -169,13 +169,13 @@ impl Endpoint {
         self.outer_len() != self.ip_len()
     }
 
-    /// Returns the length in bytes of the outer IP header.
+    /// Returns the length of the outer IP header in bytes.
     #[inline]
     pub fn ip_len(&self) -> usize {
         usize::from(self.ip_len.get())
     }
 
-    /// Returns the length in bytes of the outer headers before ESP: IP, and UDP if there is one.
+    /// Returns the length of the outer headers before ESP in bytes: IP, and UDP if there is one.
     #[inline]
     pub fn outer_len(&self) -> usize {
         usize::from(self.outer_len)
@@ -187,17 +187,17 @@ impl Endpoint {
         usize::from(self.payload_limit)
     }
 
-    /// Returns the UDP header, its length still zero, if there is one, and the SPI.
+    /// Returns the UDP header, if there is one, with a length of zero, and the SPI.
     pub fn behind_ip(&self) -> &[u8] {
         &self.template[self.ip_len()..self.outer_len() + 4]
     }
 
-    /// Writes the outer headers and the SPI into the start of `packet`, for a packet as long as
-    /// that. The IPv4 identification is `id` if the packet may be fragmented, else 0 (RFC 6864
-    /// §4.1). A UDP checksum is left zero.
+    /// Writes the outer headers and the SPI to the start of `packet`, which is as long as the outer
+    /// packet. The IPv4 identification is `id` if the packet may be fragmented, otherwise 0 (RFC
+    /// 6864 §4.1). A UDP checksum is left zero.
     ///
     /// # Panics
-    /// If `packet` is shorter than the headers.
+    /// Panics if `packet` is shorter than the headers.
     #[inline]
     pub fn emit(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
         let total = packet.len();
@@ -217,7 +217,8 @@ impl Endpoint {
         packet[outer_len..outer_len + 4].copy_from_slice(&self.template[outer_len..outer_len + 4]);
     }
 
-    /// The IPv4 header in three stores: a checksum over bytes just written would wait for them.
+    /// Writes the IPv4 header in three stores, because a checksum over bytes just written would
+    /// wait for them.
     #[inline]
     fn emit_v4(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
         const DONT_FRAGMENT: u16 = 0x4000;

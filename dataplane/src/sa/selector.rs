@@ -21,45 +21,47 @@ impl PortRange {
     /// Every port.
     pub const ANY: Self = Self { first: 0, last: u16::MAX };
 
-    /// Returns whether `port` is within. A packet without ports is within [`PortRange::ANY`] only.
+    /// Returns whether `port` is within the range. A packet without ports is only within
+    /// [`PortRange::ANY`].
     #[inline]
     fn admits(self, port: Option<u16>) -> bool {
         self == Self::ANY || port.is_some_and(|p| (self.first..=self.last).contains(&p))
     }
 }
 
-/// How closely the operator's configuration speaks of the addresses of a selector: the bits of the
-/// prefixes written there. It orders rules (RFC 4301 §4.4.1). A peer may negotiate longer prefixes
-/// (RFC 7296 §2.9), which do not change the order.
+/// How specific the operator's configuration is about the addresses of a selector: the lengths of
+/// the prefixes written there, in bits. It orders rules (RFC 4301 §4.4.1). A peer may negotiate
+/// longer prefixes (RFC 7296 §2.9), which do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// Of the addresses on this side.
+    /// Length of the prefix on this side.
     pub local: u8,
-    /// Of the addresses on the peer's side.
+    /// Length of the prefix on the peer's side.
     pub remote: u8,
-    /// Whether the addresses on the peer's side are fewer than the configuration's: then rules of
+    /// Whether the addresses on the peer's side are fewer than in the configuration. Then rules of
     /// shorter prefixes may come first.
     pub is_narrowed: bool,
 }
 
-/// What an SA or a policy covers, seen from the gateway: `local` is this side, `remote` the peer's.
+/// The packets that an SA or a policy covers, seen from the gateway: `local` is this side, `remote`
+/// the peer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// Addresses on this side.
     pub local: Prefix,
     /// Addresses on the peer's side.
     pub remote: Prefix,
-    /// Upper-layer protocol; `None` means any.
+    /// Upper-layer protocol. `None` means any.
     pub protocol: Option<u8>,
     /// Ports on this side.
     pub local_ports: PortRange,
     /// Ports on the peer's side.
     pub remote_ports: PortRange,
-    /// What orders it among others.
+    /// The order of the selector among others.
     pub rank: Rank,
 }
 
-/// What selectors look at in a packet.
+/// The fields of a packet that selectors compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Source address.
@@ -70,7 +72,7 @@ pub struct Flow {
     pub protocol: u8,
     /// Source and destination port, if the packet shows them.
     pub ports: Option<(u16, u16)>,
-    /// Whether it is a later fragment, which hides its ports, and over IPv6 maybe its protocol.
+    /// Whether it is a later fragment, which hides its ports and, over IPv6, possibly its protocol.
     pub is_later_fragment: bool,
 }
 
@@ -86,7 +88,7 @@ impl Flow {
         Self { src: header.src, dst: header.dst, protocol: header.protocol, ports, is_later_fragment }
     }
 
-    /// Returns whether it is the flow of `header`'s packet too, but for ports.
+    /// Returns whether the packet with this header is of the same flow, apart from ports.
     #[inline(always)]
     pub fn is_in(&self, header: &IpHeader) -> bool {
         self.src == header.src
@@ -95,7 +97,7 @@ impl Flow {
             && self.is_later_fragment == (header.fragment == Fragment::Later)
     }
 
-    /// Returns the same flow seen the other way round.
+    /// Returns the flow in the other direction.
     #[inline]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, ports: self.ports.map(|(s, d)| (d, s)), ..self }
@@ -103,7 +105,7 @@ impl Flow {
 }
 
 impl Selector {
-    /// Makes a selector that the configuration has as it stands, for every protocol and port.
+    /// Returns a selector exactly as configured, for every protocol and port.
     pub fn configured(local: Prefix, remote: Prefix) -> Self {
         Self {
             local,
@@ -115,15 +117,15 @@ impl Selector {
         }
     }
 
-    /// Returns whether a packet from this side to the peer's is covered. An inbound packet is
-    /// tested with its [`Flow::reversed`].
+    /// Returns whether the selector covers a packet from this side to the peer's. An inbound packet
+    /// is tested with its [`Flow::reversed`].
     #[inline]
     pub fn covers(&self, outbound: &Flow) -> bool {
         self.remote.contains(outbound.dst) && self.covers_from(outbound)
     }
 
-    /// Returns whether a packet from the peer's side to this one is covered: [`Selector::covers`]
-    /// of its [`Flow::reversed`].
+    /// Returns whether the selector covers a packet from the peer's side to this one:
+    /// [`Selector::covers`] of its [`Flow::reversed`].
     #[inline(always)]
     pub fn covers_inbound(&self, inbound: &Flow) -> bool {
         self.local.contains(inbound.dst)
@@ -133,7 +135,7 @@ impl Selector {
             && self.remote_ports.admits(inbound.ports.map(|(s, _)| s))
     }
 
-    /// [`Selector::covers`], if it is known that `remote` contains the destination.
+    /// Returns the same as [`Selector::covers`], if `remote` is known to contain the destination.
     #[inline(always)]
     pub fn covers_from(&self, outbound: &Flow) -> bool {
         self.local.contains(outbound.src)
@@ -142,15 +144,15 @@ impl Selector {
             && self.remote_ports.admits(outbound.ports.map(|(_, d)| d))
     }
 
-    /// Returns whether nobody can tell if it covers `outbound`: a later fragment that hides what
-    /// the selector asks for (RFC 4301 §7).
+    /// Returns whether it cannot be known if the selector covers `outbound`, because it is a later
+    /// fragment that hides what the selector compares (RFC 4301 §7).
     #[inline(always)]
     pub fn cannot_tell(&self, outbound: &Flow) -> bool {
         outbound.is_later_fragment && self.covers_if_shown(outbound) && !self.covers(outbound)
     }
 
-    /// Returns whether it would cover `outbound` if ports, and a protocol behind extension headers,
-    /// were the right ones.
+    /// Returns whether the selector would cover `outbound` if its ports, and its protocol behind
+    /// extension headers, matched.
     fn covers_if_shown(&self, outbound: &Flow) -> bool {
         let hidden_protocol =
             matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);

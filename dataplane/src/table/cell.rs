@@ -1,4 +1,4 @@
-//! One value that readers see whole, before or after a change.
+//! One value that readers see completely, before or after a change.
 
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
@@ -6,7 +6,7 @@ use super::{Membership, Reader, Writer};
 use crate::{prefetch, sync::AtomicPtr};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-/// A published value: a handover is one [`Cell::store`].
+/// A published value. A handover is one [`Cell::store`].
 #[derive(Debug)]
 pub struct Cell<T: Send + Sync + 'static> {
     value: AtomicPtr<T>,
@@ -14,24 +14,24 @@ pub struct Cell<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Cell<T> {
-    /// Makes a cell in the tables of `writer`.
+    /// Returns a cell in the tables of `writer`.
     pub fn new(writer: &Writer, value: T) -> Self {
         Self { value: AtomicPtr::new(Box::into_raw(Box::new(value))), tables: Membership::of(writer) }
     }
 
-    /// Returns the value as it is now; it stays readable until the reader's next quiescent point.
+    /// Returns the current value, which stays readable until the reader's next quiescent point.
     #[inline]
     pub fn load<'r>(&'r self, reader: &'r Reader) -> &'r T {
         self.tables.check_reader(reader);
-        // SAFETY: never null, and freed only after `reader`, borrowed for as long as the answer,
-        // was quiescent.
+        // SAFETY: never null, and freed only after `reader`, borrowed as long as the result, was
+        // quiescent.
         unsafe { &*self.value.load(Acquire) }
     }
 
-    /// Asks the cache for the value.
+    /// Prefetches the value.
     #[inline]
     pub fn prefetch(&self) {
-        // The pointer is not followed, so it does not matter what becomes of the value.
+        // The pointer is not followed, so the value may be freed meanwhile.
         prefetch::whole(self.value.load(Relaxed));
     }
 
@@ -39,14 +39,15 @@ impl<T: Send + Sync + 'static> Cell<T> {
     pub fn store(&self, writer: &mut Writer, value: T) {
         self.tables.check_writer(writer);
         let old = self.value.swap(Box::into_raw(Box::new(value)), AcqRel);
-        // SAFETY: made by `Box::into_raw` in `new` or `store`, and now reachable from here alone.
+        // SAFETY: made by `Box::into_raw` in `new` or `store`, and reachable only from here since
+        // the swap.
         writer.retire(unsafe { Box::from_raw(old) });
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Cell<T> {
     fn drop(&mut self) {
-        // SAFETY: as in `store`; `&mut self` says that nobody reads the cell any more.
+        // SAFETY: as in `store`; `&mut self` proves that nobody reads the cell any more.
         drop(unsafe { Box::from_raw(self.value.load(Relaxed)) });
     }
 }

@@ -1,15 +1,15 @@
-//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of
-//! its factors, so those choose the slot; and numbers in succession, as SPIs and addresses mostly
-//! are, then hardly ever meet (D. Knuth, The Art of Computer Programming 3, §6.4: Fibonacci
-//! hashing). Peers choose some keys: the prefixes to which they narrow a tunnel. So each table's
-//! hash begins with a random number, and which keys meet differs from one to the next.
+//! The hash of the tables: one multiplication for each word. The top bits of a product depend on
+//! every bit of its factors, so they choose the bucket. Consecutive numbers, as SPIs and addresses
+//! mostly are, then hardly ever collide (D. Knuth, The Art of Computer Programming 3, §6.4:
+//! Fibonacci hashing). Peers choose some keys, namely the prefixes to which they narrow a tunnel.
+//! So the hash of each table begins with a random number, and other keys collide in each.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// An odd number without pattern: the golden ratio's fraction.
+/// An odd number without pattern: the fraction of the golden ratio.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Another number each time.
+/// Returns a different number each time.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one(FACTOR)
 }

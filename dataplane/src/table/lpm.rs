@@ -1,10 +1,10 @@
 //! Longest-prefix match over IPv4 and IPv6 in one table.
 //!
-//! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide
-//! says it for each value of an address's first 16 bits, so that a packet asks only for prefixes
-//! that lie there; mostly for one. For IPv6 one entry of the guide serves all prefixes below 48
-//! bits, and the others have the entry that a hash of their first 48 bits says: whoever has
-//! prefixes of many lengths slows look-ups of addresses near them, and with lengths below 48 all.
+//! Prefixes are stored by hash, so a look-up must know which lengths to try. For IPv4, a guide
+//! lists them for each value of an address's first 16 bits. So a packet only tries the lengths of
+//! nearby prefixes, mostly one. For IPv6, one entry of the guide serves all prefixes below 48 bits.
+//! A hash of the first 48 bits chooses the entry of the others. Prefixes of many lengths slow down
+//! look-ups of addresses near them, and if the lengths are below 48, all IPv6 look-ups.
 
 use super::{Bucket, Map, Reader, Writer, hash};
 use crate::wire::Address;
@@ -24,8 +24,8 @@ use std::{
     },
 };
 
-/// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families
-/// live in one table without meeting.
+/// An address prefix whose host bits are zero. Its length counts over the 128 bits of an
+/// [`Address`], so both families live in one table without colliding.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// Big-endian. A `u128` would be aligned, and every rule a third larger.
@@ -36,7 +36,7 @@ pub struct Prefix {
 impl PartialEq for Prefix {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        // As numbers, so that a prefix just made need not go through memory.
+        // Compared as numbers, so that a prefix just made need not go through memory.
         self.bits() == other.bits() && self.length == other.length
     }
 }
@@ -45,8 +45,8 @@ impl Hash for Prefix {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bits = self.bits();
-        // A word of its own: whoever chooses prefixes could let the address's bits cancel the
-        // length's.
+        // The length is a word of its own. Otherwise somebody could choose prefixes whose address
+        // bits cancel the length's.
         state.write_u64(self.length.into());
         state.write_u64((bits >> 64) as u64);
         state.write_u64(bits as u64);
@@ -59,15 +59,14 @@ fn mask(length: u8) -> u128 {
 }
 
 impl Prefix {
-    /// Returns the prefix of `length` bits of `address`; host bits are cleared. `None` if the
+    /// Returns the prefix of `length` bits of `address`, with host bits cleared, or `None` if the
     /// family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (max, base) = if address.to_canonical().is_ipv4() { (32, 96) } else { (128, 0) };
         (length <= max).then(|| Self::of_bits(Address::from(address).bits(), base + length))
     }
 
-    /// Returns the prefix of `length` bits, counted from the start of the 128-bit form, of an
-    /// address in that form.
+    /// Returns the prefix of `length` bits of an address. Both have the 128-bit form.
     #[inline]
     fn of_bits(bits: u128, length: u8) -> Self {
         Self { bits: (bits & mask(length)).to_be_bytes(), length }
@@ -84,28 +83,28 @@ impl Prefix {
         Self::of_bits(address.into().bits(), 128)
     }
 
-    /// Returns whether it is a prefix of IPv4 addresses.
+    /// Returns whether this is a prefix of IPv4 addresses.
     pub fn is_ipv4(self) -> bool {
         self.length >= 96 && self.bits() >> 32 == 0xffff
     }
 
-    /// Returns whether `address` lies within.
+    /// Returns whether `address` is within the prefix.
     #[inline]
     pub fn contains(self, address: impl Into<Address>) -> bool {
         let address = address.into();
-        // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the
+        // A short IPv6 prefix, above all ::/0, contains the numbers of IPv4 addresses, but not the
         // addresses.
         let differ = address.bits() ^ self.bits();
         let (high, low) = ((differ >> 64) as u64, differ as u64);
         let free = 128 - u32::from(self.length);
         if self.length >= V4 {
-            // Every IPv4 prefix, and long ones of IPv6.
+            // Every IPv4 prefix, and long IPv6 prefixes.
             return high == 0 && low >> free == 0;
         }
         differ.unbounded_shr(free) == 0 && !address.is_ipv4()
     }
 
-    /// Returns the first and the last address, as numbers (see [`Address::bits`]).
+    /// Returns the first and the last address as numbers (see [`Address::bits`]).
     pub fn span(self) -> (u128, u128) {
         (self.bits(), self.bits() | !mask(self.length))
     }
@@ -116,7 +115,7 @@ impl Prefix {
         if self.is_ipv4() { IpAddr::from(address).to_canonical() } else { address.into() }
     }
 
-    /// Bits of the prefix, counted within its family.
+    /// Returns the length of the prefix in bits, counted within its family.
     pub fn length(self) -> u8 {
         if self.is_ipv4() { self.length - 96 } else { self.length }
     }
@@ -134,12 +133,12 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// A text that is not a prefix.
+/// The error for a text that is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixError {
     /// Neither `address/length` nor an address.
     Syntax,
-    /// The length is beyond the family's 32 or 128 bits.
+    /// The length is more than the 32 or 128 bits of the family.
     Length,
     /// Bits are set behind the prefix.
     HostBits,
@@ -160,17 +159,17 @@ impl FromStr for Prefix {
     }
 }
 
-/// First bits of an IPv4 address that choose an entry of the guide.
+/// The number of first bits of an IPv4 address that choose an entry of the guide.
 const GUIDE_BITS: u8 = 16;
-/// Bits of an IPv6 address that choose an entry of the guide, for prefixes that have them: a
-/// site's.
+/// The number of first bits of an IPv6 address that choose an entry of the guide, for prefixes that
+/// have as many: those of a site.
 const V6_SITE: u8 = 48;
-/// Entries for those.
+/// The number of entries for such prefixes.
 const V6_ENTRIES: usize = 1 << 12;
-/// Words of bits for the lengths of IPv6 prefixes.
+/// The number of 64-bit words that hold a bit for each length of an IPv6 prefix.
 const V6_WORDS: usize = 3;
 type V6Lengths = [AtomicU64; V6_WORDS];
-/// Where IPv4 begins in the 128-bit form.
+/// The length of the 128-bit form's part before an IPv4 address, in bits.
 const V4: u8 = 96;
 
 /// An IPv4 prefix in one word: address, length.
@@ -190,18 +189,18 @@ impl V4Key {
     }
 }
 
-/// The buckets that a look-up of one address visits: worked out once, for every pass of it.
+/// The buckets that a look-up of one address visits, computed once for all its passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
     /// Bit `l`: an IPv4 prefix of length `l` may contain the address.
     lengths: u64,
-    /// That of the longest of them.
+    /// The bucket of the longest of these prefixes.
     first: Bucket,
 }
 
 impl Buckets {
-    /// Returns whether it is clear already that no prefix contains the IPv4 address it was made
-    /// for; for an IPv6 address never.
+    /// Returns whether it is already clear that no prefix contains `address`, for which these
+    /// buckets are. Always `false` for an IPv6 address.
     #[inline]
     pub fn is_empty(self, address: Address) -> bool {
         self.lengths == 0 && address.is_ipv4()
@@ -215,19 +214,19 @@ pub struct Lpm<V: Send + Sync + 'static> {
     v6: Map<Prefix, V>,
     /// By the first 16 bits of an IPv4 address. Bit `l`: a prefix of length `l` may contain it.
     v4_guide: Box<[AtomicU64]>,
-    /// By a hash of the first 48 bits of an IPv6 address, and in the last entry for shorter
-    /// prefixes. Bit `l % 64` of word `l / 64`: a prefix of length `l` may contain it.
+    /// By a hash of the first 48 bits of an IPv6 address; the last entry is for shorter prefixes.
+    /// Bit `l % 64` of word `l / 64`: a prefix of length `l` may contain it.
     v6_guide: Box<[V6Lengths]>,
-    /// The factor of that hash: odd, and drawn at random, so that nobody can choose prefixes that
-    /// meet in an entry.
+    /// The factor of that hash: odd and random, so that nobody can choose prefixes that share an
+    /// entry.
     v6_factor: u64,
-    /// How many prefixes there are by family, length and the first entry of the guide that speaks
-    /// of them. Only the writer asks.
+    /// The number of prefixes by family, length and their first entry in the guide. Only the writer
+    /// uses it.
     counts: Mutex<HashMap<(bool, usize, u8), u32>>,
 }
 
 impl<V: Send + Sync + 'static> Lpm<V> {
-    /// Makes a table with room for about `capacity` prefixes in the tables of `writer`.
+    /// Returns a table with room for about `capacity` prefixes, in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         Self {
             v4: Map::new(writer, capacity),
@@ -245,8 +244,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         self.find_map(address, reader, Some)
     }
 
-    /// Returns the first answer of `judge` about the values of all prefixes that contain `address`,
-    /// longest first.
+    /// Calls `judge` with the values of all prefixes that contain `address`, longest first. Returns
+    /// its first result that is not `None`.
     #[inline(always)]
     pub fn find_map<'r, R>(
         &'r self,
@@ -258,7 +257,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         self.find_map_at(self.buckets(address), address, reader, judge)
     }
 
-    /// Does what [`Lpm::find_map`] does, with the `buckets` of `address`.
+    /// Does the same as [`Lpm::find_map`], with the `buckets` of `address`.
     #[inline(always)]
     pub fn find_map_at<'r, R>(
         &'r self,
@@ -310,13 +309,13 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         Buckets { lengths, first: likely.unwrap_or_default() }
     }
 
-    /// Asks the cache for the first of `buckets`, if they are an IPv4 address's.
+    /// Prefetches the first of `buckets`, if they are those of an IPv4 address.
     #[inline]
     pub fn prefetch_bucket(&self, buckets: Buckets) {
         self.v4.prefetch_bucket(buckets.first);
     }
 
-    /// Asks the cache for the longest prefix's entry, a pass after [`Lpm::prefetch_bucket`].
+    /// Prefetches the entry of the longest prefix, a pass after [`Lpm::prefetch_bucket`].
     #[inline]
     pub fn prefetch_node(&self, buckets: Buckets) {
         self.v4.prefetch_node(buckets.first);
@@ -343,7 +342,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Removes `prefix`; returns whether it was there.
+    /// Removes `prefix`. Returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
         let removed = match V4Key::of(prefix) {
             Some(key) => self.v4.remove(writer, &key),
@@ -356,11 +355,11 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         removed
     }
 
-    /// Returns the entry of the guide for the longer prefixes of an IPv6 address.
+    /// Returns the entry of the guide for an IPv6 address and prefixes of 48 bits or more.
     #[inline]
     fn v6_entry_of(&self, bits: u128) -> usize {
         let site = (bits >> (128 - V6_SITE)) as u64;
-        // The high bits of a product depend on all of a factor's.
+        // The high bits of a product depend on all bits of a factor.
         (site.wrapping_mul(self.v6_factor) >> (64 - V6_ENTRIES.ilog2())) as usize
     }
 
@@ -369,7 +368,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         if prefix.length < V6_SITE { V6_ENTRIES } else { self.v6_entry_of(prefix.bits()) }
     }
 
-    /// Returns the entries of a guide that speak of `prefix`, and its bit there.
+    /// Returns the entries of a guide that are about `prefix`, and its bit there.
     fn guide(&self, prefix: Prefix) -> (&[AtomicU64], u64) {
         if prefix.is_ipv4() {
             (&self.v4_guide[entries_of(prefix)], 1 << prefix.length())
@@ -379,8 +378,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Counts a prefix that came or went; answers how many of its length share its entry in the
-    /// guide now.
+    /// Counts a prefix that was added or removed. Returns how many of its length share its entry in
+    /// the guide after that.
     fn count(&self, prefix: Prefix, change: i32) -> u32 {
         let is_ipv4 = prefix.is_ipv4();
         let entry = if is_ipv4 { *entries_of(prefix).start() } else { self.v6_entry(prefix) };
@@ -395,7 +394,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         now
     }
 
-    /// Prefixes now.
+    /// Returns the number of prefixes.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
@@ -406,13 +405,13 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     }
 }
 
-/// Returns the highest bit of `lengths`.
+/// Returns the number of the highest bit of `lengths`.
 #[inline]
 fn longest(lengths: u64) -> Option<u8> {
     lengths.checked_ilog2().map(|bit| bit as u8)
 }
 
-/// Takes the highest bit out of `lengths`, and answers which it was.
+/// Clears the highest bit of `lengths`. Returns its number.
 #[inline]
 fn take_longest(lengths: &mut u64) -> Option<u8> {
     let bit = longest(*lengths)?;

@@ -13,7 +13,7 @@ use std::{
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
-/// The bucket that a map has a key in: worked out once, for every pass of a look-up.
+/// The bucket of a key in a map, computed once for all passes of a look-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket(u32);
 
@@ -26,19 +26,19 @@ struct Node<K, V> {
     next: Pointer<K, V>,
 }
 
-/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than
-/// the buckets; beyond that the chains grow longer, and nothing is refused.
+/// A map whose readers never wait. Insert and remove cost O(1) while there are not many more
+/// entries than buckets. Beyond that the chains grow longer, and nothing is refused.
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     buckets: Box<[Pointer<K, V>]>,
     entries: AtomicUsize,
     seed: Seed,
-    /// How far a [`Bucket`] is shifted to the right to index `buckets`.
+    /// The number of bits by which a [`Bucket`] is shifted to the right to index `buckets`.
     shift: u32,
     tables: Membership,
 }
 
-/// Slots without chains. Pages of zeros cost no memory before they are used.
+/// Returns buckets without chains. Pages of zeros cost no memory before they are used.
 #[cfg(not(loom))]
 fn empty<K, V>(buckets: usize) -> Box<[Pointer<K, V>]> {
     // SAFETY: all zeros are null pointers.
@@ -51,7 +51,7 @@ fn empty<K, V>(buckets: usize) -> Box<[Pointer<K, V>]> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
-    /// Makes a map with room for about `capacity` entries in the tables of `writer`.
+    /// Returns a map with room for about `capacity` entries, in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         // A [`Bucket`] has 32 bits.
         let capacity = capacity.clamp(8, 1 << 30);
@@ -65,7 +65,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         }
     }
 
-    /// Returns how many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.load(Relaxed)
     }
@@ -87,32 +87,32 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         unsafe { self.buckets.get_unchecked((bucket.0 >> self.shift) as usize) }
     }
 
-    /// Asks the cache for `bucket`.
+    /// Prefetches `bucket`.
     #[inline]
     pub fn prefetch_bucket(&self, bucket: Bucket) {
         prefetch::line(self.head(bucket));
     }
 
-    /// Asks the cache for the first node of `bucket`, a pass after [`Map::prefetch_bucket`].
+    /// Prefetches the first node of `bucket`, a pass after [`Map::prefetch_bucket`].
     #[inline]
     pub fn prefetch_node(&self, bucket: Bucket) {
-        // The pointer is not followed, so it does not matter what becomes of the node.
+        // The pointer is not followed, so the node may be freed meanwhile.
         prefetch::whole(self.head(bucket).load(Relaxed));
     }
 
-    /// Returns the value of `key`; it stays readable until the reader's next quiescent point.
+    /// Returns the value of `key`, which stays readable until the reader's next quiescent point.
     #[inline]
     pub fn get<'r>(&'r self, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.get_at(self.bucket(key), key, reader)
     }
 
-    /// Does what [`Map::get`] does, with the `bucket` of `key`.
+    /// Does the same as [`Map::get`], with the `bucket` of `key`.
     #[inline(always)]
     pub fn get_at<'r>(&'r self, bucket: Bucket, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.tables.check_reader(reader);
         let mut at = self.head(bucket).load(Acquire);
         // SAFETY: a node reached from a bucket is freed only after it was unlinked and `reader`,
-        // borrowed for as long as the answer, was quiescent.
+        // borrowed as long as the result, was quiescent.
         while let Some(node) = unsafe { at.as_ref() } {
             if node.key == *key {
                 return Some(&node.value);
@@ -127,7 +127,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         self.tables.check_writer(writer);
         let (pointer, found) = self.find(&key);
         let next = match found {
-            // SAFETY: the one writer is here, so a linked node cannot be freed meanwhile.
+            // SAFETY: this is the one writer, so a linked node cannot be freed meanwhile.
             Some(old) => unsafe { (*old).next.load(Relaxed) },
             None => {
                 self.entries.fetch_add(1, Relaxed);
@@ -142,13 +142,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         }
     }
 
-    /// Removes `key`; returns whether it was there.
+    /// Removes `key`. Returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
         self.tables.check_writer(writer);
         let (pointer, found) = self.find(key);
         let Some(node) = found else { return false };
-        // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the
-        // chain behind it.
+        // SAFETY: as in `insert`. A reader at this node still finds the rest of the chain behind
+        // it.
         pointer.store(unsafe { (*node).next.load(Relaxed) }, Release);
         // SAFETY: as in `insert`.
         writer.retire(unsafe { Box::from_raw(node) });
@@ -157,12 +157,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     /// Returns the pointer to the node of `key` and that node, or the last pointer of its chain.
-    /// For the writer.
+    /// Only for the writer.
     fn find(&self, key: &K) -> (&Pointer<K, V>, Option<*mut Node<K, V>>) {
         let mut pointer = self.head(self.bucket(key));
         loop {
             let at = pointer.load(Relaxed);
-            // SAFETY: only the writer frees nodes, and it is here.
+            // SAFETY: only the writer frees nodes, and this is the writer.
             match unsafe { at.as_ref() } {
                 None => return (pointer, None),
                 Some(node) if node.key == *key => return (pointer, Some(at)),
@@ -177,7 +177,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
         for bucket in &self.buckets {
             let mut at = bucket.load(Relaxed);
             while !at.is_null() {
-                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads
+                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` proves that nobody reads
                 // the map any more.
                 let node = unsafe { Box::from_raw(at) };
                 at = node.next.load(Relaxed);
@@ -204,7 +204,7 @@ mod tests {
         fn behaves_like_a_hash_map(steps in proptest::collection::vec((any::<bool>(), 0u8..40, any::<u32>()), 0..300)) {
             let mut writer = Writer::new();
             let mut reader = writer.reader();
-            // Eight buckets for forty keys: the chains are exercised.
+            // Forty keys in eight buckets, so that there are chains.
             let map = Map::new(&writer, 1);
             let mut model = HashMap::new();
             for (insert, key, value) in steps {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Of a map that nobody changes, the entries of the fullest bucket.
+    /// Returns the number of entries in the fullest bucket of a map that nobody changes.
     fn longest_chain<K: Send + Sync, V: Send + Sync>(map: &Map<K, V>) -> usize {
         let chain = |bucket: &Pointer<K, V>| {
             let (mut n, mut at) = (0, bucket.load(Relaxed));
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// Counts its own drops, and shows use after one.
+    /// Counts its drops, and reveals a use after one.
     struct Witness(Arc<AtomicU64>, u64);
     impl Drop for Witness {
         fn drop(&mut self) {
@@ -330,8 +330,8 @@ mod tests {
                 std::thread::spawn(move || {
                     while !stop.load(Relaxed) {
                         for key in 0..64 {
-                            // Even keys always exist; odd ones come and go. A value is never torn
-                            // or another key's.
+                            // Even keys always exist; odd ones come and go. A value is never torn,
+                            // and never that of another key.
                             let value = map.get(&key, &reader);
                             assert!(value.is_some() || key % 2 == 1);
                             assert!(value.is_none_or(|v| v.iter().all(|x| x % 64 == key)));

@@ -1,9 +1,9 @@
 //! Tables that workers read without locks while one writer changes them.
 //!
-//! Memory is reclaimed at quiescent points: every worker has a [`Reader`] and says
+//! Memory is reclaimed at quiescent points. Every worker has a [`Reader`] and calls
 //! [`Reader::quiescent`] once a turn, when it holds nothing that it read. The one [`Writer`] takes
-//! things out of a table, and frees them once every reader has said so since. A read is a load; a
-//! change is O(1); neither waits for the other.
+//! values out of a table, and frees them when every reader has called that since. A read is a load,
+//! a change is O(1), and neither waits for the other.
 //!
 //! ```text
 //! Reader ── get() ─►  Map, Lpm, Cell  ◄─ insert(), remove(), store() ── Writer
@@ -31,12 +31,12 @@ use std::{
     },
 };
 
-/// What readers and the writer of one set of tables have in common.
+/// The state that readers and the writer of one set of tables share.
 #[derive(Debug, Default)]
 struct Domain {
-    /// Counts the writer's retirements.
+    /// The number of the writer's retirements.
     now: AtomicU64,
-    /// For each reader the `now` that it has last seen while it held nothing.
+    /// For each reader the `now` that it last saw while it held nothing.
     seen: Mutex<Vec<Arc<CachePadded<AtomicU64>>>>,
 }
 
@@ -47,12 +47,12 @@ pub struct Writer {
     retired: VecDeque<(u64, Box<dyn Any + Send>)>,
 }
 
-/// The right to read a set of tables, of one thread at a time.
+/// The right to read a set of tables, for one thread at a time.
 #[derive(Debug)]
 pub struct Reader {
     domain: Arc<Domain>,
     seen: Arc<CachePadded<AtomicU64>>,
-    /// Not `Sync`: a quiescent point is one thread's affair.
+    /// Not `Sync`, because a quiescent point concerns one thread.
     _one_thread: PhantomData<std::cell::Cell<()>>,
 }
 
@@ -63,7 +63,7 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// Makes a writer for new tables.
+    /// Returns a writer for new tables.
     pub fn new() -> Self {
         Self { domain: Arc::default(), retired: VecDeque::new() }
     }
@@ -71,25 +71,26 @@ impl Writer {
     /// Returns a new reader of this writer's tables.
     pub fn reader(&self) -> Reader {
         let mut all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock that `collect` takes: whatever was retired before is out of reach for this
-        // reader.
+        // Under the lock that `collect` takes, so this reader cannot reach what was retired before.
         let seen = Arc::new(CachePadded::new(AtomicU64::new(self.domain.now.load(Acquire))));
         all.push(seen.clone());
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
     }
 
-    /// Keeps `garbage`, already out of every table, until no reader can hold it any more.
+    /// Keeps `garbage`, which is no longer in any table, until no reader can hold it.
     fn retire(&mut self, garbage: Box<dyn Any + Send>) {
         // Release: a reader that sees the new number sees the tables without `garbage`.
         let now = self.domain.now.fetch_add(1, Release) + 1;
         self.retired.push_back((now, garbage));
     }
 
-    /// Frees what no reader can hold any more, and answers how many things still wait.
+    /// Frees everything that no reader can hold any more. Returns the number of values that still
+    /// wait.
     pub fn collect(&mut self) -> usize {
         if !self.retired.is_empty() {
             let all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            // Acquire: what readers did before their quiescent points happened before what we free.
+            // Acquire: the actions of readers before their quiescent points happen before the
+            // values are freed.
             let oldest = all.iter().map(|seen| seen.load(Acquire)).min().unwrap_or(u64::MAX);
             drop(all);
             while self.retired.front().is_some_and(|(when, _)| *when <= oldest) {
@@ -101,8 +102,8 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Frees what nobody can hold any more, and leaks the rest: a reader may outlive its writer, as
-    /// when the writer's thread panics.
+    /// Frees everything that nobody can hold any more, and leaks the rest, because a reader may
+    /// outlive its writer, for example if the writer's thread panics.
     fn drop(&mut self) {
         self.collect();
         std::mem::forget(std::mem::take(&mut self.retired));
@@ -110,7 +111,7 @@ impl Drop for Writer {
 }
 
 impl Reader {
-    /// A quiescent point: this reader holds nothing, which the exclusive borrow proves.
+    /// Declares a quiescent point: this reader holds nothing, which the exclusive borrow proves.
     #[inline]
     pub fn quiescent(&mut self) {
         self.seen.store(self.domain.now.load(Acquire), Release);
@@ -124,7 +125,7 @@ impl Drop for Reader {
     }
 }
 
-/// Which set of tables a table belongs to.
+/// The set of tables that a table belongs to.
 #[derive(Clone, Debug)]
 struct Membership(Arc<Domain>);
 
@@ -133,8 +134,10 @@ impl Membership {
         Self(writer.domain.clone())
     }
 
+    /// Checks that `reader` belongs to the same tables.
+    ///
     /// # Panics
-    /// If `reader` belongs to other tables, whose writer would not wait for it.
+    /// Panics if `reader` belongs to other tables, whose writer would not wait for it.
     #[inline]
     fn check_reader(&self, reader: &Reader) {
         assert!(Arc::ptr_eq(&self.0, &reader.domain), "a reader of other tables");

@@ -1,37 +1,37 @@
-//! IP addresses as the fast path has them.
+//! IP addresses in the form that the fast path uses.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// An address of either family as one number: IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2), which
-/// no wire may carry.
+/// An address of either family as one number. IPv4 addresses are IPv4-mapped IPv6 addresses (RFC
+/// 4291 §2.5.5.2), which no packet may carry.
 ///
-/// Comparing, masking and hashing take no branch on the family, and it travels in registers, as
-/// [`IpAddr`] does not.
+/// Comparing, masking and hashing need no branch on the family. Unlike [`IpAddr`], it travels in
+/// registers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(u128);
 
 const MAPPED: u128 = 0xffff_0000_0000;
 
 impl Address {
-    /// No address at all (RFC 4291 §2.5.2).
+    /// The unspecified address (RFC 4291 §2.5.2).
     pub const UNSPECIFIED: Self = Self(0);
 
-    /// Returns the IPv4 address of these 32 bits.
+    /// Returns the IPv4 address with these 32 bits.
     #[inline]
     pub fn v4(bits: u32) -> Self {
         Self(MAPPED | u128::from(bits))
     }
 
-    /// Returns the IPv6 address of these 16 bytes; `None` if they are an IPv4 address.
+    /// Returns the IPv6 address with these 16 bytes, or `None` if they are an IPv4-mapped address.
     #[inline]
     pub fn v6(octets: [u8; 16]) -> Option<Self> {
         Some(Self(u128::from_be_bytes(octets))).filter(|address| !address.is_ipv4())
     }
 
-    /// All 128 bits.
+    /// Returns all 128 bits.
     #[inline]
     pub fn bits(self) -> u128 {
         self.0
@@ -43,20 +43,21 @@ impl Address {
         self.0 >> 32 == MAPPED >> 32
     }
 
-    /// Returns whether it is a group's (RFC 1112 §4, RFC 4291 §2.7).
+    /// Returns whether it is a multicast address (RFC 1112 §4, RFC 4291 §2.7).
     #[inline]
     pub fn is_multicast(self) -> bool {
         if self.is_ipv4() { self.0 as u32 >> 28 == 0xe } else { self.0 >> 120 == 0xff }
     }
 
-    /// Returns whether it means something on one segment only (RFC 3927 §1.2, RFC 4291 §2.5.6).
+    /// Returns whether it is a link-local address (RFC 3927 §1.2, RFC 4291 §2.5.6).
     #[inline]
     pub fn is_link_local(self) -> bool {
         if self.is_ipv4() { self.0 as u32 >> 16 == 169 << 8 | 254 } else { self.0 >> 118 == 0xfe80 >> 6 }
     }
 
-    /// Returns whether routers pass on packets with it: not a group, a link-local or loopback
-    /// address or none at all (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    /// Returns whether routers forward packets with it: it is not a multicast, link-local, loopback
+    /// or unspecified address, and not in 0.0.0.0/8 or 240.0.0.0/4 (RFC 1812 §5.3.7, RFC 4291
+    /// §2.5).
     #[inline]
     pub fn is_routable(self) -> bool {
         if self.is_ipv4() {
@@ -68,7 +69,7 @@ impl Address {
     }
 }
 
-/// [`Address::is_routable`] of an IPv4 address.
+/// Returns [`Address::is_routable`] for an IPv4 address.
 #[inline]
 pub(super) fn is_routable_v4(bits: u32) -> bool {
     let first = bits >> 24;
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What the standard library says of the same address.
+    /// Returns what the standard library says about the same address.
     fn is_routable(address: IpAddr) -> bool {
         match address {
             IpAddr::V4(a) => {

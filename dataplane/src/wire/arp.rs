@@ -4,10 +4,10 @@ use super::{FormatError, be16, be32, ethernet, put16};
 use crate::port::Mac;
 use std::net::Ipv4Addr;
 
-/// Bytes of an ARP message.
+/// Length of an ARP message in bytes.
 pub const MESSAGE: usize = 28;
 
-/// What an ARP message does.
+/// The operation of an ARP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Asks who has the target address.

@@ -2,8 +2,8 @@
 
 use super::Address;
 
-/// Returns the sum of 16-bit words of `bytes`, added to `sum`; an odd last byte counts as the high
-/// half of a word.
+/// Adds the 16-bit words of `bytes` to `sum`, and returns the result. An odd last byte counts as
+/// the high half of a word.
 #[inline]
 pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<4>();
@@ -22,7 +22,7 @@ pub fn finish(mut sum: u64) -> u16 {
     !(sum as u16)
 }
 
-/// Returns the checksum of `bytes`; 0 if `bytes` contains a right checksum of itself.
+/// Returns the checksum of `bytes`, or 0 if `bytes` contains a right checksum of itself.
 #[inline]
 pub fn of(bytes: &[u8]) -> u16 {
     finish(add(0, bytes))
@@ -48,8 +48,8 @@ pub(super) fn is_zero_of_v4(header: &[u8; 20]) -> bool {
     sum != 0 && sum.is_multiple_of(0xffff)
 }
 
-/// Returns the checksum after one of the words it covers changed from `old` to `new` (RFC 1624 §3,
-/// equation 3).
+/// Returns the checksum after one of the words that it covers changed from `old` to `new` (RFC 1624
+/// §3, equation 3).
 #[inline]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     finish(u64::from(!checksum) + u64::from(!old) + u64::from(new))
@@ -102,8 +102,7 @@ mod tests {
             let before = of(&bytes);
             let old = crate::wire::be16(&bytes, at * 2);
             crate::wire::put16(&mut bytes, at * 2, new);
-            // All-zero data is the one case where the two zeroes of one's complement differ
-            // (RFC 1624 §3).
+            // Only for all-zero data do the two zeroes of one's complement differ (RFC 1624 §3).
             prop_assume!(bytes.iter().any(|&b| b != 0));
             prop_assert_eq!(update(before, old, new), of(&bytes));
         }

@@ -3,17 +3,17 @@
 use super::{FormatError, be16};
 use crate::port::Mac;
 
-/// Bytes of the header.
+/// Length of the header in bytes.
 pub const HEADER: usize = 14;
-/// IPv4.
+/// The EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
-/// ARP.
+/// The EtherType of ARP.
 pub const ARP: u16 = 0x0806;
-/// IPv6.
+/// The EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
-/// A VLAN tag (IEEE 802.1Q).
+/// The EtherType of a VLAN tag (IEEE 802.1Q).
 pub const VLAN: u16 = 0x8100;
-/// The outer one of two VLAN tags (IEEE 802.1ad).
+/// The EtherType of the outer one of two VLAN tags (IEEE 802.1ad).
 pub const OUTER_VLAN: u16 = 0x88a8;
 /// The broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
@@ -44,7 +44,7 @@ impl Ethernet {
         })
     }
 
-    /// Writes the header into the first 14 bytes of `frame`.
+    /// Writes the header to the first 14 bytes of `frame`.
     #[inline]
     pub fn emit(&self, frame: &mut [u8]) {
         let h: &mut [u8; HEADER] = frame.first_chunk_mut().expect("room for an Ethernet header");
@@ -60,9 +60,9 @@ pub fn is_group(mac: Mac) -> bool {
     mac[0] & 1 != 0
 }
 
-/// Takes the tags of VLAN 0 out of the front of `frame`, which say a priority and name no VLAN
-/// (IEEE 802.1Q): moves the MAC addresses up to what is behind them. Returns how many bytes at the
-/// front are no longer part of the frame.
+/// Removes the tags of VLAN 0 at the front of `frame`, which state a priority and name no VLAN
+/// (IEEE 802.1Q), by moving the MAC addresses over them. Returns how many bytes at the front are no
+/// longer part of the frame.
 pub fn strip_priority(frame: &mut [u8]) -> usize {
     const ADDRESSES: usize = 12;
     let tags = frame.get(ADDRESSES..).unwrap_or_default().chunks_exact(4);
@@ -78,7 +78,7 @@ pub fn strip_priority(frame: &mut [u8]) -> usize {
 /// two.
 ///
 /// # Errors
-/// `Truncated` if the frame ends within its header or tags, `Field` if there are more.
+/// `Truncated` if the frame ends within its header or tags, `Field` if it has more tags.
 pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), FormatError> {
     const ADDRESSES: usize = 12;
     let mut rest = frame.get(ADDRESSES..).ok_or(FormatError::Truncated)?;

@@ -1,5 +1,5 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet it could not
-//! forward.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet that it could
+//! not forward.
 
 use super::{Address, checksum, ip, put16};
 use std::net::IpAddr;
@@ -7,22 +7,23 @@ use std::net::IpAddr;
 /// ICMPv6 redirect (RFC 4861 §4.5).
 const REDIRECT: u8 = 137;
 
-/// What was wrong with the packet.
+/// The problem with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// Longer than `mtu` bytes and not to be fragmented (RFC 1191 §4, RFC 4443 §3.2).
+    /// It is longer than `mtu` bytes and must not be fragmented (RFC 1191 §4, RFC 4443 §3.2).
     TooBig {
         /// The longest packet that would pass, in bytes.
         mtu: u16,
     },
     /// Its hop limit ran out (RFC 792, RFC 4443 §3.3).
     TimeExceeded,
-    /// No way to its destination (RFC 792, RFC 4443 §3.1).
+    /// There is no route to its destination (RFC 792, RFC 4443 §3.1).
     Unreachable,
 }
 
-/// Returns whether a sender may be told of a problem with `packet` (RFC 1122 §3.2.2, RFC 4443 §2.4
-/// e): never about an ICMP error, a later fragment, or a packet to or from a group of hosts.
+/// Returns whether a sender may be told of a problem with `packet`: never about an ICMP error, a
+/// later fragment, or a packet to or from a multicast, broadcast or unspecified address (RFC 1122
+/// §3.2.2, RFC 4443 §2.4 e).
 pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
     let first = header.payload(packet).first().copied();
     let about_error = match header.protocol {
@@ -35,14 +36,14 @@ pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
     !about_error && header.fragment != ip::Fragment::Later && !group(header.src) && !group(header.dst)
 }
 
-/// Returns the whole IP packet that tells `header.src` of `problem`, from `from`, quoting the start
-/// of `packet`. `None` if `from` is of the other family.
+/// Returns the whole IP packet that tells `header.src` of `problem`. It comes from `from` and
+/// quotes the start of `packet`. Returns `None` if `from` is of the other family.
 pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8]) -> Option<Vec<u8>> {
     let v4 = header.src.is_ipv4();
     if from.is_ipv4() != v4 {
         return None;
     }
-    // RFC 1812 §4.3.2.3: up to 576 bytes; RFC 4443 §2.4 c: up to the smallest MTU.
+    // RFC 1812 §4.3.2.3: up to 576 bytes. RFC 4443 §2.4 c: up to the smallest MTU.
     let (ip_len, limit) = if v4 { (ip::V4_HEADER, 576) } else { (ip::V6_HEADER, ip::V6_MIN_MTU) };
     let quoted = &packet[..header.total_len().min(limit - ip_len - 8)];
     let (kind, code, rest) = match (problem, v4) {

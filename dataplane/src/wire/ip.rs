@@ -3,11 +3,11 @@
 use super::{Address, FormatError, address, be16, be32, checksum, put16};
 use std::net::IpAddr;
 
-/// Bytes of an IPv4 header without options.
+/// Length of an IPv4 header without options, in bytes.
 pub const V4_HEADER: usize = 20;
-/// Bytes of the IPv6 header.
+/// Length of the IPv6 header in bytes.
 pub const V6_HEADER: usize = 40;
-/// The smallest MTU of an IPv6 link (RFC 8200 §5).
+/// The smallest MTU of an IPv6 link, in bytes (RFC 8200 §5).
 pub const V6_MIN_MTU: usize = 1280;
 
 /// Protocol numbers (IANA).
@@ -40,22 +40,22 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
 }
 
-/// Extension headers that a parser walks before it gives up.
+/// The number of extension headers after which a parser gives up.
 const MAX_EXTENSIONS: usize = 8;
 
-/// Where a packet stands in a fragmented datagram.
+/// The position of a packet in a fragmented datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// The whole datagram.
     Whole,
-    /// The first fragment: it has the upper-layer header.
+    /// The first fragment, which has the upper-layer header.
     First,
-    /// A later one: it has none.
+    /// A later fragment, which does not have it.
     Later,
 }
 
-/// What an IP header says, for either version. All lengths lie within the bytes that were parsed.
-/// Kept small: stages carry one for each packet of a burst.
+/// The content of an IP header of either version. All lengths lie within the bytes that were
+/// parsed. Kept small, because stages carry one for each packet of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
     /// Source address.
@@ -71,9 +71,9 @@ pub struct IpHeader {
     pub traffic_class: u8,
     /// Time to live or hop limit.
     pub hop_limit: u8,
-    /// Fragment state.
+    /// The position of the packet in a fragmented datagram.
     pub fragment: Fragment,
-    /// Whether the packet must not be fragmented on its way; always so for IPv6.
+    /// Whether routers must not fragment the packet. Always true for IPv6.
     pub dont_fragment: bool,
     forwardable: bool,
     to_group: bool,
@@ -83,7 +83,7 @@ pub struct IpHeader {
 const _: () = assert!(size_of::<IpHeader>() <= 48);
 
 impl Default for IpHeader {
-    /// Makes a place to [`IpHeader::read`] into.
+    /// Returns an empty header for [`IpHeader::read`].
     fn default() -> Self {
         Self {
             src: Address::UNSPECIFIED,
@@ -110,25 +110,25 @@ impl IpHeader {
         usize::from(self.protocol_at)
     }
 
-    /// Returns the number of bytes up to the upper-layer header, options and extension headers
-    /// included.
+    /// Returns the number of bytes before the upper-layer header, including options and extension
+    /// headers.
     #[inline]
     pub fn header_len(&self) -> usize {
         usize::from(self.header_len)
     }
 
-    /// Returns the length in bytes of the whole packet.
+    /// Returns the length of the whole packet in bytes.
     #[inline]
     pub fn total_len(&self) -> usize {
         usize::from(self.total_len)
     }
 
-    /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may
+    /// Reads the header of the IP packet at the start of `bytes`. Bytes beyond its total length may
     /// follow.
     ///
     /// # Errors
-    /// See [`FormatError`]; the IPv4 header checksum is verified. An IPv6 header with an
-    /// IPv4-mapped address is wrong in that field.
+    /// See [`FormatError`]. The IPv4 header checksum is verified. An IPv6 header with an
+    /// IPv4-mapped address returns `Field`.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut this = Self::default();
@@ -136,22 +136,22 @@ impl IpHeader {
         Ok(this)
     }
 
-    /// [`IpHeader::parse`] into place: what is returned through memory and moved at once makes the
-    /// processor wait for its own stores, longer than the parsing takes. After an error the header
-    /// means nothing.
+    /// Does the same as [`IpHeader::parse`], into `self`. A result that is returned through memory
+    /// and moved at once makes the processor wait for its own stores, longer than the parsing
+    /// takes. After an error the header has no meaning.
     ///
     /// # Errors
-    /// As [`IpHeader::parse`].
+    /// Those of [`IpHeader::parse`].
     #[inline(always)]
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         self.read_received(bytes, false)
     }
 
-    /// [`IpHeader::read`] of a packet as a port received it. `is_verified`: the port has verified
-    /// an IPv4 header's checksum, which is then not looked at again.
+    /// Does the same as [`IpHeader::read`] for a packet as a port received it. With `is_verified`
+    /// the port has verified the checksum of an IPv4 header, which is then not verified again.
     ///
     /// # Errors
-    /// As [`IpHeader::parse`].
+    /// Those of [`IpHeader::parse`].
     #[inline(always)]
     pub fn read_received(&mut self, bytes: &[u8], is_verified: bool) -> Result<(), FormatError> {
         match bytes.first().ok_or(FormatError::Truncated)? >> 4 {
@@ -175,7 +175,7 @@ impl IpHeader {
         if total_len < header_len || total_len > bytes.len() {
             return Err(FormatError::TotalLength);
         }
-        // Nearly every header has twenty bytes, for which the sum has no loop.
+        // Nearly every header has twenty bytes. For these the sum needs no loop.
         let sound = is_verified
             || if header_len == V4_HEADER {
                 checksum::is_zero_of_v4(h)
@@ -233,8 +233,8 @@ impl IpHeader {
         Ok(this)
     }
 
-    /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's
-    /// payload.
+    /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to the payload of a later
+    /// fragment.
     fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), FormatError> {
         for _ in 0..=MAX_EXTENSIONS {
             let at = self.header_len();
@@ -257,7 +257,7 @@ impl IpHeader {
                 };
             }
             self.protocol = packet[at];
-            // Both lie within the packet, whose length is 16 bits.
+            // Both lie within the packet, whose length has 16 bits.
             self.protocol_at = at as u16;
             self.header_len = (at + length) as u16;
             if self.fragment == Fragment::Later {
@@ -273,34 +273,34 @@ impl IpHeader {
         self.header_len() != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
     }
 
-    /// Returns whether it is IPv4.
+    /// Returns whether the header is IPv4.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
         self.is_ipv4
     }
 
-    /// Returns whether it is sent to a group.
+    /// Returns whether the destination is a multicast address.
     #[inline]
     pub fn is_to_group(&self) -> bool {
         self.to_group
     }
 
-    /// Returns whether a router may pass it on: neither end is a group, a link-local or loopback
-    /// address or none at all (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    /// Returns whether a router may forward the packet: both of its addresses are routable
+    /// ([`Address::is_routable`]; RFC 1812 §5.3.7, RFC 4291 §2.5).
     #[inline]
     pub fn is_forwardable(&self) -> bool {
         self.forwardable
     }
 
-    /// Returns the bytes behind the header of `packet`, which this header was read from; none if
-    /// `packet` is shorter than it was then.
+    /// Returns the bytes behind the header in `packet`, from which this header was read, or none if
+    /// `packet` has become shorter.
     #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
-        // One that was cut shorter since has none behind its end.
+        // A packet that has been cut since has no bytes behind its end.
         packet.get(self.header_len()..self.total_len()).unwrap_or_default()
     }
 
-    /// Notes that the packet was cut to `total_len` bytes, which is no more than it had.
+    /// Notes that the packet was cut to `total_len` bytes, which is no more than before.
     #[inline]
     pub fn set_cut(&mut self, total_len: usize) {
         debug_assert!((self.header_len()..=self.total_len()).contains(&total_len));
@@ -308,23 +308,23 @@ impl IpHeader {
     }
 }
 
-/// Returns the IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there; `None` for
-/// an IPv4-mapped one, which no wire may carry.
+/// Returns the IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there, or `None`
+/// for an IPv4-mapped one, which no packet may carry.
 pub(crate) fn v6_at(bytes: &[u8], at: usize) -> Option<Address> {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[at..at + 16]);
     Address::v6(octets)
 }
 
-/// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum
-/// kept right.
+/// Decrements the hop limit of the packet at the start of `bytes`, which was already parsed, and
+/// corrects the IPv4 checksum.
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8]) {
     if bytes[0] >> 4 == 4
         && let Some(h) = bytes.first_chunk_mut::<V4_HEADER>()
     {
-        // One less in the high half of a word is one more in that half of the sum's complement
-        // (RFC 1141); and of the two zeros the positive one (RFC 1624 §3).
+        // One less in the high half of a word is one more in that half of the sum's complement (RFC
+        // 1141). Of the two zeros it is the positive one (RFC 1624 §3).
         let sum = u32::from(be16(h, 10)) + 0x0100;
         h[8] -= 1;
         h[10..12].copy_from_slice(&((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes());
@@ -333,7 +333,7 @@ pub fn decrement_hop_limit(bytes: &mut [u8]) {
     }
 }
 
-/// Replaces DSCP and ECN of the packet at the start of `bytes` (already parsed).
+/// Replaces DSCP and ECN of the packet at the start of `bytes`, which was already parsed.
 #[inline]
 pub fn set_traffic_class(bytes: &mut [u8], class: u8) {
     if bytes[0] >> 4 == 4 {
@@ -346,8 +346,8 @@ pub fn set_traffic_class(bytes: &mut [u8], class: u8) {
     }
 }
 
-/// Writes total length, and for IPv4 a full header checksum, into the header of `header_len` bytes
-/// at the start of `bytes`. Panics if `total_len` is shorter than the fixed header.
+/// Writes the total length, and for IPv4 a new header checksum, into the header of `header_len`
+/// bytes at the start of `bytes`. Panics if `total_len` is shorter than the fixed header.
 pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
     if bytes[0] >> 4 == 4 {
         put16(bytes, 2, total_len as u16);
@@ -359,8 +359,9 @@ pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
     }
 }
 
-/// Writes an IPv4 or IPv6 header without options into the start of `bytes` and answers its length.
-/// Addresses must be of one family. IPv4: identification 0 and DF set (RFC 6864 §4.1).
+/// Writes an IPv4 or IPv6 header without options to the start of `bytes`, and returns its length in
+/// bytes. An IPv4 header has identification 0 and DF set (RFC 6864 §4.1). Panics if the addresses
+/// are of two families.
 pub fn emit(
     bytes: &mut [u8],
     src: impl Into<IpAddr>,

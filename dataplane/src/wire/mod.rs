@@ -1,8 +1,7 @@
-//! Wire formats: what a header says and how one is written. Everything here is a pure function over
-//! bytes.
+//! Wire formats: how to read and write headers. Everything here is a pure function over bytes.
 //!
-//! Parsers take any bytes whatever: they answer an error or a header whose lengths lie within those
-//! bytes. Emitters state how long a buffer they need and panic on a shorter one, because only this
+//! Parsers accept any bytes: they return an error or a header whose lengths lie within those bytes.
+//! Emitters state how long a buffer they need, and panic on a shorter one, because only this
 //! program calls them.
 
 mod address;
@@ -18,36 +17,36 @@ pub mod udp;
 
 pub use address::Address;
 
-/// Why bytes are not the header that they should be.
+/// A reason why bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatError {
-    /// Fewer bytes than the header has.
+    /// There are fewer bytes than the header has.
     Truncated,
-    /// Not version 4 or 6.
+    /// The version is neither 4 nor 6.
     Version,
-    /// A header length that is too small, or beyond the bytes.
+    /// The header length is too small, or beyond the bytes.
     HeaderLength,
-    /// A total length smaller than the header, or beyond the bytes.
+    /// The total length is smaller than the header, or beyond the bytes.
     TotalLength,
-    /// A header checksum that does not add up.
+    /// The header checksum is wrong.
     Checksum,
-    /// Some other field has a value that the format forbids.
+    /// Another field has a value that the format forbids.
     Field,
 }
 
-/// Reads two bytes in network order. Panics unless `bytes` has `at + 2` of them.
+/// Returns the two bytes at `at`, in network order. Panics unless `bytes` has `at + 2` bytes.
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Reads four bytes in network order. Panics unless `bytes` has `at + 4` of them.
+/// Returns the four bytes at `at`, in network order. Panics unless `bytes` has `at + 4` bytes.
 #[inline]
 pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Writes two bytes in network order. Panics unless `bytes` has `at + 2` of them.
+/// Writes two bytes in network order. Panics unless `bytes` has `at + 2` bytes.
 #[inline]
 pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());

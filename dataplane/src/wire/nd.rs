@@ -8,26 +8,25 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
-/// Bytes of either message with one link-layer address option.
+/// Length of either message with one link-layer address option, in bytes.
 const MESSAGE: usize = 32;
 
 /// A neighbour solicitation or advertisement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Solicitation (asks) or advertisement (tells).
+    /// Whether it is a solicitation, which asks, and not an advertisement, which answers.
     pub solicitation: bool,
-    /// The address asked for or told of.
+    /// The address that is asked for or advertised.
     pub target: Ipv6Addr,
-    /// The sender's (in a solicitation) or the target's (in an advertisement) MAC address, if
-    /// given.
+    /// The MAC address of the sender (in a solicitation) or target (in an advertisement), if given.
     pub mac: Option<Mac>,
-    /// Advertisement: whether it answers a solicitation.
+    /// In an advertisement: whether it answers a solicitation.
     pub solicited: bool,
 }
 
 impl Neighbour {
-    /// Reads a message from an IPv6 packet whose header is `header`. Checks of RFC 4861 §7.1 are
-    /// made: hop limit 255, checksum, code 0, lengths, no multicast target.
+    /// Reads a message from an IPv6 packet whose header is `header`. Makes the checks of RFC 4861
+    /// §7.1: hop limit 255, checksum, code 0, lengths, no multicast target.
     ///
     /// # Errors
     /// `Field`, `Truncated` or `Checksum`.
@@ -64,7 +63,7 @@ impl Neighbour {
         let m = &mut packet[ip::V6_HEADER..];
         m[0] = if self.solicitation { SOLICITATION } else { ADVERTISEMENT };
         if !self.solicitation {
-            // Override, and solicited if it answers somebody.
+            // Override, and Solicited if it answers a solicitation.
             m[4] = 0x20 | if self.solicited { 0x40 } else { 0 };
         }
         m[8..24].copy_from_slice(&self.target.octets());

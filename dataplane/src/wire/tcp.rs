@@ -1,4 +1,5 @@
-//! The one thing a gateway changes in TCP: the maximum segment size of a SYN (RFC 9293 §3.7.1).
+//! The only field that a gateway changes in TCP: the maximum segment size of a SYN (RFC 9293
+//! §3.7.1).
 
 use super::{
     be16, checksum,
@@ -20,9 +21,9 @@ pub fn fit_mss(packet: &mut [u8], header: &IpHeader, limit: usize) {
     }
 }
 
-/// Lowers the MSS option of the TCP segment at the start of `segment` to `mss` if it is a SYN that
-/// asks for more, and keeps its checksum right. Returns whether it did. Segments that are cut short
-/// or malformed stay as they are.
+/// Lowers the MSS option of the TCP segment at the start of `segment` to `mss`, if it is a SYN with
+/// a greater MSS, and corrects its checksum. Returns whether it did. Leaves segments that are cut
+/// short or malformed unchanged.
 #[inline]
 pub fn clamp_mss(segment: &mut [u8], mss: u16) -> bool {
     if segment.len() < HEADER || segment[13] & SYN == 0 {
@@ -51,8 +52,8 @@ fn lower(segment: &mut [u8], at: usize, mss: u16) -> bool {
         return false;
     }
     put16(segment, at, mss);
-    // At an odd offset the option's bytes stand in the other halves of two words: swap both, the
-    // sum is the same.
+    // At an odd offset the bytes of the option are in the other halves of two words. With both
+    // swapped, the sum is the same.
     let (old, new) = if at.is_multiple_of(2) { (old, mss) } else { (old.swap_bytes(), mss.swap_bytes()) };
     let sum = checksum::update(be16(segment, 16), old, new);
     put16(segment, 16, sum);

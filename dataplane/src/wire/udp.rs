@@ -2,7 +2,7 @@
 
 use super::{Address, FormatError, be16, checksum, put16};
 
-/// Bytes of the header.
+/// Length of the header in bytes.
 pub const HEADER: usize = 8;
 
 /// A UDP header.
@@ -12,9 +12,9 @@ pub struct Udp {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// Bytes of header and payload.
+    /// Length of header and payload in bytes.
     pub length: usize,
-    /// Checksum; 0 if the sender made none.
+    /// Checksum. 0 if the sender computed none.
     pub checksum: u16,
 }
 
@@ -33,7 +33,7 @@ impl Udp {
         Ok(Self { src_port: be16(h, 0), dst_port: be16(h, 2), length, checksum: be16(h, 6) })
     }
 
-    /// Writes the header into the first 8 bytes of `bytes`.
+    /// Writes the header to the first 8 bytes of `bytes`.
     #[inline]
     pub fn emit(&self, bytes: &mut [u8]) {
         put16(bytes, 0, self.src_port);
@@ -43,13 +43,13 @@ impl Udp {
     }
 }
 
-/// Writes what a device that fills in the checksum of the datagram of `len` bytes begins with: the
-/// pseudo-header's sum.
+/// Writes the sum of the pseudo-header, with which a device begins to compute the checksum of the
+/// datagram of `len` bytes.
 pub fn begin_checksum(header: &mut [u8], len: usize, src: impl Into<Address>, dst: impl Into<Address>) {
     put16(header, 6, !checksum::finish(checksum::pseudo_header(src, dst, super::ip::protocol::UDP, len)));
 }
 
-/// Writes the checksum of the datagram that fills `bytes`: a computed 0 is sent as ffff (RFC 768).
+/// Writes the checksum of the datagram that fills `bytes`. A computed 0 is sent as ffff (RFC 768).
 pub fn set_checksum(bytes: &mut [u8], src: impl Into<Address>, dst: impl Into<Address>) {
     put16(bytes, 6, 0);
     let pseudo = checksum::pseudo_header(src, dst, super::ip::protocol::UDP, bytes.len());
@@ -71,7 +71,8 @@ mod tests {
             let mut begun = whole.clone();
             set_checksum(&mut whole, src, dst);
             begin_checksum(&mut begun, len, src, dst);
-            // What a device does: the sum over the datagram, with what is in the checksum's place.
+            // As a device does: the sum over the datagram, including the content of the checksum
+            // field.
             let sum = checksum::of(&begun);
             put16(&mut begun, 6, sum);
             assert_eq!(begun, whole, "{len} bytes");

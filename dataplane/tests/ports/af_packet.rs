@@ -73,7 +73,7 @@ fn a_full_ring_is_counted_as_missed() {
         (port.stats().rx_missed > 0).then_some(())
     });
     assert!(sent > 4096);
-    // What the ring holds is whole and in order.
+    // The content of the ring is whole and in order.
     let mut expected = 0;
     while expected < 4096 {
         let mut burst = traffic::receive(&mut **port, pool);

@@ -25,7 +25,7 @@ fn pool() -> Pool {
     Pool::new(FRAMES, 2048).unwrap()
 }
 
-/// Opens one port a queue of `device`, on the given pools.
+/// Opens one port for each queue of `device`, on the given pools.
 fn open(world: &World, device: &str, native: bool, pools: &mut [Pool]) -> (Device, Vec<AfXdpPort>) {
     world.gw(|| {
         let device = Device::find(device).unwrap();
@@ -73,7 +73,7 @@ fn nothing_is_lost_or_doubled_under_back_pressure() {
         let (device, mut workers) = workers(&world, native, 1);
         prime(&mut workers);
         traffic::echo(&mut workers, device.mac(), &world.peer("peer0"), 10_000, 200);
-        // Every frame is free, or lent to the device and not yet due for another batch.
+        // Every frame is free, or lent to the device with too few missing for another batch.
         let (port, pool) = &mut workers[0];
         port.rx(pool, &mut Burst::new());
         assert!((FRAMES - FILL..FRAMES - FILL + 32).contains(&pool.available()), "{}", pool.available());
@@ -90,7 +90,7 @@ fn two_workers_have_a_queue_each() {
         traffic::echo(&mut workers, device.mac(), &world.peer("peer0"), 10_000, 200);
         let received: Vec<_> = workers.iter().map(|(port, _)| port.stats().rx_packets).collect();
         assert_eq!(received.iter().sum::<u64>(), 10_000);
-        // A veth pair tells a generic program no queue but the first.
+        // A veth pair shows a generic program only the first queue.
         assert!(!native || received.iter().all(|n| *n > 1000), "{received:?}");
     }
 }
@@ -177,7 +177,7 @@ fn what_overflows_is_counted_as_missed() {
         (port.stats().rx_missed > 0).then_some(())
     });
     assert!(sent > FILL as u32);
-    // What came before is whole and in order.
+    // The packets that came before are whole and in order.
     let mut expected = 0;
     while expected < FILL as u32 {
         let mut burst = traffic::receive(&mut **port, pool);

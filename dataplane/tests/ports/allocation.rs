@@ -26,7 +26,7 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
@@ -43,7 +43,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Receives until `count` packets came, sends all by `out` (or back), and answers how often it allocated.
+/// Receives until `count` packets came, and sends all through `out`, or back. Returns the number of
+/// allocations.
 fn allocations(from: &mut dyn Port, mut out: Option<&mut dyn Port>, pool: &mut Pool, count: u64) -> u64 {
     let before = COUNT.get();
     let end = from.stats().rx_packets + count;

@@ -1,4 +1,5 @@
-//! Who gets a frame, the gateway's port or the host's own kernel: the whole table, for XDP and for AF_PACKET.
+//! Which frames go to the gateway's port and which to the host's own kernel: the whole table, for
+//! XDP and for AF_PACKET.
 
 use crate::{
     frames::{self, ESP, ICMPV6, TCP, UDP, ethernet, ip, ports},
@@ -31,12 +32,12 @@ const ETHERTYPES: [i32; 7] = [
     libc::ETH_P_IPV6,
     libc::ETH_P_ARP,
     0x88b5,
-    // What the kernel goes by where there is an LLC header in place of an EtherType (IEEE 802.2).
+    // The kernel's protocol for a frame with an LLC header in place of an EtherType (IEEE 802.2).
     libc::ETH_P_802_2,
     libc::ETH_P_8021Q,
     libc::ETH_P_PPP_SES,
 ];
-/// Tags: of VLAN 0 with a priority, the same as 802.1ad has it, and of VLAN 5.
+/// Tags: of VLAN 0 with a priority, the same in the form of 802.1ad, and of VLAN 5.
 const PRIORITY: [u8; 4] = [0x81, 0, 0xa0, 0];
 const OUTER_PRIORITY: [u8; 4] = [0x88, 0xa8, 0x40, 0];
 const VLAN: [u8; 4] = [0x81, 0, 0xa0, 5];
@@ -44,7 +45,7 @@ const LOCAL4: &str = "198.51.100.1";
 const LOCAL6: &str = "2001:db8::1";
 const LINK_LOCAL: &str = "fe80::1";
 
-/// A gateway's port on `gw0`, and what else hears there.
+/// A gateway's port on `gw0`, and all other receivers there.
 struct Listener {
     worker: Worker,
     classifier: Arc<Classifier>,
@@ -55,8 +56,8 @@ struct Listener {
     sent: u32,
 }
 
-/// Whether a frame was received that was sent so. The kernel takes tags off: of a long frame the addresses and the end,
-/// with its number, are compared.
+/// Returns whether a frame was received as it was sent. The kernel takes tags off, so only the
+/// addresses and the end of a long frame, with its number, are compared.
 fn is_same(received: &[u8], sent: &[u8]) -> bool {
     let end = sent.len().saturating_sub(24).max(18);
     received.get(..12) == sent.get(..12) && received.ends_with(&sent[end..])
@@ -76,7 +77,7 @@ impl Listener {
             let (port, classifier) = open(&device, &rules, &mut pool);
             (port, classifier, NeighbourSocket::open(&device).unwrap(), device.mac())
         });
-        // Sockets for one protocol come behind XDP and TCX: they see what the network stack sees.
+        // Sockets for one protocol come after XDP and TCX, so they see what the network stack sees.
         let kernel = ETHERTYPES.map(|protocol| world.kernel("gw0", protocol)).into();
         let peer = world.peer("peer0");
         let mut listener = Self { worker: (port, pool), classifier, neighbours, kernel, peer, mac, sent: 0 };
@@ -84,7 +85,8 @@ impl Listener {
         listener
     }
 
-    /// Sends a frame, with a number of its own at its end, and says who got it. It is one of both, never both.
+    /// Sends a frame with a unique number at its end. Returns whether the gateway or the kernel got
+    /// it; it must not be both.
     fn who_gets(&mut self, mut frame: Vec<u8>) -> To {
         self.sent += 1;
         let number = self.sent;
@@ -93,7 +95,8 @@ impl Listener {
         }
         self.peer.send(&frame);
         let got = wait_for("somebody to get the frame", || self.look(&frame));
-        // All that came with it is there once a later frame is; that one is known to go to the gateway.
+        // When a later frame has arrived, so has everything before it. That frame is known to go to
+        // the gateway.
         let (ethertype, packet) = ip("192.0.2.77".parse().unwrap(), UDP, &ports(number as u16, b"fence"));
         let fence = ethernet(self.mac, self.peer.mac, ethertype, &packet);
         self.peer.send(&fence);
@@ -288,7 +291,7 @@ impl Listener {
         for (what, whom, frame) in table {
             assert_eq!(self.who_gets(frame), whom, "{what}");
         }
-        // The slow path heard of neighbours, and of nothing else.
+        // The slow path received the neighbour messages, and nothing else.
         let mut buffer = [0; 2048];
         let mut heard = Vec::new();
         while let Some(len) = self.neighbours.recv(&mut buffer) {
@@ -297,7 +300,7 @@ impl Listener {
         }
         let (arp, nd) = ((vec![8, 6], 0), (vec![0x86, 0xdd], 135));
         assert_eq!(heard, [nd.clone(), nd, arp.clone(), arp.clone(), arp]);
-        // Addresses come and go.
+        // Addresses are added and removed.
         let address = "192.0.2.1".parse().unwrap();
         let frame = to(own, "192.0.2.1", TCP, &ports(22, b""));
         self.classifier.set_local(address).unwrap();
@@ -360,7 +363,7 @@ fn the_slow_path_sends_to_neighbours() {
     let arp = |number| ethernet([0xff; 6], mac, 0x0806, &[number; 46]);
     neighbours.send(&arp(1)).unwrap();
     assert_eq!(wait_for("a frame", || peer.try_recv()), arp(1));
-    // What is longer than the buffer is passed over, and what was sent is not heard.
+    // A frame longer than the buffer is skipped, and sent frames are not received.
     peer.send(&ethernet([0xff; 6], peer.mac, 0x0806, &[2; 100]));
     peer.send(&ethernet([0xff; 6], peer.mac, 0x0806, &[3; 46]));
     let mut buffer = [0; 64];
@@ -401,13 +404,13 @@ fn the_kernel_does_not_forward_what_is_the_gateways() {
     let frame = |mac, number| frames::numbered(mac, inside.mac, 9, number, 100);
     let is_forwarded = |frame: &[u8], number| frame.len() == 100 && frames::number(frame) == number;
     let mac = world.gw(|| Device::find("gw0").unwrap().mac());
-    // Without the gateway it does, so the test can tell.
+    // Without the gateway the kernel forwards, so this test can detect that.
     inside.send(&frame(mac, 1));
     wait_for("the kernel to forward", || outside.try_recv().filter(|f| is_forwarded(f, 1)));
     let mut listener = Listener::open(&world, af_packet);
     assert_eq!(listener.who_gets(frame(mac, 9)), Gateway);
     drop(listener);
-    // With the gateway gone the kernel forwards again, and the one before never came.
+    // When the gateway is gone the kernel forwards again. The frame before never came.
     wait_for("the kernel to forward again", || {
         inside.send(&frame(mac, 3));
         let frame = outside.try_recv()?;

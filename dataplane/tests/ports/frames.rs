@@ -1,4 +1,4 @@
-//! Frames to send: enough of each header for a kernel and a classifier to go by.
+//! Frames to send: enough of each header for a kernel and a classifier.
 
 use std::net::{IpAddr, Ipv4Addr};
 use wayfarer_dataplane::port::Mac;
@@ -12,7 +12,8 @@ pub(crate) fn ethernet(to: Mac, from: Mac, ethertype: u16, payload: &[u8]) -> Ve
     [&to[..], &from, &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// An IPv4 or IPv6 packet, after the family of `to`. IPv4 with its header checksum.
+/// Returns the EtherType and an IPv4 or IPv6 packet of the family of `to`. IPv4 has its header
+/// checksum.
 pub(crate) fn ip(to: IpAddr, protocol: u8, payload: &[u8]) -> (u16, Vec<u8>) {
     match to {
         IpAddr::V4(to) => {
@@ -41,13 +42,13 @@ pub(crate) fn ip(to: IpAddr, protocol: u8, payload: &[u8]) -> (u16, Vec<u8>) {
     }
 }
 
-/// Source and destination port, and the rest of an eight-byte header.
+/// Returns source and destination port, and the rest of an eight-byte header, before `payload`.
 pub(crate) fn ports(to: u16, payload: &[u8]) -> Vec<u8> {
     let len = 8 + payload.len() as u16;
     [&40_000u16.to_be_bytes()[..], &to.to_be_bytes(), &len.to_be_bytes(), &[0, 0], payload].concat()
 }
 
-/// A frame to be forwarded, of `len` bytes, with `number` at its end.
+/// Returns a frame to be forwarded, of `len` bytes, with `number` at its end.
 pub(crate) fn numbered(to: Mac, from: Mac, flow: u16, number: u32, len: usize) -> Vec<u8> {
     let mut payload = vec![number as u8; len - 14 - 20 - 8 - 4];
     payload.extend(number.to_be_bytes());
@@ -55,7 +56,7 @@ pub(crate) fn numbered(to: Mac, from: Mac, flow: u16, number: u32, len: usize) -
     ethernet(to, from, ethertype, &packet)
 }
 
-/// The number at the end of a frame.
+/// Returns the number at the end of a frame.
 pub(crate) fn number(frame: &[u8]) -> u32 {
     u32::from_be_bytes(*frame.last_chunk().unwrap())
 }

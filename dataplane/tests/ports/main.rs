@@ -1,6 +1,7 @@
-//! Ports against the running kernel: network namespaces made for each test, with veth pairs between them.
+//! Ports against the running kernel: each test has its own network namespaces, with veth pairs
+//! between them.
 //!
-//! Needs root, and iproute2 and ethtool.
+//! Needs root, iproute2 and ethtool.
 
 mod af_packet;
 mod af_xdp;

@@ -1,4 +1,4 @@
-//! The best way to open a device, and why a better one was not taken.
+//! The best way to open a device, and the reasons why a better one was not possible.
 
 use crate::{
     frames::numbered,
@@ -52,7 +52,7 @@ fn auto_takes_af_xdp_where_it_can() {
 
 #[test]
 fn auto_falls_back_and_says_why() {
-    // One queue, two workers: no AF_XDP.
+    // One queue for two workers: no AF_XDP.
     let world = World::new(1, 1);
     let mut two = pools(2);
     let opened = open(&world, "gw0", Kind::Auto, &mut two).unwrap();
@@ -175,7 +175,7 @@ fn without_capabilities_the_error_names_them() {
     let world = World::new(1, 1);
     let text = |device: &'static str, kind| {
         world.gw(|| {
-            // SAFETY: changes the credentials of this thread alone, which ends here.
+            // SAFETY: changes only the credentials of this thread, which ends here.
             assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
             let mut pools = pools(1);
             open::open(&request(device, kind), &mut pools).err().unwrap().to_string()
@@ -209,7 +209,7 @@ fn a_devices_state_follows_its_link() {
     world.in_gw("ip link del gw0");
     let gone = DeviceState { is_gone: true, ..DeviceState::default() };
     assert_eq!(state(), gone);
-    // Another one of its name is another one.
+    // Another device with the same name is not the same device.
     world.in_gw("ip link add gw0 up type veth");
     assert_eq!(state(), gone);
 }

@@ -22,7 +22,7 @@ fn the_host_and_the_port_see_each_other() {
     for (number, len) in [(1, 60), (2, 777), (3, 1414)] {
         let frame = numbered(port.mac(), port.host_mac(), 9, number, len);
         host.send(&frame);
-        // The host may have words of its own in between.
+        // The host may send frames of its own in between.
         let mut burst = wait_for("the host's frame", || {
             let mut burst = traffic::receive(&mut port, &mut pool);
             let it = burst.iter().position(|p| p.data() == frame).map(|i| burst.swap_remove(i));

@@ -1,4 +1,4 @@
-//! What every kind of port must do with traffic, whatever is under it.
+//! Traffic that every kind of port must carry.
 
 use crate::{
     frames::{number, numbered},
@@ -10,10 +10,11 @@ use wayfarer_dataplane::{
     port::{Mac, Port},
 };
 
-/// What a worker has of one device.
+/// A worker's port of one device, and its pool.
 pub(crate) type Worker = (Box<dyn Port>, Pool);
 
-/// Sends frames of several lengths from the peer: they arrive byte for byte, and so do answers on the way back.
+/// Sends frames of several lengths from the peer. They must arrive byte for byte, and so must
+/// answers on the way back.
 pub(crate) fn round_trip(port: &mut dyn Port, pool: &mut Pool, mac: Mac, peer: &RawSocket) {
     for (i, len) in [60, 61, 127, 590, 1513, 1514].into_iter().enumerate() {
         let frame = numbered(mac, peer.mac, 9, i as u32, len);
@@ -37,7 +38,8 @@ pub(crate) fn round_trip(port: &mut dyn Port, pool: &mut Pool, mac: Mac, peer: &
     assert_eq!((stats.rx_errors, stats.rx_oversize, stats.rx_missed, stats.tx_errors), (0, 0, 0, 0));
 }
 
-/// Echoes `count` frames, with at most `window` of them under way, and each comes back exactly once.
+/// Echoes `count` frames, with at most `window` of them in transit. Each must come back exactly
+/// once.
 pub(crate) fn echo(ports: &mut [Worker], mac: Mac, peer: &RawSocket, count: u32, window: u32) {
     let mut seen = vec![false; count as usize];
     let (mut sent, mut received) = (0, 0);
@@ -54,7 +56,7 @@ pub(crate) fn echo(ports: &mut [Worker], mac: Mac, peer: &RawSocket, count: u32,
                 packet.data_mut()[..6].copy_from_slice(&peer.mac);
                 packet.data_mut()[6..12].copy_from_slice(&mac);
             }
-            // Back-pressure is no loss: what stays in the burst is offered again.
+            // Back-pressure loses nothing: packets that stay in the burst are offered again.
             wait_for("the device to take a burst", || {
                 port.tx(pool, &mut burst);
                 port.flush(pool);

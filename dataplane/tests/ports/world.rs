@@ -1,4 +1,4 @@
-//! Two network namespaces of a test's own, `gw` and `peer`, joined by veth pairs; deleted with it.
+//! Two network namespaces for one test, `gw` and `peer`, joined by veth pairs, and deleted with it.
 
 use std::{
     fs::File,
@@ -19,7 +19,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Makes `pairs` veth pairs `gw0`, `gw1`, ... to `peer0`, `peer1`, ..., each with `queues` queues.
+    /// Makes `pairs` veth pairs `gw0`, `gw1`, ... to `peer0`, `peer1`, ..., each with `queues`
+    /// queues.
     pub(crate) fn new(pairs: usize, queues: usize) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // SAFETY: no arguments, no memory.
@@ -28,7 +29,7 @@ impl World {
         let world = Self { gw: format!("{id}-gw"), peer: format!("{id}-peer") };
         for name in [&world.gw, &world.peer] {
             run(&format!("ip netns add {name}"));
-            // No router solicitations and the like between the tests' own frames.
+            // No router solicitations and the like between the frames of the tests.
             run(&format!("ip netns exec {name} sysctl -qw net.ipv6.conf.default.addr_gen_mode=1"));
             run(&format!("ip netns exec {name} sysctl -qw net.ipv6.conf.all.accept_dad=0"));
         }
@@ -45,7 +46,7 @@ impl World {
         world
     }
 
-    /// Runs a command in the gateway's namespace and answers what it wrote.
+    /// Runs a command in the gateway's namespace. Returns its output.
     pub(crate) fn in_gw(&self, command: &str) -> String {
         run(&format!("ip netns exec {} {command}", self.gw))
     }
@@ -65,7 +66,7 @@ impl World {
         enter(&self.peer, || RawSocket::open(device, libc::ETH_P_ALL))
     }
 
-    /// Opens a packet socket that sees what the gateway's own kernel gets to see of one protocol.
+    /// Opens a packet socket that receives what the gateway's own kernel receives of one protocol.
     pub(crate) fn kernel(&self, device: &str, protocol: i32) -> RawSocket {
         enter(&self.gw, || RawSocket::open(device, protocol))
     }
@@ -79,7 +80,7 @@ impl Drop for World {
     }
 }
 
-/// Namespaces are per thread (setns(2)).
+/// Runs `f` on a thread in a namespace, because namespaces belong to threads (setns(2)).
 fn enter<R: Send>(namespace: &str, f: impl FnOnce() -> R + Send) -> R {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     std::thread::scope(|scope| {
@@ -100,7 +101,7 @@ fn run(command: &str) -> String {
     text
 }
 
-/// A plain packet socket: the test's own view of a wire.
+/// A packet socket through which the test sees a wire.
 pub(crate) struct RawSocket {
     fd: OwnedFd,
     pub(crate) mac: Mac,
@@ -131,7 +132,7 @@ impl RawSocket {
         }
     }
 
-    /// Sends a frame; waits while the device is busy.
+    /// Sends a frame. Waits while the device is busy.
     pub(crate) fn send(&self, frame: &[u8]) {
         wait_for("the wire to take a frame", || {
             // SAFETY: a live descriptor and buffer.
@@ -153,10 +154,10 @@ impl RawSocket {
     }
 }
 
-/// Asks again and again until there is an answer, and fails when there is none for too long.
+/// Calls `ask` until it returns a value, and fails if it does not do so in time.
 ///
-/// What a closed descriptor held is among the things to wait for: a command that another test is just starting has
-/// a copy of it for a moment.
+/// Also waits for the resources of a closed descriptor, because a command that another test is just
+/// starting has a copy of it for a moment.
 pub(crate) fn wait_for<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     let start = Instant::now();
     loop {

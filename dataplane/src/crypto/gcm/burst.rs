@@ -1,4 +1,4 @@
-//! Which packets of a burst go to which kernel, together.
+//! Decides which packets of a burst go to which kernel together.
 
 #![allow(unsafe_code, reason = "calls kernels compiled for instructions that the processor has")]
 
@@ -8,20 +8,20 @@ use super::{
 };
 use std::mem::MaybeUninit;
 
-/// Packets in a burst, at most.
+/// The largest number of packets in a burst.
 const MOST: usize = 64;
 
-/// The class of a number that no packet has.
+/// The class that no packet has.
 const NONE: u16 = !0;
 
-/// Returns the class of a packet; packets of the same class are worked on together: size of key in
-/// the upper bits, blocks of text in the lower.
+/// Returns the class of a packet. Packets of a class are worked on together. The key size is in the
+/// upper bits, the blocks of text in the lower ones.
 #[inline(always)]
 fn class(size: usize, blocks: usize) -> u16 {
     (size << BLOCKS | blocks.min(MANY)) as u16
 }
 
-/// Bits for the number of blocks, and the number from which on packets are not told apart.
+/// Bits for the number of blocks. Packets of [`MANY`] blocks or more have the same class.
 const BLOCKS: u32 = 13;
 const MANY: usize = (1 << BLOCKS) - 1;
 
@@ -30,7 +30,7 @@ pub(crate) struct Burst<'a, const SEAL: bool> {
     /// The instructions that the packets at hand are for.
     isa: Option<Isa>,
     packets: [MaybeUninit<Packet<'a>>; MOST],
-    /// For each packet at hand, its [`class`].
+    /// The [`class`] of each packet at hand.
     classes: [u16; MOST],
     authentic: u64,
 }
@@ -46,30 +46,30 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         }
     }
 
-    /// Adds a packet, made with `key`, as number `i`, which no other has.
+    /// Adds a packet, made with `key`, as number `i`, which no other packet has.
     ///
     /// # Panics
-    /// Unless `i` is less than [`MOST`] and `packet` was made with `key`.
+    /// Panics unless `i` is less than [`MOST`] and `packet` was made with `key`.
     #[inline(always)]
     pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
         if self.isa != Some(key.isa()) {
             self.switch(key.isa());
         }
-        // The kernels take the packet's key for one of this size.
+        // The kernels rely on the packet's key being of this size.
         assert!(packet.is_of(key), "a packet of another key");
         self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
         self.packets[i].write(packet);
     }
 
-    /// Seals or opens every packet. Answers with a bit for each that is authentic; the text of the
-    /// others is all zeros then.
+    /// Seals or opens every packet. Returns a bit for each that is authentic. The text of the
+    /// others is then all zeros.
     #[inline]
     pub(crate) fn finish(&mut self) -> u64 {
         self.run();
         self.authentic
     }
 
-    /// Goes on with other instructions. There is but one kind in a burst, save in tests.
+    /// Switches to other instructions. Outside of tests, a burst needs only one kind.
     #[cold]
     #[inline(never)]
     fn switch(&mut self, isa: Isa) {
@@ -78,7 +78,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     }
 
     fn run(&mut self) {
-        // SAFETY: a value of `Isa` is proof of the features that the kernels are compiled for.
+        // SAFETY: a value of `Isa` proves that the processor has the features that the kernels are
+        // compiled for.
         let (all, authentic) = unsafe {
             match self.isa {
                 None => return,
@@ -98,8 +99,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     }
 }
 
-/// Returns which of `same`, long packets of so many blocks, are better worked on one by one: those
-/// for which there are too few others to fill more than half of the lanes with.
+/// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one:
+/// those that would fill no more than half of the lanes.
 #[inline(always)]
 fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
     if V::LANES == 1 || blocks == MANY {
@@ -113,7 +114,7 @@ fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
     same
 }
 
-/// The kernels for one width of vectors, each compiled for the features it needs.
+/// Defines the kernels for one width of vectors, each compiled for the features it needs.
 macro_rules! kernels {
     ($name:ident, $vector:ident, $features:literal) => {
         mod $name {
@@ -122,13 +123,14 @@ macro_rules! kernels {
 
             type Isa = <$vector as Vector>::Isa;
 
-            /// Seals or opens all packets; a bit for each of them, and for each that is authentic.
+            /// Seals or opens all packets. Returns a bit for each packet, and a bit for each
+            /// authentic one.
             #[target_feature(enable = $features)]
             pub(super) fn run<const SEAL: bool>(isa: Isa, burst: &Burst<'_, SEAL>) -> (u64, u64) {
                 let all = !$vector::matches(isa, &burst.classes, NONE);
                 let packets = &burst.packets;
                 let (mut left, mut authentic) = (all, 0);
-                // Those that no other is as long as, for each size of key.
+                // Packets to be worked on one by one, for each key size.
                 let mut single = [0; 3];
                 while left != 0 {
                     let class = burst.classes[left.trailing_zeros() as usize % MOST];
@@ -169,7 +171,7 @@ macro_rules! kernels {
 
             /// # Safety
             /// The packets whose bits are set in `same` were pushed, and have keys of `R` rounds
-            /// and so many blocks.
+            /// and `blocks` blocks.
             #[target_feature(enable = $features)]
             unsafe fn together<const R: usize, const SEAL: bool>(
                 isa: Isa,

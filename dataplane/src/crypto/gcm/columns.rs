@@ -1,11 +1,10 @@
-//! Long packets with the same number of blocks: one in each lane of the vectors, whatever their
-//! keys.
+//! Kernel for long packets with the same number of blocks: one in each lane of the vectors,
+//! whatever their keys.
 //!
-//! As in [`long`](super::long), additional data, text and lengths are hashed in slots that begin
-//! with empty ones, so that groups of eight slots end with the lengths; a group is hashed while the
-//! next is encrypted. But a slot is a vector here, with a block of each packet; so nothing has to
-//! be summed up across lanes, and whatever is done once for a packet is done for all of them at
-//! once.
+//! As in [`long`](super::long), additional data, text and lengths are hashed in slots, and the
+//! first slots are empty, so that groups of eight slots end with the lengths. A group is hashed
+//! while the next one is encrypted. But here a slot is a vector, with a block of each packet. So
+//! nothing has to be summed up across lanes, and each step is done for all packets at once.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
@@ -19,20 +18,20 @@ use super::{
 };
 use std::mem::MaybeUninit;
 
-/// Slots in a group, but for the first, which has half as many if they suffice: as many as there
-/// are powers, and enough for the steps of AES to follow each other without a pause.
+/// Slots in a group. The first group has half as many if they suffice. Eight is the number of
+/// powers, and enough for the steps of AES to follow each other without a pause.
 const GROUP: usize = POWERS;
 const HALF: usize = GROUP / 2;
 
-/// Puts the counter, which is added up in the machine's order, in the order of the packet.
+/// Shuffles the counter, which is added up in the machine's byte order, into that of the packet.
 static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
 
-/// Seals or opens the packets whose bits are set in `left`, all of `blocks` blocks of text, of
-/// which there are more than eight; the last may be shorter. Answers with a bit for each that is
-/// authentic; when sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`. All have `blocks` blocks of text, more
+/// than eight; the last one may be shorter. Returns a bit for each packet that is authentic: all of
+/// them when sealing.
 ///
 /// # Safety
-/// There are such packets, with keys of `R` rounds, and nobody else uses their text.
+/// These packets exist, have keys of `R` rounds, and nobody else uses their text.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     isa: V::Isa,
@@ -71,7 +70,7 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     authentic
 }
 
-/// Packets on their way through.
+/// Packets while they are sealed or opened.
 struct Columns<'a, V: Vector, const R: usize, const SEAL: bool> {
     isa: V::Isa,
     ghash: Ghash<V>,
@@ -81,14 +80,15 @@ struct Columns<'a, V: Vector, const R: usize, const SEAL: bool> {
     powers: [Power<V>; GROUP],
     start: V,
     counter: V,
-    /// Slots of the first group that stay empty.
+    /// The number of slots of the first group that stay empty.
     empty: usize,
-    /// Where the next group stands in each packet.
+    /// The start of the next group in each packet.
     at: [*mut u8; 4],
     lengths: V,
     pending: [V; GROUP],
     hash: V,
-    /// What hides the tags, and those that the packets have come with.
+    /// The encrypted first counter blocks, which hide the tags, and the tags that came with the
+    /// packets.
     hidden: V,
     received: V,
 }
@@ -136,10 +136,10 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
         }
     }
 
-    /// The last `groups` groups, which come after a whole one.
+    /// Processes the last `groups` groups, which come after a whole one.
     ///
     /// # Safety
-    /// The packets have so many left.
+    /// The packets have this many groups left.
     #[inline(always)]
     unsafe fn rest(&mut self, groups: usize) {
         // SAFETY: by the caller's contract.
@@ -151,11 +151,11 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
         }
     }
 
-    /// Passes the next `N` slots through the cipher, and hashes the `P` that wait: none do in the
-    /// first group.
+    /// Passes the next `N` slots through the cipher, and hashes the `P` slots that wait. In the
+    /// first group none wait.
     ///
     /// # Safety
-    /// The packets have these slots; `LAST` says whether they are the last.
+    /// The packets have these slots. `LAST` says whether they are the last.
     #[inline(always)]
     unsafe fn group<const N: usize, const P: usize, const LAST: bool>(&mut self) {
         let isa = self.isa;
@@ -173,7 +173,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
                     *x = x.aesenc(self.rounds[r - 1]).pin();
                 }
                 if r <= P {
-                    // The one that needs the hash so far goes last.
+                    // The block that needs the hash of all before it goes last.
                     let i = r % P.max(1);
                     let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
                     sum.add(block, self.powers[(P + GROUP - 1 - i) % GROUP]);
@@ -226,10 +226,10 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
         self.at = each!(at, |at| at.wrapping_add(16 * N));
     }
 
-    /// Hashes the last group; writes or compares the tags.
+    /// Hashes the last group, and writes or compares the tags.
     ///
     /// # Safety
-    /// The packets have gone through the cipher.
+    /// The packets have passed through the cipher.
     #[inline(always)]
     unsafe fn finish(&self) -> u64 {
         let mut sum = Sum::new(self.isa);
@@ -243,10 +243,10 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
     }
 }
 
-/// Returns the four blocks of a packet.
+/// Returns four blocks of a packet.
 ///
 /// # Safety
-/// They can be read there, and nobody writes to them while they are.
+/// Four blocks can be read at `at`, and nobody writes to them while they are in use.
 #[inline(always)]
 unsafe fn whole<'a>(at: *const u8) -> &'a Row {
     // SAFETY: by the caller's contract.

@@ -1,18 +1,18 @@
 //! GHASH (NIST SP 800-38D §6.4) on vectors of blocks.
 //!
-//! Blocks and powers of the hash key are byte-reversed and the key is multiplied by x once, as
-//! POLYVAL has it (RFC 8452, appendix A): then neither a product nor its reduction needs any bit
+//! As POLYVAL does (RFC 8452, appendix A), blocks and powers of the hash key are byte-reversed, and
+//! the key is multiplied by x once. Then neither a product nor its reduction needs any bits
 //! reversed.
 
 use super::vector::{Block, Vector};
 
-/// Reverses the bytes of a block.
+/// The shuffle that reverses the bytes of a block.
 static REVERSE: Block = [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
 
-/// What the reduction multiplies by, in its upper half.
+/// The factor of the reduction, in the upper half.
 static POLYNOMIAL: Block = (0xc200_0000_0000_0000_0000_0000_0000_0001_u128).to_le_bytes();
 
-/// The constants, kept in registers.
+/// The constants of GHASH, kept in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Ghash<V> {
     reverse: V,
@@ -25,13 +25,13 @@ impl<V: Vector> Ghash<V> {
         Self { reverse: V::splat(isa, &REVERSE), polynomial: V::splat(isa, &POLYNOMIAL) }
     }
 
-    /// From the order of bytes that a packet has to that of the arithmetic, or back.
+    /// Converts blocks from the byte order of a packet to that of the arithmetic, or back.
     #[inline(always)]
     pub(super) fn reverse(self, blocks: V) -> V {
         blocks.shuffle(self.reverse)
     }
 
-    /// Returns a sum of products, modulo the field's polynomial.
+    /// Reduces a sum of products modulo the field's polynomial.
     #[inline(always)]
     pub(super) fn reduce(self, sum: Sum<V>) -> V {
         let middle = sum.middle.xor3(sum.low, sum.high);
@@ -48,7 +48,7 @@ impl<V: Vector> Ghash<V> {
     }
 }
 
-/// A power of the hash key, and the sum of its halves, which Karatsuba's method multiplies by.
+/// A power of the hash key, and the sum of its halves, by which Karatsuba's method multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct Power<V> {
     power: V,
@@ -62,8 +62,8 @@ impl<V: Vector> Power<V> {
     }
 }
 
-/// A sum of products yet to be reduced, as Karatsuba's method gives it: three multiplications a
-/// block, not four. Carry-less multiplication is what the processor has least of.
+/// A sum of products that is not yet reduced, as Karatsuba's method gives it: three multiplications
+/// a block instead of four. Carry-less multiplication is the processor's scarcest resource.
 #[derive(Clone, Copy)]
 pub(super) struct Sum<V> {
     low: V,

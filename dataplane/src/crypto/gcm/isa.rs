@@ -8,7 +8,7 @@ macro_rules! isa {
         pub(crate) struct $name(());
 
         impl $name {
-            /// Returns the proof, if there is one.
+            /// Returns the proof if the processor has the features.
             pub(crate) fn detect() -> Option<Self> {
                 ($(is_x86_feature_detected!($feature))&&+).then_some(Self(()))
             }
@@ -30,14 +30,14 @@ isa! {
 }
 
 impl From<Vaes256> for AesNi {
-    /// Shows that its features are among those of [`Vaes256`].
+    /// Converts the proof: the features of AES-NI are among those of [`Vaes256`].
     fn from(_: Vaes256) -> Self {
         Self(())
     }
 }
 
 impl From<Vaes512> for AesNi {
-    /// Shows that its features are among those of [`Vaes512`].
+    /// Converts the proof: the features of AES-NI are among those of [`Vaes512`].
     fn from(_: Vaes512) -> Self {
         Self(())
     }

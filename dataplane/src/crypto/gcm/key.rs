@@ -11,20 +11,21 @@ use super::{
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use zeroize::Zeroize;
 
-/// Powers of the hash key that are kept.
+/// The number of powers of the hash key that are kept.
 pub(super) const POWERS: usize = 8;
 
-/// Everything that sealing and opening read, for AES of `R` rounds.
+/// Everything that sealing and opening read of a key, for AES of `R` rounds.
 ///
-/// The powers stand one after the other, so that four of them are loaded at once, and the first six
-/// begin with a line.
+/// The powers follow one another, so that four of them are loaded at once. With 10 and 14 rounds,
+/// H⁶ begins a cache line.
 #[repr(C, align(64))]
 pub(super) struct Schedule<const R: usize> {
     /// Round keys 1 to `R`.
     rounds: [Block; R],
     /// H⁸ to H¹.
     powers: [Block; POWERS],
-    /// Round key 0 and the salt: the counter block, but for IV and counter, after AES's first step.
+    /// Round key 0 and the salt: the counter block without IV and counter, after the first step of
+    /// AES.
     start: Block,
     /// Round key 0.
     key: Block,
@@ -33,7 +34,7 @@ pub(super) struct Schedule<const R: usize> {
 const _: () = assert!(size_of::<Schedule<10>>() == 320 && size_of::<Schedule<14>>() == 384);
 
 impl<const R: usize> Schedule<R> {
-    /// Returns the schedule of a key as long as `R` wants it.
+    /// Returns the schedule of a key. `R` must fit its length.
     pub(super) fn new(isa: AesNi, key: &[u8], salt: [u8; 4]) -> Box<Self> {
         let mut this =
             Box::new(Self { rounds: [[0; 16]; R], powers: [[0; 16]; POWERS], start: [0; 16], key: [0; 16] });
@@ -46,7 +47,7 @@ impl<const R: usize> Schedule<R> {
         this
     }
 
-    /// Key expansion (FIPS 197 §5.2).
+    /// Expands the key (FIPS 197 §5.2).
     #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
     fn expand(&mut self, isa: AesNi, key: &[u8]) {
         let words = key.len() / 4;
@@ -74,7 +75,7 @@ impl<const R: usize> Schedule<R> {
         w.zeroize();
     }
 
-    /// The powers of the hash key, which is a block of zeros, encrypted.
+    /// Computes the powers of the hash key, which is an encrypted block of zeros.
     #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
     fn raise(&mut self, isa: AesNi) {
         let mut x = Xmm::splat(isa, &self.key);
@@ -93,8 +94,8 @@ impl<const R: usize> Schedule<R> {
         }
     }
 
-    /// Asks for the cache lines that sealing and opening read: round keys and powers, which lie in
-    /// all of them.
+    /// Prefetches the cache lines that sealing and opening read: round keys and powers lie in all
+    /// of them.
     #[inline]
     pub(super) fn prefetch(&self) {
         let first: *const i8 = (&raw const *self).cast();
@@ -104,7 +105,8 @@ impl<const R: usize> Schedule<R> {
         }
     }
 
-    /// Hashes all blocks of `first` and `rest` but the last, and adds that.
+    /// Hashes all blocks of `first` and `rest` but the last, and returns the sum of that hash and
+    /// the last block.
     pub(super) fn absorb(&self, isa: AesNi, first: Option<&Block>, rest: &[u8]) -> Block {
         // SAFETY: `AesNi` proves the features.
         unsafe { self.absorb_blocks(isa, first, rest) }
@@ -127,47 +129,47 @@ impl<const R: usize> Schedule<R> {
         ghash.reverse(sum).to_block()
     }
 
-    /// Returns the round key `i`, from 1.
+    /// Returns round key `i`, from 1.
     #[inline(always)]
     pub(super) fn round(&self, i: usize) -> &Block {
         &self.rounds[i - 1]
     }
 
-    /// Returns the round keys `i` to `i + 3`.
+    /// Returns round keys `i` to `i + 3`.
     #[inline(always)]
     pub(super) fn rounds(&self, i: usize) -> &Row {
         row(&self.rounds, i - 1)
     }
 
-    /// Hⁱ.
+    /// Returns Hⁱ.
     #[inline(always)]
     pub(super) fn power(&self, i: usize) -> &Block {
         &self.powers[POWERS - i]
     }
 
-    /// Hⁱ to Hⁱ⁻³.
+    /// Returns Hⁱ to Hⁱ⁻³.
     #[inline(always)]
     pub(super) fn powers(&self, i: usize) -> &Row {
         row(&self.powers, POWERS - i)
     }
 
-    /// Returns what the counter blocks are made of.
+    /// Returns the block that all counter blocks start from.
     #[inline(always)]
     pub(super) fn start(&self) -> &Block {
         &self.start
     }
 }
 
-/// Returns the four blocks of `blocks`, from number `i` on.
+/// Returns four blocks of `blocks`, from number `i` on.
 #[inline(always)]
 fn row(blocks: &[Block], i: usize) -> &Row {
     blocks[i..i + 4].as_flattened().as_array().expect("four blocks")
 }
 
-/// AES's S-box on each byte of a word, in constant time.
+/// Applies the S-box of AES to each byte of a word, in constant time.
 #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
 fn substitute(isa: AesNi, word: u32) -> u32 {
-    // With the same word in all columns it does not matter that the rows are shifted.
+    // All columns hold the same word, so shifting the rows changes nothing.
     let mut columns = [0; 16];
     columns.chunks_exact_mut(4).for_each(|column| column.copy_from_slice(&word.to_le_bytes()));
     let block = Xmm::splat(isa, &columns).aesenclast(Xmm::zero(isa)).to_block();

@@ -1,7 +1,7 @@
-//! Short packets: one in each lane of the vectors, whatever their keys.
+//! Kernel for short packets: one in each lane of the vectors, whatever their keys.
 //!
-//! One packet's few blocks would wait on each other; those of several packets fill the pipes. While
-//! one group of packets goes through the cipher, the group before it is hashed.
+//! The few blocks of one packet would wait for each other; those of several packets fill the
+//! pipelines. While one group of packets passes through the cipher, the group before it is hashed.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
@@ -14,14 +14,14 @@ use super::{
 };
 use std::mem::MaybeUninit;
 
-/// Blocks of text that a packet may have at most.
+/// The largest number of blocks of text in a packet for this kernel.
 pub(super) const MOST: usize = 9;
 
-/// Seals or opens the packets whose bits are set in `left`, all of `N` blocks of text, the last of
-/// which may be shorter. Answers with a bit for each that is authentic; when sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`. All have `N` blocks of text; the last
+/// one may be shorter. Returns a bit for each packet that is authentic: all of them when sealing.
 ///
 /// # Safety
-/// There are such packets, with keys of `R` rounds, and nobody else uses their text.
+/// These packets exist, have keys of `R` rounds, and nobody else uses their text.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: bool>(
     isa: V::Isa,
@@ -48,8 +48,8 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: 
     }
 }
 
-/// A packet for each lane. The same one may stand in more than one: nothing is written before
-/// everything is read.
+/// A packet for each lane. The same packet may be in several lanes, because everything is read
+/// before anything is written.
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     numbers: [usize; 4],
@@ -57,11 +57,11 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// Returns the next packets of `left`; if they are fewer than lanes, the first takes the place
-    /// of those that lack.
+    /// Takes the next packets of `left`. If they are fewer than the lanes, the first one fills the
+    /// rest.
     ///
     /// # Safety
-    /// The packets whose bits are set are there.
+    /// The packets whose bits are set exist.
     #[inline(always)]
     pub(super) unsafe fn take<V: Vector>(packets: &'a [MaybeUninit<Packet<'a>>; 64], left: &mut u64) -> Self {
         let mut numbers = [left.trailing_zeros() as usize % 64; 4];
@@ -75,15 +75,16 @@ impl<'a> Group<'a> {
         Self { numbers, packets: each!(numbers, |i| unsafe { packets[i].assume_init_ref() }) }
     }
 
-    /// Writes the tags, or compares them with those `received`; a bit for each packet that is
+    /// Writes the tags, or compares them with `received`. Returns a bit for each packet that is
     /// authentic.
     ///
     /// # Safety
-    /// The packets are used by nobody else.
+    /// Nobody else uses the packets.
     #[inline(always)]
     pub(super) unsafe fn finish<V: Vector, const SEAL: bool>(&self, tag: V, received: V) -> u64 {
         if SEAL {
-            // SAFETY: packets end with their tags. The last block of text may have touched them.
+            // SAFETY: packets end with their tags. The last block of text may have overwritten
+            // them.
             unsafe { tag.scatter(each!(self.packets, |p| p.tag())) };
             return !0;
         }
@@ -96,14 +97,14 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What every group needs.
+/// The values that every group needs.
 #[derive(Clone, Copy)]
 struct Lanes<V: Vector> {
     isa: V::Isa,
     ghash: Ghash<V>,
 }
 
-/// A group that went through the cipher, and waits to be hashed.
+/// A group that has passed through the cipher and waits to be hashed.
 struct PendingGroup<'a, V, const R: usize> {
     of: Group<'a>,
     keys: [&'a Schedule<R>; 4],
@@ -111,20 +112,21 @@ struct PendingGroup<'a, V, const R: usize> {
     blocks: [V; MOST],
     aad: V,
     lengths: V,
-    /// What hides the tags, and those that the packets have come with.
+    /// The encrypted first counter blocks, which hide the tags, and the tags that came with the
+    /// packets.
     hidden: V,
     received: V,
 }
 
-/// The hash of a group, a block at a time.
+/// The hash of a group, computed a block at a time.
 struct Hash<V> {
     sum: Sum<V>,
     powers: [V; 4],
 }
 
 impl<V: Vector> Hash<V> {
-    /// Adds block `i` of additional data, text and lengths. Where there are more than the key has
-    /// powers, those at the beginning are hashed first, and what comes of it is added to the next.
+    /// Adds block `i` of additional data, text and lengths. If there are more blocks than powers of
+    /// the key, the first ones are hashed ahead, and their hash is added to the next block.
     #[inline(always)]
     fn step<const R: usize, const N: usize>(
         &mut self,
@@ -164,11 +166,12 @@ impl<V: Vector> Lanes<V> {
         Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
     }
 
-    /// Passes a group through the cipher and hashes the one before, if there is one. Answers with
-    /// the group, and the tags of the one before.
+    /// Passes a group through the cipher and hashes the group before, if there is one. Returns the
+    /// new group, and the tags of the one before.
     ///
     /// # Safety
-    /// The group's keys are of `R` rounds, its packets of `N` blocks, used by nobody else.
+    /// The keys of the group are of `R` rounds, its packets have `N` blocks, and nobody else uses
+    /// them.
     #[inline(always)]
     unsafe fn encrypt<'a, const R: usize, const N: usize, const SEAL: bool>(
         &self,
@@ -235,7 +238,7 @@ impl<V: Vector> Lanes<V> {
     }
 }
 
-/// Returns the round keys from number `r` on, at most four.
+/// Returns up to four round keys, from number `r` on.
 #[inline(always)]
 pub(super) fn gather_rounds<V: Vector, const R: usize>(
     isa: V::Isa,
@@ -253,19 +256,19 @@ pub(super) fn gather_rounds<V: Vector, const R: usize>(
     rounds
 }
 
-/// Ones in those bytes of the last block that are text.
+/// Returns ones in those bytes of the last block that are text.
 #[inline(always)]
 pub(super) fn tail<V: Vector>(isa: V::Isa, lengths: V) -> V {
-    // Bits of text in the last block are 8 to 128, for each packet: what follows from its length
-    // modulo 128. One less, 7 to 127, is a signed byte, and a byte of the block is text if eight
-    // times its place is less than that.
+    // The last block of a packet has 8 to 128 bits of text, which follows from its length modulo
+    // 128. One less, 7 to 127, is a signed byte. A byte of the block is text if eight times its
+    // index is less than that.
     static LOW: Block = [127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     static EIGHTS: Block = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120];
     let ones = V::splat(isa, &[0xff; 16]);
     lengths.add(ones).and(V::splat(isa, &LOW)).shuffle(V::zero(isa)).greater(V::splat(isa, &EIGHTS))
 }
 
-/// Counters from 1 on, as they stand in a counter block.
+/// Counters from 1 on, in the form of a counter block.
 static COUNTERS: [Block; MOST + 1] = {
     let mut counters = [[0; 16]; MOST + 1];
     let mut i = 0;
@@ -279,7 +282,7 @@ static COUNTERS: [Block; MOST + 1] = {
 /// Returns a block of a packet.
 ///
 /// # Safety
-/// It can be read there, and nobody writes to it while it is.
+/// A block can be read at `at`, and nobody writes to it while it is in use.
 #[inline(always)]
 pub(super) unsafe fn block<'a>(at: *const u8) -> &'a Block {
     // SAFETY: by the caller's contract.
@@ -289,7 +292,7 @@ pub(super) unsafe fn block<'a>(at: *const u8) -> &'a Block {
 /// Reads `N` blocks of each packet.
 ///
 /// # Safety
-/// They can be read there.
+/// The blocks can be read there.
 #[inline(always)]
 unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into: &mut [V; MOST]) {
     for i in 0..N {
@@ -308,7 +311,7 @@ unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into:
 /// Writes `N` blocks of each packet.
 ///
 /// # Safety
-/// They can be written there.
+/// The blocks can be written there.
 #[inline(always)]
 unsafe fn write<V: Vector, const N: usize>(text: [*mut u8; 4], from: &[V; MOST]) {
     for i in 0..N {

@@ -1,16 +1,16 @@
-//! Long packets, one at a time: its blocks stand side by side in the lanes of the vectors.
+//! Kernel for long packets, one at a time: its blocks are side by side in the lanes of the vectors.
 //!
-//! The hash is over the additional data, the text and the lengths; the cipher hides the tag, then
-//! the text. So both run over the same vectors, with counter 1 where the additional data stands.
-//! Empty slots come first, so that the lengths are always in the last lane, and a vector's powers
-//! of the hash key are the same for any length:
+//! The hash covers the additional data, the text and the lengths. The cipher hides the tag, then
+//! the text. So both run over the same vectors, with counter 1 in the slot of the additional data.
+//! Empty slots come first. So the lengths are always in the last lane, and the powers of the hash
+//! key for a vector are the same for any length:
 //!
 //! ```text
 //! hash     │   -  aad   c0   c1 │  c2   c3 ...      │ ...  cn  len │
 //! counter  │   -    1    2    3 │   4    5 ...      │ ... n+2    - │
 //! ```
 //!
-//! The hash of a group of vectors runs while the next group is encrypted.
+//! A group of vectors is hashed while the next group is encrypted.
 
 #![allow(unsafe_code, reason = "packets are read and written a vector at a time, by pointer")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
@@ -23,13 +23,13 @@ use super::{
 };
 use std::mem::MaybeUninit;
 
-/// Vectors in a group, all but the first.
+/// Vectors in a group. The first group may have fewer.
 const GROUP: usize = 4;
 
-/// Puts the counter, which is added up in the machine's order, in the order of the packet.
+/// Shuffles the counter, which is added up in the machine's byte order, into that of the packet.
 static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
 
-/// Counters from -2 on, in the machine's order.
+/// Counters from -2 on, in the machine's byte order.
 static COUNTERS: [[u32; 4]; 8] = {
     let mut counters = [[0; 4]; 8];
     let mut i = 0;
@@ -40,12 +40,12 @@ static COUNTERS: [[u32; 4]; 8] = {
     counters
 };
 
-/// Seals or opens the packets whose bits are set in `left`. Answers with a bit for each that is
-/// authentic; when sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`. Returns a bit for each packet that is
+/// authentic: all of them when sealing.
 ///
 /// # Safety
-/// There are such packets, with keys of `R` rounds and text that fills two vectors or more, which
-/// nobody else uses.
+/// These packets exist, have keys of `R` rounds and text that fills two vectors or more, and nobody
+/// else uses their text.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     isa: V::Isa,
@@ -53,7 +53,7 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     mut left: u64,
 ) -> u64 {
     let mut authentic = 0;
-    // The first packet comes after none, whose tag goes nowhere.
+    // No packet comes before the first one; the tag of that empty packet is discarded.
     let mut nowhere = [0; 16];
     let mut tail = Tail::none(isa, nowhere.as_mut_ptr());
     while left != 0 {
@@ -84,27 +84,28 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     authentic
 }
 
-/// What is left to do of a packet that went through the cipher: the last group is not hashed yet.
+/// The rest of the work on a packet that has passed through the cipher: its last group is not
+/// hashed yet.
 struct Tail<V> {
     pending: [V; GROUP],
     hash: V,
     powers: [Power<V>; GROUP - 1],
-    /// Hᵂ to H.
+    /// Hᵂ to H, for W lanes.
     last: Power<V>,
     hidden: Xmm,
     tag: *mut u8,
-    /// The packet's bit.
+    /// The bit of the packet.
     bit: u64,
 }
 
-/// How far that is.
+/// The progress of that work.
 struct End<V> {
     ghash: Ghash<V>,
     sum: Sum<V>,
     hash: V,
 }
 
-/// Steps that a [`Tail`] takes, one in each round of AES of the packet behind.
+/// Steps of a [`Tail`], one in each AES round of the next packet.
 const STEPS: usize = 8;
 
 impl<V: Vector> End<V> {
@@ -130,11 +131,11 @@ impl<V: Vector> Tail<V> {
         }
     }
 
-    /// Hashes the last group; writes or compares the tag in the last step, which answers with the
+    /// Hashes a part of the last group. The last step writes or compares the tag, and returns the
     /// packet's bit if it is authentic.
     ///
     /// # Safety
-    /// A tag can be read and written where it stands.
+    /// The tag can be read and written at its pointer.
     #[inline(always)]
     unsafe fn step<const SEAL: bool>(&self, isa: V::Isa, end: &mut End<V>, step: usize) -> u64 {
         match step {
@@ -165,27 +166,27 @@ impl<V: Vector> Tail<V> {
     }
 }
 
-/// A packet on its way through.
+/// A packet while it is sealed or opened.
 struct State<'a, V: Vector, const R: usize, const SEAL: bool> {
     isa: V::Isa,
     packet: &'a Packet<'a>,
     key: &'a Schedule<R>,
     ghash: Ghash<V>,
-    /// H to the number of lanes, and its second to fourth power.
+    /// H to the power of the number of lanes, and the second to fourth power of that.
     powers: [Power<V>; GROUP],
-    /// The counter blocks, but for the counter.
+    /// The counter blocks without the counter.
     start: V,
     counter: V,
-    /// Slots of the first vector that stay empty.
+    /// The number of slots of the first vector that stay empty.
     empty: usize,
-    /// Where the next vector stands in the packet, and how many bytes of text are left from there
+    /// The start of the next vector in the packet, and the number of bytes of text left from there
     /// on.
     at: *mut u8,
     left: usize,
-    /// The group that went through the cipher and waits to be hashed.
+    /// The group that has passed through the cipher and waits to be hashed.
     pending: [V; GROUP],
     hash: V,
-    /// What hides the tag.
+    /// The encrypted first counter block, which hides the tag.
     hidden: Xmm,
 }
 
@@ -216,11 +217,11 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         }
     }
 
-    /// Returns the first group, of `F` vectors, then as many more as `groups` says. The packet
-    /// before is finished meanwhile.
+    /// Processes the first group, of `F` vectors, then `groups` more. Meanwhile finishes the packet
+    /// before, and returns its bit if it is authentic.
     ///
     /// # Safety
-    /// These are the packet's vectors.
+    /// The packet has exactly these vectors.
     #[inline(always)]
     unsafe fn walk<const F: usize>(&mut self, groups: usize, before: &Tail<V>) -> u64 {
         // SAFETY: by the caller's contract.
@@ -249,11 +250,12 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         }
     }
 
-    /// Passes the next `N` vectors through the cipher, and hashes the `P` that wait. In the first
-    /// group, that is the packet before; answers with its bit then.
+    /// Passes the next `N` vectors through the cipher, and hashes the `P` vectors that wait. The
+    /// first group finishes the packet before instead, and returns its bit.
     ///
     /// # Safety
-    /// So many vectors are left; `FIRST` and `LAST` say whether it is the first and the last group.
+    /// This many vectors are left. `FIRST` and `LAST` say whether it is the first and the last
+    /// group.
     #[inline(always)]
     unsafe fn group<const N: usize, const P: usize, const FIRST: bool, const LAST: bool>(
         &mut self,
@@ -282,7 +284,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
                     bit |= unsafe { before.step::<SEAL>(isa, &mut end, r) };
                 }
                 if r <= P {
-                    // The one that needs the hash so far goes last.
+                    // The block that needs the hash of all before it goes last.
                     let i = r % P.max(1);
                     let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
                     sum.add(block, self.powers[(P + 3 - i) % GROUP]);
@@ -298,10 +300,10 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
             let to = if LAST && i == N - 1 { V::LANES - 1 } else { V::LANES };
             let whole = from == 0 && to == V::LANES;
             let stream = x[i].aesenclast(last);
-            // The last block of text, whole or not, ends in these two vectors.
+            // The last block of text, whole or not, is in one of these two vectors.
             let tail = LAST && i + 2 >= N;
             let mask = V::mask(isa, self.left);
-            // SAFETY: these lanes hold text, of which the last block may reach into the tag, as
+            // SAFETY: these lanes hold text. The last block may reach into the tag, which is as
             // long as a block.
             unsafe {
                 let input = if whole { V::load(isa, self.at) } else { V::load_lanes(isa, self.at, from, to) };
@@ -336,11 +338,11 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         bit
     }
 
-    /// Returns what is left to do.
+    /// Returns the rest of the work on the packet.
     #[inline(always)]
     fn tail(&self, bit: u64) -> Tail<V> {
         let [one, two, three, _] = self.powers;
-        // SAFETY: as many powers as the vector has lanes, down to the first.
+        // SAFETY: there are as many powers as the vector has lanes, down to the first.
         let last = unsafe { V::load(self.isa, self.key.power(V::LANES).as_ptr()) };
         Tail {
             pending: self.pending,
@@ -354,7 +356,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
     }
 }
 
-/// Hᵂ, H²ᵂ, H³ᵂ and H⁴ᵂ for vectors of W lanes.
+/// Returns Hᵂ, H²ᵂ, H³ᵂ and H⁴ᵂ for vectors of W lanes.
 #[inline(always)]
 fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedule<R>) -> [Power<V>; GROUP] {
     let one = V::splat(isa, key.power(V::LANES));

@@ -3,19 +3,19 @@
 //! | module | what |
 //! |---|---|
 //! | [`isa`] | which instructions the processor has |
-//! | [`vector`] | one, two or four blocks, and what is done with them |
-//! | [`ghash`] | multiplication in GHASH's field |
+//! | [`vector`] | one, two or four blocks, and operations on them |
+//! | [`ghash`] | multiplication in the field of GHASH |
 //! | [`key`] | a key as the kernels load it |
 //! | [`lanes`] | kernel for short packets: one packet a lane |
 //! | [`columns`] | kernel for long packets of the same number of blocks: one packet a lane |
 //! | [`long`] | kernel for long packets: one packet in all lanes |
-//! | [`burst`] | which packets go to which kernel, together |
+//! | [`burst`] | which packets go to which kernel together |
 //!
-//! Nothing here depends on a secret but the values computed: neither branches nor addresses do.
-//! Nonces are of 96 bits and tags of 128; the text may be up to 64 KiB.
+//! Neither branches nor addresses depend on secrets. Nonces have 96 bits and tags 128. The text may
+//! be up to 64 KiB.
 
-/// The same with `$i` a constant, from the first number to the last. Loops of so much the compiler
-/// would not unroll, and would then keep in memory what belongs into registers.
+/// Repeats a block with `$i` as a constant, for each number. The compiler would not unroll loops of
+/// this size, and would then keep in memory what belongs in registers.
 macro_rules! unroll {
     ($i:ident in [$($number:literal)+] $body:block) => {
         $({
@@ -25,14 +25,14 @@ macro_rules! unroll {
     };
 }
 
-/// The same for every round of AES but the last.
+/// Repeats a block for every AES round but the last.
 macro_rules! each_round {
     ($r:ident, $body:block) => {
         unroll!($r in [1 2 3 4 5 6 7 8 9 10 11 12 13] $body)
     };
 }
 
-/// The same expression for the packet of each lane.
+/// Evaluates an expression for the packet of each lane.
 macro_rules! each {
     ($of:expr, |$one:pat_param| $value:expr) => {{
         let [a, b, c, d] = $of;

@@ -9,10 +9,10 @@ use super::{
 };
 use std::marker::PhantomData;
 
-/// Bytes of a tag.
+/// Length of a tag in bytes.
 const TAG: usize = 16;
 
-/// The instructions that a key's packets are sealed and opened with.
+/// The instructions that seal and open the packets of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Isa {
     Vaes512(Vaes512),
@@ -34,7 +34,8 @@ enum Size {
 }
 
 impl Key {
-    /// Makes a key of 16, 24 or 32 bytes, and the four bytes that every nonce begins with.
+    /// Returns a key of 16, 24 or 32 bytes with the four bytes that begin every nonce, or `None` if
+    /// it has another length.
     pub(crate) fn new(isa: Isa, key: &[u8], salt: [u8; 4]) -> Option<Self> {
         let any = match isa {
             Isa::Vaes512(isa) => isa.into(),
@@ -57,7 +58,7 @@ impl Key {
         }
     }
 
-    /// Returns which of the three sizes it is of, and its schedule.
+    /// Returns the index of the key's size, of three, and its schedule.
     #[inline]
     pub(super) fn size(&self) -> (usize, *const u8) {
         match &self.schedule {
@@ -67,7 +68,7 @@ impl Key {
         }
     }
 
-    /// Asks for the cache lines that sealing and opening read.
+    /// Prefetches the cache lines that sealing and opening read.
     #[inline]
     pub(crate) fn prefetch(&self) {
         match &self.schedule {
@@ -77,8 +78,8 @@ impl Key {
         }
     }
 
-    /// Additional data of any length, `first` and `rest`, as one block: what is left once all but
-    /// the last are hashed.
+    /// Reduces additional data of any length, `first` and `rest`, to one block: hashes all blocks
+    /// but the last, and adds that one.
     pub(crate) fn absorb(&self, first: Option<&Block>, rest: &[u8]) -> Block {
         let any = match self.isa() {
             Isa::Vaes512(isa) => isa.into(),
@@ -93,28 +94,28 @@ impl Key {
     }
 }
 
-/// A packet as the kernels take it: 64 bytes, in which everything that is loaded as a block is one.
+/// A packet as the kernels take it: 64 bytes. Everything that is loaded as a block is a block.
 #[repr(C, align(64))]
 pub(crate) struct Packet<'a> {
     key: *const u8,
     /// Text, then tag.
     pub(super) text: *mut u8,
-    /// Where the counter block has its IV; zeros elsewhere.
+    /// The IV at its position in the counter block; zeros elsewhere.
     pub(super) iv: Block,
-    /// The additional data, or what [`Key::absorb`] left of them.
+    /// The additional data, or the result of [`Key::absorb`].
     pub(super) aad: Block,
-    /// Bits of text and of additional data, as GHASH ends with them, in the order of its
-    /// arithmetic.
+    /// Length of the text and of the additional data in bits: the last block of GHASH, in the byte
+    /// order of its arithmetic.
     pub(super) lengths: Block,
     of: PhantomData<(&'a Key, &'a mut [u8])>,
 }
 
 impl<'a> Packet<'a> {
-    /// `aad` stands for `aad_len` bytes of additional data; `text` is followed by the tag's 16
-    /// bytes.
+    /// Returns a packet. `aad` represents `aad_len` bytes of additional data. `text` ends with the
+    /// 16 bytes of the tag.
     ///
     /// # Panics
-    /// If `text` is shorter than the tag.
+    /// Panics if `text` is shorter than the tag.
     #[inline(always)]
     pub(crate) fn new(key: &'a Key, iv: [u8; 8], aad: Block, aad_len: usize, text: &'a mut [u8]) -> Self {
         let len = text.len().checked_sub(TAG).expect("room for the tag");
@@ -129,29 +130,31 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Returns whether it was made with `key`.
+    /// Returns whether the packet was made with `key`.
     #[inline(always)]
     pub(super) fn is_of(&self, key: &Key) -> bool {
         self.key == key.size().1
     }
 
-    /// Returns the length of the text, in bytes.
+    /// Returns the length of the text in bytes.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         u64::from_le_bytes(*self.lengths.first_chunk().expect("16 bytes")) as usize / 8
     }
 
-    /// Returns where the tag stands.
+    /// Returns the position of the tag.
     #[inline(always)]
     pub(super) fn tag(&self) -> *mut u8 {
         self.text.wrapping_add(self.len())
     }
 
+    /// Returns the schedule of the packet's key.
+    ///
     /// # Safety
     /// The key is of `R` rounds.
     #[inline(always)]
     pub(super) unsafe fn schedule<const R: usize>(&self) -> &'a Schedule<R> {
-        // SAFETY: the key is borrowed for as long; its rounds by the caller's contract.
+        // SAFETY: the key is borrowed for `'a`. It has `R` rounds by the caller's contract.
         unsafe { &*self.key.cast() }
     }
 

@@ -1,4 +1,4 @@
-//! Every set of instructions that the machine has, against RustCrypto's AES-GCM.
+//! Compares every instruction set of the machine with RustCrypto's AES-GCM.
 
 #![allow(unsafe_code, reason = "pages that must not be touched")]
 
@@ -29,7 +29,7 @@ impl Case {
         }
     }
 
-    /// Returns the text and tag, by RustCrypto.
+    /// Returns text and tag as RustCrypto seals them.
     fn sealed(&self) -> Vec<u8> {
         let nonce = [&self.salt[..], &self.iv].concat().try_into().unwrap();
         let mut text = self.text.clone();
@@ -49,7 +49,7 @@ impl Case {
         Packet::new(key, self.iv, key.absorb(None, &self.aad), self.aad.len(), text)
     }
 
-    /// Passes one packet through the kernels; says whether it is authentic.
+    /// Passes one packet through the kernels. Returns whether it is authentic.
     fn run<const SEAL: bool>(&self, isa: Isa, text: &mut [u8]) -> bool {
         let key = self.key(isa);
         let mut burst = Burst::<SEAL>::new();
@@ -57,7 +57,7 @@ impl Case {
         burst.finish() == 1
     }
 
-    /// Seals and opens at `place`, which is as long as text and tag.
+    /// Seals and opens in `place`, which is as long as text and tag.
     fn check(&self, isa: Isa, place: &mut [u8]) {
         let len = self.text.len();
         let what = || format!("{isa:?}, key {}, text {len}", self.key.len());
@@ -84,7 +84,7 @@ fn seal<C: AeadInOut<NonceSize = U12> + KeyInit>(
     cipher.encrypt_inout_detached(nonce.into(), aad, text.into()).unwrap().to_vec()
 }
 
-/// SplitMix64.
+/// The random number generator SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -111,7 +111,7 @@ fn isas() -> Vec<Isa> {
         AesNi::detect().map(Isa::AesNi),
     ];
     let here: Vec<_> = all.into_iter().flatten().collect();
-    assert!(!here.is_empty(), "without AES-NI these tests say nothing");
+    assert!(!here.is_empty(), "without AES-NI these tests test nothing");
     here
 }
 
@@ -155,16 +155,16 @@ fn every_alignment() {
     }
 }
 
-/// Bursts of any size, lengths and keys, the same key more than once, some packets forged: at the
-/// tag, in the text, in the additional data or at the IV.
+/// Tests bursts of any size, lengths and keys. Some share a key. Some packets are forged: in the
+/// tag, the text, the additional data or the IV.
 #[test]
 fn bursts_of_all_sorts() {
     let mut random = Random(4);
     for round in 0..1500 {
         let count = if round <= 64 { round } else { random.below(65) };
         let longest = [20, 144, 300, 1500, 3000][random.below(5)];
-        // Many lengths, or only a few, of which one may be longer by some bytes and still have as
-        // many blocks.
+        // Many lengths, or only a few. With few, a packet may be some bytes longer and still have
+        // as many blocks.
         let few: Vec<usize> = (0..1 + random.below(4)).map(|_| random.below(longest + 1)).collect();
         let cases: Vec<Case> = (0..count)
             .map(|i| {
@@ -176,7 +176,7 @@ fn bursts_of_all_sorts() {
                 Case::new(&mut random, [16, 24, 32][len % 3], [8, 12][len / 3 % 2], len)
             })
             .collect();
-        // Some cases take another one's key.
+        // Some cases take the key of another one.
         let owner: Vec<usize> = (0..count).map(|i| if i % 4 == 3 { i - 2 } else { i }).collect();
         let cases: Vec<Case> = cases
             .iter()
@@ -236,7 +236,7 @@ fn bursts_of_all_sorts() {
     }
 }
 
-/// A packet that begins, or ends, where the memory does: not a byte beyond is read or written.
+/// Tests packets that begin or end where the memory does: not a byte beyond is read or written.
 #[test]
 fn nothing_beyond_a_packet_is_touched() {
     const PAGE: usize = 4096;
@@ -265,6 +265,6 @@ fn nothing_beyond_a_packet_is_touched() {
             case.check(isa, &mut inside[PAGES * PAGE - len - 16..]);
         }
     }
-    // SAFETY: the mapping made above, used no more.
+    // SAFETY: the mapping made above, which is used no more.
     unsafe { libc::munmap(inside.as_mut_ptr().byte_sub(PAGE).cast(), (PAGES + 2) * PAGE) };
 }

@@ -1,4 +1,4 @@
-//! Published test vectors, through every backend.
+//! Published test vectors, run through every backend.
 
 mod nist;
 mod rfc;
@@ -20,21 +20,21 @@ fn backends() -> impl Iterator<Item = Backend> + Clone {
     Backend::ALL.into_iter().filter(|backend| backend.is_available())
 }
 
-/// An AEAD, by whoever the backend has for it.
+/// An AEAD as the backend implements it.
 enum Cipher {
     #[cfg(target_arch = "x86_64")]
     Kernels(Vec<u8>, gcm::Isa),
     Library(Aead),
 }
 
-/// Returns the bytes of a hexadecimal number; white space is skipped.
+/// Returns the bytes of a hexadecimal number. White space is skipped.
 fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.split_whitespace().flat_map(str::bytes).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
 }
 
-/// One vector of a file: values by lower-case name; `fail` if the file says `FAIL`.
+/// One vector of a file: values by lower-case name, and `fail` if the file says `FAIL`.
 type Record = BTreeMap<String, Vec<u8>>;
 
 /// Returns the vectors of a file of `name = value` lines with a blank line after each vector.
@@ -67,7 +67,8 @@ fn chacha(key: &[u8], backend: Backend) -> Cipher {
     Cipher::Library(Aead::chacha(key, backend).unwrap())
 }
 
-/// Opens `ct`; gives the text if it is authentic. Elsewhere nothing of it is to be seen.
+/// Opens `ct`. Returns the text if it is authentic. If it is not, the kernels must have left none
+/// of it.
 fn opened(cipher: &Cipher, nonce: &[u8], aad: &[u8], ct: &[u8], tag: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; 12] = nonce.try_into().unwrap();
     let tag: [u8; 16] = tag.try_into().unwrap();
@@ -87,7 +88,7 @@ fn opened(cipher: &Cipher, nonce: &[u8], aad: &[u8], ct: &[u8], tag: &[u8]) -> O
     }
 }
 
-/// Returns the text and tag, sealed.
+/// Seals `text`. Returns ciphertext and tag.
 fn sealed(cipher: &Cipher, nonce: &[u8], aad: &[u8], text: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let nonce: [u8; 12] = nonce.try_into().unwrap();
     match cipher {
@@ -106,7 +107,7 @@ fn sealed(cipher: &Cipher, nonce: &[u8], aad: &[u8], text: &[u8]) -> (Vec<u8>, V
     }
 }
 
-/// Passes one packet of text and tag through the kernels; says whether it is authentic.
+/// Passes one packet of text and tag through the kernels. Returns whether it is authentic.
 #[cfg(target_arch = "x86_64")]
 fn through<const SEAL: bool>(
     key: &[u8],
@@ -123,7 +124,7 @@ fn through<const SEAL: bool>(
     burst.finish() == 1 << 9
 }
 
-/// Returns the tags of `msg`, from the portable code: all at once, and with the first block apart.
+/// Returns the tags of `msg` from the portable code: all at once, and with the first block apart.
 fn gmac_tags(key: &[u8], nonce: &[u8], msg: &[u8]) -> Vec<[u8; 16]> {
     let gmac = Gmac::new(key, [0; 4].into()).unwrap();
     let nonce = nonce.try_into().unwrap();

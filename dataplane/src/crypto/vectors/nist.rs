@@ -1,4 +1,4 @@
-//! NIST CAVP: AES-GCM, of which the ones without text are AES-GMAC too, and AES-CBC.
+//! NIST CAVP: AES-GCM (its vectors without text are AES-GMAC too) and AES-CBC.
 
 use super::*;
 

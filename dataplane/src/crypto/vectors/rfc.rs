@@ -1,11 +1,11 @@
-//! The examples of the RFCs.
+//! The examples in the RFCs.
 
 use super::{
     super::{Key, OpenJob, Suite, hmac::Mac, open, suite::Hash},
     *,
 };
 
-/// Opens an ESP packet; gives what stands between IV and ICV.
+/// Opens an ESP packet. Returns the part between IV and ICV.
 fn opened_esp(
     suite: Suite,
     key: &[u8],
@@ -22,8 +22,8 @@ fn opened_esp(
     authentic.then(|| esp[8 + suite.iv_len()..esp.len() - suite.icv_len()].to_vec())
 }
 
-/// draft-mcgrew-gcm-test-01 §4, made for RFC 4106 and RFC 4543: whole ESP packets with and without
-/// ESN.
+/// Tests draft-mcgrew-gcm-test-01 §4, made for RFC 4106 and RFC 4543: whole ESP packets with and
+/// without ESN.
 #[test]
 fn gcm_and_gmac_packets() {
     let vectors = records(include_str!("../../../tests/vectors/mcgrew-gcm-test.txt"));
@@ -52,7 +52,7 @@ fn gcm_and_gmac_packets() {
     }
 }
 
-/// RFC 7634, appendix A.
+/// Tests RFC 7634, appendix A.
 #[test]
 fn chacha20_poly1305_packet() {
     let key = hex("808182838485868788898a8b8c8d8e8f 909192939495969798999a9b9c9d9e9f a0a1a2a3");
@@ -73,7 +73,7 @@ fn chacha20_poly1305_packet() {
     }
 }
 
-/// RFC 3602 §4, cases 5 to 8: the encrypted part of ESP packets in transport and tunnel mode.
+/// Tests RFC 3602 §4, cases 5 to 8: the encrypted part of ESP packets in transport and tunnel mode.
 #[test]
 fn cbc_packets() {
     let ping =
@@ -122,7 +122,7 @@ fn cbc_packets() {
     }
 }
 
-/// RFC 4868 §2.7.2: each hash with its four authentication vectors.
+/// Tests RFC 4868 §2.7.2: each hash with its four authentication vectors.
 #[test]
 fn hmac_sha2_icvs() {
     let vectors = [
@@ -157,7 +157,7 @@ fn hmac_sha2_icvs() {
     for (hash, icvs) in vectors {
         let len = hash as usize;
         let counting: Vec<u8> = match hash {
-            // Case 4's key for SHA-384 starts anew after 32 bytes, at 0x0a.
+            // The key of case 4 for SHA-384 starts again after 32 bytes, at 0x0a.
             Hash::Sha384 => (1..=0x20).chain(0x0a..=0x19).collect(),
             _ => (1..=len as u8).collect(),
         };
@@ -175,7 +175,7 @@ fn hmac_sha2_icvs() {
     }
 }
 
-/// RFC 2202 §3 and RFC 4231 §4.
+/// Tests RFC 2202 §3 and RFC 4231 §4.
 #[test]
 fn hmacs() {
     let files = [

@@ -1,4 +1,4 @@
-//! Wycheproof: the mistakes that others have made.
+//! Wycheproof: vectors for known mistakes of implementations.
 
 use super::{
     super::{hmac::Mac, suite::Hash},
@@ -6,8 +6,7 @@ use super::{
 };
 use ::wycheproof::{TestResult, aead, cipher, mac, mac_with_nonce};
 
-/// Runs the vectors that have the only sizes ESP knows, through every backend; gives how many there
-/// were.
+/// Runs the vectors of the only sizes that ESP uses through every backend. Returns their number.
 fn aead(set: aead::TestName, make: fn(&[u8], Backend) -> Cipher) -> usize {
     let set = aead::TestSet::load(set).unwrap();
     let groups = set.test_groups.into_iter().filter(|g| (g.nonce_size, g.tag_size) == (96, 128));
@@ -75,7 +74,7 @@ fn hmac() {
         for t in tests {
             let mac = Mac::new(hash, &t.key).unwrap();
             let good = t.result != TestResult::Invalid;
-            // As one part, and as the two that an extended sequence number makes of it.
+            // As one part, and as the two parts that an extended sequence number makes.
             for (data, tail) in [(&t.msg[..], &[][..]), t.msg.split_at(t.msg.len().saturating_sub(4))] {
                 let mut icv = vec![0; t.tag.len()];
                 mac.sign(data, tail, &mut icv);
@@ -86,8 +85,8 @@ fn hmac() {
     }
 }
 
-/// ESP pads otherwise than PKCS #5, so the padding is made here; what is wrong with the invalid
-/// ones is theirs alone.
+/// Tests AES-CBC. ESP pads in another way than PKCS #5, so the padding is made here. The invalid
+/// vectors only have wrong PKCS #5 padding, so they are left out.
 #[test]
 fn aes_cbc() {
     let set = cipher::TestSet::load(cipher::TestName::AesCbcPkcs5).unwrap();

@@ -1,8 +1,8 @@
-//! A queue of a NIC by an AF_XDP socket, without the kernel's network stack.
+//! A queue of a NIC through an AF_XDP socket, without the kernel's network stack.
 //!
-//! A worker's [`Pool`] is its UMEM: all its sockets, of whatever device and queue, share it, so
-//! that what comes in by one and goes out by another is never copied in user space. Each has its
-//! own four rings (the kernel's `Documentation/networking/af_xdp.rst`).
+//! The [`Pool`] of a worker is its UMEM. All its sockets, of any device and queue, share it, so
+//! that a packet received by one socket and sent by another is never copied in user space. Each
+//! socket has its own four rings (the kernel's `Documentation/networking/af_xdp.rst`).
 
 #![allow(unsafe_code, reason = "rings and frames shared with the kernel")]
 
@@ -18,14 +18,15 @@ use std::{
     sync::Arc,
 };
 
-/// Entries of each ring.
+/// Number of entries of each ring.
 const RING: u32 = 2048;
-/// Frames are lent to the kernel in batches of this many at least.
+/// The least number of frames that are lent to the kernel at once.
 const REFILL: usize = 32;
-/// Shortest frame that a device takes: an Ethernet header.
+/// Length of the shortest frame that a device takes, in bytes: an Ethernet header.
 const SHORTEST: usize = 14;
 
-/// linux/if_xdp.h, Linux 6.18: frames that one system call sends in copy mode, 32 unless told.
+/// linux/if_xdp.h, Linux 6.18: the number of frames that one system call sends in copy mode.
+/// Default 32.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 const TX_BUDGET: i32 = 256;
 
@@ -33,7 +34,7 @@ const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF (or CAP_SYS_ADMIN), and
 
 /// One queue of one device.
 ///
-/// Frames that its rings hold when it is dropped are lost to the pool, whose memory then stays
+/// When it is dropped, the frames in its rings are lost to the pool, whose memory then stays
 /// mapped.
 pub struct AfXdpPort {
     socket: Arc<OwnedFd>,
@@ -41,9 +42,9 @@ pub struct AfXdpPort {
     tx: Producer<libc::xdp_desc>,
     fill: Producer<u64>,
     completion: Consumer<u64>,
-    /// The arena that the kernel knows; packets of another are never put on a ring.
+    /// The arena that the kernel knows. Packets of another one are never put on a ring.
     umem: NonNull<u8>,
-    /// Frames in the fill and receive rings, and how many there should be.
+    /// The number of frames in the fill and receive rings, and the number that should be there.
     lent: usize,
     target: usize,
     in_flight: usize,
@@ -51,19 +52,19 @@ pub struct AfXdpPort {
     _classifier: Arc<Classifier>,
 }
 
-// SAFETY: the mappings and the socket are its own; `umem` is compared, never followed.
+// SAFETY: the port owns the mappings and the socket; `umem` is compared, never followed.
 unsafe impl Send for AfXdpPort {}
 
 impl AfXdpPort {
-    /// Opens `queue` of `device`, on frames of `pool`, and has `classifier` feed it. At most `fill`
-    /// frames of the pool wait in the device's rings for packets.
+    /// Opens `queue` of `device` on frames of `pool`, and makes `classifier` feed it. At most
+    /// `fill` frames of the pool wait in the rings for packets.
     ///
-    /// The first socket of a pool decides between zero-copy and copy for all: the kernel wants it
-    /// so.
+    /// The kernel requires that the first socket of a pool decides between zero-copy and copy for
+    /// all.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] if the pool's frames are not of 2048 or 4096 bytes, or the queue
-    /// is taken; [`PortError::Permission`]; or what the system answered.
+    /// [`PortError::NotSupported`] if the frames of the pool are not of 2048 or 4096 bytes, or the
+    /// queue is taken; [`PortError::Permission`]; or the error of the system.
     pub fn open(
         pool: &mut Pool,
         device: &Device,
@@ -78,7 +79,9 @@ impl AfXdpPort {
             )));
         }
         let Some(arena) = pool.region() else {
-            return Err(device.unsupported("AF_XDP needs frames of its own; DPDK's ports have mbufs"));
+            return Err(
+                device.unsupported("AF_XDP needs frames in a pool's own memory, but these are DPDK's mbufs")
+            );
         };
         let failed = |action| {
             move |e: io::Error| match e.raw_os_error() {
@@ -123,7 +126,7 @@ impl AfXdpPort {
         })
     }
 
-    /// Returns whether device and gateway use the same frames, without a copy in the kernel either.
+    /// Returns whether the device uses the gateway's frames, with no copy in the kernel either.
     pub fn is_zero_copy(&self) -> bool {
         sys::option::<u32>(&self.socket, libc::SOL_XDP, libc::XDP_OPTIONS)
             .is_ok_and(|options| options & libc::XDP_OPTIONS_ZEROCOPY != 0)
@@ -158,7 +161,8 @@ impl AfXdpPort {
         }
         while let Some(address) = self.completion.pop() {
             self.in_flight = self.in_flight.saturating_sub(1);
-            // SAFETY: the frame went out as a packet, and the kernel says that it is done with it.
+            // SAFETY: the frame was sent as a packet, and the kernel says that it no longer needs
+            // it.
             if let Some(packet) = unsafe { pool.reclaim(address, 0) } {
                 pool.give(packet);
             }
@@ -166,8 +170,8 @@ impl AfXdpPort {
         self.completion.release();
     }
 
-    /// Has the kernel send what is on the ring. One call sends a bounded number of frames in copy
-    /// mode, so there are as many calls as make a difference.
+    /// Makes the kernel send the frames on the ring. In copy mode one call sends a limited number
+    /// of frames, so it calls again while that makes progress.
     fn kick(&mut self) {
         while !self.tx.is_empty() && self.tx.needs_wakeup() {
             let before = self.tx.consumed();
@@ -222,7 +226,7 @@ impl Port for AfXdpPort {
         self.check(pool);
         let count = self.tx.room(burst.len()).min(burst.len());
         for packet in burst.drain(..count) {
-            // The kernel would pass over such a descriptor and never complete it.
+            // The kernel would skip such a descriptor and never complete it.
             if packet.len() < SHORTEST {
                 self.stats.tx_errors += 1;
                 pool.give(packet);
@@ -254,7 +258,7 @@ impl Port for AfXdpPort {
     }
 }
 
-/// Makes a pool's arena of frames the socket's UMEM.
+/// Registers the arena of a pool as the UMEM of the socket.
 fn register(socket: &OwnedFd, (base, len): (NonNull<u8>, usize), frame: usize) -> io::Result<()> {
     let umem = libc::xdp_umem_reg {
         addr: base.as_ptr() as u64,
@@ -269,7 +273,7 @@ fn register(socket: &OwnedFd, (base, len): (NonNull<u8>, usize), frame: usize) -
 
 type Rings = (Consumer<libc::xdp_desc>, Producer<libc::xdp_desc>, Producer<u64>, Consumer<u64>);
 
-/// Receive, transmit, fill and completion ring.
+/// Returns the receive, transmit, fill and completion ring.
 fn map_rings(socket: &OwnedFd) -> io::Result<Rings> {
     let at = sys::option::<libc::xdp_mmap_offsets>(socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
     let fd = socket.as_raw_fd();
@@ -281,8 +285,8 @@ fn map_rings(socket: &OwnedFd) -> io::Result<Rings> {
     ))
 }
 
-/// Binds to a queue: zero-copy if the driver can, for a first socket; as the first did, for a
-/// further one, which must not repeat the flags.
+/// Binds to a queue. The first socket uses zero-copy if the driver can. A further one does as the
+/// first did, and must not repeat the flags.
 fn bind(
     socket: &OwnedFd,
     device: &Device,
@@ -293,7 +297,7 @@ fn bind(
     let flags = match first {
         Some(_) => libc::XDP_SHARED_UMEM,
         None if native => libc::XDP_USE_NEED_WAKEUP,
-        // A generic program and zero-copy do not go together, and the kernel does not look.
+        // A generic program does not work with zero-copy, and the kernel does not check that.
         None => libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY,
     };
     let address = libc::sockaddr_xdp {
@@ -310,15 +314,15 @@ fn bind(
     })
 }
 
-/// Several queues of one device as one port, for a worker that serves more than one: receives from
-/// all, sends by the first.
+/// Several queues of one device as one port, for a worker that serves more than one. It receives
+/// from all, and sends through the first.
 pub struct AfXdpQueues {
     queues: Vec<AfXdpPort>,
     next: usize,
 }
 
 impl AfXdpQueues {
-    /// `None` of no ports; they must be of one pool.
+    /// Returns `queues` as one port, or `None` if there are none. All must be opened on one pool.
     pub fn new(queues: Vec<AfXdpPort>) -> Option<Self> {
         (!queues.is_empty()).then_some(Self { queues, next: 0 })
     }
@@ -326,8 +330,8 @@ impl AfXdpQueues {
 
 impl Port for AfXdpQueues {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        // Another queue is the first each time, so that a busy one does not keep the others out of
-        // the burst.
+        // Each time another queue is first, so that a busy one does not keep the others out of the
+        // burst.
         self.next = (self.next + 1) % self.queues.len();
         let (after, before) = self.queues.split_at_mut(self.next);
         after.iter_mut().chain(before).for_each(|queue| queue.rx(pool, burst));

@@ -1,5 +1,5 @@
-//! The four rings of an AF_XDP socket: single producer, single consumer, one end ours and the other
-//! the kernel's.
+//! The four rings of an AF_XDP socket. Each has a single producer and a single consumer: one is
+//! this program, the other is the kernel.
 
 #![allow(unsafe_code, reason = "a ring shared with the kernel")]
 
@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-/// Where the kernel put a ring and the words that go with it.
+/// A ring, and the words that belong to it, in memory of the kernel.
 struct Ring<T> {
     mapping: Mapping,
     offsets: libc::xdp_ring_offset,
@@ -26,7 +26,7 @@ impl<T: Copy> Ring<T> {
     /// Maps a ring of `size` entries (a power of two) that was set up on the socket `fd`.
     ///
     /// # Errors
-    /// What mmap(2) answered, or offsets that make no sense.
+    /// The error of mmap(2), or offsets that make no sense.
     fn map(fd: RawFd, offsets: libc::xdp_ring_offset, size: u32, page: i64) -> io::Result<Self> {
         let end = offsets.desc as usize + size as usize * size_of::<T>();
         let mapping = Mapping::new(fd, end, page)?;
@@ -60,7 +60,7 @@ impl<T: Copy> Ring<T> {
     }
 }
 
-/// Our end of a ring towards the kernel: fill or transmit.
+/// This program's end of a ring to the kernel: fill or transmit.
 pub(super) struct Producer<T> {
     ring: Ring<T>,
     next: u32,
@@ -72,8 +72,8 @@ impl<T: Copy> Producer<T> {
         Ok(Self { ring: Ring::map(fd, at, size, page)?, next: 0, consumed: 0 })
     }
 
-    /// Returns how many entries can be pushed now, asking the kernel only if fewer than `wanted`
-    /// are known of.
+    /// Returns the number of entries that can be pushed. Reads the kernel's position only if fewer
+    /// than `wanted` are known.
     pub(super) fn room(&mut self, wanted: usize) -> usize {
         if self.known_room() < wanted {
             self.consumed = self.ring.consumer().load(Acquire);
@@ -87,8 +87,8 @@ impl<T: Copy> Producer<T> {
 
     /// Writes an entry, which the kernel sees after [`Producer::publish`]. There must be room.
     pub(super) fn push(&mut self, entry: T) {
-        // SAFETY: within the ring; the kernel does not read entries at and behind `next` before
-        // they are published.
+        // SAFETY: within the ring. The kernel does not read entries from `next` on before they are
+        // published.
         unsafe { self.ring.entry(self.next).write(entry) };
         self.next = self.next.wrapping_add(1);
     }
@@ -97,12 +97,12 @@ impl<T: Copy> Producer<T> {
         self.ring.producer().store(self.next, Release);
     }
 
-    /// Returns how far the kernel has come.
+    /// Returns the position of the kernel.
     pub(super) fn consumed(&self) -> u32 {
         self.ring.consumer().load(Relaxed)
     }
 
-    /// Returns whether the kernel has taken all that was published.
+    /// Returns whether the kernel has taken everything that was published.
     pub(super) fn is_empty(&self) -> bool {
         self.consumed() == self.next
     }
@@ -113,7 +113,7 @@ impl<T: Copy> Producer<T> {
     }
 }
 
-/// Our end of a ring from the kernel: receive or completion.
+/// This program's end of a ring from the kernel: receive or completion.
 pub(super) struct Consumer<T> {
     ring: Ring<T>,
     next: u32,
@@ -125,7 +125,7 @@ impl<T: Copy> Consumer<T> {
         Ok(Self { ring: Ring::map(fd, at, size, page)?, next: 0, produced: 0 })
     }
 
-    /// Reads the next entry. The kernel may use its place again after [`Consumer::release`].
+    /// Reads the next entry. The kernel may reuse its slot after [`Consumer::release`].
     pub(super) fn pop(&mut self) -> Option<T> {
         if self.next == self.produced {
             self.produced = self.ring.producer().load(Acquire);
@@ -133,7 +133,7 @@ impl<T: Copy> Consumer<T> {
                 return None;
             }
         }
-        // SAFETY: within the ring; the kernel published this entry and does not write it before its
+        // SAFETY: within the ring. The kernel published this entry and does not write it before its
         // release.
         let entry = unsafe { self.ring.entry(self.next).read() };
         self.next = self.next.wrapping_add(1);

@@ -1,37 +1,37 @@
-//! In place of DPDK in a program that was built without it.
+//! Replaces DPDK in a program that was built without it.
 
 use super::{OpenDevice, Options, Request};
 use crate::{pool::Pool, port::PortError};
 
-/// DPDK's environment, of which there is none here.
+/// DPDK's environment, which does not exist in this program.
 #[derive(Debug)]
 pub enum Eal {}
 
 impl Eal {
-    /// The version of DPDK that was found when this program was built.
+    /// The version of DPDK that this program was built with.
     pub const VERSION: Option<&str> = None;
 
     /// Starts DPDK, once in a process.
     ///
     /// # Errors
-    /// Always: this program was built without it.
+    /// Always, because this program was built without DPDK.
     pub fn start(_: &Options) -> Result<Self, PortError> {
         let reason =
             "this program was built without it; build it with: cargo build --release --features dpdk";
         Err(PortError::NotSupported { device: "dpdk".into(), reason: reason.into() })
     }
 
-    /// Returns the receive and transmit queues that `device` has at most; `None` if there is no
-    /// such device.
+    /// Returns the largest number of receive and transmit queues of `device`, or `None` if there is
+    /// no such device.
     pub fn queues(&self, _: &str) -> Option<usize> {
         match *self {}
     }
 
-    /// Returns a pool for a worker on a core, of so many frames of so many bytes each, whose frames
-    /// are mbufs.
+    /// Returns a pool for a worker on a core, with this number of frames of this many bytes. Its
+    /// frames are mbufs.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is not enough memory.
     pub fn pool(&self, _: usize, _: usize, _: usize) -> Result<Pool, PortError> {
         match *self {}
     }
@@ -40,7 +40,7 @@ impl Eal {
     ///
     /// # Errors
     /// There is no such device, it has fewer queues than there are workers, or its driver refuses
-    /// what is asked.
+    /// the request.
     pub fn open(&self, _: &Request<'_>, _: &mut [Pool]) -> Result<OpenDevice, PortError> {
         match *self {}
     }

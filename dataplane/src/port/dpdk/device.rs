@@ -18,26 +18,26 @@ use std::{
     sync::Arc,
 };
 
-/// Descriptors of a ring, at most: what most drivers choose for themselves, and some hundred
+/// The largest number of descriptors of a ring: the choice of most drivers, and some hundred
 /// microseconds of packets.
 const DESCRIPTORS: usize = 1024;
-/// The part of a pool that one ring may hold: four devices, with two rings each, leave half of it
-/// for packets on their way.
+/// One ring may hold 1/16 of a pool. So four devices, with two rings each, leave half of it for
+/// packets in transit.
 const LENT: usize = 16;
-/// Fewest descriptors of a ring.
+/// The least number of descriptors of a ring.
 const FEWEST: usize = 32;
 
-/// A device that runs. It is closed when its last queue and its monitor are gone.
+/// A running device. It is closed when its last queue and its monitor are dropped.
 #[derive(Debug)]
 pub(super) struct Device {
     port: u16,
-    /// Those whose mbufs its rings hold, which must not go before it.
+    /// The pools whose mbufs its rings hold. They must outlive the device.
     pools: Vec<Arc<Mempool>>,
-    /// Mbufs of each that they may hold.
+    /// The number of mbufs of each pool that the rings may hold.
     lent: usize,
 }
 
-/// What a device can do for a gateway, besides receiving and sending.
+/// The capabilities of a device, besides receiving and sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
     pub spreading: Spread,
@@ -47,23 +47,23 @@ pub(super) struct Powers {
     pub fills_checksums: bool,
 }
 
-/// How packets find their queue.
+/// How packets are spread over queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     /// There is one queue.
     OneQueue,
     /// By the SPI, which stays when the peer moves: by rules for ESP.
     SpiByRule,
-    /// By the SPI: the device's hash covers it.
+    /// By the SPI, because the device's hash covers it.
     SpiByHash,
     /// By outer addresses and ports.
     Addresses,
-    /// As the device likes.
+    /// In the device's own way.
     Unknown,
 }
 
 impl Spread {
-    /// By its number in `shim.c`.
+    /// Returns the value for a number of `shim.c`.
     fn of(number: u8) -> Self {
         match number {
             0 => Self::OneQueue,
@@ -76,8 +76,8 @@ impl Spread {
 }
 
 impl Device {
-    /// Configures and starts device `port` with a queue for each of `pools`. Answers what could not
-    /// be done, and why, if that fails.
+    /// Configures and starts device `port` with a queue for each of `pools`. If that fails, returns
+    /// the step that failed, and why.
     pub(super) fn start(
         port: u16,
         request: &Request<'_>,
@@ -100,7 +100,7 @@ impl Device {
             verifies: 0,
             fills: request.fill_checksums.into(),
         };
-        // From here on the device is closed again when `this` goes.
+        // From here on, the device is closed when `this` is dropped.
         let mut this = Self { port, pools, lent: 0 };
         // SAFETY: EAL runs, and `setup` with the mempools that it points to lives through the call.
         let failed = unsafe { sys::wf_start(port, &mut setup) };
@@ -112,7 +112,7 @@ impl Device {
             return Err(format!("{step}: {why}"));
         }
         this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
-        // All are told, whatever the first says: each gets as much back when `this` goes.
+        // All pools are told, even if one refuses: each gets the mbufs back when `this` is dropped.
         let told: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
         told.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {
@@ -123,14 +123,14 @@ impl Device {
         Ok((this, powers))
     }
 
-    /// Returns its number for DPDK.
+    /// Returns DPDK's number of the device.
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
     pub(super) fn mac(&self) -> Mac {
         let mut mac = Mac::default();
-        // SAFETY: the device is open; if it has none, zeroes stay.
+        // SAFETY: the device is open. If it has no address, the zeroes stay.
         unsafe { sys::rte_eth_macaddr_get(self.port, &mut mac) };
         mac
     }
@@ -146,7 +146,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: its last queue is gone, so no worker is in it.
+        // SAFETY: its last queue is gone, so no worker uses it.
         unsafe { sys::wf_close(self.port) };
         self.pools.iter().for_each(|pool| pool.give_back(self.lent));
     }
@@ -155,7 +155,7 @@ impl Drop for Device {
 impl Monitor for Arc<Device> {
     fn state(&self) -> DeviceState {
         let mut state = State::default();
-        // SAFETY: the device is open, and `state` is written whole.
+        // SAFETY: the device is open, and `state` is written completely.
         unsafe { sys::wf_state(self.port, &mut state) };
         DeviceState {
             is_gone: false,
@@ -170,7 +170,7 @@ impl Monitor for Arc<Device> {
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        // SAFETY: with room for none nothing is written.
+        // SAFETY: with no room, nothing is written.
         let most = unsafe { sys::wf_counters(self.port, null_mut(), null_mut(), 0) };
         let most = usize::try_from(most).unwrap_or(0);
         let mut names = vec![[0; 64]; most];
@@ -178,13 +178,13 @@ impl Monitor for Arc<Device> {
         // SAFETY: both have room for `most`.
         let there =
             unsafe { sys::wf_counters(self.port, names.as_mut_ptr(), values.as_mut_ptr(), most as u32) };
-        // Where there are more by now, none was written.
+        // If the device has more counters by now, none was written.
         let there = usize::try_from(there).ok().filter(|there| *there <= most).unwrap_or(0);
         names.iter().map(|name| text(name)).zip(values).take(there).collect()
     }
 }
 
-/// Returns the number of a device that there is.
+/// Returns the number of an existing device.
 pub(super) fn find(name: &str) -> Option<u16> {
     let name = CString::new(name).ok()?;
     let mut port = 0;
@@ -192,10 +192,10 @@ pub(super) fn find(name: &str) -> Option<u16> {
     (unsafe { sys::wf_port_of(name.as_ptr(), &mut port) } == 0).then_some(port)
 }
 
-/// Returns the name of its driver, and the most queue pairs that it can have.
+/// Returns the name of the device's driver, and the largest number of queue pairs that it supports.
 pub(super) fn describe(port: u16) -> Option<(String, usize)> {
     let mut info = Info { driver: [0; 64], queues: 0 };
-    // SAFETY: EAL runs, and `info` is written whole.
+    // SAFETY: EAL runs, and `info` is written completely.
     let failed = unsafe { sys::wf_info(port, &mut info) };
     (failed == 0).then(|| (text(&info.driver), usize::from(info.queues)))
 }
@@ -204,7 +204,7 @@ pub(super) fn unsupported(device: &str, reason: impl Into<String>) -> PortError 
     PortError::NotSupported { device: device.to_owned(), reason: reason.into() }
 }
 
-/// Returns a string of C in an array, up to its end or the array's.
+/// Returns the C string in an array, up to its NUL or the end of the array.
 fn text(chars: &[c_char]) -> String {
     let bytes: Vec<_> = chars.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()

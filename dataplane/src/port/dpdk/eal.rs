@@ -1,4 +1,4 @@
-//! DPDK's environment abstraction layer: one in a process.
+//! DPDK's environment abstraction layer (EAL), which exists once in a process.
 
 #![allow(unsafe_code, reason = "DPDK's functions")]
 
@@ -26,25 +26,25 @@ use std::{
     },
 };
 
-/// DPDK's environment. It is there until the process ends.
+/// DPDK's environment. It stays until the process ends.
 #[derive(Debug)]
 pub struct Eal {
-    /// What each device that may be used was made of: for those closed and opened again.
+    /// The arguments that made each device that may be used, for devices closed and opened again.
     devices: Vec<String>,
-    /// What DPDK said when it made them.
+    /// The messages that DPDK wrote when it made them.
     said: String,
 }
 
 impl Eal {
-    /// The version of DPDK that was found when this program was built.
+    /// The version of DPDK that this program was built with.
     pub const VERSION: Option<&str> = Some(env!("WAYFARER_DPDK"));
 
-    /// Starts DPDK, once in a process. The calling thread stays on the cores that it was on.
-    /// Nothing is left in the file system but an empty `/var/run/dpdk`: memory and configuration
-    /// are this process's alone.
+    /// Starts DPDK, once in a process. The calling thread stays on its cores. Nothing is left in
+    /// the file system but an empty `/var/run/dpdk`, because memory and configuration belong to
+    /// this process alone.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] with what DPDK said: an option that it does not take, a device
+    /// [`PortError::NotSupported`] with DPDK's message: an option that it does not accept, a device
     /// that it cannot find, no huge pages.
     pub fn start(options: &Options) -> Result<Self, PortError> {
         static STARTED: AtomicBool = AtomicBool::new(false);
@@ -53,7 +53,7 @@ impl Eal {
                 "no huge page is free: scripts/dpdk-setup --hugepages N --apply, or hugepages = false";
             return Err(unsupported("dpdk", reason));
         }
-        // EAL takes ordinary pages on trust, and breaks at what no machine has.
+        // EAL does not check the amount of ordinary pages, and crashes if the machine has less.
         let there = physical_memory();
         if let Some(wanted) = options.memory.filter(|wanted| !options.hugepages && *wanted > there) {
             let (wanted, there) = (wanted >> 20, there >> 20);
@@ -61,17 +61,17 @@ impl Eal {
             return Err(unsupported("dpdk", reason));
         }
         if STARTED.swap(true, SeqCst) {
-            return Err(unsupported("dpdk", "it runs in this process already"));
+            return Err(unsupported("dpdk", "it is already running in this process"));
         }
         let words = arguments(options);
         let words = words.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
-        let words = words.map_err(|_| unsupported("dpdk", "an option with a zero byte"))?;
-        // EAL keeps what it is given, and may change it.
+        let words = words.map_err(|_| unsupported("dpdk", "an option contains a zero byte"))?;
+        // EAL keeps these arguments, and may change them.
         let mut argv: Vec<*mut c_char> = words.into_iter().map(CString::into_raw).collect();
         let count = argv.len() as c_int;
         argv.push(null_mut());
         let argv = argv.leak().as_mut_ptr();
-        // SAFETY: `count` strings and a null, all of which stay.
+        // SAFETY: `count` strings and a null, which are never freed.
         let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
         remove_runtime_folder();
         if started < 0 {
@@ -81,18 +81,18 @@ impl Eal {
         Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), said })
     }
 
-    /// Returns the receive and transmit queues that `device` has at most; `None` if there is no
-    /// such device.
+    /// Returns the largest number of receive and transmit queues of `device`, or `None` if there is
+    /// no such device.
     pub fn queues(&self, device: &str) -> Option<usize> {
         Some(device::describe(device::find(device)?)?.1)
     }
 
-    /// Returns a pool for a worker on `core`, of `frames` frames of `frame` bytes each, whose
-    /// frames are mbufs.
+    /// Returns a pool for a worker on `core`, of `frames` frames of `frame` bytes each. Its frames
+    /// are mbufs.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] if count or size are not as for [`Pool::new`], or there is no
-    /// memory for it.
+    /// [`PortError::NotSupported`] if [`Pool::new`] would refuse the count or size, or there is not
+    /// enough memory.
     pub fn pool(&self, frames: usize, frame: usize, core: usize) -> Result<Pool, PortError> {
         let made = Pool::check(frames, frame).and_then(|()| Mempool::new(frames, frame, core));
         let mempool = made.map_err(|why| {
@@ -106,13 +106,13 @@ impl Eal {
     /// Opens a device for as many workers as there are pools, all made by [`Eal::pool`].
     ///
     /// # Errors
-    /// [`PortError::NotSupported`]: there is no such device, it has fewer queues than there are workers, its driver refuses
-    /// what is asked, or frames are too small for its MTU.
+    /// [`PortError::NotSupported`] if there is no such device, it has fewer queues than there are
+    /// workers, its driver refuses the request, or frames are too small for its MTU.
     pub fn open(&self, request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
         let name = request.device;
         let port = self.find(name)?;
-        let (driver, queues) =
-            device::describe(port).ok_or_else(|| unsupported(name, "it does not say what it can do"))?;
+        let (driver, queues) = device::describe(port)
+            .ok_or_else(|| unsupported(name, "its driver does not report its capabilities"))?;
         if queues < pools.len() {
             let reason = format!("a queue for each of {} workers is needed; it has {queues}", pools.len());
             return Err(unsupported(name, reason));
@@ -147,7 +147,7 @@ impl Eal {
         })
     }
 
-    /// Returns the number of a device, which is made anew if it was closed before.
+    /// Returns the number of a device. Makes the device again if it was closed before.
     fn find(&self, name: &str) -> Result<u16, PortError> {
         if let Some(port) = device::find(name) {
             return Ok(port);
@@ -173,24 +173,25 @@ impl Eal {
     }
 }
 
-/// EAL makes a folder of this process's own even if it has nothing to put there. The one around it
-/// is for all programs on DPDK, of which another may just be starting.
+/// Removes the folder that EAL makes for this process even if it has no files to put there. The
+/// folder above it is shared by all DPDK programs, and another one may just be starting, so it
+/// stays.
 fn remove_runtime_folder() {
-    // SAFETY: a string of EAL's own that stays; empty before it has made the folder.
+    // SAFETY: EAL's own string, which is never freed. It is empty before EAL has made the folder.
     let folder = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
     let _ = fs::remove_dir(OsStr::from_bytes(folder.to_bytes()));
 }
 
 fn not_kept(why: io::Error) -> PortError {
-    unsupported("dpdk", format!("cannot keep its messages: {why}"))
+    unsupported("dpdk", format!("cannot capture its messages: {why}"))
 }
 
-/// Returns the command line that EAL is given.
+/// Returns the command line for EAL.
 fn arguments(options: &Options) -> Vec<String> {
     let cores: Vec<_> = options.cores.iter().map(ToString::to_string).collect();
     let mut words = vec!["wayfarer".to_owned(), "-l".into(), cores.join(",")];
     words.extend(["--no-telemetry".into(), format!("--file-prefix=wayfarer-{}", std::process::id())]);
-    // Either way nothing is shared with another process.
+    // With both settings nothing is shared with another process.
     let memory: &[&str] = if options.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
     words.extend(memory.iter().map(ToString::to_string));
     if let Some(memory) = options.memory {
@@ -205,8 +206,8 @@ fn arguments(options: &Options) -> Vec<String> {
     words
 }
 
-/// Huge pages of all sizes that are free, or that the kernel would make when asked; `None` if the
-/// system does not say.
+/// Returns the number of huge pages, of all sizes, that are free or that the kernel would make on
+/// demand. Returns `None` if the system does not say.
 fn free_huge_pages() -> Option<u64> {
     let sizes = fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
     let free = |size: io::Result<fs::DirEntry>| {
@@ -218,11 +219,11 @@ fn free_huge_pages() -> Option<u64> {
     Some(sizes.filter_map(free).sum())
 }
 
-/// Returns the machine's memory in bytes.
+/// Returns the memory of the machine in bytes.
 fn physical_memory() -> usize {
-    // SAFETY: functions of numbers.
+    // SAFETY: these functions take only numbers.
     let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });
-    // Where the system does not say, nothing is too much.
+    // If the system does not say, no size is too large.
     let bytes = |pages: i64, page: i64| usize::try_from(pages).ok()?.checked_mul(usize::try_from(page).ok()?);
     bytes(pages, page).unwrap_or(usize::MAX)
 }

@@ -13,18 +13,19 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Mbufs taken from a mempool, or put back, at once.
+/// The number of mbufs that are taken from a mempool, or put back, at once.
 pub(crate) const BATCH: usize = 64;
-/// Mbufs that each thread known to DPDK keeps for its drivers, at most.
+/// The largest number of mbufs that each thread known to DPDK keeps for its drivers.
 const CACHE: usize = 256;
 
-/// `struct rte_mempool`: the mbufs of one worker. Its memory stays for as long as mbufs are about.
+/// `struct rte_mempool`: the mbufs of one worker. Its memory stays as long as any of its mbufs is
+/// in use.
 #[derive(Debug)]
 pub(crate) struct Mempool {
     pool: NonNull<RteMempool>,
     frames: usize,
     frame: usize,
-    /// Mbufs that devices' rings may hold.
+    /// The number of mbufs that the rings of devices may hold.
     lent: AtomicUsize,
 }
 
@@ -34,10 +35,11 @@ unsafe impl Send for Mempool {}
 unsafe impl Sync for Mempool {}
 
 impl Mempool {
-    /// Makes one of `frames` mbufs with a buffer of `frame` bytes each, in memory near to `core`.
+    /// Makes a mempool of `frames` mbufs with a buffer of `frame` bytes each, in memory near
+    /// `core`.
     ///
     /// # Errors
-    /// What DPDK answered: mostly that there is no memory.
+    /// The error of DPDK, usually that there is no memory.
     pub(super) fn new(frames: usize, frame: usize, core: usize) -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = CString::new(format!("wayfarer-{}", NUMBER.fetch_add(1, Relaxed)))?;
@@ -65,31 +67,32 @@ impl Mempool {
         self.frame
     }
 
-    /// Mbufs that a pool may keep out of the mempool.
+    /// Returns the number of mbufs that a pool may keep out of the mempool.
     pub(crate) fn kept(&self) -> usize {
         (self.frames / 8).min(512)
     }
 
-    /// Notes that a device's rings may hold `mbufs` more, even if that is too many.
+    /// Notes that the rings of a device may hold `mbufs` more, even if that is too many.
     ///
     /// # Errors
-    /// Too few would be left: drivers would find none to receive with while all wait to be sent.
+    /// If too few would be left: while all wait to be sent, drivers would have none to receive
+    /// with.
     pub(super) fn lend(&self, mbufs: usize) -> Result<(), String> {
         let lent = self.lent.fetch_add(mbufs, Relaxed) + mbufs;
-        // Besides the worker's thread, that which set the device up has a cache.
+        // Besides the worker's thread, the thread that set the device up has a cache.
         let needed = lent + 2 * cache_of(self.frames) + self.kept();
         if needed > self.frames {
-            return Err(format!("do with {} frames a worker: rings and caches hold {needed}", self.frames));
+            return Err(format!("run with {} frames a worker: rings and caches hold {needed}", self.frames));
         }
         Ok(())
     }
 
-    /// Notes that a device's rings hold `mbufs` no more.
+    /// Notes that the rings of a device no longer hold `mbufs`.
     pub(super) fn give_back(&self, mbufs: usize) {
         self.lent.fetch_sub(mbufs, Relaxed);
     }
 
-    /// Mbufs that are in the mempool now.
+    /// Returns the number of mbufs that are in the mempool.
     pub(crate) fn available(&self) -> usize {
         // SAFETY: the mempool is alive.
         unsafe { sys::rte_mempool_avail_count(self.as_ptr()) as usize }
@@ -111,7 +114,7 @@ impl Mempool {
     pub(crate) fn put(&self, frames: impl Iterator<Item = NonNull<u8>>) {
         let mut mbufs: ArrayVec<_, BATCH> = ArrayVec::new();
         let put = |mbufs: &mut ArrayVec<*mut Mbuf, BATCH>| {
-            // SAFETY: mbufs of this mempool, which the pool alone refers to, of one segment: all
+            // SAFETY: mbufs of this mempool with one segment, which only the pool refers to: all
             // others were refused.
             unsafe { sys::wf_put(self.as_ptr(), mbufs.as_mut_ptr(), mbufs.len() as u32) };
             mbufs.clear();
@@ -130,17 +133,17 @@ impl Mempool {
     /// Returns whether a frame is an mbuf of this mempool.
     ///
     /// # Safety
-    /// It is an mbuf.
+    /// The frame is an mbuf.
     #[inline]
     pub(crate) unsafe fn owns(&self, base: NonNull<u8>) -> bool {
         // SAFETY: by contract.
         unsafe { (*mbuf_of(base)).pool == self.as_ptr() }
     }
 
-    /// Returns the bases of all its frames, wherever they are.
+    /// Returns the bases of all frames of the mempool, wherever they are.
     pub(crate) fn bases(&self) -> HashSet<NonNull<u8>> {
         unsafe extern "C" fn note(_: *mut RteMempool, all: *mut c_void, mbuf: *mut c_void, _: c_uint) {
-            // SAFETY: `all` is what `bases` passes, and is used by nobody else meanwhile.
+            // SAFETY: `all` is the set that `bases` passes, which nobody else uses meanwhile.
             let all = unsafe { &mut *all.cast::<HashSet<NonNull<u8>>>() };
             all.extend(NonNull::new(base_of(mbuf.cast())));
         }
@@ -159,13 +162,14 @@ impl Drop for Mempool {
     fn drop(&mut self) {
         // A packet may outlive its pool: then the memory stays.
         if self.available() == self.frames {
-            // SAFETY: all mbufs are back, and no device has it any more: each keeps it alive.
+            // SAFETY: all mbufs are back, and no device has the mempool any more, because each
+            // keeps it alive.
             unsafe { sys::rte_mempool_free(self.as_ptr()) };
         }
     }
 }
 
-/// Returns the start of an mbuf's own buffer: the base of its frame.
+/// Returns the start of the own buffer of an mbuf: the base of its frame.
 #[inline]
 pub(super) fn base_of(mbuf: *mut Mbuf) -> *mut u8 {
     mbuf.wrapping_add(1).cast()
@@ -177,11 +181,11 @@ pub(super) fn mbuf_of(base: NonNull<u8>) -> *mut Mbuf {
     base.as_ptr().cast::<Mbuf>().wrapping_sub(1)
 }
 
-/// Returns the packet in an mbuf of `pool`, of one segment, in its own buffer of `frame` bytes;
-/// `None` for any other mbuf.
+/// Returns the packet in an mbuf of `pool`, of one segment, in its own buffer of `frame` bytes.
+/// Returns `None` for any other mbuf.
 ///
 /// # Safety
-/// The mbuf is live and nobody else's.
+/// The mbuf is live and nobody else uses it.
 #[inline]
 pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, pool: *mut RteMempool, frame: usize) -> Option<Packet> {
     // SAFETY: by contract.
@@ -193,8 +197,8 @@ pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, pool: *mut RteMempool, frame: us
         return None;
     }
     let base = NonNull::new(base)?;
-    // SAFETY: the mbuf's own buffer is `frame` bytes of mapped memory and the packet's alone; `end`
-    // is within it.
+    // SAFETY: the mbuf's own buffer is `frame` bytes of mapped memory and belongs to the packet
+    // alone; `end` is within it.
     let mut packet = unsafe { Packet::from_raw(base, frame as u16, header.data_off, header.data_len) };
     // SAFETY: constants.
     let (mask, good) = unsafe { (sys::wf_rx_checksum_mask, sys::wf_rx_checksum_good) };

@@ -1,4 +1,5 @@
-//! What DPDK says, which is at length, and where a program's user would not look for it.
+//! Finds the message that matters in DPDK's output, which is long, and is not where a user would
+//! look for it.
 
 #![allow(unsafe_code, reason = "file descriptors")]
 
@@ -9,7 +10,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd},
 };
 
-/// Parts of lines that are said at every start, or of what is not missed.
+/// Parts of lines that DPDK writes at every start, or about things that nobody misses.
 const USUAL: [&str; 13] = [
     "Detected",
     "selecting IOVA",
@@ -26,13 +27,13 @@ const USUAL: [&str; 13] = [
     "no mounted hugetlbfs",
 ];
 
-/// Returns why something failed, of all that was said meanwhile: the first complaint.
+/// Returns the reason of a failure from all messages written meanwhile: the first complaint.
 pub(super) fn complaint(said: &str) -> Option<&str> {
     complaints(said).find(|line| line.contains(": ")).or_else(|| complaints(said).next())
 }
 
-/// Returns why there is no `device`, of all that was said when EAL started: the first complaint of
-/// its driver.
+/// Returns the reason why there is no `device` from all messages of EAL's start: the first
+/// complaint of its driver.
 pub(super) fn why_missing<'a>(said: &'a str, device: &str) -> Option<&'a str> {
     let ends = |line: &str| line.contains("failed to initialize ") || line.contains("cannot be used");
     let mut first = None;
@@ -54,10 +55,10 @@ fn complaints(said: &str) -> impl Iterator<Item = &str> {
     said.lines().map(str::trim).filter(move |line| !line.is_empty() && !is_usual(line))
 }
 
-/// Runs `f` while what it writes to standard output and error is kept: DPDK explains itself there
-/// at length. For the start of a program, when one thread does all.
+/// Runs `f` and captures what it writes to standard output and error, because DPDK writes long
+/// explanations there. For the start of a program, when there is only one thread.
 pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
-    // SAFETY: a new file of memory, owned here.
+    // SAFETY: a new memory file, owned here.
     let mut kept = unsafe {
         let fd = libc::memfd_create(c"dpdk".as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
@@ -75,7 +76,7 @@ pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
     Ok((done, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// A file descriptor that leads elsewhere until this goes.
+/// A file descriptor that is redirected until this value is dropped.
 struct Redirection {
     fd: c_int,
     before: c_int,
@@ -83,7 +84,7 @@ struct Redirection {
 
 impl Redirection {
     fn new(fd: c_int, to: c_int) -> Self {
-        // SAFETY: descriptors of this process; what fails leaves all as it was.
+        // SAFETY: descriptors of this process. If a call fails, nothing changes.
         let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
         if before >= 0 {
             // SAFETY: as above.
@@ -96,7 +97,7 @@ impl Redirection {
 impl Drop for Redirection {
     fn drop(&mut self) {
         if self.before >= 0 {
-            // SAFETY: `before` is this value's own descriptor.
+            // SAFETY: `before` is owned by this value.
             unsafe {
                 libc::dup2(self.before, self.fd);
                 libc::close(self.before);
@@ -109,7 +110,7 @@ impl Drop for Redirection {
 mod tests {
     use super::*;
 
-    /// Of DPDK 22.11, with two devices that cannot be made and one that can.
+    /// Messages of DPDK 22.11, with two devices that it cannot make and one that it can.
     const SAID: &str = "EAL: Detected CPU lcores: 2
 EAL: Physical addresses are unavailable, selecting IOVA as VA mode.
 EAL: Selected IOVA mode 'VA'

@@ -14,14 +14,14 @@ use crate::{
 };
 use std::{ptr::null_mut, sync::Arc};
 
-/// RTE_PKTMBUF_HEADROOM of every build of DPDK that a distribution has.
+/// RTE_PKTMBUF_HEADROOM in every distribution's build of DPDK.
 const DRIVERS_HEADROOM: usize = 128;
 const _: () = assert!(DRIVERS_HEADROOM <= HEADROOM);
 
-/// A receive queue and the transmit queue of the same number.
+/// A receive queue and the transmit queue with the same number.
 #[derive(Debug)]
 pub(super) struct DpdkPort {
-    /// Keeps it open.
+    /// Keeps the device open.
     _device: Arc<Device>,
     mempool: Arc<Mempool>,
     port: u16,
@@ -38,15 +38,15 @@ impl DpdkPort {
         assert!(pool.is_of(&self.mempool), "another pool than the port was opened on");
     }
 
-    /// Returns what is not one plain mbuf: a jumbo frame or joined packets in several, or a buffer
-    /// of the driver's own. Copied into a frame if it fits one.
+    /// Copies the content of an mbuf that is not plain into a frame, if it fits: a jumbo frame or
+    /// joined packets in several mbufs, or a buffer of the driver's own.
     #[cold]
     fn gather(&mut self, mbuf: *mut Mbuf, pool: &mut Pool) -> Option<Packet> {
         let Some(mut packet) = pool.take() else {
             self.stats.rx_missed += 1;
             return None;
         };
-        // As much headroom as drivers leave: infallible, for a pool leaves more.
+        // As much headroom as drivers leave. This cannot fail, because a pool leaves more.
         let _ = packet.push_front(packet.headroom() - DRIVERS_HEADROOM);
         // SAFETY: the driver has handed the mbuf over.
         let len = unsafe { (*mbuf).pkt_len } as usize;
@@ -55,7 +55,7 @@ impl DpdkPort {
             pool.give(packet);
             return None;
         }
-        // SAFETY: the packet has room for all bytes of the mbuf's segments, which are `pkt_len`.
+        // SAFETY: the packet has room for all bytes of the mbuf's segments, `pkt_len` in total.
         unsafe { sys::wf_copy(mbuf, packet.data_mut().as_mut_ptr()) };
         Some(packet)
     }
@@ -70,8 +70,8 @@ impl Port for DpdkPort {
         self.check(pool);
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
         let (before, room) = (burst.len(), burst.room() as u16);
-        // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is
-        // there, and `room` pointers fit.
+        // SAFETY: the queue belongs to this worker, its device runs as long as `self._device`
+        // exists, and `room` pointers fit.
         let received = unsafe { sys::wf_rx(self.port, self.queue, mbufs.as_mut_ptr(), room) };
         let (mempool, frame) = (self.mempool.as_ptr(), pool.frame_size());
         let mut bytes = 0;
@@ -81,7 +81,7 @@ impl Port for DpdkPort {
                 Some(packet) => packet,
                 None => {
                     let gathered = self.gather(mbuf, pool);
-                    // SAFETY: the mbuf is ours, and what was to be kept of it is copied.
+                    // SAFETY: the mbuf is ours, and its content is copied.
                     unsafe { sys::wf_free(mbuf) };
                     let Some(packet) = gathered else { continue };
                     packet
@@ -102,7 +102,7 @@ impl Port for DpdkPort {
             *slot = hand_over(packet);
             bytes += packet.len();
         }
-        // SAFETY: as in `rx`; all are mbufs of this worker's pool, of one segment, which nobody
+        // SAFETY: as in `rx`. All are mbufs of this worker's pool with one segment, which nobody
         // else refers to.
         let sent = unsafe { sys::wf_tx(self.port, self.queue, mbufs.as_mut_ptr(), burst.len() as u16) };
         let sent = usize::from(sent);
@@ -117,7 +117,7 @@ impl Port for DpdkPort {
     }
 }
 
-/// Tells a packet's mbuf where the packet lies in it, and what the device is to do.
+/// Writes to a packet's mbuf where in it the packet is, and what the device must do.
 #[inline]
 fn hand_over(packet: &Packet) -> *mut Mbuf {
     let mbuf = mbuf_of(packet.base());
@@ -128,7 +128,7 @@ fn hand_over(packet: &Packet) -> *mut Mbuf {
     header.pkt_len = packet.len() as u32;
     header.ol_flags = 0;
     if packet.lacks_checksum() {
-        // SAFETY: a constant, and a function of nothing.
+        // SAFETY: a constant, and a function without arguments.
         (header.ol_flags, header.tx_offload) = unsafe { (sys::wf_tx_udp6_checksum, sys::wf_udp6_layout()) };
     }
     mbuf
@@ -156,7 +156,7 @@ mod tests {
         EAL.get_or_init(start)
     }
 
-    /// A device that gives back what it is sent.
+    /// Returns a device that receives what it sends.
     fn ring(name: &str) -> (Box<dyn Port>, Pool) {
         let eal = eal();
         let mut pools = vec![eal.pool(FRAMES, 2048, 0).unwrap()];
@@ -166,7 +166,7 @@ mod tests {
         (ports.remove(0), pools.remove(0))
     }
 
-    /// An mbuf with `len` bytes of `byte`.
+    /// Returns an mbuf with `len` bytes of `byte`.
     fn mbuf(pool: &mut Pool, byte: u8, len: usize) -> *mut Mbuf {
         let mut packet = pool.take().unwrap();
         packet.fill(128, &vec![byte; len]).unwrap();
@@ -175,9 +175,9 @@ mod tests {
         mbuf
     }
 
-    /// Puts `second` behind `first`.
+    /// Appends `second` to `first`.
     fn chain(first: *mut Mbuf, second: *mut Mbuf) {
-        // SAFETY: both are this test's alone.
+        // SAFETY: both belong to this test alone.
         unsafe {
             (*first).pkt_len += (*second).pkt_len;
             (*first).segments = 2;
@@ -193,7 +193,7 @@ mod tests {
         chain(fits, mbuf(pool, 2, 800));
         chain(long, mbuf(pool, 4, 1500));
         let mut mbufs = [fits, long, mbuf(pool, 5, 100)];
-        // SAFETY: the ring is this test's, and takes any mbufs.
+        // SAFETY: the ring belongs to this test, and accepts any mbufs.
         assert_eq!(unsafe { sys::wf_tx(0, 0, mbufs.as_mut_ptr(), 3) }, 3);
         let mut burst = Burst::new();
         port.rx(pool, &mut burst);
@@ -213,14 +213,14 @@ mod tests {
         let flags = [0, good, bad, good | bad, good | outer_bad, good | others];
         let mut mbufs = flags.map(|flags| {
             let mbuf = mbuf(&mut pool, 0, 60);
-            // SAFETY: this test's alone.
+            // SAFETY: it belongs to this test alone.
             unsafe { (*mbuf).ol_flags = flags };
             mbuf
         });
         let mut number = 0;
-        // SAFETY: a device that is open, and a name that is a string.
+        // SAFETY: an open device, and a name that is a string.
         assert_eq!(unsafe { sys::wf_port_of(c"net_ring1".as_ptr(), &mut number) }, 0);
-        // SAFETY: the ring is this test's, and takes any mbufs.
+        // SAFETY: the ring belongs to this test, and accepts any mbufs.
         assert_eq!(unsafe { sys::wf_tx(number, 0, mbufs.as_mut_ptr(), 6) }, 6);
         let mut burst = Burst::new();
         port.rx(&mut pool, &mut burst);
@@ -236,10 +236,10 @@ mod tests {
             let [mbufs, arena] = &mut pools;
             let (mbuf, mut first) = (mbufs.take().unwrap(), arena.take().unwrap());
             let _second = arena.take();
-            // SAFETY: a live mbuf, which is this test's alone.
+            // SAFETY: a live mbuf, which belongs to this test alone.
             let header =
                 unsafe { std::slice::from_raw_parts(mbuf_of(mbuf.base()).cast(), size_of::<Mbuf>()) };
-            // What lies in front of a frame may look like an mbuf: it is somebody's packet.
+            // The bytes before a frame may look like an mbuf: they are somebody's packet.
             first.fill(2048 - header.len(), header).unwrap();
             panic!("a test's own panic");
         }));

@@ -1,4 +1,4 @@
-/* What of DPDK exists only as inline functions, macros and large structures, in a form that a linker finds. */
+/* Makes DPDK's inline functions, macros and large structures available to a linker. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@
 #include <rte_mbuf.h>
 #include <rte_version.h>
 
-/* What `sys::Mbuf` says of the layout. The build breaks where another DPDK has moved something. */
+/* The layout that `sys::Mbuf` has. The build fails if another DPDK has moved a field. */
 _Static_assert(offsetof(struct rte_mbuf, buf_addr) == 0, "buf_addr");
 _Static_assert(offsetof(struct rte_mbuf, data_off) == 16, "data_off");
 _Static_assert(offsetof(struct rte_mbuf, refcnt) == 18, "refcnt");
@@ -28,12 +28,12 @@ _Static_assert(offsetof(struct rte_mbuf, next) == 64, "next");
 _Static_assert(offsetof(struct rte_mbuf, tx_offload) == 72, "tx_offload");
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 
-/* Of a tunnel that the device looks into, GOOD speaks of the inner header. */
+/* If a device looks into a tunnel, GOOD is about the inner header. */
 const uint64_t wf_rx_checksum_mask = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD;
 const uint64_t wf_rx_checksum_good = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 const uint64_t wf_tx_udp6_checksum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
 
-/* Starts EAL, and leaves the caller on the cores that it was on: EAL pins it to one. */
+/* Starts EAL, and leaves the caller on its cores, although EAL pins it to one. */
 int wf_eal_init(int argc, char **argv)
 {
 	cpu_set_t cores;
@@ -46,7 +46,7 @@ int wf_eal_init(int argc, char **argv)
 	return done;
 }
 
-/* The memory nearest to a core. */
+/* Returns the NUMA node of a core. */
 int wf_socket_of(unsigned int core)
 {
 	return (int)rte_lcore_to_socket_id(core);
@@ -78,7 +78,7 @@ void wf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
-/* Copies all segments of a packet, which are `pkt_len` bytes, to one place. */
+/* Copies all segments of a packet, `pkt_len` bytes, to one place. */
 void wf_copy(const struct rte_mbuf *mbuf, uint8_t *to)
 {
 	for (; mbuf != NULL; mbuf = mbuf->next) {
@@ -87,7 +87,7 @@ void wf_copy(const struct rte_mbuf *mbuf, uint8_t *to)
 	}
 }
 
-/* `tx_offload` of a UDP datagram over IPv6 without extension headers. */
+/* Returns `tx_offload` of a UDP datagram over IPv6 without extension headers. */
 uint64_t wf_udp6_layout(void)
 {
 	struct rte_mbuf mbuf = {.l2_len = 14, .l3_len = 40};
@@ -125,25 +125,26 @@ int wf_info(uint16_t port, struct info *info)
 
 /* `sys::Setup`. */
 struct setup {
-	struct rte_mempool *const *pools; /* one a queue */
+	struct rte_mempool *const *pools; /* one for each queue */
 	uint16_t queues;
 	uint16_t descriptors;
-	uint16_t mtu; /* 0: as it is */
+	uint16_t mtu; /* 0: leave unchanged */
 	uint8_t promiscuous;
 	uint8_t has_mac;
 	struct rte_ether_addr mac;
-	/* Answers. */
-	const char *step; /* what failed */
+	/* Results. */
+	const char *step; /* the step that failed */
 	uint16_t rx_descriptors;
 	uint16_t tx_descriptors;
 	uint8_t spreading; /* `Spread` */
 	uint8_t verifies;  /* whether it verifies IPv4 checksums */
-	uint8_t fills;     /* whether it fills in UDP checksums; asked for that before */
+	uint8_t fills;     /* whether it fills in UDP checksums; as input, whether it should */
 };
 
 enum spreading { ONE_QUEUE, SPI_BY_RULE, SPI_BY_HASH, ADDRESSES, UNKNOWN };
 
-/* Asks for one queue for each SPI, whatever is around ESP. Answers whether the device does so, for ESP over IPv4 at least. */
+/* Requests a queue for each SPI, whatever encapsulates ESP. Returns whether the device does so, at
+ * least for ESP over IPv4. */
 static int spread_by_spi(uint16_t port, uint16_t queues)
 {
 	static const enum rte_flow_item_type ip[] = {RTE_FLOW_ITEM_TYPE_IPV4, RTE_FLOW_ITEM_TYPE_IPV6};
@@ -178,7 +179,7 @@ static int spread_by_spi(uint16_t port, uint16_t queues)
 	return spread;
 }
 
-/* Configures and starts a device. Where that fails, `step` says what could not be done. */
+/* Configures and starts a device. If that fails, `step` says what the driver could not do. */
 int wf_start(uint16_t port, struct setup *s)
 {
 	struct rte_eth_dev_info dev;
@@ -187,7 +188,7 @@ int wf_start(uint16_t port, struct setup *s)
 	uint64_t rss = 0;
 	int failed;
 
-	s->step = "ask what it can do";
+	s->step = "report its capabilities";
 	if ((failed = rte_eth_dev_info_get(port, &dev)))
 		return failed;
 	if (s->queues > 1) {
@@ -195,14 +196,14 @@ int wf_start(uint16_t port, struct setup *s)
 		conf.rx_adv_conf.rss_conf.rss_hf = rss;
 		conf.rxmode.mq_mode = rss ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
 	}
-	/* A queue sends mbufs of one pool only, each referred to once: what fast free asks for. */
+	/* Fast free requires that a queue sends mbufs of one pool only, each referred to once. */
 	conf.txmode.offloads = dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 	if (s->fills)
 		conf.txmode.offloads |= dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	s->fills = (conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
 	conf.rxmode.offloads = dev.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 	s->verifies = conf.rxmode.offloads != 0;
-	/* Without a word of it, it would be 1500. */
+	/* If it is not set, it is 1500. */
 	conf.rxmode.mtu = s->mtu || rte_eth_dev_get_mtu(port, &mtu) ? s->mtu : mtu;
 	s->step = "configure it";
 	if ((failed = rte_eth_dev_configure(port, s->queues, s->queues, &conf)))
@@ -224,7 +225,8 @@ int wf_start(uint16_t port, struct setup *s)
 		if ((failed = rte_eth_tx_queue_setup(port, queue, tx, socket, &tx_conf)))
 			return failed;
 	}
-	/* Every header is read here, whatever a NIC says of it: spare drivers that would look the type up themselves. */
+	/* Every header is read here, whatever a NIC says about it: spare drivers the work of
+	 * finding the packet type. */
 	rte_eth_dev_set_ptypes(port, RTE_PTYPE_UNKNOWN, NULL, 0);
 	if (s->mtu) {
 		s->step = "set its MTU";
@@ -247,16 +249,16 @@ int wf_start(uint16_t port, struct setup *s)
 		s->spreading = SPI_BY_RULE;
 	else
 		s->spreading = rss & RTE_ETH_RSS_ESP ? SPI_BY_HASH : rss ? ADDRESSES : UNKNOWN;
-	s->step = "receive what is to others";
+	s->step = "receive frames to other MAC addresses";
 	if (s->promiscuous)
 		return rte_eth_promiscuous_enable(port);
 	rte_eth_promiscuous_disable(port);
-	/* Neighbour discovery is by multicast. What cannot filter receives everything anyhow. */
+	/* Neighbour discovery uses multicast. A device that cannot filter receives everything anyway. */
 	rte_eth_allmulticast_enable(port);
 	return 0;
 }
 
-/* Stops and closes a device and lets go of it. */
+/* Stops, closes and releases a device. */
 void wf_close(uint16_t port)
 {
 	struct rte_eth_dev_info dev;
@@ -304,7 +306,8 @@ void wf_state(uint16_t port, struct state *state)
 	state->is_promiscuous = rte_eth_promiscuous_get(port) == 1;
 }
 
-/* Fills in up to `most` of the device's own counters, whose names have up to 63 bytes; answers how many there are. */
+/* Fills in up to `most` of the device's own counters, whose names have up to 63 bytes. Returns how
+ * many there are. */
 int wf_counters(uint16_t port, char (*names)[RTE_ETH_XSTATS_NAME_SIZE], uint64_t *values, unsigned int most)
 {
 	struct rte_eth_xstat stats[most ? most : 1];
@@ -319,7 +322,7 @@ int wf_counters(uint16_t port, char (*names)[RTE_ETH_XSTATS_NAME_SIZE], uint64_t
 	return there;
 }
 
-/* What `sys.rs` says of them. */
+/* The layouts that `sys.rs` has. */
 _Static_assert(sizeof(struct info) == 66 && offsetof(struct info, queues) == 64, "info");
 _Static_assert(sizeof(struct setup) == 40 && offsetof(struct setup, mac) == 16 && offsetof(struct setup, step) == 24 &&
 	       offsetof(struct setup, rx_descriptors) == 32 && offsetof(struct setup, fills) == 38, "setup");

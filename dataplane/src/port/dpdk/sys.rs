@@ -14,21 +14,22 @@ pub(super) struct RteMempool {
 /// `struct rte_mbuf` (rte_mbuf_core.h).
 #[repr(C)]
 pub(super) struct Mbuf {
-    /// Start of the buffer: right behind this structure, unless it refers to a buffer elsewhere.
+    /// Start of the buffer: right behind this structure, unless the mbuf refers to a buffer
+    /// elsewhere.
     pub buffer: *mut u8,
     _buf_iova: u64,
-    /// Offset of the data in the buffer.
+    /// Offset of the data in the buffer, in bytes.
     pub data_off: u16,
     pub refcnt: u16,
-    /// Buffers that the packet lies in.
+    /// Number of buffers that hold the packet.
     pub segments: u16,
     _port: u16,
-    /// What a device found out, or is to do.
+    /// Findings of a device, or tasks for it.
     pub ol_flags: u64,
     _packet_type: u32,
-    /// Bytes of the packet.
+    /// Length of the packet in bytes.
     pub pkt_len: u32,
-    /// Those of them in this buffer.
+    /// Length of the part in this buffer, in bytes.
     pub data_len: u16,
     _vlan_tci: u16,
     _hash: [u32; 2],
@@ -37,7 +38,7 @@ pub(super) struct Mbuf {
     pub pool: *mut RteMempool,
     /// The packet's next segment.
     pub next: *mut Self,
-    /// Lengths of headers, for a device that is to fill in a checksum.
+    /// Lengths of headers, for a device that fills in a checksum.
     pub tx_offload: u64,
     _rest: [u8; 48],
 }

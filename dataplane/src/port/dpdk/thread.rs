@@ -1,10 +1,10 @@
-//! Threads that DPDK knows: each has a cache of its own in every mempool.
+//! Threads that DPDK knows: each has its own cache in every mempool.
 
 #![allow(unsafe_code, reason = "DPDK's functions")]
 
 use super::sys;
 
-/// Ends with its thread.
+/// The registration of a thread, which ends with it.
 struct Registration;
 
 impl Drop for Registration {
@@ -16,14 +16,14 @@ impl Drop for Registration {
 
 std::thread_local! {
     static REGISTRATION: Option<Registration> = {
-        // SAFETY: a port is there, so EAL runs. A thread that EAL knows already stays as it is.
+        // SAFETY: a port exists, so EAL runs. A thread that EAL already knows stays as it is.
         let done = unsafe { sys::wf_is_registered() == 0 && sys::rte_thread_register() == 0 };
         done.then_some(Registration)
     };
 }
 
-/// Makes the calling thread known to DPDK for as long as it runs. Where there is no room for it (a
-/// limit of 128), its drivers work without a cache.
+/// Makes the calling thread known to DPDK for as long as it runs. If there is no room for it (the
+/// limit is 128), its drivers work without a cache.
 pub(super) fn register() {
     REGISTRATION.with(|_| ());
 }

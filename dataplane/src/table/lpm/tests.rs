@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn address() -> impl Strategy<Value = IpAddr> {
-    // Few distinct bits, so that prefixes nest and addresses hit.
+    // Few distinct bits, so that prefixes nest and addresses match.
     prop_oneof![
         any::<u8>().prop_map(|b| IpAddr::from([10, b & 3, b >> 4 & 3, b >> 6])),
         any::<u8>().prop_map(|b| IpAddr::from([
@@ -50,8 +50,8 @@ fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
 #[test]
 fn sites_chosen_by_a_peer_do_not_meet_in_the_guide() {
     let lpm = Lpm::<u8>::new(&Writer::new(), 8);
-    // Those of 2001:db8::/32 that a product with the golden ratio's fraction puts where the first
-    // is.
+    // Sites of 2001:db8::/32 that share an entry with the first one if multiplied with the golden
+    // ratio's fraction.
     let golden = |site: u16| 0x2001_0db8_0000_u64 + u64::from(site);
     let entry = |site: u64| site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_ENTRIES.ilog2());
     let sites: Vec<u64> =

@@ -1,21 +1,21 @@
 //! Vectors of one, two or four 128-bit blocks, and what AES-GCM does with them.
 //!
-//! A vector can only be made by showing the [`Isa`](Vector::Isa) whose instructions work on it, and
-//! that exists only if the processor has them. So every operation on a vector that exists may be
-//! executed, and is safe to call. They are inlined into the kernels' entry points, which are
-//! compiled with `#[target_feature]`.
+//! A vector can only be made from an [`Isa`](Vector::Isa), the proof that the processor has the
+//! instructions. So every operation on an existing vector may be executed, and is safe to call. All
+//! are inlined into the kernels' entry points, which are compiled with `#[target_feature]`.
 
 #![allow(unsafe_code, reason = "intrinsics, which the processor must have, and their memory operands")]
 
 use std::arch::{asm, x86_64::*};
 
-/// What AES works on, and GHASH.
+/// The block that AES and GHASH work on.
 pub(super) type Block = [u8; 16];
 
 /// Four blocks in a row.
 pub(super) type Row = [u8; 64];
 
-/// A window that slides over it is a mask for any number of leading bytes, or for all but those.
+/// A window that slides over this is a mask for any number of leading bytes, or for all other
+/// bytes.
 static MASK: [u8; 192] = {
     let mut mask = [0; 192];
     let mut i = 64;
@@ -26,12 +26,12 @@ static MASK: [u8; 192] = {
     mask
 };
 
-/// A few blocks side by side, each in a lane of its own.
+/// A few blocks side by side, each in its own lane.
 ///
-/// Arrays of four have an element for each lane of the widest vector; a narrower one uses the first
-/// of them.
+/// Arrays of four have an element for each lane of the widest vector. A narrower vector uses the
+/// first ones.
 pub(super) trait Vector: Copy {
-    /// Blocks in a vector.
+    /// Number of blocks in a vector.
     const LANES: usize;
 
     /// Proof that the processor has the instructions.
@@ -50,25 +50,25 @@ pub(super) trait Vector: Copy {
     /// Loads the lanes `from..to`; the others are zero.
     ///
     /// # Safety
-    /// Where lane 0 stands at `at`, the blocks of these lanes can be read.
+    /// With lane 0 at `at`, the blocks of these lanes can be read.
     unsafe fn load_lanes(isa: Self::Isa, at: *const u8, from: usize, to: usize) -> Self;
 
     /// Stores the lanes `from..to`.
     ///
     /// # Safety
-    /// Where lane 0 stands at `at`, the blocks of these lanes can be written.
+    /// With lane 0 at `at`, the blocks of these lanes can be written.
     unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize);
 
-    /// Returns the block in every lane.
+    /// Returns `block` in every lane.
     fn broadcast(isa: Self::Isa, block: Xmm) -> Self;
 
-    /// Returns the same block in every lane.
+    /// Returns `block`, read from memory, in every lane.
     fn splat(isa: Self::Isa, block: &Block) -> Self;
 
-    /// Returns a block from a place of its own for each lane.
+    /// Loads each lane from its own address.
     fn gather(isa: Self::Isa, blocks: [&Block; 4]) -> Self;
 
-    /// Writes each lane to a place of its own.
+    /// Writes each lane to its own address.
     ///
     /// # Safety
     /// A block can be written at the first `LANES` of `to`.
@@ -86,7 +86,7 @@ pub(super) trait Vector: Copy {
         ]
     }
 
-    /// Undoes [`Vector::gather_rows`].
+    /// Reverses [`Vector::gather_rows`].
     ///
     /// # Safety
     /// A row can be written at the first `LANES` of `to`.
@@ -108,71 +108,71 @@ pub(super) trait Vector: Copy {
     fn aesenc(self, key: Self) -> Self;
     fn aesenclast(self, key: Self) -> Self;
 
-    /// Carry-less product of one half of each block and one half of `other`'s; `HALVES` as the
-    /// instruction has it.
+    /// Returns the carry-less product of one half of each block and one half of the other vector's.
+    /// `HALVES` is the operand of the instruction.
     fn clmul<const HALVES: i32>(self, other: Self) -> Self;
 
     /// Swaps the halves of each block.
     fn swap(self) -> Self;
 
-    /// Chooses bytes within each block.
+    /// Chooses bytes within each block, by the indices in `by`.
     fn shuffle(self, by: Self) -> Self;
 
     /// Returns the sum of all lanes.
     fn fold(self) -> Xmm;
 
-    /// Ones in each byte that is greater than `other`'s, as signed numbers.
+    /// Returns ones in each byte that is greater than the other vector's, as signed numbers.
     fn greater(self, other: Self) -> Self;
 
-    /// Returns the same vector, computed before anything that stands behind. The compiler would
-    /// rather finish one chain of AES before it begins the next, to save registers; the processor
-    /// then does not find them all.
+    /// Returns the same vector, computed before anything that follows in the code. Otherwise the
+    /// compiler would finish one chain of AES before it begins the next, to save registers, and the
+    /// processor would not find enough independent work.
     fn pin(self) -> Self;
 
-    /// One of the lanes.
+    /// Returns one of the lanes.
     fn lane(self, lane: usize) -> Xmm;
 
     /// Returns a bit for each lane: whether it is the same as in `other`.
     fn equal(self, other: Self) -> u32;
 
-    /// Returns a bit for each of `words` that is `word`.
+    /// Returns a bit for each of `words` that equals `word`.
     fn matches(isa: Self::Isa, words: &[u16; 64], word: u16) -> u64;
 
-    /// Ones in the first `bytes` bytes of the vector, at most all of them.
+    /// Returns ones in the first `bytes` bytes of the vector, at most in all of them.
     #[inline(always)]
     fn mask(isa: Self::Isa, bytes: usize) -> Self {
-        // SAFETY: at most 64 bytes, from 64 to 128 on.
+        // SAFETY: at most 64 bytes, starting at 64 to 128.
         unsafe { Self::load(isa, MASK.as_ptr().wrapping_add(128 - bytes.min(64))) }
     }
 
-    /// Ones in all bytes but the first `bytes`, at most all of them.
+    /// Returns ones in all bytes but the first `bytes`.
     #[inline(always)]
     fn mask_after(isa: Self::Isa, bytes: usize) -> Self {
-        // SAFETY: at most 64 bytes, from 0 to 64 on.
+        // SAFETY: at most 64 bytes, starting at 0 to 64.
         unsafe { Self::load(isa, MASK.as_ptr().wrapping_add(64 - bytes.min(64))) }
     }
 }
 
-/// Ones in one lane.
+/// Returns ones in one lane.
 #[inline(always)]
 pub(super) fn at_lane<V: Vector>(isa: V::Isa, lane: usize) -> V {
     static LANES: [Block; 7] = [[0; 16], [0; 16], [0; 16], [0xff; 16], [0; 16], [0; 16], [0; 16]];
-    // SAFETY: four blocks at most, from one of the first four.
+    // SAFETY: at most four blocks, starting at one of the first four.
     unsafe { V::load(isa, LANES[3 - lane..].as_ptr().cast()) }
 }
 
-/// The operations that differ in the names of their intrinsics only.
+/// Defines the operations that differ only in the names of their intrinsics.
 macro_rules! operations {
     ($xor:ident, $and:ident, $add:ident, $enc:ident, $last:ident, $clmul:ident, $swap:ident, $shuffle:ident, $pin:ident) => {
         #[inline(always)]
         fn pin(self) -> Self {
-            // SAFETY: the processor has the registers, for the vector exists.
+            // SAFETY: the vector exists, so the processor has the registers.
             Self(unsafe { $pin(self.0) })
         }
 
         #[inline(always)]
         fn xor(self, other: Self) -> Self {
-            // SAFETY: the processor has the instruction, for the vector exists.
+            // SAFETY: the vector exists, so the processor has the instruction.
             Self(unsafe { $xor(self.0, other.0) })
         }
 
@@ -225,7 +225,7 @@ macro_rules! pins {
         $(#[inline]
         #[target_feature(enable = $feature)]
         fn $pin(mut x: $raw) -> $raw {
-            // SAFETY: no instruction at all.
+            // SAFETY: this is no instruction at all.
             unsafe { asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
             x
         })+

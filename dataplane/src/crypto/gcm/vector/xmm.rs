@@ -9,10 +9,10 @@ use super::{super::isa::AesNi, *};
 pub(in super::super) struct Xmm(pub(super) __m128i);
 
 impl Xmm {
-    /// Returns whether it is the block at `at`; takes the same time wherever they differ.
+    /// Returns whether this is the block at `at`. Takes the same time wherever they differ.
     ///
     /// # Safety
-    /// A block can be read there.
+    /// A block can be read at `at`.
     #[inline(always)]
     pub(in super::super) unsafe fn same(self, at: *const u8) -> bool {
         // SAFETY: SSE2 is part of every x86-64; the address by the caller's contract.

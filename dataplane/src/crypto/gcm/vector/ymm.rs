@@ -44,7 +44,7 @@ impl Vector for Ymm {
 
     #[inline(always)]
     unsafe fn load_lanes(isa: Vaes256, at: *const u8, from: usize, to: usize) -> Self {
-        // SAFETY: by the caller's contract; each arm reads the lanes asked for alone.
+        // SAFETY: by the caller's contract; each arm reads only the lanes requested.
         unsafe {
             match (from, to) {
                 (0, 2) => Self::load(isa, at),
@@ -60,7 +60,7 @@ impl Vector for Ymm {
 
     #[inline(always)]
     unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize) {
-        // SAFETY: by the caller's contract; each arm writes the lanes asked for alone.
+        // SAFETY: by the caller's contract; each arm writes only the lanes requested.
         unsafe {
             match (from, to) {
                 (0, 2) => self.store(at),
@@ -113,7 +113,7 @@ impl Vector for Ymm {
 
     #[inline(always)]
     fn lane(self, lane: usize) -> Xmm {
-        // SAFETY: the processor has the instructions, for the vector exists.
+        // SAFETY: the vector exists, so the processor has the instructions.
         Xmm(unsafe {
             match lane {
                 0 => _mm256_castsi256_si128(self.0),

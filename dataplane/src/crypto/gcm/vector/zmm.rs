@@ -12,7 +12,7 @@ impl Zmm {
     /// Transposes four vectors of four blocks.
     #[inline(always)]
     fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
-        // SAFETY: the processor has the instructions, for the vectors exist.
+        // SAFETY: the vectors exist, so the processor has the instructions.
         unsafe {
             let ab = _mm512_shuffle_i32x4::<0x44>(a.0, b.0);
             let cd = _mm512_shuffle_i32x4::<0x44>(c.0, d.0);
@@ -141,7 +141,7 @@ impl Vector for Zmm {
 
     #[inline(always)]
     fn xor3(self, b: Self, c: Self) -> Self {
-        // SAFETY: the processor has the instruction, for the vector exists.
+        // SAFETY: the vector exists, so the processor has the instruction.
         Self(unsafe { _mm512_ternarylogic_epi64::<0x96>(self.0, b.0, c.0) })
     }
 
