@@ -3,8 +3,9 @@
 use super::{
     cookie::{CookieInput, Cookies},
     event::PeerId,
+    exchange::init::message::InitMessage,
     settings::Settings,
-    wire::{self, Header, Notify, Payload, flags, notify},
+    wire::{self, Header, Notify, Payload, flags},
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -27,8 +28,6 @@ pub(super) enum Cookie {
     Shown,
     /// None of ours: it is to show this one.
     Wanted(Vec<u8>),
-    /// It has no nonce to make one of.
-    Malformed,
 }
 
 /// Half-open peers, and the rates at which strangers are answered.
@@ -91,21 +90,11 @@ impl Admission {
         random: &dyn Random,
         from: IpAddr,
         header: &Header,
-        message: &[u8],
+        request: &InitMessage,
     ) -> Cookie {
-        let payloads = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default());
-        let payloads = payloads.unwrap_or_default();
-        let nonce = payloads.iter().find_map(|p| match p {
-            Payload::Nonce(nonce) => Some(*nonce),
-            _ => None,
-        });
-        let Some(nonce) = nonce else { return Cookie::Malformed };
-        let shown = payloads.iter().find_map(|p| match p {
-            Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
-            _ => None,
-        });
+        let InitMessage { nonce, cookie, .. } = request;
         let initiator = CookieInput { nonce, from, spi: header.spi_i };
-        if shown.is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
+        if cookie.as_ref().is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
             return Cookie::Shown;
         }
         Cookie::Wanted(self.cookies.make(now, crypto, random, initiator))

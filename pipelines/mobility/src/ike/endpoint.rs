@@ -12,12 +12,13 @@ use super::{
     counter::Counter,
     dial::Dials,
     event::{ChildId, Event, PeerId, Reason},
+    exchange::init::message::InitMessage,
     nat::IKE_PORT,
-    peer::{InitRefused, Peer, Phase},
+    peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
     view::View,
-    wire::{self, ExchangeType, Header, Notify, notify},
+    wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -267,11 +268,18 @@ impl Endpoint {
             return;
         }
         self.shared.count(Counter::Init);
-        if self.admission.wants_cookie(now, &self.environment.settings)
-            && !self.has_cookie(now, addresses, header, message)
-        {
-            return;
+        let request = InitMessage::parse(header, message);
+        if self.admission.wants_cookie(now, &self.environment.settings) {
+            match &request {
+                Ok(request) if self.has_cookie(now, addresses, header, request) => {}
+                Ok(_) => return,
+                Err(_) => return self.shared.count(Counter::Malformed),
+            }
         }
+        let request = match request {
+            Ok(request) => request,
+            Err(why) => return self.refuse_init(now, addresses, header, &why.into()),
+        };
         while self.shared.queue.unauthenticated() >= self.environment.settings.task_limit.max(1) {
             let Some(other) = self.shared.queue.crowded_out_by(addresses.remote.ip()) else {
                 self.shared.count(Counter::Busy);
@@ -282,7 +290,7 @@ impl Endpoint {
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
         let mut cx = self.environment.context(now, &mut self.shared);
-        match Peer::answer_init(&mut cx, id, header, message, addresses) {
+        match Peer::answer_init(&mut cx, id, header, message, request, addresses) {
             Ok(peer) => {
                 while self.admission.half_open() >= self.environment.settings.half_open_limit.max(1) {
                     let Some(oldest) = self.admission.most_crowded() else { break };
@@ -292,12 +300,15 @@ impl Endpoint {
                 self.admission.insert(id, addresses.remote, header.spi_i);
                 self.settle(now, id);
             }
-            Err(InitRefused { kind, data }) => {
-                self.shared.count(Counter::InitRefused);
-                self.admission.note_refusal(now);
-                self.refuse(addresses, header, &Notify::new(kind, &data));
-            }
+            Err(why) => self.refuse_init(now, addresses, header, &why),
         }
+    }
+
+    /// Refuses a first message (RFC 7296 §2.21.1). Nothing is kept of it.
+    fn refuse_init(&mut self, now: Duration, addresses: Addresses, header: &Header, why: &ErrorNotify) {
+        self.shared.count(Counter::InitRefused);
+        self.admission.note_refusal(now);
+        self.refuse(addresses, header, &Notify::new(why.kind, &why.data));
     }
 
     /// A peer that is not established makes room for others.
@@ -310,16 +321,21 @@ impl Endpoint {
     }
 
     /// Whether a first message shows a cookie of ours; if not, it is asked to.
-    fn has_cookie(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) -> bool {
+    fn has_cookie(
+        &mut self,
+        now: Duration,
+        addresses: Addresses,
+        header: &Header,
+        request: &InitMessage,
+    ) -> bool {
         let (crypto, random, from) =
             (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
-        match self.admission.check_cookie(now, crypto, random, from, header, message) {
+        match self.admission.check_cookie(now, crypto, random, from, header, request) {
             Cookie::Shown => return true,
             Cookie::Wanted(cookie) => {
                 self.shared.count(Counter::Cookie);
                 self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
             }
-            Cookie::Malformed => self.shared.count(Counter::Malformed),
         }
         false
     }

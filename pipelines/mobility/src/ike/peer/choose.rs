@@ -5,12 +5,12 @@
 //! into its ID payload, nor, with EAP, anything that it writes there, which is good for the choice of the method only (RFC
 //! 7296 §2.16).
 
-use super::auth::{self, AuthPayloads};
 use crate::{
     identity::Identity,
     ike::{
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         event::Reason,
+        exchange::auth::message::{AuthRequest, SHARED_KEY},
         proposal,
         suite::IkeSuite,
     },
@@ -85,7 +85,7 @@ impl Candidates {
         }
     }
 
-    /// The connection for a peer that says it is `identity`. With EAP that is only the beginning: whatever the peer
+    /// The connection for a peer that says who it is. With EAP that is only the beginning: whatever the peer
     /// calls itself, some method can begin.
     ///
     /// # Errors
@@ -93,19 +93,19 @@ impl Candidates {
     pub(in crate::ike) fn claimed(
         &self,
         connections: &[Connection],
-        identity: &Identity,
-        request: &AuthPayloads<'_>,
+        request: &AuthRequest,
     ) -> Result<usize, Reason> {
+        let identity = &request.identity;
         let fits = |connection: &Connection| {
-            request.wanted.is_none_or(|id| id.is_same(&connection.local_id))
-                && match (&connection.remote_auth, request.auth) {
-                    (RemoteAuth::Psk(_), Some((method, _))) => method == auth::SHARED_KEY,
-                    (RemoteAuth::Key(_), Some((method, _))) => method != auth::SHARED_KEY,
+            request.wanted.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
+                && match (&connection.remote_auth, &request.proof) {
+                    (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
+                    (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
                     (RemoteAuth::Eap(_), None) => true,
                     _ => false,
                 }
         };
-        if request.auth.is_some() {
+        if request.proof.is_some() {
             return self.first(connections, |c| fits(c) && c.remote_id.matches(identity));
         }
         let mut begins = self.indexed(connections).filter(|(_, connection)| fits(connection));
