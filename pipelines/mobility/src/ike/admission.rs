@@ -1,4 +1,5 @@
-//! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which anything is kept.
+//! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which
+//! anything is kept.
 
 use super::{
     cookie::{CookieInput, Cookies},
@@ -75,8 +76,8 @@ impl Admission {
         self.half_open.most_crowded()
     }
 
-    /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves nothing behind: many
-    /// of them must show where they are, as many who begin.
+    /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves
+    /// nothing behind: many of them must show where they are, as many who begin.
     pub(super) fn wants_cookie(&self, now: Duration, settings: &Settings) -> bool {
         self.half_open.len() >= settings.cookie_threshold
             || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS)

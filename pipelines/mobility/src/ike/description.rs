@@ -1,5 +1,6 @@
-//! Our own description of a path: what a terminal did to its packets, and which of it the gateway saw changed. Two
-//! notifications in the exchange of UPDATE_SA_ADDRESSES, between peers that have our vendor ID only.
+//! Our own description of a path: what a terminal did to its packets, and which of it the gateway
+//! saw changed. Two notifications in the exchange of UPDATE_SA_ADDRESSES, between peers that have
+//! our vendor ID only.
 //!
 //! | request | octets |
 //! |---|---|
@@ -71,8 +72,8 @@ pub fn request(addresses: Addresses) -> Vec<u8> {
     data
 }
 
-/// What a gateway answers to `said` of a packet that it saw come by `addresses`; a description that cannot be read counts as
-/// changed in all. `force_udp`: it wants UDP on every path.
+/// What a gateway answers to `said` of a packet that it saw come by `addresses`; a description that
+/// cannot be read counts as changed in all. `force_udp`: it wants UDP on every path.
 pub fn answer(said: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
     let (translations, can) = match read(said) {
         Some((protocol, can, from, to)) => {

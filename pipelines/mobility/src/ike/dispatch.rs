@@ -1,4 +1,5 @@
-//! What messages and finished tasks lead to: each goes to the state or the exchange that waits for it.
+//! What messages and finished tasks lead to: each goes to the state or the exchange that waits for
+//! it.
 
 use super::{
     context::Context,
@@ -64,7 +65,8 @@ impl Peer {
         }
     }
 
-    /// Handles what may be the answer to our IKE_SA_INIT. What cannot be it is ignored: anybody may have sent it.
+    /// Handles what may be the answer to our IKE_SA_INIT. What cannot be it is ignored: anybody may
+    /// have sent it.
     fn handle_init_response(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,7 +117,8 @@ impl Peer {
         };
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
-            // An answer, with certificates or in EAP, may be many times its request. It is asked again if it is meant so.
+            // An answer, with certificates or in EAP, may be many times its request. It is asked
+            // again if it is meant so.
             Arrival::New(_) if elsewhere && !proved && !ike_sa.admits_stray(cx.now) => {
                 cx.count(Counter::TooOften);
                 return Ok(());
@@ -244,8 +247,8 @@ impl Peer {
         self.work(cx);
     }
 
-    /// Takes a step of a handshake that we began: it consumes the state, and gives the next one. While it does,
-    /// the peer has no phase.
+    /// Takes a step of a handshake that we began: it consumes the state, and gives the next one.
+    /// While it does, the peer has no phase.
     fn step_initiator(
         &mut self,
         cx: &mut Context<'_>,
@@ -266,8 +269,8 @@ impl Peer {
         }
     }
 
-    /// Ends a handshake that we began. If the responder's answer was not taken, it should know (RFC 7296
-    /// §2.21.2).
+    /// Ends a handshake that we began. If the responder's answer was not taken, it should know (RFC
+    /// 7296 §2.21.2).
     fn end_initiator(&mut self, cx: &mut Context<'_>, Failure { reason, notify }: Failure) {
         if self.is_established() {
             return self.close(cx, reason);
@@ -282,8 +285,8 @@ impl Peer {
         self.end(cx, reason);
     }
 
-    /// As [`Self::step_initiator`], of a handshake that the peer began. What refuses it answers its request in
-    /// `exchange`.
+    /// As [`Self::step_initiator`], of a handshake that the peer began. What refuses it answers its
+    /// request in `exchange`.
     fn step_responder(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,8 @@
 //! All peers behind one pair of functions: messages in, messages and news out.
 //!
-//! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`] until
-//! `None`, then [`Endpoint::poll_timeout`]. Time is counted from any fixed point.
+//! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and
+//! [`Endpoint::poll_event`] until `None`, then [`Endpoint::poll_timeout`]. Time is counted from any
+//! fixed point.
 
 use super::{
     admission::{self, Admission, Cookie},
@@ -158,8 +159,8 @@ impl Endpoint {
         }
     }
 
-    /// Keeps those of one owner, those without a name, and all, to their number: of all the new peer goes, else the
-    /// oldest.
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the new
+    /// peer goes, else the oldest.
     fn bound_peers(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let (peers, most) = match owner.1.is_unnamed() {
@@ -189,8 +190,8 @@ impl Endpoint {
         for id in others {
             let new = self.peers.get(&new_peer.peer).filter(|new| new.is_established());
             let (Some(new), Some(old)) = (new, self.peers.get(&id)) else { return };
-            // Several may have this name: what comes from the same socket is the same device, and of the others only who
-            // does not answer is gone.
+            // Several may have this name: what comes from the same socket is the same device, and
+            // of the others only who does not answer is gone.
             let is_over = new_peer.takes_over || new.shares_remote_with(old);
             let over = match is_over {
                 true if new.gives_way_to(old) => new_peer.peer,
@@ -240,7 +241,8 @@ impl Endpoint {
         }
     }
 
-    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296 §2.21.4).
+    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296
+    /// §2.21.4).
     fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
         if header.is_response() {
             return;
@@ -400,8 +402,8 @@ impl Endpoint {
         self.shared.events.pop_front()
     }
 
-    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it: those that wait here take
-    /// turns by network and address, and established peers' come first.
+    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it:
+    /// those that wait here take turns by network and address, and established peers' come first.
     pub fn poll_task(&mut self) -> Option<(TaskId, IpAddr, Task)> {
         self.shared.queue.pop()
     }
@@ -413,7 +415,8 @@ impl Endpoint {
         }
     }
 
-    /// The data plane saw an authentic packet of this pair, the newest so far, come by another path.
+    /// The data plane saw an authentic packet of this pair, the newest so far, come by another
+    /// path.
     pub fn handle_path(&mut self, now: Duration, child: ChildId, path: Path) {
         if let Some(peer) = self.peer_of(child) {
             self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
@@ -439,7 +442,8 @@ impl Endpoint {
         self.shared.children.get(&child).copied()
     }
 
-    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the last time.
+    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the
+    /// last time.
     pub fn handle_liveness(&mut self, now: Duration, peer: PeerId, alive: bool) {
         self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
     }
@@ -449,7 +453,8 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
     }
 
-    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that is another address of its.
+    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that
+    /// is another address of its.
     pub fn handle_local(&mut self, now: Duration, peer: PeerId, local: IpAddr, remote: Option<IpAddr>) {
         self.dials.set_local(peer, local);
         self.with(now, peer, |peer, cx| peer.handle_local(cx, local, remote));

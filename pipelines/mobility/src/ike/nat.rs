@@ -13,7 +13,8 @@ pub const IKE_PORT: u16 = 500;
 /// Port of IKE and ESP in UDP (RFC 3948).
 pub const NAT_T_PORT: u16 = 4500;
 
-/// The NAT_DETECTION notifies of a message: both ends of its path as its sender sees them, as hashes.
+/// The NAT_DETECTION notifies of a message: both ends of its path as its sender sees them, as
+/// hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatDetection {
     /// The sender's end. One with several addresses may name each.

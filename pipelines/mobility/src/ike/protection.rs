@@ -1,4 +1,5 @@
-//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC 7383).
+//! Protected messages: the Encrypted payload (RFC 7296 §3.14, RFC 5282) and its fragments (RFC
+//! 7383).
 
 use super::{
     bounds,
@@ -84,9 +85,9 @@ impl Protection<'_> {
         self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
     }
 
-    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within `limit` bytes; `None`
-    /// means one, whatever its size. `counter` is drawn on for IVs of AEADs: none is used twice. Those of CBC, which nobody
-    /// may foresee, come from `random`.
+    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within
+    /// `limit` bytes; `None` means one, whatever its size. `counter` is drawn on for IVs of AEADs:
+    /// none is used twice. Those of CBC, which nobody may foresee, come from `random`.
     pub fn seal(
         &self,
         random: &dyn Random,
@@ -177,8 +178,8 @@ impl Protection<'_> {
     }
 }
 
-/// Fragments of one message, until all are there. They are authentic, so only the peer itself can fill this up; but it may not
-/// have proved who it is, so there is little room.
+/// Fragments of one message, until all are there. They are authentic, so only the peer itself can
+/// fill this up; but it may not have proved who it is, so there is little room.
 #[derive(Debug, Default)]
 pub struct Fragments {
     message_id: u32,

@@ -1,4 +1,5 @@
-//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7, §2.9).
+//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7,
+//! §2.9).
 
 use crate::{
     crypto::Kex,
@@ -19,7 +20,8 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
-/// Returns our proposals for a child SA, the key exchange that we have done first; none if we did none.
+/// Returns our proposals for a child SA, the key exchange that we have done first; none if we did
+/// none.
 pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
     let mut all: Vec<Offer> = Vec::new();
     for offer in offers {
@@ -55,8 +57,8 @@ impl Peer {
         Err(notify::TEMPORARY_FAILURE)
     }
 
-    /// Returns what of a peer's offer in IKE_AUTH we take. It counts like any other: who connects anew
-    /// asks for another child SA.
+    /// Returns what of a peer's offer in IKE_AUTH we take. It counts like any other: who connects
+    /// anew asks for another child SA.
     ///
     /// # Errors
     /// As [`Peer::agree_child`], and [`Peer::may_create`].
@@ -121,8 +123,8 @@ impl Peer {
     /// Returns whether there is room for another child SA whose selectors cost this many rules.
     ///
     /// # Errors
-    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of another,
-    /// which is to go first.
+    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of
+    /// another, which is to go first.
     fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
         let times = if is_rekey { 2 } else { 1 };
         let all: usize = self.children.iter().map(|child| child.rules).sum();
@@ -169,8 +171,8 @@ impl Peer {
         }
     }
 
-    /// Returns the peer's side of a policy: what it says, else the addresses that it was given, or its
-    /// own.
+    /// Returns the peer's side of a policy: what it says, else the addresses that it was given, or
+    /// its own.
     pub(in crate::ike) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
             // Where it only says that it is does not count, and behind a NAT many share an address.
@@ -181,8 +183,8 @@ impl Peer {
         }
     }
 
-    /// Returns what the peer took of our offer for a child SA, whose initiator we are; `None` if it is
-    /// not what we offered.
+    /// Returns what the peer took of our offer for a child SA, whose initiator we are; `None` if it
+    /// is not what we offered.
     pub(in crate::ike) fn accept_child(
         &self,
         answer: &ChildOffer,

@@ -1,5 +1,5 @@
-//! CREATE_CHILD_SA exchanges under way, from both sides: what is kept of each between two steps. Our
-//! own goes from [`KexBegin`] to [`Sent`] to [`KexFinish`], and each step takes the one before.
+//! CREATE_CHILD_SA exchanges under way, from both sides: what is kept of each between two steps.
+//! Our own goes from [`KexBegin`] to [`Sent`] to [`KexFinish`], and each step takes the one before.
 
 use super::child::AgreedChild;
 use crate::{

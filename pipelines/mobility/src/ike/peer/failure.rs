@@ -6,8 +6,8 @@ use crate::ike::{event::Reason, wire::ErrorNotify};
 #[derive(Debug)]
 pub(in crate::ike) struct Failure {
     pub(in crate::ike) reason: Reason,
-    /// What the peer is to hear; `None`: nothing. It answers the peer's request, or, if the peer has
-    /// answered ours, goes with a Delete (RFC 7296 §2.21.2).
+    /// What the peer is to hear; `None`: nothing. It answers the peer's request, or, if the peer
+    /// has answered ours, goes with a Delete (RFC 7296 §2.21.2).
     pub(in crate::ike) notify: Option<ErrorNotify>,
 }
 

@@ -1,4 +1,5 @@
-//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs, and its end.
+//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs,
+//! and its end.
 
 use super::{
     child::{AgreedChild, Child, ChildState},
@@ -61,8 +62,8 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
-    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a while
-    /// what was on its way.
+    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a
+    /// while what was on its way.
     pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let until = cx.now + cx.settings.linger;
         let successor = self.child(id).and_then(|child| child.successor);
@@ -220,8 +221,9 @@ impl Peer {
         }
     }
 
-    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that made it; `began` says
-    /// whether we are its initiator, `at_once` whether the peer is sure to have its keys.
+    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that
+    /// made it; `began` says whether we are its initiator, `at_once` whether the peer is sure to
+    /// have its keys.
     pub(in crate::ike) fn install(
         &mut self,
         cx: &mut Context<'_>,

@@ -52,8 +52,8 @@ pub(in crate::ike) struct Peer {
     /// Our SPI of the one that our requests go by.
     pub(in crate::ike) active: u64,
     pub(in crate::ike) addresses: Addresses,
-    /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
-    /// tasks count against, wherever it says that it is.
+    /// Where its first message came from: there it has shown that it is, by what follows. The share
+    /// of that network is what its tasks count against, wherever it says that it is.
     pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
     /// What its ID payload says.
@@ -115,7 +115,8 @@ pub(in crate::ike) enum Phase {
     Responder(Box<Responder>),
     /// Both have proved who they are.
     Established,
-    /// It is over; only repetitions of its last request are still answered, and our last one repeated.
+    /// It is over; only repetitions of its last request are still answered, and our last one
+    /// repeated.
     Ended,
 }
 
@@ -320,13 +321,14 @@ impl Peer {
         }
     }
 
-    /// Whether both have shown that they are at the same address and port: there is one device only.
+    /// Whether both have shown that they are at the same address and port: there is one device
+    /// only.
     pub(in crate::ike) fn shares_remote_with(&self, old: &Self) -> bool {
         self.confirmed().remote == old.confirmed().remote
     }
 
-    /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same
-    /// time both must keep the same one of the two.
+    /// Whether this peer is to go and `old` to stay, though it came later: where each side has
+    /// called the other at the same time both must keep the same one of the two.
     pub(in crate::ike) fn gives_way_to(&self, old: &Self) -> bool {
         let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
         crossed && self.active_spis() < old.active_spis()

@@ -163,7 +163,8 @@ impl Peer {
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
             if is_over && matches!(outstanding.request, Request::Routability(_)) {
-                // Where the peer was before it may still be; the question keeps its place in the window.
+                // Where the peer was before it may still be; the question keeps its place in the
+                // window.
                 unconfirmed = true;
                 outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
                 continue;
@@ -185,7 +186,8 @@ impl Peer {
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
-            // What waits for an answer would keep the question from being asked, if the peer is no more where it was.
+            // What waits for an answer would keep the question from being asked, if the peer is no
+            // more where it was.
             if let Some(asked_at) = asked_at.filter(|_| outstanding.addresses.is_none()) {
                 cx.send_all(asked_at, &outstanding.datagrams);
             }
@@ -199,7 +201,8 @@ impl Peer {
         }
     }
 
-    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer since.
+    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer
+    /// since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;

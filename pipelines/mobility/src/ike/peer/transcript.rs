@@ -30,7 +30,8 @@ pub(in crate::ike) struct Transcript {
     pub(in crate::ike) first: Vec<u8>,
     /// Its answer.
     pub(in crate::ike) second: Vec<u8>,
-    /// IntAuth of the initiator's and the responder's IKE_INTERMEDIATE messages so far; empty: none.
+    /// IntAuth of the initiator's and the responder's IKE_INTERMEDIATE messages so far; empty:
+    /// none.
     pub(in crate::ike) intermediate: [Vec<u8>; 2],
     /// The message ID of IKE_AUTH, where there were such.
     pub(in crate::ike) auth_message_id: u32,
@@ -45,7 +46,8 @@ impl Transcript {
         Seed { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i: self.spi_i, spi_r: self.spi_r }
     }
 
-    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `ike_sa` has.
+    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `ike_sa`
+    /// has.
     pub(in crate::ike) fn intermediate(
         &mut self,
         crypto: &dyn Crypto,

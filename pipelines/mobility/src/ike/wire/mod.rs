@@ -1,4 +1,5 @@
-//! IKEv2 messages as bytes (RFC 7296 §3): the same types are read and written, so that what was written reads as what it was.
+//! IKEv2 messages as bytes (RFC 7296 §3): the same types are read and written, so that what was
+//! written reads as what it was.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,14 +7,15 @@
 //! | `payload` | payloads and their chains |
 //! | `proposal` | SA payloads |
 //! | `selector` | traffic selectors |
-//! | `notify` | notifies and their numbers |
+//! | `notify`, `error_notify` | notifies and their numbers |
 //! | `configuration` | configuration payloads (with RFC 8598) |
 //! | `protected` | encrypted payloads and their fragments (RFC 7383) |
 //!
-//! Reserved bits are ignored when read and zero when written. How many things a list may hold is bounded, so that reading
-//! takes time and memory in proportion to the message.
+//! Reserved bits are ignored when read and zero when written. How many things a list may hold is
+//! bounded, so that reading takes time and memory in proportion to the message.
 
 mod configuration;
+mod error_notify;
 mod header;
 pub mod notify;
 mod payload;
@@ -25,17 +27,18 @@ mod selector;
 mod tests;
 
 pub use configuration::{Attribute, Configuration, attribute};
+pub use error_notify::ErrorNotify;
 pub use header::{ExchangeType, HEADER, Header, VERSION, flags};
-pub use notify::{ErrorNotify, Notify};
-pub use payload::{Delete, Payload, emit, emit_message, kind, parse};
+pub use notify::Notify;
+pub use payload::{Delete, Payload, emit, emit_message, kind, notified, parse};
 pub use proposal::{Proposal, SpiBytes, Transform};
 pub use protected::{ProtectedMessage, emit_protected, protected};
 pub use selector::TrafficSelector;
 
 use core::fmt;
 
-/// Why bytes are no message. INVALID_SYNTAX says so to the peer, but [`Critical`](Self::Critical) has a notify of its own
-/// (RFC 7296 §2.21, §2.5).
+/// Why bytes are no message. INVALID_SYNTAX says so to the peer, but [`Critical`](Self::Critical)
+/// has a notify of its own (RFC 7296 §2.21, §2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// It ends before what its lengths promise.

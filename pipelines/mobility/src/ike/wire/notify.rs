@@ -1,10 +1,10 @@
 //! Notifies (RFC 7296 §3.10), and their numbers.
 
 use super::{
-    Malformed, Payload,
+    Malformed,
     reader::{Reader, within_u8},
 };
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 /// Bytes of the longest SPI.
 const SPI: usize = 8;
@@ -42,59 +42,6 @@ impl<'a> Notify<'a> {
         out.extend(self.kind.to_be_bytes());
         out.extend_from_slice(self.spi);
         out.extend_from_slice(self.data);
-    }
-}
-
-/// An error notify: why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorNotify {
-    /// Its number, below 16384.
-    pub kind: u16,
-    /// What else it says.
-    pub data: Vec<u8>,
-}
-
-impl ErrorNotify {
-    /// Returns the first of these payloads that is one.
-    pub fn find(payloads: &[Payload<'_>]) -> Option<Self> {
-        payloads.iter().find_map(|payload| match payload {
-            Payload::Notify(n) if is_error(n.kind) => Some(Self { kind: n.kind, data: n.data.to_vec() }),
-            _ => None,
-        })
-    }
-
-    /// Returns its payload.
-    pub fn payload(&self) -> Payload<'_> {
-        Payload::notify(self.kind, &self.data)
-    }
-}
-
-impl From<u16> for ErrorNotify {
-    fn from(kind: u16) -> Self {
-        Self { kind, data: vec![] }
-    }
-}
-
-impl From<Malformed> for ErrorNotify {
-    fn from(why: Malformed) -> Self {
-        let (kind, data) = refusal(why);
-        Self { kind, data }
-    }
-}
-
-/// Returns the data of the first notify of this kind.
-pub fn find<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
-    payloads.iter().find_map(|payload| match payload {
-        Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
-        _ => None,
-    })
-}
-
-/// Returns what a message that cannot be read is answered with: a kind, and its data (RFC 7296 §2.5, §3.10.1).
-pub fn refusal(why: Malformed) -> (u16, Vec<u8>) {
-    match why {
-        Malformed::Critical(kind) => (UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]),
-        _ => (INVALID_SYNTAX, vec![]),
     }
 }
 

@@ -99,7 +99,8 @@ pub enum Payload<'a> {
 pub struct Delete {
     /// 1 IKE, 2 AH, 3 ESP.
     pub protocol: u8,
-    /// SPIs that their sender receives with; none for IKE, which means the IKE SA that the message is of.
+    /// SPIs that their sender receives with; none for IKE, which means the IKE SA that the message
+    /// is of.
     pub spis: Vec<u32>,
 }
 
@@ -227,19 +228,19 @@ fn parse_identity(mut body: Reader<'_>) -> Result<Identity, Malformed> {
     if identity.is_ours() { Err(Malformed::Identity(kind)) } else { Ok(identity) }
 }
 
-/// Takes the payload of type `kind` from the front of a chain: type of the one that follows, whether it is critical, and
-/// its body.
+/// Takes the payload of type `kind` from the front of a chain: type of the one that follows,
+/// whether it is critical, and its body.
 pub(super) fn split<'a>(chain: &mut Reader<'a>) -> Result<(u8, bool, Reader<'a>), Malformed> {
     let ([next, flags], body) = chain.part()?;
     Ok((next, flags & CRITICAL != 0, body))
 }
 
-/// The payloads of `body`, the first of which has type `first`: the plaintext of a message, or what follows the header of
-/// one that has none.
+/// The payloads of `body`, the first of which has type `first`: the plaintext of a message, or what
+/// follows the header of one that has none.
 ///
 /// # Errors
-/// Where `body` is not exactly a chain of payloads, has more than 64, an encrypted one, or a critical one that we do not
-/// know.
+/// Where `body` is not exactly a chain of payloads, has more than 64, an encrypted one, or a
+/// critical one that we do not know.
 pub fn parse(first: u8, body: &[u8]) -> Result<Vec<Payload<'_>>, Malformed> {
     let (mut kind, mut chain) = (first, Reader(body));
     let mut payloads = Vec::new();
@@ -254,8 +255,16 @@ pub fn parse(first: u8, body: &[u8]) -> Result<Vec<Payload<'_>>, Malformed> {
     if chain.is_empty() { Ok(payloads) } else { Err(Malformed::Length) }
 }
 
-/// Appends payloads with their headers; answers the type of the first, 0 where there is none. Each fits 65535 bytes with
-/// its header: one that does not is written with a wrong length.
+/// Returns the data of the first notify of this kind.
+pub fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
+    payloads.iter().find_map(|payload| match payload {
+        Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
+        _ => None,
+    })
+}
+
+/// Appends payloads with their headers; answers the type of the first, 0 where there is none. Each
+/// fits 65535 bytes with its header: one that does not is written with a wrong length.
 pub fn emit(payloads: &[Payload<'_>], out: &mut Vec<u8>) -> u8 {
     let kinds = payloads.iter().map(Payload::kind).chain([0]);
     for (payload, next) in payloads.iter().zip(kinds.skip(1)) {

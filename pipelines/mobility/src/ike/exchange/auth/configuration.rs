@@ -44,7 +44,8 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 }
 
 impl Peer {
-    /// Gives the peer what it asks for; nothing if it asks for nothing, or we have no addresses to give.
+    /// Gives the peer what it asks for; nothing if it asks for nothing, or we have no addresses to
+    /// give.
     ///
     /// # Errors
     /// INTERNAL_ADDRESS_FAILURE if the pools are empty.
@@ -90,7 +91,8 @@ impl Peer {
         Ok(Some(reply))
     }
 
-    /// Takes what the gateway gave us: the first address of each family, as we asked for no more (RFC 7296 §3.15.1).
+    /// Takes what the gateway gave us: the first address of each family, as we asked for no more
+    /// (RFC 7296 §3.15.1).
     ///
     /// # Errors
     /// An address that no inner address can be: the gateway is not to be connected to then.

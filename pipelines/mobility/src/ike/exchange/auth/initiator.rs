@@ -41,7 +41,8 @@ fn give_up(reason: Reason) -> Failure {
 fn read(opened: &Plaintext) -> Result<AuthResponse, Failure> {
     let answer = opened.read(AuthResponse::read).map_err(|_| Reason::Protocol)?;
     match answer.refusal() {
-        // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555 §3.9).
+        // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555
+        // §3.9).
         Some(notify::UNEXPECTED_NAT_DETECTED) => Err(Reason::Nat.into()),
         Some(kind) => Err(Reason::Refused(kind).into()),
         None => Ok(answer),

@@ -5,7 +5,7 @@ use crate::{
     ike::{
         connection::LocalAuth,
         peer::child::ChildOffer,
-        wire::{Attribute, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
+        wire::{self, Attribute, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
     },
 };
 use alloc::{vec, vec::Vec};
@@ -90,7 +90,7 @@ impl AuthRequest {
             Payload::IdI(identity) => Some(identity.clone()),
             _ => None,
         });
-        let notified = |kind| notify::find(payloads, kind).map(<[u8]>::to_vec);
+        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
         Ok(Self {
             identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
             wanted: responder(payloads),
@@ -128,7 +128,7 @@ impl AuthResponse {
             certificates: certificates_of(payloads),
             proof: Proof::find(payloads),
             eap: packet(payloads),
-            ppk: notify::find(payloads, notify::PPK_IDENTITY).is_some(),
+            ppk: wire::notified(payloads, notify::PPK_IDENTITY).is_some(),
             terms: Terms::read(payloads),
         };
         let says_nothing =
@@ -150,7 +150,7 @@ impl Terms {
         });
         let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
         Self {
-            mobike: notify::find(payloads, notify::MOBIKE_SUPPORTED).is_some(),
+            mobike: wire::notified(payloads, notify::MOBIKE_SUPPORTED).is_some(),
             configuration,
             child: is_child.then(|| ChildOffer::read(payloads)),
             error: ErrorNotify::find(payloads).map(|error| error.kind),

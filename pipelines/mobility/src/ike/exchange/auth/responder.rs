@@ -45,8 +45,8 @@ pub(super) fn refused(reason: Reason) -> Failure {
 }
 
 impl Peer {
-    /// Follows the initiator, which may go on from another port behind IKE_SA_INIT, and from another address
-    /// if a NAT has several (RFC 7296 §2.23).
+    /// Follows the initiator, which may go on from another port behind IKE_SA_INIT, and from
+    /// another address if a NAT has several (RFC 7296 §2.23).
     pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
         if self.from.is_ipv4() == addresses.remote.is_ipv4() {
             self.addresses = addresses;
@@ -111,8 +111,8 @@ impl Ready {
     }
 }
 
-/// Mixes in the post-quantum key, if both have the same one; returns whether, and the proof that holds then
-/// (RFC 8784 §3).
+/// Mixes in the post-quantum key, if both have the same one; returns whether, and the proof that
+/// holds then (RFC 8784 §3).
 fn mix_ppk(
     handshake: &ResponderHandshake,
     peer: &mut Peer,
@@ -122,8 +122,8 @@ fn mix_ppk(
 ) -> Result<(bool, Option<Proof>), Failure> {
     let proof = request.proof.take();
     let without_ppk = |proof: Option<Proof>, data| proof.map(|Proof { method, .. }| Proof { method, data });
-    // With EAP the key is mixed in with the last proof. Such a peer goes on without it, if that is allowed to
-    // whom it proves to be.
+    // With EAP the key is mixed in with the last proof. Such a peer goes on without it, if that is
+    // allowed to whom it proves to be.
     if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
         return Ok((false, proof));
     }
@@ -222,8 +222,8 @@ impl Claim {
         if (connection.no_nats || peer.no_nats) && !self.is_unchanged {
             return Err(refuse_nat(cx));
         }
-        // Any source can be written on its last request: it is where it got our first answer, until it says
-        // otherwise.
+        // Any source can be written on its last request: it is where it got our first answer, until
+        // it says otherwise.
         let seen = peer.place();
         peer.addresses.remote.set_ip(peer.from);
         let AuthRequest { initial_contact, terms, .. } = self.request;

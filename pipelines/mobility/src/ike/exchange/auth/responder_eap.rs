@@ -138,8 +138,8 @@ impl EapTurn {
 }
 
 impl EapProof {
-    /// Checks that the peer took part in the EAP conversation: both prove that they have its key (RFC 7296
-    /// §2.16).
+    /// Checks that the peer took part in the EAP conversation: both prove that they have its key
+    /// (RFC 7296 §2.16).
     pub(in crate::ike) fn auth(
         mut self,
         handshake: &mut ResponderHandshake,

@@ -16,8 +16,8 @@ use crate::ike::{
 };
 
 impl OwnCreate {
-    /// Returns whether the SA of this exchange is the one to go, `nonce` being the peer's: the lowest
-    /// of the four nonces is one of its two (RFC 7296 §2.8.1).
+    /// Returns whether the SA of this exchange is the one to go, `nonce` being the peer's: the
+    /// lowest of the four nonces is one of its two (RFC 7296 §2.8.1).
     pub(super) fn has_lost(&self, nonce: &[u8]) -> bool {
         self.collision.as_ref().is_some_and(|theirs| lower(&self.nonce, nonce) < &theirs.nonce[..])
     }
@@ -35,8 +35,8 @@ impl Peer {
     /// Returns whether the peer may replace the IKE SA.
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE while we make or delete a child SA, which must not change IKE SAs meanwhile
-    /// (RFC 7296 §2.25.2), and while those that were replaced before are still there.
+    /// TEMPORARY_FAILURE while we make or delete a child SA, which must not change IKE SAs
+    /// meanwhile (RFC 7296 §2.25.2), and while those that were replaced before are still there.
     pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
         if self.own_create(|target| target != Target::IkeSa).is_some()
             || self.children.iter().any(|child| child.state == ChildState::Deleting)
@@ -50,11 +50,12 @@ impl Peer {
         Ok(())
     }
 
-    /// Returns the child SA that the peer may replace: it names it by its own SPI (RFC 7296 §1.3.3).
+    /// Returns the child SA that the peer may replace: it names it by its own SPI (RFC 7296
+    /// §1.3.3).
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE if we close or have replaced it (RFC 7296 §2.25.1), or the peer has already;
-    /// CHILD_SA_NOT_FOUND if there is none.
+    /// TEMPORARY_FAILURE if we close or have replaced it (RFC 7296 §2.25.1), or the peer has
+    /// already; CHILD_SA_NOT_FOUND if there is none.
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
         let is_it = |child: &&Child| child.spi_out.to_be_bytes() == spi_out;
         let Some(child) = self.children.iter().find(is_it) else {
@@ -69,8 +70,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether what the peer is to replace by way of IKE SA `spi` is still there, and not about
-    /// to go.
+    /// Returns whether what the peer is to replace by way of IKE SA `spi` is still there, and not
+    /// about to go.
     pub(super) fn is_replaceable(&self, spi: u64, sa: &AgreedSa) -> bool {
         let replaces = match sa {
             AgreedSa::Child(agreed) => agreed.replaces,

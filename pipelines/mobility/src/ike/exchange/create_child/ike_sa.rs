@@ -17,8 +17,8 @@ use alloc::{vec, vec::Vec};
 
 impl AgreedIkeSa {
     /// Returns what we take of a proposal, with the SPI that `draw` gives us. Further key exchanges
-    /// were done when the first IKE SA began, and its keys live on in all that follow (RFC 9370 §2.2.4
-    /// lets them be left out).
+    /// were done when the first IKE SA began, and its keys live on in all that follow (RFC 9370
+    /// §2.2.4 lets them be left out).
     pub(super) fn choose(
         connection: &Connection,
         offered: &[Proposal],

@@ -121,8 +121,8 @@ impl PeerCreate {
         match sa {
             AgreedSa::Child(agreed) => {
                 let replaces = agreed.replaces;
-                // Its initiator has the keys only when our answer has come: until it shows that, the
-                // one before is used.
+                // Its initiator has the keys only when our answer has come: until it shows that,
+                // the one before is used.
                 let made = peer.install(cx, agreed, &shared, nonces, false, replaces.is_none());
                 let (Some(made), Some(old)) = (made, replaces) else { return };
                 peer.count_rekey(cx);

@@ -3,7 +3,7 @@
 use crate::ike::{
     description,
     nat::NatDetection,
-    wire::{Delete, ErrorNotify, Malformed, Payload, notify},
+    wire::{self, Delete, ErrorNotify, Malformed, Payload, notify},
 };
 use alloc::vec::Vec;
 
@@ -42,7 +42,7 @@ impl InformationalRequest {
     /// # Errors
     /// If a notify is not as long as it must be.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
-        let notified = |kind| notify::find(payloads, kind);
+        let notified = |kind| wire::notified(payloads, kind);
         Ok(Self {
             is_unauthenticated: notified(notify::AUTHENTICATION_FAILED).is_some(),
             deletes: deletes(payloads),
@@ -79,8 +79,8 @@ impl InformationalResponse {
             deletes: deletes(payloads),
             refusal: ErrorNotify::find(payloads),
             nat: NatDetection::read(payloads)?,
-            description: notify::find(payloads, description::REPLY).map(<[u8]>::to_vec),
-            cookie: notify::find(payloads, notify::COOKIE2).map(<[u8]>::to_vec),
+            description: wire::notified(payloads, description::REPLY).map(<[u8]>::to_vec),
+            cookie: wire::notified(payloads, notify::COOKIE2).map(<[u8]>::to_vec),
         })
     }
 

@@ -20,8 +20,8 @@ use crate::{
 use alloc::vec::Vec;
 
 impl Peer {
-    /// Answers an INFORMATIONAL request that came by IKE SA `spi`. The answer goes to where the request
-    /// came from: a peer may only be trying a path (RFC 4555 §3.10).
+    /// Answers an INFORMATIONAL request that came by IKE SA `spi`. The answer goes to where the
+    /// request came from: a peer may only be trying a path (RFC 4555 §3.10).
     pub(in crate::ike) fn answer_informational(
         &mut self,
         cx: &mut Context<'_>,
@@ -52,8 +52,8 @@ impl Peer {
         }
     }
 
-    /// Ends the child SA that the peer receives by `spi_out`, and returns our SPI of it, if we have not
-    /// deleted it ourselves.
+    /// Ends the child SA that the peer receives by `spi_out`, and returns our SPI of it, if we have
+    /// not deleted it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
         let child = self.children.iter().find(|child| child.spi_out == spi_out)?;
         let (id, spi_in, state) = (child.id, child.spi_in, child.state);

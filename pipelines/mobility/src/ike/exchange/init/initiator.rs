@@ -142,8 +142,9 @@ impl InitKexBegin {
 }
 
 impl InitSent {
-    /// Takes the answer, or what somebody claims to be one: nothing in it is proved yet. What cannot be it
-    /// is ignored: the real one may still come, and the last retransmission ends it (RFC 7296 §2.4).
+    /// Takes the answer, or what somebody claims to be one: nothing in it is proved yet. What
+    /// cannot be it is ignored: the real one may still come, and the last retransmission ends it
+    /// (RFC 7296 §2.4).
     pub(in crate::ike) fn answered(
         self,
         handshake: &mut InitiatorHandshake,
@@ -199,7 +200,8 @@ impl InitSent {
         InitiatorState::InitSent(self)
     }
 
-    /// Takes what the responder chose, if it is one of our proposals with the key exchange that we began.
+    /// Takes what the responder chose, if it is one of our proposals with the key exchange that we
+    /// began.
     fn chosen(
         self,
         handshake: &mut InitiatorHandshake,

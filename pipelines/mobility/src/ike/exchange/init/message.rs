@@ -41,7 +41,8 @@ pub(in crate::ike) struct InitMessage {
 pub(in crate::ike) enum InitResponse {
     /// The request is to come again with this cookie (RFC 7296 §2.6).
     Cookie(Vec<u8>),
-    /// The request is to come again with this key exchange method (RFC 7296 §1.2); `None` if it is no number.
+    /// The request is to come again with this key exchange method (RFC 7296 §1.2); `None` if it is
+    /// no number.
     OtherKex(Option<u16>),
     /// The responder goes on.
     Answer(InitMessage),
@@ -65,13 +66,13 @@ impl InitMessage {
         let Some(Payload::Nonce(nonce)) = find(kind::NONCE) else {
             return Err(Malformed::Missing(kind::NONCE));
         };
-        let has = |kind| notify::find(payloads, kind).is_some();
+        let has = |kind| wire::notified(payloads, kind).is_some();
         Ok(Self {
             proposals: proposals.clone(),
             method: *method,
             kex: data.to_vec(),
             nonce: nonce.to_vec(),
-            cookie: notify::find(payloads, notify::COOKIE).map(<[u8]>::to_vec),
+            cookie: wire::notified(payloads, notify::COOKIE).map(<[u8]>::to_vec),
             nat: NatDetection::read(payloads)?,
             hashes: hashes(payloads),
             fragments: has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
@@ -91,11 +92,11 @@ impl InitResponse {
         let payloads = payloads(header, message)?;
         // A cookie has 1 to 64 bytes (RFC 7296 §2.6).
         let cookie =
-            notify::find(&payloads, notify::COOKIE).filter(|cookie| (1..=64).contains(&cookie.len()));
+            wire::notified(&payloads, notify::COOKIE).filter(|cookie| (1..=64).contains(&cookie.len()));
         if let Some(cookie) = cookie {
             return Ok(Self::Cookie(cookie.to_vec()));
         }
-        if let Some(method) = notify::find(&payloads, notify::INVALID_KE_PAYLOAD) {
+        if let Some(method) = wire::notified(&payloads, notify::INVALID_KE_PAYLOAD) {
             return Ok(Self::OtherKex(method.try_into().ok().map(u16::from_be_bytes)));
         }
         InitMessage::read(&payloads).map(Self::Answer)
@@ -108,7 +109,7 @@ fn payloads<'a>(header: &Header, message: &'a [u8]) -> Result<Vec<Payload<'a>>, 
 
 /// Returns the hashes that SIGNATURE_HASH_ALGORITHMS names (RFC 7427 §4).
 fn hashes(payloads: &[Payload<'_>]) -> SignatureHashes {
-    let data = notify::find(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
+    let data = wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
     let (pairs, _) = data.as_chunks();
     pairs.iter().fold(SignatureHashes::default(), |all, pair| all.with(u16::from_be_bytes(*pair)))
 }

@@ -31,7 +31,8 @@ use crate::{
 use alloc::{boxed::Box, vec, vec::Vec};
 
 impl Peer {
-    /// Returns the peer whose first message this is. Its answer follows when the key exchange is done.
+    /// Returns the peer whose first message this is. Its answer follows when the key exchange is
+    /// done.
     ///
     /// # Errors
     /// The notify that refuses it. Nothing is kept of it then.
@@ -90,8 +91,8 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Sends the answer to its first message again, if `message` is that again and it was answered (RFC 7296
-    /// §2.1).
+    /// Sends the answer to its first message again, if `message` is that again and it was answered
+    /// (RFC 7296 §2.1).
     pub(in crate::ike) fn repeat_init(&mut self, cx: &mut Context<'_>, message: &[u8], addresses: Addresses) {
         let Phase::Responder(responder) = &mut self.phase else { return };
         let ResponderHandshake { transcript: Transcript { first, second, .. }, repeats, .. } =
@@ -99,7 +100,8 @@ impl Peer {
         if second.is_empty() || first != message {
             return;
         }
-        // Whose address that is, is not proved: it must not draw more than a peer in bad weather needs.
+        // Whose address that is, is not proved: it must not draw more than a peer in bad weather
+        // needs.
         if repeats.admits(cx.now, bounds::REPEATS, bounds::REPEAT) {
             cx.count(Counter::Repeated);
             cx.send(addresses, second);

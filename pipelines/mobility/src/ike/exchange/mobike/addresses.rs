@@ -33,14 +33,16 @@ impl Additional {
     }
 }
 
-/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555 §4.2.6).
+/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555
+/// §4.2.6).
 fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     [octets(from.ip()), octets(to.ip()), ports].concat()
 }
 
 impl Peer {
-    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555 §3.6).
+    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555
+    /// §3.6).
     pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
         let used = self.addresses.local.ip();
         let others = connection.local.iter().filter(|address| **address != used);
@@ -97,9 +99,10 @@ impl Peer {
         (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
     }
 
-    /// Returns whether a peer's first IKE_AUTH request shows that nothing on the way changed its addresses:
-    /// by what it says of them in NO_NATS_ALLOWED, or by what its first message, with this SPI, said of where it
-    /// was sent. A NAT would have changed that; the port is the other one by now (RFC 4555 §3.3, §3.9).
+    /// Returns whether a peer's first IKE_AUTH request shows that nothing on the way changed its
+    /// addresses: by what it says of them in NO_NATS_ALLOWED, or by what its first message, with
+    /// this SPI, said of where it was sent. A NAT would have changed that; the port is the other
+    /// one by now (RFC 4555 §3.3, §3.9).
     pub(in crate::ike) fn came_unchanged(
         &self,
         cx: &Context<'_>,

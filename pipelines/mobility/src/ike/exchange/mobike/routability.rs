@@ -1,8 +1,8 @@
 //! Where a peer is said to be, and whether it is there (RFC 4555 §3.7).
 //!
-//! A move is followed at once, and the peer asked whether it is there. If it does not say so in time, or
-//! too much was sent there meanwhile, it is back where it was; and from then on it is asked first and
-//! followed later (see `doubt`).
+//! A move is followed at once, and the peer asked whether it is there. If it does not say so in
+//! time, or too much was sent there meanwhile, it is back where it was; and from then on it is
+//! asked first and followed later (see `doubt`).
 
 use crate::{
     ike::{
@@ -24,8 +24,8 @@ use core::{net::SocketAddr, time::Duration};
 
 /// How long packets may still come from where a peer said that it is no more.
 const LATE: Duration = Duration::from_secs(1);
-/// Shortest time between two copies of a request: who says again and again that it is elsewhere does not
-/// draw one each time.
+/// Shortest time between two copies of a request: who says again and again that it is elsewhere
+/// does not draw one each time.
 const GAP: Duration = Duration::from_millis(100);
 /// How often a peer is asked whether it is at one place.
 const MOST_ASKED: u32 = 5;
@@ -82,7 +82,8 @@ impl Peer {
             return;
         }
         if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
-            // Its own word is being checked: a copy of its packet from elsewhere does not come between.
+            // Its own word is being checked: a copy of its packet from elsewhere does not come
+            // between.
             moving.was_seen = true;
             return;
         }
@@ -102,7 +103,8 @@ impl Peer {
         let stage = if self.is_trusted(cx) { Stage::Followed } else { Stage::Waiting };
         let until = match stage {
             Stage::Followed => cx.now + cx.settings.routability,
-            // Its own word is worth a question each time: it cannot give it more often than it is answered.
+            // Its own word is worth a question each time: it cannot give it more often than it is
+            // answered.
             _ if told => cx.now,
             _ => cx.may_ask_at(self.owner().as_ref()),
         };
@@ -128,8 +130,8 @@ impl Peer {
         self.principal(cx).is_some_and(|principal| cx.is_trusted(&principal))
     }
 
-    /// Notes that the peer did not show that it is where it was said to be; `followed`: and was sent to
-    /// there.
+    /// Notes that the peer did not show that it is where it was said to be; `followed`: and was
+    /// sent to there.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
         let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
@@ -165,7 +167,8 @@ impl Peer {
         }
     }
 
-    /// Sends to where the peer was, since it has not said that it is there, and asks again after a while.
+    /// Sends to where the peer was, since it has not said that it is there, and asks again after a
+    /// while.
     pub(in crate::ike) fn unanswered(&mut self, cx: &mut Context<'_>) {
         let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
             return;
@@ -188,16 +191,16 @@ impl Peer {
         self.resend_all(cx.now);
     }
 
-    /// Ends a move with its peer. One that was followed will not be confirmed: to come again is not to be
-    /// worth another.
+    /// Ends a move with its peer. One that was followed will not be confirmed: to come again is not
+    /// to be worth another.
     pub(in crate::ike) fn stop_moving(&mut self, cx: &mut Context<'_>) {
         if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
             self.doubt(cx, true);
         }
     }
 
-    /// Sends to where the peer was, since enough went to where it has not said that it is. The question
-    /// remains.
+    /// Sends to where the peer was, since enough went to where it has not said that it is. The
+    /// question remains.
     pub(in crate::ike) fn handle_unconfirmed(&mut self, cx: &mut Context<'_>) {
         let Some(mut moving) = self.moving.take_if(|moving| moving.stage == Stage::Followed) else { return };
         self.doubt(cx, true);
@@ -206,8 +209,8 @@ impl Peer {
         self.moving = Some(moving);
     }
 
-    /// Sends what waits for an answer to where the peer is now, at once. An outstanding probe of another
-    /// address keeps its message ID, but its answer no longer matters.
+    /// Sends what waits for an answer to where the peer is now, at once. An outstanding probe of
+    /// another address keeps its message ID, but its answer no longer matters.
     pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
         self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
@@ -226,7 +229,8 @@ impl Peer {
         moving.map(|moving| moving.there.addresses)
     }
 
-    /// Handles that the data plane saw an authentic packet, the newest so far, come by another path.
+    /// Handles that the data plane saw an authentic packet, the newest so far, come by another
+    /// path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
         // Who answers does not move of its own accord (RFC 4555 §1.3).
         if !self.is_established() || self.is_initiator {
@@ -248,7 +252,8 @@ impl Peer {
             return;
         }
         if self.no_nats {
-            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC 4555 §3.8, §3.9).
+            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC
+            // 4555 §3.8, §3.9).
             return cx.count(Counter::NatRefused);
         }
         let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
@@ -265,7 +270,8 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, &request.payloads(), probe, Some(addresses));
     }
 
-    /// Takes the peer's answer to the question whether it is there, which asked it to return `cookie`.
+    /// Takes the peer's answer to the question whether it is there, which asked it to return
+    /// `cookie`.
     pub(in crate::ike) fn routability_answered(
         &mut self,
         cx: &mut Context<'_>,

@@ -139,9 +139,9 @@ impl Update {
         Ok(nat)
     }
 
-    /// Tries again later. Our addresses are not what the peer takes, perhaps because something on the
-    /// way changed them. It may have been one packet only: we try as often as a packet may be lost, and
-    /// only then give up (RFC 4555 §3.5, §3.9).
+    /// Tries again later. Our addresses are not what the peer takes, perhaps because something on
+    /// the way changed them. It may have been one packet only: we try as often as a packet may be
+    /// lost, and only then give up (RFC 4555 §3.5, §3.9).
     fn refused(&self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
         if reason == Reason::Nat {
             cx.count(Counter::NatRefused);

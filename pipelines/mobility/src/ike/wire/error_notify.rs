@@ -1,0 +1,48 @@
+//! Error notifies: why a request is refused (RFC 7296 §3.10.1).
+
+use super::{Malformed, Payload, notify};
+use alloc::{vec, vec::Vec};
+
+/// An error notify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorNotify {
+    /// Its number, below 16384.
+    pub kind: u16,
+    /// What else it says.
+    pub data: Vec<u8>,
+}
+
+impl ErrorNotify {
+    /// Returns the first of these payloads that is one.
+    pub fn find(payloads: &[Payload<'_>]) -> Option<Self> {
+        payloads.iter().find_map(|payload| match payload {
+            Payload::Notify(n) if notify::is_error(n.kind) => {
+                Some(Self { kind: n.kind, data: n.data.to_vec() })
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns its payload.
+    pub fn payload(&self) -> Payload<'_> {
+        Payload::notify(self.kind, &self.data)
+    }
+}
+
+impl From<u16> for ErrorNotify {
+    fn from(kind: u16) -> Self {
+        Self { kind, data: vec![] }
+    }
+}
+
+impl From<Malformed> for ErrorNotify {
+    /// Returns what a message that cannot be read is answered with (RFC 7296 §2.5, §2.21.3).
+    fn from(why: Malformed) -> Self {
+        match why {
+            Malformed::Critical(kind) => {
+                Self { kind: notify::UNSUPPORTED_CRITICAL_PAYLOAD, data: vec![kind] }
+            }
+            _ => notify::INVALID_SYNTAX.into(),
+        }
+    }
+}
