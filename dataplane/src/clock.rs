@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code, reason = "the time-stamp counter is read by an intrinsic")]
 
-/// Ticks since some moment: the processor's time-stamp counter, which counts at one rate on all cores.
+/// Ticks since some moment: the processor's time-stamp counter, which counts at one rate on all
+/// cores.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub fn ticks() -> u64 {

@@ -1,4 +1,5 @@
-//! Why packets are dropped: one list, in one place. Every dropped packet counts for exactly one reason.
+//! Why packets are dropped: one list, in one place. Every dropped packet counts for exactly one
+//! reason.
 
 /// How much a drop should worry an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,17 +23,17 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// What it means, in one line.
+            /// Returns what it means, in one line.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)* }
             }
 
-            /// How much it should worry.
+            /// Returns how much it should worry.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)* }
             }
 
-            /// Its name in counters and tables.
+            /// Returns its name in counters and tables.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }

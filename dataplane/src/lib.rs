@@ -1,5 +1,5 @@
-//! Mechanism of Wayfarer's fast path. What happens to a packet is decided in the `wayfarer` package; here is what it
-//! is done with.
+//! Mechanism of Wayfarer's fast path. What happens to a packet is decided in the `wayfarer`
+//! package; here is what it is done with.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,8 +1,9 @@
 //! One packet type for every kind of memory: heap, AF_XDP's UMEM, DPDK's mbuf.
 //!
-//! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came from, or to a port.
-//! Forgetting one leaks a frame, which the pool's counts show; it never frees memory twice. One that is dropped, as by a
-//! panic that unwinds, is an orphan of its thread, which the pool can [adopt](crate::pool::Pool::adopt_orphans).
+//! A [`Packet`] owns its frame: a worker gives it back to the [`Pool`](crate::pool::Pool) it came
+//! from, or to a port. Forgetting one leaks a frame, which the pool's counts show; it never frees
+//! memory twice. One that is dropped, as by a panic that unwinds, is an orphan of its thread, which
+//! the pool can [adopt](crate::pool::Pool::adopt_orphans).
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
@@ -25,11 +26,13 @@ pub const BURST: usize = 64;
 ///  │   headroom     │      data          │   tailroom     │
 /// ```
 ///
-/// A pointer and one word of four 16-bit fields, so that it travels in two registers. As five fields it would be written
-/// by halves and read whole when it moves on, and the processor would wait for each to reach the cache in between.
+/// A pointer and one word of four 16-bit fields, so that it travels in two registers. As five
+/// fields it would be written by halves and read whole when it moves on, and the processor would
+/// wait for each to reach the cache in between.
 pub struct Packet {
     base: NonNull<u8>,
-    /// `off`, `len`, `cap`, `port`, from the low end. `cap` is a multiple of 64; its low bits are flags.
+    /// `off`, `len`, `cap`, `port`, from the low end. `cap` is a multiple of 64; its low bits are
+    /// flags.
     shape: u64,
 }
 
@@ -44,15 +47,16 @@ const FLAGS: u16 = 63;
 const VERIFIED: u64 = 1 << CAP;
 const NO_CHECKSUM: u64 = 2 << CAP;
 
-// SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another thread with it.
+// SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so it may go to another
+// thread with it.
 unsafe impl Send for Packet {}
 
 impl Packet {
     /// Makes a packet of raw memory: for pools and ports only.
     ///
     /// # Safety
-    /// `base..base + cap` is initialised memory that stays mapped and is owned by this packet alone until it is
-    /// given back, `off + len <= cap`, and `cap` is a multiple of 64.
+    /// `base..base + cap` is initialised memory that stays mapped and is owned by this packet alone
+    /// until it is given back, `off + len <= cap`, and `cap` is a multiple of 64.
     #[inline]
     pub(crate) unsafe fn from_raw(base: NonNull<u8>, cap: u16, off: u16, len: u16) -> Self {
         debug_assert!(u32::from(off) + u32::from(len) <= u32::from(cap) && cap & FLAGS == 0);
@@ -87,31 +91,31 @@ impl Packet {
         ManuallyDrop::new(self).base
     }
 
-    /// Offset of the data from the start of the frame, in bytes.
+    /// Returns the offset of the data from the start of the frame, in bytes.
     #[inline]
     pub fn headroom(&self) -> usize {
         usize::from(self.field(0))
     }
 
-    /// Bytes free behind the data.
+    /// Returns how many bytes are free behind the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
         self.cap() - self.headroom() - self.len()
     }
 
-    /// Length of the data in bytes.
+    /// Returns the length of the data in bytes.
     #[inline]
     pub fn len(&self) -> usize {
         usize::from(self.field(LEN))
     }
 
-    /// Whether there is no data.
+    /// Returns whether there is no data.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Index of the port that the packet came in by.
+    /// Returns the index of the port that the packet came in by.
     #[inline]
     pub fn port(&self) -> u16 {
         self.field(PORT)
@@ -123,7 +127,7 @@ impl Packet {
         self.shape = self.shape << 16 >> 16 | u64::from(port) << PORT;
     }
 
-    /// Whether the port that received it has verified its outer IPv4 header's checksum.
+    /// Returns whether the port that received it has verified its outer IPv4 header's checksum.
     #[inline]
     pub fn is_verified(&self) -> bool {
         self.shape & VERIFIED != 0
@@ -136,7 +140,8 @@ impl Packet {
         self.shape |= VERIFIED;
     }
 
-    /// Whether the port that sends it is to fill in its UDP checksum over IPv6, where the sum of the pseudo-header is.
+    /// Returns whether the port that sends it is to fill in its UDP checksum over IPv6, where the
+    /// sum of the pseudo-header is.
     #[inline]
     pub fn lacks_checksum(&self) -> bool {
         self.shape & NO_CHECKSUM != 0
@@ -148,21 +153,22 @@ impl Packet {
         self.shape |= NO_CHECKSUM;
     }
 
-    /// The data.
+    /// Returns the data.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        // SAFETY: `off + len <= cap` holds after every method, and the frame is ours (contract of `from_raw`).
+        // SAFETY: `off + len <= cap` holds after every method, and the frame is ours (contract of
+        // `from_raw`).
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(self.headroom()), self.len()) }
     }
 
-    /// The data, to be changed.
+    /// Returns the data, to be changed.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `data`, and `&mut self` makes it the only reference.
         unsafe { slice::from_raw_parts_mut(self.base.as_ptr().add(self.headroom()), self.len()) }
     }
 
-    /// Grows the data by `n` bytes at the front; `None`, and no change, where the headroom is shorter.
+    /// Grows the data by `n` bytes at the front; `None`, and no change, if the headroom is shorter.
     #[inline]
     #[must_use]
     pub fn push_front(&mut self, n: usize) -> Option<()> {
@@ -171,7 +177,7 @@ impl Packet {
         Some(())
     }
 
-    /// Cuts `n` bytes off the front; `None`, and no change, where the data is shorter.
+    /// Cuts `n` bytes off the front; `None`, and no change, if the data is shorter.
     #[inline]
     #[must_use]
     pub fn pull_front(&mut self, n: usize) -> Option<()> {
@@ -180,7 +186,8 @@ impl Packet {
         Some(())
     }
 
-    /// Cuts or grows the data at the end to `len` bytes; `None`, and no change, where the frame is shorter.
+    /// Cuts or grows the data at the end to `len` bytes; `None`, and no change, if the frame is
+    /// shorter.
     #[inline]
     #[must_use]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
@@ -191,8 +198,8 @@ impl Packet {
         Some(())
     }
 
-    /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame; `None`, and no change, where it
-    /// does not fit.
+    /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame; `None`, and no
+    /// change, if it does not fit.
     #[inline]
     #[must_use]
     pub fn fill(&mut self, headroom: usize, bytes: &[u8]) -> Option<()> {
@@ -206,7 +213,8 @@ impl Packet {
 }
 
 impl Drop for Packet {
-    // Inline, and by value from there on, so that a packet never has to lie in memory only for a panic's sake.
+    // Inline, and by value from there on, so that a packet never has to lie in memory only for a
+    // panic's sake.
     #[inline(always)]
     fn drop(&mut self) {
         orphan(self.base);
@@ -245,18 +253,19 @@ impl fmt::Debug for Packet {
     }
 }
 
-/// Up to [`BURST`] packets on the stack. Must be empty when it goes, but for a panic: packets belong to a pool.
+/// Up to [`BURST`] packets on the stack. Must be empty when it goes, but for a panic: packets
+/// belong to a pool.
 #[derive(Debug, Default)]
 pub struct Burst(ArrayVec<Packet, BURST>);
 
 impl Burst {
-    /// An empty burst.
+    /// Makes an empty burst.
     #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Packets that still fit.
+    /// Returns how many packets still fit.
     #[inline]
     pub fn room(&self) -> usize {
         self.0.remaining_capacity()
@@ -277,7 +286,8 @@ impl Burst {
         // SAFETY: shorter than before. What is behind the end is `Taken`'s until it is dropped.
         unsafe { self.0.set_len(0) };
         let burst = NonNull::from(self);
-        // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as they are read.
+        // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as
+        // they are read.
         let unread = unsafe { slice::from_raw_parts(burst.as_ref().0.as_ptr(), end) }.iter();
         Taken { burst, unread, end, stay: len - end }
     }
@@ -310,8 +320,8 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.by_ref().for_each(drop);
         if self.stay > 0 {
-            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more; `end..end + stay` are initialised
-            // packets that nobody has taken, and they move to the front.
+            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more; `end..end +
+            // stay` are initialised packets that nobody has taken, and they move to the front.
             unsafe {
                 let burst = self.burst.as_mut();
                 let packets = burst.0.as_mut_ptr();

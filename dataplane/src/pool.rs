@@ -1,7 +1,8 @@
 //! A worker's frames: one LIFO of free frames, no atomics.
 //!
-//! The last frame given back is the next one taken, while it is still in the cache. The frames lie in an arena, which is
-//! page-aligned, so that AF_XDP can use it as its UMEM; or they are DPDK's mbufs, and the LIFO a cache before their mempool.
+//! The last frame given back is the next one taken, while it is still in the cache. The frames lie
+//! in an arena, which is page-aligned, so that AF_XDP can use it as its UMEM; or they are DPDK's
+//! mbufs, and the LIFO a cache before their mempool.
 
 #![allow(unsafe_code, reason = "the arena is mapped memory")]
 
@@ -49,11 +50,11 @@ struct Arena {
 unsafe impl Send for Pool {}
 
 impl Pool {
-    /// Maps `frames` frames of `frame` bytes each, in huge pages where the system has them.
+    /// Maps `frames` frames of `frame` bytes each, in huge pages if the system has them.
     ///
     /// # Errors
-    /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to 65 472; else what
-    /// mmap(2) answered.
+    /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to 65
+    /// 472; else what mmap(2) answered.
     pub fn new(frames: usize, frame: usize) -> io::Result<Self> {
         Self::check(frames, frame)?;
         let bytes = frames.checked_mul(frame).ok_or(io::ErrorKind::InvalidInput)?;
@@ -65,7 +66,7 @@ impl Pool {
         Ok(Self { free, frames, frame, memory })
     }
 
-    /// Whether a pool may have so many frames of so many bytes each.
+    /// Returns whether a pool may have so many frames of so many bytes each.
     pub(crate) fn check(frames: usize, frame: usize) -> io::Result<()> {
         let is_sound = frames > 0 && (512..=65_472).contains(&frame) && frame.is_multiple_of(64);
         let refused = || io::Error::new(io::ErrorKind::InvalidInput, "frame count or size out of range");
@@ -80,14 +81,14 @@ impl Pool {
         Self { free, frames, frame, memory: Memory::Mbufs(Arc::new(mempool)) }
     }
 
-    /// Whether the frames are mbufs of `mempool`.
+    /// Returns whether the frames are mbufs of `mempool`.
     #[cfg(feature = "dpdk")]
     #[inline]
     pub(crate) fn is_of(&self, mempool: &Arc<Mempool>) -> bool {
         matches!(&self.memory, Memory::Mbufs(own) if Arc::ptr_eq(own, mempool))
     }
 
-    /// The mempool that the frames are of, where they are mbufs.
+    /// Returns the mempool that the frames are of, if they are mbufs.
     #[cfg(feature = "dpdk")]
     pub(crate) fn mempool(&self) -> Option<Arc<Mempool>> {
         match &self.memory {
@@ -96,15 +97,16 @@ impl Pool {
         }
     }
 
-    /// Takes one frame as an empty packet; `None` where none is free.
+    /// Takes one frame as an empty packet; `None` if none is free.
     #[inline]
     pub fn take(&mut self) -> Option<Packet> {
         let base = self.free.pop().or_else(|| self.refill())?;
-        // SAFETY: frames in `free` belong to the pool alone, and each is `frame` mapped (zeroed) bytes.
+        // SAFETY: frames in `free` belong to the pool alone, and each is `frame` mapped (zeroed)
+        // bytes.
         Some(unsafe { Packet::from_raw(base, self.frame as u16, HEADROOM as u16, 0) })
     }
 
-    /// A frame from behind the LIFO, when that is empty.
+    /// Returns a frame from behind the LIFO, when that is empty.
     #[cold]
     fn refill(&mut self) -> Option<NonNull<u8>> {
         match &self.memory {
@@ -117,7 +119,8 @@ impl Pool {
         }
     }
 
-    /// Gives half of a LIFO that holds more than it keeps back to the mempool, where drivers find it.
+    /// Gives half of a LIFO that holds more than it keeps back to the mempool, where drivers find
+    /// it.
     #[cfg(feature = "dpdk")]
     #[inline]
     fn spill(&mut self) {
@@ -131,7 +134,8 @@ impl Pool {
     /// Takes back one packet.
     ///
     /// # Panics
-    /// If the packet is another pool's: a mistake in this program, never something that a wire can cause.
+    /// If the packet is another pool's: a mistake in this program, never something that a wire can
+    /// cause.
     #[inline]
     pub fn give(&mut self, packet: Packet) {
         assert!(self.owns(packet.base()), "a packet of another pool");
@@ -140,7 +144,7 @@ impl Pool {
         self.spill();
     }
 
-    /// Whether a frame is one of this pool's.
+    /// Returns whether a frame is one of this pool's.
     #[inline]
     fn owns(&self, base: NonNull<u8>) -> bool {
         match &self.memory {
@@ -154,7 +158,8 @@ impl Pool {
         }
     }
 
-    /// Takes back the frames of packets that panics of this thread unwound; answers how many there were.
+    /// Takes back the frames of packets that panics of this thread unwound; answers how many there
+    /// were.
     pub fn adopt_orphans(&mut self) -> usize {
         let (own, others): (Vec<_>, Vec<_>) = match &self.memory {
             Memory::Arena(_) => take_orphans().into_iter().partition(|base| self.owns(*base)),
@@ -185,7 +190,7 @@ impl Pool {
         self.spill();
     }
 
-    /// Frames that are free now. Those that wait in a device's rings are not.
+    /// Returns how many frames are free now. Those that wait in a device's rings are not.
     pub fn available(&self) -> usize {
         let behind = match &self.memory {
             Memory::Arena(_) => 0,
@@ -195,20 +200,21 @@ impl Pool {
         self.free.len() + behind
     }
 
-    /// Frames in all.
+    /// Returns how many frames there are in all.
     pub fn capacity(&self) -> usize {
         self.frames
     }
 
-    /// Bytes of one frame.
+    /// Returns the size of one frame, in bytes.
     pub fn frame_size(&self) -> usize {
         self.frame
     }
 
-    /// The arena, for what AF_XDP does with it.
+    /// Returns the arena, for what AF_XDP does with it.
     ///
     /// # Panics
-    /// Where the frames are mbufs: a port that needs an arena asks [`Pool::region`] when it is opened.
+    /// Where the frames are mbufs: a port that needs an arena asks [`Pool::region`] when it is
+    /// opened.
     #[inline]
     fn arena(&self) -> &Arena {
         match &self.memory {
@@ -218,7 +224,8 @@ impl Pool {
         }
     }
 
-    /// The whole arena as (address, bytes), for a port that shares it with a device; `None` where there is none.
+    /// Returns the whole arena as (address, bytes), for a port that shares it with a device; `None`
+    /// if there is none.
     pub(crate) fn region(&self) -> Option<(NonNull<u8>, usize)> {
         match &self.memory {
             Memory::Arena(arena) => Some((arena.base, self.frames * self.frame)),
@@ -227,7 +234,7 @@ impl Pool {
         }
     }
 
-    /// An open AF_XDP socket whose UMEM is this arena, for another one to share it.
+    /// Returns an open AF_XDP socket whose UMEM is this arena, for another one to share it.
     pub(crate) fn umem_socket(&self) -> Option<Arc<OwnedFd>> {
         self.arena().umem.iter().find_map(Weak::upgrade)
     }
@@ -244,17 +251,19 @@ impl Pool {
         }
     }
 
-    /// Gives a frame away to a device, as its offset into the arena in bytes, or `None` where none is free.
+    /// Gives a frame away to a device, as its offset into the arena in bytes, or `None` if none is
+    /// free.
     pub(crate) fn lend(&mut self) -> Option<u64> {
         let base = self.free.pop()?;
         Some((base.as_ptr() as usize - self.arena().base.as_ptr() as usize) as u64)
     }
 
-    /// Takes back a frame lent to a device, as a packet of `len` bytes at `address` (any address within the frame);
-    /// `None` where that does not lie within one frame.
+    /// Takes back a frame lent to a device, as a packet of `len` bytes at `address` (any address
+    /// within the frame); `None` if that does not lie within one frame.
     ///
     /// # Safety
-    /// The frame was lent by [`Pool::lend`] or went out as a packet, and its device has given it back.
+    /// The frame was lent by [`Pool::lend`] or went out as a packet, and its device has given it
+    /// back.
     #[inline]
     pub(crate) unsafe fn reclaim(&mut self, address: u64, len: usize) -> Option<Packet> {
         let at = address as usize;
@@ -274,7 +283,7 @@ impl Pool {
         })
     }
 
-    /// Offset of a packet's data from the start of the arena, in bytes.
+    /// Returns the offset of a packet's data from the start of the arena, in bytes.
     ///
     /// # Panics
     /// If the packet is another pool's, as for [`Pool::give`].
@@ -289,7 +298,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         match &self.memory {
-            // A packet may outlive its pool, and a device may still hold frames: then the mapping stays.
+            // A packet may outlive its pool, and a device may still hold frames: then the mapping
+            // stays.
             Memory::Arena(arena) if self.free.len() == self.frames => {
                 // SAFETY: the mapping is ours, of this size, and no packet refers to it.
                 unsafe { libc::munmap(arena.base.as_ptr().cast(), arena.mapped) };
@@ -352,7 +362,8 @@ mod tests {
             let mut burst = Burst::new();
             burst.extend(std::iter::from_fn(|| pool.take()).take(6));
             let mut taken = burst.take(4);
-            // One in hand, one gone, two yet to be taken, two that stay; and one that is of no burst.
+            // One in hand, one gone, two yet to be taken, two that stay; and one that is of no
+            // burst.
             let (gone, _in_hand) = (taken.next().unwrap(), taken.next());
             pool.give(gone);
             let _apart = pool.take();

@@ -1,4 +1,5 @@
-//! Hints to the cache: what a stage will need is asked for a pass earlier, for the whole burst, so that misses overlap.
+//! Hints to the cache: what a stage will need is asked for a pass earlier, for the whole burst, so
+//! that misses overlap.
 
 #![allow(unsafe_code, reason = "a prefetch instruction")]
 

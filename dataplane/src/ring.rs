@@ -1,10 +1,11 @@
 //! Bounded rings of frames between threads: punt, inject, and the wires of memory ports.
 //!
-//! Frames cross by value, in buffers that were allocated at the start and go round: a full ring refuses.
+//! Frames cross by value, in buffers that were allocated at the start and go round: a full ring
+//! refuses.
 //!
-//! A buffer is owned by one of four at any time: the queue of empty ones, who fills it, the queue of full ones, who reads
-//! it. The borrow checker proves that, and crossbeam answers for its queues; there is no atomic of our own here for a model to
-//! follow.
+//! A buffer is owned by one of four at any time: the queue of empty ones, who fills it, the queue
+//! of full ones, who reads it. The borrow checker proves that, and crossbeam answers for its
+//! queues; there is no atomic of our own here for a model to follow.
 
 use crossbeam::queue::ArrayQueue;
 
@@ -17,14 +18,14 @@ pub struct FrameRing<M> {
 }
 
 impl<M> FrameRing<M> {
-    /// A ring of `depth` frames, at least 1, of up to `largest` bytes.
+    /// Makes a ring of `depth` frames, at least 1, of up to `largest` bytes.
     pub fn new(depth: usize, largest: usize) -> Self {
         let empty = ArrayQueue::new(depth.max(1));
         while empty.push(Vec::with_capacity(largest)).is_ok() {}
         Self { full: ArrayQueue::new(depth.max(1)), empty, largest }
     }
 
-    /// Copies a frame into the ring; `false` where the ring is full or the frame too large.
+    /// Copies a frame into the ring; `false` if the ring is full or the frame too large.
     #[inline]
     pub fn push(&self, note: M, bytes: &[u8]) -> bool {
         if bytes.len() > self.largest {
@@ -36,7 +37,7 @@ impl<M> FrameRing<M> {
         self.full.push((note, frame)).is_ok()
     }
 
-    /// Hands the oldest frame to `take`; `None` where there is none.
+    /// Hands the oldest frame to `take`; `None` if there is none.
     #[inline]
     pub fn pop<R>(&self, take: impl FnOnce(M, &[u8]) -> R) -> Option<R> {
         let (note, frame) = self.full.pop()?;
@@ -46,17 +47,17 @@ impl<M> FrameRing<M> {
         Some(result)
     }
 
-    /// Frames that wait.
+    /// Returns how many frames wait.
     pub fn len(&self) -> usize {
         self.full.len()
     }
 
-    /// Whether at least half of it is full.
+    /// Returns whether at least half of it is full.
     pub fn is_half_full(&self) -> bool {
         self.full.len() * 2 >= self.full.capacity()
     }
 
-    /// Whether none waits.
+    /// Returns whether none waits.
     pub fn is_empty(&self) -> bool {
         self.full.is_empty()
     }

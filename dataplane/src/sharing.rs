@@ -1,7 +1,7 @@
 //! Who changes a counter: one worker, or several.
 //!
-//! A locked instruction costs about 5 ns even on a line in the cache, as much as a whole stage of the path. Where the
-//! gateway has a single worker nothing needs it.
+//! A locked instruction costs about 5 ns even on a line in the cache, as much as a whole stage of
+//! the path. Where the gateway has a single worker nothing needs it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

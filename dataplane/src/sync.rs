@@ -1,4 +1,5 @@
-//! What threads synchronise by where a model follows them: under `cfg(loom)` loom's, else the standard library's.
+//! What threads synchronise by if a model follows them: under `cfg(loom)` loom's, else the standard
+//! library's.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{

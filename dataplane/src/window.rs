@@ -1,6 +1,7 @@
 //! Anti-replay window that any number of workers share without a lock (RFC 4303 §3.4.3).
 //!
-//! The window is a ring of words. A word says, for one block of 40 successive numbers, which of them were accepted:
+//! The window is a ring of words. A word says, for one block of 40 successive numbers, which of
+//! them were accepted:
 //!
 //! ```text
 //! block = number / 40 │ lap … │ slot │        word │ lap, low 24 bits │ 40 bits of the block │
@@ -8,13 +9,14 @@
 //!
 //! Forty, because the usual window of 1024 then takes 32 words: four cache lines.
 //!
-//! One compare-and-swap sets a free bit of its block, or puts a newer block in place of an older one; so of two
-//! workers that hold the same number one wins. `top`, the highest number accepted, is raised *before* the word
-//! changes. Hence a worker that meets a word of another lap knows, once it has read `top`, which of the two is
-//! older: a word of a later lap can only be there if `top` already makes its own number stale.
+//! One compare-and-swap sets a free bit of its block, or puts a newer block in place of an older
+//! one; so of two workers that hold the same number one wins. `top`, the highest number accepted,
+//! is raised *before* the word changes. Hence a worker that meets a word of another lap knows, once
+//! it has read `top`, which of the two is older: a word of a later lap can only be there if `top`
+//! already makes its own number stale.
 //!
-//! There is one more word than the window needs, so that the block that `top` has entered and the last one that the
-//! window still reaches never share a word.
+//! There is one more word than the window needs, so that the block that `top` has entered and the
+//! last one that the window still reaches never share a word.
 
 use crate::{prefetch, sharing::Sharing, sync::AtomicU64};
 use std::sync::atomic::Ordering::*;
@@ -43,7 +45,8 @@ pub type Newest = bool;
 
 /// The numbers accepted of late on one inbound SA.
 ///
-/// [`check`](Self::check) before the packet is authenticated, [`accept`](Self::accept) after; both by shared reference.
+/// [`check`](Self::check) before the packet is authenticated, [`accept`](Self::accept) after; both
+/// by shared reference.
 #[derive(Debug)]
 pub struct Window {
     top: AtomicU64,
@@ -52,7 +55,8 @@ pub struct Window {
     sharing: Sharing,
 }
 
-/// The slot of a sequence number in a window: index of its word, that word with no bit set, and its own bit.
+/// The slot of a sequence number in a window: index of its word, that word with no bit set, and its
+/// own bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     seq: u64,
@@ -69,8 +73,8 @@ impl Slot {
 }
 
 impl Window {
-    /// An empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`] where it is outside, for
-    /// as many workers as `sharing` says.
+    /// Makes an empty window of `size` numbers, which is brought into [`MIN_SIZE`]`..=`[`MAX_SIZE`]
+    /// if it is outside, for as many workers as `sharing` says.
     pub fn new(size: u32, sharing: Sharing) -> Self {
         let size = size.clamp(MIN_SIZE, MAX_SIZE);
         let words = (u64::from(size - 1).div_ceil(BLOCK) + 1).next_power_of_two();
@@ -78,7 +82,7 @@ impl Window {
         Self { top: AtomicU64::new(0), words, size, sharing }
     }
 
-    /// A window that refuses every number up to `last`, as if all of them had been accepted.
+    /// Makes a window that refuses every number up to `last`, as if all of them had been accepted.
     pub fn starting_at(size: u32, sharing: Sharing, last: u64) -> Self {
         let this = Self::new(size, sharing);
         for seq in last.saturating_sub(this.size()).saturating_add(1)..=last {
@@ -88,7 +92,7 @@ impl Window {
         this
     }
 
-    /// Whether several workers use it.
+    /// Returns whether several workers use it.
     #[inline]
     pub fn is_shared(&self) -> bool {
         self.sharing == Sharing::Many
@@ -110,14 +114,15 @@ impl Window {
         prefetch::line(self.word(&self.slot(seq)));
     }
 
-    /// The highest number accepted; 0 before the first.
+    /// Returns the highest number accepted; 0 before the first.
     #[inline]
     pub fn top(&self) -> u64 {
         self.top.load(Acquire)
     }
 
-    /// The 64-bit number most likely meant by its lower half, on an SA with extended sequence numbers
-    /// (RFC 4303 §A2.2): one within the window, or else the next to come. Only the ICV tells whether it is right.
+    /// Returns the 64-bit number most likely meant by its lower half, on an SA with extended
+    /// sequence numbers (RFC 4303 §A2.2): one within the window, or else the next to come. Only the
+    /// ICV tells whether it is right.
     #[inline]
     pub fn infer(&self, low: u32) -> u64 {
         let top = self.top();
@@ -126,13 +131,15 @@ impl Window {
         let high = if top as u32 >= self.size - 1 {
             if low >= left { high } else { high.saturating_add(1) }
         } else {
-            // The window begins in the number space before this one; before the very first there is none.
+            // The window begins in the number space before this one; before the very first there is
+            // none.
             if low >= left { high.saturating_sub(1) } else { high }
         };
         u64::from(high) << 32 | u64::from(low)
     }
 
-    /// Whether `seq` could be accepted now. Changes nothing, so it may be asked about a packet not yet authenticated.
+    /// Returns whether `seq` could be accepted now. Changes nothing, so it may be asked about a
+    /// packet not yet authenticated.
     ///
     /// # Errors
     /// The reason why [`accept`](Self::accept) would refuse it.
@@ -145,7 +152,8 @@ impl Window {
         self.judge(&slot, self.word(&slot).load(Acquire))
     }
 
-    /// Marks the number of a packet that was authenticated; of all calls with one number at most one succeeds.
+    /// Marks the number of a packet that was authenticated; of all calls with one number at most
+    /// one succeeds.
     ///
     /// # Errors
     /// Why `seq` is refused. The window may have moved since it was checked.
@@ -159,7 +167,8 @@ impl Window {
             return self.accept_alone(slot);
         }
         let before = self.top();
-        // Equal where another worker with the same number has raised the top, but may lose the race for the bit.
+        // Equal if another worker with the same number has raised the top, but may lose the race
+        // for the bit.
         let newest = seq >= before && seq >= self.top.fetch_max(seq, AcqRel);
         let cell = self.word(slot);
         let mut word = cell.load(Acquire);
@@ -173,9 +182,10 @@ impl Window {
         }
     }
 
-    /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top and one for each block
-    /// that successive packets share, so that workers on one SA seldom meet. Answers in `results`, which is as long as
-    /// `slots`. Of numbers that raise the top together the highest alone is the newest.
+    /// [`Window::accept`] for several packets, all authenticated: one atomic operation for the top
+    /// and one for each block that successive packets share, so that workers on one SA seldom meet.
+    /// Answers in `results`, which is as long as `slots`. Of numbers that raise the top together
+    /// the highest alone is the newest.
     pub fn accept_run(&self, slots: &[Slot], results: &mut [Result<Newest, Replay>]) {
         let highest = slots.iter().map(|slot| slot.seq).max().unwrap_or(0);
         let lowest = slots.iter().map(|slot| slot.seq).min().unwrap_or(0);
@@ -192,7 +202,7 @@ impl Window {
             self.accept_block(block, results);
             for (slot, result) in block.iter().zip(results) {
                 if let Ok(newest) = result {
-                    // Equal where another worker has raised the top to it: as for a single number.
+                    // Equal if another worker has raised the top to it: as for a single number.
                     *newest = slot.seq == highest && highest >= before;
                 }
             }
@@ -208,7 +218,8 @@ impl Window {
             for (slot, result) in block.iter().zip(&mut *results) {
                 *result = match slot.seq {
                     0 => Err(Replay::Zero),
-                    // As if one came after the other: what the last one left is the word of the next.
+                    // As if one came after the other: what the last one left is the word of the
+                    // next.
                     _ => self.judge(slot, next).map(|()| false),
                 };
                 if result.is_ok() {
@@ -225,7 +236,7 @@ impl Window {
         }
     }
 
-    /// [`accept`](Self::accept) where no other worker can be at it too.
+    /// [`accept`](Self::accept) if no other worker can be at it too.
     #[inline]
     fn accept_alone(&self, slot: &Slot) -> Result<Newest, Replay> {
         let cell = self.word(slot);
@@ -240,7 +251,8 @@ impl Window {
         Ok(newest)
     }
 
-    /// Judges a number by its word, which must have been read before this is called: see the module's text.
+    /// Judges a number by its word, which must have been read before this is called: see the
+    /// module's text.
     #[inline]
     fn judge(&self, slot: &Slot, word: u64) -> Result<(), Replay> {
         if self.top().saturating_sub(slot.seq) >= self.size() {
@@ -257,8 +269,9 @@ impl Window {
     pub fn slot(&self, seq: u64) -> Slot {
         let block = seq / BLOCK;
         let words = self.words.len() as u64;
-        // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more) may pass for the
-        // current one. Its old bits then refuse numbers; they never let one pass twice.
+        // Laps are told apart by 24 bits: a word left alone for 2^24 laps (2^31 numbers or more)
+        // may pass for the current one. Its old bits then refuse numbers; they never let one pass
+        // twice.
         let lap = block >> words.trailing_zeros();
         Slot { seq, empty: lap << BLOCK, bit: 1 << (seq % BLOCK), index: (block & (words - 1)) as u32 }
     }

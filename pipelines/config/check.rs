@@ -2,7 +2,7 @@
 
 use super::{
     connection, dpdk,
-    error::{ConfigError, Rule},
+    error::{ConfigError, ConfigResult, Rule},
     field::{Unique, cores, numbers, pairs, ports_of, prefixes},
     file::{self, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
@@ -14,10 +14,9 @@ use std::{net::IpAddr, path::PathBuf};
 use toml::Spanned;
 use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefix};
 
-type ConfigResult<T> = Result<T, ConfigError>;
-
 /// Cores that a machine may have.
 const CORES: usize = 1024;
+
 /// Checks everything.
 pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Config> {
     let mut config = Config {

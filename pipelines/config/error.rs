@@ -3,6 +3,9 @@
 use crate::credentials::CredentialError;
 use std::{fmt, io, net::IpAddr, path::Path};
 
+/// What a check of a configuration comes to.
+pub(super) type ConfigResult<T> = Result<T, ConfigError>;
+
 /// One rule that a configuration breaks, and where.
 ///
 /// ```text

@@ -1,19 +1,14 @@
 //! The keys of a configuration file, as TOML gives them: types are right, nothing else is checked. Every value knows
 //! its place in the text.
 
+mod field;
 mod ike;
 
+pub(super) use field::{Key, List, Mode, Roam, Scalar};
 pub(super) use ike::{Auth, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor},
-};
-use std::fmt;
+use serde::Deserialize;
 use toml::Spanned;
-
-/// A key that may be left out.
-pub(super) type Key<T> = Option<Spanned<T>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,24 +135,9 @@ pub(super) struct Tunnel {
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
-    Tunnel,
-    Transport,
-}
-
-#[derive(Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub(super) enum Encap {
     None,
     Udp,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Roam {
-    Follow,
-    Notify,
-    Ignore,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -203,63 +183,4 @@ pub(super) struct Policy {
 pub(super) enum Action {
     Bypass,
     Discard,
-}
-
-/// A number, or a text that may hold a unit or a word.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
-    Integer(i64),
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer or a string")
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar::Integer(value))
-            }
-
-            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(value.to_owned()))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-/// One string or a list of them.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct List(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for List {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = List;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of strings")
-            }
-
-            fn visit_str<E: Error>(self, value: &str) -> Result<List, E> {
-                Ok(List(vec![value.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List, A::Error> {
-                let mut list = vec![];
-                while let Some(item) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(List(list))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
 }

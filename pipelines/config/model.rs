@@ -3,6 +3,7 @@
 mod ike;
 
 pub use ike::{Connection, Ike, PoolRange};
+pub use wayfarer_mobility::roaming::Policy as Roam;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 use wayfarer_dataplane::{
@@ -156,17 +157,6 @@ pub struct Route {
     pub port: usize,
 }
 
-/// What to do when a peer shows up at a new address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Roam {
-    /// Send to it from now on.
-    Follow,
-    /// Only say so.
-    Notify,
-    /// Nothing.
-    Ignore,
-}
-
 /// Where a peer is to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote {
@@ -194,8 +184,6 @@ pub struct Tunnel {
     pub mode: Mode,
     /// The gateway's outer address.
     pub local: IpAddr,
-    /// Whether packets may come to any other of its addresses too.
-    pub any_local: bool,
     /// The peer's outer address.
     pub remote: Remote,
     /// What ESP travels in as long as the peer has not shown otherwise.

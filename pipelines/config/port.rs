@@ -2,7 +2,7 @@
 
 use super::{
     dpdk,
-    error::{ConfigError, Rule},
+    error::{ConfigResult, Rule},
     field::{Unique, mtu},
     file::{self, Key, Kind, List, Scalar},
     model::{Exception, Port, PortKind},
@@ -12,8 +12,6 @@ use super::{
 use std::{net::IpAddr, ops::Range};
 use toml::Spanned;
 use wayfarer_dataplane::table::Prefix;
-
-type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Frames a second on an exception path by default.
 const EXCEPTION_RATE: u32 = 10_000;

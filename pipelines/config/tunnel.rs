@@ -1,7 +1,7 @@
 //! From the keys of a file to the model: tunnels.
 
 use super::{
-    error::{ConfigError, Rule},
+    error::{ConfigError, ConfigResult, Rule},
     field::{Unique, mtu, pairs, ports_of, prefixes},
     file::{self, Key, Scalar},
     keys,
@@ -16,8 +16,6 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 use zeroize::Zeroizing;
-
-type ConfigResult<T> = Result<T, ConfigError>;
 
 /// Numbers in an anti-replay window by default.
 const WINDOW: u32 = 1024;
@@ -72,15 +70,10 @@ impl Raw<'_> {
             name: source.value("tunnel.name", &raw.name, |name| value::name(name))?,
             mode,
             local,
-            any_local: false,
             remote,
             encap: self.encap(with_port, &config.gateway.encap_ports)?,
             selectors: self.selectors(mode, Prefix::host(local), remote)?,
-            roam: match raw.roam.as_ref().map(Spanned::get_ref) {
-                Some(file::Roam::Follow) | None => Roam::Follow,
-                Some(file::Roam::Notify) => Roam::Notify,
-                Some(file::Roam::Ignore) => Roam::Ignore,
-            },
+            roam: raw.roam.as_ref().map_or(Roam::Follow, |roam| (*roam.get_ref()).into()),
             pin_source: source
                 .optional("tunnel.pin_source", &raw.pin_source, |&pin| match remote {
                     Remote::Any if pin => Err(Rule::FixedRemote("pin_source")),

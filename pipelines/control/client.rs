@@ -74,7 +74,8 @@ pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
     let request = Request { version: VERSION, command };
     let mut line = serde_json::to_vec(&request).map_err(|_| ClientError::Garbled)?;
     line.push(b'\n');
-    // A gateway that is full says so and hangs up before it reads: its answer counts, not the broken pipe.
+    // A gateway that is full says so and hangs up before it reads: its answer counts, not the
+    // broken pipe.
     let sent = stream.write_all(&line);
     line.clear();
     BufReader::new(stream.take(LONGEST)).read_until(b'\n', &mut line).map_err(failed)?;

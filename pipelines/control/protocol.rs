@@ -8,8 +8,8 @@
 //! ← {"version":1,"error":"there is no tunnel of that name"}
 //! ```
 //!
-//! The version counts changes that an old client would misread. New fields and commands are not such changes: a client
-//! ignores fields that it does not know.
+//! The version counts changes that an old client would misread. New fields and commands are not
+//! such changes: a client ignores fields that it does not know.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -212,13 +212,14 @@ pub struct PortView {
     pub tx_bytes: u64,
     /// Refused by the device.
     pub tx_errors: u64,
-    /// `up`, `down`, or `gone`: the device is no longer there, or another one has its name. None where there is no device.
+    /// `up`, `down`, or `gone`: the device is no longer there, or another one has its name. None
+    /// if there is no device.
     #[serde(default)]
     pub link: Option<String>,
     /// The device's speed in Mbit/s, if it knows it.
     #[serde(default)]
     pub speed_mbps: Option<u32>,
-    /// Whether both ends may send at once, where the device knows it.
+    /// Whether both ends may send at once, if the device knows it.
     #[serde(default)]
     pub full_duplex: Option<bool>,
     /// Whether frames to other stations' MAC addresses are received as well.
@@ -271,7 +272,8 @@ pub struct WorkerView {
     pub cpu_s: f64,
     /// Frames free in its pool.
     pub free_frames: u64,
-    /// How often it failed, lost the packets that it had in hand, and went on: a mistake in this program, to be reported.
+    /// How often it failed, lost the packets that it had in hand, and went on: a mistake in this
+    /// program, to be reported.
     #[serde(default)]
     pub faults: u64,
 }

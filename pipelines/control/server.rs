@@ -1,6 +1,6 @@
-//! The gateway's end of the control socket. Who may open the socket file may ask anything: its permissions are the
-//! access control. Whatever is said on it, the slow path sees only well-formed commands, one at a time from each
-//! connection.
+//! The gateway's end of the control socket. Who may open the socket file may ask anything: its
+//! permissions are the access control. Whatever is said on it, the slow path sees only well-formed
+//! commands, one at a time from each connection.
 
 use super::protocol::{Answer, Command, Outcome, Request, VERSION};
 use crate::slow_path::ControlRequest;
@@ -43,7 +43,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a client may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(5);
-/// Pause after a failed accept: it failed for want of descriptors or memory, which others must give back.
+/// Pause after a failed accept: it failed for want of descriptors or memory, which others must give
+/// back.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Why there is no control socket.
@@ -139,7 +140,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
 }
 
-/// Makes room at `path` where a gateway that is gone left its socket.
+/// Makes room at `path` if a gateway that is gone left its socket there.
 fn remove_stale(path: &Path) -> Result<(), ControlError> {
     let failed = |e| ControlError::Io(path.into(), e);
     match fs::symlink_metadata(path) {
@@ -219,7 +220,7 @@ fn respond(line: &[u8], slow_path: &Sender<ControlRequest>) -> Answer {
     }
 }
 
-/// The command in a line.
+/// Returns the command in a line.
 ///
 /// # Errors
 /// The answer that there is none.

@@ -200,7 +200,6 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
         name: format!("terminal-{index}"),
         mode: Mode::Tunnel,
         local: GATEWAY,
-        any_local: false,
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
         selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],

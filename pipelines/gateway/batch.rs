@@ -3,8 +3,8 @@
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::packet::{BURST, Burst, Packet};
 
-/// Packets and a note on each, in two columns: stages write notes in place, pass after pass, and only the packets, two
-/// words each, move on.
+/// Packets and a note on each, in two columns: stages write notes in place, pass after pass, and
+/// only the packets, two words each, move on.
 #[derive(Debug)]
 pub struct Batch<N> {
     packets: Burst,
@@ -19,32 +19,32 @@ impl<N> Default for Batch<N> {
 }
 
 impl<N> Batch<N> {
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
-    /// Whether there is no room for another.
+    /// Returns whether there is no room for another.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.packets.is_full()
     }
 
-    /// Appends a packet. Panics where there is no room.
+    /// Appends a packet. Panics if there is no room.
     #[inline]
     pub fn push(&mut self, packet: Packet, note: N) {
         self.packets.push(packet);
         self.notes.push(note);
     }
 
-    /// Each packet with its note.
+    /// Returns each packet with its note.
     #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Packet, &mut N)> {
         self.packets.iter_mut().zip(&mut self.notes)
     }
 
-    /// Both columns.
+    /// Returns both columns.
     #[inline]
     pub fn columns(&mut self) -> (&mut [Packet], &mut [N]) {
         (&mut self.packets, &mut self.notes)

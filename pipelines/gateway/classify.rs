@@ -1,4 +1,5 @@
-//! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be forwarded.
+//! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be
+//! forwarded.
 
 use super::tables::{Hop, Tables};
 use wayfarer_dataplane::{
@@ -13,17 +14,18 @@ use wayfarer_dataplane::{
     },
 };
 
-/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding, except for `Neighbour`,
-/// which keeps the whole frame.
+/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding,
+/// except for `Neighbour`, which keeps the whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// ESP to one of the gateway's addresses, at this offset in the packet: right behind the IP header, or behind a UDP
-    /// header.
+    /// ESP to one of the gateway's addresses, at this offset in the packet: right behind the IP
+    /// header, or behind a UDP header.
     Esp(u16),
     /// To be forwarded.
     Forward,
-    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a station of the segment that
-    /// it came by. So many bytes of padding were behind it in its frame.
+    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a
+    /// station of the segment that it came by. So many bytes of padding were behind it in its
+    /// frame.
     Host(u16),
     /// ARP or neighbour discovery: the slow path's.
     Neighbour,
@@ -67,14 +69,15 @@ pub fn classify(
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
     match tables.routes.find(header.dst, reader) {
         Some(Hop::Local) => local(packet, padding, header, tables),
-        // ESP and IKE too: SAs are the gateway's, and a host with an address of its own may have others.
+        // ESP and IKE too: SAs are the gateway's, and a host with an address of its own may have
+        // others.
         Some(Hop::Host) => Ok(Class::Host(padding)),
         _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
         _ => Ok(Class::Forward),
     }
 }
 
-/// A packet to one of the gateway's own addresses.
+/// Says what a packet to one of the gateway's own addresses is.
 #[inline]
 fn local(
     packet: &mut Packet,
@@ -109,7 +112,7 @@ fn local(
     Ok(Class::Esp(header.header_len() as u16))
 }
 
-/// A whole UDP datagram to one of the gateway's addresses (RFC 3948 §2).
+/// Says what a whole UDP datagram to one of the gateway's addresses is (RFC 3948 §2).
 #[inline]
 fn udp_local(
     packet: &mut Packet,
@@ -139,7 +142,8 @@ fn udp_local(
     Ok(Class::Esp(esp_at as u16))
 }
 
-/// The SPI of ours in the key exchange message in `packet`, an IP packet that begins with `header` (RFC 7296 §3.1).
+/// Returns our SPI in the key exchange message in `packet`, an IP packet that begins with `header`
+/// (RFC 7296 §3.1).
 pub fn ike_spi(packet: &Packet, header: &IpHeader) -> Option<u64> {
     let datagram = header.payload(packet.data());
     let datagram = datagram.get(..Udp::parse(datagram).ok()?.length)?;
@@ -155,7 +159,8 @@ fn is_ours(udp_port: u16, tables: &Tables) -> bool {
     udp_port == esp::IKE_PORT || tables.settings.encap_ports.binary_search(&udp_port).is_ok()
 }
 
-/// Whether `packet`, whose header is `header`, is a neighbour solicitation or advertisement (RFC 4861 §7.1).
+/// Returns whether `packet`, whose header is `header`, is a neighbour solicitation or advertisement
+/// (RFC 4861 §7.1).
 pub(super) fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
     header.protocol == protocol::ICMPV6
         && !header.is_ipv4()
@@ -164,7 +169,7 @@ pub(super) fn is_neighbour_discovery(header: &IpHeader, packet: &[u8]) -> bool {
         && matches!(header.payload(packet).first(), Some(135 | 136))
 }
 
-/// The drop reason for a malformed IP header outside ESP.
+/// Returns the drop reason for a malformed IP header outside ESP.
 pub(super) fn ip_format(why: FormatError) -> DropReason {
     match why {
         FormatError::Version => DropReason::IpVersion,

@@ -23,7 +23,7 @@ impl Counter {
         self.0.store(n, Relaxed);
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -46,7 +46,7 @@ impl Drops {
         self.0[reason as usize].add(1);
     }
 
-    /// Packets dropped for `reason`.
+    /// Returns the packets dropped for `reason`.
     pub fn of(&self, reason: DropReason) -> u64 {
         self.0[reason as usize].value()
     }
@@ -103,7 +103,7 @@ impl PortCounters {
         }
     }
 
-    /// What was published last.
+    /// Returns what was published last.
     pub fn stats(&self) -> PortStats {
         let [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors] =
             std::array::from_fn(|i| self.0[i].value());
@@ -112,7 +112,7 @@ impl PortCounters {
 }
 
 impl WorkerCounters {
-    /// Zeroes, for a worker with `ports` ports.
+    /// Begins at zero, for a worker with `ports` ports.
     pub fn new(ports: usize) -> Self {
         Self {
             received: Counter::default(),

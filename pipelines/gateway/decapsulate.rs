@@ -17,8 +17,8 @@ const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const CE: u8 = 0b11;
 
-/// Leaves in `packet`, whose ESP at `esp_at` was opened and found authentic, the packet that was inside, and in `inner`
-/// its header.
+/// Leaves in `packet`, whose ESP at `esp_at` was opened and found authentic, the packet that was
+/// inside, and in `inner` its header.
 ///
 /// # Errors
 /// Why it must be dropped. Nothing is left half done: the packet only goes back to its pool then.
@@ -61,7 +61,8 @@ fn tunnel(
         return Err(DropReason::InnerMalformed);
     }
     packet.pull_front(start).ok_or(DropReason::InnerMalformed)?;
-    // What lies behind the inner packet's own length is traffic flow confidentiality padding (RFC 4303 §2.7).
+    // What lies behind the inner packet's own length is traffic flow confidentiality padding
+    // (RFC 4303 §2.7).
     packet.set_len(inner.total_len()).ok_or(DropReason::InnerMalformed)?;
     let class = decapsulated_class(outer.traffic_class, inner.traffic_class)?;
     if class != inner.traffic_class {
@@ -71,7 +72,8 @@ fn tunnel(
     Ok(())
 }
 
-/// The inner traffic class after decapsulation: RFC 6040 §4.2, figure 4. The inner DSCP stays (RFC 4301 §5.1.2).
+/// Returns the inner traffic class after decapsulation: RFC 6040 §4.2, figure 4. The inner DSCP
+/// stays (RFC 4301 §5.1.2).
 fn decapsulated_class(outer: u8, inner: u8) -> Result<u8, DropReason> {
     let ecn = match (inner & ECN, outer & ECN) {
         (NOT_ECT, CE) => return Err(DropReason::EcnForbidden),
@@ -102,8 +104,8 @@ fn transport(
     ip::set_total_len(data, header_len, header_len + length);
     let inner = IpHeader::parse(data).map_err(|_| DropReason::InnerMalformed)?;
     if esp_at != header_len && inner.fragment == ip::Fragment::Whole {
-        // A NAT changed the addresses that the sender's checksum covers; ESP has vouched for the bytes (RFC 3948
-        // §3.1.2).
+        // A NAT changed the addresses that the sender's checksum covers; ESP has vouched for the
+        // bytes (RFC 3948 §3.1.2).
         renew_checksum(data, &inner);
     }
     Ok(inner)

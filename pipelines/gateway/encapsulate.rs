@@ -1,4 +1,5 @@
-//! From a packet to its ESP form: everything but sequence number and cryptography (RFC 4303 §3.3, RFC 4301 §5.1.2).
+//! From a packet to its ESP form: everything but sequence number and cryptography (RFC 4303 §3.3,
+//! RFC 4301 §5.1.2).
 
 use super::decapsulate;
 use wayfarer_dataplane::{
@@ -24,20 +25,21 @@ impl Layout {
         Self { ip_len: ip_len as u16, esp_at: esp_at as u16 }
     }
 
-    /// Bytes of the outer IP header.
+    /// Returns the length of the outer IP header, in bytes.
     #[inline]
     pub fn ip_len(self) -> usize {
         usize::from(self.ip_len)
     }
 
-    /// Offset of the ESP header.
+    /// Returns the offset of the ESP header, in bytes.
     #[inline]
     pub fn esp_at(self) -> usize {
         usize::from(self.esp_at)
     }
 }
 
-/// Bytes of the IP packet that one SA can carry in one outer packet of its MTU, when it goes to `endpoint`.
+/// Returns the longest IP packet, in bytes, that one SA can carry in one outer packet to
+/// `endpoint`.
 #[inline]
 pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
     match sa.mode {
@@ -49,11 +51,12 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
     }
 }
 
-/// Wraps the IP packet in `packet`: room for the outer headers, the ESP header and the IV; padding, trailer, room for the
-/// ICV. In transport mode the headers are there already, but for lengths and what follows from the sequence number.
+/// Wraps the IP packet in `packet`: room for the outer headers, the ESP header and the IV; padding,
+/// trailer, room for the ICV. In transport mode the headers are there already, but for lengths and
+/// what follows from the sequence number.
 ///
 /// # Errors
-/// `NoHeadroom` where the frame has no room for that.
+/// `NoHeadroom` if the frame has no room for that.
 #[inline]
 pub fn encapsulate(
     packet: &mut Packet,
@@ -116,8 +119,8 @@ fn pad(packet: &mut Packet, from: usize, sa: &OutboundSa, next_header: u8) -> Op
     Some(())
 }
 
-/// Writes what had to wait for the sequence number: outer headers, but for a UDP checksum, which covers the ciphertext;
-/// and the ESP header.
+/// Writes what had to wait for the sequence number: outer headers, but for a UDP checksum, which
+/// covers the ciphertext; and the ESP header.
 #[inline]
 pub fn number(
     packet: &mut Packet,
@@ -153,8 +156,8 @@ pub fn number(
     esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
 }
 
-/// Writes the UDP checksum over the ciphertext where the path wants one: never over IPv4 (RFC 3948 §2.1). A port that fills
-/// them in by itself is left the rest.
+/// Writes the UDP checksum over the ciphertext if the path wants one: never over IPv4 (RFC 3948
+/// §2.1). A port that fills them in by itself is left the rest.
 #[inline]
 pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills: impl FnOnce() -> bool) {
     let data = packet.data_mut();

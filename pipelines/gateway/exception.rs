@@ -1,5 +1,5 @@
-//! The exception path, of ports whose NIC the kernel does not have: a TAP device is the kernel's side of such a port. Frames
-//! pass it whole and as they are.
+//! The exception path, of ports whose NIC the kernel does not have: a TAP device is the kernel's
+//! side of such a port. Frames pass it whole and as they are.
 //!
 //! ```text
 //! port ─► classify ─► neighbours, groups, unknown EtherTypes ─► policy ─► rate ─┬─► TAP
@@ -7,10 +7,11 @@
 //! TAP ──► policy ─► port
 //! ```
 //!
-//! Each of the two has the rate for itself: who floods the host's address does not keep neighbours and routers from it.
+//! Each of the two has the rate for itself: who floods the host's address does not keep neighbours
+//! and routers from it.
 //!
-//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is the segment's business, as ARP is:
-//! policy does not speak of it.
+//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is the
+//! segment's business, as ARP is: policy does not speak of it.
 
 use super::{
     classify::{ip_format, is_neighbour_discovery},
@@ -41,7 +42,8 @@ pub fn to_wire(burst: &mut Burst, port: u16, tables: &Tables, reader: &Reader, i
     }
 }
 
-/// Hands a whole frame, which the gateway would drop for `reason`, to the kernel where that is what it is for.
+/// Hands a whole frame, which the gateway would drop for `reason`, to the kernel if that is what
+/// it is for.
 #[cold]
 pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Reader, io: &mut Io) {
     let is_kernels = matches!(reason, DropReason::Multicast | DropReason::UnknownEthertype);
@@ -54,7 +56,8 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
     }
 }
 
-/// Hands a packet for the host's own stack to the kernel in its whole frame, of which `padding` bytes were cut off the end.
+/// Hands a packet for the host's own stack to the kernel in its whole frame, of which `padding`
+/// bytes were cut off the end.
 pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
     let length = packet.len() + usize::from(padding);
     match packet.set_len(length).and_then(|()| packet.push_front(ethernet::HEADER)) {
@@ -63,7 +66,8 @@ pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
     }
 }
 
-/// Whether policy lets the kernel send `frame` in clear (RFC 4301 §5.1). What it does not speak of may leave.
+/// Checks that policy lets the kernel send `frame` in clear (RFC 4301 §5.1). What it does not speak
+/// of may leave.
 fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     let Some(flow) = flow(frame)? else { return Ok(()) };
     match tables.decide(&flow, reader) {
@@ -77,7 +81,7 @@ fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
     }
 }
 
-/// Whether `frame` may have come in clear (RFC 4301 §5.2).
+/// Checks that `frame` may have come in clear (RFC 4301 §5.2).
 fn may_enter(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     match flow(frame)? {
         Some(flow) if tables.is_unprotected(&flow, None, reader) => Err(DropReason::Unprotected),
@@ -85,8 +89,8 @@ fn may_enter(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
     }
 }
 
-/// What policy must know of a frame; `None` where it has no say in it. An IP packet behind VLAN tags is one too: the kernel
-/// takes a tag that names no VLAN for none.
+/// Returns what policy must know of a frame; `None` if it has no say in it. An IP packet behind
+/// VLAN tags is one too: the kernel takes a tag that names no VLAN for none.
 fn flow(frame: &[u8]) -> Result<Option<Flow>, DropReason> {
     Ethernet::parse(frame).map_err(|_| DropReason::RuntFrame)?;
     let (ethertype, packet) = ethernet::untagged(frame).map_err(|why| match why {

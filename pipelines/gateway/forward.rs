@@ -21,7 +21,7 @@ pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader
     clear_by(tables.routes.find(header.dst, reader).copied(), packet, header, tables, io);
 }
 
-/// The same, where `hop` is the route.
+/// Does the same by the route `hop`.
 #[inline(always)]
 pub fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {

@@ -11,8 +11,8 @@ const MORE: u16 = 0x2000;
 /// Options with this bit go into every fragment.
 const COPIED: u8 = 0x80;
 
-/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes and hands each to `each`. A packet that must not
-/// be fragmented never comes here.
+/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes and hands each to `each`.
+/// A packet that must not be fragmented never comes here.
 ///
 /// # Errors
 /// Why the rest of the packet is dropped.
@@ -69,7 +69,8 @@ pub fn fragment(
     Ok(())
 }
 
-/// Leaves in a header only the options that every fragment carries, padded to four bytes; answers its new length.
+/// Leaves in a header only the options that every fragment carries, padded to four bytes; answers
+/// its new length.
 fn keep_copied_options(head: &mut [u8; 60], head_len: usize) -> usize {
     let (mut from, mut to) = (V4_HEADER, V4_HEADER);
     while from < head_len {

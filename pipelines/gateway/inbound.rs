@@ -49,7 +49,7 @@ pub struct Arrival<'r> {
 pub type Arrivals<'r> = Batch<Arrival<'r>>;
 
 impl<'r> Arrival<'r> {
-    /// The ESP packet at `esp_at` of `packet`, which begins with `header`.
+    /// Notes the ESP packet at `esp_at` of `packet`, which begins with `header`.
     #[inline(always)]
     pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, tables: &Tables) -> Self {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
@@ -70,13 +70,13 @@ impl<'r> Arrival<'r> {
         usize::from(self.esp_at)
     }
 
-    /// Whether it was opened, with `sa`.
+    /// Returns whether it was opened, with `sa`.
     #[inline]
     fn is_authentic_of(&self, sa: &InboundSa) -> bool {
         self.fate.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
-    /// What it came in.
+    /// Returns what it came in.
     #[inline]
     fn encap(&self, packet: &Packet) -> Encap {
         match packet.data()[self.header.header_len()..self.esp_at()] {
@@ -90,8 +90,9 @@ impl<'r> Arrival<'r> {
     }
 }
 
-/// Carries a burst of arrivals through to their way out; their inner headers are read into `inner`. What has to go into
-/// another tunnel is appended to `departures`, which must have room for the whole burst.
+/// Carries a burst of arrivals through to their way out; their inner headers are read into `inner`.
+/// What has to go into another tunnel is appended to `departures`, which must have room for the
+/// whole burst.
 ///
 /// Each pass asks the cache for what the next one reads, so that the misses of a burst overlap.
 pub fn run<'r>(
@@ -170,7 +171,7 @@ impl<'r> Tally<'r> {
     }
 }
 
-/// Whether a packet may be for its SA.
+/// Checks that a packet may be for its SA.
 #[inline]
 fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
@@ -215,7 +216,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     }
 }
 
-/// All that may happen only to an authentic packet whose number was accepted.
+/// Does all that may happen only to an authentic packet whose number was accepted.
 #[inline(always)]
 fn finish<'r>(
     packet: &mut Packet,
@@ -249,8 +250,8 @@ fn finish<'r>(
     Ok((sa, admitted, flow))
 }
 
-/// Moves the windows over the numbers of what is authentic. This comes before all else that may refuse a packet, so that
-/// it cannot be sent again.
+/// Moves the windows over the numbers of what is authentic. This comes before all else that may
+/// refuse a packet, so that it cannot be sent again.
 fn accept(arrivals: &mut Arrivals<'_>) {
     let (_, mut notes) = arrivals.columns();
     while let Some(first) = notes.first() {
@@ -290,8 +291,8 @@ fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Ne
     }
 }
 
-/// Forwards what came out of `sa` and what its selector `admitted`: by policy too, for it may have to go into another
-/// tunnel, as `departures`.
+/// Forwards what came out of `sa` and what its selector `admitted`: by policy too, for it may have
+/// to go into another tunnel, as `departures`.
 #[allow(
     clippy::too_many_arguments,
     reason = "the packet, what admitted it, and the four that every stage has"
@@ -315,7 +316,8 @@ fn forward_inner<'r>(
         false => ruled(tables.decide_at(buckets, flow, reader), sa, admitted),
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
-        // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other tunnel can be meant.
+        // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other
+        // tunnel can be meant.
         return match permits(ruled) {
             Ok(()) => io.route_by(hop, packet, header.dst, tables),
             Err(reason) => io.drop(packet, reason),
@@ -339,8 +341,9 @@ fn forward_inner<'r>(
     }
 }
 
-/// What policy has to say of a packet that came out of `sa`, of which its selector `admitted` says that it is for this
-/// side: nothing, unless the operator speaks of its destination more closely than of what `admitted` stands for.
+/// Returns what policy has to say of a packet that came out of `sa`, of which its selector
+/// `admitted` says that it is for this side: nothing, unless the operator speaks of its destination
+/// more closely than of what `admitted` stands for.
 #[inline(always)]
 fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
     match decision.rule() {
@@ -349,8 +352,9 @@ fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Dec
     }
 }
 
-/// Returns why policy refuses a packet that came out of `sa` and that its selector `admitted`: the operator discards what
-/// goes to its source, by a longer prefix than the one that `admitted` was narrowed from.
+/// Returns why policy refuses a packet that came out of `sa` and that its selector `admitted`: the
+/// operator discards what goes to its source, by a longer prefix than the one that `admitted` was
+/// narrowed from.
 #[inline(never)]
 fn permits_source(
     flow: &Flow,

@@ -1,4 +1,5 @@
-//! A worker's hands: its ports, pool, counters and rings. Stages take packets from it and give them back to it.
+//! A worker's hands: its ports, pool, counters and rings. Stages take packets from it and give them
+//! back to it.
 
 use super::{
     counters::WorkerCounters,
@@ -48,7 +49,8 @@ pub struct Io {
 }
 
 impl Io {
-    /// Hands for a worker with these ports, one queue of each, and their parts in the exception path.
+    /// Hands for a worker with these ports, one queue of each, and their parts in the exception
+    /// path.
     pub fn new(
         ports: Vec<Box<dyn Port>>,
         roles: Vec<Role>,
@@ -77,22 +79,22 @@ impl Io {
         self.ports.iter_mut().for_each(|port| port.attach());
     }
 
-    /// Number of ports.
+    /// Returns the number of ports.
     pub fn ports(&self) -> usize {
         self.ports.len()
     }
 
-    /// The worker's counters.
+    /// Returns the worker's counters.
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
     }
 
-    /// The worker's rings.
+    /// Returns the worker's rings.
     pub fn rings(&self) -> &Arc<Rings> {
         &self.rings
     }
 
-    /// The worker's stopwatch.
+    /// Returns the worker's stopwatch.
     pub fn profile(&mut self) -> &mut Profile {
         &mut self.profile
     }
@@ -114,7 +116,7 @@ impl Io {
         self.counters.received.add(burst.len() as u64);
     }
 
-    /// An empty packet.
+    /// Returns an empty packet.
     #[inline]
     pub fn take(&mut self) -> Result<Packet, DropReason> {
         self.pool.take().ok_or(DropReason::NoBuffer)
@@ -147,7 +149,7 @@ impl Io {
         Ok(())
     }
 
-    /// Hands a whole packet to the slow path; where that fails, drops it.
+    /// Hands a whole packet to the slow path; if that fails, drops it.
     pub fn punt_packet(&mut self, packet: Packet, punt: Punt) {
         match self.punt(packet.port(), punt, packet.data()) {
             Ok(()) => self.free(packet),
@@ -155,9 +157,10 @@ impl Io {
         }
     }
 
-    /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE SA, if that is known. Anybody
-    /// can know an SPI: while many messages wait, each IKE SA has its share and counts as unauthenticated beyond that,
-    /// as each network of unauthenticated senders has its own.
+    /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE
+    /// SA, if that is known. Anybody can know an SPI: while many messages wait, each IKE SA has its
+    /// share and counts as unauthenticated beyond that, as each network of unauthenticated senders
+    /// has its own.
     pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
         let now = *self.now.get_or_insert_with(Instant::now);
         let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
@@ -170,7 +173,7 @@ impl Io {
         }
     }
 
-    /// Whether half of a ring is full, or half of this turn's share of it used up.
+    /// Returns whether half of a ring is full, or half of this turn's share of it used up.
     fn is_crowded(&self, punt: Punt) -> bool {
         let kind = punt.kind();
         self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.rings.punts()[kind].is_half_full()
@@ -183,7 +186,7 @@ impl Io {
         self.drop(packet, reason);
     }
 
-    /// Tells the slow path of `event`; `false` where its ring is full.
+    /// Tells the slow path of `event`; `false` if its ring is full.
     pub fn tell(&self, event: Event) -> bool {
         self.rings.events.push(event).is_ok()
     }
@@ -217,7 +220,7 @@ impl Io {
         }
     }
 
-    /// The port whose kernel side port `index` is.
+    /// Returns the port whose kernel side port `index` is.
     #[inline]
     pub fn wire_of(&self, index: usize) -> Option<u16> {
         match self.roles.get(index) {
@@ -226,14 +229,14 @@ impl Io {
         }
     }
 
-    /// Whether `port` has a kernel side.
+    /// Returns whether `port` has a kernel side.
     #[inline]
     pub fn has_kernel_side(&self, port: u16) -> bool {
         matches!(self.roles.get(usize::from(port)), Some(Role::Nic { .. }))
     }
 
-    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of that for such `traffic`.
-    /// Where there is none, the frame is consumed.
+    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of
+    /// that for such `traffic`. Where there is none, the frame is consumed.
     pub fn to_kernel(&mut self, packet: Packet, traffic: Traffic) {
         let Some(Role::Nic { tap, limits }) = self.roles.get_mut(usize::from(packet.port())) else {
             return self.free(packet);
@@ -291,18 +294,18 @@ impl Io {
         self.now = None;
     }
 
-    /// Whether no port will ever receive again.
+    /// Returns whether no port will ever receive again.
     pub fn is_exhausted(&self) -> bool {
         self.ports.iter().all(|p| p.is_exhausted())
     }
 
-    /// Whether all that was sent has left.
+    /// Returns whether all that was sent has left.
     pub fn is_drained(&self) -> bool {
         self.ports.iter().all(|p| p.is_drained())
     }
 
-    /// Makes the worker fit to go on after a panic: what it had in hand is dropped, and what waited to be sent, which may be
-    /// what a port failed over.
+    /// Makes the worker fit to go on after a panic: what it had in hand is dropped, and what waited
+    /// to be sent, which may be what a port failed over.
     pub fn recover(&mut self) {
         let waiting: usize = self.outgoing.iter().map(|burst| burst.len()).sum();
         self.outgoing.iter_mut().for_each(|burst| self.pool.give_all(burst));

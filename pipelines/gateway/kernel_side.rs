@@ -1,4 +1,5 @@
-//! The kernel's side of a port on the exception path: which port has one, and how much may go there.
+//! The kernel's side of a port on the exception path: which port has one, and how much may go
+//! there.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,8 @@ pub enum Traffic {
     Host,
 }
 
-/// A token bucket that asks for the time only when it is empty. It holds a tenth of a second's worth; at a time twice as
-/// much may pass, for it fills up when it is asked for more.
+/// A token bucket that asks for the time only when it is empty. It holds a tenth of a second's
+/// worth; at a time twice as much may pass, for it fills up when it is asked for more.
 #[derive(Debug)]
 pub struct Limit {
     /// Between two frames.
@@ -45,7 +46,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A full bucket for one of `workers`, of `rate` frames a second for all of them.
+    /// Begins with a full bucket for one of `workers`, of `rate` frames a second for all of them.
     pub fn new(rate: u32, workers: usize, now: Instant) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
         let share = (rate / workers).max(1);

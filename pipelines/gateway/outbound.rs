@@ -53,7 +53,7 @@ pub struct Departure<'r> {
 pub type Departures<'r> = Batch<Departure<'r>>;
 
 impl<'r> Departure<'r> {
-    /// The packet that begins with `header`.
+    /// Notes a packet that begins with `header`.
     #[inline(always)]
     pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
         let buckets = tables.policies.buckets(header.dst);
@@ -71,14 +71,15 @@ impl<'r> Departure<'r> {
         }
     }
 
-    /// The SA that protects it, and where that leads.
+    /// Returns the SA that protects it, and the endpoint that it is sent to.
     #[inline]
     fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
         Some((self.sa?, self.endpoint?))
     }
 }
 
-/// What becomes of a packet. One byte: a note on a packet is all scalars, which a compiler can write where they belong.
+/// What becomes of a packet. One byte: a note on a packet is all scalars, which a compiler can
+/// write where they belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It goes through its SA.
@@ -108,8 +109,8 @@ pub enum Origin {
     Host,
 }
 
-/// Carries a burst of departures through to their way out. Each pass asks the cache for what the next one reads, so that
-/// the misses of a burst overlap.
+/// Carries a burst of departures through to their way out. Each pass asks the cache for what the
+/// next one reads, so that the misses of a burst overlap.
 pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
     if departures.is_empty() {
         return;
@@ -181,9 +182,9 @@ fn treat_in<'r>(
     }
 }
 
-/// Returns what policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none. One that came in in clear must
-/// not be one that a tunnel should have brought (§5.2), nor pretend to come from elsewhere to get into a tunnel
-/// (RFC 3704 §2.2).
+/// Returns what policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none.
+/// One that came in in clear must not be one that a tunnel should have brought (§5.2), nor pretend
+/// to come from elsewhere to get into a tunnel (RFC 3704 §2.2).
 #[inline(always)]
 fn treat<'r>(
     packet: &Packet,
@@ -216,7 +217,7 @@ fn treat<'r>(
     }
 }
 
-/// Puts one packet into the ESP form of `sa`, where it is not too big for one outer packet.
+/// Puts one packet into the ESP form of `sa`, if it is not too big for one outer packet.
 #[inline]
 fn protect<'r>(
     packet: &mut Packet,
@@ -252,7 +253,8 @@ fn protect<'r>(
     wrap(packet, header, departure, sa, endpoint)
 }
 
-/// Puts in the place of each packet that is too big its pieces. What has no room any more leaves before the others.
+/// Puts in the place of each packet that is too big its pieces. What has no room any more leaves
+/// before the others.
 #[cold]
 fn cut<'r>(departures: &mut Departures<'r>, tables: &Tables, reader: &Reader, io: &mut Io) {
     let mut all = Departures::default();
@@ -351,7 +353,7 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
     io.mark(Stage::Route);
 }
 
-/// Where the outer header of a sealed packet sends it.
+/// Returns the destination in the outer header of a sealed packet.
 #[inline]
 fn outer_dst(departure: &Departure<'_>) -> Address {
     match departure.way() {
@@ -360,8 +362,8 @@ fn outer_dst(departure: &Departure<'_>) -> Address {
     }
 }
 
-/// Counts packets against the lifetimes of their SAs, and gives each that is within them its sequence number: one
-/// operation for a run of packets of one SA.
+/// Counts packets against the lifetimes of their SAs, and gives each that is within them its
+/// sequence number: one operation for a run of packets of one SA.
 fn number(departures: &mut Departures<'_>, io: &mut Io) {
     let (mut packets, mut notes) = departures.columns();
     while let Some(sa) = notes.first().map(|d| d.sa) {

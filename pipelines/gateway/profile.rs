@@ -1,5 +1,5 @@
-//! Where a worker's time goes, by stage. Off unless somebody measures; then one reading of the time-stamp counter for
-//! each stage of a burst.
+//! Where a worker's time goes, by stage. Off unless somebody measures; then one reading of the
+//! time-stamp counter for each stage of a burst.
 
 use wayfarer_dataplane::clock::ticks;
 
@@ -49,7 +49,7 @@ impl Stage {
         Self::Turn,
     ];
 
-    /// Its name in reports.
+    /// Returns its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Receive => "receive",
@@ -100,7 +100,7 @@ impl Profile {
         self.last = now;
     }
 
-    /// What each stage took so far.
+    /// Returns what each stage took so far.
     pub fn ticks(&self) -> &StageTicks {
         &self.ticks
     }

@@ -1,4 +1,5 @@
-//! Between a worker and the slow path: frames up (punt), frames down (inject), events up. All bounded.
+//! Between a worker and the slow path: frames up (punt), frames down (inject), events up. All
+//! bounded.
 
 use crossbeam::queue::ArrayQueue;
 use std::net::IpAddr;
@@ -28,11 +29,12 @@ pub enum Punt {
     Problem(Problem),
 }
 
-/// Kinds of punts: each has its own ring and its own share of a turn, so that a flood of one cannot starve another.
+/// Kinds of punts: each has its own ring and its own share of a turn, so that a flood of one cannot
+/// starve another.
 pub const PUNT_KINDS: usize = 5;
 
 impl Punt {
-    /// Number of the kind, below [`PUNT_KINDS`].
+    /// Returns the number of the kind, below [`PUNT_KINDS`].
     pub(crate) fn kind(self) -> usize {
         match self {
             Self::Neighbour => 0,
@@ -94,7 +96,7 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Empty rings for frames of up to `largest` bytes.
+    /// Makes empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
             punts: [128, 256, 512, 256, 64].map(|depth| FrameRing::new(depth, largest)),
@@ -103,7 +105,7 @@ impl Rings {
         }
     }
 
-    /// The rings of punted frames, one for each kind, by [`Punt::kind`].
+    /// Returns the rings of punted frames, one for each kind, by [`Punt::kind`].
     pub(crate) fn punts(&self) -> &[FrameRing<(u16, Punt)>; PUNT_KINDS] {
         &self.punts
     }

@@ -1,4 +1,5 @@
-//! How much one sender may have of a ring to the slow path, so that a flood leaves room for the others.
+//! How much one sender may have of a ring to the slow path, so that a flood leaves room for the
+//! others.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -8,11 +9,12 @@ use std::{
 };
 use wayfarer_dataplane::wire::Address;
 
-/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter of the ring of unauthenticated senders,
-/// and several times what an IKE SA has use for.
+/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter
+/// of the ring of unauthenticated senders, and several times what an IKE SA has use for.
 const BURST: u32 = 64;
 const REFILL: Duration = Duration::from_millis(2);
-/// Buckets for all networks of unauthenticated senders. They share what they share by chance, which no one of them can choose.
+/// Buckets for all networks of unauthenticated senders. They share what they share by chance, which
+/// no one of them can choose.
 const NETWORKS: usize = 1024;
 
 /// A bucket of `BURST` that refills by one each `REFILL`. Any number of workers may take from it.
@@ -24,12 +26,12 @@ pub struct Share {
 }
 
 impl Share {
-    /// A full one.
+    /// Begins with a full bucket.
     pub fn new(now: Instant) -> Self {
         Self { since: now, full_at: AtomicU64::new(0) }
     }
 
-    /// Whether there is one left, which is taken.
+    /// Takes one, and returns whether there was one left.
     pub fn admits(&self, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.since).as_nanos() as u64;
         let refill = REFILL.as_nanos() as u64;
@@ -49,12 +51,12 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Full ones.
+    /// Begins with full buckets.
     pub fn new(now: Instant) -> Self {
         Self { seed: RandomState::new(), networks: (0..NETWORKS).map(|_| Share::new(now)).collect() }
     }
 
-    /// The share of the network of `from`: an IPv4 /24 or an IPv6 /48.
+    /// Returns the share of the network of `from`: an IPv4 /24 or an IPv6 /48.
     pub fn of(&self, from: Address) -> &Share {
         let network = match IpAddr::from(from) {
             IpAddr::V4(a) => u128::from(a.to_bits() >> 8),
@@ -90,8 +92,8 @@ mod tests {
         assert!(others > 48, "{others} of 64 other networks");
     }
 
-    /// What of `messages` of one sender gets into the rings of peers and of unauthenticated senders, while the slow path is busy, and whether
-    /// one of another does.
+    /// Returns how many messages of one sender get into the rings of peers and of unauthenticated
+    /// senders, while the slow path is busy, and whether one of another does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
         let rings = Arc::new(Rings::new(2048));
         let pool = Pool::new(64, 2048).unwrap();

@@ -17,8 +17,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of unauthenticated
-    /// senders, each within its share.
+    /// SPIs of ours of the IKE SAs that there are: their messages come before those of
+    /// unauthenticated senders, each within its share.
     pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
     pub policies: Lpm<Rules>,
@@ -33,7 +33,8 @@ pub struct Tables {
 pub enum Hop {
     /// It is the gateway's own address.
     Local,
-    /// It is an address that the host's own stack has on the kernel's side of a port: all that is for it is the kernel's.
+    /// It is an address that the host's own stack has on the kernel's side of a port: all that is
+    /// for it is the kernel's.
     Host,
     /// Out by a port to a station.
     Port {
@@ -69,8 +70,8 @@ pub struct Settings {
     pub ports: Box<[PortSettings]>,
     /// UDP ports on which ESP is taken, sorted.
     pub encap_ports: Box<[u16]>,
-    /// Where packets to the gateway's own addresses go that are neither ESP nor control: the port to the host's stack
-    /// and the host's MAC address there.
+    /// Where packets to the gateway's own addresses go that are neither ESP nor control: the port
+    /// to the host's stack and the host's MAC address there.
     pub host: Option<(u16, Mac)>,
     /// Whether TCP's MSS is clamped.
     pub mss_clamp: bool,
@@ -79,7 +80,7 @@ pub struct Settings {
 }
 
 impl Tables {
-    /// Empty tables for about `tunnels` tunnels.
+    /// Makes empty tables for about `tunnels` tunnels.
     pub fn new(writer: &Writer, tunnels: usize, settings: Settings) -> Self {
         Self {
             inbound: Map::new(writer, tunnels),
@@ -90,17 +91,19 @@ impl Tables {
         }
     }
 
-    /// What policy says of a packet from this side to a peer's: the first rule that covers it, or that nobody can tell
-    /// whether it covers.
+    /// Returns what policy says of a packet from this side to a peer's: the first rule that covers
+    /// it, or that nobody can tell whether it covers.
     #[inline]
     pub fn decide<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
         self.decide_at(self.policies.buckets(outbound.dst), outbound, reader)
     }
 
-    /// [`Tables::decide`], where `buckets` is that of the packet's destination in the policies.
+    /// Does what [`Tables::decide`] does, with the `buckets` of the packet's destination in the
+    /// policies.
     #[inline(always)]
     pub fn decide_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
-        // The first so far, of rules of longer prefixes that rank no higher than shorter ones might.
+        // The first so far, of rules of longer prefixes that rank no higher than shorter ones
+        // might.
         let mut narrowed = Decision::None;
         let found = self.policies.find_map_at(buckets, outbound.dst, reader, |rules| {
             let found = rules.find(outbound)?;
@@ -114,9 +117,9 @@ impl Tables {
         found.unwrap_or(narrowed)
     }
 
-    /// Whether a packet that came in in clear should have come through a tunnel (RFC 4301 §5.2). `by` is the rule that
-    /// covers the packet itself: where that speaks of its source more closely than any tunnel does, it is where it
-    /// belongs.
+    /// Returns whether a packet that came in in clear should have come through a tunnel (RFC 4301
+    /// §5.2). `by` is the rule that covers the packet itself: if that speaks of its source more
+    /// closely than any tunnel does, the packet has come the right way.
     #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         let buckets = self.policies.buckets(flow.src);
@@ -124,7 +127,7 @@ impl Tables {
         !buckets.is_empty(flow.src) && self.is_tunnelled(buckets, &flow.reversed(), by, reader)
     }
 
-    /// Whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
+    /// Returns whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
     #[inline(never)]
     fn is_tunnelled(&self, buckets: Buckets, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         match self.decide_at(buckets, outbound, reader) {
@@ -135,7 +138,7 @@ impl Tables {
         }
     }
 
-    /// Whether packets to `address` leave by `port`.
+    /// Returns whether packets to `address` leave by `port`.
     #[inline(always)]
     pub fn leads_to(&self, address: Address, port: u16, reader: &Reader) -> bool {
         match self.routes.find(address, reader) {
@@ -144,19 +147,19 @@ impl Tables {
         }
     }
 
-    /// Whether `hop` leads out by a port that fills in UDP checksums.
+    /// Returns whether `hop` leads out by a port that fills in UDP checksums.
     #[inline]
     pub fn fills_checksums(&self, hop: Option<Hop>) -> bool {
         matches!(hop, Some(Hop::Port { port, .. }) if self.settings.ports[usize::from(port)].fills_checksums)
     }
 
-    /// Whether `port` leads to the host's own stack.
+    /// Returns whether `port` leads to the host's own stack.
     #[inline]
     pub fn is_host_port(&self, port: u16) -> bool {
         self.settings.host.is_some_and(|(host, _)| host == port)
     }
 
-    /// Whether packets to `dst` end here: it is the gateway's own address, or the host's.
+    /// Returns whether packets to `dst` end here: it is the gateway's own address, or the host's.
     #[inline]
     pub fn is_local(&self, dst: impl Into<Address>, reader: &Reader) -> bool {
         matches!(self.routes.find(dst, reader), Some(Hop::Local | Hop::Host))

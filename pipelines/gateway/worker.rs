@@ -29,7 +29,8 @@ use wayfarer_dataplane::{
     wire::{ethernet, ip::IpHeader},
 };
 
-/// Packets received from one port in one turn. Fewer than a burst holds, so that fragments have room.
+/// Packets received from one port in one turn. Fewer than a burst holds, so that fragments have
+/// room.
 const RECEIVE: usize = BURST / 2;
 /// Frames taken from the slow path in one turn.
 const INJECT: usize = 16;
@@ -37,11 +38,13 @@ const INJECT: usize = 16;
 const REPORT: u64 = 1 << 12;
 /// Idle turns before an idle worker that may sleep does so.
 const PATIENCE: u32 = 1 << 10;
-/// Turns of a busy worker between two looks at a TAP of the exception path, each of which is a system call.
+/// Turns of a busy worker between two looks at a TAP of the exception path, each of which is a
+/// system call.
 const TAP_TURNS: u64 = 16;
 /// How long a worker that stops waits for its ports to drain.
 const DRAIN: Duration = Duration::from_millis(500);
-/// How long a worker whose ports are all read waits for what the slow path still has to say about the last packets.
+/// How long a worker whose ports are all read waits for what the slow path still has to say about
+/// the last packets.
 const LINGER: Duration = Duration::from_millis(50);
 
 /// One worker.
@@ -55,22 +58,25 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker over `io` that reads `tables` by `reader`. While nothing comes it sleeps `idle_sleep` between polls, or
-    /// never where that is `None`.
+    /// Makes a worker over `io` that reads `tables` by `reader`. While nothing comes it sleeps
+    /// `idle_sleep` between polls, or never if that is `None`.
     pub fn new(io: Io, tables: Arc<Tables>, reader: Reader, idle_sleep: Option<Duration>) -> Self {
         Self { io, tables, reader, idle_sleep, headers: Box::default() }
     }
 
-    /// Works until `stop`, or until no port will ever receive again; then sends what is left. A panic costs the packets that
-    /// it had in hand or was about to send: it goes on with its ports, frames and tables, and the others do not notice.
+    /// Works until `stop`, or until no port will ever receive again; then sends what is left. A
+    /// panic costs the packets that it had in hand or was about to send: it goes on with its ports,
+    /// frames and tables, and the others do not notice.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.io.attach();
-        // What a turn changes in common with others is atomic, and its own is either whole or dropped.
+        // What a turn changes in common with others is atomic, and its own is either whole or
+        // dropped.
         while catch_unwind(AssertUnwindSafe(|| self.work(stop))).is_err() {
             self.io.recover();
             self.reader.quiescent();
             let faults = self.io.counters().faults.value();
-            // The panic itself has been reported; the count grows as fast as somebody sends what causes it.
+            // The panic itself has been reported; the count grows as fast as somebody sends what
+            // causes it.
             if faults.is_power_of_two() {
                 error!(
                     faults,
@@ -106,7 +112,8 @@ impl Worker {
         self.drain();
     }
 
-    /// One turn: a burst from every port, then what the slow path wants sent. Answers whether there was anything.
+    /// Does one turn: a burst from every port, then what the slow path wants sent. Returns whether
+    /// there was anything.
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
@@ -148,12 +155,12 @@ impl Worker {
         busy
     }
 
-    /// Where its time goes.
+    /// Returns its stopwatch.
     pub fn profile(&mut self) -> &mut Profile {
         self.io.profile()
     }
 
-    /// Takes frames from the slow path; answers whether there were any.
+    /// Takes frames from the slow path; returns whether there were any.
     fn inject(&mut self) -> bool {
         let rings = self.io.rings().clone();
         let waiting = rings.inject.len().min(INJECT);
@@ -254,8 +261,8 @@ impl<'r> SortedBurst<'r> {
         }
     }
 
-    /// A frame that is none of the gateway's for `reason`, unless it is one behind tags of VLAN 0: then it is in no VLAN, as
-    /// if it had none (IEEE 802.1Q).
+    /// Handles a frame that is none of the gateway's for `reason`, unless it is one behind tags of
+    /// VLAN 0: then it is in no VLAN, as if it had none (IEEE 802.1Q).
     #[cold]
     #[inline(never)]
     fn refused(
@@ -310,7 +317,8 @@ impl<'r> SortedBurst<'r> {
     }
 }
 
-/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel where that has a side of its port.
+/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel if that has a
+/// side of its port.
 fn neighbour(packet: Packet, io: &mut Io) {
     match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
         Ok(()) => io.to_kernel(packet, Traffic::Segment),
@@ -318,7 +326,8 @@ fn neighbour(packet: Packet, io: &mut Io) {
     }
 }
 
-/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel (RFC 4301 §5.2).
+/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel
+/// (RFC 4301 §5.2).
 fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     let flow = Flow::of(header, packet.data());
     if tables.is_unprotected(&flow, None, reader) {

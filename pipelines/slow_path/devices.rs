@@ -1,6 +1,6 @@
 //! Devices that go down, come up or go away. Nothing is done about them but to log it, for people.
 
-use super::{PortHandle, SlowPath};
+use super::handles::PortHandle;
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
@@ -44,12 +44,11 @@ impl Devices {
             .collect();
         changed
     }
-}
 
-impl SlowPath {
-    pub(super) fn handle_devices(&mut self, now: Duration) {
-        for Change { port, state } in self.devices.poll(now, &self.ports) {
-            let port = self.ports.get(port).map_or("?", |port| &port.name);
+    /// Asks the devices when it is time to, and logs how they changed.
+    pub(super) fn log_changes(&mut self, now: Duration, ports: &[PortHandle]) {
+        for Change { port, state } in self.poll(now, ports) {
+            let port = ports.get(port).map_or("?", |port| &port.name);
             match state {
                 DeviceState { is_gone: true, .. } => {
                     warn!(

@@ -1,5 +1,6 @@
-//! What the kernel knows and the gateway must too, followed by rtnetlink(7): the addresses of the host, which decide what on
-//! a shared device, or on one with a kernel side, is the host's; and, where it is wanted, the main route table.
+//! What the kernel knows and the gateway must too, followed by rtnetlink(7): the addresses of the
+//! host, which decide what on a shared device, or on one with a kernel side, is the host's; and,
+//! if it is wanted, the main route table.
 
 use super::routes::NextHop;
 use netlink_packet_core::{
@@ -81,8 +82,8 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Begins to follow the host's addresses and, where `follows_routes`, the routes by these devices (index of the
-    /// kernel's, index of the port).
+    /// Begins to follow the host's addresses and, if `follows_routes`, the routes by these
+    /// devices (index of the kernel's, index of the port).
     ///
     /// # Errors
     /// What the system answered.
@@ -110,7 +111,8 @@ impl Kernel {
         Ok(this)
     }
 
-    /// Reads what the kernel has to say, and appends what changed to `changes`; whether there was anything.
+    /// Reads what the kernel has to say, and appends what changed to `changes`; whether there was
+    /// anything.
     pub(super) fn poll(&mut self, changes: &mut Vec<Change>) -> bool {
         let mut busy = false;
         for _ in 0..DATAGRAMS {
@@ -130,7 +132,8 @@ impl Kernel {
         busy
     }
 
-    /// Asks for everything, now or as soon as the dump under way is done: the kernel makes one at a time.
+    /// Asks for everything, now or as soon as the dump under way is done: the kernel makes one at a
+    /// time.
     fn need_dump(&mut self) {
         self.again = true;
         if self.dump.is_none() {
@@ -139,7 +142,8 @@ impl Kernel {
         }
     }
 
-    /// Gives up the dump under way: what was not told is not a table without routes, so the old one stays.
+    /// Gives up the dump under way: what was not told is not a table without routes, so the old one
+    /// stays.
     fn abandon_dump(&mut self) {
         self.dump = None;
         self.pending.clear();
@@ -216,7 +220,7 @@ impl Kernel {
         }
     }
 
-    /// One part of the dump is complete.
+    /// Notes that one part of the dump is complete.
     fn end_part(&mut self, changes: &mut Vec<Change>) {
         if !self.pending.is_empty() {
             if self.next_dump().is_err() {
@@ -242,7 +246,7 @@ impl Kernel {
         }
     }
 
-    /// The devices that the host has `address` on.
+    /// Returns the devices that the host has `address` on.
     fn devices_with(&self, address: IpAddr) -> Vec<u32> {
         let (first, last) = ((address, 0, 0), (address, u32::MAX, u8::MAX));
         self.addresses.range(first..=last).map(|(_, device, _)| *device).collect()
@@ -262,7 +266,8 @@ impl Kernel {
         changes.push(Change::Address { address, devices: self.devices_with(address) });
     }
 
-    /// A route that is new, or replaces another; one that the gateway cannot use may replace one that it could.
+    /// Adds a route that is new, or replaces another; one that the gateway cannot use may replace
+    /// one that it could.
     fn add(&mut self, route: &RouteMessage, replaces: bool, changes: &mut Vec<Change>) {
         let Some(key) = key(route) else { return };
         let Some(hop) = self.hop(route) else {
@@ -282,7 +287,8 @@ impl Kernel {
     fn remove(&mut self, route: &RouteMessage, changes: &mut Vec<Change>) {
         if let Some(key) = key(route).filter(|key| self.table.get(key) == self.hop(route).as_ref()) {
             self.forget(key, changes);
-            // Another route of the same prefix and metric may be left, which only a dump would show.
+            // Another route of the same prefix and metric may be left, which only a dump would
+            // show.
             self.need_dump();
         }
     }
@@ -301,7 +307,8 @@ impl Kernel {
         changes.push(Change::Route { to, hop });
     }
 
-    /// The next hop of a unicast route by one of our devices. Of several paths the first is taken.
+    /// Returns the next hop of a unicast route by one of our devices. Of several paths the first is
+    /// taken.
     fn hop(&self, route: &RouteMessage) -> Option<NextHop> {
         if route.header.kind != RouteType::Unicast {
             return None;
@@ -328,7 +335,7 @@ impl Kernel {
     }
 }
 
-/// Destination and metric of a route of the main table.
+/// Returns destination and metric of a route of the main table.
 fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
     let RouteHeader { table, destination_prefix_length, address_family, .. } = route.header;
     if table != RouteHeader::RT_TABLE_MAIN {
@@ -350,7 +357,7 @@ fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
     Some((Prefix::new(to, destination_prefix_length)?, metric))
 }
 
-/// The address that a message is about: of a point-to-point device the near end.
+/// Returns the address that a message is about: of a point-to-point device the near end.
 pub(super) fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
     let local = find(|attribute| match attribute {

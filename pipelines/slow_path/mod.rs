@@ -1,25 +1,32 @@
-//! One thread that drives everything slow: neighbours, routes, moves, lifetimes, errors to senders, control requests.
-//! It owns the writing half of every table. It changes tables, never data packets.
+//! One thread that drives everything slow: neighbours, routes, links, errors to senders, control
+//! requests. It owns the writing half of every table. It changes tables, never data packets.
 
 pub mod neighbours;
-pub mod routes;
 pub mod tunnels;
 
 mod devices;
+mod handles;
 pub(crate) mod ike;
 mod kernel;
-mod moves;
+mod links;
+mod network;
+mod parts;
 mod policies;
+mod problem_limit;
 mod punts;
+mod routes;
+mod table_writer;
 mod view;
 
+pub use handles::{PortHandle, WorkerHandle};
+
 use crate::{
-    config::model::{Config, PolicyAction},
+    config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
-        counters::{Drops, WorkerCounters},
+        counters::Drops,
         policy::{Action, Rule},
-        rings::{Inject, Rings},
+        rings::{self, Inject},
         tables::Tables,
     },
 };
@@ -27,12 +34,12 @@ use crossbeam::channel::{Receiver, Sender};
 use devices::Devices;
 use ike::Ike;
 use kernel::{Change, Kernel};
-use moves::Timer;
+use links::{Event, Links};
 use neighbours::{Neighbours, Segment};
-use punts::ProblemLimit;
+use network::Network;
+use problem_limit::ProblemLimit;
 use routes::{NextHop, Origin, Routes};
 use std::{
-    collections::BTreeSet,
     io,
     net::IpAddr,
     sync::{
@@ -41,72 +48,36 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use table_writer::TableWriter;
 use tracing::warn;
-use tunnels::Tunnels;
+use tunnels::{MoveError, Tunnels};
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
-    port::{monitor::Monitor, open::SharedDevice},
-    sa::{Path, TunnelId},
     sharing::Sharing,
-    table::{Prefix, Reader, Writer},
+    table::{Prefix, Writer},
 };
-use wayfarer_mobility::roaming::Roaming;
 
 /// Longest sleep between two turns, and so what a report waits at most.
 const NAP: Duration = Duration::from_micros(50);
+/// Events taken from one worker in one turn.
+const EVENTS: usize = 512;
 
 /// A command of the control socket, and where its answer goes.
 pub type ControlRequest = (Command, Sender<Answer>);
-
-/// What the slow path shares with one worker.
-#[derive(Clone, Debug)]
-pub struct WorkerHandle {
-    /// Its rings.
-    pub rings: Arc<Rings>,
-    /// Its counters.
-    pub counters: Arc<WorkerCounters>,
-    /// The core it is pinned to.
-    pub core: Option<usize>,
-}
-
-/// What the slow path knows of one port.
-#[derive(Debug)]
-pub struct PortHandle {
-    /// Its name.
-    pub name: String,
-    /// Its kind and mode, for people.
-    pub kind: String,
-    /// Largest IP packet.
-    pub mtu: usize,
-    /// The kernel's index of its device, where it is one.
-    pub device: Option<u32>,
-    /// What neighbour discovery needs.
-    pub segment: Segment,
-    /// What a device that is shared with the kernel has besides its queues: they do not carry neighbour discovery.
-    pub shared: Option<SharedDevice>,
-    /// How its device is, where it is one.
-    pub monitor: Option<Box<dyn Monitor>>,
-}
 
 /// The slow path.
 #[derive(Debug)]
 pub struct SlowPath {
     start: Instant,
-    writer: Writer,
-    reader: Reader,
-    tables: Arc<Tables>,
     workers: Vec<WorkerHandle>,
-    ports: Vec<PortHandle>,
+    links: Links,
+    network: Network,
     neighbours: Neighbours,
-    routes: Routes,
     kernel: Option<Kernel>,
     /// The kernel's devices that are its sides of ports.
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
-    tunnels: Tunnels,
-    roaming: Roaming<TunnelId, Path>,
-    timers: BTreeSet<(Duration, TunnelId, Timer)>,
     requests: Receiver<ControlRequest>,
     drops: Drops,
     problems: ProblemLimit,
@@ -115,7 +86,7 @@ pub struct SlowPath {
 }
 
 impl SlowPath {
-    /// A slow path that has filled `tables`, which are `writer`'s, as `config` says.
+    /// Makes a slow path that has filled `tables`, which are `writer`'s, as `config` says.
     ///
     /// # Errors
     /// A key that its algorithm does not take.
@@ -128,32 +99,28 @@ impl SlowPath {
         requests: Receiver<ControlRequest>,
     ) -> Result<Self, KeyError> {
         let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
+        let routes = Routes::new(segments.iter().map(|s| s.stations).collect());
         let mut this = Self {
             start: Instant::now(),
-            reader: writer.reader(),
-            routes: Routes::new(segments.iter().map(|s| s.stations).collect()),
+            links: Links::new(TableWriter::new(tables, writer), Sharing::among(workers.len()))?,
+            network: Network { ports, routes },
             neighbours: Neighbours::new(segments),
             kernel: None,
             kernel_sides: vec![],
             ike: None,
-            tunnels: Tunnels::new(Sharing::among(workers.len()))?,
-            roaming: Roaming::default(),
-            timers: BTreeSet::new(),
             drops: Drops::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),
             next_worker: 0,
-            writer,
-            tables,
             workers,
-            ports,
             requests,
         };
         this.install_routes(config);
         for tunnel in &config.tunnels {
             this.install_tunnel(tunnel)?;
         }
-        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix protects.
+        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix
+        // protects.
         let rules = config.policies.iter().map(|policy| Rule {
             selector: policy.selector.clone(),
             action: match policy.action {
@@ -161,40 +128,167 @@ impl SlowPath {
                 PolicyAction::Discard => Action::Discard,
             },
         });
-        policies::add(&this.tables, &mut this.writer, rules);
+        policies::add(rules, &mut this.links.tables);
         Ok(this)
     }
 
     fn install_routes(&mut self, config: &Config) {
-        for (index, port) in self.ports.iter().enumerate() {
-            let port_index = index as u16;
+        let Network { ports, routes } = &mut self.network;
+        let tables = &mut self.links.tables;
+        for (index, port) in (0..).zip(ports) {
             for (address, subnet) in &port.segment.addresses {
-                let (tables, writer) = (&self.tables, &mut self.writer);
-                self.routes.insert(tables, writer, Prefix::host(*address), Origin::Local, NextHop::Local);
-                let hop = NextHop::Port { port: port_index, via: None };
-                self.routes.insert(tables, writer, *subnet, Origin::Connected, hop);
+                routes.insert(tables, Prefix::host(*address), Origin::Local, NextHop::Local);
+                let hop = NextHop::Port { port: index, via: None };
+                routes.insert(tables, *subnet, Origin::Connected, hop);
             }
         }
         for route in &config.routes {
             let hop = NextHop::Port { port: route.port as u16, via: route.via };
-            self.routes.insert(&self.tables, &mut self.writer, route.to, Origin::Config, hop);
+            routes.insert(tables, route.to, Origin::Config, hop);
         }
     }
 
-    /// From now on follows the kernel: the host's addresses, for devices that are shared with it and those, `sides`, that
-    /// are the kernel's sides of ports; and where `routes`, its routes by the gateway's devices.
+    /// Begins to take part in key exchange, and connects where the configuration says so. Without
+    /// connections there is nothing to take part in.
+    ///
+    /// # Errors
+    /// What the system says to a thread or to the key log's folder.
+    pub fn start_ike(&mut self, config: &model::Ike) -> io::Result<()> {
+        if !config.connections.is_empty() {
+            let cores: Vec<usize> = self.workers.iter().filter_map(|worker| worker.core).collect();
+            let now = self.start.elapsed();
+            self.ike = Some(Ike::start(config, &cores, now, &mut self.links, &self.network)?);
+        }
+        Ok(())
+    }
+
+    /// Follows the kernel from now on: the host's addresses, for devices that are shared with it
+    /// and those, `sides`, that are the kernel's sides of ports; and if `routes`, its routes by the
+    /// gateway's devices.
     ///
     /// # Errors
     /// What the system answered.
     pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
         // What the host sends through us leads to us, and nowhere else.
-        let host = self.tables.settings.host.map(|(port, _)| usize::from(port));
-        let device = |(index, port): (usize, &PortHandle)| Some((port.device?, index as u16));
-        let others = self.ports.iter().enumerate().filter(|(index, _)| Some(*index) != host);
-        let devices = others.filter_map(device).collect();
+        let host = self.links.tables.tables.settings.host.map(|(port, _)| port);
+        let others = (0..).zip(&self.network.ports).filter(|(index, _)| Some(*index) != host);
+        let devices = others.filter_map(|(index, port)| Some((port.device?, index))).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);
         self.kernel_sides = sides;
         Ok(())
+    }
+
+    /// Returns the tunnels.
+    pub fn tunnels(&self) -> &Tunnels {
+        self.links.tunnels()
+    }
+
+    /// Installs a tunnel, from the next burst on.
+    ///
+    /// # Errors
+    /// A key that its algorithm does not take.
+    pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
+        let parts = parts::TunnelParts::from(config);
+        let mtu = self.network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
+        self.links.install(self.start.elapsed(), parts, mtu).map(|_| ())
+    }
+
+    /// Takes a tunnel away; returns whether there was one of that name. Its traffic is no tunnel's
+    /// from the next burst on: what else policy says holds for it.
+    pub fn remove_tunnel(&mut self, name: &str) -> bool {
+        let id = self.links.tunnels().named(name);
+        if let Some(id) = id {
+            self.links.remove(id);
+        }
+        id.is_some()
+    }
+
+    /// Moves the tunnel called `name` to another address, and to another UDP port if one is given.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing changes then.
+    pub fn move_by_hand(
+        &mut self,
+        now: Duration,
+        name: &str,
+        remote: IpAddr,
+        udp_port: Option<u16>,
+    ) -> Result<(), MoveError> {
+        self.links.move_by_hand(now, name, remote, udp_port)
+    }
+
+    /// Works until `stop`.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            if !self.turn(self.start.elapsed()) {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    /// Does one turn at time `now`, counted from the start; returns whether there was anything to
+    /// do.
+    pub fn turn(&mut self, now: Duration) -> bool {
+        let mut busy = self.handle_events(now);
+        busy |= self.handle_punts(now);
+        busy |= self.handle_ike(now);
+        busy |= self.handle_kernel(now);
+        busy |= self.handle_timers(now);
+        busy |= self.handle_requests(now);
+        self.devices.log_changes(now, &self.network.ports);
+        self.handle_neighbours();
+        self.links.tables.collect();
+        busy
+    }
+
+    /// Takes what workers report of tunnels.
+    fn handle_events(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        for worker in &self.workers {
+            for _ in 0..EVENTS {
+                let Some(event) = worker.rings.events.pop() else { break };
+                busy = true;
+                match event {
+                    rings::Event::NewPath { tunnel, path } => self.links.handle_report(now, tunnel, path),
+                    rings::Event::Due { tunnel, inbound, due } => self.links.handle_due(tunnel, inbound, due),
+                }
+            }
+        }
+        self.links.follow(now);
+        self.handle_links(now);
+        busy
+    }
+
+    fn handle_timers(&mut self, now: Duration) -> bool {
+        self.neighbours.handle_timeout(now);
+        let busy = self.links.handle_timeout(now);
+        self.handle_links(now);
+        busy
+    }
+
+    /// Carries out what links want done.
+    fn handle_links(&mut self, now: Duration) {
+        while let Some(event) = self.links.poll_event() {
+            match event {
+                Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
+                Event::Ike(child, news) => {
+                    if let Some(ike) = &mut self.ike {
+                        ike.handle_news(now, child, news);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets key exchange do what it has to, and sends its messages.
+    fn handle_ike(&mut self, now: Duration) -> bool {
+        let Some(ike) = &mut self.ike else { return false };
+        let mut busy = ike.turn(now, &mut self.links, &mut self.network);
+        while let Some(packet) = self.ike.as_mut().and_then(Ike::poll_packet) {
+            self.inject(Inject::Route, &packet);
+            busy = true;
+        }
+        busy
     }
 
     fn handle_kernel(&mut self, now: Duration) -> bool {
@@ -203,33 +297,33 @@ impl SlowPath {
         let busy = kernel.poll(&mut changes);
         let has_changed = !changes.is_empty();
         for change in changes {
-            let (tables, writer) = (&self.tables, &mut self.writer);
+            let (routes, tables) = (&mut self.network.routes, &mut self.links.tables);
             match change {
-                Change::Route { to, hop: Some(hop) } => {
-                    self.routes.insert(tables, writer, to, Origin::Kernel, hop);
-                }
-                Change::Route { to, hop: None } => self.routes.remove(tables, writer, to, Origin::Kernel),
+                Change::Route { to, hop: Some(hop) } => routes.insert(tables, to, Origin::Kernel, hop),
+                Change::Route { to, hop: None } => routes.remove(tables, to, Origin::Kernel),
                 Change::Address { address, devices } => self.host_address(address, &devices),
             }
         }
-        if has_changed {
-            self.follow_routes(now);
+        if let (true, Some(ike)) = (has_changed, &mut self.ike) {
+            ike.handle_routes(now, &self.network);
+            self.handle_ike(now);
         }
         busy
     }
 
-    /// The host has an address on these devices, or on none any more: workers must know where a port's kernel side has it,
-    /// and shared devices' classifiers.
+    /// Notes that the host has an address on these devices, or on none any more: workers must know
+    /// that a port's kernel side has it, and shared devices' classifiers too.
     fn host_address(&mut self, address: IpAddr, devices: &[u32]) {
-        let (tables, writer, to) = (&self.tables, &mut self.writer, Prefix::host(address));
+        let Network { ports, routes } = &mut self.network;
+        let (tables, to) = (&mut self.links.tables, Prefix::host(address));
         if devices.iter().any(|device| self.kernel_sides.contains(device)) {
-            self.routes.insert(tables, writer, to, Origin::Host, NextHop::Host);
+            routes.insert(tables, to, Origin::Host, NextHop::Host);
         } else {
-            self.routes.remove(tables, writer, to, Origin::Host);
+            routes.remove(tables, to, Origin::Host);
         }
         let present = !devices.is_empty();
-        let is_ours = self.tables.is_local(address, &self.reader);
-        for port in &self.ports {
+        let is_ours = tables.tables.is_local(address, &tables.reader);
+        for port in ports {
             let Some(shared) = &port.shared else { continue };
             let told = match present {
                 true => shared.classifier.set_local(address),
@@ -242,43 +336,6 @@ impl SlowPath {
         }
     }
 
-    /// The tunnels.
-    pub fn tunnels(&self) -> &Tunnels {
-        &self.tunnels
-    }
-
-    /// Works until `stop`.
-    pub fn run(&mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
-            if !self.turn(self.start.elapsed()) {
-                std::thread::sleep(NAP);
-            }
-        }
-    }
-
-    /// One turn at time `now`, counted from the start; answers whether there was anything to do.
-    pub fn turn(&mut self, now: Duration) -> bool {
-        let mut busy = self.handle_events(now);
-        busy |= self.handle_punts(now);
-        busy |= self.handle_ike(now);
-        busy |= self.handle_kernel(now);
-        busy |= self.handle_timers(now);
-        busy |= self.handle_requests(now);
-        self.handle_devices(now);
-        self.act();
-        self.reader.quiescent();
-        self.writer.collect();
-        busy
-    }
-
-    /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
-    fn inject(&mut self, what: Inject, frame: &[u8]) {
-        self.next_worker = (self.next_worker + 1) % self.workers.len();
-        if !self.workers[self.next_worker].rings.inject.push(what, frame) {
-            self.drops.count(DropReason::SlowPathLimit);
-        }
-    }
-
     fn handle_requests(&mut self, now: Duration) -> bool {
         let mut busy = false;
         while let Ok((command, to)) = self.requests.try_recv() {
@@ -288,5 +345,13 @@ impl SlowPath {
             busy = true;
         }
         busy
+    }
+
+    /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
+    fn inject(&mut self, what: Inject, frame: &[u8]) {
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
+        if !self.workers[self.next_worker].rings.inject.push(what, frame) {
+            self.drops.count(DropReason::SlowPathLimit);
+        }
     }
 }

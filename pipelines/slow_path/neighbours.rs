@@ -1,5 +1,5 @@
-//! Who is at which MAC address: ARP (RFC 826) and neighbour discovery (RFC 4861) for all ports, as a state machine
-//! without I/O.
+//! Who is at which MAC address: ARP (RFC 826) and neighbour discovery (RFC 4861) for all ports, as
+//! a state machine without I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -46,8 +46,8 @@ pub struct Segment {
 pub enum Stations {
     /// By asking.
     Ask,
-    /// There is but one, at this MAC address, for whom the gateway answers for every address: the host's own stack
-    /// at the other end of a TAP, or a file.
+    /// There is but one, at this MAC address, for whom the gateway answers for every address: the
+    /// host's own stack at the other end of a TAP, or a file.
     Only(Mac),
 }
 
@@ -127,23 +127,24 @@ impl Neighbours {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// When [`Neighbours::handle_timeout`] is wanted next.
+    /// Returns when [`Neighbours::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(when, _)| *when)
     }
 
-    /// Addresses known, with port and MAC address.
+    /// Returns the addresses known, with port and MAC address.
     pub fn known(&self) -> impl Iterator<Item = (u16, IpAddr, Mac)> {
         self.entries.iter().filter_map(|(&(port, address), e)| Some((port, address, e.mac?)))
     }
 
-    /// Asks for `address` on `port`; `packet` waits for the answer. Answers whether it could be kept. Who scans a subnet
-    /// crowds out its own questions: of too many, the oldest that nobody has answered goes (RFC 6583 §7.1).
+    /// Asks for `address` on `port`; `packet` waits for the answer. Returns whether it could be
+    /// kept. Who scans a subnet crowds out its own questions: of too many, the oldest that nobody
+    /// has answered goes (RFC 6583 §7.1).
     pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<&[u8]>) -> bool {
         let key = (port, address);
         if !self.entries.contains_key(&key) {
@@ -184,7 +185,7 @@ impl Neighbours {
         self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
     }
 
-    /// Time has come to `now`.
+    /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(when, key)) = self.timers.first() {
             if when > now {
@@ -208,7 +209,7 @@ impl Neighbours {
         }
     }
 
-    /// An ARP or neighbour discovery frame came in by `port`.
+    /// Takes an ARP or neighbour discovery frame that came in by `port`.
     pub fn handle_frame(&mut self, now: Duration, port: u16, frame: &[u8]) {
         let Ok(ethernet) = Ethernet::parse(frame) else { return };
         let body = &frame[ethernet::HEADER..];
@@ -252,7 +253,8 @@ impl Neighbours {
     fn handle_nd(&mut self, now: Duration, port: u16, from: Mac, header: &IpHeader, message: &Neighbour) {
         if !message.solicitation {
             let target = message.target.into();
-            // An answer to a question asked at one MAC address may leave that address out (RFC 4861 §7.2.4).
+            // An answer to a question asked at one MAC address may leave that address out (RFC 4861
+            // §7.2.4).
             let known = || self.entries.get(&(port, target)).and_then(|entry| entry.mac);
             let confirmed = || if message.solicited { known() } else { None };
             if let Some(mac) = message.mac.or_else(confirmed) {
@@ -277,7 +279,7 @@ impl Neighbours {
         self.actions.push_back(Action::Send { port, frame });
     }
 
-    /// Whether the gateway answers when `asker` asks for `target` on `port`.
+    /// Returns whether the gateway answers when `asker` asks for `target` on `port`.
     fn answers_for(&self, port: u16, target: IpAddr, asker: IpAddr) -> bool {
         let Some(segment) = self.segments.get(usize::from(port)) else { return false };
         match segment.stations {
@@ -286,8 +288,8 @@ impl Neighbours {
         }
     }
 
-    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the segment's own subnets that ask
-    /// for the gateway (RFC 826). Nobody else can fill the table.
+    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the segment's
+    /// own subnets that ask for the gateway (RFC 826). Nobody else can fill the table.
     fn learn(&mut self, now: Duration, port: u16, address: IpAddr, mac: Mac, asks_us: bool) {
         let key = (port, address);
         let Some(segment) = self.segments.get(usize::from(port)) else { return };
@@ -313,8 +315,8 @@ impl Neighbours {
     }
 }
 
-/// The frame that asks for `address`, at `to` where its last MAC address is to be confirmed. `None` where the segment
-/// has no address of that family to ask from.
+/// Returns the frame that asks for `address`, at `to` if its last MAC address is to be confirmed;
+/// `None` if the segment has no address of that family to ask from.
 fn request(segment: &Segment, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8>> {
     let same_family = || segment.addresses.iter().filter(|(own, _)| own.is_ipv4() == address.is_ipv4());
     let own = same_family().find(|(_, subnet)| subnet.contains(address)).or_else(|| same_family().next());

@@ -1,57 +1,57 @@
-//! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as one.
+//! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as
+//! one.
 
-use crate::gateway::{
-    policy::{Action, Draft, Rule, Rules},
-    tables::Tables,
-};
+use super::table_writer::TableWriter;
+use crate::gateway::policy::{Action, Draft, Rule, Rules};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use wayfarer_dataplane::{
     sa::{OutboundSa, Selector, TunnelId},
-    table::{Prefix, Writer},
+    table::Prefix,
 };
 
 /// Adds `policies`, each behind those of its rank.
-pub(super) fn add(tables: &Tables, writer: &mut Writer, policies: impl IntoIterator<Item = Rule>) {
+pub(super) fn add(policies: impl IntoIterator<Item = Rule>, tables: &mut TableWriter) {
     for (prefix, new) in by_prefix(policies) {
-        change(prefix, tables, writer, |rules| rules.with_policies(|draft| insert_behind(draft, new)));
+        change(prefix, tables, |rules| rules.with_policies(|draft| insert_behind(draft, new)));
     }
 }
 
 /// Leads what `selectors` cover to `sa`.
-pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &mut TableWriter) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        change(prefix, tables, writer, |rules| rules.with_tunnels(|draft| insert_behind(draft, new)));
+        change(prefix, tables, |rules| rules.with_tunnels(|draft| insert_behind(draft, new)));
     }
 }
 
-/// Drops what `selector` covers where no tunnel does: before any policy of the same rank.
-pub(super) fn add_guard(tables: &Tables, writer: &mut Writer, selector: Selector) {
+/// Drops what `selector` covers and no tunnel does: before any policy of the same rank.
+pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
     let (prefix, rank) = (selector.remote, selector.rank.remote);
     let guard = Rule { selector, action: Action::Guard };
-    change(prefix, tables, writer, |rules| {
+    change(prefix, tables, |rules| {
         rules.with_policies(|rules| rules.insert(guard, |old| old.selector.rank.remote > rank))
     });
 }
 
 /// Takes away the rules of a tunnel, which has `selectors`.
-pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     for prefix in prefixes(selectors) {
         let others = |rules: &mut Draft<'_>| rules.remove(|rule| rule.tunnel() == Some(id));
-        change(prefix, tables, writer, |rules| rules.with_tunnels(others));
+        change(prefix, tables, |rules| rules.with_tunnels(others));
     }
 }
 
-/// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy send it in clear.
-pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &Tables, writer: &mut Writer) {
+/// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy
+/// send it in clear.
+pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     let end = |rules: &mut Draft<'_>| {
         rules.update(|rule| rule.tunnel() == Some(id), |rule| rule.action = Action::Ended(id));
     };
     for prefix in prefixes(selectors) {
-        change(prefix, tables, writer, |rules| rules.with_tunnels(end));
+        change(prefix, tables, |rules| rules.with_tunnels(end));
     }
 }
 
@@ -76,10 +76,9 @@ fn prefixes(selectors: &[Selector]) -> BTreeSet<Prefix> {
 }
 
 /// Changes the rules of `prefix` as one.
-fn change(prefix: Prefix, tables: &Tables, writer: &mut Writer, to: impl FnOnce(&Rules) -> Rules) {
-    let reader = writer.reader();
-    let rules = to(tables.policies.get(prefix, &reader).unwrap_or(&Rules::default()));
-    drop(reader);
+fn change(prefix: Prefix, tables: &mut TableWriter, to: impl FnOnce(&Rules) -> Rules) {
+    let TableWriter { tables, writer, reader } = tables;
+    let rules = to(tables.policies.get(prefix, reader).unwrap_or(&Rules::default()));
     if rules.is_empty() {
         tables.policies.remove(writer, prefix);
     } else {

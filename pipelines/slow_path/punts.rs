@@ -1,7 +1,7 @@
-//! Frames that workers handed up: neighbour discovery, packets that wait for it, control messages, and packets whose
-//! senders should hear what went wrong.
+//! Frames that workers handed up: neighbour discovery, packets that wait for it, control messages,
+//! and packets whose senders should hear what went wrong.
 
-use super::{SlowPath, neighbours::Action};
+use super::{SlowPath, neighbours::Action, table_writer::TableWriter};
 use crate::gateway::{
     io::FROM_TUNNEL,
     policy::{Action as RuleAction, Decision, Rule},
@@ -21,25 +21,6 @@ use wayfarer_dataplane::{
 const PUNTS: usize = 64;
 /// Longest neighbour discovery frame that is read.
 const LARGEST: usize = 2048;
-/// ICMP errors that may be sent in one second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f).
-const PROBLEMS_PER_SECOND: u32 = 1000;
-
-/// Holds ICMP errors to their rate.
-#[derive(Debug, Default)]
-pub(super) struct ProblemLimit {
-    second: u64,
-    sent: u32,
-}
-
-impl ProblemLimit {
-    fn admits(&mut self, now: Duration) -> bool {
-        if self.second != now.as_secs() {
-            *self = Self { second: now.as_secs(), sent: 0 };
-        }
-        self.sent = self.sent.saturating_add(1);
-        self.sent <= PROBLEMS_PER_SECOND
-    }
-}
 
 impl SlowPath {
     pub(super) fn handle_punts(&mut self, now: Duration) -> bool {
@@ -58,11 +39,11 @@ impl SlowPath {
         busy | self.handle_neighbour_frames(now)
     }
 
-    /// Neighbour discovery of devices that are shared with the kernel.
+    /// Takes neighbour discovery of devices that are shared with the kernel.
     fn handle_neighbour_frames(&mut self, now: Duration) -> bool {
         let mut busy = false;
         let mut frame = [0; LARGEST];
-        for (index, port) in self.ports.iter().enumerate() {
+        for (index, port) in self.network.ports.iter().enumerate() {
             let Some(shared) = &port.shared else { continue };
             for _ in 0..PUNTS {
                 let Some(length) = shared.neighbours.recv(&mut frame) else { break };
@@ -82,22 +63,30 @@ impl SlowPath {
                 }
             }
             Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
-            Punt::Control | Punt::Peer => self.handle_message(now, frame),
+            Punt::Control | Punt::Peer => {
+                let handled = match &mut self.ike {
+                    Some(ike) => ike.handle_message(now, frame),
+                    None => Err(DropReason::NoKeyExchange),
+                };
+                if let Err(reason) = handled {
+                    self.drops.count(reason);
+                }
+            }
         }
     }
 
-    /// Carries out what neighbour discovery wants.
-    pub(super) fn act(&mut self) {
+    /// Carries out what neighbour discovery wants done.
+    pub(super) fn handle_neighbours(&mut self) {
         while let Some(action) = self.neighbours.poll_action() {
-            let (tables, writer) = (&self.tables, &mut self.writer);
+            let (routes, tables) = (&mut self.network.routes, &mut self.links.tables);
             match action {
                 Action::Send { port, frame } => self.send_neighbour_frame(port, &frame),
                 Action::Resolved { port, address, mac } => {
-                    self.routes.resolved(tables, writer, port, address, mac);
+                    routes.resolved(tables, port, address, mac);
                 }
                 Action::Release(packet) => self.inject(Inject::Route, &packet),
                 Action::Failed { port, address, lost } => {
-                    self.routes.failed(tables, writer, port, address);
+                    routes.failed(tables, port, address);
                     (0..lost).for_each(|_| self.drops.count(DropReason::NeighbourFailed));
                 }
             }
@@ -105,31 +94,34 @@ impl SlowPath {
     }
 
     fn send_neighbour_frame(&mut self, port: u16, frame: &[u8]) {
-        match self.ports.get(usize::from(port)).and_then(|p| p.shared.as_ref()) {
+        match self.network.ports.get(usize::from(port)).and_then(|p| p.shared.as_ref()) {
             None => self.inject(Inject::Frame { port }, frame),
             Some(shared) => {
                 if shared.neighbours.send(frame).is_err() {
-                    // The device is down or its queue full. Neighbour discovery tries again by itself.
+                    // The device is down or its queue full. Neighbour discovery tries again by
+                    // itself.
                     self.drops.count(DropReason::TxRingFull);
                 }
             }
         }
     }
 
-    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or in clear where it came
-    /// in clear. Never in clear what a tunnel protects: the answer quotes the packet.
+    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or
+    /// in clear if it came in clear. Never in clear what a tunnel protects: the answer quotes the
+    /// packet.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
         let Ok(header) = IpHeader::parse(packet) else { return };
         if !icmp::may_answer(&header, packet) {
             return;
         }
-        let decision = |flow: &Flow| self.tables.decide(flow, &self.reader);
+        let TableWriter { tables, reader, .. } = &self.links.tables;
+        let decision = |flow: &Flow| tables.decide(flow, reader);
         let protected = |flow: &Flow| {
             matches!(decision(flow), Decision::Rule(Rule { action: RuleAction::Protect(_), .. }))
         };
         let flow = Flow::of(&header, packet);
         let by = decision(&flow).rule();
-        let through_tunnel = port == FROM_TUNNEL || self.tables.is_unprotected(&flow, by, &self.reader);
+        let through_tunnel = port == FROM_TUNNEL || tables.is_unprotected(&flow, by, reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
             dst: header.src,
@@ -147,11 +139,11 @@ impl SlowPath {
         }
     }
 
-    /// The gateway's addresses of the family of `to`, those of `port` first.
+    /// Returns the gateway's addresses of the family of `to`, those of `port` first.
     fn own_addresses(&self, port: u16, to: IpAddr) -> impl Iterator<Item = IpAddr> {
-        let first = self.ports.get(usize::from(port)).into_iter();
+        let first = self.network.ports.get(usize::from(port)).into_iter();
         first
-            .chain(&self.ports)
+            .chain(&self.network.ports)
             .flat_map(|p| p.segment.addresses.iter().map(|(own, _)| *own))
             .filter(move |own| own.is_ipv4() == to.is_ipv4())
     }

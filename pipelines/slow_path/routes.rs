@@ -1,19 +1,17 @@
 //! The routes that the slow path keeps, and what workers see of them.
 //!
-//! A route says which router; the workers' table says which MAC address. So a neighbour that was found is published as
-//! a route to its own address, and every route by way of it is published anew.
+//! A route says which router; the workers' table says which MAC address. So a neighbour that was
+//! found is published as a route to its own address, and every route by way of it is published
+//! anew.
 
-use super::neighbours::Stations;
-use crate::gateway::tables::{Hop, Tables};
+use super::{neighbours::Stations, table_writer::TableWriter};
+use crate::gateway::tables::Hop;
 use std::{collections::BTreeMap, net::IpAddr};
-use wayfarer_dataplane::{
-    port::Mac,
-    table::{Prefix, Writer},
-};
+use wayfarer_dataplane::{port::Mac, table::Prefix};
 
 /// Where a route came from; the first wins over the later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub(super) enum Origin {
     /// An address of the gateway itself.
     Local,
     /// An address of the host, on the kernel's side of a port.
@@ -28,7 +26,7 @@ pub enum Origin {
 
 /// A next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextHop {
+pub(super) enum NextHop {
     /// The gateway itself.
     Local,
     /// The host's own stack, on the kernel's side of a port.
@@ -44,74 +42,75 @@ pub enum NextHop {
 
 /// All routes.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub(super) struct Routes {
     routes: BTreeMap<(Prefix, Origin), NextHop>,
     neighbours: BTreeMap<(u16, IpAddr), Mac>,
     stations: Vec<Stations>,
 }
 
 impl Routes {
-    /// No routes, for ports with these stations.
-    pub fn new(stations: Vec<Stations>) -> Self {
+    /// Makes room for routes, of ports with these stations.
+    pub(super) fn new(stations: Vec<Stations>) -> Self {
         Self { stations, ..Self::default() }
     }
 
     /// Adds or replaces a route.
-    pub fn insert(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin, hop: NextHop) {
+    pub(super) fn insert(&mut self, tables: &mut TableWriter, to: Prefix, origin: Origin, hop: NextHop) {
         self.routes.insert((to, origin), hop);
-        self.route_changed(tables, writer, to);
+        self.route_changed(tables, to);
     }
 
     /// Removes a route.
-    pub fn remove(&mut self, tables: &Tables, writer: &mut Writer, to: Prefix, origin: Origin) {
+    pub(super) fn remove(&mut self, tables: &mut TableWriter, to: Prefix, origin: Origin) {
         self.routes.remove(&(to, origin));
-        self.route_changed(tables, writer, to);
+        self.route_changed(tables, to);
     }
 
     /// Publishes `to`, and the neighbours within, which may be reached another way now.
-    fn route_changed(&self, tables: &Tables, writer: &mut Writer, to: Prefix) {
-        self.publish(tables, writer, to);
+    fn route_changed(&self, tables: &mut TableWriter, to: Prefix) {
+        self.publish(tables, to);
         for (_, address) in self.neighbours.keys().filter(|(_, address)| to.contains(*address)) {
-            self.publish(tables, writer, Prefix::host(*address));
+            self.publish(tables, Prefix::host(*address));
         }
     }
 
-    /// A neighbour was found, or found elsewhere.
-    pub fn resolved(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr, mac: Mac) {
+    /// Notes that a neighbour was found, or found elsewhere.
+    pub(super) fn resolved(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr, mac: Mac) {
         self.neighbours.insert((port, address), mac);
-        self.neighbour_changed(tables, writer, port, address);
+        self.neighbour_changed(tables, port, address);
     }
 
-    /// A neighbour is gone.
-    pub fn failed(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr) {
+    /// Notes that a neighbour is gone.
+    pub(super) fn failed(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr) {
         self.neighbours.remove(&(port, address));
-        self.neighbour_changed(tables, writer, port, address);
+        self.neighbour_changed(tables, port, address);
     }
 
-    /// The port and next hop of the longest route to `address`.
-    pub fn find(&self, address: IpAddr) -> Option<NextHop> {
+    /// Returns the next hop of the longest route to `address`.
+    pub(super) fn find(&self, address: IpAddr) -> Option<NextHop> {
         let routes = self.routes.iter().filter(|((to, _), _)| to.contains(address));
         // Sorted by origin within a prefix: of equally long ones the first must win.
         routes.rev().max_by_key(|((to, _), _)| to.length()).map(|(_, hop)| *hop)
     }
 
-    /// Whether a route goes by the router `address`.
-    pub fn is_router(&self, address: IpAddr) -> bool {
+    /// Returns whether a route goes by the router `address`.
+    pub(super) fn is_router(&self, address: IpAddr) -> bool {
         self.routes.values().any(|hop| matches!(hop, NextHop::Port { via: Some(via), .. } if *via == address))
     }
 
-    fn neighbour_changed(&mut self, tables: &Tables, writer: &mut Writer, port: u16, address: IpAddr) {
+    fn neighbour_changed(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr) {
         let by_way_of_it = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
         let mut stale: Vec<Prefix> =
             self.routes.iter().filter(|(_, hop)| by_way_of_it(hop)).map(|((to, _), _)| *to).collect();
         stale.push(Prefix::host(address));
         for to in stale {
-            self.publish(tables, writer, to);
+            self.publish(tables, to);
         }
     }
 
     /// Makes the workers' route to `to` what it ought to be.
-    fn publish(&self, tables: &Tables, writer: &mut Writer, to: Prefix) {
+    fn publish(&self, tables: &mut TableWriter, to: Prefix) {
+        let TableWriter { tables, writer, .. } = tables;
         match self.hop(to) {
             Some(hop) => tables.routes.insert(writer, to, hop),
             None => {
@@ -141,8 +140,8 @@ impl Routes {
         }
     }
 
-    /// The route to a neighbour that has no other route to its own address. It must lie on the port by which the rest
-    /// of its subnet is reached.
+    /// Returns the route to a neighbour that has no other route to its own address. It must lie on
+    /// the port by which the rest of its subnet is reached.
     fn station(&self, to: Prefix) -> Option<Hop> {
         let address = to.address();
         if to != Prefix::host(address) {

@@ -1,51 +1,48 @@
-//! The tunnels: what the slow path knows of each pair of SAs, and the changes it makes to them.
+//! The tunnels: what the slow path knows of each, and the changes that it makes to their SAs.
 
-use super::policies;
-use crate::{
-    config::model::{self, Encapsulation, Remote, Roam},
-    gateway::tables::Tables,
-};
+use super::parts::{Owner, SaParts, TunnelParts};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{Due, Encap, InboundParts, InboundSa, Marking, Mode, OutboundParts, OutboundSa, Path, TunnelId},
+    sa::{Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, TunnelId},
     sharing::Sharing,
-    table::{Reader, Writer},
+    table::Writer,
     wire::{Address, esp},
 };
+use wayfarer_mobility::roaming::Policy;
 
 /// One tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// Its name in the configuration.
+    /// Its name, for people.
     pub name: String,
     /// The gateway's address, to begin with.
     pub local: IpAddr,
-    /// What happens when its peer moves.
-    pub roam: Roam,
+    /// Who decides about it.
+    pub(super) owner: Owner,
     /// The SA of packets from the peer.
     pub inbound: Arc<InboundSa>,
     /// The SA of packets to the peer.
     pub outbound: Arc<OutboundSa>,
     /// Whether traffic is led to it.
     pub is_used: bool,
-    /// Where the peer is, as far as is known.
+    /// The path to the peer, if one is known.
     pub path: Option<Path>,
-    /// Where the peer was seen last, where policy did not follow.
+    /// The path that the peer was seen by last and that policy did not follow.
     pub seen: Option<Path>,
-    /// How often a NAT keepalive is sent.
+    /// How often a NAT keepalive is sent; `None`: never.
     pub keepalive: Option<Duration>,
     /// How often the peer moved.
     pub moves: u64,
-    /// When it moved last.
+    /// When it moved last, since the start.
     pub moved_at: Option<Duration>,
-    /// When it was installed.
+    /// When it was installed, since the start.
     pub since: Duration,
-    /// When its soft and its hard lifetime in seconds are over.
+    /// When its soft and its hard lifetime in seconds end, since the start.
     pub lifetimes: [Option<Duration>; 2],
     /// How often the slow path heard of a soft limit: once for each SA and kind of limit.
     pub soft_reports: u64,
-    /// How often it heard of an end: a hard limit, or the last sequence number.
+    /// How often the slow path heard of an end: a hard limit, or the last sequence number.
     pub hard_reports: u64,
 }
 
@@ -76,7 +73,7 @@ impl std::fmt::Display for MoveError {
     }
 }
 
-/// All tunnels.
+/// All tunnels, by number and by name.
 #[derive(Debug)]
 pub struct Tunnels {
     all: BTreeMap<TunnelId, Tunnel>,
@@ -87,107 +84,165 @@ pub struct Tunnels {
 }
 
 impl Tunnel {
-    /// Whether one of its SAs, or both, carry nothing any more.
-    pub fn is_expired(&self) -> bool {
-        self.hard_reports > 0
-    }
-}
-
-impl Tunnels {
-    /// None yet, for a gateway whose SAs as many workers use as `sharing` says.
-    ///
-    /// # Errors
-    /// [`KeyError::Backend`] where the environment asks for code that this processor cannot run.
-    pub fn new(sharing: Sharing) -> Result<Self, KeyError> {
-        let (all, names) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
-    }
-
-    /// Installs a tunnel: SAs, and if `send` the policy that leads to them; without it the tunnel's first inbound packet is
-    /// reported, whatever path it comes by. `mtu` is that of the port its packets leave by.
-    ///
-    /// # Errors
-    /// A key that its suite does not take; nothing is installed then.
-    pub fn install(
-        &mut self,
+    /// Makes a tunnel of `parts`, whose packets leave by a port of `mtu` bytes.
+    fn new(
+        parts: TunnelParts,
+        id: TunnelId,
         now: Duration,
-        config: &model::Tunnel,
         mtu: usize,
-        send: bool,
-        tables: &Tables,
-        writer: &mut Writer,
-    ) -> Result<TunnelId, KeyError> {
-        let id = self.free_id();
-        let (sharing, backend) = (self.sharing, self.backend);
-        let key = |sa: &model::Sa| Key::new(sa.cipher, &sa.key, backend);
-        let path = initial_path(config);
+        ciphers: (Sharing, Backend),
+        writer: &Writer,
+    ) -> Result<Self, KeyError> {
+        let (sharing, backend) = ciphers;
+        let key = |sa: &SaParts| Key::new(sa.cipher, &sa.key, backend);
         let outbound = Arc::new(OutboundSa::new(
             writer,
             OutboundParts {
                 tunnel: id,
-                spi: config.outbound.spi,
-                key: key(&config.outbound)?,
-                esn: config.esn,
-                mode: config.mode,
-                marking: Marking { dscp: config.dscp, df: config.df, udp6_checksum: config.udp6_checksum },
-                tfc: config.tfc,
-                mtu: config.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
-                limits: config.limits,
-                path,
-                sequence: config.outbound.sequence,
+                spi: parts.outbound.spi,
+                key: key(&parts.outbound)?,
+                esn: parts.esn,
+                mode: parts.mode,
+                marking: parts.marking,
+                tfc: parts.tfc,
+                mtu: parts.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+                limits: parts.limits,
+                path: parts.path,
+                sequence: parts.outbound.sequence,
                 iv_mask: getrandom::u64().map_err(|_| KeyError::Refused)?,
                 sharing,
             },
         ));
-        let pin = match config.remote {
-            Remote::At(address, _) if config.pin_source => Some(address),
-            _ => None,
-        };
         let inbound = Arc::new(InboundSa::new(InboundParts {
             tunnel: id,
-            spi: config.inbound.spi,
-            key: key(&config.inbound)?,
-            esn: config.esn,
-            mode: config.mode,
-            local: if config.any_local { Address::UNSPECIFIED.into() } else { config.local },
-            pin,
-            watch: config.roam != Roam::Ignore || path.is_none() || !send,
-            window: config.window,
-            sequence: config.inbound.sequence,
-            selectors: config.selectors.iter().cloned().collect(),
-            limits: config.limits,
-            inner_mtu: inner_mtu(&outbound, path.as_ref()),
-            path: path.filter(|_| send),
+            spi: parts.inbound.spi,
+            key: key(&parts.inbound)?,
+            esn: parts.esn,
+            mode: parts.mode,
+            local: if parts.any_local { Address::UNSPECIFIED.into() } else { parts.local },
+            pin: parts.pin,
+            watch: parts.roam != Policy::Ignore || parts.path.is_none() || !parts.send,
+            window: parts.window,
+            sequence: parts.inbound.sequence,
+            selectors: parts.selectors.into_iter().collect(),
+            limits: parts.limits,
+            inner_mtu: inner_mtu(&outbound, parts.path.as_ref()),
+            path: parts.path.filter(|_| parts.send),
             sharing,
         }));
-        if send {
-            policies::protect(&outbound, &config.selectors, tables, writer);
-        }
-        tables.inbound.insert(writer, config.inbound.spi, inbound.clone());
-        // A peer's name is part of its tunnels': it takes none that is there.
-        self.names.entry(config.name.clone()).or_insert(id);
-        let tunnel = Tunnel {
-            name: config.name.clone(),
-            local: config.local,
-            roam: config.roam,
+        Ok(Self {
+            name: parts.name,
+            owner: parts.owner,
+            local: parts.local,
             inbound,
             outbound,
-            is_used: send,
-            path,
+            is_used: parts.send,
+            path: parts.path,
             seen: None,
-            keepalive: config.keepalive,
+            keepalive: parts.keepalive,
             moves: 0,
             moved_at: None,
             since: now,
-            lifetimes: [config.soft_time, config.hard_time].map(|after| after.map(|after| now + after)),
+            lifetimes: [parts.soft_time, parts.hard_time].map(|after| after.map(|after| now + after)),
             soft_reports: 0,
             hard_reports: 0,
-        };
-        self.all.insert(id, tunnel);
-        Ok(id)
+        })
     }
 
-    /// A number that no tunnel has.
+    /// Returns whether one of its SAs, or both, carry nothing any more.
+    pub fn is_expired(&self) -> bool {
+        self.hard_reports > 0
+    }
+
+    /// Notes that traffic is led to it. From then on only another path is news.
+    pub(super) fn use_from_now(&mut self) {
+        self.is_used = true;
+        if let Some(path) = self.path {
+            self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
+        }
+    }
+
+    /// Checks that it may be sent by `path`.
+    ///
+    /// # Errors
+    /// [`MoveError`], why not.
+    fn check_path(&self, path: &Path) -> Result<(), MoveError> {
+        if !path.is_consistent() {
+            return Err(MoveError::Family);
+        }
+        if !is_unicast(path.remote) || matches!(path.encap, Encap::Udp { remote: 0, .. }) {
+            return Err(MoveError::Nowhere);
+        }
+        if self.inbound.pin.as_ref().is_some_and(|pin| **pin != path.remote) {
+            return Err(MoveError::Pinned);
+        }
+        let known = self.path.map(|p| p.remote);
+        if self.outbound.mode == Mode::Transport && known.is_some_and(|known| known != path.remote) {
+            return Err(MoveError::Transport);
+        }
+        Ok(())
+    }
+
+    /// Sends everything by `path` from the next burst on.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing changes then.
+    pub(super) fn move_to(
+        &mut self,
+        now: Duration,
+        path: Path,
+        writer: &mut Writer,
+    ) -> Result<(), MoveError> {
+        self.check_path(&path)?;
+        if self.path.is_some_and(|old| old != path) {
+            self.moves += 1;
+            self.moved_at = Some(now);
+        }
+        self.path = Some(path);
+        self.seen = None;
+        self.outbound.set_path(writer, path);
+        self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
+        Ok(())
+    }
+
+    /// Notes that a limit of one of its SAs was reached.
+    pub(super) fn due(&mut self, due: Due) {
+        match due {
+            Due::Soft => self.soft_reports += 1,
+            Due::Hard | Due::Sequence => self.hard_reports += 1,
+        }
+    }
+}
+
+impl Tunnels {
+    /// Makes room for the tunnels of a gateway whose SAs are shared as `sharing` says.
+    ///
+    /// # Errors
+    /// [`KeyError::Backend`] if the environment asks for code that this processor cannot run.
+    pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
+        let (all, names) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
+    }
+
+    /// Adds a tunnel of `parts`, whose packets leave by a port of `mtu` bytes.
+    ///
+    /// # Errors
+    /// A key that its suite does not take; nothing is added then.
+    pub(super) fn add(
+        &mut self,
+        parts: TunnelParts,
+        now: Duration,
+        mtu: usize,
+        writer: &Writer,
+    ) -> Result<(TunnelId, &Tunnel), KeyError> {
+        let id = self.free_id();
+        let tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
+        // A peer's name is part of its tunnels': it takes none that is there.
+        self.names.entry(tunnel.name.clone()).or_insert(id);
+        Ok((id, self.all.entry(id).or_insert(tunnel)))
+    }
+
+    /// Returns a number that no tunnel has.
     fn free_id(&mut self) -> TunnelId {
         loop {
             let id = TunnelId(self.next);
@@ -198,114 +253,37 @@ impl Tunnels {
         }
     }
 
-    /// Leads traffic to a tunnel from the next burst on.
-    pub fn start_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
-        let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| !tunnel.is_used) else { return };
-        tunnel.is_used = true;
-        if let Some(path) = tunnel.path {
-            // From now on only another path is news.
-            tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
-        }
-        policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, tables, writer);
-    }
-
-    /// Leads no traffic to a tunnel any more. It still takes what comes.
-    pub fn stop_sending(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
-        let Some(tunnel) = self.all.get_mut(&id).filter(|tunnel| tunnel.is_used) else { return };
-        tunnel.is_used = false;
-        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer);
-    }
-
-    /// The tunnel with this number.
+    /// Returns the tunnel with this number.
     pub fn get(&self, id: TunnelId) -> Option<&Tunnel> {
         self.all.get(&id)
     }
 
-    /// The number of the tunnel with this name.
+    /// Returns the tunnel with this number, to be changed.
+    pub(super) fn get_mut(&mut self, id: TunnelId) -> Option<&mut Tunnel> {
+        self.all.get_mut(&id)
+    }
+
+    /// Returns the number of the tunnel with this name.
     pub fn named(&self, name: &str) -> Option<TunnelId> {
         self.names.get(name).copied()
     }
 
-    /// All tunnels, in the order of their installation.
+    /// Returns all tunnels, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         self.all.iter().map(|(id, tunnel)| (*id, tunnel))
     }
 
-    /// Notes that a peer was seen somewhere, and not followed.
-    pub fn seen(&mut self, id: TunnelId, path: Path) {
-        if let Some(tunnel) = self.all.get_mut(&id) {
-            tunnel.seen = Some(path);
-        }
-    }
-
-    /// Sends everything for the tunnel by `path` from the next burst on. This is where every kind of move ends.
-    ///
-    /// # Errors
-    /// [`MoveError`]; nothing changes then.
-    pub fn move_to(
-        &mut self,
-        now: Duration,
-        id: TunnelId,
-        path: Path,
-        writer: &mut Writer,
-    ) -> Result<(), MoveError> {
-        let tunnel = self.all.get_mut(&id).ok_or(MoveError::Unknown)?;
-        if !path.is_consistent() {
-            return Err(MoveError::Family);
-        }
-        if !is_unicast(path.remote) || matches!(path.encap, Encap::Udp { remote: 0, .. }) {
-            return Err(MoveError::Nowhere);
-        }
-        if tunnel.inbound.pin.as_ref().is_some_and(|pin| **pin != path.remote) {
-            return Err(MoveError::Pinned);
-        }
-        let known = tunnel.path.map(|p| p.remote);
-        if tunnel.outbound.mode == Mode::Transport && known.is_some_and(|known| known != path.remote) {
-            return Err(MoveError::Transport);
-        }
-        if tunnel.path.is_some_and(|old| old != path) {
-            tunnel.moves += 1;
-            tunnel.moved_at = Some(now);
-        }
-        tunnel.path = Some(path);
-        tunnel.seen = None;
-        tunnel.outbound.set_path(writer, path);
-        tunnel.inbound.set_path(path, inner_mtu(&tunnel.outbound, Some(&path)));
-        Ok(())
-    }
-
-    /// Notes that a limit of one of a tunnel's SAs was reached.
-    pub fn due(&mut self, id: TunnelId, due: Due) {
-        let Some(tunnel) = self.all.get_mut(&id) else { return };
-        match due {
-            Due::Soft => tunnel.soft_reports += 1,
-            Due::Hard | Due::Sequence => tunnel.hard_reports += 1,
-        }
-    }
-
-    /// Takes a tunnel away, with its SAs and policy.
-    pub fn remove(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer, reader: &Reader) {
-        let Some(tunnel) = self.all.remove(&id) else { return };
+    /// Takes a tunnel out, and returns it.
+    pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
+        let tunnel = self.all.remove(&id)?;
         if self.named(&tunnel.name) == Some(id) {
             self.names.remove(&tunnel.name);
         }
-        let spi = tunnel.inbound.spi;
-        // A tunnel whose time was over may have left its SPI to another.
-        if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
-            tables.inbound.remove(writer, &spi);
-        }
-        policies::unprotect(id, &tunnel.inbound.selectors, tables, writer);
-    }
-
-    /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
-    pub fn expire(&mut self, id: TunnelId, tables: &Tables, writer: &mut Writer) {
-        let Some(tunnel) = self.all.get_mut(&id) else { return };
-        tables.inbound.remove(writer, &tunnel.inbound.spi);
-        policies::expire(id, &tunnel.inbound.selectors, tables, writer);
+        Some(tunnel)
     }
 }
 
-/// Whether a host can have this address and be reached by it.
+/// Returns whether a host can have this address and be reached by it.
 fn is_unicast(address: IpAddr) -> bool {
     let limited_broadcast = IpAddr::from([255; 4]);
     !address.is_multicast()
@@ -314,25 +292,17 @@ fn is_unicast(address: IpAddr) -> bool {
         && address != limited_broadcast
 }
 
-/// Where the configuration says that the peer is.
-fn initial_path(config: &model::Tunnel) -> Option<Path> {
-    let Remote::At(remote, port) = config.remote else { return None };
-    let encap = match config.encap {
-        Encapsulation::None => Encap::None,
-        Encapsulation::Udp(local) => Encap::Udp { local, remote: port },
-    };
-    Some(Path { local: config.local, remote, encap })
-}
-
-/// Largest inner packet that one outer packet to `path` can carry; where the path is not known, the smallest of all.
+/// Returns the largest inner packet, in bytes, that one outer packet to `path` can carry; if the
+/// path is not known, that of the longest outer header.
 fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
     const LONGEST_OUTER: usize = 48;
     let outer = path.map_or(LONGEST_OUTER, Path::outer_len);
     sa.overhead.payload_limit(outer, sa.mtu())
 }
 
-/// The NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` where the path has no UDP.
-pub fn keepalive(path: &Path) -> Option<Vec<u8>> {
+/// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path has no
+/// UDP.
+pub(super) fn keepalive(path: &Path) -> Option<Vec<u8>> {
     use wayfarer_dataplane::wire::{ip, udp};
     let Encap::Udp { local, remote } = path.encap else { return None };
     let length = udp::HEADER + esp::KEEPALIVE.len();

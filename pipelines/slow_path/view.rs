@@ -1,9 +1,14 @@
 //! What the control socket is told.
 
-use super::{SlowPath, tunnels::Tunnel};
+use super::{
+    SlowPath,
+    handles::{PortHandle, WorkerHandle},
+    ike::{Ike, NoPeer},
+    tunnels::Tunnel,
+};
 use crate::control::protocol::{
-    Answer, Command, DeviceCounter, DropView, Outcome, PortView, Reply, SaCounters, SaView, VERSION, View,
-    WorkerView,
+    Answer, Command, DeviceCounter, DropView, Outcome, PeerView, PortView, Reply, SaCounters, SaView,
+    VERSION, View, WorkerView,
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
@@ -19,23 +24,44 @@ impl SlowPath {
     pub(super) fn answer(&mut self, now: Duration, command: Command) -> Answer {
         let outcome = match command {
             Command::Show { what } => Outcome::Result(match what {
-                View::Sa => Reply::Sa(self.tunnels.iter().map(|(_, t)| sa(now, t)).collect()),
+                View::Sa => Reply::Sa(self.links.tunnels().iter().map(|(_, t)| sa(now, t)).collect()),
                 View::Ports => Reply::Ports(self.ports_view()),
                 View::Workers => Reply::Workers(self.workers_view()),
                 View::Drops => Reply::Drops(self.drops_view()),
                 View::Peers => Reply::Peers(self.peers_view(now)),
-                View::Ike => Reply::Ike(self.ike_view()),
+                View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
-            Command::SaMove { tunnel, remote, port } => done(self.move_by_hand(now, &tunnel, remote, port)),
-            Command::PeerDown { peer } => done(self.peer_down(now, &peer)),
-            Command::PeerRekey { peer, ike } => done(self.peer_rekey(now, &peer, ike)),
-            Command::PeerMove { peer, local } => done(self.peer_move(now, &peer, local)),
+            Command::SaMove { tunnel, remote, port } => {
+                done(self.links.move_by_hand(now, &tunnel, remote, port))
+            }
+            Command::PeerDown { peer } => done(self.with_ike(now, |ike| ike.down(now, &peer))),
+            Command::PeerRekey { peer, ike } => {
+                done(self.with_ike(now, |driver| driver.rekey(now, &peer, ike)))
+            }
+            Command::PeerMove { peer, local } => {
+                done(self.with_ike(now, |ike| ike.move_to(now, &peer, local)))
+            }
         };
         Answer { version: VERSION, outcome }
     }
 
+    fn peers_view(&self, now: Duration) -> Vec<PeerView> {
+        self.ike.as_ref().map(|ike| ike.peers_view(now, self.links.tunnels())).unwrap_or_default()
+    }
+
+    /// Has key exchange do something, and carries out what comes of it.
+    fn with_ike(
+        &mut self,
+        now: Duration,
+        act: impl FnOnce(&mut Ike) -> Result<(), NoPeer>,
+    ) -> Result<(), NoPeer> {
+        act(self.ike.as_mut().ok_or(NoPeer::NoIke)?)?;
+        self.handle_ike(now);
+        Ok(())
+    }
+
     fn ports_view(&self) -> Vec<PortView> {
-        let view = |(index, port): (usize, &super::PortHandle)| {
+        let view = |(index, port): (usize, &PortHandle)| {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
             let [a, b, c, d, e, f] = port.segment.mac;
@@ -67,11 +93,11 @@ impl SlowPath {
                 counters: port.monitor.as_ref().map_or_else(Vec::new, |monitor| device_counters(&**monitor)),
             }
         };
-        self.ports.iter().enumerate().map(view).collect()
+        self.network.ports.iter().enumerate().map(view).collect()
     }
 
     fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(worker, handle): (usize, &super::WorkerHandle)| {
+        let view = |(worker, handle): (usize, &WorkerHandle)| {
             let c = &handle.counters;
             WorkerView {
                 worker,
@@ -114,7 +140,7 @@ impl SlowPath {
     }
 }
 
-/// How a device is, in a word.
+/// Returns the state of a device, in a word.
 fn device_state(state: &DeviceState) -> &'static str {
     match state {
         DeviceState { is_gone: true, .. } => "gone",
@@ -180,7 +206,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
     }
 }
 
-/// The peer's address, with its port where the path has one.
+/// Returns the peer's address, with its UDP port if the path has one.
 fn remote(path: &Path) -> String {
     match (path.encap, path.remote) {
         (Encap::None, address) => address.to_string(),

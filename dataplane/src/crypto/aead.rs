@@ -29,7 +29,7 @@ impl Aead {
         }
     }
 
-    /// Encrypts `text` in place; `None` where it is longer than the cipher allows (64 GiB).
+    /// Encrypts `text` in place; `None` if it is longer than the cipher allows (64 GiB).
     #[inline]
     pub(super) fn seal(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8]) -> Option<[u8; ICV]> {
         match self {
@@ -43,7 +43,8 @@ impl Aead {
         }
     }
 
-    /// Verifies, then decrypts `text` in place. Where the tag is wrong, `text` is left as it was, or zeroed.
+    /// Verifies, then decrypts `text` in place. Where the tag is wrong, `text` is left as it was,
+    /// or zeroed.
     #[inline]
     pub(super) fn open(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; ICV]) -> bool {
         match self {
@@ -84,7 +85,7 @@ impl EspAead {
 
 type Head = [u8; HEADER + IV];
 
-/// Header with IV, text, ICV of a packet that is long enough for them.
+/// Returns the header with IV, text, ICV of a packet that is long enough for them.
 #[inline]
 fn split(esp: &mut [u8]) -> (&mut Head, &mut [u8], &mut [u8; ICV]) {
     let (head, rest) = esp.split_first_chunk_mut().expect("a packet that fits its suite");
@@ -92,7 +93,7 @@ fn split(esp: &mut [u8]) -> (&mut Head, &mut [u8], &mut [u8; ICV]) {
     (head, text, icv)
 }
 
-/// The 4-byte salt, then the IV (RFC 4106 §4, RFC 7634 §2).
+/// Returns the 4-byte salt, then the IV (RFC 4106 §4, RFC 7634 §2).
 #[inline]
 fn nonce(salt: &[u8; 4], head: &Head) -> [u8; 12] {
     let mut nonce = [0; 12];
@@ -101,7 +102,8 @@ fn nonce(salt: &[u8; 4], head: &Head) -> [u8; 12] {
     nonce
 }
 
-/// SPI and sequence number, 32 bits of it or all 64, and the length of both (RFC 4106 §5, RFC 7634 §2.1).
+/// Returns the SPI and sequence number, 32 bits of it or all 64, and the length of both (RFC 4106
+/// §5, RFC 7634 §2.1).
 #[inline]
 fn aad(head: &Head, seq: u64, esn: bool) -> ([u8; 12], usize) {
     let mut aad = [0; 12];

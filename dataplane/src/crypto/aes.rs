@@ -17,7 +17,7 @@ pub(super) enum Aes {
 }
 
 impl Aes {
-    /// AES with a key of 16, 24 or 32 bytes; `None` where it is of any other length.
+    /// AES with a key of 16, 24 or 32 bytes; `None` if it is of any other length.
     pub(super) fn new(key: &[u8]) -> Option<Self> {
         match key.len() {
             16 => Aes128::new_from_slice(key).ok().map(Self::Aes128),

@@ -21,23 +21,23 @@ impl Backend {
     /// Every backend, the fastest first.
     pub const ALL: [Self; 4] = [Self::Vaes512, Self::Vaes256, Self::AesNi, Self::Portable];
 
-    /// The fastest one that this machine has.
+    /// Returns the fastest one that this machine has.
     pub fn detect() -> Self {
         Self::ALL.into_iter().find(|backend| backend.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// The one that the environment variable `WAYFARER_CRYPTO` names: `vaes512`, `vaes256`, `aesni` or `portable`;
-    /// the fastest one where it is not set.
+    /// Returns the one that the environment variable `WAYFARER_CRYPTO` names: `vaes512`, `vaes256`,
+    /// `aesni` or `portable`; the fastest one if it is not set.
     ///
     /// # Errors
-    /// [`BackendError`] where the name is another, or the machine lacks what it asks for.
+    /// [`BackendError`] if the name is another, or the machine lacks what it asks for.
     pub fn from_env() -> Result<Self, BackendError> {
         let Some(name) = env::var_os("WAYFARER_CRYPTO") else { return Ok(Self::detect()) };
         let backend: Self = name.to_str().ok_or(BackendError::Unknown)?.parse()?;
         if backend.is_available() { Ok(backend) } else { Err(BackendError::Unavailable(backend)) }
     }
 
-    /// Whether this machine has what it takes.
+    /// Returns whether this machine has what it takes.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         let kernels = self.isa().is_some();
@@ -46,7 +46,7 @@ impl Backend {
         self == Self::Portable || kernels
     }
 
-    /// The instructions that AES-GCM is to use, where the machine has them.
+    /// Returns the instructions that AES-GCM is to use, if the machine has them.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn isa(self) -> Option<Isa> {
         match self {

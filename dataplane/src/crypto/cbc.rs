@@ -22,8 +22,8 @@ impl CbcHmac {
         let (data, icv) = esp.split_at_mut(esp.len() - self.icv_len);
         if let Some(aes) = &self.cipher {
             let (iv, text) = Block::slice_as_chunks_mut(&mut data[HEADER..]).0.split_at_mut(1);
-            // Unpredictable, as CBC needs it, and never the same twice: a number encrypted with the key
-            // itself (NIST SP 800-38A, appendix C).
+            // Unpredictable, as CBC needs it, and never the same twice: a number encrypted with the
+            // key itself (NIST SP 800-38A, appendix C).
             iv[0] = Array(u128::from(unique).to_be_bytes());
             aes.encrypt_block(&mut iv[0]);
             encrypt(aes, &iv[0], text);
@@ -45,7 +45,8 @@ impl CbcHmac {
     }
 }
 
-/// Bytes of the sequence number's high half that the HMAC covers without their being sent (RFC 4303 §2.2.1).
+/// Returns the length in bytes of the sequence number's high half that the HMAC covers without
+/// their being sent (RFC 4303 §2.2.1).
 #[inline]
 fn tail(esn: bool) -> usize {
     if esn { 4 } else { 0 }

@@ -13,15 +13,16 @@ pub(super) struct EspGcm {
 }
 
 impl EspGcm {
-    /// A packet of at least [`HEADER`], [`IV`] and [`ICV`] bytes, for sealing.
+    /// Returns a packet of at least [`HEADER`], [`IV`] and [`ICV`] bytes, for sealing.
     #[inline(always)]
     pub(super) fn sealing<'a>(&'a self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
         self.packet(seq, esn, esp)
     }
 
-    /// The packet for the kernels: salt and IV are the nonce; SPI and sequence number, 32 bits of it or all 64, are
-    /// the additional data (RFC 4106 §4, §5), as is everything without encryption (RFC 4543 §3.3).
+    /// Returns the packet for the kernels: salt and IV are the nonce; SPI and sequence number, 32
+    /// bits of it or all 64, are the additional data (RFC 4106 §4, §5), as is everything without
+    /// encryption (RFC 4543 §3.3).
     #[inline(always)]
     pub(super) fn packet<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         if !matches!(self.suite.0, Kind::Gcm(_)) {
@@ -44,8 +45,8 @@ impl EspGcm {
         Packet::new(&self.key, iv, aad, len, text)
     }
 
-    /// All of the packet is additional data. The high half of an extended sequence number stands among them after
-    /// SPI, though it is not sent (RFC 4543 §3.3).
+    /// All of the packet is additional data. The high half of an extended sequence number stands
+    /// among them after SPI, though it is not sent (RFC 4543 §3.3).
     fn authenticated<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
         let (data, icv) = esp.split_at_mut(esp.len() - ICV);
         let iv = *data[HEADER..].first_chunk().expect("a packet that fits its suite");

@@ -1,7 +1,8 @@
 //! AES-GMAC: the packet is authenticated and not encrypted (RFC 4543).
 //!
-//! The high half of an extended sequence number is authenticated between SPI and its low half, where it does not
-//! stand in the packet. GHASH by itself, a block at a time, takes it there; a whole GCM would want a copy.
+//! The high half of an extended sequence number is authenticated between SPI and its low half, if
+//! it does not stand in the packet. GHASH by itself, a block at a time, takes it there; a whole GCM
+//! would want a copy.
 
 use super::{HEADER, ICV, IV, aes};
 use cbc::cipher::BlockCipherEncrypt;
@@ -36,8 +37,8 @@ impl Gmac {
         self.icv(seq, esn, data).ct_eq(icv).into()
     }
 
-    /// ICV over `data`: SPI, sequence number, IV and payload (RFC 4543 §3.3; draft-mcgrew-gcm-test-01 §3 makes it
-    /// clear that the IV belongs to them).
+    /// ICV over `data`: SPI, sequence number, IV and payload (RFC 4543 §3.3;
+    /// draft-mcgrew-gcm-test-01 §3 makes it clear that the IV belongs to them).
     #[inline]
     fn icv(&self, seq: u64, esn: bool, data: &[u8]) -> [u8; ICV] {
         let mut nonce = [0; 12];
@@ -53,7 +54,8 @@ impl Gmac {
         self.mac(&nonce, Some(first), &data[12..])
     }
 
-    /// GMAC of `first`, if there is one, and `rest` (NIST SP 800-38D §7.1, with a 96-bit IV and no plaintext).
+    /// GMAC of `first`, if there is one, and `rest` (NIST SP 800-38D §7.1, with a 96-bit IV and no
+    /// plaintext).
     #[inline]
     pub(super) fn mac(&self, nonce: &[u8; 12], first: Option<[u8; 16]>, rest: &[u8]) -> [u8; ICV] {
         let mut ghash = self.ghash.clone();

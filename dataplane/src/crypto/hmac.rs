@@ -1,4 +1,5 @@
-//! The HMACs that authenticate ESP (RFC 2404, RFC 4868), with the key's two blocks hashed once for all packets.
+//! The HMACs that authenticate ESP (RFC 2404, RFC 4868), with the key's two blocks hashed once for
+//! all packets.
 
 use super::suite::Hash;
 use ::hmac::{Hmac, KeyInit};
@@ -22,7 +23,8 @@ impl Mac {
         }
     }
 
-    /// Writes the leading bytes of the HMAC of `data` and `tail` to `icv`, which is no longer than the hash.
+    /// Writes the leading bytes of the HMAC of `data` and `tail` to `icv`, which is no longer than
+    /// the hash.
     #[inline]
     pub(super) fn sign(&self, data: &[u8], tail: &[u8], icv: &mut [u8]) {
         match self {
@@ -33,7 +35,7 @@ impl Mac {
         }
     }
 
-    /// Whether `icv` is the beginning of the HMAC of `data` and `tail`; in constant time.
+    /// Returns whether `icv` is the beginning of the HMAC of `data` and `tail`; in constant time.
     #[inline]
     pub(super) fn verify(&self, data: &[u8], tail: &[u8], icv: &[u8]) -> bool {
         match self {

@@ -6,8 +6,9 @@
 //! └──────────────────────────────── authenticated ──────────────────────────────────┘
 //! ```
 //!
-//! A [`Suite`] names the algorithms, a [`Key`] holds them ready for use, [`seal`] and [`open`] work on packets of any
-//! mixture of keys. Padding and its check belong to the caller. Nothing here allocates once a key is made.
+//! A [`Suite`] names the algorithms, a [`Key`] holds them ready for use, [`seal`] and [`open`] work
+//! on packets of any mixture of keys. Padding and its check belong to the caller. Nothing here
+//! allocates once a key is made.
 
 mod aead;
 mod aes;
@@ -45,7 +46,8 @@ pub struct Key(Transform);
 
 const _: () = assert!(size_of::<Key>() <= 24);
 
-/// What is done to a packet. Boxed, so that a key that is moved, once made, leaves no copy of itself behind.
+/// What is done to a packet. Boxed, so that a key that is moved, once made, leaves no copy of
+/// itself behind.
 enum Transform {
     #[cfg(target_arch = "x86_64")]
     Gcm(esp_gcm::EspGcm),
@@ -68,8 +70,8 @@ impl Key {
     /// Makes a key of `material`: the cipher's key, then an AEAD's salt or the key of the HMAC.
     ///
     /// # Errors
-    /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long; [`KeyError::Backend`] where this
-    /// machine cannot run `backend`.
+    /// [`KeyError::Length`] unless `material` is [`Suite::key_len`] bytes long;
+    /// [`KeyError::Backend`] if this machine cannot run `backend`.
     pub fn new(suite: Suite, material: &[u8], backend: Backend) -> Result<Self, KeyError> {
         if material.len() != suite.key_len() {
             return Err(KeyError::Length { wanted: suite.key_len(), got: material.len() });
@@ -91,7 +93,8 @@ impl Key {
         }
     }
 
-    /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing where a library works with it.
+    /// Asks the cache for what sealing or opening a packet reads of the key. Does nothing if a
+    /// library works with it.
     #[inline]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
@@ -184,7 +187,7 @@ pub enum KeyError {
         /// Length of the material given.
         got: usize,
     },
-    /// The backend did not take the key, as where it has no memory.
+    /// The backend did not take the key, as when it has no memory.
     Refused,
     /// There is no such backend here.
     Backend(BackendError),
@@ -217,9 +220,11 @@ pub struct SealJob<'a> {
     pub seq: u64,
     /// A number never used with this key before, of which the IV is made.
     pub iv: u64,
-    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC 4303 §2.2.1).
+    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated
+    /// (RFC 4303 §2.2.1).
     pub esn: bool,
-    /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room for the ICV.
+    /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room
+    /// for the ICV.
     pub esp: &'a mut [u8],
 }
 
@@ -241,8 +246,8 @@ pub struct OpenJob<'a> {
 /// Writes IV and ICV of every packet and encrypts it in place.
 ///
 /// # Panics
-/// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this program, and a packet
-/// must not leave unprotected for it.
+/// If an `esp` is too short, or its text not a multiple of [`Suite::align`]: a mistake in this
+/// program, and a packet must not leave unprotected for it.
 pub fn seal(jobs: &mut [SealJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
         #[cfg(target_arch = "x86_64")]
@@ -261,11 +266,13 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
     }
 }
 
-/// Verifies every packet and, where it is authentic, decrypts it in place; says which in [`OpenJob::authentic`].
+/// Verifies every packet and, if it is authentic, decrypts it in place; says which in
+/// [`OpenJob::authentic`].
 ///
-/// A packet that is forged, too short or of an odd length is not authentic; what its `esp` holds then was never decrypted,
-/// or is wiped, and must not be used. AES-GCM is opened in place while its tag is computed, which halves the passes over a
-/// packet; nobody but this function sees the text before the tag was compared. It does not affect the others.
+/// A packet that is forged, too short or of an odd length is not authentic; what its `esp` holds
+/// then was never decrypted, or is wiped, and must not be used. AES-GCM is opened in place while
+/// its tag is computed, which halves the passes over a packet; nobody but this function sees the
+/// text before the tag was compared. It does not affect the others.
 pub fn open(jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
         #[cfg(target_arch = "x86_64")]

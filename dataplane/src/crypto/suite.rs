@@ -4,7 +4,8 @@ use std::{error, fmt, str::FromStr};
 
 /// Combination of algorithms that protects an SA (RFC 8221 §5, §6).
 ///
-/// Written by name, as in a configuration: `aes128gcm16`, `chacha20poly1305`, `aes256-sha384`, `null-sha256`.
+/// Written by name, as in a configuration: `aes128gcm16`, `chacha20poly1305`, `aes256-sha384`,
+/// `null-sha256`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Suite(pub(super) Kind);
 
@@ -30,7 +31,8 @@ pub(super) enum AesKey {
     Aes256 = 32,
 }
 
-/// Hash of an HMAC, by the length of its output, which is that of its key, in bytes (RFC 2404, RFC 4868 §2.1.1).
+/// Hash of an HMAC, by the length of its output, which is that of its key, in bytes (RFC 2404,
+/// RFC 4868 §2.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Hash {
     Sha1 = 20,
@@ -39,7 +41,8 @@ pub(super) enum Hash {
     Sha512 = 64,
 }
 
-/// Salt at the end of an AEAD's keying material, in bytes (RFC 4106 §8.1, RFC 7634 §2, RFC 4543 §5.1).
+/// Salt at the end of an AEAD's keying material, in bytes (RFC 4106 §8.1, RFC 7634 §2, RFC 4543
+/// §5.1).
 pub(super) const SALT: usize = 4;
 
 const NAMED: [(&str, Suite); 23] = {
@@ -71,9 +74,41 @@ const NAMED: [(&str, Suite); 23] = {
     ]
 };
 
+impl AesKey {
+    fn of(bits: u16) -> Option<Self> {
+        match bits {
+            128 => Some(Self::Aes128),
+            192 => Some(Self::Aes192),
+            256 => Some(Self::Aes256),
+            _ => None,
+        }
+    }
+}
+
 impl Suite {
     /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106): the usual choice.
     pub const AES_128_GCM_16: Self = Self(Kind::Gcm(AesKey::Aes128));
+
+    /// ChaCha20-Poly1305 (RFC 7634).
+    pub const CHACHA20_POLY1305: Self = Self(Kind::ChaCha);
+
+    /// Returns AES-GCM with a key of `bits` bits and a 16-byte ICV (RFC 4106), if there is such a
+    /// key.
+    pub fn aes_gcm(bits: u16) -> Option<Self> {
+        AesKey::of(bits).map(|key| Self(Kind::Gcm(key)))
+    }
+
+    /// Returns AES-CBC (RFC 3602) with a key of `bits` bits and HMAC-SHA2 of `hash` bits
+    /// (RFC 4868), if there are such a key and hash.
+    pub fn aes_cbc(bits: u16, hash: u16) -> Option<Self> {
+        let hash = match hash {
+            256 => Hash::Sha256,
+            384 => Hash::Sha384,
+            512 => Hash::Sha512,
+            _ => return None,
+        };
+        AesKey::of(bits).map(|key| Self(Kind::Cbc(key, hash)))
+    }
 
     /// Every suite, once.
     pub const ALL: &[Self] = &{
@@ -86,7 +121,8 @@ impl Suite {
         all
     };
 
-    /// Bytes of keying material: the cipher's key, then an AEAD's salt of 4 bytes or the key of the HMAC.
+    /// Returns the length in bytes of keying material: the cipher's key, then an AEAD's salt of 4
+    /// bytes or the key of the HMAC.
     pub fn key_len(self) -> usize {
         match self.0 {
             Kind::Gcm(aes) | Kind::Gmac(aes) => aes as usize + SALT,
@@ -96,7 +132,7 @@ impl Suite {
         }
     }
 
-    /// Bytes of IV in front of the payload.
+    /// Returns the length in bytes of IV in front of the payload.
     #[inline]
     pub fn iv_len(self) -> usize {
         match self.0 {
@@ -106,7 +142,7 @@ impl Suite {
         }
     }
 
-    /// Bytes of ICV at the end of the packet.
+    /// Returns the length in bytes of ICV at the end of the packet.
     #[inline]
     pub fn icv_len(self) -> usize {
         match self.0 {
@@ -116,7 +152,8 @@ impl Suite {
         }
     }
 
-    /// What the length of payload, padding, pad length and next header is a multiple of (RFC 4303 §2.4).
+    /// Returns what the length of payload, padding, pad length and next header is a multiple of
+    /// (RFC 4303 §2.4).
     #[inline]
     pub fn align(self) -> usize {
         match self.0 {
@@ -125,7 +162,7 @@ impl Suite {
         }
     }
 
-    /// Whether an ESP packet of this suite can be `len` bytes long.
+    /// Returns whether an ESP packet of this suite can be `len` bytes long.
     #[inline]
     pub(super) fn fits(self, len: usize) -> bool {
         match len.checked_sub(super::HEADER + self.iv_len() + self.icv_len()) {

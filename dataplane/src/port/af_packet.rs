@@ -1,5 +1,5 @@
-//! Any Ethernet device by a packet(7) socket: frames are received from a ring that is shared with the kernel and
-//! polled without a system call, and sent a burst a call.
+//! Any Ethernet device by a packet(7) socket: frames are received from a ring that is shared with
+//! the kernel and polled without a system call, and sent a burst a call.
 
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 
@@ -56,10 +56,11 @@ pub struct AfPacketPort {
 }
 
 impl AfPacketPort {
-    /// Opens `queues` ports on a device, one a worker. The kernel spreads flows over them by hash. They receive
-    /// what `classifier` says is the gateway's.
+    /// Opens `queues` ports on a device, one a worker. The kernel spreads flows over them by hash.
+    /// They receive what `classifier` says is the gateway's.
     ///
-    /// GRO is turned off on the device, as joined packets would not fit a frame of `frame_size` bytes.
+    /// GRO is turned off on the device, as joined packets would not fit a frame of `frame_size`
+    /// bytes.
     ///
     /// # Errors
     /// [`PortError::Permission`] without CAP_NET_RAW, or what the system answered.
@@ -100,7 +101,8 @@ impl AfPacketPort {
         let _ = sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
         classifier.filter(&socket).map_err(failed("filter the packet socket"))?;
 
-        // Before a frame come its descriptor, an address, the kernel's own header and alignment: 128 bytes hold it.
+        // Before a frame come its descriptor, an address, the kernel's own header and alignment:
+        // 128 bytes hold it.
         let slot_size = (128 + frame_size - HEADROOM.min(frame_size)).next_power_of_two().max(2048);
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,
@@ -117,7 +119,7 @@ impl AfPacketPort {
         Ok(Self { socket, ring, slot_size, next: 0, stats, missed, _classifier: classifier.clone() })
     }
 
-    /// Joins a fan-out group, a new one where there is none yet, and answers which.
+    /// Joins a fan-out group, a new one if there is none yet, and answers which.
     fn join(&self, group: Option<u16>) -> io::Result<u16> {
         let flags = if group.is_some() { 0 } else { libc::PACKET_FANOUT_FLAG_UNIQUEID };
         let kind = libc::PACKET_FANOUT_HASH | flags;
@@ -126,10 +128,11 @@ impl AfPacketPort {
         sys::option::<u32>(&self.socket, libc::SOL_PACKET, libc::PACKET_FANOUT).map(|g| g as u16)
     }
 
-    /// The next slot of the ring and its status word.
+    /// Returns the next slot of the ring and its status word.
     fn slot(&self) -> (*mut u8, &AtomicU32) {
-        // SAFETY: `next` is a slot's number, so the slot lies within the mapping, which outlives the borrow of `self`; its
-        // first word is the status, aligned, and shared with the kernel as an atomic.
+        // SAFETY: `next` is a slot's number, so the slot lies within the mapping, which outlives
+        // the borrow of `self`; its first word is the status, aligned, and shared with the kernel
+        // as an atomic.
         unsafe {
             let slot = self.ring.base().as_ptr().add(self.next * self.slot_size);
             (slot, AtomicU32::from_ptr(slot.cast()))
@@ -154,8 +157,8 @@ struct ReceivedFrame<'a> {
 
 impl<'a> ReceivedFrame<'a> {
     /// # Safety
-    /// `slot` is `slot_size` readable bytes that start with a `tpacket2_hdr`, and the kernel leaves them alone for
-    /// as long as the answer is used.
+    /// `slot` is `slot_size` readable bytes that start with a `tpacket2_hdr`, and the kernel leaves
+    /// them alone for as long as the answer is used.
     unsafe fn read(slot: *const u8, slot_size: usize) -> Option<Self> {
         // SAFETY: by this function's contract; slots are aligned to 16.
         let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
@@ -188,8 +191,8 @@ impl<'a> ReceivedFrame<'a> {
     }
 }
 
-/// Finishes a checksum (RFC 1071) that covers `frame[start..]` and whose field at `start + offset` holds the sum of
-/// the pseudo-header.
+/// Finishes a checksum (RFC 1071) that covers `frame[start..]` and whose field at `start + offset`
+/// holds the sum of the pseudo-header.
 fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
     let covered = frame.get_mut(start..)?;
     let mut sum: u64 = 0;
@@ -199,7 +202,8 @@ fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
-    // A UDP checksum of zero would say that there is none (RFC 768); for TCP both forms are the same number.
+    // A UDP checksum of zero would say that there is none (RFC 768); for TCP both forms are the
+    // same number.
     let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
     covered.get_mut(offset..offset + 2)?.copy_from_slice(&checksum.to_be_bytes());
     Some(())
@@ -257,7 +261,7 @@ impl Port for AfPacketPort {
     }
 }
 
-/// Whether a later attempt may succeed: the device's queue is full, or it is down.
+/// Returns whether a later attempt may succeed: the device's queue is full, or it is down.
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,5 +1,5 @@
-//! bpf(2) without a compiler or a library: an assembler for short programs, maps, and links that detach by
-//! themselves when their last descriptor closes.
+//! bpf(2) without a compiler or a library: an assembler for short programs, maps, and links that
+//! detach by themselves when their last descriptor closes.
 
 #![allow(unsafe_code, reason = "the system call has no safe wrapper")]
 
@@ -73,7 +73,8 @@ impl Attributes {
     /// Every pointer in the attributes is good for what `command` does with it.
     unsafe fn call(mut self, command: i32) -> io::Result<i32> {
         let len = size_of_val(&self.0) as u32;
-        // SAFETY: `len` bytes of attributes, all beyond the known fields zero; pointers by this function's contract.
+        // SAFETY: `len` bytes of attributes, all beyond the known fields zero; pointers by this
+        // function's contract.
         sys::check(unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), len) } as i32)
     }
 
@@ -104,7 +105,7 @@ impl<const K: usize> Map<K> {
         unsafe { attributes.call(MAP_UPDATE) }.map(drop)
     }
 
-    /// Succeeds where there is no such key as well.
+    /// Succeeds if there is no such key as well.
     pub(crate) fn remove(&self, key: [u8; K]) -> io::Result<()> {
         let attributes = Attributes::new().word(0, self.0.as_raw_fd() as u32).pointer(8, key.as_ptr());
         // SAFETY: the kernel reads K bytes of key, live.
@@ -115,7 +116,8 @@ impl<const K: usize> Map<K> {
     }
 }
 
-/// Registers: 0 answers, 1 to 5 are arguments and lost in a call, 6 to 9 are kept, 10 is the end of the stack.
+/// Registers: 0 answers, 1 to 5 are arguments and lost in a call, 6 to 9 are kept, 10 is the end of
+/// the stack.
 pub(crate) type Register = u8;
 
 /// A place in a program that jumps lead to.
@@ -267,13 +269,14 @@ impl Program {
             .pointer(8, self.code.as_ptr())
             .pointer(16, licence.as_ptr())
             .word(68, if matches!(kind, ProgramKind::Xdp) { ATTACH_XDP } else { 0 });
-        // SAFETY: the kernel reads as many instructions as there are, and the licence up to its NUL.
+        // SAFETY: the kernel reads as many instructions as there are, and the licence up to its
+        // NUL.
         unsafe { attributes.open(PROG_LOAD) }
     }
 }
 
-/// Attaches a program to a device. The kernel detaches it when the answered descriptor closes, so that a process
-/// that dies leaves nothing behind.
+/// Attaches a program to a device. The kernel detaches it when the answered descriptor closes, so
+/// that a process that dies leaves nothing behind.
 pub(crate) fn attach(program: &OwnedFd, ifindex: u32, hook: Hook) -> io::Result<OwnedFd> {
     let (kind, flags) = match hook {
         Hook::XdpNative => (ATTACH_XDP, XDP_FLAGS_DRV_MODE),

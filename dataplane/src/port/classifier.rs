@@ -1,5 +1,5 @@
-//! Whose frame is it, the gateway's or the kernel's? A BPF program decides, so that the host stays reachable on a
-//! NIC that the gateway uses.
+//! Whose frame is it, the gateway's or the kernel's? A BPF program decides, so that the host stays
+//! reachable on a NIC that the gateway uses.
 //!
 //! | frame to the NIC's own MAC address | goes to |
 //! |---|---|
@@ -9,18 +9,20 @@
 //! | anything else to the host, IPv6 with extension headers included | kernel |
 //! | multicast, broadcast, to another MAC address, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
-//! A tag of VLAN 0, of 802.1Q or 802.1ad, says a priority only: the frame is in no VLAN (IEEE 802.1Q, priority-tagged
-//! frames), and the kernel takes any number of them off. So what is behind them decides. A tag that is not in
-//! the frame is invisible to XDP: [`open`](super::open) has NICs leave it there ([`Device::keep_tags`]), but the far end
-//! of a veth pair may not put it there: `ethtool -K PEER txvlan off` where there are VLANs.
+//! A tag of VLAN 0, of 802.1Q or 802.1ad, says a priority only: the frame is in no VLAN (IEEE
+//! 802.1Q, priority-tagged frames), and the kernel takes any number of them off. So what is behind
+//! them decides. A tag that is not in the frame is invisible to XDP: [`open`](super::open) has NICs
+//! leave it there ([`Device::keep_tags`]), but the far end of a veth pair may not put it there:
+//! `ethtool -K PEER txvlan off` if there are VLANs.
 //!
 //! ARP and neighbour discovery stay with the kernel; the gateway has its copy by a
 //! [`NeighbourSocket`](super::neighbour_socket::NeighbourSocket).
 //!
-//! One body of instructions serves three places. On XDP the gateway's frames are redirected into its AF_XDP sockets
-//! and the kernel never sees them; where a queue has no socket they are dropped. Beside AF_PACKET, which gets
-//! copies, a socket filter keeps the kernel's frames from the gateway, and TCX drops the gateway's frames before
-//! the kernel's stack, or a kernel that forwards would send in clear what is to be encrypted.
+//! One body of instructions serves three places. On XDP the gateway's frames are redirected into
+//! its AF_XDP sockets and the kernel never sees them; if a queue has no socket they are dropped.
+//! Beside AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the gateway,
+//! and TCX drops the gateway's frames before the kernel's stack, or a kernel that forwards would
+//! send in clear what is to be encrypted.
 
 use super::{
     PortError,
@@ -56,7 +58,8 @@ const SKB_VLAN_TCI: i16 = 24;
 
 /// The part of a tag that names the VLAN (IEEE 802.1Q).
 const VLAN_ID: [u8; 2] = [0x0f, 0xff];
-/// Tags of VLAN 0 in a row that are looked behind. The gateway gets what has more, and sorts it out.
+/// Tags of VLAN 0 in a row that are looked behind. The gateway gets what has more, and sorts it
+/// out.
 const TAGS: usize = 2;
 
 /// What a classifier goes by at first.
@@ -68,8 +71,8 @@ pub struct Rules {
     pub udp_ports: Vec<u16>,
 }
 
-/// A program on one device, its tables, and the way to change them. Detached when the last owner goes: ports hold
-/// it too.
+/// A program on one device, its tables, and the way to change them. Detached when the last owner
+/// goes: ports hold it too.
 #[derive(Debug)]
 pub struct Classifier {
     device: String,
@@ -85,12 +88,12 @@ enum Role {
 }
 
 impl Classifier {
-    /// Redirects the gateway's frames into AF_XDP sockets of `queues` queues: in the driver (`native`), or in the
-    /// kernel's receive path, which every driver has.
+    /// Redirects the gateway's frames into AF_XDP sockets of `queues` queues: in the driver
+    /// (`native`), or in the kernel's receive path, which every driver has.
     ///
     /// # Errors
-    /// [`PortError::Permission`], or [`PortError::NotSupported`] where the driver takes no program in that mode or
-    /// another one is attached.
+    /// [`PortError::Permission`], or [`PortError::NotSupported`] if the driver takes no program in
+    /// that mode or another one is attached.
     pub fn xdp(device: &Device, queues: u32, native: bool, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let local = table(device, rules)?;
@@ -114,7 +117,7 @@ impl Classifier {
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
     ///
     /// # Errors
-    /// [`PortError::Permission`], or [`PortError::NotSupported`] where the kernel has no TCX.
+    /// [`PortError::Permission`], or [`PortError::NotSupported`] if the kernel has no TCX.
     pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let local = table(device, rules)?;
@@ -131,7 +134,8 @@ impl Classifier {
         Ok(Self { device: device.name().to_owned(), local, role: Role::Packet { filter }, _link: link })
     }
 
-    /// Adds an address of the host: only ESP and the UDP ports go to the gateway there. From any thread, at once.
+    /// Adds an address of the host: only ESP and the UDP ports go to the gateway there. From any
+    /// thread, at once.
     ///
     /// # Errors
     /// More than [`MAX_LOCAL`] addresses.
@@ -139,7 +143,7 @@ impl Classifier {
         self.local.insert(key(address), 1).map_err(|e| self.failed(e))
     }
 
-    /// Removes an address of the host; nothing happens where it was none.
+    /// Removes an address of the host; nothing happens if it was none.
     ///
     /// # Errors
     /// What the system answered.
@@ -147,7 +151,7 @@ impl Classifier {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
     }
 
-    /// Whether an XDP program runs in the driver.
+    /// Returns whether an XDP program runs in the driver.
     pub(crate) fn is_native(&self) -> bool {
         matches!(self.role, Role::Xdp { native: true, .. })
     }
@@ -173,7 +177,7 @@ impl Classifier {
     }
 }
 
-/// The table of local addresses, as the rules have them.
+/// Returns the table of local addresses, as the rules have them.
 fn table(device: &Device, rules: &Rules) -> Result<Map<16>, PortError> {
     if rules.udp_ports.len() > MAX_PORTS {
         return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
@@ -210,18 +214,19 @@ const PROTOCOL: Register = 8;
 const POSITION: Register = 9;
 const STACK: Register = 10;
 
-// The stack: IP header, then Ethernet header. An IPv6 destination, and the IPv4 one made into the same form, lie
-// at `KEY`, aligned to 8 as the verifier wants.
+// The stack: IP header, then Ethernet header. An IPv6 destination, and the IPv4 one made into the
+// same form, lie at `KEY`, aligned to 8 as the verifier wants.
 const ETHERNET: i16 = -16;
 const IP: i16 = -56;
 const KEY: i16 = IP + 24;
 
-/// A constant as a load from memory sees it.
+/// Returns a constant as a load from memory sees it.
 fn half(network_order: [u8; 2]) -> i32 {
     i32::from(u16::from_ne_bytes(network_order))
 }
 
-/// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps away.
+/// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps
+/// away.
 fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
     p.copy(1, CONTEXT);
     match offset {
@@ -235,7 +240,7 @@ fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, le
     p.jump_if(If::NotEqual, 0, 0, short);
 }
 
-/// Jumps where the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
+/// Jumps if the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
 fn jump_if_tag(p: &mut Program, tag: Label) {
     p.jump_if(If::Equal, 1, half([0x81, 0x00]), tag);
     p.jump_if(If::Equal, 1, half([0x88, 0xa8]), tag);
@@ -334,7 +339,8 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     }
     p.jump(kernels);
 
-    // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are the host's own talk.
+    // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are the host's own
+    // talk.
     p.place(foreign);
     p.load(Width::Half, 1, STACK, KEY);
     p.apply(Op::And, 1, half([0xff, 0xc0]));

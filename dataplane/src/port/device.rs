@@ -70,22 +70,22 @@ impl Device {
         Ok(device)
     }
 
-    /// Its primary name, whichever it was looked up by.
+    /// Returns its primary name, whichever it was looked up by.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its number in the kernel.
+    /// Returns its number in the kernel.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// Its MAC address when it was looked up.
+    /// Returns its MAC address when it was looked up.
     pub fn mac(&self) -> Mac {
         self.mac
     }
 
-    /// Largest payload of a frame, in bytes.
+    /// Returns the largest payload of a frame, in bytes.
     ///
     /// # Errors
     /// The device is gone.
@@ -119,7 +119,7 @@ impl Device {
         self.call(libc::SIOCSIFHWADDR, &mut request).map_err(|e| self.error("set the MAC address", e))
     }
 
-    /// Whether it is up, administratively.
+    /// Returns whether it is up, administratively.
     ///
     /// # Errors
     /// The device is gone.
@@ -127,7 +127,7 @@ impl Device {
         Ok(self.flags()? & libc::IFF_UP != 0)
     }
 
-    /// Whether it is up and has a carrier.
+    /// Returns whether it is up and has a carrier.
     ///
     /// # Errors
     /// The device is gone.
@@ -146,9 +146,10 @@ impl Device {
         self.call(libc::SIOCSIFFLAGS, &mut request).map_err(|e| self.error("set the device up", e))
     }
 
-    /// Receive queues in use; 1 where the driver does not say.
+    /// Returns the receive queues in use; 1 if the driver does not say.
     pub fn queues(&self) -> u32 {
-        // struct ethtool_channels: command, four maxima, then receive, transmit, other and combined.
+        // struct ethtool_channels: command, four maxima, then receive, transmit, other and
+        // combined.
         let mut channels = [0u32; 9];
         channels[0] = ETHTOOL_GCHANNELS;
         match self.ethtool(&mut channels) {
@@ -157,9 +158,10 @@ impl Device {
         }
     }
 
-    /// Its speed in Mbit/s and whether both ends may send at once, where the driver knows.
+    /// Returns its speed in Mbit/s and whether both ends may send at once, if the driver knows.
     fn speed_and_duplex(&self) -> (Option<u32>, Option<bool>) {
-        // struct ethtool_cmd: command, two masks, speed and duplex (u16, u8), …, the speed's upper half (u16) in word 7.
+        // struct ethtool_cmd: command, two masks, speed and duplex (u16, u8), …, the speed's upper
+        // half (u16) in word 7.
         let mut settings = [0u32; 11];
         settings[0] = ETHTOOL_GSET;
         if self.ethtool(&mut settings).is_err() {
@@ -177,8 +179,9 @@ impl Device {
         (Some(speed).filter(|speed| !matches!(*speed, 0 | SPEED_UNKNOWN)), full_duplex)
     }
 
-    /// Whether it is one end of a veth pair. What the other end sends by itself may carry TCP and UDP checksums
-    /// that are not filled in, unless `ethtool -K PEER tx off` was said there.
+    /// Returns whether it is one end of a veth pair. What the other end sends by itself may carry
+    /// TCP and UDP checksums that are not filled in, unless `ethtool -K PEER tx off` was said
+    /// there.
     pub fn is_veth(&self) -> bool {
         // struct ethtool_drvinfo: command, then the driver's name in 32 bytes.
         let mut info = [0u32; 49];
@@ -186,7 +189,8 @@ impl Device {
         self.ethtool(&mut info).is_ok() && info[1] == u32::from_ne_bytes(*b"veth") && info[2] == 0
     }
 
-    /// Stops the kernel from joining received packets to larger ones, which no longer fit a frame. Left so.
+    /// Stops the kernel from joining received packets to larger ones, which no longer fit a frame.
+    /// Left so.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -194,7 +198,8 @@ impl Device {
         self.ethtool(&mut [ETHTOOL_SGRO, 0]).map_err(|e| self.error("turn GRO off", e))
     }
 
-    /// Has the NIC leave VLAN tags in the frames that it receives, where programs find them. Left so.
+    /// Has the NIC leave VLAN tags in the frames that it receives, where programs find them. Left
+    /// so.
     ///
     /// # Errors
     /// No permission, or the driver refuses.
@@ -217,12 +222,13 @@ impl Device {
     }
 
     fn request(&self) -> libc::ifreq {
-        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one
+        // pointer.
         let empty: libc::ifreq = unsafe { std::mem::zeroed() };
         libc::ifreq { ifr_name: self.request_name, ..empty }
     }
 
-    /// The number in the kernel of the device that has this name now.
+    /// Returns the number in the kernel of the device that has this name now.
     fn index_now(&self) -> io::Result<u32> {
         let answer = self.ioctl(libc::SIOCGIFINDEX)?;
         // SAFETY: SIOCGIFINDEX fills this member of the union.
@@ -260,13 +266,14 @@ impl Device {
     }
 
     fn call(&self, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: every code used here reads and writes one `ifreq`; where that points on, `ethtool` owns the memory.
+        // SAFETY: every code used here reads and writes one `ifreq`; if that points on, `ethtool`
+        // owns the memory.
         sys::check(unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) }).map(drop)
     }
 }
 
 impl Monitor for Device {
-    /// A device that is gone is down, whatever the one is that has its name now.
+    /// Returns its state. A device that is gone is down, whatever has its name now.
     fn state(&self) -> DeviceState {
         if self.index_now().ok() != Some(self.index) {
             return DeviceState { is_gone: true, ..DeviceState::default() };

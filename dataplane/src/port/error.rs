@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-/// What went wrong when a device or file was opened. Running ports count errors instead ([`super::PortStats`]).
+/// What went wrong when a device or file was opened. Running ports count errors instead
+/// ([`super::PortStats`]).
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// No network device has this name.

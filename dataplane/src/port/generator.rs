@@ -6,8 +6,8 @@ use crate::{
     pool::{HEADROOM, Pool},
 };
 
-/// Replays a list of frames round robin, as fast as it is asked. Each is copied whole into a fresh frame, as a
-/// receiver would; what is sent to it is counted and freed.
+/// Replays a list of frames round robin, as fast as it is asked. Each is copied whole into a fresh
+/// frame, as a receiver would; what is sent to it is counted and freed.
 #[derive(Debug)]
 pub struct Generator {
     frames: Vec<Vec<u8>>,
@@ -17,7 +17,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Replays `frames`, `total` packets in all or without end. With no frames it is exhausted at once.
+    /// Replays `frames`, `total` packets in all or without end. With no frames it is exhausted at
+    /// once.
     pub fn new(frames: Vec<Vec<u8>>, total: Option<u64>) -> Self {
         let left = if frames.is_empty() { Some(0) } else { total };
         Self { frames, next: 0, left, stats: PortStats::default() }

@@ -28,8 +28,8 @@ pub struct Wire {
     closed: Arc<AtomicBool>,
 }
 
-/// Makes a port and its far end. Each direction holds `depth` frames; of up to `largest` bytes; larger
-/// ones do not fit the wire.
+/// Makes a port and its far end. Each direction holds `depth` frames; of up to `largest` bytes;
+/// larger ones do not fit the wire.
 pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
     let (inward, outward) =
         (Arc::new(FrameRing::new(depth, largest)), Arc::new(FrameRing::new(depth, largest)));
@@ -44,17 +44,17 @@ pub fn pair(depth: usize, largest: usize) -> (MemoryPort, Wire) {
 }
 
 impl Wire {
-    /// Puts a frame on the wire towards the gateway; `false` where the wire is full.
+    /// Puts a frame on the wire towards the gateway; `false` if the wire is full.
     pub fn send(&self, frame: &[u8]) -> bool {
         self.inward.push((), frame)
     }
 
-    /// Hands the next frame from the gateway to `take`; `None` where there is none.
+    /// Hands the next frame from the gateway to `take`; `None` if there is none.
     pub fn receive<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
         self.outward.pop(|(), frame| take(frame))
     }
 
-    /// Frames from the gateway that wait on the wire.
+    /// Returns the frames from the gateway that wait on the wire.
     pub fn waiting(&self) -> usize {
         self.outward.len()
     }

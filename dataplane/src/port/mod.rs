@@ -1,7 +1,7 @@
 //! Where packets come from and go to.
 //!
-//! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and [`Port::tx`] once
-//! a burst through `Box<dyn Port>`; nothing here is called once a packet.
+//! A [`Port`] is one queue pair of one device, owned by one worker. A worker calls [`Port::rx`] and
+//! [`Port::tx`] once a burst through `Box<dyn Port>`; nothing here is called once a packet.
 //!
 //! | port | what is behind it |
 //! |---|---|
@@ -13,8 +13,9 @@
 //! | [`memory`] | another thread, or a test |
 //! | [`generator`], [`sink`] | load, and nothing |
 //!
-//! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`] says whose frame is
-//! whose, and [`neighbour_socket`] lets the slow path take part in ARP and neighbour discovery.
+//! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
+//! says whose frame is whose, and [`neighbour_socket`] lets the slow path take part in ARP and
+//! neighbour discovery.
 
 use crate::{
     packet::{Burst, Packet},
@@ -65,7 +66,7 @@ pub struct PortStats {
 }
 
 impl PortStats {
-    /// The sum of both: several queues as one.
+    /// Returns the sum of both: several queues as one.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -101,24 +102,27 @@ pub trait Port: Send {
     /// Appends received packets to `burst`, as many as there are and as fit, in frames of `pool`.
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst);
 
-    /// Takes packets off the front of `burst` and sends them. What stays in the burst did not fit the device's ring;
-    /// the caller counts and frees it. Frames return to `pool` now or, where a device still reads them, in a later call.
+    /// Takes packets off the front of `burst` and sends them. What stays in the burst did not fit
+    /// the device's ring; the caller counts and frees it. Frames return to `pool` now or, if a
+    /// device still reads them, in a later call.
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst);
 
     /// Once a turn after all `tx`: tells the device to go on, and collects frames that it has sent.
     fn flush(&mut self, _pool: &mut Pool) {}
 
-    /// Whether no packet will ever come again (a file was read to its end).
+    /// Returns whether no packet will ever come again (a file was read to its end).
     fn is_exhausted(&self) -> bool {
         false
     }
 
-    /// Whether all that was handed to `tx` has left: a worker that stops waits for this, up to a bound.
+    /// Returns whether all that was handed to `tx` has left: a worker that stops waits for this, up
+    /// to a bound.
     fn is_drained(&self) -> bool {
         true
     }
 
-    /// What this queue counted so far. May be a system call: for now and then, not for each turn.
+    /// Returns what this queue counted so far. May be a system call: for now and then, not for each
+    /// turn.
     fn stats(&self) -> PortStats;
 }
 

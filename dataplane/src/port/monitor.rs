@@ -4,10 +4,11 @@ use std::fmt;
 
 /// The slow path's view of an open device.
 pub trait Monitor: Send + fmt::Debug {
-    /// How it is at this moment. Takes system calls or reads registers: for people and for once a second.
+    /// Returns how it is at this moment. Takes system calls or reads registers: for people and for
+    /// once a second.
     fn state(&self) -> DeviceState;
 
-    /// What else it counts, by its own names, in its own order. May take long: for people.
+    /// Returns what else it counts, by its own names, in its own order. May take long: for people.
     fn counters(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
@@ -16,13 +17,14 @@ pub trait Monitor: Send + fmt::Debug {
 /// How a device is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Whether the device is no longer there, or another one has its name now: the gateway has no part of that one.
+    /// Whether the device is no longer there, or another one has its name now: the gateway has no
+    /// part of that one.
     pub is_gone: bool,
     /// Whether it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
-    /// Its speed in Mbit/s, where the device knows it.
+    /// Its speed in Mbit/s, if the device knows it.
     pub speed: Option<u32>,
-    /// Whether both ends may send at once, where the device knows it.
+    /// Whether both ends may send at once, if the device knows it.
     pub full_duplex: Option<bool>,
     /// Whether frames to other stations' MAC addresses are received as well.
     pub is_promiscuous: bool,

@@ -1,7 +1,9 @@
-//! ARP and neighbour discovery for the slow path, on a device that the gateway shares with the kernel.
+//! ARP and neighbour discovery for the slow path, on a device that the gateway shares with the
+//! kernel.
 //!
-//! The ports of such a device carry only what the [`Classifier`](super::classifier::Classifier) calls the
-//! gateway's. The kernel keeps the rest and answers for its own addresses; here the gateway sees it as well.
+//! The ports of such a device carry only what the [`Classifier`](super::classifier::Classifier)
+//! calls the gateway's. The kernel keeps the rest and answers for its own addresses; here the
+//! gateway sees it as well.
 
 #![allow(unsafe_code, reason = "the socket option has no safe wrapper")]
 
@@ -11,8 +13,8 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-/// A packet socket that receives ARP (RFC 826) and ICMPv6 router advertisements, neighbour solicitations and
-/// neighbour advertisements (RFC 4861), whole frames. Never blocks.
+/// A packet socket that receives ARP (RFC 826) and ICMPv6 router advertisements, neighbour
+/// solicitations and neighbour advertisements (RFC 4861), whole frames. Never blocks.
 #[derive(Debug)]
 pub struct NeighbourSocket(OwnedFd);
 
@@ -41,7 +43,7 @@ impl NeighbourSocket {
         Ok(Self(socket))
     }
 
-    /// Takes the next frame, `None` where there is none. A frame longer than `frame` is passed over.
+    /// Takes the next frame, `None` if there is none. A frame longer than `frame` is passed over.
     pub fn recv(&self, frame: &mut [u8]) -> Option<usize> {
         loop {
             let (at, flags) = (frame.as_mut_ptr().cast(), libc::MSG_TRUNC);
@@ -57,7 +59,7 @@ impl NeighbourSocket {
     /// Sends one whole frame.
     ///
     /// # Errors
-    /// What the system answered; `WouldBlock` where the device's queue is full.
+    /// What the system answered; `WouldBlock` if the device's queue is full.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the kernel reads `frame.len()` bytes of it.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
@@ -65,7 +67,8 @@ impl NeighbourSocket {
     }
 }
 
-/// A classic BPF program (bpf(4)) for the frames named above, in no VLAN: without a tag, or with one of VLAN 0.
+/// Returns a classic BPF program (bpf(4)) for the frames named above, in no VLAN: without a tag, or
+/// with one of VLAN 0.
 fn filter() -> [libc::sock_filter; 15] {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;

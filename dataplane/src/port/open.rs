@@ -18,15 +18,16 @@ use std::{fmt, sync::Arc};
 
 /// Fewest frames that wait in a queue's ring.
 const FEWEST: usize = 32;
-/// The part of a pool that waits in one device's rings: four devices leave half of it for packets on their way.
+/// The part of a pool that waits in one device's rings: four devices leave half of it for packets
+/// on their way.
 const LENT: usize = 8;
 
 /// How a device is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AF_XDP, and where that cannot be, AF_PACKET.
+    /// AF_XDP, and if that cannot be, AF_PACKET.
     Auto,
-    /// AF_XDP: in the driver, and where that cannot be, in the kernel's receive path.
+    /// AF_XDP: in the driver, and if that cannot be, in the kernel's receive path.
     AfXdp,
     /// AF_PACKET.
     AfPacket,
@@ -95,7 +96,8 @@ pub struct OpenDevice {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
-    /// Whether it is an end of a veth pair, where AF_XDP receives partial checksums, see [`Device::is_veth`].
+    /// Whether it is an end of a veth pair, if AF_XDP receives partial checksums, see
+    /// [`Device::is_veth`].
     pub is_veth: bool,
     /// The MAC address of the host's own stack at the other end: of a TAP device only.
     pub host_mac: Option<Mac>,
@@ -105,12 +107,13 @@ pub struct OpenDevice {
     pub monitor: Box<dyn Monitor>,
 }
 
-/// Opens a device for as many workers as there are pools. Nobody else may have it: that is for the caller to see to.
+/// Opens a device for as many workers as there are pools. Nobody else may have it: that is for the
+/// caller to see to.
 ///
 /// # Errors
-/// [`PortError::NoDevice`]; [`PortError::NotSupported`] where the device is down, has fewer queues than there are
-/// workers (AF_XDP), or frames of the pools are too small for its MTU; [`PortError::Permission`]; or what the system
-/// answered to the last way that was tried.
+/// [`PortError::NoDevice`]; [`PortError::NotSupported`] if the device is down, has fewer queues
+/// than there are workers (AF_XDP), or frames of the pools are too small for its MTU;
+/// [`PortError::Permission`]; or what the system answered to the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
         return open_tap(request, pools);
@@ -152,7 +155,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
 }
 
-/// Whether frames of `pools` hold what a device of this MTU sends and receives.
+/// Returns whether frames of `pools` hold what a device of this MTU sends and receives.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
         None => "no worker to open it for".to_owned(),
@@ -166,7 +169,8 @@ pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(
 
 type Ports = (Vec<Box<dyn Port>>, Driver, Arc<Classifier>);
 
-/// Gives each worker its share of the receive queues: all of them, or some packets would find no worker.
+/// Gives each worker its share of the receive queues: all of them, or some packets would find no
+/// worker.
 fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool]) -> Result<Ports, PortError> {
     let (queues, workers) = (device.queues(), pools.len());
     if (queues as usize) < workers {

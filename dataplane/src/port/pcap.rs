@@ -1,7 +1,7 @@
 //! Capture files as a port: pcap and pcapng, read and written.
 //!
-//! The input's format is recognised by its first bytes, the output's chosen by its name (`.pcapng`, else pcap).
-//! Unlike the other ports this one allocates and waits for the file system.
+//! The input's format is recognised by its first bytes, the output's chosen by its name (`.pcapng`,
+//! else pcap). Unlike the other ports this one allocates and waits for the file system.
 
 use super::{Port, PortError, PortStats};
 use crate::{
@@ -40,11 +40,12 @@ pub struct PcapPort {
 }
 
 impl PcapPort {
-    /// Opens the files; with no input the port is exhausted at once, with no output it counts and frees.
+    /// Opens the files; with no input the port is exhausted at once, with no output it counts and
+    /// frees.
     ///
     /// # Errors
-    /// [`PortError::File`] where a file cannot be opened or is both input and output; [`PortError::Format`] where
-    /// the input is no capture or not of Ethernet frames.
+    /// [`PortError::File`] if a file cannot be opened or is both input and output;
+    /// [`PortError::Format`] if the input is no capture or not of Ethernet frames.
     pub fn open(input: Option<&Path>, output: Option<&Path>) -> Result<Self, PortError> {
         if let (Some(from), Some(to)) = (input, output)
             && let (Ok(a), Ok(b)) = (from.metadata(), to.metadata())
@@ -64,7 +65,7 @@ impl PcapPort {
 /// All frames of a capture file, for a [`Generator`](super::generator::Generator).
 ///
 /// # Errors
-/// Those of [`PcapPort::open`], and [`PortError::Format`] where a record is broken.
+/// Those of [`PcapPort::open`], and [`PortError::Format`] if a record is broken.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, PortError> {
     let mut input = Input::open(path)?;
     let mut frames = Vec::new();
@@ -189,10 +190,11 @@ impl Input {
         Ok(input)
     }
 
-    /// Hands the next frame to `take`, whose answer is `None` where it could not be used.
+    /// Hands the next frame to `take`, whose answer is `None` if it could not be used.
     fn next(&mut self, take: impl FnOnce(&[u8]) -> Option<()>) -> Option<Result<Option<()>, PcapError>> {
         match self {
-            // The raw record, for the library refuses records beyond a snapshot length that many writers get wrong.
+            // The raw record, for the library refuses records beyond a snapshot length that many
+            // writers get wrong.
             Self::Pcap(reader) => Some(
                 reader
                     .next_raw_packet()?

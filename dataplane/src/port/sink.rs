@@ -10,7 +10,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink that counted nothing yet.
+    /// Makes a sink that counted nothing yet.
     pub fn new() -> Self {
         Self::default()
     }

@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// Types that any bytes are a value of, and that have no padding: safe to pass to and from the kernel.
+/// Types that any bytes are a value of, and that have no padding: safe to pass to and from the
+/// kernel.
 ///
 /// # Safety
 /// The implementer promises exactly that.
@@ -31,13 +32,13 @@ unsafe impl Plain for libc::xdp_statistics {}
 // SAFETY: as above.
 unsafe impl Plain for libc::xdp_umem_reg {}
 
-/// `Err` with errno where a call answered less than zero.
+/// `Err` with errno if a call answered less than zero.
 pub(crate) fn check(answer: i32) -> io::Result<i32> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Makes a call again for up to a second while something is busy. What a process or socket held is freed a moment
-/// after it ended, so that a restart would find it taken.
+/// Makes a call again for up to a second while something is busy. What a process or socket held is
+/// freed a moment after it ended, so that a restart would find it taken.
 pub(crate) fn while_busy<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     for _ in 0..20 {
         match call() {
@@ -106,12 +107,12 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
-    /// Where it starts; aligned to a page.
+    /// Returns where it starts; aligned to a page.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Bytes mapped.
+    /// Returns the size of the mapping, in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }

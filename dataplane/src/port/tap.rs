@@ -1,4 +1,5 @@
-//! The host's own network stack as a port: a TAP device, whose other end the kernel holds like any NIC.
+//! The host's own network stack as a port: a TAP device, whose other end the kernel holds like any
+//! NIC.
 
 #![allow(unsafe_code, reason = "ioctls have no safe wrapper")]
 
@@ -13,7 +14,8 @@ use std::{
 
 const NEEDS: &str = "CAP_NET_ADMIN and access to /dev/net/tun";
 
-/// One queue of a TAP device. The device goes with its last queue, unless it was made beforehand to stay.
+/// One queue of a TAP device. The device goes with its last queue, unless it was made beforehand to
+/// stay.
 #[derive(Debug)]
 pub struct TapPort {
     queue: File,
@@ -22,8 +24,8 @@ pub struct TapPort {
 }
 
 impl TapPort {
-    /// Makes the device, or takes one that is there, sets it up with an MTU of `mtu` bytes and opens `queues`
-    /// ports on it, one a worker.
+    /// Makes the device, or takes one that is there, sets it up with an MTU of `mtu` bytes and
+    /// opens `queues` ports on it, one a worker.
     ///
     /// # Errors
     /// [`PortError::Permission`], or what the system answered.
@@ -48,19 +50,20 @@ impl TapPort {
         Ok(queues.into_iter().map(port).collect())
     }
 
-    /// The MAC address of the kernel's end.
+    /// Returns the MAC address of the kernel's end.
     pub fn host_mac(&self) -> Mac {
         self.device.mac()
     }
 
-    /// A MAC address for the gateway's end, which has none by nature: the kernel's with its last bit flipped.
+    /// Returns a MAC address for the gateway's end, which has none by nature: the kernel's with its
+    /// last bit flipped.
     pub fn mac(&self) -> Mac {
         let mut mac = self.host_mac();
         mac[5] ^= 1;
         mac
     }
 
-    /// The device, as the kernel sees it.
+    /// Returns the device, as the kernel sees it.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -68,7 +71,8 @@ impl TapPort {
 
 /// Opens one queue of a TAP device.
 fn attach(name: &str, multi_queue: bool) -> io::Result<File> {
-    // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+    // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one
+    // pointer.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.is_empty() || name.len() >= request.ifr_name.len() || name.contains(['\0', '%']) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));

@@ -42,13 +42,14 @@ pub struct InboundSa {
     pub mode: Mode,
     /// Whether the slow path wants to hear of new sources.
     pub watch: bool,
-    /// Reports of new sources that wait for the slow path: no more than [`REPORTS`], so that nobody fills its ring alone.
+    /// Reports of new sources that wait for the slow path: no more than [`REPORTS`], so that nobody
+    /// fills its ring alone.
     reports: AtomicU8,
     /// What the suite adds.
     pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     inner_mtu: AtomicU16,
-    /// The only source address allowed, where the SA is pinned.
+    /// The only source address allowed, if the SA is pinned.
     pub pin: Option<Box<Address>>,
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
@@ -97,14 +98,14 @@ pub struct InboundParts {
     pub limits: Limits,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     pub inner_mtu: usize,
-    /// The peer's path, where it is known.
+    /// The peer's path, if it is known.
     pub path: Option<Path>,
     /// How many workers there are.
     pub sharing: Sharing,
 }
 
 impl InboundSa {
-    /// An SA that no packet has used yet.
+    /// Makes an SA that no packet has used yet.
     pub fn new(parts: InboundParts) -> Self {
         let InboundParts {
             tunnel,
@@ -144,15 +145,15 @@ impl InboundSa {
         }
     }
 
-    /// Whether packets may be sent to `address`, which is the gateway's.
+    /// Returns whether packets may be sent to `address`, which is the gateway's.
     #[inline]
     pub fn is_at(&self, address: Address) -> bool {
         self.local == address || self.local == Address::UNSPECIFIED
     }
 
-    /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`. Where the slow path does not know
-    /// that path yet, `report` is called, once per path and not while many reports wait; it answers whether the slow path will
-    /// hear of it.
+    /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`.
+    /// Where the slow path does not know that path yet, `report` is called, once per path and not
+    /// while many reports wait; it answers whether the slow path will hear of it.
     #[inline]
     pub fn seen_from(
         &self,
@@ -188,26 +189,29 @@ impl InboundSa {
         self.reports.fetch_sub(1, Relaxed);
     }
 
-    /// Whether `path` is the last one reported, and the peer has not been seen by its known path since.
+    /// Returns whether `path` is the last one reported, and the peer has not been seen by its known
+    /// path since.
     pub fn still_reports(&self, path: &Path) -> bool {
         self.reported.load(Acquire) == path.tag()
     }
 
-    /// Largest inner packet that fits the way back to the peer, in bytes.
+    /// Returns the largest inner packet that fits the way back to the peer, in bytes.
     #[inline]
     pub fn inner_mtu(&self) -> usize {
         usize::from(self.inner_mtu.load(Relaxed))
     }
 
-    /// Sets the path that the peer is known by, and the largest inner packet that fits the way back. Any other path that it is
-    /// seen by from then on is reported, though it was reported before.
+    /// Sets the path that the peer is known by, and the largest inner packet that fits the way
+    /// back. Any other path that it is seen by from then on is reported, though it was reported
+    /// before.
     pub fn set_path(&self, path: Path, inner_mtu: usize) {
         self.inner_mtu.store(within_u16(inner_mtu), Relaxed);
         self.path.store(path.tag(), Release);
         self.reported.store(0, Release);
     }
 
-    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and the key.
+    /// Asks the cache for what a packet needs beside the SA itself: `seq`'s word of the window, and
+    /// the key.
     #[inline]
     pub fn prefetch_parts(&self, seq: u64) {
         self.window.prefetch(seq);

@@ -54,20 +54,20 @@ impl Lifetime {
         Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0), sharing }
     }
 
-    /// How many workers the SA has.
+    /// Returns how many workers the SA has.
     #[inline]
     pub(super) fn sharing(&self) -> Sharing {
         self.sharing
     }
 
-    /// Whether there are any limits.
+    /// Returns whether there are any limits.
     #[inline]
     pub fn is_limited(&self) -> bool {
         self.limits.is_some()
     }
 
-    /// Counts `packets` packets of `bytes` bytes together at once; `false`, and nothing counted, where there are limits that
-    /// each packet must be held against.
+    /// Counts `packets` packets of `bytes` bytes together at once; `false`, and nothing counted, if
+    /// there are limits that each packet must be held against.
     #[inline]
     #[must_use]
     pub fn charge_run(&self, packets: u64, bytes: u64) -> bool {
@@ -79,8 +79,9 @@ impl Lifetime {
         true
     }
 
-    /// Counts one packet of `bytes` bytes; answers whether it is within the hard limits, and calls `tell` for a limit
-    /// just reached. `tell` answers whether the slow path will hear of it; if not, the next packet tries again.
+    /// Counts one packet of `bytes` bytes; returns whether it is within the hard limits, and calls
+    /// `tell` for a limit just reached. `tell` answers whether the slow path will hear of it; if
+    /// not, the next packet tries again.
     #[inline]
     #[must_use]
     pub fn charge(&self, bytes: usize, tell: impl FnMut(Due) -> bool) -> bool {
@@ -117,7 +118,7 @@ impl Lifetime {
         }
     }
 
-    /// Packets and bytes so far, those beyond a hard limit included.
+    /// Returns the packets and bytes so far, those beyond a hard limit included.
     pub fn carried(&self) -> (u64, u64) {
         (self.packets.load(Relaxed), self.bytes.load(Relaxed))
     }

@@ -1,10 +1,11 @@
 //! Security associations as the fast path uses them (RFC 4301 §4.4.2).
 //!
-//! The key, window, counters and endpoint of an SA are here; its name, its lifetime in seconds and its history are
-//! the slow path's. Any worker may serve any SA: what changes per packet is atomic.
+//! The key, window, counters and endpoint of an SA are here; its name, its lifetime in seconds and
+//! its history are the slow path's. Any worker may serve any SA: what changes per packet is atomic.
 //!
-//! With a million SAs every packet finds its own out of the cache, so what counts is how many cache lines it touches: two
-//! of the SA, one of the endpoint or the window, and those of the key. Sizes are pinned by assertions.
+//! With a million SAs every packet finds its own out of the cache, so what counts is how many cache
+//! lines it touches: two of the SA, one of the endpoint or the window, and those of the key. Sizes
+//! are pinned by assertions.
 
 mod inbound;
 mod lifetime;
@@ -63,33 +64,34 @@ impl Overhead {
         Self { iv: suite.iv_len() as u8, icv: suite.icv_len() as u8, align: suite.align() as u8 }
     }
 
-    /// Bytes of the IV.
+    /// Returns the length in bytes of the IV.
     #[inline]
     pub fn iv(self) -> usize {
         usize::from(self.iv)
     }
 
-    /// Bytes of the ICV.
+    /// Returns the length in bytes of the ICV.
     #[inline]
     pub fn icv(self) -> usize {
         usize::from(self.icv)
     }
 
-    /// What payload, padding and trailer are a multiple of.
+    /// Returns what payload, padding and trailer are a multiple of.
     #[inline]
     pub fn align(self) -> usize {
         usize::from(self.align)
     }
 
-    /// The largest payload that fits in an outer packet of `mtu` bytes behind `outer` bytes of headers; 0 where nothing
-    /// fits.
+    /// Returns the largest payload that fits in an outer packet of `mtu` bytes behind `outer` bytes
+    /// of headers; 0 if nothing fits.
     pub fn payload_limit(self, outer: usize, mtu: usize) -> usize {
         let space = mtu.saturating_sub(outer + esp::HEADER + self.iv() + self.icv());
         (space & !(self.align() - 1)).saturating_sub(esp::TRAILER)
     }
 }
 
-/// Bytes in front of a value in an `Arc`: SAs are laid out so that with them they fill whole cache lines.
+/// Bytes in front of a value in an `Arc`: SAs are laid out so that with them they fill whole cache
+/// lines.
 const COUNTS: usize = 16;
 
 fn within_u16(bytes: usize) -> u16 {

@@ -31,7 +31,8 @@ pub enum Df {
     Clear,
 }
 
-/// An outbound SA: chosen by policy, sent to wherever its peer is. In an `Arc` it takes two cache lines.
+/// An outbound SA: chosen by policy, sent to wherever its peer is. In an `Arc` it takes two cache
+/// lines.
 #[derive(Debug)]
 #[repr(C)]
 pub struct OutboundSa {
@@ -48,7 +49,8 @@ pub struct OutboundSa {
     pub spi: Spi,
     /// Largest outer packet in bytes.
     mtu: u16,
-    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads none.
+    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads
+    /// none.
     tfc: u16,
     /// How outer headers are marked.
     pub marking: Marking,
@@ -83,7 +85,7 @@ pub struct OutboundParts {
     pub mtu: usize,
     /// Limits of packets and bytes.
     pub limits: Limits,
-    /// Where the peer is, where that is known.
+    /// Where the peer is, if that is known.
     pub path: Option<Path>,
     /// The last sequence number sent: 0 for a new SA.
     pub sequence: u64,
@@ -94,7 +96,7 @@ pub struct OutboundParts {
 }
 
 impl OutboundSa {
-    /// An SA in the tables of `writer`.
+    /// Makes an SA in the tables of `writer`.
     pub fn new(writer: &Writer, parts: OutboundParts) -> Self {
         let OutboundParts {
             tunnel,
@@ -131,13 +133,14 @@ impl OutboundSa {
         }
     }
 
-    /// Largest outer packet in bytes.
+    /// Returns the largest outer packet in bytes.
     #[inline]
     pub fn mtu(&self) -> usize {
         usize::from(self.mtu)
     }
 
-    /// Smallest length of an inner packet, to which shorter ones are padded (RFC 4303 §2.7); 0 pads none.
+    /// Returns the smallest length of an inner packet, to which shorter ones are padded (RFC 4303
+    /// §2.7); 0 pads none.
     #[inline]
     pub fn tfc(&self) -> usize {
         usize::from(self.tfc)
@@ -150,41 +153,43 @@ impl OutboundSa {
         self.key.prefetch();
     }
 
-    /// The first of `count` sequence numbers, which nobody else will get (RFC 4303 §3.3.3). A number beyond
-    /// [`OutboundSa::last_sequence`] must not be sent.
+    /// Returns the first of `count` sequence numbers, which nobody else will get (RFC 4303 §3.3.3).
+    /// A number beyond [`OutboundSa::last_sequence`] must not be sent.
     #[inline]
     pub fn take_sequence(&self, count: u64) -> u64 {
         self.life.sharing().add(&self.sequence, count) + 1
     }
 
-    /// The number of which the IV of packet `seq` is made: never the same twice within the SA. Mixed with a random
-    /// number, so that a gateway which starts again with a key given by hand does not make the IVs of its last run again
-    /// (RFC 4106 §3.1 leaves the choice to the sender; RFC 8221 §4 warns of exactly that).
+    /// Returns the number of which the IV of packet `seq` is made: never the same twice within the
+    /// SA. Mixed with a random number, so that a gateway which starts again with a key given by
+    /// hand does not make the IVs of its last run again (RFC 4106 §3.1 leaves the choice to the
+    /// sender; RFC 8221 §4 warns of exactly that).
     #[inline]
     pub fn iv(&self, seq: u64) -> u64 {
         seq ^ self.iv_mask
     }
 
-    /// The last sequence number that may be sent.
+    /// Returns the last sequence number that may be sent.
     #[inline]
     pub fn last_sequence(&self) -> u64 {
-        // Half the space: `take_sequence` cannot wrap while packets beyond the end are being refused.
+        // Half the space: `take_sequence` cannot wrap while packets beyond the end are being
+        // refused.
         if self.esn { u64::MAX / 2 } else { u64::from(u32::MAX) }
     }
 
-    /// The last sequence number taken.
+    /// Returns the last sequence number taken.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Acquire).min(self.last_sequence())
     }
 
-    /// Where packets go now.
+    /// Returns where packets go now.
     #[inline]
     pub fn endpoint<'r>(&'r self, reader: &'r Reader) -> Option<&'r Endpoint> {
         self.endpoint.load(reader).as_ref()
     }
 
-    /// Sends everything from the next burst on to `path`: a handover is this one store. Keys, numbers and windows
-    /// are not touched.
+    /// Sends everything from the next burst on to `path`: a handover is this one store. Keys,
+    /// numbers and windows are not touched.
     pub fn set_path(&self, writer: &mut Writer, path: Path) {
         self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, self.mtu)));
     }

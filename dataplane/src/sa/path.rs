@@ -43,21 +43,21 @@ impl Path {
         tag(self.local.into(), self.remote.into(), self.encap)
     }
 
-    /// Bytes of the headers before ESP: IP, and UDP where there is one.
+    /// Returns the length in bytes of the headers before ESP: IP, and UDP if there is one.
     pub fn outer_len(&self) -> usize {
         let ip = if self.local.is_ipv4() { ip::V4_HEADER } else { ip::V6_HEADER };
         let udp = if self.encap == Encap::None { 0 } else { udp::HEADER };
         ip + udp
     }
 
-    /// Whether both addresses are of one family.
+    /// Returns whether both addresses are of one family.
     pub fn is_consistent(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
     }
 }
 
-/// A number that differs between paths, as far as 64 bits can; never 0. Seeded, so that nobody outside can make two paths
-/// agree.
+/// Returns a number that differs between paths, as far as 64 bits can; never 0. Seeded, so that
+/// nobody outside can make two paths agree.
 #[inline]
 pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
     static SEEDS: LazyLock<[u64; 3]> = LazyLock::new(|| {
@@ -74,7 +74,7 @@ pub(super) fn tag(local: Address, remote: Address, encap: Encap) -> u64 {
     fold(near.0 ^ far.0.rotate_left(16) ^ a, fold(near.1 ^ encap ^ b, far.1 ^ c) | 1) | 1
 }
 
-/// The two halves of a product, mixed.
+/// Returns the two halves of a product, mixed.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
@@ -84,11 +84,12 @@ fn fold(a: u64, b: u64) -> u64 {
 /// Room for the longest template: IPv6, UDP, SPI.
 const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
 
-/// A path as headers ready made: IP, UDP where the path has it, SPI. One cache line.
+/// A path as headers ready made: IP, UDP if the path has it, SPI. One cache line.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct Endpoint {
-    /// Lengths are zero; in the place of an IPv4 checksum is the folded sum of the words that never change.
+    /// Lengths are zero; in the place of an IPv4 checksum is the folded sum of the words that never
+    /// change.
     template: [u8; TEMPLATE],
     ip_len: NonZeroU8,
     outer_len: u8,
@@ -98,8 +99,8 @@ pub struct Endpoint {
 const _: () = assert!(size_of::<Option<Endpoint>>() == prefetch::LINE);
 
 impl Endpoint {
-    /// Makes the headers of `path` for an SA with `spi`, whose suite adds `overhead` and whose outer packets have at most
-    /// `mtu` bytes.
+    /// Makes the headers of `path` for an SA with `spi`, whose suite adds `overhead` and whose
+    /// outer packets have at most `mtu` bytes.
     ///
     /// # Panics
     /// If the addresses are of two families; see [`Path::is_consistent`].
@@ -130,7 +131,7 @@ impl Endpoint {
         Self { template, ip_len, outer_len: outer_len as u8, payload_limit }
     }
 
-    /// The path, read back from its headers.
+    /// Returns the path, read back from its headers.
     pub fn path(&self) -> Path {
         let encap = if self.has_udp() {
             let ports = &self.template[self.ip_len()..];
@@ -141,13 +142,13 @@ impl Endpoint {
         Path { local: self.address_at(12, 8).into(), remote: self.remote().into(), encap }
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     #[inline]
     pub fn remote(&self) -> Address {
         self.address_at(16, 24)
     }
 
-    /// The address at `v4` of an IPv4 header, or at `v6` of an IPv6 one.
+    /// Returns the address at `v4` of an IPv4 header, or at `v6` of an IPv6 one.
     #[inline]
     fn address_at(&self, v4: usize, v6: usize) -> Address {
         match self.is_ipv4() {
@@ -156,43 +157,44 @@ impl Endpoint {
         }
     }
 
-    /// Whether the outer header is IPv4.
+    /// Returns whether the outer header is IPv4.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
         self.ip_len() == ip::V4_HEADER
     }
 
-    /// Whether ESP travels in UDP.
+    /// Returns whether ESP travels in UDP.
     #[inline]
     pub fn has_udp(&self) -> bool {
         self.outer_len() != self.ip_len()
     }
 
-    /// Bytes of the outer IP header.
+    /// Returns the length in bytes of the outer IP header.
     #[inline]
     pub fn ip_len(&self) -> usize {
         usize::from(self.ip_len.get())
     }
 
-    /// Bytes of the outer headers before ESP: IP, and UDP where there is one.
+    /// Returns the length in bytes of the outer headers before ESP: IP, and UDP if there is one.
     #[inline]
     pub fn outer_len(&self) -> usize {
         usize::from(self.outer_len)
     }
 
-    /// The largest inner packet of a tunnel that fits one outer packet, in bytes.
+    /// Returns the largest inner packet of a tunnel that fits one outer packet, in bytes.
     #[inline]
     pub fn payload_limit(&self) -> usize {
         usize::from(self.payload_limit)
     }
 
-    /// The UDP header, its length still zero, where there is one, and the SPI.
+    /// Returns the UDP header, its length still zero, if there is one, and the SPI.
     pub fn behind_ip(&self) -> &[u8] {
         &self.template[self.ip_len()..self.outer_len() + 4]
     }
 
-    /// Writes the outer headers and the SPI into the start of `packet`, for a packet as long as that. The IPv4
-    /// identification is `id` where the packet may be fragmented, else 0 (RFC 6864 §4.1). A UDP checksum is left zero.
+    /// Writes the outer headers and the SPI into the start of `packet`, for a packet as long as
+    /// that. The IPv4 identification is `id` if the packet may be fragmented, else 0 (RFC 6864
+    /// §4.1). A UDP checksum is left zero.
     ///
     /// # Panics
     /// If `packet` is shorter than the headers.

@@ -21,23 +21,24 @@ impl PortRange {
     /// Every port.
     pub const ANY: Self = Self { first: 0, last: u16::MAX };
 
-    /// Whether `port` is within. A packet without ports is within [`PortRange::ANY`] only.
+    /// Returns whether `port` is within. A packet without ports is within [`PortRange::ANY`] only.
     #[inline]
     fn admits(self, port: Option<u16>) -> bool {
         self == Self::ANY || port.is_some_and(|p| (self.first..=self.last).contains(&p))
     }
 }
 
-/// How closely the operator's configuration speaks of the addresses of a selector: the bits of the prefixes written there.
-/// It orders rules (RFC 4301 §4.4.1). A peer may negotiate longer prefixes (RFC 7296 §2.9), which do not change the order.
+/// How closely the operator's configuration speaks of the addresses of a selector: the bits of the
+/// prefixes written there. It orders rules (RFC 4301 §4.4.1). A peer may negotiate longer prefixes
+/// (RFC 7296 §2.9), which do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// Of the addresses on this side.
     pub local: u8,
     /// Of the addresses on the peer's side.
     pub remote: u8,
-    /// Whether the addresses on the peer's side are fewer than the configuration's: then rules of shorter prefixes may come
-    /// first.
+    /// Whether the addresses on the peer's side are fewer than the configuration's: then rules of
+    /// shorter prefixes may come first.
     pub is_narrowed: bool,
 }
 
@@ -67,14 +68,14 @@ pub struct Flow {
     pub dst: Address,
     /// Upper-layer protocol.
     pub protocol: u8,
-    /// Source and destination port, where the packet shows them.
+    /// Source and destination port, if the packet shows them.
     pub ports: Option<(u16, u16)>,
     /// Whether it is a later fragment, which hides its ports, and over IPv6 maybe its protocol.
     pub is_later_fragment: bool,
 }
 
 impl Flow {
-    /// The flow of `packet`, whose header is `header`.
+    /// Returns the flow of `packet`, whose header is `header`.
     #[inline(always)]
     pub fn of(header: &IpHeader, packet: &[u8]) -> Self {
         let has_ports = matches!(header.protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
@@ -85,7 +86,7 @@ impl Flow {
         Self { src: header.src, dst: header.dst, protocol: header.protocol, ports, is_later_fragment }
     }
 
-    /// Whether it is the flow of `header`'s packet too, but for ports.
+    /// Returns whether it is the flow of `header`'s packet too, but for ports.
     #[inline(always)]
     pub fn is_in(&self, header: &IpHeader) -> bool {
         self.src == header.src
@@ -94,7 +95,7 @@ impl Flow {
             && self.is_later_fragment == (header.fragment == Fragment::Later)
     }
 
-    /// The same flow seen the other way round.
+    /// Returns the same flow seen the other way round.
     #[inline]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, ports: self.ports.map(|(s, d)| (d, s)), ..self }
@@ -102,7 +103,7 @@ impl Flow {
 }
 
 impl Selector {
-    /// A selector that the configuration has as it stands, for every protocol and port.
+    /// Makes a selector that the configuration has as it stands, for every protocol and port.
     pub fn configured(local: Prefix, remote: Prefix) -> Self {
         Self {
             local,
@@ -114,14 +115,15 @@ impl Selector {
         }
     }
 
-    /// Whether a packet from this side to the peer's is covered. An inbound packet is tested with its
-    /// [`Flow::reversed`].
+    /// Returns whether a packet from this side to the peer's is covered. An inbound packet is
+    /// tested with its [`Flow::reversed`].
     #[inline]
     pub fn covers(&self, outbound: &Flow) -> bool {
         self.remote.contains(outbound.dst) && self.covers_from(outbound)
     }
 
-    /// Whether a packet from the peer's side to this one is covered: [`Selector::covers`] of its [`Flow::reversed`].
+    /// Returns whether a packet from the peer's side to this one is covered: [`Selector::covers`]
+    /// of its [`Flow::reversed`].
     #[inline(always)]
     pub fn covers_inbound(&self, inbound: &Flow) -> bool {
         self.local.contains(inbound.dst)
@@ -131,7 +133,7 @@ impl Selector {
             && self.remote_ports.admits(inbound.ports.map(|(s, _)| s))
     }
 
-    /// [`Selector::covers`], where it is known that `remote` contains the destination.
+    /// [`Selector::covers`], if it is known that `remote` contains the destination.
     #[inline(always)]
     pub fn covers_from(&self, outbound: &Flow) -> bool {
         self.local.contains(outbound.src)
@@ -140,14 +142,15 @@ impl Selector {
             && self.remote_ports.admits(outbound.ports.map(|(_, d)| d))
     }
 
-    /// Whether nobody can tell if it covers `outbound`: a later fragment that hides what the selector asks for
-    /// (RFC 4301 §7).
+    /// Returns whether nobody can tell if it covers `outbound`: a later fragment that hides what
+    /// the selector asks for (RFC 4301 §7).
     #[inline(always)]
     pub fn cannot_tell(&self, outbound: &Flow) -> bool {
         outbound.is_later_fragment && self.covers_if_shown(outbound) && !self.covers(outbound)
     }
 
-    /// Whether it would cover `outbound` if ports, and a protocol behind extension headers, were the right ones.
+    /// Returns whether it would cover `outbound` if ports, and a protocol behind extension headers,
+    /// were the right ones.
     fn covers_if_shown(&self, outbound: &Flow) -> bool {
         let hidden_protocol =
             matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);

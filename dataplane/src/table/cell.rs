@@ -14,16 +14,17 @@ pub struct Cell<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Cell<T> {
-    /// A cell in the tables of `writer`.
+    /// Makes a cell in the tables of `writer`.
     pub fn new(writer: &Writer, value: T) -> Self {
         Self { value: AtomicPtr::new(Box::into_raw(Box::new(value))), tables: Membership::of(writer) }
     }
 
-    /// The value as it is now; it stays readable until the reader's next quiescent point.
+    /// Returns the value as it is now; it stays readable until the reader's next quiescent point.
     #[inline]
     pub fn load<'r>(&'r self, reader: &'r Reader) -> &'r T {
         self.tables.check_reader(reader);
-        // SAFETY: never null, and freed only after `reader`, borrowed for as long as the answer, was quiescent.
+        // SAFETY: never null, and freed only after `reader`, borrowed for as long as the answer,
+        // was quiescent.
         unsafe { &*self.value.load(Acquire) }
     }
 

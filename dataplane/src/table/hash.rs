@@ -1,8 +1,8 @@
-//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of its factors, so
-//! those choose the slot; and numbers in succession, as SPIs and addresses mostly are, then hardly ever meet (D.
-//! Knuth, The Art of Computer Programming 3, §6.4: Fibonacci hashing). Peers choose some keys: the prefixes to which
-//! they narrow a tunnel. So each table's hash begins with a random number, and which keys meet differs from one to
-//! the next.
+//! The tables' hash: one multiplication a word. The top bits of a product depend on every bit of
+//! its factors, so those choose the slot; and numbers in succession, as SPIs and addresses mostly
+//! are, then hardly ever meet (D. Knuth, The Art of Computer Programming 3, §6.4: Fibonacci
+//! hashing). Peers choose some keys: the prefixes to which they narrow a tunnel. So each table's
+//! hash begins with a random number, and which keys meet differs from one to the next.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

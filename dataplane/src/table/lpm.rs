@@ -1,10 +1,10 @@
 //! Longest-prefix match over IPv4 and IPv6 in one table.
 //!
-//! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide says it for each
-//! value of an address's first 16 bits, so that a packet asks only for prefixes that lie there; mostly for one. For
-//! IPv6 one entry of the guide serves all prefixes below 48 bits, and the others have the entry that a hash of their
-//! first 48 bits says: whoever has prefixes of many lengths slows look-ups of addresses near them, and with lengths
-//! below 48 all.
+//! Prefixes are kept by hash. What a look-up must know is which lengths to try: for IPv4 a guide
+//! says it for each value of an address's first 16 bits, so that a packet asks only for prefixes
+//! that lie there; mostly for one. For IPv6 one entry of the guide serves all prefixes below 48
+//! bits, and the others have the entry that a hash of their first 48 bits says: whoever has
+//! prefixes of many lengths slows look-ups of addresses near them, and with lengths below 48 all.
 
 use super::{Bucket, Map, Reader, Writer, hash};
 use crate::wire::Address;
@@ -24,8 +24,8 @@ use std::{
     },
 };
 
-/// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families live in one table
-/// without meeting.
+/// An address prefix, host bits zero. Counted over the 128 bits of an [`Address`], so both families
+/// live in one table without meeting.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// Big-endian. A `u128` would be aligned, and every rule a third larger.
@@ -45,7 +45,8 @@ impl Hash for Prefix {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bits = self.bits();
-        // A word of its own: whoever chooses prefixes could let the address's bits cancel the length's.
+        // A word of its own: whoever chooses prefixes could let the address's bits cancel the
+        // length's.
         state.write_u64(self.length.into());
         state.write_u64((bits >> 64) as u64);
         state.write_u64(bits as u64);
@@ -58,39 +59,42 @@ fn mask(length: u8) -> u128 {
 }
 
 impl Prefix {
-    /// The prefix of `length` bits of `address`; host bits are cleared. `None` where the family has fewer bits.
+    /// Returns the prefix of `length` bits of `address`; host bits are cleared. `None` if the
+    /// family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (max, base) = if address.to_canonical().is_ipv4() { (32, 96) } else { (128, 0) };
         (length <= max).then(|| Self::of_bits(Address::from(address).bits(), base + length))
     }
 
-    /// The prefix of `length` bits, counted from the start of the 128-bit form, of an address in that form.
+    /// Returns the prefix of `length` bits, counted from the start of the 128-bit form, of an
+    /// address in that form.
     #[inline]
     fn of_bits(bits: u128, length: u8) -> Self {
         Self { bits: (bits & mask(length)).to_be_bytes(), length }
     }
 
-    /// The first address in its 128-bit form.
+    /// Returns the first address in its 128-bit form.
     #[inline]
     fn bits(self) -> u128 {
         u128::from_be_bytes(self.bits)
     }
 
-    /// The prefix of `address` alone.
+    /// Returns the prefix of `address` alone.
     pub fn host(address: impl Into<Address>) -> Self {
         Self::of_bits(address.into().bits(), 128)
     }
 
-    /// Whether it is a prefix of IPv4 addresses.
+    /// Returns whether it is a prefix of IPv4 addresses.
     pub fn is_ipv4(self) -> bool {
         self.length >= 96 && self.bits() >> 32 == 0xffff
     }
 
-    /// Whether `address` lies within.
+    /// Returns whether `address` lies within.
     #[inline]
     pub fn contains(self, address: impl Into<Address>) -> bool {
         let address = address.into();
-        // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the addresses.
+        // A short IPv6 prefix, ::/0 above all, holds the numbers of IPv4 addresses, but not the
+        // addresses.
         let differ = address.bits() ^ self.bits();
         let (high, low) = ((differ >> 64) as u64, differ as u64);
         let free = 128 - u32::from(self.length);
@@ -101,12 +105,12 @@ impl Prefix {
         differ.unbounded_shr(free) == 0 && !address.is_ipv4()
     }
 
-    /// The first and the last address, as numbers (see [`Address::bits`]).
+    /// Returns the first and the last address, as numbers (see [`Address::bits`]).
     pub fn span(self) -> (u128, u128) {
         (self.bits(), self.bits() | !mask(self.length))
     }
 
-    /// The first address.
+    /// Returns the first address.
     pub fn address(self) -> IpAddr {
         let address = Ipv6Addr::from_bits(self.bits());
         if self.is_ipv4() { IpAddr::from(address).to_canonical() } else { address.into() }
@@ -158,7 +162,8 @@ impl FromStr for Prefix {
 
 /// First bits of an IPv4 address that choose an entry of the guide.
 const GUIDE_BITS: u8 = 16;
-/// Bits of an IPv6 address that choose an entry of the guide, for prefixes that have them: a site's.
+/// Bits of an IPv6 address that choose an entry of the guide, for prefixes that have them: a
+/// site's.
 const V6_SITE: u8 = 48;
 /// Entries for those.
 const V6_ENTRIES: usize = 1 << 12;
@@ -173,7 +178,7 @@ const V4: u8 = 96;
 struct V4Key(u64);
 
 impl V4Key {
-    /// The prefix of `length` bits of an IPv4 address.
+    /// Returns the prefix of `length` bits of an IPv4 address.
     #[inline]
     fn new(address: Address, length: u8) -> Self {
         let whole = u64::from(address.bits() as u32) << 8;
@@ -195,7 +200,8 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Whether it is clear already that no prefix contains the IPv4 address it was made for; for an IPv6 address never.
+    /// Returns whether it is clear already that no prefix contains the IPv4 address it was made
+    /// for; for an IPv6 address never.
     #[inline]
     pub fn is_empty(self, address: Address) -> bool {
         self.lengths == 0 && address.is_ipv4()
@@ -209,18 +215,19 @@ pub struct Lpm<V: Send + Sync + 'static> {
     v6: Map<Prefix, V>,
     /// By the first 16 bits of an IPv4 address. Bit `l`: a prefix of length `l` may contain it.
     v4_guide: Box<[AtomicU64]>,
-    /// By a hash of the first 48 bits of an IPv6 address, and in the last entry for shorter prefixes. Bit `l % 64` of word
-    /// `l / 64`: a prefix of length `l` may contain it.
+    /// By a hash of the first 48 bits of an IPv6 address, and in the last entry for shorter
+    /// prefixes. Bit `l % 64` of word `l / 64`: a prefix of length `l` may contain it.
     v6_guide: Box<[V6Lengths]>,
-    /// The factor of that hash: odd, and drawn at random, so that nobody can choose prefixes that meet in an entry.
+    /// The factor of that hash: odd, and drawn at random, so that nobody can choose prefixes that
+    /// meet in an entry.
     v6_factor: u64,
-    /// How many prefixes there are by family, length and the first entry of the guide that speaks of them. Only the writer
-    /// asks.
+    /// How many prefixes there are by family, length and the first entry of the guide that speaks
+    /// of them. Only the writer asks.
     counts: Mutex<HashMap<(bool, usize, u8), u32>>,
 }
 
 impl<V: Send + Sync + 'static> Lpm<V> {
-    /// A table with room for about `capacity` prefixes in the tables of `writer`.
+    /// Makes a table with room for about `capacity` prefixes in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         Self {
             v4: Map::new(writer, capacity),
@@ -232,13 +239,14 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// The value of the longest prefix that contains `address`.
+    /// Returns the value of the longest prefix that contains `address`.
     #[inline(always)]
     pub fn find<'r>(&'r self, address: impl Into<Address>, reader: &'r Reader) -> Option<&'r V> {
         self.find_map(address, reader, Some)
     }
 
-    /// The first answer of `judge` about the values of all prefixes that contain `address`, longest first.
+    /// Returns the first answer of `judge` about the values of all prefixes that contain `address`,
+    /// longest first.
     #[inline(always)]
     pub fn find_map<'r, R>(
         &'r self,
@@ -314,7 +322,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         self.v4.prefetch_node(buckets.first);
     }
 
-    /// The value of exactly `prefix`.
+    /// Returns the value of exactly `prefix`.
     pub fn get<'r>(&'r self, prefix: Prefix, reader: &'r Reader) -> Option<&'r V> {
         match V4Key::of(prefix) {
             Some(key) => self.v4.get(&key, reader),
@@ -335,7 +343,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Removes `prefix`; answers whether it was there.
+    /// Removes `prefix`; returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
         let removed = match V4Key::of(prefix) {
             Some(key) => self.v4.remove(writer, &key),
@@ -348,7 +356,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         removed
     }
 
-    /// The entry of the guide for the longer prefixes of an IPv6 address.
+    /// Returns the entry of the guide for the longer prefixes of an IPv6 address.
     #[inline]
     fn v6_entry_of(&self, bits: u128) -> usize {
         let site = (bits >> (128 - V6_SITE)) as u64;
@@ -356,12 +364,12 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         (site.wrapping_mul(self.v6_factor) >> (64 - V6_ENTRIES.ilog2())) as usize
     }
 
-    /// The entry of the guide for an IPv6 prefix.
+    /// Returns the entry of the guide for an IPv6 prefix.
     fn v6_entry(&self, prefix: Prefix) -> usize {
         if prefix.length < V6_SITE { V6_ENTRIES } else { self.v6_entry_of(prefix.bits()) }
     }
 
-    /// The entries of a guide that speak of `prefix`, and its bit there.
+    /// Returns the entries of a guide that speak of `prefix`, and its bit there.
     fn guide(&self, prefix: Prefix) -> (&[AtomicU64], u64) {
         if prefix.is_ipv4() {
             (&self.v4_guide[entries_of(prefix)], 1 << prefix.length())
@@ -371,7 +379,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Counts a prefix that came or went; answers how many of its length share its entry in the guide now.
+    /// Counts a prefix that came or went; answers how many of its length share its entry in the
+    /// guide now.
     fn count(&self, prefix: Prefix, change: i32) -> u32 {
         let is_ipv4 = prefix.is_ipv4();
         let entry = if is_ipv4 { *entries_of(prefix).start() } else { self.v6_entry(prefix) };
@@ -391,13 +400,13 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         self.v4.len() + self.v6.len()
     }
 
-    /// Whether there is no prefix.
+    /// Returns whether there is no prefix.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The highest bit of `lengths`.
+/// Returns the highest bit of `lengths`.
 #[inline]
 fn longest(lengths: u64) -> Option<u8> {
     lengths.checked_ilog2().map(|bit| bit as u8)
@@ -411,13 +420,13 @@ fn take_longest(lengths: &mut u64) -> Option<u8> {
     Some(bit)
 }
 
-/// The entry of the guide for an IPv4 address in its 128-bit form.
+/// Returns the entry of the guide for an IPv4 address in its 128-bit form.
 #[inline]
 fn entry_of(bits: u128) -> usize {
     usize::from((bits as u32 >> (32 - GUIDE_BITS)) as u16)
 }
 
-/// The entries of the guide for the addresses of an IPv4 prefix.
+/// Returns the entries of the guide for the addresses of an IPv4 prefix.
 fn entries_of(prefix: Prefix) -> RangeInclusive<usize> {
     let host_bits = !mask(prefix.length);
     entry_of(prefix.bits())..=entry_of(prefix.bits() | host_bits)

@@ -26,8 +26,8 @@ struct Node<K, V> {
     next: Pointer<K, V>,
 }
 
-/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than the buckets; beyond
-/// that the chains grow longer, and nothing is refused.
+/// A map whose readers never wait. Insert and remove cost O(1) while entries are not many more than
+/// the buckets; beyond that the chains grow longer, and nothing is refused.
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     buckets: Box<[Pointer<K, V>]>,
@@ -51,7 +51,7 @@ fn empty<K, V>(buckets: usize) -> Box<[Pointer<K, V>]> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
-    /// A map with room for about `capacity` entries in the tables of `writer`.
+    /// Makes a map with room for about `capacity` entries in the tables of `writer`.
     pub fn new(writer: &Writer, capacity: usize) -> Self {
         // A [`Bucket`] has 32 bits.
         let capacity = capacity.clamp(8, 1 << 30);
@@ -65,12 +65,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         }
     }
 
-    /// Entries now.
+    /// Returns how many entries there are.
     pub fn len(&self) -> usize {
         self.entries.load(Relaxed)
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -100,7 +100,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         prefetch::whole(self.head(bucket).load(Relaxed));
     }
 
-    /// The value of `key`; it stays readable until the reader's next quiescent point.
+    /// Returns the value of `key`; it stays readable until the reader's next quiescent point.
     #[inline]
     pub fn get<'r>(&'r self, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.get_at(self.bucket(key), key, reader)
@@ -111,8 +111,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     pub fn get_at<'r>(&'r self, bucket: Bucket, key: &K, reader: &'r Reader) -> Option<&'r V> {
         self.tables.check_reader(reader);
         let mut at = self.head(bucket).load(Acquire);
-        // SAFETY: a node reached from a bucket is freed only after it was unlinked and `reader`, borrowed for as long
-        // as the answer, was quiescent.
+        // SAFETY: a node reached from a bucket is freed only after it was unlinked and `reader`,
+        // borrowed for as long as the answer, was quiescent.
         while let Some(node) = unsafe { at.as_ref() } {
             if node.key == *key {
                 return Some(&node.value);
@@ -142,12 +142,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         }
     }
 
-    /// Removes `key`; answers whether it was there.
+    /// Removes `key`; returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
         self.tables.check_writer(writer);
         let (pointer, found) = self.find(key);
         let Some(node) = found else { return false };
-        // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the chain behind it.
+        // SAFETY: as in `insert`. A reader that stands on this node still finds the rest of the
+        // chain behind it.
         pointer.store(unsafe { (*node).next.load(Relaxed) }, Release);
         // SAFETY: as in `insert`.
         writer.retire(unsafe { Box::from_raw(node) });
@@ -155,7 +156,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         true
     }
 
-    /// Returns the pointer to the node of `key` and that node, or the last pointer of its chain. For the writer.
+    /// Returns the pointer to the node of `key` and that node, or the last pointer of its chain.
+    /// For the writer.
     fn find(&self, key: &K) -> (&Pointer<K, V>, Option<*mut Node<K, V>>) {
         let mut pointer = self.head(self.bucket(key));
         loop {
@@ -175,7 +177,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
         for bucket in &self.buckets {
             let mut at = bucket.load(Relaxed);
             while !at.is_null() {
-                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads the map any more.
+                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` says that nobody reads
+                // the map any more.
                 let node = unsafe { Box::from_raw(at) };
                 at = node.next.load(Relaxed);
             }
@@ -327,7 +330,8 @@ mod tests {
                 std::thread::spawn(move || {
                     while !stop.load(Relaxed) {
                         for key in 0..64 {
-                            // Even keys always exist; odd ones come and go. A value is never torn or another key's.
+                            // Even keys always exist; odd ones come and go. A value is never torn
+                            // or another key's.
                             let value = map.get(&key, &reader);
                             assert!(value.is_some() || key % 2 == 1);
                             assert!(value.is_none_or(|v| v.iter().all(|x| x % 64 == key)));

@@ -1,8 +1,9 @@
 //! Tables that workers read without locks while one writer changes them.
 //!
-//! Memory is reclaimed at quiescent points: every worker has a [`Reader`] and says [`Reader::quiescent`] once a
-//! turn, when it holds nothing that it read. The one [`Writer`] takes things out of a table, and frees them once
-//! every reader has said so since. A read is a load; a change is O(1); neither waits for the other.
+//! Memory is reclaimed at quiescent points: every worker has a [`Reader`] and says
+//! [`Reader::quiescent`] once a turn, when it holds nothing that it read. The one [`Writer`] takes
+//! things out of a table, and frees them once every reader has said so since. A read is a load; a
+//! change is O(1); neither waits for the other.
 //!
 //! ```text
 //! Reader ── get() ─►  Map, Lpm, Cell  ◄─ insert(), remove(), store() ── Writer
@@ -62,15 +63,16 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// A writer for new tables.
+    /// Makes a writer for new tables.
     pub fn new() -> Self {
         Self { domain: Arc::default(), retired: VecDeque::new() }
     }
 
-    /// A new reader of this writer's tables.
+    /// Returns a new reader of this writer's tables.
     pub fn reader(&self) -> Reader {
         let mut all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock that `collect` takes: whatever was retired before is out of reach for this reader.
+        // Under the lock that `collect` takes: whatever was retired before is out of reach for this
+        // reader.
         let seen = Arc::new(CachePadded::new(AtomicU64::new(self.domain.now.load(Acquire))));
         all.push(seen.clone());
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
@@ -99,8 +101,8 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Frees what nobody can hold any more, and leaks the rest: a reader may outlive its writer, as where the writer's
-    /// thread panics.
+    /// Frees what nobody can hold any more, and leaks the rest: a reader may outlive its writer, as
+    /// when the writer's thread panics.
     fn drop(&mut self) {
         self.collect();
         std::mem::forget(std::mem::take(&mut self.retired));

@@ -5,9 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// An address of either family as one number: IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2), which no wire may carry.
+/// An address of either family as one number: IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2), which
+/// no wire may carry.
 ///
-/// Comparing, masking and hashing take no branch on the family, and it travels in registers, as [`IpAddr`] does not.
+/// Comparing, masking and hashing take no branch on the family, and it travels in registers, as
+/// [`IpAddr`] does not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(u128);
 
@@ -17,13 +19,13 @@ impl Address {
     /// No address at all (RFC 4291 §2.5.2).
     pub const UNSPECIFIED: Self = Self(0);
 
-    /// The IPv4 address of these 32 bits.
+    /// Returns the IPv4 address of these 32 bits.
     #[inline]
     pub fn v4(bits: u32) -> Self {
         Self(MAPPED | u128::from(bits))
     }
 
-    /// The IPv6 address of these 16 bytes; `None` where they are an IPv4 address.
+    /// Returns the IPv6 address of these 16 bytes; `None` if they are an IPv4 address.
     #[inline]
     pub fn v6(octets: [u8; 16]) -> Option<Self> {
         Some(Self(u128::from_be_bytes(octets))).filter(|address| !address.is_ipv4())
@@ -35,26 +37,26 @@ impl Address {
         self.0
     }
 
-    /// Whether it is an IPv4 address.
+    /// Returns whether it is an IPv4 address.
     #[inline]
     pub fn is_ipv4(self) -> bool {
         self.0 >> 32 == MAPPED >> 32
     }
 
-    /// Whether it is a group's (RFC 1112 §4, RFC 4291 §2.7).
+    /// Returns whether it is a group's (RFC 1112 §4, RFC 4291 §2.7).
     #[inline]
     pub fn is_multicast(self) -> bool {
         if self.is_ipv4() { self.0 as u32 >> 28 == 0xe } else { self.0 >> 120 == 0xff }
     }
 
-    /// Whether it means something on one segment only (RFC 3927 §1.2, RFC 4291 §2.5.6).
+    /// Returns whether it means something on one segment only (RFC 3927 §1.2, RFC 4291 §2.5.6).
     #[inline]
     pub fn is_link_local(self) -> bool {
         if self.is_ipv4() { self.0 as u32 >> 16 == 169 << 8 | 254 } else { self.0 >> 118 == 0xfe80 >> 6 }
     }
 
-    /// Whether routers pass on packets with it: not a group, a link-local or loopback address or none at all
-    /// (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    /// Returns whether routers pass on packets with it: not a group, a link-local or loopback
+    /// address or none at all (RFC 1812 §5.3.7, RFC 4291 §2.5).
     #[inline]
     pub fn is_routable(self) -> bool {
         if self.is_ipv4() {

@@ -35,8 +35,8 @@ impl Arp {
     /// Reads the message at the start of `bytes`, behind the Ethernet header.
     ///
     /// # Errors
-    /// `Truncated` below 28 bytes; `Field` for other hardware, protocols or operations, and for a group address
-    /// as sender.
+    /// `Truncated` below 28 bytes; `Field` for other hardware, protocols or operations, and for a
+    /// group address as sender.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let m = bytes.first_chunk::<MESSAGE>().ok_or(FormatError::Truncated)?;
         if m[..6] != [0, 1, 0x08, 0x00, 6, 4] {
@@ -71,7 +71,7 @@ impl Arp {
         bytes[24..28].copy_from_slice(&self.target.octets());
     }
 
-    /// The frame that carries the message to `dst`.
+    /// Returns the frame that carries the message to `dst`.
     pub fn frame(&self, dst: Mac) -> Vec<u8> {
         let mut frame = vec![0; ethernet::HEADER + MESSAGE];
         ethernet::Ethernet { dst, src: self.sender_mac, ethertype: ethernet::ARP }.emit(&mut frame);

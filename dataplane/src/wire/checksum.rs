@@ -2,7 +2,8 @@
 
 use super::Address;
 
-/// The sum of 16-bit words of `bytes`, added to `sum`; an odd last byte counts as the high half of a word.
+/// Returns the sum of 16-bit words of `bytes`, added to `sum`; an odd last byte counts as the high
+/// half of a word.
 #[inline]
 pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<4>();
@@ -12,7 +13,7 @@ pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     sum + tail.first().map_or(0, |&b| u64::from(b) << 8)
 }
 
-/// The checksum of a sum: folded to 16 bits and complemented.
+/// Returns the checksum of a sum: folded to 16 bits and complemented.
 #[inline]
 pub fn finish(mut sum: u64) -> u16 {
     while sum > 0xffff {
@@ -21,7 +22,7 @@ pub fn finish(mut sum: u64) -> u16 {
     !(sum as u16)
 }
 
-/// The checksum of `bytes`; 0 where `bytes` contains a right checksum of itself.
+/// Returns the checksum of `bytes`; 0 if `bytes` contains a right checksum of itself.
 #[inline]
 pub fn of(bytes: &[u8]) -> u16 {
     finish(add(0, bytes))
@@ -47,13 +48,14 @@ pub(super) fn is_zero_of_v4(header: &[u8; 20]) -> bool {
     sum != 0 && sum.is_multiple_of(0xffff)
 }
 
-/// The checksum after one of the words it covers changed from `old` to `new` (RFC 1624 §3, equation 3).
+/// Returns the checksum after one of the words it covers changed from `old` to `new` (RFC 1624 §3,
+/// equation 3).
 #[inline]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     finish(u64::from(!checksum) + u64::from(!old) + u64::from(new))
 }
 
-/// The sum of the pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200 §8.1).
+/// Returns the sum of the pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200 §8.1).
 pub fn pseudo_header(src: impl Into<Address>, dst: impl Into<Address>, protocol: u8, length: usize) -> u64 {
     let address = |sum, a: Address| {
         let octets = a.bits().to_be_bytes();
@@ -100,7 +102,8 @@ mod tests {
             let before = of(&bytes);
             let old = crate::wire::be16(&bytes, at * 2);
             crate::wire::put16(&mut bytes, at * 2, new);
-            // All-zero data is the one case where the two zeroes of one's complement differ (RFC 1624 §3).
+            // All-zero data is the one case where the two zeroes of one's complement differ
+            // (RFC 1624 §3).
             prop_assume!(bytes.iter().any(|&b| b != 0));
             prop_assert_eq!(update(before, old, new), of(&bytes));
         }

@@ -10,12 +10,14 @@ pub const TRAILER: usize = 2;
 pub const NAT_T_PORT: u16 = 4500;
 /// The UDP port of IKE (RFC 7296 §2).
 pub const IKE_PORT: u16 = 500;
-/// What stands before an IKE message in an ESP-in-UDP datagram, where ESP has its SPI (RFC 3948 §2.2).
+/// What stands before an IKE message in an ESP-in-UDP datagram, where ESP has its SPI (RFC 3948
+/// §2.2).
 pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// The payload of a NAT keepalive (RFC 3948 §2.3).
 pub const KEEPALIVE: [u8; 1] = [0xff];
 
-/// SPI and low 32 bits of the sequence number at the start of `esp`; `None` below 8 bytes.
+/// Returns the SPI and low 32 bits of the sequence number at the start of `esp`; `None` below 8
+/// bytes.
 #[inline]
 pub fn header(esp: &[u8]) -> Option<(u32, u32)> {
     (esp.len() >= HEADER).then(|| (be32(esp, 0), be32(esp, 4)))
@@ -28,14 +30,15 @@ pub fn emit_header(esp: &mut [u8], spi: u32, seq: u64) {
     esp[4..8].copy_from_slice(&(seq as u32).to_be_bytes());
 }
 
-/// Bytes of padding that make payload, padding and trailer a multiple of `align`, a power of two (RFC 4303 §2.4).
+/// Returns the length in bytes of padding that make payload, padding and trailer a multiple of
+/// `align`, a power of two (RFC 4303 §2.4).
 #[inline]
 pub fn padding(payload: usize, align: usize) -> usize {
     (payload + TRAILER).wrapping_neg() & (align - 1)
 }
 
-/// Writes padding 1, 2, 3…, pad length and next header into `tail`: the bytes behind the payload up to the ICV,
-/// at most 257.
+/// Writes padding 1, 2, 3…, pad length and next header into `tail`: the bytes behind the payload up
+/// to the ICV, at most 257.
 #[inline]
 pub fn emit_trailer(tail: &mut [u8], next_header: u8) {
     let pad = tail.len() - TRAILER;
@@ -46,8 +49,8 @@ pub fn emit_trailer(tail: &mut [u8], next_header: u8) {
     tail[pad + 1] = next_header;
 }
 
-/// [`emit_trailer`] for the `tail` bytes, at most 8, at the start of `space`, in one store; of what is behind them nothing
-/// is left.
+/// [`emit_trailer`] for the `tail` bytes, at most 8, at the start of `space`, in one store; of what
+/// is behind them nothing is left.
 #[inline]
 pub fn emit_short_trailer(space: &mut [u8; 8], tail: usize, next_header: u8) {
     let pad = tail - TRAILER;
@@ -56,8 +59,9 @@ pub fn emit_short_trailer(space: &mut [u8; 8], tail: usize, next_header: u8) {
     *space = (padding | ends).to_le_bytes();
 }
 
-/// A decrypted ESP payload's length without padding and trailer, and its next header; `None` where the pad length
-/// does not fit. The padding's own bytes are not examined: the ICV has vouched for them.
+/// Returns a decrypted ESP payload's length without padding and trailer, and its next header;
+/// `None` if the pad length does not fit. The padding's own bytes are not examined: the ICV has
+/// vouched for them.
 #[inline]
 pub fn trailer(plain: &[u8]) -> Option<(usize, u8)> {
     let [.., pad, next_header] = plain else { return None };

@@ -54,14 +54,15 @@ impl Ethernet {
     }
 }
 
-/// Whether `mac` is a group address: multicast or broadcast.
+/// Returns whether `mac` is a group address: multicast or broadcast.
 #[inline]
 pub fn is_group(mac: Mac) -> bool {
     mac[0] & 1 != 0
 }
 
-/// Takes the tags of VLAN 0 out of the front of `frame`, which say a priority and name no VLAN (IEEE 802.1Q): moves the
-/// MAC addresses up to what is behind them. Returns how many bytes at the front are no longer part of the frame.
+/// Takes the tags of VLAN 0 out of the front of `frame`, which say a priority and name no VLAN
+/// (IEEE 802.1Q): moves the MAC addresses up to what is behind them. Returns how many bytes at the
+/// front are no longer part of the frame.
 pub fn strip_priority(frame: &mut [u8]) -> usize {
     const ADDRESSES: usize = 12;
     let tags = frame.get(ADDRESSES..).unwrap_or_default().chunks_exact(4);
@@ -73,10 +74,11 @@ pub fn strip_priority(frame: &mut [u8]) -> usize {
     length
 }
 
-/// The EtherType and the payload of `frame` behind its VLAN tags, of which there may be two.
+/// Returns the EtherType and the payload of `frame` behind its VLAN tags, of which there may be
+/// two.
 ///
 /// # Errors
-/// `Truncated` where the frame ends within its header or tags, `Field` where there are more.
+/// `Truncated` if the frame ends within its header or tags, `Field` if there are more.
 pub fn untagged(frame: &[u8]) -> Result<(u16, &[u8]), FormatError> {
     const ADDRESSES: usize = 12;
     let mut rest = frame.get(ADDRESSES..).ok_or(FormatError::Truncated)?;

@@ -1,4 +1,5 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet it could not forward.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet it could not
+//! forward.
 
 use super::{Address, checksum, ip, put16};
 use std::net::IpAddr;
@@ -20,8 +21,8 @@ pub enum Problem {
     Unreachable,
 }
 
-/// Whether a sender may be told of a problem with `packet` (RFC 1122 §3.2.2, RFC 4443 §2.4 e): never about an ICMP
-/// error, a later fragment, or a packet to or from a group of hosts.
+/// Returns whether a sender may be told of a problem with `packet` (RFC 1122 §3.2.2, RFC 4443 §2.4
+/// e): never about an ICMP error, a later fragment, or a packet to or from a group of hosts.
 pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
     let first = header.payload(packet).first().copied();
     let about_error = match header.protocol {
@@ -34,8 +35,8 @@ pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
     !about_error && header.fragment != ip::Fragment::Later && !group(header.src) && !group(header.dst)
 }
 
-/// The whole IP packet that tells `header.src` of `problem`, from `from`, quoting the start of `packet`.
-/// `None` where `from` is of the other family.
+/// Returns the whole IP packet that tells `header.src` of `problem`, from `from`, quoting the start
+/// of `packet`. `None` if `from` is of the other family.
 pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8]) -> Option<Vec<u8>> {
     let v4 = header.src.is_ipv4();
     if from.is_ipv4() != v4 {

@@ -54,8 +54,8 @@ pub enum Fragment {
     Later,
 }
 
-/// What an IP header says, for either version. All lengths lie within the bytes that were parsed. Kept small: stages
-/// carry one for each packet of a burst.
+/// What an IP header says, for either version. All lengths lie within the bytes that were parsed.
+/// Kept small: stages carry one for each packet of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
     /// Source address.
@@ -83,7 +83,7 @@ pub struct IpHeader {
 const _: () = assert!(size_of::<IpHeader>() <= 48);
 
 impl Default for IpHeader {
-    /// A place to [`IpHeader::read`] into.
+    /// Makes a place to [`IpHeader::read`] into.
     fn default() -> Self {
         Self {
             src: Address::UNSPECIFIED,
@@ -104,29 +104,31 @@ impl Default for IpHeader {
 }
 
 impl IpHeader {
-    /// Offset of the byte that names the upper-layer protocol.
+    /// Returns the offset of the byte that names the upper-layer protocol.
     #[inline]
     pub fn protocol_at(&self) -> usize {
         usize::from(self.protocol_at)
     }
 
-    /// Bytes up to the upper-layer header, options and extension headers included.
+    /// Returns the number of bytes up to the upper-layer header, options and extension headers
+    /// included.
     #[inline]
     pub fn header_len(&self) -> usize {
         usize::from(self.header_len)
     }
 
-    /// Bytes of the whole packet.
+    /// Returns the length in bytes of the whole packet.
     #[inline]
     pub fn total_len(&self) -> usize {
         usize::from(self.total_len)
     }
 
-    /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may follow.
+    /// Reads the header of the IP packet at the start of `bytes`; bytes beyond its total length may
+    /// follow.
     ///
     /// # Errors
-    /// See [`FormatError`]; the IPv4 header checksum is verified. An IPv6 header with an IPv4-mapped address is wrong in that
-    /// field.
+    /// See [`FormatError`]; the IPv4 header checksum is verified. An IPv6 header with an
+    /// IPv4-mapped address is wrong in that field.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut this = Self::default();
@@ -134,8 +136,9 @@ impl IpHeader {
         Ok(this)
     }
 
-    /// [`IpHeader::parse`] into place: what is returned through memory and moved at once makes the processor wait for its
-    /// own stores, longer than the parsing takes. After an error the header means nothing.
+    /// [`IpHeader::parse`] into place: what is returned through memory and moved at once makes the
+    /// processor wait for its own stores, longer than the parsing takes. After an error the header
+    /// means nothing.
     ///
     /// # Errors
     /// As [`IpHeader::parse`].
@@ -144,8 +147,8 @@ impl IpHeader {
         self.read_received(bytes, false)
     }
 
-    /// [`IpHeader::read`] of a packet as a port received it. `is_verified`: the port has verified an IPv4 header's
-    /// checksum, which is then not looked at again.
+    /// [`IpHeader::read`] of a packet as a port received it. `is_verified`: the port has verified
+    /// an IPv4 header's checksum, which is then not looked at again.
     ///
     /// # Errors
     /// As [`IpHeader::parse`].
@@ -230,7 +233,8 @@ impl IpHeader {
         Ok(this)
     }
 
-    /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's payload.
+    /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to a later fragment's
+    /// payload.
     fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), FormatError> {
         for _ in 0..=MAX_EXTENSIONS {
             let at = self.header_len();
@@ -263,32 +267,33 @@ impl IpHeader {
         Err(FormatError::HeaderLength)
     }
 
-    /// Whether the header has IPv4 options or IPv6 extension headers.
+    /// Returns whether the header has IPv4 options or IPv6 extension headers.
     #[inline]
     pub fn has_options(&self) -> bool {
         self.header_len() != if self.src.is_ipv4() { V4_HEADER } else { V6_HEADER }
     }
 
-    /// Whether it is IPv4.
+    /// Returns whether it is IPv4.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
         self.is_ipv4
     }
 
-    /// Whether it is sent to a group.
+    /// Returns whether it is sent to a group.
     #[inline]
     pub fn is_to_group(&self) -> bool {
         self.to_group
     }
 
-    /// Whether a router may pass it on: neither end is a group, a link-local or loopback address or none at all
-    /// (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    /// Returns whether a router may pass it on: neither end is a group, a link-local or loopback
+    /// address or none at all (RFC 1812 §5.3.7, RFC 4291 §2.5).
     #[inline]
     pub fn is_forwardable(&self) -> bool {
         self.forwardable
     }
 
-    /// Bytes behind the header, of `packet`, which this header was read from; none if `packet` is shorter than it was then.
+    /// Returns the bytes behind the header of `packet`, which this header was read from; none if
+    /// `packet` is shorter than it was then.
     #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         // One that was cut shorter since has none behind its end.
@@ -303,22 +308,23 @@ impl IpHeader {
     }
 }
 
-/// The IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there; `None` for an IPv4-mapped one, which no
-/// wire may carry.
+/// Returns the IPv6 address at offset `at` of `bytes`, which must hold 16 bytes there; `None` for
+/// an IPv4-mapped one, which no wire may carry.
 pub(crate) fn v6_at(bytes: &[u8], at: usize) -> Option<Address> {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[at..at + 16]);
     Address::v6(octets)
 }
 
-/// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum kept right.
+/// Takes one hop off the packet at the start of `bytes` (already parsed), with the IPv4 checksum
+/// kept right.
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8]) {
     if bytes[0] >> 4 == 4
         && let Some(h) = bytes.first_chunk_mut::<V4_HEADER>()
     {
-        // One less in the high half of a word is one more in that half of the sum's complement (RFC 1141); and of the two
-        // zeros the positive one (RFC 1624 §3).
+        // One less in the high half of a word is one more in that half of the sum's complement
+        // (RFC 1141); and of the two zeros the positive one (RFC 1624 §3).
         let sum = u32::from(be16(h, 10)) + 0x0100;
         h[8] -= 1;
         h[10..12].copy_from_slice(&((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes());
@@ -340,8 +346,8 @@ pub fn set_traffic_class(bytes: &mut [u8], class: u8) {
     }
 }
 
-/// Writes total length, and for IPv4 a full header checksum, into the header of `header_len` bytes at the start of
-/// `bytes`. Panics where `total_len` is shorter than the fixed header.
+/// Writes total length, and for IPv4 a full header checksum, into the header of `header_len` bytes
+/// at the start of `bytes`. Panics if `total_len` is shorter than the fixed header.
 pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
     if bytes[0] >> 4 == 4 {
         put16(bytes, 2, total_len as u16);
@@ -353,8 +359,8 @@ pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
     }
 }
 
-/// Writes an IPv4 or IPv6 header without options into the start of `bytes` and answers its length. Addresses must
-/// be of one family. IPv4: identification 0 and DF set (RFC 6864 §4.1).
+/// Writes an IPv4 or IPv6 header without options into the start of `bytes` and answers its length.
+/// Addresses must be of one family. IPv4: identification 0 and DF set (RFC 6864 §4.1).
 pub fn emit(
     bytes: &mut [u8],
     src: impl Into<IpAddr>,

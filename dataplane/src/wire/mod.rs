@@ -1,7 +1,9 @@
-//! Wire formats: what a header says and how one is written. Everything here is a pure function over bytes.
+//! Wire formats: what a header says and how one is written. Everything here is a pure function over
+//! bytes.
 //!
-//! Parsers take any bytes whatever: they answer an error or a header whose lengths lie within those bytes. Emitters
-//! state how long a buffer they need and panic on a shorter one, because only this program calls them.
+//! Parsers take any bytes whatever: they answer an error or a header whose lengths lie within those
+//! bytes. Emitters state how long a buffer they need and panic on a shorter one, because only this
+//! program calls them.
 
 mod address;
 pub mod arp;
@@ -33,13 +35,13 @@ pub enum FormatError {
     Field,
 }
 
-/// Two bytes in network order. Panics unless `bytes` has `at + 2` of them.
+/// Reads two bytes in network order. Panics unless `bytes` has `at + 2` of them.
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Four bytes in network order. Panics unless `bytes` has `at + 4` of them.
+/// Reads four bytes in network order. Panics unless `bytes` has `at + 4` of them.
 #[inline]
 pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])

@@ -18,15 +18,16 @@ pub struct Neighbour {
     pub solicitation: bool,
     /// The address asked for or told of.
     pub target: Ipv6Addr,
-    /// The sender's (in a solicitation) or the target's (in an advertisement) MAC address, where given.
+    /// The sender's (in a solicitation) or the target's (in an advertisement) MAC address, if
+    /// given.
     pub mac: Option<Mac>,
     /// Advertisement: whether it answers a solicitation.
     pub solicited: bool,
 }
 
 impl Neighbour {
-    /// Reads a message from an IPv6 packet whose header is `header`. Checks of RFC 4861 §7.1 are made: hop limit
-    /// 255, checksum, code 0, lengths, no multicast target.
+    /// Reads a message from an IPv6 packet whose header is `header`. Checks of RFC 4861 §7.1 are
+    /// made: hop limit 255, checksum, code 0, lengths, no multicast target.
     ///
     /// # Errors
     /// `Field`, `Truncated` or `Checksum`.
@@ -53,7 +54,7 @@ impl Neighbour {
         Ok(Self { solicitation, target, mac, solicited: !solicitation && m[4] & 0x40 != 0 })
     }
 
-    /// The frame that carries the message from (`src_mac`, `src`) to (`dst_mac`, `dst`).
+    /// Returns the frame that carries the message from (`src_mac`, `src`) to (`dst_mac`, `dst`).
     pub fn frame(&self, src_mac: Mac, src: Ipv6Addr, dst_mac: Mac, dst: Ipv6Addr) -> Vec<u8> {
         let mut frame = vec![0; ethernet::HEADER + ip::V6_HEADER + MESSAGE];
         ethernet::Ethernet { dst: dst_mac, src: src_mac, ethertype: ethernet::IPV6 }.emit(&mut frame);
@@ -63,7 +64,7 @@ impl Neighbour {
         let m = &mut packet[ip::V6_HEADER..];
         m[0] = if self.solicitation { SOLICITATION } else { ADVERTISEMENT };
         if !self.solicitation {
-            // Override, and solicited where it answers somebody.
+            // Override, and solicited if it answers somebody.
             m[4] = 0x20 | if self.solicited { 0x40 } else { 0 };
         }
         m[8..24].copy_from_slice(&self.target.octets());
@@ -91,7 +92,8 @@ fn option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, FormatError> {
     Ok(None)
 }
 
-/// The solicited-node multicast address of `target` (RFC 4291 §2.7.1) and its MAC address (RFC 2464 §7).
+/// Returns the solicited-node multicast address of `target` (RFC 4291 §2.7.1) and its MAC address
+/// (RFC 2464 §7).
 pub fn solicited_node(target: Ipv6Addr) -> (Ipv6Addr, Mac) {
     let [.., a, b, c] = target.octets();
     let address =

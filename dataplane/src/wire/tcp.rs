@@ -9,8 +9,8 @@ use super::{
 const HEADER: usize = 20;
 const SYN: u8 = 0x02;
 
-/// Lowers the MSS of a TCP SYN, in the IP packet at the start of `packet` with this header, so that its segments fit IP
-/// packets of `limit` bytes.
+/// Lowers the MSS of a TCP SYN, in the IP packet at the start of `packet` with this header, so that
+/// its segments fit IP packets of `limit` bytes.
 #[inline]
 pub fn fit_mss(packet: &mut [u8], header: &IpHeader, limit: usize) {
     if header.protocol == protocol::TCP && header.fragment != Fragment::Later {
@@ -20,8 +20,9 @@ pub fn fit_mss(packet: &mut [u8], header: &IpHeader, limit: usize) {
     }
 }
 
-/// Lowers the MSS option of the TCP segment at the start of `segment` to `mss` where it is a SYN that asks for more,
-/// and keeps its checksum right. Answers whether it did. Segments that are cut short or malformed stay as they are.
+/// Lowers the MSS option of the TCP segment at the start of `segment` to `mss` if it is a SYN that
+/// asks for more, and keeps its checksum right. Returns whether it did. Segments that are cut short
+/// or malformed stay as they are.
 #[inline]
 pub fn clamp_mss(segment: &mut [u8], mss: u16) -> bool {
     if segment.len() < HEADER || segment[13] & SYN == 0 {
@@ -50,7 +51,8 @@ fn lower(segment: &mut [u8], at: usize, mss: u16) -> bool {
         return false;
     }
     put16(segment, at, mss);
-    // At an odd offset the option's bytes stand in the other halves of two words: swap both, the sum is the same.
+    // At an odd offset the option's bytes stand in the other halves of two words: swap both, the
+    // sum is the same.
     let (old, new) = if at.is_multiple_of(2) { (old, mss) } else { (old.swap_bytes(), mss.swap_bytes()) };
     let sum = checksum::update(be16(segment, 16), old, new);
     put16(segment, 16, sum);

@@ -14,7 +14,7 @@ pub struct Udp {
     pub dst_port: u16,
     /// Bytes of header and payload.
     pub length: usize,
-    /// Checksum; 0 where the sender made none.
+    /// Checksum; 0 if the sender made none.
     pub checksum: u16,
 }
 
@@ -22,7 +22,7 @@ impl Udp {
     /// Reads the header of the datagram that fills `bytes`.
     ///
     /// # Errors
-    /// `Truncated` below 8 bytes, `TotalLength` where the length field is below 8 or beyond `bytes`.
+    /// `Truncated` below 8 bytes, `TotalLength` if the length field is below 8 or beyond `bytes`.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let h = bytes.first_chunk::<HEADER>().ok_or(FormatError::Truncated)?;
@@ -43,7 +43,8 @@ impl Udp {
     }
 }
 
-/// Writes what a device that fills in the checksum of the datagram of `len` bytes begins with: the pseudo-header's sum.
+/// Writes what a device that fills in the checksum of the datagram of `len` bytes begins with: the
+/// pseudo-header's sum.
 pub fn begin_checksum(header: &mut [u8], len: usize, src: impl Into<Address>, dst: impl Into<Address>) {
     put16(header, 6, !checksum::finish(checksum::pseudo_header(src, dst, super::ip::protocol::UDP, len)));
 }

@@ -125,7 +125,6 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
         name: name(index),
         mode: Mode::Tunnel,
         local: GATEWAY,
-        any_local: false,
         remote: Remote::At(outer_address(index, 0), 0),
         encap: Encapsulation::None,
         selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],

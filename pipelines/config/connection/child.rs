@@ -1,9 +1,9 @@
 //! What child SAs may carry.
 
-use super::{ConfigResult, Raw, Unique};
+use super::raw::Raw;
 use crate::config::{
-    error::Rule,
-    field::prefixes,
+    error::{ConfigResult, Rule},
+    field::{Unique, prefixes},
     file::{Key, List, Mode},
     value,
 };

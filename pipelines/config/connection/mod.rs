@@ -3,35 +3,33 @@
 mod child;
 mod pool;
 mod proof;
+mod raw;
 mod shared;
 
 use super::{
     algorithms::{self, Use},
-    error::{ConfigError, Rule, nearest},
+    error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
     file::{self, IkeEncap, Key, List, Scalar},
-    keys,
     model::{Config, Connection, Ike, PoolRange, PortKind, Remote},
     source::Source,
     value,
 };
 use proof::Proofs;
+use raw::Raw;
 use std::{
     net::{IpAddr, SocketAddr},
-    ops::Range,
     time::Duration,
 };
 use toml::Spanned;
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::{
     ike::{
-        connection::{self, Lifetimes, Ppk, SharedKey},
+        connection::{self, Lifetimes, Ppk},
         proposal::Offer,
     },
     roaming::Policy,
 };
-
-type ConfigResult<T> = Result<T, ConfigError>;
 
 /// UDP port of IKE (RFC 7296 §2).
 const IKE: u16 = 500;
@@ -55,9 +53,8 @@ const LIVENESS: Duration = Duration::from_secs(30);
 /// PPK_ID_FIXED (RFC 8784 §5.1).
 const FIXED_PPK: u8 = 2;
 
-/// Shortest secrets that raise no warning, in bytes: passwords of people, shared keys, and those that are to hold against
-/// quantum computers (RFC 8784 §4).
-const ADVISED_PSK: usize = 16;
+/// Shortest shared key that raises no warning, in bytes, if it is to hold against quantum computers
+/// (RFC 8784 §4).
 const ADVISED_PPK: usize = 32;
 
 /// Checks `[ike]`, `[[pool]]` and `[[connection]]`.
@@ -118,13 +115,6 @@ fn connections(
     Ok(connections)
 }
 
-/// One connection of the file.
-struct Raw<'a> {
-    source: &'a Source<'a>,
-    raw: &'a file::Connection,
-    place: Range<usize>,
-}
-
 impl Raw<'_> {
     fn check(&self, config: &Config, pools: &[PoolRange]) -> ConfigResult<Connection> {
         let Self { source, raw, .. } = self;
@@ -173,11 +163,7 @@ impl Raw<'_> {
                     .optional("connection.liveness", &raw.liveness, |text| or_none(text, value::duration))?
                     .unwrap_or(Some(LIVENESS)),
                 mobike: raw.mobike.unwrap_or(true),
-                roam: match raw.roam.as_ref().map(Spanned::get_ref) {
-                    Some(file::Roam::Follow) | None => Policy::Follow,
-                    Some(file::Roam::Notify) => Policy::Notify,
-                    Some(file::Roam::Ignore) => Policy::Ignore,
-                },
+                roam: raw.roam.as_ref().map_or(Policy::Follow, |roam| (*roam.get_ref()).into()),
                 no_nats: !raw.allow_nat.unwrap_or(true),
                 force_udp: raw.encap.as_ref().is_some_and(|encap| *encap.get_ref() == IkeEncap::Udp),
                 fragment: source
@@ -276,15 +262,6 @@ impl Raw<'_> {
         let secret = self.secret("connection.ppk.file", &raw.file, ADVISED_PPK)?;
         let id = [&[FIXED_PPK], id.as_bytes()].concat();
         Ok(Some(Ppk { id, secret, required: raw.required }))
-    }
-
-    fn secret(&self, key: &str, file: &Spanned<String>, advised: usize) -> ConfigResult<SharedKey> {
-        let load = |path: &String| keys::secret(&self.source.path(path)?, advised);
-        self.source.value(key, file, load).map(SharedKey)
-    }
-
-    fn missing(&self, key: &'static str, because: &str) -> ConfigError {
-        self.source.error("connection", Some(self.place.clone()), Rule::Needs(key, because.into()))
     }
 }
 

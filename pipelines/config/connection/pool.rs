@@ -1,8 +1,8 @@
 //! Inner addresses to give away.
 
-use super::{ConfigResult, Unique};
 use crate::config::{
-    error::Rule,
+    error::{ConfigResult, Rule},
+    field::Unique,
     file,
     model::{Config, PoolRange},
     source::Source,

@@ -1,9 +1,9 @@
 //! Who the two sides are, and how they prove it.
 
-use super::{ADVISED_PSK, ConfigResult, Raw};
+use super::raw::{ADVISED_PSK, Raw};
 use crate::{
     config::{
-        error::{ConfigError, Rule},
+        error::{ConfigError, ConfigResult, Rule},
         file::{self, Auth, Key, Method},
         keys, value,
     },

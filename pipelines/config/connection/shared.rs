@@ -1,8 +1,11 @@
 //! Which connections' peers prove themselves to the same: those that name the same users, servers or authorities, and
 //! have the same keys for EAP-TLS or servers. They share it, so that who a peer has proved to be decides among them.
 
-use super::{ConfigResult, Raw};
-use crate::config::file::{CrlPolicy, Method};
+use super::raw::Raw;
+use crate::config::{
+    error::ConfigResult,
+    file::{CrlPolicy, Method},
+};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use toml::Spanned;
 use wayfarer_mobility::ike::connection::{Connection, RemoteAuth};

@@ -1,6 +1,6 @@
 //! The keys of IKE: `[ike]`, `[[pool]]` and `[[connection]]`.
 
-use super::{Key, List, Mode, Roam, Scalar};
+use super::field::{Key, List, Mode, Roam, Scalar};
 use serde::{
     Deserialize, Deserializer,
     de::{

@@ -1,10 +1,12 @@
-//! Which of many rules to try for a packet, by bit vectors (Lakshman and Stiliadis, "High-Speed Policy-based Packet
-//! Forwarding Using Efficient Multi-dimensional Range Matching", 1998): each field of the packet says with one bit for
-//! each rule whether that may cover it, and what all fields have set is tried.
+//! Which of many rules to try for a packet, by bit vectors (Lakshman and Stiliadis, "High-Speed
+//! Policy-based Packet Forwarding Using Efficient Multi-dimensional Range Matching", 1998): each
+//! field of the packet says with one bit for each rule whether that may cover it, and what all
+//! fields have set is tried.
 //!
-//! Memory and time depend on how many rules there are, never on how they overlap: peers choose some of them.
+//! Memory and time depend on how many rules there are, never on how they overlap: peers choose some
+//! of them.
 
-use super::{Decision, Rule, first};
+use super::rule::{Decision, Rule, first};
 use std::{
     iter::{once, successors},
     num::NonZero,
@@ -141,7 +143,7 @@ impl Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::policy::Action;
+    use crate::gateway::policy::rule::Action;
     use proptest::prelude::*;
     use std::net::IpAddr;
     use wayfarer_dataplane::{sa::Selector, table::Prefix};
@@ -199,7 +201,7 @@ mod tests {
         })
     }
 
-    /// What a decision is and of which rule.
+    /// Returns whether a decision is hidden, and the rule that it is of.
     fn name(decision: Option<Decision<'_>>, rules: &[Rule]) -> Option<(bool, usize)> {
         let is_hidden = matches!(decision, Some(Decision::Hidden(_)));
         let rule = decision?.rule()?;

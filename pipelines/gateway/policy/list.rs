@@ -1,8 +1,9 @@
-//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those that it touches.
+//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those
+//! that it touches.
 
 use super::{
-    Decision, Rule, first,
     index::{BLOCK, Block},
+    rule::{Decision, Rule, first},
 };
 use std::{borrow::Cow, sync::Arc};
 use wayfarer_dataplane::{few::Few, sa::Flow};
@@ -109,14 +110,14 @@ impl Draft<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::policy::Action;
+    use crate::gateway::policy::rule::Action;
     use proptest::prelude::*;
     use wayfarer_dataplane::{
         sa::{Selector, TunnelId},
         table::Prefix,
     };
 
-    /// A rule of a tunnel with a rank.
+    /// Returns a rule of a tunnel with a rank.
     fn rule(tunnel: u16, rank: u8) -> Rule {
         let everywhere: Prefix = "0.0.0.0/0".parse().unwrap();
         let mut selector = Selector::configured(everywhere, everywhere);

@@ -1,99 +1,25 @@
 //! Policy (RFC 4301 §4.4.1): rules, their order, and which of them covers a packet.
 //!
-//! The operator's configuration orders rules. The longest prefix that it has for the peer's side comes first; within a
-//! prefix, tunnels come before policies, each in the order of the configuration. What a peer negotiates lies within what
-//! the configuration allows it and changes nothing of that order: a rule keeps the [`Rank`] of what it was narrowed from.
+//! The operator's configuration orders rules. The longest prefix that it has for the peer's side
+//! comes first; within a prefix, tunnels come before policies, each in the order of the
+//! configuration. What a peer negotiates lies within what the configuration allows it and changes
+//! nothing of that order: a rule keeps the [`Rank`] of what it was narrowed from.
 //!
 //! [`Rank`]: wayfarer_dataplane::sa::Rank
 
 mod index;
 mod list;
+mod rule;
 
 pub use list::Draft;
+pub use rule::{Action, Decision, Rule};
 
 use list::List;
 use std::sync::Arc;
-use wayfarer_dataplane::sa::{Flow, OutboundSa, Selector, TunnelId};
+use wayfarer_dataplane::sa::Flow;
 
-/// One rule of the policy database (RFC 4301 §4.4.1).
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// What it covers.
-    pub selector: Selector,
-    /// What happens to it.
-    pub action: Action,
-}
-
-/// What a rule does.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Sends it through this SA.
-    Protect(Arc<OutboundSa>),
-    /// Forwards it in clear.
-    Bypass,
-    /// Drops it.
-    Discard,
-    /// Drops what a tunnel would carry: it is not for the clear.
-    Guard,
-    /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
-    Ended(TunnelId),
-}
-
-impl Rule {
-    /// The tunnel whose traffic it is.
-    pub fn tunnel(&self) -> Option<TunnelId> {
-        match &self.action {
-            Action::Protect(sa) => Some(sa.tunnel),
-            Action::Ended(tunnel) => Some(*tunnel),
-            Action::Bypass | Action::Discard | Action::Guard => None,
-        }
-    }
-
-    /// Returns whether it speaks of its peer's addresses more closely than `rank`, with which `tunnel` or a policy speaks
-    /// of them; as closely, if it is another tunnel's.
-    pub fn outranks(&self, rank: u8, tunnel: Option<TunnelId>) -> bool {
-        let own = self.selector.rank.remote;
-        own > rank || (own == rank && self.tunnel().is_some() && self.tunnel() != tunnel)
-    }
-}
-
-/// What policy says of a packet.
-#[derive(Clone, Copy, Debug)]
-pub enum Decision<'r> {
-    /// A rule covers it.
-    Rule(&'r Rule),
-    /// A later fragment, of which a rule asks for what only the first one shows.
-    Hidden(&'r Rule),
-    /// Nothing covers it.
-    None,
-}
-
-impl<'r> Decision<'r> {
-    /// The rule that covers the packet, or may.
-    #[inline(always)]
-    pub fn rule(self) -> Option<&'r Rule> {
-        match self {
-            Self::Rule(rule) | Self::Hidden(rule) => Some(rule),
-            Self::None => None,
-        }
-    }
-
-    /// Whether rules of shorter prefixes may come before the one that covers the packet. They cannot if that has the rank of
-    /// its own prefix: theirs is less.
-    #[inline(always)]
-    pub(super) fn is_narrowed(self) -> bool {
-        self.rule().is_some_and(|rule| rule.selector.rank.is_narrowed)
-    }
-
-    /// What comes first: this, or what the rules of a shorter prefix say if they rank higher.
-    pub(super) fn or_higher(self, shorter: Self) -> Self {
-        let rank = |decision: Self| decision.rule().map(|rule| rule.selector.rank.remote);
-        if rank(shorter) > rank(self) { shorter } else { self }
-    }
-}
-
-/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of which there may be many
-/// more.
+/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of
+/// which there may be many more.
 #[derive(Debug, Default)]
 pub struct Rules {
     tunnels: List,
@@ -119,8 +45,8 @@ impl Rules {
         self.tunnels.is_empty() && self.policies.is_none()
     }
 
-    /// What these rules, of a prefix that contains the packet's destination, say of it: the first that covers it, or that
-    /// nobody can tell whether it covers.
+    /// Returns what these rules, of a prefix that contains the packet's destination, say of it: the
+    /// first that covers it, or that nobody can tell whether it covers.
     #[inline(always)]
     pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         let found = self.tunnels.find(outbound);
@@ -132,8 +58,8 @@ impl Rules {
 }
 
 impl List {
-    /// Returns what the tunnels' rules of the same prefix `found`, or what these policies say if the tunnels' rules say
-    /// nothing or rank lower.
+    /// Returns what the tunnels' rules of the same prefix `found`, or what these policies say if
+    /// the tunnels' rules say nothing or rank lower.
     #[inline(never)]
     fn or_higher<'r>(&'r self, found: Option<Decision<'r>>, outbound: &Flow) -> Option<Decision<'r>> {
         match found {
@@ -145,23 +71,14 @@ impl List {
     }
 }
 
-#[inline(always)]
-fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<Decision<'r>> {
-    for rule in rules {
-        if rule.selector.covers_from(outbound) {
-            return Some(Decision::Rule(rule));
-        }
-        if rule.selector.cannot_tell(outbound) {
-            return Some(Decision::Hidden(rule));
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wayfarer_dataplane::{sa::Rank, table::Prefix, wire::Address};
+    use wayfarer_dataplane::{
+        sa::{Rank, Selector, TunnelId},
+        table::Prefix,
+        wire::Address,
+    };
 
     fn rule(local: &str, rank: u8, action: Action) -> Rule {
         let mut selector =

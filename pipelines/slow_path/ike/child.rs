@@ -1,20 +1,22 @@
-//! From what IKE agreed on to what the data plane installs.
+//! From what key exchange agreed on to what the data plane installs.
 
-use super::DataPlane;
-use crate::config::model::{self, Encapsulation, Remote, Roam};
-use std::net::IpAddr;
+use super::prefixes::{pool_ranks, prefixes};
+use crate::{
+    config::model,
+    slow_path::parts::{Owner, SaParts, TunnelParts},
+};
 use wayfarer_dataplane::{
     crypto::Suite,
-    sa::{Df, Encap, Mode, Path, PortRange, Rank, Selector, Spi},
+    sa::{Df, Encap, Limits, Marking, Mode, Path, PortRange, Rank, Selector, Spi},
     table::Prefix,
-    wire::{Address, ip::protocol},
+    wire::ip::protocol,
 };
 use wayfarer_mobility::{
     crypto::{Encr, Integ},
     ike::{
         bounds,
         connection::{ChildPolicy, Connection},
-        event::ChildSa,
+        event::{ChildId, ChildSa},
         suite::EspSuite,
         wire::TrafficSelector,
     },
@@ -22,10 +24,23 @@ use wayfarer_mobility::{
     roaming::Policy,
 };
 
-/// The prefixes that the configuration has for one of a connection's children: what rules of its tunnels are ranked by,
-/// however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
-#[derive(Clone, Debug)]
-pub(super) struct Configured {
+/// Packets after which an SA without extended sequence numbers is due: well before its numbers end.
+const SOFT_PACKETS: u64 = 3 << 30;
+
+/// What the data plane needs of a connection.
+#[derive(Debug)]
+pub(super) struct ConnectionParts {
+    window: u32,
+    mtu: Option<usize>,
+    limits: Limits,
+    roam: Policy,
+    children: Vec<ChildPrefixes>,
+}
+
+/// The prefixes that the configuration has for one of a connection's children: what rules of its
+/// tunnels are ranked by, however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
+#[derive(Debug)]
+struct ChildPrefixes {
     name: String,
     local: Vec<Prefix>,
     remote: Vec<Prefix>,
@@ -33,9 +48,60 @@ pub(super) struct Configured {
     is_dialled: bool,
 }
 
-impl Configured {
-    /// What `connection` says of its `child`; addresses are given away from `pools`.
-    pub(super) fn new(connection: &Connection, child: &ChildPolicy, pools: &[model::PoolRange]) -> Self {
+impl ConnectionParts {
+    /// Returns what `connection` says; its peers get addresses from `pools`.
+    pub(super) fn new(connection: &model::Connection, pools: &[model::PoolRange]) -> Self {
+        let protocol = &connection.protocol;
+        let children = protocol.children.iter().map(|child| ChildPrefixes::new(protocol, child, pools));
+        Self {
+            window: connection.window,
+            mtu: connection.mtu,
+            limits: connection.limits,
+            roam: protocol.roam,
+            children: children.collect(),
+        }
+    }
+
+    /// Returns the tunnel of `child`, a pair of child SAs, called `name`; `None` if the data plane
+    /// cannot do what was agreed on.
+    pub(super) fn tunnel(&self, name: String, child: ChildId, sa: ChildSa) -> Option<TunnelParts> {
+        let cipher = suite(&sa.suite)?;
+        let path = path(sa.path);
+        let mut limits = self.limits;
+        if !sa.suite.esn {
+            limits.soft_packets = limits.soft_packets.min(SOFT_PACKETS);
+        }
+        let prefixes = self.children.iter().find(|child| child.name == sa.name)?;
+        let selectors = selectors(&sa, prefixes)?;
+        let part = |spi, key| SaParts { spi: Spi(spi), cipher, key, sequence: 0 };
+        Some(TunnelParts {
+            name,
+            owner: Owner::Ike(child),
+            mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },
+            local: path.local,
+            any_local: !sa.transport,
+            path: Some(path),
+            pin: None,
+            selectors,
+            roam: self.roam,
+            window: self.window,
+            esn: sa.suite.esn,
+            marking: Marking { dscp: None, df: Df::Copy, udp6_checksum: true },
+            tfc: 0,
+            mtu: self.mtu,
+            keepalive: None,
+            limits,
+            soft_time: None,
+            hard_time: None,
+            inbound: part(sa.spi_in, sa.key_in),
+            outbound: part(sa.spi_out, sa.key_out),
+            send: sa.send,
+        })
+    }
+}
+
+impl ChildPrefixes {
+    fn new(connection: &Connection, child: &ChildPolicy, pools: &[model::PoolRange]) -> Self {
         let all = |selectors: &[TrafficSelector]| {
             selectors.iter().flat_map(|selector| prefixes(selector.start, selector.end)).collect()
         };
@@ -68,57 +134,13 @@ impl Configured {
     }
 }
 
-/// The tunnel of a pair of child SAs, called `name`; `None` where the data plane cannot do what was agreed on.
-pub(super) fn tunnel(name: String, sa: &ChildSa, connection: &DataPlane) -> Option<model::Tunnel> {
-    let cipher = suite(&sa.suite)?;
-    let path = path(sa.path);
-    let (encap, remote_port) = match path.encap {
-        Encap::None => (Encapsulation::None, 0),
-        Encap::Udp { local, remote } => (Encapsulation::Udp(local), remote),
-    };
-    let mut limits = connection.limits;
-    if !sa.suite.esn {
-        // New keys are wanted well before the numbers end.
-        limits.soft_packets = limits.soft_packets.min(3 << 30);
-    }
-    let end = |spi, key: &_| model::Sa { spi: Spi(spi), cipher, key: Clone::clone(key), sequence: 0 };
-    Some(model::Tunnel {
-        name,
-        mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },
-        local: path.local,
-        any_local: !sa.transport,
-        remote: Remote::At(path.remote, remote_port),
-        encap,
-        selectors: selectors(sa, connection.children.iter().find(|child| child.name == sa.name)?)?,
-        roam: match connection.roam {
-            Policy::Follow => Roam::Follow,
-            Policy::Notify => Roam::Notify,
-            Policy::Ignore => Roam::Ignore,
-        },
-        pin_source: false,
-        window: connection.window,
-        esn: sa.suite.esn,
-        dscp: None,
-        df: Df::Copy,
-        tfc: 0,
-        mtu: connection.mtu,
-        udp6_checksum: true,
-        keepalive: None,
-        limits,
-        soft_time: None,
-        hard_time: None,
-        inbound: end(sa.spi_in, &sa.key_in),
-        outbound: end(sa.spi_out, &sa.key_out),
-    })
-}
-
-/// How the data plane calls a path.
+/// Returns the data plane's form of a path.
 pub(super) fn path(path: path::Path) -> Path {
     let encap = path.udp.map_or(Encap::None, |(local, remote)| Encap::Udp { local, remote });
     Path { local: path.local, remote: path.remote, encap }
 }
 
-/// How IKE calls one.
+/// Returns key exchange's form of a path.
 pub(super) fn ike_path(path: Path) -> path::Path {
     let udp = match path.encap {
         Encap::None => None,
@@ -128,21 +150,17 @@ pub(super) fn ike_path(path: Path) -> path::Path {
 }
 
 fn suite(suite: &EspSuite) -> Option<Suite> {
-    let integ = match suite.integ {
-        None => "",
-        Some(Integ::HmacSha256) => "-sha256",
-        Some(Integ::HmacSha384) => "-sha384",
-        Some(Integ::HmacSha512) => "-sha512",
-    };
-    let name = match suite.encr {
-        Encr::AesGcm(bits) => format!("aes{bits}gcm16"),
-        Encr::AesCbc(bits) => format!("aes{bits}{integ}"),
-        Encr::ChaCha20Poly1305 => "chacha20poly1305".to_owned(),
-    };
-    name.parse().ok()
+    match (suite.encr, suite.integ) {
+        (Encr::AesGcm(bits), _) => Suite::aes_gcm(bits),
+        (Encr::ChaCha20Poly1305, _) => Some(Suite::CHACHA20_POLY1305),
+        (Encr::AesCbc(bits), Some(Integ::HmacSha256)) => Suite::aes_cbc(bits, 256),
+        (Encr::AesCbc(bits), Some(Integ::HmacSha384)) => Suite::aes_cbc(bits, 384),
+        (Encr::AesCbc(bits), Some(Integ::HmacSha512)) => Suite::aes_cbc(bits, 512),
+        (Encr::AesCbc(_), None) => None,
+    }
 }
 
-fn selectors(sa: &ChildSa, configured: &Configured) -> Option<Vec<Selector>> {
+fn selectors(sa: &ChildSa, configured: &ChildPrefixes) -> Option<Vec<Selector>> {
     let mut all = Vec::new();
     for local in &sa.local {
         for remote in &sa.remote {
@@ -157,7 +175,8 @@ fn selectors(sa: &ChildSa, configured: &Configured) -> Option<Vec<Selector>> {
             let (local_ports, remote_ports) = (ports(local), ports(remote));
             let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
             if !has_ports && (local_ports, remote_ports) != (PortRange::ANY, PortRange::ANY) {
-                // The type of an ICMP message, and the like: what cannot be checked is not let through.
+                // The type of an ICMP message, and the like: what cannot be checked is not let
+                // through.
                 continue;
             }
             let protocol = (protocol != 0).then_some(protocol);
@@ -183,94 +202,25 @@ fn ports(selector: &TrafficSelector) -> PortRange {
     PortRange { first: selector.start_port, last: selector.end_port }
 }
 
-/// The prefixes that a pool of the addresses from `first` to `last` is ranked by: the one that the operator wrote, of which
-/// the first and last address may be left out, or else the fewest that cover it.
-pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
-    let common = match (first, last) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        _ => return vec![],
-    };
-    let is_written = |around: &Prefix| {
-        let (from, to) = around.span();
-        Address::from(first).bits() - from <= 1 && to - Address::from(last).bits() <= 1
-    };
-    match Prefix::new(first, common as u8).filter(is_written) {
-        Some(around) => vec![around],
-        None => prefixes(first, last),
-    }
-}
-
-/// The fewest prefixes that cover the addresses from `first` to `last`, and no others.
-pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
-    let (width, mut from, to) = match (first, last) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (32u32, u128::from(a.to_bits()), u128::from(b.to_bits())),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (128, a.to_bits(), b.to_bits()),
-        _ => return vec![],
-    };
-    let mut all = Vec::new();
-    while from <= to {
-        let aligned = from.trailing_zeros().min(width);
-        let span = to - from;
-        // The largest power of two that is no more than what is left.
-        let fits = if span == u128::MAX { 128 } else { (span + 1).ilog2() };
-        let bits = aligned.min(fits);
-        let address: IpAddr = match width {
-            32 => std::net::Ipv4Addr::from_bits(from as u32).into(),
-            _ => std::net::Ipv6Addr::from_bits(from).into(),
-        };
-        all.extend(Prefix::new(address, (width - bits) as u8));
-        match 1u128.checked_shl(bits).and_then(|size| from.checked_add(size)) {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(first: &str, last: &str) -> Vec<String> {
-        let all = prefixes(first.parse().unwrap(), last.parse().unwrap());
-        all.iter().map(|p| format!("{}/{}", p.address(), p.length())).collect()
-    }
-
     #[test]
-    fn no_range_of_ipv4_addresses_needs_more_prefixes_than_a_selector_may() {
-        assert_eq!(texts("0.0.0.1", "255.255.255.254").len(), bounds::PREFIXES);
-        assert!(texts("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe").len() > bounds::PREFIXES);
-    }
-
-    #[test]
-    fn a_pool_is_ranked_by_the_prefix_that_was_written_or_those_that_cover_it() {
-        let texts = |first: &str, last: &str| {
-            let all = pool_ranks(first.parse().unwrap(), last.parse().unwrap());
-            all.iter().map(Prefix::to_string).collect::<Vec<_>>()
+    fn every_agreed_cipher_has_its_suite() {
+        let name = |encr, integ| {
+            suite(&EspSuite { encr, integ, kex: vec![], esn: true }).map(|suite| suite.to_string())
         };
-        assert_eq!(texts("10.98.0.1", "10.98.0.254"), ["10.98.0.0/24"]);
-        assert_eq!(texts("10.98.0.0", "10.98.0.255"), ["10.98.0.0/24"]);
-        assert_eq!(texts("10.98.0.7", "10.98.0.7"), ["10.98.0.7/32"]);
-        assert_eq!(texts("fd00::", "fd00::ffff"), ["fd00::/112"]);
-        // Across a boundary of bits there is no prefix around it that says anything.
-        assert_eq!(
-            texts("10.127.255.252", "10.128.0.2"),
-            ["10.127.255.252/30", "10.128.0.0/31", "10.128.0.2/32"]
-        );
-        assert!(texts("fd00::1", "10.0.0.1").is_empty());
-    }
-
-    #[test]
-    fn a_range_is_the_fewest_prefixes() {
-        assert_eq!(texts("10.0.0.0", "10.0.0.255"), ["10.0.0.0/24"]);
-        assert_eq!(
-            texts("10.0.0.1", "10.0.0.6"),
-            ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]
-        );
-        assert_eq!(texts("0.0.0.0", "255.255.255.255"), ["0.0.0.0/0"]);
-        assert_eq!(texts("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
-        assert_eq!(texts("255.255.255.254", "255.255.255.255"), ["255.255.255.254/31"]);
-        assert_eq!(texts("2001:db8::", "2001:db8::ffff"), ["2001:db8::/112"]);
+        assert_eq!(name(Encr::AesGcm(256), None).as_deref(), Some("aes256gcm16"));
+        assert_eq!(name(Encr::ChaCha20Poly1305, None).as_deref(), Some("chacha20poly1305"));
+        for (bits, integ, wanted) in [
+            (128, Some(Integ::HmacSha256), Some("aes128-sha256")),
+            (192, Some(Integ::HmacSha384), Some("aes192-sha384")),
+            (256, Some(Integ::HmacSha512), Some("aes256-sha512")),
+            (512, Some(Integ::HmacSha256), None),
+            (128, None, None),
+        ] {
+            assert_eq!(name(Encr::AesCbc(bits), integ).as_deref(), wanted);
+        }
     }
 }

@@ -11,8 +11,8 @@ use wayfarer_mobility::{
     transmit::{Payload, Transmit},
 };
 
-/// The message in an IP packet that the workers took for one, and where it came from. `None` where its checksum is wrong, or it is no message
-/// after all.
+/// Returns the message in an IP packet that the workers took for one, and where it came from;
+/// `None` if its checksum is wrong, or it is no message after all.
 pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
     let header = IpHeader::parse(packet).ok()?;
     let (src, dst): (IpAddr, IpAddr) = (header.src.into(), header.dst.into());
@@ -35,7 +35,7 @@ pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
     Some((addresses, message))
 }
 
-/// The IP packet of a datagram; `None` where its two ends are of different families.
+/// Returns the IP packet of a datagram; `None` if its two ends are of different families.
 pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     let Addresses { local, remote } = transmit.addresses;
     if local.is_ipv4() != remote.is_ipv4() {

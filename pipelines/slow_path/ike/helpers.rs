@@ -1,5 +1,6 @@
-//! Threads for what takes long: operations with public keys, and EAP; and RADIUS servers, for which no thread waits. State stays
-//! with the slow path; helpers get tasks and give back what came of them.
+//! Threads for what takes long: operations with public keys, and EAP; and RADIUS servers, for which
+//! no thread waits. State stays with the slow path; helpers get tasks and give back what came of
+//! them.
 
 use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
@@ -18,11 +19,12 @@ use wayfarer_mobility::{
     task::{Outcome, Task, TaskId},
 };
 
-/// Tasks that each thread has at most, with those that wait for it: enough that it need not wait for the slow path. The others
-/// wait where they can be put in order.
+/// Tasks that each thread has at most, with those that wait for it: enough that it need not wait
+/// for the slow path. The others wait where they can be put in order.
 const AT_HAND: usize = 4;
 
-/// The threads, and what is asked of other servers. Threads end when this is dropped and they find nothing more to do.
+/// The threads, and what is asked of other servers. Threads end when this is dropped and they find
+/// nothing more to do.
 #[derive(Debug)]
 pub(super) struct Helpers {
     tasks: Sender<(TaskId, IpAddr, Task)>,
@@ -36,7 +38,8 @@ pub(super) struct Helpers {
 }
 
 impl Helpers {
-    /// As many threads as there are cores without a worker, at least one, and pinned to those.
+    /// Starts as many threads as there are cores without a worker, at least one, and pinned to
+    /// those.
     ///
     /// # Errors
     /// What the system says to a thread.
@@ -60,7 +63,7 @@ impl Helpers {
         Ok(Self { tasks, done, threads: places.len(), at_hand: 0, radius, conversations })
     }
 
-    /// Whether another task can be handed over.
+    /// Returns whether another task can be handed over.
     pub(super) fn has_room(&self) -> bool {
         self.at_hand < self.threads * AT_HAND
     }
@@ -78,7 +81,7 @@ impl Helpers {
         self.radius.turn(now);
     }
 
-    /// The next task that is done.
+    /// Returns the next task that is done.
     pub(super) fn poll(&mut self, now: Duration) -> Option<(TaskId, Outcome)> {
         while let Some((id, reply)) = self.radius.poll() {
             let id = TaskId(id);
@@ -104,7 +107,8 @@ impl Helpers {
     }
 }
 
-/// Does tasks until there will be none. A panic costs the peer that the task was for its connection, and nothing else.
+/// Does tasks until there will be none. A panic costs the peer that the task was for its
+/// connection, and nothing else.
 fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr, Outcome)>) {
     while let Ok((id, from, task)) = tasks.recv() {
         let refused = task.refused();

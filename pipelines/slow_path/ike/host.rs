@@ -1,4 +1,5 @@
-//! The inner addresses that a gateway gives us, on the host's device, and the routes by which its programs use them.
+//! The inner addresses that a gateway gives us, on the host's device, and the routes by which its
+//! programs use them.
 
 use super::super::kernel::{host_address, ip};
 use netlink_packet_core::{
@@ -68,11 +69,12 @@ impl Host {
         message
     }
 
-    /// Leads what the host sends to `to` through us, from `address`. Everything is two halves, so that the host's own default
-    /// route stays where it is.
+    /// Leads what the host sends to `to` through us, from `address`. Everything is two halves, so
+    /// that the host's own default route stays where it is.
     ///
     /// # Errors
-    /// What the kernel answers; there is nothing to do where we have no address of that family on the port.
+    /// What the kernel answers; there is nothing to do if we have no address of that family on
+    /// the port.
     pub(super) fn route(&self, to: Prefix, address: IpAddr) -> io::Result<()> {
         let Some(via) = self.own.iter().find(|own| own.is_ipv4() == address.is_ipv4()) else { return Ok(()) };
         if to.is_ipv4() != address.is_ipv4() {
@@ -137,7 +139,7 @@ pub(super) fn taken() -> io::Result<BTreeSet<IpAddr>> {
     Ok(all)
 }
 
-/// The routers of a route, or of one of its paths.
+/// Returns the routers of a route, or of one of its paths.
 fn routers(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
     let router = |attribute: &RouteAttribute| match attribute {
         RouteAttribute::Gateway(router) => ip(router).into_iter().collect(),

@@ -1,5 +1,5 @@
-//! Keys written out for a protocol analyser: the two tables that Wireshark reads, `ikev2_decryption_table` and `esp_sa`. Whoever reads them
-//! reads the traffic.
+//! Keys written out for a protocol analyser: the two tables that Wireshark reads,
+//! `ikev2_decryption_table` and `esp_sa`. Whoever reads them reads the traffic.
 
 use crate::folder::Folder;
 use std::{
@@ -18,17 +18,17 @@ use wayfarer_mobility::{
 use zeroize::Zeroizing;
 
 const IKE_SAS: &str = "ikev2_decryption_table";
-const CHILDREN: &str = "esp_sa";
+const ESP_SAS: &str = "esp_sa";
 
 /// The two tables, in a folder of the gateway's user alone.
 #[derive(Debug)]
 pub(super) struct KeyLog {
     ike_sas: File,
-    children: File,
+    esp_sas: File,
 }
 
 impl KeyLog {
-    /// In this folder, which is made where it is not there.
+    /// Opens the log in this folder, which is made if it is not there.
     ///
     /// # Errors
     /// What the system says, or why keys would not be safe there.
@@ -37,12 +37,12 @@ impl KeyLog {
         let opened = Folder::open(folder).map_err(failed)?;
         // New files each time, that nobody else made: no other has them open or is led to by them.
         let create = |table| opened.create(table).map_err(failed);
-        let this = Self { ike_sas: create(IKE_SAS)?, children: create(CHILDREN)? };
+        let this = Self { ike_sas: create(IKE_SAS)?, esp_sas: create(ESP_SAS)? };
         warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
         Ok(this)
     }
 
-    /// Keys of an IKE SA.
+    /// Logs the keys of an IKE SA.
     pub(super) fn ike_sa(&self, spis: [u64; 2], suite: &IkeSuite, encr: [&[u8]; 2], integ: [&[u8]; 2]) {
         let [spi_i, spi_r] = spis.map(|spi| format!("{spi:016x}"));
         let [ei, er] = encr.map(hex);
@@ -55,8 +55,8 @@ impl KeyLog {
         append(&self.ike_sas, IKE_SAS, &line);
     }
 
-    /// Keys of a pair of child SAs. Addresses are left open: they may change.
-    pub(super) fn child(&self, sa: &ChildSa) {
+    /// Logs the keys of a pair of child SAs. Addresses are left open: they may change.
+    pub(super) fn child_sas(&self, sa: &ChildSa) {
         let family = if sa.path.local.is_ipv4() { "IPv4" } else { "IPv6" };
         for (spi, key) in [(sa.spi_in, &sa.key_in), (sa.spi_out, &sa.key_out)] {
             let (encr, integ) = key.split_at(sa.suite.encr.key_len().min(key.len()));
@@ -68,7 +68,7 @@ impl KeyLog {
                 *encr,
                 quoted(&integ),
             ));
-            append(&self.children, CHILDREN, &line);
+            append(&self.esp_sas, ESP_SAS, &line);
         }
     }
 }
@@ -105,7 +105,7 @@ fn esp_cipher(suite: &EspSuite) -> &'static str {
     }
 }
 
-/// What the two tables call it: they do not agree.
+/// Returns what the two tables call it: they do not agree.
 fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
     match (integ, ike) {
         (None, true) => "NONE [RFC4306]",

@@ -1,9 +1,10 @@
 //! What the control socket is told of peers, and what it wants done with them.
 
-use super::super::SlowPath;
+use super::driver::Ike;
 use crate::{
     config::algorithms,
     control::protocol::{ChildView, CounterView, PeerView},
+    slow_path::tunnels::Tunnels,
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Encap, Selector};
@@ -34,24 +35,25 @@ impl std::fmt::Display for NoPeer {
     }
 }
 
-/// What a peer is called.
-struct Called<'a> {
+/// What a peer may be called by.
+struct Names<'a> {
     peer: PeerId,
     is_up: bool,
     identity: Option<String>,
     connection: Option<&'a str>,
 }
 
-/// The one peer that has this number; if none has, the one of this identity or connection. Numbers come first, for a peer may
-/// call itself by one; and who is connected comes before a stranger, who may say that it is anybody.
-fn pick<'a>(name: &str, peers: impl Iterator<Item = Called<'a>>) -> Result<PeerId, NoPeer> {
+/// Returns the one peer that has this number; if none has, the one of this identity or connection.
+/// Numbers come first, for a peer may call itself by one; and who is connected comes before an
+/// unauthenticated peer, who may say that it is anybody.
+fn pick<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, NoPeer> {
     let number = name.parse().ok().map(PeerId);
-    let is_called = |called: &Called<'_>| {
+    let is_called = |called: &Names<'_>| {
         Some(called.peer) == number
             || called.identity.as_deref() == Some(name)
             || called.connection == Some(name)
     };
-    let mut found: Vec<Called<'_>> = peers.filter(is_called).collect();
+    let mut found: Vec<Names<'_>> = peers.filter(is_called).collect();
     if let Some(called) = found.iter().find(|called| Some(called.peer) == number) {
         return Ok(called.peer);
     }
@@ -59,26 +61,25 @@ fn pick<'a>(name: &str, peers: impl Iterator<Item = Called<'a>>) -> Result<PeerI
         found.retain(|called| called.is_up);
     }
     match found[..] {
-        [Called { peer, .. }] => Ok(peer),
+        [Names { peer, .. }] => Ok(peer),
         [] => Err(NoPeer::Unknown),
         _ => Err(NoPeer::Several),
     }
 }
 
-impl SlowPath {
-    pub(in crate::slow_path) fn peers_view(&self, now: Duration) -> Vec<PeerView> {
-        let Some(ike) = &self.ike else { return vec![] };
-        ike.endpoint.peers().map(|view| self.peer_view(now, view)).collect()
+impl Ike {
+    pub(in crate::slow_path) fn peers_view(&self, now: Duration, tunnels: &Tunnels) -> Vec<PeerView> {
+        self.endpoint.peers().map(|view| self.peer_view(now, view, tunnels)).collect()
     }
 
-    fn peer_view(&self, now: Duration, view: View<'_>) -> PeerView {
-        let connections = self.ike.as_ref().map(|ike| ike.endpoint.connections()).unwrap_or_default();
+    fn peer_view(&self, now: Duration, view: View<'_>, tunnels: &Tunnels) -> PeerView {
+        let connections = self.endpoint.connections();
         let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
         let (moves, moved_at) = view.moves();
         let children: Vec<ChildView> =
-            view.children().filter_map(|child| self.child_view(now, child)).collect();
-        let tunnel = view.children().find_map(|child| self.ike.as_ref()?.tunnel_of(child));
-        let path = tunnel.and_then(|id| self.tunnels.get(id)?.path);
+            view.children().filter_map(|child| self.child_view(now, child, tunnels)).collect();
+        let tunnel = view.children().find_map(|child| self.peers.tunnel(child));
+        let path = tunnel.and_then(|id| tunnels.get(id)?.path);
         PeerView {
             peer: view.id().0,
             connection: view.connection().and_then(|i| connections.get(i)).map(|c| c.name.clone()),
@@ -115,8 +116,8 @@ impl SlowPath {
         }
     }
 
-    fn child_view(&self, now: Duration, child: ChildId) -> Option<ChildView> {
-        let tunnel = self.tunnels.get(self.ike.as_ref()?.tunnel_of(child)?)?;
+    fn child_view(&self, now: Duration, child: ChildId, tunnels: &Tunnels) -> Option<ChildView> {
+        let tunnel = tunnels.get(self.peers.tunnel(child)?)?;
         let side = |of: fn(&Selector) -> (IpAddr, u8)| {
             let mut all: Vec<String> = Vec::new();
             for (address, length) in tunnel.inbound.selectors.iter().map(of) {
@@ -138,60 +139,62 @@ impl SlowPath {
         })
     }
 
-    pub(in crate::slow_path) fn ike_view(&self) -> Vec<CounterView> {
-        let Some(ike) = &self.ike else { return vec![] };
+    pub(in crate::slow_path) fn counters_view(&self) -> Vec<CounterView> {
         let view = |&counter: &Counter| CounterView {
             name: counter.name().to_owned(),
-            count: ike.endpoint.count(counter),
+            count: self.endpoint.count(counter),
             meaning: counter.meaning().to_owned(),
         };
         Counter::ALL.iter().map(view).collect()
     }
 
     fn find_peer(&self, name: &str) -> Result<PeerId, NoPeer> {
-        let ike = self.ike.as_ref().ok_or(NoPeer::NoIke)?;
-        let connections = ike.endpoint.connections();
-        let called = |view: View<'_>| {
+        let connections = self.endpoint.connections();
+        let named = |view: View<'_>| {
             let connection = view.connection().and_then(|i| connections.get(i));
-            Called {
+            Names {
                 peer: view.id(),
                 is_up: view.state() == State::Up,
                 identity: view.identity().map(ToString::to_string),
                 connection: connection.map(|connection| &connection.name[..]),
             }
         };
-        let there = ike.endpoint.peers().filter(|view| view.state() != State::Ended);
-        pick(name, there.map(called))
+        let there = self.endpoint.peers().filter(|view| view.state() != State::Ended);
+        pick(name, there.map(named))
     }
 
     /// Ends a peer.
-    pub(in crate::slow_path) fn peer_down(&mut self, now: Duration, name: &str) -> Result<(), NoPeer> {
+    ///
+    /// # Errors
+    /// [`NoPeer`] if none or several are called `name`.
+    pub(in crate::slow_path) fn down(&mut self, now: Duration, name: &str) -> Result<(), NoPeer> {
         let peer = self.find_peer(name)?;
-        self.with_endpoint(now, |endpoint| endpoint.close(now, peer));
+        self.endpoint.close(now, peer);
         Ok(())
     }
 
-    /// Changes a peer's keys.
-    pub(in crate::slow_path) fn peer_rekey(
-        &mut self,
-        now: Duration,
-        name: &str,
-        ike: bool,
-    ) -> Result<(), NoPeer> {
+    /// Changes a peer's keys: those of its IKE SA if `ike`, else those of its child SAs.
+    ///
+    /// # Errors
+    /// [`NoPeer`] if none or several are called `name`.
+    pub(in crate::slow_path) fn rekey(&mut self, now: Duration, name: &str, ike: bool) -> Result<(), NoPeer> {
         let peer = self.find_peer(name)?;
-        self.with_endpoint(now, |endpoint| endpoint.rekey(now, peer, ike));
+        self.endpoint.rekey(now, peer, ike);
         Ok(())
     }
 
-    /// From now on reaches a peer that we connected to from another address of ours.
-    pub(in crate::slow_path) fn peer_move(
+    /// Reaches a peer that we connected to from another address of ours, from now on.
+    ///
+    /// # Errors
+    /// [`NoPeer`] if none or several are called `name`.
+    pub(in crate::slow_path) fn move_to(
         &mut self,
         now: Duration,
         name: &str,
         local: IpAddr,
     ) -> Result<(), NoPeer> {
         let peer = self.find_peer(name)?;
-        self.with_endpoint(now, |endpoint| endpoint.handle_local(now, peer, local, None));
+        self.endpoint.handle_local(now, peer, local, None);
         Ok(())
     }
 }
@@ -202,25 +205,25 @@ mod tests {
 
     #[test]
     fn what_a_peer_calls_itself_hides_nobody() {
-        let called = |peer, is_up, identity: &str, connection| Called {
+        let named = |peer, is_up, identity: &str, connection| Names {
             peer: PeerId(peer),
             is_up,
             identity: Some(identity.to_owned()),
             connection: Some(connection),
         };
         let peers = [
-            called(1, true, "alice", "people"),
-            called(2, true, "1", "people"),
-            called(3, false, "alice", "people"),
-            called(4, true, "site.test", "office"),
-            called(5, false, "mallory", "people"),
-            called(6, true, "office", "people"),
+            named(1, true, "alice", "people"),
+            named(2, true, "1", "people"),
+            named(3, false, "alice", "people"),
+            named(4, true, "site.test", "office"),
+            named(5, false, "mallory", "people"),
+            named(6, true, "office", "people"),
         ];
         let find = |name: &str| {
-            pick(name, peers.iter().map(|c| Called { identity: c.identity.clone(), ..*c })).map(|peer| peer.0)
+            pick(name, peers.iter().map(|c| Names { identity: c.identity.clone(), ..*c })).map(|peer| peer.0)
         };
         assert_eq!(find("1"), Ok(1), "not the one that calls itself so");
-        assert_eq!(find("alice"), Ok(1), "not the stranger");
+        assert_eq!(find("alice"), Ok(1), "not the unauthenticated one");
         assert_eq!((find("mallory"), find("site.test")), (Ok(5), Ok(4)));
         assert_eq!((find("office"), find("people")), (Err(NoPeer::Several), Err(NoPeer::Several)));
         assert_eq!(find("nobody"), Err(NoPeer::Unknown));

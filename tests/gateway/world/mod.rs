@@ -98,7 +98,6 @@ pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
         name: format!("t{n}"),
         mode: Mode::Tunnel,
         local: ip("203.0.113.1"),
-        any_local: false,
         remote: Remote::Any,
         encap: Encapsulation::None,
         selectors: vec![

@@ -14,7 +14,8 @@ const MOST: usize = 64;
 /// The class of a number that no packet has.
 const NONE: u16 = !0;
 
-/// Packets of the same class are worked on together: size of key in the upper bits, blocks of text in the lower.
+/// Returns the class of a packet; packets of the same class are worked on together: size of key in
+/// the upper bits, blocks of text in the lower.
 #[inline(always)]
 fn class(size: usize, blocks: usize) -> u16 {
     (size << BLOCKS | blocks.min(MANY)) as u16
@@ -60,8 +61,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         self.packets[i].write(packet);
     }
 
-    /// Seals or opens every packet. Answers with a bit for each that is authentic; the text of the others is all
-    /// zeros then.
+    /// Seals or opens every packet. Answers with a bit for each that is authentic; the text of the
+    /// others is all zeros then.
     #[inline]
     pub(crate) fn finish(&mut self) -> u64 {
         self.run();
@@ -97,8 +98,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     }
 }
 
-/// Which of `same`, long packets of so many blocks, are better worked on one by one: those for which there are too few
-/// others to fill more than half of the lanes with.
+/// Returns which of `same`, long packets of so many blocks, are better worked on one by one: those
+/// for which there are too few others to fill more than half of the lanes with.
 #[inline(always)]
 fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
     if V::LANES == 1 || blocks == MANY {
@@ -167,7 +168,8 @@ macro_rules! kernels {
             }
 
             /// # Safety
-            /// The packets whose bits are set in `same` were pushed, and have keys of `R` rounds and so many blocks.
+            /// The packets whose bits are set in `same` were pushed, and have keys of `R` rounds
+            /// and so many blocks.
             #[target_feature(enable = $features)]
             unsafe fn together<const R: usize, const SEAL: bool>(
                 isa: Isa,

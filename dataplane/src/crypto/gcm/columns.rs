@@ -1,9 +1,11 @@
-//! Long packets with the same number of blocks: one in each lane of the vectors, whatever their keys.
+//! Long packets with the same number of blocks: one in each lane of the vectors, whatever their
+//! keys.
 //!
-//! As in [`long`](super::long), additional data, text and lengths are hashed in slots that begin with empty ones, so
-//! that groups of eight slots end with the lengths; a group is hashed while the next is encrypted. But a slot is a
-//! vector here, with a block of each packet; so nothing has to be summed up across lanes, and whatever is done once
-//! for a packet is done for all of them at once.
+//! As in [`long`](super::long), additional data, text and lengths are hashed in slots that begin
+//! with empty ones, so that groups of eight slots end with the lengths; a group is hashed while the
+//! next is encrypted. But a slot is a vector here, with a block of each packet; so nothing has to
+//! be summed up across lanes, and whatever is done once for a packet is done for all of them at
+//! once.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
@@ -17,16 +19,17 @@ use super::{
 };
 use std::mem::MaybeUninit;
 
-/// Slots in a group, but for the first, which has half as many where they suffice: as many as there are powers, and
-/// enough for the steps of AES to follow each other without a pause.
+/// Slots in a group, but for the first, which has half as many if they suffice: as many as there
+/// are powers, and enough for the steps of AES to follow each other without a pause.
 const GROUP: usize = POWERS;
 const HALF: usize = GROUP / 2;
 
 /// Puts the counter, which is added up in the machine's order, in the order of the packet.
 static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
 
-/// Seals or opens the packets whose bits are set in `left`, all of `blocks` blocks of text, of which there are more
-/// than eight; the last may be shorter. Answers with a bit for each that is authentic; when sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`, all of `blocks` blocks of text, of
+/// which there are more than eight; the last may be shorter. Answers with a bit for each that is
+/// authentic; when sealing, they all are.
 ///
 /// # Safety
 /// There are such packets, with keys of `R` rounds, and nobody else uses their text.
@@ -148,7 +151,8 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
         }
     }
 
-    /// Passes the next `N` slots through the cipher, and hashes the `P` that wait: none do in the first group.
+    /// Passes the next `N` slots through the cipher, and hashes the `P` that wait: none do in the
+    /// first group.
     ///
     /// # Safety
     /// The packets have these slots; `LAST` says whether they are the last.
@@ -239,7 +243,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
     }
 }
 
-/// Four blocks of a packet.
+/// Returns the four blocks of a packet.
 ///
 /// # Safety
 /// They can be read there, and nobody writes to them while they are.

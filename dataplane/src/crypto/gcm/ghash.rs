@@ -1,7 +1,8 @@
 //! GHASH (NIST SP 800-38D §6.4) on vectors of blocks.
 //!
-//! Blocks and powers of the hash key are byte-reversed and the key is multiplied by x once, as POLYVAL has it
-//! (RFC 8452, appendix A): then neither a product nor its reduction needs any bit reversed.
+//! Blocks and powers of the hash key are byte-reversed and the key is multiplied by x once, as
+//! POLYVAL has it (RFC 8452, appendix A): then neither a product nor its reduction needs any bit
+//! reversed.
 
 use super::vector::{Block, Vector};
 
@@ -30,7 +31,7 @@ impl<V: Vector> Ghash<V> {
         blocks.shuffle(self.reverse)
     }
 
-    /// A sum of products, modulo the field's polynomial.
+    /// Returns a sum of products, modulo the field's polynomial.
     #[inline(always)]
     pub(super) fn reduce(self, sum: Sum<V>) -> V {
         let middle = sum.middle.xor3(sum.low, sum.high);
@@ -38,7 +39,7 @@ impl<V: Vector> Ghash<V> {
         sum.high.xor3(middle.swap(), self.polynomial.clmul::<0x01>(middle))
     }
 
-    /// The product of two vectors, lane by lane.
+    /// Returns the product of two vectors, lane by lane.
     #[inline(always)]
     pub(super) fn multiply(self, isa: V::Isa, a: V, b: V) -> V {
         let mut sum = Sum::new(isa);
@@ -61,8 +62,8 @@ impl<V: Vector> Power<V> {
     }
 }
 
-/// A sum of products yet to be reduced, as Karatsuba's method gives it: three multiplications a block, not four.
-/// Carry-less multiplication is what the processor has least of.
+/// A sum of products yet to be reduced, as Karatsuba's method gives it: three multiplications a
+/// block, not four. Carry-less multiplication is what the processor has least of.
 #[derive(Clone, Copy)]
 pub(super) struct Sum<V> {
     low: V,

@@ -1,6 +1,6 @@
 //! The instruction sets that the kernels are written for, as proofs that the processor has them.
 
-/// Defines a type whose values exist only where the processor has the features named.
+/// Defines a type whose values exist only if the processor has the features named.
 macro_rules! isa {
     ($(#[$doc:meta])* $name:ident: $($feature:tt),+) => {
         $(#[$doc])*
@@ -8,7 +8,7 @@ macro_rules! isa {
         pub(crate) struct $name(());
 
         impl $name {
-            /// The proof, where there is one.
+            /// Returns the proof, if there is one.
             pub(crate) fn detect() -> Option<Self> {
                 ($(is_x86_feature_detected!($feature))&&+).then_some(Self(()))
             }
@@ -30,14 +30,14 @@ isa! {
 }
 
 impl From<Vaes256> for AesNi {
-    /// Its features are among those of [`Vaes256`].
+    /// Shows that its features are among those of [`Vaes256`].
     fn from(_: Vaes256) -> Self {
         Self(())
     }
 }
 
 impl From<Vaes512> for AesNi {
-    /// Its features are among those of [`Vaes512`].
+    /// Shows that its features are among those of [`Vaes512`].
     fn from(_: Vaes512) -> Self {
         Self(())
     }

@@ -1,4 +1,5 @@
-//! A key as the kernels load it: round keys and powers of the hash key in one aligned block of memory.
+//! A key as the kernels load it: round keys and powers of the hash key in one aligned block of
+//! memory.
 
 #![allow(unsafe_code, reason = "calls functions compiled for instructions that the processor has")]
 
@@ -15,7 +16,8 @@ pub(super) const POWERS: usize = 8;
 
 /// Everything that sealing and opening read, for AES of `R` rounds.
 ///
-/// The powers stand one after the other, so that four of them are loaded at once, and the first six begin with a line.
+/// The powers stand one after the other, so that four of them are loaded at once, and the first six
+/// begin with a line.
 #[repr(C, align(64))]
 pub(super) struct Schedule<const R: usize> {
     /// Round keys 1 to `R`.
@@ -31,7 +33,7 @@ pub(super) struct Schedule<const R: usize> {
 const _: () = assert!(size_of::<Schedule<10>>() == 320 && size_of::<Schedule<14>>() == 384);
 
 impl<const R: usize> Schedule<R> {
-    /// The schedule of a key as long as `R` wants it.
+    /// Returns the schedule of a key as long as `R` wants it.
     pub(super) fn new(isa: AesNi, key: &[u8], salt: [u8; 4]) -> Box<Self> {
         let mut this =
             Box::new(Self { rounds: [[0; 16]; R], powers: [[0; 16]; POWERS], start: [0; 16], key: [0; 16] });
@@ -91,7 +93,8 @@ impl<const R: usize> Schedule<R> {
         }
     }
 
-    /// Asks for the cache lines that sealing and opening read: round keys and powers, which lie in all of them.
+    /// Asks for the cache lines that sealing and opening read: round keys and powers, which lie in
+    /// all of them.
     #[inline]
     pub(super) fn prefetch(&self) {
         let first: *const i8 = (&raw const *self).cast();
@@ -124,13 +127,13 @@ impl<const R: usize> Schedule<R> {
         ghash.reverse(sum).to_block()
     }
 
-    /// Round key `i`, from 1.
+    /// Returns the round key `i`, from 1.
     #[inline(always)]
     pub(super) fn round(&self, i: usize) -> &Block {
         &self.rounds[i - 1]
     }
 
-    /// Round keys `i` to `i + 3`.
+    /// Returns the round keys `i` to `i + 3`.
     #[inline(always)]
     pub(super) fn rounds(&self, i: usize) -> &Row {
         row(&self.rounds, i - 1)
@@ -148,14 +151,14 @@ impl<const R: usize> Schedule<R> {
         row(&self.powers, POWERS - i)
     }
 
-    /// What the counter blocks are made of.
+    /// Returns what the counter blocks are made of.
     #[inline(always)]
     pub(super) fn start(&self) -> &Block {
         &self.start
     }
 }
 
-/// Four blocks of `blocks`, from number `i` on.
+/// Returns the four blocks of `blocks`, from number `i` on.
 #[inline(always)]
 fn row(blocks: &[Block], i: usize) -> &Row {
     blocks[i..i + 4].as_flattened().as_array().expect("four blocks")

@@ -1,7 +1,7 @@
 //! Short packets: one in each lane of the vectors, whatever their keys.
 //!
-//! One packet's few blocks would wait on each other; those of several packets fill the pipes. While one group of
-//! packets goes through the cipher, the group before it is hashed.
+//! One packet's few blocks would wait on each other; those of several packets fill the pipes. While
+//! one group of packets goes through the cipher, the group before it is hashed.
 
 #![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
@@ -17,8 +17,8 @@ use std::mem::MaybeUninit;
 /// Blocks of text that a packet may have at most.
 pub(super) const MOST: usize = 9;
 
-/// Seals or opens the packets whose bits are set in `left`, all of `N` blocks of text, the last of which may be
-/// shorter. Answers with a bit for each that is authentic; when sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`, all of `N` blocks of text, the last of
+/// which may be shorter. Answers with a bit for each that is authentic; when sealing, they all are.
 ///
 /// # Safety
 /// There are such packets, with keys of `R` rounds, and nobody else uses their text.
@@ -48,7 +48,8 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: 
     }
 }
 
-/// A packet for each lane. The same one may stand in more than one: nothing is written before everything is read.
+/// A packet for each lane. The same one may stand in more than one: nothing is written before
+/// everything is read.
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     numbers: [usize; 4],
@@ -56,7 +57,8 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// The next packets of `left`; where they are fewer than lanes, the first takes the place of those that lack.
+    /// Returns the next packets of `left`; if they are fewer than lanes, the first takes the place
+    /// of those that lack.
     ///
     /// # Safety
     /// The packets whose bits are set are there.
@@ -73,7 +75,8 @@ impl<'a> Group<'a> {
         Self { numbers, packets: each!(numbers, |i| unsafe { packets[i].assume_init_ref() }) }
     }
 
-    /// Writes the tags, or compares them with those `received`; a bit for each packet that is authentic.
+    /// Writes the tags, or compares them with those `received`; a bit for each packet that is
+    /// authentic.
     ///
     /// # Safety
     /// The packets are used by nobody else.
@@ -120,8 +123,8 @@ struct Hash<V> {
 }
 
 impl<V: Vector> Hash<V> {
-    /// Adds block `i` of additional data, text and lengths. Where there are more than the key has powers, those
-    /// at the beginning are hashed first, and what comes of it is added to the next.
+    /// Adds block `i` of additional data, text and lengths. Where there are more than the key has
+    /// powers, those at the beginning are hashed first, and what comes of it is added to the next.
     #[inline(always)]
     fn step<const R: usize, const N: usize>(
         &mut self,
@@ -161,8 +164,8 @@ impl<V: Vector> Lanes<V> {
         Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
     }
 
-    /// Passes a group through the cipher and hashes the one before, if there is one. Answers with the group, and the
-    /// tags of the one before.
+    /// Passes a group through the cipher and hashes the one before, if there is one. Answers with
+    /// the group, and the tags of the one before.
     ///
     /// # Safety
     /// The group's keys are of `R` rounds, its packets of `N` blocks, used by nobody else.
@@ -232,7 +235,7 @@ impl<V: Vector> Lanes<V> {
     }
 }
 
-/// Round keys from number `r` on, at most four.
+/// Returns the round keys from number `r` on, at most four.
 #[inline(always)]
 pub(super) fn gather_rounds<V: Vector, const R: usize>(
     isa: V::Isa,
@@ -253,8 +256,9 @@ pub(super) fn gather_rounds<V: Vector, const R: usize>(
 /// Ones in those bytes of the last block that are text.
 #[inline(always)]
 pub(super) fn tail<V: Vector>(isa: V::Isa, lengths: V) -> V {
-    // Bits of text in the last block are 8 to 128, for each packet: what follows from its length modulo 128. One less,
-    // 7 to 127, is a signed byte, and a byte of the block is text if eight times its place is less than that.
+    // Bits of text in the last block are 8 to 128, for each packet: what follows from its length
+    // modulo 128. One less, 7 to 127, is a signed byte, and a byte of the block is text if eight
+    // times its place is less than that.
     static LOW: Block = [127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     static EIGHTS: Block = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120];
     let ones = V::splat(isa, &[0xff; 16]);
@@ -272,7 +276,7 @@ static COUNTERS: [Block; MOST + 1] = {
     counters
 };
 
-/// A block of a packet.
+/// Returns a block of a packet.
 ///
 /// # Safety
 /// It can be read there, and nobody writes to it while it is.

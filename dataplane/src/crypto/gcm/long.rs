@@ -1,8 +1,9 @@
 //! Long packets, one at a time: its blocks stand side by side in the lanes of the vectors.
 //!
-//! The hash is over the additional data, the text and the lengths; the cipher hides the tag, then the text. So both
-//! run over the same vectors, with counter 1 where the additional data stands. Empty slots come first, so that the
-//! lengths are always in the last lane, and a vector's powers of the hash key are the same for any length:
+//! The hash is over the additional data, the text and the lengths; the cipher hides the tag, then
+//! the text. So both run over the same vectors, with counter 1 where the additional data stands.
+//! Empty slots come first, so that the lengths are always in the last lane, and a vector's powers
+//! of the hash key are the same for any length:
 //!
 //! ```text
 //! hash     │   -  aad   c0   c1 │  c2   c3 ...      │ ...  cn  len │
@@ -39,11 +40,12 @@ static COUNTERS: [[u32; 4]; 8] = {
     counters
 };
 
-/// Seals or opens the packets whose bits are set in `left`. Answers with a bit for each that is authentic; when
-/// sealing, they all are.
+/// Seals or opens the packets whose bits are set in `left`. Answers with a bit for each that is
+/// authentic; when sealing, they all are.
 ///
 /// # Safety
-/// There are such packets, with keys of `R` rounds and text that fills two vectors or more, which nobody else uses.
+/// There are such packets, with keys of `R` rounds and text that fills two vectors or more, which
+/// nobody else uses.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     isa: V::Isa,
@@ -128,8 +130,8 @@ impl<V: Vector> Tail<V> {
         }
     }
 
-    /// Hashes the last group; writes or compares the tag in the last step, which answers with the packet's bit if it
-    /// is authentic.
+    /// Hashes the last group; writes or compares the tag in the last step, which answers with the
+    /// packet's bit if it is authentic.
     ///
     /// # Safety
     /// A tag can be read and written where it stands.
@@ -176,7 +178,8 @@ struct State<'a, V: Vector, const R: usize, const SEAL: bool> {
     counter: V,
     /// Slots of the first vector that stay empty.
     empty: usize,
-    /// Where the next vector stands in the packet, and how many bytes of text are left from there on.
+    /// Where the next vector stands in the packet, and how many bytes of text are left from there
+    /// on.
     at: *mut u8,
     left: usize,
     /// The group that went through the cipher and waits to be hashed.
@@ -213,7 +216,8 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         }
     }
 
-    /// The first group, of `F` vectors, then as many more as `groups` says. The packet before is finished meanwhile.
+    /// Returns the first group, of `F` vectors, then as many more as `groups` says. The packet
+    /// before is finished meanwhile.
     ///
     /// # Safety
     /// These are the packet's vectors.
@@ -245,8 +249,8 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         }
     }
 
-    /// Passes the next `N` vectors through the cipher, and hashes the `P` that wait. In the first group, that is
-    /// the packet before; answers with its bit then.
+    /// Passes the next `N` vectors through the cipher, and hashes the `P` that wait. In the first
+    /// group, that is the packet before; answers with its bit then.
     ///
     /// # Safety
     /// So many vectors are left; `FIRST` and `LAST` say whether it is the first and the last group.
@@ -297,7 +301,8 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
             // The last block of text, whole or not, ends in these two vectors.
             let tail = LAST && i + 2 >= N;
             let mask = V::mask(isa, self.left);
-            // SAFETY: these lanes hold text, of which the last block may reach into the tag, as long as a block.
+            // SAFETY: these lanes hold text, of which the last block may reach into the tag, as
+            // long as a block.
             unsafe {
                 let input = if whole { V::load(isa, self.at) } else { V::load_lanes(isa, self.at, from, to) };
                 let output = input.xor(if tail { stream.and(mask) } else { stream });
@@ -331,7 +336,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
         bit
     }
 
-    /// What is left to do.
+    /// Returns what is left to do.
     #[inline(always)]
     fn tail(&self, bit: u64) -> Tail<V> {
         let [one, two, three, _] = self.powers;

@@ -11,11 +11,11 @@
 //! | [`long`] | kernel for long packets: one packet in all lanes |
 //! | [`burst`] | which packets go to which kernel, together |
 //!
-//! Nothing here depends on a secret but the values computed: neither branches nor addresses do. Nonces are of 96 bits
-//! and tags of 128; the text may be up to 64 KiB.
+//! Nothing here depends on a secret but the values computed: neither branches nor addresses do.
+//! Nonces are of 96 bits and tags of 128; the text may be up to 64 KiB.
 
-/// The same with `$i` a constant, from the first number to the last. Loops of so much the compiler would not unroll,
-/// and would then keep in memory what belongs into registers.
+/// The same with `$i` a constant, from the first number to the last. Loops of so much the compiler
+/// would not unroll, and would then keep in memory what belongs into registers.
 macro_rules! unroll {
     ($i:ident in [$($number:literal)+] $body:block) => {
         $({

@@ -34,7 +34,7 @@ enum Size {
 }
 
 impl Key {
-    /// A key of 16, 24 or 32 bytes, and the four bytes that every nonce begins with.
+    /// Makes a key of 16, 24 or 32 bytes, and the four bytes that every nonce begins with.
     pub(crate) fn new(isa: Isa, key: &[u8], salt: [u8; 4]) -> Option<Self> {
         let any = match isa {
             Isa::Vaes512(isa) => isa.into(),
@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    /// Which of the three sizes it is of, and its schedule.
+    /// Returns which of the three sizes it is of, and its schedule.
     #[inline]
     pub(super) fn size(&self) -> (usize, *const u8) {
         match &self.schedule {
@@ -77,8 +77,8 @@ impl Key {
         }
     }
 
-    /// Additional data of any length, `first` and `rest`, as one block: what is left once all but the last are
-    /// hashed.
+    /// Additional data of any length, `first` and `rest`, as one block: what is left once all but
+    /// the last are hashed.
     pub(crate) fn absorb(&self, first: Option<&Block>, rest: &[u8]) -> Block {
         let any = match self.isa() {
             Isa::Vaes512(isa) => isa.into(),
@@ -103,13 +103,15 @@ pub(crate) struct Packet<'a> {
     pub(super) iv: Block,
     /// The additional data, or what [`Key::absorb`] left of them.
     pub(super) aad: Block,
-    /// Bits of text and of additional data, as GHASH ends with them, in the order of its arithmetic.
+    /// Bits of text and of additional data, as GHASH ends with them, in the order of its
+    /// arithmetic.
     pub(super) lengths: Block,
     of: PhantomData<(&'a Key, &'a mut [u8])>,
 }
 
 impl<'a> Packet<'a> {
-    /// `aad` stands for `aad_len` bytes of additional data; `text` is followed by the tag's 16 bytes.
+    /// `aad` stands for `aad_len` bytes of additional data; `text` is followed by the tag's 16
+    /// bytes.
     ///
     /// # Panics
     /// If `text` is shorter than the tag.
@@ -127,19 +129,19 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Whether it was made with `key`.
+    /// Returns whether it was made with `key`.
     #[inline(always)]
     pub(super) fn is_of(&self, key: &Key) -> bool {
         self.key == key.size().1
     }
 
-    /// Bytes of text.
+    /// Returns the length of the text, in bytes.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         u64::from_le_bytes(*self.lengths.first_chunk().expect("16 bytes")) as usize / 8
     }
 
-    /// Where the tag stands.
+    /// Returns where the tag stands.
     #[inline(always)]
     pub(super) fn tag(&self) -> *mut u8 {
         self.text.wrapping_add(self.len())

@@ -29,7 +29,7 @@ impl Case {
         }
     }
 
-    /// Text and tag, by RustCrypto.
+    /// Returns the text and tag, by RustCrypto.
     fn sealed(&self) -> Vec<u8> {
         let nonce = [&self.salt[..], &self.iv].concat().try_into().unwrap();
         let mut text = self.text.clone();
@@ -155,15 +155,16 @@ fn every_alignment() {
     }
 }
 
-/// Bursts of any size, lengths and keys, the same key more than once, some packets forged: at the tag, in the text,
-/// in the additional data or at the IV.
+/// Bursts of any size, lengths and keys, the same key more than once, some packets forged: at the
+/// tag, in the text, in the additional data or at the IV.
 #[test]
 fn bursts_of_all_sorts() {
     let mut random = Random(4);
     for round in 0..1500 {
         let count = if round <= 64 { round } else { random.below(65) };
         let longest = [20, 144, 300, 1500, 3000][random.below(5)];
-        // Many lengths, or only a few, of which one may be longer by some bytes and still have as many blocks.
+        // Many lengths, or only a few, of which one may be longer by some bytes and still have as
+        // many blocks.
         let few: Vec<usize> = (0..1 + random.below(4)).map(|_| random.below(longest + 1)).collect();
         let cases: Vec<Case> = (0..count)
             .map(|i| {

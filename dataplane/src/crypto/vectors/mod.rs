@@ -15,7 +15,7 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// The backends that this machine has.
+/// Returns the backends that this machine has.
 fn backends() -> impl Iterator<Item = Backend> + Clone {
     Backend::ALL.into_iter().filter(|backend| backend.is_available())
 }
@@ -27,17 +27,17 @@ enum Cipher {
     Library(Aead),
 }
 
-/// Bytes of a hexadecimal number; white space is skipped.
+/// Returns the bytes of a hexadecimal number; white space is skipped.
 fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.split_whitespace().flat_map(str::bytes).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
 }
 
-/// One vector of a file: values by lower-case name; `fail` where the file says `FAIL`.
+/// One vector of a file: values by lower-case name; `fail` if the file says `FAIL`.
 type Record = BTreeMap<String, Vec<u8>>;
 
-/// The vectors of a file of `name = value` lines with a blank line after each vector.
+/// Returns the vectors of a file of `name = value` lines with a blank line after each vector.
 fn records(text: &str) -> Vec<Record> {
     let record = |paragraph: &str| -> Record {
         paragraph
@@ -67,7 +67,7 @@ fn chacha(key: &[u8], backend: Backend) -> Cipher {
     Cipher::Library(Aead::chacha(key, backend).unwrap())
 }
 
-/// Opens `ct`; gives the text where it is authentic. Elsewhere nothing of it is to be seen.
+/// Opens `ct`; gives the text if it is authentic. Elsewhere nothing of it is to be seen.
 fn opened(cipher: &Cipher, nonce: &[u8], aad: &[u8], ct: &[u8], tag: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; 12] = nonce.try_into().unwrap();
     let tag: [u8; 16] = tag.try_into().unwrap();
@@ -87,7 +87,7 @@ fn opened(cipher: &Cipher, nonce: &[u8], aad: &[u8], ct: &[u8], tag: &[u8]) -> O
     }
 }
 
-/// Text and tag, sealed.
+/// Returns the text and tag, sealed.
 fn sealed(cipher: &Cipher, nonce: &[u8], aad: &[u8], text: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let nonce: [u8; 12] = nonce.try_into().unwrap();
     match cipher {
@@ -123,7 +123,7 @@ fn through<const SEAL: bool>(
     burst.finish() == 1 << 9
 }
 
-/// The tags of `msg`, from the portable code: all at once, and with the first block apart.
+/// Returns the tags of `msg`, from the portable code: all at once, and with the first block apart.
 fn gmac_tags(key: &[u8], nonce: &[u8], msg: &[u8]) -> Vec<[u8; 16]> {
     let gmac = Gmac::new(key, [0; 4].into()).unwrap();
     let nonce = nonce.try_into().unwrap();

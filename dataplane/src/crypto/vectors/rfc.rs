@@ -22,7 +22,8 @@ fn opened_esp(
     authentic.then(|| esp[8 + suite.iv_len()..esp.len() - suite.icv_len()].to_vec())
 }
 
-/// draft-mcgrew-gcm-test-01 §4, made for RFC 4106 and RFC 4543: whole ESP packets with and without ESN.
+/// draft-mcgrew-gcm-test-01 §4, made for RFC 4106 and RFC 4543: whole ESP packets with and without
+/// ESN.
 #[test]
 fn gcm_and_gmac_packets() {
     let vectors = records(include_str!("../../../tests/vectors/mcgrew-gcm-test.txt"));

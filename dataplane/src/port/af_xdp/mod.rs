@@ -1,8 +1,8 @@
 //! A queue of a NIC by an AF_XDP socket, without the kernel's network stack.
 //!
-//! A worker's [`Pool`] is its UMEM: all its sockets, of whatever device and queue, share it, so that what comes in
-//! by one and goes out by another is never copied in user space. Each has its own four rings (the kernel's
-//! `Documentation/networking/af_xdp.rst`).
+//! A worker's [`Pool`] is its UMEM: all its sockets, of whatever device and queue, share it, so
+//! that what comes in by one and goes out by another is never copied in user space. Each has its
+//! own four rings (the kernel's `Documentation/networking/af_xdp.rst`).
 
 #![allow(unsafe_code, reason = "rings and frames shared with the kernel")]
 
@@ -33,7 +33,8 @@ const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF (or CAP_SYS_ADMIN), and
 
 /// One queue of one device.
 ///
-/// Frames that its rings hold when it is dropped are lost to the pool, whose memory then stays mapped.
+/// Frames that its rings hold when it is dropped are lost to the pool, whose memory then stays
+/// mapped.
 pub struct AfXdpPort {
     socket: Arc<OwnedFd>,
     rx: Consumer<libc::xdp_desc>,
@@ -54,14 +55,15 @@ pub struct AfXdpPort {
 unsafe impl Send for AfXdpPort {}
 
 impl AfXdpPort {
-    /// Opens `queue` of `device`, on frames of `pool`, and has `classifier` feed it. At most `fill` frames of the
-    /// pool wait in the device's rings for packets.
+    /// Opens `queue` of `device`, on frames of `pool`, and has `classifier` feed it. At most `fill`
+    /// frames of the pool wait in the device's rings for packets.
     ///
-    /// The first socket of a pool decides between zero-copy and copy for all: the kernel wants it so.
+    /// The first socket of a pool decides between zero-copy and copy for all: the kernel wants it
+    /// so.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] where the pool's frames are not of 2048 or 4096 bytes, or the queue is taken;
-    /// [`PortError::Permission`]; or what the system answered.
+    /// [`PortError::NotSupported`] if the pool's frames are not of 2048 or 4096 bytes, or the queue
+    /// is taken; [`PortError::Permission`]; or what the system answered.
     pub fn open(
         pool: &mut Pool,
         device: &Device,
@@ -121,7 +123,7 @@ impl AfXdpPort {
         })
     }
 
-    /// Whether device and gateway use the same frames, without a copy in the kernel either.
+    /// Returns whether device and gateway use the same frames, without a copy in the kernel either.
     pub fn is_zero_copy(&self) -> bool {
         sys::option::<u32>(&self.socket, libc::SOL_XDP, libc::XDP_OPTIONS)
             .is_ok_and(|options| options & libc::XDP_OPTIONS_ZEROCOPY != 0)
@@ -164,8 +166,8 @@ impl AfXdpPort {
         self.completion.release();
     }
 
-    /// Has the kernel send what is on the ring. One call sends a bounded number of frames in copy mode, so there
-    /// are as many calls as make a difference.
+    /// Has the kernel send what is on the ring. One call sends a bounded number of frames in copy
+    /// mode, so there are as many calls as make a difference.
     fn kick(&mut self) {
         while !self.tx.is_empty() && self.tx.needs_wakeup() {
             let before = self.tx.consumed();
@@ -189,7 +191,8 @@ impl Port for AfXdpPort {
         while burst.room() > 0 {
             let Some(received) = self.rx.pop() else { break };
             self.lent = self.lent.saturating_sub(1);
-            // SAFETY: the frame was lent by `refill`, and the kernel has filled it and given it back.
+            // SAFETY: the frame was lent by `refill`, and the kernel has filled it and given it
+            // back.
             match unsafe { pool.reclaim(received.addr, received.len as usize) } {
                 Some(packet) => {
                     self.stats.received(&packet);
@@ -278,8 +281,8 @@ fn map_rings(socket: &OwnedFd) -> io::Result<Rings> {
     ))
 }
 
-/// Binds to a queue: zero-copy where the driver can, for a first socket; as the first did, for a further one, which
-/// must not repeat the flags.
+/// Binds to a queue: zero-copy if the driver can, for a first socket; as the first did, for a
+/// further one, which must not repeat the flags.
 fn bind(
     socket: &OwnedFd,
     device: &Device,
@@ -307,8 +310,8 @@ fn bind(
     })
 }
 
-/// Several queues of one device as one port, for a worker that serves more than one: receives from all, sends by
-/// the first.
+/// Several queues of one device as one port, for a worker that serves more than one: receives from
+/// all, sends by the first.
 pub struct AfXdpQueues {
     queues: Vec<AfXdpPort>,
     next: usize,
@@ -323,7 +326,8 @@ impl AfXdpQueues {
 
 impl Port for AfXdpQueues {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        // Another queue is the first each time, so that a busy one does not keep the others out of the burst.
+        // Another queue is the first each time, so that a busy one does not keep the others out of
+        // the burst.
         self.next = (self.next + 1) % self.queues.len();
         let (after, before) = self.queues.split_at_mut(self.next);
         after.iter_mut().chain(before).for_each(|queue| queue.rx(pool, burst));

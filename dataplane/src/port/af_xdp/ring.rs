@@ -1,4 +1,5 @@
-//! The four rings of an AF_XDP socket: single producer, single consumer, one end ours and the other the kernel's.
+//! The four rings of an AF_XDP socket: single producer, single consumer, one end ours and the other
+//! the kernel's.
 
 #![allow(unsafe_code, reason = "a ring shared with the kernel")]
 
@@ -39,7 +40,8 @@ impl<T: Copy> Ring<T> {
     }
 
     fn word(&self, offset: u64) -> &AtomicU32 {
-        // SAFETY: `map` checked that an aligned word lies there, and the kernel uses it as an atomic too.
+        // SAFETY: `map` checked that an aligned word lies there, and the kernel uses it as an
+        // atomic too.
         unsafe { AtomicU32::from_ptr(self.mapping.base().as_ptr().add(offset as usize).cast()) }
     }
 
@@ -70,7 +72,8 @@ impl<T: Copy> Producer<T> {
         Ok(Self { ring: Ring::map(fd, at, size, page)?, next: 0, consumed: 0 })
     }
 
-    /// Entries that can be pushed now, asking the kernel only where fewer than `wanted` are known of.
+    /// Returns how many entries can be pushed now, asking the kernel only if fewer than `wanted`
+    /// are known of.
     pub(super) fn room(&mut self, wanted: usize) -> usize {
         if self.known_room() < wanted {
             self.consumed = self.ring.consumer().load(Acquire);
@@ -84,7 +87,8 @@ impl<T: Copy> Producer<T> {
 
     /// Writes an entry, which the kernel sees after [`Producer::publish`]. There must be room.
     pub(super) fn push(&mut self, entry: T) {
-        // SAFETY: within the ring; the kernel does not read entries at and behind `next` before they are published.
+        // SAFETY: within the ring; the kernel does not read entries at and behind `next` before
+        // they are published.
         unsafe { self.ring.entry(self.next).write(entry) };
         self.next = self.next.wrapping_add(1);
     }
@@ -93,17 +97,17 @@ impl<T: Copy> Producer<T> {
         self.ring.producer().store(self.next, Release);
     }
 
-    /// How far the kernel has come.
+    /// Returns how far the kernel has come.
     pub(super) fn consumed(&self) -> u32 {
         self.ring.consumer().load(Relaxed)
     }
 
-    /// Whether the kernel has taken all that was published.
+    /// Returns whether the kernel has taken all that was published.
     pub(super) fn is_empty(&self) -> bool {
         self.consumed() == self.next
     }
 
-    /// Whether the kernel sleeps until a system call.
+    /// Returns whether the kernel sleeps until a system call.
     pub(super) fn needs_wakeup(&self) -> bool {
         self.ring.word(self.ring.offsets.flags).load(Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
     }
@@ -129,7 +133,8 @@ impl<T: Copy> Consumer<T> {
                 return None;
             }
         }
-        // SAFETY: within the ring; the kernel published this entry and does not write it before its release.
+        // SAFETY: within the ring; the kernel published this entry and does not write it before its
+        // release.
         let entry = unsafe { self.ring.entry(self.next).read() };
         self.next = self.next.wrapping_add(1);
         Some(entry)

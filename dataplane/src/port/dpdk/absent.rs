@@ -21,12 +21,14 @@ impl Eal {
         Err(PortError::NotSupported { device: "dpdk".into(), reason: reason.into() })
     }
 
-    /// Receive and transmit queues that `device` has at most; `None` where there is no such device.
+    /// Returns the receive and transmit queues that `device` has at most; `None` if there is no
+    /// such device.
     pub fn queues(&self, _: &str) -> Option<usize> {
         match *self {}
     }
 
-    /// A pool for a worker on a core, of so many frames of so many bytes each, whose frames are mbufs.
+    /// Returns a pool for a worker on a core, of so many frames of so many bytes each, whose frames
+    /// are mbufs.
     ///
     /// # Errors
     /// There is no memory for it.
@@ -37,7 +39,8 @@ impl Eal {
     /// Opens a device for as many workers as there are pools, all made by [`Eal::pool`].
     ///
     /// # Errors
-    /// There is no such device, it has fewer queues than there are workers, or its driver refuses what is asked.
+    /// There is no such device, it has fewer queues than there are workers, or its driver refuses
+    /// what is asked.
     pub fn open(&self, _: &Request<'_>, _: &mut [Pool]) -> Result<OpenDevice, PortError> {
         match *self {}
     }

@@ -18,9 +18,11 @@ use std::{
     sync::Arc,
 };
 
-/// Descriptors of a ring, at most: what most drivers choose for themselves, and some hundred microseconds of packets.
+/// Descriptors of a ring, at most: what most drivers choose for themselves, and some hundred
+/// microseconds of packets.
 const DESCRIPTORS: usize = 1024;
-/// The part of a pool that one ring may hold: four devices, with two rings each, leave half of it for packets on their way.
+/// The part of a pool that one ring may hold: four devices, with two rings each, leave half of it
+/// for packets on their way.
 const LENT: usize = 16;
 /// Fewest descriptors of a ring.
 const FEWEST: usize = 32;
@@ -74,8 +76,8 @@ impl Spread {
 }
 
 impl Device {
-    /// Configures and starts device `port` with a queue for each of `pools`. Answers what could not be done, and why, where
-    /// that fails.
+    /// Configures and starts device `port` with a queue for each of `pools`. Answers what could not
+    /// be done, and why, if that fails.
     pub(super) fn start(
         port: u16,
         request: &Request<'_>,
@@ -121,19 +123,19 @@ impl Device {
         Ok((this, powers))
     }
 
-    /// Its number for DPDK.
+    /// Returns its number for DPDK.
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
     pub(super) fn mac(&self) -> Mac {
         let mut mac = Mac::default();
-        // SAFETY: the device is open; where it has none, zeroes stay.
+        // SAFETY: the device is open; if it has none, zeroes stay.
         unsafe { sys::rte_eth_macaddr_get(self.port, &mut mac) };
         mac
     }
 
-    /// Largest payload of a frame, in bytes.
+    /// Returns the largest payload of a frame, in bytes.
     pub(super) fn mtu(&self) -> usize {
         let mut mtu = 0;
         // SAFETY: the device is open.
@@ -182,7 +184,7 @@ impl Monitor for Arc<Device> {
     }
 }
 
-/// The number of a device that there is.
+/// Returns the number of a device that there is.
 pub(super) fn find(name: &str) -> Option<u16> {
     let name = CString::new(name).ok()?;
     let mut port = 0;
@@ -190,7 +192,7 @@ pub(super) fn find(name: &str) -> Option<u16> {
     (unsafe { sys::wf_port_of(name.as_ptr(), &mut port) } == 0).then_some(port)
 }
 
-/// Name of its driver, and the most queue pairs that it can have.
+/// Returns the name of its driver, and the most queue pairs that it can have.
 pub(super) fn describe(port: u16) -> Option<(String, usize)> {
     let mut info = Info { driver: [0; 64], queues: 0 };
     // SAFETY: EAL runs, and `info` is written whole.
@@ -202,7 +204,7 @@ pub(super) fn unsupported(device: &str, reason: impl Into<String>) -> PortError 
     PortError::NotSupported { device: device.to_owned(), reason: reason.into() }
 }
 
-/// A string of C in an array, up to its end or the array's.
+/// Returns a string of C in an array, up to its end or the array's.
 fn text(chars: &[c_char]) -> String {
     let bytes: Vec<_> = chars.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()

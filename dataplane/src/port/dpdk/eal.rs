@@ -39,12 +39,13 @@ impl Eal {
     /// The version of DPDK that was found when this program was built.
     pub const VERSION: Option<&str> = Some(env!("WAYFARER_DPDK"));
 
-    /// Starts DPDK, once in a process. The calling thread stays on the cores that it was on. Nothing is left in the file
-    /// system but an empty `/var/run/dpdk`: memory and configuration are this process's alone.
+    /// Starts DPDK, once in a process. The calling thread stays on the cores that it was on.
+    /// Nothing is left in the file system but an empty `/var/run/dpdk`: memory and configuration
+    /// are this process's alone.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] with what DPDK said: an option that it does not take, a device that it cannot find, no
-    /// huge pages.
+    /// [`PortError::NotSupported`] with what DPDK said: an option that it does not take, a device
+    /// that it cannot find, no huge pages.
     pub fn start(options: &Options) -> Result<Self, PortError> {
         static STARTED: AtomicBool = AtomicBool::new(false);
         if options.hugepages && free_huge_pages() == Some(0) {
@@ -80,15 +81,18 @@ impl Eal {
         Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), said })
     }
 
-    /// Receive and transmit queues that `device` has at most; `None` where there is no such device.
+    /// Returns the receive and transmit queues that `device` has at most; `None` if there is no
+    /// such device.
     pub fn queues(&self, device: &str) -> Option<usize> {
         Some(device::describe(device::find(device)?)?.1)
     }
 
-    /// A pool for a worker on `core`, of `frames` frames of `frame` bytes each, whose frames are mbufs.
+    /// Returns a pool for a worker on `core`, of `frames` frames of `frame` bytes each, whose
+    /// frames are mbufs.
     ///
     /// # Errors
-    /// [`PortError::NotSupported`] where count or size are not as for [`Pool::new`], or there is no memory for it.
+    /// [`PortError::NotSupported`] if count or size are not as for [`Pool::new`], or there is no
+    /// memory for it.
     pub fn pool(&self, frames: usize, frame: usize, core: usize) -> Result<Pool, PortError> {
         let made = Pool::check(frames, frame).and_then(|()| Mempool::new(frames, frame, core));
         let mempool = made.map_err(|why| {
@@ -143,7 +147,7 @@ impl Eal {
         })
     }
 
-    /// The number of a device, which is made anew where it was closed before.
+    /// Returns the number of a device, which is made anew if it was closed before.
     fn find(&self, name: &str) -> Result<u16, PortError> {
         if let Some(port) = device::find(name) {
             return Ok(port);
@@ -169,8 +173,8 @@ impl Eal {
     }
 }
 
-/// EAL makes a folder of this process's own even where it has nothing to put there. The one around it is for all programs
-/// on DPDK, of which another may just be starting.
+/// EAL makes a folder of this process's own even if it has nothing to put there. The one around it
+/// is for all programs on DPDK, of which another may just be starting.
 fn remove_runtime_folder() {
     // SAFETY: a string of EAL's own that stays; empty before it has made the folder.
     let folder = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
@@ -181,7 +185,7 @@ fn not_kept(why: io::Error) -> PortError {
     unsupported("dpdk", format!("cannot keep its messages: {why}"))
 }
 
-/// The command line that EAL is given.
+/// Returns the command line that EAL is given.
 fn arguments(options: &Options) -> Vec<String> {
     let cores: Vec<_> = options.cores.iter().map(ToString::to_string).collect();
     let mut words = vec!["wayfarer".to_owned(), "-l".into(), cores.join(",")];
@@ -201,7 +205,8 @@ fn arguments(options: &Options) -> Vec<String> {
     words
 }
 
-/// Huge pages of all sizes that are free, or that the kernel would make when asked; `None` where the system does not say.
+/// Huge pages of all sizes that are free, or that the kernel would make when asked; `None` if the
+/// system does not say.
 fn free_huge_pages() -> Option<u64> {
     let sizes = fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
     let free = |size: io::Result<fs::DirEntry>| {
@@ -213,7 +218,7 @@ fn free_huge_pages() -> Option<u64> {
     Some(sizes.filter_map(free).sum())
 }
 
-/// The machine's memory in bytes.
+/// Returns the machine's memory in bytes.
 fn physical_memory() -> usize {
     // SAFETY: functions of numbers.
     let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });

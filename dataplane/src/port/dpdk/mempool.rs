@@ -70,7 +70,7 @@ impl Mempool {
         (self.frames / 8).min(512)
     }
 
-    /// Notes that a device's rings may hold `mbufs` more, also where that is too many.
+    /// Notes that a device's rings may hold `mbufs` more, even if that is too many.
     ///
     /// # Errors
     /// Too few would be left: drivers would find none to receive with while all wait to be sent.
@@ -111,7 +111,8 @@ impl Mempool {
     pub(crate) fn put(&self, frames: impl Iterator<Item = NonNull<u8>>) {
         let mut mbufs: ArrayVec<_, BATCH> = ArrayVec::new();
         let put = |mbufs: &mut ArrayVec<*mut Mbuf, BATCH>| {
-            // SAFETY: mbufs of this mempool, which the pool alone refers to, of one segment: all others were refused.
+            // SAFETY: mbufs of this mempool, which the pool alone refers to, of one segment: all
+            // others were refused.
             unsafe { sys::wf_put(self.as_ptr(), mbufs.as_mut_ptr(), mbufs.len() as u32) };
             mbufs.clear();
         };
@@ -126,7 +127,7 @@ impl Mempool {
         }
     }
 
-    /// Whether a frame is an mbuf of this mempool.
+    /// Returns whether a frame is an mbuf of this mempool.
     ///
     /// # Safety
     /// It is an mbuf.
@@ -136,7 +137,7 @@ impl Mempool {
         unsafe { (*mbuf_of(base)).pool == self.as_ptr() }
     }
 
-    /// The bases of all its frames, wherever they are.
+    /// Returns the bases of all its frames, wherever they are.
     pub(crate) fn bases(&self) -> HashSet<NonNull<u8>> {
         unsafe extern "C" fn note(_: *mut RteMempool, all: *mut c_void, mbuf: *mut c_void, _: c_uint) {
             // SAFETY: `all` is what `bases` passes, and is used by nobody else meanwhile.
@@ -164,19 +165,20 @@ impl Drop for Mempool {
     }
 }
 
-/// The start of an mbuf's own buffer: the base of its frame.
+/// Returns the start of an mbuf's own buffer: the base of its frame.
 #[inline]
 pub(super) fn base_of(mbuf: *mut Mbuf) -> *mut u8 {
     mbuf.wrapping_add(1).cast()
 }
 
-/// The mbuf whose own buffer begins at the base of a frame.
+/// Returns the mbuf whose own buffer begins at the base of a frame.
 #[inline]
 pub(super) fn mbuf_of(base: NonNull<u8>) -> *mut Mbuf {
     base.as_ptr().cast::<Mbuf>().wrapping_sub(1)
 }
 
-/// The packet in an mbuf of `pool`, of one segment, in its own buffer of `frame` bytes; `None` for any other mbuf.
+/// Returns the packet in an mbuf of `pool`, of one segment, in its own buffer of `frame` bytes;
+/// `None` for any other mbuf.
 ///
 /// # Safety
 /// The mbuf is live and nobody else's.
@@ -191,7 +193,8 @@ pub(super) unsafe fn packet_of(mbuf: *mut Mbuf, pool: *mut RteMempool, frame: us
         return None;
     }
     let base = NonNull::new(base)?;
-    // SAFETY: the mbuf's own buffer is `frame` bytes of mapped memory and the packet's alone; `end` is within it.
+    // SAFETY: the mbuf's own buffer is `frame` bytes of mapped memory and the packet's alone; `end`
+    // is within it.
     let mut packet = unsafe { Packet::from_raw(base, frame as u16, header.data_off, header.data_len) };
     // SAFETY: constants.
     let (mask, good) = unsafe { (sys::wf_rx_checksum_mask, sys::wf_rx_checksum_good) };

@@ -26,12 +26,13 @@ const USUAL: [&str; 13] = [
     "no mounted hugetlbfs",
 ];
 
-/// Why something failed, of all that was said meanwhile: the first complaint.
+/// Returns why something failed, of all that was said meanwhile: the first complaint.
 pub(super) fn complaint(said: &str) -> Option<&str> {
     complaints(said).find(|line| line.contains(": ")).or_else(|| complaints(said).next())
 }
 
-/// Why there is no `device`, of all that was said when EAL started: the first complaint of its driver.
+/// Returns why there is no `device`, of all that was said when EAL started: the first complaint of
+/// its driver.
 pub(super) fn why_missing<'a>(said: &'a str, device: &str) -> Option<&'a str> {
     let ends = |line: &str| line.contains("failed to initialize ") || line.contains("cannot be used");
     let mut first = None;
@@ -53,8 +54,8 @@ fn complaints(said: &str) -> impl Iterator<Item = &str> {
     said.lines().map(str::trim).filter(move |line| !line.is_empty() && !is_usual(line))
 }
 
-/// Runs `f` while what it writes to standard output and error is kept: DPDK explains itself there at length. For the start
-/// of a program, when one thread does all.
+/// Runs `f` while what it writes to standard output and error is kept: DPDK explains itself there
+/// at length. For the start of a program, when one thread does all.
 pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
     // SAFETY: a new file of memory, owned here.
     let mut kept = unsafe {

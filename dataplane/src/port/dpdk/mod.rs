@@ -1,7 +1,7 @@
 //! NICs by DPDK's poll-mode drivers. The frame of a packet is an mbuf's buffer: nothing is copied.
 //!
-//! Built with the feature `dpdk` only. Without it everything here is still named, so that callers are the same, and
-//! [`Eal::start`] says what is missing.
+//! Built with the feature `dpdk` only. Without it everything here is still named, so that callers
+//! are the same, and [`Eal::start`] says what is missing.
 
 #[cfg(not(feature = "dpdk"))]
 mod absent;
@@ -32,9 +32,11 @@ use super::{Mac, Port, monitor::Monitor};
 pub struct Options {
     /// Cores that workers run on (`-l`). Not empty.
     pub cores: Vec<usize>,
-    /// Memory to take at the start, in bytes (`-m`); `None`: what it asks for as it goes, from huge pages.
+    /// Memory to take at the start, in bytes (`-m`); `None`: what it asks for as it goes, from huge
+    /// pages.
     pub memory: Option<usize>,
-    /// Whether memory comes from huge pages; else from ordinary ones (`--no-huge`), which is for trying out.
+    /// Whether memory comes from huge pages; else from ordinary ones (`--no-huge`), which is for
+    /// trying out.
     pub hugepages: bool,
     /// PCI addresses of the NICs that it may take (`-a`); none are touched but these.
     pub allow: Vec<String>,
@@ -50,8 +52,9 @@ const MBUF: usize = 256;
 const BESIDES: usize = 64 << 20;
 
 impl Options {
-    /// Memory that is enough for `workers` pools of `frames` frames of `frame` bytes each, in bytes: what to take at the
-    /// start where there are no huge pages, for then it cannot grow.
+    /// Returns the memory that is enough for `workers` pools of `frames` frames of `frame` bytes
+    /// each, in bytes: what to take at the start if there are no huge pages, for then it cannot
+    /// grow.
     pub fn memory_for(workers: usize, frames: usize, frame: usize) -> usize {
         frames.saturating_mul(frame + MBUF).saturating_mul(workers).saturating_add(BESIDES)
     }
@@ -68,7 +71,8 @@ pub struct Request<'a> {
     pub mac: Option<Mac>,
     /// Whether frames to other stations' MAC addresses are received as well.
     pub promiscuous: bool,
-    /// Whether UDP checksums over IPv6 are wanted of it, if it can ([`OpenDevice::fills_checksums`]).
+    /// Whether UDP checksums over IPv6 are wanted of it, if it can
+    /// ([`OpenDevice::fills_checksums`]).
     pub fill_checksums: bool,
 }
 
@@ -90,7 +94,7 @@ pub struct OpenDevice {
     pub monitor: Box<dyn Monitor>,
 }
 
-/// What DPDK says of the last call of this thread that failed.
+/// Returns what DPDK says of the last call of this thread that failed.
 #[cfg(feature = "dpdk")]
 #[allow(unsafe_code, reason = "DPDK's functions")]
 fn last_error() -> String {

@@ -38,8 +38,8 @@ impl DpdkPort {
         assert!(pool.is_of(&self.mempool), "another pool than the port was opened on");
     }
 
-    /// What is not one plain mbuf: a jumbo frame or joined packets in several, or a buffer of the driver's own. Copied
-    /// into a frame where it fits one.
+    /// Returns what is not one plain mbuf: a jumbo frame or joined packets in several, or a buffer
+    /// of the driver's own. Copied into a frame if it fits one.
     #[cold]
     fn gather(&mut self, mbuf: *mut Mbuf, pool: &mut Pool) -> Option<Packet> {
         let Some(mut packet) = pool.take() else {
@@ -70,8 +70,8 @@ impl Port for DpdkPort {
         self.check(pool);
         let mut mbufs: [*mut Mbuf; BURST] = [null_mut(); BURST];
         let (before, room) = (burst.len(), burst.room() as u16);
-        // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is there, and `room` pointers
-        // fit.
+        // SAFETY: the queue is this worker's, its device runs for as long as `self._device` is
+        // there, and `room` pointers fit.
         let received = unsafe { sys::wf_rx(self.port, self.queue, mbufs.as_mut_ptr(), room) };
         let (mempool, frame) = (self.mempool.as_ptr(), pool.frame_size());
         let mut bytes = 0;
@@ -102,7 +102,8 @@ impl Port for DpdkPort {
             *slot = hand_over(packet);
             bytes += packet.len();
         }
-        // SAFETY: as in `rx`; all are mbufs of this worker's pool, of one segment, which nobody else refers to.
+        // SAFETY: as in `rx`; all are mbufs of this worker's pool, of one segment, which nobody
+        // else refers to.
         let sent = unsafe { sys::wf_tx(self.port, self.queue, mbufs.as_mut_ptr(), burst.len() as u16) };
         let sent = usize::from(sent);
         self.stats.tx_packets += sent as u64;

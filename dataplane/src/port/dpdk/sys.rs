@@ -1,4 +1,5 @@
-//! The functions of DPDK and of `shim.c`, and the structures that both sides share. `shim.c` asserts their layout.
+//! The functions of DPDK and of `shim.c`, and the structures that both sides share. `shim.c`
+//! asserts their layout.
 
 #![allow(unsafe_code, reason = "functions of C")]
 

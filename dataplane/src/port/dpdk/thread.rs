@@ -22,8 +22,8 @@ std::thread_local! {
     };
 }
 
-/// Makes the calling thread known to DPDK for as long as it runs. Where there is no room for it (a limit of 128), its drivers
-/// work without a cache.
+/// Makes the calling thread known to DPDK for as long as it runs. Where there is no room for it (a
+/// limit of 128), its drivers work without a cache.
 pub(super) fn register() {
     REGISTRATION.with(|_| ());
 }

@@ -50,7 +50,8 @@ fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
 #[test]
 fn sites_chosen_by_a_peer_do_not_meet_in_the_guide() {
     let lpm = Lpm::<u8>::new(&Writer::new(), 8);
-    // Those of 2001:db8::/32 that a product with the golden ratio's fraction puts where the first is.
+    // Those of 2001:db8::/32 that a product with the golden ratio's fraction puts where the first
+    // is.
     let golden = |site: u16| 0x2001_0db8_0000_u64 + u64::from(site);
     let entry = |site: u64| site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - V6_ENTRIES.ilog2());
     let sites: Vec<u64> =

@@ -1,8 +1,9 @@
 //! Vectors of one, two or four 128-bit blocks, and what AES-GCM does with them.
 //!
-//! A vector can only be made by showing the [`Isa`](Vector::Isa) whose instructions work on it, and that exists only
-//! where the processor has them. So every operation on a vector that exists may be executed, and is safe to call.
-//! They are inlined into the kernels' entry points, which are compiled with `#[target_feature]`.
+//! A vector can only be made by showing the [`Isa`](Vector::Isa) whose instructions work on it, and
+//! that exists only if the processor has them. So every operation on a vector that exists may be
+//! executed, and is safe to call. They are inlined into the kernels' entry points, which are
+//! compiled with `#[target_feature]`.
 
 #![allow(unsafe_code, reason = "intrinsics, which the processor must have, and their memory operands")]
 
@@ -27,7 +28,8 @@ static MASK: [u8; 192] = {
 
 /// A few blocks side by side, each in a lane of its own.
 ///
-/// Arrays of four have an element for each lane of the widest vector; a narrower one uses the first of them.
+/// Arrays of four have an element for each lane of the widest vector; a narrower one uses the first
+/// of them.
 pub(super) trait Vector: Copy {
     /// Blocks in a vector.
     const LANES: usize;
@@ -57,13 +59,13 @@ pub(super) trait Vector: Copy {
     /// Where lane 0 stands at `at`, the blocks of these lanes can be written.
     unsafe fn store_lanes(self, at: *mut u8, from: usize, to: usize);
 
-    /// The block in every lane.
+    /// Returns the block in every lane.
     fn broadcast(isa: Self::Isa, block: Xmm) -> Self;
 
-    /// The same block in every lane.
+    /// Returns the same block in every lane.
     fn splat(isa: Self::Isa, block: &Block) -> Self;
 
-    /// A block from a place of its own for each lane.
+    /// Returns a block from a place of its own for each lane.
     fn gather(isa: Self::Isa, blocks: [&Block; 4]) -> Self;
 
     /// Writes each lane to a place of its own.
@@ -72,7 +74,7 @@ pub(super) trait Vector: Copy {
     /// A block can be written at the first `LANES` of `to`.
     unsafe fn scatter(self, to: [*mut u8; 4]);
 
-    /// First to fourth block of a row for each lane.
+    /// Returns the first to fourth block of a row for each lane.
     #[inline(always)]
     fn gather_rows(isa: Self::Isa, rows: [&Row; 4]) -> [Self; 4] {
         let [a, b, c, d] = each!(rows, |row| row.as_chunks::<16>().0);
@@ -106,7 +108,8 @@ pub(super) trait Vector: Copy {
     fn aesenc(self, key: Self) -> Self;
     fn aesenclast(self, key: Self) -> Self;
 
-    /// Carry-less product of one half of each block and one half of `other`'s; `HALVES` as the instruction has it.
+    /// Carry-less product of one half of each block and one half of `other`'s; `HALVES` as the
+    /// instruction has it.
     fn clmul<const HALVES: i32>(self, other: Self) -> Self;
 
     /// Swaps the halves of each block.
@@ -115,23 +118,24 @@ pub(super) trait Vector: Copy {
     /// Chooses bytes within each block.
     fn shuffle(self, by: Self) -> Self;
 
-    /// The sum of all lanes.
+    /// Returns the sum of all lanes.
     fn fold(self) -> Xmm;
 
     /// Ones in each byte that is greater than `other`'s, as signed numbers.
     fn greater(self, other: Self) -> Self;
 
-    /// The same vector, computed before anything that stands behind. The compiler would rather finish one chain of
-    /// AES before it begins the next, to save registers; the processor then does not find them all.
+    /// Returns the same vector, computed before anything that stands behind. The compiler would
+    /// rather finish one chain of AES before it begins the next, to save registers; the processor
+    /// then does not find them all.
     fn pin(self) -> Self;
 
     /// One of the lanes.
     fn lane(self, lane: usize) -> Xmm;
 
-    /// A bit for each lane: whether it is the same as in `other`.
+    /// Returns a bit for each lane: whether it is the same as in `other`.
     fn equal(self, other: Self) -> u32;
 
-    /// A bit for each of `words` that is `word`.
+    /// Returns a bit for each of `words` that is `word`.
     fn matches(isa: Self::Isa, words: &[u16; 64], word: u16) -> u64;
 
     /// Ones in the first `bytes` bytes of the vector, at most all of them.

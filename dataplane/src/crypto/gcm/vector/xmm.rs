@@ -9,7 +9,7 @@ use super::{super::isa::AesNi, *};
 pub(in super::super) struct Xmm(pub(super) __m128i);
 
 impl Xmm {
-    /// Whether it is the block at `at`; takes the same time wherever they differ.
+    /// Returns whether it is the block at `at`; takes the same time wherever they differ.
     ///
     /// # Safety
     /// A block can be read there.
@@ -20,7 +20,7 @@ impl Xmm {
         self.equal(other) == 1
     }
 
-    /// The lane as bytes.
+    /// Returns the lane as bytes.
     #[inline(always)]
     pub(in super::super) fn to_block(self) -> Block {
         let mut block = [0; 16];

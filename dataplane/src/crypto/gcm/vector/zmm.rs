@@ -27,7 +27,7 @@ impl Zmm {
         }
     }
 
-    /// A mask of 64-bit halves for the lanes `from..to`.
+    /// Returns a mask of 64-bit halves for the lanes `from..to`.
     #[inline(always)]
     fn halves(from: usize, to: usize) -> __mmask8 {
         ((1_u32 << (2 * to)) - (1_u32 << (2 * from))) as __mmask8

@@ -1,0 +1,96 @@
+//! Values that keys of several tables have.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+use std::fmt;
+use toml::Spanned;
+use wayfarer_mobility::roaming;
+
+/// A key that may be left out.
+pub(in crate::config) type Key<T> = Option<Spanned<T>>;
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Mode {
+    Tunnel,
+    Transport,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Roam {
+    Follow,
+    Notify,
+    Ignore,
+}
+
+impl From<Roam> for roaming::Policy {
+    fn from(roam: Roam) -> Self {
+        match roam {
+            Roam::Follow => Self::Follow,
+            Roam::Notify => Self::Notify,
+            Roam::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// A number, or a text that may hold a unit or a word.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) enum Scalar {
+    Integer(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// One string or a list of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct List(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<List, E> {
+                Ok(List(vec![value.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List, A::Error> {
+                let mut list = vec![];
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}

@@ -1,0 +1,336 @@
+//! The driver: the protocol's endpoint, and what it decides carried out.
+
+use super::{
+    child::{self, ConnectionParts},
+    datagram, guard,
+    helpers::Helpers,
+    inner::InnerAddresses,
+    key_log::KeyLog,
+    peers::Peers,
+    unconfirmed::Unconfirmed,
+};
+use crate::{
+    config::model,
+    gateway::share::Share,
+    primitives::{OsRandom, Primitives},
+    slow_path::{
+        links::{Links, News},
+        network::Network,
+        policies,
+        table_writer::TableWriter,
+        tunnels::MoveError,
+    },
+};
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tracing::{debug, info, warn};
+use wayfarer_dataplane::{drop::DropReason, sa::Path};
+use wayfarer_mobility::ike::{
+    connection::Connection,
+    endpoint::Endpoint,
+    event::{ChildId, ChildSa, Event, PeerId, Reason},
+    pool::Pool,
+    settings::Settings,
+};
+
+/// Why a peer that is who it should be has no name.
+const UNNAMED: &str = "the RADIUS server accepted a peer and did not say whom, or only what the peer says of itself: it has no \
+                       name, and no connection with a remote_id is for it; see trust_identity";
+/// Tasks that are done, taken in one turn.
+const OUTCOMES: usize = 64;
+
+/// Key exchange, and what of it is installed.
+#[derive(Debug)]
+pub(in crate::slow_path) struct Ike {
+    pub(super) endpoint: Endpoint,
+    pub(super) peers: Peers,
+    helpers: Helpers,
+    /// What the data plane needs of each connection, by its index.
+    connections: Vec<ConnectionParts>,
+    unconfirmed: Unconfirmed,
+    inner: InnerAddresses,
+    key_log: Option<KeyLog>,
+}
+
+impl Ike {
+    /// Begins to take part in key exchange, and connects where the configuration says so. `workers`
+    /// are the cores of the workers.
+    ///
+    /// # Errors
+    /// What the system says to a thread or to the key log's folder.
+    pub(in crate::slow_path) fn start(
+        config: &model::Ike,
+        workers: &[usize],
+        now: Duration,
+        links: &mut Links,
+        network: &Network,
+    ) -> io::Result<Self> {
+        let settings = Settings {
+            cookie_threshold: config.cookie_threshold,
+            half_open_limit: config.half_open,
+            peer_limit: config.peers,
+            device_limit: config.devices,
+            child_limit: config.children,
+            log_keys: config.key_log.is_some(),
+            ..Settings::default()
+        };
+        let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
+        let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
+        let mut endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools, settings);
+        endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
+        for selector in guard::selectors(config) {
+            policies::add_guard(selector, &mut links.tables);
+        }
+        let host =
+            links.tables.tables.settings.host.and_then(|(port, _)| network.ports.get(usize::from(port)));
+        let mut this = Self {
+            endpoint,
+            peers: Peers::default(),
+            helpers: Helpers::start(workers)?,
+            connections: config
+                .connections
+                .iter()
+                .map(|connection| ConnectionParts::new(connection, &config.pools))
+                .collect(),
+            unconfirmed: Unconfirmed::default(),
+            inner: InnerAddresses::new(host),
+            key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+        };
+        this.dial(now);
+        Ok(this)
+    }
+
+    /// Connects to the peers whose addresses the configuration has.
+    fn dial(&mut self, now: Duration) {
+        for connection in 0..self.endpoint.connections().len() {
+            let dialled = self.endpoint.connections().get(connection);
+            let Some((dialled, remote)) = dialled.and_then(|c| Some((c, c.remote?.ip()))) else { continue };
+            let own = |local: &&IpAddr| remote.is_ipv4() == local.is_ipv4();
+            if let Some(&local) = dialled.local.iter().find(own) {
+                self.endpoint.dial(now, connection, local);
+            }
+        }
+    }
+
+    /// Takes a key exchange message, an IP packet.
+    ///
+    /// # Errors
+    /// Why it is dropped.
+    pub(in crate::slow_path) fn handle_message(
+        &mut self,
+        now: Duration,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let (addresses, message) = datagram::parse(packet).ok_or(DropReason::ControlFormat)?;
+        self.endpoint.handle_datagram(now, addresses, message);
+        Ok(())
+    }
+
+    /// Takes news of the tunnel that `child` is installed as.
+    pub(in crate::slow_path) fn handle_news(&mut self, now: Duration, child: ChildId, news: News) {
+        match news {
+            News::FirstPacket => self.endpoint.handle_child_used(now, child),
+            News::Path(path) => self.endpoint.handle_path(now, child, child::ike_path(path)),
+            News::Due => self.endpoint.handle_child_due(now, child),
+        }
+    }
+
+    /// Reaches peers that we connected to from the address that their packets leave by: routes
+    /// changed.
+    pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
+        let mut moved = Vec::new();
+        for view in self.endpoint.peers() {
+            let connection = view.connection().and_then(|i| self.endpoint.connections().get(i));
+            let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
+            let now_at = view.addresses();
+            let Some(port) = network.port_towards(now_at.remote.ip()) else { continue };
+            let fits =
+                |own: &IpAddr| own.is_ipv4() == now_at.remote.is_ipv4() && connection.local.contains(own);
+            let best = port.segment.addresses.iter().map(|(own, _)| *own).find(fits);
+            if let Some(local) = best.filter(|best| *best != now_at.local.ip()) {
+                moved.push((view.id(), local));
+            }
+        }
+        for (peer, local) in moved {
+            self.endpoint.handle_local(now, peer, local, None);
+        }
+    }
+
+    /// Sees to tasks and time, and carries out what the protocol wants done; returns whether there
+    /// was anything to do.
+    pub(in crate::slow_path) fn turn(
+        &mut self,
+        now: Duration,
+        links: &mut Links,
+        network: &mut Network,
+    ) -> bool {
+        let mut busy = false;
+        self.helpers.turn(now);
+        for _ in 0..OUTCOMES {
+            let Some((id, outcome)) = self.helpers.poll(now) else { break };
+            self.endpoint.handle_outcome(now, id, outcome);
+            busy = true;
+        }
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+            busy = true;
+        }
+        let sent = |peer| self.peers.carried(peer, links.tunnels()).sent;
+        for peer in self.unconfirmed.take_exceeding(now, sent) {
+            self.endpoint.handle_unconfirmed(now, peer);
+        }
+        busy | self.carry_out(now, links, network)
+    }
+
+    /// Carries out what the protocol wants done, all but its messages. Those come after it: first
+    /// the tables, then the answer, so that what the peer sends upon it finds its SA.
+    fn carry_out(&mut self, now: Duration, links: &mut Links, network: &mut Network) -> bool {
+        let mut busy = false;
+        loop {
+            while self.helpers.has_room()
+                && let Some((id, from, task)) = self.endpoint.poll_task()
+            {
+                self.helpers.submit(id, from, task);
+                busy = true;
+            }
+            let Some(event) = self.endpoint.poll_event() else { return busy };
+            self.handle_event(now, event, links, network);
+            busy = true;
+        }
+    }
+
+    /// Returns the next message to send, as an IP packet.
+    pub(in crate::slow_path) fn poll_packet(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let packet = datagram::emit(&self.endpoint.poll_transmit()?);
+            if packet.is_some() {
+                return packet;
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
+        match event {
+            Event::Spi { spi, known } => {
+                let TableWriter { tables, writer, .. } = &mut links.tables;
+                match known {
+                    true => tables.ike.insert(writer, spi, Share::new(Instant::now())),
+                    false => _ = tables.ike.remove(writer, &spi),
+                }
+            }
+            Event::PeerUp { peer, connection, identity, claimed, addresses } => {
+                let name = self.endpoint.connections().get(connection).map_or("?", |c| &c.name);
+                let claimed = claimed.map(tracing::field::display);
+                info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
+                if identity.is_unnamed() {
+                    warn!(remote = %addresses.remote, "{UNNAMED}");
+                }
+                self.peers.insert(peer, identity.to_string(), connection);
+            }
+            Event::PeerDown { peer, remote, reason } => {
+                self.unconfirmed.remove(peer);
+                self.inner.remove(peer, network, &mut links.tables);
+                match self.peers.remove(peer) {
+                    Some(identity) => info!(identity, %remote, ?reason, "peer gone"),
+                    None if reason == Reason::Unnamed => warn!(%remote, ?reason, "{UNNAMED}"),
+                    None => debug!(%remote, ?reason, "peer not connected"),
+                }
+            }
+            Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
+            Event::ChildUse { child } => self.peers.use_child(child, links),
+            Event::ChildDown { child } => self.peers.remove_child(child, links),
+            Event::PeerMoved { peer, path, confirmed, nat } => {
+                if confirmed {
+                    self.unconfirmed.remove(peer);
+                } else {
+                    self.unconfirmed.insert(peer, self.peers.carried(peer, links.tunnels()).sent);
+                }
+                debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
+                self.move_peer(now, peer, child::path(path), links);
+            }
+            Event::PathConfirmed { peer } => {
+                debug!(peer = peer.0, "path confirmed");
+                self.unconfirmed.remove(peer);
+            }
+            Event::LivenessDue { peer } => {
+                if let Some(is_heard) = self.peers.is_heard(peer, links.tunnels()) {
+                    self.endpoint.handle_liveness(now, peer, is_heard);
+                }
+            }
+            Event::Configured { peer, addresses, dns, domains } => {
+                if let Some(address) =
+                    addresses.iter().find(|address| self.inner.is_taken(**address, network))
+                {
+                    warn!(%address, "the gateway gave us an address that this host or a router of it has");
+                    // Nothing is installed for it any more.
+                    self.peers.remove(peer);
+                    return self.endpoint.close(now, peer);
+                }
+                info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
+                self.inner.insert(peer, addresses, network, &mut links.tables);
+            }
+            Event::IkeSaKeys { spis, suite, encr, integ } => {
+                if let Some(log) = &self.key_log {
+                    let encr = [&encr[0][..], &encr[1]];
+                    let integ = [&integ[0][..], &integ[1]];
+                    log.ike_sa(spis, &suite, encr, integ);
+                }
+            }
+        }
+    }
+
+    fn child_up(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        child: ChildId,
+        sa: ChildSa,
+        links: &mut Links,
+        network: &Network,
+    ) {
+        if let Some(log) = &self.key_log {
+            log.child_sas(&sa);
+        }
+        let Some((identity, connection)) = self.peers.get(peer) else { return };
+        let Some(connection) = self.connections.get(connection) else { return };
+        let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
+        let name = self.peers.name_tunnel(&identity, &of);
+        let Some(parts) = connection.tunnel(name.clone(), child, sa) else {
+            warn!(identity, child = of, "what was agreed on cannot be installed");
+            return self.endpoint.close(now, peer);
+        };
+        let is_used = parts.send;
+        let mtu = network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
+        match links.install(now, parts, mtu) {
+            Ok(tunnel) => {
+                self.peers.add_child(peer, child, tunnel, replaces);
+                if let Some(tunnel) = links.tunnels().get(tunnel) {
+                    self.inner.route(peer, &tunnel.inbound.selectors);
+                }
+                if is_used {
+                    self.peers.use_child(child, links);
+                }
+            }
+            Err(why) => {
+                warn!(tunnel = name, "cannot be installed: {why}");
+                self.endpoint.close(now, peer);
+            }
+        }
+    }
+
+    fn move_peer(&mut self, now: Duration, peer: PeerId, path: Path, links: &mut Links) {
+        for tunnel in self.peers.tunnels(peer) {
+            match links.move_to(now, tunnel, path) {
+                Ok(()) => {}
+                Err(MoveError::Transport) => {
+                    debug!(peer = peer.0, "a tunnel in transport mode cannot follow its peer");
+                }
+                Err(why) => debug!(peer = peer.0, %why, "a peer's new path is not taken"),
+            }
+        }
+    }
+}

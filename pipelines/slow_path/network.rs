@@ -1,0 +1,43 @@
+//! The ports, and the routes that packets leave by.
+
+use super::{
+    handles::PortHandle,
+    routes::{NextHop, Routes},
+};
+use std::net::IpAddr;
+
+/// MTU of a path of which nothing is known, in bytes.
+const DEFAULT_MTU: usize = 1500;
+
+/// What the slow path knows of the networks around the gateway.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) ports: Vec<PortHandle>,
+    pub(super) routes: Routes,
+}
+
+impl Network {
+    /// Returns the port that packets to `address` leave by.
+    pub(super) fn port_towards(&self, address: IpAddr) -> Option<&PortHandle> {
+        match self.routes.find(address) {
+            Some(NextHop::Port { port, .. }) => self.ports.get(usize::from(port)),
+            _ => None,
+        }
+    }
+
+    /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. A
+    /// peer that may be anywhere is most likely beyond the port that has the address `local`.
+    pub(super) fn mtu_towards(&self, local: IpAddr, remote: Option<IpAddr>) -> usize {
+        let own = || self.ports.iter().find(|port| has_address(port, local));
+        self.port_towards(remote.unwrap_or(local)).or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)
+    }
+
+    /// Returns whether `address` is the gateway's own or that of a router that it sends by.
+    pub(super) fn is_taken(&self, address: IpAddr) -> bool {
+        self.ports.iter().any(|port| has_address(port, address)) || self.routes.is_router(address)
+    }
+}
+
+fn has_address(port: &PortHandle, address: IpAddr) -> bool {
+    port.segment.addresses.iter().any(|(own, _)| *own == address)
+}
