@@ -1,10 +1,12 @@
-//! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which anything is kept.
+//! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which
+//! anything is kept.
 
 use super::{
     cookie::{CookieInput, Cookies},
     event::PeerId,
+    exchange::init::message::InitMessage,
     settings::Settings,
-    wire::{self, Header, Notify, Payload, flags, notify},
+    wire::{self, Header, Notify, Payload, flags},
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -27,8 +29,6 @@ pub(super) enum Cookie {
     Shown,
     /// None of ours: it is to show this one.
     Wanted(Vec<u8>),
-    /// It has no nonce to make one of.
-    Malformed,
 }
 
 /// Half-open peers, and the rates at which strangers are answered.
@@ -76,8 +76,8 @@ impl Admission {
         self.half_open.most_crowded()
     }
 
-    /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves nothing behind: many
-    /// of them must show where they are, as many who begin.
+    /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves
+    /// nothing behind: many of them must show where they are, as many who begin.
     pub(super) fn wants_cookie(&self, now: Duration, settings: &Settings) -> bool {
         self.half_open.len() >= settings.cookie_threshold
             || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS)
@@ -91,21 +91,11 @@ impl Admission {
         random: &dyn Random,
         from: IpAddr,
         header: &Header,
-        message: &[u8],
+        request: &InitMessage,
     ) -> Cookie {
-        let payloads = wire::parse(header.next, message.get(wire::HEADER..).unwrap_or_default());
-        let payloads = payloads.unwrap_or_default();
-        let nonce = payloads.iter().find_map(|p| match p {
-            Payload::Nonce(nonce) => Some(*nonce),
-            _ => None,
-        });
-        let Some(nonce) = nonce else { return Cookie::Malformed };
-        let shown = payloads.iter().find_map(|p| match p {
-            Payload::Notify(n) if n.kind == notify::COOKIE => Some(n.data),
-            _ => None,
-        });
+        let InitMessage { nonce, cookie, .. } = request;
         let initiator = CookieInput { nonce, from, spi: header.spi_i };
-        if shown.is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
+        if cookie.as_ref().is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
             return Cookie::Shown;
         }
         Cookie::Wanted(self.cookies.make(now, crypto, random, initiator))

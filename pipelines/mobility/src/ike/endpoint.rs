@@ -1,7 +1,8 @@
 //! All peers behind one pair of functions: messages in, messages and news out.
 //!
-//! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`] until
-//! `None`, then [`Endpoint::poll_timeout`]. Time is counted from any fixed point.
+//! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and
+//! [`Endpoint::poll_event`] until `None`, then [`Endpoint::poll_timeout`]. Time is counted from any
+//! fixed point.
 
 use super::{
     admission::{self, Admission, Cookie},
@@ -12,12 +13,13 @@ use super::{
     counter::Counter,
     dial::Dials,
     event::{ChildId, Event, PeerId, Reason},
+    exchange::init::message::InitMessage,
     nat::IKE_PORT,
-    peer::{InitRefused, Peer, Phase},
+    peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
     view::View,
-    wire::{self, ExchangeType, Header, Notify, notify},
+    wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -157,8 +159,8 @@ impl Endpoint {
         }
     }
 
-    /// Keeps those of one owner, those without a name, and all, to their number: of all the new peer goes, else the
-    /// oldest.
+    /// Keeps those of one owner, those without a name, and all, to their number: of all the new
+    /// peer goes, else the oldest.
     fn bound_peers(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let (peers, most) = match owner.1.is_unnamed() {
@@ -188,8 +190,8 @@ impl Endpoint {
         for id in others {
             let new = self.peers.get(&new_peer.peer).filter(|new| new.is_established());
             let (Some(new), Some(old)) = (new, self.peers.get(&id)) else { return };
-            // Several may have this name: what comes from the same socket is the same device, and of the others only who
-            // does not answer is gone.
+            // Several may have this name: what comes from the same socket is the same device, and
+            // of the others only who does not answer is gone.
             let is_over = new_peer.takes_over || new.shares_remote_with(old);
             let over = match is_over {
                 true if new.gives_way_to(old) => new_peer.peer,
@@ -239,7 +241,8 @@ impl Endpoint {
         }
     }
 
-    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296 §2.21.4).
+    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296
+    /// §2.21.4).
     fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
         if header.is_response() {
             return;
@@ -267,11 +270,18 @@ impl Endpoint {
             return;
         }
         self.shared.count(Counter::Init);
-        if self.admission.wants_cookie(now, &self.environment.settings)
-            && !self.has_cookie(now, addresses, header, message)
-        {
-            return;
+        let request = InitMessage::parse(header, message);
+        if self.admission.wants_cookie(now, &self.environment.settings) {
+            match &request {
+                Ok(request) if self.has_cookie(now, addresses, header, request) => {}
+                Ok(_) => return,
+                Err(_) => return self.shared.count(Counter::Malformed),
+            }
         }
+        let request = match request {
+            Ok(request) => request,
+            Err(why) => return self.refuse_init(now, addresses, header, &why.into()),
+        };
         while self.shared.queue.unauthenticated() >= self.environment.settings.task_limit.max(1) {
             let Some(other) = self.shared.queue.crowded_out_by(addresses.remote.ip()) else {
                 self.shared.count(Counter::Busy);
@@ -282,7 +292,7 @@ impl Endpoint {
         self.next_peer += 1;
         let id = PeerId(self.next_peer);
         let mut cx = self.environment.context(now, &mut self.shared);
-        match Peer::answer_init(&mut cx, id, header, message, addresses) {
+        match Peer::answer_init(&mut cx, id, header, message, request, addresses) {
             Ok(peer) => {
                 while self.admission.half_open() >= self.environment.settings.half_open_limit.max(1) {
                     let Some(oldest) = self.admission.most_crowded() else { break };
@@ -292,12 +302,15 @@ impl Endpoint {
                 self.admission.insert(id, addresses.remote, header.spi_i);
                 self.settle(now, id);
             }
-            Err(InitRefused { kind, data }) => {
-                self.shared.count(Counter::InitRefused);
-                self.admission.note_refusal(now);
-                self.refuse(addresses, header, &Notify::new(kind, &data));
-            }
+            Err(why) => self.refuse_init(now, addresses, header, &why),
         }
+    }
+
+    /// Refuses a first message (RFC 7296 §2.21.1). Nothing is kept of it.
+    fn refuse_init(&mut self, now: Duration, addresses: Addresses, header: &Header, why: &ErrorNotify) {
+        self.shared.count(Counter::InitRefused);
+        self.admission.note_refusal(now);
+        self.refuse(addresses, header, &Notify::new(why.kind, &why.data));
     }
 
     /// A peer that is not established makes room for others.
@@ -310,16 +323,21 @@ impl Endpoint {
     }
 
     /// Whether a first message shows a cookie of ours; if not, it is asked to.
-    fn has_cookie(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) -> bool {
+    fn has_cookie(
+        &mut self,
+        now: Duration,
+        addresses: Addresses,
+        header: &Header,
+        request: &InitMessage,
+    ) -> bool {
         let (crypto, random, from) =
             (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
-        match self.admission.check_cookie(now, crypto, random, from, header, message) {
+        match self.admission.check_cookie(now, crypto, random, from, header, request) {
             Cookie::Shown => return true,
             Cookie::Wanted(cookie) => {
                 self.shared.count(Counter::Cookie);
                 self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
             }
-            Cookie::Malformed => self.shared.count(Counter::Malformed),
         }
         false
     }
@@ -384,8 +402,8 @@ impl Endpoint {
         self.shared.events.pop_front()
     }
 
-    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it: those that wait here take
-    /// turns by network and address, and established peers' come first.
+    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it:
+    /// those that wait here take turns by network and address, and established peers' come first.
     pub fn poll_task(&mut self) -> Option<(TaskId, IpAddr, Task)> {
         self.shared.queue.pop()
     }
@@ -397,7 +415,8 @@ impl Endpoint {
         }
     }
 
-    /// The data plane saw an authentic packet of this pair, the newest so far, come by another path.
+    /// The data plane saw an authentic packet of this pair, the newest so far, come by another
+    /// path.
     pub fn handle_path(&mut self, now: Duration, child: ChildId, path: Path) {
         if let Some(peer) = self.peer_of(child) {
             self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
@@ -423,7 +442,8 @@ impl Endpoint {
         self.shared.children.get(&child).copied()
     }
 
-    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the last time.
+    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the
+    /// last time.
     pub fn handle_liveness(&mut self, now: Duration, peer: PeerId, alive: bool) {
         self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
     }
@@ -433,7 +453,8 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
     }
 
-    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that is another address of its.
+    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that
+    /// is another address of its.
     pub fn handle_local(&mut self, now: Duration, peer: PeerId, local: IpAddr, remote: Option<IpAddr>) {
         self.dials.set_local(peer, local);
         self.with(now, peer, |peer, cx| peer.handle_local(cx, local, remote));

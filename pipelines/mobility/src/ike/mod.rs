@@ -7,6 +7,7 @@
 //! | `dial` | connections that we make, and make again |
 //! | `context` | what peers share |
 //! | `exchange` | what messages lead to, exchange by exchange |
+//! | `dispatch` | what messages and finished tasks lead to |
 //! | `peer` | one peer: its IKE SA, its child SAs, where it is |
 //! | [`settings`], [`counter`] | bounds and times; what is counted |
 //! | [`bounds`] | what one peer can have us keep |
@@ -46,6 +47,7 @@ mod context;
 mod cookie;
 pub mod counter;
 mod dial;
+mod dispatch;
 mod doubt;
 mod exchange;
 mod peer;

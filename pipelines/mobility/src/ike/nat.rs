@@ -70,6 +70,22 @@ impl NatDetection {
             here: !self.destinations.contains(&hash(addresses.local)),
         }
     }
+
+    /// Returns whether it names both ends of `addresses`, with their ports or IKE's own.
+    pub fn names(&self, crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> bool {
+        let is_among = |hashes: &[[u8; 20]], end: SocketAddr| {
+            [end.port(), IKE_PORT, NAT_T_PORT].into_iter().any(|port| {
+                let end = SocketAddr::new(end.ip(), port);
+                hashes.contains(&nat_detection(crypto, spis[0], spis[1], end))
+            })
+        };
+        is_among(&self.sources, addresses.remote) && is_among(&self.destinations, addresses.local)
+    }
+
+    /// Returns the bytes of memory beside its own.
+    pub(super) fn memory(&self) -> usize {
+        (self.sources.capacity() + self.destinations.capacity()) * size_of::<[u8; 20]>()
+    }
 }
 
 /// Returns the data of a NAT_DETECTION notify: SHA-1 of SPIs, address and port (RFC 7296 §2.23).

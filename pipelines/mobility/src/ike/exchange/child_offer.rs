@@ -9,58 +9,16 @@ use crate::{
         context::Context,
         counter::Counter,
         event::ChildId,
-        peer::{Peer, child::AgreedChild},
+        peer::{
+            Peer,
+            child::{AgreedChild, ChildOffer},
+        },
         proposal::{self, Offer},
         selector,
-        wire::{Malformed, Payload, Proposal, TrafficSelector, kind, notify},
+        wire::{Proposal, TrafficSelector, notify},
     },
 };
 use alloc::{vec, vec::Vec};
-
-/// What IKE_AUTH and CREATE_CHILD_SA say of a child SA, in a request or its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::ike) struct ChildOffer {
-    pub(in crate::ike) proposals: Vec<Proposal>,
-    /// Traffic at the side of the exchange's initiator.
-    pub(in crate::ike) ts_i: Vec<TrafficSelector>,
-    /// Traffic at the side of its responder.
-    pub(in crate::ike) ts_r: Vec<TrafficSelector>,
-    /// Whether it is to be in transport mode.
-    pub(in crate::ike) transport: bool,
-}
-
-impl ChildOffer {
-    /// Reads what a message says of a child SA.
-    ///
-    /// # Errors
-    /// If the SA, TSi or TSr payload is missing.
-    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
-        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
-        let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
-        let Some(Payload::TsI(ts_i)) = find(kind::TS_I) else { return Err(Malformed::Missing(kind::TS_I)) };
-        let Some(Payload::TsR(ts_r)) = find(kind::TS_R) else { return Err(Malformed::Missing(kind::TS_R)) };
-        let is_mode =
-            |p: &Payload<'_>| matches!(p, Payload::Notify(n) if n.kind == notify::USE_TRANSPORT_MODE);
-        Ok(Self {
-            proposals: proposals.clone(),
-            ts_i: ts_i.clone(),
-            ts_r: ts_r.clone(),
-            transport: payloads.iter().any(is_mode),
-        })
-    }
-}
-
-impl From<&AgreedChild> for ChildOffer {
-    /// Returns what the responder answers.
-    fn from(agreed: &AgreedChild) -> Self {
-        Self {
-            proposals: vec![agreed.suite.proposal(agreed.number, agreed.spi_in)],
-            ts_i: agreed.remote.clone(),
-            ts_r: agreed.local.clone(),
-            transport: agreed.transport,
-        }
-    }
-}
 
 /// Returns our proposals for a child SA, the key exchange that we have done first; none if we did
 /// none.

@@ -5,11 +5,11 @@ use crate::{
     ike::{
         event::{ChildId, ChildSa},
         suite::EspSuite,
-        wire::TrafficSelector,
+        wire::{Malformed, Payload, Proposal, TrafficSelector, kind, notify},
     },
     path::Path,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 use core::time::Duration;
 
 /// A pair of child SAs.
@@ -79,6 +79,67 @@ impl AgreedChild {
             path,
             replaces: self.replaces,
             send,
+        }
+    }
+}
+
+/// What IKE_AUTH and CREATE_CHILD_SA say of a child SA, in a request or its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ike) struct ChildOffer {
+    pub(in crate::ike) proposals: Vec<Proposal>,
+    /// Traffic at the side of the exchange's initiator.
+    pub(in crate::ike) ts_i: Vec<TrafficSelector>,
+    /// Traffic at the side of its responder.
+    pub(in crate::ike) ts_r: Vec<TrafficSelector>,
+    /// Whether it is to be in transport mode.
+    pub(in crate::ike) transport: bool,
+}
+
+impl ChildOffer {
+    /// Reads what a message says of a child SA.
+    ///
+    /// # Errors
+    /// If the SA, TSi or TSr payload is missing.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let find = |kind| payloads.iter().find(|p| p.kind() == kind);
+        let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
+        let Some(Payload::TsI(ts_i)) = find(kind::TS_I) else { return Err(Malformed::Missing(kind::TS_I)) };
+        let Some(Payload::TsR(ts_r)) = find(kind::TS_R) else { return Err(Malformed::Missing(kind::TS_R)) };
+        let is_mode =
+            |p: &Payload<'_>| matches!(p, Payload::Notify(n) if n.kind == notify::USE_TRANSPORT_MODE);
+        Ok(Self {
+            proposals: proposals.clone(),
+            ts_i: ts_i.clone(),
+            ts_r: ts_r.clone(),
+            transport: payloads.iter().any(is_mode),
+        })
+    }
+
+    /// Returns the payloads of an answer.
+    pub(in crate::ike) fn payloads(self) -> Vec<Payload<'static>> {
+        let mode = self.transport.then(|| Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
+        let payloads = [Payload::Sa(self.proposals), Payload::TsI(self.ts_i), Payload::TsR(self.ts_r)];
+        payloads.into_iter().chain(mode).collect()
+    }
+
+    /// Returns the bytes of memory beside its own.
+    pub(in crate::ike) fn memory(&self) -> usize {
+        let transforms = self.proposals.iter().map(|p| size_of_val(&p.transforms[..]) + p.spi.capacity());
+        let selectors = self.ts_i.capacity() + self.ts_r.capacity();
+        self.proposals.capacity() * size_of::<Proposal>()
+            + transforms.sum::<usize>()
+            + selectors * size_of::<TrafficSelector>()
+    }
+}
+
+impl From<&AgreedChild> for ChildOffer {
+    /// Returns what the responder answers.
+    fn from(agreed: &AgreedChild) -> Self {
+        Self {
+            proposals: vec![agreed.suite.proposal(agreed.number, agreed.spi_in)],
+            ts_i: agreed.remote.clone(),
+            ts_r: agreed.local.clone(),
+            transport: agreed.transport,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Which connection of the configuration holds for a peer that calls us.
 //!
-//! The operator's order decides: the first one that is for whom the peer has proved to be. What a peer may choose by itself
-//! leads it past none that names it: neither the algorithms that it offers, nor which of its certificate's names it writes
-//! into its ID payload, nor, with EAP, anything that it writes there, which is good for the choice of the method only (RFC
-//! 7296 §2.16).
+//! The operator's order decides: the first one that is for whom the peer has proved to be. What a
+//! peer may choose by itself leads it past none that names it: neither the algorithms that it
+//! offers, nor which of its certificate's names it writes into its ID payload, nor, with EAP,
+//! anything that it writes there, which is good for the choice of the method only (RFC 7296 §2.16).
 
-use super::auth::{self, AuthPayloads};
 use crate::{
     identity::Identity,
     ike::{
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         event::Reason,
+        exchange::auth::message::{AuthRequest, SHARED_KEY},
         proposal,
         suite::IkeSuite,
     },
@@ -21,7 +21,8 @@ use alloc::boxed::Box;
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     index: u32,
-    /// Whether it takes the algorithms that were chosen. If not, it names peers, and holds for these all the same.
+    /// Whether it takes the algorithms that were chosen. If not, it names peers, and holds for
+    /// these all the same.
     fits: bool,
 }
 
@@ -30,8 +31,8 @@ struct Candidate {
 pub(in crate::ike) struct Candidates(Box<[Candidate]>);
 
 impl Candidates {
-    /// `at` are the connections at the addresses that the message came by; `suite` was chosen from its proposal of this
-    /// number.
+    /// `at` are the connections at the addresses that the message came by; `suite` was chosen from
+    /// its proposal of this number.
     pub(in crate::ike) fn new(
         connections: &[Connection],
         at: impl Iterator<Item = usize>,
@@ -85,27 +86,27 @@ impl Candidates {
         }
     }
 
-    /// The connection for a peer that says it is `identity`. With EAP that is only the beginning: whatever the peer
-    /// calls itself, some method can begin.
+    /// The connection for a peer that says who it is. With EAP that is only the beginning: whatever
+    /// the peer calls itself, some method can begin.
     ///
     /// # Errors
     /// Why there is none.
     pub(in crate::ike) fn claimed(
         &self,
         connections: &[Connection],
-        identity: &Identity,
-        request: &AuthPayloads<'_>,
+        request: &AuthRequest,
     ) -> Result<usize, Reason> {
+        let identity = &request.identity;
         let fits = |connection: &Connection| {
-            request.wanted.is_none_or(|id| id.is_same(&connection.local_id))
-                && match (&connection.remote_auth, request.auth) {
-                    (RemoteAuth::Psk(_), Some((method, _))) => method == auth::SHARED_KEY,
-                    (RemoteAuth::Key(_), Some((method, _))) => method != auth::SHARED_KEY,
+            request.wanted.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
+                && match (&connection.remote_auth, &request.proof) {
+                    (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
+                    (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
                     (RemoteAuth::Eap(_), None) => true,
                     _ => false,
                 }
         };
-        if request.auth.is_some() {
+        if request.proof.is_some() {
             return self.first(connections, |c| fits(c) && c.remote_id.matches(identity));
         }
         let mut begins = self.indexed(connections).filter(|(_, connection)| fits(connection));
@@ -114,9 +115,9 @@ impl Candidates {
         meant.or(first).map(|(index, _)| index).ok_or(Reason::NoConnection)
     }
 
-    /// The connection for a peer that has proved to be called `names`, where `begun` is the one that it began by: of those
-    /// that ask for the same proof. With EAP they must also prove the same of us, for our proof is with the peer already;
-    /// and there may be no names.
+    /// The connection for a peer that has proved to be called `names`, where `begun` is the one
+    /// that it began by: of those that ask for the same proof. With EAP they must also prove the
+    /// same of us, for our proof is with the peer already; and there may be no names.
     ///
     /// # Errors
     /// Why there is none.
@@ -141,7 +142,8 @@ impl Candidates {
                 && wanted.is_none_or(|id| id.is_same(&connection.local_id))
                 && is_named(&connection.remote_id)
         })?;
-        // The key that was mixed in is that of the connection that the peer began by; with EAP it is none (RFC 8784 §3).
+        // The key that was mixed in is that of the connection that the peer began by; with EAP it
+        // is none (RFC 8784 §3).
         let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
         let has_ppk = |needed: &Ppk| {
             begun.ppk.as_ref().is_some_and(|ppk| ppk.required && ppk.id == needed.id && !is_eap)

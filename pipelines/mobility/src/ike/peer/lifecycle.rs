@@ -35,7 +35,7 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
-    /// Refuses the request that came by IKE SA `spi`, which stays (RFC 7296 §2.21.3).
+    /// Refuses the request that came by IKE SA `spi` (RFC 7296 §2.21).
     pub(in crate::ike) fn refuse_request(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,19 +91,6 @@ impl Peer {
         cx.forget_spi(spi);
     }
 
-    /// Refuses a peer that is not established, in its request.
-    pub(in crate::ike) fn refuse(
-        &mut self,
-        cx: &mut Context<'_>,
-        exchange: ExchangeType,
-        kind: u16,
-        reason: Reason,
-    ) {
-        let active = self.active;
-        self.answer(cx, active, exchange, &[Payload::notify(kind, &[])], self.addresses);
-        self.fail(cx, reason);
-    }
-
     /// Both sides have proved who they are.
     pub(in crate::ike) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
@@ -129,14 +116,17 @@ impl Peer {
 
     /// The end of a peer. What it is to hear was sent.
     pub(in crate::ike) fn fail(&mut self, cx: &mut Context<'_>, reason: Reason) {
-        if matches!(self.phase, Phase::Ended) {
-            return;
+        match core::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Ended => return,
+            Phase::Initiator(initiator) => cx.forget_child_spi(initiator.handshake.child_spi),
+            Phase::Responder(_) | Phase::Established => {}
         }
+        self.end(cx, reason);
+    }
+
+    /// Gives back all that a peer has, whose phase says already that it is over.
+    pub(in crate::ike) fn end(&mut self, cx: &mut Context<'_>, reason: Reason) {
         self.stop_moving(cx);
-        let phase = core::mem::replace(&mut self.phase, Phase::Ended);
-        if let Phase::Initiating(initiating) = phase {
-            cx.forget_child_spi(initiating.child_spi());
-        }
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
             match waiting {

@@ -1,17 +1,15 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
 use super::creation::Sent;
-use crate::{crypto::KexSecret, ike::event::ChildId, path::Addresses};
+use crate::{ike::event::ChildId, path::Addresses};
 use alloc::boxed::Box;
 use core::time::Duration;
 
 /// What a request on its way asks for.
 #[derive(Debug)]
 pub(in crate::ike) enum Request {
-    /// IKE_INTERMEDIATE, with this private part.
-    Intermediate(Box<dyn KexSecret>),
-    /// IKE_AUTH.
-    Auth,
+    /// IKE_INTERMEDIATE or IKE_AUTH: the state of the handshake waits for the answer.
+    Handshake,
     /// New keys, or a new child SA.
     Create(Box<Sent>),
     /// The end of this child SA.

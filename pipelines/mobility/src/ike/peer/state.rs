@@ -1,9 +1,9 @@
 //! What is known of a peer.
 
 use super::{
-    auth::{AuthPayloads, Proof},
     child::Child,
     creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
+    failure::Failure,
     ike_sa::IkeSa,
     initiator::Initiator,
     move_check::MoveCheck,
@@ -11,17 +11,16 @@ use super::{
     responder::Responder,
 };
 use crate::{
-    crypto::{Kex, Secret},
+    crypto::Secret,
     identity::Identity,
     ike::{
         connection::Connection,
         context::Context,
         counter::Counter,
-        event::{ChildId, PeerId},
+        event::{ChildId, PeerId, Reason},
         nat::{IKE_PORT, NAT_T_PORT},
         schedule::shared_key_auth,
         suite::IkeSuite,
-        wire::notify,
     },
     path::{Addresses, Nat, Path},
     rate::Rate,
@@ -53,8 +52,8 @@ pub(in crate::ike) struct Peer {
     /// Our SPI of the one that our requests go by.
     pub(in crate::ike) active: u64,
     pub(in crate::ike) addresses: Addresses,
-    /// Where its first message came from: there it has shown that it is, by what follows. The share of that network is what its
-    /// tasks count against, wherever it says that it is.
+    /// Where its first message came from: there it has shown that it is, by what follows. The share
+    /// of that network is what its tasks count against, wherever it says that it is.
     pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
     /// What its ID payload says.
@@ -71,7 +70,6 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) mobike: bool,
     /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
     pub(in crate::ike) is_initiator: bool,
-    pub(in crate::ike) use_ppk: bool,
     /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: bool,
     /// It has our vendor ID.
@@ -112,28 +110,21 @@ pub(in crate::ike) struct Peer {
 #[derive(Debug)]
 pub(in crate::ike) enum Phase {
     /// We began.
-    Initiating(Box<Initiator>),
+    Initiator(Box<Initiator>),
     /// It began.
-    Answering(Box<Responder>),
+    Responder(Box<Responder>),
     /// Both have proved who they are.
     Established,
-    /// It is over; only repetitions of its last request are still answered, and our last one repeated.
+    /// It is over; only repetitions of its last request are still answered, and our last one
+    /// repeated.
     Ended,
 }
 
 /// What goes on when a task is done.
 #[derive(Debug)]
 pub(in crate::ike) enum PendingTask {
-    InitAnswer,
-    IntermediateAnswer(Kex),
-    Verified,
-    Signed,
-    EapBegun(Proof),
-    Eap,
-    InitBegun,
-    InitFinished,
-    IntermediateBegun(Kex),
-    IntermediateFinished,
+    /// A step of the handshake, whose state waits for it.
+    Handshake,
     /// Our request, its key exchange begun.
     CreateKexBegin(Box<KexBegin>),
     /// The peer's answer to it.
@@ -181,7 +172,6 @@ impl Peer {
             assigned: Vec::new(),
             mobike: false,
             is_initiator: false,
-            use_ppk: false,
             no_nats: false,
             knows_us: false,
             wanted: VecDeque::new(),
@@ -213,7 +203,7 @@ impl Peer {
 
     /// Whether it has not proved who it is.
     pub(in crate::ike) fn is_half_open(&self) -> bool {
-        matches!(self.phase, Phase::Answering(_))
+        matches!(self.phase, Phase::Responder(_))
     }
 
     pub(in crate::ike) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
@@ -224,6 +214,11 @@ impl Peer {
     pub(in crate::ike) fn active(&mut self) -> Option<&mut IkeSa> {
         let active = self.active;
         self.ike_sas.iter_mut().find(|s| s.local_spi() == active)
+    }
+
+    /// Returns the IKE SA of its handshake, which is there from IKE_SA_INIT on.
+    pub(in crate::ike) fn handshake_sa(&mut self) -> Result<&mut IkeSa, Failure> {
+        self.ike_sas.first_mut().ok_or(Reason::Protocol.into())
     }
 
     /// How ESP goes to it.
@@ -265,19 +260,19 @@ impl Peer {
         match self.phase {
             Phase::Established => State::Up,
             Phase::Ended => State::Ended,
-            Phase::Initiating(_) | Phase::Answering(_) => State::Connecting,
+            Phase::Initiator(_) | Phase::Responder(_) => State::Connecting,
         }
     }
 
     /// Bytes of memory that it takes while it is half open.
     pub(in crate::ike) fn half_open_memory(&self) -> usize {
-        let answering = match &self.phase {
-            Phase::Answering(answering) => answering.memory(),
+        let responder = match &self.phase {
+            Phase::Responder(responder) => responder.memory(),
             _ => 0,
         };
         let ike_sas = self.ike_sas.capacity() * size_of::<IkeSa>();
         let keys = self.ike_sas.iter().map(|ike_sa| ike_sa.keys.memory()).sum::<usize>();
-        size_of::<Self>() + answering + ike_sas + keys
+        size_of::<Self>() + responder + ike_sas + keys
     }
 
     pub(in crate::ike) fn since(&self) -> Duration {
@@ -326,19 +321,14 @@ impl Peer {
         }
     }
 
-    /// What both have said they can do.
-    pub(in crate::ike) fn peer_supports(&mut self, request: &AuthPayloads<'_>, connection: &Connection) {
-        let has = |kind| request.notifies.iter().any(|n| n.kind == kind);
-        self.mobike = connection.mobike && has(notify::MOBIKE_SUPPORTED);
-    }
-
-    /// Whether both have shown that they are at the same address and port: there is one device only.
+    /// Whether both have shown that they are at the same address and port: there is one device
+    /// only.
     pub(in crate::ike) fn shares_remote_with(&self, old: &Self) -> bool {
         self.confirmed().remote == old.confirmed().remote
     }
 
-    /// Whether this peer is to go and `old` to stay, though it came later: where each side has called the other at the same
-    /// time both must keep the same one of the two.
+    /// Whether this peer is to go and `old` to stay, though it came later: where each side has
+    /// called the other at the same time both must keep the same one of the two.
     pub(in crate::ike) fn gives_way_to(&self, old: &Self) -> bool {
         let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
         crossed && self.active_spis() < old.active_spis()

@@ -3,6 +3,7 @@
 use super::{
     child::{Child, ChildState},
     ike_sa::IkeSa,
+    initiator::InitiatorState,
     request::{QueuedRequest, Request},
     state::{Peer, Phase},
 };
@@ -48,6 +49,17 @@ impl Peer {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Returns when IKE_SA_INIT is sent again.
+    fn init_resend_at(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Initiator(initiator) => match &initiator.state {
+                InitiatorState::InitSent(sent) => Some(sent.resend_at),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// When the peer is to be asked whether it is there.

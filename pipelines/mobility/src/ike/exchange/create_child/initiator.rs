@@ -9,10 +9,10 @@ use crate::{
     crypto::{Kex, KexSecret, Refused, Secret},
     ike::{
         context::Context,
-        exchange::child_offer::{ChildOffer, esp_proposals},
+        exchange::child_offer::esp_proposals,
         peer::{
             Peer,
-            child::ChildState,
+            child::{ChildOffer, ChildState},
             creation::{AgreedIkeSa, AgreedSa, KexBegin, KexFinish, OwnCreate, Sent, Target},
             request::{QueuedRequest, Request},
             state::PendingTask,

@@ -1,7 +1,7 @@
 //! The two messages of CREATE_CHILD_SA (RFC 7296 §1.3).
 
 use crate::ike::{
-    exchange::child_offer::ChildOffer,
+    peer::child::ChildOffer,
     proposal::protocol,
     wire::{ErrorNotify, Malformed, Notify, Payload, Proposal, kind, notify},
 };

@@ -7,14 +7,14 @@ use crate::{
         counter::Counter,
         description,
         exchange::informational::message::{InformationalRequest, InformationalResponse},
-        nat::{IKE_PORT, NAT_T_PORT, NatDetection, nat_detection, octets},
+        nat::{NatDetection, octets},
         peer::{
             Peer,
             move_check::{PeerPath, is_reachable},
         },
-        wire::{self, Payload, notify},
+        wire::{Payload, notify},
     },
-    path::{Addresses, Nat},
+    path::Addresses,
 };
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -41,21 +41,6 @@ fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 }
 
 impl Peer {
-    /// Returns what NAT_DETECTION notifies say of the path that they came by; `None` if there are
-    /// none.
-    pub(in crate::ike) fn detect_nat(
-        &self,
-        cx: &Context<'_>,
-        payloads: &[Payload<'_>],
-        spis: [u64; 2],
-        addresses: Addresses,
-    ) -> Option<Nat> {
-        match NatDetection::read(payloads) {
-            Ok(said) => said.map(|said| said.nat(cx.crypto, spis, addresses)),
-            Err(_) => Some(Nat { here: true, there: true }),
-        }
-    }
-
     /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555
     /// §3.6).
     pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
@@ -114,32 +99,25 @@ impl Peer {
         (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
     }
 
-    /// Returns whether a peer's first IKE_AUTH request, which came by `addresses`, shows that
-    /// nothing on the way changed them: by NO_NATS_ALLOWED, or by what `init`, its first message,
-    /// says of where it was sent. A NAT would have changed that; the port is the other one by now
-    /// (RFC 4555 §3.3, §3.9).
+    /// Returns whether a peer's first IKE_AUTH request shows that nothing on the way changed its
+    /// addresses: by what it says of them in NO_NATS_ALLOWED, or by what its first message, with
+    /// this SPI, said of where it was sent. A NAT would have changed that; the port is the other
+    /// one by now (RFC 4555 §3.3, §3.9).
     pub(in crate::ike) fn came_unchanged(
         &self,
         cx: &Context<'_>,
-        payloads: &[Payload<'_>],
-        init: &[u8],
-        addresses: Addresses,
+        said: Option<&[u8]>,
+        spi_i: u64,
+        init: Option<&NatDetection>,
     ) -> bool {
-        if let Some(said) = wire::notified(payloads, notify::NO_NATS_ALLOWED) {
-            return said == no_nats(addresses.remote, addresses.local);
+        let addresses = self.addresses;
+        match said {
+            Some(said) => said == no_nats(addresses.remote, addresses.local),
+            None => {
+                let names = init.is_some_and(|init| init.names(cx.crypto, [spi_i, 0], addresses));
+                !self.nat.any() && names
+            }
         }
-        let Ok(header) = wire::Header::parse(init) else { return false };
-        let body = init.get(wire::HEADER..).unwrap_or_default();
-        let init = wire::parse(header.next, body).unwrap_or_default();
-        let names = |kind, end: SocketAddr| {
-            [end.port(), IKE_PORT, NAT_T_PORT].into_iter().any(|port| {
-                let hash = nat_detection(cx.crypto, header.spi_i, 0, SocketAddr::new(end.ip(), port));
-                init.iter().any(|p| matches!(p, Payload::Notify(n) if n.kind == kind && *n.data == hash))
-            })
-        };
-        !self.nat.any()
-            && names(notify::NAT_DETECTION_SOURCE_IP, addresses.remote)
-            && names(notify::NAT_DETECTION_DESTINATION_IP, addresses.local)
     }
 
     /// Returns what forbids NATs between the peer and us.

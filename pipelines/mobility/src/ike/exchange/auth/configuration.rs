@@ -1,11 +1,12 @@
 //! Inner addresses and DNS (RFC 7296 §3.15, RFC 8598).
 
-use super::state::Peer;
+use super::message::Attributes;
 use crate::ike::{
     connection::Connection,
     context::Context,
     event::Event,
-    wire::{Attribute, Configuration, Payload, attribute, notify},
+    peer::Peer,
+    wire::{attribute, notify},
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::net::IpAddr;
@@ -13,19 +14,7 @@ use core::net::IpAddr;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 
-/// The attributes of a configuration payload of ours.
-#[derive(Debug, Default)]
-pub(in crate::ike) struct Attributes {
-    kind: u8,
-    all: Vec<(u16, Vec<u8>)>,
-}
-
 impl Attributes {
-    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
-        let attributes = self.all.iter().map(|(kind, value)| Attribute { kind: *kind, value });
-        Payload::Cp(Configuration { kind: self.kind, attributes: attributes.collect() })
-    }
-
     fn push(&mut self, kinds: [u16; 2], address: IpAddr, prefix: Option<u8>) {
         self.all.push(match address {
             IpAddr::V4(a) => (kinds[0], a.octets().to_vec()),
@@ -33,8 +22,8 @@ impl Attributes {
         });
     }
 
-    /// What a client asks for: an address of each family, DNS servers and their domains.
-    pub(in crate::ike) fn request() -> Self {
+    /// Returns what a client asks for: an address of each family, DNS servers and their domains.
+    pub(super) fn request() -> Self {
         let kinds = [
             attribute::INTERNAL_IP4_ADDRESS,
             attribute::INTERNAL_IP6_ADDRESS,
@@ -46,35 +35,36 @@ impl Attributes {
     }
 }
 
-fn address(attribute: &Attribute<'_>) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(attribute.value) {
+fn address(value: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(value) {
         return Some(v4.into());
     }
-    let v6 = attribute.value.get(..16)?;
+    let v6 = value.get(..16)?;
     <[u8; 16]>::try_from(v6).ok().map(IpAddr::from)
 }
 
 impl Peer {
-    /// Gives the peer what it asks for; nothing where it asks for nothing, or we have no addresses to give.
+    /// Gives the peer what it asks for; nothing if it asks for nothing, or we have no addresses to
+    /// give.
     ///
     /// # Errors
-    /// INTERNAL_ADDRESS_FAILURE where the pools are empty.
+    /// INTERNAL_ADDRESS_FAILURE if the pools are empty.
     pub(in crate::ike) fn configure(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        asked: &Configuration<'_>,
+        asked: &Attributes,
     ) -> Result<Option<Attributes>, u16> {
         if asked.kind != REQUEST || connection.pools.is_empty() {
             return Ok(None);
         }
         let Some(owner) = self.owner() else { return Ok(None) };
-        let wants = |kind| asked.attributes.iter().any(|a| a.kind == kind);
+        let wants = |kind| asked.all.iter().any(|(k, _)| *k == kind);
         let mut reply = Attributes { kind: REPLY, all: vec![] };
         for (kind, is_v4) in
             [(attribute::INTERNAL_IP4_ADDRESS, true), (attribute::INTERNAL_IP6_ADDRESS, false)]
         {
-            let Some(wanted) = asked.attributes.iter().find(|a| a.kind == kind) else { continue };
+            let Some((_, wanted)) = asked.all.iter().find(|(k, _)| *k == kind) else { continue };
             if let Some((pool, lease)) =
                 cx.lease(&connection.pools, is_v4, &owner, address(wanted), self.takes_over)
             {
@@ -101,7 +91,8 @@ impl Peer {
         Ok(Some(reply))
     }
 
-    /// Takes what the gateway gave us: the first address of each family, as we asked for no more (RFC 7296 §3.15.1).
+    /// Takes what the gateway gave us: the first address of each family, as we asked for no more
+    /// (RFC 7296 §3.15.1).
     ///
     /// # Errors
     /// An address that no inner address can be: the gateway is not to be connected to then.
@@ -109,18 +100,14 @@ impl Peer {
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        reply: &Configuration<'_>,
+        reply: &Attributes,
     ) -> Result<(), IpAddr> {
         if reply.kind != REPLY {
             return Ok(());
         }
         let all = |kinds: [u16; 2]| {
-            reply
-                .attributes
-                .iter()
-                .filter(move |a| kinds.contains(&a.kind))
-                .filter_map(address)
-                .collect::<Vec<_>>()
+            let of_kinds = reply.all.iter().filter(move |(kind, _)| kinds.contains(kind));
+            of_kinds.filter_map(|(_, value)| address(value)).collect::<Vec<_>>()
         };
         let given = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
         let first = |is_v4| given.iter().copied().find(|address| address.is_ipv4() == is_v4);
@@ -131,8 +118,8 @@ impl Peer {
             return Err(*bad);
         }
         self.assigned = assigned;
-        let domains = reply.attributes.iter().filter(|a| a.kind == attribute::INTERNAL_DNS_DOMAIN);
-        let domains = domains.map(|a| String::from_utf8_lossy(a.value).into_owned()).collect();
+        let domains = reply.all.iter().filter(|(kind, _)| *kind == attribute::INTERNAL_DNS_DOMAIN);
+        let domains = domains.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect();
         let dns = all([attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS]);
         cx.tell(Event::Configured { peer: self.id, addresses: self.assigned.clone(), dns, domains });
         Ok(())

@@ -1,0 +1,395 @@
+//! What messages and finished tasks lead to: each goes to the state or the exchange that waits for
+//! it.
+
+use super::{
+    context::Context,
+    counter::Counter,
+    event::Reason,
+    exchange::{
+        create_child::message::{CreateChildRequest, CreateChildResponse},
+        informational::message::{InformationalRequest, InformationalResponse},
+        init::message::InitResponse,
+    },
+    peer::{
+        Peer, Phase,
+        failure::Failure,
+        ike_sa::{Arrival, Outstanding},
+        initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
+        request::Request,
+        responder::{Responder, ResponderHandshake, ResponderState as Responding},
+        state::PendingTask,
+    },
+    proposal::protocol,
+    protection::{OpenError, Plaintext},
+    wire::{Delete, ExchangeType, Header, Payload, notify},
+};
+use crate::{
+    path::Addresses,
+    task::{Outcome, TaskId},
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::mem;
+
+/// The next state of a handshake; `None`: both sides are established.
+type Next<S> = Result<Option<S>, Failure>;
+
+impl Peer {
+    /// Handles a message that carries one of our SPIs.
+    pub(in crate::ike) fn handle_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) {
+        let ours = if header.is_from_initiator() { header.spi_r } else { header.spi_i };
+        if let Phase::Initiator(_) = self.phase
+            && self.ike_sas.is_empty()
+        {
+            return self.handle_init_response(cx, header, message, addresses);
+        }
+        let Some(at) = self.ike_sas.iter().position(|s| s.local_spi() == ours) else {
+            return cx.count(Counter::UnknownSpi);
+        };
+        let Some(exchange) = ExchangeType::from_number(header.exchange) else {
+            return cx.count(Counter::UnknownExchange);
+        };
+        let result = match header.is_response() {
+            true => self.handle_response(cx, at, header, message),
+            false => self.handle_request(cx, at, exchange, header, message, addresses),
+        };
+        match result {
+            Ok(()) => {}
+            Err(OpenError::Malformed(_)) => cx.count(Counter::Malformed),
+            Err(OpenError::Forged) => cx.count(Counter::Forged),
+        }
+    }
+
+    /// Handles what may be the answer to our IKE_SA_INIT. What cannot be it is ignored: anybody may
+    /// have sent it.
+    fn handle_init_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) {
+        let is_answer = header.is_response()
+            && header.exchange == ExchangeType::SaInit.number()
+            && header.message_id == 0
+            && addresses.remote == self.addresses.remote;
+        let Phase::Initiator(initiator) = &self.phase else { return };
+        if !is_answer || !matches!(initiator.state, Initiating::InitSent(_)) {
+            return;
+        }
+        let Ok(response) = InitResponse::parse(header, message) else { return };
+        self.step_initiator(cx, |state, handshake, peer, cx| match state {
+            Initiating::InitSent(sent) => {
+                sent.answered(handshake, peer, cx, response, (header, message)).map(Some)
+            }
+            state => Ok(Some(state)),
+        });
+    }
+
+    fn handle_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: usize,
+        exchange: ExchangeType,
+        header: &Header,
+        message: &[u8],
+        addresses: Addresses,
+    ) -> Result<(), OpenError> {
+        let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
+        let arrival = ike_sa.open_request(cx.crypto, header, message)?;
+        let spi = ike_sa.local_spi();
+        if matches!(arrival, Arrival::New(_))
+            && ike_sa.forget_at.is_some()
+            && exchange != ExchangeType::Informational
+        {
+            return Ok(());
+        }
+        // Who has not proved who it is says of any address that it is there: it has shown one.
+        let proved = self.expire_at.is_some();
+        let elsewhere = match proved {
+            true => addresses.remote != self.addresses.remote,
+            false => addresses.remote.ip() != self.from,
+        };
+        let opened = match arrival {
+            Arrival::Nothing => return Ok(()),
+            // An answer, with certificates or in EAP, may be many times its request. It is asked
+            // again if it is meant so.
+            Arrival::New(_) if elsewhere && !proved && !ike_sa.admits_stray(cx.now) => {
+                cx.count(Counter::TooOften);
+                return Ok(());
+            }
+            Arrival::Repeated => {
+                match ike_sa.repeat(cx.now, elsewhere, proved) {
+                    Some(answered) => {
+                        cx.count(Counter::Repeated);
+                        cx.send_all(addresses, answered);
+                    }
+                    None => cx.count(Counter::TooOften),
+                }
+                return Ok(());
+            }
+            Arrival::New(opened) => opened,
+        };
+        self.heard(cx);
+        match (&self.phase, exchange) {
+            (Phase::Responder(_), ExchangeType::Intermediate | ExchangeType::Auth) => {
+                self.step_responder(cx, exchange, |state, handshake, peer, cx| {
+                    respond(state, handshake, peer, cx, (exchange, header, &opened), addresses)
+                });
+            }
+            (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
+                match opened.read(InformationalRequest::read) {
+                    Ok(request) => self.answer_informational(cx, spi, &request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
+            }
+            (Phase::Established, ExchangeType::CreateChildSa) => {
+                match opened.read(CreateChildRequest::read) {
+                    Ok(request) => self.answer_create(cx, spi, request, addresses),
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+                }
+            }
+            (Phase::Responder(_), ExchangeType::Informational) => {
+                // It does not take our proof, and says so (RFC 7296 §2.21.2).
+                self.answer(cx, spi, exchange, &[], addresses);
+                self.fail(cx, Reason::Closed);
+            }
+            // It asks again when we are ready.
+            (Phase::Initiator(_), _) => {}
+            (Phase::Established, _) => {
+                self.answer(cx, spi, exchange, &[Payload::notify(notify::INVALID_SYNTAX, &[])], addresses);
+            }
+            _ => cx.count(Counter::UnknownExchange),
+        }
+        Ok(())
+    }
+
+    fn handle_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: usize,
+        header: &Header,
+        message: &[u8],
+    ) -> Result<(), OpenError> {
+        let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
+        let spi = ike_sa.local_spi();
+        let Some((opened, outstanding)) = ike_sa.open_response(cx.crypto, header, message)? else {
+            return Ok(());
+        };
+        self.heard(cx);
+        self.take_response(cx, spi, header, &opened, *outstanding);
+        if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
+            self.request_delete_ike_sa(cx, spi);
+        }
+        self.work(cx);
+        Ok(())
+    }
+
+    fn take_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        spi: u64,
+        header: &Header,
+        opened: &Plaintext,
+        outstanding: Outstanding,
+    ) {
+        match outstanding.request {
+            Request::Handshake => self.step_initiator(cx, |state, handshake, peer, cx| match state {
+                Initiating::IntermediateSent(s) => {
+                    s.answered(handshake, peer, cx, (header, opened)).map(Some)
+                }
+                Initiating::AuthSent(s) => s.answered(handshake, peer, cx, opened),
+                Initiating::EapSent(s) => s.answered(peer, cx, opened).map(Some),
+                Initiating::EapProofSent(s) => s.answered(handshake, peer, cx, opened),
+                state => Ok(Some(state)),
+            }),
+            Request::Create(sent) => {
+                sent.answered(self, cx, opened.read(CreateChildResponse::read));
+            }
+            Request::Update(update) => {
+                update.answered(self, cx, opened.read(InformationalResponse::read));
+            }
+            Request::Routability(cookie) => {
+                self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));
+            }
+            // The answer shows that the peer took the request, whatever it says (RFC 7296 §1.4).
+            Request::Delete(id) => self.retire(cx, id),
+            Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
+            Request::Liveness | Request::Withdrawn => {}
+        }
+    }
+
+    /// Handles a finished task.
+    pub(in crate::ike) fn handle_outcome(&mut self, cx: &mut Context<'_>, task: TaskId, outcome: Outcome) {
+        let Some(at) = self.waiting.iter().position(|(id, _)| *id == task) else { return };
+        let (_, waiting) = self.waiting.swap_remove(at);
+        match (waiting, outcome) {
+            (PendingTask::Handshake, outcome) => match &self.phase {
+                Phase::Initiator(_) => self.step_initiator(cx, |state, handshake, peer, cx| {
+                    initiator_outcome(state, handshake, peer, cx, outcome)
+                }),
+                _ => self.step_responder(cx, ExchangeType::Auth, |state, handshake, peer, cx| {
+                    responder_outcome(state, handshake, peer, cx, outcome)
+                }),
+            },
+            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => step.begun(self, cx, result),
+            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
+                step.finished(self, cx, result);
+            }
+            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => step.answered(self, cx, result),
+            _ => {}
+        }
+        self.work(cx);
+    }
+
+    /// Takes a step of a handshake that we began: it consumes the state, and gives the next one.
+    /// While it does, the peer has no phase.
+    fn step_initiator(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(Initiating, &mut InitiatorHandshake, &mut Self, &mut Context<'_>) -> Next<Initiating>,
+    ) {
+        let initiator = match mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Initiator(initiator) => initiator,
+            other => return self.phase = other,
+        };
+        let Initiator { mut handshake, state } = *initiator;
+        match step(state, &mut handshake, self, cx) {
+            Ok(Some(state)) => self.phase = Phase::Initiator(Box::new(Initiator { handshake, state })),
+            Ok(None) => {}
+            Err(failure) => {
+                cx.forget_child_spi(handshake.child_spi);
+                self.end_initiator(cx, failure);
+            }
+        }
+    }
+
+    /// Ends a handshake that we began. If the responder's answer was not taken, it should know (RFC
+    /// 7296 §2.21.2).
+    fn end_initiator(&mut self, cx: &mut Context<'_>, Failure { reason, notify }: Failure) {
+        if self.is_established() {
+            return self.close(cx, reason);
+        }
+        if let Some(notify) = notify {
+            let delete = Delete { protocol: protocol::IKE, spis: Vec::new() };
+            let payloads = [notify.payload(), Payload::Delete(delete)];
+            if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
+                self.request(cx, ExchangeType::Informational, &payloads, Request::DeleteIkeSa, None);
+            }
+        }
+        self.end(cx, reason);
+    }
+
+    /// As [`Self::step_initiator`], of a handshake that the peer began. What refuses it answers its
+    /// request in `exchange`.
+    fn step_responder(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        step: impl FnOnce(Responding, &mut ResponderHandshake, &mut Self, &mut Context<'_>) -> Next<Responding>,
+    ) {
+        let responder = match mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Responder(responder) => responder,
+            other => return self.phase = other,
+        };
+        let Responder { mut handshake, state } = *responder;
+        match step(state, &mut handshake, self, cx) {
+            Ok(Some(state)) => self.phase = Phase::Responder(Box::new(Responder { handshake, state })),
+            Ok(None) => {}
+            Err(Failure { reason, notify }) => {
+                if let Some(notify) = notify {
+                    self.refuse_request(cx, self.active, exchange, &notify, self.addresses);
+                }
+                self.end(cx, reason);
+            }
+        }
+    }
+}
+
+/// Hands a request to the state of a handshake that waits for it.
+fn respond(
+    state: Responding,
+    handshake: &mut ResponderHandshake,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+    (exchange, header, opened): (ExchangeType, &Header, &Plaintext),
+    addresses: Addresses,
+) -> Next<Responding> {
+    match (state, exchange) {
+        (Responding::EapTurn(s), ExchangeType::Auth) => s.auth(peer, cx, addresses, opened),
+        (Responding::EapProof(s), ExchangeType::Auth) => s.auth(handshake, peer, cx, addresses, opened),
+        (state, exchange) => {
+            peer.float(addresses);
+            match (state, exchange) {
+                (Responding::Ready(s), ExchangeType::Intermediate) => {
+                    s.intermediate(handshake, peer, cx, (header, opened)).map(Some)
+                }
+                (Responding::Ready(s), ExchangeType::Auth) => s.auth(handshake, peer, cx, opened),
+                _ => Err(Failure::told(Reason::Protocol, notify::INVALID_SYNTAX)),
+            }
+        }
+    }
+}
+
+/// Hands what came of a task to the state that waits for it, in a handshake that the peer began.
+fn responder_outcome(
+    state: Responding,
+    handshake: &mut ResponderHandshake,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+    outcome: Outcome,
+) -> Next<Responding> {
+    match (state, outcome) {
+        (Responding::InitKex(s), Outcome::KexAnswered(result)) => {
+            s.answered(handshake, peer, cx, result).map(Some)
+        }
+        (Responding::IntermediateKex(s), Outcome::KexAnswered(result)) => {
+            s.answered(handshake, peer, cx, result).map(Some)
+        }
+        (Responding::Verification(s), Outcome::Verified(result)) => s.verified(handshake, peer, cx, result),
+        (Responding::Signature(s), Outcome::Signed(result)) => s.signed(handshake, peer, cx, result),
+        (Responding::EapStart(s), Outcome::Eap(conversation, step)) => {
+            s.stepped(handshake, peer, cx, (conversation, step))
+        }
+        (Responding::EapMethod(s), Outcome::Eap(conversation, step)) => {
+            s.stepped(handshake, peer, cx, (conversation, step))
+        }
+        (state, _) => Ok(Some(state)),
+    }
+}
+
+/// As [`responder_outcome`], in a handshake that we began.
+fn initiator_outcome(
+    state: Initiating,
+    handshake: &mut InitiatorHandshake,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+    outcome: Outcome,
+) -> Next<Initiating> {
+    let next = match (state, outcome) {
+        (Initiating::InitKexBegin(s), Outcome::KexBegun(result)) => s.begun(handshake, peer, cx, result),
+        (Initiating::InitKexFinish(s), Outcome::KexFinished(result)) => {
+            s.finished(handshake, peer, cx, result)
+        }
+        (Initiating::IntermediateKexBegin(s), Outcome::KexBegun(result)) => {
+            s.begun(handshake, peer, cx, result)
+        }
+        (Initiating::IntermediateKexFinish(s), Outcome::KexFinished(result)) => {
+            s.finished(handshake, peer, cx, result)
+        }
+        (Initiating::Signature(s), Outcome::Signed(result)) => s.signed(handshake, peer, cx, result),
+        (Initiating::EapMethod(s), Outcome::Eap(conversation, step)) => {
+            s.stepped(handshake, peer, cx, (conversation, step))
+        }
+        (Initiating::Verification(s), Outcome::Verified(result)) => {
+            return s.verified(handshake, peer, cx, result);
+        }
+        (state, _) => Ok(state),
+    };
+    next.map(Some)
+}

@@ -1,0 +1,314 @@
+//! IKE_AUTH as its initiator (RFC 7296 §1.2, §2.15, §2.16; RFC 8784).
+
+use super::message::{self, Attributes, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, same};
+use crate::{
+    aaa::eap::{Conversation, Step},
+    crypto::{Distrust, Refused, Secret},
+    identity::Identity,
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+        context::Context,
+        event::Reason,
+        exchange::{child_offer::esp_proposals, mobike::addresses::Additional},
+        peer::{
+            Peer,
+            failure::Failure,
+            initiator::{
+                AuthSent, EapMethod, EapProofSent, EapSent, InitiatorHandshake, InitiatorState, Signature,
+                Verification,
+            },
+            request::{QueuedRequest, Request},
+            state::PendingTask,
+            transcript::Side,
+        },
+        protection::Plaintext,
+        selector,
+        wire::{ExchangeType, Payload, notify},
+    },
+    task::Task,
+};
+use alloc::{boxed::Box, vec, vec::Vec};
+
+/// The next state; `None`: both sides are established.
+type Next = Result<Option<InitiatorState>, Failure>;
+
+/// Returns that we do not take the responder's proof, and it should know (RFC 7296 §2.21.2).
+fn give_up(reason: Reason) -> Failure {
+    Failure::told(reason, notify::AUTHENTICATION_FAILED)
+}
+
+/// Reads the responder's answer.
+fn read(opened: &Plaintext) -> Result<AuthResponse, Failure> {
+    let answer = opened.read(AuthResponse::read).map_err(|_| Reason::Protocol)?;
+    match answer.refusal() {
+        // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555
+        // §3.9).
+        Some(notify::UNEXPECTED_NAT_DETECTED) => Err(Reason::Nat.into()),
+        Some(kind) => Err(Reason::Refused(kind).into()),
+        None => Ok(answer),
+    }
+}
+
+impl InitiatorHandshake {
+    /// Proves who we are, unless by EAP, which comes later.
+    pub(in crate::ike) fn begin_auth(
+        &mut self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+    ) -> Result<InitiatorState, Failure> {
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        let ike_sa = peer.handshake_sa()?;
+        match (&connection.ppk, self.ppk) {
+            (Some(ppk), true) => {
+                ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
+            }
+            (Some(ppk), false) if ppk.required => return Err(Reason::Authentication.into()),
+            _ => self.ppk = false,
+        }
+        let octets = self.transcript.octets(cx.crypto, ike_sa, Side::Initiator, &connection.local_id);
+        match &connection.local_auth {
+            LocalAuth::Psk(key) => {
+                let data = peer.shared_key(cx, &key.0, &octets).to_vec();
+                self.send_auth(peer, cx, connection, Some(&Proof { method: SHARED_KEY, data }));
+            }
+            LocalAuth::Key(signer) => {
+                let task = Task::Sign(signer.clone(), octets, self.hashes);
+                peer.start(cx, task, PendingTask::Handshake);
+                return Ok(InitiatorState::Signature(Signature));
+            }
+            LocalAuth::Eap(_) => self.send_auth(peer, cx, connection, None),
+        }
+        Ok(InitiatorState::AuthSent(AuthSent))
+    }
+
+    /// Sends the first request.
+    fn send_auth(
+        &self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        proof: Option<&Proof>,
+    ) {
+        let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
+        let asks = connection.ask_address.then(Attributes::request);
+        let additional = peer.additional_addresses(connection);
+        let forbidden = peer.forbidden_nats();
+        let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
+        payloads.extend(message::certificates(&connection.local_auth));
+        payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
+        if let RemoteAuth::Key(verifier) = &connection.remote_auth {
+            let authorities = verifier.authorities();
+            payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
+        }
+        if let IdentityPattern::Of(all) = &connection.remote_id
+            && let [only] = &all[..]
+        {
+            payloads.push(Payload::IdR(only.clone()));
+        }
+        payloads.extend(proof.map(Proof::payload));
+        payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
+        payloads.extend(asks.as_ref().map(Attributes::payload));
+        if let Some(child) = connection.children.first() {
+            if child.transport && !peer.nat.any() {
+                payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
+            }
+            let local = match connection.ask_address {
+                // The address is not known yet: the gateway narrows this to it (RFC 7296 §2.19).
+                true => vec![selector::everything(true), selector::everything(false)],
+                false => peer.local_side(child),
+            };
+            payloads.push(Payload::Sa(esp_proposals(&connection.esp, self.child_spi, None)));
+            payloads.push(Payload::TsI(local));
+            payloads.push(Payload::TsR(peer.remote_side(child)));
+        }
+        if connection.mobike {
+            payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
+            payloads.extend(additional.iter().map(Additional::payload));
+        }
+        if connection.no_nats {
+            payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
+        }
+        peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
+    }
+
+    /// Returns AUTH data of `side` by what EAP gave (RFC 7296 §2.16).
+    fn eap_proof(
+        &self,
+        peer: &mut Peer,
+        cx: &Context<'_>,
+        side: Side,
+        key: &Secret,
+    ) -> Result<Secret, Failure> {
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        let identity = match side {
+            Side::Initiator => Some(&connection.local_id),
+            Side::Responder => peer.identity.as_ref(),
+        };
+        let identity = identity.cloned().ok_or(Reason::Authentication)?;
+        let octets = self.transcript.octets(cx.crypto, peer.handshake_sa()?, side, &identity);
+        Ok(peer.shared_key(cx, key, &octets))
+    }
+
+    /// Takes the responder's terms and the first child SA: both have proved who they are.
+    fn finish(&self, peer: &mut Peer, cx: &mut Context<'_>, terms: &Terms) -> Next {
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        peer.mobike = connection.mobike && terms.mobike;
+        peer.established(cx, false);
+        if let Some(configuration) = &terms.configuration {
+            let taken = peer.take_configuration(cx, connection, configuration);
+            taken.map_err(Reason::InnerAddress)?;
+        }
+        let offer = terms.child.as_ref().and_then(|child| child.as_ref().ok());
+        let agreed =
+            offer.and_then(|offer| peer.accept_child(offer, connection, 0, (self.child_spi, false), None));
+        // A terminal without a child SA is of no use: it begins again.
+        let agreed = agreed.ok_or(Reason::Refused(terms.error.unwrap_or(notify::TS_UNACCEPTABLE)))?;
+        let Self { transcript, .. } = self;
+        peer.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], true, true);
+        (1..connection.children.len()).for_each(|policy| peer.want(QueuedRequest::Child(policy)));
+        Ok(None)
+    }
+}
+
+impl Signature {
+    /// Sends the first request with our signature.
+    pub(in crate::ike) fn signed(
+        self,
+        handshake: &mut InitiatorHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        result: Result<(u8, Vec<u8>), Refused>,
+    ) -> Result<InitiatorState, Failure> {
+        let (method, data) = result.map_err(|Refused| Reason::Authentication)?;
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        handshake.send_auth(peer, cx, connection, Some(&Proof { method, data }));
+        Ok(InitiatorState::AuthSent(AuthSent))
+    }
+}
+
+impl AuthSent {
+    /// Takes the responder's proof.
+    pub(in crate::ike) fn answered(
+        self,
+        handshake: &mut InitiatorHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        opened: &Plaintext,
+    ) -> Next {
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        let AuthResponse { identity, certificates, proof, eap, ppk, terms } = read(opened)?;
+        let (Some(identity), Some(Proof { method, data })) = (identity, proof) else {
+            return Err(give_up(Reason::Authentication));
+        };
+        if !connection.remote_id.matches(&identity) {
+            return Err(give_up(Reason::NoConnection));
+        }
+        // Who mixed in the key says so (RFC 8784 §3).
+        if handshake.ppk && !ppk {
+            return Err(give_up(Reason::Authentication));
+        }
+        let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Responder, &identity);
+        peer.identity = Some(identity.clone());
+        let verification = Verification { terms, eap };
+        match &connection.remote_auth {
+            RemoteAuth::Psk(key) if method == SHARED_KEY => {
+                if !same(&peer.shared_key(cx, &key.0, &octets), &data) {
+                    return Err(give_up(Reason::Authentication));
+                }
+                verification.go_on(handshake, peer, cx)
+            }
+            RemoteAuth::Key(verifier) if method != SHARED_KEY => {
+                let verifier = verifier.clone();
+                let task = Task::Verify { verifier, identity, certificates, method, data, octets };
+                peer.start(cx, task, PendingTask::Handshake);
+                Ok(Some(InitiatorState::Verification(verification)))
+            }
+            _ => Err(give_up(Reason::Authentication)),
+        }
+    }
+}
+
+impl Verification {
+    /// Goes on, if the responder is who it says it is.
+    pub(in crate::ike) fn verified(
+        self,
+        handshake: &mut InitiatorHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        result: Result<Vec<Identity>, Distrust>,
+    ) -> Next {
+        result.map_err(|why| give_up(Reason::Distrusted(why)))?;
+        self.go_on(handshake, peer, cx)
+    }
+
+    /// Begins EAP, or ends without.
+    fn go_on(self, handshake: &mut InitiatorHandshake, peer: &mut Peer, cx: &mut Context<'_>) -> Next {
+        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        let LocalAuth::Eap(method) = &connection.local_auth else {
+            return handshake.finish(peer, cx, &self.terms);
+        };
+        let packet = self.eap.ok_or_else(|| give_up(Reason::Protocol))?;
+        let conversation = method.begin(&connection.local_id.data);
+        peer.start(cx, Task::Eap(conversation, packet), PendingTask::Handshake);
+        Ok(Some(InitiatorState::EapMethod(EapMethod)))
+    }
+}
+
+impl EapSent {
+    /// Hands the gateway's packet to the method.
+    pub(in crate::ike) fn answered(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        opened: &Plaintext,
+    ) -> Result<InitiatorState, Failure> {
+        let packet = read(opened)?.eap.ok_or_else(|| give_up(Reason::Protocol))?;
+        peer.start(cx, Task::Eap(self.conversation, packet), PendingTask::Handshake);
+        Ok(InitiatorState::EapMethod(EapMethod))
+    }
+}
+
+impl EapMethod {
+    /// Sends the method's packet, or the proof that we have its key.
+    pub(in crate::ike) fn stepped(
+        self,
+        handshake: &mut InitiatorHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        (conversation, step): (Box<dyn Conversation>, Step),
+    ) -> Result<InitiatorState, Failure> {
+        match step {
+            Step::Send(packet) => {
+                let payloads = [Payload::Eap(&packet)];
+                peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
+                Ok(InitiatorState::EapSent(EapSent { conversation }))
+            }
+            Step::Success(_, Some(key)) => {
+                let data = handshake.eap_proof(peer, cx, Side::Initiator, &key)?;
+                let payloads = [Payload::Auth { method: SHARED_KEY, data: &data }];
+                peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
+                Ok(InitiatorState::EapProofSent(EapProofSent { key }))
+            }
+            // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
+            Step::Success(_, None) | Step::Failure(_) | Step::Ask => Err(Reason::Eap.into()),
+        }
+    }
+}
+
+impl EapProofSent {
+    /// Checks that the gateway took part in the EAP conversation.
+    pub(in crate::ike) fn answered(
+        self,
+        handshake: &mut InitiatorHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        opened: &Plaintext,
+    ) -> Next {
+        let answer = read(opened)?;
+        let theirs = handshake.eap_proof(peer, cx, Side::Responder, &self.key)?;
+        match answer.proof.is_some_and(|proof| same(&theirs, &proof.data)) {
+            true => handshake.finish(peer, cx, &answer.terms),
+            false => Err(give_up(Reason::Authentication)),
+        }
+    }
+}

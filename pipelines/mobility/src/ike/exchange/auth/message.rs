@@ -1,0 +1,251 @@
+//! The messages of IKE_AUTH (RFC 7296 §1.2, §2.16, §3.15; RFC 8784).
+
+use crate::{
+    identity::Identity,
+    ike::{
+        connection::LocalAuth,
+        peer::child::ChildOffer,
+        wire::{self, Attribute, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
+    },
+};
+use alloc::{vec, vec::Vec};
+
+/// AUTH method: shared key message integrity code.
+pub(in crate::ike) const SHARED_KEY: u8 = 2;
+/// Certificate encoding: X.509, signature.
+pub(in crate::ike) const X509_SIGNATURE: u8 = 4;
+
+/// The initiator's first request.
+#[derive(Debug)]
+pub(in crate::ike) struct AuthRequest {
+    pub(in crate::ike) identity: Identity,
+    /// Whom it wants to talk to.
+    pub(in crate::ike) wanted: Option<Identity>,
+    /// Its certificate first.
+    pub(in crate::ike) certificates: Vec<Vec<u8>>,
+    /// `None`: it wants to prove who it is by EAP.
+    pub(in crate::ike) proof: Option<Proof>,
+    /// The post-quantum key that it mixed in (RFC 8784 §3).
+    pub(in crate::ike) ppk_id: Option<Vec<u8>>,
+    /// AUTH data without that key.
+    pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
+    /// The path as the sender sees it, if there may be no NAT (RFC 4555 §3.9).
+    pub(in crate::ike) no_nats: Option<Vec<u8>>,
+    /// Whether it has no other IKE SA with us (RFC 7296 §2.4).
+    pub(in crate::ike) initial_contact: bool,
+    pub(in crate::ike) terms: Terms,
+}
+
+/// The responder's answer to the first request, or to the last one with EAP.
+#[derive(Debug)]
+pub(in crate::ike) struct AuthResponse {
+    pub(in crate::ike) identity: Option<Identity>,
+    /// Its certificate first.
+    pub(in crate::ike) certificates: Vec<Vec<u8>>,
+    pub(in crate::ike) proof: Option<Proof>,
+    pub(in crate::ike) eap: Option<Vec<u8>>,
+    /// Whether it mixed in the post-quantum key (RFC 8784 §3).
+    pub(in crate::ike) ppk: bool,
+    pub(in crate::ike) terms: Terms,
+}
+
+/// What a message of IKE_AUTH says beside proofs.
+#[derive(Debug)]
+pub(in crate::ike) struct Terms {
+    pub(in crate::ike) mobike: bool,
+    pub(in crate::ike) configuration: Option<Attributes>,
+    /// The first child SA; an error if the message proposes one and lacks selectors.
+    pub(in crate::ike) child: Option<Result<ChildOffer, Malformed>>,
+    /// The kind of the first error notify.
+    pub(in crate::ike) error: Option<u16>,
+}
+
+/// The request that goes on with EAP.
+#[derive(Debug)]
+pub(in crate::ike) struct EapRequest {
+    pub(in crate::ike) packet: Vec<u8>,
+}
+
+/// An AUTH payload. Alone it is the last request with EAP.
+#[derive(Clone, Debug)]
+pub(in crate::ike) struct Proof {
+    pub(in crate::ike) method: u8,
+    pub(in crate::ike) data: Vec<u8>,
+}
+
+/// The attributes of a configuration payload.
+#[derive(Clone, Debug, Default)]
+pub(in crate::ike) struct Attributes {
+    pub(in crate::ike) kind: u8,
+    pub(in crate::ike) all: Vec<(u16, Vec<u8>)>,
+}
+
+impl AuthRequest {
+    /// Reads the first request.
+    ///
+    /// # Errors
+    /// If the IDi payload is missing.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let identity = payloads.iter().find_map(|p| match p {
+            Payload::IdI(identity) => Some(identity.clone()),
+            _ => None,
+        });
+        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
+        Ok(Self {
+            identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
+            wanted: responder(payloads),
+            certificates: certificates_of(payloads),
+            proof: Proof::find(payloads),
+            ppk_id: notified(notify::PPK_IDENTITY),
+            no_ppk_auth: notified(notify::NO_PPK_AUTH),
+            no_nats: notified(notify::NO_NATS_ALLOWED),
+            initial_contact: notified(notify::INITIAL_CONTACT).is_some(),
+            terms: Terms::read(payloads),
+        })
+    }
+
+    /// Returns the bytes of memory beside its own.
+    pub(in crate::ike) fn memory(&self) -> usize {
+        let bytes = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::capacity);
+        let names = [Some(&self.identity), self.wanted.as_ref()].into_iter().flatten();
+        let certificates = &self.certificates;
+        names.map(|name| name.data.capacity()).sum::<usize>()
+            + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
+            + self.proof.as_ref().map_or(0, |proof| proof.data.capacity())
+            + [&self.ppk_id, &self.no_ppk_auth, &self.no_nats].map(bytes).iter().sum::<usize>()
+            + self.terms.memory()
+    }
+}
+
+impl AuthResponse {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// If it has no proof, no EAP packet and no error notify.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        let response = Self {
+            identity: responder(payloads),
+            certificates: certificates_of(payloads),
+            proof: Proof::find(payloads),
+            eap: packet(payloads),
+            ppk: wire::notified(payloads, notify::PPK_IDENTITY).is_some(),
+            terms: Terms::read(payloads),
+        };
+        let says_nothing =
+            response.proof.is_none() && response.eap.is_none() && response.terms.error.is_none();
+        if says_nothing { Err(Malformed::Missing(kind::AUTH)) } else { Ok(response) }
+    }
+
+    /// Returns why the responder refuses us, if this says nothing else.
+    pub(in crate::ike) fn refusal(&self) -> Option<u16> {
+        self.terms.error.filter(|_| self.proof.is_none() && self.eap.is_none())
+    }
+}
+
+impl Terms {
+    fn read(payloads: &[Payload<'_>]) -> Self {
+        let configuration = payloads.iter().find_map(|p| match p {
+            Payload::Cp(configuration) => Some(Attributes::from(configuration)),
+            _ => None,
+        });
+        let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
+        Self {
+            mobike: wire::notified(payloads, notify::MOBIKE_SUPPORTED).is_some(),
+            configuration,
+            child: is_child.then(|| ChildOffer::read(payloads)),
+            error: ErrorNotify::find(payloads).map(|error| error.kind),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let attributes = self.configuration.iter().flat_map(|configuration| &configuration.all);
+        let child = self.child.as_ref().and_then(|child| child.as_ref().ok());
+        attributes.map(|(_, value)| size_of::<(u16, Vec<u8>)>() + value.capacity()).sum::<usize>()
+            + child.map_or(0, ChildOffer::memory)
+    }
+}
+
+impl EapRequest {
+    /// Reads a request that goes on with EAP.
+    ///
+    /// # Errors
+    /// If the EAP payload is missing.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        packet(payloads).map(|packet| Self { packet }).ok_or(Malformed::Missing(kind::EAP))
+    }
+}
+
+impl Proof {
+    /// Reads the last request with EAP.
+    ///
+    /// # Errors
+    /// If the AUTH payload is missing.
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        Self::find(payloads).ok_or(Malformed::Missing(kind::AUTH))
+    }
+
+    fn find(payloads: &[Payload<'_>]) -> Option<Self> {
+        payloads.iter().find_map(|p| match p {
+            Payload::Auth { method, data } => Some(Self { method: *method, data: data.to_vec() }),
+            _ => None,
+        })
+    }
+
+    /// Returns its payload.
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
+        Payload::Auth { method: self.method, data: &self.data }
+    }
+}
+
+impl Attributes {
+    /// Returns the payload.
+    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
+        let attributes = self.all.iter().map(|(kind, value)| Attribute { kind: *kind, value });
+        Payload::Cp(Configuration { kind: self.kind, attributes: attributes.collect() })
+    }
+}
+
+impl From<&Configuration<'_>> for Attributes {
+    fn from(payload: &Configuration<'_>) -> Self {
+        let all = payload.attributes.iter().map(|a| (a.kind, a.value.to_vec())).collect();
+        Self { kind: payload.kind, all }
+    }
+}
+
+fn responder(payloads: &[Payload<'_>]) -> Option<Identity> {
+    payloads.iter().find_map(|p| match p {
+        Payload::IdR(identity) => Some(identity.clone()),
+        _ => None,
+    })
+}
+
+fn packet(payloads: &[Payload<'_>]) -> Option<Vec<u8>> {
+    payloads.iter().find_map(|p| match p {
+        Payload::Eap(packet) => Some(packet.to_vec()),
+        _ => None,
+    })
+}
+
+fn certificates_of(payloads: &[Payload<'_>]) -> Vec<Vec<u8>> {
+    let all = payloads.iter().filter_map(|p| match p {
+        Payload::Cert { encoding: X509_SIGNATURE, data } => Some(data.to_vec()),
+        _ => None,
+    });
+    all.collect()
+}
+
+/// Returns our CERT payloads.
+pub(in crate::ike) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
+    match auth {
+        LocalAuth::Key(signer) => {
+            let payload = |data| Payload::Cert { encoding: X509_SIGNATURE, data };
+            signer.certificates().iter().map(|c| &c[..]).map(payload).collect()
+        }
+        LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
+    }
+}
+
+/// Returns whether two proofs are the same, in a time that does not tell where they differ.
+pub(in crate::ike) fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && !a.is_empty() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
+}

@@ -1,0 +1,165 @@
+//! EAP in IKE_AUTH as its responder (RFC 7296 §2.16).
+
+use super::{
+    message::{self, EapRequest, Proof, SHARED_KEY, same},
+    responder::{Next, refused},
+};
+use crate::{
+    aaa::eap::{Conversation, Step, packet},
+    identity::Identity,
+    ike::{
+        context::Context,
+        event::Reason,
+        peer::{
+            Peer,
+            failure::Failure,
+            responder::{Claim, EapMethod, EapProof, EapStart, EapTurn, ResponderHandshake, ResponderState},
+            state::PendingTask,
+            transcript::Side,
+        },
+        protection::Plaintext,
+        wire::{ExchangeType, Payload},
+    },
+    path::Addresses,
+    task::Task,
+};
+use alloc::{boxed::Box, vec::Vec};
+
+impl EapStart {
+    /// Sends our proof, with the method's first packet.
+    pub(in crate::ike) fn stepped(
+        self,
+        handshake: &mut ResponderHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        (conversation, step): (Box<dyn Conversation>, Step),
+    ) -> Next {
+        let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
+        let mut payloads = alloc::vec![Payload::IdR(connection.local_id.clone())];
+        payloads.extend(message::certificates(&connection.local_auth));
+        payloads.push(self.proof.payload());
+        self.claim.stepped(handshake, peer, cx, (conversation, step), payloads)
+    }
+}
+
+impl EapMethod {
+    /// Sends the method's next packet.
+    pub(in crate::ike) fn stepped(
+        self,
+        handshake: &mut ResponderHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        (conversation, step): (Box<dyn Conversation>, Step),
+    ) -> Next {
+        self.claim.stepped(handshake, peer, cx, (conversation, step), Vec::new())
+    }
+}
+
+impl Claim {
+    /// Sends what the EAP method says, behind our proof, if it is not sent yet.
+    fn stepped(
+        mut self: Box<Self>,
+        handshake: &mut ResponderHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        (conversation, step): (Box<dyn Conversation>, Step),
+        proof: Vec<Payload<'_>>,
+    ) -> Next {
+        let (packet, next) = match step {
+            Step::Send(packet) => {
+                (packet, Ok(ResponderState::EapTurn(EapTurn { claim: self, conversation })))
+            }
+            Step::Success(packet, Some(key)) => {
+                match self.take_eap_names(handshake, peer, cx, &*conversation) {
+                    Ok(()) => (packet, Ok(ResponderState::EapProof(EapProof { claim: self, key }))),
+                    Err(why) => (packet::failure(&packet), Err(why)),
+                }
+            }
+            // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
+            Step::Success(packet, None) => (packet::failure(&packet), Err(Reason::Eap)),
+            Step::Failure(packet) => (packet, Err(Reason::Eap)),
+            Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
+        };
+        let payloads: Vec<_> = proof.into_iter().chain([Payload::Eap(&packet)]).collect();
+        let addresses = peer.addresses;
+        let datagrams = peer.handshake_sa()?.answer(cx, ExchangeType::Auth, &payloads);
+        cx.send_all(addresses, datagrams);
+        Ok(Some(next?))
+    }
+
+    /// Takes who EAP proved the peer to be, which is who it is and decides what holds for it.
+    fn take_eap_names(
+        &mut self,
+        handshake: &ResponderHandshake,
+        peer: &mut Peer,
+        cx: &Context<'_>,
+        conversation: &dyn Conversation,
+    ) -> Result<(), Reason> {
+        let proved = conversation.identity().filter(|name| !name.is_empty()).map(Identity::from_name);
+        let others = conversation.other_names();
+        let others = others.iter().map(|name| Identity::from_name(name));
+        let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
+        let chosen = handshake.candidates.proved(cx.connections, self.connection, &names, None);
+        let chosen = chosen.map_err(|why| match proved {
+            None if why == Reason::NoConnection => Reason::Unnamed,
+            _ => why,
+        });
+        // Without a name it is nobody's other device, whatever it calls itself.
+        peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
+        peer.take_names(cx, &names);
+        self.connection = chosen?;
+        peer.connection = Some(self.connection);
+        Ok(())
+    }
+
+    /// Notes by which addresses a later request came.
+    fn came_by(&mut self, peer: &Peer, addresses: Addresses) {
+        self.is_unchanged &= addresses == peer.addresses;
+    }
+}
+
+impl EapTurn {
+    /// Hands the peer's packet to the method.
+    pub(in crate::ike) fn auth(
+        mut self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        addresses: Addresses,
+        opened: &Plaintext,
+    ) -> Next {
+        self.claim.came_by(peer, addresses);
+        peer.float(addresses);
+        let request = opened.read(EapRequest::read);
+        let request = request.map_err(|why| Failure::told(Reason::Protocol, why))?;
+        peer.handshake_sa()?.busy = true;
+        peer.start(cx, Task::Eap(self.conversation, request.packet), PendingTask::Handshake);
+        Ok(Some(ResponderState::EapMethod(EapMethod { claim: self.claim })))
+    }
+}
+
+impl EapProof {
+    /// Checks that the peer took part in the EAP conversation: both prove that they have its key
+    /// (RFC 7296 §2.16).
+    pub(in crate::ike) fn auth(
+        mut self,
+        handshake: &mut ResponderHandshake,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        addresses: Addresses,
+        opened: &Plaintext,
+    ) -> Next {
+        self.claim.came_by(peer, addresses);
+        peer.float(addresses);
+        let theirs = opened.read(Proof::read).map_err(|why| Failure::told(Reason::Protocol, why))?;
+        let identity = &self.claim.request.identity;
+        let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
+        if theirs.method != SHARED_KEY || !same(&peer.shared_key(cx, &self.key, &octets), &theirs.data) {
+            return Err(refused(Reason::Authentication));
+        }
+        let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
+        let ike_sa = peer.handshake_sa()?;
+        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, &connection.local_id);
+        let data = peer.shared_key(cx, &self.key, &octets).to_vec();
+        self.claim.establish(handshake, peer, cx, &Proof { method: SHARED_KEY, data }, true)
+    }
+}
