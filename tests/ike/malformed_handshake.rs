@@ -3,10 +3,14 @@
 use crate::{
     insider::{Answer, Insider},
     malformed::{CRITICAL, CUT, UNKNOWN},
-    pair::{GATEWAY, Pair, TERMINAL, gateway, offer, reversed, terminal},
+    pair::Pair,
 };
 use std::{net::SocketAddr, sync::Arc};
 use wayfarer::primitives::OsRandom;
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, offer, terminal},
+    side::reversed,
+};
 use wayfarer_mobility::{
     aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::Kex,
