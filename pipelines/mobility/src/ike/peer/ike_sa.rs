@@ -26,7 +26,8 @@ pub(in crate::ike) struct IkeSa {
     pub(in crate::ike) spi_r: u64,
     pub(in crate::ike) suite: IkeSuite,
     pub(in crate::ike) keys: IkeSaKeys,
-    /// Those that the peer's last request was protected by, where they have changed since (RFC 9370 §2.2.2).
+    /// Those that the peer's last request was protected by, where they have changed since (RFC 9370
+    /// §2.2.2).
     keys_before: Option<IkeSaKeys>,
     counter: u64,
     requests: Fragments,
@@ -189,9 +190,9 @@ impl IkeSa {
         &self.answered
     }
 
-    /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request, from any address:
-    /// what copies from `elsewhere` draw is bounded, the more while the peer has not `proved` who it is, and does not keep the
-    /// peer from its answer.
+    /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request,
+    /// from any address: what copies from `elsewhere` draw is bounded, the more while the peer has
+    /// not `proved` who it is, and does not keep the peer from its answer.
     pub(in crate::ike) fn repeat(
         &mut self,
         now: Duration,
@@ -207,8 +208,8 @@ impl IkeSa {
         admits.then_some(&self.answered)
     }
 
-    /// Whether a request is answered at `now` that came from where a peer has not shown that it is, which has not proved who
-    /// it is either.
+    /// Whether a request is answered at `now` that came from where a peer has not shown that it is,
+    /// which has not proved who it is either.
     pub(in crate::ike) fn admits_stray(&mut self, now: Duration) -> bool {
         let [_, there] = &mut self.repeats;
         there.admits(now, bounds::STRAYS, bounds::STRAY)

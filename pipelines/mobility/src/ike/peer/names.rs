@@ -13,15 +13,17 @@ impl Peer {
         self.account.as_deref().or(self.identity.as_ref())
     }
 
-    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it comes by.
+    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it
+    /// comes by.
     pub(in crate::ike) fn owner(&self) -> Option<Owner> {
         let name = self.all_names.as_deref().cloned();
         Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
     }
 
-    /// Who answers for its moves and its requests for SAs. A name that nobody proved is a new one each time that the
-    /// peer wants it to be, so all such peers of a connection answer together: those whom EAP did not name, and those
-    /// with a shared key, which shows no more than that they have it.
+    /// Who answers for its moves and its requests for SAs. A name that nobody proved is a new one
+    /// each time that the peer wants it to be, so all such peers of a connection answer together:
+    /// those whom EAP did not name, and those with a shared key, which shows no more than that they
+    /// have it.
     pub(in crate::ike) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
         let (connection, name) = self.owner()?;
         let is_proved = !name.is_unnamed() && !matches!(self.connection(cx)?.remote_auth, RemoteAuth::Psk(_));
