@@ -92,7 +92,7 @@ fn scapy(lab: &Lab, command: &str) -> String {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     // Debian's own Python, whatever else is in the path: that is where its packages are.
     let mut python = Command::new("/usr/bin/python3");
-    python.arg("-B").arg(tests.join("dpdk/pcap_peer.py")).arg(command).arg(lab.path("."));
+    python.arg("-B").arg(tests.join("live/dpdk/pcap_peer.py")).arg(command).arg(lab.path("."));
     let output = python.env("PYTHONPATH", tests.join("peers")).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
