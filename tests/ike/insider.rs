@@ -57,6 +57,19 @@ impl Insider {
         Self { pair, spis, suite, keys, next: 2, counter: 1 << 40, nonces: 0 }
     }
 
+    /// A terminal whose endpoint falls silent after so many exchanges, its next request lost.
+    pub(super) fn after(exchanges: u32, gateway: Connection, terminal: Connection) -> Self {
+        let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
+        pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+        for _ in 0..exchanges {
+            pair.up().iter().for_each(|message| pair.deliver_up(message));
+            pair.down().iter().for_each(|message| pair.deliver_down(message));
+        }
+        drop(pair.up());
+        let (spis, suite, keys) = last_keys(&pair);
+        Self { pair, spis, suite, keys, next: exchanges, counter: 1 << 40, nonces: 0 }
+    }
+
     /// The SPI that the terminal chose for its first child SA.
     pub(super) fn first_spi(&self) -> u32 {
         let up = |event: &Event| match event {

@@ -12,6 +12,7 @@ mod hostile;
 mod identities;
 mod insider;
 mod malformed;
+mod malformed_handshake;
 mod no_nats;
 mod node;
 mod pair;

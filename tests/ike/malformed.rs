@@ -19,11 +19,11 @@ use wayfarer_mobility::{
 
 const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
 /// The type of a payload that nobody knows.
-const UNKNOWN: u8 = 200;
+pub(super) const UNKNOWN: u8 = 200;
 /// A payload that is longer than its message.
-const CUT: [u8; 4] = [0, 0, 0, 200];
+pub(super) const CUT: [u8; 4] = [0, 0, 0, 200];
 /// A payload that must be known.
-const CRITICAL: [u8; 4] = [0, 0x80, 0, 4];
+pub(super) const CRITICAL: [u8; 4] = [0, 0x80, 0, 4];
 
 fn insider(mobike: bool) -> Insider {
     Insider::new(Connection { mobike, ..gateway() }, terminal(), Settings::default())

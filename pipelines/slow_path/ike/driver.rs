@@ -7,7 +7,7 @@ use super::{
     inner::InnerAddresses,
     key_log::KeyLog,
     peers::Peers,
-    unconfirmed::Unconfirmed,
+    unconfirmed::UnconfirmedPaths,
 };
 use crate::{
     config::model,
@@ -51,7 +51,7 @@ pub(in crate::slow_path) struct Ike {
     helpers: Helpers,
     /// What the data plane needs of each connection, by its index.
     connections: Vec<ConnectionParts>,
-    unconfirmed: Unconfirmed,
+    unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
     key_log: Option<KeyLog>,
 }
@@ -96,7 +96,7 @@ impl Ike {
                 .iter()
                 .map(|connection| ConnectionParts::new(connection, &config.pools))
                 .collect(),
-            unconfirmed: Unconfirmed::default(),
+            unconfirmed: UnconfirmedPaths::default(),
             inner: InnerAddresses::new(host),
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
         };

@@ -11,14 +11,14 @@ const EVERY: Duration = Duration::from_millis(2);
 
 /// Peers on a path that they have not confirmed.
 #[derive(Debug, Default)]
-pub(super) struct Unconfirmed {
+pub(super) struct UnconfirmedPaths {
     /// The bytes sent to each before it moved there.
     before: BTreeMap<PeerId, u64>,
     /// When they are counted next, since the start.
     next: Duration,
 }
 
-impl Unconfirmed {
+impl UnconfirmedPaths {
     /// Adds a peer, to which `sent` bytes were sent so far. One that is there already stays as it
     /// is.
     pub(super) fn insert(&mut self, peer: PeerId, sent: u64) {

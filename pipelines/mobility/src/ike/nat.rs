@@ -5,7 +5,7 @@ use crate::{
     crypto::{Crypto, Random},
     path::{Addresses, Nat},
 };
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
 /// Port of IKE without NAT (RFC 7296 §2).
@@ -18,16 +18,16 @@ pub const NAT_T_PORT: u16 = 4500;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatDetection {
     /// The sender's end. One with several addresses may name each.
-    sources: Vec<[u8; 20]>,
+    sources: Box<[[u8; 20]]>,
     /// The receiver's.
-    destinations: Vec<[u8; 20]>,
+    destinations: Box<[[u8; 20]]>,
 }
 
 impl NatDetection {
     /// Returns what we say of a message that goes by `addresses`.
     pub fn new(crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> Self {
         let hash = |end| nat_detection(crypto, spis[0], spis[1], end);
-        Self { sources: vec![hash(addresses.local)], destinations: vec![hash(addresses.remote)] }
+        Self { sources: [hash(addresses.local)].into(), destinations: [hash(addresses.remote)].into() }
     }
 
     /// Has it say that we are somewhere else than we are, so that the peer uses UDP on every path.
@@ -45,7 +45,9 @@ impl NatDetection {
                 Payload::Notify(n) if n.kind == kind => Some(n.data),
                 _ => None,
             });
-            of_kind.map(|data| data.try_into().map_err(|_| Malformed::Length)).collect::<Result<Vec<_>, _>>()
+            let hashes = of_kind.map(|data| data.try_into().map_err(|_| Malformed::Length));
+            // It is kept for as long as a peer is half open.
+            hashes.collect::<Result<Box<[_]>, _>>()
         };
         let sources = all(notify::NAT_DETECTION_SOURCE_IP)?;
         let destinations = all(notify::NAT_DETECTION_DESTINATION_IP)?;
@@ -84,7 +86,7 @@ impl NatDetection {
 
     /// Returns the bytes of memory beside its own.
     pub(super) fn memory(&self) -> usize {
-        (self.sources.capacity() + self.destinations.capacity()) * size_of::<[u8; 20]>()
+        size_of_val(&*self.sources) + size_of_val(&*self.destinations)
     }
 }
 

@@ -29,8 +29,8 @@ pub(in crate::ike) struct ResponderHandshake {
     /// Its first message and our answer, nonces, and what RFC 9242 adds.
     pub(in crate::ike) transcript: Transcript,
     pub(in crate::ike) hashes: SignatureHashes,
-    /// What its first message says of its path.
-    pub(in crate::ike) nat: Option<NatDetection>,
+    /// What its first message says of its path, if no NAT was on it.
+    pub(in crate::ike) nat: Option<Box<NatDetection>>,
     pub(in crate::ike) fragments: bool,
     /// Whether both sides mix in a post-quantum key, if they know the same one.
     pub(in crate::ike) ppk: bool,
@@ -46,7 +46,7 @@ pub(in crate::ike) enum ResponderState {
     IntermediateKex(IntermediateKex),
     Verification(Verification),
     Signature(Signature),
-    EapStart(EapStart),
+    EapStart(Box<EapStart>),
     EapMethod(EapMethod),
     EapTurn(EapTurn),
     EapProof(EapProof),
@@ -128,7 +128,7 @@ impl Responder {
     pub(in crate::ike) fn memory(&self) -> usize {
         let Self { handshake, .. } = self;
         let claim = self.state.claim().map_or(0, |claim| size_of::<Claim>() + claim.request.memory());
-        let nat = handshake.nat.as_ref().map_or(0, NatDetection::memory);
+        let nat = handshake.nat.as_ref().map_or(0, |nat| size_of::<NatDetection>() + nat.memory());
         size_of::<Self>() + handshake.candidates.memory() + handshake.transcript.memory() + nat + claim
     }
 }
@@ -137,9 +137,9 @@ impl ResponderState {
     fn claim(&self) -> Option<&Claim> {
         match self {
             Self::InitKex(_) | Self::Ready(_) | Self::IntermediateKex(_) => None,
+            Self::EapStart(start) => Some(&start.claim),
             Self::Verification(Verification { claim })
             | Self::Signature(Signature { claim })
-            | Self::EapStart(EapStart { claim, .. })
             | Self::EapMethod(EapMethod { claim })
             | Self::EapTurn(EapTurn { claim, .. })
             | Self::EapProof(EapProof { claim, .. }) => Some(claim),

@@ -81,7 +81,8 @@ impl Ready {
         // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
         peer.no_nats = request.no_nats.is_some();
         let spi_i = handshake.transcript.spi_i;
-        let is_unchanged = peer.came_unchanged(cx, request.no_nats.as_deref(), spi_i, handshake.nat.as_ref());
+        let is_unchanged =
+            peer.came_unchanged(cx, request.no_nats.as_deref(), spi_i, handshake.nat.as_deref());
         if peer.no_nats && !is_unchanged {
             return Err(refuse_nat(cx));
         }
@@ -206,7 +207,7 @@ impl Claim {
         // The conversation's first packet goes with our proof (RFC 7296 §2.16).
         let conversation = authenticator.begin(&self.request.identity.data);
         peer.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::Handshake);
-        Ok(Some(ResponderState::EapStart(EapStart { claim: self, proof })))
+        Ok(Some(ResponderState::EapStart(Box::new(EapStart { claim: self, proof }))))
     }
 
     /// Sends the last answer, with addresses and the first child SA: both have proved who they are.

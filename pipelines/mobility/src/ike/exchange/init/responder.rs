@@ -80,7 +80,7 @@ impl Peer {
             candidates,
             transcript,
             hashes: request.hashes,
-            nat: request.nat,
+            nat: request.nat.filter(|_| !peer.nat.any()).map(Box::new),
             fragments: request.fragments,
             ppk: request.ppk,
             repeats: Rate::default(),

@@ -1,0 +1,141 @@
+//! Malformed messages of a handshake: refused, and never taken for empty ones.
+
+use crate::{
+    insider::{Answer, Insider},
+    malformed::{CRITICAL, CUT, UNKNOWN},
+    pair::Pair,
+};
+use std::{net::SocketAddr, sync::Arc};
+use wayfarer::primitives::OsRandom;
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, offer, terminal},
+    side::reversed,
+};
+use wayfarer_mobility::{
+    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+    crypto::Kex,
+    ike::{
+        connection::{Connection, LocalAuth, RemoteAuth},
+        counter::Counter,
+        event::Reason,
+        proposal::Offer,
+        wire::{self, ExchangeType, Header, Payload, flags, kind, notify},
+    },
+    path::Addresses,
+};
+
+/// Both sides with a further key exchange.
+fn hybrid() -> [Connection; 2] {
+    let ike = || vec![Offer { more_kex: vec![vec![Kex::MlKem768]], ..offer() }];
+    [gateway(), terminal()].map(|connection| Connection { ike: ike(), ..connection })
+}
+
+/// Both sides with EAP.
+fn by_eap() -> [Connection; 2] {
+    let server =
+        Mschapv2Server::new(Arc::new(OsRandom), b"gateway", [(b"cl".to_vec(), NtHash::of("secret"))]);
+    let client = Mschapv2Client::new(Arc::new(OsRandom), b"cl", NtHash::of("secret"));
+    [
+        Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
+        Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
+    ]
+}
+
+/// After how many exchanges which one follows, for each state that waits for a message.
+fn states() -> [(u32, ExchangeType, [Connection; 2]); 5] {
+    [
+        (1, ExchangeType::Intermediate, hybrid()),
+        (2, ExchangeType::Auth, hybrid()),
+        (1, ExchangeType::Auth, [gateway(), terminal()]),
+        (2, ExchangeType::Auth, by_eap()),
+        // MS-CHAPv2 is over, and proofs by its key follow.
+        (5, ExchangeType::Auth, by_eap()),
+    ]
+}
+
+#[test]
+fn requests_that_cannot_be_read_are_refused_and_end_the_handshake() {
+    for (first, body, refusal) in [
+        (kind::NOTIFY, CUT, notify::INVALID_SYNTAX),
+        (UNKNOWN, CRITICAL, notify::UNSUPPORTED_CRITICAL_PAYLOAD),
+    ] {
+        for (exchanges, exchange, [gateway, terminal]) in states() {
+            let mut insider = Insider::after(exchanges, gateway, terminal);
+            let message = insider.seal_body(exchange, first, body.to_vec());
+            assert_eq!(insider.send(&message), Answer::Refused(refusal), "{exchange:?} after {exchanges}");
+            assert_eq!(insider.pair.gateway.ends(), [Reason::Protocol]);
+            assert_eq!(insider.pair.gateway.endpoint.half_open(), 0);
+        }
+    }
+}
+
+#[test]
+fn requests_without_what_they_must_have_are_refused() {
+    for (exchanges, exchange, [gateway, terminal]) in states() {
+        let mut insider = Insider::after(exchanges, gateway, terminal);
+        let answer = insider.ask(exchange, &[Payload::Vendor(b"nothing else")]);
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "{exchange:?} after {exchanges}");
+        assert_eq!(insider.pair.gateway.ends(), [Reason::Protocol]);
+    }
+}
+
+#[test]
+fn answers_that_cannot_be_read_end_the_handshake() {
+    for (exchanges, exchange, [gateway, terminal]) in states() {
+        let mut insider = Insider::after(exchanges, gateway, terminal);
+        let message = insider.protect(exchange, flags::RESPONSE, exchanges, kind::NOTIFY, CUT.to_vec());
+        let [local, remote] = [TERMINAL, GATEWAY].map(|address| SocketAddr::from((address, 4500)));
+        let Pair { terminal, now, .. } = &mut insider.pair;
+        terminal.endpoint.handle_datagram(*now, Addresses { local, remote }, &message);
+        drop(terminal.work(*now));
+        assert_eq!(terminal.ends(), [Reason::Protocol], "{exchange:?} after {exchanges}");
+    }
+}
+
+#[test]
+fn a_first_request_has_all_that_it_must() {
+    let header = |spi_i| Header {
+        spi_i,
+        spi_r: 0,
+        next: 0,
+        version: wire::VERSION,
+        exchange: ExchangeType::SaInit.number(),
+        flags: flags::INITIATOR,
+        message_id: 0,
+        length: 0,
+    };
+    let proposal = offer().ike(1, &[]);
+    let all =
+        [Payload::Sa(vec![proposal]), Payload::Ke { method: 31, data: &[9; 32] }, Payload::Nonce(&[7; 32])];
+    let mut pair = Pair::new(gateway(), terminal());
+    let [local, remote] = [GATEWAY, TERMINAL].map(|address| SocketAddr::from((address, 500)));
+    for without in 0..all.len() {
+        let mut some = all.to_vec();
+        some.remove(without);
+        let message = wire::emit_message(header(1 + without as u64), &some);
+        pair.gateway.endpoint.handle_datagram(pair.now, Addresses { local, remote }, &message);
+        let answer = pair.down().remove(0).1;
+        let payloads = wire::parse(answer[16], &answer[wire::HEADER..]).unwrap();
+        assert!(matches!(payloads[..], [Payload::Notify(n)] if n.kind == notify::INVALID_SYNTAX));
+    }
+    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 3);
+    assert_eq!(pair.gateway.endpoint.half_open(), 0);
+}
+
+#[test]
+fn a_first_answer_that_cannot_be_read_is_nobodys() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let request = pair.up().remove(0);
+    pair.deliver_up(&request);
+    let (addresses, answer) = pair.down().remove(0);
+    for length in wire::HEADER..answer.len() {
+        let mut cut = answer[..length].to_vec();
+        cut[24..28].copy_from_slice(&(length as u32).to_be_bytes());
+        pair.terminal.endpoint.handle_datagram(pair.now, reversed(addresses), &cut);
+        assert_eq!(pair.up(), []);
+    }
+    pair.deliver_down(&(addresses, answer));
+    pair.settle();
+    pair.assert_one_each();
+}
