@@ -88,7 +88,7 @@ impl Peer {
         let wants_transport = *wants_transport;
         let chosen =
             proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
-        let old = replaces.and_then(|old| self.children.iter().find(|child| child.id == old));
+        let old = replaces.and_then(|old| self.agreed_child(old));
         let narrowed = match old {
             // What takes its place carries what it carried, wherever the peer is by now.
             Some(old) => {
@@ -118,6 +118,10 @@ impl Peer {
             transport,
             replaces,
         })
+    }
+
+    fn agreed_child(&self, id: ChildId) -> Option<&AgreedChild> {
+        self.children.iter().find(|child| child.id == id).map(|child| &child.sa)
     }
 
     /// Returns whether there is room for another child SA whose selectors cost this many rules.
@@ -204,7 +208,7 @@ impl Peer {
                 vec![TrafficSelector::host(self.addresses.local.ip())],
                 vec![TrafficSelector::host(self.addresses.remote.ip())],
             ),
-            false => match replaces.and_then(|old| self.children.iter().find(|child| child.id == old)) {
+            false => match replaces.and_then(|old| self.agreed_child(old)) {
                 Some(old) => (old.local.clone(), old.remote.clone()),
                 None => (self.local_side(child), self.remote_side(child)),
             },

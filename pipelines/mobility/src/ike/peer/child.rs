@@ -12,25 +12,18 @@ use crate::{
 use alloc::{string::String, vec, vec::Vec};
 use core::time::Duration;
 
-/// A pair of child SAs.
+/// A child SA that has keys: the two ESP SAs of a tunnel.
 #[derive(Debug)]
 pub(in crate::ike) struct Child {
     pub(in crate::ike) id: ChildId,
-    pub(in crate::ike) spi_in: u32,
-    pub(in crate::ike) spi_out: u32,
-    /// The connection's policy that it follows.
-    pub(in crate::ike) policy: usize,
-    pub(in crate::ike) suite: EspSuite,
-    pub(in crate::ike) local: Vec<TrafficSelector>,
-    pub(in crate::ike) remote: Vec<TrafficSelector>,
+    pub(in crate::ike) sa: AgreedChild,
     /// What its selectors cost the data plane.
     pub(in crate::ike) rules: usize,
-    pub(in crate::ike) transport: bool,
     /// When its keys are to be changed, and when they end.
     pub(in crate::ike) rekey_at: Duration,
     pub(in crate::ike) expire_at: Duration,
     pub(in crate::ike) state: ChildState,
-    /// The pair that takes its place.
+    /// The child SA that takes its place.
     pub(in crate::ike) successor: Option<ChildId>,
 }
 
@@ -48,12 +41,14 @@ pub(in crate::ike) enum ChildState {
     Lingering(Duration),
 }
 
-/// What both sides agreed on, before it has keys.
+/// What both sides agreed on for a child SA.
 #[derive(Clone, Debug)]
 pub(in crate::ike) struct AgreedChild {
     pub(in crate::ike) name: String,
+    /// The connection's policy that it follows.
     pub(in crate::ike) policy: usize,
     pub(in crate::ike) suite: EspSuite,
+    /// The number of the proposal.
     pub(in crate::ike) number: u8,
     pub(in crate::ike) spi_in: u32,
     pub(in crate::ike) spi_out: u32,
@@ -64,6 +59,7 @@ pub(in crate::ike) struct AgreedChild {
 }
 
 impl AgreedChild {
+    /// Returns what the data plane is told.
     pub(in crate::ike) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
         let [key_in, key_out] = keys;
         ChildSa {

@@ -1,5 +1,6 @@
 //! CREATE_CHILD_SA exchanges under way, from both sides: what is kept of each between two steps.
-//! Our own goes from [`KexBegin`] to [`Sent`] to [`KexFinish`], and each step takes the one before.
+//! Our own goes from [`KexBegin`] to [`CreateSent`] to [`KexFinish`], and each step takes the one
+//! before.
 
 use super::child::AgreedChild;
 use crate::{
@@ -43,7 +44,7 @@ pub(in crate::ike) struct KexBegin {
 
 /// An exchange of ours whose request is on its way.
 #[derive(Debug)]
-pub(in crate::ike) struct Sent {
+pub(in crate::ike) struct CreateSent {
     pub(in crate::ike) create: OwnCreate,
     /// Our key exchange, and its private part.
     pub(in crate::ike) kex: Option<(Kex, Box<dyn KexSecret>)>,

@@ -82,7 +82,7 @@ impl Peer {
     pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
         let child = self.children.remove(at);
-        cx.end_child(id, child.spi_in);
+        cx.end_child(id, child.sa.spi_in);
     }
 
     /// Ends an IKE SA at once.
@@ -145,7 +145,7 @@ impl Peer {
         }
         self.wanted.clear();
         for child in core::mem::take(&mut self.children) {
-            cx.end_child(child.id, child.spi_in);
+            cx.end_child(child.id, child.sa.spi_in);
         }
         for (pool, address) in core::mem::take(&mut self.leases) {
             cx.release(pool, address);
@@ -240,26 +240,20 @@ impl Peer {
             true => [keys.to_initiator, keys.from_initiator],
             false => [keys.from_initiator, keys.to_initiator],
         };
-        let id = cx.next_child(self.id);
+        let (id, replaces) = (cx.next_child(self.id), agreed.replaces);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         self.children.push(Child {
             id,
-            spi_in: agreed.spi_in,
-            spi_out: agreed.spi_out,
-            policy: agreed.policy,
-            suite: agreed.suite,
             rules: selector::rules(&agreed.local, &agreed.remote),
-            local: agreed.local,
-            remote: agreed.remote,
-            transport: agreed.transport,
+            sa: agreed,
             rekey_at,
             expire_at: rekey_at + connection.lifetimes.grace,
             state: ChildState::Installed,
             successor: None,
         });
-        if let Some(old) = agreed.replaces.and_then(|old| self.child(old)) {
+        if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);
         }
         Some(id)

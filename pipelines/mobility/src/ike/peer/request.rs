@@ -1,6 +1,6 @@
 //! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
 
-use super::creation::Sent;
+use super::creation::CreateSent;
 use crate::{ike::event::ChildId, path::Addresses};
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -11,7 +11,7 @@ pub(in crate::ike) enum Request {
     /// IKE_INTERMEDIATE or IKE_AUTH: the state of the handshake waits for the answer.
     Handshake,
     /// New keys, or a new child SA.
-    Create(Box<Sent>),
+    Create(Box<CreateSent>),
     /// The end of this child SA.
     Delete(ChildId),
     /// The end of the IKE SA.

@@ -57,7 +57,7 @@ impl Peer {
     /// TEMPORARY_FAILURE if we close or have replaced it (RFC 7296 §2.25.1), or the peer has
     /// already; CHILD_SA_NOT_FOUND if there is none.
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
-        let is_it = |child: &&Child| child.spi_out.to_be_bytes() == spi_out;
+        let is_it = |child: &&Child| child.sa.spi_out.to_be_bytes() == spi_out;
         let Some(child) = self.children.iter().find(is_it) else {
             return Err(ErrorNotify { kind: notify::CHILD_SA_NOT_FOUND, data: spi_out.into() });
         };

@@ -12,8 +12,8 @@ use crate::{
         exchange::child_offer::esp_proposals,
         peer::{
             Peer,
-            child::{ChildOffer, ChildState},
-            creation::{AgreedIkeSa, AgreedSa, KexBegin, KexFinish, OwnCreate, Sent, Target},
+            child::{Child, ChildOffer, ChildState},
+            creation::{AgreedIkeSa, AgreedSa, CreateSent, KexBegin, KexFinish, OwnCreate, Target},
             request::{QueuedRequest, Request},
             state::PendingTask,
         },
@@ -45,7 +45,7 @@ impl Peer {
                     return;
                 }
                 child.state = ChildState::Rekeying;
-                child.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
+                child.sa.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
             }
             Target::Child(_) => first_kex(&connection.esp),
             Target::IkeSa => self.active().map(|ike_sa| ike_sa.suite.kex),
@@ -96,19 +96,19 @@ impl OwnCreate {
             }
             Target::Rekey(id) => {
                 // The peer may have deleted it since.
-                let Some(child) = peer.child(id) else { return self.abandon(peer, cx, None) };
+                let Some(Child { sa, .. }) = peer.child(id) else { return self.abandon(peer, cx, None) };
                 let offer = ChildOffer {
                     proposals: proposals_of_child(),
-                    ts_i: child.local.clone(),
-                    ts_r: child.remote.clone(),
-                    transport: child.transport,
+                    ts_i: sa.local.clone(),
+                    ts_r: sa.remote.clone(),
+                    transport: sa.transport,
                 };
-                (Some(child.spi_in.to_be_bytes()), SaOffer::Child(offer))
+                (Some(sa.spi_in.to_be_bytes()), SaOffer::Child(offer))
             }
         };
         let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke };
         let request = CreateChildRequest { rekeyed, sa };
-        let sent = Request::Create(Box::new(Sent { create: self, kex }));
+        let sent = Request::Create(Box::new(CreateSent { create: self, kex }));
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
     }
 
@@ -154,7 +154,7 @@ impl KexBegin {
     }
 }
 
-impl Sent {
+impl CreateSent {
     /// Takes the peer's answer.
     pub(in crate::ike) fn answered(
         self,
@@ -181,7 +181,7 @@ impl Sent {
                 peer.accept_child(offer, connection, policy, child, None).map(AgreedSa::Child)
             }
             (Target::Rekey(old), SaOffer::Child(offer)) => {
-                let policy = peer.child(old).map_or(0, |child| child.policy);
+                let policy = peer.child(old).map_or(0, |child| child.sa.policy);
                 peer.accept_child(offer, connection, policy, child, Some(old)).map(AgreedSa::Child)
             }
             _ => None,
@@ -232,9 +232,9 @@ impl Sent {
                     && let Some(child) = peer.child(old)
                     && !matches!(child.state, ChildState::Lingering(_))
                 {
-                    let policy = child.policy;
+                    let policy = child.sa.policy;
                     peer.end_child(cx, old);
-                    if !collides && !peer.children.iter().any(|child| child.policy == policy) {
+                    if !collides && !peer.children.iter().any(|child| child.sa.policy == policy) {
                         peer.want(QueuedRequest::Child(policy));
                     }
                 }

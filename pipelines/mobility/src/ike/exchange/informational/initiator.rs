@@ -24,7 +24,7 @@ impl Peer {
             return;
         }
         child.state = ChildState::Deleting;
-        let request = delete(protocol::ESP, &[child.spi_in]);
+        let request = delete(protocol::ESP, &[child.sa.spi_in]);
         self.request(cx, ExchangeType::Informational, &request.payloads(), Request::Delete(id), None);
     }
 

@@ -55,8 +55,8 @@ impl Peer {
     /// Ends the child SA that the peer receives by `spi_out`, and returns our SPI of it, if we have
     /// not deleted it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
-        let child = self.children.iter().find(|child| child.spi_out == spi_out)?;
-        let (id, spi_in, state) = (child.id, child.spi_in, child.state);
+        let child = self.children.iter().find(|child| child.sa.spi_out == spi_out)?;
+        let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state);
         if matches!(state, ChildState::Lingering(_)) {
             return None;
         }
