@@ -1,4 +1,5 @@
-//! Measures what people pay for: `wayfarer bench`. Every figure comes from a run whose output was checked.
+//! Measures what people pay for: `wayfarer bench`. Every figure comes from a run whose output was
+//! checked.
 
 pub mod crypto;
 pub mod esp;
@@ -9,14 +10,15 @@ pub mod rate;
 use nix::time::{ClockId, clock_gettime};
 use std::{fs, time::Duration};
 
-/// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load. `None` where cores do not
-/// suffice.
+/// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load.
+/// `None` where cores do not suffice.
 fn core_of(nth: usize) -> Option<core_affinity::CoreId> {
     let cores = core_affinity::get_core_ids()?;
     cores.len().checked_sub(nth + 1).map(|at| cores[at])
 }
 
-/// Runs `body` in a thread of its own, on `core` where there is one: where the caller runs is the caller's affair.
+/// Runs `body` in a thread of its own, on `core` where there is one: where the caller runs is the
+/// caller's affair.
 fn apart<R: Send>(
     core: Option<core_affinity::CoreId>,
     body: impl FnOnce() -> R + Send,

@@ -1,5 +1,5 @@
-//! Ports alone: what comes in by one goes out by the next, and nobody looks at it. What is left of a gateway's time is its
-//! own.
+//! Ports alone: what comes in by one goes out by the next, and nobody looks at it. What is left of
+//! a gateway's time is its own.
 
 use crate::{
     config::model::{Config, Port as PortConfig},
@@ -31,7 +31,8 @@ pub struct Row {
     pub packets: u64,
     /// Packets that the next port did not take.
     pub refused: u64,
-    /// Nanoseconds of processor time for a packet: the median of the rounds, polls that found nothing included.
+    /// Nanoseconds of processor time for a packet: the median of the rounds, polls that found
+    /// nothing included.
     pub ns_per_packet: f64,
     /// The quickest round.
     pub ns_min: f64,
@@ -88,7 +89,8 @@ impl fmt::Display for PortsError {
 
 impl std::error::Error for PortsError {}
 
-/// Opens the ports of `config` for one worker, on the first core that it names, and measures for `duration`.
+/// Opens the ports of `config` for one worker, on the first core that it names, and measures for
+/// `duration`.
 ///
 /// # Errors
 /// See [`PortsError`].

@@ -1,4 +1,5 @@
-//! The fleet: terminals that send through the gateway to an echo server, check what comes back, and keep moving.
+//! The fleet: terminals that send through the gateway to an echo server, check what comes back, and
+//! keep moving.
 
 use super::{
     Options, inner_address,
@@ -26,7 +27,8 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Echoes on their way at one time: enough to keep the gateway in bursts, few enough that no ring overflows.
+/// Echoes on their way at one time: enough to keep the gateway in bursts, few enough that no ring
+/// overflows.
 const OUTSTANDING: u64 = 256;
 /// Packets sent in one turn.
 const BURST: usize = 32;
@@ -56,7 +58,8 @@ pub(super) struct Tally {
     pub(super) in_flight: u64,
     /// Packets that went to where a terminal had been long after it was gone.
     pub(super) lost_to_moves: u64,
-    /// Packets that did not open, were not the terminal's, or came to an address that was never anybody's.
+    /// Packets that did not open, were not the terminal's, or came to an address that was never
+    /// anybody's.
     pub(super) wrong: u64,
 }
 
@@ -171,7 +174,8 @@ impl Fleet {
             let (addresses, rest) = packet[12..].split_at_mut(8);
             addresses.rotate_left(4);
             rest[..4].rotate_left(2);
-            // A server's answer starts with a fresh hop limit; addresses swapped leave the checksum as it is.
+            // A server's answer starts with a fresh hop limit; addresses swapped leave the checksum
+            // as it is.
             packet[8] = 64;
             ip::set_total_len(packet, ip::V4_HEADER, packet.len());
             self.server.send(scratch);

@@ -1,5 +1,6 @@
-//! The whole gateway in one process: real workers and slow path on memory ports, and a simulated fleet of terminals
-//! behind simulated NATs that keep changing address. No root, no NIC, no configuration.
+//! The whole gateway in one process: real workers and slow path on memory ports, and a simulated
+//! fleet of terminals behind simulated NATs that keep changing address. No root, no NIC, no
+//! configuration.
 //!
 //! ```text
 //! fleet: terminals ─ NATs ═ memory wire ═ gateway ═ memory wire ═ an echo server
@@ -71,7 +72,8 @@ impl fmt::Display for DemoError {
 
 impl std::error::Error for DemoError {}
 
-/// Runs the demonstration. `progress` is called about five times a second with what there is so far.
+/// Runs the demonstration. `progress` is called about five times a second with what there is so
+/// far.
 ///
 /// # Errors
 /// See [`DemoError`].

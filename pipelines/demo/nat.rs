@@ -1,5 +1,5 @@
-//! Networks that terminals hang on: some behind a NAT of one kind or another, some not. A move is a new mapping; the old one
-//! leads nowhere.
+//! Networks that terminals hang on: some behind a NAT of one kind or another, some not. A move is a
+//! new mapping; the old one leads nowhere.
 
 use crate::sim::{
     fixtures::GATEWAY,
@@ -64,8 +64,8 @@ impl Nats {
         (0..count).map(|i| self.attach(now, i as usize, None, i.wrapping_mul(29))).collect()
     }
 
-    /// Moves `terminal` to another network, chosen by `pick`, or only to another port of its NAT. Its mapping from then
-    /// on; `old` leads nowhere any more.
+    /// Moves `terminal` to another network, chosen by `pick`, or only to another port of its NAT.
+    /// Its mapping from then on; `old` leads nowhere any more.
     pub(super) fn attach(
         &mut self,
         now: Instant,

@@ -28,9 +28,11 @@ pub struct Report {
     pub gbps: f64,
     /// Times that a terminal changed its address, port or encapsulation.
     pub moves: u64,
-    /// Moves that the gateway followed. A terminal that moved again before it sent anything shows no first move.
+    /// Moves that the gateway followed. A terminal that moved again before it sent anything shows
+    /// no first move.
     pub followed: u64,
-    /// Packets sent to where a terminal had been, after it was gone for longer than a packet is in flight.
+    /// Packets sent to where a terminal had been, after it was gone for longer than a packet is in
+    /// flight.
     pub lost_to_moves: u64,
     /// Packets that were in flight to where a terminal had just been.
     pub in_flight: u64,

@@ -10,7 +10,8 @@ pub struct Cable {
     pub loss: u64,
     /// Percent that arrive twice.
     pub twice: u64,
-    /// Longest delay in milliseconds; the shortest is a tenth of it. A packet with a shorter one overtakes others.
+    /// Longest delay in milliseconds; the shortest is a tenth of it. A packet with a shorter one
+    /// overtakes others.
     pub delay: u64,
 }
 

@@ -1,4 +1,5 @@
-//! What happens to a fleet of terminals and their gateway, and a model of what must have come of it.
+//! What happens to a fleet of terminals and their gateway, and a model of what must have come of
+//! it.
 
 use super::cable::Cable;
 use std::net::IpAddr;
@@ -92,7 +93,8 @@ impl Model {
             Disturbance::Move { terminal, to } => self.terminals[terminal] = (to, true),
             Disturbance::BlackHole { terminal } => self.terminals[terminal].1 = false,
             Disturbance::Repair { terminal } => self.terminals[terminal].1 = true,
-            // All of these change how terminals are reached, or for how long not, but not where they are.
+            // All of these change how terminals are reached, or for how long not, but not where
+            // they are.
             Disturbance::NatRestart { .. }
             | Disturbance::TerminalRestart { .. }
             | Disturbance::GatewayRestart

@@ -1,4 +1,5 @@
-//! ESP packets as terminals make and take them: one packet at a time, and nothing of the gateway's own stages.
+//! ESP packets as terminals make and take them: one packet at a time, and nothing of the gateway's
+//! own stages.
 
 use std::ops::Range;
 use wayfarer_dataplane::{
@@ -26,7 +27,8 @@ impl Layout {
         Self { payload: start..end, trailer: end..plain_end, len: plain_end + suite.icv_len() }
     }
 
-    /// Writes header and trailer of a packet that [`crypto::seal`] takes as soon as its payload is there too.
+    /// Writes header and trailer of a packet that [`crypto::seal`] takes as soon as its payload is
+    /// there too.
     pub fn emit(&self, esp: &mut [u8], spi: u32, seq: u64, next_header: u8) {
         esp::emit_header(esp, spi, seq);
         esp::emit_trailer(&mut esp[self.trailer.clone()], next_header);
@@ -43,7 +45,8 @@ pub fn seal(key: &Key, seq: u64, esn: bool, esp: &mut [u8]) {
     crypto::seal(&mut [SealJob { key, seq, iv: seq, esn, esp }]);
 }
 
-/// Opens a packet in place. Returns where its plaintext lies, trailer included; none if it does not authenticate.
+/// Opens a packet in place. Returns where its plaintext lies, trailer included; none if it does not
+/// authenticate.
 pub fn open(key: &Key, esn: bool, esp: &mut [u8]) -> Option<Range<usize>> {
     let (_, low) = esp::header(esp)?;
     let mut job = [OpenJob { key, seq: u64::from(low), esn, esp, authentic: false }];

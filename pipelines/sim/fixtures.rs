@@ -4,7 +4,8 @@
 //! terminals ── OUTSIDE 203.0.113.1, 2001:db8:1::1 ── gateway ── 10.99.0.1, fd00:99::1 INSIDE ── hosts
 //! ```
 //!
-//! Benchmarks and the demonstration have [`SERVER`] inside, tests the networks that the picture shows.
+//! Benchmarks and the demonstration have [`SERVER`] inside, tests the networks that the picture
+//! shows.
 
 use crate::{
     config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
@@ -91,7 +92,8 @@ pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
     }
 }
 
-/// Makes tunnel number `n` of a test: SPIs 0x1000 + n in and 0x2000 + n out, inner addresses 10.98.0.n and fd00:98::n.
+/// Makes tunnel number `n` of a test: SPIs 0x1000 + n in and 0x2000 + n out, inner addresses
+/// 10.98.0.n and fd00:98::n.
 pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
     let selectors = vec![
         selector("10.99.0.0/24", &format!("10.98.0.{n}")),
@@ -131,7 +133,8 @@ pub fn config(tunnels: Vec<Tunnel>) -> Config {
     bare_config(Gateway { encap_ports: vec![4500, 14500], ..gateway_settings(64) }, routes, tunnels)
 }
 
-/// Makes the configuration of a benchmark: every address of `terminals` is a neighbour outside, [`SERVER`] one inside.
+/// Makes the configuration of a benchmark: every address of `terminals` is a neighbour outside,
+/// [`SERVER`] one inside.
 pub fn config_on_links(gateway: Gateway, terminals: Prefix, tunnels: Vec<Tunnel>) -> Config {
     let routes = vec![
         Route { to: terminals, via: None, port: OUTSIDE },
@@ -159,7 +162,8 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
     }
 }
 
-/// Makes both ports of a benchmark's gateway from their queues. One station is at the other end of each.
+/// Makes both ports of a benchmark's gateway from their queues. One station is at the other end of
+/// each.
 pub fn ports_on_links(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
     let mut ports: Vec<_> = (0..)
         .zip(queues)
@@ -169,7 +173,8 @@ pub fn ports_on_links(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
     ports
 }
 
-/// Makes both ports of a test's gateway with a queue for each of `workers`, and the far ends of those queues, by port.
+/// Makes both ports of a test's gateway with a queue for each of `workers`, and the far ends of
+/// those queues, by port.
 pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2]) {
     let addresses = [
         [("203.0.113.1", "203.0.113.0/24"), ("2001:db8:1::1", "2001:db8:1::/64")],

@@ -1,4 +1,5 @@
-//! One simulated world: what benchmarks, the demonstration, tests and the fuzzer have around a gateway.
+//! One simulated world: what benchmarks, the demonstration, tests and the fuzzer have around a
+//! gateway.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! A NAT, with the properties that RFC 4787 names. It translates UDP over either family; a protocol without ports does not
-//! pass.
+//! A NAT, with the properties that RFC 4787 names. It translates UDP over either family; a protocol
+//! without ports does not pass.
 
 #[cfg(test)]
 mod tests;
@@ -106,7 +106,8 @@ pub struct Nat {
     pub kind: Kind,
     /// How long a mapping lasts after the last packet that went out by it (RFC 4787 §4.3).
     pub expiry: Duration,
-    /// Whether it takes the internal port for the external one while that is free (RFC 4787 §4.2.1).
+    /// Whether it takes the internal port for the external one while that is free (RFC 4787
+    /// §4.2.1).
     pub preserves_ports: bool,
     /// Whether hosts behind it reach each other by its external address (RFC 4787 §6).
     pub hairpins: bool,
@@ -120,8 +121,8 @@ pub struct Nat {
 const FIRST_PORT: u16 = 1024;
 
 impl Nat {
-    /// Returns a NAT at `address` that keeps mappings for two minutes (RFC 4787 REQ-5), lets hosts behind it reach each other
-    /// (REQ-9), and does not preserve ports.
+    /// Returns a NAT at `address` that keeps mappings for two minutes (RFC 4787 REQ-5), lets hosts
+    /// behind it reach each other (REQ-9), and does not preserve ports.
     pub fn new(address: IpAddr, kind: Kind) -> Self {
         Self {
             address,
@@ -135,8 +136,8 @@ impl Nat {
         }
     }
 
-    /// Translates a packet from inside; none, if it does not pass. A packet to the NAT's own address turns back: then the
-    /// destination is the internal one.
+    /// Translates a packet from inside; none, if it does not pass. A packet to the NAT's own
+    /// address turns back: then the destination is the internal one.
     pub fn outbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
         let port = self.external_port(now, from, to)?;
         let mapping = self.mappings.get_mut(&port)?;
@@ -151,7 +152,8 @@ impl Nat {
         if self.hairpins { self.inbound(now, outside) } else { None }
     }
 
-    /// Translates a packet from outside; none, if no mapping is for it or the filter does not let it in.
+    /// Translates a packet from outside; none, if no mapping is for it or the filter does not let
+    /// it in.
     pub fn inbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
         if to.ip() != self.address {
             return None;
@@ -202,7 +204,8 @@ impl Nat {
         Some(port)
     }
 
-    /// Finds a port that no living mapping has: two internal endpoints never share one (REQ-1, REQ-3).
+    /// Finds a port that no living mapping has: two internal endpoints never share one (REQ-1,
+    /// REQ-3).
     fn free_port(&mut self, now: Duration, inside: u16) -> Option<u16> {
         if self.preserves_ports && inside >= FIRST_PORT && !self.is_alive(now, inside) {
             return Some(inside);

@@ -1,4 +1,5 @@
-//! A terminal: the other end of one tunnel. It uses the portable ciphers, whatever the gateway uses.
+//! A terminal: the other end of one tunnel. It uses the portable ciphers, whatever the gateway
+//! uses.
 
 use super::{
     esp::{self, Layout},
@@ -78,7 +79,8 @@ impl Terminal {
         }
     }
 
-    /// Opens a packet from the gateway: its outer header, number, plaintext without trailer, next header.
+    /// Opens a packet from the gateway: its outer header, number, plaintext without trailer, next
+    /// header.
     ///
     /// # Panics
     /// If it does not authenticate.

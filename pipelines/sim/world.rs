@@ -108,7 +108,8 @@ impl World {
         }
     }
 
-    /// Has the gateway ask for the stations of both wires, so that no packet of the test waits for them.
+    /// Has the gateway ask for the stations of both wires, so that no packet of the test waits for
+    /// them.
     pub fn meet_neighbours(&mut self) {
         for (port, sender, target) in
             [(OUTSIDE, [203, 0, 113, 254], [203, 0, 113, 1]), (INSIDE, [10, 99, 0, 7], [10, 99, 0, 1])]

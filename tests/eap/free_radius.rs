@@ -19,8 +19,9 @@ pub(crate) struct FreeRadius {
 }
 
 impl FreeRadius {
-    /// Starts one that knows alice, whose password is "secret", and everybody for whom ca.pem vouches, by this version of
-    /// TLS. `files` are ca.pem, server.pem and server.key with what they hold.
+    /// Starts one that knows alice, whose password is "secret", and everybody for whom ca.pem
+    /// vouches, by this version of TLS. `files` are ca.pem, server.pem and server.key with what
+    /// they hold.
     pub(crate) fn start(files: [(&str, &str); 3], tls_version: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().to_str().expect("its name is text");

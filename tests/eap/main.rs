@@ -329,7 +329,8 @@ fn free_radius_judges_certificates() {
     for (version, name) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
         let server = free_radius(name);
         let radius = by_radius(&[(server.address, SECRET)]);
-        // As it comes, it does not look whether the certificate is of who the peer says it is, and repeats that.
+        // As it comes, it does not look whether the certificate is of who the peer says it is, and
+        // repeats that.
         for (claimed, trust_identity) in [("alice@example.org", false), ("bob", false), ("bob", true)] {
             let radius = realm(&[(server.address, SECRET)], trust_identity);
             let mut conversation = radius.begin(b"");

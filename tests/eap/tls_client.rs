@@ -30,7 +30,8 @@ impl TlsClient {
 
     /// Type-Data of the response to this.
     fn answer(&mut self, data: &[u8]) -> Vec<u8> {
-        // Anything but a word that the last fragment was seen says that the server wants no more of them.
+        // Anything but a word that the last fragment was seen says that the server wants no more of
+        // them.
         match self.outgoing.pop() {
             Some(fragment) if data == [0] => return fragment,
             _ => self.outgoing.clear(),

@@ -1,4 +1,5 @@
-//! The fast path allocates nothing after its start: whatever a packet is, and while the slow path changes tables.
+//! The fast path allocates nothing after its start: whatever a packet is, and while the slow path
+//! changes tables.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -7,7 +8,8 @@ use std::{
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::drop::DropReason;
 
-/// Counts allocations of this thread while [`COUNTING`] is set. It counts by thread, so other tests may run beside.
+/// Counts allocations of this thread while [`COUNTING`] is set. It counts by thread, so other tests
+/// may run beside.
 struct Counting;
 
 thread_local! {
@@ -21,7 +23,8 @@ fn count() {
     }
 }
 
-// SAFETY: everything is the system allocator's; counting touches thread-local cells only, which allocate nothing.
+// SAFETY: everything is the system allocator's; counting touches thread-local cells only, which
+// allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -73,12 +76,14 @@ fn no_packet_makes_a_worker_allocate() {
         let mut two = Terminal::new(2, suite, "192.0.2.2");
         let up = |n: u32, size| datagram(&format!("10.98.0.{n}"), "10.99.0.7", (1, 2), &vec![1; size]);
         let down = |n: u32, size| datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), &vec![1; size]);
-        // The first packets let each thread set up what it keeps, and the gateway learn where its peers are.
+        // The first packets let each thread set up what it keeps, and the gateway learn where its
+        // peers are.
         world.send(OUTSIDE, &one.seal(&up(1, 9)));
         world.send(OUTSIDE, &two.seal(&up(2, 9)));
         world.send(INSIDE, &down(1, 9));
         for round in 0..50 {
-            // A terminal that moves, a replay, a forgery, a fragment, one too big, strangers, a control message.
+            // A terminal that moves, a replay, a forgery, a fragment, one too big, strangers, a
+            // control message.
             two.address = ip(&format!("192.0.2.{}", 10 + round));
             let newest = two.seal(&up(2, 700));
             let mut forged = one.seal(&up(1, 60));

@@ -1,5 +1,5 @@
-//! Whatever comes in: each kind of bad packet has its own drop reason, nothing on the wire answers it, and the good
-//! packets before and behind it in the burst pass.
+//! Whatever comes in: each kind of bad packet has its own drop reason, nothing on the wire answers
+//! it, and the good packets before and behind it in the burst pass.
 
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
@@ -10,8 +10,8 @@ use wayfarer_dataplane::{
 
 const SUITE: &str = "aes128-sha256";
 
-/// Sends `bad` (a whole frame) between good packets of two tunnels; answers the reasons of what was dropped, and what
-/// came out besides the good packets.
+/// Sends `bad` (a whole frame) between good packets of two tunnels; answers the reasons of what was
+/// dropped, and what came out besides the good packets.
 fn between_good_ones(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize) {
     let (drops, extra, _) = accounted(bad);
     (drops, extra)
@@ -193,7 +193,8 @@ fn udp_that_lies_and_esp_that_is_cut_short() {
 
 #[test]
 fn a_datagram_that_ends_before_its_ip_packet_is_judged_by_its_own_length() {
-    // A datagram to one of the gateway's ports, of which its UDP header says that only `length` bytes are its own.
+    // A datagram to one of the gateway's ports, of which its UDP header says that only `length`
+    // bytes are its own.
     let lying = |port: u16, payload: &[u8], length: u16| {
         let packet = datagram("192.0.2.9", "203.0.113.1", (999, port), payload);
         let packet = changed(packet, |p| p[24..26].copy_from_slice(&length.to_be_bytes()));
@@ -311,7 +312,8 @@ fn control_messages_go_to_the_slow_path_and_a_flood_of_them_disturbs_nothing() {
     for i in 0..2000 {
         world.put(OUTSIDE, &ike);
         if i == 1000 {
-            // In the midst of it somebody asks for the gateway, and a packet needs a neighbour nobody has met.
+            // In the midst of it somebody asks for the gateway, and a packet needs a neighbour
+            // nobody has met.
             let probe = arp_request([10, 99, 0, 200], [10, 99, 0, 1]);
             assert!(world.wires[INSIDE].send(&probe));
             world.put(OUTSIDE, &one.seal(&datagram("10.98.0.1", "10.99.0.201", (1, 2), b"to a stranger")));
@@ -330,7 +332,8 @@ fn control_messages_go_to_the_slow_path_and_a_flood_of_them_disturbs_nothing() {
     );
     let full = world.drops(PuntRingFull);
     assert!(full > 0);
-    // All that was punted or refused: the flood, the question, the packet that waited, and the answer it waited for.
+    // All that was punted or refused: the flood, the question, the packet that waited, and the
+    // answer it waited for.
     assert_eq!(full + world.counters().punted.value() - before, 2003);
     assert_eq!(world.slow_drops(NoKeyExchange), 2000 - full);
     assert_eq!(world.out[OUTSIDE].len(), 0);
@@ -375,7 +378,8 @@ fn a_full_transmit_ring_drops_and_counts() {
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-    /// Any mutation and truncation of a good frame: never a panic, never an answer, and every packet is accounted for.
+    /// Any mutation and truncation of a good frame: never a panic, never an answer, and every
+    /// packet is accounted for.
     #[test]
     fn any_frame_is_dropped_or_forwarded_and_counted_once(
         cut in 0usize..120,

@@ -1,4 +1,5 @@
-//! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each burst.
+//! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each
+//! burst.
 
 use wayfarer::config::model::{Encapsulation, Remote};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};

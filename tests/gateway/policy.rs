@@ -236,7 +236,8 @@ fn of_many_rules_the_first_that_covers_a_packet_decides() {
 
 #[test]
 fn a_tunnel_for_everything_still_reaches_this_side() {
-    // The second tunnel's selectors cover both sides' networks in both directions; the first is a terminal's.
+    // The second tunnel's selectors cover both sides' networks in both directions; the first is a
+    // terminal's.
     let mut world = gateway(vec![], |config| {
         config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "0.0.0.0/0")];
     });

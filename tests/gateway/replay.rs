@@ -1,4 +1,5 @@
-//! Anti-replay, extended sequence numbers, exhaustion and lifetimes (RFC 4303 §3.3.3, §3.4.3; RFC 4301 §4.4.2.1).
+//! Anti-replay, extended sequence numbers, exhaustion and lifetimes (RFC 4303 §3.3.3, §3.4.3; RFC
+//! 4301 §4.4.2.1).
 
 use wayfarer::control::protocol::{Command, Outcome, Reply, View};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
@@ -102,7 +103,8 @@ fn extended_numbers_cross_the_wrap_with_jumps() {
     // Seen before, and within the window.
     world.send(OUTSIDE, &sealed(&terminal, turn + 2 * jump));
     assert_eq!(world.drops(DropReason::ReplayDuplicate), 1);
-    // 2^30 back: its low half reads as a number of the next turn, for which it does not authenticate.
+    // 2^30 back: its low half reads as a number of the next turn, for which it does not
+    // authenticate.
     world.send(OUTSIDE, &sealed(&terminal, turn + jump + 1));
     assert_eq!(world.drops(DropReason::NotAuthentic), 1);
     // And nothing of that moved the window.

@@ -91,7 +91,8 @@ fn only_an_authentic_newest_packet_moves_a_link() {
         wayfarer_dataplane::wire::ip::set_total_len(&mut copy, 20, packet.len());
         copy
     };
-    // An older packet that was held back, sent on from elsewhere: authentic and in the window, but not the newest.
+    // An older packet that was held back, sent on from elsewhere: authentic and in the window, but
+    // not the newest.
     world.send(OUTSIDE, &elsewhere(&first));
     assert_eq!(world.take(INSIDE).len(), 3);
     assert_eq!(goes_to(&mut world, 1).0, "192.0.2.1");
@@ -144,7 +145,8 @@ fn two_sources_that_flap_are_damped_and_the_last_one_wins() {
     }
     let moves = views(&mut world)[0].moves;
     assert!((1..=8).contains(&moves), "{moves} moves");
-    // The terminal settles; the gateway is there within the damping time, and loses nothing from it meanwhile.
+    // The terminal settles; the gateway is there within the damping time, and loses nothing from it
+    // meanwhile.
     one.address = ip("192.0.2.12");
     world.send(OUTSIDE, &one.seal(&up(1)));
     world.pass(Duration::from_secs(1));
@@ -167,7 +169,8 @@ fn a_damped_move_that_the_peer_took_back_is_not_carried_out() {
     assert_eq!(goes_to(&mut world, 1).0, settled);
 }
 
-/// A path that was given up, because the peer did not confirm it, is news again if the peer is still there.
+/// A path that was given up, because the peer did not confirm it, is news again if the peer is
+/// still there.
 #[test]
 fn a_path_that_was_given_up_is_followed_again() {
     let (mut world, [mut one, _]) = world(|_| {});
@@ -187,7 +190,8 @@ fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_be
     let (mut world, [mut one, mut two]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
     world.send(OUTSIDE, &two.seal(&up(2)));
-    // More packets than the ring of reports holds, each from another port, while the slow path has no time.
+    // More packets than the ring of reports holds, each from another port, while the slow path has
+    // no time.
     for n in 0..6000u16 {
         one.port = Some(1000 + n);
         world.put(OUTSIDE, &one.seal(&up(1)));

@@ -1,4 +1,5 @@
-//! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF, TFC padding, TTL.
+//! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF,
+//! TFC padding, TTL.
 
 use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
@@ -69,7 +70,8 @@ fn a_packet_too_big_for_its_tunnel_is_fragmented_before_encryption() {
 fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
     let (mut world, terminal) = world(|_| {});
     world.meet_neighbours();
-    // A packet that is itself the middle of a datagram, with an option for every fragment and one for the first.
+    // A packet that is itself the middle of a datagram, with an option for every fragment and one
+    // for the first.
     let mut packet = fragmentable(down(1440), 5);
     packet.splice(20..20, [0x94, 4, 0, 0, 7, 3, 4, 0]);
     packet[0] = 0x47;

@@ -1,4 +1,5 @@
-//! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing lost.
+//! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing
+//! lost.
 
 use std::{
     collections::BTreeSet,
@@ -67,7 +68,8 @@ fn down(n: u32) -> Vec<u8> {
     datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), b"down")
 }
 
-/// Takes what came out of all queues of a port, and answers neighbour discovery; how many packets it was.
+/// Takes what came out of all queues of a port, and answers neighbour discovery; how many packets
+/// it was.
 fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     let mut packets = 0;
     for wire in wires {

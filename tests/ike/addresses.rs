@@ -45,8 +45,8 @@ fn a_nat_is_seen_and_where_none_is_allowed_refused() {
     Pair::connected(strict(gateway()), strict(terminal())).assert_one_each();
 }
 
-/// What the gateway sees of a terminal that goes to another of its addresses is the same port only if the NAT's mapping does
-/// not depend on addresses. The link goes on with either.
+/// What the gateway sees of a terminal that goes to another of its addresses is the same port only
+/// if the NAT's mapping does not depend on addresses. The link goes on with either.
 #[test]
 fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
     let other = [203, 0, 113, 2];
@@ -68,8 +68,8 @@ fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
     }
 }
 
-/// A mapping that the gateway has lost touch with is of no use to it, whatever the NAT's filter: what it sends comes back to
-/// life only when the terminal speaks.
+/// A mapping that the gateway has lost touch with is of no use to it, whatever the NAT's filter:
+/// what it sends comes back to life only when the terminal speaks.
 #[test]
 fn a_gateway_does_not_reach_a_terminal_whose_nat_restarted_until_it_speaks() {
     for kind in Kind::ALL {

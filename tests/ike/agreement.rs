@@ -171,7 +171,8 @@ fn several_children_are_made_and_rekeyed() {
     assert_eq!(pair.terminal.endpoint.peers().next().unwrap().children().count(), 2);
 }
 
-/// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the password of `user`.
+/// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the
+/// password of `user`.
 fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
     let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
     let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);

@@ -1,4 +1,5 @@
-//! What a peer, however well authenticated, can make a gateway keep, send and do: each bound that SECURITY.md promises.
+//! What a peer, however well authenticated, can make a gateway keep, send and do: each bound that
+//! SECURITY.md promises.
 
 use crate::{
     fleet::Fleet,

@@ -7,7 +7,8 @@ use wayfarer_mobility::ike::event::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// `rekey` on both sides at the same time, in both orders of the answers, often enough that each side has the lowest nonce.
+/// `rekey` on both sides at the same time, in both orders of the answers, often enough that each
+/// side has the lowest nonce.
 fn collide(ours: bool, theirs: bool, terminal_first: bool) {
     let mut pair = Pair::connected(gateway(), terminal());
     let [here, there] = pair.ups().map(|all| all[0]);

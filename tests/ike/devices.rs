@@ -35,7 +35,8 @@ fn two_devices_of_one_person_stay() {
 fn of_several_devices_the_dead_one_is_found_at_once() {
     let mut fleet = two_devices();
     let phone = fleet.peer_at(PHONE);
-    // The laptop restarts elsewhere. The data plane tells nothing, so that nobody is asked for another reason.
+    // The laptop restarts elsewhere. The data plane tells nothing, so that nobody is asked for
+    // another reason.
     fleet.terminals.remove(0);
     fleet.connect([192, 0, 2, 77], terminal());
     assert_eq!(fleet.ups().len(), 3);

@@ -1,4 +1,5 @@
-//! Moves that are not confirmed: what they are worth to whoever forges them, and what they cost an honest peer.
+//! Moves that are not confirmed: what they are worth to whoever forges them, and what they cost an
+//! honest peer.
 
 use crate::{
     fleet::Fleet,
@@ -216,7 +217,8 @@ fn a_place_that_was_given_up_can_be_news_again() {
     let (mut fleet, peer) = connected();
     seen(&mut fleet, ELSEWHERE);
     fleet.pass(200 * SECOND);
-    // The data plane is told the path once more when the questions end: it reports any other from then on.
+    // The data plane is told the path once more when the questions end: it reports any other from
+    // then on.
     let told = |event: &&Event| matches!(event, Event::PeerMoved { path, .. } if path.remote == IpAddr::from(TERMINAL));
     assert_eq!(fleet.gateway.events.iter().filter(told).count(), 2);
     fleet.terminals[0].0 = ELSEWHERE.into();
@@ -314,7 +316,8 @@ fn those_whose_names_nobody_proved_answer_together() {
             fleet.pass(3 * SECOND);
         }
         assert_eq!(unconfirmed(&fleet, VICTIM), 1);
-        // An honest one meanwhile moves as soon as it answers, however rare the questions to the others are.
+        // An honest one meanwhile moves as soon as it answers, however rare the questions to the
+        // others are.
         fleet.connect(TERMINAL, of(0).1);
         let honest = fleet.peer_at(TERMINAL).unwrap();
         let newest = fleet.ups().len() - 1;

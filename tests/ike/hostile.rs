@@ -1,4 +1,5 @@
-//! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is harmed.
+//! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is
+//! harmed.
 
 use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};

@@ -1,4 +1,5 @@
-//! Who a peer is, and what holds for it: nothing that it may choose by itself decides that (RFC 7296 §2.16).
+//! Who a peer is, and what holds for it: nothing that it may choose by itself decides that (RFC
+//! 7296 §2.16).
 
 use crate::fleet::Fleet;
 use std::{net::IpAddr, slice, sync::Arc};
@@ -139,7 +140,8 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
     }
 }
 
-/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same key.
+/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same
+/// key.
 #[derive(Debug)]
 pub(super) struct Says(pub(super) Option<&'static str>);
 

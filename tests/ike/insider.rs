@@ -148,7 +148,8 @@ impl Insider {
         Answer::Other
     }
 
-    /// Asks for a child SA with this SPI, in the place of `old` if there is one, for these of the gateway's addresses.
+    /// Asks for a child SA with this SPI, in the place of `old` if there is one, for these of the
+    /// gateway's addresses.
     pub(super) fn child(
         &mut self,
         spi: u32,

@@ -29,8 +29,8 @@ fn changed(message: Message) -> Message {
     (Addresses { local: SocketAddr::new(CHANGED.into(), local.port()), remote }, bytes)
 }
 
-/// Carries messages until there are none; of those of the terminal the ones that `is_changed` says, by their number, come
-/// from elsewhere, and what is answered to there comes back.
+/// Carries messages until there are none; of those of the terminal the ones that `is_changed` says,
+/// by their number, come from elsewhere, and what is answered to there comes back.
 fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
     let mut number = 0;
     for _ in 0..100 {

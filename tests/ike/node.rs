@@ -204,7 +204,8 @@ impl Node {
         self.sas.insert(child, new);
     }
 
-    /// A packet from `src` to `dst`, by the SA for it; at a gateway that of the terminal with this inner address.
+    /// A packet from `src` to `dst`, by the SA for it; at a gateway that of the terminal with this
+    /// inner address.
     pub(super) fn seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
         let child = self.links.values().find_map(|link| {
             let child = *link.use_order.last()?;

@@ -60,7 +60,8 @@ impl Pair {
         self.settle();
     }
 
-    /// Carries messages until there are none. Those to an address that is not the terminal's are lost.
+    /// Carries messages until there are none. Those to an address that is not the terminal's are
+    /// lost.
     pub(super) fn settle(&mut self) {
         let mut rounds = 0;
         loop {

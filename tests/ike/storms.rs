@@ -10,8 +10,8 @@ use wayfarer::sim::{
 use wayfarer_mobility::ike::counter::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time, and the longest wait
-/// before it is dialled again.
+/// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time,
+/// and the longest wait before it is dialled again.
 const RECOVERY: Duration = Duration::from_secs(30 + 56 + 30 + 60 + 30);
 
 /// The one kind that tests of a seed alone have.
@@ -26,8 +26,9 @@ fn with_seed(seed: u64, kind: Kind, test: impl FnOnce(u64, Kind) + panic::Unwind
     }
 }
 
-/// Runs a test over each kind of NAT, each with a seed of its own from `first` on. The gateway has one address, and terminals
-/// speak first and keep their mappings alive, so no kind may make a difference.
+/// Runs a test over each kind of NAT, each with a seed of its own from `first` on. The gateway has
+/// one address, and terminals speak first and keep their mappings alive, so no kind may make a
+/// difference.
 fn with_each_kind(first: u64, test: impl Fn(u64, Kind) + Copy + panic::UnwindSafe) {
     (first..).zip(Kind::ALL).for_each(|(seed, kind)| with_seed(seed, kind, test));
 }
@@ -51,14 +52,16 @@ fn rekey_in_fair_weather(seed: u64, kind: Kind) {
         let pause = Duration::from_millis(world.random.below(if round % 2 == 0 { 100 } else { 3000 }));
         world.pass(pause);
     }
-    // What the other side had no time for is tried again every two seconds, and what is replaced lingers.
+    // What the other side had no time for is tried again every two seconds, and what is replaced
+    // lingers.
     world.pass(30 * SECOND);
     world.assert_connected();
     assert_eq!(world.strays(), 0);
     assert!(world.delivered() > 20_000);
 }
 
-/// Terminals move between networks in fair weather, and no packet is lost but those on their way to where a terminal is no more.
+/// Terminals move between networks in fair weather, and no packet is lost but those on their way to
+/// where a terminal is no more.
 fn roam_in_fair_weather(seed: u64, kind: Kind) {
     let mut world = World::new(seed, kind, 40, Cable::FAIR);
     world.pass(10 * SECOND);
@@ -155,8 +158,8 @@ fn two_hundred_terminals_come_back_after_a_storm() {
     with_seed(7, USUAL, |seed, kind| storm(seed, kind, 220, 800));
 }
 
-/// All NATs restart at once, and who was behind them is followed after a packet, a question and its answer, with the longest
-/// delay of each.
+/// All NATs restart at once, and who was behind them is followed after a packet, a question and its
+/// answer, with the longest delay of each.
 #[test]
 fn a_crowd_behind_nats_that_restart_is_followed_within_a_round_trip() {
     with_each_kind(23, |seed, kind| {
@@ -187,7 +190,8 @@ fn a_pair_that_the_peer_rekeyed_still_receives() {
     with_seed(0x68, USUAL, rekey_in_fair_weather);
 }
 
-/// Keys of the IKE SA and of the pair in it, each refused while the other is under way, several times over.
+/// Keys of the IKE SA and of the pair in it, each refused while the other is under way, several
+/// times over.
 #[test]
 fn what_collides_again_and_again_ends() {
     with_seed(0x8a, USUAL, rekey_in_fair_weather);

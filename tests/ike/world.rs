@@ -1,4 +1,5 @@
-//! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all of it from one seed.
+//! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all
+//! of it from one seed.
 
 use crate::node::{Esp, Node};
 use std::{
@@ -388,7 +389,8 @@ impl World {
 
     // What must hold.
 
-    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same, and the terminal where it is.
+    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same, and
+    /// the terminal where it is.
     pub(super) fn assert_connected(&self) {
         for (terminal, at) in self.model.reachable() {
             let (ours, theirs) = self.peers(terminal);

@@ -1,5 +1,5 @@
-//! A host whose kernel forwards: what policy protects does not pass it in clear, whatever form it comes in, and whether
-//! the gateway runs or not.
+//! A host whose kernel forwards: what policy protects does not pass it in clear, whatever form it
+//! comes in, and whether the gateway runs or not.
 //!
 //! ```text
 //!  core 10.98.0.7 ── g0 gw g1 ── srv 10.99.0.2        what is between the two is the tunnel's
@@ -89,8 +89,9 @@ fn drain(socket: &UdpSocket) -> usize {
     std::iter::from_fn(|| socket.recv_from(&mut [0; 2048]).ok()).count()
 }
 
-/// Keeps this thread on one core for as long as it is there, and the programs that it starts meanwhile. The kernel has
-/// a queue of packets a core: what is sent by one stays in order all the way, and what another sends may pass it by.
+/// Keeps this thread on one core for as long as it is there, and the programs that it starts
+/// meanwhile. The kernel has a queue of packets a core: what is sent by one stays in order all the
+/// way, and what another sends may pass it by.
 struct OneCore(CpuSet);
 
 impl OneCore {
@@ -110,8 +111,8 @@ impl Drop for OneCore {
     }
 }
 
-/// All that the kernel had to forward has been, or has not: what is behind it on both links was answered. Only so for
-/// what was sent on the same core, see [`OneCore`].
+/// All that the kernel had to forward has been, or has not: what is behind it on both links was
+/// answered. Only so for what was sent on the same core, see [`OneCore`].
 fn fence(lab: &Lab) {
     lab.run("srv", "ping -c 2 -i 0.02 -W 5 10.99.0.1");
     lab.run("core", "ping -c 2 -i 0.02 -W 5 192.0.2.1");
@@ -161,8 +162,8 @@ fn link_of(gateway: &Gateway, port: &str) -> Option<String> {
     gateway.ports().into_iter().find(|p| p.port == port).unwrap().link
 }
 
-/// Nothing passes in clear while the gateway runs and after it has ended, however that was, on a device that was made
-/// again either; until the host is opened. The host itself stays reachable.
+/// Nothing passes in clear while the gateway runs and after it has ended, however that was, on a
+/// device that was made again either; until the host is opened. The host itself stays reachable.
 pub(crate) fn stays_closed(kind: &str) {
     let lab = lab();
     let ends = Ends::new(&lab);
@@ -307,7 +308,8 @@ fn pppoe(to: Mac, from: Mac, packet: &[u8], _host: [u8; 4]) -> Vec<u8> {
     [&to[..], &from, &[0x88, 0x64], &session, packet].concat()
 }
 
-/// RFC 7348 §5, to the host itself, which opens it: as with IP in IP or GRE, the classifier sees the host's own packet.
+/// RFC 7348 §5, to the host itself, which opens it: as with IP in IP or GRE, the classifier sees
+/// the host's own packet.
 fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
     let inner = [&VXLAN_MAC[..], &from, IPV4, packet].concat();
     let segment = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
@@ -366,7 +368,8 @@ struct Station {
 }
 
 impl Station {
-    /// On a device of a namespace, to the gateway's device at its other end, with packets from and to these addresses.
+    /// On a device of a namespace, to the gateway's device at its other end, with packets from and
+    /// to these addresses.
     fn new(lab: &Lab, [space, device, other]: [&str; 3], [from, to, host]: [[u8; 4]; 3]) -> Self {
         let find = |space, name| lab.enter(space, || Device::find(name).unwrap());
         let own = find(space, device);
@@ -386,8 +389,8 @@ impl Station {
     }
 }
 
-/// What the kernel takes for the same packet does not pass in another form, neither out nor in; and what is the
-/// gateway's in one form is in every other.
+/// What the kernel takes for the same packet does not pass in another form, neither out nor in; and
+/// what is the gateway's in one form is in every other.
 pub(crate) fn every_form(kind: &str) {
     let lab = lab();
     let ends = Ends::new(&lab);
@@ -433,8 +436,8 @@ pub(crate) fn every_form(kind: &str) {
     open("when the host was opened");
 }
 
-/// What the host forwards for others goes on: between devices that are no ports, and by a port where policy protects
-/// neither end, behind the host's own address. Not so what policy protects.
+/// What the host forwards for others goes on: between devices that are no ports, and by a port
+/// where policy protects neither end, behind the host's own address. Not so what policy protects.
 pub(crate) fn others_are_left_alone(kind: &str) {
     let lab = lab();
     let ends = Ends::new(&lab);

@@ -1,5 +1,5 @@
-//! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the kernel's own stack behind it. The NIC
-//! is a wire in memory.
+//! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the
+//! kernel's own stack behind it. The NIC is a wire in memory.
 
 use super::lab::{Lab, PATIENCE};
 use std::{

@@ -1,4 +1,5 @@
-//! The gateway and its host: what is whose on a shared NIC, and how a gateway starts, fails to start and ends.
+//! The gateway and its host: what is whose on a shared NIC, and how a gateway starts, fails to
+//! start and ends.
 
 use super::{
     lab::{Lab, PATIENCE, program, wait_for},
@@ -13,7 +14,8 @@ use std::{
 /// How long an address may take to refuse a connection.
 const SOON: Duration = Duration::from_millis(200);
 
-/// Policy of [`host_stays_reachable`]: datagrams of one port on `core` may reach the server in clear.
+/// Policy of [`host_stays_reachable`]: datagrams of one port on `core` may reach the server in
+/// clear.
 const BYPASS: &str = "[[policy]]\naction = \"bypass\"\nlocal = \"10.99.0.0/24\"\nremote = \"192.0.2.254\"\n\
                       protocol = \"udp\"\nports = 7000\n";
 
@@ -49,7 +51,8 @@ impl Plain {
     }
 }
 
-/// The host answers on the NIC that the gateway uses, and its kernel forwards nothing past the gateway.
+/// The host answers on the NIC that the gateway uses, and its kernel forwards nothing past the
+/// gateway.
 pub(crate) fn host_stays_reachable(kind: &str) {
     let lab = terminal_lab();
     lab.forward("gw");

@@ -1,4 +1,5 @@
-//! Network namespaces joined by veth pairs, and programs that run in them; all gone when the test ends.
+//! Network namespaces joined by veth pairs, and programs that run in them; all gone when the test
+//! ends.
 
 use super::nics::{Nic, with_dpdk};
 use std::{
@@ -74,8 +75,8 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Joins two devices of two queues each, given as namespace, name and addresses. Frames are whole and so are their checksums, as
-    /// on a wire.
+    /// Joins two devices of two queues each, given as namespace, name and addresses. Frames are
+    /// whole and so are their checksums, as on a wire.
     pub(crate) fn link(&self, ends: [(&str, &str, &[&str]); 2]) {
         let [(a, a_device, _), (b, b_device, _)] = ends;
         let (a, b) = (self.full(a), self.full(b));
@@ -127,7 +128,8 @@ impl Lab {
         self.run(space, "nft -f rules.nft");
     }
 
-    /// Writes a configuration, which begins within `[gateway]`, with a control socket of its own, and answers its file.
+    /// Writes a configuration, which begins within `[gateway]`, with a control socket of its own,
+    /// and answers its file.
     pub(crate) fn config(&self, name: &str, config: &str) -> PathBuf {
         let file = self.path(&format!("{name}.toml"));
         let workers = if config.starts_with("workers") { "" } else { "workers = [0]\n" };

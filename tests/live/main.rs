@@ -1,5 +1,6 @@
-//! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3 and the kernel's own
-//! stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`, `setpriv`.
+//! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3
+//! and the kernel's own stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`,
+//! `setpriv`.
 
 mod closed;
 #[cfg(feature = "dpdk")]

@@ -1,4 +1,5 @@
-//! A terminal whose address and NAT mapping change under its traffic. It goes on as if nothing were: the gateway follows.
+//! A terminal whose address and NAT mapping change under its traffic. It goes on as if nothing
+//! were: the gateway follows.
 
 use super::{
     lab::{Gateway, Lab, wait_for},
@@ -28,8 +29,9 @@ fn behind_nat(kind: &str, remote: &str) -> (Lab, Gateway, Gateway) {
 fn rebind(lab: &Lab, from: u8, to: u8) {
     lab.run("core", &format!("ip address add 192.0.2.{to}/24 dev k1"));
     lab.run("core", &format!("ip address del 192.0.2.{from}/24 dev k1"));
-    // A mapping that a packet was just making escapes the kernel's clean-up, and its traffic would keep it alive. By now the
-    // other address is the first one, so that nothing takes this one again while it is there.
+    // A mapping that a packet was just making escapes the kernel's clean-up, and its traffic would
+    // keep it alive. By now the other address is the first one, so that nothing takes this one
+    // again while it is there.
     lab.run("core", &format!("ip address add 192.0.2.{from}/24 dev k1"));
     lab.run("core", &format!("ip address del 192.0.2.{from}/24 dev k1"));
 }

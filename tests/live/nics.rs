@@ -27,8 +27,9 @@ impl<'a> Nic<'a> {
         format!("{}_{}", self.driver, self.device)
     }
 
-    /// Returns whether the last packet may wait until another one comes: `net_tap` looks for packets
-    /// only after a signal, and by its source can miss one when two threads handle signals at once.
+    /// Returns whether the last packet may wait until another one comes: `net_tap` looks for
+    /// packets only after a signal, and by its source can miss one when two threads handle signals
+    /// at once.
     pub(crate) fn holds_back(&self) -> bool {
         self.driver == "net_tap"
     }

@@ -80,9 +80,9 @@ pub(crate) fn wait_for_packets(gateway: &Gateway, count: u64) {
     wait_for("traffic through the tunnel", || (gateway.sa().inbound.packets >= before + count).then_some(()));
 }
 
-/// Most pings, 20 ms apart, that so many moves may lose: the one in flight when the mapping goes; the answer to the first
-/// by the new path, which may come back from a server next door before the slow path has followed; and one more while
-/// a busy machine lets the slow path wait.
+/// Most pings, 20 ms apart, that so many moves may lose: the one in flight when the mapping goes;
+/// the answer to the first by the new path, which may come back from a server next door before the
+/// slow path has followed; and one more while a busy machine lets the slow path wait.
 pub(crate) fn in_flight(moves: u32) -> u32 {
     3 * moves
 }

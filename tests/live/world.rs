@@ -58,7 +58,8 @@ outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
 /// The route by which the gateway reaches the terminal.
 pub(crate) const BY_CORE: &str = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.254\"\n";
 
-/// Starts the gateway and the terminal, whose tunnel goes to `remote`, and waits until a ping gets through.
+/// Starts the gateway and the terminal, whose tunnel goes to `remote`, and waits until a ping gets
+/// through.
 pub(crate) fn start(lab: &Lab, kind: &str, remote: &str) -> (Gateway, Gateway) {
     let gateway = lab.gateway("gw", &gateway_config(kind, BY_CORE));
     (gateway, start_terminal(lab, kind, remote))

@@ -1,5 +1,6 @@
-//! Independent software on both sides of a gateway that runs on files: scapy seals what it opens and opens what it
-//! seals, and tshark dissects it; for every suite, mode and pair of address families, with and without ESN and UDP.
+//! Independent software on both sides of a gateway that runs on files: scapy seals what it opens
+//! and opens what it seals, and tshark dissects it; for every suite, mode and pair of address
+//! families, with and without ESN and UDP.
 //!
 //! Needs the Debian packages python3-scapy and tshark.
 
@@ -225,8 +226,8 @@ fn scapy_and_the_gateway_open_what_the_other_sealed() {
     assert_eq!(scapy("check", folder()), format!("{each} {each}\n"));
 }
 
-/// A line of tshark's table of ESP SAs; `None` for what tshark 4.0 cannot open: ESN, whose upper half it does not know,
-/// AES-GMAC and ChaCha20-Poly1305.
+/// A line of tshark's table of ESP SAs; `None` for what tshark 4.0 cannot open: ESN, whose upper
+/// half it does not know, AES-GMAC and ChaCha20-Poly1305.
 fn esp_sa(case: &Case) -> Option<String> {
     if case.esn {
         return None;
@@ -256,8 +257,8 @@ fn esp_sa(case: &Case) -> Option<String> {
     ))
 }
 
-/// What ESP carries for each case, in hexadecimal digits, from the file that the gateway read: in tunnel mode the
-/// packet as a router passes it on, in transport mode what follows its IP header.
+/// What ESP carries for each case, in hexadecimal digits, from the file that the gateway read: in
+/// tunnel mode the packet as a router passes it on, in transport mode what follows its IP header.
 fn carried(folder: &Path, file: &str, mode: &str) -> Vec<String> {
     let carried = |frame: &Vec<u8>| {
         let packet = &mut frame[ethernet::HEADER..].to_vec();

@@ -1,4 +1,5 @@
-//! `wayfarer bench`: that its rows are there, complete and checked. Never how fast anything was: other tests run beside.
+//! `wayfarer bench`: that its rows are there, complete and checked. Never how fast anything was:
+//! other tests run beside.
 
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -70,7 +71,8 @@ fn nothing_is_lost_while_terminals_move_and_tunnels_come_and_go() {
     }
 }
 
-/// What is lost is what the window refused: a worker that was interrupted for long comes too late with its packets.
+/// What is lost is what the window refused: a worker that was interrupted for long comes too late
+/// with its packets.
 #[test]
 fn two_workers_share_one_sa() {
     for row in rows("esp --direction out,in --size 64 --sas 1 --workers 2 --seconds 0.01 --json") {

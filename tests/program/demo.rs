@@ -1,4 +1,5 @@
-//! The demonstration, as a library: what it reports adds up, and terminals keep moving without loss.
+//! The demonstration, as a library: what it reports adds up, and terminals keep moving without
+//! loss.
 
 use std::time::Duration;
 use wayfarer::demo::{Options, run};

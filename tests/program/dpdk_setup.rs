@@ -1,4 +1,5 @@
-//! `scripts/dpdk-setup` on machines made up of files, and its huge pages on the real one, which needs root.
+//! `scripts/dpdk-setup` on machines made up of files, and its huge pages on the real one, which
+//! needs root.
 
 mod machine;
 
@@ -138,7 +139,8 @@ fn file_that_is_not_there() {
 #[test]
 fn fewer_pages_than_asked_for() {
     let machine = Machine::new();
-    // A process's own coredump_filter takes a number and gives it back in hexadecimal: of 64 it says 40.
+    // A process's own coredump_filter takes a number and gives it back in hexadecimal: of 64 it
+    // says 40.
     fs::remove_file(machine.path(PAGES)).unwrap();
     machine.link(PAGES, "/proc/self/coredump_filter");
     let outcome = machine.run("--hugepages 64 --apply");

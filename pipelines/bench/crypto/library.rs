@@ -1,4 +1,5 @@
-//! One AEAD with one key in each of the implementations that are compared, each called as its authors would.
+//! One AEAD with one key in each of the implementations that are compared, each called as its
+//! authors would.
 
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, aead::AeadInOut};
 use chacha20poly1305::ChaCha20Poly1305;
@@ -53,7 +54,8 @@ pub(super) enum LibraryKey {
 }
 
 impl LibraryKey {
-    /// The key that `material` is in `library`; `None` where the library does not have the algorithm.
+    /// The key that `material` is in `library`; `None` where the library does not have the
+    /// algorithm.
     pub(super) fn new(library: Library, suite: Suite, material: &[u8]) -> Option<Self> {
         let key = material.split_last_chunk::<SALT>()?.0;
         let name = suite.to_string();
@@ -94,7 +96,8 @@ impl LibraryKey {
         }
     }
 
-    /// Encrypts `text` in place and writes its ICV; answers whether the library did. Not for our own, which takes bursts.
+    /// Encrypts `text` in place and writes its ICV; answers whether the library did. Not for our
+    /// own, which takes bursts.
     #[inline]
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], icv: &mut [u8]) -> bool {
         match self {
@@ -126,7 +129,8 @@ impl LibraryKey {
         }
     }
 
-    /// Verifies `text` with the ICV at its end and decrypts it in place; answers whether it is authentic.
+    /// Verifies `text` with the ICV at its end and decrypts it in place; answers whether it is
+    /// authentic.
     #[inline]
     pub(super) fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> bool {
         match self {

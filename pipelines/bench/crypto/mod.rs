@@ -1,7 +1,8 @@
 //! Seal and open alone, against the libraries that others build on, in the same run.
 //!
-//! All implementations take turns over the same packets: bursts of 32, of 64 SAs at random, ESP as it stands in a frame
-//! (RFC 4106, RFC 7634). What each makes of them is compared with what the others make, byte for byte.
+//! All implementations take turns over the same packets: bursts of 32, of 64 SAs at random, ESP as
+//! it stands in a frame (RFC 4106, RFC 7634). What each makes of them is compared with what the
+//! others make, byte for byte.
 
 mod library;
 
@@ -34,7 +35,8 @@ const SAS: usize = 64;
 const PASSES: usize = 8;
 /// Turns that each implementation has at least.
 const TURNS: usize = 5;
-/// Bytes before a packet in its frame: Ethernet and IP headers, which leave it as unaligned as a wire does.
+/// Bytes before a packet in its frame: Ethernet and IP headers, which leave it as unaligned as a
+/// wire does.
 const LEAD: usize = ethernet::HEADER + ip::V4_HEADER;
 /// Bytes of an AEAD's IV.
 const IV: usize = 8;
@@ -232,7 +234,8 @@ impl Entry {
         Some(Self { library, keys, salts, passes: Vec::new() })
     }
 
-    /// Works on all packets, and answers in how many ticks; `None` where it cannot do with one of them.
+    /// Works on all packets, and answers in how many ticks; `None` where it cannot do with one of
+    /// them.
     fn work(&self, operation: Operation, packets: &mut Packets) -> Option<u64> {
         match (self.library, operation) {
             (Library::Wayfarer, Operation::Seal) => self.seal_bursts(packets),
@@ -349,7 +352,8 @@ impl Packets {
         this
     }
 
-    /// Takes over the packets of `other`, one by one as a receiver does: a copy of all at once may go past the caches.
+    /// Takes over the packets of `other`, one by one as a receiver does: a copy of all at once may
+    /// go past the caches.
     fn receive(&mut self, other: &Self) {
         let packets = self.bytes.chunks_mut(self.stride).zip(other.bytes.chunks(self.stride));
         for ((to, from), (_, length)) in packets.zip(&self.shapes) {

@@ -108,7 +108,8 @@ fn work(
     }
 }
 
-/// Counts this thread's instructions; `None` where the machine has no counter, or does not let this process read it.
+/// Counts this thread's instructions; `None` where the machine has no counter, or does not let this
+/// process read it.
 fn instruction_counter() -> Option<Counter> {
     let mut counter = Builder::new(Hardware::INSTRUCTIONS).exclude_kernel(true).build().ok()?;
     counter.enable().ok()?;

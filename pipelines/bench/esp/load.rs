@@ -1,4 +1,5 @@
-//! What the gateway is to carry, and whether it did: terminals that seal, a server, and the check of what came out.
+//! What the gateway is to carry, and whether it did: terminals that seal, a server, and the check
+//! of what came out.
 
 use super::{
     Size,
@@ -134,8 +135,8 @@ impl Load {
         self.moved
     }
 
-    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Of those that come from terminals,
-    /// `moves` are the first from another address.
+    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Of those
+    /// that come from terminals, `moves` are the first from another address.
     pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) {
         if port == OUTSIDE { self.fill_sealed(batch, size, moves) } else { self.fill_clear(batch, size) }
     }
@@ -190,7 +191,8 @@ impl Load {
         }
     }
 
-    /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some packet of this load.
+    /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some
+    /// packet of this load.
     pub(super) fn check(&mut self, port: usize, frame: &[u8], size: Size) -> Result<(), Wrong> {
         let mut ethernet = [0; ethernet::HEADER];
         let (dst, src) = (STATION_MAC[port], GATEWAY_MAC[port]);

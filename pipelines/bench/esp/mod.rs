@@ -1,14 +1,15 @@
-//! The whole way of a packet through a real gateway: the workers, tables, slow path and SAs of `wayfarer gateway` on
-//! ports of memory.
+//! The whole way of a packet through a real gateway: the workers, tables, slow path and SAs of
+//! `wayfarer gateway` on ports of memory.
 //!
 //! ```text
 //! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► again
 //! ```
 //!
-//! A packet is prepared like a peer's: fresh sequence number, fresh payload, of a terminal picked at random. Frames lie
-//! in memory that another core wrote, as a device would have; batches are larger than a core's own caches and smaller
-//! than the shared one, where a device puts packets too. Within the timed part, each is copied whole into a fresh frame
-//! of the worker's pool, carried through, counted and freed. What counts is the workers' processor time.
+//! A packet is prepared like a peer's: fresh sequence number, fresh payload, of a terminal picked
+//! at random. Frames lie in memory that another core wrote, as a device would have; batches are
+//! larger than a core's own caches and smaller than the shared one, where a device puts packets
+//! too. Within the timed part, each is copied whole into a fresh frame of the worker's pool,
+//! carried through, counted and freed. What counts is the workers' processor time.
 
 mod hand;
 mod load;
@@ -265,7 +266,8 @@ impl error::Error for BenchError {}
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
-    // On a core that no worker has, if there is one: what this leaves in its caches shall not be theirs.
+    // On a core that no worker has, if there is one: what this leaves in its caches shall not be
+    // theirs.
     let core = super::core_of(options.workers);
     super::apart(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
 }
@@ -312,8 +314,8 @@ impl Traffic {
         Ok(Self { batches: rig.batches(direction, size), rig, size })
     }
 
-    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers the processor time for
-    /// `packets`.
+    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers
+    /// the processor time for `packets`.
     ///
     /// # Errors
     /// See [`BenchError`].

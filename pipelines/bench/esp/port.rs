@@ -1,4 +1,5 @@
-//! The gateway's ports in a benchmark: load comes out of a batch prepared before, what is sent is counted, sampled, freed.
+//! The gateway's ports in a benchmark: load comes out of a batch prepared before, what is sent is
+//! counted, sampled, freed.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -15,8 +16,8 @@ const SAMPLE_EVERY: u32 = 509;
 /// Samples that wait to be checked, at most.
 const SAMPLES: usize = 64;
 
-/// Frames for one port of all workers. Each goes to whichever worker asks first, as from a device that spreads the
-/// packets of one flow over its queues.
+/// Frames for one port of all workers. Each goes to whichever worker asks first, as from a device
+/// that spreads the packets of one flow over its queues.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Frames, one each `stride` bytes.

@@ -36,12 +36,13 @@ pub struct Row {
     pub replay_drops: u64,
     /// Those by reason.
     pub drops: BTreeMap<String, u64>,
-    /// Packets that came out and were compared with what went in, byte for byte; ESP by way of another implementation.
+    /// Packets that came out and were compared with what went in, byte for byte; ESP by way of
+    /// another implementation.
     pub checked: u64,
     /// How often terminals moved while packets flowed.
     pub moves: u64,
-    /// How many of those moves the gateway followed: two in quick succession may be one to it, and it follows no terminal
-    /// that flaps.
+    /// How many of those moves the gateway followed: two in quick succession may be one to it, and
+    /// it follows no terminal that flaps.
     pub moves_followed: u64,
     /// Terminals that were elsewhere in the end than the gateway believed.
     pub astray: u64,

@@ -242,7 +242,8 @@ impl Rig {
         Ok(played)
     }
 
-    /// Waits until all workers have done their part. Beside quiet traffic the slow path has nothing to do, and sleeps.
+    /// Waits until all workers have done their part. Beside quiet traffic the slow path has nothing
+    /// to do, and sleeps.
     fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<Played, BenchError> {
         let mut played =
             Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default(), instructions: Some(0) };
@@ -298,7 +299,8 @@ impl Rig {
     }
 }
 
-/// What was lost between two accounts: nothing; or where workers share windows, what they refuse as stale.
+/// What was lost between two accounts: nothing; or where workers share windows, what they refuse as
+/// stale.
 fn settle(
     before: &Account,
     after: &Account,
@@ -324,7 +326,8 @@ fn settle(
     }
 }
 
-/// Nanoseconds a packet by stage: for each stage the median over all batches, so that an interruption counts for none.
+/// Nanoseconds a packet by stage: for each stage the median over all batches, so that an
+/// interruption counts for none.
 fn stages(profiles: &[Played]) -> Vec<(Stage, f64)> {
     let tick = nanoseconds_per_tick();
     let of = |stage: Stage| {

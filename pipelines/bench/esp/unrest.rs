@@ -1,5 +1,5 @@
-//! What goes on beside the packets: terminals that move, tunnels that come and go, through the slow path of a running
-//! gateway.
+//! What goes on beside the packets: terminals that move, tunnels that come and go, through the slow
+//! path of a running gateway.
 
 use super::{BenchError, load::Load, world};
 use crate::slow_path::SlowPath;
@@ -64,8 +64,8 @@ impl Unrest {
         self.moves.pass(self.last)
     }
 
-    /// Keeps the slow path at work until `finished`, as its own thread would; with `moves_by_hand` that moves terminals
-    /// too.
+    /// Keeps the slow path at work until `finished`, as its own thread would; with `moves_by_hand`
+    /// that moves terminals too.
     pub(super) fn watch(
         &mut self,
         slow_path: &mut SlowPath,
@@ -105,7 +105,8 @@ impl Unrest {
             }
             return Ok(());
         }
-        // Beyond the indices of those that carry packets, and free again by the time they come round.
+        // Beyond the indices of those that carry packets, and free again by the time they come
+        // round.
         let index = world::MOST_TUNNELS + self.next % (2 * GUESTS);
         self.next = self.next.wrapping_add(1);
         let tunnel = world::tunnel(index, self.suite, self.window);

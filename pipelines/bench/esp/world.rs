@@ -4,7 +4,8 @@
 //! terminals 100.64.0.0/10 ═ OUTSIDE ═ gateway 203.0.113.1 ═ INSIDE ═ server 10.0.0.2
 //! ```
 //!
-//! Every terminal has an outer and an inner address of its own, and a pair of SAs. One station leads to all of them.
+//! Every terminal has an outer and an inner address of its own, and a pair of SAs. One station
+//! leads to all of them.
 
 use super::port::{LoadPort, Plug};
 use crate::{
@@ -20,8 +21,9 @@ use wayfarer_dataplane::{crypto::Suite, port::Port, sa::Selector, table::Prefix}
 
 /// Most tunnels that carry packets.
 pub(super) const MOST_TUNNELS: u32 = 1 << 20;
-/// Different keys in each direction. Every SA has a [`Key`](wayfarer_dataplane::crypto::Key) of its own all the same;
-/// the terminals share theirs, so that the load does not cost the memory of a second gateway.
+/// Different keys in each direction. Every SA has a [`Key`](wayfarer_dataplane::crypto::Key) of its
+/// own all the same; the terminals share theirs, so that the load does not cost the memory of a
+/// second gateway.
 pub(super) const KEYS: u32 = 64;
 
 const OUTER: u32 = 0x6440_0000;
@@ -89,7 +91,8 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
     }
 }
 
-/// The gateway's two ports, with a queue for each of `workers`, and what is shared with those queues.
+/// The gateway's two ports, with a queue for each of `workers`, and what is shared with those
+/// queues.
 pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<Plug>>; 2]) {
     let plugs: [Vec<Arc<Plug>>; 2] = std::array::from_fn(|_| (0..workers).map(|_| Arc::default()).collect());
     let queue = |plug: &Arc<Plug>| Box::new(LoadPort::new(plug.clone())) as Box<dyn Port>;

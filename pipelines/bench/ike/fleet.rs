@@ -35,7 +35,8 @@ pub(super) fn depart(gateway: &mut impl Serve, first: u32, group: &mut [Terminal
     settle(gateway, first, group, |terminal| terminal.confirmed > 0, "moves are not answered")
 }
 
-/// Carries messages until there are none and each of `group` `is_done`. Those to where a terminal is not are lost.
+/// Carries messages until there are none and each of `group` `is_done`. Those to where a terminal
+/// is not are lost.
 fn settle(
     gateway: &mut impl Serve,
     first: u32,

@@ -14,7 +14,8 @@ const TARGET: f64 = 1.5 * (1 << 30) as f64 / 100_000.0;
 const LIVENESS: Duration = Duration::from_secs(600);
 
 pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
-    // All that the process has: what others left free is used again, and a difference would not show it.
+    // All that the process has: what others left free is used again, and a difference would not
+    // show it.
     let world = World::new(Proof::Psk)?;
 
     let mut gateway = Bare::new(&world, Some(LIVENESS));

@@ -1,8 +1,8 @@
-//! Key exchange and mobility: peers a second on one core, memory of a hundred thousand, and what a worker's traffic notices
-//! of either.
+//! Key exchange and mobility: peers a second on one core, memory of a hundred thousand, and what a
+//! worker's traffic notices of either.
 //!
-//! Peers are simulated in the same process, with the same state machines, and what they cost is not counted: the figures are
-//! processor time of the gateway's own calls, and moments of its worker.
+//! Peers are simulated in the same process, with the same state machines, and what they cost is not
+//! counted: the figures are processor time of the gateway's own calls, and moments of its worker.
 //!
 //! | mode | gateway |
 //! |---|---|
@@ -33,7 +33,8 @@ use std::{error, fmt, io, str::FromStr, time::Duration};
 pub struct Options {
     /// In this order.
     pub modes: Vec<Mode>,
-    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` take [`Options::ACTIVE`] at most.
+    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` take [`Options::ACTIVE`] at
+    /// most.
     pub peers: u32,
     /// For how long each figure is measured.
     pub duration: Duration,

@@ -1,5 +1,5 @@
-//! How many peers move in a second: UPDATE_SA_ADDRESSES with NAT detection and COOKIE2, its answer, and the question
-//! whether the peer is there (RFC 4555 §3.5, §3.7).
+//! How many peers move in a second: UPDATE_SA_ADDRESSES with NAT detection and COOKIE2, its answer,
+//! and the question whether the peer is there (RFC 4555 §3.5, §3.7).
 
 use super::{
     BenchError, Mode, Options, Row, Target, fleet,

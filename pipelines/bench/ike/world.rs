@@ -123,7 +123,8 @@ impl World {
         Ok(Self { gateway, terminal, proof })
     }
 
-    /// The gateway's connections. Peers with an odd number are asked whether they are there after `liveness`.
+    /// The gateway's connections. Peers with an odd number are asked whether they are there after
+    /// `liveness`.
     pub(super) fn connections(&self, liveness: Option<Duration>) -> Vec<Connection> {
         let watched = Connection {
             name: "watched".into(),
@@ -174,7 +175,8 @@ fn offer() -> Offer {
     Offer { prf: vec![Prf::HmacSha256], kex: vec![Kex::X25519], ..connections::offer() }
 }
 
-/// An authority, and for each name a certificate of its own: how it proves itself and whom it trusts.
+/// An authority, and for each name a certificate of its own: how it proves itself and whom it
+/// trusts.
 fn certified(names: [&str; 2]) -> Result<[(LocalAuth, RemoteAuth); 2], BenchError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "authority");

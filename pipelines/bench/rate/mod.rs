@@ -1,11 +1,12 @@
-//! The highest rate that a device under test carries without loss (RFC 2544 §26.1), and its latency there (§26.2).
+//! The highest rate that a device under test carries without loss (RFC 2544 §26.1), and its latency
+//! there (§26.2).
 //!
 //! ```text
 //! this program ═ --port ══► device under test, or a cable ══► --peer-port ═ this program
 //! ```
 //!
-//! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and receives: what it cannot send,
-//! it does not claim to have offered.
+//! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and
+//! receives: what it cannot send, it does not claim to have offered.
 
 mod tester;
 
@@ -57,7 +58,8 @@ pub struct Row {
     pub size: u16,
     /// How the devices were opened.
     pub drivers: Vec<String>,
-    /// The highest rate at which no more than the tolerated loss occurred, in frames a second; 0: not found.
+    /// The highest rate at which no more than the tolerated loss occurred, in frames a second; 0:
+    /// not found.
     pub fps: f64,
     /// The same in 10⁶ bits of frames a second.
     pub mbps: f64,
@@ -161,7 +163,8 @@ fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, Rate
                 best = Some(trial);
             }
         } else {
-            // Where the sender did not keep up, the rate that was really offered was already too much.
+            // Where the sender did not keep up, the rate that was really offered was already too
+            // much.
             high = Some(wanted.min(trial.fps()).max(low));
         }
         let Some(high) = high.filter(|high| high - low > options.resolution * high) else { break };

@@ -29,7 +29,8 @@ const FRAMES: usize = 16_384;
 const TOGETHER: u64 = 32;
 /// UDP ports of the frames: discard (RFC 863).
 const DISCARD: u16 = 9;
-/// Where in a frame stand the number of its trial (2 bytes), its own (8) and the time it was sent (8).
+/// Where in a frame stand the number of its trial (2 bytes), its own (8) and the time it was sent
+/// (8).
 const STAMP: usize = ethernet::HEADER + ip::V4_HEADER + udp::HEADER;
 /// How long late frames are waited for (RFC 2544 §23).
 const LATE: Duration = Duration::from_secs(2);
@@ -120,7 +121,8 @@ impl Tester {
         &self.drivers
     }
 
-    /// Sends a few frames until some come back: the device under test may have to find neighbours first.
+    /// Sends a few frames until some come back: the device under test may have to find neighbours
+    /// first.
     pub(super) fn learn(&mut self, size: u16) -> Result<(), RateError> {
         if usize::from(size) - FCS - ethernet::HEADER > self.mtu {
             return Err(RateError::Size(size, self.name.clone()));

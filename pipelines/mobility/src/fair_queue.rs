@@ -1,6 +1,7 @@
-//! Who waits for something that there is not enough of, by where they are. Their number is bounded; when the bound is reached
-//! the most crowded address in the most crowded network makes room. So a flood from one place crowds out itself, and a
-//! carrier's NAT with thousands of terminals needs no limit of its own.
+//! Who waits for something that there is not enough of, by where they are. Their number is bounded;
+//! when the bound is reached the most crowded address in the most crowded network makes room. So a
+//! flood from one place crowds out itself, and a carrier's NAT with thousands of terminals needs no
+//! limit of its own.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::{net::IpAddr, ops::Bound};
@@ -98,7 +99,8 @@ impl<K: Copy + Ord> FairQueue<K> {
         }
     }
 
-    /// Returns who is to make room: the oldest of the most crowded address in the most crowded network.
+    /// Returns who is to make room: the oldest of the most crowded address in the most crowded
+    /// network.
     pub(crate) fn most_crowded(&self) -> Option<K> {
         let (_, network) = self.crowded.last()?;
         let members = self.networks.get(network)?;
@@ -106,8 +108,9 @@ impl<K: Copy + Ord> FairQueue<K> {
         members.addresses.get(address)?.first().copied()
     }
 
-    /// Returns who is to make room for one more at `from`: the youngest of a network that has more than the one of `from`
-    /// would have, or of another address of the same network; `None` if `from` has its share.
+    /// Returns who is to make room for one more at `from`: the youngest of a network that has more
+    /// than the one of `from` would have, or of another address of the same network; `None` if
+    /// `from` has its share.
     pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<K> {
         let own = self.networks.get(&network(from));
         let (most, crowded) = self.crowded.last()?;
@@ -125,8 +128,8 @@ impl<K: Copy + Ord> FairQueue<K> {
         members.addresses.get(address)?.last().copied()
     }
 
-    /// Takes out the one whose turn it is: networks take turns, and the addresses of each; the oldest of an address comes
-    /// first.
+    /// Takes out the one whose turn it is: networks take turns, and the addresses of each; the
+    /// oldest of an address comes first.
     pub(crate) fn take_next(&mut self) -> Option<(K, IpAddr)> {
         let network = following(&self.networks, self.served)?;
         self.served = Some(network);

@@ -8,7 +8,8 @@ pub mod kind {
     #![expect(missing_docs, reason = "names of RFC 7296 §3.5")]
     /// Ours, of somebody without a name. Reserved: no ID payload is of this type.
     pub(crate) const UNNAMED: u8 = 0;
-    /// Ours, of somebody with several names. For private use, where it is nobody's; we take no ID payload of this type.
+    /// Ours, of somebody with several names. For private use, where it is nobody's; we take no ID
+    /// payload of this type.
     pub(crate) const SEVERAL: u8 = 255;
     pub const IPV4_ADDR: u8 = 1;
     pub const FQDN: u8 = 2;
@@ -29,9 +30,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity that a text means: an address, a mail address (`alice@example.org`), `@#` and hexadecimal digits for
-    /// a key ID, else a domain name. `None` where the text can be none of these. Distinguished names are made from a
-    /// certificate, by who can read one.
+    /// The identity that a text means: an address, a mail address (`alice@example.org`), `@#` and
+    /// hexadecimal digits for a key ID, else a domain name. `None` where the text can be none of
+    /// these. Distinguished names are made from a certificate, by who can read one.
     pub fn from_text(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Some(Self::from_address(address));
@@ -47,14 +48,15 @@ impl Identity {
         is_plain.then(|| Self { kind, data: text.into() })
     }
 
-    /// The identity of a name that EAP proved: text, whatever kind of identity the same text is in an ID payload.
+    /// The identity of a name that EAP proved: text, whatever kind of identity the same text is in
+    /// an ID payload.
     pub fn from_name(name: &[u8]) -> Self {
         let kind = if name.contains(&b'@') { kind::RFC822_ADDR } else { kind::FQDN };
         Self { kind, data: name.to_vec() }
     }
 
-    /// Whether both name the same one. Names are the same in upper and lower case: who may choose how its name is
-    /// written must not become another one by it.
+    /// Whether both name the same one. Names are the same in upper and lower case: who may choose
+    /// how its name is written must not become another one by it.
     pub fn is_same(&self, other: &Self) -> bool {
         self.kind == other.kind
             && match self.is_name() {
@@ -114,7 +116,8 @@ impl fmt::Display for Identity {
                 let octets: [u8; 16] = data.try_into().unwrap_or_default();
                 IpAddr::from(octets).fmt(f)
             }
-            // A name may hold anything: nothing of it must look like the next field of a line in the log.
+            // A name may hold anything: nothing of it must look like the next field of a line in
+            // the log.
             (kind::FQDN | kind::RFC822_ADDR, data) => data.iter().try_for_each(|byte| match byte {
                 b' ' | b'=' => write!(f, "\\x{byte:02x}"),
                 byte => byte.escape_ascii().fmt(f),

@@ -1,5 +1,6 @@
-//! Wayfarer's control protocols as pure state machines: `handle_*` in, `poll_*` out. Time is an argument, counted from
-//! any fixed point; randomness is a source that the driver gives; nothing here does I/O or reads a clock.
+//! Wayfarer's control protocols as pure state machines: `handle_*` in, `poll_*` out. Time is an
+//! argument, counted from any fixed point; randomness is a source that the driver gives; nothing
+//! here does I/O or reads a clock.
 //!
 //! The ground, on which every protocol stands and which knows none of them:
 //!

@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-/// When a request without an answer is sent again (RFC 7296 §2.4): each wait is 1.6 times the one before.
+/// When a request without an answer is sent again (RFC 7296 §2.4): each wait is 1.6 times the one
+/// before.
 #[derive(Clone, Copy, Debug)]
 pub struct Retransmission {
     /// The first wait.

@@ -1,8 +1,9 @@
 //! Whether a peer that shows up by a new path is followed, and how often.
 //!
-//! The fast path reports a path only for an authentic packet that is the newest of its SA, so a report is the peer's
-//! own doing. What is left to decide is the tunnel's policy, and what to do with a peer that flaps: a bucket of
-//! [`BURST`] moves that refills by one each [`REFILL`]; a move that finds it empty waits, and a later one replaces it.
+//! The fast path reports a path only for an authentic packet that is the newest of its SA, so a
+//! report is the peer's own doing. What is left to decide is the tunnel's policy, and what to do
+//! with a peer that flaps: a bucket of [`BURST`] moves that refills by one each [`REFILL`]; a move
+//! that finds it empty waits, and a later one replaces it.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
@@ -53,8 +54,8 @@ struct Peer<P> {
     waiting: Option<(Duration, P)>,
 }
 
-/// All peers that may move. Call order: any `handle_*`, then [`Roaming::poll_event`] until `None`, then
-/// [`Roaming::poll_timeout`].
+/// All peers that may move. Call order: any `handle_*`, then [`Roaming::poll_event`] until `None`,
+/// then [`Roaming::poll_timeout`].
 #[derive(Debug)]
 pub struct Roaming<K, P> {
     peers: BTreeMap<K, Peer<P>>,
@@ -69,8 +70,8 @@ impl<K: Copy + Ord, P: Copy> Default for Roaming<K, P> {
 }
 
 impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
-    /// Adds a peer. `known` says whether it has a path to begin with; where not, the first one reported is followed
-    /// whatever the policy.
+    /// Adds a peer. `known` says whether it has a path to begin with; where not, the first one
+    /// reported is followed whatever the policy.
     pub fn insert(&mut self, now: Duration, peer: K, policy: Policy, known: bool) {
         self.remove(peer);
         self.peers.insert(peer, Peer { policy, known, moves: BURST, refilled: now, waiting: None });
@@ -83,7 +84,8 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         }
     }
 
-    /// The peer was moved: as [`Event::PeerMoved`] said, by hand, or by a protocol. Until it was, any path is taken.
+    /// The peer was moved: as [`Event::PeerMoved`] said, by hand, or by a protocol. Until it was,
+    /// any path is taken.
     pub fn handle_move(&mut self, peer: K) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.known = true;

@@ -1,5 +1,5 @@
-//! Work that takes longer than a message may wait: operations with public keys, and EAP. Whoever drives the endpoint runs
-//! tasks where it likes and brings back what came of them.
+//! Work that takes longer than a message may wait: operations with public keys, and EAP. Whoever
+//! drives the endpoint runs tasks where it likes and brings back what came of them.
 
 use crate::{
     aaa::eap::{Conversation, Step, packet},
@@ -53,7 +53,8 @@ pub enum Outcome {
     KexFinished(Result<Secret, Refused>),
     /// Of [`Task::Sign`]: AUTH method and data.
     Signed(Result<(u8, Vec<u8>), Refused>),
-    /// Of [`Task::Verify`]: all that the peer is called by its certificate, what it says it is called first.
+    /// Of [`Task::Verify`]: all that the peer is called by its certificate, what it says it is
+    /// called first.
     Verified(Result<Vec<Identity>, Distrust>),
     /// Of [`Task::Eap`].
     Eap(Box<dyn Conversation>, Step),

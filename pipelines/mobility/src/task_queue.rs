@@ -1,5 +1,5 @@
-//! Tasks that wait for somebody to do them, and those that are being done. Networks take turns, and the addresses of each, so
-//! that a flood from one place delays nobody but itself.
+//! Tasks that wait for somebody to do them, and those that are being done. Networks take turns, and
+//! the addresses of each, so that a flood from one place delays nobody but itself.
 
 use crate::{
     fair_queue::FairQueue,
@@ -8,7 +8,8 @@ use crate::{
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
-/// Tasks of established peers in a row while others wait: so nobody who is connected can keep others from connecting.
+/// Tasks of established peers in a row while others wait: so nobody who is connected can keep
+/// others from connecting.
 const IN_A_ROW: u32 = 8;
 
 /// All tasks, each of a peer that `P` names.
@@ -79,7 +80,8 @@ impl<P: Copy> TaskQueue<P> {
         self.unauthenticated.len()
     }
 
-    /// Returns the peer that is to make room for one more task of somebody at `from`; `None` if `from` has its share.
+    /// Returns the peer that is to make room for one more task of somebody at `from`; `None` if
+    /// `from` has its share.
     pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<P> {
         let id = self.unauthenticated.crowded_out_by(from)?;
         self.waiting.get(&id).map(|(peer, _)| *peer)

@@ -3,7 +3,8 @@
 use crate::path::Addresses;
 use alloc::vec::Vec;
 
-/// A datagram to send. From our port 4500 the driver puts the non-ESP marker before a message (RFC 3948 §2.2).
+/// A datagram to send. From our port 4500 the driver puts the non-ESP marker before a message (RFC
+/// 3948 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// From our address to the peer's.

@@ -22,10 +22,11 @@ const INPUTS: u32 = 100;
 /// Longest frame or payload.
 const LONGEST: usize = 1900;
 
-/// A gateway between its ports: whatever comes in, in a frame or within authentic ESP, the traffic of another tunnel
-/// passes afterwards.
+/// A gateway between its ports: whatever comes in, in a frame or within authentic ESP, the traffic
+/// of another tunnel passes afterwards.
 ///
-/// The input is a list of steps: a byte that says what its bytes are, two of their length, and they.
+/// The input is a list of steps: a byte that says what its bytes are, two of their length, and
+/// they.
 pub fn gateway(data: &[u8]) {
     run(data, || World::on(settings(), open_ports(1, 512)));
 }
@@ -58,7 +59,8 @@ impl Scene {
 }
 
 thread_local! {
-    /// To make a gateway takes longer than most inputs do, so that the fuzzer gives each some of them.
+    /// To make a gateway takes longer than most inputs do, so that the fuzzer gives each some of
+    /// them.
     static SCENE: RefCell<Option<Scene>> = const { RefCell::new(None) };
 }
 

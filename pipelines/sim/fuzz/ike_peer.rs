@@ -32,7 +32,8 @@ const STEPS: usize = 48;
 /// Longest body of a message.
 const LONGEST: usize = 4000;
 
-/// The gateway's connection and those of the honest and the hostile terminal. Read once: it needs files.
+/// The gateway's connection and those of the honest and the hostile terminal. Read once: it needs
+/// files.
 fn connections() -> [Connection; 3] {
     static CONNECTIONS: OnceLock<[Connection; 3]> = OnceLock::new();
     let read = |keys: &str, address: &str| {
@@ -62,7 +63,8 @@ fn settings() -> Settings {
     Settings { log_keys: true, ..Settings::default() }
 }
 
-/// Carries messages between the gateway and a terminal until there are none; what the gateway sends elsewhere is lost.
+/// Carries messages between the gateway and a terminal until there are none; what the gateway sends
+/// elsewhere is lost.
 fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 4]) {
     for _ in 0..100 {
         let (up, down) = (terminal.work(now), gateway.work(now));
@@ -79,9 +81,11 @@ fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 
     panic!("they talk without end");
 }
 
-/// Whatever an authenticated peer sends within its IKE SA, and in clear beside it, another peer changes its keys afterwards.
+/// Whatever an authenticated peer sends within its IKE SA, and in clear beside it, another peer
+/// changes its keys afterwards.
 ///
-/// The input is a list of steps: a byte that says what its bytes are, two of their length, and they.
+/// The input is a list of steps: a byte that says what its bytes are, two of their length, and
+/// they.
 pub fn ike_peer(mut data: &[u8]) {
     let mut now = Duration::from_secs(1000);
     let [mut gateway, mut honest, mut hostile] =

@@ -1,7 +1,9 @@
-//! What is fuzzed: every parser of bytes that others made. Each target takes any bytes and panics if a promise is broken. The
-//! fuzzer runs them without end, and `tests/gateway/fuzz_corpus.rs` over the corpus and mutations of it.
+//! What is fuzzed: every parser of bytes that others made. Each target takes any bytes and panics
+//! if a promise is broken. The fuzzer runs them without end, and `tests/gateway/fuzz_corpus.rs`
+//! over the corpus and mutations of it.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one. What it finds becomes a file of the corpus.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one. What it finds becomes a file of
+//! the corpus.
 
 pub mod gateway;
 pub mod ike_peer;

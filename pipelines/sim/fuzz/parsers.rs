@@ -92,7 +92,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Lines of the control socket: a command, or an answer that says why not; and the answers that a client reads.
+/// Lines of the control socket: a command, or an answer that says why not; and the answers that a
+/// client reads.
 pub fn control(line: &[u8]) {
     match server::parse(line) {
         Ok(command) => {
@@ -108,8 +109,9 @@ pub fn control(line: &[u8]) {
     }
 }
 
-/// ESP of every suite: the first bytes choose suite and ESN, the others are a packet, which is never authentic, and then
-/// what one carries, which comes out again, but not where a bit has changed.
+/// ESP of every suite: the first bytes choose suite and ESN, the others are a packet, which is
+/// never authentic, and then what one carries, which comes out again, but not where a bit has
+/// changed.
 pub fn open(data: &[u8]) {
     let [suite, flags, data @ ..] = data else { return };
     let suite = Suite::ALL[usize::from(*suite) % Suite::ALL.len()];
@@ -142,7 +144,8 @@ pub fn open(data: &[u8]) {
     assert_eq!(esp::trailer(&packet[start..end]), Some((data.len(), 4)));
 }
 
-/// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or little else would be seen.
+/// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or
+/// little else would be seen.
 pub fn ike_message(data: &[u8]) {
     let mut message = data.to_vec();
     if let Some(length) = message.get_mut(24..ike::HEADER) {

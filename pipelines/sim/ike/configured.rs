@@ -5,7 +5,8 @@ use crate::{
     sim::files::with_file,
 };
 
-/// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the file of a shared key.
+/// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the
+/// file of a shared key.
 ///
 /// # Panics
 /// If the text is refused, or there is no folder for temporary files.
@@ -28,8 +29,8 @@ addresses = ["10.99.0.1/24"]
     })
 }
 
-/// Reads what a gateway has for terminals with a shared key: a pool of these addresses, and a connection with these `keys`
-/// besides.
+/// Reads what a gateway has for terminals with a shared key: a pool of these addresses, and a
+/// connection with these `keys` besides.
 ///
 /// # Panics
 /// As [`ike`].

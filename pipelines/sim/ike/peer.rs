@@ -55,8 +55,9 @@ impl Peer {
         self.until(world, |peer| !peer.children.is_empty());
     }
 
-    /// Carries messages until `done`. The gateway's public-key work is done by threads of its own. If nothing comes for long,
-    /// the time of the world goes on, so that what was lost before is sent again.
+    /// Carries messages until `done`. The gateway's public-key work is done by threads of its own.
+    /// If nothing comes for long, the time of the world goes on, so that what was lost before is
+    /// sent again.
     pub fn until(&mut self, world: &mut World, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut silent_since = Instant::now();

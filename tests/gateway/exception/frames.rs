@@ -1,4 +1,5 @@
-//! Which frames go to the kernel's side of a port and come from there, and what becomes of the others.
+//! Which frames go to the kernel's side of a port and come from there, and what becomes of the
+//! others.
 
 use super::kernel::*;
 use std::time::Duration;

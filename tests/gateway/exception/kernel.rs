@@ -33,7 +33,8 @@ pub(super) fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
     (port, wire)
 }
 
-/// The kernel's side of the port `of`, with a queue for each of two workers, and the kernel's ends of those.
+/// The kernel's side of the port `of`, with a queue for each of two workers, and the kernel's ends
+/// of those.
 pub(super) fn tap_for_two(of: usize) -> (OpenPort, [Wire; 2]) {
     let (mut port, first) = tap(of, 1_000_000, 512);
     let (second, other) = tap(of, 1_000_000, 512);

@@ -7,7 +7,8 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::event::Reason;
 
-/// Calls a gateway that has only this address to give; returns that gateway, once it has answered, and us.
+/// Calls a gateway that has only this address to give; returns that gateway, once it has answered,
+/// and us.
 fn called(address: &str) -> (Peer, World) {
     let mut config = config(vec![]);
     let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";

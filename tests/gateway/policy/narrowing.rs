@@ -1,5 +1,5 @@
-//! What a peer negotiates lies within what the operator allows it, and does not change the order of what the operator wrote
-//! (RFC 4301 §4.4.1, RFC 7296 §2.9).
+//! What a peer negotiates lies within what the operator allows it, and does not change the order of
+//! what the operator wrote (RFC 4301 §4.4.1, RFC 7296 §2.9).
 
 use super::{fate, to};
 use wayfarer::config::model::{Policy, PolicyAction};
@@ -22,7 +22,8 @@ fn gateway(connection: &str, policies: Vec<(PolicyAction, Selector)>) -> World {
     world
 }
 
-/// Connects a terminal called `name` from `address` that asks for what `keys` say, and takes its end of the tunnel.
+/// Connects a terminal called `name` from `address` that asks for what `keys` say, and takes its
+/// end of the tunnel.
 fn connect(world: &mut World, name: &str, address: &str, keys: &str) -> (Peer, Terminal) {
     let text = format!(
         r#"
@@ -44,7 +45,8 @@ esp = ["aes256gcm16"]
     (peer, tunnel)
 }
 
-/// What came of a packet that a terminal sent through its tunnel: in clear on the inside or outside, or why it was dropped.
+/// What came of a packet that a terminal sent through its tunnel: in clear on the inside or
+/// outside, or why it was dropped.
 fn inner_fate(world: &mut World, tunnel: &mut Terminal, inner: &[u8]) -> Result<&'static str, DropReason> {
     let before = world.all_drops();
     let sealed = tunnel.seal(inner);
@@ -129,7 +131,8 @@ pool = "terminals""#;
 
 #[test]
 fn who_offers_less_does_not_pass_for_one_who_need_not_use_a_tunnel() {
-    // The site's networks are its tunnel's; a narrower claim to speak for this side changes nothing of that.
+    // The site's networks are its tunnel's; a narrower claim to speak for this side changes nothing
+    // of that.
     let hub = r#"inner_local = ["0.0.0.0/0"]
 inner_remote = ["172.16.0.0/12"]"#;
     let mut world = gateway(hub, vec![]);
@@ -144,7 +147,8 @@ inner_remote = ["172.16.0.0/12"]"#;
 
 #[test]
 fn a_discard_for_others_changes_nothing_for_a_tunnel() {
-    // What is kept out of the clear for a pool stays a site's to speak for, whatever else is discarded.
+    // What is kept out of the clear for a pool stays a site's to speak for, whatever else is
+    // discarded.
     let and_a_site = r#"
 [[connection]]
 name = "site"

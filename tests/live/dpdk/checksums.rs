@@ -46,7 +46,8 @@ outbound = { spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }
     (lab, gateway)
 }
 
-/// What is sealed for UDP over IPv6 leaves with a whole checksum, which the device was left to fill in.
+/// What is sealed for UDP over IPv6 leaves with a whole checksum, which the device was left to fill
+/// in.
 #[test]
 fn udp_over_ipv6_leaves_with_its_checksum() {
     let (lab, gateway) = start();
@@ -69,8 +70,8 @@ fn udp_over_ipv6_leaves_with_its_checksum() {
     gateway.assert_no_drops();
 }
 
-/// Puts packets that are to be sealed on net_tap's wire, with a right IPv4 header checksum or a wrong one. By the kernel's end:
-/// a bridge may check them itself.
+/// Puts packets that are to be sealed on net_tap's wire, with a right IPv4 header checksum or a
+/// wrong one. By the kernel's end: a bridge may check them itself.
 fn send(lab: &Lab, gateway: &Gateway, count: u32, flip: u16) {
     let script = format!(
         "from scapy.all import *\n\

@@ -10,8 +10,9 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-/// A gateway with an exception path of `rate` frames a second on its outside, for two workers, where the kernel has the port's address and the
-/// only route outwards; and a terminal whose tunnel works by that route.
+/// A gateway with an exception path of `rate` frames a second on its outside, for two workers,
+/// where the kernel has the port's address and the only route outwards; and a terminal whose tunnel
+/// works by that route.
 fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     let lab = terminal_lab();
     let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
@@ -23,7 +24,8 @@ fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     (lab, gateway, terminal)
 }
 
-/// The kernel answers ping, talks TCP, starts connections of its own, and hears routing protocols' groups.
+/// The kernel answers ping, talks TCP, starts connections of its own, and hears routing protocols'
+/// groups.
 pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
     let (lab, gateway, _terminal) = start(driver, 10_000);
     let ports = gateway.ports();

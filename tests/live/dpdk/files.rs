@@ -1,4 +1,5 @@
-//! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte for byte.
+//! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte
+//! for byte.
 
 use crate::{
     dpdk::set_ups::assert_calm,
@@ -10,8 +11,8 @@ use std::{fs, path::Path, process::Command, time::Instant};
 /// Packets of every case in each direction, as in pcap_peer.py.
 const ROUNDS: u64 = 2;
 
-/// ESP and ESP in UDP, both families outside and inside. All packets, of both files, come in one turn of the worker and may wait
-/// for their next hops: it punts 32 of them.
+/// ESP and ESP in UDP, both families outside and inside. All packets, of both files, come in one
+/// turn of the worker and may wait for their next hops: it punts 32 of them.
 fn cases() -> Vec<Value> {
     let mut cases = Vec::new();
     for (outer, inner) in [(4, 4), (4, 6), (6, 4), (6, 6)] {

@@ -20,7 +20,8 @@ fn counter(port: &PortView, name: &str) -> u64 {
         .value
 }
 
-/// A device by a socket has its kernel device's MAC address and MTU, and counts what the gateway counts.
+/// A device by a socket has its kernel device's MAC address and MTU, and counts what the gateway
+/// counts.
 #[test]
 fn a_device_tells_what_it_is() {
     let lab = terminal_lab();

@@ -1,5 +1,6 @@
-//! The program on DPDK's ports: its own virtual devices, in network namespaces with traffic from scapy, ping, iperf3 and the
-//! kernel's own stack. Needs root, DPDK's drivers, what the tests of `live` need, and python3-scapy.
+//! The program on DPDK's ports: its own virtual devices, in network namespaces with traffic from
+//! scapy, ping, iperf3 and the kernel's own stack. Needs root, DPDK's drivers, what the tests of
+//! `live` need, and python3-scapy.
 
 mod checksums;
 mod exception;
@@ -10,7 +11,8 @@ mod set_ups;
 
 use crate::{moves, paths};
 
-/// On a driver that leaves fragments alone: net_af_packet has the kernel join them, and cuts what exceeds its frames.
+/// On a driver that leaves fragments alone: net_af_packet has the kernel join them, and cuts what
+/// exceeds its frames.
 #[test]
 fn too_big() {
     paths::too_big("net_tap");

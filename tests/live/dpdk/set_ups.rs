@@ -30,7 +30,8 @@ addresses = ["10.99.0.1/24"]
     )
 }
 
-/// The gateway, run by `under`, ends with exit code 1, and on standard error one line that has all of `words`.
+/// The gateway, run by `under`, ends with exit code 1, and on standard error one line that has all
+/// of `words`.
 pub(crate) fn refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
     let file = lab.config("refused", config);
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());

@@ -42,7 +42,8 @@ impl Charon {
             dir = dir.display(),
         );
         fs::write(dir.join("strongswan.conf"), conf).unwrap();
-        // A private /run for its pid file: entering a namespace makes a private mount namespace too.
+        // A private /run for its pid file: entering a namespace makes a private mount namespace
+        // too.
         let start = format!(
             "mount -t tmpfs tmpfs /run; exec env STRONGSWAN_CONF={dir}/strongswan.conf SWANCTL_DIR={dir}/swanctl \
              /usr/lib/ipsec/charon --use-syslog >/dev/null 2>&1",

@@ -1,4 +1,5 @@
-//! strongSwan, unmodified, at the other end: as a mobile terminal of our gateway, and as the gateway of our terminal.
+//! strongSwan, unmodified, at the other end: as a mobile terminal of our gateway, and as the
+//! gateway of our terminal.
 //!
 //! ```text
 //! term c1 10.1.0.2 ── 10.1.0.1 nat  192.0.2.2 ── 192.0.2.1 ┐

@@ -21,7 +21,8 @@ fn across(lab: &Lab, gateway: &Gateway, remote: &str, event: impl FnOnce()) -> u
     lost
 }
 
-/// Far more than any was seen to lose (3 to 6, of which 4 are the terminal's own delay), far less than one that has to time out.
+/// Far more than any was seen to lose (3 to 6, of which 4 are the terminal's own delay), far less
+/// than one that has to time out.
 const MANY: u32 = 60;
 
 #[test]

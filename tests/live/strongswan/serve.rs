@@ -122,7 +122,8 @@ fn ten_times_and_away() {
 #[test]
 fn cookies_groups_and_fragments() {
     let lab = mobile_lab();
-    // A cookie from everyone; a group that the terminal does not begin with; messages cut at 600 bytes.
+    // A cookie from everyone; a group that the terminal does not begin with; messages cut at 600
+    // bytes.
     let config = gateway_head("cookie_threshold = 0")
         + &psk("proposals = [\"aes128gcm16-prfsha256-x25519\"]\nfragment = 600")
         + CERTIFICATES;

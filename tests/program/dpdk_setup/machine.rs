@@ -1,4 +1,5 @@
-//! A machine for the script in place of this one: folders as in `/sys`, and programs `ip` and `modprobe`.
+//! A machine for the script in place of this one: folders as in `/sys`, and programs `ip` and
+//! `modprobe`.
 //!
 //! ```text
 //!  0000:01:00.0  igc    eth0  group 1   default route
@@ -192,9 +193,10 @@ impl Machine {
         }
     }
 
-    /// The kernel's part while each device, in this order, leaves its driver for another: the one that
-    /// `driver_override` says, ixgbe where that is cleared. Needs pipes: a device has its other driver before anybody
-    /// can ask for a probe, as the pipe for that opens only then. Says when all have moved.
+    /// The kernel's part while each device, in this order, leaves its driver for another: the one
+    /// that `driver_override` says, ixgbe where that is cleared. Needs pipes: a device has its
+    /// other driver before anybody can ask for a probe, as the pipe for that opens only then. Says
+    /// when all have moved.
     pub(crate) fn kernel(&self, moves: &[(&'static str, &'static str)]) -> Moved {
         let pci = self.path("bus/pci");
         let moves = moves.to_vec();

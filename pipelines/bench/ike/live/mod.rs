@@ -1,5 +1,5 @@
-//! What traffic notices of key exchange: a gateway whose worker and slow path have threads of their own, and forward at
-//! full rate while terminals connect, move and change keys.
+//! What traffic notices of key exchange: a gateway whose worker and slow path have threads of their
+//! own, and forward at full rate while terminals connect, move and change keys.
 
 mod measure;
 mod port;
@@ -26,7 +26,8 @@ use std::{
 };
 use wayfarer_dataplane::{drop::DropReason, pool::Pool, wire::ethernet};
 
-/// How long the bench's thread sleeps where there is nothing to do: it shares its core with the slow path.
+/// How long the bench's thread sleeps where there is nothing to do: it shares its core with the
+/// slow path.
 const NAP: Duration = Duration::from_micros(20);
 /// How long a move or a change of keys may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -176,8 +177,8 @@ impl Live {
         self.next
     }
 
-    /// A terminal moves: from when its message came to the first packet that went after it, and how many went where it was
-    /// in the meantime.
+    /// A terminal moves: from when its message came to the first packet that went after it, and how
+    /// many went where it was in the meantime.
     pub(super) fn move_one(&mut self) -> Result<(Duration, u64), BenchError> {
         let index = self.turn();
         let terminal = &mut self.terminals[index];
@@ -195,7 +196,8 @@ impl Live {
         Ok((Duration::from_nanos(self.line.latency.load(Acquire)), self.line.meanwhile.load(Relaxed)))
     }
 
-    /// A terminal changes the keys of its child SA, or has the gateway do so, and sends all the while.
+    /// A terminal changes the keys of its child SA, or has the gateway do so, and sends all the
+    /// while.
     pub(super) fn rekey_one(&mut self, by_gateway: bool) -> Result<(), BenchError> {
         let index = self.turn();
         let terminal = &mut self.terminals[index];

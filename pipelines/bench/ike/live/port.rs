@@ -1,7 +1,8 @@
-//! Ports of a gateway under full traffic. Packets to terminals are made and counted where the worker runs; what terminals
-//! send, and what they must see, crosses to the bench's thread.
+//! Ports of a gateway under full traffic. Packets to terminals are made and counted where the
+//! worker runs; what terminals send, and what they must see, crosses to the bench's thread.
 //!
-//! One terminal is watched at a time: every other packet is its, so that what the gateway does is seen at once.
+//! One terminal is watched at a time: every other packet is its, so that what the gateway does is
+//! seen at once.
 
 use super::super::world::terminal_at;
 use crate::{
@@ -81,7 +82,8 @@ pub(super) struct Line {
     script: Mutex<Script>,
     /// Counts changes of the script.
     revision: AtomicU32,
-    /// Nanoseconds from the start of the clock to the first ESP packet to where the watched terminal is; 0: not yet.
+    /// Nanoseconds from the start of the clock to the first ESP packet to where the watched
+    /// terminal is; 0: not yet.
     pub(super) latency: AtomicU64,
     /// ESP packets to where it was, since the clock started.
     pub(super) meanwhile: AtomicU64,
@@ -143,7 +145,8 @@ impl Line {
         self.change(|script| script.watch = Some(watch));
     }
 
-    /// From now on so many first messages like `message`, a frame, come in a second, each of another stranger.
+    /// From now on so many first messages like `message`, a frame, come in a second, each of
+    /// another stranger.
     pub(super) fn flood(&self, rate: u32, message: &Arc<Vec<u8>>) {
         self.change(|script| script.flood = (rate, message.clone()));
     }

@@ -1,4 +1,5 @@
-//! Who somebody is, as a password, a certificate or another server proves it: authentication, authorization, accounting.
+//! Who somebody is, as a password, a certificate or another server proves it: authentication,
+//! authorization, accounting.
 //!
 //! | module | what |
 //! |---|---|

@@ -81,7 +81,8 @@ impl Encr {
         !matches!(self, Self::AesCbc(_))
     }
 
-    /// Bytes of keying material: the key, and an AEAD's salt of 4 bytes (RFC 5282 §7.1, RFC 7634 §2).
+    /// Bytes of keying material: the key, and an AEAD's salt of 4 bytes (RFC 5282 §7.1, RFC 7634
+    /// §2).
     pub fn key_len(self) -> usize {
         match self {
             Self::AesCbc(bits) => usize::from(bits / 8),

@@ -1,7 +1,7 @@
 //! What protocols need of cryptography, as the crate's user provides it.
 //!
-//! Symmetric operations are done where they are needed. Operations with public keys are tasks: who drives
-//! the protocol may do them in another thread.
+//! Symmetric operations are done where they are needed. Operations with public keys are tasks: who
+//! drives the protocol may do them in another thread.
 
 mod algorithm;
 mod random;
@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 /// Bytes that are wiped when they are no longer used.
 pub type Secret = Zeroizing<Vec<u8>>;
 
-/// Something that cryptography refused: a forged tag, a point that is not on its curve. Deliberately silent.
+/// Something that cryptography refused: a forged tag, a point that is not on its curve.
+/// Deliberately silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
@@ -26,12 +27,14 @@ pub trait Crypto: Send + Sync + fmt::Debug {
     /// `prf(key, parts)`, the parts as one text: [`Prf::output_len`] bytes.
     fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret;
 
-    /// SHA-1 of the parts as one text, for NAT detection (RFC 7296 §2.23) and hashes of authorities' keys.
+    /// SHA-1 of the parts as one text, for NAT detection (RFC 7296 §2.23) and hashes of
+    /// authorities' keys.
     fn sha1(&self, parts: &[&[u8]]) -> [u8; 20];
 
-    /// Encrypts `text` in place and appends the ICV. `key` has [`Encr::key_len`] bytes, `iv` [`Encr::iv_len`]; `aad` is
-    /// what stands before the IV on the wire. With `integ` the ICV is over `aad`, IV and ciphertext, with this key
-    /// (RFC 7296 §3.14); else it is the AEAD's (RFC 5282 §5). `text` is a multiple of [`Encr::block_len`].
+    /// Encrypts `text` in place and appends the ICV. `key` has [`Encr::key_len`] bytes, `iv`
+    /// [`Encr::iv_len`]; `aad` is what stands before the IV on the wire. With `integ` the ICV is
+    /// over `aad`, IV and ciphertext, with this key (RFC 7296 §3.14); else it is the AEAD's (RFC
+    /// 5282 §5). `text` is a multiple of [`Encr::block_len`].
     fn seal(
         &self,
         encr: Encr,
@@ -45,7 +48,8 @@ pub trait Crypto: Send + Sync + fmt::Debug {
     /// Checks the ICV at the end of `text`, takes it off and decrypts the rest in place.
     ///
     /// # Errors
-    /// [`Refused`] where the ICV is wrong or the length impossible; what `text` holds then is not plaintext.
+    /// [`Refused`] where the ICV is wrong or the length impossible; what `text` holds then is not
+    /// plaintext.
     fn open(
         &self,
         encr: Encr,
@@ -65,7 +69,8 @@ pub trait Crypto: Send + Sync + fmt::Debug {
     /// The answering side: its KE payload's data for the other's, and the shared secret.
     ///
     /// # Errors
-    /// [`Refused`] where the other's data is no public key of the method, or leads to the secret zero.
+    /// [`Refused`] where the other's data is no public key of the method, or leads to the secret
+    /// zero.
     fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused>;
 }
 
@@ -78,7 +83,8 @@ pub trait KexSecret: Send + Sync + fmt::Debug {
     fn finish(self: Box<Self>, data: &[u8]) -> Result<Secret, Refused>;
 }
 
-/// The hashes of RFC 7427's SIGNATURE_HASH_ALGORITHMS: 2 SHA2-256, 3 SHA2-384, 4 SHA2-512, 5 identity (RFC 8420).
+/// The hashes of RFC 7427's SIGNATURE_HASH_ALGORITHMS: 2 SHA2-256, 3 SHA2-384, 4 SHA2-512, 5
+/// identity (RFC 8420).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignatureHashes(u8);
 
@@ -108,8 +114,9 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// Our certificate, then those that lead from it towards an authority: DER.
     fn certificates(&self) -> &[Vec<u8>];
 
-    /// Signs `octets`: the AUTH payload's method and data. `hashes` are those that the peer announced (RFC 7427); none:
-    /// it knows only the methods of old, 1 (RSA) and 9 to 11 (ECDSA, RFC 4754).
+    /// Signs `octets`: the AUTH payload's method and data. `hashes` are those that the peer
+    /// announced (RFC 7427); none: it knows only the methods of old, 1 (RSA) and 9 to 11 (ECDSA,
+    /// RFC 4754).
     ///
     /// # Errors
     /// [`Refused`] where the key has no way to sign that the peer knows.
@@ -138,8 +145,8 @@ pub trait Verifier: Send + Sync + fmt::Debug {
     /// The data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296 §3.7).
     fn authorities(&self) -> &[u8];
 
-    /// Whether the one who is called `identity` and sent `certificates` (DER, its own first) signed `octets` with AUTH
-    /// `method` and `data`.
+    /// Whether the one who is called `identity` and sent `certificates` (DER, its own first) signed
+    /// `octets` with AUTH `method` and `data`.
     ///
     /// # Errors
     /// Why not.

@@ -3,8 +3,8 @@
 use alloc::{vec, vec::Vec};
 use core::fmt;
 
-/// A source of random bytes. Keys, nonces and SPIs come from it, so outside of tests it is the operating system's: no
-/// generator with a seed that somebody could know.
+/// A source of random bytes. Keys, nonces and SPIs come from it, so outside of tests it is the
+/// operating system's: no generator with a seed that somebody could know.
 pub trait Random: Send + Sync + fmt::Debug {
     /// Fills `out` with random bytes.
     fn fill(&self, out: &mut [u8]);

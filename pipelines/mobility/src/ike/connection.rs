@@ -78,7 +78,8 @@ pub struct ChildPolicy {
     pub transport: bool,
 }
 
-/// When keys are changed. Each is made up to a tenth shorter, at random, so that both sides do not begin at once.
+/// When keys are changed. Each is made up to a tenth shorter, at random, so that both sides do not
+/// begin at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// Of an IKE SA, until it is rekeyed.
@@ -105,10 +106,11 @@ pub enum LocalAuth {
 pub enum RemoteAuth {
     /// By a shared key.
     Psk(SharedKey),
-    /// By a certificate. Connections that trust the same authorities share it: among them all that a peer's certificate
-    /// calls it decides.
+    /// By a certificate. Connections that trust the same authorities share it: among them all that
+    /// a peer's certificate calls it decides.
     Key(Arc<dyn Verifier>),
-    /// By EAP. Connections whose peers the same one knows share it: among them who EAP proves a peer to be decides.
+    /// By EAP. Connections whose peers the same one knows share it: among them who EAP proves a
+    /// peer to be decides.
     Eap(Arc<dyn Authenticator>),
 }
 

@@ -1,4 +1,5 @@
-//! What peers share, and what one works with while it handles a message, a timer or a finished task.
+//! What peers share, and what one works with while it handles a message, a timer or a finished
+//! task.
 
 use super::{
     connected::{ConnectedPeers, NewPeer},
@@ -241,8 +242,8 @@ impl Context<'_> {
         self.shared.doubts.confirm(name, followed);
     }
 
-    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who answers for many may
-    /// ask for as much as all of them that are connected.
+    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who
+    /// answers for many may ask for as much as all of them that are connected.
     pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
         let peers =
             if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };

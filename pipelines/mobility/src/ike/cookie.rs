@@ -1,4 +1,5 @@
-//! Cookies: who begins to connect while many do must first show that it receives what is sent to it (RFC 7296 §2.6).
+//! Cookies: who begins to connect while many do must first show that it receives what is sent to it
+//! (RFC 7296 §2.6).
 
 use crate::crypto::{Crypto, Prf, Random};
 use alloc::vec::Vec;
@@ -57,7 +58,8 @@ impl Cookies {
         cookie(crypto, self.number, &*self.secrets[0], initiator)
     }
 
-    /// Returns whether the cookie that `initiator` has `shown` is ours, and no older than two turns.
+    /// Returns whether the cookie that `initiator` has `shown` is ours, and no older than two
+    /// turns.
     pub(super) fn is_ours(
         &mut self,
         now: Duration,

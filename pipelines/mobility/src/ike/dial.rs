@@ -54,7 +54,8 @@ impl Dials {
         }
     }
 
-    /// Has the connection of `peer`, which has ended, made again: each time that it fails after twice the wait.
+    /// Has the connection of `peer`, which has ended, made again: each time that it fails after
+    /// twice the wait.
     pub(super) fn peer_ended(&mut self, now: Duration, peer: PeerId) {
         if let Some(dial) = self.of(peer) {
             let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));

@@ -1,15 +1,17 @@
 //! Whose moves are followed before they are confirmed.
 //!
-//! A move makes a gateway send to where somebody says that a peer is. Who keeps saying so of a place that is not its own
-//! would have the gateway flood it: with 16 MiB for each small packet. So a peer whose move was not confirmed is asked first
-//! for a while, and while many moves of whomever are not confirmed, everybody is. Being asked first costs an honest peer one
-//! round trip, and a confirmed move makes room for the next: a crowd behind a NAT that restarts gets through.
+//! A move makes a gateway send to where somebody says that a peer is. Who keeps saying so of a
+//! place that is not its own would have the gateway flood it: with 16 MiB for each small packet. So
+//! a peer whose move was not confirmed is asked first for a while, and while many moves of whomever
+//! are not confirmed, everybody is. Being asked first costs an honest peer one round trip, and a
+//! confirmed move makes room for the next: a crowd behind a NAT that restarts gets through.
 
 use super::pool::Owner;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
-/// How long a peer is asked first after a move that was not confirmed; twice that after the next, and so on.
+/// How long a peer is asked first after a move that was not confirmed; twice that after the next,
+/// and so on.
 const DISTRUST: Duration = Duration::from_secs(600);
 /// The longest of these times. As long after the last of them all is forgotten.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -19,11 +21,11 @@ const WAIT: Duration = Duration::from_secs(1);
 const MOST_DOUBLINGS: u32 = 5;
 /// Most peers that are remembered.
 const MOST: usize = 4096;
-/// Moves of whomever that are followed and not confirmed, with those that failed in one [`PERIOD`]: from there on everybody
-/// is asked first.
+/// Moves of whomever that are followed and not confirmed, with those that failed in one [`PERIOD`]:
+/// from there on everybody is asked first.
 const MOST_FOLLOWED: usize = 32;
-/// The same as a share of the principals that are connected, where that is more: one in so many. Who connects more
-/// devices in one name, or many without a proved one, has no more moves for it.
+/// The same as a share of the principals that are connected, where that is more: one in so many.
+/// Who connects more devices in one name, or many without a proved one, has no more moves for it.
 const SHARE: usize = 16;
 const PERIOD: Duration = Duration::from_secs(60);
 
@@ -44,14 +46,16 @@ struct Doubt {
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     peers: BTreeMap<Owner, Doubt>,
-    /// Whose move is followed and not confirmed yet. An owner may have many devices: the others are asked first meanwhile.
+    /// Whose move is followed and not confirmed yet. An owner may have many devices: the others are
+    /// asked first meanwhile.
     followed: BTreeSet<Owner>,
     /// When the period began, and the moves in it that were followed and failed.
     recent: (Duration, usize),
 }
 
 impl Doubts {
-    /// Whether a move of this peer is followed before it is confirmed, where so many principals are connected.
+    /// Whether a move of this peer is followed before it is confirmed, where so many principals are
+    /// connected.
     pub(super) fn is_trusted(&self, now: Duration, owner: &Owner, connected: usize) -> bool {
         let (began, failed) = self.recent;
         let failed = if began + PERIOD <= now { 0 } else { failed };
@@ -60,7 +64,8 @@ impl Doubts {
             && self.peers.get(owner).is_none_or(|doubt| doubt.until <= now)
     }
 
-    /// A move of this peer is followed, until [`Doubts::fail`] or [`Doubts::confirm`] says what became of it.
+    /// A move of this peer is followed, until [`Doubts::fail`] or [`Doubts::confirm`] says what
+    /// became of it.
     pub(super) fn follow(&mut self, owner: Owner) {
         self.followed.insert(owner);
     }
@@ -93,8 +98,8 @@ impl Doubts {
         doubt.unanswered += 1;
     }
 
-    /// A move of this peer was confirmed; `followed`: and had been followed. It may be asked again at once. It is not trusted the sooner, or moves to and fro
-    /// would be worth as much as before.
+    /// A move of this peer was confirmed; `followed`: and had been followed. It may be asked again
+    /// at once. It is not trusted the sooner, or moves to and fro would be worth as much as before.
     pub(super) fn confirm(&mut self, owner: &Owner, followed: bool) {
         if followed {
             self.followed.remove(owner);

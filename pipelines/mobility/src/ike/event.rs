@@ -45,8 +45,8 @@ pub struct ChildSa {
     pub path: Path,
     /// The pair that this one takes the place of.
     pub replaces: Option<ChildId>,
-    /// Whether to send by it at once. If not, from its first inbound packet on, or when [`Event::ChildUse`] says so: the peer may
-    /// not have the keys yet (RFC 7296 §2.8).
+    /// Whether to send by it at once. If not, from its first inbound packet on, or when
+    /// [`Event::ChildUse`] says so: the peer may not have the keys yet (RFC 7296 §2.8).
     pub send: bool,
 }
 
@@ -73,7 +73,8 @@ pub enum Reason {
     Distrusted(Distrust),
     /// EAP failed.
     Eap,
-    /// EAP succeeded, but nobody but the peer itself says who it is, and only connections with a `remote_id` are for it.
+    /// EAP succeeded, but nobody but the peer itself says who it is, and only connections with a
+    /// `remote_id` are for it.
     Unnamed,
     /// The peer refused us, by this notification.
     Refused(u16),
@@ -150,7 +151,8 @@ pub enum Event {
         peer: PeerId,
         /// Its path.
         path: Path,
-        /// Whether the peer has shown that it is there. If not, the driver bounds what is sent until it has.
+        /// Whether the peer has shown that it is there. If not, the driver bounds what is sent
+        /// until it has.
         confirmed: bool,
         /// Translations on the way.
         nat: Nat,

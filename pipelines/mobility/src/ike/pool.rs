@@ -56,8 +56,8 @@ impl Pool {
         self.used.len()
     }
 
-    /// An address for `owner`: the one that it has where it takes the place of itself, the one that it had or wishes for
-    /// where that is free, else one that nobody had for the longest time.
+    /// An address for `owner`: the one that it has where it takes the place of itself, the one that
+    /// it had or wishes for where that is free, else one that nobody had for the longest time.
     pub fn lease(&mut self, owner: &Owner, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
         let had = self.had.get(owner).map(|(at, _)| *at);
         if let Some((_, count)) = had

@@ -1,4 +1,5 @@
-//! Which algorithms we offer, and which of a peer's offers we take (RFC 7296 §2.7, §3.3; RFC 9370 §2.2.1).
+//! Which algorithms we offer, and which of a peer's offers we take (RFC 7296 §2.7, §3.3; RFC 9370
+//! §2.2.1).
 
 use super::{
     suite::{EspSuite, IkeSuite},
@@ -119,7 +120,8 @@ impl Offer {
     }
 }
 
-/// Returns the SPI of ESP that a proposal has; `None` if it is none that an SA can have: 0 to 255 are reserved (RFC 4303 §2.1).
+/// Returns the SPI of ESP that a proposal has; `None` if it is none that an SA can have: 0 to 255
+/// are reserved (RFC 4303 §2.1).
 pub fn esp_spi(spi: &[u8]) -> Option<u32> {
     spi.try_into().ok().map(u32::from_be_bytes).filter(|spi| *spi > 255)
 }
@@ -143,7 +145,8 @@ impl Offered<'_> {
         self.proposal.transforms.iter().any(|t| t.kind == kind && t.id == id && t.key_bits.is_none())
     }
 
-    /// Whether all its kinds of transforms are known: a proposal with another is not ours to take (RFC 7296 §3.3.6).
+    /// Whether all its kinds of transforms are known: a proposal with another is not ours to take
+    /// (RFC 7296 §3.3.6).
     fn has_only(&self, kinds: &[u8]) -> bool {
         self.proposal.transforms.iter().all(|t| kinds.contains(&t.kind) || ADDKE.contains(&t.kind))
     }
@@ -164,14 +167,16 @@ impl Offered<'_> {
         ours.iter().find(|integ| self.has(INTEG, integ.transform())).copied().map(Some)
     }
 
-    /// The further key exchanges to do: one for each of ours, and none that only the peer insists on.
+    /// The further key exchanges to do: one for each of ours, and none that only the peer insists
+    /// on.
     fn more_kex(&self, ours: &[Vec<Kex>]) -> Option<Vec<Kex>> {
         let mut chosen = Vec::new();
         for (at, kind) in ADDKE.enumerate() {
             let choices = ours.get(at).map_or(&[][..], |choices| &choices[..]);
             match choices.iter().find(|kex| self.has(kind, kex.transform()) && !chosen.contains(*kex)) {
                 Some(kex) => chosen.push(*kex),
-                // What we ask for is not to be left out by the peer; what it offers may be, if it says so.
+                // What we ask for is not to be left out by the peer; what it offers may be, if it
+                // says so.
                 None if !choices.is_empty() => return None,
                 None if !self.any(kind) || self.has(kind, NONE) => {}
                 None => return None,
@@ -210,7 +215,8 @@ pub fn choose_ike(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSui
     choose(offers, theirs, Offer::choose_ike)
 }
 
-/// The best of a peer's proposals for ESP, by our order; with key exchanges of its own where both want them and `pfs`.
+/// The best of a peer's proposals for ESP, by our order; with key exchanges of its own where both
+/// want them and `pfs`.
 pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Chosen<EspSuite>> {
     choose(offers, theirs, |offer, proposal| offer.choose_esp(proposal, pfs))
 }

@@ -1,4 +1,5 @@
-//! How many SAs may be asked for in one name. To connect anew, or more often at once, refills nothing.
+//! How many SAs may be asked for in one name. To connect anew, or more often at once, refills
+//! nothing.
 
 use super::{
     bounds::{CREATE, CREATES},
@@ -18,7 +19,8 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// Takes one request out of what `principal` may ask for, `shares` times what one may; `false` if none is left.
+    /// Takes one request out of what `principal` may ask for, `shares` times what one may; `false`
+    /// if none is left.
     pub(super) fn admits(&mut self, now: Duration, principal: &Owner, shares: u32) -> bool {
         if self.rates.len() >= MOST && !self.rates.contains_key(principal) {
             self.make_room(now);

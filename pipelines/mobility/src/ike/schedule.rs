@@ -88,15 +88,16 @@ impl IkeSaKeys {
         Self::expand(crypto, suite, &skeyseed, seed)
     }
 
-    /// After a further key exchange (RFC 9370 §2.2.2): SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr).
+    /// After a further key exchange (RFC 9370 §2.2.2): SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni |
+    /// Nr).
     #[must_use]
     pub fn further(&self, crypto: &dyn Crypto, suite: &IkeSuite, shared: &[u8], seed: Seed<'_>) -> Self {
         let skeyseed = crypto.prf(suite.prf, &self.d, &[shared, seed.nonce_i, seed.nonce_r]);
         Self::expand(crypto, suite, &skeyseed, seed)
     }
 
-    /// Of the IKE SA that replaces this one, whose function is `prf` (RFC 7296 §2.18; RFC 9370 §2.2.4 for several
-    /// secrets).
+    /// Of the IKE SA that replaces this one, whose function is `prf` (RFC 7296 §2.18; RFC 9370
+    /// §2.2.4 for several secrets).
     #[must_use]
     pub fn rekeyed(
         &self,
@@ -155,8 +156,8 @@ impl IkeSaKeys {
         }
     }
 
-    /// Keys of a child SA (RFC 7296 §2.17): `shared` are the secrets of its own key exchanges, in their order; the nonces
-    /// are those of the exchange that makes it.
+    /// Keys of a child SA (RFC 7296 §2.17): `shared` are the secrets of its own key exchanges, in
+    /// their order; the nonces are those of the exchange that makes it.
     pub fn child(
         &self,
         crypto: &dyn Crypto,

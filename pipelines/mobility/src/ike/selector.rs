@@ -42,7 +42,8 @@ pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<Traff
     narrowed
 }
 
-/// Returns in how many pairs of prefixes the data plane has what these selectors cover: what they cost it.
+/// Returns in how many pairs of prefixes the data plane has what these selectors cover: what they
+/// cost it.
 pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
     let counts = |all: &[TrafficSelector]| {
         all.iter().map(|s| (s.start.is_ipv4(), prefixes(s.start, s.end))).collect::<Vec<_>>()
@@ -74,7 +75,8 @@ fn prefixes(first: IpAddr, last: IpAddr) -> usize {
     count
 }
 
-/// Leaves out of what was narrowed whatever is more than a child SA may have (RFC 7296 §2.9 lets us).
+/// Leaves out of what was narrowed whatever is more than a child SA may have (RFC 7296 §2.9 lets
+/// us).
 pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) {
     let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
     local.retain(fits);

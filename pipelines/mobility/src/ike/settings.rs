@@ -12,8 +12,8 @@ pub struct Settings {
     pub half_open_limit: usize,
     /// Most established peers.
     pub peer_limit: usize,
-    /// Most peers of one identity of a connection; beyond that the oldest makes room. Those without one have a bound of
-    /// their own, [`bounds::NAMELESS`](super::bounds::NAMELESS).
+    /// Most peers of one identity of a connection; beyond that the oldest makes room. Those without
+    /// one have a bound of their own, [`bounds::NAMELESS`](super::bounds::NAMELESS).
     pub device_limit: usize,
     /// Most child SAs of all peers. While keys are changed, there may be twice as many.
     pub child_limit: usize,

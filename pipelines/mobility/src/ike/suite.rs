@@ -25,7 +25,8 @@ pub struct EspSuite {
     pub encr: Encr,
     /// Integrity where the cipher has none.
     pub integ: Option<Integ>,
-    /// Key exchanges of its own, for perfect forward secrecy: none where it was made with the IKE SA.
+    /// Key exchanges of its own, for perfect forward secrecy: none where it was made with the IKE
+    /// SA.
     pub kex: Vec<Kex>,
     /// Extended sequence numbers.
     pub esn: bool,

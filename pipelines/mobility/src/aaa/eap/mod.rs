@@ -18,13 +18,13 @@ use core::fmt;
 pub enum Step {
     /// This is to be sent to the other side.
     Send(Vec<u8>),
-    /// The other side proved who it is. The packet is to be sent (from the server: EAP-Success); the key is the MSK, if the method
-    /// makes one.
+    /// The other side proved who it is. The packet is to be sent (from the server: EAP-Success);
+    /// the key is the MSK, if the method makes one.
     Success(Vec<u8>, Option<Secret>),
     /// It did not. The packet is to be sent (from the server: EAP-Failure).
     Failure(Vec<u8>),
-    /// Another server is to be asked first: [`Conversation::question`] says what, and [`Conversation::answered`] goes on. Whoever
-    /// does tasks sees to it: a peer never gets this.
+    /// Another server is to be asked first: [`Conversation::question`] says what, and
+    /// [`Conversation::answered`] goes on. Whoever does tasks sees to it: a peer never gets this.
     Ask,
 }
 
@@ -33,7 +33,8 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Takes the other side's packet. A server's first call has an empty one, and begins.
     fn handle(&mut self, packet: &[u8]) -> Step;
 
-    /// Returns who the other side has proved to be, from the success on; `None` if only the other side itself says so.
+    /// Returns who the other side has proved to be, from the success on; `None` if only the other
+    /// side itself says so.
     fn identity(&self) -> Option<&[u8]>;
 
     /// What else the other side is called by what it proved itself with.

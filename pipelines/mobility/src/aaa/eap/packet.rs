@@ -51,8 +51,8 @@ pub struct Message<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet. Bytes after its length are padding. `None` where it is shorter than its length says, or of no known
-    /// code.
+    /// Reads a packet. Bytes after its length are padding. `None` where it is shorter than its
+    /// length says, or of no known code.
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let (&[code, id, high, low], _) = packet.split_first_chunk()?;
         let body = packet.get(HEADER..usize::from(u16::from_be_bytes([high, low])))?;

@@ -1,5 +1,5 @@
-//! Requests on their way to RADIUS servers (RFC 2865 §2.5, §3): identifiers, retransmission, and a share for each network of
-//! peers. Whoever drives it carries packets.
+//! Requests on their way to RADIUS servers (RFC 2865 §2.5, §3): identifiers, retransmission, and a
+//! share for each network of peers. Whoever drives it carries packets.
 
 use super::{
     packet::{AccessRequest, Answer},
@@ -16,8 +16,8 @@ use core::{
     time::Duration,
 };
 
-/// Sockets for each server: each has as many identifiers as a byte can count. Twice as many as are used at once, so that one
-/// is not used again soon.
+/// Sockets for each server: each has as many identifiers as a byte can count. Twice as many as are
+/// used at once, so that one is not used again soon.
 pub const SOCKETS: u8 = 4;
 /// Requests that may wait for one server. Beyond that, who has more than its share makes room.
 pub const WAITING: usize = 512;
@@ -84,8 +84,9 @@ impl ServerQueue {
     }
 }
 
-/// All requests. Call order: any of [`Client::ask`], [`Client::handle_datagram`] and [`Client::handle_timeout`], then
-/// [`Client::poll_transmit`] and [`Client::poll_answer`] until `None`, then [`Client::poll_timeout`].
+/// All requests. Call order: any of [`Client::ask`], [`Client::handle_datagram`] and
+/// [`Client::handle_timeout`], then [`Client::poll_transmit`] and [`Client::poll_answer`] until
+/// `None`, then [`Client::poll_timeout`].
 #[derive(Debug)]
 pub struct Client {
     random: Arc<dyn Random>,
@@ -180,7 +181,8 @@ impl Client {
         }
     }
 
-    /// A packet that came from a server by one of its sockets. What is no answer to a request is as if it had not come.
+    /// A packet that came from a server by one of its sockets. What is no answer to a request is as
+    /// if it had not come.
     pub fn handle_datagram(&mut self, server: SocketAddr, socket: u8, packet: &[u8]) {
         let Some(&identifier) = packet.get(1) else { return };
         let waiting = self.servers.get(&server).and_then(|waiting| waiting.slots.get(&(socket, identifier)));

@@ -55,7 +55,8 @@ struct PassThrough {
 enum Stage {
     Nothing,
     IdentityRequest,
-    /// A server is being asked: the peer's packet with its identifier, and what is known of the server.
+    /// A server is being asked: the peer's packet with its identifier, and what is known of the
+    /// server.
     Asking {
         id: u8,
         eap: Vec<u8>,
@@ -96,7 +97,8 @@ impl PassThrough {
         Some(Step::Ask)
     }
 
-    /// Takes the server's answer to the peer's packet of this identifier; `None` if it makes no sense.
+    /// Takes the server's answer to the peer's packet of this identifier; `None` if it makes no
+    /// sense.
     fn judge(&mut self, id: u8, reply: Reply) -> Option<Step> {
         let said = reply.eap.as_deref().map(Packet::parse);
         match (reply.code, said) {
@@ -115,10 +117,10 @@ impl PassThrough {
         }
     }
 
-    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server that knows of no
-    /// other name repeats the one that the peer began with (RFC 3579 §3), or makes one of its parts. So a name is the
-    /// server's own word only if its user is nowhere in what the peer said. Its realm may be: that is how a peer gets
-    /// to its server.
+    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server
+    /// that knows of no other name repeats the one that the peer began with (RFC 3579 §3), or makes
+    /// one of its parts. So a name is the server's own word only if its user is nowhere in what the
+    /// peer said. Its realm may be: that is how a peer gets to its server.
     fn accepted(&self, server: usize, said: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let is_trusted = self.realm.servers.get(server).is_some_and(|server| server.trust_identity);
         let Some(name) = said.filter(|name| !name.is_empty()) else {
@@ -127,9 +129,9 @@ impl PassThrough {
         let [text, claimed] = [&name, &self.claimed].map(|name| String::from_utf8_lossy(name).to_lowercase());
         let user = user_of(&text);
         let is_own_word = !claimed.contains(user);
-        // A password proves the user, but no realm: a server that strips or ignores realms repeats any that the peer
-        // wrote, and the same user would be many. If the server checks them, the operator says so by
-        // `trust_identity`.
+        // A password proves the user, but no realm: a server that strips or ignores realms repeats
+        // any that the peer wrote, and the same user would be many. If the server checks them, the
+        // operator says so by `trust_identity`.
         let is_proved = self.method == kind::MSCHAPV2 && user == text;
         (is_trusted || is_own_word || is_proved).then_some(name)
     }
@@ -140,7 +142,8 @@ impl PassThrough {
     }
 }
 
-/// Returns a name without its realms: before `@` or `%`, and behind `\\`, `/` or `!` (RFC 7542 §3.3).
+/// Returns a name without its realms: before `@` or `%`, and behind `\\`, `/` or `!` (RFC 7542
+/// §3.3).
 fn user_of(name: &str) -> &str {
     let user = name.split(['@', '%']).next().unwrap_or_default();
     user.rsplit(['\\', '/', '!']).next().unwrap_or_default()
@@ -218,7 +221,8 @@ mod tests {
         Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
     }
 
-    /// Whom a server accepts that begins this method for a peer that claims this name, and says this at the end.
+    /// Whom a server accepts that begins this method for a peer that claims this name, and says
+    /// this at the end.
     fn accepted(trust_identity: bool, method: u8, claimed: &str, said: Option<&str>) -> Option<String> {
         let mut conversation = conversation(trust_identity);
         assert_eq!(conversation.handle(&response(kind::IDENTITY, claimed.as_bytes())), Step::Ask);

@@ -1,7 +1,7 @@
 //! Packets of RADIUS as bytes (RFC 2865, RFC 3579).
 //!
-//! Every answer must have a Message-Authenticator: without it, who can change packets on their way could turn a refusal into
-//! an acceptance (CVE-2024-3596).
+//! Every answer must have a Message-Authenticator: without it, who can change packets on their way
+//! could turn a refusal into an acceptance (CVE-2024-3596).
 
 use crate::crypto::Secret;
 use alloc::vec::Vec;
@@ -63,8 +63,9 @@ pub struct AccessRequest<'a> {
 }
 
 impl AccessRequest<'_> {
-    /// The request as a packet. `authenticator` is random; `secret` is what the server shares with us. `None` where an
-    /// attribute or all of them are too long, or the user's name or our own is empty.
+    /// The request as a packet. `authenticator` is random; `secret` is what the server shares with
+    /// us. `None` where an attribute or all of them are too long, or the user's name or our own is
+    /// empty.
     pub fn emit(&self, id: u8, authenticator: &[u8; 16], secret: &[u8]) -> Option<Vec<u8>> {
         let mut packet = [&[ACCESS_REQUEST, id, 0, 0][..], authenticator].concat();
         // First, so that nothing that somebody chose comes before it.
@@ -179,14 +180,15 @@ impl<'a> Answer<'a> {
         self.attributes.first(attribute::USER_NAME)
     }
 
-    /// The address that the peer shall have. 255.255.255.255 and 255.255.255.254 leave the choice to the peer and to us
-    /// (RFC 2865 §5.8).
+    /// The address that the peer shall have. 255.255.255.255 and 255.255.255.254 leave the choice
+    /// to the peer and to us (RFC 2865 §5.8).
     pub fn framed_ip_address(&self) -> Option<Ipv4Addr> {
         let octets: [u8; 4] = self.attributes.first(attribute::FRAMED_IP_ADDRESS)?.try_into().ok()?;
         Some(octets.into())
     }
 
-    /// The MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, with zeros up to 64 bytes. `None` where the method makes no key.
+    /// The MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, with zeros up to 64 bytes. `None` where
+    /// the method makes no key.
     ///
     /// # Errors
     /// [`Refused::Malformed`] where only one key is there or one cannot be decrypted.

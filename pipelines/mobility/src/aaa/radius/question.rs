@@ -21,7 +21,8 @@ pub struct Server {
     pub tries: u32,
     /// How long an answer is waited for, each time.
     pub patience: Duration,
-    /// Whether it makes sure that the name that a peer begins with is the peer's own, by whatever method.
+    /// Whether it makes sure that the name that a peer begins with is the peer's own, by whatever
+    /// method.
     pub trust_identity: bool,
 }
 
@@ -31,7 +32,8 @@ impl Server {
     /// Two seconds for each.
     pub const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// Tried as often and as long as above, and not trusted to check the name that a peer begins with.
+    /// Tried as often and as long as above, and not trusted to check the name that a peer begins
+    /// with.
     pub fn new(address: SocketAddr, secret: Secret) -> Self {
         Self { address, secret, tries: Self::TRIES, patience: Self::PATIENCE, trust_identity: false }
     }

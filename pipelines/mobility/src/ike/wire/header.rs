@@ -82,7 +82,8 @@ impl Header {
     /// The header of a whole message. Version, exchange and flags may be any.
     ///
     /// # Errors
-    /// [`Malformed::Truncated`] where there is no header, [`Malformed::Length`] where its length is not the message's.
+    /// [`Malformed::Truncated`] where there is no header, [`Malformed::Length`] where its length is
+    /// not the message's.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(message);
         let (spi_i, spi_r) = (reader.u64()?, reader.u64()?);

@@ -13,7 +13,8 @@ pub type SpiBytes = Vec<u8>;
 const PROPOSALS: usize = 64;
 /// Transforms that all of them together may have.
 const TRANSFORMS: usize = 256;
-/// Type of the attribute for the length of a key, and the bit for a value that stands in the place of its length.
+/// Type of the attribute for the length of a key, and the bit for a value that stands in the place
+/// of its length.
 const KEY_LENGTH: u16 = SHORT | 14;
 const SHORT: u16 = 0x8000;
 /// What marks a proposal and a transform that others follow.
@@ -36,7 +37,8 @@ pub struct Proposal {
 /// An algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transform {
-    /// 1 encryption, 2 PRF, 3 integrity, 4 key exchange, 5 ESN, 6 to 12 additional key exchanges (RFC 9370).
+    /// 1 encryption, 2 PRF, 3 integrity, 4 key exchange, 5 ESN, 6 to 12 additional key exchanges
+    /// (RFC 9370).
     pub kind: u8,
     /// Number of the algorithm, or [`Transform::UNKNOWN`].
     pub id: u16,
@@ -45,8 +47,9 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// In place of the number of a transform with attributes that we do not know: it must not be chosen, though another of
-    /// its type may be (§3.3.6). No algorithm has this number, which is for private use.
+    /// In place of the number of a transform with attributes that we do not know: it must not be
+    /// chosen, though another of its type may be (§3.3.6). No algorithm has this number, which is
+    /// for private use.
     pub const UNKNOWN: u16 = u16::MAX;
 
     fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {

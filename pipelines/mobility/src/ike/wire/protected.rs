@@ -25,7 +25,8 @@ pub struct ProtectedMessage<'a> {
     pub rest: &'a [u8],
 }
 
-/// Finds the encrypted payload that must be the last of a message. Payloads before it are authentic, but mean nothing to us.
+/// Finds the encrypted payload that must be the last of a message. Payloads before it are
+/// authentic, but mean nothing to us.
 ///
 /// # Errors
 /// Where the message is malformed, or has no such payload at its end.
@@ -64,8 +65,9 @@ fn parse_fragment(body: &mut Reader<'_>) -> Result<(u16, u16), Malformed> {
     if number == 0 || number > total { Err(Malformed::Fragment) } else { Ok((number, total)) }
 }
 
-/// Appends what stands before the IV of a message that has `rest_len` bytes of IV, ciphertext and ICV. `first` is the type of
-/// the first payload in it; `next` and `length` of the header are filled in. The message fits 65535 bytes.
+/// Appends what stands before the IV of a message that has `rest_len` bytes of IV, ciphertext and
+/// ICV. `first` is the type of the first payload in it; `next` and `length` of the header are
+/// filled in. The message fits 65535 bytes.
 pub fn emit_protected(
     header: Header,
     first: u8,

@@ -48,8 +48,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a part, as [`Reader::part`] takes it: `write` appends what follows its first four bytes. A length that 16 bits
-/// cannot hold is written as the largest that they can.
+/// Appends a part, as [`Reader::part`] takes it: `write` appends what follows its first four bytes.
+/// A length that 16 bits cannot hold is written as the largest that they can.
 pub(super) fn emit_part(out: &mut Vec<u8>, start: [u8; 2], write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend(start);

@@ -18,7 +18,8 @@ const IPV6_ADDR_RANGE: u8 = 8;
 pub struct TrafficSelector {
     /// IP protocol; 0 is any.
     pub protocol: u8,
-    /// First port, or ICMP type and code. With an `end_port` of 0, 65535 means OPAQUE: ports that cannot be seen.
+    /// First port, or ICMP type and code. With an `end_port` of 0, 65535 means OPAQUE: ports that
+    /// cannot be seen.
     pub start_port: u16,
     /// Last port.
     pub end_port: u16,

@@ -25,7 +25,8 @@ fn a_request_of_ike_sa_init_has_these_bytes() {
             // Header: SPIs, SA first, 2.0, IKE_SA_INIT, initiator, message 0, 156 bytes.
             0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0, 0, 0, 0, 0, 0, 0, 0,
             33, 0x20, 34, 0x08, 0, 0, 0, 0, 0, 0, 0, 156,
-            // SA of 40 bytes, KE next: one proposal of 36 bytes for IKE without SPI, with three transforms.
+            // SA of 40 bytes, KE next: one proposal of 36 bytes for IKE without SPI, with three
+            // transforms.
             34, 0, 0, 40,
             0, 0, 0, 36, 1, 1, 0, 3,
             3, 0, 0, 12, 1, 0, 0, 20, 0x80, 14, 1, 0,

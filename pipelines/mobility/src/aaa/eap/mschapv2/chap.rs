@@ -22,7 +22,8 @@ const TO_SERVER: &[u8] =
 const TO_CLIENT: &[u8] =
     b"On the client side, this is the receive key; on the server side, it is the send key.";
 
-/// What MS-CHAPv2 needs to know of a password (`NtPasswordHash`). As good as the password to who steals it; it is not shown.
+/// What MS-CHAPv2 needs to know of a password (`NtPasswordHash`). As good as the password to who
+/// steals it; it is not shown.
 #[derive(Clone)]
 pub struct NtHash(Zeroizing<[u8; 16]>);
 

@@ -1,7 +1,8 @@
-//! EAP-MSCHAPv2 (draft-kamath-pppext-eap-mschapv2): both sides show that they know a password, and get a key from it.
+//! EAP-MSCHAPv2 (draft-kamath-pppext-eap-mschapv2): both sides show that they know a password, and
+//! get a key from it.
 //!
-//! What an eavesdropper could learn of the password is as weak as DES. It is safe only inside a protected channel whose
-//! server has proved itself, such as IKE_AUTH.
+//! What an eavesdropper could learn of the password is as weak as DES. It is safe only inside a
+//! protected channel whose server has proved itself, such as IKE_AUTH.
 //!
 //! | module | what |
 //! |---|---|

@@ -16,7 +16,8 @@ use core::{fmt, mem};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// ERROR_AUTHENTICATION_FAILURE, not to be tried again (RFC 2759 §6), so the challenge for another try is of no use.
+/// ERROR_AUTHENTICATION_FAILURE, not to be tried again (RFC 2759 §6), so the challenge for another
+/// try is of no use.
 const REFUSAL: &[u8] = b"E=691 R=0 C=00000000000000000000000000000000 V=3 M=Authentication failed";
 
 type Users = BTreeMap<Vec<u8>, NtHash>;
@@ -57,12 +58,14 @@ impl Authenticator for Mschapv2Server {
     }
 }
 
-/// One conversation. Each packet leads to another stage or to the end, so that it cannot go on for ever.
+/// One conversation. Each packet leads to another stage or to the end, so that it cannot go on for
+/// ever.
 pub(super) struct Server {
     name: Vec<u8>,
     users: Arc<Users>,
     challenge: [u8; 16],
-    /// Stands in for the password of a user who is not known, so that this takes as long as a wrong password.
+    /// Stands in for the password of a user who is not known, so that this takes as long as a wrong
+    /// password.
     nobody: NtHash,
     id: u8,
     stage: Stage,

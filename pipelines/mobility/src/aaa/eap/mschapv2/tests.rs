@@ -171,7 +171,8 @@ fn nothing_of_a_password_is_shown() {
 }
 
 proptest! {
-    /// A packet cut short or with a byte changed leads to an end, and to success only with the right key.
+    /// A packet cut short or with a byte changed leads to an end, and to success only with the
+    /// right key.
     #[test]
     fn meddling_ends(number in 1usize..8, at in any::<prop::sample::Index>(), value: u8, cut: bool) {
         let mut server = server();

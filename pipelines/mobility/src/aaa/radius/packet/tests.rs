@@ -154,7 +154,8 @@ fn only_an_answer_to_this_request_by_who_knows_the_secret_is_taken() {
     }
 }
 
-/// RFC 2865 §7.1: the Response Authenticator of its first example is right, only the Message-Authenticator is missing.
+/// RFC 2865 §7.1: the Response Authenticator of its first example is right, only the
+/// Message-Authenticator is missing.
 #[test]
 fn response_authenticators_are_those_of_the_rfc() {
     let request =
