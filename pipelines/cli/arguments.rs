@@ -33,7 +33,7 @@ Examples:{BENCH_EXAMPLES}
 Exit codes: 0 success, 1 failure while running, 2 wrong command line or configuration.")
 )]
 pub(super) struct Arguments {
-    /// How much to log on standard error [default: info; for benchmarks, warn].
+    /// How much to log on standard error [default: info; warn for commands that measure].
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
     #[command(subcommand)]
