@@ -1,7 +1,7 @@
 //! Where the two sides are, and how they move (RFC 4555).
 
 use crate::pair::Pair;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
 use wayfarer::sim::nat::{Behavior, Ends, Kind, Nat};
@@ -13,7 +13,7 @@ use wayfarer_mobility::{
         view::State,
         wire::notify,
     },
-    path::{Addresses, Path},
+    path::{self, Addresses, OtherFamily, Path},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
         pair.connect();
         let before = external_port(&mut pair, GATEWAY);
         let [here, _] = pair.ups().map(|all| all[0]);
-        pair.terminal.endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(other.into()));
+        pair.terminal.endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(other.into())).unwrap();
         pair.settle();
         pair.assert_one_each();
         let after = external_port(&mut pair, other);
@@ -97,7 +97,7 @@ fn a_terminal_moves_even_after_the_gateway_changed_keys() {
     let [here, there] = pair.ups().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, true);
     pair.settle();
-    pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None);
+    pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None).unwrap();
     pair.settle();
     let at = pair.gateway.endpoint.peers().find(|p| p.state() == State::Up).unwrap().addresses();
     assert_eq!(at.remote, SocketAddr::from(([192, 0, 2, 8], 4500)));
@@ -108,7 +108,7 @@ fn a_terminal_moves_even_after_the_gateway_changed_keys() {
 fn an_update_to_nowhere_is_unacceptable() {
     let mut pair = Pair::connected(gateway(), terminal());
     let [here, _] = pair.ups().map(|all| all[0]);
-    pair.terminal.endpoint.handle_local(pair.now, here, [127, 0, 0, 1].into(), None);
+    pair.terminal.endpoint.handle_local(pair.now, here, [127, 0, 0, 1].into(), None).unwrap();
     pair.settle();
     // Somebody may have changed a packet: one is not the end.
     assert_eq!((pair.terminal.ends(), pair.gateway.ends()), (vec![], vec![]));
@@ -129,11 +129,14 @@ fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
         let path = Path { local: other.into(), remote: TERMINAL.into(), udp: None };
         pair.gateway.endpoint.handle_path(pair.now, child, path);
         let local = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().local.ip();
-        assert_eq!(local(&pair) == std::net::IpAddr::from(other), moves, "a path");
+        assert_eq!(local(&pair) == IpAddr::from(other), moves, "a path");
         let mut pair = Pair::connected(if moves { continue } else { gateway() }, terminal());
-        pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into()));
+        pair.terminal
+            .endpoint
+            .handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into()))
+            .unwrap();
         pair.settle();
-        assert_eq!(local(&pair), std::net::IpAddr::from(GATEWAY), "an update");
+        assert_eq!(local(&pair), IpAddr::from(GATEWAY), "an update");
     }
 }
 
@@ -165,7 +168,7 @@ fn who_is_not_where_it_was_seen_is_back_where_it_was() {
     let unconfirmed = |e: &Event| matches!(e, Event::PeerMoved { confirmed: false, .. });
     assert!(pair.gateway.events.iter().any(unconfirmed));
     pair.gateway.endpoint.handle_unconfirmed(pair.now, there);
-    assert_eq!(place(&pair), std::net::IpAddr::from(TERMINAL), "enough was sent");
+    assert_eq!(place(&pair), IpAddr::from(TERMINAL), "enough was sent");
     pair.gateway.endpoint.handle_path(pair.now, child, path);
     drop(pair.down());
     for _ in 0..12 {
@@ -174,6 +177,57 @@ fn who_is_not_where_it_was_seen_is_back_where_it_was() {
         let sent = pair.down();
         sent.iter().filter(|(to, _)| to.remote.ip() != path.remote).for_each(|m| pair.deliver_down(m));
     }
-    assert_eq!(place(&pair), std::net::IpAddr::from(TERMINAL), "no answer");
+    assert_eq!(place(&pair), IpAddr::from(TERMINAL), "no answer");
     assert!(!pair.gateway.events.iter().any(|e| matches!(e, Event::PathConfirmed { .. })));
+}
+
+#[test]
+fn a_handshake_stays_at_the_address_of_ours_that_it_began_with() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    pair.up().iter().for_each(|message| pair.deliver_up(message));
+    pair.down().iter().for_each(|message| pair.deliver_down(message));
+    let other = SocketAddr::from(([203, 0, 113, 2], 4500));
+    for (addresses, message) in pair.up() {
+        pair.deliver_up(&(Addresses { remote: other, ..addresses }, message));
+    }
+    let answer = pair.down();
+    let at = pair.gateway.endpoint.peers().next().unwrap();
+    assert_eq!((at.state(), at.addresses().local.ip()), (State::Up, GATEWAY.into()));
+    assert_eq!(answer[0].0.local.ip(), IpAddr::from(GATEWAY));
+}
+
+#[test]
+fn an_address_of_another_family_reaches_no_peer() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, _] = pair.ups().map(|all| all[0]);
+    let v6 = IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, 1]);
+    let endpoint = &mut pair.terminal.endpoint;
+    assert_eq!(endpoint.handle_local(pair.now, here, v6, None), Err(OtherFamily));
+    assert_eq!(endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(v6)), Err(OtherFamily));
+    assert_eq!(endpoint.peers().next().unwrap().addresses().local.ip(), IpAddr::from(TERMINAL));
+    assert_eq!(pair.up(), []);
+}
+
+#[test]
+fn an_update_that_is_answered_after_a_rekey_sees_no_nat() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, there] = pair.ups().map(|all| all[0]);
+    pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None).unwrap();
+    let update = pair.up();
+    pair.gateway.endpoint.rekey(pair.now, there, true);
+    pair.down().iter().for_each(|message| pair.deliver_down(message));
+    pair.up().iter().for_each(|message| pair.deliver_up(message));
+    let delete = pair.down();
+    update.iter().for_each(|message| pair.deliver_up(message));
+    pair.settle();
+    delete.iter().for_each(|message| pair.deliver_down(message));
+    pair.settle();
+    let moved = |event: &Event| match event {
+        Event::PeerMoved { nat, .. } => Some(*nat),
+        _ => None,
+    };
+    let nats: Vec<_> = pair.terminal.events.iter().filter_map(moved).collect();
+    assert_eq!(nats.last(), Some(&path::Nat::default()));
+    assert_eq!((pair.terminal.ends(), pair.gateway.ends()), (vec![], vec![]));
 }

@@ -1,9 +1,16 @@
 //! Both sides begin something at the same time (RFC 7296 §2.25).
 
-use crate::pair::Pair;
+use crate::{
+    insider::{Answer, Insider},
+    pair::Pair,
+};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{gateway, terminal};
-use wayfarer_mobility::ike::event::Reason;
+use wayfarer_mobility::ike::{
+    event::Reason,
+    settings::Settings,
+    wire::{Delete, ExchangeType, Payload},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,4 +78,20 @@ fn both_close_at_once() {
     pair.settle();
     assert_eq!(pair.gateway.ends(), [Reason::Closed]);
     assert_eq!(pair.terminal.ends(), [Reason::Closed]);
+}
+
+#[test]
+fn a_peer_that_deletes_both_of_its_ike_sas_while_we_change_keys_is_gone() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let peer = insider.pair.ups()[1][0];
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, true);
+    drop(insider.pair.down());
+    assert!(matches!(insider.ike_sa(0x77), Answer::Taken(_)));
+    let delete = || [Payload::Delete(Delete { protocol: 1, spis: vec![] })];
+    let delete_old = insider.seal(ExchangeType::Informational, &delete());
+    insider.switch();
+    assert_eq!(insider.ask(ExchangeType::Informational, &delete()), Answer::Other);
+    insider.send(&delete_old);
+    assert_eq!(insider.pair.gateway.ends(), [Reason::Deleted]);
+    assert_eq!(insider.children(), 0);
 }

@@ -62,7 +62,7 @@ fn seen(fleet: &mut Fleet, address: [u8; 4]) {
 fn say(fleet: &mut Fleet, terminal: usize, address: [u8; 4]) {
     let (_, side) = &mut fleet.terminals[terminal];
     let here = side.endpoint.peers().next().unwrap().id();
-    side.endpoint.handle_local(fleet.now, here, address.into(), None);
+    side.endpoint.handle_local(fleet.now, here, address.into(), None).unwrap();
     fleet.settle();
 }
 

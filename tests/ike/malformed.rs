@@ -115,6 +115,20 @@ fn new_keys_are_asked_for_again_after_an_answer_that_cannot_be_read() {
 }
 
 #[test]
+fn an_answer_of_another_exchange_is_no_answer() {
+    let mut insider = insider(true);
+    let peer = insider.pair.ups()[1][0];
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, false);
+    let request = insider.pair.down();
+    answer(&mut insider, ExchangeType::Informational, TERMINAL);
+    assert_eq!(insider.pair.gateway.endpoint.count(Counter::Malformed), 1);
+    request.iter().for_each(|message| insider.pair.deliver_down(message));
+    insider.pair.settle();
+    let children = insider.pair.gateway.children();
+    assert_eq!(children.len(), 2, "the real answer is still awaited");
+}
+
+#[test]
 fn an_answer_that_cannot_be_read_does_not_confirm_a_move() {
     let mut insider = insider(false);
     let peer = insider.pair.gateway.endpoint.peers().next().unwrap();
@@ -134,7 +148,7 @@ fn an_answer_to_an_update_of_addresses_that_cannot_be_read_ends_the_ike_sa() {
     let mut insider = insider(true);
     let peer = insider.pair.ups()[0][0];
     let terminal = &mut insider.pair.terminal.endpoint;
-    terminal.handle_local(insider.pair.now, peer, ELSEWHERE.into(), None);
+    terminal.handle_local(insider.pair.now, peer, ELSEWHERE.into(), None).unwrap();
     assert_eq!(insider.pair.up().len(), 1);
     let answer = insider.protect(ExchangeType::Informational, flags::RESPONSE, 2, kind::NOTIFY, CUT.to_vec());
     let there =

@@ -87,8 +87,23 @@ fn answers_that_cannot_be_read_end_the_handshake() {
         let [local, remote] = [TERMINAL, GATEWAY].map(|address| SocketAddr::from((address, 4500)));
         let Pair { terminal, now, .. } = &mut insider.pair;
         terminal.endpoint.handle_datagram(*now, Addresses { local, remote }, &message);
-        drop(terminal.work(*now));
+        let sent = terminal.work(*now);
         assert_eq!(terminal.ends(), [Reason::Protocol], "{exchange:?} after {exchanges}");
+        // The gateway hears that what it may believe to be established is not (RFC 7296 §2.21.2).
+        let farewells = usize::from(exchange == ExchangeType::Auth);
+        assert_eq!(sent.len(), farewells, "{exchange:?} after {exchanges}");
+    }
+}
+
+#[test]
+fn attributes_of_a_wrong_length_are_refused() {
+    for (kind, length) in [(1u16, 3u8), (1, 5), (3, 16), (8, 4), (8, 16), (8, 18), (10, 17)] {
+        let mut insider = Insider::after(1, gateway(), terminal());
+        let [high, low] = kind.to_be_bytes();
+        let body = [vec![0, 0, 0, 12 + length, 1, 0, 0, 0, high, low, 0, length], vec![7; length.into()]];
+        let message = insider.seal_body(ExchangeType::Auth, kind::CP, body.concat());
+        let answer = insider.send(&message);
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "attribute {kind} of {length} octets");
     }
 }
 
@@ -118,7 +133,11 @@ fn a_first_request_has_all_that_it_must() {
         let payloads = wire::parse(answer[16], &answer[wire::HEADER..]).unwrap();
         assert!(matches!(payloads[..], [Payload::Notify(n)] if n.kind == notify::INVALID_SYNTAX));
     }
-    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 3);
+    let hashes = Payload::notify(notify::SIGNATURE_HASH_ALGORITHMS, &[0, 2, 0]);
+    let message = wire::emit_message(header(9), &[all.to_vec(), vec![hashes]].concat());
+    pair.gateway.endpoint.handle_datagram(pair.now, Addresses { local, remote }, &message);
+    drop(pair.down());
+    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 4);
     assert_eq!(pair.gateway.endpoint.half_open(), 0);
 }
 

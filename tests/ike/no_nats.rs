@@ -70,7 +70,7 @@ fn here(fleet: &Fleet) -> PeerId {
 fn moves(fleet: &mut Fleet) {
     fleet.terminals[0].0 = ELSEWHERE.into();
     let peer = here(fleet);
-    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None);
+    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None).unwrap();
 }
 
 /// Lets time pass; messages of the terminal that `is_changed` says come from elsewhere.
@@ -184,7 +184,7 @@ fn an_update_without_no_nats_allowed_must_show_it_otherwise() {
         "NAT_DETECTION shows it"
     );
     let peer = here(&fleet);
-    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None);
+    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None).unwrap();
     settle(&mut fleet, |_| true);
     assert_eq!(
         fleet.ups()[0].addresses().remote,

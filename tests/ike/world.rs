@@ -197,7 +197,7 @@ impl World {
         match self.peers(terminal).0 {
             Some(peer) => {
                 let now = self.now;
-                self.nodes[terminal + 1].endpoint.handle_local(now, peer, to.address, None);
+                self.nodes[terminal + 1].endpoint.handle_local(now, peer, to.address, None).unwrap();
                 self.work(terminal + 1);
             }
             None => self.restart(terminal),

@@ -91,7 +91,7 @@ impl Terminal {
         self.moves += 1;
         let place = self.place();
         if let Some(peer) = self.peer {
-            self.endpoint.handle_local(now, peer, place, None);
+            self.endpoint.handle_local(now, peer, place, None).expect("all addresses are of one family");
         }
         // It announces where it is to itself first, before the gateway knows.
         self.work(now);

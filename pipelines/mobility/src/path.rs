@@ -1,6 +1,9 @@
 //! Where messages come from and go to, and what lies between.
 
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Both ends of a message's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,3 +48,15 @@ impl Path {
         Self { local: local.ip(), remote: remote.ip(), udp: udp.then_some((local.port(), remote.port())) }
     }
 }
+
+/// An address that cannot reach a peer: one is of IPv4, the other of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherFamily;
+
+impl fmt::Display for OtherFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the peer's address is of the other family: IPv4 and IPv6 cannot be mixed")
+    }
+}
+
+impl core::error::Error for OtherFamily {}

@@ -9,7 +9,6 @@ use wayfarer_dataplane::{
     crypto::Suite,
     sa::{Df, Encap, Limits, Marking, Mode, Path, PortRange, Rank, Selector, Spi},
     table::Prefix,
-    wire::ip::protocol,
 };
 use wayfarer_mobility::{
     crypto::{Encr, Integ},
@@ -17,6 +16,7 @@ use wayfarer_mobility::{
         bounds,
         connection::{ChildPolicy, Connection},
         event::{ChildId, ChildSa},
+        selector,
         suite::EspSuite,
         wire::TrafficSelector,
     },
@@ -66,7 +66,7 @@ impl ConnectionParts {
     /// cannot do what was agreed on.
     pub(super) fn tunnel(&self, name: String, child: ChildId, sa: ChildSa) -> Option<TunnelParts> {
         let cipher = suite(&sa.suite)?;
-        let path = path(sa.path);
+        let path = Some(path(sa.path)).filter(Path::is_consistent)?;
         let mut limits = self.limits;
         if !sa.suite.esn {
             limits.soft_packets = limits.soft_packets.min(SOFT_PACKETS);
@@ -164,22 +164,9 @@ fn selectors(sa: &ChildSa, configured: &ChildPrefixes) -> Option<Vec<Selector>> 
     let mut all = Vec::new();
     for local in &sa.local {
         for remote in &sa.remote {
-            if local.start.is_ipv4() != remote.start.is_ipv4() {
-                continue;
-            }
-            let protocol = match (local.protocol, remote.protocol) {
-                (0, other) | (other, 0) => other,
-                (one, other) if one == other => one,
-                _ => continue,
-            };
-            let (local_ports, remote_ports) = (ports(local), ports(remote));
-            let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
-            if !has_ports && (local_ports, remote_ports) != (PortRange::ANY, PortRange::ANY) {
-                // The type of an ICMP message, and the like: what cannot be checked is not let
-                // through.
-                continue;
-            }
+            let Some(protocol) = selector::protocol_between(local, remote) else { continue };
             let protocol = (protocol != 0).then_some(protocol);
+            let (local_ports, remote_ports) = (ports(local), ports(remote));
             let [locals, remotes] = [local, remote].map(|side| prefixes(side.start, side.end));
             if locals.len().max(remotes.len()) > bounds::PREFIXES {
                 return None;

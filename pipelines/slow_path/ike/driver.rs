@@ -156,7 +156,9 @@ impl Ike {
             }
         }
         for (peer, local) in moved {
-            self.endpoint.handle_local(now, peer, local, None);
+            if let Err(why) = self.endpoint.handle_local(now, peer, local, None) {
+                debug!(peer = peer.0, %why, "a peer is not reached from another address");
+            }
         }
     }
 

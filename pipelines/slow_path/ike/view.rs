@@ -8,10 +8,13 @@ use crate::{
 };
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Encap, Selector};
-use wayfarer_mobility::ike::{
-    counter::Counter,
-    event::{ChildId, PeerId},
-    view::{State, View},
+use wayfarer_mobility::{
+    ike::{
+        counter::Counter,
+        event::{ChildId, PeerId},
+        view::{State, View},
+    },
+    path::OtherFamily,
 };
 
 /// Why nothing is done with a peer.
@@ -23,15 +26,18 @@ pub(in crate::slow_path) enum NoPeer {
     Unknown,
     /// Several are.
     Several,
+    /// The peer's address is not of the family of the address given.
+    OtherFamily,
 }
 
 impl std::fmt::Display for NoPeer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NoIke => "there is no key exchange",
-            Self::Unknown => "there is no peer of that name or number",
-            Self::Several => "several peers are called that: use the number",
-        })
+        match self {
+            Self::NoIke => f.write_str("there is no key exchange"),
+            Self::Unknown => f.write_str("there is no peer of that name or number"),
+            Self::Several => f.write_str("several peers are called that: use the number"),
+            Self::OtherFamily => OtherFamily.fmt(f),
+        }
     }
 }
 
@@ -186,7 +192,7 @@ impl Ike {
     /// Reaches a peer that we connected to from another address of ours, from now on.
     ///
     /// # Errors
-    /// [`NoPeer`] if none or several are called `name`.
+    /// [`NoPeer`] if none or several are called `name`, or `local` cannot reach the peer's address.
     pub(in crate::slow_path) fn move_to(
         &mut self,
         now: Duration,
@@ -194,8 +200,7 @@ impl Ike {
         local: IpAddr,
     ) -> Result<(), NoPeer> {
         let peer = self.find_peer(name)?;
-        self.endpoint.handle_local(now, peer, local, None);
-        Ok(())
+        self.endpoint.handle_local(now, peer, local, None).map_err(|OtherFamily| NoPeer::OtherFamily)
     }
 }
 

@@ -190,9 +190,4 @@ impl Kex {
     pub fn from_transform(id: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|k| k.transform() == id)
     }
-
-    /// Whether it is a key encapsulation: what each side sends is of another kind.
-    pub fn is_kem(self) -> bool {
-        matches!(self, Self::MlKem768 | Self::MlKem1024)
-    }
 }

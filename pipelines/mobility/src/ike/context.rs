@@ -110,6 +110,7 @@ impl Context<'_> {
             let mut random = [0; 8];
             self.random.fill(&mut random);
             let spi = u64::from_ne_bytes(random);
+            // Zero is for one that is not known yet (RFC 7296 §3.1).
             if spi != 0 && !self.shared.spis.contains_key(&spi) {
                 self.shared.spis.insert(spi, (peer, false));
                 return spi;

@@ -103,6 +103,7 @@ impl Peer {
         let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
         let arrival = ike_sa.open_request(cx.crypto, header, message)?;
         let spi = ike_sa.local_spi();
+        // An IKE SA that was replaced or deleted makes nothing new (RFC 7296 §2.8).
         if matches!(arrival, Arrival::New(_))
             && ike_sa.forget_at.is_some()
             && exchange != ExchangeType::Informational
@@ -177,12 +178,12 @@ impl Peer {
         message: &[u8],
     ) -> Result<(), OpenError> {
         let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
-        let spi = ike_sa.local_spi();
+        let (spi, spis) = (ike_sa.local_spi(), [ike_sa.spi_i, ike_sa.spi_r]);
         let Some((opened, outstanding)) = ike_sa.open_response(cx.crypto, header, message)? else {
             return Ok(());
         };
         self.heard(cx);
-        self.take_response(cx, spi, header, &opened, *outstanding);
+        self.take_response(cx, (spi, spis), header, &opened, *outstanding);
         if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
             self.request_delete_ike_sa(cx, spi);
         }
@@ -193,7 +194,7 @@ impl Peer {
     fn take_response(
         &mut self,
         cx: &mut Context<'_>,
-        spi: u64,
+        (spi, spis): (u64, [u64; 2]),
         header: &Header,
         opened: &Plaintext,
         outstanding: Outstanding,
@@ -212,7 +213,7 @@ impl Peer {
                 sent.answered(self, cx, opened.read(CreateChildResponse::read));
             }
             Request::Update(update) => {
-                update.answered(self, cx, opened.read(InformationalResponse::read));
+                update.answered(self, cx, spis, opened.read(InformationalResponse::read));
             }
             Request::Routability(cookie) => {
                 self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));

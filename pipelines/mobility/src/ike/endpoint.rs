@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     crypto::{Crypto, Random},
-    path::{Addresses, Path},
+    path::{Addresses, OtherFamily, Path},
     task::{Outcome, Task, TaskId},
     transmit::{Payload, Transmit},
 };
@@ -214,6 +214,7 @@ impl Endpoint {
         };
         if header.version >> 4 != wire::VERSION >> 4 {
             self.shared.count(Counter::Version);
+            // Whoever speaks a higher one is told ours (RFC 7296 §2.5).
             if header.version >> 4 > wire::VERSION >> 4 {
                 self.hint(now, addresses, &header, notify::INVALID_MAJOR_VERSION);
             }
@@ -221,6 +222,7 @@ impl Endpoint {
         }
         let is_init = header.exchange == ExchangeType::SaInit.number();
         if is_init && !header.is_response() {
+            // It is the first of its sender, to whom we have given no SPI yet (RFC 7296 §2.2, §3.1).
             if header.spi_r == 0 && header.spi_i != 0 && header.is_from_initiator() && header.message_id == 0
             {
                 self.handle_init(now, addresses, &header, message);
@@ -453,11 +455,25 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
     }
 
-    /// A peer that we connected to is reached from `local` from now on, and at `remote` where that
-    /// is another address of its.
-    pub fn handle_local(&mut self, now: Duration, peer: PeerId, local: IpAddr, remote: Option<IpAddr>) {
+    /// Reaches a peer that we connected to from `local` from now on, and at `remote` if that is
+    /// another address of the peer.
+    ///
+    /// # Errors
+    /// [`OtherFamily`] if `local` cannot reach the peer's address; nothing changes then.
+    pub fn handle_local(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        local: IpAddr,
+        remote: Option<IpAddr>,
+    ) -> Result<(), OtherFamily> {
+        let Some(known) = self.peers.get(&peer) else { return Ok(()) };
+        if local.is_ipv4() != remote.unwrap_or(known.addresses.remote.ip()).is_ipv4() {
+            return Err(OtherFamily);
+        }
         self.dials.set_local(peer, local);
         self.with(now, peer, |peer, cx| peer.handle_local(cx, local, remote));
+        Ok(())
     }
 
     /// Ends a peer.

@@ -29,7 +29,7 @@ pub struct IkeSaKeys {
 
 impl fmt::Debug for IkeSaKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionKeys")
+        f.write_str("IkeSaKeys")
     }
 }
 

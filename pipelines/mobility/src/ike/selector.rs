@@ -7,18 +7,24 @@ use core::net::IpAddr;
 /// Most selectors of one child SA.
 const MOST: usize = 16;
 
-/// What two selectors have in common.
+/// IP protocols whose ports the data plane can check: TCP, UDP and SCTP.
+const WITH_PORTS: [u8; 3] = [6, 17, 132];
+
+/// Returns the protocol that both allow; 0 is any.
+fn common_protocol(a: &TrafficSelector, b: &TrafficSelector) -> Option<u8> {
+    match (a.protocol, b.protocol) {
+        (0, other) | (other, 0) => Some(other),
+        (one, other) => (one == other).then_some(one),
+    }
+}
+
+/// Returns what two selectors have in common.
 pub fn intersection(a: &TrafficSelector, b: &TrafficSelector) -> Option<TrafficSelector> {
     if a.start.is_ipv4() != b.start.is_ipv4() {
         return None;
     }
-    let protocol = match (a.protocol, b.protocol) {
-        (0, other) | (other, 0) => other,
-        (one, other) if one == other => one,
-        _ => return None,
-    };
     let common = TrafficSelector {
-        protocol,
+        protocol: common_protocol(a, b)?,
         start_port: a.start_port.max(b.start_port),
         end_port: a.end_port.min(b.end_port),
         start: a.start.max(b.start),
@@ -42,15 +48,26 @@ pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<Traff
     narrowed
 }
 
+/// Returns the protocol of the traffic between `local` and `remote`, 0 for any. `None` if there is
+/// no such traffic, or the data plane cannot check what they say of ports: for ICMP they mean types
+/// and codes (RFC 4301 §4.4.1.3).
+pub fn protocol_between(local: &TrafficSelector, remote: &TrafficSelector) -> Option<u8> {
+    let protocol = common_protocol(local, remote)?;
+    let has_any_port = |s: &TrafficSelector| (s.start_port, s.end_port) == (0, u16::MAX);
+    let is_checked = WITH_PORTS.contains(&protocol) || (has_any_port(local) && has_any_port(remote));
+    (local.start.is_ipv4() == remote.start.is_ipv4() && is_checked).then_some(protocol)
+}
+
 /// Returns in how many pairs of prefixes the data plane has what these selectors cover: what they
 /// cost it.
 pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
-    let counts = |all: &[TrafficSelector]| {
-        all.iter().map(|s| (s.start.is_ipv4(), prefixes(s.start, s.end))).collect::<Vec<_>>()
+    let counted = |all: &[TrafficSelector]| -> Vec<(TrafficSelector, usize)> {
+        all.iter().map(|s| (*s, prefixes(s.start, s.end))).collect()
     };
-    let (local, remote) = (counts(local), counts(remote));
-    let of_one = |(family, count): &(bool, usize)| {
-        remote.iter().filter(|(other, _)| other == family).map(|(_, other)| count * other).sum::<usize>()
+    let (local, remote) = (counted(local), counted(remote));
+    let of_one = |(local, count): &(TrafficSelector, usize)| {
+        let pairs = remote.iter().filter(|(remote, _)| protocol_between(local, remote).is_some());
+        pairs.map(|(_, other)| count * other).sum::<usize>()
     };
     local.iter().map(of_one).sum()
 }
@@ -139,6 +156,22 @@ mod tests {
         assert_eq!(rules(&[everything(true), everything(false)], &[everything(true), everything(false)]), 2);
         let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
         assert_eq!(rules(&[most6], &[everything(false)]), 128);
+    }
+
+    #[test]
+    fn selectors_that_the_data_plane_cannot_check_come_to_no_rules() {
+        let with = |protocol, start_port, end_port| TrafficSelector {
+            protocol,
+            start_port,
+            end_port,
+            ..range([10, 0, 0, 0], [10, 0, 0, 255])
+        };
+        let (any, tcp, udp) = (with(0, 0, u16::MAX), with(6, 80, 80), with(17, 0, u16::MAX));
+        let (icmp, echo) = (with(1, 0, u16::MAX), with(1, 0x800, 0x8ff));
+        assert_eq!([(tcp, any), (any, udp), (icmp, any)].map(|(a, b)| rules(&[a], &[b])), [1; 3]);
+        assert_eq!([(echo, echo), (echo, any), (tcp, udp)].map(|(a, b)| rules(&[a], &[b])), [0; 3]);
+        assert_eq!(rules(&[with(0, 80, 80)], &[any]), 0, "ports of no protocol");
+        assert_eq!(rules(&[echo, tcp], &[any, udp]), 1);
     }
 
     #[test]

@@ -101,10 +101,11 @@ impl Peer {
         };
         let (policy, mut local, mut remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
         selector::cut(&mut local, &mut remote);
-        if local.is_empty() || remote.is_empty() {
+        let rules = selector::rules(&local, &remote);
+        if rules == 0 {
             return Err(notify::TS_UNACCEPTABLE);
         }
-        self.has_room(cx, selector::rules(&local, &remote), replaces.is_some())?;
+        self.has_room(cx, rules, replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         Ok(AgreedChild {
             name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),

@@ -9,7 +9,7 @@ use crate::{
         protection::{Fragments, OpenError, Plaintext, Protection},
         schedule::IkeSaKeys,
         suite::IkeSuite,
-        wire::{self, ExchangeType, Header, Payload, flags},
+        wire::{self, ExchangeType, Header, Malformed, Payload, flags},
     },
     path::Addresses,
     rate::Rate,
@@ -56,6 +56,7 @@ pub(in crate::ike) struct IkeSa {
 /// A request of ours on its way.
 #[derive(Debug)]
 pub(in crate::ike) struct Outstanding {
+    pub(in crate::ike) exchange: ExchangeType,
     pub(in crate::ike) message_id: u32,
     pub(in crate::ike) request: Request,
     /// Where it goes, if not where the peer is.
@@ -172,7 +173,7 @@ impl IkeSa {
         let resend_at = cx.now + cx.settings.retransmission.after(0);
         let sent_at = cx.now;
         let outstanding =
-            Outstanding { message_id, request, addresses, datagrams, tries: 0, sent_at, resend_at };
+            Outstanding { exchange, message_id, request, addresses, datagrams, tries: 0, sent_at, resend_at };
         &self.outstanding.insert(Box::new(outstanding)).datagrams
     }
 
@@ -222,6 +223,8 @@ impl IkeSa {
         header: &Header,
         message: &[u8],
     ) -> Result<Arrival, OpenError> {
+        // The window is one request: the next, or the last once more, which gets the same answer (RFC
+        // 7296 §2.1, §2.3).
         if header.message_id == self.expected {
             if self.busy {
                 return Ok(Arrival::Nothing);
@@ -253,8 +256,13 @@ impl IkeSa {
         header: &Header,
         message: &[u8],
     ) -> Result<Option<(Plaintext, Box<Outstanding>)>, OpenError> {
-        if self.outstanding.as_ref().is_none_or(|o| o.message_id != header.message_id) {
+        let Some(outstanding) = self.outstanding.as_ref().filter(|o| o.message_id == header.message_id)
+        else {
             return Ok(None);
+        };
+        // An answer is of the exchange that its request began (RFC 7296 §2.2).
+        if header.exchange != outstanding.exchange.number() {
+            return Err(Malformed::Exchange(header.exchange).into());
         }
         let mut parts = core::mem::take(&mut self.responses);
         let opened = self.protection(crypto, false).open(header, message, &mut parts);

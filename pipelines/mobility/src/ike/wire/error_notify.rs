@@ -23,6 +23,11 @@ impl ErrorNotify {
         })
     }
 
+    /// Returns the notify that asks for another key exchange method (RFC 7296 §1.2, §1.3).
+    pub fn invalid_ke_payload(method: u16) -> Self {
+        Self { kind: notify::INVALID_KE_PAYLOAD, data: method.to_be_bytes().to_vec() }
+    }
+
     /// Returns its payload.
     pub fn payload(&self) -> Payload<'_> {
         Payload::notify(self.kind, &self.data)

@@ -24,6 +24,10 @@ pub enum Malformed {
     Protocol(u8),
     /// A type of identity that is nobody's.
     Identity(u8),
+    /// An answer of this exchange type to a request of another.
+    Exchange(u8),
+    /// A DNS domain that is no text.
+    Domain,
     /// A payload of this type is missing.
     Missing(u8),
     /// A payload that we do not know, and must.
@@ -42,6 +46,8 @@ impl fmt::Display for Malformed {
             Self::Fragment => f.write_str("impossible fragment number"),
             Self::Protocol(protocol) => write!(f, "protocol {protocol} has no SAs to delete"),
             Self::Identity(kind) => write!(f, "no identity is of type {kind}"),
+            Self::Exchange(kind) => write!(f, "answer of exchange type {kind} to a request of another"),
+            Self::Domain => f.write_str("DNS domain that is no text"),
             Self::Missing(kind) => write!(f, "payload {kind} is missing"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }

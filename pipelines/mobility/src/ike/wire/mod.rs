@@ -28,12 +28,12 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-pub use configuration::{Attribute, Configuration, attribute};
+pub use configuration::{Attribute, Configuration, REPLY, REQUEST};
 pub use error_notify::ErrorNotify;
 pub use header::{ExchangeType, HEADER, Header, VERSION, flags};
 pub use malformed::Malformed;
 pub use notify::Notify;
-pub use payload::{Delete, Payload, emit, emit_message, kind, notified, parse};
+pub use payload::{Delete, Payload, emit, emit_message, kind, notified, parse, wanted_kex};
 pub use proposal::{Proposal, SpiBytes, Transform};
 pub use protected::{ProtectedMessage, emit_protected, protected};
 pub use selector::TrafficSelector;

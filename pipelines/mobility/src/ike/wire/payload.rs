@@ -4,7 +4,7 @@ use super::{
     configuration::Configuration,
     header::{HEADER, Header},
     malformed::Malformed,
-    notify::Notify,
+    notify::{self, Notify},
     proposal::{self, Proposal},
     reader::{Reader, emit_part, within_u16},
     selector::{self, TrafficSelector},
@@ -91,7 +91,7 @@ pub enum Payload<'a> {
     /// Traffic at the side that answers (§3.13).
     TsR(Vec<TrafficSelector>),
     /// Configuration (§3.15).
-    Cp(Configuration<'a>),
+    Cp(Configuration),
     /// An EAP packet (§3.16).
     Eap(&'a [u8]),
     /// One of a type that we do not know and need not (§2.5). It is written as an empty one.
@@ -265,6 +265,16 @@ pub fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
         Payload::Notify(notify) if notify.kind == kind => Some(notify.data),
         _ => None,
     })
+}
+
+/// Returns the key exchange method that INVALID_KE_PAYLOAD asks for; `None` if it is not there (RFC
+/// 7296 §1.2, §1.3).
+///
+/// # Errors
+/// If its data is no number of two octets.
+pub fn wanted_kex(payloads: &[Payload<'_>]) -> Result<Option<u16>, Malformed> {
+    let method = notified(payloads, notify::INVALID_KE_PAYLOAD).map(<[u8; 2]>::try_from).transpose();
+    method.map(|method| method.map(u16::from_be_bytes)).map_err(|_| Malformed::Length)
 }
 
 /// Appends payloads with their headers; answers the type of the first, 0 where there is none. Each

@@ -1,46 +1,25 @@
 //! Inner addresses and DNS (RFC 7296 §3.15, RFC 8598).
 
-use super::message::Attributes;
 use crate::ike::{
     connection::Connection,
     context::Context,
     event::Event,
     peer::Peer,
-    wire::{attribute, notify},
+    wire::{Attribute, Configuration, REPLY, REQUEST, notify},
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::net::IpAddr;
 
-const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
-
-impl Attributes {
-    fn push(&mut self, kinds: [u16; 2], address: IpAddr, prefix: Option<u8>) {
-        self.all.push(match address {
-            IpAddr::V4(a) => (kinds[0], a.octets().to_vec()),
-            IpAddr::V6(a) => (kinds[1], a.octets().into_iter().chain(prefix).collect()),
-        });
-    }
-
-    /// Returns what a client asks for: an address of each family, DNS servers and their domains.
-    pub(super) fn request() -> Self {
-        let kinds = [
-            attribute::INTERNAL_IP4_ADDRESS,
-            attribute::INTERNAL_IP6_ADDRESS,
-            attribute::INTERNAL_IP4_DNS,
-            attribute::INTERNAL_IP6_DNS,
-            attribute::INTERNAL_DNS_DOMAIN,
-        ];
-        Self { kind: REQUEST, all: kinds.into_iter().map(|kind| (kind, vec![])).collect() }
-    }
-}
-
-fn address(value: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(value) {
-        return Some(v4.into());
-    }
-    let v6 = value.get(..16)?;
-    <[u8; 16]>::try_from(v6).ok().map(IpAddr::from)
+/// Returns what a client asks for: an address of each family, DNS servers and their domains.
+pub(super) fn request() -> Configuration {
+    let attributes = vec![
+        Attribute::Ip4Address(None),
+        Attribute::Ip6Address(None),
+        Attribute::Ip4Dns(None),
+        Attribute::Ip6Dns(None),
+        Attribute::DnsDomain(String::new()),
+    ];
+    Configuration { kind: REQUEST, attributes }
 }
 
 impl Peer {
@@ -53,42 +32,37 @@ impl Peer {
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        asked: &Attributes,
-    ) -> Result<Option<Attributes>, u16> {
+        asked: &Configuration,
+    ) -> Result<Option<Configuration>, u16> {
         if asked.kind != REQUEST || connection.pools.is_empty() {
             return Ok(None);
         }
         let Some(owner) = self.owner() else { return Ok(None) };
-        let wants = |kind| asked.all.iter().any(|(k, _)| *k == kind);
-        let mut reply = Attributes { kind: REPLY, all: vec![] };
-        for (kind, is_v4) in
-            [(attribute::INTERNAL_IP4_ADDRESS, true), (attribute::INTERNAL_IP6_ADDRESS, false)]
-        {
-            let Some((_, wanted)) = asked.all.iter().find(|(k, _)| *k == kind) else { continue };
-            if let Some((pool, lease)) =
-                cx.lease(&connection.pools, is_v4, &owner, address(wanted), self.takes_over)
-            {
+        // The first wish of each family counts: a client gets one address of each.
+        let wishes = &asked.attributes;
+        let ip4 = wishes.iter().find_map(|a| if let Attribute::Ip4Address(a) = a { Some(*a) } else { None });
+        let ip6 = wishes.iter().find_map(|a| if let Attribute::Ip6Address(a) = a { Some(*a) } else { None });
+        let wishes = [ip4.map(|a| (true, a.map(IpAddr::from))), ip6.map(|a| (false, a.map(IpAddr::from)))];
+        let mut attributes = Vec::new();
+        for (is_v4, wish) in wishes.into_iter().flatten() {
+            if let Some((pool, lease)) = cx.lease(&connection.pools, is_v4, &owner, wish, self.takes_over) {
                 self.leases.push((pool, lease));
-                let kinds = [attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS];
-                reply.push(kinds, lease, Some(128));
+                attributes.push(Attribute::address(lease));
             }
         }
-        let wants_address = wants(attribute::INTERNAL_IP4_ADDRESS) || wants(attribute::INTERNAL_IP6_ADDRESS);
-        if self.leases.is_empty() && wants_address {
+        if self.leases.is_empty() && (ip4.is_some() || ip6.is_some()) {
             return Err(notify::INTERNAL_ADDRESS_FAILURE);
         }
-        for dns in &connection.dns {
-            let kinds = [attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS];
-            if wants(kinds[usize::from(dns.is_ipv6())]) {
-                reply.push(kinds, *dns, None);
-            }
-        }
+        let asks = |wish: fn(&Attribute) -> bool| asked.attributes.iter().any(wish);
+        let ip4_dns = asks(|attribute| matches!(attribute, Attribute::Ip4Dns(_)));
+        let ip6_dns = asks(|attribute| matches!(attribute, Attribute::Ip6Dns(_)));
+        let servers = connection.dns.iter().filter(|dns| if dns.is_ipv4() { ip4_dns } else { ip6_dns });
+        attributes.extend(servers.copied().map(Attribute::dns));
         // Split DNS is for who asks for it (RFC 8598 §3.1).
-        if wants(attribute::INTERNAL_DNS_DOMAIN) {
-            let domain = |name: &String| (attribute::INTERNAL_DNS_DOMAIN, name.as_bytes().to_vec());
-            reply.all.extend(connection.domains.iter().map(domain));
+        if asks(|attribute| matches!(attribute, Attribute::DnsDomain(_))) {
+            attributes.extend(connection.domains.iter().cloned().map(Attribute::DnsDomain));
         }
-        Ok(Some(reply))
+        Ok(Some(Configuration { kind: REPLY, attributes }))
     }
 
     /// Takes what the gateway gave us: the first address of each family, as we asked for no more
@@ -100,27 +74,29 @@ impl Peer {
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        reply: &Attributes,
+        reply: &Configuration,
     ) -> Result<(), IpAddr> {
         if reply.kind != REPLY {
             return Ok(());
         }
-        let all = |kinds: [u16; 2]| {
-            let of_kinds = reply.all.iter().filter(move |(kind, _)| kinds.contains(kind));
-            of_kinds.filter_map(|(_, value)| address(value)).collect::<Vec<_>>()
-        };
-        let given = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
-        let first = |is_v4| given.iter().copied().find(|address| address.is_ipv4() == is_v4);
-        let assigned: Vec<IpAddr> = [true, false].into_iter().filter_map(first).collect();
+        let (mut given, mut dns, mut domains) = ([None, None], Vec::new(), Vec::new());
+        for attribute in &reply.attributes {
+            match attribute {
+                Attribute::Ip4Address(Some(a)) if given[0].is_none() => given[0] = Some(IpAddr::from(*a)),
+                Attribute::Ip6Address(Some(a)) if given[1].is_none() => given[1] = Some(IpAddr::from(*a)),
+                Attribute::Ip4Dns(Some(a)) => dns.push(IpAddr::from(*a)),
+                Attribute::Ip6Dns(Some(a)) => dns.push(IpAddr::from(*a)),
+                Attribute::DnsDomain(domain) => domains.push(domain.clone()),
+                _ => {}
+            }
+        }
+        let assigned: Vec<IpAddr> = given.into_iter().flatten().collect();
         let outer = [self.addresses.local.ip(), self.addresses.remote.ip()];
         let is_outer = |address: &IpAddr| outer.contains(address) || connection.local.contains(address);
         if let Some(bad) = assigned.iter().find(|address| !is_assignable(**address) || is_outer(address)) {
             return Err(*bad);
         }
         self.assigned = assigned;
-        let domains = reply.all.iter().filter(|(kind, _)| *kind == attribute::INTERNAL_DNS_DOMAIN);
-        let domains = domains.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect();
-        let dns = all([attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS]);
         cx.tell(Event::Configured { peer: self.id, addresses: self.assigned.clone(), dns, domains });
         Ok(())
     }

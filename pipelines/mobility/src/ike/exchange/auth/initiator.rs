@@ -1,6 +1,7 @@
 //! IKE_AUTH as its initiator (RFC 7296 §1.2, §2.15, §2.16; RFC 8784).
 
-use super::message::{self, Attributes, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, same};
+use super::configuration;
+use super::message::{self, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, same};
 use crate::{
     aaa::eap::{Conversation, Step},
     crypto::{Distrust, Refused, Secret},
@@ -39,7 +40,7 @@ fn give_up(reason: Reason) -> Failure {
 
 /// Reads the responder's answer.
 fn read(opened: &Plaintext) -> Result<AuthResponse, Failure> {
-    let answer = opened.read(AuthResponse::read).map_err(|_| Reason::Protocol)?;
+    let answer = opened.read(AuthResponse::read).map_err(|_| give_up(Reason::Protocol))?;
     match answer.refusal() {
         // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555
         // §3.9).
@@ -90,7 +91,7 @@ impl InitiatorHandshake {
         proof: Option<&Proof>,
     ) {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
-        let asks = connection.ask_address.then(Attributes::request);
+        let asks = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
         let forbidden = peer.forbidden_nats();
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
@@ -107,7 +108,7 @@ impl InitiatorHandshake {
         }
         payloads.extend(proof.map(Proof::payload));
         payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
-        payloads.extend(asks.as_ref().map(Attributes::payload));
+        payloads.extend(asks.map(Payload::Cp));
         if let Some(child) = connection.children.first() {
             if child.transport && !peer.nat.any() {
                 payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
@@ -158,7 +159,7 @@ impl InitiatorHandshake {
             let taken = peer.take_configuration(cx, connection, configuration);
             taken.map_err(Reason::InnerAddress)?;
         }
-        let offer = terms.child.as_ref().and_then(|child| child.as_ref().ok());
+        let offer = terms.child.as_ref().map(Result::as_ref).transpose().map_err(|_| Reason::Protocol)?;
         let agreed =
             offer.and_then(|offer| peer.accept_child(offer, connection, 0, (self.child_spi, false), None));
         // A terminal without a child SA is of no use: it begins again.

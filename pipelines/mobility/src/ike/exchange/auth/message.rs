@@ -5,7 +5,7 @@ use crate::{
     ike::{
         connection::LocalAuth,
         peer::child::ChildOffer,
-        wire::{self, Attribute, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
+        wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
     },
 };
 use alloc::{vec, vec::Vec};
@@ -53,7 +53,7 @@ pub(in crate::ike) struct AuthResponse {
 #[derive(Debug)]
 pub(in crate::ike) struct Terms {
     pub(in crate::ike) mobike: bool,
-    pub(in crate::ike) configuration: Option<Attributes>,
+    pub(in crate::ike) configuration: Option<Configuration>,
     /// The first child SA; an error if the message proposes one and lacks selectors.
     pub(in crate::ike) child: Option<Result<ChildOffer, Malformed>>,
     /// The kind of the first error notify.
@@ -71,13 +71,6 @@ pub(in crate::ike) struct EapRequest {
 pub(in crate::ike) struct Proof {
     pub(in crate::ike) method: u8,
     pub(in crate::ike) data: Vec<u8>,
-}
-
-/// The attributes of a configuration payload.
-#[derive(Clone, Debug, Default)]
-pub(in crate::ike) struct Attributes {
-    pub(in crate::ike) kind: u8,
-    pub(in crate::ike) all: Vec<(u16, Vec<u8>)>,
 }
 
 impl AuthRequest {
@@ -145,7 +138,7 @@ impl AuthResponse {
 impl Terms {
     fn read(payloads: &[Payload<'_>]) -> Self {
         let configuration = payloads.iter().find_map(|p| match p {
-            Payload::Cp(configuration) => Some(Attributes::from(configuration)),
+            Payload::Cp(configuration) => Some(configuration.clone()),
             _ => None,
         });
         let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
@@ -158,10 +151,9 @@ impl Terms {
     }
 
     fn memory(&self) -> usize {
-        let attributes = self.configuration.iter().flat_map(|configuration| &configuration.all);
+        let attributes = self.configuration.as_ref().map_or(0, Configuration::memory);
         let child = self.child.as_ref().and_then(|child| child.as_ref().ok());
-        attributes.map(|(_, value)| size_of::<(u16, Vec<u8>)>() + value.capacity()).sum::<usize>()
-            + child.map_or(0, ChildOffer::memory)
+        attributes + child.map_or(0, ChildOffer::memory)
     }
 }
 
@@ -194,21 +186,6 @@ impl Proof {
     /// Returns its payload.
     pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::Auth { method: self.method, data: &self.data }
-    }
-}
-
-impl Attributes {
-    /// Returns the payload.
-    pub(in crate::ike) fn payload(&self) -> Payload<'_> {
-        let attributes = self.all.iter().map(|(kind, value)| Attribute { kind: *kind, value });
-        Payload::Cp(Configuration { kind: self.kind, attributes: attributes.collect() })
-    }
-}
-
-impl From<&Configuration<'_>> for Attributes {
-    fn from(payload: &Configuration<'_>) -> Self {
-        let all = payload.attributes.iter().map(|a| (a.kind, a.value.to_vec())).collect();
-        Self { kind: payload.kind, all }
     }
 }
 

@@ -46,9 +46,10 @@ pub(super) fn refused(reason: Reason) -> Failure {
 
 impl Peer {
     /// Follows the initiator, which may go on from another port behind IKE_SA_INIT, and from
-    /// another address if a NAT has several (RFC 7296 §2.23).
+    /// another address if a NAT has several (RFC 7296 §2.23). Ours is the one that it began with:
+    /// its connection allows no other without asking.
     pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
-        if self.from.is_ipv4() == addresses.remote.is_ipv4() {
+        if self.addresses.local.ip() == addresses.local.ip() {
             self.addresses = addresses;
         }
     }
@@ -254,7 +255,7 @@ impl Claim {
             },
         };
         if let Ok(Some(configuration)) = &configured {
-            answer.push(configuration.payload());
+            answer.push(Payload::Cp(configuration.clone()));
         }
         let additional = peer.additional_addresses(connection);
         if peer.mobike {

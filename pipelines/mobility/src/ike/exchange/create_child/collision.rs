@@ -98,6 +98,13 @@ impl Peer {
         }
     }
 
+    /// Forgets that the peer has made IKE SA `spi` while we make one: it has deleted it since.
+    pub(in crate::ike) fn end_collision(&mut self, spi: u64) {
+        if let Some(create) = self.own_create(|target| target == Target::IkeSa) {
+            create.collision.take_if(|theirs| theirs.made == NewSa::IkeSa(spi));
+        }
+    }
+
     /// Returns whether the peer that asked for a child SA may not have our answer yet: it has not
     /// deleted the one before.
     pub(super) fn is_unknown_to_peer(&self, id: ChildId) -> bool {

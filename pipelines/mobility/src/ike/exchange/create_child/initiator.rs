@@ -164,6 +164,7 @@ impl CreateSent {
     ) {
         match response {
             Ok(CreateChildResponse::Agreed(answer)) => self.agreed(peer, cx, answer),
+            Ok(CreateChildResponse::OtherKex(method)) => self.with_kex(peer, cx, Kex::from_transform(method)),
             Ok(CreateChildResponse::Refused(refusal)) => self.refused(peer, cx, &refusal),
             Err(_) => self.create.fail(peer, cx),
         }
@@ -201,28 +202,28 @@ impl CreateSent {
         }
     }
 
-    fn refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
+    /// Begins again, once, with the key exchange that the peer wants, if we offered it (RFC 7296
+    /// §1.3).
+    fn with_kex(self, peer: &mut Peer, cx: &mut Context<'_>, wanted: Option<Kex>) {
         let Self { mut create, kex } = self;
-        match refusal.kind {
-            // The peer wants another group (RFC 7296 §1.3).
-            notify::INVALID_KE_PAYLOAD if !create.retried => {
-                let group = <[u8; 2]>::try_from(&refusal.data[..]).ok().map(u16::from_be_bytes);
-                let group = group.and_then(Kex::from_transform);
-                let offers = peer.connection(cx).map_or(&[][..], |connection| match create.target {
-                    Target::IkeSa => &connection.ike,
-                    Target::Child(_) | Target::Rekey(_) => &connection.esp,
-                });
-                match group {
-                    Some(group)
-                        if kex.is_none_or(|(kex, _)| kex != group)
-                            && offers.iter().any(|offer| offer.kex.contains(&group)) =>
-                    {
-                        create.retried = true;
-                        create.begin(peer, cx, Some(group));
-                    }
-                    _ => create.fail(peer, cx),
-                }
+        let offers = peer.connection(cx).map_or(&[][..], |connection| match create.target {
+            Target::IkeSa => &connection.ike,
+            Target::Child(_) | Target::Rekey(_) => &connection.esp,
+        });
+        let is_offered = |wanted: &Kex| offers.iter().any(|offer| offer.kex.contains(wanted));
+        let is_new = |wanted: &Kex| kex.as_ref().is_none_or(|(kex, _)| kex != wanted);
+        match wanted.filter(is_offered).filter(is_new) {
+            Some(wanted) if !create.retried => {
+                create.retried = true;
+                create.begin(peer, cx, Some(wanted));
             }
+            _ => create.fail(peer, cx),
+        }
+    }
+
+    fn refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
+        let Self { create, .. } = self;
+        match refusal.kind {
             // The peer has it no more: another is made, unless it has made one already (RFC 7296
             // §2.25).
             notify::CHILD_SA_NOT_FOUND => {

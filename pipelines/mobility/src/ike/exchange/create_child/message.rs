@@ -3,7 +3,7 @@
 use crate::ike::{
     peer::child::ChildOffer,
     proposal::protocol,
-    wire::{ErrorNotify, Malformed, Notify, Payload, Proposal, kind, notify},
+    wire::{self, ErrorNotify, Malformed, Notify, Payload, Proposal, kind, notify},
 };
 use alloc::{vec, vec::Vec};
 
@@ -19,6 +19,8 @@ pub(in crate::ike) struct CreateChildRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum CreateChildResponse {
     Agreed(SaPayloads),
+    /// The request is to come again with this key exchange method (RFC 7296 §1.3).
+    OtherKex(u16),
     Refused(ErrorNotify),
 }
 
@@ -65,19 +67,15 @@ impl CreateChildResponse {
     /// Reads an answer.
     ///
     /// # Errors
-    /// If it refuses nothing, and a payload is missing that it must have.
+    /// If it refuses nothing, and a payload is missing that it must have; if it names no key
+    /// exchange method in INVALID_KE_PAYLOAD.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+        if let Some(method) = wire::wanted_kex(payloads)? {
+            return Ok(Self::OtherKex(method));
+        }
         match ErrorNotify::find(payloads) {
             Some(refusal) => Ok(Self::Refused(refusal)),
             None => SaPayloads::read(payloads).map(Self::Agreed),
-        }
-    }
-
-    /// Returns its payloads.
-    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
-        match self {
-            Self::Agreed(sa) => sa.payloads().into_iter().chain(sa.mode()).collect(),
-            Self::Refused(refusal) => vec![refusal.payload()],
         }
     }
 }
@@ -100,6 +98,11 @@ impl SaPayloads {
             false => SaOffer::Child(ChildOffer::read(payloads)?),
         };
         Ok(Self { offer, nonce: nonce.to_vec(), ke })
+    }
+
+    /// Returns the payloads of the answer that agrees.
+    pub(in crate::ike) fn answer(&self) -> Vec<Payload<'_>> {
+        self.payloads().into_iter().chain(self.mode()).collect()
     }
 
     fn payloads(&self) -> Vec<Payload<'_>> {
@@ -144,11 +147,17 @@ mod tests {
         for transport in [false, true] {
             let request = CreateChildRequest { rekeyed: Some([1, 2, 3, 4]), sa: sa(transport) };
             assert_eq!(CreateChildRequest::read(&request.payloads()), Ok(request));
-            let response = CreateChildResponse::Agreed(sa(transport));
-            assert_eq!(CreateChildResponse::read(&response.payloads()), Ok(response));
+            let agreed = sa(transport);
+            assert_eq!(CreateChildResponse::read(&agreed.answer()), Ok(CreateChildResponse::Agreed(agreed)));
         }
-        let refused = CreateChildResponse::Refused(notify::TEMPORARY_FAILURE.into());
-        assert_eq!(CreateChildResponse::read(&refused.payloads()), Ok(refused));
+        let read = |refusal: ErrorNotify| CreateChildResponse::read(&[refusal.payload()]);
+        let refusal: ErrorNotify = notify::TEMPORARY_FAILURE.into();
+        assert_eq!(read(refusal.clone()), Ok(CreateChildResponse::Refused(refusal)));
+        assert_eq!(read(ErrorNotify::invalid_ke_payload(19)), Ok(CreateChildResponse::OtherKex(19)));
+        for data in [vec![], vec![0], vec![0, 19, 0]] {
+            let refusal = ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, data };
+            assert_eq!(read(refusal), Err(Malformed::Length));
+        }
     }
 
     #[test]

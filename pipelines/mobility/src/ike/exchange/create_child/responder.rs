@@ -1,6 +1,6 @@
 //! CREATE_CHILD_SA that the peer begins (RFC 7296 §1.3, §2.8).
 
-use super::message::{CreateChildRequest, CreateChildResponse, SaOffer, SaPayloads};
+use super::message::{CreateChildRequest, SaOffer, SaPayloads};
 use crate::{
     crypto::{Refused, Secret},
     ike::{
@@ -45,6 +45,7 @@ impl Peer {
         self.may_create(cx)?;
         let CreateChildRequest { rekeyed, sa: SaPayloads { offer, nonce, ke } } = request;
         let by = self.ike_sas.iter().find(|s| s.local_spi() == spi && !s.is_replaced);
+        // Nothing new by an IKE SA that is being replaced (RFC 7296 §2.25.2).
         if spi != self.active || by.is_none() {
             return Err(notify::TEMPORARY_FAILURE.into());
         }
@@ -74,8 +75,7 @@ impl Peer {
             // The initiator must try again with this group (RFC 7296 §1.3).
             (Some(kex), _) => {
                 create.withdraw(cx);
-                let data = kex.transform().to_be_bytes().to_vec();
-                return Err(ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, data });
+                return Err(ErrorNotify::invalid_ke_payload(kex.transform()));
             }
         }
         Ok(())
@@ -96,8 +96,7 @@ impl PeerCreate {
             Ok(exchanged) => return self.complete(peer, cx, Some(exchanged)),
             Err(Refused) => notify::INVALID_SYNTAX,
         };
-        let refusal = CreateChildResponse::Refused(refusal.into());
-        peer.answer(cx, self.spi, ExchangeType::CreateChildSa, &refusal.payloads(), self.addresses);
+        peer.refuse_request(cx, self.spi, ExchangeType::CreateChildSa, &refusal.into(), self.addresses);
         self.withdraw(cx);
     }
 
@@ -115,8 +114,8 @@ impl PeerCreate {
                 SaOffer::IkeSa(vec![suite.proposal(*number, &spi_in.to_be_bytes())])
             }
         };
-        let response = CreateChildResponse::Agreed(SaPayloads { offer, nonce: ours.clone(), ke });
-        peer.answer(cx, spi, ExchangeType::CreateChildSa, &response.payloads(), addresses);
+        let response = SaPayloads { offer, nonce: ours.clone(), ke };
+        peer.answer(cx, spi, ExchangeType::CreateChildSa, &response.answer(), addresses);
         let nonces = [&theirs[..], &ours];
         match sa {
             AgreedSa::Child(agreed) => {

@@ -86,6 +86,8 @@ impl Peer {
                 cx.cancel(id);
                 task.into_own_create().into_iter().for_each(|create| create.abandon(self, cx, None));
             }
+        } else {
+            self.end_collision(spi);
         }
         self.ask_again(cx, spi);
         self.work(cx);

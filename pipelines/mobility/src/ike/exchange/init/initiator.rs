@@ -157,8 +157,7 @@ impl InitSent {
         match response {
             InitResponse::Cookie(cookie) => self.with_cookie(handshake, peer, cx, cookie),
             InitResponse::OtherKex(method) => {
-                let kex = method.and_then(Kex::from_transform);
-                Ok(self.with_kex(peer, cx, connection, kex))
+                Ok(self.with_kex(peer, cx, connection, Kex::from_transform(method)))
             }
             InitResponse::Answer(answer) => {
                 Ok(self.chosen(handshake, peer, cx, connection, answer, (header, message)))

@@ -41,9 +41,8 @@ pub(in crate::ike) struct InitMessage {
 pub(in crate::ike) enum InitResponse {
     /// The request is to come again with this cookie (RFC 7296 §2.6).
     Cookie(Vec<u8>),
-    /// The request is to come again with this key exchange method (RFC 7296 §1.2); `None` if it is
-    /// no number.
-    OtherKex(Option<u16>),
+    /// The request is to come again with this key exchange method (RFC 7296 §1.2).
+    OtherKex(u16),
     /// The responder goes on.
     Answer(InitMessage),
 }
@@ -74,7 +73,7 @@ impl InitMessage {
             nonce: nonce.to_vec(),
             cookie: wire::notified(payloads, notify::COOKIE).map(<[u8]>::to_vec),
             nat: NatDetection::read(payloads)?,
-            hashes: hashes(payloads),
+            hashes: hashes(payloads)?,
             fragments: has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
             intermediate: has(notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
             ppk: has(notify::USE_PPK),
@@ -96,8 +95,8 @@ impl InitResponse {
         if let Some(cookie) = cookie {
             return Ok(Self::Cookie(cookie.to_vec()));
         }
-        if let Some(method) = wire::notified(&payloads, notify::INVALID_KE_PAYLOAD) {
-            return Ok(Self::OtherKex(method.try_into().ok().map(u16::from_be_bytes)));
+        if let Some(method) = wire::wanted_kex(&payloads)? {
+            return Ok(Self::OtherKex(method));
         }
         InitMessage::read(&payloads).map(Self::Answer)
     }
@@ -107,11 +106,15 @@ fn payloads<'a>(header: &Header, message: &'a [u8]) -> Result<Vec<Payload<'a>>, 
     wire::parse(header.next, message.get(wire::HEADER..).ok_or(Malformed::Truncated)?)
 }
 
-/// Returns the hashes that SIGNATURE_HASH_ALGORITHMS names (RFC 7427 §4).
-fn hashes(payloads: &[Payload<'_>]) -> SignatureHashes {
-    let data = wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default();
-    let (pairs, _) = data.as_chunks();
-    pairs.iter().fold(SignatureHashes::default(), |all, pair| all.with(u16::from_be_bytes(*pair)))
+/// Returns the hashes that SIGNATURE_HASH_ALGORITHMS names, of two octets each (RFC 7427 §4).
+fn hashes(payloads: &[Payload<'_>]) -> Result<SignatureHashes, Malformed> {
+    match wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default().as_chunks() {
+        (numbers, []) => {
+            let numbers = numbers.iter().map(|number| u16::from_be_bytes(*number));
+            Ok(numbers.fold(SignatureHashes::default(), SignatureHashes::with))
+        }
+        _ => Err(Malformed::Length),
+    }
 }
 
 /// Returns the data of SIGNATURE_HASH_ALGORITHMS.

@@ -57,8 +57,7 @@ impl Peer {
         let kex = chosen.suite.kex;
         // The public value must be of the chosen method (RFC 7296 §1.2, §3.4).
         if request.method != kex.transform() {
-            let data = kex.transform().to_be_bytes().to_vec();
-            return Err(ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, data });
+            return Err(ErrorNotify::invalid_ke_payload(kex.transform()));
         }
         // Who it is comes later: all connections that take what was chosen are still possible.
         let candidates = Candidates::new(cx.connections, at.into_iter(), &chosen.suite, chosen.number);

@@ -85,11 +85,12 @@ impl Peer {
 }
 
 impl Update {
-    /// Takes the peer's answer.
+    /// Takes the peer's answer, which came by the IKE SA with these SPIs.
     pub(in crate::ike) fn answered(
         &self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
+        spis: [u64; 2],
         response: Result<InformationalResponse, Malformed>,
     ) {
         let Some(connection) = peer.connection(cx) else { return };
@@ -97,7 +98,7 @@ impl Update {
             // We moved again meanwhile: that update is on its way.
             return;
         }
-        match response.map_err(|_| Reason::Protocol).and_then(|r| self.read(peer, cx, connection, &r)) {
+        match response.map_err(|_| Reason::Protocol).and_then(|r| self.read(peer, cx, spis, connection, &r)) {
             Ok(nat) => {
                 peer.nat = nat;
                 peer.keepalive_at = nat.here.then(|| cx.now + cx.settings.keepalive);
@@ -115,6 +116,7 @@ impl Update {
         &self,
         peer: &Peer,
         cx: &Context<'_>,
+        spis: [u64; 2],
         connection: &Connection,
         response: &InformationalResponse,
     ) -> Result<Nat, Reason> {
@@ -124,7 +126,6 @@ impl Update {
             _ if response.cookie.as_deref() != Some(&self.cookie[..]) => return Err(Reason::Protocol),
             _ => {}
         }
-        let spis = peer.active_spis().ok_or(Reason::Protocol)?;
         let nat = response.nat.as_ref().map(|said| said.nat(cx.crypto, spis, peer.addresses));
         // A gateway of ours says what it saw, and what to use.
         let said = response.description.as_ref().filter(|_| peer.knows_us);

@@ -23,8 +23,10 @@ fn sample() -> Vec<Payload<'static>> {
     let v4 = selector([10, 0, 0, 0].into(), [10, 0, 0, 255].into());
     let v6 = selector([0xfd, 0, 0, 0, 0, 0, 0, 1].into(), [0xfd, 0, 0, 0, 0, 0, 0, 2].into());
     let attributes = vec![
-        Attribute { kind: attribute::INTERNAL_IP4_ADDRESS, value: &[10, 0, 0, 7] },
-        Attribute { kind: attribute::INTERNAL_DNS_DOMAIN, value: b"example" },
+        Attribute::Ip4Address(Some([10, 0, 0, 7].into())),
+        Attribute::Ip6Address(Some([0xfd, 0, 0, 0, 0, 0, 0, 7].into())),
+        Attribute::Ip6Dns(None),
+        Attribute::DnsDomain("example".into()),
     ];
     vec![
         Payload::Sa(vec![proposal.clone(), Proposal { number: 2, ..proposal }]),
@@ -172,10 +174,7 @@ fn lists_have_an_end() {
     assert_eq!((selectors(64), selectors(65)), (None, too_many));
 
     let attributes = |count| {
-        read_one(Payload::Cp(Configuration {
-            kind: 1,
-            attributes: vec![Attribute { kind: 1, value: &[] }; count],
-        }))
+        read_one(Payload::Cp(Configuration { kind: 1, attributes: vec![Attribute::Ip4Address(None); count] }))
     };
     assert_eq!((attributes(64), attributes(65), attributes(10_000)), (None, too_many, too_many));
 

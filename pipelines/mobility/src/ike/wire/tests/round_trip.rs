@@ -1,7 +1,10 @@
 //! What was written reads as what it was.
 
 use super::*;
-use core::{net::IpAddr, ops::RangeInclusive};
+use core::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// Bytes that live as long as a payload needs them.
@@ -61,8 +64,15 @@ fn notify() -> impl Strategy<Value = Notify<'static>> {
     })
 }
 
-fn configuration() -> impl Strategy<Value = Configuration<'static>> {
-    let attribute = (0..0x8000u16, bytes(0..=20)).prop_map(|(kind, value)| Attribute { kind, value });
+fn configuration() -> impl Strategy<Value = Configuration> {
+    let attribute = prop_oneof![
+        any::<Option<Ipv4Addr>>().prop_map(Attribute::Ip4Address),
+        any::<Option<Ipv6Addr>>().prop_map(Attribute::Ip6Address),
+        any::<Option<Ipv4Addr>>().prop_map(Attribute::Ip4Dns),
+        any::<Option<Ipv6Addr>>().prop_map(Attribute::Ip6Dns),
+        any::<alloc::string::String>().prop_map(Attribute::DnsDomain),
+        (26..0x8000u16).prop_map(Attribute::Other),
+    ];
     (any::<u8>(), vec(attribute, 0..20)).prop_map(|(kind, attributes)| Configuration { kind, attributes })
 }
 
