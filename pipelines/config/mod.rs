@@ -29,6 +29,7 @@ mod value;
 mod tests;
 
 pub use error::{ConfigError, Rule};
+pub use source::Environment;
 
 use model::Config;
 use source::Source;
@@ -40,9 +41,6 @@ use std::{
 
 /// Longest configuration, in bytes: room for a million tunnels.
 const LONGEST: u64 = 512 << 20;
-
-/// A function that returns the value of an environment variable.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Returns the value of a variable of this process.
 fn process(name: &str) -> Option<String> {

@@ -1,7 +1,6 @@
 //! The text of a configuration: parses it, and finds the line of an error.
 
 use super::{
-    Environment,
     error::{ConfigError, Rule, nearest},
     file::{File, Key},
 };
@@ -14,6 +13,9 @@ use toml::Spanned;
 
 /// Most characters of a value that an error shows.
 const SHOWN: usize = 60;
+
+/// A function that returns the value of an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A configuration file.
 pub(super) struct Source<'a> {

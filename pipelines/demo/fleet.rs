@@ -2,7 +2,7 @@
 //! keep moving.
 
 use super::{
-    Options, inner_address,
+    Options,
     nat::{Delivery, Mapping, Nats},
 };
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
     },
 };
 use hdrhistogram::Histogram;
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
 use wayfarer_dataplane::{
     crypto::{Backend, Key},
     port::memory::Wire,
@@ -297,4 +300,9 @@ fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
         }
         _ => None,
     }
+}
+
+/// The inner address of terminal `index`.
+pub(super) fn inner_address(index: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a80_0000 + index).into()
 }

@@ -8,8 +8,10 @@
 
 mod fleet;
 mod nat;
+mod options;
 mod report;
 
+pub use options::Options;
 pub use report::{LatencyReport, Report};
 
 use crate::{
@@ -18,11 +20,11 @@ use crate::{
     launch::{Assembly, Gateway, Seat, StartError},
     sim::fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
 };
-use fleet::Fleet;
+use fleet::{Fleet, inner_address};
 use nat::{Mapping, Nats};
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, table::Prefix, wire::esp};
@@ -31,26 +33,6 @@ use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, 
 const DEPTH: usize = 1024;
 /// How long the fleet waits at the end for echoes that are still on their way.
 const DRAIN: Duration = Duration::from_millis(500);
-
-/// What to demonstrate.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How long.
-    pub duration: Duration,
-    /// Terminals, at most [`Options::MOST`].
-    pub terminals: u32,
-    /// How often each of them moves, on average.
-    pub move_every: Duration,
-    /// Bytes of an inner packet, 64 to 1400.
-    pub size: usize,
-    /// A packet that arrives where a terminal was until so long ago was in flight when it moved.
-    pub in_flight: Duration,
-}
-
-impl Options {
-    /// Most terminals: as many as there are inner addresses.
-    pub const MOST: u32 = 1 << 20;
-}
 
 /// Why there was no demonstration.
 #[derive(Debug)]
@@ -118,11 +100,6 @@ fn followed(gateway: &Gateway) -> u64 {
         Some(Outcome::Result(Reply::Sa(all))) => all.iter().map(|sa| sa.moves).sum(),
         _ => 0,
     }
-}
-
-/// The inner address of terminal `index`.
-fn inner_address(index: u32) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a80_0000 + index).into()
 }
 
 fn config(mappings: &[Mapping]) -> Config {

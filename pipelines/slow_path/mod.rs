@@ -16,6 +16,7 @@ mod problem_limit;
 mod punts;
 mod routes;
 mod table_writer;
+mod turn;
 mod view;
 
 pub use handles::{PortHandle, WorkerHandle};
@@ -42,10 +43,7 @@ use routes::{NextHop, Origin, Routes};
 use std::{
     io,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use table_writer::TableWriter;
@@ -58,8 +56,6 @@ use wayfarer_dataplane::{
     table::{Prefix, Writer},
 };
 
-/// Longest sleep between two turns, and so what a report waits at most.
-const NAP: Duration = Duration::from_micros(50);
 /// Events taken from one worker in one turn.
 const EVENTS: usize = 512;
 
@@ -217,30 +213,6 @@ impl SlowPath {
         self.links.move_by_hand(now, name, remote, udp_port)
     }
 
-    /// Works until `stop`.
-    pub fn run(&mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
-            if !self.turn(self.start.elapsed()) {
-                std::thread::sleep(NAP);
-            }
-        }
-    }
-
-    /// Does one turn at time `now`, counted from the start; returns whether there was anything to
-    /// do.
-    pub fn turn(&mut self, now: Duration) -> bool {
-        let mut busy = self.handle_events(now);
-        busy |= self.handle_punts(now);
-        busy |= self.handle_ike(now);
-        busy |= self.handle_kernel(now);
-        busy |= self.handle_timers(now);
-        busy |= self.handle_requests(now);
-        self.devices.log_changes(now, &self.network.ports);
-        self.handle_neighbours();
-        self.links.tables.collect();
-        busy
-    }
-
     /// Takes what workers report of tunnels.
     fn handle_events(&mut self, now: Duration) -> bool {
         let mut busy = false;
@@ -334,17 +306,6 @@ impl SlowPath {
                 warn!(port = port.name, %address, "the host's address cannot be noted: {why}");
             }
         }
-    }
-
-    fn handle_requests(&mut self, now: Duration) -> bool {
-        let mut busy = false;
-        while let Ok((command, to)) = self.requests.try_recv() {
-            let answer = self.answer(now, command);
-            // Whoever asked may be gone by now.
-            let _ = to.send(answer);
-            busy = true;
-        }
-        busy
     }
 
     /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.

@@ -1,6 +1,6 @@
 //! One node of the world: an endpoint, and the SAs that it had installed.
 
-use crate::world::{Cargo, Datagram};
+use crate::datagram::{Cargo, Datagram, Esp};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -14,16 +14,6 @@ use wayfarer_mobility::{
     },
     path::{Addresses, Path},
 };
-
-/// A packet as an SA carries it. Who has the key can read it.
-#[derive(Clone, Debug)]
-pub(super) struct Esp {
-    spi: u32,
-    key: Vec<u8>,
-    sequence: u64,
-    src: IpAddr,
-    dst: IpAddr,
-}
 
 /// A pair of child SAs.
 #[derive(Clone, Debug)]

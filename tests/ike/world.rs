@@ -1,7 +1,10 @@
 //! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all
 //! of it from one seed.
 
-use crate::node::{Esp, Node};
+use crate::{
+    datagram::{Cargo, Datagram},
+    node::Node,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -32,22 +35,6 @@ use wayfarer_mobility::{
     task::{Task, TaskId},
     transmit::Payload,
 };
-
-/// What a datagram carries.
-#[derive(Clone, Debug)]
-pub(super) enum Cargo {
-    Ike(Vec<u8>),
-    Keepalive,
-    Esp(Esp),
-}
-
-/// A datagram; ESP without UDP has port 0 at both ends.
-#[derive(Clone, Debug)]
-pub(super) struct Datagram {
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
-    pub(super) cargo: Cargo,
-}
 
 enum Happening {
     ToGateway(Datagram),

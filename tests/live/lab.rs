@@ -142,9 +142,13 @@ impl Lab {
     /// Starts a gateway that must come up, and waits until its workers take packets.
     pub(crate) fn gateway(&self, space: &str, config: &str) -> Gateway {
         let nics = Nic::all(config);
-        nics.iter().for_each(|nic| nic.take_device(self, space));
+        for command in nics.iter().map(Nic::take_device) {
+            self.run(space, &command);
+        }
         let gateway = self.gateway_of(space, &self.config(space, config));
-        nics.iter().for_each(|nic| nic.plug(self, space));
+        for command in nics.iter().flat_map(Nic::plug) {
+            self.run(space, &command);
+        }
         self.holds_back.set(self.holds_back.get() || nics.iter().any(Nic::holds_back));
         gateway
     }

@@ -1,7 +1,5 @@
 //! Virtual NICs of DPDK in the place of a namespace's devices.
 
-use super::lab::Lab;
-
 /// A virtual NIC at a device of a namespace.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Nic<'a> {
@@ -47,35 +45,35 @@ impl<'a> Nic<'a> {
         }
     }
 
-    /// Before its gateway starts: the kernel has no address on the device.
-    pub(crate) fn take_device(&self, lab: &Lab, space: &str) {
-        lab.run(space, &format!("ip address flush dev {}", self.device));
+    /// Returns the command to run before its gateway starts, so that the kernel has no address on
+    /// the device.
+    pub(crate) fn take_device(&self) -> String {
+        format!("ip address flush dev {}", self.device)
     }
 
-    /// The kernel hears nothing by `device`, as if a NIC were gone from it; sockets and bridges do.
-    fn deafen(lab: &Lab, space: &str, device: &str) {
+    /// Returns the commands after which the kernel hears nothing by `device`, as if a NIC were gone
+    /// from it; sockets and bridges do.
+    fn deafen(device: &str) -> [String; 2] {
         let chain = format!(
             "netdev deaf {device} {{ type filter hook ingress device {device} priority 0 ; policy drop ; }}"
         );
-        lab.run(space, "nft add table netdev deaf");
-        lab.run(space, &format!("nft add chain {chain}"));
+        ["nft add table netdev deaf".to_owned(), format!("nft add chain {chain}")]
     }
 
-    /// Once its gateway runs: the NIC is at the device.
-    pub(crate) fn plug(&self, lab: &Lab, space: &str) {
+    /// Returns the commands to run once its gateway runs, so that the NIC is at the device.
+    pub(crate) fn plug(&self) -> Vec<String> {
         let (device, bridge) = (self.device, format!("br-{}", self.device));
         if self.driver != "net_tap" {
-            return Self::deafen(lab, space, device);
+            return Self::deafen(device).into();
         }
-        lab.run(space, &format!("ip link add {bridge} type bridge mcast_snooping 0"));
-        Self::deafen(lab, space, &bridge);
+        let mut commands = vec![format!("ip link add {bridge} type bridge mcast_snooping 0")];
+        commands.extend(Self::deafen(&bridge));
         let tap = self.tap();
         // A bridge takes what is to a port's own MAC address for itself, and this is the NIC's.
-        lab.run(space, &format!("ip link set {tap} address 02:00:00:00:00:fe"));
-        for port in [device, &tap] {
-            lab.run(space, &format!("ip link set {port} master {bridge} up"));
-        }
-        lab.run(space, &format!("ip link set {bridge} up"));
+        commands.push(format!("ip link set {tap} address 02:00:00:00:00:fe"));
+        commands.extend([device, &tap].map(|port| format!("ip link set {port} master {bridge} up")));
+        commands.push(format!("ip link set {bridge} up"));
+        commands
     }
 }
 

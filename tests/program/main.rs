@@ -6,3 +6,4 @@ mod cli;
 #[cfg(feature = "bench")]
 mod demo;
 mod dpdk_setup;
+mod imports;

@@ -1,6 +1,10 @@
 //! AES-GCM (RFC 4106) and ChaCha20-Poly1305 (RFC 7634) from libraries, one packet at a time.
 
-use super::{Backend, HEADER, ICV, IV, aes::Aes};
+use super::{
+    Backend, HEADER,
+    aes::Aes,
+    layout::{ICV, IV, high},
+};
 use aes_gcm::{
     AesGcm,
     aead::{AeadInOut, KeyInit, consts::U12},
@@ -111,7 +115,7 @@ fn aad(head: &Head, seq: u64, esn: bool) -> ([u8; 12], usize) {
     let mut aad = [0; 12];
     aad[..4].copy_from_slice(&head[..4]);
     if esn {
-        aad[4..8].copy_from_slice(&super::high(seq));
+        aad[4..8].copy_from_slice(&high(seq));
         aad[8..].copy_from_slice(&head[4..8]);
         (aad, 12)
     } else {

@@ -4,6 +4,7 @@ use super::{
     HEADER,
     aes::{Aes, Block},
     hmac::Mac,
+    layout::high,
 };
 use ::cbc::{
     Decryptor, Encryptor,
@@ -28,13 +29,13 @@ impl CbcHmac {
             aes.encrypt_block(&mut iv[0]);
             encrypt(aes, &iv[0], text);
         }
-        self.mac.sign(data, &super::high(seq)[..tail(esn)], icv);
+        self.mac.sign(data, &high(seq)[..tail(esn)], icv);
     }
 
     #[inline]
     pub(super) fn open(&self, seq: u64, esn: bool, esp: &mut [u8]) -> bool {
         let (data, icv) = esp.split_at_mut(esp.len() - self.icv_len);
-        if !self.mac.verify(data, &super::high(seq)[..tail(esn)], icv) {
+        if !self.mac.verify(data, &high(seq)[..tail(esn)], icv) {
             return false;
         }
         if let Some(aes) = &self.cipher {

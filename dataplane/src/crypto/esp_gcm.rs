@@ -2,8 +2,9 @@
 //! authenticated (RFC 4543).
 
 use super::{
-    HEADER, ICV, IV, Suite,
+    HEADER, Suite,
     gcm::{Key, Packet},
+    layout::{ICV, IV, high},
     suite::Kind,
 };
 
@@ -35,7 +36,7 @@ impl EspGcm {
         let mut aad = [0; 16];
         aad[..4].copy_from_slice(spi);
         let len = if esn {
-            aad[4..8].copy_from_slice(&super::high(seq));
+            aad[4..8].copy_from_slice(&high(seq));
             aad[8..12].copy_from_slice(number);
             12
         } else {
@@ -54,7 +55,7 @@ impl EspGcm {
         let (first, rest) = if esn {
             let mut first = [0; 16];
             first[..4].copy_from_slice(&data[..4]);
-            first[4..8].copy_from_slice(&super::high(seq));
+            first[4..8].copy_from_slice(&high(seq));
             first[8..].copy_from_slice(&data[4..12]);
             (Some(first), &data[12..])
         } else {

@@ -4,7 +4,10 @@
 //! although it is not in the packet there. So GHASH runs by itself, a block at a time; a whole GCM
 //! would need a copy of the packet.
 
-use super::{HEADER, ICV, IV, aes};
+use super::{
+    HEADER, aes,
+    layout::{ICV, IV, high},
+};
 use cbc::cipher::BlockCipherEncrypt;
 use ghash::{GHash, universal_hash::UniversalHash};
 use subtle::ConstantTimeEq;
@@ -49,7 +52,7 @@ impl Gmac {
         }
         let mut first = [0; 16];
         first[..4].copy_from_slice(&data[..4]);
-        first[4..8].copy_from_slice(&super::high(seq));
+        first[4..8].copy_from_slice(&high(seq));
         first[8..].copy_from_slice(&data[4..12]);
         self.mac(&nonce, Some(first), &data[12..])
     }

@@ -20,6 +20,7 @@ mod esp_gcm;
 mod gcm;
 mod gmac;
 mod hmac;
+mod layout;
 mod suite;
 #[cfg(test)]
 mod vectors;
@@ -31,10 +32,6 @@ pub use suite::{Suite, UnknownSuite};
 use std::{error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
-
-/// Length of an AEAD's IV and of its ICV in bytes.
-const IV: usize = 8;
-const ICV: usize = 16;
 
 /// The number of jobs that are worked on together.
 const BURST: usize = 64;
@@ -296,10 +293,4 @@ pub fn open(jobs: &mut [OpenJob<'_>]) {
             }
         }
     }
-}
-
-/// Returns the high half of a sequence number, in the form that is authenticated.
-#[inline]
-fn high(seq: u64) -> [u8; 4] {
-    ((seq >> 32) as u32).to_be_bytes()
 }

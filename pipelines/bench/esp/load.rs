@@ -2,7 +2,7 @@
 //! of what came out.
 
 use super::{
-    Size,
+    options::{INNER_HEADERS, SHORTEST, Size},
     port::Batch,
     world::{KEYS, inner_address, key_seed, outer_address, spi_in, terminal_at, terminal_of},
 };
@@ -20,16 +20,11 @@ use wayfarer_dataplane::{
         esp,
         ethernet::{self, Ethernet},
         ip::{self, IpHeader, protocol},
-        udp,
     },
 };
 
 /// Frames sealed at once.
 const GROUP: usize = 64;
-/// Bytes of an inner packet before its serial number, and behind it.
-const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
-/// Shortest inner packet: headers and serial number.
-pub(super) const SHORTEST: usize = INNER_HEADERS + 8;
 /// Bytes of the payloads: any stretch of this.
 static PATTERN: [u8; 9216] = {
     let mut bytes = [0; 9216];

@@ -1,7 +1,7 @@
 //! The bench: a gateway with its workers in threads, fed a batch at a time.
 
 use super::{
-    BenchError, Direction, Options, SLICES, Size,
+    BenchError, Direction, Options, Size,
     hand::{Done, Hand, Task},
     load::Load,
     port::{Batch, Plug},
@@ -26,6 +26,8 @@ use std::{
 };
 use wayfarer_dataplane::{clock::ticks, crypto::Suite, drop::DropReason, pool::Pool};
 
+/// Slices of a run, of which the median counts.
+const SLICES: usize = 10;
 /// Bytes of frames in a batch: more than a core's own caches hold, less than the shared one.
 const BATCH: usize = 4 << 20;
 /// Bytes of a cache line.

@@ -8,48 +8,20 @@
 //! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and
 //! receives: what it cannot send, it does not claim to have offered.
 
+mod error;
+mod options;
 mod tester;
 
-use crate::launch::{LaunchError, host_addresses};
+pub use error::RateError;
+pub use options::Options;
+pub use tester::{Latency, Offered};
+
+use crate::launch::host_addresses;
 use serde::Serialize;
-use std::{fmt, io, net::Ipv4Addr, time::Duration};
 use tester::{Tester, Trial};
-use wayfarer_dataplane::port::{Mac, PortError, open::Kind};
 
 /// Trials of one search, at most.
 const TRIALS: usize = 30;
-/// Bytes of a frame that the wire has behind the packet: the frame check sequence.
-const FCS: usize = 4;
-
-/// What to measure.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The device that frames go out by.
-    pub port: String,
-    /// The device that they come back by; `None`: the same.
-    pub peer_port: Option<String>,
-    /// How devices are opened.
-    pub kind: Kind,
-    /// Sizes of frames, with their check sequence (RFC 2544 §9), each in [`Options::SIZES`].
-    pub sizes: Vec<u16>,
-    /// How long one trial sends.
-    pub duration: Duration,
-    /// Frames a second to begin with; `None`: as many as can be sent.
-    pub max_rate: Option<u32>,
-    /// How close the search comes, as a part of the rate.
-    pub resolution: f64,
-    /// The part of the frames that may be lost.
-    pub loss: f64,
-    /// MAC address that frames go to; `None`: that of the peer port, as for a cable.
-    pub dst_mac: Option<Mac>,
-    /// Source and destination of the packets; the destination must not be this host's own.
-    pub addresses: (Ipv4Addr, Ipv4Addr),
-}
-
-impl Options {
-    /// Possible sizes of frames.
-    pub const SIZES: std::ops::RangeInclusive<u16> = 64..=9018;
-}
 
 /// One size's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -72,65 +44,6 @@ pub struct Row {
     /// Every trial of the search, in order.
     pub trials: Vec<Offered>,
 }
-
-/// Latencies in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Latency {
-    /// Half of the frames were as quick.
-    pub p50: f64,
-    /// 99 % were.
-    pub p99: f64,
-    /// 99.9 % were.
-    #[serde(rename = "p99.9")]
-    pub p999: f64,
-    /// The slowest.
-    pub max: f64,
-}
-
-/// One trial of a search.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Offered {
-    /// Frames a second that were really sent.
-    pub fps: f64,
-    /// Frames sent.
-    pub sent: u64,
-    /// Frames that did not come back.
-    pub lost: u64,
-    /// Frames that came more than once.
-    pub duplicates: u64,
-}
-
-/// Why there is no figure.
-#[derive(Debug)]
-pub enum RateError {
-    /// A device could not be opened.
-    Port(String, PortError),
-    /// A frame does not fit the device.
-    Size(u16, String),
-    /// No memory for frames.
-    Memory(io::Error),
-    /// The host's addresses could not be listed.
-    Host(Box<LaunchError>),
-    /// Nothing that was sent came back.
-    Silence,
-}
-
-impl fmt::Display for RateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Port(port, why) => write!(f, "port {port}: {why}"),
-            Self::Size(size, port) => write!(f, "port {port}: a frame of {size} bytes does not fit its MTU"),
-            Self::Memory(why) => write!(f, "no memory for frames: {why}"),
-            Self::Host(why) => why.fmt(f),
-            Self::Silence => f.write_str(
-                "no frame came back: is the device under test up, does it forward the destination to the peer port's \
-                 MAC address, and is the destination none of this host's own addresses?",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RateError {}
 
 /// Searches for each size, and hands over each row as soon as it is there.
 ///

@@ -1,8 +1,9 @@
 //! Sends numbered, time-stamped frames at an even rate and looks for them at the other end.
 
-use super::{FCS, Latency, Offered, Options, RateError};
+use super::{Options, RateError};
 use crate::device_lock::{DeviceLock, primary_name};
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
@@ -23,6 +24,8 @@ use wayfarer_dataplane::{
     },
 };
 
+/// Bytes of a frame that the wire has behind the packet: the frame check sequence.
+const FCS: usize = 4;
 /// Frames of the pool: what all rings hold, and as many again.
 const FRAMES: usize = 16_384;
 /// Frames sent at once.
@@ -37,6 +40,33 @@ const LATE: Duration = Duration::from_secs(2);
 /// Frames to learn by, and how often they are sent while none comes back.
 const LEARNING: u64 = 8;
 const PATIENCE: u32 = 8;
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of the frames were as quick.
+    pub p50: f64,
+    /// 99 % were.
+    pub p99: f64,
+    /// 99.9 % were.
+    #[serde(rename = "p99.9")]
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// One trial of a search.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Offered {
+    /// Frames a second that were really sent.
+    pub fps: f64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames that did not come back.
+    pub lost: u64,
+    /// Frames that came more than once.
+    pub duplicates: u64,
+}
 
 /// The open devices.
 pub(super) struct Tester {

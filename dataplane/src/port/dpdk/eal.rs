@@ -75,7 +75,7 @@ impl Eal {
         let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
         remove_runtime_folder();
         if started < 0 {
-            let why = messages::complaint(&said).map_or_else(super::last_error, ToOwned::to_owned);
+            let why = messages::complaint(&said).map_or_else(sys::last_error, ToOwned::to_owned);
             return Err(unsupported("dpdk", why));
         }
         Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), said })

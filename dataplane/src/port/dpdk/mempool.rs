@@ -51,7 +51,7 @@ impl Mempool {
             let socket = sys::wf_socket_of(core as u32);
             sys::rte_pktmbuf_pool_create(name.as_ptr(), count, cache, 0, room, socket)
         };
-        let pool = NonNull::new(pool).ok_or_else(|| io::Error::other(super::last_error()))?;
+        let pool = NonNull::new(pool).ok_or_else(|| io::Error::other(sys::last_error()))?;
         Ok(Self { pool, frames, frame, lent: AtomicUsize::new(0) })
     }
 

@@ -93,11 +93,3 @@ pub struct OpenDevice {
     /// The state of the device while it runs.
     pub monitor: Box<dyn Monitor>,
 }
-
-/// Returns DPDK's message about the last failed call of this thread.
-#[cfg(feature = "dpdk")]
-#[allow(unsafe_code, reason = "DPDK's functions")]
-fn last_error() -> String {
-    // SAFETY: a constant string, or a string of this thread that stays until its next call.
-    unsafe { std::ffi::CStr::from_ptr(sys::wf_last_error()) }.to_string_lossy().into_owned()
-}

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code, reason = "functions of C")]
 
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 /// `struct rte_mempool`.
 #[repr(C)]
@@ -100,7 +100,7 @@ unsafe extern "C" {
 
     pub(super) fn wf_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
     pub(super) fn wf_socket_of(core: c_uint) -> c_int;
-    pub(super) fn wf_last_error() -> *const c_char;
+    fn wf_last_error() -> *const c_char;
     pub(super) fn wf_is_registered() -> c_int;
     pub(super) fn wf_alloc(pool: *mut RteMempool, mbufs: *mut *mut Mbuf, count: c_uint) -> c_int;
     pub(super) fn wf_put(pool: *mut RteMempool, mbufs: *mut *mut Mbuf, count: c_uint);
@@ -137,4 +137,10 @@ unsafe extern "C" {
         room: u16,
         socket: c_int,
     ) -> *mut RteMempool;
+}
+
+/// Returns DPDK's message about the last failed call of this thread.
+pub(super) fn last_error() -> String {
+    // SAFETY: a constant string, or a string of this thread that stays until its next call.
+    unsafe { CStr::from_ptr(wf_last_error()) }.to_string_lossy().into_owned()
 }

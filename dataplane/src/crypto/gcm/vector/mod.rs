@@ -26,6 +26,10 @@ static MASK: [u8; 192] = {
     mask
 };
 
+/// One block. Every vector has it as its lane, whatever its own width.
+#[derive(Clone, Copy)]
+pub(super) struct Xmm(__m128i);
+
 /// A few blocks side by side, each in its own lane.
 ///
 /// Arrays of four have an element for each lane of the widest vector. A narrower vector uses the
@@ -242,6 +246,5 @@ mod xmm;
 mod ymm;
 mod zmm;
 
-pub(super) use xmm::Xmm;
 pub(super) use ymm::Ymm;
 pub(super) use zmm::Zmm;

@@ -4,10 +4,6 @@
 
 use super::{super::isa::AesNi, *};
 
-/// One block.
-#[derive(Clone, Copy)]
-pub(in super::super) struct Xmm(pub(super) __m128i);
-
 impl Xmm {
     /// Returns whether this is the block at `at`. Takes the same time wherever they differ.
     ///
