@@ -2,8 +2,8 @@
 //! honest peer.
 
 use crate::{
+    doubles::{Names, Says},
     fleet::Fleet,
-    identities::{Names, Says},
 };
 use std::{
     net::{IpAddr, SocketAddr},

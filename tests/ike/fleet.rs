@@ -4,7 +4,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer::sim::ike::side::{Message, Side};
+use wayfarer::sim::{
+    ike::side::{Message, Side},
+    random::Random,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -26,19 +29,33 @@ pub(super) struct Fleet {
     pub(super) terminals: Vec<(IpAddr, Side)>,
     /// What was sent to where nobody is.
     pub(super) lost: Vec<Message>,
+    /// Seeds of terminals that are still to come.
+    seeds: Random,
 }
 
 impl Fleet {
     /// A gateway with these connections.
     pub(super) fn new(connections: Vec<Connection>) -> Self {
-        let gateway = Side::new(connections, Settings::default());
-        Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![] }
+        Self::with(connections, Settings::default())
+    }
+
+    /// A gateway with these connections and settings.
+    pub(super) fn with(connections: Vec<Connection>, settings: Settings) -> Self {
+        let mut seeds = Random(0);
+        let gateway = Side::new(connections, settings, seeds.next());
+        Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![], seeds }
+    }
+
+    /// A new terminal, which begins to connect from `address`.
+    pub(super) fn dialled(&mut self, address: [u8; 4], connection: Connection) -> Side {
+        let mut side = Side::new(vec![connection], Settings::default(), self.seeds.next());
+        side.endpoint.dial(self.now, 0, address.into());
+        side
     }
 
     /// A terminal at `address` connects; its number.
     pub(super) fn connect(&mut self, address: [u8; 4], connection: Connection) -> usize {
-        let mut side = Side::new(vec![connection], Settings::default());
-        side.endpoint.dial(self.now, 0, address.into());
+        let side = self.dialled(address, connection);
         self.terminals.push((address.into(), side));
         self.settle();
         self.terminals.len() - 1
@@ -46,8 +63,7 @@ impl Fleet {
 
     /// A terminal at `address` connects as far as its IKE_AUTH, and sends that from `forged`.
     pub(super) fn connect_forged(&mut self, address: [u8; 4], forged: [u8; 4], connection: Connection) {
-        let mut side = Side::new(vec![connection], Settings::default());
-        side.endpoint.dial(self.now, 0, address.into());
+        let mut side = self.dialled(address, connection);
         let first = side.work(self.now).remove(0);
         self.deliver(&first);
         let (Addresses { local, remote }, answer) = self.gateway.work(self.now).remove(0);

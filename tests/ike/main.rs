@@ -5,6 +5,7 @@ mod agreement;
 mod bounds;
 mod collisions;
 mod devices;
+mod doubles;
 mod doubts;
 mod exchanges;
 mod fleet;

@@ -9,7 +9,6 @@ use wayfarer_mobility::{
         connection::Connection,
         counter::Counter,
         event::{PeerId, Reason},
-        settings::Settings,
         view::State,
     },
     path::{Addresses, Path},
@@ -54,8 +53,7 @@ fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
 fn set_up(of: [Connection; 2], is_changed: impl FnMut(usize) -> bool) -> Fleet {
     let [gateway, terminal] = of;
     let mut fleet = Fleet::new(vec![gateway]);
-    let mut side = Side::new(vec![terminal], Settings::default());
-    side.endpoint.dial(fleet.now, 0, TERMINAL.into());
+    let side = fleet.dialled(TERMINAL, terminal);
     fleet.terminals.push((TERMINAL.into(), side));
     settle(&mut fleet, is_changed);
     fleet

@@ -7,6 +7,7 @@ use wayfarer::sim::{
         side::{Message, Side, reversed},
     },
     nat::{Ends, Nat},
+    random::Random,
 };
 use wayfarer_mobility::{
     ike::{
@@ -14,6 +15,7 @@ use wayfarer_mobility::{
         event::{Event, PeerId},
         settings::Settings,
         view::State,
+        wire::Header,
     },
     path::Addresses,
 };
@@ -29,6 +31,8 @@ pub(super) struct Pair {
     pub(super) gateway: Side,
     /// What the terminal is behind.
     pub(super) nat: Option<Nat>,
+    /// Seeds of terminals that are still to come.
+    seeds: Random,
 }
 
 impl Pair {
@@ -39,17 +43,37 @@ impl Pair {
 
     /// Both, not connected; the gateway with these settings.
     pub(super) fn with(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
+        Self::seeded(0, gateway, terminal, settings)
+    }
+
+    /// As [`Self::with`], with other nonces and SPIs for each `seed`.
+    pub(super) fn seeded(seed: u64, gateway: Connection, terminal: Connection, settings: Settings) -> Self {
+        let mut seeds = Random(seed);
         Self {
             now: Duration::from_secs(1000),
-            terminal: Side::new(vec![terminal], Settings::default()),
-            gateway: Side::new(vec![gateway], settings),
+            terminal: Side::new(vec![terminal], Settings::default(), seeds.next()),
+            gateway: Side::new(vec![gateway], settings, seeds.next()),
             nat: None,
+            seeds,
         }
+    }
+
+    /// Puts a new terminal in the place of the one before, which says nothing more.
+    pub(super) fn replace_terminal(&mut self, terminal: Connection) {
+        self.terminal = Side::new(vec![terminal], Settings::default(), self.seeds.next());
     }
 
     /// Both, connected.
     pub(super) fn connected(gateway: Connection, terminal: Connection) -> Self {
         let mut pair = Self::new(gateway, terminal);
+        pair.connect();
+        pair
+    }
+
+    /// Both, connected, the terminal behind this NAT.
+    pub(super) fn behind(nat: Nat, gateway: Connection, terminal: Connection) -> Self {
+        let mut pair = Self::new(gateway, terminal);
+        pair.nat = Some(nat);
         pair.connect();
         pair
     }
@@ -135,6 +159,16 @@ impl Pair {
     /// Who is up, of the terminal's peers and the gateway's.
     pub(super) fn ups(&self) -> [Vec<PeerId>; 2] {
         [self.terminal.ups(), self.gateway.ups()]
+    }
+
+    /// Whether the terminal began the IKE SA that both use now.
+    pub(super) fn is_the_terminals(&mut self) -> bool {
+        let [here, _] = self.ups().map(|all| all[0]);
+        self.terminal.endpoint.handle_liveness(self.now, here, false);
+        let question = self.up().remove(0);
+        self.deliver_up(&question);
+        self.settle();
+        Header::parse(&question.1).unwrap().is_from_initiator()
     }
 
     /// Both are up, with one child each, which are the same.

@@ -76,13 +76,22 @@ pub(super) struct World {
     places: Vec<(Attachment, bool)>,
     /// What the gateway must know in the end.
     model: Model,
-    nats: Vec<Nat>,
+    pub(super) nats: Vec<Nat>,
     hosts: BTreeMap<IpAddr, usize>,
     moves: u32,
     queue: BTreeMap<(Duration, u64), Happening>,
     number: u64,
     timers: BTreeSet<(Duration, usize)>,
     timer_of: Vec<Option<Duration>>,
+}
+
+/// Of any kind, some preserve ports, and some keep mappings for little longer than the 20 seconds
+/// between keepalives.
+fn new_nat(nat: usize, kind: Kind) -> Nat {
+    let mut new = Nat::new(nat_address(nat), kind);
+    new.preserves_ports = nat % 2 == 1;
+    new.expiry = Duration::from_secs(if nat < NATS / 2 { 120 } else { 30 });
+    new
 }
 
 fn nat_address(nat: usize) -> IpAddr {
@@ -102,7 +111,7 @@ impl World {
             life: vec![0; terminals + 1],
             places: vec![],
             model: Model::default(),
-            nats: (0..NATS).map(|nat| Nat::new(nat_address(nat), kind)).collect(),
+            nats: (0..NATS).map(|nat| new_nat(nat, kind)).collect(),
             hosts: BTreeMap::new(),
             moves: 0,
             queue: BTreeMap::new(),
@@ -415,6 +424,16 @@ impl World {
         }
         let name_count = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
         assert_eq!(name_count, self.model.reachable().count());
+    }
+
+    /// What was sent and what was opened, by which two worlds are compared.
+    pub(super) fn traffic(&self) -> [u64; 2] {
+        [self.datagrams, self.delivered()]
+    }
+
+    /// Where the gateway has each of its peers.
+    pub(super) fn remotes(&self) -> Vec<SocketAddr> {
+        self.nodes[GATE].endpoint.peers().map(|view| view.addresses().remote).collect()
     }
 
     /// Packets that came, but to nobody who could open them.

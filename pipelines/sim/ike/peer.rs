@@ -1,8 +1,8 @@
 //! A terminal that connects to the whole gateway by IKE.
 
-use super::{configured::ike, side::run_tasks};
+use super::{configured::ike, seeded::Seeded, side::run_tasks};
 use crate::{
-    primitives::{OsRandom, Primitives},
+    primitives::Primitives,
     sim::{
         fixtures::{OUTSIDE, ip, suite},
         frames::to_gateway,
@@ -44,8 +44,8 @@ impl Peer {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
-        let endpoint =
-            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools, Settings::default());
+        let random = Arc::new(Seeded::new(1));
+        let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, Settings::default());
         Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
     }
 
