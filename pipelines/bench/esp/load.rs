@@ -155,6 +155,7 @@ impl Load {
         }
     }
 
+    // Not by a `Terminal` each: sealed one by one, the load would take longer than what is measured.
     fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
         let stride = batch.stride();
         let mut left = batch.len() as u64;

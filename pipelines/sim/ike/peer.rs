@@ -4,9 +4,9 @@ use super::{configured::ike, seeded::Seeded, side::run_tasks};
 use crate::{
     primitives::Primitives,
     sim::{
-        fixtures::{OUTSIDE, ip, suite},
+        fixtures::{OUTSIDE, ip},
         frames::to_gateway,
-        terminal::{Terminal, key},
+        terminal::Terminal,
         world::World,
     },
     slow_path::ike::datagram,
@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use wayfarer_dataplane::crypto::Backend;
 use wayfarer_mobility::ike::{
     endpoint::Endpoint,
     event::{ChildSa, Event, Reason},
@@ -106,18 +107,6 @@ impl Peer {
 
     /// Returns its end of its newest tunnel.
     pub fn tunnel(&self) -> Terminal {
-        let sa = self.children.last().expect("a tunnel");
-        let suite = suite("aes256gcm16");
-        Terminal {
-            spi_out: sa.spi_out,
-            seal: key(suite, &sa.key_out),
-            open: key(suite, &sa.key_in),
-            esn: sa.suite.esn,
-            seq: 0,
-            address: self.address,
-            port: sa.path.udp.map(|(own, _)| own),
-            gateway: sa.path.remote,
-            gateway_port: sa.path.udp.map_or(4500, |(_, gateway)| gateway),
-        }
+        Terminal::negotiated(self.children.last().expect("a tunnel"), Backend::Portable)
     }
 }

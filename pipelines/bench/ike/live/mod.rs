@@ -7,7 +7,7 @@ mod port;
 pub(super) use measure::measure;
 
 use super::{
-    BenchError, cipher, fleet,
+    BenchError, fleet,
     gateway::{frame, parse},
     terminal::Terminal,
     world::{World, terminal_at},
@@ -235,13 +235,11 @@ impl Live {
         let terminal = &mut self.terminals[index];
         let (place, inner) = (terminal.place(), terminal.inner);
         let child = terminal.children.iter_mut().rev().find(|child| child.is_used);
-        let frame = child.zip(inner).and_then(|(child, inner)| {
-            child.sent += 1;
-            cipher::frame(&child.sa, child.sent, place, &port::packet_from(inner))
-        });
-        if let Some(frame) = frame {
-            self.sent += u64::from(self.line.up.push(false, &frame));
-        }
+        let (Some(child), Some(inner)) = (child, inner) else { return };
+        let mut frame = vec![];
+        child.end.address = place;
+        child.end.seal_frame(&port::packet_from(inner), &mut frame);
+        self.sent += u64::from(self.line.up.push(false, &frame));
     }
 
     /// What was lost so far. Waits until what terminals sent has arrived, a second at most.
