@@ -2,13 +2,14 @@
 //! keep moving.
 
 use super::{
-    Options, inner_address,
+    Options,
     nat::{Delivery, Mapping, Nats},
 };
 use crate::{
+    bench::latencies,
     config::model::Tunnel,
     sim::{
-        esp,
+        addresses, esp,
         fixtures::{INSIDE, SERVER},
         frames::{emit_ethernet, emit_udp},
         random::Random,
@@ -102,8 +103,7 @@ impl Fleet {
             inner: inner_packet(options.size),
             scratch: Vec::with_capacity(2048),
             tally: Tally::default(),
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
+            latency: latencies(),
         };
         for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
             let sas = [&tunnel.inbound, &tunnel.outbound];
@@ -233,13 +233,13 @@ impl Fleet {
 fn inner_packet(size: usize) -> Vec<u8> {
     let size = size.max(INNER_HEADERS + 16);
     let mut packet = vec![0; size];
-    emit_udp(&mut packet, inner_address(0), SERVER);
+    emit_udp(&mut packet, addresses::inner(0), SERVER);
     packet
 }
 
 /// Makes `packet` terminal `index`'s, sent at `stamp`.
 fn stamp_inner(packet: &mut [u8], index: usize, stamp: u64) {
-    if let std::net::IpAddr::V4(address) = inner_address(index as u32) {
+    if let std::net::IpAddr::V4(address) = addresses::inner(index as u32) {
         packet[12..16].copy_from_slice(&address.octets());
     }
     ip::set_total_len(packet, ip::V4_HEADER, packet.len());

@@ -16,13 +16,16 @@ use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
     launch::{Assembly, Gateway, Seat, StartError},
-    sim::fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    sim::{
+        addresses,
+        fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    },
 };
 use fleet::Fleet;
 use nat::{Mapping, Nats};
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, table::Prefix, wire::esp};
@@ -49,7 +52,7 @@ pub struct Options {
 
 impl Options {
     /// Most terminals: as many as there are inner addresses.
-    pub const MOST: u32 = 1 << 20;
+    pub const MOST: u32 = addresses::MOST;
 }
 
 /// Why there was no demonstration.
@@ -120,11 +123,6 @@ fn followed(gateway: &Gateway) -> u64 {
     }
 }
 
-/// The inner address of terminal `index`.
-fn inner_address(index: u32) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a80_0000 + index).into()
-}
-
 fn config(mappings: &[Mapping]) -> Config {
     let gateway = GatewayConfig { frames: 4 * DEPTH, ..gateway_settings(mappings.len()) };
     let address = IpAddr::from([198, 0, 0, 0]);
@@ -138,7 +136,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
     Tunnel {
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
-        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
+        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(addresses::inner(index)))],
         ..bare_tunnel(format!("terminal-{index}"), sa(0x0100_0000 + index), sa(0x0200_0000 + index))
     }
 }

@@ -1,7 +1,7 @@
 //! A whole gateway turned by hand in one thread, on memory ports, in virtual time.
 
 use super::{
-    fixtures::{INSIDE, OUTSIDE, STATION_MAC, config, open_ports},
+    fixtures::{INSIDE, OUTSIDE, STATION_MAC, config, open_host_ports, open_ports},
     frames::{answer_neighbour, to_gateway},
 };
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
     launch::{Assembly, OpenPort, Seat},
-    slow_path::neighbours::Stations,
 };
 use std::{sync::Arc, time::Duration};
 use wayfarer_dataplane::{
@@ -50,9 +49,7 @@ impl World {
 
     /// Makes a gateway whose inside is not a network but the host's own stack.
     pub fn host(tunnels: Vec<Tunnel>) -> Self {
-        let (mut ports, wires) = open_ports(1, 512);
-        ports[INSIDE].is_host = true;
-        ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
+        let (mut ports, wires) = open_host_ports(512);
         ports[INSIDE].addresses.clear();
         Self::on(config(tunnels), (ports, wires))
     }

@@ -173,11 +173,11 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
 
 #[test]
 fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
-    let mut config = tunnel(1, suite("aes256gcm16"));
-    config.mode = Mode::Transport;
-    config.remote = Remote::At(ip("192.0.2.1"), 4500);
-    config.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
-    let mut world = World::host(vec![config, tunnel(2, suite("aes128gcm16"))]);
+    let mut transport = tunnel(1, suite("aes256gcm16"));
+    transport.mode = Mode::Transport;
+    transport.remote = Remote::At(ip("192.0.2.1"), 4500);
+    transport.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
+    let mut world = World::host(vec![transport, tunnel(2, suite("aes128gcm16"))]);
     let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
     fragment[6] = 0x20;
     ip::set_total_len(&mut fragment, 20, 92);

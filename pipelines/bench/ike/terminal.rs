@@ -1,9 +1,10 @@
 //! A simulated terminal: an endpoint of its own that connects and moves.
 
-use super::world::{World, place};
+use super::world::World;
 use crate::{
     primitives::{OsRandom, Primitives},
     sim::{
+        addresses,
         ike::side::{reversed, run_tasks},
         terminal,
     },
@@ -74,7 +75,7 @@ impl Terminal {
 
     /// Where it is.
     pub(super) fn place(&self) -> IpAddr {
-        place(self.index, self.moves)
+        addresses::outer(self.index, self.moves)
     }
 
     /// Begins to connect.

@@ -1,7 +1,10 @@
 //! Sends numbered, time-stamped frames at an even rate and looks for them at the other end.
 
 use super::{FCS, Latency, Offered, Options, RateError};
-use crate::device_lock::{DeviceLock, primary_name};
+use crate::{
+    bench::latencies,
+    device_lock::{DeviceLock, primary_name},
+};
 use hdrhistogram::Histogram;
 use std::{
     net::IpAddr,
@@ -220,8 +223,7 @@ impl Trial {
             duplicates: 0,
             seen: Vec::new(),
             sending: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
+            latency: latencies(),
         }
     }
 

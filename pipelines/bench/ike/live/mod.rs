@@ -10,13 +10,13 @@ use super::{
     BenchError, fleet,
     gateway::{frame, parse},
     terminal::Terminal,
-    world::{World, terminal_at},
+    world::World,
 };
 use crate::{
     bench::core_of,
     control::protocol::Command,
     launch::{Assembly, Gateway, Seat},
-    sim::fixtures::ports_on_links,
+    sim::{addresses, fixtures::ports_on_links},
 };
 use port::{Line, Watch};
 use std::{
@@ -136,7 +136,7 @@ impl Live {
             match parse(&frame) {
                 Some(transmit) => {
                     let to = transmit.addresses.remote.ip();
-                    let index = terminal_at(to).map_or(usize::MAX, |index| index as usize);
+                    let index = addresses::at_outer(to).map_or(usize::MAX, |index| index as usize);
                     let Some(terminal) = self.terminals.get_mut(index) else { continue };
                     if terminal.place() == to {
                         terminal.handle(self.start.elapsed(), &transmit);
