@@ -8,9 +8,11 @@ use crate::{
     pair::Pair,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use wayfarer::primitives::Primitives;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
-use wayfarer::sim::ike::{keys::LoggedKeys, seeded::Seeded, side::to_gateway};
+use wayfarer::sim::ike::{
+    keys::LoggedKeys,
+    side::{Side, to_gateway},
+};
 use wayfarer::sim::nat::Nat;
 use wayfarer_mobility::{
     crypto::{Prf, Verifier},
@@ -19,7 +21,6 @@ use wayfarer_mobility::{
         bounds,
         connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
-        endpoint::Endpoint,
         event::{Event, Reason},
         pool::Pool,
         proposal::Offer,
@@ -441,9 +442,8 @@ fn an_inner_address_that_none_can_be_is_not_taken() {
         "::ffff:10.0.0.1".parse().unwrap(),
     ] {
         let mut pair = Pair::new(gateway(), terminal());
-        let (connections, pools) = (vec![gateway()], vec![Pool::new(bad, bad)]);
-        let (primitives, random) = (Arc::new(Primitives), Arc::new(Seeded::new(1)));
-        pair.gateway.endpoint = Endpoint::new(primitives, random, connections, pools, Settings::default());
+        let pools = vec![Pool::new(bad, bad)];
+        pair.gateway = Side::with_pools(vec![gateway()], pools, Settings::default(), 1);
         pair.connect();
         assert_eq!(pair.terminal.ends(), [Reason::InnerAddress(bad)]);
         assert!(!pair.terminal.events.iter().any(|e| matches!(e, Event::Configured { .. })), "{bad}");

@@ -71,7 +71,7 @@ fn who_is_replaced_is_told() {
     let laptop = fleet.connect(LAPTOP, terminal());
     fleet.connect(PHONE, terminal());
     assert_eq!(fleet.gateway.ends(), [Reason::Replaced]);
-    assert_eq!(fleet.terminals[laptop].1.ends(), [Reason::Deleted]);
+    assert_eq!(fleet.terminals[laptop].ends(), [Reason::Deleted]);
 }
 
 #[test]

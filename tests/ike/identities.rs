@@ -175,7 +175,7 @@ fn weaker_algorithms_lead_past_no_connection_that_names_the_peer() {
     let mut fleet = Fleet::new(vec![named.clone(), any.clone()]);
     let at = fleet.connect(TERMINAL, weak("CL.test"));
     assert_eq!(fleet.gateway.ends(), [Reason::NoProposal]);
-    assert_eq!(fleet.terminals[at].1.ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+    assert_eq!(fleet.terminals[at].ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
     let mut fleet = Fleet::new(vec![named, any.clone()]);
     fleet.connect(TERMINAL, weak("other.test"));
     assert_eq!(shown(&fleet).0, 1);

@@ -1,11 +1,12 @@
 //! A whole IKE endpoint and an authenticated peer that sends it anything.
 
 use crate::sim::ike::{
+    carrier,
     configured::ike,
     keys::LoggedKeys,
-    side::{Side, reversed, to_gateway},
+    side::{Side, to_gateway},
 };
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{slice, sync::OnceLock, time::Duration};
 use wayfarer_mobility::ike::{connection::Connection, event::Event, settings::Settings, wire::flags};
 
 /// Most steps of one input.
@@ -45,20 +46,8 @@ fn settings() -> Settings {
 
 /// Carries messages between the gateway and a terminal until there are none; what the gateway sends
 /// elsewhere is lost.
-fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 4]) {
-    for _ in 0..100 {
-        let (up, down) = (terminal.work(now), gateway.work(now));
-        if up.is_empty() && down.is_empty() {
-            return;
-        }
-        for (addresses, message) in up {
-            gateway.endpoint.handle_datagram(now, reversed(addresses), &message);
-        }
-        for (addresses, message) in down.into_iter().filter(|(a, _)| a.remote.ip() == IpAddr::from(address)) {
-            terminal.endpoint.handle_datagram(now, reversed(addresses), &message);
-        }
-    }
-    panic!("they talk without end");
+fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side) {
+    carrier::settle(now, gateway, slice::from_mut(terminal), carrier::straight);
 }
 
 /// Whatever an authenticated peer sends within its IKE SA, and in clear beside it, another peer
@@ -73,8 +62,9 @@ pub fn ike_peer(mut data: &[u8]) {
         [0, 1, 2].map(|n| Side::new(vec![connections[n].clone()], settings(), n as u64));
     let addresses = [[192, 0, 2, 1], [192, 0, 2, 2]];
     for (side, address) in [(&mut honest, addresses[0]), (&mut hostile, addresses[1])] {
+        side.at = Some(address.into());
         side.endpoint.dial(now, 0, address.into());
-        settle(now, &mut gateway, side, address);
+        settle(now, &mut gateway, side);
     }
     let mut keys = LoggedKeys::newest(&hostile.events);
     let (mut message_id, mut steps) = (2, 0);
@@ -113,12 +103,12 @@ pub fn ike_peer(mut data: &[u8]) {
             }
             message_id += u32::from(!is_response);
         }
-        settle(now, &mut gateway, &mut honest, addresses[0]);
+        settle(now, &mut gateway, &mut honest);
     }
     let peer = honest.endpoint.peers().next().expect("it is still connected").id();
     honest.events.clear();
     honest.endpoint.rekey(now, peer, false);
-    settle(now, &mut gateway, &mut honest, addresses[0]);
+    settle(now, &mut gateway, &mut honest);
     let has_new_keys = honest.events.iter().any(|event| matches!(event, Event::ChildUp { .. }));
     assert!(has_new_keys, "an honest peer cannot change its keys: {:?}", honest.events);
 }

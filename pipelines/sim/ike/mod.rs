@@ -7,8 +7,10 @@
 //! | [`connections`] | what a gateway and its terminals agree on |
 //! | [`keys`] | what it takes to speak for an endpoint |
 //! | [`side`] | an endpoint whose tasks run at once |
+//! | [`carrier`] | carries messages between a gateway and its terminals |
 //! | [`peer`] | a terminal of the whole gateway |
 
+pub mod carrier;
 pub mod configured;
 pub mod connections;
 pub mod keys;

@@ -2,7 +2,11 @@
 
 use super::{connections::GATEWAY, seeded::Seeded};
 use crate::primitives::Primitives;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -26,15 +30,27 @@ pub struct Side {
     pub endpoint: Endpoint,
     /// What it told.
     pub events: Vec<Event>,
+    /// Where it is; none: wherever messages go to.
+    pub at: Option<IpAddr>,
 }
 
 impl Side {
     /// Makes one with two pools. All its secrets, SPIs and jitter come from `seed`, except key pairs.
     pub fn new(connections: Vec<Connection>, settings: Settings, seed: u64) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
+        Self::with_pools(connections, pools.into(), settings, seed)
+    }
+
+    /// As [`Side::new`], with these pools.
+    pub fn with_pools(connections: Vec<Connection>, pools: Vec<Pool>, settings: Settings, seed: u64) -> Self {
         let random = Arc::new(Seeded::new(seed));
-        let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools.into(), settings);
-        Self { endpoint, events: vec![] }
+        let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, settings);
+        Self { endpoint, events: vec![], at: None }
+    }
+
+    /// Returns whether messages to `address` come to it.
+    pub fn is_at(&self, address: IpAddr) -> bool {
+        self.at.is_none_or(|at| at == address)
     }
 
     /// Returns the child SAs that came up.
