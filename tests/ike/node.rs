@@ -30,8 +30,8 @@ pub(super) struct Esp {
 #[derive(Clone, Debug)]
 pub(super) struct Sa {
     peer: PeerId,
-    spi_in: u32,
-    spi_out: u32,
+    pub(super) spi_in: u32,
+    pub(super) spi_out: u32,
     key_in: Vec<u8>,
     key_out: Vec<u8>,
     local: Vec<TrafficSelector>,

@@ -4,7 +4,7 @@ use crate::world::{NATS, World};
 use std::{panic, time::Duration};
 use wayfarer::sim::{
     cable::Cable,
-    disturbance::{Disturbance, Keys},
+    disturbance::{By, Disturbance, Keys},
     nat::Kind,
 };
 use wayfarer_mobility::ike::counter::Counter;
@@ -94,7 +94,7 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
     for step in 0..steps {
         let terminal = world.random.index(terminals);
         let (ike_sa, child) = (Some(Keys::IkeSa), Some(Keys::Child));
-        let close = |by_gateway| Disturbance::Close { terminal, by_gateway };
+        let close = |by| Disturbance::Close { terminal, by };
         let disturbance = match world.random.below(20) {
             0 => Disturbance::NatRestart { nat: world.random.index(NATS) },
             1 | 2 => rekey(terminal, child, child),
@@ -105,12 +105,12 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
             8 => rekey(terminal, None, ike_sa),
             9 => Disturbance::BlackHole { terminal },
             10 => Disturbance::Repair { terminal },
-            11 => close(true),
-            12 => close(false),
+            11 => close(By::Gateway),
+            12 => close(By::Terminal),
             13 => Disturbance::TerminalRestart { terminal },
             14 => {
                 world.disturb(rekey(terminal, child, ike_sa));
-                close(false)
+                close(By::Terminal)
             }
             15 if step == steps / 2 => Disturbance::GatewayRestart,
             _ => Disturbance::Move { terminal, to: world.new_place() },
@@ -120,7 +120,7 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
         world.pass(pause);
     }
     (0..terminals).for_each(|terminal| world.disturb(Disturbance::Repair { terminal }));
-    world.disturb(Disturbance::Cable(Cable::FAIR));
+    world.cable = Cable::FAIR;
     world.pass(RECOVERY);
     world.assert_connected();
     let strays = world.strays();
@@ -131,7 +131,7 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
 
     world.silence();
     for terminal in 0..terminals {
-        world.disturb(Disturbance::Close { terminal, by_gateway: true });
+        world.disturb(Disturbance::Close { terminal, by: By::Gateway });
     }
     world.pass(120 * SECOND);
     world.nodes[0].assert_empty();
@@ -189,7 +189,7 @@ fn all_come_back_to_a_gateway_that_began_anew() {
         let mut world = World::new(seed, kind, 50, Cable::FOUL);
         world.pass(20 * SECOND);
         world.disturb(Disturbance::GatewayRestart);
-        world.disturb(Disturbance::Cable(Cable::FAIR));
+        world.cable = Cable::FAIR;
         world.pass(RECOVERY);
         world.assert_connected();
         world
