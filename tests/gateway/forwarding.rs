@@ -7,7 +7,10 @@ use wayfarer_dataplane::{
     crypto::Suite,
     drop::DropReason,
     sa::Mode,
-    wire::ip::{self, IpHeader},
+    wire::{
+        ip::{self, IpHeader},
+        udp,
+    },
 };
 
 /// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
@@ -168,6 +171,24 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
             }
             assert_eq!(world.all_drops(), []);
         }
+    }
+}
+
+/// ESP in UDP needs no checksum over IPv4, but some senders write one (RFC 3948 §2.1).
+#[test]
+fn esp_in_udp_may_have_a_checksum() {
+    let mut world = World::new(vec![tunnel(1, suite("aes128gcm16"))]);
+    let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    terminal.port = Some(4500);
+    let [up, _] = inner(1);
+    for has_checksum in [false, true] {
+        let mut packet = terminal.seal(&up);
+        assert_eq!(packet[26..28], [0, 0]);
+        if has_checksum {
+            udp::set_checksum(&mut packet[20..], terminal.address, terminal.gateway);
+        }
+        world.send(OUTSIDE, &packet);
+        assert_eq!(world.take(INSIDE), [forwarded(&up)], "{has_checksum} {:?}", world.all_drops());
     }
 }
 
