@@ -7,6 +7,7 @@ pub mod ike;
 pub mod ports;
 pub mod rate;
 
+use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 use std::{fs, time::Duration};
 
@@ -33,6 +34,12 @@ fn apart<R: Send>(
         })?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
+}
+
+/// Returns a histogram of times in nanoseconds, up to a minute and to three digits.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones"))
 }
 
 /// Processor time of this thread.

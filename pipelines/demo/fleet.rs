@@ -6,24 +6,22 @@ use super::{
     nat::{Delivery, Mapping, Nats},
 };
 use crate::{
-    config::model::{Sa, Tunnel},
+    bench::latencies,
+    config::model::Tunnel,
     sim::{
-        esp::{self, Layout},
-        fixtures::{GATEWAY, INSIDE, OUTSIDE, SERVER},
+        addresses, esp,
+        fixtures::{INSIDE, SERVER},
         frames::{emit_ethernet, emit_udp},
         random::Random,
+        terminal,
     },
 };
 use hdrhistogram::Histogram;
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use wayfarer_dataplane::{
-    crypto::{Backend, Key},
+    crypto::Backend,
     port::memory::Wire,
     wire::{
-        esp::NAT_T_PORT,
         ethernet,
         ip::{self, IpHeader, protocol},
         udp,
@@ -39,11 +37,8 @@ const BURST: usize = 32;
 const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
 
 struct Terminal {
-    seal: Key,
-    open: Key,
-    spi: u32,
-    sent: u64,
-    mapping: Mapping,
+    /// Its end of the tunnel, which sends from where its NAT has it.
+    end: terminal::Terminal,
     /// The next time that it moves.
     moves: Instant,
 }
@@ -108,15 +103,13 @@ impl Fleet {
             inner: inner_packet(options.size),
             scratch: Vec::with_capacity(2048),
             tally: Tally::default(),
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
+            latency: latencies(),
         };
         for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
-            let key = |sa: &Sa| Key::new(sa.cipher, &sa.key, backend).ok();
-            let (Some(seal), Some(open)) = (key(&tunnel.inbound), key(&tunnel.outbound)) else { continue };
+            let sas = [&tunnel.inbound, &tunnel.outbound];
+            let end = terminal::Terminal::of(sas, mapping.address, backend);
             let moves = start + this.pause();
-            let spi = tunnel.inbound.spi.0;
-            this.terminals.push(Terminal { seal, open, spi, sent: 0, mapping, moves });
+            this.terminals.push(Terminal { end: terminal::Terminal { port: mapping.port, ..end }, moves });
         }
         this
     }
@@ -148,14 +141,16 @@ impl Fleet {
             let pick = self.random.next() as u32;
             let pause = self.pause();
             let terminal = &mut self.terminals[index];
-            terminal.mapping = self.nats.attach(now, index, Some(terminal.mapping), pick);
+            let old = Mapping { address: terminal.end.address, port: terminal.end.port };
+            let new = self.nats.attach(now, index, Some(old), pick);
+            (terminal.end.address, terminal.end.port) = (new.address, new.port);
             terminal.moves = now + pause;
             self.tally.moves += 1;
         }
         let stamp = now.duration_since(self.start).as_nanos() as u64;
         let terminal = &mut self.terminals[index];
         stamp_inner(&mut self.inner, index, stamp);
-        seal(terminal, &self.inner, &mut self.scratch);
+        terminal.end.seal_frame(&self.inner, &mut self.scratch);
         let sent = self.internet.send(&self.scratch);
         self.tally.sent += u64::from(sent);
         sent
@@ -215,7 +210,7 @@ impl Fleet {
     fn open(&mut self, now: Instant, index: usize, esp_at: usize) {
         let terminal = &self.terminals[index];
         let bytes = &mut self.scratch[esp_at..];
-        let plain = esp::open(&terminal.open, false, bytes);
+        let plain = esp::open(&terminal.end.open, false, bytes);
         match plain.and_then(|plain| bytes[plain].get(..self.inner.len())) {
             Some(inner) if stamped_index(inner) == index => {
                 let stamp = stamped_time(inner);
@@ -238,13 +233,13 @@ impl Fleet {
 fn inner_packet(size: usize) -> Vec<u8> {
     let size = size.max(INNER_HEADERS + 16);
     let mut packet = vec![0; size];
-    emit_udp(&mut packet, inner_address(0), SERVER);
+    emit_udp(&mut packet, addresses::inner(0), SERVER);
     packet
 }
 
 /// Makes `packet` terminal `index`'s, sent at `stamp`.
 fn stamp_inner(packet: &mut [u8], index: usize, stamp: u64) {
-    if let std::net::IpAddr::V4(address) = inner_address(index as u32) {
+    if let std::net::IpAddr::V4(address) = addresses::inner(index as u32) {
         packet[12..16].copy_from_slice(&address.octets());
     }
     ip::set_total_len(packet, ip::V4_HEADER, packet.len());
@@ -264,28 +259,6 @@ fn number_at(packet: &[u8], at: usize) -> u64 {
     packet[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// Leaves in `frame` the frame that carries `inner` from where the terminal is now to the gateway.
-fn seal(terminal: &mut Terminal, inner: &[u8], frame: &mut Vec<u8>) {
-    terminal.sent += 1;
-    let layout = Layout::new(terminal.seal.suite(), inner.len());
-    let Mapping { address, port } = terminal.mapping;
-    let (outer, udp_len) = if port.is_some() { (protocol::UDP, udp::HEADER) } else { (protocol::ESP, 0) };
-    let length = udp_len + layout.len;
-    frame.clear();
-    frame.resize(ethernet::HEADER + ip::V4_HEADER + length, 0);
-    emit_ethernet(frame, OUTSIDE);
-    let packet = &mut frame[ethernet::HEADER..];
-    ip::emit(packet, address, GATEWAY, outer, length);
-    if let Some(src_port) = port {
-        let header = udp::Udp { src_port, dst_port: NAT_T_PORT, length, checksum: 0 };
-        header.emit(&mut packet[ip::V4_HEADER..]);
-    }
-    let bytes = &mut packet[ip::V4_HEADER + udp_len..];
-    layout.emit(bytes, terminal.spi, terminal.sent, protocol::IPV4);
-    bytes[layout.payload].copy_from_slice(inner);
-    esp::seal(&terminal.seal, terminal.sent, false, bytes);
-}
-
 /// The mapping that a packet from the gateway goes to, and the offset of its ESP header.
 fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
     let header = IpHeader::parse(packet).ok()?;
@@ -300,9 +273,4 @@ fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
         }
         _ => None,
     }
-}
-
-/// The inner address of terminal `index`.
-pub(super) fn inner_address(index: u32) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a80_0000 + index).into()
 }

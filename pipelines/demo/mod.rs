@@ -18,9 +18,12 @@ use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
     launch::{Assembly, Gateway, Seat, StartError},
-    sim::fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    sim::{
+        addresses,
+        fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    },
 };
-use fleet::{Fleet, inner_address};
+use fleet::Fleet;
 use nat::{Mapping, Nats};
 use std::{
     fmt, io,
@@ -115,7 +118,7 @@ fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
     Tunnel {
         remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
         encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
-        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
+        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(addresses::inner(index)))],
         ..bare_tunnel(format!("terminal-{index}"), sa(0x0100_0000 + index), sa(0x0200_0000 + index))
     }
 }

@@ -19,5 +19,5 @@ pub struct Options {
 
 impl Options {
     /// Most terminals: as many as there are inner addresses.
-    pub const MOST: u32 = 1 << 20;
+    pub const MOST: u32 = crate::sim::addresses::MOST;
 }

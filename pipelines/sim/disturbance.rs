@@ -1,8 +1,7 @@
 //! What happens to a fleet of terminals and their gateway, and a model of what must have come of
 //! it.
 
-use super::cable::Cable;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where a terminal is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,46 +66,100 @@ pub enum Disturbance {
     Close {
         /// The terminal's number.
         terminal: usize,
-        /// Whether it is the gateway.
-        by_gateway: bool,
+        /// Which one.
+        by: By,
     },
-    /// The ways between all are others: the loss begins or ends.
-    Cable(Cable),
 }
 
-/// What the gateway must know in the end, whatever messages it took: it knows of no protocol.
+/// Who begins something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The terminal.
+    Terminal,
+    /// The gateway.
+    Gateway,
+}
+
+/// What one side has of a terminal's link at some moment.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// SPIs of its IKE SA, the initiator's first.
+    pub ike_sas: Vec<[u64; 2]>,
+    /// SPIs by which the terminal receives.
+    pub children: Vec<u32>,
+    /// Where the gateway has the terminal.
+    pub remotes: Vec<SocketAddr>,
+}
+
+/// What must have come of a terminal.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Where it is.
+    pub at: Attachment,
+    /// Whether the gateway must reach it there.
+    pub is_reachable: bool,
+    /// What must be over: keys that were changed, and ports that a NAT has forgotten.
+    pub over: Link,
+}
+
+/// What must hold in the end, whatever messages were lost: it knows of no protocol.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    terminals: Vec<(Attachment, bool)>,
+    terminals: Vec<Expected>,
 }
 
 impl Model {
     /// Adds a terminal, the next number.
     pub fn add(&mut self, at: Attachment) {
-        self.terminals.push((at, true));
+        self.terminals.push(Expected { at, is_reachable: true, over: Link::default() });
     }
 
-    /// Follows a disturbance.
-    pub fn apply(&mut self, disturbance: &Disturbance) {
+    /// Follows a disturbance. `link` returns what a side has of a terminal's link before it.
+    pub fn apply(&mut self, disturbance: &Disturbance, link: impl Fn(usize, By) -> Link) {
+        let ends = |expected: &mut Expected, Link { ike_sas, children, .. }| {
+            expected.over.ike_sas.extend(ike_sas);
+            expected.over.children.extend(children);
+        };
         match *disturbance {
             // What is in the way of a terminal is at its place, and stays behind.
-            Disturbance::Move { terminal, to } => self.terminals[terminal] = (to, true),
-            Disturbance::BlackHole { terminal } => self.terminals[terminal].1 = false,
-            Disturbance::Repair { terminal } => self.terminals[terminal].1 = true,
-            // All of these change how terminals are reached, or for how long not, but not where
-            // they are.
-            Disturbance::NatRestart { .. }
-            | Disturbance::TerminalRestart { .. }
-            | Disturbance::GatewayRestart
-            | Disturbance::Rekey { .. }
-            | Disturbance::Close { .. }
-            | Disturbance::Cable(_) => {}
+            Disturbance::Move { terminal, to } => {
+                let expected = &mut self.terminals[terminal];
+                (expected.at, expected.is_reachable) = (to, true);
+            }
+            Disturbance::BlackHole { terminal } => self.terminals[terminal].is_reachable = false,
+            Disturbance::Repair { terminal } => self.terminals[terminal].is_reachable = true,
+            Disturbance::NatRestart { nat } => {
+                let all = self.terminals.iter_mut().enumerate();
+                for (terminal, expected) in all.filter(|(_, expected)| expected.at.nat == Some(nat)) {
+                    expected.over.remotes.extend(link(terminal, By::Gateway).remotes);
+                }
+            }
+            Disturbance::TerminalRestart { terminal } => {
+                ends(&mut self.terminals[terminal], link(terminal, By::Terminal));
+            }
+            Disturbance::GatewayRestart => {
+                let all = self.terminals.iter_mut().enumerate();
+                all.for_each(|(terminal, expected)| ends(expected, link(terminal, By::Gateway)));
+            }
+            Disturbance::Close { terminal, by } => {
+                ends(&mut self.terminals[terminal], link(terminal, by));
+            }
+            Disturbance::Rekey { terminal, by_terminal, by_gateway } => {
+                for (by, keys) in [(By::Terminal, by_terminal), (By::Gateway, by_gateway)] {
+                    let Link { ike_sas, children, .. } = link(terminal, by);
+                    let over = &mut self.terminals[terminal].over;
+                    match keys {
+                        Some(Keys::IkeSa) => over.ike_sas.extend(ike_sas),
+                        Some(Keys::Child) => over.children.extend(children),
+                        None => {}
+                    }
+                }
+            }
         }
     }
 
-    /// Returns the terminals that the gateway must reach, with their numbers.
-    pub fn reachable(&self) -> impl Iterator<Item = (usize, Attachment)> {
-        let all = self.terminals.iter().enumerate();
-        all.filter(|(_, (_, is_reachable))| *is_reachable).map(|(terminal, (at, _))| (terminal, *at))
+    /// Returns what must have come of the terminals that the gateway must reach, with their numbers.
+    pub fn reachable(&self) -> impl Iterator<Item = (usize, &Expected)> {
+        self.terminals.iter().enumerate().filter(|(_, expected)| expected.is_reachable)
     }
 }

@@ -10,6 +10,7 @@
 use crate::{
     config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
     launch::OpenPort,
+    sim::ike::connections,
     slow_path::neighbours::Stations,
 };
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,7 +30,7 @@ pub const OUTSIDE: usize = 0;
 /// Index of the port towards hosts.
 pub const INSIDE: usize = 1;
 /// The gateway's outer address.
-pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::from_octets(connections::GATEWAY));
 /// The host that all terminals of a benchmark talk to.
 pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// The gateway's MAC addresses, by port.

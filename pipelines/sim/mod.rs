@@ -8,6 +8,7 @@
 //! | [`mutation`] | input that is almost right |
 //! | [`cable`] | loss, repetition, delay and reordering |
 //! | [`disturbance`] | what happens to a fleet, and a model of what must come of it |
+//! | [`addresses`] | where the numbered terminals of benchmarks and the demonstration are |
 //! | [`fixtures`] | addresses, and a configuration, tunnels and ports with defaults |
 //! | [`frames`] | packets and frames, and the answers of a neighbour |
 //! | [`esp`] | seals and opens ESP packets |
@@ -19,6 +20,7 @@
 //!
 //! What goes wrong here is a fault of who uses it, so most of it panics.
 
+pub mod addresses;
 pub mod cable;
 pub mod disturbance;
 pub mod esp;

@@ -87,7 +87,7 @@ pub struct Ends {
 /// A remote endpoint, as far as a mapping or filter distinguishes it.
 type Remote = (Option<IpAddr>, Option<u16>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Mapping {
     inside: SocketAddr,
     remote: Remote,
@@ -98,7 +98,7 @@ struct Mapping {
 }
 
 /// A NAT with one external address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Nat {
     /// Its external address.
     pub address: IpAddr,
@@ -115,6 +115,13 @@ pub struct Nat {
     ports: BTreeMap<(SocketAddr, Remote), u16>,
     mappings: BTreeMap<u16, Mapping>,
     given: u16,
+}
+
+impl fmt::Display for Nat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = if self.preserves_ports { "preserved ports" } else { "other ports" };
+        write!(f, "{}, {ports}", self.kind)
+    }
 }
 
 /// The first port that a NAT gives out: those below are reserved (RFC 4787 §4.2.1).
@@ -134,6 +141,13 @@ impl Nat {
             mappings: BTreeMap::new(),
             given: 0,
         }
+    }
+
+    /// Returns NATs at `address` of every kind, those of each with port preservation and without.
+    pub fn all(address: IpAddr) -> impl Iterator<Item = Self> {
+        let both = [false, true];
+        let of = move |kind| both.map(|preserves_ports| Self { preserves_ports, ..Self::new(address, kind) });
+        Kind::ALL.into_iter().flat_map(of)
     }
 
     /// Translates a packet from inside; none, if it does not pass. A packet to the NAT's own

@@ -1,20 +1,24 @@
-//! A terminal: the other end of one tunnel. It uses the portable ciphers, whatever the gateway
-//! uses.
+//! A terminal: the other end of one tunnel. In tests it uses the portable ciphers, whatever the
+//! gateway uses.
 
 use super::{
     esp::{self, Layout},
-    fixtures::{GATEWAY, ip, material},
-    frames::{ip_packet, udp_packet},
+    fixtures::{GATEWAY, OUTSIDE, ip, suite, tunnel},
+    frames::emit_ethernet,
 };
+use crate::config::model::{Sa, Tunnel};
 use std::net::IpAddr;
 use wayfarer_dataplane::{
     crypto::{Backend, Key, Suite},
     wire::{
-        esp::trailer,
-        ip::{IpHeader, protocol},
+        self,
+        esp::NAT_T_PORT,
+        ethernet,
+        ip::{self, IpHeader, protocol},
         udp,
     },
 };
+use wayfarer_mobility::ike::event::ChildSa;
 
 /// The other end of one tunnel.
 #[derive(Debug)]
@@ -40,13 +44,49 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Makes the other end of [`tunnel`](super::fixtures::tunnel) `n`.
+    /// Makes the other end of [`tunnel`](super::fixtures::tunnel) `n`, of the portable ciphers.
     pub fn new(n: u32, suite: Suite, address: &str) -> Self {
-        let address = ip(address);
-        let gateway = if address.is_ipv4() { GATEWAY } else { ip("2001:db8:1::1") };
-        let (seal, open) = (key(suite, &material(suite, n)), key(suite, &material(suite, n + 1000)));
-        let (spi_out, gateway_port) = (0x1000 + n, 4500);
-        Self { spi_out, seal, open, esn: false, seq: 0, address, port: None, gateway, gateway_port }
+        let Tunnel { inbound, outbound, .. } = tunnel(n, suite);
+        Self::of([&inbound, &outbound], ip(address), Backend::Portable)
+    }
+
+    /// Makes the other end of a gateway's SAs, the inbound one and the outbound one.
+    ///
+    /// # Panics
+    /// If their keys are not as long as those of their suites.
+    pub fn of([inbound, outbound]: [&Sa; 2], address: IpAddr, backend: Backend) -> Self {
+        let key = |sa: &Sa| Key::new(sa.cipher, &sa.key, backend).expect("a key of its suite's length");
+        Self {
+            spi_out: inbound.spi.0,
+            seal: key(inbound),
+            open: key(outbound),
+            esn: false,
+            seq: 0,
+            address,
+            port: None,
+            gateway: if address.is_ipv4() { GATEWAY } else { ip("2001:db8:1::1") },
+            gateway_port: NAT_T_PORT,
+        }
+    }
+
+    /// Makes the end of AES-256-GCM SAs that a terminal has negotiated.
+    ///
+    /// # Panics
+    /// If they are of another suite.
+    pub fn negotiated(sa: &ChildSa, backend: Backend) -> Self {
+        let suite = suite("aes256gcm16");
+        let key = |material| Key::new(suite, material, backend).expect("a key of AES-256-GCM");
+        Self {
+            spi_out: sa.spi_out,
+            seal: key(&sa.key_out),
+            open: key(&sa.key_in),
+            esn: sa.suite.esn,
+            seq: 0,
+            address: sa.path.local,
+            port: sa.path.udp.map(|(own, _)| own),
+            gateway: sa.path.remote,
+            gateway_port: sa.path.udp.map_or(NAT_T_PORT, |(_, gateway)| gateway),
+        }
     }
 
     /// Seals `inner` with the next number.
@@ -55,27 +95,63 @@ impl Terminal {
         self.seal_as(inner, esp::next_header(inner), self.seq)
     }
 
+    /// Does the same, and leaves in `frame` the frame in which the packet comes to the gateway.
+    pub fn seal_frame(&mut self, inner: &[u8], frame: &mut Vec<u8>) {
+        self.seq += 1;
+        frame.clear();
+        frame.resize(ethernet::HEADER, 0);
+        emit_ethernet(frame, OUTSIDE);
+        self.append_sealed(frame, inner, esp::next_header(inner), self.seq);
+    }
+
     /// Seals any payload with any next header and number.
     pub fn seal_as(&self, payload: &[u8], next_header: u8, seq: u64) -> Vec<u8> {
+        let mut packet = vec![];
+        self.append_sealed(&mut packet, payload, next_header, seq);
+        packet
+    }
+
+    fn append_sealed(&self, out: &mut Vec<u8>, payload: &[u8], next_header: u8, seq: u64) {
         let layout = Layout::new(self.seal.suite(), payload.len());
-        let mut bytes = vec![0; layout.len];
-        layout.emit(&mut bytes, self.spi_out, seq, next_header);
-        bytes[layout.payload].copy_from_slice(payload);
-        self.protect(bytes, seq)
+        self.append(out, layout.len, |bytes| {
+            layout.emit(bytes, self.spi_out, seq, next_header);
+            bytes[layout.payload].copy_from_slice(payload);
+            esp::seal(&self.seal, seq, self.esn, bytes);
+        });
     }
 
     /// Seals whatever stands where the plaintext belongs, trailer included.
     pub fn protect(&self, mut bytes: Vec<u8>, seq: u64) -> Vec<u8> {
-        wayfarer_dataplane::wire::esp::emit_header(&mut bytes, self.spi_out, seq);
+        wire::esp::emit_header(&mut bytes, self.spi_out, seq);
         esp::seal(&self.seal, seq, self.esn, &mut bytes);
         self.wrap(&bytes)
     }
 
     /// Puts the outer headers around an ESP packet, or whatever bytes.
     pub fn wrap(&self, bytes: &[u8]) -> Vec<u8> {
-        match self.port {
-            Some(port) => udp_packet(self.address, self.gateway, (port, self.gateway_port), bytes),
-            None => ip_packet(self.address, self.gateway, protocol::ESP, bytes),
+        let mut packet = vec![];
+        self.append(&mut packet, bytes.len(), |room| room.copy_from_slice(bytes));
+        packet
+    }
+
+    /// Appends outer headers and what `fill` writes behind them, of `length` bytes. UDP has no
+    /// checksum over IPv4 (RFC 3948 §2.1), and must have one over IPv6.
+    fn append(&self, out: &mut Vec<u8>, length: usize, fill: impl FnOnce(&mut [u8])) {
+        let (protocol, headers) = match self.port {
+            Some(_) => (protocol::UDP, udp::HEADER),
+            None => (protocol::ESP, 0),
+        };
+        let (start, length) = (out.len(), headers + length);
+        out.resize(start + ip::V6_HEADER + length, 0);
+        let header = ip::emit(&mut out[start..], self.address, self.gateway, protocol, length);
+        out.truncate(start + header + length);
+        let datagram = &mut out[start + header..];
+        if let Some(src_port) = self.port {
+            udp::Udp { src_port, dst_port: self.gateway_port, length, checksum: 0 }.emit(datagram);
+        }
+        fill(&mut datagram[headers..]);
+        if self.port.is_some() && self.address.is_ipv6() {
+            udp::set_checksum(datagram, self.address, self.gateway);
         }
     }
 
@@ -85,21 +161,24 @@ impl Terminal {
     /// # Panics
     /// If it does not authenticate.
     pub fn open(&self, packet: &[u8]) -> (IpHeader, u64, Vec<u8>, u8) {
-        let outer = IpHeader::parse(packet).expect("an IP packet");
-        let at = outer.header_len() + if outer.protocol == protocol::UDP { udp::HEADER } else { 0 };
-        let mut bytes = packet[at..outer.total_len()].to_vec();
-        let (_, low) = wayfarer_dataplane::wire::esp::header(&bytes).expect("an ESP packet");
-        let plain = esp::open(&self.open, self.esn, &mut bytes);
-        let plain = &bytes[plain.expect("the gateway's packet does not authenticate")];
-        let (length, next) = trailer(plain).expect("a trailer");
-        (outer, u64::from(low), plain[..length].to_vec(), next)
+        self.try_open(packet).expect("the gateway's packet is no ESP that authenticates")
+    }
+
+    /// Does the same; returns none if it does not authenticate, or is no ESP packet.
+    pub fn try_open(&self, packet: &[u8]) -> Option<(IpHeader, u64, Vec<u8>, u8)> {
+        let (outer, bytes) = esp_in(packet)?;
+        let mut bytes = bytes.to_vec();
+        let (_, low) = wire::esp::header(&bytes)?;
+        let plain = esp::open(&self.open, self.esn, &mut bytes)?;
+        let plain = &bytes[plain];
+        let (length, next) = wire::esp::trailer(plain)?;
+        Some((outer, u64::from(low), plain[..length].to_vec(), next))
     }
 }
 
-/// Makes a key of the portable ciphers.
-///
-/// # Panics
-/// If `material` is not as long as the suite's keys are.
-pub fn key(suite: Suite, material: &[u8]) -> Key {
-    Key::new(suite, material, Backend::Portable).expect("keying material of the suite's length")
+/// Returns the outer header of a packet and the ESP in it, which may be in UDP.
+pub fn esp_in(packet: &[u8]) -> Option<(IpHeader, &[u8])> {
+    let outer = IpHeader::parse(packet).ok()?;
+    let at = if outer.protocol == protocol::UDP { udp::HEADER } else { 0 };
+    Some((outer, outer.payload(packet).get(at..)?))
 }

@@ -49,12 +49,12 @@ impl World {
     }
 
     /// Makes a gateway whose inside is not a network but the host's own stack.
-    pub fn host(tunnels: Vec<Tunnel>) -> Self {
+    pub fn host(config: Config) -> Self {
         let (mut ports, wires) = open_ports(1, 512);
         ports[INSIDE].is_host = true;
         ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
         ports[INSIDE].addresses.clear();
-        Self::on(config(tunnels), (ports, wires))
+        Self::on(config, (ports, wires))
     }
 
     /// Makes a gateway on ports like those of [`open_ports`].

@@ -7,7 +7,10 @@ use wayfarer_dataplane::{
     crypto::Suite,
     drop::DropReason,
     sa::Mode,
-    wire::ip::{self, IpHeader},
+    wire::{
+        ip::{self, IpHeader},
+        udp,
+    },
 };
 
 /// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
@@ -144,7 +147,7 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
                 terminal.port = udp.then_some(4500);
                 terminals.push(terminal);
             }
-            let mut world = World::host(tunnels);
+            let mut world = World::host(config(tunnels));
             let header = if local.contains(':') { 40 } else { 20 };
             let plain = |i: usize| datagram(peers[i], local, (9, 10), &vec![i as u8; 40 + i]);
             for (i, terminal) in terminals.iter().enumerate() {
@@ -171,13 +174,31 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
     }
 }
 
+/// ESP in UDP needs no checksum over IPv4, but some senders write one (RFC 3948 §2.1).
+#[test]
+fn esp_in_udp_may_have_a_checksum() {
+    let mut world = World::new(vec![tunnel(1, suite("aes128gcm16"))]);
+    let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    terminal.port = Some(4500);
+    let [up, _] = inner(1);
+    for has_checksum in [false, true] {
+        let mut packet = terminal.seal(&up);
+        assert_eq!(packet[26..28], [0, 0]);
+        if has_checksum {
+            udp::set_checksum(&mut packet[20..], terminal.address, terminal.gateway);
+        }
+        world.send(OUTSIDE, &packet);
+        assert_eq!(world.take(INSIDE), [forwarded(&up)], "{has_checksum} {:?}", world.all_drops());
+    }
+}
+
 #[test]
 fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
-    let mut config = tunnel(1, suite("aes256gcm16"));
-    config.mode = Mode::Transport;
-    config.remote = Remote::At(ip("192.0.2.1"), 4500);
-    config.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
-    let mut world = World::host(vec![config, tunnel(2, suite("aes128gcm16"))]);
+    let mut transport = tunnel(1, suite("aes256gcm16"));
+    transport.mode = Mode::Transport;
+    transport.remote = Remote::At(ip("192.0.2.1"), 4500);
+    transport.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
+    let mut world = World::host(config(vec![transport, tunnel(2, suite("aes128gcm16"))]));
     let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
     fragment[6] = 0x20;
     ip::set_total_len(&mut fragment, 20, 92);

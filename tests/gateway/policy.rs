@@ -204,7 +204,9 @@ fn a_discard_holds_for_what_a_tunnel_brings_from_a_closer_source() {
 
 #[test]
 fn of_many_rules_the_first_that_covers_a_packet_decides() {
-    // Every other port of each of many hosts may be reached, and its last one by nobody.
+    // Each of eight networks inside has 250 pairs of rules. Of every four ports outside, it may
+    // reach the first, which the discard of the first two covers too, and has no rule for the last
+    // two.
     let host = |n: u32| format!("198.51.{}.{}", n / 250, n % 250 + 1);
     let rule = |n: u32, action, ports: (u16, u16)| {
         let selector = Selector {

@@ -1,6 +1,7 @@
 //! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF,
 //! TFC padding, TTL.
 
+use std::collections::BTreeSet;
 use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
@@ -215,8 +216,7 @@ fn packets_that_may_be_fragmented_outside_carry_different_identifications() {
     let (mut world, _) = world(|t| t.df = Df::Clear);
     (0..3).for_each(|_| world.put(INSIDE, &down(20)));
     world.settle();
-    let mut ids: Vec<_> = world.take(OUTSIDE).iter().map(|p| [p[4], p[5]]).collect();
-    ids.dedup();
+    let ids: BTreeSet<_> = world.take(OUTSIDE).iter().map(|p| [p[4], p[5]]).collect();
     assert_eq!(ids.len(), 3);
 }
 

@@ -4,7 +4,7 @@ use crate::pair::Pair;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
-use wayfarer::sim::nat::{Behavior, Ends, Kind, Nat};
+use wayfarer::sim::nat::{Behavior, Ends, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -29,18 +29,14 @@ fn external_port(pair: &mut Pair, gateway: [u8; 4]) -> u16 {
 #[test]
 fn a_nat_is_seen_and_where_none_is_allowed_refused() {
     let strict = |connection| Connection { no_nats: true, ..connection };
-    for kind in Kind::ALL {
-        let behind = |terminal| {
-            let mut pair = Pair::new(gateway(), terminal);
-            pair.nat = Some(Nat::new(NAT.into(), kind));
-            pair.connect();
-            pair
-        };
+    for nat in Nat::all(NAT.into()) {
+        let behind = |terminal| Pair::behind(nat.clone(), gateway(), terminal);
         let mut pair = behind(terminal());
         pair.assert_one_each();
         let port = external_port(&mut pair, GATEWAY);
-        assert_eq!(pair.gateway.children()[0].path.udp, Some((4500, port)), "{kind}");
-        assert_eq!(behind(strict(terminal())).terminal.ends(), [Reason::Nat], "{kind}");
+        assert_eq!(pair.gateway.children()[0].path.udp, Some((4500, port)), "{nat}");
+        assert_eq!(port == 4500, nat.preserves_ports, "{nat}");
+        assert_eq!(behind(strict(terminal())).terminal.ends(), [Reason::Nat], "{nat}");
     }
     Pair::connected(strict(gateway()), strict(terminal())).assert_one_each();
 }
@@ -51,10 +47,8 @@ fn a_nat_is_seen_and_where_none_is_allowed_refused() {
 fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
     let other = [203, 0, 113, 2];
     let both = || Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
-    for kind in Kind::ALL {
-        let mut pair = Pair::new(both(), terminal());
-        pair.nat = Some(Nat::new(NAT.into(), kind));
-        pair.connect();
+    for nat in Nat::all(NAT.into()) {
+        let mut pair = Pair::behind(nat.clone(), both(), terminal());
         let before = external_port(&mut pair, GATEWAY);
         let [here, _] = pair.ups().map(|all| all[0]);
         pair.terminal.endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(other.into())).unwrap();
@@ -62,9 +56,9 @@ fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
         pair.assert_one_each();
         let after = external_port(&mut pair, other);
         let seen = pair.gateway.endpoint.peers().next().unwrap().addresses();
-        assert_eq!(seen.local, SocketAddr::from((other, 4500)), "{kind}");
-        assert_eq!(seen.remote, SocketAddr::from((NAT, after)), "{kind}");
-        assert_eq!(before == after, kind.mapping == Behavior::EndpointIndependent, "{kind}");
+        assert_eq!(seen.local, SocketAddr::from((other, 4500)), "{nat}");
+        assert_eq!(seen.remote, SocketAddr::from((NAT, after)), "{nat}");
+        assert_eq!(before == after, nat.kind.mapping == Behavior::EndpointIndependent, "{nat}");
     }
 }
 
@@ -72,21 +66,19 @@ fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
 /// what it sends comes back to life only when the terminal speaks.
 #[test]
 fn a_gateway_does_not_reach_a_terminal_whose_nat_restarted_until_it_speaks() {
-    for kind in Kind::ALL {
-        let mut pair = Pair::new(gateway(), terminal());
-        pair.nat = Some(Nat::new(NAT.into(), kind));
-        pair.connect();
+    for nat in Nat::all(NAT.into()) {
+        let mut pair = Pair::behind(nat.clone(), gateway(), terminal());
         let [here, there] = pair.ups().map(|all| all[0]);
         pair.nat.as_mut().unwrap().restart();
         pair.gateway.endpoint.handle_liveness(pair.now, there, false);
         pair.settle();
         let before = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
         let ends = Ends { from: (GATEWAY, 4500).into(), to: before };
-        assert_eq!(pair.nat.as_mut().unwrap().inbound(pair.now, ends), None, "{kind}");
+        assert_eq!(pair.nat.as_mut().unwrap().inbound(pair.now, ends), None, "{nat}");
         pair.terminal.endpoint.handle_liveness(pair.now, here, false);
         pair.settle();
         let again = external_port(&mut pair, GATEWAY);
-        assert_ne!(again, before.port(), "{kind}");
+        assert_eq!(again == before.port(), nat.preserves_ports, "{nat}");
         pair.assert_one_each();
     }
 }
@@ -122,21 +114,19 @@ fn an_update_to_nowhere_is_unacceptable() {
 fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
     let other = [203, 0, 113, 2];
     let both = Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
-    for (connection, moves) in [(both, true), (gateway(), false)] {
-        let mut pair = Pair::connected(connection, terminal());
-        let [here, _] = pair.ups().map(|all| all[0]);
+    for (connection, used) in [(both, other), (gateway(), GATEWAY)] {
+        let mut pair = Pair::connected(connection.clone(), terminal());
         let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
         let path = Path { local: other.into(), remote: TERMINAL.into(), udp: None };
         pair.gateway.endpoint.handle_path(pair.now, child, path);
         let local = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().local.ip();
-        assert_eq!(local(&pair) == IpAddr::from(other), moves, "a path");
-        let mut pair = Pair::connected(if moves { continue } else { gateway() }, terminal());
-        pair.terminal
-            .endpoint
-            .handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into()))
-            .unwrap();
+        assert_eq!(local(&pair), IpAddr::from(used), "a path");
+        let mut pair = Pair::connected(connection, terminal());
+        let [here, _] = pair.ups().map(|all| all[0]);
+        let terminal = &mut pair.terminal.endpoint;
+        terminal.handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into())).unwrap();
         pair.settle();
-        assert_eq!(local(&pair), IpAddr::from(GATEWAY), "an update");
+        assert_eq!(local(&pair), IpAddr::from(used), "an update");
     }
 }
 

@@ -1,13 +1,13 @@
 //! What the two sides agree on, and whom they accept.
 
-use crate::pair::Pair;
-use std::sync::Arc;
+use crate::{
+    doubles::{user, users},
+    pair::Pair,
+};
 use std::time::Duration;
-use wayfarer::primitives::OsRandom;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer::sim::ike::side::Side;
 use wayfarer_mobility::{
-    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Encr, Kex},
     identity::Identity,
     ike::{
@@ -172,15 +172,13 @@ fn several_children_are_made_and_rekeyed() {
 }
 
 /// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the
-/// password of `user`.
-fn by_eap(user: &str, remote_id: IdentityPattern) -> Pair {
-    let users = ["alice", "bob"].map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
-    let gateway = Connection { remote_id, remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() };
+/// password of user `name`.
+fn by_eap(name: &str, remote_id: IdentityPattern) -> Pair {
+    let remote_auth = RemoteAuth::Eap(users(&["alice", "bob"]));
+    let gateway = Connection { remote_id, remote_auth, ..gateway() };
     let terminal = Connection {
         local_id: Identity::from_text("alice").unwrap(),
-        local_auth: LocalAuth::Eap(Arc::new(client)),
+        local_auth: LocalAuth::Eap(user(name)),
         ..terminal()
     };
     let mut pair = Pair::new(gateway, terminal);

@@ -2,29 +2,29 @@
 //! SECURITY.md promises.
 
 use crate::{
+    doubles::{Names, Says, user, users},
     fleet::Fleet,
-    identities::{Names, Says},
-    insider::{Answer, Insider, from},
+    insider::{Answer, Insider},
     pair::Pair,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use wayfarer::primitives::{OsRandom, Primitives};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
-use wayfarer::sim::ike::side::Side;
-use wayfarer::sim::nat::{Kind, Nat};
+use wayfarer::sim::ike::{
+    keys::LoggedKeys,
+    side::{Side, to_gateway},
+};
+use wayfarer::sim::nat::Nat;
 use wayfarer_mobility::{
-    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::{Prf, Verifier},
     identity::Identity,
     ike::{
         bounds,
         connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
-        endpoint::Endpoint,
         event::{Event, Reason},
         pool::Pool,
         proposal::Offer,
-        protection::{Fragments, Protection},
+        protection::Fragments,
         settings::Settings,
         wire::{self, ExchangeType, Header, Payload, notify},
     },
@@ -129,7 +129,7 @@ fn ike_sas_are_bounded_and_so_are_those_that_collide_with_ours() {
 /// A new terminal of this name, which connects without INITIAL_CONTACT.
 fn connect(pair: &mut Pair, name: &str, address: [u8; 4]) {
     let local_id = Identity::from_text(name).unwrap();
-    pair.terminal = Pair::new(gateway(), Connection { local_id, ..terminal() }).terminal;
+    pair.replace_terminal(Connection { local_id, ..terminal() });
     pair.terminal.endpoint.dial(pair.now, 0, IpAddr::from(address));
     for (Addresses { remote, local }, message) in pair.terminal.work(pair.now) {
         pair.gateway.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &message);
@@ -149,15 +149,14 @@ fn connect(pair: &mut Pair, name: &str, address: [u8; 4]) {
 }
 
 fn without_initial_contact(pair: &Pair, message: &[u8]) -> Vec<u8> {
-    let (_, suite, keys) = crate::insider::last_keys(pair);
-    let protection = Protection { crypto: &Primitives, suite: &suite, keys: &keys, from_initiator: true };
+    let mut keys = LoggedKeys::newest(&pair.gateway.events);
     let header = Header::parse(message).unwrap();
-    let opened = protection.open(&header, message, &mut Fragments::default()).unwrap().unwrap();
+    let opened = keys.protection(true).open(&header, message, &mut Fragments::default()).unwrap().unwrap();
     let mut payloads = wire::parse(opened.first, &opened.body).unwrap();
     payloads.retain(|p| !matches!(p, Payload::Notify(n) if n.kind == notify::INITIAL_CONTACT));
     let mut body = vec![];
     let first = wire::emit(&payloads, &mut body);
-    protection.seal(&OsRandom, header, first, body, None, &mut (1 << 40)).remove(0)
+    keys.seal(header, first, body, None).remove(0)
 }
 
 #[test]
@@ -184,9 +183,8 @@ fn those_without_a_name_leave_places_to_others() {
     let eap = || Arc::new(Says(None));
     let guests = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
     let guest = || Connection { local_auth: LocalAuth::Eap(eap()), ..terminal() };
-    let mut fleet = Fleet::new(vec![]);
     let settings = Settings { peer_limit: 16, ..Settings::default() };
-    fleet.gateway = Side::new(vec![guests, gateway()], settings);
+    let mut fleet = Fleet::with(vec![guests, gateway()], settings);
     for n in 1..=20 {
         fleet.connect([192, 0, 2, n], guest());
     }
@@ -205,7 +203,7 @@ fn who_ended_lingers_but_not_in_any_number() {
     let mut pair = Pair::with(gateway(), terminal(), settings);
     for n in 0..20 {
         let local_auth = LocalAuth::Psk(SharedKey(Zeroizing::new(b"a wrong secret".to_vec())));
-        pair.terminal = Pair::new(gateway(), Connection { local_auth, ..terminal() }).terminal;
+        pair.replace_terminal(Connection { local_auth, ..terminal() });
         pair.terminal.endpoint.dial(pair.now, 0, IpAddr::from([192, 0, 2, n]));
         pair.settle();
         assert!(pair.gateway.endpoint.peers().count() <= 4);
@@ -225,7 +223,7 @@ fn first_messages(pair: &mut Pair) -> impl Fn(u16, [u8; 4]) -> (Addresses, Vec<u
     move |n, address| {
         let mut message = first.clone();
         message[..2].copy_from_slice(&n.to_be_bytes());
-        (from(address, 500), message)
+        (to_gateway(address, 500), message)
     }
 }
 
@@ -275,7 +273,7 @@ fn repetitions_are_answered_within_a_rate() {
         let pair = &mut insider.pair;
         (0..100)
             .map(|_| {
-                pair.gateway.endpoint.handle_datagram(pair.now, from(address, port), &request);
+                pair.gateway.endpoint.handle_datagram(pair.now, to_gateway(address, port), &request);
                 pair.gateway.work(pair.now).len()
             })
             .sum()
@@ -290,14 +288,14 @@ fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
     let mut pair = Pair::new(gateway(), Connection { local_auth: wrong, ..terminal() });
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let first = pair.terminal.work(pair.now).remove(0).1;
-    pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 500), &first);
+    pair.gateway.endpoint.handle_datagram(pair.now, to_gateway(TERMINAL, 500), &first);
     let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
     pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
     let auth = pair.terminal.work(pair.now).remove(0).1;
     let mut copies = |address: [u8; 4]| -> usize {
         (0..100)
             .map(|_| {
-                pair.gateway.endpoint.handle_datagram(pair.now, from(address, 4500), &auth);
+                pair.gateway.endpoint.handle_datagram(pair.now, to_gateway(address, 4500), &auth);
                 pair.gateway.work(pair.now).len()
             })
             .sum()
@@ -309,29 +307,28 @@ fn who_has_not_proved_who_it_is_draws_few_repetitions_to_elsewhere() {
 
 #[test]
 fn a_stranger_draws_few_answers_to_elsewhere_by_new_requests_too() {
-    let users = [(b"alice".to_vec(), NtHash::of("secret"))];
-    let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
-    let client = Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of("secret"));
-    let mut pair = Pair::new(
-        Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
-        Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
-    );
-    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
-    let first = pair.terminal.work(pair.now).remove(0).1;
-    pair.gateway.endpoint.handle_datagram(pair.now, from(TERMINAL, 500), &first);
-    let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
-    pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
-    // Its NAT has several addresses, or it has written somebody else's on its packets.
-    pair.nat = Some(Nat::new([198, 51, 100, 66].into(), Kind::ALL[0]));
-    pair.settle();
-    assert_eq!(
-        (pair.gateway.endpoint.count(Counter::TooOften), pair.gateway.ups().len()),
-        (1, 0),
-        "the third of five"
-    );
-    // Who means it asks again.
-    pair.pass(20 * SECOND);
-    assert_eq!(pair.gateway.ups().len(), 1);
+    for nat in Nat::all([198, 51, 100, 66].into()) {
+        let mut pair = Pair::new(
+            Connection { remote_auth: RemoteAuth::Eap(users(&["alice"])), ..gateway() },
+            Connection { local_auth: LocalAuth::Eap(user("alice")), ..terminal() },
+        );
+        pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+        let first = pair.terminal.work(pair.now).remove(0).1;
+        pair.gateway.endpoint.handle_datagram(pair.now, to_gateway(TERMINAL, 500), &first);
+        let (Addresses { local, remote }, answer) = pair.gateway.work(pair.now).remove(0);
+        pair.terminal.endpoint.handle_datagram(pair.now, Addresses { local: remote, remote: local }, &answer);
+        // Its NAT has several addresses, or it has written somebody else's on its packets.
+        pair.nat = Some(nat.clone());
+        pair.settle();
+        assert_eq!(
+            (pair.gateway.endpoint.count(Counter::TooOften), pair.gateway.ups().len()),
+            (1, 0),
+            "the third of five, {nat}"
+        );
+        // Who means it asks again.
+        pair.pass(20 * SECOND);
+        assert_eq!(pair.gateway.ups().len(), 1, "{nat}");
+    }
 }
 
 #[test]
@@ -445,10 +442,8 @@ fn an_inner_address_that_none_can_be_is_not_taken() {
         "::ffff:10.0.0.1".parse().unwrap(),
     ] {
         let mut pair = Pair::new(gateway(), terminal());
-        let pool = vec![Pool::new(bad, bad)];
-        let gateways = vec![gateway()];
-        pair.gateway.endpoint =
-            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), gateways, pool, Settings::default());
+        let pools = vec![Pool::new(bad, bad)];
+        pair.gateway = Side::with_pools(vec![gateway()], pools, Settings::default(), 1);
         pair.connect();
         assert_eq!(pair.terminal.ends(), [Reason::InnerAddress(bad)]);
         assert!(!pair.terminal.events.iter().any(|e| matches!(e, Event::Configured { .. })), "{bad}");

@@ -2,8 +2,8 @@
 //! honest peer.
 
 use crate::{
+    doubles::{Names, Says},
     fleet::Fleet,
-    identities::{Names, Says},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -60,7 +60,7 @@ fn seen(fleet: &mut Fleet, address: [u8; 4]) {
 
 /// The terminal of this number says that it is at `address`.
 fn say(fleet: &mut Fleet, terminal: usize, address: [u8; 4]) {
-    let (_, side) = &mut fleet.terminals[terminal];
+    let side = &mut fleet.terminals[terminal];
     let here = side.endpoint.peers().next().unwrap().id();
     side.endpoint.handle_local(fleet.now, here, address.into(), None).unwrap();
     fleet.settle();
@@ -69,7 +69,7 @@ fn say(fleet: &mut Fleet, terminal: usize, address: [u8; 4]) {
 /// The first terminal says that it is at `address`; it is, if `truly`.
 fn says(fleet: &mut Fleet, address: [u8; 4], truly: bool) {
     if truly {
-        fleet.terminals[0].0 = address.into();
+        fleet.terminals[0].at = Some(address.into());
     }
     say(fleet, 0, address);
 }
@@ -121,7 +121,7 @@ fn an_honest_peer_that_is_doubted_moves_as_soon_as_it_answers() {
         assert_eq!((fleet.place(peer), unconfirmed(&fleet, place)), (at(place), 0));
     }
     // And by a packet only, as behind a NAT.
-    fleet.terminals[0].0 = OTHER.into();
+    fleet.terminals[0].at = Some(OTHER.into());
     seen(&mut fleet, OTHER);
     assert_eq!((fleet.place(peer), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
 }
@@ -159,7 +159,7 @@ fn a_copy_from_elsewhere_does_not_come_between_a_peers_word_and_its_answer() {
         for n in 0..5 {
             seen(&mut fleet, if n % 2 == 0 { OTHER } else { VICTIM });
         }
-        fleet.terminals[0].0 = ELSEWHERE.into();
+        fleet.terminals[0].at = Some(ELSEWHERE.into());
         fleet.pass(2 * SECOND);
         assert_eq!(fleet.place(peer), at(ELSEWHERE), "doubted: {doubted}");
         let last = fleet.gateway.events.iter().rev().find_map(|event| match event {
@@ -175,7 +175,7 @@ fn a_question_to_where_the_peer_is_no_more_does_not_keep_it_from_being_found() {
     let (mut fleet, peer) = connected();
     seen(&mut fleet, VICTIM);
     fleet.pass(11 * SECOND);
-    fleet.terminals[0].0 = ELSEWHERE.into();
+    fleet.terminals[0].at = Some(ELSEWHERE.into());
     // The window is one request, and this one comes to nobody.
     fleet.gateway.endpoint.handle_liveness(fleet.now, peer, false);
     fleet.settle();
@@ -207,7 +207,7 @@ fn enough_bytes_end_it_and_the_question_remains() {
     fleet.gateway.endpoint.handle_unconfirmed(fleet.now, peer);
     assert_eq!(fleet.place(peer), at(TERMINAL));
     // It is there after all: the answer was slow.
-    fleet.terminals[0].0 = ELSEWHERE.into();
+    fleet.terminals[0].at = Some(ELSEWHERE.into());
     fleet.pass(2 * SECOND);
     assert_eq!((fleet.place(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
 }
@@ -221,7 +221,7 @@ fn a_place_that_was_given_up_can_be_news_again() {
     // then on.
     let told = |event: &&Event| matches!(event, Event::PeerMoved { path, .. } if path.remote == IpAddr::from(TERMINAL));
     assert_eq!(fleet.gateway.events.iter().filter(told).count(), 2);
-    fleet.terminals[0].0 = ELSEWHERE.into();
+    fleet.terminals[0].at = Some(ELSEWHERE.into());
     seen(&mut fleet, ELSEWHERE);
     fleet.pass(33 * SECOND);
     assert_eq!(fleet.place(peer), at(ELSEWHERE));
@@ -282,13 +282,13 @@ fn of_one_owners_devices_one_at_a_time_is_followed() {
     }
     let devices = all.map(|address| fleet.peer_at(address).unwrap());
     // What is confirmed does not count.
-    fleet.terminals[3].0 = ELSEWHERE.into();
+    fleet.terminals[3].at = Some(ELSEWHERE.into());
     say(&mut fleet, 3, ELSEWHERE);
     assert_eq!((fleet.place(devices[3]), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
     (0..3).for_each(|device| say(&mut fleet, device, VICTIM));
     assert_eq!(unconfirmed(&fleet, VICTIM), 1);
     // An honest one meanwhile is asked, and followed when it answers.
-    fleet.terminals[2].0 = OTHER.into();
+    fleet.terminals[2].at = Some(OTHER.into());
     say(&mut fleet, 2, OTHER);
     fleet.pass(Duration::from_millis(200));
     assert_eq!((fleet.place(devices[2]), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
@@ -321,7 +321,7 @@ fn those_whose_names_nobody_proved_answer_together() {
         fleet.connect(TERMINAL, of(0).1);
         let honest = fleet.peer_at(TERMINAL).unwrap();
         let newest = fleet.ups().len() - 1;
-        fleet.terminals.last_mut().unwrap().0 = ELSEWHERE.into();
+        fleet.terminals.last_mut().unwrap().at = Some(ELSEWHERE.into());
         seen_of(&mut fleet, newest, ELSEWHERE);
         fleet.settle();
         assert_eq!((fleet.place(honest), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
@@ -351,7 +351,7 @@ fn moves_of_many_owners_that_are_under_way_count_together() {
     assert_eq!(unconfirmed(&fleet, VICTIM), 32);
     // An honest one meanwhile is asked, and followed when it answers.
     let honest = fleet.peer_at([192, 0, 2, 40]).unwrap();
-    fleet.terminals[39].0 = ELSEWHERE.into();
+    fleet.terminals[39].at = Some(ELSEWHERE.into());
     say(&mut fleet, 39, ELSEWHERE);
     assert_eq!((fleet.place(honest), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 0));
     // The others have failed when their time is over, which is as bad.
@@ -371,7 +371,7 @@ fn an_honest_crowd_moves_at_once_or_upon_its_first_answer() {
         // Their NAT restarts, and a packet of each comes before any answer can.
         let place = |n: usize| [100, 64, restart, n as u8 + 1];
         for n in 0..200 {
-            fleet.terminals[n].0 = place(n).into();
+            fleet.terminals[n].at = Some(place(n).into());
             seen_of(&mut fleet, n, place(n));
         }
         fleet.settle();

@@ -226,7 +226,7 @@ fn a_second_connection_takes_the_place_and_the_address_of_the_first() {
         up.inner().collect::<Vec<_>>()
     };
     let had = inner(&pair);
-    pair.terminal = Pair::new(gateway(), terminal()).terminal;
+    pair.replace_terminal(terminal());
     pair.connect();
     assert_eq!(pair.gateway.ends(), [Reason::Replaced]);
     assert_eq!(inner(&pair), had);

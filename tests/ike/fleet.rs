@@ -4,7 +4,14 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer::sim::ike::side::{Message, Side};
+use wayfarer::sim::{
+    ike::{
+        carrier::{self, Way},
+        side::{Message, Side},
+    },
+    nat::Ends,
+    random::Random,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -22,32 +29,46 @@ pub(super) struct Fleet {
     pub(super) now: Duration,
     /// The gateway.
     pub(super) gateway: Side,
-    /// The terminals, each with the address where it is.
-    pub(super) terminals: Vec<(IpAddr, Side)>,
+    /// The terminals, each at its address.
+    pub(super) terminals: Vec<Side>,
     /// What was sent to where nobody is.
     pub(super) lost: Vec<Message>,
+    /// Seeds of terminals that are still to come.
+    seeds: Random,
 }
 
 impl Fleet {
     /// A gateway with these connections.
     pub(super) fn new(connections: Vec<Connection>) -> Self {
-        let gateway = Side::new(connections, Settings::default());
-        Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![] }
+        Self::with(connections, Settings::default())
+    }
+
+    /// A gateway with these connections and settings.
+    pub(super) fn with(connections: Vec<Connection>, settings: Settings) -> Self {
+        let mut seeds = Random(0);
+        let gateway = Side::new(connections, settings, seeds.next());
+        Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![], seeds }
+    }
+
+    /// A new terminal, which begins to connect from `address`.
+    pub(super) fn dial(&mut self, address: [u8; 4], connection: Connection) -> Side {
+        let side = Side::new(vec![connection], Settings::default(), self.seeds.next());
+        let mut side = Side { at: Some(address.into()), ..side };
+        side.endpoint.dial(self.now, 0, address.into());
+        side
     }
 
     /// A terminal at `address` connects; its number.
     pub(super) fn connect(&mut self, address: [u8; 4], connection: Connection) -> usize {
-        let mut side = Side::new(vec![connection], Settings::default());
-        side.endpoint.dial(self.now, 0, address.into());
-        self.terminals.push((address.into(), side));
+        let side = self.dial(address, connection);
+        self.terminals.push(side);
         self.settle();
         self.terminals.len() - 1
     }
 
     /// A terminal at `address` connects as far as its IKE_AUTH, and sends that from `forged`.
     pub(super) fn connect_forged(&mut self, address: [u8; 4], forged: [u8; 4], connection: Connection) {
-        let mut side = Side::new(vec![connection], Settings::default());
-        side.endpoint.dial(self.now, 0, address.into());
+        let mut side = self.dial(address, connection);
         let first = side.work(self.now).remove(0);
         self.deliver(&first);
         let (Addresses { local, remote }, answer) = self.gateway.work(self.now).remove(0);
@@ -66,39 +87,24 @@ impl Fleet {
 
     /// Carries messages until there are none.
     pub(super) fn settle(&mut self) {
-        for round in 0.. {
-            assert!(round < 1000, "they talk without end");
-            let up: Vec<Message> =
-                self.terminals.iter_mut().flat_map(|(_, side)| side.work(self.now)).collect();
-            up.iter().for_each(|message| self.deliver(message));
-            let down = self.gateway.work(self.now);
-            if up.is_empty() && down.is_empty() {
-                return;
-            }
-            for (Addresses { local, remote }, message) in down {
-                let addresses = Addresses { local: remote, remote: local };
-                match self.terminals.iter_mut().find(|(at, _)| *at == remote.ip()) {
-                    Some((_, side)) => side.endpoint.handle_datagram(self.now, addresses, &message),
-                    None => self.lost.push((Addresses { local, remote }, message)),
-                }
-            }
-        }
+        self.settle_by(carrier::straight);
+    }
+
+    /// The same, by a way that translates ends of messages, or loses them.
+    pub(super) fn settle_by(&mut self, way: impl FnMut(Duration, Way, Ends) -> Option<Ends>) {
+        let Self { now, gateway, terminals, .. } = self;
+        self.lost.extend(carrier::settle(*now, gateway, terminals, way));
     }
 
     /// Lets time pass, event by event. The data plane hears nothing from anybody.
-    pub(super) fn pass(&mut self, duration: Duration) {
-        let until = self.now + duration;
-        loop {
-            let sides = self.terminals.iter().map(|(_, side)| side).chain([&self.gateway]);
-            let next = sides.filter_map(|side| side.endpoint.poll_timeout()).min();
-            let Some(next) = next.filter(|next| *next <= until) else { break };
-            self.now = self.now.max(next);
-            for side in self.terminals.iter_mut().map(|(_, side)| side).chain([&mut self.gateway]) {
-                side.endpoint.handle_timeout(self.now);
-            }
-            self.settle();
-        }
-        self.now = until;
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.pass_by(time, carrier::straight);
+    }
+
+    /// The same, by a way that translates ends of messages, or loses them.
+    pub(super) fn pass_by(&mut self, time: Duration, way: impl FnMut(Duration, Way, Ends) -> Option<Ends>) {
+        let Self { now, gateway, terminals, .. } = self;
+        self.lost.extend(carrier::pass(now, time, gateway, terminals, way));
     }
 
     /// The gateway's peers that are connected.

@@ -1,17 +1,15 @@
 //! Who a peer is, and what holds for it: nothing that it may choose by itself decides that (RFC
 //! 7296 §2.16).
 
-use crate::fleet::Fleet;
-use std::{net::IpAddr, slice, sync::Arc};
-use wayfarer::primitives::OsRandom;
+use crate::{
+    doubles::{Names, Says, user, users},
+    fleet::Fleet,
+};
+use std::{net::IpAddr, sync::Arc};
 use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer_mobility::{
-    aaa::eap::{
-        Authenticator, Conversation, Step,
-        mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-        packet::Packet,
-    },
-    crypto::{Distrust, Encr, Refused, SignatureHashes, Signer, Verifier},
+    aaa::eap::Authenticator,
+    crypto::{Encr, Verifier},
     identity::Identity,
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
@@ -30,22 +28,15 @@ fn only(text: &str) -> IdentityPattern {
     IdentityPattern::Of(vec![id(text)])
 }
 
-/// A server that knows these users; each one's password is its name.
-fn users(names: &[&str]) -> Arc<dyn Authenticator> {
-    let users = names.iter().map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
-    Arc::new(Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users))
-}
-
 /// A connection by EAP for whom `remote_id` names, by the pool of this number.
 fn by_eap(name: &str, eap: &Arc<dyn Authenticator>, remote_id: IdentityPattern, pool: usize) -> Connection {
     let remote_auth = RemoteAuth::Eap(eap.clone());
     Connection { name: name.into(), remote_id, remote_auth, pools: vec![pool], ..gateway() }
 }
 
-/// A terminal that calls itself `claimed` and has the password of `user`.
-fn person(claimed: &str, user: &str) -> Connection {
-    let client = Mschapv2Client::new(Arc::new(OsRandom), user.as_bytes(), NtHash::of(user));
-    Connection { local_id: id(claimed), local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() }
+/// A terminal that calls itself `claimed` and has the password of user `name`.
+fn person(claimed: &str, name: &str) -> Connection {
+    Connection { local_id: id(claimed), local_auth: LocalAuth::Eap(user(name)), ..terminal() }
 }
 
 /// "contractors", which names bob and lets him reach one server, and "people" for everybody.
@@ -140,34 +131,6 @@ fn what_a_connection_demands_is_not_got_round_by_calling_oneself_otherwise() {
     }
 }
 
-/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same
-/// key.
-#[derive(Debug)]
-pub(super) struct Says(pub(super) Option<&'static str>);
-
-impl Authenticator for Says {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
-        Box::new(Says(self.0))
-    }
-}
-
-impl Conversation for Says {
-    fn handle(&mut self, packet: &[u8]) -> Step {
-        let key = Some(Zeroizing::new(vec![7; 64]));
-        match Packet::parse(packet) {
-            None => Step::Send(Packet::identity_request(0).emit()),
-            Some(Packet::Request(request)) => Step::Send(Packet::Response(request).emit()),
-            Some(Packet::Response(_)) => Step::Success(Packet::Success(0).emit(), key),
-            Some(Packet::Success(_)) => Step::Success(vec![], key),
-            Some(Packet::Failure(_)) => Step::Failure(vec![]),
-        }
-    }
-
-    fn identity(&self) -> Option<&[u8]> {
-        self.0.map(str::as_bytes)
-    }
-}
-
 #[test]
 fn whom_nobody_names_is_for_connections_that_name_nobody_and_is_nobodys_other_device() {
     let client = || Connection { local_auth: LocalAuth::Eap(Arc::new(Says(None))), ..person("bob", "bob") };
@@ -212,7 +175,7 @@ fn weaker_algorithms_lead_past_no_connection_that_names_the_peer() {
     let mut fleet = Fleet::new(vec![named.clone(), any.clone()]);
     let at = fleet.connect(TERMINAL, weak("CL.test"));
     assert_eq!(fleet.gateway.ends(), [Reason::NoProposal]);
-    assert_eq!(fleet.terminals[at].1.ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+    assert_eq!(fleet.terminals[at].ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
     let mut fleet = Fleet::new(vec![named, any.clone()]);
     fleet.connect(TERMINAL, weak("other.test"));
     assert_eq!(shown(&fleet).0, 1);
@@ -230,44 +193,6 @@ fn another_spelling_of_a_name_is_the_same_peer() {
         fleet.connect([192, 0, 2, at], Connection { local_id: id(name), ..terminal() });
         let (connection, inner, _) = shown(&fleet);
         assert_eq!((connection, inner), (0, vec![[10, 98, 1, 1].into()]), "{name}");
-    }
-}
-
-/// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
-#[derive(Debug)]
-pub(super) struct Names(pub(super) Vec<u8>);
-
-impl Signer for Names {
-    fn certificates(&self) -> &[Vec<u8>] {
-        slice::from_ref(&self.0)
-    }
-
-    fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
-        Ok((14, octets.to_vec()))
-    }
-}
-
-impl Verifier for Names {
-    fn authorities(&self) -> &[u8] {
-        &[]
-    }
-
-    fn verify(
-        &self,
-        identity: &Identity,
-        certificates: &[Vec<u8>],
-        _: u8,
-        data: &[u8],
-        octets: &[u8],
-    ) -> Result<(), Distrust> {
-        match data == octets && self.names(&certificates[0]).contains(identity) {
-            true => Ok(()),
-            false => Err(Distrust::Identity),
-        }
-    }
-
-    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
-        std::str::from_utf8(certificate).unwrap().split(' ').map(id).collect()
     }
 }
 

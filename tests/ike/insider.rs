@@ -1,31 +1,18 @@
 //! A peer that proved who it is, and then sends what no endpoint of ours would.
 
 use crate::pair::Pair;
-use std::{net::SocketAddr, time::Duration};
-use wayfarer::primitives::{OsRandom, Primitives};
-use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL};
-use wayfarer::sim::ike::side::Side;
-use wayfarer_mobility::{
-    crypto::Secret,
-    ike::{
-        connection::Connection,
-        event::Event,
-        protection::{Fragments, Protection},
-        schedule::IkeSaKeys,
-        settings::Settings,
-        suite::IkeSuite,
-        wire::{
-            self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
-            notify,
-        },
+use std::time::Duration;
+use wayfarer::sim::ike::{connections::TERMINAL, keys::LoggedKeys, side::to_gateway};
+use wayfarer_mobility::ike::{
+    connection::Connection,
+    event::Event,
+    protection::Fragments,
+    settings::Settings,
+    wire::{
+        self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
+        notify,
     },
-    path::Addresses,
 };
-
-/// Where the terminal's messages come from.
-pub(super) fn from(address: [u8; 4], port: u16) -> Addresses {
-    Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
-}
 
 /// What the gateway answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,11 +28,8 @@ pub(super) enum Answer {
 /// The terminal of a connected pair, whose endpoint says nothing any more.
 pub(super) struct Insider {
     pub(super) pair: Pair,
-    spis: [u64; 2],
-    suite: IkeSuite,
-    keys: IkeSaKeys,
+    keys: LoggedKeys,
     next: u32,
-    counter: u64,
     nonces: u8,
 }
 
@@ -53,8 +37,8 @@ impl Insider {
     pub(super) fn new(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
         let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..settings });
         pair.connect();
-        let (spis, suite, keys) = last_keys(&pair);
-        Self { pair, spis, suite, keys, next: 2, counter: 1 << 40, nonces: 0 }
+        let keys = LoggedKeys::newest(&pair.gateway.events);
+        Self { pair, keys, next: 2, nonces: 0 }
     }
 
     /// A terminal whose endpoint falls silent after so many exchanges, its next request lost.
@@ -66,8 +50,8 @@ impl Insider {
             pair.down().iter().for_each(|message| pair.deliver_down(message));
         }
         drop(pair.up());
-        let (spis, suite, keys) = last_keys(&pair);
-        Self { pair, spis, suite, keys, next: exchanges, counter: 1 << 40, nonces: 0 }
+        let keys = LoggedKeys::newest(&pair.gateway.events);
+        Self { pair, keys, next: exchanges, nonces: 0 }
     }
 
     /// The SPI that the terminal chose for its first child SA.
@@ -101,20 +85,8 @@ impl Insider {
         first: u8,
         body: Vec<u8>,
     ) -> Vec<u8> {
-        let header = Header {
-            spi_i: self.spis[0],
-            spi_r: self.spis[1],
-            next: 0,
-            version: wire::VERSION,
-            exchange: exchange.number(),
-            flags,
-            message_id,
-            length: 0,
-        };
-        let from_initiator = flags & flags::INITIATOR != 0;
-        let protection =
-            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator };
-        protection.seal(&OsRandom, header, first, body, None, &mut self.counter).remove(0)
+        let header = self.keys.header(exchange.number(), flags, message_id);
+        self.keys.seal(header, first, body, None).remove(0)
     }
 
     /// Sends a request, and reads its answer.
@@ -125,9 +97,8 @@ impl Insider {
 
     /// Sends a request that is sealed, and reads its answer.
     pub(super) fn send(&mut self, message: &[u8]) -> Answer {
-        self.pair.gateway.endpoint.handle_datagram(self.pair.now, from(TERMINAL, 4500), message);
-        let protection =
-            Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator: false };
+        self.pair.gateway.endpoint.handle_datagram(self.pair.now, to_gateway(TERMINAL, 4500), message);
+        let protection = self.keys.protection(false);
         let mut parts = Fragments::default();
         for (_, answer) in self.pair.gateway.work(self.pair.now) {
             let header = Header::parse(&answer).unwrap();
@@ -198,13 +169,13 @@ impl Insider {
 
     /// Goes on by the IKE SA that was made last.
     pub(super) fn switch(&mut self) {
-        (self.spis, self.suite, self.keys) = last_keys(&self.pair);
+        self.keys = LoggedKeys::newest(&self.pair.gateway.events);
         self.next = 0;
     }
 
     /// Connects anew, as if it had restarted.
     pub(super) fn connect_anew(&mut self, terminal: Connection) {
-        self.pair.terminal = Side::new(vec![terminal], Settings::default());
+        self.pair.replace_terminal(terminal);
         self.pair.connect();
         self.switch();
         self.next = 2;
@@ -223,24 +194,11 @@ impl Insider {
 
     /// IKE SAs that the gateway keeps.
     pub(super) fn ike_sas(&self) -> usize {
-        format!("{:?}", self.pair.gateway.endpoint).matches("IkeSa {").count()
+        self.pair.gateway.endpoint.peers().map(|peer| peer.ike_sas()).sum()
     }
 
     /// Child SAs that it keeps.
     pub(super) fn children(&self) -> usize {
         self.pair.gateway.endpoint.peers().map(|peer| peer.children().count()).sum()
     }
-}
-
-/// The keys of the gateway's newest IKE SA, as its key log has them.
-pub(super) fn last_keys(pair: &Pair) -> ([u64; 2], IkeSuite, IkeSaKeys) {
-    let keys = |event: &Event| match event {
-        Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
-            let none = Secret::default;
-            let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
-            Some((*spis, suite.clone(), IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() }))
-        }
-        _ => None,
-    };
-    pair.gateway.events.iter().rev().find_map(keys).unwrap()
 }

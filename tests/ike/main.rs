@@ -6,6 +6,7 @@ mod bounds;
 mod collisions;
 mod datagram;
 mod devices;
+mod doubles;
 mod doubts;
 mod exchanges;
 mod fleet;

@@ -1,8 +1,11 @@
 //! Authentic messages that are malformed: refused, and never taken for empty ones.
 
-use crate::insider::{Answer, Insider, from};
+use crate::insider::{Answer, Insider};
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, terminal},
+    side::to_gateway,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -96,7 +99,7 @@ fn nothing_is_done_of_a_request_whose_end_is_malformed() {
 /// The terminal's answer to the gateway's first request, which cannot be read.
 fn answer(insider: &mut Insider, exchange: ExchangeType, address: [u8; 4]) {
     let answer = insider.protect(exchange, flags::INITIATOR | flags::RESPONSE, 0, kind::NOTIFY, CUT.to_vec());
-    insider.pair.gateway.endpoint.handle_datagram(insider.pair.now, from(address, 4500), &answer);
+    insider.pair.gateway.endpoint.handle_datagram(insider.pair.now, to_gateway(address, 4500), &answer);
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! Malformed messages of a handshake: refused, and never taken for empty ones.
 
 use crate::{
+    doubles::{user, users},
     insider::{Answer, Insider},
     malformed::{CRITICAL, CUT, UNKNOWN},
     pair::Pair,
 };
-use std::{net::SocketAddr, sync::Arc};
-use wayfarer::primitives::OsRandom;
+use std::net::SocketAddr;
 use wayfarer::sim::ike::{
     connections::{GATEWAY, TERMINAL, gateway, offer, terminal},
     side::reversed,
 };
 use wayfarer_mobility::{
-    aaa::eap::mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     crypto::Kex,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
@@ -32,12 +31,9 @@ fn hybrid() -> [Connection; 2] {
 
 /// Both sides with EAP.
 fn by_eap() -> [Connection; 2] {
-    let server =
-        Mschapv2Server::new(Arc::new(OsRandom), b"gateway", [(b"cl".to_vec(), NtHash::of("secret"))]);
-    let client = Mschapv2Client::new(Arc::new(OsRandom), b"cl", NtHash::of("secret"));
     [
-        Connection { remote_auth: RemoteAuth::Eap(Arc::new(server)), ..gateway() },
-        Connection { local_auth: LocalAuth::Eap(Arc::new(client)), ..terminal() },
+        Connection { remote_auth: RemoteAuth::Eap(users(&["cl"])), ..gateway() },
+        Connection { local_auth: LocalAuth::Eap(user("cl")), ..terminal() },
     ]
 }
 

@@ -1,18 +1,26 @@
 //! Where NATs are forbidden (RFC 4555 §3.9).
 
 use crate::fleet::Fleet;
-use std::{net::SocketAddr, time::Duration};
-use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
-use wayfarer::sim::ike::side::{Message, Side};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use wayfarer::sim::{
+    ike::{
+        carrier::Way,
+        connections::{GATEWAY, TERMINAL, gateway, terminal},
+        side::Side,
+    },
+    nat::Ends,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
         counter::Counter,
         event::{PeerId, Reason},
-        settings::Settings,
         view::State,
     },
-    path::{Addresses, Path},
+    path::Path,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,29 +32,24 @@ fn strict(connection: Connection) -> Connection {
     Connection { no_nats: true, ..connection }
 }
 
-fn changed(message: Message) -> Message {
-    let (Addresses { local, remote }, bytes) = message;
-    (Addresses { local: SocketAddr::new(CHANGED.into(), local.port()), remote }, bytes)
-}
-
-/// Carries messages until there are none; of those of the terminal the ones that `is_changed` says,
-/// by their number, come from elsewhere, and what is answered to there comes back.
-fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
-    let mut number = 0;
-    for _ in 0..100 {
-        let up: Vec<Message> = fleet.terminals[0].1.work(fleet.now);
-        for message in up {
-            let message = if is_changed(number) { changed(message) } else { message };
-            number += 1;
-            fleet.deliver(&message);
-        }
-        for (Addresses { local, remote }, message) in fleet.gateway.work(fleet.now) {
-            let at = fleet.terminals[0].0;
-            if remote.ip() == at || remote.ip() == std::net::IpAddr::from(CHANGED) {
-                let addresses = Addresses { local: SocketAddr::new(at, remote.port()), remote: local };
-                fleet.terminals[0].1.endpoint.handle_datagram(fleet.now, addresses, &message);
+/// A way on which those messages of the terminal that `is_changed` says, by their number, come from
+/// elsewhere, and what is answered to there comes back.
+fn changing(mut is_changed: impl FnMut(usize) -> bool) -> impl FnMut(Duration, Way, Ends) -> Option<Ends> {
+    let (mut number, mut terminal) = (0, None);
+    move |_, way, ends| {
+        let Ends { mut from, mut to } = ends;
+        match way {
+            Way::Up => {
+                terminal = Some(from.ip());
+                if is_changed(number) {
+                    from.set_ip(CHANGED.into());
+                }
+                number += 1;
             }
+            Way::Down if to.ip() == IpAddr::from(CHANGED) => to.set_ip(terminal?),
+            Way::Down => {}
         }
+        Some(Ends { from, to })
     }
 }
 
@@ -54,38 +57,22 @@ fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
 fn set_up(of: [Connection; 2], is_changed: impl FnMut(usize) -> bool) -> Fleet {
     let [gateway, terminal] = of;
     let mut fleet = Fleet::new(vec![gateway]);
-    let mut side = Side::new(vec![terminal], Settings::default());
-    side.endpoint.dial(fleet.now, 0, TERMINAL.into());
-    fleet.terminals.push((TERMINAL.into(), side));
-    settle(&mut fleet, is_changed);
+    let side = fleet.dial(TERMINAL, terminal);
+    fleet.terminals.push(side);
+    fleet.settle_by(changing(is_changed));
     fleet
 }
 
 fn here(fleet: &Fleet) -> PeerId {
-    let mut peers = fleet.terminals[0].1.endpoint.peers().filter(|peer| peer.state() == State::Up);
+    let mut peers = fleet.terminals[0].endpoint.peers().filter(|peer| peer.state() == State::Up);
     peers.next().unwrap().id()
 }
 
 /// The terminal moves.
 fn moves(fleet: &mut Fleet) {
-    fleet.terminals[0].0 = ELSEWHERE.into();
+    fleet.terminals[0].at = Some(ELSEWHERE.into());
     let peer = here(fleet);
-    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None).unwrap();
-}
-
-/// Lets time pass; messages of the terminal that `is_changed` says come from elsewhere.
-fn pass(fleet: &mut Fleet, duration: Duration, mut is_changed: impl FnMut(usize) -> bool) {
-    let until = fleet.now + duration;
-    loop {
-        let sides = [&fleet.terminals[0].1, &fleet.gateway];
-        let next = sides.into_iter().filter_map(|side| side.endpoint.poll_timeout()).min();
-        let Some(next) = next.filter(|next| *next <= until) else { break };
-        fleet.now = fleet.now.max(next);
-        fleet.terminals[0].1.endpoint.handle_timeout(fleet.now);
-        fleet.gateway.endpoint.handle_timeout(fleet.now);
-        settle(fleet, &mut is_changed);
-    }
-    fleet.now = until;
+    fleet.terminals[0].endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None).unwrap();
 }
 
 #[test]
@@ -93,7 +80,7 @@ fn a_changed_first_ike_auth_is_refused_and_the_next_attempt_succeeds() {
     // The terminal forbids NATs, the gateway does not care.
     let mut fleet = set_up([gateway(), strict(terminal())], |number| number == 1);
     assert_eq!(fleet.gateway.ends(), [Reason::Nat]);
-    assert_eq!(fleet.terminals[0].1.ends(), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
+    assert_eq!(fleet.terminals[0].ends(), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
     fleet.pass(5 * SECOND);
     assert_eq!(fleet.ups().len(), 1, "one changed packet is not the end");
     assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
@@ -108,7 +95,7 @@ fn a_gateway_that_forbids_nats_asks_for_proof_that_there_is_none() {
             let fleet = set_up([strict(gateway()), terminal.clone()], |number| number == which);
             assert_eq!(fleet.ups().len(), 0, "message {which}");
             // Who forbids NATs itself sees it in our first answer, and says nothing more.
-            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(Side::ends);
+            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0]].map(Side::ends);
             assert!(
                 ours == [Reason::Nat] || (ours.is_empty() && theirs == [Reason::Nat]),
                 "{ours:?} {theirs:?}"
@@ -137,7 +124,7 @@ fn a_path_that_only_a_nat_could_make_is_not_followed() {
         let path = Path { local: GATEWAY.into(), remote: CHANGED.into(), udp: None };
         fleet.gateway.endpoint.handle_path(fleet.now, child, path);
         fleet.settle();
-        assert_eq!(fleet.place(peer).ip(), std::net::IpAddr::from(TERMINAL));
+        assert_eq!(fleet.place(peer).ip(), IpAddr::from(TERMINAL));
         assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
     }
 }
@@ -147,17 +134,12 @@ fn an_update_that_was_changed_is_tried_again_and_does_not_end_the_link() {
     for gateway in [gateway(), strict(gateway())] {
         let mut fleet = set_up([gateway, strict(terminal())], |_| false);
         moves(&mut fleet);
-        // The first three are changed.
-        let mut sent = 0;
-        let mut first = |_| {
-            sent += 1;
-            sent <= 3
-        };
-        settle(&mut fleet, &mut first);
+        let mut first_three = changing(|number| number < 3);
+        fleet.settle_by(&mut first_three);
         assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((TERMINAL, 4500)), "refused");
-        pass(&mut fleet, 10 * SECOND, &mut first);
+        fleet.pass_by(10 * SECOND, first_three);
         assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((ELSEWHERE, 4500)));
-        assert_eq!((fleet.gateway.ends(), fleet.terminals[0].1.ends()), (vec![], vec![]));
+        assert_eq!((fleet.gateway.ends(), fleet.terminals[0].ends()), (vec![], vec![]));
     }
 }
 
@@ -165,11 +147,11 @@ fn an_update_that_was_changed_is_tried_again_and_does_not_end_the_link() {
 fn where_all_updates_are_changed_the_link_ends_and_begins_anew() {
     let mut fleet = set_up([gateway(), strict(terminal())], |_| false);
     moves(&mut fleet);
-    pass(&mut fleet, 60 * SECOND, |_| true);
-    assert_eq!(fleet.terminals[0].1.ends().first(), Some(&Reason::Nat));
+    fleet.pass_by(60 * SECOND, changing(|_| true));
+    assert_eq!(fleet.terminals[0].ends().first(), Some(&Reason::Nat));
     let tries = fleet.gateway.endpoint.count(Counter::NatRefused);
     assert!(tries >= 9, "{tries}");
-    pass(&mut fleet, 120 * SECOND, |_| false);
+    fleet.pass(120 * SECOND);
     assert_eq!(fleet.ups().len(), 1);
 }
 
@@ -177,15 +159,15 @@ fn where_all_updates_are_changed_the_link_ends_and_begins_anew() {
 fn an_update_without_no_nats_allowed_must_show_it_otherwise() {
     let mut fleet = set_up([strict(gateway()), terminal()], |_| false);
     moves(&mut fleet);
-    settle(&mut fleet, |_| false);
+    fleet.settle();
     assert_eq!(
         fleet.ups()[0].addresses().remote,
         SocketAddr::from((ELSEWHERE, 4500)),
         "NAT_DETECTION shows it"
     );
     let peer = here(&fleet);
-    fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None).unwrap();
-    settle(&mut fleet, |_| true);
+    fleet.terminals[0].endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None).unwrap();
+    fleet.settle_by(changing(|_| true));
     assert_eq!(
         fleet.ups()[0].addresses().remote,
         SocketAddr::from((ELSEWHERE, 4500)),

@@ -1,21 +1,17 @@
 //! Two endpoints and the wire between them.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{net::IpAddr, slice, time::Duration};
 use wayfarer::sim::{
     ike::{
+        carrier::{self, Way},
         connections::TERMINAL,
         side::{Message, Side, reversed},
     },
     nat::{Ends, Nat},
+    random::Random,
 };
-use wayfarer_mobility::{
-    ike::{
-        connection::Connection,
-        event::{Event, PeerId},
-        settings::Settings,
-        view::State,
-    },
-    path::Addresses,
+use wayfarer_mobility::ike::{
+    connection::Connection, event::PeerId, settings::Settings, view::State, wire::Header,
 };
 
 /// A gateway, a terminal, and the messages between them.
@@ -29,6 +25,17 @@ pub(super) struct Pair {
     pub(super) gateway: Side,
     /// What the terminal is behind.
     pub(super) nat: Option<Nat>,
+    /// Seeds of terminals that are still to come.
+    seeds: Random,
+}
+
+/// What a NAT on the way makes of messages.
+fn through(nat: &mut Option<Nat>) -> impl FnMut(Duration, Way, Ends) -> Option<Ends> {
+    |now, way, ends| match (nat, way) {
+        (None, _) => Some(ends),
+        (Some(nat), Way::Up) => nat.outbound(now, ends),
+        (Some(nat), Way::Down) => nat.inbound(now, ends),
+    }
 }
 
 impl Pair {
@@ -39,17 +46,37 @@ impl Pair {
 
     /// Both, not connected; the gateway with these settings.
     pub(super) fn with(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
+        Self::seeded(0, gateway, terminal, settings)
+    }
+
+    /// As [`Self::with`], with other nonces and SPIs for each `seed`.
+    pub(super) fn seeded(seed: u64, gateway: Connection, terminal: Connection, settings: Settings) -> Self {
+        let mut seeds = Random(seed);
         Self {
             now: Duration::from_secs(1000),
-            terminal: Side::new(vec![terminal], Settings::default()),
-            gateway: Side::new(vec![gateway], settings),
+            terminal: Side::new(vec![terminal], Settings::default(), seeds.next()),
+            gateway: Side::new(vec![gateway], settings, seeds.next()),
             nat: None,
+            seeds,
         }
+    }
+
+    /// Puts a new terminal in the place of the one before, which says nothing more.
+    pub(super) fn replace_terminal(&mut self, terminal: Connection) {
+        self.terminal = Side::new(vec![terminal], Settings::default(), self.seeds.next());
     }
 
     /// Both, connected.
     pub(super) fn connected(gateway: Connection, terminal: Connection) -> Self {
         let mut pair = Self::new(gateway, terminal);
+        pair.connect();
+        pair
+    }
+
+    /// Both, connected, the terminal behind this NAT.
+    pub(super) fn behind(nat: Nat, gateway: Connection, terminal: Connection) -> Self {
+        let mut pair = Self::new(gateway, terminal);
+        pair.nat = Some(nat);
         pair.connect();
         pair
     }
@@ -60,56 +87,16 @@ impl Pair {
         self.settle();
     }
 
-    /// Carries messages until there are none. Those to an address that is not the terminal's are
-    /// lost.
+    /// Carries messages until there are none, through the NAT if there is one.
     pub(super) fn settle(&mut self) {
-        let mut rounds = 0;
-        loop {
-            let up: VecDeque<_> = self.terminal.work(self.now).into();
-            let down: VecDeque<_> = self.gateway.work(self.now).into();
-            if up.is_empty() && down.is_empty() {
-                return;
-            }
-            rounds += 1;
-            assert!(rounds < 1000, "they talk without end");
-            for (Addresses { local, remote }, message) in up {
-                let ends = Ends { from: local, to: remote };
-                let seen = self.nat.as_mut().map_or(Some(ends), |nat| nat.outbound(self.now, ends));
-                let Some(Ends { from, to }) = seen else { continue };
-                let addresses = Addresses { local: to, remote: from };
-                self.gateway.endpoint.handle_datagram(self.now, addresses, &message);
-            }
-            for (Addresses { local, remote }, message) in down {
-                let ends = Ends { from: local, to: remote };
-                let inside = self.nat.as_mut().map_or(Some(ends), |nat| nat.inbound(self.now, ends));
-                let Some(Ends { from, to }) = inside else { continue };
-                let addresses = Addresses { local: to, remote: from };
-                self.terminal.endpoint.handle_datagram(self.now, addresses, &message);
-            }
-        }
+        let Self { now, terminal, gateway, nat, .. } = self;
+        carrier::settle(*now, gateway, slice::from_mut(terminal), through(nat));
     }
 
     /// Lets time pass, event by event.
-    pub(super) fn pass(&mut self, duration: Duration) {
-        let until = self.now + duration;
-        loop {
-            let next = [&self.terminal, &self.gateway]
-                .into_iter()
-                .filter_map(|side| side.endpoint.poll_timeout())
-                .min();
-            match next.filter(|next| *next <= until) {
-                Some(next) => {
-                    self.now = self.now.max(next);
-                    self.terminal.endpoint.handle_timeout(self.now);
-                    self.gateway.endpoint.handle_timeout(self.now);
-                    self.settle();
-                }
-                None => {
-                    self.now = until;
-                    return;
-                }
-            }
-        }
+    pub(super) fn pass(&mut self, time: Duration) {
+        let Self { now, terminal, gateway, nat, .. } = self;
+        carrier::pass(now, time, gateway, slice::from_mut(terminal), through(nat));
     }
 
     /// Takes what the terminal sends.
@@ -137,6 +124,16 @@ impl Pair {
         [self.terminal.ups(), self.gateway.ups()]
     }
 
+    /// Whether the terminal began the IKE SA that both use now.
+    pub(super) fn is_the_terminals(&mut self) -> bool {
+        let [here, _] = self.ups().map(|all| all[0]);
+        self.terminal.endpoint.handle_liveness(self.now, here, false);
+        let question = self.up().remove(0);
+        self.deliver_up(&question);
+        self.settle();
+        Header::parse(&question.1).unwrap().is_from_initiator()
+    }
+
     /// Both are up, with one child each, which are the same.
     #[track_caller]
     pub(super) fn assert_one_each(&self) {
@@ -144,12 +141,8 @@ impl Pair {
         assert_eq!((ours.len(), theirs.len()), (1, 1));
         let of = |side: &Side| {
             let view = side.endpoint.peers().find(|peer| peer.state() == State::Up).unwrap();
-            let [child] = view.children().collect::<Vec<_>>()[..] else { panic!("{:#?}", side.events) };
-            let up = side.events.iter().find_map(|event| match event {
-                Event::ChildUp { child: id, sa, .. } if *id == child => Some(sa),
-                _ => None,
-            });
-            let sa = up.unwrap();
+            assert_eq!(view.children().count(), 1, "{:#?}", side.events);
+            let sa = side.newest_child();
             (view.spis(), [sa.spi_in, sa.spi_out], [sa.key_in.to_vec(), sa.key_out.to_vec()])
         };
         let (ours, theirs) = (of(&self.terminal), of(&self.gateway));

@@ -16,7 +16,7 @@ use wayfarer::{
     primitives::Primitives,
     sim::{
         cable::Cable,
-        disturbance::{Attachment, Disturbance, Keys, Model},
+        disturbance::{Attachment, By, Disturbance, Keys, Link, Model},
         ike::seeded::Seeded,
         nat::{Ends, Kind, Nat},
         random::Random,
@@ -52,7 +52,7 @@ const GATE: usize = 0;
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) random: Random,
-    cable: Cable,
+    pub(super) cable: Cable,
     pub(super) nodes: Vec<Node>,
     /// Datagrams that were sent.
     pub(super) datagrams: u64,
@@ -63,13 +63,22 @@ pub(super) struct World {
     places: Vec<(Attachment, bool)>,
     /// What the gateway must know in the end.
     model: Model,
-    nats: Vec<Nat>,
+    pub(super) nats: Vec<Nat>,
     hosts: BTreeMap<IpAddr, usize>,
     moves: u32,
     queue: BTreeMap<(Duration, u64), Happening>,
     number: u64,
     timers: BTreeSet<(Duration, usize)>,
     timer_of: Vec<Option<Duration>>,
+}
+
+/// Of any kind, some preserve ports, and some keep mappings for little longer than the 20 seconds
+/// between keepalives.
+fn new_nat(nat: usize, kind: Kind) -> Nat {
+    let mut new = Nat::new(nat_address(nat), kind);
+    new.preserves_ports = nat % 2 == 1;
+    new.expiry = Duration::from_secs(if nat < NATS / 2 { 120 } else { 30 });
+    new
 }
 
 fn nat_address(nat: usize) -> IpAddr {
@@ -89,7 +98,7 @@ impl World {
             life: vec![0; terminals + 1],
             places: vec![],
             model: Model::default(),
-            nats: (0..NATS).map(|nat| Nat::new(nat_address(nat), kind)).collect(),
+            nats: (0..NATS).map(|nat| new_nat(nat, kind)).collect(),
             hosts: BTreeMap::new(),
             moves: 0,
             queue: BTreeMap::new(),
@@ -159,9 +168,33 @@ impl World {
         (here.map(|p| p.id()), there.map(|p| p.id()))
     }
 
+    /// The node of a side of this terminal's link, and its peer that is up.
+    fn side(&self, terminal: usize, by: By) -> (usize, Option<PeerId>) {
+        let (here, there) = self.peers(terminal);
+        match by {
+            By::Terminal => (terminal + 1, here),
+            By::Gateway => (GATE, there),
+        }
+    }
+
+    /// What a side has of this terminal's link.
+    fn link(&self, terminal: usize, by: By) -> Link {
+        let (node, peer) = self.side(terminal, by);
+        let view = self.nodes[node].endpoint.peers().find(|view| Some(view.id()) == peer);
+        let Some(view) = view else { return Link::default() };
+        let sas = view.children().map(|child| &self.nodes[node].sas[&child]);
+        Link {
+            ike_sas: view.spis().into_iter().collect(),
+            children: sas.map(|sa| if by == By::Terminal { sa.spi_in } else { sa.spi_out }).collect(),
+            remotes: vec![view.addresses().remote],
+        }
+    }
+
     /// Disturbs the system, and tells the model.
     pub(super) fn disturb(&mut self, disturbance: Disturbance) {
-        self.model.apply(&disturbance);
+        let mut model = std::mem::take(&mut self.model);
+        model.apply(&disturbance, |terminal, by| self.link(terminal, by));
+        self.model = model;
         match disturbance {
             Disturbance::Move { terminal, to } => self.roam(terminal, to),
             Disturbance::NatRestart { nat } => self.nats[nat].restart(),
@@ -172,8 +205,7 @@ impl World {
             Disturbance::Rekey { terminal, by_terminal, by_gateway } => {
                 self.rekey(terminal, by_terminal, by_gateway);
             }
-            Disturbance::Close { terminal, by_gateway } => self.close(terminal, by_gateway),
-            Disturbance::Cable(cable) => self.cable = cable,
+            Disturbance::Close { terminal, by } => self.close(terminal, by),
         }
     }
 
@@ -215,9 +247,8 @@ impl World {
         self.work(GATE);
     }
 
-    fn close(&mut self, terminal: usize, by_gateway: bool) {
-        let (ours, theirs) = self.peers(terminal);
-        let (node, peer) = if by_gateway { (GATE, theirs) } else { (terminal + 1, ours) };
+    fn close(&mut self, terminal: usize, by: By) {
+        let (node, peer) = self.side(terminal, by);
         if let Some(peer) = peer {
             let now = self.now;
             self.nodes[node].endpoint.close(now, peer);
@@ -379,7 +410,8 @@ impl World {
     /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same, and
     /// the terminal where it is.
     pub(super) fn assert_connected(&self) {
-        for (terminal, at) in self.model.reachable() {
+        for (terminal, expected) in self.model.reachable() {
+            let (at, over) = (expected.at, &expected.over);
             let (ours, theirs) = self.peers(terminal);
             let (Some(ours), Some(theirs)) = (ours, theirs) else {
                 panic!("terminal {terminal} is not connected: {ours:?} {theirs:?}")
@@ -399,9 +431,23 @@ impl World {
             let seen = at.nat.map_or(at.address, nat_address);
             assert_eq!(here.2.local.ip(), at.address, "terminal {terminal}");
             assert_eq!(there.2.remote.ip(), seen, "terminal {terminal}: {at:?}");
+            assert!(here.0.is_none_or(|spis| !over.ike_sas.contains(&spis)), "terminal {terminal}: old keys");
+            assert!(!over.children.contains(&here.1.spi_in), "terminal {terminal}: old keys");
+            let has_left = at.nat.is_none_or(|nat| self.nats[nat].preserves_ports);
+            assert!(has_left || !over.remotes.contains(&there.2.remote), "terminal {terminal}: an old port");
         }
         let name_count = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
         assert_eq!(name_count, self.model.reachable().count());
+    }
+
+    /// What was sent and what was opened, by which two worlds are compared.
+    pub(super) fn traffic(&self) -> [u64; 2] {
+        [self.datagrams, self.delivered()]
+    }
+
+    /// Where the gateway has each of its peers.
+    pub(super) fn remotes(&self) -> Vec<SocketAddr> {
+        self.nodes[GATE].endpoint.peers().map(|view| view.addresses().remote).collect()
     }
 
     /// Packets that came, but to nobody who could open them.

@@ -4,9 +4,10 @@
 use super::{
     options::{INNER_HEADERS, SHORTEST, Size},
     port::Batch,
-    world::{KEYS, inner_address, key_seed, outer_address, spi_in, terminal_at, terminal_of},
+    world::{KEYS, key_seed, spi_in, terminal_of},
 };
 use crate::sim::{
+    addresses,
     esp::{Layout, open},
     fixtures::{GATEWAY, GATEWAY_MAC, INSIDE, OUTSIDE, SERVER, STATION_MAC, material},
     frames::{emit_ethernet, emit_udp},
@@ -117,12 +118,12 @@ impl Load {
         let moves = &mut self.moves[index as usize];
         *moves = moves.wrapping_add(1);
         self.moved += 1;
-        (index, outer_address(index, *moves))
+        (index, addresses::outer(index, (*moves).into()))
     }
 
     /// Where terminal `index` is now.
     pub(super) fn place(&self, index: u32) -> IpAddr {
-        outer_address(index, self.moves[index as usize])
+        addresses::outer(index, self.moves[index as usize].into())
     }
 
     /// Moves of all terminals so far.
@@ -150,6 +151,7 @@ impl Load {
         }
     }
 
+    // Not by a `Terminal` each: sealed one by one, the load would take longer than what is measured.
     fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
         let stride = batch.stride();
         let mut left = batch.len() as u64;
@@ -171,7 +173,7 @@ impl Load {
                 let seq = u64::from(*sent);
                 self.serial += 1;
                 emit_ethernet(frame, OUTSIDE);
-                let source = outer_address(index, self.moves[index as usize]);
+                let source = addresses::outer(index, self.moves[index as usize].into());
                 let layout = Layout::new(self.suite, inner);
                 let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + layout.len];
                 ip::emit(packet, source, GATEWAY, protocol::ESP, layout.len);
@@ -214,7 +216,7 @@ impl Load {
         }
         let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(Wrong::Kind)?;
         // Where it was lately is not wrong: the packet may have left before the move.
-        let was = |places: u8| (0..places).any(|place| outer.dst == outer_address(index, place));
+        let was = |places: u32| (0..places).any(|place| outer.dst == addresses::outer(index, place));
         if !was(if self.moved > 0 { 4 } else { 1 }) {
             return Err(Wrong::Destination);
         }
@@ -223,7 +225,7 @@ impl Load {
         let plain = &bytes[plain];
         let (length, next_header) = esp::trailer(plain).ok_or(Wrong::Inner)?;
         let inner = plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(Wrong::Inner)?;
-        if terminal_at(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
+        if addresses::at_inner(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
             return Err(Wrong::Inner);
         }
         let result = self.check_clear(inner, INSIDE, size);
@@ -238,7 +240,7 @@ impl Load {
             return Err(Wrong::Inner);
         }
         let terminal = if port == OUTSIDE { header.src } else { header.dst };
-        let index = terminal_at(terminal.into()).ok_or(Wrong::Inner)?;
+        let index = addresses::at_inner(terminal.into()).ok_or(Wrong::Inner)?;
         let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
         let serial = u64::from_be_bytes(*serial.ok_or(Wrong::Inner)?);
         let mut expected = vec![0; header.total_len()];
@@ -253,7 +255,7 @@ impl Load {
 
 /// Inner packet number `serial`: from terminal `index` where it comes by `OUTSIDE`, else to it.
 fn emit_inner(packet: &mut [u8], port: usize, index: u32, serial: u64) {
-    let terminal = inner_address(index);
+    let terminal = addresses::inner(index);
     let (src, dst) = if port == OUTSIDE { (terminal, SERVER) } else { (SERVER, terminal) };
     emit_udp(packet, src, dst);
     packet[INNER_HEADERS..SHORTEST].copy_from_slice(&serial.to_be_bytes());

@@ -1,8 +1,7 @@
 //! The options of a run.
 
-use super::world::MOST_TUNNELS;
 use serde::{Serialize, Serializer};
-use std::{error, fmt, str::FromStr, time::Duration};
+use std::{error, fmt, slice, str::FromStr, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
     wire::{ip, udp},
@@ -38,7 +37,7 @@ pub struct Options {
 
 impl Options {
     /// Most tunnels.
-    pub const MOST: u32 = MOST_TUNNELS;
+    pub const MOST: u32 = crate::sim::addresses::MOST;
 }
 
 /// Which way packets go.
@@ -65,45 +64,36 @@ pub enum Size {
 impl Size {
     /// Shortest and longest.
     pub const RANGE: std::ops::RangeInclusive<u16> = SHORTEST as u16..=9000;
-    const IMIX: [(u16, u64); 3] = [(64, 7), (576, 4), (1420, 1)];
+    const IMIX: [u16; 12] = [64, 64, 64, 64, 64, 64, 64, 576, 576, 576, 576, 1420];
 
-    /// The length for some random number.
+    /// Returns the lengths, each as often as its share is.
+    fn lengths(&self) -> &[u16] {
+        match self {
+            Self::Fixed(size) => slice::from_ref(size),
+            Self::Imix => &Self::IMIX,
+        }
+    }
+
+    /// Returns the length for a random number.
     pub(in crate::bench) fn pick(self, random: u64) -> usize {
-        let Self::Fixed(size) = self else {
-            return match random % 12 {
-                0..7 => 64,
-                7..11 => 576,
-                _ => 1420,
-            };
-        };
-        usize::from(size)
+        let lengths = self.lengths();
+        lengths[random as usize % lengths.len()].into()
     }
 
-    /// Whether packets have this length.
-    pub(super) fn has(self, length: usize) -> bool {
-        match self {
-            Self::Fixed(size) => usize::from(size) == length,
-            Self::Imix => Self::IMIX.iter().any(|(size, _)| usize::from(*size) == length),
-        }
+    /// Returns whether packets have this length.
+    pub(in crate::bench) fn has(self, length: usize) -> bool {
+        self.lengths().iter().any(|size| usize::from(*size) == length)
     }
 
+    /// Returns the largest length.
     pub(in crate::bench) fn largest(self) -> usize {
-        match self {
-            Self::Fixed(size) => usize::from(size),
-            Self::Imix => 1420,
-        }
+        self.lengths().iter().copied().max().unwrap_or_default().into()
     }
 
-    /// The average of something that depends on the length.
+    /// Returns the average of what `of` says of a length.
     pub(in crate::bench) fn mean(self, of: impl Fn(usize) -> usize) -> usize {
-        match self {
-            Self::Fixed(size) => of(usize::from(size)),
-            Self::Imix => {
-                let sum: usize =
-                    Self::IMIX.iter().map(|(size, n)| of(usize::from(*size)) * *n as usize).sum();
-                sum / 12
-            }
-        }
+        let lengths = self.lengths();
+        lengths.iter().map(|size| of(usize::from(*size))).sum::<usize>() / lengths.len()
     }
 }
 

@@ -32,9 +32,9 @@ pub struct Row {
     pub gbps: f64,
     /// Packets that went in and did not come out.
     pub lost: u64,
-    /// Those of them that the anti-replay window refused.
+    /// Packets that the anti-replay window refused as too old: those that are lost, and no others.
     pub replay_drops: u64,
-    /// Those by reason.
+    /// Drops by reason.
     pub drops: BTreeMap<String, u64>,
     /// Packets that came out and were compared with what went in, byte for byte; ESP by way of
     /// another implementation.

@@ -137,7 +137,9 @@ impl Rig {
         }
         let profiles = self.play_for(2 * slice, &mut batches, size, true)?;
         let after = self.account();
-        let lost = settle(&before, &after, self.hands.len() > 1)?;
+        let (lost, drops) = settle(&before, &after, self.hands.len() > 1)?;
+        let of =
+            |wanted: DropReason| drops.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, n)| *n);
         let checked = after.checked - before.checked;
         if checked == 0 {
             return Err(BenchError::Unchecked);
@@ -150,9 +152,9 @@ impl Rig {
             workers: options.workers,
             packets,
             instructions_per_packet: instructions.map(|executed| executed as f64 / packets as f64),
-            lost: lost.iter().map(|(_, n)| n).sum(),
-            replay_drops: lost.iter().map(|(_, n)| n).sum(),
-            drops: lost.into_iter().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
+            lost,
+            replay_drops: of(DropReason::ReplayStale),
+            drops: drops.into_iter().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
             checked,
             moves: after.moves - before.moves,
             moves_followed: after.followed - before.followed,
@@ -301,13 +303,13 @@ impl Rig {
     }
 }
 
-/// What was lost between two accounts: nothing; or where workers share windows, what they refuse as
-/// stale.
+/// Returns how many packets went in and did not come out between two accounts, and what they were
+/// dropped for: nothing; or if workers share windows, what these refuse as stale.
 fn settle(
     before: &Account,
     after: &Account,
     may_be_late: bool,
-) -> Result<Vec<(DropReason, u64)>, BenchError> {
+) -> Result<(u64, Vec<(DropReason, u64)>), BenchError> {
     let offered: u64 = after.offered.iter().sum::<u64>() - before.offered.iter().sum::<u64>();
     let delivered: u64 = after.delivered.iter().sum::<u64>() - before.delivered.iter().sum::<u64>();
     let counts = after.drops.iter().zip(&before.drops).map(|(after, before)| after - before);
@@ -324,7 +326,7 @@ fn settle(
         None if after.missed > before.missed => {
             Err(BenchError::Dropped(DropReason::NoBuffer, after.missed - before.missed))
         }
-        None => Ok(drops),
+        None => Ok((offered - delivered, drops)),
     }
 }
 

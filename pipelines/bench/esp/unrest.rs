@@ -2,7 +2,7 @@
 //! path of a running gateway.
 
 use super::{BenchError, load::Load, world};
-use crate::slow_path::SlowPath;
+use crate::{sim::addresses, slow_path::SlowPath};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -107,7 +107,7 @@ impl Unrest {
         }
         // Beyond the indices of those that carry packets, and free again by the time they come
         // round.
-        let index = world::MOST_TUNNELS + self.next % (2 * GUESTS);
+        let index = addresses::MOST + self.next % (2 * GUESTS);
         self.next = self.next.wrapping_add(1);
         let tunnel = world::tunnel(index, self.suite, self.window);
         slow_path.install_tunnel(&tunnel).map_err(BenchError::Key)?;

@@ -11,41 +11,21 @@ use super::port::{LoadPort, Plug};
 use crate::{
     config::model::{Config, Gateway, Remote, Tunnel},
     launch::OpenPort,
-    sim::fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    sim::{
+        addresses,
+        fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+    },
 };
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::sync::Arc;
 use wayfarer_dataplane::{crypto::Suite, port::Port, sa::Selector, table::Prefix};
 
-/// Most tunnels that carry packets.
-pub(super) const MOST_TUNNELS: u32 = 1 << 20;
 /// Different keys in each direction. Every SA has a [`Key`](wayfarer_dataplane::crypto::Key) of its
 /// own all the same; the terminals share theirs, so that the load does not cost the memory of a
 /// second gateway.
 pub(super) const KEYS: u32 = 64;
 
-const OUTER: u32 = 0x6440_0000;
-const INNER: u32 = 0x0a80_0000;
 const SPI_IN: u32 = 0x0100_0000;
 const SPI_OUT: u32 = 0x0200_0000;
-
-/// Where terminal `index` is, after a number of moves: there are four places.
-pub(super) fn outer_address(index: u32, moves: u8) -> IpAddr {
-    Ipv4Addr::from_bits(OUTER + u32::from(moves % 4) * MOST_TUNNELS + index % MOST_TUNNELS).into()
-}
-
-/// The inner address of terminal `index`.
-pub(super) fn inner_address(index: u32) -> IpAddr {
-    Ipv4Addr::from_bits(INNER + index).into()
-}
-
-/// The terminal with this inner address.
-pub(super) fn terminal_at(address: IpAddr) -> Option<u32> {
-    let IpAddr::V4(address) = address else { return None };
-    address.to_bits().checked_sub(INNER).filter(|index| *index < MOST_TUNNELS)
-}
 
 /// The SPI of packets from terminal `index`.
 pub(super) fn spi_in(index: u32) -> u32 {
@@ -54,7 +34,7 @@ pub(super) fn spi_in(index: u32) -> u32 {
 
 /// The terminal to which packets with this SPI go.
 pub(super) fn terminal_of(spi: u32) -> Option<u32> {
-    spi.checked_sub(SPI_OUT).filter(|index| *index < MOST_TUNNELS)
+    spi.checked_sub(SPI_OUT).filter(|index| *index < addresses::MOST)
 }
 
 /// Which key an SA of terminal `index` has.
@@ -71,8 +51,8 @@ pub(super) fn name(index: u32) -> String {
 pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) -> Config {
     let frame_size = if mtu(largest) > 1500 { 9728 } else { 2048 };
     let gateway = Gateway { frames: 1024, frame_size, ..gateway_settings(tunnels as usize) };
-    let terminals = Prefix::new(outer_address(0, 0), 10).unwrap_or(Prefix::host(outer_address(0, 0)));
-    config_on_links(gateway, terminals, (0..tunnels).map(|index| tunnel(index, suite, window)).collect())
+    let tunnels = (0..tunnels).map(|index| tunnel(index, suite, window)).collect();
+    config_on_links(gateway, addresses::all_outer(), tunnels)
 }
 
 /// The MTU of ports over which inner packets of up to `largest` bytes travel in ESP.
@@ -84,8 +64,8 @@ fn mtu(largest: usize) -> usize {
 pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
     let sa = |spi, inbound| sa(spi + index, suite, key_seed(index, inbound));
     Tunnel {
-        remote: Remote::At(outer_address(index, 0), 0),
-        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(inner_address(index)))],
+        remote: Remote::At(addresses::outer(index, 0), 0),
+        selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(addresses::inner(index)))],
         window,
         ..bare_tunnel(name(index), sa(SPI_IN, true), sa(SPI_OUT, false))
     }

@@ -1,11 +1,7 @@
 //! Terminals in lockstep with a gateway.
 
-use super::{
-    BenchError,
-    gateway::Serve,
-    terminal::Terminal,
-    world::{World, terminal_at},
-};
+use super::{BenchError, gateway::Serve, terminal::Terminal, world::World};
+use crate::sim::addresses;
 use std::time::{Duration, Instant};
 use wayfarer_mobility::transmit::Transmit;
 
@@ -63,7 +59,7 @@ fn settle(
         }
         for transmit in &down {
             let to = transmit.addresses.remote.ip();
-            let index = terminal_at(to).and_then(|index| index.checked_sub(first));
+            let index = addresses::at_outer(to).and_then(|index| index.checked_sub(first));
             let terminal = index.and_then(|index| group.get_mut(index as usize));
             if let Some(terminal) = terminal.filter(|terminal| terminal.place() == to) {
                 terminal.handle(now, transmit);

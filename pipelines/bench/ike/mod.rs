@@ -11,7 +11,6 @@
 //! | `idle` | the same two |
 //! | `latency`, `rekey`, `flood` | worker and slow path in threads, under full traffic |
 
-mod cipher;
 mod connect;
 mod error;
 mod fleet;

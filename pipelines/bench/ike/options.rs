@@ -17,7 +17,7 @@ pub struct Options {
 
 impl Options {
     /// Most peers: as many as there are addresses for them.
-    pub const MOST: u32 = 1 << 20;
+    pub const MOST: u32 = crate::sim::addresses::MOST;
     /// Most peers that do something.
     pub const ACTIVE: u32 = 10_000;
 }

@@ -1,16 +1,20 @@
 //! A simulated terminal: an endpoint of its own that connects and moves.
 
-use super::{
-    cipher,
-    world::{World, place},
+use super::world::World;
+use crate::{
+    primitives::{OsRandom, Primitives},
+    sim::{
+        addresses,
+        ike::side::{reversed, run_tasks},
+        terminal,
+    },
 };
-use crate::primitives::{OsRandom, Primitives};
-use crate::sim::ike::side::{reversed, run_tasks};
 use std::{net::IpAddr, sync::Arc, time::Duration};
+use wayfarer_dataplane::{crypto::Backend, wire::esp};
 use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
-        event::{ChildId, ChildSa, Event, PeerId},
+        event::{ChildId, Event, PeerId},
         settings::Settings,
     },
     transmit::Transmit,
@@ -20,14 +24,13 @@ use wayfarer_mobility::{
 #[derive(Debug)]
 pub(super) struct Child {
     id: ChildId,
-    /// Keys and numbers.
-    pub(super) sa: ChildSa,
+    spi_in: u32,
+    /// Its end of the tunnel.
+    pub(super) end: terminal::Terminal,
     /// Whether it sends by it.
     pub(super) is_used: bool,
     /// Whether the gateway does.
     pub(super) is_seen: bool,
-    /// The last sequence number that it used.
-    pub(super) sent: u64,
 }
 
 /// A terminal.
@@ -72,7 +75,7 @@ impl Terminal {
 
     /// Where it is.
     pub(super) fn place(&self) -> IpAddr {
-        place(self.index, self.moves)
+        addresses::outer(self.index, self.moves)
     }
 
     /// Begins to connect.
@@ -105,9 +108,9 @@ impl Terminal {
 
     /// Opens an ESP packet of the gateway's; `None` where it cannot.
     pub(super) fn open(&mut self, now: Duration, packet: &[u8]) -> Option<()> {
-        let spi = cipher::spi(packet)?;
-        let child = self.children.iter_mut().find(|child| child.sa.spi_in == spi)?;
-        cipher::opens(&child.sa, packet).then_some(())?;
+        let (spi, _) = esp::header(terminal::esp_in(packet)?.1)?;
+        let child = self.children.iter_mut().find(|child| child.spi_in == spi)?;
+        child.end.try_open(packet)?;
         if !child.is_seen {
             child.is_seen = true;
             self.endpoint.handle_child_used(now, child.id);
@@ -148,7 +151,9 @@ impl Terminal {
                 Event::PeerUp { peer, .. } => self.peer = Some(peer),
                 Event::PeerDown { .. } => self.peer = None,
                 Event::ChildUp { child, sa, .. } => {
-                    self.children.push(Child { id: child, is_used: sa.send, is_seen: false, sa, sent: 0 });
+                    let end = terminal::Terminal::negotiated(&sa, Backend::detect());
+                    let (spi_in, is_used) = (sa.spi_in, sa.send);
+                    self.children.push(Child { id: child, spi_in, end, is_used, is_seen: false });
                     self.made += 1;
                 }
                 Event::ChildUse { child } => {

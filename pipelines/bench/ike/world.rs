@@ -11,6 +11,7 @@ use crate::{
     config::model::{self, Config, Gateway, Ike, PoolRange},
     credentials::{Authorities, CertificateSigner, CredentialProblem},
     sim::{
+        addresses,
         fixtures::{SERVER, config_on_links, gateway_settings},
         ike::connections,
     },
@@ -18,11 +19,11 @@ use crate::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use wayfarer_dataplane::{sa::Limits, table::Prefix};
+use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::{
     crypto::{Kex, Prf},
     identity::Identity,
@@ -34,25 +35,8 @@ use wayfarer_mobility::{
 };
 use zeroize::Zeroizing;
 
-/// Places of a terminal.
-const PLACES: u32 = 4;
-
-const OUTER: u32 = 0x6440_0000;
-const INNER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 128, 0, 0), Ipv4Addr::new(10, 191, 255, 255)];
 const GATEWAY_NAME: &str = "gateway.test";
 const TERMINAL_NAME: &str = "terminal.test";
-
-/// Where terminal `index` is after a number of moves.
-pub(super) fn place(index: u32, moves: u32) -> IpAddr {
-    Ipv4Addr::from_bits(OUTER + moves % PLACES * super::Options::MOST + index).into()
-}
-
-/// Whose place it is.
-pub(super) fn terminal_at(address: IpAddr) -> Option<u32> {
-    let IpAddr::V4(address) = address else { return None };
-    let at = address.to_bits().checked_sub(OUTER)?;
-    (at < PLACES * super::Options::MOST).then_some(at % super::Options::MOST)
-}
 
 /// How both sides prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +130,7 @@ impl World {
 
     /// The pool of inner addresses.
     pub(super) fn pool() -> [IpAddr; 2] {
-        INNER.map(IpAddr::V4)
+        [addresses::inner(0), addresses::inner(4 * addresses::MOST - 1)]
     }
 
     /// A gateway for so many tunnels.
@@ -154,7 +138,6 @@ impl World {
         let [first, last] = Self::pool();
         let connection =
             |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
-        let terminals = Prefix::new(place(0, 0), 10).unwrap_or(Prefix::host(place(0, 0)));
         // Two tunnels at a time while keys change.
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
@@ -162,7 +145,7 @@ impl World {
             pools: vec![PoolRange { name: "inner".into(), first, last }],
             ..Ike::default()
         };
-        Config { ike, ..config_on_links(gateway, terminals, vec![]) }
+        Config { ike, ..config_on_links(gateway, addresses::all_outer(), vec![]) }
     }
 }
 

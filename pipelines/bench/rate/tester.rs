@@ -1,7 +1,10 @@
 //! Sends numbered, time-stamped frames at an even rate and looks for them at the other end.
 
 use super::{Options, RateError};
-use crate::device_lock::{DeviceLock, primary_name};
+use crate::{
+    bench::latencies,
+    device_lock::{DeviceLock, primary_name},
+};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
@@ -250,8 +253,7 @@ impl Trial {
             duplicates: 0,
             seen: Vec::new(),
             sending: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones")),
+            latency: latencies(),
         }
     }
 

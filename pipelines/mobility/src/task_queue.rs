@@ -75,6 +75,11 @@ impl<P: Copy> TaskQueue<P> {
         }
     }
 
+    /// Returns the number of tasks that wait or are being done.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.task_owners.len()
+    }
+
     /// Number of waiting tasks of peers that are not established.
     pub(crate) fn unauthenticated(&self) -> usize {
         self.unauthenticated.len()

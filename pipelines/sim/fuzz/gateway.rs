@@ -1,10 +1,7 @@
 //! A whole gateway: workers, and the slow path behind them with key exchange on.
 
+use crate::config::model::{Config, Ike, Policy, PolicyAction, Remote};
 use crate::sim::{fixtures::*, frames::*, ike::configured::for_terminals, terminal::Terminal, world::World};
-use crate::{
-    config::model::{Config, Ike, Policy, PolicyAction, Remote},
-    slow_path::neighbours::Stations,
-};
 use std::{cell::RefCell, sync::OnceLock, time::Duration};
 use wayfarer_dataplane::{
     sa::Mode,
@@ -28,17 +25,12 @@ const LONGEST: usize = 1900;
 /// The input is a list of steps: a byte that says what its bytes are, two of their length, and
 /// they.
 pub fn gateway(data: &[u8]) {
-    run(data, || World::on(settings(), open_ports(1, 512)));
+    run(data, || World::with(settings(), 512));
 }
 
 /// The same where the inside is the host's own stack.
 pub fn gateway_host(data: &[u8]) {
-    run(data, || {
-        let (mut ports, wires) = open_ports(1, 512);
-        ports[INSIDE].is_host = true;
-        ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
-        World::on(settings(), (ports, wires))
-    });
+    run(data, || World::host(settings()));
 }
 
 /// A gateway and its terminals.

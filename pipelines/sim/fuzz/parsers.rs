@@ -6,11 +6,14 @@ use crate::{
         protocol::{Answer, Request, VERSION},
         server,
     },
-    sim::files::with_file,
+    sim::{
+        esp::{Layout, seal},
+        files::with_file,
+    },
 };
 use std::{net::IpAddr, path::Path};
 use wayfarer_dataplane::{
-    crypto::{self, Backend, Key, OpenJob, SealJob, Suite},
+    crypto::{self, Backend, Key, OpenJob, Suite},
     port::pcap,
     sa::Flow,
     wire::{
@@ -127,21 +130,19 @@ pub fn open(data: &[u8]) {
     };
     assert!(!opens(&mut data.to_vec()));
 
-    let start = esp::HEADER + suite.iv_len();
-    let tail = esp::padding(data.len(), suite.align()) + esp::TRAILER;
-    let end = start + data.len() + tail;
-    let mut packet = vec![0; end + suite.icv_len()];
-    esp::emit_header(&mut packet, 0x1001, seq);
-    packet[start..start + data.len()].copy_from_slice(data);
-    esp::emit_trailer(&mut packet[start + data.len()..end], 4);
-    crypto::seal(&mut [SealJob { key: &key, seq, iv: seq, esn, esp: &mut packet }]);
+    let layout = Layout::new(suite, data.len());
+    let mut packet = vec![0; layout.len];
+    layout.emit(&mut packet, 0x1001, seq, 4);
+    packet[layout.payload.clone()].copy_from_slice(data);
+    seal(&key, seq, esn, &mut packet);
     let mut changed = packet.clone();
     let place = usize::from(*flags) * 97 % changed.len();
     changed[place] ^= 1 << (flags % 8);
     assert!(!opens(&mut changed), "{suite}: byte {place} of {}", packet.len());
     assert!(opens(&mut packet));
-    assert_eq!(&packet[start..start + data.len()], data);
-    assert_eq!(esp::trailer(&packet[start..end]), Some((data.len(), 4)));
+    assert_eq!(&packet[layout.payload.clone()], data);
+    let plain = &packet[layout.payload.start..layout.trailer.end];
+    assert_eq!(esp::trailer(plain), Some((data.len(), 4)));
 }
 
 /// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or

@@ -1,58 +1,51 @@
 //! A terminal that connects to the whole gateway by IKE.
 
-use super::{configured::ike, side::run_tasks};
+use super::{configured::ike, side::Side};
 use crate::{
-    primitives::{OsRandom, Primitives},
     sim::{
-        fixtures::{OUTSIDE, ip, suite},
+        fixtures::{OUTSIDE, ip},
         frames::to_gateway,
-        terminal::{Terminal, key},
+        terminal::Terminal,
         world::World,
     },
     slow_path::ike::datagram,
 };
 use std::{
     net::IpAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
-use wayfarer_mobility::ike::{
-    endpoint::Endpoint,
-    event::{ChildSa, Event, Reason},
-    pool::Pool,
-    settings::Settings,
+use wayfarer_dataplane::crypto::Backend;
+use wayfarer_mobility::{
+    ike::{event::Event, pool::Pool, settings::Settings},
+    transmit::{Payload, Transmit},
 };
 
 /// A terminal.
 #[derive(Debug)]
 pub struct Peer {
-    endpoint: Endpoint,
+    /// Its protocol.
+    pub side: Side,
     address: IpAddr,
-    /// Its child SAs, the newest last.
-    pub children: Vec<ChildSa>,
-    /// The inner addresses that it was given.
-    pub inner: Vec<IpAddr>,
-    /// Whether it is connected.
-    pub is_up: bool,
-    /// Why its connections ended; `None` where none may end.
-    pub ends: Option<Vec<Reason>>,
+    /// Whether its connections may end.
+    pub may_end: bool,
 }
 
 impl Peer {
-    /// Makes the terminal of the first connection of `text` (see [`ike`]), at `address`.
+    /// Makes the terminal of the first connection of `text` (see [`ike`]), at `address`, whose
+    /// randomness depends on that.
     pub fn new(text: &str, address: &str) -> Self {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
-        let endpoint =
-            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools, Settings::default());
-        Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
+        let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));
+        let side = Side::with_pools(connections, pools, Settings::default(), seed);
+        Self { side, address: ip(address), may_end: false }
     }
 
     /// Connects, and waits until its child SA is there.
     pub fn connect(&mut self, world: &mut World) {
-        self.endpoint.dial(world.now, 0, self.address);
-        self.until(world, |peer| !peer.children.is_empty());
+        self.side.endpoint.dial(world.now, 0, self.address);
+        self.until(world, |peer| !peer.side.children().is_empty());
     }
 
     /// Carries messages until `done`. The gateway's public-key work is done by threads of its own.
@@ -70,54 +63,39 @@ impl Peer {
             self.work(world);
             world.settle();
             for packet in world.take(OUTSIDE) {
-                self.take(world.now, &packet);
+                if let Some((addresses, message)) = datagram::parse(&packet) {
+                    self.side.endpoint.handle_datagram(world.now, addresses, message);
+                }
                 silent_since = Instant::now();
             }
             std::thread::yield_now();
         }
     }
 
-    fn take(&mut self, now: Duration, packet: &[u8]) {
-        if let Some((addresses, message)) = datagram::parse(packet) {
-            self.endpoint.handle_datagram(now, addresses, message);
-        }
-    }
-
     fn work(&mut self, world: &mut World) {
-        run_tasks(&mut self.endpoint, world.now);
-        while let Some(event) = self.endpoint.poll_event() {
-            match event {
-                Event::PeerUp { .. } => self.is_up = true,
-                Event::PeerDown { reason, .. } => match &mut self.ends {
-                    Some(ends) => ends.push(reason),
-                    None => panic!("the terminal is refused: {reason:?}"),
-                },
-                Event::ChildUp { sa, .. } => self.children.push(sa),
-                Event::Configured { addresses, .. } => self.inner = addresses,
-                _ => {}
-            }
-        }
-        while let Some(transmit) = self.endpoint.poll_transmit() {
+        for (addresses, message) in self.side.work(world.now) {
+            let transmit = Transmit { addresses, payload: Payload::Message(message) };
             if let Some(packet) = datagram::emit(&transmit) {
                 assert!(world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet)));
             }
         }
+        assert!(self.may_end || self.side.ends().is_empty(), "it is refused: {:?}", self.side.ends());
+    }
+
+    /// Returns the first inner address that it was given.
+    ///
+    /// # Panics
+    /// If it was given none.
+    pub fn inner(&self) -> IpAddr {
+        let given = |event: &Event| match event {
+            Event::Configured { addresses, .. } => addresses.first().copied(),
+            _ => None,
+        };
+        self.side.events.iter().rev().find_map(given).expect("an inner address")
     }
 
     /// Returns its end of its newest tunnel.
     pub fn tunnel(&self) -> Terminal {
-        let sa = self.children.last().expect("a tunnel");
-        let suite = suite("aes256gcm16");
-        Terminal {
-            spi_out: sa.spi_out,
-            seal: key(suite, &sa.key_out),
-            open: key(suite, &sa.key_in),
-            esn: sa.suite.esn,
-            seq: 0,
-            address: self.address,
-            port: sa.path.udp.map(|(own, _)| own),
-            gateway: sa.path.remote,
-            gateway_port: sa.path.udp.map_or(4500, |(_, gateway)| gateway),
-        }
+        Terminal::negotiated(self.side.newest_child(), Backend::Portable)
     }
 }

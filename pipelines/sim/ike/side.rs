@@ -1,7 +1,12 @@
 //! An endpoint whose tasks run at once.
 
-use crate::primitives::{OsRandom, Primitives};
-use std::{sync::Arc, time::Duration};
+use super::{connections::GATEWAY, seeded::Seeded};
+use crate::primitives::Primitives;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -25,15 +30,27 @@ pub struct Side {
     pub endpoint: Endpoint,
     /// What it told.
     pub events: Vec<Event>,
+    /// Where it is; none: wherever messages go to.
+    pub at: Option<IpAddr>,
 }
 
 impl Side {
-    /// Makes one with two pools.
-    pub fn new(connections: Vec<Connection>, settings: Settings) -> Self {
+    /// Makes one with two pools. All its secrets, SPIs and jitter come from `seed`, except key pairs.
+    pub fn new(connections: Vec<Connection>, settings: Settings, seed: u64) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
-        let endpoint =
-            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools.into(), settings);
-        Self { endpoint, events: vec![] }
+        Self::with_pools(connections, pools.into(), settings, seed)
+    }
+
+    /// As [`Side::new`], with these pools.
+    pub fn with_pools(connections: Vec<Connection>, pools: Vec<Pool>, settings: Settings, seed: u64) -> Self {
+        let random = Arc::new(Seeded::new(seed));
+        let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, settings);
+        Self { endpoint, events: vec![], at: None }
+    }
+
+    /// Returns whether messages to `address` come to it.
+    pub fn is_at(&self, address: IpAddr) -> bool {
+        self.at.is_none_or(|at| at == address)
     }
 
     /// Returns the child SAs that came up.
@@ -45,6 +62,19 @@ impl Side {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Returns the newest child SA that is up.
+    ///
+    /// # Panics
+    /// If none is.
+    pub fn newest_child(&self) -> &ChildSa {
+        let is_up = |child| self.endpoint.peer_of(child).is_some();
+        let up = |event: &'_ Event| matches!(event, Event::ChildUp { child, .. } if is_up(*child));
+        match self.events.iter().rfind(|event| up(event)) {
+            Some(Event::ChildUp { sa, .. }) => sa,
+            _ => panic!("no child SA is up"),
+        }
     }
 
     /// Returns why connections ended, or were not made.
@@ -80,6 +110,11 @@ pub fn run_tasks(endpoint: &mut Endpoint, now: Duration) {
         let outcome = task.run(&Primitives);
         endpoint.handle_outcome(now, id, outcome);
     }
+}
+
+/// Returns the addresses of what comes to the gateway from `address`, at this port of both.
+pub fn to_gateway(address: [u8; 4], port: u16) -> Addresses {
+    Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
 }
 
 /// Returns the same as the other side sees it.

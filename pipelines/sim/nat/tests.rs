@@ -11,8 +11,8 @@ fn ends(from: &str, to: &str) -> Ends {
     Ends { from: from.parse().unwrap(), to: to.parse().unwrap() }
 }
 
-fn nat(mapping: Behavior, filtering: Behavior) -> Nat {
-    Nat::new([198, 51, 100, 9].into(), Kind { mapping, filtering })
+fn nat(kind: Kind) -> Nat {
+    Nat::new([198, 51, 100, 9].into(), kind)
 }
 
 /// What the outside sees of `HOST` when it sends to `remote`.
@@ -23,7 +23,7 @@ fn seen(nat: &mut Nat, remote: &str) -> SocketAddr {
 #[test]
 fn a_mapping_is_reused_as_far_as_its_behavior_says() {
     for kind in Kind::ALL {
-        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
         assert_eq!(first.ip(), nat.address);
         assert_eq!(seen(&mut nat, SERVER), first, "{kind}");
@@ -40,7 +40,7 @@ fn a_mapping_is_reused_as_far_as_its_behavior_says() {
 #[test]
 fn a_packet_from_outside_passes_as_the_filter_says() {
     for kind in Kind::ALL {
-        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let mut nat = nat(kind);
         let external = seen(&mut nat, SERVER);
         let passes = [SERVER, OTHER_PORT, OTHER_ADDRESS].map(|remote| {
             let packet = Ends { from: remote.parse().unwrap(), to: external };
@@ -63,7 +63,7 @@ fn a_packet_from_outside_passes_as_the_filter_says() {
 fn two_hosts_never_share_an_external_port() {
     for kind in Kind::ALL {
         for preserves_ports in [false, true] {
-            let mut nat = Nat { preserves_ports, ..Nat::new([198, 51, 100, 9].into(), kind) };
+            let mut nat = Nat { preserves_ports, ..nat(kind) };
             let one = seen(&mut nat, SERVER);
             let two = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
             assert_ne!(one, two, "{kind}");
@@ -75,21 +75,23 @@ fn two_hosts_never_share_an_external_port() {
 
 #[test]
 fn a_port_is_preserved_while_it_is_free() {
-    let independent = Behavior::EndpointIndependent;
-    let mut nat = Nat { preserves_ports: true, ..nat(independent, independent) };
-    assert_eq!(seen(&mut nat, SERVER).port(), 4500);
-    assert_ne!(nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from.port(), 4500);
-    assert_ne!(nat.outbound(START, ends("10.0.0.7:500", SERVER)).unwrap().from.port(), 500, "reserved");
-    nat.preserves_ports = false;
-    nat.restart();
-    assert_ne!(seen(&mut nat, SERVER).port(), 4500);
+    for kind in Kind::ALL {
+        let mut nat = Nat { preserves_ports: true, ..nat(kind) };
+        let port = |nat: &mut Nat, from| nat.outbound(START, ends(from, SERVER)).map(|seen| seen.from.port());
+        assert_eq!(port(&mut nat, HOST), Some(4500), "{kind}");
+        assert_ne!(port(&mut nat, "10.0.0.8:4500"), Some(4500), "{kind}");
+        assert_ne!(port(&mut nat, "10.0.0.7:500"), Some(500), "{kind}: reserved");
+        nat.preserves_ports = false;
+        nat.restart();
+        assert_ne!(port(&mut nat, HOST), Some(4500), "{kind}");
+    }
 }
 
 #[test]
 fn a_mapping_expires_after_the_last_packet_that_went_out() {
     let second = Duration::from_secs(1);
     for kind in Kind::ALL {
-        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
         let answer = Ends { from: SERVER.parse().unwrap(), to: first };
         let later = START + nat.expiry - second;
@@ -107,20 +109,27 @@ fn a_mapping_expires_after_the_last_packet_that_went_out() {
 
 #[test]
 fn the_filter_forgets_each_remote_endpoint_by_itself() {
-    let mut nat = nat(Behavior::EndpointIndependent, Behavior::AddressDependent);
-    let external = seen(&mut nat, OTHER_ADDRESS);
-    let later = START + nat.expiry / 2;
-    nat.outbound(later, ends(HOST, SERVER)).unwrap();
-    let expired = START + nat.expiry;
-    let from = |remote: &str| Ends { from: remote.parse().unwrap(), to: external };
-    assert!(nat.inbound(expired, from(SERVER)).is_some());
-    assert!(nat.inbound(expired, from(OTHER_ADDRESS)).is_none());
+    for kind in Kind::ALL {
+        let mut nat = nat(kind);
+        let external = seen(&mut nat, OTHER_ADDRESS);
+        let later = START + nat.expiry / 2;
+        nat.outbound(later, ends(HOST, SERVER)).unwrap();
+        let expired = START + nat.expiry;
+        let mut passes = |remote: &str| {
+            nat.inbound(expired, Ends { from: remote.parse().unwrap(), to: external }).is_some()
+        };
+        // Otherwise the mapping is another, and this one has expired as a whole.
+        let is_kept = kind.mapping == Behavior::EndpointIndependent;
+        assert_eq!(passes(SERVER), is_kept, "{kind}");
+        let is_open = is_kept && kind.filtering == Behavior::EndpointIndependent;
+        assert_eq!(passes(OTHER_ADDRESS), is_open, "{kind}");
+    }
 }
 
 #[test]
 fn hosts_behind_it_reach_each_other_by_its_address_if_it_hairpins() {
     for kind in Kind::ALL {
-        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let mut nat = nat(kind);
         let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
         let packet = Ends { from: HOST.parse().unwrap(), to: other };
         let got = nat.outbound(START, packet);
@@ -141,7 +150,7 @@ fn hosts_behind_it_reach_each_other_by_its_address_if_it_hairpins() {
 #[test]
 fn a_restart_forgets_all_and_a_host_gets_another_port() {
     for kind in Kind::ALL {
-        let mut nat = Nat::new([198, 51, 100, 9].into(), kind);
+        let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
         let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
         nat.forget(HOST.parse().unwrap());
@@ -156,20 +165,22 @@ fn a_restart_forgets_all_and_a_host_gets_another_port() {
 
 #[test]
 fn all_ports_can_be_given_and_no_more() {
-    let independent = Behavior::EndpointIndependent;
-    let mut nat = nat(independent, independent);
     let host = |n: u32| {
         let [_, _, high, low] = n.to_be_bytes();
         Ends { from: SocketAddr::from(([10, 1, high, low], 4500)), to: SERVER.parse().unwrap() }
     };
     let ports = u32::from(u16::MAX - FIRST_PORT);
-    assert!((0..ports).all(|n| nat.outbound(START, host(n)).is_some()));
-    assert_eq!(nat.outbound(START, host(ports)), None);
-    assert!(nat.outbound(START + nat.expiry, host(ports)).is_some());
+    for (kind, preserves_ports) in Kind::ALL.into_iter().zip([false, true].into_iter().cycle()) {
+        let mut nat = Nat { preserves_ports, ..nat(kind) };
+        assert!((0..ports).all(|n| nat.outbound(START, host(n)).is_some()), "{kind}");
+        assert_eq!(nat.outbound(START, host(ports)), None, "{kind}");
+        assert!(nat.outbound(START + nat.expiry, host(ports)).is_some(), "{kind}");
+    }
 }
 
 #[test]
 fn a_protocol_without_ports_does_not_pass() {
-    let independent = Behavior::EndpointIndependent;
-    assert_eq!(nat(independent, independent).outbound(START, ends("10.0.0.7:0", "203.0.113.1:0")), None);
+    for kind in Kind::ALL {
+        assert_eq!(nat(kind).outbound(START, ends("10.0.0.7:0", "203.0.113.1:0")), None, "{kind}");
+    }
 }

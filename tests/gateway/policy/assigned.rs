@@ -46,8 +46,8 @@ pool = "one"
 "#
     );
     let mut gateway = Peer::new(&server, "192.0.2.9");
-    gateway.ends = Some(vec![]);
-    gateway.until(&mut world, |peer| !peer.children.is_empty());
+    gateway.may_end = true;
+    gateway.until(&mut world, |peer| !peer.side.children().is_empty());
     (gateway, world)
 }
 
@@ -56,7 +56,7 @@ fn a_router_of_ours_is_no_inner_address() {
     let (_, world) = called("10.98.0.7");
     assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other is taken");
     let (mut gateway, mut world) = called("203.0.113.254");
-    gateway.until(&mut world, |peer| peer.ends.as_ref().is_some_and(|ends| !ends.is_empty()));
-    assert_eq!(gateway.ends, Some(vec![Reason::Deleted]), "it hears that nothing came of it");
+    gateway.until(&mut world, |peer| !peer.side.ends().is_empty());
+    assert_eq!(gateway.side.ends(), [Reason::Deleted], "it hears that nothing came of it");
     assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 0);
 }

@@ -71,7 +71,7 @@ fn who_asks_for_less_does_not_get_past_a_discard_policy() {
         let mut world = gateway(POOLED, vec![kept.clone()]);
         let keys = format!("request_address = true\ninner_remote = [\"{asked}\"]");
         let (peer, mut tunnel) = connect(&mut world, "cl.test", "192.0.2.1", &keys);
-        let own = peer.inner[0].to_string();
+        let own = peer.inner().to_string();
         let packet = datagram(&own, "10.99.5.9", (1, 2), b"in");
         assert_eq!(inner_fate(&mut world, &mut tunnel, &packet), Err(DropReason::Discard), "{asked}");
         if asked == "10.99.0.0/16" {
@@ -108,7 +108,7 @@ fn a_policy_that_is_closer_holds_for_an_address_that_the_gateway_gave_away() {
         let mut world = gateway(POOLED, vec![discard]);
         let keys = "request_address = true\ninner_remote = [\"10.99.0.0/16\"]";
         let (peer, _tunnel) = connect(&mut world, "cl.test", "192.0.2.1", keys);
-        assert_eq!(fate(&mut world, &to(&peer.inner[0].to_string(), 5)), expected, "{policy}");
+        assert_eq!(fate(&mut world, &to(&peer.inner().to_string(), 5)), expected, "{policy}");
     }
 }
 
@@ -121,7 +121,7 @@ pool = "terminals""#;
         let mut world = gateway(everywhere, vec![bypass.clone()]);
         let keys = format!("request_address = true\ninner_remote = [\"{asked}\"]");
         let (peer, mut tunnel) = connect(&mut world, "cl.test", "192.0.2.1", &keys);
-        let packet = datagram(&peer.inner[0].to_string(), "10.98.0.77", (1, 2), b"to nobody");
+        let packet = datagram(&peer.inner().to_string(), "10.98.0.77", (1, 2), b"to nobody");
         assert_eq!(inner_fate(&mut world, &mut tunnel, &packet), Err(DropReason::Discard), "{asked}");
         world.pass(std::time::Duration::from_secs(1));
         let clear = world.take(OUTSIDE).into_iter().filter(|p| p[16..19] == [10, 98, 0]).count();

@@ -9,7 +9,7 @@ use super::{
     Live,
     port::Meter,
 };
-use crate::bench::ike::gateway::frame;
+use crate::bench::{ike::gateway::frame, latencies};
 use hdrhistogram::Histogram;
 use std::{
     sync::Arc,
@@ -52,9 +52,7 @@ struct Moves {
 
 impl Moves {
     fn none() -> Self {
-        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)
-            .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones"));
-        Self { latency, meanwhile: 0, mpps: 0.0, flooded: 0.0 }
+        Self { latency: latencies(), meanwhile: 0, mpps: 0.0, flooded: 0.0 }
     }
 
     /// Has terminals move for so long.

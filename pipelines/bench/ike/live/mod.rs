@@ -7,16 +7,16 @@ mod port;
 pub(super) use measure::measure;
 
 use super::{
-    BenchError, cipher, fleet,
+    BenchError, fleet,
     gateway::{frame, parse},
     terminal::Terminal,
-    world::{World, terminal_at},
+    world::World,
 };
 use crate::{
     bench::core_of,
     control::protocol::Command,
     launch::{Assembly, Gateway, Seat},
-    sim::fixtures::ports_on_links,
+    sim::{addresses, fixtures::ports_on_links},
 };
 use port::{Line, Watch};
 use std::{
@@ -136,7 +136,7 @@ impl Live {
             match parse(&frame) {
                 Some(transmit) => {
                     let to = transmit.addresses.remote.ip();
-                    let index = terminal_at(to).map_or(usize::MAX, |index| index as usize);
+                    let index = addresses::at_outer(to).map_or(usize::MAX, |index| index as usize);
                     let Some(terminal) = self.terminals.get_mut(index) else { continue };
                     if terminal.place() == to {
                         terminal.handle(self.start.elapsed(), &transmit);
@@ -235,13 +235,11 @@ impl Live {
         let terminal = &mut self.terminals[index];
         let (place, inner) = (terminal.place(), terminal.inner);
         let child = terminal.children.iter_mut().rev().find(|child| child.is_used);
-        let frame = child.zip(inner).and_then(|(child, inner)| {
-            child.sent += 1;
-            cipher::frame(&child.sa, child.sent, place, &port::packet_from(inner))
-        });
-        if let Some(frame) = frame {
-            self.sent += u64::from(self.line.up.push(false, &frame));
-        }
+        let (Some(child), Some(inner)) = (child, inner) else { return };
+        let mut frame = vec![];
+        child.end.address = place;
+        child.end.seal_frame(&port::packet_from(inner), &mut frame);
+        self.sent += u64::from(self.line.up.push(false, &frame));
     }
 
     /// What was lost so far. Waits until what terminals sent has arrived, a second at most.

@@ -4,10 +4,10 @@
 //! One terminal is watched at a time: every other packet is its, so that what the gateway does is
 //! seen at once.
 
-use super::super::world::terminal_at;
 use crate::{
     bench::processor_time,
     sim::{
+        addresses,
         fixtures::{INSIDE, SERVER},
         frames::{emit_ethernet, emit_udp},
         random::Random,
@@ -226,7 +226,7 @@ impl Outside {
         if kind == protocol::ESP {
             self.meter.sealed += 1;
             self.sink_esp(frame, packet, to);
-        } else if terminal_at(to).is_some_and(|index| index < self.terminals) {
+        } else if addresses::at_outer(to).is_some_and(|index| index < self.terminals) {
             self.hand_down(frame);
         }
     }

@@ -55,6 +55,11 @@ impl ConnectedPeers {
         self.names.len()
     }
 
+    /// Returns the number of entries in all indices.
+    pub(super) fn entries(&self) -> usize {
+        self.identities.len() + self.principals.len() + self.names.len()
+    }
+
     /// Number of those who answer for peers.
     pub(super) fn principals(&self) -> usize {
         self.principals.len()

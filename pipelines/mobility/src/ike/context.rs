@@ -12,6 +12,7 @@ use super::{
     schedule::IkeSaKeys,
     settings::Settings,
     suite::IkeSuite,
+    view::Kept,
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -67,6 +68,19 @@ impl Shared {
 
     pub(super) fn count(&mut self, counter: Counter) {
         self.counts[counter as usize] += 1;
+    }
+
+    /// Returns how much is kept here of all peers.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            spis: self.spis.len(),
+            child_spis: self.child_spis.len(),
+            children: self.children.len(),
+            tasks: self.queue.len(),
+            names: self.connected.entries(),
+            leases: self.pools.iter().map(Pool::used).sum(),
+            ..Kept::default()
+        }
     }
 }
 

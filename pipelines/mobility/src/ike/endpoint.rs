@@ -18,7 +18,7 @@ use super::{
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
-    view::View,
+    view::{Kept, View},
     wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
 };
 use crate::{
@@ -93,6 +93,11 @@ impl Endpoint {
     /// Peers that have not proved who they are.
     pub fn half_open(&self) -> usize {
         self.admission.half_open()
+    }
+
+    /// Returns how much is kept of all peers together.
+    pub fn kept(&self) -> Kept {
+        Kept { peers: self.peers.len(), half_open: self.half_open(), ..self.shared.kept() }
     }
 
     /// Lets a peer do something, and sees to what follows from it.

@@ -1,4 +1,4 @@
-//! What may be seen of a peer: all but its keys.
+//! What may be seen of peers: all but their keys.
 
 use super::{
     event::{ChildId, PeerId},
@@ -12,6 +12,27 @@ use crate::{
 use core::{net::IpAddr, time::Duration};
 
 pub use super::peer::State;
+
+/// How much is kept of all peers together. All of it is zero when the last peer is forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Peers in any state.
+    pub peers: usize,
+    /// Those of them that have not proved who they are.
+    pub half_open: usize,
+    /// SPIs of IKE SAs.
+    pub spis: usize,
+    /// SPIs of child SAs, those too that are reserved for others.
+    pub child_spis: usize,
+    /// Pairs of child SAs.
+    pub children: usize,
+    /// Tasks that wait or are being done.
+    pub tasks: usize,
+    /// Entries of the indices by name.
+    pub names: usize,
+    /// Inner addresses in use.
+    pub leases: usize,
+}
 
 /// What may be seen of a peer.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +108,11 @@ impl<'a> View<'a> {
     /// SPIs of its IKE SA, the initiator's first.
     pub fn spis(&self) -> Option<[u64; 2]> {
         self.peer.active_spis()
+    }
+
+    /// Returns the number of its IKE SAs: one, and those that are to replace it or were replaced.
+    pub fn ike_sas(&self) -> usize {
+        self.peer.ike_sas.len()
     }
 
     /// Inner addresses that it has, or that we got from it.

@@ -1,0 +1,66 @@
+//! The keys of an IKE SA from the key log of a side: what it takes to speak for either.
+
+use super::seeded::Seeded;
+use crate::primitives::Primitives;
+use wayfarer_mobility::{
+    crypto::Secret,
+    ike::{
+        event::Event,
+        protection::Protection,
+        schedule::IkeSaKeys,
+        suite::IkeSuite,
+        wire::{self, Header},
+    },
+};
+
+/// The keys of one IKE SA.
+#[derive(Debug)]
+pub struct LoggedKeys {
+    spis: [u64; 2],
+    suite: IkeSuite,
+    keys: IkeSaKeys,
+    /// The next IV of what is sealed here, far from those of the endpoints.
+    counter: u64,
+    random: Seeded,
+}
+
+impl LoggedKeys {
+    /// Reads those of the newest IKE SA that `events` tell of.
+    ///
+    /// # Panics
+    /// If they tell of none: [`log_keys`](wayfarer_mobility::ike::settings::Settings::log_keys) is
+    /// off, or there is no IKE SA yet.
+    pub fn newest(events: &[Event]) -> Self {
+        let keys = |event: &Event| match event {
+            Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
+                let none = Secret::default;
+                let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
+                let keys = IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() };
+                let (suite, random) = (suite.clone(), Seeded::new(1));
+                Some(Self { spis: *spis, suite, keys, counter: 1 << 40, random })
+            }
+            _ => None,
+        };
+        events.iter().rev().find_map(keys).expect("the keys of an IKE SA")
+    }
+
+    /// Returns the protection of what the initiator sends, or the responder.
+    pub fn protection(&self, from_initiator: bool) -> Protection<'_> {
+        Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator }
+    }
+
+    /// Returns a header of the side that `flags` name.
+    pub fn header(&self, exchange: u8, flags: u8, message_id: u32) -> Header {
+        let ([spi_i, spi_r], version) = (self.spis, wire::VERSION);
+        Header { spi_i, spi_r, next: 0, version, exchange, flags, message_id, length: 0 }
+    }
+
+    /// Seals a message of payloads `body`, the first of type `first`, in fragments if it is longer
+    /// than `limit`.
+    pub fn seal(&mut self, header: Header, first: u8, body: Vec<u8>, limit: Option<usize>) -> Vec<Vec<u8>> {
+        let Self { suite, keys, counter, random, .. } = self;
+        let from_initiator = header.is_from_initiator();
+        let protection = Protection { crypto: &Primitives, suite, keys, from_initiator };
+        protection.seal(random, header, first, body, limit, counter)
+    }
+}

@@ -1,0 +1,95 @@
+//! Users, and stand-ins for an EAP method and for certificates.
+
+use std::{slice, sync::Arc};
+use wayfarer::sim::ike::seeded::Seeded;
+use wayfarer_mobility::{
+    aaa::eap::{
+        Authenticator, Conversation, Step,
+        mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+        packet::Packet,
+    },
+    crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
+    identity::Identity,
+};
+use zeroize::Zeroizing;
+
+/// A server that knows these users; each one's password is its name.
+pub(super) fn users(names: &[&str]) -> Arc<dyn Authenticator> {
+    let users = names.iter().map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
+    Arc::new(Mschapv2Server::new(Arc::new(Seeded::new(1)), b"gateway", users))
+}
+
+/// A client with this name and password.
+pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
+    Arc::new(Mschapv2Client::new(Arc::new(Seeded::new(2)), name.as_bytes(), NtHash::of(name)))
+}
+
+/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same
+/// key.
+#[derive(Debug)]
+pub(super) struct Says(pub(super) Option<&'static str>);
+
+impl Authenticator for Says {
+    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+        Box::new(Says(self.0))
+    }
+}
+
+impl Conversation for Says {
+    fn handle(&mut self, packet: &[u8]) -> Step {
+        let key = Some(Zeroizing::new(vec![7; 64]));
+        match Packet::parse(packet) {
+            None => Step::Send(Packet::identity_request(0).emit()),
+            Some(Packet::Request(request)) => Step::Send(Packet::Response(request).emit()),
+            Some(Packet::Response(_)) => Step::Success(Packet::Success(0).emit(), key),
+            Some(Packet::Success(_)) => Step::Success(vec![], key),
+            Some(Packet::Failure(_)) => Step::Failure(vec![]),
+        }
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        self.0.map(str::as_bytes)
+    }
+}
+
+/// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
+#[derive(Debug)]
+pub(super) struct Names(pub(super) Vec<u8>);
+
+impl Signer for Names {
+    fn certificates(&self) -> &[Vec<u8>] {
+        slice::from_ref(&self.0)
+    }
+
+    fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+        Ok((14, octets.to_vec()))
+    }
+}
+
+impl Verifier for Names {
+    fn authorities(&self) -> &[u8] {
+        &[]
+    }
+
+    fn verify(
+        &self,
+        identity: &Identity,
+        certificates: &[Vec<u8>],
+        _: u8,
+        data: &[u8],
+        octets: &[u8],
+    ) -> Result<(), Distrust> {
+        match data == octets && self.names(&certificates[0]).contains(identity) {
+            true => Ok(()),
+            false => Err(Distrust::Identity),
+        }
+    }
+
+    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
+        std::str::from_utf8(certificate)
+            .unwrap()
+            .split(' ')
+            .map(|name| Identity::from_text(name).unwrap())
+            .collect()
+    }
+}
