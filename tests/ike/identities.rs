@@ -11,7 +11,7 @@ use wayfarer_mobility::{
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         packet::Packet,
     },
-    crypto::{Distrust, Encr, Refused, SignatureHashes, Signer, Verifier},
+    crypto::{Encr, Refused, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
@@ -259,10 +259,10 @@ impl Verifier for Names {
         _: u8,
         data: &[u8],
         octets: &[u8],
-    ) -> Result<(), Distrust> {
+    ) -> Result<(), VerifyError> {
         match data == octets && self.names(&certificates[0]).contains(identity) {
             true => Ok(()),
-            false => Err(Distrust::Identity),
+            false => Err(VerifyError::Identity),
         }
     }
 

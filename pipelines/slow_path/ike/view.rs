@@ -92,7 +92,7 @@ impl Ike {
             .to_owned(),
             local: view.addresses().local.to_string(),
             remote: view.addresses().remote.to_string(),
-            nat: match (view.nat().here, view.nat().there) {
+            nat: match (view.nat().local, view.nat().remote) {
                 (false, false) => "none",
                 (true, false) => "here",
                 (false, true) => "there",

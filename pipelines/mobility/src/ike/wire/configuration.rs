@@ -25,12 +25,12 @@ pub mod attribute {
     pub const INTERNAL_DNSSEC_TA: u16 = 26;
 }
 
-/// Attributes that a payload may have.
-const ATTRIBUTES: usize = 64;
-/// An attribute's type, without the reserved bit above it.
-const TYPE: u16 = 0x7fff;
+/// Most attributes of a payload.
+const MAX_ATTRIBUTES: usize = 64;
+/// Mask of an attribute's type, without the reserved bit above it.
+const TYPE_MASK: u16 = 0x7fff;
 
-/// What one side asks the other to use, or is given.
+/// Configuration that one side requests or assigns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration<'a> {
     /// 1 request, 2 reply, 3 set, 4 acknowledgement.
@@ -42,9 +42,9 @@ pub struct Configuration<'a> {
 /// One attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute<'a> {
-    /// Its type, of 15 bits, see [`attribute`].
+    /// The type, of 15 bits; see [`attribute`].
     pub kind: u16,
-    /// Its value; empty where it is asked for.
+    /// The value; empty in a request that leaves it open.
     pub value: &'a [u8],
 }
 
@@ -53,10 +53,10 @@ impl<'a> Configuration<'a> {
         let [kind, ..] = body.array::<4>()?;
         let mut attributes = Vec::new();
         while !body.is_empty() {
-            if attributes.len() == ATTRIBUTES {
+            if attributes.len() == MAX_ATTRIBUTES {
                 return Err(Malformed::TooMany);
             }
-            let (kind, len) = (body.u16()? & TYPE, body.u16()?);
+            let (kind, len) = (body.u16()? & TYPE_MASK, body.u16()?);
             attributes.push(Attribute { kind, value: body.take(usize::from(len))? });
         }
         Ok(Self { kind, attributes })
@@ -65,7 +65,7 @@ impl<'a> Configuration<'a> {
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         out.extend([self.kind, 0, 0, 0]);
         for Attribute { kind, value } in &self.attributes {
-            out.extend((kind & TYPE).to_be_bytes());
+            out.extend((kind & TYPE_MASK).to_be_bytes());
             out.extend(within_u16(value.len()).to_be_bytes());
             out.extend_from_slice(value);
         }

@@ -22,7 +22,7 @@ impl Attributes {
         });
     }
 
-    /// Returns what a client asks for: an address of each family, DNS servers and their domains.
+    /// Returns the request of a client: an address of each family, DNS servers and their domains.
     pub(super) fn request() -> Self {
         let kinds = [
             attribute::INTERNAL_IP4_ADDRESS,
@@ -44,59 +44,60 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 }
 
 impl Peer {
-    /// Gives the peer what it asks for; nothing if it asks for nothing, or we have no addresses to
-    /// give.
+    /// Assigns what the peer asks for. Returns `None` if it asks for nothing, or if the connection
+    /// has no pools.
     ///
     /// # Errors
-    /// INTERNAL_ADDRESS_FAILURE if the pools are empty.
+    /// INTERNAL_ADDRESS_FAILURE if the pools are exhausted.
     pub(in crate::ike) fn configure(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
-        asked: &Attributes,
+        request: &Attributes,
     ) -> Result<Option<Attributes>, u16> {
-        if asked.kind != REQUEST || connection.pools.is_empty() {
+        if request.kind != REQUEST || connection.pools.is_empty() {
             return Ok(None);
         }
         let Some(owner) = self.owner() else { return Ok(None) };
-        let wants = |kind| asked.all.iter().any(|(k, _)| *k == kind);
+        let requests = |kind| request.all.iter().any(|(k, _)| *k == kind);
         let mut reply = Attributes { kind: REPLY, all: vec![] };
         for (kind, is_v4) in
             [(attribute::INTERNAL_IP4_ADDRESS, true), (attribute::INTERNAL_IP6_ADDRESS, false)]
         {
-            let Some((_, wanted)) = asked.all.iter().find(|(k, _)| *k == kind) else { continue };
+            let Some((_, requested)) = request.all.iter().find(|(k, _)| *k == kind) else { continue };
             if let Some((pool, lease)) =
-                cx.lease(&connection.pools, is_v4, &owner, address(wanted), self.takes_over)
+                cx.lease(&connection.pools, is_v4, &owner, address(requested), self.takes_over)
             {
                 self.leases.push((pool, lease));
                 let kinds = [attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS];
                 reply.push(kinds, lease, Some(128));
             }
         }
-        let wants_address = wants(attribute::INTERNAL_IP4_ADDRESS) || wants(attribute::INTERNAL_IP6_ADDRESS);
-        if self.leases.is_empty() && wants_address {
+        let requests_address =
+            requests(attribute::INTERNAL_IP4_ADDRESS) || requests(attribute::INTERNAL_IP6_ADDRESS);
+        if self.leases.is_empty() && requests_address {
             return Err(notify::INTERNAL_ADDRESS_FAILURE);
         }
         for dns in &connection.dns {
             let kinds = [attribute::INTERNAL_IP4_DNS, attribute::INTERNAL_IP6_DNS];
-            if wants(kinds[usize::from(dns.is_ipv6())]) {
+            if requests(kinds[usize::from(dns.is_ipv6())]) {
                 reply.push(kinds, *dns, None);
             }
         }
-        // Split DNS is for who asks for it (RFC 8598 §3.1).
-        if wants(attribute::INTERNAL_DNS_DOMAIN) {
+        // Split DNS is only for a peer that asks for it (RFC 8598 §3.1).
+        if requests(attribute::INTERNAL_DNS_DOMAIN) {
             let domain = |name: &String| (attribute::INTERNAL_DNS_DOMAIN, name.as_bytes().to_vec());
             reply.all.extend(connection.domains.iter().map(domain));
         }
         Ok(Some(reply))
     }
 
-    /// Takes what the gateway gave us: the first address of each family, as we asked for no more
-    /// (RFC 7296 §3.15.1).
+    /// Accepts the configuration that the gateway assigned: the first address of each family,
+    /// because we asked for one each (RFC 7296 §3.15.1).
     ///
     /// # Errors
-    /// An address that no inner address can be: the gateway is not to be connected to then.
-    pub(in crate::ike) fn take_configuration(
+    /// The first address that cannot be an inner address. The connection must then be given up.
+    pub(in crate::ike) fn accept_configuration(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
@@ -109,8 +110,8 @@ impl Peer {
             let of_kinds = reply.all.iter().filter(move |(kind, _)| kinds.contains(kind));
             of_kinds.filter_map(|(_, value)| address(value)).collect::<Vec<_>>()
         };
-        let given = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
-        let first = |is_v4| given.iter().copied().find(|address| address.is_ipv4() == is_v4);
+        let received = all([attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS]);
+        let first = |is_v4| received.iter().copied().find(|address| address.is_ipv4() == is_v4);
         let assigned: Vec<IpAddr> = [true, false].into_iter().filter_map(first).collect();
         let outer = [self.addresses.local.ip(), self.addresses.remote.ip()];
         let is_outer = |address: &IpAddr| outer.contains(address) || connection.local.contains(address);
@@ -126,10 +127,10 @@ impl Peer {
     }
 }
 
-/// Whether a host can have this address for its traffic beyond its links.
+/// Returns true if a host can use this address for traffic beyond its own network segments.
 fn is_assignable(address: IpAddr) -> bool {
     match address {
-        // 0/8 and 240/4 are no hosts' (RFC 6890 §2.2.2).
+        // 0/8 and 240/4 never belong to a host (RFC 6890 §2.2.2).
         IpAddr::V4(a) => {
             !matches!(a.octets()[0], 0 | 240..) && !a.is_loopback() && !a.is_multicast() && !a.is_link_local()
         }
