@@ -8,7 +8,7 @@ use crate::{
     config::model::{Config, Tunnel},
     control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
-    launch::{Assembly, OpenPort, Seat},
+    launch::{Assembly, OpenPort, WorkerResources},
     slow_path::neighbours::Stations,
 };
 use std::{sync::Arc, time::Duration};
@@ -61,7 +61,7 @@ impl World {
     pub fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
         let wires = wires.into_iter().flatten().collect();
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).expect("memory for frames");
-        let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports);
+        let assembly = Assembly::new(&config, vec![WorkerResources { pool, core: None }], ports);
         let assembly = assembly.expect("a gateway that starts");
         Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
     }

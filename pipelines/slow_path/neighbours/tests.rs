@@ -97,9 +97,9 @@ fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
 fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
     let mut n = neighbours(Stations::Ask);
     let address: IpAddr = "2001:db8::7".parse().unwrap();
-    let told = answer(address);
-    let header = IpHeader::parse(&told[14..]).unwrap();
-    let full = Neighbour::parse(&header, &told[14..]).unwrap();
+    let advertisement = answer(address);
+    let header = IpHeader::parse(&advertisement[14..]).unwrap();
+    let full = Neighbour::parse(&header, &advertisement[14..]).unwrap();
     let bare = Neighbour { mac: None, ..full };
     n.resolve(SECOND, 1, address, None);
     actions(&mut n);

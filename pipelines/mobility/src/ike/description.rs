@@ -127,7 +127,7 @@ mod tests {
         Addresses { local: local.parse().unwrap(), remote: remote.parse().unwrap() }
     }
 
-    fn answered(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
+    fn answer_to(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
         read_answer(&answer(&request(sent), seen, force_udp)).unwrap()
     }
 
@@ -137,8 +137,8 @@ mod tests {
             [("192.0.2.7:4500", "203.0.113.1:4500"), ("[2001:db8::7]:4500", "[2001:db8::1]:4500")]
         {
             let (sent, seen) = (ends(ours, theirs), ends(theirs, ours));
-            assert_eq!(answered(sent, seen, false), Answer { translations: 0, supported: 3, used: ESP });
-            assert_eq!(answered(sent, seen, true).used, UDP);
+            assert_eq!(answer_to(sent, seen, false), Answer { translations: 0, supported: 3, used: ESP });
+            assert_eq!(answer_to(sent, seen, true).used, UDP);
         }
     }
 
@@ -151,16 +151,16 @@ mod tests {
             (ends("10.9.9.9:4500", "10.1.0.2:4500"), translation::DESTINATION_ADDRESS),
             (ends("203.0.113.1:4501", "10.1.0.2:4500"), translation::DESTINATION_PORT),
         ] {
-            assert_eq!(answered(sent, seen, false), Answer { translations: bits, supported: 3, used: UDP });
+            assert_eq!(answer_to(sent, seen, false), Answer { translations: bits, supported: 3, used: UDP });
         }
     }
 
     #[test]
     fn a_malformed_description_counts_as_changed() {
         let seen = ends("203.0.113.1:4500", "192.0.2.2:4500");
-        let said = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
-        for length in 0..said.len() {
-            let answer = read_answer(&answer(&said[..length], seen, false)).unwrap();
+        let description = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
+        for length in 0..description.len() {
+            let answer = read_answer(&answer(&description[..length], seen, false)).unwrap();
             assert_eq!((answer.translations, answer.used), (0b1_1111, UDP), "{length}");
         }
         assert_eq!(read_answer(&[0; 5]), None);
