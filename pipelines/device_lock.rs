@@ -129,10 +129,11 @@ mod tests {
         assert!(refused(&folder, "eth0").contains("must be a regular file of the gateway's user"));
         fs::rename(&file, home.path().join("elsewhere")).unwrap();
         symlink(home.path().join("elsewhere"), &file).unwrap();
-        let said = refused(&folder, "eth0");
+        let message = refused(&folder, "eth0");
         assert!(
-            said.starts_with("eth0: cannot lock it against other gateways: ") && said.contains("symbolic"),
-            "{said}"
+            message.starts_with("eth0: cannot lock it against other gateways: ")
+                && message.contains("symbolic"),
+            "{message}"
         );
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
         assert!(refused(&folder, "eth1").contains("writable"));

@@ -224,8 +224,8 @@ mod tests {
             ("file", "is not a folder, or is a symbolic link"),
             ("file/new", "is not a folder, or is a symbolic link"),
         ] {
-            let said = refused(&at(name));
-            assert!(said.contains(why), "{name}: {said}");
+            let message = refused(&at(name));
+            assert!(message.contains(why), "{name}: {message}");
         }
         assert!(!at("real/new").exists());
         Folder::open(&at("sticky/keys")).unwrap();

@@ -21,7 +21,7 @@
 pub mod clock;
 pub mod crypto;
 pub mod drop;
-pub mod few;
+pub mod one_or_many;
 pub mod packet;
 pub mod pool;
 pub mod port;

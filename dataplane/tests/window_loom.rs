@@ -58,18 +58,20 @@ fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outco
 
 /// Asserts that no number is accepted twice, that none is refused without reason, and that the
 /// highest is known to be the newest.
-fn justify(first: u64, last: u64, told: &[(u64, Outcome)]) {
-    for &(seq, outcome) in told {
-        let times = told.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
-        assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {told:?}");
+fn justify(first: u64, last: u64, outcomes: &[(u64, Outcome)]) {
+    for &(seq, outcome) in outcomes {
+        let times = outcomes.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
+        assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {outcomes:?}");
         match outcome {
             Ok(_) => (),
-            Err(Replay::Duplicate) => assert!(times == 1 || seq == first, "{seq} is no duplicate: {told:?}"),
-            Err(Replay::Stale) => assert!(last >= seq + 64, "{seq} is within the window: {told:?}"),
+            Err(Replay::Duplicate) => {
+                assert!(times == 1 || seq == first, "{seq} is no duplicate: {outcomes:?}")
+            }
+            Err(Replay::Stale) => assert!(last >= seq + 64, "{seq} is within the window: {outcomes:?}"),
             Err(Replay::Zero) => assert_eq!(seq, 0),
         }
     }
-    assert!(last == first || told.contains(&(last, Ok(true))), "{last} is nobody's newest: {told:?}");
+    assert!(last == first || outcomes.contains(&(last, Ok(true))), "{last} is nobody's newest: {outcomes:?}");
 }
 
 fn accepted(outcomes: &[Vec<Outcome>]) -> usize {

@@ -382,7 +382,7 @@ mod tests {
         let asks = "remote = \"203.0.113.1\"\nrequest_address = true\n";
         let gives = "pool = \"p\"\ninner_local = [\"10.99.0.0/24\"]\n";
         let pool = "[[pool]]\nname = \"p\"\naddresses = \"10.96.0.0-10.96.0.255\"\n";
-        for (more, told) in [
+        for (more, texts) in [
             (format!("{psk}{asks}inner_remote = [\"10.95.0.0/24\"]\n"), vec!["10.95.0.0/24"]),
             (format!("{psk}{asks}"), vec![]),
             (format!("{psk}{gives}{pool}"), vec!["10.96.0.0/24"]),
@@ -396,7 +396,7 @@ mod tests {
             ),
         ] {
             let mut expected = Ranges::default();
-            for text in told {
+            for text in texts {
                 let (address, length) = text.split_once('/').unwrap();
                 let prefix = Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap();
                 expected.add(ranges::of_prefix(prefix));

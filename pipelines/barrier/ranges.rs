@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_told_by_its_far_side_unless_that_is_everywhere() {
-        for (far, near, told) in [
+        for (far, near, expected) in [
             ("10.0.0.0/8", "172.16.0.0/12", "10.0.0.0/8"),
             ("0.0.0.0/0", "10.98.0.7/32", "10.98.0.7/32"),
             ("0.0.0.0/0", "0.0.0.0/0", "0.0.0.0/0"),
@@ -104,7 +104,7 @@ mod tests {
         ] {
             let mut ranges = Ranges::default();
             ranges.add_pair([prefix(far), prefix(near)]);
-            assert_eq!(ranges.of(far.contains('.')), merged(&[told]), "{far} {near}");
+            assert_eq!(ranges.of(far.contains('.')), merged(&[expected]), "{far} {near}");
         }
     }
 }

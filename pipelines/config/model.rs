@@ -2,6 +2,7 @@
 
 mod ike;
 
+pub(crate) use ike::KEY_LOG_WARNING;
 pub use ike::{Connection, Ike, PoolRange};
 pub use wayfarer_mobility::roaming::Policy as Roam;
 

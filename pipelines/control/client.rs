@@ -18,18 +18,18 @@ const LONGEST: u64 = 1 << 30;
 /// The reason why there is no reply.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens on this socket.
+    /// No gateway listens on this socket.
     NoGateway(PathBuf),
     /// The socket's permissions do not let this user connect.
     Denied(PathBuf),
     /// The connection failed.
     Io(PathBuf, io::Error),
     /// The gateway did not answer in time.
-    Silent(PathBuf),
+    Timeout(PathBuf),
     /// The gateway speaks this other version of the protocol.
     Version(u32),
     /// The answer is not in the control protocol.
-    Garbled,
+    MalformedAnswer,
     /// The gateway refused, for this reason.
     Refused(String),
 }
@@ -46,15 +46,15 @@ impl fmt::Display for ClientError {
                 )
             }
             Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
-            Self::Silent(path) => write!(f, "the gateway at {} does not answer", path.display()),
-            Self::Version(theirs) => {
+            Self::Timeout(path) => write!(f, "the gateway at {} does not answer", path.display()),
+            Self::Version(version) => {
                 write!(
                     f,
-                    "the gateway speaks version {theirs} of the control protocol, \
+                    "the gateway speaks version {version} of the control protocol, \
              but this program speaks version {VERSION}"
                 )
             }
-            Self::Garbled => f.write_str("the gateway's answer does not follow the control protocol"),
+            Self::MalformedAnswer => f.write_str("the gateway's answer does not follow the control protocol"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -70,14 +70,14 @@ pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoGateway(path.into()),
         io::ErrorKind::PermissionDenied => ClientError::Denied(path.into()),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent(path.into()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Timeout(path.into()),
         _ => ClientError::Io(path.into(), e),
     };
     let mut stream = UnixStream::connect(path).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     let request = Request { version: VERSION, command };
-    let mut line = serde_json::to_vec(&request).map_err(|_| ClientError::Garbled)?;
+    let mut line = serde_json::to_vec(&request).map_err(|_| ClientError::MalformedAnswer)?;
     line.push(b'\n');
     // A gateway with too many clients answers and hangs up before it reads. Then its answer counts,
     // not the broken pipe.
@@ -86,15 +86,16 @@ pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
     BufReader::new(stream.take(LONGEST)).read_until(b'\n', &mut line).map_err(failed)?;
     if line.is_empty() {
         sent.map_err(failed)?;
-        return Err(ClientError::Silent(path.into()));
+        return Err(ClientError::Timeout(path.into()));
     }
-    let answer: serde_json::Value = serde_json::from_slice(&line).map_err(|_| ClientError::Garbled)?;
-    match answer["version"].as_u64().and_then(|theirs| u32::try_from(theirs).ok()) {
+    let answer: serde_json::Value =
+        serde_json::from_slice(&line).map_err(|_| ClientError::MalformedAnswer)?;
+    match answer["version"].as_u64().and_then(|version| u32::try_from(version).ok()) {
         Some(VERSION) => {}
-        Some(theirs) => return Err(ClientError::Version(theirs)),
-        None => return Err(ClientError::Garbled),
+        Some(version) => return Err(ClientError::Version(version)),
+        None => return Err(ClientError::MalformedAnswer),
     }
-    let answer: Answer = serde_json::from_value(answer).map_err(|_| ClientError::Garbled)?;
+    let answer: Answer = serde_json::from_value(answer).map_err(|_| ClientError::MalformedAnswer)?;
     match answer.outcome {
         Outcome::Result(reply) => Ok(reply),
         Outcome::Error(why) => Err(ClientError::Refused(why)),

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use wayfarer_mobility::{
-    crypto::{Crypto, Distrust, Verifier},
+    crypto::{Crypto, Verifier, VerifyError},
     identity::Identity,
 };
 use webpki::{
@@ -113,12 +113,12 @@ impl Authorities {
         &self,
         own: &'a CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-    ) -> Result<EndEntityCert<'a>, Distrust> {
+    ) -> Result<EndEntityCert<'a>, VerifyError> {
         let bytes = own.len() + others.iter().map(|der| der.len()).sum::<usize>();
         if others.len() >= MOST_CERTIFICATES || bytes > MOST_BYTES {
-            return Err(Distrust::Certificate);
+            return Err(VerifyError::Certificate);
         }
-        let parsed = EndEntityCert::try_from(own).map_err(|_| Distrust::Certificate)?;
+        let parsed = EndEntityCert::try_from(own).map_err(|_| VerifyError::Certificate)?;
         self.check_chain(&parsed, others).map_err(|error| distrust(&error))?;
         Ok(parsed)
     }
@@ -158,16 +158,16 @@ impl Verifier for Authorities {
         method: u8,
         data: &[u8],
         octets: &[u8],
-    ) -> Result<(), Distrust> {
+    ) -> Result<(), VerifyError> {
         let chain: Vec<CertificateDer<'_>> = certificates.iter().map(|der| der[..].into()).collect();
-        let (own, others) = chain.split_first().ok_or(Distrust::Certificate)?;
+        let (own, others) = chain.split_first().ok_or(VerifyError::Certificate)?;
         let parsed = self.vouch_for(own, others)?;
         if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
-            return Err(Distrust::Identity);
+            return Err(VerifyError::Identity);
         }
         match scheme::verifies(&parsed, method, data, octets) {
             true => Ok(()),
-            false => Err(Distrust::Signature),
+            false => Err(VerifyError::Signature),
         }
     }
 
@@ -182,9 +182,9 @@ impl fmt::Debug for Authorities {
     }
 }
 
-fn distrust(error: &Error) -> Distrust {
+fn distrust(error: &Error) -> VerifyError {
     match error {
-        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => Distrust::Expired,
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => VerifyError::Expired,
         // A revocation list that cannot be used leaves the status unknown, which counts as revoked.
         Error::CertRevoked
         | Error::UnknownRevocationStatus
@@ -192,7 +192,7 @@ fn distrust(error: &Error) -> Distrust {
         | Error::InvalidCrlSignatureForPublicKey
         | Error::IssuerNotCrlSigner
         | Error::UnsupportedCrlSignatureAlgorithmContext(_)
-        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Distrust::Revoked,
+        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => VerifyError::Revoked,
         Error::UnknownIssuer
         | Error::InvalidSignatureForPublicKey
         | Error::EndEntityUsedAsCa
@@ -203,8 +203,8 @@ fn distrust(error: &Error) -> Distrust {
         | Error::MaximumPathDepthExceeded
         | Error::MaximumSignatureChecksExceeded
         | Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Distrust::Issuer,
-        _ => Distrust::Certificate,
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => VerifyError::Issuer,
+        _ => VerifyError::Certificate,
     }
 }
 

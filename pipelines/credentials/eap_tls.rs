@@ -26,7 +26,7 @@ use wayfarer_mobility::{
         Authenticator, Conversation, Step,
         packet::{Message, Packet, kind},
     },
-    crypto::{Distrust, Secret},
+    crypto::{Secret, VerifyError},
 };
 use zeroize::Zeroizing;
 
@@ -128,10 +128,10 @@ impl ClientCertVerifier for Peers {
     ) -> Result<ClientCertVerified, Error> {
         let refused = |why| {
             Error::InvalidCertificate(match why {
-                Distrust::Expired => CertificateError::Expired,
-                Distrust::Revoked => CertificateError::Revoked,
-                Distrust::Issuer => CertificateError::UnknownIssuer,
-                Distrust::Certificate | Distrust::Identity | Distrust::Signature => {
+                VerifyError::Expired => CertificateError::Expired,
+                VerifyError::Revoked => CertificateError::Revoked,
+                VerifyError::Issuer => CertificateError::UnknownIssuer,
+                VerifyError::Certificate | VerifyError::Identity | VerifyError::Signature => {
                     CertificateError::BadEncoding
                 }
             })

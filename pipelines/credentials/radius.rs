@@ -10,7 +10,7 @@ use std::{
 };
 use wayfarer_mobility::aaa::radius::{
     client::Client,
-    packet::MOST_BYTES,
+    packet::MAX_PACKET_LEN,
     question::{Question, Reply},
 };
 
@@ -42,7 +42,7 @@ impl RadiusSockets {
         if self.client.is_idle() {
             return;
         }
-        let mut buffer = [0; MOST_BYTES];
+        let mut buffer = [0; MAX_PACKET_LEN];
         for ((server, number), socket) in &self.sockets {
             for _ in 0..PACKETS {
                 // A receive error counts as silence: the client's timeout decides when a server is

@@ -17,7 +17,7 @@ pub use report::{LatencyReport, Report};
 use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
-    launch::{Assembly, Gateway, Seat, StartError},
+    launch::{Assembly, Gateway, StartError, WorkerResources},
     sim::{
         addresses,
         fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
@@ -73,7 +73,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     // The last core, so that the fleet and the slow path have the others.
     let core =
         core_affinity::get_core_ids().and_then(|cores| cores.last().copied().filter(|_| cores.len() > 1));
-    let mut gateway = Assembly::new(&config, vec![Seat { pool, core }], ports)
+    let mut gateway = Assembly::new(&config, vec![WorkerResources { pool, core }], ports)
         .and_then(Gateway::start)
         .map_err(DemoError::Start)?;
 

@@ -195,3 +195,11 @@ pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2
     }
     (ports, wires)
 }
+
+/// As [`open_ports`], for one worker and with the host's own stack inside.
+pub fn open_host_ports(depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2]) {
+    let (mut ports, wires) = open_ports(1, depth);
+    ports[INSIDE].is_host = true;
+    ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
+    (ports, wires)
+}

@@ -1,15 +1,14 @@
 //! A whole gateway turned by hand in one thread, on memory ports, in virtual time.
 
 use super::{
-    fixtures::{INSIDE, OUTSIDE, STATION_MAC, config, open_ports},
+    fixtures::{INSIDE, OUTSIDE, STATION_MAC, config, open_host_ports, open_ports},
     frames::{answer_neighbour, to_gateway},
 };
 use crate::{
     config::model::{Config, Tunnel},
     control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
-    launch::{Assembly, OpenPort, Seat},
-    slow_path::neighbours::Stations,
+    launch::{Assembly, OpenPort, WorkerResources},
 };
 use std::{sync::Arc, time::Duration};
 use wayfarer_dataplane::{
@@ -49,19 +48,17 @@ impl World {
     }
 
     /// Makes a gateway whose inside is not a network but the host's own stack.
-    pub fn host(config: Config) -> Self {
-        let (mut ports, wires) = open_ports(1, 512);
-        ports[INSIDE].is_host = true;
-        ports[INSIDE].stations = Stations::Only(STATION_MAC[INSIDE]);
+    pub fn host(tunnels: Vec<Tunnel>) -> Self {
+        let (mut ports, wires) = open_host_ports(512);
         ports[INSIDE].addresses.clear();
-        Self::on(config, (ports, wires))
+        Self::on(config(tunnels), (ports, wires))
     }
 
     /// Makes a gateway on ports like those of [`open_ports`].
     pub fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
         let wires = wires.into_iter().flatten().collect();
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).expect("memory for frames");
-        let assembly = Assembly::new(&config, vec![Seat { pool, core: None }], ports);
+        let assembly = Assembly::new(&config, vec![WorkerResources { pool, core: None }], ports);
         let assembly = assembly.expect("a gateway that starts");
         Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
     }

@@ -1,41 +1,41 @@
-//! Devices that go down, come up or go away. Nothing is done about them but to log it, for people.
+//! Logs when devices go down, come up or disappear. Nothing else is done about it.
 
 use super::handles::PortHandle;
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
 
-/// How often devices are asked.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two polls of the devices.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The devices as they were when they were asked last.
+/// The devices' states at the last poll.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     next: Duration,
-    /// Whether each port's device was up, and whether it was gone.
+    /// For each port: whether its device was up, and whether it was gone.
     known: BTreeMap<usize, (bool, bool)>,
 }
 
 /// A device that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
-    /// Index of its port.
+    /// Index of the device's port.
     port: usize,
-    /// Its state from now on.
+    /// The new state.
     state: DeviceState,
 }
 
 impl Devices {
-    /// Asks the devices when it is time to, and returns those that changed. A device is taken to be
-    /// up at first.
+    /// Polls the devices if it is time, and returns those that changed. Every device is assumed to
+    /// be up at first.
     fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
         if now < self.next {
             return Vec::new();
         }
-        self.next = now + EVERY;
-        let asked =
+        self.next = now + POLL_INTERVAL;
+        let monitored =
             ports.iter().enumerate().filter_map(|(port, handle)| Some((port, handle.monitor.as_ref()?)));
-        let states = asked.map(|(port, monitor)| Change { port, state: monitor.state() });
+        let states = monitored.map(|(port, monitor)| Change { port, state: monitor.state() });
         let changed: Vec<_> = states
             .filter(|Change { port, state }| {
                 let now = (state.is_up, state.is_gone);
@@ -45,7 +45,7 @@ impl Devices {
         changed
     }
 
-    /// Asks the devices when it is time to, and logs how they changed.
+    /// Polls the devices if it is time, and logs what changed.
     pub(super) fn log_changes(&mut self, now: Duration, ports: &[PortHandle]) {
         for Change { port, state } in self.poll(now, ports) {
             let port = ports.get(port).map_or("?", |port| &port.name);
@@ -53,7 +53,7 @@ impl Devices {
                 DeviceState { is_gone: true, .. } => {
                     warn!(
                         port,
-                        "the device is gone: nothing passes there until the gateway is started again"
+                        "the device is gone: no traffic passes this port until the gateway is restarted"
                     );
                 }
                 DeviceState { is_up: false, .. } => info!(port, "the device is down"),
@@ -74,17 +74,17 @@ mod tests {
     };
     use wayfarer_dataplane::port::monitor::Monitor;
 
-    /// A device that a test takes down and up, and that counts how often it was asked.
+    /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
-    struct Fake {
+    struct FakeMonitor {
         is_up: Arc<AtomicBool>,
         is_gone: Arc<AtomicBool>,
-        asked: Arc<AtomicU32>,
+        polls: Arc<AtomicU32>,
     }
 
-    impl Monitor for Fake {
+    impl Monitor for FakeMonitor {
         fn state(&self) -> DeviceState {
-            self.asked.fetch_add(1, Relaxed);
+            self.polls.fetch_add(1, Relaxed);
             let [is_up, is_gone] = [&self.is_up, &self.is_gone].map(|flag| flag.load(Relaxed));
             DeviceState { is_up, is_gone, speed: is_up.then_some(10_000), ..DeviceState::default() }
         }
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_said_once_and_no_device_is_asked_more_than_once_a_second() {
-        let devices = [Fake::default(), Fake::default()];
+    fn every_change_is_reported_once_and_devices_are_polled_at_most_once_a_second() {
+        let devices = [FakeMonitor::default(), FakeMonitor::default()];
         devices[0].is_up.store(true, Relaxed);
         let ports =
             [port(Some(Box::new(devices[0].clone()))), port(None), port(Some(Box::new(devices[1].clone())))];
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(poll(0), [(2, false, None)]);
         devices[0].is_up.store(false, Relaxed);
         assert_eq!(poll(999), []);
-        assert_eq!(devices[0].asked.load(Relaxed), 1);
+        assert_eq!(devices[0].polls.load(Relaxed), 1);
         assert_eq!(poll(1000), [(0, false, None)]);
         assert_eq!(poll(2000), []);
         devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_goes_while_it_is_down_is_said_to_be_gone() {
-        let device = Fake::default();
+    fn a_device_that_disappears_while_down_is_reported_gone() {
+        let device = FakeMonitor::default();
         let ports = [port(Some(Box::new(device.clone())))];
         let mut known = Devices::default();
         let mut poll = |second| {

@@ -1,37 +1,37 @@
-//! What the slow path holds of workers and ports.
+//! The slow path's handles of workers and ports.
 
 use super::neighbours::Segment;
 use crate::gateway::{counters::WorkerCounters, rings::Rings};
 use std::sync::Arc;
 use wayfarer_dataplane::port::{monitor::Monitor, open::SharedDevice};
 
-/// What the slow path shares with one worker.
+/// The parts of a worker that the slow path shares.
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
-    /// Its rings.
+    /// The rings between the worker and the slow path.
     pub rings: Arc<Rings>,
-    /// Its counters.
+    /// The worker's counters.
     pub counters: Arc<WorkerCounters>,
-    /// The core it is pinned to.
+    /// The core that the worker is pinned to.
     pub core: Option<usize>,
 }
 
-/// What the slow path knows of one port.
+/// The slow path's handle of a port.
 #[derive(Debug)]
 pub struct PortHandle {
-    /// Its name.
+    /// The port's name.
     pub name: String,
-    /// Its kind and mode, for people.
+    /// The port's kind and mode, for people.
     pub kind: String,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
-    /// The kernel's index of its device, if it is one.
+    /// The kernel's index of the port's device, if there is one.
     pub device: Option<u32>,
-    /// What neighbour discovery needs.
+    /// The port's addresses, for neighbour discovery.
     pub segment: Segment,
-    /// What a device that is shared with the kernel has besides its queues, which do not carry
-    /// neighbour discovery.
+    /// The sockets and classifier of a device that is shared with the kernel. Neighbour discovery
+    /// uses these, not the device's queues.
     pub shared: Option<SharedDevice>,
-    /// What tells the state of its device, if it is one.
+    /// The monitor of the port's device, if there is one.
     pub monitor: Option<Box<dyn Monitor>>,
 }

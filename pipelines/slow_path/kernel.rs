@@ -1,6 +1,6 @@
-//! What the kernel knows and the gateway must too, followed by rtnetlink(7): the addresses of the
-//! host, which decide what on a shared device, or on one with a kernel side, is the host's; and,
-//! if it is wanted, the main route table.
+//! Follows the kernel's state by rtnetlink(7): the addresses of the host, which decide what traffic
+//! on a shared device, or on one with a kernel side, belongs to the host; and, if configured, the
+//! main route table.
 
 use super::routes::NextHop;
 use netlink_packet_core::{
@@ -19,59 +19,60 @@ use std::{
 };
 use wayfarer_dataplane::table::Prefix;
 
-/// Groups of rtnetlink: IPv4 and IPv6 addresses.
+/// The rtnetlink groups of IPv4 and IPv6 addresses.
 const ADDRESS_GROUPS: [u32; 2] = [5, 9];
-/// Link changes, IPv4 and IPv6 routes.
+/// The rtnetlink groups of link changes, IPv4 and IPv6 routes.
 const ROUTE_GROUPS: [u32; 3] = [1, 7, 11];
-/// Datagrams read in one call of [`Kernel::poll`].
-const DATAGRAMS: usize = 64;
+/// Most datagrams that are read in one call of [`Kernel::poll`].
+const MAX_DATAGRAMS: usize = 64;
 
-/// Something changed.
+/// A change of the kernel's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A route of the main table.
+    /// A route of the main table changed.
     Route {
-        /// Destinations.
+        /// The destinations.
         to: Prefix,
-        /// The next hop now; none: the route is gone.
+        /// The next hop from now on; `None` if the route is gone.
         hop: Option<NextHop>,
     },
-    /// An address of the host.
+    /// An address of the host changed.
     Address {
         /// The address.
         address: IpAddr,
-        /// The devices that the host has it on now.
+        /// The devices that have the address from now on.
         devices: Vec<u32>,
     },
 }
 
-/// Routes by prefix and metric: the kernel prefers the lowest metric.
+/// Routes by prefix and metric. The kernel prefers the lowest metric.
 type Table = BTreeMap<(Prefix, u32), NextHop>;
 
-/// Addresses of the host, each with its device and prefix length: it may have one more than once.
+/// Addresses of the host, each with its device and prefix length; an address may occur more than
+/// once.
 type Addresses = BTreeSet<(IpAddr, u32, u8)>;
 
-/// What the kernel can be asked to tell in full.
+/// A list that the kernel can be asked for.
 #[derive(Clone, Copy, Debug)]
 enum Dump {
     Addresses,
     Routes(AddressFamily),
 }
 
-/// Follows the kernel.
+/// Follows the kernel's state.
 pub(super) struct Kernel {
     socket: Socket,
-    /// Index of the kernel's device, and of the port that it is: for routes.
+    /// Index of the kernel's device and index of the gateway's port, for routes.
     devices: Vec<(u32, u16)>,
     follows_routes: bool,
     table: Table,
     addresses: Addresses,
-    /// The routes and addresses that the dump under way has brought so far.
+    /// The routes and addresses received so far in the current dump.
     dump: Option<(Table, Addresses)>,
-    /// What that dump has still to ask for, last first.
+    /// The lists that the current dump has yet to request; the last one comes first.
     pending: Vec<Dump>,
-    /// Whether something happened meanwhile that makes another one necessary.
-    again: bool,
+    /// True if something happened that requires another dump after this one.
+    dump_again: bool,
     buffer: Vec<u8>,
 }
 
@@ -82,11 +83,11 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Begins to follow the host's addresses and, if `follows_routes`, the routes by these
-    /// devices (index of the kernel's, index of the port).
+    /// Starts to follow the host's addresses and, if `follows_routes`, the routes by these devices
+    /// (the kernel's index, and the index of the port).
     ///
     /// # Errors
-    /// What the system answered.
+    /// The system's error.
     pub(super) fn follow(devices: Vec<(u32, u16)>, follows_routes: bool) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -104,18 +105,18 @@ impl Kernel {
             addresses: Addresses::new(),
             dump: None,
             pending: Vec::new(),
-            again: false,
+            dump_again: false,
             buffer: Vec::with_capacity(1 << 16),
         };
         this.start_dump()?;
         Ok(this)
     }
 
-    /// Reads what the kernel has to say, and appends what changed to `changes`; whether there was
-    /// anything.
+    /// Reads the kernel's messages and appends the changes to `changes`. Returns true if there was
+    /// any message.
     pub(super) fn poll(&mut self, changes: &mut Vec<Change>) -> bool {
         let mut busy = false;
-        for _ in 0..DATAGRAMS {
+        for _ in 0..MAX_DATAGRAMS {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
                 Ok(_) => {
@@ -124,7 +125,7 @@ impl Kernel {
                     self.handle(&bytes, changes);
                     self.buffer = bytes;
                 }
-                // Messages were lost: everything is asked for again.
+                // Messages were lost, so everything is requested again.
                 Err(why) if why.raw_os_error() == Some(nix::libc::ENOBUFS) => self.need_dump(),
                 Err(_) => break,
             }
@@ -132,26 +133,26 @@ impl Kernel {
         busy
     }
 
-    /// Asks for everything, now or as soon as the dump under way is done: the kernel makes one at a
-    /// time.
+    /// Requests a dump of everything, now or after the current one, because the kernel makes one at
+    /// a time.
     fn need_dump(&mut self) {
-        self.again = true;
+        self.dump_again = true;
         if self.dump.is_none() {
-            // A request that fails is made again with the next change.
+            // If this fails, the next change tries again.
             let _ = self.start_dump();
         }
     }
 
-    /// Gives up the dump under way: what was not told is not a table without routes, so the old one
-    /// stays.
+    /// Gives up the current dump and keeps the old tables, because an incomplete dump does not mean
+    /// that routes are gone.
     fn abandon_dump(&mut self) {
         self.dump = None;
         self.pending.clear();
-        self.again = true;
+        self.dump_again = true;
     }
 
     fn start_dump(&mut self) -> io::Result<()> {
-        self.again = false;
+        self.dump_again = false;
         self.dump = Some(Default::default());
         self.pending = match self.follows_routes {
             true => {
@@ -185,7 +186,7 @@ impl Kernel {
         self.socket.send(&bytes, 0).map(|_| ())
     }
 
-    /// Handles every message of a datagram; one that cannot be read is stepped over.
+    /// Handles all messages of a datagram, and skips those that cannot be parsed.
     fn handle(&mut self, mut bytes: &[u8], changes: &mut Vec<Change>) {
         while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
             let length = (frame.length() as usize).next_multiple_of(4);
@@ -210,9 +211,11 @@ impl Kernel {
         match payload {
             NetlinkPayload::InnerMessage(NewRoute(route)) => self.add(&route, replaces, changes),
             NetlinkPayload::InnerMessage(DelRoute(route)) => self.remove(&route, changes),
-            NetlinkPayload::InnerMessage(NewAddress(message)) => self.address(&message, true, changes),
-            NetlinkPayload::InnerMessage(DelAddress(message)) => self.address(&message, false, changes),
-            // A device that goes down takes its IPv4 routes with it, and no message says so.
+            NetlinkPayload::InnerMessage(NewAddress(message)) => self.handle_address(&message, true, changes),
+            NetlinkPayload::InnerMessage(DelAddress(message)) => {
+                self.handle_address(&message, false, changes)
+            }
+            // A device that goes down loses its IPv4 routes without further messages.
             NetlinkPayload::InnerMessage(_) => self.need_dump(),
             NetlinkPayload::Done(_) if self.dump.is_some() => self.end_part(changes),
             NetlinkPayload::Error(_) => self.abandon_dump(),
@@ -220,7 +223,7 @@ impl Kernel {
         }
     }
 
-    /// Notes that one part of the dump is complete.
+    /// Continues the dump after one of its lists is complete.
     fn end_part(&mut self, changes: &mut Vec<Change>) {
         if !self.pending.is_empty() {
             if self.next_dump().is_err() {
@@ -228,15 +231,15 @@ impl Kernel {
             }
             return;
         }
-        if self.again {
-            // What it brought may be half old and half new.
+        if self.dump_again {
+            // The dump may be partly outdated.
             let _ = self.start_dump();
             return;
         }
         let Some((table, addresses)) = self.dump.take() else { return };
-        let lost: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
+        let removed: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
         self.addresses = addresses;
-        for address in lost {
+        for address in removed {
             changes.push(Change::Address { address, devices: self.devices_with(address) });
         }
         let old = std::mem::replace(&mut self.table, table);
@@ -246,13 +249,13 @@ impl Kernel {
         }
     }
 
-    /// Returns the devices that the host has `address` on.
+    /// Returns the devices of the host that have `address`.
     fn devices_with(&self, address: IpAddr) -> Vec<u32> {
         let (first, last) = ((address, 0, 0), (address, u32::MAX, u8::MAX));
         self.addresses.range(first..=last).map(|(_, device, _)| *device).collect()
     }
 
-    fn address(&mut self, message: &AddressMessage, present: bool, changes: &mut Vec<Change>) {
+    fn handle_address(&mut self, message: &AddressMessage, present: bool, changes: &mut Vec<Change>) {
         let Some(address) = host_address(message) else { return };
         let entry = (address, message.header.index, message.header.prefix_len);
         let during = self.dump.as_mut().map(|(_, addresses)| addresses);
@@ -266,8 +269,8 @@ impl Kernel {
         changes.push(Change::Address { address, devices: self.devices_with(address) });
     }
 
-    /// Adds a route that is new, or replaces another; one that the gateway cannot use may replace
-    /// one that it could.
+    /// Adds a new route or replaces another. A route that the gateway cannot use may replace one
+    /// that it could use.
     fn add(&mut self, route: &RouteMessage, replaces: bool, changes: &mut Vec<Change>) {
         let Some(key) = key(route) else { return };
         let Some(hop) = self.hop(route) else {
@@ -287,8 +290,7 @@ impl Kernel {
     fn remove(&mut self, route: &RouteMessage, changes: &mut Vec<Change>) {
         if let Some(key) = key(route).filter(|key| self.table.get(key) == self.hop(route).as_ref()) {
             self.forget(key, changes);
-            // Another route of the same prefix and metric may be left, which only a dump would
-            // show.
+            // Another route with the same prefix and metric may remain, which only a dump shows.
             self.need_dump();
         }
     }
@@ -307,8 +309,8 @@ impl Kernel {
         changes.push(Change::Route { to, hop });
     }
 
-    /// Returns the next hop of a unicast route by one of our devices. Of several paths the first is
-    /// taken.
+    /// Returns the next hop of a unicast route by one of our devices; the first path of a multipath
+    /// route.
     fn hop(&self, route: &RouteMessage) -> Option<NextHop> {
         if route.header.kind != RouteType::Unicast {
             return None;
@@ -335,7 +337,7 @@ impl Kernel {
     }
 }
 
-/// Returns destination and metric of a route of the main table.
+/// Returns destination and metric of a route in the main table.
 fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
     let RouteHeader { table, destination_prefix_length, address_family, .. } = route.header;
     if table != RouteHeader::RT_TABLE_MAIN {
@@ -357,9 +359,9 @@ fn key(route: &RouteMessage) -> Option<(Prefix, u32)> {
     Some((Prefix::new(to, destination_prefix_length)?, metric))
 }
 
-/// Returns the address that a message is about: of a point-to-point device the near end.
+/// Returns the address in a message; of a point-to-point device, its local end.
 pub(super) fn host_address(message: &AddressMessage) -> Option<IpAddr> {
-    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    let find = |select: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(select);
     let local = find(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,

@@ -1,9 +1,9 @@
-//! Links: their tunnels, the paths to their peers, and how long they last. Every kind of move ends
-//! in [`Links::move_to`].
+//! Links: their tunnels, the paths to their peers, and their lifetimes. Every kind of move ends in
+//! [`Links::move_to`].
 //!
-//! Workers report paths that peers are seen by. [`Roaming`] decides whether a peer is followed;
-//! then the link's owner decides how: a tunnel with keys by hand moves at once, another's driver is
-//! asked.
+//! Workers report the paths by which peers are seen. [`Roaming`] decides whether a peer is
+//! followed; then the link's owner decides how: a manually keyed tunnel moves at once, and the
+//! driver of any other is asked.
 
 use super::{
     parts::{Owner, TunnelParts},
@@ -29,7 +29,7 @@ use wayfarer_mobility::{
     roaming::{self, Roaming},
 };
 
-/// What a tunnel waits for.
+/// The timers of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Keepalive,
@@ -37,27 +37,27 @@ enum Timer {
     HardTime,
 }
 
-/// What others must do about a link.
+/// A task of a link for the rest of the slow path.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// This IP packet is to be sent: a NAT keepalive.
+    /// Send this IP packet, a NAT keepalive.
     Keepalive(Vec<u8>),
-    /// Key exchange must hear of one of its tunnels.
-    Ike(ChildId, News),
+    /// Tell IKE of an event of one of its tunnels.
+    Ike(ChildId, TunnelEvent),
 }
 
-/// What the driver of a tunnel must hear.
+/// An event of a tunnel for its driver.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum News {
-    /// A packet came by the tunnel, to which no traffic is led yet.
+pub(super) enum TunnelEvent {
+    /// A packet was received by a tunnel that is not used for sending yet.
     FirstPacket,
-    /// The peer is to be followed to this path.
+    /// The peer must be followed to this path.
     Path(Path),
     /// A limit of one of the SAs was reached.
     Due,
 }
 
-/// All links, and the tables that workers know them by.
+/// All links, and the tables by which workers know them.
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) tables: TableWriter,
@@ -68,10 +68,10 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Makes room for links in `tables`, whose SAs are shared as `sharing` says.
+    /// Creates an empty set of links for `tables`, whose SAs are shared as `sharing` says.
     ///
     /// # Errors
-    /// [`KeyError::Backend`] if the environment asks for code that this processor cannot run.
+    /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(tables: TableWriter, sharing: Sharing) -> Result<Self, KeyError> {
         Ok(Self {
             tables,
@@ -87,10 +87,11 @@ impl Links {
         &self.tunnels
     }
 
-    /// Installs a tunnel, from the next burst on. Its packets leave by a port of `mtu` bytes.
+    /// Installs a tunnel, effective from the next burst on. Its packets leave by a port with an MTU
+    /// of `mtu` bytes.
     ///
     /// # Errors
-    /// A key that its algorithm does not take; nothing is installed then.
+    /// A key that is invalid for its algorithm; nothing is installed then.
     pub(super) fn install(
         &mut self,
         now: Duration,
@@ -106,7 +107,7 @@ impl Links {
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
         if selectors.iter().any(|s| !s.remote.is_ipv4()) && room < V6_MIN_MTU {
-            // Its senders may ignore a smaller MTU (RFC 8201 §4).
+            // Inner senders may ignore a smaller MTU (RFC 8201 §4).
             warn!(
                 tunnel = tunnel.name,
                 room, "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
@@ -122,39 +123,38 @@ impl Links {
         Ok(id)
     }
 
-    /// Leads traffic to a tunnel from the next burst on.
+    /// Starts to send traffic by a tunnel, from the next burst on.
     pub(super) fn start_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| !tunnel.is_used) else { return };
-        tunnel.use_from_now();
+        tunnel.start_use();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Leads no traffic to a tunnel any more. It still takes what comes.
+    /// Stops sending traffic by a tunnel. The tunnel still receives.
     pub(super) fn stop_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Takes a tunnel away. Its traffic is no tunnel's from the next burst on: what else policy
-    /// says holds for it.
+    /// Removes a tunnel. From the next burst on, the other policies apply to its traffic.
     pub(super) fn remove(&mut self, id: TunnelId) {
         self.roaming.remove(id);
         let Some(tunnel) = self.tunnels.remove(id) else { return };
-        // A keepalive's timer ends by itself, soon; a lifetime may have hours to go.
+        // A keepalive's timer expires soon by itself, but a lifetime may last for hours.
         for (when, timer) in tunnel.lifetimes.into_iter().zip([Timer::SoftTime, Timer::HardTime]) {
             when.map(|when| self.timers.remove(&(when, id, timer)));
         }
         let TableWriter { tables, writer, reader } = &mut self.tables;
         let spi = tunnel.inbound.spi;
-        // A tunnel whose time was over may have left its SPI to another.
+        // An expired tunnel may have left its SPI to another.
         if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Takes a tunnel whose time is over out of the workers' tables: nothing passes it any more.
+    /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.
     fn expire(&mut self, id: TunnelId) {
         self.roaming.remove(id);
         let Some(tunnel) = self.tunnels.get(id) else { return };
@@ -163,15 +163,15 @@ impl Links {
         policies::expire(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Sends everything for a tunnel by `path` from the next burst on. Whatever found out that a
-    /// link moved, this is what follows from it.
+    /// Sends all traffic of a tunnel by `path` from the next burst on. Every way to detect a move
+    /// ends here.
     ///
     /// # Errors
     /// [`MoveError`]; nothing changes then.
     pub(super) fn move_to(&mut self, now: Duration, id: TunnelId, path: Path) -> Result<(), MoveError> {
         let TableWriter { tables, writer, reader } = &mut self.tables;
         if tables.is_local(path.remote, reader) {
-            return Err(MoveError::Nowhere);
+            return Err(MoveError::Unreachable);
         }
         let tunnel = self.tunnels.get_mut(id).ok_or(MoveError::Unknown)?;
         tunnel.move_to(now, path, writer)?;
@@ -202,17 +202,17 @@ impl Links {
         self.move_to(now, id, Path { local, remote, encap })
     }
 
-    /// Takes a worker's report: the newest authentic packet of a tunnel came by `path`, which is
-    /// not the known one, or it is the tunnel's first. [`Links::follow`] carries out what comes of
-    /// it.
+    /// Handles a worker's report: the newest authentic packet of a tunnel came by `path`, which is
+    /// not the current one, or it is the tunnel's first packet. [`Links::follow`] acts on the
+    /// result.
     pub(super) fn handle_report(&mut self, now: Duration, id: TunnelId, path: Path) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         tunnel.inbound.report_taken();
         if !tunnel.is_used {
             if let Owner::Ike(child) = tunnel.owner {
-                self.events.push_back(Event::Ike(child, News::FirstPacket));
+                self.events.push_back(Event::Ike(child, TunnelEvent::FirstPacket));
             }
-            // The first packet is reported whatever path it comes by.
+            // The first packet is reported on any path.
             if tunnel.path == Some(path) {
                 return;
             }
@@ -220,13 +220,13 @@ impl Links {
         self.roaming.handle_report(now, id, path);
     }
 
-    /// Notes that a limit of a tunnel's inbound or outbound SA was reached.
+    /// Records that a limit of a tunnel's inbound or outbound SA was reached.
     pub(super) fn handle_due(&mut self, id: TunnelId, inbound: bool, due: Due) {
         let Some(tunnel) = self.tunnels.get_mut(id) else { return };
         tunnel.due(due);
         match tunnel.owner {
-            Owner::Ike(child) => self.events.push_back(Event::Ike(child, News::Due)),
-            Owner::Hand => {
+            Owner::Ike(child) => self.events.push_back(Event::Ike(child, TunnelEvent::Due)),
+            Owner::Manual => {
                 let which = if inbound { "inbound SA" } else { "outbound SA" };
                 let what = match due {
                     Due::Soft => "soft lifetime",
@@ -238,20 +238,22 @@ impl Links {
         }
     }
 
-    /// Carries out what came of reports.
+    /// Acts on the results of reports.
     pub(super) fn follow(&mut self, now: Duration) {
         while let Some(event) = self.roaming.poll_event() {
             match event {
                 roaming::Event::PeerMoved { peer: id, path } => {
-                    // A move that had to wait may be out of date: the peer has gone back to where
-                    // it was.
+                    // A delayed move may be outdated, because the peer has returned to its previous
+                    // path.
                     let moved = self.tunnels.get(id).filter(|tunnel| tunnel.inbound.still_reports(&path));
                     match moved.map(|tunnel| tunnel.owner) {
                         None => {}
-                        Some(Owner::Ike(child)) => self.events.push_back(Event::Ike(child, News::Path(path))),
-                        Some(Owner::Hand) => {
+                        Some(Owner::Ike(child)) => {
+                            self.events.push_back(Event::Ike(child, TunnelEvent::Path(path)));
+                        }
+                        Some(Owner::Manual) => {
                             if let Err(why) = self.move_to(now, id, path) {
-                                debug!(tunnel = self.name(id), %why, "a peer's new path is not taken");
+                                debug!(tunnel = self.name(id), %why, "a peer's new path is rejected");
                             }
                         }
                     }
@@ -260,13 +262,13 @@ impl Links {
                     if let Some(tunnel) = self.tunnels.get_mut(id) {
                         tunnel.seen = Some(path);
                     }
-                    info!(tunnel = self.name(id), remote = %path.remote, encap = ?path.encap, "peer seen elsewhere");
+                    info!(tunnel = self.name(id), remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
                 }
             }
         }
     }
 
-    /// Does what is due at `now`; returns whether a tunnel's timer was.
+    /// Handles the timers due at `now`; returns true if a tunnel's timer was.
     pub(super) fn handle_timeout(&mut self, now: Duration) -> bool {
         self.roaming.handle_timeout(now);
         self.follow(now);
@@ -277,7 +279,7 @@ impl Links {
             }
             self.timers.pop_first();
             busy = true;
-            // It may have been removed before its time.
+            // The tunnel may have been removed meanwhile.
             let Some(tunnel) = self.tunnels.get_mut(id) else { continue };
             match timer {
                 Timer::Keepalive => self.keep_alive(now, id),
@@ -295,7 +297,7 @@ impl Links {
         busy
     }
 
-    /// Returns the next thing that others must do.
+    /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

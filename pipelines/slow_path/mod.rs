@@ -1,5 +1,5 @@
-//! One thread that drives everything slow: neighbours, routes, links, errors to senders, control
-//! requests. It owns the writing half of every table. It changes tables, never data packets.
+//! The slow path: one thread for neighbours, routes, links, errors to senders, and control
+//! requests. It is the only writer of all tables. It changes tables, never data packets.
 
 pub mod neighbours;
 pub mod tunnels;
@@ -56,10 +56,10 @@ use wayfarer_dataplane::{
     table::{Prefix, Writer},
 };
 
-/// Events taken from one worker in one turn.
-const EVENTS: usize = 512;
+/// Most events that are taken from one worker in one turn.
+const MAX_EVENTS: usize = 512;
 
-/// A command of the control socket, and where its answer goes.
+/// A command of the control socket, and the channel for its answer.
 pub type ControlRequest = (Command, Sender<Answer>);
 
 /// The slow path.
@@ -71,7 +71,7 @@ pub struct SlowPath {
     network: Network,
     neighbours: Neighbours,
     kernel: Option<Kernel>,
-    /// The kernel's devices that are its sides of ports.
+    /// The kernel's indices of the devices that are its sides of ports.
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
     requests: Receiver<ControlRequest>,
@@ -82,10 +82,10 @@ pub struct SlowPath {
 }
 
 impl SlowPath {
-    /// Makes a slow path that has filled `tables`, which are `writer`'s, as `config` says.
+    /// Creates a slow path and fills `tables`, which belong to `writer`, from `config`.
     ///
     /// # Errors
-    /// A key that its algorithm does not take.
+    /// A key that is invalid for its algorithm.
     pub fn new(
         config: &Config,
         writer: Writer,
@@ -115,8 +115,8 @@ impl SlowPath {
         for tunnel in &config.tunnels {
             this.install_tunnel(tunnel)?;
         }
-        // Behind the tunnels: a wide policy must not uncover what a tunnel of the same prefix
-        // protects.
+        // After the tunnels, so that a wide policy does not uncover traffic that a tunnel with the
+        // same prefix protects.
         let rules = config.policies.iter().map(|policy| Rule {
             selector: policy.selector.clone(),
             action: match policy.action {
@@ -144,11 +144,11 @@ impl SlowPath {
         }
     }
 
-    /// Begins to take part in key exchange, and connects where the configuration says so. Without
-    /// connections there is nothing to take part in.
+    /// Starts IKE, and connects to the peers that the configuration has addresses of. Does nothing
+    /// if there are no connections.
     ///
     /// # Errors
-    /// What the system says to a thread or to the key log's folder.
+    /// The system's error for a thread or for the key log's folder.
     pub fn start_ike(&mut self, config: &model::Ike) -> io::Result<()> {
         if !config.connections.is_empty() {
             let cores: Vec<usize> = self.workers.iter().filter_map(|worker| worker.core).collect();
@@ -158,14 +158,15 @@ impl SlowPath {
         Ok(())
     }
 
-    /// Follows the kernel from now on: the host's addresses, for devices that are shared with it
-    /// and those, `sides`, that are the kernel's sides of ports; and if `routes`, its routes by the
-    /// gateway's devices.
+    /// Starts to follow the kernel: the host's addresses on devices that are shared with the kernel
+    /// and on `sides`, which are the kernel's sides of ports; and if `routes`, the kernel's routes
+    /// by the gateway's devices.
     ///
     /// # Errors
-    /// What the system answered.
+    /// The system's error.
     pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
-        // What the host sends through us leads to us, and nowhere else.
+        // The host's routes by this port lead to us, so they say nothing about where we should
+        // send.
         let host = self.links.tables.tables.settings.host.map(|(port, _)| port);
         let others = (0..).zip(&self.network.ports).filter(|(index, _)| Some(*index) != host);
         let devices = others.filter_map(|(index, port)| Some((port.device?, index))).collect();
@@ -179,18 +180,18 @@ impl SlowPath {
         self.links.tunnels()
     }
 
-    /// Installs a tunnel, from the next burst on.
+    /// Installs a tunnel, effective from the next burst on.
     ///
     /// # Errors
-    /// A key that its algorithm does not take.
+    /// A key that is invalid for its algorithm.
     pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
         let parts = parts::TunnelParts::from(config);
         let mtu = self.network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
         self.links.install(self.start.elapsed(), parts, mtu).map(|_| ())
     }
 
-    /// Takes a tunnel away; returns whether there was one of that name. Its traffic is no tunnel's
-    /// from the next burst on: what else policy says holds for it.
+    /// Removes a tunnel; returns true if there was one with this name. From the next burst on, the
+    /// other policies apply to its traffic.
     pub fn remove_tunnel(&mut self, name: &str) -> bool {
         let id = self.links.tunnels().named(name);
         if let Some(id) = id {
@@ -213,11 +214,11 @@ impl SlowPath {
         self.links.move_by_hand(now, name, remote, udp_port)
     }
 
-    /// Takes what workers report of tunnels.
+    /// Handles the workers' reports of tunnels.
     fn handle_events(&mut self, now: Duration) -> bool {
         let mut busy = false;
         for worker in &self.workers {
-            for _ in 0..EVENTS {
+            for _ in 0..MAX_EVENTS {
                 let Some(event) = worker.rings.events.pop() else { break };
                 busy = true;
                 match event {
@@ -238,21 +239,21 @@ impl SlowPath {
         busy
     }
 
-    /// Carries out what links want done.
+    /// Carries out the events of links.
     fn handle_links(&mut self, now: Duration) {
         while let Some(event) = self.links.poll_event() {
             match event {
                 Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
-                Event::Ike(child, news) => {
+                Event::Ike(child, event) => {
                     if let Some(ike) = &mut self.ike {
-                        ike.handle_news(now, child, news);
+                        ike.handle_tunnel_event(now, child, event);
                     }
                 }
             }
         }
     }
 
-    /// Lets key exchange do what it has to, and sends its messages.
+    /// Runs IKE's turn and sends its messages.
     fn handle_ike(&mut self, now: Duration) -> bool {
         let Some(ike) = &mut self.ike else { return false };
         let mut busy = ike.turn(now, &mut self.links, &mut self.network);
@@ -283,8 +284,8 @@ impl SlowPath {
         busy
     }
 
-    /// Notes that the host has an address on these devices, or on none any more: workers must know
-    /// that a port's kernel side has it, and shared devices' classifiers too.
+    /// Handles that the host has an address on these devices, or on none any more. Workers need
+    /// this for the kernel sides of ports, and so do the classifiers of shared devices.
     fn host_address(&mut self, address: IpAddr, devices: &[u32]) {
         let Network { ports, routes } = &mut self.network;
         let (tables, to) = (&mut self.links.tables, Prefix::host(address));
@@ -297,18 +298,19 @@ impl SlowPath {
         let is_ours = tables.tables.is_local(address, &tables.reader);
         for port in ports {
             let Some(shared) = &port.shared else { continue };
-            let told = match present {
+            let result = match present {
                 true => shared.classifier.set_local(address),
                 false if is_ours => Ok(()),
                 false => shared.classifier.remove_local(address),
             };
-            if let Err(why) = told {
-                warn!(port = port.name, %address, "the host's address cannot be noted: {why}");
+            if let Err(why) = result {
+                warn!(port = port.name, %address, "cannot pass an address of the host to the device's classifier: {why}");
             }
         }
     }
 
-    /// Hands a frame to one of the workers, each in its turn. A full ring loses it, counted.
+    /// Passes a frame to one of the workers in turn. If the worker's ring is full, the frame is
+    /// dropped and counted.
     fn inject(&mut self, what: Inject, frame: &[u8]) {
         self.next_worker = (self.next_worker + 1) % self.workers.len();
         if !self.workers[self.next_worker].rings.inject.push(what, frame) {

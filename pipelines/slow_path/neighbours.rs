@@ -1,5 +1,4 @@
-//! Who is at which MAC address: ARP (RFC 826) and neighbour discovery (RFC 4861) for all ports, as
-//! a state machine without I/O.
+//! ARP (RFC 826) and neighbour discovery (RFC 4861) for all ports, as a state machine without I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,41 +16,41 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Between two requests for one address (RFC 4861 §10, RETRANS_TIMER).
-const RETRY: Duration = Duration::from_secs(1);
+/// Time between two requests for an address (RFC 4861 §10, RETRANS_TIMER).
+const RETRANS_TIMER: Duration = Duration::from_secs(1);
 /// Requests before an address is given up.
-const TRIES: u32 = 3;
-/// How long an answer is believed before it is asked for again.
-const REACHABLE: Duration = Duration::from_secs(30);
-/// Packets that wait for one address.
-const QUEUE: usize = 16;
-/// Packets that wait for all addresses together.
-const WAITING: usize = 2048;
-/// Addresses known or asked for at one time: a scan of a large subnet must not fill memory.
-const ENTRIES: usize = 8192;
+const MAX_TRIES: u32 = 3;
+/// Time for which an answer is valid before it is requested again (RFC 4861 §10, REACHABLE_TIME).
+const REACHABLE_TIME: Duration = Duration::from_secs(30);
+/// Most packets that wait for one address.
+const MAX_QUEUE: usize = 16;
+/// Most packets that wait for all addresses together.
+const MAX_WAITING: usize = 2048;
+/// Most addresses that are known or requested, so that a scan of a large subnet cannot fill memory.
+const MAX_ENTRIES: usize = 8192;
 
-/// What one port needs for it.
+/// The gateway's side of the segment at a port.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// The gateway's MAC address.
     pub mac: Mac,
     /// The gateway's addresses, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
-    /// How stations are found.
+    /// The way in which stations are found.
     pub stations: Stations,
 }
 
-/// How the stations of a segment are found.
+/// The way in which a segment's stations are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stations {
-    /// By asking.
+    /// By ARP and neighbour discovery.
     Ask,
-    /// There is but one, at this MAC address, for whom the gateway answers for every address: the
-    /// host's own stack at the other end of a TAP, or a file.
+    /// There is only one, with this MAC address: the host's stack at the other end of a TAP device,
+    /// or a file. The gateway answers it for every address.
     Only(Mac),
 }
 
-/// What is to be done.
+/// An action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this frame by this port.
@@ -61,31 +60,31 @@ pub enum Action {
         /// The whole frame.
         frame: Vec<u8>,
     },
-    /// The station is at this MAC address from now on.
+    /// The station has this MAC address from now on.
     Resolved {
         /// Index of the port.
         port: u16,
-        /// Its address.
+        /// The station's address.
         address: IpAddr,
-        /// Its MAC address.
+        /// The station's MAC address.
         mac: Mac,
     },
     /// Send this IP packet, which waited for its next hop.
     Release(Vec<u8>),
-    /// The station does not answer; so many packets that waited for it are lost.
+    /// The station does not answer, so the packets that waited for it are lost.
     Failed {
         /// Index of the port.
         port: u16,
-        /// Its address.
+        /// The station's address.
         address: IpAddr,
-        /// Packets lost.
+        /// Number of packets lost.
         lost: usize,
     },
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// When it was asked for first.
+    /// When it was first requested.
     since: Duration,
     mac: Option<Mac>,
     tries: u32,
@@ -107,15 +106,15 @@ pub struct Neighbours {
     segments: Vec<Segment>,
     entries: BTreeMap<Key, Entry>,
     timers: BTreeSet<(Duration, Key)>,
-    /// Addresses whose stations have not answered yet, by when they were asked for first.
+    /// Addresses that no station has answered for, by the time of the first request.
     unanswered: BTreeSet<(Duration, Key)>,
     actions: VecDeque<Action>,
-    /// Packets that wait, of all entries.
+    /// Number of packets that wait in all entries.
     waiting: usize,
 }
 
 impl Neighbours {
-    /// Knows nobody yet on `segments`, one for each port.
+    /// Starts without neighbours on `segments`, one for each port.
     pub fn new(segments: Vec<Segment>) -> Self {
         Self {
             segments,
@@ -127,28 +126,28 @@ impl Neighbours {
         }
     }
 
-    /// Returns the next thing to do.
+    /// Returns the next action.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Returns when [`Neighbours::handle_timeout`] is wanted next.
+    /// Returns when [`Neighbours::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(when, _)| *when)
     }
 
-    /// Returns the addresses known, with port and MAC address.
+    /// Returns the known addresses with port and MAC address.
     pub fn known(&self) -> impl Iterator<Item = (u16, IpAddr, Mac)> {
         self.entries.iter().filter_map(|(&(port, address), e)| Some((port, address, e.mac?)))
     }
 
-    /// Asks for `address` on `port`; `packet` waits for the answer. Returns whether it could be
-    /// kept. Who scans a subnet crowds out its own questions: of too many, the oldest that nobody
-    /// has answered goes (RFC 6583 §7.1).
+    /// Requests `address` on `port`; `packet` waits for the answer. Returns false if it cannot be
+    /// kept. A host that scans a subnet crowds out its own requests: if there are too many, the
+    /// oldest unanswered one is dropped (RFC 6583 §7.1).
     pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<&[u8]>) -> bool {
         let key = (port, address);
         if !self.entries.contains_key(&key) {
-            if self.entries.len() >= ENTRIES && !self.drop_oldest_unanswered() {
+            if self.entries.len() >= MAX_ENTRIES && !self.drop_oldest_unanswered() {
                 return false;
             }
             self.entries.insert(key, Entry::new(now));
@@ -157,9 +156,9 @@ impl Neighbours {
         }
         if let (Some(entry), Some(packet)) = (self.entries.get_mut(&key), packet) {
             if entry.mac.is_some() {
-                // It was found while this packet was on its way here.
+                // The address was resolved while this packet was on its way here.
                 self.actions.push_back(Action::Release(packet.to_vec()));
-            } else if entry.waiting.len() < QUEUE && self.waiting < WAITING {
+            } else if entry.waiting.len() < MAX_QUEUE && self.waiting < MAX_WAITING {
                 self.waiting += 1;
                 entry.waiting.push_back(packet.to_vec());
             } else {
@@ -185,7 +184,7 @@ impl Neighbours {
         self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
     }
 
-    /// Does what is due at `now`.
+    /// Handles the timers due at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(when, key)) = self.timers.first() {
             if when > now {
@@ -193,12 +192,12 @@ impl Neighbours {
             }
             self.timers.pop_first();
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.tries == TRIES {
+            if entry.tries == MAX_TRIES {
                 self.give_up(key);
                 continue;
             }
             entry.tries += 1;
-            entry.due = now + RETRY;
+            entry.due = now + RETRANS_TIMER;
             self.timers.insert((entry.due, key));
             let to = entry.mac;
             if let Some(frame) =
@@ -209,7 +208,7 @@ impl Neighbours {
         }
     }
 
-    /// Takes an ARP or neighbour discovery frame that came in by `port`.
+    /// Handles an ARP or neighbour discovery frame that arrived at `port`.
     pub fn handle_frame(&mut self, now: Duration, port: u16, frame: &[u8]) {
         let Ok(ethernet) = Ethernet::parse(frame) else { return };
         let body = &frame[ethernet::HEADER..];
@@ -253,8 +252,7 @@ impl Neighbours {
     fn handle_nd(&mut self, now: Duration, port: u16, from: Mac, header: &IpHeader, message: &Neighbour) {
         if !message.solicitation {
             let target = message.target.into();
-            // An answer to a question asked at one MAC address may leave that address out (RFC 4861
-            // §7.2.4).
+            // A solicited advertisement may leave out the MAC address (RFC 4861 §7.2.4).
             let known = || self.entries.get(&(port, target)).and_then(|entry| entry.mac);
             let confirmed = || if message.solicited { known() } else { None };
             if let Some(mac) = message.mac.or_else(confirmed) {
@@ -265,7 +263,8 @@ impl Neighbours {
         let asks_us = self.answers_for(port, message.target.into(), header.src.into());
         let (IpAddr::V6(src), true) = (header.src.into(), asks_us) else { return };
         let ours = self.segments[usize::from(port)].mac;
-        // A probe for duplicates has no sender to answer to: all nodes are told (RFC 4861 §7.2.4).
+        // Duplicate address detection has no sender to answer, so all nodes are told (RFC 4861
+        // §7.2.4).
         let (dst, dst_mac, solicited) = if src.is_unspecified() {
             (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false)
         } else {
@@ -279,7 +278,7 @@ impl Neighbours {
         self.actions.push_back(Action::Send { port, frame });
     }
 
-    /// Returns whether the gateway answers when `asker` asks for `target` on `port`.
+    /// Returns true if the gateway answers a request of `asker` for `target` on `port`.
     fn answers_for(&self, port: u16, target: IpAddr, asker: IpAddr) -> bool {
         let Some(segment) = self.segments.get(usize::from(port)) else { return false };
         match segment.stations {
@@ -288,8 +287,8 @@ impl Neighbours {
         }
     }
 
-    /// Notes who is at `mac`: for addresses that were asked for, and for stations of the segment's
-    /// own subnets that ask for the gateway (RFC 826). Nobody else can fill the table.
+    /// Records the MAC address of a station: if it was requested, or if a station of one of the
+    /// segment's subnets asks for the gateway (RFC 826). Nobody else can fill the table.
     fn learn(&mut self, now: Duration, port: u16, address: IpAddr, mac: Mac, asks_us: bool) {
         let key = (port, address);
         let Some(segment) = self.segments.get(usize::from(port)) else { return };
@@ -297,7 +296,7 @@ impl Neighbours {
             return;
         }
         let on_segment = segment.addresses.iter().any(|(_, subnet)| subnet.contains(address));
-        let may_enter = asks_us && on_segment && self.entries.len() < ENTRIES;
+        let may_enter = asks_us && on_segment && self.entries.len() < MAX_ENTRIES;
         if !may_enter && !self.entries.contains_key(&key) {
             return;
         }
@@ -305,7 +304,7 @@ impl Neighbours {
         self.unanswered.remove(&(entry.since, key));
         self.timers.remove(&(entry.due, key));
         entry.tries = 0;
-        entry.due = now + REACHABLE;
+        entry.due = now + REACHABLE_TIME;
         self.timers.insert((entry.due, key));
         if entry.mac.replace(mac) != Some(mac) {
             self.actions.push_back(Action::Resolved { port, address, mac });
@@ -315,8 +314,8 @@ impl Neighbours {
     }
 }
 
-/// Returns the frame that asks for `address`, at `to` if its last MAC address is to be confirmed;
-/// `None` if the segment has no address of that family to ask from.
+/// Returns the frame that requests `address`, sent to its last MAC address `to` if that must be
+/// confirmed; `None` if the segment has no address of the same family.
 fn request(segment: &Segment, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8>> {
     let same_family = || segment.addresses.iter().filter(|(own, _)| own.is_ipv4() == address.is_ipv4());
     let own = same_family().find(|(_, subnet)| subnet.contains(address)).or_else(|| same_family().next());

@@ -1,4 +1,4 @@
-//! The ports, and the routes that packets leave by.
+//! The ports and routes of the gateway.
 
 use super::{
     handles::PortHandle,
@@ -6,10 +6,10 @@ use super::{
 };
 use std::net::IpAddr;
 
-/// MTU of a path of which nothing is known, in bytes.
+/// MTU in bytes of an unknown path.
 const DEFAULT_MTU: usize = 1500;
 
-/// What the slow path knows of the networks around the gateway.
+/// The slow path's view of the networks around the gateway.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) ports: Vec<PortHandle>,
@@ -25,15 +25,15 @@ impl Network {
         }
     }
 
-    /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. A
-    /// peer that may be anywhere is most likely beyond the port that has the address `local`.
+    /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. If
+    /// the remote address is not known, it is most likely behind the port with the address `local`.
     pub(super) fn mtu_towards(&self, local: IpAddr, remote: Option<IpAddr>) -> usize {
         let own = || self.ports.iter().find(|port| has_address(port, local));
         self.port_towards(remote.unwrap_or(local)).or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)
     }
 
-    /// Returns whether `address` is the gateway's own or that of a router that it sends by.
-    pub(super) fn is_taken(&self, address: IpAddr) -> bool {
+    /// Returns true if `address` belongs to the gateway or to a router of its routes.
+    pub(super) fn is_in_use(&self, address: IpAddr) -> bool {
         self.ports.iter().any(|port| has_address(port, address)) || self.routes.is_router(address)
     }
 }

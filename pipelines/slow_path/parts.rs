@@ -1,4 +1,4 @@
-//! What a tunnel is made of before it is installed, whoever decides it.
+//! The parameters of a tunnel before it is installed, from configuration or from IKE.
 
 use crate::config::model::{self, Encapsulation, Remote};
 use std::{net::IpAddr, time::Duration};
@@ -9,72 +9,72 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::{ike::event::ChildId, roaming::Policy};
 use zeroize::Zeroizing;
 
-/// Who decides about a tunnel: where its peer is, and when its keys are replaced.
+/// The owner of a tunnel, which decides about its path and its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The operator, who gave its keys by hand.
-    Hand,
-    /// Key exchange, which knows it by this number.
+    /// The operator, for a manually keyed tunnel.
+    Manual,
+    /// IKE, which knows the tunnel by this number.
     Ike(ChildId),
 }
 
 /// A tunnel to install.
 #[derive(Debug)]
 pub(super) struct TunnelParts {
-    /// Its name, for people.
+    /// The name, for people.
     pub(super) name: String,
-    /// Who decides about it.
+    /// The owner.
     pub(super) owner: Owner,
     /// Tunnel or transport mode.
     pub(super) mode: Mode,
-    /// The gateway's outer address, to begin with.
+    /// The gateway's outer address at first.
     pub(super) local: IpAddr,
-    /// Whether packets may come to any other of the gateway's addresses too.
+    /// True if packets to the gateway's other addresses are accepted too.
     pub(super) any_local: bool,
-    /// Where the peer is; `None`: wherever it shows up.
+    /// The path to the peer; `None` if the peer's first packet decides it.
     pub(super) path: Option<Path>,
-    /// The only address that packets may come from; `None`: any.
+    /// The only source address that is accepted; `None` for any.
     pub(super) pin: Option<IpAddr>,
-    /// What the tunnel carries.
+    /// The traffic that the tunnel carries.
     pub(super) selectors: Vec<Selector>,
-    /// Whether the peer is followed when it moves.
+    /// The policy for moves of the peer.
     pub(super) roam: Policy,
-    /// Sequence numbers in the anti-replay window.
+    /// Size of the anti-replay window in sequence numbers.
     pub(super) window: u32,
-    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
+    /// True for extended sequence numbers (RFC 4303 §2.2.1).
     pub(super) esn: bool,
-    /// How outer headers are written.
+    /// The rules for fields of outer headers.
     pub(super) marking: Marking,
-    /// Length in bytes that inner packets are padded to; 0: not at all.
+    /// Length in bytes to which inner packets are padded; 0 for no padding.
     pub(super) tfc: usize,
-    /// Largest outer packet in bytes; `None`: the port's MTU.
+    /// Largest outer packet in bytes; `None` for the port's MTU.
     pub(super) mtu: Option<usize>,
-    /// How often a NAT keepalive is sent; `None`: never.
+    /// Time between NAT keepalives; `None` for none.
     pub(super) keepalive: Option<Duration>,
     /// Limits in packets and bytes, for each direction.
     pub(super) limits: Limits,
-    /// After how long the SAs' age is reported.
+    /// Age at which a warning about the SAs is logged.
     pub(super) soft_time: Option<Duration>,
-    /// After how long the SAs carry nothing any more.
+    /// Age at which the SAs expire.
     pub(super) hard_time: Option<Duration>,
     /// The SA of packets from the peer.
     pub(super) inbound: SaParts,
     /// The SA of packets to the peer.
     pub(super) outbound: SaParts,
-    /// Whether traffic is led to it at once. If not, its first inbound packet is reported, whatever
-    /// path it comes by.
+    /// True if traffic is sent by it at once. If not, its first inbound packet is reported, on any
+    /// path.
     pub(super) send: bool,
 }
 
 /// One SA of a tunnel to install.
 pub(super) struct SaParts {
-    /// Its SPI.
+    /// The SPI.
     pub(super) spi: Spi,
-    /// Its algorithms.
+    /// The algorithms.
     pub(super) cipher: Suite,
     /// Keying material, [`Suite::key_len`] bytes.
     pub(super) key: Zeroizing<Vec<u8>>,
-    /// The last sequence number already used with this key; 0 for a new one.
+    /// The last sequence number that was used with this key; 0 for a new key.
     pub(super) sequence: u64,
 }
 
@@ -106,7 +106,7 @@ impl From<&model::Tunnel> for TunnelParts {
         });
         Self {
             name: tunnel.name.clone(),
-            owner: Owner::Hand,
+            owner: Owner::Manual,
             mode: tunnel.mode,
             local: tunnel.local,
             any_local: false,

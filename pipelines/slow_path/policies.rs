@@ -1,5 +1,4 @@
-//! The slow path's changes to policy: rules that come and go, each change of a prefix's rules as
-//! one.
+//! The slow path's changes to policy. All changes to the rules of one prefix take effect together.
 
 use super::table_writer::TableWriter;
 use crate::gateway::policy::{Action, Draft, Rule, Rules};
@@ -12,22 +11,23 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 
-/// Adds `policies`, each behind those of its rank.
+/// Adds `policies`, each after the rules of the same rank.
 pub(super) fn add(policies: impl IntoIterator<Item = Rule>, tables: &mut TableWriter) {
     for (prefix, new) in by_prefix(policies) {
-        change(prefix, tables, |rules| rules.with_policies(|draft| insert_behind(draft, new)));
+        change(prefix, tables, |rules| rules.with_policies(|draft| insert_after(draft, new)));
     }
 }
 
-/// Leads what `selectors` cover to `sa`.
+/// Sends traffic that matches `selectors` by `sa`.
 pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &mut TableWriter) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        change(prefix, tables, |rules| rules.with_tunnels(|draft| insert_behind(draft, new)));
+        change(prefix, tables, |rules| rules.with_tunnels(|draft| insert_after(draft, new)));
     }
 }
 
-/// Drops what `selector` covers and no tunnel does: before any policy of the same rank.
+/// Drops traffic that matches `selector` and no tunnel. The guard precedes all policies of the same
+/// rank.
 pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
     let (prefix, rank) = (selector.remote, selector.rank.remote);
     let guard = Rule { selector, action: Action::Guard };
@@ -36,7 +36,7 @@ pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
     });
 }
 
-/// Takes away the rules of a tunnel, which has `selectors`.
+/// Removes the rules of a tunnel with these `selectors`.
 pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     for prefix in prefixes(selectors) {
         let others = |rules: &mut Draft<'_>| rules.remove(|rule| rule.tunnel() == Some(id));
@@ -44,8 +44,8 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
-/// Drops what the rules of a tunnel, which has `selectors`, lead to it: never does a wider policy
-/// send it in clear.
+/// Drops traffic that matches the rules of an expired tunnel with these `selectors`, so that no
+/// wider policy sends it unencrypted.
 pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     let end = |rules: &mut Draft<'_>| {
         rules.update(|rule| rule.tunnel() == Some(id), |rule| rule.action = Action::Ended(id));
@@ -55,8 +55,8 @@ pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWri
     }
 }
 
-/// Adds each new rule behind those of its rank.
-fn insert_behind(rules: &mut Draft<'_>, new: Vec<Rule>) {
+/// Adds each new rule after those of the same rank.
+fn insert_after(rules: &mut Draft<'_>, new: Vec<Rule>) {
     for rule in new {
         let rank = rule.selector.rank.remote;
         rules.insert(rule, |old| old.selector.rank.remote >= rank);
@@ -75,7 +75,7 @@ fn prefixes(selectors: &[Selector]) -> BTreeSet<Prefix> {
     selectors.iter().map(|selector| selector.remote).collect()
 }
 
-/// Changes the rules of `prefix` as one.
+/// Replaces the rules of `prefix` at once.
 fn change(prefix: Prefix, tables: &mut TableWriter, to: impl FnOnce(&Rules) -> Rules) {
     let TableWriter { tables, writer, reader } = tables;
     let rules = to(tables.policies.get(prefix, reader).unwrap_or(&Rules::default()));

@@ -1,5 +1,5 @@
-//! Frames that workers handed up: neighbour discovery, packets that wait for it, control messages,
-//! and packets whose senders should hear what went wrong.
+//! Handles frames that workers pass to the slow path: neighbour discovery, packets that wait for
+//! it, control messages, and packets whose senders must be told of an error.
 
 use super::{SlowPath, neighbours::Action, table_writer::TableWriter};
 use crate::gateway::{
@@ -17,10 +17,10 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Frames taken from one ring in one turn.
-const PUNTS: usize = 64;
-/// Longest neighbour discovery frame that is read.
-const LARGEST: usize = 2048;
+/// Most frames that are taken from one ring in one turn.
+const MAX_PUNTS: usize = 64;
+/// Longest neighbour discovery frame that is read, in bytes.
+const MAX_FRAME_LEN: usize = 2048;
 
 impl SlowPath {
     pub(super) fn handle_punts(&mut self, now: Duration) -> bool {
@@ -28,7 +28,7 @@ impl SlowPath {
         for worker in 0..self.workers.len() {
             let rings = self.workers[worker].rings.clone();
             for ring in rings.punts() {
-                for _ in 0..PUNTS {
+                for _ in 0..MAX_PUNTS {
                     if ring.pop(|(port, punt), frame| self.handle_punt(now, port, punt, frame)).is_none() {
                         break;
                     }
@@ -39,15 +39,15 @@ impl SlowPath {
         busy | self.handle_neighbour_frames(now)
     }
 
-    /// Takes neighbour discovery of devices that are shared with the kernel.
+    /// Handles neighbour discovery frames of devices that are shared with the kernel.
     fn handle_neighbour_frames(&mut self, now: Duration) -> bool {
         let mut busy = false;
-        let mut frame = [0; LARGEST];
+        let mut frame = [0; MAX_FRAME_LEN];
         for (index, port) in self.network.ports.iter().enumerate() {
             let Some(shared) = &port.shared else { continue };
-            for _ in 0..PUNTS {
+            for _ in 0..MAX_PUNTS {
                 let Some(length) = shared.neighbours.recv(&mut frame) else { break };
-                self.neighbours.handle_frame(now, index as u16, &frame[..length.min(LARGEST)]);
+                self.neighbours.handle_frame(now, index as u16, &frame[..length.min(MAX_FRAME_LEN)]);
                 busy = true;
             }
         }
@@ -75,7 +75,7 @@ impl SlowPath {
         }
     }
 
-    /// Carries out what neighbour discovery wants done.
+    /// Carries out the actions of neighbour discovery.
     pub(super) fn handle_neighbours(&mut self) {
         while let Some(action) = self.neighbours.poll_action() {
             let (routes, tables) = (&mut self.network.routes, &mut self.links.tables);
@@ -98,7 +98,7 @@ impl SlowPath {
             None => self.inject(Inject::Frame { port }, frame),
             Some(shared) => {
                 if shared.neighbours.send(frame).is_err() {
-                    // The device is down or its queue full. Neighbour discovery tries again by
+                    // The device is down or its queue is full. Neighbour discovery retries by
                     // itself.
                     self.drops.count(DropReason::TxRingFull);
                 }
@@ -106,9 +106,9 @@ impl SlowPath {
         }
     }
 
-    /// Tells the sender of a dropped packet why: through the tunnel that the packet came out of, or
-    /// in clear if it came in clear. Never in clear what a tunnel protects: the answer quotes the
-    /// packet.
+    /// Sends an ICMP error to the sender of a dropped packet: through the tunnel that the packet
+    /// came out of, or unencrypted if the packet was. The error quotes the packet, so traffic that
+    /// a tunnel protects is never answered unencrypted.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
         let Ok(header) = IpHeader::parse(packet) else { return };
         if !icmp::may_answer(&header, packet) {
@@ -120,8 +120,8 @@ impl SlowPath {
             matches!(decision(flow), Decision::Rule(Rule { action: RuleAction::Protect(_), .. }))
         };
         let flow = Flow::of(&header, packet);
-        let by = decision(&flow).rule();
-        let through_tunnel = port == FROM_TUNNEL || tables.is_unprotected(&flow, by, reader);
+        let rule = decision(&flow).rule();
+        let through_tunnel = port == FROM_TUNNEL || tables.is_unprotected(&flow, rule, reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
             dst: header.src,
@@ -139,7 +139,7 @@ impl SlowPath {
         }
     }
 
-    /// Returns the gateway's addresses of the family of `to`, those of `port` first.
+    /// Returns the gateway's addresses in the family of `to`, those of `port` first.
     fn own_addresses(&self, port: u16, to: IpAddr) -> impl Iterator<Item = IpAddr> {
         let first = self.network.ports.get(usize::from(port)).into_iter();
         first

@@ -1,15 +1,14 @@
-//! The routes that the slow path keeps, and what workers see of them.
+//! The slow path's routes, and how they are published to workers.
 //!
-//! A route says which router; the workers' table says which MAC address. So a neighbour that was
-//! found is published as a route to its own address, and every route by way of it is published
-//! anew.
+//! A route names a router; the workers' table holds MAC addresses. So a resolved neighbour is
+//! published as a route to its own address, and all routes via that neighbour are published again.
 
 use super::{neighbours::Stations, table_writer::TableWriter};
 use crate::gateway::tables::Hop;
 use std::{collections::BTreeMap, net::IpAddr};
 use wayfarer_dataplane::{port::Mac, table::Prefix};
 
-/// Where a route came from; the first wins over the later ones.
+/// The origin of a route; earlier ones take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     /// An address of the gateway itself.
@@ -31,11 +30,11 @@ pub(super) enum NextHop {
     Local,
     /// The host's own stack, on the kernel's side of a port.
     Host,
-    /// By this port, straight to the destination or to a router.
+    /// This port, directly or via a router.
     Port {
         /// Index of the port.
         port: u16,
-        /// The router.
+        /// The router, if there is one.
         via: Option<IpAddr>,
     },
 }
@@ -49,7 +48,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Makes room for routes, of ports with these stations.
+    /// Creates an empty set of routes for ports with these stations.
     pub(super) fn new(stations: Vec<Stations>) -> Self {
         Self { stations, ..Self::default() }
     }
@@ -66,7 +65,7 @@ impl Routes {
         self.route_changed(tables, to);
     }
 
-    /// Publishes `to`, and the neighbours within, which may be reached another way now.
+    /// Publishes `to` and the neighbours within it, whose routes may have changed.
     fn route_changed(&self, tables: &mut TableWriter, to: Prefix) {
         self.publish(tables, to);
         for (_, address) in self.neighbours.keys().filter(|(_, address)| to.contains(*address)) {
@@ -74,13 +73,13 @@ impl Routes {
         }
     }
 
-    /// Notes that a neighbour was found, or found elsewhere.
+    /// Records that a neighbour was resolved, or has a new MAC address.
     pub(super) fn resolved(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr, mac: Mac) {
         self.neighbours.insert((port, address), mac);
         self.neighbour_changed(tables, port, address);
     }
 
-    /// Notes that a neighbour is gone.
+    /// Removes a neighbour that is gone.
     pub(super) fn failed(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr) {
         self.neighbours.remove(&(port, address));
         self.neighbour_changed(tables, port, address);
@@ -89,26 +88,26 @@ impl Routes {
     /// Returns the next hop of the longest route to `address`.
     pub(super) fn find(&self, address: IpAddr) -> Option<NextHop> {
         let routes = self.routes.iter().filter(|((to, _), _)| to.contains(address));
-        // Sorted by origin within a prefix: of equally long ones the first must win.
+        // Sorted by origin within a prefix, so that the first of equally long ones wins.
         routes.rev().max_by_key(|((to, _), _)| to.length()).map(|(_, hop)| *hop)
     }
 
-    /// Returns whether a route goes by the router `address`.
+    /// Returns true if a route uses the router `address`.
     pub(super) fn is_router(&self, address: IpAddr) -> bool {
         self.routes.values().any(|hop| matches!(hop, NextHop::Port { via: Some(via), .. } if *via == address))
     }
 
     fn neighbour_changed(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr) {
-        let by_way_of_it = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
+        let uses_neighbour = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
         let mut stale: Vec<Prefix> =
-            self.routes.iter().filter(|(_, hop)| by_way_of_it(hop)).map(|((to, _), _)| *to).collect();
+            self.routes.iter().filter(|(_, hop)| uses_neighbour(hop)).map(|((to, _), _)| *to).collect();
         stale.push(Prefix::host(address));
         for to in stale {
             self.publish(tables, to);
         }
     }
 
-    /// Makes the workers' route to `to` what it ought to be.
+    /// Updates the workers' route to `to`.
     fn publish(&self, tables: &mut TableWriter, to: Prefix) {
         let TableWriter { tables, writer, .. } = tables;
         match self.hop(to) {
@@ -140,8 +139,8 @@ impl Routes {
         }
     }
 
-    /// Returns the route to a neighbour that has no other route to its own address. It must lie on
-    /// the port by which the rest of its subnet is reached.
+    /// Returns the route to a neighbour that has no other route to its own address. The neighbour
+    /// must be on the port by which the rest of its subnet is reached.
     fn station(&self, to: Prefix) -> Option<Hop> {
         let address = to.address();
         if to != Prefix::host(address) {

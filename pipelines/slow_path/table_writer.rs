@@ -1,4 +1,4 @@
-//! The tables that workers read, with the one right to change them.
+//! The tables that workers read, with the exclusive right to change them.
 
 use crate::gateway::tables::Tables;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ pub(super) struct TableWriter {
 }
 
 impl TableWriter {
-    /// Takes `tables` and the `writer` that they were made with.
+    /// Creates a writer of `tables`, which belong to `writer`.
     pub(super) fn new(tables: Arc<Tables>, writer: Writer) -> Self {
         Self { reader: writer.reader(), tables, writer }
     }
 
-    /// Frees what was taken out of the tables and no reader can still hold.
+    /// Frees removed entries that no reader can still hold.
     pub(super) fn collect(&mut self) {
         self.reader.quiescent();
         self.writer.collect();

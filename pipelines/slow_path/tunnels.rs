@@ -1,4 +1,4 @@
-//! The tunnels: what the slow path knows of each, and the changes that it makes to their SAs.
+//! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
 use super::parts::{Owner, SaParts, TunnelParts};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
@@ -14,51 +14,51 @@ use wayfarer_mobility::roaming::Policy;
 /// One tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// Its name, for people.
+    /// The name, for people.
     pub name: String,
-    /// The gateway's address, to begin with.
+    /// The gateway's outer address at first.
     pub local: IpAddr,
-    /// Who decides about it.
+    /// The owner, which decides about its path and its keys.
     pub(super) owner: Owner,
     /// The SA of packets from the peer.
     pub inbound: Arc<InboundSa>,
     /// The SA of packets to the peer.
     pub outbound: Arc<OutboundSa>,
-    /// Whether traffic is led to it.
+    /// True if traffic is sent by it.
     pub is_used: bool,
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
-    /// The path that the peer was seen by last and that policy did not follow.
+    /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
-    /// How often a NAT keepalive is sent; `None`: never.
+    /// Time between NAT keepalives; `None` for none.
     pub keepalive: Option<Duration>,
-    /// How often the peer moved.
+    /// Number of times that the peer moved.
     pub moves: u64,
-    /// When it moved last, since the start.
+    /// When the peer last moved, since the start.
     pub moved_at: Option<Duration>,
-    /// When it was installed, since the start.
+    /// When the tunnel was installed, since the start.
     pub since: Duration,
-    /// When its soft and its hard lifetime in seconds end, since the start.
+    /// When the soft and the hard lifetime in seconds end, since the start.
     pub lifetimes: [Option<Duration>; 2],
-    /// How often the slow path heard of a soft limit: once for each SA and kind of limit.
+    /// Number of reports of soft limits: one for each SA and kind of limit.
     pub soft_reports: u64,
-    /// How often the slow path heard of an end: a hard limit, or the last sequence number.
+    /// Number of reports of hard limits and of the last sequence number.
     pub hard_reports: u64,
 }
 
-/// Why a path was not taken.
+/// Why a path was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveError {
     /// There is no such tunnel.
     Unknown,
-    /// Its two addresses are of different families.
+    /// The two addresses are of different families.
     Family,
-    /// The tunnel is in transport mode, whose packets carry the address themselves.
+    /// The tunnel is in transport mode, in which inner packets carry the address themselves.
     Transport,
     /// The tunnel is pinned to its peer's address.
     Pinned,
-    /// No peer can be there: a group, the gateway itself, or no address at all.
-    Nowhere,
+    /// No peer can have this address: it is a multicast address, the gateway's own, or unspecified.
+    Unreachable,
 }
 
 impl std::fmt::Display for MoveError {
@@ -67,7 +67,7 @@ impl std::fmt::Display for MoveError {
             Self::Unknown => "there is no tunnel of that name",
             Self::Family => "the gateway's and the peer's address are of different families",
             Self::Transport => "a tunnel in transport mode cannot change the peer's address",
-            Self::Nowhere => "no peer can have that address",
+            Self::Unreachable => "no peer can have that address",
             Self::Pinned => "the tunnel is pinned to its peer's address",
         })
     }
@@ -84,7 +84,7 @@ pub struct Tunnels {
 }
 
 impl Tunnel {
-    /// Makes a tunnel of `parts`, whose packets leave by a port of `mtu` bytes.
+    /// Creates a tunnel from `parts`. Its packets leave by a port with an MTU of `mtu` bytes.
     fn new(
         parts: TunnelParts,
         id: TunnelId,
@@ -105,7 +105,7 @@ impl Tunnel {
                 mode: parts.mode,
                 marking: parts.marking,
                 tfc: parts.tfc,
-                mtu: parts.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+                mtu: parts.mtu.map_or(mtu, |configured| configured.min(mtu)),
                 limits: parts.limits,
                 path: parts.path,
                 sequence: parts.outbound.sequence,
@@ -149,29 +149,29 @@ impl Tunnel {
         })
     }
 
-    /// Returns whether one of its SAs, or both, carry nothing any more.
+    /// Returns true if at least one of the SAs has expired.
     pub fn is_expired(&self) -> bool {
         self.hard_reports > 0
     }
 
-    /// Notes that traffic is led to it. From then on only another path is news.
-    pub(super) fn use_from_now(&mut self) {
+    /// Marks the tunnel as used for sending. From then on, only other paths are reported.
+    pub(super) fn start_use(&mut self) {
         self.is_used = true;
         if let Some(path) = self.path {
             self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
         }
     }
 
-    /// Checks that it may be sent by `path`.
+    /// Checks that packets may be sent by `path`.
     ///
     /// # Errors
-    /// [`MoveError`], why not.
+    /// [`MoveError`] if not.
     fn check_path(&self, path: &Path) -> Result<(), MoveError> {
         if !path.is_consistent() {
             return Err(MoveError::Family);
         }
         if !is_unicast(path.remote) || matches!(path.encap, Encap::Udp { remote: 0, .. }) {
-            return Err(MoveError::Nowhere);
+            return Err(MoveError::Unreachable);
         }
         if self.inbound.pin.as_ref().is_some_and(|pin| **pin != path.remote) {
             return Err(MoveError::Pinned);
@@ -183,7 +183,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Sends everything by `path` from the next burst on.
+    /// Sends all traffic by `path` from the next burst on.
     ///
     /// # Errors
     /// [`MoveError`]; nothing changes then.
@@ -205,7 +205,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Notes that a limit of one of its SAs was reached.
+    /// Records that a limit of one of the SAs was reached.
     pub(super) fn due(&mut self, due: Due) {
         match due {
             Due::Soft => self.soft_reports += 1,
@@ -215,19 +215,19 @@ impl Tunnel {
 }
 
 impl Tunnels {
-    /// Makes room for the tunnels of a gateway whose SAs are shared as `sharing` says.
+    /// Creates an empty set of tunnels whose SAs are shared as `sharing` says.
     ///
     /// # Errors
-    /// [`KeyError::Backend`] if the environment asks for code that this processor cannot run.
+    /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
         let (all, names) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
     }
 
-    /// Adds a tunnel of `parts`, whose packets leave by a port of `mtu` bytes.
+    /// Adds a tunnel made from `parts`. Its packets leave by a port with an MTU of `mtu` bytes.
     ///
     /// # Errors
-    /// A key that its suite does not take; nothing is added then.
+    /// A key that is invalid for its suite; nothing is added then.
     pub(super) fn add(
         &mut self,
         parts: TunnelParts,
@@ -237,7 +237,7 @@ impl Tunnels {
     ) -> Result<(TunnelId, &Tunnel), KeyError> {
         let id = self.free_id();
         let tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
-        // A peer's name is part of its tunnels': it takes none that is there.
+        // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
         Ok((id, self.all.entry(id).or_insert(tunnel)))
     }
@@ -258,7 +258,7 @@ impl Tunnels {
         self.all.get(&id)
     }
 
-    /// Returns the tunnel with this number, to be changed.
+    /// Returns the tunnel with this number, for changes.
     pub(super) fn get_mut(&mut self, id: TunnelId) -> Option<&mut Tunnel> {
         self.all.get_mut(&id)
     }
@@ -273,7 +273,7 @@ impl Tunnels {
         self.all.iter().map(|(id, tunnel)| (*id, tunnel))
     }
 
-    /// Takes a tunnel out, and returns it.
+    /// Removes and returns a tunnel.
     pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
         let tunnel = self.all.remove(&id)?;
         if self.named(&tunnel.name) == Some(id) {
@@ -283,7 +283,7 @@ impl Tunnels {
     }
 }
 
-/// Returns whether a host can have this address and be reached by it.
+/// Returns true if a host can have this address and be reached by it.
 fn is_unicast(address: IpAddr) -> bool {
     let limited_broadcast = IpAddr::from([255; 4]);
     !address.is_multicast()
@@ -292,16 +292,16 @@ fn is_unicast(address: IpAddr) -> bool {
         && address != limited_broadcast
 }
 
-/// Returns the largest inner packet, in bytes, that one outer packet to `path` can carry; if the
-/// path is not known, that of the longest outer header.
+/// Returns the largest inner packet, in bytes, that fits in one outer packet to `path`. If the path
+/// is not known, assumes the longest outer header.
 fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
     const LONGEST_OUTER: usize = 48;
     let outer = path.map_or(LONGEST_OUTER, Path::outer_len);
     sa.overhead.payload_limit(outer, sa.mtu())
 }
 
-/// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path has no
-/// UDP.
+/// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path does
+/// not use UDP.
 pub(super) fn keepalive(path: &Path) -> Option<Vec<u8>> {
     use wayfarer_dataplane::wire::{ip, udp};
     let Encap::Udp { local, remote } = path.encap else { return None };

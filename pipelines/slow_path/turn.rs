@@ -1,4 +1,4 @@
-//! The turns of the slow path: each takes whatever came since the one before.
+//! The slow path's loop: each turn handles whatever arrived since the last one.
 
 use super::SlowPath;
 use std::{
@@ -6,21 +6,20 @@ use std::{
     time::Duration,
 };
 
-/// Longest sleep between two turns, and so what a report waits at most.
-const NAP: Duration = Duration::from_micros(50);
+/// Longest sleep between two turns, which bounds the delay of a report.
+const MAX_SLEEP: Duration = Duration::from_micros(50);
 
 impl SlowPath {
-    /// Works until `stop`.
+    /// Runs until `stop` is set.
     pub fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
             if !self.turn(self.start.elapsed()) {
-                std::thread::sleep(NAP);
+                std::thread::sleep(MAX_SLEEP);
             }
         }
     }
 
-    /// Does one turn at time `now`, counted from the start; returns whether there was anything to
-    /// do.
+    /// Runs one turn at time `now` since the start; returns true if there was anything to do.
     pub fn turn(&mut self, now: Duration) -> bool {
         let mut busy = self.handle_events(now);
         busy |= self.handle_punts(now);
@@ -38,7 +37,7 @@ impl SlowPath {
         let mut busy = false;
         while let Ok((command, to)) = self.requests.try_recv() {
             let answer = self.answer(now, command);
-            // Whoever asked may be gone by now.
+            // The client may be gone by now.
             let _ = to.send(answer);
             busy = true;
         }

@@ -1,9 +1,9 @@
-//! What the control socket is told.
+//! The state that the control socket shows, and its commands.
 
 use super::{
     SlowPath,
     handles::{PortHandle, WorkerHandle},
-    ike::{Ike, NoPeer},
+    ike::{Ike, PeerError},
     tunnels::Tunnel,
 };
 use crate::control::protocol::{
@@ -32,14 +32,14 @@ impl SlowPath {
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
             Command::SaMove { tunnel, remote, port } => {
-                done(self.links.move_by_hand(now, &tunnel, remote, port))
+                to_outcome(self.links.move_by_hand(now, &tunnel, remote, port))
             }
-            Command::PeerDown { peer } => done(self.with_ike(now, |ike| ike.down(now, &peer))),
+            Command::PeerDown { peer } => to_outcome(self.with_ike(now, |ike| ike.down(now, &peer))),
             Command::PeerRekey { peer, ike } => {
-                done(self.with_ike(now, |driver| driver.rekey(now, &peer, ike)))
+                to_outcome(self.with_ike(now, |driver| driver.rekey(now, &peer, ike)))
             }
             Command::PeerMove { peer, local } => {
-                done(self.with_ike(now, |ike| ike.move_to(now, &peer, local)))
+                to_outcome(self.with_ike(now, |ike| ike.move_to(now, &peer, local)))
             }
         };
         Answer { version: VERSION, outcome }
@@ -49,13 +49,13 @@ impl SlowPath {
         self.ike.as_ref().map(|ike| ike.peers_view(now, self.links.tunnels())).unwrap_or_default()
     }
 
-    /// Has key exchange do something, and carries out what comes of it.
+    /// Runs `act` on IKE, and carries out the result.
     fn with_ike(
         &mut self,
         now: Duration,
-        act: impl FnOnce(&mut Ike) -> Result<(), NoPeer>,
-    ) -> Result<(), NoPeer> {
-        act(self.ike.as_mut().ok_or(NoPeer::NoIke)?)?;
+        act: impl FnOnce(&mut Ike) -> Result<(), PeerError>,
+    ) -> Result<(), PeerError> {
+        act(self.ike.as_mut().ok_or(PeerError::NoIke)?)?;
         self.handle_ike(now);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl SlowPath {
     }
 }
 
-/// Returns the state of a device, in a word.
+/// Returns the state of a device in one word.
 fn device_state(state: &DeviceState) -> &'static str {
     match state {
         DeviceState { is_gone: true, .. } => "gone",
@@ -153,7 +153,7 @@ fn device_counters(monitor: &dyn Monitor) -> Vec<DeviceCounter> {
     monitor.counters().into_iter().map(|(name, value)| DeviceCounter { name, value }).collect()
 }
 
-fn done(result: Result<(), impl ToString>) -> Outcome {
+fn to_outcome(result: Result<(), impl ToString>) -> Outcome {
     match result {
         Ok(()) => Outcome::Result(Reply::Done),
         Err(why) => Outcome::Error(why.to_string()),

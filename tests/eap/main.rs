@@ -116,7 +116,7 @@ fn realm(servers: &[(SocketAddr, &str)], trust_identity: bool) -> Radius {
         address: *address,
         secret: Secret::new(secret.as_bytes().to_vec()),
         tries: 2,
-        patience: Duration::from_millis(300),
+        timeout: Duration::from_millis(300),
         trust_identity,
     };
     Radius::new(Realm::new(servers.iter().map(server).collect(), "gateway.example"))

@@ -147,7 +147,7 @@ fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
                 terminal.port = udp.then_some(4500);
                 terminals.push(terminal);
             }
-            let mut world = World::host(config(tunnels));
+            let mut world = World::host(tunnels);
             let header = if local.contains(':') { 40 } else { 20 };
             let plain = |i: usize| datagram(peers[i], local, (9, 10), &vec![i as u8; 40 + i]);
             for (i, terminal) in terminals.iter().enumerate() {
@@ -198,7 +198,7 @@ fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
     transport.mode = Mode::Transport;
     transport.remote = Remote::At(ip("192.0.2.1"), 4500);
     transport.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
-    let mut world = World::host(config(vec![transport, tunnel(2, suite("aes128gcm16"))]));
+    let mut world = World::host(vec![transport, tunnel(2, suite("aes128gcm16"))]);
     let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
     fragment[6] = 0x20;
     ip::set_total_len(&mut fragment, 20, 92);

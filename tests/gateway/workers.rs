@@ -8,7 +8,7 @@ use std::{
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal};
 use wayfarer::{
     config::model::{Config, Remote, Route},
-    launch::{Assembly, Gateway, OpenPort, Seat},
+    launch::{Assembly, Gateway, OpenPort, WorkerResources},
 };
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -44,8 +44,10 @@ fn start_with(mut config: Config, change: fn(Vec<OpenPort>) -> Vec<OpenPort>) ->
     // Two polling workers and this test on a small machine: an idle worker lets the others run.
     config.gateway.idle_sleep = Some(Duration::from_micros(20));
     let (ports, wires) = open_ports(WORKERS, 512);
-    let seats = (0..WORKERS).map(|_| Seat { pool: Pool::new(FRAMES, 2048).unwrap(), core: None }).collect();
-    let gateway = Gateway::start(Assembly::new(&config, seats, change(ports)).unwrap()).unwrap();
+    let resources = (0..WORKERS)
+        .map(|_| WorkerResources { pool: Pool::new(FRAMES, 2048).unwrap(), core: None })
+        .collect();
+    let gateway = Gateway::start(Assembly::new(&config, resources, change(ports)).unwrap()).unwrap();
     // The first packets of each direction make the gateway ask for its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
     wires[OUTSIDE][0].send(&to_gateway(OUTSIDE, &first.seal(&up(2))));

@@ -41,7 +41,7 @@ fn of_several_devices_the_dead_one_is_found_at_once() {
     fleet.connect([192, 0, 2, 77], terminal());
     assert_eq!(fleet.ups().len(), 3);
     fleet.pass(Settings::default().retransmission.total() + SECOND);
-    assert_eq!(fleet.gateway.ends(), [Reason::Silent]);
+    assert_eq!(fleet.gateway.ends(), [Reason::Timeout]);
     assert_eq!((fleet.ups().len(), fleet.peer_at(PHONE), fleet.peer_at(LAPTOP)), (2, phone, None));
 }
 

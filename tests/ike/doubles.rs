@@ -8,7 +8,7 @@ use wayfarer_mobility::{
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         packet::Packet,
     },
-    crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier},
+    crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
 };
 use zeroize::Zeroizing;
@@ -78,10 +78,10 @@ impl Verifier for Names {
         _: u8,
         data: &[u8],
         octets: &[u8],
-    ) -> Result<(), Distrust> {
+    ) -> Result<(), VerifyError> {
         match data == octets && self.names(&certificates[0]).contains(identity) {
             true => Ok(()),
-            false => Err(Distrust::Identity),
+            false => Err(VerifyError::Identity),
         }
     }
 

@@ -215,7 +215,7 @@ fn who_is_silent_ends_and_esp_counts_as_life() {
         pair.gateway.endpoint.handle_timeout(at);
         drop(pair.down());
     }
-    assert_eq!(pair.gateway.ends(), [Reason::Silent]);
+    assert_eq!(pair.gateway.ends(), [Reason::Timeout]);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn keys_that_cannot_be_changed_end_in_time() {
         drop(pair.down());
         there.into_iter().for_each(|peer| pair.gateway.endpoint.handle_liveness(at, peer, true));
     }
-    assert_eq!(pair.gateway.ends(), [Reason::Silent]);
+    assert_eq!(pair.gateway.ends(), [Reason::Timeout]);
 }
 
 // Floods.

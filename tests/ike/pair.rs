@@ -31,7 +31,7 @@ pub(super) struct Pair {
 
 /// What a NAT on the way makes of messages.
 fn through(nat: &mut Option<Nat>) -> impl FnMut(Duration, Way, Ends) -> Option<Ends> {
-    |now, way, ends| match (nat, way) {
+    move |now, way, ends| match (nat.as_mut(), way) {
         (None, _) => Some(ends),
         (Some(nat), Way::Up) => nat.outbound(now, ends),
         (Some(nat), Way::Down) => nat.inbound(now, ends),

@@ -17,10 +17,10 @@ use crate::{
 use std::{fmt, sync::Arc};
 
 /// The least number of frames that wait in the ring of a queue.
-const FEWEST: usize = 32;
+const MIN_FRAMES: usize = 32;
 /// 1/8 of a pool waits in the rings of one device, so that four devices leave half of it for
 /// packets in transit.
-const LENT: usize = 8;
+const POOL_SHARE: usize = 8;
 
 /// The requested way to open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
     let mut ports: Vec<Box<dyn Port>> = Vec::new();
     for (worker, pool) in pools.iter_mut().enumerate() {
         let own: Vec<_> = (worker as u32..queues).step_by(workers).collect();
-        let fill = (pool.capacity() / LENT / own.len()).max(FEWEST);
+        let fill = (pool.capacity() / POOL_SHARE / own.len()).max(MIN_FRAMES);
         let own = own.into_iter().map(|queue| AfXdpPort::open(pool, device, queue, fill, &classifier));
         let own = own.collect::<Result<Vec<_>, _>>()?;
         zero_copy &= own.iter().all(AfXdpPort::is_zero_copy);

@@ -45,14 +45,21 @@ pub struct Lifetime {
     bytes: AtomicU64,
     /// `None` stands for [`Limits::NONE`].
     limits: Option<Box<Limits>>,
-    told: AtomicU8,
+    /// The [`Due`]s that were reported, one bit each.
+    reported: AtomicU8,
     sharing: Sharing,
 }
 
 impl Lifetime {
     pub(super) fn new(limits: Limits, sharing: Sharing) -> Self {
         let limits = (limits != Limits::NONE).then(|| Box::new(limits));
-        Self { packets: AtomicU64::new(0), bytes: AtomicU64::new(0), limits, told: AtomicU8::new(0), sharing }
+        Self {
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            limits,
+            reported: AtomicU8::new(0),
+            sharing,
+        }
     }
 
     /// Returns whether one worker or several use the SA.
@@ -114,8 +121,8 @@ impl Lifetime {
     #[cold]
     pub fn once(&self, due: Due, mut tell: impl FnMut(Due) -> bool) {
         let bit = due as u8;
-        if self.told.fetch_or(bit, AcqRel) & bit == 0 && !tell(due) {
-            self.told.fetch_and(!bit, AcqRel);
+        if self.reported.fetch_or(bit, AcqRel) & bit == 0 && !tell(due) {
+            self.reported.fetch_and(!bit, AcqRel);
         }
     }
 
@@ -132,16 +139,16 @@ mod tests {
     #[test]
     fn each_limit_is_told_once_and_the_hard_one_stops() {
         let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE }, Sharing::One);
-        let mut told = vec![];
+        let mut reports = vec![];
         let passed = (0..8)
             .filter(|_| {
                 life.charge(100, |due| {
-                    told.push(due);
+                    reports.push(due);
                     true
                 })
             })
             .count();
-        assert_eq!((passed, told), (5, vec![Due::Soft, Due::Hard]));
+        assert_eq!((passed, reports), (5, vec![Due::Soft, Due::Hard]));
         assert_eq!(life.carried(), (8, 800));
     }
 

@@ -273,8 +273,8 @@ mod tests {
     }
 
     /// Counts its drops, and reveals a use after one.
-    struct Witness(Arc<AtomicU64>, u64);
-    impl Drop for Witness {
+    struct DropCounter(Arc<AtomicU64>, u64);
+    impl Drop for DropCounter {
         fn drop(&mut self) {
             self.0.fetch_add(1, Relaxed);
             self.1 = u64::MAX;
@@ -287,15 +287,15 @@ mod tests {
         let mut writer = Writer::new();
         let (mut a, mut b) = (writer.reader(), writer.reader());
         let map = Map::new(&writer, 8);
-        map.insert(&mut writer, 1, Witness(drops.clone(), 7));
+        map.insert(&mut writer, 1, DropCounter(drops.clone(), 7));
         let held = map.get(&1, &a).unwrap();
         map.remove(&mut writer, &1);
         b.quiescent();
         assert_eq!((writer.collect(), drops.load(Relaxed), held.1), (1, 0, 7));
         a.quiescent();
         assert_eq!((writer.collect(), drops.load(Relaxed)), (0, 1));
-        map.insert(&mut writer, 2, Witness(drops.clone(), 8));
-        map.insert(&mut writer, 2, Witness(drops.clone(), 9));
+        map.insert(&mut writer, 2, DropCounter(drops.clone(), 8));
+        map.insert(&mut writer, 2, DropCounter(drops.clone(), 9));
         drop(a);
         drop(b);
         assert_eq!((writer.collect(), drops.load(Relaxed)), (0, 2));
@@ -309,7 +309,7 @@ mod tests {
         let mut writer = Writer::new();
         let reader = writer.reader();
         let map = Map::new(&writer, 8);
-        map.insert(&mut writer, 1, Witness(drops.clone(), 7));
+        map.insert(&mut writer, 1, DropCounter(drops.clone(), 7));
         let held = map.get(&1, &reader).unwrap();
         map.remove(&mut writer, &1);
         drop(writer);

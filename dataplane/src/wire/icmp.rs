@@ -31,9 +31,12 @@ pub fn may_answer(header: &ip::IpHeader, packet: &[u8]) -> bool {
         ip::protocol::ICMPV6 => first.is_none_or(|kind| kind < 128 || kind == REDIRECT),
         _ => false,
     };
-    let nobody = |a: Address| a == Address::UNSPECIFIED || a == Address::v4(0) || a == Address::v4(u32::MAX);
-    let group = |a: Address| a.is_multicast() || nobody(a);
-    !about_error && header.fragment != ip::Fragment::Later && !group(header.src) && !group(header.dst)
+    let no_host = |a: Address| a == Address::UNSPECIFIED || a == Address::v4(0) || a == Address::v4(u32::MAX);
+    let no_unicast = |a: Address| a.is_multicast() || no_host(a);
+    !about_error
+        && header.fragment != ip::Fragment::Later
+        && !no_unicast(header.src)
+        && !no_unicast(header.dst)
 }
 
 /// Returns the whole IP packet that tells `header.src` of `problem`. It comes from `from` and

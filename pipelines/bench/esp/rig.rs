@@ -15,7 +15,7 @@ use crate::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
     },
-    launch::{Assembly, Seat},
+    launch::{Assembly, WorkerResources},
     sim::fixtures::{INSIDE, OUTSIDE},
     slow_path::SlowPath,
 };
@@ -83,13 +83,13 @@ impl Rig {
         let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
         let config = world::config(sas, cipher, options.window, largest);
         let (ports, plugs) = world::ports(options.workers, largest);
-        let seats = (0..options.workers).map(|worker| {
+        let resources = (0..options.workers).map(|worker| {
             let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
-            Ok(Seat { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
+            Ok(WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
         });
-        let seats = seats.collect::<Result<Vec<_>, _>>()?;
+        let resources = resources.collect::<Result<Vec<_>, _>>()?;
         let (start, before) = (Instant::now(), resident());
-        let assembly = Assembly::new(&config, seats, ports).map_err(BenchError::Start)?;
+        let assembly = Assembly::new(&config, resources, ports).map_err(BenchError::Start)?;
         let (setup, after) = (start.elapsed(), resident());
         let counters = assembly.handles.iter().map(|worker| worker.counters.clone()).collect();
         let threads = assembly.workers.into_iter().enumerate().map(|(index, (worker, core))| {

@@ -5,7 +5,7 @@ use crate::{
     bench::processor_time,
     config::model::Config,
     gateway::worker::Worker,
-    launch::{Assembly, Seat},
+    launch::{Assembly, WorkerResources},
     primitives::{OsRandom, Primitives},
     sim::{
         fixtures::{OUTSIDE, ports_on_links},
@@ -134,11 +134,11 @@ impl Whole {
         let (outside, wire) = memory::pair(DEPTH, config.gateway.frame_size);
         let (inside, _) = memory::pair(1, 64);
         let pool = pool::Pool::new(config.gateway.frames, config.gateway.frame_size);
-        let seat = Seat { pool: pool.map_err(BenchError::Memory)?, core: None };
+        let resources = WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: None };
         let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
         let start = Instant::now();
         let Assembly { slow_path, workers, .. } =
-            Assembly::new(config, vec![seat], ports).map_err(BenchError::Start)?;
+            Assembly::new(config, vec![resources], ports).map_err(BenchError::Start)?;
         let (worker, _) = workers.into_iter().next().ok_or(BenchError::Stuck("the gateway has no worker"))?;
         Ok(Self {
             slow_path,

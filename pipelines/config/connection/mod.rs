@@ -11,7 +11,7 @@ use super::{
     error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
     file::{self, IkeEncap, Key, List, Scalar},
-    model::{Config, Connection, Ike, PoolRange, PortKind, Remote},
+    model::{Config, Connection, Ike, KEY_LOG_WARNING, PoolRange, PortKind, Remote},
     source::Source,
     value,
 };
@@ -63,10 +63,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     let many = |n: &i64, first| Ok(value::integer::<u32>(*n, first..=1 << 24)? as usize);
     let key_log = source.optional("ike.key_log", &raw.key_log, |path| source.path(path))?;
     if let Some(folder) = &key_log {
-        tracing::warn!(
-            folder = %folder.display(),
-            "IKE writes its keys to this folder: whoever reads them can decrypt all traffic"
-        );
+        tracing::warn!(folder = %folder.display(), "{KEY_LOG_WARNING}");
     }
     let pools = pool::pools(source, &file.pool, config)?;
     let connections = connections(source, &file.connection, config, &pools)?;

@@ -263,7 +263,7 @@ impl Raw<'_> {
             let server =
                 self.source.value("connection.radius.server", &raw.server, |text| value::server(text))?;
             let secret = self.secret("connection.radius.secret_file", &raw.secret_file, ADVISED_PSK)?;
-            let patience = self
+            let timeout = self
                 .source
                 .optional("connection.radius.timeout", &raw.timeout, |text| value::duration(text))?;
             let tries = self
@@ -271,7 +271,7 @@ impl Raw<'_> {
                 .optional("connection.radius.tries", &raw.tries, |n| value::integer(*n, 1..=100u32))?;
             Ok(Server {
                 tries: tries.unwrap_or(Server::TRIES),
-                patience: patience.unwrap_or(Server::PATIENCE),
+                timeout: timeout.unwrap_or(Server::TIMEOUT),
                 trust_identity: raw.trust_identity,
                 ..Server::new(server, secret.0)
             })

@@ -78,7 +78,7 @@ impl Raw<'_> {
             }
             let all = self.radius()?.into_iter();
             servers.extend(
-                all.map(|server| (server.address, server.tries, server.patience, server.trust_identity)),
+                all.map(|server| (server.address, server.tries, server.timeout, server.trust_identity)),
             );
         }
         files.sort();

@@ -4,6 +4,11 @@ use std::{net::IpAddr, path::PathBuf};
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::ike::{connection, settings::Settings};
 
+/// Logged with the folder of the key log, both when the configuration is checked and when the log
+/// is opened.
+pub(crate) const KEY_LOG_WARNING: &str =
+    "IKE writes its keys to this folder: whoever reads them can decrypt all traffic";
+
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
 #[derive(Debug)]
 pub struct Ike {

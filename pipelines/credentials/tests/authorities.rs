@@ -4,7 +4,7 @@ use super::{pki::*, *};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, PublicKeyData};
 use std::slice;
 use wayfarer_mobility::{
-    crypto::{Crypto, Distrust, SignatureHashes, Signer, Verifier},
+    crypto::{Crypto, SignatureHashes, Signer, Verifier, VerifyError},
     identity::{Identity, kind},
 };
 
@@ -16,7 +16,7 @@ fn verify_as(
     ca: &Ca,
     params: &CertificateParams,
     more: &[&Ca],
-) -> Result<(), Distrust> {
+) -> Result<(), VerifyError> {
     let key = key_pair(&rcgen::PKCS_ECDSA_P256_SHA256);
     let (signer, _) = Folder::new().signer_of(ca, params, &key);
     let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
@@ -30,7 +30,7 @@ fn verify(
     ca: &Ca,
     params: &CertificateParams,
     more: &[&Ca],
-) -> Result<(), Distrust> {
+) -> Result<(), VerifyError> {
     verify_as(&fqdn(NAME), authorities, ca, params, more)
 }
 
@@ -45,15 +45,15 @@ fn a_chain_leads_to_an_authority() {
     assert_eq!(verify(&authorities, &root, &own, &[]), Ok(()));
     assert_eq!(verify(&authorities, &sub, &own, &[&sub]), Ok(()));
     assert_eq!(verify(&authorities, &subsub, &own, &[&root, &sub, &subsub]), Ok(()), "in any order");
-    assert_eq!(verify(&authorities, &subsub, &own, &[&subsub]), Err(Distrust::Issuer));
-    assert_eq!(verify(&authorities, &sub, &own, &[]), Err(Distrust::Issuer));
+    assert_eq!(verify(&authorities, &subsub, &own, &[&subsub]), Err(VerifyError::Issuer));
+    assert_eq!(verify(&authorities, &sub, &own, &[]), Err(VerifyError::Issuer));
     assert_eq!(verify(&trusting(&[&sub]), &sub, &own, &[]), Ok(()), "an authority need not be a root");
     let stranger = Ca::root("stranger");
-    assert_eq!(verify(&authorities, &stranger, &own, &[&stranger]), Err(Distrust::Issuer));
+    assert_eq!(verify(&authorities, &stranger, &own, &[&stranger]), Err(VerifyError::Issuer));
     let namesake = Ca::root("root");
-    assert_eq!(verify(&authorities, &namesake, &own, &[&namesake]), Err(Distrust::Issuer));
+    assert_eq!(verify(&authorities, &namesake, &own, &[&namesake]), Err(VerifyError::Issuer));
     assert_eq!(verify(&trusting(&[&namesake, &stranger, &root]), &root, &own, &[]), Ok(()), "any of several");
-    assert_eq!(verify(&trusting(&[]), &root, &own, &[&root]), Err(Distrust::Issuer));
+    assert_eq!(verify(&trusting(&[]), &root, &own, &[&root]), Err(VerifyError::Issuer));
 }
 
 #[test]
@@ -61,15 +61,15 @@ fn only_authorities_vouch_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mere_peer = root.sub(params("peer.example.org", 3));
-    assert_eq!(verify(&authorities, &mere_peer, &params(NAME, 2), &[&mere_peer]), Err(Distrust::Issuer));
+    assert_eq!(verify(&authorities, &mere_peer, &params(NAME, 2), &[&mere_peer]), Err(VerifyError::Issuer));
     let mut short = ca_params("short");
     short.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let short = root.sub(short);
     let below = short.sub(ca_params("below"));
-    assert_eq!(verify(&authorities, &below, &params(NAME, 2), &[&below, &short]), Err(Distrust::Issuer));
+    assert_eq!(verify(&authorities, &below, &params(NAME, 2), &[&below, &short]), Err(VerifyError::Issuer));
     let mut authority = params(NAME, 2);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    assert_eq!(verify(&authorities, &root, &authority, &[]), Err(Distrust::Certificate));
+    assert_eq!(verify(&authorities, &root, &authority, &[]), Err(VerifyError::Certificate));
 }
 
 #[test]
@@ -79,18 +79,18 @@ fn certificates_count_in_their_time_only() {
     let own = params(NAME, 2);
     // 2020-01-01 and 2040-01-01: the validity includes both seconds.
     for (now, expected) in [
-        (0, Err(Distrust::Expired)),
-        (1_577_836_799, Err(Distrust::Expired)),
+        (0, Err(VerifyError::Expired)),
+        (1_577_836_799, Err(VerifyError::Expired)),
         (1_577_836_800, Ok(())),
         (2_208_988_800, Ok(())),
-        (2_208_988_801, Err(Distrust::Expired)),
+        (2_208_988_801, Err(VerifyError::Expired)),
     ] {
         assert_eq!(verify(&at(now), &root, &own, &[]), expected, "at {now}");
     }
     let mut old = ca_params("sub");
     old.not_after = rcgen::date_time_ymd(2025, 1, 1);
     let old = root.sub(old);
-    assert_eq!(verify(&at(NOW), &old, &own, &[&old]), Err(Distrust::Expired));
+    assert_eq!(verify(&at(NOW), &old, &own, &[&old]), Err(VerifyError::Expired));
 }
 
 #[test]
@@ -105,26 +105,26 @@ fn what_a_list_revokes_is_revoked() {
     };
     let (good_root, good_sub) = (root.crl(&[7]), sub.crl(&[8]));
     assert_eq!(check(&[], CrlPolicy::Relaxed), Ok(()));
-    assert_eq!(check(&[], CrlPolicy::Strict), Err(Distrust::Revoked));
+    assert_eq!(check(&[], CrlPolicy::Strict), Err(VerifyError::Revoked));
     for policy in [CrlPolicy::Relaxed, CrlPolicy::Strict] {
         assert_eq!(check(&[good_root.clone(), good_sub.clone()], policy), Ok(()));
-        assert_eq!(check(&[good_root.clone(), sub.crl(&[1, 2])], policy), Err(Distrust::Revoked));
-        assert_eq!(check(&[root.crl(&[9]), good_sub.clone()], policy), Err(Distrust::Revoked));
+        assert_eq!(check(&[good_root.clone(), sub.crl(&[1, 2])], policy), Err(VerifyError::Revoked));
+        assert_eq!(check(&[root.crl(&[9]), good_sub.clone()], policy), Err(VerifyError::Revoked));
     }
     assert_eq!(
         check(slice::from_ref(&good_sub), CrlPolicy::Relaxed),
         Ok(()),
         "nothing is known of the one between"
     );
-    assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(Distrust::Revoked));
+    assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(VerifyError::Revoked));
     // A list of another authority with the same name has a wrong signature.
     let namesake = Ca::root("root");
-    assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed), Err(Distrust::Revoked));
+    assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed), Err(VerifyError::Revoked));
     // 2028-01-01: after the lists' next update.
     let late =
         |policy| folder.authorities(&[&root], &[good_root.clone(), good_sub.clone()], policy, 1_830_297_600);
     assert_eq!(verify(&late(CrlPolicy::Relaxed), &sub, &own, &[&sub]), Ok(()));
-    assert_eq!(verify(&late(CrlPolicy::Strict), &sub, &own, &[&sub]), Err(Distrust::Revoked));
+    assert_eq!(verify(&late(CrlPolicy::Strict), &sub, &own, &[&sub]), Err(VerifyError::Revoked));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn lists_are_read_as_der_too() {
     let authorities =
         Authorities::load(&[ca], &[folder.path("list.der")], CrlPolicy::Relaxed, std::time::SystemTime::now)
             .unwrap();
-    assert_eq!(verify(&authorities, &root, &params(NAME, 2), &[]), Err(Distrust::Revoked));
+    assert_eq!(verify(&authorities, &root, &params(NAME, 2), &[]), Err(VerifyError::Revoked));
     assert_eq!(verify(&authorities, &root, &params(NAME, 3), &[]), Ok(()));
 }
 
@@ -157,7 +157,7 @@ fn purposes_that_have_nothing_to_do_with_it_are_refused() {
         assert_eq!(check(&[CodeSigning, purpose.clone()]), Ok(()), "{purpose:?}");
         assert_eq!(check(slice::from_ref(&purpose)), Ok(()), "{purpose:?}");
     }
-    assert_eq!(check(&[CodeSigning, TimeStamping]), Err(Distrust::Certificate));
+    assert_eq!(check(&[CodeSigning, TimeStamping]), Err(VerifyError::Certificate));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_peer_has_the_names_of_its_certificate_and_no_others() {
         Identity { kind: kind::RFC822_ADDR, data: NAME.into() },
     ];
     for identity in strangers {
-        assert_eq!(verify(&identity), Err(Distrust::Identity), "{identity}");
+        assert_eq!(verify(&identity), Err(VerifyError::Identity), "{identity}");
     }
 }
 
@@ -211,7 +211,7 @@ fn an_empty_subject_is_no_identity() {
     let mut own = params(NAME, 2);
     own.distinguished_name = rcgen::DistinguishedName::new();
     let empty = Identity { kind: kind::DER_ASN1_DN, data: vec![0x30, 0] };
-    assert_eq!(verify_as(&empty, &authorities, &root, &own, &[]), Err(Distrust::Identity));
+    assert_eq!(verify_as(&empty, &authorities, &root, &own, &[]), Err(VerifyError::Identity));
     assert_eq!(verify_as(&fqdn(NAME), &authorities, &root, &own, &[]), Ok(()));
 }
 
@@ -233,16 +233,16 @@ fn tampered_certificates_are_refused() {
             changed[byte] ^= flip;
             let distrust = verify(&changed).unwrap_err();
             assert!(
-                matches!(distrust, Distrust::Certificate | Distrust::Issuer | Distrust::Expired),
+                matches!(distrust, VerifyError::Certificate | VerifyError::Issuer | VerifyError::Expired),
                 "{byte}"
             );
             certificate::identities(&changed);
             seen.push(distrust);
         }
-        assert_eq!(verify(&der[..byte]), Err(Distrust::Certificate));
+        assert_eq!(verify(&der[..byte]), Err(VerifyError::Certificate));
         certificate::identities(&der[..byte]);
     }
-    assert!(seen.contains(&Distrust::Issuer) && seen.contains(&Distrust::Certificate));
+    assert!(seen.contains(&VerifyError::Issuer) && seen.contains(&VerifyError::Certificate));
 }
 
 #[test]
@@ -252,13 +252,13 @@ fn too_many_or_too_long_certificates_are_refused() {
     let own = params(NAME, 2);
     let chain = |len| vec![&root; len];
     assert_eq!(verify(&authorities, &root, &own, &chain(15)), Ok(()));
-    assert_eq!(verify(&authorities, &root, &own, &chain(16)), Err(Distrust::Certificate));
+    assert_eq!(verify(&authorities, &root, &own, &chain(16)), Err(VerifyError::Certificate));
     let mut heavy = Ca::root("heavy");
     heavy.der.resize(65_000, 0);
     assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Ok(()), "what is not needed is not read");
     heavy.der.resize(65_536, 0);
-    assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Err(Distrust::Certificate));
-    assert_eq!(authorities.verify(&fqdn(NAME), &[], 14, &[], &[]), Err(Distrust::Certificate));
+    assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Err(VerifyError::Certificate));
+    assert_eq!(authorities.verify(&fqdn(NAME), &[], 14, &[], &[]), Err(VerifyError::Certificate));
 }
 
 /// RFC 7296 §3.7.

@@ -2,7 +2,7 @@
 
 use super::{pki::*, *};
 use std::fs;
-use wayfarer_mobility::crypto::{Distrust, Refused, SignatureHashes, Signer, Verifier};
+use wayfarer_mobility::crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError};
 
 const OCTETS: &[u8] = b"message | nonce | prf(SK_p, ID)";
 
@@ -70,17 +70,17 @@ fn each_key_signs_as_the_peer_knows_it() {
             authorities.verify(&fqdn(NAME), signer.certificates(), method, data, octets)
         };
         assert_eq!(verify(method, &data, OCTETS), Ok(()));
-        assert_eq!(verify(method, &data, &OCTETS[1..]), Err(Distrust::Signature));
+        assert_eq!(verify(method, &data, &OCTETS[1..]), Err(VerifyError::Signature));
         for other in (0..=15).filter(|other| *other != method) {
-            assert_eq!(verify(other, &data, OCTETS), Err(Distrust::Signature), "as method {other}");
+            assert_eq!(verify(other, &data, OCTETS), Err(VerifyError::Signature), "as method {other}");
         }
         for len in 0..data.len() {
-            assert_eq!(verify(method, &data[..len], OCTETS), Err(Distrust::Signature), "{len} bytes");
+            assert_eq!(verify(method, &data[..len], OCTETS), Err(VerifyError::Signature), "{len} bytes");
         }
         for byte in 0..data.len() {
             let mut data = data.clone();
             data[byte] ^= 1;
-            assert_eq!(verify(method, &data, OCTETS), Err(Distrust::Signature), "byte {byte}");
+            assert_eq!(verify(method, &data, OCTETS), Err(VerifyError::Signature), "byte {byte}");
         }
     }
 }
@@ -93,7 +93,7 @@ fn another_key_of_the_same_kind_does_not_sign_for_a_peer() {
         let (peer, other) = (folder.signer(&ca, algorithm).0, folder.signer(&ca, algorithm).0);
         let (method, data) = other.sign(OCTETS, SignatureHashes::ALL).unwrap();
         let verified = authorities.verify(&fqdn(NAME), peer.certificates(), method, &data, OCTETS);
-        assert_eq!(verified, Err(Distrust::Signature));
+        assert_eq!(verified, Err(VerifyError::Signature));
     }
 }
 
@@ -148,7 +148,7 @@ fn what_openssl_signs_is_verified_but_sha1_is_not() {
         let verify = |method, data: &[u8]| {
             authorities.verify(&fqdn(NAME), signer.certificates(), method, data, OCTETS)
         };
-        let expected = if is_known { Ok(()) } else { Err(Distrust::Signature) };
+        let expected = if is_known { Ok(()) } else { Err(VerifyError::Signature) };
         assert_eq!(
             verify(14, &[hex(&identifier), signature.clone()].concat()),
             expected,

@@ -6,7 +6,7 @@ use super::{
     rule::{Decision, Rule, first},
 };
 use std::{borrow::Cow, sync::Arc};
-use wayfarer_dataplane::{few::Few, sa::Flow};
+use wayfarer_dataplane::{one_or_many::OneOrMany, sa::Flow};
 
 /// Rules that are tried one after the other; with more, an index says which to try.
 const SCANNED: usize = 8;
@@ -15,7 +15,7 @@ const SCANNED: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) enum List {
     /// Few.
-    Scanned(Few<Rule>),
+    Scanned(OneOrMany<Rule>),
     /// Many.
     Indexed(Vec<Arc<Block>>),
 }

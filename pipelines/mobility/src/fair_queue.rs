@@ -1,12 +1,12 @@
-//! Who waits for something that there is not enough of, by where they are. Their number is bounded;
-//! when the bound is reached the most crowded address in the most crowded network makes room. So a
-//! flood from one place crowds out itself, and a carrier's NAT with thousands of terminals needs no
-//! limit of its own.
+//! Shares a limited resource fairly by network and address. The number of members is bounded by the
+//! caller; at the bound, the most crowded address in the most crowded network makes room. So a
+//! flood from one source crowds out only itself, and a carrier's NAT with thousands of terminals
+//! needs no limit of its own.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::{net::IpAddr, ops::Bound};
 
-/// An IPv4 /24 or an IPv6 /48.
+/// An IPv4 /24 or an IPv6 /48: its family and its leading bits.
 type Network = (bool, u128);
 
 fn network(address: IpAddr) -> Network {
@@ -16,14 +16,14 @@ fn network(address: IpAddr) -> Network {
     }
 }
 
-/// Those of one network.
+/// The members of one network.
 #[derive(Debug)]
 struct Members<K> {
     count: usize,
     addresses: BTreeMap<IpAddr, BTreeSet<K>>,
-    /// The addresses by how many they have.
+    /// The addresses, ordered by their number of members.
     crowded: BTreeSet<(usize, IpAddr)>,
-    /// The address whose turn was last.
+    /// The address that was served last.
     served: Option<IpAddr>,
 }
 
@@ -33,14 +33,14 @@ impl<K> Default for Members<K> {
     }
 }
 
-/// All of them, by where they are. Their numbers grow: a lower one is older.
+/// All members by address. Keys are given out in ascending order: a lower key is older.
 #[derive(Debug)]
 pub(crate) struct FairQueue<K> {
     networks: BTreeMap<Network, Members<K>>,
-    /// The networks by how many they have.
+    /// The networks, ordered by their number of members.
     crowded: BTreeSet<(usize, Network)>,
     sources: BTreeMap<K, IpAddr>,
-    /// The network whose turn was last.
+    /// The network that was served last.
     served: Option<Network>,
 }
 
@@ -59,7 +59,7 @@ impl<K: Copy + Ord> FairQueue<K> {
         self.sources.is_empty()
     }
 
-    /// Adds one that is at `from`.
+    /// Adds a member at address `from`.
     pub(crate) fn insert(&mut self, one: K, from: IpAddr) {
         self.sources.insert(one, from);
         self.change(from, |all| {
@@ -67,7 +67,7 @@ impl<K: Copy + Ord> FairQueue<K> {
         });
     }
 
-    /// Takes one out; returns where it was.
+    /// Removes a member and returns its address.
     pub(crate) fn remove(&mut self, one: K) -> Option<IpAddr> {
         let from = self.sources.remove(&one)?;
         self.change(from, |all| {
@@ -76,7 +76,7 @@ impl<K: Copy + Ord> FairQueue<K> {
         Some(from)
     }
 
-    /// Changes those of one address, and the order of addresses and networks with them.
+    /// Changes the members of one address and updates the order of addresses and networks.
     fn change(&mut self, from: IpAddr, change: impl FnOnce(&mut BTreeSet<K>)) {
         let network = network(from);
         let members = self.networks.entry(network).or_default();
@@ -99,8 +99,8 @@ impl<K: Copy + Ord> FairQueue<K> {
         }
     }
 
-    /// Returns who is to make room: the oldest of the most crowded address in the most crowded
-    /// network.
+    /// Returns the member that has to make room: the oldest of the most crowded address in the most
+    /// crowded network.
     pub(crate) fn most_crowded(&self) -> Option<K> {
         let (_, network) = self.crowded.last()?;
         let members = self.networks.get(network)?;
@@ -108,9 +108,9 @@ impl<K: Copy + Ord> FairQueue<K> {
         members.addresses.get(address)?.first().copied()
     }
 
-    /// Returns who is to make room for one more at `from`: the youngest of a network that has more
-    /// than the one of `from` would have, or of another address of the same network; `None` if
-    /// `from` has its share.
+    /// Returns the member that has to make room for a new one at `from`: the youngest of another
+    /// network that has more members than `from`'s network would then have, or of a more crowded
+    /// address in the same network. Returns `None` if `from` already has its share.
     pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<K> {
         let own = self.networks.get(&network(from));
         let (most, crowded) = self.crowded.last()?;
@@ -128,8 +128,8 @@ impl<K: Copy + Ord> FairQueue<K> {
         members.addresses.get(address)?.last().copied()
     }
 
-    /// Takes out the one whose turn it is: networks take turns, and the addresses of each; the
-    /// oldest of an address comes first.
+    /// Takes out the next member in turn: networks take turns, then the addresses of each; the
+    /// oldest member of an address comes first.
     pub(crate) fn take_next(&mut self) -> Option<(K, IpAddr)> {
         let network = following(&self.networks, self.served)?;
         self.served = Some(network);
@@ -142,7 +142,7 @@ impl<K: Copy + Ord> FairQueue<K> {
     }
 }
 
-/// Returns the first key behind `last`, going round.
+/// Returns the first key after `last`, starting over at the end.
 fn following<K: Copy + Ord, V>(all: &BTreeMap<K, V>, last: Option<K>) -> Option<K> {
     let behind = last.and_then(|last| all.range((Bound::Excluded(last), Bound::Unbounded)).next());
     behind.or_else(|| all.iter().next()).map(|(key, _)| *key)
@@ -154,7 +154,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn a_flood_from_one_place_crowds_out_itself() {
+    fn a_flood_from_one_source_crowds_out_only_itself() {
         let mut queue = FairQueue::default();
         let flood = |n: u64| IpAddr::from([192, 0, 2, (n % 4) as u8]);
         queue.insert(0, [198, 51, 100, 7].into());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_more_than_its_share_makes_room_and_nobody_else() {
+    fn only_members_with_more_than_their_share_make_room() {
         let mut queue = FairQueue::default();
         assert_eq!(queue.crowded_out_by(at(1, 1)), None);
         (0..10).for_each(|n| queue.insert(n, at(1, 1)));

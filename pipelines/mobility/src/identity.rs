@@ -1,15 +1,15 @@
-//! Who a peer says that it is (RFC 7296 §3.5).
+//! Identities of peers (RFC 7296 §3.5).
 
 use alloc::vec::Vec;
 use core::{fmt, net::IpAddr};
 
-/// The types of identities that we make or match; others are kept and compared as they are.
+/// The types of identities that we create or match. Others are kept and compared byte by byte.
 pub mod kind {
     #![expect(missing_docs, reason = "names of RFC 7296 §3.5")]
-    /// Ours, of somebody without a name. Reserved: no ID payload is of this type.
+    /// Internal: a peer without a name. The value is reserved, so no ID payload has this type.
     pub(crate) const UNNAMED: u8 = 0;
-    /// Ours, of somebody with several names. For private use, where it is nobody's; we take no ID
-    /// payload of this type.
+    /// Internal: a peer with several names. The value is for private use; ID payloads of this type
+    /// are refused.
     pub(crate) const SEVERAL: u8 = 255;
     pub const IPV4_ADDR: u8 = 1;
     pub const FQDN: u8 = 2;
@@ -30,9 +30,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity that a text means: an address, a mail address (`alice@example.org`), `@#` and
-    /// hexadecimal digits for a key ID, else a domain name. `None` where the text can be none of
-    /// these. Distinguished names are made from a certificate, by who can read one.
+    /// Returns the identity that a text stands for: an IP address, a mail address
+    /// (`alice@example.org`), `@#` and hexadecimal digits for a key ID, else a domain name. Returns
+    /// `None` if the text is none of these. Distinguished names are made from a certificate, by
+    /// code that can read one.
     pub fn from_text(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Some(Self::from_address(address));
@@ -48,15 +49,15 @@ impl Identity {
         is_plain.then(|| Self { kind, data: text.into() })
     }
 
-    /// The identity of a name that EAP proved: text, whatever kind of identity the same text is in
-    /// an ID payload.
+    /// Returns the identity of a name that EAP proved. It is text, even if an ID payload would have
+    /// the same text as an identity of another type.
     pub fn from_name(name: &[u8]) -> Self {
         let kind = if name.contains(&b'@') { kind::RFC822_ADDR } else { kind::FQDN };
         Self { kind, data: name.to_vec() }
     }
 
-    /// Whether both name the same one. Names are the same in upper and lower case: who may choose
-    /// how its name is written must not become another one by it.
+    /// Returns true if both are the same identity. Names are compared without regard to case: a
+    /// peer that chooses how to write its name must not become another peer by that.
     pub fn is_same(&self, other: &Self) -> bool {
         self.kind == other.kind
             && match self.is_name() {
@@ -65,38 +66,39 @@ impl Identity {
             }
     }
 
-    /// The one way to write it that stands for all that [`Identity::is_same`] takes for the same.
+    /// Returns the one form that stands for all identities that [`Identity::is_same`] considers
+    /// equal.
     pub fn canonical(&self) -> Self {
         let data = if self.is_name() { self.data.to_ascii_lowercase() } else { self.data.clone() };
         Self { kind: self.kind, data }
     }
 
-    /// Whether it is a domain name or a mail address.
+    /// Returns true if this is a domain name or a mail address.
     pub(crate) fn is_name(&self) -> bool {
         matches!(self.kind, kind::FQDN | kind::RFC822_ADDR)
     }
 
-    /// Somebody of whom nobody says who that is. No other has this number.
+    /// Returns a new identity for a peer that has no name; no other has this `number`.
     pub(crate) fn unnamed(number: u64) -> Self {
         Self { kind: kind::UNNAMED, data: number.to_be_bytes().to_vec() }
     }
 
-    /// All together of whom nobody has proved who they are.
+    /// Returns the identity that stands for all peers that have not proved one.
     pub(crate) const fn anybody() -> Self {
         Self { kind: kind::UNNAMED, data: Vec::new() }
     }
 
-    /// Whether no ID payload may be of it: it stands for what we make of a peer's names.
-    pub(crate) fn is_ours(&self) -> bool {
+    /// Returns true if this type is internal, so that no ID payload may have it.
+    pub(crate) fn is_reserved(&self) -> bool {
         matches!(self.kind, kind::UNNAMED | kind::SEVERAL)
     }
 
-    /// Whether nobody says who that is.
+    /// Returns true if the peer has no name.
     pub fn is_unnamed(&self) -> bool {
         self.kind == kind::UNNAMED
     }
 
-    /// The identity of an address.
+    /// Returns the identity of an address.
     pub fn from_address(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(a) => Self { kind: kind::IPV4_ADDR, data: a.octets().to_vec() },
@@ -116,8 +118,7 @@ impl fmt::Display for Identity {
                 let octets: [u8; 16] = data.try_into().unwrap_or_default();
                 IpAddr::from(octets).fmt(f)
             }
-            // A name may hold anything: nothing of it must look like the next field of a line in
-            // the log.
+            // A name may contain any byte. None of them may look like the next field of a log line.
             (kind::FQDN | kind::RFC822_ADDR, data) => data.iter().try_for_each(|byte| match byte {
                 b' ' | b'=' => write!(f, "\\x{byte:02x}"),
                 byte => byte.escape_ascii().fmt(f),
@@ -143,14 +144,14 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn a_name_that_a_peer_chose_is_one_word_of_a_line() {
+    fn a_name_that_a_peer_chose_is_one_word_in_a_log_line() {
         let name = Identity::from_name(b"bob remote=192.0.2.1\n\x1b[2J\xff");
         assert_eq!(name.to_string(), "bob\\x20remote\\x3d192.0.2.1\\n\\x1b[2J\\xff");
         assert_eq!(Identity::from_text("alice@example.org").unwrap().to_string(), "alice@example.org");
     }
 
     #[test]
-    fn another_spelling_is_nobody_else() {
+    fn another_spelling_is_the_same_identity() {
         let [a, b] =
             ["Alice@Example.org", "alice@example.ORG"].map(|text| Identity::from_text(text).unwrap());
         assert!(a != b && a.is_same(&b));

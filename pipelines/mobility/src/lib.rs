@@ -1,23 +1,23 @@
 //! Wayfarer's control protocols as pure state machines: `handle_*` in, `poll_*` out. Time is an
-//! argument, counted from any fixed point; randomness is a source that the driver gives; nothing
+//! argument, counted from any fixed point; the driver provides the source of randomness; nothing
 //! here does I/O or reads a clock.
 //!
-//! The ground, on which every protocol stands and which knows none of them:
+//! Shared by all protocols, and knowing none of them:
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`crypto`] | algorithms, randomness, and what is needed of cryptography |
-//! | [`identity`] | who somebody is |
-//! | [`aaa`] | proofs of that by EAP, with or without a RADIUS server |
-//! | [`path`], [`transmit`] | where a peer is; what is sent there |
-//! | [`task`], `task_queue` | work that takes longer than a message may wait, and whose turn it is |
+//! | [`crypto`] | algorithms, randomness, and the interface to cryptography |
+//! | [`identity`] | identities of peers |
+//! | [`aaa`] | authentication by EAP, with or without a RADIUS server |
+//! | [`path`], [`transmit`] | addresses of a peer; datagrams to send |
+//! | [`task`], `task_queue` | work that takes longer than a message may wait, and its order |
 //! | [`retransmission`] | when a request is sent again |
-//! | [`roaming`] | whether a peer that shows up at a new address is followed |
-//! | `rate`, `fair_queue` | how often something may be done; who makes room for others |
+//! | [`roaming`] | decides whether the gateway follows a peer to a new path |
+//! | `rate`, `fair_queue` | limits how often something may be done; shares a limited resource fairly |
 //!
-//! The protocols, none of which knows another:
+//! The protocols, which do not depend on each other:
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`ike`] | IKEv2 with MOBIKE |
 

@@ -1,48 +1,48 @@
-//! Where messages come from and go to, and what lies between.
+//! Addresses of both ends, and NATs between them.
 
 use core::{
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
-/// Both ends of a message's way.
+/// The addresses of both ends of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addresses {
-    /// Ours.
+    /// Our address.
     pub local: SocketAddr,
-    /// The peer's, as we see it.
+    /// The peer's address, as we see it.
     pub remote: SocketAddr,
 }
 
-/// Who is behind a NAT (RFC 7296 §2.23).
+/// The sides that are behind a NAT (RFC 7296 §2.23).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
-    /// We are.
-    pub here: bool,
-    /// The peer is.
-    pub there: bool,
+    /// True if we are behind a NAT.
+    pub local: bool,
+    /// True if the peer is behind a NAT.
+    pub remote: bool,
 }
 
 impl Nat {
-    /// Whether there is a NAT on the way at all.
+    /// Returns true if there is a NAT at either side.
     pub fn any(self) -> bool {
-        self.here || self.there
+        self.local || self.remote
     }
 }
 
-/// How ESP goes to a peer.
+/// The path that ESP takes to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     /// Our address.
     pub local: IpAddr,
-    /// The peer's.
+    /// The peer's address.
     pub remote: IpAddr,
-    /// UDP ports, ours and the peer's, where ESP travels in UDP.
+    /// UDP ports, ours and the peer's, if ESP is encapsulated in UDP.
     pub udp: Option<(u16, u16)>,
 }
 
 impl Path {
-    /// How ESP goes where IKE goes by `addresses`, in UDP if `udp`.
+    /// Returns the path for ESP if IKE uses `addresses`; ESP is encapsulated in UDP if `udp`.
     pub fn new(addresses: Addresses, udp: bool) -> Self {
         let Addresses { local, remote } = addresses;
         Self { local: local.ip(), remote: remote.ip(), udp: udp.then_some((local.port(), remote.port())) }

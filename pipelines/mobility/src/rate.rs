@@ -1,16 +1,17 @@
-//! How often something may be done: a bucket of so many at once that refills with time.
+//! Rate limits: a token bucket that refills with time.
 
 use core::time::Duration;
 
-/// A bucket. It is full at first.
+/// A token bucket. It starts full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
-    /// When it will be full again.
+    /// When the bucket will be full again.
     full_at: Duration,
 }
 
 impl Rate {
-    /// Takes one out, of `burst` that refill one by one each `refill`; `false` if it is empty.
+    /// Takes a token out of a bucket of `burst`, which regains one every `refill`. Returns false if
+    /// the bucket is empty.
     pub(crate) fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
         let full_at = self.full_at.max(now) + refill;
         let admits = full_at <= now + refill * burst;
@@ -20,12 +21,12 @@ impl Rate {
         admits
     }
 
-    /// When it is full again if nothing is taken out.
+    /// Returns when the bucket is full again if nothing else is taken out.
     pub(crate) fn full_at(self) -> Duration {
         self.full_at
     }
 
-    /// Whether the bucket is empty.
+    /// Returns true if the bucket is empty.
     pub(crate) fn is_empty(mut self, now: Duration, burst: u32, refill: Duration) -> bool {
         !self.admits(now, burst, refill)
     }

@@ -1,42 +1,42 @@
-//! Whether a peer that shows up by a new path is followed, and how often.
+//! Decides whether a peer that shows up by a new path is followed, and limits how often.
 //!
-//! The fast path reports a path only for an authentic packet that is the newest of its SA, so a
-//! report is the peer's own doing. What is left to decide is the tunnel's policy, and what to do
-//! with a peer that flaps: a bucket of [`BURST`] moves that refills by one each [`REFILL`]; a move
-//! that finds it empty waits, and a later one replaces it.
+//! The fast path reports a path only for an authentic packet that is the newest of its SA, so only
+//! the peer itself can cause a report. What remains is the tunnel's policy, and a limit for peers
+//! that flap: a bucket of [`BURST`] moves that regains one every [`REFILL`]. A move that finds the
+//! bucket empty waits; a later one replaces it.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
 /// Moves that a peer may make at once.
 pub const BURST: u32 = 8;
-/// After how long it may make one more.
+/// Time until a peer may make one more move.
 pub const REFILL: Duration = Duration::from_millis(500);
 
-/// What to do when a peer shows up by a new path.
+/// The policy for a peer that shows up by a new path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Send to it from now on.
+    /// Send to the new path from now on.
     Follow,
-    /// Only say so.
+    /// Report the new path, but do not use it.
     Notify,
-    /// Nothing.
+    /// Do nothing.
     Ignore,
 }
 
-/// What came of a report.
+/// The result of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<K, P> {
-    /// The link moved: send by this path from now on, and say so by [`Roaming::handle_move`].
+    /// The link moved: send by this path from now on, and confirm it by [`Roaming::handle_move`].
     PeerMoved {
-        /// Whose.
+        /// The peer.
         peer: K,
         /// Its new path.
         path: P,
     },
-    /// The peer was seen by this path, and policy says to leave it at that.
+    /// The peer was seen by this path, but policy says not to move.
     PeerSeen {
-        /// Whose.
+        /// The peer.
         peer: K,
         /// The path.
         path: P,
@@ -46,11 +46,11 @@ pub enum Event<K, P> {
 #[derive(Debug)]
 struct Peer<P> {
     policy: Policy,
-    /// Whether any path is known yet: the first one is always followed.
+    /// True once a path is known: the first one is always followed.
     known: bool,
     moves: u32,
     refilled: Duration,
-    /// The path of a move that has to wait, and until when.
+    /// A move that has to wait: until when, and its path.
     waiting: Option<(Duration, P)>,
 }
 
@@ -70,7 +70,7 @@ impl<K: Copy + Ord, P: Copy> Default for Roaming<K, P> {
 }
 
 impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
-    /// Adds a peer. `known` says whether it has a path to begin with; where not, the first one
+    /// Adds a peer. `known` says whether its path is already known; if not, the first one that is
     /// reported is followed whatever the policy.
     pub fn insert(&mut self, now: Duration, peer: K, policy: Policy, known: bool) {
         self.remove(peer);
@@ -84,8 +84,8 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         }
     }
 
-    /// The peer was moved: as [`Event::PeerMoved`] said, by hand, or by a protocol. Until it was,
-    /// any path is taken.
+    /// Notes that the peer was moved: because of [`Event::PeerMoved`], by hand, or by a protocol.
+    /// Until then, any path is accepted.
     pub fn handle_move(&mut self, peer: K) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.known = true;
@@ -95,7 +95,7 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         }
     }
 
-    /// The fast path saw an authentic, newest packet of `peer` by `path`.
+    /// Handles a report that the fast path saw an authentic, newest packet of `peer` by `path`.
     pub fn handle_report(&mut self, now: Duration, peer: K, path: P) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.policy == Policy::Ignore && state.known {
@@ -118,7 +118,7 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         });
     }
 
-    /// Time has come to `now`.
+    /// Makes the moves whose wait is over at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(when, peer)) = self.waiting.first() {
             if when > now {
@@ -131,12 +131,12 @@ impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
         }
     }
 
-    /// When [`Roaming::handle_timeout`] is wanted next.
+    /// Returns when [`Roaming::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.waiting.first().map(|(when, _)| *when)
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<K, P>> {
         self.events.pop_front()
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_refills_the_bucket_but_not_beyond_its_size() {
+    fn time_refills_the_bucket_but_not_beyond_its_size() {
         let mut roaming = Roaming::default();
         roaming.insert(MS(0), 1, Policy::Follow, true);
         for round in 1..4 {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_by_other_means_cancels_what_waits() {
+    fn a_move_by_other_means_cancels_a_waiting_one() {
         let mut roaming = Roaming::default();
         roaming.insert(MS(0), 1, Policy::Follow, true);
         (0..20).for_each(|_| roaming.handle_report(MS(0), 1, 'a'));

@@ -1,9 +1,9 @@
-//! Work that takes longer than a message may wait: operations with public keys, and EAP. Whoever
-//! drives the endpoint runs tasks where it likes and brings back what came of them.
+//! Work that takes longer than a message may wait: public-key operations and EAP. The driver of the
+//! endpoint runs tasks on any thread and returns their outcomes.
 
 use crate::{
     aaa::eap::{Conversation, Step, packet},
-    crypto::{Crypto, Distrust, Kex, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier},
+    crypto::{Crypto, Kex, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
 };
 use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
@@ -12,56 +12,55 @@ use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u64);
 
-/// Work to be done.
+/// Work to be done outside of the state machine.
 #[derive(Debug)]
 pub enum Task {
-    /// Draw a key pair.
+    /// Generate a key pair.
     KexBegin(Kex),
-    /// Answer a key exchange.
+    /// Answer a key exchange: the method and the initiator's KE data.
     KexAnswer(Kex, Vec<u8>),
-    /// Finish one that we began.
+    /// Finish a key exchange that we began.
     KexFinish(Box<dyn KexSecret>, Vec<u8>),
-    /// Sign these octets for a peer that knows these hashes.
+    /// Sign these octets for a peer that supports these hashes.
     Sign(Arc<dyn Signer>, Vec<u8>, SignatureHashes),
     /// Check a peer's certificate and signature.
     Verify {
-        /// Whom we trust.
+        /// The authorities that we trust.
         verifier: Arc<dyn Verifier>,
-        /// Who it says it is.
+        /// The identity that the peer claims.
         identity: Identity,
-        /// Its certificate first.
+        /// The peer's certificate, followed by those of its chain.
         certificates: Vec<Vec<u8>>,
-        /// AUTH method.
+        /// Method of the AUTH payload.
         method: u8,
-        /// AUTH data.
+        /// Data of the AUTH payload.
         data: Vec<u8>,
-        /// What it must have signed.
+        /// The octets that the peer must have signed.
         octets: Vec<u8>,
     },
-    /// Go on with an EAP conversation.
+    /// Continue an EAP conversation with this packet.
     Eap(Box<dyn Conversation>, Vec<u8>),
 }
 
-/// What came of a [`Task`], by its kind.
+/// The result of a [`Task`] of the same kind.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Of [`Task::KexBegin`]: the private part, and the KE payload's data.
+    /// Of [`Task::KexBegin`]: the private part and the KE payload's data.
     KexBegun(Result<(Box<dyn KexSecret>, Vec<u8>), Refused>),
-    /// Of [`Task::KexAnswer`]: the KE payload's data, and the shared secret.
+    /// Of [`Task::KexAnswer`]: the KE payload's data and the shared secret.
     KexAnswered(Result<(Vec<u8>, Secret), Refused>),
     /// Of [`Task::KexFinish`]: the shared secret.
     KexFinished(Result<Secret, Refused>),
-    /// Of [`Task::Sign`]: AUTH method and data.
+    /// Of [`Task::Sign`]: method and data of the AUTH payload.
     Signed(Result<(u8, Vec<u8>), Refused>),
-    /// Of [`Task::Verify`]: all that the peer is called by its certificate, what it says it is
-    /// called first.
-    Verified(Result<Vec<Identity>, Distrust>),
-    /// Of [`Task::Eap`].
+    /// Of [`Task::Verify`]: all identities in the peer's certificate, the claimed one first.
+    Verified(Result<Vec<Identity>, VerifyError>),
+    /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
 }
 
 impl Task {
-    /// Does the work.
+    /// Does the work and returns its outcome.
     pub fn run(self, crypto: &dyn Crypto) -> Outcome {
         match self {
             Self::KexBegin(kex) => Outcome::KexBegun(crypto.kex_begin(kex)),
@@ -82,20 +81,20 @@ impl Task {
             }
         }
     }
-    /// What comes of it where it cannot be done: a refusal.
+    /// Returns the outcome to report if the task cannot be run: a refusal.
     pub fn refused(&self) -> Outcome {
         match self {
             Self::KexBegin(_) => Outcome::KexBegun(Err(Refused)),
             Self::KexAnswer(..) => Outcome::KexAnswered(Err(Refused)),
             Self::KexFinish(..) => Outcome::KexFinished(Err(Refused)),
             Self::Sign(..) => Outcome::Signed(Err(Refused)),
-            Self::Verify { .. } => Outcome::Verified(Err(Distrust::Certificate)),
+            Self::Verify { .. } => Outcome::Verified(Err(VerifyError::Certificate)),
             Self::Eap(_, packet) => Outcome::Eap(Box::new(Broken), Step::Failure(packet::failure(packet))),
         }
     }
 }
 
-/// Takes the place of a conversation that cannot go on.
+/// Replaces a conversation that cannot continue.
 #[derive(Debug)]
 struct Broken;
 

@@ -1,5 +1,5 @@
-//! Tasks that wait for somebody to do them, and those that are being done. Networks take turns, and
-//! the addresses of each, so that a flood from one place delays nobody but itself.
+//! Waiting and running tasks. Networks take turns, then the addresses of each, so that a flood from
+//! one source delays only itself.
 
 use crate::{
     fair_queue::FairQueue,
@@ -8,20 +8,20 @@ use crate::{
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
-/// Tasks of established peers in a row while others wait: so nobody who is connected can keep
-/// others from connecting.
-const IN_A_ROW: u32 = 8;
+/// Most tasks of established peers that are run in a row while others wait, so that connected peers
+/// cannot keep others from connecting.
+const MAX_IN_A_ROW: u32 = 8;
 
-/// All tasks, each of a peer that `P` names.
+/// All tasks; `P` identifies the peer that a task belongs to.
 #[derive(Debug)]
 pub(crate) struct TaskQueue<P> {
     next: u64,
     waiting: BTreeMap<TaskId, (P, Task)>,
     established: FairQueue<TaskId>,
     unauthenticated: FairQueue<TaskId>,
-    /// Tasks of established peers since the last one of others.
+    /// Tasks of established peers since the last task of an unauthenticated one.
     in_a_row: u32,
-    /// Those that are being done.
+    /// Owners of the tasks that are running.
     task_owners: BTreeMap<TaskId, P>,
 }
 
@@ -39,7 +39,7 @@ impl<P> Default for TaskQueue<P> {
 }
 
 impl<P: Copy> TaskQueue<P> {
-    /// Adds a task for a peer that is at `from`.
+    /// Adds a task for a peer at address `from` and returns its number.
     pub(crate) fn push(&mut self, peer: P, is_established: bool, from: IpAddr, task: Task) -> TaskId {
         self.next += 1;
         let id = TaskId(self.next);
@@ -51,9 +51,9 @@ impl<P: Copy> TaskQueue<P> {
         id
     }
 
-    /// Returns the task whose turn it is, and where its peer is.
+    /// Takes out the task whose turn it is, with its peer's address.
     pub(crate) fn pop(&mut self) -> Option<(TaskId, IpAddr, Task)> {
-        let others_first = self.in_a_row >= IN_A_ROW && !self.unauthenticated.is_empty();
+        let others_first = self.in_a_row >= MAX_IN_A_ROW && !self.unauthenticated.is_empty();
         let established = if others_first { None } else { self.established.take_next() };
         self.in_a_row = if established.is_some() { self.in_a_row + 1 } else { 0 };
         let (id, from) = established.or_else(|| self.unauthenticated.take_next())?;
@@ -62,12 +62,12 @@ impl<P: Copy> TaskQueue<P> {
         Some((id, from, task))
     }
 
-    /// Returns whose task this is, which has been done.
+    /// Removes a task that has run and returns its peer.
     pub(crate) fn done(&mut self, id: TaskId) -> Option<P> {
         self.task_owners.remove(&id)
     }
 
-    /// Forgets a task that nobody wants any more, unless it is being done.
+    /// Removes a task that nobody needs any more, unless it is already running.
     pub(crate) fn cancel(&mut self, id: TaskId) {
         if self.waiting.remove(&id).is_some() {
             self.established.remove(id);
@@ -75,17 +75,17 @@ impl<P: Copy> TaskQueue<P> {
         }
     }
 
-    /// Returns the number of tasks that wait or are being done.
+    /// Returns the number of tasks that wait or run.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.task_owners.len()
     }
 
-    /// Number of waiting tasks of peers that are not established.
+    /// Returns the number of waiting tasks of unauthenticated peers.
     pub(crate) fn unauthenticated(&self) -> usize {
         self.unauthenticated.len()
     }
 
-    /// Returns the peer that is to make room for one more task of somebody at `from`; `None` if
+    /// Returns the peer that has to make room for one more task of a peer at `from`; `None` if
     /// `from` has its share.
     pub(crate) fn crowded_out_by(&self, from: IpAddr) -> Option<P> {
         let id = self.unauthenticated.crowded_out_by(from)?;
@@ -100,7 +100,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn who_is_connected_comes_first_but_does_not_keep_others_from_connecting() {
+    fn connected_peers_come_first_but_cannot_keep_others_from_connecting() {
         let mut queue = TaskQueue::default();
         let from = |n: u8| IpAddr::from([192, 0, n, 1]);
         let task = || Task::KexBegin(Kex::X25519);
@@ -108,13 +108,13 @@ mod tests {
         let established: Vec<TaskId> = (1..40).map(|n| queue.push(n, true, from(1), task())).collect();
         let turns: Vec<TaskId> = core::iter::from_fn(|| queue.pop()).map(|(id, ..)| id).collect();
         assert_eq!(turns[0], established[0]);
-        assert_eq!(turns.iter().position(|id| *id == stranger), Some(IN_A_ROW as usize));
+        assert_eq!(turns.iter().position(|id| *id == stranger), Some(MAX_IN_A_ROW as usize));
         assert_eq!(turns.len(), 40);
         assert_eq!((queue.done(stranger), queue.done(stranger)), (Some(0), None));
     }
 
     #[test]
-    fn what_nobody_wants_any_more_is_not_done() {
+    fn cancelled_tasks_are_not_run() {
         let mut queue = TaskQueue::default();
         let all = [false, true].map(|is_established| {
             queue.push(1, is_established, [192, 0, 2, 1].into(), Task::KexBegin(Kex::X25519))

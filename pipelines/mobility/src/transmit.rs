@@ -1,19 +1,19 @@
-//! What the driver of a protocol sends for it.
+//! Datagrams that a protocol asks its driver to send.
 
 use crate::path::Addresses;
 use alloc::vec::Vec;
 
-/// A datagram to send. From our port 4500 the driver puts the non-ESP marker before a message (RFC
-/// 3948 §2.2).
+/// A datagram to send. If it leaves from our port 4500, the driver puts the non-ESP marker before a
+/// message (RFC 3948 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// From our address to the peer's.
+    /// Our address and the peer's.
     pub addresses: Addresses,
-    /// What it carries.
+    /// The contents.
     pub payload: Payload,
 }
 
-/// What a datagram carries.
+/// The contents of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// A message of the protocol.

@@ -30,7 +30,7 @@ pub fn gateway(data: &[u8]) {
 
 /// The same where the inside is the host's own stack.
 pub fn gateway_host(data: &[u8]) {
-    run(data, || World::host(settings()));
+    run(data, || World::on(settings(), open_host_ports(512)));
 }
 
 /// A gateway and its terminals.

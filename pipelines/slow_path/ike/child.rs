@@ -1,4 +1,4 @@
-//! From what key exchange agreed on to what the data plane installs.
+//! Converts child SAs that IKE negotiated into tunnels for the data plane.
 
 use super::prefixes::{pool_ranks, prefixes};
 use crate::{
@@ -24,10 +24,11 @@ use wayfarer_mobility::{
     roaming::Policy,
 };
 
-/// Packets after which an SA without extended sequence numbers is due: well before its numbers end.
+/// Packets after which an SA without extended sequence numbers must be rekeyed: well before its
+/// sequence numbers run out.
 const SOFT_PACKETS: u64 = 3 << 30;
 
-/// What the data plane needs of a connection.
+/// The data plane's parameters of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectionParts {
     window: u32,
@@ -37,19 +38,19 @@ pub(super) struct ConnectionParts {
     children: Vec<ChildPrefixes>,
 }
 
-/// The prefixes that the configuration has for one of a connection's children: what rules of its
-/// tunnels are ranked by, however much a peer narrowed them (RFC 4301 §4.4.1, RFC 7296 §2.9).
+/// The configured prefixes of one of a connection's children. Its tunnels' rules are ranked by
+/// them, however far a peer narrowed the selectors (RFC 4301 §4.4.1, RFC 7296 §2.9).
 #[derive(Debug)]
 struct ChildPrefixes {
     name: String,
     local: Vec<Prefix>,
     remote: Vec<Prefix>,
-    /// Whether we connect to its peers: then the operator has named their own addresses too.
+    /// True if we connect to the peers; the operator has then also configured their addresses.
     is_dialled: bool,
 }
 
 impl ConnectionParts {
-    /// Returns what `connection` says; its peers get addresses from `pools`.
+    /// Takes the parameters from `connection`. Its peers lease addresses from `pools`.
     pub(super) fn new(connection: &model::Connection, pools: &[model::PoolRange]) -> Self {
         let protocol = &connection.protocol;
         let children = protocol.children.iter().map(|child| ChildPrefixes::new(protocol, child, pools));
@@ -62,8 +63,8 @@ impl ConnectionParts {
         }
     }
 
-    /// Returns the tunnel of `child`, a pair of child SAs, called `name`; `None` if the data plane
-    /// cannot do what was agreed on.
+    /// Returns the tunnel for `child` with this `name`; `None` if the data plane does not support
+    /// what was negotiated.
     pub(super) fn tunnel(&self, name: String, child: ChildId, sa: ChildSa) -> Option<TunnelParts> {
         let cipher = suite(&sa.suite)?;
         let path = Some(path(sa.path)).filter(Path::is_consistent)?;
@@ -123,7 +124,7 @@ impl ChildPrefixes {
             let holds = |c: &&Prefix| c.length() <= prefix.length() && c.contains(prefix.address());
             configured.iter().filter(holds).map(|c| c.length()).max()
         };
-        // Without a prefix it is the peer's own address, or ours.
+        // Without a configured prefix, this is the peer's own address, or ours.
         let own = if self.is_dialled { remote.length() } else { 0 };
         let rank = closest(remote, &self.remote).unwrap_or(own);
         Rank {
@@ -134,13 +135,13 @@ impl ChildPrefixes {
     }
 }
 
-/// Returns the data plane's form of a path.
+/// Converts a path to the data plane's form.
 pub(super) fn path(path: path::Path) -> Path {
     let encap = path.udp.map_or(Encap::None, |(local, remote)| Encap::Udp { local, remote });
     Path { local: path.local, remote: path.remote, encap }
 }
 
-/// Returns key exchange's form of a path.
+/// Converts a path to IKE's form.
 pub(super) fn ike_path(path: Path) -> path::Path {
     let udp = match path.encap {
         Encap::None => None,

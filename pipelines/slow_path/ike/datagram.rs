@@ -11,8 +11,8 @@ use wayfarer_mobility::{
     transmit::{Payload, Transmit},
 };
 
-/// Returns the message in an IP packet that the workers took for one, and where it came from;
-/// `None` if its checksum is wrong, or it is no message after all.
+/// Parses an IP packet that the workers classified as IKE. Returns the message and its addresses;
+/// `None` if the checksum is wrong or it is not an IKE message after all.
 pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
     let header = IpHeader::parse(packet).ok()?;
     let (src, dst): (IpAddr, IpAddr) = (header.src.into(), header.dst.into());
@@ -35,7 +35,8 @@ pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
     Some((addresses, message))
 }
 
-/// Returns the IP packet of a datagram; `None` if its two ends are of different families.
+/// Encodes a datagram as an IP packet; returns `None` if its two addresses are of different
+/// families.
 pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     let Addresses { local, remote } = transmit.addresses;
     if local.is_ipv4() != remote.is_ipv4() {

@@ -1,4 +1,4 @@
-//! The driver: the protocol's endpoint, and what it decides carried out.
+//! Drives IKE's endpoint and carries out its decisions.
 
 use super::{
     child::{self, ConnectionParts},
@@ -14,7 +14,7 @@ use crate::{
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
-        links::{Links, News},
+        links::{Links, TunnelEvent},
         network::Network,
         policies,
         table_writer::TableWriter,
@@ -37,19 +37,19 @@ use wayfarer_mobility::ike::{
     settings::Settings,
 };
 
-/// Why a peer that is who it should be has no name.
-const UNNAMED: &str = "the RADIUS server accepted a peer and did not say whom, or only what the peer says of itself: it has no \
-                       name, and no connection with a remote_id is for it; see trust_identity";
-/// Tasks that are done, taken in one turn.
-const OUTCOMES: usize = 64;
+/// Logged for an authenticated peer without a name.
+const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name for it, or only the one that the peer itself \
+                       claimed: the peer has no name and matches no connection with a remote_id; see trust_identity";
+/// Most outcomes of tasks that are handled in one turn.
+const MAX_OUTCOMES: usize = 64;
 
-/// Key exchange, and what of it is installed.
+/// The IKE endpoint, and what is installed for its peers.
 #[derive(Debug)]
 pub(in crate::slow_path) struct Ike {
     pub(super) endpoint: Endpoint,
     pub(super) peers: Peers,
     helpers: Helpers,
-    /// What the data plane needs of each connection, by its index.
+    /// The data plane's parameters of each connection, by index.
     connections: Vec<ConnectionParts>,
     unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
@@ -57,11 +57,11 @@ pub(in crate::slow_path) struct Ike {
 }
 
 impl Ike {
-    /// Begins to take part in key exchange, and connects where the configuration says so. `workers`
-    /// are the cores of the workers.
+    /// Starts IKE, and connects to the peers that the configuration has addresses of. `workers` are
+    /// the cores of the workers.
     ///
     /// # Errors
-    /// What the system says to a thread or to the key log's folder.
+    /// The system's error for a thread or for the key log's folder.
     pub(in crate::slow_path) fn start(
         config: &model::Ike,
         workers: &[usize],
@@ -104,7 +104,7 @@ impl Ike {
         Ok(this)
     }
 
-    /// Connects to the peers whose addresses the configuration has.
+    /// Connects to the peers that the configuration has addresses of.
     fn dial(&mut self, now: Duration) {
         for connection in 0..self.endpoint.connections().len() {
             let dialled = self.endpoint.connections().get(connection);
@@ -116,10 +116,10 @@ impl Ike {
         }
     }
 
-    /// Takes a key exchange message, an IP packet.
+    /// Handles an IKE message in an IP packet.
     ///
     /// # Errors
-    /// Why it is dropped.
+    /// The reason to drop it.
     pub(in crate::slow_path) fn handle_message(
         &mut self,
         now: Duration,
@@ -130,28 +130,33 @@ impl Ike {
         Ok(())
     }
 
-    /// Takes news of the tunnel that `child` is installed as.
-    pub(in crate::slow_path) fn handle_news(&mut self, now: Duration, child: ChildId, news: News) {
-        match news {
-            News::FirstPacket => self.endpoint.handle_child_used(now, child),
-            News::Path(path) => self.endpoint.handle_path(now, child, child::ike_path(path)),
-            News::Due => self.endpoint.handle_child_due(now, child),
+    /// Handles an event of the tunnel of `child`.
+    pub(in crate::slow_path) fn handle_tunnel_event(
+        &mut self,
+        now: Duration,
+        child: ChildId,
+        event: TunnelEvent,
+    ) {
+        match event {
+            TunnelEvent::FirstPacket => self.endpoint.handle_child_used(now, child),
+            TunnelEvent::Path(path) => self.endpoint.handle_path(now, child, child::ike_path(path)),
+            TunnelEvent::Due => self.endpoint.handle_child_due(now, child),
         }
     }
 
-    /// Reaches peers that we connected to from the address that their packets leave by: routes
-    /// changed.
+    /// Handles changed routes: for each peer that we connected to, uses the local address of the
+    /// port that its packets leave by.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
             let connection = view.connection().and_then(|i| self.endpoint.connections().get(i));
             let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
-            let now_at = view.addresses();
-            let Some(port) = network.port_towards(now_at.remote.ip()) else { continue };
+            let current = view.addresses();
+            let Some(port) = network.port_towards(current.remote.ip()) else { continue };
             let fits =
-                |own: &IpAddr| own.is_ipv4() == now_at.remote.is_ipv4() && connection.local.contains(own);
+                |own: &IpAddr| own.is_ipv4() == current.remote.is_ipv4() && connection.local.contains(own);
             let best = port.segment.addresses.iter().map(|(own, _)| *own).find(fits);
-            if let Some(local) = best.filter(|best| *best != now_at.local.ip()) {
+            if let Some(local) = best.filter(|best| *best != current.local.ip()) {
                 moved.push((view.id(), local));
             }
         }
@@ -162,7 +167,7 @@ impl Ike {
         }
     }
 
-    /// Sees to tasks and time, and carries out what the protocol wants done; returns whether there
+    /// Handles tasks and timers, and carries out the endpoint's decisions. Returns true if there
     /// was anything to do.
     pub(in crate::slow_path) fn turn(
         &mut self,
@@ -172,7 +177,7 @@ impl Ike {
     ) -> bool {
         let mut busy = false;
         self.helpers.turn(now);
-        for _ in 0..OUTCOMES {
+        for _ in 0..MAX_OUTCOMES {
             let Some((id, outcome)) = self.helpers.poll(now) else { break };
             self.endpoint.handle_outcome(now, id, outcome);
             busy = true;
@@ -181,15 +186,15 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
-        let sent = |peer| self.peers.carried(peer, links.tunnels()).sent;
+        let sent = |peer| self.peers.traffic(peer, links.tunnels()).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
         }
         busy | self.carry_out(now, links, network)
     }
 
-    /// Carries out what the protocol wants done, all but its messages. Those come after it: first
-    /// the tables, then the answer, so that what the peer sends upon it finds its SA.
+    /// Carries out the endpoint's decisions, except sending its messages. Those follow later: the
+    /// tables come first, so that the SA is there when the peer's next packet arrives.
     fn carry_out(&mut self, now: Duration, links: &mut Links, network: &mut Network) -> bool {
         let mut busy = false;
         loop {
@@ -249,7 +254,7 @@ impl Ike {
                 if confirmed {
                     self.unconfirmed.remove(peer);
                 } else {
-                    self.unconfirmed.insert(peer, self.peers.carried(peer, links.tunnels()).sent);
+                    self.unconfirmed.insert(peer, self.peers.traffic(peer, links.tunnels()).sent_bytes);
                 }
                 debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
                 self.move_peer(now, peer, child::path(path), links);
@@ -259,20 +264,20 @@ impl Ike {
                 self.unconfirmed.remove(peer);
             }
             Event::LivenessDue { peer } => {
-                if let Some(is_heard) = self.peers.is_heard(peer, links.tunnels()) {
-                    self.endpoint.handle_liveness(now, peer, is_heard);
+                if let Some(was_heard) = self.peers.was_heard(peer, links.tunnels()) {
+                    self.endpoint.handle_liveness(now, peer, was_heard);
                 }
             }
             Event::Configured { peer, addresses, dns, domains } => {
                 if let Some(address) =
-                    addresses.iter().find(|address| self.inner.is_taken(**address, network))
+                    addresses.iter().find(|address| self.inner.is_in_use(**address, network))
                 {
-                    warn!(%address, "the gateway gave us an address that this host or a router of it has");
-                    // Nothing is installed for it any more.
+                    warn!(%address, "the gateway assigned an inner address that this host or one of its routers already has");
+                    // Nothing more may be installed for it.
                     self.peers.remove(peer);
                     return self.endpoint.close(now, peer);
                 }
-                info!(?addresses, ?dns, ?domains, "the gateway gave us addresses");
+                info!(?addresses, ?dns, ?domains, "the gateway assigned inner addresses");
                 self.inner.insert(peer, addresses, network, &mut links.tables);
             }
             Event::IkeSaKeys { spis, suite, encr, integ } => {
@@ -302,10 +307,10 @@ impl Ike {
         let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
         let name = self.peers.name_tunnel(&identity, &of);
         let Some(parts) = connection.tunnel(name.clone(), child, sa) else {
-            warn!(identity, child = of, "what was agreed on cannot be installed");
+            warn!(identity, child = of, "the data plane does not support the negotiated child SA");
             return self.endpoint.close(now, peer);
         };
-        let is_used = parts.send;
+        let starts_sending = parts.send;
         let mtu = network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
         match links.install(now, parts, mtu) {
             Ok(tunnel) => {
@@ -313,12 +318,12 @@ impl Ike {
                 if let Some(tunnel) = links.tunnels().get(tunnel) {
                     self.inner.route(peer, &tunnel.inbound.selectors);
                 }
-                if is_used {
+                if starts_sending {
                     self.peers.use_child(child, links);
                 }
             }
             Err(why) => {
-                warn!(tunnel = name, "cannot be installed: {why}");
+                warn!(tunnel = name, "the tunnel cannot be installed: {why}");
                 self.endpoint.close(now, peer);
             }
         }
@@ -331,7 +336,7 @@ impl Ike {
                 Err(MoveError::Transport) => {
                     debug!(peer = peer.0, "a tunnel in transport mode cannot follow its peer");
                 }
-                Err(why) => debug!(peer = peer.0, %why, "a peer's new path is not taken"),
+                Err(why) => debug!(peer = peer.0, %why, "a peer's new path is rejected"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What policy keeps from leaving in clear while no peer is connected.
+//! Guards: traffic to peers that must not leave unencrypted while no peer is connected.
 
 use super::prefixes::{pool_ranks, prefixes};
 use crate::config::model;
@@ -8,8 +8,8 @@ use wayfarer_dataplane::{
     table::Prefix,
 };
 
-/// Returns what covers traffic to peers' inner addresses, which is dropped while no SA protects it:
-/// the addresses of pools, and what is reached through peers that we connect to.
+/// Returns selectors of traffic to IKE peers' inner addresses, which is dropped while no SA
+/// protects it: the addresses of pools, and those behind peers that we connect to.
 pub(super) fn selectors(config: &model::Ike) -> impl Iterator<Item = Selector> {
     let pools = config.pools.iter().flat_map(|pool| {
         let ranks = pool_ranks(pool.first, pool.last);

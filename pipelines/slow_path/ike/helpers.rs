@@ -1,6 +1,5 @@
-//! Threads for what takes long: operations with public keys, and EAP; and RADIUS servers, for which
-//! no thread waits. State stays with the slow path; helpers get tasks and give back what came of
-//! them.
+//! Threads for long tasks: public-key operations and EAP; and RADIUS requests, for which no thread
+//! waits. State stays with the slow path: helper threads receive tasks and return their outcomes.
 
 use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
@@ -19,69 +18,69 @@ use wayfarer_mobility::{
     task::{Outcome, Task, TaskId},
 };
 
-/// Tasks that each thread has at most, with those that wait for it: enough that it need not wait
-/// for the slow path. The others wait where they can be put in order.
-const AT_HAND: usize = 4;
+/// Most tasks for each thread, both running and queued: enough that a thread need not wait for the
+/// slow path. Further tasks wait in the endpoint, which can reorder them.
+const TASKS_PER_THREAD: usize = 4;
 
-/// The threads, and what is asked of other servers. Threads end when this is dropped and they find
-/// nothing more to do.
+/// The threads, and the conversations that wait for RADIUS servers. The threads end when this is
+/// dropped and their queue is empty.
 #[derive(Debug)]
 pub(super) struct Helpers {
     tasks: Sender<(TaskId, IpAddr, Task)>,
     done: Receiver<(TaskId, IpAddr, Outcome)>,
     threads: usize,
-    /// Tasks that threads have.
-    at_hand: usize,
+    /// Tasks that the threads have not finished.
+    unfinished: usize,
     radius: RadiusSockets,
-    /// What waits for RADIUS servers.
+    /// EAP conversations that wait for a RADIUS server.
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
 }
 
 impl Helpers {
-    /// Starts as many threads as there are cores without a worker, at least one, and pinned to
-    /// those.
+    /// Starts one thread for each core without a worker, pinned to that core; at least one thread,
+    /// if necessary without pinning.
     ///
     /// # Errors
-    /// What the system says to a thread.
+    /// The system's error for a thread.
     pub(super) fn start(workers: &[usize]) -> io::Result<Self> {
         let (tasks, queue) = unbounded();
-        let (give, done) = unbounded();
+        let (results, done) = unbounded();
         let all = core_affinity::get_core_ids().unwrap_or_default();
         let free: Vec<CoreId> = all.into_iter().filter(|core| !workers.contains(&core.id)).collect();
-        let places: Vec<Option<CoreId>> =
+        let cores: Vec<Option<CoreId>> =
             if free.is_empty() { vec![None] } else { free.iter().copied().map(Some).collect() };
-        for (number, core) in places.iter().enumerate() {
-            let (queue, give, core) = (queue.clone(), give.clone(), *core);
+        for (number, core) in cores.iter().enumerate() {
+            let (queue, results, core) = (queue.clone(), results.clone(), *core);
             thread::Builder::new().name(format!("helper-{number}")).spawn(move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                work(&queue, &give);
+                run_tasks(&queue, &results);
             })?;
         }
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
-        Ok(Self { tasks, done, threads: places.len(), at_hand: 0, radius, conversations })
+        Ok(Self { tasks, done, threads: cores.len(), unfinished: 0, radius, conversations })
     }
 
-    /// Returns whether another task can be handed over.
+    /// Returns true if another task can be submitted.
     pub(super) fn has_room(&self) -> bool {
-        self.at_hand < self.threads * AT_HAND
+        self.unfinished < self.threads * TASKS_PER_THREAD
     }
 
-    /// Hands over a task for a peer that is at `from`.
+    /// Submits a task for a peer at `from`.
     pub(super) fn submit(&mut self, id: TaskId, from: IpAddr, task: Task) {
-        // The threads are there as long as we are: the queue is not closed.
+        // The threads live as long as this, so the queue is not closed.
         if self.tasks.send((id, from, task)).is_ok() {
-            self.at_hand += 1;
+            self.unfinished += 1;
         }
     }
 
-    /// Asks other servers, and looks what they answered.
+    /// Exchanges packets with RADIUS servers.
     pub(super) fn turn(&mut self, now: Duration) {
         self.radius.turn(now);
     }
 
-    /// Returns the next task that is done.
+    /// Returns the outcome of the next finished task.
     pub(super) fn poll(&mut self, now: Duration) -> Option<(TaskId, Outcome)> {
         while let Some((id, reply)) = self.radius.poll() {
             let id = TaskId(id);
@@ -91,7 +90,7 @@ impl Helpers {
             }
         }
         while let Ok((id, from, outcome)) = self.done.try_recv() {
-            self.at_hand -= 1;
+            self.unfinished -= 1;
             match outcome {
                 Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
                     Some(question) => {
@@ -107,17 +106,17 @@ impl Helpers {
     }
 }
 
-/// Does tasks until there will be none. A panic costs the peer that the task was for its
-/// connection, and nothing else.
-fn work(tasks: &Receiver<(TaskId, IpAddr, Task)>, give: &Sender<(TaskId, IpAddr, Outcome)>) {
+/// Runs tasks until the queue is closed. A panic only fails the task, and so the connection of its
+/// peer.
+fn run_tasks(tasks: &Receiver<(TaskId, IpAddr, Task)>, results: &Sender<(TaskId, IpAddr, Outcome)>) {
     while let Ok((id, from, task)) = tasks.recv() {
         let refused = task.refused();
-        // What a task has is its own, and goes with it.
+        // The task owns all that it uses, so a panic leaves nothing half-changed.
         let outcome = catch_unwind(AssertUnwindSafe(|| task.run(&Primitives))).unwrap_or_else(|_| {
-            error!(peer = %from, "a helper failed in a task of a peer, refused it, and goes on: please report this");
+            error!(peer = %from, "a task of a peer panicked and was refused: please report this");
             refused
         });
-        if give.send((id, from, outcome)).is_err() {
+        if results.send((id, from, outcome)).is_err() {
             return;
         }
     }
@@ -139,7 +138,7 @@ mod tests {
     };
 
     #[test]
-    fn who_waits_for_a_radius_server_keeps_nobody_waiting() {
+    fn a_conversation_that_waits_for_radius_delays_no_other_task() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let server = Server::new(silent.local_addr().unwrap(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![server], "gateway"));
@@ -159,7 +158,7 @@ mod tests {
             let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
             helpers.submit(TaskId(2 * n), from, Task::Eap(conversation, identity));
             helpers.submit(TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
-            // Time stands still: no server is given up.
+            // Time does not advance, so no server is given up.
             assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
         }
         silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -170,7 +169,7 @@ mod tests {
         }
         helpers.turn(now);
         assert!(silent.recv(&mut [0; 4096]).is_ok(), "the server was asked");
-        // In time each is told that nobody answers, and threads are free.
+        // After the timeout each conversation fails, and the threads are free.
         let mut failed = 0;
         for second in 1..10 {
             let now = now + Duration::from_secs(second);
@@ -180,7 +179,7 @@ mod tests {
                 failed += 1;
             }
         }
-        assert_eq!((failed, helpers.at_hand), (200, 0));
+        assert_eq!((failed, helpers.unfinished), (200, 0));
     }
 
     #[derive(Debug)]
@@ -208,7 +207,7 @@ mod tests {
                 None => panic!("nothing came of it"),
             }
         };
-        let some = helpers.threads * AT_HAND;
+        let some = helpers.threads * TASKS_PER_THREAD;
         for n in 0..some as u64 {
             assert!(helpers.has_room());
             helpers.submit(TaskId(n), from, Task::Eap(Box::new(Panics), vec![]));
@@ -218,6 +217,6 @@ mod tests {
         }
         helpers.submit(TaskId(99), from, Task::KexBegin(Kex::X25519));
         assert!(matches!(next(&mut helpers), Outcome::KexBegun(Ok(_))));
-        assert_eq!(helpers.at_hand, 0);
+        assert_eq!(helpers.unfinished, 0);
     }
 }

@@ -1,5 +1,5 @@
-//! The inner addresses that a gateway gives us, on the host's device, and the routes by which its
-//! programs use them.
+//! Puts inner addresses that a gateway assigned to us on the host's device, with the routes by
+//! which the host's programs use them.
 
 use super::super::kernel::{host_address, ip};
 use netlink_packet_core::{
@@ -19,12 +19,12 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 use tracing::warn;
 use wayfarer_dataplane::table::Prefix;
 
-/// The host's side of a port.
+/// The host's device behind a port.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
-    /// The kernel's index of its device.
+    /// The kernel's index of the device.
     pub(super) device: u32,
-    /// Our addresses on it: the host's next hops.
+    /// Our addresses on the port: next hops for the host.
     pub(super) own: Vec<IpAddr>,
 }
 
@@ -43,20 +43,21 @@ fn route_address(address: IpAddr) -> RouteAddress {
 }
 
 impl Host {
-    /// Gives the host an address.
+    /// Adds an address to the host's device.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// The kernel's error.
     pub(super) fn add(&self, address: IpAddr) -> io::Result<()> {
-        ask(RouteNetlinkMessage::NewAddress(self.address(address)), NLM_F_CREATE | NLM_F_REPLACE)
+        request(RouteNetlinkMessage::NewAddress(self.address(address)), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Takes it away, and with it the routes that begin at it.
+    /// Removes an address from the host's device, and with it the routes that use it as their
+    /// source.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// The kernel's error.
     pub(super) fn remove(&self, address: IpAddr) -> io::Result<()> {
-        ask(RouteNetlinkMessage::DelAddress(self.address(address)), 0)
+        request(RouteNetlinkMessage::DelAddress(self.address(address)), 0)
     }
 
     fn address(&self, address: IpAddr) -> AddressMessage {
@@ -69,12 +70,11 @@ impl Host {
         message
     }
 
-    /// Leads what the host sends to `to` through us, from `address`. Everything is two halves, so
-    /// that the host's own default route stays where it is.
+    /// Routes what the host sends to `to` through us, with the source `address`. The default route
+    /// is split in two halves, so that the host's own default route stays in place.
     ///
     /// # Errors
-    /// What the kernel answers; there is nothing to do if we have no address of that family on
-    /// the port.
+    /// The kernel's error. It is no error if we have no address of that family on the port.
     pub(super) fn route(&self, to: Prefix, address: IpAddr) -> io::Result<()> {
         let Some(via) = self.own.iter().find(|own| own.is_ipv4() == address.is_ipv4()) else { return Ok(()) };
         if to.is_ipv4() != address.is_ipv4() {
@@ -107,20 +107,20 @@ impl Host {
                 RouteAttribute::PrefSource(route_address(address)),
                 RouteAttribute::Oif(self.device),
             ];
-            ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+            request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)?;
         }
         Ok(())
     }
 }
 
-/// Datagrams read of one of the kernel's lists: more than the routes of any host that is a client.
-const DATAGRAMS: usize = 4096;
+/// Most datagrams that are read of one list: enough for the routes of any host that is a client.
+const MAX_DATAGRAMS: usize = 4096;
 
-/// Returns the host's own addresses, and the routers that its routes go by.
+/// Returns the host's own addresses and the routers of its routes.
 ///
 /// # Errors
-/// What the kernel answers.
-pub(super) fn taken() -> io::Result<BTreeSet<IpAddr>> {
+/// The kernel's error.
+pub(super) fn addresses_in_use() -> io::Result<BTreeSet<IpAddr>> {
     let mut all = BTreeSet::new();
     list(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
         if let RouteNetlinkMessage::NewAddress(message) = message {
@@ -139,7 +139,7 @@ pub(super) fn taken() -> io::Result<BTreeSet<IpAddr>> {
     Ok(all)
 }
 
-/// Returns the routers of a route, or of one of its paths.
+/// Returns the routers of a route, including those of a multipath route.
 fn routers(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
     let router = |attribute: &RouteAttribute| match attribute {
         RouteAttribute::Gateway(router) => ip(router).into_iter().collect(),
@@ -151,11 +151,11 @@ fn routers(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
     attributes.iter().flat_map(router).collect()
 }
 
-/// Asks the kernel for a list, and hands each of its entries to `take`.
+/// Requests a list from the kernel, and passes each of its entries to `take`.
 fn list(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
     let socket = send(request, NLM_F_DUMP)?;
     let mut buffer = Vec::with_capacity(1 << 16);
-    for _ in 0..DATAGRAMS {
+    for _ in 0..MAX_DATAGRAMS {
         buffer.clear();
         socket.recv(&mut buffer, 0)?;
         let mut bytes = &buffer[..];
@@ -166,7 +166,7 @@ fn list(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage))
                 Ok(NetlinkPayload::Done(_)) => return Ok(()),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
                 Ok(NetlinkPayload::InnerMessage(message)) => take(message),
-                // One that cannot be read is stepped over.
+                // Skip a message that cannot be parsed.
                 _ => {}
             }
             match bytes.get(length..).filter(|rest| length > 0 && !rest.is_empty()) {
@@ -175,10 +175,10 @@ fn list(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage))
             }
         }
     }
-    Err(io::Error::other("too long a list of routes"))
+    Err(io::Error::other("the kernel's list of routes is too long"))
 }
 
-/// Sends a request to the kernel; its answer comes by the socket.
+/// Sends a request to the kernel; the answer arrives on the returned socket.
 fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -193,8 +193,8 @@ fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has the kernel do something, and waits for its answer: it comes at once.
-fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+/// Sends a request to the kernel and waits for the answer, which comes at once.
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let socket = send(message, NLM_F_ACK | flags)?;
     let mut answer = Vec::with_capacity(4096);
     socket.recv(&mut answer, 0)?;
@@ -208,10 +208,10 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     }
 }
 
-/// Logs what the system says against an address or its route.
-pub(super) fn log_refusal(result: io::Result<()>, address: IpAddr) {
+/// Logs the system's error for an inner address or its route.
+pub(super) fn log_failure(result: io::Result<()>, address: IpAddr) {
     if let Err(why) = result {
-        warn!(%address, "the host's device does not take an inner address or its route: {why}");
+        warn!(%address, "cannot set an inner address or its route on the host's device: {why}");
     }
 }
 
@@ -220,8 +220,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_own_addresses_are_taken() {
-        let taken = taken().unwrap();
-        assert!(taken.contains(&IpAddr::from([127, 0, 0, 1])), "{taken:?}");
+    fn the_hosts_own_addresses_are_in_use() {
+        let in_use = addresses_in_use().unwrap();
+        assert!(in_use.contains(&IpAddr::from([127, 0, 0, 1])), "{in_use:?}");
     }
 }

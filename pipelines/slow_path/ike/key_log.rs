@@ -1,7 +1,7 @@
-//! Keys written out for a protocol analyser: the two tables that Wireshark reads,
-//! `ikev2_decryption_table` and `esp_sa`. Whoever reads them reads the traffic.
+//! Writes keys for a protocol analyser, in the two tables that Wireshark reads:
+//! `ikev2_decryption_table` and `esp_sa`. Whoever reads them can decrypt all traffic.
 
-use crate::folder::Folder;
+use crate::{config::model::KEY_LOG_WARNING, folder::Folder};
 use std::{
     fs::File,
     io::{self, Write},
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 const IKE_SAS: &str = "ikev2_decryption_table";
 const ESP_SAS: &str = "esp_sa";
 
-/// The two tables, in a folder of the gateway's user alone.
+/// The two tables, in a folder that belongs to the gateway's user alone.
 #[derive(Debug)]
 pub(super) struct KeyLog {
     ike_sas: File,
@@ -28,17 +28,18 @@ pub(super) struct KeyLog {
 }
 
 impl KeyLog {
-    /// Opens the log in this folder, which is made if it is not there.
+    /// Opens the log in this folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// What the system says, or why keys would not be safe there.
+    /// The system's error, or why keys would not be safe in this folder.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let failed = |why: io::Error| io::Error::new(why.kind(), format!("key_log: {why}"));
         let opened = Folder::open(folder).map_err(failed)?;
-        // New files each time, that nobody else made: no other has them open or is led to by them.
+        // The files are new each time and created by us, so nobody else has them open or redirects
+        // us by them.
         let create = |table| opened.create(table).map_err(failed);
         let this = Self { ike_sas: create(IKE_SAS)?, esp_sas: create(ESP_SAS)? };
-        warn!(folder = %folder.display(), "keys are logged: whoever reads this folder reads all traffic");
+        warn!(folder = %folder.display(), "{KEY_LOG_WARNING}");
         Ok(this)
     }
 
@@ -55,7 +56,7 @@ impl KeyLog {
         append(&self.ike_sas, IKE_SAS, &line);
     }
 
-    /// Logs the keys of a pair of child SAs. Addresses are left open: they may change.
+    /// Logs the keys of a child SA. Addresses are wildcards because they may change.
     pub(super) fn child_sas(&self, sa: &ChildSa) {
         let family = if sa.path.local.is_ipv4() { "IPv4" } else { "IPv6" };
         for (spi, key) in [(sa.spi_in, &sa.key_in), (sa.spi_out, &sa.key_out)] {
@@ -75,7 +76,7 @@ impl KeyLog {
 
 fn append(mut file: &File, table: &str, line: &str) {
     if let Err(why) = file.write_all(line.as_bytes()) {
-        warn!(table, "a key cannot be logged: {why}");
+        warn!(table, "cannot log a key: {why}");
     }
 }
 
@@ -105,7 +106,7 @@ fn esp_cipher(suite: &EspSuite) -> &'static str {
     }
 }
 
-/// Returns what the two tables call it: they do not agree.
+/// Returns the name of an integrity algorithm, which differs between the two tables.
 fn integrity(integ: Option<Integ>, ike: bool) -> &'static str {
     match (integ, ike) {
         (None, true) => "NONE [RFC4306]",
@@ -126,7 +127,7 @@ mod tests {
     use wayfarer_mobility::crypto::{Kex, Prf};
 
     #[test]
-    fn keys_go_where_the_log_was_opened_whatever_has_its_name_later() {
+    fn keys_go_to_the_folder_that_was_opened_even_if_its_name_is_reused() {
         let home = tempfile::tempdir().unwrap();
         let (folder, moved, other) =
             (home.path().join("log"), home.path().join("moved"), home.path().join("other"));

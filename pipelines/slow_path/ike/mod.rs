@@ -1,19 +1,19 @@
-//! Key exchange: carries messages, tasks and time to the protocol's state machine, and what it
-//! decides to the links.
+//! IKE: passes messages, outcomes of tasks and timers to the protocol's state machine, and its
+//! decisions to the links.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `driver` | messages, time and events; what becomes of each |
+//! | `driver` | messages, timers and events, and how each is handled |
 //! | `datagram` | messages in IP packets |
-//! | `child` | from what was agreed on to a tunnel |
+//! | `child` | converts a negotiated child SA into a tunnel |
 //! | `prefixes` | ranges of addresses as prefixes |
-//! | `guard` | what must not leave in clear while no peer is there |
+//! | `guard` | traffic that must not leave unencrypted while no peer is connected |
 //! | `peers` | what is installed for each peer |
-//! | `unconfirmed` | how much is sent to where a peer has not shown that it is |
-//! | `inner`, `host` | inner addresses that we are given |
-//! | `helpers` | threads for what takes long |
+//! | `unconfirmed` | limits what is sent on unconfirmed paths |
+//! | `inner`, `host` | inner addresses that gateways assign to us |
+//! | `helpers` | threads for long tasks |
 //! | `key_log` | keys for a protocol analyser |
-//! | `view` | what the control socket is told, and wants |
+//! | `view` | peers as the control socket shows them, and its commands |
 
 mod child;
 pub(crate) mod datagram;
@@ -29,4 +29,4 @@ mod unconfirmed;
 mod view;
 
 pub(super) use driver::Ike;
-pub(super) use view::NoPeer;
+pub(super) use view::PeerError;

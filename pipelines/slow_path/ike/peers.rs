@@ -1,84 +1,83 @@
-//! What is installed for peers: their tunnels, by the numbers that key exchange has for them.
+//! The tunnels that are installed for IKE peers.
 
 use crate::slow_path::{links::Links, tunnels::Tunnels};
 use std::collections::{BTreeMap, BTreeSet};
 use wayfarer_dataplane::sa::TunnelId;
 use wayfarer_mobility::ike::event::{ChildId, PeerId};
 
-/// All peers that are connected, and all tunnels that key exchange made.
+/// The connected peers, and the tunnels of all child SAs.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     peers: BTreeMap<PeerId, Peer>,
     children: BTreeMap<ChildId, Child>,
-    /// Tunnels named so far.
-    named: u64,
+    /// Number of tunnel names given out so far.
+    names: u64,
 }
 
-/// A peer that is connected.
+/// A connected peer.
 #[derive(Debug)]
 struct Peer {
     name: String,
-    /// Index of its connection.
+    /// Index of its connection in the configuration.
     connection: usize,
     children: BTreeSet<ChildId>,
-    /// Packets that had come from it when that was asked last.
+    /// Packets received from it at the last liveness check.
     received: u64,
-    /// What tunnels of it that are gone carried.
-    gone: Carried,
+    /// Traffic of its tunnels that have been removed.
+    removed: Traffic,
 }
 
-/// A pair of child SAs that is installed.
+/// An installed child SA.
 #[derive(Debug)]
 struct Child {
     peer: PeerId,
     tunnel: TunnelId,
-    /// The one whose traffic it takes over as soon as it is sent by.
+    /// The child SA whose traffic it takes over once it is used for sending.
     replaces: Option<ChildId>,
 }
 
-/// What tunnels of a peer have carried.
+/// Traffic of a peer's tunnels.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Carried {
-    /// Bytes sent to it.
-    pub(super) sent: u64,
-    /// Packets that came from it.
-    received: u64,
+pub(super) struct Traffic {
+    /// Bytes sent to the peer.
+    pub(super) sent_bytes: u64,
+    /// Packets received from the peer.
+    received_packets: u64,
 }
-
-impl Carried {
-    fn and(self, tunnel: TunnelId, tunnels: &Tunnels) -> Self {
+impl Traffic {
+    fn plus(self, tunnel: TunnelId, tunnels: &Tunnels) -> Self {
         let Some(tunnel) = tunnels.get(tunnel) else { return self };
         Self {
-            sent: self.sent + tunnel.outbound.life.carried().1,
-            received: self.received + tunnel.inbound.life.carried().0,
+            sent_bytes: self.sent_bytes + tunnel.outbound.life.carried().1,
+            received_packets: self.received_packets + tunnel.inbound.life.carried().0,
         }
     }
 }
 
 impl Peers {
-    /// Adds a peer that connected.
+    /// Adds a connected peer.
     pub(super) fn insert(&mut self, peer: PeerId, name: String, connection: usize) {
-        let (children, gone) = (BTreeSet::new(), Carried::default());
-        self.peers.insert(peer, Peer { name, connection, children, received: 0, gone });
+        let (children, removed) = (BTreeSet::new(), Traffic::default());
+        self.peers.insert(peer, Peer { name, connection, children, received: 0, removed });
     }
 
-    /// Forgets a peer, and returns its name. Its tunnels stay until key exchange says otherwise.
+    /// Removes a peer and returns its name. Its tunnels stay until IKE removes its child SAs.
     pub(super) fn remove(&mut self, peer: PeerId) -> Option<String> {
         self.peers.remove(&peer).map(|peer| peer.name)
     }
 
-    /// Returns the name and the connection of a peer.
+    /// Returns a peer's name and the index of its connection.
     pub(super) fn get(&self, peer: PeerId) -> Option<(&str, usize)> {
         self.peers.get(&peer).map(|peer| (&peer.name[..], peer.connection))
     }
 
-    /// Returns a name that no tunnel has had, for one of `child` of the peer called `peer`.
+    /// Returns a name for a tunnel of `child` of the peer called `peer`, which no tunnel has had.
     pub(super) fn name_tunnel(&mut self, peer: &str, child: &str) -> String {
-        self.named += 1;
-        format!("{peer}/{child}#{}", self.named)
+        self.names += 1;
+        format!("{peer}/{child}#{}", self.names)
     }
 
-    /// Adds a child that was installed as `tunnel`.
+    /// Adds a child SA that was installed as `tunnel`.
     pub(super) fn add_child(
         &mut self,
         peer: PeerId,
@@ -92,7 +91,7 @@ impl Peers {
         }
     }
 
-    /// Leads traffic to a child; it takes the rules of the one that it replaces.
+    /// Starts sending by a child SA, and stops sending by the one that it replaces.
     pub(super) fn use_child(&mut self, child: ChildId, links: &mut Links) {
         let Some(Child { tunnel, replaces, .. }) = self.children.get_mut(&child) else { return };
         links.start_sending(*tunnel);
@@ -101,17 +100,17 @@ impl Peers {
         }
     }
 
-    /// Takes a child away.
+    /// Removes a child SA and its tunnel.
     pub(super) fn remove_child(&mut self, child: ChildId, links: &mut Links) {
         let Some(Child { peer, tunnel, .. }) = self.children.remove(&child) else { return };
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.children.remove(&child);
-            peer.gone = peer.gone.and(tunnel, links.tunnels());
+            peer.removed = peer.removed.plus(tunnel, links.tunnels());
         }
         links.remove(tunnel);
     }
 
-    /// Returns the tunnel that a child is installed as.
+    /// Returns the tunnel of a child SA.
     pub(super) fn tunnel(&self, child: ChildId) -> Option<TunnelId> {
         self.children.get(&child).map(|child| child.tunnel)
     }
@@ -122,16 +121,16 @@ impl Peers {
         children.filter_map(|child| self.tunnel(*child))
     }
 
-    /// Returns what all tunnels of a peer have carried, those that are gone too.
-    pub(super) fn carried(&self, peer: PeerId, tunnels: &Tunnels) -> Carried {
-        let gone = self.peers.get(&peer).map_or(Carried::default(), |peer| peer.gone);
-        self.tunnels(peer).fold(gone, |carried, tunnel| carried.and(tunnel, tunnels))
+    /// Returns the traffic of all tunnels of a peer, including removed ones.
+    pub(super) fn traffic(&self, peer: PeerId, tunnels: &Tunnels) -> Traffic {
+        let removed = self.peers.get(&peer).map_or(Traffic::default(), |peer| peer.removed);
+        self.tunnels(peer).fold(removed, |traffic, tunnel| traffic.plus(tunnel, tunnels))
     }
 
-    /// Returns whether packets came from a peer since this was asked last; `None` if it is not
-    /// there.
-    pub(super) fn is_heard(&mut self, peer: PeerId, tunnels: &Tunnels) -> Option<bool> {
-        let Carried { received, .. } = self.carried(peer, tunnels);
+    /// Returns true if packets were received from a peer since the last call; `None` if there is no
+    /// such peer.
+    pub(super) fn was_heard(&mut self, peer: PeerId, tunnels: &Tunnels) -> Option<bool> {
+        let received = self.traffic(peer, tunnels).received_packets;
         let before = &mut self.peers.get_mut(&peer)?.received;
         Some(std::mem::replace(before, received) != received)
     }

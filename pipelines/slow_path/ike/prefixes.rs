@@ -1,11 +1,11 @@
-//! Ranges of addresses as prefixes.
+//! Converts ranges of addresses to prefixes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wayfarer_dataplane::{table::Prefix, wire::Address};
 
-/// Returns the prefixes that a pool of the addresses from `first` to `last` is ranked by: the one
-/// that the operator wrote, whose first and last address may be left out, or else the fewest that
-/// cover it.
+/// Returns the prefixes by which a pool of the addresses from `first` to `last` is ranked: the
+/// prefix that the operator wrote, whose first and last address may be left out, or else the fewest
+/// prefixes that cover the pool.
 pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let common = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
@@ -22,7 +22,7 @@ pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     }
 }
 
-/// Returns the fewest prefixes that cover the addresses from `first` to `last`, and no others.
+/// Returns the fewest prefixes that cover exactly the addresses from `first` to `last`.
 pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let (width, mut from, to) = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (32u32, u128::from(a.to_bits()), u128::from(b.to_bits())),
@@ -33,7 +33,7 @@ pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     while from <= to {
         let aligned = from.trailing_zeros().min(width);
         let span = to - from;
-        // The largest power of two that is no more than what is left.
+        // The greatest power of two that is not greater than the rest of the range.
         let fits = if span == u128::MAX { 128 } else { (span + 1).ilog2() };
         let bits = aligned.min(fits);
         let address: IpAddr = match width {
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(texts("10.98.0.0", "10.98.0.255"), ["10.98.0.0/24"]);
         assert_eq!(texts("10.98.0.7", "10.98.0.7"), ["10.98.0.7/32"]);
         assert_eq!(texts("fd00::", "fd00::ffff"), ["fd00::/112"]);
-        // Across a boundary of bits there is no prefix around it that says anything.
+        // The only prefix around this range is far too wide.
         assert_eq!(
             texts("10.127.255.252", "10.128.0.2"),
             ["10.127.255.252/30", "10.128.0.0/31", "10.128.0.2/32"]

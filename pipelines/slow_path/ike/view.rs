@@ -1,4 +1,4 @@
-//! What the control socket is told of peers, and what it wants done with them.
+//! Peers as the control socket shows them, and the commands that it has for them.
 
 use super::driver::Ike;
 use crate::{
@@ -17,31 +17,31 @@ use wayfarer_mobility::{
     path::OtherFamily,
 };
 
-/// Why nothing is done with a peer.
+/// Why a command finds no peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::slow_path) enum NoPeer {
-    /// There is no key exchange.
+pub(in crate::slow_path) enum PeerError {
+    /// IKE is not configured.
     NoIke,
-    /// None is called that.
+    /// No peer has this name or number.
     Unknown,
-    /// Several are.
+    /// Several peers have this name.
     Several,
-    /// The peer's address is not of the family of the address given.
+    /// The given address is not of the family of the peer's address.
     OtherFamily,
 }
 
-impl std::fmt::Display for NoPeer {
+impl std::fmt::Display for PeerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoIke => f.write_str("there is no key exchange"),
+            Self::NoIke => f.write_str("no IKE connections are configured"),
             Self::Unknown => f.write_str("there is no peer of that name or number"),
-            Self::Several => f.write_str("several peers are called that: use the number"),
+            Self::Several => f.write_str("several peers have that name: use the number"),
             Self::OtherFamily => OtherFamily.fmt(f),
         }
     }
 }
 
-/// What a peer may be called by.
+/// The names by which a command can find a peer.
 struct Names<'a> {
     peer: PeerId,
     is_up: bool,
@@ -49,27 +49,25 @@ struct Names<'a> {
     connection: Option<&'a str>,
 }
 
-/// Returns the one peer that has this number; if none has, the one of this identity or connection.
-/// Numbers come first, for a peer may call itself by one; and who is connected comes before an
-/// unauthenticated peer, who may say that it is anybody.
-fn pick<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, NoPeer> {
+/// Returns the peer with this number; if there is none, the only one with this identity or
+/// connection. Numbers come first because a peer may choose a number as its name. Connected peers
+/// come before unauthenticated ones, which may claim any name.
+fn find_one<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, PeerError> {
     let number = name.parse().ok().map(PeerId);
-    let is_called = |called: &Names<'_>| {
-        Some(called.peer) == number
-            || called.identity.as_deref() == Some(name)
-            || called.connection == Some(name)
+    let matches = |peer: &Names<'_>| {
+        Some(peer.peer) == number || peer.identity.as_deref() == Some(name) || peer.connection == Some(name)
     };
-    let mut found: Vec<Names<'_>> = peers.filter(is_called).collect();
-    if let Some(called) = found.iter().find(|called| Some(called.peer) == number) {
-        return Ok(called.peer);
+    let mut found: Vec<Names<'_>> = peers.filter(matches).collect();
+    if let Some(numbered) = found.iter().find(|peer| Some(peer.peer) == number) {
+        return Ok(numbered.peer);
     }
-    if found.iter().any(|called| called.is_up) {
-        found.retain(|called| called.is_up);
+    if found.iter().any(|peer| peer.is_up) {
+        found.retain(|peer| peer.is_up);
     }
     match found[..] {
         [Names { peer, .. }] => Ok(peer),
-        [] => Err(NoPeer::Unknown),
-        _ => Err(NoPeer::Several),
+        [] => Err(PeerError::Unknown),
+        _ => Err(PeerError::Several),
     }
 }
 
@@ -98,7 +96,7 @@ impl Ike {
             .to_owned(),
             local: view.addresses().local.to_string(),
             remote: view.addresses().remote.to_string(),
-            nat: match (view.nat().here, view.nat().there) {
+            nat: match (view.nat().local, view.nat().remote) {
                 (false, false) => "none",
                 (true, false) => "here",
                 (false, true) => "there",
@@ -154,7 +152,7 @@ impl Ike {
         Counter::ALL.iter().map(view).collect()
     }
 
-    fn find_peer(&self, name: &str) -> Result<PeerId, NoPeer> {
+    fn find_peer(&self, name: &str) -> Result<PeerId, PeerError> {
         let connections = self.endpoint.connections();
         let named = |view: View<'_>| {
             let connection = view.connection().and_then(|i| connections.get(i));
@@ -165,42 +163,47 @@ impl Ike {
                 connection: connection.map(|connection| &connection.name[..]),
             }
         };
-        let there = self.endpoint.peers().filter(|view| view.state() != State::Ended);
-        pick(name, there.map(named))
+        let candidates = self.endpoint.peers().filter(|view| view.state() != State::Ended);
+        find_one(name, candidates.map(named))
     }
 
-    /// Ends a peer.
+    /// Closes a peer.
     ///
     /// # Errors
-    /// [`NoPeer`] if none or several are called `name`.
-    pub(in crate::slow_path) fn down(&mut self, now: Duration, name: &str) -> Result<(), NoPeer> {
+    /// [`PeerError`] if not exactly one peer is found.
+    pub(in crate::slow_path) fn down(&mut self, now: Duration, name: &str) -> Result<(), PeerError> {
         let peer = self.find_peer(name)?;
         self.endpoint.close(now, peer);
         Ok(())
     }
 
-    /// Changes a peer's keys: those of its IKE SA if `ike`, else those of its child SAs.
+    /// Rekeys a peer: its IKE SA if `ike`, else its child SAs.
     ///
     /// # Errors
-    /// [`NoPeer`] if none or several are called `name`.
-    pub(in crate::slow_path) fn rekey(&mut self, now: Duration, name: &str, ike: bool) -> Result<(), NoPeer> {
+    /// [`PeerError`] if not exactly one peer is found.
+    pub(in crate::slow_path) fn rekey(
+        &mut self,
+        now: Duration,
+        name: &str,
+        ike: bool,
+    ) -> Result<(), PeerError> {
         let peer = self.find_peer(name)?;
         self.endpoint.rekey(now, peer, ike);
         Ok(())
     }
 
-    /// Reaches a peer that we connected to from another address of ours, from now on.
+    /// Changes our address towards a peer that we connected to.
     ///
     /// # Errors
-    /// [`NoPeer`] if none or several are called `name`, or `local` cannot reach the peer's address.
+    /// [`PeerError`] if not exactly one peer is found, or `local` cannot reach its address.
     pub(in crate::slow_path) fn move_to(
         &mut self,
         now: Duration,
         name: &str,
         local: IpAddr,
-    ) -> Result<(), NoPeer> {
+    ) -> Result<(), PeerError> {
         let peer = self.find_peer(name)?;
-        self.endpoint.handle_local(now, peer, local, None).map_err(|OtherFamily| NoPeer::OtherFamily)
+        self.endpoint.handle_local(now, peer, local, None).map_err(|OtherFamily| PeerError::OtherFamily)
     }
 }
 
@@ -209,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_calls_itself_hides_nobody() {
+    fn a_claimed_name_hides_no_other_peer() {
         let named = |peer, is_up, identity: &str, connection| Names {
             peer: PeerId(peer),
             is_up,
@@ -225,12 +228,13 @@ mod tests {
             named(6, true, "office", "people"),
         ];
         let find = |name: &str| {
-            pick(name, peers.iter().map(|c| Names { identity: c.identity.clone(), ..*c })).map(|peer| peer.0)
+            find_one(name, peers.iter().map(|c| Names { identity: c.identity.clone(), ..*c }))
+                .map(|peer| peer.0)
         };
         assert_eq!(find("1"), Ok(1), "not the one that calls itself so");
         assert_eq!(find("alice"), Ok(1), "not the unauthenticated one");
         assert_eq!((find("mallory"), find("site.test")), (Ok(5), Ok(4)));
-        assert_eq!((find("office"), find("people")), (Err(NoPeer::Several), Err(NoPeer::Several)));
-        assert_eq!(find("nobody"), Err(NoPeer::Unknown));
+        assert_eq!((find("office"), find("people")), (Err(PeerError::Several), Err(PeerError::Several)));
+        assert_eq!(find("nobody"), Err(PeerError::Unknown));
     }
 }

@@ -47,7 +47,7 @@ fn asks_learns_and_releases_what_waited() {
                 Action::Release(b"second".to_vec()),
             ]
         );
-        // The same answer on another port is nobody's that was asked.
+        // The same answer on another port answers no request.
         n.handle_frame(SECOND, 0, &answer(address));
         assert_eq!(actions(&mut n), []);
     }
@@ -78,8 +78,8 @@ fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
     n.resolve(SECOND, 1, address, None);
     n.handle_frame(SECOND, 1, &answer(address));
     actions(&mut n);
-    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE));
-    n.handle_timeout(SECOND + REACHABLE);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE_TIME));
+    n.handle_timeout(SECOND + REACHABLE_TIME);
     let [Action::Send { frame, .. }] = &actions(&mut n)[..] else { panic!("not asked again") };
     assert_eq!(frame[..6], PEER);
     let other = Arp {
@@ -97,23 +97,23 @@ fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
 fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
     let mut n = neighbours(Stations::Ask);
     let address: IpAddr = "2001:db8::7".parse().unwrap();
-    let told = answer(address);
-    let header = IpHeader::parse(&told[14..]).unwrap();
-    let full = Neighbour::parse(&header, &told[14..]).unwrap();
+    let advertisement = answer(address);
+    let header = IpHeader::parse(&advertisement[14..]).unwrap();
+    let full = Neighbour::parse(&header, &advertisement[14..]).unwrap();
     let bare = Neighbour { mac: None, ..full };
     n.resolve(SECOND, 1, address, None);
     actions(&mut n);
-    // Nobody is known yet whom it could confirm.
+    // There is no known neighbour to confirm yet.
     n.handle_nd(SECOND, 1, PEER, &header, &bare);
     assert_eq!((actions(&mut n), n.known().count()), (vec![], 0));
     n.handle_nd(SECOND, 1, PEER, &header, &full);
-    n.handle_timeout(SECOND + REACHABLE);
-    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
-    // What nobody asked for confirms nothing.
-    n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &Neighbour { solicited: false, ..bare });
-    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + RETRY));
-    n.handle_nd(SECOND + REACHABLE, 1, PEER, &header, &bare);
-    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE + REACHABLE));
+    n.handle_timeout(SECOND + REACHABLE_TIME);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE_TIME + RETRANS_TIMER));
+    // An unsolicited advertisement confirms nothing.
+    n.handle_nd(SECOND + REACHABLE_TIME, 1, PEER, &header, &Neighbour { solicited: false, ..bare });
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE_TIME + RETRANS_TIMER));
+    n.handle_nd(SECOND + REACHABLE_TIME, 1, PEER, &header, &bare);
+    assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE_TIME + REACHABLE_TIME));
     assert_eq!(n.known().count(), 1);
 }
 
@@ -130,7 +130,7 @@ fn answers_for_its_own_addresses_only() {
     assert_eq!((reply.sender_mac, reply.sender, reply.target_mac), (US, [10, 0, 0, 1].into(), PEER));
     n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2]));
     assert_eq!(actions(&mut n), []);
-    // The host behind a TAP is answered for every address but its own.
+    // The host behind a TAP device is answered for every address but its own.
     let mut n = neighbours(Stations::Only(PEER));
     n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1]));
     assert!(matches!(actions(&mut n)[..], [Action::Send { .. }]));
@@ -146,8 +146,8 @@ fn strangers_cannot_fill_the_table() {
         n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
         n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), Some(b"x"));
     }
-    assert_eq!(n.entries.len(), ENTRIES);
-    // Nor keep others out: who asks last is asked for, and found.
+    assert_eq!(n.entries.len(), MAX_ENTRIES);
+    // They cannot keep others out either: the latest request is still resolved.
     let wanted = IpAddr::from([10, 0, 0, 9]);
     assert!(n.resolve(SECOND, 1, wanted, None));
     n.handle_frame(SECOND, 1, &answer(wanted));
@@ -155,7 +155,7 @@ fn strangers_cannot_fill_the_table() {
     for i in 0..20_000u32 {
         n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), Some(b"x"));
     }
-    assert!(n.known().any(|(_, address, _)| address == wanted), "a scan drove a station out");
+    assert!(n.known().any(|(_, address, _)| address == wanted), "a scan evicted a known station");
     let lost: usize =
         actions(&mut n).iter().map(|a| if let Action::Failed { lost, .. } = a { *lost } else { 0 }).sum();
     (2..=5).for_each(|tries| n.handle_timeout(tries * 10 * SECOND));

@@ -1,7 +1,7 @@
 //! Which ports can be a kernel's side, and each worker's way to its queues of one.
 
 use super::kernel::*;
-use wayfarer::launch::{Assembly, OpenPort, Seat, StartError};
+use wayfarer::launch::{Assembly, OpenPort, StartError, WorkerResources};
 use wayfarer::sim::{fixtures::*, frames::*};
 use wayfarer_dataplane::{
     drop::DropReason::{self},
@@ -16,7 +16,7 @@ fn only_a_port_without_addresses_can_be_the_kernels_side_of_one_other() {
         ports.push(tap(OUTSIDE, 1, 4).0);
         change(&mut ports);
         let pool = Pool::new(8, 2048).unwrap();
-        let built = Assembly::new(&config(vec![]), vec![Seat { pool, core: None }], ports);
+        let built = Assembly::new(&config(vec![]), vec![WorkerResources { pool, core: None }], ports);
         matches!(built, Err(StartError::Exception { port }) if port == "kernel")
     };
     assert!(!refused(|_| {}));
@@ -35,8 +35,8 @@ fn every_worker_has_a_way_of_its_own_between_each_port_and_its_side() {
     let (taps, kernel): (Vec<_>, Vec<_>) = [OUTSIDE, INSIDE].map(tap_for_two).into_iter().unzip();
     ports.extend(taps);
     let config = config(vec![tunnel(1, suite(SUITE))]);
-    let seat = || Seat { pool: Pool::new(512, 2048).unwrap(), core: None };
-    let mut assembly = Assembly::new(&config, vec![seat(), seat()], ports).unwrap();
+    let resources = || WorkerResources { pool: Pool::new(512, 2048).unwrap(), core: None };
+    let mut assembly = Assembly::new(&config, vec![resources(), resources()], ports).unwrap();
     let turn = |assembly: &mut Assembly| {
         while assembly.workers.iter_mut().fold(false, |busy, (worker, _)| worker.turn() | busy) {}
     };

@@ -18,12 +18,13 @@ const NONE: u16 = !0;
 /// upper bits, the blocks of text in the lower ones.
 #[inline(always)]
 fn class(size: usize, blocks: usize) -> u16 {
-    (size << BLOCKS | blocks.min(MANY)) as u16
+    (size << BLOCKS | blocks.min(MAX_COUNTED_BLOCKS)) as u16
 }
 
-/// Bits for the number of blocks. Packets of [`MANY`] blocks or more have the same class.
+/// Bits for the number of blocks. Packets of [`MAX_COUNTED_BLOCKS`] blocks or more have the same
+/// class.
 const BLOCKS: u32 = 13;
-const MANY: usize = (1 << BLOCKS) - 1;
+const MAX_COUNTED_BLOCKS: usize = (1 << BLOCKS) - 1;
 
 /// Packets of any keys and lengths, to be sealed or to be opened.
 pub(crate) struct Burst<'a, const SEAL: bool> {
@@ -102,8 +103,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
 /// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one:
 /// those that would fill no more than half of the lanes.
 #[inline(always)]
-fn few<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
-    if V::LANES == 1 || blocks == MANY {
+fn remainder<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
+    if V::LANES == 1 || blocks == MAX_COUNTED_BLOCKS {
         return same;
     }
     let over = same.count_ones() as usize % V::LANES;
@@ -137,9 +138,9 @@ macro_rules! kernels {
                     let mut same = $vector::matches(isa, &burst.classes, class);
                     left &= !same;
                     let size = usize::from(class >> BLOCKS);
-                    let blocks = usize::from(class) & MANY;
+                    let blocks = usize::from(class) & MAX_COUNTED_BLOCKS;
                     if blocks > lanes::MOST {
-                        let one = few::<$vector>(same, blocks);
+                        let one = remainder::<$vector>(same, blocks);
                         single[size % 3] |= one;
                         same &= !one;
                     }

@@ -165,13 +165,13 @@ fn bursts_of_all_sorts() {
         let longest = [20, 144, 300, 1500, 3000][random.below(5)];
         // Many lengths, or only a few. With few, a packet may be some bytes longer and still have
         // as many blocks.
-        let few: Vec<usize> = (0..1 + random.below(4)).map(|_| random.below(longest + 1)).collect();
+        let lengths: Vec<usize> = (0..1 + random.below(4)).map(|_| random.below(longest + 1)).collect();
         let cases: Vec<Case> = (0..count)
             .map(|i| {
                 let len = if round % 2 == 0 {
                     random.below(longest + 1)
                 } else {
-                    few[i % few.len()] + random.below(3)
+                    lengths[i % lengths.len()] + random.below(3)
                 };
                 Case::new(&mut random, [16, 24, 32][len % 3], [8, 12][len / 3 % 2], len)
             })

@@ -177,8 +177,8 @@ impl AfXdpPort {
             let before = self.tx.consumed();
             // SAFETY: an empty message; no memory is read.
             unsafe {
-                let (nothing, nobody) = (std::ptr::null(), std::ptr::null());
-                libc::sendto(self.socket.as_raw_fd(), nothing, 0, libc::MSG_DONTWAIT, nobody, 0);
+                let (buffer, address) = (std::ptr::null(), std::ptr::null());
+                libc::sendto(self.socket.as_raw_fd(), buffer, 0, libc::MSG_DONTWAIT, address, 0);
             }
             if self.tx.consumed() == before {
                 return;
@@ -207,15 +207,15 @@ impl Port for AfXdpPort {
         }
         self.rx.release();
         if burst.len() == had && self.fill.needs_wakeup() {
-            let (nothing, nobody) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let (buffer, address) = (std::ptr::null_mut(), std::ptr::null_mut());
             // SAFETY: an empty message; no memory is written.
             unsafe {
                 libc::recvfrom(
                     self.socket.as_raw_fd(),
-                    nothing,
+                    buffer,
                     0,
                     libc::MSG_DONTWAIT,
-                    nobody,
+                    address,
                     std::ptr::null_mut(),
                 );
             }

@@ -50,13 +50,13 @@ pub struct Options {
 /// The largest size of an mbuf without its buffer, in bytes.
 const MBUF: usize = 256;
 /// Memory besides frames, in bytes: for drivers' rings and EAL itself.
-const BESIDES: usize = 64 << 20;
+const OTHER_MEMORY: usize = 64 << 20;
 
 impl Options {
     /// Returns how much memory is enough for `workers` pools of `frames` frames of `frame` bytes
     /// each, in bytes. Without huge pages it must be reserved at the start, because it cannot grow.
     pub fn memory_for(workers: usize, frames: usize, frame: usize) -> usize {
-        frames.saturating_mul(frame + MBUF).saturating_mul(workers).saturating_add(BESIDES)
+        frames.saturating_mul(frame + MBUF).saturating_mul(workers).saturating_add(OTHER_MEMORY)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bench::core_of,
     control::protocol::Command,
-    launch::{Assembly, Gateway, Seat},
+    launch::{Assembly, Gateway, WorkerResources},
     sim::{addresses, fixtures::ports_on_links},
 };
 use port::{Line, Watch};
@@ -87,7 +87,7 @@ impl Live {
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(BenchError::Memory)?;
         let assembly = Assembly::new(
             &config,
-            vec![Seat { pool, core: core_of(0) }],
+            vec![WorkerResources { pool, core: core_of(0) }],
             ports_on_links(queues.map(|queue| vec![queue])),
         );
         let gateway = assembly.and_then(Gateway::start).map_err(BenchError::Start)?;

@@ -1,10 +1,10 @@
-//! Who somebody is, as a password, a certificate or another server proves it: authentication,
-//! authorization, accounting.
+//! Authentication, authorization and accounting: proofs of identity by a password, a certificate or
+//! another server.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`eap`] | conversations by which somebody proves who it is |
-//! | [`radius`] | servers that judge for us |
+//! | [`eap`] | EAP conversations |
+//! | [`radius`] | RADIUS servers that authenticate peers for us |
 
 pub mod eap;
 pub mod radius;

@@ -11,7 +11,7 @@ pub enum Encr {
     ChaCha20Poly1305,
 }
 
-/// Integrity protection beside a cipher that has none (transform type 3): HMAC (RFC 4868).
+/// Integrity protection for a cipher without its own (transform type 3): HMAC (RFC 4868).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Integ {
     /// HMAC-SHA2-256-128.
@@ -57,7 +57,7 @@ pub enum Kex {
 }
 
 impl Encr {
-    /// Number of the transform, and the key length attribute in bits where it has one.
+    /// Returns the number of the transform, and its key length attribute in bits if it has one.
     pub fn transform(self) -> (u16, Option<u16>) {
         match self {
             Self::AesCbc(bits) => (12, Some(bits)),
@@ -66,7 +66,7 @@ impl Encr {
         }
     }
 
-    /// The cipher that a transform means, if it is one of these.
+    /// Returns the cipher of a transform, or `None` if it is not supported.
     pub fn from_transform(id: u16, bits: Option<u16>) -> Option<Self> {
         match (id, bits) {
             (12, Some(bits @ (128 | 192 | 256))) => Some(Self::AesCbc(bits)),
@@ -76,13 +76,13 @@ impl Encr {
         }
     }
 
-    /// Whether it authenticates by itself.
+    /// Returns true if the cipher is an AEAD.
     pub fn is_aead(self) -> bool {
         !matches!(self, Self::AesCbc(_))
     }
 
-    /// Bytes of keying material: the key, and an AEAD's salt of 4 bytes (RFC 5282 §7.1, RFC 7634
-    /// §2).
+    /// Returns the length of the keying material in bytes: the key, and an AEAD's salt of 4 bytes
+    /// (RFC 5282 §7.1, RFC 7634 §2).
     pub fn key_len(self) -> usize {
         match self {
             Self::AesCbc(bits) => usize::from(bits / 8),
@@ -91,19 +91,19 @@ impl Encr {
         }
     }
 
-    /// Bytes of the IV on the wire.
+    /// Returns the length of the IV on the wire, in bytes.
     pub fn iv_len(self) -> usize {
         if self.is_aead() { 8 } else { 16 }
     }
 
-    /// What the length of the plaintext with its padding is a multiple of.
+    /// Returns the block length in bytes: padded plaintext is a multiple of it.
     pub fn block_len(self) -> usize {
         if self.is_aead() { 1 } else { 16 }
     }
 }
 
 impl Integ {
-    /// Number of the transform.
+    /// Returns the number of the transform.
     pub fn transform(self) -> u16 {
         match self {
             Self::HmacSha256 => 12,
@@ -112,12 +112,12 @@ impl Integ {
         }
     }
 
-    /// The algorithm that a transform means, if it is one of these.
+    /// Returns the algorithm of a transform, or `None` if it is not supported.
     pub fn from_transform(id: u16) -> Option<Self> {
         [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512].into_iter().find(|i| i.transform() == id)
     }
 
-    /// Bytes of its key.
+    /// Returns the length of the key in bytes.
     pub fn key_len(self) -> usize {
         match self {
             Self::HmacSha256 => 32,
@@ -126,14 +126,14 @@ impl Integ {
         }
     }
 
-    /// Bytes of the ICV: half of the hash.
+    /// Returns the length of the ICV in bytes: half of the hash.
     pub fn icv_len(self) -> usize {
         self.key_len() / 2
     }
 }
 
 impl Prf {
-    /// Number of the transform.
+    /// Returns the number of the transform.
     pub fn transform(self) -> u16 {
         match self {
             Self::HmacSha256 => 5,
@@ -142,12 +142,13 @@ impl Prf {
         }
     }
 
-    /// The function that a transform means, if it is one of these.
+    /// Returns the function of a transform, or `None` if it is not supported.
     pub fn from_transform(id: u16) -> Option<Self> {
         [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512].into_iter().find(|p| p.transform() == id)
     }
 
-    /// Bytes of its output, and of its preferred key (RFC 7296 §2.13).
+    /// Returns the length of the output in bytes, which is also that of the preferred key (RFC 7296
+    /// §2.13).
     pub fn output_len(self) -> usize {
         match self {
             Self::HmacSha256 => 32,
@@ -158,7 +159,7 @@ impl Prf {
 }
 
 impl Kex {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 9] = [
         Self::Modp2048,
         Self::Modp3072,
@@ -171,7 +172,7 @@ impl Kex {
         Self::MlKem1024,
     ];
 
-    /// Number of the method.
+    /// Returns the number of the method.
     pub fn transform(self) -> u16 {
         match self {
             Self::Modp2048 => 14,
@@ -186,7 +187,7 @@ impl Kex {
         }
     }
 
-    /// The method that a transform means, if it is one of these.
+    /// Returns the method of a transform, or `None` if it is not supported.
     pub fn from_transform(id: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|k| k.transform() == id)
     }

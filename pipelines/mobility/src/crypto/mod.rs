@@ -1,7 +1,7 @@
-//! What protocols need of cryptography, as the crate's user provides it.
+//! The cryptography that protocols need, as an interface that the user of this crate implements.
 //!
-//! Symmetric operations are done where they are needed. Operations with public keys are tasks: who
-//! drives the protocol may do them in another thread.
+//! Symmetric operations run in place. Public-key operations are tasks, which the driver of the
+//! protocol may run in another thread.
 
 mod algorithm;
 mod random;
@@ -14,27 +14,27 @@ use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 use zeroize::Zeroizing;
 
-/// Bytes that are wiped when they are no longer used.
+/// Bytes that are wiped when they are dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 
-/// Something that cryptography refused: a forged tag, a point that is not on its curve.
-/// Deliberately silent.
+/// A cryptographic operation failed, such as a forged tag or a point that is not on its curve. It
+/// deliberately gives no reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// Primitives.
+/// Cryptographic primitives.
 pub trait Crypto: Send + Sync + fmt::Debug {
-    /// `prf(key, parts)`, the parts as one text: [`Prf::output_len`] bytes.
+    /// Returns `prf(key, parts)`, with the parts concatenated: [`Prf::output_len`] bytes.
     fn prf(&self, prf: Prf, key: &[u8], parts: &[&[u8]]) -> Secret;
 
-    /// SHA-1 of the parts as one text, for NAT detection (RFC 7296 §2.23) and hashes of
+    /// Returns SHA-1 of the concatenated parts, for NAT detection (RFC 7296 §2.23) and hashes of
     /// authorities' keys.
     fn sha1(&self, parts: &[&[u8]]) -> [u8; 20];
 
     /// Encrypts `text` in place and appends the ICV. `key` has [`Encr::key_len`] bytes, `iv`
-    /// [`Encr::iv_len`]; `aad` is what stands before the IV on the wire. With `integ` the ICV is
-    /// over `aad`, IV and ciphertext, with this key (RFC 7296 §3.14); else it is the AEAD's (RFC
-    /// 5282 §5). `text` is a multiple of [`Encr::block_len`].
+    /// [`Encr::iv_len`]; `aad` is what precedes the IV on the wire. With `integ`, the ICV covers
+    /// `aad`, IV and ciphertext, and uses that key (RFC 7296 §3.14); otherwise it is the AEAD's
+    /// (RFC 5282 §5). The length of `text` is a multiple of [`Encr::block_len`].
     fn seal(
         &self,
         encr: Encr,
@@ -45,10 +45,10 @@ pub trait Crypto: Send + Sync + fmt::Debug {
         text: &mut Vec<u8>,
     );
 
-    /// Checks the ICV at the end of `text`, takes it off and decrypts the rest in place.
+    /// Checks the ICV at the end of `text`, removes it and decrypts the rest in place.
     ///
     /// # Errors
-    /// [`Refused`] where the ICV is wrong or the length impossible; what `text` holds then is not
+    /// [`Refused`] if the ICV is wrong or the length impossible. `text` then does not hold
     /// plaintext.
     fn open(
         &self,
@@ -60,23 +60,22 @@ pub trait Crypto: Send + Sync + fmt::Debug {
         text: &mut Vec<u8>,
     ) -> Result<(), Refused>;
 
-    /// Draws a key pair of the side that begins: the private part, and the KE payload's data.
+    /// Generates the initiator's key pair. Returns the private part and the KE payload's data.
     ///
     /// # Errors
-    /// [`Refused`] where randomness or memory is.
+    /// [`Refused`] if there is no randomness or memory.
     fn kex_begin(&self, kex: Kex) -> Result<(Box<dyn KexSecret>, Vec<u8>), Refused>;
 
-    /// The answering side: its KE payload's data for the other's, and the shared secret.
+    /// Answers the initiator's KE data. Returns the responder's KE data and the shared secret.
     ///
     /// # Errors
-    /// [`Refused`] where the other's data is no public key of the method, or leads to the secret
-    /// zero.
+    /// [`Refused`] if the data is not a public key of the method, or leads to the secret zero.
     fn kex_answer(&self, kex: Kex, data: &[u8]) -> Result<(Vec<u8>, Secret), Refused>;
 }
 
 /// The private part of a key pair.
 pub trait KexSecret: Send + Sync + fmt::Debug {
-    /// The secret shared with the one who answered `data`.
+    /// Returns the secret shared with the responder that sent `data`.
     ///
     /// # Errors
     /// As [`Crypto::kex_answer`].
@@ -92,18 +91,18 @@ impl SignatureHashes {
     /// All that we know.
     pub const ALL: Self = Self(0b11_1100);
 
-    /// With this number too, where it is known.
+    /// Returns this set with `number` added, if it is a known one.
     #[must_use]
     pub fn with(self, number: u16) -> Self {
         if (2..=5).contains(&number) { Self(self.0 | 1 << number) } else { self }
     }
 
-    /// Whether it has this number.
+    /// Returns true if the set has this number.
     pub fn has(self, number: u16) -> bool {
         (2..=5).contains(&number) && self.0 & 1 << number != 0
     }
 
-    /// The numbers.
+    /// Returns the numbers in the set.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         (2..=5).filter(move |n| self.has(*n))
     }
@@ -111,45 +110,46 @@ impl SignatureHashes {
 
 /// Our own private key and its certificates.
 pub trait Signer: Send + Sync + fmt::Debug {
-    /// Our certificate, then those that lead from it towards an authority: DER.
+    /// Returns our certificate, followed by those that lead from it towards an authority, as DER.
     fn certificates(&self) -> &[Vec<u8>];
 
-    /// Signs `octets`: the AUTH payload's method and data. `hashes` are those that the peer
-    /// announced (RFC 7427); none: it knows only the methods of old, 1 (RSA) and 9 to 11 (ECDSA,
-    /// RFC 4754).
+    /// Signs `octets`. Returns method and data of the AUTH payload. `hashes` are those that the
+    /// peer announced (RFC 7427); if there are none, it knows only the older methods 1 (RSA) and 9
+    /// to 11 (ECDSA, RFC 4754).
     ///
     /// # Errors
-    /// [`Refused`] where the key has no way to sign that the peer knows.
+    /// [`Refused`] if the key supports no method that the peer knows.
     fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused>;
 }
 
-/// Why a peer's certificate or signature was not taken.
+/// Why a peer's certificate or signature was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distrust {
-    /// No certificate, or one that cannot be read.
+pub enum VerifyError {
+    /// No certificate, or one that cannot be parsed.
     Certificate,
-    /// No chain from it to an authority that we trust.
+    /// No chain from the certificate to an authority that we trust.
     Issuer,
-    /// Outside its time.
+    /// Not yet or no longer valid.
     Expired,
     /// Revoked.
     Revoked,
-    /// It does not have the identity that the peer claims.
+    /// The certificate does not contain the identity that the peer claims.
     Identity,
-    /// The signature is wrong, or of a kind that is not taken.
+    /// The signature is wrong, or of a kind that is not accepted.
     Signature,
 }
 
 /// The authorities that we trust to vouch for peers.
 pub trait Verifier: Send + Sync + fmt::Debug {
-    /// The data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296 §3.7).
+    /// Returns the data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296
+    /// §3.7).
     fn authorities(&self) -> &[u8];
 
-    /// Whether the one who is called `identity` and sent `certificates` (DER, its own first) signed
-    /// `octets` with AUTH `method` and `data`.
+    /// Checks that the peer is `identity` and signed `octets` with AUTH `method` and `data`.
+    /// `certificates` are those that it sent, as DER, its own first.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns why not.
     fn verify(
         &self,
         identity: &Identity,
@@ -157,8 +157,8 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         method: u8,
         data: &[u8],
         octets: &[u8],
-    ) -> Result<(), Distrust>;
+    ) -> Result<(), VerifyError>;
 
-    /// All that the owner of this certificate is called by it.
+    /// Returns all identities in this certificate.
     fn names(&self, certificate: &[u8]) -> Vec<Identity>;
 }

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 use core::fmt;
 
 /// A source of random bytes. Keys, nonces and SPIs come from it, so outside of tests it is the
-/// operating system's: no generator with a seed that somebody could know.
+/// operating system's, and not a generator whose seed somebody could learn.
 pub trait Random: Send + Sync + fmt::Debug {
     /// Fills `out` with random bytes.
     fn fill(&self, out: &mut [u8]);

@@ -1,5 +1,5 @@
-//! Half-open peers, and how strangers are answered: cookies, hints and refusals, for none of which
-//! anything is kept.
+//! Half-open peers, and the answers to unknown senders: cookies, error notifies and refusals, all
+//! of them without state.
 
 use super::{
     cookie::{CookieInput, Cookies},
@@ -19,29 +19,29 @@ use core::{
     time::Duration,
 };
 
-/// Answers in one second to messages of SPIs and versions that are not known.
+/// Answers in one second to messages with unknown SPIs or versions.
 const HINTS: u32 = 100;
-/// First messages in one second that are refused before a cookie is asked for.
+/// First messages refused in one second before cookies are required.
 const REFUSALS: u32 = 256;
 
-/// Whether a first message shows a cookie of ours.
-pub(super) enum Cookie {
-    Shown,
-    /// None of ours: it is to show this one.
-    Wanted(Vec<u8>),
+/// The result of checking the cookie in a first message.
+pub(super) enum CookieCheck {
+    Valid,
+    /// The cookie is missing or not ours. The peer must return this one.
+    Required(Vec<u8>),
 }
 
-/// Half-open peers, and the rates at which strangers are answered.
+/// Half-open peers, and the rates at which unknown senders are answered.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Half-open peers by where their first message came from, and its SPI.
+    /// Half-open peers by the source and SPI of their first message.
     inits: BTreeMap<(SocketAddr, u64), PeerId>,
     init_of: BTreeMap<PeerId, (SocketAddr, u64)>,
     half_open: FairQueue<PeerId>,
     cookies: Cookies,
-    /// Hints about unknown SPIs and versions.
+    /// Answers to unknown SPIs and versions.
     hints: Rate,
-    /// First messages refused without a cookie.
+    /// First messages that were refused without a cookie.
     refusals: Rate,
 }
 
@@ -63,7 +63,7 @@ impl Admission {
         self.half_open.insert(peer, remote.ip());
     }
 
-    /// Forgets a peer that is half-open no more.
+    /// Removes a peer that is no longer half-open.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.half_open.remove(peer);
         if let Some(key) = self.init_of.remove(&peer) {
@@ -71,19 +71,20 @@ impl Admission {
         }
     }
 
-    /// Returns the half-open peer that is to make room for another one.
+    /// Returns the half-open peer that has to make room for another one.
     pub(super) fn most_crowded(&self) -> Option<PeerId> {
         self.half_open.most_crowded()
     }
 
-    /// Returns whether who begins must first show a cookie (RFC 7296 §2.6). Who is refused leaves
-    /// nothing behind: many of them must show where they are, as many who begin.
+    /// Returns true if a first message must have a cookie (RFC 7296 §2.6). Refusals count too,
+    /// although they keep no state: with many of them, senders must prove their address just as
+    /// with many half-open peers.
     pub(super) fn wants_cookie(&self, now: Duration, settings: &Settings) -> bool {
         self.half_open.len() >= settings.cookie_threshold
             || self.refusals.is_empty(now, REFUSALS, Duration::from_secs(1) / REFUSALS)
     }
 
-    /// Returns whether a first message from `from` shows a cookie of ours.
+    /// Checks the cookie in a first message from `from`.
     pub(super) fn check_cookie(
         &mut self,
         now: Duration,
@@ -92,27 +93,28 @@ impl Admission {
         from: IpAddr,
         header: &Header,
         request: &InitMessage,
-    ) -> Cookie {
+    ) -> CookieCheck {
         let InitMessage { nonce, cookie, .. } = request;
         let initiator = CookieInput { nonce, from, spi: header.spi_i };
-        if cookie.as_ref().is_some_and(|shown| self.cookies.is_ours(now, crypto, random, shown, initiator)) {
-            return Cookie::Shown;
+        let cookies = &mut self.cookies;
+        if cookie.as_ref().is_some_and(|c| cookies.is_valid(now, crypto, random, c, initiator)) {
+            return CookieCheck::Valid;
         }
-        Cookie::Wanted(self.cookies.make(now, crypto, random, initiator))
+        CookieCheck::Required(cookies.make(now, crypto, random, initiator))
     }
 
-    /// Notes that a first message is refused.
+    /// Counts a refused first message.
     pub(super) fn note_refusal(&mut self, now: Duration) {
         self.refusals.admits(now, REFUSALS, Duration::from_secs(1) / REFUSALS);
     }
 
-    /// Returns whether one more message of an unknown SPI or version may be answered.
+    /// Returns true if one more message with an unknown SPI or version may be answered.
     pub(super) fn admits_hint(&mut self, now: Duration) -> bool {
         self.hints.admits(now, HINTS, Duration::from_secs(1) / HINTS)
     }
 }
 
-/// Returns an answer in clear to the message with this header. Nothing is kept of what it answers.
+/// Returns an unencrypted response to the message with this header.
 pub(super) fn refusal(header: &Header, notify: &Notify<'_>) -> Vec<u8> {
     let from_initiator = header.flags & flags::INITIATOR;
     let flags = flags::RESPONSE | (from_initiator ^ flags::INITIATOR);

@@ -1,36 +1,36 @@
-//! Who is connected, and in whose name.
+//! The connected peers, by owner and by principal.
 
 use super::{event::PeerId, pool::Owner};
 use crate::identity::Identity;
 use alloc::collections::{BTreeMap, BTreeSet};
 
-/// Peers of one name.
+/// Peers of one owner or principal.
 type Peers = BTreeSet<PeerId>;
 
 static NONE: Peers = Peers::new();
 
-/// A peer that has just proved who it is.
+/// A peer that has just been authenticated.
 #[derive(Debug)]
 pub(super) struct NewPeer {
     pub(super) peer: PeerId,
-    /// Whose addresses it has.
+    /// The owner of its inner addresses.
     pub(super) owner: Owner,
-    /// Who answers for what it does.
+    /// The principal to whom its requests and moves are charged.
     pub(super) principal: Owner,
-    /// It takes the place of itself.
+    /// True if it replaces the owner's other peers.
     pub(super) takes_over: bool,
-    /// It says that it has no other IKE SA with us (RFC 7296 §2.4).
+    /// True if it says that it has no other IKE SA with us (RFC 7296 §2.4).
     pub(super) initial_contact: bool,
 }
 
-/// The peers that have proved who they are.
+/// The peers that are authenticated.
 #[derive(Debug, Default)]
 pub(super) struct ConnectedPeers {
-    /// By whose addresses they have.
+    /// By owner.
     identities: BTreeMap<Owner, Peers>,
-    /// By who answers for what they do.
+    /// By principal.
     principals: BTreeMap<Owner, Peers>,
-    /// Both of each.
+    /// Owner and principal of each peer.
     names: BTreeMap<PeerId, [Owner; 2]>,
 }
 
@@ -42,15 +42,15 @@ impl ConnectedPeers {
         self.names.insert(*peer, [owner.clone(), principal.clone()]);
     }
 
-    /// Returns whether it was there.
+    /// Removes a peer; returns true if it was there.
     pub(super) fn remove(&mut self, peer: PeerId) -> bool {
         let Some([owner, principal]) = self.names.remove(&peer) else { return false };
-        take(&mut self.identities, owner, peer);
-        take(&mut self.principals, principal, peer);
+        remove_from(&mut self.identities, owner, peer);
+        remove_from(&mut self.principals, principal, peer);
         true
     }
 
-    /// Number of peers.
+    /// Returns the number of peers.
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }
@@ -60,31 +60,31 @@ impl ConnectedPeers {
         self.identities.len() + self.principals.len() + self.names.len()
     }
 
-    /// Number of those who answer for peers.
+    /// Returns the number of principals.
     pub(super) fn principals(&self) -> usize {
         self.principals.len()
     }
 
-    /// The peers of an owner, the oldest first.
-    pub(super) fn of(&self, owner: &Owner) -> &Peers {
+    /// Returns the peers of an owner, the oldest first.
+    pub(super) fn of_owner(&self, owner: &Owner) -> &Peers {
         self.identities.get(owner).unwrap_or(&NONE)
     }
 
-    /// The peers for whom a principal answers, the oldest first.
-    pub(super) fn answered_for_by(&self, principal: &Owner) -> &Peers {
+    /// Returns the peers of a principal, the oldest first.
+    pub(super) fn of_principal(&self, principal: &Owner) -> &Peers {
         self.principals.get(principal).unwrap_or(&NONE)
     }
 
-    /// Whether a connection of the configuration has a peer.
+    /// Returns true if a connection of the configuration has a peer.
     pub(super) fn has_peer_of(&self, connection: usize) -> bool {
-        // This name comes before all others.
+        // This identity precedes all others.
         let first = self.principals.range((connection, Identity::anybody())..).next();
         first.is_some_and(|((of, _), _)| *of == connection)
     }
 }
 
-/// Takes a peer out of those of one name.
-fn take(all: &mut BTreeMap<Owner, Peers>, name: Owner, peer: PeerId) {
+/// Removes a peer from those of one owner or principal.
+fn remove_from(all: &mut BTreeMap<Owner, Peers>, name: Owner, peer: PeerId) {
     if let Some(peers) = all.get_mut(&name) {
         peers.remove(&peer);
         if peers.is_empty() {

@@ -1,4 +1,4 @@
-//! Who may connect, or is to be connected to, and what holds for it then.
+//! Connections of the configuration: who may connect, and on which terms.
 
 use super::{proposal::Offer, wire::TrafficSelector};
 use crate::{
@@ -17,80 +17,82 @@ use core::{
 /// A connection of the configuration.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Where the peer is, if we are to connect to it; we answer as well.
+    /// The peer's address, if we connect to it. We answer as well.
     pub remote: Option<SocketAddr>,
     /// Our addresses that it may use, best first.
     pub local: Vec<IpAddr>,
-    /// Who we are.
+    /// Our identity.
     pub local_id: Identity,
-    /// Who the peer may be.
+    /// The identities that the peer may have.
     pub remote_id: IdentityPattern,
-    /// How we prove it.
+    /// Our authentication method and credentials.
     pub local_auth: LocalAuth,
-    /// How the peer proves it.
+    /// The authentication method that the peer must use.
     pub remote_auth: RemoteAuth,
     /// Algorithms of IKE, best first.
     pub ike: Vec<Offer>,
     /// Algorithms of child SAs, best first.
     pub esp: Vec<Offer>,
-    /// What child SAs may carry, at least one.
+    /// The policies of its child SAs, at least one.
     pub children: Vec<ChildPolicy>,
-    /// Pools that a peer that asks for addresses gets them from, by index.
+    /// The pools, by index, of inner addresses for peers that request one.
     pub pools: Vec<usize>,
-    /// Whether to ask for an address.
+    /// True if we request an inner address.
     pub ask_address: bool,
-    /// DNS servers to tell a peer that asks.
+    /// DNS servers for a peer that requests them.
     pub dns: Vec<IpAddr>,
-    /// Domains that those servers answer for (RFC 8598); none: all.
+    /// Domains that these servers answer for (RFC 8598); all domains if empty.
     pub domains: Vec<String>,
-    /// When keys are changed.
+    /// When keys are replaced.
     pub lifetimes: Lifetimes,
-    /// After how long a silence the peer is asked whether it is there.
+    /// The time without a packet after which a liveness check is sent.
     pub liveness: Option<Duration>,
-    /// Whether addresses may change (RFC 4555).
+    /// True if addresses may change (RFC 4555).
     pub mobike: bool,
-    /// Whether a path that the data plane reports is followed.
+    /// The policy for new paths that the data plane reports.
     pub roam: Policy,
-    /// Whether a NAT on the way is refused (RFC 4555 §3.9).
+    /// True if NATs are refused (RFC 4555 §3.9).
     pub no_nats: bool,
-    /// Whether ESP travels in UDP though there is no NAT.
+    /// True if ESP is encapsulated in UDP even without a NAT.
     pub force_udp: bool,
-    /// Largest IP packet of an IKE message if the peer takes fragments (RFC 7383).
+    /// Largest IP packet, in bytes, of an IKE message to a peer that supports fragmentation (RFC
+    /// 7383).
     pub fragment: Option<usize>,
-    /// Post-quantum pre-shared key (RFC 8784).
+    /// The post-quantum pre-shared key (RFC 8784).
     pub ppk: Option<Ppk>,
-    /// Whether a peer's second IKE SA ends its first.
+    /// True if a new IKE SA of a peer replaces its older one.
     pub unique: bool,
 }
 
-/// What one child SA may carry.
+/// The traffic that one child SA may carry.
 #[derive(Clone, Debug)]
 pub struct ChildPolicy {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Our side.
+    /// Our side of the traffic.
     pub local: Vec<TrafficSelector>,
-    /// The peer's side; none: the addresses that it was given, or its outer one.
+    /// The peer's side of the traffic; if empty, the inner addresses leased to it, or its outer
+    /// one.
     pub remote: Vec<TrafficSelector>,
-    /// Transport mode.
+    /// True for transport mode.
     pub transport: bool,
 }
 
-/// When keys are changed. Each is made up to a tenth shorter, at random, so that both sides do not
-/// begin at once.
+/// When keys are replaced. Each lifetime is randomly shortened by up to a tenth, so that the two
+/// sides do not rekey at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// Of an IKE SA, until it is rekeyed.
+    /// From the creation of an IKE SA until it is rekeyed.
     pub ike_sa: Duration,
-    /// Of a child SA, until it is rekeyed.
+    /// From the creation of a child SA until it is rekeyed.
     pub child: Duration,
-    /// How much longer a key lives that could not be changed.
+    /// Time from the rekey until the SA expires if the rekey fails.
     pub grace: Duration,
 }
 
-/// How we prove who we are.
+/// Our authentication method and credentials.
 #[derive(Clone, Debug)]
 pub enum LocalAuth {
     /// By a shared key.
@@ -101,20 +103,20 @@ pub enum LocalAuth {
     Eap(Arc<dyn Authenticator>),
 }
 
-/// How the peer must prove who it is.
+/// The authentication method that a peer must use.
 #[derive(Clone, Debug)]
 pub enum RemoteAuth {
     /// By a shared key.
     Psk(SharedKey),
-    /// By a certificate. Connections that trust the same authorities share it: among them all that
-    /// a peer's certificate calls it decides.
+    /// By a certificate. Connections that trust the same authorities share the verifier: all names
+    /// in a peer's certificate take part in the choice among these connections.
     Key(Arc<dyn Verifier>),
-    /// By EAP. Connections whose peers the same one knows share it: among them who EAP proves a
-    /// peer to be decides.
+    /// By EAP. Connections whose peers are known to the same server share the authenticator: the
+    /// name that EAP proves takes part in the choice among these connections.
     Eap(Arc<dyn Authenticator>),
 }
 
-/// A secret that both sides know. It is not shown.
+/// A secret that both sides know. It is never shown.
 #[derive(Clone)]
 pub struct SharedKey(pub Secret);
 
@@ -131,34 +133,34 @@ pub struct Ppk {
     pub id: Vec<u8>,
     /// The key.
     pub secret: SharedKey,
-    /// Whether a peer without it is refused.
+    /// True if a peer without the key is refused.
     pub required: bool,
 }
 
-/// Identities that a peer may have.
+/// The identities that a peer may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityPattern {
-    /// Any.
+    /// Any identity.
     Any,
     /// One of these.
     Of(Vec<Identity>),
-    /// A domain name or mail address that ends like this.
+    /// A domain name or mail address with this ending.
     Suffix(Vec<u8>),
 }
 
 impl IdentityPattern {
-    /// Whether it names those whom it is for.
+    /// Returns true if the pattern names particular peers.
     pub fn is_named(&self) -> bool {
         *self != Self::Any
     }
 
-    /// Whether a name that EAP proved is that of one of them: as text, or as the bytes of a key ID.
+    /// Returns true if a name that EAP proved matches, as text or as the bytes of a key ID.
     pub fn matches_name(&self, name: &Identity) -> bool {
         let is_key = |identity: &Identity| identity.kind == kind::KEY_ID && identity.data == name.data;
         self.matches(name) || matches!(self, Self::Of(all) if all.iter().any(is_key))
     }
 
-    /// Whether `identity` is one of them.
+    /// Returns true if `identity` matches.
     pub fn matches(&self, identity: &Identity) -> bool {
         match self {
             Self::Any => true,
@@ -173,19 +175,19 @@ impl IdentityPattern {
 }
 
 impl Connection {
-    /// Whether a message to `local` from `remote` may be for it.
+    /// Returns true if a message from `remote` to `local` may belong to this connection.
     pub fn is_at(&self, local: IpAddr, remote: IpAddr) -> bool {
         let peer = self.remote.is_none_or(|peer| peer.ip() == remote);
         peer && self.is_local(local)
     }
 
-    /// Whether a peer may use this address of ours.
+    /// Returns true if a peer may use this address of ours.
     pub(super) fn is_local(&self, local: IpAddr) -> bool {
         self.local.is_empty() || self.local.contains(&local)
     }
 
-    /// Whether we prove to a peer the same by both, and in the same way.
-    pub(super) fn proves_the_same(&self, other: &Self) -> bool {
+    /// Returns true if we authenticate in the same way and with the same identity in both.
+    pub(super) fn has_same_local_auth(&self, other: &Self) -> bool {
         let same_proof = match (&self.local_auth, &other.local_auth) {
             (LocalAuth::Key(a), LocalAuth::Key(b)) => a.certificates() == b.certificates(),
             (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a.0 == b.0,
@@ -194,8 +196,8 @@ impl Connection {
         same_proof && self.local_id == other.local_id
     }
 
-    /// Whether peers prove themselves to the same by both.
-    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+    /// Returns true if peers of both authenticate to the same verifier or server.
+    pub(super) fn has_same_remote_auth(&self, other: &Self) -> bool {
         match (&self.remote_auth, &other.remote_auth) {
             (RemoteAuth::Key(a), RemoteAuth::Key(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
             (RemoteAuth::Eap(a), RemoteAuth::Eap(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),

@@ -1,4 +1,4 @@
-//! What peers share, and what one works with while it handles a message, a timer or a finished
+//! State that peers share, and the context in which a peer handles a message, a timer or a finished
 //! task.
 
 use super::{
@@ -28,14 +28,14 @@ use alloc::{
 };
 use core::{net::IpAddr, time::Duration};
 
-/// What all peers share.
+/// State that all peers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
     pub(super) queue: TaskQueue<PeerId>,
     pub(super) next_child: u64,
-    /// Our SPIs, whose they are, and whether the driver knows them.
+    /// Our SPIs, the peer of each, and whether the driver knows it.
     pub(super) spis: BTreeMap<u64, (PeerId, bool)>,
     pub(super) child_spis: BTreeSet<u32>,
     pub(super) children: BTreeMap<ChildId, PeerId>,
@@ -84,7 +84,7 @@ impl Shared {
     }
 }
 
-/// What the driver gave the endpoint.
+/// The endpoint's parameters from the driver.
 #[derive(Debug)]
 pub(super) struct Environment {
     pub(super) crypto: Arc<dyn Crypto>,
@@ -100,7 +100,7 @@ impl Environment {
     }
 }
 
-/// What a peer works with, for one call.
+/// Everything that a peer has access to during one call.
 pub(super) struct Context<'a> {
     pub(super) now: Duration,
     pub(super) crypto: &'a dyn Crypto,
@@ -111,14 +111,14 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// `duration`, or up to a tenth less.
+    /// Returns `duration` shortened at random by up to a tenth.
     pub(super) fn jittered(&self, duration: Duration) -> Duration {
         let mut random = [0; 4];
         self.random.fill(&mut random);
         duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
     }
 
-    /// An SPI of ours for an IKE SA.
+    /// Returns a new SPI of ours for an IKE SA.
     pub(super) fn draw_spi(&mut self, peer: PeerId) -> u64 {
         loop {
             let mut random = [0; 8];
@@ -132,7 +132,7 @@ impl Context<'_> {
         }
     }
 
-    /// Messages with this SPI are a known peer's from now on.
+    /// Announces that messages with this SPI belong to a known peer from now on.
     pub(super) fn know_spi(&mut self, spi: u64) {
         let Some((_, known)) = self.shared.spis.get_mut(&spi) else { return };
         if !core::mem::replace(known, true) {
@@ -146,7 +146,7 @@ impl Context<'_> {
         }
     }
 
-    /// An SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
+    /// Returns a new SPI of ours for a child SA; 1 to 255 are reserved (RFC 4303 §2.1).
     pub(super) fn draw_child_spi(&mut self) -> u32 {
         loop {
             let mut random = [0; 4];
@@ -169,7 +169,7 @@ impl Context<'_> {
         child
     }
 
-    /// Number of child SAs of all peers.
+    /// Returns the number of child SAs of all peers.
     pub(super) fn children(&self) -> usize {
         self.shared.children.len()
     }
@@ -180,12 +180,12 @@ impl Context<'_> {
         self.tell(Event::ChildDown { child });
     }
 
-    /// Has a task done for a peer that is at `from`.
+    /// Queues a task for a peer at `from`.
     pub(super) fn start(&mut self, peer: PeerId, is_established: bool, from: IpAddr, task: Task) -> TaskId {
         self.shared.queue.push(peer, is_established, from, task)
     }
 
-    /// Nobody wants a task's outcome any more.
+    /// Removes a task whose outcome nobody needs any more.
     pub(super) fn cancel(&mut self, task: TaskId) {
         self.shared.queue.cancel(task);
     }
@@ -232,36 +232,36 @@ impl Context<'_> {
         self.shared.new_peers.push(new_peer);
     }
 
-    /// Whether a move of a peer for whom `principal` answers is followed before it is confirmed.
+    /// Returns true if a move of one of this principal's peers is followed before it is confirmed.
     pub(super) fn is_trusted(&self, principal: &Owner) -> bool {
         self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
     }
 
-    /// When this peer may be asked where it is.
-    pub(super) fn may_ask_at(&self, owner: Option<&Owner>) -> Duration {
-        owner.map_or(self.now, |owner| self.shared.doubts.ask_at(self.now, owner))
+    /// Returns when this owner's peers may be probed next.
+    pub(super) fn next_probe_at(&self, owner: Option<&Owner>) -> Duration {
+        owner.map_or(self.now, |owner| self.shared.doubts.next_probe_at(self.now, owner))
     }
 
-    /// A move was not confirmed; `followed`: and had been followed.
+    /// Records that a move was not confirmed; `followed` says that the gateway had followed it.
     pub(super) fn doubt(&mut self, name: Owner, followed: bool) {
         self.shared.doubts.fail(self.now, name, followed);
     }
 
-    /// A move is followed before it is confirmed.
+    /// Records that a move is followed before it is confirmed.
     pub(super) fn follow(&mut self, principal: Owner) {
         self.shared.doubts.follow(principal);
     }
 
-    /// A move was confirmed; `followed`: and had been followed.
+    /// Records that a move was confirmed; `followed` says that the gateway had followed it.
     pub(super) fn confirm(&mut self, name: &Owner, followed: bool) {
         self.shared.doubts.confirm(name, followed);
     }
 
-    /// Whether a peer for whom `principal` answers may have another SA made or keys changed. Who
-    /// answers for many may ask for as much as all of them that are connected.
+    /// Charges a principal for a request for an SA or new keys; returns false if its budget is
+    /// exhausted. The principal of all unnamed peers has the budget of all those connected.
     pub(super) fn admits_create(&mut self, principal: &Owner) -> bool {
         let peers =
-            if principal.1.is_unnamed() { self.shared.connected.answered_for_by(principal).len() } else { 1 };
+            if principal.1.is_unnamed() { self.shared.connected.of_principal(principal).len() } else { 1 };
         self.shared.quotas.admits(self.now, principal, peers as u32)
     }
 

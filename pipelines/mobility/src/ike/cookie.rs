@@ -1,16 +1,17 @@
-//! Cookies: who begins to connect while many do must first show that it receives what is sent to it
-//! (RFC 7296 §2.6).
+//! Cookies: under load, a new peer must first show that it receives packets at its address (RFC
+//! 7296 §2.6).
 
 use crate::crypto::{Crypto, Prf, Random};
 use alloc::vec::Vec;
 use core::{net::IpAddr, time::Duration};
 use zeroize::Zeroizing;
 
-/// How long a secret makes cookies; it knows them for as long again.
-const TURN: Duration = Duration::from_secs(60);
-const LENGTH: usize = 24;
+/// Time for which a secret makes cookies. They stay valid for as long again.
+const SECRET_LIFETIME: Duration = Duration::from_secs(60);
+/// Length of the MAC in a cookie, in bytes.
+const MAC_LEN: usize = 24;
 
-/// What a cookie is made for: the nonce and SPI of a first message, and where it came from.
+/// Inputs of a cookie: nonce, SPI and source address of a first message.
 #[derive(Clone, Copy)]
 pub(super) struct CookieInput<'a> {
     pub(super) nonce: &'a [u8],
@@ -33,12 +34,12 @@ impl core::fmt::Debug for Cookies {
 }
 
 impl Cookies {
-    fn turn(&mut self, now: Duration, random: &dyn Random) {
+    fn rotate_secrets(&mut self, now: Duration, random: &dyn Random) {
         let age = self.since.map(|since| now.saturating_sub(since));
-        if age.is_none_or(|age| age >= TURN) {
+        if age.is_none_or(|age| age >= SECRET_LIFETIME) {
             self.secrets.swap(0, 1);
             random.fill(&mut *self.secrets[0]);
-            if age.is_none_or(|age| age >= 2 * TURN) {
+            if age.is_none_or(|age| age >= 2 * SECRET_LIFETIME) {
                 random.fill(&mut *self.secrets[1]);
             }
             self.number = self.number.wrapping_add(1);
@@ -54,29 +55,28 @@ impl Cookies {
         random: &dyn Random,
         initiator: CookieInput<'_>,
     ) -> Vec<u8> {
-        self.turn(now, random);
-        cookie(crypto, self.number, &*self.secrets[0], initiator)
+        self.rotate_secrets(now, random);
+        make(crypto, self.number, &*self.secrets[0], initiator)
     }
 
-    /// Returns whether the cookie that `initiator` has `shown` is ours, and no older than two
-    /// turns.
-    pub(super) fn is_ours(
+    /// Returns true if `cookie` was made for `initiator` by one of the two latest secrets.
+    pub(super) fn is_valid(
         &mut self,
         now: Duration,
         crypto: &dyn Crypto,
         random: &dyn Random,
-        shown: &[u8],
+        cookie: &[u8],
         initiator: CookieInput<'_>,
     ) -> bool {
-        self.turn(now, random);
-        let Some(age) = shown.first().map(|number| self.number.wrapping_sub(*number)) else { return false };
+        self.rotate_secrets(now, random);
+        let Some(age) = cookie.first().map(|number| self.number.wrapping_sub(*number)) else { return false };
         let Some(secret) = self.secrets.get(usize::from(age)) else { return false };
         let number = self.number.wrapping_sub(age);
-        cookie(crypto, number, &**secret, initiator) == shown
+        make(crypto, number, &**secret, initiator) == cookie
     }
 }
 
-fn cookie(crypto: &dyn Crypto, number: u8, secret: &[u8], initiator: CookieInput<'_>) -> Vec<u8> {
+fn make(crypto: &dyn Crypto, number: u8, secret: &[u8], initiator: CookieInput<'_>) -> Vec<u8> {
     let CookieInput { nonce, from, spi } = initiator;
     let (v4, v6);
     let from: &[u8] = match from {
@@ -90,5 +90,5 @@ fn cookie(crypto: &dyn Crypto, number: u8, secret: &[u8], initiator: CookieInput
         }
     };
     let mac = crypto.prf(Prf::HmacSha256, secret, &[nonce, from, &spi.to_be_bytes()]);
-    core::iter::once(number).chain(mac.iter().copied().take(LENGTH)).collect()
+    core::iter::once(number).chain(mac.iter().copied().take(MAC_LEN)).collect()
 }

@@ -1,41 +1,41 @@
-//! Our own description of a path: what a terminal did to its packets, and which of it the gateway
-//! saw changed. Two notifications in the exchange of UPDATE_SA_ADDRESSES, between peers that have
-//! our vendor ID only.
+//! Our proprietary description of a path: how a terminal sent its packets, and what of it had
+//! changed when the gateway received them. It consists of two notifies in the exchange of
+//! UPDATE_SA_ADDRESSES, which are sent only to peers that have our vendor ID.
 //!
 //! | request | octets |
 //! |---|---|
 //! | family, 4 or 6 | 1 |
 //! | IP protocol around IKE and ESP: 17 | 1 |
-//! | encapsulations that the terminal can do, a bit each: 1 plain ESP, 2 UDP, 4 TCP, 8 TLS | 2 |
+//! | encapsulations that the terminal supports, one bit each: 1 plain ESP, 2 UDP, 4 TCP, 8 TLS | 2 |
 //! | source port, destination port | 2, 2 |
 //! | source address, destination address | 4 or 16 each |
 //!
 //! | answer | octets |
 //! |---|---|
-//! | translations that the gateway saw, a bit each: 1 source address, 2 source port, 4 destination address, 8 destination port, 16 protocol | 2 |
-//! | encapsulations that it can do | 2 |
-//! | the one to use | 2 |
+//! | translations that the gateway saw, one bit each: 1 source address, 2 source port, 4 destination address, 8 destination port, 16 protocol | 2 |
+//! | encapsulations that the gateway supports | 2 |
+//! | the encapsulation to use | 2 |
 
 use super::nat::octets;
 use crate::path::Addresses;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-/// The terminal's notification: of those for private use (RFC 7296 §3.10.1).
+/// The terminal's notify, from the numbers for private use (RFC 7296 §3.10.1).
 pub const REQUEST: u16 = 40_970;
-/// The gateway's.
+/// The gateway's notify.
 pub const REPLY: u16 = 40_971;
 
 /// Plain ESP.
 pub const ESP: u16 = 1;
 /// ESP in UDP.
 pub const UDP: u16 = 2;
-/// What we can do.
-const OURS: u16 = ESP | UDP;
+/// The encapsulations that we support.
+const SUPPORTED: u16 = ESP | UDP;
 
 const PROTOCOL_UDP: u8 = 17;
 
-/// Translations on the way, as a gateway saw them.
+/// Translations that a gateway saw.
 pub mod translation {
     /// Of the source address.
     pub const SOURCE_ADDRESS: u16 = 1;
@@ -45,26 +45,26 @@ pub mod translation {
     pub const DESTINATION_ADDRESS: u16 = 4;
     /// Of the destination port.
     pub const DESTINATION_PORT: u16 = 8;
-    /// Of the protocol around.
+    /// Of the IP protocol.
     pub const PROTOCOL: u16 = 16;
 }
 
 /// A gateway's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Translations that it saw.
+    /// The translations that it saw.
     pub translations: u16,
-    /// Encapsulations that it can do.
+    /// The encapsulations that it supports.
     pub supported: u16,
-    /// The one to use; 0: none that both can do.
+    /// The encapsulation to use; 0 if there is none that both support.
     pub used: u16,
 }
 
-/// What a terminal says of packets by `addresses`.
+/// Returns a terminal's description of packets that it sends by `addresses`.
 pub fn request(addresses: Addresses) -> Vec<u8> {
     let Addresses { local, remote } = addresses;
     let mut data = alloc::vec![if local.is_ipv4() { 4 } else { 6 }, PROTOCOL_UDP];
-    data.extend(OURS.to_be_bytes());
+    data.extend(SUPPORTED.to_be_bytes());
     data.extend(local.port().to_be_bytes());
     data.extend(remote.port().to_be_bytes());
     data.extend(octets(local.ip()));
@@ -72,11 +72,12 @@ pub fn request(addresses: Addresses) -> Vec<u8> {
     data
 }
 
-/// What a gateway answers to `said` of a packet that it saw come by `addresses`; a description that
-/// cannot be read counts as changed in all. `force_udp`: it wants UDP on every path.
-pub fn answer(said: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
-    let (translations, can) = match read(said) {
-        Some((protocol, can, from, to)) => {
+/// Returns a gateway's answer to `description`, for a packet that arrived by `addresses`. If the
+/// description cannot be parsed, all translations are reported. With `force_udp`, the gateway uses
+/// UDP on every path.
+pub fn answer(description: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
+    let (translations, supported) = match read(description) {
+        Some((protocol, supported, from, to)) => {
             let mut seen = 0;
             let mut differ = |differs: bool, bit: u16| seen |= if differs { bit } else { 0 };
             differ(from.ip() != addresses.remote.ip(), translation::SOURCE_ADDRESS);
@@ -84,18 +85,18 @@ pub fn answer(said: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
             differ(to.ip() != addresses.local.ip(), translation::DESTINATION_ADDRESS);
             differ(to.port() != addresses.local.port(), translation::DESTINATION_PORT);
             differ(protocol != PROTOCOL_UDP, translation::PROTOCOL);
-            (seen, can)
+            (seen, supported)
         }
         None => (0b1_1111, UDP),
     };
-    let both = can & OURS;
+    let both = supported & SUPPORTED;
     let wanted = if translations != 0 || force_udp { UDP } else { ESP };
     let used = if both & wanted != 0 { wanted } else { both & UDP };
-    [translations, OURS, used].into_iter().flat_map(u16::to_be_bytes).collect()
+    [translations, SUPPORTED, used].into_iter().flat_map(u16::to_be_bytes).collect()
 }
 
-fn read(said: &[u8]) -> Option<(u8, u16, SocketAddr, SocketAddr)> {
-    let (&[family, protocol, a, b, c, d, e, f], rest) = said.split_first_chunk::<8>()?;
+fn read(description: &[u8]) -> Option<(u8, u16, SocketAddr, SocketAddr)> {
+    let (&[family, protocol, a, b, c, d, e, f], rest) = description.split_first_chunk::<8>()?;
     let word = |high, low| u16::from_be_bytes([high, low]);
     let (from, to): (IpAddr, IpAddr) = match (family, rest.len()) {
         (4, 8) => {
@@ -111,7 +112,7 @@ fn read(said: &[u8]) -> Option<(u8, u16, SocketAddr, SocketAddr)> {
     Some((protocol, word(a, b), SocketAddr::new(from, word(c, d)), SocketAddr::new(to, word(e, f))))
 }
 
-/// Reads a gateway's answer.
+/// Parses a gateway's answer.
 pub fn read_answer(data: &[u8]) -> Option<Answer> {
     let &[a, b, c, d, e, f] = <&[u8; 6]>::try_from(data).ok()?;
     let word = |high, low| u16::from_be_bytes([high, low]);
@@ -126,7 +127,7 @@ mod tests {
         Addresses { local: local.parse().unwrap(), remote: remote.parse().unwrap() }
     }
 
-    fn answered(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
+    fn answer_to(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
         read_answer(&answer(&request(sent), seen, force_udp)).unwrap()
     }
 
@@ -136,8 +137,8 @@ mod tests {
             [("192.0.2.7:4500", "203.0.113.1:4500"), ("[2001:db8::7]:4500", "[2001:db8::1]:4500")]
         {
             let (sent, seen) = (ends(ours, theirs), ends(theirs, ours));
-            assert_eq!(answered(sent, seen, false), Answer { translations: 0, supported: 3, used: ESP });
-            assert_eq!(answered(sent, seen, true).used, UDP);
+            assert_eq!(answer_to(sent, seen, false), Answer { translations: 0, supported: 3, used: ESP });
+            assert_eq!(answer_to(sent, seen, true).used, UDP);
         }
     }
 
@@ -150,16 +151,16 @@ mod tests {
             (ends("10.9.9.9:4500", "10.1.0.2:4500"), translation::DESTINATION_ADDRESS),
             (ends("203.0.113.1:4501", "10.1.0.2:4500"), translation::DESTINATION_PORT),
         ] {
-            assert_eq!(answered(sent, seen, false), Answer { translations: bits, supported: 3, used: UDP });
+            assert_eq!(answer_to(sent, seen, false), Answer { translations: bits, supported: 3, used: UDP });
         }
     }
 
     #[test]
-    fn what_cannot_be_read_counts_as_changed() {
+    fn a_malformed_description_counts_as_changed() {
         let seen = ends("203.0.113.1:4500", "192.0.2.2:4500");
-        let said = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
-        for length in 0..said.len() {
-            let answer = read_answer(&answer(&said[..length], seen, false)).unwrap();
+        let description = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
+        for length in 0..description.len() {
+            let answer = read_answer(&answer(&description[..length], seen, false)).unwrap();
             assert_eq!((answer.translations, answer.used), (0b1_1111, UDP), "{length}");
         }
         assert_eq!(read_answer(&[0; 5]), None);

@@ -1,4 +1,4 @@
-//! Connections that we make, and make again.
+//! Connections that we make, and repeat when they end.
 
 use super::event::PeerId;
 use crate::path::Addresses;
@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::{net::IpAddr, time::Duration};
 
 /// Longest wait before a connection is tried again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A connection that we make, and make again.
+/// A connection that we make, and repeat when it ends.
 #[derive(Debug)]
 pub(super) struct Dial {
     pub(super) connection: usize,
@@ -19,9 +19,10 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    /// Tries again after the longest wait: the peer has connected to us meanwhile.
+    /// Postpones the next attempt by the longest wait, because the peer has connected to us
+    /// meanwhile.
     pub(super) fn postpone(&mut self, now: Duration) {
-        self.at = Some(now + LONGEST_WAIT);
+        self.at = Some(now + MAX_WAIT);
     }
 }
 
@@ -30,19 +31,19 @@ impl Dial {
 pub(super) struct Dials(Vec<Dial>);
 
 impl Dials {
-    /// Adds a connection that is to be made now.
+    /// Adds a connection that is due at once.
     pub(super) fn push(&mut self, now: Duration, connection: usize, addresses: Addresses) {
         self.0.push(Dial { connection, addresses, peer: None, failures: 0, at: Some(now) });
     }
 
-    /// Returns a connection that is to be made now. It is returned once.
+    /// Returns a connection that is due. Each is returned once.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<&mut Dial> {
         let dial = self.0.iter_mut().find(|dial| dial.at.is_some_and(|at| at <= now))?;
         dial.at = None;
         Some(dial)
     }
 
-    /// Returns when the next connection is to be made.
+    /// Returns when the next connection is due.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.0.iter().filter_map(|dial| dial.at).min()
     }
@@ -54,18 +55,18 @@ impl Dials {
         }
     }
 
-    /// Has the connection of `peer`, which has ended, made again: each time that it fails after
-    /// twice the wait.
+    /// Schedules the connection of `peer`, which has ended, again. The wait doubles with each
+    /// failure.
     pub(super) fn peer_ended(&mut self, now: Duration, peer: PeerId) {
         if let Some(dial) = self.of(peer) {
             let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));
             dial.peer = None;
-            dial.at = Some(now + wait.min(LONGEST_WAIT));
+            dial.at = Some(now + wait.min(MAX_WAIT));
             dial.failures += 1;
         }
     }
 
-    /// Makes the connection of `peer` from `local` from the next time on.
+    /// Changes the local address that the connection of `peer` uses from its next attempt on.
     pub(super) fn set_local(&mut self, peer: PeerId, local: IpAddr) {
         if let Some(dial) = self.of(peer) {
             dial.addresses.local.set_ip(local);

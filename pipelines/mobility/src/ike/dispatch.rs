@@ -1,5 +1,4 @@
-//! What messages and finished tasks lead to: each goes to the state or the exchange that waits for
-//! it.
+//! Passes messages and outcomes of tasks to the state or the exchange that waits for them.
 
 use super::{
     context::Context,
@@ -30,11 +29,11 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::mem;
 
-/// The next state of a handshake; `None`: both sides are established.
+/// The next state of a handshake; `None` once both sides are established.
 type Next<S> = Result<Option<S>, Failure>;
 
 impl Peer {
-    /// Handles a message that carries one of our SPIs.
+    /// Handles a message that contains one of our SPIs.
     pub(in crate::ike) fn handle_message(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,8 +64,8 @@ impl Peer {
         }
     }
 
-    /// Handles what may be the answer to our IKE_SA_INIT. What cannot be it is ignored: anybody may
-    /// have sent it.
+    /// Handles a possible response to our IKE_SA_INIT. Anything else is ignored, because anybody
+    /// may have sent it.
     fn handle_init_response(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +84,7 @@ impl Peer {
         let Ok(response) = InitResponse::parse(header, message) else { return };
         self.step_initiator(cx, |state, handshake, peer, cx| match state {
             Initiating::InitSent(sent) => {
-                sent.answered(handshake, peer, cx, response, (header, message)).map(Some)
+                sent.handle_response(handshake, peer, cx, response, (header, message)).map(Some)
             }
             state => Ok(Some(state)),
         });
@@ -110,7 +109,8 @@ impl Peer {
         {
             return Ok(());
         }
-        // Who has not proved who it is says of any address that it is there: it has shown one.
+        // An unauthenticated peer could claim any address, but it has proved the one of its first
+        // message.
         let proved = self.expire_at.is_some();
         let elsewhere = match proved {
             true => addresses.remote != self.addresses.remote,
@@ -118,8 +118,8 @@ impl Peer {
         };
         let opened = match arrival {
             Arrival::Nothing => return Ok(()),
-            // An answer, with certificates or in EAP, may be many times its request. It is asked
-            // again if it is meant so.
+            // A response with certificates or EAP may be much larger than its request. A peer that
+            // means it repeats the request.
             Arrival::New(_) if elsewhere && !proved && !ike_sa.admits_stray(cx.now) => {
                 cx.count(Counter::TooOften);
                 return Ok(());
@@ -136,7 +136,7 @@ impl Peer {
             }
             Arrival::New(opened) => opened,
         };
-        self.heard(cx);
+        self.note_heard(cx);
         match (&self.phase, exchange) {
             (Phase::Responder(_), ExchangeType::Intermediate | ExchangeType::Auth) => {
                 self.step_responder(cx, exchange, |state, handshake, peer, cx| {
@@ -156,11 +156,11 @@ impl Peer {
                 }
             }
             (Phase::Responder(_), ExchangeType::Informational) => {
-                // It does not take our proof, and says so (RFC 7296 §2.21.2).
+                // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
                 self.answer(cx, spi, exchange, &[], addresses);
                 self.fail(cx, Reason::Closed);
             }
-            // It asks again when we are ready.
+            // The peer repeats the request once we are ready.
             (Phase::Initiator(_), _) => {}
             (Phase::Established, _) => {
                 self.answer(cx, spi, exchange, &[Payload::notify(notify::INVALID_SYNTAX, &[])], addresses);
@@ -182,12 +182,12 @@ impl Peer {
         let Some((opened, outstanding)) = ike_sa.open_response(cx.crypto, header, message)? else {
             return Ok(());
         };
-        self.heard(cx);
+        self.note_heard(cx);
         self.take_response(cx, (spi, spis), header, &opened, *outstanding);
         if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
             self.request_delete_ike_sa(cx, spi);
         }
-        self.work(cx);
+        self.start_queued(cx);
         Ok(())
     }
 
@@ -202,30 +202,30 @@ impl Peer {
         match outstanding.request {
             Request::Handshake => self.step_initiator(cx, |state, handshake, peer, cx| match state {
                 Initiating::IntermediateSent(s) => {
-                    s.answered(handshake, peer, cx, (header, opened)).map(Some)
+                    s.handle_response(handshake, peer, cx, (header, opened)).map(Some)
                 }
-                Initiating::AuthSent(s) => s.answered(handshake, peer, cx, opened),
-                Initiating::EapSent(s) => s.answered(peer, cx, opened).map(Some),
-                Initiating::EapProofSent(s) => s.answered(handshake, peer, cx, opened),
+                Initiating::AuthSent(s) => s.handle_response(handshake, peer, cx, opened),
+                Initiating::EapSent(s) => s.handle_response(peer, cx, opened).map(Some),
+                Initiating::EapProofSent(s) => s.handle_response(handshake, peer, cx, opened),
                 state => Ok(Some(state)),
             }),
             Request::Create(sent) => {
-                sent.answered(self, cx, opened.read(CreateChildResponse::read));
+                sent.handle_response(self, cx, opened.read(CreateChildResponse::read));
             }
             Request::Update(update) => {
-                update.answered(self, cx, spis, opened.read(InformationalResponse::read));
+                update.handle_response(self, cx, spis, opened.read(InformationalResponse::read));
             }
             Request::Routability(cookie) => {
-                self.routability_answered(cx, cookie, opened.read(InformationalResponse::read));
+                self.handle_probe_response(cx, cookie, opened.read(InformationalResponse::read));
             }
-            // The answer shows that the peer took the request, whatever it says (RFC 7296 §1.4).
+            // Any response shows that the peer received the request (RFC 7296 §1.4).
             Request::Delete(id) => self.retire(cx, id),
             Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
             Request::Liveness | Request::Withdrawn => {}
         }
     }
 
-    /// Handles a finished task.
+    /// Handles the outcome of a task.
     pub(in crate::ike) fn handle_outcome(&mut self, cx: &mut Context<'_>, task: TaskId, outcome: Outcome) {
         let Some(at) = self.waiting.iter().position(|(id, _)| *id == task) else { return };
         let (_, waiting) = self.waiting.swap_remove(at);
@@ -238,18 +238,22 @@ impl Peer {
                     responder_outcome(state, handshake, peer, cx, outcome)
                 }),
             },
-            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => step.begun(self, cx, result),
-            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
-                step.finished(self, cx, result);
+            (PendingTask::CreateKexBegin(step), Outcome::KexBegun(result)) => {
+                step.handle_key_pair(self, cx, result)
             }
-            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => step.answered(self, cx, result),
+            (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
+                step.handle_shared_secret(self, cx, result);
+            }
+            (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => {
+                step.handle_kex_answer(self, cx, result)
+            }
             _ => {}
         }
-        self.work(cx);
+        self.start_queued(cx);
     }
 
-    /// Takes a step of a handshake that we began: it consumes the state, and gives the next one.
-    /// While it does, the peer has no phase.
+    /// Takes a step of a handshake that we began: it consumes the state and returns the next one.
+    /// Meanwhile the peer has no phase.
     fn step_initiator(
         &mut self,
         cx: &mut Context<'_>,
@@ -270,8 +274,8 @@ impl Peer {
         }
     }
 
-    /// Ends a handshake that we began. If the responder's answer was not taken, it should know (RFC
-    /// 7296 §2.21.2).
+    /// Ends a handshake that we began. A responder whose proof was rejected is told so (RFC 7296
+    /// §2.21.2).
     fn end_initiator(&mut self, cx: &mut Context<'_>, Failure { reason, notify }: Failure) {
         if self.is_established() {
             return self.close(cx, reason);
@@ -286,8 +290,8 @@ impl Peer {
         self.end(cx, reason);
     }
 
-    /// As [`Self::step_initiator`], of a handshake that the peer began. What refuses it answers its
-    /// request in `exchange`.
+    /// Takes a step of a handshake that the peer began, as [`Self::step_initiator`] does. A failure
+    /// answers the request in `exchange`.
     fn step_responder(
         &mut self,
         cx: &mut Context<'_>,
@@ -312,7 +316,7 @@ impl Peer {
     }
 }
 
-/// Hands a request to the state of a handshake that waits for it.
+/// Passes a request to the state of the handshake that waits for it.
 fn respond(
     state: Responding,
     handshake: &mut ResponderHandshake,
@@ -331,13 +335,13 @@ fn respond(
                     s.intermediate(handshake, peer, cx, (header, opened)).map(Some)
                 }
                 (Responding::Ready(s), ExchangeType::Auth) => s.auth(handshake, peer, cx, opened),
-                _ => Err(Failure::told(Reason::Protocol, notify::INVALID_SYNTAX)),
+                _ => Err(Failure::with_notify(Reason::Protocol, notify::INVALID_SYNTAX)),
             }
         }
     }
 }
 
-/// Hands what came of a task to the state that waits for it, in a handshake that the peer began.
+/// Passes the outcome of a task to the waiting state of a handshake that the peer began.
 fn responder_outcome(
     state: Responding,
     handshake: &mut ResponderHandshake,
@@ -347,24 +351,28 @@ fn responder_outcome(
 ) -> Next<Responding> {
     match (state, outcome) {
         (Responding::InitKex(s), Outcome::KexAnswered(result)) => {
-            s.answered(handshake, peer, cx, result).map(Some)
+            s.handle_kex_answer(handshake, peer, cx, result).map(Some)
         }
         (Responding::IntermediateKex(s), Outcome::KexAnswered(result)) => {
-            s.answered(handshake, peer, cx, result).map(Some)
+            s.handle_kex_answer(handshake, peer, cx, result).map(Some)
         }
-        (Responding::Verification(s), Outcome::Verified(result)) => s.verified(handshake, peer, cx, result),
-        (Responding::Signature(s), Outcome::Signed(result)) => s.signed(handshake, peer, cx, result),
+        (Responding::Verification(s), Outcome::Verified(result)) => {
+            s.handle_verification(handshake, peer, cx, result)
+        }
+        (Responding::Signature(s), Outcome::Signed(result)) => {
+            s.handle_signature(handshake, peer, cx, result)
+        }
         (Responding::EapStart(s), Outcome::Eap(conversation, step)) => {
-            s.stepped(handshake, peer, cx, (conversation, step))
+            s.handle_step(handshake, peer, cx, (conversation, step))
         }
         (Responding::EapMethod(s), Outcome::Eap(conversation, step)) => {
-            s.stepped(handshake, peer, cx, (conversation, step))
+            s.handle_step(handshake, peer, cx, (conversation, step))
         }
         (state, _) => Ok(Some(state)),
     }
 }
 
-/// As [`responder_outcome`], in a handshake that we began.
+/// Passes the outcome of a task to the waiting state of a handshake that we began.
 fn initiator_outcome(
     state: Initiating,
     handshake: &mut InitiatorHandshake,
@@ -373,22 +381,26 @@ fn initiator_outcome(
     outcome: Outcome,
 ) -> Next<Initiating> {
     let next = match (state, outcome) {
-        (Initiating::InitKexBegin(s), Outcome::KexBegun(result)) => s.begun(handshake, peer, cx, result),
+        (Initiating::InitKexBegin(s), Outcome::KexBegun(result)) => {
+            s.handle_key_pair(handshake, peer, cx, result)
+        }
         (Initiating::InitKexFinish(s), Outcome::KexFinished(result)) => {
-            s.finished(handshake, peer, cx, result)
+            s.handle_shared_secret(handshake, peer, cx, result)
         }
         (Initiating::IntermediateKexBegin(s), Outcome::KexBegun(result)) => {
-            s.begun(handshake, peer, cx, result)
+            s.handle_key_pair(handshake, peer, cx, result)
         }
         (Initiating::IntermediateKexFinish(s), Outcome::KexFinished(result)) => {
-            s.finished(handshake, peer, cx, result)
+            s.handle_shared_secret(handshake, peer, cx, result)
         }
-        (Initiating::Signature(s), Outcome::Signed(result)) => s.signed(handshake, peer, cx, result),
+        (Initiating::Signature(s), Outcome::Signed(result)) => {
+            s.handle_signature(handshake, peer, cx, result)
+        }
         (Initiating::EapMethod(s), Outcome::Eap(conversation, step)) => {
-            s.stepped(handshake, peer, cx, (conversation, step))
+            s.handle_step(handshake, peer, cx, (conversation, step))
         }
         (Initiating::Verification(s), Outcome::Verified(result)) => {
-            return s.verified(handshake, peer, cx, result);
+            return s.handle_verification(handshake, peer, cx, result);
         }
         (state, _) => Ok(state),
     };

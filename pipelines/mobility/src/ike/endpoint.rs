@@ -1,11 +1,11 @@
-//! All peers behind one pair of functions: messages in, messages and news out.
+//! All peers behind one interface: messages in, messages and events out.
 //!
 //! Call order: any `handle_*`, then [`Endpoint::poll_task`], [`Endpoint::poll_transmit`] and
 //! [`Endpoint::poll_event`] until `None`, then [`Endpoint::poll_timeout`]. Time is counted from any
 //! fixed point.
 
 use super::{
-    admission::{self, Admission, Cookie},
+    admission::{self, Admission, CookieCheck},
     bounds,
     connected::NewPeer,
     connection::Connection,
@@ -37,8 +37,8 @@ use core::{
     time::Duration,
 };
 
-/// Longest first message, in bytes: it is kept until its sender has proved who it is.
-const LONGEST_INIT: usize = 4096;
+/// Most bytes of a first message, which is kept until its sender is authenticated.
+const MAX_INIT_LEN: usize = 4096;
 
 /// All peers.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Returns an endpoint without peers. All its secrets, SPIs and jitter come from `random`.
+    /// Creates an endpoint without peers. All its secrets, SPIs and jitter come from `random`.
     pub fn new(
         crypto: Arc<dyn Crypto>,
         random: Arc<dyn Random>,
@@ -75,22 +75,22 @@ impl Endpoint {
         }
     }
 
-    /// These SPIs are taken by others: none of ours will be one of them.
+    /// Reserves SPIs that others use, so that the endpoint chooses none of them.
     pub fn reserve_child_spis(&mut self, spis: impl IntoIterator<Item = u32>) {
         self.shared.child_spis.extend(spis);
     }
 
-    /// The connections, by index.
+    /// Returns the connections, by index.
     pub fn connections(&self) -> &[Connection] {
         &self.environment.connections
     }
 
-    /// What was counted.
+    /// Returns the value of a counter.
     pub fn count(&self, counter: Counter) -> u64 {
         self.shared.counts[counter as usize]
     }
 
-    /// Peers that have not proved who they are.
+    /// Returns the number of peers that are not authenticated.
     pub fn half_open(&self) -> usize {
         self.admission.half_open()
     }
@@ -100,7 +100,7 @@ impl Endpoint {
         Kept { peers: self.peers.len(), half_open: self.half_open(), ..self.shared.kept() }
     }
 
-    /// Lets a peer do something, and sees to what follows from it.
+    /// Runs `act` on a peer and updates everything that depends on the peer's state.
     fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut cx = self.environment.context(now, &mut self.shared);
@@ -109,7 +109,7 @@ impl Endpoint {
         self.settle_new_peers(now);
     }
 
-    /// Brings what is kept about a peer in line with what it has become.
+    /// Updates what the endpoint stores about a peer from the peer's state.
     fn settle(&mut self, now: Duration, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {
@@ -143,14 +143,14 @@ impl Endpoint {
         } else if old != new {
             self.timers.extend(new.map(|at| (at, id)));
         }
-        // Who ends lingers, for what may be repeated, but not in any number.
+        // Ended peers linger to answer repeated requests, but their number is bounded.
         while self.ended.len() > self.environment.settings.half_open_limit.max(1) {
             let Some(oldest) = self.ended.pop_front() else { break };
             self.with(now, oldest, |peer, _| peer.forget());
         }
     }
 
-    /// Peers that have just proved who they are: what they were before is over, where it should be.
+    /// Registers peers that have just been authenticated, and closes those that they replace.
     fn settle_new_peers(&mut self, now: Duration) {
         while let Some(new_peer) = self.shared.new_peers.pop() {
             let id = new_peer.peer;
@@ -159,23 +159,23 @@ impl Endpoint {
             }
             self.shared.connected.insert(&new_peer);
             self.dials.peer_established(id);
-            self.make_way(now, &new_peer);
-            self.bound_peers(now, &new_peer);
+            self.replace_older(now, &new_peer);
+            self.enforce_peer_limits(now, &new_peer);
         }
     }
 
-    /// Keeps those of one owner, those without a name, and all, to their number: of all the new
-    /// peer goes, else the oldest.
-    fn bound_peers(&mut self, now: Duration, new_peer: &NewPeer) {
+    /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond the
+    /// last, the new peer is closed; beyond the others, the oldest.
+    fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
-        let (peers, most) = match owner.1.is_unnamed() {
+        let (peers, limit) = match owner.1.is_unnamed() {
             true => (
-                connected.answered_for_by(principal),
-                self.environment.settings.peer_limit / bounds::NAMELESS,
+                connected.of_principal(principal),
+                self.environment.settings.peer_limit / bounds::NAMELESS_SHARE,
             ),
-            false => (connected.of(owner), self.environment.settings.device_limit),
+            false => (connected.of_owner(owner), self.environment.settings.device_limit),
         };
-        if peers.len() > most.max(1)
+        if peers.len() > limit.max(1)
             && let Some(oldest) = peers.first().copied()
         {
             self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
@@ -185,9 +185,9 @@ impl Endpoint {
         }
     }
 
-    /// Ends what a new peer takes the place of, and tells it so.
-    fn make_way(&mut self, now: Duration, new_peer: &NewPeer) {
-        let others = self.shared.connected.of(&new_peer.owner).iter().copied();
+    /// Closes the peers that a new peer replaces, and tells them.
+    fn replace_older(&mut self, now: Duration, new_peer: &NewPeer) {
+        let others = self.shared.connected.of_owner(&new_peer.owner).iter().copied();
         let others: Vec<PeerId> = match (new_peer.takes_over, new_peer.initial_contact) {
             (false, false) => return,
             _ => others.filter(|id| *id != new_peer.peer).collect(),
@@ -195,14 +195,14 @@ impl Endpoint {
         for id in others {
             let new = self.peers.get(&new_peer.peer).filter(|new| new.is_established());
             let (Some(new), Some(old)) = (new, self.peers.get(&id)) else { return };
-            // Several may have this name: what comes from the same socket is the same device, and
-            // of the others only who does not answer is gone.
-            let is_over = new_peer.takes_over || new.shares_remote_with(old);
-            let over = match is_over {
+            // Several devices may have this name. The same address and port mean the same device;
+            // any other is replaced only if it does not answer.
+            let is_same_device = new_peer.takes_over || new.shares_remote_with(old);
+            let over = match is_same_device {
                 true if new.gives_way_to(old) => new_peer.peer,
                 true => id,
                 false => {
-                    self.with(now, id, Peer::check_life);
+                    self.with(now, id, Peer::check_liveness);
                     continue;
                 }
             };
@@ -210,7 +210,7 @@ impl Endpoint {
         }
     }
 
-    /// A message, without the non-ESP marker.
+    /// Handles a message, without the non-ESP marker.
     pub fn handle_datagram(&mut self, now: Duration, addresses: Addresses, message: &[u8]) {
         self.shared.count(Counter::Messages);
         let Ok(header) = Header::parse(message) else {
@@ -248,8 +248,8 @@ impl Endpoint {
         }
     }
 
-    /// Who sends to an SPI that we do not know may want to hear so: it proves nothing (RFC 7296
-    /// §2.21.4).
+    /// Answers a message with an unknown SPI or version, whose sender may want to know. The answer
+    /// is not authenticated (RFC 7296 §2.21.4).
     fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
         if header.is_response() {
             return;
@@ -261,18 +261,18 @@ impl Endpoint {
         }
     }
 
-    /// Answers a message in clear.
+    /// Sends an unencrypted answer.
     fn refuse(&mut self, addresses: Addresses, header: &Header, notify: &Notify<'_>) {
         let payload = Payload::Message(admission::refusal(header, notify));
         self.shared.transmits.push_back(Transmit { addresses, payload });
     }
 
-    /// A peer's first message.
+    /// Handles a peer's first message.
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
         if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
             return self.with(now, known, |peer, cx| peer.repeat_init(cx, message, addresses));
         }
-        if message.len() > LONGEST_INIT {
+        if message.len() > MAX_INIT_LEN {
             self.shared.count(Counter::Malformed);
             return;
         }
@@ -313,14 +313,14 @@ impl Endpoint {
         }
     }
 
-    /// Refuses a first message (RFC 7296 §2.21.1). Nothing is kept of it.
+    /// Refuses a first message, and keeps no state (RFC 7296 §2.21.1).
     fn refuse_init(&mut self, now: Duration, addresses: Addresses, header: &Header, why: &ErrorNotify) {
         self.shared.count(Counter::InitRefused);
         self.admission.note_refusal(now);
         self.refuse(addresses, header, &Notify::new(why.kind, &why.data));
     }
 
-    /// A peer that is not established makes room for others.
+    /// Drops an unauthenticated peer to make room for others.
     fn evict(&mut self, now: Duration, peer: PeerId) {
         self.shared.count(Counter::Crowded);
         self.with(now, peer, |peer, cx| {
@@ -329,7 +329,7 @@ impl Endpoint {
         });
     }
 
-    /// Whether a first message shows a cookie of ours; if not, it is asked to.
+    /// Returns true if a first message has a valid cookie; otherwise asks for one.
     fn has_cookie(
         &mut self,
         now: Duration,
@@ -340,8 +340,8 @@ impl Endpoint {
         let (crypto, random, from) =
             (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
         match self.admission.check_cookie(now, crypto, random, from, header, request) {
-            Cookie::Shown => return true,
-            Cookie::Wanted(cookie) => {
+            CookieCheck::Valid => return true,
+            CookieCheck::Required(cookie) => {
                 self.shared.count(Counter::Cookie);
                 self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
             }
@@ -349,7 +349,7 @@ impl Endpoint {
         false
     }
 
-    /// Connects by `connection` from `local`, now and whenever it ends.
+    /// Connects by `connection` from `local`, now and whenever the connection ends.
     pub fn dial(&mut self, now: Duration, connection: usize, local: IpAddr) {
         let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
             return;
@@ -378,7 +378,7 @@ impl Endpoint {
         }
     }
 
-    /// Time has come to `now`.
+    /// Handles all timers due at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(at, id)) = self.timers.first() {
             if at > now {
@@ -393,75 +393,78 @@ impl Endpoint {
         self.redial(now);
     }
 
-    /// When [`Endpoint::handle_timeout`] is wanted next.
+    /// Returns when [`Endpoint::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
         timer.into_iter().chain(self.dials.poll_timeout()).min()
     }
 
-    /// The next datagram to send.
+    /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.shared.transmits.pop_front()
     }
 
-    /// The next news.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.shared.events.pop_front()
     }
 
-    /// The next task, and where the peer is that it is for. Take it when somebody is free to do it:
-    /// those that wait here take turns by network and address, and established peers' come first.
+    /// Returns the next task with its peer's address. Call it when a thread is free to run the
+    /// task: until then, waiting tasks take turns by network and address, those of established
+    /// peers first.
     pub fn poll_task(&mut self) -> Option<(TaskId, IpAddr, Task)> {
         self.shared.queue.pop()
     }
 
-    /// A task is done.
+    /// Handles the outcome of a task.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
         if let Some(peer) = self.shared.queue.done(task) {
             self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
         }
     }
 
-    /// The data plane saw an authentic packet of this pair, the newest so far, come by another
-    /// path.
+    /// Handles a report of the data plane: an authentic packet of this child SA, the newest so far,
+    /// came by another path.
     pub fn handle_path(&mut self, now: Duration, child: ChildId, path: Path) {
         if let Some(peer) = self.peer_of(child) {
             self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
         }
     }
 
-    /// The data plane saw the first packet of this pair.
+    /// Handles a report of the data plane: the first packet of this child SA arrived.
     pub fn handle_child_used(&mut self, now: Duration, child: ChildId) {
         if let Some(peer) = self.peer_of(child) {
             self.with(now, peer, |peer, cx| peer.handle_child_used(cx, child));
         }
     }
 
-    /// A pair has carried so much that it is to get new keys.
+    /// Handles a report of the data plane: this child SA has carried so much that it must be
+    /// rekeyed.
     pub fn handle_child_due(&mut self, now: Duration, child: ChildId) {
         if let Some(peer) = self.peer_of(child) {
             self.with(now, peer, |peer, cx| peer.handle_child_due(cx, child));
         }
     }
 
-    /// Whose pair it is.
+    /// Returns the peer of a child SA.
     pub fn peer_of(&self, child: ChildId) -> Option<PeerId> {
         self.shared.children.get(&child).copied()
     }
 
-    /// The answer to [`Event::LivenessDue`]: whether the data plane heard from the peer since the
-    /// last time.
+    /// Handles the answer to [`Event::LivenessDue`]: `alive` says whether the data plane received
+    /// anything from the peer since the last one.
     pub fn handle_liveness(&mut self, now: Duration, peer: PeerId, alive: bool) {
         self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
     }
 
-    /// What was sent on a path that the peer has not confirmed is enough: it is back where it was.
+    /// Handles a report that enough was sent on a path that the peer has not confirmed. The peer's
+    /// path goes back to the confirmed one.
     pub fn handle_unconfirmed(&mut self, now: Duration, peer: PeerId) {
         self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
     }
 
-    /// Reaches a peer that we connected to from `local` from now on, and at `remote` if that is
-    /// another address of the peer.
+    /// Changes our address towards a peer that we connected to, and the peer's address if `remote`
+    /// is given.
     ///
     /// # Errors
     /// [`OtherFamily`] if `local` cannot reach the peer's address; nothing changes then.
@@ -481,17 +484,17 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Ends a peer.
+    /// Closes a peer.
     pub fn close(&mut self, now: Duration, peer: PeerId) {
         self.with(now, peer, |peer, cx| peer.close(cx, Reason::Closed));
     }
 
-    /// Changes the keys of a peer's IKE SA, or of all its child SAs.
+    /// Rekeys a peer's IKE SA, or all its child SAs.
     pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
         self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
     }
 
-    /// All peers.
+    /// Returns all peers.
     pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
         self.peers.values().map(View::new)
     }

@@ -1,184 +1,185 @@
-//! What the endpoint tells whoever drives it.
+//! Events that the endpoint reports to its driver.
 
 use super::{
     suite::{EspSuite, IkeSuite},
     wire::TrafficSelector,
 };
 use crate::{
-    crypto::{Distrust, Secret},
+    crypto::{Secret, VerifyError},
     identity::Identity,
     path::{Addresses, Nat, Path},
 };
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
-/// Number of a peer, for as long as it is connected: rekeys and moves do not change it.
+/// Number of a peer while it is connected. Rekeys and moves do not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
-/// Number of a pair of child SAs.
+/// Number of a child SA, which consists of one ESP SA in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildId(pub u64);
 
-/// A pair of child SAs.
+/// A child SA: one ESP SA in each direction.
 #[derive(Debug)]
 pub struct ChildSa {
-    /// Name of the connection's child.
+    /// Name of its policy in the connection.
     pub name: String,
     /// SPI of packets to us.
     pub spi_in: u32,
     /// SPI of packets to the peer.
     pub spi_out: u32,
-    /// Algorithms.
+    /// The algorithms.
     pub suite: EspSuite,
     /// Keying material of packets to us: cipher, then integrity.
     pub key_in: Secret,
     /// Keying material of packets to the peer.
     pub key_out: Secret,
-    /// Our side.
+    /// Our side of the traffic.
     pub local: Vec<TrafficSelector>,
-    /// The peer's side.
+    /// The peer's side of the traffic.
     pub remote: Vec<TrafficSelector>,
-    /// Transport mode.
+    /// True for transport mode.
     pub transport: bool,
-    /// How packets go to the peer.
+    /// The path to the peer.
     pub path: Path,
-    /// The pair that this one takes the place of.
+    /// The child SA that this one replaces.
     pub replaces: Option<ChildId>,
-    /// Whether to send by it at once. If not, from its first inbound packet on, or when
-    /// [`Event::ChildUse`] says so: the peer may not have the keys yet (RFC 7296 §2.8).
+    /// True if it may be used for sending at once. Otherwise, the first inbound packet or
+    /// [`Event::ChildUse`] permits it: the peer may not have the keys yet (RFC 7296 §2.8).
     pub send: bool,
 }
 
-/// Why a connection ended, or was not made.
+/// Why a connection ended, or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The peer said so.
+    /// The peer closed it.
     Deleted,
-    /// We were asked to.
+    /// We closed it.
     Closed,
-    /// The peer does not answer.
-    Silent,
-    /// It has a newer connection.
+    /// The peer did not answer.
+    Timeout,
+    /// A newer connection replaced it.
     Replaced,
-    /// No common algorithms.
+    /// There are no common algorithms.
     NoProposal,
     /// The key exchange was refused.
     KeyExchange,
-    /// No connection of the configuration is for this identity and way to prove it.
+    /// No connection of the configuration matches this identity and authentication method.
     NoConnection,
-    /// The peer's proof is wrong: a shared key, a MSK.
+    /// The peer's proof is wrong: a shared key or an MSK.
     Authentication,
-    /// The peer's certificate is not taken.
-    Distrusted(Distrust),
+    /// The peer's certificate or signature was rejected.
+    Verification(VerifyError),
     /// EAP failed.
     Eap,
-    /// EAP succeeded, but nobody but the peer itself says who it is, and only connections with a
-    /// `remote_id` are for it.
+    /// EAP succeeded, but only the peer itself vouches for its name, and all matching connections
+    /// have a `remote_id`.
     Unnamed,
-    /// The peer refused us, by this notification.
+    /// The peer refused us with this error notify.
     Refused(u16),
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     Protocol,
-    /// Its keys are older than they may be, and could not be changed.
+    /// The SAs expired because they could not be rekeyed.
     Expired,
-    /// Too many are connecting.
+    /// There are too many connections.
     Overload,
-    /// A NAT is on the way where none is allowed.
+    /// There is a NAT where none is allowed.
     Nat,
-    /// The gateway gave us this inner address, which none can be.
+    /// The gateway assigned this address, which cannot be an inner address.
     InnerAddress(IpAddr),
 }
 
-/// News.
+/// An event.
 #[derive(Debug)]
 pub enum Event {
-    /// A peer proved who it is.
+    /// A peer was authenticated.
     PeerUp {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// By this connection of the configuration.
+        /// Index of its connection in the configuration.
         connection: usize,
-        /// Who it has proved to be.
+        /// The identity that it proved.
         identity: Identity,
-        /// What it calls itself, where EAP proved another name.
+        /// The identity that it claimed, if EAP proved another one.
         claimed: Option<Identity>,
-        /// Where it is.
+        /// Its addresses.
         addresses: Addresses,
     },
-    /// A connection ended, or was not made. Its child SAs ended before.
+    /// A connection ended, or failed. Its child SAs ended before.
     PeerDown {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// Where it was.
+        /// The peer's last address.
         remote: SocketAddr,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// The gateway gave us these.
+    /// The gateway assigned our configuration.
     Configured {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// Inner addresses.
+        /// The inner addresses.
         addresses: Vec<IpAddr>,
-        /// DNS servers.
+        /// The DNS servers.
         dns: Vec<IpAddr>,
-        /// Domains that they answer for.
+        /// The domains that these servers answer for.
         domains: Vec<String>,
     },
-    /// A pair of child SAs is to be installed.
+    /// A child SA must be installed.
     ChildUp {
-        /// Whose.
+        /// The peer.
         peer: PeerId,
-        /// Its number.
+        /// Number of the child SA.
         child: ChildId,
-        /// What.
+        /// The child SA.
         sa: ChildSa,
     },
-    /// Send by this pair from now on.
+    /// This child SA must be used for sending from now on.
     ChildUse {
-        /// Which.
+        /// Number of the child SA.
         child: ChildId,
     },
-    /// A pair is to be removed.
+    /// A child SA must be removed.
     ChildDown {
-        /// Which.
+        /// Number of the child SA.
         child: ChildId,
     },
-    /// The link moved: all pairs of the peer go by this path from now on.
+    /// The link moved: all child SAs of the peer use this path from now on.
     PeerMoved {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// Its path.
+        /// The new path.
         path: Path,
-        /// Whether the peer has shown that it is there. If not, the driver bounds what is sent
-        /// until it has.
+        /// True if the peer has confirmed the path. If not, the driver limits what is sent until it
+        /// has.
         confirmed: bool,
-        /// Translations on the way.
+        /// The NATs on the path.
         nat: Nat,
     },
-    /// The peer has shown that it is where it moved to.
+    /// The peer has confirmed the path that it moved to.
     PathConfirmed {
-        /// Which.
+        /// The peer.
         peer: PeerId,
     },
-    /// Nothing came from the peer for long. The driver answers with what its data plane saw.
+    /// Nothing was received from the peer for a long time. The driver answers with what its data
+    /// plane saw.
     LivenessDue {
-        /// Which.
+        /// The peer.
         peer: PeerId,
     },
-    /// Messages with this SPI of ours are a known peer's from now on, or no longer.
+    /// Messages with this SPI of ours belong to a known peer from now on, or no longer.
     Spi {
-        /// Ours.
+        /// The SPI.
         spi: u64,
-        /// Whether it is known.
+        /// True if it is known.
         known: bool,
     },
-    /// An IKE SA has keys, for who asked for a key log.
+    /// An IKE SA has new keys. Reported only if a key log is configured.
     IkeSaKeys {
         /// SPIs, the initiator's first.
         spis: [u64; 2],
-        /// Algorithms.
+        /// The algorithms.
         suite: IkeSuite,
         /// SK_ei and SK_er.
         encr: [Secret; 2],

@@ -1,28 +1,28 @@
 //! IKEv2 (RFC 7296) with MOBIKE (RFC 4555).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`endpoint`] | all peers: messages in, messages and news out |
+//! | [`endpoint`] | all peers: messages in, messages and events out |
 //! | `admission` | half-open peers, cookies, and refusals of first messages |
-//! | `dial` | connections that we make, and make again |
-//! | `context` | what peers share |
-//! | `exchange` | what messages lead to, exchange by exchange |
-//! | `dispatch` | what messages and finished tasks lead to |
-//! | `peer` | one peer: its IKE SA, its child SAs, where it is |
-//! | [`settings`], [`counter`] | bounds and times; what is counted |
-//! | [`bounds`] | what one peer can have us keep |
-//! | `cookie` | standing up to many who begin |
-//! | `quota` | how many SAs may be asked for in one name |
-//! | `connected` | who is connected, and in whose name |
-//! | `doubt` | whose moves are followed before they are confirmed |
-//! | [`view`] | what may be seen of a peer |
-//! | [`connection`] | who may connect, and what holds for it then |
-//! | [`event`] | what the endpoint tells whoever drives it |
+//! | `dial` | connections that we make, and repeat when they end |
+//! | `context` | state that peers share |
+//! | `exchange` | the exchanges, both sides of each |
+//! | `dispatch` | passes messages and outcomes of tasks to what waits for them |
+//! | `peer` | one peer: its IKE SA, its child SAs, its path |
+//! | [`settings`], [`counter`] | limits and times; counters |
+//! | [`bounds`] | limits of what one peer can make us keep |
+//! | `cookie` | protection from floods of first messages |
+//! | `quota` | limits requests for SAs of one principal |
+//! | `connected` | connected peers by owner and principal |
+//! | `doubt` | decides whose moves are followed before they are confirmed |
+//! | [`view`] | the visible state of a peer |
+//! | [`connection`] | who may connect, and on which terms |
+//! | [`event`] | events for the driver |
 //! | [`wire`] | messages as bytes |
 //! | [`protection`] | encrypted messages and their fragments |
-//! | [`schedule`] | the keys |
-//! | [`proposal`], [`selector`] | what is agreed on |
-//! | [`nat`], [`description`] | what lies between us and a peer |
+//! | [`schedule`] | the key schedule |
+//! | [`proposal`], [`selector`] | negotiation of algorithms and traffic selectors |
+//! | [`nat`], [`description`] | NAT detection; our description of a path |
 //! | [`pool`] | inner addresses |
 //! | [`suite`] | sets of algorithms |
 

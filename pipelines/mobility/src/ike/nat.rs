@@ -1,4 +1,4 @@
-//! Ports of IKE, and how each side tells whether a NAT is on the way (RFC 7296 §2.23).
+//! IKE's ports, and NAT detection (RFC 7296 §2.23).
 
 use super::wire::{Malformed, Payload, notify};
 use crate::{
@@ -8,37 +8,37 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
-/// Port of IKE without NAT (RFC 7296 §2).
+/// The port of IKE without a NAT (RFC 7296 §2).
 pub const IKE_PORT: u16 = 500;
-/// Port of IKE and ESP in UDP (RFC 3948).
+/// The port of IKE and ESP in UDP (RFC 3948).
 pub const NAT_T_PORT: u16 = 4500;
 
-/// The NAT_DETECTION notifies of a message: both ends of its path as its sender sees them, as
-/// hashes.
+/// The NAT_DETECTION notifies of a message: hashes of both ends of its path as the sender sees
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatDetection {
-    /// The sender's end. One with several addresses may name each.
+    /// Hashes of the sender's end. A sender with several addresses may include each.
     sources: Box<[[u8; 20]]>,
-    /// The receiver's.
+    /// Hashes of the receiver's end.
     destinations: Box<[[u8; 20]]>,
 }
 
 impl NatDetection {
-    /// Returns what we say of a message that goes by `addresses`.
+    /// Returns the notifies for a message that is sent by `addresses`.
     pub fn new(crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> Self {
         let hash = |end| nat_detection(crypto, spis[0], spis[1], end);
         Self { sources: [hash(addresses.local)].into(), destinations: [hash(addresses.remote)].into() }
     }
 
-    /// Has it say that we are somewhere else than we are, so that the peer uses UDP on every path.
-    pub fn feign(&mut self, random: &dyn Random) {
+    /// Replaces the hashes of our end with random ones, so that the peer uses UDP on every path.
+    pub fn randomize_source(&mut self, random: &dyn Random) {
         self.sources.iter_mut().for_each(|source| random.fill(source));
     }
 
-    /// Reads the notifies of a message; `None` if it says nothing of one end or the other.
+    /// Parses the notifies of a message; returns `None` if those of one end or both are missing.
     ///
     /// # Errors
-    /// If one is no SHA-1 hash.
+    /// Fails if a notify is not a SHA-1 hash.
     pub fn read(payloads: &[Payload<'_>]) -> Result<Option<Self>, Malformed> {
         let all = |kind| {
             let of_kind = payloads.iter().filter_map(move |payload| match payload {
@@ -46,7 +46,7 @@ impl NatDetection {
                 _ => None,
             });
             let hashes = of_kind.map(|data| data.try_into().map_err(|_| Malformed::Length));
-            // It is kept for as long as a peer is half open.
+            // These are kept for as long as a peer is half open, so no spare capacity.
             hashes.collect::<Result<Box<[_]>, _>>()
         };
         let sources = all(notify::NAT_DETECTION_SOURCE_IP)?;
@@ -55,7 +55,7 @@ impl NatDetection {
         Ok(is_whole.then_some(Self { sources, destinations }))
     }
 
-    /// Returns its payloads.
+    /// Returns the notifies as payloads.
     pub fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
         let sources = self.sources.iter();
         let destinations = self.destinations.iter();
@@ -64,17 +64,17 @@ impl NatDetection {
             .chain(destinations.map(|hash| Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, hash)))
     }
 
-    /// Returns the NATs on the path by which it came.
+    /// Returns the NATs on the path by which the message came.
     pub fn nat(&self, crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> Nat {
         let hash = |end| nat_detection(crypto, spis[0], spis[1], end);
         Nat {
-            there: !self.sources.contains(&hash(addresses.remote)),
-            here: !self.destinations.contains(&hash(addresses.local)),
+            remote: !self.sources.contains(&hash(addresses.remote)),
+            local: !self.destinations.contains(&hash(addresses.local)),
         }
     }
 
-    /// Returns whether it names both ends of `addresses`, with their ports or IKE's own.
-    pub fn names(&self, crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> bool {
+    /// Returns true if the hashes match both ends of `addresses`, with their ports or IKE's own.
+    pub fn matches(&self, crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> bool {
         let is_among = |hashes: &[[u8; 20]], end: SocketAddr| {
             [end.port(), IKE_PORT, NAT_T_PORT].into_iter().any(|port| {
                 let end = SocketAddr::new(end.ip(), port);
@@ -84,7 +84,7 @@ impl NatDetection {
         is_among(&self.sources, addresses.remote) && is_among(&self.destinations, addresses.local)
     }
 
-    /// Returns the bytes of memory beside its own.
+    /// Returns the heap memory in bytes.
     pub(super) fn memory(&self) -> usize {
         size_of_val(&*self.sources) + size_of_val(&*self.destinations)
     }

@@ -1,11 +1,12 @@
-//! Pools of inner addresses. Who comes again gets the address that it had, as long as that is free.
+//! Pools of inner addresses. A peer that returns gets its previous address, as long as that is
+//! free.
 
 use super::bounds;
 use crate::identity::Identity;
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Who has an address: an identity, as one connection of the configuration vouches for it.
+/// The owner of an address: an index of a connection and an identity that it vouches for.
 pub type Owner = (usize, Identity);
 
 /// A range of addresses.
@@ -14,21 +15,21 @@ pub struct Pool {
     first: u128,
     count: u128,
     is_v4: bool,
-    /// None from here on was given out, but for wishes.
+    /// The first offset that was never leased, except by request.
     next: u128,
     used: BTreeMap<u128, (Owner, u32)>,
-    /// Who had which address, and when, counted in leases.
+    /// The last address of each owner, and when it was leased, counted in leases.
     had: BTreeMap<Owner, (u128, u64)>,
-    /// The owners of `had`, the one that had an address longest ago first.
+    /// The owners in `had`; the one whose lease is oldest comes first.
     remembered: BTreeMap<u64, Owner>,
     leases: u64,
-    /// Addresses that were given back, the one longest ago first, and when each was.
+    /// Released addresses, the longest free first, and the reverse map.
     free: BTreeMap<u64, u128>,
     freed: BTreeMap<u128, u64>,
 }
 
 impl Pool {
-    /// All addresses from `first` to `last`, which are of one family.
+    /// Creates a pool of all addresses from `first` to `last`, which are of one family.
     pub fn new(first: IpAddr, last: IpAddr) -> Self {
         let (start, end) = (bits(first), bits(last));
         let count = end.saturating_sub(start).saturating_add(1);
@@ -46,19 +47,19 @@ impl Pool {
         }
     }
 
-    /// Whether its addresses are IPv4.
+    /// Returns true if the addresses are IPv4.
     pub fn is_v4(&self) -> bool {
         self.is_v4
     }
 
-    /// Addresses in use.
+    /// Returns the number of addresses in use.
     pub fn used(&self) -> usize {
         self.used.len()
     }
 
-    /// An address for `owner`: the one that it has where it takes the place of itself, the one that
-    /// it had or wishes for where that is free, else one that nobody had for the longest time.
-    pub fn lease(&mut self, owner: &Owner, wish: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
+    /// Returns an address for `owner`: its current one if it takes over, else its previous or the
+    /// requested one if that is free, else the one that has been free for longest.
+    pub fn lease(&mut self, owner: &Owner, requested: Option<IpAddr>, takes_over: bool) -> Option<IpAddr> {
         let had = self.had.get(owner).map(|(at, _)| *at);
         if let Some((_, count)) = had
             .filter(|_| takes_over)
@@ -68,14 +69,17 @@ impl Pool {
             *count += 1;
             return had.map(|had| self.address(had));
         }
-        let wish =
-            wish.filter(|w| w.is_ipv4() == self.is_v4).map(bits).and_then(|w| w.checked_sub(self.first));
-        // A wish for an address that was given out before is not granted: who had it may come back.
+        let requested = requested
+            .filter(|address| address.is_ipv4() == self.is_v4)
+            .map(bits)
+            .and_then(|bits| bits.checked_sub(self.first));
+        let is_new = |at: &u128| *at >= self.next && !self.freed.contains_key(at);
+        // A requested address that was leased before is not granted: its previous owner may return.
         let is_free = |at: &u128| *at < self.count && !self.used.contains_key(at);
         let at = had
             .filter(is_free)
-            .or_else(|| wish.filter(is_free).filter(|at| *at >= self.next && !self.freed.contains_key(at)))
-            .or_else(|| self.fresh())?;
+            .or_else(|| requested.filter(is_free).filter(is_new))
+            .or_else(|| self.take_free())?;
         if let Some(since) = self.freed.remove(&at) {
             self.free.remove(&since);
         }
@@ -84,9 +88,9 @@ impl Pool {
         Some(self.address(at))
     }
 
-    /// Returns one that nobody had, or the one that was given back longest ago if there is none, or
-    /// as many were given back as are remembered.
-    fn fresh(&mut self) -> Option<u128> {
+    /// Returns the next free address: one never leased, else the one that has been free for longest.
+    /// The latter also comes first once as many are free as are remembered.
+    fn take_free(&mut self) -> Option<u128> {
         while self.next < self.count && self.freed.len() < bounds::REMEMBERED {
             let at = self.next;
             self.next += 1;
@@ -97,7 +101,8 @@ impl Pool {
         self.free.first_key_value().map(|(_, at)| *at)
     }
 
-    /// Notes who had an address; who had one longest ago is forgotten where there is no more room.
+    /// Remembers the owner of an address. Beyond the limit, the owner with the oldest lease is
+    /// forgotten.
     fn remember(&mut self, owner: &Owner, at: u128) {
         self.leases += 1;
         if let Some((_, before)) = self.had.insert(owner.clone(), (at, self.leases)) {
@@ -111,7 +116,7 @@ impl Pool {
         }
     }
 
-    /// An address is no longer used by one of those who have it.
+    /// Releases an address for one of its users.
     pub fn release(&mut self, address: IpAddr) {
         let at = bits(address).wrapping_sub(self.first);
         if let Some((_, count)) = self.used.get_mut(&at) {
@@ -138,19 +143,19 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Gives addresses from the first of `indices` that has one.
+/// Leases an address from the first of the pools in `indices` that has one.
 pub(super) fn lease(
     pools: &mut [Pool],
     indices: &[usize],
     is_v4: bool,
     owner: &Owner,
-    wish: Option<IpAddr>,
+    requested: Option<IpAddr>,
     takes_over: bool,
 ) -> Option<(usize, IpAddr)> {
     let candidates: Vec<usize> = indices.to_vec();
     candidates.into_iter().find_map(|index| {
         let pool = pools.get_mut(index).filter(|pool| pool.is_v4 == is_v4)?;
-        Some((index, pool.lease(owner, wish, takes_over)?))
+        Some((index, pool.lease(owner, requested, takes_over)?))
     })
 }
 
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn everyone_gets_an_address_of_its_own_until_there_are_none() {
+    fn each_owner_gets_its_own_address_until_none_are_left() {
         let mut pool = pool();
         let all: Vec<_> =
             ["a", "b", "c", "d"].into_iter().map(|name| pool.lease(&owner(name), None, false)).collect();
@@ -179,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_gets_what_it_had() {
+    fn a_returning_owner_gets_its_previous_address() {
         let mut pool = pool();
         let had = pool.lease(&owner("a"), None, false).unwrap();
         pool.release(had);
@@ -188,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_over_from_itself_keeps_it_until_both_have_gone() {
+    fn a_peer_that_takes_over_keeps_the_address_until_both_are_gone() {
         let mut pool = pool();
         let had = pool.lease(&owner("a"), None, true).unwrap();
         assert_eq!(pool.lease(&owner("a"), None, true), Some(had));
@@ -200,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_an_address_is_remembered_up_to_a_number() {
+    fn a_bounded_number_of_previous_owners_is_remembered() {
         let mut pool = Pool::new([10, 0, 0, 0].into(), [10, 255, 255, 255].into());
         let one = |n: u32| (0, Identity { kind: 11, data: n.to_be_bytes().to_vec() });
         let most = bounds::REMEMBERED as u32;
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_longest_ago_is_given_out_first() {
+    fn the_longest_free_address_is_leased_first() {
         let mut pool = pool();
         let all: Vec<_> = ["a", "b", "c"].map(|name| pool.lease(&owner(name), None, false).unwrap()).into();
         [1, 0, 2].into_iter().for_each(|n| pool.release(all[n]));
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_wish_was_granted_of_is_kept_for_who_had_it() {
+    fn an_address_granted_on_request_is_kept_for_its_owner() {
         let mut pool = pool();
         let last = IpAddr::from([10, 0, 0, 3]);
         assert_eq!(pool.lease(&owner("a"), Some(last), false), Some(last));
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_granted_where_it_can_be() {
+    fn a_requested_address_is_granted_if_possible() {
         let mut pool = pool();
         assert_eq!(pool.lease(&owner("a"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 3].into()));
         assert_eq!(pool.lease(&owner("b"), Some([10, 0, 0, 3].into()), false), Some([10, 0, 0, 1].into()));

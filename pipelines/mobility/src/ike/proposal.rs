@@ -1,5 +1,4 @@
-//! Which algorithms we offer, and which of a peer's offers we take (RFC 7296 §2.7, §3.3; RFC 9370
-//! §2.2.1).
+//! Offers and choices of algorithms (RFC 7296 §2.7, §3.3; RFC 9370 §2.2.1).
 
 use super::{
     suite::{EspSuite, IkeSuite},
@@ -8,7 +7,7 @@ use super::{
 use crate::crypto::{Encr, Integ, Kex, Prf};
 use alloc::{vec, vec::Vec};
 
-/// Protocol numbers in proposals, notifications and deletes.
+/// Protocol numbers in proposals, notifies and deletes.
 pub mod protocol {
     /// IKE.
     pub const IKE: u8 = 1;
@@ -28,28 +27,29 @@ const ADDKE: core::ops::RangeInclusive<u8> = 6..=12;
 /// The transform that stands for none.
 const NONE: u16 = 0;
 
-/// Algorithms that go together: one of each kind is used. All ciphers are AEADs, or none is.
+/// Algorithms that may be combined: one of each kind is used. Either all ciphers are AEADs, or
+/// none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     /// Ciphers, best first.
     pub encr: Vec<Encr>,
-    /// Integrity; empty with AEADs.
+    /// Integrity algorithms; empty with AEADs.
     pub integ: Vec<Integ>,
-    /// Pseudo-random functions; for IKE only.
+    /// Pseudo-random functions, for IKE only.
     pub prf: Vec<Prf>,
-    /// Key exchanges; for ESP none means without perfect forward secrecy.
+    /// Key exchanges; for ESP, an empty list means no perfect forward secrecy.
     pub kex: Vec<Kex>,
-    /// Further key exchanges, each with its choices.
+    /// Additional key exchanges, each with its choices.
     pub more_kex: Vec<Vec<Kex>>,
 }
 
 impl Offer {
-    /// As a proposal for IKE.
+    /// Returns the offer as a proposal for IKE.
     pub fn ike(&self, number: u8, spi: &[u8]) -> Proposal {
         self.proposal(number, protocol::IKE, spi, true, &[])
     }
 
-    /// As a proposal for ESP, with key exchanges of its own if `pfs`.
+    /// Returns the offer as a proposal for ESP, with key exchanges if `pfs`.
     pub fn esp(&self, number: u8, spi: u32, pfs: bool) -> Proposal {
         self.proposal(number, protocol::ESP, &spi.to_be_bytes(), pfs, &[1, 0])
     }
@@ -75,7 +75,7 @@ impl Offer {
         Proposal { number, protocol, spi: spi.to_vec(), transforms }
     }
 
-    /// What we take of `theirs` for IKE: our first choice of each kind.
+    /// Chooses from the peer's proposal for IKE: our first choice of each kind.
     fn choose_ike(&self, theirs: &Proposal) -> Option<IkeSuite> {
         let list = Offered { proposal: theirs };
         if theirs.protocol != protocol::IKE || !list.has_only(&[ENCR, PRF, INTEG, KE]) {
@@ -90,7 +90,7 @@ impl Offer {
         })
     }
 
-    /// What we take of `theirs` for ESP, with key exchanges if `pfs`.
+    /// Chooses from the peer's proposal for ESP, with key exchanges if `pfs`.
     fn choose_esp(&self, theirs: &Proposal, pfs: bool) -> Option<EspSuite> {
         let list = Offered { proposal: theirs };
         if theirs.protocol != protocol::ESP
@@ -105,11 +105,11 @@ impl Offer {
             match self.kex.iter().find(|kex| list.has(KE, kex.transform())) {
                 Some(found) => kex.push(*found),
                 None if is_free => {}
-                // An offer that names key exchanges demands one (RFC 7296 §3.3.3).
+                // A proposal with key exchanges requires one (RFC 7296 §3.3.3).
                 None => return None,
             }
         }
-        // Further exchanges of a child SA's own (RFC 9370 §2.2.4) are not done.
+        // Additional key exchanges of a child SA (RFC 9370 §2.2.4) are not supported.
         list.more_kex(&[])?;
         Some(EspSuite {
             encr: list.encr(&self.encr)?,
@@ -120,18 +120,18 @@ impl Offer {
     }
 }
 
-/// Returns the SPI of ESP that a proposal has; `None` if it is none that an SA can have: 0 to 255
-/// are reserved (RFC 4303 §2.1).
+/// Returns the SPI of an ESP proposal; `None` if it is invalid: 0 to 255 are reserved (RFC 4303
+/// §2.1).
 pub fn esp_spi(spi: &[u8]) -> Option<u32> {
     spi.try_into().ok().map(u32::from_be_bytes).filter(|spi| *spi > 255)
 }
 
-/// Returns the SPI of an IKE SA that a proposal has; zero stands for none (RFC 7296 §3.1).
+/// Returns the SPI of an IKE proposal; `None` if it is zero, which stands for none (RFC 7296 §3.1).
 pub fn ike_spi(spi: &[u8]) -> Option<u64> {
     spi.try_into().ok().map(u64::from_be_bytes).filter(|spi| *spi != 0)
 }
 
-/// What one proposal of the peer's offers.
+/// A proposal of the peer.
 struct Offered<'a> {
     proposal: &'a Proposal,
 }
@@ -145,8 +145,8 @@ impl Offered<'_> {
         self.proposal.transforms.iter().any(|t| t.kind == kind && t.id == id && t.key_bits.is_none())
     }
 
-    /// Whether all its kinds of transforms are known: a proposal with another is not ours to take
-    /// (RFC 7296 §3.3.6).
+    /// Returns true if all kinds of transforms are known. A proposal with an unknown one must not
+    /// be chosen (RFC 7296 §3.3.6).
     fn has_only(&self, kinds: &[u8]) -> bool {
         self.proposal.transforms.iter().all(|t| kinds.contains(&t.kind) || ADDKE.contains(&t.kind))
     }
@@ -159,7 +159,7 @@ impl Offered<'_> {
         ours.iter().find(offered).copied()
     }
 
-    /// The integrity to use; `Some(None)` with an AEAD.
+    /// Returns the integrity algorithm to use; `Some(None)` with an AEAD.
     fn integ(&self, ours: &[Integ]) -> Option<Option<Integ>> {
         if ours.is_empty() {
             return (!self.any(INTEG) || self.has(INTEG, NONE)).then_some(None);
@@ -167,16 +167,16 @@ impl Offered<'_> {
         ours.iter().find(|integ| self.has(INTEG, integ.transform())).copied().map(Some)
     }
 
-    /// The further key exchanges to do: one for each of ours, and none that only the peer insists
-    /// on.
+    /// Returns the additional key exchanges to do: one for each of ours; `None` if the peer
+    /// requires another, or does not offer one of ours.
     fn more_kex(&self, ours: &[Vec<Kex>]) -> Option<Vec<Kex>> {
         let mut chosen = Vec::new();
         for (at, kind) in ADDKE.enumerate() {
             let choices = ours.get(at).map_or(&[][..], |choices| &choices[..]);
             match choices.iter().find(|kex| self.has(kind, kex.transform()) && !chosen.contains(*kex)) {
                 Some(kex) => chosen.push(*kex),
-                // What we ask for is not to be left out by the peer; what it offers may be, if it
-                // says so.
+                // The peer must offer everything that we require. We may leave out what it marks as
+                // optional.
                 None if !choices.is_empty() => return None,
                 None if !self.any(kind) || self.has(kind, NONE) => {}
                 None => return None,
@@ -186,14 +186,14 @@ impl Offered<'_> {
     }
 }
 
-/// An accepted proposal.
+/// A proposal that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen<S> {
-    /// What it says.
+    /// The chosen algorithms.
     pub suite: S,
-    /// Its number.
+    /// Number of the proposal.
     pub number: u8,
-    /// The peer's SPI in it.
+    /// The peer's SPI.
     pub spi: Vec<u8>,
 }
 
@@ -210,19 +210,19 @@ fn choose<S>(
     })
 }
 
-/// The best of a peer's proposals for IKE, by our order.
+/// Chooses the best of a peer's proposals for IKE, by our order.
 pub fn choose_ike(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSuite>> {
     choose(offers, theirs, Offer::choose_ike)
 }
 
-/// The best of a peer's proposals for ESP, by our order; with key exchanges of its own where both
-/// want them and `pfs`.
+/// Chooses the best of a peer's proposals for ESP, by our order; with key exchanges if `pfs`, and
+/// if both sides want them.
 pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Chosen<EspSuite>> {
     choose(offers, theirs, |offer, proposal| offer.choose_esp(proposal, pfs))
 }
 
 impl IkeSuite {
-    /// As the only proposal of an answer.
+    /// Returns the suite as the only proposal of a response.
     pub fn proposal(&self, number: u8, spi: &[u8]) -> Proposal {
         let offer = Offer {
             encr: vec![self.encr],
@@ -236,7 +236,7 @@ impl IkeSuite {
 }
 
 impl EspSuite {
-    /// As the only proposal of an answer.
+    /// Returns the suite as the only proposal of a response.
     pub fn proposal(&self, number: u8, spi: u32) -> Proposal {
         let offer = Offer {
             encr: vec![self.encr],

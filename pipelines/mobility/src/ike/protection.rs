@@ -11,18 +11,18 @@ use crate::crypto::{Crypto, Integ, Random, Refused};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
 /// Most fragments of one message.
-const FRAGMENTS: u16 = 128;
-/// IP and UDP headers, and the non-ESP marker, in front of a message: the longest.
-const OUTER: usize = 40 + 8 + 4;
-/// What stands before the IV of a fragment.
+const MAX_FRAGMENTS: u16 = 128;
+/// Most bytes before a message: IP and UDP headers, and the non-ESP marker.
+const MAX_OUTER_LEN: usize = 40 + 8 + 4;
+/// Bytes of a fragment before its IV.
 const BEFORE_IV: usize = wire::HEADER + 8;
 
-/// Why a message was not opened.
+/// Why a message could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
-    /// It is not formed like one.
+    /// It is malformed.
     Malformed(Malformed),
-    /// It is not the peer's.
+    /// Its ICV is wrong.
     Forged,
 }
 
@@ -48,10 +48,10 @@ pub struct Plaintext {
 }
 
 impl Plaintext {
-    /// Parses the payloads, and has `read` make a typed message of them.
+    /// Parses the payloads, and converts them with `read` into a typed message.
     ///
     /// # Errors
-    /// If they are no chain of payloads, or not that message.
+    /// Fails if the body is not a chain of payloads, or not that message.
     pub fn read<T>(&self, read: impl FnOnce(&[Payload<'_>]) -> Result<T, Malformed>) -> Result<T, Malformed> {
         read(&wire::parse(self.first, &self.body)?)
     }
@@ -60,13 +60,13 @@ impl Plaintext {
 /// One direction of an IKE SA's protection.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
-    /// Primitives.
+    /// The cryptographic primitives.
     pub crypto: &'a dyn Crypto,
-    /// Algorithms.
+    /// The algorithms.
     pub suite: &'a IkeSuite,
-    /// Keys of both directions.
+    /// The keys of both directions.
     pub keys: &'a IkeSaKeys,
-    /// Whether the sender is the IKE SA's original initiator.
+    /// True if the sender is the original initiator of the IKE SA.
     pub from_initiator: bool,
 }
 
@@ -80,14 +80,15 @@ impl Protection<'_> {
         self.suite.integ.map(|integ| (integ, &key[..]))
     }
 
-    /// Bytes that protection adds behind what stands before the IV, padding apart.
+    /// Returns the number of bytes that protection adds after those before the IV, without padding.
     fn overhead(&self) -> usize {
         self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
     }
 
-    /// A message of these payloads, in as many datagrams as it takes to keep each IP packet within
-    /// `limit` bytes; `None` means one, whatever its size. `counter` is drawn on for IVs of AEADs:
-    /// none is used twice. Those of CBC, which nobody may foresee, come from `random`.
+    /// Seals a message with these payloads, in as many datagrams as it takes to keep each IP packet
+    /// within `limit` bytes; without a limit, in one. IVs of AEADs come from `counter`, which is
+    /// advanced so that none is used twice. Those of CBC must be unpredictable and come from
+    /// `random`.
     pub fn seal(
         &self,
         random: &dyn Random,
@@ -97,11 +98,12 @@ impl Protection<'_> {
         limit: Option<usize>,
         counter: &mut u64,
     ) -> Vec<Vec<u8>> {
-        let whole = OUTER + wire::HEADER + 4 + self.overhead() + self.suite.encr.block_len() + body.len();
+        let whole =
+            MAX_OUTER_LEN + wire::HEADER + 4 + self.overhead() + self.suite.encr.block_len() + body.len();
         let Some(limit) = limit.filter(|limit| whole > *limit) else {
             return vec![self.seal_one(random, header, first, None, body, counter)];
         };
-        let room = limit.saturating_sub(OUTER + BEFORE_IV + self.overhead());
+        let room = limit.saturating_sub(MAX_OUTER_LEN + BEFORE_IV + self.overhead());
         let blocks = self.suite.encr.block_len();
         let room = (room / blocks * blocks).saturating_sub(usize::from(blocks > 1)).max(64);
         let total = body.len().div_ceil(room) as u16;
@@ -142,10 +144,11 @@ impl Protection<'_> {
         message
     }
 
-    /// The plaintext of a message, if it is a whole one, or the last missing fragment of one.
+    /// Opens a message. Returns its plaintext if it is complete, or if it is the last missing
+    /// fragment.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Returns why the message could not be opened.
     pub fn open(
         &self,
         header: &Header,
@@ -178,8 +181,8 @@ impl Protection<'_> {
     }
 }
 
-/// Fragments of one message, until all are there. They are authentic, so only the peer itself can
-/// fill this up; but it may not have proved who it is, so there is little room.
+/// The fragments of one message, until they are complete. They are authentic, so only the peer
+/// itself can fill this up. But it may not have proved its identity, so the space is limited.
 #[derive(Debug, Default)]
 pub struct Fragments {
     message_id: u32,
@@ -189,10 +192,11 @@ pub struct Fragments {
 }
 
 impl Fragments {
-    /// Whether a fragment is worth opening: of this message, not yet there (RFC 7383 §2.6).
+    /// Returns true if a fragment is needed: it belongs to this message and is still missing (RFC
+    /// 7383 §2.6).
     fn wants(&self, message_id: u32, number: u16, total: u16) -> bool {
         let is_other = self.parts.is_empty() || message_id != self.message_id;
-        total <= FRAGMENTS
+        total <= MAX_FRAGMENTS
             && (is_other || total > self.total || (total == self.total && !self.parts.contains_key(&number)))
     }
 
@@ -204,7 +208,8 @@ impl Fragments {
         first: u8,
         part: Vec<u8>,
     ) -> Option<Plaintext> {
-        // The sender may cut the message anew, into more fragments: those replace the old.
+        // The sender may fragment the message again, into more fragments, which replace the old
+        // ones.
         if self.parts.is_empty() || message_id != self.message_id || total != self.total {
             *self = Self { message_id, total, ..Self::default() };
         }

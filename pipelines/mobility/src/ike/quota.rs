@@ -1,39 +1,39 @@
-//! How many SAs may be asked for in one name. To connect anew, or more often at once, refills
-//! nothing.
+//! Limits the requests for SAs of one principal. Neither reconnecting nor connecting more devices
+//! refills a quota.
 
 use super::{
-    bounds::{CREATE, CREATES},
+    bounds::{CREATE_BURST, CREATE_REFILL},
     pool::Owner,
 };
 use crate::rate::Rate;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-/// Most names whose requests are remembered.
-const MOST: usize = 4096;
+/// Most principals whose requests are remembered.
+const MAX_REMEMBERED: usize = 4096;
 
-/// What was asked for, by who answers for it. Who is not in it has asked for nothing lately.
+/// The quotas by principal. A principal without an entry has its full quota.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     rates: BTreeMap<Owner, Rate>,
 }
 
 impl Quotas {
-    /// Takes one request out of what `principal` may ask for, `shares` times what one may; `false`
-    /// if none is left.
+    /// Takes one request out of the quota of `principal`, which is `shares` times that of one peer.
+    /// Returns false if the quota is used up.
     pub(super) fn admits(&mut self, now: Duration, principal: &Owner, shares: u32) -> bool {
-        if self.rates.len() >= MOST && !self.rates.contains_key(principal) {
+        if self.rates.len() >= MAX_REMEMBERED && !self.rates.contains_key(principal) {
             self.make_room(now);
         }
         let shares = shares.max(1);
         let rate = self.rates.entry(principal.clone()).or_default();
-        rate.admits(now, CREATES.saturating_mul(shares), CREATE / shares)
+        rate.admits(now, CREATE_BURST.saturating_mul(shares), CREATE_REFILL / shares)
     }
 
-    /// Forgets those that may ask for everything again, or who will first.
+    /// Forgets the quotas that are full again, or else the one that will be full first.
     fn make_room(&mut self, now: Duration) {
         self.rates.retain(|_, rate| rate.full_at() > now);
-        if self.rates.len() >= MOST {
+        if self.rates.len() >= MAX_REMEMBERED {
             let first = self.rates.iter().min_by_key(|(_, rate)| rate.full_at());
             first.map(|(principal, _)| principal.clone()).map(|principal| self.rates.remove(&principal));
         }
@@ -53,23 +53,23 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_for_all_together() {
+    fn shares_are_for_all_peers_together() {
         let mut quotas = Quotas::default();
         let mut admitted = |now, name: &Owner, shares| {
-            (0..10 * CREATES).filter(|_| quotas.admits(now, name, shares)).count()
+            (0..10 * CREATE_BURST).filter(|_| quotas.admits(now, name, shares)).count()
         };
         assert_eq!((admitted(SECOND, &name(1), 1), admitted(SECOND, &name(2), 3)), (256, 768));
         assert_eq!((admitted(2 * SECOND, &name(1), 1), admitted(2 * SECOND, &name(2), 3)), (4, 12));
     }
 
     #[test]
-    fn memory_is_bounded_and_who_asked_most_is_remembered() {
+    fn memory_is_bounded_and_the_busiest_principal_is_remembered() {
         let mut quotas = Quotas::default();
         while quotas.admits(SECOND, &name(0), 1) {}
-        (1..=2 * MOST).for_each(|n| assert!(quotas.admits(SECOND, &name(n), 1)));
-        assert_eq!(quotas.rates.len(), MOST);
+        (1..=2 * MAX_REMEMBERED).for_each(|n| assert!(quotas.admits(SECOND, &name(n), 1)));
+        assert_eq!(quotas.rates.len(), MAX_REMEMBERED);
         assert!(!quotas.admits(SECOND, &name(0), 1));
-        assert!(quotas.admits(100 * SECOND, &name(2 * MOST + 1), 1));
+        assert!(quotas.admits(100 * SECOND, &name(2 * MAX_REMEMBERED + 1), 1));
         assert_eq!(quotas.rates.len(), 1, "the others may ask for everything again");
     }
 }

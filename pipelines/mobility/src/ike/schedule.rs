@@ -6,24 +6,24 @@ use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;
 
-/// Bytes of our nonces: at least half of the longest PRF key (RFC 7296 §2.10).
+/// Length of our nonces in bytes: at least half of the longest PRF key (RFC 7296 §2.10).
 pub const NONCE: usize = 32;
 
 /// The keys of an IKE SA (RFC 7296 §2.14).
 pub struct IkeSaKeys {
-    /// What keys of child SAs and of the next IKE SA come from.
+    /// SK_d, from which the keys of child SAs and of the next IKE SA derive.
     pub d: Secret,
-    /// Integrity, of messages of the original initiator; empty with an AEAD.
+    /// SK_ai, the integrity key of the original initiator's messages; empty with an AEAD.
     pub ai: Secret,
-    /// Integrity, of the original responder's.
+    /// SK_ar, the integrity key of the original responder's messages.
     pub ar: Secret,
-    /// Encryption, of the original initiator's.
+    /// SK_ei, the encryption key of the original initiator's messages.
     pub ei: Secret,
-    /// Encryption, of the original responder's.
+    /// SK_er, the encryption key of the original responder's messages.
     pub er: Secret,
-    /// AUTH payload of the original initiator.
+    /// SK_pi, for the AUTH payload of the original initiator.
     pub pi: Secret,
-    /// AUTH payload of the original responder.
+    /// SK_pr, for the AUTH payload of the original responder.
     pub pr: Secret,
 }
 
@@ -33,11 +33,11 @@ impl fmt::Debug for IkeSaKeys {
     }
 }
 
-/// Keying material of a child SA, for each direction: cipher, then integrity.
+/// Keying material of a child SA for each direction: cipher, then integrity.
 pub struct ChildKeys {
-    /// From the one who began the exchange that made the SA.
+    /// From the initiator of the exchange that created the SA.
     pub from_initiator: Secret,
-    /// To it.
+    /// To that initiator.
     pub to_initiator: Secret,
 }
 
@@ -47,7 +47,8 @@ impl fmt::Debug for ChildKeys {
     }
 }
 
-/// `prf+(key, seed)` (RFC 7296 §2.13): `length` bytes, at most 255 times the function's output.
+/// Returns `prf+(key, seed)` (RFC 7296 §2.13): `length` bytes, at most 255 times the output of the
+/// PRF.
 pub fn prf_plus(crypto: &dyn Crypto, prf: Prf, key: &[u8], seed: &[&[u8]], length: usize) -> Secret {
     let mut all = Zeroizing::new(Vec::with_capacity(length + prf.output_len()));
     let mut last = Secret::default();
@@ -67,7 +68,7 @@ pub fn prf_plus(crypto: &dyn Crypto, prf: Prf, key: &[u8], seed: &[&[u8]], lengt
     all
 }
 
-/// The nonces and SPIs that go into all keys of an IKE SA, those of the original initiator first.
+/// The nonces and SPIs that all keys of an IKE SA derive from.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed<'a> {
     /// Ni.
@@ -81,23 +82,23 @@ pub struct Seed<'a> {
 }
 
 impl IkeSaKeys {
-    /// Of a first exchange: SKEYSEED = prf(Ni | Nr, g^ir).
+    /// Derives the keys of the first exchange: SKEYSEED = prf(Ni | Nr, g^ir).
     pub fn first(crypto: &dyn Crypto, suite: &IkeSuite, shared: &[u8], seed: Seed<'_>) -> Self {
         let nonces = Zeroizing::new([seed.nonce_i, seed.nonce_r].concat());
         let skeyseed = crypto.prf(suite.prf, &nonces, &[shared]);
         Self::expand(crypto, suite, &skeyseed, seed)
     }
 
-    /// After a further key exchange (RFC 9370 §2.2.2): SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni |
-    /// Nr).
+    /// Derives the keys after an additional key exchange (RFC 9370 §2.2.2): SKEYSEED(n) =
+    /// prf(SK_d(n-1), SK(n) | Ni | Nr).
     #[must_use]
     pub fn further(&self, crypto: &dyn Crypto, suite: &IkeSuite, shared: &[u8], seed: Seed<'_>) -> Self {
         let skeyseed = crypto.prf(suite.prf, &self.d, &[shared, seed.nonce_i, seed.nonce_r]);
         Self::expand(crypto, suite, &skeyseed, seed)
     }
 
-    /// Of the IKE SA that replaces this one, whose function is `prf` (RFC 7296 §2.18; RFC 9370
-    /// §2.2.4 for several secrets).
+    /// Derives the keys of the IKE SA that replaces this one, whose PRF is `prf` (RFC 7296 §2.18;
+    /// RFC 9370 §2.2.4 for several secrets).
     #[must_use]
     pub fn rekeyed(
         &self,
@@ -133,7 +134,7 @@ impl IkeSaKeys {
         Self { d, ai, ar, ei, er, pi, pr }
     }
 
-    /// Bytes of memory beside its own size.
+    /// Returns the heap memory in bytes.
     pub fn memory(&self) -> usize {
         [&self.d, &self.ai, &self.ar, &self.ei, &self.er, &self.pi, &self.pr]
             .iter()
@@ -156,8 +157,8 @@ impl IkeSaKeys {
         }
     }
 
-    /// Keys of a child SA (RFC 7296 §2.17): `shared` are the secrets of its own key exchanges, in
-    /// their order; the nonces are those of the exchange that makes it.
+    /// Derives the keys of a child SA (RFC 7296 §2.17). `shared` are the secrets of its own key
+    /// exchanges, in their order; `nonces` are those of the exchange that creates it.
     pub fn child(
         &self,
         crypto: &dyn Crypto,
@@ -179,7 +180,7 @@ impl IkeSaKeys {
     }
 }
 
-/// The AUTH payload's data of a shared secret (RFC 7296 §2.15).
+/// Returns the AUTH data for a shared secret (RFC 7296 §2.15).
 pub fn shared_key_auth(crypto: &dyn Crypto, prf: Prf, secret: &[u8], octets: &[u8]) -> Secret {
     let key = crypto.prf(prf, secret, &[b"Key Pad for IKEv2"]);
     crypto.prf(prf, &key, &[octets])

@@ -4,8 +4,8 @@ use super::{bounds, wire::TrafficSelector};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Most selectors of one child SA.
-const MOST: usize = 16;
+/// Most selectors of one side of a child SA.
+const MAX_SELECTORS: usize = 16;
 
 /// IP protocols whose ports the data plane can check: TCP, UDP and SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
@@ -18,7 +18,7 @@ fn common_protocol(a: &TrafficSelector, b: &TrafficSelector) -> Option<u8> {
     }
 }
 
-/// Returns what two selectors have in common.
+/// Returns what two selectors have in common, if anything.
 pub fn intersection(a: &TrafficSelector, b: &TrafficSelector) -> Option<TrafficSelector> {
     if a.start.is_ipv4() != b.start.is_ipv4() {
         return None;
@@ -33,14 +33,14 @@ pub fn intersection(a: &TrafficSelector, b: &TrafficSelector) -> Option<TrafficS
     (common.start <= common.end && common.start_port <= common.end_port).then_some(common)
 }
 
-/// What of `theirs` lies within `ours`; the part that holds what the peer named first comes first.
+/// Returns the parts of `theirs` that lie within `ours`, in the peer's order.
 pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<TrafficSelector> {
     let mut narrowed: Vec<TrafficSelector> = Vec::new();
     for their in theirs {
         for our in ours {
             let Some(common) = intersection(their, our) else { continue };
             let is_covered = narrowed.iter().any(|n| intersection(n, &common).as_ref() == Some(&common));
-            if !is_covered && narrowed.len() < MOST {
+            if !is_covered && narrowed.len() < MAX_SELECTORS {
                 narrowed.push(common);
             }
         }
@@ -58,8 +58,7 @@ pub fn protocol_between(local: &TrafficSelector, remote: &TrafficSelector) -> Op
     (local.start.is_ipv4() == remote.start.is_ipv4() && is_checked).then_some(protocol)
 }
 
-/// Returns in how many pairs of prefixes the data plane has what these selectors cover: what they
-/// cost it.
+/// Returns the number of rules for these selectors in the data plane: pairs of prefixes.
 pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
     let counted = |all: &[TrafficSelector]| -> Vec<(TrafficSelector, usize)> {
         all.iter().map(|s| (*s, prefixes(s.start, s.end))).collect()
@@ -72,7 +71,7 @@ pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
     local.iter().map(of_one).sum()
 }
 
-/// Returns how many prefixes cover the addresses from `first` to `last`, and no others.
+/// Returns how many prefixes cover exactly the addresses from `first` to `last`.
 fn prefixes(first: IpAddr, last: IpAddr) -> usize {
     let (mut from, to) = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits())),
@@ -92,8 +91,7 @@ fn prefixes(first: IpAddr, last: IpAddr) -> usize {
     count
 }
 
-/// Leaves out of what was narrowed whatever is more than a child SA may have (RFC 7296 §2.9 lets
-/// us).
+/// Removes narrowed selectors beyond what a child SA may have, as RFC 7296 §2.9 permits.
 pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) {
     let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
     local.retain(fits);
@@ -107,12 +105,12 @@ pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) 
     }
 }
 
-/// Whether there are any `inner`, and each lies within one of `outer`.
+/// Returns true if `inner` is not empty and each of it lies within one of `outer`.
 pub fn is_within(inner: &[TrafficSelector], outer: &[TrafficSelector]) -> bool {
     !inner.is_empty() && inner.iter().all(|i| outer.iter().any(|o| intersection(i, o).as_ref() == Some(i)))
 }
 
-/// All traffic of one family.
+/// Returns a selector for all traffic of one family.
 pub fn everything(is_v4: bool) -> TrafficSelector {
     match is_v4 {
         true => TrafficSelector::range(IpAddr::from([0; 4]), IpAddr::from([255; 4])),
@@ -121,17 +119,17 @@ pub fn everything(is_v4: bool) -> TrafficSelector {
 }
 
 impl TrafficSelector {
-    /// All traffic from `start` to `end`.
+    /// Returns a selector for all traffic of the addresses from `start` to `end`.
     pub fn range(start: IpAddr, end: IpAddr) -> Self {
         Self { protocol: 0, start_port: 0, end_port: u16::MAX, start, end }
     }
 
-    /// All traffic of one address.
+    /// Returns a selector for all traffic of one address.
     pub fn host(address: IpAddr) -> Self {
         Self::range(address, address)
     }
 
-    /// Whether an address is in it.
+    /// Returns true if the selector contains this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.start.is_ipv4() && (self.start..=self.end).contains(&address)
     }
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn selectors_that_the_data_plane_cannot_check_come_to_no_rules() {
+    fn unsupported_selectors_need_no_rules() {
         let with = |protocol, start_port, end_port| TrafficSelector {
             protocol,
             start_port,
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_cut_from_behind() {
+    fn excess_selectors_are_cut_from_the_end() {
         let all: Vec<_> = (0..16).map(|n| range([10, n, 0, 0], [10, n, 0, 255])).collect();
         let (mut local, mut remote) = (all.clone(), all.clone());
         cut(&mut local, &mut remote);

@@ -1,35 +1,36 @@
-//! Bounds and times that hold for all peers.
+//! Limits and times that apply to all peers.
 
 use crate::retransmission::Retransmission;
 use core::time::Duration;
 
-/// Bounds and times that hold for all peers.
+/// Limits and times that apply to all peers.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From how many half-open peers on a cookie is asked for (RFC 7296 §2.6).
+    /// Number of half-open peers from which on cookies are required (RFC 7296 §2.6).
     pub cookie_threshold: usize,
     /// Most half-open peers.
     pub half_open_limit: usize,
     /// Most established peers.
     pub peer_limit: usize,
-    /// Most peers of one identity of a connection; beyond that the oldest makes room. Those without
-    /// one have a bound of their own, [`bounds::NAMELESS`](super::bounds::NAMELESS).
+    /// Most peers of one identity of a connection; beyond that, the oldest makes room. Peers
+    /// without an identity have a limit of their own,
+    /// [`bounds::NAMELESS_SHARE`](super::bounds::NAMELESS_SHARE).
     pub device_limit: usize,
-    /// Most child SAs of all peers. While keys are changed, there may be twice as many.
+    /// Most child SAs of all peers. There may be twice as many during rekeying.
     pub child_limit: usize,
-    /// How long a peer may take to prove who it is.
+    /// Time that a peer may take to authenticate.
     pub half_open: Duration,
-    /// Most tasks that may wait for peers that are not established.
+    /// Most tasks that may wait for unauthenticated peers.
     pub task_limit: usize,
     /// When requests are sent again.
     pub retransmission: Retransmission,
-    /// How long what is replaced or deleted is still received by, and answers are repeated.
+    /// Time for which replaced or deleted SAs still receive, and responses are repeated.
     pub linger: Duration,
-    /// How often a NAT's mapping is kept alive (RFC 3948 §4).
+    /// Time between two NAT keepalives (RFC 3948 §4).
     pub keepalive: Duration,
-    /// How long a new path may go without the peer's word.
+    /// Time for which a new path is used without the peer's confirmation.
     pub routability: Duration,
-    /// Whether [`super::event::Event::IkeSaKeys`] is wanted.
+    /// True if [`super::event::Event::IkeSaKeys`] must be reported.
     pub log_keys: bool,
 }
 

@@ -1,39 +1,39 @@
-//! What IKE negotiates for its own SAs and for those of ESP.
+//! Sets of algorithms that IKE negotiates for its own SAs and for those of ESP.
 
 use crate::crypto::{Encr, Integ, Kex, Prf};
 use alloc::vec::Vec;
 
-/// What protects an IKE SA, and what its keys come from.
+/// The algorithms of an IKE SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IkeSuite {
-    /// Cipher.
+    /// The cipher.
     pub encr: Encr,
-    /// Integrity where the cipher has none.
+    /// The integrity algorithm, if the cipher is not an AEAD.
     pub integ: Option<Integ>,
-    /// Pseudo-random function.
+    /// The pseudo-random function.
     pub prf: Prf,
-    /// First key exchange.
+    /// The first key exchange.
     pub kex: Kex,
-    /// Further key exchanges (RFC 9370), in their order.
+    /// Additional key exchanges (RFC 9370), in their order.
     pub more_kex: Vec<Kex>,
 }
 
-/// What protects a child SA.
+/// The algorithms of a child SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EspSuite {
-    /// Cipher.
+    /// The cipher.
     pub encr: Encr,
-    /// Integrity where the cipher has none.
+    /// The integrity algorithm, if the cipher is not an AEAD.
     pub integ: Option<Integ>,
-    /// Key exchanges of its own, for perfect forward secrecy: none where it was made with the IKE
-    /// SA.
+    /// Its own key exchanges, for perfect forward secrecy; empty if it was created by IKE_AUTH.
     pub kex: Vec<Kex>,
-    /// Extended sequence numbers.
+    /// True with extended sequence numbers.
     pub esn: bool,
 }
 
 impl EspSuite {
-    /// Bytes of keying material for one direction: cipher, then integrity (RFC 7296 §2.17).
+    /// Returns the length of the keying material for one direction in bytes: cipher, then integrity
+    /// (RFC 7296 §2.17).
     pub fn key_len(&self) -> usize {
         self.encr.key_len() + self.integ.map_or(0, Integ::key_len)
     }

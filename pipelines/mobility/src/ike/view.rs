@@ -1,4 +1,4 @@
-//! What may be seen of peers: all but their keys.
+//! The visible state of a peer: everything but its keys.
 
 use super::{
     event::{ChildId, PeerId},
@@ -13,20 +13,20 @@ use core::{net::IpAddr, time::Duration};
 
 pub use super::peer::State;
 
-/// How much is kept of all peers together. All of it is zero when the last peer is forgotten.
+/// Sizes of all state that is kept for peers. All are zero once the last peer is forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Peers in any state.
     pub peers: usize,
-    /// Those of them that have not proved who they are.
+    /// Peers that are not established.
     pub half_open: usize,
     /// SPIs of IKE SAs.
     pub spis: usize,
-    /// SPIs of child SAs, those too that are reserved for others.
+    /// SPIs of child SAs, reserved ones included.
     pub child_spis: usize,
     /// Pairs of child SAs.
     pub children: usize,
-    /// Tasks that wait or are being done.
+    /// Tasks that wait or run.
     pub tasks: usize,
     /// Entries of the indices by name.
     pub names: usize,
@@ -34,7 +34,7 @@ pub struct Kept {
     pub leases: usize,
 }
 
-/// What may be seen of a peer.
+/// The visible state of a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     peer: &'a Peer,
@@ -45,82 +45,83 @@ impl<'a> View<'a> {
         Self { peer }
     }
 
-    /// Its number.
+    /// Returns the peer's number.
     pub fn id(&self) -> PeerId {
         self.peer.id
     }
 
-    /// Its connection of the configuration.
+    /// Returns the index of its connection in the configuration.
     pub fn connection(&self) -> Option<usize> {
         self.peer.connection
     }
 
-    /// How far it is.
+    /// Returns the state.
     pub fn state(&self) -> State {
         self.peer.state()
     }
 
-    /// Who it has proved to be, by EAP where that was the proof; until then, who it says it is.
+    /// Returns the identity that it proved, by EAP if EAP was used; until then, the one that it
+    /// claims.
     pub fn identity(&self) -> Option<&'a Identity> {
         self.peer.name()
     }
 
-    /// Where it is.
+    /// Returns its addresses.
     pub fn addresses(&self) -> Addresses {
         self.peer.addresses
     }
 
-    /// NATs on the way.
+    /// Returns the NATs on its path.
     pub fn nat(&self) -> Nat {
         self.peer.nat
     }
 
-    /// Whether its addresses may change.
+    /// Returns true if its addresses may change.
     pub fn mobike(&self) -> bool {
         self.peer.mobike
     }
 
-    /// How often it moved, and when it did last.
+    /// Returns how often it moved, and when it last did.
     pub fn moves(&self) -> (u64, Option<Duration>) {
         (self.peer.moves, self.peer.moved_at)
     }
 
-    /// How often keys were changed.
+    /// Returns how often SAs were rekeyed.
     pub fn rekeys(&self) -> u64 {
         self.peer.rekeys
     }
 
-    /// When it began.
+    /// Returns when it began to connect.
     pub fn since(&self) -> Duration {
         self.peer.since()
     }
 
-    /// Algorithms of its IKE SA.
+    /// Returns the algorithms of its IKE SA.
     pub fn suite(&self) -> Option<&'a IkeSuite> {
         self.peer.suite()
     }
 
-    /// Bytes of memory that it takes while it is half open, as far as can be told.
+    /// Returns the memory in bytes that it takes while it is half open, approximately.
     pub fn half_open_memory(&self) -> usize {
         self.peer.half_open_memory()
     }
 
-    /// SPIs of its IKE SA, the initiator's first.
+    /// Returns the SPIs of its IKE SA, the initiator's first.
     pub fn spis(&self) -> Option<[u64; 2]> {
         self.peer.active_spis()
     }
 
-    /// Returns the number of its IKE SAs: one, and those that are to replace it or were replaced.
+    /// Returns the number of its IKE SAs: the active one, its successors and predecessors.
     pub fn ike_sas(&self) -> usize {
         self.peer.ike_sas.len()
     }
 
-    /// Inner addresses that it has, or that we got from it.
+    /// Returns the inner addresses that we leased to it, or that it assigned to us.
     pub fn inner(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         self.peer.inner()
     }
 
-    /// Its child SAs.
+    /// Returns its child SAs.
     pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
         self.peer.child_ids()
     }

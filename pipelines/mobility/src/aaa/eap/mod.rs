@@ -1,9 +1,9 @@
 //! EAP inside IKE_AUTH (RFC 7296 §2.16, RFC 3748).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`packet`] | packets as bytes |
-//! | [`mschapv2`] | proofs by passwords |
+//! | [`mschapv2`] | authentication by password |
 
 pub mod mschapv2;
 pub mod packet;
@@ -13,41 +13,43 @@ use crate::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
-/// Where a conversation stands after a packet.
+/// The result of handling a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// This is to be sent to the other side.
+    /// Send this packet to the other side.
     Send(Vec<u8>),
-    /// The other side proved who it is. The packet is to be sent (from the server: EAP-Success);
-    /// the key is the MSK, if the method makes one.
+    /// The other side proved its identity. Send this packet (from the server: EAP-Success). The key
+    /// is the MSK, if the method makes one.
     Success(Vec<u8>, Option<Secret>),
-    /// It did not. The packet is to be sent (from the server: EAP-Failure).
+    /// The other side failed to prove its identity. Send this packet (from the server:
+    /// EAP-Failure).
     Failure(Vec<u8>),
-    /// Another server is to be asked first: [`Conversation::question`] says what, and
-    /// [`Conversation::answered`] goes on. Whoever does tasks sees to it: a peer never gets this.
+    /// Ask another server first: [`Conversation::question`] returns the question, and
+    /// [`Conversation::answered`] continues. The driver of tasks handles this step; a peer never
+    /// sees it.
     Ask,
 }
 
-/// One conversation, at either side.
+/// An EAP conversation, at either side.
 pub trait Conversation: Send + Sync + fmt::Debug {
-    /// Takes the other side's packet. A server's first call has an empty one, and begins.
+    /// Handles a packet of the other side. A server's first call has an empty packet, and begins.
     fn handle(&mut self, packet: &[u8]) -> Step;
 
-    /// Returns who the other side has proved to be, from the success on; `None` if only the other
-    /// side itself says so.
+    /// Returns the identity that the other side has proved, once it has succeeded; `None` if only
+    /// the other side itself vouches for it.
     fn identity(&self) -> Option<&[u8]>;
 
-    /// What else the other side is called by what it proved itself with.
+    /// Returns the other identities in the credential by which the other side authenticated.
     fn other_names(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
 
-    /// What another server is to be asked, after [`Step::Ask`].
+    /// Returns the question for another server, after [`Step::Ask`].
     fn question(&self) -> Option<Question> {
         None
     }
 
-    /// Takes what that server answered; none: nobody did.
+    /// Continues with the answer of that server, or `None` if no server answered.
     fn answered(&mut self, _: Option<Reply>) -> Step {
         Step::Failure(packet::failure(&[]))
     }
@@ -55,6 +57,6 @@ pub trait Conversation: Send + Sync + fmt::Debug {
 
 /// Begins conversations, at either side.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// Begins one; `identity` is the data of the client's ID payload.
+    /// Begins a conversation; `identity` is the data of the client's ID payload.
     fn begin(&self, identity: &[u8]) -> Box<dyn Conversation>;
 }

@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-/// The types of requests and responses that we speak (RFC 3748 §5).
+/// The types of requests and responses that we support (RFC 3748 §5).
 pub mod kind {
     #![expect(missing_docs, reason = "names of the registry of EAP method types")]
     pub const IDENTITY: u8 = 1;
@@ -12,47 +12,47 @@ pub mod kind {
     pub const MSCHAPV2: u8 = 26;
 }
 
-/// Codes, in the order of [`Packet`].
+/// Codes, in the order of [`Packet`]'s variants.
 const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
 const SUCCESS: u8 = 3;
 const FAILURE: u8 = 4;
 
-/// EAP-Failure in the place of `packet`, with its identifier (RFC 3748 §4.2).
+/// Returns an EAP-Failure with the identifier of `packet` (RFC 3748 §4.2).
 pub fn failure(packet: &[u8]) -> Vec<u8> {
     vec![FAILURE, packet.get(1).copied().unwrap_or_default(), 0, 4]
 }
 
-/// Bytes of code, identifier and length.
+/// Length of code, identifier and length, in bytes.
 const HEADER: usize = 4;
 
-/// A packet.
+/// An EAP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A server's.
+    /// A request of the server.
     Request(Message<'a>),
-    /// A client's answer.
+    /// The client's response.
     Response(Message<'a>),
-    /// The server is content with the response of this identifier.
+    /// The server accepts the response with this identifier.
     Success(u8),
-    /// It is not.
+    /// The server rejects the response with this identifier.
     Failure(u8),
 }
 
-/// What a request or a response says.
+/// The contents of a request or a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Identifier: a response has its request's.
+    /// The identifier; a response repeats that of its request.
     pub id: u8,
-    /// Type, as in [`mod@kind`].
+    /// The type, as in [`mod@kind`].
     pub kind: u8,
     /// Type-Data.
     pub data: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet. Bytes after its length are padding. `None` where it is shorter than its
-    /// length says, or of no known code.
+    /// Parses a packet. Bytes after its length are padding. Returns `None` if it is shorter than
+    /// its length says, or has an unknown code.
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let (&[code, id, high, low], _) = packet.split_first_chunk()?;
         let body = packet.get(HEADER..usize::from(u16::from_be_bytes([high, low])))?;
@@ -66,7 +66,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The packet as bytes. Data that the length cannot hold is cut short.
+    /// Encodes the packet. Data that exceeds the length field is cut off.
     pub fn emit(&self) -> Vec<u8> {
         let (code, id, message) = match self {
             Self::Request(message) => (REQUEST, message.id, Some(message)),
@@ -86,7 +86,8 @@ impl<'a> Packet<'a> {
         packet
     }
 
-    /// The request that begins most conversations: who are you? (RFC 3748 §5.1)
+    /// Returns the request for the peer's identity, which begins most conversations (RFC 3748
+    /// §5.1).
     pub fn identity_request(id: u8) -> Self {
         Self::Request(Message { id, kind: kind::IDENTITY, data: &[] })
     }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_not_read_and_nothing_beyond_the_end() {
+    fn padding_is_ignored_and_nothing_is_read_beyond_the_end() {
         assert_eq!(Packet::parse(&[1, 7, 0, 5, 1, 99, 99]), Some(Packet::identity_request(7)));
         for bad in [&[][..], &[1, 7, 0], &[1, 7, 0, 4], &[1, 7, 0, 6, 1], &[1, 7, 0, 3, 1], &[5, 7, 0, 5, 1]]
         {
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut() {
+    fn data_that_is_too_long_is_cut_off() {
         let data = [1; 70_000];
         let packet = Packet::Request(Message { id: 1, kind: kind::TLS, data: &data }).emit();
         assert_eq!(packet.len(), 65535);

@@ -1,5 +1,5 @@
-//! Requests on their way to RADIUS servers (RFC 2865 §2.5, §3): identifiers, retransmission, and a
-//! share for each network of peers. Whoever drives it carries packets.
+//! A RADIUS client (RFC 2865 §2.5, §3): identifiers, retransmission, and a fair share for each
+//! network of peers. Its driver sends and receives the packets.
 
 use super::{
     packet::{AccessRequest, Answer},
@@ -16,38 +16,39 @@ use core::{
     time::Duration,
 };
 
-/// Sockets for each server: each has as many identifiers as a byte can count. Twice as many as are
-/// used at once, so that one is not used again soon.
+/// Sockets for each server; each has as many identifiers as fit in a byte. This is twice the number
+/// of requests at a time, so that an identifier is not reused soon.
 pub const SOCKETS: u8 = 4;
-/// Requests that may wait for one server. Beyond that, who has more than its share makes room.
+/// Requests that may wait for one server. Beyond that, a network with more than its share makes
+/// room.
 pub const WAITING: usize = 512;
 
-/// A socket of ours, by its number, and the identifier of a request that went by it.
+/// The number of a socket, and the identifier of a request that it sent.
 type Slot = (u8, u8);
 
 /// A packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// To this server.
+    /// The server's address.
     pub server: SocketAddr,
-    /// By the socket of this number, which is for that server only.
+    /// Number of the socket to send by, which is used for this server only.
     pub socket: u8,
-    /// What.
+    /// The packet.
     pub packet: Vec<u8>,
 }
 
-/// A question on its way.
+/// A question that waits for its answer.
 #[derive(Debug)]
 struct Pending {
     question: Question,
-    /// Where the peer is that it is about.
+    /// Address of the peer that the question is about.
     from: IpAddr,
-    /// The servers that may still be asked.
+    /// The servers that have not been asked yet.
     servers: VecDeque<usize>,
     request: Option<Request>,
 }
 
-/// A question as it was sent.
+/// The request by which a question was sent to a server.
 #[derive(Debug)]
 struct Request {
     server: usize,
@@ -55,13 +56,14 @@ struct Request {
     slot: Slot,
     authenticator: [u8; 16],
     packet: Vec<u8>,
-    /// How often it is sent again, and after how long each time.
+    /// Number of times that it may still be sent.
     left: u32,
-    patience: Duration,
+    /// Time to wait for an answer after each transmission.
+    timeout: Duration,
     resend_at: Duration,
 }
 
-/// What waits for one server.
+/// The requests that wait for one server.
 #[derive(Debug, Default)]
 struct ServerQueue {
     queue: FairQueue<u64>,
@@ -70,7 +72,7 @@ struct ServerQueue {
 }
 
 impl ServerQueue {
-    /// Takes an identifier that is not in use.
+    /// Reserves an identifier that is not in use.
     fn take_slot(&mut self, id: u64) -> Slot {
         loop {
             let number = self.next;
@@ -98,7 +100,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// No requests yet.
+    /// Creates a client without requests.
     pub fn new(random: Arc<dyn Random>) -> Self {
         Self {
             random,
@@ -110,12 +112,12 @@ impl Client {
         }
     }
 
-    /// Whether nobody waits for an answer.
+    /// Returns true if no question waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Asks a question for a peer that is at `from`; its answer has the same number.
+    /// Asks a question for a peer at `from`. Its answer will have the number `id`.
     pub fn ask(&mut self, now: Duration, id: u64, from: IpAddr, question: Question) {
         let servers = match question.server {
             Some(server) => [server].into(),
@@ -125,9 +127,9 @@ impl Client {
         self.ask_next(now, id);
     }
 
-    /// Asks the next server; if there is none, nobody answers.
+    /// Asks the next server. If there is none, finishes the question without an answer.
     fn ask_next(&mut self, now: Duration, id: u64) {
-        self.give_back(id);
+        self.release_slot(id);
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let (from, realm) = (pending.from, pending.question.realm.clone());
         let server = pending.servers.pop_front();
@@ -155,16 +157,16 @@ impl Client {
             authenticator,
             packet: packet.clone().unwrap_or_default(),
             left: server.tries.saturating_sub(1),
-            patience: server.patience,
-            resend_at: now + server.patience,
+            timeout: server.timeout,
+            resend_at: now + server.timeout,
         });
         let Some(packet) = packet else { return self.finish(id, None) };
-        self.timers.insert((now + server.patience, id));
+        self.timers.insert((now + server.timeout, id));
         self.transmits.push_back(Transmit { server: server.address, socket: slot.0, packet });
     }
 
-    /// Gives back what a question has of the server that is being asked.
-    fn give_back(&mut self, id: u64) {
+    /// Frees the slot and the timer that a question holds at the server being asked.
+    fn release_slot(&mut self, id: u64) {
         let request = self.pending.get_mut(&id).and_then(|pending| pending.request.take());
         let Some(request) = request else { return };
         self.timers.remove(&(request.resend_at, id));
@@ -175,14 +177,14 @@ impl Client {
     }
 
     fn finish(&mut self, id: u64, reply: Option<Reply>) {
-        self.give_back(id);
+        self.release_slot(id);
         if self.pending.remove(&id).is_some() {
             self.answers.push_back((id, reply));
         }
     }
 
-    /// A packet that came from a server by one of its sockets. What is no answer to a request is as
-    /// if it had not come.
+    /// Handles a packet that a server sent to one of its sockets. Ignores it if it does not answer
+    /// a request.
     pub fn handle_datagram(&mut self, server: SocketAddr, socket: u8, packet: &[u8]) {
         let Some(&identifier) = packet.get(1) else { return };
         let waiting = self.servers.get(&server).and_then(|waiting| waiting.slots.get(&(socket, identifier)));
@@ -203,7 +205,7 @@ impl Client {
         self.finish(id, Some(reply));
     }
 
-    /// Time has come to `now`: what was not answered is sent again, or to another server.
+    /// Handles the timers due at `now`: sends unanswered requests again, or asks the next server.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(&(at, id)) = self.timers.first()
             && at <= now
@@ -216,31 +218,32 @@ impl Client {
                 continue;
             }
             request.left -= 1;
-            request.resend_at = now + request.patience;
+            request.resend_at = now + request.timeout;
             self.timers.insert((request.resend_at, id));
-            // The same bytes: a server knows by them that it is the same request (RFC 2865 §3).
+            // The same bytes, by which a server recognises the same request (RFC 2865 §3).
             let (server, socket, packet) = (request.address, request.slot.0, request.packet.clone());
             self.transmits.push_back(Transmit { server, socket, packet });
         }
     }
 
-    /// When [`Client::handle_timeout`] is wanted next.
+    /// Returns when [`Client::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// The next packet to send.
+    /// Returns the next packet to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    /// The next answer, with the number of its question; none: nobody answered.
+    /// Returns the next answer with the number of its question; `None` in its place if no server
+    /// answered.
     pub fn poll_answer(&mut self) -> Option<(u64, Option<Reply>)> {
         self.answers.pop_front()
     }
 }
 
-/// The request as a packet; `None` if it cannot be one.
+/// Encodes the question as a packet; `None` if it does not fit.
 fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &Server) -> Option<Vec<u8>> {
     let request = AccessRequest {
         user_name: &question.user_name,

@@ -1,4 +1,5 @@
-//! EAP with a RADIUS server behind us: packets pass through, whatever their method (RFC 3579).
+//! EAP with a RADIUS server behind us: packets are passed through, whatever their method (RFC
+//! 3579).
 
 use super::{
     packet::Code,
@@ -12,14 +13,14 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::{fmt, mem};
 
 /// Most requests of one conversation.
-const MOST_ROUNDS: u32 = 64;
+const MAX_ROUNDS: u32 = 64;
 
-/// Lets RADIUS servers judge peers.
+/// Authenticates peers by RADIUS servers.
 #[derive(Clone, Debug)]
 pub struct Radius(Arc<Realm>);
 
 impl Radius {
-    /// Asks the servers of this realm.
+    /// Creates an authenticator that asks the servers of this realm.
     pub fn new(realm: Realm) -> Self {
         Self(Arc::new(realm))
     }
@@ -31,7 +32,7 @@ impl Authenticator for Radius {
         Box::new(PassThrough {
             realm,
             stage: Stage::Nothing,
-            claimed: Vec::new(),
+            claimed_identity: Vec::new(),
             name: None,
             method: 0,
             rounds: 0,
@@ -43,11 +44,11 @@ impl Authenticator for Radius {
 struct PassThrough {
     realm: Arc<Realm>,
     stage: Stage,
-    /// What the peer calls itself.
-    claimed: Vec<u8>,
-    /// Whom the server has accepted.
+    /// The EAP identity that the peer claims.
+    claimed_identity: Vec<u8>,
+    /// The user that the server has accepted.
     name: Option<Vec<u8>>,
-    /// Type of the server's last request.
+    /// EAP type of the server's last request.
     method: u8,
     rounds: u32,
 }
@@ -55,56 +56,57 @@ struct PassThrough {
 enum Stage {
     Nothing,
     IdentityRequest,
-    /// A server is being asked: the peer's packet with its identifier, and what is known of the
-    /// server.
+    /// A server is being asked: the peer's packet, its identifier, and the server that knows the
+    /// conversation.
     Asking {
         id: u8,
         eap: Vec<u8>,
-        link: Option<Link>,
+        context: Option<ServerContext>,
     },
-    /// The server's challenge is with the peer.
-    Challenge(Link),
+    /// The peer has received the server's challenge.
+    Challenge(ServerContext),
     Success,
     Over,
 }
 
-/// The server that knows of this conversation.
-struct Link {
+/// The server that knows this conversation, and the state to return to it.
+struct ServerContext {
     server: usize,
     state: Option<Vec<u8>>,
 }
 
 impl PassThrough {
-    /// Takes the peer's packet; `None` if it makes no sense.
+    /// Handles the peer's packet; returns `None` if it makes no sense.
     fn take(&mut self, packet: &[u8]) -> Option<Step> {
         let Some(Packet::Response(response)) = Packet::parse(packet) else { return None };
-        let link = match (mem::replace(&mut self.stage, Stage::Over), response.kind) {
+        let context = match (mem::replace(&mut self.stage, Stage::Over), response.kind) {
             (Stage::IdentityRequest, kind::IDENTITY) => {
-                self.claimed = response.data.to_vec();
+                self.claimed_identity = response.data.to_vec();
                 None
             }
-            // If the server repeated a name that came later, it would seem to be its own word.
-            (Stage::Challenge(_), kind::IDENTITY) if response.data != self.claimed => return None,
-            (Stage::Challenge(link), _) => Some(link),
+            // If the server repeated a name that came later, it would seem to be the server's own.
+            (Stage::Challenge(_), kind::IDENTITY) if response.data != self.claimed_identity => return None,
+            (Stage::Challenge(context), _) => Some(context),
             _ => return None,
         };
         self.rounds += 1;
-        if self.rounds > MOST_ROUNDS {
+        if self.rounds > MAX_ROUNDS {
             return None;
         }
-        // Without padding (RFC 3748 §4.1), which a server might take for a part of the name.
-        self.stage = Stage::Asking { id: response.id, eap: Packet::Response(response).emit(), link };
+        // Without padding (RFC 3748 §4.1), which a server might take for part of the name.
+        self.stage = Stage::Asking { id: response.id, eap: Packet::Response(response).emit(), context };
         Some(Step::Ask)
     }
 
-    /// Takes the server's answer to the peer's packet of this identifier; `None` if it makes no
-    /// sense.
-    fn judge(&mut self, id: u8, reply: Reply) -> Option<Step> {
-        let said = reply.eap.as_deref().map(Packet::parse);
-        match (reply.code, said) {
+    /// Handles the server's answer to the peer's packet of this identifier; returns `None` if it
+    /// makes no sense.
+    fn handle_reply(&mut self, id: u8, reply: Reply) -> Option<Step> {
+        let packet = reply.eap.as_deref().map(Packet::parse);
+        match (reply.code, packet) {
             (Code::Challenge, Some(Some(Packet::Request(request)))) => {
                 self.method = request.kind;
-                self.stage = Stage::Challenge(Link { server: reply.server, state: reply.state });
+                let context = ServerContext { server: reply.server, state: reply.state };
+                self.stage = Stage::Challenge(context);
                 reply.eap.map(Step::Send)
             }
             (Code::Accept, None | Some(Some(Packet::Success(_)))) => {
@@ -117,23 +119,25 @@ impl PassThrough {
         }
     }
 
-    /// Returns whom the server has accepted; `None` if only the peer itself has said so. A server
-    /// that knows of no other name repeats the one that the peer began with (RFC 3579 §3), or makes
-    /// one of its parts. So a name is the server's own word only if its user is nowhere in what the
-    /// peer said. Its realm may be: that is how a peer gets to its server.
-    fn accepted(&self, server: usize, said: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    /// Returns the user that the server has accepted; `None` if only the peer itself vouches for
+    /// the name. A server that knows no other name repeats the one that the peer began with (RFC
+    /// 3579 §3), or a part of it. So a name is the server's own only if its user does not occur in
+    /// what the peer claimed. Its realm may occur there, because that is how a peer reaches its
+    /// server.
+    fn accepted(&self, server: usize, user_name: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let is_trusted = self.realm.servers.get(server).is_some_and(|server| server.trust_identity);
-        let Some(name) = said.filter(|name| !name.is_empty()) else {
-            return is_trusted.then(|| self.claimed.clone());
+        let Some(name) = user_name.filter(|name| !name.is_empty()) else {
+            return is_trusted.then(|| self.claimed_identity.clone());
         };
-        let [text, claimed] = [&name, &self.claimed].map(|name| String::from_utf8_lossy(name).to_lowercase());
+        let [text, claimed] =
+            [&name, &self.claimed_identity].map(|name| String::from_utf8_lossy(name).to_lowercase());
         let user = user_of(&text);
-        let is_own_word = !claimed.contains(user);
-        // A password proves the user, but no realm: a server that strips or ignores realms repeats
-        // any that the peer wrote, and the same user would be many. If the server checks them, the
-        // operator says so by `trust_identity`.
+        let is_own = !claimed.contains(user);
+        // A password proves the user, but not the realm: a server that strips or ignores realms
+        // repeats any that the peer wrote, so one user could become many. If the server checks
+        // realms, the operator says so by `trust_identity`.
         let is_proved = self.method == kind::MSCHAPV2 && user == text;
-        (is_trusted || is_own_word || is_proved).then_some(name)
+        (is_trusted || is_own || is_proved).then_some(name)
     }
 
     fn fail(&mut self, id: u8) -> Step {
@@ -142,8 +146,8 @@ impl PassThrough {
     }
 }
 
-/// Returns a name without its realms: before `@` or `%`, and behind `\\`, `/` or `!` (RFC 7542
-/// §3.3).
+/// Returns a name without its realms, which stand after `@` or `%`, or before `\\`, `/` or `!` (RFC
+/// 7542 §3.3).
 fn user_of(name: &str) -> &str {
     let user = name.split(['@', '%']).next().unwrap_or_default();
     user.rsplit(['\\', '/', '!']).next().unwrap_or_default()
@@ -164,12 +168,12 @@ impl Conversation for PassThrough {
     }
 
     fn question(&self) -> Option<Question> {
-        let Stage::Asking { eap, link, .. } = &self.stage else { return None };
+        let Stage::Asking { eap, context, .. } = &self.stage else { return None };
         Some(Question {
             realm: self.realm.clone(),
-            server: link.as_ref().map(|link| link.server),
-            user_name: self.claimed.clone(),
-            state: link.as_ref().and_then(|link| link.state.clone()),
+            server: context.as_ref().map(|context| context.server),
+            user_name: self.claimed_identity.clone(),
+            state: context.as_ref().and_then(|context| context.state.clone()),
             eap: eap.clone(),
         })
     }
@@ -179,7 +183,7 @@ impl Conversation for PassThrough {
             Stage::Asking { id, .. } => id,
             _ => 0,
         };
-        reply.and_then(|reply| self.judge(id, reply)).unwrap_or_else(|| self.fail(id))
+        reply.and_then(|reply| self.handle_reply(id, reply)).unwrap_or_else(|| self.fail(id))
     }
 }
 
@@ -221,9 +225,9 @@ mod tests {
         Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
     }
 
-    /// Whom a server accepts that begins this method for a peer that claims this name, and says
-    /// this at the end.
-    fn accepted(trust_identity: bool, method: u8, claimed: &str, said: Option<&str>) -> Option<String> {
+    /// Returns the accepted name if the peer claims `claimed`, and the server uses `method` and reports
+    /// `user_name` in the end.
+    fn accepted(trust_identity: bool, method: u8, claimed: &str, user_name: Option<&str>) -> Option<String> {
         let mut conversation = conversation(trust_identity);
         assert_eq!(conversation.handle(&response(kind::IDENTITY, claimed.as_bytes())), Step::Ask);
         assert_eq!(conversation.question().unwrap().user_name, claimed.as_bytes());
@@ -231,24 +235,24 @@ mod tests {
         assert_eq!(conversation.answered(challenge), Step::Send(request(method)));
         assert_eq!(conversation.identity(), None, "only an acceptance names anybody");
         assert_eq!(conversation.handle(&response(method, b"proof")), Step::Ask);
-        let step = conversation.answered(reply(Code::Accept, None, said.map(str::as_bytes)));
+        let step = conversation.answered(reply(Code::Accept, None, user_name.map(str::as_bytes)));
         assert!(matches!(step, Step::Success(_, Some(_))), "{step:?}");
         conversation.identity().map(|name| String::from_utf8(name.to_vec()).unwrap())
     }
 
     #[test]
-    fn a_name_that_only_the_peer_said_is_nobodys() {
+    fn a_name_that_only_the_peer_claims_is_not_accepted() {
         for method in [kind::TLS, TTLS] {
-            for (claimed, said) in [
+            for (claimed, user_name) in [
                 ("bob@corp", "alice"),
                 ("anonymous@corp", "alice@corp"),
                 (r"CORP\anonymous", r"CORP\alice"),
                 ("@corp", "alice@corp"),
             ] {
-                let name = accepted(false, method, claimed, Some(said));
-                assert_eq!(name.as_deref(), Some(said), "{claimed}: the server's own word");
+                let name = accepted(false, method, claimed, Some(user_name));
+                assert_eq!(name.as_deref(), Some(user_name), "{claimed}: the server's own word");
             }
-            for (claimed, said) in [
+            for (claimed, user_name) in [
                 ("alice@corp", "alice@corp"),
                 ("alice@corp", "Alice@CORP"),
                 ("alice@corp", "alice"),
@@ -262,7 +266,7 @@ mod tests {
                 ("alice@corp", ""),
                 ("bob@corp", "@corp"),
             ] {
-                assert_eq!(accepted(false, method, claimed, Some(said)), None, "{claimed}: {said}");
+                assert_eq!(accepted(false, method, claimed, Some(user_name)), None, "{claimed}: {user_name}");
             }
             assert_eq!(accepted(true, method, "alice@corp", Some("alice")).as_deref(), Some("alice"));
             assert_eq!(accepted(true, method, "alice@corp", None).as_deref(), Some("alice@corp"));
@@ -271,16 +275,16 @@ mod tests {
 
     #[test]
     fn a_password_proves_a_user_but_no_realm() {
-        let by_password = |trust_identity, claimed, said| {
-            accepted(trust_identity, kind::MSCHAPV2, claimed, Some(said)).is_some()
+        let by_password = |trust_identity, claimed, user_name| {
+            accepted(trust_identity, kind::MSCHAPV2, claimed, Some(user_name)).is_some()
         };
         assert!(by_password(false, "bob", "bob") && by_password(false, "bob@corp", "bob"));
         assert!(by_password(false, "bob@corp", "robert@corp"), "the server's own word");
-        for (claimed, said) in
+        for (claimed, user_name) in
             [("bob@corp", "bob@corp"), (r"CORP\bob", r"CORP\bob"), ("corp!bob", "bob@corp")]
         {
-            assert!(!by_password(false, claimed, said), "{claimed}: {said}");
-            assert!(by_password(true, claimed, said), "{claimed}: {said}");
+            assert!(!by_password(false, claimed, user_name), "{claimed}: {user_name}");
+            assert!(by_password(true, claimed, user_name), "{claimed}: {user_name}");
         }
         assert_eq!(accepted(false, kind::MSCHAPV2, "bob", None), None);
         assert_eq!(accepted(true, kind::MSCHAPV2, "bob", None).as_deref(), Some("bob"));

@@ -1,11 +1,11 @@
 //! RADIUS as a carrier of EAP (RFC 2865, RFC 3579).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`packet`] | packets as bytes |
-//! | `conversation` | EAP conversations that a server holds |
-//! | [`question`] | what they want a server to be asked, and its answer |
-//! | [`client`] | requests on their way |
+//! | `conversation` | EAP conversations that a RADIUS server conducts |
+//! | [`question`] | what a conversation asks a server, and the answer |
+//! | [`client`] | requests to servers and their retransmission |
 
 pub mod client;
 mod conversation;

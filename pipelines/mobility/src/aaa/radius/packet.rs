@@ -1,6 +1,6 @@
 //! Packets of RADIUS as bytes (RFC 2865, RFC 3579).
 //!
-//! Every answer must have a Message-Authenticator: without it, who can change packets on their way
+//! Every answer must have a Message-Authenticator. Without it, an attacker who can change packets
 //! could turn a refusal into an acceptance (CVE-2024-3596).
 
 use crate::crypto::Secret;
@@ -27,48 +27,47 @@ mod attribute {
 }
 
 const ACCESS_REQUEST: u8 = 1;
-/// Framed.
+/// The service type Framed.
 const SERVICE_TYPE: [u8; 4] = [0, 0, 0, 2];
-/// Virtual.
+/// The port type Virtual.
 const NAS_PORT_TYPE: [u8; 4] = [0, 0, 0, 5];
 /// Microsoft's number, and the types of its attributes (RFC 2548 §2.4).
 const MICROSOFT: [u8; 4] = [0, 0, 1, 0x37];
 const MPPE_SEND_KEY: u8 = 16;
 const MPPE_RECV_KEY: u8 = 17;
 
-/// Bytes of code, identifier, length and authenticator.
+/// Length of code, identifier, length and authenticator, in bytes.
 const HEADER: usize = 20;
 /// Most bytes of an attribute's value.
-const MOST_VALUE: usize = 253;
-/// Most bytes of a packet, which are also the most that are received.
-pub const MOST_BYTES: usize = 4096;
-/// Bytes of an MSK.
+const MAX_VALUE_LEN: usize = 253;
+/// Most bytes of a packet, sent or received.
+pub const MAX_PACKET_LEN: usize = 4096;
+/// Length of an MSK in bytes.
 const MSK: usize = 64;
 
 /// An Access-Request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AccessRequest<'a> {
-    /// Whose EAP identity.
+    /// The peer's EAP identity.
     pub user_name: &'a [u8],
-    /// What we call ourselves.
+    /// Our own name.
     pub nas_identifier: &'a [u8],
-    /// Where the peer called.
+    /// The address that the peer contacted.
     pub called_station_id: Option<&'a [u8]>,
-    /// Where the peer calls from.
+    /// The address that the peer contacts us from.
     pub calling_station_id: Option<&'a [u8]>,
-    /// What the server's last challenge had of it.
+    /// The state of the server's last challenge.
     pub state: Option<&'a [u8]>,
     /// An EAP packet.
     pub eap: &'a [u8],
 }
 
 impl AccessRequest<'_> {
-    /// The request as a packet. `authenticator` is random; `secret` is what the server shares with
-    /// us. `None` where an attribute or all of them are too long, or the user's name or our own is
-    /// empty.
+    /// Encodes the request. `authenticator` is random; `secret` is shared with the server. Returns
+    /// `None` if an attribute or the packet is too long, or the user's name or our own is empty.
     pub fn emit(&self, id: u8, authenticator: &[u8; 16], secret: &[u8]) -> Option<Vec<u8>> {
         let mut packet = [&[ACCESS_REQUEST, id, 0, 0][..], authenticator].concat();
-        // First, so that nothing that somebody chose comes before it.
+        // First, so that an attacker controls nothing before it.
         push(&mut packet, attribute::MESSAGE_AUTHENTICATOR, &[0; 16])?;
         for (kind, value) in [
             (attribute::USER_NAME, Some(self.user_name)),
@@ -81,10 +80,10 @@ impl AccessRequest<'_> {
         ] {
             value.map_or(Some(()), |value| push(&mut packet, kind, value))?;
         }
-        for part in self.eap.chunks(MOST_VALUE) {
+        for part in self.eap.chunks(MAX_VALUE_LEN) {
             push(&mut packet, attribute::EAP_MESSAGE, part)?;
         }
-        let len = u16::try_from(packet.len()).ok().filter(|&len| usize::from(len) <= MOST_BYTES)?;
+        let len = u16::try_from(packet.len()).ok().filter(|&len| usize::from(len) <= MAX_PACKET_LEN)?;
         packet.get_mut(2..4)?.copy_from_slice(&len.to_be_bytes());
         let tag = message_authenticator(&[&packet], secret);
         packet.get_mut(HEADER + 2..HEADER + 18)?.copy_from_slice(&tag);
@@ -99,107 +98,107 @@ fn push(packet: &mut Vec<u8>, kind: u8, value: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// What a server says.
+/// The server's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The peer is who it says it is.
+    /// The peer proved its identity.
     Accept,
-    /// It is not.
+    /// The peer did not prove its identity.
     Reject,
-    /// It has to go on proving.
+    /// The server needs another response from the peer.
     Challenge,
 }
 
-/// Why an answer was not taken.
+/// Why a packet is not accepted as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It is cut short, or no answer.
+pub enum AnswerError {
+    /// The packet is cut short, or is no answer.
     Malformed,
-    /// It answers another request.
+    /// The packet answers another request.
     Other,
-    /// It has no Message-Authenticator.
+    /// The packet has no Message-Authenticator.
     Unauthenticated,
-    /// It is not by who knows the secret.
+    /// The packet was not made with the shared secret.
     Forged,
 }
 
 /// A server's answer.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    /// What the server says.
+    /// The server's decision.
     pub code: Code,
     attributes: Attributes<'a>,
 }
 
 impl<'a> Answer<'a> {
-    /// Reads what came as an answer to the request with this identifier and authenticator.
+    /// Parses the answer to the request with this identifier and authenticator.
     ///
     /// # Errors
-    /// Why it is not one.
-    pub fn parse(packet: &'a [u8], id: u8, request: &[u8; 16], secret: &[u8]) -> Result<Self, Refused> {
-        let (&[code, its_id, high, low], _) = packet.split_first_chunk().ok_or(Refused::Malformed)?;
+    /// Returns why the packet is not an answer to it.
+    pub fn parse(packet: &'a [u8], id: u8, request: &[u8; 16], secret: &[u8]) -> Result<Self, AnswerError> {
+        let (&[code, answer_id, high, low], _) = packet.split_first_chunk().ok_or(AnswerError::Malformed)?;
         let len = usize::from(u16::from_be_bytes([high, low]));
-        let packet = packet.get(..len).filter(|_| len <= MOST_BYTES).ok_or(Refused::Malformed)?;
+        let packet = packet.get(..len).filter(|_| len <= MAX_PACKET_LEN).ok_or(AnswerError::Malformed)?;
         let code = match code {
             2 => Code::Accept,
             3 => Code::Reject,
             11 => Code::Challenge,
-            _ => return Err(Refused::Malformed),
+            _ => return Err(AnswerError::Malformed),
         };
-        let (start, rest) = packet.split_first_chunk::<4>().ok_or(Refused::Malformed)?;
-        let (authenticator, rest) = rest.split_first_chunk::<16>().ok_or(Refused::Malformed)?;
-        if its_id != id {
-            return Err(Refused::Other);
+        let (start, rest) = packet.split_first_chunk::<4>().ok_or(AnswerError::Malformed)?;
+        let (authenticator, rest) = rest.split_first_chunk::<16>().ok_or(AnswerError::Malformed)?;
+        if answer_id != id {
+            return Err(AnswerError::Other);
         }
         let attributes = Attributes(rest);
         attributes.check()?;
         let expected = Md5::new().chain_update(start).chain_update(request).chain_update(rest);
         if !bool::from(expected.chain_update(secret).finalize()[..].ct_eq(&authenticator[..])) {
-            return Err(Refused::Forged);
+            return Err(AnswerError::Forged);
         }
-        let tag = attributes.first(attribute::MESSAGE_AUTHENTICATOR).ok_or(Refused::Unauthenticated)?;
+        let tag = attributes.first(attribute::MESSAGE_AUTHENTICATOR).ok_or(AnswerError::Unauthenticated)?;
         if !bool::from(attributes.message_authenticator(start, request, secret)[..].ct_eq(tag)) {
-            return Err(Refused::Forged);
+            return Err(AnswerError::Forged);
         }
         Ok(Self { code, attributes })
     }
 
-    /// The EAP packet, if it has one.
+    /// Returns the EAP packet, if the answer has one.
     pub fn eap(&self) -> Option<Vec<u8>> {
         let parts: Vec<&[u8]> = self.attributes.all(attribute::EAP_MESSAGE).collect();
         (!parts.is_empty()).then(|| parts.concat())
     }
 
-    /// What the next request of this conversation must have as its state.
+    /// Returns the state to repeat in the next request of this conversation.
     pub fn state(&self) -> Option<&'a [u8]> {
         self.attributes.first(attribute::STATE)
     }
 
-    /// Whom the server has accepted, if it says so.
+    /// Returns the user that the server has accepted, if it names one.
     pub fn user_name(&self) -> Option<&'a [u8]> {
         self.attributes.first(attribute::USER_NAME)
     }
 
-    /// The address that the peer shall have. 255.255.255.255 and 255.255.255.254 leave the choice
-    /// to the peer and to us (RFC 2865 §5.8).
+    /// Returns the address that the server assigns to the peer. 255.255.255.255 and 255.255.255.254
+    /// leave the choice to the peer and to us (RFC 2865 §5.8).
     pub fn framed_ip_address(&self) -> Option<Ipv4Addr> {
         let octets: [u8; 4] = self.attributes.first(attribute::FRAMED_IP_ADDRESS)?.try_into().ok()?;
         Some(octets.into())
     }
 
-    /// The MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, with zeros up to 64 bytes. `None` where
-    /// the method makes no key.
+    /// Returns the MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, padded with zeros to 64 bytes.
+    /// Returns `None` if the method makes no key.
     ///
     /// # Errors
-    /// [`Refused::Malformed`] where only one key is there or one cannot be decrypted.
-    pub fn msk(&self, request: &[u8; 16], secret: &[u8]) -> Result<Option<Secret>, Refused> {
+    /// [`AnswerError::Malformed`] if only one key is present or one cannot be decrypted.
+    pub fn msk(&self, request: &[u8; 16], secret: &[u8]) -> Result<Option<Secret>, AnswerError> {
         let keys = [MPPE_RECV_KEY, MPPE_SEND_KEY].map(|kind| self.attributes.microsoft(kind));
         let [Some(receive), Some(send)] = keys else {
-            return if keys == [None, None] { Ok(None) } else { Err(Refused::Malformed) };
+            return if keys == [None, None] { Ok(None) } else { Err(AnswerError::Malformed) };
         };
-        let mut msk = Zeroizing::new(Vec::with_capacity(2 * MOST_VALUE));
+        let mut msk = Zeroizing::new(Vec::with_capacity(2 * MAX_VALUE_LEN));
         for key in [receive, send] {
-            msk.extend_from_slice(&open_key(key, request, secret).ok_or(Refused::Malformed)?);
+            msk.extend_from_slice(&open_key(key, request, secret).ok_or(AnswerError::Malformed)?);
         }
         let len = msk.len().max(MSK);
         msk.resize(len, 0);
@@ -207,11 +206,11 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A key that is encrypted by RFC 2548 §2.4.2: a salt, then length, key and padding.
+/// Decrypts a key of RFC 2548 §2.4.2: a salt, then length, key and padding.
 fn open_key(sealed: &[u8], request: &[u8; 16], secret: &[u8]) -> Option<Secret> {
     let (salt, text) = sealed.split_first_chunk::<2>()?;
     let mut pad = Md5::new().chain_update(secret).chain_update(request).chain_update(salt).finalize();
-    let mut plain = Zeroizing::new(Vec::with_capacity(MOST_VALUE));
+    let mut plain = Zeroizing::new(Vec::with_capacity(MAX_VALUE_LEN));
     if text.is_empty() || !text.len().is_multiple_of(16) {
         return None;
     }
@@ -223,24 +222,25 @@ fn open_key(sealed: &[u8], request: &[u8; 16], secret: &[u8]) -> Option<Secret> 
     rest.get(..usize::from(len)).filter(|key| !key.is_empty()).map(|key| Zeroizing::new(key.to_vec()))
 }
 
-/// HMAC-MD5 of the parts as one packet, whose own field is zeros there.
+/// Returns the HMAC-MD5 of the concatenated parts of a packet whose Message-Authenticator is zero.
 fn message_authenticator(parts: &[&[u8]], secret: &[u8]) -> [u8; 16] {
     let mut mac = Hmac::<Md5>::new_from_slice(secret).expect("HMAC takes a key of any length");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }
 
-/// Attributes one after another, each type, length and value.
+/// Attributes one after another, each with type, length and value.
 #[derive(Clone, Copy, Debug)]
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
-    /// The rest ends where an attribute does.
-    fn check(self) -> Result<(), Refused> {
+    /// Checks that the last attribute ends where the packet does.
+    fn check(self) -> Result<(), AnswerError> {
         let read: usize = self.map(|(_, value)| value.len() + 2).sum();
-        if read == self.0.len() { Ok(()) } else { Err(Refused::Malformed) }
+        if read == self.0.len() { Ok(()) } else { Err(AnswerError::Malformed) }
     }
 
+    /// Returns the values of all attributes of this type.
     fn all(self, kind: u8) -> impl Iterator<Item = &'a [u8]> {
         self.filter(move |(k, _)| *k == kind).map(|(_, value)| value)
     }
@@ -249,13 +249,14 @@ impl<'a> Attributes<'a> {
         self.all(kind).next()
     }
 
-    /// The value of Microsoft's attribute of this type.
+    /// Returns the value of Microsoft's attribute of this type.
     fn microsoft(self, kind: u8) -> Option<&'a [u8]> {
         let ours = self.all(attribute::VENDOR_SPECIFIC).filter_map(|value| value.strip_prefix(&MICROSOFT));
         ours.flat_map(Self).find(|(k, _)| *k == kind).map(|(_, value)| value)
     }
 
-    /// What the Message-Authenticator of an answer with these attributes must be (RFC 3579 §3.2).
+    /// Returns the Message-Authenticator that an answer with these attributes must have (RFC 3579
+    /// §3.2).
     fn message_authenticator(self, start: &[u8; 4], request: &[u8; 16], secret: &[u8]) -> [u8; 16] {
         let mut rest = self.0.to_vec();
         let before: usize = self

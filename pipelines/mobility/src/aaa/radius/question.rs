@@ -1,4 +1,4 @@
-//! What a conversation wants another server to be asked, and what that answers.
+//! Questions of EAP conversations to RADIUS servers, and their answers.
 
 use super::packet::Code;
 use crate::crypto::Secret;
@@ -13,54 +13,54 @@ use core::{
 /// A RADIUS server.
 #[derive(Clone)]
 pub struct Server {
-    /// Where it answers; its port mostly is 1812.
+    /// The server's address; its UDP port is usually 1812.
     pub address: SocketAddr,
-    /// What it shares with us.
+    /// The secret that it shares with us.
     pub secret: Secret,
-    /// How often a request is sent to it.
+    /// Number of times that a request is sent to it.
     pub tries: u32,
-    /// How long an answer is waited for, each time.
-    pub patience: Duration,
-    /// Whether it makes sure that the name that a peer begins with is the peer's own, by whatever
+    /// Time to wait for an answer after each transmission.
+    pub timeout: Duration,
+    /// True if the server itself verifies the name that a peer begins with, whatever the EAP
     /// method.
     pub trust_identity: bool,
 }
 
 impl Server {
-    /// Three tries before it is given up.
+    /// The default number of times that a request is sent.
     pub const TRIES: u32 = 3;
-    /// Two seconds for each.
-    pub const PATIENCE: Duration = Duration::from_secs(2);
+    /// The default time to wait for each answer.
+    pub const TIMEOUT: Duration = Duration::from_secs(2);
 
-    /// Tried as often and as long as above, and not trusted to check the name that a peer begins
-    /// with.
+    /// Creates a server with the default number of tries and timeout, which is not trusted to
+    /// verify the name that a peer begins with.
     pub fn new(address: SocketAddr, secret: Secret) -> Self {
-        Self { address, secret, tries: Self::TRIES, patience: Self::PATIENCE, trust_identity: false }
+        Self { address, secret, tries: Self::TRIES, timeout: Self::TIMEOUT, trust_identity: false }
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, tries, patience, .. } = self;
-        write!(f, "Server {address}, {tries} times {patience:?}")
+        let Self { address, tries, timeout, .. } = self;
+        write!(f, "Server {address}, {tries} times {timeout:?}")
     }
 }
 
 /// Servers that know the same peers.
 #[derive(Debug)]
 pub struct Realm {
-    /// The servers. While the one that answered last does, the others are not asked.
+    /// The servers. The one that answered last is asked first.
     pub servers: Vec<Server>,
-    /// What we call ourselves: 1 to 253 bytes.
+    /// Our own name, 1 to 253 bytes long.
     pub nas_identifier: String,
-    /// Where peers call, if servers want to know.
+    /// The address that peers contact, if servers want to know it.
     pub called_station_id: Option<String>,
-    /// Which server answered last.
+    /// Number of the server that answered last.
     preferred: AtomicUsize,
 }
 
 impl Realm {
-    /// With these servers, the first of which is asked first.
+    /// Creates a realm of these servers; the first one is asked first.
     pub fn new(servers: Vec<Server>, nas_identifier: &str) -> Self {
         Self {
             servers,
@@ -70,46 +70,46 @@ impl Realm {
         }
     }
 
-    /// Returns the numbers of its servers, in the order in which they are to be asked.
+    /// Returns the numbers of the servers in the order in which they are to be asked.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> {
         let (count, first) = (self.servers.len(), self.preferred.load(Ordering::Relaxed));
         (0..count).map(move |number| (first + number) % count)
     }
 
-    /// Notes that this server has answered.
+    /// Remembers that this server answered last.
     pub(super) fn prefer(&self, number: usize) {
         self.preferred.store(number, Ordering::Relaxed);
     }
 }
 
-/// What a server is to be asked.
+/// A question for a RADIUS server.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The servers that may know.
+    /// The servers that know the peer.
     pub realm: Arc<Realm>,
-    /// The one of them that knows of this conversation already.
+    /// Number of the server that already knows this conversation, if there is one.
     pub server: Option<usize>,
-    /// Whose EAP identity.
+    /// The peer's EAP identity.
     pub user_name: Vec<u8>,
-    /// What the server's last challenge had of it.
+    /// The state of the server's last challenge.
     pub state: Option<Vec<u8>>,
     /// An EAP packet.
     pub eap: Vec<u8>,
 }
 
-/// What a server answers.
+/// A server's answer.
 #[derive(Debug)]
 pub struct Reply {
     /// The server's number in its realm.
     pub server: usize,
-    /// What it says.
+    /// The server's decision.
     pub code: Code,
-    /// An EAP packet.
+    /// An EAP packet, if there is one.
     pub eap: Option<Vec<u8>>,
-    /// What the next request of this conversation must have as its state.
+    /// The state to repeat in the next request of this conversation.
     pub state: Option<Vec<u8>>,
-    /// Whom it has accepted, if it says so.
+    /// The user that the server has accepted, if it names one.
     pub user_name: Option<Vec<u8>>,
-    /// The MSK, if the method makes one; `None` if its key cannot be read.
+    /// The MSK, if the method makes one; the outer `None` if its key cannot be decrypted.
     pub msk: Option<Option<Secret>>,
 }

@@ -1,5 +1,4 @@
-//! What both sides agree on for a child SA: algorithms, selectors, mode (RFC 7296 §1.3, §2.7,
-//! §2.9).
+//! Negotiation of child SAs: algorithms, selectors and mode (RFC 7296 §1.3, §2.7, §2.9).
 
 use crate::{
     crypto::Kex,
@@ -20,8 +19,8 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
-/// Returns our proposals for a child SA, the key exchange that we have done first; none if we did
-/// none.
+/// Returns our proposals for a child SA. The key exchange that we have begun comes first; without
+/// one, the proposals have none.
 pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
     let mut all: Vec<Offer> = Vec::new();
     for offer in offers {
@@ -34,7 +33,7 @@ pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>
     (1..).zip(&all).map(|(number, offer)| offer.esp(number, spi, true)).collect()
 }
 
-/// Returns all of these key exchanges, `chosen` first.
+/// Returns these key exchanges with `chosen` moved to the front.
 pub(in crate::ike) fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
     let (mut chosen, others): (Vec<_>, Vec<_>) = all.iter().partition(|kex| Some(**kex) == chosen);
     chosen.extend(others);
@@ -42,13 +41,14 @@ pub(in crate::ike) fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
 }
 
 impl Peer {
-    /// Returns whether the peer may have another SA made or keys changed.
+    /// Takes one request for an SA or new keys from the peer's budget.
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE (RFC 7296 §2.25): it, or all in its name, have had too many.
+    /// TEMPORARY_FAILURE (RFC 7296 §2.25) if the budget of the peer or of its principal is
+    /// exhausted.
     pub(in crate::ike) fn may_create(&mut self, cx: &mut Context<'_>) -> Result<(), u16> {
         let principal = self.principal(cx);
-        if self.creates.admits(cx.now, bounds::CREATES, bounds::CREATE)
+        if self.creates.admits(cx.now, bounds::CREATE_BURST, bounds::CREATE_REFILL)
             && principal.is_none_or(|principal| cx.admits_create(&principal))
         {
             return Ok(());
@@ -57,11 +57,11 @@ impl Peer {
         Err(notify::TEMPORARY_FAILURE)
     }
 
-    /// Returns what of a peer's offer in IKE_AUTH we take. It counts like any other: who connects
-    /// anew asks for another child SA.
+    /// Answers the offer in IKE_AUTH. It is charged like any other, because a peer that reconnects
+    /// asks for another child SA.
     ///
     /// # Errors
-    /// As [`Peer::agree_child`], and [`Peer::may_create`].
+    /// Those of [`Peer::agree_child`] and [`Peer::may_create`].
     pub(in crate::ike) fn agree_first_child(
         &mut self,
         cx: &mut Context<'_>,
@@ -72,10 +72,10 @@ impl Peer {
         self.agree_child(cx, connection, offer, false, None)
     }
 
-    /// Returns what of a peer's offer for a child SA we take, as its responder.
+    /// Answers a peer's offer for a child SA: chooses algorithms and narrows selectors.
     ///
     /// # Errors
-    /// The kind of the error notify that says why nothing of it.
+    /// The error notify that refuses the offer.
     pub(in crate::ike) fn agree_child(
         &mut self,
         cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl Peer {
             proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
         let narrowed = match old {
-            // What takes its place carries what it carried, wherever the peer is by now.
+            // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {
                 let (local, remote) =
                     (selector::narrow(ours, &old.local), selector::narrow(theirs, &old.remote));
@@ -125,11 +125,11 @@ impl Peer {
         self.children.iter().find(|child| child.id == id).map(|child| &child.sa)
     }
 
-    /// Returns whether there is room for another child SA whose selectors cost this many rules.
+    /// Checks that there is room for another child SA whose selectors need this many rules.
     ///
     /// # Errors
-    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) if it takes the place of
-    /// another, which is to go first.
+    /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) for a rekey, because the old SA
+    /// must go first.
     fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
         let times = if is_rekey { 2 } else { 1 };
         let all: usize = self.children.iter().map(|child| child.rules).sum();
@@ -143,7 +143,8 @@ impl Peer {
         Err(if is_rekey { notify::TEMPORARY_FAILURE } else { notify::NO_ADDITIONAL_SAS })
     }
 
-    /// Returns the first policy that allows some of what is wanted, and how much of it.
+    /// Returns the first policy that allows some of the requested traffic, and the narrowed
+    /// selectors.
     fn narrow(
         &self,
         connection: &Connection,
@@ -152,12 +153,12 @@ impl Peer {
         wants_transport: bool,
     ) -> Option<(usize, Vec<TrafficSelector>, Vec<TrafficSelector>, bool)> {
         connection.children.iter().enumerate().find_map(|(index, policy)| {
-            // Behind a NAT the two sides do not mean the same addresses: tunnel mode then.
+            // Behind a NAT the two sides do not mean the same addresses, so tunnel mode is used.
             let transport = policy.transport && wants_transport && !self.nat.any();
             let (ours, theirs) = match transport {
                 true => (
                     vec![TrafficSelector::host(self.addresses.local.ip())],
-                    vec![TrafficSelector::host(self.confirmed().remote.ip())],
+                    vec![TrafficSelector::host(self.confirmed_addresses().remote.ip())],
                 ),
                 false => (self.local_side(policy), self.remote_side(policy)),
             };
@@ -167,7 +168,8 @@ impl Peer {
         })
     }
 
-    /// Returns our side of a policy: what it says, else the address that we were given, or ours.
+    /// Returns our side of a policy: its selectors, else the inner addresses assigned to us, else
+    /// our own address.
     pub(in crate::ike) fn local_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.local[..], &self.assigned[..]) {
             ([], []) => vec![TrafficSelector::host(self.addresses.local.ip())],
@@ -176,20 +178,20 @@ impl Peer {
         }
     }
 
-    /// Returns the peer's side of a policy: what it says, else the addresses that it was given, or
-    /// its own.
+    /// Returns the peer's side of a policy: its selectors, else the inner addresses leased to it,
+    /// else its own address.
     pub(in crate::ike) fn remote_side(&self, policy: &ChildPolicy) -> Vec<TrafficSelector> {
         match (&policy.remote[..], &self.leases[..]) {
-            // Where it only says that it is does not count, and behind a NAT many share an address.
-            ([], []) if self.nat.there => vec![],
-            ([], []) => vec![TrafficSelector::host(self.confirmed().remote.ip())],
+            // An unconfirmed address does not count, and one behind a NAT is shared by many.
+            ([], []) if self.nat.remote => vec![],
+            ([], []) => vec![TrafficSelector::host(self.confirmed_addresses().remote.ip())],
             ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
             (all, _) => all.to_vec(),
         }
     }
 
-    /// Returns what the peer took of our offer for a child SA, whose initiator we are; `None` if it
-    /// is not what we offered.
+    /// Returns the child SA that the peer chose from our offer; `None` if it is not within the
+    /// offer.
     pub(in crate::ike) fn accept_child(
         &self,
         answer: &ChildOffer,
@@ -199,11 +201,11 @@ impl Peer {
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
         let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
-        // It must be one of ours, and one only (RFC 7296 §3.3.6).
+        // The response must have exactly one of our proposals (RFC 7296 §3.3.6).
         let chosen = proposal::choose_esp(&connection.esp, proposals.get(..1)?, pfs)?;
         let child = connection.children.get(policy)?;
         let transport = child.transport && *transport;
-        // It may take less than we asked for, never more (RFC 7296 §2.9).
+        // The peer may narrow the selectors, but never widen them (RFC 7296 §2.9).
         let (ours, theirs) = match transport {
             true => (
                 vec![TrafficSelector::host(self.addresses.local.ip())],

@@ -1,4 +1,4 @@
-//! IKE_INTERMEDIATE from both sides: a further key exchange each (RFC 9242, RFC 9370).
+//! Both sides of IKE_INTERMEDIATE, each time with one additional key exchange (RFC 9242, RFC 9370).
 
 use crate::{
     crypto::{KexSecret, Refused, Secret},
@@ -24,7 +24,7 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 
-/// A request or its answer.
+/// A request or its response.
 #[derive(Debug)]
 pub(in crate::ike) struct IntermediateMessage {
     /// The key exchange method, a transform ID of type 4.
@@ -34,10 +34,10 @@ pub(in crate::ike) struct IntermediateMessage {
 }
 
 impl IntermediateMessage {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// If the KE payload is missing (RFC 9370 §2.2.2).
+    /// Fails if the KE payload is missing (RFC 9370 §2.2.2).
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let kex = payloads.iter().find_map(|p| match p {
             Payload::Ke { method, data } => Some(Self { method: *method, data: data.to_vec() }),
@@ -52,7 +52,7 @@ impl IntermediateMessage {
 }
 
 impl Ready {
-    /// Takes the peer's request for the next further key exchange.
+    /// Handles the peer's request for the next additional key exchange.
     pub(in crate::ike) fn intermediate(
         self,
         handshake: &mut ResponderHandshake,
@@ -60,12 +60,12 @@ impl Ready {
         cx: &mut Context<'_>,
         (header, opened): (&Header, &Plaintext),
     ) -> Result<ResponderState, Failure> {
-        let syntax = || Failure::told(Reason::Protocol, notify::INVALID_SYNTAX);
+        let syntax = || Failure::with_notify(Reason::Protocol, notify::INVALID_SYNTAX);
         let ike_sa = peer.handshake_sa()?;
         let kex = *ike_sa.suite.more_kex.get(self.kex_done).ok_or_else(syntax)?;
         let request = opened.read(IntermediateMessage::read);
-        let request = request.map_err(|why| Failure::told(Reason::Protocol, why))?;
-        // The method is that of the suite's next further key exchange (RFC 9370 §2.2.2).
+        let request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
+        // The method must be that of the suite's next additional key exchange (RFC 9370 §2.2.2).
         if request.method != kex.transform() {
             return Err(syntax());
         }
@@ -77,8 +77,8 @@ impl Ready {
 }
 
 impl IntermediateKex {
-    /// Answers the peer's request: the keys behind it are others (RFC 9370 §2.2.2).
-    pub(in crate::ike) fn answered(
+    /// Answers the peer's request, and changes the keys (RFC 9370 §2.2.2).
+    pub(in crate::ike) fn handle_kex_answer(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
@@ -102,7 +102,7 @@ impl IntermediateKex {
 }
 
 impl InitiatorHandshake {
-    /// Begins the next further key exchange, or IKE_AUTH behind the last one.
+    /// Begins the next additional key exchange, or IKE_AUTH after the last one.
     pub(in crate::ike) fn next_kex(
         &mut self,
         peer: &mut Peer,
@@ -121,7 +121,7 @@ impl InitiatorHandshake {
 
 impl IntermediateKexBegin {
     /// Sends the request.
-    pub(in crate::ike) fn begun(
+    pub(in crate::ike) fn handle_key_pair(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -140,8 +140,8 @@ impl IntermediateKexBegin {
 }
 
 impl IntermediateSent {
-    /// Takes the peer's answer.
-    pub(in crate::ike) fn answered(
+    /// Handles the peer's response.
+    pub(in crate::ike) fn handle_response(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -160,8 +160,8 @@ impl IntermediateSent {
 }
 
 impl IntermediateKexFinish {
-    /// Changes the keys, and goes on.
-    pub(in crate::ike) fn finished(
+    /// Changes the keys and continues.
+    pub(in crate::ike) fn handle_shared_secret(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,

@@ -1,14 +1,14 @@
-//! IKE's exchanges, from both sides.
+//! IKE's exchanges, both sides of each.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | `init` | IKE_SA_INIT |
 //! | `intermediate` | IKE_INTERMEDIATE |
 //! | `auth` | IKE_AUTH |
 //! | `create_child` | CREATE_CHILD_SA |
 //! | `informational` | INFORMATIONAL |
-//! | `mobike` | what MOBIKE says in it |
-//! | `child_offer` | what both sides agree on for a child SA |
+//! | `mobike` | MOBIKE's part of INFORMATIONAL |
+//! | `child_offer` | negotiation of child SAs |
 
 pub(super) mod auth;
 pub(super) mod child_offer;

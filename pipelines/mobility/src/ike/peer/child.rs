@@ -12,18 +12,18 @@ use crate::{
 use alloc::{string::String, vec, vec::Vec};
 use core::time::Duration;
 
-/// A child SA that has keys: the two ESP SAs of a tunnel.
+/// An installed child SA: the two ESP SAs of a tunnel.
 #[derive(Debug)]
 pub(in crate::ike) struct Child {
     pub(in crate::ike) id: ChildId,
     pub(in crate::ike) sa: AgreedChild,
-    /// What its selectors cost the data plane.
+    /// Number of rules that its selectors need in the data plane.
     pub(in crate::ike) rules: usize,
-    /// When its keys are to be changed, and when they end.
+    /// When it must be rekeyed, and when it expires.
     pub(in crate::ike) rekey_at: Duration,
     pub(in crate::ike) expire_at: Duration,
     pub(in crate::ike) state: ChildState,
-    /// The child SA that takes its place.
+    /// The child SA that replaces it.
     pub(in crate::ike) successor: Option<ChildId>,
 }
 
@@ -31,24 +31,24 @@ pub(in crate::ike) struct Child {
 pub(in crate::ike) enum ChildState {
     /// Carries traffic.
     Installed,
-    /// We asked for another in its place.
+    /// We asked for a successor.
     Rekeying,
-    /// Another has taken its place; it is still received from.
+    /// A successor replaced it; it still receives.
     Replaced,
-    /// We asked to delete it.
+    /// We asked the peer to delete it.
     Deleting,
-    /// It is deleted; what was on its way still comes in until this time.
+    /// It is deleted, but still receives packets that were in flight until this time.
     Lingering(Duration),
 }
 
-/// What both sides agreed on for a child SA.
+/// A child SA that both sides agreed on.
 #[derive(Clone, Debug)]
 pub(in crate::ike) struct AgreedChild {
     pub(in crate::ike) name: String,
-    /// The connection's policy that it follows.
+    /// Index of its policy in the connection.
     pub(in crate::ike) policy: usize,
     pub(in crate::ike) suite: EspSuite,
-    /// The number of the proposal.
+    /// Number of the chosen proposal.
     pub(in crate::ike) number: u8,
     pub(in crate::ike) spi_in: u32,
     pub(in crate::ike) spi_out: u32,
@@ -59,7 +59,7 @@ pub(in crate::ike) struct AgreedChild {
 }
 
 impl AgreedChild {
-    /// Returns what the data plane is told.
+    /// Returns the description of the child SA for the data plane.
     pub(in crate::ike) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
         let [key_in, key_out] = keys;
         ChildSa {
@@ -79,23 +79,24 @@ impl AgreedChild {
     }
 }
 
-/// What IKE_AUTH and CREATE_CHILD_SA say of a child SA, in a request or its answer.
+/// The payloads that describe a child SA in IKE_AUTH and CREATE_CHILD_SA, in a request or its
+/// response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) struct ChildOffer {
     pub(in crate::ike) proposals: Vec<Proposal>,
-    /// Traffic at the side of the exchange's initiator.
+    /// Traffic of the exchange's initiator.
     pub(in crate::ike) ts_i: Vec<TrafficSelector>,
-    /// Traffic at the side of its responder.
+    /// Traffic of the exchange's responder.
     pub(in crate::ike) ts_r: Vec<TrafficSelector>,
-    /// Whether it is to be in transport mode.
+    /// True for transport mode.
     pub(in crate::ike) transport: bool,
 }
 
 impl ChildOffer {
-    /// Reads what a message says of a child SA.
+    /// Parses the offer for a child SA in a message.
     ///
     /// # Errors
-    /// If the SA, TSi or TSr payload is missing.
+    /// Fails if the SA, TSi or TSr payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
@@ -111,14 +112,14 @@ impl ChildOffer {
         })
     }
 
-    /// Returns the payloads of an answer.
+    /// Returns the payloads of a response.
     pub(in crate::ike) fn payloads(self) -> Vec<Payload<'static>> {
         let mode = self.transport.then(|| Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
         let payloads = [Payload::Sa(self.proposals), Payload::TsI(self.ts_i), Payload::TsR(self.ts_r)];
         payloads.into_iter().chain(mode).collect()
     }
 
-    /// Returns the bytes of memory beside its own.
+    /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
         let transforms = self.proposals.iter().map(|p| size_of_val(&p.transforms[..]) + p.spi.capacity());
         let selectors = self.ts_i.capacity() + self.ts_r.capacity();
@@ -129,7 +130,7 @@ impl ChildOffer {
 }
 
 impl From<&AgreedChild> for ChildOffer {
-    /// Returns what the responder answers.
+    /// Returns the responder's answer.
     fn from(agreed: &AgreedChild) -> Self {
         Self {
             proposals: vec![agreed.suite.proposal(agreed.number, agreed.spi_in)],

@@ -1,9 +1,9 @@
-//! Which connection of the configuration holds for a peer that calls us.
+//! Chooses the connection of the configuration for a peer that connects to us.
 //!
-//! The operator's order decides: the first one that is for whom the peer has proved to be. What a
-//! peer may choose by itself leads it past none that names it: neither the algorithms that it
-//! offers, nor which of its certificate's names it writes into its ID payload, nor, with EAP,
-//! anything that it writes there, which is good for the choice of the method only (RFC 7296 §2.16).
+//! The operator's order decides: the first connection that matches the identity that the peer
+//! proved. Nothing that the peer chooses freely can lead it past a connection that names it:
+//! neither the algorithms that it offers, nor which of its certificate's names it puts into the ID
+//! payload. With EAP, the ID payload only selects the EAP method (RFC 7296 §2.16).
 
 use crate::{
     identity::Identity,
@@ -17,22 +17,22 @@ use crate::{
 };
 use alloc::boxed::Box;
 
-/// A connection that a peer's first message may be for.
+/// A connection that a peer's first message may belong to.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     index: u32,
-    /// Whether it takes the algorithms that were chosen. If not, it names peers, and holds for
-    /// these all the same.
+    /// True if it permits the algorithms that were chosen. A connection without this names peers,
+    /// and applies to those nevertheless.
     fits: bool,
 }
 
-/// The connections that a peer's first message may be for, in the operator's order.
+/// The connections that a peer's first message may belong to, in the operator's order.
 #[derive(Debug)]
 pub(in crate::ike) struct Candidates(Box<[Candidate]>);
 
 impl Candidates {
-    /// `at` are the connections at the addresses that the message came by; `suite` was chosen from
-    /// its proposal of this number.
+    /// Creates the candidates from the connections `at` the message's addresses. `suite` was chosen
+    /// from proposal `number` of the message.
     pub(in crate::ike) fn new(
         connections: &[Connection],
         at: impl Iterator<Item = usize>,
@@ -50,7 +50,7 @@ impl Candidates {
         Self(at.filter_map(candidate).collect())
     }
 
-    /// Those that take the algorithms that were chosen, with their indices.
+    /// Returns the connections that permit the chosen algorithms, with their indices.
     fn indexed<'a>(
         &'a self,
         connections: &'a [Connection],
@@ -59,7 +59,7 @@ impl Candidates {
         fitting.filter_map(|c| Some((c.index as usize, connections.get(c.index as usize)?)))
     }
 
-    /// Those that take the algorithms that were chosen.
+    /// Returns the connections that permit the chosen algorithms.
     pub(in crate::ike) fn fitting<'a>(
         &'a self,
         connections: &'a [Connection],
@@ -67,12 +67,12 @@ impl Candidates {
         self.indexed(connections).map(|(_, connection)| connection)
     }
 
-    /// Bytes of memory.
+    /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
         size_of_val(&*self.0)
     }
 
-    /// The first one that holds for a peer, as `is_for` says.
+    /// Returns the first candidate that `is_for` accepts.
     fn first(
         &self,
         connections: &[Connection],
@@ -86,19 +86,19 @@ impl Candidates {
         }
     }
 
-    /// The connection for a peer that says who it is. With EAP that is only the beginning: whatever
-    /// the peer calls itself, some method can begin.
+    /// Chooses the connection for the identity that a peer claims. With EAP the choice is
+    /// preliminary: any claimed identity can start some method.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(in crate::ike) fn claimed(
+    /// Returns why there is none.
+    pub(in crate::ike) fn choose_claimed(
         &self,
         connections: &[Connection],
         request: &AuthRequest,
     ) -> Result<usize, Reason> {
         let identity = &request.identity;
         let fits = |connection: &Connection| {
-            request.wanted.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
+            request.responder_id.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
                 && match (&connection.remote_auth, &request.proof) {
                     (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
                     (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
@@ -109,44 +109,45 @@ impl Candidates {
         if request.proof.is_some() {
             return self.first(connections, |c| fits(c) && c.remote_id.matches(identity));
         }
-        let mut begins = self.indexed(connections).filter(|(_, connection)| fits(connection));
-        let first = begins.clone().next();
-        let meant = begins.find(|(_, connection)| connection.remote_id.matches(identity));
-        meant.or(first).map(|(index, _)| index).ok_or(Reason::NoConnection)
+        let mut fitting = self.indexed(connections).filter(|(_, connection)| fits(connection));
+        let first = fitting.clone().next();
+        let matching = fitting.find(|(_, connection)| connection.remote_id.matches(identity));
+        matching.or(first).map(|(index, _)| index).ok_or(Reason::NoConnection)
     }
 
-    /// The connection for a peer that has proved to be called `names`, where `begun` is the one
-    /// that it began by: of those that ask for the same proof. With EAP they must also prove the
-    /// same of us, for our proof is with the peer already; and there may be no names.
+    /// Chooses the connection for a peer that proved to have `names`. `preliminary` is the choice
+    /// for the claimed identity; only connections that require the same proof are eligible. With
+    /// EAP they must also authenticate us in the same way, because the peer already has our proof;
+    /// and there may be no names.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(in crate::ike) fn proved(
+    /// Returns why there is none.
+    pub(in crate::ike) fn choose_proved(
         &self,
         connections: &[Connection],
-        begun: usize,
+        preliminary: usize,
         names: &[Identity],
-        wanted: Option<&Identity>,
+        responder_id: Option<&Identity>,
     ) -> Result<usize, Reason> {
-        let Some(begun) = connections.get(begun) else { return Err(Reason::NoConnection) };
-        let is_eap = matches!(begun.remote_auth, RemoteAuth::Eap(_));
-        // Who has no name that counts is for connections that ask for none.
+        let Some(preliminary) = connections.get(preliminary) else { return Err(Reason::NoConnection) };
+        let is_eap = matches!(preliminary.remote_auth, RemoteAuth::Eap(_));
+        // A peer without a proved name may only use connections that do not require one.
         let is_named = |pattern: &IdentityPattern| match is_eap {
             _ if !pattern.is_named() => true,
             true => names.iter().any(|name| pattern.matches_name(name)),
             false => names.iter().any(|name| pattern.matches(name)),
         };
         let index = self.first(connections, |connection| {
-            connection.asks_the_same(begun)
-                && (!is_eap || connection.proves_the_same(begun))
-                && wanted.is_none_or(|id| id.is_same(&connection.local_id))
+            connection.has_same_remote_auth(preliminary)
+                && (!is_eap || connection.has_same_local_auth(preliminary))
+                && responder_id.is_none_or(|id| id.is_same(&connection.local_id))
                 && is_named(&connection.remote_id)
         })?;
-        // The key that was mixed in is that of the connection that the peer began by; with EAP it
-        // is none (RFC 8784 §3).
+        // The key that was mixed in is that of the preliminary connection; with EAP there is none
+        // (RFC 8784 §3).
         let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
         let has_ppk = |needed: &Ppk| {
-            begun.ppk.as_ref().is_some_and(|ppk| ppk.required && ppk.id == needed.id && !is_eap)
+            preliminary.ppk.as_ref().is_some_and(|ppk| ppk.required && ppk.id == needed.id && !is_eap)
         };
         match needed.is_some_and(|needed| needed.required && !has_ppk(needed)) {
             true => Err(Reason::Authentication),

@@ -1,6 +1,6 @@
-//! CREATE_CHILD_SA exchanges under way, from both sides: what is kept of each between two steps.
-//! Our own goes from [`KexBegin`] to [`CreateSent`] to [`KexFinish`], and each step takes the one
-//! before.
+//! CREATE_CHILD_SA exchanges in progress, from both sides: the state of each between two steps. Our
+//! own goes from [`KexBegin`] to [`CreateSent`] to [`KexFinish`]; each step consumes the previous
+//! one.
 
 use super::child::AgreedChild;
 use crate::{
@@ -10,47 +10,47 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 
-/// What CREATE_CHILD_SA is to make.
+/// The SA that CREATE_CHILD_SA creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum Target {
-    /// A child SA by this policy.
+    /// A child SA with this policy.
     Child(usize),
-    /// Another in the place of this one.
+    /// A successor of this child SA.
     Rekey(ChildId),
-    /// An IKE SA in the place of ours.
+    /// A successor of our IKE SA.
     IkeSa,
 }
 
-/// An exchange of ours, at any step.
+/// An exchange that we began, at any step.
 #[derive(Debug)]
 pub(in crate::ike) struct OwnCreate {
     pub(in crate::ike) target: Target,
     /// Our nonce.
     pub(in crate::ike) nonce: Vec<u8>,
-    /// Our SPI: 4 or 8 bytes of it count.
+    /// Our SPI, of 4 or 8 bytes.
     pub(in crate::ike) spi: u64,
-    /// Whether the peer asked for another key exchange once.
+    /// True if the peer has already asked for another key exchange.
     pub(in crate::ike) retried: bool,
-    /// The exchange by which the peer made the same meanwhile.
+    /// The exchange by which the peer created the same SA meanwhile.
     pub(in crate::ike) collision: Option<Collision>,
 }
 
-/// An exchange of ours whose key pair is being drawn.
+/// An exchange of ours whose key pair is being generated.
 #[derive(Debug)]
 pub(in crate::ike) struct KexBegin {
     pub(in crate::ike) create: OwnCreate,
     pub(in crate::ike) kex: Kex,
 }
 
-/// An exchange of ours whose request is on its way.
+/// An exchange of ours whose request has been sent.
 #[derive(Debug)]
 pub(in crate::ike) struct CreateSent {
     pub(in crate::ike) create: OwnCreate,
-    /// Our key exchange, and its private part.
+    /// Our key exchange and its private part.
     pub(in crate::ike) kex: Option<(Kex, Box<dyn KexSecret>)>,
 }
 
-/// An exchange of ours that the peer has answered, whose key exchange is being finished.
+/// An exchange of ours that the peer has answered; its shared secret is being computed.
 #[derive(Debug)]
 pub(in crate::ike) struct KexFinish {
     pub(in crate::ike) create: OwnCreate,
@@ -59,16 +59,16 @@ pub(in crate::ike) struct KexFinish {
     pub(in crate::ike) sa: AgreedSa,
 }
 
-/// An exchange by which the peer made the same as we, at the same time (RFC 7296 §2.25).
+/// An exchange by which the peer created the same SA at the same time (RFC 7296 §2.25).
 #[derive(Debug)]
 pub(in crate::ike) struct Collision {
-    /// The lower of its nonces.
+    /// The lower of its two nonces.
     pub(in crate::ike) nonce: Vec<u8>,
-    /// What it made.
-    pub(in crate::ike) made: NewSa,
+    /// The SA that it created.
+    pub(in crate::ike) sa: NewSa,
 }
 
-/// What an exchange made.
+/// An SA that an exchange created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum NewSa {
     /// A child SA.
@@ -77,19 +77,19 @@ pub(in crate::ike) enum NewSa {
     IkeSa(u64),
 }
 
-/// The peer's request, while its key exchange is answered.
+/// The peer's request while its key exchange is answered.
 #[derive(Debug)]
 pub(in crate::ike) struct PeerCreate {
-    /// Our SPI of the IKE SA that it came by.
+    /// Our SPI of the IKE SA by which the request came.
     pub(in crate::ike) spi: u64,
-    /// Where it came from.
+    /// The addresses by which the request came.
     pub(in crate::ike) addresses: Addresses,
     /// The peer's nonce.
     pub(in crate::ike) nonce: Vec<u8>,
     pub(in crate::ike) sa: AgreedSa,
 }
 
-/// What both sides agreed on, before it has keys.
+/// An SA that both sides agreed on, before it has keys.
 #[derive(Debug)]
 pub(in crate::ike) enum AgreedSa {
     Child(AgreedChild),
@@ -100,16 +100,16 @@ pub(in crate::ike) enum AgreedSa {
 #[derive(Debug)]
 pub(in crate::ike) struct AgreedIkeSa {
     pub(in crate::ike) suite: IkeSuite,
-    /// The number of the proposal.
+    /// Number of the chosen proposal.
     pub(in crate::ike) number: u8,
     /// Our SPI.
     pub(in crate::ike) spi_in: u64,
-    /// The peer's.
+    /// The peer's SPI.
     pub(in crate::ike) spi_out: u64,
 }
 
 impl AgreedSa {
-    /// Returns the key exchange that it is to have.
+    /// Returns the key exchange for the new SA, if there is one.
     pub(in crate::ike) fn kex(&self) -> Option<Kex> {
         match self {
             Self::Child(agreed) => agreed.suite.kex.first().copied(),
@@ -119,7 +119,7 @@ impl AgreedSa {
 }
 
 impl OwnCreate {
-    /// Gives back what was taken for it.
+    /// Releases the SPI that was reserved for it.
     pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
         match self.target {
             Target::IkeSa => cx.forget_spi(self.spi),
@@ -129,7 +129,7 @@ impl OwnCreate {
 }
 
 impl PeerCreate {
-    /// Gives back what was taken for it.
+    /// Releases the SPI that was reserved for it.
     pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
         match &self.sa {
             AgreedSa::Child(agreed) => cx.forget_child_spi(agreed.spi_in),

@@ -1,25 +1,25 @@
-//! Why a handshake ends before both sides are established.
+//! Failures of a handshake.
 
 use crate::ike::{event::Reason, wire::ErrorNotify};
 
-/// The end of a handshake.
+/// The failure of a handshake.
 #[derive(Debug)]
 pub(in crate::ike) struct Failure {
     pub(in crate::ike) reason: Reason,
-    /// What the peer is to hear; `None`: nothing. It answers the peer's request, or, if the peer
-    /// has answered ours, goes with a Delete (RFC 7296 §2.21.2).
+    /// The notify for the peer, if it is told. It answers the peer's request, or accompanies a
+    /// Delete if the peer has answered ours (RFC 7296 §2.21.2).
     pub(in crate::ike) notify: Option<ErrorNotify>,
 }
 
 impl Failure {
-    /// Returns one that the peer is to hear of.
-    pub(in crate::ike) fn told(reason: Reason, notify: impl Into<ErrorNotify>) -> Self {
+    /// Returns a failure that the peer is told of.
+    pub(in crate::ike) fn with_notify(reason: Reason, notify: impl Into<ErrorNotify>) -> Self {
         Self { reason, notify: Some(notify.into()) }
     }
 }
 
 impl From<Reason> for Failure {
-    /// Returns one that the peer does not hear of.
+    /// Returns a failure that the peer is not told of.
     fn from(reason: Reason) -> Self {
         Self { reason, notify: None }
     }

@@ -1,4 +1,4 @@
-//! One IKE SA: its keys, and its window of one request each way (RFC 7296 §2.1 to §2.3).
+//! An IKE SA: its keys, and its window of one request in each direction (RFC 7296 §2.1 to §2.3).
 
 use super::request::Request;
 use crate::{
@@ -17,16 +17,16 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
-/// One IKE SA.
+/// An IKE SA.
 #[derive(Debug)]
 pub(in crate::ike) struct IkeSa {
-    /// Whether we began it.
+    /// True if we began it.
     pub(in crate::ike) is_initiator: bool,
     pub(in crate::ike) spi_i: u64,
     pub(in crate::ike) spi_r: u64,
     pub(in crate::ike) suite: IkeSuite,
     pub(in crate::ike) keys: IkeSaKeys,
-    /// Those that the peer's last request was protected by, where they have changed since (RFC 9370
+    /// The keys that protected the peer's last request, if they have changed since (RFC 9370
     /// §2.2.2).
     keys_before: Option<IkeSaKeys>,
     counter: u64,
@@ -34,47 +34,48 @@ pub(in crate::ike) struct IkeSa {
     responses: Fragments,
     /// The message ID of the peer's next request.
     pub(in crate::ike) expected: u32,
-    /// Whether its answer waits for a task.
+    /// True while the response to the peer's request waits for a task.
     pub(in crate::ike) busy: bool,
-    answered: Vec<Vec<u8>>,
-    /// Repetitions that are answered: those from where the peer is, and those from elsewhere.
+    /// Our last response.
+    last_response: Vec<Vec<u8>>,
+    /// Repeated requests that are answered: from the peer's address, and from others.
     repeats: [Rate; 2],
     /// The message ID of our next request.
     pub(in crate::ike) next: u32,
     /// Our request that the peer has not answered.
     pub(in crate::ike) outstanding: Option<Box<Outstanding>>,
-    /// Largest IP packet of a message, if the peer takes fragments.
+    /// Largest IP packet of a message in bytes, if the peer supports fragmentation.
     pub(in crate::ike) limit: Option<usize>,
-    /// It takes no new requests of ours: it is replaced, or being deleted.
+    /// True if no new requests may use it, because it is replaced or being deleted.
     pub(in crate::ike) is_replaced: bool,
-    /// It is to be deleted as soon as its request is answered.
+    /// True if it must be deleted as soon as its outstanding request is answered.
     pub(in crate::ike) delete_next: bool,
-    /// When the memory of it goes.
+    /// When it is removed.
     pub(in crate::ike) forget_at: Option<Duration>,
 }
 
-/// A request of ours on its way.
+/// A request of ours that is not answered yet.
 #[derive(Debug)]
 pub(in crate::ike) struct Outstanding {
     pub(in crate::ike) exchange: ExchangeType,
     pub(in crate::ike) message_id: u32,
     pub(in crate::ike) request: Request,
-    /// Where it goes, if not where the peer is.
+    /// The destination, if it is not the peer's current path.
     pub(in crate::ike) addresses: Option<Addresses>,
     pub(in crate::ike) datagrams: Vec<Vec<u8>>,
     pub(in crate::ike) tries: u32,
-    /// When it was sent last.
+    /// When it was last sent.
     pub(in crate::ike) sent_at: Duration,
     pub(in crate::ike) resend_at: Duration,
 }
 
-/// What a request of the peer's is.
+/// The result of opening a request of the peer.
 pub(in crate::ike) enum Arrival {
-    /// To be worked on.
+    /// A new request.
     New(Plaintext),
-    /// Answered before: say it again.
+    /// A repetition of the last request, which was answered already.
     Repeated,
-    /// Nothing to do: a fragment, a repetition of what is being worked on, something old.
+    /// Nothing to do: a fragment, a repetition of a request in progress, or an old message.
     Nothing,
 }
 
@@ -93,7 +94,7 @@ impl IkeSa {
             responses: Fragments::default(),
             expected: 0,
             busy: false,
-            answered: Vec::new(),
+            last_response: Vec::new(),
             repeats: [Rate::default(); 2],
             next: 0,
             outstanding: None,
@@ -104,17 +105,17 @@ impl IkeSa {
         }
     }
 
-    /// Goes on with other keys, from the exchange on that was just answered.
+    /// Uses other keys from now on, after the exchange that was just answered.
     pub(in crate::ike) fn change_keys(&mut self, keys: IkeSaKeys) {
         self.keys_before = Some(core::mem::replace(&mut self.keys, keys));
     }
 
-    /// The SPI that the peer calls us by.
+    /// Returns the SPI by which the peer addresses us.
     pub(in crate::ike) fn local_spi(&self) -> u64 {
         if self.is_initiator { self.spi_i } else { self.spi_r }
     }
 
-    /// Whether a request can go out by it.
+    /// Returns true if a request can be sent by this IKE SA.
     pub(in crate::ike) fn is_free(&self) -> bool {
         self.outstanding.is_none() && !self.is_replaced
     }
@@ -158,7 +159,7 @@ impl IkeSa {
         datagrams
     }
 
-    /// Sends a request; the caller saw that [`IkeSa::is_free`].
+    /// Encodes a request. The caller must have checked [`IkeSa::is_free`].
     pub(in crate::ike) fn request(
         &mut self,
         cx: &Context<'_>,
@@ -177,7 +178,7 @@ impl IkeSa {
         &self.outstanding.insert(Box::new(outstanding)).datagrams
     }
 
-    /// Answers the request that is expected.
+    /// Encodes the response to the expected request.
     pub(in crate::ike) fn answer(
         &mut self,
         cx: &Context<'_>,
@@ -187,36 +188,37 @@ impl IkeSa {
         let message_id = self.expected;
         self.expected = self.expected.wrapping_add(1);
         self.busy = false;
-        self.answered = self.seal(cx, exchange, message_id, true, payloads);
-        &self.answered
+        self.last_response = self.seal(cx, exchange, message_id, true, payloads);
+        &self.last_response
     }
 
-    /// Our last answer, if it is to be sent again at `now`. Anybody can send a copy of the request,
-    /// from any address: what copies from `elsewhere` draw is bounded, the more while the peer has
-    /// not `proved` who it is, and does not keep the peer from its answer.
+    /// Returns our last response if it may be sent again at `now`. Anybody can send a copy of the
+    /// request from any address. So the answers to copies from `elsewhere` are limited, more
+    /// strictly while the peer is not `proved`, and do not use up the limit of the peer's own
+    /// address.
     pub(in crate::ike) fn repeat(
         &mut self,
         now: Duration,
         elsewhere: bool,
         proved: bool,
     ) -> Option<&[Vec<u8>]> {
-        let [here, there] = &mut self.repeats;
+        let [peer, others] = &mut self.repeats;
         let admits = match (elsewhere, proved) {
-            (false, _) => here.admits(now, bounds::REPEATS, bounds::REPEAT),
-            (true, true) => there.admits(now, bounds::REPEATS, bounds::REPEAT),
+            (false, _) => peer.admits(now, bounds::REPEAT_BURST, bounds::REPEAT_REFILL),
+            (true, true) => others.admits(now, bounds::REPEAT_BURST, bounds::REPEAT_REFILL),
             (true, false) => self.admits_stray(now),
         };
-        admits.then_some(&self.answered)
+        admits.then_some(&self.last_response)
     }
 
-    /// Whether a request is answered at `now` that came from where a peer has not shown that it is,
-    /// which has not proved who it is either.
+    /// Returns true if a request of an unauthenticated peer may be answered at `now` although it
+    /// came from an address that the peer has not proved.
     pub(in crate::ike) fn admits_stray(&mut self, now: Duration) -> bool {
-        let [_, there] = &mut self.repeats;
-        there.admits(now, bounds::STRAYS, bounds::STRAY)
+        let [_, others] = &mut self.repeats;
+        others.admits(now, bounds::STRAY_BURST, bounds::STRAY_REFILL)
     }
 
-    /// Opens a request of the peer's.
+    /// Opens a request of the peer.
     pub(in crate::ike) fn open_request(
         &mut self,
         crypto: &dyn Crypto,
@@ -236,10 +238,10 @@ impl IkeSa {
             self.keys_before = None;
             return Ok(Arrival::New(opened));
         }
-        if header.message_id.wrapping_add(1) != self.expected || self.answered.is_empty() {
+        if header.message_id.wrapping_add(1) != self.expected || self.last_response.is_empty() {
             return Ok(Arrival::Nothing);
         }
-        // Of a message in fragments only the first is answered again (RFC 7383 §2.6.1).
+        // If a message is fragmented, only its first fragment is answered again (RFC 7383 §2.6.1).
         if wire::protected(message)?.fragment.is_some_and(|(number, _)| number != 1) {
             return Ok(Arrival::Nothing);
         }
@@ -249,7 +251,8 @@ impl IkeSa {
         Ok(Arrival::Repeated)
     }
 
-    /// Opens an answer to our request, if it is one and whole; the request is then done with.
+    /// Opens the response to our outstanding request; returns `None` if it is not one, or is not
+    /// complete.
     pub(in crate::ike) fn open_response(
         &mut self,
         crypto: &dyn Crypto,

@@ -1,4 +1,4 @@
-//! What is known of a peer that we began to connect to, until it is established.
+//! States of a handshake that we began.
 
 use super::transcript::Transcript;
 use crate::{
@@ -16,19 +16,19 @@ pub(in crate::ike) struct Initiator {
     pub(in crate::ike) state: InitiatorState,
 }
 
-/// What all states of such a handshake know.
+/// Data shared by all states of the handshake.
 #[derive(Debug)]
 pub(in crate::ike) struct InitiatorHandshake {
     pub(in crate::ike) transcript: Transcript,
-    /// The hashes that the peer takes signatures over.
+    /// The hashes of the signatures that the peer accepts.
     pub(in crate::ike) hashes: SignatureHashes,
-    /// Whether the post-quantum key is mixed in.
+    /// True if the post-quantum key is mixed in.
     pub(in crate::ike) ppk: bool,
-    /// The SPI of the first child SA.
+    /// Our SPI of the first child SA.
     pub(in crate::ike) child_spi: u32,
 }
 
-/// What such a handshake waits for. Each state is consumed by what comes, and gives the next one.
+/// A state of the handshake. Each is consumed by the event that it waits for, and returns the next.
 #[derive(Debug)]
 pub(in crate::ike) enum InitiatorState {
     InitKexBegin(InitKexBegin),
@@ -45,17 +45,17 @@ pub(in crate::ike) enum InitiatorState {
     EapProofSent(EapProofSent),
 }
 
-/// The key exchange of IKE_SA_INIT is being begun.
+/// The key pair for IKE_SA_INIT is being generated.
 #[derive(Debug)]
 pub(in crate::ike) struct InitKexBegin {
     pub(in crate::ike) kex: Kex,
-    /// The cookie that the peer gave us; empty: none.
+    /// The cookie that the peer sent, or empty.
     pub(in crate::ike) cookie: Vec<u8>,
-    /// How often the peer sent us back to the start.
+    /// Number of times that the peer made us start over.
     pub(in crate::ike) restarts: u32,
 }
 
-/// The peer is to answer IKE_SA_INIT.
+/// The response to IKE_SA_INIT is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct InitSent {
     pub(in crate::ike) begin: InitKexBegin,
@@ -66,23 +66,23 @@ pub(in crate::ike) struct InitSent {
     pub(in crate::ike) resend_at: Duration,
 }
 
-/// The key exchange of IKE_SA_INIT is being finished.
+/// The shared secret of IKE_SA_INIT is being computed.
 #[derive(Debug)]
 pub(in crate::ike) struct InitKexFinish {
     pub(in crate::ike) suite: IkeSuite,
-    /// Whether the peer takes fragments.
+    /// True if the peer supports fragmentation.
     pub(in crate::ike) fragments: bool,
 }
 
-/// The key exchange of an IKE_INTERMEDIATE is being begun.
+/// The key pair for an IKE_INTERMEDIATE exchange is being generated.
 #[derive(Debug)]
 pub(in crate::ike) struct IntermediateKexBegin {
     pub(in crate::ike) kex: Kex,
-    /// How many of the suite's further key exchanges are done.
+    /// Number of the suite's additional key exchanges that are done.
     pub(in crate::ike) kex_done: usize,
 }
 
-/// The peer is to answer IKE_INTERMEDIATE.
+/// The response to IKE_INTERMEDIATE is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct IntermediateSent {
     pub(in crate::ike) kex: Kex,
@@ -90,21 +90,21 @@ pub(in crate::ike) struct IntermediateSent {
     pub(in crate::ike) secret: Box<dyn KexSecret>,
 }
 
-/// The key exchange of an IKE_INTERMEDIATE is being finished.
+/// The shared secret of an IKE_INTERMEDIATE exchange is being computed.
 #[derive(Debug)]
 pub(in crate::ike) struct IntermediateKexFinish {
     pub(in crate::ike) kex_done: usize,
 }
 
-/// Our signature is being made.
+/// Our signature is being computed.
 #[derive(Debug)]
 pub(in crate::ike) struct Signature;
 
-/// The peer is to prove who it is.
+/// The peer's proof is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct AuthSent;
 
-/// The peer's certificate and signature are being checked.
+/// The peer's certificate and signature are being verified.
 #[derive(Debug)]
 pub(in crate::ike) struct Verification {
     pub(in crate::ike) terms: Terms,
@@ -112,17 +112,17 @@ pub(in crate::ike) struct Verification {
     pub(in crate::ike) eap: Option<Vec<u8>>,
 }
 
-/// The EAP method works on the gateway's packet.
+/// The EAP method is processing the gateway's packet.
 #[derive(Debug)]
 pub(in crate::ike) struct EapMethod;
 
-/// It is the gateway's turn in the EAP conversation.
+/// The gateway's next EAP packet is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct EapSent {
     pub(in crate::ike) conversation: Box<dyn Conversation>,
 }
 
-/// The EAP conversation is over: the gateway proves that it has its key.
+/// The EAP conversation is over; the proof that the gateway has the key too is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct EapProofSent {
     pub(in crate::ike) key: Secret,

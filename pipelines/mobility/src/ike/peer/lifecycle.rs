@@ -1,5 +1,4 @@
-//! What every state of a peer shares: answers and requests, what waits for its turn, its child SAs,
-//! and its end.
+//! Operations in all states of a peer: responses, requests and their queue, child SAs, and the end.
 
 use super::{
     child::{AgreedChild, Child, ChildState},
@@ -21,7 +20,7 @@ use crate::{
 use alloc::vec::Vec;
 
 impl Peer {
-    /// Answers the request that came by IKE SA `spi`, to where it came from.
+    /// Answers the request that came by IKE SA `spi`, at the address that it came from.
     pub(in crate::ike) fn answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -47,7 +46,7 @@ impl Peer {
         self.answer(cx, spi, exchange, &[refusal.payload()], addresses);
     }
 
-    /// Sends a request by the active IKE SA, which the caller saw free.
+    /// Sends a request by the active IKE SA, which the caller has found to be free.
     pub(in crate::ike) fn request(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,8 +61,8 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
-    /// Ends a child SA that is deleted. If another carries its traffic, it still receives for a
-    /// while what was on its way.
+    /// Ends a deleted child SA. If a successor carries its traffic, it still receives packets that
+    /// were in flight for a while.
     pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let until = cx.now + cx.settings.linger;
         let successor = self.child(id).and_then(|child| child.successor);
@@ -85,13 +84,13 @@ impl Peer {
         cx.end_child(id, child.sa.spi_in);
     }
 
-    /// Ends an IKE SA at once.
+    /// Removes an IKE SA at once.
     pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
         cx.forget_spi(spi);
     }
 
-    /// Both sides have proved who they are.
+    /// Marks the peer as established: both sides are authenticated.
     pub(in crate::ike) fn established(&mut self, cx: &mut Context<'_>, initial_contact: bool) {
         self.phase = Phase::Established;
         let (Some(index), Some(connection), Some(identity)) =
@@ -111,10 +110,10 @@ impl Peer {
         cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
         cx.know_spi(self.active);
         self.schedule_ike_sa(cx, connection);
-        self.keepalive_at = self.nat.here.then(|| cx.now + cx.settings.keepalive);
+        self.keepalive_at = self.nat.local.then(|| cx.now + cx.settings.keepalive);
     }
 
-    /// The end of a peer. What it is to hear was sent.
+    /// Ends the peer. The peer has been told if necessary.
     pub(in crate::ike) fn fail(&mut self, cx: &mut Context<'_>, reason: Reason) {
         match core::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Ended => return,
@@ -124,9 +123,9 @@ impl Peer {
         self.end(cx, reason);
     }
 
-    /// Gives back all that a peer has, whose phase says already that it is over.
+    /// Releases everything that an ended peer holds.
     pub(in crate::ike) fn end(&mut self, cx: &mut Context<'_>, reason: Reason) {
-        self.stop_moving(cx);
+        self.end_move_check(cx);
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
             match waiting {
@@ -134,7 +133,7 @@ impl Peer {
                 task => task.into_own_create().into_iter().for_each(|create| create.withdraw(cx)),
             }
         }
-        // What is on its way keeps its place in the window, and nothing follows from its answer.
+        // Outstanding requests keep their message ID, but their responses no longer matter.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             if !matches!(outstanding.request, Request::DeleteIkeSa)
                 && let Request::Create(sent) =
@@ -143,7 +142,7 @@ impl Peer {
                 sent.create.withdraw(cx);
             }
         }
-        self.wanted.clear();
+        self.queued.clear();
         for child in core::mem::take(&mut self.children) {
             cx.end_child(child.id, child.sa.spi_in);
         }
@@ -162,43 +161,43 @@ impl Peer {
         self.fail(cx, reason);
     }
 
-    /// Has the data plane send by a child SA that the peer made, and has used.
+    /// Lets the data plane send by a child SA that the peer created and has used.
     pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
         if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
             cx.tell(Event::ChildUse { child: id });
         }
     }
 
-    /// Changes the keys of a child SA that has carried as much as it may.
+    /// Rekeys a child SA that has carried as much as it may.
     pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
         if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
-            self.want(QueuedRequest::RekeyChild(id));
-            self.work(cx);
+            self.enqueue(QueuedRequest::RekeyChild(id));
+            self.start_queued(cx);
         }
     }
 
-    /// Asks at once whether it is still there.
-    pub(in crate::ike) fn check_life(&mut self, cx: &mut Context<'_>) {
+    /// Sends a liveness check at once.
+    pub(in crate::ike) fn check_liveness(&mut self, cx: &mut Context<'_>) {
         if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
-            self.want(QueuedRequest::Liveness);
-            self.work(cx);
+            self.enqueue(QueuedRequest::Liveness);
+            self.start_queued(cx);
         }
     }
 
-    /// Changes the keys of its IKE SA, or of all its child SAs.
+    /// Rekeys the IKE SA, or all child SAs.
     pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, ike_sa: bool) {
         match ike_sa {
-            true => self.want(QueuedRequest::RekeyIkeSa),
+            true => self.enqueue(QueuedRequest::RekeyIkeSa),
             false => {
                 let all: Vec<_> = self.child_ids().collect();
-                all.into_iter().for_each(|child| self.want(QueuedRequest::RekeyChild(child)));
+                all.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
             }
         }
-        self.work(cx);
+        self.start_queued(cx);
     }
 
-    /// Begins what waits for its turn, if the active IKE SA is free.
-    pub(in crate::ike) fn work(&mut self, cx: &mut Context<'_>) {
+    /// Starts the queued requests if the active IKE SA is free.
+    pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
         while self.is_established()
             && !self
                 .waiting
@@ -206,8 +205,8 @@ impl Peer {
                 .any(|(_, task)| task.own_create().is_some() || matches!(task, PendingTask::PeerCreate(_)))
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
-            let Some(wanted) = self.wanted.pop_front() else { return };
-            match wanted {
+            let Some(request) = self.queued.pop_front() else { return };
+            match request {
                 QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
                 QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
@@ -221,9 +220,9 @@ impl Peer {
         }
     }
 
-    /// Installs a child SA. `nonces` are the initiator's and the responder's of the exchange that
-    /// made it; `began` says whether we are its initiator, `at_once` whether the peer is sure to
-    /// have its keys.
+    /// Installs a child SA. `nonces` are those of the exchange that created it, the initiator's
+    /// first; `began` says whether we began that exchange, `at_once` whether the peer is known to
+    /// have the keys.
     pub(in crate::ike) fn install(
         &mut self,
         cx: &mut Context<'_>,

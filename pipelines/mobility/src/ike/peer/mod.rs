@@ -1,18 +1,18 @@
-//! One peer: its IKE SA, those that replace it, its child SAs and where it is.
+//! One peer: its IKE SA and its successors, its child SAs and its path.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `state` | what is known of it |
-//! | `lifecycle` | answers and requests, what waits for its turn, its end |
-//! | `responder`, `initiator` | the states of its handshake, from either side |
-//! | `transcript` | what both sides said in it |
-//! | `failure` | why it ends |
-//! | `choose` | which connection holds for a peer that calls us |
-//! | `creation` | CREATE_CHILD_SA exchanges under way |
-//! | `move_check` | a move that it has not confirmed |
-//! | `names` | who it is |
+//! | `state` | the peer's state |
+//! | `lifecycle` | responses and requests, queued requests, the end |
+//! | `responder`, `initiator` | the states of the handshake, from either side |
+//! | `transcript` | the signed part of the handshake |
+//! | `failure` | failures of the handshake |
+//! | `choose` | chooses the connection for a peer that connects to us |
+//! | `creation` | CREATE_CHILD_SA exchanges in progress |
+//! | `move_check` | a move that the peer has not confirmed |
+//! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA and its window |
-//! | `child`, `request` | child SAs; requests on their way |
+//! | `child`, `request` | child SAs; outstanding and queued requests |
 
 pub(super) mod child;
 pub(super) mod choose;

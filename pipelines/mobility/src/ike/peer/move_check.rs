@@ -1,4 +1,4 @@
-//! A move of a peer that it has not confirmed.
+//! A move that the peer has not confirmed.
 
 use crate::path::{Addresses, Nat};
 use core::{
@@ -6,7 +6,7 @@ use core::{
     time::Duration,
 };
 
-/// Where a peer is.
+/// A path to a peer, and the NATs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ike) struct PeerPath {
     pub(in crate::ike) addresses: Addresses,
@@ -16,32 +16,32 @@ pub(in crate::ike) struct PeerPath {
 /// A move that the peer has not confirmed.
 #[derive(Debug)]
 pub(in crate::ike) struct MoveCheck {
-    /// Where it is said to be.
-    pub(in crate::ike) there: PeerPath,
-    /// Where it has shown that it was.
-    pub(in crate::ike) before: PeerPath,
-    /// It said so itself.
-    pub(in crate::ike) told: bool,
-    /// It was seen elsewhere meanwhile.
-    pub(in crate::ike) was_seen: bool,
-    /// How often it was asked, and did not answer.
-    pub(in crate::ike) asked: u32,
+    /// The path that it moved to.
+    pub(in crate::ike) new_path: PeerPath,
+    /// The path that it last confirmed.
+    pub(in crate::ike) confirmed: PeerPath,
+    /// True if the peer announced the move; false if a packet showed it.
+    pub(in crate::ike) announced: bool,
+    /// True if a packet of the peer came from elsewhere meanwhile.
+    pub(in crate::ike) seen_elsewhere: bool,
+    /// Number of probes that it did not answer.
+    pub(in crate::ike) probes: u32,
     pub(in crate::ike) stage: Stage,
-    /// When the stage is over.
+    /// When the stage ends.
     pub(in crate::ike) until: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum Stage {
-    /// It is sent to there, and asked whether it is there.
+    /// Sends use the new path, and a probe checks it.
     Followed,
-    /// It is asked whether it is there, and sent to where it was.
-    Asked,
-    /// It is to be asked when the stage is over, and sent to where it was.
+    /// Sends use the confirmed path, and a probe checks the new one.
+    Probing,
+    /// Sends use the confirmed path; the probe follows when the stage ends.
     Waiting,
 }
 
-/// Whether a peer can be there.
+/// Returns true if a peer can have this address and port.
 pub(in crate::ike) fn is_reachable(end: SocketAddr) -> bool {
     let address = end.ip();
     end.port() != 0

@@ -1,4 +1,5 @@
-//! Who a peer is: in whose name it has addresses, and who answers for what it does.
+//! The names of a peer: its identity, the owner of its addresses, and the principal to whom its
+//! requests are charged.
 
 use super::state::Peer;
 use crate::{
@@ -8,29 +9,29 @@ use crate::{
 use alloc::{boxed::Box, vec, vec::Vec};
 
 impl Peer {
-    /// Who it has proved to be: by EAP, or what its ID payload says and its proof shows.
+    /// Returns the identity that the peer proved: by EAP, or the one in its ID payload.
     pub(in crate::ike) fn name(&self) -> Option<&Identity> {
         self.account.as_deref().or(self.identity.as_ref())
     }
 
-    /// Whose addresses it gets, and whose place it takes: the same one, whichever of its names it
-    /// comes by.
+    /// Returns the owner of the peer's inner addresses, whose other peers it may replace. It is the
+    /// same whichever of its names the peer uses.
     pub(in crate::ike) fn owner(&self) -> Option<Owner> {
         let name = self.all_names.as_deref().cloned();
         Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
     }
 
-    /// Who answers for its moves and its requests for SAs. A name that nobody proved is a new one
-    /// each time that the peer wants it to be, so all such peers of a connection answer together:
-    /// those whom EAP did not name, and those with a shared key, which shows no more than that they
-    /// have it.
+    /// Returns the principal to whom the peer's moves and requests for SAs are charged. A peer
+    /// could invent a new name each time if nobody proves it. So all such peers of a connection
+    /// share one principal: those that EAP did not name, and those with a shared key, which proves
+    /// only that they know it.
     pub(in crate::ike) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
         let (connection, name) = self.owner()?;
         let is_proved = !name.is_unnamed() && !matches!(self.connection(cx)?.remote_auth, RemoteAuth::Psk(_));
         Some((connection, if is_proved { name } else { Identity::anybody() }))
     }
 
-    /// Takes the names that it has proved.
+    /// Records the names that the peer proved.
     pub(in crate::ike) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
         let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
         all.sort();

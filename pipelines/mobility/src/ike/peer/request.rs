@@ -1,66 +1,66 @@
-//! Requests of ours: those that wait for their turn, and what is remembered of the one on its way.
+//! Our requests: those in the queue, and the one that is outstanding.
 
 use super::creation::CreateSent;
 use crate::{ike::event::ChildId, path::Addresses};
 use alloc::boxed::Box;
 use core::time::Duration;
 
-/// What a request on its way asks for.
+/// The purpose of an outstanding request.
 #[derive(Debug)]
 pub(in crate::ike) enum Request {
-    /// IKE_INTERMEDIATE or IKE_AUTH: the state of the handshake waits for the answer.
+    /// IKE_INTERMEDIATE or IKE_AUTH; the state of the handshake waits for the response.
     Handshake,
-    /// New keys, or a new child SA.
+    /// A rekey, or a new child SA.
     Create(Box<CreateSent>),
-    /// The end of this child SA.
+    /// Deletion of this child SA.
     Delete(ChildId),
-    /// The end of the IKE SA.
+    /// Deletion of the IKE SA.
     DeleteIkeSa,
-    /// A sign of life.
+    /// A liveness check.
     Liveness,
-    /// Our new addresses.
+    /// An update of our addresses.
     Update(Box<Update>),
-    /// Whether the peer is where it was said to be: what it is to send back.
+    /// A probe of the peer's address, with the COOKIE2 that the peer must return.
     Routability([u8; 16]),
-    /// Nothing any more: it keeps its message ID, but its answer no longer matters.
+    /// No longer needed: it keeps its message ID, but its response does not matter.
     Withdrawn,
 }
 
-/// An update of addresses on its way.
+/// An outstanding update of our addresses.
 #[derive(Debug)]
 pub(in crate::ike) struct Update {
-    /// What the peer is to send back.
+    /// The COOKIE2 that the peer must return.
     pub(in crate::ike) cookie: [u8; 16],
-    /// The addresses at the time.
+    /// The addresses that it announced.
     pub(in crate::ike) addresses: Addresses,
-    /// How often it was refused because of a NAT.
+    /// Number of updates that were refused before.
     pub(in crate::ike) tries: u32,
 }
 
-/// An update of addresses that is to be tried again.
+/// An update of our addresses that must be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ike) struct Retry {
-    /// When; none: as soon as the window is free.
+    /// When to repeat it; `None` once it is queued.
     pub(in crate::ike) at: Option<Duration>,
-    /// How often it was refused.
+    /// Number of updates that were refused so far.
     pub(in crate::ike) tries: u32,
 }
 
-/// A request that waits for its turn.
+/// A request in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum QueuedRequest {
-    /// Another child SA, by this policy of the connection.
+    /// A child SA with this policy of the connection.
     Child(usize),
-    /// New keys of a child SA.
+    /// A rekey of a child SA.
     RekeyChild(ChildId),
-    /// New keys of the IKE SA.
+    /// A rekey of the IKE SA.
     RekeyIkeSa,
-    /// The end of a child SA.
+    /// Deletion of a child SA.
     Delete(ChildId),
-    /// A sign of life.
+    /// A liveness check.
     Liveness,
-    /// Tell our new addresses.
+    /// An update of our addresses.
     Update,
-    /// Ask whether the peer is there.
+    /// A probe of the peer at these addresses.
     Routability(Addresses),
 }

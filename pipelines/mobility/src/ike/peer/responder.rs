@@ -1,4 +1,4 @@
-//! What is known of a peer that began to connect, until it is established.
+//! States of a handshake that the peer began.
 
 use super::{choose::Candidates, transcript::Transcript};
 use crate::{
@@ -21,24 +21,24 @@ pub(in crate::ike) struct Responder {
     pub(in crate::ike) state: ResponderState,
 }
 
-/// What all states of such a handshake know.
+/// Data shared by all states of the handshake.
 #[derive(Debug)]
 pub(in crate::ike) struct ResponderHandshake {
-    /// The connections that its first message fits.
+    /// The connections that the peer's first message may belong to.
     pub(in crate::ike) candidates: Candidates,
-    /// Its first message and our answer, nonces, and what RFC 9242 adds.
+    /// The first message and our response, the nonces, and what RFC 9242 adds.
     pub(in crate::ike) transcript: Transcript,
     pub(in crate::ike) hashes: SignatureHashes,
-    /// What its first message says of its path, if no NAT was on it.
+    /// The NAT detection in the first message, if it showed no NAT.
     pub(in crate::ike) nat: Option<Box<NatDetection>>,
     pub(in crate::ike) fragments: bool,
-    /// Whether both sides mix in a post-quantum key, if they know the same one.
+    /// True if both sides can mix in a post-quantum key, provided that they have the same one.
     pub(in crate::ike) ppk: bool,
-    /// Repetitions of its first message that are answered.
+    /// Limits how often the first message is answered again.
     pub(in crate::ike) repeats: Rate,
 }
 
-/// What such a handshake waits for. Each state is consumed by what comes, and gives the next one.
+/// A state of the handshake. Each is consumed by the event that it waits for, and returns the next.
 #[derive(Debug)]
 pub(in crate::ike) enum ResponderState {
     InitKex(InitKex),
@@ -58,73 +58,73 @@ pub(in crate::ike) struct InitKex {
     pub(in crate::ike) chosen: Box<Chosen<IkeSuite>>,
 }
 
-/// The peer's next message has another key exchange, or is to prove who it is.
+/// Another key exchange or the peer's proof is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct Ready {
-    /// How many of the suite's further key exchanges are done.
+    /// Number of the suite's additional key exchanges that are done.
     pub(in crate::ike) kex_done: usize,
 }
 
-/// The key exchange of an IKE_INTERMEDIATE is being answered.
+/// The key exchange of an IKE_INTERMEDIATE exchange is being answered.
 #[derive(Debug)]
 pub(in crate::ike) struct IntermediateKex {
     pub(in crate::ike) kex: Kex,
     pub(in crate::ike) kex_done: usize,
 }
 
-/// The peer's certificate and signature are being checked.
+/// The peer's certificate and signature are being verified.
 #[derive(Debug)]
 pub(in crate::ike) struct Verification {
     pub(in crate::ike) claim: Box<Claim>,
 }
 
-/// Our signature is being made.
+/// Our signature is being computed.
 #[derive(Debug)]
 pub(in crate::ike) struct Signature {
     pub(in crate::ike) claim: Box<Claim>,
 }
 
-/// The EAP method makes its first packet, which goes with our proof.
+/// The EAP method is preparing its first packet, which is sent together with our proof.
 #[derive(Debug)]
 pub(in crate::ike) struct EapStart {
     pub(in crate::ike) claim: Box<Claim>,
     pub(in crate::ike) proof: Proof,
 }
 
-/// The EAP method works on the peer's packet.
+/// The EAP method is processing the peer's packet.
 #[derive(Debug)]
 pub(in crate::ike) struct EapMethod {
     pub(in crate::ike) claim: Box<Claim>,
 }
 
-/// It is the peer's turn in the EAP conversation.
+/// The peer's next EAP packet is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct EapTurn {
     pub(in crate::ike) claim: Box<Claim>,
     pub(in crate::ike) conversation: Box<dyn Conversation>,
 }
 
-/// The EAP conversation is over: the peer proves that it has its key.
+/// The EAP conversation is over; the proof that the peer has the key too is awaited.
 #[derive(Debug)]
 pub(in crate::ike) struct EapProof {
     pub(in crate::ike) claim: Box<Claim>,
     pub(in crate::ike) key: Secret,
 }
 
-/// Who the peer says it is, and what it asks for.
+/// The identity that the peer claims, and its request.
 #[derive(Debug)]
 pub(in crate::ike) struct Claim {
     pub(in crate::ike) connection: usize,
-    /// Its first IKE_AUTH request, without the proof.
+    /// The peer's first IKE_AUTH request, without the proof.
     pub(in crate::ike) request: AuthRequest,
-    /// Whether the post-quantum key was mixed in.
+    /// True if the post-quantum key was mixed in.
     pub(in crate::ike) ppk: bool,
-    /// Whether it showed that nothing on the way changed its addresses.
+    /// True if the peer showed that nothing on the path changed its addresses.
     pub(in crate::ike) is_unchanged: bool,
 }
 
 impl Responder {
-    /// Returns the bytes of memory beside the peer's own.
+    /// Returns the heap memory in bytes, including this box.
     pub(in crate::ike) fn memory(&self) -> usize {
         let Self { handshake, .. } = self;
         let claim = self.state.claim().map_or(0, |claim| size_of::<Claim>() + claim.request.memory());

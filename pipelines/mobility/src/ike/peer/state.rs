@@ -1,4 +1,4 @@
-//! What is known of a peer.
+//! The state of a peer.
 
 use super::{
     child::Child,
@@ -29,14 +29,14 @@ use crate::{
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
-/// How far a peer is.
+/// The visible state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not proved who it is, or we have not.
+    /// Not both sides are authenticated.
     Connecting,
-    /// It is connected.
+    /// The peer is connected.
     Up,
-    /// It is over.
+    /// The peer has ended.
     Ended,
 }
 
@@ -44,97 +44,101 @@ pub enum State {
 #[derive(Debug)]
 pub(in crate::ike) struct Peer {
     pub(in crate::ike) id: PeerId,
-    /// Its connection of the configuration, once known.
+    /// Index of its connection in the configuration, once known.
     pub(in crate::ike) connection: Option<usize>,
     pub(in crate::ike) phase: Phase,
-    /// Its IKE SAs: one, but while one takes another's place.
+    /// Its IKE SAs: one, except while a successor replaces it.
     pub(in crate::ike) ike_sas: Vec<IkeSa>,
-    /// Our SPI of the one that our requests go by.
+    /// Our SPI of the IKE SA that our requests use.
     pub(in crate::ike) active: u64,
     pub(in crate::ike) addresses: Addresses,
-    /// Where its first message came from: there it has shown that it is, by what follows. The share
-    /// of that network is what its tasks count against, wherever it says that it is.
+    /// Source address of its first message, which its further messages prove. Its tasks count
+    /// against the share of that network, whatever address it claims later.
     pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
-    /// What its ID payload says.
+    /// The identity in its ID payload.
     pub(in crate::ike) identity: Option<Identity>,
-    /// Who EAP proved it to be.
+    /// The identity that EAP proved.
     pub(in crate::ike) account: Option<Box<Identity>>,
-    /// What stands for all its names, where it proved several.
+    /// The identity that stands for all its names, if it proved several.
     pub(in crate::ike) all_names: Option<Box<Identity>>,
     pub(in crate::ike) children: Vec<Child>,
-    /// Addresses that it got from pools, with the pool.
+    /// Inner addresses that it leased, with the pool of each.
     pub(in crate::ike) leases: Vec<(usize, IpAddr)>,
-    /// Inner addresses that the gateway gave us.
+    /// Inner addresses that the gateway assigned to us.
     pub(in crate::ike) assigned: Vec<IpAddr>,
     pub(in crate::ike) mobike: bool,
-    /// We began the first of its IKE SAs: MOBIKE's initiator, whoever changes keys (RFC 4555 §1.3).
+    /// True if we began its first IKE SA. This is MOBIKE's original initiator, whoever rekeys (RFC
+    /// 4555 §1.3).
     pub(in crate::ike) is_initiator: bool,
-    /// No NAT may be on the way, because we or the peer forbid it (RFC 4555 §3.9).
+    /// True if we or the peer forbid NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: bool,
-    /// It has our vendor ID.
-    pub(in crate::ike) knows_us: bool,
-    pub(in crate::ike) wanted: VecDeque<QueuedRequest>,
+    /// True if it has our vendor ID.
+    pub(in crate::ike) is_wayfarer: bool,
+    /// Requests that wait for their turn.
+    pub(in crate::ike) queued: VecDeque<QueuedRequest>,
     pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
-    /// Where it is said to be, and has not confirmed.
-    pub(in crate::ike) moving: Option<Box<MoveCheck>>,
-    /// Our update of addresses that is to be tried again.
+    /// A move that it has not confirmed.
+    pub(in crate::ike) move_check: Option<Box<MoveCheck>>,
+    /// Our address update that must be repeated.
     pub(in crate::ike) retry: Option<Box<Retry>>,
-    /// Where it said that it is no more, and when.
+    /// The addresses that it announced to have left, and when.
     pub(in crate::ike) left: Option<Box<(Addresses, Duration)>>,
     pub(in crate::ike) since: Duration,
-    /// When both had proved who they are.
+    /// When both sides were authenticated.
     pub(in crate::ike) up_at: Duration,
+    /// When the last authentic message or packet of it arrived.
     pub(in crate::ike) heard_at: Duration,
-    pub(in crate::ike) asked_at: Option<Duration>,
+    /// When the last liveness check was due, if it is not answered.
+    pub(in crate::ike) liveness_asked_at: Option<Duration>,
     pub(in crate::ike) rekey_at: Option<Duration>,
-    /// When its IKE SA is over; none: it never proved who it is.
+    /// When the IKE SA expires; `None` if the peer was never authenticated.
     pub(in crate::ike) expire_at: Option<Duration>,
     pub(in crate::ike) keepalive_at: Option<Duration>,
-    /// When it is forgotten, after its end.
+    /// When the ended peer is removed.
     pub(in crate::ike) forget_at: Option<Duration>,
     pub(in crate::ike) moves: u64,
     pub(in crate::ike) moved_at: Option<Duration>,
     pub(in crate::ike) rekeys: u64,
-    /// When the endpoint's timer for it goes off.
+    /// When the endpoint's timer for this peer expires.
     pub(in crate::ike) timer: Option<Duration>,
-    /// Its end was counted.
+    /// True if its end was counted.
     pub(in crate::ike) was_counted: bool,
-    /// Its requests for child SAs and new keys.
+    /// Limits its requests for child SAs and new keys.
     pub(in crate::ike) creates: Rate,
-    /// It takes the place of itself, with its addresses.
+    /// True if it replaces its owner's other peers and takes over their addresses.
     pub(in crate::ike) takes_over: bool,
 }
 
-/// How far a peer is.
+/// The phase of a peer.
 #[derive(Debug)]
 pub(in crate::ike) enum Phase {
-    /// We began.
+    /// Handshake that we began.
     Initiator(Box<Initiator>),
-    /// It began.
+    /// Handshake that the peer began.
     Responder(Box<Responder>),
-    /// Both have proved who they are.
+    /// Both sides are authenticated.
     Established,
-    /// It is over; only repetitions of its last request are still answered, and our last one
-    /// repeated.
+    /// The peer has ended. Only repetitions of its last request are answered, and our last request
+    /// is still repeated.
     Ended,
 }
 
-/// What goes on when a task is done.
+/// The continuation of a task.
 #[derive(Debug)]
 pub(in crate::ike) enum PendingTask {
-    /// A step of the handshake, whose state waits for it.
+    /// A step of the handshake, whose state waits for the outcome.
     Handshake,
-    /// Our request, its key exchange begun.
+    /// Our request: its key pair is being generated.
     CreateKexBegin(Box<KexBegin>),
-    /// The peer's answer to it.
+    /// The response to our request: its shared secret is being computed.
     CreateKexFinish(Box<KexFinish>),
-    /// The peer's request.
+    /// The peer's request: its key exchange is being answered.
     PeerCreate(Box<PeerCreate>),
 }
 
 impl PendingTask {
-    /// Returns the exchange of ours that it is a step of.
+    /// Returns the exchange of ours that the task belongs to.
     pub(in crate::ike) fn own_create(&mut self) -> Option<&mut OwnCreate> {
         match self {
             Self::CreateKexBegin(step) => Some(&mut step.create),
@@ -143,7 +147,7 @@ impl PendingTask {
         }
     }
 
-    /// As [`Self::own_create`], once its task is not to be done any more.
+    /// Returns the exchange of ours that the task belonged to, once the task is cancelled.
     pub(in crate::ike) fn into_own_create(self) -> Option<OwnCreate> {
         match self {
             Self::CreateKexBegin(step) => Some(step.create),
@@ -173,16 +177,16 @@ impl Peer {
             mobike: false,
             is_initiator: false,
             no_nats: false,
-            knows_us: false,
-            wanted: VecDeque::new(),
+            is_wayfarer: false,
+            queued: VecDeque::new(),
             waiting: Vec::new(),
-            moving: None,
+            move_check: None,
             retry: None,
             left: None,
             since: now,
             up_at: now,
             heard_at: now,
-            asked_at: None,
+            liveness_asked_at: None,
             rekey_at: None,
             expire_at: None,
             keepalive_at: None,
@@ -201,7 +205,7 @@ impl Peer {
         matches!(self.phase, Phase::Established)
     }
 
-    /// Whether it has not proved who it is.
+    /// Returns true if the peer began the handshake and it is not complete.
     pub(in crate::ike) fn is_half_open(&self) -> bool {
         matches!(self.phase, Phase::Responder(_))
     }
@@ -210,18 +214,18 @@ impl Peer {
         cx.connections.get(self.connection?)
     }
 
-    /// The IKE SA that our requests go by.
+    /// Returns the IKE SA that our requests use.
     pub(in crate::ike) fn active(&mut self) -> Option<&mut IkeSa> {
         let active = self.active;
         self.ike_sas.iter_mut().find(|s| s.local_spi() == active)
     }
 
-    /// Returns the IKE SA of its handshake, which is there from IKE_SA_INIT on.
+    /// Returns the IKE SA of the handshake, which exists from IKE_SA_INIT on.
     pub(in crate::ike) fn handshake_sa(&mut self) -> Result<&mut IkeSa, Failure> {
         self.ike_sas.first_mut().ok_or(Reason::Protocol.into())
     }
 
-    /// How ESP goes to it.
+    /// Returns the path that ESP takes to the peer.
     pub(in crate::ike) fn path(&self, connection: &Connection) -> Path {
         let mut addresses = self.addresses;
         for end in [&mut addresses.local, &mut addresses.remote] {
@@ -237,21 +241,22 @@ impl Peer {
         self.waiting.push((id, waiting));
     }
 
-    pub(in crate::ike) fn heard(&mut self, cx: &Context<'_>) {
+    /// Notes that an authentic message of the peer arrived.
+    pub(in crate::ike) fn note_heard(&mut self, cx: &Context<'_>) {
         self.heard_at = cx.now;
-        self.asked_at = None;
+        self.liveness_asked_at = None;
     }
 
     pub(in crate::ike) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
-    /// All SPIs of ours that lead to it.
+    /// Returns all our SPIs for this peer.
     pub(in crate::ike) fn all_spis(&self) -> impl Iterator<Item = u64> {
         self.ike_sas.iter().map(IkeSa::local_spi).chain([self.active])
     }
 
-    /// Forgets it at once, without a word.
+    /// Lets the endpoint remove the peer at once, without telling it.
     pub(in crate::ike) fn forget(&mut self) {
         self.forget_at = Some(Duration::ZERO);
     }
@@ -264,7 +269,7 @@ impl Peer {
         }
     }
 
-    /// Bytes of memory that it takes while it is half open.
+    /// Returns the memory in bytes that a half-open peer takes.
     pub(in crate::ike) fn half_open_memory(&self) -> usize {
         let responder = match &self.phase {
             Phase::Responder(responder) => responder.memory(),
@@ -295,12 +300,12 @@ impl Peer {
         self.children.iter().map(|child| child.id)
     }
 
-    /// Whether an exchange of ours is under way by which another takes the IKE SA's place.
+    /// Returns true if an exchange of ours is replacing the IKE SA.
     pub(in crate::ike) fn is_rekeying_ike_sa(&mut self) -> bool {
         self.own_create(|target| target == Target::IkeSa).is_some()
     }
 
-    /// Returns the exchange of ours that makes what `is_it` takes.
+    /// Returns the exchange of ours whose target `is_it` accepts.
     pub(in crate::ike) fn own_create(&mut self, is_it: impl Fn(Target) -> bool) -> Option<&mut OwnCreate> {
         let waiting = self.waiting.iter_mut().filter_map(|(_, task)| task.own_create());
         let sent = self.ike_sas.iter_mut().filter_map(|s| match &mut s.outstanding.as_mut()?.request {
@@ -310,31 +315,31 @@ impl Peer {
         waiting.chain(sent).find(|create| is_it(create.target))
     }
 
-    /// Puts a request in the queue, once; moves go before all else.
-    pub(in crate::ike) fn want(&mut self, wanted: QueuedRequest) {
-        if self.wanted.contains(&wanted) {
+    /// Queues a request unless it is queued already. Those for moves come first.
+    pub(in crate::ike) fn enqueue(&mut self, request: QueuedRequest) {
+        if self.queued.contains(&request) {
             return;
         }
-        match wanted {
-            QueuedRequest::Update | QueuedRequest::Routability(_) => self.wanted.push_front(wanted),
-            _ => self.wanted.push_back(wanted),
+        match request {
+            QueuedRequest::Update | QueuedRequest::Routability(_) => self.queued.push_front(request),
+            _ => self.queued.push_back(request),
         }
     }
 
-    /// Whether both have shown that they are at the same address and port: there is one device
-    /// only.
+    /// Returns true if both peers have confirmed the same address and port, so that they are one
+    /// device.
     pub(in crate::ike) fn shares_remote_with(&self, old: &Self) -> bool {
-        self.confirmed().remote == old.confirmed().remote
+        self.confirmed_addresses().remote == old.confirmed_addresses().remote
     }
 
-    /// Whether this peer is to go and `old` to stay, though it came later: where each side has
-    /// called the other at the same time both must keep the same one of the two.
+    /// Returns true if this peer must be closed instead of the older one: if both sides connected
+    /// to each other at the same time, both must keep the same one of the two.
     pub(in crate::ike) fn gives_way_to(&self, old: &Self) -> bool {
         let crossed = self.is_initiator != old.is_initiator && self.since <= old.up_at;
         crossed && self.active_spis() < old.active_spis()
     }
 
-    /// When the IKE SA's keys are to be changed.
+    /// Schedules the rekey and the expiry of the IKE SA.
     pub(in crate::ike) fn schedule_ike_sa(&mut self, cx: &mut Context<'_>, connection: &Connection) {
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.ike_sa);
         self.rekey_at = Some(rekey_at);
@@ -346,7 +351,8 @@ impl Peer {
         cx.count(Counter::Rekeyed);
     }
 
-    /// Returns AUTH data by a shared key, or by the MSK of an EAP conversation (RFC 7296 §2.16).
+    /// Returns the AUTH data for a shared key, or for the MSK of an EAP conversation (RFC 7296
+    /// §2.16).
     pub(in crate::ike) fn shared_key(&self, cx: &Context<'_>, key: &[u8], octets: &[u8]) -> Secret {
         self.ike_sas.first().map(|s| shared_key_auth(cx.crypto, s.suite.prf, key, octets)).unwrap_or_default()
     }

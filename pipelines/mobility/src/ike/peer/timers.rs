@@ -1,4 +1,4 @@
-//! What a peer does when time has passed.
+//! Timers of a peer.
 
 use super::{
     child::{Child, ChildState},
@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 impl Peer {
-    /// When [`Peer::handle_timeout`] is wanted next.
+    /// Returns when [`Peer::handle_timeout`] must be called next.
     pub(in crate::ike) fn poll_timeout(&self, cx: &Context<'_>) -> Option<Duration> {
         if let Some(at) = self.forget_at {
             let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
@@ -39,10 +39,10 @@ impl Peer {
             forget,
             children.min(),
             self.init_resend_at(),
-            self.moving_until(),
+            self.move_check_at(),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
-            self.rekey_at.filter(|_| !self.wanted.contains(&QueuedRequest::RekeyIkeSa)),
+            self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
             self.keepalive_at,
         ]
@@ -62,14 +62,14 @@ impl Peer {
         }
     }
 
-    /// When the peer is to be asked whether it is there.
+    /// Returns when the next liveness check is due.
     fn liveness_at(&self, cx: &Context<'_>) -> Option<Duration> {
         let quiet = self.connection(cx)?.liveness?;
-        let from = self.asked_at.map_or(self.heard_at, |asked| asked.max(self.heard_at));
+        let from = self.liveness_asked_at.map_or(self.heard_at, |asked| asked.max(self.heard_at));
         self.is_established().then(|| from + quiet)
     }
 
-    /// Time has come to `cx.now`.
+    /// Handles all timers due at `cx.now`.
     pub(in crate::ike) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.resend(cx);
         if matches!(self.phase, Phase::Ended) {
@@ -78,7 +78,7 @@ impl Peer {
         let now = cx.now;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if !self.is_established() && self.since + cx.settings.half_open <= cx.now {
-            return self.fail(cx, Reason::Silent);
+            return self.fail(cx, Reason::Timeout);
         }
         if is_due(self.init_resend_at()) {
             self.resend_init(cx);
@@ -86,18 +86,18 @@ impl Peer {
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
         }
-        if is_due(self.rekey_at) && !self.wanted.contains(&QueuedRequest::RekeyIkeSa) {
+        if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {
-                self.want(QueuedRequest::RekeyIkeSa);
+                self.enqueue(QueuedRequest::RekeyIkeSa);
             }
             self.rekey_at = None;
         }
-        self.handle_moving(cx);
+        self.handle_move_check(cx);
         if is_due(self.retry.as_ref().and_then(|retry| retry.at)) {
             self.retry_update();
         }
         if is_due(self.liveness_at(cx)) {
-            self.asked_at = Some(cx.now);
+            self.liveness_asked_at = Some(cx.now);
             cx.tell(Event::LivenessDue { peer: self.id });
         }
         if is_due(self.keepalive_at) {
@@ -106,7 +106,7 @@ impl Peer {
         }
         self.forget_ike_sas(cx);
         self.age_children(cx);
-        self.work(cx);
+        self.start_queued(cx);
     }
 
     fn forget_ike_sas(&mut self, cx: &mut Context<'_>) {
@@ -121,8 +121,8 @@ impl Peer {
         let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
         let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
         for child in due {
-            self.want(QueuedRequest::RekeyChild(child));
-            // Asked for once; what fails says when it is tried again.
+            self.enqueue(QueuedRequest::RekeyChild(child));
+            // The rekey is queued once; a failed attempt schedules the next.
             if let Some(child) = self.child(child) {
                 child.rekey_at = child.expire_at;
             }
@@ -139,7 +139,7 @@ impl Peer {
         for (id, state) in over {
             match state {
                 ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.want(QueuedRequest::Delete(id))
+                    self.enqueue(QueuedRequest::Delete(id))
                 }
                 ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
             }
@@ -149,9 +149,9 @@ impl Peer {
         }
     }
 
-    /// Sends again what the peer has not answered, or gives it up.
+    /// Repeats unanswered requests, or gives the peer up.
     fn resend(&mut self, cx: &mut Context<'_>) {
-        let asked_at = self.asked_at().filter(|asked_at| *asked_at != self.addresses);
+        let probed = self.probed_addresses().filter(|probed| *probed != self.addresses);
         let mut silent = false;
         let mut unconfirmed = false;
         let mut given_up = Vec::new();
@@ -163,7 +163,7 @@ impl Peer {
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
             if is_over && matches!(outstanding.request, Request::Routability(_)) {
-                // Where the peer was before it may still be; the question keeps its place in the
+                // The peer may still be at its confirmed address. The probe keeps its place in the
                 // window.
                 unconfirmed = true;
                 outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
@@ -186,33 +186,33 @@ impl Peer {
             outstanding.resend_at = cx.now + cx.settings.retransmission.after(outstanding.tries);
             let addresses = outstanding.addresses.unwrap_or(self.addresses);
             cx.send_all(addresses, &outstanding.datagrams);
-            // What waits for an answer would keep the question from being asked, if the peer is no
-            // more where it was.
-            if let Some(asked_at) = asked_at.filter(|_| outstanding.addresses.is_none()) {
-                cx.send_all(asked_at, &outstanding.datagrams);
+            // The peer may have left its confirmed address. An outstanding request would then block
+            // the probe, so it is also sent to the probed address.
+            if let Some(probed) = probed.filter(|_| outstanding.addresses.is_none()) {
+                cx.send_all(probed, &outstanding.datagrams);
             }
         }
         given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
-            self.unanswered(cx);
+            self.handle_no_answer(cx);
         }
         if silent {
-            self.fail(cx, Reason::Silent);
+            self.fail(cx, Reason::Timeout);
         }
     }
 
-    /// The driver's answer to [`Event::LivenessDue`]: whether its data plane heard from the peer
-    /// since.
+    /// Handles the driver's answer to [`Event::LivenessDue`]: `alive` says whether its data plane
+    /// received anything from the peer since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;
         } else {
-            self.want(QueuedRequest::Liveness);
-            self.work(cx);
+            self.enqueue(QueuedRequest::Liveness);
+            self.start_queued(cx);
         }
     }
 
-    /// Whether it is to be forgotten.
+    /// Returns true if the peer can be removed.
     pub(in crate::ike) fn is_over(&self, now: Duration) -> bool {
         self.forget_at.is_some_and(|at| at <= now)
     }

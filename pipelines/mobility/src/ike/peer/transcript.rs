@@ -1,4 +1,4 @@
-//! What both sides of a handshake said, as they sign it (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
+//! The messages of a handshake as both sides sign them (RFC 7296 §2.15, §2.16; RFC 9242 §3.3).
 
 use super::ike_sa::IkeSa;
 use crate::{
@@ -19,7 +19,7 @@ pub(in crate::ike) enum Side {
     Responder,
 }
 
-/// What both sides said before IKE_AUTH.
+/// The handshake up to IKE_AUTH.
 #[derive(Debug, Default)]
 pub(in crate::ike) struct Transcript {
     pub(in crate::ike) spi_i: u64,
@@ -28,12 +28,12 @@ pub(in crate::ike) struct Transcript {
     pub(in crate::ike) nonce_r: Vec<u8>,
     /// The IKE_SA_INIT request.
     pub(in crate::ike) first: Vec<u8>,
-    /// Its answer.
+    /// The IKE_SA_INIT response.
     pub(in crate::ike) second: Vec<u8>,
-    /// IntAuth of the initiator's and the responder's IKE_INTERMEDIATE messages so far; empty:
-    /// none.
+    /// IntAuth of the initiator's and of the responder's IKE_INTERMEDIATE messages so far; empty if
+    /// there are none.
     pub(in crate::ike) intermediate: [Vec<u8>; 2],
-    /// The message ID of IKE_AUTH, where there were such.
+    /// The message ID of IKE_AUTH, if there were IKE_INTERMEDIATE messages.
     pub(in crate::ike) auth_message_id: u32,
 }
 
@@ -46,8 +46,8 @@ impl Transcript {
         Seed { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i: self.spi_i, spi_r: self.spi_r }
     }
 
-    /// Takes in an IKE_INTERMEDIATE message of `side`, that is protected by the keys that `ike_sa`
-    /// has.
+    /// Adds an IKE_INTERMEDIATE message of `side`, which is protected by the current keys of
+    /// `ike_sa`.
     pub(in crate::ike) fn intermediate(
         &mut self,
         crypto: &dyn Crypto,
@@ -71,7 +71,7 @@ impl Transcript {
         self.auth_message_id = header.message_id + 1;
     }
 
-    /// [`Transcript::intermediate`] of a message that `ike_sa` is about to send.
+    /// Adds an IKE_INTERMEDIATE message that `ike_sa` is about to send.
     pub(in crate::ike) fn intermediate_sent(
         &mut self,
         crypto: &dyn Crypto,
@@ -97,7 +97,7 @@ impl Transcript {
         self.intermediate(crypto, ike_sa, side, &header, &Plaintext { first, body });
     }
 
-    /// What `side`, who is called `identity`, signs.
+    /// Returns the octets that `side`, whose identity is `identity`, signs.
     pub(in crate::ike) fn octets(
         &self,
         crypto: &dyn Crypto,

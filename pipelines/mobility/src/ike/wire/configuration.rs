@@ -21,12 +21,12 @@ mod number {
     pub(super) const INTERNAL_DNS_DOMAIN: u16 = 25;
 }
 
-/// Attributes that a payload may have.
-const ATTRIBUTES: usize = 64;
-/// An attribute's type, without the reserved bit above it.
-const TYPE: u16 = 0x7fff;
+/// Most attributes of a payload.
+const MAX_ATTRIBUTES: usize = 64;
+/// Mask of an attribute's type, without the reserved bit above it.
+const TYPE_MASK: u16 = 0x7fff;
 
-/// What one side asks the other to use, or is given.
+/// Configuration that one side requests or assigns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// [`REQUEST`], [`REPLY`], 3 for set, 4 for acknowledgement.
@@ -35,7 +35,7 @@ pub struct Configuration {
     pub attributes: Vec<Attribute>,
 }
 
-/// One attribute. `None` is an empty value: its sender asks for one.
+/// One attribute. `None` is an empty value, by which a request asks for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribute {
     /// INTERNAL_IP4_ADDRESS.
@@ -48,7 +48,7 @@ pub enum Attribute {
     Ip6Dns(Option<Ipv6Addr>),
     /// INTERNAL_DNS_DOMAIN; empty in a request.
     DnsDomain(String),
-    /// Another one, of this type. Its value is not kept (RFC 7296 §3.15.1).
+    /// An attribute of another type, which is ignored (RFC 7296 §3.15.1).
     Other(u16),
 }
 
@@ -100,7 +100,7 @@ impl Attribute {
             Self::Ip4Dns(server) => (number::INTERNAL_IP4_DNS, octets(server.map(|a| a.octets()))),
             Self::Ip6Dns(server) => (number::INTERNAL_IP6_DNS, octets(server.map(|a| a.octets()))),
             Self::DnsDomain(domain) => (number::INTERNAL_DNS_DOMAIN, domain.as_bytes().to_vec()),
-            Self::Other(kind) => (kind & TYPE, Vec::new()),
+            Self::Other(kind) => (kind & TYPE_MASK, Vec::new()),
         };
         out.extend(kind.to_be_bytes());
         out.extend(within_u16(value.len()).to_be_bytes());
@@ -110,15 +110,15 @@ impl Attribute {
 
 impl Configuration {
     /// # Errors
-    /// An address of another length than its family's, or a domain that is no text.
+    /// Fails if an address does not have the length of its family, or a domain is not UTF-8.
     pub(super) fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
         let [kind, ..] = body.array::<4>()?;
         let mut attributes = Vec::new();
         while !body.is_empty() {
-            if attributes.len() == ATTRIBUTES {
+            if attributes.len() == MAX_ATTRIBUTES {
                 return Err(Malformed::TooMany);
             }
-            let (kind, len) = (body.u16()? & TYPE, body.u16()?);
+            let (kind, len) = (body.u16()? & TYPE_MASK, body.u16()?);
             attributes.push(Attribute::parse(kind, body.take(usize::from(len))?)?);
         }
         Ok(Self { kind, attributes })
@@ -139,7 +139,7 @@ impl Configuration {
     }
 }
 
-/// Returns the address that `value` is; `None` if it is empty.
+/// Returns the address in `value`; `None` if it is empty.
 fn optional<const N: usize, A: From<[u8; N]>>(value: &[u8]) -> Result<Option<A>, Malformed> {
     if value.is_empty() { Ok(None) } else { fixed(value).map(Some) }
 }

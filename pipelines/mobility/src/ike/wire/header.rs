@@ -3,23 +3,23 @@
 use super::{malformed::Malformed, reader::Reader};
 use alloc::vec::Vec;
 
-/// Bytes of a header.
+/// Length of a header in bytes.
 pub const HEADER: usize = 28;
 
-/// The version that we speak, as it stands in a header: 2.0.
+/// The version that we support, as encoded in a header: 2.0.
 pub const VERSION: u8 = 0x20;
 
 /// Flags of a header.
 pub mod flags {
-    /// From the side that began the IKE SA.
+    /// Sent by the original initiator of the IKE SA.
     pub const INITIATOR: u8 = 0x08;
-    /// The sender speaks a higher major version too.
+    /// The sender supports a higher major version too.
     pub const VERSION: u8 = 0x10;
-    /// An answer.
+    /// A response.
     pub const RESPONSE: u8 = 0x20;
 }
 
-/// What a message is for.
+/// The type of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExchangeType {
     /// IKE_SA_INIT.
@@ -37,7 +37,7 @@ pub enum ExchangeType {
 }
 
 impl ExchangeType {
-    /// The exchange of this number, if it is one of these.
+    /// Returns the exchange with this number, if we know it.
     pub fn from_number(number: u8) -> Option<Self> {
         [
             Self::SaInit,
@@ -51,7 +51,7 @@ impl ExchangeType {
         .find(|exchange| exchange.number() == number)
     }
 
-    /// Its number.
+    /// Returns the number of the exchange.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -60,11 +60,11 @@ impl ExchangeType {
 /// A header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// SPI of the side that began the IKE SA.
+    /// SPI of the original initiator.
     pub spi_i: u64,
-    /// SPI of the other side; 0 while it has none.
+    /// SPI of the original responder; 0 while it has none.
     pub spi_r: u64,
-    /// Type of the first payload; 0 where there is none.
+    /// Type of the first payload; 0 if there is none.
     pub next: u8,
     /// Major version in the upper four bits, minor version in the lower.
     pub version: u8,
@@ -72,18 +72,18 @@ pub struct Header {
     pub exchange: u8,
     /// See [`flags`].
     pub flags: u8,
-    /// Which request of its sender it is, or which it answers.
+    /// Number of a request among those of its sender; a response repeats that of its request.
     pub message_id: u32,
-    /// Bytes of the whole message.
+    /// Length of the whole message in bytes.
     pub length: u32,
 }
 
 impl Header {
-    /// The header of a whole message. Version, exchange and flags may be any.
+    /// Parses the header of a whole message. Accepts any version, exchange and flags.
     ///
     /// # Errors
-    /// [`Malformed::Truncated`] where there is no header, [`Malformed::Length`] where its length is
-    /// not the message's.
+    /// [`Malformed::Truncated`] if the header is incomplete, [`Malformed::Length`] if the length in
+    /// it is not that of the message.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(message);
         let (spi_i, spi_r) = (reader.u64()?, reader.u64()?);
@@ -104,12 +104,12 @@ impl Header {
         out.extend(self.length.to_be_bytes());
     }
 
-    /// Whether it answers a request.
+    /// Returns true if the message is a response.
     pub fn is_response(&self) -> bool {
         self.flags & flags::RESPONSE != 0
     }
 
-    /// Whether the side that began the IKE SA sent it.
+    /// Returns true if the original initiator of the IKE SA sent the message.
     pub fn is_from_initiator(&self) -> bool {
         self.flags & flags::INITIATOR != 0
     }

@@ -1,28 +1,28 @@
-//! Why bytes are no message.
+//! Why bytes are not a message.
 
 use core::fmt;
 
-/// Why bytes are no message. INVALID_SYNTAX says so to the peer, but [`Critical`](Self::Critical)
-/// has a notify of its own (RFC 7296 §2.21, §2.5).
+/// Why bytes are not a message. The peer is told INVALID_SYNTAX, except that
+/// [`Critical`](Self::Critical) has a notify of its own (RFC 7296 §2.21, §2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It ends before what its lengths promise.
+    /// The message is shorter than its lengths say.
     Truncated,
-    /// A length that what it measures cannot have.
+    /// A length that is impossible for its content.
     Length,
-    /// More of a kind than we are willing to read.
+    /// More elements than we accept.
     TooMany,
-    /// A count, or a mark of the last in a list, that is not true.
+    /// A count is wrong, or the marker of the last element in a list.
     Count,
-    /// A traffic selector that ends before it begins.
+    /// A traffic selector whose end is before its start.
     Range,
-    /// Encrypted payloads are missing where there must be one, or stand where there must be none.
+    /// An encrypted payload is missing, or one is where none may be.
     Encrypted,
-    /// A number of a fragment that is zero or more than there are.
+    /// A fragment number that is zero or greater than the total.
     Fragment,
-    /// An SPI in a Delete payload of a protocol that has none.
+    /// A Delete payload with SPIs for a protocol that has none.
     Protocol(u8),
-    /// A type of identity that is nobody's.
+    /// A reserved type of identity.
     Identity(u8),
     /// An answer of this exchange type to a request of another.
     Exchange(u8),
@@ -30,7 +30,7 @@ pub enum Malformed {
     Domain,
     /// A payload of this type is missing.
     Missing(u8),
-    /// A payload that we do not know, and must.
+    /// An unknown payload that is marked critical.
     Critical(u8),
 }
 

@@ -1,7 +1,7 @@
-//! IKEv2 messages as bytes (RFC 7296 §3): the same types are read and written, so that what was
-//! written reads as what it was.
+//! IKEv2 messages as bytes (RFC 7296 §3). The same types are parsed and encoded, so encoding and
+//! parsing a message returns the same value.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `header` | the header of a message |
 //! | `payload` | payloads and their chains |
@@ -9,11 +9,11 @@
 //! | `selector` | traffic selectors |
 //! | `notify`, `error_notify` | notifies and their numbers |
 //! | `configuration` | configuration payloads (with RFC 8598) |
-//! | `malformed` | why bytes are no message |
+//! | `malformed` | why bytes are not a message |
 //! | `protected` | encrypted payloads and their fragments (RFC 7383) |
 //!
-//! Reserved bits are ignored when read and zero when written. How many things a list may hold is
-//! bounded, so that reading takes time and memory in proportion to the message.
+//! Reserved bits are ignored when parsed and zero when encoded. The length of every list is
+//! bounded, so parsing takes time and memory in proportion to the message.
 
 mod configuration;
 mod error_notify;

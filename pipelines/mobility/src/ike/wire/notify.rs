@@ -1,4 +1,4 @@
-//! Notifies (RFC 7296 §3.10), and their numbers.
+//! Notifies (RFC 7296 §3.10) and their numbers.
 
 use super::{
     malformed::Malformed,
@@ -6,24 +6,24 @@ use super::{
 };
 use alloc::vec::Vec;
 
-/// Bytes of the longest SPI.
-const SPI: usize = 8;
+/// Most bytes of an SPI.
+const MAX_SPI_LEN: usize = 8;
 
-/// A notify: an error, or something that the other side should know.
+/// A notify: an error or a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notify<'a> {
-    /// Of the SA that `spi` is of: 2 AH, 3 ESP; 0 where there is no SPI.
+    /// Protocol of the SA with this SPI: 2 AH, 3 ESP; 0 if there is no SPI.
     pub protocol: u8,
-    /// SPI of the SA that it is about; empty where it is about none or the IKE SA.
+    /// SPI of the SA that the notify is about; empty if it is about the IKE SA or none.
     pub spi: &'a [u8],
-    /// Its number, one of this module's.
+    /// The number, one of this module's.
     pub kind: u16,
-    /// What else it says.
+    /// The notification data.
     pub data: &'a [u8],
 }
 
 impl<'a> Notify<'a> {
-    /// One without an SPI.
+    /// Returns a notify without an SPI.
     pub fn new(kind: u16, data: &'a [u8]) -> Self {
         Self { protocol: 0, spi: &[], kind, data }
     }
@@ -31,7 +31,7 @@ impl<'a> Notify<'a> {
     pub(super) fn parse(mut body: Reader<'a>) -> Result<Self, Malformed> {
         let ([protocol, spi_len], kind) = (body.array()?, body.u16()?);
         let spi_len = usize::from(spi_len);
-        if spi_len > SPI {
+        if spi_len > MAX_SPI_LEN {
             return Err(Malformed::Length);
         }
         Ok(Self { protocol, spi: body.take(spi_len)?, kind, data: body.0 })
@@ -45,7 +45,7 @@ impl<'a> Notify<'a> {
     }
 }
 
-/// Whether a number is an error's; the others say how things are.
+/// Returns true if a number is that of an error; the others are status notifies.
 pub fn is_error(kind: u16) -> bool {
     kind < INITIAL_CONTACT
 }
@@ -57,7 +57,7 @@ macro_rules! numbers {
             pub const $name: u16 = $number;
         )*
 
-        /// The name of a number, where it is one of these.
+        /// Returns the name of a number, if it is one of these.
         pub fn name(kind: u16) -> Option<&'static str> {
             match kind {
                 $($number => Some(stringify!($name)),)*

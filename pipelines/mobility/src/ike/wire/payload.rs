@@ -1,4 +1,4 @@
-//! Payloads, and the chains that they make (RFC 7296 §3.2).
+//! Payloads and their chains (RFC 7296 §3.2).
 
 use super::{
     configuration::Configuration,
@@ -34,46 +34,46 @@ pub mod kind {
     pub const SKF: u8 = 53;
 }
 
-/// Payloads that a message may have.
-pub(super) const PAYLOADS: usize = 64;
-/// SAs that one Delete payload may name.
-const DELETED: usize = 256;
-/// The critical bit, beside seven reserved ones.
+/// Most payloads of a message.
+pub(super) const MAX_PAYLOADS: usize = 64;
+/// Most SPIs in a Delete payload.
+const MAX_DELETED: usize = 256;
+/// The critical bit; the other seven are reserved.
 const CRITICAL: u8 = 0x80;
 
-/// A payload. An encrypted one is none of these: see [`protected`](super::protected()).
+/// A payload. Encrypted payloads are not among these: see [`protected`](super::protected()).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// What is proposed or chosen for an SA (§3.3).
+    /// The proposals, or the one chosen, for an SA (§3.3).
     Sa(Vec<Proposal>),
-    /// Key exchange (§3.4).
+    /// A key exchange (§3.4).
     Ke {
         /// The method, a transform ID of type 4.
         method: u16,
-        /// What the method sends, at least one byte.
+        /// The public value, at least one byte.
         data: &'a [u8],
     },
-    /// Who began (§3.5).
+    /// The initiator's identity (§3.5).
     IdI(Identity),
-    /// Who answers (§3.5).
+    /// The responder's identity (§3.5).
     IdR(Identity),
     /// A certificate (§3.6).
     Cert {
-        /// How it is encoded: 4 is X.509.
+        /// The encoding: 4 is X.509.
         encoding: u8,
         /// The certificate.
         data: &'a [u8],
     },
-    /// Authorities that are trusted (§3.7).
+    /// The trusted authorities (§3.7).
     CertReq {
-        /// As for a certificate.
+        /// The encoding, as for a certificate.
         encoding: u8,
-        /// SHA-1 hashes of their public keys, one after the other.
+        /// SHA-1 hashes of the authorities' public keys, concatenated.
         authorities: &'a [u8],
     },
-    /// Proof of an identity (§3.8).
+    /// A proof of identity (§3.8).
     Auth {
-        /// How it is proven.
+        /// The authentication method.
         method: u8,
         /// The proof.
         data: &'a [u8],
@@ -82,29 +82,28 @@ pub enum Payload<'a> {
     Nonce(&'a [u8]),
     /// A notify (§3.10).
     Notify(Notify<'a>),
-    /// SAs that are no more (§3.11).
+    /// SAs that are deleted (§3.11).
     Delete(Delete),
     /// A vendor ID (§3.12).
     Vendor(&'a [u8]),
-    /// Traffic at the side that began (§3.13).
+    /// The initiator's traffic (§3.13).
     TsI(Vec<TrafficSelector>),
-    /// Traffic at the side that answers (§3.13).
+    /// The responder's traffic (§3.13).
     TsR(Vec<TrafficSelector>),
     /// Configuration (§3.15).
     Cp(Configuration),
     /// An EAP packet (§3.16).
     Eap(&'a [u8]),
-    /// One of a type that we do not know and need not (§2.5). It is written as an empty one.
+    /// A payload of an unknown type that is not critical (§2.5). It is encoded as an empty one.
     Unknown(u8),
 }
 
-/// SAs that are no more (§3.11).
+/// SAs that are deleted (§3.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
     /// 1 IKE, 2 AH, 3 ESP.
     pub protocol: u8,
-    /// SPIs that their sender receives with; none for IKE, which means the IKE SA that the message
-    /// is of.
+    /// The SPIs by which the sender receives; empty for IKE, which means the IKE SA of the message.
     pub spis: Vec<u32>,
 }
 
@@ -118,7 +117,7 @@ impl Delete {
                 if !rest.is_empty() || spis.len() != count {
                     return Err(Malformed::Count);
                 }
-                if count > DELETED {
+                if count > MAX_DELETED {
                     return Err(Malformed::TooMany);
                 }
                 Ok(Self { protocol, spis: spis.iter().map(|spi| u32::from_be_bytes(*spi)).collect() })
@@ -136,12 +135,12 @@ impl Delete {
 }
 
 impl<'a> Payload<'a> {
-    /// Returns a notification without an SPI.
+    /// Returns a notify without an SPI.
     pub fn notify(kind: u16, data: &'a [u8]) -> Self {
         Self::Notify(Notify::new(kind, data))
     }
 
-    /// Its type, see [`kind`].
+    /// Returns the type, see [`kind`].
     pub fn kind(&self) -> u8 {
         match self {
             Self::Sa(_) => kind::SA,
@@ -229,27 +228,27 @@ impl<'a> Payload<'a> {
 fn parse_identity(mut body: Reader<'_>) -> Result<Identity, Malformed> {
     let [kind, ..] = body.array::<4>()?;
     let identity = Identity { kind, data: body.0.to_vec() };
-    if identity.is_ours() { Err(Malformed::Identity(kind)) } else { Ok(identity) }
+    if identity.is_reserved() { Err(Malformed::Identity(kind)) } else { Ok(identity) }
 }
 
-/// Takes the payload of type `kind` from the front of a chain: type of the one that follows,
-/// whether it is critical, and its body.
+/// Takes the first payload, of type `kind`, off a chain. Returns the type of the next payload,
+/// whether this one is critical, and its body.
 pub(super) fn split<'a>(chain: &mut Reader<'a>) -> Result<(u8, bool, Reader<'a>), Malformed> {
     let ([next, flags], body) = chain.part()?;
     Ok((next, flags & CRITICAL != 0, body))
 }
 
-/// The payloads of `body`, the first of which has type `first`: the plaintext of a message, or what
-/// follows the header of one that has none.
+/// Parses a chain of payloads whose first has type `first`: the plaintext of a message, or what
+/// follows the header of an unencrypted one.
 ///
 /// # Errors
-/// Where `body` is not exactly a chain of payloads, has more than 64, an encrypted one, or a
-/// critical one that we do not know.
+/// Fails if `body` is not exactly a chain of payloads, or has more than 64 of them, an encrypted
+/// one, or an unknown critical one.
 pub fn parse(first: u8, body: &[u8]) -> Result<Vec<Payload<'_>>, Malformed> {
     let (mut kind, mut chain) = (first, Reader(body));
     let mut payloads = Vec::new();
     while kind != 0 {
-        if payloads.len() == PAYLOADS {
+        if payloads.len() == MAX_PAYLOADS {
             return Err(Malformed::TooMany);
         }
         let (next, critical, body) = split(&mut chain)?;
@@ -267,18 +266,18 @@ pub fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
     })
 }
 
-/// Returns the key exchange method that INVALID_KE_PAYLOAD asks for; `None` if it is not there (RFC
-/// 7296 §1.2, §1.3).
+/// Returns the key exchange method in INVALID_KE_PAYLOAD, if that notify is there (RFC 7296 §1.2,
+/// §1.3).
 ///
 /// # Errors
-/// If its data is no number of two octets.
+/// Fails if its data is not a number of two octets.
 pub fn wanted_kex(payloads: &[Payload<'_>]) -> Result<Option<u16>, Malformed> {
     let method = notified(payloads, notify::INVALID_KE_PAYLOAD).map(<[u8; 2]>::try_from).transpose();
     method.map(|method| method.map(u16::from_be_bytes)).map_err(|_| Malformed::Length)
 }
 
-/// Appends payloads with their headers; answers the type of the first, 0 where there is none. Each
-/// fits 65535 bytes with its header: one that does not is written with a wrong length.
+/// Appends payloads with their headers. Returns the type of the first, 0 if there is none. Each
+/// payload must fit in 65535 bytes with its header; otherwise its length is written wrong.
 pub fn emit(payloads: &[Payload<'_>], out: &mut Vec<u8>) -> u8 {
     let kinds = payloads.iter().map(Payload::kind).chain([0]);
     for (payload, next) in payloads.iter().zip(kinds.skip(1)) {
@@ -287,7 +286,7 @@ pub fn emit(payloads: &[Payload<'_>], out: &mut Vec<u8>) -> u8 {
     payloads.first().map_or(0, Payload::kind)
 }
 
-/// A message in the clear; `next` and `length` of the header are filled in.
+/// Encodes an unencrypted message; fills in `next` and `length` of the header.
 pub fn emit_message(header: Header, payloads: &[Payload<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     let next = emit(payloads, &mut body);

@@ -9,26 +9,26 @@ use alloc::vec::Vec;
 /// An SPI in a proposal: none, 4 bytes for ESP and AH, 8 for IKE.
 pub type SpiBytes = Vec<u8>;
 
-/// Proposals that an SA payload may have.
-const PROPOSALS: usize = 64;
-/// Transforms that all of them together may have.
-const TRANSFORMS: usize = 256;
-/// Type of the attribute for the length of a key, and the bit for a value that stands in the place
-/// of its length.
+/// Most proposals of an SA payload.
+const MAX_PROPOSALS: usize = 64;
+/// Most transforms of all proposals together.
+const MAX_TRANSFORMS: usize = 256;
+/// Type of the key length attribute, and the bit of attributes with a value in place of their
+/// length.
 const KEY_LENGTH: u16 = SHORT | 14;
 const SHORT: u16 = 0x8000;
-/// What marks a proposal and a transform that others follow.
+/// Markers of a proposal and a transform that others follow.
 const MORE_PROPOSALS: u8 = 2;
 const MORE_TRANSFORMS: u8 = 3;
 
 /// Algorithms of which one of each type is to be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
-    /// Its number: from 1 where it is offered, that of the offer where it is chosen.
+    /// The number: from 1 in an offer; a choice repeats that of the offer.
     pub number: u8,
     /// 1 IKE, 2 AH, 3 ESP.
     pub protocol: u8,
-    /// SPI that the sender will receive with.
+    /// The SPI by which the sender will receive.
     pub spi: SpiBytes,
     /// The algorithms, at most 255.
     pub transforms: Vec<Transform>,
@@ -42,14 +42,13 @@ pub struct Transform {
     pub kind: u8,
     /// Number of the algorithm, or [`Transform::UNKNOWN`].
     pub id: u16,
-    /// Length of the key in bits, where it is given.
+    /// Length of the key in bits, if it is given.
     pub key_bits: Option<u16>,
 }
 
 impl Transform {
-    /// In place of the number of a transform with attributes that we do not know: it must not be
-    /// chosen, though another of its type may be (§3.3.6). No algorithm has this number, which is
-    /// for private use.
+    /// Replaces the number of a transform with unknown attributes: it must not be chosen, though
+    /// another of its type may be (§3.3.6). No algorithm has this number, which is for private use.
     pub const UNKNOWN: u16 = u16::MAX;
 
     fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
@@ -108,7 +107,7 @@ impl Proposal {
     }
 }
 
-/// The proposals of an SA payload: at most [`PROPOSALS`] with [`TRANSFORMS`].
+/// Parses the proposals of an SA payload: at most [`MAX_PROPOSALS`] with [`MAX_TRANSFORMS`].
 pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<Proposal>, Malformed> {
     let mut proposals = Vec::new();
     let mut transforms = 0;
@@ -119,7 +118,7 @@ pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<Proposal>, Malformed> {
         }
         let proposal = Proposal::parse(proposal)?;
         transforms += proposal.transforms.len();
-        if proposals.len() == PROPOSALS || transforms > TRANSFORMS {
+        if proposals.len() == MAX_PROPOSALS || transforms > MAX_TRANSFORMS {
             return Err(Malformed::TooMany);
         }
         proposals.push(proposal);

@@ -1,40 +1,40 @@
-//! Encrypted payloads (RFC 7296 §3.14), and fragments of them (RFC 7383 §2.5).
+//! Encrypted payloads (RFC 7296 §3.14) and their fragments (RFC 7383 §2.5).
 
 use super::{
     header::{HEADER, Header},
     malformed::Malformed,
-    payload::{self, PAYLOADS, kind},
+    payload::{self, MAX_PAYLOADS, kind},
     reader::{Reader, within_u16},
 };
 use alloc::vec::Vec;
 
-/// Bytes of the header that every payload has, and of what a fragment has beside it.
-const GENERIC: usize = 4;
-const FRAGMENT: usize = 4;
+/// Lengths in bytes of the header that every payload has, and of what a fragment adds to it.
+const GENERIC_LEN: usize = 4;
+const FRAGMENT_LEN: usize = 4;
 
 /// A message that ends with an encrypted payload, or with a fragment of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtectedMessage<'a> {
-    /// Type of the first payload in it; 0 in fragments after the first.
+    /// Type of the first inner payload; 0 in fragments after the first.
     pub first: u8,
-    /// Number of the fragment, from 1, and how many there are.
+    /// Number of the fragment, from 1, and the total number.
     pub fragment: Option<(u16, u16)>,
-    /// The message up to the IV: what is authentic beside what is encrypted.
+    /// The message up to the IV, which is authenticated but not encrypted.
     pub aad: &'a [u8],
     /// IV, ciphertext and ICV.
     pub rest: &'a [u8],
 }
 
 /// Finds the encrypted payload that must be the last of a message. Payloads before it are
-/// authentic, but mean nothing to us.
+/// authentic, but ignored.
 ///
 /// # Errors
-/// Where the message is malformed, or has no such payload at its end.
+/// Fails if the message is malformed or does not end with such a payload.
 pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
     let mut kind = Header::parse(message)?.next;
     let mut chain = Reader(message);
     chain.take(HEADER)?;
-    for _ in 0..PAYLOADS {
+    for _ in 0..MAX_PAYLOADS {
         if kind == 0 {
             return Err(Malformed::Encrypted);
         }
@@ -65,9 +65,9 @@ fn parse_fragment(body: &mut Reader<'_>) -> Result<(u16, u16), Malformed> {
     if number == 0 || number > total { Err(Malformed::Fragment) } else { Ok((number, total)) }
 }
 
-/// Appends what stands before the IV of a message that has `rest_len` bytes of IV, ciphertext and
-/// ICV. `first` is the type of the first payload in it; `next` and `length` of the header are
-/// filled in. The message fits 65535 bytes.
+/// Appends everything before the IV of a message with `rest_len` bytes of IV, ciphertext and ICV.
+/// `first` is the type of the first inner payload. Fills in `next` and `length` of the header. The
+/// message must fit in 65535 bytes.
 pub fn emit_protected(
     header: Header,
     first: u8,
@@ -76,7 +76,7 @@ pub fn emit_protected(
     out: &mut Vec<u8>,
 ) {
     let next = if fragment.is_some() { kind::SKF } else { kind::SK };
-    let len = GENERIC + if fragment.is_some() { FRAGMENT } else { 0 } + rest_len;
+    let len = GENERIC_LEN + if fragment.is_some() { FRAGMENT_LEN } else { 0 } + rest_len;
     let length = u32::try_from(HEADER + len).unwrap_or(u32::MAX);
     Header { next, length, ..header }.emit(out);
     out.extend([first, 0]);

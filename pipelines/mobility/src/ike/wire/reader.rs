@@ -1,9 +1,9 @@
-//! Taking bytes from the front of a message, and the shape that its parts share.
+//! Reads a message from the front, and encodes the structure that its parts share.
 
 use super::malformed::Malformed;
 use alloc::vec::Vec;
 
-/// Bytes not yet read.
+/// The bytes that are not read yet.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A part: two bytes of its own, the length of all of it, and what follows these four.
+    /// Reads a part: two bytes of its own, its length, and the rest.
     pub(super) fn part(&mut self) -> Result<([u8; 2], Self), Malformed> {
         let start = self.array()?;
         let len = usize::from(self.u16()?).checked_sub(4).ok_or(Malformed::Length)?;
@@ -48,8 +48,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a part, as [`Reader::part`] takes it: `write` appends what follows its first four bytes.
-/// A length that 16 bits cannot hold is written as the largest that they can.
+/// Appends a part in the format that [`Reader::part`] reads; `write` appends everything after its
+/// first four bytes. A length that does not fit in 16 bits is written as the greatest that does.
 pub(super) fn emit_part(out: &mut Vec<u8>, start: [u8; 2], write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend(start);
@@ -61,12 +61,12 @@ pub(super) fn emit_part(out: &mut Vec<u8>, start: [u8; 2], write: impl FnOnce(&m
     }
 }
 
-/// `len`, or the largest number that 16 bits hold.
+/// Returns `len`, or the greatest number that fits in 16 bits.
 pub(super) fn within_u16(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }
 
-/// `count`, or the largest number that 8 bits hold.
+/// Returns `count`, or the greatest number that fits in 8 bits.
 pub(super) fn within_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }

@@ -7,19 +7,19 @@ use super::{
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Selectors that a payload may have.
-const SELECTORS: usize = 64;
+/// Most selectors of a payload.
+const MAX_SELECTORS: usize = 64;
 /// Types of selectors.
 const IPV4_ADDR_RANGE: u8 = 7;
 const IPV6_ADDR_RANGE: u8 = 8;
 
-/// A range of addresses and ports, ends included.
+/// A range of addresses and ports, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TrafficSelector {
-    /// IP protocol; 0 is any.
+    /// The IP protocol; 0 is any.
     pub protocol: u8,
-    /// First port, or ICMP type and code. With an `end_port` of 0, 65535 means OPAQUE: ports that
-    /// cannot be seen.
+    /// First port, or ICMP type and code. 65535 with an `end_port` of 0 means OPAQUE: ports that
+    /// are not visible.
     pub start_port: u16,
     /// Last port.
     pub end_port: u16,
@@ -30,7 +30,7 @@ pub struct TrafficSelector {
 }
 
 impl TrafficSelector {
-    /// `None` for a type that we do not know.
+    /// Parses a selector; returns `None` if its type is unknown.
     fn parse(kind: u8, protocol: u8, mut body: Reader<'_>) -> Result<Option<Self>, Malformed> {
         let is_ipv4 = match kind {
             IPV4_ADDR_RANGE => true,
@@ -67,10 +67,11 @@ impl TrafficSelector {
     }
 }
 
-/// The selectors of a payload, at most [`SELECTORS`], without those of types that we do not know.
+/// Parses the selectors of a payload, at most [`MAX_SELECTORS`], and leaves out those of unknown
+/// types.
 pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<TrafficSelector>, Malformed> {
     let [count, ..] = body.array::<4>()?;
-    if usize::from(count) > SELECTORS {
+    if usize::from(count) > MAX_SELECTORS {
         return Err(Malformed::TooMany);
     }
     let mut selectors = Vec::new();

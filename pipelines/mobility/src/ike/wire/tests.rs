@@ -16,7 +16,7 @@ const REQUEST: Header = Header {
     length: 0,
 };
 
-/// Laid out by hand from RFC 7296 §3.1 to §3.10, beside what it says.
+/// The bytes are laid out by hand from RFC 7296 §3.1 to §3.10, next to their meaning.
 #[test]
 fn a_request_of_ike_sa_init_has_these_bytes() {
     #[rustfmt::skip]
@@ -106,7 +106,7 @@ fn exchanges_have_numbers() {
 }
 
 #[test]
-fn notifies_have_names_and_errors_are_told_from_states() {
+fn notifies_have_names_and_errors_differ_from_statuses() {
     assert_eq!(notify::name(notify::COOKIE2), Some("COOKIE2"));
     assert_eq!(notify::name(8192), None);
     assert!(notify::is_error(notify::STATE_NOT_FOUND) && notify::is_error(16383));
@@ -194,7 +194,7 @@ fn identities_are_kept_as_they_are() {
 }
 
 #[test]
-fn nobody_is_of_the_types_that_stand_for_what_we_make_of_names() {
+fn reserved_types_of_identities_are_malformed() {
     for (number, taken) in [(0, false), (1, true), (254, true), (255, false)] {
         let body = [0, 0, 0, 9, number, 0, 0, 0, b'a'];
         let parsed = parse(kind::ID_I, &body);

@@ -11,7 +11,7 @@ use md4::{Digest, Md4};
 use sha1::Sha1;
 use zeroize::Zeroizing;
 
-/// Bytes of an MSK: 16 of each direction's key, and zeros.
+/// Length of an MSK in bytes: 16 of each direction's key, then zeros.
 const MSK: usize = 64;
 
 const AUTHENTICATOR_1: &[u8] = b"Magic server to client signing constant";
@@ -22,21 +22,21 @@ const TO_SERVER: &[u8] =
 const TO_CLIENT: &[u8] =
     b"On the client side, this is the receive key; on the server side, it is the send key.";
 
-/// What MS-CHAPv2 needs to know of a password (`NtPasswordHash`). As good as the password to who
-/// steals it; it is not shown.
+/// The hash of a password that MS-CHAPv2 works with (`NtPasswordHash`). Whoever steals it can use
+/// it like the password, so it is never shown.
 #[derive(Clone)]
 pub struct NtHash(Zeroizing<[u8; 16]>);
 
 impl NtHash {
-    /// Of this password.
+    /// Hashes this password.
     pub fn of(password: &str) -> Self {
         let mut hash = Md4::new();
         password.encode_utf16().for_each(|unit| hash.update(unit.to_le_bytes()));
         Self(Zeroizing::new(hash.finalize().into()))
     }
 
-    /// Of no password that anybody knows, where the bytes are random.
-    pub(super) fn of_nobody(random: Zeroizing<[u8; 16]>) -> Self {
+    /// Returns a hash that belongs to no known password. The bytes must be random.
+    pub(super) fn from_random(random: Zeroizing<[u8; 16]>) -> Self {
         Self(random)
     }
 }
@@ -47,18 +47,19 @@ impl fmt::Debug for NtHash {
     }
 }
 
-/// The proofs of one exchange.
+/// The proofs of one exchange, and the key that follows from it.
 pub(super) struct Proofs {
-    /// The client's: `NT-Response`.
+    /// The client's proof: `NT-Response`.
     pub(super) client: [u8; 24],
-    /// The server's: `AuthenticatorResponse`, not yet as text.
+    /// The server's proof: `AuthenticatorResponse`, not yet as text.
     pub(super) server: [u8; 20],
-    /// The key that both get: the server's receive key, then its send key, then zeros.
+    /// The shared MSK: the server's receive key, then its send key, then zeros.
     pub(super) msk: Secret,
 }
 
 impl Proofs {
-    /// With these challenges, by `name` (without its domain) whose password is `password`.
+    /// Computes the proofs from both challenges, the user's `name` without its domain, and the
+    /// password.
     pub(super) fn new(server: &[u8; 16], client: &[u8; 16], name: &[u8], password: &NtHash) -> Self {
         let challenge: [u8; 8] = head(&sha1(&[client, server, name])[..]);
         let response = challenge_response(&challenge, password);
@@ -69,7 +70,7 @@ impl Proofs {
     }
 }
 
-/// `ChallengeResponse`: DES by each third of the hash.
+/// Computes `ChallengeResponse`: the challenge, encrypted with DES by each third of the hash.
 fn challenge_response(challenge: &[u8; 8], password: &NtHash) -> [u8; 24] {
     let mut padded = Zeroizing::new([0; 21]);
     padded.iter_mut().zip(password.0.iter()).for_each(|(to, from)| *to = *from);
@@ -82,13 +83,14 @@ fn challenge_response(challenge: &[u8; 8], password: &NtHash) -> [u8; 24] {
     response
 }
 
-/// 56 bits as the upper seven of eight bytes each; the lowest, parity, does not matter.
+/// Spreads 56 bits over the upper seven bits of eight bytes. The lowest bit, parity, does not
+/// matter.
 fn des_key(bits: &[u8]) -> Zeroizing<[u8; 8]> {
     let all = bits.iter().fold(0, |all: u64, byte| all << 8 | u64::from(*byte));
     Zeroizing::new(core::array::from_fn(|i| (all >> (49 - 7 * i) << 1 & 0xfe) as u8))
 }
 
-/// RFC 3079 §3.4, with keys of 128 bits.
+/// Derives the MSK (RFC 3079 §3.4) from keys of 128 bits.
 fn msk(hash_hash: &[u8; 16], response: &[u8; 24]) -> Secret {
     let master = sha1(&[hash_hash, response, MASTER]);
     let (master, _) = master.split_at(16);
@@ -107,12 +109,12 @@ fn sha1(parts: &[&[u8]]) -> Zeroizing<[u8; 20]> {
     Zeroizing::new(hash.finalize().into())
 }
 
-/// The first bytes of something that has more.
+/// Returns the first `N` bytes, or zeros if there are fewer.
 fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.first_chunk().copied().unwrap_or([0; N])
 }
 
-/// A name without its Windows domain, `DOMAIN\name`: proofs are made over this (RFC 2759 §4).
+/// Returns a name without its Windows domain, `DOMAIN\name`: the form that is proved (RFC 2759 §4).
 pub(super) fn without_domain(name: &[u8]) -> &[u8] {
     name.iter().rposition(|&c| c == b'\\').and_then(|at| name.get(at + 1..)).unwrap_or(name)
 }

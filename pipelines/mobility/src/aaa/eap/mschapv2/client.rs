@@ -1,4 +1,4 @@
-//! One user's side.
+//! The client's side.
 
 use super::{
     chap::{NtHash, Proofs, without_domain},
@@ -15,10 +15,10 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, mem};
 use subtle::ConstantTimeEq;
 
-/// Most requests that are answered: four are enough.
-const MOST_REQUESTS: u32 = 16;
+/// Most requests that are answered in a conversation, which needs four.
+const MAX_REQUESTS: u32 = 16;
 
-/// A user and the password.
+/// A user and their password.
 #[derive(Clone)]
 pub struct Mschapv2Client {
     random: Arc<dyn Random>,
@@ -27,7 +27,7 @@ pub struct Mschapv2Client {
 }
 
 impl Mschapv2Client {
-    /// `user` may have a Windows domain before it: `DOMAIN\user`.
+    /// Creates a client. `user` may begin with a Windows domain: `DOMAIN\user`.
     pub fn new(random: Arc<dyn Random>, user: &[u8], password: NtHash) -> Self {
         Self { random, user: user.into(), password }
     }
@@ -57,13 +57,13 @@ pub(super) struct Client {
 }
 
 enum Stage {
-    /// The server has not yet sent its challenge.
+    /// The server has not sent its challenge yet.
     Waiting,
-    /// We have sent our proof, and know the server's and the key.
+    /// We have sent our proof; these are the proof to expect from the server, and the key.
     Proved([u8; 20], Secret),
-    /// The server has proved itself too.
+    /// The server has proved that it knows the password too.
     Trusting(Secret),
-    /// It refused us, or did not prove itself.
+    /// The server refused us, or its proof was wrong.
     Over,
 }
 
@@ -72,10 +72,10 @@ impl Client {
         Self { user, password, challenge, requests: 0, stage: Stage::Waiting }
     }
 
-    /// The response to a request; `None` where it has none.
+    /// Returns the response to a request, or `None` if there is none.
     fn answer(&mut self, request: &packet::Message<'_>) -> Option<Vec<u8>> {
         self.requests += 1;
-        if self.requests > MOST_REQUESTS {
+        if self.requests > MAX_REQUESTS {
             return None;
         }
         let (kind, data) = match request.kind {
@@ -103,9 +103,9 @@ impl Client {
                     return None;
                 }
                 self.stage = Stage::Trusting(msk);
-                Message::SuccessSeen.emit()
+                Message::SuccessResponse.emit()
             }
-            (Stage::Proved(..), Message::Failure { .. }) => Message::FailureSeen.emit(),
+            (Stage::Proved(..), Message::Failure { .. }) => Message::FailureResponse.emit(),
             _ => return None,
         };
         Some(answer)
@@ -125,7 +125,7 @@ impl Conversation for Client {
         }
     }
 
-    /// The server has shown that it knows the password, not who it is.
+    /// Returns `None`: the server has proved that it knows the password, but not its identity.
     fn identity(&self) -> Option<&[u8]> {
         None
     }

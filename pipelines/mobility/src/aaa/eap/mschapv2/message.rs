@@ -7,29 +7,29 @@ const RESPONSE: u8 = 2;
 const SUCCESS: u8 = 3;
 const FAILURE: u8 = 4;
 
-/// A message: Type-Data of an EAP packet.
+/// A message: the Type-Data of an EAP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message<'a> {
     /// The server's challenge.
     Challenge { id: u8, challenge: [u8; 16], name: &'a [u8] },
-    /// The client's own, and its proof.
+    /// The client's own challenge and its proof.
     Response { id: u8, challenge: [u8; 16], proof: [u8; 24], name: &'a [u8] },
-    /// The server's proof, as [`proof_text`] with anything after it.
+    /// The server's proof: [`proof_text`], then any text.
     Success { id: u8, text: &'a [u8] },
     /// The server's refusal, as in RFC 2759 §6.
     Failure { id: u8, text: &'a [u8] },
-    /// The client is content with the server's proof.
-    SuccessSeen,
-    /// The client has seen the refusal.
-    FailureSeen,
+    /// The client accepts the server's proof.
+    SuccessResponse,
+    /// The client acknowledges the refusal.
+    FailureResponse,
 }
 
 impl<'a> Message<'a> {
-    /// Reads Type-Data. MS-Length is not looked at: EAP's length says the same.
+    /// Parses Type-Data. Ignores MS-Length, because EAP's length says the same.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         match *data {
-            [SUCCESS] => return Some(Self::SuccessSeen),
-            [FAILURE] => return Some(Self::FailureSeen),
+            [SUCCESS] => return Some(Self::SuccessResponse),
+            [FAILURE] => return Some(Self::FailureResponse),
             _ => {}
         }
         let (&[code, id, _, _], rest) = data.split_first_chunk()?;
@@ -53,7 +53,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The message as Type-Data.
+    /// Encodes the message as Type-Data.
     pub(super) fn emit(&self) -> Vec<u8> {
         let (code, id, parts): (u8, u8, [&[u8]; 6]) = match self {
             Self::Challenge { id, challenge, name } => {
@@ -64,8 +64,8 @@ impl<'a> Message<'a> {
             }
             Self::Success { id, text } => (SUCCESS, *id, [text, &[], &[], &[], &[], &[]]),
             Self::Failure { id, text } => (FAILURE, *id, [text, &[], &[], &[], &[], &[]]),
-            Self::SuccessSeen => return [SUCCESS].into(),
-            Self::FailureSeen => return [FAILURE].into(),
+            Self::SuccessResponse => return [SUCCESS].into(),
+            Self::FailureResponse => return [FAILURE].into(),
         };
         let body = parts.concat();
         let len = u16::try_from(body.len() + 4).unwrap_or(u16::MAX);
@@ -74,7 +74,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The server's proof as text (RFC 2759 §5).
+/// Formats the server's proof as text (RFC 2759 §5).
 pub(super) fn proof_text(proof: &[u8; 20]) -> Vec<u8> {
     let digit =
         |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default().to_ascii_uppercase() as u8;
@@ -99,8 +99,8 @@ mod tests {
             response,
             Message::Success { id: 2, text: b"S=" },
             Message::Failure { id: 2, text: b"E=691 R=0" },
-            Message::SuccessSeen,
-            Message::FailureSeen,
+            Message::SuccessResponse,
+            Message::FailureResponse,
         ];
         for message in all {
             assert_eq!(Message::parse(&message.emit()), Some(message));

@@ -1,15 +1,15 @@
-//! EAP-MSCHAPv2 (draft-kamath-pppext-eap-mschapv2): both sides show that they know a password, and
-//! get a key from it.
+//! EAP-MSCHAPv2 (draft-kamath-pppext-eap-mschapv2): both sides prove that they know a password, and
+//! derive a key from it.
 //!
-//! What an eavesdropper could learn of the password is as weak as DES. It is safe only inside a
-//! protected channel whose server has proved itself, such as IKE_AUTH.
+//! The password is only as safe from an eavesdropper as DES. Use this only inside a protected
+//! channel whose server has proved its identity, such as IKE_AUTH.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | `chap` | the computations of RFC 2759 and RFC 3079 |
 //! | `message` | messages as bytes |
-//! | [`Mschapv2Server`] | the side that knows all users |
-//! | [`Mschapv2Client`] | one user |
+//! | [`Mschapv2Server`] | the server's side, which knows all users |
+//! | [`Mschapv2Client`] | the side of one user |
 
 mod chap;
 mod client;

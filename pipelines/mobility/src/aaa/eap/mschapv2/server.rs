@@ -1,4 +1,4 @@
-//! The side that knows all users.
+//! The server's side.
 
 use super::{
     chap::{NtHash, Proofs, without_domain},
@@ -16,8 +16,8 @@ use core::{fmt, mem};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// ERROR_AUTHENTICATION_FAILURE, not to be tried again (RFC 2759 §6), so the challenge for another
-/// try is of no use.
+/// ERROR_AUTHENTICATION_FAILURE without permission to retry (RFC 2759 §6). So the challenge for a
+/// retry is never used.
 const REFUSAL: &[u8] = b"E=691 R=0 C=00000000000000000000000000000000 V=3 M=Authentication failed";
 
 type Users = BTreeMap<Vec<u8>, NtHash>;
@@ -31,7 +31,8 @@ pub struct Mschapv2Server {
 }
 
 impl Mschapv2Server {
-    /// Knows `users` by their names. `name` is what the server calls itself; clients may show it.
+    /// Creates a server that knows `users` by name. `name` is the server's own name, which clients
+    /// may show.
     pub fn new(
         random: Arc<dyn Random>,
         name: &[u8],
@@ -51,44 +52,43 @@ impl Authenticator for Mschapv2Server {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
         let mut challenge = [0; 16];
         self.random.fill(&mut challenge);
-        let mut nobody = Zeroizing::new([0; 16]);
-        self.random.fill(&mut nobody[..]);
+        let mut decoy = Zeroizing::new([0; 16]);
+        self.random.fill(&mut decoy[..]);
         let (name, users) = (self.name.clone(), self.users.clone());
-        Box::new(Server::new(name, users, challenge, NtHash::of_nobody(nobody)))
+        Box::new(Server::new(name, users, challenge, NtHash::from_random(decoy)))
     }
 }
 
-/// One conversation. Each packet leads to another stage or to the end, so that it cannot go on for
-/// ever.
+/// One conversation. Each packet leads to another stage or to the end, so it cannot go on forever.
 pub(super) struct Server {
     name: Vec<u8>,
     users: Arc<Users>,
     challenge: [u8; 16],
-    /// Stands in for the password of a user who is not known, so that this takes as long as a wrong
-    /// password.
-    nobody: NtHash,
+    /// Takes the place of an unknown user's password, so that an unknown user takes as long as a
+    /// wrong password.
+    decoy: NtHash,
     id: u8,
     stage: Stage,
     identity: Option<Vec<u8>>,
 }
 
-/// What was sent last.
+/// The last packet that was sent.
 enum Stage {
     Nothing,
     IdentityRequest,
     Challenge,
-    /// Our proof. The key, and whose it is.
+    /// Our proof; the key, and the user's name.
     Success(Secret, Vec<u8>),
-    /// A refusal, or an end.
+    /// A refusal, or the end.
     Over,
 }
 
 impl Server {
-    pub(super) fn new(name: Vec<u8>, users: Arc<Users>, challenge: [u8; 16], nobody: NtHash) -> Self {
-        Self { name, users, challenge, nobody, id: 0, stage: Stage::Nothing, identity: None }
+    pub(super) fn new(name: Vec<u8>, users: Arc<Users>, challenge: [u8; 16], decoy: NtHash) -> Self {
+        Self { name, users, challenge, decoy, id: 0, stage: Stage::Nothing, identity: None }
     }
 
-    /// Sends the next request.
+    /// Returns the next request, and remembers its stage.
     fn request(&mut self, stage: Stage, message: Message<'_>) -> Step {
         self.stage = stage;
         self.id = self.id.wrapping_add(1);
@@ -96,11 +96,11 @@ impl Server {
         Step::Send(Packet::Request(message).emit())
     }
 
-    /// The client's proof.
-    fn judge(&mut self, client: &[u8; 16], proof: &[u8; 24], name: &[u8]) -> Step {
+    /// Checks the client's proof and returns the request that tells it the result.
+    fn check_proof(&mut self, client: &[u8; 16], proof: &[u8; 24], name: &[u8]) -> Step {
         let short = without_domain(name);
         let known = self.users.get_key_value(name).or_else(|| self.users.get_key_value(short));
-        let password = known.map_or(&self.nobody, |(_, password)| password);
+        let password = known.map_or(&self.decoy, |(_, password)| password);
         let proofs = Proofs::new(&self.challenge, client, short, password);
         let is_right = bool::from(proofs.client.ct_eq(proof));
         let id = self.id;
@@ -138,11 +138,11 @@ impl Conversation for Server {
             }
             Stage::Challenge => match message() {
                 Some(Message::Response { challenge, proof, name, .. }) => {
-                    self.judge(&challenge, &proof, name)
+                    self.check_proof(&challenge, &proof, name)
                 }
                 _ => failure,
             },
-            Stage::Success(msk, user) if message() == Some(Message::SuccessSeen) => {
+            Stage::Success(msk, user) if message() == Some(Message::SuccessResponse) => {
                 self.identity = Some(user);
                 Step::Success(Packet::Success(self.id).emit(), Some(msk))
             }

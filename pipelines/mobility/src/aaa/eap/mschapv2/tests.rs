@@ -1,4 +1,4 @@
-//! Our client and our server.
+//! Conversations of our client with our server.
 
 use super::{chap::NtHash, client::Client, server::Server};
 use crate::{
@@ -18,22 +18,22 @@ fn server() -> Server {
         (b"BIGCO\\bob".to_vec(), NtHash::of("one")),
         (b"bob".to_vec(), NtHash::of("two")),
     ]);
-    Server::new(b"gateway".to_vec(), Arc::new(users), [5; 16], NtHash::of_nobody(Zeroizing::new([9; 16])))
+    Server::new(b"gateway".to_vec(), Arc::new(users), [5; 16], NtHash::from_random(Zeroizing::new([9; 16])))
 }
 
 fn client(user: &str, password: &str) -> Client {
     Client::new(user.into(), NtHash::of(password), [6; 16])
 }
 
-/// What both sides end with, and every packet: the server's first.
-struct Talk {
+/// A whole conversation: every packet, the server's first, and the last step of both sides.
+struct Transcript {
     packets: Vec<Vec<u8>>,
     server: Step,
     client: Step,
 }
 
-/// Lets both talk until the server has an end. `meddle` changes the packet of this number.
-fn talk(server: &mut Server, client: &mut Client, meddle: impl Fn(usize, &mut Vec<u8>)) -> Talk {
+/// Runs the conversation until the server ends it. `tamper` may change the packet of each number.
+fn talk(server: &mut Server, client: &mut Client, tamper: impl Fn(usize, &mut Vec<u8>)) -> Transcript {
     let mut packets = vec![Vec::new()];
     loop {
         let step = server.handle(packets.last().unwrap());
@@ -41,15 +41,15 @@ fn talk(server: &mut Server, client: &mut Client, meddle: impl Fn(usize, &mut Ve
             panic!("nobody else is asked")
         };
         let mut packet = packet.clone();
-        meddle(packets.len(), &mut packet);
+        tamper(packets.len(), &mut packet);
         let answer = client.handle(&packet);
         packets.push(packet);
         match (&step, answer) {
             (Step::Send(_), Step::Send(mut packet)) => {
-                meddle(packets.len(), &mut packet);
+                tamper(packets.len(), &mut packet);
                 packets.push(packet);
             }
-            (_, client) => return Talk { packets, server: step, client },
+            (_, client) => return Transcript { packets, server: step, client },
         }
         assert!(packets.len() < 64, "no end");
     }
@@ -63,7 +63,7 @@ fn key(step: &Step) -> &Secret {
 }
 
 #[test]
-fn who_knows_the_password_gets_in_and_both_get_the_key() {
+fn a_user_with_the_right_password_succeeds_and_both_sides_get_the_key() {
     let mut server = server();
     let talk = talk(&mut server, &mut client("User", "clientPass"), |_, _| ());
     assert_eq!(key(&talk.server), key(&talk.client));
@@ -75,7 +75,7 @@ fn who_knows_the_password_gets_in_and_both_get_the_key() {
 }
 
 #[test]
-fn a_user_of_a_domain_is_found_with_it_first_and_then_without() {
+fn a_user_is_found_with_the_domain_first_and_then_without_it() {
     for (user, password, found) in [
         ("BIGCO\\bob", "one", Some(&b"BIGCO\\bob"[..])),
         ("OTHER\\bob", "two", Some(b"bob")),
@@ -90,7 +90,7 @@ fn a_user_of_a_domain_is_found_with_it_first_and_then_without() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_fare_alike() {
+fn a_wrong_password_and_an_unknown_user_look_the_same() {
     let refused = |user, password| {
         let mut server = server();
         let talk = talk(&mut server, &mut client(user, password), |_, _| ());
@@ -109,7 +109,7 @@ fn a_wrong_password_and_an_unknown_user_fare_alike() {
 
 #[test]
 fn a_server_that_does_not_know_the_password_is_not_trusted() {
-    // A success for a response that it could not judge, with some proof.
+    // It claims success without being able to check the response, with a wrong proof.
     let mut client = client("User", "clientPass");
     let mut server = server();
     let talk = talk(&mut server, &mut client, |number, packet| {
@@ -134,7 +134,7 @@ fn success_without_the_server_s_proof_is_a_failure() {
 }
 
 #[test]
-fn no_loop_goes_on_for_ever() {
+fn no_loop_goes_on_forever() {
     let nak = |id| Packet::Response(Message { id, kind: kind::NAK, data: &[kind::TLS] }).emit();
     let who = |id| Packet::Response(Message { id, kind: kind::IDENTITY, data: b"User" }).emit();
     let mut server = server();
@@ -157,14 +157,14 @@ fn no_loop_goes_on_for_ever() {
 }
 
 #[test]
-fn another_method_is_answered_with_the_one_that_is_wanted() {
+fn another_method_is_answered_with_a_nak() {
     let request = Packet::Request(Message { id: 3, kind: kind::TLS, data: &[0x20] }).emit();
     let wanted = Packet::Response(Message { id: 3, kind: kind::NAK, data: &[kind::MSCHAPV2] }).emit();
     assert_eq!(client("User", "clientPass").handle(&request), Step::Send(wanted));
 }
 
 #[test]
-fn nothing_of_a_password_is_shown() {
+fn passwords_are_never_shown() {
     let shown =
         alloc::format!("{:?} {:?} {:?}", NtHash::of("clientPass"), server(), client("User", "clientPass"));
     assert_eq!(shown, "NtHash EAP-MSCHAPv2 server at request 0 EAP-MSCHAPv2 client User");
@@ -174,7 +174,7 @@ proptest! {
     /// A packet cut short or with a byte changed leads to an end, and to success only with the
     /// right key.
     #[test]
-    fn meddling_ends(number in 1usize..8, at in any::<prop::sample::Index>(), value: u8, cut: bool) {
+    fn tampering_ends_the_conversation(number in 1usize..8, at in any::<prop::sample::Index>(), value: u8, cut: bool) {
         let mut server = server();
         let talk = talk(&mut server, &mut client("User", "clientPass"), |n, packet| {
             if n == number && cut {

@@ -1,4 +1,4 @@
-//! Requests and answers, by hand.
+//! Requests and answers, laid out by hand.
 
 use super::*;
 use alloc::vec;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const SECRET: &[u8] = b"xyzzy5461";
 const REQUEST: [u8; 16] = [0xab; 16];
 
-/// An answer with these attributes, as an honest server makes it: Message-Authenticator first.
+/// Returns an answer with these attributes; the Message-Authenticator comes first.
 fn answer(code: u8, id: u8, attributes: &[(u8, &[u8])], is_authenticated: bool) -> Vec<u8> {
     let mut rest = Vec::new();
     if is_authenticated {
@@ -26,7 +26,7 @@ fn answer(code: u8, id: u8, attributes: &[(u8, &[u8])], is_authenticated: bool) 
     [&start[..], &authenticator, &rest].concat()
 }
 
-/// A key as a server encrypts it.
+/// Encrypts a key as a server does.
 fn seal_key(kind: u8, key: &[u8]) -> Vec<u8> {
     let salt = [0x80, kind];
     let mut plain = [&[u8::try_from(key.len()).unwrap()], key].concat();
@@ -80,7 +80,7 @@ fn a_request_has_its_authenticator_first_and_eap_in_parts() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_sent() {
+fn a_request_that_does_not_fit_is_not_sent() {
     let request = |user: usize, eap: usize| {
         let (user, eap) = (vec![b'a'; user], vec![0; eap]);
         let request =
@@ -91,7 +91,7 @@ fn what_does_not_fit_is_not_sent() {
     assert_eq!(request(254, 1), None);
     assert_eq!(request(0, 1), None);
     let longest = (0..4096).rev().find_map(|len| request(1, len)).unwrap();
-    assert_eq!((longest, request(1, 60_000)), (MOST_BYTES, None));
+    assert_eq!((longest, request(1, 60_000)), (MAX_PACKET_LEN, None));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn an_answer_is_read() {
 }
 
 #[test]
-fn keys_shorter_than_an_msk_are_filled_up_and_one_alone_is_none() {
+fn keys_shorter_than_an_msk_are_padded_and_a_single_key_is_refused() {
     let keys = [seal_key(MPPE_RECV_KEY, &[1; 16]), seal_key(MPPE_SEND_KEY, &[2; 16])];
     let attributes = keys.each_ref().map(|key| (attribute::VENDOR_SPECIFIC, &key[..]));
     let msk = |attributes: &[(u8, &[u8])]| {
@@ -126,27 +126,27 @@ fn keys_shorter_than_an_msk_are_filled_up_and_one_alone_is_none() {
         Answer::parse(&packet, 5, &REQUEST, SECRET).unwrap().msk(&REQUEST, SECRET)
     };
     assert_eq!(msk(&attributes).unwrap().unwrap()[..], [&[1; 16][..], &[2; 16], &[0; 32]].concat());
-    assert_eq!(msk(&attributes[..1]), Err(Refused::Malformed));
+    assert_eq!(msk(&attributes[..1]), Err(AnswerError::Malformed));
     assert_eq!(msk(&[]), Ok(None));
     let cut = &keys[0][..keys[0].len() - 1];
     let cut = [&cut[..5], &[cut[5] - 1], &cut[6..]].concat();
-    assert_eq!(msk(&[(attribute::VENDOR_SPECIFIC, &cut), attributes[1]]), Err(Refused::Malformed));
+    assert_eq!(msk(&[(attribute::VENDOR_SPECIFIC, &cut), attributes[1]]), Err(AnswerError::Malformed));
 }
 
 #[test]
-fn only_an_answer_to_this_request_by_who_knows_the_secret_is_taken() {
+fn only_an_answer_to_this_request_made_with_the_secret_is_accepted() {
     let good = answer(3, 5, &[(attribute::EAP_MESSAGE, &[4, 7, 0, 4])], true);
     let read =
         |packet: &[u8], id, request, secret| Answer::parse(packet, id, request, secret).map(|a| a.code);
     assert_eq!(read(&good, 5, &REQUEST, SECRET), Ok(Code::Reject));
-    assert_eq!(read(&good, 6, &REQUEST, SECRET), Err(Refused::Other));
-    assert_eq!(read(&good, 5, &[0; 16], SECRET), Err(Refused::Forged));
-    assert_eq!(read(&good, 5, &REQUEST, b"other"), Err(Refused::Forged));
+    assert_eq!(read(&good, 6, &REQUEST, SECRET), Err(AnswerError::Other));
+    assert_eq!(read(&good, 5, &[0; 16], SECRET), Err(AnswerError::Forged));
+    assert_eq!(read(&good, 5, &REQUEST, b"other"), Err(AnswerError::Forged));
     let padded = [&good[..], b"padding"].concat();
     assert_eq!(read(&padded, 5, &REQUEST, SECRET), Ok(Code::Reject));
     // Valid by RFC 2865 alone.
     let bare = answer(2, 5, &[(attribute::USER_NAME, b"alice")], false);
-    assert_eq!(read(&bare, 5, &REQUEST, SECRET), Err(Refused::Unauthenticated));
+    assert_eq!(read(&bare, 5, &REQUEST, SECRET), Err(AnswerError::Unauthenticated));
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
@@ -165,9 +165,9 @@ fn response_authenticators_are_those_of_the_rfc() {
         0x55, 0xe0, 0xb2, 0x06, 0x06, 0x00, 0x00, 0x00, 0x01, 0x0f, 0x06, 0x00, 0x00, 0x00, 0x00, 0x0e, 0x06,
         0xc0, 0xa8, 0x01, 0x03,
     ];
-    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), Refused::Unauthenticated);
+    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), AnswerError::Unauthenticated);
     accept[37] ^= 1;
-    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), Refused::Forged);
+    assert_eq!(Answer::parse(&accept, 0, &request, SECRET).unwrap_err(), AnswerError::Forged);
 }
 
 proptest! {

@@ -1,10 +1,12 @@
-//! IKE_AUTH as its initiator (RFC 7296 §1.2, §2.15, §2.16; RFC 8784).
+//! The initiator's side of IKE_AUTH (RFC 7296 §1.2, §2.15, §2.16; RFC 8784).
 
-use super::configuration;
-use super::message::{self, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, same};
+use super::{
+    configuration,
+    message::{self, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq},
+};
 use crate::{
     aaa::eap::{Conversation, Step},
-    crypto::{Distrust, Refused, Secret},
+    crypto::{Refused, Secret, VerifyError},
     identity::Identity,
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
@@ -30,20 +32,20 @@ use crate::{
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
-/// The next state; `None`: both sides are established.
+/// The next state; `None` once both sides are established.
 type Next = Result<Option<InitiatorState>, Failure>;
 
-/// Returns that we do not take the responder's proof, and it should know (RFC 7296 §2.21.2).
+/// Returns a failure that rejects the responder's proof and tells it so (RFC 7296 §2.21.2).
 fn give_up(reason: Reason) -> Failure {
-    Failure::told(reason, notify::AUTHENTICATION_FAILED)
+    Failure::with_notify(reason, notify::AUTHENTICATION_FAILED)
 }
 
-/// Reads the responder's answer.
+/// Parses the responder's response.
 fn read(opened: &Plaintext) -> Result<AuthResponse, Failure> {
     let answer = opened.read(AuthResponse::read).map_err(|_| give_up(Reason::Protocol))?;
     match answer.refusal() {
-        // One packet that somebody changed is not the end: whoever dials begins again (RFC 4555
-        // §3.9).
+        // A single modified packet may be the cause, so this is not final: the connection is dialed
+        // again (RFC 4555 §3.9).
         Some(notify::UNEXPECTED_NAT_DETECTED) => Err(Reason::Nat.into()),
         Some(kind) => Err(Reason::Refused(kind).into()),
         None => Ok(answer),
@@ -51,7 +53,7 @@ fn read(opened: &Plaintext) -> Result<AuthResponse, Failure> {
 }
 
 impl InitiatorHandshake {
-    /// Proves who we are, unless by EAP, which comes later.
+    /// Sends our proof of identity; with EAP, the request that starts the conversation.
     pub(in crate::ike) fn begin_auth(
         &mut self,
         peer: &mut Peer,
@@ -91,7 +93,7 @@ impl InitiatorHandshake {
         proof: Option<&Proof>,
     ) {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
-        let asks = connection.ask_address.then(configuration::request);
+        let request = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
         let forbidden = peer.forbidden_nats();
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
@@ -108,13 +110,13 @@ impl InitiatorHandshake {
         }
         payloads.extend(proof.map(Proof::payload));
         payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
-        payloads.extend(asks.map(Payload::Cp));
+        payloads.extend(request.map(Payload::Cp));
         if let Some(child) = connection.children.first() {
             if child.transport && !peer.nat.any() {
                 payloads.push(Payload::notify(notify::USE_TRANSPORT_MODE, &[]));
             }
             let local = match connection.ask_address {
-                // The address is not known yet: the gateway narrows this to it (RFC 7296 §2.19).
+                // The address is not known yet. The gateway narrows this to it (RFC 7296 §2.19).
                 true => vec![selector::everything(true), selector::everything(false)],
                 false => peer.local_side(child),
             };
@@ -132,7 +134,7 @@ impl InitiatorHandshake {
         peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
     }
 
-    /// Returns AUTH data of `side` by what EAP gave (RFC 7296 §2.16).
+    /// Returns the AUTH data of `side` for the key that EAP produced (RFC 7296 §2.16).
     fn eap_proof(
         &self,
         peer: &mut Peer,
@@ -150,30 +152,31 @@ impl InitiatorHandshake {
         Ok(peer.shared_key(cx, key, &octets))
     }
 
-    /// Takes the responder's terms and the first child SA: both have proved who they are.
+    /// Applies the responder's terms and installs the first child SA, now that both sides are
+    /// authenticated.
     fn finish(&self, peer: &mut Peer, cx: &mut Context<'_>, terms: &Terms) -> Next {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
         if let Some(configuration) = &terms.configuration {
-            let taken = peer.take_configuration(cx, connection, configuration);
-            taken.map_err(Reason::InnerAddress)?;
+            let accepted = peer.accept_configuration(cx, connection, configuration);
+            accepted.map_err(Reason::InnerAddress)?;
         }
         let offer = terms.child.as_ref().map(Result::as_ref).transpose().map_err(|_| Reason::Protocol)?;
         let agreed =
             offer.and_then(|offer| peer.accept_child(offer, connection, 0, (self.child_spi, false), None));
-        // A terminal without a child SA is of no use: it begins again.
+        // A terminal without a child SA is useless, so it starts over.
         let agreed = agreed.ok_or(Reason::Refused(terms.error.unwrap_or(notify::TS_UNACCEPTABLE)))?;
         let Self { transcript, .. } = self;
         peer.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], true, true);
-        (1..connection.children.len()).for_each(|policy| peer.want(QueuedRequest::Child(policy)));
+        (1..connection.children.len()).for_each(|policy| peer.enqueue(QueuedRequest::Child(policy)));
         Ok(None)
     }
 }
 
 impl Signature {
     /// Sends the first request with our signature.
-    pub(in crate::ike) fn signed(
+    pub(in crate::ike) fn handle_signature(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -188,8 +191,8 @@ impl Signature {
 }
 
 impl AuthSent {
-    /// Takes the responder's proof.
-    pub(in crate::ike) fn answered(
+    /// Checks the responder's proof.
+    pub(in crate::ike) fn handle_response(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -204,7 +207,7 @@ impl AuthSent {
         if !connection.remote_id.matches(&identity) {
             return Err(give_up(Reason::NoConnection));
         }
-        // Who mixed in the key says so (RFC 8784 §3).
+        // A responder that mixed in the key says so (RFC 8784 §3).
         if handshake.ppk && !ppk {
             return Err(give_up(Reason::Authentication));
         }
@@ -213,7 +216,7 @@ impl AuthSent {
         let verification = Verification { terms, eap };
         match &connection.remote_auth {
             RemoteAuth::Psk(key) if method == SHARED_KEY => {
-                if !same(&peer.shared_key(cx, &key.0, &octets), &data) {
+                if !constant_time_eq(&peer.shared_key(cx, &key.0, &octets), &data) {
                     return Err(give_up(Reason::Authentication));
                 }
                 verification.go_on(handshake, peer, cx)
@@ -230,19 +233,19 @@ impl AuthSent {
 }
 
 impl Verification {
-    /// Goes on, if the responder is who it says it is.
-    pub(in crate::ike) fn verified(
+    /// Continues if the responder proved its identity.
+    pub(in crate::ike) fn handle_verification(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        result: Result<Vec<Identity>, Distrust>,
+        result: Result<Vec<Identity>, VerifyError>,
     ) -> Next {
-        result.map_err(|why| give_up(Reason::Distrusted(why)))?;
+        result.map_err(|why| give_up(Reason::Verification(why)))?;
         self.go_on(handshake, peer, cx)
     }
 
-    /// Begins EAP, or ends without.
+    /// Starts EAP, or finishes if we do not use it.
     fn go_on(self, handshake: &mut InitiatorHandshake, peer: &mut Peer, cx: &mut Context<'_>) -> Next {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
         let LocalAuth::Eap(method) = &connection.local_auth else {
@@ -256,8 +259,8 @@ impl Verification {
 }
 
 impl EapSent {
-    /// Hands the gateway's packet to the method.
-    pub(in crate::ike) fn answered(
+    /// Passes the gateway's packet to the EAP method.
+    pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
@@ -271,7 +274,7 @@ impl EapSent {
 
 impl EapMethod {
     /// Sends the method's packet, or the proof that we have its key.
-    pub(in crate::ike) fn stepped(
+    pub(in crate::ike) fn handle_step(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -290,15 +293,15 @@ impl EapMethod {
                 peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }
-            // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
+            // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
             Step::Success(_, None) | Step::Failure(_) | Step::Ask => Err(Reason::Eap.into()),
         }
     }
 }
 
 impl EapProofSent {
-    /// Checks that the gateway took part in the EAP conversation.
-    pub(in crate::ike) fn answered(
+    /// Checks the proof that the gateway took part in the EAP conversation.
+    pub(in crate::ike) fn handle_response(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -306,8 +309,8 @@ impl EapProofSent {
         opened: &Plaintext,
     ) -> Next {
         let answer = read(opened)?;
-        let theirs = handshake.eap_proof(peer, cx, Side::Responder, &self.key)?;
-        match answer.proof.is_some_and(|proof| same(&theirs, &proof.data)) {
+        let expected = handshake.eap_proof(peer, cx, Side::Responder, &self.key)?;
+        match answer.proof.is_some_and(|proof| constant_time_eq(&expected, &proof.data)) {
             true => handshake.finish(peer, cx, &answer.terms),
             false => Err(give_up(Reason::Authentication)),
         }

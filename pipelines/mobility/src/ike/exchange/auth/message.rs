@@ -19,54 +19,55 @@ pub(in crate::ike) const X509_SIGNATURE: u8 = 4;
 #[derive(Debug)]
 pub(in crate::ike) struct AuthRequest {
     pub(in crate::ike) identity: Identity,
-    /// Whom it wants to talk to.
-    pub(in crate::ike) wanted: Option<Identity>,
-    /// Its certificate first.
+    /// The identity of the responder that the initiator asks for.
+    pub(in crate::ike) responder_id: Option<Identity>,
+    /// The initiator's certificate, followed by those of its chain.
     pub(in crate::ike) certificates: Vec<Vec<u8>>,
-    /// `None`: it wants to prove who it is by EAP.
+    /// The proof of identity; `None` if the initiator asks for EAP.
     pub(in crate::ike) proof: Option<Proof>,
-    /// The post-quantum key that it mixed in (RFC 8784 §3).
+    /// Identity of the post-quantum key that the initiator mixed in (RFC 8784 §3).
     pub(in crate::ike) ppk_id: Option<Vec<u8>>,
-    /// AUTH data without that key.
+    /// AUTH data computed without the post-quantum key.
     pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
-    /// The path as the sender sees it, if there may be no NAT (RFC 4555 §3.9).
+    /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<Vec<u8>>,
-    /// Whether it has no other IKE SA with us (RFC 7296 §2.4).
+    /// True if the initiator has no other IKE SA with us (RFC 7296 §2.4).
     pub(in crate::ike) initial_contact: bool,
     pub(in crate::ike) terms: Terms,
 }
 
-/// The responder's answer to the first request, or to the last one with EAP.
+/// The response to the first request, or to the last one with EAP.
 #[derive(Debug)]
 pub(in crate::ike) struct AuthResponse {
     pub(in crate::ike) identity: Option<Identity>,
-    /// Its certificate first.
+    /// The responder's certificate, followed by those of its chain.
     pub(in crate::ike) certificates: Vec<Vec<u8>>,
     pub(in crate::ike) proof: Option<Proof>,
     pub(in crate::ike) eap: Option<Vec<u8>>,
-    /// Whether it mixed in the post-quantum key (RFC 8784 §3).
+    /// True if the responder mixed in the post-quantum key (RFC 8784 §3).
     pub(in crate::ike) ppk: bool,
     pub(in crate::ike) terms: Terms,
 }
 
-/// What a message of IKE_AUTH says beside proofs.
+/// The parts of an IKE_AUTH message that do not prove an identity.
 #[derive(Debug)]
 pub(in crate::ike) struct Terms {
     pub(in crate::ike) mobike: bool,
     pub(in crate::ike) configuration: Option<Configuration>,
-    /// The first child SA; an error if the message proposes one and lacks selectors.
+    /// The offer for the first child SA; an error if the message has an SA payload but lacks
+    /// selectors.
     pub(in crate::ike) child: Option<Result<ChildOffer, Malformed>>,
-    /// The kind of the first error notify.
+    /// Number of the first error notify.
     pub(in crate::ike) error: Option<u16>,
 }
 
-/// The request that goes on with EAP.
+/// A request that continues an EAP conversation.
 #[derive(Debug)]
 pub(in crate::ike) struct EapRequest {
     pub(in crate::ike) packet: Vec<u8>,
 }
 
-/// An AUTH payload. Alone it is the last request with EAP.
+/// An AUTH payload. The last request with EAP has nothing else.
 #[derive(Clone, Debug)]
 pub(in crate::ike) struct Proof {
     pub(in crate::ike) method: u8,
@@ -74,10 +75,10 @@ pub(in crate::ike) struct Proof {
 }
 
 impl AuthRequest {
-    /// Reads the first request.
+    /// Parses the first request.
     ///
     /// # Errors
-    /// If the IDi payload is missing.
+    /// Fails if the IDi payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let identity = payloads.iter().find_map(|p| match p {
             Payload::IdI(identity) => Some(identity.clone()),
@@ -86,7 +87,7 @@ impl AuthRequest {
         let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
         Ok(Self {
             identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
-            wanted: responder(payloads),
+            responder_id: responder(payloads),
             certificates: certificates_of(payloads),
             proof: Proof::find(payloads),
             ppk_id: notified(notify::PPK_IDENTITY),
@@ -97,10 +98,10 @@ impl AuthRequest {
         })
     }
 
-    /// Returns the bytes of memory beside its own.
+    /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
         let bytes = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::capacity);
-        let names = [Some(&self.identity), self.wanted.as_ref()].into_iter().flatten();
+        let names = [Some(&self.identity), self.responder_id.as_ref()].into_iter().flatten();
         let certificates = &self.certificates;
         names.map(|name| name.data.capacity()).sum::<usize>()
             + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
@@ -111,10 +112,10 @@ impl AuthRequest {
 }
 
 impl AuthResponse {
-    /// Reads an answer.
+    /// Parses a response.
     ///
     /// # Errors
-    /// If it has no proof, no EAP packet and no error notify.
+    /// Fails if it has neither a proof nor an EAP packet nor an error notify.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let response = Self {
             identity: responder(payloads),
@@ -129,7 +130,7 @@ impl AuthResponse {
         if says_nothing { Err(Malformed::Missing(kind::AUTH)) } else { Ok(response) }
     }
 
-    /// Returns why the responder refuses us, if this says nothing else.
+    /// Returns the error notify if the response contains neither a proof nor an EAP packet.
     pub(in crate::ike) fn refusal(&self) -> Option<u16> {
         self.terms.error.filter(|_| self.proof.is_none() && self.eap.is_none())
     }
@@ -158,20 +159,20 @@ impl Terms {
 }
 
 impl EapRequest {
-    /// Reads a request that goes on with EAP.
+    /// Parses a request that continues an EAP conversation.
     ///
     /// # Errors
-    /// If the EAP payload is missing.
+    /// Fails if the EAP payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         packet(payloads).map(|packet| Self { packet }).ok_or(Malformed::Missing(kind::EAP))
     }
 }
 
 impl Proof {
-    /// Reads the last request with EAP.
+    /// Parses the last request with EAP.
     ///
     /// # Errors
-    /// If the AUTH payload is missing.
+    /// Fails if the AUTH payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         Self::find(payloads).ok_or(Malformed::Missing(kind::AUTH))
     }
@@ -183,7 +184,7 @@ impl Proof {
         })
     }
 
-    /// Returns its payload.
+    /// Returns the proof as a payload.
     pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::Auth { method: self.method, data: &self.data }
     }
@@ -222,7 +223,7 @@ pub(in crate::ike) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
     }
 }
 
-/// Returns whether two proofs are the same, in a time that does not tell where they differ.
-pub(in crate::ike) fn same(a: &[u8], b: &[u8]) -> bool {
+/// Compares two proofs in constant time.
+pub(in crate::ike) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && !a.is_empty() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
 }

@@ -1,8 +1,8 @@
 //! IKE_AUTH from both sides, with EAP (RFC 7296 §1.2, §2.15, §2.16; RFC 8784).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `message` | its messages |
+//! | `message` | the messages |
 //! | `configuration` | inner addresses and DNS |
 //! | `initiator`, `responder` | the two sides |
 //! | `responder_eap` | the responder's side of EAP |

@@ -1,8 +1,8 @@
-//! IKE_AUTH as its responder (RFC 7296 §1.2, §2.15; RFC 8784).
+//! The responder's side of IKE_AUTH (RFC 7296 §1.2, §2.15; RFC 8784).
 
-use super::message::{self, AuthRequest, Proof, SHARED_KEY, same};
+use super::message::{self, AuthRequest, Proof, SHARED_KEY, constant_time_eq};
 use crate::{
-    crypto::{Distrust, Refused},
+    crypto::{Refused, VerifyError},
     identity::Identity,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
@@ -28,26 +28,26 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 
-/// Longest identity of a peer, in bytes.
-const LONGEST_NAME: usize = 512;
+/// Most bytes of a peer's identity.
+const MAX_IDENTITY_LEN: usize = 512;
 
-/// The next state; `None`: both sides are established.
+/// The next state; `None` once both sides are established.
 pub(in crate::ike) type Next = Result<Option<ResponderState>, Failure>;
 
-/// Returns that the peer's proof is not taken.
+/// Returns the failure for a wrong proof.
 fn unauthenticated() -> Failure {
     refused(Reason::Authentication)
 }
 
-/// Returns that the peer is not taken, for a reason that it does not hear (RFC 7296 §2.21.2).
+/// Returns a failure whose reason the peer is not told (RFC 7296 §2.21.2).
 pub(super) fn refused(reason: Reason) -> Failure {
-    Failure::told(reason, notify::AUTHENTICATION_FAILED)
+    Failure::with_notify(reason, notify::AUTHENTICATION_FAILED)
 }
 
 impl Peer {
-    /// Follows the initiator, which may go on from another port behind IKE_SA_INIT, and from
-    /// another address if a NAT has several (RFC 7296 §2.23). Ours is the one that it began with:
-    /// its connection allows no other without asking.
+    /// Follows the initiator, which may change its port after IKE_SA_INIT, and its address if a NAT
+    /// has several (RFC 7296 §2.23). Our own address stays the one that the initiator began with,
+    /// because its connection may allow no other.
     pub(in crate::ike) fn float(&mut self, addresses: Addresses) {
         if self.addresses.local.ip() == addresses.local.ip() {
             self.addresses = addresses;
@@ -56,7 +56,7 @@ impl Peer {
 }
 
 impl Ready {
-    /// Takes the first request: who the peer says it is.
+    /// Handles the first request, in which the peer claims an identity.
     pub(in crate::ike) fn auth(
         self,
         handshake: &mut ResponderHandshake,
@@ -64,26 +64,26 @@ impl Ready {
         cx: &mut Context<'_>,
         opened: &Plaintext,
     ) -> Next {
-        let syntax = || Failure::told(Reason::Protocol, notify::INVALID_SYNTAX);
-        // All of the suite's key exchanges come before (RFC 9370 §2.2.2).
+        let syntax = || Failure::with_notify(Reason::Protocol, notify::INVALID_SYNTAX);
+        // All of the suite's key exchanges come first (RFC 9370 §2.2.2).
         if self.kex_done != peer.handshake_sa()?.suite.more_kex.len() {
             return Err(syntax());
         }
         let request = opened.read(AuthRequest::read);
-        let mut request = request.map_err(|why| Failure::told(Reason::Protocol, why))?;
-        if request.identity.data.len() > LONGEST_NAME {
+        let mut request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
+        if request.identity.data.len() > MAX_IDENTITY_LEN {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
-        let claimed = handshake.candidates.claimed(cx.connections, &request);
+        let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
         let index = claimed.map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
         peer.connection = Some(index);
-        // Whoever forbids NATs, the peer here, is told of one before all else (RFC 4555 §3.9).
+        // A peer that forbids NATs is told of one before anything else (RFC 4555 §3.9).
         peer.no_nats = request.no_nats.is_some();
         let spi_i = handshake.transcript.spi_i;
         let is_unchanged =
-            peer.came_unchanged(cx, request.no_nats.as_deref(), spi_i, handshake.nat.as_deref());
+            peer.is_path_unchanged(cx, request.no_nats.as_deref(), spi_i, handshake.nat.as_deref());
         if peer.no_nats && !is_unchanged {
             return Err(refuse_nat(cx));
         }
@@ -95,8 +95,8 @@ impl Ready {
         peer.handshake_sa()?.busy = true;
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some(proof)) => {
-                let theirs = peer.shared_key(cx, &key.0, &octets);
-                if !same(&theirs, &proof.data) {
+                let expected = peer.shared_key(cx, &key.0, &octets);
+                if !constant_time_eq(&expected, &proof.data) {
                     return Err(unauthenticated());
                 }
                 claim.prove(handshake, peer, cx)
@@ -113,8 +113,8 @@ impl Ready {
     }
 }
 
-/// Mixes in the post-quantum key, if both have the same one; returns whether, and the proof that
-/// holds then (RFC 8784 §3).
+/// Mixes in the post-quantum key if both sides have the same one. Returns whether it did, and the
+/// AUTH data that then applies (RFC 8784 §3).
 fn mix_ppk(
     handshake: &ResponderHandshake,
     peer: &mut Peer,
@@ -124,8 +124,8 @@ fn mix_ppk(
 ) -> Result<(bool, Option<Proof>), Failure> {
     let proof = request.proof.take();
     let without_ppk = |proof: Option<Proof>, data| proof.map(|Proof { method, .. }| Proof { method, data });
-    // With EAP the key is mixed in with the last proof. Such a peer goes on without it, if that is
-    // allowed to whom it proves to be.
+    // With EAP, the key would be mixed in with the last proof. Such a peer continues without it, if
+    // the connection for its proved identity permits that.
     if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
         return Ok((false, proof));
     }
@@ -146,18 +146,19 @@ fn mix_ppk(
 }
 
 impl Verification {
-    /// Goes on as the peer's certificate calls it: all of its names count, whichever it came by.
-    pub(in crate::ike) fn verified(
+    /// Continues with the names in the peer's certificate. All of them count, whichever it claimed.
+    pub(in crate::ike) fn handle_verification(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        result: Result<Vec<Identity>, Distrust>,
+        result: Result<Vec<Identity>, VerifyError>,
     ) -> Next {
-        let names = result.map_err(|why| refused(Reason::Distrusted(why)))?;
+        let names = result.map_err(|why| refused(Reason::Verification(why)))?;
         let Self { mut claim } = self;
-        let wanted = claim.request.wanted.as_ref();
-        let proved = handshake.candidates.proved(cx.connections, claim.connection, &names, wanted);
+        let responder_id = claim.request.responder_id.as_ref();
+        let candidates = &handshake.candidates;
+        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id);
         claim.connection = proved.map_err(refused)?;
         peer.connection = Some(claim.connection);
         peer.take_names(cx, &names);
@@ -170,7 +171,7 @@ impl Claim {
         cx.connections.get(self.connection).ok_or(Reason::NoConnection.into())
     }
 
-    /// Proves who we are, since the peer is who it says it is, or will show it by EAP.
+    /// Sends our proof, or prepares it: the peer is authenticated, or will be by EAP.
     fn prove(
         self: Box<Self>,
         handshake: &mut ResponderHandshake,
@@ -194,7 +195,7 @@ impl Claim {
         }
     }
 
-    /// Goes on with our proof: with EAP, or with the last answer.
+    /// Continues with our proof: starts EAP, or sends the last response.
     fn proved(
         self: Box<Self>,
         handshake: &mut ResponderHandshake,
@@ -205,13 +206,14 @@ impl Claim {
         let RemoteAuth::Eap(authenticator) = &self.connection(cx)?.remote_auth else {
             return self.establish(handshake, peer, cx, &proof, false);
         };
-        // The conversation's first packet goes with our proof (RFC 7296 §2.16).
+        // The first packet of the conversation goes with our proof (RFC 7296 §2.16).
         let conversation = authenticator.begin(&self.request.identity.data);
         peer.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::Handshake);
         Ok(Some(ResponderState::EapStart(Box::new(EapStart { claim: self, proof }))))
     }
 
-    /// Sends the last answer, with addresses and the first child SA: both have proved who they are.
+    /// Sends the last response, with inner addresses and the first child SA: both sides are
+    /// authenticated.
     pub(super) fn establish(
         self: Box<Self>,
         handshake: &mut ResponderHandshake,
@@ -224,9 +226,9 @@ impl Claim {
         if (connection.no_nats || peer.no_nats) && !self.is_unchanged {
             return Err(refuse_nat(cx));
         }
-        // Any source can be written on its last request: it is where it got our first answer, until
-        // it says otherwise.
-        let seen = peer.place();
+        // The source address of the last request could be forged. Until a probe confirms it, the
+        // peer counts as being where it received our first response.
+        let seen = peer.current_path();
         peer.addresses.remote.set_ip(peer.from);
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
@@ -242,7 +244,7 @@ impl Claim {
             answer.push(Payload::notify(notify::PPK_IDENTITY, &[]));
         }
         let configured = match &terms.configuration {
-            Some(asked) => peer.configure(cx, connection, asked),
+            Some(request) => peer.configure(cx, connection, request),
             None => Ok(None),
         };
         let agreed: Result<Option<AgreedChild>, ErrorNotify> = match (&configured, &terms.child) {
@@ -265,7 +267,7 @@ impl Claim {
         match &agreed {
             Ok(Some(agreed)) => answer.extend(ChildOffer::from(agreed).payloads()),
             Ok(None) => {}
-            // The IKE SA stays without it (RFC 7296 §1.2, §2.21.2).
+            // The IKE SA stays without the child SA (RFC 7296 §1.2, §2.21.2).
             Err(why) => answer.push(why.payload()),
         }
         let datagrams = peer.handshake_sa()?.answer(cx, ExchangeType::Auth, &answer);
@@ -275,14 +277,14 @@ impl Claim {
             let transcript = &handshake.transcript;
             peer.install(cx, agreed, &[], [&transcript.nonce_i, &transcript.nonce_r], false, true);
         }
-        peer.go(cx, seen, true);
+        peer.move_to(cx, seen, true);
         Ok(None)
     }
 }
 
 impl Signature {
-    /// Goes on with our signature.
-    pub(in crate::ike) fn signed(
+    /// Continues with our signature.
+    pub(in crate::ike) fn handle_signature(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
@@ -294,8 +296,8 @@ impl Signature {
     }
 }
 
-/// Returns that a NAT is on the way, and none is allowed (RFC 4555 §3.9).
+/// Returns the failure for a NAT on the path if none is allowed (RFC 4555 §3.9).
 fn refuse_nat(cx: &mut Context<'_>) -> Failure {
     cx.count(Counter::NatRefused);
-    Failure::told(Reason::Nat, notify::UNEXPECTED_NAT_DETECTED)
+    Failure::with_notify(Reason::Nat, notify::UNEXPECTED_NAT_DETECTED)
 }

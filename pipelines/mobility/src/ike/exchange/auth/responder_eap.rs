@@ -1,7 +1,7 @@
-//! EAP in IKE_AUTH as its responder (RFC 7296 §2.16).
+//! The responder's side of EAP in IKE_AUTH (RFC 7296 §2.16).
 
 use super::{
-    message::{self, EapRequest, Proof, SHARED_KEY, same},
+    message::{self, EapRequest, Proof, SHARED_KEY, constant_time_eq},
     responder::{Next, refused},
 };
 use crate::{
@@ -26,8 +26,8 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 
 impl EapStart {
-    /// Sends our proof, with the method's first packet.
-    pub(in crate::ike) fn stepped(
+    /// Sends our proof together with the method's first packet.
+    pub(in crate::ike) fn handle_step(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
@@ -38,26 +38,26 @@ impl EapStart {
         let mut payloads = alloc::vec![Payload::IdR(connection.local_id.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
         payloads.push(self.proof.payload());
-        self.claim.stepped(handshake, peer, cx, (conversation, step), payloads)
+        self.claim.handle_step(handshake, peer, cx, (conversation, step), payloads)
     }
 }
 
 impl EapMethod {
     /// Sends the method's next packet.
-    pub(in crate::ike) fn stepped(
+    pub(in crate::ike) fn handle_step(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
-        self.claim.stepped(handshake, peer, cx, (conversation, step), Vec::new())
+        self.claim.handle_step(handshake, peer, cx, (conversation, step), Vec::new())
     }
 }
 
 impl Claim {
-    /// Sends what the EAP method says, behind our proof, if it is not sent yet.
-    fn stepped(
+    /// Sends the method's packet, preceded by our proof if that is not sent yet.
+    fn handle_step(
         mut self: Box<Self>,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
@@ -75,7 +75,7 @@ impl Claim {
                     Err(why) => (packet::failure(&packet), Err(why)),
                 }
             }
-            // A method without a key proves nothing about who sits in between (RFC 7296 §2.16).
+            // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), Err(Reason::Eap)),
             Step::Failure(packet) => (packet, Err(Reason::Eap)),
             Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
@@ -87,7 +87,7 @@ impl Claim {
         Ok(Some(next?))
     }
 
-    /// Takes who EAP proved the peer to be, which is who it is and decides what holds for it.
+    /// Adopts the names that EAP proved. They are the peer's identity and select its connection.
     fn take_eap_names(
         &mut self,
         handshake: &ResponderHandshake,
@@ -99,12 +99,12 @@ impl Claim {
         let others = conversation.other_names();
         let others = others.iter().map(|name| Identity::from_name(name));
         let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
-        let chosen = handshake.candidates.proved(cx.connections, self.connection, &names, None);
+        let chosen = handshake.candidates.choose_proved(cx.connections, self.connection, &names, None);
         let chosen = chosen.map_err(|why| match proved {
             None if why == Reason::NoConnection => Reason::Unnamed,
             _ => why,
         });
-        // Without a name it is nobody's other device, whatever it calls itself.
+        // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.take_names(cx, &names);
         self.connection = chosen?;
@@ -112,14 +112,14 @@ impl Claim {
         Ok(())
     }
 
-    /// Notes by which addresses a later request came.
-    fn came_by(&mut self, peer: &Peer, addresses: Addresses) {
+    /// Notes whether a later request came from other addresses.
+    fn note_path(&mut self, peer: &Peer, addresses: Addresses) {
         self.is_unchanged &= addresses == peer.addresses;
     }
 }
 
 impl EapTurn {
-    /// Hands the peer's packet to the method.
+    /// Passes the peer's packet to the EAP method.
     pub(in crate::ike) fn auth(
         mut self,
         peer: &mut Peer,
@@ -127,10 +127,10 @@ impl EapTurn {
         addresses: Addresses,
         opened: &Plaintext,
     ) -> Next {
-        self.claim.came_by(peer, addresses);
+        self.claim.note_path(peer, addresses);
         peer.float(addresses);
         let request = opened.read(EapRequest::read);
-        let request = request.map_err(|why| Failure::told(Reason::Protocol, why))?;
+        let request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         peer.handshake_sa()?.busy = true;
         peer.start(cx, Task::Eap(self.conversation, request.packet), PendingTask::Handshake);
         Ok(Some(ResponderState::EapMethod(EapMethod { claim: self.claim })))
@@ -138,8 +138,8 @@ impl EapTurn {
 }
 
 impl EapProof {
-    /// Checks that the peer took part in the EAP conversation: both prove that they have its key
-    /// (RFC 7296 §2.16).
+    /// Checks the proof that the peer took part in the EAP conversation, and sends ours: both have
+    /// the method's key (RFC 7296 §2.16).
     pub(in crate::ike) fn auth(
         mut self,
         handshake: &mut ResponderHandshake,
@@ -148,12 +148,14 @@ impl EapProof {
         addresses: Addresses,
         opened: &Plaintext,
     ) -> Next {
-        self.claim.came_by(peer, addresses);
+        self.claim.note_path(peer, addresses);
         peer.float(addresses);
-        let theirs = opened.read(Proof::read).map_err(|why| Failure::told(Reason::Protocol, why))?;
+        let theirs = opened.read(Proof::read).map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         let identity = &self.claim.request.identity;
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
-        if theirs.method != SHARED_KEY || !same(&peer.shared_key(cx, &self.key, &octets), &theirs.data) {
+        if theirs.method != SHARED_KEY
+            || !constant_time_eq(&peer.shared_key(cx, &self.key, &octets), &theirs.data)
+        {
             return Err(refused(Reason::Authentication));
         }
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;

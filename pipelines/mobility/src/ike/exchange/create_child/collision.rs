@@ -1,5 +1,5 @@
-//! Exchanges of both sides that meet: what is refused for now, and which SA stays if both were made
-//! (RFC 7296 §2.8.1, §2.8.2, §2.25).
+//! Exchanges of both sides that collide: which are refused for now, and which SA stays if both were
+//! created (RFC 7296 §2.8.1, §2.8.2, §2.25).
 
 use crate::ike::{
     bounds,
@@ -16,27 +16,27 @@ use crate::ike::{
 };
 
 impl OwnCreate {
-    /// Returns whether the SA of this exchange is the one to go, `nonce` being the peer's: the
-    /// lowest of the four nonces is one of its two (RFC 7296 §2.8.1).
+    /// Returns true if the SA of this exchange must go: one of its two nonces is the lowest of all
+    /// four (RFC 7296 §2.8.1). `nonce` is the peer's.
     pub(super) fn has_lost(&self, nonce: &[u8]) -> bool {
         self.collision.as_ref().is_some_and(|theirs| lower(&self.nonce, nonce) < &theirs.nonce[..])
     }
 }
 
 impl Collision {
-    /// Returns an exchange of the peer's with these nonces.
-    pub(super) fn new(nonces: [&[u8]; 2], made: NewSa) -> Self {
+    /// Returns a collision with an exchange of the peer that had these nonces and created `sa`.
+    pub(super) fn new(nonces: [&[u8]; 2], sa: NewSa) -> Self {
         let [a, b] = nonces;
-        Self { nonce: lower(a, b).to_vec(), made }
+        Self { nonce: lower(a, b).to_vec(), sa }
     }
 }
 
 impl Peer {
-    /// Returns whether the peer may replace the IKE SA.
+    /// Checks that the peer may replace the IKE SA.
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE while we make or delete a child SA, which must not change IKE SAs
-    /// meanwhile (RFC 7296 §2.25.2), and while those that were replaced before are still there.
+    /// TEMPORARY_FAILURE while we create or delete a child SA, which must not change IKE SAs
+    /// meanwhile (RFC 7296 §2.25.2), and while too many replaced IKE SAs remain.
     pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
         if self.own_create(|target| target != Target::IkeSa).is_some()
             || self.children.iter().any(|child| child.state == ChildState::Deleting)
@@ -50,12 +50,12 @@ impl Peer {
         Ok(())
     }
 
-    /// Returns the child SA that the peer may replace: it names it by its own SPI (RFC 7296
+    /// Returns the child SA with the peer's SPI `spi_out`, if the peer may replace it (RFC 7296
     /// §1.3.3).
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE if we close or have replaced it (RFC 7296 §2.25.1), or the peer has
-    /// already; CHILD_SA_NOT_FOUND if there is none.
+    /// TEMPORARY_FAILURE if we are closing it or either side has replaced it (RFC 7296 §2.25.1);
+    /// CHILD_SA_NOT_FOUND if there is none.
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
         let is_it = |child: &&Child| child.sa.spi_out.to_be_bytes() == spi_out;
         let Some(child) = self.children.iter().find(is_it) else {
@@ -70,8 +70,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether what the peer is to replace by way of IKE SA `spi` is still there, and not
-    /// about to go.
+    /// Returns true if the SA that `sa` replaces still exists and is not about to be deleted. The
+    /// peer's request came by IKE SA `spi`.
     pub(super) fn is_replaceable(&self, spi: u64, sa: &AgreedSa) -> bool {
         let replaces = match sa {
             AgreedSa::Child(agreed) => agreed.replaces,
@@ -82,12 +82,12 @@ impl Peer {
         spi == self.active && replaces.is_none_or(is_there)
     }
 
-    /// Returns whether the peer has made what we are making.
+    /// Returns true if the peer has created the same SA that we are creating.
     fn has_collision(&mut self, target: Target) -> bool {
         self.own_create(|own| own == target).is_some_and(|create| create.collision.is_some())
     }
 
-    /// Notes that the peer has made this, and returns whether we are making the same.
+    /// Records that the peer created this SA. Returns true if we are creating the same one.
     pub(super) fn collides(&mut self, target: Target, collision: Collision) -> bool {
         match self.own_create(|own| own == target) {
             Some(create) => {
@@ -98,22 +98,22 @@ impl Peer {
         }
     }
 
-    /// Forgets that the peer has made IKE SA `spi` while we make one: it has deleted it since.
+    /// Ends the collision with the peer's new IKE SA `spi`, which the peer has deleted again.
     pub(in crate::ike) fn end_collision(&mut self, spi: u64) {
         if let Some(create) = self.own_create(|target| target == Target::IkeSa) {
-            create.collision.take_if(|theirs| theirs.made == NewSa::IkeSa(spi));
+            create.collision.take_if(|theirs| theirs.sa == NewSa::IkeSa(spi));
         }
     }
 
-    /// Returns whether the peer that asked for a child SA may not have our answer yet: it has not
-    /// deleted the one before.
+    /// Returns true if the peer that requested this child SA may not have our response yet, because
+    /// it has not deleted the predecessor.
     pub(super) fn is_unknown_to_peer(&self, id: ChildId) -> bool {
         let is_kept = |child: &Child| matches!(child.state, ChildState::Rekeying | ChildState::Replaced);
         self.children.iter().any(|child| child.successor == Some(id) && is_kept(child))
     }
 
-    /// Settles which child SA stays: `old`, our `made` in its place, or the peer's. Who began the
-    /// exchange of the one that goes deletes it (RFC 7296 §2.8.1).
+    /// Decides which child SA stays: our `made` or the peer's, either in place of `old`. The side
+    /// that began the exchange of the losing one deletes it (RFC 7296 §2.8.1).
     pub(super) fn settle_child(
         &mut self,
         old: ChildId,
@@ -124,7 +124,7 @@ impl Peer {
         // The peer may have deleted the old one meanwhile.
         let goes = self.child(old).filter(|child| child.state == ChildState::Rekeying);
         let goes = goes.map(|child| child.state = ChildState::Replaced).is_some();
-        let theirs = theirs.and_then(|theirs| match theirs.made {
+        let theirs = theirs.and_then(|theirs| match theirs.sa {
             NewSa::Child(theirs) => Some(theirs),
             NewSa::IkeSa(_) => None,
         });
@@ -134,21 +134,21 @@ impl Peer {
                 if let Some(child) = self.child(old) {
                     child.successor = Some(theirs);
                 }
-                self.want(QueuedRequest::Delete(made));
+                self.enqueue(QueuedRequest::Delete(made));
             }
             theirs => {
                 if let Some(theirs) = theirs.and_then(|theirs| self.child(theirs)) {
                     theirs.state = ChildState::Replaced;
                 }
                 if goes {
-                    self.want(QueuedRequest::Delete(old));
+                    self.enqueue(QueuedRequest::Delete(old));
                 }
             }
         }
     }
 
-    /// Settles which IKE SA stays: the active one, our `made` in its place, or the peer's (RFC 7296
-    /// §2.8.2).
+    /// Decides which IKE SA stays: our `made` or the peer's, either in place of the active one (RFC
+    /// 7296 §2.8.2).
     pub(super) fn settle_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
@@ -163,18 +163,18 @@ impl Peer {
         let old = self.active;
         self.use_ike_sa(cx, old, made);
         self.request_delete_ike_sa(cx, old);
-        // The peer deletes what it made, unless it never learns that it did.
+        // The peer deletes the SA that it created, unless it never learns that it exists.
         let until = cx.now + cx.settings.retransmission.total();
-        if let Some(Collision { made: NewSa::IkeSa(theirs), .. }) = theirs
+        if let Some(Collision { sa: NewSa::IkeSa(theirs), .. }) = theirs
             && let Some(theirs) = self.ike_sas.iter_mut().find(|s| s.local_spi() == theirs)
         {
             theirs.forget_at = Some(until);
         }
     }
 
-    /// Takes the IKE SA that the peer made in the place of the active one.
+    /// Makes the IKE SA that the peer created the active one.
     pub(super) fn use_ike_sa_of_peer(&mut self, cx: &mut Context<'_>, theirs: Option<Collision>) {
-        if let Some(Collision { made: NewSa::IkeSa(spi), .. }) = theirs {
+        if let Some(Collision { sa: NewSa::IkeSa(spi), .. }) = theirs {
             let old = self.active;
             self.use_ike_sa(cx, old, spi);
         }

@@ -1,4 +1,4 @@
-//! IKE SAs that take another's place (RFC 7296 §1.3.2, §2.18).
+//! IKE SAs that replace another (RFC 7296 §1.3.2, §2.18).
 
 use crate::{
     crypto::{Kex, Secret},
@@ -16,9 +16,9 @@ use crate::{
 use alloc::{vec, vec::Vec};
 
 impl AgreedIkeSa {
-    /// Returns what we take of a proposal, with the SPI that `draw` gives us. Further key exchanges
-    /// were done when the first IKE SA began, and its keys live on in all that follow (RFC 9370
-    /// §2.2.4 lets them be left out).
+    /// Chooses one of the offered proposals; `draw` returns our SPI. Additional key exchanges took
+    /// place for the first IKE SA, and all later keys derive from its keys, so they may be left out
+    /// (RFC 9370 §2.2.4).
     pub(super) fn choose(
         connection: &Connection,
         offered: &[Proposal],
@@ -31,7 +31,7 @@ impl AgreedIkeSa {
     }
 }
 
-/// Returns our proposals, the key exchange that we have done first.
+/// Returns our proposals, with the key exchange that we have begun first.
 pub(super) fn proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
     let spi = spi.to_be_bytes();
     let offer = |(number, offer): (u8, &Offer)| {
@@ -41,7 +41,7 @@ pub(super) fn proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> 
 }
 
 impl Peer {
-    /// Adds an IKE SA whose keys come from those of IKE SA `old`.
+    /// Adds an IKE SA whose keys derive from those of IKE SA `old`.
     pub(super) fn add_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,9 +60,9 @@ impl Peer {
         self.ike_sas.push(ike_sa);
     }
 
-    /// Sends our requests by IKE SA `new` from now on, not by `old`.
+    /// Sends our requests by IKE SA `new` from now on, instead of by `old`.
     pub(super) fn use_ike_sa(&mut self, cx: &mut Context<'_>, old: u64, new: u64) {
-        // Who began deletes it; if it never does, it goes by itself.
+        // The side that began deletes it; otherwise it expires.
         let until = cx.now + cx.settings.retransmission.total() + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == old) {
             ike_sa.is_replaced = true;
@@ -73,6 +73,6 @@ impl Peer {
         if let Some(connection) = self.connection(cx) {
             self.schedule_ike_sa(cx, connection);
         }
-        self.wanted.retain(|wanted| *wanted != QueuedRequest::RekeyIkeSa);
+        self.queued.retain(|request| *request != QueuedRequest::RekeyIkeSa);
     }
 }

@@ -1,5 +1,5 @@
-//! CREATE_CHILD_SA that we begin: more child SAs, and new keys of child and IKE SAs (RFC 7296 §1.3,
-//! §2.8).
+//! The initiator's side of CREATE_CHILD_SA: further child SAs, and rekeying of child and IKE SAs
+//! (RFC 7296 §1.3, §2.8).
 
 use super::{
     ike_sa,
@@ -26,9 +26,8 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
-/// After how long something that the peer had no time for is tried again: never at once (RFC 7296
-/// §2.25).
-const RETRY: Duration = Duration::from_secs(2);
+/// Delay before a failed request is repeated: never at once (RFC 7296 §2.25).
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 impl Peer {
     /// Begins an exchange of ours.
@@ -41,7 +40,7 @@ impl Peer {
                 let child = self.child(child).filter(|child| child.state == ChildState::Installed);
                 let Some(child) = child else { return };
                 if is_unknown {
-                    child.rekey_at = cx.now + cx.jittered(RETRY);
+                    child.rekey_at = cx.now + cx.jittered(RETRY_DELAY);
                     return;
                 }
                 child.state = ChildState::Rekeying;
@@ -60,7 +59,7 @@ impl Peer {
 }
 
 impl OwnCreate {
-    /// Draws a key pair if there is to be one, and asks the peer then.
+    /// Generates a key pair if one is needed, then sends the request.
     fn begin(self, peer: &mut Peer, cx: &mut Context<'_>, kex: Option<Kex>) {
         match kex {
             Some(kex) => {
@@ -71,9 +70,14 @@ impl OwnCreate {
         }
     }
 
-    /// Sends our request, with this key exchange and its public value.
-    fn send(self, peer: &mut Peer, cx: &mut Context<'_>, drawn: Option<(Kex, Box<dyn KexSecret>, Vec<u8>)>) {
-        let (kex, ke) = match drawn {
+    /// Sends our request with this key exchange and its public value.
+    fn send(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        key_pair: Option<(Kex, Box<dyn KexSecret>, Vec<u8>)>,
+    ) {
+        let (kex, ke) = match key_pair {
             Some((kex, secret, data)) => (Some((kex, secret)), Some((kex.transform(), data))),
             None => (None, None),
         };
@@ -112,13 +116,13 @@ impl OwnCreate {
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
     }
 
-    /// Gives the exchange up, to be tried again soon.
+    /// Gives the exchange up for now and schedules another attempt.
     fn fail(self, peer: &mut Peer, cx: &mut Context<'_>) {
-        let retry_at = cx.now + cx.jittered(RETRY);
+        let retry_at = cx.now + cx.jittered(RETRY_DELAY);
         self.abandon(peer, cx, Some(retry_at));
     }
 
-    /// Gives the exchange up, to be tried again at `retry_at`.
+    /// Gives the exchange up, and repeats it at `retry_at` if that is given.
     pub(in crate::ike) fn abandon(self, peer: &mut Peer, cx: &mut Context<'_>, retry_at: Option<Duration>) {
         self.withdraw(cx);
         match self.target {
@@ -140,8 +144,8 @@ impl OwnCreate {
 }
 
 impl KexBegin {
-    /// Goes on with the key pair.
-    pub(in crate::ike) fn begun(
+    /// Continues with the key pair.
+    pub(in crate::ike) fn handle_key_pair(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
@@ -155,22 +159,22 @@ impl KexBegin {
 }
 
 impl CreateSent {
-    /// Takes the peer's answer.
-    pub(in crate::ike) fn answered(
+    /// Handles the peer's response.
+    pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         response: Result<CreateChildResponse, Malformed>,
     ) {
         match response {
-            Ok(CreateChildResponse::Agreed(answer)) => self.agreed(peer, cx, answer),
-            Ok(CreateChildResponse::OtherKex(method)) => self.with_kex(peer, cx, Kex::from_transform(method)),
-            Ok(CreateChildResponse::Refused(refusal)) => self.refused(peer, cx, &refusal),
+            Ok(CreateChildResponse::Agreed(answer)) => self.handle_agreed(peer, cx, answer),
+            Ok(CreateChildResponse::OtherKex(method)) => self.retry(peer, cx, Kex::from_transform(method)),
+            Ok(CreateChildResponse::Refused(refusal)) => self.handle_refused(peer, cx, &refusal),
             Err(_) => self.create.fail(peer, cx),
         }
     }
 
-    fn agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
+    fn handle_agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
         let Self { create, kex } = self;
         let Some(connection) = peer.connection(cx) else { return };
         let child = (create.spi as u32, kex.is_some());
@@ -202,9 +206,9 @@ impl CreateSent {
         }
     }
 
-    /// Begins again, once, with the key exchange that the peer wants, if we offered it (RFC 7296
-    /// §1.3).
-    fn with_kex(self, peer: &mut Peer, cx: &mut Context<'_>, wanted: Option<Kex>) {
+    /// Repeats the request once with the key exchange that the peer wants, if we offered it (RFC
+    /// 7296 §1.3).
+    fn retry(self, peer: &mut Peer, cx: &mut Context<'_>, wanted: Option<Kex>) {
         let Self { mut create, kex } = self;
         let offers = peer.connection(cx).map_or(&[][..], |connection| match create.target {
             Target::IkeSa => &connection.ike,
@@ -221,11 +225,11 @@ impl CreateSent {
         }
     }
 
-    fn refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
+    fn handle_refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
         let Self { create, .. } = self;
         match refusal.kind {
-            // The peer has it no more: another is made, unless it has made one already (RFC 7296
-            // §2.25).
+            // The peer no longer has the child SA. Create another, unless the peer already did (RFC
+            // 7296 §2.25).
             notify::CHILD_SA_NOT_FOUND => {
                 let (target, collides) = (create.target, create.collision.is_some());
                 create.abandon(peer, cx, None);
@@ -236,7 +240,7 @@ impl CreateSent {
                     let policy = child.sa.policy;
                     peer.end_child(cx, old);
                     if !collides && !peer.children.iter().any(|child| child.sa.policy == policy) {
-                        peer.want(QueuedRequest::Child(policy));
+                        peer.enqueue(QueuedRequest::Child(policy));
                     }
                 }
             }
@@ -246,8 +250,8 @@ impl CreateSent {
 }
 
 impl KexFinish {
-    /// Goes on with the shared secret.
-    pub(in crate::ike) fn finished(
+    /// Continues with the shared secret.
+    pub(in crate::ike) fn handle_shared_secret(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
@@ -259,14 +263,14 @@ impl KexFinish {
         }
     }
 
-    /// Makes what both sides agreed on.
+    /// Creates the SA that both sides agreed on.
     fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, shared: &[Secret]) {
         let Self { create, nonce, sa } = self;
         let lost = create.has_lost(&nonce);
         match sa {
             AgreedSa::Child(agreed) => {
                 let replaces = agreed.replaces;
-                // One that is to go at once still takes what the peer may send by it.
+                // Even an SA that must go at once still receives what the peer may send by it.
                 let made = peer.install(cx, agreed, shared, [&create.nonce, &nonce], true, !lost);
                 if let (Some(made), Some(old)) = (made, replaces) {
                     peer.count_rekey(cx);

@@ -15,7 +15,7 @@ pub(in crate::ike) struct CreateChildRequest {
     pub(in crate::ike) sa: SaPayloads,
 }
 
-/// The answer to it.
+/// The response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum CreateChildResponse {
     Agreed(SaPayloads),
@@ -24,7 +24,7 @@ pub(in crate::ike) enum CreateChildResponse {
     Refused(ErrorNotify),
 }
 
-/// What both messages say of the SA that is to be.
+/// The payloads by which both messages describe the new SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) struct SaPayloads {
     pub(in crate::ike) offer: SaOffer,
@@ -33,7 +33,7 @@ pub(in crate::ike) struct SaPayloads {
     pub(in crate::ike) ke: Option<(u16, Vec<u8>)>,
 }
 
-/// What is offered, or taken of an offer.
+/// An offer for the new SA, or the choice from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum SaOffer {
     Child(ChildOffer),
@@ -41,10 +41,10 @@ pub(in crate::ike) enum SaOffer {
 }
 
 impl CreateChildRequest {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// If a payload is missing that it must have, or REKEY_SA names no SPI of ESP.
+    /// Fails if a mandatory payload is missing, or if REKEY_SA has no SPI of ESP.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let rekeyed = payloads.iter().find_map(|payload| match payload {
             Payload::Notify(n) if n.kind == notify::REKEY_SA => Some(n.spi),
@@ -54,7 +54,7 @@ impl CreateChildRequest {
         Ok(Self { rekeyed, sa: SaPayloads::read(payloads)? })
     }
 
-    /// Returns its payloads.
+    /// Returns the payloads.
     pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
         let rekeyed = self.rekeyed.as_ref().map(|spi| {
             Payload::Notify(Notify { protocol: protocol::ESP, spi, kind: notify::REKEY_SA, data: &[] })
@@ -64,11 +64,11 @@ impl CreateChildRequest {
 }
 
 impl CreateChildResponse {
-    /// Reads an answer.
+    /// Parses a response.
     ///
     /// # Errors
-    /// If it refuses nothing, and a payload is missing that it must have; if it names no key
-    /// exchange method in INVALID_KE_PAYLOAD.
+    /// Fails if it has no error notify and a mandatory payload is missing, or INVALID_KE_PAYLOAD
+    /// names no key exchange method.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         if let Some(method) = wire::wanted_kex(payloads)? {
             return Ok(Self::OtherKex(method));
@@ -81,8 +81,8 @@ impl CreateChildResponse {
 }
 
 impl SaPayloads {
-    /// Reads what must be there: an SA payload and a nonce, and both traffic selectors if it is for
-    /// a child SA (RFC 7296 §1.3.1 to §1.3.3).
+    /// Parses the mandatory payloads: an SA payload and a nonce, and both traffic selectors for a
+    /// child SA (RFC 7296 §1.3.1 to §1.3.3).
     fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let find = |kind| payloads.iter().find(|p| p.kind() == kind);
         let Some(Payload::Sa(proposals)) = find(kind::SA) else { return Err(Malformed::Missing(kind::SA)) };
@@ -118,7 +118,7 @@ impl SaPayloads {
         payloads
     }
 
-    /// Returns what asks for transport mode, or grants it.
+    /// Returns the notify that requests or grants transport mode.
     fn mode(&self) -> Option<Payload<'_>> {
         match &self.offer {
             SaOffer::Child(child) if child.transport => {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn messages_round_trip() {
         for transport in [false, true] {
             let request = CreateChildRequest { rekeyed: Some([1, 2, 3, 4]), sa: sa(transport) };
             assert_eq!(CreateChildRequest::read(&request.payloads()), Ok(request));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_misses_a_payload_is_neither_a_request_nor_an_answer() {
+    fn a_message_without_a_mandatory_payload_is_malformed() {
         let request = CreateChildRequest { rekeyed: None, sa: sa(false) };
         for kind in [kind::SA, kind::NONCE, kind::TS_I, kind::TS_R] {
             let payloads: Vec<_> = request.payloads().into_iter().filter(|p| p.kind() != kind).collect();

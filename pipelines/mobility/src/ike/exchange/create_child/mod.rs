@@ -1,11 +1,11 @@
-//! CREATE_CHILD_SA: more child SAs, and new keys of child and IKE SAs (RFC 7296 §1.3).
+//! CREATE_CHILD_SA: further child SAs, and rekeying of child and IKE SAs (RFC 7296 §1.3).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `message` | its two messages |
+//! | `message` | the two messages |
 //! | `initiator`, `responder` | exchanges that we begin, and that the peer begins |
-//! | `collision` | exchanges of both sides that meet |
-//! | `ike_sa` | IKE SAs that take another's place |
+//! | `collision` | exchanges of both sides that collide |
+//! | `ike_sa` | IKE SAs that replace another |
 
 mod collision;
 mod ike_sa;

@@ -1,4 +1,4 @@
-//! CREATE_CHILD_SA that the peer begins (RFC 7296 §1.3, §2.8).
+//! The responder's side of CREATE_CHILD_SA (RFC 7296 §1.3, §2.8).
 
 use super::message::{CreateChildRequest, SaOffer, SaPayloads};
 use crate::{
@@ -55,7 +55,7 @@ impl Peer {
                 let agreed = AgreedIkeSa::choose(connection, &proposals, || cx.draw_spi(self.id));
                 AgreedSa::IkeSa(agreed.ok_or(notify::NO_PROPOSAL_CHOSEN)?)
             }
-            // While the IKE SA is being replaced, no child SA is made (RFC 7296 §2.25.2).
+            // No child SA is created while the IKE SA is being replaced (RFC 7296 §2.25.2).
             SaOffer::Child(_) if self.is_rekeying_ike_sa() => return Err(notify::TEMPORARY_FAILURE.into()),
             SaOffer::Child(offer) => {
                 let replaces = rekeyed.map(|spi_out| self.replaceable_child(spi_out)).transpose()?;
@@ -83,15 +83,15 @@ impl Peer {
 }
 
 impl PeerCreate {
-    /// Goes on with our public value and the shared secret.
-    pub(in crate::ike) fn answered(
+    /// Continues with our public value and the shared secret.
+    pub(in crate::ike) fn handle_kex_answer(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         result: Result<(Vec<u8>, Secret), Refused>,
     ) {
         let refusal = match result {
-            // What we began ourselves may have come first meanwhile.
+            // An exchange of our own may have replaced the SA meanwhile.
             Ok(_) if !peer.is_replaceable(self.spi, &self.sa) => notify::TEMPORARY_FAILURE,
             Ok(exchanged) => return self.complete(peer, cx, Some(exchanged)),
             Err(Refused) => notify::INVALID_SYNTAX,
@@ -100,7 +100,7 @@ impl PeerCreate {
         self.withdraw(cx);
     }
 
-    /// Answers the peer, and makes what both sides agreed on.
+    /// Answers the peer, and creates the SA that both sides agreed on.
     fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, exchanged: Option<(Vec<u8>, Secret)>) {
         let Self { spi, addresses, nonce: theirs, sa } = self;
         let ours = cx.random.bytes(NONCE);
@@ -120,8 +120,8 @@ impl PeerCreate {
         match sa {
             AgreedSa::Child(agreed) => {
                 let replaces = agreed.replaces;
-                // Its initiator has the keys only when our answer has come: until it shows that,
-                // the one before is used.
+                // The initiator has the keys only once our response arrives. Until it uses them,
+                // the predecessor stays in use.
                 let made = peer.install(cx, agreed, &shared, nonces, false, replaces.is_none());
                 let (Some(made), Some(old)) = (made, replaces) else { return };
                 peer.count_rekey(cx);
@@ -131,7 +131,7 @@ impl PeerCreate {
                 {
                     child.state = ChildState::Replaced;
                 }
-                peer.wanted.retain(|wanted| *wanted != QueuedRequest::RekeyChild(old));
+                peer.queued.retain(|request| *request != QueuedRequest::RekeyChild(old));
             }
             AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
                 let seed = Seed { nonce_i: &theirs, nonce_r: &ours, spi_i: spi_out, spi_r: spi_in };

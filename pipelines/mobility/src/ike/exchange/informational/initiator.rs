@@ -1,4 +1,4 @@
-//! INFORMATIONAL that we begin: the end of child and IKE SAs (RFC 7296 §1.4.1).
+//! The initiator's side of INFORMATIONAL: deletion of child and IKE SAs (RFC 7296 §1.4.1).
 
 use super::message::InformationalRequest;
 use crate::ike::{
@@ -10,7 +10,7 @@ use crate::ike::{
 };
 use alloc::vec;
 
-/// Returns the request that deletes SAs.
+/// Returns a request that deletes SAs.
 fn delete(protocol: u8, spis: &[u32]) -> InformationalRequest {
     let deletes = vec![Delete { protocol, spis: spis.to_vec() }];
     InformationalRequest { deletes, ..InformationalRequest::default() }
@@ -28,7 +28,7 @@ impl Peer {
         self.request(cx, ExchangeType::Informational, &request.payloads(), Request::Delete(id), None);
     }
 
-    /// Ends an IKE SA: by itself if another took its place, with the peer if it is the last.
+    /// Asks the peer to delete an IKE SA: one that was replaced, or the last one.
     pub(in crate::ike) fn request_delete_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         let addresses = self.addresses;
         let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
@@ -43,7 +43,7 @@ impl Peer {
         cx.send_all(addresses, datagrams);
     }
 
-    /// Takes the answer to our delete of an IKE SA: the peer knows that it is over.
+    /// Handles the response to our deletion of an IKE SA.
     pub(in crate::ike) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
         self.drop_ike_sa(cx, spi);
         if matches!(self.phase, Phase::Ended) {

@@ -1,4 +1,4 @@
-//! The two messages of INFORMATIONAL (RFC 7296 §1.4), with what MOBIKE says in them (RFC 4555 §3).
+//! The two messages of INFORMATIONAL (RFC 7296 §1.4), including MOBIKE's notifies (RFC 4555 §3).
 
 use crate::ike::{
     description,
@@ -7,40 +7,40 @@ use crate::ike::{
 };
 use alloc::vec::Vec;
 
-/// A request. One that says nothing asks for a sign of life.
+/// A request. An empty one checks that the peer is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ike) struct InformationalRequest {
-    /// Whether the sender does not take our proof (RFC 7296 §2.21.2).
+    /// True if the sender rejects our proof of identity (RFC 7296 §2.21.2).
     pub(in crate::ike) is_unauthenticated: bool,
     pub(in crate::ike) deletes: Vec<Delete>,
-    /// Whether the SAs are to go by the addresses of this message (RFC 4555 §3.5).
+    /// True if the SAs must use the addresses of this message from now on (RFC 4555 §3.5).
     pub(in crate::ike) updates: bool,
     pub(in crate::ike) nat: Option<NatDetection>,
-    /// What the answer is to bring back (RFC 4555 §3.7).
+    /// COOKIE2, which the response must return (RFC 4555 §3.7).
     pub(in crate::ike) cookie: Option<Vec<u8>>,
-    /// The path as the sender sees it, if there may be no NAT (RFC 4555 §3.9).
+    /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<Vec<u8>>,
-    /// Our own description of the path.
+    /// Our proprietary description of the path.
     pub(in crate::ike) description: Option<Vec<u8>>,
 }
 
-/// The answer to it.
+/// The response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ike) struct InformationalResponse {
     pub(in crate::ike) deletes: Vec<Delete>,
     pub(in crate::ike) refusal: Option<ErrorNotify>,
     pub(in crate::ike) nat: Option<NatDetection>,
-    /// What a gateway of ours says to our description.
+    /// The answer of a Wayfarer gateway to our description.
     pub(in crate::ike) description: Option<Vec<u8>>,
-    /// What the request asked it to bring back.
+    /// COOKIE2 as the request had it.
     pub(in crate::ike) cookie: Option<Vec<u8>>,
 }
 
 impl InformationalRequest {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// If a notify is not as long as it must be.
+    /// Fails if a notify has a wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let notified = |kind| wire::notified(payloads, kind);
         Ok(Self {
@@ -54,7 +54,7 @@ impl InformationalRequest {
         })
     }
 
-    /// Returns its payloads.
+    /// Returns the payloads.
     pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
         let flag = |is_set: bool, kind| is_set.then(|| Payload::notify(kind, &[]));
         let mut payloads = Vec::new();
@@ -70,10 +70,10 @@ impl InformationalRequest {
 }
 
 impl InformationalResponse {
-    /// Reads an answer.
+    /// Parses a response.
     ///
     /// # Errors
-    /// As [`InformationalRequest::read`].
+    /// As of [`InformationalRequest::read`].
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         Ok(Self {
             deletes: deletes(payloads),
@@ -84,7 +84,7 @@ impl InformationalResponse {
         })
     }
 
-    /// Returns its payloads.
+    /// Returns the payloads.
     pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
         let mut payloads: Vec<_> = self.deletes.iter().cloned().map(Payload::Delete).collect();
         payloads.extend(self.refusal.as_ref().map(ErrorNotify::payload));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn messages_round_trip() {
         let deletes = vec![Delete { protocol: protocol::ESP, spis: vec![7, 8] }];
         let request = InformationalRequest {
             is_unauthenticated: true,

@@ -1,8 +1,9 @@
-//! INFORMATIONAL: deletes and signs of life (RFC 7296 §1.4). What MOBIKE says in it is in `mobike`.
+//! INFORMATIONAL: deletion of SAs and liveness checks (RFC 7296 §1.4). The module `mobike` handles
+//! MOBIKE's part of it.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `message` | its two messages |
+//! | `message` | the two messages |
 //! | `initiator`, `responder` | exchanges that we begin, and that the peer begins |
 
 mod initiator;

@@ -1,4 +1,4 @@
-//! INFORMATIONAL that the peer begins (RFC 7296 §1.4).
+//! The responder's side of INFORMATIONAL (RFC 7296 §1.4).
 
 use super::message::InformationalRequest;
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
 use alloc::vec::Vec;
 
 impl Peer {
-    /// Answers an INFORMATIONAL request that came by IKE SA `spi`. The answer goes to where the
-    /// request came from: a peer may only be trying a path (RFC 4555 §3.10).
+    /// Answers an INFORMATIONAL request that came by IKE SA `spi`. The response goes to the address
+    /// that the request came from, because the peer may only be testing a path (RFC 4555 §3.10).
     pub(in crate::ike) fn answer_informational(
         &mut self,
         cx: &mut Context<'_>,
@@ -29,7 +29,7 @@ impl Peer {
         request: &InformationalRequest,
         addresses: Addresses,
     ) {
-        // A peer that does not take our proof may say no more than that (RFC 7296 §2.21.2).
+        // A peer that rejects our proof may request nothing else (RFC 7296 §2.21.2).
         let ends = request.is_unauthenticated || request.deletes.iter().any(|d| d.protocol == protocol::IKE);
         let of_esp = request.deletes.iter().filter(|delete| delete.protocol == protocol::ESP);
         let deletes = of_esp.filter_map(|delete| {
@@ -42,18 +42,18 @@ impl Peer {
             false => Default::default(),
         };
         response.deletes = deletes;
-        // It must be returned as it is (RFC 4555 §4.2.5).
+        // COOKIE2 must be returned unchanged (RFC 4555 §4.2.5).
         response.cookie = request.cookie.clone();
         self.answer(cx, spi, ExchangeType::Informational, &response.payloads(), addresses);
         if ends {
             self.peer_ends(cx, spi);
         } else if let Some(to) = to {
-            self.go(cx, to, true);
+            self.move_to(cx, to, true);
         }
     }
 
-    /// Ends the child SA that the peer receives by `spi_out`, and returns our SPI of it, if we have
-    /// not deleted it ourselves.
+    /// Ends the child SA that the peer receives by `spi_out`. Returns our SPI of it, unless we are
+    /// deleting it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
         let child = self.children.iter().find(|child| child.sa.spi_out == spi_out)?;
         let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state);
@@ -61,11 +61,11 @@ impl Peer {
             return None;
         }
         self.retire(cx, id);
-        // Both began to delete it: each answers without it (RFC 7296 §1.4.1).
+        // If both sides delete it at once, neither response names it (RFC 7296 §1.4.1).
         (state != ChildState::Deleting).then_some(spi_in)
     }
 
-    /// Ends IKE SA `spi` as the peer asked, which was answered.
+    /// Ends IKE SA `spi`, as the peer requested. The request has been answered.
     fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64) {
         let until = cx.now + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
@@ -73,7 +73,7 @@ impl Peer {
             ike_sa.forget_at = Some(until);
         }
         if spi == self.active {
-            // Both were changing its keys, and the peer's exchange has won (RFC 7296 §2.25.2).
+            // Both were rekeying the IKE SA, and the peer's exchange won (RFC 7296 §2.25.2).
             let own = self.own_create(|target| target == Target::IkeSa);
             if own.is_none_or(|create| create.collision.is_none()) {
                 return self.fail(cx, Reason::Deleted);
@@ -89,12 +89,12 @@ impl Peer {
         } else {
             self.end_collision(spi);
         }
-        self.ask_again(cx, spi);
-        self.work(cx);
+        self.requeue_outstanding(cx, spi);
+        self.start_queued(cx);
     }
 
-    /// Asks by the IKE SA that took the place of `spi` what the peer did not answer by that.
-    fn ask_again(&mut self, cx: &mut Context<'_>, spi: u64) {
+    /// Queues the outstanding request of IKE SA `spi` again, for the IKE SA that replaced it.
+    fn requeue_outstanding(&mut self, cx: &mut Context<'_>, spi: u64) {
         let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
         let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
         match outstanding.request {
@@ -102,13 +102,15 @@ impl Peer {
             Request::Delete(id) => {
                 if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
                     child.state = ChildState::Replaced;
-                    self.want(QueuedRequest::Delete(id));
+                    self.enqueue(QueuedRequest::Delete(id));
                 }
             }
-            Request::Liveness => self.want(QueuedRequest::Liveness),
-            Request::Update(_) => self.want(QueuedRequest::Update),
+            Request::Liveness => self.enqueue(QueuedRequest::Liveness),
+            Request::Update(_) => self.enqueue(QueuedRequest::Update),
             Request::Routability(_) | Request::Withdrawn => {
-                self.asked_at().into_iter().for_each(|there| self.want(QueuedRequest::Routability(there)));
+                self.probed_addresses()
+                    .into_iter()
+                    .for_each(|there| self.enqueue(QueuedRequest::Routability(there)));
             }
             _ => {}
         }

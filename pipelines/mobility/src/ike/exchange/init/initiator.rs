@@ -1,4 +1,4 @@
-//! IKE_SA_INIT as its initiator.
+//! The initiator's side of IKE_SA_INIT.
 
 use super::message::{InitMessage, InitResponse, VENDOR_ID, hash_numbers};
 use crate::{
@@ -27,11 +27,11 @@ use crate::{
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
-/// How often a peer may send us back to the start: a cookie, another group, a cookie again.
-const RESTARTS: u32 = 4;
+/// Most times that a peer may make us start over: a cookie, another group, a cookie again.
+const MAX_RESTARTS: u32 = 4;
 
 impl Peer {
-    /// Begins to connect; `None` if the connection offers no key exchange.
+    /// Begins to connect; returns `None` if the connection offers no key exchange.
     pub(in crate::ike) fn initiate(
         cx: &mut Context<'_>,
         id: PeerId,
@@ -65,7 +65,7 @@ impl Peer {
         let InitiatorState::InitSent(sent) = &mut initiator.state else { return };
         sent.tries += 1;
         if sent.tries > cx.settings.retransmission.tries {
-            return self.fail(cx, Reason::Silent);
+            return self.fail(cx, Reason::Timeout);
         }
         sent.resend_at = cx.now + cx.settings.retransmission.after(sent.tries);
         cx.send(self.addresses, &initiator.handshake.transcript.first);
@@ -74,7 +74,7 @@ impl Peer {
 
 impl InitKexBegin {
     /// Sends the request.
-    pub(in crate::ike) fn begun(
+    pub(in crate::ike) fn handle_key_pair(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -99,11 +99,11 @@ impl InitKexBegin {
         let proposals = (1..).zip(&connection.ike).map(|(number, offer)| offer.ike(number, &[])).collect();
         let mut nat = NatDetection::new(cx.crypto, [spi_i, 0], peer.addresses);
         if connection.force_udp {
-            nat.feign(cx.random);
+            nat.randomize_source(cx.random);
         }
         let hashes = hash_numbers(SignatureHashes::ALL);
         let mut payloads = Vec::new();
-        // The cookie comes first, and all else stays as it was (RFC 7296 §2.6).
+        // The cookie comes first, and everything else stays the same (RFC 7296 §2.6).
         if !self.cookie.is_empty() {
             payloads.push(Payload::notify(notify::COOKIE, &self.cookie));
         }
@@ -142,10 +142,10 @@ impl InitKexBegin {
 }
 
 impl InitSent {
-    /// Takes the answer, or what somebody claims to be one: nothing in it is proved yet. What
-    /// cannot be it is ignored: the real one may still come, and the last retransmission ends it
-    /// (RFC 7296 §2.4).
-    pub(in crate::ike) fn answered(
+    /// Handles a response, which may be forged because it is not authenticated. An impossible one
+    /// is ignored: the real one may still arrive, and the last retransmission ends the attempt (RFC
+    /// 7296 §2.4).
+    pub(in crate::ike) fn handle_response(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -160,12 +160,12 @@ impl InitSent {
                 Ok(self.with_kex(peer, cx, connection, Kex::from_transform(method)))
             }
             InitResponse::Answer(answer) => {
-                Ok(self.chosen(handshake, peer, cx, connection, answer, (header, message)))
+                Ok(self.handle_answer(handshake, peer, cx, connection, answer, (header, message)))
             }
         }
     }
 
-    /// Sends the request again, with a cookie.
+    /// Sends the request again with a cookie.
     fn with_cookie(
         mut self,
         handshake: &mut InitiatorHandshake,
@@ -174,13 +174,13 @@ impl InitSent {
         cookie: Vec<u8>,
     ) -> Result<InitiatorState, Failure> {
         self.begin.restarts += 1;
-        if self.begin.restarts > RESTARTS {
+        if self.begin.restarts > MAX_RESTARTS {
             return Ok(InitiatorState::InitSent(self));
         }
         InitKexBegin { cookie, ..self.begin }.send(handshake, peer, cx, self.secret, self.data)
     }
 
-    /// Begins another key exchange, if it is one that we offered (RFC 7296 §1.2).
+    /// Begins another key exchange if we offered it (RFC 7296 §1.2).
     fn with_kex(
         mut self,
         peer: &mut Peer,
@@ -191,7 +191,7 @@ impl InitSent {
         let offered = |kex: &Kex| connection.ike.iter().any(|offer| offer.kex.contains(kex));
         if let Some(kex) = kex.filter(offered).filter(|kex| *kex != self.begin.kex) {
             self.begin.restarts += 1;
-            if self.begin.restarts <= RESTARTS {
+            if self.begin.restarts <= MAX_RESTARTS {
                 peer.start(cx, Task::KexBegin(kex), PendingTask::Handshake);
                 return InitiatorState::InitKexBegin(InitKexBegin { kex, ..self.begin });
             }
@@ -199,9 +199,9 @@ impl InitSent {
         InitiatorState::InitSent(self)
     }
 
-    /// Takes what the responder chose, if it is one of our proposals with the key exchange that we
+    /// Accepts the responder's choice if it is one of our proposals, with the key exchange that we
     /// began.
-    fn chosen(
+    fn handle_answer(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -224,8 +224,10 @@ impl InitSent {
         transcript.spi_r = header.spi_r;
         transcript.nonce_r = answer.nonce;
         transcript.second = message.to_vec();
-        peer.knows_us = answer.is_ours;
-        let nat = answer.nat.map(|said| said.nat(cx.crypto, [header.spi_i, header.spi_r], peer.addresses));
+        peer.is_wayfarer = answer.is_wayfarer;
+        let nat = answer
+            .nat
+            .map(|detection| detection.nat(cx.crypto, [header.spi_i, header.spi_r], peer.addresses));
         peer.nat = nat.unwrap_or_default();
         peer.start(cx, Task::KexFinish(self.secret, answer.kex), PendingTask::Handshake);
         InitiatorState::InitKexFinish(InitKexFinish { suite: chosen.suite, fragments: answer.fragments })
@@ -233,8 +235,8 @@ impl InitSent {
 }
 
 impl InitKexFinish {
-    /// Makes the IKE SA, and goes on.
-    pub(in crate::ike) fn finished(
+    /// Creates the IKE SA and continues.
+    pub(in crate::ike) fn handle_shared_secret(
         self,
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
@@ -252,7 +254,7 @@ impl InitKexFinish {
         ike_sa.next = 1;
         ike_sa.limit = connection.fragment.filter(|_| fragments);
         peer.ike_sas.push(ike_sa);
-        // With MOBIKE the other port is used from here on, whatever is on the way (RFC 4555 §3.3).
+        // MOBIKE uses port 4500 from here on, with or without a NAT (RFC 4555 §3.3).
         if peer.nat.any() || connection.mobike || connection.force_udp {
             peer.addresses.local.set_port(NAT_T_PORT);
             if peer.addresses.remote.port() == IKE_PORT {

@@ -1,4 +1,4 @@
-//! The messages of IKE_SA_INIT (RFC 7296 §1.2). Nothing in them is proved yet.
+//! The messages of IKE_SA_INIT (RFC 7296 §1.2), which are not authenticated yet.
 
 use crate::{
     crypto::SignatureHashes,
@@ -9,10 +9,10 @@ use crate::{
 };
 use alloc::vec::Vec;
 
-/// Our vendor ID: who sends it understands our own notifies.
+/// Our vendor ID: a peer that sends it understands our proprietary notifies.
 pub(in crate::ike) const VENDOR_ID: [u8; 16] = *b"Wayfarer peer 1\0";
 
-/// A request, or the answer that goes on.
+/// A request, or a response that accepts it.
 #[derive(Debug)]
 pub(in crate::ike) struct InitMessage {
     pub(in crate::ike) proposals: Vec<Proposal>,
@@ -21,37 +21,37 @@ pub(in crate::ike) struct InitMessage {
     /// The sender's public value.
     pub(in crate::ike) kex: Vec<u8>,
     pub(in crate::ike) nonce: Vec<u8>,
-    /// The cookie that a request brings back.
+    /// The cookie that a request returns.
     pub(in crate::ike) cookie: Option<Vec<u8>>,
     pub(in crate::ike) nat: Option<NatDetection>,
-    /// The hashes that the sender takes signatures over (RFC 7427 §4).
+    /// The hashes of the signatures that the sender accepts (RFC 7427 §4).
     pub(in crate::ike) hashes: SignatureHashes,
-    /// Whether the sender takes fragments (RFC 7383).
+    /// True if the sender supports fragmentation (RFC 7383).
     pub(in crate::ike) fragments: bool,
-    /// Whether it takes IKE_INTERMEDIATE (RFC 9242).
+    /// True if the sender supports IKE_INTERMEDIATE (RFC 9242).
     pub(in crate::ike) intermediate: bool,
-    /// Whether it mixes in a post-quantum key (RFC 8784).
+    /// True if the sender can mix in a post-quantum key (RFC 8784).
     pub(in crate::ike) ppk: bool,
-    /// Whether it understands our own notifies.
-    pub(in crate::ike) is_ours: bool,
+    /// True if the sender understands our proprietary notifies.
+    pub(in crate::ike) is_wayfarer: bool,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(in crate::ike) enum InitResponse {
-    /// The request is to come again with this cookie (RFC 7296 §2.6).
+    /// The request must be repeated with this cookie (RFC 7296 §2.6).
     Cookie(Vec<u8>),
-    /// The request is to come again with this key exchange method (RFC 7296 §1.2).
+    /// The request must be repeated with this key exchange method (RFC 7296 §1.2).
     OtherKex(u16),
-    /// The responder goes on.
+    /// The responder accepts the request.
     Answer(InitMessage),
 }
 
 impl InitMessage {
-    /// Reads the message with this header.
+    /// Parses the message with this header.
     ///
     /// # Errors
-    /// If it is no chain of payloads, or lacks the SA, KE or nonce payload.
+    /// Fails if it is not a chain of payloads, or lacks the SA, KE or nonce payload.
     pub(in crate::ike) fn parse(header: &Header, message: &[u8]) -> Result<Self, Malformed> {
         Self::read(&payloads(header, message)?)
     }
@@ -77,16 +77,16 @@ impl InitMessage {
             fragments: has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
             intermediate: has(notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
             ppk: has(notify::USE_PPK),
-            is_ours: payloads.iter().any(|p| matches!(p, Payload::Vendor(id) if *id == VENDOR_ID)),
+            is_wayfarer: payloads.iter().any(|p| matches!(p, Payload::Vendor(id) if *id == VENDOR_ID)),
         })
     }
 }
 
 impl InitResponse {
-    /// Reads the message with this header.
+    /// Parses the message with this header.
     ///
     /// # Errors
-    /// If it is no chain of payloads, or none of these answers.
+    /// Fails if it is not a chain of payloads, or none of these responses.
     pub(in crate::ike) fn parse(header: &Header, message: &[u8]) -> Result<Self, Malformed> {
         let payloads = payloads(header, message)?;
         // A cookie has 1 to 64 bytes (RFC 7296 §2.6).
@@ -106,7 +106,7 @@ fn payloads<'a>(header: &Header, message: &'a [u8]) -> Result<Vec<Payload<'a>>, 
     wire::parse(header.next, message.get(wire::HEADER..).ok_or(Malformed::Truncated)?)
 }
 
-/// Returns the hashes that SIGNATURE_HASH_ALGORITHMS names, of two octets each (RFC 7427 §4).
+/// Returns the hashes in SIGNATURE_HASH_ALGORITHMS, two octets each (RFC 7427 §4).
 fn hashes(payloads: &[Payload<'_>]) -> Result<SignatureHashes, Malformed> {
     match wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default().as_chunks() {
         (numbers, []) => {

@@ -1,8 +1,8 @@
 //! IKE_SA_INIT from both sides (RFC 7296 §1.2).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `message` | its messages |
+//! | `message` | the messages |
 //! | `initiator`, `responder` | the two sides |
 
 pub(in crate::ike) mod initiator;

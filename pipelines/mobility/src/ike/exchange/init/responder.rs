@@ -1,4 +1,4 @@
-//! IKE_SA_INIT as its responder.
+//! The responder's side of IKE_SA_INIT.
 
 use super::message::{InitMessage, VENDOR_ID, hash_numbers};
 use crate::{
@@ -31,11 +31,10 @@ use crate::{
 use alloc::{boxed::Box, vec, vec::Vec};
 
 impl Peer {
-    /// Returns the peer whose first message this is. Its answer follows when the key exchange is
-    /// done.
+    /// Creates a peer from its first message. The response follows once the key exchange is done.
     ///
     /// # Errors
-    /// The notify that refuses it. Nothing is kept of it then.
+    /// The notify that refuses the message. Nothing is stored then.
     pub(in crate::ike) fn answer_init(
         cx: &mut Context<'_>,
         id: PeerId,
@@ -48,7 +47,7 @@ impl Peer {
         let at: Vec<usize> = (0..).zip(cx.connections).filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
         let fits = |connection: &Connection| {
             let chosen = proposal::choose_ike(&connection.ike, &request.proposals)?;
-            // Further key exchanges go by IKE_INTERMEDIATE only (RFC 9370 §2.2.1).
+            // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
             (request.intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
         };
         let Some(chosen) = at.iter().find_map(|i| fits(cx.connections.get(*i)?)) else {
@@ -59,14 +58,16 @@ impl Peer {
         if request.method != kex.transform() {
             return Err(ErrorNotify::invalid_ke_payload(kex.transform()));
         }
-        // Who it is comes later: all connections that take what was chosen are still possible.
+        // The identity comes later. Until then, every connection that accepts the choice is
+        // possible.
         let candidates = Candidates::new(cx.connections, at.into_iter(), &chosen.suite, chosen.number);
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
-        let nat = request.nat.as_ref().map(|said| said.nat(cx.crypto, [header.spi_i, 0], addresses));
+        let nat =
+            request.nat.as_ref().map(|detection| detection.nat(cx.crypto, [header.spi_i, 0], addresses));
         peer.nat = nat.unwrap_or_default();
-        peer.knows_us = request.is_ours;
+        peer.is_wayfarer = request.is_wayfarer;
         let transcript = Transcript {
             spi_i: header.spi_i,
             spi_r: spi,
@@ -90,8 +91,8 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Sends the answer to its first message again, if `message` is that again and it was answered
-    /// (RFC 7296 §2.1).
+    /// Sends the response to the peer's first message again, if `message` repeats it and it was
+    /// answered (RFC 7296 §2.1).
     pub(in crate::ike) fn repeat_init(&mut self, cx: &mut Context<'_>, message: &[u8], addresses: Addresses) {
         let Phase::Responder(responder) = &mut self.phase else { return };
         let ResponderHandshake { transcript: Transcript { first, second, .. }, repeats, .. } =
@@ -99,9 +100,9 @@ impl Peer {
         if second.is_empty() || first != message {
             return;
         }
-        // Whose address that is, is not proved: it must not draw more than a peer in bad weather
+        // The source address is not proved, so it must not receive more than a peer on a lossy path
         // needs.
-        if repeats.admits(cx.now, bounds::REPEATS, bounds::REPEAT) {
+        if repeats.admits(cx.now, bounds::REPEAT_BURST, bounds::REPEAT_REFILL) {
             cx.count(Counter::Repeated);
             cx.send(addresses, second);
         } else {
@@ -112,14 +113,14 @@ impl Peer {
 
 impl InitKex {
     /// Answers the peer's first message.
-    pub(in crate::ike) fn answered(
+    pub(in crate::ike) fn handle_kex_answer(
         self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         result: Result<(Vec<u8>, Secret), Refused>,
     ) -> Result<ResponderState, Failure> {
-        // A public value that is none: its sender can only begin anew.
+        // An invalid public value: its sender can only start over.
         let (data, shared) = result.map_err(|Refused| Reason::KeyExchange)?;
         let Self { chosen } = self;
         let suite = &chosen.suite;
@@ -152,7 +153,7 @@ impl InitKex {
         if handshake.ppk {
             payloads.push(Payload::notify(notify::USE_PPK, &[]));
         }
-        if peer.knows_us {
+        if peer.is_wayfarer {
             payloads.push(Payload::Vendor(&VENDOR_ID));
         }
         let header = Header {
@@ -174,14 +175,14 @@ impl InitKex {
         ike_sa.expected = 1;
         ike_sa.limit = limit;
         peer.active = ike_sa.local_spi();
-        // Many may be half open: no more room than it takes.
+        // There may be many half-open peers, so no capacity beyond what is needed.
         peer.ike_sas.reserve_exact(1);
         peer.ike_sas.push(ike_sa);
         Ok(ResponderState::Ready(Ready { kex_done: 0 }))
     }
 }
 
-/// Returns the authorities that the connections trust, each once (RFC 7296 §3.7).
+/// Returns the authorities that the connections trust, without duplicates (RFC 7296 §3.7).
 fn authorities(candidates: &Candidates, connections: &[Connection]) -> Vec<u8> {
     let mut authorities: Vec<u8> = Vec::new();
     for connection in candidates.fitting(connections) {

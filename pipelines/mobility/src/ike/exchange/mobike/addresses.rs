@@ -1,4 +1,4 @@
-//! What both sides say of their addresses, and what we answer (RFC 4555).
+//! Addresses that both sides announce, and our answers (RFC 4555).
 
 use crate::{
     ike::{
@@ -19,7 +19,7 @@ use crate::{
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-/// One of our other addresses, as a notify (RFC 4555 §3.6).
+/// A notify with one of our other addresses (RFC 4555 §3.6).
 #[derive(Debug)]
 pub(in crate::ike) struct Additional {
     kind: u16,
@@ -27,13 +27,13 @@ pub(in crate::ike) struct Additional {
 }
 
 impl Additional {
-    /// Returns its payload.
+    /// Returns the notify as a payload.
     pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::notify(self.kind, &self.data)
     }
 }
 
-/// Returns what NO_NATS_ALLOWED says: both ends of the path, as its sender sees them (RFC 4555
+/// Returns the data of NO_NATS_ALLOWED: both ends of the path as the sender sees them (RFC 4555
 /// §4.2.6).
 fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
@@ -41,7 +41,7 @@ fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 }
 
 impl Peer {
-    /// Returns our other addresses, for the peer to try if the path to this one fails (RFC 4555
+    /// Returns our other addresses, which the peer may try if the path to this one fails (RFC 4555
     /// §3.6).
     pub(in crate::ike) fn additional_addresses(&self, connection: &Connection) -> Vec<Additional> {
         let used = self.addresses.local.ip();
@@ -57,7 +57,8 @@ impl Peer {
         others.map(notify).collect()
     }
 
-    /// Returns what we answer to what a request says of addresses, and where the peer is by it.
+    /// Returns our answer to the address notifies of a request, and the peer's new path if there is
+    /// one.
     pub(in crate::ike) fn answer_addresses(
         &self,
         cx: &mut Context<'_>,
@@ -73,14 +74,14 @@ impl Peer {
         let spis = [ike_sa.spi_i, ike_sa.spi_r];
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
         let updates = request.updates && !self.is_initiator;
-        let nat = request.nat.as_ref().map(|said| said.nat(cx.crypto, spis, addresses));
-        // If none is allowed, it must be shown that there is none: by this, or by what detects NATs
-        // (RFC 4555 §3.9).
+        let nat = request.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, addresses));
+        // If NATs are forbidden, the request must show that there is none: by NO_NATS_ALLOWED, or
+        // by NAT detection (RFC 4555 §3.9).
         let is_unchanged = match &request.no_nats {
-            Some(said) => *said == no_nats(addresses.remote, addresses.local),
+            Some(path) => *path == no_nats(addresses.remote, addresses.local),
             None => !self.no_nats || !updates || nat.is_some_and(|nat| !nat.any()),
         };
-        // Which of our addresses a peer may use is not its own choice.
+        // The operator decides which of our addresses a peer may use.
         let is_taken = is_reachable(addresses.remote) && connection.is_local(addresses.local.ip());
         if is_unchanged && updates && !is_taken {
             response.refusal = Some(notify::UNACCEPTABLE_ADDRESSES.into());
@@ -94,33 +95,35 @@ impl Peer {
         if !is_unchanged || !updates {
             return (response, None);
         }
-        let said = request.description.as_ref().filter(|_| self.knows_us);
-        response.description = said.map(|said| description::answer(said, addresses, connection.force_udp));
+        let description = request.description.as_ref().filter(|_| self.is_wayfarer);
+        let answer =
+            |description: &Vec<u8>| description::answer(description, addresses, connection.force_udp);
+        response.description = description.map(answer);
         (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
     }
 
-    /// Returns whether a peer's first IKE_AUTH request shows that nothing on the way changed its
-    /// addresses: by what it says of them in NO_NATS_ALLOWED, or by what its first message, with
-    /// this SPI, said of where it was sent. A NAT would have changed that; the port is the other
-    /// one by now (RFC 4555 §3.3, §3.9).
-    pub(in crate::ike) fn came_unchanged(
+    /// Returns true if a peer's first IKE_AUTH request shows that nothing on the path changed its
+    /// addresses: by NO_NATS_ALLOWED in `no_nats_allowed`, or by the NAT detection in its first
+    /// message, with this SPI. A NAT would have changed the address; the port may have changed to
+    /// 4500 since (RFC 4555 §3.3, §3.9).
+    pub(in crate::ike) fn is_path_unchanged(
         &self,
         cx: &Context<'_>,
-        said: Option<&[u8]>,
+        no_nats_allowed: Option<&[u8]>,
         spi_i: u64,
         init: Option<&NatDetection>,
     ) -> bool {
         let addresses = self.addresses;
-        match said {
-            Some(said) => said == no_nats(addresses.remote, addresses.local),
+        match no_nats_allowed {
+            Some(path) => path == no_nats(addresses.remote, addresses.local),
             None => {
-                let names = init.is_some_and(|init| init.names(cx.crypto, [spi_i, 0], addresses));
-                !self.nat.any() && names
+                let matches = init.is_some_and(|init| init.matches(cx.crypto, [spi_i, 0], addresses));
+                !self.nat.any() && matches
             }
         }
     }
 
-    /// Returns what forbids NATs between the peer and us.
+    /// Returns the data of NO_NATS_ALLOWED for the path from us to the peer.
     pub(in crate::ike) fn forbidden_nats(&self) -> Vec<u8> {
         no_nats(self.addresses.local, self.addresses.remote)
     }

@@ -1,10 +1,10 @@
-//! MOBIKE: addresses that change (RFC 4555), within INFORMATIONAL.
+//! MOBIKE: address changes (RFC 4555), within INFORMATIONAL.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `addresses` | what both sides say of their addresses, and what we answer |
+//! | `addresses` | addresses that both sides announce, and our answers |
 //! | `update` | our own updates of addresses |
-//! | `routability` | whether a peer is where it is said to be |
+//! | `routability` | checks that a peer is at its new address |
 
 pub(in crate::ike) mod addresses;
 mod routability;

@@ -1,8 +1,8 @@
-//! Where a peer is said to be, and whether it is there (RFC 4555 §3.7).
+//! Moves of a peer and the check that it is reachable at its new address (RFC 4555 §3.7).
 //!
-//! A move is followed at once, and the peer asked whether it is there. If it does not say so in
-//! time, or too much was sent there meanwhile, it is back where it was; and from then on it is
-//! asked first and followed later (see `doubt`).
+//! A trusted peer's move is followed at once, and a probe checks it. If the probe is not answered
+//! in time, or too much was sent to the new address meanwhile, the peer's path goes back to the
+//! confirmed one. From then on, the peer's moves are probed before they are followed (see `doubt`).
 
 use crate::{
     ike::{
@@ -22,106 +22,119 @@ use crate::{
 use alloc::boxed::Box;
 use core::{net::SocketAddr, time::Duration};
 
-/// How long packets may still come from where a peer said that it is no more.
-const LATE: Duration = Duration::from_secs(1);
-/// Shortest time between two copies of a request: who says again and again that it is elsewhere
-/// does not draw one each time.
-const GAP: Duration = Duration::from_millis(100);
-/// How often a peer is asked whether it is at one place.
-const MOST_ASKED: u32 = 5;
+/// Time for which packets from a peer's previous address are expected after it announced a move.
+const OLD_PATH_GRACE: Duration = Duration::from_secs(1);
+/// The least time between two copies of a request, so that a peer that announces moves repeatedly
+/// does not cause a copy for each.
+const MIN_RESEND_GAP: Duration = Duration::from_millis(100);
+/// Most probes of one address.
+const MAX_PROBES: u32 = 5;
 
 impl Peer {
-    /// Returns where the peer is.
-    pub(in crate::ike) fn place(&self) -> PeerPath {
+    /// Returns the path that the peer uses now.
+    pub(in crate::ike) fn current_path(&self) -> PeerPath {
         PeerPath { addresses: self.addresses, nat: self.nat }
     }
 
-    /// Sends to `place` from now on.
-    fn send_to(&mut self, cx: &mut Context<'_>, place: PeerPath) {
-        (self.addresses, self.nat) = (place.addresses, place.nat);
+    /// Sends to the peer by `path` from now on.
+    fn send_to(&mut self, cx: &mut Context<'_>, path: PeerPath) {
+        (self.addresses, self.nat) = (path.addresses, path.nat);
         let Some(connection) = self.connection(cx) else { return };
         let path = self.path(connection);
-        let confirmed = self.moving.as_ref().is_none_or(|moving| moving.stage != Stage::Followed);
+        let confirmed = self.move_check.as_ref().is_none_or(|check| check.stage != Stage::Followed);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed, nat: self.nat });
     }
 
-    /// Sends to `place` from now on, where the peer was not before; `told`: it said so itself.
-    fn follow_to(&mut self, cx: &mut Context<'_>, place: PeerPath, told: bool) {
-        if told {
+    /// Moves the peer to `path`; `announced` says that the peer itself reported the move.
+    fn follow_to(&mut self, cx: &mut Context<'_>, path: PeerPath, announced: bool) {
+        if announced {
             self.left = Some(Box::new((self.addresses, cx.now)));
         }
         self.moves += 1;
         self.moved_at = Some(cx.now);
         cx.count(Counter::Moved);
-        self.send_to(cx, place);
+        self.send_to(cx, path);
     }
 
-    /// Handles that the peer is said to be `there`; `told`: by itself.
-    pub(in crate::ike) fn go(&mut self, cx: &mut Context<'_>, there: PeerPath, told: bool) {
-        let here = self.place();
-        if there.addresses == here.addresses {
-            if self.moving.as_ref().is_some_and(|moving| moving.stage != Stage::Followed) {
-                self.moving = None;
+    /// Handles a new path of the peer; `announced` says that the peer itself reported it.
+    pub(in crate::ike) fn move_to(&mut self, cx: &mut Context<'_>, new_path: PeerPath, announced: bool) {
+        let current = self.current_path();
+        if new_path.addresses == current.addresses {
+            if self.move_check.as_ref().is_some_and(|check| check.stage != Stage::Followed) {
+                self.move_check = None;
                 self.resend_all(cx.now);
             }
-            if there.nat != here.nat {
-                self.send_to(cx, there);
+            if new_path.nat != current.nat {
+                self.send_to(cx, new_path);
             }
-            return self.work(cx);
+            return self.start_queued(cx);
         }
-        if let Some(moving) = self.moving.as_mut().filter(|m| m.there.addresses == there.addresses) {
-            moving.there = there;
-            if told {
-                // A packet was faster than its word, which is worth a question at once.
-                moving.told = true;
-                if moving.stage == Stage::Waiting {
-                    moving.until = cx.now;
-                    self.handle_moving(cx);
+        if let Some(check) =
+            self.move_check.as_mut().filter(|check| check.new_path.addresses == new_path.addresses)
+        {
+            check.new_path = new_path;
+            if announced {
+                // A packet arrived before the announcement, which justifies a probe at once.
+                check.announced = true;
+                if check.stage == Stage::Waiting {
+                    check.until = cx.now;
+                    self.handle_move_check(cx);
                 }
             }
             return;
         }
-        if let Some(moving) = self.moving.as_mut().filter(|m| !told && m.told && m.stage != Stage::Waiting) {
-            // Its own word is being checked: a copy of its packet from elsewhere does not come
-            // between.
-            moving.was_seen = true;
+        if let Some(check) = self
+            .move_check
+            .as_mut()
+            .filter(|check| !announced && check.announced && check.stage != Stage::Waiting)
+        {
+            // The announced address is being checked. A copy of a packet from elsewhere does not
+            // interrupt that.
+            check.seen_elsewhere = true;
             return;
         }
-        let before = match self.moving.take() {
-            None => here,
-            Some(moving) => {
-                // It is elsewhere before it has said that it was there.
-                self.doubt(cx, moving.stage == Stage::Followed);
-                moving.before
+        let confirmed = match self.move_check.take() {
+            None => current,
+            Some(check) => {
+                // The peer moved on before it confirmed the last address.
+                self.doubt(cx, check.stage == Stage::Followed);
+                check.confirmed
             }
         };
-        if there.addresses == before.addresses {
-            self.send_to(cx, there);
+        if new_path.addresses == confirmed.addresses {
+            self.send_to(cx, new_path);
             self.resend_all(cx.now);
-            return self.work(cx);
+            return self.start_queued(cx);
         }
         let stage = if self.is_trusted(cx) { Stage::Followed } else { Stage::Waiting };
         let until = match stage {
             Stage::Followed => cx.now + cx.settings.routability,
-            // Its own word is worth a question each time: it cannot give it more often than it is
-            // answered.
-            _ if told => cx.now,
-            _ => cx.may_ask_at(self.owner().as_ref()),
+            // An announcement justifies a probe each time, because the peer can announce only once
+            // per answer.
+            _ if announced => cx.now,
+            _ => cx.next_probe_at(self.owner().as_ref()),
         };
-        self.moving =
-            Some(Box::new(MoveCheck { there, before, told, was_seen: false, asked: 0, stage, until }));
+        self.move_check = Some(Box::new(MoveCheck {
+            new_path,
+            confirmed,
+            announced,
+            seen_elsewhere: false,
+            probes: 0,
+            stage,
+            until,
+        }));
         match stage {
             Stage::Followed => {
                 self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
-                self.follow_to(cx, there, told);
-                self.ask(cx, there.addresses);
+                self.follow_to(cx, new_path, announced);
+                self.probe(cx, new_path.addresses);
             }
             _ => {
-                if here != before {
-                    self.send_to(cx, before);
+                if current != confirmed {
+                    self.send_to(cx, confirmed);
                 }
                 self.resend_all(cx.now);
-                self.handle_moving(cx);
+                self.handle_move_check(cx);
             }
         }
     }
@@ -130,91 +143,90 @@ impl Peer {
         self.principal(cx).is_some_and(|principal| cx.is_trusted(&principal))
     }
 
-    /// Notes that the peer did not show that it is where it was said to be; `followed`: and was
-    /// sent to there.
+    /// Records that the peer did not confirm a path; `followed` says that it was already in use.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
         let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
         if owner != principal {
-            // Its questions become rare, not those to all for whom the same one answers.
+            // The peer itself is probed less often, but not all others of the same principal.
             cx.doubt(owner, false);
         }
         cx.doubt(principal, followed);
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, there: Addresses) {
+    fn probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         self.resend_all(cx.now);
-        self.want(QueuedRequest::Routability(there));
-        self.work(cx);
+        self.enqueue(QueuedRequest::Routability(addresses));
+        self.start_queued(cx);
     }
 
-    /// Returns when [`Peer::handle_moving`] is wanted.
-    pub(in crate::ike) fn moving_until(&self) -> Option<Duration> {
-        self.moving.as_ref().map(|moving| moving.until)
+    /// Returns when [`Peer::handle_move_check`] must be called.
+    pub(in crate::ike) fn move_check_at(&self) -> Option<Duration> {
+        self.move_check.as_ref().map(|check| check.until)
     }
 
-    /// Ends the stage of a move if its time is over.
-    pub(in crate::ike) fn handle_moving(&mut self, cx: &mut Context<'_>) {
-        let Some(moving) = self.moving.as_mut().filter(|moving| moving.until <= cx.now) else { return };
-        match moving.stage {
+    /// Ends the stage of a move whose time is over.
+    pub(in crate::ike) fn handle_move_check(&mut self, cx: &mut Context<'_>) {
+        let Some(check) = self.move_check.as_mut().filter(|check| check.until <= cx.now) else { return };
+        match check.stage {
             Stage::Waiting => {
-                moving.stage = Stage::Asked;
-                moving.until = cx.now + cx.settings.routability;
-                let there = moving.there.addresses;
-                self.ask(cx, there);
+                check.stage = Stage::Probing;
+                check.until = cx.now + cx.settings.routability;
+                let addresses = check.new_path.addresses;
+                self.probe(cx, addresses);
             }
-            Stage::Followed | Stage::Asked => self.unanswered(cx),
+            Stage::Followed | Stage::Probing => self.handle_no_answer(cx),
         }
     }
 
-    /// Sends to where the peer was, since it has not said that it is there, and asks again after a
-    /// while.
-    pub(in crate::ike) fn unanswered(&mut self, cx: &mut Context<'_>) {
-        let Some(moving) = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting) else {
+    /// Returns to the confirmed path because the peer did not answer the probe, and schedules
+    /// another probe.
+    pub(in crate::ike) fn handle_no_answer(&mut self, cx: &mut Context<'_>) {
+        let Some(check) = self.move_check.as_ref().filter(|check| check.stage != Stage::Waiting) else {
             return;
         };
-        let followed = moving.stage == Stage::Followed;
+        let followed = check.stage == Stage::Followed;
         self.doubt(cx, followed);
-        let until = cx.may_ask_at(self.owner().as_ref());
-        let Some(mut moving) = self.moving.take() else { return };
+        let until = cx.next_probe_at(self.owner().as_ref());
+        let Some(mut check) = self.move_check.take() else { return };
         if followed {
-            // Here it has been before, so that this is confirmed.
-            self.send_to(cx, moving.before);
+            // The peer was here before, so this path is confirmed.
+            self.send_to(cx, check.confirmed);
         }
-        moving.asked += 1;
-        (moving.stage, moving.until) = (Stage::Waiting, until);
-        match moving.asked < MOST_ASKED {
-            true => self.moving = Some(moving),
-            // Whoever drives us tells us again if the peer is still seen there.
-            false => self.send_to(cx, moving.before),
+        check.probes += 1;
+        (check.stage, check.until) = (Stage::Waiting, until);
+        match check.probes < MAX_PROBES {
+            true => self.move_check = Some(check),
+            // The driver reports the path again if the peer is still seen there.
+            false => self.send_to(cx, check.confirmed),
         }
         self.resend_all(cx.now);
     }
 
-    /// Ends a move with its peer. One that was followed will not be confirmed: to come again is not
-    /// to be worth another.
-    pub(in crate::ike) fn stop_moving(&mut self, cx: &mut Context<'_>) {
-        if self.moving.take().is_some_and(|moving| moving.stage == Stage::Followed) {
+    /// Ends the check because the peer ends. A followed move stays unconfirmed, so that
+    /// reconnecting does not grant the peer another one.
+    pub(in crate::ike) fn end_move_check(&mut self, cx: &mut Context<'_>) {
+        if self.move_check.take().is_some_and(|check| check.stage == Stage::Followed) {
             self.doubt(cx, true);
         }
     }
 
-    /// Sends to where the peer was, since enough went to where it has not said that it is. The
-    /// question remains.
+    /// Returns to the confirmed path because enough was sent to the unconfirmed one. The probe
+    /// continues.
     pub(in crate::ike) fn handle_unconfirmed(&mut self, cx: &mut Context<'_>) {
-        let Some(mut moving) = self.moving.take_if(|moving| moving.stage == Stage::Followed) else { return };
+        let Some(mut check) = self.move_check.take_if(|check| check.stage == Stage::Followed) else { return };
         self.doubt(cx, true);
-        self.send_to(cx, moving.before);
-        moving.stage = Stage::Asked;
-        self.moving = Some(moving);
+        self.send_to(cx, check.confirmed);
+        check.stage = Stage::Probing;
+        self.move_check = Some(check);
     }
 
-    /// Sends what waits for an answer to where the peer is now, at once. An outstanding probe of
-    /// another address keeps its message ID, but its answer no longer matters.
+    /// Sends outstanding requests to the current path at once. An outstanding probe of another
+    /// address keeps its message ID, but its answer no longer matters.
     pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
-        self.wanted.retain(|wanted| !matches!(wanted, QueuedRequest::Routability(_)));
+        self.queued.retain(|request| !matches!(request, QueuedRequest::Routability(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
-            outstanding.resend_at = now.max(outstanding.sent_at + GAP);
+            outstanding.resend_at = now.max(outstanding.sent_at + MIN_RESEND_GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
             if let Request::Routability(_) = outstanding.request {
@@ -223,16 +235,16 @@ impl Peer {
         }
     }
 
-    /// Returns where the peer is asked whether it is there.
-    pub(in crate::ike) fn asked_at(&self) -> Option<Addresses> {
-        let moving = self.moving.as_ref().filter(|moving| moving.stage != Stage::Waiting);
-        moving.map(|moving| moving.there.addresses)
+    /// Returns the addresses that are being probed.
+    pub(in crate::ike) fn probed_addresses(&self) -> Option<Addresses> {
+        let check = self.move_check.as_ref().filter(|check| check.stage != Stage::Waiting);
+        check.map(|check| check.new_path.addresses)
     }
 
-    /// Handles that the data plane saw an authentic packet, the newest so far, come by another
+    /// Handles a report of the data plane: an authentic packet, the newest so far, came by another
     /// path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
-        // Who answers does not move of its own accord (RFC 4555 §1.3).
+        // A responder never changes addresses by itself (RFC 4555 §1.3).
         if !self.is_established() || self.is_initiator {
             return;
         }
@@ -242,37 +254,36 @@ impl Peer {
             local: SocketAddr::new(path.local, local_port),
             remote: SocketAddr::new(path.remote, remote_port),
         };
-        // What was on its way when the peer said that it moved does not take it back there.
+        // Packets that were in flight when the peer announced its move must not move it back.
         let is_late = self
             .left
             .as_ref()
-            .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + LATE);
+            .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + OLD_PATH_GRACE);
         let is_allowed = self.connection(cx).is_some_and(|connection| connection.is_local(path.local));
         if addresses == self.addresses || is_late || !is_allowed || !is_reachable(addresses.remote) {
             return;
         }
         if self.no_nats {
-            // Only a NAT lets packets come from elsewhere before the peer says that it moved (RFC
-            // 4555 §3.8, §3.9).
+            // Without an announcement, only a NAT makes packets come from another address (RFC 4555
+            // §3.8, §3.9).
             return cx.count(Counter::NatRefused);
         }
-        let nat = Nat { there: self.nat.there || path.udp.is_some(), ..self.nat };
-        self.go(cx, PeerPath { addresses, nat }, false);
+        let nat = Nat { remote: self.nat.remote || path.udp.is_some(), ..self.nat };
+        self.move_to(cx, PeerPath { addresses, nat }, false);
     }
 
-    /// Asks whether the peer is at `addresses` (RFC 4555 §3.7).
+    /// Probes the peer at `addresses` (RFC 4555 §3.7).
     pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
-        let asked = self.mobike.then(|| cookie.to_vec());
-        let request = InformationalRequest { cookie: asked, ..InformationalRequest::default() };
+        let cookie2 = self.mobike.then(|| cookie.to_vec());
+        let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
         let probe = Request::Routability(cookie);
         self.request(cx, ExchangeType::Informational, &request.payloads(), probe, Some(addresses));
     }
 
-    /// Takes the peer's answer to the question whether it is there, which asked it to return
-    /// `cookie`.
-    pub(in crate::ike) fn routability_answered(
+    /// Handles the response to a probe, which must return `cookie`.
+    pub(in crate::ike) fn handle_probe_response(
         &mut self,
         cx: &mut Context<'_>,
         cookie: [u8; 16],
@@ -283,34 +294,34 @@ impl Peer {
             // The IKE SA must be closed then (RFC 4555 §3.7).
             Ok(Some(_)) => self.close(cx, Reason::Protocol),
             Ok(None) if !self.mobike => self.confirm_move(cx),
-            Ok(None) | Err(_) => self.unanswered(cx),
+            Ok(None) | Err(_) => self.handle_no_answer(cx),
         }
     }
 
-    /// Takes it that the peer is where it was asked to be.
+    /// Notes that the peer answered the probe of its new path.
     fn confirm_move(&mut self, cx: &mut Context<'_>) {
-        let Some(moving) = self.moving.take() else { return };
-        for (name, followed) in [(self.principal(cx), moving.stage == Stage::Followed), (self.owner(), false)]
+        let Some(check) = self.move_check.take() else { return };
+        for (name, followed) in [(self.principal(cx), check.stage == Stage::Followed), (self.owner(), false)]
         {
             name.into_iter().for_each(|name| cx.confirm(&name, followed));
         }
-        match moving.stage {
+        match check.stage {
             Stage::Followed => {
                 cx.tell(Event::PathConfirmed { peer: self.id });
-                if moving.was_seen {
-                    // Whoever drives us tells us again if it is still seen elsewhere.
-                    self.send_to(cx, moving.there);
+                if check.seen_elsewhere {
+                    // The driver reports the path again if the peer is still seen elsewhere.
+                    self.send_to(cx, check.new_path);
                 }
             }
-            Stage::Asked | Stage::Waiting => {
-                self.follow_to(cx, moving.there, moving.told);
+            Stage::Probing | Stage::Waiting => {
+                self.follow_to(cx, check.new_path, check.announced);
                 self.resend_all(cx.now);
             }
         }
     }
 
-    /// Returns where the peer has shown that it is.
-    pub(in crate::ike) fn confirmed(&self) -> Addresses {
-        self.moving.as_ref().map_or(self.addresses, |moving| moving.before.addresses)
+    /// Returns the addresses that the peer last confirmed.
+    pub(in crate::ike) fn confirmed_addresses(&self) -> Addresses {
+        self.move_check.as_ref().map_or(self.addresses, |check| check.confirmed.addresses)
     }
 }

@@ -17,11 +17,11 @@ use crate::{
     },
     path::{Nat, Path},
 };
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 use core::net::IpAddr;
 
 impl Peer {
-    /// Sends from `local` from now on, and to `remote` if that is another address of the peer.
+    /// Changes our address to `local`, and the peer's to `remote` if that is given.
     pub(in crate::ike) fn handle_local(
         &mut self,
         cx: &mut Context<'_>,
@@ -42,24 +42,24 @@ impl Peer {
         }
         self.moves += 1;
         self.moved_at = Some(cx.now);
-        // Nobody knows yet what is on this path; UDP passes everything.
+        // It is not known yet whether there is a NAT on this path. UDP works in any case.
         let path = Path::new(self.addresses, true);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
         self.resend_all(cx.now);
         self.retry = None;
-        self.wanted.retain(|wanted| *wanted != QueuedRequest::Update);
-        self.want(QueuedRequest::Update);
-        self.work(cx);
+        self.queued.retain(|request| *request != QueuedRequest::Update);
+        self.enqueue(QueuedRequest::Update);
+        self.start_queued(cx);
     }
 
-    /// Tells the peer our addresses.
+    /// Announces our addresses to the peer.
     pub(in crate::ike) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
         let Some(ike_sa) = self.active() else { return };
         let mut nat = NatDetection::new(cx.crypto, [ike_sa.spi_i, ike_sa.spi_r], addresses);
         if connection.force_udp {
-            nat.feign(cx.random);
+            nat.randomize_source(cx.random);
         }
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
@@ -69,24 +69,24 @@ impl Peer {
             nat: Some(nat),
             cookie: Some(cookie.to_vec()),
             no_nats: connection.no_nats.then(|| self.forbidden_nats()),
-            description: self.knows_us.then(|| description::request(addresses)),
+            description: self.is_wayfarer.then(|| description::request(addresses)),
             ..InformationalRequest::default()
         };
         let update = Request::Update(Box::new(Update { cookie, addresses, tries }));
         self.request(cx, ExchangeType::Informational, &request.payloads(), update, None);
     }
 
-    /// Has our addresses told again, since it is time.
+    /// Queues another update of our addresses.
     pub(in crate::ike) fn retry_update(&mut self) {
         if self.retry.as_mut().and_then(|retry| retry.at.take()).is_some() {
-            self.want(QueuedRequest::Update);
+            self.enqueue(QueuedRequest::Update);
         }
     }
 }
 
 impl Update {
-    /// Takes the peer's answer, which came by the IKE SA with these SPIs.
-    pub(in crate::ike) fn answered(
+    /// Handles the peer's response, which came by the IKE SA with these SPIs.
+    pub(in crate::ike) fn handle_response(
         &self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
@@ -95,24 +95,27 @@ impl Update {
     ) {
         let Some(connection) = peer.connection(cx) else { return };
         if self.addresses != peer.addresses {
-            // We moved again meanwhile: that update is on its way.
+            // We moved again meanwhile, so another update follows.
             return;
         }
-        match response.map_err(|_| Reason::Protocol).and_then(|r| self.read(peer, cx, spis, connection, &r)) {
+        match response
+            .map_err(|_| Reason::Protocol)
+            .and_then(|response| self.read_nat(peer, cx, spis, connection, &response))
+        {
             Ok(nat) => {
                 peer.nat = nat;
-                peer.keepalive_at = nat.here.then(|| cx.now + cx.settings.keepalive);
+                peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
                 let path = peer.path(connection);
                 cx.tell(Event::PeerMoved { peer: peer.id, path, confirmed: true, nat });
             }
             // The IKE SA must be closed if COOKIE2 does not come back (RFC 4555 §3.7).
             Err(Reason::Protocol) => peer.close(cx, Reason::Protocol),
-            Err(reason) => self.refused(peer, cx, reason),
+            Err(reason) => self.handle_refusal(peer, cx, reason),
         }
     }
 
     /// Returns the NATs on the path, as the peer saw them.
-    fn read(
+    fn read_nat(
         &self,
         peer: &Peer,
         cx: &Context<'_>,
@@ -126,24 +129,24 @@ impl Update {
             _ if response.cookie.as_deref() != Some(&self.cookie[..]) => return Err(Reason::Protocol),
             _ => {}
         }
-        let nat = response.nat.as_ref().map(|said| said.nat(cx.crypto, spis, peer.addresses));
-        // A gateway of ours says what it saw, and what to use.
-        let said = response.description.as_ref().filter(|_| peer.knows_us);
-        let said = said.map(|said| description::read_answer(said).ok_or(Reason::Protocol)).transpose()?;
-        let is_changed =
-            nat.is_some_and(Nat::any) || said.as_ref().is_some_and(|said| said.translations != 0);
+        let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, peer.addresses));
+        // A Wayfarer gateway also answers which translations it saw and which encapsulation to use.
+        let description = response.description.as_ref().filter(|_| peer.is_wayfarer);
+        let read = |description: &Vec<u8>| description::read_answer(description).ok_or(Reason::Protocol);
+        let answer = description.map(read).transpose()?;
+        let is_changed = nat.is_some_and(Nat::any) || answer.is_some_and(|answer| answer.translations != 0);
         if connection.no_nats && is_changed {
             return Err(Reason::Nat);
         }
         let mut nat = nat.unwrap_or(peer.nat);
-        nat.there |= said.is_some_and(|said| said.used == description::UDP) && !nat.any();
+        nat.remote |= answer.is_some_and(|answer| answer.used == description::UDP) && !nat.any();
         Ok(nat)
     }
 
-    /// Tries again later. Our addresses are not what the peer takes, perhaps because something on
-    /// the way changed them. It may have been one packet only: we try as often as a packet may be
-    /// lost, and only then give up (RFC 4555 §3.5, §3.9).
-    fn refused(&self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
+    /// Schedules another attempt. The peer refused our addresses, perhaps because something on the
+    /// path changed them in a single packet. So we try as often as a lost packet is repeated before
+    /// we give up (RFC 4555 §3.5, §3.9).
+    fn handle_refusal(&self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
         if reason == Reason::Nat {
             cx.count(Counter::NatRefused);
         }

@@ -48,7 +48,7 @@ fn sample() -> Vec<Payload<'static>> {
     ]
 }
 
-/// Reads them, and where they can be read, writes them and reads them again.
+/// Parses a chain of payloads; if that succeeds, checks that it round-trips.
 fn read(first: u8, body: &[u8]) -> Option<Malformed> {
     match parse(first, body) {
         Ok(payloads) => {
@@ -73,9 +73,9 @@ fn every_truncation_is_refused() {
     assert_eq!(read(first, &[&body[..], &[0]].concat()), Some(Malformed::Length));
 }
 
-/// Each payload alone, cut short within its own lengths.
+/// Each payload alone, with a shorter body of a matching length.
 #[test]
-fn every_body_that_is_cut_short_is_read_again_as_it_was() {
+fn every_shortened_body_round_trips() {
     for payload in sample() {
         let mut whole = Vec::new();
         let first = emit(&[payload], &mut whole);
@@ -88,7 +88,7 @@ fn every_body_that_is_cut_short_is_read_again_as_it_was() {
 }
 
 #[test]
-fn every_change_of_a_byte_is_refused_or_read_again_as_it_was() {
+fn every_changed_byte_is_refused_or_round_trips() {
     let mut body = Vec::new();
     let first = emit(&sample(), &mut body);
     let mut refused = 0;

@@ -1,4 +1,4 @@
-//! What was written reads as what it was.
+//! Encoding and parsing a value returns the same value.
 
 use super::*;
 use core::{
