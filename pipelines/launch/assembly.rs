@@ -87,7 +87,7 @@ pub struct Exception {
 
 /// The resources of one worker.
 #[derive(Debug)]
-pub struct Seat {
+pub struct WorkerResources {
     /// Frames.
     pub pool: Pool,
     /// The core that the worker is pinned to, if any.
@@ -120,25 +120,29 @@ pub struct Gateway {
 }
 
 impl Assembly {
-    /// Puts together one worker for each of `seats`, with all `ports`.
+    /// Puts together one worker for each of `resources`, with all `ports`.
     ///
     /// # Errors
     /// [`StartError`], if a port does not fit, a key cannot be used, or the system refuses.
-    pub fn new(config: &Config, seats: Vec<Seat>, mut ports: Vec<OpenPort>) -> Result<Self, StartError> {
-        if let Some(port) = ports.iter().find(|p| p.queues.len() != seats.len()) {
+    pub fn new(
+        config: &Config,
+        resources: Vec<WorkerResources>,
+        mut ports: Vec<OpenPort>,
+    ) -> Result<Self, StartError> {
+        if let Some(port) = ports.iter().find(|p| p.queues.len() != resources.len()) {
             return Err(StartError::Queues { port: port.name.clone() });
         }
         if let Some(port) = ports.iter().find(|p| !is_sound(p, &ports)) {
             return Err(StartError::Exception { port: port.name.clone() });
         }
-        let count = seats.len();
+        let count = resources.len();
         let writer = Writer::new();
         let tables = Arc::new(Tables::new(&writer, config.gateway.tunnels, settings(config, &ports)));
         let mut queues: Vec<_> =
             ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
         let mut handles = Vec::new();
         let mut workers = Vec::new();
-        for Seat { pool, core } in seats {
+        for WorkerResources { pool, core } in resources {
             let handle = WorkerHandle {
                 rings: Arc::new(Rings::new(pool.frame_size())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),

@@ -1,100 +1,101 @@
-//! What happens to a fleet of terminals and their gateway, and a model of what must have come of
-//! it.
+//! Disturbances of a fleet of terminals and their gateway, and a model of the state that must
+//! follow.
 
 use super::cable::Cable;
 use std::net::IpAddr;
 
-/// Where a terminal is attached.
+/// A terminal's attachment to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// Its own address there.
+    /// The terminal's own address there.
     pub address: IpAddr,
-    /// Number of the NAT that it is behind.
+    /// Index of the NAT in front of the terminal, if there is one.
     pub nat: Option<usize>,
 }
 
-/// Which keys change.
+/// The keys that a rekey replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// Those of the IKE SA.
+    /// The IKE SA's keys.
     IkeSa,
-    /// Those of its child SAs.
+    /// The child SAs' keys.
     Child,
 }
 
-/// One disturbance. The system and [`Model`] are told the same.
+/// One disturbance. It is applied to the system and to the [`Model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
-    /// A terminal is somewhere else from now on.
+    /// A terminal moves.
     Move {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
-        /// Where it is.
+        /// The new attachment.
         to: Attachment,
     },
-    /// A NAT forgets its mappings, and gives all that is behind it other ports.
+    /// A NAT forgets its mappings, and gives all hosts behind it other ports.
     NatRestart {
-        /// Its number.
+        /// The NAT's index.
         nat: usize,
     },
-    /// Nothing comes to or from a terminal.
+    /// All packets to and from a terminal are lost.
     BlackHole {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// The black hole of a terminal ends.
+    /// A terminal's black hole ends.
     Repair {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// A terminal forgets all, and connects.
+    /// A terminal forgets its state, and connects anew.
     TerminalRestart {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// The gateway forgets all.
+    /// The gateway forgets its state.
     GatewayRestart,
-    /// Keys change, begun from both sides at the same time.
+    /// One side rekeys, or both do so at the same time.
     Rekey {
-        /// The terminal's number.
+        /// The terminal's index.
         terminal: usize,
-        /// What it begins.
+        /// The keys that the terminal replaces.
         by_terminal: Option<Keys>,
-        /// What the gateway begins.
+        /// The keys that the gateway replaces.
         by_gateway: Option<Keys>,
     },
-    /// One side ends the link.
+    /// One side closes the link.
     Close {
-        /// The terminal's number.
+        /// The terminal's index.
         terminal: usize,
-        /// Whether it is the gateway.
+        /// Whether the gateway closes it.
         by_gateway: bool,
     },
-    /// The ways between all are others: the loss begins or ends.
+    /// All ways change their properties, so that loss begins or ends.
     Cable(Cable),
 }
 
-/// What the gateway must know in the end, whatever messages it took: it knows of no protocol.
+/// The state that the gateway must reach in the end. The model knows nothing of the protocol, so
+/// any exchange of messages may lead there.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// Each terminal's attachment, and whether it is reachable there.
     terminals: Vec<(Attachment, bool)>,
 }
 
 impl Model {
-    /// Adds a terminal, the next number.
+    /// Adds a terminal with the next index.
     pub fn add(&mut self, at: Attachment) {
         self.terminals.push((at, true));
     }
 
-    /// Follows a disturbance.
+    /// Applies a disturbance.
     pub fn apply(&mut self, disturbance: &Disturbance) {
         match *disturbance {
-            // What is in the way of a terminal is at its place, and stays behind.
+            // A black hole belongs to an attachment, so a terminal that moves leaves it behind.
             Disturbance::Move { terminal, to } => self.terminals[terminal] = (to, true),
             Disturbance::BlackHole { terminal } => self.terminals[terminal].1 = false,
             Disturbance::Repair { terminal } => self.terminals[terminal].1 = true,
-            // All of these change how terminals are reached, or for how long not, but not where
-            // they are.
+            // These change how or when terminals are reached, but not their attachments.
             Disturbance::NatRestart { .. }
             | Disturbance::TerminalRestart { .. }
             | Disturbance::GatewayRestart
@@ -104,7 +105,7 @@ impl Model {
         }
     }
 
-    /// Returns the terminals that the gateway must reach, with their numbers.
+    /// Returns the indices and attachments of the terminals that the gateway must reach.
     pub fn reachable(&self) -> impl Iterator<Item = (usize, Attachment)> {
         let all = self.terminals.iter().enumerate();
         all.filter(|(_, (_, is_reachable))| *is_reachable).map(|(terminal, (at, _))| (terminal, *at))

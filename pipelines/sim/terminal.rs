@@ -1,5 +1,5 @@
-//! A terminal: the other end of one tunnel. It uses the portable ciphers, whatever the gateway
-//! uses.
+//! A terminal's end of one tunnel. It always uses the portable ciphers, so that they check the
+//! gateway's.
 
 use super::{
     esp::{self, Layout},
@@ -16,31 +16,31 @@ use wayfarer_dataplane::{
     },
 };
 
-/// The other end of one tunnel.
+/// A terminal's end of one tunnel.
 #[derive(Debug)]
 pub struct Terminal {
-    /// The SPI of what it sends.
+    /// The SPI of packets to the gateway.
     pub spi_out: u32,
-    /// The key of what it sends.
+    /// The key of packets to the gateway.
     pub seal: Key,
-    /// The key of what it takes.
+    /// The key of packets from the gateway.
     pub open: Key,
     /// Whether both directions have extended sequence numbers.
     pub esn: bool,
-    /// The last sequence number that it used.
+    /// The last sequence number that was used.
     pub seq: u64,
-    /// Its outer address.
+    /// The terminal's outer address.
     pub address: IpAddr,
-    /// Its UDP port, behind a NAT or by choice; none: plain ESP.
+    /// The terminal's UDP port, as the gateway sees it; `None` for plain ESP.
     pub port: Option<u16>,
-    /// Where it sends to.
+    /// The gateway's outer address.
     pub gateway: IpAddr,
-    /// The UDP port that it sends to.
+    /// The gateway's UDP port.
     pub gateway_port: u16,
 }
 
 impl Terminal {
-    /// Makes the other end of [`tunnel`](super::fixtures::tunnel) `n`.
+    /// Makes the terminal's end of [`tunnel`](super::fixtures::tunnel) `n`.
     pub fn new(n: u32, suite: Suite, address: &str) -> Self {
         let address = ip(address);
         let gateway = if address.is_ipv4() { GATEWAY } else { ip("2001:db8:1::1") };
@@ -49,13 +49,13 @@ impl Terminal {
         Self { spi_out, seal, open, esn: false, seq: 0, address, port: None, gateway, gateway_port }
     }
 
-    /// Seals `inner` with the next number.
+    /// Seals the IP packet `inner` with the next sequence number.
     pub fn seal(&mut self, inner: &[u8]) -> Vec<u8> {
         self.seq += 1;
         self.seal_as(inner, esp::next_header(inner), self.seq)
     }
 
-    /// Seals any payload with any next header and number.
+    /// Seals any payload with any next header and sequence number.
     pub fn seal_as(&self, payload: &[u8], next_header: u8, seq: u64) -> Vec<u8> {
         let layout = Layout::new(self.seal.suite(), payload.len());
         let mut bytes = vec![0; layout.len];
@@ -64,14 +64,14 @@ impl Terminal {
         self.protect(bytes, seq)
     }
 
-    /// Seals whatever stands where the plaintext belongs, trailer included.
+    /// Seals a packet whose plaintext, trailer included, is any bytes.
     pub fn protect(&self, mut bytes: Vec<u8>, seq: u64) -> Vec<u8> {
         wayfarer_dataplane::wire::esp::emit_header(&mut bytes, self.spi_out, seq);
         esp::seal(&self.seal, seq, self.esn, &mut bytes);
         self.wrap(&bytes)
     }
 
-    /// Puts the outer headers around an ESP packet, or whatever bytes.
+    /// Puts the outer headers around an ESP packet, or any other bytes.
     pub fn wrap(&self, bytes: &[u8]) -> Vec<u8> {
         match self.port {
             Some(port) => udp_packet(self.address, self.gateway, (port, self.gateway_port), bytes),
@@ -79,8 +79,8 @@ impl Terminal {
         }
     }
 
-    /// Opens a packet from the gateway: its outer header, number, plaintext without trailer, next
-    /// header.
+    /// Opens a packet from the gateway; returns its outer header, sequence number, plaintext
+    /// without trailer, and next header.
     ///
     /// # Panics
     /// If it does not authenticate.
@@ -96,10 +96,10 @@ impl Terminal {
     }
 }
 
-/// Makes a key of the portable ciphers.
+/// Makes a key for the portable ciphers.
 ///
 /// # Panics
-/// If `material` is not as long as the suite's keys are.
+/// If `material` has another length than the suite's keys.
 pub fn key(suite: Suite, material: &[u8]) -> Key {
     Key::new(suite, material, Backend::Portable).expect("keying material of the suite's length")
 }

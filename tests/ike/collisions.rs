@@ -1,4 +1,4 @@
-//! Both sides begin something at the same time (RFC 7296 §2.25).
+//! Exchanges that both sides start at the same time (RFC 7296 §2.25).
 
 use crate::pair::Pair;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use wayfarer_mobility::ike::event::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// `rekey` on both sides at the same time, in both orders of the answers, often enough that each
-/// side has the lowest nonce.
+/// Rekeys from both sides at the same time, of the IKE SA or a child SA each, and checks that one
+/// of each remains.
 fn collide(ours: bool, theirs: bool, terminal_first: bool) {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.rekey(pair.now, here, ours);
     pair.gateway.endpoint.rekey(pair.now, there, theirs);
     let (requests_up, requests_down) = (pair.up(), pair.down());
@@ -32,13 +32,14 @@ fn collide(ours: bool, theirs: bool, terminal_first: bool) {
     pair.assert_one_each();
     pair.pass(90 * SECOND);
     pair.assert_one_each();
-    assert_eq!(pair.gateway.ends(), []);
+    assert_eq!(pair.gateway.end_reasons(), []);
     let ike_sas = format!("{:?}", pair.gateway.endpoint).matches("IkeSa {").count();
-    assert_eq!(ike_sas, 1, "IKE SAs at the gateway");
+    assert_eq!(ike_sas, 1, "one IKE SA remains at the gateway");
 }
 
 #[test]
 fn collisions_leave_one_of_each() {
+    // Often enough that each side has the lowest nonce.
     for _ in 0..8 {
         for (ours, theirs) in [(false, false), (true, true), (false, true), (true, false)] {
             collide(ours, theirs, true);
@@ -48,27 +49,26 @@ fn collisions_leave_one_of_each() {
 }
 
 #[test]
-fn who_is_closed_while_keys_change_is_told_and_keeps_nothing() {
+fn close_during_a_rekey_ends_both_sides() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [_, there] = pair.ups().map(|all| all[0]);
+    let [_, there] = pair.connected_peers().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, false);
     let request = pair.down();
     pair.gateway.endpoint.close(pair.now, there);
     request.iter().for_each(|message| pair.deliver_down(message));
     pair.settle();
-    assert_eq!(pair.gateway.ends(), [Reason::Closed]);
-    assert_eq!(pair.terminal.ends(), [Reason::Deleted]);
-    let ups = pair.gateway.children().len();
-    assert_eq!(ups, 1, "what was asked for before is not installed after");
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Closed]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Deleted]);
+    assert_eq!(pair.gateway.children().len(), 1, "the new child SA is not installed after the close");
 }
 
 #[test]
-fn both_close_at_once() {
+fn both_sides_close_at_once() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.close(pair.now, here);
     pair.gateway.endpoint.close(pair.now, there);
     pair.settle();
-    assert_eq!(pair.gateway.ends(), [Reason::Closed]);
-    assert_eq!(pair.terminal.ends(), [Reason::Closed]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Closed]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Closed]);
 }

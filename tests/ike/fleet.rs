@@ -1,4 +1,4 @@
-//! A gateway and some terminals, each at its address, and the messages between them.
+//! A gateway, some terminals at addresses of their own, and the messages between them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,27 +15,27 @@ use wayfarer_mobility::{
     path::Addresses,
 };
 
-/// All of them.
+/// A gateway and its terminals.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    /// The time.
+    /// Virtual time.
     pub(super) now: Duration,
     /// The gateway.
     pub(super) gateway: Side,
-    /// The terminals, each with the address where it is.
+    /// The terminals, each with its address.
     pub(super) terminals: Vec<(IpAddr, Side)>,
-    /// What was sent to where nobody is.
+    /// The gateway's messages to addresses where no terminal is.
     pub(super) lost: Vec<Message>,
 }
 
 impl Fleet {
-    /// A gateway with these connections.
+    /// Makes a gateway with these connections.
     pub(super) fn new(connections: Vec<Connection>) -> Self {
         let gateway = Side::new(connections, Settings::default());
         Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![] }
     }
 
-    /// A terminal at `address` connects; its number.
+    /// Connects a new terminal at `address`; returns its index.
     pub(super) fn connect(&mut self, address: [u8; 4], connection: Connection) -> usize {
         let mut side = Side::new(vec![connection], Settings::default());
         side.endpoint.dial(self.now, 0, address.into());
@@ -44,7 +44,7 @@ impl Fleet {
         self.terminals.len() - 1
     }
 
-    /// A terminal at `address` connects as far as its IKE_AUTH, and sends that from `forged`.
+    /// Connects a terminal at `address` that sends its IKE_AUTH request from `forged`.
     pub(super) fn connect_forged(&mut self, address: [u8; 4], forged: [u8; 4], connection: Connection) {
         let mut side = Side::new(vec![connection], Settings::default());
         side.endpoint.dial(self.now, 0, address.into());
@@ -58,7 +58,7 @@ impl Fleet {
         self.settle();
     }
 
-    /// A message comes to the gateway.
+    /// Delivers a message to the gateway.
     pub(super) fn deliver(&mut self, (Addresses { local, remote }, message): &Message) {
         let addresses = Addresses { local: *remote, remote: *local };
         self.gateway.endpoint.handle_datagram(self.now, addresses, message);
@@ -67,7 +67,7 @@ impl Fleet {
     /// Carries messages until there are none.
     pub(super) fn settle(&mut self) {
         for round in 0.. {
-            assert!(round < 1000, "they talk without end");
+            assert!(round < 1000, "the exchange of messages does not end");
             let up: Vec<Message> =
                 self.terminals.iter_mut().flat_map(|(_, side)| side.work(self.now)).collect();
             up.iter().for_each(|message| self.deliver(message));
@@ -85,7 +85,7 @@ impl Fleet {
         }
     }
 
-    /// Lets time pass, event by event. The data plane hears nothing from anybody.
+    /// Lets time pass, timer by timer. No ESP packets flow.
     pub(super) fn pass(&mut self, duration: Duration) {
         let until = self.now + duration;
         loop {
@@ -101,19 +101,19 @@ impl Fleet {
         self.now = until;
     }
 
-    /// The gateway's peers that are connected.
-    pub(super) fn ups(&self) -> Vec<View<'_>> {
+    /// Returns the gateway's connected peers.
+    pub(super) fn connected_peers(&self) -> Vec<View<'_>> {
         self.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).collect()
     }
 
-    /// The gateway's peer that is at `address`.
+    /// Returns the gateway's peer at `address`.
     pub(super) fn peer_at(&self, address: [u8; 4]) -> Option<PeerId> {
         let at = |view: &View<'_>| view.addresses().remote.ip() == IpAddr::from(address);
-        self.ups().into_iter().find(at).map(|view| view.id())
+        self.connected_peers().into_iter().find(at).map(|view| view.id())
     }
 
-    /// Where the gateway has a peer.
-    pub(super) fn place(&self, peer: PeerId) -> SocketAddr {
-        self.ups().into_iter().find(|view| view.id() == peer).unwrap().addresses().remote
+    /// Returns the gateway's current address of a peer.
+    pub(super) fn address_of(&self, peer: PeerId) -> SocketAddr {
+        self.connected_peers().into_iter().find(|view| view.id() == peer).unwrap().addresses().remote
     }
 }

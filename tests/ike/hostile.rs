@@ -1,5 +1,4 @@
-//! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is
-//! harmed.
+//! Hostile messages of unknown senders and of peers: they cause no panic and harm nobody else.
 
 use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
@@ -29,7 +28,7 @@ fn from(address: [u8; 4], port: u16) -> Addresses {
     Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
 }
 
-/// The length of the header says the truth, or little else would be seen.
+/// Writes the message's true length to its header, because others are dropped early.
 fn fix_length(message: &mut [u8]) {
     let length = message.len() as u32;
     if let Some(field) = message.get_mut(24..HEADER) {
@@ -38,7 +37,7 @@ fn fix_length(message: &mut [u8]) {
 }
 
 #[test]
-fn mutated_messages_of_strangers_harm_nobody() {
+fn mutated_messages_of_unknown_senders_harm_nobody() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let first = pair.terminal.work(pair.now)[0].1.clone();
@@ -67,14 +66,14 @@ fn mutated_messages_of_strangers_harm_nobody() {
         pair.now += Duration::from_millis(5);
     }
     assert!(pair.gateway.endpoint.half_open() <= 6_000);
-    let ups = pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count();
-    assert_eq!(ups, 1);
+    let connected = pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count();
+    assert_eq!(connected, 1);
     pair.now += Duration::from_secs(60);
     pair.gateway.endpoint.handle_timeout(pair.now);
     assert_eq!(pair.gateway.endpoint.half_open(), 0);
 }
 
-/// A connected pair, and what it takes to speak as the terminal.
+/// Connects a pair, and returns it with the SPIs, suite and keys of its IKE SA.
 fn with_keys() -> (Pair, [u64; 2], IkeSuite, IkeSaKeys) {
     let mut pair = Pair::with(gateway(), terminal(), Settings { log_keys: true, ..Settings::default() });
     pair.connect();
@@ -89,7 +88,7 @@ fn with_keys() -> (Pair, [u64; 2], IkeSuite, IkeSaKeys) {
     (pair, spis, suite, IkeSaKeys { d: none(), ai, ar, ei, er, pi: none(), pr: none() })
 }
 
-/// Payloads of a request as a peer might send it.
+/// Makes the exchange type, the payloads and the first payload's type of a valid request.
 fn request(random: &mut Random, nonce: &[u8; 32]) -> (ExchangeType, Vec<u8>, u8) {
     let everything = vec![TrafficSelector::range([0; 4].into(), [255; 4].into())];
     let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None), (5, 0, None)];
@@ -121,7 +120,7 @@ fn request(random: &mut Random, nonce: &[u8; 32]) -> (ExchangeType, Vec<u8>, u8)
 }
 
 #[test]
-fn authentic_nonsense_of_a_peer_harms_only_itself() {
+fn mutated_messages_of_a_peer_harm_only_that_peer() {
     let mut random = Random(9);
     let mut answers = 0;
     for _ in 0..60 {
@@ -149,8 +148,8 @@ fn authentic_nonsense_of_a_peer_harms_only_itself() {
             }
             answers += pair.gateway.work(pair.now).len();
         }
-        let ups: Vec<_> = pair.gateway.endpoint.peers().map(|peer| peer.id()).collect();
-        ups.into_iter().for_each(|peer| pair.gateway.endpoint.close(pair.now, peer));
+        let peers: Vec<_> = pair.gateway.endpoint.peers().map(|peer| peer.id()).collect();
+        peers.into_iter().for_each(|peer| pair.gateway.endpoint.close(pair.now, peer));
         for _ in 0..200 {
             pair.now += Duration::from_secs(1);
             pair.gateway.endpoint.handle_timeout(pair.now);

@@ -1,4 +1,4 @@
-//! Where NATs are forbidden (RFC 4555 §3.9).
+//! Connections that forbid NATs (RFC 4555 §3.9).
 
 use crate::fleet::Fleet;
 use std::{net::SocketAddr, time::Duration};
@@ -17,7 +17,7 @@ use wayfarer_mobility::{
 
 const SECOND: Duration = Duration::from_secs(1);
 const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
-/// What something on the way makes of a source.
+/// The source address that something on the way writes on packets.
 const CHANGED: [u8; 4] = [198, 51, 100, 66];
 
 fn strict(connection: Connection) -> Connection {
@@ -29,8 +29,8 @@ fn changed(message: Message) -> Message {
     (Addresses { local: SocketAddr::new(CHANGED.into(), local.port()), remote }, bytes)
 }
 
-/// Carries messages until there are none; of those of the terminal the ones that `is_changed` says,
-/// by their number, come from elsewhere, and what is answered to there comes back.
+/// Carries messages until there are none. The source of the terminal's message number `n` is
+/// changed if `is_changed(n)`; answers to the changed address reach the terminal.
 fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
     let mut number = 0;
     for _ in 0..100 {
@@ -50,9 +50,8 @@ fn settle(fleet: &mut Fleet, mut is_changed: impl FnMut(usize) -> bool) {
     }
 }
 
-/// Both, with the messages of the set-up that `is_changed` says coming from elsewhere.
-fn set_up(of: [Connection; 2], is_changed: impl FnMut(usize) -> bool) -> Fleet {
-    let [gateway, terminal] = of;
+/// Connects a terminal to a gateway; sources of its messages change as in [`settle`].
+fn set_up([gateway, terminal]: [Connection; 2], is_changed: impl FnMut(usize) -> bool) -> Fleet {
     let mut fleet = Fleet::new(vec![gateway]);
     let mut side = Side::new(vec![terminal], Settings::default());
     side.endpoint.dial(fleet.now, 0, TERMINAL.into());
@@ -66,14 +65,14 @@ fn here(fleet: &Fleet) -> PeerId {
     peers.next().unwrap().id()
 }
 
-/// The terminal moves.
-fn moves(fleet: &mut Fleet) {
+/// Moves the terminal.
+fn move_terminal(fleet: &mut Fleet) {
     fleet.terminals[0].0 = ELSEWHERE.into();
     let peer = here(fleet);
     fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, ELSEWHERE.into(), None);
 }
 
-/// Lets time pass; messages of the terminal that `is_changed` says come from elsewhere.
+/// Lets time pass; sources of the terminal's messages change as in [`settle`].
 fn pass(fleet: &mut Fleet, duration: Duration, mut is_changed: impl FnMut(usize) -> bool) {
     let until = fleet.now + duration;
     loop {
@@ -89,106 +88,110 @@ fn pass(fleet: &mut Fleet, duration: Duration, mut is_changed: impl FnMut(usize)
 }
 
 #[test]
-fn a_changed_first_ike_auth_is_refused_and_the_next_attempt_succeeds() {
-    // The terminal forbids NATs, the gateway does not care.
+fn changed_ike_auth_is_refused_and_the_next_attempt_succeeds() {
+    // The terminal forbids NATs, the gateway allows them.
     let mut fleet = set_up([gateway(), strict(terminal())], |number| number == 1);
-    assert_eq!(fleet.gateway.ends(), [Reason::Nat]);
-    assert_eq!(fleet.terminals[0].1.ends(), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
+    assert_eq!(fleet.gateway.end_reasons(), [Reason::Nat]);
+    assert_eq!(fleet.terminals[0].1.end_reasons(), [Reason::Nat], "UNEXPECTED_NAT_DETECTED");
     fleet.pass(5 * SECOND);
-    assert_eq!(fleet.ups().len(), 1, "one changed packet is not the end");
+    assert_eq!(fleet.connected_peers().len(), 1, "one changed packet only delays the connection");
     assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
 }
 
 #[test]
-fn a_gateway_that_forbids_nats_asks_for_proof_that_there_is_none() {
-    // By NO_NATS_ALLOWED, or by NAT_DETECTION of one that does not know it.
+fn gateway_that_forbids_nats_demands_proof() {
+    // NO_NATS_ALLOWED is a proof, and so is NAT_DETECTION from a terminal that does not send it.
     for terminal in [strict(terminal()), terminal()] {
-        assert_eq!(set_up([strict(gateway()), terminal.clone()], |_| false).ups().len(), 1);
+        assert_eq!(set_up([strict(gateway()), terminal.clone()], |_| false).connected_peers().len(), 1);
         for which in [0, 1] {
             let fleet = set_up([strict(gateway()), terminal.clone()], |number| number == which);
-            assert_eq!(fleet.ups().len(), 0, "message {which}");
-            // Who forbids NATs itself sees it in our first answer, and says nothing more.
-            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(Side::ends);
+            assert_eq!(fleet.connected_peers().len(), 0, "message {which}");
+            // A terminal that forbids NATs too sees one in our first answer, and gives up.
+            let [ours, theirs] = [&fleet.gateway, &fleet.terminals[0].1].map(Side::end_reasons);
             assert!(
                 ours == [Reason::Nat] || (ours.is_empty() && theirs == [Reason::Nat]),
                 "{ours:?} {theirs:?}"
             );
         }
     }
-    // A NAT that changes all.
-    assert_eq!(set_up([strict(gateway()), terminal()], |_| true).ups().len(), 0);
-    assert_eq!(set_up([gateway(), terminal()], |_| true).ups().len(), 1, "where NATs are allowed");
+    // A NAT changes every message.
+    assert_eq!(set_up([strict(gateway()), terminal()], |_| true).connected_peers().len(), 0);
+    assert_eq!(set_up([gateway(), terminal()], |_| true).connected_peers().len(), 1, "NATs are allowed");
 }
 
 #[test]
-fn encapsulation_that_is_wanted_anyway_is_no_nat() {
+fn forced_encapsulation_does_not_count_as_a_nat() {
     let forced = Connection { force_udp: true, ..strict(terminal()) };
     let fleet = set_up([strict(gateway()), forced], |_| false);
-    assert_eq!(fleet.ups().len(), 1);
+    assert_eq!(fleet.connected_peers().len(), 1);
     assert!(fleet.gateway.children()[0].path.udp.is_some());
 }
 
 #[test]
-fn a_path_that_only_a_nat_could_make_is_not_followed() {
+fn path_that_only_a_nat_could_cause_is_not_followed() {
     for (gateway, terminal) in [(strict(gateway()), terminal()), (gateway(), strict(terminal()))] {
         let mut fleet = set_up([gateway, terminal], |_| false);
-        let child = fleet.ups()[0].children().next().unwrap();
-        let peer = fleet.ups()[0].id();
+        let child = fleet.connected_peers()[0].children().next().unwrap();
+        let peer = fleet.connected_peers()[0].id();
         let path = Path { local: GATEWAY.into(), remote: CHANGED.into(), udp: None };
         fleet.gateway.endpoint.handle_path(fleet.now, child, path);
         fleet.settle();
-        assert_eq!(fleet.place(peer).ip(), std::net::IpAddr::from(TERMINAL));
+        assert_eq!(fleet.address_of(peer).ip(), std::net::IpAddr::from(TERMINAL));
         assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);
     }
 }
 
 #[test]
-fn an_update_that_was_changed_is_tried_again_and_does_not_end_the_link() {
+fn changed_update_is_retried_and_does_not_end_the_link() {
     for gateway in [gateway(), strict(gateway())] {
         let mut fleet = set_up([gateway, strict(terminal())], |_| false);
-        moves(&mut fleet);
-        // The first three are changed.
+        move_terminal(&mut fleet);
+        // The first three messages are changed.
         let mut sent = 0;
-        let mut first = |_| {
+        let mut first_three = |_| {
             sent += 1;
             sent <= 3
         };
-        settle(&mut fleet, &mut first);
-        assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((TERMINAL, 4500)), "refused");
-        pass(&mut fleet, 10 * SECOND, &mut first);
-        assert_eq!(fleet.ups()[0].addresses().remote, SocketAddr::from((ELSEWHERE, 4500)));
-        assert_eq!((fleet.gateway.ends(), fleet.terminals[0].1.ends()), (vec![], vec![]));
+        settle(&mut fleet, &mut first_three);
+        assert_eq!(
+            fleet.connected_peers()[0].addresses().remote,
+            SocketAddr::from((TERMINAL, 4500)),
+            "refused"
+        );
+        pass(&mut fleet, 10 * SECOND, &mut first_three);
+        assert_eq!(fleet.connected_peers()[0].addresses().remote, SocketAddr::from((ELSEWHERE, 4500)));
+        assert_eq!((fleet.gateway.end_reasons(), fleet.terminals[0].1.end_reasons()), (vec![], vec![]));
     }
 }
 
 #[test]
-fn where_all_updates_are_changed_the_link_ends_and_begins_anew() {
+fn link_restarts_if_every_update_is_changed() {
     let mut fleet = set_up([gateway(), strict(terminal())], |_| false);
-    moves(&mut fleet);
+    move_terminal(&mut fleet);
     pass(&mut fleet, 60 * SECOND, |_| true);
-    assert_eq!(fleet.terminals[0].1.ends().first(), Some(&Reason::Nat));
+    assert_eq!(fleet.terminals[0].1.end_reasons().first(), Some(&Reason::Nat));
     let tries = fleet.gateway.endpoint.count(Counter::NatRefused);
     assert!(tries >= 9, "{tries}");
     pass(&mut fleet, 120 * SECOND, |_| false);
-    assert_eq!(fleet.ups().len(), 1);
+    assert_eq!(fleet.connected_peers().len(), 1);
 }
 
 #[test]
-fn an_update_without_no_nats_allowed_must_show_it_otherwise() {
+fn update_without_no_nats_allowed_needs_nat_detection() {
     let mut fleet = set_up([strict(gateway()), terminal()], |_| false);
-    moves(&mut fleet);
+    move_terminal(&mut fleet);
     settle(&mut fleet, |_| false);
     assert_eq!(
-        fleet.ups()[0].addresses().remote,
+        fleet.connected_peers()[0].addresses().remote,
         SocketAddr::from((ELSEWHERE, 4500)),
-        "NAT_DETECTION shows it"
+        "NAT_DETECTION shows no NAT"
     );
     let peer = here(&fleet);
     fleet.terminals[0].1.endpoint.handle_local(fleet.now, peer, TERMINAL.into(), None);
     settle(&mut fleet, |_| true);
     assert_eq!(
-        fleet.ups()[0].addresses().remote,
+        fleet.connected_peers()[0].addresses().remote,
         SocketAddr::from((ELSEWHERE, 4500)),
-        "and that it is not so"
+        "NAT_DETECTION shows a NAT"
     );
 }

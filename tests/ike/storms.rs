@@ -1,4 +1,4 @@
-//! Many terminals in bad weather. A seed that found something stays as a test of its own.
+//! Many terminals under many disturbances. A seed that found a fault stays as a test of its own.
 
 use crate::world::{NATS, World};
 use std::{net::SocketAddr, panic, time::Duration};
@@ -10,15 +10,15 @@ use wayfarer::sim::{
 use wayfarer_mobility::ike::counter::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time,
-/// and the longest wait before it is dialled again.
+/// The longest recovery: silence until a liveness check, retransmission until it is given up, the
+/// lifetime of a half-open peer, and the longest wait before dialling again.
 const RECOVERY: Duration = Duration::from_secs(30 + 56 + 30 + 60 + 30);
 
-/// The one kind that tests of a seed alone have.
+/// The usual kind of NAT, for tests of a single seed.
 const USUAL: Kind =
     Kind { mapping: Behavior::EndpointIndependent, filtering: Behavior::AddressAndPortDependent };
 
-/// Runs a test of a seed over NATs of a kind, and says which they were if it fails.
+/// Runs a test with a seed and a kind of NAT, and prints both if it fails.
 fn with_seed(seed: u64, kind: Kind, test: impl FnOnce(u64, Kind) + panic::UnwindSafe) {
     if let Err(why) = panic::catch_unwind(move || test(seed, kind)) {
         eprintln!("seed {seed:#x}, NATs with {kind}");
@@ -26,16 +26,16 @@ fn with_seed(seed: u64, kind: Kind, test: impl FnOnce(u64, Kind) + panic::Unwind
     }
 }
 
-/// Runs a test over each kind of NAT, each with a seed of its own from `first` on. The gateway has
-/// one address, and terminals speak first and keep their mappings alive, so no kind may make a
-/// difference.
+/// Runs a test with each kind of NAT, each with a seed of its own from `first` on. No kind may make
+/// a difference, because the gateway has one address, and terminals send first and keep their
+/// mappings alive.
 fn with_each_kind(first: u64, test: impl Fn(u64, Kind) + Copy + panic::UnwindSafe) {
     (first..).zip(Kind::ALL).for_each(|(seed, kind)| with_seed(seed, kind, test));
 }
 
-/// Keys change from both sides at once in a network that reorders, and no packet is lost.
-fn rekey_in_fair_weather(seed: u64, kind: Kind) {
-    let mut world = World::new(seed, kind, 20, Cable::FAIR);
+/// Rekeys from both sides at once in a network that reorders, and checks that no packet is lost.
+fn rekey_without_loss(seed: u64, kind: Kind) {
+    let mut world = World::new(seed, kind, 20, Cable::LOSSLESS);
     world.pass(10 * SECOND);
     world.assert_connected();
     world.pace = Duration::from_millis(20);
@@ -52,18 +52,17 @@ fn rekey_in_fair_weather(seed: u64, kind: Kind) {
         let pause = Duration::from_millis(world.random.below(if round % 2 == 0 { 100 } else { 3000 }));
         world.pass(pause);
     }
-    // What the other side had no time for is tried again every two seconds, and what is replaced
-    // lingers.
+    // Rekeys that the other side postponed are tried again every two seconds, and replaced SAs
+    // linger.
     world.pass(30 * SECOND);
     world.assert_connected();
     assert_eq!(world.strays(), 0);
     assert!(world.delivered() > 20_000);
 }
 
-/// Terminals move between networks in fair weather, and no packet is lost but those on their way to
-/// where a terminal is no more.
-fn roam_in_fair_weather(seed: u64, kind: Kind) {
-    let mut world = World::new(seed, kind, 40, Cable::FAIR);
+/// Moves terminals between networks without loss, and checks that only packets on their way to a left address are lost.
+fn roam_without_loss(seed: u64, kind: Kind) {
+    let mut world = World::new(seed, kind, 40, Cable::LOSSLESS);
     world.pass(10 * SECOND);
     world.pace = Duration::from_millis(50);
     for _ in 0..200 {
@@ -72,7 +71,7 @@ fn roam_in_fair_weather(seed: u64, kind: Kind) {
             0 => Disturbance::NatRestart { nat: world.random.index(NATS) },
             1 => rekey(terminal, Some(Keys::Child), None),
             2 => rekey(terminal, None, Some(Keys::IkeSa)),
-            _ => Disturbance::Move { terminal, to: world.new_place() },
+            _ => Disturbance::Move { terminal, to: world.new_attachment() },
         };
         world.disturb(disturbance);
         let pause = Duration::from_millis(world.random.below(400));
@@ -81,16 +80,17 @@ fn roam_in_fair_weather(seed: u64, kind: Kind) {
     world.pass(20 * SECOND);
     world.assert_connected();
     assert_eq!(world.strays(), 0);
-    assert_eq!(world.nodes[0].ends(), [""; 0]);
+    assert_eq!(world.nodes[0].logs_of_ended_peers(), [""; 0]);
 }
 
 fn rekey(terminal: usize, by_terminal: Option<Keys>, by_gateway: Option<Keys>) -> Disturbance {
     Disturbance::Rekey { terminal, by_terminal, by_gateway }
 }
 
-/// All that can happen, in foul weather; then it ends.
+/// Applies all disturbances at random in a network that loses packets, and checks that all
+/// terminals recover.
 fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) {
-    let mut world = World::new(seed, kind, terminals, Cable::FOUL);
+    let mut world = World::new(seed, kind, terminals, Cable::LOSSY);
     world.pass(20 * SECOND);
     for step in 0..steps {
         let terminal = world.random.index(terminals);
@@ -114,19 +114,19 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) {
                 close(false)
             }
             15 if step == steps / 2 => Disturbance::GatewayRestart,
-            _ => Disturbance::Move { terminal, to: world.new_place() },
+            _ => Disturbance::Move { terminal, to: world.new_attachment() },
         };
         world.disturb(disturbance);
         let pause = Duration::from_millis(world.random.below(500));
         world.pass(pause);
     }
     (0..terminals).for_each(|terminal| world.disturb(Disturbance::Repair { terminal }));
-    world.disturb(Disturbance::Cable(Cable::FAIR));
+    world.disturb(Disturbance::Cable(Cable::LOSSLESS));
     world.pass(RECOVERY);
     world.assert_connected();
     let strays = world.strays();
     world.pass(10 * SECOND);
-    assert_eq!(world.strays(), strays, "all is quiet");
+    assert_eq!(world.strays(), strays, "no SA is missing any more");
     let (datagrams, elapsed) = (world.datagrams, world.now.as_secs() - 1000);
     assert!(datagrams < elapsed * terminals as u64 * 6, "{datagrams} datagrams in {elapsed} s");
 
@@ -139,72 +139,70 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) {
 }
 
 #[test]
-fn no_packet_is_lost_when_keys_change() {
-    with_each_kind(1, rekey_in_fair_weather);
+fn loses_no_packet_during_rekeys() {
+    with_each_kind(1, rekey_without_loss);
 }
 
 #[test]
-fn no_packet_is_lost_when_terminals_move() {
-    with_each_kind(1, roam_in_fair_weather);
+fn loses_no_packet_during_moves() {
+    with_each_kind(1, roam_without_loss);
 }
 
 #[test]
-fn all_come_back_after_a_storm() {
+fn all_terminals_recover_from_a_storm() {
     with_each_kind(1, |seed, kind| storm(seed, kind, 50, 400));
 }
 
 #[test]
-fn two_hundred_terminals_come_back_after_a_storm() {
+fn two_hundred_terminals_recover_from_a_storm() {
     with_seed(7, USUAL, |seed, kind| storm(seed, kind, 220, 800));
 }
 
-/// All NATs restart at once, and who was behind them is followed after a packet, a question and its
-/// answer, with the longest delay of each.
+/// Checks that after a restart of all NATs, every terminal behind them is followed within a packet,
+/// a probe and its answer, at the longest delay of each.
 #[test]
-fn a_crowd_behind_nats_that_restart_is_followed_within_a_round_trip() {
+fn all_terminals_behind_restarted_nats_are_followed_within_a_round_trip() {
     with_each_kind(23, |seed, kind| {
-        let mut world = World::new(seed, kind, 200, Cable::FAIR);
+        let mut world = World::new(seed, kind, 200, Cable::LOSSLESS);
         world.pass(10 * SECOND);
         world.pace = Duration::from_millis(50);
         world.pass(2 * SECOND);
-        let places = |world: &World| -> Vec<SocketAddr> {
+        let addresses = |world: &World| -> Vec<SocketAddr> {
             world.nodes[0].endpoint.peers().map(|view| view.addresses().remote).collect()
         };
-        let before = places(&world);
+        let before = addresses(&world);
         (0..NATS).for_each(|nat| world.disturb(Disturbance::NatRestart { nat }));
-        world.pass(world.pace + 3 * Duration::from_millis(Cable::FAIR.delay));
-        let after = places(&world);
+        world.pass(world.pace + 3 * Duration::from_millis(Cable::LOSSLESS.delay));
+        let after = addresses(&world);
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert!(moved > 64, "{moved} moved");
         world.pace = SECOND;
         world.pass(30 * SECOND);
-        assert_eq!(places(&world), after, "nobody came later");
+        assert_eq!(addresses(&world), after, "all moves were followed in time");
         assert_eq!(world.nodes[0].endpoint.count(Counter::Unconfirmed), 0);
         world.assert_connected();
     });
 }
 
-/// The answer to a rekey of a pair that the peer has deleted meanwhile.
+/// In this run, the answer to a rekey comes after the peer has deleted the old pair.
 #[test]
-fn a_pair_that_the_peer_rekeyed_still_receives() {
-    with_seed(0x68, USUAL, rekey_in_fair_weather);
+fn rekeyed_pair_still_receives() {
+    with_seed(0x68, USUAL, rekey_without_loss);
 }
 
-/// Keys of the IKE SA and of the pair in it, each refused while the other is under way, several
-/// times over.
+/// In this run, rekeys of the IKE SA and of a child SA refuse each other several times.
 #[test]
-fn what_collides_again_and_again_ends() {
-    with_seed(0x8a, USUAL, rekey_in_fair_weather);
+fn repeated_collisions_end() {
+    with_seed(0x8a, USUAL, rekey_without_loss);
 }
 
-/// Where a gateway forgets all, terminals notice and come back.
 #[test]
-fn all_come_back_to_a_gateway_that_began_anew() {
+fn all_terminals_return_to_a_restarted_gateway() {
     with_each_kind(11, |seed, kind| {
-        let mut world = World::new(seed, kind, 50, Cable::FOUL);
+        let mut world = World::new(seed, kind, 50, Cable::LOSSY);
         world.pass(20 * SECOND);
         world.disturb(Disturbance::GatewayRestart);
-        world.disturb(Disturbance::Cable(Cable::FAIR));
+        world.disturb(Disturbance::Cable(Cable::LOSSLESS));
         world.pass(RECOVERY);
         world.assert_connected();
     });

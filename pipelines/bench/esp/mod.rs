@@ -1,25 +1,25 @@
-//! The whole way of a packet through a real gateway: the workers, tables, slow path and SAs of
+//! Measures a packet's whole way through a real gateway: the workers, tables, slow path and SAs of
 //! `wayfarer gateway` on ports of memory.
 //!
 //! ```text
-//! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► again
+//! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► repeat
 //! ```
 //!
-//! A packet is prepared like a peer's: fresh sequence number, fresh payload, of a terminal picked
-//! at random. Frames lie in memory that another core wrote, as a device would have; batches are
-//! larger than a core's own caches and smaller than the shared one, where a device puts packets
-//! too. Within the timed part, each is copied whole into a fresh frame of the worker's pool,
-//! carried through, counted and freed. What counts is the workers' processor time.
+//! Packets are prepared as peers would: each with a fresh sequence number and payload, from or to a
+//! random terminal. As with a device, another core wrote the frames' memory. Batches are larger
+//! than a core's own caches and smaller than the shared one, into which devices write too. In the
+//! timed part, each packet is copied whole into a fresh frame of the worker's pool, carried
+//! through, counted and freed. The figures are the workers' processor time.
 
-mod hand;
+mod disturbance;
 mod load;
 mod port;
 mod report;
 mod rig;
-mod unrest;
+mod worker;
 mod world;
 
-pub use load::Wrong;
+pub use load::PacketError;
 pub use report::Row;
 
 use crate::{launch::StartError, slow_path::tunnels::MoveError};
@@ -32,15 +32,15 @@ use wayfarer_dataplane::{
     drop::DropReason,
 };
 
-/// Slices of a run, of which the median counts.
+/// Slices of a run, of which the median is taken.
 const SLICES: usize = 10;
 
-/// What to measure: every combination of the lists is a row.
+/// The load to measure: every combination of the lists is a row.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Ways of packets.
+    /// Directions of packets.
     pub directions: Vec<Direction>,
-    /// Inner packets.
+    /// Sizes of inner packets.
     pub sizes: Vec<Size>,
     /// Numbers of tunnels, each from 1 to [`Options::MOST`].
     pub sas: Vec<u32>,
@@ -48,22 +48,22 @@ pub struct Options {
     pub ciphers: Vec<Suite>,
     /// Workers that run at once, at least 1.
     pub workers: usize,
-    /// Processor time that each worker is measured for, for each row.
+    /// Measured processor time of each worker, for each row.
     pub duration: Duration,
-    /// Numbers in the anti-replay window.
+    /// Size of the anti-replay window in packets.
     pub window: u32,
-    /// Moves of terminals in a second.
+    /// Moves of terminals per second.
     pub roam: u32,
-    /// Tunnels added and removed in a second, beside those that carry packets.
+    /// Tunnels added or removed per second, beside those that carry packets.
     pub churn: u32,
 }
 
 impl Options {
-    /// Most tunnels.
+    /// The maximum number of tunnels.
     pub const MOST: u32 = world::MOST_TUNNELS;
 }
 
-/// Which way packets go.
+/// The direction of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -75,21 +75,21 @@ pub enum Direction {
     Both,
 }
 
-/// How long inner packets are, IP header included.
+/// The length of inner packets, IP header included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// All of them so many bytes.
+    /// The same number of bytes for all.
     Fixed(u16),
     /// 64, 576 and 1420 bytes, at random as 7 : 4 : 1.
     Imix,
 }
 
 impl Size {
-    /// Shortest and longest.
+    /// The shortest and the longest.
     pub const RANGE: std::ops::RangeInclusive<u16> = SHORTEST as u16..=9000;
     const IMIX: [(u16, u64); 3] = [(64, 7), (576, 4), (1420, 1)];
 
-    /// The length for some random number.
+    /// Returns the length that a random number stands for.
     pub(super) fn pick(self, random: u64) -> usize {
         let Self::Fixed(size) = self else {
             return match random % 12 {
@@ -101,7 +101,7 @@ impl Size {
         usize::from(size)
     }
 
-    /// Whether packets have this length.
+    /// Returns whether packets of this size may have this length.
     pub(super) fn has(self, length: usize) -> bool {
         match self {
             Self::Fixed(size) => usize::from(size) == length,
@@ -109,6 +109,7 @@ impl Size {
         }
     }
 
+    /// Returns the largest length.
     pub(super) fn largest(self) -> usize {
         match self {
             Self::Fixed(size) => usize::from(size),
@@ -116,13 +117,12 @@ impl Size {
         }
     }
 
-    /// The average of something that depends on the length.
-    pub(super) fn mean(self, of: impl Fn(usize) -> usize) -> usize {
+    /// Returns the mean of `f` of the length, over all packets.
+    pub(super) fn mean(self, f: impl Fn(usize) -> usize) -> usize {
         match self {
-            Self::Fixed(size) => of(usize::from(size)),
+            Self::Fixed(size) => f(usize::from(size)),
             Self::Imix => {
-                let sum: usize =
-                    Self::IMIX.iter().map(|(size, n)| of(usize::from(*size)) * *n as usize).sum();
+                let sum: usize = Self::IMIX.iter().map(|(size, n)| f(usize::from(*size)) * *n as usize).sum();
                 sum / 12
             }
         }
@@ -132,9 +132,9 @@ impl Size {
 /// A text that names no direction or size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// No direction.
+    /// The text is not a direction.
     Direction,
-    /// No size.
+    /// The text is not a size.
     Size,
 }
 
@@ -206,12 +206,12 @@ impl FromStr for Size {
     }
 }
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum BenchError {
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
-    /// No thread.
+    /// A thread could not be started.
     Thread(io::Error),
     /// A key was refused.
     Key(KeyError),
@@ -221,15 +221,15 @@ pub enum BenchError {
     Worker,
     /// A terminal was not allowed to move.
     Move(MoveError),
-    /// The gateway sent something wrong.
-    Wrong(Wrong),
-    /// Packets are neither delivered nor counted as dropped, or more came out than went in.
+    /// The gateway sent a wrong packet.
+    Packet(PacketError),
+    /// Delivered and dropped packets do not add up to the offered ones.
     Unaccounted {
         /// Packets that went in.
         offered: u64,
         /// Packets that came out.
         delivered: u64,
-        /// Packets dropped for some reason.
+        /// Packets counted as dropped, for any reason.
         dropped: u64,
     },
     /// Packets were dropped that should not have been.
@@ -247,7 +247,7 @@ impl fmt::Display for BenchError {
             Self::Start(why) => why.fmt(f),
             Self::Move(why) => write!(f, "a terminal cannot move: {why}"),
             Self::Worker => f.write_str("a worker ended before its time"),
-            Self::Wrong(what) => write!(f, "no figure, for the gateway sent {what}"),
+            Self::Packet(error) => write!(f, "no figure: the gateway sent {error}"),
             Self::Unaccounted { offered, delivered, dropped } => {
                 write!(f, "no figure: {offered} packets in, {delivered} out, {dropped} dropped")
             }
@@ -261,15 +261,15 @@ impl fmt::Display for BenchError {
 
 impl error::Error for BenchError {}
 
-/// Measures every combination, and hands over each row as soon as it is there.
+/// Measures every combination, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
-    // On a core that no worker has, if there is one: what this leaves in its caches shall not be
-    // theirs.
+    // On a core without a worker if there is one, so that preparing does not fill a worker's
+    // caches.
     let core = super::core_of(options.workers);
-    super::apart(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
+    super::run_on_core(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
 }
 
 fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
@@ -286,7 +286,7 @@ fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchEr
     Ok(())
 }
 
-/// One gateway under one kind of load, for another harness than this one.
+/// One gateway under one kind of load, for other harnesses.
 pub struct Traffic {
     rig: Rig,
     batches: rig::Batches,
@@ -294,7 +294,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// A gateway with one worker and `sas` tunnels.
+    /// Starts a gateway with one worker and `sas` tunnels.
     ///
     /// # Errors
     /// See [`BenchError`].
@@ -314,7 +314,7 @@ impl Traffic {
         Ok(Self { batches: rig.batches(direction, size), rig, size })
     }
 
-    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers
+    /// Carries `packets` packets, rounded up to whole batches, and checks samples of them; returns
     /// the processor time for `packets`.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! ESP as terminals do it.
+//! Terminals' side of ESP.
 
 use crate::sim::{
     esp::{self, Layout},
@@ -16,33 +16,34 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::ike::event::ChildSa;
 
-/// What both sides agree on.
+/// Returns the suite that both sides agree on.
 fn suite() -> Option<Suite> {
     "aes256gcm16".parse().ok()
 }
 
-/// The SPI of an ESP packet.
+/// Returns the SPI of an ESP packet.
 pub(super) fn spi(packet: &[u8]) -> Option<u32> {
     let header = IpHeader::parse(packet).ok().filter(|header| header.protocol == protocol::ESP)?;
     Some(wire_header(header.payload(packet))?.0)
 }
 
-/// Whether a packet of the gateway's opens.
+/// Returns whether a packet from the gateway is authentic.
 pub(super) fn opens(sa: &ChildSa, packet: &[u8]) -> bool {
     let key = suite().and_then(|suite| Key::new(suite, &sa.key_in, Backend::detect()).ok());
     let Some((key, header)) = key.zip(IpHeader::parse(packet).ok()) else { return false };
     esp::open(&key, sa.suite.esn, &mut header.payload(packet).to_vec()).is_some()
 }
 
-/// The frame by which a terminal at `place` sends the packet `inner` through `sa` as number `seq`.
-pub(super) fn frame(sa: &ChildSa, seq: u64, place: IpAddr, inner: &[u8]) -> Option<Vec<u8>> {
+/// Seals the packet `inner` with `sa` as number `seq`; returns the frame of a terminal at
+/// `address`.
+pub(super) fn frame(sa: &ChildSa, seq: u64, address: IpAddr, inner: &[u8]) -> Option<Vec<u8>> {
     let suite = suite()?;
     let key = Key::new(suite, &sa.key_out, Backend::detect()).ok()?;
     let layout = Layout::new(suite, inner.len());
     let mut frame = vec![0; ethernet::HEADER + ip::V4_HEADER + layout.len];
     emit_ethernet(&mut frame, OUTSIDE);
     let packet = &mut frame[ethernet::HEADER..];
-    ip::emit(packet, place, GATEWAY, protocol::ESP, layout.len);
+    ip::emit(packet, address, GATEWAY, protocol::ESP, layout.len);
     let bytes = &mut packet[ip::V4_HEADER..];
     layout.emit(bytes, sa.spi_out, seq, protocol::IPV4);
     bytes[layout.payload].copy_from_slice(inner);

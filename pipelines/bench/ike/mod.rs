@@ -1,14 +1,15 @@
-//! Key exchange and mobility: peers a second on one core, memory of a hundred thousand, and what a
-//! worker's traffic notices of either.
+//! Measures key exchange and mobility: peers per second on one core, memory of a hundred thousand
+//! peers, and the effect of both on a worker's traffic.
 //!
-//! Peers are simulated in the same process, with the same state machines, and what they cost is not
-//! counted: the figures are processor time of the gateway's own calls, and moments of its worker.
+//! Peers are simulated in the same process, with the same state machines. Their cost is not
+//! counted: the figures are the processor time of the gateway's own calls, and times of events that
+//! its worker sees.
 //!
 //! | mode | gateway |
 //! |---|---|
-//! | `connect` | its endpoint and tasks, one core for both |
-//! | `move` | its endpoint; and worker, slow path and tables, turned by hand |
-//! | `idle` | the same two |
+//! | `connect` | endpoint and tasks, one core for both |
+//! | `move` | endpoint alone; then worker, slow path and tables, turned by hand |
+//! | `idle` | as `move` |
 //! | `latency`, `rekey`, `flood` | worker and slow path in threads, under full traffic |
 
 mod cipher;
@@ -28,49 +29,49 @@ use crate::{credentials::CredentialProblem, launch::StartError};
 use serde::Serialize;
 use std::{error, fmt, io, str::FromStr, time::Duration};
 
-/// What to measure.
+/// The modes to measure, and the load.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// In this order.
+    /// Modes, in the order of measurement.
     pub modes: Vec<Mode>,
-    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` take [`Options::ACTIVE`] at
-    /// most.
+    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` use at most
+    /// [`Options::ACTIVE`].
     pub peers: u32,
-    /// For how long each figure is measured.
+    /// How long each figure is measured.
     pub duration: Duration,
 }
 
 impl Options {
-    /// Most peers: as many as there are addresses for them.
+    /// The maximum number of peers: as many as there are addresses for them.
     pub const MOST: u32 = 1 << 20;
-    /// Most peers that do something.
+    /// The maximum number of peers that do something.
     pub const ACTIVE: u32 = 10_000;
 }
 
-/// A figure.
+/// A kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Peers that connect in a second.
+    /// Peers that connect per second.
     Connect,
-    /// Peers that move in a second.
+    /// Peers that move per second.
     Move,
-    /// Memory of peers that only are connected.
+    /// Memory of peers that are connected and silent.
     Idle,
-    /// How soon packets follow a move.
+    /// Time from a move to the first packet to the new address.
     Latency,
-    /// Packets lost by changes of keys and moves.
+    /// Packets lost during rekeys and moves.
     Rekey,
-    /// What first messages of strangers cost the rest.
+    /// The effect of a flood of IKE_SA_INIT requests on everything else.
     Flood,
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 6] =
         [Self::Connect, Self::Move, Self::Idle, Self::Latency, Self::Rekey, Self::Flood];
 
-    /// Its name.
+    /// Returns the mode's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -109,20 +110,20 @@ impl FromStr for Mode {
     }
 }
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum BenchError {
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
-    /// No thread.
+    /// A thread could not be started.
     Thread(io::Error),
-    /// No certificates could be made.
+    /// Certificates could not be made.
     Certificates(rcgen::Error),
-    /// A certificate or key that was made is not taken.
+    /// A certificate or key of our making was refused.
     Keys(CredentialProblem),
     /// The gateway did not start.
     Start(StartError),
-    /// Peers did not come where they should in time.
+    /// Peers did not reach a state in time.
     Stuck(&'static str),
 }
 
@@ -132,7 +133,7 @@ impl fmt::Display for BenchError {
             Self::Memory(why) => write!(f, "no memory for frames: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Certificates(why) => write!(f, "cannot make certificates: {why}"),
-            Self::Keys(why) => write!(f, "what was made as certificate and key {why}"),
+            Self::Keys(why) => write!(f, "a certificate or key of our making {why}"),
             Self::Start(why) => why.fmt(f),
             Self::Stuck(what) => write!(f, "no figure: {what}"),
         }
@@ -153,13 +154,13 @@ impl From<CredentialProblem> for BenchError {
     }
 }
 
-/// Measures every mode, and hands over each row as soon as it is there.
+/// Measures every mode, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
-    // On a core that no worker has, if there is one.
-    super::apart(super::core_of(1), || {
+    // On a core without a worker if there is one.
+    super::run_on_core(super::core_of(1), || {
         options.modes.iter().try_for_each(|mode| match mode {
             Mode::Connect => connect::measure(options, &mut each),
             Mode::Move => moves::measure(options, &mut each),

@@ -2,7 +2,7 @@
 
 use super::{
     cipher,
-    world::{World, place},
+    world::{World, outer_address},
 };
 use crate::primitives::{OsRandom, Primitives};
 use crate::sim::ike::side::{reversed, run_tasks};
@@ -16,40 +16,40 @@ use wayfarer_mobility::{
     transmit::Transmit,
 };
 
-/// A pair of child SAs, as a terminal has it.
+/// A terminal's side of a pair of child SAs.
 #[derive(Debug)]
 pub(super) struct Child {
     id: ChildId,
-    /// Keys and numbers.
+    /// Keys and SPIs.
     pub(super) sa: ChildSa,
-    /// Whether it sends by it.
+    /// Whether the terminal sends by it.
     pub(super) is_used: bool,
-    /// Whether the gateway does.
-    pub(super) is_seen: bool,
-    /// The last sequence number that it used.
+    /// Whether a packet of the gateway came by it.
+    pub(super) has_received: bool,
+    /// The last sequence number that was used.
     pub(super) sent: u64,
 }
 
-/// A terminal.
+/// A terminal, with its own endpoint.
 #[derive(Debug)]
 pub(super) struct Terminal {
     endpoint: Endpoint,
     index: u32,
     moves: u32,
-    /// The gateway, once it is connected.
+    /// The gateway, once connected.
     peer: Option<PeerId>,
-    /// Its pairs of child SAs, the newest last.
+    /// Pairs of child SAs, the newest last.
     pub(super) children: Vec<Child>,
-    /// Its address in the tunnel.
+    /// The terminal's inner address.
     pub(super) inner: Option<IpAddr>,
     /// Moves that the gateway answered.
     pub(super) confirmed: u32,
-    /// Pairs that were made, the first one too.
-    pub(super) made: u32,
+    /// Pairs of child SAs made so far, including the first one.
+    pub(super) children_made: u32,
 }
 
 impl Terminal {
-    /// Terminal number `index`.
+    /// Makes terminal number `index`.
     pub(super) fn new(world: &World, index: u32) -> Self {
         let connection = world.terminal(index);
         Self {
@@ -66,50 +66,50 @@ impl Terminal {
             children: vec![],
             inner: None,
             confirmed: 0,
-            made: 0,
+            children_made: 0,
         }
     }
 
-    /// Where it is.
-    pub(super) fn place(&self) -> IpAddr {
-        place(self.index, self.moves)
+    /// Returns the current outer address.
+    pub(super) fn address(&self) -> IpAddr {
+        outer_address(self.index, self.moves)
     }
 
     /// Begins to connect.
     pub(super) fn connect(&mut self, now: Duration) {
-        let place = self.place();
-        self.endpoint.dial(now, 0, place);
+        let address = self.address();
+        self.endpoint.dial(now, 0, address);
     }
 
-    /// Whether it can send and receive.
+    /// Returns whether the terminal can send and receive.
     pub(super) fn is_connected(&self) -> bool {
         self.peer.is_some() && !self.children.is_empty()
     }
 
-    /// Goes elsewhere, and says so.
-    pub(super) fn depart(&mut self, now: Duration) {
+    /// Moves to the next address, and tells the gateway.
+    pub(super) fn move_on(&mut self, now: Duration) {
         self.moves += 1;
-        let place = self.place();
+        let address = self.address();
         if let Some(peer) = self.peer {
-            self.endpoint.handle_local(now, peer, place, None);
+            self.endpoint.handle_local(now, peer, address, None);
         }
-        // It announces where it is to itself first, before the gateway knows.
+        // The terminal's own report of its move comes out first, before the gateway knows.
         self.work(now);
     }
 
-    /// Does what is due.
+    /// Runs due timers.
     pub(super) fn pass(&mut self, now: Duration) {
         self.endpoint.handle_timeout(now);
         self.work(now);
     }
 
-    /// Opens an ESP packet of the gateway's; `None` where it cannot.
+    /// Opens an ESP packet from the gateway; returns `None` on failure.
     pub(super) fn open(&mut self, now: Duration, packet: &[u8]) -> Option<()> {
         let spi = cipher::spi(packet)?;
         let child = self.children.iter_mut().find(|child| child.sa.spi_in == spi)?;
         cipher::opens(&child.sa, packet).then_some(())?;
-        if !child.is_seen {
-            child.is_seen = true;
+        if !child.has_received {
+            child.has_received = true;
             self.endpoint.handle_child_used(now, child.id);
             self.work(now);
         }
@@ -123,19 +123,19 @@ impl Terminal {
         }
     }
 
-    /// Who it is, as the gateway calls it.
+    /// Returns the terminal's identity, as the gateway displays it.
     pub(super) fn name(&self) -> String {
         self.endpoint.connections().first().map_or_else(String::new, |own| own.local_id.to_string())
     }
 
-    /// Takes a message of the gateway's.
+    /// Handles a message from the gateway.
     pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
         if let wayfarer_mobility::transmit::Payload::Message(message) = &from_gateway.payload {
             self.endpoint.handle_datagram(now, reversed(from_gateway.addresses), message);
         }
     }
 
-    /// What it sends.
+    /// Returns the messages that the terminal sends.
     pub(super) fn send(&mut self, now: Duration) -> impl Iterator<Item = Transmit> {
         self.work(now);
         std::iter::from_fn(|| self.endpoint.poll_transmit())
@@ -148,8 +148,14 @@ impl Terminal {
                 Event::PeerUp { peer, .. } => self.peer = Some(peer),
                 Event::PeerDown { .. } => self.peer = None,
                 Event::ChildUp { child, sa, .. } => {
-                    self.children.push(Child { id: child, is_used: sa.send, is_seen: false, sa, sent: 0 });
-                    self.made += 1;
+                    self.children.push(Child {
+                        id: child,
+                        is_used: sa.send,
+                        has_received: false,
+                        sa,
+                        sent: 0,
+                    });
+                    self.children_made += 1;
                 }
                 Event::ChildUse { child } => {
                     self.children

@@ -1,10 +1,10 @@
-//! Who there is, and what they agree on.
+//! The configuration of the measured gateway and its terminals.
 //!
 //! ```text
 //! terminals 100.64.0.0/10 ═ OUTSIDE ═ gateway 203.0.113.1 ═ INSIDE ═ server 10.0.0.2
 //! ```
 //!
-//! Each terminal has four places that are its own. Inner addresses come from a pool.
+//! Each terminal has four outer addresses of its own. Inner addresses come from a pool.
 
 use super::BenchError;
 use crate::{
@@ -34,40 +34,40 @@ use wayfarer_mobility::{
 };
 use zeroize::Zeroizing;
 
-/// Places of a terminal.
-const PLACES: u32 = 4;
+/// Outer addresses of each terminal, which its moves cycle through.
+const ADDRESSES: u32 = 4;
 
 const OUTER: u32 = 0x6440_0000;
 const INNER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 128, 0, 0), Ipv4Addr::new(10, 191, 255, 255)];
 const GATEWAY_NAME: &str = "gateway.test";
 const TERMINAL_NAME: &str = "terminal.test";
 
-/// Where terminal `index` is after a number of moves.
-pub(super) fn place(index: u32, moves: u32) -> IpAddr {
-    Ipv4Addr::from_bits(OUTER + moves % PLACES * super::Options::MOST + index).into()
+/// Returns the outer address of terminal `index` after a number of moves.
+pub(super) fn outer_address(index: u32, moves: u32) -> IpAddr {
+    Ipv4Addr::from_bits(OUTER + moves % ADDRESSES * super::Options::MOST + index).into()
 }
 
-/// Whose place it is.
+/// Returns the index of the terminal with this outer address.
 pub(super) fn terminal_at(address: IpAddr) -> Option<u32> {
     let IpAddr::V4(address) = address else { return None };
     let at = address.to_bits().checked_sub(OUTER)?;
-    (at < PLACES * super::Options::MOST).then_some(at % super::Options::MOST)
+    (at < ADDRESSES * super::Options::MOST).then_some(at % super::Options::MOST)
 }
 
-/// How both sides prove who they are.
+/// The method by which both sides prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// By a key that they share.
+    /// By a shared key.
     Psk,
-    /// By certificates: ECDSA on P-256.
+    /// By certificates with ECDSA on P-256.
     Certificates,
 }
 
-/// What connections are made of.
+/// Templates of connections.
 pub(super) struct World {
-    /// What the gateway has.
+    /// The gateway's connection.
     gateway: Connection,
-    /// What terminals have.
+    /// The connection of each terminal, but for its identity.
     terminal: Connection,
     proof: Proof,
 }
@@ -104,7 +104,7 @@ impl World {
             },
             liveness: None,
             fragment: None,
-            // Terminals with certificates share one.
+            // Terminals with certificates share one identity.
             unique: proof == Proof::Psk,
             ..connections::gateway()
         };
@@ -123,7 +123,7 @@ impl World {
         Ok(Self { gateway, terminal, proof })
     }
 
-    /// The gateway's connections. Peers with an odd number are asked whether they are there after
+    /// Returns the gateway's connections. The liveness of peers with an odd index is checked after
     /// `liveness`.
     pub(super) fn connections(&self, liveness: Option<Duration>) -> Vec<Connection> {
         let watched = Connection {
@@ -135,7 +135,7 @@ impl World {
         vec![watched, self.gateway.clone()]
     }
 
-    /// The connection of terminal `index`.
+    /// Returns the connection of terminal `index`.
     pub(super) fn terminal(&self, index: u32) -> Connection {
         let local_id = match self.proof {
             Proof::Psk => identity(&format!("{index}.{}.test", index % 2)),
@@ -144,18 +144,17 @@ impl World {
         Connection { local_id, ..self.terminal.clone() }
     }
 
-    /// The pool of inner addresses.
+    /// Returns the first and the last address of the pool of inner addresses.
     pub(super) fn pool() -> [IpAddr; 2] {
         INNER.map(IpAddr::V4)
     }
 
-    /// A gateway for so many tunnels.
+    /// Configures a gateway with room for `tunnels` tunnels.
     pub(super) fn config(&self, tunnels: u32, liveness: Option<Duration>) -> Config {
         let [first, last] = Self::pool();
         let connection =
             |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
-        let terminals = Prefix::new(place(0, 0), 10).unwrap_or(Prefix::host(place(0, 0)));
-        // Two tunnels at a time while keys change.
+        let terminals = Prefix::new(outer_address(0, 0), 10).unwrap_or(Prefix::host(outer_address(0, 0)));
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),
@@ -170,19 +169,19 @@ fn identity(name: &str) -> Identity {
     Identity { kind: wayfarer_mobility::identity::kind::FQDN, data: name.into() }
 }
 
-/// AES-GCM with X25519 alone.
+/// Offers AES-GCM with X25519 only.
 fn offer() -> Offer {
     Offer { prf: vec![Prf::HmacSha256], kex: vec![Kex::X25519], ..connections::offer() }
 }
 
-/// An authority, and for each name a certificate of its own: how it proves itself and whom it
-/// trusts.
+/// Makes an authority and a certificate for each name; returns how each side proves itself and whom
+/// it trusts.
 fn certified(names: [&str; 2]) -> Result<[(LocalAuth, RemoteAuth); 2], BenchError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // What `rcgen` draws by default is ECDSA on P-256.
+    // The default of `rcgen` is ECDSA on P-256.
     let key = KeyPair::generate()?;
     let authority = params.self_signed(&key)?;
     let issuer = Issuer::new(params, key);

@@ -1,12 +1,12 @@
-//! The highest rate that a device under test carries without loss (RFC 2544 §26.1), and its latency
-//! there (§26.2).
+//! Measures the highest rate that a device under test carries without loss (RFC 2544 §26.1), and
+//! its latency at that rate (§26.2).
 //!
 //! ```text
 //! this program ═ --port ══► device under test, or a cable ══► --peer-port ═ this program
 //! ```
 //!
 //! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and
-//! receives: what it cannot send, it does not claim to have offered.
+//! receives. Only frames that were really sent count as offered.
 
 mod tester;
 
@@ -16,81 +16,81 @@ use std::{fmt, io, net::Ipv4Addr, time::Duration};
 use tester::{Tester, Trial};
 use wayfarer_dataplane::port::{Mac, PortError, open::Kind};
 
-/// Trials of one search, at most.
+/// The maximum number of trials of one search.
 const TRIALS: usize = 30;
-/// Bytes of a frame that the wire has behind the packet: the frame check sequence.
+/// Bytes of the frame check sequence, which follows the packet on the wire.
 const FCS: usize = 4;
 
-/// What to measure.
+/// The devices and frames to measure with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The device that frames go out by.
+    /// The device that frames are sent by.
     pub port: String,
-    /// The device that they come back by; `None`: the same.
+    /// The device that frames come back by; `None` for the same.
     pub peer_port: Option<String>,
     /// How devices are opened.
     pub kind: Kind,
     /// Sizes of frames, with their check sequence (RFC 2544 §9), each in [`Options::SIZES`].
     pub sizes: Vec<u16>,
-    /// How long one trial sends.
+    /// How long one trial sends frames.
     pub duration: Duration,
-    /// Frames a second to begin with; `None`: as many as can be sent.
+    /// Frames per second to begin with; `None` for as many as can be sent.
     pub max_rate: Option<u32>,
-    /// How close the search comes, as a part of the rate.
+    /// The search's precision, as a fraction of the rate.
     pub resolution: f64,
-    /// The part of the frames that may be lost.
+    /// The fraction of the frames that may be lost.
     pub loss: f64,
-    /// MAC address that frames go to; `None`: that of the peer port, as for a cable.
+    /// The destination MAC address; `None` for that of the peer port, as for a cable.
     pub dst_mac: Option<Mac>,
     /// Source and destination of the packets; the destination must not be this host's own.
     pub addresses: (Ipv4Addr, Ipv4Addr),
 }
 
 impl Options {
-    /// Possible sizes of frames.
+    /// Valid sizes of frames.
     pub const SIZES: std::ops::RangeInclusive<u16> = 64..=9018;
 }
 
-/// One size's figures.
+/// The figures of one size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Bytes of a frame, with its check sequence.
     pub size: u16,
     /// How the devices were opened.
     pub drivers: Vec<String>,
-    /// The highest rate at which no more than the tolerated loss occurred, in frames a second; 0:
-    /// not found.
+    /// The highest rate at which no more than the tolerated loss occurred, in frames per second; 0
+    /// if none was found.
     pub fps: f64,
-    /// The same in 10⁶ bits of frames a second.
+    /// That rate in 10⁶ bits of frames per second.
     pub mbps: f64,
     /// Frames offered at that rate.
     pub sent: u64,
-    /// How many of those were lost.
+    /// Frames lost at that rate.
     pub lost: u64,
-    /// From sending to receiving, at that rate.
+    /// Latencies from sending to receiving at that rate.
     pub latency: Option<Latency>,
     /// Every trial of the search, in order.
-    pub trials: Vec<Offered>,
+    pub trials: Vec<TrialSummary>,
 }
 
 /// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Latency {
-    /// Half of the frames were as quick.
+    /// The median.
     pub p50: f64,
-    /// 99 % were.
+    /// The latency that 99 % of the frames did not exceed.
     pub p99: f64,
-    /// 99.9 % were.
+    /// The latency that 99.9 % of the frames did not exceed.
     #[serde(rename = "p99.9")]
     pub p999: f64,
-    /// The slowest.
+    /// The latency of the slowest frame.
     pub max: f64,
 }
 
 /// One trial of a search.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Offered {
-    /// Frames a second that were really sent.
+pub struct TrialSummary {
+    /// Frames per second that were really sent.
     pub fps: f64,
     /// Frames sent.
     pub sent: u64,
@@ -100,18 +100,18 @@ pub struct Offered {
     pub duplicates: u64,
 }
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum RateError {
     /// A device could not be opened.
     Port(String, PortError),
     /// A frame does not fit the device.
     Size(u16, String),
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
     /// The host's addresses could not be listed.
     Host(Box<LaunchError>),
-    /// Nothing that was sent came back.
+    /// No frame came back.
     Silence,
 }
 
@@ -132,7 +132,7 @@ impl fmt::Display for RateError {
 
 impl std::error::Error for RateError {}
 
-/// Searches for each size, and hands over each row as soon as it is there.
+/// Searches for each size, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`RateError`].
@@ -145,7 +145,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), RateErro
     Ok(())
 }
 
-/// Halves the interval between a rate that passes and one that does not.
+/// Bisects between a rate that passes and one that fails, and returns the best result.
 fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, RateError> {
     tester.learn(size)?;
     let passes = |trial: &Trial| trial.lost() as f64 <= trial.sent as f64 * options.loss;
@@ -155,17 +155,16 @@ fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, Rate
     let mut rate = options.max_rate.map(f64::from);
     while trials.len() < TRIALS {
         let trial = tester.trial(size, rate, options.duration);
-        trials.push(trial.offered());
-        let wanted = rate.unwrap_or(trial.fps());
+        trials.push(trial.summary());
+        let target = rate.unwrap_or(trial.fps());
         if passes(&trial) {
-            low = wanted;
+            low = target;
             if best.as_ref().is_none_or(|best| best.fps() < trial.fps()) {
                 best = Some(trial);
             }
         } else {
-            // Where the sender did not keep up, the rate that was really offered was already too
-            // much.
-            high = Some(wanted.min(trial.fps()).max(low));
+            // If the sender did not keep up, even the rate that was really offered was too high.
+            high = Some(target.min(trial.fps()).max(low));
         }
         let Some(high) = high.filter(|high| high - low > options.resolution * high) else { break };
         rate = Some((low + high) / 2.0);
@@ -173,7 +172,7 @@ fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, Rate
     Ok(row(size, tester, best, trials))
 }
 
-fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<Offered>) -> Row {
+fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<TrialSummary>) -> Row {
     let fps = best.as_ref().map_or(0.0, Trial::fps);
     Row {
         size,
@@ -188,7 +187,7 @@ fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<Offered>) ->
 }
 
 impl Row {
-    /// Titles of the columns of [`Row::line`].
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         format!(
             "{:>5} {:>12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
@@ -196,7 +195,7 @@ impl Row {
         )
     }
 
-    /// The row as a line of a table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         let Self { size, fps, mbps, sent, lost, latency, trials, .. } = self;
         let latency = latency.map_or([0.0; 4], |l| [l.p50, l.p99, l.p999, l.max]);

@@ -1,4 +1,4 @@
-//! A whole IKE endpoint and an authenticated peer that sends it anything.
+//! Fuzzes a whole IKE endpoint from an authenticated peer.
 
 use crate::{
     primitives::{OsRandom, Primitives},
@@ -27,13 +27,13 @@ use wayfarer_mobility::{
     path::Addresses,
 };
 
-/// Most steps of one input.
+/// The maximum number of steps of one input.
 const STEPS: usize = 48;
-/// Longest body of a message.
-const LONGEST: usize = 4000;
+/// The maximum length of a message's body.
+const MAX_LENGTH: usize = 4000;
 
-/// The gateway's connection and those of the honest and the hostile terminal. Read once: it needs
-/// files.
+/// Returns the connections of the gateway, the honest and the hostile terminal. They are read once,
+/// because that needs files.
 fn connections() -> [Connection; 3] {
     static CONNECTIONS: OnceLock<[Connection; 3]> = OnceLock::new();
     let read = |keys: &str, address: &str| {
@@ -63,8 +63,8 @@ fn settings() -> Settings {
     Settings { log_keys: true, ..Settings::default() }
 }
 
-/// Carries messages between the gateway and a terminal until there are none; what the gateway sends
-/// elsewhere is lost.
+/// Carries messages between the gateway and a terminal until there are none. The gateway's messages
+/// to other addresses are lost.
 fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 4]) {
     for _ in 0..100 {
         let (up, down) = (terminal.work(now), gateway.work(now));
@@ -78,14 +78,14 @@ fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side, address: [u8; 
             terminal.endpoint.handle_datagram(now, reversed(addresses), &message);
         }
     }
-    panic!("they talk without end");
+    panic!("the exchange of messages does not end");
 }
 
-/// Whatever an authenticated peer sends within its IKE SA, and in clear beside it, another peer
-/// changes its keys afterwards.
+/// Checks that another peer can still rekey, whatever an authenticated peer has sent within its IKE
+/// SA and in clear.
 ///
-/// The input is a list of steps: a byte that says what its bytes are, two of their length, and
-/// they.
+/// The input is a list of steps: a byte for the kind of the step, two for the length of its bytes,
+/// and the bytes.
 pub fn ike_peer(mut data: &[u8]) {
     let mut now = Duration::from_secs(1000);
     let [mut gateway, mut honest, mut hostile] =
@@ -95,7 +95,8 @@ pub fn ike_peer(mut data: &[u8]) {
         side.endpoint.dial(now, 0, address.into());
         settle(now, &mut gateway, side, address);
     }
-    let (spis, suite, keys) = hostile.events.iter().rev().find_map(keys_of).expect("it is connected");
+    let (spis, suite, keys) =
+        hostile.events.iter().rev().find_map(keys_of).expect("the hostile peer is connected");
     let (mut message_id, mut counter, mut steps) = (2, 1 << 40, 0);
     let header = |exchange, flags, message_id| Header {
         spi_i: spis[0],
@@ -108,7 +109,7 @@ pub fn ike_peer(mut data: &[u8]) {
         length: 0,
     };
     let protection = Protection { crypto: &Primitives, suite: &suite, keys: &keys, from_initiator: true };
-    // It is heard: an empty request is answered.
+    // The gateway accepts the peer's messages: an empty request is answered.
     let at = Addresses {
         local: SocketAddr::from((GATEWAY, 4500)),
         remote: SocketAddr::from((addresses[1], 4500)),
@@ -118,29 +119,29 @@ pub fn ike_peer(mut data: &[u8]) {
     }
     assert_eq!(gateway.work(now).len(), 1);
     message_id += 1;
-    while let [what, high, low, rest @ ..] = data
+    while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
     {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(LONGEST);
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(MAX_LENGTH);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
-        let is_response = what & 4 != 0;
-        let from = SocketAddr::from(match what & 16 {
+        let is_response = kind & 4 != 0;
+        let from = SocketAddr::from(match kind & 16 {
             0 => (addresses[1], 4500),
             _ => ([192, 0, 2, bytes.first().copied().unwrap_or_default()], 4500),
         });
         let at = Addresses { local: SocketAddr::from((GATEWAY, 4500)), remote: from };
-        if what & 64 != 0 {
+        if kind & 64 != 0 {
             now += Duration::from_millis(100) * u32::from(bytes.first().copied().unwrap_or_default());
             gateway.endpoint.handle_timeout(now);
-        } else if what & 32 != 0 {
+        } else if kind & 32 != 0 {
             gateway.endpoint.handle_datagram(now, at, bytes);
         } else {
             let (first, body) = bytes.split_first().map_or((0, bytes), |(first, body)| (*first, body));
             let (flags, id) =
-                if is_response { (flags::RESPONSE, u32::from(what >> 7)) } else { (0, message_id) };
-            let header = header(34 + (what & 3), flags, id);
-            let size = (what & 8 != 0).then_some(600);
+                if is_response { (flags::RESPONSE, u32::from(kind >> 7)) } else { (0, message_id) };
+            let header = header(34 + (kind & 3), flags, id);
+            let size = (kind & 8 != 0).then_some(600);
             for message in protection.seal(&OsRandom, header, first, body.to_vec(), size, &mut counter) {
                 gateway.endpoint.handle_datagram(now, at, &message);
             }
@@ -148,12 +149,12 @@ pub fn ike_peer(mut data: &[u8]) {
         }
         settle(now, &mut gateway, &mut honest, addresses[0]);
     }
-    let peer = honest.endpoint.peers().next().expect("it is still connected").id();
+    let peer = honest.endpoint.peers().next().expect("the honest peer is still connected").id();
     honest.events.clear();
     honest.endpoint.rekey(now, peer, false);
     settle(now, &mut gateway, &mut honest, addresses[0]);
     let has_new_keys = honest.events.iter().any(|event| matches!(event, Event::ChildUp { .. }));
-    assert!(has_new_keys, "an honest peer cannot change its keys: {:?}", honest.events);
+    assert!(has_new_keys, "an honest peer cannot rekey: {:?}", honest.events);
 }
 
 fn keys_of(event: &Event) -> Option<([u64; 2], IkeSuite, IkeSaKeys)> {

@@ -1,12 +1,12 @@
-//! The other end of IKE, with its own copy of the protocol.
+//! Terminals' IKE, with an endpoint of their own.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`seeded`] | cryptography whose randomness can be repeated |
-//! | [`configured`] | connections as a configuration file says them |
-//! | [`connections`] | what a gateway and its terminals agree on |
+//! | [`seeded`] | randomness from a seed |
+//! | [`configured`] | connections read from configuration files |
+//! | [`connections`] | connections with defaults |
 //! | [`side`] | an endpoint whose tasks run at once |
-//! | [`peer`] | a terminal of the whole gateway |
+//! | [`peer`] | a terminal that connects to the whole gateway |
 
 pub mod configured;
 pub mod connections;

@@ -23,41 +23,48 @@ use wayfarer_mobility::ike::{
     settings::Settings,
 };
 
-/// A terminal.
+/// A terminal that connects by IKE.
 #[derive(Debug)]
 pub struct Peer {
     endpoint: Endpoint,
     address: IpAddr,
-    /// Its child SAs, the newest last.
+    /// Child SAs that came up, the newest last.
     pub children: Vec<ChildSa>,
-    /// The inner addresses that it was given.
+    /// Inner addresses that the gateway assigned.
     pub inner: Vec<IpAddr>,
-    /// Whether it is connected.
+    /// Whether the terminal has connected.
     pub is_up: bool,
-    /// Why its connections ended; `None` where none may end.
-    pub ends: Option<Vec<Reason>>,
+    /// Reasons why connections ended; `None` if none may end.
+    pub end_reasons: Option<Vec<Reason>>,
 }
 
 impl Peer {
-    /// Makes the terminal of the first connection of `text` (see [`ike`]), at `address`.
+    /// Makes a terminal at `address` with the connections of `text` (see [`ike`]).
     pub fn new(text: &str, address: &str) -> Self {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
         let endpoint =
             Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), connections, pools, Settings::default());
-        Self { endpoint, address: ip(address), children: vec![], inner: vec![], is_up: false, ends: None }
+        Self {
+            endpoint,
+            address: ip(address),
+            children: vec![],
+            inner: vec![],
+            is_up: false,
+            end_reasons: None,
+        }
     }
 
-    /// Connects, and waits until its child SA is there.
+    /// Connects by the first connection, and waits for a child SA.
     pub fn connect(&mut self, world: &mut World) {
         self.endpoint.dial(world.now, 0, self.address);
         self.until(world, |peer| !peer.children.is_empty());
     }
 
-    /// Carries messages until `done`. The gateway's public-key work is done by threads of its own.
-    /// If nothing comes for long, the time of the world goes on, so that what was lost before is
-    /// sent again.
+    /// Carries messages until `done`. The gateway's helper threads do its public-key work in real
+    /// time. If nothing comes for a second, virtual time advances, so that lost messages are sent
+    /// again.
     pub fn until(&mut self, world: &mut World, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut silent_since = Instant::now();
@@ -88,9 +95,9 @@ impl Peer {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::PeerUp { .. } => self.is_up = true,
-                Event::PeerDown { reason, .. } => match &mut self.ends {
-                    Some(ends) => ends.push(reason),
-                    None => panic!("the terminal is refused: {reason:?}"),
+                Event::PeerDown { reason, .. } => match &mut self.end_reasons {
+                    Some(reasons) => reasons.push(reason),
+                    None => panic!("the terminal's connection ended: {reason:?}"),
                 },
                 Event::ChildUp { sa, .. } => self.children.push(sa),
                 Event::Configured { addresses, .. } => self.inner = addresses,
@@ -104,9 +111,9 @@ impl Peer {
         }
     }
 
-    /// Returns its end of its newest tunnel.
+    /// Returns the terminal's end of the newest tunnel.
     pub fn tunnel(&self) -> Terminal {
-        let sa = self.children.last().expect("a tunnel");
+        let sa = self.children.last().expect("a child SA is up");
         let suite = suite("aes256gcm16");
         Terminal {
             spi_out: sa.spi_out,

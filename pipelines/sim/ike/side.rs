@@ -15,20 +15,20 @@ use wayfarer_mobility::{
     transmit::Payload,
 };
 
-/// A message on its way, and its addresses as its sender sees them.
+/// A message on its way, with its addresses as the sender sees them.
 pub type Message = (Addresses, Vec<u8>);
 
-/// One of the two sides.
+/// One of the two sides of IKE.
 #[derive(Debug)]
 pub struct Side {
-    /// Its protocol.
+    /// The side's endpoint.
     pub endpoint: Endpoint,
-    /// What it told.
+    /// Events of the endpoint so far.
     pub events: Vec<Event>,
 }
 
 impl Side {
-    /// Makes one with two pools.
+    /// Makes a side with two address pools.
     pub fn new(connections: Vec<Connection>, settings: Settings) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
         let endpoint =
@@ -47,8 +47,8 @@ impl Side {
             .collect()
     }
 
-    /// Returns why connections ended, or were not made.
-    pub fn ends(&self) -> Vec<Reason> {
+    /// Returns the reasons why connections ended or failed.
+    pub fn end_reasons(&self) -> Vec<Reason> {
         let reason = |event: &Event| match event {
             Event::PeerDown { reason, .. } => Some(*reason),
             _ => None,
@@ -56,12 +56,12 @@ impl Side {
         self.events.iter().filter_map(reason).collect()
     }
 
-    /// Returns the peers that are up.
-    pub fn ups(&self) -> Vec<PeerId> {
+    /// Returns the peers that are connected.
+    pub fn connected_peers(&self) -> Vec<PeerId> {
         self.endpoint.peers().filter(|peer| peer.state() == State::Up).map(|peer| peer.id()).collect()
     }
 
-    /// Runs its tasks, and takes what it sends.
+    /// Runs the endpoint's tasks, and returns the messages that it sends.
     pub fn work(&mut self, now: Duration) -> Vec<Message> {
         run_tasks(&mut self.endpoint, now);
         self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
@@ -82,7 +82,7 @@ pub fn run_tasks(endpoint: &mut Endpoint, now: Duration) {
     }
 }
 
-/// Returns the same as the other side sees it.
+/// Returns the addresses as the other side sees them.
 pub fn reversed(Addresses { local, remote }: Addresses) -> Addresses {
     Addresses { local: remote, remote: local }
 }

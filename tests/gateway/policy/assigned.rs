@@ -1,4 +1,4 @@
-//! The inner addresses that a gateway which we call may give us.
+//! Inner addresses that the gateway accepts as an initiator.
 
 use wayfarer::sim::{
     fixtures::config,
@@ -7,9 +7,8 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::event::Reason;
 
-/// Calls a gateway that has only this address to give; returns that gateway, once it has answered,
-/// and us.
-fn called(address: &str) -> (Peer, World) {
+/// Connects to a remote gateway that has only this address to assign; returns that gateway, once it has answered, and our own.
+fn connect_to(address: &str) -> (Peer, World) {
     let mut config = config(vec![]);
     let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";
     config.ike = ike(
@@ -46,17 +45,21 @@ pool = "one"
 "#
     );
     let mut gateway = Peer::new(&server, "192.0.2.9");
-    gateway.ends = Some(vec![]);
+    gateway.end_reasons = Some(vec![]);
     gateway.until(&mut world, |peer| !peer.children.is_empty());
     (gateway, world)
 }
 
 #[test]
-fn a_router_of_ours_is_no_inner_address() {
-    let (_, world) = called("10.98.0.7");
-    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other is taken");
-    let (mut gateway, mut world) = called("203.0.113.254");
-    gateway.until(&mut world, |peer| peer.ends.as_ref().is_some_and(|ends| !ends.is_empty()));
-    assert_eq!(gateway.ends, Some(vec![Reason::Deleted]), "it hears that nothing came of it");
+fn refuses_a_routers_address_as_inner_address() {
+    let (_, world) = connect_to("10.98.0.7");
+    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other address is accepted");
+    let (mut gateway, mut world) = connect_to("203.0.113.254");
+    gateway.until(&mut world, |peer| peer.end_reasons.as_ref().is_some_and(|ends| !ends.is_empty()));
+    assert_eq!(
+        gateway.end_reasons,
+        Some(vec![Reason::Deleted]),
+        "the remote gateway is told that the tunnel was not taken"
+    );
     assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 0);
 }
