@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_panic_had_in_hand_comes_back() {
+    fn frames_of_a_panicking_worker_come_back() {
         let mut pool = Pool::new(8, 2048).unwrap();
         let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut burst = Burst::new();

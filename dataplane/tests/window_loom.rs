@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
 
 type Outcome = Result<Newest, Replay>;
 
-/// How a worker marks its numbers, and the numbers.
+/// A way to mark numbers, and the numbers that a worker marks.
 type Work = (fn(&Window, &[u64]) -> Vec<Outcome>, &'static [u64]);
 
 /// Marks the numbers one after the other.
@@ -51,25 +51,30 @@ fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outco
             assert_eq!(numbers.len(), outcomes.len());
         }
         let numbers = workers.iter().flat_map(|(_, numbers)| *numbers).copied();
-        justify(top, window.top(), &numbers.zip(outcomes.concat()).collect::<Vec<_>>());
+        check(top, window.top(), &numbers.zip(outcomes.concat()).collect::<Vec<_>>());
         judge(&window, &outcomes);
     });
 }
 
 /// Asserts that no number is accepted twice, that none is refused without reason, and that the
 /// highest is known to be the newest.
-fn justify(first: u64, last: u64, told: &[(u64, Outcome)]) {
-    for &(seq, outcome) in told {
-        let times = told.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
-        assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {told:?}");
+fn check(first: u64, last: u64, outcomes: &[(u64, Outcome)]) {
+    for &(seq, outcome) in outcomes {
+        let times = outcomes.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
+        assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {outcomes:?}");
         match outcome {
             Ok(_) => (),
-            Err(Replay::Duplicate) => assert!(times == 1 || seq == first, "{seq} is no duplicate: {told:?}"),
-            Err(Replay::Stale) => assert!(last >= seq + 64, "{seq} is within the window: {told:?}"),
+            Err(Replay::Duplicate) => {
+                assert!(times == 1 || seq == first, "{seq} is no duplicate: {outcomes:?}")
+            }
+            Err(Replay::Stale) => assert!(last >= seq + 64, "{seq} is within the window: {outcomes:?}"),
             Err(Replay::Zero) => assert_eq!(seq, 0),
         }
     }
-    assert!(last == first || told.contains(&(last, Ok(true))), "{last} is nobody's newest: {told:?}");
+    assert!(
+        last == first || outcomes.contains(&(last, Ok(true))),
+        "{last} is not known as the newest: {outcomes:?}"
+    );
 }
 
 fn accepted(outcomes: &[Vec<Outcome>]) -> usize {

@@ -69,7 +69,8 @@ pub struct Request<'a> {
     pub device: &'a str,
     /// The way to open it.
     pub kind: Kind,
-    /// Which of its frames are the gateway's and which the host's. A TAP device is the gateway's
+    /// The rules that divide its frames between the gateway and the host. A TAP device is the
+    /// gateway's
     /// alone.
     pub rules: Rules,
     /// MTU that a TAP device gets, in bytes. Other devices keep theirs.

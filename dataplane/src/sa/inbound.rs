@@ -1,7 +1,7 @@
 //! Inbound security associations.
 
 use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
-use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
+use crate::{crypto::Key, one_or_many::OneOrMany, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -63,7 +63,7 @@ pub struct InboundSa {
     /// Packets and bytes so far, and their limits.
     pub life: Lifetime,
     /// The packets that may come out of the SA.
-    pub selectors: Few<Selector>,
+    pub selectors: OneOrMany<Selector>,
     /// Counts of refused packets.
     pub refused: Refusals,
 }
@@ -94,7 +94,7 @@ pub struct InboundParts {
     /// Numbers up to this one are refused. 0 for a new SA.
     pub sequence: u64,
     /// See [`InboundSa::selectors`].
-    pub selectors: Few<Selector>,
+    pub selectors: OneOrMany<Selector>,
     /// Limits of packets and bytes.
     pub limits: Limits,
     /// Largest inner packet that fits the way back to the peer, in bytes.

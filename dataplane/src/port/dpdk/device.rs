@@ -113,8 +113,8 @@ impl Device {
         }
         this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
         // All pools are told, even if one refuses: each gets the mbufs back when `this` is dropped.
-        let told: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
-        told.into_iter().collect::<Result<(), _>>()?;
+        let results: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
+        results.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {
             spreading: Spread::of(setup.spreading),
             verifies_checksums: setup.verifies != 0,

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_plain_mbuf_is_copied_to_one_where_it_fits() {
+    fn unusual_mbufs_are_copied_to_a_plain_one_if_they_fit() {
         let (mut port, mut pool) = ring("net_ring0");
         let (port, pool) = (&mut port, &mut pool);
         let (fits, long) = (mbuf(pool, 1, 700), mbuf(pool, 3, 1500));
