@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_for_nobody_else() {
+    fn missing_folders_are_made_for_the_owner_only() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a/b");
         let folder = Folder::open(&path).unwrap();

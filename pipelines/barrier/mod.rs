@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_peers_is_protected_however_addresses_are_given() {
+    fn networks_behind_peers_are_protected_in_every_notation() {
         let psk = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"keys/example-lab-psk\"\n\
                    remote_id = \"gw.test\"\n";
         let asks = "remote = \"203.0.113.1\"\nrequest_address = true\n";

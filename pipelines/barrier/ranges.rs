@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_or_touches_is_one_range() {
+    fn overlapping_and_adjacent_ranges_are_merged() {
         let one = |text| merged(&[text]);
         assert_eq!(merged(&["10.1.0.0/16", "10.0.0.0/16", "10.0.7.0/24"]), one("10.0.0.0/15"));
         assert_eq!(merged(&["10.0.0.0/24", "10.0.2.0/24"]).len(), 2);

@@ -57,7 +57,7 @@ fn a_chain_leads_to_an_authority() {
 }
 
 #[test]
-fn only_authorities_vouch_and_no_authority_is_a_peer() {
+fn only_authorities_issue_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mere_peer = root.sub(params("peer.example.org", 3));
@@ -94,7 +94,7 @@ fn certificates_count_in_their_time_only() {
 }
 
 #[test]
-fn what_a_list_revokes_is_revoked() {
+fn refuses_certificates_that_a_list_revokes() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let mut sub = ca_params("sub");
     sub.serial_number = Some(9.into());
@@ -141,7 +141,7 @@ fn lists_are_read_as_der_too() {
 }
 
 #[test]
-fn purposes_that_have_nothing_to_do_with_it_are_refused() {
+fn refuses_certificates_for_other_purposes() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let check = |purposes: &[ExtendedKeyUsagePurpose]| {

@@ -121,7 +121,7 @@ fn openssl_verifies_what_we_sign() {
 }
 
 #[test]
-fn what_openssl_signs_is_verified_but_sha1_is_not() {
+fn verifies_signatures_of_openssl_but_none_with_sha1() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     folder.write("octets", OCTETS);
     let here = folder.path("");

@@ -88,7 +88,7 @@ fn cbc_encrypts_and_its_icv_covers_everything() {
 
 /// Every bit of every part is authenticated, and every shorter text is refused.
 #[test]
-fn what_was_changed_or_cut_is_refused() {
+fn refuses_changed_and_truncated_messages() {
     for (encr, integ) in SUITES {
         let key = vec![1; encr.key_len()];
         let integ_key = vec![2; integ.map_or(0, Integ::key_len)];

@@ -79,7 +79,7 @@ fn by_eap() {
 
 /// A peer's authenticated identity selects only among connections with the same credentials.
 #[test]
-fn peers_known_by_the_same_prove_themselves_to_the_same() {
+fn connections_with_the_same_credentials_share_a_verifier() {
     let folder = Folder::new();
     for (copy, of) in [("others", "users"), ("authority.crt", "ca.crt")] {
         let pki = pki();
@@ -137,7 +137,7 @@ fn each_side_by_its_own_way() {
 }
 
 #[test]
-fn ways_that_lead_nowhere() {
+fn refuses_combinations_that_cannot_authenticate() {
     let eap = format!("auth = \"eap-mschapv2\"\n{OWN}");
     for (keys, wanted) in [
         ("", "connection: missing key \"auth\""),

@@ -30,7 +30,7 @@ fn proposals_are_in_the_words_of_strongswan() {
 }
 
 #[test]
-fn proposals_that_are_no_whole() {
+fn refuses_incomplete_proposals() {
     for (keys, why) in [
         ("proposals = []", "must not be empty"),
         (
