@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "another pool")]
-    fn a_strange_packet_is_refused() {
+    fn packet_of_another_pool_is_refused() {
         let (mut a, mut b) = (Pool::new(1, 2048).unwrap(), Pool::new(1, 2048).unwrap());
         b.give(a.take().unwrap());
     }

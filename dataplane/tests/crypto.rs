@@ -186,7 +186,7 @@ fn another_key_does_not_give_the_text() {
 }
 
 #[test]
-fn ivs_are_the_number_or_unpredictable() {
+fn ivs_are_sequence_numbers_or_unpredictable() {
     for &suite in Suite::ALL {
         let key = key(suite, 4, Backend::detect());
         let iv = |seq| sealed(&key, seq, true, b"")[HEADER..HEADER + suite.iv_len()].to_vec();

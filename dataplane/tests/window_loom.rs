@@ -101,7 +101,7 @@ fn numbers_of_one_block_do_not_erase_each_other() {
 
 /// Tests numbers that share a word: 5 and 165, because the window's four words hold 160 numbers.
 #[test]
-fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
+fn word_reused_by_a_later_lap_allows_no_replay() {
     interleave(1, &[(each, &[5]), (each, &[165]), (each, &[5])], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
@@ -127,7 +127,7 @@ fn all_in_the_window_are_accepted() {
 }
 
 #[test]
-fn of_two_equal_runs_each_number_passes_once_and_the_last_is_newest() {
+fn numbers_of_two_equal_runs_pass_once_and_the_last_is_newest() {
     interleave(1, &[(run, &[6, 7]), (run, &[6, 7])], |_, outcomes| assert_eq!(accepted(outcomes), 2));
 }
 
@@ -159,7 +159,7 @@ fn runs_of_two_laps_keep_the_later() {
 }
 
 #[test]
-fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
+fn run_overtaken_by_a_later_lap_allows_no_replay() {
     interleave(110, &[(run, &[165, 166]), (each, &[325]), (run, &[166, 165])], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
@@ -168,7 +168,7 @@ fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
 
 /// Tests a run in which 170 comes after 5 and makes it stale.
 #[test]
-fn a_run_longer_than_the_window_is_taken_in_its_order() {
+fn run_longer_than_the_window_is_marked_in_order() {
     interleave(1, &[(run, &[5, 170])], |_, outcomes| assert_eq!(outcomes[0], [Ok(true), Ok(true)]));
     interleave(1, &[(run, &[5, 170]), (each, &[5])], |_, outcomes| assert_eq!(outcomes[0][1], Ok(true)));
 }

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_told_by_its_far_side_unless_that_is_everywhere() {
+    fn pairs_are_matched_by_their_far_side_unless_it_is_everything() {
         for (far, near, told) in [
             ("10.0.0.0/8", "172.16.0.0/12", "10.0.0.0/8"),
             ("0.0.0.0/0", "10.98.0.7/32", "10.98.0.7/32"),

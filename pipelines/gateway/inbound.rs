@@ -38,7 +38,7 @@ pub struct Arrival<'r> {
     bucket: Bucket,
     /// The full sequence number, which is authentic only after the packet was opened.
     seq: u64,
-    /// Whether the number was the highest so far.
+    /// `true` if the number was the highest so far.
     newest: bool,
     sa: Option<&'r InboundSa>,
     /// The reason for a drop, if the packet is to be dropped.

@@ -75,7 +75,7 @@ pub enum Event {
     Due {
         /// The tunnel.
         tunnel: TunnelId,
-        /// Whether the SA is the inbound one.
+        /// `true` if the SA is the inbound one.
         inbound: bool,
         /// The limit.
         due: Due,

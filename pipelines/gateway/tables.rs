@@ -59,7 +59,7 @@ pub struct PortSettings {
     pub mac: Mac,
     /// Largest IP packet.
     pub mtu: usize,
-    /// Whether the port fills in missing UDP checksums.
+    /// `true` if the port fills in missing UDP checksums.
     pub fills_checksums: bool,
 }
 
@@ -73,9 +73,9 @@ pub struct Settings {
     /// The port to the host's stack, and the host's MAC address there. Packets to the gateway's own
     /// addresses that are neither ESP nor IKE go there.
     pub host: Option<(u16, Mac)>,
-    /// Whether TCP's MSS is clamped.
+    /// `true` if TCP's MSS is clamped.
     pub mss_clamp: bool,
-    /// Whether some policy discards. Then packets from tunnels are also checked by their source.
+    /// `true` if some policy discards. Then packets from tunnels are also checked by their source.
     pub discards: bool,
 }
 

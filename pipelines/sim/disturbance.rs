@@ -67,7 +67,7 @@ pub enum Disturbance {
     Close {
         /// The terminal's index.
         terminal: usize,
-        /// Whether the gateway closes it.
+        /// `true` if the gateway closes it.
         by_gateway: bool,
     },
     /// All ways change their properties, so that loss begins or ends.

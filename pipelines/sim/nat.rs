@@ -107,9 +107,9 @@ pub struct Nat {
     pub kind: Kind,
     /// How long a mapping lasts after the last outbound packet (RFC 4787 §4.3).
     pub expiry: Duration,
-    /// Whether the external port equals the internal one if it is free (RFC 4787 §4.2.1).
+    /// `true` if the external port equals the internal one if it is free (RFC 4787 §4.2.1).
     pub preserves_ports: bool,
-    /// Whether hosts behind the NAT reach each other by the external address (RFC 4787 §6).
+    /// `true` if hosts behind the NAT reach each other by the external address (RFC 4787 §6).
     pub hairpins: bool,
     /// External ports, by internal endpoint and the distinguished part of the remote one.
     ports: BTreeMap<(SocketAddr, Remote), u16>,

@@ -25,7 +25,7 @@ pub struct Terminal {
     pub seal: Key,
     /// The key of packets from the gateway.
     pub open: Key,
-    /// Whether both directions have extended sequence numbers.
+    /// `true` if both directions have extended sequence numbers.
     pub esn: bool,
     /// The last sequence number that was used.
     pub seq: u64,

@@ -31,7 +31,7 @@ pub struct World {
     pub wires: Vec<Wire>,
     /// Virtual time since the gateway's start.
     pub now: Duration,
-    /// Whether the stations answer ARP and neighbour discovery.
+    /// `true` if the stations answer ARP and neighbour discovery.
     pub answer_neighbours: bool,
     /// Frames that reached the far end of each wire, without neighbour discovery.
     pub out: [Vec<Vec<u8>>; 2],

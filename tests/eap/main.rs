@@ -349,7 +349,8 @@ fn free_radius_judges_certificates() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Checks that the conversation ends after a packet is truncated or changed, and that both sides never succeed with different keys.
+    /// Checks that the conversation ends after a packet is truncated or changed, and that both
+    /// sides never succeed with different keys.
 #[test]
 fn changed_tls_packets_end_the_conversation(number in 0usize..12, at: prop::sample::Index, value: u8, cut: bool) {
         static SERVER: OnceLock<EapTlsServer> = OnceLock::new();

@@ -17,7 +17,8 @@ fn between_good_ones(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize) {
     (drops, extra)
 }
 
-/// Does the same as [`between_good_ones`], and also returns how many packets were handed to the slow path.
+/// Does the same as [`between_good_ones`], and also returns how many packets were handed to the
+/// slow path.
 fn between_good_ones_with_punts(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u64) {
     let mut world = World::new(vec![tunnel(1, suite(SUITE)), tunnel(2, suite("aes256gcm16")), transport()]);
     world.meet_neighbours();

@@ -70,8 +70,8 @@ fn down(n: u32) -> Vec<u8> {
     datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), b"down")
 }
 
-/// Passes the packets that arrived out of all queues of a port to `take`, answers neighbour discovery,
-/// and returns the number of packets.
+/// Passes the packets that came out of all queues of a port to `take`, answers neighbour
+/// discovery, and returns the number of packets.
 fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     let mut packets = 0;
     for wire in wires {

@@ -45,7 +45,8 @@ fn gateway_for(terminals: u8) -> Fleet {
     Fleet::new((0..terminals).map(|n| Connection { remote_id: only(n), ..gateway() }).collect())
 }
 
-/// Reports, as the data plane does, that the gateway's peer of this index is at `address`; does not carry messages yet.
+/// Reports, as the data plane does, that the gateway's peer of this index is at `address`; does not
+/// carry messages yet.
 fn report_path_of(fleet: &mut Fleet, peer: usize, address: [u8; 4]) {
     let child = fleet.connected_peers()[peer].children().next().unwrap();
     let path = Path { local: GATEWAY.into(), remote: address.into(), udp: Some((4500, 4500)) };
@@ -217,7 +218,8 @@ fn abandoned_path_can_be_reported_again() {
     let (mut fleet, peer) = connected();
     report_path(&mut fleet, ELSEWHERE);
     fleet.pass(200 * SECOND);
-    // When the probes end, the data plane is given the old path once more, and then reports any other one.
+    // When the probes end, the data plane is given the old path once more, and then reports any
+    // other one.
     let to_terminal = |event: &&Event| matches!(event, Event::PeerMoved { path, .. } if path.remote == IpAddr::from(TERMINAL));
     assert_eq!(fleet.gateway.events.iter().filter(to_terminal).count(), 2);
     fleet.terminals[0].0 = ELSEWHERE.into();

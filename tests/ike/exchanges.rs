@@ -164,7 +164,8 @@ fn header(exchange: ExchangeType, spi_r: u64) -> Header {
     }
 }
 
-/// Sends a message in clear, and returns the type of the first notify payload of the gateway's answer.
+/// Sends a message in clear, and returns the type of the first notify payload of the gateway's
+/// answer.
 fn answer_to(pair: &mut Pair, message: &[u8]) -> Option<u16> {
     let from =
         Addresses { local: SocketAddr::from((TERMINAL, 500)), remote: SocketAddr::from((GATEWAY, 500)) };

@@ -233,7 +233,8 @@ fn letter_case_does_not_distinguish_names() {
     }
 }
 
-/// A certificate that only consists of its owner's names, and an authority that trusts all of these.
+/// A certificate that only consists of its owner's names, and an authority that trusts all of
+/// these.
 #[derive(Debug)]
 pub(super) struct FakeCertificate(pub(super) Vec<u8>);
 

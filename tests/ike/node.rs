@@ -54,7 +54,7 @@ struct Link {
     /// Pairs of child SAs to send by, the preferred one last.
     use_order: Vec<ChildId>,
     inner: Vec<IpAddr>,
-    /// Whether a packet came since the last liveness check.
+    /// `true` if a packet came since the last liveness check.
     is_heard: bool,
 }
 

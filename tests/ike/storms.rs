@@ -60,7 +60,8 @@ fn rekey_without_loss(seed: u64, kind: Kind) {
     assert!(world.delivered() > 20_000);
 }
 
-/// Moves terminals between networks without loss, and checks that only packets on their way to a left address are lost.
+/// Moves terminals between networks without loss, and checks that only packets on their way to a
+/// left address are lost.
 fn roam_without_loss(seed: u64, kind: Kind) {
     let mut world = World::new(seed, kind, 40, Cable::LOSSLESS);
     world.pass(10 * SECOND);

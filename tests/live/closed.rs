@@ -111,7 +111,8 @@ impl Drop for OneCore {
     }
 }
 
-/// Waits until the kernel has forwarded or dropped all packets sent so far, by pings behind them on both links. Holds only for packets sent on the same core, see [`OneCore`].
+/// Waits until the kernel has forwarded or dropped all packets sent so far, by pings behind them on
+/// both links. Holds only for packets sent on the same core, see [`OneCore`].
 fn wait_for_forwarding(lab: &Lab) {
     lab.run("srv", "ping -c 2 -i 0.02 -W 5 10.99.0.1");
     lab.run("core", "ping -c 2 -i 0.02 -W 5 192.0.2.1");
@@ -163,7 +164,8 @@ fn link_of(gateway: &Gateway, port: &str) -> Option<String> {
     gateway.ports().into_iter().find(|p| p.port == port).unwrap().link
 }
 
-/// Checks that nothing passes in clear while the gateway runs and after it has ended in any way, even by a device that was made again, until the host is opened. The host itself stays reachable.
+/// Checks that nothing passes in clear while the gateway runs and after it has ended in any way,
+/// even by a device that was made again, until the host is opened. The host itself stays reachable.
 pub(crate) fn host_stays_closed_until_opened(kind: &str) {
     let lab = lab();
     let endpoints = Endpoints::new(&lab);
@@ -216,9 +218,9 @@ struct Form {
     name: &'static str,
     /// Makes a frame to `to` from `from` that carries this IP packet.
     frame: fn(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8>,
-    /// Whether the kernel would forward the packet.
+    /// `true` if the kernel would forward the packet.
     is_forwarded: bool,
-    /// Whether the gateway processes the packet.
+    /// `true` if the gateway processes the packet.
     is_processed: bool,
 }
 
@@ -390,7 +392,8 @@ impl Station {
     }
 }
 
-/// Checks that a packet passes the host in no form, neither out nor in, and that the gateway processes every form that it knows.
+/// Checks that a packet passes the host in no form, neither out nor in, and that the gateway
+/// processes every form that it knows.
 pub(crate) fn no_form_of_a_packet_passes_in_clear(kind: &str) {
     let lab = lab();
     let endpoints = Endpoints::new(&lab);
@@ -435,7 +438,8 @@ pub(crate) fn no_form_of_a_packet_passes_in_clear(kind: &str) {
     open("after the host was opened");
 }
 
-/// Checks that the host still forwards unprotected traffic, between other devices and by a port behind the host's own address, but no protected traffic.
+/// Checks that the host still forwards unprotected traffic, between other devices and by a port
+/// behind the host's own address, but no protected traffic.
 pub(crate) fn unprotected_traffic_is_still_forwarded(kind: &str) {
     let lab = lab();
     let endpoints = Endpoints::new(&lab);

@@ -153,7 +153,8 @@ pub(crate) fn wrong_set_ups_end_with_one_line(kind: &str) {
     assert_bare(&lab, "g1");
 }
 
-/// Checks that there is only one gateway for a control socket and a device, and that SIGTERM ends it without leftovers.
+/// Checks that there is only one gateway for a control socket and a device, and that SIGTERM ends
+/// it without leftovers.
 pub(crate) fn one_gateway_per_device_and_clean_end(kind: &str) {
     let lab = terminal_lab();
     lab.link([("core", "k2", &["192.0.3.254/24"]), ("gw", "g2", &["192.0.3.1/24"])]);

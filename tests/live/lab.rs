@@ -27,7 +27,7 @@ pub(crate) struct Lab {
     id: String,
     dir: TempDir,
     spaces: RefCell<HashSet<String>>,
-    /// Whether a NIC may hold the last packet back until another one comes.
+    /// `true` if a NIC may hold the last packet back until another one comes.
     pub(crate) holds_back: Cell<bool>,
 }
 
@@ -149,7 +149,8 @@ impl Lab {
         gateway
     }
 
-    /// Starts a gateway with a configuration file, whose control socket is named after the namespace.
+    /// Starts a gateway with a configuration file, whose control socket is named after the
+    /// namespace.
     pub(crate) fn gateway_from_file(&self, space: &str, file: &Path) -> Gateway {
         let log = self.path(&format!("{space}.log"));
         let child = self

@@ -52,7 +52,8 @@ impl<'a> Nic<'a> {
         lab.run(space, &format!("ip address flush dev {}", self.device));
     }
 
-    /// Hides packets that `device` receives from the kernel's stack, but not from sockets and bridges.
+    /// Hides packets that `device` receives from the kernel's stack, but not from sockets and
+    /// bridges.
     fn hide_from_kernel(lab: &Lab, space: &str, device: &str) {
         let chain = format!(
             "netdev deaf {device} {{ type filter hook ingress device {device} priority 0 ; policy drop ; }}"

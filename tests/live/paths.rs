@@ -94,7 +94,8 @@ pub(crate) fn gateway_to_gateway(kind: &str) {
     }
 }
 
-/// Checks that packets too big for the tunnel are fragmented, or that the sender gets the size that fits.
+/// Checks that packets too big for the tunnel are fragmented, or that the sender gets the size that
+/// fits.
 pub(crate) fn too_big(kind: &str) {
     let (lab, a, _b) = two_gateways(kind, Outside::V4);
     lab.run("ha", "ping -c 2 -i 0.02 -W 2 -s 1472 -M dont 10.2.0.2");

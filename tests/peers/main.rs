@@ -259,7 +259,8 @@ fn esp_sa(case: &Case) -> Option<String> {
     ))
 }
 
-/// Returns the expected ESP payload of each packet in hexadecimal, from the file that the gateway read: in tunnel mode the forwarded packet, in transport mode the payload of its IP header.
+/// Returns the expected ESP payload of each packet in hexadecimal, from the file that the gateway
+/// read: in tunnel mode the forwarded packet, in transport mode the payload of its IP header.
 fn expected_payloads(folder: &Path, file: &str, mode: &str) -> Vec<String> {
     let payload = |frame: &Vec<u8>| {
         let packet = &mut frame[ethernet::HEADER..].to_vec();

@@ -98,7 +98,7 @@ pub struct OpenDevice {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
-    /// Whether it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
+    /// `true` if it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
     /// [`Device::is_veth`].
     pub is_veth: bool,
     /// The MAC address of the host's own stack at the other end. Only for a TAP device.

@@ -125,7 +125,7 @@ fn link_carries_traffic_after_going_down_and_up() {
 }
 
 #[test]
-fn a_device_that_is_gone_does_no_harm() {
+fn removed_device_does_no_harm() {
     for kind in [Kind::AfXdp, Kind::AfPacket, Kind::Tap] {
         let world = World::new(1, 1);
         let mut pools = pools(1);

@@ -24,7 +24,7 @@ use std::{
 pub(super) struct Task {
     /// Batches by port.
     pub(super) batches: [Arc<Batch>; 2],
-    /// Whether to measure stages.
+    /// `true` to measure stages.
     pub(super) profile: bool,
     /// Count of workers that are ready. They start when all are.
     pub(super) ready: Arc<AtomicUsize>,

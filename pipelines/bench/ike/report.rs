@@ -36,7 +36,7 @@ pub struct Row {
     pub unit: &'static str,
     /// The bound that the figure should keep, if there is one.
     pub target: Option<Target>,
-    /// Whether the figure keeps its bound.
+    /// `true` if the figure keeps its bound; `None` without one.
     pub met: Option<bool>,
     /// Further figures of the same run, by name.
     pub details: BTreeMap<&'static str, f64>,

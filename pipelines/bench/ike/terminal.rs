@@ -22,9 +22,9 @@ pub(super) struct Child {
     id: ChildId,
     /// Keys and SPIs.
     pub(super) sa: ChildSa,
-    /// Whether the terminal sends by it.
+    /// `true` if the terminal sends by it.
     pub(super) is_used: bool,
-    /// Whether a packet of the gateway came by it.
+    /// `true` if a packet of the gateway came by it.
     pub(super) has_received: bool,
     /// The last sequence number that was used.
     pub(super) sent: u64,

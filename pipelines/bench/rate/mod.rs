@@ -28,7 +28,7 @@ pub struct Options {
     pub port: String,
     /// The device that frames come back by; `None` for the same.
     pub peer_port: Option<String>,
-    /// How devices are opened.
+    /// The way to open the devices.
     pub kind: Kind,
     /// Sizes of frames, with their check sequence (RFC 2544 §9), each in [`Options::SIZES`].
     pub sizes: Vec<u16>,
@@ -56,7 +56,7 @@ impl Options {
 pub struct Row {
     /// Bytes of a frame, with its check sequence.
     pub size: u16,
-    /// How the devices were opened.
+    /// The drivers by which the devices were opened.
     pub drivers: Vec<String>,
     /// The highest rate at which no more than the tolerated loss occurred, in frames per second; 0
     /// if none was found.

@@ -204,7 +204,8 @@ impl RawConnection<'_> {
         Ok((path("connection.certificate", certificate)?, path("connection.private_key", key)?))
     }
 
-    /// Returns an error about one of the files of [`RawConnection::credentials`], at the place of its key.
+    /// Returns an error about one of the files of [`RawConnection::credentials`], at the place of
+    /// its key.
     fn of_credentials(&self, secret: &Path, why: CredentialError) -> ConfigError {
         let place = |key: &Key<String>| key.as_ref().map_or(0..0, Spanned::span);
         match *why.file == *secret {

@@ -73,7 +73,7 @@ fn only_authorities_issue_and_no_authority_is_a_peer() {
 }
 
 #[test]
-fn certificates_count_in_their_time_only() {
+fn certificates_are_valid_only_in_their_period() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let at = |now| folder.authorities(&[&root], &[], CrlPolicy::Relaxed, now);
     let own = params(NAME, 2);
@@ -128,7 +128,7 @@ fn refuses_certificates_that_a_list_revokes() {
 }
 
 #[test]
-fn lists_are_read_as_der_too() {
+fn reads_revocation_lists_in_der() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     folder.write("list.pem", root.crl(&[2]));
     openssl(&folder.path(""), "crl -in list.pem -outform DER -out list.der").unwrap();
@@ -263,7 +263,7 @@ fn too_many_or_too_long_certificates_are_refused() {
 
 /// RFC 7296 §3.7.
 #[test]
-fn authorities_are_told_by_hashes_of_their_keys() {
+fn authorities_are_named_by_hashes_of_their_keys() {
     let (folder, a, b) = (Folder::new(), Ca::root("a"), Ca::root("b"));
     let authorities = folder.authorities(&[&a, &b], &[], CrlPolicy::Relaxed, NOW);
     let hash = |ca: &Ca| Primitives.sha1(&[&ca.issuer.key().subject_public_key_info()]);

@@ -32,7 +32,7 @@ fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
 type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
 
 #[test]
-fn each_key_signs_as_the_peer_knows_it() {
+fn each_key_signs_by_a_scheme_that_the_peer_supports() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     let every: &[u16] = &[2, 3, 4, 5];

@@ -212,7 +212,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
-        fn says_what_a_scan_of_all_rules_says((rules, flows) in policy()) {
+        fn agrees_with_a_scan_of_all_rules((rules, flows) in policy()) {
             let block = Block::new(rules.into());
             for flow in flows {
                 let (found, expected) = (block.find(&flow), first(block.rules().iter(), &flow));
@@ -222,7 +222,7 @@ mod tests {
 
         /// Checks that the first try succeeds, however rules overlap.
         #[test]
-        fn tries_only_what_covers((rules, flows) in policy()) {
+        fn tries_only_rules_that_cover_the_packet((rules, flows) in policy()) {
             let block = Block::new(rules.into());
             for flow in flows {
                 for rule in block.tried(&flow).map(|at| &block.rules()[at]) {

@@ -154,7 +154,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
-        fn holds_what_was_put_in_in_its_order(changes in proptest::collection::vec(change(), 1..20)) {
+        fn keeps_rules_in_order(changes in proptest::collection::vec(change(), 1..20)) {
             let (mut list, mut expected) = (List::default(), Vec::<Rule>::new());
             for change in changes {
                 list = match change {

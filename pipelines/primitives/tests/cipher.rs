@@ -117,7 +117,7 @@ fn refuses_changed_and_truncated_messages() {
 
 /// A peer that holds the keys can send a text with a correct ICV that is not whole blocks.
 #[test]
-fn an_authentic_text_of_half_a_block_is_refused() {
+fn refuses_an_authentic_text_of_half_a_block() {
     let (key, integ_key, iv) = ([1; 16], [2; 32], [3; 16]);
     let mut text = vec![0; 24];
     let icv = Primitives.prf(Prf::HmacSha256, &integ_key, &[b"", &iv, &text]);

@@ -32,7 +32,7 @@ pub struct Peer {
     pub children: Vec<ChildSa>,
     /// Inner addresses that the gateway assigned.
     pub inner: Vec<IpAddr>,
-    /// Whether the terminal has connected.
+    /// `true` if the terminal has connected.
     pub is_up: bool,
     /// Reasons why connections ended; `None` if none may end.
     pub end_reasons: Option<Vec<Reason>>,

@@ -60,14 +60,14 @@ pub(super) fn received(wire: &Wire) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| wire.receive(<[u8]>::to_vec)).collect()
 }
 
-/// What the kernel gets of `frame`, which comes in by `port`.
+/// Sends `frame` to `port`, and returns the frames that the kernel gets.
 pub(super) fn at_kernel(world: &mut World, kernel: &Wire, port: usize, frame: &[u8]) -> Vec<Vec<u8>> {
     assert!(world.wires[port].send(frame));
     world.settle();
     received(kernel)
 }
 
-/// What leaves by the outside of `frame`, which the kernel sends.
+/// Sends `frame` from the kernel, and returns the frames that leave by the outside.
 pub(super) fn from_kernel(world: &mut World, kernel: &Wire, frame: &[u8]) -> Vec<Vec<u8>> {
     assert!(kernel.send(frame));
     world.settle();

@@ -7,7 +7,8 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::event::Reason;
 
-/// Connects to a remote gateway that has only this address to assign; returns that gateway, once it has answered, and our own.
+/// Connects to a remote gateway that has only this address to assign; returns that gateway, once it
+/// has answered, and our own.
 fn connect_to(address: &str) -> (Peer, World) {
     let mut config = config(vec![]);
     let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";

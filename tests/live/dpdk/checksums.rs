@@ -57,7 +57,8 @@ fn udp_over_ipv6_leaves_with_its_checksum() {
     capture.arg("exec tcpdump -Z root -lnvvi f0 --immediate-mode -c 20 udp port 4500 2>&1");
     let mut capture = Program::start(&mut capture);
     capture.wait_for_line("listening on");
-    // tcpdump verifies the checksums, because the kernel does not verify those of packets from a veth.
+    // tcpdump verifies the checksums, because the kernel does not verify those of packets from a
+    // veth.
     let socket = lab.enter("srv", || UdpSocket::bind("10.99.0.2:0").unwrap());
     let sealed = gateway.sa().outbound.packets;
     for length in 1..=20 {

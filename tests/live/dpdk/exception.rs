@@ -23,7 +23,8 @@ fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     (lab, gateway, terminal)
 }
 
-/// Checks that the kernel answers pings, speaks TCP, sends pings of its own, and receives multicast groups of routing protocols.
+/// Checks that the kernel answers pings, speaks TCP, sends pings of its own, and receives multicast
+/// groups of routing protocols.
 pub(crate) fn kernel_shares_a_port(driver: &str) {
     let (lab, gateway, _terminal) = start(driver, 10_000);
     let ports = gateway.ports();
@@ -76,7 +77,8 @@ pub(crate) fn kernel_shares_a_port(driver: &str) {
     assert_eq!(gateway.dropped("ExceptionLimit"), 0);
 }
 
-/// Checks that frames beyond the rate are dropped and counted, and that a tunnel's traffic does not suffer.
+/// Checks that frames beyond the rate are dropped and counted, and that a tunnel's traffic does not
+/// suffer.
 pub(crate) fn flood_to_the_kernel_is_limited(driver: &str) {
     let (lab, gateway, terminal) = start(driver, 500);
     let mut ping = lab.spawn("term", &format!("ping -i 0.02 -w 60 {SERVER}"));

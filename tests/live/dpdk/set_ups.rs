@@ -30,7 +30,8 @@ addresses = ["10.99.0.1/24"]
     )
 }
 
-/// Checks that the gateway, run by `under`, ends with exit code 1 and one line on standard error that contains all of `words`.
+/// Checks that the gateway, run by `under`, ends with exit code 1 and one line on standard error
+/// that contains all of `words`.
 pub(crate) fn assert_refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
     let file = lab.config("refused", config);
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
@@ -42,7 +43,8 @@ pub(crate) fn assert_refused(lab: &Lab, under: &str, config: &str, words: &[&str
     assert!(!lab.path("refused.sock").exists());
 }
 
-/// Asserts that the gateway's log has only lines of level INFO: no warnings, and no output of DPDK itself.
+/// Asserts that the gateway's log has only lines of level INFO: no warnings, and no output of DPDK
+/// itself.
 pub(crate) fn assert_only_info_logged(gateway: &Gateway) {
     let log = gateway.log();
     assert_eq!(log.lines().find(|line| !line.contains("  INFO ")), None, "{log}");

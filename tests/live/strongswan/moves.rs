@@ -22,7 +22,8 @@ fn across(lab: &Lab, gateway: &Gateway, remote: &str, event: impl FnOnce()) -> u
     lost
 }
 
-/// The limit of lost pings: far more than any move was seen to lose (3 to 6, of which 4 are the terminal's own delay), far fewer than a move that times out loses.
+/// The limit of lost pings: far more than any move was seen to lose (3 to 6, of which 4 are the
+/// terminal's own delay), far fewer than a move that times out loses.
 const MAX_LOST: u32 = 60;
 
 #[test]

@@ -99,7 +99,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     }
 }
 
-/// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one: those that would fill no more than half of the lanes.
+/// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one:
+/// those that would fill no more than half of the lanes.
 #[inline(always)]
 fn singles<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
     if V::LANES == 1 || blocks == MOST_BLOCKS {

@@ -3,7 +3,7 @@
 //! The few blocks of one packet would wait for each other; those of several packets fill the
 //! pipelines. While one group of packets passes through the cipher, the group before it is hashed.
 
-#![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several kernel")]
+#![allow(unsafe_code, reason = "packets are written through pointers, for one may stand in several lanes")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
@@ -48,7 +48,7 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: 
     }
 }
 
-/// A packet for each lane. The same packet may be in several kernel, because everything is read
+/// A packet for each lane. The same packet may be in several lanes, because everything is read
 /// before anything is written.
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
@@ -57,7 +57,7 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// Takes the next packets of `left`. If they are fewer than the kernel, the first one fills the
+    /// Takes the next packets of `left`. If they are fewer than the lanes, the first one fills the
     /// rest.
     ///
     /// # Safety

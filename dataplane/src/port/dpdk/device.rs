@@ -41,13 +41,13 @@ pub(super) struct Device {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
     pub spreading: Spread,
-    /// Whether it verifies IPv4 checksums.
+    /// `true` if it verifies IPv4 checksums.
     pub verifies_checksums: bool,
-    /// Whether it fills in UDP checksums.
+    /// `true` if it fills in UDP checksums.
     pub fills_checksums: bool,
 }
 
-/// How packets are spread over queues.
+/// The spreading of packets over queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     /// There is one queue.

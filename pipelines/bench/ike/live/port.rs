@@ -196,7 +196,7 @@ struct OutsidePort {
     terminals: u32,
     /// When the clock started.
     started: Option<Instant>,
-    /// Whether a packet went to the watched terminal's current address.
+    /// `true` if a packet went to the watched terminal's current address.
     has_arrived: bool,
     last_spi: u32,
     meter: Meter,

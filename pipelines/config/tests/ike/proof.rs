@@ -129,7 +129,7 @@ fn connections_with_the_same_credentials_share_a_verifier() {
 }
 
 #[test]
-fn each_side_by_its_own_way() {
+fn sides_may_authenticate_by_different_methods() {
     let each = "auth = { local = \"psk\", remote = \"certificate\" }\npsk_file = \"psk\"\n";
     let c = with(&format!("{each}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Psk(_), RemoteAuth::Key(_))));
