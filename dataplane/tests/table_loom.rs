@@ -10,7 +10,8 @@ use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
 use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};
 
-/// Whether a value still lives. For loom it is plain memory, written when the value is made and
+/// A flag that is set while a value lives. For loom it is plain memory, written when the value is
+/// made and
 /// dropped, and read when somebody uses it. So a model fails as soon as these accesses are not
 /// ordered.
 struct Life(UnsafeCell<bool>);
@@ -117,7 +118,7 @@ fn a_value_lives_until_its_reader_is_quiescent() {
 }
 
 #[test]
-fn one_of_two_readers_does_not_speak_for_the_other() {
+fn quiescence_of_one_reader_does_not_cover_another() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
@@ -142,7 +143,7 @@ fn one_of_two_readers_does_not_speak_for_the_other() {
 }
 
 #[test]
-fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
+fn late_reader_holds_only_the_value_that_it_found() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
@@ -177,7 +178,7 @@ fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
 }
 
 #[test]
-fn a_writer_that_is_dropped_frees_nothing_that_is_held() {
+fn dropped_writer_frees_no_value_that_is_held() {
     loom::model(|| {
         let (mut writer, cell, _) = cell();
         let worker = {
@@ -195,7 +196,7 @@ fn a_writer_that_is_dropped_frees_nothing_that_is_held() {
 }
 
 #[test]
-fn a_writer_that_is_dropped_frees_what_nobody_holds() {
+fn dropped_writer_frees_values_that_nobody_holds() {
     loom::model(|| {
         let (mut writer, cell, life) = cell();
         let mut reader = writer.reader();

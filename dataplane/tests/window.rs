@@ -113,14 +113,14 @@ proptest! {
         for steps in runs {
             let before = model.top;
             let run: Vec<_> = steps.iter().map(|&step| before.saturating_add_signed(step)).collect();
-            let told = accept_run(&window, &run);
+            let outcomes = accept_run(&window, &run);
             let expected: Vec<_> = run.iter().map(|&seq| model.accept(seq)).collect();
-            for ((seq, told), expected) in run.iter().zip(&told).zip(&expected) {
-                prop_assert_eq!(told.map(|_| ()), expected.map(|_| ()), "{} of {:?}", seq, run);
-                prop_assert!(*told != Ok(true) || *expected == Ok(true), "{} is not the newest of {:?}", seq, run);
+            for ((seq, outcome), expected) in run.iter().zip(&outcomes).zip(&expected) {
+                prop_assert_eq!(outcome.map(|_| ()), expected.map(|_| ()), "{} of {:?}", seq, run);
+                prop_assert!(*outcome != Ok(true) || *expected == Ok(true), "{} is not the newest of {:?}", seq, run);
             }
             prop_assert_eq!(window.top(), model.top);
-            let mut newest = run.iter().zip(&told).filter(|(_, told)| **told == Ok(true));
+            let mut newest = run.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(true));
             prop_assert_eq!(newest.next_back().map_or(before, |(seq, _)| *seq), model.top, "{:?}", run);
         }
     }
@@ -185,7 +185,7 @@ fn the_ends_of_the_number_space_are_safe() {
 }
 
 #[test]
-fn is_exactly_as_long_as_asked() {
+fn has_exactly_the_configured_size() {
     for (asked, size) in
         [(0, MIN_SIZE), (64, 64), (65, 65), (1000, 1000), (MAX_SIZE, MAX_SIZE), (u32::MAX, MAX_SIZE)]
     {

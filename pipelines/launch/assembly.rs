@@ -55,13 +55,13 @@ pub struct OpenPort {
     pub mac: Mac,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
-    /// Whether the port fills in missing UDP checksums when it sends.
+    /// `true` if the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,
     /// The gateway's addresses on this port, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
-    /// How the MAC addresses of its stations are found.
+    /// The way to find the MAC addresses of its stations.
     pub stations: Stations,
-    /// Whether the host's own network stack is at the other end.
+    /// `true` if the host's own network stack is at the other end.
     pub is_host: bool,
     /// The rest of a device that is shared with the kernel, besides its queues.
     pub shared: Option<SharedDevice>,
@@ -87,7 +87,7 @@ pub struct Exception {
 
 /// The resources of one worker.
 #[derive(Debug)]
-pub struct Seat {
+pub struct WorkerResources {
     /// Frames.
     pub pool: Pool,
     /// The core that the worker is pinned to, if any.
@@ -120,25 +120,29 @@ pub struct Gateway {
 }
 
 impl Assembly {
-    /// Puts together one worker for each of `seats`, with all `ports`.
+    /// Puts together one worker for each of `resources`, with all `ports`.
     ///
     /// # Errors
     /// [`StartError`], if a port does not fit, a key cannot be used, or the system refuses.
-    pub fn new(config: &Config, seats: Vec<Seat>, mut ports: Vec<OpenPort>) -> Result<Self, StartError> {
-        if let Some(port) = ports.iter().find(|p| p.queues.len() != seats.len()) {
+    pub fn new(
+        config: &Config,
+        resources: Vec<WorkerResources>,
+        mut ports: Vec<OpenPort>,
+    ) -> Result<Self, StartError> {
+        if let Some(port) = ports.iter().find(|p| p.queues.len() != resources.len()) {
             return Err(StartError::Queues { port: port.name.clone() });
         }
         if let Some(port) = ports.iter().find(|p| !is_sound(p, &ports)) {
             return Err(StartError::Exception { port: port.name.clone() });
         }
-        let count = seats.len();
+        let count = resources.len();
         let writer = Writer::new();
         let tables = Arc::new(Tables::new(&writer, config.gateway.tunnels, settings(config, &ports)));
         let mut queues: Vec<_> =
             ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
         let mut handles = Vec::new();
         let mut workers = Vec::new();
-        for Seat { pool, core } in seats {
+        for WorkerResources { pool, core } in resources {
             let handle = WorkerHandle {
                 rings: Arc::new(Rings::new(pool.frame_size())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
@@ -324,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_kept_off_the_cores_of_workers_but_not_off_all() {
+    fn keeps_a_thread_off_the_workers_cores_but_not_off_all() {
         let cores = || {
             let set = sched_getaffinity(Pid::from_raw(0)).unwrap();
             (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap()).collect::<Vec<_>>()

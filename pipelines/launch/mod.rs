@@ -5,7 +5,7 @@ mod assembly;
 mod error;
 mod ports;
 
-pub use assembly::{Assembly, Exception, Gateway, OpenPort, Seat};
+pub use assembly::{Assembly, Exception, Gateway, OpenPort, WorkerResources};
 pub use error::{LaunchError, StartError};
 
 use crate::{
@@ -57,8 +57,9 @@ pub fn run(config: &Config) -> Result<(), LaunchError> {
     // First of all: if this gateway fails to start, the host must not forward in its place.
     let _barrier = Barrier::raise(config).map_err(|(port, why)| LaunchError::Port { port, why })?;
     let Resources { cores, pools, ports } = prepare(config)?;
-    let seats = pools.into_iter().zip(&cores).map(|(pool, &core)| Seat { pool, core }).collect();
-    let assembly = Assembly::new(config, seats, ports).map_err(LaunchError::Start)?;
+    let resources =
+        pools.into_iter().zip(&cores).map(|(pool, &core)| WorkerResources { pool, core }).collect();
+    let assembly = Assembly::new(config, resources, ports).map_err(LaunchError::Start)?;
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
     let control = config.gateway.control.as_ref();
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_to_spare_are_all_but_the_first_and_those_that_cannot_be_named() {
+    fn spare_cores_exclude_the_first_and_those_beyond_the_limit() {
         let ids = |cores: &[usize], end| {
             let cores = cores.iter().map(|&id| CoreId { id }).collect();
             spare(cores, end).into_iter().map(|core| core.map(|core| core.id)).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 //! Inbound security associations.
 
 use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
-use crate::{crypto::Key, few::Few, prefetch, sharing::Sharing, window::Window, wire::Address};
+use crate::{crypto::Key, one_or_many::OneOrMany, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -37,11 +37,11 @@ pub struct InboundSa {
     pub window: Window,
     /// The gateway's address that packets must be sent to. If unspecified, any of its addresses.
     pub local: Address,
-    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
+    /// `true` if sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
-    /// Whether new sources are reported to the slow path.
+    /// `true` if new sources are reported to the slow path.
     pub watch: bool,
     /// The number of reports of new sources that wait for the slow path. At most [`REPORTS`], so
     /// that no SA fills the ring alone.
@@ -63,7 +63,7 @@ pub struct InboundSa {
     /// Packets and bytes so far, and their limits.
     pub life: Lifetime,
     /// The packets that may come out of the SA.
-    pub selectors: Few<Selector>,
+    pub selectors: OneOrMany<Selector>,
     /// Counts of refused packets.
     pub refused: Refusals,
 }
@@ -94,14 +94,14 @@ pub struct InboundParts {
     /// Numbers up to this one are refused. 0 for a new SA.
     pub sequence: u64,
     /// See [`InboundSa::selectors`].
-    pub selectors: Few<Selector>,
+    pub selectors: OneOrMany<Selector>,
     /// Limits of packets and bytes.
     pub limits: Limits,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     pub inner_mtu: usize,
     /// The peer's path, if it is known.
     pub path: Option<Path>,
-    /// Whether one worker or several use the SA.
+    /// The number of workers that use the SA: one or several.
     pub sharing: Sharing,
 }
 

@@ -41,13 +41,13 @@ pub(super) struct Device {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
     pub spreading: Spread,
-    /// Whether it verifies IPv4 checksums.
+    /// `true` if it verifies IPv4 checksums.
     pub verifies_checksums: bool,
-    /// Whether it fills in UDP checksums.
+    /// `true` if it fills in UDP checksums.
     pub fills_checksums: bool,
 }
 
-/// How packets are spread over queues.
+/// The spreading of packets over queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     /// There is one queue.
@@ -113,8 +113,8 @@ impl Device {
         }
         this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
         // All pools are told, even if one refuses: each gets the mbufs back when `this` is dropped.
-        let told: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
-        told.into_iter().collect::<Result<(), _>>()?;
+        let results: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
+        results.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {
             spreading: Spread::of(setup.spreading),
             verifies_checksums: setup.verifies != 0,

@@ -32,7 +32,7 @@ pub struct Eal {
     /// The arguments that made each device that may be used, for devices closed and opened again.
     devices: Vec<String>,
     /// The messages that DPDK wrote when it made them.
-    said: String,
+    output: String,
 }
 
 impl Eal {
@@ -72,13 +72,13 @@ impl Eal {
         argv.push(null_mut());
         let argv = argv.leak().as_mut_ptr();
         // SAFETY: `count` strings and a null, which are never freed.
-        let (started, said) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
+        let (started, output) = quietly(|| unsafe { sys::wf_eal_init(count, argv) }).map_err(not_kept)?;
         remove_runtime_folder();
         if started < 0 {
-            let why = messages::complaint(&said).map_or_else(sys::last_error, ToOwned::to_owned);
+            let why = messages::complaint(&output).map_or_else(sys::last_error, ToOwned::to_owned);
             return Err(unsupported("dpdk", why));
         }
-        Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), said })
+        Ok(Self { devices: options.vdev.iter().chain(&options.allow).cloned().collect(), output })
     }
 
     /// Returns the largest number of receive and transmit queues of `device`, or `None` if there is
@@ -120,9 +120,9 @@ impl Eal {
         let mempools = pools.iter().map(Pool::mempool).collect::<Option<Vec<_>>>();
         let mempools = mempools.ok_or_else(|| unsupported(name, "the workers' frames are not DPDK's"))?;
         let start = || Device::start(port, request, mempools.clone());
-        let (started, said) = quietly(start).map_err(not_kept)?;
-        let (device, powers) = started.map_err(|why| match messages::complaint(&said) {
-            Some(said) => unsupported(name, format!("its driver cannot {why}: {said}")),
+        let (started, output) = quietly(start).map_err(not_kept)?;
+        let (device, powers) = started.map_err(|why| match messages::complaint(&output) {
+            Some(complaint) => unsupported(name, format!("its driver cannot {why}: {complaint}")),
             None => unsupported(name, format!("its driver cannot {why}")),
         })?;
         let (mtu, device) = (device.mtu(), Arc::new(device));
@@ -157,11 +157,11 @@ impl Eal {
         let devargs = self.devices.iter().find(is_it).ok_or_else(missing)?;
         let words = CString::new(devargs.as_str()).map_err(|_| missing())?;
         // SAFETY: EAL runs, and the arguments are a string that it copies.
-        let (_, said) = quietly(|| unsafe { sys::rte_dev_probe(words.as_ptr()) }).map_err(not_kept)?;
+        let (_, output) = quietly(|| unsafe { sys::rte_dev_probe(words.as_ptr()) }).map_err(not_kept)?;
         let why = || {
-            let said = messages::why_missing(&self.said, name).or(messages::why_missing(&said, name));
-            match said {
-                Some(said) => format!("DPDK cannot make it: {said}"),
+            let why = messages::why_missing(&self.output, name).or(messages::why_missing(&output, name));
+            match why {
+                Some(why) => format!("DPDK cannot make it: {why}"),
                 None if !name.contains(':') => format!("its driver does not take \"{devargs}\""),
                 None if Path::new("/sys/bus/pci/devices").join(name).exists() => {
                     "none of DPDK's drivers takes it; is it bound to vfio-pci? (scripts/dpdk-setup)".into()

@@ -28,16 +28,16 @@ const USUAL: [&str; 13] = [
 ];
 
 /// Returns the reason of a failure from all messages written meanwhile: the first complaint.
-pub(super) fn complaint(said: &str) -> Option<&str> {
-    complaints(said).find(|line| line.contains(": ")).or_else(|| complaints(said).next())
+pub(super) fn complaint(output: &str) -> Option<&str> {
+    complaints(output).find(|line| line.contains(": ")).or_else(|| complaints(output).next())
 }
 
 /// Returns the reason why there is no `device` from all messages of EAL's start: the first
 /// complaint of its driver.
-pub(super) fn why_missing<'a>(said: &'a str, device: &str) -> Option<&'a str> {
+pub(super) fn why_missing<'a>(output: &'a str, device: &str) -> Option<&'a str> {
     let ends = |line: &str| line.contains("failed to initialize ") || line.contains("cannot be used");
     let mut first = None;
-    for line in complaints(said) {
+    for line in complaints(output) {
         if ends(line) {
             if line.split(' ').any(|word| word == device) {
                 return first;
@@ -50,9 +50,9 @@ pub(super) fn why_missing<'a>(said: &'a str, device: &str) -> Option<&'a str> {
     None
 }
 
-fn complaints(said: &str) -> impl Iterator<Item = &str> {
+fn complaints(output: &str) -> impl Iterator<Item = &str> {
     let is_usual = |line: &str| USUAL.iter().any(|usual| line.contains(usual));
-    said.lines().map(str::trim).filter(move |line| !line.is_empty() && !is_usual(line))
+    output.lines().map(str::trim).filter(move |line| !line.is_empty() && !is_usual(line))
 }
 
 /// Runs `f` and captures what it writes to standard output and error, because DPDK writes long
@@ -70,10 +70,10 @@ pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> io::Result<(T, String)> {
         [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| Redirection::new(fd, kept.as_raw_fd()));
     let done = f();
     drop(restored);
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     kept.rewind()?;
-    kept.read_to_end(&mut said)?;
-    Ok((done, String::from_utf8_lossy(&said).into_owned()))
+    kept.read_to_end(&mut output)?;
+    Ok((done, String::from_utf8_lossy(&output).into_owned()))
 }
 
 /// A file descriptor that is redirected until this value is dropped.
@@ -135,10 +135,10 @@ EAL: Bus (vdev) probe failed.
     }
 
     #[test]
-    fn the_first_complaint_is_the_one_that_the_others_follow_from() {
-        let said =
+    fn reports_the_first_of_several_complaints() {
+        let output =
             "EAL: Detected NUMA nodes: 1\nwayfarer: unrecognized option '--nonsense'\n\nUsage: wayfarer\n";
-        assert_eq!(complaint(said), Some("wayfarer: unrecognized option '--nonsense'"));
+        assert_eq!(complaint(output), Some("wayfarer: unrecognized option '--nonsense'"));
         assert_eq!(complaint("EAL: Detected NUMA nodes: 1\n \nout of luck\n"), Some("out of luck"));
         assert_eq!(complaint("EAL: Detected NUMA nodes: 1\n \n"), None);
     }

@@ -4,14 +4,14 @@ use std::ops::Deref;
 
 /// One value, or any other number of them.
 #[derive(Clone, Debug)]
-pub enum Few<T> {
+pub enum OneOrMany<T> {
     /// One element.
     One(T),
     /// None, or several.
     Several(Box<[T]>),
 }
 
-impl<T> FromIterator<T> for Few<T> {
+impl<T> FromIterator<T> for OneOrMany<T> {
     fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
         let mut all: Vec<T> = all.into_iter().collect();
         match all.pop() {
@@ -21,7 +21,7 @@ impl<T> FromIterator<T> for Few<T> {
     }
 }
 
-impl<T> Deref for Few<T> {
+impl<T> Deref for OneOrMany<T> {
     type Target = [T];
 
     #[inline]
@@ -35,14 +35,14 @@ impl<T> Deref for Few<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Few;
+    use super::OneOrMany;
 
     #[test]
     fn any_number_in_order() {
         for n in 0..5 {
-            let few: Few<u32> = (0..n).collect();
-            assert_eq!(few.to_vec(), (0..n).collect::<Vec<_>>());
-            assert_eq!(matches!(few, Few::One(_)), n == 1);
+            let list: OneOrMany<u32> = (0..n).collect();
+            assert_eq!(list.to_vec(), (0..n).collect::<Vec<_>>());
+            assert_eq!(matches!(list, OneOrMany::One(_)), n == 1);
         }
     }
 }
