@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_one_processes_until_it_lets_go() {
+    fn one_process_holds_a_device_until_it_releases_it() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("wayfarer/devices");
         let held = DeviceLock::take_in(&folder, "eth0").unwrap();

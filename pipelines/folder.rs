@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_for_nobody_else() {
+    fn missing_folders_are_made_for_the_owner_only() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a/b");
         let folder = Folder::open(&path).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_new_and_stay_where_they_were_opened() {
+    fn files_are_new_and_keep_their_folder() {
         let home = tempfile::tempdir().unwrap();
         let (path, other) = (home.path().join("log"), home.path().join("other"));
         fs::create_dir(&path).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_have_a_hand_in_is_refused() {
+    fn refuses_folders_that_others_can_change() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
         for name in ["group", "theirs", "open", "sticky", "sticky_group"] {

@@ -39,7 +39,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn only_files_are_opened_and_no_pipe_is_waited_for() {
+    fn opens_only_files_and_waits_for_no_pipe() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("pipe");
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();

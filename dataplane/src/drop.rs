@@ -1,6 +1,6 @@
 //! The reasons why packets are dropped. Every dropped packet counts for exactly one reason.
 
-/// How serious a drop is for an operator.
+/// The severity of a drop for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Part of normal work.

@@ -11,7 +11,7 @@
 //! | [`sa`] | security associations, paths, selectors, lifetimes |
 //! | [`table`] | tables that workers read without locks while one writer changes them |
 //! | [`sharing`] | counters of one worker or several |
-//! | [`prefetch`], [`few`] | hints to the cache; lists that usually have one element |
+//! | [`prefetch`], [`one_or_many`] | hints to the cache; lists that usually have one element |
 //! | [`ring`] | bounded rings of frames between threads |
 //! | [`mod@drop`] | the reasons why packets are dropped |
 //! | [`clock`] | a clock for profiles |

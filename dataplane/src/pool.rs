@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "another pool")]
-    fn a_strange_packet_is_refused() {
+    fn packet_of_another_pool_is_refused() {
         let (mut a, mut b) = (Pool::new(1, 2048).unwrap(), Pool::new(1, 2048).unwrap());
         b.give(a.take().unwrap());
     }
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_panic_had_in_hand_comes_back() {
+    fn frames_of_a_panicking_worker_come_back() {
         let mut pool = Pool::new(8, 2048).unwrap();
         let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut burst = Burst::new();

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_between_threads_are_neither_lost_nor_doubled_nor_torn() {
+    fn frames_cross_threads_whole_and_exactly_once() {
         const SENDERS: usize = 2;
         const FRAMES: usize = 100_000;
         const DEPTH: usize = 8;

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many threads change a counter at once. Any number may read it.
+/// The number of threads that change a counter at once. Any number may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
     /// One: a load and a store suffice. With more than one, counts would be lost.

@@ -41,7 +41,7 @@ pub enum Replay {
     Duplicate,
 }
 
-/// Whether an accepted number was the highest so far when it came.
+/// `true` for an accepted number that was the highest so far when it came.
 pub type Newest = bool;
 
 /// The recently accepted numbers of one inbound SA.

@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn what_was_sealed_opens(
+    fn sealed_packets_open(
         suite in select(Suite::ALL), backends in (select(backends()), select(backends())),
         seed: u8, seq: u64, esn: bool, text in vec(any::<u8>(), 0..9216)
     ) {
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn a_forged_packet_disturbs_no_neighbour(
+    fn forged_packet_does_not_affect_others_of_its_burst(
         backend in select(backends()),
         burst in vec((select(Suite::ALL), any::<bool>(), vec(any::<u8>(), 16..600)), 2..64),
         forged: prop::sample::Index, at: prop::sample::Index, bit in 0u8..8
@@ -186,7 +186,7 @@ fn another_key_does_not_give_the_text() {
 }
 
 #[test]
-fn ivs_are_the_number_or_unpredictable() {
+fn ivs_are_sequence_numbers_or_unpredictable() {
     for &suite in Suite::ALL {
         let key = key(suite, 4, Backend::detect());
         let iv = |seq| sealed(&key, seq, true, b"")[HEADER..HEADER + suite.iv_len()].to_vec();

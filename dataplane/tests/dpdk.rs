@@ -76,7 +76,7 @@ fn filled(pool: &mut Pool, count: usize, seed: u8) -> Burst {
 }
 
 #[test]
-fn a_ring_gives_back_the_very_frames_that_it_was_given_in_the_same_queue() {
+fn ring_returns_the_same_frames_in_the_same_queue() {
     let eal = eal();
     let mut pools = pools(&eal, 2);
     let OpenDevice { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
@@ -100,7 +100,7 @@ fn a_ring_gives_back_the_very_frames_that_it_was_given_in_the_same_queue() {
 }
 
 #[test]
-fn what_a_full_ring_does_not_take_stays_with_the_caller() {
+fn packets_that_a_full_ring_refuses_stay_with_the_caller() {
     let eal = eal();
     let mut pools = pools(&eal, 1);
     let OpenDevice { mut ports, .. } = eal.open(&request("net_ring0"), &mut pools).unwrap();
@@ -132,7 +132,7 @@ fn what_a_full_ring_does_not_take_stays_with_the_caller() {
 }
 
 #[test]
-fn frames_in_several_buffers_are_refused_and_counted_and_disturb_no_other() {
+fn refuses_and_counts_frames_in_several_buffers() {
     let eal = eal();
     let mut pools = pools(&eal, 1);
     let OpenDevice { mut ports, .. } = eal.open(&request("net_pcap0"), &mut pools).unwrap();
@@ -147,7 +147,7 @@ fn frames_in_several_buffers_are_refused_and_counted_and_disturb_no_other() {
 }
 
 #[test]
-fn mbufs_all_come_back_when_devices_are_opened_and_closed_again_and_again() {
+fn all_mbufs_return_after_repeated_opening_and_closing() {
     let eal = eal();
     let mut pools = pools(&eal, 2);
     for round in 0..10 {
@@ -170,7 +170,7 @@ fn mbufs_all_come_back_when_devices_are_opened_and_closed_again_and_again() {
 }
 
 #[test]
-fn a_small_pool_does_not_keep_from_drivers_what_it_is_given_back() {
+fn small_pool_returns_frames_to_drivers() {
     let eal = eal();
     let mut pools = [eal.pool(256, FRAME, 0).unwrap()];
     let OpenDevice { mut ports, .. } = eal.open(&request("net_null0"), &mut pools).unwrap();
@@ -185,7 +185,7 @@ fn a_small_pool_does_not_keep_from_drivers_what_it_is_given_back() {
 }
 
 #[test]
-fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_they_go() {
+fn refuses_devices_whose_rings_would_hold_all_frames() {
     let eal = eal();
     let mut pools = [256, 512, 256].map(|frames| eal.pool(frames, FRAME, 0).unwrap());
     for _ in 0..3 {
@@ -201,7 +201,7 @@ fn devices_whose_rings_would_hold_all_frames_are_refused_and_leave_room_when_the
 }
 
 #[test]
-fn a_thread_of_its_own_works_with_a_cache_of_its_own_and_leaves_nothing_in_it() {
+fn each_thread_has_its_own_cache_and_leaves_it_empty() {
     let eal = eal();
     // More than the 128 threads that DPDK knows at a time: each one frees its slot.
     for _ in 0..200 {
@@ -223,7 +223,7 @@ fn a_thread_of_its_own_works_with_a_cache_of_its_own_and_leaves_nothing_in_it() 
 }
 
 #[test]
-fn what_cannot_be_opened_says_why_in_one_line() {
+fn reports_in_one_line_why_a_device_cannot_be_opened() {
     let eal = eal();
     let refused = |request: &Request<'_>, pools: &mut [Pool]| match eal.open(request, pools) {
         Ok(opened) => panic!("{opened:?}"),
@@ -254,7 +254,7 @@ fn what_cannot_be_opened_says_why_in_one_line() {
 }
 
 #[test]
-fn a_device_tells_its_state_and_counters() {
+fn device_reports_state_and_counters() {
     let eal = eal();
     let mut pools = pools(&eal, 1);
     let mut opened = eal.open(&request("net_null0"), &mut pools).unwrap();

@@ -10,15 +10,16 @@ use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
 use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};
 
-/// True while a value lives. For loom it is plain memory, written when the value is made and
+/// A flag that is set while a value lives. For loom it is plain memory, written when the value is
+/// made and
 /// dropped, and read when somebody uses it. So a model fails as soon as these accesses are not
 /// ordered.
-struct LiveFlag(UnsafeCell<bool>);
+struct Life(UnsafeCell<bool>);
 
 // SAFETY: as safe as the tested code; loom reports every unordered access.
-unsafe impl Sync for LiveFlag {}
+unsafe impl Sync for Life {}
 
-impl LiveFlag {
+impl Life {
     fn is_on(&self) -> bool {
         // SAFETY: as above.
         self.0.with(|on| unsafe { *on })
@@ -26,36 +27,36 @@ impl LiveFlag {
 }
 
 /// A value of a table, known by its name.
-struct TrackedValue {
+struct Witness {
     name: u32,
-    live: std::sync::Arc<LiveFlag>,
+    life: std::sync::Arc<Life>,
 }
 
-impl TrackedValue {
+impl Witness {
     fn new(name: u32) -> Self {
-        Self { name, live: LiveFlag(UnsafeCell::new(true)).into() }
+        Self { name, life: Life(UnsafeCell::new(true)).into() }
     }
 
     /// Returns the name, which only the memory of a live value has.
     fn look(&self) -> u32 {
-        assert!(self.live.is_on(), "{} was freed", self.name);
+        assert!(self.life.is_on(), "{} was freed", self.name);
         self.name
     }
 }
 
-impl Drop for TrackedValue {
+impl Drop for Witness {
     fn drop(&mut self) {
         // SAFETY: as above.
-        self.live.0.with_mut(|on| unsafe { *on = false });
+        self.life.0.with_mut(|on| unsafe { *on = false });
     }
 }
 
 /// A key that shares its chain with all others. Every look-up that passes it uses it.
-struct Key(TrackedValue);
+struct Key(Witness);
 
 impl Key {
     fn new(name: u32) -> Self {
-        Self(TrackedValue::new(name))
+        Self(Witness::new(name))
     }
 }
 
@@ -71,17 +72,17 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-/// Returns a writer, a cell with the first of two values, and whether that one lives.
-fn cell() -> (Writer, Arc<Cell<TrackedValue>>, std::sync::Arc<LiveFlag>) {
+/// Returns a writer, a cell with the first of two witnesses, and whether that one lives.
+fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
     let writer = Writer::new();
-    let first = TrackedValue::new(1);
-    let live = first.live.clone();
+    let first = Witness::new(1);
+    let life = first.life.clone();
     let cell = Arc::new(Cell::new(&writer, first));
-    (writer, cell, live)
+    (writer, cell, life)
 }
 
 /// Reads a cell twice in each of two turns, and holds the values until the end of the turn.
-fn read(cell: &Cell<TrackedValue>, reader: &mut Reader) {
+fn read(cell: &Cell<Witness>, reader: &mut Reader) {
     let mut newest = 0;
     for _ in 0..2 {
         let (first, second) = (cell.load(reader), cell.load(reader));
@@ -95,7 +96,7 @@ fn read(cell: &Cell<TrackedValue>, reader: &mut Reader) {
 #[test]
 fn a_value_lives_until_its_reader_is_quiescent() {
     loom::model(|| {
-        let (mut writer, cell, live) = cell();
+        let (mut writer, cell, life) = cell();
         let mut reader = writer.reader();
         let worker = {
             let cell = Arc::clone(&cell);
@@ -104,24 +105,24 @@ fn a_value_lives_until_its_reader_is_quiescent() {
                 reader
             })
         };
-        cell.store(&mut writer, TrackedValue::new(2));
+        cell.store(&mut writer, Witness::new(2));
         writer.collect();
         writer.collect();
         let mut reader = worker.join().unwrap();
         // The last quiescent point may have been before the change.
         reader.quiescent();
         assert_eq!(writer.collect(), 0);
-        assert!(!live.is_on());
+        assert!(!life.is_on());
         assert_eq!(cell.load(&reader).look(), 2);
     });
 }
 
 #[test]
-fn one_of_two_readers_does_not_speak_for_the_other() {
+fn quiescence_of_one_reader_does_not_cover_another() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let (mut writer, cell, live) = cell();
+        let (mut writer, cell, life) = cell();
         let workers = [(); 2].map(|()| {
             let (mut reader, cell) = (writer.reader(), Arc::clone(&cell));
             thread::spawn(move || {
@@ -132,21 +133,21 @@ fn one_of_two_readers_does_not_speak_for_the_other() {
                 cell.load(&reader).look();
             })
         });
-        cell.store(&mut writer, TrackedValue::new(2));
+        cell.store(&mut writer, Witness::new(2));
         writer.collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         // Both readers are gone.
         assert_eq!(writer.collect(), 0);
-        assert!(!live.is_on());
+        assert!(!life.is_on());
     });
 }
 
 #[test]
-fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
+fn late_reader_holds_only_the_value_that_it_found() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let (mut writer, cell, live) = cell();
+        let (mut writer, cell, life) = cell();
         let early = {
             let (mut reader, cell) = (writer.reader(), Arc::clone(&cell));
             thread::spawn(move || {
@@ -155,7 +156,7 @@ fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
                 reader
             })
         };
-        cell.store(&mut writer, TrackedValue::new(2));
+        cell.store(&mut writer, Witness::new(2));
         // Between a retirement and its collection.
         let late = {
             let (reader, cell) = (writer.reader(), Arc::clone(&cell));
@@ -167,17 +168,17 @@ fn a_reader_that_comes_late_holds_what_it_found_and_nothing_older() {
             })
         };
         writer.collect();
-        cell.store(&mut writer, TrackedValue::new(3));
+        cell.store(&mut writer, Witness::new(3));
         writer.collect();
         let (mut early, _late) = (early.join().unwrap(), late.join().unwrap());
         early.quiescent();
         // The late reader cannot hold the first value, but may hold the second.
-        assert_eq!((writer.collect(), live.is_on()), (1, false));
+        assert_eq!((writer.collect(), life.is_on()), (1, false));
     });
 }
 
 #[test]
-fn a_writer_that_is_dropped_frees_nothing_that_is_held() {
+fn dropped_writer_frees_no_value_that_is_held() {
     loom::model(|| {
         let (mut writer, cell, _) = cell();
         let worker = {
@@ -187,7 +188,7 @@ fn a_writer_that_is_dropped_frees_nothing_that_is_held() {
                 reader
             })
         };
-        cell.store(&mut writer, TrackedValue::new(2));
+        cell.store(&mut writer, Witness::new(2));
         drop(writer);
         let reader = worker.join().unwrap();
         assert_eq!(cell.load(&reader).look(), 2);
@@ -195,25 +196,25 @@ fn a_writer_that_is_dropped_frees_nothing_that_is_held() {
 }
 
 #[test]
-fn a_writer_that_is_dropped_frees_what_nobody_holds() {
+fn dropped_writer_frees_values_that_nobody_holds() {
     loom::model(|| {
-        let (mut writer, cell, live) = cell();
+        let (mut writer, cell, life) = cell();
         let mut reader = writer.reader();
-        cell.store(&mut writer, TrackedValue::new(2));
+        cell.store(&mut writer, Witness::new(2));
         reader.quiescent();
         drop(writer);
-        assert!(!live.is_on());
+        assert!(!life.is_on());
     });
 }
 
 /// Runs `change` on a map whose one chain is 1, 2, 3, beside a reader that looks up `keys`, which
 /// always exist. Passes the names of their values to `judge`.
-fn walk(keys: &'static [u32], change: fn(&Map<Key, TrackedValue>, &mut Writer), judge: fn(&[u32])) {
+fn walk(keys: &'static [u32], change: fn(&Map<Key, Witness>, &mut Writer), judge: fn(&[u32])) {
     loom::model(move || {
         let mut writer = Writer::new();
         let map = Map::new(&writer, 1);
         for name in 1..=3 {
-            map.insert(&mut writer, Key::new(name), TrackedValue::new(10 * name));
+            map.insert(&mut writer, Key::new(name), Witness::new(10 * name));
         }
         let map = Arc::new(map);
         let worker = {
@@ -240,7 +241,7 @@ fn walk(keys: &'static [u32], change: fn(&Map<Key, TrackedValue>, &mut Writer), 
 fn a_key_that_is_replaced_is_never_missing() {
     walk(
         &[2, 3],
-        |map, writer| map.insert(writer, Key::new(2), TrackedValue::new(21)),
+        |map, writer| map.insert(writer, Key::new(2), Witness::new(21)),
         |names| assert!(matches!(names, [20 | 21, 30]), "{names:?}"),
     );
 }
@@ -260,10 +261,10 @@ fn a_key_is_found_while_its_chain_changes_all_around_it() {
         &[2],
         |map, writer| {
             assert!(map.remove(writer, &Key::new(1)));
-            map.insert(writer, Key::new(2), TrackedValue::new(21));
+            map.insert(writer, Key::new(2), Witness::new(21));
             writer.collect();
             assert!(map.remove(writer, &Key::new(3)));
-            map.insert(writer, Key::new(1), TrackedValue::new(11));
+            map.insert(writer, Key::new(1), Witness::new(11));
         },
         |names| assert!(matches!(names, [20 | 21]), "{names:?}"),
     );
@@ -273,7 +274,7 @@ fn a_key_is_found_while_its_chain_changes_all_around_it() {
 fn a_key_that_appears_is_seen_whole() {
     loom::model(|| {
         let mut writer = Writer::new();
-        let map = Arc::new(Map::<Key, TrackedValue>::new(&writer, 1));
+        let map = Arc::new(Map::<Key, Witness>::new(&writer, 1));
         let worker = {
             let (reader, map) = (writer.reader(), Arc::clone(&map));
             thread::spawn(move || {
@@ -281,7 +282,7 @@ fn a_key_that_appears_is_seen_whole() {
                 assert!(found.is_none_or(|value| value.look() == 10));
             })
         };
-        map.insert(&mut writer, Key::new(1), TrackedValue::new(10));
+        map.insert(&mut writer, Key::new(1), Witness::new(10));
         worker.join().unwrap();
     });
 }

@@ -185,7 +185,7 @@ fn the_ends_of_the_number_space_are_safe() {
 }
 
 #[test]
-fn is_exactly_as_long_as_asked() {
+fn has_exactly_the_configured_size() {
     for (asked, size) in
         [(0, MIN_SIZE), (64, 64), (65, 65), (1000, 1000), (MAX_SIZE, MAX_SIZE), (u32::MAX, MAX_SIZE)]
     {

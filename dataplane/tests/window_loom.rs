@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
 
 type Outcome = Result<Newest, Replay>;
 
-/// How a worker marks its numbers, and the numbers.
+/// A way to mark numbers, and the numbers that a worker marks.
 type Work = (fn(&Window, &[u64]) -> Vec<Outcome>, &'static [u64]);
 
 /// Marks the numbers one after the other.
@@ -51,14 +51,14 @@ fn interleave(top: u64, workers: &'static [Work], judge: fn(&Window, &[Vec<Outco
             assert_eq!(numbers.len(), outcomes.len());
         }
         let numbers = workers.iter().flat_map(|(_, numbers)| *numbers).copied();
-        justify(top, window.top(), &numbers.zip(outcomes.concat()).collect::<Vec<_>>());
+        check(top, window.top(), &numbers.zip(outcomes.concat()).collect::<Vec<_>>());
         judge(&window, &outcomes);
     });
 }
 
 /// Asserts that no number is accepted twice, that none is refused without reason, and that the
 /// highest is known to be the newest.
-fn justify(first: u64, last: u64, outcomes: &[(u64, Outcome)]) {
+fn check(first: u64, last: u64, outcomes: &[(u64, Outcome)]) {
     for &(seq, outcome) in outcomes {
         let times = outcomes.iter().filter(|(other, outcome)| *other == seq && outcome.is_ok()).count();
         assert!(times <= usize::from(seq != first), "{seq} was accepted twice: {outcomes:?}");
@@ -71,7 +71,10 @@ fn justify(first: u64, last: u64, outcomes: &[(u64, Outcome)]) {
             Err(Replay::Zero) => assert_eq!(seq, 0),
         }
     }
-    assert!(last == first || outcomes.contains(&(last, Ok(true))), "{last} is nobody's newest: {outcomes:?}");
+    assert!(
+        last == first || outcomes.contains(&(last, Ok(true))),
+        "{last} is not known as the newest: {outcomes:?}"
+    );
 }
 
 fn accepted(outcomes: &[Vec<Outcome>]) -> usize {
@@ -98,7 +101,7 @@ fn numbers_of_one_block_do_not_erase_each_other() {
 
 /// Tests numbers that share a word: 5 and 165, because the window's four words hold 160 numbers.
 #[test]
-fn a_word_taken_by_a_later_lap_never_forgets_into_a_replay() {
+fn word_reused_by_a_later_lap_allows_no_replay() {
     interleave(1, &[(each, &[5]), (each, &[165]), (each, &[5])], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert!(accepted(outcomes) <= 2, "{outcomes:?}");
@@ -124,7 +127,7 @@ fn all_in_the_window_are_accepted() {
 }
 
 #[test]
-fn of_two_equal_runs_each_number_passes_once_and_the_last_is_newest() {
+fn numbers_of_two_equal_runs_pass_once_and_the_last_is_newest() {
     interleave(1, &[(run, &[6, 7]), (run, &[6, 7])], |_, outcomes| assert_eq!(accepted(outcomes), 2));
 }
 
@@ -156,7 +159,7 @@ fn runs_of_two_laps_keep_the_later() {
 }
 
 #[test]
-fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
+fn run_overtaken_by_a_later_lap_allows_no_replay() {
     interleave(110, &[(run, &[165, 166]), (each, &[325]), (run, &[166, 165])], |window, outcomes| {
         assert_eq!(outcomes[1], [Ok(true)]);
         assert_eq!((window.accept(165), window.accept(325)), (Err(Replay::Stale), Err(Replay::Duplicate)));
@@ -165,7 +168,7 @@ fn a_run_that_a_later_lap_overtakes_never_forgets_into_a_replay() {
 
 /// Tests a run in which 170 comes after 5 and makes it stale.
 #[test]
-fn a_run_longer_than_the_window_is_taken_in_its_order() {
+fn run_longer_than_the_window_is_marked_in_order() {
     interleave(1, &[(run, &[5, 170])], |_, outcomes| assert_eq!(outcomes[0], [Ok(true), Ok(true)]));
     interleave(1, &[(run, &[5, 170]), (each, &[5])], |_, outcomes| assert_eq!(outcomes[0][1], Ok(true)));
 }

@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_error_or_lengths_that_fit(bytes in proptest::collection::vec(any::<u8>(), 0..120), version: bool) {
+    fn any_bytes_parse_within_bounds_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..120), version: bool) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {
             *first = if version { 0x45 } else { 0x60 };

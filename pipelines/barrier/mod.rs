@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_taken_over_from_a_gateway_that_has_gone() {
+    fn takes_over_tables_of_a_gateway_that_has_ended() {
         alone(|| {
             let none = Ranges::default();
             let first = Nftables::open().unwrap();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_closed_by_its_own_name_whatever_it_is_called_by() {
+    fn closes_a_device_by_its_primary_name() {
         alone(|| {
             ip("link add eth0 type veth peer name eth9");
             ip("link property add dev eth0 altname uplink");
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_peers_is_protected_however_addresses_are_given() {
+    fn networks_behind_peers_are_protected_in_every_notation() {
         let psk = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"keys/example-lab-psk\"\n\
                    remote_id = \"gw.test\"\n";
         let asks = "remote = \"203.0.113.1\"\nrequest_address = true\n";

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_or_touches_is_one_range() {
+    fn overlapping_and_adjacent_ranges_are_merged() {
         let one = |text| merged(&[text]);
         assert_eq!(merged(&["10.1.0.0/16", "10.0.0.0/16", "10.0.7.0/24"]), one("10.0.0.0/15"));
         assert_eq!(merged(&["10.0.0.0/24", "10.0.2.0/24"]).len(), 2);
@@ -95,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_told_by_its_far_side_unless_that_is_everywhere() {
-        for (far, near, expected) in [
+    fn pairs_are_matched_by_their_far_side_unless_it_is_everything() {
+        for (far, near, told) in [
             ("10.0.0.0/8", "172.16.0.0/12", "10.0.0.0/8"),
             ("0.0.0.0/0", "10.98.0.7/32", "10.98.0.7/32"),
             ("0.0.0.0/0", "0.0.0.0/0", "0.0.0.0/0"),
@@ -104,7 +104,7 @@ mod tests {
         ] {
             let mut ranges = Ranges::default();
             ranges.add_pair([prefix(far), prefix(near)]);
-            assert_eq!(ranges.of(far.contains('.')), merged(&[expected]), "{far} {near}");
+            assert_eq!(ranges.of(far.contains('.')), merged(&[told]), "{far} {near}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Measures what people pay for: `wayfarer bench`. Every figure comes from a run whose output was
+//! `wayfarer bench`: measures the gateway's performance. The output of every measured run is
 //! checked.
 
 pub mod crypto;
@@ -11,23 +11,23 @@ use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 use std::{fs, time::Duration};
 
-/// Where the `nth` worker is pinned: to the last cores, so that the first one prepares the load.
-/// `None` where cores do not suffice.
+/// Returns the core of the `nth` worker, counted from the last, so that the first one prepares the
+/// load; `None` if there are too few cores.
 fn core_of(nth: usize) -> Option<core_affinity::CoreId> {
     let cores = core_affinity::get_core_ids()?;
     cores.len().checked_sub(nth + 1).map(|at| cores[at])
 }
 
-/// Runs `body` in a thread of its own, on `core` where there is one: where the caller runs is the
-/// caller's affair.
-fn apart<R: Send>(
+/// Runs `body` in a thread of its own, pinned to `core` if there is one, and returns its result.
+/// The caller's thread stays where it is.
+fn run_on_core<R: Send>(
     core: Option<core_affinity::CoreId>,
     body: impl FnOnce() -> R + Send,
 ) -> std::io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("wf-bench".to_owned()).spawn_scoped(scope, || {
             if let Some(core) = core {
-                // Where it cannot be pinned, figures are only less steady.
+                // Without pinning, figures are only less steady.
                 let _ = core_affinity::set_for_current(core);
             }
             body()
@@ -36,18 +36,18 @@ fn apart<R: Send>(
     })
 }
 
-/// Returns a histogram of times in nanoseconds, up to a minute and to three digits.
+/// Makes an empty histogram of times in nanoseconds, up to a minute and to three digits.
 pub(crate) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3)
         .unwrap_or_else(|_| unreachable!("bounds and digits are allowed ones"))
 }
 
-/// Processor time of this thread.
+/// Returns this thread's processor time so far.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Bytes of memory that this process has.
+/// Returns this process's resident memory in bytes.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

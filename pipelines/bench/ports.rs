@@ -1,5 +1,5 @@
-//! Ports alone: what comes in by one goes out by the next, and nobody looks at it. What is left of
-//! a gateway's time is its own.
+//! Measures ports alone: packets that come in by one go out by the next, unread. The rest of a
+//! gateway's time per packet is the gateway's own.
 
 use crate::{
     config::model::{Config, Port as PortConfig},
@@ -17,9 +17,9 @@ use wayfarer_dataplane::{
     port::{Port, PortStats},
 };
 
-/// Rounds: enough for a median.
+/// Rounds of which the median is taken.
 const ROUNDS: u32 = 5;
-/// Turns between two looks at the clock.
+/// Turns from one reading of the clock to the next.
 const TURNS: u32 = 256;
 
 /// The figures of one configuration.
@@ -31,19 +31,18 @@ pub struct Row {
     pub packets: u64,
     /// Packets that the next port did not take.
     pub refused: u64,
-    /// Nanoseconds of processor time for a packet: the median of the rounds, polls that found
-    /// nothing included.
+    /// Nanoseconds of processor time for a packet, empty polls included: the median of the rounds.
     pub ns_per_packet: f64,
-    /// The quickest round.
+    /// Nanoseconds for a packet in the quickest round.
     pub ns_min: f64,
-    /// The slowest.
+    /// Nanoseconds for a packet in the slowest round.
     pub ns_max: f64,
-    /// Packets in a second, in millions: what follows from the median.
+    /// Millions of packets in a second at the median time.
     pub mpps: f64,
 }
 
 impl Row {
-    /// Names of the columns.
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         format!(
             "{:>9} {:>8} {:>8} {:>8} {:>12} {:>10}  PORTS",
@@ -51,7 +50,7 @@ impl Row {
         )
     }
 
-    /// A line of the table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         format!(
             "{:9.2} {:8.2} {:8.2} {:8.2} {:12} {:10}  {}",
@@ -66,12 +65,12 @@ impl Row {
     }
 }
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum PortsError {
     /// The ports could not be opened.
     Open(LaunchError),
-    /// No thread.
+    /// A thread could not be started.
     Thread(io::Error),
     /// No packet passed.
     Nothing,
@@ -107,7 +106,7 @@ pub fn run(mut config: Config, duration: Duration) -> Result<Row, PortsError> {
     };
     let _devices = shared.map(take).collect::<Result<Vec<_>, _>>().map_err(PortsError::Open)?;
     let Resources { cores, mut pools, ports } = launch::prepare(&config).map_err(PortsError::Open)?;
-    // The kernel's sides of ports are none that packets pass.
+    // No packets are forwarded by the ports that lead to the kernel.
     let ports = ports.into_iter().filter(|port| port.exception.is_none());
     let (names, mut queues): (Vec<_>, Vec<_>) =
         ports.map(|port| (format!("{} ({})", port.name, port.kind), port.queues)).unzip();
@@ -117,7 +116,7 @@ pub fn run(mut config: Config, duration: Duration) -> Result<Row, PortsError> {
         queues.iter_mut().for_each(|queue| queue.attach());
         (0..ROUNDS).map(|_| round(&mut queues, pool, duration / ROUNDS)).collect::<Vec<_>>()
     };
-    let rounds = super::apart(core, measure).map_err(PortsError::Thread)?;
+    let rounds = super::run_on_core(core, measure).map_err(PortsError::Thread)?;
     let packets = rounds.iter().map(|round| round.sent).sum();
     let refused = rounds.iter().map(|round| round.refused).sum();
     let mut ns: Vec<_> = rounds.iter().filter_map(Round::ns_per_packet).collect();

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_shown_with_what_is_known() {
+    fn shows_state_with_the_known_details() {
         let with = |change: fn(&mut PortView)| {
             let mut port = nic();
             change(&mut port);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_a_device_that_are_not_zero_or_all() {
+    fn shows_device_counters_that_are_not_zero_or_all() {
         let text = |ports: Vec<PortView>, all| {
             let Reply::Ports(ports) = relevant(Reply::Ports(ports), all) else { panic!("ports") };
             let mut out = vec![];

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_that_did_not_happen_are_left_out() {
+    fn leaves_out_drops_with_a_count_of_zero() {
         let shown = text(&relevant(drops_of([0, 7]), false), false);
         assert_eq!(shown, "PACKETS  SEVERITY  REASON     MEANING\n      7  error     UdpLength  broken\n");
         assert!(text(&relevant(drops_of([0, 7]), true), false).contains("RuntFrame"));

@@ -49,9 +49,9 @@ pub struct Gateway {
     pub idle_sleep: Option<Duration>,
     /// UDP ports that receive ESP in UDP (RFC 3948).
     pub encap_ports: Vec<u16>,
-    /// Whether the kernel's routes are used besides those of the configuration.
+    /// `true` if the kernel's routes are used besides those of the configuration.
     pub kernel_routes: bool,
-    /// Whether the MSS of TCP connections is lowered to fit their tunnel.
+    /// `true` if the MSS of TCP connections is lowered to fit their tunnel.
     pub mss_clamp: bool,
     /// Number of frames in each worker's pool.
     pub frames: usize,
@@ -74,7 +74,7 @@ pub struct Port {
     pub mtu: Option<usize>,
     /// MAC address; `None`: the device's, or one derived from the name.
     pub mac: Option<Mac>,
-    /// Whether the port's files stand for the host's own network stack.
+    /// `true` if the port's files stand for the host's own network stack.
     pub is_host: bool,
 }
 
@@ -102,7 +102,7 @@ pub enum PortKind {
         /// DPDK's name of the device: a PCI address with its domain, or the driver and number of a
         /// virtual device.
         device: String,
-        /// Whether the device also receives frames to other stations' MAC addresses.
+        /// `true` if the device also receives frames to other stations' MAC addresses.
         promiscuous: bool,
         /// The exception path, by which packets that are not the gateway's go to the kernel;
         /// `None`: there is none.
@@ -198,11 +198,11 @@ pub struct Tunnel {
     pub selectors: Vec<Selector>,
     /// The reaction to a move of the peer.
     pub roam: Roam,
-    /// Whether packets from addresses other than `remote` are dropped.
+    /// `true` if packets from addresses other than `remote` are dropped.
     pub pin_source: bool,
     /// Sequence numbers in the anti-replay window.
     pub window: u32,
-    /// Whether extended sequence numbers are used.
+    /// `true` if extended sequence numbers are used.
     pub esn: bool,
     /// Outer DSCP; `None`: copied from the inner packet.
     pub dscp: Option<u8>,
@@ -212,7 +212,7 @@ pub struct Tunnel {
     pub tfc: usize,
     /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
-    /// Whether UDP over IPv6 carries a checksum.
+    /// `true` if UDP over IPv6 carries a checksum.
     pub udp6_checksum: bool,
     /// Interval of NAT keepalives; `None`: none are sent.
     pub keepalive: Option<Duration>,

@@ -177,7 +177,7 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
 }
 
 #[test]
-fn what_could_not_start_is_refused_before() {
+fn refuses_configurations_that_could_not_start() {
     let file = "[gateway]\nworkers = [0, 1]\n[[port]]\nname = \"a\"\nkind = \"pcap\"\ninput = \"x\"\n";
     assert_eq!(
         error(file),

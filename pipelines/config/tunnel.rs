@@ -28,7 +28,7 @@ pub(super) fn tunnels(
     let (mut names, mut spis) = (Unique::new(), Unique::new());
     let mut tunnels = Vec::with_capacity(raw.len());
     for raw in raw {
-        let tunnel = Raw { source, raw: raw.get_ref(), place: raw.span() }.check(config)?;
+        let tunnel = RawTunnel { source, raw: raw.get_ref(), place: raw.span() }.check(config)?;
         let raw = raw.get_ref();
         source.value("tunnel.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
         let spi = &raw.inbound.spi;
@@ -39,13 +39,13 @@ pub(super) fn tunnels(
 }
 
 /// A tunnel of the file.
-struct Raw<'a> {
+struct RawTunnel<'a> {
     source: &'a Source<'a>,
     raw: &'a file::Tunnel,
     place: Range<usize>,
 }
 
-impl Raw<'_> {
+impl RawTunnel<'_> {
     fn check(&self, config: &Config) -> ConfigResult<Tunnel> {
         let Self { source, raw, .. } = self;
         let ours = |own| config.ports.iter().any(|port| port.addresses.iter().any(|(a, _)| *a == own));

@@ -55,7 +55,7 @@ pub enum Command {
     PeerRekey {
         /// As in [`Command::PeerDown`].
         peer: String,
-        /// Whether to rekey the IKE SA instead of its child SAs.
+        /// `true` to rekey the IKE SA instead of its child SAs.
         #[serde(default)]
         ike: bool,
     },
@@ -159,9 +159,9 @@ pub struct SaView {
     pub forged: u64,
     /// Inbound packets dropped because they are outside the tunnel's selectors.
     pub selector: u64,
-    /// How many soft limits both SAs have reached.
+    /// Number of soft limits that both SAs have reached.
     pub soft_reports: u64,
-    /// How many ends both SAs have reached: hard limits, and the last sequence number.
+    /// Number of ends that both SAs have reached: hard limits, and the last sequence number.
     pub hard_reports: u64,
 }
 
@@ -219,10 +219,10 @@ pub struct PortView {
     /// Speed in Mbit/s, if the device knows it.
     #[serde(default)]
     pub speed_mbps: Option<u32>,
-    /// Whether both ends may send at once, if the device knows it.
+    /// `true` if both ends may send at once; `None` if the device does not know.
     #[serde(default)]
     pub full_duplex: Option<bool>,
-    /// Whether the device also receives frames to other stations' MAC addresses.
+    /// `true` if the device also receives frames to other stations' MAC addresses.
     #[serde(default)]
     pub promiscuous: Option<bool>,
     /// The device's own counters (DPDK's "xstats").
@@ -312,7 +312,7 @@ pub struct PeerView {
     pub encap: String,
     /// Inner addresses: given to the peer, or received from it.
     pub inner: Vec<String>,
-    /// Whether the addresses may change by MOBIKE (RFC 4555).
+    /// `true` if the addresses may change by MOBIKE (RFC 4555).
     pub mobike: bool,
     /// How often the peer moved.
     pub moves: u64,

@@ -1,5 +1,5 @@
-//! The fleet: terminals that send through the gateway to an echo server, check what comes back, and
-//! keep moving.
+//! The fleet: terminals that send through the gateway to an echo server, check the echoes, and keep
+//! moving.
 
 use super::{
     Options,
@@ -28,7 +28,7 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Echoes on their way at one time: enough to keep the gateway in bursts, few enough that no ring
+/// Packets on their way at a time: enough that the gateway works in bursts, few enough that no ring
 /// overflows.
 const OUTSTANDING: u64 = 256;
 /// Packets sent in one turn.
@@ -37,31 +37,30 @@ const BURST: usize = 32;
 const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
 
 struct Terminal {
-    /// Its end of the tunnel, which sends from where its NAT has it.
+    /// The terminal's end of the tunnel, which sends from the current mapping.
     end: terminal::Terminal,
-    /// The next time that it moves.
-    moves: Instant,
+    /// When the terminal moves next.
+    next_move: Instant,
 }
 
-/// What the fleet counted.
+/// The fleet's counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     /// Inner packets sent.
     pub(super) sent: u64,
-    /// Echoes received, opened and found equal.
+    /// Echoes received, opened and found correct.
     pub(super) echoed: u64,
     /// Moves made.
     pub(super) moves: u64,
-    /// Packets that were on their way to where a terminal had just been.
+    /// Packets in flight to a mapping that their terminal had just left.
     pub(super) in_flight: u64,
-    /// Packets that went to where a terminal had been long after it was gone.
+    /// Packets to a mapping that their terminal had left long before.
     pub(super) lost_to_moves: u64,
-    /// Packets that did not open, were not the terminal's, or came to an address that was never
-    /// anybody's.
+    /// Packets that did not open, were another terminal's, or went to a mapping that never existed.
     pub(super) wrong: u64,
 }
 
-/// All terminals, the NATs before them, and the server that they talk to.
+/// All terminals, their NATs, and the server that they talk to.
 pub(super) struct Fleet {
     terminals: Vec<Terminal>,
     nats: Nats,
@@ -108,19 +107,20 @@ impl Fleet {
         for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
             let sas = [&tunnel.inbound, &tunnel.outbound];
             let end = terminal::Terminal::of(sas, mapping.address, backend);
-            let moves = start + this.pause();
-            this.terminals.push(Terminal { end: terminal::Terminal { port: mapping.port, ..end }, moves });
+            let next_move = start + this.pause();
+            this.terminals
+                .push(Terminal { end: terminal::Terminal { port: mapping.port, ..end }, next_move });
         }
         this
     }
 
-    /// Packets that were sent and are neither back nor lost.
+    /// Returns how many packets were sent and are neither back nor known to be lost.
     pub(super) fn outstanding(&self) -> u64 {
         let t = &self.tally;
         t.sent - t.echoed - t.in_flight - t.lost_to_moves - t.wrong
     }
 
-    /// One turn at time `now`: sends where `sending`, echoes, receives.
+    /// Takes a turn at time `now`: sends if `sending`, echoes, and receives.
     pub(super) fn turn(&mut self, now: Instant, sending: bool) {
         if sending {
             for _ in 0..BURST {
@@ -133,18 +133,19 @@ impl Fleet {
         self.receive();
     }
 
-    /// The next terminal moves if it is time, and sends one packet; `false` where the wire is full.
+    /// Sends a packet from the next terminal, which first moves if that is due; returns `false` if
+    /// the wire is full.
     fn send(&mut self, now: Instant) -> bool {
         let index = self.next % self.terminals.len();
         self.next += 1;
-        if now >= self.terminals[index].moves {
+        if now >= self.terminals[index].next_move {
             let pick = self.random.next() as u32;
             let pause = self.pause();
             let terminal = &mut self.terminals[index];
             let old = Mapping { address: terminal.end.address, port: terminal.end.port };
             let new = self.nats.attach(now, index, Some(old), pick);
             (terminal.end.address, terminal.end.port) = (new.address, new.port);
-            terminal.moves = now + pause;
+            terminal.next_move = now + pause;
             self.tally.moves += 1;
         }
         let stamp = now.duration_since(self.start).as_nanos() as u64;
@@ -156,7 +157,7 @@ impl Fleet {
         sent
     }
 
-    /// The server sends every datagram back to where it came from.
+    /// Has the server send datagrams back to their sources.
     fn echo(&mut self) {
         for _ in 0..2 * BURST {
             let scratch = &mut self.scratch;
@@ -172,15 +173,15 @@ impl Fleet {
             let (addresses, rest) = packet[12..].split_at_mut(8);
             addresses.rotate_left(4);
             rest[..4].rotate_left(2);
-            // A server's answer starts with a fresh hop limit; addresses swapped leave the checksum
-            // as it is.
+            // An answer starts with a fresh hop limit. Swapping addresses does not change the
+            // checksum.
             packet[8] = 64;
             ip::set_total_len(packet, ip::V4_HEADER, packet.len());
             self.server.send(scratch);
         }
     }
 
-    /// What arrives at the NATs from the gateway.
+    /// Delivers the gateway's packets to terminals through their NATs.
     fn receive(&mut self) {
         for _ in 0..2 * BURST {
             let scratch = &mut self.scratch;
@@ -202,11 +203,12 @@ impl Fleet {
                     self.tally.in_flight += 1
                 }
                 Delivery::Left(_) => self.tally.lost_to_moves += 1,
-                Delivery::Nowhere => self.tally.wrong += 1,
+                Delivery::Unknown => self.tally.wrong += 1,
             }
         }
     }
 
+    /// Opens the packet in `scratch` as terminal `index`, and counts it.
     fn open(&mut self, now: Instant, index: usize, esp_at: usize) {
         let terminal = &self.terminals[index];
         let bytes = &mut self.scratch[esp_at..];
@@ -222,14 +224,14 @@ impl Fleet {
         }
     }
 
-    /// A pause of half to one and a half times the average.
+    /// Draws a pause between moves, of half to one and a half times the average.
     fn pause(&mut self) -> Duration {
-        let share = self.random.below(1024) as f64 / 1024.0;
-        self.move_every.mul_f64(0.5 + share)
+        let fraction = self.random.below(1024) as f64 / 1024.0;
+        self.move_every.mul_f64(0.5 + fraction)
     }
 }
 
-/// A UDP packet from some terminal to the server, `size` bytes long.
+/// Makes a UDP packet of `size` bytes to the server, to be stamped by a terminal.
 fn inner_packet(size: usize) -> Vec<u8> {
     let size = size.max(INNER_HEADERS + 16);
     let mut packet = vec![0; size];
@@ -237,7 +239,7 @@ fn inner_packet(size: usize) -> Vec<u8> {
     packet
 }
 
-/// Makes `packet` terminal `index`'s, sent at `stamp`.
+/// Stamps `packet` as one that terminal `index` sends at `stamp`.
 fn stamp_inner(packet: &mut [u8], index: usize, stamp: u64) {
     if let std::net::IpAddr::V4(address) = addresses::inner(index as u32) {
         packet[12..16].copy_from_slice(&address.octets());
@@ -259,7 +261,7 @@ fn number_at(packet: &[u8], at: usize) -> u64 {
     packet[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The mapping that a packet from the gateway goes to, and the offset of its ESP header.
+/// Returns the mapping that a packet from the gateway goes to, and the offset of its ESP header.
 fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
     let header = IpHeader::parse(packet).ok()?;
     match header.protocol {

@@ -1,9 +1,9 @@
-//! The whole gateway in one process: real workers and slow path on memory ports, and a simulated
-//! fleet of terminals behind simulated NATs that keep changing address. No root, no NIC, no
+//! Demonstrates the whole gateway in one process: real workers and slow path on memory ports, with
+//! simulated terminals that keep moving behind simulated NATs. It needs no root, NIC or
 //! configuration.
 //!
 //! ```text
-//! fleet: terminals ─ NATs ═ memory wire ═ gateway ═ memory wire ═ an echo server
+//! fleet: terminals ─ NATs ═ memory wire ═ gateway ═ memory wire ═ echo server
 //! ```
 
 mod fleet;
@@ -34,13 +34,13 @@ use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, 
 
 /// Frames on each wire.
 const DEPTH: usize = 1024;
-/// How long the fleet waits at the end for echoes that are still on their way.
+/// How long the fleet waits at the end for packets that are still on their way.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Why there was no demonstration.
+/// The reason why there was no demonstration.
 #[derive(Debug)]
 pub enum DemoError {
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
     /// The gateway did not start.
     Start(StartError),
@@ -57,27 +57,27 @@ impl fmt::Display for DemoError {
 
 impl std::error::Error for DemoError {}
 
-/// Runs the demonstration. `progress` is called about five times a second with what there is so
-/// far.
+/// Runs the demonstration and returns its results. Calls `progress` about five times a second with
+/// the results so far.
 ///
 /// # Errors
 /// See [`DemoError`].
 pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Report, DemoError> {
-    let mut fleet_nats = Nats::new();
-    let mappings = fleet_nats.attach_all(Instant::now(), options.terminals);
+    let mut nats = Nats::new();
+    let mappings = nats.attach_all(Instant::now(), options.terminals);
     let config = config(&mappings);
     let (outside, internet) = memory::pair(DEPTH, 2048);
     let (inside, server) = memory::pair(DEPTH, 2048);
     let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
     let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(DemoError::Memory)?;
-    // The last core, so that the fleet and the slow path have the others.
+    // The worker has the last core, so that the fleet and the slow path have the others.
     let core =
         core_affinity::get_core_ids().and_then(|cores| cores.last().copied().filter(|_| cores.len() > 1));
     let mut gateway = Assembly::new(&config, vec![WorkerResources { pool, core }], ports)
         .and_then(Gateway::start)
         .map_err(DemoError::Start)?;
 
-    let mut fleet = Fleet::new(&config.tunnels, fleet_nats, &mappings, internet, server, options);
+    let mut fleet = Fleet::new(&config.tunnels, nats, &mappings, internet, server, options);
     let start = Instant::now();
     let mut shown = start;
     while start.elapsed() < options.duration {
@@ -92,13 +92,13 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     while fleet.outstanding() > 0 && Instant::now() < deadline {
         fleet.turn(Instant::now(), false);
     }
-    let followed = followed(&gateway);
+    let followed = moves_followed(&gateway);
     gateway.stop_workers();
     Ok(report::of(&fleet, &gateway, elapsed, options, followed))
 }
 
-/// Moves that the gateway followed.
-fn followed(gateway: &Gateway) -> u64 {
+/// Returns how many moves the gateway followed.
+fn moves_followed(gateway: &Gateway) -> u64 {
     match gateway.ask(Command::Show { what: View::Sa }).map(|answer| answer.outcome) {
         Some(Outcome::Result(Reply::Sa(all))) => all.iter().map(|sa| sa.moves).sum(),
         _ => 0,

@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-/// What to demonstrate.
+/// The extent of a demonstration.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long.
+    /// Length of the run.
     pub duration: Duration,
-    /// Terminals, at most [`Options::MOST`].
+    /// Number of terminals, at most [`Options::MOST`].
     pub terminals: u32,
-    /// How often each of them moves, on average.
+    /// The average time between two moves of a terminal.
     pub move_every: Duration,
     /// Bytes of an inner packet, 64 to 1400.
     pub size: usize,
-    /// A packet that arrives where a terminal was until so long ago was in flight when it moved.
+    /// How long a packet may be in flight. Packets that reach a mapping later than this after the
+    /// terminal has left it count as lost.
     pub in_flight: Duration,
 }
 
 impl Options {
-    /// Most terminals: as many as there are inner addresses.
+    /// The maximum number of terminals: as many as there are inner addresses.
     pub const MOST: u32 = crate::sim::addresses::MOST;
 }

@@ -1,4 +1,4 @@
-//! What a demonstration showed.
+//! The results of a demonstration.
 
 use super::{Options, fleet::Fleet};
 use crate::launch::Gateway;
@@ -6,57 +6,57 @@ use serde::Serialize;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use wayfarer_dataplane::drop::DropReason;
 
-/// Why the rates are far below those of `wayfarer bench esp`.
+/// Explains why the rates are far below those of `wayfarer bench esp`.
 const LIMIT: &str = "\
 The simulated fleet shares this machine with the gateway and limits these rates: `wayfarer bench esp` measures the gateway.
 ";
 
-/// Everything that was counted. The field names are those of the JSON object.
+/// All results. The field names are those of the JSON object.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Length of the run.
     pub seconds: f64,
-    /// Terminals.
+    /// Number of terminals.
     pub terminals: u32,
-    /// Worker cores.
+    /// Number of worker cores.
     pub workers: usize,
     /// Packets that the gateway opened or sealed.
     pub packets: u64,
-    /// Millions of those a second and worker core.
+    /// Millions of those packets per second and worker core.
     pub mpps: f64,
-    /// Gigabits of inner packets a second and worker core.
+    /// Gigabits of inner packets per second and worker core.
     pub gbps: f64,
     /// Times that a terminal changed its address, port or encapsulation.
     pub moves: u64,
-    /// Moves that the gateway followed. A terminal that moved again before it sent anything shows
-    /// no first move.
+    /// Moves that the gateway followed. It cannot see the first of two moves without a packet in
+    /// between.
     pub followed: u64,
-    /// Packets sent to where a terminal had been, after it was gone for longer than a packet is in
-    /// flight.
+    /// Packets to a mapping that the terminal had left for longer than a packet may be in flight.
     pub lost_to_moves: u64,
-    /// Packets that were in flight to where a terminal had just been.
+    /// Packets in flight to a mapping that the terminal had just left.
     pub in_flight: u64,
-    /// Packets lost otherwise.
+    /// Packets lost for other reasons.
     pub lost_otherwise: u64,
-    /// From a terminal through the gateway to the server and back the same way.
+    /// Round trips from a terminal through the gateway to the server and back.
     pub latency_us: LatencyReport,
     /// Dropped packets by reason.
     pub drops: BTreeMap<&'static str, u64>,
 }
 
-/// Percentiles in microseconds.
+/// Percentiles of round trips in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LatencyReport {
-    /// Half of all were faster.
+    /// The median.
     pub p50: f64,
-    /// All but one in a hundred were faster.
+    /// The time that 99 % did not exceed.
     pub p99: f64,
-    /// All but one in a thousand were faster.
+    /// The time that 99.9 % did not exceed.
     pub p999: f64,
-    /// The slowest.
+    /// The slowest round trip.
     pub max: f64,
 }
 
+/// Reports the results of `elapsed` so far.
 pub(super) fn of(
     fleet: &Fleet,
     gateway: &Gateway,

@@ -1,9 +1,9 @@
-//! A burst of packets, each with what the stages have found out about it.
+//! A burst of packets with the results of the stages.
 
 use arrayvec::ArrayVec;
 use wayfarer_dataplane::packet::{BURST, Burst, Packet};
 
-/// Packets and a note on each, in two columns: stages write notes in place, pass after pass, and
+/// Packets and a note on each, in two columns. Stages write notes in place, pass after pass, and
 /// only the packets, two words each, move on.
 #[derive(Debug)]
 pub struct Batch<N> {
@@ -50,7 +50,7 @@ impl<N> Batch<N> {
         (&mut self.packets, &mut self.notes)
     }
 
-    /// Takes all of them out.
+    /// Takes all packets out.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = (Packet, N)> {
         self.packets.take(BURST).zip(self.notes.drain(..))

@@ -1,4 +1,4 @@
-//! What a received frame is: ESP for the gateway, a message for the slow path, or a packet to be
+//! Classifies received frames: ESP for the gateway, messages for the slow path, packets to be
 //! forwarded.
 
 use super::tables::{Hop, Tables};
@@ -14,29 +14,29 @@ use wayfarer_dataplane::{
     },
 };
 
-/// What a frame is. The packet's data is then the IP packet, without Ethernet header and padding,
-/// except for `Neighbour`, which keeps the whole frame.
+/// The class of a frame. After classification, the packet's data is the IP packet without Ethernet
+/// header and padding, except for `Neighbour`, which keeps the whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// ESP to one of the gateway's addresses, at this offset in the packet: right behind the IP
-    /// header, or behind a UDP header.
+    /// ESP to one of the gateway's addresses, at this offset in the packet: behind the IP header or
+    /// a UDP header.
     Esp(u16),
-    /// To be forwarded.
+    /// A packet to be forwarded.
     Forward,
-    /// For the host's own stack: to one of the gateway's addresses, to one of the host's, or to a
-    /// station of the segment that it came by. So many bytes of padding were behind it in its
-    /// frame.
+    /// A packet for the host's own stack: to an address of the gateway or the host, or to a station
+    /// of the segment that it came from. The value is the number of padding bytes that followed it
+    /// in its frame.
     Host(u16),
-    /// ARP or neighbour discovery: the slow path's.
+    /// ARP or neighbour discovery, for the slow path.
     Neighbour,
-    /// A key exchange message: the slow path's.
+    /// An IKE message, for the slow path.
     Control,
 }
 
-/// Says what the frame in `packet` is, and reads its IP header into `header`.
+/// Returns the class of the frame in `packet`, and reads its IP header into `header`.
 ///
 /// # Errors
-/// Why it must be dropped.
+/// The reason why the frame must be dropped.
 #[inline(always)]
 pub fn classify(
     packet: &mut Packet,
@@ -69,15 +69,15 @@ pub fn classify(
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
     match tables.routes.find(header.dst, reader) {
         Some(Hop::Local) => local(packet, padding, header, tables),
-        // ESP and IKE too: SAs are the gateway's, and a host with an address of its own may have
-        // others.
+        // This includes ESP and IKE: the gateway's SAs are for its own addresses, and the host may
+        // have other SAs.
         Some(Hop::Host) => Ok(Class::Host(padding)),
         _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
         _ => Ok(Class::Forward),
     }
 }
 
-/// Says what a packet to one of the gateway's own addresses is.
+/// Returns the class of a packet to one of the gateway's own addresses.
 #[inline]
 fn local(
     packet: &mut Packet,
@@ -91,7 +91,7 @@ fn local(
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
             return udp_local(packet, padding, header, udp, tables);
         }
-        // A datagram in fragments, of which only the first shows its ports.
+        // A fragmented datagram shows its ports only in the first fragment.
         protocol::UDP => match header.payload(packet.data()) {
             [_, _, high, low, ..] if header.fragment == Fragment::First => {
                 is_ours(u16::from_be_bytes([*high, *low]), tables)
@@ -112,7 +112,8 @@ fn local(
     Ok(Class::Esp(header.header_len() as u16))
 }
 
-/// Says what a whole UDP datagram to one of the gateway's addresses is (RFC 3948 §2).
+/// Returns the class of an unfragmented UDP datagram to one of the gateway's addresses (RFC 3948
+/// §2).
 #[inline]
 fn udp_local(
     packet: &mut Packet,
@@ -128,7 +129,7 @@ fn udp_local(
         return Err(DropReason::OuterOptions);
     }
     let esp_at = header.header_len() + udp::HEADER;
-    // The datagram may end before its IP packet does; what is behind it is not its own.
+    // The datagram may end before its IP packet. The rest does not belong to it.
     let end = header.header_len() + udp.length;
     let payload = packet.data().get(esp_at..end).ok_or(DropReason::UdpLength)?;
     if udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER) {
@@ -142,8 +143,8 @@ fn udp_local(
     Ok(Class::Esp(esp_at as u16))
 }
 
-/// Returns our SPI in the key exchange message in `packet`, an IP packet that begins with `header`
-/// (RFC 7296 §3.1).
+/// Returns our SPI in the IKE message in `packet`, an IP packet that begins with `header` (RFC 7296
+/// §3.1).
 pub fn ike_spi(packet: &Packet, header: &IpHeader) -> Option<u64> {
     let datagram = header.payload(packet.data());
     let datagram = datagram.get(..Udp::parse(datagram).ok()?.length)?;

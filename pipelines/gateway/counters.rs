@@ -1,4 +1,4 @@
-//! What a worker counts. Only it writes; anybody may read.
+//! A worker's counters, which only the worker writes and any thread may read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wayfarer_dataplane::{
@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n`. A plain load and store: nobody else writes.
+    /// Adds `n`, by a plain load and store, because there is one writer.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
@@ -55,13 +55,13 @@ impl Drops {
 /// One worker's counters.
 #[derive(Debug)]
 pub struct WorkerCounters {
-    /// Packets that came in by a port.
+    /// Packets received from ports.
     pub received: Counter,
-    /// ESP packets opened and accepted.
+    /// ESP packets that were opened and accepted.
     pub opened: Counter,
     /// Inner bytes of those.
     pub opened_bytes: Counter,
-    /// Packets sealed in ESP.
+    /// Packets that were sealed in ESP.
     pub sealed: Counter,
     /// Inner bytes of those.
     pub sealed_bytes: Counter,
@@ -73,17 +73,17 @@ pub struct WorkerCounters {
     pub injected: Counter,
     /// Turns of the poll loop.
     pub turns: Counter,
-    /// Turns in which nothing came.
+    /// Turns in which no packet came.
     pub idle_turns: Counter,
     /// The worker thread's processor time in nanoseconds, as of its last report.
     pub cpu_ns: Counter,
     /// Frames free in the pool, as of the last report.
     pub free_frames: Counter,
-    /// How often it failed and went on.
+    /// How often the worker panicked and went on.
     pub faults: Counter,
     /// Dropped packets.
     pub drops: Drops,
-    /// What each port counted, as of the last report.
+    /// Each port's counters, as of the last report.
     pub ports: Box<[PortCounters]>,
 }
 
@@ -103,7 +103,7 @@ impl PortCounters {
         }
     }
 
-    /// Returns what was published last.
+    /// Returns the statistics published last.
     pub fn stats(&self) -> PortStats {
         let [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors] =
             std::array::from_fn(|i| self.0[i].value());
@@ -112,7 +112,7 @@ impl PortCounters {
 }
 
 impl WorkerCounters {
-    /// Begins at zero, for a worker with `ports` ports.
+    /// Makes counters at zero for a worker with `ports` ports.
     pub fn new(ports: usize) -> Self {
         Self {
             received: Counter::default(),

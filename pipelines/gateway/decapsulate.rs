@@ -1,4 +1,4 @@
-//! From an opened ESP packet to the packet inside (RFC 4303 §3.4.4, RFC 4301 §5.2).
+//! Decapsulation of an opened ESP packet (RFC 4303 §3.4.4, RFC 4301 §5.2).
 
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -17,11 +17,11 @@ const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const CE: u8 = 0b11;
 
-/// Leaves in `packet`, whose ESP at `esp_at` was opened and found authentic, the packet that was
-/// inside, and in `inner` its header.
+/// Reduces `packet`, whose ESP at `esp_at` was opened and found authentic, to its inner packet, and
+/// writes that packet's header to `inner`.
 ///
 /// # Errors
-/// Why it must be dropped. Nothing is left half done: the packet only goes back to its pool then.
+/// The reason why the packet must be dropped. It may be half changed then.
 #[inline]
 pub fn decapsulate(
     packet: &mut Packet,
@@ -61,8 +61,8 @@ fn tunnel(
         return Err(DropReason::InnerMalformed);
     }
     packet.pull_front(start).ok_or(DropReason::InnerMalformed)?;
-    // What lies behind the inner packet's own length is traffic flow confidentiality padding
-    // (RFC 4303 §2.7).
+    // Bytes beyond the inner packet's own length are traffic flow confidentiality padding (RFC 4303
+    // §2.7).
     packet.set_len(inner.total_len()).ok_or(DropReason::InnerMalformed)?;
     let class = decapsulated_class(outer.traffic_class, inner.traffic_class)?;
     if class != inner.traffic_class {
@@ -104,8 +104,8 @@ fn transport(
     ip::set_total_len(data, header_len, header_len + length);
     let inner = IpHeader::parse(data).map_err(|_| DropReason::InnerMalformed)?;
     if esp_at != header_len && inner.fragment == ip::Fragment::Whole {
-        // A NAT changed the addresses that the sender's checksum covers; ESP has vouched for the
-        // bytes (RFC 3948 §3.1.2).
+        // A NAT changed the addresses that the sender's checksum covers, but ESP has authenticated
+        // the bytes (RFC 3948 §3.1.2).
         renew_checksum(data, &inner);
     }
     Ok(inner)

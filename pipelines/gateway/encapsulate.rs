@@ -1,5 +1,5 @@
-//! From a packet to its ESP form: everything but sequence number and cryptography (RFC 4303 §3.3,
-//! RFC 4301 §5.1.2).
+//! Encapsulation of packets in ESP, except for sequence number and cryptography (RFC 4303 §3.3, RFC
+//! 4301 §5.1.2).
 
 use super::decapsulate;
 use wayfarer_dataplane::{
@@ -13,7 +13,7 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Where the parts of an encapsulated packet are.
+/// The layout of an encapsulated packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     ip_len: u16,
@@ -51,12 +51,12 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
     }
 }
 
-/// Wraps the IP packet in `packet`: room for the outer headers, the ESP header and the IV; padding,
-/// trailer, room for the ICV. In transport mode the headers are there already, but for lengths and
-/// what follows from the sequence number.
+/// Wraps the IP packet in `packet`: makes room for the outer headers, the ESP header, the IV and
+/// the ICV, and adds padding and trailer. In transport mode the IP header stays, and lacks only
+/// lengths and fields that depend on the sequence number.
 ///
 /// # Errors
-/// `NoHeadroom` if the frame has no room for that.
+/// `NoHeadroom` if the frame has too little room.
 #[inline]
 pub fn encapsulate(
     packet: &mut Packet,
@@ -83,7 +83,7 @@ fn tunnel(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &En
     Some(Layout::new(endpoint.ip_len(), esp_at))
 }
 
-/// Pads an inner packet to the length configured, but never beyond the MTU (RFC 4303 §2.7).
+/// Pads an inner packet to the configured length, but never beyond the MTU (RFC 4303 §2.7).
 #[cold]
 fn lengthen(packet: &mut Packet, sa: &OutboundSa, endpoint: &Endpoint) -> Option<()> {
     let payload = packet.len();
@@ -119,8 +119,8 @@ fn pad(packet: &mut Packet, from: usize, sa: &OutboundSa, next_header: u8) -> Op
     Some(())
 }
 
-/// Writes what had to wait for the sequence number: outer headers, but for a UDP checksum, which
-/// covers the ciphertext; and the ESP header.
+/// Writes the headers that depend on the sequence number: the ESP header and the outer headers. A
+/// UDP checksum comes later, because it covers the ciphertext.
 #[inline]
 pub fn number(
     packet: &mut Packet,
@@ -156,8 +156,8 @@ pub fn number(
     esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
 }
 
-/// Writes the UDP checksum over the ciphertext if the path wants one: never over IPv4 (RFC 3948
-/// §2.1). A port that fills them in by itself is left the rest.
+/// Writes the UDP checksum over the ciphertext if the path needs one: never over IPv4 (RFC 3948
+/// §2.1). Prepares it only for a port that fills in checksums itself.
 #[inline]
 pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills: impl FnOnce() -> bool) {
     let data = packet.data_mut();
@@ -167,7 +167,7 @@ pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills
         && let Ok(header) = IpHeader::parse(data)
     {
         let datagram = &mut data[layout.ip_len()..];
-        // A device is told where the datagram begins behind an IPv6 header alone.
+        // The device expects the datagram right behind an IPv6 header.
         if layout.ip_len() == ip::V6_HEADER && port_fills() {
             udp::begin_checksum(datagram, datagram.len(), header.src, header.dst);
             packet.leave_checksum();

@@ -1,5 +1,5 @@
-//! The exception path, of ports whose NIC the kernel does not have: a TAP device is the kernel's
-//! side of such a port. Frames pass it whole and as they are.
+//! The exception path of ports whose NIC the kernel cannot use. A TAP device is the kernel's side
+//! of such a port. Frames pass it unchanged.
 //!
 //! ```text
 //! port ─► classify ─► neighbours, groups, unknown EtherTypes ─► policy ─► rate ─┬─► TAP
@@ -7,11 +7,11 @@
 //! TAP ──► policy ─► port
 //! ```
 //!
-//! Each of the two has the rate for itself: who floods the host's address does not keep neighbours
-//! and routers from it.
+//! Both kinds of traffic have their own rate, so that a flood to the host's address does not block
+//! neighbours and routers.
 //!
-//! Neither way does a frame pass in clear what policy wants protected. What finds neighbours is the
-//! segment's business, as ARP is: policy does not speak of it.
+//! In neither direction may a frame pass in clear that policy wants protected. Policy does not
+//! apply to neighbour discovery, which is local to the segment like ARP.
 
 use super::{
     classify::{ip_format, is_neighbour_discovery},
@@ -32,7 +32,7 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Sends what came from a TAP out of `port`, whose kernel side it is.
+/// Sends frames from a TAP by `port`, whose kernel side the TAP is.
 pub fn to_wire(burst: &mut Burst, port: u16, tables: &Tables, reader: &Reader, io: &mut Io) {
     for packet in burst.take(BURST) {
         match may_leave(packet.data(), tables, reader) {
@@ -42,8 +42,8 @@ pub fn to_wire(burst: &mut Burst, port: u16, tables: &Tables, reader: &Reader, i
     }
 }
 
-/// Hands a whole frame, which the gateway would drop for `reason`, to the kernel if that is what
-/// it is for.
+/// Hands a whole frame, which the gateway would drop for `reason`, to the kernel if it is the
+/// kernel's, else drops it.
 #[cold]
 pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Reader, io: &mut Io) {
     let is_kernels = matches!(reason, DropReason::Multicast | DropReason::UnknownEthertype);
@@ -56,8 +56,8 @@ pub fn refused(packet: Packet, reason: DropReason, tables: &Tables, reader: &Rea
     }
 }
 
-/// Hands a packet for the host's own stack to the kernel in its whole frame, of which `padding`
-/// bytes were cut off the end.
+/// Hands a packet for the host's own stack to the kernel in its whole frame. `padding` bytes were
+/// cut off the frame's end.
 pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
     let length = packet.len() + usize::from(padding);
     match packet.set_len(length).and_then(|()| packet.push_front(ethernet::HEADER)) {
@@ -66,8 +66,8 @@ pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
     }
 }
 
-/// Checks that policy lets the kernel send `frame` in clear (RFC 4301 §5.1). What it does not speak
-/// of may leave.
+/// Checks that policy lets the kernel send `frame` in clear (RFC 4301 §5.1). Traffic without a
+/// policy may leave.
 fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     let Some(flow) = flow(frame)? else { return Ok(()) };
     match tables.decide(&flow, reader) {
@@ -89,8 +89,8 @@ fn may_enter(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropR
     }
 }
 
-/// Returns what policy must know of a frame; `None` if it has no say in it. An IP packet behind
-/// VLAN tags is one too: the kernel takes a tag that names no VLAN for none.
+/// Returns the IP header and flow of a frame for policy; `None` if policy does not apply to it.
+/// Looks through VLAN tags, because the kernel ignores a tag that names no VLAN.
 fn flow(frame: &[u8]) -> Result<Option<Flow>, DropReason> {
     Ethernet::parse(frame).map_err(|_| DropReason::RuntFrame)?;
     let (ethertype, packet) = ethernet::untagged(frame).map_err(|why| match why {

@@ -1,4 +1,4 @@
-//! The router's part for packets in clear: route, hop limit, size.
+//! Forwarding of packets in clear: route, hop limit, size.
 
 use super::{
     fragment::fragment,
@@ -21,14 +21,14 @@ pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader
     clear_by(tables.routes.find(header.dst, reader).copied(), packet, header, tables, io);
 }
 
-/// Does the same by the route `hop`.
+/// Forwards a packet in clear by the route `hop`.
 #[inline(always)]
 pub fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {
         Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => {
             tables.settings.ports[usize::from(port)].mtu
         }
-        // Here is its end, or there is no way: nothing is forwarded.
+        // The packet ends here or has no route, so its hop limit does not matter.
         Some(Hop::Local | Hop::Host) | None => return io.route_by(hop, packet, header.dst, tables),
     };
     if header.hop_limit <= 1 {

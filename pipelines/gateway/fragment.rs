@@ -1,4 +1,4 @@
-//! IPv4 fragmentation (RFC 791 §3.2): what fits a smaller MTU, made of one packet that does not.
+//! IPv4 fragmentation (RFC 791 §3.2).
 
 use super::io::Io;
 use wayfarer_dataplane::{
@@ -8,14 +8,14 @@ use wayfarer_dataplane::{
 };
 
 const MORE: u16 = 0x2000;
-/// Options with this bit go into every fragment.
+/// Options with this bit are copied to every fragment.
 const COPIED: u8 = 0x80;
 
-/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes and hands each to `each`.
-/// A packet that must not be fragmented never comes here.
+/// Cuts the IPv4 packet in `packet` into fragments of at most `mtu` bytes, and passes each to
+/// `each`. The caller checks that the packet may be fragmented.
 ///
 /// # Errors
-/// Why the rest of the packet is dropped.
+/// The reason why the rest of the packet is dropped.
 pub fn fragment(
     packet: &Packet,
     header: &IpHeader,
@@ -31,7 +31,7 @@ pub fn fragment(
     let (flags, first) = (field & MORE, field & 0x1fff);
     let payload = header.payload(data);
     if usize::from(first) * 8 + payload.len() > usize::from(u16::MAX) {
-        // Its end lies beyond the longest datagram, and so would the offset of a piece.
+        // The fragment ends beyond the longest datagram, so offsets could overflow.
         return Err(DropReason::IpTotalLength);
     }
     let mut at = 0;
@@ -69,8 +69,8 @@ pub fn fragment(
     Ok(())
 }
 
-/// Leaves in a header only the options that every fragment carries, padded to four bytes; answers
-/// its new length.
+/// Reduces a header to the options that every fragment carries, padded to four bytes; returns its
+/// new length.
 fn keep_copied_options(head: &mut [u8; 60], head_len: usize) -> usize {
     let (mut from, mut to) = (V4_HEADER, V4_HEADER);
     while from < head_len {

@@ -1,4 +1,4 @@
-//! ESP from peers: find the SA, open, check, and forward what was inside.
+//! ESP from peers: finds the SA, opens and checks the packet, and forwards the inner one.
 //!
 //! ```text
 //! arrivals ─► look up ─► check ─► open (crypto, whole burst) ─► window, decapsulate, selectors ─► forward
@@ -28,20 +28,20 @@ use wayfarer_dataplane::{
     wire::{esp, ip::IpHeader, tcp},
 };
 
-/// What a worker knows of an ESP packet to the gateway, whose data is the outer IP packet.
+/// A note on an ESP packet to the gateway. The packet's data is the outer IP packet.
 #[derive(Debug)]
 pub struct Arrival<'r> {
     header: &'r IpHeader,
     esp_at: u16,
     spi: Spi,
-    /// Where the SPI is looked up.
+    /// The hash bucket of the SPI.
     bucket: Bucket,
-    /// The full sequence number, not proven before the packet is opened.
+    /// The full sequence number, which is authentic only after the packet was opened.
     seq: u64,
-    /// Whether it was the highest so far.
+    /// `true` if the number was the highest so far.
     newest: bool,
     sa: Option<&'r InboundSa>,
-    /// Why it is dropped, or that it is not.
+    /// The reason for a drop, if the packet is to be dropped.
     fate: Result<(), DropReason>,
 }
 
@@ -53,7 +53,7 @@ impl<'r> Arrival<'r> {
     #[inline(always)]
     pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, tables: &Tables) -> Self {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
-        // A reserved number stands for none.
+        // A reserved SPI stands for a missing header.
         let (spi, seq) = esp.unwrap_or_default();
         let bucket = tables.inbound.bucket(&Spi(spi));
         tables.inbound.prefetch_bucket(bucket);
@@ -70,13 +70,13 @@ impl<'r> Arrival<'r> {
         usize::from(self.esp_at)
     }
 
-    /// Returns whether it was opened, with `sa`.
+    /// Returns whether the packet was opened with `sa`.
     #[inline]
     fn is_authentic_of(&self, sa: &InboundSa) -> bool {
         self.fate.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
-    /// Returns what it came in.
+    /// Returns the encapsulation of the packet.
     #[inline]
     fn encap(&self, packet: &Packet) -> Encap {
         match packet.data()[self.header.header_len()..self.esp_at()] {
@@ -84,17 +84,17 @@ impl<'r> Arrival<'r> {
             [a, b, c, d, ..] => {
                 Encap::Udp { local: u16::from_be_bytes([c, d]), remote: u16::from_be_bytes([a, b]) }
             }
-            // Never: before ESP stands a whole UDP header or nothing.
+            // Unreachable: a whole UDP header or nothing precedes ESP.
             _ => Encap::None,
         }
     }
 }
 
-/// Carries a burst of arrivals through to their way out; their inner headers are read into `inner`.
-/// What has to go into another tunnel is appended to `departures`, which must have room for the
-/// whole burst.
+/// Processes a burst of arrivals up to sending, and reads their inner headers into `inner`. Packets
+/// for another tunnel are appended to `departures`, which must have room for the whole burst.
 ///
-/// Each pass asks the cache for what the next one reads, so that the misses of a burst overlap.
+/// Each pass prefetches the memory that the next one reads, so that the cache misses of a burst
+/// overlap.
 pub fn run<'r>(
     arrivals: &mut Arrivals<'r>,
     inner: &'r mut [IpHeader; BURST],
@@ -143,7 +143,7 @@ pub fn run<'r>(
     io.mark(Stage::Decapsulate);
 }
 
-/// What one SA without limits carried of late.
+/// Recent traffic of one SA without limits.
 #[derive(Default)]
 struct Tally<'r> {
     sa: Option<&'r InboundSa>,
@@ -165,13 +165,13 @@ impl<'r> Tally<'r> {
     #[inline]
     fn flush(&self) {
         if let Some(sa) = self.sa {
-            // With limits each packet was charged by itself, and this does nothing.
+            // With limits, each packet was charged separately, and this does nothing.
             let _ = sa.life.charge_run(self.packets, self.bytes);
         }
     }
 }
 
-/// Checks that a packet may be for its SA.
+/// Checks a packet against its SA, before it is opened.
 #[inline]
 fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
@@ -192,7 +192,7 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Opens the whole burst at once, but for what the window refuses already.
+/// Opens the whole burst at once, except for packets that the window already refuses.
 fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
@@ -216,7 +216,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     }
 }
 
-/// Does all that may happen only to an authentic packet whose number was accepted.
+/// Processes an authentic packet whose number was accepted.
 #[inline(always)]
 fn finish<'r>(
     packet: &mut Packet,
@@ -242,7 +242,7 @@ fn finish<'r>(
     if tables.settings.discards {
         permits_source(&flow, sa, admitted, tables, reader)?;
     }
-    // Without limits it is counted with its neighbours.
+    // Without limits, the packet is counted together with its neighbours.
     let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
     if sa.life.is_limited() && !sa.life.charge(inner.total_len(), tell) {
         return Err(DropReason::SaExpired);
@@ -250,8 +250,8 @@ fn finish<'r>(
     Ok((sa, admitted, flow))
 }
 
-/// Moves the windows over the numbers of what is authentic. This comes before all else that may
-/// refuse a packet, so that it cannot be sent again.
+/// Marks the numbers of authentic packets in the windows. This comes before any other refusal, so
+/// that a refused packet cannot be replayed.
 fn accept(arrivals: &mut Arrivals<'_>) {
     let (_, mut notes) = arrivals.columns();
     while let Some(first) = notes.first() {
@@ -272,7 +272,7 @@ fn accept(arrivals: &mut Arrivals<'_>) {
     }
 }
 
-/// Moves the window of an SA that others use too over a run of its packets.
+/// Marks a run of packets in the window of an SA that several workers use.
 fn accept_run(run: &mut [Arrival<'_>]) {
     let Some(sa) = run[0].sa else { return };
     let slots: ArrayVec<window::Slot, BURST> = run.iter().map(|a| sa.window.slot(a.seq)).collect();
@@ -291,8 +291,8 @@ fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Ne
     }
 }
 
-/// Forwards what came out of `sa` and what its selector `admitted`: by policy too, for it may have
-/// to go into another tunnel, as `departures`.
+/// Forwards a packet that came out of `sa` and that its selector `admitted`. Policy applies too: a
+/// packet for another tunnel joins `departures`.
 #[allow(
     clippy::too_many_arguments,
     reason = "the packet, what admitted it, and the four that every stage has"
@@ -316,8 +316,8 @@ fn forward_inner<'r>(
         false => ruled(tables.decide_at(buckets, flow, reader), sa, admitted),
     };
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
-        // It was sent to this very host: nothing is forwarded, so no hop is counted, and no other
-        // tunnel can be meant.
+        // In transport mode the packet ends at this host: no hop is counted, and no other tunnel
+        // applies.
         return match permits(ruled) {
             Ok(()) => io.route_by(hop, packet, header.dst, tables),
             Err(reason) => io.drop(packet, reason),
@@ -326,24 +326,24 @@ fn forward_inner<'r>(
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
     }
-    // The answers will go back through the tunnel, so the terminal's SYN must ask for what fits it.
+    // Answers go back through the tunnel, so the MSS of the terminal's SYN must fit it.
     if tables.settings.mss_clamp {
         tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
     }
     packet.set_port(FROM_TUNNEL);
     match ruled {
-        // It is for another peer, or for somebody that policy forbids.
+        // The packet is for another peer, or policy discards it.
         Decision::Rule(_) | Decision::Hidden(_) => {
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
-        // It is for this side, as the SA's own selector says.
+        // The packet is for this side, as the SA's own selector says.
         Decision::None => forward::clear_by(hop, packet, header, tables, io),
     }
 }
 
-/// Returns what policy has to say of a packet that came out of `sa`, of which its selector
-/// `admitted` says that it is for this side: nothing, unless the operator speaks of its destination
-/// more closely than of what `admitted` stands for.
+/// Returns the rule that overrides the selector `admitted`, by which a packet that came out of `sa`
+/// is for this side. There is one only if the operator's prefix for the packet's destination is
+/// longer than the one that `admitted` stands for.
 #[inline(always)]
 fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
     match decision.rule() {
@@ -352,9 +352,9 @@ fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Dec
     }
 }
 
-/// Returns why policy refuses a packet that came out of `sa` and that its selector `admitted`: the
-/// operator discards what goes to its source, by a longer prefix than the one that `admitted` was
-/// narrowed from.
+/// Returns the reason if policy refuses a packet that came out of `sa` and that its selector
+/// `admitted`: the operator discards traffic to the packet's source, by a longer prefix than the
+/// one that `admitted` was narrowed from.
 #[inline(never)]
 fn permits_source(
     flow: &Flow,
@@ -370,7 +370,7 @@ fn permits_source(
     }
 }
 
-/// Returns why the operator's policies refuse a packet that a tunnel brought.
+/// Returns the reason if the operator's policies refuse a packet from a tunnel.
 fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
     match decision {
         Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),

@@ -1,5 +1,4 @@
-//! A worker's hands: its ports, pool, counters and rings. Stages take packets from it and give them
-//! back to it.
+//! A worker's ports, pool, counters and rings. Stages take packets from them and give them back.
 
 use super::{
     counters::WorkerCounters,
@@ -24,12 +23,12 @@ use wayfarer_dataplane::{
     },
 };
 
-/// In place of the port that a packet came in by: the slow path made it.
+/// Stands for the input port of packets that the slow path made.
 pub const FROM_SLOW_PATH: u16 = u16::MAX;
-/// In place of the port that a packet came in by: it came out of a tunnel.
+/// Stands for the input port of packets that came out of a tunnel.
 pub const FROM_TUNNEL: u16 = u16::MAX - 1;
 
-/// What one worker owns.
+/// The resources that one worker owns.
 #[derive(Debug)]
 pub struct Io {
     ports: Vec<Box<dyn Port>>,
@@ -37,20 +36,20 @@ pub struct Io {
     pool: Pool,
     counters: Arc<WorkerCounters>,
     rings: Arc<Rings>,
-    /// What is left of this turn's share, by kind.
+    /// The rest of this turn's share of punts, by kind.
     punts_left: [u32; PUNT_KINDS],
-    /// What networks of unauthenticated senders may have of their ring.
+    /// The shares that networks of unauthenticated senders have of their ring.
     unauthenticated: Shares,
-    /// Each port's part in the exception path.
+    /// Each port's role in the exception path.
     roles: Vec<Role>,
-    /// The time, once somebody has asked for it in this turn.
+    /// The time, if it was read in this turn.
     now: Option<Instant>,
     profile: Profile,
 }
 
 impl Io {
-    /// Hands for a worker with these ports, one queue of each, and their parts in the exception
-    /// path.
+    /// Makes the resources of a worker with one queue of each port, and the ports' roles in the
+    /// exception path.
     pub fn new(
         ports: Vec<Box<dyn Port>>,
         roles: Vec<Role>,
@@ -74,7 +73,7 @@ impl Io {
         }
     }
 
-    /// Makes the calling thread the one that works with the ports.
+    /// Prepares the ports for use by the calling thread.
     pub fn attach(&mut self) {
         self.ports.iter_mut().for_each(|port| port.attach());
     }
@@ -99,7 +98,7 @@ impl Io {
         &mut self.profile
     }
 
-    /// Notes that a stage of a burst has ended.
+    /// Charges the time since the last call to a stage of a burst that has ended.
     #[inline]
     pub fn mark(&mut self, stage: Stage) {
         self.profile.mark(stage);
@@ -122,7 +121,7 @@ impl Io {
         self.pool.take().ok_or(DropReason::NoBuffer)
     }
 
-    /// Gives a packet back that went elsewhere than out: consumed, not dropped.
+    /// Frees a packet that was consumed, not dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
         self.pool.give(packet);
@@ -149,7 +148,7 @@ impl Io {
         Ok(())
     }
 
-    /// Hands a whole packet to the slow path; if that fails, drops it.
+    /// Hands a whole packet to the slow path, and drops it if that fails.
     pub fn punt_packet(&mut self, packet: Packet, punt: Punt) {
         match self.punt(packet.port(), punt, packet.data()) {
             Ok(()) => self.free(packet),
@@ -157,10 +156,10 @@ impl Io {
         }
     }
 
-    /// Hands a key exchange message from `from` to the slow path; `known` is the share of its IKE
-    /// SA, if that is known. Anybody can know an SPI: while many messages wait, each IKE SA has its
-    /// share and counts as unauthenticated beyond that, as each network of unauthenticated senders
-    /// has its own.
+    /// Hands an IKE message from `from` to the slow path. `known` is the share of its IKE SA, if
+    /// the SPI is known. Because anybody may know an SPI, each IKE SA has only a share while many
+    /// messages wait, and counts as unauthenticated beyond that. Each network of unauthenticated
+    /// senders has a share too.
     pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
         let now = *self.now.get_or_insert_with(Instant::now);
         let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
@@ -173,20 +172,20 @@ impl Io {
         }
     }
 
-    /// Returns whether half of a ring is full, or half of this turn's share of it used up.
+    /// Returns whether half of a ring, or half of this turn's share of it, is used up.
     fn is_crowded(&self, punt: Punt) -> bool {
         let kind = punt.kind();
         self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.rings.punts()[kind].is_half_full()
     }
 
-    /// Drops a packet, and lets the slow path tell its sender of `problem` if it has the time.
+    /// Drops a packet, and lets the slow path report `problem` to the sender if it has time.
     pub fn refuse(&mut self, packet: Packet, problem: Problem, reason: DropReason) {
-        // Too busy to tell the sender: it will hear of the next packet.
+        // If the slow path is too busy, the sender gets a report for a later packet.
         let _ = self.punt(packet.port(), Punt::Problem(problem), packet.data());
         self.drop(packet, reason);
     }
 
-    /// Tells the slow path of `event`; `false` if its ring is full.
+    /// Sends `event` to the slow path; returns `false` if the ring is full.
     pub fn tell(&self, event: Event) -> bool {
         self.rings.events.push(event).is_ok()
     }
@@ -197,7 +196,7 @@ impl Io {
         self.route_by(tables.routes.find(dst, reader).copied(), packet, dst, tables);
     }
 
-    /// Sends an IP packet to `dst` by what was found for it before.
+    /// Sends an IP packet to `dst` by a route that was found before.
     #[inline]
     pub fn route_by(&mut self, hop: Option<Hop>, packet: Packet, dst: Address, tables: &Tables) {
         match hop {
@@ -214,13 +213,13 @@ impl Io {
     #[inline]
     pub fn to_host(&mut self, packet: Packet, tables: &Tables) {
         match tables.settings.host {
-            // What came from the host must not go back to it.
+            // Packets from the host must not go back to it.
             Some((port, mac)) if port != packet.port() => self.emit(packet, port, mac, tables),
             _ => self.drop(packet, DropReason::NotForUs),
         }
     }
 
-    /// Returns the port whose kernel side port `index` is.
+    /// Returns the port of which port `index` is the kernel side.
     #[inline]
     pub fn wire_of(&self, index: usize) -> Option<u16> {
         match self.roles.get(index) {
@@ -235,8 +234,8 @@ impl Io {
         matches!(self.roles.get(usize::from(port)), Some(Role::Nic { .. }))
     }
 
-    /// Hands a whole frame to the kernel side of the port that it came in by, within the rate of
-    /// that for such `traffic`. Where there is none, the frame is consumed.
+    /// Hands a whole frame to the kernel side of its input port, within the rate for this kind of
+    /// `traffic`. Frees the frame if there is no kernel side.
     pub fn to_kernel(&mut self, packet: Packet, traffic: Traffic) {
         let Some(Role::Nic { tap, limits }) = self.roles.get_mut(usize::from(packet.port())) else {
             return self.free(packet);
@@ -282,7 +281,7 @@ impl Io {
         }
     }
 
-    /// Ends a turn: everything that is to go out goes to its port.
+    /// Ends a turn: passes all packets that are to leave to their ports.
     pub fn flush(&mut self) {
         for port in 0..self.ports.len() {
             if !self.outgoing[port].is_empty() {
@@ -299,13 +298,13 @@ impl Io {
         self.ports.iter().all(|p| p.is_exhausted())
     }
 
-    /// Returns whether all that was sent has left.
+    /// Returns whether all sent packets have left.
     pub fn is_drained(&self) -> bool {
         self.ports.iter().all(|p| p.is_drained())
     }
 
-    /// Makes the worker fit to go on after a panic: what it had in hand is dropped, and what waited
-    /// to be sent, which may be what a port failed over.
+    /// Prepares the worker to go on after a panic. Drops the packets in hand, and those that waited
+    /// to be sent, because one of them may have caused a port's panic.
     pub fn recover(&mut self) {
         let waiting: usize = self.outgoing.iter().map(|burst| burst.len()).sum();
         self.outgoing.iter_mut().for_each(|burst| self.pool.give_all(burst));
@@ -315,7 +314,7 @@ impl Io {
         self.counters.faults.add(1);
     }
 
-    /// Publishes what ports and pool count.
+    /// Publishes the counters of ports and pool.
     pub fn report(&self) {
         for (counters, port) in self.counters.ports.iter().zip(&self.ports) {
             counters.set(&port.stats());

@@ -1,44 +1,43 @@
-//! The kernel's side of a port on the exception path: which port has one, and how much may go
-//! there.
+//! The kernel's side of a port on the exception path, with its rate limits.
 
 use std::time::{Duration, Instant};
 
-/// Smallest depth of a bucket, in frames.
+/// The smallest depth of a bucket, in frames.
 const DEPTH: u32 = 32;
 
-/// A port's part in the exception path, as one worker knows it.
+/// A port's role in the exception path, for one worker.
 #[derive(Debug)]
 pub enum Role {
-    /// None.
+    /// The port has no role.
     Plain,
-    /// It has a kernel side.
+    /// The port has a kernel side.
     Nic {
         /// Index of the TAP's port.
         tap: u16,
-        /// What may go there of each kind.
+        /// The limit of each kind of traffic.
         limits: [Limit; KINDS],
     },
-    /// It is the kernel side of the port with this index.
+    /// The port is the kernel side of the port with this index.
     Tap(u16),
 }
 
-/// Kinds of [`Traffic`].
+/// The number of kinds of [`Traffic`].
 pub const KINDS: usize = 2;
 
-/// What goes to the kernel, by what the rate is for.
+/// The kinds of traffic to the kernel, each with a rate of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// What keeps the segment going: neighbours, groups, unknown EtherTypes.
+    /// Traffic of the segment itself: neighbours, groups, unknown EtherTypes.
     Segment,
     /// Packets for the host's own stack.
     Host,
 }
 
-/// A token bucket that asks for the time only when it is empty. It holds a tenth of a second's
-/// worth; at a time twice as much may pass, for it fills up when it is asked for more.
+/// A token bucket that reads the time only when it is empty. It holds a tenth of a second's worth.
+/// A burst may be twice as long, because the empty bucket may fill up at once.
 #[derive(Debug)]
 pub struct Limit {
-    /// Between two frames.
+    /// The time between two frames at the rate.
     interval: Duration,
     depth: u32,
     left: u32,
@@ -46,7 +45,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Begins with a full bucket for one of `workers`, of `rate` frames a second for all of them.
+    /// Makes a full bucket for one of `workers`, which share `rate` frames per second.
     pub fn new(rate: u32, workers: usize, now: Instant) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
         let share = (rate / workers).max(1);
@@ -69,7 +68,7 @@ impl Limit {
         let since = now.saturating_duration_since(self.filled);
         let frames = since.as_nanos() / self.interval.as_nanos();
         match u32::try_from(frames).ok().filter(|frames| *frames <= self.depth) {
-            // What is less than a frame's worth is kept for the next time.
+            // Less than a frame's worth is kept for the next time.
             Some(frames) => (self.left, self.filled) = (frames, self.filled + self.interval * frames),
             None => (self.left, self.filled) = (self.depth, now),
         }
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_a_tenth_of_a_second_and_fills_at_its_rate() {
+    fn bucket_holds_a_tenth_of_a_second_and_fills_at_its_rate() {
         let start = Instant::now();
         let mut limit = Limit::new(2000, 2, start);
         let mut admitted = |ms| {
@@ -93,21 +92,21 @@ mod tests {
         assert_eq!(admitted(10), 10);
         assert_eq!(admitted(9), 0, "a clock that steps back gives nothing");
         assert_eq!((11..20).map(&mut admitted).sum::<usize>(), 9);
-        assert_eq!(admitted(60_000), 100, "what nobody wanted is gone");
+        assert_eq!(admitted(60_000), 100, "unused tokens beyond the depth are lost");
     }
 
     #[test]
-    fn the_time_is_asked_for_only_by_an_empty_bucket() {
+    fn only_an_empty_bucket_reads_the_time() {
         let mut limit = Limit::new(0, 0, Instant::now());
-        assert!((0..DEPTH).all(|_| limit.admits(|| panic!("there was one left"))));
-        // A share is never nothing, nor so small that its fractions get lost.
+        assert!((0..DEPTH).all(|_| limit.admits(|| panic!("the time was read with a token left"))));
+        // A worker's share of the rate is never zero, and its fractions are not lost.
         let start = limit.filled;
         let steps = (1..=3000).filter(|ms| limit.admits(|| start + Duration::from_millis(*ms)));
         assert_eq!(steps.count(), 3);
     }
 
     #[test]
-    fn no_rate_is_too_high() {
+    fn highest_rate_works() {
         let start = Instant::now();
         let mut limit = Limit::new(u32::MAX, 1, start);
         limit.left = 0;

@@ -4,7 +4,7 @@
 //! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
 //!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
-//!                   └─► exception: what is the kernel's, by a TAP device, and back
+//! └─► exception: frames to the kernel by a TAP device, and back
 //! ```
 
 pub mod batch;

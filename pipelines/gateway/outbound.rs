@@ -1,4 +1,4 @@
-//! Packets from this side: find the policy, and seal what it wants protected.
+//! Packets from this side: finds their policy, and seals those that it wants protected.
 //!
 //! ```text
 //! departures ─► policy ─┬─► size, hop limit, encapsulate ─► number ─► seal (crypto, whole burst) ─► route
@@ -32,19 +32,19 @@ use wayfarer_dataplane::{
     },
 };
 
-/// What a worker knows of a packet to be forwarded by policy.
+/// A note on a packet to be forwarded by policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Departure<'r> {
     header: &'r IpHeader,
     origin: Origin,
-    /// Bytes before encapsulation.
+    /// The packet's length before encapsulation, in bytes.
     inner_len: u16,
     layout: Layout,
     sa: Option<&'r OutboundSa>,
     seq: u64,
-    /// Where the SA's packets go.
+    /// The endpoint of the SA.
     endpoint: Option<&'r Endpoint>,
-    /// Where policy is looked up.
+    /// The hash buckets for the look-up of policy.
     buckets: Buckets,
     fate: Fate,
 }
@@ -71,46 +71,46 @@ impl<'r> Departure<'r> {
         }
     }
 
-    /// Returns the SA that protects it, and the endpoint that it is sent to.
+    /// Returns the SA that protects the packet, and the endpoint that it is sent to.
     #[inline]
     fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
         Some((self.sa?, self.endpoint?))
     }
 }
 
-/// What becomes of a packet. One byte: a note on a packet is all scalars, which a compiler can
-/// write where they belong.
+/// The fate of a packet. It is one byte, so that a note consists of scalars only, which the
+/// compiler writes in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It goes through its SA.
+    /// The packet goes through its SA.
     Protect,
-    /// It goes in clear.
+    /// The packet goes in clear.
     Clear,
-    /// It goes through its SA in pieces.
+    /// The packet goes through its SA in fragments.
     Pieces,
-    /// Its hop limit ran out, and its sender hears of that.
+    /// The hop limit ran out, which is reported to the sender.
     Expired,
-    /// It is too big for its SA, and its sender hears of that.
+    /// The packet is too big for its SA, which is reported to the sender.
     TooBig,
-    /// It is dropped.
+    /// The packet is dropped.
     Drop(DropReason),
 }
 
 const _: () = assert!(size_of::<Fate>() == 1);
 
-/// Where a packet came from, and so what it must show before it is forwarded.
+/// The origin of a packet, which decides the checks before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A wire, in clear: anybody may have sent it.
+    /// A wire, in clear: anybody may have sent the packet.
     Wire,
-    /// A tunnel, whose selectors have admitted it.
+    /// A tunnel, whose selectors have admitted the packet.
     Tunnel,
     /// This host: its own stack, or the slow path.
     Host,
 }
 
-/// Carries a burst of departures through to their way out. Each pass asks the cache for what the
-/// next one reads, so that the misses of a burst overlap.
+/// Processes a burst of departures up to sending. Each pass prefetches the memory that the next one
+/// reads, so that the cache misses of a burst overlap.
 pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
     if departures.is_empty() {
         return;
@@ -149,7 +149,8 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     seal(departures, tables, reader, io);
 }
 
-/// The flow of the packet before and how it was treated: packets of one flow come in trains.
+/// The flow of the previous packet, and its treatment. Packets of one flow often follow one
+/// another.
 struct Train<'r> {
     header: &'r IpHeader,
     ports: Option<(u16, u16)>,
@@ -157,10 +158,10 @@ struct Train<'r> {
     treatment: Treatment<'r>,
 }
 
-/// The SA that is to protect a packet, or none; or why it is dropped.
+/// The SA that is to protect a packet, if any, or the reason for its drop.
 type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
 
-/// Does what [`treat`] does, unless the packet is of the same flow as the one before.
+/// Does the same as [`treat`], or repeats the last result if the packet is of the same flow.
 #[inline(always)]
 fn treat_in<'r>(
     train: &mut Option<Train<'r>>,
@@ -182,9 +183,9 @@ fn treat_in<'r>(
     }
 }
 
-/// Returns what policy wants for a packet (RFC 4301 §5.1): the SA that is to protect it, or none.
-/// One that came in in clear must not be one that a tunnel should have brought (§5.2), nor pretend
-/// to come from elsewhere to get into a tunnel (RFC 3704 §2.2).
+/// Returns the SA by which policy protects a packet, or none (RFC 4301 §5.1). Refuses a clear
+/// packet that should have come through a tunnel (§5.2), and one that would get into a tunnel by a
+/// spoofed source (RFC 3704 §2.2).
 #[inline(always)]
 fn treat<'r>(
     packet: &Packet,
@@ -217,7 +218,7 @@ fn treat<'r>(
     }
 }
 
-/// Puts one packet into the ESP form of `sa`, if it is not too big for one outer packet.
+/// Encapsulates a packet for `sa`, if it fits into one outer packet.
 #[inline]
 fn protect<'r>(
     packet: &mut Packet,
@@ -253,8 +254,8 @@ fn protect<'r>(
     wrap(packet, header, departure, sa, endpoint)
 }
 
-/// Puts in the place of each packet that is too big its pieces. What has no room any more leaves
-/// before the others.
+/// Replaces each packet that is too big by its fragments. If the burst becomes full, its packets
+/// are sent first.
 #[cold]
 fn cut<'r>(departures: &mut Departures<'r>, tables: &Tables, reader: &Reader, io: &mut Io) {
     let mut all = Departures::default();
@@ -301,7 +302,7 @@ fn wrap(
     }
 }
 
-/// Numbers, seals and sends the burst, and leaves it empty.
+/// Numbers, seals and sends the burst, which is empty afterwards.
 fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
     if departures.is_empty() {
         return;
@@ -339,7 +340,7 @@ fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &
             }
             Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
             Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
-            // What is in pieces was cut before this.
+            // Packets to be fragmented were replaced before this.
             Fate::TooBig | Fate::Pieces => {
                 let limit = departure.way().map_or(0, |(sa, to)| payload_limit(sa, to, departure.header));
                 let mtu = limit.min(usize::from(u16::MAX)) as u16;
@@ -362,8 +363,8 @@ fn outer_dst(departure: &Departure<'_>) -> Address {
     }
 }
 
-/// Counts packets against the lifetimes of their SAs, and gives each that is within them its
-/// sequence number: one operation for a run of packets of one SA.
+/// Counts packets against the lifetimes of their SAs, and numbers those within them, by one
+/// operation for each run of packets of one SA.
 fn number(departures: &mut Departures<'_>, io: &mut Io) {
     let (mut packets, mut notes) = departures.columns();
     while let Some(sa) = notes.first().map(|d| d.sa) {
@@ -401,7 +402,7 @@ fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa
     }
 }
 
-/// Counts a run of packets of one SA against its lifetime; answers how many are within it.
+/// Counts a run of packets of one SA against its lifetime; returns how many are within it.
 #[inline]
 fn charge(run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) -> u64 {
     let (mut within, mut bytes) = (0, 0);

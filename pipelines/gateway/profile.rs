@@ -1,34 +1,34 @@
-//! Where a worker's time goes, by stage. Off unless somebody measures; then one reading of the
-//! time-stamp counter for each stage of a burst.
+//! Measures a worker's time by stage. It is off by default, and else reads the time-stamp counter
+//! once for each stage of a burst.
 
 use wayfarer_dataplane::clock::ticks;
 
 /// A part of a worker's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Taking packets from a port.
+    /// Receiving packets from a port.
     Receive,
-    /// Parsing headers: ESP, to be forwarded, or for somebody else.
+    /// Parsing headers and classifying packets.
     Classify,
-    /// Finding inbound SAs, checking what can be checked before opening.
+    /// Finding inbound SAs, and checks before opening.
     LookUp,
-    /// Opening: the cryptography alone.
+    /// The cryptography of opening.
     Open,
     /// Replay window, decapsulation, selectors, policy and route of inner packets.
     Decapsulate,
-    /// What policy wants for a packet, and by which SA.
+    /// Finding policies and outbound SAs.
     Policy,
     /// Sizes, outer headers, padding.
     Encapsulate,
     /// Lifetimes and sequence numbers.
     Number,
-    /// Sealing: the cryptography alone.
+    /// The cryptography of sealing.
     Seal,
     /// Routes of sealed packets.
     Route,
     /// Handing packets to ports.
     Transmit,
-    /// What a turn has besides: slow path's frames, quiescence, counters.
+    /// The rest of a turn: the slow path's frames, quiescence, counters.
     Turn,
 }
 
@@ -80,7 +80,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Starts anew at zero, or stops measuring.
+    /// Restarts at zero, or stops measuring.
     pub fn switch(&mut self, on: bool) {
         *self = Self { is_on: on, last: if on { ticks() } else { 0 }, ticks: StageTicks::default() };
     }
@@ -100,7 +100,7 @@ impl Profile {
         self.last = now;
     }
 
-    /// Returns what each stage took so far.
+    /// Returns the ticks of each stage so far.
     pub fn ticks(&self) -> &StageTicks {
         &self.ticks
     }

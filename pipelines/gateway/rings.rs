@@ -1,5 +1,5 @@
-//! Between a worker and the slow path: frames up (punt), frames down (inject), events up. All
-//! bounded.
+//! Bounded rings between a worker and the slow path: frames up (punt), frames down (inject), events
+//! up.
 
 use crossbeam::queue::ArrayQueue;
 use std::net::IpAddr;
@@ -9,28 +9,28 @@ use wayfarer_dataplane::{
     wire::icmp::Problem,
 };
 
-/// Why a worker hands a frame to the slow path.
+/// The reason why a worker hands a frame to the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Punt {
-    /// A key exchange message of an unauthenticated sender (the IP packet).
+    /// An IKE message of an unauthenticated sender (the IP packet).
     Control,
-    /// A key exchange message with an SPI of a known peer (the IP packet).
+    /// An IKE message with an SPI of a known peer (the IP packet).
     Peer,
     /// ARP or neighbour discovery (the whole frame).
     Neighbour,
     /// A packet whose next hop has no MAC address yet (the IP packet).
     Resolve {
-        /// Index of the port to ask on.
+        /// Index of the port that leads to the next hop.
         port: u16,
-        /// Who is to be asked for.
+        /// The next hop's address.
         next: IpAddr,
     },
-    /// A packet that was dropped and whose sender should hear why (the IP packet).
+    /// A packet that was dropped, which is to be reported to the sender (the IP packet).
     Problem(Problem),
 }
 
-/// Kinds of punts: each has its own ring and its own share of a turn, so that a flood of one cannot
-/// starve another.
+/// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
+/// flood of one cannot starve another.
 pub const PUNT_KINDS: usize = 5;
 
 impl Punt {
@@ -39,7 +39,7 @@ impl Punt {
         match self {
             Self::Neighbour => 0,
             Self::Resolve { .. } => 1,
-            // Before unauthenticated senders, in each turn.
+            // Known peers come before unauthenticated senders in each turn.
             Self::Peer => 2,
             Self::Control => 3,
             Self::Problem(_) => 4,
@@ -47,37 +47,37 @@ impl Punt {
     }
 }
 
-/// What the slow path wants done with a frame.
+/// The way in which a worker treats a frame of the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inject {
-    /// A whole frame, out by this port.
+    /// A whole frame, to be sent by a port.
     Frame {
         /// Index of the port.
         port: u16,
     },
-    /// An IP packet of the gateway's own, to be routed and sent as it is.
+    /// The gateway's own IP packet, to be routed and sent unchanged.
     Route,
-    /// An IP packet to be treated as if it had come in on this side: policy decides.
+    /// An IP packet to be treated by policy, as if it had come from this side.
     Policy,
 }
 
-/// News of an SA for the slow path.
+/// An event of an SA, for the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An authentic packet, the newest so far, came by a path that is not the known one.
+    /// An authentic packet, the newest so far, came by another path than the known one.
     NewPath {
-        /// Whose.
+        /// The tunnel.
         tunnel: TunnelId,
         /// The new path.
         path: Path,
     },
     /// A limit of an SA was reached.
     Due {
-        /// Whose.
+        /// The tunnel.
         tunnel: TunnelId,
-        /// Whether it is the inbound SA.
+        /// `true` if the SA is the inbound one.
         inbound: bool,
-        /// Which limit.
+        /// The limit.
         due: Due,
     },
 }

@@ -1,5 +1,5 @@
-//! How much one sender may have of a ring to the slow path, so that a flood leaves room for the
-//! others.
+//! Limits the share that one sender may have of a ring to the slow path, so that a flood leaves
+//! room for others.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -9,29 +9,29 @@ use std::{
 };
 use wayfarer_dataplane::wire::Address;
 
-/// Messages that a sender may have at once, and after how long one more, while many wait: a quarter
-/// of the ring of unauthenticated senders, and several times what an IKE SA has use for.
+/// The number of messages that a sender may have at once while many wait: a quarter of the ring of
+/// unauthenticated senders, and several times as many as an IKE SA needs.
 const BURST: u32 = 64;
 const REFILL: Duration = Duration::from_millis(2);
-/// Buckets for all networks of unauthenticated senders. They share what they share by chance, which
-/// no one of them can choose.
+/// The number of buckets for all networks of unauthenticated senders. Networks share a bucket by
+/// chance, and none can choose with whom.
 const NETWORKS: usize = 1024;
 
 /// A bucket of `BURST` that refills by one each `REFILL`. Any number of workers may take from it.
 #[derive(Debug)]
 pub struct Share {
     since: Instant,
-    /// When it will be full again, in nanoseconds since then.
+    /// When the bucket will be full again, in nanoseconds after `since`.
     full_at: AtomicU64,
 }
 
 impl Share {
-    /// Begins with a full bucket.
+    /// Makes a full bucket.
     pub fn new(now: Instant) -> Self {
         Self { since: now, full_at: AtomicU64::new(0) }
     }
 
-    /// Takes one, and returns whether there was one left.
+    /// Takes one, and returns whether one was left.
     pub fn admits(&self, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.since).as_nanos() as u64;
         let refill = REFILL.as_nanos() as u64;
@@ -43,7 +43,7 @@ impl Share {
     }
 }
 
-/// Shares of those who are not known, by their network.
+/// Shares of unauthenticated senders, by network.
 #[derive(Debug)]
 pub struct Shares {
     seed: RandomState,
@@ -51,7 +51,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Begins with full buckets.
+    /// Makes full buckets.
     pub fn new(now: Instant) -> Self {
         Self { seed: RandomState::new(), networks: (0..NETWORKS).map(|_| Share::new(now)).collect() }
     }
@@ -78,7 +78,7 @@ mod tests {
     use wayfarer_dataplane::pool::Pool;
 
     #[test]
-    fn a_share_refills_with_time_and_is_each_networks_own() {
+    fn shares_refill_with_time_and_are_separate_for_each_network() {
         let start = Instant::now();
         let shares = Shares::new(start);
         let admitted = |from: [u8; 4], now| {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     /// Returns how many messages of one sender get into the rings of peers and of unauthenticated
-    /// senders, while the slow path is busy, and whether one of another does.
+    /// senders while the slow path is busy, and whether a message of another sender does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
         let rings = Arc::new(Rings::new(2048));
         let pool = Pool::new(64, 2048).unwrap();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_an_spi_fills_no_more_of_the_ring_than_its_share() {
+    fn sender_with_a_known_spi_fills_only_its_share_of_the_ring() {
         let now = Instant::now();
         let ([one, other], networks) = ([Share::new(now), Share::new(now)], [[192, 0, 2, 1], [192, 0, 2, 2]]);
         let ([peers, _], passes) = flooded([Some(&one), Some(&other)], networks);

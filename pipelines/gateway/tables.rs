@@ -1,4 +1,4 @@
-//! What workers read and the slow path changes.
+//! The tables that workers read and the slow path changes.
 
 use super::{
     policy::{Decision, Rule, Rules},
@@ -15,51 +15,51 @@ use wayfarer_dataplane::{
 /// All tables of a gateway.
 #[derive(Debug)]
 pub struct Tables {
-    /// Inbound SAs. SPIs are the gateway's own choice, so one number is enough.
+    /// Inbound SAs by SPI. The gateway chooses its SPIs, so an SPI alone is unique.
     pub inbound: Map<Spi, Arc<InboundSa>>,
-    /// SPIs of ours of the IKE SAs that there are: their messages come before those of
-    /// unauthenticated senders, each within its share.
+    /// Our SPIs of existing IKE SAs. Their messages come before those of unauthenticated senders,
+    /// each within its share.
     pub ike: Map<u64, Share>,
     /// Rules by the peer's prefix. See [`policy`](super::policy) for their order.
     pub policies: Lpm<Rules>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
-    /// What does not change while the gateway runs.
+    /// Settings that do not change while the gateway runs.
     pub settings: Settings,
 }
 
-/// Where a packet goes next.
+/// The next hop of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// It is the gateway's own address.
+    /// The destination is the gateway's own address.
     Local,
-    /// It is an address that the host's own stack has on the kernel's side of a port: all that is
-    /// for it is the kernel's.
+    /// The destination is an address that the host's own stack has on the kernel's side of a port.
+    /// All packets to it go to the kernel.
     Host,
-    /// Out by a port to a station.
+    /// The packet leaves by a port to a station.
     Port {
         /// Index of the port.
         port: u16,
-        /// The station.
+        /// The station's MAC address.
         mac: Mac,
     },
-    /// The station's MAC address is not known yet: the slow path must ask for it.
+    /// The station's MAC address is not known yet, and the slow path must resolve it.
     Resolve {
         /// Index of the port.
         port: u16,
-        /// The router to ask for; `None`: the destination itself.
+        /// The router to resolve; `None` for the destination itself.
         via: Option<IpAddr>,
     },
 }
 
-/// What a worker must know of a port, whoever owns its queues.
+/// The properties of a port that every worker needs.
 #[derive(Clone, Copy, Debug)]
 pub struct PortSettings {
-    /// The gateway's MAC address on it.
+    /// The gateway's MAC address on the port.
     pub mac: Mac,
     /// Largest IP packet.
     pub mtu: usize,
-    /// Whether it fills in the UDP checksum of a packet that lacks it.
+    /// `true` if the port fills in missing UDP checksums.
     pub fills_checksums: bool,
 }
 
@@ -68,14 +68,14 @@ pub struct PortSettings {
 pub struct Settings {
     /// The ports, by index.
     pub ports: Box<[PortSettings]>,
-    /// UDP ports on which ESP is taken, sorted.
+    /// UDP ports that receive ESP in UDP, sorted.
     pub encap_ports: Box<[u16]>,
-    /// Where packets to the gateway's own addresses go that are neither ESP nor control: the port
-    /// to the host's stack and the host's MAC address there.
+    /// The port to the host's stack, and the host's MAC address there. Packets to the gateway's own
+    /// addresses that are neither ESP nor IKE go there.
     pub host: Option<(u16, Mac)>,
-    /// Whether TCP's MSS is clamped.
+    /// `true` if TCP's MSS is clamped.
     pub mss_clamp: bool,
-    /// Whether some policy discards: then what comes out of a tunnel is judged by its source too.
+    /// `true` if some policy discards. Then packets from tunnels are also checked by their source.
     pub discards: bool,
 }
 
@@ -91,19 +91,18 @@ impl Tables {
         }
     }
 
-    /// Returns what policy says of a packet from this side to a peer's: the first rule that covers
-    /// it, or that nobody can tell whether it covers.
+    /// Returns the decision of policy on a packet from this side to a peer's: the first rule that
+    /// covers it, or may cover it.
     #[inline]
     pub fn decide<'r>(&'r self, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
         self.decide_at(self.policies.buckets(outbound.dst), outbound, reader)
     }
 
-    /// Does what [`Tables::decide`] does, with the `buckets` of the packet's destination in the
-    /// policies.
+    /// Does the same as [`Tables::decide`], with the hash `buckets` of the packet's destination.
     #[inline(always)]
     pub fn decide_at<'r>(&'r self, buckets: Buckets, outbound: &Flow, reader: &'r Reader) -> Decision<'r> {
-        // The first so far, of rules of longer prefixes that rank no higher than shorter ones
-        // might.
+        // The best so far, of rules of longer prefixes that rules of shorter ones may still
+        // outrank.
         let mut narrowed = Decision::None;
         let found = self.policies.find_map_at(buckets, outbound.dst, reader, |rules| {
             let found = rules.find(outbound)?;
@@ -117,17 +116,17 @@ impl Tables {
         found.unwrap_or(narrowed)
     }
 
-    /// Returns whether a packet that came in in clear should have come through a tunnel (RFC 4301
-    /// §5.2). `by` is the rule that covers the packet itself: if that speaks of its source more
-    /// closely than any tunnel does, the packet has come the right way.
+    /// Returns whether a clear packet should have come through a tunnel (RFC 4301 §5.2). `by` is
+    /// the rule that covers the packet itself. If that outranks all tunnels for the packet's
+    /// source, the packet has come the right way.
     #[inline(always)]
     pub fn is_unprotected(&self, flow: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         let buckets = self.policies.buckets(flow.src);
-        // Mostly no rule is anywhere near where packets come from in clear.
+        // Usually no rule covers the sources of clear packets.
         !buckets.is_empty(flow.src) && self.is_tunnelled(buckets, &flow.reversed(), by, reader)
     }
 
-    /// Returns whether `outbound` is what a tunnel carries, which has more to say of it than `by`.
+    /// Returns whether a tunnel that goes before `by` carries `outbound`.
     #[inline(never)]
     fn is_tunnelled(&self, buckets: Buckets, outbound: &Flow, by: Option<&Rule>, reader: &Reader) -> bool {
         match self.decide_at(buckets, outbound, reader) {
@@ -159,7 +158,8 @@ impl Tables {
         self.settings.host.is_some_and(|(host, _)| host == port)
     }
 
-    /// Returns whether packets to `dst` end here: it is the gateway's own address, or the host's.
+    /// Returns whether packets to `dst` end here, because it is an address of the gateway or the
+    /// host.
     #[inline]
     pub fn is_local(&self, dst: impl Into<Address>, reader: &Reader) -> bool {
         matches!(self.routes.find(dst, reader), Some(Hop::Local | Hop::Host))

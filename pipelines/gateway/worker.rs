@@ -29,22 +29,21 @@ use wayfarer_dataplane::{
     wire::{ethernet, ip::IpHeader},
 };
 
-/// Packets received from one port in one turn. Fewer than a burst holds, so that fragments have
-/// room.
+/// The number of packets received from one port in one turn, fewer than a burst holds, so that
+/// fragments have room.
 const RECEIVE: usize = BURST / 2;
-/// Frames taken from the slow path in one turn.
+/// The number of frames taken from the slow path in one turn.
 const INJECT: usize = 16;
-/// Turns between two reports of counters: rare enough to cost nothing, often enough for people.
+/// Turns between two reports of counters: rare enough to be cheap, often enough for people.
 const REPORT: u64 = 1 << 12;
-/// Idle turns before an idle worker that may sleep does so.
+/// Idle turns after which a worker that may sleep does so.
 const PATIENCE: u32 = 1 << 10;
-/// Turns of a busy worker between two looks at a TAP of the exception path, each of which is a
-/// system call.
+/// Turns of a busy worker between two reads of a TAP of the exception path, which are system calls.
 const TAP_TURNS: u64 = 16;
 /// How long a worker that stops waits for its ports to drain.
 const DRAIN: Duration = Duration::from_millis(500);
-/// How long a worker whose ports are all read waits for what the slow path still has to say about
-/// the last packets.
+/// How long a worker whose ports are exhausted waits for the slow path's frames about the last
+/// packets.
 const LINGER: Duration = Duration::from_millis(50);
 
 /// One worker.
@@ -58,25 +57,24 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes a worker over `io` that reads `tables` by `reader`. While nothing comes it sleeps
-    /// `idle_sleep` between polls, or never if that is `None`.
+    /// Makes a worker over `io` that reads `tables` by `reader`. An idle worker sleeps `idle_sleep`
+    /// between polls, or never if that is `None`.
     pub fn new(io: Io, tables: Arc<Tables>, reader: Reader, idle_sleep: Option<Duration>) -> Self {
         Self { io, tables, reader, idle_sleep, headers: Box::default() }
     }
 
-    /// Works until `stop`, or until no port will ever receive again; then sends what is left. A
-    /// panic costs the packets that it had in hand or was about to send: it goes on with its ports,
-    /// frames and tables, and the others do not notice.
+    /// Works until `stop`, or until no port will ever receive again; then sends the rest. After a
+    /// panic, the packets in hand and those to be sent are dropped, and the worker goes on with its
+    /// ports, frames and tables. Other workers do not notice.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.io.attach();
-        // What a turn changes in common with others is atomic, and its own is either whole or
-        // dropped.
+        // State that workers share is atomic, and the worker's own state is consistent or dropped.
         while catch_unwind(AssertUnwindSafe(|| self.work(stop))).is_err() {
             self.io.recover();
             self.reader.quiescent();
             let faults = self.io.counters().faults.value();
-            // The panic itself has been reported; the count grows as fast as somebody sends what
-            // causes it.
+            // The panic itself has been reported. The count may grow as fast as somebody sends
+            // packets that cause it.
             if faults.is_power_of_two() {
                 error!(
                     faults,
@@ -84,14 +82,14 @@ impl Worker {
                 );
             }
             if stop.load(Relaxed) {
-                // What fails now may fail again and again.
+                // A packet that fails now may fail again.
                 break;
             }
         }
     }
 
     fn work(&mut self, stop: &AtomicBool) {
-        // What a turn that failed has left.
+        // Clears the leftovers of a failed turn.
         self.io.flush();
         let mut idle = 0;
         let mut exhausted = None;
@@ -112,8 +110,8 @@ impl Worker {
         self.drain();
     }
 
-    /// Does one turn: a burst from every port, then what the slow path wants sent. Returns whether
-    /// there was anything.
+    /// Does one turn: a burst from every port, then the slow path's frames. Returns whether there
+    /// was any work.
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
@@ -155,7 +153,7 @@ impl Worker {
         busy
     }
 
-    /// Returns its stopwatch.
+    /// Returns the worker's stopwatch.
     pub fn profile(&mut self) -> &mut Profile {
         self.io.profile()
     }
@@ -171,7 +169,7 @@ impl Worker {
         let mut sorted = SortedBurst::default();
         for header in headers.outer.iter_mut().take(waiting) {
             let Ok(mut packet) = io.take() else {
-                // No frame is free: the rest waits in its ring.
+                // Without a free frame, the rest waits in its ring.
                 break;
             };
             packet.set_port(FROM_SLOW_PATH);
@@ -186,7 +184,8 @@ impl Worker {
         true
     }
 
-    /// Sends what was accepted before the stop, and waits a bounded time for it to leave.
+    /// Sends packets that were accepted before the stop, and waits a bounded time for them to
+    /// leave.
     fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN;
         loop {
@@ -209,11 +208,12 @@ impl Worker {
     }
 }
 
-/// Where the headers of a turn's packets are: read once, in place, and referred to from then on.
+/// Storage for the headers of a turn's packets, which are parsed once, in place, and referred to
+/// afterwards.
 #[derive(Debug)]
 struct Headers {
     outer: [IpHeader; BURST],
-    /// Of what came out of ESP.
+    /// Headers of inner packets.
     inner: [IpHeader; BURST],
 }
 
@@ -223,7 +223,7 @@ impl Default for Headers {
     }
 }
 
-/// A burst by what its packets are.
+/// A burst, divided by the class of its packets.
 #[derive(Default)]
 struct SortedBurst<'r> {
     arrivals: Arrivals<'r>,
@@ -231,7 +231,7 @@ struct SortedBurst<'r> {
 }
 
 impl<'r> SortedBurst<'r> {
-    /// Puts a received packet where it belongs.
+    /// Classifies a received packet, and puts it into the part for its class.
     #[inline(always)]
     fn sort(
         &mut self,
@@ -261,8 +261,8 @@ impl<'r> SortedBurst<'r> {
         }
     }
 
-    /// Handles a frame that is none of the gateway's for `reason`, unless it is one behind tags of
-    /// VLAN 0: then it is in no VLAN, as if it had none (IEEE 802.1Q).
+    /// Handles a frame that is not the gateway's for `reason`. A frame with tags of VLAN 0 is in no
+    /// VLAN (IEEE 802.1Q), and so is classified again without them.
     #[cold]
     #[inline(never)]
     fn refused(
@@ -284,7 +284,7 @@ impl<'r> SortedBurst<'r> {
         exception::refused(packet, reason, tables, reader, io);
     }
 
-    /// Puts a packet of the slow path's where it belongs.
+    /// Puts a packet from the slow path into the part that it belongs to.
     fn inject(
         &mut self,
         packet: Packet,
@@ -317,8 +317,8 @@ impl<'r> SortedBurst<'r> {
     }
 }
 
-/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel if that has a
-/// side of its port.
+/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel's side of its
+/// port if there is one.
 fn neighbour(packet: Packet, io: &mut Io) {
     match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
         Ok(()) => io.to_kernel(packet, Traffic::Segment),
@@ -338,7 +338,7 @@ fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, rea
     } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);
     } else {
-        // The segment that it came by is not the host's.
+        // The packet is local to a segment that the host is not on.
         io.drop(packet, DropReason::Martian);
     }
 }

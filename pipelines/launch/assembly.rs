@@ -55,13 +55,13 @@ pub struct OpenPort {
     pub mac: Mac,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
-    /// Whether the port fills in missing UDP checksums when it sends.
+    /// `true` if the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,
     /// The gateway's addresses on this port, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
-    /// How the MAC addresses of its stations are found.
+    /// The way to find the MAC addresses of its stations.
     pub stations: Stations,
-    /// Whether the host's own network stack is at the other end.
+    /// `true` if the host's own network stack is at the other end.
     pub is_host: bool,
     /// The rest of a device that is shared with the kernel, besides its queues.
     pub shared: Option<SharedDevice>,
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_kept_off_the_cores_of_workers_but_not_off_all() {
+    fn keeps_a_thread_off_the_workers_cores_but_not_off_all() {
         let cores = || {
             let set = sched_getaffinity(Pid::from_raw(0)).unwrap();
             (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap()).collect::<Vec<_>>()

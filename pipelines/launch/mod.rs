@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_to_spare_are_all_but_the_first_and_those_that_cannot_be_named() {
+    fn spare_cores_exclude_the_first_and_those_beyond_the_limit() {
         let ids = |cores: &[usize], end| {
             let cores = cores.iter().map(|&id| CoreId { id }).collect();
             spare(cores, end).into_iter().map(|core| core.map(|core| core.id)).collect::<Vec<_>>()

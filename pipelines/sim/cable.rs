@@ -1,29 +1,29 @@
-//! The way between two hosts: it loses, repeats, delays and reorders.
+//! The way between two hosts, which loses, repeats, delays and reorders packets.
 
 use super::random::Random;
 use std::time::Duration;
 
-/// What happens to packets on the way.
+/// The properties of the way between two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cable {
-    /// Percent that are lost.
+    /// Percentage of packets that are lost.
     pub loss: u64,
-    /// Percent that arrive twice.
-    pub twice: u64,
-    /// Longest delay in milliseconds; the shortest is a tenth of it. A packet with a shorter one
-    /// overtakes others.
+    /// Percentage of packets that arrive twice.
+    pub repetition: u64,
+    /// The longest delay in milliseconds; the shortest is a tenth of it. Packets with shorter
+    /// delays overtake others.
     pub delay: u64,
 }
 
 impl Cable {
-    /// Loses nothing and reorders everything.
-    pub const FAIR: Self = Self { loss: 0, twice: 0, delay: 60 };
-    /// Loses a tenth.
-    pub const FOUL: Self = Self { loss: 10, twice: 5, delay: 120 };
+    /// Reorders packets, but loses none.
+    pub const LOSSLESS: Self = Self { loss: 0, repetition: 0, delay: 60 };
+    /// Reorders packets, and loses a tenth.
+    pub const LOSSY: Self = Self { loss: 10, repetition: 5, delay: 120 };
 
-    /// Returns after how long each copy of a packet arrives: of none, if it is lost.
+    /// Returns the delays after which the copies of a packet arrive; none if it is lost.
     pub fn carry(self, random: &mut Random) -> Vec<Duration> {
-        let copies = 1 + u64::from(random.percent(self.twice));
+        let copies = 1 + u64::from(random.percent(self.repetition));
         let arrival = |_| {
             let is_lost = random.percent(self.loss);
             (!is_lost).then(|| Duration::from_millis(self.delay / 10 + random.below(self.delay * 9 / 10)))
@@ -37,9 +37,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cable_loses_repeats_and_delays_within_its_bounds() {
+    fn cable_keeps_its_rates_of_loss_and_repetition_and_its_delays() {
         let mut random = Random(1);
-        let all: Vec<_> = (0..10_000).map(|_| Cable::FOUL.carry(&mut random)).collect();
+        let all: Vec<_> = (0..10_000).map(|_| Cable::LOSSY.carry(&mut random)).collect();
         let with = |copies| all.iter().filter(|arrivals| arrivals.len() == copies).count();
         assert!((800..1200).contains(&with(0)), "{} lost", with(0));
         assert!((300..500).contains(&with(2)), "{} twice", with(2));
@@ -47,6 +47,6 @@ mod tests {
         assert!(delays().all(|delay| (12..120).contains(&delay.as_millis())));
         assert!(delays().min() < Some(&Duration::from_millis(15)));
         assert!(delays().max() > Some(&Duration::from_millis(115)));
-        assert!((0..1000).all(|_| Cable::FAIR.carry(&mut random).len() == 1));
+        assert!((0..1000).all(|_| Cable::LOSSLESS.carry(&mut random).len() == 1));
     }
 }

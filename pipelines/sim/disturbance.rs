@@ -1,77 +1,77 @@
-//! What happens to a fleet of terminals and their gateway, and a model of what must have come of
-//! it.
+//! Disturbances of a fleet of terminals and their gateway, and a model of the state that must
+//! follow.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Where a terminal is attached.
+/// A terminal's attachment to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// Its own address there.
+    /// The terminal's own address there.
     pub address: IpAddr,
-    /// Number of the NAT that it is behind.
+    /// Index of the NAT in front of the terminal, if there is one.
     pub nat: Option<usize>,
 }
 
-/// Which keys change.
+/// The keys that a rekey replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// Those of the IKE SA.
+    /// The IKE SA's keys.
     IkeSa,
-    /// Those of its child SAs.
+    /// The child SAs' keys.
     Child,
 }
 
-/// One disturbance. The system and [`Model`] are told the same.
+/// One disturbance. It is applied to the system and to the [`Model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
-    /// A terminal is somewhere else from now on.
+    /// A terminal moves.
     Move {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
-        /// Where it is.
+        /// The new attachment.
         to: Attachment,
     },
-    /// A NAT forgets its mappings, and gives all that is behind it other ports.
+    /// A NAT forgets its mappings, and gives all hosts behind it other ports.
     NatRestart {
-        /// Its number.
+        /// The NAT's index.
         nat: usize,
     },
-    /// Nothing comes to or from a terminal.
+    /// All packets to and from a terminal are lost.
     BlackHole {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// The black hole of a terminal ends.
+    /// A terminal's black hole ends.
     Repair {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// A terminal forgets all, and connects.
+    /// A terminal forgets its state, and connects anew.
     TerminalRestart {
-        /// Its number.
+        /// The terminal's index.
         terminal: usize,
     },
-    /// The gateway forgets all.
+    /// The gateway forgets its state.
     GatewayRestart,
-    /// Keys change, begun from both sides at the same time.
+    /// One side rekeys, or both do so at the same time.
     Rekey {
-        /// The terminal's number.
+        /// The terminal's index.
         terminal: usize,
-        /// What it begins.
+        /// The keys that the terminal replaces.
         by_terminal: Option<Keys>,
-        /// What the gateway begins.
+        /// The keys that the gateway replaces.
         by_gateway: Option<Keys>,
     },
-    /// One side ends the link.
+    /// One side closes the link.
     Close {
-        /// The terminal's number.
+        /// The terminal's index.
         terminal: usize,
-        /// Which one.
+        /// The side that closes it.
         by: By,
     },
 }
 
-/// Who begins something.
+/// The side that begins something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The terminal.
@@ -80,48 +80,50 @@ pub enum By {
     Gateway,
 }
 
-/// What one side has of a terminal's link at some moment.
+/// The state of a terminal's link on one side, at some moment.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
-    /// SPIs of its IKE SA, the initiator's first.
+    /// SPIs of the IKE SAs, the initiator's first.
     pub ike_sas: Vec<[u64; 2]>,
-    /// SPIs by which the terminal receives.
+    /// SPIs of packets to the terminal.
     pub children: Vec<u32>,
-    /// Where the gateway has the terminal.
+    /// Addresses and ports at which the gateway reaches the terminal.
     pub remotes: Vec<SocketAddr>,
 }
 
-/// What must have come of a terminal.
+/// The state that a terminal must reach.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// Where it is.
+    /// The terminal's attachment.
     pub at: Attachment,
-    /// Whether the gateway must reach it there.
+    /// `true` if the gateway must reach the terminal there.
     pub is_reachable: bool,
-    /// What must be over: keys that were changed, and ports that a NAT has forgotten.
+    /// What must be gone: keys that were replaced, and ports that a NAT has forgotten.
     pub over: Link,
 }
 
-/// What must hold in the end, whatever messages were lost: it knows of no protocol.
+/// The state that must be reached in the end, whatever messages are lost. The model knows nothing
+/// of the protocol, so any exchange of messages may lead there.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// The state that each terminal must reach.
     terminals: Vec<Expected>,
 }
 
 impl Model {
-    /// Adds a terminal, the next number.
+    /// Adds a terminal with the next index.
     pub fn add(&mut self, at: Attachment) {
         self.terminals.push(Expected { at, is_reachable: true, over: Link::default() });
     }
 
-    /// Follows a disturbance. `link` returns what a side has of a terminal's link before it.
+    /// Applies a disturbance. `link` returns the state of a terminal's link on one side before it.
     pub fn apply(&mut self, disturbance: &Disturbance, link: impl Fn(usize, By) -> Link) {
         let ends = |expected: &mut Expected, Link { ike_sas, children, .. }| {
             expected.over.ike_sas.extend(ike_sas);
             expected.over.children.extend(children);
         };
         match *disturbance {
-            // What is in the way of a terminal is at its place, and stays behind.
+            // A black hole belongs to an attachment, so a terminal that moves leaves it behind.
             Disturbance::Move { terminal, to } => {
                 let expected = &mut self.terminals[terminal];
                 (expected.at, expected.is_reachable) = (to, true);
@@ -158,7 +160,8 @@ impl Model {
         }
     }
 
-    /// Returns what must have come of the terminals that the gateway must reach, with their numbers.
+    /// Returns the indices of the terminals that the gateway must reach, and the states that they
+    /// must reach.
     pub fn reachable(&self) -> impl Iterator<Item = (usize, &Expected)> {
         self.terminals.iter().enumerate().filter(|(_, expected)| expected.is_reachable)
     }

@@ -1,5 +1,4 @@
-//! ESP packets as terminals make and take them: one packet at a time, and nothing of the gateway's
-//! own stages.
+//! ESP as terminals do it: one packet at a time, without the gateway's own stages.
 
 use std::ops::Range;
 use wayfarer_dataplane::{
@@ -7,10 +6,10 @@ use wayfarer_dataplane::{
     wire::{esp, ip::protocol},
 };
 
-/// Where the parts of an ESP packet lie (RFC 4303 §2).
+/// The layout of an ESP packet (RFC 4303 §2).
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// What it carries.
+    /// The payload.
     pub payload: Range<usize>,
     /// Padding and trailer.
     pub trailer: Range<usize>,
@@ -27,26 +26,25 @@ impl Layout {
         Self { payload: start..end, trailer: end..plain_end, len: plain_end + suite.icv_len() }
     }
 
-    /// Writes header and trailer of a packet that [`crypto::seal`] takes as soon as its payload is
-    /// there too.
+    /// Writes header and trailer of a packet. The caller adds the payload before [`crypto::seal`].
     pub fn emit(&self, esp: &mut [u8], spi: u32, seq: u64, next_header: u8) {
         esp::emit_header(esp, spi, seq);
         esp::emit_trailer(&mut esp[self.trailer.clone()], next_header);
     }
 }
 
-/// Returns the number of the protocol that an IP packet is in a tunnel.
+/// Returns the next header value of an IP packet in a tunnel.
 pub fn next_header(packet: &[u8]) -> u8 {
     if packet.first().is_some_and(|first| first >> 4 == 6) { protocol::IPV6 } else { protocol::IPV4 }
 }
 
-/// Seals a packet whose header, payload and trailer are there.
+/// Seals a packet whose header, payload and trailer are written.
 pub fn seal(key: &Key, seq: u64, esn: bool, esp: &mut [u8]) {
     crypto::seal(&mut [SealJob { key, seq, iv: seq, esn, esp }]);
 }
 
-/// Opens a packet in place. Returns where its plaintext lies, trailer included; none if it does not
-/// authenticate.
+/// Opens a packet in place. Returns the range of its plaintext, trailer included; `None` if it does
+/// not authenticate.
 pub fn open(key: &Key, esn: bool, esp: &mut [u8]) -> Option<Range<usize>> {
     let (_, low) = esp::header(esp)?;
     let mut job = [OpenJob { key, seq: u64::from(low), esn, esp, authentic: false }];

@@ -1,11 +1,10 @@
-//! What every simulated gateway starts from.
+//! Addresses, configurations, tunnels and ports of simulated gateways.
 //!
 //! ```text
 //! terminals ── OUTSIDE 203.0.113.1, 2001:db8:1::1 ── gateway ── 10.99.0.1, fd00:99::1 INSIDE ── hosts
 //! ```
 //!
-//! Benchmarks and the demonstration have [`SERVER`] inside, tests the networks that the picture
-//! shows.
+//! Tests have the networks of the picture inside, benchmarks and the demonstration only [`SERVER`].
 
 use crate::{
     config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
@@ -40,33 +39,33 @@ pub const STATION_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 0x20], [2, 0, 0, 0, 0, 0x21]]
 /// Names of the ports.
 const NAMES: [&str; 2] = ["outside", "inside"];
 
-/// Parses an address.
+/// Parses an IP address.
 pub fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no address"))
+    text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
 }
 
 /// Finds the suite of this name.
 pub fn suite(name: &str) -> Suite {
-    name.parse().unwrap_or_else(|_| panic!("{name} is no suite"))
+    name.parse().unwrap_or_else(|_| panic!("{name} is not a suite"))
 }
 
-/// Makes a selector from the gateway's side and the peer's.
+/// Makes a selector from the prefixes of the gateway's side and the peer's.
 pub fn selector(local: &str, remote: &str) -> Selector {
-    let prefix = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is no prefix"));
+    let prefix = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is not a prefix"));
     Selector::configured(prefix(local), prefix(remote))
 }
 
-/// Makes keying material that is another for each `seed`. It never leaves the process.
+/// Makes keying material that differs for each `seed`. It is never used outside this process.
 pub fn material(suite: Suite, seed: u32) -> Zeroizing<Vec<u8>> {
     Zeroizing::new((0..suite.key_len()).map(|i| (seed >> (8 * (i % 4))) as u8 ^ i as u8).collect())
 }
 
-/// Makes a new SA whose key is that of `seed`.
+/// Makes a new SA with the keying material of `seed`.
 pub fn sa(spi: u32, suite: Suite, seed: u32) -> Sa {
     Sa { spi: Spi(spi), cipher: suite, key: material(suite, seed), sequence: 0 }
 }
 
-/// Makes a tunnel without selectors to wherever its peer is.
+/// Makes a tunnel with default settings and without selectors, whose peer may be anywhere.
 pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
     Tunnel {
         name,
@@ -104,7 +103,7 @@ pub fn tunnel(n: u32, suite: Suite) -> Tunnel {
     Tunnel { selectors, ..bare_tunnel(format!("t{n}"), inbound, outbound) }
 }
 
-/// Makes the `[gateway]` of a gateway for so many tunnels.
+/// Makes the `[gateway]` section for a gateway with this many tunnels.
 pub fn gateway_settings(tunnels: usize) -> Gateway {
     Gateway {
         workers: None,
@@ -119,23 +118,23 @@ pub fn gateway_settings(tunnels: usize) -> Gateway {
     }
 }
 
-/// Makes a configuration of nothing but these.
+/// Makes a configuration of only these parts.
 pub fn bare_config(gateway: Gateway, routes: Vec<Route>, tunnels: Vec<Tunnel>) -> Config {
     Config { gateway, ports: vec![], dpdk: None, routes, tunnels, policies: vec![], ike: Ike::default() }
 }
 
-/// Makes the configuration of a test: routers lead from the outside to everywhere.
+/// Makes the configuration of a test, whose default routes lead outside.
 pub fn config(tunnels: Vec<Tunnel>) -> Config {
-    let everywhere = |to: &str, via: &str| {
+    let default_route = |to: &str, via: &str| {
         let to = to.parse().unwrap_or_else(|_| unreachable!("a prefix"));
         Route { to, via: Some(ip(via)), port: OUTSIDE }
     };
-    let routes = vec![everywhere("0.0.0.0/0", "203.0.113.254"), everywhere("::/0", "2001:db8:1::fe")];
+    let routes = vec![default_route("0.0.0.0/0", "203.0.113.254"), default_route("::/0", "2001:db8:1::fe")];
     bare_config(Gateway { encap_ports: vec![4500, 14500], ..gateway_settings(64) }, routes, tunnels)
 }
 
-/// Makes the configuration of a benchmark: every address of `terminals` is a neighbour outside,
-/// [`SERVER`] one inside.
+/// Makes the configuration of a benchmark: all addresses of `terminals` are on the outside's link,
+/// [`SERVER`] is on the inside's.
 pub fn config_on_links(gateway: Gateway, terminals: Prefix, tunnels: Vec<Tunnel>) -> Config {
     let routes = vec![
         Route { to: terminals, via: None, port: OUTSIDE },
@@ -163,8 +162,8 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
     }
 }
 
-/// Makes both ports of a benchmark's gateway from their queues. One station is at the other end of
-/// each.
+/// Makes both ports of a benchmark's gateway from their queues, with one station at the other end
+/// of each.
 pub fn ports_on_links(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
     let mut ports: Vec<_> = (0..)
         .zip(queues)
@@ -174,8 +173,8 @@ pub fn ports_on_links(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
     ports
 }
 
-/// Makes both ports of a test's gateway with a queue for each of `workers`, and the far ends of
-/// those queues, by port.
+/// Makes both ports of a test's gateway with a queue for each of `workers`, and the far ends of the
+/// queues by port.
 pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2]) {
     let addresses = [
         [("203.0.113.1", "203.0.113.0/24"), ("2001:db8:1::1", "2001:db8:1::/64")],
@@ -190,7 +189,7 @@ pub fn open_ports(workers: usize, depth: usize) -> (Vec<OpenPort>, [Vec<Wire>; 2
             wires[index].push(wire);
         }
         let subnet = |text: &str| text.parse().unwrap_or_else(|_| unreachable!("a prefix"));
-        let addresses = addresses.map(|(address, of)| (ip(address), subnet(of))).to_vec();
+        let addresses = addresses.map(|(address, prefix)| (ip(address), subnet(prefix))).to_vec();
         ports.push(OpenPort { addresses, ..bare_port(index, Stations::Ask, queues) });
     }
     (ports, wires)

@@ -1,4 +1,4 @@
-//! Packets and frames of those around a gateway.
+//! Packets and frames of a gateway's neighbours and peers.
 
 use super::fixtures::{GATEWAY_MAC, STATION_MAC, ip};
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Makes a UDP packet with a right checksum.
+/// Makes a UDP packet with a valid checksum from addresses in text.
 pub fn datagram(src: &str, dst: &str, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     udp_packet(ip(src), ip(dst), ports, payload)
 }
 
-/// As [`datagram`].
+/// Makes a UDP packet with a valid checksum.
 pub fn udp_packet(src: IpAddr, dst: IpAddr, (src_port, dst_port): (u16, u16), payload: &[u8]) -> Vec<u8> {
     let length = udp::HEADER + payload.len();
     let mut packet = vec![0; ip::V6_HEADER + length];
@@ -38,7 +38,7 @@ pub fn ip_packet(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<
     packet
 }
 
-/// Returns the packet as a router passes it on.
+/// Returns the packet as a router forwards it.
 pub fn forwarded(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     ip::decrement_hop_limit(&mut packet);
@@ -54,7 +54,7 @@ pub fn frame(dst: Mac, src: Mac, packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Puts the frame around an IP packet by which it comes to the gateway's port `port`.
+/// Makes the frame that carries an IP packet to the gateway's port `port`.
 pub fn to_gateway(port: usize, packet: &[u8]) -> Vec<u8> {
     frame(GATEWAY_MAC[port], STATION_MAC[port], packet)
 }
@@ -65,31 +65,33 @@ pub fn emit_ethernet(frame: &mut [u8], port: usize) {
     Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(frame);
 }
 
-/// Writes the headers of a UDP packet over IPv4 without a checksum that is as long as `packet`.
+/// Writes IPv4 and UDP headers to `packet` that span all of it, without a UDP checksum.
 pub fn emit_udp(packet: &mut [u8], src: IpAddr, dst: IpAddr) {
     let length = packet.len() - ip::V4_HEADER;
     ip::emit(packet, src, dst, protocol::UDP, length);
     udp::Udp { src_port: 4000, dst_port: 7, length, checksum: 0 }.emit(&mut packet[ip::V4_HEADER..]);
 }
 
-/// Returns the reply of a station with this MAC address if `frame` asks for some address.
+/// Returns the reply of a station with this MAC address if `frame` is an ARP request or a neighbour
+/// solicitation, for any address.
 pub fn answer_neighbour(frame: &[u8], mac: Mac) -> Option<Vec<u8>> {
     let ethernet = Ethernet::parse(frame).ok()?;
     let body = &frame[ethernet::HEADER..];
     if ethernet.ethertype == ethernet::ARP {
-        let ask = Arp::parse(body).ok().filter(|arp| arp.operation == Operation::Request)?;
+        let request = Arp::parse(body).ok().filter(|arp| arp.operation == Operation::Request)?;
         let reply = Arp {
             operation: Operation::Reply,
             sender_mac: mac,
-            sender: ask.target,
-            target_mac: ask.sender_mac,
-            target: ask.sender,
+            sender: request.target,
+            target_mac: request.sender_mac,
+            target: request.sender,
         };
-        return Some(reply.frame(ask.sender_mac));
+        return Some(reply.frame(request.sender_mac));
     }
     let header = IpHeader::parse(body).ok()?;
-    let ask = nd::Neighbour::parse(&header, body).ok().filter(|message| message.solicitation)?;
+    let request = nd::Neighbour::parse(&header, body).ok().filter(|message| message.solicitation)?;
     let IpAddr::V6(asker) = header.src.into() else { return None };
-    let reply = nd::Neighbour { solicitation: false, target: ask.target, mac: Some(mac), solicited: true };
-    Some(reply.frame(mac, ask.target, ethernet.src, asker))
+    let reply =
+        nd::Neighbour { solicitation: false, target: request.target, mac: Some(mac), solicited: true };
+    Some(reply.frame(mac, request.target, ethernet.src, asker))
 }

@@ -1,24 +1,23 @@
-//! One simulated world: what benchmarks, the demonstration, tests and the fuzzer have around a
-//! gateway.
+//! The simulated world around a gateway, for benchmarks, the demonstration, tests and the fuzzer.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`random`] | pseudo-random numbers from one seed |
-//! | [`nat`] | a NAT as RFC 4787 names its properties |
-//! | [`mutation`] | input that is almost right |
+//! | [`nat`] | a NAT with the properties that RFC 4787 names |
+//! | [`mutation`] | mutations of valid input |
 //! | [`cable`] | loss, repetition, delay and reordering |
-//! | [`disturbance`] | what happens to a fleet, and a model of what must come of it |
-//! | [`addresses`] | where the numbered terminals of benchmarks and the demonstration are |
+//! | [`disturbance`] | disturbances of a fleet, and a model of the state that must follow |
+//! | [`addresses`] | addresses of the numbered terminals of benchmarks and the demonstration |
 //! | [`fixtures`] | addresses, and a configuration, tunnels and ports with defaults |
-//! | [`frames`] | packets and frames, and the answers of a neighbour |
-//! | [`esp`] | seals and opens ESP packets |
-//! | [`terminal`] | the other end of a tunnel |
+//! | [`frames`] | packets and frames, and a neighbour's answers |
+//! | [`esp`] | sealing and opening of ESP packets |
+//! | [`terminal`] | a terminal's end of a tunnel |
 //! | [`world`] | the whole gateway, turned by hand in virtual time |
-//! | [`ike`] | the other end of IKE |
-//! | [`fuzz`] | what is fuzzed |
-//! | [`files`] | files that are gone as soon as they were read |
+//! | [`ike`] | terminals' IKE |
+//! | [`fuzz`] | fuzz targets |
+//! | [`files`] | short-lived files |
 //!
-//! What goes wrong here is a fault of who uses it, so most of it panics.
+//! An error here is a mistake of the caller, so most functions panic.
 
 pub mod addresses;
 pub mod cable;

@@ -1,8 +1,8 @@
-//! Input that is almost right.
+//! Mutations of valid input.
 
 use super::random::Random;
 
-/// Returns `seed` with some bytes changed, cut out, cut off, put in, or taken from `other`.
+/// Returns `seed` with some bytes changed, removed, truncated, inserted, or taken from `other`.
 pub fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut data = seed.to_vec();
     for _ in 0..=random.index(4) {

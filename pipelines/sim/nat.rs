@@ -1,5 +1,5 @@
-//! A NAT, with the properties that RFC 4787 names. It translates UDP over either family; a protocol
-//! without ports does not pass.
+//! A NAT with the properties that RFC 4787 names. It translates UDP over IPv4 and IPv6, and drops
+//! protocols without ports.
 
 #[cfg(test)]
 mod tests;
@@ -11,23 +11,23 @@ use std::{
     time::Duration,
 };
 
-/// What a mapping or a filter distinguishes (RFC 4787 §4.1, §5).
+/// The parts of a remote endpoint that a mapping or a filter distinguishes (RFC 4787 §4.1, §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behavior {
-    /// Nothing: all remote endpoints are alike.
+    /// None: all remote endpoints are alike.
     EndpointIndependent,
-    /// Remote addresses.
+    /// The address.
     AddressDependent,
-    /// Remote addresses and ports.
+    /// The address and the port.
     AddressAndPortDependent,
 }
 
 impl Behavior {
-    /// All of them.
+    /// All behaviors.
     pub const ALL: [Self; 3] =
         [Self::EndpointIndependent, Self::AddressDependent, Self::AddressAndPortDependent];
 
-    /// Returns the part of `remote` that is distinguished.
+    /// Returns the part of `remote` that this behavior distinguishes.
     fn part(self, remote: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
         match self {
             Self::EndpointIndependent => (None, None),
@@ -47,12 +47,13 @@ impl fmt::Display for Behavior {
     }
 }
 
-/// How a NAT maps and filters.
+/// A NAT's mapping and filtering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Which remote endpoints share an external port (RFC 4787 §4.1).
+    /// Decides which remote endpoints share an external port (RFC 4787 §4.1).
     pub mapping: Behavior,
-    /// Which remote endpoints may send to it, after a packet went to one (RFC 4787 §5).
+    /// Decides which remote endpoints may send to it after a packet went to one of them (RFC 4787
+    /// §5).
     pub filtering: Behavior,
 }
 
@@ -75,12 +76,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The two ends of a packet as they stand in its headers.
+/// Source and destination of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// Its source.
+pub struct Endpoints {
+    /// The source.
     pub from: SocketAddr,
-    /// Its destination.
+    /// The destination.
     pub to: SocketAddr,
 }
 
@@ -100,21 +101,21 @@ struct Mapping {
 /// A NAT with one external address.
 #[derive(Clone, Debug)]
 pub struct Nat {
-    /// Its external address.
+    /// The external address.
     pub address: IpAddr,
-    /// How it maps and filters.
+    /// Mapping and filtering.
     pub kind: Kind,
-    /// How long a mapping lasts after the last packet that went out by it (RFC 4787 §4.3).
+    /// How long a mapping lasts after the last outbound packet (RFC 4787 §4.3).
     pub expiry: Duration,
-    /// Whether it takes the internal port for the external one while that is free (RFC 4787
-    /// §4.2.1).
+    /// `true` if the external port equals the internal one if it is free (RFC 4787 §4.2.1).
     pub preserves_ports: bool,
-    /// Whether hosts behind it reach each other by its external address (RFC 4787 §6).
+    /// `true` if hosts behind the NAT reach each other by the external address (RFC 4787 §6).
     pub hairpins: bool,
     /// External ports, by internal endpoint and the distinguished part of the remote one.
     ports: BTreeMap<(SocketAddr, Remote), u16>,
     mappings: BTreeMap<u16, Mapping>,
-    given: u16,
+    /// The last port that was given out, less [`FIRST_PORT`].
+    last_port: u16,
 }
 
 impl fmt::Display for Nat {
@@ -128,7 +129,7 @@ impl fmt::Display for Nat {
 const FIRST_PORT: u16 = 1024;
 
 impl Nat {
-    /// Returns a NAT at `address` that keeps mappings for two minutes (RFC 4787 REQ-5), lets hosts
+    /// Makes a NAT at `address` that keeps mappings for two minutes (RFC 4787 REQ-5), lets hosts
     /// behind it reach each other (REQ-9), and does not preserve ports.
     pub fn new(address: IpAddr, kind: Kind) -> Self {
         Self {
@@ -139,26 +140,26 @@ impl Nat {
             hairpins: true,
             ports: BTreeMap::new(),
             mappings: BTreeMap::new(),
-            given: 0,
+            last_port: 0,
         }
     }
 
-    /// Returns NATs at `address` of every kind, those of each with port preservation and without.
+    /// Returns NATs at `address` of every kind, each with port preservation and without.
     pub fn all(address: IpAddr) -> impl Iterator<Item = Self> {
         let both = [false, true];
         let of = move |kind| both.map(|preserves_ports| Self { preserves_ports, ..Self::new(address, kind) });
         Kind::ALL.into_iter().flat_map(of)
     }
 
-    /// Translates a packet from inside; none, if it does not pass. A packet to the NAT's own
-    /// address turns back: then the destination is the internal one.
-    pub fn outbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
+    /// Translates a packet from inside; returns `None` if it is dropped. A packet to the NAT's own
+    /// address turns back: its new destination is the internal one.
+    pub fn outbound(&mut self, now: Duration, Endpoints { from, to }: Endpoints) -> Option<Endpoints> {
         let port = self.external_port(now, from, to)?;
         let mapping = self.mappings.get_mut(&port)?;
-        // What goes out keeps a mapping alive (REQ-6).
+        // Outbound packets keep a mapping alive (REQ-6).
         mapping.used = now;
         mapping.permitted.insert(self.kind.filtering.part(to), now);
-        let outside = Ends { from: SocketAddr::new(self.address, port), to };
+        let outside = Endpoints { from: SocketAddr::new(self.address, port), to };
         if to.ip() != self.address {
             return Some(outside);
         }
@@ -166,9 +167,9 @@ impl Nat {
         if self.hairpins { self.inbound(now, outside) } else { None }
     }
 
-    /// Translates a packet from outside; none, if no mapping is for it or the filter does not let
-    /// it in.
-    pub fn inbound(&mut self, now: Duration, Ends { from, to }: Ends) -> Option<Ends> {
+    /// Translates a packet from outside; returns `None` if there is no mapping for it or the filter
+    /// drops it.
+    pub fn inbound(&mut self, now: Duration, Endpoints { from, to }: Endpoints) -> Option<Endpoints> {
         if to.ip() != self.address {
             return None;
         }
@@ -180,10 +181,10 @@ impl Nat {
                 .get(&dependent.part(from))
                 .is_some_and(|permitted| now < *permitted + self.expiry),
         };
-        permitted.then_some(Ends { from, to: mapping.inside })
+        permitted.then_some(Endpoints { from, to: mapping.inside })
     }
 
-    /// Forgets all mappings, as a NAT that restarts does. Ports that it gave before come last.
+    /// Forgets all mappings, as a restart does. Ports that were given out lately are reused last.
     pub fn restart(&mut self) {
         self.ports.clear();
         self.mappings.clear();
@@ -191,14 +192,14 @@ impl Nat {
 
     /// Forgets the mappings of one internal endpoint.
     pub fn forget(&mut self, inside: SocketAddr) {
-        let of_it = self.ports.range((inside, (None, None))..).take_while(|((known, _), _)| *known == inside);
-        for (key, port) in of_it.map(|(key, port)| (*key, *port)).collect::<Vec<_>>() {
+        let known = self.ports.range((inside, (None, None))..).take_while(|((known, _), _)| *known == inside);
+        for (key, port) in known.map(|(key, port)| (*key, *port)).collect::<Vec<_>>() {
             self.ports.remove(&key);
             self.mappings.remove(&port);
         }
     }
 
-    /// Returns the port by which `inside` reaches `remote`, a new one if there is none yet.
+    /// Returns the external port by which `inside` reaches `remote`, a new one if there is none.
     fn external_port(&mut self, now: Duration, inside: SocketAddr, remote: SocketAddr) -> Option<u16> {
         if inside.port() == 0 || remote.port() == 0 {
             return None;
@@ -218,16 +219,16 @@ impl Nat {
         Some(port)
     }
 
-    /// Finds a port that no living mapping has: two internal endpoints never share one (REQ-1,
-    /// REQ-3).
+    /// Finds a port that no live mapping has, because two internal endpoints never share one
+    /// (REQ-1, REQ-3).
     fn free_port(&mut self, now: Duration, inside: u16) -> Option<u16> {
         if self.preserves_ports && inside >= FIRST_PORT && !self.is_alive(now, inside) {
             return Some(inside);
         }
         let ports = u16::MAX - FIRST_PORT;
         (0..ports).find_map(|_| {
-            self.given = self.given % ports + 1;
-            let port = FIRST_PORT + self.given;
+            self.last_port = self.last_port % ports + 1;
+            let port = FIRST_PORT + self.last_port;
             (!self.is_alive(now, port)).then_some(port)
         })
     }

@@ -1,4 +1,4 @@
-//! Pseudo-random numbers: the same in every run from the same seed.
+//! Pseudo-random numbers that are the same in every run with the same seed.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
@@ -15,27 +15,27 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// Draws a number below `end`; 0 if that is 0.
+    /// Draws a number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// Draws an index of something so long; 0 if it is empty.
+    /// Draws an index below `len`; 0 if `len` is 0.
     pub fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
 
-    /// Returns true in so many of a hundred cases.
+    /// Returns `true` with a probability of `percent` in a hundred.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// Draws a byte, often one at the edge of a range.
+    /// Draws a byte, often a boundary value.
     pub fn byte(&mut self) -> u8 {
         [0, 1, 0x7f, 0x80, 0xff, self.next() as u8][self.index(6)]
     }
 
-    /// Fills `out`.
+    /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
         for part in out.chunks_mut(8) {
             let bytes = self.next().to_ne_bytes();

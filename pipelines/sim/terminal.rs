@@ -1,5 +1,5 @@
-//! A terminal: the other end of one tunnel. In tests it uses the portable ciphers, whatever the
-//! gateway uses.
+//! A terminal's end of one tunnel. In tests it uses the portable ciphers, so that they check the
+//! gateway's.
 
 use super::{
     esp::{self, Layout},
@@ -20,40 +20,41 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::ike::event::ChildSa;
 
-/// The other end of one tunnel.
+/// A terminal's end of one tunnel.
 #[derive(Debug)]
 pub struct Terminal {
-    /// The SPI of what it sends.
+    /// The SPI of packets to the gateway.
     pub spi_out: u32,
-    /// The key of what it sends.
+    /// The key of packets to the gateway.
     pub seal: Key,
-    /// The key of what it takes.
+    /// The key of packets from the gateway.
     pub open: Key,
-    /// Whether both directions have extended sequence numbers.
+    /// `true` if both directions have extended sequence numbers.
     pub esn: bool,
-    /// The last sequence number that it used.
+    /// The last sequence number that was used.
     pub seq: u64,
-    /// Its outer address.
+    /// The terminal's outer address.
     pub address: IpAddr,
-    /// Its UDP port, behind a NAT or by choice; none: plain ESP.
+    /// The terminal's UDP port, as the gateway sees it; `None` for plain ESP.
     pub port: Option<u16>,
-    /// Where it sends to.
+    /// The gateway's outer address.
     pub gateway: IpAddr,
-    /// The UDP port that it sends to.
+    /// The gateway's UDP port.
     pub gateway_port: u16,
 }
 
 impl Terminal {
-    /// Makes the other end of [`tunnel`](super::fixtures::tunnel) `n`, of the portable ciphers.
+    /// Makes the terminal's end of [`tunnel`](super::fixtures::tunnel) `n`, with the portable
+    /// ciphers.
     pub fn new(n: u32, suite: Suite, address: &str) -> Self {
         let Tunnel { inbound, outbound, .. } = tunnel(n, suite);
         Self::of([&inbound, &outbound], ip(address), Backend::Portable)
     }
 
-    /// Makes the other end of a gateway's SAs, the inbound one and the outbound one.
+    /// Makes the terminal's end of a gateway's inbound and outbound SA.
     ///
     /// # Panics
-    /// If their keys are not as long as those of their suites.
+    /// If a key has another length than its suite's keys.
     pub fn of([inbound, outbound]: [&Sa; 2], address: IpAddr, backend: Backend) -> Self {
         let key = |sa: &Sa| Key::new(sa.cipher, &sa.key, backend).expect("a key of its suite's length");
         Self {
@@ -69,10 +70,10 @@ impl Terminal {
         }
     }
 
-    /// Makes the end of AES-256-GCM SAs that a terminal has negotiated.
+    /// Makes the terminal's end of a pair of AES-256-GCM SAs that it has negotiated.
     ///
     /// # Panics
-    /// If they are of another suite.
+    /// If the SAs have another suite.
     pub fn negotiated(sa: &ChildSa, backend: Backend) -> Self {
         let suite = suite("aes256gcm16");
         let key = |material| Key::new(suite, material, backend).expect("a key of AES-256-GCM");
@@ -89,13 +90,13 @@ impl Terminal {
         }
     }
 
-    /// Seals `inner` with the next number.
+    /// Seals the IP packet `inner` with the next sequence number.
     pub fn seal(&mut self, inner: &[u8]) -> Vec<u8> {
         self.seq += 1;
         self.seal_as(inner, esp::next_header(inner), self.seq)
     }
 
-    /// Does the same, and leaves in `frame` the frame in which the packet comes to the gateway.
+    /// Does the same, and writes to `frame` the frame that carries the packet to the gateway.
     pub fn seal_frame(&mut self, inner: &[u8], frame: &mut Vec<u8>) {
         self.seq += 1;
         frame.clear();
@@ -104,7 +105,7 @@ impl Terminal {
         self.append_sealed(frame, inner, esp::next_header(inner), self.seq);
     }
 
-    /// Seals any payload with any next header and number.
+    /// Seals any payload with any next header and sequence number.
     pub fn seal_as(&self, payload: &[u8], next_header: u8, seq: u64) -> Vec<u8> {
         let mut packet = vec![];
         self.append_sealed(&mut packet, payload, next_header, seq);
@@ -120,22 +121,22 @@ impl Terminal {
         });
     }
 
-    /// Seals whatever stands where the plaintext belongs, trailer included.
+    /// Seals a packet whose plaintext, trailer included, is any bytes.
     pub fn protect(&self, mut bytes: Vec<u8>, seq: u64) -> Vec<u8> {
         wire::esp::emit_header(&mut bytes, self.spi_out, seq);
         esp::seal(&self.seal, seq, self.esn, &mut bytes);
         self.wrap(&bytes)
     }
 
-    /// Puts the outer headers around an ESP packet, or whatever bytes.
+    /// Puts the outer headers around an ESP packet, or any other bytes.
     pub fn wrap(&self, bytes: &[u8]) -> Vec<u8> {
         let mut packet = vec![];
         self.append(&mut packet, bytes.len(), |room| room.copy_from_slice(bytes));
         packet
     }
 
-    /// Appends outer headers and what `fill` writes behind them, of `length` bytes. UDP has no
-    /// checksum over IPv4 (RFC 3948 §2.1), and must have one over IPv6.
+    /// Appends outer headers and `length` bytes behind them, which `fill` writes. The UDP checksum
+    /// is zero over IPv4 (RFC 3948 §2.1), but must not be over IPv6.
     fn append(&self, out: &mut Vec<u8>, length: usize, fill: impl FnOnce(&mut [u8])) {
         let (protocol, headers) = match self.port {
             Some(_) => (protocol::UDP, udp::HEADER),
@@ -155,16 +156,16 @@ impl Terminal {
         }
     }
 
-    /// Opens a packet from the gateway: its outer header, number, plaintext without trailer, next
-    /// header.
+    /// Opens a packet from the gateway; returns its outer header, sequence number, plaintext
+    /// without trailer, and next header.
     ///
     /// # Panics
     /// If it does not authenticate.
     pub fn open(&self, packet: &[u8]) -> (IpHeader, u64, Vec<u8>, u8) {
-        self.try_open(packet).expect("the gateway's packet is no ESP that authenticates")
+        self.try_open(packet).expect("the gateway's packet is authentic ESP")
     }
 
-    /// Does the same; returns none if it does not authenticate, or is no ESP packet.
+    /// Does the same, but returns `None` if the packet is not ESP, or does not authenticate.
     pub fn try_open(&self, packet: &[u8]) -> Option<(IpHeader, u64, Vec<u8>, u8)> {
         let (outer, bytes) = esp_in(packet)?;
         let mut bytes = bytes.to_vec();
@@ -176,7 +177,7 @@ impl Terminal {
     }
 }
 
-/// Returns the outer header of a packet and the ESP in it, which may be in UDP.
+/// Returns the outer header of a packet and the ESP packet in it, which may be in UDP.
 pub fn esp_in(packet: &[u8]) -> Option<(IpHeader, &[u8])> {
     let outer = IpHeader::parse(packet).ok()?;
     let at = if outer.protocol == protocol::UDP { udp::HEADER } else { 0 };

@@ -28,16 +28,16 @@ pub struct World {
     pub assembly: Assembly,
     /// The far end of each port.
     pub wires: Vec<Wire>,
-    /// The time since its start.
+    /// Virtual time since the gateway's start.
     pub now: Duration,
-    /// Whether the stations answer ARP and neighbour discovery.
+    /// `true` if the stations answer ARP and neighbour discovery.
     pub answer_neighbours: bool,
     /// Frames that reached the far end of each wire, without neighbour discovery.
     pub out: [Vec<Vec<u8>>; 2],
 }
 
 impl World {
-    /// Makes the gateway of a test with these tunnels.
+    /// Makes a test's gateway with these tunnels.
     pub fn new(tunnels: Vec<Tunnel>) -> Self {
         Self::with(config(tunnels), 512)
     }
@@ -47,7 +47,7 @@ impl World {
         Self::on(config, open_ports(1, depth))
     }
 
-    /// Makes a gateway whose inside is not a network but the host's own stack.
+    /// Makes a gateway whose inside is the host's own stack.
     pub fn host(tunnels: Vec<Tunnel>) -> Self {
         let (mut ports, wires) = open_host_ports(512);
         ports[INSIDE].addresses.clear();
@@ -63,7 +63,7 @@ impl World {
         Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }
     }
 
-    /// Returns what its worker counts.
+    /// Returns the worker's counters.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
         &self.assembly.handles[0].counters
     }
@@ -90,7 +90,7 @@ impl World {
         DropReason::ALL.iter().map(|&r| (r, self.drops(r))).filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Turns everything until nothing moves any more.
+    /// Turns workers and slow path until there is nothing left to do.
     pub fn settle(&mut self) {
         loop {
             let mut busy = false;
@@ -105,26 +105,26 @@ impl World {
         }
     }
 
-    /// Has the gateway ask for the stations of both wires, so that no packet of the test waits for
+    /// Has the gateway learn the stations of both wires, so that no packet of the test waits for
     /// them.
     pub fn meet_neighbours(&mut self) {
         for (port, sender, target) in
             [(OUTSIDE, [203, 0, 113, 254], [203, 0, 113, 1]), (INSIDE, [10, 99, 0, 7], [10, 99, 0, 1])]
         {
-            let ask = Arp {
+            let request = Arp {
                 operation: Operation::Request,
                 sender_mac: STATION_MAC[port],
                 sender: sender.into(),
                 target_mac: [0; 6],
                 target: target.into(),
             };
-            assert!(self.wires[port].send(&ask.frame(ethernet::BROADCAST)));
+            assert!(self.wires[port].send(&request.frame(ethernet::BROADCAST)));
         }
         self.settle();
         self.out = Default::default();
     }
 
-    /// Lets `time` pass in steps that are short beside every timer.
+    /// Lets `time` pass in steps that are shorter than every timer.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -148,7 +148,7 @@ impl World {
         busy
     }
 
-    /// Sends an IP packet to the gateway by port `port` and settles.
+    /// Sends an IP packet to the gateway's port `port`, and settles.
     pub fn send(&mut self, port: usize, packet: &[u8]) {
         self.put(port, packet);
         self.settle();
@@ -164,14 +164,14 @@ impl World {
         self.out[port].drain(..).map(|f| f[ethernet::HEADER..].to_vec()).collect()
     }
 
-    /// Asks the control interface.
+    /// Sends a command to the slow path's control interface, and returns the answer.
     ///
     /// # Panics
-    /// If it does not answer at once.
+    /// If the slow path does not answer at once.
     pub fn ask(&mut self, command: Command) -> Answer {
         let (tx, rx) = crossbeam::channel::bounded(1);
-        self.assembly.requests.send((command, tx)).expect("a slow path");
+        self.assembly.requests.send((command, tx)).expect("the slow path runs");
         self.settle();
-        rx.try_recv().expect("an answer")
+        rx.try_recv().expect("the slow path answers at once")
     }
 }

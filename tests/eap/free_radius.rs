@@ -1,4 +1,4 @@
-//! FreeRADIUS as a child process, with a configuration of its own.
+//! FreeRADIUS as a child process with its own configuration.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What it shares with us.
+/// The secret that the server shares with us.
 pub(crate) const SECRET: &str = "a shared secret of the test";
 
-/// A running server. It ends when this is dropped.
+/// A running server, which ends on drop.
 pub(crate) struct FreeRadius {
     pub(crate) address: SocketAddr,
     child: Child,
@@ -19,36 +19,36 @@ pub(crate) struct FreeRadius {
 }
 
 impl FreeRadius {
-    /// Starts one that knows alice, whose password is "secret", and everybody for whom ca.pem
-    /// vouches, by this version of TLS. `files` are ca.pem, server.pem and server.key with what
-    /// they hold.
+    /// Starts a server with this version of TLS that accepts alice with the password "secret", and
+    /// certificates of the authority ca.pem. `files` are names and contents of ca.pem, server.pem
+    /// and server.key.
     pub(crate) fn start(files: [(&str, &str); 3], tls_version: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().to_str().expect("its name is text");
-        // It takes no port 0.
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = folder.path().to_str().expect("the folder's name is UTF-8");
+        // FreeRADIUS does not accept port 0.
         let address =
-            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()).expect("a free port");
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()).expect("a port is free");
         let config = include_str!("radiusd.conf")
             .replace("FOLDER", dir)
             .replace("SECRET", SECRET)
             .replace("TLS_VERSION", tls_version)
             .replace("PORT", &address.port().to_string());
         for (name, content) in files.into_iter().chain([("radiusd.conf", &config[..])]) {
-            fs::write(folder.path().join(name), content).expect("a file");
+            fs::write(folder.path().join(name), content).expect("a file can be written");
         }
-        fs::write(folder.path().join("dictionary"), "").expect("an empty dictionary");
+        fs::write(folder.path().join("dictionary"), "").expect("an empty dictionary can be written");
         let mut child = Command::new("/usr/sbin/freeradius")
             .args(["-f", "-l", "stdout", "-d", dir])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the Debian package freeradius");
-        let mut said = String::new();
-        let mut log = BufReader::new(child.stdout.take().expect("its output"));
-        while !said.contains("Ready to process requests") {
-            let len = log.read_line(&mut said).expect("its log is text");
-            assert!(len > 0, "FreeRADIUS did not start:\n{said}");
+            .expect("the Debian package freeradius is installed");
+        let mut output = String::new();
+        let mut log = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
+        while !output.contains("Ready to process requests") {
+            let len = log.read_line(&mut output).expect("the log is UTF-8");
+            assert!(len > 0, "FreeRADIUS did not start:\n{output}");
         }
-        // It must not stop for a full pipe.
+        // The server must not block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { address, child, _folder: folder }
     }

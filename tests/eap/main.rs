@@ -1,4 +1,4 @@
-//! EAP methods of both sides, and FreeRADIUS behind us.
+//! Tests of EAP methods, with FreeRADIUS behind our side.
 //!
 //! Needs the Debian package freeradius.
 
@@ -37,12 +37,13 @@ use wayfarer_mobility::{
     crypto::Secret,
 };
 
-/// What a conversation says to a packet; servers that it wants to be asked are asked.
+/// Lets a conversation handle a packet, asks the RADIUS server if it wants to, and returns the
+/// resulting step.
 fn handle(conversation: &mut dyn Conversation, packet: &[u8]) -> Step {
     match conversation.handle(packet) {
         Step::Ask => {
             let (start, mut sockets) = (Instant::now(), RadiusSockets::default());
-            let question = conversation.question().expect("what is to be asked");
+            let question = conversation.question().expect("a conversation that asks has a question");
             sockets.ask(start.elapsed(), 0, [192, 0, 2, 7].into(), question);
             loop {
                 sockets.turn(start.elapsed());
@@ -56,32 +57,32 @@ fn handle(conversation: &mut dyn Conversation, packet: &[u8]) -> Step {
     }
 }
 
-/// Lets both talk until the server has an end: what each ends with.
+/// Lets server and client talk until the server ends; returns both last steps.
 fn talk(server: &mut dyn Conversation, client: &mut dyn Conversation) -> (Step, Step) {
-    meddled(server, client, |_, _| ())
+    talk_with_changes(server, client, |_, _| ())
 }
 
-/// The same, where `meddle` changes the client's packet of this number.
-fn meddled(
+/// Does the same as [`talk`], but passes each packet of the client and its number to `change`.
+fn talk_with_changes(
     server: &mut dyn Conversation,
     client: &mut dyn Conversation,
-    meddle: impl Fn(usize, &mut Vec<u8>),
+    change: impl Fn(usize, &mut Vec<u8>),
 ) -> (Step, Step) {
     let mut packet = vec![];
     for number in 0..200 {
         let step = handle(server, &packet);
         let (Step::Send(request) | Step::Success(request, _) | Step::Failure(request)) = &step else {
-            panic!("nobody else is asked")
+            panic!("unexpected question to a server")
         };
         match (&step, client.handle(request)) {
             (Step::Send(_), Step::Send(response)) => packet = response,
-            // A client that gave up says nothing more.
+            // A client that gave up sends nothing more.
             (Step::Send(_), _) => packet = vec![],
             (_, end) => return (step, end),
         }
-        meddle(number, &mut packet);
+        change(number, &mut packet);
     }
-    panic!("no end");
+    panic!("the conversation does not end");
 }
 
 fn assert_same_key((server, client): (Step, Step)) {
@@ -123,7 +124,7 @@ fn realm(servers: &[(SocketAddr, &str)], trust_identity: bool) -> Radius {
 }
 
 #[test]
-fn each_conversation_has_challenges_of_its_own() {
+fn each_conversation_has_its_own_challenges() {
     let users = [(b"alice".to_vec(), NtHash::of("secret"))];
     let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
     let keys = [(); 2].map(|()| {
@@ -149,7 +150,7 @@ fn free_radius_judges_passwords() {
     let mut conversation = radius.begin(b"");
     assert_refused(talk(&mut *conversation, &mut *alice("wrong")));
     assert_eq!(conversation.identity(), None);
-    // This server takes every realm and repeats it.
+    // This server accepts every realm, and repeats it.
     let claimed = b"alice@elsewhere";
     for trust_identity in [false, true] {
         let mut conversation = realm(&[(server.address, SECRET)], trust_identity).begin(b"");
@@ -160,13 +161,13 @@ fn free_radius_judges_passwords() {
 }
 
 #[test]
-fn a_wrong_secret_is_no_answer() {
+fn answer_with_a_wrong_secret_is_ignored() {
     let server = free_radius("1.3");
     assert_refused(talk(&mut *by_radius(&[(server.address, "other")]).begin(b""), &mut *alice("secret")));
 }
 
 #[test]
-fn where_a_server_is_silent_or_gone_the_next_one_is_asked_and_kept() {
+fn asks_and_keeps_the_next_server_if_one_is_silent_or_gone() {
     let server = free_radius("1.3");
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let gone = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).unwrap();
@@ -174,17 +175,17 @@ fn where_a_server_is_silent_or_gone_the_next_one_is_asked_and_kept() {
         by_radius(&[(silent.local_addr().unwrap(), SECRET), (gone, SECRET), (server.address, SECRET)]);
     assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
     assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
-    // Both tries of the first conversation, and nothing of the second.
+    // The silent server got both tries of the first conversation, and none of the second.
     silent.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
-    let asked = std::iter::from_fn(|| silent.recv(&mut buffer).ok().map(|len| buffer[..len].to_vec()));
-    let asked: Vec<Vec<u8>> = asked.collect();
-    assert_eq!(asked.len(), 2);
-    assert_eq!(asked[0], asked[1], "a request that is sent again is the same");
+    let requests = std::iter::from_fn(|| silent.recv(&mut buffer).ok().map(|len| buffer[..len].to_vec()));
+    let requests: Vec<Vec<u8>> = requests.collect();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0], requests[1], "a retransmitted request is the same");
 }
 
 #[test]
-fn where_nobody_answers_there_is_an_end() {
+fn conversation_fails_if_no_server_answers() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let radius = by_radius(&[(silent.local_addr().unwrap(), SECRET)]);
     assert_refused(talk(&mut *radius.begin(b""), &mut *alice("secret")));
@@ -192,7 +193,7 @@ fn where_nobody_answers_there_is_an_end() {
 }
 
 /// A certificate with its key, in PEM.
-struct Own {
+struct Credential {
     certificate: String,
     key: String,
 }
@@ -200,12 +201,12 @@ struct Own {
 /// An authority, a server and peers.
 struct Pki {
     ca: String,
-    server: Own,
-    alice: Own,
-    /// With a common name only.
-    bob: Own,
-    /// By another authority of the same name.
-    stranger: Own,
+    server: Credential,
+    alice: Credential,
+    /// A certificate with only a common name.
+    bob: Credential,
+    /// A certificate of another authority with the same name.
+    untrusted: Credential,
 }
 
 fn pki() -> &'static Pki {
@@ -217,22 +218,22 @@ fn pki() -> &'static Pki {
             ca.distinguished_name.push(DnType::CommonName, "Test CA");
             CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap()
         };
-        let own = |ca: &CertifiedIssuer<'_, KeyPair>, name: &str, san: Option<SanType>| {
+        let credential = |ca: &CertifiedIssuer<'_, KeyPair>, name: &str, san: Option<SanType>| {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, name);
             params.subject_alt_names.extend(san);
-            Own { certificate: params.signed_by(&key, ca).unwrap().pem(), key: key.serialize_pem() }
+            Credential { certificate: params.signed_by(&key, ca).unwrap().pem(), key: key.serialize_pem() }
         };
         let mail = || Some(SanType::Rfc822Name("alice@example.org".try_into().unwrap()));
         let domain = SanType::DnsName("radius.example".try_into().unwrap());
         let (ca, other) = (authority(), authority());
         Pki {
             ca: ca.pem(),
-            server: own(&ca, "radius.example", Some(domain)),
-            alice: own(&ca, "Alice", mail()),
-            bob: own(&ca, "bob", None),
-            stranger: own(&other, "Alice", mail()),
+            server: credential(&ca, "radius.example", Some(domain)),
+            alice: credential(&ca, "Alice", mail()),
+            bob: credential(&ca, "bob", None),
+            untrusted: credential(&other, "Alice", mail()),
         }
     })
 }
@@ -246,13 +247,14 @@ fn eap_tls(folder: &Path) -> EapTlsServer {
     };
     let authorities =
         Authorities::load(&[write("ca.pem", &pki.ca)], &[], CrlPolicy::Relaxed, SystemTime::now).unwrap();
-    let (certificate, key) = (write("own.pem", &pki.server.certificate), write("own.key", &pki.server.key));
+    let (certificate, key) =
+        (write("credential.pem", &pki.server.certificate), write("credential.key", &pki.server.key));
     EapTlsServer::load(&certificate, &key, Arc::new(authorities)).unwrap()
 }
 
 fn tls_client(
     name: impl AsRef<[u8]>,
-    own: Option<&Own>,
+    credential: Option<&Credential>,
     version: &'static SupportedProtocolVersion,
 ) -> TlsClient {
     let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -262,11 +264,11 @@ fn tls_client(
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots);
-    let config = match own {
+    let config = match credential {
         None => config.with_no_client_auth(),
-        Some(own) => {
-            let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-            config.with_client_auth_cert(vec![der(&own.certificate)], key).unwrap()
+        Some(credential) => {
+            let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap();
+            config.with_client_auth_cert(vec![der(&credential.certificate)], key).unwrap()
         }
     };
     TlsClient::new(name, config)
@@ -275,28 +277,28 @@ fn tls_client(
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
 #[test]
-fn certificates_prove_peers_by_both_versions_of_tls() {
+fn certificates_prove_peers_with_both_versions_of_tls() {
     let folder = tempfile::tempdir().unwrap();
     let server = eap_tls(folder.path());
     for version in VERSIONS {
-        for (name, own) in [("alice@example.org", &pki().alice), ("bob", &pki().bob)] {
+        for (name, credential) in [("alice@example.org", &pki().alice), ("bob", &pki().bob)] {
             let mut conversation = server.begin(b"");
-            assert_same_key(talk(&mut *conversation, &mut tls_client(name, Some(own), version)));
+            assert_same_key(talk(&mut *conversation, &mut tls_client(name, Some(credential), version)));
             assert_eq!(conversation.identity(), Some(name.as_bytes()));
         }
     }
 }
 
 #[test]
-fn a_certificate_is_one_owner_by_whichever_of_its_names_it_comes() {
+fn identity_is_the_same_under_every_name_of_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let server = eap_tls(folder.path());
-    for (own, name) in [(&pki().alice, &b"alice@example.org"[..]), (&pki().bob, b"bob")] {
-        let der = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+    for (credential, name) in [(&pki().alice, &b"alice@example.org"[..]), (&pki().bob, b"bob")] {
+        let der = CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap();
         let subject = certificate::subject(&der).unwrap().data;
         for claimed in [name, &subject] {
             let mut conversation = server.begin(b"");
-            let mut client = tls_client(claimed, Some(own), &version::TLS13);
+            let mut client = tls_client(claimed, Some(credential), &version::TLS13);
             assert_same_key(talk(&mut *conversation, &mut client));
             assert_eq!(conversation.identity(), Some(name));
             assert_eq!(conversation.other_names(), [name]);
@@ -305,20 +307,20 @@ fn a_certificate_is_one_owner_by_whichever_of_its_names_it_comes() {
 }
 
 #[test]
-fn without_the_certificate_of_who_a_peer_claims_to_be_it_is_refused() {
+fn refuses_a_peer_without_a_certificate_of_the_claimed_identity() {
     let folder = tempfile::tempdir().unwrap();
     let server = eap_tls(folder.path());
     for version in VERSIONS {
-        for (name, own) in [
+        for (name, credential) in [
             ("alice@example.org", None),
-            ("alice@example.org", Some(&pki().stranger)),
+            ("alice@example.org", Some(&pki().untrusted)),
             ("bob@example.org", Some(&pki().alice)),
-            // There are alternative names, so the common name is none.
+            // The certificate has alternative names, so its common name does not count.
             ("Alice", Some(&pki().alice)),
             ("", Some(&pki().alice)),
         ] {
             let mut conversation = server.begin(b"");
-            assert_refused(talk(&mut *conversation, &mut tls_client(name, own, version)));
+            assert_refused(talk(&mut *conversation, &mut tls_client(name, credential, version)));
             assert_eq!(conversation.identity(), None);
         }
     }
@@ -329,8 +331,8 @@ fn free_radius_judges_certificates() {
     for (version, name) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
         let server = free_radius(name);
         let radius = by_radius(&[(server.address, SECRET)]);
-        // As it comes, it does not look whether the certificate is of who the peer says it is, and
-        // repeats that.
+        // By default, FreeRADIUS does not compare the claimed identity with the certificate, and
+        // repeats it.
         for (claimed, trust_identity) in [("alice@example.org", false), ("bob", false), ("bob", true)] {
             let radius = realm(&[(server.address, SECRET)], trust_identity);
             let mut conversation = radius.begin(b"");
@@ -339,7 +341,7 @@ fn free_radius_judges_certificates() {
             let name = trust_identity.then_some(claimed.as_bytes());
             assert_eq!(conversation.identity(), name, "{claimed}, {trust_identity}");
         }
-        let mut client = tls_client("alice@example.org", Some(&pki().stranger), version);
+        let mut client = tls_client("alice@example.org", Some(&pki().untrusted), version);
         assert_refused(talk(&mut *radius.begin(b""), &mut client));
     }
 }
@@ -347,22 +349,23 @@ fn free_radius_judges_certificates() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// A packet cut short or with a byte changed leads to an end, which is the same for both.
+    /// Checks that the conversation ends in the same way on both sides after a packet is truncated
+    /// or changed.
     #[test]
-    fn meddling_with_tls_ends(number in 0usize..12, at: prop::sample::Index, value: u8, cut: bool) {
+    fn changed_tls_packets_end_the_conversation(number in 0usize..12, at: prop::sample::Index, value: u8, cut: bool) {
         static SERVER: OnceLock<EapTlsServer> = OnceLock::new();
         let server = SERVER.get_or_init(|| eap_tls(tempfile::tempdir().unwrap().path()));
         let mut client = tls_client("alice@example.org", Some(&pki().alice), &version::TLS13);
-        let ends = meddled(&mut *server.begin(b""), &mut client, |n, packet| {
+        let steps = talk_with_changes(&mut *server.begin(b""), &mut client, |n, packet| {
             if n != number || packet.is_empty() {
                 return;
             }
             let at = at.index(packet.len());
             if cut { packet.truncate(at) } else { packet[at] = value }
         });
-        match ends.0 {
-            Step::Success(..) => assert_same_key(ends),
-            _ => assert_refused(ends),
+        match steps.0 {
+            Step::Success(..) => assert_same_key(steps),
+            _ => assert_refused(steps),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to RADIUS servers, in virtual time: whose turn it is, and what is sent again.
+//! Requests to RADIUS servers in virtual time: fairness and retransmission.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ fn sent(client: &mut Client) -> Vec<Transmit> {
     std::iter::from_fn(|| client.poll_transmit()).collect()
 }
 
-/// The numbers of the questions that nobody answered.
+/// Takes the answers, and returns the IDs of questions without one.
 fn unanswered(client: &mut Client) -> Vec<u64> {
     let answers = std::iter::from_fn(|| client.poll_answer());
     answers.filter(|(_, reply)| reply.is_none()).map(|(id, _)| id).collect()
@@ -48,18 +48,18 @@ fn each_network_has_a_share_of_a_server() {
     }
     let packets = sent(&mut client);
     let slots: BTreeSet<_> = packets.iter().map(|t| (t.socket, t.packet[1])).collect();
-    assert_eq!((packets.len(), slots.len()), (WAITING, WAITING), "each has an identifier of its own");
-    assert_eq!(unanswered(&mut client).len(), WAITING, "what is more than there is room for fails at once");
+    assert_eq!((packets.len(), slots.len()), (WAITING, WAITING), "each request has its own identifier");
+    assert_eq!(unanswered(&mut client).len(), WAITING, "questions beyond the limit fail at once");
     for (id, from) in [(5000, [192, 0, 2, 7]), (5001, [198, 51, 100, 7])] {
         client.ask(now, id, IpAddr::from(from), question(&realm));
-        assert_eq!(sent(&mut client).len(), 1, "{from:?} is asked about at once");
+        assert_eq!(sent(&mut client).len(), 1, "a question for {from:?} is sent at once");
         let [crowded_out] = unanswered(&mut client)[..] else { panic!("one makes room") };
         assert!(crowded_out < 2 * WAITING as u64);
     }
 }
 
 #[test]
-fn a_request_is_sent_again_then_to_the_next_server_and_then_given_up() {
+fn retries_each_server_in_turn_and_then_gives_up() {
     let (realm, mut client) = (realm(2), Client::new(Arc::new(OsRandom)));
     client.ask(Duration::ZERO, 7, FLOOD.into(), question(&realm));
     let mut packets = sent(&mut client);
@@ -80,7 +80,7 @@ fn a_request_is_sent_again_then_to_the_next_server_and_then_given_up() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_answered_at_once() {
+fn question_that_cannot_be_sent_fails_at_once() {
     let (realm, mut client) = (realm(1), Client::new(Arc::new(OsRandom)));
     for (id, name) in [(1, vec![]), (2, vec![b'a'; 254])] {
         client.ask(Duration::ZERO, id, FLOOD.into(), Question { user_name: name, ..question(&realm) });

@@ -1,4 +1,4 @@
-//! A client of EAP-TLS.
+//! An EAP-TLS client.
 
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
 use std::{io::Read, sync::Arc};
@@ -10,7 +10,7 @@ use wayfarer_mobility::{
     crypto::Secret,
 };
 
-/// Bytes of TLS in a fragment: small, so that there are several.
+/// Bytes of TLS data in a fragment, few enough that messages need several.
 const FRAGMENT: usize = 300;
 
 #[derive(Debug)]
@@ -28,10 +28,10 @@ impl TlsClient {
         Self { name: name.as_ref().to_vec(), connection, incoming: vec![], outgoing: vec![] }
     }
 
-    /// Type-Data of the response to this.
+    /// Returns the Type-Data of the response to a request with this Type-Data.
     fn answer(&mut self, data: &[u8]) -> Vec<u8> {
-        // Anything but a word that the last fragment was seen says that the server wants no more of
-        // them.
+        // Only an acknowledgement of the last fragment asks for the next one. Any other request
+        // discards the rest.
         match self.outgoing.pop() {
             Some(fragment) if data == [0] => return fragment,
             _ => self.outgoing.clear(),

@@ -1,5 +1,5 @@
-//! The fast path allocates nothing after its start: whatever a packet is, and while the slow path
-//! changes tables.
+//! The fast path allocates nothing after its start, for any packet, and while the slow path changes
+//! tables.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -8,9 +8,9 @@ use std::{
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::drop::DropReason;
 
-/// Counts allocations of this thread while [`COUNTING`] is set. It counts by thread, so other tests
-/// may run beside.
-struct Counting;
+/// Counts this thread's allocations while [`COUNTING`] is set. Other tests may run in other
+/// threads.
+struct CountingAllocator;
 
 thread_local! {
     static COUNTING: Cell<bool> = const { Cell::new(false) };
@@ -23,12 +23,12 @@ fn count() {
     }
 }
 
-// SAFETY: everything is the system allocator's; counting touches thread-local cells only, which
-// allocate nothing.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: the system allocator does all the work; counting only touches thread-local cells, which
+// do not allocate.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.alloc(layout) }
     }
 
@@ -46,9 +46,9 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Turns the worker alone until it is idle; answers how often it allocated or freed.
+/// Turns the worker alone until it is idle; returns how often it allocated or freed.
 fn allocations(world: &mut World) -> u64 {
     ALLOCATIONS.set(0);
     COUNTING.set(true);
@@ -59,7 +59,7 @@ fn allocations(world: &mut World) -> u64 {
 }
 
 #[test]
-fn the_counter_counts() {
+fn counts_allocations_and_frees() {
     COUNTING.set(true);
     drop(Box::new(7));
     COUNTING.set(false);
@@ -67,7 +67,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn no_packet_makes_a_worker_allocate() {
+fn workers_allocate_for_no_packet() {
     for name in ["aes128gcm16", "aes256-sha256", "chacha20poly1305", "aes128gmac", "null-sha1"] {
         let suite = suite(name);
         let mut world = World::new(vec![tunnel(1, suite), tunnel(2, suite)]);
@@ -76,13 +76,13 @@ fn no_packet_makes_a_worker_allocate() {
         let mut two = Terminal::new(2, suite, "192.0.2.2");
         let up = |n: u32, size| datagram(&format!("10.98.0.{n}"), "10.99.0.7", (1, 2), &vec![1; size]);
         let down = |n: u32, size| datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), &vec![1; size]);
-        // The first packets let each thread set up what it keeps, and the gateway learn where its
-        // peers are.
+        // With the first packets, threads set up their state, and the gateway learns its peers'
+        // addresses.
         world.send(OUTSIDE, &one.seal(&up(1, 9)));
         world.send(OUTSIDE, &two.seal(&up(2, 9)));
         world.send(INSIDE, &down(1, 9));
         for round in 0..50 {
-            // A terminal that moves, a replay, a forgery, a fragment, one too big, strangers, a
+            // A move, a replay, a forgery, a fragment, a packet that is too big, unknown senders, a
             // control message.
             two.address = ip(&format!("192.0.2.{}", 10 + round));
             let newest = two.seal(&up(2, 700));
@@ -104,7 +104,7 @@ fn no_packet_makes_a_worker_allocate() {
                 world.put(INSIDE, packet);
             }
             assert_eq!(allocations(&mut world), 0, "{name}, round {round}");
-            // The slow path follows the move; what it frees, the worker must not.
+            // The slow path follows the move. It, not the worker, frees the old state.
             world.settle();
         }
         for reason in [

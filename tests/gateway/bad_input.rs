@@ -1,5 +1,5 @@
-//! Whatever comes in: each kind of bad packet has its own drop reason, nothing on the wire answers
-//! it, and the good packets before and behind it in the burst pass.
+//! Bad packets: each kind has its own drop reason and gets no answer, and the good packets around
+//! it in the burst pass.
 
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer_dataplane::{
@@ -10,15 +10,16 @@ use wayfarer_dataplane::{
 
 const SUITE: &str = "aes128-sha256";
 
-/// Sends `bad` (a whole frame) between good packets of two tunnels; answers the reasons of what was
-/// dropped, and what came out besides the good packets.
+/// Sends the frame `bad` between good packets of two tunnels; returns the drops by reason, and how
+/// many packets came out besides the good ones.
 fn between_good_ones(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize) {
-    let (drops, extra, _) = accounted(bad);
+    let (drops, extra, _) = between_good_ones_with_punts(bad);
     (drops, extra)
 }
 
-/// As [`between_good_ones`], and what was handed to the slow path.
-fn accounted(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u64) {
+/// Does the same as [`between_good_ones`], and also returns how many packets were handed to the
+/// slow path.
+fn between_good_ones_with_punts(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u64) {
     let mut world = World::new(vec![tunnel(1, suite(SUITE)), tunnel(2, suite("aes256gcm16")), transport()]);
     world.meet_neighbours();
     let punted = world.counters().punted.value();
@@ -35,7 +36,7 @@ fn accounted(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u64) {
     let mut inside = world.take(INSIDE);
     let extra = inside.len() - 4;
     inside.retain(|p| expected.contains(p));
-    assert_eq!(inside, expected, "the neighbours of a bad packet");
+    assert_eq!(inside, expected, "the good packets around a bad one pass");
     world.assembly.workers.iter_mut().for_each(|(w, _)| {
         (0..5000).for_each(|_| {
             w.turn();
@@ -76,7 +77,7 @@ fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     arp.frame([0xff; 6])
 }
 
-/// An outer IPv4 packet with a right checksum, after `change`.
+/// Applies `change` to an outer IPv4 packet and corrects its checksum.
 fn changed(mut packet: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut packet);
     packet[10..12].fill(0);
@@ -89,7 +90,7 @@ fn sealed() -> Vec<u8> {
     terminal().seal_as(&inner(), 4, 100)
 }
 
-/// ESP whose plaintext is exactly `plain`, made as long as the cipher's blocks want it.
+/// Seals an ESP packet with exactly `plain` as plaintext, which must be whole blocks of the cipher.
 fn with_plaintext(terminal: &Terminal, plain: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 8 + 16];
     bytes.extend_from_slice(plain);
@@ -98,7 +99,7 @@ fn with_plaintext(terminal: &Terminal, plain: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn frames_that_are_no_ip_for_the_gateway() {
+fn drops_frames_without_ip_for_the_gateway() {
     let good = from_outside(&sealed());
     let mut foreign = good.clone();
     foreign[5] ^= 1;
@@ -124,7 +125,7 @@ fn frames_that_are_no_ip_for_the_gateway() {
 }
 
 #[test]
-fn outer_headers_that_lie() {
+fn drops_invalid_outer_ipv4_headers() {
     let options = changed(sealed(), |p| {
         p[0] = 0x46;
         p.splice(20..20, [1, 1, 1, 1]);
@@ -151,7 +152,7 @@ fn outer_headers_that_lie() {
 }
 
 #[test]
-fn outer_ipv6_with_extension_headers_and_lies() {
+fn drops_outer_ipv6_with_extension_or_invalid_headers() {
     let mut v6 = vec![0; 40];
     ip::emit(&mut v6, ip("2001:db8:2::1"), ip("2001:db8:1::1"), 60, 8 + 40);
     v6.extend_from_slice(&[50, 0, 1, 4, 0, 0, 0, 0]);
@@ -171,7 +172,7 @@ fn outer_ipv6_with_extension_headers_and_lies() {
 }
 
 #[test]
-fn udp_that_lies_and_esp_that_is_cut_short() {
+fn drops_invalid_udp_lengths_and_truncated_esp() {
     let mut behind_nat = terminal();
     behind_nat.port = Some(1000);
     let udp = behind_nat.seal_as(&inner(), 4, 100);
@@ -192,19 +193,19 @@ fn udp_that_lies_and_esp_that_is_cut_short() {
 }
 
 #[test]
-fn a_datagram_that_ends_before_its_ip_packet_is_judged_by_its_own_length() {
-    // A datagram to one of the gateway's ports, of which its UDP header says that only `length`
-    // bytes are its own.
+fn udp_length_decides_if_it_is_shorter_than_the_ip_payload() {
+    // A datagram to one of the gateway's ports whose UDP header says `length`, less than the IP
+    // packet carries.
     let lying = |port: u16, payload: &[u8], length: u16| {
         let packet = datagram("192.0.2.9", "203.0.113.1", (999, port), payload);
         let packet = changed(packet, |p| p[24..26].copy_from_slice(&length.to_be_bytes()));
-        accounted(&from_outside(&packet))
+        between_good_ones_with_punts(&from_outside(&packet))
     };
     let mut ike = [0; 64];
     ike[19] = 0x08;
     let marked = [&[0; 4][..], &ike].concat();
     for length in [8, 9, 11, 12, 27, 28, 40, 71] {
-        // It is the slow path's to judge, and gets no answer.
+        // The slow path judges it, and does not answer.
         assert_eq!(lying(500, &ike, length), (vec![], 0, 1), "{length} bytes to port 500");
         let (drops, punted) = match length {
             8 => (vec![(EspTruncated, 1)], 0),
@@ -214,7 +215,7 @@ fn a_datagram_that_ends_before_its_ip_packet_is_judged_by_its_own_length() {
         };
         assert_eq!(lying(4500, &marked, length), (drops, 0, punted), "{length} bytes to port 4500");
     }
-    // What is behind the datagram is not ESP's.
+    // Bytes after the datagram do not belong to the ESP packet.
     let mut behind_nat = terminal();
     behind_nat.port = Some(1000);
     let esp = behind_nat.seal_as(&inner(), 4, 100);
@@ -227,7 +228,7 @@ fn a_datagram_that_ends_before_its_ip_packet_is_judged_by_its_own_length() {
 }
 
 #[test]
-fn spis_and_destinations_that_are_not_known() {
+fn drops_unknown_spis_and_wrong_destinations() {
     let to_inside = changed(sealed(), |p| p[16..20].copy_from_slice(&[10, 99, 0, 1]));
     let spi = |spi: u32| {
         let mut packet = sealed();
@@ -246,7 +247,7 @@ fn spis_and_destinations_that_are_not_known() {
 }
 
 #[test]
-fn plaintext_that_is_not_what_it_says() {
+fn drops_malformed_plaintexts() {
     let t = terminal();
     let mut pad = vec![0u8; 32];
     pad[30..].copy_from_slice(&[31, 4]);
@@ -275,13 +276,13 @@ fn plaintext_that_is_not_what_it_says() {
 }
 
 #[test]
-fn congestion_marks_that_cannot_be_carried() {
+fn drops_congestion_marks_that_the_inner_packet_cannot_carry() {
     let marked = changed(sealed(), |p| p[1] = 3);
     assert_eq!(between_good_ones(&from_outside(&marked)), (vec![(EcnForbidden, 1)], 0));
 }
 
 #[test]
-fn transport_mode_checks_too() {
+fn transport_mode_checks_plaintexts() {
     let t = Terminal::new(3, suite(SUITE), "192.0.2.3");
     let lie = t.seal_as(&[0, 1, 0, 2, 0, 9, 0, 0, 7], 17, 1);
     assert_eq!(between_good_ones(&from_outside(&lie)), (vec![(NotForUs, 1)], 0));
@@ -290,7 +291,7 @@ fn transport_mode_checks_too() {
 }
 
 #[test]
-fn clear_packets_that_policy_wants_protected_or_does_not_know() {
+fn drops_clear_packets_that_no_policy_lets_pass() {
     for (packet, reason) in [
         (inner(), Unprotected),
         (datagram("198.51.100.1", "198.51.100.2", (1, 2), b"passing by"), NoPolicy),
@@ -301,22 +302,22 @@ fn clear_packets_that_policy_wants_protected_or_does_not_know() {
 }
 
 #[test]
-fn control_messages_go_to_the_slow_path_and_a_flood_of_them_disturbs_nothing() {
+fn flood_of_control_messages_disturbs_no_traffic() {
     let mut world = World::with(config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]), 4096);
     world.meet_neighbours();
     let mut one = Terminal::new(1, suite(SUITE), "192.0.2.1");
-    let mut stranger = terminal();
-    stranger.port = Some(999);
-    let ike = stranger.wrap(&[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut flooder = terminal();
+    flooder.port = Some(999);
+    let ike = flooder.wrap(&[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let before = world.counters().punted.value();
     for i in 0..2000 {
         world.put(OUTSIDE, &ike);
         if i == 1000 {
-            // In the midst of it somebody asks for the gateway, and a packet needs a neighbour
-            // nobody has met.
+            // During the flood, a host asks for the gateway's MAC address, and a packet needs an
+            // unresolved neighbour.
             let probe = arp_request([10, 99, 0, 200], [10, 99, 0, 1]);
             assert!(world.wires[INSIDE].send(&probe));
-            world.put(OUTSIDE, &one.seal(&datagram("10.98.0.1", "10.99.0.201", (1, 2), b"to a stranger")));
+            world.put(OUTSIDE, &one.seal(&datagram("10.98.0.1", "10.99.0.201", (1, 2), b"to a new host")));
         }
         if i % 100 == 0 {
             world.put(OUTSIDE, &one.seal(&inner()));
@@ -328,19 +329,19 @@ fn control_messages_go_to_the_slow_path_and_a_flood_of_them_disturbs_nothing() {
     assert_eq!(
         (inside.len() - answered, answered),
         (21, 1),
-        "the stranger's packet passes, and the asker is answered"
+        "the packet to a new host passes, and the ARP request is answered"
     );
     let full = world.drops(PuntRingFull);
     assert!(full > 0);
-    // All that was punted or refused: the flood, the question, the packet that waited, and the
-    // answer it waited for.
+    // Punted or refused were the flood, the ARP request, the packet that waited, and the answer
+    // that it waited for.
     assert_eq!(full + world.counters().punted.value() - before, 2003);
     assert_eq!(world.slow_drops(NoKeyExchange), 2000 - full);
     assert_eq!(world.out[OUTSIDE].len(), 0);
 }
 
 #[test]
-fn without_free_frames_packets_are_missed_and_counted_and_work_goes_on() {
+fn counts_missed_packets_without_free_frames_and_goes_on() {
     let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
     config.gateway.frames = 8;
     let mut world = World::with(config, 512);
@@ -362,11 +363,11 @@ fn without_free_frames_packets_are_missed_and_counted_and_work_goes_on() {
 }
 
 #[test]
-fn a_full_transmit_ring_drops_and_counts() {
+fn full_transmit_ring_drops_and_counts() {
     let mut world = World::with(config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]), 16);
     world.meet_neighbours();
     let mut one = Terminal::new(1, suite(SUITE), "192.0.2.1");
-    // Four bursts of 16 while nobody takes anything off the inside wire, which holds 16.
+    // Four bursts of 16 while nobody reads the inside wire, which holds 16.
     for _ in 0..4 {
         (0..16).for_each(|_| world.put(OUTSIDE, &one.seal(&inner())));
         world.assembly.workers.iter_mut().for_each(|(w, _)| while w.turn() {});
@@ -378,10 +379,10 @@ fn a_full_transmit_ring_drops_and_counts() {
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-    /// Any mutation and truncation of a good frame: never a panic, never an answer, and every
-    /// packet is accounted for.
+    /// Checks that any mutation or truncation of a good frame causes no panic and no answer, and is
+    /// counted exactly once.
     #[test]
-    fn any_frame_is_dropped_or_forwarded_and_counted_once(
+    fn every_frame_is_dropped_or_forwarded_and_counted_once(
         cut in 0usize..120,
         changes in proptest::collection::vec((0usize..120, proptest::prelude::any::<u8>()), 0..6),
         v6: bool,
@@ -398,7 +399,7 @@ proptest::proptest! {
             bad[at] ^= byte;
         }
         bad.truncate(bad.len() - cut.min(bad.len()));
-        let (drops, extra, punted) = accounted(&bad);
+        let (drops, extra, punted) = between_good_ones_with_punts(&bad);
         let dropped: u64 = drops.iter().map(|(_, n)| n).sum();
         proptest::prop_assert_eq!(dropped + extra as u64 + punted, 1, "{:?} {}", drops, extra);
     }

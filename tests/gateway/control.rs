@@ -1,4 +1,4 @@
-//! The control socket, with a thread in the place of the slow path.
+//! The control socket, with a thread that plays the slow path.
 
 use crossbeam::channel::{self, Receiver, Sender};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ struct World {
 }
 
 impl World {
-    /// With a slow path that answers.
+    /// Starts a server with a slow path that answers.
     fn new() -> Self {
         let (sender, requests) = channel::bounded(4);
         std::thread::spawn(move || fake_slow_path(&requests));
@@ -62,19 +62,19 @@ impl World {
     }
 }
 
-/// One connection.
+/// A client's connection.
 struct Client(BufReader<UnixStream>);
 
 impl Client {
-    fn say(&mut self, bytes: &[u8]) -> &mut Self {
-        // A server that refuses to hear more may hang up meanwhile; its answer is what counts.
+    fn send(&mut self, bytes: &[u8]) -> &mut Self {
+        // A server that refuses the request may hang up meanwhile; the test reads its answer later.
         match self.0.get_mut().write_all(bytes) {
             Err(e) if e.kind() != ErrorKind::BrokenPipe => panic!("{e}"),
             _ => self,
         }
     }
 
-    fn hear(&mut self) -> Value {
+    fn receive(&mut self) -> Value {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         let answer: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
@@ -83,15 +83,15 @@ impl Client {
     }
 
     fn error(&mut self) -> String {
-        self.hear()["error"].as_str().expect("an error").to_owned()
+        self.receive()["error"].as_str().expect("an error").to_owned()
     }
 
-    fn is_answered(&mut self) {
-        let answer = self.say(b"{\"version\":1,\"command\":\"show\",\"what\":\"sa\"}\n").hear();
+    fn assert_answered(&mut self) {
+        let answer = self.send(b"{\"version\":1,\"command\":\"show\",\"what\":\"sa\"}\n").receive();
         assert_eq!(answer["result"]["sa"][0]["tunnel"], "alice");
     }
 
-    fn is_hung_up(&mut self) {
+    fn assert_hung_up(&mut self) {
         match self.0.read(&mut [0]) {
             Ok(0) => {}
             Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
@@ -110,7 +110,7 @@ fn fake_slow_path(requests: &Receiver<ControlRequest>) {
                 Outcome::Error("there is no peer of that name".into())
             }
         };
-        // Whoever asked may be gone.
+        // The client may be gone.
         let _ = to.send(Answer { version: VERSION, outcome });
     }
 }
@@ -124,7 +124,7 @@ fn move_of(tunnel: &str) -> Command {
 }
 
 #[test]
-fn the_client_gets_what_the_slow_path_answers() {
+fn client_gets_the_slow_paths_answers() {
     let world = World::new();
     assert_eq!(client::ask(&world.path(), SHOW).unwrap(), Reply::Sa(vec![view()]));
     assert_eq!(client::ask(&world.path(), move_of("alice")).unwrap(), Reply::Done);
@@ -133,67 +133,67 @@ fn the_client_gets_what_the_slow_path_answers() {
 }
 
 #[test]
-fn many_requests_on_one_connection_are_answered_in_turn() {
+fn answers_requests_of_one_connection_in_order() {
     let world = World::new();
     let mut client = world.client();
     let shows = json!({ "version": 1, "command": "show", "what": "sa", "field of the future": [1] });
     let moves = json!({ "version": 1, "command": "sa_move", "tunnel": "bob", "remote": "192.0.2.7" });
-    client.say(format!("{shows}\n\n{moves}\r\n{shows}\n").as_bytes());
-    assert!(client.hear()["result"]["sa"].is_array());
+    client.send(format!("{shows}\n\n{moves}\r\n{shows}\n").as_bytes());
+    assert!(client.receive()["result"]["sa"].is_array());
     assert_eq!(client.error(), "there is no tunnel of that name");
-    assert!(client.hear()["result"]["sa"].is_array());
+    assert!(client.receive()["result"]["sa"].is_array());
 }
 
 #[test]
-fn bad_lines_are_refused_and_the_connection_goes_on() {
+fn refuses_bad_lines_and_keeps_the_connection() {
     let world = World::new();
     let mut client = world.client();
     let nested = [b'['; 10_000];
     for garbage in [&b"hello"[..], b"\xff\xfe\x00", b"{\"version\":1}x", &nested, b"{\"version\":1}"] {
-        let error = client.say(garbage).say(b"\n").error();
+        let error = client.send(garbage).send(b"\n").error();
         assert!(error.starts_with("not a valid request: "), "{error}");
     }
     for text in ["null", "[]", "{}", "{\"version\":-1}", "{\"version\":\"1\"}"] {
-        let error = client.say(text.as_bytes()).say(b"\n").error();
+        let error = client.send(text.as_bytes()).send(b"\n").error();
         assert_eq!(error, "the request has no version; this gateway speaks version 1", "{text}");
     }
     let unknown = json!({ "version": 1, "command": "self_destruct" });
-    assert!(client.say(format!("{unknown}\n").as_bytes()).error().contains("self_destruct"));
-    client.is_answered();
+    assert!(client.send(format!("{unknown}\n").as_bytes()).error().contains("self_destruct"));
+    client.assert_answered();
 }
 
 #[test]
-fn another_version_is_told_both() {
+fn refusal_of_another_version_names_both() {
     let world = World::new();
     let request = json!({ "version": 2, "command": "show", "what": "sa" });
-    let error = world.client().say(format!("{request}\n").as_bytes()).error();
+    let error = world.client().send(format!("{request}\n").as_bytes()).error();
     assert_eq!(error, "the request has version 2, but this gateway speaks version 1");
 }
 
 #[test]
-fn the_longest_line_is_read_and_a_longer_one_ends_its_connection_only() {
+fn too_long_a_line_ends_only_its_own_connection() {
     let world = World::new();
     let mut other = world.client();
     let mut client = world.client();
     let mut line = json!({ "version": 1, "command": "show", "what": "sa" }).to_string().into_bytes();
     line.resize(LONGEST_LINE - 1, b' ');
     line.push(b'\n');
-    assert!(client.say(&line).hear()["result"].is_object());
-    let error = client.say(&vec![b' '; LONGEST_LINE]).error();
+    assert!(client.send(&line).receive()["result"].is_object());
+    let error = client.send(&vec![b' '; LONGEST_LINE]).error();
     assert_eq!(error, "a request must not be longer than 65536 bytes");
-    client.is_hung_up();
-    other.is_answered();
+    client.assert_hung_up();
+    other.assert_answered();
 }
 
 #[test]
-fn of_twenty_clients_sixteen_are_served() {
+fn serves_sixteen_of_twenty_clients() {
     let world = World::new();
     let mut clients: Vec<Client> = (0..20).map(|_| world.client()).collect();
     let (served, refused) = clients.split_at_mut(MOST_CLIENTS);
-    served.iter_mut().for_each(Client::is_answered);
+    served.iter_mut().for_each(Client::assert_answered);
     for client in refused {
         assert_eq!(client.error(), "too many control connections; try again");
-        client.is_hung_up();
+        client.assert_hung_up();
     }
     let full = client::ask(&world.path(), SHOW).unwrap_err();
     assert!(matches!(full, ClientError::Refused(_)), "{full}");
@@ -201,25 +201,25 @@ fn of_twenty_clients_sixteen_are_served() {
     // The server sees the hang-ups when its threads run.
     let deadline = Instant::now() + Duration::from_secs(10);
     while client::ask(&world.path(), SHOW).is_err() {
-        assert!(Instant::now() < deadline, "places are not given back");
+        assert!(Instant::now() < deadline, "connections that ended still count");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn a_client_that_leaves_half_way_disturbs_nobody() {
+fn client_that_hangs_up_early_disturbs_nobody() {
     let world = World::new();
     let mut other = world.client();
     for part in [&b""[..], b"{\"version\"", b"{\"version\":1,\"command\":\"show\",\"what\":\"sa\"}\n"] {
         let mut client = world.client();
-        client.say(part);
+        client.send(part);
         drop(client);
-        other.is_answered();
+        other.assert_answered();
     }
 }
 
 #[test]
-fn a_slow_path_that_is_busy_or_gone_is_said_to_be() {
+fn reports_a_slow_path_that_is_busy_or_gone() {
     let (sender, requests) = channel::bounded(4);
     let world = World::with(sender);
     let asked = Instant::now();
@@ -235,27 +235,27 @@ fn a_slow_path_that_is_busy_or_gone_is_said_to_be() {
 }
 
 #[test]
-fn the_socket_is_for_owner_and_group_and_goes_with_the_server() {
+fn socket_is_for_owner_and_group_and_removed_with_the_server() {
     let mut world = World::new();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(world.path()), 0o660);
     assert_eq!(mode(world.folder.path().join("run")), 0o750);
     let mut client = world.client();
-    client.is_answered();
+    client.assert_answered();
     world.server = None;
-    client.is_hung_up();
+    client.assert_hung_up();
     assert!(!world.path().exists());
     let nobody = client::ask(&world.path(), SHOW).unwrap_err();
     assert_eq!(nobody.to_string(), format!("no gateway at {}", world.path().display()));
 }
 
 #[test]
-fn a_stale_socket_is_replaced_and_a_live_one_respected() {
+fn replaces_a_stale_socket_but_no_live_one() {
     let world = World::new();
     let (sender, _requests) = channel::bounded(4);
     let second = Server::start(&world.path(), sender.clone()).unwrap_err();
     assert!(matches!(second, ControlError::Busy(_)), "{second}");
-    world.client().is_answered();
+    world.client().assert_answered();
 
     let stale = world.folder.path().join("stale.sock");
     drop(UnixListener::bind(&stale).unwrap());
@@ -278,19 +278,19 @@ fn a_stale_socket_is_replaced_and_a_live_one_respected() {
 }
 
 #[test]
-fn a_server_leaves_the_socket_of_its_successor_alone() {
+fn server_leaves_its_successors_socket() {
     let mut world = World::new();
     fs::remove_file(world.path()).unwrap();
     let (sender, requests) = channel::bounded(4);
     std::thread::spawn(move || fake_slow_path(&requests));
     let successor = Server::start(&world.path(), sender).unwrap();
     world.server = None;
-    world.client().is_answered();
+    world.client().assert_answered();
     drop(successor);
 }
 
 #[test]
-fn a_gateway_of_another_version_is_named() {
+fn client_reports_answers_that_it_cannot_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -308,11 +308,11 @@ fn a_gateway_of_another_version_is_named() {
     gateway.join().unwrap();
 }
 
-/// A device that says of itself what it was made with.
+/// A device with a given state and counters.
 #[derive(Debug)]
-struct Fake(DeviceState, Vec<(&'static str, u64)>);
+struct FakeMonitor(DeviceState, Vec<(&'static str, u64)>);
 
-impl Monitor for Fake {
+impl Monitor for FakeMonitor {
     fn state(&self) -> DeviceState {
         self.0.clone()
     }
@@ -323,7 +323,7 @@ impl Monitor for Fake {
 }
 
 #[test]
-fn ports_are_shown_with_what_their_devices_say() {
+fn shows_ports_with_their_devices_states_and_counters() {
     let (mut ports, wires) = open_ports(1, 8);
     let state = DeviceState {
         is_gone: false,
@@ -336,7 +336,7 @@ fn ports_are_shown_with_what_their_devices_say() {
         tx_errors: 4,
     };
     let counters = vec![("rx_phy_discards", 5), ("tx_phy_errors", 0)];
-    ports[OUTSIDE].monitor = Some(Box::new(Fake(state, counters)));
+    ports[OUTSIDE].monitor = Some(Box::new(FakeMonitor(state, counters)));
     let mut gateway = Gateway::on(config(vec![]), (ports, wires));
     let answer = gateway.ask(Command::Show { what: View::Ports });
     let Outcome::Result(Reply::Ports(ports)) = answer.outcome else { panic!("ports") };

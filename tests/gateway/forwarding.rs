@@ -1,5 +1,4 @@
-//! The gateway forwards: every algorithm, mode and address family, two SAs and two ports in each
-//! burst.
+//! Forwarding with every algorithm, mode and address family, with two SAs in each burst.
 
 use wayfarer::config::model::{Encapsulation, Remote};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
@@ -13,7 +12,7 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
+/// Makes inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
 fn inner(n: u32) -> [Vec<u8>; 2] {
     [
         datagram(
@@ -39,7 +38,7 @@ fn answers(n: u32) -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn every_suite_and_family_both_ways_with_two_terminals_in_each_burst() {
+fn forwards_every_suite_and_family_in_both_directions() {
     for &suite in Suite::ALL {
         for esn in [false, true] {
             for (outer, udp) in
@@ -92,9 +91,9 @@ fn every_suite_and_family_both_ways_with_two_terminals_in_each_burst() {
 }
 
 #[test]
-fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
+fn accepts_priority_tags_and_drops_frames_in_vlans() {
     let (priority, outer, vlan) = ([0x81, 0, 0xa0, 0], [0x88, 0xa8, 0x40, 0], [0x81, 0, 0xa0, 5]);
-    for (tags, is_taken) in [
+    for (tags, is_accepted) in [
         (&[][..], true),
         (&[priority], true),
         (&[outer], true),
@@ -116,7 +115,7 @@ fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
         }
         let got = world.take(INSIDE);
         let opened: Vec<_> = world.take(OUTSIDE).iter().map(|packet| terminal.open(packet).2).collect();
-        if is_taken {
+        if is_accepted {
             assert_eq!((got, opened), (vec![forwarded(&sent)], vec![forwarded(&answer)]), "{tags:x?}");
             assert_eq!(world.all_drops(), [], "{tags:x?}");
         } else {
@@ -127,7 +126,7 @@ fn a_priority_tag_changes_nothing_and_what_is_in_a_vlan_is_not_taken() {
 }
 
 #[test]
-fn transport_mode_carries_the_payload_itself_to_and_from_the_host() {
+fn transport_mode_carries_the_hosts_payloads() {
     for (peers, local) in
         [(["192.0.2.1", "192.0.2.2"], "203.0.113.1"), (["2001:db8:2::1", "2001:db8:2::2"], "2001:db8:1::1")]
     {
@@ -193,7 +192,7 @@ fn esp_in_udp_may_have_a_checksum() {
 }
 
 #[test]
-fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
+fn transport_mode_drops_fragments_and_unprotected_packets() {
     let mut transport = tunnel(1, suite("aes256gcm16"));
     transport.mode = Mode::Transport;
     transport.remote = Remote::At(ip("192.0.2.1"), 4500);
@@ -206,7 +205,7 @@ fn transport_mode_refuses_fragments_and_clear_copies_of_what_it_protects() {
     world.send(OUTSIDE, &datagram("192.0.2.1", "203.0.113.1", (1, 2), b"spoofed, in clear"));
     assert_eq!(world.all_drops(), [(DropReason::Unprotected, 1), (DropReason::TransportFragment, 1)]);
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
-    // A packet to the host that no tunnel speaks of is the host's.
+    // A packet to the host that no selector covers passes.
     world.send(OUTSIDE, &datagram("192.0.2.9", "203.0.113.1", (1, 22), b"ssh"));
     assert_eq!(world.take(INSIDE).len(), 1);
 }

@@ -1,9 +1,9 @@
-//! Every fuzz target over its corpus and over mutations of it that are the same in every run.
+//! Every fuzz target over its corpus, and over mutations of it that are the same in every run.
 
 use std::{fs, path::Path};
 use wayfarer::sim::{fuzz, mutation::mutated, random::Random};
 
-/// Runs `target` over its corpus, and over so many `mutations` of its files.
+/// Runs the target `name` over its corpus, and over `mutations` mutations of it.
 fn replay(name: &str, mutations: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! The whole gateway on memory ports: frames in, frames and counters out.
+//! Tests of the whole gateway on memory ports, by the frames and counters that come out.
 
 mod allocation;
 mod bad_input;

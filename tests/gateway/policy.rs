@@ -1,4 +1,5 @@
-//! Policy: longest prefix, ports and protocols, bypass and discard, and what may not get around it.
+//! Policies: longest prefix, ports and protocols, bypass and discard, and attempts to get around
+//! them.
 
 mod assigned;
 mod narrowing;
@@ -18,7 +19,7 @@ use wayfarer_dataplane::{
 
 const SUITE: &str = "aes128gcm16";
 
-/// Two tunnels to terminals at known places; the gateway's policies besides.
+/// Makes a gateway with policies and with two tunnels to terminals at known addresses.
 fn gateway(policies: Vec<(PolicyAction, Selector)>, change: impl FnOnce(&mut Config)) -> World {
     let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
     for (n, tunnel) in (1..).zip(&mut config.tunnels) {
@@ -35,7 +36,7 @@ fn terminal(n: u32) -> Terminal {
     Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"))
 }
 
-/// The same packet as the last of a datagram's fragments.
+/// Turns the packet into the last fragment of a datagram.
 fn later_fragment(mut packet: Vec<u8>) -> Vec<u8> {
     packet[6..8].copy_from_slice(&[0, 185]);
     packet[10..12].fill(0);
@@ -48,7 +49,8 @@ fn to(dst: &str, port: u16) -> Vec<u8> {
     datagram("10.99.0.7", dst, (9, port), b"payload")
 }
 
-/// What became of a packet from inside: sealed or in clear on the outside, or why it was dropped.
+/// Sends a packet from inside and returns its fate: sealed or in clear on the outside, or the
+/// reason for its drop.
 fn fate(world: &mut World, packet: &[u8]) -> Result<&'static str, DropReason> {
     let before = world.all_drops();
     world.send(INSIDE, packet);
@@ -64,7 +66,7 @@ fn fate(world: &mut World, packet: &[u8]) -> Result<&'static str, DropReason> {
 }
 
 #[test]
-fn the_longest_prefix_decides_and_within_it_protocol_and_ports() {
+fn longest_prefix_decides_before_protocol_and_ports() {
     use PolicyAction::{Bypass, Discard};
     let udp = |remote: &str, first, last| Selector {
         protocol: Some(protocol::UDP),
@@ -97,7 +99,7 @@ fn the_longest_prefix_decides_and_within_it_protocol_and_ports() {
 }
 
 #[test]
-fn a_wide_policy_does_not_uncover_a_tunnel_of_the_same_prefix() {
+fn tunnel_goes_before_a_policy_of_the_same_prefix() {
     let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
         config.tunnels[0].selectors = vec![selector("10.99.0.0/24", "0.0.0.0/0")];
     });
@@ -105,17 +107,20 @@ fn a_wide_policy_does_not_uncover_a_tunnel_of_the_same_prefix() {
 }
 
 #[test]
-fn clear_traffic_passes_both_ways_but_never_what_a_tunnel_should_have_brought() {
+fn bypass_does_not_pass_traffic_that_a_tunnel_protects() {
     let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
     let mut world = gateway(vec![everything], |_| {});
     world.send(OUTSIDE, &datagram("198.51.100.7", "10.99.0.7", (1, 2), b"fine"));
     assert_eq!(world.take(INSIDE).len(), 1);
-    world.send(OUTSIDE, &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"a terminal's, without its tunnel"));
+    world.send(
+        OUTSIDE,
+        &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"unprotected, from a terminal's address"),
+    );
     assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
 }
 
 #[test]
-fn a_terminal_reaches_another_through_both_their_tunnels_only() {
+fn terminals_reach_each_other_only_through_both_tunnels() {
     // Terminal 1 may send anywhere; a bypass would let it out in clear.
     let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
     let no_mail = Selector {
@@ -132,7 +137,7 @@ fn a_terminal_reaches_another_through_both_their_tunnels_only() {
     world.send(OUTSIDE, &one.seal(&to_two));
     let out = world.take(OUTSIDE);
     assert_eq!(terminal(2).open(&out[0]).2, forwarded(&to_two));
-    // A policy that discards holds for tunnels too.
+    // A discard policy holds for traffic from tunnels too.
     world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 25), b"mail")));
     world.send(OUTSIDE, &one.seal(&datagram("10.98.0.1", "198.51.100.1", (1, 26), b"other")));
     assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (1, vec![(DropReason::Discard, 1)]));
@@ -143,7 +148,7 @@ fn a_terminal_reaches_another_through_both_their_tunnels_only() {
 }
 
 #[test]
-fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
+fn discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
     let no_ssh = Selector {
         protocol: Some(protocol::UDP),
         remote_ports: PortRange { first: 22, last: 22 },
@@ -169,21 +174,21 @@ fn a_discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
             "{port}"
         );
     }
-    // A later fragment does not show its port, and could be the forbidden one's.
+    // A later fragment has no port, and could belong to the forbidden one.
     let later = later_fragment(datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway"));
     world.send(OUTSIDE, &one.seal(&later));
     assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
 }
 
 #[test]
-fn a_discard_holds_for_what_a_tunnel_brings_from_a_closer_source() {
+fn discard_of_a_longer_source_prefix_holds_for_a_tunnel() {
     use PolicyAction::Discard;
     let port_7 = Selector {
         protocol: Some(protocol::UDP),
         remote_ports: PortRange { first: 7, last: 7 },
         ..selector("0.0.0.0/0", "10.98.0.5")
     };
-    // No closer than the tunnel: it comes first.
+    // This prefix is as long as the tunnel's, so the tunnel goes first.
     let as_wide = selector("0.0.0.0/0", "10.98.0.0/24");
     let mut world = gateway(vec![(Discard, port_7), (Discard, as_wide)], |config| {
         config.tunnels.truncate(1);
@@ -203,9 +208,9 @@ fn a_discard_holds_for_what_a_tunnel_brings_from_a_closer_source() {
 }
 
 #[test]
-fn of_many_rules_the_first_that_covers_a_packet_decides() {
-    // Each of eight networks inside has 250 pairs of rules. Of every four ports outside, it may
-    // reach the first, which the discard of the first two covers too, and has no rule for the last
+fn first_of_many_rules_that_covers_a_packet_decides() {
+    // Each of eight inside networks has 250 pairs of rules. Of every four remote ports, it may
+    // reach the first, although the following rule discards the first two. No rule covers the last
     // two.
     let host = |n: u32| format!("198.51.{}.{}", n / 250, n % 250 + 1);
     let rule = |n: u32, action, ports: (u16, u16)| {
@@ -237,8 +242,8 @@ fn of_many_rules_the_first_that_covers_a_packet_decides() {
 }
 
 #[test]
-fn a_tunnel_for_everything_still_reaches_this_side() {
-    // The second tunnel's selectors cover both sides' networks in both directions; the first is a
+fn tunnel_with_catch_all_selectors_reaches_the_inside() {
+    // The second tunnel's selectors cover all networks in both directions; the first is an ordinary
     // terminal's.
     let mut world = gateway(vec![], |config| {
         config.tunnels[1].selectors = vec![selector("0.0.0.0/0", "0.0.0.0/0")];
@@ -257,8 +262,8 @@ fn a_tunnel_for_everything_still_reaches_this_side() {
 }
 
 #[test]
-fn a_discard_for_the_clear_does_not_stop_a_tunnel() {
-    // As a policy of the configuration is installed: once for each direction.
+fn discard_of_clear_traffic_does_not_stop_a_tunnel() {
+    // A policy of the configuration is installed once for each direction.
     let everything = || vec![selector("10.99.0.0/24", "0.0.0.0/0"), selector("0.0.0.0/0", "10.99.0.0/24")];
     let policies = everything().into_iter().map(|s| (PolicyAction::Discard, s)).collect();
     let mut world = gateway(policies, |_| {});
@@ -270,16 +275,16 @@ fn a_discard_for_the_clear_does_not_stop_a_tunnel() {
 }
 
 #[test]
-fn a_clear_packet_between_two_addresses_of_one_tunnel_does_not_get_into_it() {
+fn clear_packet_between_a_tunnels_own_addresses_is_dropped() {
     let mut world = gateway(vec![], |config| {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.0/24")];
     });
-    world.send(OUTSIDE, &datagram("10.98.0.9", "10.98.0.5", (1, 2), b"borrowed"));
+    world.send(OUTSIDE, &datagram("10.98.0.9", "10.98.0.5", (1, 2), b"spoofed"));
     assert_eq!(world.all_drops(), [(Unprotected, 1)]);
 }
 
 #[test]
-fn nobody_outside_gets_into_a_tunnel_by_a_borrowed_source() {
+fn spoofed_inside_source_does_not_get_into_a_tunnel() {
     let mut world = gateway(vec![], |_| {});
     world.send(OUTSIDE, &datagram("10.99.0.7", "10.98.0.1", (1, 2), b"not from inside"));
     assert_eq!(world.all_drops(), [(SourcePort, 1)]);
@@ -287,7 +292,7 @@ fn nobody_outside_gets_into_a_tunnel_by_a_borrowed_source() {
 }
 
 #[test]
-fn later_fragments_do_not_slip_past_selectors_with_ports() {
+fn later_fragments_do_not_pass_selectors_with_ports() {
     let https = Selector {
         protocol: Some(protocol::UDP),
         remote_ports: PortRange { first: 443, last: 443 },
@@ -310,7 +315,7 @@ fn later_fragments_do_not_slip_past_selectors_with_ports() {
 }
 
 #[test]
-fn packets_without_a_way_out() {
+fn packet_without_a_route_is_answered() {
     let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |config| {
         config.routes.clear();
     });
@@ -320,7 +325,7 @@ fn packets_without_a_way_out() {
 }
 
 #[test]
-fn a_next_hop_that_does_not_answer_costs_what_waits_for_it() {
+fn silent_next_hop_costs_only_the_packets_that_wait_for_it() {
     let mut world = gateway(vec![(PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"))], |_| {});
     world.answer_neighbours = false;
     (0..20).for_each(|_| world.put(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x")));
@@ -328,7 +333,7 @@ fn a_next_hop_that_does_not_answer_costs_what_waits_for_it() {
     assert_eq!(world.slow_drops(SlowPathLimit), 4, "sixteen may wait for one address");
     world.pass(std::time::Duration::from_secs(4));
     assert_eq!(world.slow_drops(NeighbourFailed), 16);
-    // The next packet begins anew, and this time there is an answer.
+    // The next packet starts a new resolution, which is answered.
     world.answer_neighbours = true;
     world.out = Default::default();
     world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.99", (1, 2), b"x"));
@@ -366,7 +371,7 @@ fn each_packet_of_a_burst_is_judged_by_its_own_flow() {
 }
 
 #[test]
-fn a_packet_in_clear_and_one_of_its_flow_from_a_tunnel_are_judged_apart() {
+fn clear_packet_does_not_pass_with_a_tunnels_packet_of_its_flow() {
     let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
     let mut world = gateway(vec![everything], |config| {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")];

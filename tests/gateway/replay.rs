@@ -12,7 +12,7 @@ fn pair(esn: bool, window: u32) -> (World, Terminal) {
     (config.esn, config.window) = (esn, window);
     let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
     terminal.esn = esn;
-    // A second tunnel beside it, so that no test sees a table of one.
+    // A second tunnel, so that no test has a table of one entry.
     (World::new(vec![config, tunnel(2, suite("aes256-sha256"))]), terminal)
 }
 
@@ -25,7 +25,7 @@ fn sealed(terminal: &Terminal, seq: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_whole_window_sent_again_is_refused_packet_by_packet() {
+fn refuses_every_replayed_packet_of_a_window() {
     for window in [64, 1024, 4096] {
         let (mut world, terminal) = pair(false, window);
         world.meet_neighbours();
@@ -43,7 +43,7 @@ fn a_whole_window_sent_again_is_refused_packet_by_packet() {
 }
 
 #[test]
-fn of_eight_copies_in_one_burst_one_passes() {
+fn one_of_eight_copies_in_a_burst_passes() {
     let (mut world, terminal) = pair(false, 1024);
     (0..8).for_each(|_| world.put(OUTSIDE, &sealed(&terminal, 5)));
     world.settle();
@@ -52,7 +52,7 @@ fn of_eight_copies_in_one_burst_one_passes() {
 }
 
 #[test]
-fn a_window_that_moves_within_a_burst_makes_an_earlier_checked_packet_stale() {
+fn window_that_moves_within_a_burst_makes_a_checked_packet_stale() {
     let (mut world, terminal) = pair(false, 64);
     world.send(OUTSIDE, &sealed(&terminal, 10));
     // All three pass the first check, against a window that ends at 10; then 1000 moves it.
@@ -65,7 +65,7 @@ fn a_window_that_moves_within_a_burst_makes_an_earlier_checked_packet_stale() {
 }
 
 #[test]
-fn a_forged_packet_moves_nothing_and_leaves_its_neighbours_alone() {
+fn forged_packet_does_not_change_the_window() {
     let (mut world, terminal) = pair(false, 64);
     let mut forged = sealed(&terminal, 5000);
     let last = forged.len() - 1;
@@ -75,7 +75,7 @@ fn a_forged_packet_moves_nothing_and_leaves_its_neighbours_alone() {
     }
     world.settle();
     assert_eq!(world.take(INSIDE).len(), 2);
-    // Number 5000 neither moved the window nor is it taken.
+    // The forgery neither moved the window nor marked number 5000 as seen.
     world.send(OUTSIDE, &sealed(&terminal, 3));
     world.send(OUTSIDE, &sealed(&terminal, 5000));
     assert_eq!(world.take(INSIDE).len(), 2);
@@ -92,28 +92,28 @@ fn number_zero_is_never_accepted() {
 #[test]
 fn extended_numbers_cross_the_wrap_with_jumps() {
     let (mut world, terminal) = pair(true, 1024);
-    let turn = 1u64 << 32;
+    let wrap = 1u64 << 32;
     let jump = 1u64 << 30;
     let numbers =
-        [1, jump, 2 * jump, 3 * jump, turn - 3, turn + 2, turn - 1, turn, turn + jump, turn + 2 * jump];
+        [1, jump, 2 * jump, 3 * jump, wrap - 3, wrap + 2, wrap - 1, wrap, wrap + jump, wrap + 2 * jump];
     for seq in numbers {
         world.send(OUTSIDE, &sealed(&terminal, seq));
         assert_eq!(world.take(INSIDE).len(), 1, "{seq:#x}: {:?}", world.all_drops());
     }
     // Seen before, and within the window.
-    world.send(OUTSIDE, &sealed(&terminal, turn + 2 * jump));
+    world.send(OUTSIDE, &sealed(&terminal, wrap + 2 * jump));
     assert_eq!(world.drops(DropReason::ReplayDuplicate), 1);
-    // 2^30 back: its low half reads as a number of the next turn, for which it does not
-    // authenticate.
-    world.send(OUTSIDE, &sealed(&terminal, turn + jump + 1));
+    // 2^30 back, the low half stands for a number after the next wrap, for which the packet does
+    // not authenticate.
+    world.send(OUTSIDE, &sealed(&terminal, wrap + jump + 1));
     assert_eq!(world.drops(DropReason::NotAuthentic), 1);
-    // And nothing of that moved the window.
-    world.send(OUTSIDE, &sealed(&terminal, turn + 2 * jump + 1));
+    // Neither packet moved the window.
+    world.send(OUTSIDE, &sealed(&terminal, wrap + 2 * jump + 1));
     assert_eq!(world.take(INSIDE).len(), 1);
 }
 
 #[test]
-fn the_32_bit_sender_stops_at_its_last_number_and_says_so_once() {
+fn sender_without_esn_stops_at_the_last_number_and_reports_once() {
     let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
     for tunnel in &mut config.tunnels {
         tunnel.remote = wayfarer::config::model::Remote::At(ip("192.0.2.1"), 0);
@@ -131,7 +131,7 @@ fn the_32_bit_sender_stops_at_its_last_number_and_says_so_once() {
     assert_eq!(reports(&mut world), [(0, 1), (0, 0)]);
 }
 
-/// Soft limits and ends that the slow path heard of, by tunnel.
+/// Returns the reports of soft and hard limits that reached the slow path, by tunnel.
 fn reports(world: &mut World) -> Vec<(u64, u64)> {
     match world.ask(Command::Show { what: View::Sa }).outcome {
         Outcome::Result(Reply::Sa(all)) => all.iter().map(|sa| (sa.soft_reports, sa.hard_reports)).collect(),
@@ -140,7 +140,7 @@ fn reports(world: &mut World) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_gateway_that_starts_again_takes_nothing_of_its_last_run() {
+fn restarted_gateway_accepts_no_packet_of_its_last_run() {
     let mut config = tunnel(1, suite(SUITE));
     config.inbound.sequence = 1000;
     let mut world = World::new(vec![config, tunnel(2, suite(SUITE))]);
@@ -153,7 +153,7 @@ fn a_gateway_that_starts_again_takes_nothing_of_its_last_run() {
 }
 
 #[test]
-fn a_hard_lifetime_stops_both_directions() {
+fn hard_lifetime_stops_both_directions() {
     let mut config = tunnel(1, suite(SUITE));
     config.limits = Limits { soft_packets: 2, hard_packets: 3, ..Limits::NONE };
     let mut world = World::new(vec![config, tunnel(2, suite(SUITE))]);
@@ -164,12 +164,12 @@ fn a_hard_lifetime_stops_both_directions() {
     world.settle();
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (3, 3));
     assert_eq!(world.all_drops(), [(DropReason::SaExpired, 4)]);
-    // Each limit of each of the two SAs once, and nothing of the other tunnel.
+    // Each limit of both SAs is reported once; the other tunnel reports nothing.
     assert_eq!(reports(&mut world), [(2, 2), (0, 0)]);
 }
 
 #[test]
-fn a_lifetime_in_seconds_ends_the_tunnel_without_opening_a_hole() {
+fn expired_tunnel_lets_no_clear_traffic_pass() {
     use wayfarer::config::model::{Policy, PolicyAction};
     let mut tunnels = vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))];
     tunnels[0].hard_time = Some(std::time::Duration::from_secs(60));
@@ -187,7 +187,7 @@ fn a_lifetime_in_seconds_ends_the_tunnel_without_opening_a_hole() {
     world.send(OUTSIDE, &datagram("10.98.0.1", "10.99.0.7", (1, 2), b"must not come in in clear"));
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
     assert_eq!(world.drops(DropReason::Unprotected), 1);
-    world.send(OUTSIDE, &datagram("198.51.100.1", "10.99.0.7", (1, 2), b"another's, which may"));
+    world.send(OUTSIDE, &datagram("198.51.100.1", "10.99.0.7", (1, 2), b"from elsewhere, by the bypass"));
     assert_eq!(world.take(INSIDE).len(), 1);
     assert_eq!(
         world.all_drops(),

@@ -1,4 +1,4 @@
-//! Terminals that move: what makes the gateway follow, and what does not.
+//! Terminals that move, and packets that do not make the gateway follow.
 
 use std::time::Duration;
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
@@ -25,7 +25,8 @@ fn up(n: u32) -> Vec<u8> {
     datagram(&format!("10.98.0.{n}"), "10.99.0.7", (1, 2), b"up")
 }
 
-/// Where the gateway sends a packet for terminal `n` now: address, and port where it uses UDP.
+/// Sends a packet to terminal `n`, and returns the address that the gateway sends it to, with the
+/// port if it uses UDP.
 fn goes_to(world: &mut World, n: u32) -> (String, Option<u16>) {
     world.send(INSIDE, &datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), b"down"));
     let out = world.take(OUTSIDE);
@@ -66,12 +67,12 @@ fn traffic_follows_address_port_and_encapsulation() {
 }
 
 #[test]
-fn nothing_is_sent_before_the_peer_is_known() {
+fn sends_nothing_before_the_peers_address_is_known() {
     let (mut world, [mut one, _]) = world(|t| t.roam = Roam::Ignore);
     world.send(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"down"));
     assert_eq!(world.all_drops(), [(DropReason::NoEndpoint, 1)]);
     assert_eq!(views(&mut world)[0].state, "waiting");
-    // Whatever the policy says of later moves, the first address is taken.
+    // The first address is taken under every roaming policy.
     world.send(OUTSIDE, &one.seal(&up(1)));
     assert_eq!(goes_to(&mut world, 1), ("192.0.2.1".into(), None));
     one.address = ip("192.0.2.99");
@@ -91,15 +92,15 @@ fn only_an_authentic_newest_packet_moves_a_link() {
         wayfarer_dataplane::wire::ip::set_total_len(&mut copy, 20, packet.len());
         copy
     };
-    // An older packet that was held back, sent on from elsewhere: authentic and in the window, but
-    // not the newest.
+    // An older packet, delayed and sent from elsewhere, is authentic and in the window, but not the
+    // newest.
     world.send(OUTSIDE, &elsewhere(&first));
     assert_eq!(world.take(INSIDE).len(), 3);
     assert_eq!(goes_to(&mut world, 1).0, "192.0.2.1");
-    // A copy of the newest: a replay.
+    // A copy of the newest packet is a replay.
     world.send(OUTSIDE, &elsewhere(&second));
     assert_eq!(goes_to(&mut world, 1).0, "192.0.2.1");
-    // A forged one with a higher number.
+    // A forged packet with a higher number does not authenticate.
     let mut forged = elsewhere(&one.seal(&up(1)));
     let last = forged.len() - 1;
     forged[last] ^= 0x80;
@@ -109,7 +110,7 @@ fn only_an_authentic_newest_packet_moves_a_link() {
 }
 
 #[test]
-fn notify_tells_and_stays() {
+fn policy_notify_reports_the_new_path_and_stays() {
     let (mut world, [mut one, _]) = world(|t| {
         t.roam = Roam::Notify;
         t.remote = Remote::At(ip("192.0.2.1"), 0);
@@ -122,7 +123,7 @@ fn notify_tells_and_stays() {
 }
 
 #[test]
-fn a_pinned_tunnel_takes_nothing_from_elsewhere() {
+fn pinned_tunnel_drops_packets_from_elsewhere() {
     let (mut world, [mut one, _]) = world(|t| {
         t.pin_source = true;
         t.remote = Remote::At(ip("192.0.2.1"), 0);
@@ -137,7 +138,7 @@ fn a_pinned_tunnel_takes_nothing_from_elsewhere() {
 }
 
 #[test]
-fn two_sources_that_flap_are_damped_and_the_last_one_wins() {
+fn flapping_is_damped_and_the_last_source_wins() {
     let (mut world, [mut one, _]) = world(|_| {});
     for i in 0..200u8 {
         one.address = ip(if i % 2 == 0 { "192.0.2.10" } else { "192.0.2.11" });
@@ -145,8 +146,8 @@ fn two_sources_that_flap_are_damped_and_the_last_one_wins() {
     }
     let moves = views(&mut world)[0].moves;
     assert!((1..=8).contains(&moves), "{moves} moves");
-    // The terminal settles; the gateway is there within the damping time, and loses nothing from it
-    // meanwhile.
+    // The terminal stops moving. The gateway follows within the damping time, and no packet from
+    // the terminal is lost meanwhile.
     one.address = ip("192.0.2.12");
     world.send(OUTSIDE, &one.seal(&up(1)));
     world.pass(Duration::from_secs(1));
@@ -155,13 +156,14 @@ fn two_sources_that_flap_are_damped_and_the_last_one_wins() {
 }
 
 #[test]
-fn a_damped_move_that_the_peer_took_back_is_not_carried_out() {
+fn damped_move_that_the_peer_reverses_is_not_made() {
     let (mut world, [mut one, _]) = world(|_| {});
     for i in 0..20u8 {
         one.address = ip(if i % 2 == 0 { "192.0.2.10" } else { "192.0.2.11" });
         world.send(OUTSIDE, &one.seal(&up(1)));
     }
-    // The bucket is empty. Wherever the gateway sends now, the peer goes back there for good.
+    // The token bucket is empty. The peer goes back for good to the address that the gateway sends
+    // to now.
     let (settled, _) = goes_to(&mut world, 1);
     one.address = ip(&settled);
     world.send(OUTSIDE, &one.seal(&up(1)));
@@ -169,10 +171,9 @@ fn a_damped_move_that_the_peer_took_back_is_not_carried_out() {
     assert_eq!(goes_to(&mut world, 1).0, settled);
 }
 
-/// A path that was given up, because the peer did not confirm it, is news again if the peer is
-/// still there.
+/// Checks that the gateway follows a peer again to a path that it gave up as unconfirmed.
 #[test]
-fn a_path_that_was_given_up_is_followed_again() {
+fn path_that_was_given_up_is_followed_again() {
     let (mut world, [mut one, _]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
     one.address = ip("198.51.100.9");
@@ -186,12 +187,12 @@ fn a_path_that_was_given_up_is_followed_again() {
 }
 
 #[test]
-fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_being_seen() {
+fn flapping_peer_does_not_hide_moves_of_others() {
     let (mut world, [mut one, mut two]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
     world.send(OUTSIDE, &two.seal(&up(2)));
-    // More packets than the ring of reports holds, each from another port, while the slow path has
-    // no time.
+    // While the slow path is not running, more packets than the ring of events holds come, each
+    // from another port.
     for n in 0..6000u16 {
         one.port = Some(1000 + n);
         world.put(OUTSIDE, &one.seal(&up(1)));
@@ -204,13 +205,13 @@ fn a_peer_that_flaps_with_every_packet_does_not_keep_the_moves_of_others_from_be
     world.send(OUTSIDE, &two.seal(&up(2)));
     assert_eq!(goes_to(&mut world, 2), ("198.51.100.2".into(), None));
     world.send(OUTSIDE, &one.seal(&up(1)));
-    // It has moved more often than a peer may at once, and is followed a little later.
+    // The first terminal has moved too often at once, so the gateway follows it a little later.
     world.pass(Duration::from_secs(1));
     assert_eq!(goes_to(&mut world, 1), ("192.0.2.1".into(), Some(6999)));
 }
 
 #[test]
-fn a_move_by_hand() {
+fn move_by_hand_changes_the_path() {
     let (mut world, [mut one, _]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
     let to = |tunnel: &str, remote: &str, port| Command::SaMove {
@@ -229,7 +230,7 @@ fn a_move_by_hand() {
 }
 
 #[test]
-fn nobody_is_followed_to_where_no_peer_can_be() {
+fn follows_no_move_to_an_impossible_address() {
     let (mut world, [mut one, _]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
     for nowhere in ["224.0.0.5", "255.255.255.255", "0.0.0.0", "127.0.0.1", "203.0.113.1", "10.99.0.1"] {
@@ -240,7 +241,7 @@ fn nobody_is_followed_to_where_no_peer_can_be() {
 }
 
 #[test]
-fn keepalives_go_out_by_timer_and_come_in_to_be_dropped() {
+fn sends_keepalives_by_timer_and_drops_received_ones() {
     let (mut world, [mut one, _]) = world(|t| t.keepalive = Some(Duration::from_secs(20)));
     one.port = Some(1234);
     world.send(OUTSIDE, &one.seal(&up(1)));

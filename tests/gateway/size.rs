@@ -1,5 +1,4 @@
-//! Size, marks and hops: fragmentation before encryption, answers to senders, MSS, DSCP, ECN, DF,
-//! TFC padding, TTL.
+//! Fragmentation before encryption, ICMP errors to senders, MSS, DSCP, ECN, DF, TFC padding, TTL.
 
 use std::collections::BTreeSet;
 use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
@@ -28,7 +27,7 @@ fn down(payload: usize) -> Vec<u8> {
     datagram("10.99.0.7", "10.98.0.1", (2, 1), &vec![7; payload])
 }
 
-/// `packet` (IPv4) with DF cleared and identification `id`.
+/// Clears DF of an IPv4 packet, and sets its identification to `id`.
 fn fragmentable(mut packet: Vec<u8>, id: u16) -> Vec<u8> {
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     packet[6] = 0;
@@ -37,7 +36,7 @@ fn fragmentable(mut packet: Vec<u8>, id: u16) -> Vec<u8> {
     packet
 }
 
-/// Puts IPv4 fragments together again, in the order given.
+/// Reassembles the payload of IPv4 fragments, which must be in order.
 fn reassemble(fragments: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = vec![];
     for (i, f) in fragments.iter().enumerate() {
@@ -51,7 +50,7 @@ fn reassemble(fragments: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn a_packet_too_big_for_its_tunnel_is_fragmented_before_encryption() {
+fn fragments_too_big_packets_before_encryption() {
     let (mut world, terminal) = world(|_| {});
     let whole = fragmentable(down(1472), 77);
     assert_eq!(whole.len(), 1500);
@@ -68,11 +67,11 @@ fn a_packet_too_big_for_its_tunnel_is_fragmented_before_encryption() {
 }
 
 #[test]
-fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
+fn fragments_of_a_fragment_keep_offsets_and_copied_options() {
     let (mut world, terminal) = world(|_| {});
     world.meet_neighbours();
-    // A packet that is itself the middle of a datagram, with an option for every fragment and one
-    // for the first.
+    // A middle fragment of a datagram, with one option to be copied to every fragment and one for
+    // the first only.
     let mut packet = fragmentable(down(1440), 5);
     packet.splice(20..20, [0x94, 4, 0, 0, 7, 3, 4, 0]);
     packet[0] = 0x47;
@@ -86,11 +85,11 @@ fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
     assert_eq!((headers[1].header_len(), &opened[1][20..24]), (24, &packet[20..24]));
     let field = |i: usize| u16::from_be_bytes([opened[i][6], opened[i][7]]);
     let first_len = headers[0].payload(&opened[0]).len();
-    // More fragments follow both: the datagram goes on behind the packet.
+    // Both have "more fragments" set, because the datagram continues after the packet.
     assert_eq!((field(0), field(1)), (0x2010, 0x2010 + (first_len / 8) as u16));
     let whole = [headers[0].payload(&opened[0]), headers[1].payload(&opened[1])].concat();
     assert_eq!(whole, packet[28..]);
-    // The end of a datagram that would be too long for its own offsets.
+    // The last fragment of a datagram that would exceed the largest IP packet.
     let mut beyond = fragmentable(down(1472), 5);
     beyond[6..8].copy_from_slice(&[0x1f, 0xff]);
     ip::set_total_len(&mut beyond, 20, 1500);
@@ -99,7 +98,7 @@ fn fragments_of_a_fragment_and_options_that_only_the_first_carries() {
 }
 
 #[test]
-fn the_sender_of_a_packet_that_may_not_be_fragmented_hears_the_size_that_fits() {
+fn sender_of_an_unfragmentable_packet_gets_the_size_that_fits() {
     let (mut world, terminal) = world(|_| {});
     world.send(INSIDE, &down(1472));
     assert_eq!(world.all_drops(), [(TooBig, 1)]);
@@ -133,7 +132,7 @@ fn ipv6_senders_get_packet_too_big() {
 }
 
 #[test]
-fn the_answer_to_a_terminal_goes_back_through_its_tunnel() {
+fn icmp_error_to_a_terminal_goes_through_its_tunnel() {
     let (mut world, mut terminal) = world(|_| {});
     let mut last_hop = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"traceroute");
     last_hop[8] = 1;
@@ -147,7 +146,7 @@ fn the_answer_to_a_terminal_goes_back_through_its_tunnel() {
 }
 
 #[test]
-fn no_errors_about_errors() {
+fn sends_no_icmp_error_about_an_icmp_error() {
     let (mut world, _) = world(|_| {});
     let mut error = down(1472);
     error[9] = 1;
@@ -158,7 +157,7 @@ fn no_errors_about_errors() {
 }
 
 #[test]
-fn tcp_is_told_a_segment_size_that_fits_both_ways() {
+fn clamps_tcp_segment_size_in_both_directions() {
     let syn = |src: &str, dst: &str, mss: u16| {
         let mut packet = vec![0; 44];
         ip::emit(&mut packet, ip(src), ip(dst), 6, 24);
@@ -186,7 +185,7 @@ fn tcp_is_told_a_segment_size_that_fits_both_ways() {
 }
 
 #[test]
-fn marks_of_the_outer_header() {
+fn outer_header_has_configured_dscp_df_and_ecn() {
     let marked = |class: u8, df: bool| {
         let mut packet = down(20);
         packet[1] = class;
@@ -212,7 +211,7 @@ fn marks_of_the_outer_header() {
 }
 
 #[test]
-fn packets_that_may_be_fragmented_outside_carry_different_identifications() {
+fn fragmentable_outer_packets_have_different_identifications() {
     let (mut world, _) = world(|t| t.df = Df::Clear);
     (0..3).for_each(|_| world.put(INSIDE, &down(20)));
     world.settle();
@@ -236,7 +235,7 @@ fn traffic_flow_confidentiality_makes_all_packets_one_size() {
         let inner = forwarded(&down(payload));
         assert!(plain.starts_with(&inner) && plain[inner.len()..].iter().all(|&b| b == 0));
     }
-    // The same the other way: what follows the inner packet is cut off.
+    // In the other direction, the padding after the inner packet is cut off.
     let inner = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"short");
     let mut padded = inner.clone();
     padded.resize(900, 0);
@@ -245,18 +244,18 @@ fn traffic_flow_confidentiality_makes_all_packets_one_size() {
 }
 
 #[test]
-fn an_ipv6_path_carries_a_real_udp_checksum_or_none() {
-    for real in [true, false] {
+fn udp_over_ipv6_has_a_valid_checksum_or_zero_as_configured() {
+    for has_checksum in [true, false] {
         let (mut world, _) = world(|t| {
             t.local = ip("2001:db8:1::1");
             t.remote = Remote::At(ip("2001:db8:2::1"), 4500);
             t.encap = Encapsulation::Udp(4500);
-            t.udp6_checksum = real;
+            t.udp6_checksum = has_checksum;
         });
         world.send(INSIDE, &down(33));
         let out = world.take(OUTSIDE);
         let packet = &out[0];
-        if real {
+        if has_checksum {
             let pseudo =
                 checksum::pseudo_header(ip("2001:db8:1::1"), ip("2001:db8:2::1"), 17, packet.len() - 40);
             assert_eq!(checksum::finish(checksum::add(pseudo, &packet[40..])), 0);

@@ -1,4 +1,4 @@
-//! Tunnels that are added to and removed from a gateway at work.
+//! Tunnels that are added to and removed from a running gateway.
 
 use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
@@ -6,7 +6,7 @@ use wayfarer_dataplane::drop::DropReason;
 
 const OUTER: &str = "192.0.2.1";
 
-/// Sends a packet each way through tunnel `n`; answers how many came through.
+/// Sends a packet in each direction through tunnel `n`; returns how many arrived.
 fn through(world: &mut World, terminal: &mut Terminal, n: u32) -> usize {
     let inner = format!("10.98.0.{n}");
     let up = terminal.seal(&datagram(&inner, "10.99.0.7", (1, 2), b"up"));
@@ -16,7 +16,7 @@ fn through(world: &mut World, terminal: &mut Terminal, n: u32) -> usize {
 }
 
 #[test]
-fn a_removed_tunnel_carries_nothing_and_the_others_go_on() {
+fn removed_tunnel_carries_nothing_and_others_go_on() {
     let suite = suite("aes128gcm16");
     let mut world = World::new(vec![tunnel(1, suite), tunnel(2, suite)]);
     world.meet_neighbours();
@@ -24,18 +24,18 @@ fn a_removed_tunnel_carries_nothing_and_the_others_go_on() {
     assert_eq!((through(&mut world, &mut one, 1), through(&mut world, &mut two, 2)), (2, 2));
 
     assert!(world.assembly.slow_path.remove_tunnel("t1"));
-    assert!(!world.assembly.slow_path.remove_tunnel("t1"), "it is gone");
+    assert!(!world.assembly.slow_path.remove_tunnel("t1"), "it was removed already");
     assert_eq!((through(&mut world, &mut one, 1), through(&mut world, &mut two, 2)), (0, 2));
     assert_eq!((world.drops(DropReason::UnknownSpi), world.drops(DropReason::NoPolicy)), (1, 1));
 
-    // With a key of its own life: numbers begin again.
+    // The new tunnel starts with its own sequence numbers and window.
     world.assembly.slow_path.install_tunnel(&tunnel(1, suite)).unwrap();
     let mut again = Terminal::new(1, suite, OUTER);
     assert_eq!((through(&mut world, &mut again, 1), through(&mut world, &mut two, 2)), (2, 2));
 }
 
 #[test]
-fn tunnels_of_one_prefix_are_told_apart() {
+fn removal_keeps_another_tunnel_of_the_same_prefix() {
     let suite = suite("aes128gcm16");
     let mut second = tunnel(2, suite);
     second.selectors = tunnel(1, suite).selectors;
@@ -46,9 +46,8 @@ fn tunnels_of_one_prefix_are_told_apart() {
     assert_eq!(through(&mut world, &mut terminal, 1), 2);
 }
 
-/// A policy of the same prefix must not uncover what a tunnel that comes later protects.
 #[test]
-fn a_tunnel_added_at_work_goes_before_a_policy() {
+fn later_tunnel_goes_before_a_policy_of_the_same_prefix() {
     let suite = suite("aes128gcm16");
     let mut config = config(vec![tunnel(1, suite)]);
     let selector = config.tunnels[0].selectors[0].clone();
@@ -63,7 +62,7 @@ fn a_tunnel_added_at_work_goes_before_a_policy() {
 }
 
 #[test]
-fn a_removed_tunnel_leaves_no_timer_that_acts() {
+fn timers_of_a_removed_tunnel_do_not_fire() {
     let suite = suite("aes128gcm16");
     let mut short = tunnel(1, suite);
     short.hard_time = Some(std::time::Duration::from_secs(5));

@@ -1,5 +1,5 @@
-//! Several workers, each in a thread of its own, on one SA: exact replay, unique numbers, nothing
-//! lost.
+//! Several workers in threads of their own on one SA: exact replay protection, unique numbers, no
+//! lost packets.
 
 use std::{
     collections::BTreeSet,
@@ -20,44 +20,44 @@ use wayfarer_dataplane::{
 const WORKERS: usize = 2;
 const PACKETS: u64 = 100_000;
 
-/// Frames of each worker.
+/// Frames in each worker's pool.
 const FRAMES: usize = 2048;
 
-/// A running gateway with two workers and two tunnels, neighbours met.
+/// Starts a gateway with two workers and two tunnels that knows its neighbours.
 fn start() -> (Gateway, [Vec<Wire>; 2]) {
     start_on(|ports| ports)
 }
 
-/// The same on what `change` makes of its ports.
+/// Does the same as [`start`], with ports that `change` returns.
 fn start_on(change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>; 2]) {
     let suite = suite("aes128gcm16");
     start_with(config(vec![tunnel(1, suite), tunnel(2, suite)]), change)
 }
 
-/// The same with another configuration of two tunnels.
+/// Does the same as [`start_on`], with another configuration of two tunnels.
 fn start_with(mut config: Config, change: fn(Vec<OpenPort>) -> Vec<OpenPort>) -> (Gateway, [Vec<Wire>; 2]) {
     let suite = suite("aes128gcm16");
     for tunnel in &mut config.tunnels {
         tunnel.window = 65_536;
         tunnel.remote = Remote::At(ip("192.0.2.1"), 0);
     }
-    // Two polling workers and this test on a small machine: an idle worker lets the others run.
+    // Idle workers sleep, so that two polling workers and the test can share a small machine.
     config.gateway.idle_sleep = Some(Duration::from_micros(20));
     let (ports, wires) = open_ports(WORKERS, 512);
     let resources = (0..WORKERS)
         .map(|_| WorkerResources { pool: Pool::new(FRAMES, 2048).unwrap(), core: None })
         .collect();
     let gateway = Gateway::start(Assembly::new(&config, resources, change(ports)).unwrap()).unwrap();
-    // The first packets of each direction make the gateway ask for its neighbours.
+    // The first packet of each direction makes the gateway resolve its neighbours.
     let mut first = Terminal::new(2, suite, "192.0.2.1");
     wires[OUTSIDE][0].send(&to_gateway(OUTSIDE, &first.seal(&up(2))));
     wires[INSIDE][1].send(&to_gateway(INSIDE, &down(2)));
-    let mut met = [0, 0];
+    let mut arrived = [0, 0];
     until(|| {
         for port in [OUTSIDE, INSIDE] {
-            met[port] += collect(&wires[port], port, |_| ());
+            arrived[port] += collect(&wires[port], port, |_| ());
         }
-        met == [1, 1]
+        arrived == [1, 1]
     });
     (gateway, wires)
 }
@@ -70,8 +70,8 @@ fn down(n: u32) -> Vec<u8> {
     datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), b"down")
 }
 
-/// Takes what came out of all queues of a port, and answers neighbour discovery; how many packets
-/// it was.
+/// Passes the packets that came out of all queues of a port to `take`, answers neighbour
+/// discovery, and returns the number of packets.
 fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     let mut packets = 0;
     for wire in wires {
@@ -91,20 +91,20 @@ fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
 fn until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
-        assert!(Instant::now() < deadline, "it takes too long");
+        assert!(Instant::now() < deadline, "the condition was not met in time");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn a_number_passes_once_whichever_worker_sees_it_first() {
+fn each_sequence_number_passes_once_with_two_workers() {
     const GROUP: u64 = 100;
     let (gateway, wires) = start();
     let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
     let mut times = vec![0u8; PACKETS as usize + 1];
     let mut passed = 0;
     let mut pass = |wires: &[Wire]| {
-        passed += collect(wires, INSIDE, |packet| times[numbered(packet) as usize] += 1);
+        passed += collect(wires, INSIDE, |packet| times[number_in(packet) as usize] += 1);
         passed
     };
     for first in (1..=PACKETS).step_by(GROUP as usize) {
@@ -114,9 +114,9 @@ fn a_number_passes_once_whichever_worker_sees_it_first() {
                 to_gateway(OUTSIDE, &terminal.seal_as(&packet, 4, seq))
             })
             .collect();
-        // No more on their way than the wires hold.
+        // Keep fewer packets on their way than the wires hold.
         until(|| first - 1 - pass(&wires[INSIDE]) < 256);
-        // Both workers get every packet, the second one from the group's end.
+        // Both workers get every packet, the second worker in reverse order.
         for wire in &wires[OUTSIDE] {
             group.iter().for_each(|frame| until(|| wire.send(frame)));
             group.reverse();
@@ -126,17 +126,17 @@ fn a_number_passes_once_whichever_worker_sees_it_first() {
     until(|| pass(&wires[INSIDE]) + dropped(DropReason::ReplayDuplicate) == 2 * PACKETS);
     assert_eq!(dropped(DropReason::ReplayDuplicate), PACKETS);
     let wrong: Vec<_> = (1..times.len()).filter(|&seq| times[seq] != 1).collect();
-    assert!(wrong.is_empty(), "not just once: {wrong:?}");
+    assert!(wrong.is_empty(), "did not pass exactly once: {wrong:?}");
     assert!(gateway.counters().all(|c| c.received.value() > PACKETS / 2), "one worker did all the work");
 }
 
-/// The number that a datagram carries.
-fn numbered(packet: &[u8]) -> u64 {
+/// Returns the number that a datagram carries.
+fn number_in(packet: &[u8]) -> u64 {
     u64::from_be_bytes(packet[28..36].try_into().unwrap())
 }
 
 #[test]
-fn no_two_packets_of_one_sa_carry_the_same_number() {
+fn packets_of_one_sa_have_unique_numbers() {
     let (gateway, wires) = start();
     let terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
     let frame = to_gateway(INSIDE, &down(1));
@@ -145,7 +145,7 @@ fn no_two_packets_of_one_sa_carry_the_same_number() {
         |packet: &[u8]| assert!(numbers.insert(terminal.open(packet).1), "a number was used twice");
     let mut opened = 0;
     for sent in 0..PACKETS {
-        // No more on their way than the wires hold, whoever is held up.
+        // Keep fewer packets on their way than the wires hold.
         until(|| {
             opened += collect(&wires[OUTSIDE], OUTSIDE, &mut take);
             sent - opened < 256
@@ -160,16 +160,16 @@ fn no_two_packets_of_one_sa_carry_the_same_number() {
     assert!(gateway.counters().all(|c| c.sealed.value() > PACKETS / 4), "one worker did all the work");
 }
 
-/// What makes a [`Faulty`] port fail.
+/// A frame over which a [`FaultyPort`] panics on reception.
 const FATAL: &[u8] = &[0xde; 60];
 
-/// The end of what makes it fail when it is to send it.
+/// The end of a frame over which a [`FaultyPort`] panics when it sends.
 const FATAL_TO_SEND: &[u8] = b"fatal to send";
 
-/// A port that has a mistake: it fails over some frames, with others in hand.
-struct Faulty(Box<dyn Port>);
+/// A port with a bug: it panics over some frames while it has others in hand.
+struct FaultyPort(Box<dyn Port>);
 
-impl Port for Faulty {
+impl Port for FaultyPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         self.0.rx(pool, burst);
         assert!(burst.iter().all(|packet| packet.data() != FATAL), "a test's own panic");
@@ -186,11 +186,11 @@ impl Port for Faulty {
 }
 
 #[test]
-fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
+fn failing_worker_counts_the_packets_in_hand_as_dropped_and_goes_on() {
     const FAULTS: u64 = 500;
     let (gateway, wires) = start_on(|mut ports| {
         let queues = std::mem::take(&mut ports[OUTSIDE].queues);
-        ports[OUTSIDE].queues = queues.into_iter().map(|queue| Box::new(Faulty(queue)) as _).collect();
+        ports[OUTSIDE].queues = queues.into_iter().map(|queue| Box::new(FaultyPort(queue)) as _).collect();
         ports
     });
     let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
@@ -214,24 +214,24 @@ fn a_worker_that_fails_drops_what_it_has_in_hand_counted_and_goes_on() {
     assert!((1..=FAULTS).contains(&counters[0].faults.value()) && lost() >= FAULTS);
     assert_eq!(counters[1].faults.value(), 0);
     assert!(!gateway.is_broken());
-    // Both still have all their frames, and forward.
+    // Both workers have all their frames back, and forward.
     until(|| counters.iter().all(|c| c.free_frames.value() == FRAMES as u64));
     for queue in &wires[OUTSIDE] {
         let good = to_gateway(OUTSIDE, &terminal.seal(&up(1)));
         assert!(queue.send(&good));
-        let mut came = 0;
+        let mut arrived = 0;
         until(|| {
-            came += collect(&wires[INSIDE], INSIDE, |_| ());
-            came == 1
+            arrived += collect(&wires[INSIDE], INSIDE, |_| ());
+            arrived == 1
         });
     }
 }
 
 #[test]
-fn what_a_port_fails_to_send_is_not_tried_again_for_ever() {
+fn packet_that_a_port_fails_to_send_is_not_retried_forever() {
     let (mut gateway, wires) = start_on(|mut ports| {
         let queues = std::mem::take(&mut ports[INSIDE].queues);
-        ports[INSIDE].queues = queues.into_iter().map(|queue| Box::new(Faulty(queue)) as _).collect();
+        ports[INSIDE].queues = queues.into_iter().map(|queue| Box::new(FaultyPort(queue)) as _).collect();
         ports
     });
     let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
@@ -244,22 +244,22 @@ fn what_a_port_fails_to_send_is_not_tried_again_for_ever() {
     until(|| counters.drops.of(DropReason::WorkerFault) == 1);
     assert_eq!(counters.faults.value(), 1);
     send(b"good");
-    let mut came = 0;
+    let mut arrived = 0;
     until(|| {
-        came += collect(&wires[INSIDE], INSIDE, |_| ());
-        came == 1
+        arrived += collect(&wires[INSIDE], INSIDE, |_| ());
+        arrived == 1
     });
     until(|| counters.free_frames.value() == FRAMES as u64);
     assert!(gateway.stop_workers());
 }
 
 #[test]
-fn a_packet_in_hand_is_not_lost_however_often_a_worker_fails() {
-    // More often than it has frames.
+fn no_frame_is_lost_however_often_a_worker_fails() {
+    // More faults than the worker has frames.
     const FAULTS: u64 = FRAMES as u64 + 100;
     let suite = suite("aes128gcm16");
     let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
-    // A mistake in the tables: a route by a port that is not there.
+    // A fault in the tables: a route by a port that does not exist.
     config.routes.push(Route { to: "10.77.0.0/24".parse().unwrap(), via: None, port: 99 });
     config.tunnels[0].selectors.push(selector("10.77.0.0/24", "10.98.0.1"));
     let (gateway, wires) = start_with(config, |ports| ports);
@@ -275,9 +275,9 @@ fn a_packet_in_hand_is_not_lost_however_often_a_worker_fails() {
     until(|| counters.free_frames.value() == FRAMES as u64);
     let good = to_gateway(OUTSIDE, &terminal.seal(&up(1)));
     assert!(wires[OUTSIDE][0].send(&good));
-    let mut came = 0;
+    let mut arrived = 0;
     until(|| {
-        came += collect(&wires[INSIDE], INSIDE, |_| ());
-        came == 1
+        arrived += collect(&wires[INSIDE], INSIDE, |_| ());
+        arrived == 1
     });
 }

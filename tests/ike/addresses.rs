@@ -1,10 +1,10 @@
-//! Where the two sides are, and how they move (RFC 4555).
+//! Addresses of the two sides, NATs and moves (RFC 4555).
 
 use crate::pair::Pair;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
-use wayfarer::sim::nat::{Behavior, Ends, Nat};
+use wayfarer::sim::nat::{Behavior, Endpoints, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -20,14 +20,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const NAT: [u8; 4] = [198, 51, 100, 9];
 
-/// The port that the gateway sees of the terminal's port 4500.
+/// Returns the external port that the NAT maps the terminal's port 4500 to.
 fn external_port(pair: &mut Pair, gateway: [u8; 4]) -> u16 {
-    let ends = Ends { from: (TERMINAL, 4500).into(), to: (gateway, 4500).into() };
+    let ends = Endpoints { from: (TERMINAL, 4500).into(), to: (gateway, 4500).into() };
     pair.nat.as_mut().unwrap().outbound(pair.now, ends).unwrap().from.port()
 }
 
 #[test]
-fn a_nat_is_seen_and_where_none_is_allowed_refused() {
+fn detects_a_nat_and_refuses_it_if_nats_are_forbidden() {
     let strict = |connection| Connection { no_nats: true, ..connection };
     for nat in Nat::all(NAT.into()) {
         let behind = |terminal| Pair::behind(nat.clone(), gateway(), terminal);
@@ -36,21 +36,21 @@ fn a_nat_is_seen_and_where_none_is_allowed_refused() {
         let port = external_port(&mut pair, GATEWAY);
         assert_eq!(pair.gateway.children()[0].path.udp, Some((4500, port)), "{nat}");
         assert_eq!(port == 4500, nat.preserves_ports, "{nat}");
-        assert_eq!(behind(strict(terminal())).terminal.ends(), [Reason::Nat], "{nat}");
+        assert_eq!(behind(strict(terminal())).terminal.end_reasons(), [Reason::Nat], "{nat}");
     }
     Pair::connected(strict(gateway()), strict(terminal())).assert_one_each();
 }
 
-/// What the gateway sees of a terminal that goes to another of its addresses is the same port only
-/// if the NAT's mapping does not depend on addresses. The link goes on with either.
+/// A terminal that sends to another address of the gateway keeps its external port only if the
+/// NAT's mapping does not depend on addresses. The link goes on either way.
 #[test]
-fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
+fn terminal_behind_a_nat_moves_to_the_gateways_other_address() {
     let other = [203, 0, 113, 2];
     let both = || Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
     for nat in Nat::all(NAT.into()) {
         let mut pair = Pair::behind(nat.clone(), both(), terminal());
         let before = external_port(&mut pair, GATEWAY);
-        let [here, _] = pair.ups().map(|all| all[0]);
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
         pair.terminal.endpoint.handle_local(pair.now, here, TERMINAL.into(), Some(other.into())).unwrap();
         pair.settle();
         pair.assert_one_each();
@@ -62,18 +62,18 @@ fn a_terminal_behind_a_nat_goes_to_the_gateways_other_address() {
     }
 }
 
-/// A mapping that the gateway has lost touch with is of no use to it, whatever the NAT's filter:
-/// what it sends comes back to life only when the terminal speaks.
+/// After a NAT's restart, the gateway reaches the terminal only once that has sent something,
+/// whatever the NAT's filter.
 #[test]
-fn a_gateway_does_not_reach_a_terminal_whose_nat_restarted_until_it_speaks() {
+fn terminal_is_reachable_after_a_nat_restart_once_it_sends() {
     for nat in Nat::all(NAT.into()) {
         let mut pair = Pair::behind(nat.clone(), gateway(), terminal());
-        let [here, there] = pair.ups().map(|all| all[0]);
+        let [here, there] = pair.connected_peers().map(|all| all[0]);
         pair.nat.as_mut().unwrap().restart();
         pair.gateway.endpoint.handle_liveness(pair.now, there, false);
         pair.settle();
         let before = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
-        let ends = Ends { from: (GATEWAY, 4500).into(), to: before };
+        let ends = Endpoints { from: (GATEWAY, 4500).into(), to: before };
         assert_eq!(pair.nat.as_mut().unwrap().inbound(pair.now, ends), None, "{nat}");
         pair.terminal.endpoint.handle_liveness(pair.now, here, false);
         pair.settle();
@@ -84,9 +84,9 @@ fn a_gateway_does_not_reach_a_terminal_whose_nat_restarted_until_it_speaks() {
 }
 
 #[test]
-fn a_terminal_moves_even_after_the_gateway_changed_keys() {
+fn terminal_moves_after_the_gateway_rekeyed() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, true);
     pair.settle();
     pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None).unwrap();
@@ -97,21 +97,21 @@ fn a_terminal_moves_even_after_the_gateway_changed_keys() {
 }
 
 #[test]
-fn an_update_to_nowhere_is_unacceptable() {
+fn update_to_an_impossible_address_is_refused() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_local(pair.now, here, [127, 0, 0, 1].into(), None).unwrap();
     pair.settle();
-    // Somebody may have changed a packet: one is not the end.
-    assert_eq!((pair.terminal.ends(), pair.gateway.ends()), (vec![], vec![]));
+    // One refusal does not end the link, because somebody may have changed the packet.
+    assert_eq!((pair.terminal.end_reasons(), pair.gateway.end_reasons()), (vec![], vec![]));
     pair.pass(Settings::default().retransmission.total());
     let why = Reason::Refused(notify::UNACCEPTABLE_ADDRESSES);
-    assert_eq!(pair.terminal.ends().first(), Some(&why));
-    assert_eq!(pair.gateway.ends().first(), Some(&Reason::Deleted));
+    assert_eq!(pair.terminal.end_reasons().first(), Some(&why));
+    assert_eq!(pair.gateway.end_reasons().first(), Some(&Reason::Deleted));
 }
 
 #[test]
-fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
+fn peer_uses_only_our_configured_addresses() {
     let other = [203, 0, 113, 2];
     let both = Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
     for (connection, used) in [(both, other), (gateway(), GATEWAY)] {
@@ -122,7 +122,7 @@ fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
         let local = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().local.ip();
         assert_eq!(local(&pair), IpAddr::from(used), "a path");
         let mut pair = Pair::connected(connection, terminal());
-        let [here, _] = pair.ups().map(|all| all[0]);
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
         let terminal = &mut pair.terminal.endpoint;
         terminal.handle_local(pair.now, here, [192, 0, 2, 8].into(), Some(other.into())).unwrap();
         pair.settle();
@@ -131,9 +131,9 @@ fn which_of_our_addresses_a_peer_uses_is_the_operators_choice() {
 }
 
 #[test]
-fn a_probe_from_elsewhere_is_answered_there_and_moves_nothing() {
+fn probe_from_elsewhere_is_answered_there_without_a_move() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_liveness(pair.now, here, false);
     let probe = pair.up();
     let elsewhere = SocketAddr::from(([192, 0, 2, 99], 4500));
@@ -145,20 +145,20 @@ fn a_probe_from_elsewhere_is_answered_there_and_moves_nothing() {
 }
 
 #[test]
-fn who_is_not_where_it_was_seen_is_back_where_it_was() {
+fn unconfirmed_path_is_given_up() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [_, there] = pair.ups().map(|all| all[0]);
+    let [_, there] = pair.connected_peers().map(|all| all[0]);
     let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
     let path = Path { local: GATEWAY.into(), remote: [192, 0, 2, 99].into(), udp: None };
-    let place = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().remote.ip();
+    let address = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().remote.ip();
     pair.gateway.endpoint.handle_path(pair.now, child, path);
-    assert_eq!(place(&pair), path.remote);
-    // The question goes to where nobody is.
+    assert_eq!(address(&pair), path.remote);
+    // The probe goes to an address where nobody is.
     drop(pair.down());
     let unconfirmed = |e: &Event| matches!(e, Event::PeerMoved { confirmed: false, .. });
     assert!(pair.gateway.events.iter().any(unconfirmed));
     pair.gateway.endpoint.handle_unconfirmed(pair.now, there);
-    assert_eq!(place(&pair), IpAddr::from(TERMINAL), "enough was sent");
+    assert_eq!(address(&pair), IpAddr::from(TERMINAL), "given up after too many bytes");
     pair.gateway.endpoint.handle_path(pair.now, child, path);
     drop(pair.down());
     for _ in 0..12 {
@@ -167,12 +167,12 @@ fn who_is_not_where_it_was_seen_is_back_where_it_was() {
         let sent = pair.down();
         sent.iter().filter(|(to, _)| to.remote.ip() != path.remote).for_each(|m| pair.deliver_down(m));
     }
-    assert_eq!(place(&pair), IpAddr::from(TERMINAL), "no answer");
+    assert_eq!(address(&pair), IpAddr::from(TERMINAL), "given up without an answer");
     assert!(!pair.gateway.events.iter().any(|e| matches!(e, Event::PathConfirmed { .. })));
 }
 
 #[test]
-fn a_handshake_stays_at_the_address_of_ours_that_it_began_with() {
+fn handshake_keeps_the_gateways_address_that_it_began_with() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     pair.up().iter().for_each(|message| pair.deliver_up(message));
@@ -188,9 +188,9 @@ fn a_handshake_stays_at_the_address_of_ours_that_it_began_with() {
 }
 
 #[test]
-fn an_address_of_another_family_reaches_no_peer() {
+fn refuses_a_local_address_of_another_family() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     let v6 = IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, 1]);
     let endpoint = &mut pair.terminal.endpoint;
     assert_eq!(endpoint.handle_local(pair.now, here, v6, None), Err(OtherFamily));
@@ -200,9 +200,9 @@ fn an_address_of_another_family_reaches_no_peer() {
 }
 
 #[test]
-fn an_update_that_is_answered_after_a_rekey_sees_no_nat() {
+fn update_answered_after_a_rekey_reports_no_nat() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None).unwrap();
     let update = pair.up();
     pair.gateway.endpoint.rekey(pair.now, there, true);
@@ -219,5 +219,5 @@ fn an_update_that_is_answered_after_a_rekey_sees_no_nat() {
     };
     let nats: Vec<_> = pair.terminal.events.iter().filter_map(moved).collect();
     assert_eq!(nats.last(), Some(&path::Nat::default()));
-    assert_eq!((pair.terminal.ends(), pair.gateway.ends()), (vec![], vec![]));
+    assert_eq!((pair.terminal.end_reasons(), pair.gateway.end_reasons()), (vec![], vec![]));
 }

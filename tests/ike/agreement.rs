@@ -1,4 +1,4 @@
-//! What the two sides agree on, and whom they accept.
+//! Negotiation of algorithms, selectors and modes, and authentication.
 
 use crate::{
     doubles::{user, users},
@@ -24,12 +24,12 @@ use zeroize::Zeroizing;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn another_group_is_asked_for_and_given() {
+fn responder_asks_for_another_group() {
     let ecp = || vec![Offer { kex: vec![Kex::Ecp256], ..offer() }];
     let mut pair = Pair::connected(Connection { ike: ecp(), esp: ecp(), ..gateway() }, terminal());
     pair.assert_one_each();
     assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 1);
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.rekey(pair.now, here, false);
     pair.settle();
     pair.pass(10 * SECOND);
@@ -38,15 +38,15 @@ fn another_group_is_asked_for_and_given() {
 }
 
 #[test]
-fn nothing_in_common_is_refused() {
+fn refuses_proposals_without_common_algorithms() {
     let cbc = Offer { encr: vec![Encr::AesGcm(128)], ..offer() };
     let pair = Pair::connected(Connection { ike: vec![cbc], ..gateway() }, terminal());
-    assert_eq!((pair.ups(), pair.gateway.endpoint.half_open()), ([vec![], vec![]], 0));
+    assert_eq!((pair.connected_peers(), pair.gateway.endpoint.half_open()), ([vec![], vec![]], 0));
     assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 1);
 }
 
 #[test]
-fn ml_kem_goes_on_top_in_fragments() {
+fn ml_kem_is_added_in_fragmented_messages() {
     for kem in [Kex::MlKem768, Kex::MlKem1024] {
         let hybrid = || vec![Offer { more_kex: vec![vec![kem]], ..offer() }];
         let with = |connection| Connection { ike: hybrid(), fragment: Some(600), ..connection };
@@ -58,7 +58,7 @@ fn ml_kem_goes_on_top_in_fragments() {
 }
 
 #[test]
-fn fragments_come_in_any_order_and_number() {
+fn accepts_fragments_in_any_order_and_repeated() {
     let hybrid = || vec![Offer { more_kex: vec![vec![Kex::MlKem768]], ..offer() }];
     let with = |connection| Connection { ike: hybrid(), fragment: Some(600), ..connection };
     let mut pair = Pair::new(with(gateway()), with(terminal()));
@@ -73,7 +73,7 @@ fn fragments_come_in_any_order_and_number() {
         pair.deliver_up(part);
         pair.deliver_up(part);
     });
-    assert_eq!(pair.down(), [], "one is missing");
+    assert_eq!(pair.down(), [], "one fragment is missing");
     pair.deliver_up(parts.last().unwrap());
     let answers = pair.down();
     assert!(answers.len() > 1);
@@ -92,7 +92,7 @@ fn with_ppk(connection: Connection, id: &str, secret: &str, required: bool) -> C
 }
 
 #[test]
-fn a_post_quantum_key_is_mixed_in_or_missed() {
+fn refuses_a_missing_or_wrong_post_quantum_key() {
     let gate = |required| with_ppk(gateway(), "\u{2}k", "quantum", required);
     let good = Pair::connected(gate(true), with_ppk(terminal(), "\u{2}k", "quantum", true));
     good.assert_one_each();
@@ -102,32 +102,32 @@ fn a_post_quantum_key_is_mixed_in_or_missed() {
         terminal(),
     ] {
         let pair = Pair::connected(gate(true), bad);
-        assert_eq!(pair.ups(), [vec![], vec![]]);
-        assert_eq!(pair.gateway.ends(), [Reason::Authentication]);
+        assert_eq!(pair.connected_peers(), [vec![], vec![]]);
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication]);
     }
     Pair::connected(gate(false), terminal()).assert_one_each();
 }
 
 #[test]
-fn a_wrong_secret_is_refused_on_both_sides() {
+fn both_sides_refuse_a_wrong_secret() {
     let bad = LocalAuth::Psk(SharedKey(Zeroizing::new("bad".into())));
     let pair = Pair::connected(gateway(), Connection { local_auth: bad.clone(), ..terminal() });
-    assert_eq!(pair.gateway.ends(), [Reason::Authentication]);
-    assert_eq!(pair.terminal.ends(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
     let pair = Pair::connected(Connection { local_auth: bad, ..gateway() }, terminal());
-    assert_eq!(pair.terminal.ends(), [Reason::Authentication]);
-    assert_eq!(pair.gateway.ends(), [Reason::Deleted], "and it is told");
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Authentication]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Deleted], "the gateway is told");
 }
 
 #[test]
-fn who_is_not_meant_is_refused() {
+fn refuses_an_identity_without_a_connection() {
     let only = IdentityPattern::Suffix(b".other".to_vec());
     let pair = Pair::connected(Connection { remote_id: only, ..gateway() }, terminal());
-    assert_eq!(pair.gateway.ends(), [Reason::NoConnection]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::NoConnection]);
 }
 
 #[test]
-fn transport_mode_is_between_the_two_addresses() {
+fn transport_mode_selects_the_two_addresses() {
     let transport = |connection: Connection| {
         let child = ChildPolicy { name: "t".into(), local: vec![], remote: vec![], transport: true };
         Connection { children: vec![child], pools: vec![], ask_address: false, ..connection }
@@ -143,7 +143,7 @@ fn transport_mode_is_between_the_two_addresses() {
 }
 
 #[test]
-fn selectors_are_narrowed() {
+fn responder_narrows_selectors() {
     let mut gate = gateway();
     gate.children[0].local = vec![prefix([10, 99, 0, 16], [10, 99, 0, 31])];
     let pair = Pair::connected(gate, terminal());
@@ -152,7 +152,7 @@ fn selectors_are_narrowed() {
 }
 
 #[test]
-fn several_children_are_made_and_rekeyed() {
+fn creates_and_rekeys_several_child_sas() {
     let both = |mut connection: Connection, is_gateway: bool| {
         let net = vec![prefix([10, 97, 0, 0], [10, 97, 0, 255])];
         let (local, remote) = if is_gateway { (net, vec![]) } else { (vec![], net) };
@@ -163,7 +163,7 @@ fn several_children_are_made_and_rekeyed() {
     let names = |side: &Side| side.children().iter().map(|sa| sa.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&pair.terminal), ["net", "second"]);
     assert_eq!(names(&pair.gateway), ["net", "second"]);
-    let [_, there] = pair.ups().map(|all| all[0]);
+    let [_, there] = pair.connected_peers().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, false);
     pair.settle();
     pair.pass(10 * SECOND);
@@ -171,8 +171,8 @@ fn several_children_are_made_and_rekeyed() {
     assert_eq!(pair.terminal.endpoint.peers().next().unwrap().children().count(), 2);
 }
 
-/// A gateway that asks for EAP of `remote_id`, and a terminal that says it is alice and has the
-/// password of user `name`.
+/// Connects a terminal that claims to be alice and has the password of user `name` to a gateway
+/// that wants EAP and accepts `remote_id`.
 fn by_eap(name: &str, remote_id: IdentityPattern) -> Pair {
     let remote_auth = RemoteAuth::Eap(users(&["alice", "bob"]));
     let gateway = Connection { remote_id, remote_auth, ..gateway() };
@@ -187,7 +187,7 @@ fn by_eap(name: &str, remote_id: IdentityPattern) -> Pair {
 }
 
 #[test]
-fn who_eap_proves_is_who_may_connect() {
+fn identity_proved_by_eap_decides_who_may_connect() {
     let alice = || IdentityPattern::Of(vec![Identity::from_text("alice").unwrap()]);
     let up = |pair: &Pair| pair.gateway.endpoint.peers().filter(|p| p.state() == State::Up).count();
     assert_eq!(up(&by_eap("alice", alice())), 1);

@@ -1,4 +1,4 @@
-//! Both sides begin something at the same time (RFC 7296 §2.25).
+//! Exchanges that both sides start at the same time (RFC 7296 §2.25).
 
 use crate::{
     insider::{Answer, Insider},
@@ -19,12 +19,13 @@ use wayfarer_mobility::ike::{
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// `rekey` on both sides at the same time, the IKE SA's keys or those of the child SA, and one of
-/// the two answers comes first. Returns whether what the terminal began is what stays.
+/// Rekeys from both sides at the same time, of the IKE SA or a child SA each, delivers one side's
+/// answer first, and checks that one of each remains. Returns whether the terminal made the one
+/// that remains.
 fn collide(seed: u64, ours: bool, theirs: bool, terminal_first: bool) -> bool {
     let mut pair = Pair::seeded(seed, gateway(), terminal(), Settings::default());
     pair.connect();
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.rekey(pair.now, here, ours);
     pair.gateway.endpoint.rekey(pair.now, there, theirs);
     let (requests_up, requests_down) = (pair.up(), pair.down());
@@ -45,13 +46,13 @@ fn collide(seed: u64, ours: bool, theirs: bool, terminal_first: bool) -> bool {
     pair.assert_one_each();
     pair.pass(90 * SECOND);
     pair.assert_one_each();
-    assert_eq!(pair.gateway.ends(), []);
+    assert_eq!(pair.gateway.end_reasons(), []);
     for side in [&pair.gateway, &pair.terminal] {
         assert_eq!(side.endpoint.peers().map(|peer| peer.ike_sas()).collect::<Vec<_>>(), [1]);
     }
     match ours {
-        true => pair.is_the_terminals(),
-        // Who begins an exchange sends by what it makes at once.
+        true => pair.is_ike_sa_by_terminal(),
+        // The initiator of an exchange sends by its new child SA at once.
         false => pair.terminal.newest_child().send,
     }
 }
@@ -62,20 +63,20 @@ fn collisions_leave_one_of_each() {
         for (ours, theirs) in [(false, true), (true, false)] {
             collide(0, ours, theirs, terminal_first);
         }
-        // If both change the same keys, what stays depends on the nonces.
+        // If both rekey the same SA, the nonces decide which new one remains.
         for ike_sa in [false, true] {
-            let stays: BTreeSet<bool> =
+            let by_terminal: BTreeSet<bool> =
                 (0..6).map(|seed| collide(seed, ike_sa, ike_sa, terminal_first)).collect();
-            assert_eq!(stays.len(), 2, "each side has the lowest nonce: {ike_sa} {terminal_first}");
+            assert_eq!(by_terminal.len(), 2, "each side has the lowest nonce: {ike_sa} {terminal_first}");
         }
     }
 }
 
-/// The answer to a rekey of a pair that the peer has replaced and deleted meanwhile.
+/// Delivers the answer to a rekey after the peer has replaced and deleted the old pair.
 #[test]
-fn a_pair_that_the_peer_rekeyed_still_receives() {
+fn rekeyed_pair_still_receives() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     let old = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
     let has_gone = |pair: &Pair| {
         let is_end = |event: &Event| matches!(event, Event::ChildDown { child } if *child == old);
@@ -98,17 +99,16 @@ fn a_pair_that_the_peer_rekeyed_still_receives() {
     pair.assert_one_each();
 }
 
-/// Keys of the IKE SA and of the pair in it, each refused while the other is under way, several
-/// times over.
+/// Lets rekeys of the IKE SA and of a child SA refuse each other several times.
 #[test]
-fn what_collides_again_and_again_ends() {
+fn repeated_collisions_end() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.rekey(pair.now, here, false);
     pair.gateway.endpoint.rekey(pair.now, there, true);
     let made = |pair: &Pair| [&pair.terminal, &pair.gateway].map(|s| s.endpoint.count(Counter::Rekeyed));
     for _ in 0..5 {
-        // Each tries again on its own, and both requests are on their way at once.
+        // Both sides try again, and both requests are on their way at once.
         let (mut up, mut down) = (vec![], vec![]);
         while up.is_empty() || down.is_empty() {
             pair.now += MOMENT;
@@ -129,47 +129,46 @@ fn what_collides_again_and_again_ends() {
     pair.pass(30 * SECOND);
     assert_eq!(made(&pair), [2, 2], "one comes after the other");
     pair.assert_one_each();
-    assert_eq!((pair.terminal.ends(), pair.gateway.ends()), (vec![], vec![]));
+    assert_eq!((pair.terminal.end_reasons(), pair.gateway.end_reasons()), (vec![], vec![]));
 }
 
 #[test]
-fn who_is_closed_while_keys_change_is_told_and_keeps_nothing() {
+fn close_during_a_rekey_ends_both_sides() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [_, there] = pair.ups().map(|all| all[0]);
+    let [_, there] = pair.connected_peers().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, false);
     let request = pair.down();
     pair.gateway.endpoint.close(pair.now, there);
     request.iter().for_each(|message| pair.deliver_down(message));
     pair.settle();
-    assert_eq!(pair.gateway.ends(), [Reason::Closed]);
-    assert_eq!(pair.terminal.ends(), [Reason::Deleted]);
-    let ups = pair.gateway.children().len();
-    assert_eq!(ups, 1, "what was asked for before is not installed after");
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Closed]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Deleted]);
+    assert_eq!(pair.gateway.children().len(), 1, "the new child SA is not installed after the close");
 }
 
 #[test]
-fn both_close_at_once() {
+fn both_sides_close_at_once() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, there] = pair.ups().map(|all| all[0]);
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.close(pair.now, here);
     pair.gateway.endpoint.close(pair.now, there);
     pair.settle();
-    assert_eq!(pair.gateway.ends(), [Reason::Closed]);
-    assert_eq!(pair.terminal.ends(), [Reason::Closed]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Closed]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Closed]);
 }
 
 #[test]
-fn a_peer_that_deletes_both_of_its_ike_sas_while_we_change_keys_is_gone() {
+fn peer_that_deletes_both_ike_sas_during_our_rekey_ends() {
     let mut insider = Insider::new(gateway(), terminal(), Settings::default());
-    let peer = insider.pair.ups()[1][0];
+    let peer = insider.pair.connected_peers()[1][0];
     insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, true);
     drop(insider.pair.down());
-    assert!(matches!(insider.ike_sa(0x77), Answer::Taken(_)));
+    assert!(matches!(insider.ike_sa(0x77), Answer::Accepted(_)));
     let delete = || [Payload::Delete(Delete { protocol: 1, spis: vec![] })];
     let delete_old = insider.seal(ExchangeType::Informational, &delete());
     insider.switch();
     assert_eq!(insider.ask(ExchangeType::Informational, &delete()), Answer::Other);
     insider.send(&delete_old);
-    assert_eq!(insider.pair.gateway.ends(), [Reason::Deleted]);
+    assert_eq!(insider.pair.gateway.end_reasons(), [Reason::Deleted]);
     assert_eq!(insider.children(), 0);
 }

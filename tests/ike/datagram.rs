@@ -1,10 +1,10 @@
-//! Datagrams of the simulated world, and what they carry.
+//! Datagrams of the simulated world, and their content.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What a datagram carries.
+/// The content of a datagram.
 #[derive(Clone, Debug)]
-pub(super) enum Cargo {
+pub(super) enum Content {
     Ike(Vec<u8>),
     Keepalive,
     Esp(Esp),
@@ -15,10 +15,10 @@ pub(super) enum Cargo {
 pub(super) struct Datagram {
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
-    pub(super) cargo: Cargo,
+    pub(super) content: Content,
 }
 
-/// A packet as an SA carries it. Who has the key can read it.
+/// A packet that an SA carries. It has the key in place of encryption.
 #[derive(Clone, Debug)]
 pub(super) struct Esp {
     pub(super) spi: u32,

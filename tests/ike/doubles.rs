@@ -1,4 +1,4 @@
-//! Users, and stand-ins for an EAP method and for certificates.
+//! Users of EAP, a fake EAP method and fake certificates.
 
 use std::{slice, sync::Arc};
 use wayfarer::sim::ike::seeded::Seeded;
@@ -13,29 +13,28 @@ use wayfarer_mobility::{
 };
 use zeroize::Zeroizing;
 
-/// A server that knows these users; each one's password is its name.
+/// Makes an EAP server for these users, whose passwords are their names.
 pub(super) fn users(names: &[&str]) -> Arc<dyn Authenticator> {
     let users = names.iter().map(|name| (name.as_bytes().to_vec(), NtHash::of(name)));
     Arc::new(Mschapv2Server::new(Arc::new(Seeded::new(1)), b"gateway", users))
 }
 
-/// A client with this name and password.
+/// Makes an EAP client for this user, whose password is its name.
 pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
     Arc::new(Mschapv2Client::new(Arc::new(Seeded::new(2)), name.as_bytes(), NtHash::of(name)))
 }
 
-/// EAP by one packet, whose end on the gateway names this user or nobody. Both sides have the same
-/// key.
+/// An EAP method of one packet, for both sides, whose server side names this user or nobody.
 #[derive(Debug)]
-pub(super) struct Says(pub(super) Option<&'static str>);
+pub(super) struct FakeEap(pub(super) Option<&'static str>);
 
-impl Authenticator for Says {
+impl Authenticator for FakeEap {
     fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
-        Box::new(Says(self.0))
+        Box::new(FakeEap(self.0))
     }
 }
 
-impl Conversation for Says {
+impl Conversation for FakeEap {
     fn handle(&mut self, packet: &[u8]) -> Step {
         let key = Some(Zeroizing::new(vec![7; 64]));
         match Packet::parse(packet) {
@@ -52,11 +51,12 @@ impl Conversation for Says {
     }
 }
 
-/// A certificate that is nothing but its owner's names, and an authority that vouches for all such.
+/// A certificate that only consists of its owner's names, and an authority that trusts all of
+/// these.
 #[derive(Debug)]
-pub(super) struct Names(pub(super) Vec<u8>);
+pub(super) struct FakeCertificate(pub(super) Vec<u8>);
 
-impl Signer for Names {
+impl Signer for FakeCertificate {
     fn certificates(&self) -> &[Vec<u8>] {
         slice::from_ref(&self.0)
     }
@@ -66,7 +66,7 @@ impl Signer for Names {
     }
 }
 
-impl Verifier for Names {
+impl Verifier for FakeCertificate {
     fn authorities(&self) -> &[u8] {
         &[]
     }

@@ -1,4 +1,4 @@
-//! Exchanges one by one: a line for each message, and what must have come of it.
+//! Exchanges one by one, message by message.
 
 use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
@@ -18,7 +18,7 @@ use wayfarer_mobility::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn both_have_the_same_keys_and_selectors() {
+fn both_sides_have_the_same_keys_and_selectors() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.connect();
     let (ours, theirs) = (pair.gateway.children(), pair.terminal.children());
@@ -33,7 +33,7 @@ fn both_have_the_same_keys_and_selectors() {
 }
 
 #[test]
-fn keys_change_and_nothing_is_left_behind() {
+fn rekeys_leave_no_old_sas() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.connect();
     pair.pass(Duration::from_secs(12 * 3600));
@@ -48,10 +48,10 @@ fn keys_change_and_nothing_is_left_behind() {
     assert!(ups - downs <= 2, "{ups} {downs}");
 }
 
-// Repetition and order (RFC 7296 §2.1 to §2.3).
+// Repetition and order of messages (RFC 7296 §2.1 to §2.3).
 
 #[test]
-fn what_is_asked_again_is_answered_with_the_same_bytes() {
+fn answers_repeated_requests_with_the_same_bytes() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     for exchange in ["init", "auth"] {
@@ -64,7 +64,7 @@ fn what_is_asked_again_is_answered_with_the_same_bytes() {
     }
     pair.settle();
     for ike_sa in [false, true] {
-        let [here, _] = pair.ups().map(|all| all[0]);
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
         pair.terminal.endpoint.rekey(pair.now, here, ike_sa);
         let request = pair.up();
         pair.deliver_up(&request[0]);
@@ -81,12 +81,12 @@ fn what_is_asked_again_is_answered_with_the_same_bytes() {
 }
 
 #[test]
-fn rekeys_of_ike_and_child_sas_are_counted_and_first_sas_are_not() {
+fn counts_rekeys_but_not_first_sas() {
     let mut pair = Pair::connected(gateway(), terminal());
     let counts =
         |pair: &Pair| [&pair.terminal, &pair.gateway].map(|end| end.endpoint.count(Counter::Rekeyed));
     assert_eq!(counts(&pair), [0, 0]);
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     for (rekeys, ike_sa) in [(1, false), (2, true)] {
         pair.terminal.endpoint.rekey(pair.now, here, ike_sa);
         pair.settle();
@@ -95,9 +95,9 @@ fn rekeys_of_ike_and_child_sas_are_counted_and_first_sas_are_not() {
 }
 
 #[test]
-fn a_repeated_request_is_not_resealed() {
+fn repeated_request_gets_the_stored_answer() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [here, _] = pair.ups().map(|all| all[0]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_liveness(pair.now, here, false);
     let request = pair.up();
     pair.deliver_up(&request[0]);
@@ -111,23 +111,23 @@ fn a_repeated_request_is_not_resealed() {
 // Cookies (RFC 7296 §2.6).
 
 #[test]
-fn a_cookie_is_asked_for_and_one_of_another_is_not_taken() {
+fn refuses_cookies_of_other_addresses_and_old_ones() {
     let settings = Settings { cookie_threshold: 0, ..Settings::default() };
     let mut pair = Pair::with(gateway(), terminal(), settings);
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let first = pair.up();
     pair.deliver_up(&first[0]);
-    let asked = pair.down();
-    assert_eq!((asked.len(), pair.gateway.endpoint.peers().count()), (1, 0), "nothing is kept");
-    pair.deliver_down(&asked[0]);
+    let cookie_request = pair.down();
+    assert_eq!((cookie_request.len(), pair.gateway.endpoint.peers().count()), (1, 0), "no state is kept");
+    pair.deliver_down(&cookie_request[0]);
     let second = pair.up();
     let elsewhere = SocketAddr::from(([192, 0, 2, 99], 500));
     pair.deliver_up(&(Addresses { local: elsewhere, ..second[0].0 }, second[0].1.clone()));
-    assert_eq!(pair.gateway.endpoint.peers().count(), 0, "from another address");
+    assert_eq!(pair.gateway.endpoint.peers().count(), 0, "the cookie is another address's");
     pair.down();
     pair.now += 200 * SECOND;
     pair.deliver_up(&second[0]);
-    assert_eq!(pair.gateway.endpoint.peers().count(), 0, "too old");
+    assert_eq!(pair.gateway.endpoint.peers().count(), 0, "the cookie is too old");
     let again = pair.down();
     pair.deliver_down(&again[0]);
     pair.settle();
@@ -135,21 +135,21 @@ fn a_cookie_is_asked_for_and_one_of_another_is_not_taken() {
 }
 
 #[test]
-fn a_cookie_is_good_after_its_secret_turned_over_once() {
+fn cookie_stays_valid_after_one_change_of_secret() {
     let settings = Settings { cookie_threshold: 0, half_open: 300 * SECOND, ..Settings::default() };
     let mut pair = Pair::with(gateway(), terminal(), settings);
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let first = pair.up();
     pair.deliver_up(&first[0]);
-    let asked = pair.down();
-    pair.deliver_down(&asked[0]);
+    let cookie_request = pair.down();
+    pair.deliver_down(&cookie_request[0]);
     let second = pair.up();
     pair.now += 61 * SECOND;
     pair.deliver_up(&second[0]);
     assert_eq!(pair.gateway.endpoint.peers().count(), 1);
 }
 
-// What is not for us.
+// Invalid and unknown messages.
 
 fn header(exchange: ExchangeType, spi_r: u64) -> Header {
     Header {
@@ -164,8 +164,9 @@ fn header(exchange: ExchangeType, spi_r: u64) -> Header {
     }
 }
 
-/// What the gateway answers to a message in clear.
-fn told(pair: &mut Pair, message: &[u8]) -> Option<u16> {
+/// Sends a message in clear, and returns the type of the first notify payload of the gateway's
+/// answer.
+fn answer_to(pair: &mut Pair, message: &[u8]) -> Option<u16> {
     let from =
         Addresses { local: SocketAddr::from((TERMINAL, 500)), remote: SocketAddr::from((GATEWAY, 500)) };
     pair.deliver_up(&(from, message.to_vec()));
@@ -180,34 +181,35 @@ fn told(pair: &mut Pair, message: &[u8]) -> Option<u16> {
 }
 
 #[test]
-fn versions_payloads_and_spis_that_are_unknown() {
+fn refuses_unknown_versions_payloads_and_spis() {
     let mut pair = Pair::new(gateway(), terminal());
     let mut future = wire::emit_message(header(ExchangeType::SaInit, 0), &[]);
     future[17] = 0x30;
-    assert_eq!(told(&mut pair, &future), Some(notify::INVALID_MAJOR_VERSION));
+    assert_eq!(answer_to(&mut pair, &future), Some(notify::INVALID_MAJOR_VERSION));
     let mut critical = wire::emit_message(header(ExchangeType::SaInit, 0), &[Payload::Vendor(b"x")]);
     critical[16] = 200;
     critical[29] = 0x80;
-    assert_eq!(told(&mut pair, &critical), Some(notify::UNSUPPORTED_CRITICAL_PAYLOAD));
-    let stranger = wire::emit_message(header(ExchangeType::Informational, 0x2222), &[]);
-    let hints = (0..150).filter(|_| told(&mut pair, &stranger) == Some(notify::INVALID_IKE_SPI)).count();
-    assert_eq!(hints, 99, "with the answer about the version a hundred in one second");
+    assert_eq!(answer_to(&mut pair, &critical), Some(notify::UNSUPPORTED_CRITICAL_PAYLOAD));
+    let unknown_spi = wire::emit_message(header(ExchangeType::Informational, 0x2222), &[]);
+    let hints =
+        (0..150).filter(|_| answer_to(&mut pair, &unknown_spi) == Some(notify::INVALID_IKE_SPI)).count();
+    assert_eq!(hints, 99, "with the answer about the version, a hundred in one second");
     assert_eq!(pair.gateway.endpoint.peers().count(), 0);
 }
 
-// Life and death.
+// Liveness and lifetimes.
 
 #[test]
-fn who_is_silent_ends_and_esp_counts_as_life() {
+fn silent_peer_ends_and_esp_counts_as_liveness() {
     let mut pair = Pair::connected(gateway(), terminal());
-    let [_, there] = pair.ups().map(|all| all[0]);
+    let [_, there] = pair.connected_peers().map(|all| all[0]);
     for _ in 0..40 {
         pair.now += 10 * SECOND;
         pair.gateway.endpoint.handle_timeout(pair.now);
         drop(pair.down());
         pair.gateway.endpoint.handle_liveness(pair.now, there, true);
     }
-    assert_eq!(pair.gateway.ends(), []);
+    assert_eq!(pair.gateway.end_reasons(), []);
     pair.gateway.endpoint.handle_liveness(pair.now, there, false);
     let until = pair.now + Settings::default().retransmission.total() + SECOND;
     while let Some(at) = pair.gateway.endpoint.poll_timeout().filter(|at| *at < until) {
@@ -215,25 +217,25 @@ fn who_is_silent_ends_and_esp_counts_as_life() {
         pair.gateway.endpoint.handle_timeout(at);
         drop(pair.down());
     }
-    assert_eq!(pair.gateway.ends(), [Reason::Timeout]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Timeout]);
 }
 
 #[test]
-fn a_second_connection_takes_the_place_and_the_address_of_the_first() {
+fn second_connection_replaces_the_first_and_keeps_its_address() {
     let mut pair = Pair::connected(gateway(), terminal());
     let inner = |pair: &Pair| {
         let up = pair.gateway.endpoint.peers().find(|p| p.state() == State::Up).unwrap();
         up.inner().collect::<Vec<_>>()
     };
-    let had = inner(&pair);
+    let before = inner(&pair);
     pair.replace_terminal(terminal());
     pair.connect();
-    assert_eq!(pair.gateway.ends(), [Reason::Replaced]);
-    assert_eq!(inner(&pair), had);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Replaced]);
+    assert_eq!(inner(&pair), before);
 }
 
 #[test]
-fn an_empty_pool_leaves_the_ike_sa_and_says_why() {
+fn empty_pool_refuses_only_the_child_sa() {
     let mut pair = Pair::new(Connection { pools: vec![9], ..gateway() }, terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     for _ in 0..2 {
@@ -242,32 +244,32 @@ fn an_empty_pool_leaves_the_ike_sa_and_says_why() {
         let answer = pair.down();
         pair.deliver_down(&answer[0]);
     }
-    assert_eq!(pair.ups()[1].len(), 1, "the IKE SA is up");
+    assert_eq!(pair.connected_peers()[1].len(), 1, "the IKE SA is up");
     assert!(pair.gateway.children().is_empty());
     pair.settle();
     let why = Reason::Refused(notify::INTERNAL_ADDRESS_FAILURE);
-    assert_eq!(pair.terminal.ends(), [why]);
+    assert_eq!(pair.terminal.end_reasons(), [why]);
 }
 
 #[test]
-fn keys_that_cannot_be_changed_end_in_time() {
+fn keys_that_cannot_be_rekeyed_end_after_their_lifetime() {
     let mut pair = Pair::connected(gateway(), Connection { liveness: None, ..terminal() });
     let lifetimes = gateway().lifetimes;
     let until = pair.now + lifetimes.ike_sa + lifetimes.grace + SECOND;
     while let Some(at) = pair.gateway.endpoint.poll_timeout().filter(|at| *at < until) {
         pair.now = at;
         pair.gateway.endpoint.handle_timeout(at);
-        let [_, there] = pair.ups();
+        let [_, there] = pair.connected_peers();
         drop(pair.down());
         there.into_iter().for_each(|peer| pair.gateway.endpoint.handle_liveness(at, peer, true));
     }
-    assert_eq!(pair.gateway.ends(), [Reason::Timeout]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Timeout]);
 }
 
 // Floods.
 
 #[test]
-fn a_flood_from_one_place_stops_nobody_and_takes_little_memory() {
+fn flood_from_one_address_stops_nobody_and_takes_little_memory() {
     let settings = Settings { cookie_threshold: usize::MAX, half_open_limit: 64, ..Settings::default() };
     let mut pair = Pair::with(gateway(), terminal(), settings);
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
@@ -277,7 +279,7 @@ fn a_flood_from_one_place_stops_nobody_and_takes_little_memory() {
     for n in 0..500u16 {
         let mut flood = first[0].1.clone();
         flood[..2].copy_from_slice(&n.to_be_bytes());
-        // As large as a first message with many proposals.
+        // As large as an IKE_SA_INIT request with many proposals.
         flood.extend([0, 0, 1, 0xf4]);
         flood.extend([7; 496]);
         let last_vendor = first[0].1.len() - 20;

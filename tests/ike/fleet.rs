@@ -1,4 +1,4 @@
-//! A gateway and some terminals, each at its address, and the messages between them.
+//! A gateway, some terminals at addresses of their own, and the messages between them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,7 +9,7 @@ use wayfarer::sim::{
         carrier::{self, Way},
         side::{Message, Side},
     },
-    nat::Ends,
+    nat::Endpoints,
     random::Random,
 };
 use wayfarer_mobility::{
@@ -22,35 +22,35 @@ use wayfarer_mobility::{
     path::Addresses,
 };
 
-/// All of them.
+/// A gateway and its terminals.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    /// The time.
+    /// Virtual time.
     pub(super) now: Duration,
     /// The gateway.
     pub(super) gateway: Side,
     /// The terminals, each at its address.
     pub(super) terminals: Vec<Side>,
-    /// What was sent to where nobody is.
+    /// The gateway's messages to addresses where no terminal is.
     pub(super) lost: Vec<Message>,
-    /// Seeds of terminals that are still to come.
+    /// Source of seeds for new terminals.
     seeds: Random,
 }
 
 impl Fleet {
-    /// A gateway with these connections.
+    /// Makes a gateway with these connections.
     pub(super) fn new(connections: Vec<Connection>) -> Self {
         Self::with(connections, Settings::default())
     }
 
-    /// A gateway with these connections and settings.
+    /// Makes a gateway with these connections and settings.
     pub(super) fn with(connections: Vec<Connection>, settings: Settings) -> Self {
         let mut seeds = Random(0);
         let gateway = Side::new(connections, settings, seeds.next());
         Self { now: Duration::from_secs(1000), gateway, terminals: vec![], lost: vec![], seeds }
     }
 
-    /// A new terminal, which begins to connect from `address`.
+    /// Makes a new terminal at `address` that starts to connect.
     pub(super) fn dial(&mut self, address: [u8; 4], connection: Connection) -> Side {
         let side = Side::new(vec![connection], Settings::default(), self.seeds.next());
         let mut side = Side { at: Some(address.into()), ..side };
@@ -58,7 +58,7 @@ impl Fleet {
         side
     }
 
-    /// A terminal at `address` connects; its number.
+    /// Connects a new terminal at `address`; returns its index.
     pub(super) fn connect(&mut self, address: [u8; 4], connection: Connection) -> usize {
         let side = self.dial(address, connection);
         self.terminals.push(side);
@@ -66,7 +66,7 @@ impl Fleet {
         self.terminals.len() - 1
     }
 
-    /// A terminal at `address` connects as far as its IKE_AUTH, and sends that from `forged`.
+    /// Connects a terminal at `address` that sends its IKE_AUTH request from `forged`.
     pub(super) fn connect_forged(&mut self, address: [u8; 4], forged: [u8; 4], connection: Connection) {
         let mut side = self.dial(address, connection);
         let first = side.work(self.now).remove(0);
@@ -79,7 +79,7 @@ impl Fleet {
         self.settle();
     }
 
-    /// A message comes to the gateway.
+    /// Delivers a message to the gateway.
     pub(super) fn deliver(&mut self, (Addresses { local, remote }, message): &Message) {
         let addresses = Addresses { local: *remote, remote: *local };
         self.gateway.endpoint.handle_datagram(self.now, addresses, message);
@@ -90,36 +90,41 @@ impl Fleet {
         self.settle_by(carrier::straight);
     }
 
-    /// The same, by a way that translates ends of messages, or loses them.
-    pub(super) fn settle_by(&mut self, way: impl FnMut(Duration, Way, Ends) -> Option<Ends>) {
+    /// Carries messages until there are none, by a way that translates their endpoints, or loses
+    /// them.
+    pub(super) fn settle_by(&mut self, way: impl FnMut(Duration, Way, Endpoints) -> Option<Endpoints>) {
         let Self { now, gateway, terminals, .. } = self;
         self.lost.extend(carrier::settle(*now, gateway, terminals, way));
     }
 
-    /// Lets time pass, event by event. The data plane hears nothing from anybody.
-    pub(super) fn pass(&mut self, time: Duration) {
-        self.pass_by(time, carrier::straight);
+    /// Lets time pass, timer by timer. No ESP packets flow.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        self.pass_by(duration, carrier::straight);
     }
 
-    /// The same, by a way that translates ends of messages, or loses them.
-    pub(super) fn pass_by(&mut self, time: Duration, way: impl FnMut(Duration, Way, Ends) -> Option<Ends>) {
+    /// Lets time pass, by a way that translates the endpoints of messages, or loses them.
+    pub(super) fn pass_by(
+        &mut self,
+        duration: Duration,
+        way: impl FnMut(Duration, Way, Endpoints) -> Option<Endpoints>,
+    ) {
         let Self { now, gateway, terminals, .. } = self;
-        self.lost.extend(carrier::pass(now, time, gateway, terminals, way));
+        self.lost.extend(carrier::pass(now, duration, gateway, terminals, way));
     }
 
-    /// The gateway's peers that are connected.
-    pub(super) fn ups(&self) -> Vec<View<'_>> {
+    /// Returns the gateway's connected peers.
+    pub(super) fn connected_peers(&self) -> Vec<View<'_>> {
         self.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).collect()
     }
 
-    /// The gateway's peer that is at `address`.
+    /// Returns the gateway's peer at `address`.
     pub(super) fn peer_at(&self, address: [u8; 4]) -> Option<PeerId> {
         let at = |view: &View<'_>| view.addresses().remote.ip() == IpAddr::from(address);
-        self.ups().into_iter().find(at).map(|view| view.id())
+        self.connected_peers().into_iter().find(at).map(|view| view.id())
     }
 
-    /// Where the gateway has a peer.
-    pub(super) fn place(&self, peer: PeerId) -> SocketAddr {
-        self.ups().into_iter().find(|view| view.id() == peer).unwrap().addresses().remote
+    /// Returns the gateway's current address of a peer.
+    pub(super) fn address_of(&self, peer: PeerId) -> SocketAddr {
+        self.connected_peers().into_iter().find(|view| view.id() == peer).unwrap().addresses().remote
     }
 }

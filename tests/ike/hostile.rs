@@ -1,5 +1,4 @@
-//! What strangers and peers send that no endpoint of ours would: never a panic, and nobody else is
-//! harmed.
+//! Hostile messages of unknown senders and of peers: they cause no panic and harm nobody else.
 
 use crate::{insider::Insider, pair::Pair};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use wayfarer_mobility::ike::{
     },
 };
 
-/// The length of the header says the truth, or little else would be seen.
+/// Writes the message's true length to its header, because others are dropped early.
 fn fix_length(message: &mut [u8]) {
     let length = message.len() as u32;
     if let Some(field) = message.get_mut(24..HEADER) {
@@ -28,7 +27,7 @@ fn fix_length(message: &mut [u8]) {
 }
 
 #[test]
-fn mutated_messages_of_strangers_harm_nobody() {
+fn mutated_messages_of_unknown_senders_harm_nobody() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let request = pair.up().remove(0);
@@ -56,15 +55,16 @@ fn mutated_messages_of_strangers_harm_nobody() {
         pair.now += Duration::from_millis(5);
     }
     let half_open = pair.gateway.endpoint.half_open();
-    assert!((100..=Settings::default().cookie_threshold).contains(&half_open), "{half_open} began");
-    let ups = pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count();
-    assert_eq!(ups, 1);
+    let limit = Settings::default().cookie_threshold;
+    assert!((100..=limit).contains(&half_open), "{half_open} half-open peers");
+    let connected = pair.gateway.endpoint.peers().filter(|peer| peer.state() == State::Up).count();
+    assert_eq!(connected, 1);
     pair.now += Duration::from_secs(60);
     pair.gateway.endpoint.handle_timeout(pair.now);
     assert_eq!(pair.gateway.endpoint.half_open(), 0);
 }
 
-/// Payloads of a request as a peer might send it.
+/// Makes the exchange type, the payloads and the first payload's type of a valid request.
 fn request(random: &mut Random, nonce: &[u8; 32]) -> (ExchangeType, Vec<u8>, u8) {
     let everything = vec![TrafficSelector::range([0; 4].into(), [255; 4].into())];
     let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None), (5, 0, None)];
@@ -96,7 +96,7 @@ fn request(random: &mut Random, nonce: &[u8; 32]) -> (ExchangeType, Vec<u8>, u8)
 }
 
 #[test]
-fn authentic_nonsense_of_a_peer_harms_only_itself() {
+fn mutated_messages_of_a_peer_harm_only_that_peer() {
     let mut random = Random(9);
     let mut answers = 0;
     for _ in 0..60 {
@@ -112,8 +112,8 @@ fn authentic_nonsense_of_a_peer_harms_only_itself() {
             answers += gateway.work(*now).len();
         }
         let pair = &mut insider.pair;
-        let ups: Vec<_> = pair.gateway.endpoint.peers().map(|peer| peer.id()).collect();
-        ups.into_iter().for_each(|peer| pair.gateway.endpoint.close(pair.now, peer));
+        let peers: Vec<_> = pair.gateway.endpoint.peers().map(|peer| peer.id()).collect();
+        peers.into_iter().for_each(|peer| pair.gateway.endpoint.close(pair.now, peer));
         for _ in 0..200 {
             pair.now += Duration::from_secs(1);
             pair.gateway.endpoint.handle_timeout(pair.now);

@@ -1,4 +1,4 @@
-//! A peer that proved who it is, and then sends what no endpoint of ours would.
+//! An authenticated peer that sends messages which no endpoint of ours would.
 
 use crate::pair::Pair;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use wayfarer_mobility::ike::{
     },
 };
 
-/// What the gateway answered.
+/// The gateway's answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It agreed; its SPI.
-    Taken(Vec<u8>),
-    /// It refused, by this notification.
+    /// It accepted a proposal, with this SPI.
+    Accepted(Vec<u8>),
+    /// It refused, with this error notify.
     Refused(u16),
-    /// Something else, or nothing.
+    /// Another answer, or none.
     Other,
 }
 
-/// The terminal of a connected pair, whose endpoint says nothing any more.
+/// A pair whose terminal's messages the test makes itself, with the keys of its IKE SA.
 pub(super) struct Insider {
     pub(super) pair: Pair,
     keys: LoggedKeys,
@@ -34,6 +34,7 @@ pub(super) struct Insider {
 }
 
 impl Insider {
+    /// Connects a pair, and takes the terminal's place.
     pub(super) fn new(gateway: Connection, terminal: Connection, settings: Settings) -> Self {
         let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..settings });
         pair.connect();
@@ -41,7 +42,7 @@ impl Insider {
         Self { pair, keys, next: 2, nonces: 0 }
     }
 
-    /// A terminal whose endpoint falls silent after so many exchanges, its next request lost.
+    /// Takes the terminal's place after this many exchanges; its next request is lost.
     pub(super) fn after(exchanges: u32, gateway: Connection, terminal: Connection) -> Self {
         let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
         pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
@@ -54,29 +55,29 @@ impl Insider {
         Self { pair, keys, next: exchanges, nonces: 0 }
     }
 
-    /// The SPI that the terminal chose for its first child SA.
+    /// Returns the SPI that the terminal chose for its first child SA.
     pub(super) fn first_spi(&self) -> u32 {
-        let up = |event: &Event| match event {
+        let spi = |event: &Event| match event {
             Event::ChildUp { sa, .. } => Some(sa.spi_in),
             _ => None,
         };
-        self.pair.terminal.events.iter().find_map(up).unwrap()
+        self.pair.terminal.events.iter().find_map(spi).unwrap()
     }
 
-    /// A request as it goes over the wire.
+    /// Seals a request.
     pub(super) fn seal(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Vec<u8> {
         let mut body = vec![];
         let first = wire::emit(payloads, &mut body);
         self.seal_body(exchange, first, body)
     }
 
-    /// As [`Self::seal`], with any bytes in the place of payloads, the first of type `first`.
+    /// Seals a request with any bytes in place of payloads, the first of which has type `first`.
     pub(super) fn seal_body(&mut self, exchange: ExchangeType, first: u8, body: Vec<u8>) -> Vec<u8> {
         self.next += 1;
         self.protect(exchange, flags::INITIATOR, self.next - 1, first, body)
     }
 
-    /// Any authentic message of either side.
+    /// Seals any message of either side.
     pub(super) fn protect(
         &mut self,
         exchange: ExchangeType,
@@ -89,13 +90,13 @@ impl Insider {
         self.keys.seal(header, first, body, None).remove(0)
     }
 
-    /// Sends a request, and reads its answer.
+    /// Sends a request, and returns its answer.
     pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
         let message = self.seal(exchange, payloads);
         self.send(&message)
     }
 
-    /// Sends a request that is sealed, and reads its answer.
+    /// Sends a sealed request, and returns its answer.
     pub(super) fn send(&mut self, message: &[u8]) -> Answer {
         self.pair.gateway.endpoint.handle_datagram(self.pair.now, to_gateway(TERMINAL, 4500), message);
         let protection = self.keys.protection(false);
@@ -111,7 +112,7 @@ impl Insider {
                 .iter()
                 .find_map(|payload| match payload {
                     Payload::Notify(n) if notify::is_error(n.kind) => Some(Answer::Refused(n.kind)),
-                    Payload::Sa(chosen) => Some(Answer::Taken(chosen[0].spi.clone())),
+                    Payload::Sa(chosen) => Some(Answer::Accepted(chosen[0].spi.clone())),
                     _ => None,
                 })
                 .unwrap_or(Answer::Other);
@@ -119,8 +120,8 @@ impl Insider {
         Answer::Other
     }
 
-    /// Asks for a child SA with this SPI, in the place of `old` if there is one, for these of the
-    /// gateway's addresses.
+    /// Requests a child SA with this SPI for the gateway's addresses `inner`, as a rekey of `old`
+    /// if there is one.
     pub(super) fn child(
         &mut self,
         spi: u32,
@@ -150,7 +151,7 @@ impl Insider {
         self.ask(ExchangeType::CreateChildSa, &payloads)
     }
 
-    /// Asks for an IKE SA in the place of this one, with this SPI; the old one is not deleted.
+    /// Requests a rekey of the IKE SA with this SPI, without deleting the old one.
     pub(super) fn ike_sa(&mut self, spi: u64) -> Answer {
         self.nonces = self.nonces.wrapping_add(1);
         let nonce = [self.nonces; 32];
@@ -167,13 +168,13 @@ impl Insider {
         )
     }
 
-    /// Goes on by the IKE SA that was made last.
+    /// Continues with the newest IKE SA.
     pub(super) fn switch(&mut self) {
         self.keys = LoggedKeys::newest(&self.pair.gateway.events);
         self.next = 0;
     }
 
-    /// Connects anew, as if it had restarted.
+    /// Connects anew, as after a restart.
     pub(super) fn connect_anew(&mut self, terminal: Connection) {
         self.pair.replace_terminal(terminal);
         self.pair.connect();
@@ -181,23 +182,24 @@ impl Insider {
         self.next = 2;
     }
 
+    /// Deletes the child SA with this SPI.
     pub(super) fn delete(&mut self, spi: u32) {
         self.ask(ExchangeType::Informational, &[Payload::Delete(Delete { protocol: 3, spis: vec![spi] })]);
     }
 
-    /// Lets time pass at the gateway, to which nobody answers.
+    /// Lets time pass at the gateway, whose messages are lost.
     pub(super) fn pass(&mut self, time: Duration) {
         self.pair.now += time;
         self.pair.gateway.endpoint.handle_timeout(self.pair.now);
         drop(self.pair.gateway.work(self.pair.now));
     }
 
-    /// IKE SAs that the gateway keeps.
+    /// Counts the IKE SAs that the gateway keeps.
     pub(super) fn ike_sas(&self) -> usize {
         self.pair.gateway.endpoint.peers().map(|peer| peer.ike_sas()).sum()
     }
 
-    /// Child SAs that it keeps.
+    /// Counts the child SAs that the gateway keeps.
     pub(super) fn children(&self) -> usize {
         self.pair.gateway.endpoint.peers().map(|peer| peer.children().count()).sum()
     }

@@ -1,4 +1,4 @@
-//! IKEv2 between endpoints of ours: what needs no network.
+//! Tests of IKEv2 between our own endpoints, without a network.
 
 mod addresses;
 mod agreement;

@@ -1,4 +1,4 @@
-//! Authentic messages that are malformed: refused, and never taken for empty ones.
+//! Authentic but malformed messages: they are refused, never taken for empty ones.
 
 use crate::insider::{Answer, Insider};
 use std::{net::SocketAddr, time::Duration};
@@ -21,18 +21,18 @@ use wayfarer_mobility::{
 };
 
 const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
-/// The type of a payload that nobody knows.
+/// An unknown payload type.
 pub(super) const UNKNOWN: u8 = 200;
-/// A payload that is longer than its message.
+/// The header of a payload that is longer than its message.
 pub(super) const CUT: [u8; 4] = [0, 0, 0, 200];
-/// A payload that must be known.
+/// The header of a payload with the critical bit.
 pub(super) const CRITICAL: [u8; 4] = [0, 0x80, 0, 4];
 
 fn insider(mobike: bool) -> Insider {
     Insider::new(Connection { mobike, ..gateway() }, terminal(), Settings::default())
 }
 
-/// A request for a child SA.
+/// Makes the payloads of a request for a child SA.
 fn create() -> Vec<Payload<'static>> {
     let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
     let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
@@ -47,7 +47,7 @@ fn create() -> Vec<Payload<'static>> {
 }
 
 #[test]
-fn requests_that_cannot_be_read_are_refused_and_the_ike_sa_stays() {
+fn refuses_malformed_requests_and_keeps_the_ike_sa() {
     let mut insider = insider(true);
     for exchange in [ExchangeType::CreateChildSa, ExchangeType::Informational] {
         let cut = insider.seal_body(exchange, kind::NOTIFY, CUT.to_vec());
@@ -55,27 +55,28 @@ fn requests_that_cannot_be_read_are_refused_and_the_ike_sa_stays() {
         let critical = insider.seal_body(exchange, UNKNOWN, CRITICAL.to_vec());
         assert_eq!(insider.send(&critical), Answer::Refused(notify::UNSUPPORTED_CRITICAL_PAYLOAD));
     }
-    assert_eq!((insider.pair.gateway.ends(), insider.children()), (vec![], 1));
+    assert_eq!((insider.pair.gateway.end_reasons(), insider.children()), (vec![], 1));
 }
 
 #[test]
-fn a_request_for_a_child_sa_has_all_that_it_must() {
+fn refuses_child_sa_requests_without_a_required_payload() {
     let mut insider = insider(true);
     for kind in [kind::SA, kind::NONCE, kind::TS_I, kind::TS_R] {
         let some: Vec<_> = create().into_iter().filter(|payload| payload.kind() != kind).collect();
         let answer = insider.ask(ExchangeType::CreateChildSa, &some);
         assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "without {kind}");
     }
-    // What it is to replace is named by an SPI of ESP: this is not one more.
+    // REKEY_SA must have an ESP SPI of 4 bytes. One of 8 bytes does not make this a request for
+    // another child SA.
     let rekey = Notify { protocol: 3, spi: &[1; 8], kind: notify::REKEY_SA, data: &[] };
     let all = [vec![Payload::Notify(rekey)], create()].concat();
     let answer = insider.ask(ExchangeType::CreateChildSa, &all);
     assert_eq!((answer, insider.children()), (Answer::Refused(notify::INVALID_SYNTAX), 1));
-    assert!(matches!(insider.ask(ExchangeType::CreateChildSa, &create()), Answer::Taken(_)));
+    assert!(matches!(insider.ask(ExchangeType::CreateChildSa, &create()), Answer::Accepted(_)));
 }
 
 #[test]
-fn nothing_is_done_of_a_request_whose_end_is_malformed() {
+fn does_nothing_of_a_request_with_a_malformed_end() {
     let mut insider = insider(true);
     let spi = insider.first_spi();
     for (protocol, spis) in [(1, vec![]), (3, vec![spi])] {
@@ -92,21 +93,21 @@ fn nothing_is_done_of_a_request_whose_end_is_malformed() {
         Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &[1; 20]),
     ];
     let answer = insider.ask(ExchangeType::Informational, &short);
-    assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "no SHA-1 hash");
-    assert_eq!((insider.pair.gateway.ends(), insider.children()), (vec![], 1));
+    assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "NAT_DETECTION data is no SHA-1 hash");
+    assert_eq!((insider.pair.gateway.end_reasons(), insider.children()), (vec![], 1));
 }
 
-/// The terminal's answer to the gateway's first request, which cannot be read.
+/// Sends the terminal's malformed answer to the gateway's first request.
 fn answer(insider: &mut Insider, exchange: ExchangeType, address: [u8; 4]) {
     let answer = insider.protect(exchange, flags::INITIATOR | flags::RESPONSE, 0, kind::NOTIFY, CUT.to_vec());
     insider.pair.gateway.endpoint.handle_datagram(insider.pair.now, to_gateway(address, 4500), &answer);
 }
 
 #[test]
-fn new_keys_are_asked_for_again_after_an_answer_that_cannot_be_read() {
+fn retries_a_rekey_after_a_malformed_answer() {
     for ike_sa in [false, true] {
         let mut insider = insider(true);
-        let peer = insider.pair.ups()[1][0];
+        let peer = insider.pair.connected_peers()[1][0];
         insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, ike_sa);
         assert_eq!(insider.pair.down().len(), 1);
         answer(&mut insider, ExchangeType::CreateChildSa, TERMINAL);
@@ -118,9 +119,9 @@ fn new_keys_are_asked_for_again_after_an_answer_that_cannot_be_read() {
 }
 
 #[test]
-fn an_answer_of_another_exchange_is_no_answer() {
+fn ignores_an_answer_of_another_exchange() {
     let mut insider = insider(true);
-    let peer = insider.pair.ups()[1][0];
+    let peer = insider.pair.connected_peers()[1][0];
     insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, false);
     let request = insider.pair.down();
     answer(&mut insider, ExchangeType::Informational, TERMINAL);
@@ -132,24 +133,24 @@ fn an_answer_of_another_exchange_is_no_answer() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_read_does_not_confirm_a_move() {
+fn malformed_answer_does_not_confirm_a_move() {
     let mut insider = insider(false);
     let peer = insider.pair.gateway.endpoint.peers().next().unwrap();
     let child = peer.children().next().unwrap();
     let path = Path { local: GATEWAY.into(), remote: ELSEWHERE.into(), udp: Some((4500, 4500)) };
     insider.pair.gateway.endpoint.handle_path(insider.pair.now, child, path);
-    assert_eq!(insider.pair.down().len(), 1, "it is asked whether it is there");
+    assert_eq!(insider.pair.down().len(), 1, "the peer is probed");
     answer(&mut insider, ExchangeType::Informational, ELSEWHERE);
     let endpoint = &insider.pair.gateway.endpoint;
     assert_eq!(endpoint.count(Counter::Unconfirmed), 1);
-    let place = endpoint.peers().next().unwrap().addresses().remote;
-    assert_eq!(place, SocketAddr::from((TERMINAL, 4500)), "it is back where it was");
+    let address_now = endpoint.peers().next().unwrap().addresses().remote;
+    assert_eq!(address_now, SocketAddr::from((TERMINAL, 4500)), "the move is taken back");
 }
 
 #[test]
-fn an_answer_to_an_update_of_addresses_that_cannot_be_read_ends_the_ike_sa() {
+fn malformed_answer_to_an_address_update_ends_the_ike_sa() {
     let mut insider = insider(true);
-    let peer = insider.pair.ups()[0][0];
+    let peer = insider.pair.connected_peers()[0][0];
     let terminal = &mut insider.pair.terminal.endpoint;
     terminal.handle_local(insider.pair.now, peer, ELSEWHERE.into(), None).unwrap();
     assert_eq!(insider.pair.up().len(), 1);
@@ -158,5 +159,5 @@ fn an_answer_to_an_update_of_addresses_that_cannot_be_read_ends_the_ike_sa() {
         Addresses { local: SocketAddr::from((ELSEWHERE, 4500)), remote: SocketAddr::from((GATEWAY, 4500)) };
     insider.pair.terminal.endpoint.handle_datagram(insider.pair.now, there, &answer);
     drop(insider.pair.up());
-    assert_eq!(insider.pair.terminal.ends(), [Reason::Protocol]);
+    assert_eq!(insider.pair.terminal.end_reasons(), [Reason::Protocol]);
 }

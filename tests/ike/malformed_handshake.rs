@@ -1,4 +1,4 @@
-//! Malformed messages of a handshake: refused, and never taken for empty ones.
+//! Malformed messages of a handshake: they are refused, never taken for empty ones.
 
 use crate::{
     doubles::{user, users},
@@ -23,13 +23,13 @@ use wayfarer_mobility::{
     path::Addresses,
 };
 
-/// Both sides with a further key exchange.
+/// Makes connections of both sides with an additional key exchange.
 fn hybrid() -> [Connection; 2] {
     let ike = || vec![Offer { more_kex: vec![vec![Kex::MlKem768]], ..offer() }];
     [gateway(), terminal()].map(|connection| Connection { ike: ike(), ..connection })
 }
 
-/// Both sides with EAP.
+/// Makes connections of both sides with EAP.
 fn by_eap() -> [Connection; 2] {
     [
         Connection { remote_auth: RemoteAuth::Eap(users(&["cl"])), ..gateway() },
@@ -37,20 +37,21 @@ fn by_eap() -> [Connection; 2] {
     ]
 }
 
-/// After how many exchanges which one follows, for each state that waits for a message.
+/// Lists the states that wait for a message: completed exchanges, the awaited exchange, and the
+/// connections.
 fn states() -> [(u32, ExchangeType, [Connection; 2]); 5] {
     [
         (1, ExchangeType::Intermediate, hybrid()),
         (2, ExchangeType::Auth, hybrid()),
         (1, ExchangeType::Auth, [gateway(), terminal()]),
         (2, ExchangeType::Auth, by_eap()),
-        // MS-CHAPv2 is over, and proofs by its key follow.
+        // MS-CHAPv2 has ended, and AUTH payloads by its key follow.
         (5, ExchangeType::Auth, by_eap()),
     ]
 }
 
 #[test]
-fn requests_that_cannot_be_read_are_refused_and_end_the_handshake() {
+fn malformed_requests_are_refused_and_end_the_handshake() {
     for (first, body, refusal) in [
         (kind::NOTIFY, CUT, notify::INVALID_SYNTAX),
         (UNKNOWN, CRITICAL, notify::UNSUPPORTED_CRITICAL_PAYLOAD),
@@ -59,24 +60,24 @@ fn requests_that_cannot_be_read_are_refused_and_end_the_handshake() {
             let mut insider = Insider::after(exchanges, gateway, terminal);
             let message = insider.seal_body(exchange, first, body.to_vec());
             assert_eq!(insider.send(&message), Answer::Refused(refusal), "{exchange:?} after {exchanges}");
-            assert_eq!(insider.pair.gateway.ends(), [Reason::Protocol]);
+            assert_eq!(insider.pair.gateway.end_reasons(), [Reason::Protocol]);
             assert_eq!(insider.pair.gateway.endpoint.half_open(), 0);
         }
     }
 }
 
 #[test]
-fn requests_without_what_they_must_have_are_refused() {
+fn refuses_requests_without_required_payloads() {
     for (exchanges, exchange, [gateway, terminal]) in states() {
         let mut insider = Insider::after(exchanges, gateway, terminal);
         let answer = insider.ask(exchange, &[Payload::Vendor(b"nothing else")]);
         assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "{exchange:?} after {exchanges}");
-        assert_eq!(insider.pair.gateway.ends(), [Reason::Protocol]);
+        assert_eq!(insider.pair.gateway.end_reasons(), [Reason::Protocol]);
     }
 }
 
 #[test]
-fn answers_that_cannot_be_read_end_the_handshake() {
+fn malformed_answers_end_the_handshake() {
     for (exchanges, exchange, [gateway, terminal]) in states() {
         let mut insider = Insider::after(exchanges, gateway, terminal);
         let message = insider.protect(exchange, flags::RESPONSE, exchanges, kind::NOTIFY, CUT.to_vec());
@@ -84,27 +85,28 @@ fn answers_that_cannot_be_read_end_the_handshake() {
         let Pair { terminal, now, .. } = &mut insider.pair;
         terminal.endpoint.handle_datagram(*now, Addresses { local, remote }, &message);
         let sent = terminal.work(*now);
-        assert_eq!(terminal.ends(), [Reason::Protocol], "{exchange:?} after {exchanges}");
-        // The gateway hears that what it may believe to be established is not (RFC 7296 §2.21.2).
+        assert_eq!(terminal.end_reasons(), [Reason::Protocol], "{exchange:?} after {exchanges}");
+        // The gateway may believe that the IKE SA is established, and is told that it is not
+        // (RFC 7296 §2.21.2).
         let farewells = usize::from(exchange == ExchangeType::Auth);
         assert_eq!(sent.len(), farewells, "{exchange:?} after {exchanges}");
     }
 }
 
 #[test]
-fn attributes_of_a_wrong_length_are_refused() {
+fn refuses_configuration_attributes_of_a_wrong_length() {
     for (kind, length) in [(1u16, 3u8), (1, 5), (3, 16), (8, 4), (8, 16), (8, 18), (10, 17)] {
         let mut insider = Insider::after(1, gateway(), terminal());
         let [high, low] = kind.to_be_bytes();
         let body = [vec![0, 0, 0, 12 + length, 1, 0, 0, 0, high, low, 0, length], vec![7; length.into()]];
         let message = insider.seal_body(ExchangeType::Auth, kind::CP, body.concat());
         let answer = insider.send(&message);
-        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "attribute {kind} of {length} octets");
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "attribute {kind} of {length} bytes");
     }
 }
 
 #[test]
-fn a_first_request_has_all_that_it_must() {
+fn refuses_ike_sa_init_without_a_required_payload() {
     let header = |spi_i| Header {
         spi_i,
         spi_r: 0,
@@ -138,7 +140,7 @@ fn a_first_request_has_all_that_it_must() {
 }
 
 #[test]
-fn a_first_answer_that_cannot_be_read_is_nobodys() {
+fn ignores_malformed_answers_to_ike_sa_init() {
     let mut pair = Pair::new(gateway(), terminal());
     pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
     let request = pair.up().remove(0);

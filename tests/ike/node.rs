@@ -1,6 +1,6 @@
-//! One node of the world: an endpoint, and the SAs that it had installed.
+//! A node of the world: an endpoint, and a simple data plane with the SAs that it installed.
 
-use crate::datagram::{Cargo, Datagram, Esp};
+use crate::datagram::{Content, Datagram, Esp};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -31,7 +31,7 @@ pub(super) struct Sa {
 }
 
 impl Sa {
-    /// Whether it is the other end.
+    /// Returns whether `other` is the other end of this pair.
     pub(super) fn mirrors(&self, other: &Self) -> bool {
         (self.spi_in, self.spi_out) == (other.spi_out, other.spi_in)
             && (&self.key_in, &self.key_out) == (&other.key_out, &other.key_in)
@@ -42,18 +42,19 @@ impl Sa {
 #[derive(Debug)]
 struct Link {
     path: Option<Path>,
-    /// Pairs to send by, the best last.
+    /// Pairs of child SAs to send by, the preferred one last.
     use_order: Vec<ChildId>,
     inner: Vec<IpAddr>,
+    /// `true` if a packet came since the last liveness check.
     is_heard: bool,
 }
 
-/// One node.
+/// A node: the gateway or a terminal.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) endpoint: Endpoint,
     pub(super) sas: BTreeMap<ChildId, Sa>,
-    /// Packets by an SPI that is not there.
+    /// Packets with an SPI or key that is not installed.
     pub(super) strays: u64,
     /// Packets that were opened.
     pub(super) delivered: u64,
@@ -85,17 +86,17 @@ impl Node {
         }
     }
 
-    /// What was told about a peer.
-    pub(super) fn story(&self, peer: PeerId) -> &[String] {
+    /// Returns the log of a peer's events.
+    pub(super) fn log_of(&self, peer: PeerId) -> &[String] {
         self.log.get(&peer).map_or(&[], |all| all)
     }
 
-    /// The stories of peers that ended.
-    pub(super) fn ends(&self) -> Vec<&str> {
-        self.gone.iter().flat_map(|peer| self.story(*peer)).map(String::as_str).collect()
+    /// Returns the logs of peers that ended.
+    pub(super) fn logs_of_ended_peers(&self) -> Vec<&str> {
+        self.gone.iter().flat_map(|peer| self.log_of(*peer)).map(String::as_str).collect()
     }
 
-    /// The inner address that it was given.
+    /// Returns the inner address that the node was assigned.
     pub(super) fn inner(&self) -> Option<IpAddr> {
         self.links.values().find_map(|link| link.inner.first().copied())
     }
@@ -104,7 +105,7 @@ impl Node {
         self.sas.get(&child).map(|sa| sa.peer)
     }
 
-    /// Does what the endpoint says.
+    /// Carries out the endpoint's events.
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.endpoint.poll_event() {
             self.note(now, &event);
@@ -122,13 +123,13 @@ impl Node {
                 Event::Configured { peer, addresses, .. } => self.link(peer).inner = addresses,
                 Event::ChildUp { peer, child, sa } => self.install(peer, child, sa),
                 Event::ChildUse { child } => {
-                    let peer = self.peer_of(child).expect("a pair to use is there");
+                    let peer = self.peer_of(child).expect("a pair to use exists");
                     let order = &mut self.link(peer).use_order;
                     order.retain(|other| *other != child);
                     order.push(child);
                 }
                 Event::ChildDown { child } => {
-                    let sa = self.sas.remove(&child).expect("a pair that goes was there");
+                    let sa = self.sas.remove(&child).expect("a pair that ends exists");
                     self.spis.remove(&sa.spi_in);
                     self.link(sa.peer).use_order.retain(|other| *other != child);
                 }
@@ -169,7 +170,7 @@ impl Node {
     }
 
     fn link(&mut self, peer: PeerId) -> &mut Link {
-        self.links.get_mut(&peer).expect("news of a peer that is up")
+        self.links.get_mut(&peer).expect("events only concern peers that are up")
     }
 
     fn install(&mut self, peer: PeerId, child: ChildId, sa: ChildSa) {
@@ -195,8 +196,8 @@ impl Node {
         self.sas.insert(child, new);
     }
 
-    /// A packet from `src` to `dst`, by the SA for it; at a gateway that of the terminal with this
-    /// inner address.
+    /// Seals a packet from `src` to `dst`; at the gateway with an SA of the terminal with the inner
+    /// address `inner`.
     pub(super) fn seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
         let child = self.links.values().find_map(|link| {
             let child = *link.use_order.last()?;
@@ -210,10 +211,10 @@ impl Node {
         let path = self.links[&sa.peer].path?;
         let (from, to) = path.udp.unwrap_or((0, 0));
         let (from, to) = (SocketAddr::new(path.local, from), SocketAddr::new(path.remote, to));
-        Some(Datagram { from, to, cargo: Cargo::Esp(esp) })
+        Some(Datagram { from, to, content: Content::Esp(esp) })
     }
 
-    /// Takes a packet from the network.
+    /// Opens a packet from the network. With `follows`, reports a new path of its peer.
     pub(super) fn open(&mut self, now: Duration, addresses: Addresses, esp: Esp, follows: bool) {
         let Some(child) = self.spis.get(&esp.spi).copied() else {
             self.strays += 1;
@@ -240,10 +241,10 @@ impl Node {
         }
     }
 
-    /// Nothing is left of anybody.
+    /// Asserts that no state of any peer is left.
     pub(super) fn assert_empty(&self) {
         assert_eq!((self.endpoint.kept(), self.endpoint.poll_timeout()), (Kept::default(), None));
         assert!(self.sas.is_empty() && self.links.is_empty());
-        assert!(self.ike_spis.is_empty(), "SPIs of IKE: {:x?}", self.ike_spis);
+        assert!(self.ike_spis.is_empty(), "IKE SPIs: {:x?}", self.ike_spis);
     }
 }

@@ -1,4 +1,4 @@
-//! Many terminals in bad weather. A seed that found something stays as a test of its own.
+//! Many terminals under many disturbances. A seed that found a fault stays as a test of its own.
 
 use crate::world::{NATS, World};
 use std::{panic, time::Duration};
@@ -10,13 +10,13 @@ use wayfarer::sim::{
 use wayfarer_mobility::ike::counter::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Longest silence before a side asks, retransmission until it gives up, a half-open peer's time,
-/// and the longest wait before it is dialled again.
+/// The longest recovery: silence until a liveness check, retransmission until it is given up, the
+/// lifetime of a half-open peer, and the longest wait before dialling again.
 const RECOVERY: Duration = Duration::from_secs(30 + 56 + 30 + 60 + 30);
 
-/// Runs a test of one seed over each kind of NAT. The gateway has one address, and terminals speak
-/// first and keep their mappings alive, so no kind makes a difference: as much is sent and opened
-/// with each.
+/// Runs a test with a seed and each kind of NAT, prints both if it fails, and checks that all kinds
+/// send and open the same number of packets. No kind may make a difference, because the gateway has
+/// one address, and terminals send first and keep their mappings alive.
 fn with_each_kind(seed: u64, test: impl Fn(u64, Kind) -> World + Copy + panic::UnwindSafe) {
     let traffic = Kind::ALL.map(|kind| {
         let world = panic::catch_unwind(move || test(seed, kind)).unwrap_or_else(|why| {
@@ -28,9 +28,9 @@ fn with_each_kind(seed: u64, test: impl Fn(u64, Kind) -> World + Copy + panic::U
     assert_eq!(traffic, [traffic[0]; Kind::ALL.len()], "seed {seed:#x}");
 }
 
-/// Keys change from both sides at once in a network that reorders, and no packet is lost.
-fn rekey_in_fair_weather(seed: u64, kind: Kind) -> World {
-    let mut world = World::new(seed, kind, 20, Cable::FAIR);
+/// Rekeys from both sides at once in a network that reorders, and checks that no packet is lost.
+fn rekey_without_loss(seed: u64, kind: Kind) -> World {
+    let mut world = World::new(seed, kind, 20, Cable::LOSSLESS);
     world.pass(10 * SECOND);
     world.assert_connected();
     world.pace = Duration::from_millis(20);
@@ -47,8 +47,8 @@ fn rekey_in_fair_weather(seed: u64, kind: Kind) -> World {
         let pause = Duration::from_millis(world.random.below(if round % 2 == 0 { 100 } else { 3000 }));
         world.pass(pause);
     }
-    // What the other side had no time for is tried again every two seconds, and what is replaced
-    // lingers.
+    // Rekeys that the other side postponed are tried again every two seconds, and replaced SAs
+    // linger.
     world.pass(30 * SECOND);
     world.assert_connected();
     assert_eq!(world.strays(), 0);
@@ -56,11 +56,12 @@ fn rekey_in_fair_weather(seed: u64, kind: Kind) -> World {
     world
 }
 
-/// Terminals move between networks in fair weather, and no packet is lost but those on their way to
-/// where a terminal is no more.
-fn roam_in_fair_weather(seed: u64, kind: Kind) -> World {
-    let mut world = World::new(seed, kind, 40, Cable::FAIR);
-    // A restart would give a port to somebody else, who cannot open what comes for who had it.
+/// Moves terminals between networks without loss, and checks that only packets on their way to a
+/// left address are lost.
+fn roam_without_loss(seed: u64, kind: Kind) -> World {
+    let mut world = World::new(seed, kind, 40, Cable::LOSSLESS);
+    // Otherwise a restart could give a port to another terminal, which cannot open packets that are
+    // on their way to the last one.
     world.nats.iter_mut().for_each(|nat| nat.preserves_ports = false);
     world.pass(10 * SECOND);
     world.pace = Duration::from_millis(50);
@@ -70,7 +71,7 @@ fn roam_in_fair_weather(seed: u64, kind: Kind) -> World {
             0 => Disturbance::NatRestart { nat: world.random.index(NATS) },
             1 => rekey(terminal, Some(Keys::Child), None),
             2 => rekey(terminal, None, Some(Keys::IkeSa)),
-            _ => Disturbance::Move { terminal, to: world.new_place() },
+            _ => Disturbance::Move { terminal, to: world.new_attachment() },
         };
         world.disturb(disturbance);
         let pause = Duration::from_millis(world.random.below(400));
@@ -79,7 +80,7 @@ fn roam_in_fair_weather(seed: u64, kind: Kind) -> World {
     world.pass(20 * SECOND);
     world.assert_connected();
     assert_eq!(world.strays(), 0);
-    assert_eq!(world.nodes[0].ends(), [""; 0]);
+    assert_eq!(world.nodes[0].logs_of_ended_peers(), [""; 0]);
     world
 }
 
@@ -87,9 +88,10 @@ fn rekey(terminal: usize, by_terminal: Option<Keys>, by_gateway: Option<Keys>) -
     Disturbance::Rekey { terminal, by_terminal, by_gateway }
 }
 
-/// All that can happen, in foul weather; then it ends.
+/// Applies all disturbances at random in a network that loses packets, and checks that all
+/// terminals recover.
 fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
-    let mut world = World::new(seed, kind, terminals, Cable::FOUL);
+    let mut world = World::new(seed, kind, terminals, Cable::LOSSY);
     world.pass(20 * SECOND);
     for step in 0..steps {
         let terminal = world.random.index(terminals);
@@ -113,19 +115,19 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
                 close(By::Terminal)
             }
             15 if step == steps / 2 => Disturbance::GatewayRestart,
-            _ => Disturbance::Move { terminal, to: world.new_place() },
+            _ => Disturbance::Move { terminal, to: world.new_attachment() },
         };
         world.disturb(disturbance);
         let pause = Duration::from_millis(world.random.below(500));
         world.pass(pause);
     }
     (0..terminals).for_each(|terminal| world.disturb(Disturbance::Repair { terminal }));
-    world.cable = Cable::FAIR;
+    world.cable = Cable::LOSSLESS;
     world.pass(RECOVERY);
     world.assert_connected();
     let strays = world.strays();
     world.pass(10 * SECOND);
-    assert_eq!(world.strays(), strays, "all is quiet");
+    assert_eq!(world.strays(), strays, "no SA is missing any more");
     let (datagrams, elapsed) = (world.datagrams, world.now.as_secs() - 1000);
     assert!(datagrams < elapsed * terminals as u64 * 6, "{datagrams} datagrams in {elapsed} s");
 
@@ -139,68 +141,67 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
 }
 
 #[test]
-fn no_packet_is_lost_when_keys_change() {
-    with_each_kind(1, rekey_in_fair_weather);
+fn loses_no_packet_during_rekeys() {
+    with_each_kind(1, rekey_without_loss);
 }
 
 #[test]
-fn no_packet_is_lost_when_terminals_move() {
-    with_each_kind(1, roam_in_fair_weather);
+fn loses_no_packet_during_moves() {
+    with_each_kind(1, roam_without_loss);
 }
 
 #[test]
-fn all_come_back_after_a_storm() {
+fn all_terminals_recover_from_a_storm() {
     with_each_kind(1, |seed, kind| storm(seed, kind, 50, 400));
 }
 
 #[test]
-fn two_hundred_terminals_come_back_after_a_storm() {
+fn two_hundred_terminals_recover_from_a_storm() {
     with_each_kind(7, |seed, kind| storm(seed, kind, 220, 800));
 }
 
-/// All NATs restart at once, and who was behind them is followed after a packet, a question and its
-/// answer, with the longest delay of each.
+/// Checks that after a restart of all NATs, every terminal behind them is followed within a packet,
+/// a probe and its answer, at the longest delay of each.
 #[test]
-fn a_crowd_behind_nats_that_restart_is_followed_within_a_round_trip() {
+fn all_terminals_behind_restarted_nats_are_followed_within_a_round_trip() {
     with_each_kind(23, |seed, kind| {
-        let mut world = World::new(seed, kind, 200, Cable::FAIR);
+        let mut world = World::new(seed, kind, 200, Cable::LOSSLESS);
         world.pass(10 * SECOND);
         world.pace = Duration::from_millis(50);
         world.pass(2 * SECOND);
         let before = world.remotes();
         (0..NATS).for_each(|nat| world.disturb(Disturbance::NatRestart { nat }));
-        world.pass(world.pace + 3 * Duration::from_millis(Cable::FAIR.delay));
+        world.pass(world.pace + 3 * Duration::from_millis(Cable::LOSSLESS.delay));
         let after = world.remotes();
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert!(moved > 64, "{moved} moved");
         world.pace = SECOND;
         world.pass(30 * SECOND);
-        assert_eq!(world.remotes(), after, "nobody came later");
+        assert_eq!(world.remotes(), after, "all moves were followed in time");
         assert_eq!(world.nodes[0].endpoint.count(Counter::Unconfirmed), 0);
         world.assert_connected();
         world
     });
 }
 
-/// Where a gateway forgets all, terminals notice and come back.
 #[test]
-fn all_come_back_to_a_gateway_that_began_anew() {
+fn all_terminals_return_to_a_restarted_gateway() {
     with_each_kind(11, |seed, kind| {
-        let mut world = World::new(seed, kind, 50, Cable::FOUL);
+        let mut world = World::new(seed, kind, 50, Cable::LOSSY);
         world.pass(20 * SECOND);
         world.disturb(Disturbance::GatewayRestart);
-        world.cable = Cable::FAIR;
+        world.cable = Cable::LOSSLESS;
         world.pass(RECOVERY);
         world.assert_connected();
         world
     });
 }
 
-/// NATs keep a mapping alive that nothing but keepalives uses, also those that expire soon.
+/// Checks that keepalives alone are enough, even for NATs whose mappings expire soon.
 #[test]
-fn quiet_terminals_stay_where_they_are() {
+fn keepalives_preserve_nat_mappings_of_quiet_terminals() {
     with_each_kind(31, |seed, kind| {
-        let mut world = World::new(seed, kind, 40, Cable::FAIR);
+        let mut world = World::new(seed, kind, 40, Cable::LOSSLESS);
         world.pass(10 * SECOND);
         world.pace = Duration::from_secs(3600);
         world.pass(2 * SECOND);

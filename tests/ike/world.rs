@@ -1,8 +1,8 @@
-//! A gateway, many terminals, and networks that lose, repeat, delay and translate what is sent: all
-//! of it from one seed.
+//! A gateway, many terminals, and networks that lose, repeat, delay and translate packets, all from
+//! one seed.
 
 use crate::{
-    datagram::{Cargo, Datagram},
+    datagram::{Content, Datagram},
     node::Node,
 };
 use std::{
@@ -18,7 +18,7 @@ use wayfarer::{
         cable::Cable,
         disturbance::{Attachment, By, Disturbance, Keys, Link, Model},
         ike::seeded::Seeded,
-        nat::{Ends, Kind, Nat},
+        nat::{Endpoints, Kind, Nat},
         random::Random,
     },
 };
@@ -36,19 +36,20 @@ use wayfarer_mobility::{
     transmit::Payload,
 };
 
-enum Happening {
+/// Something that is due at some time.
+enum Occurrence {
     ToGateway(Datagram),
     FromGateway(Datagram),
-    Done { node: usize, life: u64, id: TaskId, task: Task },
+    TaskDone { node: usize, generation: u64, id: TaskId, task: Task },
     Traffic { terminal: usize },
 }
 
-/// NATs in front of half of the terminals.
+/// Number of NATs, which are in front of half of the terminals.
 pub(super) const NATS: usize = 4;
-/// Number of the gateway among the nodes; terminal `n` is `n + 1`.
+/// The gateway's index among the nodes; terminal `n` has index `n + 1`.
 const GATE: usize = 0;
 
-/// All of it.
+/// The gateway, the terminals and the networks between them.
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) random: Random,
@@ -56,23 +57,25 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// Datagrams that were sent.
     pub(super) datagrams: u64,
-    /// Time between packets of a terminal, each way.
+    /// Time between packets of a terminal, in each direction.
     pub(super) pace: Duration,
-    life: Vec<u64>,
-    /// Where each terminal is attached, and whether nothing comes through there.
-    places: Vec<(Attachment, bool)>,
-    /// What the gateway must know in the end.
+    /// How often each node was replaced.
+    generations: Vec<u64>,
+    /// Each terminal's attachment, and whether it is a black hole.
+    attachments: Vec<(Attachment, bool)>,
+    /// The state that the gateway must reach in the end.
     model: Model,
     pub(super) nats: Vec<Nat>,
     hosts: BTreeMap<IpAddr, usize>,
     moves: u32,
-    queue: BTreeMap<(Duration, u64), Happening>,
+    queue: BTreeMap<(Duration, u64), Occurrence>,
+    /// Number of the last occurrence, to order those of the same time.
     number: u64,
     timers: BTreeSet<(Duration, usize)>,
     timer_of: Vec<Option<Duration>>,
 }
 
-/// Of any kind, some preserve ports, and some keep mappings for little longer than the 20 seconds
+/// Makes a NAT. Some preserve ports, and some keep mappings for little longer than the 20 seconds
 /// between keepalives.
 fn new_nat(nat: usize, kind: Kind) -> Nat {
     let mut new = Nat::new(nat_address(nat), kind);
@@ -86,7 +89,7 @@ fn nat_address(nat: usize) -> IpAddr {
 }
 
 impl World {
-    /// A gateway and terminals that begin to connect, half of them behind NATs of this kind.
+    /// Makes a gateway and terminals that start to connect, half of them behind NATs of this kind.
     pub(super) fn new(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
@@ -95,8 +98,8 @@ impl World {
             nodes: vec![],
             datagrams: 0,
             pace: Duration::from_secs(1),
-            life: vec![0; terminals + 1],
-            places: vec![],
+            generations: vec![0; terminals + 1],
+            attachments: vec![],
             model: Model::default(),
             nats: (0..NATS).map(|nat| new_nat(nat, kind)).collect(),
             hosts: BTreeMap::new(),
@@ -111,13 +114,13 @@ impl World {
         for terminal in 0..terminals {
             let node = world.fresh(terminal + 1);
             world.nodes.push(node);
-            let at = world.new_place();
+            let at = world.new_attachment();
             world.model.add(at);
-            world.places.push((at, false));
+            world.attachments.push((at, false));
             world.hosts.insert(at.address, terminal);
             world.dial(terminal);
             let at = world.now + Duration::from_millis(world.random.below(1000));
-            world.plan(at, Happening::Traffic { terminal });
+            world.schedule(at, Occurrence::Traffic { terminal });
         }
         world
     }
@@ -135,13 +138,13 @@ impl World {
         Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
     }
 
-    fn plan(&mut self, at: Duration, happening: Happening) {
+    fn schedule(&mut self, at: Duration, occurrence: Occurrence) {
         self.number += 1;
-        self.queue.insert((at, self.number), happening);
+        self.queue.insert((at, self.number), occurrence);
     }
 
-    /// Draws a place that nobody had.
-    pub(super) fn new_place(&mut self) -> Attachment {
+    /// Draws an attachment that no terminal has had.
+    pub(super) fn new_attachment(&mut self) -> Attachment {
         self.moves += 1;
         let [_, a, b, c] = self.moves.to_be_bytes();
         let nat = self.random.percent(50).then(|| self.random.below(NATS as u64) as usize);
@@ -150,16 +153,16 @@ impl World {
     }
 
     fn dial(&mut self, terminal: usize) {
-        let local = self.places[terminal].0.address;
+        let local = self.attachments[terminal].0.address;
         self.nodes[terminal + 1].endpoint.dial(self.now, 0, local);
         self.work(terminal + 1);
     }
 
     pub(super) fn terminals(&self) -> usize {
-        self.places.len()
+        self.attachments.len()
     }
 
-    /// The terminal's peer that is up, and the gateway's peer that it is.
+    /// Returns the terminal's connected peer, and the gateway's connected peer for the terminal.
     pub(super) fn peers(&self, terminal: usize) -> (Option<PeerId>, Option<PeerId>) {
         let name = Identity::from_text(&format!("t{}.test", terminal + 1)).unwrap();
         let here = self.nodes[terminal + 1].endpoint.peers().find(|p| p.state() == State::Up);
@@ -168,7 +171,7 @@ impl World {
         (here.map(|p| p.id()), there.map(|p| p.id()))
     }
 
-    /// The node of a side of this terminal's link, and its peer that is up.
+    /// Returns the node of one side of the terminal's link, and its connected peer.
     fn side(&self, terminal: usize, by: By) -> (usize, Option<PeerId>) {
         let (here, there) = self.peers(terminal);
         match by {
@@ -177,7 +180,7 @@ impl World {
         }
     }
 
-    /// What a side has of this terminal's link.
+    /// Returns the state of one side of the terminal's link.
     fn link(&self, terminal: usize, by: By) -> Link {
         let (node, peer) = self.side(terminal, by);
         let view = self.nodes[node].endpoint.peers().find(|view| Some(view.id()) == peer);
@@ -190,7 +193,7 @@ impl World {
         }
     }
 
-    /// Disturbs the system, and tells the model.
+    /// Applies a disturbance to the system and to the model.
     pub(super) fn disturb(&mut self, disturbance: Disturbance) {
         let mut model = std::mem::take(&mut self.model);
         model.apply(&disturbance, |terminal, by| self.link(terminal, by));
@@ -198,8 +201,8 @@ impl World {
         match disturbance {
             Disturbance::Move { terminal, to } => self.roam(terminal, to),
             Disturbance::NatRestart { nat } => self.nats[nat].restart(),
-            Disturbance::BlackHole { terminal } => self.places[terminal].1 = true,
-            Disturbance::Repair { terminal } => self.places[terminal].1 = false,
+            Disturbance::BlackHole { terminal } => self.attachments[terminal].1 = true,
+            Disturbance::Repair { terminal } => self.attachments[terminal].1 = false,
             Disturbance::TerminalRestart { terminal } => self.restart(terminal),
             Disturbance::GatewayRestart => self.replace(GATE),
             Disturbance::Rekey { terminal, by_terminal, by_gateway } => {
@@ -210,9 +213,9 @@ impl World {
     }
 
     fn roam(&mut self, terminal: usize, to: Attachment) {
-        self.hosts.remove(&self.places[terminal].0.address);
+        self.hosts.remove(&self.attachments[terminal].0.address);
         self.hosts.insert(to.address, terminal);
-        self.places[terminal] = (to, false);
+        self.attachments[terminal] = (to, false);
         match self.peers(terminal).0 {
             Some(peer) => {
                 let now = self.now;
@@ -230,7 +233,7 @@ impl World {
 
     fn replace(&mut self, node: usize) {
         self.nodes[node] = self.fresh(node);
-        self.life[node] += 1;
+        self.generations[node] += 1;
         self.work(node);
     }
 
@@ -256,7 +259,7 @@ impl World {
         }
     }
 
-    /// Nobody but the gateway is left.
+    /// Resets and cuts off all terminals.
     pub(super) fn silence(&mut self) {
         for terminal in 0..self.terminals() {
             self.replace(terminal + 1);
@@ -264,7 +267,7 @@ impl World {
         }
     }
 
-    // The course of things.
+    // Time and messages.
 
     /// Lets time pass.
     pub(super) fn pass(&mut self, duration: Duration) {
@@ -282,8 +285,8 @@ impl World {
                 }
                 (_, Some(key)) => {
                     self.now = self.now.max(key.0);
-                    let happening = self.queue.remove(&key).unwrap();
-                    self.happen(happening);
+                    let occurrence = self.queue.remove(&key).unwrap();
+                    self.carry_out(occurrence);
                 }
                 _ => {
                     self.now = until;
@@ -293,22 +296,22 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::ToGateway(datagram) => self.receive(GATE, datagram),
-            Happening::FromGateway(datagram) => {
-                let ends = Ends { from: datagram.from, to: datagram.to };
-                let Some((terminal, to)) = self.behind(ends) else { return };
+    fn carry_out(&mut self, occurrence: Occurrence) {
+        match occurrence {
+            Occurrence::ToGateway(datagram) => self.receive(GATE, datagram),
+            Occurrence::FromGateway(datagram) => {
+                let ends = Endpoints { from: datagram.from, to: datagram.to };
+                let Some((terminal, to)) = self.recipient_of(ends) else { return };
                 self.receive(terminal + 1, Datagram { to, ..datagram });
             }
-            Happening::Done { node, life, id, task } => {
-                if self.life[node] == life {
+            Occurrence::TaskDone { node, generation, id, task } => {
+                if self.generations[node] == generation {
                     let outcome = task.run(&Primitives);
                     self.nodes[node].endpoint.handle_outcome(self.now, id, outcome);
                     self.work(node);
                 }
             }
-            Happening::Traffic { terminal } => {
+            Occurrence::Traffic { terminal } => {
                 let inner = self.nodes[terminal + 1].inner();
                 if let Some(inner) = inner {
                     let up = self.nodes[terminal + 1].seal(None, inner, [10, 99, 0, 7].into());
@@ -317,35 +320,35 @@ impl World {
                     down.into_iter().for_each(|d| self.send(GATE, d));
                 }
                 let at = self.now + self.pace;
-                self.plan(at, Happening::Traffic { terminal });
+                self.schedule(at, Occurrence::Traffic { terminal });
             }
         }
     }
 
-    /// Who gets a packet of the gateway's, and at which socket of its own.
-    fn behind(&mut self, ends: Ends) -> Option<(usize, SocketAddr)> {
+    /// Returns the terminal that gets a packet from the gateway, and its internal endpoint.
+    fn recipient_of(&mut self, ends: Endpoints) -> Option<(usize, SocketAddr)> {
         let inside = match self.nats.iter_mut().find(|nat| nat.address == ends.to.ip()) {
             Some(nat) => nat.inbound(self.now, ends)?.to,
             None => ends.to,
         };
         let terminal = *self.hosts.get(&inside.ip())?;
-        (!self.places[terminal].1).then_some((terminal, inside))
+        (!self.attachments[terminal].1).then_some((terminal, inside))
     }
 
     fn receive(&mut self, node: usize, datagram: Datagram) {
-        let Datagram { from, to, cargo } = datagram;
+        let Datagram { from, to, content } = datagram;
         let addresses = Addresses { local: to, remote: from };
-        match cargo {
-            Cargo::Ike(message) => {
+        match content {
+            Content::Ike(message) => {
                 self.nodes[node].endpoint.handle_datagram(self.now, addresses, &message);
             }
-            Cargo::Keepalive => {}
-            Cargo::Esp(esp) => self.nodes[node].open(self.now, addresses, esp, node == GATE),
+            Content::Keepalive => {}
+            Content::Esp(esp) => self.nodes[node].open(self.now, addresses, esp, node == GATE),
         }
         self.work(node);
     }
 
-    /// Takes what a node has to say.
+    /// Carries out a node's events, starts its tasks and sends its messages.
     fn work(&mut self, node: usize) {
         if node >= self.nodes.len() {
             return;
@@ -355,17 +358,17 @@ impl World {
             let mut is_done = true;
             while let Some((id, _, task)) = self.nodes[node].endpoint.poll_task() {
                 let at = self.now + Duration::from_micros(self.random.below(4000));
-                let life = self.life[node];
-                self.plan(at, Happening::Done { node, life, id, task });
+                let generation = self.generations[node];
+                self.schedule(at, Occurrence::TaskDone { node, generation, id, task });
                 is_done = false;
             }
             while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
                 let Addresses { local: from, remote: to } = transmit.addresses;
-                let cargo = match transmit.payload {
-                    Payload::Message(message) => Cargo::Ike(message),
-                    Payload::Keepalive => Cargo::Keepalive,
+                let content = match transmit.payload {
+                    Payload::Message(message) => Content::Ike(message),
+                    Payload::Keepalive => Content::Keepalive,
                 };
-                self.send(node, Datagram { from, to, cargo });
+                self.send(node, Datagram { from, to, content });
                 is_done = false;
             }
             if is_done {
@@ -382,12 +385,12 @@ impl World {
     fn send(&mut self, node: usize, mut datagram: Datagram) {
         self.datagrams += 1;
         if let Some(terminal) = node.checked_sub(1) {
-            let (place, is_hole) = self.places[terminal];
-            if is_hole || datagram.from.ip() != place.address {
+            let (attachment, is_hole) = self.attachments[terminal];
+            if is_hole || datagram.from.ip() != attachment.address {
                 return;
             }
-            if let Some(nat) = place.nat {
-                let ends = Ends { from: datagram.from, to: datagram.to };
+            if let Some(nat) = attachment.nat {
+                let ends = Endpoints { from: datagram.from, to: datagram.to };
                 let Some(outside) = self.nats[nat].outbound(self.now, ends) else { return };
                 datagram.from = outside.from;
             }
@@ -397,18 +400,18 @@ impl World {
         }
         for delay in self.cable.carry(&mut self.random) {
             let datagram = datagram.clone();
-            let happening = match node {
-                GATE => Happening::FromGateway(datagram),
-                _ => Happening::ToGateway(datagram),
+            let occurrence = match node {
+                GATE => Occurrence::FromGateway(datagram),
+                _ => Occurrence::ToGateway(datagram),
             };
-            self.plan(self.now + delay, happening);
+            self.schedule(self.now + delay, occurrence);
         }
     }
 
-    // What must hold.
+    // Assertions.
 
-    /// Every terminal has one IKE SA and one pair of child SAs, and the gateway has the same, and
-    /// the terminal where it is.
+    /// Asserts that every reachable terminal has one IKE SA and one pair of child SAs, that the
+    /// gateway has the same, and that it has the terminal's address.
     pub(super) fn assert_connected(&self) {
         for (terminal, expected) in self.model.reachable() {
             let (at, over) = (expected.at, &expected.over);
@@ -421,12 +424,12 @@ impl World {
                 let children: Vec<ChildId> = view.children().collect();
                 let [child] = children[..] else {
                     let nodes = [(terminal + 1, ours), (GATE, theirs)];
-                    let stories = nodes.map(|(node, peer)| self.nodes[node].story(peer));
-                    panic!("terminal {terminal}, node {node}: {children:?} {stories:#?}")
+                    let logs = nodes.map(|(node, peer)| self.nodes[node].log_of(peer));
+                    panic!("terminal {terminal}, node {node}: {children:?} {logs:#?}")
                 };
                 (view.spis(), self.nodes[node].sas[&child].clone(), view.addresses())
             });
-            assert_eq!(here.0, there.0, "terminal {terminal}: SPIs of IKE");
+            assert_eq!(here.0, there.0, "terminal {terminal}: IKE SPIs");
             assert!(here.1.mirrors(&there.1), "terminal {terminal}: {here:?} {there:?}");
             let seen = at.nat.map_or(at.address, nat_address);
             assert_eq!(here.2.local.ip(), at.address, "terminal {terminal}");
@@ -436,26 +439,26 @@ impl World {
             let has_left = at.nat.is_none_or(|nat| self.nats[nat].preserves_ports);
             assert!(has_left || !over.remotes.contains(&there.2.remote), "terminal {terminal}: an old port");
         }
-        let name_count = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
-        assert_eq!(name_count, self.model.reachable().count());
+        let connected = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
+        assert_eq!(connected, self.model.reachable().count());
     }
 
-    /// What was sent and what was opened, by which two worlds are compared.
+    /// Counts datagrams that were sent and packets that were opened, to compare two worlds.
     pub(super) fn traffic(&self) -> [u64; 2] {
         [self.datagrams, self.delivered()]
     }
 
-    /// Where the gateway has each of its peers.
+    /// Returns the gateway's current address of each of its peers.
     pub(super) fn remotes(&self) -> Vec<SocketAddr> {
         self.nodes[GATE].endpoint.peers().map(|view| view.addresses().remote).collect()
     }
 
-    /// Packets that came, but to nobody who could open them.
+    /// Counts packets that reached a node which could not open them.
     pub(super) fn strays(&self) -> u64 {
         self.nodes.iter().map(|node| node.strays).sum()
     }
 
-    /// Packets that were opened.
+    /// Counts packets that were opened.
     pub(super) fn delivered(&self) -> u64 {
         self.nodes.iter().map(|node| node.delivered).sum()
     }

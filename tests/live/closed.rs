@@ -1,9 +1,9 @@
-//! A host whose kernel forwards: what policy protects does not pass it in clear, whatever form it
-//! comes in, and whether the gateway runs or not.
+//! A host whose kernel forwards does not let protected traffic pass in clear, in whatever form it
+//! comes, and whether the gateway runs or not.
 //!
 //! ```text
-//!  core 10.98.0.7 ── g0 gw g1 ── srv 10.99.0.2        what is between the two is the tunnel's
-//!                       gw c0 ── box 172.20.0.2       the host's own business
+//! core 10.98.0.7 ── g0 gw g1 ── srv 10.99.0.2 traffic between these needs the tunnel gw c0 ── box
+//! 172.20.0.2 the host's own network
 //! ```
 
 use super::lab::{Gateway, Lab, PATIENCE, program, wait_for};
@@ -84,14 +84,14 @@ fn bind(lab: &Lab, space: &str, address: &str) -> UdpSocket {
     socket
 }
 
-/// Datagrams that a socket has got so far.
+/// Counts the datagrams that a socket has received so far, and removes them.
 fn drain(socket: &UdpSocket) -> usize {
     std::iter::from_fn(|| socket.recv_from(&mut [0; 2048]).ok()).count()
 }
 
-/// Keeps this thread on one core for as long as it is there, and the programs that it starts
-/// meanwhile. The kernel has a queue of packets a core: what is sent by one stays in order all the
-/// way, and what another sends may pass it by.
+/// Keeps this thread, and the programs that it starts, on one core while the value exists. The
+/// kernel has a queue of packets per core, so only packets that one core sends stay in order all
+/// the way.
 struct OneCore(CpuSet);
 
 impl OneCore {
@@ -111,114 +111,116 @@ impl Drop for OneCore {
     }
 }
 
-/// All that the kernel had to forward has been, or has not: what is behind it on both links was
-/// answered. Only so for what was sent on the same core, see [`OneCore`].
-fn fence(lab: &Lab) {
+/// Waits until the kernel has forwarded or dropped all packets sent so far, by pings behind them on
+/// both links. Holds only for packets sent on the same core, see [`OneCore`].
+fn wait_for_forwarding(lab: &Lab) {
     lab.run("srv", "ping -c 2 -i 0.02 -W 5 10.99.0.1");
     lab.run("core", "ping -c 2 -i 0.02 -W 5 192.0.2.1");
 }
 
-/// Ends of flows that the tunnel is for, in IPv4 and IPv6.
-struct Ends {
+/// Endpoints of flows that the tunnel protects, in IPv4 and IPv6.
+struct Endpoints {
     near: [UdpSocket; 2],
     far: [UdpSocket; 2],
 }
 
-impl Ends {
+impl Endpoints {
     fn new(lab: &Lab) -> Self {
         let this =
             Self { near: NEAR.map(|at| bind(lab, "srv", at)), far: FAR.map(|at| bind(lab, "core", at)) };
-        wait_for("the kernel to forward", || (this.arrive(lab) == [COUNT; 4]).then_some(()));
+        wait_for("the kernel to forward", || (this.send_in_clear(lab) == [COUNT; 4]).then_some(()));
         this
     }
 
-    /// Sends packets in clear, and answers how many arrive: out and in by IPv4, out and in by IPv6.
-    fn arrive(&self, lab: &Lab) -> [usize; 4] {
+    /// Sends packets in clear, and returns how many arrive: out and in over IPv4, out and in over
+    /// IPv6.
+    fn send_in_clear(&self, lab: &Lab) -> [usize; 4] {
         let _in_order = OneCore::new();
         self.near.iter().chain(&self.far).map(drain).for_each(drop);
         for family in [0, 1] {
             let (near, far) = (&self.near[family], &self.far[family]);
             for (from, to) in [(near, FAR[family]), (far, NEAR[family])] {
                 for _ in 0..COUNT {
-                    // What has no route, while a device is away, cannot leave in clear either.
+                    // Without a route, while a device is gone, the packet cannot leave in clear
+                    // either.
                     let _ = from.send_to(b"in clear", (to, PORT));
                 }
             }
         }
-        fence(lab);
+        wait_for_forwarding(lab);
         let [near, far] = [&self.near, &self.far].map(|all| [drain(&all[0]), drain(&all[1])]);
         [far[0], near[0], far[1], near[1]]
     }
 }
 
-/// Runs `wayfarer open-host` in the gateway's namespace: exit code and what it said.
+/// Runs `wayfarer open-host` in the gateway's namespace; returns exit code and output.
 fn open_host(lab: &Lab, devices: &str) -> (Option<i32>, String) {
     let output = lab.output("gw", format!("{} open-host {devices}", program()).trim_end());
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    let output_text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(output_text).unwrap())
 }
 
 fn link_of(gateway: &Gateway, port: &str) -> Option<String> {
     gateway.ports().into_iter().find(|p| p.port == port).unwrap().link
 }
 
-/// Nothing passes in clear while the gateway runs and after it has ended, however that was, on a
-/// device that was made again either; until the host is opened. The host itself stays reachable.
-pub(crate) fn stays_closed(kind: &str) {
+/// Checks that nothing passes in clear while the gateway runs and after it has ended in any way,
+/// even by a device that was made again, until the host is opened. The host itself stays reachable.
+pub(crate) fn host_stays_closed_until_opened(kind: &str) {
     let lab = lab();
-    let ends = Ends::new(&lab);
+    let endpoints = Endpoints::new(&lab);
     assert_eq!(open_host(&lab, ""), (Some(0), "no device is closed\n".to_owned()));
 
     let mut gateway = lab.gateway("gw", &config(kind));
-    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway runs");
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "the gateway runs");
     gateway.signal("HUP");
-    wait_for("a word about the signal", || gateway.log().contains("SIGHUP ignored").then_some(()));
-    assert_eq!(ends.arrive(&lab), [0; 4], "it was told to hang up");
+    wait_for("a log line about the signal", || gateway.log().contains("SIGHUP ignored").then_some(()));
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "it ignored SIGHUP");
     lab.run("gw", "nft flush ruleset");
-    let (code, said) = open_host(&lab, "");
+    let (code, output_text) = open_host(&lab, "");
     let holder = format!("another gateway (process {}) has this device", gateway.process());
-    assert_eq!((code, said.contains(&holder)), (Some(1), true), "{said}");
+    assert_eq!((code, output_text.contains(&holder)), (Some(1), true), "{output_text}");
 
     assert_eq!(link_of(&gateway, "inside").as_deref(), Some("up"));
     lab.run("gw", "ip link del g1");
     link_inside(&lab);
     assert_eq!(link_of(&gateway, "inside").as_deref(), Some("gone"));
     assert_eq!(link_of(&gateway, "outside").as_deref(), Some("up"));
-    wait_for("a word about the device", || gateway.log().contains("the device is gone").then_some(()));
-    assert_eq!(ends.arrive(&lab), [0; 4], "a device was made again");
+    wait_for("a log line about the device", || gateway.log().contains("the device is gone").then_some(()));
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "a device was made again");
 
     assert!(gateway.stop().success());
-    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway was stopped");
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "the gateway was stopped");
     lab.run("gw", "ip link del g0");
     link_outside(&lab);
-    assert_eq!(ends.arrive(&lab), [0; 4], "a device was made again without the gateway");
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "a device was made again without the gateway");
     lab.run("gw", "ip address add 192.0.2.99/24 dev g0");
     lab.run("core", "ping -c 1 -W 5 192.0.2.99");
     lab.run("core", "ping -c 1 -W 5 2001:db8:a::1");
 
     drop(lab.gateway("gw", &config(kind)));
-    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway was killed");
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "the gateway was killed");
     assert_eq!(open_host(&lab, "g7"), (Some(1), "g7: no gateway has closed this device\n".to_owned()));
     let opened = "g0: the host may forward in clear again\ng1: the host may forward in clear again\n";
     assert_eq!(open_host(&lab, "g1 g0"), (Some(0), opened.to_owned()));
-    assert_eq!(ends.arrive(&lab), [COUNT; 4], "the host was opened");
+    assert_eq!(endpoints.send_in_clear(&lab), [COUNT; 4], "the host was opened");
 
     let missing = lab.config("missing", &config(kind).replace("\"g1\"", "\"eth77\""));
     let failed = lab.output("gw", &format!("{} gateway --config {}", program(), missing.display()));
     assert_eq!(failed.status.code(), Some(1));
-    assert_eq!(ends.arrive(&lab), [0; 4], "the gateway could not start");
+    assert_eq!(endpoints.send_in_clear(&lab), [0; 4], "the gateway could not start");
     assert_eq!(open_host(&lab, "").0, Some(0));
-    assert_eq!(ends.arrive(&lab), [COUNT; 4], "the host was opened again");
+    assert_eq!(endpoints.send_in_clear(&lab), [COUNT; 4], "the host was opened again");
 }
 
-/// A form that a packet can have on a wire.
+/// A form of a packet on a wire.
 struct Form {
     name: &'static str,
-    /// The frame to `to` from `from` that has this IP packet.
+    /// Makes a frame to `to` from `from` that carries this IP packet.
     frame: fn(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8>,
-    /// Whether the kernel takes it for an IP packet to be forwarded.
+    /// `true` if the kernel would forward the packet.
     is_forwarded: bool,
-    /// Whether the gateway does.
+    /// `true` if the gateway processes the packet.
     is_processed: bool,
 }
 
@@ -228,7 +230,7 @@ const VLAN: &[u8] = &[0x81, 0, 0xa0, 5];
 const IPV4: &[u8] = &[8, 0];
 const VXLAN_MAC: Mac = [2, 0, 0, 0, 0, 0x77];
 
-/// Every form that the host's kernel might take for the same packet, and some that only look so.
+/// All forms in which the host's kernel might recognize the packet, and some similar ones.
 const FORMS: [Form; 13] = [
     Form {
         name: "untagged",
@@ -295,21 +297,21 @@ const FORMS: [Form; 13] = [
     },
 ];
 
-/// RFC 1042.
+/// Makes an LLC and SNAP frame (RFC 1042).
 fn snap(to: Mac, from: Mac, packet: &[u8], _host: [u8; 4]) -> Vec<u8> {
     let length = (packet.len() + 8) as u16;
     [&to[..], &from, &length.to_be_bytes(), &[0xaa, 0xaa, 3, 0, 0, 0], IPV4, packet].concat()
 }
 
-/// RFC 2516 §5, session 1.
+/// Makes a PPPoE frame of session 1 (RFC 2516 §5).
 fn pppoe(to: Mac, from: Mac, packet: &[u8], _host: [u8; 4]) -> Vec<u8> {
     let length = (packet.len() + 2) as u16;
     let session = [&[0x11, 0, 0, 1][..], &length.to_be_bytes(), &[0, 0x21]].concat();
     [&to[..], &from, &[0x88, 0x64], &session, packet].concat()
 }
 
-/// RFC 7348 §5, to the host itself, which opens it: as with IP in IP or GRE, the classifier sees
-/// the host's own packet.
+/// Makes a VXLAN packet to the host itself (RFC 7348 §5). As with IP in IP or GRE, the classifier
+/// only sees a packet to the host.
 fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
     let inner = [&VXLAN_MAC[..], &from, IPV4, packet].concat();
     let segment = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
@@ -317,7 +319,7 @@ fn vxlan(to: Mac, from: Mac, packet: &[u8], host: [u8; 4]) -> Vec<u8> {
     [&to[..], &from, IPV4, &udp(peer, host, 4789, &segment)].concat()
 }
 
-/// RFC 791 §3.1: by the host, and then where the packet says.
+/// Adds a source route via the host to the packet's destination (RFC 791 §3.1).
 fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -> Vec<u8> {
     let (header, rest) = packet.split_at(20);
     let route = [&[option, 7, 4][..], &header[16..], &[0]].concat();
@@ -330,7 +332,8 @@ fn source_routed(to: Mac, from: Mac, packet: &[u8], host: [u8; 4], option: u8) -
     [&to[..], &from, IPV4, &header, rest].concat()
 }
 
-/// A device takes source routes if both its own setting, 1 from the start, and this one say so.
+/// Makes devices accept source routes: their own setting is 1 by default, and this one is needed
+/// too.
 fn accept_source_routes(lab: &Lab, spaces: &[&str]) {
     for space in spaces {
         lab.run(space, "sysctl -qw net.ipv4.conf.all.accept_source_route=1");
@@ -344,7 +347,7 @@ fn fill_checksum(header: &mut [u8]) {
     header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
-/// A UDP datagram over IPv4, without its optional checksum.
+/// Makes a UDP datagram over IPv4, without the optional checksum.
 fn udp(from: [u8; 4], to: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; 20];
     header[0] = 0x45;
@@ -368,8 +371,8 @@ struct Station {
 }
 
 impl Station {
-    /// On a device of a namespace, to the gateway's device at its other end, with packets from and
-    /// to these addresses.
+    /// Makes a station on `device` in `space` that sends to the gateway's device `other`. `from`
+    /// and `to` are its packets' addresses, `host` the gateway's.
     fn new(lab: &Lab, [space, device, other]: [&str; 3], [from, to, host]: [[u8; 4]; 3]) -> Self {
         let find = |space, name| lab.enter(space, || Device::find(name).unwrap());
         let own = find(space, device);
@@ -389,28 +392,28 @@ impl Station {
     }
 }
 
-/// What the kernel takes for the same packet does not pass in another form, neither out nor in; and
-/// what is the gateway's in one form is in every other.
-pub(crate) fn every_form(kind: &str) {
+/// Checks that a packet passes the host in no form, neither out nor in, and that the gateway
+/// processes every form that it knows.
+pub(crate) fn no_form_of_a_packet_passes_in_clear(kind: &str) {
     let lab = lab();
-    let ends = Ends::new(&lab);
+    let endpoints = Endpoints::new(&lab);
     lab.run("gw", "ip link add vx0 address 02:00:00:00:00:77 type vxlan id 7 dstport 4789");
     lab.run("gw", "ip link set vx0 up");
-    // Strict source routes lead to neighbours only.
+    // Strict source routes may only lead to neighbours.
     lab.run("gw", "ip route replace 10.98.0.7 dev g0");
     accept_source_routes(&lab, &["core", "gw", "srv"]);
     let (near, far) = ([10, 99, 0, 2], [10, 98, 0, 7]);
     let inside = Station::new(&lab, ["srv", "s0", "g1"], [near, far, [10, 99, 0, 1]]);
     let outside = Station::new(&lab, ["core", "k1", "g0"], [far, near, [192, 0, 2, 1]]);
-    // How many arrive out and in.
+    // Counts the packets that arrive out and in.
     let pass = |form: &Form| {
         let _in_order = OneCore::new();
-        drain(&ends.near[0]);
-        drain(&ends.far[0]);
+        drain(&endpoints.near[0]);
+        drain(&endpoints.far[0]);
         inside.send(form);
         outside.send(form);
-        fence(&lab);
-        [drain(&ends.far[0]), drain(&ends.near[0])]
+        wait_for_forwarding(&lab);
+        [drain(&endpoints.far[0]), drain(&endpoints.near[0])]
     };
     let open = |when: &str| {
         for form in &FORMS {
@@ -420,27 +423,26 @@ pub(crate) fn every_form(kind: &str) {
     };
     open("without a gateway");
     let gateway = lab.gateway("gw", &config(kind));
-    let [mut sealed, mut refused] = [0; 2];
+    let mut expected = 0;
     for form in &FORMS {
         assert_eq!(pass(form), [0; 2], "{}, with the gateway", form.name);
-        let processed = if form.is_processed { COUNT as u64 } else { 0 };
-        [sealed, refused] = [sealed, refused].map(|count| count + processed);
+        expected += if form.is_processed { COUNT as u64 } else { 0 };
         let counts = || (gateway.sa().outbound.packets, gateway.dropped("Unprotected"));
-        wait_for(form.name, || (counts() == (sealed, refused)).then_some(()));
+        wait_for(form.name, || (counts() == (expected, expected)).then_some(()));
     }
     drop(gateway);
     for form in &FORMS {
-        assert_eq!(pass(form), [0; 2], "{}, when the gateway was killed", form.name);
+        assert_eq!(pass(form), [0; 2], "{}, after the gateway was killed", form.name);
     }
     assert_eq!(open_host(&lab, "").0, Some(0));
-    open("when the host was opened");
+    open("after the host was opened");
 }
 
-/// What the host forwards for others goes on: between devices that are no ports, and by a port
-/// where policy protects neither end, behind the host's own address. Not so what policy protects.
-pub(crate) fn others_are_left_alone(kind: &str) {
+/// Checks that the host still forwards unprotected traffic, between other devices and by a port
+/// behind the host's own address, but no protected traffic.
+pub(crate) fn unprotected_traffic_is_still_forwarded(kind: &str) {
     let lab = lab();
-    let ends = Ends::new(&lab);
+    let endpoints = Endpoints::new(&lab);
     for (space, device, end, net) in [("box", "c0", "b0", "172.20.0"), ("bay", "d0", "e0", "172.21.0")] {
         lab.add_space(space);
         let (host, own) = (format!("{net}.1/24"), format!("{net}.2/24"));
@@ -460,7 +462,7 @@ pub(crate) fn others_are_left_alone(kind: &str) {
     let exchange = |to: &UdpSocket, at: &str| {
         boxed.send_to(b"hello", (at, PORT)).unwrap();
         let mut from: Option<SocketAddr> = None;
-        wait_for("a packet of the host's own network", || {
+        wait_for("a packet from the host's own network", || {
             from = to.recv_from(&mut [0; 64]).ok().map(|(_, from)| from);
             from
         });
@@ -471,27 +473,27 @@ pub(crate) fn others_are_left_alone(kind: &str) {
         let _in_order = OneCore::new();
         exchange(&bay, "172.21.0.2");
         exchange(&core, "192.0.2.254");
-        drain(&ends.far[0]);
+        drain(&endpoints.far[0]);
         boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
         routed.send(by_source_route);
         exchange(&core, "192.0.2.254");
-        assert_eq!(drain(&ends.far[0]), 0, "{when}");
+        assert_eq!(drain(&endpoints.far[0]), 0, "{when}");
         inward.send(by_source_route);
-        fence(&lab);
+        wait_for_forwarding(&lab);
         assert_eq!(drain(&boxed), 0, "{when}");
     };
     let gateway = lab.gateway("gw", &config(kind));
     all("while the gateway runs");
     drop(gateway);
-    all("when it was killed");
+    all("after it was killed");
     assert_eq!(open_host(&lab, "").0, Some(0));
     inward.send(by_source_route);
     wait_for("a packet by a source route", || boxed.recv_from(&mut [0; 64]).ok());
     let patience = PATIENCE.min(Duration::from_secs(20));
-    ends.far[0].set_nonblocking(false).unwrap();
-    ends.far[0].set_read_timeout(Some(patience)).unwrap();
+    endpoints.far[0].set_nonblocking(false).unwrap();
+    endpoints.far[0].set_read_timeout(Some(patience)).unwrap();
     boxed.send_to(b"in clear", (FAR[0], PORT)).unwrap();
-    ends.far[0].recv_from(&mut [0; 64]).expect("the host to forward again");
+    endpoints.far[0].recv_from(&mut [0; 64]).expect("the host forwards again");
     routed.send(by_source_route);
-    ends.far[0].recv_from(&mut [0; 64]).expect("the host to follow source routes again");
+    endpoints.far[0].recv_from(&mut [0; 64]).expect("the host follows source routes again");
 }

@@ -1,5 +1,5 @@
-//! The kernel's side of a port whose NIC the kernel does not have: a real TAP device and the
-//! kernel's own stack behind it. The NIC is a wire in memory.
+//! The kernel's side of a port whose NIC the kernel cannot use: a real TAP device with the kernel's
+//! own stack. The NIC is a wire in memory.
 
 use super::lab::{Lab, PATIENCE};
 use std::{
@@ -21,7 +21,7 @@ use wayfarer_dataplane::{
 
 const TAP: &str = "kernel0";
 
-/// A gateway with a TAP device for a side of its outside, which follows the kernel's routes or not.
+/// Makes a gateway with a TAP device as the kernel's side of its outside port.
 fn gateway(kernel_routes: bool) -> World {
     let mut config = config(vec![]);
     config.gateway.kernel_routes = kernel_routes;
@@ -44,23 +44,23 @@ fn gateway(kernel_routes: bool) -> World {
     World::on(config, (ports, wires))
 }
 
-/// Sends `packet` by `port` until one comes out of the outside that is `wanted`.
-fn until_out(world: &mut World, port: usize, packet: &[u8], wanted: impl Fn(&[u8]) -> bool) {
+/// Sends `packet` by `port` until a packet that `is_expected` leaves by the outside.
+fn until_out(world: &mut World, port: usize, packet: &[u8], is_expected: impl Fn(&[u8]) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         world.put(port, packet);
         let next = Instant::now() + Duration::from_millis(100);
         while Instant::now() < next {
             world.settle();
-            if world.take(OUTSIDE).iter().any(|packet| wanted(packet)) {
+            if world.take(OUTSIDE).iter().any(|packet| is_expected(packet)) {
                 return;
             }
         }
-        assert!(Instant::now() < deadline, "it does not come out: {:?}", world.all_drops());
+        assert!(Instant::now() < deadline, "the expected packet does not come out: {:?}", world.all_drops());
     }
 }
 
-/// A namespace with the TAP device.
+/// Makes a namespace with the TAP device.
 fn lab() -> Lab {
     let lab = Lab::new(&["gw"]);
     for command in [
@@ -75,7 +75,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
+fn kernel_answers_through_the_nic_and_its_routes_are_followed() {
     lab().enter("gw", || {
         let mut world = gateway(true);
         let echo = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
@@ -84,7 +84,7 @@ fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
         let length = ip::emit(&mut ping, src, dst, protocol::ICMP, echo.len());
         ping.truncate(length);
         ping.extend_from_slice(&echo);
-        // The kernel asks for the station by the NIC, and hears the answer.
+        // The kernel resolves the station through the NIC.
         until_out(&mut world, OUTSIDE, &ping, |out| {
             out.get(9) == Some(&protocol::ICMP)
                 && out.get(12..20) == Some(&[203, 0, 113, 1, 203, 0, 113, 254])
@@ -95,7 +95,7 @@ fn the_kernel_answers_by_the_nic_and_its_routes_are_followed() {
 }
 
 #[test]
-fn what_is_for_an_address_of_the_hosts_own_is_the_kernels_as_long_as_it_has_it() {
+fn packets_to_the_hosts_addresses_go_to_the_kernel_while_it_has_them() {
     lab().enter("gw", || {
         let address = |change: &str, address: &str| {
             let arguments = ["address", change, address, "dev", TAP];
@@ -115,7 +115,7 @@ fn what_is_for_an_address_of_the_hosts_own_is_the_kernels_as_long_as_it_has_it()
         until_out(&mut world, OUTSIDE, &esp, |out| {
             is_icmp_from(out, [203, 0, 113, 10], protocol_unreachable)
         });
-        // What a NAT's tunnel would come in, and what IKE would.
+        // The ports of ESP in UDP and of IKE.
         for port in [4500, 500] {
             let datagram = datagram("203.0.113.254", "203.0.113.10", (9, port), &[7; 40]);
             let answers = |out: &[u8]| is_icmp_from(out, [203, 0, 113, 10], port_unreachable);
@@ -130,7 +130,7 @@ fn what_is_for_an_address_of_the_hosts_own_is_the_kernels_as_long_as_it_has_it()
         address("del", "203.0.113.10/32");
         let passing = datagram("10.99.0.7", "203.0.113.10", (1, 2), b"to a station");
         until_out(&mut world, INSIDE, &passing, |out| out == forwarded(&passing));
-        // The gateway's own stays its own.
+        // The gateway's own address stays the gateway's.
         let before = world.drops(NotForUs);
         world.send(INSIDE, &datagram("10.99.0.7", "203.0.113.1", (1, 2), b"to the gateway"));
         assert_eq!((world.take(OUTSIDE), world.drops(NotForUs)), (vec![], before + 1));

@@ -1,5 +1,4 @@
-//! The gateway and its host: what is whose on a shared NIC, and how a gateway starts, fails to
-//! start and ends.
+//! The gateway and its host: sharing of a NIC, and starts, failed starts and ends of the gateway.
 
 use super::{
     lab::{Lab, PATIENCE, program, wait_for},
@@ -12,21 +11,21 @@ use std::{
 };
 
 /// How long an address may take to refuse a connection.
-const SOON: Duration = Duration::from_millis(200);
+const REFUSAL_TIME: Duration = Duration::from_millis(200);
 
-/// Policy of [`host_stays_reachable`]: datagrams of one port on `core` may reach the server in
-/// clear.
+/// The policy of [`host_stays_reachable`], by which datagrams of one port on `core` may reach the
+/// server in clear.
 const BYPASS: &str = "[[policy]]\naction = \"bypass\"\nlocal = \"10.99.0.0/24\"\nremote = \"192.0.2.254\"\n\
                       protocol = \"udp\"\nports = 7000\n";
 
-/// Datagrams from `core` to the server, in clear.
-struct Plain {
+/// Sockets for datagrams in clear from `core` to the server.
+struct ClearSockets {
     allowed: UdpSocket,
     forbidden: UdpSocket,
     server: UdpSocket,
 }
 
-impl Plain {
+impl ClearSockets {
     fn new(lab: &Lab) -> Self {
         let bind = |space, at: &str| lab.enter(space, || UdpSocket::bind(at).unwrap());
         let this = Self {
@@ -42,7 +41,7 @@ impl Plain {
         from.send_to(b"in clear", (SERVER, 9000)).unwrap();
     }
 
-    /// Sends until something arrives, and answers the port it came from.
+    /// Sends until a datagram arrives, and returns its source port.
     fn first_from(&self, from: &UdpSocket) -> u16 {
         wait_for("a datagram in clear", || {
             self.send(from);
@@ -51,18 +50,18 @@ impl Plain {
     }
 }
 
-/// The host answers on the NIC that the gateway uses, and its kernel forwards nothing past the
-/// gateway.
+/// Checks that the host answers on the NIC that the gateway uses, and that its kernel forwards
+/// nothing past the gateway.
 pub(crate) fn host_stays_reachable(kind: &str) {
     let lab = terminal_lab();
     lab.forward("gw");
     lab.run("core", "ip route add 10.99.0.0/24 via 192.0.2.1");
-    let plain = Plain::new(&lab);
+    let sockets = ClearSockets::new(&lab);
     // Without the gateway the kernel does forward.
-    assert_eq!(plain.first_from(&plain.forbidden), 7001);
+    assert_eq!(sockets.first_from(&sockets.forbidden), 7001);
     let mut gateway = lab.gateway("gw", &gateway_config(kind, &(BY_CORE.to_owned() + BYPASS)));
     let _terminal = start_terminal(&lab, kind, "192.0.2.1");
-    while plain.server.recv_from(&mut [0; 64]).is_ok() {}
+    while sockets.server.recv_from(&mut [0; 64]).is_ok() {}
 
     lab.run("core", "ping -c 5 -i 0.02 -W 2 192.0.2.1");
     let listener = lab.enter("gw", || TcpListener::bind("192.0.2.1:8000").unwrap());
@@ -79,63 +78,73 @@ pub(crate) fn host_stays_reachable(kind: &str) {
     outside.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"hello");
 
-    // An address that the host gets while the gateway runs is the host's as well.
+    // The host also answers at an address that it gets while the gateway runs.
     lab.run("gw", "ip address add 192.0.2.99/24 dev g0");
     wait_for("the host's new address to answer", || {
-        lab.enter("core", || TcpStream::connect_timeout(&"192.0.2.99:8000".parse().unwrap(), SOON).err())
-            .is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused)
-            .then_some(())
+        lab.enter("core", || {
+            TcpStream::connect_timeout(&"192.0.2.99:8000".parse().unwrap(), REFUSAL_TIME).err()
+        })
+        .is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+        .then_some(())
     });
 
     let refused = gateway.dropped("NoPolicy");
     for _ in 0..20 {
-        plain.send(&plain.forbidden);
+        sockets.send(&sockets.forbidden);
     }
-    wait_for("the gateway to refuse them", || (gateway.dropped("NoPolicy") == refused + 20).then_some(()));
-    // Whatever had got past the gateway would be there before what policy lets pass.
-    assert_eq!(plain.first_from(&plain.allowed), 7000);
-    while let Ok((_, source)) = plain.server.recv_from(&mut [0; 64]) {
+    wait_for("the gateway to drop the datagrams", || {
+        (gateway.dropped("NoPolicy") == refused + 20).then_some(())
+    });
+    // A datagram that got past the gateway would arrive before the allowed one.
+    assert_eq!(sockets.first_from(&sockets.allowed), 7000);
+    while let Ok((_, source)) = sockets.server.recv_from(&mut [0; 64]) {
         assert_eq!(source.port(), 7000);
     }
 
-    // And when the gateway has gone and the host was opened, nothing of it is left on the NIC.
+    // After the gateway has ended and the host was opened, nothing is left on the NIC.
     assert!(gateway.stop().success());
     lab.run("gw", &format!("{} open-host", program()));
-    assert_eq!(plain.first_from(&plain.forbidden), 7001);
+    assert_eq!(sockets.first_from(&sockets.forbidden), 7001);
 }
 
-/// The gateway ends at once with exit code 1 and one line that has all of `words`.
-fn refused(lab: &Lab, under: &str, name: &str, config: &str, words: &[&str]) {
+/// Checks that the gateway ends at once with exit code 1 and one line that contains all of `words`.
+fn assert_refused(lab: &Lab, under: &str, name: &str, config: &str, words: &[&str]) {
     let file = lab.config(name, config);
     let start = Instant::now();
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
     let output = lab.output("gw", &command);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
     assert!(start.elapsed() < PATIENCE);
 }
 
-/// No program is attached to a device.
+/// Waits until no BPF program is attached to a device.
 fn assert_bare(lab: &Lab, device: &str) {
-    // Programs go with the process's descriptors, a moment after its end.
+    // Programs are detached when the process's descriptors are closed, a moment after its end.
     wait_for("the device to be bare", || {
         (!lab.run("gw", &format!("ip -d link show {device}")).contains("xdp")).then_some(())
     });
 }
 
-/// Wrong set-ups end with one clear line, and leave nothing behind.
-pub(crate) fn wrong_set_ups(kind: &str) {
+/// Checks that wrong set-ups end with one clear line, and leave nothing behind.
+pub(crate) fn wrong_set_ups_end_with_one_line(kind: &str) {
     let lab = terminal_lab();
     let config = gateway_config(kind, "");
     let missing = config.replace("\"g1\"", "\"eth77\"");
-    refused(&lab, "", "missing", &missing, &["port inside", "no device named \"eth77\""]);
+    assert_refused(&lab, "", "missing", &missing, &["port inside", "no device named \"eth77\""]);
     assert_bare(&lab, "g0");
     let powerless = "setpriv --bounding-set=-all --inh-caps=-all ";
-    refused(&lab, powerless, "powerless", &config, &["port outside", "no permission", "CAP_NET_ADMIN"]);
+    assert_refused(
+        &lab,
+        powerless,
+        "powerless",
+        &config,
+        &["port outside", "no permission", "CAP_NET_ADMIN"],
+    );
     lab.run("gw", "ip link set g1 down");
-    refused(&lab, "", "down", &config, &["port inside", "g1", "the device is down"]);
+    assert_refused(&lab, "", "down", &config, &["port inside", "g1", "the device is down"]);
     lab.run("gw", "ip link set g1 up");
     for name in ["missing", "powerless", "down"] {
         assert!(!lab.path(&format!("{name}.sock")).exists(), "{name}");
@@ -144,8 +153,9 @@ pub(crate) fn wrong_set_ups(kind: &str) {
     assert_bare(&lab, "g1");
 }
 
-/// One gateway at a control socket; SIGTERM ends it and everything of it.
-pub(crate) fn one_gateway_and_its_end(kind: &str) {
+/// Checks that there is only one gateway for a control socket and a device, and that SIGTERM ends
+/// it without leftovers.
+pub(crate) fn one_gateway_per_device_and_clean_end(kind: &str) {
     let lab = terminal_lab();
     lab.link([("core", "k2", &["192.0.3.254/24"]), ("gw", "g2", &["192.0.3.1/24"])]);
     let mut gateway = lab.gateway("gw", &gateway_config(kind, ""));
@@ -155,10 +165,10 @@ pub(crate) fn one_gateway_and_its_end(kind: &str) {
     let other = format!(
         "[[port]]\nname = \"other\"\nkind = \"{kind}\"\ndevice = \"g2\"\naddresses = [\"192.0.3.1/24\"]\n"
     );
-    refused(&lab, "", "gw", &other, &["another gateway answers", "gw.sock"]);
+    assert_refused(&lab, "", "gw", &other, &["another gateway answers", "gw.sock"]);
     assert_bare(&lab, "g2");
     assert_eq!(gateway.sa().tunnel, "alice");
-    refused(
+    assert_refused(
         &lab,
         "",
         "again",
@@ -173,7 +183,7 @@ pub(crate) fn one_gateway_and_its_end(kind: &str) {
     assert_bare(&lab, "g0");
     assert_bare(&lab, "g1");
 
-    // One that was killed leaves its socket, which is in nobody's way.
+    // A killed gateway leaves its socket, which does not hinder the next one.
     let killed = lab.gateway("gw", &gateway_config(kind, ""));
     let socket = killed.socket().to_owned();
     drop(killed);

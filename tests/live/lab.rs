@@ -1,5 +1,5 @@
-//! Network namespaces joined by veth pairs, and programs that run in them; all gone when the test
-//! ends.
+//! Network namespaces joined by veth pairs, and programs that run in them. All of them end with the
+//! test.
 
 use super::nics::{Nic, with_dpdk};
 use std::{
@@ -17,22 +17,22 @@ use std::{
 use tempfile::TempDir;
 use wayfarer::control::protocol::{CounterView, DropView, PeerView, PortView, SaView, WorkerView};
 
-/// How long a test waits for something that must happen.
+/// How long a test waits for an expected event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Longest run of one command.
-const LONGEST: &str = "60";
+/// Maximum run time of one command in seconds.
+const COMMAND_TIMEOUT: &str = "60";
 
 /// A test's own small network.
 pub(crate) struct Lab {
     id: String,
     dir: TempDir,
     spaces: RefCell<HashSet<String>>,
-    /// Whether the last packet may wait in some NIC until another one comes.
+    /// `true` if a NIC may hold the last packet back until another one comes.
     pub(crate) holds_back: Cell<bool>,
 }
 
 impl Lab {
-    /// With these namespaces and nothing between them.
+    /// Makes these namespaces, not connected.
     pub(crate) fn new(spaces: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(is_root(), "this test makes network namespaces and needs root");
@@ -65,18 +65,18 @@ impl Lab {
         }
     }
 
-    /// What a namespace is called outside of this test.
+    /// Returns a namespace's system-wide name.
     pub(crate) fn full(&self, space: &str) -> String {
         format!("{}-{space}", self.id)
     }
 
-    /// A file of this test.
+    /// Returns the path of a file of this test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Joins two devices of two queues each, given as namespace, name and addresses. Frames are
-    /// whole and so are their checksums, as on a wire.
+    /// Joins two devices of two queues each, given as namespace, name and addresses. Offloads are
+    /// off, so that frames and checksums are as on a wire.
     pub(crate) fn link(&self, ends: [(&str, &str, &[&str]); 2]) {
         let [(a, a_device, _), (b, b_device, _)] = ends;
         let (a, b) = (self.full(a), self.full(b));
@@ -94,12 +94,12 @@ impl Lab {
         }
     }
 
-    /// A namespace forwards from now on.
+    /// Enables forwarding in a namespace.
     pub(crate) fn forward(&self, space: &str) {
         self.run(space, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     }
 
-    /// A command in a namespace; words are separated by single blanks.
+    /// Makes a command in a namespace, with words separated by single blanks.
     pub(crate) fn command(&self, space: &str, command: &str) -> Command {
         let mut all = Command::new("ip");
         all.args(["netns", "exec", &self.full(space)]).args(command.split(' ')).stdin(Stdio::null());
@@ -107,29 +107,29 @@ impl Lab {
         all
     }
 
-    /// Runs a command, bounded in time, to its end, whatever that is.
+    /// Runs a command with a time limit, and returns its output, even if it fails.
     pub(crate) fn output(&self, space: &str, command: &str) -> Output {
-        self.command(space, &format!("timeout -k 1 {LONGEST} {command}")).output().unwrap()
+        self.command(space, &format!("timeout -k 1 {COMMAND_TIMEOUT} {command}")).output().unwrap()
     }
 
-    /// Runs a command that must succeed, and answers what it wrote.
+    /// Runs a command that must succeed, and returns its standard output.
     pub(crate) fn run(&self, space: &str, command: &str) -> String {
-        succeed(&mut self.command(space, &format!("timeout -k 1 {LONGEST} {command}")))
+        succeed(&mut self.command(space, &format!("timeout -k 1 {COMMAND_TIMEOUT} {command}")))
     }
 
-    /// Starts a program that is read while it runs.
+    /// Starts a program whose output is read while it runs.
     pub(crate) fn spawn(&self, space: &str, command: &str) -> Program {
         Program::start(&mut self.command(space, command))
     }
 
-    /// Loads rules of nftables in place of those before.
+    /// Replaces all nftables rules of a namespace.
     pub(crate) fn nft(&self, space: &str, rules: &str) {
         fs::write(self.path("rules.nft"), format!("flush ruleset\n{rules}")).unwrap();
         self.run(space, "nft -f rules.nft");
     }
 
-    /// Writes a configuration, which begins within `[gateway]`, with a control socket of its own,
-    /// and answers its file.
+    /// Writes a configuration with its own control socket, and returns the file. `config` continues
+    /// the section `[gateway]`.
     pub(crate) fn config(&self, name: &str, config: &str) -> PathBuf {
         let file = self.path(&format!("{name}.toml"));
         let workers = if config.starts_with("workers") { "" } else { "workers = [0]\n" };
@@ -139,13 +139,13 @@ impl Lab {
         file
     }
 
-    /// Starts a gateway that must come up, and waits until its workers take packets.
+    /// Starts a gateway, and waits until its workers receive packets.
     pub(crate) fn gateway(&self, space: &str, config: &str) -> Gateway {
         let nics = Nic::all(config);
         for command in nics.iter().map(Nic::take_device) {
             self.run(space, &command);
         }
-        let gateway = self.gateway_of(space, &self.config(space, config));
+        let gateway = self.gateway_from_file(space, &self.config(space, config));
         for command in nics.iter().flat_map(Nic::plug) {
             self.run(space, &command);
         }
@@ -153,8 +153,9 @@ impl Lab {
         gateway
     }
 
-    /// The same of a file, whose control socket is named after the namespace.
-    pub(crate) fn gateway_of(&self, space: &str, file: &Path) -> Gateway {
+    /// Starts a gateway with a configuration file, whose control socket is named after the
+    /// namespace.
+    pub(crate) fn gateway_from_file(&self, space: &str, file: &Path) -> Gateway {
         let log = self.path(&format!("{space}.log"));
         let child = self
             .command(space, &format!("{} gateway --config {}", program(), file.display()))
@@ -166,13 +167,14 @@ impl Lab {
             let ended = gateway.child.try_wait().unwrap();
             assert!(ended.is_none(), "the gateway in {space} ended: {}", gateway.log());
             let workers: Vec<WorkerView> = serde_json::from_str(&gateway.try_show("workers")?).unwrap();
-            // Before its first turn a worker has lent AF_XDP no frames, and what comes is lost.
+            // Before its first turn a worker has given AF_XDP no frames, so incoming packets are
+            // lost.
             workers.iter().all(|worker| worker.turns > 0).then_some(())
         });
         gateway
     }
 
-    /// Runs `f` on a thread in a namespace.
+    /// Runs `f` on a thread in a namespace, and returns its result.
     pub(crate) fn enter<R: Send>(&self, space: &str, f: impl FnOnce() -> R + Send) -> R {
         let space = File::open(Path::new("/run/netns").join(self.full(space))).unwrap();
         thread::scope(|scope| {
@@ -199,12 +201,12 @@ fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
 
-/// The program under test.
+/// Returns the path of the program under test.
 pub(crate) fn program() -> &'static str {
     env!("CARGO_BIN_EXE_wayfarer")
 }
 
-/// A running gateway; killed when dropped.
+/// A running gateway, which is killed on drop.
 pub(crate) struct Gateway {
     child: Child,
     socket: PathBuf,
@@ -212,12 +214,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// What it said on standard error.
+    /// Returns the gateway's standard error so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Its control socket.
+    /// Returns the path of the control socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -234,53 +236,53 @@ impl Gateway {
         serde_json::from_str(&json).unwrap()
     }
 
-    /// Its tunnels.
+    /// Returns the gateway's tunnels.
     pub(crate) fn tunnels(&self) -> Vec<SaView> {
         self.show("sa")
     }
 
-    /// Its only tunnel.
+    /// Returns the only tunnel.
     pub(crate) fn sa(&self) -> SaView {
         self.tunnels().pop().expect("a tunnel")
     }
 
-    /// Its peers that are connected.
+    /// Returns the connected peers.
     pub(crate) fn peers(&self) -> Vec<PeerView> {
         self.show::<PeerView>("peers").into_iter().filter(|peer| peer.state == "up").collect()
     }
 
-    /// What key exchange counted.
+    /// Returns the IKE counter of this name.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         let all: Vec<CounterView> = self.show("ike");
         all.into_iter().find(|counter| counter.name == name).expect("a counter").count
     }
 
-    /// Has the program do something with it; what it said.
-    pub(crate) fn tell(&self, arguments: &str) -> String {
+    /// Runs the program with these arguments on the gateway's control socket; returns the output.
+    pub(crate) fn command(&self, arguments: &str) -> String {
         succeed(Command::new(program()).args(arguments.split(' ')).arg("--socket").arg(&self.socket))
     }
 
-    /// Its ports.
+    /// Returns the gateway's ports.
     pub(crate) fn ports(&self) -> Vec<PortView> {
         self.show("ports")
     }
 
-    /// Packets that each worker received.
+    /// Returns the packets that each worker received.
     pub(crate) fn received(&self) -> Vec<u64> {
         self.show::<WorkerView>("workers").iter().map(|worker| worker.received).collect()
     }
 
-    /// Packets dropped, by reason.
+    /// Returns the dropped packets by reason.
     pub(crate) fn drops(&self) -> BTreeMap<String, u64> {
         self.show::<DropView>("drops").into_iter().map(|drop| (drop.reason, drop.packets)).collect()
     }
 
-    /// Packets dropped for one reason.
+    /// Returns the packets dropped for one reason.
     pub(crate) fn dropped(&self, reason: &str) -> u64 {
         self.drops().get(reason).copied().unwrap_or(0)
     }
 
-    /// Fails where anything was dropped that a healthy link does not drop: severities above `info`.
+    /// Asserts that no packet was dropped for a reason of a severity above `info`.
     pub(crate) fn assert_no_drops(&self) {
         let drops: Vec<_> = self.show("drops");
         let bad: Vec<&DropView> =
@@ -288,17 +290,17 @@ impl Gateway {
         assert!(bad.is_empty(), "{bad:?}");
     }
 
-    /// Its process.
+    /// Returns the gateway's process ID.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends the gateway a signal.
     pub(crate) fn signal(&self, name: &str) {
         succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
-    /// Asks it to end with SIGTERM, and answers how it did.
+    /// Ends the gateway with SIGTERM, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
@@ -318,9 +320,9 @@ impl Drop for Gateway {
     }
 }
 
-/// A running program; killed when dropped.
+/// A running program, which is killed on drop.
 pub(crate) struct Program {
-    what: String,
+    command: String,
     child: Child,
     out: BufReader<ChildStdout>,
 }
@@ -330,7 +332,7 @@ impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { what: format!("{command:?}"), child, out }
+        Self { command: format!("{command:?}"), child, out }
     }
 
     /// Reads lines until one contains `text`.
@@ -339,22 +341,22 @@ impl Program {
         while !line.contains(text) {
             line.clear();
             let length = self.out.read_line(&mut line).unwrap();
-            assert!(length > 0, "{} ended before it said {text:?}", self.what);
+            assert!(length > 0, "{} ended before it printed {text:?}", self.command);
         }
     }
 
-    /// Interrupts it, as Ctrl-C would, and goes on as [`Program::finish`].
+    /// Interrupts the program, as Ctrl-C would, and continues as [`Program::finish`].
     pub(crate) fn interrupt(self) -> String {
         succeed(Command::new("kill").args(["-INT", &self.child.id().to_string()]));
         self.finish()
     }
 
-    /// Waits for its end, which must be a success, and answers the rest of what it wrote.
+    /// Waits for the program to succeed, and returns the rest of its output.
     pub(crate) fn finish(mut self) -> String {
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();
         let status = self.child.wait().unwrap();
-        assert!(status.success(), "{}: {status}: {rest}", self.what);
+        assert!(status.success(), "{}: {status}: {rest}", self.command);
         rest
     }
 }
@@ -373,12 +375,12 @@ fn succeed(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// Asks again and again until there is an answer, and fails when there is none for too long.
+/// Polls `ask` until it returns a value, and returns that; fails after [`PATIENCE`].
 pub(crate) fn wait_for<R>(what: &str, ask: impl FnMut() -> Option<R>) -> R {
     wait_until(Instant::now() + PATIENCE, what, ask)
 }
 
-/// [`wait_for`] what takes its time: a peer's death.
+/// Does the same as [`wait_for`] for slow events such as a peer's timeout.
 pub(crate) fn wait_longer<R>(what: &str, ask: impl FnMut() -> Option<R>) -> R {
     wait_until(Instant::now() + 6 * PATIENCE, what, ask)
 }
@@ -389,7 +391,7 @@ fn wait_until<R>(deadline: Instant, what: &str, mut ask: impl FnMut() -> Option<
             return answer;
         }
         assert!(Instant::now() < deadline, "waited too long for {what}");
-        // Leaves the processor to those that are waited for.
+        // Leave the processor to the programs that are waited for.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
-//! The program at work in network namespaces with real veth devices, its traffic from ping, iperf3
-//! and the kernel's own stack. Needs root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`, `tcpdump`,
-//! `setpriv`.
+//! Tests of the program in network namespaces with real veth devices, with traffic from ping,
+//! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`,
+//! `tcpdump`, `setpriv`.
 
 mod closed;
 #[cfg(feature = "dpdk")]
@@ -19,7 +19,7 @@ mod traffic;
 mod walkthrough;
 mod world;
 
-/// Each of these for both kinds of port.
+/// Makes a test of each function for both kinds of port.
 macro_rules! for_each_kind {
     ($($(#[$when:meta])? $module:ident::$test:ident,)*) => {
         mod af_xdp {
@@ -41,12 +41,12 @@ for_each_kind! {
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
-    closed::stays_closed,
-    closed::every_form,
-    closed::others_are_left_alone,
+    closed::host_stays_closed_until_opened,
+    closed::no_form_of_a_packet_passes_in_clear,
+    closed::unprotected_traffic_is_still_forwarded,
     host::host_stays_reachable,
-    host::wrong_set_ups,
-    host::one_gateway_and_its_end,
+    host::wrong_set_ups_end_with_one_line,
+    host::one_gateway_per_device_and_clean_end,
     #[cfg(feature = "bench")]
     rate::rate_of_a_cable,
     #[cfg(feature = "bench")]

@@ -1,5 +1,5 @@
-//! A terminal whose address and NAT mapping change under its traffic. It goes on as if nothing
-//! were: the gateway follows.
+//! Terminals whose address or NAT mapping changes under traffic. The gateway follows, and the
+//! traffic goes on.
 
 use super::{
     lab::{Gateway, Lab, wait_for},
@@ -7,17 +7,17 @@ use super::{
     world::{Outside, SERVER, start, terminal_lab, two_gateways},
 };
 
-/// The NAT in `core`: everything from the terminal gets the address of the outer device.
+/// The NAT in `core`, which gives the terminal's packets the address of the outer device.
 const NAT: &str = "table ip nat {
   chain post { type nat hook postrouting priority 100; oifname \"k1\" ip saddr 198.51.100.7 masquerade random; }
 }";
 
-/// A terminal behind a NAT at 192.0.2.100.
+/// Starts a gateway, and a terminal behind a NAT at 192.0.2.100.
 fn behind_nat(kind: &str, remote: &str) -> (Lab, Gateway, Gateway) {
     let lab = terminal_lab();
     lab.run("core", "sysctl -qw net.ipv4.conf.all.promote_secondaries=1");
     lab.run("core", "ip address add 192.0.2.100/24 dev k1");
-    // The router's own address is none that a NAT takes, by its scope.
+    // By its scope, the NAT does not use the router's own address.
     lab.run("core", "ip address del 192.0.2.254/24 dev k1");
     lab.run("core", "ip address add 192.0.2.254/32 dev k1 scope link");
     lab.nft("core", NAT);
@@ -25,13 +25,13 @@ fn behind_nat(kind: &str, remote: &str) -> (Lab, Gateway, Gateway) {
     (lab, gateway, terminal)
 }
 
-/// Gives the NAT another address: the old one goes, and with it every mapping.
+/// Gives the NAT another address, and removes the old one with all its mappings.
 fn rebind(lab: &Lab, from: u8, to: u8) {
     lab.run("core", &format!("ip address add 192.0.2.{to}/24 dev k1"));
     lab.run("core", &format!("ip address del 192.0.2.{from}/24 dev k1"));
-    // A mapping that a packet was just making escapes the kernel's clean-up, and its traffic would
-    // keep it alive. By now the other address is the first one, so that nothing takes this one
-    // again while it is there.
+    // A mapping that was just being made can escape the kernel's clean-up, and traffic would keep
+    // it alive. A second removal catches it. The new address comes first now, so no new mapping
+    // takes the old one meanwhile.
     lab.run("core", &format!("ip address add 192.0.2.{from}/24 dev k1"));
     lab.run("core", &format!("ip address del 192.0.2.{from}/24 dev k1"));
 }
@@ -45,7 +45,7 @@ fn wait_for_remote(gateway: &Gateway, address: u8) {
     });
 }
 
-/// Pings go on while the terminal moves, with ESP in UDP and with plain ESP.
+/// Checks that pings go on while the terminal moves, with ESP in UDP and with plain ESP.
 pub(crate) fn ping_goes_on(kind: &str) {
     for (remote, encap) in [("192.0.2.1:4500", "udp"), ("192.0.2.1", "esp")] {
         let (lab, gateway, terminal) = behind_nat(kind, remote);
@@ -58,8 +58,8 @@ pub(crate) fn ping_goes_on(kind: &str) {
         wait_for_remote(&gateway, 101);
         rebind(&lab, 101, 102);
         wait_for_remote(&gateway, 102);
-        let said = ping.interrupt();
-        assert!(lost(&said) <= in_flight(2), "{encap}: {said}");
+        let output = ping.interrupt();
+        assert!(lost(&output) <= in_flight(2), "{encap}: {output}");
         let sa = gateway.sa();
         assert_eq!(sa.moves, moves + 2, "{sa:?}");
         assert_eq!(sa.encap.as_deref(), Some(encap));
@@ -68,10 +68,10 @@ pub(crate) fn ping_goes_on(kind: &str) {
     }
 }
 
-/// The same with IPv6 outside, between two gateways of which one is behind a NAT.
+/// Checks the same over IPv6, between two gateways of which one is behind a NAT.
 pub(crate) fn ping_goes_on_over_ipv6(kind: &str) {
     let (lab, _a, b) = two_gateways(kind, Outside::V6);
-    // An address that is not preferred is none that a NAT takes.
+    // The NAT does not use a deprecated address.
     lab.run("core", "ip address change 2001:db8:b::fe/64 dev kb preferred_lft 0");
     lab.run("core", "ip address add 2001:db8:b::100/64 dev kb nodad");
     lab.nft(
@@ -91,12 +91,12 @@ pub(crate) fn ping_goes_on_over_ipv6(kind: &str) {
     lab.run("core", "ip address add 2001:db8:b::101/64 dev kb nodad");
     lab.run("core", "ip address del 2001:db8:b::100/64 dev kb");
     follows("2001:db8:b::101");
-    let said = ping.interrupt();
-    assert!(lost(&said) <= in_flight(1), "{said}");
+    let output = ping.interrupt();
+    assert!(lost(&output) <= in_flight(1), "{output}");
     assert_eq!(b.sa().moves, moves + 1);
 }
 
-/// A TCP connection lives through two moves, to its end.
+/// Checks that a TCP connection survives two moves.
 pub(crate) fn tcp_goes_on(kind: &str) {
     let (lab, gateway, _terminal) = behind_nat(kind, "192.0.2.1:4500");
     let mut server = IperfServer::start(&lab, "srv");

@@ -1,4 +1,4 @@
-//! Traffic through a gateway, and through two.
+//! Traffic through one gateway and through two.
 
 use super::{
     lab::{Lab, Program, wait_for},
@@ -9,7 +9,7 @@ use super::{
 };
 use std::net::UdpSocket;
 
-/// What tcpdump sees on a device of `core`.
+/// A capture by tcpdump on a device of `core`.
 struct Capture<'a> {
     lab: &'a Lab,
     _tcpdump: Program,
@@ -17,7 +17,7 @@ struct Capture<'a> {
 
 impl<'a> Capture<'a> {
     fn start(lab: &'a Lab, device: &str) -> Self {
-        // tcpdump says on standard error that it listens.
+        // tcpdump reports on standard error that it listens.
         let mut command = lab.command("core", "sh -c");
         let tcpdump = format!("exec tcpdump -Z root -i {device} --immediate-mode -U -w capture.pcap 2>&1");
         let mut tcpdump = Program::start(command.arg(tcpdump));
@@ -25,14 +25,15 @@ impl<'a> Capture<'a> {
         Self { lab, _tcpdump: tcpdump }
     }
 
-    /// Packets so far that a filter takes.
+    /// Counts the packets so far that match a filter.
     fn count(&self, filter: &str) -> usize {
         let read = self.lab.output("core", &format!("tcpdump -Z root -nr capture.pcap {filter}"));
         String::from_utf8(read.stdout).unwrap().lines().count()
     }
 }
 
-/// Ping, TCP both ways and UDP from terminal to server, all of it encrypted on the way.
+/// Checks that ping, TCP in both directions and UDP pass between terminal and server, and are
+/// encrypted on the way.
 pub(crate) fn terminal_to_server(kind: &str) {
     for (remote, sealed) in [("192.0.2.1", "esp"), ("192.0.2.1:4500", "udp port 4500")] {
         let lab = terminal_lab();
@@ -40,7 +41,7 @@ pub(crate) fn terminal_to_server(kind: &str) {
         let capture = Capture::start(&lab, "k1");
         ping(&lab, "term", SERVER, 20);
         ping(&lab, "srv", TERMINAL, 20);
-        // Requests and replies of both, all of them sealed.
+        // Requests and replies in both directions, all sealed.
         wait_for("the capture of all pings", || (capture.count(sealed) >= 80).then_some(()));
         assert_eq!(capture.count(&format!("host {TERMINAL} or host {SERVER}")), 0);
         let mut server = IperfServer::start(&lab, "srv");
@@ -55,12 +56,12 @@ pub(crate) fn terminal_to_server(kind: &str) {
     }
 }
 
-/// Two workers share the devices' queues and one tunnel.
+/// Checks that two workers share the devices' queues and one tunnel.
 pub(crate) fn two_workers(kind: &str) {
     let lab = terminal_lab();
     let gateway = lab.gateway("gw", &format!("workers = [0, 1]\n{}", gateway_config(kind, BY_CORE)));
     let terminal = start_terminal(&lab, kind, "192.0.2.1");
-    // Each datagram is a flow of its own, and flows are spread over queues.
+    // Each datagram is a flow of its own, so they spread over the queues.
     wait_for("both workers to receive", || {
         let socket = lab.enter("srv", || UdpSocket::bind((SERVER, 0)).unwrap());
         socket.send_to(b"spread", (TERMINAL, 9)).unwrap();
@@ -76,7 +77,7 @@ pub(crate) fn two_workers(kind: &str) {
     terminal.assert_no_drops();
 }
 
-/// Both families inside of each family outside.
+/// Checks that both families pass inside tunnels over each family.
 pub(crate) fn gateway_to_gateway(kind: &str) {
     for outside in [Outside::V4, Outside::V6] {
         let (lab, a, b) = two_gateways(kind, outside);
@@ -93,22 +94,23 @@ pub(crate) fn gateway_to_gateway(kind: &str) {
     }
 }
 
-/// What does not fit the tunnel goes in pieces, or its sender hears what would fit.
+/// Checks that packets too big for the tunnel are fragmented, or that the sender gets the size that
+/// fits.
 pub(crate) fn too_big(kind: &str) {
     let (lab, a, _b) = two_gateways(kind, Outside::V4);
     lab.run("ha", "ping -c 2 -i 0.02 -W 2 -s 1472 -M dont 10.2.0.2");
     lab.run("hb", "ping -c 2 -i 0.02 -W 2 -s 4000 -M dont 10.1.0.2");
-    for (to, size, headers, says) in [
+    for (to, size, headers, message) in [
         ("10.2.0.2", 1472, 28, "Frag needed and DF set (mtu = "),
         ("2001:db8:2::2", 1452, 48, "Packet too big: mtu="),
     ] {
         let refused = lab.output("ha", &format!("ping -c 1 -W 2 -s {size} -M do {to}"));
-        let said = String::from_utf8_lossy(&refused.stdout).into_owned();
-        assert_eq!(refused.status.code(), Some(1), "{said}");
-        let (_, rest) = said.split_once(says).unwrap_or_else(|| panic!("no {says:?} in {said}"));
+        let output = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{output}");
+        let (_, rest) = output.split_once(message).unwrap_or_else(|| panic!("no {message:?} in {output}"));
         let mtu: usize = rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
-        assert!((1280..1500).contains(&mtu), "{said}");
-        // Exactly so much passes, and nothing more.
+        assert!((1280..1500).contains(&mtu), "{output}");
+        // Exactly this size passes, but not one byte more.
         lab.run("ha", &format!("ping -c 1 -W 2 -s {} -M do {to}", mtu - headers));
         let more = lab.output("ha", &format!("ping -c 1 -W 1 -s {} -M do {to}", mtu - headers + 1));
         assert!(!more.status.success());
@@ -116,24 +118,25 @@ pub(crate) fn too_big(kind: &str) {
     assert_eq!(a.dropped("TooBig"), 2);
 }
 
-/// Next hops are found by ARP and neighbour discovery; one that does not answer is counted.
+/// Checks that next hops are resolved by ARP and neighbour discovery, and that packets to a silent
+/// one are counted.
 pub(crate) fn neighbours(kind: &str) {
     let (lab, a, b) = two_gateways(kind, Outside::V6);
-    // A router outside and a host inside, the latter for both families.
+    // A router outside, and a host with both families inside.
     for gateway in [&a, &b] {
         let found: Vec<_> = gateway.ports().iter().map(|port| port.neighbours).collect();
         assert!(found[0] >= 1 && found[1] >= 2, "{found:?}");
     }
     assert_eq!(b.dropped("NeighbourFailed"), 0);
     for (nobody, failed) in [("10.2.0.99", 3), ("2001:db8:2::99", 6)] {
-        let said = lab.output("ha", &format!("ping -c 3 -i 0.02 -W 1 {nobody}"));
-        assert!(!said.status.success());
+        let output = lab.output("ha", &format!("ping -c 3 -i 0.02 -W 1 {nobody}"));
+        assert!(!output.status.success());
         wait_for("the gateway to give up", || (b.dropped("NeighbourFailed") == failed).then_some(()));
     }
     wait_for_ping(&lab, "ha", "10.2.0.2");
 }
 
-/// With `routes = "kernel"` a gateway without routes of its own follows the kernel's.
+/// Checks that a gateway with `routes = "kernel"` follows the kernel's routes.
 pub(crate) fn kernel_routes(kind: &str) {
     let lab = terminal_lab();
     lab.link([("core", "k2", &["192.0.3.254/24"]), ("gw", "g2", &["192.0.3.1/24"])]);

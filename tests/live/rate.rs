@@ -1,9 +1,10 @@
-//! `wayfarer bench rate` through a cable and through a router that drops what is too much.
+//! `wayfarer bench rate` through a cable, and through a router that limits the rate.
 
 use super::lab::{Lab, program};
 use serde_json::Value;
 
-/// What the search from r0 to r1 in `space` found, with these arguments; `Err`: what it said.
+/// Runs the search from r0 to r1 in `space` with these arguments; returns its row, or its error
+/// message.
 fn search(lab: &Lab, space: &str, kind: &str, arguments: &str) -> Result<Value, String> {
     let fixed = "bench rate --port r0 --peer-port r1 --size 64 --seconds 0.3 --json";
     let output = lab.output(space, &format!("{} {fixed} --kind {kind} {arguments}", program()));
@@ -13,20 +14,22 @@ fn search(lab: &Lab, space: &str, kind: &str, arguments: &str) -> Result<Value, 
     }
 }
 
+/// Checks that a cable carries the full rate.
 pub(crate) fn rate_of_a_cable(kind: &str) {
     let lab = Lab::new(&["tester"]);
     lab.link([("tester", "r0", &[]), ("tester", "r1", &[])]);
-    // Tolerated loss: on a busy machine the receiver may be kept from its ring for long.
+    // Loss is tolerated, because a busy machine may keep the receiver from its ring for long.
     let row = search(&lab, "tester", kind, "--max-rate 5000 --loss 99").unwrap();
     assert!(row["fps"].as_f64().unwrap() > 0.0 && row["fps"].as_f64().unwrap() <= 5100.0, "{row}");
     assert!(row["latency"]["p50"].as_f64().unwrap() > 0.0, "{row}");
     assert_eq!(row["trials"].as_array().unwrap().len(), 1, "{row}");
     assert!(row["drivers"][0].as_str().unwrap().starts_with(kind), "{row}");
-    // To a station that is not there nothing passes.
+    // Nothing passes to a station that does not exist.
     let why = search(&lab, "tester", kind, "--dst-mac 02:00:00:00:00:99").unwrap_err();
     assert!(why.contains("no frame came back"), "{why}");
 }
 
+/// Checks that the search finds a router's rate limit.
 pub(crate) fn rate_through_a_router(kind: &str) {
     let lab = Lab::new(&["tester", "router"]);
     lab.link([("tester", "r0", &["198.18.0.2/24"]), ("router", "d0", &["198.18.0.1/24"])]);
@@ -47,7 +50,7 @@ pub(crate) fn rate_through_a_router(kind: &str) {
     );
     let row = search(&lab, "tester", kind, &arguments).unwrap();
     let (fps, lost) = (row["fps"].as_f64().unwrap(), row["lost"].as_u64().unwrap());
-    // 2000 a second, and the burst once in 0.3 s.
+    // 2000 per second, and the burst once in 0.3 s.
     assert!(fps < 2600.0 && lost == 0, "{row}");
     let trials = row["trials"].as_array().unwrap();
     assert!(trials.len() > 2 && trials[0]["lost"].as_u64().unwrap() > 0, "{row}");

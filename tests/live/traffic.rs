@@ -1,31 +1,31 @@
-//! Traffic by ping and iperf3, and what came of it.
+//! Traffic of ping and iperf3, and its results.
 
 use super::lab::{Gateway, Lab, Program, wait_for};
 
-/// Waits until one ping gets through: addresses are resolved, tables filled.
+/// Waits until a ping gets through, so that addresses are resolved and tables filled.
 pub(crate) fn wait_for_ping(lab: &Lab, from: &str, to: &str) {
     wait_for("the first ping", || {
         lab.output(from, &format!("ping -c 1 -W 1 {to}")).status.success().then_some(())
     });
 }
 
-/// Sends `count` pings with gaps of 20 ms and fails when one gets lost.
+/// Sends `count` pings with gaps of 20 ms, and fails if one is lost.
 pub(crate) fn ping(lab: &Lab, from: &str, to: &str, count: u32) {
-    // One more moves on the one before it.
+    // An additional ping pushes out one that a NIC holds back.
     let sent = count + u32::from(lab.holds_back.get());
-    let said = lab.run(from, &format!("ping -i 0.02 -c {sent} -W 2 {to}"));
-    let is_answered = |seq: &u32| said.contains(&format!("icmp_seq={seq} "));
-    assert_eq!((1..=count).filter(is_answered).count() as u32, count, "{said}");
+    let output = lab.run(from, &format!("ping -i 0.02 -c {sent} -W 2 {to}"));
+    let is_answered = |seq: &u32| output.contains(&format!("icmp_seq={seq} "));
+    assert_eq!((1..=count).filter(is_answered).count() as u32, count, "{output}");
 }
 
-/// How many pings got no answer, as ping's summary says.
-pub(crate) fn lost(said: &str) -> u32 {
-    let summary = said.lines().find(|line| line.contains("packets transmitted")).expect("ping's summary");
+/// Returns how many pings got no answer according to ping's summary.
+pub(crate) fn lost(output: &str) -> u32 {
+    let summary = output.lines().find(|line| line.contains("packets transmitted")).expect("ping's summary");
     let numbers: Vec<u32> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
     numbers[0] - numbers[1]
 }
 
-/// An iperf3 server. Between two clients it does not listen for a moment.
+/// An iperf3 server. Between two clients it stops listening for a moment.
 pub(crate) struct IperfServer(Program);
 
 impl IperfServer {
@@ -33,24 +33,24 @@ impl IperfServer {
         Self(lab.spawn(space, "iperf3 -s --forceflush"))
     }
 
-    /// Waits until it takes the next client.
+    /// Waits until the server listens for the next client.
     pub(crate) fn listen(&mut self) {
         self.0.wait_for_line("Server listening");
     }
 
-    /// Its next client's run of a second.
+    /// Runs the next client for a second, and returns the result.
     pub(crate) fn run(&mut self, lab: &Lab, from: &str, to: &str, options: &str) -> Run {
         self.listen();
         Run::read(&lab.run(from, &iperf_command(to, 1, options)))
     }
 }
 
-/// A client's command.
+/// Returns the command of a client.
 pub(crate) fn iperf_command(to: &str, seconds: u32, options: &str) -> String {
     format!("iperf3 -J --connect-timeout 5000 -i 0.5 -t {seconds} -c {to} {options}").trim_end().to_owned()
 }
 
-/// What iperf3 says of a run.
+/// The result of a run of iperf3.
 pub(crate) struct Run {
     /// Bytes that arrived.
     pub(crate) received: u64,
@@ -80,9 +80,9 @@ pub(crate) fn wait_for_packets(gateway: &Gateway, count: u64) {
     wait_for("traffic through the tunnel", || (gateway.sa().inbound.packets >= before + count).then_some(()));
 }
 
-/// Most pings, 20 ms apart, that so many moves may lose: the one in flight when the mapping goes;
-/// the answer to the first by the new path, which may come back from a server next door before the
-/// slow path has followed; and one more while a busy machine lets the slow path wait.
+/// Returns how many pings, 20 ms apart, a number of moves may lose. A move loses the ping in flight
+/// when the mapping goes; the answer to the first ping by the new path, if it is back before the
+/// slow path has followed; and one more if a busy machine delays the slow path.
 pub(crate) fn in_flight(moves: u32) -> u32 {
     3 * moves
 }

@@ -1,4 +1,4 @@
-//! The walk-through of the documentation, pasted.
+//! The documentation's walk-through, run as its reader would.
 
 use super::{lab::program, traffic::lost};
 use std::{
@@ -9,21 +9,22 @@ use std::{
 
 const PAGE: &str = include_str!("../../docs/walkthrough.md");
 
-/// What stands in the page's only block of that language.
+/// Returns the content of the page's only block of this language.
 fn block(language: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("\n```{language}\n")).expect("a block");
-    let (block, rest) = rest.split_once("```\n").expect("its end");
+    let (_, rest) =
+        PAGE.split_once(&format!("\n```{language}\n")).expect("the page has a block of the language");
+    let (block, rest) = rest.split_once("```\n").expect("the block has an end");
     assert!(!rest.contains(&format!("\n```{language}\n")), "more than one block of {language}");
     block
 }
 
-/// The rows of `show sa`, as far as they do not depend on time.
+/// Returns the rows of `show sa` without the columns that depend on time.
 fn tunnels(output: &str) -> Vec<Vec<&str>> {
     let rows = output.lines().filter(|line| line.starts_with("TUNNEL") || line.starts_with("alice"));
     rows.map(|row| row.split_whitespace().take(6).collect()).collect()
 }
 
-/// It does what the page says, with no word on standard error.
+/// Checks that the pasted commands do what the page says, without output on standard error.
 #[test]
 fn works_when_pasted() {
     let script = block("sh").replace("target/release/wayfarer", program());
@@ -35,7 +36,7 @@ fn works_when_pasted() {
     bash.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
     let mut bash = bash.spawn().unwrap();
     let status = bash.wait().unwrap();
-    // What a script that failed has left: its group, its namespaces.
+    // Removes leftovers of a failed script: its process group and its namespaces.
     let clean = |program: &str, arguments: &[&str]| {
         let done = Command::new(program).args(arguments).output().unwrap();
         assert!(!status.success() || !done.status.success(), "left: {arguments:?}");
@@ -43,10 +44,10 @@ fn works_when_pasted() {
     clean("kill", &["-KILL", "--", &format!("-{}", bash.id())]);
     clean("ip", &["netns", "del", "wf-gateway"]);
     clean("ip", &["netns", "del", "wf-terminal"]);
-    let [said, complaints] = [out, err].map(|file| fs::read_to_string(file).unwrap());
-    assert!(status.success(), "{status}: {said}{complaints}");
-    assert_eq!(complaints, "");
-    assert_eq!(tunnels(&said), tunnels(block("text")), "{said}");
-    // One while the terminal had no address, and the answer to the first one afterwards.
-    assert!(lost(&said) <= 2, "{said}");
+    let [output, errors] = [out, err].map(|file| fs::read_to_string(file).unwrap());
+    assert!(status.success(), "{status}: {output}{errors}");
+    assert_eq!(errors, "");
+    assert_eq!(tunnels(&output), tunnels(block("text")), "{output}");
+    // One ping while the terminal had no address, and the answer to the first one afterwards.
+    assert!(lost(&output) <= 2, "{output}");
 }

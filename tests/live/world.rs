@@ -1,4 +1,4 @@
-//! The networks of the tests and the configurations of the gateways in them.
+//! The tests' networks, and the configurations of their gateways.
 //!
 //! ```text
 //!  term ── core ── gw ── srv            a terminal, with a gateway and a TAP of its own
@@ -12,10 +12,11 @@ use super::{
 
 /// The terminal's address inside the tunnel.
 pub(crate) const TERMINAL: &str = "10.98.0.7";
-/// The server.
+/// The server's address.
 pub(crate) const SERVER: &str = "10.99.0.2";
 
-/// `term`, `core` (a router), `gw` and `srv`, with addresses and routes and nothing that runs.
+/// Makes `term`, `core` (a router), `gw` and `srv` with addresses and routes, without running
+/// programs.
 pub(crate) fn terminal_lab() -> Lab {
     let lab = Lab::new(&["term", "core", "gw", "srv"]);
     lab.link([("term", "t0", &["198.51.100.7/24"]), ("core", "k0", &["198.51.100.254/24"])]);
@@ -26,7 +27,7 @@ pub(crate) fn terminal_lab() -> Lab {
     lab
 }
 
-/// The gateway of [`terminal_lab`], with more lines of configuration after its ports.
+/// Configures the gateway of [`terminal_lab`], with `more` lines after its ports.
 pub(crate) fn gateway_config(kind: &str, more: &str) -> String {
     format!(
         r#"
@@ -47,7 +48,7 @@ local = "192.0.2.1"
 remote = "any"
 inner_local = "10.99.0.0/24"
 inner_remote = "10.98.0.7"
-# Workers that share the SA may be held up for as long as a small machine likes.
+# On a small machine, a worker that shares the SA may be delayed for long.
 window = 65536
 inbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
 outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
@@ -55,17 +56,17 @@ outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
     )
 }
 
-/// The route by which the gateway reaches the terminal.
+/// The gateway's route to the terminal.
 pub(crate) const BY_CORE: &str = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.254\"\n";
 
-/// Starts the gateway and the terminal, whose tunnel goes to `remote`, and waits until a ping gets
+/// Starts the gateway, and a terminal whose tunnel leads to `remote`; waits until a ping gets
 /// through.
 pub(crate) fn start(lab: &Lab, kind: &str, remote: &str) -> (Gateway, Gateway) {
     let gateway = lab.gateway("gw", &gateway_config(kind, BY_CORE));
     (gateway, start_terminal(lab, kind, remote))
 }
 
-/// Starts the terminal alone and waits until a ping gets through.
+/// Starts only the terminal, and waits until a ping gets through.
 pub(crate) fn start_terminal(lab: &Lab, kind: &str, remote: &str) -> Gateway {
     let terminal = lab.gateway(
         "term",
@@ -91,7 +92,7 @@ remote = "{remote}"
 inner_local = "10.98.0.7"
 inner_remote = "10.99.0.0/24"
 pin_source = true
-# Workers of the gateway that share the SA may be held up for as long as a small machine likes.
+# On a small machine, a gateway's worker that shares the SA may be delayed for long.
 window = 65536
 inbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
 outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
@@ -104,7 +105,7 @@ outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
     terminal
 }
 
-/// What is outside of two gateways.
+/// The address family between two gateways.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outside {
     /// IPv4.
@@ -113,7 +114,7 @@ pub(crate) enum Outside {
     V6,
 }
 
-/// Two gateways with a host behind each; both families inside.
+/// Starts two gateways with a host behind each, which has both families.
 pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gateway) {
     let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
     lab.link([

@@ -1,6 +1,6 @@
-"""Security associations of the test's cases, as scapy has them, with what scapy 2.5 lacks added on its classes.
+"""Security associations of the test's cases for scapy, with additions for features that scapy 2.5 lacks.
 
-A case is one tunnel of the gateway; "in" is the way from the peer to the gateway, "out" the other one.
+A case is one tunnel of the gateway. "in" is the direction from the peer to the gateway, "out" the other one.
 """
 
 import copy
@@ -78,7 +78,7 @@ CRYPT_ALGOS["AES-NULL-GMAC"] = Gmac()
 
 
 def algorithms(suite, material):
-    """What scapy calls a suite of the gateway, and its keys."""
+    """Returns scapy's names and keys for a suite of the gateway."""
     if suite == "chacha20poly1305":
         return {"crypt_algo": "CHACHA20-POLY1305", "crypt_key": material}
     if suite.endswith("gcm16"):
@@ -97,7 +97,7 @@ def header(src, dst, **fields):
 
 
 def association(case, way, number, extra=0):
-    """The SA of one packet: `number` is its whole sequence number, `extra` bytes are added to its padding."""
+    """Makes the SA for one packet with sequence number `number` and `extra` bytes of padding."""
     material = bytes.fromhex(case[f"key_{way}"])
     ends = (case["peer"], case["gateway"]) if way == "in" else (case["gateway"], case["peer"])
     sa = SecurityAssociation(
@@ -108,7 +108,7 @@ def association(case, way, number, extra=0):
         esn_en=case["esn"],
         **algorithms(case["suite"], material),
     )
-    # Set here because scapy takes a 0 among the arguments for none at all.
+    # Set here because scapy ignores a 0 among the arguments.
     sa.seq_num, sa.esn = number & 0xFFFFFFFF, number >> 32
     if case["esn"] and sa.auth_key:
         sa.auth_algo = EsnHmac(sa.auth_algo, sa.esn)
@@ -126,7 +126,7 @@ def association(case, way, number, extra=0):
 
 
 def inner(case, way, turn):
-    """The packet that a case carries on its `turn`: UDP, TCP and ping by turns, of all lengths."""
+    """Makes the packet that a case carries in round `turn`: UDP, TCP and ping in turn, of all lengths."""
     ends = (case["terminal"], case["inside"]) if way == "in" else (case["inside"], case["terminal"])
     body = (f"{case['name']} {way} {turn} ".encode() * 60)[: 40 + (case["spi_in"] * 37 + turn * 411) % 1200]
     ping = ICMPv6EchoRequest(id=turn, data=body) if ":" in ends[0] else ICMP(id=turn) / Raw(body)
@@ -136,7 +136,7 @@ def inner(case, way, turn):
 
 
 def forwarded(packet):
-    """The packet as the next router sees it."""
+    """Returns the packet as a router forwards it."""
     packet = packet.copy()
     if packet.version == 4:
         packet.ttl -= 1

@@ -1,6 +1,6 @@
-//! Independent software on both sides of a gateway that runs on files: scapy seals what it opens
-//! and opens what it seals, and tshark dissects it; for every suite, mode and pair of address
-//! families, with and without ESN and UDP.
+//! Independent software on both sides of a gateway that runs on files: scapy seals packets for the
+//! gateway and opens the gateway's, and tshark dissects those; for every suite, mode and pair of
+//! address families, with and without ESN and UDP.
 //!
 //! Needs the Debian packages python3-scapy and tshark.
 
@@ -21,10 +21,11 @@ use wayfarer_dataplane::{
 
 /// Packets of every case in each direction, as in association.py.
 const ROUNDS: usize = 3;
-/// The last number used before those of a case with ESN: its packets cross a boundary of 2^32.
+/// The last sequence number used before a case with ESN, so that its packets cross a multiple of
+/// 2^32.
 const ESN_SEQUENCE: u64 = 0x1_ffff_fffd;
 
-/// One tunnel of the gateway, as its peers need it.
+/// One tunnel of the gateway, with all that its peers need.
 #[derive(Serialize)]
 struct Case {
     name: String,
@@ -32,7 +33,8 @@ struct Case {
     mode: &'static str,
     esn: bool,
     udp: bool,
-    /// Inner packets are padded to this length (RFC 4303 §2.7), in both directions; 0: not at all.
+    /// Length to which inner packets are padded in both directions (RFC 4303 §2.7); 0 for no
+    /// padding.
     tfc: usize,
     /// The last sequence number used before, in both directions.
     sequence: u64,
@@ -48,7 +50,7 @@ struct Case {
     terminal: String,
 }
 
-/// Every combination of what a peer may use.
+/// Lists every combination of suite, mode, families, ESN and UDP.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &suite in Suite::ALL {
@@ -70,18 +72,18 @@ fn cases() -> Vec<Case> {
 
 fn case(index: usize, suite: Suite, mode: &'static str, families: (u8, u8), esn: bool, udp: bool) -> Case {
     let (high, low) = (index / 250, index % 250 + 1);
-    let of = |family, v4: String, v6: String| if family == 4 { v4 } else { v6 };
-    let gateway = of(families.0, "203.0.113.1".into(), "2001:db8:1::1".into());
-    let peer = of(families.0, format!("198.18.{high}.{low}"), format!("2001:db8:2::{index:x}"));
+    let choose = |family, v4: String, v6: String| if family == 4 { v4 } else { v6 };
+    let gateway = choose(families.0, "203.0.113.1".into(), "2001:db8:1::1".into());
+    let peer = choose(families.0, format!("198.18.{high}.{low}"), format!("2001:db8:2::{index:x}"));
     let (inside, terminal) = match mode {
         "transport" => (gateway.clone(), peer.clone()),
         _ => (
-            of(families.1, "10.99.0.7".into(), "fd00:99::7".into()),
-            of(families.1, format!("10.98.{high}.{low}"), format!("fd00:98::{index:x}")),
+            choose(families.1, "10.99.0.7".into(), "fd00:99::7".into()),
+            choose(families.1, format!("10.98.{high}.{low}"), format!("fd00:98::{index:x}")),
         ),
     };
     let key = |salt| hex((0..suite.key_len()).map(|i| (index * 31 + i * 7 + salt) as u8));
-    // Every second shape of a suite, and the other ones of the next suite.
+    // Every second combination of a suite, and the other half of the next suite.
     let is_padded = mode == "tunnel" && (index / 4 + index / 24) % 2 == 1;
     let encap = if udp { "udp" } else { "ip" };
     Case {
@@ -115,7 +117,7 @@ fn hex(bytes: impl Iterator<Item = u8>) -> String {
     })
 }
 
-/// The gateway's configuration.
+/// Writes the gateway's configuration.
 fn config(cases: &[Case]) -> String {
     let mut text = String::from(
         r#"
@@ -163,7 +165,7 @@ fn config(cases: &[Case]) -> String {
                 "{{ spi = {spi}, cipher = \"{suite}\", key_file = \"{index}-{way}\", sequence = {sequence} }}"
             )
         };
-        // Transport mode pads nothing.
+        // Transport mode does not pad.
         let padding = if *mode == "tunnel" { format!("tfc = {tfc}\n") } else { String::new() };
         let (inbound, outbound) = (sa("in", case.spi_in), sa("out", case.spi_out));
         let _ = write!(
@@ -175,7 +177,7 @@ fn config(cases: &[Case]) -> String {
     text
 }
 
-/// The folder in which the gateway has run between its peers; once for all tests.
+/// Returns the folder in which the gateway has run between its peers. It runs once for all tests.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -199,9 +201,9 @@ fn folder() -> &'static Path {
     })
 }
 
-/// What the peers that scapy plays have to say.
+/// Runs the peers, which scapy plays; returns their output.
 fn scapy(command: &str, folder: &Path) -> String {
-    // Debian's own Python, whatever else is in the path: that is where its packages are.
+    // Debian's own Python, because Debian's packages are installed there.
     let mut python = Command::new("/usr/bin/python3");
     assert!(
         python.args(["-B", "-c", "import scapy.layers.ipsec"]).output().is_ok_and(|o| o.status.success()),
@@ -211,7 +213,7 @@ fn scapy(command: &str, folder: &Path) -> String {
     run(Command::new("/usr/bin/python3").arg("-B").arg(script).arg(command).arg(folder))
 }
 
-/// Standard output of a command that must succeed.
+/// Runs a command that must succeed, and returns its standard output.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -226,8 +228,8 @@ fn scapy_and_the_gateway_open_what_the_other_sealed() {
     assert_eq!(scapy("check", folder()), format!("{each} {each}\n"));
 }
 
-/// A line of tshark's table of ESP SAs; `None` for what tshark 4.0 cannot open: ESN, whose upper
-/// half it does not know, AES-GMAC and ChaCha20-Poly1305.
+/// Returns the SA's line in tshark's table of ESP SAs; `None` if tshark 4.0 cannot open it: ESN,
+/// whose upper half it does not know, AES-GMAC, and ChaCha20-Poly1305.
 fn esp_sa(case: &Case) -> Option<String> {
     if case.esn {
         return None;
@@ -257,10 +259,10 @@ fn esp_sa(case: &Case) -> Option<String> {
     ))
 }
 
-/// What ESP carries for each case, in hexadecimal digits, from the file that the gateway read: in
-/// tunnel mode the packet as a router passes it on, in transport mode what follows its IP header.
-fn carried(folder: &Path, file: &str, mode: &str) -> Vec<String> {
-    let carried = |frame: &Vec<u8>| {
+/// Returns the expected ESP payload of each packet in hexadecimal, from the file that the gateway
+/// read: in tunnel mode the forwarded packet, in transport mode the payload of its IP header.
+fn expected_payloads(folder: &Path, file: &str, mode: &str) -> Vec<String> {
+    let payload = |frame: &Vec<u8>| {
         let packet = &mut frame[ethernet::HEADER..].to_vec();
         let header = ip::IpHeader::parse(packet).unwrap();
         if mode == "transport" {
@@ -269,11 +271,11 @@ fn carried(folder: &Path, file: &str, mode: &str) -> Vec<String> {
         ip::decrement_hop_limit(packet);
         hex(packet.iter().copied())
     };
-    pcap::read(&folder.join(file)).unwrap().iter().map(carried).collect()
+    pcap::read(&folder.join(file)).unwrap().iter().map(payload).collect()
 }
 
 #[test]
-fn tshark_opens_what_the_gateway_sealed() {
+fn tshark_opens_the_gateways_packets() {
     assert!(
         Command::new("tshark").arg("--version").output().is_ok_and(|o| o.status.success()),
         "tshark is missing: apt-get install tshark"
@@ -295,20 +297,20 @@ fn tshark_opens_what_the_gateway_sealed() {
             (spi, fields[1], fields[2])
         })
         .collect();
-    // By case; those of one case stay in order.
+    // Sorts by case, and keeps the order within a case.
     rows.sort_by_key(|row| row.0);
     let mut checked = 0;
     for (mode, file) in [("tunnel", "inside-in.pcap"), ("transport", "host-in.pcap")] {
-        let wanted = carried(folder, file, mode);
+        let payloads = expected_payloads(folder, file, mode);
         let cases: Vec<_> = cases.iter().filter(|case| case.mode == mode).collect();
         for (index, case) in cases.iter().enumerate().filter(|(_, case)| esp_sa(case).is_some()) {
             let found: Vec<_> = rows.iter().filter(|row| row.0 == case.spi_out).collect();
             assert_eq!(found.len(), ROUNDS, "{}", case.name);
             for (turn, (_, good, data)) in found.into_iter().enumerate() {
                 assert_eq!(*good, "1", "ICV of {}, packet {turn}", case.name);
-                let wanted = &wanted[turn * cases.len() + index];
-                // Behind it are padding, pad length and next header.
-                assert!(data.starts_with(wanted.as_str()), "{}, packet {turn}: {data}", case.name);
+                let payload = &payloads[turn * cases.len() + index];
+                // Padding, pad length and next header follow the payload.
+                assert!(data.starts_with(payload.as_str()), "{}, packet {turn}: {data}", case.name);
                 checked += 1;
             }
         }

@@ -1,7 +1,7 @@
 """The peers of a gateway that runs on files, played by scapy.
 
-    scapy_peer.py make FOLDER    writes what the gateway is to read
-    scapy_peer.py check FOLDER   checks what it wrote, and prints how many packets it opened and how many it sealed
+    scapy_peer.py make FOLDER    writes the files that the gateway reads
+    scapy_peer.py check FOLDER   checks the files that it wrote, and prints how many packets it opened and sealed
 """
 
 import json
@@ -29,16 +29,16 @@ def make(folder, cases):
     def put(port, packet):
         files[port].write(Ether(src="02:00:00:00:00:99", dst=MACS[port]) / packet)
 
-    # Turn by turn, so that the packets of all SAs are interleaved.
+    # Round by round, so that the packets of all SAs are interleaved.
     for turn in range(ROUNDS):
         for index, case in enumerate(cases):
             extra = 16 * ((index + turn) % 8)
             sa = association(case, "in", sequence(case, turn), extra)
             plain = inner(case, "in", turn)
-            # Behind the end that the packet's own length gives it.
+            # Padding follows the end according to the packet's own length.
             packet = sa.encrypt(plain / Raw(bytes(max(0, case["tfc"] - len(plain)))))
             if case["udp"]:
-                # Over IPv4 scapy 2.5 sets the length of the UDP header alone.
+                # Over IPv4, scapy 2.5 sets the UDP length to that of the header.
                 packet[UDP].len = len(packet[UDP])
             put("outside", packet)
             put("inside" if case["mode"] == "tunnel" else "host", inner(case, "out", turn))
@@ -46,8 +46,8 @@ def make(folder, cases):
         file.close()
 
 
-def same(found, wanted, what):
-    assert raw(found) == raw(wanted), f"{what}:\n{found.show(dump=True)}\nwanted:\n{wanted.show(dump=True)}"
+def same(found, expected, name):
+    assert raw(found) == raw(expected), f"{name}:\n{found.show(dump=True)}\nexpected:\n{expected.show(dump=True)}"
 
 
 def check_opened(folder, cases):

@@ -1,5 +1,5 @@
-//! `wayfarer bench`: that its rows are there, complete and checked. Never how fast anything was:
-//! other tests run beside.
+//! `wayfarer bench`: its rows are complete and checked. Speed is not tested, because other tests
+//! run at the same time.
 
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -9,11 +9,11 @@ fn bench(arguments: &str) -> Output {
     Command::new(program).arg("bench").args(arguments.split(' ')).output().unwrap()
 }
 
-/// The JSON rows that a benchmark printed.
+/// Runs a benchmark, and returns its JSON rows.
 fn rows(arguments: &str) -> Vec<Value> {
     let output = bench(arguments);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments}: {said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -23,13 +23,13 @@ fn number(row: &Value, field: &str) -> f64 {
 }
 
 #[test]
-fn every_packet_is_carried_each_way() {
+fn esp_carries_every_packet_in_each_direction() {
     let rows = rows("esp --direction out,in,both --size 64,imix --sas 100 --seconds 0.01 --json");
-    let which: Vec<_> =
+    let combinations: Vec<_> =
         rows.iter().map(|row| (row["direction"].to_string(), row["size"].to_string())).collect();
     let expected =
         ["out", "in", "both"].map(|way| ["64", "\"imix\""].map(|size| (format!("{way:?}"), size.to_owned())));
-    assert_eq!(which, expected.concat());
+    assert_eq!(combinations, expected.concat());
     for row in &rows {
         assert_eq!(number(row, "lost"), 0.0, "{row}");
         assert_eq!(number(row, "replay_drops"), 0.0, "{row}");
@@ -47,19 +47,19 @@ fn every_packet_is_carried_each_way() {
 }
 
 #[test]
-fn every_list_makes_rows() {
+fn esp_makes_a_row_for_every_combination() {
     let rows =
         rows("esp --direction in --size 80 --sas 1,7 --cipher aes256gcm,aes128-sha256 --seconds 0.01 --json");
-    let which: Vec<_> =
+    let combinations: Vec<_> =
         rows.iter().map(|row| (row["cipher"].as_str().unwrap(), number(row, "sas"))).collect();
     let expected =
         [("aes256gcm16", 1.0), ("aes256gcm16", 7.0), ("aes128-sha256", 1.0), ("aes128-sha256", 7.0)];
-    assert_eq!(which, expected);
+    assert_eq!(combinations, expected);
     assert!(rows.iter().all(|row| number(row, "lost") == 0.0));
 }
 
 #[test]
-fn nothing_is_lost_while_terminals_move_and_tunnels_come_and_go() {
+fn esp_loses_nothing_while_terminals_move_and_tunnels_change() {
     let rows = rows(
         "esp --direction out,in,both --size 200 --sas 5000 --seconds 0.02 --roam 5000 --churn 5000 --json",
     );
@@ -71,12 +71,11 @@ fn nothing_is_lost_while_terminals_move_and_tunnels_come_and_go() {
     }
 }
 
-/// What is lost is what the window refused: a worker that was interrupted for long comes too late
-/// with its packets.
 #[test]
 fn two_workers_share_one_sa() {
     let rows = rows("esp --direction out,in --size 64 --sas 1 --workers 2 --seconds 0.01 --json");
     let [outbound, inbound] = &rows[..] else { panic!("{rows:?}") };
+    // An interrupted worker loses the packets that come too late for the window.
     for row in &rows {
         assert_eq!(number(row, "workers"), 2.0);
         assert_eq!(number(row, "lost"), number(row, "replay_drops"), "{row}");
@@ -87,7 +86,7 @@ fn two_workers_share_one_sa() {
 }
 
 #[test]
-fn the_table_has_a_line_for_each_row() {
+fn table_has_a_line_for_each_row() {
     let output = bench("esp --direction out --size 64,128 --sas 1,2 --seconds 0.01");
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
@@ -111,9 +110,9 @@ fn implementations_of_an_aead_agree() {
 }
 
 #[test]
-fn peers_connect_move_and_stay() {
+fn ike_measures_peers_that_connect_move_and_stay() {
     let rows = rows("ike --only connect,move,idle --peers 40 --seconds 0.01 --json");
-    let which: Vec<_> =
+    let cases: Vec<_> =
         rows.iter().map(|row| (row["mode"].as_str().unwrap(), row["case"].as_str().unwrap())).collect();
     let expected = [
         ("connect", "ecdsa certificates"),
@@ -123,39 +122,39 @@ fn peers_connect_move_and_stay() {
         ("idle", "protocol"),
         ("idle", "gateway"),
     ];
-    assert_eq!(which, expected);
+    assert_eq!(cases, expected);
     for row in &rows {
         assert!(row["measured"].is_number() && row["met"].is_boolean() && row["target"].is_object(), "{row}");
     }
     let detail = |row: usize, name: &str| number(&rows[row]["details"], name);
     assert!(detail(0, "peers") >= 32.0 && detail(1, "peers") >= 32.0);
     assert!(detail(2, "moves") >= 32.0 && detail(3, "moves") >= 32.0);
-    // Every other one is watched.
+    // The liveness of every second peer is checked.
     assert_eq!((detail(4, "asked_after"), detail(5, "tunnels")), (20.0, 40.0));
 }
 
 #[test]
-fn nothing_is_lost_while_peers_move_and_change_keys() {
+fn ike_loses_nothing_while_peers_move_and_rekey() {
     let rows = rows("ike --only latency,rekey,flood --peers 40 --seconds 0.2 --json");
-    let of = |mode: &str| rows.iter().filter(|row| row["mode"] == mode).collect::<Vec<_>>();
-    let lost = of("rekey");
-    assert_eq!(lost.len(), 3);
-    for row in lost {
+    let of_mode = |mode: &str| rows.iter().filter(|row| row["mode"] == mode).collect::<Vec<_>>();
+    let rekeys = of_mode("rekey");
+    assert_eq!(rekeys.len(), 3);
+    for row in rekeys {
         assert_eq!((number(row, "measured"), &row["met"]), (0.0, &Value::Bool(true)), "{row}");
         for name in ["times", "packets_in", "packets_out"] {
             assert!(number(&row["details"], name) > 0.0, "{row}");
         }
     }
-    let flood = of("flood");
+    let flood = of_mode("flood");
     assert!(number(&flood[0]["details"], "inits_per_s") > 0.0, "{}", flood[0]);
-    for row in [of("latency")[0], flood[1], flood[2]] {
+    for row in [of_mode("latency")[0], flood[1], flood[2]] {
         assert!(number(row, "measured") > 0.0 && number(&row["details"], "moves") > 0.0, "{row}");
     }
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
-    for (arguments, code, said) in [
+fn reports_what_cannot_be_measured() {
+    for (arguments, code, message) in [
         ("esp --size 12", 2, "36 to 9000, or imix"),
         ("esp --direction up", 2, "out, in or both"),
         ("esp --sas 0", 2, "1..=1048576"),
@@ -169,12 +168,12 @@ fn what_cannot_be_measured_is_said() {
         let output = bench(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
-        assert!(stderr.contains(said), "{arguments}: {stderr}");
+        assert!(stderr.contains(message), "{arguments}: {stderr}");
     }
 }
 
 #[test]
-fn ports_alone_pass_on_what_comes_in_and_lose_nothing() {
+fn ports_forward_every_packet() {
     let folder = tempfile::tempdir().unwrap();
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
     let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);

@@ -21,14 +21,14 @@ fn wayfarer(arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code, standard output, standard error.
+/// Runs the program; returns exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = wayfarer(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().expect("no signal"), text(stdout), text(stderr))
 }
 
-/// A gateway's control socket at `path`, where one reason has drops and one has none.
+/// Serves a control socket at `path` with fixed answers.
 fn control(path: &Path) -> Server {
     let (sender, requests) = channel::bounded::<wayfarer::slow_path::ControlRequest>(4);
     std::thread::spawn(move || {
@@ -98,10 +98,9 @@ fn help_and_version() {
     }
 }
 
-/// A build without the feature `bench` is a gateway and nothing else.
 #[cfg(not(feature = "bench"))]
 #[test]
-fn an_appliance_knows_no_benchmarks() {
+fn build_without_bench_knows_no_benchmarks() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, 0);
     for absent in ["bench", "demo"] {
@@ -111,8 +110,8 @@ fn an_appliance_knows_no_benchmarks() {
 }
 
 #[test]
-fn a_wrong_command_line_is_2() {
-    for (arguments, said) in [
+fn wrong_command_line_exits_with_2() {
+    for (arguments, message) in [
         (&[][..], "Usage"),
         (&["chekc", "x"], "similar subcommand exists: 'check'"),
         (&["gateway"], "--config"),
@@ -123,14 +122,14 @@ fn a_wrong_command_line_is_2() {
         (&["peer", "down"], "<NAME|NUMBER>"),
         (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
     ] {
-        let (code, _, said_really) = run(arguments);
+        let (code, _, errors) = run(arguments);
         assert_eq!(code, 2, "{arguments:?}");
-        assert!(said_really.contains(said), "{said_really}");
+        assert!(errors.contains(message), "{errors}");
     }
 }
 
 #[test]
-fn a_right_configuration_is_0() {
+fn valid_configuration_exits_with_0() {
     let (code, out, _) = run(&["check", "conf/gateway.toml"]);
     assert_eq!(
         (code, &out[..]),
@@ -144,31 +143,31 @@ fn a_right_configuration_is_0() {
 }
 
 #[test]
-fn a_wrong_configuration_is_2_and_one_line() {
+fn invalid_configuration_exits_with_2_and_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("typo.toml");
     let path = path.to_str().unwrap();
     fs::write(path, "[gateway]\nmss_clam = true\n").unwrap();
-    let said = format!("{path}:2: gateway: unknown key \"mss_clam\"; did you mean \"mss_clamp\"?\n");
+    let errors = format!("{path}:2: gateway: unknown key \"mss_clam\"; did you mean \"mss_clamp\"?\n");
     for arguments in [&["check", path][..], &["gateway", "--config", path]] {
-        assert_eq!(run(arguments), (2, String::new(), said.clone()));
+        assert_eq!(run(arguments), (2, String::new(), errors.clone()));
     }
-    let said = "nowhere.toml: cannot be read: entity not found\n";
-    assert_eq!(run(&["check", "nowhere.toml"]), (2, String::new(), said.to_owned()));
+    let errors = "nowhere.toml: cannot be read: entity not found\n";
+    assert_eq!(run(&["check", "nowhere.toml"]), (2, String::new(), errors.to_owned()));
 }
 
 #[test]
-fn a_program_without_dpdk_says_how_to_build_one_with_it() {
+fn program_without_dpdk_tells_how_to_build_it() {
     if Eal::VERSION.is_none() {
-        let (code, _, said) = run(&["gateway", "--config", "conf/dpdk-lab.toml"]);
-        let wanted =
+        let (code, _, errors) = run(&["gateway", "--config", "conf/dpdk-lab.toml"]);
+        let expected =
             "dpdk: this program was built without it; build it with: cargo build --release --features dpdk\n";
-        assert_eq!((code, said.ends_with(wanted)), (1, true), "{said}");
+        assert_eq!((code, errors.ends_with(expected)), (1, true), "{errors}");
     }
 }
 
 #[test]
-fn others_may_not_read_keys() {
+fn check_warns_of_keys_that_others_can_read() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
@@ -187,27 +186,27 @@ fn others_may_not_read_keys() {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
         run(&["check", path.to_str().unwrap()])
     };
-    let (code, _, said) = check(0o640);
+    let (code, _, errors) = check(0o640);
     assert_eq!(
-        (code, said.contains("users other than its owner can access this key file")),
+        (code, errors.contains("users other than its owner can access this key file")),
         (0, true),
-        "{said}"
+        "{errors}"
     );
-    assert!(!said.contains('\x1b') && !said.contains("abab"), "{said}");
-    let (code, _, said) = check(0o600);
-    assert_eq!((code, &said[..]), (0, ""));
+    assert!(!errors.contains('\x1b') && !errors.contains("abab"), "{errors}");
+    let (code, _, errors) = check(0o600);
+    assert_eq!((code, &errors[..]), (0, ""));
 }
 
 #[test]
-fn no_gateway_is_1() {
+fn missing_gateway_exits_with_1() {
     for arguments in [&["show", "sa"][..], &["sa", "move", "alice", "192.0.2.7"]] {
-        let (code, out, said) = run(&[arguments, &["--socket", "/nonexistent/sock"]].concat());
-        assert_eq!((code, &out[..], &said[..]), (1, "", "no gateway at /nonexistent/sock\n"));
+        let (code, out, errors) = run(&[arguments, &["--socket", "/nonexistent/sock"]].concat());
+        assert_eq!((code, &out[..], &errors[..]), (1, "", "no gateway at /nonexistent/sock\n"));
     }
 }
 
 #[test]
-fn a_running_gateway_is_shown_and_told() {
+fn shows_and_commands_a_running_gateway() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sock");
     let _server = control(&path);
@@ -223,25 +222,25 @@ fn a_running_gateway_is_shown_and_told() {
     let (_, out, _) = run(&["show", "ports", "--json", "--socket", path]);
     let ports: Vec<PortView> = serde_json::from_str(&out).unwrap();
     assert_eq!(ports[0].counters.iter().map(|counter| counter.value).collect::<Vec<_>>(), [9, 0]);
-    let (code, _, said) = run(&["sa", "move", "alice", "[2001:db8::7]:4501", "--socket", path]);
-    assert_eq!((code, &said[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
+    let (code, _, errors) = run(&["sa", "move", "alice", "[2001:db8::7]:4501", "--socket", path]);
+    assert_eq!((code, &errors[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
     let (code, out, _) = run(&["show", "ike", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "COUNT  NAME         MEANING\n    3  CookiesSent  cookies asked for\n"));
     let (code, out, _) = run(&["show", "ports", "--counters", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "PORT  COUNT  NAME\nnic       9  rx_good_bytes\n"));
-    for (arguments, wanted) in [
+    for (arguments, expected) in [
         (&["peer", "down", "17"][..], "17 down\n"),
         (&["peer", "rekey", "alice"], "alice rekey, ike false\n"),
         (&["peer", "rekey", "alice", "--ike"], "alice rekey, ike true\n"),
         (&["peer", "move", "alice", "--local", "2001:db8::9"], "alice from 2001:db8::9\n"),
     ] {
-        let (code, _, said) = run(&[arguments, &["--socket", path]].concat());
-        assert_eq!((code, &said[..]), (1, wanted));
+        let (code, _, errors) = run(&[arguments, &["--socket", path]].concat());
+        assert_eq!((code, &errors[..]), (1, expected));
     }
 }
 
 #[test]
-fn a_reader_that_has_enough_is_no_error() {
+fn closed_output_pipe_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sock");
     let _server = control(&path);
@@ -255,8 +254,8 @@ fn a_reader_that_has_enough_is_no_error() {
 
 #[cfg(feature = "bench")]
 #[test]
-fn the_demonstration_prints_one_object() {
-    let (code, out, said) = run(&[
+fn demonstration_prints_one_json_object() {
+    let (code, out, errors) = run(&[
         "demo",
         "--seconds",
         "1",
@@ -268,7 +267,7 @@ fn the_demonstration_prints_one_object() {
         "1000",
         "--json",
     ]);
-    assert_eq!((code, &said[..]), (0, ""));
+    assert_eq!((code, &errors[..]), (0, ""));
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     for field in ["packets", "mpps", "gbps", "moves"] {
         assert!(report[field].as_f64().unwrap() > 0.0, "{field} in {out}");

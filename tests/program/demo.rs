@@ -1,17 +1,16 @@
-//! The demonstration, as a library: what it reports adds up, and terminals keep moving without
-//! loss.
+//! The demonstration, called as a library: its report adds up, and terminals move without loss.
 
 use std::time::Duration;
 use wayfarer::demo::{Options, run};
 
 #[test]
-fn terminals_move_and_nothing_but_packets_in_flight_is_lost() {
+fn moves_lose_only_packets_in_flight() {
     let options = Options {
         duration: Duration::from_secs(2),
         terminals: 40,
         move_every: Duration::from_millis(400),
         size: 300,
-        // Generous: the machine that runs this test may stop any thread for long.
+        // Generous, because the machine may stop any thread for long.
         in_flight: Duration::from_secs(1),
     };
     let mut shown = 0;

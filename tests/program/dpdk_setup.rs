@@ -1,5 +1,5 @@
-//! `scripts/dpdk-setup` on machines made up of files, and its huge pages on the real one, which
-//! needs root.
+//! Tests of `scripts/dpdk-setup` on simulated machines, and of its huge pages on the real one,
+//! which needs root.
 
 mod machine;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 const PAGES: &str = "kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const OVERRIDE: &str = "bus/pci/devices/0000:03:00.0/driver_override";
 
-/// The steps for pages of 2 MiB and one device, on a machine that has its driver.
+/// Returns the usual steps for pages of 2 MiB and one device.
 fn usual_steps(machine: &Machine) -> Vec<String> {
     let at = |path| machine.path(path).display().to_string();
     vec![
@@ -52,7 +52,7 @@ fn dry_run_changes_nothing() {
 }
 
 #[test]
-fn applied_as_printed_and_undone() {
+fn applies_the_printed_steps_and_undoes_them() {
     let machine = Machine::new();
     machine.with_pipes(&["ixgbe", "vfio-pci"]);
     let before = machine.tree();
@@ -70,7 +70,7 @@ fn applied_as_printed_and_undone() {
     assert_eq!(machine.tree(), applied);
     assert_done(&machine.run("--hugepages 512 --bind 0000:03:00.0 --apply"), NOTHING);
 
-    // More on top: what counts for undo is what was before the first.
+    // A second run adds more. Undo restores the state before the first.
     let moved = machine.kernel(&[("0000:03:00.1", "ixgbe")]);
     assert_done(&machine.run("--hugepages 768 --bind 0000:03:00.0 --bind 0000:03:00.1 --apply"), "done");
     moved.wait();
@@ -92,7 +92,7 @@ fn applied_as_printed_and_undone() {
 }
 
 #[test]
-fn pages_of_one_node() {
+fn reserves_pages_of_one_node() {
     let machine = Machine::new();
     let before = machine.tree();
     let file = machine.path("devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages");
@@ -106,9 +106,9 @@ fn pages_of_one_node() {
     assert_eq!(machine.tree(), before);
 }
 
-/// A kernel that writes down what it is told and does nothing: the device keeps its driver.
+/// The simulated kernel only records writes here, so the device keeps its driver.
 #[test]
-fn failure_half_way() {
+fn stops_at_the_first_failure_and_can_undo() {
     let machine = Machine::new();
     let outcome = machine.run("--hugepages 512 --bind 0000:03:00.0 --bind 0000:03:00.1 --apply");
     assert_refused(&outcome, "0000:03:00.0 has ixgbe, not vfio-pci");
@@ -128,7 +128,7 @@ fn failure_half_way() {
 }
 
 #[test]
-fn file_that_is_not_there() {
+fn reports_a_missing_file() {
     let machine = Machine::new();
     fs::remove_file(machine.path("bus/pci/drivers_probe")).unwrap();
     let outcome = machine.run("--bind 0000:03:00.0 --apply");
@@ -137,10 +137,9 @@ fn file_that_is_not_there() {
 }
 
 #[test]
-fn fewer_pages_than_asked_for() {
+fn reports_fewer_pages_than_requested() {
     let machine = Machine::new();
-    // A process's own coredump_filter takes a number and gives it back in hexadecimal: of 64 it
-    // says 40.
+    // A process's coredump_filter returns the number that was written in hexadecimal: 40 for 64.
     fs::remove_file(machine.path(PAGES)).unwrap();
     machine.link(PAGES, "/proc/self/coredump_filter");
     let outcome = machine.run("--hugepages 64 --apply");
@@ -148,7 +147,7 @@ fn fewer_pages_than_asked_for() {
 }
 
 #[test]
-fn module_is_loaded() {
+fn loads_the_drivers_module() {
     let machine = Machine::new();
     let driver = machine.path("bus/pci/drivers/vfio-pci");
     fs::remove_dir_all(&driver).unwrap();
@@ -177,7 +176,7 @@ fn module_is_loaded() {
 }
 
 #[test]
-fn without_iommu() {
+fn binds_without_iommu_only_if_told() {
     const MODE: &str = "module/vfio/parameters/enable_unsafe_noiommu_mode";
     let machine = Machine::new();
     machine.device("0000:06:00.0", "0x020000", "ixgbe", None, None);
@@ -206,7 +205,7 @@ fn without_iommu() {
 }
 
 #[test]
-fn refusals() {
+fn refuses_devices_and_pages_that_cannot_be_used() {
     let machine = Machine::new();
     machine.device("0000:07:00.0", "0x020000", "mlx5_core", None, Some("7"));
     machine.device("0000:08:00.0", "0x020000", "ixgbe", None, Some("8"));
@@ -245,7 +244,7 @@ fn refusals() {
 }
 
 #[test]
-fn interfaces_in_use() {
+fn refuses_interfaces_in_use() {
     let machine = Machine::new();
     let address = |name: &str, address: &str| {
         format!(
@@ -253,7 +252,7 @@ fn interfaces_in_use() {
                 "addr_info": [{{"local": "{address}", "prefixlen": 24, "scope": "global"}}]}}"#
         )
     };
-    // The only addresses, of one interface and of two together.
+    // The only addresses belong to one interface, or to two together.
     machine.ip(&format!("[{}]", address("eth1", "192.0.2.1")), "[]");
     assert_refused(&machine.run("--bind 0000:03:00.0"), "eth1, which has the only addresses (192.0.2.1/24)");
     assert_done(&machine.run("--bind 0000:03:00.1"), DRY);
@@ -261,7 +260,7 @@ fn interfaces_in_use() {
     assert_done(&machine.run("--bind 0000:03:00.0"), DRY);
     assert_refused(&machine.run("--bind 0000:03:00.0 --bind 0000:03:00.1"), "has the only addresses");
 
-    // A VLAN on a bond, one of whose ports is eth1, and a default route by two ways.
+    // eth1 is a port of a bond with a VLAN, and the default route has two next hops.
     machine.write("devices/virtual/net/bond0/address", "");
     machine.link("class/net/bond0", "../../devices/virtual/net/bond0");
     machine.link("bus/pci/devices/0000:03:00.0/net/eth1/upper_bond0", "../../../../../../class/net/bond0");
@@ -279,7 +278,7 @@ fn interfaces_in_use() {
 }
 
 #[test]
-fn status() {
+fn shows_status() {
     let machine = Machine::new();
     machine.write("devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
     machine.write("devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "500\n");
@@ -303,7 +302,7 @@ fn status() {
 }
 
 #[test]
-fn broken_record() {
+fn refuses_a_broken_record() {
     let machine = Machine::new();
     fs::create_dir_all(machine.record().parent().unwrap()).unwrap();
     fs::write(machine.record(), "{}").unwrap();
@@ -312,12 +311,12 @@ fn broken_record() {
     assert_eq!(machine.read(PAGES), "0\n");
 }
 
-/// The number of 2 MiB pages of this machine.
+/// Returns the number of 2 MiB pages of this machine.
 fn real_pages() -> u64 {
     fs::read_to_string(Path::new("/sys").join(PAGES)).unwrap().trim().parse().unwrap()
 }
 
-/// Gives this machine so many pages of 2 MiB again when it goes.
+/// Restores this number of 2 MiB pages of the machine on drop.
 struct RealPages(u64);
 
 impl Drop for RealPages {
@@ -332,7 +331,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn pages_of_this_machine() {
+fn reserves_and_returns_pages_of_the_real_machine() {
     assert!(is_root(), "this test makes huge pages and needs root");
     let folder = TempDir::new().unwrap();
     let script = |arguments: &str| {
@@ -341,7 +340,7 @@ fn pages_of_this_machine() {
         run(command)
     };
     let before = real_pages();
-    // Whatever comes of it.
+    // Restores the pages even if an assertion fails.
     let _restored = RealPages(before);
     assert_done(&script(&format!("--hugepages {} --apply", before + 4)), "done");
     assert_eq!(real_pages(), before + 4);

@@ -1,4 +1,4 @@
-//! The program and its scripts, run as a user runs them.
+//! Tests of the program and its scripts, run as a user would.
 
 #[cfg(feature = "bench")]
 mod bench;

@@ -217,7 +217,7 @@ pub struct SealJob<'a> {
     pub seq: u64,
     /// A number never used with this key before, from which the IV is made.
     pub iv: u64,
-    /// Whether the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC
+    /// `true` if the SA uses extended sequence numbers, so that all 64 bits are authenticated (RFC
     /// 4303 §2.2.1).
     pub esn: bool,
     /// ESP packet: SPI and low half of `seq`, room for the IV, payload up to the next header, room
@@ -232,7 +232,7 @@ pub struct OpenJob<'a> {
     pub key: &'a Key,
     /// Sequence number. With `esn` its high half is inferred.
     pub seq: u64,
-    /// Whether the SA uses extended sequence numbers.
+    /// `true` if the SA uses extended sequence numbers.
     pub esn: bool,
     /// ESP packet: SPI to ICV.
     pub esp: &'a mut [u8],

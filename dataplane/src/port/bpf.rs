@@ -37,7 +37,7 @@ pub(crate) enum ProgramKind {
     Xdp = 6,
 }
 
-/// Where a program is attached to a device.
+/// The place at which a program is attached to a device.
 #[derive(Clone, Copy)]
 pub(crate) enum Hook {
     /// In the driver, before the kernel has processed the frame.

@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_there_and_others_are_not() {
+    fn finds_loopback_but_no_missing_device() {
         let lo = Device::find("lo").unwrap();
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
         assert!(lo.mtu().unwrap() > 1000);

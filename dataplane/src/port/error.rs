@@ -55,7 +55,7 @@ pub enum PortError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The error in the file.
         reason: String,
     },
 }

@@ -64,7 +64,7 @@ mod tests {
     use crate::packet::BURST;
 
     #[test]
-    fn frames_go_round_until_the_total() {
+    fn repeats_frames_until_the_total() {
         let mut pool = Pool::new(256, 512).unwrap();
         let mut port = Generator::new(vec![b"one".to_vec(), b"two!".to_vec(), b"three".to_vec()], Some(100));
         let mut lengths = Vec::new();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_freed() {
+    fn frames_that_do_not_fit_are_counted_and_freed() {
         let mut pool = Pool::new(1, 512).unwrap();
         let (mut port, wire) = pair(4, 300);
         wire.send(&[0; 300]);

@@ -18,16 +18,16 @@ pub trait Monitor: Send + fmt::Debug {
 /// The state of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Whether the device no longer exists, or another device has its name. The gateway does not
+    /// `true` if the device no longer exists, or another device has its name. The gateway does not
     /// use that one.
     pub is_gone: bool,
-    /// Whether it is up: switched on, and its cable carries a signal.
+    /// `true` if it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
     /// Its speed in Mbit/s, if the device knows it.
     pub speed: Option<u32>,
-    /// Whether the link is full duplex, if the device knows it.
+    /// `true` if the link is full duplex; `None` if the device does not know.
     pub full_duplex: Option<bool>,
-    /// Whether frames to other stations' MAC addresses are received as well.
+    /// `true` if frames to other stations' MAC addresses are received as well.
     pub is_promiscuous: bool,
     /// Packets lost before any queue counted them, because a ring was full or no buffer was free.
     pub rx_missed: u64,

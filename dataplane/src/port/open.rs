@@ -69,7 +69,8 @@ pub struct Request<'a> {
     pub device: &'a str,
     /// The way to open it.
     pub kind: Kind,
-    /// Which of its frames are the gateway's and which the host's. A TAP device is the gateway's
+    /// The rules that divide its frames between the gateway and the host. A TAP device is the
+    /// gateway's
     /// alone.
     pub rules: Rules,
     /// MTU that a TAP device gets, in bytes. Other devices keep theirs.
@@ -97,7 +98,7 @@ pub struct OpenDevice {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
-    /// Whether it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
+    /// `true` if it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
     /// [`Device::is_veth`].
     pub is_veth: bool,
     /// The MAC address of the host's own stack at the other end. Only for a TAP device.

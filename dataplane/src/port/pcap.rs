@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_give_back_what_was_written() {
+    fn both_formats_return_the_written_frames() {
         let folder = Folder::new("both");
         for name in ["a.pcap", "a.pcapng", "A.PCAPNG", "plain"] {
             write(&folder.file(name), &samples());
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_longer_than_ours_or_cut_at_capture_are_counted() {
+    fn counts_frames_that_are_too_long_or_truncated() {
         let folder = Folder::new("long");
         let path = folder.file("a.pcap");
         let mut writer = PcapWriter::new(File::create(&path).unwrap()).unwrap();

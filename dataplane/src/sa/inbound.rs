@@ -37,11 +37,11 @@ pub struct InboundSa {
     pub window: Window,
     /// The gateway's address that packets must be sent to. If unspecified, any of its addresses.
     pub local: Address,
-    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
+    /// `true` if sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
-    /// Whether new sources are reported to the slow path.
+    /// `true` if new sources are reported to the slow path.
     pub watch: bool,
     /// The number of reports of new sources that wait for the slow path. At most [`REPORTS`], so
     /// that no SA fills the ring alone.
@@ -101,7 +101,7 @@ pub struct InboundParts {
     pub inner_mtu: usize,
     /// The peer's path, if it is known.
     pub path: Option<Path>,
-    /// Whether one worker or several use the SA.
+    /// The number of workers that use the SA: one or several.
     pub sharing: Sharing,
 }
 

@@ -25,7 +25,7 @@ impl Limits {
         Self { soft_packets: u64::MAX, hard_packets: u64::MAX, soft_bytes: u64::MAX, hard_bytes: u64::MAX };
 }
 
-/// An event of an SA that the slow path is told exactly once.
+/// An event of an SA that is reported to the slow path exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Due {
@@ -45,7 +45,6 @@ pub struct Lifetime {
     bytes: AtomicU64,
     /// `None` stands for [`Limits::NONE`].
     limits: Option<Box<Limits>>,
-    /// The [`Due`]s that were reported, one bit each.
     reported: AtomicU8,
     sharing: Sharing,
 }
@@ -117,7 +116,7 @@ impl Lifetime {
         packets <= l.hard_packets && bytes <= l.hard_bytes
     }
 
-    /// Calls `tell(due)` unless the slow path was told before.
+    /// Calls `tell(due)` unless the event was reported before.
     #[cold]
     pub fn once(&self, due: Due, mut tell: impl FnMut(Due) -> bool) {
         let bit = due as u8;
@@ -137,18 +136,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_limit_is_told_once_and_the_hard_one_stops() {
+    fn each_limit_is_reported_once_and_the_hard_one_stops() {
         let life = Lifetime::new(Limits { soft_packets: 3, hard_packets: 5, ..Limits::NONE }, Sharing::One);
-        let mut reports = vec![];
+        let mut reported = vec![];
         let passed = (0..8)
             .filter(|_| {
                 life.charge(100, |due| {
-                    reports.push(due);
+                    reported.push(due);
                     true
                 })
             })
             .count();
-        assert_eq!((passed, reports), (5, vec![Due::Soft, Due::Hard]));
+        assert_eq!((passed, reported), (5, vec![Due::Soft, Due::Hard]));
         assert_eq!(life.carried(), (8, 800));
     }
 
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_count_too_and_a_deaf_slow_path_is_told_again() {
+    fn bytes_count_and_failed_reports_are_repeated() {
         let life = Lifetime::new(Limits { soft_bytes: 150, ..Limits::NONE }, Sharing::Many);
         let mut tries = 0;
         for _ in 0..5 {

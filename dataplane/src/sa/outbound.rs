@@ -9,14 +9,14 @@ use crate::{
 };
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
-/// How an outbound SA marks outer headers.
+/// An outbound SA's marking of outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marking {
     /// The outer DSCP. `None` copies the inner one.
     pub dscp: Option<u8>,
     /// The outer DF bit of IPv4.
     pub df: Df,
-    /// Whether UDP over IPv6 carries a checksum. RFC 6935 allows none for tunnels.
+    /// `true` if UDP over IPv6 carries a checksum. RFC 6935 allows none for tunnels.
     pub udp6_checksum: bool,
 }
 
@@ -51,9 +51,9 @@ pub struct OutboundSa {
     mtu: u16,
     /// Length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0 pads none.
     tfc: u16,
-    /// How outer headers are marked.
+    /// The marking of outer headers.
     pub marking: Marking,
-    /// Whether sequence numbers are extended (RFC 4303 §2.2.1).
+    /// `true` if sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
@@ -90,7 +90,7 @@ pub struct OutboundParts {
     pub sequence: u64,
     /// A random number; see [`OutboundSa::iv`].
     pub iv_mask: u64,
-    /// Whether one worker or several use the SA.
+    /// The number of workers that use the SA: one or several.
     pub sharing: Sharing,
 }
 

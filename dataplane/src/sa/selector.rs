@@ -38,8 +38,8 @@ pub struct Rank {
     pub local: u8,
     /// Length of the prefix on the peer's side.
     pub remote: u8,
-    /// Whether the addresses on the peer's side are fewer than in the configuration. Then rules of
-    /// shorter prefixes may come first.
+    /// `true` if the addresses on the peer's side are fewer than in the configuration. Then rules
+    /// of shorter prefixes may come first.
     pub is_narrowed: bool,
 }
 
@@ -72,7 +72,8 @@ pub struct Flow {
     pub protocol: u8,
     /// Source and destination port, if the packet shows them.
     pub ports: Option<(u16, u16)>,
-    /// Whether it is a later fragment, which hides its ports and, over IPv6, possibly its protocol.
+    /// `true` if it is a later fragment, which hides its ports and, over IPv6, possibly its
+    /// protocol.
     pub is_later_fragment: bool,
 }
 

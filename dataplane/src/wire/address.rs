@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn says_what_the_standard_library_says(ip in address()) {
+        fn agrees_with_the_standard_library(ip in address()) {
             let address = Address::from(ip);
             prop_assert_eq!(IpAddr::from(address), ip);
             prop_assert_eq!(address.to_string(), ip.to_string());

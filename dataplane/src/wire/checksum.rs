@@ -87,7 +87,7 @@ mod tests {
         }
 
         #[test]
-        fn a_header_is_sound_where_its_sum_is_zero(mut header: [u8; 20], right: bool) {
+        fn header_is_valid_if_its_sum_is_zero(mut header: [u8; 20], right: bool) {
             if right {
                 header[10..12].fill(0);
                 let sum = of(&header);

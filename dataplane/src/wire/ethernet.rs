@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn up_to_two_tags_are_looked_through() {
+    fn looks_through_up_to_two_tags() {
         let frame = |tags: &[u16]| {
             let tags = tags.iter().flat_map(|tag| [(tag >> 8) as u8, *tag as u8, 0, 7]);
             [0; 12].into_iter().chain(tags).chain([8, 0, 0x45]).collect::<Vec<u8>>()

@@ -73,7 +73,7 @@ pub struct IpHeader {
     pub hop_limit: u8,
     /// The position of the packet in a fragmented datagram.
     pub fragment: Fragment,
-    /// Whether routers must not fragment the packet. Always true for IPv6.
+    /// `true` if routers must not fragment the packet. Always true for IPv6.
     pub dont_fragment: bool,
     forwardable: bool,
     to_group: bool,

@@ -14,7 +14,7 @@ const MESSAGE: usize = 32;
 /// A neighbour solicitation or advertisement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Whether it is a solicitation, which asks, and not an advertisement, which answers.
+    /// `true` if it is a solicitation, which asks, and not an advertisement, which answers.
     pub solicitation: bool,
     /// The address that is asked for or advertised.
     pub target: Ipv6Addr,

@@ -63,7 +63,7 @@ mod tests {
     use std::net::Ipv6Addr;
 
     #[test]
-    fn a_checksum_begun_for_a_device_ends_as_the_whole_one() {
+    fn device_completes_a_partial_checksum_correctly() {
         let (src, dst): (Ipv6Addr, Ipv6Addr) =
             ("2001:db8::1".parse().unwrap(), "2001:db8:9::7".parse().unwrap());
         for len in [8, 9, 100, 1447] {

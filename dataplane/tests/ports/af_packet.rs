@@ -104,7 +104,7 @@ fn frames_that_do_not_fit_are_counted() {
 }
 
 #[test]
-fn a_frame_longer_than_the_mtu_does_not_hold_those_behind_it() {
+fn too_long_a_frame_does_not_block_later_ones() {
     let world = World::new(1, 1);
     let (device, mut ports) = open(&world, 1);
     let peer = peer(&world);
@@ -154,7 +154,7 @@ fn partial_checksums_of_a_local_sender_are_completed() {
 }
 
 #[test]
-fn ports_open_and_close_again_and_again() {
+fn ports_can_be_reopened_repeatedly() {
     let world = World::new(1, 2);
     for _ in 0..10 {
         let (device, mut ports) = open(&world, 2);

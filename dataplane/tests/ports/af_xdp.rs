@@ -164,7 +164,7 @@ fn a_runt_is_freed_and_counted() {
 }
 
 #[test]
-fn what_overflows_is_counted_as_missed() {
+fn counts_overflowing_packets_as_missed() {
     let world = World::new(1, 1);
     let (device, mut workers) = workers(&world, true, 1);
     prime(&mut workers);

@@ -63,7 +63,7 @@ fn allocations(from: &mut dyn Port, mut out: Option<&mut dyn Port>, pool: &mut P
 }
 
 #[test]
-fn the_count_counts() {
+fn counts_allocations() {
     let before = COUNT.get();
     drop(std::hint::black_box(vec![0u8; 100]));
     assert_eq!(COUNT.get() - before, 1);

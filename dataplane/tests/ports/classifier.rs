@@ -1,4 +1,4 @@
-//! Which frames go to the gateway's port and which to the host's own kernel: the whole table, for
+//! The division of frames between the gateway's port and the host's kernel: the whole table, for
 //! XDP and for AF_PACKET.
 
 use crate::{
@@ -21,11 +21,12 @@ use wayfarer_dataplane::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum To {
+/// The receiver of a frame.
+enum Receiver {
     Gateway,
     Kernel,
 }
-use To::{Gateway, Kernel};
+use Receiver::{Gateway, Kernel};
 
 const ETHERTYPES: [i32; 7] = [
     libc::ETH_P_IP,
@@ -87,7 +88,7 @@ impl Listener {
 
     /// Sends a frame with a unique number at its end. Returns whether the gateway or the kernel got
     /// it; it must not be both.
-    fn who_gets(&mut self, mut frame: Vec<u8>) -> To {
+    fn receiver_of(&mut self, mut frame: Vec<u8>) -> Receiver {
         self.sent += 1;
         let number = self.sent;
         if frame.len() >= 14 + 20 {
@@ -106,13 +107,13 @@ impl Listener {
                 assert_eq!(self.look(&frame), None, "a frame went to both");
                 None
             }
-            Some(Kernel) => panic!("the fence went to the kernel"),
+            Some(Kernel) => panic!("the last frame went to the kernel"),
         });
         assert_eq!(self.look(&frame), None, "a frame went to both");
         got
     }
 
-    fn look(&mut self, frame: &[u8]) -> Option<To> {
+    fn look(&mut self, frame: &[u8]) -> Option<Receiver> {
         let (port, pool) = &mut self.worker;
         let mut burst = Burst::new();
         port.rx(pool, &mut burst);
@@ -288,26 +289,26 @@ impl Listener {
             ("IPv4 with a header too short", Kernel, ihl(to(own, "192.0.2.1", UDP, b"12345678"), 0x44)),
             ("IPv4 header longer than the frame", Kernel, ihl(to(own, LOCAL4, UDP, b"12345678"), 0x4f)),
         ];
-        for (what, whom, frame) in table {
-            assert_eq!(self.who_gets(frame), whom, "{what}");
+        for (name, receiver, frame) in table {
+            assert_eq!(self.receiver_of(frame), receiver, "{name}");
         }
         // The slow path received the neighbour messages, and nothing else.
         let mut buffer = [0; 2048];
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(len) = self.neighbours.recv(&mut buffer) {
-            heard.push((buffer[12..14].to_vec(), if buffer[12] == 8 { 0 } else { buffer[54] }));
+            received.push((buffer[12..14].to_vec(), if buffer[12] == 8 { 0 } else { buffer[54] }));
             assert!(len > 40);
         }
         let (arp, nd) = ((vec![8, 6], 0), (vec![0x86, 0xdd], 135));
-        assert_eq!(heard, [nd.clone(), nd, arp.clone(), arp.clone(), arp]);
+        assert_eq!(received, [nd.clone(), nd, arp.clone(), arp.clone(), arp]);
         // Addresses are added and removed.
         let address = "192.0.2.1".parse().unwrap();
         let frame = to(own, "192.0.2.1", TCP, &ports(22, b""));
         self.classifier.set_local(address).unwrap();
-        assert_eq!(self.who_gets(frame.clone()), Kernel);
+        assert_eq!(self.receiver_of(frame.clone()), Kernel);
         self.classifier.remove_local(address).unwrap();
         self.classifier.remove_local(address).unwrap();
-        assert_eq!(self.who_gets(frame), Gateway);
+        assert_eq!(self.receiver_of(frame), Gateway);
     }
 }
 
@@ -340,7 +341,7 @@ fn tcx_beside_af_packet() {
 }
 
 #[test]
-fn a_queue_without_a_socket_drops_what_is_the_gateways() {
+fn queue_without_a_socket_drops_the_gateways_frames() {
     let world = World::new(1, 1);
     let classifier = world.gw(|| Classifier::xdp(&Device::find("gw0").unwrap(), 1, true, &Rules::default()));
     let (kernel, peer) = (world.kernel("gw0", libc::ETH_P_ALL), world.peer("peer0"));
@@ -373,7 +374,7 @@ fn the_slow_path_sends_to_neighbours() {
 }
 
 #[test]
-fn tables_have_an_end() {
+fn full_tables_refuse_more() {
     let world = World::new(1, 1);
     world.gw(|| {
         let device = Device::find("gw0").unwrap();
@@ -392,7 +393,7 @@ fn tables_have_an_end() {
 }
 
 #[test]
-fn the_kernel_does_not_forward_what_is_the_gateways() {
+fn kernel_does_not_forward_the_gateways_frames() {
     let world = World::new(2, 1);
     world.in_gw("sysctl -qw net.ipv4.ip_forward=1");
     world.in_gw("sysctl -qw net.ipv4.conf.all.rp_filter=0");
@@ -408,7 +409,7 @@ fn the_kernel_does_not_forward_what_is_the_gateways() {
     inside.send(&frame(mac, 1));
     wait_for("the kernel to forward", || outside.try_recv().filter(|f| is_forwarded(f, 1)));
     let mut listener = Listener::open(&world, af_packet);
-    assert_eq!(listener.who_gets(frame(mac, 9)), Gateway);
+    assert_eq!(listener.receiver_of(frame(mac, 9)), Gateway);
     drop(listener);
     // When the gateway is gone the kernel forwards again. The frame before never came.
     wait_for("the kernel to forward again", || {

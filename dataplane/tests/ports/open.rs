@@ -29,7 +29,7 @@ fn open(world: &World, device: &str, kind: Kind, pools: &mut [Pool]) -> Result<O
 }
 
 #[test]
-fn auto_takes_af_xdp_where_it_can() {
+fn auto_chooses_af_xdp_if_possible() {
     let world = World::new(2, 2);
     let mut pools = pools(2);
     let opened = ["gw0", "gw1"].map(|device| {
@@ -68,7 +68,7 @@ fn auto_falls_back_and_says_why() {
 }
 
 #[test]
-fn auto_takes_generic_where_the_driver_has_no_xdp() {
+fn auto_chooses_generic_xdp_if_the_driver_has_none() {
     let world = World::new(0, 1);
     world.in_gw("ip link set lo up mtu 1500");
     let opened = open(&world, "lo", Kind::Auto, &mut pools(1)).unwrap();
@@ -78,7 +78,7 @@ fn auto_takes_generic_where_the_driver_has_no_xdp() {
 }
 
 #[test]
-fn a_worker_with_more_queues_than_one_serves_them_all() {
+fn worker_with_several_queues_serves_all() {
     let world = World::new(1, 2);
     let mut pools = pools(1);
     let opened = open(&world, "gw0", Kind::AfXdp, &mut pools).unwrap();
@@ -89,7 +89,7 @@ fn a_worker_with_more_queues_than_one_serves_them_all() {
 }
 
 #[test]
-fn a_tap_device_is_the_gateways_alone() {
+fn tap_device_belongs_to_one_gateway() {
     let world = World::new(0, 1);
     let opened = open(&world, "tap0", Kind::Tap, &mut pools(2)).unwrap();
     assert_eq!((opened.driver, opened.ports.len(), opened.mtu), (Driver::Tap, 2, 1500));
@@ -97,7 +97,7 @@ fn a_tap_device_is_the_gateways_alone() {
 }
 
 #[test]
-fn a_link_that_went_down_and_up_carries_on() {
+fn link_carries_traffic_after_going_down_and_up() {
     for kind in [Kind::AfXdp, Kind::AfPacket] {
         let world = World::new(1, 1);
         let mut pools = pools(1);
@@ -125,7 +125,7 @@ fn a_link_that_went_down_and_up_carries_on() {
 }
 
 #[test]
-fn a_device_that_is_gone_does_no_harm() {
+fn removed_device_does_no_harm() {
     for kind in [Kind::AfXdp, Kind::AfPacket, Kind::Tap] {
         let world = World::new(1, 1);
         let mut pools = pools(1);

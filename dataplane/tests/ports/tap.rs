@@ -40,7 +40,7 @@ fn the_host_and_the_port_see_each_other() {
 }
 
 #[test]
-fn the_kernels_end_takes_another_mac_address_while_it_is_up() {
+fn kernels_end_can_change_its_mac_address_while_up() {
     let world = World::new(0, 1);
     let port = world.gw(|| TapPort::open("tap0", 1500, 1).unwrap()).remove(0);
     port.device().set_mac([2, 0, 0, 7, 7, 7]).unwrap();
@@ -77,7 +77,7 @@ fn a_frame_too_long_is_counted() {
 }
 
 #[test]
-fn two_queues_share_a_device_that_goes_with_them() {
+fn device_is_removed_with_its_last_queue() {
     let world = World::new(0, 1);
     for _ in 0..10 {
         let mut ports = world.gw(|| TapPort::open("tap0", 1500, 2).unwrap());

@@ -10,7 +10,7 @@ use std::{
 };
 use wayfarer_dataplane::port::{Mac, device::Device};
 
-/// How long a test waits for something that must happen.
+/// How long a test waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {

@@ -1,5 +1,4 @@
-//! One AEAD with one key in each of the implementations that are compared, each called as its
-//! authors would.
+//! The compared implementations of an AEAD, each called as its authors intend.
 
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, aead::AeadInOut};
 use chacha20poly1305::ChaCha20Poly1305;
@@ -12,11 +11,11 @@ pub(super) const SALT: usize = 4;
 /// Bytes of an AEAD's ICV.
 pub(super) const ICV: usize = 16;
 
-/// Who does the cryptography.
+/// An implementation of AEADs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Library {
-    /// This gateway's own, a burst at a time.
+    /// This gateway's own implementation, a burst at a time.
     Wayfarer,
     /// `aws-lc-rs`, a packet at a time.
     AwsLcRs,
@@ -27,7 +26,7 @@ pub enum Library {
 }
 
 impl Library {
-    /// All of them.
+    /// All implementations.
     pub const ALL: [Self; 4] = [Self::Wayfarer, Self::AwsLcRs, Self::Ring, Self::RustCrypto];
 }
 
@@ -43,7 +42,10 @@ impl fmt::Display for Library {
 }
 
 /// A key ready for use.
-#[allow(clippy::large_enum_variant, reason = "a box more would be time in some libraries and not in others")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "another box would cost time in some libraries and not in others"
+)]
 pub(super) enum LibraryKey {
     Wayfarer(Key),
     AwsLcRs(aws_lc_rs::aead::LessSafeKey),
@@ -54,8 +56,7 @@ pub(super) enum LibraryKey {
 }
 
 impl LibraryKey {
-    /// The key that `material` is in `library`; `None` where the library does not have the
-    /// algorithm.
+    /// Makes a key of `library` from `material`; returns `None` if the library lacks the algorithm.
     pub(super) fn new(library: Library, suite: Suite, material: &[u8]) -> Option<Self> {
         let key = material.split_last_chunk::<SALT>()?.0;
         let name = suite.to_string();
@@ -96,8 +97,8 @@ impl LibraryKey {
         }
     }
 
-    /// Encrypts `text` in place and writes its ICV; answers whether the library did. Not for our
-    /// own, which takes bursts.
+    /// Encrypts `text` in place and writes its ICV; returns `true` on success. Always `false` for
+    /// the gateway's own implementation, which takes bursts.
     #[inline]
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], icv: &mut [u8]) -> bool {
         match self {
@@ -129,7 +130,7 @@ impl LibraryKey {
         }
     }
 
-    /// Verifies `text` with the ICV at its end and decrypts it in place; answers whether it is
+    /// Verifies `text` with the ICV at its end and decrypts it in place; returns `true` if it is
     /// authentic.
     #[inline]
     pub(super) fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> bool {

@@ -1,8 +1,7 @@
-//! Seal and open alone, against the libraries that others build on, in the same run.
+//! Compares sealing and opening of ESP with the libraries that other programs use, in one run.
 //!
 //! All implementations take turns over the same packets: bursts of 32, of 64 SAs at random, ESP as
-//! it stands in a frame (RFC 4106, RFC 7634). What each makes of them is compared with what the
-//! others make, byte for byte.
+//! it stands in a frame (RFC 4106, RFC 7634). Their results are compared byte for byte.
 
 mod library;
 
@@ -29,57 +28,57 @@ use wayfarer_dataplane::{
 const BURST: usize = 32;
 /// Packets in a pass.
 const PACKETS: usize = 4 * BURST;
-/// SAs that the packets are of.
+/// SAs that the packets belong to.
 const SAS: usize = 64;
 /// Passes in a turn of one implementation, after one to warm up.
 const PASSES: usize = 8;
-/// Turns that each implementation has at least.
+/// Minimum turns of each implementation.
 const TURNS: usize = 5;
-/// Bytes before a packet in its frame: Ethernet and IP headers, which leave it as unaligned as a
-/// wire does.
+/// Bytes before a packet in its frame: Ethernet and IP headers, so that it is as unaligned as on a
+/// wire.
 const LEAD: usize = ethernet::HEADER + ip::V4_HEADER;
 /// Bytes of an AEAD's IV.
 const IV: usize = 8;
 
-/// What to compare: every combination of the lists is a group of rows.
+/// The operations, sizes and algorithms to compare: every combination is a group of rows.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seal, open.
+    /// Operations on packets.
     pub operations: Vec<Operation>,
-    /// Inner packets: with padding and trailer they are what is encrypted.
+    /// Sizes of inner packets, which are encrypted with padding and trailer.
     pub sizes: Vec<Size>,
-    /// AEADs.
+    /// Algorithms: AEADs only.
     pub ciphers: Vec<Suite>,
     /// Time for each group.
     pub duration: Duration,
 }
 
-/// What is done to packets.
+/// An operation on packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// Encrypts and writes ICVs.
+    /// Encrypts packets and writes their ICVs.
     Seal,
-    /// Verifies and decrypts.
+    /// Verifies and decrypts packets.
     Open,
 }
 
-/// One implementation's figures.
+/// The figures of one implementation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What was done.
+    /// The measured operation.
     pub operation: Operation,
     /// Bytes of the inner packet.
     pub size: Size,
-    /// Algorithms.
+    /// The AEAD's name.
     pub cipher: String,
-    /// By whom.
+    /// The measured implementation.
     pub library: Library,
-    /// Nanoseconds a packet: the median of all passes.
+    /// Nanoseconds per packet: the median of all passes.
     pub ns_per_packet: f64,
-    /// The quickest pass.
+    /// Nanoseconds per packet in the quickest pass.
     pub ns_min: f64,
-    /// Inner bits a second, in units of 10⁹.
+    /// Inner bits per second, in units of 10⁹.
     pub gbps: f64,
     /// Packets in all passes.
     pub packets: u64,
@@ -118,14 +117,14 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CryptoError {
-    /// The suite is no AEAD, or a key was refused.
+    /// The suite is not an AEAD, or a key was refused.
     Suite(Suite),
-    /// An implementation did not do what the others did.
+    /// An implementation's result differs from the others'.
     Differs(Library),
-    /// No thread.
+    /// A thread could not be started.
     Thread,
     /// The environment asks for code that this processor cannot run.
     Backend(BackendError),
@@ -134,22 +133,25 @@ pub enum CryptoError {
 impl fmt::Display for CryptoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Suite(suite) => write!(f, "{suite} is not among what is compared here: only AEADs are"),
+            Self::Suite(suite) => write!(f, "{suite} is not an AEAD: only AEADs are compared"),
             Self::Thread => f.write_str("cannot start a thread"),
             Self::Backend(why) => why.fmt(f),
-            Self::Differs(library) => write!(f, "no figure: {library} does not do what the others do"),
+            Self::Differs(library) => {
+                write!(f, "no figure: the result of {library} differs from the others'")
+            }
         }
     }
 }
 
 impl error::Error for CryptoError {}
 
-/// Compares every combination, and hands over each row as soon as it is there.
+/// Compares every combination, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`CryptoError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), CryptoError> {
-    super::apart(super::core_of(0), || compare_all(options, &mut each)).map_err(|_| CryptoError::Thread)?
+    super::run_on_core(super::core_of(0), || compare_all(options, &mut each))
+        .map_err(|_| CryptoError::Thread)?
 }
 
 fn compare_all(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), CryptoError> {
@@ -176,7 +178,7 @@ fn compare(
         return Err(CryptoError::Suite(suite));
     }
     let clear = Packets::new(size, suite);
-    let sealed = agreed(&entries, &clear)?;
+    let sealed = seal_with_all(&entries, &clear)?;
     let (from, to) = match operation {
         Operation::Seal => (&clear, &sealed),
         Operation::Open => (&sealed, &clear),
@@ -191,7 +193,7 @@ fn compare(
                 work.receive(from);
                 let took = entry.work(operation, &mut work).filter(|_| work.agree(to, operation));
                 let took = took.ok_or(CryptoError::Differs(entry.library))?;
-                // In the first pass the code is still cold from the others' turns.
+                // The first pass warms the caches up after the other implementations' turns.
                 entry.passes.extend((pass > 0).then_some(took));
             }
         }
@@ -200,8 +202,8 @@ fn compare(
     Ok(entries.into_iter().map(|entry| entry.row(operation, size, suite, tick)).collect())
 }
 
-/// What all implementations make of `clear`.
-fn agreed(entries: &[Entry], clear: &Packets) -> Result<Packets, CryptoError> {
+/// Seals `clear` with all implementations, and returns the packets if all agree.
+fn seal_with_all(entries: &[Entry], clear: &Packets) -> Result<Packets, CryptoError> {
     let mut all = entries.iter().map(|entry| {
         let mut packets = clear.clone();
         entry.work(Operation::Seal, &mut packets).map(|_| packets).ok_or(CryptoError::Differs(entry.library))
@@ -220,7 +222,7 @@ struct Entry {
     library: Library,
     keys: Vec<LibraryKey>,
     salts: Vec<[u8; SALT]>,
-    /// What each pass took, in ticks.
+    /// Ticks of each pass.
     passes: Vec<u64>,
 }
 
@@ -234,8 +236,7 @@ impl Entry {
         Some(Self { library, keys, salts, passes: Vec::new() })
     }
 
-    /// Works on all packets, and answers in how many ticks; `None` where it cannot do with one of
-    /// them.
+    /// Works on all packets, and returns the ticks that it took; `None` if a packet failed.
     fn work(&self, operation: Operation, packets: &mut Packets) -> Option<u64> {
         match (self.library, operation) {
             (Library::Wayfarer, Operation::Seal) => self.seal_bursts(packets),
@@ -273,7 +274,8 @@ impl Entry {
         jobs.iter().all(|job| job.authentic).then_some(took)
     }
 
-    /// Has `work` done on each packet: key, nonce, AAD, text with ICV.
+    /// Calls `work` for each packet, with key, nonce, AAD, and text with ICV; returns the ticks
+    /// that it took, `None` if a packet failed.
     fn each(
         &self,
         packets: &mut Packets,
@@ -289,7 +291,7 @@ impl Entry {
         done.then_some(took)
     }
 
-    /// Nonce, AAD, and text with ICV of a packet.
+    /// Returns nonce, AAD, and text with ICV of a packet.
     #[inline]
     fn parts<'p>(&self, sa: usize, esp: &'p mut [u8]) -> ([u8; 12], [u8; HEADER], &'p mut [u8]) {
         let (mut nonce, mut aad) = ([0; 12], [0; HEADER]);
@@ -317,17 +319,17 @@ impl Entry {
     }
 }
 
-/// Packets from SPI to ICV, in one stretch of memory as frames are.
+/// ESP packets, in one stretch of memory as frames are.
 #[derive(Clone)]
 struct Packets {
     bytes: Vec<u8>,
     stride: usize,
-    /// SA and length of each.
+    /// SA and length of each packet.
     shapes: Vec<(usize, usize)>,
 }
 
 impl Packets {
-    /// Packets that are not yet sealed.
+    /// Makes packets that are not yet sealed.
     fn new(size: Size, suite: Suite) -> Self {
         let length =
             |inner: usize| HEADER + IV + inner + esp::padding(inner, suite.align()) + esp::TRAILER + ICV;
@@ -352,8 +354,8 @@ impl Packets {
         this
     }
 
-    /// Takes over the packets of `other`, one by one as a receiver does: a copy of all at once may
-    /// go past the caches.
+    /// Copies the packets of `other` one by one, as a receiver does: one large copy could bypass
+    /// the caches.
     fn receive(&mut self, other: &Self) {
         let packets = self.bytes.chunks_mut(self.stride).zip(other.bytes.chunks(self.stride));
         for ((to, from), (_, length)) in packets.zip(&self.shapes) {
@@ -361,13 +363,14 @@ impl Packets {
         }
     }
 
-    /// SA, sequence number and bytes of each.
+    /// Iterates over SA, sequence number and bytes of each packet.
     fn iter(&mut self) -> impl Iterator<Item = (usize, u64, &mut [u8])> {
         let packets = self.bytes.chunks_mut(self.stride).zip(&self.shapes).zip(1..);
         packets.map(|((packet, &(sa, length)), seq)| (sa, seq, &mut packet[LEAD..][..length]))
     }
 
-    /// Whether the packets are those of `other`: sealed, with all of it, opened, but for the ICV.
+    /// Returns whether the packets equal those of `other`. Opened packets are compared without
+    /// their ICVs.
     fn agree(&self, other: &Self, operation: Operation) -> bool {
         let end = match operation {
             Operation::Seal => 0,
@@ -381,7 +384,7 @@ impl Packets {
 }
 
 impl Row {
-    /// Titles of the columns of [`Row::line`].
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         format!(
             "{:9} {:>5} {:18} {:12} {:>9} {:>9} {:>8}",
@@ -389,7 +392,7 @@ impl Row {
         )
     }
 
-    /// The row as a line of a table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         let Self { operation, size, cipher, library, ns_per_packet, ns_min, gbps, .. } = self;
         format!(
@@ -403,13 +406,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_agree_and_a_broken_packet_is_found() {
+    fn implementations_agree_and_refuse_a_changed_packet() {
         for suite in ["aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305"] {
             let suite: Suite = suite.parse().unwrap();
             let rows = compare(Operation::Open, Size::Imix, suite, Duration::ZERO).unwrap();
             assert!(rows.iter().all(|row| row.packets >= (TURNS * PASSES * PACKETS) as u64), "{suite}");
             let entries: Vec<_> = Library::ALL.into_iter().filter_map(|l| Entry::new(l, suite)).collect();
-            let mut sealed = agreed(&entries, &Packets::new(Size::Imix, suite)).unwrap();
+            let mut sealed = seal_with_all(&entries, &Packets::new(Size::Imix, suite)).unwrap();
             sealed.bytes[LEAD + HEADER + IV] ^= 1;
             for entry in &entries {
                 assert!(

@@ -1,16 +1,16 @@
 //! The errors of a run.
 
-use super::load::Wrong;
+use super::load::PacketError;
 use crate::{launch::StartError, slow_path::tunnels::MoveError};
 use std::{error, fmt, io};
 use wayfarer_dataplane::{crypto::KeyError, drop::DropReason};
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum BenchError {
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
-    /// No thread.
+    /// A thread could not be started.
     Thread(io::Error),
     /// A key was refused.
     Key(KeyError),
@@ -20,15 +20,15 @@ pub enum BenchError {
     Worker,
     /// A terminal was not allowed to move.
     Move(MoveError),
-    /// The gateway sent something wrong.
-    Wrong(Wrong),
-    /// Packets are neither delivered nor counted as dropped, or more came out than went in.
+    /// The gateway sent a wrong packet.
+    Packet(PacketError),
+    /// Delivered and dropped packets do not add up to the offered ones.
     Unaccounted {
         /// Packets that went in.
         offered: u64,
         /// Packets that came out.
         delivered: u64,
-        /// Packets dropped for some reason.
+        /// Packets counted as dropped, for any reason.
         dropped: u64,
     },
     /// Packets were dropped that should not have been.
@@ -46,7 +46,7 @@ impl fmt::Display for BenchError {
             Self::Start(why) => why.fmt(f),
             Self::Move(why) => write!(f, "a terminal cannot move: {why}"),
             Self::Worker => f.write_str("a worker ended before its time"),
-            Self::Wrong(what) => write!(f, "no figure, for the gateway sent {what}"),
+            Self::Packet(error) => write!(f, "no figure: the gateway sent {error}"),
             Self::Unaccounted { offered, delivered, dropped } => {
                 write!(f, "no figure: {offered} packets in, {delivered} out, {dropped} dropped")
             }

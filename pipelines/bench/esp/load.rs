@@ -1,5 +1,5 @@
-//! What the gateway is to carry, and whether it did: terminals that seal, a server, and the check
-//! of what came out.
+//! The simulated terminals and server: they make the packets that the gateway carries, and check
+//! those that it sends.
 
 use super::{
     options::{INNER_HEADERS, SHORTEST, Size},
@@ -26,7 +26,7 @@ use wayfarer_dataplane::{
 
 /// Frames sealed at once.
 const GROUP: usize = 64;
-/// Bytes of the payloads: any stretch of this.
+/// The source of payloads: each is some stretch of it.
 static PATTERN: [u8; 9216] = {
     let mut bytes = [0; 9216];
     let mut i = 0;
@@ -37,29 +37,29 @@ static PATTERN: [u8; 9216] = {
     bytes
 };
 
-/// What was wrong with a packet that the gateway sent.
+/// An error in a packet that the gateway sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
-    /// It is no packet of the kind that this port should send.
+pub enum PacketError {
+    /// The packet is not of the kind that this port should send.
     Kind,
-    /// It went to another address than its terminal's.
+    /// The packet went to another address than its terminal's.
     Destination,
-    /// It does not authenticate.
+    /// The ESP packet does not authenticate.
     Forged,
-    /// The inner packet is not the one that was sent.
+    /// The inner packet differs from the one that was sent.
     Inner,
-    /// It came before, or its SA's number did.
-    Again,
+    /// The packet, or its SA's sequence number, came before.
+    Duplicate,
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for PacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kind => "a packet of the wrong kind",
-            Self::Again => "a packet or a sequence number for the second time",
+            Self::Duplicate => "a packet or a sequence number for the second time",
             Self::Destination => "a packet to the wrong address",
             Self::Forged => "an ESP packet that does not authenticate",
-            Self::Inner => "an inner packet that is not the one that was sent",
+            Self::Inner => "an inner packet that differs from the one that was sent",
         })
     }
 }
@@ -67,26 +67,28 @@ impl fmt::Display for Wrong {
 /// All terminals and the server.
 pub(super) struct Load {
     suite: Suite,
-    /// Keys of packets to the gateway, [`KEYS`] of them.
+    /// Keys for packets to the gateway, [`KEYS`] of them.
     seal: Vec<Key>,
-    /// Keys of packets from the gateway, of the other implementation.
+    /// Keys for packets from the gateway, of the portable implementation.
     open: Vec<Key>,
     /// The last sequence number that each terminal used.
     sent: Vec<u32>,
-    /// How often each terminal moved, and all of them together.
+    /// Moves of each terminal, modulo 256.
     moves: Vec<u8>,
-    moved: u64,
+    /// Moves of all terminals.
+    total_moves: u64,
     random: Random,
     /// Number of the next inner packet.
     serial: u64,
-    /// What was checked so far: serial numbers, and SPIs with sequence numbers.
+    /// Serial numbers of the packets that were checked.
     seen: HashSet<u64>,
+    /// SPIs and sequence numbers of the packets that were checked.
     numbers: HashSet<(u32, u32)>,
     scratch: Vec<u8>,
 }
 
 impl Load {
-    /// `terminals` terminals that sent nothing yet.
+    /// Makes `terminals` terminals that sent nothing yet.
     pub(super) fn new(terminals: u32, suite: Suite) -> Result<Self, KeyError> {
         let keys = |inbound, backend| -> Result<Vec<Key>, KeyError> {
             (0..KEYS).map(|i| Key::new(suite, &material(suite, key_seed(i, inbound)), backend)).collect()
@@ -97,7 +99,7 @@ impl Load {
             open: keys(false, Backend::Portable)?,
             sent: vec![0; terminals as usize],
             moves: vec![0; terminals as usize],
-            moved: 0,
+            total_moves: 0,
             random: Random(0x9e37_79b9_7f4a_7c15),
             serial: 0,
             seen: HashSet::new(),
@@ -106,33 +108,33 @@ impl Load {
         })
     }
 
-    /// Bytes of the frame by which an inner packet of `inner` bytes comes to `port`.
+    /// Returns the bytes of the frame that carries an inner packet of `inner` bytes to `port`.
     pub(super) fn frame_len(&self, port: usize, inner: usize) -> usize {
         let ip = if port == OUTSIDE { ip::V4_HEADER + Layout::new(self.suite, inner).len } else { inner };
         ethernet::HEADER + ip
     }
 
-    /// Moves some terminal; answers which, and where it is now.
+    /// Moves a random terminal; returns its index and its new outer address.
     pub(super) fn move_one(&mut self) -> (u32, IpAddr) {
         let index = self.random.index(self.sent.len()) as u32;
         let moves = &mut self.moves[index as usize];
         *moves = moves.wrapping_add(1);
-        self.moved += 1;
+        self.total_moves += 1;
         (index, addresses::outer(index, (*moves).into()))
     }
 
-    /// Where terminal `index` is now.
-    pub(super) fn place(&self, index: u32) -> IpAddr {
+    /// Returns the current outer address of terminal `index`.
+    pub(super) fn address_of(&self, index: u32) -> IpAddr {
         addresses::outer(index, self.moves[index as usize].into())
     }
 
-    /// Moves of all terminals so far.
-    pub(super) fn moved(&self) -> u64 {
-        self.moved
+    /// Returns the moves of all terminals so far.
+    pub(super) fn total_moves(&self) -> u64 {
+        self.total_moves
     }
 
-    /// Fills `batch` with fresh packets for `port`, each of a terminal picked at random. Of those
-    /// that come from terminals, `moves` are the first from another address.
+    /// Fills `batch` with fresh packets for `port`, each of a random terminal. Of packets from
+    /// terminals, `moves` are the first from a new address.
     pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) {
         if port == OUTSIDE { self.fill_sealed(batch, size, moves) } else { self.fill_clear(batch, size) }
     }
@@ -151,7 +153,8 @@ impl Load {
         }
     }
 
-    // Not by a `Terminal` each: sealed one by one, the load would take longer than what is measured.
+    // Without `Terminal`s: if packets were sealed one by one, making the load would take longer
+    // than the part that is measured.
     fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
         let stride = batch.stride();
         let mut left = batch.len() as u64;
@@ -160,12 +163,12 @@ impl Load {
             for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
                 let inner = size.pick(self.random.next() >> 32);
                 let index = self.random.index(self.sent.len()) as u32;
-                // Just so many of them, spread over the whole batch.
+                // Spreads exactly `moves` moves over the whole batch.
                 if self.random.below(left) < u64::from(moves) {
                     moves -= 1;
                     let count = &mut self.moves[index as usize];
                     *count = count.wrapping_add(1);
-                    self.moved += 1;
+                    self.total_moves += 1;
                 }
                 left -= 1;
                 let sent = &mut self.sent[index as usize];
@@ -188,13 +191,13 @@ impl Load {
         }
     }
 
-    /// Whether `frame`, which the gateway sent by `port`, is what it should have made of some
-    /// packet of this load.
-    pub(super) fn check(&mut self, port: usize, frame: &[u8], size: Size) -> Result<(), Wrong> {
+    /// Checks that `frame`, which the gateway sent by `port`, is the correct output for a packet of
+    /// this load that did not come out before.
+    pub(super) fn check(&mut self, port: usize, frame: &[u8], size: Size) -> Result<(), PacketError> {
         let mut ethernet = [0; ethernet::HEADER];
         let (dst, src) = (STATION_MAC[port], GATEWAY_MAC[port]);
         Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut ethernet);
-        let packet = frame.strip_prefix(&ethernet).ok_or(Wrong::Kind)?;
+        let packet = frame.strip_prefix(&ethernet).ok_or(PacketError::Kind)?;
         if port == OUTSIDE {
             self.check_sealed(packet, size)
         } else {
@@ -202,58 +205,60 @@ impl Load {
         }
     }
 
-    fn check_sealed(&mut self, packet: &[u8], size: Size) -> Result<(), Wrong> {
-        let outer = IpHeader::parse(packet).map_err(|_| Wrong::Kind)?;
+    fn check_sealed(&mut self, packet: &[u8], size: Size) -> Result<(), PacketError> {
+        let outer = IpHeader::parse(packet).map_err(|_| PacketError::Kind)?;
         if outer.protocol != protocol::ESP || outer.src != GATEWAY {
-            return Err(Wrong::Kind);
+            return Err(PacketError::Kind);
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         bytes.extend_from_slice(outer.payload(packet));
-        let (spi, low) = esp::header(&bytes).ok_or(Wrong::Kind)?;
+        let (spi, low) = esp::header(&bytes).ok_or(PacketError::Kind)?;
         if !self.numbers.insert((spi, low)) {
-            return Err(Wrong::Again);
+            return Err(PacketError::Duplicate);
         }
-        let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(Wrong::Kind)?;
-        // Where it was lately is not wrong: the packet may have left before the move.
-        let was = |places: u32| (0..places).any(|place| outer.dst == addresses::outer(index, place));
-        if !was(if self.moved > 0 { 4 } else { 1 }) {
-            return Err(Wrong::Destination);
+        let index = terminal_of(spi).filter(|i| (*i as usize) < self.sent.len()).ok_or(PacketError::Kind)?;
+        // A recent address is correct too: the packet may have left before the move.
+        let recent = if self.total_moves > 0 { addresses::PER_TERMINAL } else { 1 };
+        if !(0..recent).any(|moves| outer.dst == addresses::outer(index, moves)) {
+            return Err(PacketError::Destination);
         }
         let key = &self.open[(index % KEYS) as usize];
-        let plain = open(key, false, &mut bytes).ok_or(Wrong::Forged)?;
+        let plain = open(key, false, &mut bytes).ok_or(PacketError::Forged)?;
         let plain = &bytes[plain];
-        let (length, next_header) = esp::trailer(plain).ok_or(Wrong::Inner)?;
-        let inner = plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(Wrong::Inner)?;
-        if addresses::at_inner(IpHeader::parse(inner).map_err(|_| Wrong::Inner)?.dst.into()) != Some(index) {
-            return Err(Wrong::Inner);
+        let (length, next_header) = esp::trailer(plain).ok_or(PacketError::Inner)?;
+        let inner =
+            plain.get(..length).filter(|_| next_header == protocol::IPV4).ok_or(PacketError::Inner)?;
+        let header = IpHeader::parse(inner).map_err(|_| PacketError::Inner)?;
+        if addresses::at_inner(header.dst.into()) != Some(index) {
+            return Err(PacketError::Inner);
         }
         let result = self.check_clear(inner, INSIDE, size);
         self.scratch = bytes;
         result
     }
 
-    /// Whether `packet` is one that came by `port`, one hop further.
-    fn check_clear(&mut self, packet: &[u8], port: usize, size: Size) -> Result<(), Wrong> {
-        let header = IpHeader::parse(packet).map_err(|_| Wrong::Inner)?;
+    /// Checks that `packet` is one that came by `port`, with its hop limit decremented.
+    fn check_clear(&mut self, packet: &[u8], port: usize, size: Size) -> Result<(), PacketError> {
+        let header = IpHeader::parse(packet).map_err(|_| PacketError::Inner)?;
         if !size.has(header.total_len()) {
-            return Err(Wrong::Inner);
+            return Err(PacketError::Inner);
         }
         let terminal = if port == OUTSIDE { header.src } else { header.dst };
-        let index = addresses::at_inner(terminal.into()).ok_or(Wrong::Inner)?;
+        let index = addresses::at_inner(terminal.into()).ok_or(PacketError::Inner)?;
         let serial = packet.get(INNER_HEADERS..SHORTEST).and_then(|bytes| bytes.first_chunk());
-        let serial = u64::from_be_bytes(*serial.ok_or(Wrong::Inner)?);
+        let serial = u64::from_be_bytes(*serial.ok_or(PacketError::Inner)?);
         let mut expected = vec![0; header.total_len()];
         emit_inner(&mut expected, port, index, serial);
         ip::decrement_hop_limit(&mut expected);
         if serial > self.serial || packet != expected {
-            return Err(Wrong::Inner);
+            return Err(PacketError::Inner);
         }
-        if self.seen.insert(serial) { Ok(()) } else { Err(Wrong::Again) }
+        if self.seen.insert(serial) { Ok(()) } else { Err(PacketError::Duplicate) }
     }
 }
 
-/// Inner packet number `serial`: from terminal `index` where it comes by `OUTSIDE`, else to it.
+/// Writes inner packet number `serial`: from terminal `index` if it comes by `OUTSIDE`, else to it.
 fn emit_inner(packet: &mut [u8], port: usize, index: u32, serial: u64) {
     let terminal = addresses::inner(index);
     let (src, dst) = if port == OUTSIDE { (terminal, SERVER) } else { (SERVER, terminal) };

@@ -1,28 +1,28 @@
-//! The whole way of a packet through a real gateway: the workers, tables, slow path and SAs of
+//! Measures a packet's whole way through a real gateway: the workers, tables, slow path and SAs of
 //! `wayfarer gateway` on ports of memory.
 //!
 //! ```text
-//! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► again
+//! prepare a batch (another core) ─► workers carry it, timed ─► check samples of it ─► repeat
 //! ```
 //!
-//! A packet is prepared like a peer's: fresh sequence number, fresh payload, of a terminal picked
-//! at random. Frames lie in memory that another core wrote, as a device would have; batches are
-//! larger than a core's own caches and smaller than the shared one, where a device puts packets
-//! too. Within the timed part, each is copied whole into a fresh frame of the worker's pool,
-//! carried through, counted and freed. What counts is the workers' processor time.
+//! Packets are prepared as peers would: each with a fresh sequence number and payload, from or to a
+//! random terminal. As with a device, another core wrote the frames' memory. Batches are larger
+//! than a core's own caches and smaller than the shared one, into which devices write too. In the
+//! timed part, each packet is copied whole into a fresh frame of the worker's pool, carried
+//! through, counted and freed. The figures are the workers' processor time.
 
+mod disturbance;
 mod error;
-mod hand;
 mod load;
 mod options;
 mod port;
 mod report;
 mod rig;
-mod unrest;
+mod worker;
 mod world;
 
 pub use error::BenchError;
-pub use load::Wrong;
+pub use load::PacketError;
 pub use options::{Direction, Options, Size, Unknown};
 pub use report::Row;
 
@@ -30,15 +30,15 @@ use rig::Rig;
 use std::time::Duration;
 use wayfarer_dataplane::crypto::Suite;
 
-/// Measures every combination, and hands over each row as soon as it is there.
+/// Measures every combination, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
-    // On a core that no worker has, if there is one: what this leaves in its caches shall not be
-    // theirs.
+    // On a core without a worker if there is one, so that preparing does not fill a worker's
+    // caches.
     let core = super::core_of(options.workers);
-    super::apart(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
+    super::run_on_core(core, || measure(options, &mut each)).map_err(BenchError::Thread)?
 }
 
 fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
@@ -55,7 +55,7 @@ fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchEr
     Ok(())
 }
 
-/// One gateway under one kind of load, for another harness than this one.
+/// One gateway under one kind of load, for other harnesses.
 pub struct Traffic {
     rig: Rig,
     batches: rig::Batches,
@@ -63,7 +63,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// A gateway with one worker and `sas` tunnels.
+    /// Starts a gateway with one worker and `sas` tunnels.
     ///
     /// # Errors
     /// See [`BenchError`].
@@ -83,7 +83,7 @@ impl Traffic {
         Ok(Self { batches: rig.batches(direction, size), rig, size })
     }
 
-    /// Carries `packets` packets, or some more to fill a batch, and checks samples of them; answers
+    /// Carries `packets` packets, rounded up to whole batches, and checks samples of them; returns
     /// the processor time for `packets`.
     ///
     /// # Errors

@@ -7,17 +7,17 @@ use wayfarer_dataplane::{
     wire::{ip, udp},
 };
 
-/// Bytes of an inner packet before its serial number, and behind it.
+/// Bytes of an inner packet before its serial number.
 pub(super) const INNER_HEADERS: usize = ip::V4_HEADER + udp::HEADER;
 /// Shortest inner packet: headers and serial number.
 pub(super) const SHORTEST: usize = INNER_HEADERS + 8;
 
-/// What to measure: every combination of the lists is a row.
+/// The load to measure: every combination of the lists is a row.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Ways of packets.
+    /// Directions of packets.
     pub directions: Vec<Direction>,
-    /// Inner packets.
+    /// Sizes of inner packets.
     pub sizes: Vec<Size>,
     /// Numbers of tunnels, each from 1 to [`Options::MOST`].
     pub sas: Vec<u32>,
@@ -25,22 +25,22 @@ pub struct Options {
     pub ciphers: Vec<Suite>,
     /// Workers that run at once, at least 1.
     pub workers: usize,
-    /// Processor time that each worker is measured for, for each row.
+    /// Measured processor time of each worker, for each row.
     pub duration: Duration,
-    /// Numbers in the anti-replay window.
+    /// Size of the anti-replay window in packets.
     pub window: u32,
-    /// Moves of terminals in a second.
+    /// Moves of terminals per second.
     pub roam: u32,
-    /// Tunnels added and removed in a second, beside those that carry packets.
+    /// Tunnels added or removed per second, beside those that carry packets.
     pub churn: u32,
 }
 
 impl Options {
-    /// Most tunnels.
+    /// The maximum number of tunnels.
     pub const MOST: u32 = crate::sim::addresses::MOST;
 }
 
-/// Which way packets go.
+/// The direction of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -52,21 +52,21 @@ pub enum Direction {
     Both,
 }
 
-/// How long inner packets are, IP header included.
+/// The length of inner packets, IP header included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// All of them so many bytes.
+    /// The same number of bytes for all.
     Fixed(u16),
     /// 64, 576 and 1420 bytes, at random as 7 : 4 : 1.
     Imix,
 }
 
 impl Size {
-    /// Shortest and longest.
+    /// The shortest and the longest.
     pub const RANGE: std::ops::RangeInclusive<u16> = SHORTEST as u16..=9000;
     const IMIX: [u16; 12] = [64, 64, 64, 64, 64, 64, 64, 576, 576, 576, 576, 1420];
 
-    /// Returns the lengths, each as often as its share is.
+    /// Returns the lengths, each repeated in proportion to its share.
     fn lengths(&self) -> &[u16] {
         match self {
             Self::Fixed(size) => slice::from_ref(size),
@@ -74,13 +74,13 @@ impl Size {
         }
     }
 
-    /// Returns the length for a random number.
+    /// Returns the length that a random number stands for.
     pub(in crate::bench) fn pick(self, random: u64) -> usize {
         let lengths = self.lengths();
         lengths[random as usize % lengths.len()].into()
     }
 
-    /// Returns whether packets have this length.
+    /// Returns whether packets of this size may have this length.
     pub(in crate::bench) fn has(self, length: usize) -> bool {
         self.lengths().iter().any(|size| usize::from(*size) == length)
     }
@@ -90,19 +90,19 @@ impl Size {
         self.lengths().iter().copied().max().unwrap_or_default().into()
     }
 
-    /// Returns the average of what `of` says of a length.
-    pub(in crate::bench) fn mean(self, of: impl Fn(usize) -> usize) -> usize {
+    /// Returns the mean of `f` of the length, over all packets.
+    pub(in crate::bench) fn mean(self, f: impl Fn(usize) -> usize) -> usize {
         let lengths = self.lengths();
-        lengths.iter().map(|size| of(usize::from(*size))).sum::<usize>() / lengths.len()
+        lengths.iter().map(|size| f(usize::from(*size))).sum::<usize>() / lengths.len()
     }
 }
 
 /// A text that names no direction or size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// No direction.
+    /// The text is not a direction.
     Direction,
-    /// No size.
+    /// The text is not a size.
     Size,
 }
 

@@ -1,5 +1,5 @@
-//! The gateway's ports in a benchmark: load comes out of a batch prepared before, what is sent is
-//! counted, sampled, freed.
+//! The gateway's ports in a benchmark: they receive from a prepared batch, and count, sample and
+//! free the frames that they send.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -13,14 +13,14 @@ use wayfarer_dataplane::{
 
 /// Packets from one sample to the next: a prime, so that samples do not keep step with bursts.
 const SAMPLE_EVERY: u32 = 509;
-/// Samples that wait to be checked, at most.
+/// The maximum number of samples that wait to be checked.
 const SAMPLES: usize = 64;
 
-/// Frames for one port of all workers. Each goes to whichever worker asks first, as from a device
+/// Frames for one port of all workers. Each goes to the first worker that asks, as from a device
 /// that spreads the packets of one flow over its queues.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Frames, one each `stride` bytes.
+    /// Frames, one every `stride` bytes.
     bytes: Vec<u8>,
     stride: usize,
     lengths: Vec<u16>,
@@ -28,7 +28,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Room for `count` frames of up to `stride` bytes.
+    /// Makes room for `count` frames of up to `stride` bytes.
     pub(super) fn new(count: usize, stride: usize) -> Self {
         Self { bytes: vec![0; count * stride], stride, lengths: vec![0; count], next: AtomicUsize::new(0) }
     }
@@ -37,7 +37,8 @@ impl Batch {
         self.lengths.len()
     }
 
-    /// The room for each frame, and where its length goes; `size` frames in each group.
+    /// Iterates over groups of `size` frames and their lengths, to be written anew; afterwards none
+    /// is taken.
     pub(super) fn refill(&mut self, size: usize) -> impl Iterator<Item = (&mut [u8], &mut [u16])> {
         self.next = AtomicUsize::new(0);
         self.bytes.chunks_mut(self.stride * size).zip(self.lengths.chunks_mut(size))
@@ -47,15 +48,15 @@ impl Batch {
         self.stride
     }
 
-    /// Whether every frame was taken.
+    /// Returns whether every frame was taken.
     pub(super) fn is_exhausted(&self) -> bool {
         self.next.load(Relaxed) >= self.len()
     }
 }
 
-/// What a benchmark shares with one queue of a port.
+/// The benchmark's access to one queue of a port.
 #[derive(Debug, Default)]
-pub(super) struct Plug {
+pub(super) struct Tap {
     is_waiting: AtomicBool,
     waiting: Mutex<Option<Arc<Batch>>>,
     delivered: AtomicU64,
@@ -63,7 +64,7 @@ pub(super) struct Plug {
     samples: Mutex<Vec<Vec<u8>>>,
 }
 
-impl Plug {
+impl Tap {
     /// Has the port receive `batch` next.
     pub(super) fn insert(&self, batch: Arc<Batch>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(batch);
@@ -75,17 +76,17 @@ impl Plug {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Frames that the gateway sent so far.
+    /// Returns how many frames the gateway has sent.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Relaxed)
     }
 
-    /// Frames lost because the gateway's pool was empty.
+    /// Returns how many frames were lost because the gateway's pool was empty.
     pub(super) fn missed(&self) -> u64 {
         self.missed.load(Relaxed)
     }
 
-    /// Takes the frames that were kept.
+    /// Takes the sampled frames.
     pub(super) fn samples(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -102,18 +103,18 @@ impl Plug {
 /// One queue of a port.
 #[derive(Debug)]
 pub(super) struct LoadPort {
-    plug: Arc<Plug>,
+    tap: Arc<Tap>,
     batch: Option<Arc<Batch>>,
     until_sample: u32,
     stats: PortStats,
 }
 
 impl LoadPort {
-    pub(super) fn new(plug: Arc<Plug>) -> Self {
-        Self { plug, batch: None, until_sample: SAMPLE_EVERY, stats: PortStats::default() }
+    pub(super) fn new(tap: Arc<Tap>) -> Self {
+        Self { tap, batch: None, until_sample: SAMPLE_EVERY, stats: PortStats::default() }
     }
 
-    /// Counts a frame that leaves, and keeps a copy of one in many.
+    /// Counts a frame that leaves, and keeps a copy of every [`SAMPLE_EVERY`]th.
     #[inline]
     fn sink(&mut self, frame: &[u8]) {
         self.stats.tx_packets += 1;
@@ -121,33 +122,33 @@ impl LoadPort {
         self.until_sample -= 1;
         if self.until_sample == 0 {
             self.until_sample = SAMPLE_EVERY;
-            self.plug.keep(frame);
+            self.tap.keep(frame);
         }
     }
 }
 
 impl Port for LoadPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        if self.batch.is_none() && self.plug.is_waiting.load(Acquire) {
-            self.batch = self.plug.take();
+        if self.batch.is_none() && self.tap.is_waiting.load(Acquire) {
+            self.batch = self.tap.take();
         }
         let Some(batch) = &self.batch else { return };
-        let wanted = burst.room();
-        let first = batch.next.fetch_add(wanted, Relaxed);
-        let some = first.min(batch.len())..(first + wanted).min(batch.len());
-        if some.is_empty() {
+        let room = burst.room();
+        let first = batch.next.fetch_add(room, Relaxed);
+        let range = first.min(batch.len())..(first + room).min(batch.len());
+        if range.is_empty() {
             self.batch = None;
             return;
         }
-        let frames = batch.bytes[some.start * batch.stride..].chunks(batch.stride);
-        for (frame, &length) in frames.zip(&batch.lengths[some]) {
-            // A fresh frame, and all of the packet copied into it, as by a device.
+        let frames = batch.bytes[range.start * batch.stride..].chunks(batch.stride);
+        for (frame, &length) in frames.zip(&batch.lengths[range]) {
+            // Copies the whole packet into a fresh frame, as a device does.
             let Some(mut packet) = pool.take() else {
-                self.plug.missed.fetch_add(1, Relaxed);
+                self.tap.missed.fetch_add(1, Relaxed);
                 continue;
             };
             if packet.fill(HEADROOM, &frame[..usize::from(length)]).is_none() {
-                self.plug.missed.fetch_add(1, Relaxed);
+                self.tap.missed.fetch_add(1, Relaxed);
                 pool.give(packet);
                 continue;
             }
@@ -160,7 +161,7 @@ impl Port for LoadPort {
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         burst.iter().for_each(|packet| self.sink(packet.data()));
         pool.give_all(burst);
-        self.plug.delivered.store(self.stats.tx_packets, Relaxed);
+        self.tap.delivered.store(self.stats.tx_packets, Relaxed);
     }
 
     fn stats(&self) -> PortStats {

@@ -1,67 +1,68 @@
-//! What came of a run, for people and programs.
+//! The results of a run, as tables and JSON.
 
 use super::{Direction, Size};
 use crate::gateway::profile::Stage;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// One combination's figures.
+/// The figures of one combination.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Which way packets went.
+    /// The direction of packets.
     pub direction: Direction,
     /// Bytes of an inner packet.
     pub size: Size,
-    /// Tunnels: each an inbound and an outbound SA.
+    /// Number of tunnels, each with an inbound and an outbound SA.
     pub sas: u32,
-    /// Algorithms.
+    /// The tunnels' algorithms.
     pub cipher: String,
     /// Workers that ran at once.
     pub workers: usize,
-    /// Packets that the workers were timed with.
+    /// Packets that the timed part carried.
     pub packets: u64,
-    /// Processor time of the workers for one packet: the median over the slices of the run.
+    /// Nanoseconds of a worker's processor time per packet: the median over the slices of the run.
     pub ns_per_packet: f64,
-    /// The quickest slice.
+    /// Nanoseconds per packet in the quickest slice.
     pub ns_min: f64,
-    /// The slowest slice.
+    /// Nanoseconds per packet in the slowest slice.
     pub ns_max: f64,
-    /// Million packets a second that all workers together carry: their number over `ns_per_packet`.
+    /// Millions of packets per second of all workers together: their number divided by
+    /// `ns_per_packet`.
     pub mpps: f64,
-    /// Inner bits a second, in units of 10⁹.
+    /// Inner bits per second, in units of 10⁹.
     pub gbps: f64,
     /// Packets that went in and did not come out.
     pub lost: u64,
-    /// Packets that the anti-replay window refused as too old: those that are lost, and no others.
+    /// Lost packets that the anti-replay window refused as too old; none are lost otherwise.
     pub replay_drops: u64,
-    /// Drops by reason.
+    /// Lost packets by reason.
     pub drops: BTreeMap<String, u64>,
-    /// Packets that came out and were compared with what went in, byte for byte; ESP by way of
-    /// another implementation.
+    /// Packets that came out and were compared byte for byte with those that went in; ESP was
+    /// opened by another implementation.
     pub checked: u64,
-    /// How often terminals moved while packets flowed.
+    /// Moves of terminals while packets flowed.
     pub moves: u64,
-    /// How many of those moves the gateway followed: two in quick succession may be one to it, and
-    /// it follows no terminal that flaps.
+    /// Moves that the gateway followed. It may see two quick moves as one, and it does not follow a
+    /// terminal that flaps.
     pub moves_followed: u64,
-    /// Terminals that were elsewhere in the end than the gateway believed.
+    /// Terminals whose address differed in the end from the one that the gateway had.
     pub astray: u64,
-    /// Tunnels that were added or removed while packets flowed, beside those that carried them.
+    /// Tunnels added or removed while packets flowed, beside those that carried them.
     pub churns: u64,
-    /// Numbers in the anti-replay window.
+    /// Size of the anti-replay window in packets.
     pub window: u32,
-    /// Nanoseconds a packet by stage, of a run of its own with a stopwatch.
+    /// Nanoseconds per packet by stage, from a separate run with a stopwatch.
     pub stages: BTreeMap<&'static str, f64>,
-    /// Instructions a packet, where the machine counts them.
+    /// Instructions per packet, if the machine counts them.
     pub instructions_per_packet: Option<f64>,
-    /// Seconds until a gateway with so many tunnels was ready.
+    /// Seconds until a gateway with this many tunnels was ready.
     pub setup_seconds: f64,
     /// Bytes of memory by which the process grew for each tunnel.
     pub bytes_per_tunnel: u64,
 }
 
 impl Row {
-    /// What follows from the time a packet took in each slice.
+    /// Computes a row from the nanoseconds per packet of each slice; the caller fills in the rest.
     pub(super) fn timed(
         mut slices: Vec<f64>,
         workers: usize,
@@ -101,7 +102,7 @@ impl Row {
         }
     }
 
-    /// Titles of the columns of [`Row::line`].
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         let mut line = format!(
             "{:9} {:>5} {:>8} {:18} {:>7} {:>9} {:>8} {:>8} {:>6} {:>6}",
@@ -113,7 +114,7 @@ impl Row {
         line
     }
 
-    /// The row as a line of a table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         let Self {
             direction,

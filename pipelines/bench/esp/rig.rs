@@ -1,12 +1,12 @@
-//! The bench: a gateway with its workers in threads, fed a batch at a time.
+//! A gateway with its workers in threads, which is given a batch at a time.
 
 use super::{
     BenchError, Direction, Options, Size,
-    hand::{Done, Hand, Task},
+    disturbance::Disturbance,
     load::Load,
-    port::{Batch, Plug},
+    port::{Batch, Tap},
     report::Row,
-    unrest::Unrest,
+    worker::{Cost, Task, WorkerThread},
     world,
 };
 use crate::{
@@ -26,9 +26,9 @@ use std::{
 };
 use wayfarer_dataplane::{clock::ticks, crypto::Suite, drop::DropReason, pool::Pool};
 
-/// Slices of a run, of which the median counts.
+/// Slices of a run, of which the median is taken.
 const SLICES: usize = 10;
-/// Bytes of frames in a batch: more than a core's own caches hold, less than the shared one.
+/// Bytes of frames in a batch: more than a core's own caches hold, less than the shared cache does.
 const BATCH: usize = 4 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -36,38 +36,43 @@ const LINE: usize = 64;
 /// A batch for each port.
 pub(super) type Batches = [Arc<Batch>; 2];
 
-/// What a batch took.
-struct Played {
+/// The cost of a batch to all workers together.
+struct BatchCost {
     packets: u64,
     cpu: Duration,
     ticks: StageTicks,
     instructions: Option<u64>,
 }
 
-/// Packets so far.
+/// Counts of packets and events since the start.
 #[derive(Clone, Default)]
-struct Account {
-    /// By the port that they came by.
+struct Totals {
+    /// Packets that went in, by port.
     offered: [u64; 2],
-    /// By the port that they left by.
+    /// Packets that came out, by port.
     delivered: [u64; 2],
+    /// Packets lost because a pool was empty.
     missed: u64,
+    /// Dropped packets, in the order of [`DropReason::ALL`].
     drops: Vec<u64>,
     checked: u64,
+    /// Moves of terminals.
     moves: u64,
+    /// Moves that the gateway followed.
     followed: u64,
-    changes: u64,
+    /// Tunnels added or removed.
+    tunnel_changes: u64,
 }
 
 /// A gateway to be measured.
 pub(super) struct Rig {
     slow_path: SlowPath,
-    hands: Vec<Hand>,
-    plugs: [Vec<Arc<Plug>>; 2],
+    workers: Vec<WorkerThread>,
+    taps: [Vec<Arc<Tap>>; 2],
     counters: Vec<Arc<WorkerCounters>>,
     load: Load,
-    unrest: Unrest,
-    has_unrest: bool,
+    disturbance: Disturbance,
+    is_disturbed: bool,
     offered: [u64; 2],
     checked: u64,
     start: Instant,
@@ -78,11 +83,11 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// A gateway with `sas` tunnels, its workers waiting.
+    /// Starts a gateway with `sas` tunnels, whose workers wait for batches.
     pub(super) fn new(options: &Options, cipher: Suite, sas: u32) -> Result<Self, BenchError> {
         let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
         let config = world::config(sas, cipher, options.window, largest);
-        let (ports, plugs) = world::ports(options.workers, largest);
+        let (ports, taps) = world::ports(options.workers, largest);
         let resources = (0..options.workers).map(|worker| {
             let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
             Ok(WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
@@ -93,17 +98,17 @@ impl Rig {
         let (setup, after) = (start.elapsed(), resident());
         let counters = assembly.handles.iter().map(|worker| worker.counters.clone()).collect();
         let threads = assembly.workers.into_iter().enumerate().map(|(index, (worker, core))| {
-            let own = [plugs[OUTSIDE][index].clone(), plugs[INSIDE][index].clone()];
-            Hand::new(worker, core, own, options.workers)
+            let own = [taps[OUTSIDE][index].clone(), taps[INSIDE][index].clone()];
+            WorkerThread::new(worker, core, own, options.workers)
         });
         Ok(Self {
             slow_path: assembly.slow_path,
-            hands: threads.collect::<Result<_, _>>()?,
-            plugs,
+            workers: threads.collect::<Result<_, _>>()?,
+            taps,
             counters,
             load: Load::new(sas, cipher).map_err(BenchError::Key)?,
-            unrest: Unrest::new(cipher, options.window, options.roam, options.churn),
-            has_unrest: options.roam > 0 || options.churn > 0,
+            disturbance: Disturbance::new(cipher, options.window, options.roam, options.churn),
+            is_disturbed: options.roam > 0 || options.churn > 0,
             offered: [0; 2],
             checked: 0,
             start,
@@ -122,22 +127,22 @@ impl Rig {
         size: Size,
     ) -> Result<Row, BenchError> {
         let mut batches = self.batches(direction, size);
-        let before = self.account();
+        let before = self.totals();
         let slice = options.duration / SLICES as u32;
-        self.play_for(slice, &mut batches, size, false)?;
+        self.run_for(slice, &mut batches, size, false)?;
         let (mut slices, mut packets, mut instructions) = (Vec::new(), 0, Some(0));
         for _ in 0..SLICES {
-            let played = self.play_for(slice, &mut batches, size, false)?;
+            let costs = self.run_for(slice, &mut batches, size, false)?;
             let (count, cpu) =
-                played.iter().fold((0, Duration::ZERO), |(n, t), p| (n + p.packets, t + p.cpu));
+                costs.iter().fold((0, Duration::ZERO), |(n, t), cost| (n + cost.packets, t + cost.cpu));
             packets += count;
-            let executed = played.iter().map(|p| p.instructions).sum::<Option<u64>>();
+            let executed = costs.iter().map(|cost| cost.instructions).sum::<Option<u64>>();
             instructions = instructions.zip(executed).map(|(a, b)| a + b);
             slices.push(cpu.as_nanos() as f64 / count as f64);
         }
-        let profiles = self.play_for(2 * slice, &mut batches, size, true)?;
-        let after = self.account();
-        let (lost, drops) = settle(&before, &after, self.hands.len() > 1)?;
+        let profiles = self.run_for(2 * slice, &mut batches, size, true)?;
+        let after = self.totals();
+        let (lost, drops) = losses_between(&before, &after, self.workers.len() > 1)?;
         let of =
             |wanted: DropReason| drops.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, n)| *n);
         let checked = after.checked - before.checked;
@@ -159,7 +164,7 @@ impl Rig {
             moves: after.moves - before.moves,
             moves_followed: after.followed - before.followed,
             astray: self.astray(),
-            churns: after.changes - before.changes,
+            churns: after.tunnel_changes - before.tunnel_changes,
             window: options.window,
             setup_seconds: self.setup.as_secs_f64(),
             bytes_per_tunnel: self.bytes_per_tunnel,
@@ -167,15 +172,15 @@ impl Rig {
         })
     }
 
-    /// Empty batches for the ports that packets come in by.
+    /// Makes empty batches for the ports that receive in this direction.
     pub(super) fn batches(&self, direction: Direction, size: Size) -> Batches {
         let ports: &[usize] = match direction {
             Direction::Out => &[INSIDE],
             Direction::In => &[OUTSIDE],
             Direction::Both => &[OUTSIDE, INSIDE],
         };
-        let share = BATCH * self.hands.len() / ports.len();
-        // As many packets each way, though one has longer frames.
+        let share = BATCH * self.workers.len() / ports.len();
+        // Both directions get as many packets, although frames of one are longer.
         let mean = size.mean(|size| self.load.frame_len(OUTSIDE, size).next_multiple_of(LINE));
         let count = (share / mean).max(1);
         let stride = self.load.frame_len(OUTSIDE, size.largest()).next_multiple_of(LINE);
@@ -185,83 +190,90 @@ impl Rig {
         })
     }
 
-    /// Carries `packets` packets at least, and answers the processor time for just so many.
+    /// Carries at least `packets` packets, and returns the processor time for exactly that many.
     pub(super) fn carry(
         &mut self,
         packets: u64,
         batches: &mut Batches,
         size: Size,
     ) -> Result<Duration, BenchError> {
-        let before = self.account();
+        let before = self.totals();
         let (mut carried, mut cpu) = (0, Duration::ZERO);
         while carried < packets {
-            let played = self.play(batches, size, false)?;
-            carried += played.packets;
-            cpu += played.cpu;
+            let cost = self.run_batch(batches, size, false)?;
+            carried += cost.packets;
+            cpu += cost.cpu;
         }
-        settle(&before, &self.account(), self.hands.len() > 1)?;
+        losses_between(&before, &self.totals(), self.workers.len() > 1)?;
         Ok(cpu.mul_f64(packets as f64 / carried.max(1) as f64))
     }
 
-    /// Plays batch after batch until each worker has spent `time` on them.
-    fn play_for(
+    /// Runs batch after batch until each worker has spent `time` on them; returns each batch's
+    /// cost.
+    fn run_for(
         &mut self,
         time: Duration,
         batches: &mut Batches,
         size: Size,
         profile: bool,
-    ) -> Result<Vec<Played>, BenchError> {
+    ) -> Result<Vec<BatchCost>, BenchError> {
         let (mut all, mut spent) = (Vec::new(), Duration::ZERO);
-        while spent < time * self.hands.len() as u32 || all.is_empty() {
-            let played = self.play(batches, size, profile)?;
-            spent += played.cpu;
-            all.push(played);
+        while spent < time * self.workers.len() as u32 || all.is_empty() {
+            let cost = self.run_batch(batches, size, profile)?;
+            spent += cost.cpu;
+            all.push(cost);
         }
         Ok(all)
     }
 
-    fn play(&mut self, batches: &mut Batches, size: Size, profile: bool) -> Result<Played, BenchError> {
+    /// Prepares a batch for each port, has the workers carry them, and checks the samples.
+    fn run_batch(
+        &mut self,
+        batches: &mut Batches,
+        size: Size,
+        profile: bool,
+    ) -> Result<BatchCost, BenchError> {
         let mut packets = 0;
         let moves_by_hand = batches[OUTSIDE].len() == 0;
         for (port, batch) in batches.iter_mut().enumerate() {
             let batch = Arc::get_mut(batch).ok_or(BenchError::Worker)?;
-            let moves = if port == OUTSIDE && !moves_by_hand { self.unrest.moves_ahead() } else { 0 };
+            let moves = if port == OUTSIDE && !moves_by_hand { self.disturbance.moves_ahead() } else { 0 };
             self.load.fill(batch, port, size, moves);
             packets += batch.len() as u64;
             self.offered[port] += batch.len() as u64;
         }
         let ready = Arc::new(AtomicUsize::new(0));
-        for hand in &self.hands {
+        for worker in &self.workers {
             let task = Task { batches: batches.clone(), profile, ready: ready.clone() };
-            hand.start(task)?;
+            worker.start(task)?;
         }
-        let played = self.wait(packets, moves_by_hand)?;
+        let cost = self.wait(packets, moves_by_hand)?;
         while self.slow_path.turn(self.start.elapsed()) {}
         for port in [OUTSIDE, INSIDE] {
-            for frame in self.plugs[port].iter().flat_map(|plug| plug.samples()) {
-                self.load.check(port, &frame, size).map_err(BenchError::Wrong)?;
+            for frame in self.taps[port].iter().flat_map(|tap| tap.samples()) {
+                self.load.check(port, &frame, size).map_err(BenchError::Packet)?;
                 self.checked += 1;
             }
         }
-        Ok(played)
+        Ok(cost)
     }
 
-    /// Waits until all workers have done their part. Beside quiet traffic the slow path has nothing
-    /// to do, and sleeps.
-    fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<Played, BenchError> {
-        let mut played =
-            Played { packets, cpu: Duration::ZERO, ticks: StageTicks::default(), instructions: Some(0) };
-        let mut add = |done: Done| {
-            played.cpu += done.cpu;
-            played.instructions = played.instructions.zip(done.instructions).map(|(a, b)| a + b);
-            played.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
+    /// Waits until all workers have finished, and adds up their costs. Without disturbance the slow
+    /// path has nothing to do, and sleeps.
+    fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<BatchCost, BenchError> {
+        let mut cost =
+            BatchCost { packets, cpu: Duration::ZERO, ticks: StageTicks::default(), instructions: Some(0) };
+        let mut add = |done: Cost| {
+            cost.cpu += done.cpu;
+            cost.instructions = cost.instructions.zip(done.instructions).map(|(a, b)| a + b);
+            cost.ticks.iter_mut().zip(done.ticks).for_each(|(sum, ticks)| *sum += ticks);
         };
-        let mut waiting = self.hands.iter();
-        if self.has_unrest {
+        let mut waiting = self.workers.iter();
+        if self.is_disturbed {
             let mut next = waiting.next();
             let finished = || {
-                while let Some(hand) = next {
-                    match hand.done.try_recv() {
+                while let Some(worker) = next {
+                    match worker.done.try_recv() {
                         Ok(done) => add(done),
                         Err(TryRecvError::Empty) => return Ok(false),
                         Err(TryRecvError::Disconnected) => return Err(BenchError::Worker),
@@ -270,44 +282,44 @@ impl Rig {
                 }
                 Ok(true)
             };
-            let Self { unrest, slow_path, load, start, .. } = self;
-            unrest.watch(slow_path, load, *start, moves_by_hand, finished)?;
+            let Self { disturbance, slow_path, load, start, .. } = self;
+            disturbance.watch(slow_path, load, *start, moves_by_hand, finished)?;
         } else {
-            for hand in waiting {
-                add(hand.done.recv().map_err(|_| BenchError::Worker)?);
+            for worker in waiting {
+                add(worker.done.recv().map_err(|_| BenchError::Worker)?);
             }
         }
-        Ok(played)
+        Ok(cost)
     }
 
-    /// Terminals that the gateway believes elsewhere than they are.
+    /// Counts the terminals whose address differs from the one that the gateway has.
     fn astray(&self) -> u64 {
         let known = self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.path.map(|path| path.remote));
-        (0..self.sas).zip(known).filter(|(index, known)| *known != Some(self.load.place(*index))).count()
+        (0..self.sas).zip(known).filter(|(index, known)| *known != Some(self.load.address_of(*index))).count()
             as u64
     }
 
-    fn account(&self) -> Account {
-        let sum = |plugs: &[Arc<Plug>], of: fn(&Plug) -> u64| plugs.iter().map(|plug| of(plug)).sum::<u64>();
+    fn totals(&self) -> Totals {
+        let sum = |taps: &[Arc<Tap>], of: fn(&Tap) -> u64| taps.iter().map(|tap| of(tap)).sum::<u64>();
         let drops = |&reason: &DropReason| self.counters.iter().map(|c| c.drops.of(reason)).sum();
-        Account {
+        Totals {
             offered: self.offered,
-            delivered: std::array::from_fn(|port| sum(&self.plugs[port], Plug::delivered)),
-            missed: self.plugs.iter().map(|plugs| sum(plugs, Plug::missed)).sum(),
+            delivered: std::array::from_fn(|port| sum(&self.taps[port], Tap::delivered)),
+            missed: self.taps.iter().map(|taps| sum(taps, Tap::missed)).sum(),
             drops: DropReason::ALL.iter().map(drops).collect(),
             checked: self.checked,
-            moves: self.load.moved(),
+            moves: self.load.total_moves(),
             followed: self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum(),
-            changes: self.unrest.changed(),
+            tunnel_changes: self.disturbance.tunnel_changes(),
         }
     }
 }
 
-/// Returns how many packets went in and did not come out between two accounts, and what they were
-/// dropped for: nothing; or if workers share windows, what these refuse as stale.
-fn settle(
-    before: &Account,
-    after: &Account,
+/// Returns the number of packets lost between two totals, and the drops by reason. Only workers
+/// that share windows may lose any, and only as stale.
+fn losses_between(
+    before: &Totals,
+    after: &Totals,
     may_be_late: bool,
 ) -> Result<(u64, Vec<(DropReason, u64)>), BenchError> {
     let offered: u64 = after.offered.iter().sum::<u64>() - before.offered.iter().sum::<u64>();
@@ -319,7 +331,7 @@ fn settle(
     if offered != delivered + dropped {
         return Err(BenchError::Unaccounted { offered, delivered, dropped });
     }
-    // A worker that the system interrupted comes too late for a window that another moved on.
+    // An interrupted worker may come too late for a window that another worker has moved.
     let is_late = |reason| may_be_late && reason == DropReason::ReplayStale;
     match drops.iter().find(|(reason, _)| !is_late(*reason)) {
         Some(&(reason, packets)) => Err(BenchError::Dropped(reason, packets)),
@@ -330,9 +342,9 @@ fn settle(
     }
 }
 
-/// Nanoseconds a packet by stage: for each stage the median over all batches, so that an
-/// interruption counts for none.
-fn stages(profiles: &[Played]) -> Vec<(Stage, f64)> {
+/// Returns nanoseconds per packet by stage: the medians over all batches, so that interruptions do
+/// not count.
+fn stages(profiles: &[BatchCost]) -> Vec<(Stage, f64)> {
     let tick = nanoseconds_per_tick();
     let of = |stage: Stage| {
         let mut each: Vec<f64> =

@@ -1,13 +1,13 @@
-//! The gateway that is measured, as its configuration says.
+//! The configuration and the ports of the measured gateway.
 //!
 //! ```text
 //! terminals 100.64.0.0/10 ═ OUTSIDE ═ gateway 203.0.113.1 ═ INSIDE ═ server 10.0.0.2
 //! ```
 //!
-//! Every terminal has an outer and an inner address of its own, and a pair of SAs. One station
-//! leads to all of them.
+//! Every terminal has its own inner address, its own outer addresses, and a pair of SAs. All are
+//! reached through one station.
 
-use super::port::{LoadPort, Plug};
+use super::port::{LoadPort, Tap};
 use crate::{
     config::model::{Config, Gateway, Remote, Tunnel},
     launch::OpenPort,
@@ -19,35 +19,35 @@ use crate::{
 use std::sync::Arc;
 use wayfarer_dataplane::{crypto::Suite, port::Port, sa::Selector, table::Prefix};
 
-/// Different keys in each direction. Every SA has a [`Key`](wayfarer_dataplane::crypto::Key) of its
-/// own all the same; the terminals share theirs, so that the load does not cost the memory of a
-/// second gateway.
+/// Different keys in each direction. The gateway still has a
+/// [`Key`](wayfarer_dataplane::crypto::Key) per SA; the terminals share theirs, so that the load
+/// does not need as much memory as a second gateway.
 pub(super) const KEYS: u32 = 64;
 
 const SPI_IN: u32 = 0x0100_0000;
 const SPI_OUT: u32 = 0x0200_0000;
 
-/// The SPI of packets from terminal `index`.
+/// Returns the SPI of packets from terminal `index`.
 pub(super) fn spi_in(index: u32) -> u32 {
     SPI_IN + index
 }
 
-/// The terminal to which packets with this SPI go.
+/// Returns the terminal to which packets with this SPI go.
 pub(super) fn terminal_of(spi: u32) -> Option<u32> {
     spi.checked_sub(SPI_OUT).filter(|index| *index < addresses::MOST)
 }
 
-/// Which key an SA of terminal `index` has.
+/// Returns the seed of the key of an SA of terminal `index`.
 pub(super) fn key_seed(index: u32, inbound: bool) -> u32 {
     (index % KEYS) * 2 + u32::from(inbound)
 }
 
-/// The name of the tunnel of terminal `index`.
+/// Returns the name of the tunnel of terminal `index`.
 pub(super) fn name(index: u32) -> String {
     format!("terminal-{index}")
 }
 
-/// A gateway with `tunnels` tunnels, for inner packets of up to `largest` bytes.
+/// Configures a gateway with `tunnels` tunnels, for inner packets of up to `largest` bytes.
 pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) -> Config {
     let frame_size = if mtu(largest) > 1500 { 9728 } else { 2048 };
     let gateway = Gateway { frames: 1024, frame_size, ..gateway_settings(tunnels as usize) };
@@ -55,12 +55,12 @@ pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) ->
     config_on_links(gateway, addresses::all_outer(), tunnels)
 }
 
-/// The MTU of ports over which inner packets of up to `largest` bytes travel in ESP.
+/// Returns the MTU of ports that carry inner packets of up to `largest` bytes in ESP.
 fn mtu(largest: usize) -> usize {
     if largest <= 1420 { 1500 } else { 9216 }
 }
 
-/// The tunnel of terminal `index`.
+/// Configures the tunnel of terminal `index`.
 pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
     let sa = |spi, inbound| sa(spi + index, suite, key_seed(index, inbound));
     Tunnel {
@@ -71,12 +71,11 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
     }
 }
 
-/// The gateway's two ports, with a queue for each of `workers`, and what is shared with those
-/// queues.
-pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<Plug>>; 2]) {
-    let plugs: [Vec<Arc<Plug>>; 2] = std::array::from_fn(|_| (0..workers).map(|_| Arc::default()).collect());
-    let queue = |plug: &Arc<Plug>| Box::new(LoadPort::new(plug.clone())) as Box<dyn Port>;
-    let mut ports = ports_on_links(plugs.each_ref().map(|plugs| plugs.iter().map(queue).collect()));
+/// Makes the gateway's two ports, with a queue for each of `workers`, and the taps of those queues.
+pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<Tap>>; 2]) {
+    let taps: [Vec<Arc<Tap>>; 2] = std::array::from_fn(|_| (0..workers).map(|_| Arc::default()).collect());
+    let queue = |tap: &Arc<Tap>| Box::new(LoadPort::new(tap.clone())) as Box<dyn Port>;
+    let mut ports = ports_on_links(taps.each_ref().map(|taps| taps.iter().map(queue).collect()));
     ports.iter_mut().for_each(|port| port.mtu = mtu(largest));
-    (ports, plugs)
+    (ports, taps)
 }

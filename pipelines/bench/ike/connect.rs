@@ -1,20 +1,20 @@
-//! How many peers connect in a second.
+//! Measures how many peers connect per second.
 
 use super::{
     BenchError, Mode, Options, Row, Target, fleet,
-    gateway::Bare,
+    gateway::ProtocolOnly,
     world::{Proof, World},
 };
 use std::time::Duration;
 use wayfarer_mobility::ike::counter::Counter;
 
-/// Peers a second that one core should take.
+/// Peers per second that one core should accept.
 const TARGET: f64 = 3000.0;
 
 pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
     for (case, proof) in [("ecdsa certificates", Proof::Certificates), ("shared key", Proof::Psk)] {
         let world = World::new(proof)?;
-        let mut gateway = Bare::new(&world, None);
+        let mut gateway = ProtocolOnly::new(&world, None);
         let most = options.peers.min(Options::ACTIVE);
         for (first, mut group) in fleet::groups(&world, most) {
             fleet::connect(&mut gateway, first, &mut group)?;

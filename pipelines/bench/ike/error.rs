@@ -3,20 +3,20 @@
 use crate::{credentials::CredentialProblem, launch::StartError};
 use std::{error, fmt, io};
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum BenchError {
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
-    /// No thread.
+    /// A thread could not be started.
     Thread(io::Error),
-    /// No certificates could be made.
+    /// Certificates could not be made.
     Certificates(rcgen::Error),
-    /// A certificate or key that was made is not taken.
+    /// A certificate or key of our making was refused.
     Keys(CredentialProblem),
     /// The gateway did not start.
     Start(StartError),
-    /// Peers did not come where they should in time.
+    /// Peers did not reach a state in time.
     Stuck(&'static str),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for BenchError {
             Self::Memory(why) => write!(f, "no memory for frames: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Certificates(why) => write!(f, "cannot make certificates: {why}"),
-            Self::Keys(why) => write!(f, "what was made as certificate and key {why}"),
+            Self::Keys(why) => write!(f, "a certificate or key of our making {why}"),
             Self::Start(why) => why.fmt(f),
             Self::Stuck(what) => write!(f, "no figure: {what}"),
         }

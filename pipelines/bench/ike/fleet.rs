@@ -1,16 +1,16 @@
-//! Terminals in lockstep with a gateway.
+//! Groups of terminals, in lockstep with a gateway.
 
 use super::{BenchError, gateway::Serve, terminal::Terminal, world::World};
 use crate::sim::addresses;
 use std::time::{Duration, Instant};
 use wayfarer_mobility::transmit::Transmit;
 
-/// Terminals that do the same at once: no more than a worker hands up in a turn.
+/// Terminals that act at once: no more than a worker hands up in a turn.
 pub(super) const GROUP: usize = 32;
-/// How long they may take.
+/// How long a group may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Has `group` connect, whose first terminal has number `first`.
+/// Connects `group`, whose first terminal has index `first`.
 pub(super) fn connect(
     gateway: &mut impl Serve,
     first: u32,
@@ -18,22 +18,26 @@ pub(super) fn connect(
 ) -> Result<(), BenchError> {
     let now = gateway.now();
     group.iter_mut().for_each(|terminal| terminal.connect(now));
-    settle(gateway, first, group, Terminal::is_connected, "peers do not connect")
+    run_until(gateway, first, group, Terminal::is_connected, "peers do not connect")
 }
 
-/// Has `group` move.
-pub(super) fn depart(gateway: &mut impl Serve, first: u32, group: &mut [Terminal]) -> Result<(), BenchError> {
+/// Moves each terminal of `group` to its next address.
+pub(super) fn move_all(
+    gateway: &mut impl Serve,
+    first: u32,
+    group: &mut [Terminal],
+) -> Result<(), BenchError> {
     let now = gateway.now();
     for terminal in group.iter_mut() {
-        terminal.depart(now);
+        terminal.move_on(now);
         terminal.confirmed = 0;
     }
-    settle(gateway, first, group, |terminal| terminal.confirmed > 0, "moves are not answered")
+    run_until(gateway, first, group, |terminal| terminal.confirmed > 0, "moves are not answered")
 }
 
-/// Carries messages until there are none and each of `group` `is_done`. Those to where a terminal
-/// is not are lost.
-fn settle(
+/// Carries messages until there are none and every terminal of `group` `is_done`. Messages to an
+/// address that a terminal has left are lost.
+fn run_until(
     gateway: &mut impl Serve,
     first: u32,
     group: &mut [Terminal],
@@ -54,21 +58,21 @@ fn settle(
             if start.elapsed() > PATIENCE {
                 return Err(BenchError::Stuck(otherwise));
             }
-            // A helper of the gateway is at work.
+            // A helper thread of the gateway is at work.
             std::thread::yield_now();
         }
         for transmit in &down {
             let to = transmit.addresses.remote.ip();
             let index = addresses::at_outer(to).and_then(|index| index.checked_sub(first));
             let terminal = index.and_then(|index| group.get_mut(index as usize));
-            if let Some(terminal) = terminal.filter(|terminal| terminal.place() == to) {
+            if let Some(terminal) = terminal.filter(|terminal| terminal.address() == to) {
                 terminal.handle(now, transmit);
             }
         }
     }
 }
 
-/// New terminals by the group, with the number of the first of each.
+/// Makes new terminals in groups, each with the index of its first terminal.
 pub(super) fn groups(world: &World, terminals: u32) -> impl Iterator<Item = (u32, Vec<Terminal>)> {
     (0..terminals).step_by(GROUP).map(move |first| {
         let last = terminals.min(first + GROUP as u32);

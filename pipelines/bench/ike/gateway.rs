@@ -1,4 +1,4 @@
-//! The measured gateway in two sizes: its protocol alone, and all of it turned by hand.
+//! The measured gateway in two sizes: its IKE endpoint alone, and the whole gateway turned by hand.
 
 use super::{BenchError, world::World};
 use crate::{
@@ -31,29 +31,29 @@ use wayfarer_mobility::{
 /// Frames on each wire.
 const DEPTH: usize = 1024;
 
-/// What answers terminals.
+/// A gateway that answers terminals.
 pub(super) trait Serve {
-    /// Its time.
+    /// Returns the gateway's time.
     fn now(&self) -> Duration;
 
-    /// Takes what terminals sent; answers what it sends.
+    /// Receives terminals' messages, and returns those that the gateway sends.
     fn serve(&mut self, up: &[Transmit]) -> Vec<Transmit>;
 }
 
-/// The protocol alone. Its tasks run where it does.
+/// An endpoint without a gateway around it. Its tasks run in the caller's thread.
 #[derive(Debug)]
-pub(super) struct Bare {
+pub(super) struct ProtocolOnly {
     pub(super) endpoint: Endpoint,
     pub(super) now: Duration,
-    /// Processor time that it took so far.
+    /// Processor time of the endpoint and its tasks so far.
     pub(super) cpu: Duration,
-    /// How often it told that a peer moved.
-    pub(super) moved: u64,
-    /// Peers that it asked after.
-    pub(super) asked: u64,
+    /// Moves of peers that the endpoint reported.
+    pub(super) moves: u64,
+    /// Peers whose liveness the endpoint wanted checked.
+    pub(super) liveness_checks: u64,
 }
 
-impl Bare {
+impl ProtocolOnly {
     pub(super) fn new(world: &World, liveness: Option<Duration>) -> Self {
         let [first, last] = World::pool();
         let (pools, connections) = (vec![Pool::new(first, last)], world.connections(liveness));
@@ -67,12 +67,12 @@ impl Bare {
             ),
             now: Duration::from_secs(1),
             cpu: Duration::ZERO,
-            moved: 0,
-            asked: 0,
+            moves: 0,
+            liveness_checks: 0,
         }
     }
 
-    /// Lets time pass; peers that it asks after have been heard.
+    /// Lets `time` pass; every peer whose liveness is due counts as heard.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         let start = processor_time();
@@ -87,9 +87,9 @@ impl Bare {
         run_tasks(&mut self.endpoint, self.now);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
-                Event::PeerMoved { .. } => self.moved += 1,
+                Event::PeerMoved { .. } => self.moves += 1,
                 Event::LivenessDue { peer } => {
-                    self.asked += 1;
+                    self.liveness_checks += 1;
                     self.endpoint.handle_liveness(self.now, peer, true);
                 }
                 _ => {}
@@ -98,7 +98,7 @@ impl Bare {
     }
 }
 
-impl Serve for Bare {
+impl Serve for ProtocolOnly {
     fn now(&self) -> Duration {
         self.now
     }
@@ -118,7 +118,7 @@ impl Serve for Bare {
 
 /// Worker, slow path and tables, on ports of memory.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct WholeGateway {
     pub(super) slow_path: SlowPath,
     worker: Worker,
     outside: Wire,
@@ -129,7 +129,7 @@ pub(super) struct Whole {
     pub(super) worker_cpu: Duration,
 }
 
-impl Whole {
+impl WholeGateway {
     pub(super) fn new(config: &Config) -> Result<Self, BenchError> {
         let (outside, wire) = memory::pair(DEPTH, config.gateway.frame_size);
         let (inside, _) = memory::pair(1, 64);
@@ -150,13 +150,13 @@ impl Whole {
         })
     }
 
-    /// Moves that its tunnels made.
+    /// Returns how often its tunnels moved.
     pub(super) fn moves(&self) -> u64 {
         self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum()
     }
 }
 
-impl Serve for Whole {
+impl Serve for WholeGateway {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -180,12 +180,12 @@ impl Serve for Whole {
     }
 }
 
-/// The frame by which a terminal's message comes to the gateway.
+/// Returns the frame that carries a terminal's message to the gateway.
 pub(super) fn frame(transmit: &Transmit) -> Option<Vec<u8>> {
     Some(to_gateway(OUTSIDE, &datagram::emit(transmit)?))
 }
 
-/// The message in a frame of the gateway's, as the gateway sent it.
+/// Returns the message in a frame from the gateway, as the gateway sent it.
 pub(super) fn parse(frame: &[u8]) -> Option<Transmit> {
     let (addresses, message) = datagram::parse(frame.get(ethernet::HEADER..)?)?;
     Some(Transmit { addresses: reversed(addresses), payload: Payload::Message(message.to_vec()) })

@@ -1,39 +1,39 @@
-//! What peers cost that only are connected.
+//! Measures the memory of peers that are connected and silent.
 
 use super::{
     BenchError, Mode, Options, Row, Target, fleet,
-    gateway::{Bare, Serve, Whole},
+    gateway::{ProtocolOnly, Serve, WholeGateway},
     world::{Proof, World},
 };
 use crate::bench::resident;
 use std::time::Duration;
 
-/// Bytes for each peer: 1.5 GiB for a hundred thousand.
+/// Bytes per peer: 1.5 GiB for a hundred thousand.
 const TARGET: f64 = 1.5 * (1 << 30) as f64 / 100_000.0;
 /// How long a peer may be silent.
 const LIVENESS: Duration = Duration::from_secs(600);
 
 pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
-    // All that the process has: what others left free is used again, and a difference would not
-    // show it.
+    // Rows show all memory of the process: a difference would miss memory that earlier modes left
+    // free.
     let world = World::new(Proof::Psk)?;
 
-    let mut gateway = Bare::new(&world, Some(LIVENESS));
+    let mut gateway = ProtocolOnly::new(&world, Some(LIVENESS));
     fill(&mut gateway, &world, options.peers)?;
     let bytes = resident();
     gateway.cpu = Duration::ZERO;
     gateway.pass(LIVENESS + Duration::from_secs(1));
-    let ns_per_timer = gateway.cpu.as_nanos() as f64 / gateway.asked.max(1) as f64;
+    let ns_per_timer = gateway.cpu.as_nanos() as f64 / gateway.liveness_checks.max(1) as f64;
     each(&row(
         "protocol",
         options.peers,
         bytes,
-        [("asked_after", gateway.asked as f64), ("ns_to_ask", ns_per_timer)],
+        [("asked_after", gateway.liveness_checks as f64), ("ns_to_ask", ns_per_timer)],
     ));
     drop(gateway);
 
     let config = world.config(options.peers, Some(LIVENESS));
-    let mut gateway = Whole::new(&config)?;
+    let mut gateway = WholeGateway::new(&config)?;
     fill(&mut gateway, &world, options.peers)?;
     let bytes = resident();
     let tunnels = gateway.slow_path.tunnels().iter().count() as f64;
@@ -41,7 +41,7 @@ pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<
     Ok(())
 }
 
-/// Connects terminals, and forgets what they know.
+/// Connects terminals, and drops their own state.
 fn fill(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<(), BenchError> {
     fleet::groups(world, peers).try_for_each(|(first, mut group)| fleet::connect(gateway, first, &mut group))
 }

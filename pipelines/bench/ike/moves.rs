@@ -1,37 +1,37 @@
-//! How many peers move in a second: UPDATE_SA_ADDRESSES with NAT detection and COOKIE2, its answer,
-//! and the question whether the peer is there (RFC 4555 §3.5, §3.7).
+//! Measures how many peers move per second. A move is UPDATE_SA_ADDRESSES with NAT detection and
+//! COOKIE2, its answer, and the return routability check (RFC 4555 §3.5, §3.7).
 
 use super::{
     BenchError, Mode, Options, Row, Target, fleet,
-    gateway::{Bare, Serve, Whole},
+    gateway::{ProtocolOnly, Serve, WholeGateway},
     terminal::Terminal,
     world::{Proof, World},
 };
 use std::time::Duration;
 
-/// Moves a second that one core should take.
+/// Moves per second that one core should follow.
 const TARGET: f64 = 20_000.0;
 
 pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
     let world = World::new(Proof::Psk)?;
     let peers = options.peers.min(Options::ACTIVE);
 
-    let mut gateway = Bare::new(&world, None);
-    let mut groups = connected(&mut gateway, &world, peers)?;
-    (gateway.cpu, gateway.moved) = Default::default();
+    let mut gateway = ProtocolOnly::new(&world, None);
+    let mut groups = connect_all(&mut gateway, &world, peers)?;
+    (gateway.cpu, gateway.moves) = Default::default();
     let moves = roam(&mut gateway, &mut groups, |gateway| gateway.cpu >= options.duration)?;
-    if moves != gateway.moved {
-        return Err(BenchError::Stuck("moves are answered and not told"));
+    if moves != gateway.moves {
+        return Err(BenchError::Stuck("moves are answered but not reported"));
     }
     each(&row("protocol", moves, gateway.cpu, Duration::ZERO));
     drop((gateway, groups));
 
-    let mut gateway = Whole::new(&world.config(peers, None))?;
-    let mut groups = connected(&mut gateway, &world, peers)?;
+    let mut gateway = WholeGateway::new(&world.config(peers, None))?;
+    let mut groups = connect_all(&mut gateway, &world, peers)?;
     (gateway.slow_cpu, gateway.worker_cpu) = Default::default();
     let moves = roam(&mut gateway, &mut groups, |gateway| gateway.slow_cpu >= options.duration)?;
     if moves != gateway.moves() {
-        return Err(BenchError::Stuck("moves are answered and tunnels not moved"));
+        return Err(BenchError::Stuck("moves are answered but tunnels do not move"));
     }
     each(&row("slow path", moves, gateway.slow_cpu, gateway.worker_cpu));
     Ok(())
@@ -39,8 +39,8 @@ pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<
 
 type Groups = Vec<(u32, Vec<Terminal>)>;
 
-/// Terminals that are connected.
-fn connected(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Groups, BenchError> {
+/// Connects `peers` terminals, and returns them.
+fn connect_all(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Groups, BenchError> {
     let mut groups: Groups = fleet::groups(world, peers).collect();
     for (first, group) in &mut groups {
         fleet::connect(gateway, *first, group)?;
@@ -48,7 +48,7 @@ fn connected(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Grou
     Ok(groups)
 }
 
-/// Has all move in turn until it `is_enough`; answers how often they did.
+/// Moves all terminals in turn until `is_enough`; returns the number of moves.
 fn roam<G: Serve>(
     gateway: &mut G,
     groups: &mut Groups,
@@ -57,7 +57,7 @@ fn roam<G: Serve>(
     let mut moves = 0;
     loop {
         for (first, group) in &mut *groups {
-            fleet::depart(gateway, *first, group)?;
+            fleet::move_all(gateway, *first, group)?;
             moves += group.len() as u64;
             if is_enough(gateway) {
                 return Ok(moves);

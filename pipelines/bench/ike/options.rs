@@ -3,49 +3,49 @@
 use serde::Serialize;
 use std::{error, fmt, str::FromStr, time::Duration};
 
-/// What to measure.
+/// The modes to measure, and the load.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// In this order.
+    /// Modes, in the order of measurement.
     pub modes: Vec<Mode>,
-    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` take [`Options::ACTIVE`] at
-    /// most.
+    /// Connected peers, 1 to [`Options::MOST`]; modes other than `idle` use at most
+    /// [`Options::ACTIVE`].
     pub peers: u32,
-    /// For how long each figure is measured.
+    /// How long each figure is measured.
     pub duration: Duration,
 }
 
 impl Options {
-    /// Most peers: as many as there are addresses for them.
+    /// The maximum number of peers: as many as there are addresses for them.
     pub const MOST: u32 = crate::sim::addresses::MOST;
-    /// Most peers that do something.
+    /// The maximum number of peers that do something.
     pub const ACTIVE: u32 = 10_000;
 }
 
-/// A figure.
+/// A kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Peers that connect in a second.
+    /// Peers that connect per second.
     Connect,
-    /// Peers that move in a second.
+    /// Peers that move per second.
     Move,
-    /// Memory of peers that only are connected.
+    /// Memory of peers that are connected and silent.
     Idle,
-    /// How soon packets follow a move.
+    /// Time from a move to the first packet to the new address.
     Latency,
-    /// Packets lost by changes of keys and moves.
+    /// Packets lost during rekeys and moves.
     Rekey,
-    /// What first messages of strangers cost the rest.
+    /// The effect of a flood of IKE_SA_INIT requests on everything else.
     Flood,
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 6] =
         [Self::Connect, Self::Move, Self::Idle, Self::Latency, Self::Rekey, Self::Flood];
 
-    /// Its name.
+    /// Returns the mode's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",

@@ -1,16 +1,16 @@
-//! What came of a run, for people and programs.
+//! The results of a run, as tables and JSON.
 
 use super::Mode;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What a figure should be.
+/// The bound that a figure should keep.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// So much or more.
+    /// This value or more.
     AtLeast(f64),
-    /// So much or less.
+    /// This value or less.
     AtMost(f64),
 }
 
@@ -26,19 +26,19 @@ impl Target {
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Of which kind.
+    /// The kind of measurement.
     pub mode: Mode,
-    /// Of what.
+    /// The measured case of that kind.
     pub case: &'static str,
     /// The figure.
     pub measured: f64,
-    /// What it counts.
+    /// The figure's unit.
     pub unit: &'static str,
-    /// What it should be, where anything was set.
+    /// The bound that the figure should keep, if there is one.
     pub target: Option<Target>,
-    /// Whether it is.
+    /// `true` if the figure keeps its bound; `None` without one.
     pub met: Option<bool>,
-    /// What else there is to know of it.
+    /// Further figures of the same run, by name.
     pub details: BTreeMap<&'static str, f64>,
 }
 
@@ -54,7 +54,7 @@ impl Row {
         Self { mode, case, measured, unit, target, met, details: details.into() }
     }
 
-    /// Titles of the columns of [`Row::line`].
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         format!(
             "{:8} {:20} {:>12} {:>12} {:10} {:4} DETAILS",
@@ -62,7 +62,7 @@ impl Row {
         )
     }
 
-    /// The row as a line of a table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         let Self { mode, case, measured, unit, target, met, details } = self;
         let target = match target {

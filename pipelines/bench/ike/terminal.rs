@@ -20,39 +20,40 @@ use wayfarer_mobility::{
     transmit::Transmit,
 };
 
-/// A pair of child SAs, as a terminal has it.
+/// A terminal's side of a pair of child SAs.
 #[derive(Debug)]
 pub(super) struct Child {
     id: ChildId,
+    /// The SPI of packets to the terminal.
     spi_in: u32,
-    /// Its end of the tunnel.
+    /// The terminal's end of the tunnel.
     pub(super) end: terminal::Terminal,
-    /// Whether it sends by it.
+    /// `true` if the terminal sends by it.
     pub(super) is_used: bool,
-    /// Whether the gateway does.
-    pub(super) is_seen: bool,
+    /// `true` if a packet of the gateway came by it.
+    pub(super) has_received: bool,
 }
 
-/// A terminal.
+/// A terminal, with its own endpoint.
 #[derive(Debug)]
 pub(super) struct Terminal {
     endpoint: Endpoint,
     index: u32,
     moves: u32,
-    /// The gateway, once it is connected.
+    /// The gateway, once connected.
     peer: Option<PeerId>,
-    /// Its pairs of child SAs, the newest last.
+    /// Pairs of child SAs, the newest last.
     pub(super) children: Vec<Child>,
-    /// Its address in the tunnel.
+    /// The terminal's inner address.
     pub(super) inner: Option<IpAddr>,
     /// Moves that the gateway answered.
     pub(super) confirmed: u32,
-    /// Pairs that were made, the first one too.
-    pub(super) made: u32,
+    /// Pairs of child SAs made so far, including the first one.
+    pub(super) children_made: u32,
 }
 
 impl Terminal {
-    /// Terminal number `index`.
+    /// Makes terminal number `index`.
     pub(super) fn new(world: &World, index: u32) -> Self {
         let connection = world.terminal(index);
         Self {
@@ -69,50 +70,50 @@ impl Terminal {
             children: vec![],
             inner: None,
             confirmed: 0,
-            made: 0,
+            children_made: 0,
         }
     }
 
-    /// Where it is.
-    pub(super) fn place(&self) -> IpAddr {
+    /// Returns the current outer address.
+    pub(super) fn address(&self) -> IpAddr {
         addresses::outer(self.index, self.moves)
     }
 
     /// Begins to connect.
     pub(super) fn connect(&mut self, now: Duration) {
-        let place = self.place();
-        self.endpoint.dial(now, 0, place);
+        let address = self.address();
+        self.endpoint.dial(now, 0, address);
     }
 
-    /// Whether it can send and receive.
+    /// Returns whether the terminal can send and receive.
     pub(super) fn is_connected(&self) -> bool {
         self.peer.is_some() && !self.children.is_empty()
     }
 
-    /// Goes elsewhere, and says so.
-    pub(super) fn depart(&mut self, now: Duration) {
+    /// Moves to the next address, and tells the gateway.
+    pub(super) fn move_on(&mut self, now: Duration) {
         self.moves += 1;
-        let place = self.place();
+        let address = self.address();
         if let Some(peer) = self.peer {
-            self.endpoint.handle_local(now, peer, place, None).expect("all addresses are of one family");
+            self.endpoint.handle_local(now, peer, address, None).expect("all addresses are of one family");
         }
-        // It announces where it is to itself first, before the gateway knows.
+        // The terminal's own report of its move comes out first, before the gateway knows.
         self.work(now);
     }
 
-    /// Does what is due.
+    /// Runs due timers.
     pub(super) fn pass(&mut self, now: Duration) {
         self.endpoint.handle_timeout(now);
         self.work(now);
     }
 
-    /// Opens an ESP packet of the gateway's; `None` where it cannot.
+    /// Opens an ESP packet from the gateway; returns `None` on failure.
     pub(super) fn open(&mut self, now: Duration, packet: &[u8]) -> Option<()> {
         let (spi, _) = esp::header(terminal::esp_in(packet)?.1)?;
         let child = self.children.iter_mut().find(|child| child.spi_in == spi)?;
         child.end.try_open(packet)?;
-        if !child.is_seen {
-            child.is_seen = true;
+        if !child.has_received {
+            child.has_received = true;
             self.endpoint.handle_child_used(now, child.id);
             self.work(now);
         }
@@ -126,19 +127,19 @@ impl Terminal {
         }
     }
 
-    /// Who it is, as the gateway calls it.
+    /// Returns the terminal's identity, as the gateway displays it.
     pub(super) fn name(&self) -> String {
         self.endpoint.connections().first().map_or_else(String::new, |own| own.local_id.to_string())
     }
 
-    /// Takes a message of the gateway's.
+    /// Handles a message from the gateway.
     pub(super) fn handle(&mut self, now: Duration, from_gateway: &Transmit) {
         if let wayfarer_mobility::transmit::Payload::Message(message) = &from_gateway.payload {
             self.endpoint.handle_datagram(now, reversed(from_gateway.addresses), message);
         }
     }
 
-    /// What it sends.
+    /// Returns the messages that the terminal sends.
     pub(super) fn send(&mut self, now: Duration) -> impl Iterator<Item = Transmit> {
         self.work(now);
         std::iter::from_fn(|| self.endpoint.poll_transmit())
@@ -153,8 +154,8 @@ impl Terminal {
                 Event::ChildUp { child, sa, .. } => {
                     let end = terminal::Terminal::negotiated(&sa, Backend::detect());
                     let (spi_in, is_used) = (sa.spi_in, sa.send);
-                    self.children.push(Child { id: child, spi_in, end, is_used, is_seen: false });
-                    self.made += 1;
+                    self.children.push(Child { id: child, spi_in, end, is_used, has_received: false });
+                    self.children_made += 1;
                 }
                 Event::ChildUse { child } => {
                     self.children

@@ -1,10 +1,10 @@
-//! Who there is, and what they agree on.
+//! The configuration of the measured gateway and its terminals.
 //!
 //! ```text
 //! terminals 100.64.0.0/10 ═ OUTSIDE ═ gateway 203.0.113.1 ═ INSIDE ═ server 10.0.0.2
 //! ```
 //!
-//! Each terminal has four places that are its own. Inner addresses come from a pool.
+//! Each terminal has four outer addresses of its own. Inner addresses come from a pool.
 
 use super::BenchError;
 use crate::{
@@ -38,20 +38,20 @@ use zeroize::Zeroizing;
 const GATEWAY_NAME: &str = "gateway.test";
 const TERMINAL_NAME: &str = "terminal.test";
 
-/// How both sides prove who they are.
+/// The method by which both sides prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// By a key that they share.
+    /// By a shared key.
     Psk,
-    /// By certificates: ECDSA on P-256.
+    /// By certificates with ECDSA on P-256.
     Certificates,
 }
 
-/// What connections are made of.
+/// Templates of connections.
 pub(super) struct World {
-    /// What the gateway has.
+    /// The gateway's connection.
     gateway: Connection,
-    /// What terminals have.
+    /// The connection of each terminal, but for its identity.
     terminal: Connection,
     proof: Proof,
 }
@@ -88,7 +88,7 @@ impl World {
             },
             liveness: None,
             fragment: None,
-            // Terminals with certificates share one.
+            // Terminals with certificates share one identity.
             unique: proof == Proof::Psk,
             ..connections::gateway()
         };
@@ -107,7 +107,7 @@ impl World {
         Ok(Self { gateway, terminal, proof })
     }
 
-    /// The gateway's connections. Peers with an odd number are asked whether they are there after
+    /// Returns the gateway's connections. The liveness of peers with an odd index is checked after
     /// `liveness`.
     pub(super) fn connections(&self, liveness: Option<Duration>) -> Vec<Connection> {
         let watched = Connection {
@@ -119,7 +119,7 @@ impl World {
         vec![watched, self.gateway.clone()]
     }
 
-    /// The connection of terminal `index`.
+    /// Returns the connection of terminal `index`.
     pub(super) fn terminal(&self, index: u32) -> Connection {
         let local_id = match self.proof {
             Proof::Psk => identity(&format!("{index}.{}.test", index % 2)),
@@ -128,17 +128,16 @@ impl World {
         Connection { local_id, ..self.terminal.clone() }
     }
 
-    /// The pool of inner addresses.
+    /// Returns the first and the last address of the pool of inner addresses.
     pub(super) fn pool() -> [IpAddr; 2] {
         [addresses::inner(0), addresses::inner(4 * addresses::MOST - 1)]
     }
 
-    /// A gateway for so many tunnels.
+    /// Configures a gateway with room for `tunnels` tunnels.
     pub(super) fn config(&self, tunnels: u32, liveness: Option<Duration>) -> Config {
         let [first, last] = Self::pool();
         let connection =
             |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
-        // Two tunnels at a time while keys change.
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),
@@ -153,19 +152,19 @@ fn identity(name: &str) -> Identity {
     Identity { kind: wayfarer_mobility::identity::kind::FQDN, data: name.into() }
 }
 
-/// AES-GCM with X25519 alone.
+/// Offers AES-GCM with X25519 only.
 fn offer() -> Offer {
     Offer { prf: vec![Prf::HmacSha256], kex: vec![Kex::X25519], ..connections::offer() }
 }
 
-/// An authority, and for each name a certificate of its own: how it proves itself and whom it
-/// trusts.
+/// Makes an authority and a certificate for each name; returns how each side proves itself and whom
+/// it trusts.
 fn certified(names: [&str; 2]) -> Result<[(LocalAuth, RemoteAuth); 2], BenchError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // What `rcgen` draws by default is ECDSA on P-256.
+    // The default of `rcgen` is ECDSA on P-256.
     let key = KeyPair::generate()?;
     let authority = params.self_signed(&key)?;
     let issuer = Issuer::new(params, key);

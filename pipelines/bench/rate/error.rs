@@ -4,18 +4,18 @@ use crate::launch::LaunchError;
 use std::{fmt, io};
 use wayfarer_dataplane::port::PortError;
 
-/// Why there is no figure.
+/// The reason why there is no figure.
 #[derive(Debug)]
 pub enum RateError {
     /// A device could not be opened.
     Port(String, PortError),
     /// A frame does not fit the device.
     Size(u16, String),
-    /// No memory for frames.
+    /// Memory for frames could not be had.
     Memory(io::Error),
     /// The host's addresses could not be listed.
     Host(Box<LaunchError>),
-    /// Nothing that was sent came back.
+    /// No frame came back.
     Silence,
 }
 

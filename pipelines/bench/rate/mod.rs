@@ -1,12 +1,12 @@
-//! The highest rate that a device under test carries without loss (RFC 2544 §26.1), and its latency
-//! there (§26.2).
+//! Measures the highest rate that a device under test carries without loss (RFC 2544 §26.1), and
+//! its latency at that rate (§26.2).
 //!
 //! ```text
 //! this program ═ --port ══► device under test, or a cable ══► --peer-port ═ this program
 //! ```
 //!
 //! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and
-//! receives: what it cannot send, it does not claim to have offered.
+//! receives. Only frames that were really sent count as offered.
 
 mod error;
 mod options;
@@ -14,38 +14,38 @@ mod tester;
 
 pub use error::RateError;
 pub use options::Options;
-pub use tester::{Latency, Offered};
+pub use tester::{Latency, TrialSummary};
 
 use crate::launch::host_addresses;
 use serde::Serialize;
 use tester::{Tester, Trial};
 
-/// Trials of one search, at most.
+/// The maximum number of trials of one search.
 const TRIALS: usize = 30;
 
-/// One size's figures.
+/// The figures of one size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Bytes of a frame, with its check sequence.
     pub size: u16,
-    /// How the devices were opened.
+    /// The drivers by which the devices were opened.
     pub drivers: Vec<String>,
-    /// The highest rate at which no more than the tolerated loss occurred, in frames a second; 0:
-    /// not found.
+    /// The highest rate at which no more than the tolerated loss occurred, in frames per second; 0
+    /// if none was found.
     pub fps: f64,
-    /// The same in 10⁶ bits of frames a second.
+    /// That rate in 10⁶ bits of frames per second.
     pub mbps: f64,
     /// Frames offered at that rate.
     pub sent: u64,
-    /// How many of those were lost.
+    /// Frames lost at that rate.
     pub lost: u64,
-    /// From sending to receiving, at that rate.
+    /// Latencies from sending to receiving at that rate.
     pub latency: Option<Latency>,
     /// Every trial of the search, in order.
-    pub trials: Vec<Offered>,
+    pub trials: Vec<TrialSummary>,
 }
 
-/// Searches for each size, and hands over each row as soon as it is there.
+/// Searches for each size, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`RateError`].
@@ -58,7 +58,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), RateErro
     Ok(())
 }
 
-/// Halves the interval between a rate that passes and one that does not.
+/// Bisects between a rate that passes and one that fails, and returns the best result.
 fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, RateError> {
     tester.learn(size)?;
     let passes = |trial: &Trial| trial.lost() as f64 <= trial.sent as f64 * options.loss;
@@ -68,17 +68,16 @@ fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, Rate
     let mut rate = options.max_rate.map(f64::from);
     while trials.len() < TRIALS {
         let trial = tester.trial(size, rate, options.duration);
-        trials.push(trial.offered());
-        let wanted = rate.unwrap_or(trial.fps());
+        trials.push(trial.summary());
+        let target = rate.unwrap_or(trial.fps());
         if passes(&trial) {
-            low = wanted;
+            low = target;
             if best.as_ref().is_none_or(|best| best.fps() < trial.fps()) {
                 best = Some(trial);
             }
         } else {
-            // Where the sender did not keep up, the rate that was really offered was already too
-            // much.
-            high = Some(wanted.min(trial.fps()).max(low));
+            // If the sender did not keep up, even the rate that was really offered was too high.
+            high = Some(target.min(trial.fps()).max(low));
         }
         let Some(high) = high.filter(|high| high - low > options.resolution * high) else { break };
         rate = Some((low + high) / 2.0);
@@ -86,7 +85,7 @@ fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, Rate
     Ok(row(size, tester, best, trials))
 }
 
-fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<Offered>) -> Row {
+fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<TrialSummary>) -> Row {
     let fps = best.as_ref().map_or(0.0, Trial::fps);
     Row {
         size,
@@ -101,7 +100,7 @@ fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<Offered>) ->
 }
 
 impl Row {
-    /// Titles of the columns of [`Row::line`].
+    /// Returns the titles of the columns of [`Row::line`].
     pub fn titles() -> String {
         format!(
             "{:>5} {:>12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
@@ -109,7 +108,7 @@ impl Row {
         )
     }
 
-    /// The row as a line of a table.
+    /// Returns the row as a line of a table.
     pub fn line(&self) -> String {
         let Self { size, fps, mbps, sent, lost, latency, trials, .. } = self;
         let latency = latency.map_or([0.0; 4], |l| [l.p50, l.p99, l.p999, l.max]);

@@ -1,4 +1,4 @@
-//! Sends numbered, time-stamped frames at an even rate and looks for them at the other end.
+//! Sends numbered, time-stamped frames at an even rate, and receives them at the other end.
 
 use super::{Options, RateError};
 use crate::{
@@ -27,41 +27,42 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Bytes of a frame that the wire has behind the packet: the frame check sequence.
+/// Bytes of the frame check sequence, which follows the packet on the wire.
 const FCS: usize = 4;
-/// Frames of the pool: what all rings hold, and as many again.
+/// Frames in the pool: twice as many as all rings hold.
 const FRAMES: usize = 16_384;
 /// Frames sent at once.
 const TOGETHER: u64 = 32;
-/// UDP ports of the frames: discard (RFC 863).
+/// Source and destination UDP port of the frames: discard (RFC 863).
 const DISCARD: u16 = 9;
-/// Where in a frame stand the number of its trial (2 bytes), its own (8) and the time it was sent
-/// (8).
+/// The offset in a frame of the trial's number (2 bytes), the frame's number (8) and the time of
+/// sending (8).
 const STAMP: usize = ethernet::HEADER + ip::V4_HEADER + udp::HEADER;
-/// How long late frames are waited for (RFC 2544 §23).
+/// How long a trial waits for late frames (RFC 2544 §23).
 const LATE: Duration = Duration::from_secs(2);
-/// Frames to learn by, and how often they are sent while none comes back.
+/// Frames sent at once while the device under test looks for its neighbours.
 const LEARNING: u64 = 8;
-const PATIENCE: u32 = 8;
+/// How often those are sent while none comes back.
+const ATTEMPTS: u32 = 8;
 
 /// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Latency {
-    /// Half of the frames were as quick.
+    /// The median.
     pub p50: f64,
-    /// 99 % were.
+    /// The latency that 99 % of the frames did not exceed.
     pub p99: f64,
-    /// 99.9 % were.
+    /// The latency that 99.9 % of the frames did not exceed.
     #[serde(rename = "p99.9")]
     pub p999: f64,
-    /// The slowest.
+    /// The latency of the slowest frame.
     pub max: f64,
 }
 
 /// One trial of a search.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Offered {
-    /// Frames a second that were really sent.
+pub struct TrialSummary {
+    /// Frames per second that were really sent.
     pub fps: f64,
     /// Frames sent.
     pub sent: u64,
@@ -75,7 +76,7 @@ pub struct Offered {
 pub(super) struct Tester {
     /// One or two: frames go out by the first and come back by the last.
     ports: Vec<Box<dyn Port>>,
-    /// Keeps the devices this program's.
+    /// Keep other programs from the devices.
     _shared: Vec<Option<SharedDevice>>,
     _devices: Vec<DeviceLock>,
     pool: Pool,
@@ -87,22 +88,22 @@ pub(super) struct Tester {
     start: Instant,
 }
 
-/// What came of one trial.
+/// The frames of one trial.
 pub(super) struct Trial {
     number: u16,
     pub(super) sent: u64,
     received: u64,
     duplicates: u64,
-    /// A bit for each frame that came.
+    /// A bit for each frame that came back.
     seen: Vec<u64>,
-    /// How long frames were sent.
+    /// How long the trial sent frames.
     sending: Duration,
-    /// Nanoseconds.
+    /// Nanoseconds from sending to receiving.
     latency: Histogram<u64>,
 }
 
 impl Tester {
-    /// Opens the devices, beside a kernel that has the addresses `host`.
+    /// Opens the devices; packets to the addresses `host` stay with the kernel.
     pub(super) fn open(options: &Options, host: Vec<IpAddr>) -> Result<Self, RateError> {
         let names: Vec<&str> =
             [Some(options.port.as_str()), options.peer_port.as_deref()].into_iter().flatten().collect();
@@ -149,20 +150,20 @@ impl Tester {
         })
     }
 
-    /// How the devices were opened.
+    /// Returns how the devices were opened.
     pub(super) fn drivers(&self) -> &[String] {
         &self.drivers
     }
 
-    /// Sends a few frames until some come back: the device under test may have to find neighbours
-    /// first.
+    /// Sends a few frames until some come back: the device under test may have to resolve
+    /// neighbours first.
     pub(super) fn learn(&mut self, size: u16) -> Result<(), RateError> {
         if usize::from(size) - FCS - ethernet::HEADER > self.mtu {
             return Err(RateError::Size(size, self.name.clone()));
         }
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             let mut trial = self.begin();
-            let end = Instant::now() + LATE / PATIENCE;
+            let end = Instant::now() + LATE / ATTEMPTS;
             while Instant::now() < end && trial.sent < LEARNING {
                 self.send(&mut trial, size, LEARNING);
             }
@@ -176,7 +177,8 @@ impl Tester {
         Err(RateError::Silence)
     }
 
-    /// Sends frames of `size` bytes for `duration`, `rate` a second or as many as it can.
+    /// Sends frames of `size` bytes for `duration`, `rate` per second or as many as possible;
+    /// returns the trial.
     pub(super) fn trial(&mut self, size: u16, rate: Option<f64>, duration: Duration) -> Trial {
         let mut trial = self.begin();
         let start = Instant::now();
@@ -202,7 +204,8 @@ impl Tester {
         Trial::new(self.trials)
     }
 
-    /// Sends some frames until `due` of them are sent. What the device does not take was not sent.
+    /// Sends some of the frames that are missing to `due`. Frames that the device does not accept
+    /// do not count as sent.
     fn send(&mut self, trial: &mut Trial, size: u16, due: u64) {
         let length = usize::from(size) - FCS;
         let mut burst = Burst::new();
@@ -259,7 +262,7 @@ impl Trial {
 
     fn note(&mut self, frame: &[u8], now: u64) {
         let Some((trial, number, sent)) = stamped(frame) else { return };
-        // A frame of an earlier trial, or somebody else's.
+        // A frame of an earlier trial or of another program.
         if trial != self.number || number >= self.sent {
             return;
         }
@@ -280,13 +283,13 @@ impl Trial {
         self.sent - self.received
     }
 
-    /// Frames a second that were really sent.
+    /// Returns the frames per second that were really sent.
     pub(super) fn fps(&self) -> f64 {
         self.sent as f64 / self.sending.as_secs_f64().max(f64::EPSILON)
     }
 
-    pub(super) fn offered(&self) -> Offered {
-        Offered { fps: self.fps(), sent: self.sent, lost: self.lost(), duplicates: self.duplicates }
+    pub(super) fn summary(&self) -> TrialSummary {
+        TrialSummary { fps: self.fps(), sent: self.sent, lost: self.lost(), duplicates: self.duplicates }
     }
 
     pub(super) fn latency(&self) -> Option<Latency> {
@@ -300,7 +303,7 @@ impl Trial {
     }
 }
 
-/// What every frame begins with; lengths and stamps are still open.
+/// Makes the start of every frame, without lengths and stamps.
 fn header(dst: Mac, src: Mac, (from, to): (std::net::Ipv4Addr, std::net::Ipv4Addr)) -> Vec<u8> {
     let mut header = vec![0; STAMP];
     Ethernet { dst, src, ethertype: ethernet::IPV4 }.emit(&mut header);
@@ -320,7 +323,7 @@ fn stamp(frame: &mut [u8], trial: u16, number: u64, now: u64) {
     frame[STAMP + 10..STAMP + 18].copy_from_slice(&now.to_be_bytes());
 }
 
-/// Trial, number and time of a frame; `None` where it is none of ours.
+/// Returns trial, number and time of a frame; `None` if this program did not send it.
 fn stamped(frame: &[u8]) -> Option<(u16, u64, u64)> {
     let ports = [DISCARD.to_be_bytes(), DISCARD.to_be_bytes()].concat();
     let at = ethernet::HEADER + ip::V4_HEADER;
@@ -336,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_found_again_and_counted_once() {
+    fn returning_frames_count_once() {
         let addresses = ([198, 18, 0, 1].into(), [198, 19, 0, 1].into());
         let frame = |trial, number, time| {
             let mut frame = header([2; 6], [4; 6], addresses);

@@ -162,7 +162,7 @@ pub(in crate::cli) struct BenchRate {
     pub json: bool,
 }
 
-/// How a device is opened.
+/// The way to open a device.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum PortKind {
     /// AF_XDP, else AF_PACKET.

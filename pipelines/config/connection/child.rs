@@ -1,6 +1,6 @@
 //! Checks the child SAs of a connection.
 
-use super::raw::Raw;
+use super::raw::RawConnection;
 use crate::config::{
     error::{ConfigResult, Rule},
     field::{Unique, prefixes},
@@ -24,7 +24,7 @@ struct RawChild<'a> {
     mode: &'a Key<Mode>,
 }
 
-impl Raw<'_> {
+impl RawConnection<'_> {
     /// Returns the children: first the one in the connection's own keys, if it has such keys or no
     /// other children.
     pub(super) fn children(&self, name: &str, ask_address: bool) -> ConfigResult<Vec<ChildPolicy>> {

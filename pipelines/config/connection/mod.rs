@@ -16,7 +16,7 @@ use super::{
     value,
 };
 use proof::Proofs;
-use raw::Raw;
+use raw::RawConnection;
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -106,7 +106,7 @@ fn connections(
         let raw = raw.get_ref();
         source
             .value("connection.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
-        let raw = Raw { source, raw, place };
+        let raw = RawConnection { source, raw, place };
         let mut connection = raw.check(config, pools)?;
         raw.share(&mut connection.protocol, &mut shared)?;
         connections.push(connection);
@@ -114,7 +114,7 @@ fn connections(
     Ok(connections)
 }
 
-impl Raw<'_> {
+impl RawConnection<'_> {
     fn check(&self, config: &Config, pools: &[PoolRange]) -> ConfigResult<Connection> {
         let Self { source, raw, .. } = self;
         let name = source.value("connection.name", &raw.name, |name| value::name(name))?;

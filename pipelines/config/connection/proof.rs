@@ -1,6 +1,6 @@
 //! Checks the identities of both sides and the ways in which they authenticate.
 
-use super::raw::{ADVISED_PSK, Raw};
+use super::raw::{ADVISED_PSK, RawConnection};
 use crate::{
     config::{
         error::{ConfigError, ConfigResult, Rule},
@@ -63,7 +63,7 @@ impl Methods {
     }
 }
 
-impl Raw<'_> {
+impl RawConnection<'_> {
     pub(super) fn proofs(&self, remote: Option<SocketAddr>, local: &[IpAddr]) -> ConfigResult<Proofs> {
         let methods = self.methods(remote)?;
         self.refuse_unused(methods)?;
@@ -204,7 +204,8 @@ impl Raw<'_> {
         Ok((path("connection.certificate", certificate)?, path("connection.private_key", key)?))
     }
 
-    /// Returns an error about one of the files of [`Raw::credentials`], at the place of its key.
+    /// Returns an error about one of the files of [`RawConnection::credentials`], at the place of
+    /// its key.
     fn of_credentials(&self, secret: &Path, why: CredentialError) -> ConfigError {
         let place = |key: &Key<String>| key.as_ref().map_or(0..0, Spanned::span);
         match *why.file == *secret {

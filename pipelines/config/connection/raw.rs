@@ -1,4 +1,4 @@
-//! A connection of the file, which several files check.
+//! A connection as the file has it, not yet checked.
 
 use crate::config::{
     error::{ConfigError, ConfigResult, Rule},
@@ -12,14 +12,14 @@ use wayfarer_mobility::ike::connection::SharedKey;
 /// Shortest password or shared key without a warning, in bytes.
 pub(super) const ADVISED_PSK: usize = 16;
 
-/// A connection of the file.
-pub(super) struct Raw<'a> {
+/// A connection of the file, not yet checked.
+pub(super) struct RawConnection<'a> {
     pub(super) source: &'a Source<'a>,
     pub(super) raw: &'a file::Connection,
     pub(super) place: Range<usize>,
 }
 
-impl Raw<'_> {
+impl RawConnection<'_> {
     pub(super) fn secret(
         &self,
         key: &str,

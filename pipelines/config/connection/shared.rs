@@ -2,7 +2,7 @@
 //! users, servers or authorities, and have the same keys for EAP-TLS or servers. Such connections
 //! share one verifier, so that a peer's authenticated identity selects among them.
 
-use super::raw::Raw;
+use super::raw::RawConnection;
 use crate::config::{
     error::ConfigResult,
     file::{CrlPolicy, Method},
@@ -28,7 +28,7 @@ pub(super) struct Trust {
 /// The credentials of the connections so far.
 pub(super) type EarlierProofs = Vec<(Trust, RemoteAuth)>;
 
-impl Raw<'_> {
+impl RawConnection<'_> {
     /// Replaces the connection's verifier by that of an earlier connection, if both have the same
     /// credentials.
     pub(super) fn share(&self, connection: &mut Connection, shared: &mut EarlierProofs) -> ConfigResult<()> {

@@ -228,7 +228,7 @@ fn ports_and_the_table_need_each_other() {
 }
 
 #[test]
-fn keys_of_other_kinds_and_names_used_twice() {
+fn refuses_keys_of_other_kinds_and_repeated_names() {
     for key in ["promiscuous = true", "exception = \"wf-a\"", "exception_rate = 5"] {
         assert_eq!(
             error(&format!("[[port]]\nname = \"a\"\ndevice = \"eth0\"\n{key}\n")),

@@ -165,7 +165,7 @@ fn only_given_children_make_child_sas() {
 }
 
 #[test]
-fn who_asks_for_an_address_has_no_inner_side_of_its_own() {
+fn refuses_inner_local_with_a_requested_address() {
     let asks = "remote = \"192.0.2.7\"\nrequest_address = true";
     let line = error_of(asks);
     assert_eq!(

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn text_that_is_not_toml() {
+fn refuses_text_that_is_not_toml() {
     assert_eq!(
         error("a = \n"),
         "x.toml:1: not valid TOML: string values must be quoted, expected literal string"
@@ -194,7 +194,7 @@ fn routes() {
 }
 
 #[test]
-fn tunnels_break_rules_of_single_keys() {
+fn refuses_invalid_values_of_tunnel_keys() {
     let place = line_of(&tunnel("X"), "X");
     let line = |key: &str| error(&tunnel(key));
     let expect = |key: &str, rule: &str| {
@@ -242,7 +242,7 @@ fn tunnels_break_rules_of_single_keys() {
 }
 
 #[test]
-fn tunnels_break_rules_of_addresses() {
+fn refuses_invalid_addresses_of_tunnels() {
     let line = |from: &str, to: &str| error(&changed(from, to));
     let any = "\"any\"";
     assert_eq!(

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_cut_and_put_together_again() {
+    fn messages_are_fragmented_and_reassembled() {
         for len in [1usize, 1024, 1025, 5000] {
             let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let (mut outgoing, mut incoming) = (Outgoing::new(message.clone()), Incoming::default());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_cannot_send_without_end() {
+    fn limits_the_bytes_of_a_peer() {
         let mut incoming = Incoming::default();
         let fragment = [&[MORE][..], &[0; 1000]].concat();
         let taken = (0..100).take_while(|_| incoming.take(&fragment) == Ok(None)).count();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn refuses_wrong_lengths() {
         for bad in
             [&[][..], &[LENGTH], &[LENGTH, 0, 0, 0], &[LENGTH, 0, 0, 0, 3, 1, 2], &[LENGTH, 255, 0, 0, 0]]
         {

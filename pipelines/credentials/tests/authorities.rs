@@ -57,7 +57,7 @@ fn a_chain_leads_to_an_authority() {
 }
 
 #[test]
-fn only_authorities_vouch_and_no_authority_is_a_peer() {
+fn only_authorities_issue_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mere_peer = root.sub(params("peer.example.org", 3));
@@ -73,7 +73,7 @@ fn only_authorities_vouch_and_no_authority_is_a_peer() {
 }
 
 #[test]
-fn certificates_count_in_their_time_only() {
+fn certificates_are_valid_only_in_their_period() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let at = |now| folder.authorities(&[&root], &[], CrlPolicy::Relaxed, now);
     let own = params(NAME, 2);
@@ -94,7 +94,7 @@ fn certificates_count_in_their_time_only() {
 }
 
 #[test]
-fn what_a_list_revokes_is_revoked() {
+fn refuses_certificates_that_a_list_revokes() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let mut sub = ca_params("sub");
     sub.serial_number = Some(9.into());
@@ -128,7 +128,7 @@ fn what_a_list_revokes_is_revoked() {
 }
 
 #[test]
-fn lists_are_read_as_der_too() {
+fn reads_revocation_lists_in_der() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     folder.write("list.pem", root.crl(&[2]));
     openssl(&folder.path(""), "crl -in list.pem -outform DER -out list.der").unwrap();
@@ -141,7 +141,7 @@ fn lists_are_read_as_der_too() {
 }
 
 #[test]
-fn purposes_that_have_nothing_to_do_with_it_are_refused() {
+fn refuses_certificates_for_other_purposes() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let check = |purposes: &[ExtendedKeyUsagePurpose]| {
@@ -263,7 +263,7 @@ fn too_many_or_too_long_certificates_are_refused() {
 
 /// RFC 7296 §3.7.
 #[test]
-fn authorities_are_told_by_hashes_of_their_keys() {
+fn authorities_are_named_by_hashes_of_their_keys() {
     let (folder, a, b) = (Folder::new(), Ca::root("a"), Ca::root("b"));
     let authorities = folder.authorities(&[&a, &b], &[], CrlPolicy::Relaxed, NOW);
     let hash = |ca: &Ca| Primitives.sha1(&[&ca.issuer.key().subject_public_key_info()]);

@@ -22,7 +22,7 @@ fn keys_are_taken_in_each_form() {
 
 /// A file with text around the certificate, the chain and the key.
 #[test]
-fn one_file_may_hold_it_all() {
+fn one_file_may_contain_chain_and_key() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let sub = root.sub(ca_params("sub"));
     let key = key_pair(&rcgen::PKCS_ECDSA_P256_SHA256);

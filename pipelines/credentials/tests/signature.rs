@@ -32,7 +32,7 @@ fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
 type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
 
 #[test]
-fn each_key_signs_as_the_peer_knows_it() {
+fn each_key_signs_by_a_scheme_that_the_peer_supports() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     let every: &[u16] = &[2, 3, 4, 5];
@@ -121,7 +121,7 @@ fn openssl_verifies_what_we_sign() {
 }
 
 #[test]
-fn what_openssl_signs_is_verified_but_sha1_is_not() {
+fn verifies_signatures_of_openssl_but_none_with_sha1() {
     let (folder, ca) = (Folder::new(), Ca::root("root"));
     folder.write("octets", OCTETS);
     let here = folder.path("");

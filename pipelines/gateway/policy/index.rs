@@ -1,10 +1,10 @@
-//! Which of many rules to try for a packet, by bit vectors (Lakshman and Stiliadis, "High-Speed
+//! Finds the rules to try for a packet by bit vectors (Lakshman and Stiliadis, "High-Speed
 //! Policy-based Packet Forwarding Using Efficient Multi-dimensional Range Matching", 1998): each
-//! field of the packet says with one bit for each rule whether that may cover it, and what all
-//! fields have set is tried.
+//! field of the packet has one bit for each rule, which is set if the rule may cover the packet.
+//! Rules whose bit is set for all fields are tried.
 //!
-//! Memory and time depend on how many rules there are, never on how they overlap: peers choose some
-//! of them.
+//! Memory and time depend only on the number of rules, not on their overlaps, because peers choose
+//! some of them.
 
 use super::rule::{Decision, Rule, first};
 use std::{
@@ -16,13 +16,13 @@ use wayfarer_dataplane::{
     wire::ip::protocol,
 };
 
-/// Rules whose bits are in one row: a cache line of them.
+/// The number of rules whose bits are in one row, which is a cache line.
 pub(super) const BLOCK: usize = 512;
 const WORD: usize = u64::BITS as usize;
-/// In place of the port of a packet that shows none: beyond every port.
+/// Stands for the port of a packet that shows none: beyond every port.
 const NO_PORT: u128 = 1 << 16;
 
-/// Up to [`BLOCK`] rules in their order, and what the fields of a packet say about them.
+/// Up to [`BLOCK`] rules in their order, with the bits for each field.
 #[derive(Debug)]
 pub(super) struct Block {
     rules: Box<[Rule]>,
@@ -51,12 +51,12 @@ impl Block {
         &self.rules
     }
 
-    /// Returns the first rule that covers a packet, or of which nobody can tell whether it does.
+    /// Returns the first rule that covers a packet, or that may cover it.
     pub(super) fn find(&self, outbound: &Flow) -> Option<Decision<'_>> {
         first(self.tried(outbound).filter_map(|at| self.rules.get(at)), outbound)
     }
 
-    /// Returns the positions of the rules that may cover a packet, in their order.
+    /// Returns the positions of rules to try for a packet, in their order.
     #[inline(always)]
     fn tried(&self, outbound: &Flow) -> impl Iterator<Item = usize> {
         let mut row = *self.local.row(outbound.src.bits());
@@ -104,17 +104,17 @@ impl Row {
     }
 }
 
-/// Which rules of a block each value of one field allows.
+/// The rules of a block that allow each value of one field.
 #[derive(Debug)]
 struct Field {
-    /// The values at which some rule begins or has ended, in their order. The first is zero.
+    /// The values at which some rule begins or has ended, in ascending order. The first is zero.
     edges: Vec<u128>,
-    /// For each edge, the rules that allow a value from it up to the next one.
+    /// For each edge, the rules that allow the values from it up to the next one.
     rows: Vec<Row>,
 }
 
 impl Field {
-    /// Returns the field of rules with these values, the first and the last of each.
+    /// Makes the field of rules that allow these ranges, each given by its first and last value.
     fn new(spans: impl Iterator<Item = (u128, u128)>) -> Self {
         let changes = spans.enumerate().flat_map(|(rule, (first, last))| {
             once((first, rule)).chain(last.checked_add(1).map(|behind| (behind, rule)))
@@ -201,7 +201,7 @@ mod tests {
         })
     }
 
-    /// Returns whether a decision is hidden, and the rule that it is of.
+    /// Returns whether a decision is hidden, and its rule.
     fn name(decision: Option<Decision<'_>>, rules: &[Rule]) -> Option<(bool, usize)> {
         let is_hidden = matches!(decision, Some(Decision::Hidden(_)));
         let rule = decision?.rule()?;
@@ -212,7 +212,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
-        fn says_what_a_scan_of_all_rules_says((rules, flows) in policy()) {
+        fn agrees_with_a_scan_of_all_rules((rules, flows) in policy()) {
             let block = Block::new(rules.into());
             for flow in flows {
                 let (found, expected) = (block.find(&flow), first(block.rules().iter(), &flow));
@@ -220,9 +220,9 @@ mod tests {
             }
         }
 
-        /// However rules overlap: it is the first try that succeeds.
+        /// Checks that the first try succeeds, however rules overlap.
         #[test]
-        fn tries_only_what_covers((rules, flows) in policy()) {
+        fn tries_only_rules_that_cover_the_packet((rules, flows) in policy()) {
             let block = Block::new(rules.into());
             for flow in flows {
                 for rule in block.tried(&flow).map(|at| &block.rules()[at]) {

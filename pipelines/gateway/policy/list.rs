@@ -1,5 +1,5 @@
-//! Rules in their order. Long lists are kept in pieces, of which a change makes anew only those
-//! that it touches.
+//! Ordered lists of rules. Long lists consist of pieces, and a change replaces only the pieces that
+//! it touches.
 
 use super::{
     index::{BLOCK, Block},
@@ -8,15 +8,15 @@ use super::{
 use std::{borrow::Cow, sync::Arc};
 use wayfarer_dataplane::{one_or_many::OneOrMany, sa::Flow};
 
-/// Rules that are tried one after the other; with more, an index says which to try.
+/// The longest list whose rules are tried one after the other. Longer lists have an index.
 const SCANNED: usize = 8;
 
 /// Rules in their order.
 #[derive(Clone, Debug)]
 pub(super) enum List {
-    /// Few.
+    /// A short list.
     Scanned(OneOrMany<Rule>),
-    /// Many.
+    /// A long list.
     Indexed(Vec<Arc<Block>>),
 }
 
@@ -39,7 +39,7 @@ impl List {
         }
     }
 
-    /// Returns the list that `change` makes of this one.
+    /// Returns this list, changed by `change`.
     pub(super) fn changed(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         let blocks: &[Arc<Block>] = match self {
             Self::Scanned(_) => &[],
@@ -55,7 +55,7 @@ impl List {
             return Self::Scanned(draft.0.iter().flat_map(|piece| piece.iter().cloned()).collect());
         }
         draft.0.retain(|piece| !piece.is_empty());
-        // Removals have left too many small pieces.
+        // Merge pieces, because removals have left too many small ones.
         if draft.0.len() > 1 + 4 * count / BLOCK {
             draft.0 = vec![draft.0.concat().into()];
         }
@@ -84,7 +84,7 @@ fn find<'r>(blocks: &'r [Arc<Block>], outbound: &Flow) -> Option<Decision<'r>> {
 pub struct Draft<'r>(Vec<Cow<'r, [Rule]>>);
 
 impl Draft<'_> {
-    /// Adds a rule behind those that `stay_before` it, which are the first ones.
+    /// Adds a rule after the first ones, those for which `stay_before` is true.
     pub fn insert(&mut self, rule: Rule, stay_before: impl Fn(&Rule) -> bool) {
         let goes_here = |piece: &Cow<'_, [Rule]>| piece.last().is_some_and(|last| !stay_before(last));
         let at = self.0.iter().position(goes_here).unwrap_or(self.0.len() - 1);
@@ -117,7 +117,7 @@ mod tests {
         table::Prefix,
     };
 
-    /// Returns a rule of a tunnel with a rank.
+    /// Makes a rule of a tunnel with a rank.
     fn rule(tunnel: u16, rank: u8) -> Rule {
         let everywhere: Prefix = "0.0.0.0/0".parse().unwrap();
         let mut selector = Selector::configured(everywhere, everywhere);
@@ -154,7 +154,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
-        fn holds_what_was_put_in_in_its_order(changes in proptest::collection::vec(change(), 1..20)) {
+        fn keeps_rules_in_order(changes in proptest::collection::vec(change(), 1..20)) {
             let (mut list, mut expected) = (List::default(), Vec::<Rule>::new());
             for change in changes {
                 list = match change {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_makes_anew_only_what_it_touches() {
+    fn change_replaces_only_the_pieces_that_it_touches() {
         let stays = |old: &Rule| old.selector.rank.remote >= 3;
         let many = List::default().changed(|draft| {
             (0..10_000).for_each(|_| draft.insert(rule(1, 3), stays));

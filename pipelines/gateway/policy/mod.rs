@@ -1,9 +1,9 @@
-//! Policy (RFC 4301 §4.4.1): rules, their order, and which of them covers a packet.
+//! Policy (RFC 4301 §4.4.1): rules, their order, and the look-up of the rule that covers a packet.
 //!
-//! The operator's configuration orders rules. The longest prefix that it has for the peer's side
-//! comes first; within a prefix, tunnels come before policies, each in the order of the
-//! configuration. What a peer negotiates lies within what the configuration allows it and changes
-//! nothing of that order: a rule keeps the [`Rank`] of what it was narrowed from.
+//! The operator's configuration orders rules. Longer prefixes of the peer's side come first. Within
+//! a prefix, tunnels come before policies, each in the order of the configuration. Selectors that a
+//! peer negotiates lie within those of the configuration and do not change the order: a rule keeps
+//! the [`Rank`] of the selector that it was narrowed from.
 //!
 //! [`Rank`]: wayfarer_dataplane::sa::Rank
 
@@ -18,17 +18,17 @@ use list::List;
 use std::sync::Arc;
 use wayfarer_dataplane::sa::Flow;
 
-/// The rules of one prefix. What peers make of those of tunnels does not touch the policies, of
-/// which there may be many more.
+/// The rules of one prefix. Those of tunnels, which peers change, are separate from the policies,
+/// of which there may be many more.
 #[derive(Debug, Default)]
 pub struct Rules {
     tunnels: List,
-    /// Those without a tunnel, if there are any.
+    /// The policies, if there are any.
     policies: Option<Arc<List>>,
 }
 
 impl Rules {
-    /// Returns these rules with those of tunnels changed.
+    /// Returns these rules with the tunnels' rules changed.
     pub fn with_tunnels(&self, change: impl FnOnce(&mut Draft<'_>)) -> Self {
         Self { tunnels: self.tunnels.changed(change), policies: self.policies.clone() }
     }
@@ -40,13 +40,13 @@ impl Rules {
         Self { tunnels: self.tunnels.clone(), policies }
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.tunnels.is_empty() && self.policies.is_none()
     }
 
-    /// Returns what these rules, of a prefix that contains the packet's destination, say of it: the
-    /// first that covers it, or that nobody can tell whether it covers.
+    /// Returns the decision of the first of these rules that covers a packet, or may cover it. The
+    /// packet's destination is in the rules' prefix.
     #[inline(always)]
     pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         let found = self.tunnels.find(outbound);
@@ -58,13 +58,13 @@ impl Rules {
 }
 
 impl List {
-    /// Returns what the tunnels' rules of the same prefix `found`, or what these policies say if
-    /// the tunnels' rules say nothing or rank lower.
+    /// Returns the decision that the tunnels' rules of the same prefix `found`, or that of these
+    /// policies if the tunnels' rules found none or rank lower.
     #[inline(never)]
     fn or_higher<'r>(&'r self, found: Option<Decision<'r>>, outbound: &Flow) -> Option<Decision<'r>> {
         match found {
             None => self.find(outbound),
-            // No rule of a prefix ranks higher than the prefix itself.
+            // No rule ranks higher than its prefix.
             Some(found) if !found.is_narrowed() => Some(found),
             Some(found) => Some(self.find(outbound).map_or(found, |policy| found.or_higher(policy))),
         }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_comes_before_policies_unless_it_was_narrowed_from_less() {
+    fn tunnel_comes_before_policies_unless_narrowed_from_a_shorter_prefix() {
         let policies = ["192.0.2.0/24", "198.51.100.0/24"].map(|local| rule(local, 8, Action::Discard));
         let add = |rules: [Rule; 2]| |draft: &mut Draft<'_>| rules.map(|rule| draft.insert(rule, |_| true));
         let rules = Rules::default().with_policies(|draft| _ = add(policies)(draft));
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(found(&with_tunnels, [192, 0, 2, 200]), Some(None));
         assert_eq!(found(&with_tunnels, [198, 51, 100, 1]), Some(None));
         assert_eq!(found(&with_tunnels, [203, 0, 113, 1]), Some(Some(narrowed)));
-        // What peers change leaves the policies, and what leads to them, as they were.
+        // Changes by peers leave the policies and their index as they were.
         let shared = |rules: &Rules| Arc::as_ptr(rules.policies.as_ref().unwrap());
         assert_eq!(shared(&rules), shared(&with_tunnels));
         let without = with_tunnels.with_tunnels(|draft| draft.remove(|_| true));

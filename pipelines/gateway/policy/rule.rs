@@ -1,4 +1,4 @@
-//! One rule, and what policy decides by it.
+//! Rules of policy, and decisions by them.
 
 use std::sync::Arc;
 use wayfarer_dataplane::sa::{Flow, OutboundSa, Selector, TunnelId};
@@ -6,29 +6,29 @@ use wayfarer_dataplane::sa::{Flow, OutboundSa, Selector, TunnelId};
 /// One rule of the policy database (RFC 4301 §4.4.1).
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What it covers.
+    /// The traffic that the rule covers.
     pub selector: Selector,
-    /// What happens to it.
+    /// The action on that traffic.
     pub action: Action,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Sends it through this SA.
+    /// Sends traffic through this SA.
     Protect(Arc<OutboundSa>),
-    /// Forwards it in clear.
+    /// Forwards traffic in clear.
     Bypass,
-    /// Drops it.
+    /// Drops traffic.
     Discard,
-    /// Drops what a tunnel would carry: it is not for the clear.
+    /// Drops traffic that a tunnel would carry, so that it does not leave in clear.
     Guard,
-    /// Drops what the SA of this tunnel carried until its time was over: it is not for the clear.
+    /// Drops traffic of this tunnel, whose SA has expired, so that it does not leave in clear.
     Ended(TunnelId),
 }
 
 impl Rule {
-    /// Returns the tunnel whose traffic it is.
+    /// Returns the tunnel to which the rule belongs.
     pub fn tunnel(&self) -> Option<TunnelId> {
         match &self.action {
             Action::Protect(sa) => Some(sa.tunnel),
@@ -37,22 +37,23 @@ impl Rule {
         }
     }
 
-    /// Returns whether it speaks of its peer's addresses more closely than `rank`, with which
-    /// `tunnel` or a policy speaks of them; as closely, if it is another tunnel's.
+    /// Returns whether the rule goes before one of `tunnel` or a policy with `rank`: its rank is
+    /// higher, or the same if it is another tunnel's.
     pub fn outranks(&self, rank: u8, tunnel: Option<TunnelId>) -> bool {
         let own = self.selector.rank.remote;
         own > rank || (own == rank && self.tunnel().is_some() && self.tunnel() != tunnel)
     }
 }
 
-/// What policy says of a packet.
+/// The decision of policy on a packet.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'r> {
-    /// A rule covers it.
+    /// A rule covers the packet.
     Rule(&'r Rule),
-    /// A later fragment, of which a rule asks for what only the first one shows.
+    /// The packet is a later fragment, and a rule depends on fields that only the first fragment
+    /// shows.
     Hidden(&'r Rule),
-    /// Nothing covers it.
+    /// No rule covers the packet.
     None,
 }
 
@@ -67,21 +68,20 @@ impl<'r> Decision<'r> {
     }
 
     /// Returns whether rules of shorter prefixes may come before the one that covers the packet.
-    /// They cannot if that has the rank of its own prefix: theirs is less.
+    /// They cannot if that has the rank of its own prefix, because theirs are lower.
     #[inline(always)]
     pub(in crate::gateway) fn is_narrowed(self) -> bool {
         self.rule().is_some_and(|rule| rule.selector.rank.is_narrowed)
     }
 
-    /// Returns what comes first: this, or what the rules of a shorter prefix say if they rank
-    /// higher.
+    /// Returns this decision, or the one of a shorter prefix's rules if they rank higher.
     pub(in crate::gateway) fn or_higher(self, shorter: Self) -> Self {
         let rank = |decision: Self| decision.rule().map(|rule| rule.selector.rank.remote);
         if rank(shorter) > rank(self) { shorter } else { self }
     }
 }
 
-/// Returns the decision of the first of `rules` that covers `outbound`, or may.
+/// Returns the decision of the first of `rules` that covers `outbound`, or may cover it.
 #[inline(always)]
 pub(super) fn first<'r>(rules: impl Iterator<Item = &'r Rule>, outbound: &Flow) -> Option<Decision<'r>> {
     for rule in rules {

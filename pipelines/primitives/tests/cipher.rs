@@ -88,7 +88,7 @@ fn cbc_encrypts_and_its_icv_covers_everything() {
 
 /// Every bit of every part is authenticated, and every shorter text is refused.
 #[test]
-fn what_was_changed_or_cut_is_refused() {
+fn refuses_changed_and_truncated_messages() {
     for (encr, integ) in SUITES {
         let key = vec![1; encr.key_len()];
         let integ_key = vec![2; integ.map_or(0, Integ::key_len)];
@@ -117,7 +117,7 @@ fn what_was_changed_or_cut_is_refused() {
 
 /// A peer that holds the keys can send a text with a correct ICV that is not whole blocks.
 #[test]
-fn an_authentic_text_of_half_a_block_is_refused() {
+fn refuses_an_authentic_text_of_half_a_block() {
     let (key, integ_key, iv) = ([1; 16], [2; 32], [3; 16]);
     let mut text = vec![0; 24];
     let icv = Primitives.prf(Prf::HmacSha256, &integ_key, &[b"", &iv, &text]);

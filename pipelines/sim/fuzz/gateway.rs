@@ -1,4 +1,4 @@
-//! A whole gateway: workers, and the slow path behind them with key exchange on.
+//! Fuzzes a whole gateway: workers, and the slow path with IKE enabled.
 
 use crate::config::model::{Config, Ike, Policy, PolicyAction, Remote};
 use crate::sim::{fixtures::*, frames::*, ike::configured::for_terminals, terminal::Terminal, world::World};
@@ -12,36 +12,36 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Most steps of one input.
+/// The maximum number of steps of one input.
 const STEPS: usize = 32;
-/// Inputs of the fuzzer for one gateway.
+/// The number of fuzzer inputs that one gateway gets.
 const INPUTS: u32 = 100;
-/// Longest frame or payload.
-const LONGEST: usize = 1900;
+/// The maximum length of a frame or payload.
+const MAX_LENGTH: usize = 1900;
 
-/// A gateway between its ports: whatever comes in, in a frame or within authentic ESP, the traffic
-/// of another tunnel passes afterwards.
+/// Checks that another tunnel's traffic still passes, whatever the gateway has received in frames
+/// or in authentic ESP.
 ///
-/// The input is a list of steps: a byte that says what its bytes are, two of their length, and
-/// they.
+/// The input is a list of steps: a byte for the kind of the step, two for the length of its bytes,
+/// and the bytes.
 pub fn gateway(data: &[u8]) {
     run(data, || World::with(settings(), 512));
 }
 
-/// The same where the inside is the host's own stack.
+/// Checks the same if the inside is the host's own stack.
 pub fn gateway_host(data: &[u8]) {
     run(data, || World::on(settings(), open_host_ports(512)));
 }
 
-/// A gateway and its terminals.
-struct Scene {
+/// A gateway and its terminals, reused by several inputs.
+struct Setup {
     world: World,
     terminals: [Terminal; 3],
-    /// Inputs that it has seen.
+    /// Inputs that the gateway has had.
     inputs: u32,
 }
 
-impl Scene {
+impl Setup {
     fn new(mut world: World) -> Self {
         world.meet_neighbours();
         let suites = suites();
@@ -51,17 +51,16 @@ impl Scene {
 }
 
 thread_local! {
-    /// To make a gateway takes longer than most inputs do, so that the fuzzer gives each some of
-    /// them.
-    static SCENE: RefCell<Option<Scene>> = const { RefCell::new(None) };
+    /// A gateway for several inputs of the fuzzer: making one takes longer than most inputs.
+    static SETUP: RefCell<Option<Setup>> = const { RefCell::new(None) };
 }
 
 fn run(data: &[u8], world: impl FnOnce() -> World) {
-    let mut scene = SCENE.take().unwrap_or_else(|| Scene::new(world()));
-    play(data, &mut scene.world, &mut scene.terminals);
-    scene.inputs += 1;
-    if cfg!(fuzzing) && scene.inputs < INPUTS {
-        SCENE.set(Some(scene));
+    let mut setup = SETUP.take().unwrap_or_else(|| Setup::new(world()));
+    run_steps(data, &mut setup.world, &mut setup.terminals);
+    setup.inputs += 1;
+    if cfg!(fuzzing) && setup.inputs < INPUTS {
+        SETUP.set(Some(setup));
     }
 }
 
@@ -84,7 +83,8 @@ fn settings() -> Config {
     config
 }
 
-/// Terminals may connect with a shared key. Read once: it needs files.
+/// Returns the configuration for terminals with a shared key. It is read once, because that needs
+/// files.
 fn key_exchange() -> Ike {
     static CONNECTIONS: OnceLock<Ike> = OnceLock::new();
     let read = CONNECTIONS.get_or_init(|| {
@@ -105,18 +105,18 @@ fn suites() -> [wayfarer_dataplane::crypto::Suite; 3] {
     ["aes128gcm16", "aes256-sha256", "null-sha1"].map(suite)
 }
 
-fn play(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
+fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
     let mut steps = 0;
-    while let [what, high, low, rest @ ..] = data
+    while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
     {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(LONGEST);
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(MAX_LENGTH);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
-        let peer = &mut peers[usize::from(what / 8 % 2)];
-        peer.port = (what & 0x40 != 0).then_some(4500);
-        match (what >> 4 & 3, what % 8) {
-            (1, kind) => shaped(world, kind, bytes),
+        let peer = &mut peers[usize::from(kind / 8 % 2)];
+        peer.port = (kind & 0x40 != 0).then_some(4500);
+        match (kind >> 4 & 3, kind % 8) {
+            (1, shape) => send_shaped(world, shape, bytes),
             (_, 0) => drop(world.wires[OUTSIDE].send(bytes)),
             (_, 1) => drop(world.wires[INSIDE].send(bytes)),
             (_, 2) => world.put(OUTSIDE, bytes),
@@ -130,7 +130,7 @@ fn play(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
             }
         }
         // Some steps share a burst.
-        if what & 0x80 == 0 {
+        if kind & 0x80 == 0 {
             world.settle();
         }
     }
@@ -143,26 +143,26 @@ fn play(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
     assert!(out.contains(&forwarded(&good)), "a good packet is lost: {:?}", world.all_drops());
 }
 
-/// Puts on a wire what has sound outer headers, so that the bytes get further.
-fn shaped(world: &mut World, kind: u8, bytes: &[u8]) {
+/// Puts the bytes on a wire with valid outer headers, so that they get further.
+fn send_shaped(world: &mut World, shape: u8, bytes: &[u8]) {
     let (from, gateway) = ("192.0.2.9", "203.0.113.1");
-    match kind {
-        0 => world.put(OUTSIDE, &datagram(from, gateway, (500, esp::IKE_PORT), &true_length(bytes))),
+    match shape {
+        0 => world.put(OUTSIDE, &datagram(from, gateway, (500, esp::IKE_PORT), &with_true_length(bytes))),
         1 => {
-            let marked = [&esp::NON_ESP_MARKER[..], &true_length(bytes)].concat();
+            let marked = [&esp::NON_ESP_MARKER[..], &with_true_length(bytes)].concat();
             world.put(OUTSIDE, &datagram(from, gateway, (4500, esp::NAT_T_PORT), &marked));
         }
-        // A datagram whose own length is what its first two bytes say.
+        // A datagram whose header has the length that the first two bytes say.
         2 | 3 => {
             let [high, low, rest @ ..] = bytes else { return };
-            let port = if kind == 2 { esp::IKE_PORT } else { esp::NAT_T_PORT };
+            let port = if shape == 2 { esp::IKE_PORT } else { esp::NAT_T_PORT };
             let mut packet = datagram(from, gateway, (port, port), rest);
             packet[V4_HEADER + 4..V4_HEADER + 6].copy_from_slice(&[*high, *low]);
             packet[V4_HEADER + 6..V4_HEADER + udp::HEADER].fill(0);
             world.put(OUTSIDE, &packet);
         }
-        4 => world.put(OUTSIDE, &sound(bytes)),
-        5 => world.put(INSIDE, &sound(bytes)),
+        4 => world.put(OUTSIDE, &with_valid_header(bytes)),
+        5 => world.put(INSIDE, &with_valid_header(bytes)),
         6 => world.put(OUTSIDE, &datagram("2001:db8::9", "2001:db8:1::1", (9, esp::IKE_PORT), bytes)),
         _ => {
             let length = bytes.first().copied().unwrap_or_default();
@@ -171,8 +171,8 @@ fn shaped(world: &mut World, kind: u8, bytes: &[u8]) {
     }
 }
 
-/// An IKE message whose header says its true length, or little else would be seen.
-fn true_length(bytes: &[u8]) -> Vec<u8> {
+/// Writes the message's true length to its IKE header, because others are dropped early.
+fn with_true_length(bytes: &[u8]) -> Vec<u8> {
     let mut message = bytes.to_vec();
     if let Some(length) = message.get_mut(24..28) {
         length.copy_from_slice(&(bytes.len() as u32).to_be_bytes());
@@ -180,8 +180,8 @@ fn true_length(bytes: &[u8]) -> Vec<u8> {
     message
 }
 
-/// An IPv4 packet with true length and checksum, if it can have them.
-fn sound(bytes: &[u8]) -> Vec<u8> {
+/// Writes true length and checksum to an IPv4 header, if the bytes have room for one.
+fn with_valid_header(bytes: &[u8]) -> Vec<u8> {
     let mut packet = bytes.to_vec();
     let header = usize::from(packet.first().copied().unwrap_or_default() & 0xf) * 4;
     if packet.first().is_some_and(|first| first >> 4 == 4) && (V4_HEADER..=packet.len()).contains(&header) {
@@ -193,7 +193,7 @@ fn sound(bytes: &[u8]) -> Vec<u8> {
         if let Ok(outer) = IpHeader::parse(&packet)
             && outer.protocol == protocol::UDP
         {
-            // None over IPv4 is as good as a right one.
+            // Over IPv4, no UDP checksum is as good as a valid one.
             packet[header..].get_mut(6..8).into_iter().for_each(|sum| sum.fill(0));
         }
     }

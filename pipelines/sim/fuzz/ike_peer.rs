@@ -1,4 +1,4 @@
-//! A whole IKE endpoint and an authenticated peer that sends it anything.
+//! Fuzzes a whole IKE endpoint from an authenticated peer.
 
 use crate::sim::ike::{
     carrier,
@@ -9,13 +9,13 @@ use crate::sim::ike::{
 use std::{slice, sync::OnceLock, time::Duration};
 use wayfarer_mobility::ike::{connection::Connection, event::Event, settings::Settings, wire::flags};
 
-/// Most steps of one input.
+/// The maximum number of steps of one input.
 const STEPS: usize = 48;
-/// Longest body of a message.
-const LONGEST: usize = 4000;
+/// The maximum length of a message's body.
+const MAX_LENGTH: usize = 4000;
 
-/// The gateway's connection and those of the honest and the hostile terminal. Read once: it needs
-/// files.
+/// Returns the connections of the gateway, the honest and the hostile terminal. They are read once,
+/// because that needs files.
 fn connections() -> &'static [Connection; 3] {
     static CONNECTIONS: OnceLock<[Connection; 3]> = OnceLock::new();
     let read = |keys: &str, address: &str| {
@@ -44,17 +44,17 @@ fn settings() -> Settings {
     Settings { log_keys: true, ..Settings::default() }
 }
 
-/// Carries messages between the gateway and a terminal until there are none; what the gateway sends
-/// elsewhere is lost.
+/// Carries messages between the gateway and a terminal until there are none. The gateway's messages
+/// to other addresses are lost.
 fn settle(now: Duration, gateway: &mut Side, terminal: &mut Side) {
     carrier::settle(now, gateway, slice::from_mut(terminal), carrier::straight);
 }
 
-/// Whatever an authenticated peer sends within its IKE SA, and in clear beside it, another peer
-/// changes its keys afterwards.
+/// Checks that another peer can still rekey, whatever an authenticated peer has sent within its IKE
+/// SA and in clear.
 ///
-/// The input is a list of steps: a byte that says what its bytes are, two of their length, and
-/// they.
+/// The input is a list of steps: a byte for the kind of the step, two for the length of its bytes,
+/// and the bytes.
 pub fn ike_peer(mut data: &[u8]) {
     let mut now = Duration::from_secs(1000);
     let connections = connections();
@@ -68,36 +68,36 @@ pub fn ike_peer(mut data: &[u8]) {
     }
     let mut keys = LoggedKeys::newest(&hostile.events);
     let (mut message_id, mut steps) = (2, 0);
-    // It is heard: an empty request is answered.
+    // The gateway accepts the peer's messages: an empty request is answered.
     let header = keys.header(37, flags::INITIATOR, message_id);
     for message in keys.seal(header, 0, vec![], None) {
         gateway.endpoint.handle_datagram(now, to_gateway(addresses[1], 4500), &message);
     }
     assert_eq!(gateway.work(now).len(), 1);
     message_id += 1;
-    while let [what, high, low, rest @ ..] = data
+    while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
     {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(LONGEST);
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(MAX_LENGTH);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
-        let is_response = what & 4 != 0;
-        let from = match what & 16 {
+        let is_response = kind & 4 != 0;
+        let from = match kind & 16 {
             0 => addresses[1],
             _ => [192, 0, 2, bytes.first().copied().unwrap_or_default()],
         };
         let at = to_gateway(from, 4500);
-        if what & 64 != 0 {
+        if kind & 64 != 0 {
             now += Duration::from_millis(100) * u32::from(bytes.first().copied().unwrap_or_default());
             gateway.endpoint.handle_timeout(now);
-        } else if what & 32 != 0 {
+        } else if kind & 32 != 0 {
             gateway.endpoint.handle_datagram(now, at, bytes);
         } else {
             let (first, body) = bytes.split_first().map_or((0, bytes), |(first, body)| (*first, body));
             let (flags, id) =
-                if is_response { (flags::RESPONSE, u32::from(what >> 7)) } else { (0, message_id) };
-            let header = keys.header(34 + (what & 3), flags::INITIATOR | flags, id);
-            let size = (what & 8 != 0).then_some(600);
+                if is_response { (flags::RESPONSE, u32::from(kind >> 7)) } else { (0, message_id) };
+            let header = keys.header(34 + (kind & 3), flags::INITIATOR | flags, id);
+            let size = (kind & 8 != 0).then_some(600);
             for message in keys.seal(header, first, body.to_vec(), size) {
                 gateway.endpoint.handle_datagram(now, at, &message);
             }
@@ -105,10 +105,10 @@ pub fn ike_peer(mut data: &[u8]) {
         }
         settle(now, &mut gateway, &mut honest);
     }
-    let peer = honest.endpoint.peers().next().expect("it is still connected").id();
+    let peer = honest.endpoint.peers().next().expect("the honest peer is still connected").id();
     honest.events.clear();
     honest.endpoint.rekey(now, peer, false);
     settle(now, &mut gateway, &mut honest);
     let has_new_keys = honest.events.iter().any(|event| matches!(event, Event::ChildUp { .. }));
-    assert!(has_new_keys, "an honest peer cannot change its keys: {:?}", honest.events);
+    assert!(has_new_keys, "an honest peer cannot rekey: {:?}", honest.events);
 }

@@ -1,9 +1,9 @@
-//! What is fuzzed: every parser of bytes that others made. Each target takes any bytes and panics
-//! if a promise is broken. The fuzzer runs them without end, and `tests/gateway/fuzz_corpus.rs`
-//! over the corpus and mutations of it.
+//! Fuzz targets: every parser of untrusted bytes. Each target takes any bytes, and panics if an
+//! invariant is broken. `tests/gateway/fuzz_corpus.rs` runs all of them over the corpus and
+//! mutations of it.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one. What it finds becomes a file of
-//! the corpus.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz wire` fuzzes one target until it fails. A
+//! crashing input becomes a file of the corpus.
 
 pub mod gateway;
 pub mod ike_peer;
@@ -13,10 +13,10 @@ use gateway::{gateway, gateway_host};
 use ike_peer::ike_peer;
 use parsers::{capture, config, control, ike_message, neighbours, open, wire};
 
-/// A target: its name, which is that of its corpus, and its body.
+/// A target: its name, which is also that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 10] = [
     ("wire", wire),
     ("neighbours", neighbours),
@@ -33,8 +33,8 @@ pub const TARGETS: [Target; 10] = [
 /// Runs the target of this name.
 ///
 /// # Panics
-/// If it breaks a promise, or there is none of the name.
+/// If the target fails, or does not exist.
 pub fn run(name: &str, data: &[u8]) {
-    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("the target exists");
     target(data);
 }

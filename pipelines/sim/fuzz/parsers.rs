@@ -1,4 +1,4 @@
-//! Parsers, one by one.
+//! Fuzzes parsers one by one.
 
 use crate::{
     config,
@@ -28,7 +28,8 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
 
-/// Headers of a frame: lengths lie within the bytes, and what is changed stays well-formed.
+/// Checks the headers of a frame: lengths lie within the bytes, and changed packets stay
+/// well-formed.
 pub fn wire(data: &[u8]) {
     if let Some((length, _)) = esp::trailer(data) {
         assert!(length + esp::TRAILER <= data.len());
@@ -64,7 +65,7 @@ pub fn wire(data: &[u8]) {
     assert_eq!(again.traffic_class, !header.traffic_class);
 }
 
-/// ARP and neighbour discovery: what was read is what is written.
+/// Checks ARP and neighbour discovery: a message that was parsed is emitted unchanged.
 pub fn neighbours(data: &[u8]) {
     if let Ok(message) = Arp::parse(data) {
         assert_eq!(Arp::parse(&message.frame(ethernet::BROADCAST)[ethernet::HEADER..]), Ok(message));
@@ -80,14 +81,14 @@ pub fn neighbours(data: &[u8]) {
     }
 }
 
-/// Capture files, pcap and pcapng: no frame is longer than the file.
+/// Checks capture files, pcap and pcapng: all frames together are no longer than the file.
 pub fn capture(data: &[u8]) {
     if let Ok(frames) = with_file(data, pcap::read) {
         assert!(frames.iter().map(Vec::len).sum::<usize>() <= data.len());
     }
 }
 
-/// Configurations: taken, or refused in one line.
+/// Checks configurations: each is accepted, or refused in one line.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Err(why) = config::parse(text, Path::new("/nonexistent/x.toml")) {
@@ -95,8 +96,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Lines of the control socket: a command, or an answer that says why not; and the answers that a
-/// client reads.
+/// Checks lines of the control socket: commands and answers survive a round trip, and other lines
+/// get an answer.
 pub fn control(line: &[u8]) {
     match server::parse(line) {
         Ok(command) => {
@@ -112,17 +113,19 @@ pub fn control(line: &[u8]) {
     }
 }
 
-/// ESP of every suite: the first bytes choose suite and ESN, the others are a packet, which is
-/// never authentic, and then what one carries, which comes out again, but not where a bit has
-/// changed.
+/// Checks ESP of every suite. The first two bytes choose suite and ESN. The others, taken as a
+/// packet, are not authentic; sealed as a payload they open again, but not after a bit has changed.
 pub fn open(data: &[u8]) {
     let [suite, flags, data @ ..] = data else { return };
     let suite = Suite::ALL[usize::from(*suite) % Suite::ALL.len()];
     let esn = flags & 1 != 0;
     let seq = u64::from(*flags) << 30 | 1;
-    let key =
-        Key::new(suite, &vec![0x5a; suite.key_len()], Backend::from_env().expect("a backend that is here"))
-            .expect("a key");
+    let key = Key::new(
+        suite,
+        &vec![0x5a; suite.key_len()],
+        Backend::from_env().expect("a backend that this processor can run"),
+    )
+    .expect("a key");
     let opens = |esp: &mut [u8]| {
         let mut jobs = [OpenJob { key: &key, seq, esn, esp, authentic: false }];
         crypto::open(&mut jobs);
@@ -136,17 +139,17 @@ pub fn open(data: &[u8]) {
     packet[layout.payload.clone()].copy_from_slice(data);
     seal(&key, seq, esn, &mut packet);
     let mut changed = packet.clone();
-    let place = usize::from(*flags) * 97 % changed.len();
-    changed[place] ^= 1 << (flags % 8);
-    assert!(!opens(&mut changed), "{suite}: byte {place} of {}", packet.len());
+    let at = usize::from(*flags) * 97 % changed.len();
+    changed[at] ^= 1 << (flags % 8);
+    assert!(!opens(&mut changed), "{suite}: byte {at} of {}", packet.len());
     assert!(opens(&mut packet));
     assert_eq!(&packet[layout.payload.clone()], data);
     let plain = &packet[layout.payload.start..layout.trailer.end];
     assert_eq!(esp::trailer(plain), Some((data.len(), 4)));
 }
 
-/// IKE messages: what was read is what is written, in no more bytes. Their length is made true, or
-/// little else would be seen.
+/// Checks IKE messages: a message that was parsed is emitted unchanged, in no more bytes. Its
+/// header first gets the true length, because others are refused early.
 pub fn ike_message(data: &[u8]) {
     let mut message = data.to_vec();
     if let Some(length) = message.get_mut(24..ike::HEADER) {

@@ -1,11 +1,11 @@
 //! Carries messages between a gateway and its terminals.
 
 use super::side::{Message, Side};
-use crate::sim::nat::Ends;
+use crate::sim::nat::Endpoints;
 use std::time::Duration;
 use wayfarer_mobility::path::Addresses;
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To the gateway.
@@ -14,21 +14,21 @@ pub enum Way {
     Down,
 }
 
-/// Leaves every message as it is: a way for [`settle`] and [`pass`].
-pub fn straight(_: Duration, _: Way, ends: Ends) -> Option<Ends> {
-    Some(ends)
+/// Leaves the endpoints of every message as they are: a translation for [`settle`] and [`pass`].
+pub fn straight(_: Duration, _: Way, endpoints: Endpoints) -> Option<Endpoints> {
+    Some(endpoints)
 }
 
-/// Carries messages until there are none. On its way each gets the ends that `translate` returns, or
-/// is lost. Returns those of the gateway that came to where no terminal is.
+/// Carries messages until there are none. Each gets the endpoints that `translate` returns, or is
+/// lost if it returns `None`. Returns the gateway's messages to addresses where no terminal is.
 ///
 /// # Panics
-/// If they talk without end.
+/// If the exchange of messages does not end.
 pub fn settle(
     now: Duration,
     gateway: &mut Side,
     terminals: &mut [Side],
-    mut translate: impl FnMut(Duration, Way, Ends) -> Option<Ends>,
+    mut translate: impl FnMut(Duration, Way, Endpoints) -> Option<Endpoints>,
 ) -> Vec<Message> {
     let mut lost = vec![];
     for _ in 0..1000 {
@@ -38,7 +38,7 @@ pub fn settle(
             return lost;
         }
         let mut arrival = |way, Addresses { local: from, remote: to }| {
-            let Ends { from, to } = translate(now, way, Ends { from, to })?;
+            let Endpoints { from, to } = translate(now, way, Endpoints { from, to })?;
             Some(Addresses { local: to, remote: from })
         };
         for (addresses, message) in up {
@@ -54,17 +54,17 @@ pub fn settle(
             }
         }
     }
-    panic!("they talk without end")
+    panic!("the exchange of messages does not end")
 }
 
-/// Lets time pass, timer by timer, and carries messages as [`settle`] does. The data plane hears
-/// nothing from anybody.
+/// Lets time pass, timer by timer, and carries messages as [`settle`] does. No packet reaches the
+/// data plane meanwhile.
 pub fn pass(
     now: &mut Duration,
     time: Duration,
     gateway: &mut Side,
     terminals: &mut [Side],
-    mut translate: impl FnMut(Duration, Way, Ends) -> Option<Ends>,
+    mut translate: impl FnMut(Duration, Way, Endpoints) -> Option<Endpoints>,
 ) -> Vec<Message> {
     let (until, mut lost) = (*now + time, vec![]);
     loop {

@@ -1,12 +1,12 @@
-//! Connections as a configuration file says them.
+//! Connections read from configuration files.
 
 use crate::{
     config::{self, model::Ike},
     sim::files::with_file,
 };
 
-/// Reads `[[pool]]` and `[[connection]]` of a gateway or a terminal at `address`; `$PSK` is the
-/// file of a shared key.
+/// Reads the pools and connections of a gateway or a terminal at `address` from the sections
+/// `[[pool]]` and `[[connection]]`. `$PSK` stands for the file of a shared key.
 ///
 /// # Panics
 /// If the text is refused, or there is no folder for temporary files.
@@ -29,8 +29,8 @@ addresses = ["10.99.0.1/24"]
     })
 }
 
-/// Reads what a gateway has for terminals with a shared key: a pool of these addresses, and a
-/// connection with these `keys` besides.
+/// Reads a gateway's configuration for terminals with a shared key: a pool of these addresses, and
+/// a connection with these additional `keys`.
 ///
 /// # Panics
 /// As [`ike`].

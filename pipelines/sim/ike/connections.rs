@@ -1,4 +1,4 @@
-//! What a gateway and its terminals agree on.
+//! Connections of a gateway and its terminals, with defaults.
 
 use std::{net::SocketAddr, time::Duration};
 use wayfarer_mobility::{
@@ -34,12 +34,12 @@ pub fn offer() -> Offer {
     }
 }
 
-/// Makes the identity that a text is.
+/// Parses an identity.
 ///
 /// # Panics
-/// If it is none.
+/// If the text is not an identity.
 pub fn identity(text: &str) -> Identity {
-    Identity::from_text(text).unwrap_or_else(|| panic!("{text} is no identity"))
+    Identity::from_text(text).unwrap_or_else(|| panic!("{text} is not an identity"))
 }
 
 fn key(text: &str) -> SharedKey {
@@ -84,7 +84,7 @@ pub fn gateway() -> Connection {
     }
 }
 
-/// Makes a terminal's connection to it.
+/// Makes a terminal's connection to that gateway.
 pub fn terminal() -> Connection {
     Connection {
         name: "home".into(),

@@ -1,4 +1,4 @@
-//! The keys of an IKE SA from the key log of a side: what it takes to speak for either.
+//! Keys of an IKE SA from a side's key log, to send messages in the name of either side.
 
 use super::seeded::Seeded;
 use crate::primitives::Primitives;
@@ -19,16 +19,16 @@ pub struct LoggedKeys {
     spis: [u64; 2],
     suite: IkeSuite,
     keys: IkeSaKeys,
-    /// The next IV of what is sealed here, far from those of the endpoints.
+    /// The next IV of messages sealed here, far from those of the endpoints.
     counter: u64,
     random: Seeded,
 }
 
 impl LoggedKeys {
-    /// Reads those of the newest IKE SA that `events` tell of.
+    /// Reads the keys of the newest IKE SA in `events`.
     ///
     /// # Panics
-    /// If they tell of none: [`log_keys`](wayfarer_mobility::ike::settings::Settings::log_keys) is
+    /// If there are none: [`log_keys`](wayfarer_mobility::ike::settings::Settings::log_keys) is
     /// off, or there is no IKE SA yet.
     pub fn newest(events: &[Event]) -> Self {
         let keys = |event: &Event| match event {
@@ -44,19 +44,19 @@ impl LoggedKeys {
         events.iter().rev().find_map(keys).expect("the keys of an IKE SA")
     }
 
-    /// Returns the protection of what the initiator sends, or the responder.
+    /// Returns the protection of messages from the initiator, or from the responder.
     pub fn protection(&self, from_initiator: bool) -> Protection<'_> {
         Protection { crypto: &Primitives, suite: &self.suite, keys: &self.keys, from_initiator }
     }
 
-    /// Returns a header of the side that `flags` name.
+    /// Makes the header of a message; `flags` say which side sends it.
     pub fn header(&self, exchange: u8, flags: u8, message_id: u32) -> Header {
         let ([spi_i, spi_r], version) = (self.spis, wire::VERSION);
         Header { spi_i, spi_r, next: 0, version, exchange, flags, message_id, length: 0 }
     }
 
-    /// Seals a message of payloads `body`, the first of type `first`, in fragments if it is longer
-    /// than `limit`.
+    /// Seals a message with the payloads `body`, the first of type `first`; in fragments if it is
+    /// longer than `limit`.
     pub fn seal(&mut self, header: Header, first: u8, body: Vec<u8>, limit: Option<usize>) -> Vec<Vec<u8>> {
         let Self { suite, keys, counter, random, .. } = self;
         let from_initiator = header.is_from_initiator();

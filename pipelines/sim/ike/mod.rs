@@ -1,14 +1,14 @@
-//! The other end of IKE, with its own copy of the protocol.
+//! Terminals' IKE, with an endpoint of their own.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`seeded`] | nonces, SPIs and jitter from a seed; key pairs are the crypto library's |
-//! | [`configured`] | connections as a configuration file says them |
-//! | [`connections`] | what a gateway and its terminals agree on |
-//! | [`keys`] | what it takes to speak for an endpoint |
+//! | [`seeded`] | randomness from a seed, except for key pairs |
+//! | [`configured`] | connections read from configuration files |
+//! | [`connections`] | connections with defaults |
+//! | [`keys`] | keys of an IKE SA from a key log, to send messages in an endpoint's name |
 //! | [`side`] | an endpoint whose tasks run at once |
 //! | [`carrier`] | carries messages between a gateway and its terminals |
-//! | [`peer`] | a terminal of the whole gateway |
+//! | [`peer`] | a terminal that connects to the whole gateway |
 
 pub mod carrier;
 pub mod configured;

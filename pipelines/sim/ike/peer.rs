@@ -20,19 +20,19 @@ use wayfarer_mobility::{
     transmit::{Payload, Transmit},
 };
 
-/// A terminal.
+/// A terminal that connects by IKE.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its protocol.
+    /// The terminal's side of IKE.
     pub side: Side,
     address: IpAddr,
-    /// Whether its connections may end.
+    /// `true` if connections may end.
     pub may_end: bool,
 }
 
 impl Peer {
-    /// Makes the terminal of the first connection of `text` (see [`ike`]), at `address`, whose
-    /// randomness depends on that.
+    /// Makes a terminal at `address` with the connections of `text` (see [`ike`]). Its randomness
+    /// depends on the address.
     pub fn new(text: &str, address: &str) -> Self {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
@@ -42,15 +42,15 @@ impl Peer {
         Self { side, address: ip(address), may_end: false }
     }
 
-    /// Connects, and waits until its child SA is there.
+    /// Connects by the first connection, and waits for a child SA.
     pub fn connect(&mut self, world: &mut World) {
         self.side.endpoint.dial(world.now, 0, self.address);
         self.until(world, |peer| !peer.side.children().is_empty());
     }
 
-    /// Carries messages until `done`. The gateway's public-key work is done by threads of its own.
-    /// If nothing comes for long, the time of the world goes on, so that what was lost before is
-    /// sent again.
+    /// Carries messages until `done`. The gateway's helper threads do its public-key work in real
+    /// time. If nothing comes for a second, virtual time advances, so that lost messages are sent
+    /// again.
     pub fn until(&mut self, world: &mut World, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut silent_since = Instant::now();
@@ -79,13 +79,14 @@ impl Peer {
                 assert!(world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet)));
             }
         }
-        assert!(self.may_end || self.side.ends().is_empty(), "it is refused: {:?}", self.side.ends());
+        let reasons = self.side.end_reasons();
+        assert!(self.may_end || reasons.is_empty(), "the terminal's connection ended: {reasons:?}");
     }
 
-    /// Returns the first inner address that it was given.
+    /// Returns the first inner address that the gateway assigned.
     ///
     /// # Panics
-    /// If it was given none.
+    /// If it assigned none.
     pub fn inner(&self) -> IpAddr {
         let given = |event: &Event| match event {
             Event::Configured { addresses, .. } => addresses.first().copied(),
@@ -94,7 +95,7 @@ impl Peer {
         self.side.events.iter().rev().find_map(given).expect("an inner address")
     }
 
-    /// Returns its end of its newest tunnel.
+    /// Returns the terminal's end of the newest tunnel.
     pub fn tunnel(&self) -> Terminal {
         Terminal::negotiated(self.side.newest_child(), Backend::Portable)
     }

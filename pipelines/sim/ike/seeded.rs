@@ -1,15 +1,15 @@
-//! Secrets from a seed.
+//! Randomness from a seed.
 
 use crate::sim::random::Random;
 use std::sync::{Mutex, PoisonError};
 use wayfarer_mobility::crypto;
 
-/// Randomness of a protocol that is the same in every run.
+/// A protocol's source of randomness that gives the same bytes in every run.
 #[derive(Debug)]
 pub struct Seeded(Mutex<Random>);
 
 impl Seeded {
-    /// Makes it from a seed.
+    /// Makes a source from a seed.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(Random(seed)))
     }

@@ -20,35 +20,36 @@ use wayfarer_mobility::{
     transmit::Payload,
 };
 
-/// A message on its way, and its addresses as its sender sees them.
+/// A message on its way, with its addresses as the sender sees them.
 pub type Message = (Addresses, Vec<u8>);
 
-/// One of the two sides.
+/// One of the two sides of IKE.
 #[derive(Debug)]
 pub struct Side {
-    /// Its protocol.
+    /// The side's endpoint.
     pub endpoint: Endpoint,
-    /// What it told.
+    /// Events of the endpoint so far.
     pub events: Vec<Event>,
-    /// Where it is; none: wherever messages go to.
+    /// The side's address; `None` if it has every address.
     pub at: Option<IpAddr>,
 }
 
 impl Side {
-    /// Makes one with two pools. All its secrets, SPIs and jitter come from `seed`, except key pairs.
+    /// Makes a side with two address pools. All secrets, SPIs and jitter come from `seed`, but key
+    /// pairs do not.
     pub fn new(connections: Vec<Connection>, settings: Settings, seed: u64) -> Self {
         let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
         Self::with_pools(connections, pools.into(), settings, seed)
     }
 
-    /// As [`Side::new`], with these pools.
+    /// Makes a side as [`Side::new`] does, with these pools.
     pub fn with_pools(connections: Vec<Connection>, pools: Vec<Pool>, settings: Settings, seed: u64) -> Self {
         let random = Arc::new(Seeded::new(seed));
         let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, settings);
         Self { endpoint, events: vec![], at: None }
     }
 
-    /// Returns whether messages to `address` come to it.
+    /// Returns whether messages to `address` reach this side.
     pub fn is_at(&self, address: IpAddr) -> bool {
         self.at.is_none_or(|at| at == address)
     }
@@ -77,8 +78,8 @@ impl Side {
         }
     }
 
-    /// Returns why connections ended, or were not made.
-    pub fn ends(&self) -> Vec<Reason> {
+    /// Returns the reasons why connections ended or failed.
+    pub fn end_reasons(&self) -> Vec<Reason> {
         let reason = |event: &Event| match event {
             Event::PeerDown { reason, .. } => Some(*reason),
             _ => None,
@@ -86,12 +87,12 @@ impl Side {
         self.events.iter().filter_map(reason).collect()
     }
 
-    /// Returns the peers that are up.
-    pub fn ups(&self) -> Vec<PeerId> {
+    /// Returns the peers that are connected.
+    pub fn connected_peers(&self) -> Vec<PeerId> {
         self.endpoint.peers().filter(|peer| peer.state() == State::Up).map(|peer| peer.id()).collect()
     }
 
-    /// Runs its tasks, and takes what it sends.
+    /// Runs the endpoint's tasks, and returns the messages that it sends.
     pub fn work(&mut self, now: Duration) -> Vec<Message> {
         run_tasks(&mut self.endpoint, now);
         self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
@@ -112,12 +113,13 @@ pub fn run_tasks(endpoint: &mut Endpoint, now: Duration) {
     }
 }
 
-/// Returns the addresses of what comes to the gateway from `address`, at this port of both.
+/// Returns the addresses of a message to the gateway from `address`, as the gateway sees them, with
+/// the same port on both sides.
 pub fn to_gateway(address: [u8; 4], port: u16) -> Addresses {
     Addresses { local: SocketAddr::from((GATEWAY, port)), remote: SocketAddr::from((address, port)) }
 }
 
-/// Returns the same as the other side sees it.
+/// Returns the addresses as the other side sees them.
 pub fn reversed(Addresses { local, remote }: Addresses) -> Addresses {
     Addresses { local: remote, remote: local }
 }

@@ -7,21 +7,21 @@ const SERVER: &str = "203.0.113.1:4500";
 const OTHER_PORT: &str = "203.0.113.1:500";
 const OTHER_ADDRESS: &str = "203.0.113.2:4500";
 
-fn ends(from: &str, to: &str) -> Ends {
-    Ends { from: from.parse().unwrap(), to: to.parse().unwrap() }
+fn ends(from: &str, to: &str) -> Endpoints {
+    Endpoints { from: from.parse().unwrap(), to: to.parse().unwrap() }
 }
 
 fn nat(kind: Kind) -> Nat {
     Nat::new([198, 51, 100, 9].into(), kind)
 }
 
-/// What the outside sees of `HOST` when it sends to `remote`.
+/// Returns the source that the outside sees when `HOST` sends to `remote`.
 fn seen(nat: &mut Nat, remote: &str) -> SocketAddr {
     nat.outbound(START, ends(HOST, remote)).unwrap().from
 }
 
 #[test]
-fn a_mapping_is_reused_as_far_as_its_behavior_says() {
+fn mappings_are_reused_as_their_behavior_says() {
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
@@ -38,12 +38,12 @@ fn a_mapping_is_reused_as_far_as_its_behavior_says() {
 }
 
 #[test]
-fn a_packet_from_outside_passes_as_the_filter_says() {
+fn inbound_packets_pass_as_the_filter_says() {
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let external = seen(&mut nat, SERVER);
         let passes = [SERVER, OTHER_PORT, OTHER_ADDRESS].map(|remote| {
-            let packet = Ends { from: remote.parse().unwrap(), to: external };
+            let packet = Endpoints { from: remote.parse().unwrap(), to: external };
             let inside = nat.inbound(START, packet);
             assert!(inside.is_none_or(|inside| inside == ends(remote, HOST)), "{kind}");
             inside.is_some()
@@ -54,7 +54,7 @@ fn a_packet_from_outside_passes_as_the_filter_says() {
             Behavior::AddressAndPortDependent => [true, false, false],
         };
         assert_eq!(passes, expected, "{kind}");
-        let unmapped = Ends { from: SERVER.parse().unwrap(), to: SocketAddr::new(external.ip(), 9) };
+        let unmapped = Endpoints { from: SERVER.parse().unwrap(), to: SocketAddr::new(external.ip(), 9) };
         assert_eq!(nat.inbound(START, unmapped), None, "{kind}");
     }
 }
@@ -67,14 +67,14 @@ fn two_hosts_never_share_an_external_port() {
             let one = seen(&mut nat, SERVER);
             let two = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
             assert_ne!(one, two, "{kind}");
-            let answer = Ends { from: SERVER.parse().unwrap(), to: two };
+            let answer = Endpoints { from: SERVER.parse().unwrap(), to: two };
             assert_eq!(nat.inbound(START, answer), Some(ends(SERVER, "10.0.0.8:4500")), "{kind}");
         }
     }
 }
 
 #[test]
-fn a_port_is_preserved_while_it_is_free() {
+fn ports_are_preserved_if_they_are_free() {
     for kind in Kind::ALL {
         let mut nat = Nat { preserves_ports: true, ..nat(kind) };
         let port = |nat: &mut Nat, from| nat.outbound(START, ends(from, SERVER)).map(|seen| seen.from.port());
@@ -88,14 +88,14 @@ fn a_port_is_preserved_while_it_is_free() {
 }
 
 #[test]
-fn a_mapping_expires_after_the_last_packet_that_went_out() {
+fn mappings_expire_after_the_last_outbound_packet() {
     let second = Duration::from_secs(1);
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
-        let answer = Ends { from: SERVER.parse().unwrap(), to: first };
+        let answer = Endpoints { from: SERVER.parse().unwrap(), to: first };
         let later = START + nat.expiry - second;
-        // What comes in does not keep it alive, for then anybody could (RFC 4787 §4.3).
+        // Inbound packets do not keep a mapping alive, or anybody could (RFC 4787 §4.3).
         assert!(nat.inbound(later, answer).is_some(), "{kind}");
         assert!(nat.inbound(later + second, answer).is_none(), "{kind}");
         assert_eq!(nat.outbound(later, ends(HOST, SERVER)).unwrap().from, first, "{kind}");
@@ -108,7 +108,7 @@ fn a_mapping_expires_after_the_last_packet_that_went_out() {
 }
 
 #[test]
-fn the_filter_forgets_each_remote_endpoint_by_itself() {
+fn filter_forgets_each_remote_endpoint_separately() {
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let external = seen(&mut nat, OTHER_ADDRESS);
@@ -116,9 +116,10 @@ fn the_filter_forgets_each_remote_endpoint_by_itself() {
         nat.outbound(later, ends(HOST, SERVER)).unwrap();
         let expired = START + nat.expiry;
         let mut passes = |remote: &str| {
-            nat.inbound(expired, Ends { from: remote.parse().unwrap(), to: external }).is_some()
+            nat.inbound(expired, Endpoints { from: remote.parse().unwrap(), to: external }).is_some()
         };
-        // Otherwise the mapping is another, and this one has expired as a whole.
+        // With any other mapping, the second packet got a port of its own, and the first port has
+        // expired.
         let is_kept = kind.mapping == Behavior::EndpointIndependent;
         assert_eq!(passes(SERVER), is_kept, "{kind}");
         let is_open = is_kept && kind.filtering == Behavior::EndpointIndependent;
@@ -127,11 +128,11 @@ fn the_filter_forgets_each_remote_endpoint_by_itself() {
 }
 
 #[test]
-fn hosts_behind_it_reach_each_other_by_its_address_if_it_hairpins() {
+fn hosts_reach_each_other_through_a_nat_that_hairpins() {
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
-        let packet = Ends { from: HOST.parse().unwrap(), to: other };
+        let packet = Endpoints { from: HOST.parse().unwrap(), to: other };
         let got = nat.outbound(START, packet);
         match kind.filtering {
             Behavior::EndpointIndependent => {
@@ -148,13 +149,13 @@ fn hosts_behind_it_reach_each_other_by_its_address_if_it_hairpins() {
 }
 
 #[test]
-fn a_restart_forgets_all_and_a_host_gets_another_port() {
+fn restart_forgets_mappings_and_gives_out_other_ports() {
     for kind in Kind::ALL {
         let mut nat = nat(kind);
         let first = seen(&mut nat, SERVER);
         let other = nat.outbound(START, ends("10.0.0.8:4500", SERVER)).unwrap().from;
         nat.forget(HOST.parse().unwrap());
-        let inbound = |nat: &mut Nat, to| nat.inbound(START, Ends { from: SERVER.parse().unwrap(), to });
+        let inbound = |nat: &mut Nat, to| nat.inbound(START, Endpoints { from: SERVER.parse().unwrap(), to });
         assert_eq!(inbound(&mut nat, first), None, "{kind}");
         assert!(inbound(&mut nat, other).is_some(), "{kind}");
         nat.restart();
@@ -164,10 +165,10 @@ fn a_restart_forgets_all_and_a_host_gets_another_port() {
 }
 
 #[test]
-fn all_ports_can_be_given_and_no_more() {
+fn gives_out_every_port_once() {
     let host = |n: u32| {
         let [_, _, high, low] = n.to_be_bytes();
-        Ends { from: SocketAddr::from(([10, 1, high, low], 4500)), to: SERVER.parse().unwrap() }
+        Endpoints { from: SocketAddr::from(([10, 1, high, low], 4500)), to: SERVER.parse().unwrap() }
     };
     let ports = u32::from(u16::MAX - FIRST_PORT);
     for (kind, preserves_ports) in Kind::ALL.into_iter().zip([false, true].into_iter().cycle()) {
@@ -179,7 +180,7 @@ fn all_ports_can_be_given_and_no_more() {
 }
 
 #[test]
-fn a_protocol_without_ports_does_not_pass() {
+fn protocols_without_ports_do_not_pass() {
     for kind in Kind::ALL {
         assert_eq!(nat(kind).outbound(START, ends("10.0.0.7:0", "203.0.113.1:0")), None, "{kind}");
     }

@@ -1,4 +1,5 @@
-//! Floods to and from the kernel's side: its rate, its rings, and no frame lost to the pool.
+//! Floods to and from the kernel's side of a port: rate limits, rings, and no frame lost to the
+//! pool.
 
 use super::kernel::*;
 use std::time::Instant;
@@ -6,7 +7,7 @@ use wayfarer::sim::{fixtures::*, frames::*, world::World};
 use wayfarer_dataplane::{drop::DropReason::*, wire::ip::protocol};
 
 #[test]
-fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
+fn flood_reaches_the_kernel_at_its_rate_and_disturbs_no_traffic() {
     const FLOOD: u64 = 100_000;
     const RATE: f64 = 5000.0;
     let began = Instant::now();
@@ -21,7 +22,7 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
             assert!(world.wires[OUTSIDE].send(&kinds[n as usize % kinds.len()]));
         }
         assert!(world.wires[INSIDE].send(&down) && kernel.send(&hello));
-        // One turn for each burst: the worker is never idle.
+        // One turn per burst, so that the worker is never idle.
         world.assembly.workers[0].0.turn();
         for out in received(&world.wires[OUTSIDE]) {
             if out == hello { answers += 1 } else { sealed += 1 }
@@ -32,9 +33,9 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
         }
     }
     let bursts = FLOOD.div_ceil(64);
-    assert!(answers + 32 > bursts, "a busy worker turns to the kernel's side too: {answers}");
+    assert!(answers + 32 > bursts, "a busy worker also serves the kernel's side: {answers}");
     world.settle();
-    // Of the segment's own traffic, and of the host's.
+    // Neighbour traffic and traffic to the host have a limit each.
     let possible = 2.0 * (2.0 * RATE / 10.0 + RATE * began.elapsed().as_secs_f64());
     admitted += received(&kernel).len() as u64;
     answers += world.out[OUTSIDE].iter().filter(|frame| **frame == hello).count() as u64;
@@ -45,11 +46,11 @@ fn a_flood_reaches_the_kernel_at_its_rate_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_flood_of_either_kind_leaves_the_other_its_rate() {
+fn flood_of_either_kind_leaves_the_other_its_rate() {
     let host = outside(&datagram("192.0.2.9", "203.0.113.1", (9, 22), b"?"));
     let hello = ospf("203.0.113.254");
-    let asks = arp([203, 0, 113, 254], [203, 0, 113, 77]);
-    for (flood, others) in [(&host, [&hello, &asks, &lldp()]), (&hello, [&host; 3])] {
+    let arp_request = arp([203, 0, 113, 254], [203, 0, 113, 77]);
+    for (flood, others) in [(&host, [&hello, &arp_request, &lldp()]), (&hello, [&host; 3])] {
         let (mut world, kernel) = gateway(1, 512, |_| {});
         for _ in 0..200 {
             at_kernel(&mut world, &kernel, OUTSIDE, flood);
@@ -62,7 +63,7 @@ fn a_flood_of_either_kind_leaves_the_other_its_rate() {
 }
 
 #[test]
-fn a_flood_of_neighbour_frames_is_held_to_the_rate_too() {
+fn flood_of_neighbour_frames_keeps_the_rate() {
     let began = Instant::now();
     let (mut world, kernel) = gateway(1, 512, |_| {});
     let (mut admitted, mut refused) = (0, 0);
@@ -73,14 +74,14 @@ fn a_flood_of_neighbour_frames_is_held_to_the_rate_too() {
             _ => admitted += 1,
         }
     }
-    // Meeting the neighbours took one of what there was.
+    // Resolving the neighbours took one token.
     let possible = 32 + began.elapsed().as_secs();
     assert!((31..=possible).contains(&admitted), "{admitted} of {possible}");
     assert_eq!(refused, world.drops(ExceptionLimit));
 }
 
 #[test]
-fn a_full_ring_to_the_kernel_loses_its_frames_alone() {
+fn full_ring_to_the_kernel_loses_only_its_own_frames() {
     let (mut world, kernel) = gateway(1_000_000, 4, |_| {});
     (0..20).for_each(|_| assert!(world.wires[OUTSIDE].send(&lldp())));
     world.put(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"down"));
@@ -90,7 +91,7 @@ fn a_full_ring_to_the_kernel_loses_its_frames_alone() {
 }
 
 #[test]
-fn no_frame_is_lost_to_the_pool() {
+fn pool_gets_every_frame_back() {
     let (mut world, kernel) = gateway(1, 4, |_| {});
     let free = |world: &mut World| {
         world.assembly.workers[0].0.run(&std::sync::atomic::AtomicBool::new(true));

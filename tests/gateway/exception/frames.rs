@@ -1,5 +1,4 @@
-//! Which frames go to the kernel's side of a port and come from there, and what becomes of the
-//! others.
+//! Frames to and from the kernel's side of a port, and the fate of all others.
 
 use super::kernel::*;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use wayfarer_dataplane::{
 };
 
 #[test]
-fn what_is_the_kernels_reaches_it_byte_for_byte() {
+fn passes_the_kernels_frames_on_unchanged() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let ssh = packet("192.0.2.9", "203.0.113.1", protocol::TCP, &[0x16; 20]);
     let mut padded = outside(&ssh);
@@ -51,15 +50,16 @@ fn what_is_the_kernels_reaches_it_byte_for_byte() {
     }
     assert_eq!(world.all_drops(), []);
     assert_eq!(world.out, [const { Vec::<Vec<u8>>::new() }; 2]);
-    // Who asks for the gateway is answered by the slow path as ever; the kernel hears of it too.
-    let ask = arp([203, 0, 113, 254], [203, 0, 113, 1]);
-    assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &ask), [ask]);
+    // The slow path answers a request for the gateway's MAC address as ever; the kernel gets the
+    // request too.
+    let request = arp([203, 0, 113, 254], [203, 0, 113, 1]);
+    assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &request), [request]);
     let answer = Arp::parse(&world.out[OUTSIDE][0][ethernet::HEADER..]).unwrap();
     assert_eq!((answer.operation, answer.sender_mac), (Operation::Reply, GATEWAY_MAC[OUTSIDE]));
 }
 
 #[test]
-fn what_is_the_gateways_does_not() {
+fn keeps_the_gateways_own_frames_from_the_kernel() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
     let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
@@ -92,22 +92,22 @@ fn what_is_the_gateways_does_not() {
         assert!(reason.is_none_or(|reason| world.drops(reason) == 1), "{reason:?}: {:?}", world.all_drops());
     }
     assert_eq!(world.all_drops().len(), 6);
-    assert_eq!(world.slow_drops(NoKeyExchange), 1, "the message of IKE went to the slow path");
+    assert_eq!(world.slow_drops(NoKeyExchange), 1, "the IKE message went to the slow path");
 }
 
 #[test]
-fn what_a_tunnel_brings_for_the_gateway_itself_does_not() {
+fn keeps_tunnelled_packets_to_the_gateway_from_the_kernel() {
     let (mut world, kernel) = gateway(1_000_000, 512, |config| {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1")]
     });
     let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
-    let inner = terminal.seal(&datagram("10.98.0.1", "203.0.113.1", (1, 22), b"ssh, by the tunnel"));
+    let inner = terminal.seal(&datagram("10.98.0.1", "203.0.113.1", (1, 22), b"ssh, through the tunnel"));
     assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &outside(&inner)).len(), 0);
     assert_eq!((world.all_drops(), world.counters().opened.value()), (vec![(NotForUs, 1)], 1));
 }
 
 #[test]
-fn a_port_without_a_kernel_side_drops_what_it_always_dropped() {
+fn port_without_a_kernel_side_drops_the_kernels_frames() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let host = to_gateway(INSIDE, &datagram("10.99.0.7", "10.99.0.1", (9, 22), b"ssh"));
     let by_link = to_gateway(INSIDE, &datagram("fe80::9", "fe80::1", (9, 22), b"ssh"));
@@ -117,13 +117,13 @@ fn a_port_without_a_kernel_side_drops_what_it_always_dropped() {
         assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &frame).len(), 0);
         assert_eq!(world.drops(reason), 1);
     }
-    let asks = arp([10, 99, 0, 9], [10, 99, 0, 77]);
-    assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &asks).len(), 0);
+    let arp_request = arp([10, 99, 0, 9], [10, 99, 0, 77]);
+    assert_eq!(at_kernel(&mut world, &kernel, INSIDE, &arp_request).len(), 0);
     assert_eq!(world.all_drops().len(), 4);
 }
 
 #[test]
-fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
+fn kernel_gets_no_clear_packet_that_a_tunnel_protects() {
     let (mut world, kernel) = gateway(1_000_000, 512, |config| {
         config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.0.1"), selector("::/0", "::/0")];
     });
@@ -135,7 +135,7 @@ fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0);
         assert_eq!(world.all_drops(), [(Unprotected, count)]);
     }
-    // Tags that are more than anybody looks through, or cut short, or around what is no IP packet.
+    // More tags than are parsed, a truncated tag, and tags around a truncated IP packet.
     for (frame, reason) in [
         (tagged(&spoofed, &[1, 2, 3]), UnknownEthertype),
         (tagged(&spoofed, &[0])[..17].to_vec(), RuntFrame),
@@ -144,22 +144,22 @@ fn the_kernel_gets_nothing_in_clear_that_a_tunnel_should_have_brought() {
         assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &frame).len(), 0);
         assert_eq!(world.drops(reason), 1, "{:?}", world.all_drops());
     }
-    // Neighbours are found even where a tunnel is for everything.
+    // Neighbour discovery works even with a tunnel for everything.
     assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &solicitation()), [solicitation()]);
 }
 
 #[test]
-fn what_the_kernel_sends_leaves_byte_for_byte_and_the_gateway_reads_none_of_it() {
+fn sends_the_kernels_frames_unchanged_and_unread() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let punted = world.counters().punted.value();
     let ssh = packet("203.0.113.1", "192.0.2.9", protocol::TCP, &[0x16; 20]);
     let mut padded = inside_out(&ssh);
     padded.extend_from_slice(b"padding");
-    // As the gateway would answer, were it on a wire.
-    let mut asks_gateway = arp([203, 0, 113, 9], [203, 0, 113, 1]);
-    asks_gateway[ethernet::HEADER + 7] = 2;
+    // A request that the gateway would answer if it came from the wire.
+    let mut request_for_gateway = arp([203, 0, 113, 9], [203, 0, 113, 1]);
+    request_for_gateway[ethernet::HEADER + 7] = 2;
     for sent in [
-        asks_gateway,
+        request_for_gateway,
         ospf("203.0.113.1"),
         lldp(),
         ethertype([9; 6], LLDP, &[]),
@@ -174,7 +174,7 @@ fn what_the_kernel_sends_leaves_byte_for_byte_and_the_gateway_reads_none_of_it()
 }
 
 #[test]
-fn the_kernel_cannot_send_in_clear_what_policy_protects() {
+fn kernel_cannot_send_in_clear_what_policy_protects() {
     let https = |remote: &str| wayfarer_dataplane::sa::Selector {
         protocol: Some(protocol::UDP),
         remote_ports: PortRange { first: 443, last: 443 },
@@ -205,7 +205,7 @@ fn the_kernel_cannot_send_in_clear_what_policy_protects() {
         (tagged(&to("10.98.0.1"), &[1, 2]), Unprotected),
         (tagged(&to("10.98.0.1"), &[1, 2, 3]), UnknownEthertype),
         (by_ipv6, Unprotected),
-        // Its SA is over, and it is still not for the clear.
+        // The SA has expired, but clear packets are still not allowed.
         (to("10.98.0.2"), Unprotected),
         (inside_out(&later), FragmentPorts),
         (to("10.97.0.1"), Discard),
@@ -226,7 +226,7 @@ fn the_kernel_cannot_send_in_clear_what_policy_protects() {
 }
 
 #[test]
-fn runts_from_either_side_are_counted_and_go_nowhere() {
+fn counts_and_drops_runt_frames_from_both_sides() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let lldp = lldp();
     for length in 0..ethernet::HEADER {

@@ -1,4 +1,4 @@
-//! A gateway whose outside has a kernel side, the kernel's end of that, and frames from both.
+//! A gateway whose outside port has a kernel's side, and frames from the wire and the kernel.
 
 use wayfarer::sim::{fixtures::*, frames::*, world::World};
 use wayfarer::{
@@ -22,7 +22,7 @@ pub(super) const SUITE: &str = "aes128gcm16";
 pub(super) const LLDP: u16 = 0x88cc;
 pub(super) const LLDP_GROUP: Mac = [1, 0x80, 0xc2, 0, 0, 0x0e];
 
-/// The kernel's side of the port `of`, and the kernel's end of it.
+/// Makes the kernel's side of port `of`, and the wire to the kernel.
 pub(super) fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
     let (port, wire) = memory::pair(depth, 2048);
     let port = OpenPort {
@@ -33,8 +33,8 @@ pub(super) fn tap(of: usize, rate: u32, depth: usize) -> (OpenPort, Wire) {
     (port, wire)
 }
 
-/// The kernel's side of the port `of`, with a queue for each of two workers, and the kernel's ends
-/// of those.
+/// Makes the kernel's side of port `of` with a queue for each of two workers, and the wires to the
+/// kernel.
 pub(super) fn tap_for_two(of: usize) -> (OpenPort, [Wire; 2]) {
     let (mut port, first) = tap(of, 1_000_000, 512);
     let (second, other) = tap(of, 1_000_000, 512);
@@ -42,7 +42,7 @@ pub(super) fn tap_for_two(of: usize) -> (OpenPort, [Wire; 2]) {
     (port, [first, other])
 }
 
-/// A gateway with two tunnels whose outside has a kernel side, and the kernel's end of that.
+/// Makes a gateway with two tunnels whose outside has a kernel's side, and the wire to the kernel.
 pub(super) fn gateway(rate: u32, depth: usize, change: impl FnOnce(&mut Config)) -> (World, Wire) {
     let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
     config.tunnels[0].remote = Remote::At(ip("192.0.2.1"), 0);
@@ -60,14 +60,14 @@ pub(super) fn received(wire: &Wire) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| wire.receive(<[u8]>::to_vec)).collect()
 }
 
-/// What the kernel gets of `frame`, which comes in by `port`.
+/// Sends `frame` to `port`, and returns the frames that the kernel gets.
 pub(super) fn at_kernel(world: &mut World, kernel: &Wire, port: usize, frame: &[u8]) -> Vec<Vec<u8>> {
     assert!(world.wires[port].send(frame));
     world.settle();
     received(kernel)
 }
 
-/// What leaves by the outside of `frame`, which the kernel sends.
+/// Sends `frame` from the kernel, and returns the frames that leave by the outside.
 pub(super) fn from_kernel(world: &mut World, kernel: &Wire, frame: &[u8]) -> Vec<Vec<u8>> {
     assert!(kernel.send(frame));
     world.settle();
@@ -75,12 +75,12 @@ pub(super) fn from_kernel(world: &mut World, kernel: &Wire, frame: &[u8]) -> Vec
     std::mem::take(&mut world.out[OUTSIDE])
 }
 
-/// `packet` from the station outside.
+/// Makes the frame of `packet` from the station outside.
 pub(super) fn outside(packet: &[u8]) -> Vec<u8> {
     to_gateway(OUTSIDE, packet)
 }
 
-/// `packet` from the kernel to the station outside.
+/// Makes the frame of `packet` from the kernel to the station outside.
 pub(super) fn inside_out(packet: &[u8]) -> Vec<u8> {
     frame(STATION_MAC[OUTSIDE], GATEWAY_MAC[OUTSIDE], packet)
 }
@@ -109,11 +109,16 @@ pub(super) fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 
 pub(super) fn solicitation() -> Vec<u8> {
     let target = "2001:db8:1::77".parse().unwrap();
-    let ask = Neighbour { solicitation: true, target, mac: Some(STATION_MAC[OUTSIDE]), solicited: false };
-    ask.frame(STATION_MAC[OUTSIDE], "2001:db8:1::fe".parse().unwrap(), [0x33, 0x33, 0xff, 0, 0, 0x77], target)
+    let request = Neighbour { solicitation: true, target, mac: Some(STATION_MAC[OUTSIDE]), solicited: false };
+    request.frame(
+        STATION_MAC[OUTSIDE],
+        "2001:db8:1::fe".parse().unwrap(),
+        [0x33, 0x33, 0xff, 0, 0, 0x77],
+        target,
+    )
 }
 
-/// An IP packet of any protocol.
+/// Makes an IP packet of any protocol.
 pub(super) fn packet(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     ip_packet(ip(src), ip(dst), protocol, payload)
 }
@@ -123,7 +128,7 @@ pub(super) fn ospf(src: &str) -> Vec<u8> {
     frame([1, 0, 0x5e, 0, 0, 5], STATION_MAC[OUTSIDE], &hello)
 }
 
-/// `frame` in as many VLANs as `tags` names.
+/// Inserts a VLAN tag into `frame` for each of `tags`.
 pub(super) fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tags = tags.iter().flat_map(|id| [0x81, 0, 0, *id]);

@@ -1,5 +1,4 @@
-//! The exception path: what is the kernel's goes to its side of a port, and comes from there, whole
-//! and within bounds.
+//! The exception path: frames to and from the kernel pass unchanged and within a rate.
 
 mod floods;
 mod frames;

@@ -1,4 +1,4 @@
-//! Which ports can be a kernel's side, and each worker's way to its queues of one.
+//! Ports as a kernel's side: validity, and a queue for each worker.
 
 use super::kernel::*;
 use wayfarer::launch::{Assembly, OpenPort, StartError, WorkerResources};
@@ -10,7 +10,7 @@ use wayfarer_dataplane::{
 };
 
 #[test]
-fn only_a_port_without_addresses_can_be_the_kernels_side_of_one_other() {
+fn kernels_side_must_be_the_only_one_of_an_ordinary_port() {
     let refused = |change: fn(&mut Vec<OpenPort>)| {
         let (mut ports, _wires) = open_ports(1, 4);
         ports.push(tap(OUTSIDE, 1, 4).0);
@@ -21,16 +21,16 @@ fn only_a_port_without_addresses_can_be_the_kernels_side_of_one_other() {
     };
     assert!(!refused(|_| {}));
     assert!(!refused(|ports| ports.push(tap(INSIDE, 1, 4).0)));
-    assert!(refused(|ports| ports.push(tap(OUTSIDE, 1, 4).0)), "two sides of one port");
-    assert!(refused(|ports| ports.push(tap(2, 1, 4).0)), "a side of a side");
+    assert!(refused(|ports| ports.push(tap(OUTSIDE, 1, 4).0)), "a second side of one port");
+    assert!(refused(|ports| ports.push(tap(2, 1, 4).0)), "a side of another side");
     assert!(refused(|ports| ports.push(tap(3, 1, 4).0)), "a side of itself");
-    assert!(refused(|ports| ports.push(tap(usize::MAX, 1, 4).0)), "a side of none");
+    assert!(refused(|ports| ports.push(tap(usize::MAX, 1, 4).0)), "a side of a port that does not exist");
     assert!(refused(|ports| ports[2].is_host = true));
     assert!(refused(|ports| ports[2].addresses = ports[0].addresses.clone()));
 }
 
 #[test]
-fn every_worker_has_a_way_of_its_own_between_each_port_and_its_side() {
+fn each_worker_has_its_own_queue_to_each_kernels_side() {
     let (mut ports, wires) = open_ports(2, 512);
     let (taps, kernel): (Vec<_>, Vec<_>) = [OUTSIDE, INSIDE].map(tap_for_two).into_iter().unzip();
     ports.extend(taps);

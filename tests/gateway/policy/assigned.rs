@@ -1,4 +1,4 @@
-//! The inner addresses that a gateway which we call may give us.
+//! Inner addresses that the gateway accepts as an initiator.
 
 use wayfarer::sim::{
     fixtures::config,
@@ -7,9 +7,9 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::event::Reason;
 
-/// Calls a gateway that has only this address to give; returns that gateway, once it has answered,
-/// and us.
-fn called(address: &str) -> (Peer, World) {
+/// Connects to a remote gateway that has only this address to assign; returns that gateway, once it
+/// has answered, and our own.
+fn connect_to(address: &str) -> (Peer, World) {
     let mut config = config(vec![]);
     let both = "auth = \"psk\"\npsk_file = \"$PSK\"\nesp = [\"aes256gcm16\"]\n";
     config.ike = ike(
@@ -52,11 +52,15 @@ pool = "one"
 }
 
 #[test]
-fn a_router_of_ours_is_no_inner_address() {
-    let (_, world) = called("10.98.0.7");
-    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other is taken");
-    let (mut gateway, mut world) = called("203.0.113.254");
-    gateway.until(&mut world, |peer| !peer.side.ends().is_empty());
-    assert_eq!(gateway.side.ends(), [Reason::Deleted], "it hears that nothing came of it");
+fn refuses_a_routers_address_as_inner_address() {
+    let (_, world) = connect_to("10.98.0.7");
+    assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 1, "any other address is accepted");
+    let (mut gateway, mut world) = connect_to("203.0.113.254");
+    gateway.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
+    assert_eq!(
+        gateway.side.end_reasons(),
+        [Reason::Deleted],
+        "the remote gateway is told that the tunnel was not taken"
+    );
     assert_eq!(world.assembly.slow_path.tunnels().iter().count(), 0);
 }

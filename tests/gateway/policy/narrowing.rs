@@ -1,5 +1,5 @@
-//! What a peer negotiates lies within what the operator allows it, and does not change the order of
-//! what the operator wrote (RFC 4301 §4.4.1, RFC 7296 §2.9).
+//! Selectors that a peer negotiates stay within those that the operator allows, and do not change
+//! the operator's order of policies (RFC 4301 §4.4.1, RFC 7296 §2.9).
 
 use super::{fate, to};
 use wayfarer::config::model::{Policy, PolicyAction};
@@ -12,7 +12,7 @@ use wayfarer::sim::{
 };
 use wayfarer_dataplane::{drop::DropReason, sa::Selector};
 
-/// A gateway that terminals connect to as `connection` allows, with policies.
+/// Makes a gateway with policies, to which terminals connect by `connection`.
 fn gateway(connection: &str, policies: Vec<(PolicyAction, Selector)>) -> World {
     let mut config = config(vec![]);
     config.ike = for_terminals("10.98.0.0/24", &format!("esp = [\"aes256gcm16\"]\n{connection}"));
@@ -22,7 +22,7 @@ fn gateway(connection: &str, policies: Vec<(PolicyAction, Selector)>) -> World {
     world
 }
 
-/// Connects a terminal called `name` from `address` that asks for what `keys` say, and takes its
+/// Connects terminal `name` from `address` with a connection that has `keys`; returns it and its
 /// end of the tunnel.
 fn connect(world: &mut World, name: &str, address: &str, keys: &str) -> (Peer, Terminal) {
     let text = format!(
@@ -45,8 +45,8 @@ esp = ["aes256gcm16"]
     (peer, tunnel)
 }
 
-/// What came of a packet that a terminal sent through its tunnel: in clear on the inside or
-/// outside, or why it was dropped.
+/// Sends a packet from a terminal through its tunnel, and returns its fate: in clear on the inside
+/// or outside, or the reason for its drop.
 fn inner_fate(world: &mut World, tunnel: &mut Terminal, inner: &[u8]) -> Result<&'static str, DropReason> {
     let before = world.all_drops();
     let sealed = tunnel.seal(inner);
@@ -58,14 +58,19 @@ fn inner_fate(world: &mut World, tunnel: &mut Terminal, inner: &[u8]) -> Result<
     if outside.contains(&forwarded(inner)) {
         return Ok("outside");
     }
-    Err(world.all_drops().into_iter().find(|drop| !before.contains(drop)).expect("it went nowhere").0)
+    Err(world
+        .all_drops()
+        .into_iter()
+        .find(|drop| !before.contains(drop))
+        .expect("a packet that does not come out is counted as dropped")
+        .0)
 }
 
 const POOLED: &str = r#"inner_local = ["10.99.0.0/16"]
 pool = "terminals""#;
 
 #[test]
-fn who_asks_for_less_does_not_get_past_a_discard_policy() {
+fn narrower_request_does_not_get_past_a_discard_policy() {
     let kept = (PolicyAction::Discard, selector("0.0.0.0/0", "10.99.5.0/24"));
     for asked in ["10.99.0.0/16", "10.99.5.0/24", "10.99.5.9/32"] {
         let mut world = gateway(POOLED, vec![kept.clone()]);
@@ -82,7 +87,7 @@ fn who_asks_for_less_does_not_get_past_a_discard_policy() {
 }
 
 #[test]
-fn who_offers_less_does_not_draw_in_what_a_bypass_policy_covers() {
+fn narrower_offer_does_not_take_traffic_from_a_bypass_policy() {
     let site = r#"inner_local = ["10.99.0.0/24"]
 inner_remote = ["172.16.0.0/12"]"#;
     let bypass = (PolicyAction::Bypass, selector("0.0.0.0/0", "172.20.0.0/16"));
@@ -98,7 +103,7 @@ inner_remote = ["172.16.0.0/12"]"#;
 }
 
 #[test]
-fn a_policy_that_is_closer_holds_for_an_address_that_the_gateway_gave_away() {
+fn policy_of_a_longer_prefix_holds_for_an_assigned_address() {
     for (policy, expected) in [
         ("10.98.0.0/28", Err(DropReason::Discard)),
         ("10.98.0.0/24", Ok("sealed")),
@@ -113,7 +118,7 @@ fn a_policy_that_is_closer_holds_for_an_address_that_the_gateway_gave_away() {
 }
 
 #[test]
-fn an_address_of_a_pool_that_nobody_has_is_not_answered_in_clear() {
+fn nothing_leaves_in_clear_to_an_unassigned_pool_address() {
     let everywhere = r#"inner_local = ["0.0.0.0/0"]
 pool = "terminals""#;
     let bypass = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
@@ -125,14 +130,14 @@ pool = "terminals""#;
         assert_eq!(inner_fate(&mut world, &mut tunnel, &packet), Err(DropReason::Discard), "{asked}");
         world.pass(std::time::Duration::from_secs(1));
         let clear = world.take(OUTSIDE).into_iter().filter(|p| p[16..19] == [10, 98, 0]).count();
-        assert_eq!(clear, 0, "{asked}: something for the pool left in clear");
+        assert_eq!(clear, 0, "{asked}: a packet to the pool left in clear");
     }
 }
 
 #[test]
-fn who_offers_less_does_not_pass_for_one_who_need_not_use_a_tunnel() {
-    // The site's networks are its tunnel's; a narrower claim to speak for this side changes nothing
-    // of that.
+fn narrower_offer_of_another_site_does_not_allow_clear_traffic() {
+    // Traffic from a site's network must use its tunnel. A narrower selector of another site for
+    // this address does not change that.
     let hub = r#"inner_local = ["0.0.0.0/0"]
 inner_remote = ["172.16.0.0/12"]"#;
     let mut world = gateway(hub, vec![]);
@@ -146,9 +151,9 @@ inner_remote = ["172.16.0.0/12"]"#;
 }
 
 #[test]
-fn a_discard_for_others_changes_nothing_for_a_tunnel() {
-    // What is kept out of the clear for a pool stays a site's to speak for, whatever else is
-    // discarded.
+fn discard_of_other_traffic_does_not_affect_a_tunnel() {
+    // Although the gateway keeps clear traffic from its pool, a site may use these addresses,
+    // whatever else is discarded.
     let and_a_site = r#"
 [[connection]]
 name = "site"

@@ -1,12 +1,12 @@
-//! Checksums that net_tap fills in and verifies.
+//! Checksum offloads of net_tap.
 
 use crate::lab::{Gateway, Lab, Program, wait_for};
 use std::net::UdpSocket;
 
-/// At the other end of the tunnel.
+/// An address at the other end of the tunnel.
 const PEER: &str = "10.98.0.7:9";
 
-/// A gateway between a host and a peer at the other end of ESP in UDP over IPv6.
+/// Starts a gateway between a host and a peer, with ESP in UDP over IPv6.
 fn start() -> (Lab, Gateway) {
     let lab = Lab::new(&["far", "gw", "srv"]);
     lab.link([("far", "f0", &["2001:db8:a::2/64"]), ("gw", "g0", &[])]);
@@ -42,12 +42,11 @@ outbound = { spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }
         sent += 1;
         (gateway.ports().iter().all(|port| port.neighbours == 1)).then_some(())
     });
-    wait_for("them to be sealed", || (gateway.sa().outbound.packets == sent).then_some(()));
+    wait_for("all datagrams to be sealed", || (gateway.sa().outbound.packets == sent).then_some(()));
     (lab, gateway)
 }
 
-/// What is sealed for UDP over IPv6 leaves with a whole checksum, which the device was left to fill
-/// in.
+/// Checks that ESP in UDP over IPv6 leaves with a valid checksum, which the device fills in.
 #[test]
 fn udp_over_ipv6_leaves_with_its_checksum() {
     let (lab, gateway) = start();
@@ -58,20 +57,23 @@ fn udp_over_ipv6_leaves_with_its_checksum() {
     capture.arg("exec tcpdump -Z root -lnvvi f0 --immediate-mode -c 20 udp port 4500 2>&1");
     let mut capture = Program::start(&mut capture);
     capture.wait_for_line("listening on");
-    // The kernel's own check takes what comes by a veth for checked.
+    // tcpdump verifies the checksums, because the kernel does not verify those of packets from a
+    // veth.
     let socket = lab.enter("srv", || UdpSocket::bind("10.99.0.2:0").unwrap());
     let sealed = gateway.sa().outbound.packets;
     for length in 1..=20 {
         socket.send_to(&vec![length; usize::from(length) * 37], PEER).unwrap();
     }
-    let said = capture.finish();
-    assert_eq!(said.matches("udp sum ok").count(), 20, "{said}");
-    wait_for("the gateway to count them", || (gateway.sa().outbound.packets == sealed + 20).then_some(()));
+    let output = capture.finish();
+    assert_eq!(output.matches("udp sum ok").count(), 20, "{output}");
+    wait_for("the gateway to count the packets", || {
+        (gateway.sa().outbound.packets == sealed + 20).then_some(())
+    });
     gateway.assert_no_drops();
 }
 
-/// Puts packets that are to be sealed on net_tap's wire, with a right IPv4 header checksum or a
-/// wrong one. By the kernel's end: a bridge may check them itself.
+/// Sends packets for the tunnel by net_tap's kernel device, because a bridge might verify checksums
+/// itself. Their IPv4 header checksum is XORed with `flip`.
 fn send(lab: &Lab, gateway: &Gateway, count: u32, flip: u16) {
     let script = format!(
         "from scapy.all import *\n\
@@ -84,17 +86,19 @@ fn send(lab: &Lab, gateway: &Gateway, count: u32, flip: u16) {
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
 }
 
-/// A device that verifies checksums is believed where it says that they are good, and only there.
+/// Checks that the gateway trusts a verifying device only about checksums that it reports as good.
 #[test]
-fn a_wrong_ipv4_checksum_is_dropped() {
+fn drops_packets_with_a_wrong_ipv4_checksum() {
     let (lab, gateway) = start();
     let inside = &gateway.ports()[1];
     assert!(inside.kind.contains("verifies IPv4 checksums"), "{}", inside.kind);
     let sealed = gateway.sa().outbound.packets;
     send(&lab, &gateway, 5, 0x0100);
-    wait_for("the wrong ones to be counted", || (gateway.dropped("IpChecksum") == 5).then_some(()));
+    wait_for("the wrong checksums to be counted", || (gateway.dropped("IpChecksum") == 5).then_some(()));
     assert_eq!(gateway.sa().outbound.packets, sealed);
     send(&lab, &gateway, 7, 0);
-    wait_for("the right ones to pass", || (gateway.sa().outbound.packets == sealed + 7).then_some(()));
+    wait_for("packets with valid checksums to pass", || {
+        (gateway.sa().outbound.packets == sealed + 7).then_some(())
+    });
     assert_eq!(gateway.dropped("IpChecksum"), 5);
 }

@@ -1,4 +1,4 @@
-//! The kernel's side of a port that is DPDK's.
+//! The kernel's side of a DPDK port.
 
 use crate::{
     lab::{Gateway, Lab, PATIENCE, Program, wait_for},
@@ -10,9 +10,8 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-/// A gateway with an exception path of `rate` frames a second on its outside, for two workers,
-/// where the kernel has the port's address and the only route outwards; and a terminal whose tunnel
-/// works by that route.
+/// Starts a gateway with two workers and an exception path of `rate` frames per second on its
+/// outside, and a terminal. The kernel has the port's address and the only route to the terminal.
 fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     let lab = terminal_lab();
     let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
@@ -24,9 +23,9 @@ fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     (lab, gateway, terminal)
 }
 
-/// The kernel answers ping, talks TCP, starts connections of its own, and hears routing protocols'
-/// groups.
-pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
+/// Checks that the kernel answers pings, speaks TCP, sends pings of its own, and receives multicast
+/// groups of routing protocols.
+pub(crate) fn kernel_shares_a_port(driver: &str) {
     let (lab, gateway, _terminal) = start(driver, 10_000);
     let ports = gateway.ports();
     let tap = ports.iter().find(|port| port.port == "wf-outside").expect("the exception path");
@@ -37,14 +36,14 @@ pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
     let neighbour = lab.run("core", "ip neigh show 192.0.2.1");
     assert!(neighbour.contains(&tap.mac), "{neighbour}");
 
-    // Addresses that the host gets while the gateway runs, and loses again.
+    // Addresses that the host gets, and loses again, while the gateway runs.
     lab.run("core", "ip address add 2001:db8:a::fe/64 dev k1 nodad");
     for (address, length) in [("192.0.2.77", 24), ("2001:db8:a::77", 64)] {
         lab.run("gw", &format!("ip address add {address}/{length} dev wf-outside"));
         wait_for_ping(&lab, "core", address);
         lab.run("core", &format!("ping -c 5 -i 0.02 -W 2 {address}"));
         lab.run("gw", &format!("ip address del {address}/{length} dev wf-outside"));
-        wait_for("it to be silent", || {
+        wait_for("the address to be silent", || {
             (!lab.output("core", &format!("ping -c 1 -W 0.1 {address}")).status.success()).then_some(())
         });
     }
@@ -57,29 +56,30 @@ pub(crate) fn the_kernel_has_its_part_of_a_port(driver: &str) {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
     }
-    // Of many segments each way.
+    // Many segments in each direction.
     let sent: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
-    let mut heard = vec![0; sent.len()];
+    let mut received = vec![0; sent.len()];
     client.write_all(&sent).unwrap();
-    host.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, sent);
-    heard.fill(0);
+    host.read_exact(&mut received).unwrap();
+    assert_eq!(received, sent);
+    received.fill(0);
     host.write_all(&sent).unwrap();
-    client.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, sent);
+    client.read_exact(&mut received).unwrap();
+    assert_eq!(received, sent);
 
     let mut capture = lab.command("gw", "timeout 20 sh -c");
     capture.arg("exec tcpdump -Z root -lni wf-outside --immediate-mode -c 3 dst host 224.0.0.5 2>&1");
     let mut capture = Program::start(&mut capture);
     capture.wait_for_line("listening on");
     lab.output("core", "ping -c 3 -i 0.02 -t 1 -W 0.1 -I k1 224.0.0.5");
-    let said = capture.finish();
-    assert_eq!(said.matches("192.0.2.254 > 224.0.0.5").count(), 3, "{said}");
+    let output = capture.finish();
+    assert_eq!(output.matches("192.0.2.254 > 224.0.0.5").count(), 3, "{output}");
     assert_eq!(gateway.dropped("ExceptionLimit"), 0);
 }
 
-/// What exceeds the rate is dropped and counted; a tunnel has nothing of it.
-pub(crate) fn a_flood_to_the_kernel_is_limited(driver: &str) {
+/// Checks that frames beyond the rate are dropped and counted, and that a tunnel's traffic does not
+/// suffer.
+pub(crate) fn flood_to_the_kernel_is_limited(driver: &str) {
     let (lab, gateway, terminal) = start(driver, 500);
     let mut ping = lab.spawn("term", &format!("ping -i 0.02 -w 60 {SERVER}"));
     ping.wait_for_line("icmp_seq=10 ");
@@ -93,12 +93,12 @@ pub(crate) fn a_flood_to_the_kernel_is_limited(driver: &str) {
         (gateway.dropped("ExceptionLimit") >= 1000).then_some(())
     });
     let after = gateway.ports().iter().find(|port| port.port == "wf-outside").unwrap().tx_packets;
-    // A second's worth by then, and what the bucket held and fills up to.
+    // The rate over the elapsed time, and the token bucket's content.
     let most = 500.0 * start.elapsed().as_secs_f64() + 150.0;
     assert!(((after - before) as f64) < most, "{} passed of at most {most}", after - before);
     ping.wait_for_line("icmp_seq=");
-    let said = ping.interrupt();
-    assert!(lost(&said) <= in_flight(1), "{said}");
+    let output = ping.interrupt();
+    assert!(lost(&output) <= in_flight(1), "{output}");
     assert_eq!(gateway.sa().state, "up");
     terminal.assert_no_drops();
 }

@@ -1,8 +1,8 @@
-//! Files by the driver net_pcap: scapy seals what the gateway opens and opens what it seals, byte
-//! for byte.
+//! Files by the driver net_pcap: scapy seals packets for the gateway and opens the gateway's, and
+//! compares them byte for byte.
 
 use crate::{
-    dpdk::set_ups::assert_calm,
+    dpdk::set_ups::assert_only_info_logged,
     lab::{Lab, PATIENCE, wait_for},
 };
 use serde_json::{Value, json};
@@ -11,8 +11,9 @@ use std::{fs, path::Path, process::Command, time::Instant};
 /// Packets of every case in each direction, as in pcap_peer.py.
 const ROUNDS: u64 = 2;
 
-/// ESP and ESP in UDP, both families outside and inside. All packets, of both files, come in one
-/// turn of the worker and may wait for their next hops: it punts 32 of them.
+/// Lists all combinations of ESP with and without UDP, and both families outside and inside. No
+/// more: all packets come in one turn of the worker and wait for their next hops, and a turn punts
+/// at most 32.
 fn cases() -> Vec<Value> {
     let mut cases = Vec::new();
     for (outer, inner) in [(4, 4), (4, 6), (6, 4), (6, 6)] {
@@ -88,10 +89,10 @@ via = "2001:db8:1::fe"
     text
 }
 
-/// What the peers that scapy plays have to say.
+/// Runs the peers, which scapy plays; returns their output.
 fn scapy(lab: &Lab, command: &str) -> String {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    // Debian's own Python, whatever else is in the path: that is where its packages are.
+    // Debian's own Python, because Debian's packages are installed there.
     let mut python = Command::new("/usr/bin/python3");
     python.arg("-B").arg(tests.join("live/dpdk/pcap_peer.py")).arg(command).arg(lab.path("."));
     let output = python.env("PYTHONPATH", tests.join("peers")).output().unwrap();
@@ -101,7 +102,7 @@ fn scapy(lab: &Lab, command: &str) -> String {
 }
 
 #[test]
-fn scapy_and_the_gateway_open_what_the_other_sealed() {
+fn scapy_and_the_gateway_open_each_others_packets() {
     let lab = Lab::new(&["gw"]);
     let cases = cases();
     let all = ROUNDS * cases.len() as u64;
@@ -111,18 +112,18 @@ fn scapy_and_the_gateway_open_what_the_other_sealed() {
     let kinds: Vec<_> = gateway.ports().iter().map(|port| (port.kind.clone(), port.mac.clone())).collect();
     let expected = [0, 1].map(|port| ("dpdk (net_pcap)".to_owned(), format!("02:70:63:61:70:0{port}")));
     assert_eq!(kinds, expected);
-    // These files have no end that the gateway would hear of.
+    // The gateway does not notice the end of these files.
     let deadline = Instant::now() + PATIENCE;
     wait_for("every packet to pass", || {
         let (sas, ports) = (gateway.tunnels(), gateway.ports());
         let opened: u64 = sas.iter().map(|sa| sa.inbound.packets).sum();
         let sealed: u64 = sas.iter().map(|sa| sa.outbound.packets).sum();
-        // Two questions of the stations are answered.
+        // The gateway also answers two requests of the stations.
         let left = ports.iter().all(|port| port.neighbours == 2 && port.tx_packets >= all + 2);
         assert!(Instant::now() < deadline, "{opened} {sealed} {ports:?} {:?}", gateway.drops());
         (opened == all && sealed == all && left).then_some(())
     });
     assert!(gateway.stop().success(), "{}", gateway.log());
-    assert_calm(&gateway);
+    assert_only_info_logged(&gateway);
     assert_eq!(scapy(&lab, "check"), format!("{all} {all}\n"));
 }

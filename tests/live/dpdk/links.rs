@@ -1,7 +1,7 @@
-//! What `wayfarer show ports` tells of DPDK's devices.
+//! DPDK's devices in `wayfarer show ports`.
 
 use crate::{
-    dpdk::set_ups::assert_calm,
+    dpdk::set_ups::assert_only_info_logged,
     lab::{Gateway, wait_for},
     traffic::wait_for_ping,
     world::{BY_CORE, SERVER, gateway_config, start, start_terminal, terminal_lab},
@@ -20,10 +20,10 @@ fn counter(port: &PortView, name: &str) -> u64 {
         .value
 }
 
-/// A device by a socket has its kernel device's MAC address and MTU, and counts what the gateway
-/// counts.
+/// Checks that a socket device shows its kernel device's MAC address and MTU, and the same counts
+/// as the gateway.
 #[test]
-fn a_device_tells_what_it_is() {
+fn shows_a_devices_state_and_counters() {
     let lab = terminal_lab();
     let config = gateway_config("net_af_packet", BY_CORE);
     let config = config.replacen("device = \"g0\"", "device = \"g0\"\npromiscuous = true\nmtu = 1400", 1);
@@ -40,7 +40,7 @@ fn a_device_tells_what_it_is() {
     assert_eq!((port.promiscuous, inside.promiscuous), (Some(true), Some(false)));
     assert_eq!((port.rx_missed, port.rx_errors, port.rx_oversize, port.tx_errors), (0, 0, 0, 0));
     assert!(port.rx_packets > 0 && port.tx_packets > 0);
-    wait_for("both to have counted the same", || {
+    wait_for("equal counters of device and gateway", || {
         let port = outside(&gateway);
         let counted = |way| {
             (counter(&port, &format!("{way}_good_packets")), counter(&port, &format!("{way}_good_bytes")))
@@ -49,25 +49,25 @@ fn a_device_tells_what_it_is() {
             && counted("tx") == (port.tx_packets, port.tx_bytes);
         same.then_some(())
     });
-    assert!(gateway.tell("show ports").contains("  up 10G promiscuous  "));
+    assert!(gateway.command("show ports").contains("  up 10G promiscuous  "));
 }
 
-/// A device that goes down is seen, logged, and works when it is up again.
+/// Checks that a device that goes down is shown and logged, and works again once it is up.
 #[test]
-fn a_device_that_goes_down_is_seen() {
+fn shows_and_logs_a_device_that_goes_down() {
     let lab = terminal_lab();
     let (gateway, _terminal) = start(&lab, "net_tap", "192.0.2.1");
-    let is = |wanted: &str| (outside(&gateway).link.as_deref() == Some(wanted)).then_some(());
+    let is = |state: &str| (outside(&gateway).link.as_deref() == Some(state)).then_some(());
     wait_for("the device to be up", || is("up"));
     lab.run("gw", "ip link set tap-g0 down");
-    wait_for("the device to be seen down", || is("down"));
-    let said = |what: &str| {
-        gateway.log().lines().any(|line| line.contains(what) && line.contains("outside")).then_some(())
+    wait_for("the device to be shown as down", || is("down"));
+    let logged = |text: &str| {
+        gateway.log().lines().any(|line| line.contains(text) && line.contains("outside")).then_some(())
     };
-    wait_for("the log to say so", || said("the device is down"));
+    wait_for("a log line", || logged("the device is down"));
     lab.run("gw", "ip link set tap-g0 up");
-    wait_for("the device to be seen up", || is("up"));
-    wait_for("the log to say so", || said("the device is up"));
+    wait_for("the device to be shown as up", || is("up"));
+    wait_for("a log line", || logged("the device is up"));
     wait_for_ping(&lab, "term", SERVER);
-    assert_calm(&gateway);
+    assert_only_info_logged(&gateway);
 }

@@ -1,6 +1,6 @@
-//! The program on DPDK's ports: its own virtual devices, in network namespaces with traffic from
-//! scapy, ping, iperf3 and the kernel's own stack. Needs root, DPDK's drivers, what the tests of
-//! `live` need, and python3-scapy.
+//! The program on DPDK ports with virtual devices, in network namespaces with traffic from scapy,
+//! ping, iperf3 and the kernel's own stack. Needs root, DPDK's drivers, the tools of the other live
+//! tests, and python3-scapy.
 
 mod checksums;
 mod exception;
@@ -11,14 +11,14 @@ mod set_ups;
 
 use crate::{moves, paths};
 
-/// On a driver that leaves fragments alone: net_af_packet has the kernel join them, and cuts what
-/// exceeds its frames.
+/// Uses net_tap, which leaves fragments alone: net_af_packet has the kernel reassemble them, and
+/// truncates packets longer than its frames.
 #[test]
 fn too_big() {
     paths::too_big("net_tap");
 }
 
-/// Each of these on both drivers that have a kernel device at their other end.
+/// Makes a test of each function for both drivers that work on a kernel device.
 macro_rules! for_each_driver {
     ($($module:ident::$test:ident,)*) => {
         mod net_af_packet {
@@ -37,6 +37,6 @@ for_each_driver! {
     paths::neighbours,
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
-    exception::the_kernel_has_its_part_of_a_port,
-    exception::a_flood_to_the_kernel_is_limited,
+    exception::kernel_shares_a_port,
+    exception::flood_to_the_kernel_is_limited,
 }

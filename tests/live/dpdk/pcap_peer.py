@@ -1,7 +1,7 @@
-"""The peers of a gateway on files of DPDK's net_pcap, played by scapy. The stations around it are heard of by their own questions.
+"""The peers of a gateway on files of DPDK's net_pcap, played by scapy. The gateway learns its neighbours by their own requests.
 
-    pcap_peer.py make FOLDER    writes what the gateway is to read
-    pcap_peer.py check FOLDER   checks what it wrote, and prints how many packets it opened and how many it sealed
+    pcap_peer.py make FOLDER    writes the files that the gateway reads
+    pcap_peer.py check FOLDER   checks the files that it wrote, and prints how many packets it opened and sealed
 """
 
 import json
@@ -19,7 +19,7 @@ from association import association, forwarded, inner, without_udp
 
 # Packets of every case in each direction.
 ROUNDS = 2
-# As net_pcap numbers its devices.
+# MAC addresses that net_pcap gives its devices.
 MACS = {"outside": "02:70:63:61:70:00", "inside": "02:70:63:61:70:01"}
 STATION = "02:00:00:00:00:99"
 # The gateway's addresses and those of its next hops.
@@ -42,7 +42,7 @@ def make(folder, cases):
         for case in cases:
             packet = association(case, "in", 1 + turn).encrypt(inner(case, "in", turn))
             if case["udp"]:
-                # Over IPv4 scapy 2.5 sets the length of the UDP header alone.
+                # Over IPv4, scapy 2.5 sets the UDP length to that of the header.
                 packet[UDP].len = len(packet[UDP])
             put("outside", packet)
             put("inside", inner(case, "out", turn))
@@ -51,7 +51,7 @@ def make(folder, cases):
 
 
 def packets(folder, port):
-    """The IP packets that left by a port, besides the search for neighbours."""
+    """Yields the IP packets that left by a port, without neighbour discovery."""
     for frame in rdpcap(str(folder / f"{port}-out.pcap")):
         assert frame.src == MACS[port], frame.summary()
         if (IP in frame or IPv6 in frame) and not (ICMPv6ND_NS in frame or ICMPv6ND_NA in frame):

@@ -1,4 +1,4 @@
-//! Set-ups that cannot work end with one clear line; the one in `conf` works.
+//! Set-ups that cannot work end with one clear line; those in `conf` work.
 
 use crate::{
     lab::{Gateway, Lab, program, wait_for},
@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{fs, path::Path};
 
-/// A gateway on `net_ring0` and `net_null0`, of which `[dpdk]` says the rest.
+/// Configures a gateway on `net_ring0` and `net_null0`, with `dpdk` as the section `[dpdk]`.
 pub(crate) fn null_config(dpdk: &str) -> String {
     with_devices(["net_ring0", "net_null0"], dpdk)
 }
@@ -30,27 +30,28 @@ addresses = ["10.99.0.1/24"]
     )
 }
 
-/// The gateway, run by `under`, ends with exit code 1, and on standard error one line that has all
-/// of `words`.
-pub(crate) fn refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
+/// Checks that the gateway, run by `under`, ends with exit code 1 and one line on standard error
+/// that contains all of `words`.
+pub(crate) fn assert_refused(lab: &Lab, under: &str, config: &str, words: &[&str]) {
     let file = lab.config("refused", config);
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
     let output = lab.output("gw", &command);
-    let [said, out] = [output.stderr, output.stdout].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert_eq!((output.status.code(), &out[..]), (Some(1), ""), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(words.iter().all(|word| said.contains(word)), "{said} has not all of {words:?}");
+    let [errors, out] = [output.stderr, output.stdout].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!((output.status.code(), &out[..]), (Some(1), ""), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(words.iter().all(|word| errors.contains(word)), "{errors} lacks some of {words:?}");
     assert!(!lab.path("refused.sock").exists());
 }
 
-/// A gateway has written nothing but what it always does: nothing of DPDK's own, no warning.
-pub(crate) fn assert_calm(gateway: &Gateway) {
+/// Asserts that the gateway's log has only lines of level INFO: no warnings, and no output of DPDK
+/// itself.
+pub(crate) fn assert_only_info_logged(gateway: &Gateway) {
     let log = gateway.log();
     assert_eq!(log.lines().find(|line| !line.contains("  INFO ")), None, "{log}");
 }
 
 #[test]
-fn a_wrong_option_is_named() {
+fn names_a_wrong_option() {
     let lab = Lab::new(&["gw"]);
     for (options, words) in [
         ("--nonsense", "unrecognized option '--nonsense'"),
@@ -58,26 +59,36 @@ fn a_wrong_option_is_named() {
         ("--base-virtaddr=here", "invalid parameter for --base-virtaddr"),
     ] {
         let vdev = "hugepages = false\nvdev = [\"net_ring0\", \"net_null0\"]";
-        refused(&lab, "", &null_config(&format!("{vdev}\noptions = [\"{options}\"]")), &["dpdk: ", words]);
+        assert_refused(
+            &lab,
+            "",
+            &null_config(&format!("{vdev}\noptions = [\"{options}\"]")),
+            &["dpdk: ", words],
+        );
     }
 }
 
 #[test]
-fn too_little_memory_is_said_with_what_is_needed() {
+fn reports_too_little_memory_and_the_amount_needed() {
     let lab = Lab::new(&["gw"]);
     let config = null_config("hugepages = false\nmemory = \"4MiB\"\nvdev = [\"net_ring0\", \"net_null0\"]");
-    refused(&lab, "", &config, &["dpdk: no memory for", "frames", "MiB", "Cannot allocate memory"]);
+    assert_refused(&lab, "", &config, &["dpdk: no memory for", "frames", "MiB", "Cannot allocate memory"]);
     let config = config.replace("4MiB", "1048576MiB");
-    refused(&lab, "", &config, &["dpdk: 1048576 MiB of memory are asked for; the machine has ", " MiB"]);
+    assert_refused(
+        &lab,
+        "",
+        &config,
+        &["dpdk: 1048576 MiB of memory are asked for; the machine has ", " MiB"],
+    );
 }
 
 #[test]
-fn a_device_that_cannot_be_made_says_why() {
+fn reports_why_a_device_cannot_be_made() {
     let lab = Lab::new(&["gw"]);
     let refuses = |vdev: &str, words: &[&str]| {
         let device = vdev.split(',').next().unwrap();
         let dpdk = format!("hugepages = false\nvdev = [\"net_null0\", \"{vdev}\"]");
-        refused(&lab, "", &with_devices(["net_null0", device], &dpdk), words);
+        assert_refused(&lab, "", &with_devices(["net_null0", device], &dpdk), words);
     };
     refuses("net_nonsense0", &["dpdk: ", "failed to parse device \"net_nonsense0\""]);
     refuses(
@@ -87,26 +98,26 @@ fn a_device_that_cannot_be_made_says_why() {
     refuses("net_af_packet0,iface=eth77", &["port inside: net_af_packet0: ", "No such device"]);
     refuses("net_tap0,iface=lo", &["port inside: net_tap0: ", "TUNSETIFF for lo: Invalid argument"]);
     refuses("net_pcap0,rx_pcap=/missing.pcap", &["port inside: net_pcap0: ", "/missing.pcap: No such file"]);
-    // Its rings' frames are of 2 KiB, as an mbuf is with its headroom.
+    // The driver's frames are as large as an mbuf with its headroom, 2 KiB.
     let start = "port inside: net_af_packet0: its driver cannot set up a receive queue: ";
     refuses("net_af_packet0,iface=lo", &[start, "2016 bytes will not fit in mbuf (1920 bytes)"]);
 }
 
 #[test]
-fn a_nic_that_is_not_there_is_named() {
+fn names_a_missing_nic() {
     let lab = Lab::new(&["gw"]);
     let dpdk = "hugepages = false\nvdev = [\"net_null0\"]\nallow = [\"0000:7f:1f.7\"]";
     let config = with_devices(["net_null0", "0000:7f:1f.7"], dpdk);
-    refused(&lab, "", &config, &["port inside: 0000:7f:1f.7: there is no PCI device of this address"]);
+    assert_refused(&lab, "", &config, &["port inside: 0000:7f:1f.7: there is no PCI device of this address"]);
 }
 
 #[test]
-fn more_workers_than_queues_are_too_many() {
+fn refuses_more_workers_than_queues() {
     let lab = Lab::new(&["gw"]);
     let file = lab.path("out.pcap");
     let dpdk = format!("hugepages = false\nvdev = [\"net_null0\", \"net_pcap0,tx_pcap={}\"]", file.display());
     let config = format!("workers = [0, 1]\n{}", with_devices(["net_null0", "net_pcap0"], &dpdk));
-    refused(
+    assert_refused(
         &lab,
         "",
         &config,
@@ -114,9 +125,9 @@ fn more_workers_than_queues_are_too_many() {
     );
 }
 
-/// The example as it stands but for its control socket, and its commands.
+/// Runs `conf/dpdk-lab.toml`, except for its control socket, with the commands that it lists.
 #[test]
-fn the_example_works_as_it_says() {
+fn example_works_as_documented() {
     let page = include_str!("../../../conf/dpdk-lab.toml");
     for command in [
         "ip netns add far && ip link set wf0 netns far\n",
@@ -136,23 +147,23 @@ fn the_example_works_as_it_says() {
     }
     let file = lab.path("lab.toml");
     fs::write(&file, format!("[gateway]\ncontrol = \"gw.sock\"\n{gateway}")).unwrap();
-    let mut gateway = lab.gateway_of("gw", &file);
+    let mut gateway = lab.gateway_from_file("gw", &file);
     lab.run("gw", &format!("ip link set wf0 netns {}", lab.full("far")));
     lab.run("far", "ip addr add 203.0.113.254/24 dev wf0");
     lab.run("far", "ip link set wf0 up");
     lab.run("gw", "ip addr add 203.0.113.1/24 dev wf-outside");
     wait_for_ping(&lab, "far", "203.0.113.1");
-    let counters = gateway.tell("show ports --counters");
+    let counters = gateway.command("show ports --counters");
     assert!(counters.contains("rx_good_packets"), "{counters}");
     wait_for("frames by net_tap", || (gateway.ports()[0].rx_packets > 0).then_some(()));
     assert!(gateway.stop().success(), "{}", gateway.log());
-    assert_calm(&gateway);
+    assert_only_info_logged(&gateway);
 }
 
-/// `conf/bench-ports.toml` as it stands, but for huge pages.
+/// Runs `conf/bench-ports.toml`, except for huge pages.
 #[cfg(feature = "bench")]
 #[test]
-fn ports_alone_are_measured() {
+fn bench_ports_example_works() {
     let lab = Lab::new(&["gw"]);
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bench-ports.toml");
     let config =

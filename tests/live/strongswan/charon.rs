@@ -1,4 +1,4 @@
-//! strongSwan's daemon in a namespace, and what it is told.
+//! strongSwan's daemon in a namespace, and commands to it.
 
 use crate::lab::{Lab, Program, wait_for};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// The daemon; ends when dropped. Its ESP is its own, in user space, so the kernel needs none.
+/// The daemon, which ends on drop. It does ESP in user space, so the kernel needs no IPsec.
 pub(crate) struct Charon {
     dir: PathBuf,
     _daemon: Program,
@@ -18,7 +18,7 @@ const PLUGINS: &str = "random nonce x509 revocation constraints pubkey pkcs1 pkc
                        socket-default vici updown resolve attr eap-identity eap-mschapv2";
 
 impl Charon {
-    /// Starts it with connections of swanctl.conf(5) and more options of the daemon.
+    /// Starts the daemon with connections in the format of swanctl.conf(5), and additional options.
     pub(crate) fn start(lab: &Lab, space: &str, connections: &str, options: &str) -> Self {
         let dir = lab.path(&format!("charon-{space}"));
         let swanctl = dir.join("swanctl");
@@ -33,7 +33,7 @@ impl Charon {
             fs::copy(pki.join(file), swanctl.join(folder).join(file)).unwrap();
         }
         fs::write(swanctl.join("swanctl.conf"), connections).unwrap();
-        // One that ran before may have left it.
+        // An earlier daemon may have left its socket.
         let _ = fs::remove_file(dir.join("vici"));
         let conf = format!(
             "charon {{\n load = {PLUGINS}\n keep_alive = 20s\n retransmit_tries = 5\n retransmit_timeout = 1.0\n \
@@ -42,8 +42,8 @@ impl Charon {
             dir = dir.display(),
         );
         fs::write(dir.join("strongswan.conf"), conf).unwrap();
-        // A private /run for its pid file: entering a namespace makes a private mount namespace
-        // too.
+        // A private /run for the pid file. The mount is private because `ip netns exec` makes a
+        // mount namespace too.
         let start = format!(
             "mount -t tmpfs tmpfs /run; exec env STRONGSWAN_CONF={dir}/strongswan.conf SWANCTL_DIR={dir}/swanctl \
              /usr/lib/ipsec/charon --use-syslog >/dev/null 2>&1",
@@ -52,12 +52,12 @@ impl Charon {
         let daemon = Program::start(lab.command(space, "bash -c").arg(start));
         let this = Self { dir, _daemon: daemon };
         wait_for("charon", || this.dir.join("vici").exists().then_some(()));
-        this.must("--load-all --noprompt");
+        this.swanctl("--load-all --noprompt");
         this
     }
 
-    /// swanctl, bounded in time.
-    pub(crate) fn ctl(&self, arguments: &str) -> Output {
+    /// Runs swanctl with a time limit, and returns its output, even if it fails.
+    pub(crate) fn try_swanctl(&self, arguments: &str) -> Output {
         let mut command = Command::new("timeout");
         command.args(["60", "swanctl"]).args(arguments.split(' '));
         command
@@ -66,15 +66,15 @@ impl Charon {
         command.arg("--uri").arg(format!("unix://{}/vici", self.dir.display())).output().unwrap()
     }
 
-    /// swanctl, which must succeed; what it says.
-    pub(crate) fn must(&self, arguments: &str) -> String {
-        let output = self.ctl(arguments);
+    /// Runs swanctl, which must succeed, and returns its standard output.
+    pub(crate) fn swanctl(&self, arguments: &str) -> String {
+        let output = self.try_swanctl(arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "swanctl {arguments}: {text}\n{}", self.log());
         text
     }
 
-    /// The end of its log.
+    /// Returns the last lines of the daemon's log.
     pub(crate) fn log(&self) -> String {
         let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

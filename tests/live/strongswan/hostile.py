@@ -1,5 +1,5 @@
-"""hostile.py GATEWAY SEED: IKE messages built by scapy, good ones, wrong ones and out of order; prints how many good ones were
-answered with SA, KE and nonce, as scapy reads them."""
+"""hostile.py GATEWAY SEED: sends IKE messages made by scapy: valid, invalid and out of order. Prints how many valid ones
+were answered with SA, KE and nonce, as scapy parses them."""
 
 import os
 import random
@@ -73,7 +73,7 @@ answered = 0
 for turn in range(20):
     request = init()
     wire = raw(request)
-    # What comes after the first message, before it; and an answer to nothing.
+    # IKE_AUTH before IKE_SA_INIT, and an answer without a request.
     auth = IKEv2(init_SPI=request.init_SPI, resp_SPI=os.urandom(8), next_payload=46, exch_type="IKE_AUTH", flags="Initiator", id=1)
     SOCKET.send(raw(auth / os.urandom(200)))
     SOCKET.send(raw(IKEv2(init_SPI=request.init_SPI, exch_type="IKE_SA_INIT", flags="Response") / IKEv2_payload_Notify()))

@@ -1,5 +1,5 @@
-//! strongSwan, unmodified, at the other end: as a mobile terminal of our gateway, and as the
-//! gateway of our terminal.
+//! Tests against unmodified strongSwan, as a mobile terminal of our gateway and as the gateway of
+//! our terminal.
 //!
 //! ```text
 //! term c1 10.1.0.2 ── 10.1.0.1 nat  192.0.2.2 ── 192.0.2.1 ┐
@@ -7,10 +7,10 @@
 //! term c3 10.3.0.2 ── 10.3.0.1 nat2 192.0.3.2 ── 192.0.3.1 ┘
 //! ```
 
-mod begin;
+mod as_gateway;
+mod as_terminal;
 mod charon;
 mod moves;
-mod serve;
 
 use crate::lab::{Gateway, Lab, wait_for};
 use charon::Charon;
@@ -19,7 +19,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 const SERVER: &str = "10.99.0.2";
 const CLIENT: &str = include_str!("client.conf");
 
-/// The networks of the drawing, with certificates and secrets, and nothing that runs.
+/// Makes the networks of the drawing, with certificates and secrets, without running programs.
 fn mobile_lab() -> Lab {
     let lab = Lab::new(&["term", "nat", "nat2", "core", "gw", "srv"]);
     lab.link([("term", "c1", &["10.1.0.2/24"]), ("nat", "in", &["10.1.0.1/24"])]);
@@ -61,7 +61,7 @@ fn mobile_lab() -> Lab {
     lab
 }
 
-/// Our gateway's ports, route and pool. `ike` goes into `[ike]`.
+/// Returns our gateway's ports, route and pool; `ike` is the content of `[ike]`.
 fn gateway_head(ike: &str) -> String {
     format!(
         r#"
@@ -87,7 +87,7 @@ addresses = "10.98.0.0/24"
     )
 }
 
-/// A connection by shared key; `more` of its keys.
+/// Returns a connection by shared key, with `more` keys.
 fn psk(more: &str) -> String {
     format!(
         r#"
@@ -129,16 +129,16 @@ inner_local = ["10.99.0.0/24"]
 pool = "terminals"
 "#;
 
-/// Our gateway and strongSwan's terminal, connected by its child `child`.
+/// Starts our gateway and strongSwan's terminal, and connects them by the terminal's child `child`.
 fn connected(lab: &Lab, config: &str, options: &str, child: &str) -> (Gateway, Charon) {
     let gateway = lab.gateway("gw", config);
     let client = Charon::start(lab, "term", CLIENT, options);
-    client.must(&format!("--initiate --child {child}"));
+    client.swanctl(&format!("--initiate --child {child}"));
     crate::traffic::wait_for_ping(lab, "term", SERVER);
     (gateway, client)
 }
 
-/// Waits until the gateway has so many peers.
+/// Waits until the gateway has this many connected peers.
 fn wait_for_peers(gateway: &Gateway, count: usize) {
     wait_for("peers to come or go", || (gateway.peers().len() == count).then_some(()));
 }

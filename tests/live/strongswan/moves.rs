@@ -1,4 +1,4 @@
-//! strongSwan's terminal moves between networks under pings.
+//! Moves of strongSwan's terminal between networks, under pings.
 
 use super::{SERVER, connected, gateway_head, mobile_lab, psk};
 use crate::{
@@ -6,14 +6,15 @@ use crate::{
     traffic::lost,
 };
 
-/// Pings across `event`, and how many were lost; the gateway must know the peer at `remote` then.
+/// Pings during `event` until the gateway has the peer at `remote`; returns how many pings were
+/// lost.
 fn across(lab: &Lab, gateway: &Gateway, remote: &str, event: impl FnOnce()) -> u32 {
     let pings = lab.spawn("term", &format!("ping -q -i 0.025 -c 240 -W 1 {SERVER}"));
     let sent = |gateway: &Gateway| gateway.sa().outbound.packets;
     let before = sent(gateway);
     wait_for("pings on their way", || (sent(gateway) > before + 20).then_some(()));
     event();
-    wait_for("the peer to be known there", || {
+    wait_for("the gateway to follow", || {
         gateway.peers().iter().any(|peer| peer.remote.starts_with(remote)).then_some(())
     });
     let lost = lost(&pings.finish());
@@ -21,12 +22,12 @@ fn across(lab: &Lab, gateway: &Gateway, remote: &str, event: impl FnOnce()) -> u
     lost
 }
 
-/// Far more than any was seen to lose (3 to 6, of which 4 are the terminal's own delay), far less
-/// than one that has to time out.
-const MANY: u32 = 60;
+/// The limit of lost pings: far more than any move was seen to lose (3 to 6, of which 4 are the
+/// terminal's own delay), far fewer than a move that times out loses.
+const MAX_LOST: u32 = 60;
 
 #[test]
-fn from_network_to_network() {
+fn terminal_moves_between_networks() {
     let lab = mobile_lab();
     let (gateway, _client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
     let identity = gateway.peers().remove(0).peer;
@@ -43,15 +44,15 @@ fn from_network_to_network() {
             lab.run("term", "ip link set c1 down");
         }),
     ];
-    assert!(lost.iter().all(|lost| *lost < MANY), "{lost:?}");
+    assert!(lost.iter().all(|lost| *lost < MAX_LOST), "{lost:?}");
     let peer = gateway.peers().remove(0);
-    assert_eq!(peer.peer, identity, "no new key exchange");
+    assert_eq!(peer.peer, identity, "the link is the same");
     assert!(peer.moves >= 3, "{peer:?}");
     assert_eq!(gateway.counted("established"), 1);
 }
 
 #[test]
-fn its_nat_forgets_it() {
+fn terminals_nat_forgets_its_mapping() {
     let lab = mobile_lab();
     let (gateway, _client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
     let lost = across(&lab, &gateway, "192.0.2.3", || {
@@ -60,6 +61,6 @@ fn its_nat_forgets_it() {
         lab.run("nat", "ip address replace 192.0.2.3/24 dev out");
         lab.run("nat", "ip route replace default via 192.0.2.1");
     });
-    assert!(lost < MANY, "{lost}");
+    assert!(lost < MAX_LOST, "{lost}");
     assert_eq!(gateway.counted("established"), 1);
 }

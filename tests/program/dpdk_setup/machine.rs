@@ -1,5 +1,4 @@
-//! A machine for the script in place of this one: folders as in `/sys`, and programs `ip` and
-//! `modprobe`.
+//! A simulated machine for the script: folders as in `/sys`, and programs `ip` and `modprobe`.
 //!
 //! ```text
 //!  0000:01:00.0  igc    eth0  group 1   default route
@@ -23,7 +22,7 @@ use tempfile::TempDir;
 /// The script's path.
 pub(crate) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/dpdk-setup");
 
-/// What a file holds or a link leads to, by path; `None`: a folder or a pipe.
+/// Contents of files and targets of links, by path; `None` for folders and pipes.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<String>>;
 
 const ADDRESSES: &str = r#"[
@@ -41,7 +40,7 @@ pub(crate) struct Machine {
     folder: TempDir,
 }
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -50,7 +49,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The commands among the lines.
+    /// Returns the lines that are commands.
     pub(crate) fn steps(&self) -> Vec<&str> {
         self.out.lines().filter(|line| line.starts_with("echo ") || line.starts_with("modprobe ")).collect()
     }
@@ -126,7 +125,7 @@ impl Machine {
         relink(&self.path(path), target);
     }
 
-    /// What `ip` says of addresses, and of routes of IPv4; of IPv6 there are none.
+    /// Sets the output of `ip` for addresses and IPv4 routes. There are no IPv6 routes.
     pub(crate) fn ip(&self, addresses: &str, routes: &str) {
         self.program(
             "ip",
@@ -140,14 +139,14 @@ impl Machine {
         );
     }
 
-    /// A program for the script to find.
+    /// Installs a program for the script to find.
     pub(crate) fn program(&self, name: &str, body: &str) {
         let path = self.folder.path().join("bin").join(name);
         write(&path, &format!("#!/bin/sh\n{body}\n"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Where the script keeps what was before.
+    /// Returns the path at which the script records the previous state.
     pub(crate) fn record(&self) -> PathBuf {
         self.folder.path().join("run/dpdk-setup.json")
     }
@@ -183,7 +182,7 @@ impl Machine {
         tree
     }
 
-    /// Files by which devices are bound become pipes.
+    /// Makes pipes of the files by which devices are bound.
     pub(crate) fn with_pipes(&self, drivers: &[&str]) {
         let unbind = drivers.iter().map(|driver| format!("bus/pci/drivers/{driver}/unbind"));
         for path in unbind.chain(["bus/pci/drivers_probe".into()]) {
@@ -193,11 +192,11 @@ impl Machine {
         }
     }
 
-    /// The kernel's part while each device, in this order, leaves its driver for another: the one
-    /// that `driver_override` says, ixgbe where that is cleared. Needs pipes: a device has its
-    /// other driver before anybody can ask for a probe, as the pipe for that opens only then. Says
-    /// when all have moved.
-    pub(crate) fn kernel(&self, moves: &[(&'static str, &'static str)]) -> Moved {
+    /// Starts to play the kernel while the devices, in this order, leave their drivers for others:
+    /// the one that `driver_override` names, or ixgbe if it is cleared. Needs pipes: the one for
+    /// probes opens only after a device has its new driver. The returned value waits until all have
+    /// moved.
+    pub(crate) fn kernel(&self, moves: &[(&'static str, &'static str)]) -> KernelPart {
         let pci = self.path("bus/pci");
         let moves = moves.to_vec();
         let (done, moved) = mpsc::channel();
@@ -205,11 +204,11 @@ impl Machine {
             for (address, from) in moves {
                 let device = pci.join("devices").join(address);
                 let unbound = fs::read_to_string(pci.join("drivers").join(from).join("unbind")).unwrap();
-                let asked = fs::read_to_string(device.join("driver_override")).unwrap();
-                if asked == "\n" {
+                let driver_override = fs::read_to_string(device.join("driver_override")).unwrap();
+                if driver_override == "\n" {
                     write(&device.join("driver_override"), "(null)\n");
                 }
-                let driver = if asked == "\n" { "ixgbe" } else { asked.trim_end() };
+                let driver = if driver_override == "\n" { "ixgbe" } else { driver_override.trim_end() };
                 fs::remove_file(device.join("driver")).unwrap();
                 relink(&device.join("driver"), &format!("../../drivers/{driver}"));
                 let probed = fs::read_to_string(pci.join("drivers_probe")).unwrap();
@@ -217,14 +216,14 @@ impl Machine {
             }
             done.send(()).unwrap();
         });
-        Moved(moved)
+        KernelPart(moved)
     }
 }
 
-/// The end of the kernel's part.
-pub(crate) struct Moved(mpsc::Receiver<()>);
+/// Waits for the end of the kernel's part.
+pub(crate) struct KernelPart(mpsc::Receiver<()>);
 
-impl Moved {
+impl KernelPart {
     pub(crate) fn wait(self) {
         self.0
             .recv_timeout(Duration::from_secs(10))

@@ -9,7 +9,7 @@ use super::{
 use std::mem::MaybeUninit;
 
 /// The largest number of packets in a burst.
-const MOST: usize = 64;
+const MOST_PACKETS: usize = 64;
 
 /// The class that no packet has.
 const NONE: u16 = !0;
@@ -18,21 +18,20 @@ const NONE: u16 = !0;
 /// upper bits, the blocks of text in the lower ones.
 #[inline(always)]
 fn class(size: usize, blocks: usize) -> u16 {
-    (size << BLOCKS | blocks.min(MAX_COUNTED_BLOCKS)) as u16
+    (size << BLOCKS | blocks.min(MOST_BLOCKS)) as u16
 }
 
-/// Bits for the number of blocks. Packets of [`MAX_COUNTED_BLOCKS`] blocks or more have the same
-/// class.
+/// Bits for the number of blocks. Packets of [`MOST_BLOCKS`] blocks or more have the same class.
 const BLOCKS: u32 = 13;
-const MAX_COUNTED_BLOCKS: usize = (1 << BLOCKS) - 1;
+const MOST_BLOCKS: usize = (1 << BLOCKS) - 1;
 
 /// Packets of any keys and lengths, to be sealed or to be opened.
 pub(crate) struct Burst<'a, const SEAL: bool> {
     /// The instructions that the packets at hand are for.
     isa: Option<Isa>,
-    packets: [MaybeUninit<Packet<'a>>; MOST],
+    packets: [MaybeUninit<Packet<'a>>; MOST_PACKETS],
     /// The [`class`] of each packet at hand.
-    classes: [u16; MOST],
+    classes: [u16; MOST_PACKETS],
     authentic: u64,
 }
 
@@ -41,8 +40,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     pub(crate) fn new() -> Self {
         Self {
             isa: None,
-            packets: [const { MaybeUninit::uninit() }; MOST],
-            classes: [NONE; MOST],
+            packets: [const { MaybeUninit::uninit() }; MOST_PACKETS],
+            classes: [NONE; MOST_PACKETS],
             authentic: 0,
         }
     }
@@ -50,7 +49,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     /// Adds a packet, made with `key`, as number `i`, which no other packet has.
     ///
     /// # Panics
-    /// Panics unless `i` is less than [`MOST`] and `packet` was made with `key`.
+    /// Panics unless `i` is less than [`MOST_PACKETS`] and `packet` was made with `key`.
     #[inline(always)]
     pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
         if self.isa != Some(key.isa()) {
@@ -95,7 +94,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
             unsafe { self.packets[forged.trailing_zeros() as usize].assume_init_mut() }.wipe();
             forged &= forged - 1;
         }
-        self.classes = [NONE; MOST];
+        self.classes = [NONE; MOST_PACKETS];
         self.authentic |= authentic & all;
     }
 }
@@ -103,8 +102,8 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
 /// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one:
 /// those that would fill no more than half of the lanes.
 #[inline(always)]
-fn remainder<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
-    if V::LANES == 1 || blocks == MAX_COUNTED_BLOCKS {
+fn singles<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
+    if V::LANES == 1 || blocks == MOST_BLOCKS {
         return same;
     }
     let over = same.count_ones() as usize % V::LANES;
@@ -134,13 +133,13 @@ macro_rules! kernels {
                 // Packets to be worked on one by one, for each key size.
                 let mut single = [0; 3];
                 while left != 0 {
-                    let class = burst.classes[left.trailing_zeros() as usize % MOST];
+                    let class = burst.classes[left.trailing_zeros() as usize % MOST_PACKETS];
                     let mut same = $vector::matches(isa, &burst.classes, class);
                     left &= !same;
                     let size = usize::from(class >> BLOCKS);
-                    let blocks = usize::from(class) & MAX_COUNTED_BLOCKS;
-                    if blocks > lanes::MOST {
-                        let one = remainder::<$vector>(same, blocks);
+                    let blocks = usize::from(class) & MOST_BLOCKS;
+                    if blocks > lanes::MOST_BLOCKS {
+                        let one = singles::<$vector>(same, blocks);
                         single[size % 3] |= one;
                         same &= !one;
                     }
@@ -176,7 +175,7 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             unsafe fn together<const R: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                packets: &[MaybeUninit<Packet<'_>>; MOST_PACKETS],
                 blocks: usize,
                 same: u64,
             ) -> u64 {
@@ -204,7 +203,7 @@ macro_rules! kernels {
             #[inline(never)]
             unsafe fn short<const R: usize, const N: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                packets: &[MaybeUninit<Packet<'_>>; MOST_PACKETS],
                 left: u64,
             ) -> u64 {
                 // SAFETY: by the caller's contract.
@@ -217,7 +216,7 @@ macro_rules! kernels {
             #[inline(never)]
             unsafe fn columns<const R: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                packets: &[MaybeUninit<Packet<'_>>; MOST_PACKETS],
                 left: u64,
                 blocks: usize,
             ) -> u64 {
@@ -231,7 +230,7 @@ macro_rules! kernels {
             #[inline(never)]
             unsafe fn long<const R: usize, const SEAL: bool>(
                 isa: Isa,
-                packets: &[MaybeUninit<Packet<'_>>; MOST],
+                packets: &[MaybeUninit<Packet<'_>>; MOST_PACKETS],
                 left: u64,
             ) -> u64 {
                 // SAFETY: by the caller's contract.

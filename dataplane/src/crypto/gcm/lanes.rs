@@ -15,7 +15,7 @@ use super::{
 use std::mem::MaybeUninit;
 
 /// The largest number of blocks of text in a packet for this kernel.
-pub(super) const MOST: usize = 9;
+pub(super) const MOST_BLOCKS: usize = 9;
 
 /// Seals or opens the packets whose bits are set in `left`. All have `N` blocks of text; the last
 /// one may be shorter. Returns a bit for each packet that is authentic: all of them when sealing.
@@ -28,23 +28,23 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const N: usize, const SEAL: 
     packets: &[MaybeUninit<Packet<'_>>; 64],
     mut left: u64,
 ) -> u64 {
-    let lanes = Lanes::<V> { isa, ghash: Ghash::new(isa) };
+    let kernel = LaneKernel::<V> { isa, ghash: Ghash::new(isa) };
     let mut authentic = 0;
     // SAFETY: by the caller's contract, for all that follows.
     unsafe {
         let group = Group::take::<V>(packets, &mut left);
-        let (mut waiting, _) = lanes.encrypt::<R, N, SEAL>(group, None);
+        let (mut waiting, _) = kernel.encrypt::<R, N, SEAL>(group, None);
         while left != 0 {
             let group = Group::take::<V>(packets, &mut left);
-            let (next, tag) = lanes.encrypt::<R, N, SEAL>(group, Some(&waiting));
+            let (next, tag) = kernel.encrypt::<R, N, SEAL>(group, Some(&waiting));
             authentic |= waiting.of.finish::<V, SEAL>(tag, waiting.received);
             waiting = next;
         }
-        let mut hash = lanes.hash(&waiting);
+        let mut hash = kernel.hash(&waiting);
         for i in 0..N + 2 {
-            hash.step::<R, N>(&lanes, &waiting, i);
+            hash.step::<R, N>(&kernel, &waiting, i);
         }
-        authentic | waiting.of.finish::<V, SEAL>(hash.tag(&lanes, &waiting), waiting.received)
+        authentic | waiting.of.finish::<V, SEAL>(hash.tag(&kernel, &waiting), waiting.received)
     }
 }
 
@@ -99,7 +99,7 @@ impl<'a> Group<'a> {
 
 /// The values that every group needs.
 #[derive(Clone, Copy)]
-struct Lanes<V: Vector> {
+struct LaneKernel<V: Vector> {
     isa: V::Isa,
     ghash: Ghash<V>,
 }
@@ -109,7 +109,7 @@ struct PendingGroup<'a, V, const R: usize> {
     of: Group<'a>,
     keys: [&'a Schedule<R>; 4],
     /// Ciphertext, byte-reversed.
-    blocks: [V; MOST],
+    blocks: [V; MOST_BLOCKS],
     aad: V,
     lengths: V,
     /// The encrypted first counter blocks, which hide the tags, and the tags that came with the
@@ -130,7 +130,7 @@ impl<V: Vector> Hash<V> {
     #[inline(always)]
     fn step<const R: usize, const N: usize>(
         &mut self,
-        lanes: &Lanes<V>,
+        kernel: &LaneKernel<V>,
         waiting: &PendingGroup<'_, V, R>,
         i: usize,
     ) {
@@ -142,25 +142,25 @@ impl<V: Vector> Hash<V> {
             _ => waiting.lengths,
         };
         if first > 0 && i == first {
-            block = block.xor(lanes.ghash.reduce(self.sum));
-            self.sum = Sum::new(lanes.isa);
+            block = block.xor(kernel.ghash.reduce(self.sum));
+            self.sum = Sum::new(kernel.isa);
         }
         let (at, exponent) = if i < first { (i, first - i) } else { (i - first, blocks - i) };
         if at % 4 == 0 && exponent >= 4 {
-            self.powers = V::gather_rows(lanes.isa, each!(waiting.keys, |k| k.powers(exponent)));
+            self.powers = V::gather_rows(kernel.isa, each!(waiting.keys, |k| k.powers(exponent)));
         } else if exponent < 4 && at / 4 * 4 + exponent + at % 4 < at / 4 * 4 + 4 {
-            self.powers[at % 4] = V::gather(lanes.isa, each!(waiting.keys, |k| k.power(exponent)));
+            self.powers[at % 4] = V::gather(kernel.isa, each!(waiting.keys, |k| k.power(exponent)));
         }
         self.sum.add(block, Power::new(self.powers[at % 4]));
     }
 
     #[inline(always)]
-    fn tag<const R: usize>(&self, lanes: &Lanes<V>, waiting: &PendingGroup<'_, V, R>) -> V {
-        lanes.ghash.reverse(lanes.ghash.reduce(self.sum)).xor(waiting.hidden)
+    fn tag<const R: usize>(&self, kernel: &LaneKernel<V>, waiting: &PendingGroup<'_, V, R>) -> V {
+        kernel.ghash.reverse(kernel.ghash.reduce(self.sum)).xor(waiting.hidden)
     }
 }
 
-impl<V: Vector> Lanes<V> {
+impl<V: Vector> LaneKernel<V> {
     #[inline(always)]
     fn hash<const R: usize>(&self, waiting: &PendingGroup<'_, V, R>) -> Hash<V> {
         Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
@@ -188,7 +188,7 @@ impl<V: Vector> Lanes<V> {
 
         // The counter is 1 for the block that hides the tag, 2 for the first block of text.
         let start = V::gather(isa, each!(keys, |k| k.start())).xor(V::gather(isa, each!(packets, |p| &p.iv)));
-        let mut x = [start; MOST + 1];
+        let mut x = [start; MOST_BLOCKS + 1];
         for i in 0..=N {
             x[i] = start.xor(V::splat(isa, &COUNTERS[i]));
         }
@@ -211,7 +211,7 @@ impl<V: Vector> Lanes<V> {
         let last = rounds[(R - 1) % 4];
 
         // The last block may reach into the tag, which is as long as a block.
-        let mut input = [start; MOST];
+        let mut input = [start; MOST_BLOCKS];
         // SAFETY: `N - 1` blocks of text, the rest of it, the tag.
         unsafe { read::<V, N>(isa, text, &mut input) };
         // SAFETY: a packet ends with its tag.
@@ -269,10 +269,10 @@ pub(super) fn tail<V: Vector>(isa: V::Isa, lengths: V) -> V {
 }
 
 /// Counters from 1 on, in the form of a counter block.
-static COUNTERS: [Block; MOST + 1] = {
-    let mut counters = [[0; 16]; MOST + 1];
+static COUNTERS: [Block; MOST_BLOCKS + 1] = {
+    let mut counters = [[0; 16]; MOST_BLOCKS + 1];
     let mut i = 0;
-    while i <= MOST {
+    while i <= MOST_BLOCKS {
         counters[i][15] = i as u8 + 1;
         i += 1;
     }
@@ -294,7 +294,7 @@ pub(super) unsafe fn block<'a>(at: *const u8) -> &'a Block {
 /// # Safety
 /// The blocks can be read there.
 #[inline(always)]
-unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into: &mut [V; MOST]) {
+unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into: &mut [V; MOST_BLOCKS]) {
     for i in 0..N {
         let at = each!(text, |t| t.wrapping_add(16 * i));
         if i % 4 == 0 && i + 4 <= N {
@@ -313,7 +313,7 @@ unsafe fn read<V: Vector, const N: usize>(isa: V::Isa, text: [*mut u8; 4], into:
 /// # Safety
 /// The blocks can be written there.
 #[inline(always)]
-unsafe fn write<V: Vector, const N: usize>(text: [*mut u8; 4], from: &[V; MOST]) {
+unsafe fn write<V: Vector, const N: usize>(text: [*mut u8; 4], from: &[V; MOST_BLOCKS]) {
     for i in 0..N {
         let at = each!(text, |t| t.wrapping_add(16 * i));
         // SAFETY: by the caller's contract.

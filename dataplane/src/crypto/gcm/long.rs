@@ -76,10 +76,10 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
             tail = state.tail(1 << number);
         }
     }
-    let mut end = End::new(isa);
+    let mut progress = TailProgress::new(isa);
     for step in 1..=STEPS {
         // SAFETY: by the caller's contract.
-        authentic |= unsafe { tail.step::<SEAL>(isa, &mut end, step) };
+        authentic |= unsafe { tail.step::<SEAL>(isa, &mut progress, step) };
     }
     authentic
 }
@@ -98,8 +98,8 @@ struct Tail<V> {
     bit: u64,
 }
 
-/// The progress of that work.
-struct End<V> {
+/// The progress of the work on a [`Tail`].
+struct TailProgress<V> {
     ghash: Ghash<V>,
     sum: Sum<V>,
     hash: V,
@@ -108,7 +108,7 @@ struct End<V> {
 /// Steps of a [`Tail`], one in each AES round of the next packet.
 const STEPS: usize = 8;
 
-impl<V: Vector> End<V> {
+impl<V: Vector> TailProgress<V> {
     #[inline(always)]
     fn new(isa: V::Isa) -> Self {
         Self { ghash: Ghash::new(isa), sum: Sum::new(isa), hash: V::zero(isa) }
@@ -137,18 +137,18 @@ impl<V: Vector> Tail<V> {
     /// # Safety
     /// The tag can be read and written at its pointer.
     #[inline(always)]
-    unsafe fn step<const SEAL: bool>(&self, isa: V::Isa, end: &mut End<V>, step: usize) -> u64 {
+    unsafe fn step<const SEAL: bool>(&self, isa: V::Isa, progress: &mut TailProgress<V>, step: usize) -> u64 {
         match step {
-            1 | 2 => end.sum.add(self.pending[step], self.powers[GROUP - 2 - step]),
-            3 => end.sum.add(self.pending[0].xor(self.hash), self.powers[GROUP - 2]),
-            4 => end.hash = end.ghash.reduce(end.sum).xor(self.pending[GROUP - 1]),
+            1 | 2 => progress.sum.add(self.pending[step], self.powers[GROUP - 2 - step]),
+            3 => progress.sum.add(self.pending[0].xor(self.hash), self.powers[GROUP - 2]),
+            4 => progress.hash = progress.ghash.reduce(progress.sum).xor(self.pending[GROUP - 1]),
             5 => {
-                end.sum = Sum::new(isa);
-                end.sum.add(end.hash, self.last);
+                progress.sum = Sum::new(isa);
+                progress.sum.add(progress.hash, self.last);
             }
-            6 => end.hash = end.ghash.reverse(end.ghash.reduce(end.sum)),
+            6 => progress.hash = progress.ghash.reverse(progress.ghash.reduce(progress.sum)),
             STEPS => {
-                let tag = end.hash.fold().xor(self.hidden);
+                let tag = progress.hash.fold().xor(self.hidden);
                 // SAFETY: by the caller's contract.
                 let same = unsafe {
                     if SEAL {
@@ -271,7 +271,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
             self.counter = self.counter.add(step);
         }
         let mut sum = Sum::new(isa);
-        let mut end = End::new(isa);
+        let mut progress = TailProgress::new(isa);
         let mut bit = 0;
         each_round!(r, {
             if r < R {
@@ -281,7 +281,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
                 }
                 if FIRST && r <= STEPS {
                     // SAFETY: by the caller's contract.
-                    bit |= unsafe { before.step::<SEAL>(isa, &mut end, r) };
+                    bit |= unsafe { before.step::<SEAL>(isa, &mut progress, r) };
                 }
                 if r <= P {
                     // The block that needs the hash of all before it goes last.

@@ -1,15 +1,15 @@
 //! AES-GCM (NIST SP 800-38D) on bursts of unrelated packets.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`isa`] | which instructions the processor has |
+//! | [`isa`] | proofs of the processor's instruction sets |
 //! | [`vector`] | one, two or four blocks, and operations on them |
 //! | [`ghash`] | multiplication in the field of GHASH |
 //! | [`key`] | a key as the kernels load it |
 //! | [`lanes`] | kernel for short packets: one packet a lane |
 //! | [`columns`] | kernel for long packets of the same number of blocks: one packet a lane |
 //! | [`long`] | kernel for long packets: one packet in all lanes |
-//! | [`burst`] | which packets go to which kernel together |
+//! | [`burst`] | the division of a burst among the kernels |
 //!
 //! Neither branches nor addresses depend on secrets. Nonces have 96 bits and tags 128. The text may
 //! be up to 64 KiB.

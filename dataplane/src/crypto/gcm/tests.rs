@@ -158,7 +158,7 @@ fn every_alignment() {
 /// Tests bursts of any size, lengths and keys. Some share a key. Some packets are forged: in the
 /// tag, the text, the additional data or the IV.
 #[test]
-fn bursts_of_all_sorts() {
+fn bursts_of_all_sizes_lengths_and_keys() {
     let mut random = Random(4);
     for round in 0..1500 {
         let count = if round <= 64 { round } else { random.below(65) };

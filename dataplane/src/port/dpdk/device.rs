@@ -20,12 +20,12 @@ use std::{
 
 /// The largest number of descriptors of a ring: the choice of most drivers, and some hundred
 /// microseconds of packets.
-const MAX_DESCRIPTORS: usize = 1024;
+const DESCRIPTORS: usize = 1024;
 /// One ring may hold 1/16 of a pool. So four devices, with two rings each, leave half of it for
 /// packets in transit.
-const POOL_SHARE: usize = 16;
+const LENT: usize = 16;
 /// The least number of descriptors of a ring.
-const MIN_DESCRIPTORS: usize = 32;
+const FEWEST: usize = 32;
 
 /// A running device. It is closed when its last queue and its monitor are dropped.
 #[derive(Debug)]
@@ -41,13 +41,13 @@ pub(super) struct Device {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
     pub spreading: Spread,
-    /// Whether it verifies IPv4 checksums.
+    /// `true` if it verifies IPv4 checksums.
     pub verifies_checksums: bool,
-    /// Whether it fills in UDP checksums.
+    /// `true` if it fills in UDP checksums.
     pub fills_checksums: bool,
 }
 
-/// How packets are spread over queues.
+/// The spreading of packets over queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     /// There is one queue.
@@ -88,7 +88,7 @@ impl Device {
         let mut setup = Setup {
             pools: raw.as_ptr(),
             queues: raw.len() as u16,
-            descriptors: (frames / POOL_SHARE).clamp(MIN_DESCRIPTORS, MAX_DESCRIPTORS) as u16,
+            descriptors: (frames / LENT).clamp(FEWEST, DESCRIPTORS) as u16,
             mtu: request.mtu.unwrap_or(0) as u16,
             promiscuous: request.promiscuous.into(),
             has_mac: request.mac.is_some().into(),
@@ -112,8 +112,7 @@ impl Device {
             return Err(format!("{step}: {why}"));
         }
         this.lent = usize::from(setup.rx_descriptors) + usize::from(setup.tx_descriptors);
-        // Every pool is called, even if one refuses, because each gets the mbufs back when `this` is
-        // dropped.
+        // All pools are told, even if one refuses: each gets the mbufs back when `this` is dropped.
         let results: Vec<_> = this.pools.iter().map(|pool| pool.lend(this.lent)).collect();
         results.into_iter().collect::<Result<(), _>>()?;
         let powers = Powers {

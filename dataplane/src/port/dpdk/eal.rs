@@ -122,7 +122,7 @@ impl Eal {
         let start = || Device::start(port, request, mempools.clone());
         let (started, output) = quietly(start).map_err(not_kept)?;
         let (device, powers) = started.map_err(|why| match messages::complaint(&output) {
-            Some(message) => unsupported(name, format!("its driver cannot {why}: {message}")),
+            Some(complaint) => unsupported(name, format!("its driver cannot {why}: {complaint}")),
             None => unsupported(name, format!("its driver cannot {why}")),
         })?;
         let (mtu, device) = (device.mtu(), Arc::new(device));
@@ -159,9 +159,9 @@ impl Eal {
         // SAFETY: EAL runs, and the arguments are a string that it copies.
         let (_, output) = quietly(|| unsafe { sys::rte_dev_probe(words.as_ptr()) }).map_err(not_kept)?;
         let why = || {
-            let message = messages::why_missing(&self.output, name).or(messages::why_missing(&output, name));
-            match message {
-                Some(message) => format!("DPDK cannot make it: {message}"),
+            let why = messages::why_missing(&self.output, name).or(messages::why_missing(&output, name));
+            match why {
+                Some(why) => format!("DPDK cannot make it: {why}"),
                 None if !name.contains(':') => format!("its driver does not take \"{devargs}\""),
                 None if Path::new("/sys/bus/pci/devices").join(name).exists() => {
                     "none of DPDK's drivers takes it; is it bound to vfio-pci? (scripts/dpdk-setup)".into()

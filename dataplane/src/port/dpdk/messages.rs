@@ -135,7 +135,7 @@ EAL: Bus (vdev) probe failed.
     }
 
     #[test]
-    fn the_first_complaint_is_the_one_that_the_others_follow_from() {
+    fn reports_the_first_of_several_complaints() {
         let output =
             "EAL: Detected NUMA nodes: 1\nwayfarer: unrecognized option '--nonsense'\n\nUsage: wayfarer\n";
         assert_eq!(complaint(output), Some("wayfarer: unrecognized option '--nonsense'"));

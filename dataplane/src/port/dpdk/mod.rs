@@ -36,8 +36,8 @@ pub struct Options {
     /// Memory to reserve at the start, in bytes (`-m`). If `None`, EAL takes memory from huge pages
     /// when needed.
     pub memory: Option<usize>,
-    /// Whether memory comes from huge pages. Otherwise from ordinary pages (`--no-huge`), which is
-    /// for trying out.
+    /// `true` if memory comes from huge pages, else it comes from ordinary pages (`--no-huge`),
+    /// which is for trying out.
     pub hugepages: bool,
     /// PCI addresses of the NICs that it may use (`-a`). No others are touched.
     pub allow: Vec<String>,
@@ -69,9 +69,9 @@ pub struct Request<'a> {
     pub mtu: Option<usize>,
     /// MAC address that it gets; `None` leaves it unchanged.
     pub mac: Option<Mac>,
-    /// Whether it also receives frames to other stations' MAC addresses.
+    /// `true` if it also receives frames to other stations' MAC addresses.
     pub promiscuous: bool,
-    /// Whether it should fill in UDP checksums over IPv6, if it can
+    /// `true` if it should fill in UDP checksums over IPv6, if it can
     /// ([`OpenDevice::fills_checksums`]).
     pub fill_checksums: bool,
 }
@@ -87,7 +87,7 @@ pub struct OpenDevice {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
-    /// Whether it fills in the UDP checksum of a packet that lacks it
+    /// `true` if it fills in the UDP checksum of a packet that lacks it
     /// ([`Packet::lacks_checksum`](crate::packet::Packet::lacks_checksum)).
     pub fills_checksums: bool,
     /// The state of the device while it runs.

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_plain_mbuf_is_copied_to_one_where_it_fits() {
+    fn unusual_mbufs_are_copied_to_a_plain_one_if_they_fit() {
         let (mut port, mut pool) = ring("net_ring0");
         let (port, pool) = (&mut port, &mut pool);
         let (fits, long) = (mbuf(pool, 1, 700), mbuf(pool, 3, 1500));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_good_checksum_of_the_outermost_header_is_believed() {
+    fn trusts_only_good_checksums_of_the_outermost_header() {
         let (mut port, mut pool) = ring("net_ring1");
         // rte_mbuf_core.h: IP_CKSUM_BAD, IP_CKSUM_GOOD, OUTER_IP_CKSUM_BAD, L4_CKSUM_BAD and VLAN.
         let (bad, good, outer_bad, others) = (1 << 4, 1 << 7, 1 << 5, 1 << 3 | 1);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn orphans_go_to_the_pool_that_they_are_of() {
+    fn orphaned_frames_return_to_their_own_pool() {
         let mut pools = [eal().pool(FRAMES, 2048, 0).unwrap(), Pool::new(2, 2048).unwrap()];
         let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let [mbufs, arena] = &mut pools;

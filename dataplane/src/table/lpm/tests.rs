@@ -24,7 +24,7 @@ fn prefix(a: IpAddr, length: u8) -> Prefix {
 }
 
 #[test]
-fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
+fn addresses_far_from_prefixes_need_few_probes() {
     let mut writer = Writer::new();
     let reader = writer.reader();
     let lpm = Lpm::new(&writer, 256);
@@ -48,7 +48,7 @@ fn prefixes_of_many_lengths_are_looked_for_near_them_only() {
 }
 
 #[test]
-fn sites_chosen_by_a_peer_do_not_meet_in_the_guide() {
+fn prefixes_chosen_by_a_peer_do_not_collide_in_the_guide() {
     let lpm = Lpm::<u8>::new(&Writer::new(), 8);
     // Sites of 2001:db8::/32 that share an entry with the first one if multiplied with the golden
     // ratio's fraction.
@@ -62,7 +62,7 @@ fn sites_chosen_by_a_peer_do_not_meet_in_the_guide() {
 }
 
 #[test]
-fn families_do_not_meet() {
+fn families_are_separate() {
     let mut writer = Writer::new();
     let reader = writer.reader();
     let lpm = Lpm::new(&writer, 8);
@@ -107,14 +107,14 @@ proptest! {
     }
 
     #[test]
-    fn text_and_back(a in address(), length in 0u8..=128) {
+    fn prefixes_survive_a_round_trip_through_text(a in address(), length in 0u8..=128) {
         let prefix = prefix(a, length);
         prop_assert_eq!(prefix.to_string().parse::<Prefix>(), Ok(prefix));
     }
 }
 
 #[test]
-fn wrong_texts() {
+fn refuses_invalid_texts() {
     for (text, error) in [
         ("10.0.0.0/33", PrefixError::Length),
         ("10.0.0.1/8", PrefixError::HostBits),

@@ -1,4 +1,4 @@
-//! The figures of a gateway under traffic.
+//! Measures a gateway under traffic.
 
 use super::{
     super::{
@@ -6,7 +6,7 @@ use super::{
         terminal::Terminal,
         world::{Proof, World},
     },
-    Live,
+    LiveGateway,
     port::Meter,
 };
 use crate::bench::{ike::gateway::frame, latencies};
@@ -18,13 +18,13 @@ use std::{
 
 /// Terminals under traffic.
 const TERMINALS: u32 = 1000;
-/// Microseconds from a move's message to the first packet that follows it.
+/// Target of microseconds from a move's message to the first packet to the new address.
 const LATENCY: f64 = 200.0;
-/// First messages of strangers in a second.
+/// IKE_SA_INIT requests per second of a flood.
 const FLOOD: u32 = 20_000;
-/// Pairs of quiet and flooded stretches.
+/// Pairs of a quiet and a flooded interval.
 const PAIRS: u32 = 5;
-/// How often the worker tells what it has done, at least.
+/// The longest time between two readings of the worker's meter.
 const READING: Duration = Duration::from_millis(20);
 
 /// Measures one mode.
@@ -34,7 +34,7 @@ pub(in crate::bench::ike) fn measure(
     each: &mut impl FnMut(&Row),
 ) -> Result<(), BenchError> {
     let world = World::new(Proof::Psk)?;
-    let mut live = Live::new(&world, options.peers.min(TERMINALS))?;
+    let mut live = LiveGateway::new(&world, options.peers.min(TERMINALS))?;
     match mode {
         Mode::Rekey => rekey(&mut live, options, each),
         Mode::Flood => flood(&mut live, &world, options, each),
@@ -42,26 +42,30 @@ pub(in crate::bench::ike) fn measure(
     }
 }
 
-/// Moves, one behind the other.
-struct Moves {
+/// The figures of a series of moves.
+struct MoveSeries {
+    /// Nanoseconds from a move's message to the first packet to the new address.
     latency: Histogram<u64>,
-    meanwhile: u64,
+    /// Packets to old addresses after a move's message.
+    to_old_address: u64,
+    /// Millions of packets that the worker sealed per second of its processor time.
     mpps: f64,
+    /// IKE_SA_INIT requests received per second.
     flooded: f64,
 }
 
-impl Moves {
-    fn none() -> Self {
-        Self { latency: latencies(), meanwhile: 0, mpps: 0.0, flooded: 0.0 }
+impl MoveSeries {
+    fn new() -> Self {
+        Self { latency: latencies(), to_old_address: 0, mpps: 0.0, flooded: 0.0 }
     }
 
-    /// Has terminals move for so long.
-    fn make(&mut self, live: &mut Live, time: Duration) -> Result<(), BenchError> {
+    /// Moves one terminal after the other for `time`.
+    fn run(&mut self, live: &mut LiveGateway, time: Duration) -> Result<(), BenchError> {
         let (start, before) = (Instant::now(), live.line.meter());
         while start.elapsed() < time.max(READING) {
-            let (latency, meanwhile) = live.move_one()?;
+            let (latency, to_old_address) = live.move_one()?;
             self.latency.saturating_record(latency.as_nanos() as u64);
-            self.meanwhile += meanwhile;
+            self.to_old_address += to_old_address;
         }
         let (Meter { cpu, sealed, flooded }, elapsed) = (live.line.meter(), start.elapsed());
         let cpu = cpu.saturating_sub(before.cpu).max(Duration::from_nanos(1));
@@ -81,21 +85,21 @@ impl Moves {
             ("max", self.latency.max() as f64 / 1000.0),
             ("moves", moves),
             ("mpps", self.mpps),
-            ("packets_to_old_place", self.meanwhile as f64 / moves),
+            ("packets_to_old_place", self.to_old_address as f64 / moves),
         ];
         Row::new(mode, case, (self.micros(0.99), "us p99"), Some(Target::AtMost(LATENCY)), details)
     }
 }
 
-fn latency(live: &mut Live, options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
-    Moves::none().make(live, READING)?;
-    let mut moves = Moves::none();
-    moves.make(live, options.duration)?;
+fn latency(live: &mut LiveGateway, options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
+    MoveSeries::new().run(live, READING)?;
+    let mut moves = MoveSeries::new();
+    moves.run(live, options.duration)?;
     each(&moves.row(Mode::Latency, "move"));
     Ok(())
 }
 
-fn rekey(live: &mut Live, options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
+fn rekey(live: &mut LiveGateway, options: &Options, each: &mut impl FnMut(&Row)) -> Result<(), BenchError> {
     for (case, by_gateway) in
         [("rekey by terminal", Some(false)), ("rekey by gateway", Some(true)), ("move", None)]
     {
@@ -126,21 +130,21 @@ fn rekey(live: &mut Live, options: &Options, each: &mut impl FnMut(&Row)) -> Res
 }
 
 fn flood(
-    live: &mut Live,
+    live: &mut LiveGateway,
     world: &World,
     options: &Options,
     each: &mut impl FnMut(&Row),
 ) -> Result<(), BenchError> {
-    let mut stranger = Terminal::new(world, Options::MOST - 1);
-    stranger.connect(Duration::ZERO);
-    let message = stranger.send(Duration::ZERO).next().and_then(|transmit| frame(&transmit));
-    let message = Arc::new(message.ok_or(BenchError::Stuck("a stranger says nothing"))?);
-    let (mut quiet, mut flooded) = (Moves::none(), Moves::none());
+    let mut flooder = Terminal::new(world, Options::MOST - 1);
+    flooder.connect(Duration::ZERO);
+    let message = flooder.send(Duration::ZERO).next().and_then(|transmit| frame(&transmit));
+    let message = Arc::new(message.ok_or(BenchError::Stuck("a terminal sends no first message"))?);
+    let (mut quiet, mut flooded) = (MoveSeries::new(), MoveSeries::new());
     let (mut rates, mut floods) = ([vec![], vec![]], vec![]);
     for _ in 0..PAIRS {
         for (rate, moves) in [(0, &mut quiet), (FLOOD, &mut flooded)] {
             live.line.flood(rate, &message);
-            moves.make(live, options.duration / (2 * PAIRS))?;
+            moves.run(live, options.duration / (2 * PAIRS))?;
         }
         rates[0].push(quiet.mpps);
         rates[1].push(flooded.mpps);

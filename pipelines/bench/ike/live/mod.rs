@@ -1,5 +1,5 @@
-//! What traffic notices of key exchange: a gateway whose worker and slow path have threads of their
-//! own, and forward at full rate while terminals connect, move and change keys.
+//! Measures the effect of key exchange on traffic: the gateway's worker and slow path run in
+//! threads of their own, and packets flow at full rate while terminals connect, move and rekey.
 
 mod measure;
 mod port;
@@ -26,25 +26,25 @@ use std::{
 };
 use wayfarer_dataplane::{drop::DropReason, pool::Pool, wire::ethernet};
 
-/// How long the bench's thread sleeps where there is nothing to do: it shares its core with the
+/// How long the benchmark's thread sleeps if there is nothing to do: it shares its core with the
 /// slow path.
 const NAP: Duration = Duration::from_micros(20);
-/// How long a move or a change of keys may take.
+/// How long a move or a rekey may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pairs of SAs that a terminal may have at a time.
+/// Pairs of SAs that a terminal may have at a time: replaced ones stay for a while.
 const PAIRS: u32 = 32;
 
-/// What was lost.
+/// Counts of lost packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
     /// Packets that the gateway dropped.
     dropped: u64,
-    /// Packets to where a terminal was, behind one to where it is.
+    /// Packets to a terminal's old address after the first one to the new address.
     late: u64,
-    /// Packets to a terminal by an SA that it does not have, or that did not open.
+    /// Packets that a terminal could not open, or for which it has no SA.
     unopened: u64,
-    /// Packets of terminals that did not arrive.
+    /// Packets from terminals that did not arrive.
     missing: u64,
 }
 
@@ -65,23 +65,22 @@ impl Losses {
 
 /// A gateway under traffic, and its terminals.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveGateway {
     gateway: Gateway,
     line: Arc<Line>,
     terminals: Vec<Terminal>,
     start: Instant,
-    /// Packets of terminals so far.
+    /// Packets that terminals sent so far.
     sent: u64,
     unopened: u64,
     next: usize,
-    /// The terminal whose packets are looked at.
+    /// The index of the terminal whose packets are looked at.
     watched: Option<usize>,
 }
 
-impl Live {
-    /// A gateway with so many terminals connected, and packets for all of them.
+impl LiveGateway {
+    /// Starts a gateway, connects `terminals` terminals, and has packets flow to all of them.
     pub(super) fn new(world: &World, terminals: u32) -> Result<Self, BenchError> {
-        // Pairs that were replaced stay for a while.
         let config = world.config(PAIRS * terminals, None);
         let (line, queues) = Line::new(terminals);
         let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(BenchError::Memory)?;
@@ -117,7 +116,8 @@ impl Live {
         Ok(this)
     }
 
-    /// Puts what terminal `index` has to say on the wire. The clock may start with the last of it.
+    /// Puts the messages of terminal `index` on the wire. With `starts_clock`, the last one starts
+    /// the clock.
     fn send(&mut self, index: usize, starts_clock: bool) {
         let now = self.start.elapsed();
         let frames: Vec<Vec<u8>> =
@@ -127,7 +127,7 @@ impl Live {
         }
     }
 
-    /// Takes what came for terminals; answers whether anything did.
+    /// Hands terminals the frames that came for them; returns whether any came.
     fn pump(&mut self) -> bool {
         let mut busy = false;
         let line = self.line.clone();
@@ -138,7 +138,7 @@ impl Live {
                     let to = transmit.addresses.remote.ip();
                     let index = addresses::at_outer(to).map_or(usize::MAX, |index| index as usize);
                     let Some(terminal) = self.terminals.get_mut(index) else { continue };
-                    if terminal.place() == to {
+                    if terminal.address() == to {
                         terminal.handle(self.start.elapsed(), &transmit);
                         self.send(index, false);
                     }
@@ -171,41 +171,41 @@ impl Live {
         }
     }
 
-    /// The next terminal in turn.
-    fn turn(&mut self) -> usize {
+    /// Returns the index of the next terminal in turn.
+    fn next_terminal(&mut self) -> usize {
         self.next = (self.next + 1) % self.terminals.len();
         self.next
     }
 
-    /// A terminal moves: from when its message came to the first packet that went after it, and how
-    /// many went where it was in the meantime.
+    /// Moves the next terminal; returns the time from its message to the first packet to the new
+    /// address, and how many packets went to the old one in the meantime.
     pub(super) fn move_one(&mut self) -> Result<(Duration, u64), BenchError> {
-        let index = self.turn();
+        let index = self.next_terminal();
         let terminal = &mut self.terminals[index];
         terminal.pass(self.start.elapsed());
-        let before = terminal.place();
-        terminal.depart(self.start.elapsed());
+        let previous = terminal.address();
+        terminal.move_on(self.start.elapsed());
         terminal.confirmed = 0;
         self.watched = Some(index);
-        self.line.watch(Watch { index: index as u32, before, place: terminal.place() });
+        self.line.watch(Watch { index: index as u32, previous, current: terminal.address() });
         self.send(index, true);
         self.wait("no packet follows a move", |this| {
             this.line.latency.load(Acquire) > 0 && this.terminals[index].confirmed > 0
         })?;
         self.send_packet(index);
-        Ok((Duration::from_nanos(self.line.latency.load(Acquire)), self.line.meanwhile.load(Relaxed)))
+        Ok((Duration::from_nanos(self.line.latency.load(Acquire)), self.line.to_old_address.load(Relaxed)))
     }
 
-    /// A terminal changes the keys of its child SA, or has the gateway do so, and sends all the
+    /// Rekeys the child SA of the next terminal, from either side; the terminal sends all the
     /// while.
     pub(super) fn rekey_one(&mut self, by_gateway: bool) -> Result<(), BenchError> {
-        let index = self.turn();
+        let index = self.next_terminal();
         let terminal = &mut self.terminals[index];
-        let place = terminal.place();
+        let address = terminal.address();
         terminal.pass(self.start.elapsed());
         self.watched = Some(index);
-        self.line.watch(Watch { index: index as u32, before: place, place });
-        let (made, deadline) = (terminal.made, Instant::now() + PATIENCE);
+        self.line.watch(Watch { index: index as u32, previous: address, current: address });
+        let (children_before, deadline) = (terminal.children_made, Instant::now() + PATIENCE);
         if by_gateway {
             let peer = terminal.name();
             self.gateway.ask(Command::PeerRekey { peer, ike: false });
@@ -217,8 +217,8 @@ impl Live {
             let busy = self.pump();
             self.send_packet(index);
             let terminal = &self.terminals[index];
-            let newest = terminal.children.last().filter(|_| terminal.made > made);
-            if newest.is_some_and(|child| child.is_used && child.is_seen) {
+            let newest = terminal.children.last().filter(|_| terminal.children_made > children_before);
+            if newest.is_some_and(|child| child.is_used && child.has_received) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -230,19 +230,20 @@ impl Live {
         }
     }
 
-    /// Terminal `index` sends a packet to the server.
+    /// Sends a packet from terminal `index` to the server.
     fn send_packet(&mut self, index: usize) {
         let terminal = &mut self.terminals[index];
-        let (place, inner) = (terminal.place(), terminal.inner);
+        let (address, inner) = (terminal.address(), terminal.inner);
         let child = terminal.children.iter_mut().rev().find(|child| child.is_used);
         let (Some(child), Some(inner)) = (child, inner) else { return };
         let mut frame = vec![];
-        child.end.address = place;
+        child.end.address = address;
         child.end.seal_frame(&port::packet_from(inner), &mut frame);
         self.sent += u64::from(self.line.up.push(false, &frame));
     }
 
-    /// What was lost so far. Waits until what terminals sent has arrived, a second at most.
+    /// Counts the packets lost so far. First waits, at most a second, for terminals' packets to
+    /// arrive.
     pub(super) fn losses(&mut self) -> Losses {
         let deadline = Instant::now() + Duration::from_secs(1);
         while self.line.arrived.load(Acquire) < self.sent && Instant::now() < deadline {

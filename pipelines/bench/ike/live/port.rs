@@ -1,8 +1,8 @@
-//! Ports of a gateway under full traffic. Packets to terminals are made and counted where the
-//! worker runs; what terminals send, and what they must see, crosses to the bench's thread.
+//! Ports of a gateway under full traffic. Packets to terminals are made and counted in the worker's
+//! thread. Only frames that terminals send or must see cross to the benchmark's thread.
 //!
-//! One terminal is watched at a time: every other packet is its, so that what the gateway does is
-//! seen at once.
+//! One terminal is watched at a time. It gets every second packet, so that the gateway's reaction
+//! shows at once.
 
 use crate::{
     bench::processor_time,
@@ -33,71 +33,72 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Frames that may wait either way.
+/// Frames that may wait in either direction.
 const DEPTH: usize = 1024;
 /// Turns of the worker from one reading of its clock to the next.
 const READING: u32 = 256;
 /// Bytes of a packet to a terminal, IP header included.
 const INNER: usize = 64;
 
-/// The terminal that is looked at.
+/// The watched terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
-    /// Number of its packet among those that are sent to terminals.
+    /// The terminal's index, and that of its packet in the script.
     pub(super) index: u32,
-    /// Where it was.
-    pub(super) before: IpAddr,
-    /// Where it is.
-    pub(super) place: IpAddr,
+    /// The outer address before the move.
+    pub(super) previous: IpAddr,
+    /// The outer address now.
+    pub(super) current: IpAddr,
 }
 
-/// What the bench tells its ports.
+/// The benchmark's instructions to its ports.
 #[derive(Debug, Default)]
 struct Script {
     /// A packet to each terminal.
     packets: Arc<Vec<Vec<u8>>>,
     watch: Option<Watch>,
-    /// First messages of strangers in a second, and what they are made of.
+    /// IKE_SA_INIT requests per second, and the frame that they are made from.
     flood: (u32, Arc<Vec<u8>>),
 }
 
-/// What the worker has done.
+/// Counts of the worker's work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meter {
-    /// Its processor time.
+    /// The worker's processor time.
     pub(super) cpu: Duration,
-    /// ESP packets that it sent.
+    /// ESP packets that the worker sent.
     pub(super) sealed: u64,
-    /// First messages of strangers that it was given.
+    /// IKE_SA_INIT requests of the flood that the worker received.
     pub(super) flooded: u64,
 }
 
-/// What the bench shares with its ports.
+/// State that the benchmark shares with its ports.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Frames to the gateway, and whether the clock starts when it takes them.
+    /// Frames to the gateway, each with whether its reception starts the clock.
     pub(super) up: FrameRing<bool>,
-    /// Key exchange messages, and of the watched terminal the first packet of each SA.
+    /// IKE messages to terminals, and the first packet of each SA of the watched terminal.
     pub(super) down: FrameRing<()>,
     script: Mutex<Script>,
     /// Counts changes of the script.
     revision: AtomicU32,
-    /// Nanoseconds from the start of the clock to the first ESP packet to where the watched
-    /// terminal is; 0: not yet.
+    /// Nanoseconds from the start of the clock to the first ESP packet to the watched terminal's
+    /// current address; 0 before that.
     pub(super) latency: AtomicU64,
-    /// ESP packets to where it was, since the clock started.
-    pub(super) meanwhile: AtomicU64,
-    /// Those of them behind the first one to where it is.
+    /// ESP packets to the previous address since the clock started.
+    pub(super) to_old_address: AtomicU64,
+    /// ESP packets to the previous address after the first one to the current address.
     pub(super) late: AtomicU64,
-    /// Packets for the server.
+    /// Packets that arrived at the server.
     pub(super) arrived: AtomicU64,
-    /// What did not fit `down`.
+    /// Frames that did not fit into `down`.
     pub(super) overflow: AtomicU64,
     meter: Mutex<Meter>,
 }
 
 impl Line {
-    /// Both ports of a gateway with so many terminals, and what they share with the bench.
+    /// Makes both ports of a gateway with `terminals` terminals, and the state that they share with
+    /// the benchmark.
     pub(super) fn new(terminals: u32) -> (Arc<Self>, [Box<dyn Port>; 2]) {
         let line = Arc::new(Self {
             up: FrameRing::new(DEPTH, 2048),
@@ -105,24 +106,25 @@ impl Line {
             script: Mutex::default(),
             revision: AtomicU32::new(0),
             latency: AtomicU64::new(0),
-            meanwhile: AtomicU64::new(0),
+            to_old_address: AtomicU64::new(0),
             late: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
             overflow: AtomicU64::new(0),
             meter: Mutex::default(),
         });
-        let outside = Outside {
-            prompt: Prompt::new(line.clone()),
+        let outside = OutsidePort {
+            script: ScriptCopy::new(line.clone()),
             stats: PortStats::default(),
             terminals,
             started: None,
-            is_there: true,
+            has_arrived: true,
             last_spi: 0,
             meter: Meter::default(),
             until_reading: READING,
-            strangers: Strangers { since: None, sent: 0, random: Random(1) },
+            flood_source: FloodSource { since: None, sent: 0, random: Random(1) },
         };
-        let inside = Inside { prompt: Prompt::new(line.clone()), stats: PortStats::default(), next: 0 };
+        let inside =
+            InsidePort { script: ScriptCopy::new(line.clone()), stats: PortStats::default(), next: 0 };
         (line, [Box::new(outside), Box::new(inside)])
     }
 
@@ -131,27 +133,27 @@ impl Line {
         self.revision.fetch_add(1, Release);
     }
 
-    /// From now on packets come for terminals at these inner addresses.
+    /// Starts packets to terminals at these inner addresses.
     pub(super) fn send_to(&self, terminals: impl Iterator<Item = IpAddr>) {
         let packets = Arc::new(terminals.map(packet_to).collect());
         self.change(|script| script.packets = packets);
     }
 
-    /// Looks at another terminal.
+    /// Watches another terminal.
     pub(super) fn watch(&self, watch: Watch) {
-        for counter in [&self.latency, &self.meanwhile] {
+        for counter in [&self.latency, &self.to_old_address] {
             counter.store(0, Relaxed);
         }
         self.change(|script| script.watch = Some(watch));
     }
 
-    /// From now on so many first messages like `message`, a frame, come in a second, each of
-    /// another stranger.
+    /// Starts a flood of `rate` IKE_SA_INIT requests per second, each made from the frame `message`
+    /// with another address and SPI.
     pub(super) fn flood(&self, rate: u32, message: &Arc<Vec<u8>>) {
         self.change(|script| script.flood = (rate, message.clone()));
     }
 
-    /// What the worker has done so far, a moment ago.
+    /// Returns the latest reading of the worker's meter.
     pub(super) fn meter(&self) -> Meter {
         *self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +161,7 @@ impl Line {
 
 /// A port's own copy of the script.
 #[derive(Debug)]
-struct Prompt {
+struct ScriptCopy {
     line: Arc<Line>,
     revision: u32,
     packets: Arc<Vec<Vec<u8>>>,
@@ -167,13 +169,13 @@ struct Prompt {
     flood: (u32, Arc<Vec<u8>>),
 }
 
-impl Prompt {
+impl ScriptCopy {
     fn new(line: Arc<Line>) -> Self {
         Self { line, revision: 0, packets: Arc::default(), watch: None, flood: Default::default() }
     }
 
-    /// Takes what changed; answers whether anything did.
-    fn follow(&mut self) -> bool {
+    /// Copies the script if it changed; returns whether it did.
+    fn refresh(&mut self) -> bool {
         let revision = self.line.revision.load(Acquire);
         if revision == self.revision {
             return false;
@@ -185,34 +187,34 @@ impl Prompt {
     }
 }
 
-/// Where terminals and strangers are.
+/// The port that leads to terminals.
 #[derive(Debug)]
-struct Outside {
-    prompt: Prompt,
+struct OutsidePort {
+    script: ScriptCopy,
     stats: PortStats,
-    /// Others are strangers, who do not listen.
+    /// Terminals with lower indices receive; other addresses belong to the flood.
     terminals: u32,
-    /// Since when the watched terminal is waited for.
+    /// When the clock started.
     started: Option<Instant>,
-    /// Whether a packet went to where it is.
-    is_there: bool,
+    /// `true` if a packet went to the watched terminal's current address.
+    has_arrived: bool,
     last_spi: u32,
     meter: Meter,
     until_reading: u32,
-    strangers: Strangers,
+    flood_source: FloodSource,
 }
 
-impl Outside {
+impl OutsidePort {
     fn read_clock(&mut self) {
         self.until_reading -= 1;
         if self.until_reading == 0 {
             self.until_reading = READING;
             self.meter.cpu = processor_time();
-            *self.prompt.line.meter.lock().unwrap_or_else(PoisonError::into_inner) = self.meter;
+            *self.script.line.meter.lock().unwrap_or_else(PoisonError::into_inner) = self.meter;
         }
     }
 
-    /// A packet that the gateway sends.
+    /// Counts a packet that the gateway sends, and hands down those that a terminal must see.
     #[inline]
     fn sink(&mut self, frame: &[u8]) {
         self.stats.tx_packets += 1;
@@ -233,17 +235,18 @@ impl Outside {
 
     #[inline]
     fn sink_esp(&mut self, frame: &[u8], packet: &[u8], to: IpAddr) {
-        let Some(watch) = self.prompt.watch.filter(|watch| to == watch.place || to == watch.before) else {
+        let Some(watch) = self.script.watch.filter(|watch| to == watch.current || to == watch.previous)
+        else {
             return;
         };
-        if to == watch.place {
-            if let (false, Some(started)) = (self.is_there, self.started) {
-                self.is_there = true;
-                self.prompt.line.latency.store(started.elapsed().as_nanos().max(1) as u64, Release);
+        if to == watch.current {
+            if let (false, Some(started)) = (self.has_arrived, self.started) {
+                self.has_arrived = true;
+                self.script.line.latency.store(started.elapsed().as_nanos().max(1) as u64, Release);
             }
         } else if self.started.is_some() {
-            self.prompt.line.meanwhile.fetch_add(1, Relaxed);
-            self.prompt.line.late.fetch_add(u64::from(self.is_there), Relaxed);
+            self.script.line.to_old_address.fetch_add(1, Relaxed);
+            self.script.line.late.fetch_add(u64::from(self.has_arrived), Relaxed);
         }
         let spi = packet.get(ip::V4_HEADER..).and_then(esp::header).map_or(0, |(spi, _)| spi);
         if spi != self.last_spi {
@@ -254,23 +257,24 @@ impl Outside {
 
     #[cold]
     fn hand_down(&self, frame: &[u8]) {
-        if !self.prompt.line.down.push((), frame) {
-            self.prompt.line.overflow.fetch_add(1, Relaxed);
+        if !self.script.line.down.push((), frame) {
+            self.script.line.overflow.fetch_add(1, Relaxed);
         }
     }
 }
 
-impl Port for Outside {
+impl Port for OutsidePort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        // What is there already was put there after what the script says.
-        let waiting = self.prompt.line.up.len();
-        if self.prompt.follow() {
-            (self.started, self.is_there, self.last_spi) = (None, false, 0);
+        // Frames that wait already were put there after the latest change of the script, and so fit
+        // the script that is read next.
+        let waiting = self.script.line.up.len();
+        if self.script.refresh() {
+            (self.started, self.has_arrived, self.last_spi) = (None, false, 0);
         }
         self.read_clock();
         for _ in 0..waiting.min(burst.room()) {
             let Some(mut packet) = pool.take() else { return };
-            match self.prompt.line.up.pop(|starts, frame| (starts, packet.fill(HEADROOM, frame))) {
+            match self.script.line.up.pop(|starts, frame| (starts, packet.fill(HEADROOM, frame))) {
                 Some((starts, Some(()))) => {
                     if starts {
                         self.started = Some(Instant::now());
@@ -282,13 +286,13 @@ impl Port for Outside {
                 _ => pool.give(packet),
             }
         }
-        let (rate, message) = &self.prompt.flood;
-        for _ in 0..self.strangers.due(*rate).min(burst.room() as u64) {
+        let (rate, message) = &self.script.flood;
+        for _ in 0..self.flood_source.due(*rate).min(burst.room() as u64) {
             let Some(mut packet) = pool.take() else { return };
             if packet.fill(HEADROOM, message).is_none() {
                 return pool.give(packet);
             }
-            self.strangers.disguise(packet.data_mut());
+            self.flood_source.randomize(packet.data_mut());
             self.meter.flooded += 1;
             burst.push(packet);
         }
@@ -306,22 +310,23 @@ impl Port for Outside {
     }
 }
 
-/// Those who flood.
+/// The source of a flood.
 #[derive(Debug)]
-struct Strangers {
+struct FloodSource {
+    /// When the current rate began, and the rate.
     since: Option<(Instant, u32)>,
     sent: u64,
     random: Random,
 }
 
-impl Strangers {
-    /// How many of them send now, at `rate` a second.
+impl FloodSource {
+    /// Returns how many messages are due now, at `rate` per second.
     fn due(&mut self, rate: u32) -> u64 {
         let now = Instant::now();
         match self.since {
             Some((since, known)) if known == rate => {
-                let wanted = (now - since).as_secs_f64() * f64::from(rate);
-                let due = (wanted as u64).saturating_sub(self.sent);
+                let total = (now - since).as_secs_f64() * f64::from(rate);
+                let due = (total as u64).saturating_sub(self.sent);
                 self.sent += due;
                 due
             }
@@ -332,13 +337,13 @@ impl Strangers {
         }
     }
 
-    /// Makes a first message another stranger's: another address, another SPI.
-    fn disguise(&mut self, frame: &mut [u8]) {
+    /// Gives an IKE_SA_INIT request a random source address and SPI.
+    fn randomize(&mut self, frame: &mut [u8]) {
         let draw = self.random.next().to_be_bytes();
         let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
         let total = packet.len();
         if let Some(low) = packet.get_mut(13..16) {
-            // Any address that packets are routed to.
+            // Any outer address that the gateway has a route to.
             low.copy_from_slice(&[0x40 | draw[2] & 0x3f, draw[3], draw[4]]);
         }
         if total >= ip::V4_HEADER {
@@ -349,30 +354,30 @@ impl Strangers {
             spi[0] |= 1;
         }
         if let Some(checksum) = packet.get_mut(ip::V4_HEADER + 6..ip::V4_HEADER + 8) {
-            // None (RFC 768).
+            // No checksum (RFC 768).
             checksum.fill(0);
         }
     }
 }
 
-/// Where the server is.
+/// The port that leads to the server.
 #[derive(Debug)]
-struct Inside {
-    prompt: Prompt,
+struct InsidePort {
+    script: ScriptCopy,
     stats: PortStats,
     next: usize,
 }
 
-impl Port for Inside {
+impl Port for InsidePort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        self.prompt.follow();
-        let packets = &self.prompt.packets;
+        self.script.refresh();
+        let packets = &self.script.packets;
         if packets.is_empty() {
             return;
         }
         while burst.room() > 0 {
             self.next = self.next.wrapping_add(1);
-            let watched = self.prompt.watch.filter(|_| self.next.is_multiple_of(2));
+            let watched = self.script.watch.filter(|_| self.next.is_multiple_of(2));
             let index = watched.map_or(self.next / 2 % packets.len(), |watch| watch.index as usize);
             let (Some(frame), Some(mut packet)) = (packets.get(index), pool.take()) else { return };
             if packet.fill(HEADROOM, frame).is_none() {
@@ -391,7 +396,7 @@ impl Port for Inside {
             IpHeader::parse(packet).is_ok_and(|header| IpAddr::from(header.dst) == SERVER)
         };
         let arrived = burst.iter().filter(|packet| is_whole(packet.data())).count();
-        self.prompt.line.arrived.fetch_add(arrived as u64, Release);
+        self.script.line.arrived.fetch_add(arrived as u64, Release);
         burst.drain(..).for_each(|packet| pool.give(packet));
     }
 
@@ -400,7 +405,7 @@ impl Port for Inside {
     }
 }
 
-/// The frame by which the server sends to a terminal.
+/// Makes the frame that carries a packet from the server to a terminal.
 fn packet_to(terminal: IpAddr) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER + INNER];
     emit_ethernet(&mut frame, INSIDE);
@@ -408,7 +413,7 @@ fn packet_to(terminal: IpAddr) -> Vec<u8> {
     frame
 }
 
-/// A packet of a terminal's for the server.
+/// Makes a packet from a terminal to the server.
 pub(super) fn packet_from(terminal: IpAddr) -> Vec<u8> {
     let mut packet = vec![0; INNER];
     emit_udp(&mut packet, terminal, SERVER);

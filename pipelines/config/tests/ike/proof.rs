@@ -79,7 +79,7 @@ fn by_eap() {
 
 /// A peer's authenticated identity selects only among connections with the same credentials.
 #[test]
-fn peers_known_by_the_same_prove_themselves_to_the_same() {
+fn connections_with_the_same_credentials_share_a_verifier() {
     let folder = Folder::new();
     for (copy, of) in [("others", "users"), ("authority.crt", "ca.crt")] {
         let pki = pki();
@@ -129,7 +129,7 @@ fn peers_known_by_the_same_prove_themselves_to_the_same() {
 }
 
 #[test]
-fn each_side_by_its_own_way() {
+fn sides_may_authenticate_by_different_methods() {
     let each = "auth = { local = \"psk\", remote = \"certificate\" }\npsk_file = \"psk\"\n";
     let c = with(&format!("{each}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Psk(_), RemoteAuth::Key(_))));
@@ -137,7 +137,7 @@ fn each_side_by_its_own_way() {
 }
 
 #[test]
-fn ways_that_lead_nowhere() {
+fn refuses_combinations_that_cannot_authenticate() {
     let eap = format!("auth = \"eap-mschapv2\"\n{OWN}");
     for (keys, wanted) in [
         ("", "connection: missing key \"auth\""),

@@ -8,7 +8,7 @@ use wayfarer_mobility::{
 };
 
 #[test]
-fn proposals_are_in_the_words_of_strongswan() {
+fn proposals_use_the_names_of_strongswan() {
     let keys = "proposals = [\"aes256gcm16-chacha20poly1305-prfsha384-x25519-ecp256-ke1_mlkem768\", \
                 \"aes128-sha256-modp2048\", \"aes128gcm16-sha512-ecp384\"]\nesp = [\"aes256gcm16\", \
                 \"aes256-sha512-x25519\"]";
@@ -30,7 +30,7 @@ fn proposals_are_in_the_words_of_strongswan() {
 }
 
 #[test]
-fn proposals_that_are_no_whole() {
+fn refuses_incomplete_proposals() {
     for (keys, why) in [
         ("proposals = []", "must not be empty"),
         (

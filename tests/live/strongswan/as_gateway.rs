@@ -1,4 +1,4 @@
-//! strongSwan as the gateway, our terminal begins.
+//! strongSwan as the gateway of our terminal.
 
 use super::{SERVER, charon::Charon, mobile_lab};
 use crate::{
@@ -8,7 +8,8 @@ use crate::{
 
 const SERVE: &str = include_str!("gateway.conf");
 
-/// Our terminal: two networks, its own stack behind a TAP, and a connection whose proof is `proof`.
+/// Starts our terminal, with two networks, its own stack behind a TAP, and a connection that
+/// authenticates by `proof`.
 fn terminal(lab: &Lab, proof: &str) -> Gateway {
     let config = format!(
         r#"routes = "kernel"
@@ -48,7 +49,7 @@ const CERTIFICATE: &str = "auth = \"certificate\"\ncertificate = \"pki/cl.crt\"\
 const EAP: &str = "local_id = \"alice@test\"\nauth = \"eap-mschapv2\"\nuser = \"alice\"\npassword_file = \"password\"\nauthorities = \"pki/ca.crt\"";
 
 #[test]
-fn every_proof() {
+fn connects_by_every_kind_of_proof() {
     let lab = mobile_lab();
     lab.forward("gw");
     let gateway = Charon::start(&lab, "gw", SERVE, "fragment_size = 600");
@@ -59,63 +60,63 @@ fn every_proof() {
         assert_eq!(
             (&*peer.nat, peer.inner.len()),
             ("both", 1),
-            "charon says of itself that it is behind a NAT, for the sake of UDP: {peer:?}"
+            "charon claims to be behind a NAT, to get UDP encapsulation: {peer:?}"
         );
-        terminal.tell("peer down office");
+        terminal.command("peer down office");
         assert!(terminal.stop().success());
-        wait_for("the gateway to hear it", || gateway.must("--list-sas").is_empty().then_some(()));
+        wait_for("the gateway to end the IKE SA", || gateway.swanctl("--list-sas").is_empty().then_some(()));
     }
 }
 
 #[test]
-fn keys_change_from_either_side() {
+fn both_sides_rekey_without_loss() {
     let lab = mobile_lab();
     lab.forward("gw");
     let gateway = Charon::start(&lab, "gw", SERVE, "");
     let terminal = terminal(&lab, PSK);
     let pings = lab.spawn("term", &format!("ping -q -i 0.005 -c 1000 -W 2 {SERVER}"));
     for _ in 0..2 {
-        gateway.must("--rekey --child net");
-        gateway.must("--rekey --ike psk");
-        terminal.tell("peer rekey office");
-        terminal.tell("peer rekey office --ike");
+        gateway.swanctl("--rekey --child net");
+        gateway.swanctl("--rekey --ike psk");
+        terminal.command("peer rekey office");
+        terminal.command("peer rekey office --ike");
     }
-    let said = pings.finish();
-    assert_eq!(lost(&said), 0, "{said}");
+    let output = pings.finish();
+    assert_eq!(lost(&output), 0, "{output}");
     let peer = terminal.peers().remove(0);
     assert!(peer.rekeys >= 8, "{peer:?}");
 }
 
 #[test]
-fn we_move() {
+fn our_terminal_moves() {
     let lab = mobile_lab();
     lab.forward("gw");
     let gateway = Charon::start(&lab, "gw", SERVE, "");
     let terminal = terminal(&lab, PSK);
-    for (via, device, place) in [("198.51.100.1", "c2", "198.51.100.2"), ("10.1.0.1", "c1", "10.1.0.2")] {
-        // The host's default route says which network is used.
+    for (via, device, address) in [("198.51.100.1", "c2", "198.51.100.2"), ("10.1.0.1", "c1", "10.1.0.2")] {
+        // The host's default route decides which network is used.
         let pings = lab.spawn("term", &format!("ping -q -i 0.02 -c 150 -W 1 {SERVER}"));
         lab.run("term", &format!("ip route replace default via {via} dev {device} metric 50"));
         wait_for("our new address", || {
-            terminal.peers().iter().any(|peer| peer.local.starts_with(place)).then_some(())
+            terminal.peers().iter().any(|peer| peer.local.starts_with(address)).then_some(())
         });
-        let said = pings.finish();
-        assert!(lost(&said) < 50, "{said}");
+        let output = pings.finish();
+        assert!(lost(&output) < 50, "{output}");
     }
     assert_eq!(terminal.counted("established"), 1);
     assert!(terminal.peers()[0].moves >= 2);
-    assert!(gateway.must("--list-sas").contains("cl.test"));
+    assert!(gateway.swanctl("--list-sas").contains("cl.test"));
 }
 
 #[test]
-fn the_gateway_starts_again() {
+fn reconnects_to_a_restarted_gateway() {
     let lab = mobile_lab();
     lab.forward("gw");
     let gateway = Charon::start(&lab, "gw", SERVE, "");
     let terminal = terminal(&lab, PSK);
     drop(gateway);
     let _again = Charon::start(&lab, "gw", SERVE, "");
-    // It is silent until all repetitions have gone without an answer.
+    // The terminal reconnects when all its retransmissions have gone unanswered.
     wait_longer("a new connection", || (terminal.counted("established") == 2).then_some(()));
     wait_for_ping(&lab, "term", SERVER);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     BenchError,
-    port::{Batch, Plug},
+    port::{Batch, Tap},
 };
 use crate::{
     bench::processor_time,
@@ -20,44 +20,46 @@ use std::{
     time::Duration,
 };
 
-/// A batch to be carried by all workers together.
+/// A batch for all workers together.
 pub(super) struct Task {
-    /// By port.
+    /// Batches by port.
     pub(super) batches: [Arc<Batch>; 2],
+    /// `true` to measure stages.
     pub(super) profile: bool,
-    /// Workers that are ready: they start at once.
+    /// Count of workers that are ready. They start when all are.
     pub(super) ready: Arc<AtomicUsize>,
 }
 
-/// What a worker took for a batch.
-pub(super) struct Done {
+/// The cost of a batch to one worker.
+pub(super) struct Cost {
     pub(super) cpu: Duration,
     pub(super) ticks: StageTicks,
-    /// Instructions, where the machine counts them.
+    /// Instructions, if the machine counts them.
     pub(super) instructions: Option<u64>,
 }
 
-pub(super) struct Hand {
+/// A worker's thread.
+pub(super) struct WorkerThread {
     tasks: Option<Sender<Task>>,
-    pub(super) done: Receiver<Done>,
+    pub(super) done: Receiver<Cost>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Hand {
+impl WorkerThread {
     pub(super) fn new(
         worker: Worker,
         core: Option<CoreId>,
-        plugs: [Arc<Plug>; 2],
+        taps: [Arc<Tap>; 2],
         workers: usize,
     ) -> Result<Self, BenchError> {
-        let (tasks, wanted) = bounded(1);
+        let (tasks, received) = bounded(1);
         let (finished, done) = bounded(1);
         let thread = thread::Builder::new().name("wf-bench-worker".to_owned()).spawn(move || {
             if let Some(core) = core {
-                // Where it cannot be pinned, figures are only less steady.
+                // Without pinning, figures are only less steady.
                 let _ = core_affinity::set_for_current(core);
             }
-            work(worker, &plugs, workers, &wanted, &finished);
+            work(worker, &taps, workers, &received, &finished);
         });
         Ok(Self { tasks: Some(tasks), done, thread: Some(thread.map_err(BenchError::Thread)?) })
     }
@@ -68,7 +70,7 @@ impl Hand {
     }
 }
 
-impl Drop for Hand {
+impl Drop for WorkerThread {
     fn drop(&mut self) {
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
@@ -79,15 +81,15 @@ impl Drop for Hand {
 
 fn work(
     mut worker: Worker,
-    plugs: &[Arc<Plug>; 2],
+    taps: &[Arc<Tap>; 2],
     workers: usize,
     tasks: &Receiver<Task>,
-    done: &Sender<Done>,
+    done: &Sender<Cost>,
 ) {
     let mut counter = instruction_counter();
     for Task { batches, profile, ready } in tasks {
-        for (plug, batch) in plugs.iter().zip(&batches) {
-            plug.insert(batch.clone());
+        for (tap, batch) in taps.iter().zip(&batches) {
+            tap.insert(batch.clone());
         }
         ready.fetch_add(1, AcqRel);
         while ready.load(Acquire) < workers {
@@ -102,14 +104,14 @@ fn work(
         let instructions = first.zip(last).map(|(first, last)| last - first);
         let ticks = *worker.profile().ticks();
         drop(batches);
-        if done.send(Done { cpu, ticks, instructions }).is_err() {
+        if done.send(Cost { cpu, ticks, instructions }).is_err() {
             return;
         }
     }
 }
 
-/// Counts this thread's instructions; `None` where the machine has no counter, or does not let this
-/// process read it.
+/// Opens a counter of this thread's instructions; returns `None` if the machine has none, or does
+/// not let this process read it.
 fn instruction_counter() -> Option<Counter> {
     let mut counter = Builder::new(Hardware::INSTRUCTIONS).exclude_kernel(true).build().ok()?;
     counter.enable().ok()?;

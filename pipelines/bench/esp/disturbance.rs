@@ -1,5 +1,4 @@
-//! What goes on beside the packets: terminals that move, tunnels that come and go, through the slow
-//! path of a running gateway.
+//! Disturbs a running gateway through its slow path: terminals move, tunnels are added and removed.
 
 use super::{BenchError, load::Load, world};
 use crate::{sim::addresses, slow_path::SlowPath};
@@ -9,13 +8,15 @@ use std::{
 };
 use wayfarer_dataplane::crypto::Suite;
 
-/// Tunnels that come and go, beside those that carry packets.
-const GUESTS: u32 = 1024;
+/// The maximum number of extra tunnels, beside those that carry packets.
+const EXTRA_TUNNELS: u32 = 1024;
 
-/// The pace of something that happens so many times a second while packets flow.
+/// The pace of events that happen at a rate while packets flow.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
+    /// Events per second.
     rate: f64,
+    /// The fraction of an event that is due already.
     due: f64,
 }
 
@@ -24,7 +25,7 @@ impl Pace {
         Self { rate: f64::from(rate), due: 0.0 }
     }
 
-    /// How many times it is to happen because `time` has passed.
+    /// Lets `time` pass; returns how many events are due.
     fn pass(&mut self, time: Duration) -> u32 {
         self.due += self.rate * time.as_secs_f64();
         let now = self.due.floor();
@@ -33,39 +34,39 @@ impl Pace {
     }
 }
 
-/// Moves and changes, so many a second.
-pub(super) struct Unrest {
+/// Moves of terminals and changes of tunnels, each at a pace of its own.
+pub(super) struct Disturbance {
     suite: Suite,
     window: u32,
     moves: Pace,
     changes: Pace,
-    guests: VecDeque<u32>,
+    extra_tunnels: VecDeque<u32>,
     next: u32,
-    changed: u64,
-    /// Time for which packets flowed in the last batch: what the next one will take, about.
+    tunnel_changes: u64,
+    /// How long packets flowed in the last batch: an estimate for the next one.
     last: Duration,
 }
 
-impl Unrest {
-    /// `roam` moves and `churn` tunnels added or removed a second.
+impl Disturbance {
+    /// Disturbs with `roam` moves, and `churn` tunnels added or removed, per second.
     pub(super) fn new(suite: Suite, window: u32, roam: u32, churn: u32) -> Self {
         let (moves, changes) = (Pace::new(roam), Pace::new(churn));
-        let (guests, last) = (VecDeque::new(), Duration::ZERO);
-        Self { suite, window, moves, changes, guests, next: 0, changed: 0, last }
+        let (extra_tunnels, last) = (VecDeque::new(), Duration::ZERO);
+        Self { suite, window, moves, changes, extra_tunnels, next: 0, tunnel_changes: 0, last }
     }
 
-    /// Tunnels added and removed so far.
-    pub(super) fn changed(&self) -> u64 {
-        self.changed
+    /// Returns the tunnels added and removed so far.
+    pub(super) fn tunnel_changes(&self) -> u64 {
+        self.tunnel_changes
     }
 
-    /// Moves that packets from terminals are to show in the next batch.
+    /// Returns how many moves the packets of the next batch are to show.
     pub(super) fn moves_ahead(&mut self) -> u32 {
         self.moves.pass(self.last)
     }
 
-    /// Keeps the slow path at work until `finished`, as its own thread would; with `moves_by_hand`
-    /// that moves terminals too.
+    /// Runs the slow path until `finished`, as its own thread would, and changes tunnels; with
+    /// `moves_by_hand` also moves terminals.
     pub(super) fn watch(
         &mut self,
         slow_path: &mut SlowPath,
@@ -96,22 +97,22 @@ impl Unrest {
         Ok(())
     }
 
-    /// A tunnel comes; where there are enough, the oldest goes.
+    /// Adds a tunnel, or removes the oldest if there are enough.
     fn change(&mut self, slow_path: &mut SlowPath) -> Result<(), BenchError> {
-        self.changed += 1;
-        if self.guests.len() >= GUESTS as usize {
-            if let Some(oldest) = self.guests.pop_front() {
+        self.tunnel_changes += 1;
+        if self.extra_tunnels.len() >= EXTRA_TUNNELS as usize {
+            if let Some(oldest) = self.extra_tunnels.pop_front() {
                 slow_path.remove_tunnel(&world::name(oldest));
             }
             return Ok(());
         }
-        // Beyond the indices of those that carry packets, and free again by the time they come
-        // round.
-        let index = addresses::MOST + self.next % (2 * GUESTS);
+        // Beyond the indices of tunnels that carry packets, and out of use before the indices wrap
+        // around.
+        let index = addresses::MOST + self.next % (2 * EXTRA_TUNNELS);
         self.next = self.next.wrapping_add(1);
         let tunnel = world::tunnel(index, self.suite, self.window);
         slow_path.install_tunnel(&tunnel).map_err(BenchError::Key)?;
-        self.guests.push_back(index);
+        self.extra_tunnels.push_back(index);
         Ok(())
     }
 }
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_loses_no_fraction() {
+    fn pace_loses_no_fraction() {
         let mut pace = Pace::new(1000);
         let times: u32 = (0..10_000).map(|_| pace.pass(Duration::from_micros(130))).sum();
         assert!((1299..=1300).contains(&times), "{times}");

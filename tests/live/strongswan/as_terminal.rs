@@ -1,4 +1,4 @@
-//! strongSwan as the terminal: every way to connect, to change keys and to part.
+//! strongSwan as the terminal: all ways to connect, rekey and disconnect.
 
 use super::{CERTIFICATES, SERVER, connected, gateway_head, mobile_lab, psk, wait_for_peers};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use std::{fs, process::Command};
 
 #[test]
-fn every_proof_and_proposal() {
+fn connects_by_every_proof_and_proposal() {
     let lab = mobile_lab();
     let config = gateway_head("") + &psk("") + CERTIFICATES;
     let (gateway, client) = connected(&lab, &config, "", "net");
@@ -20,9 +20,9 @@ fn every_proof_and_proposal() {
         ("oldnet", "aes128-sha256-prfsha256-modp2048"),
         ("modernnet", "chacha20poly1305-prfsha512-ecp521"),
     ] {
-        client.must(&format!("--terminate --ike {connection}"));
+        client.swanctl(&format!("--terminate --ike {connection}"));
         wait_for_peers(&gateway, 0);
-        client.must(&format!("--initiate --child {next}"));
+        client.swanctl(&format!("--initiate --child {next}"));
         ping(&lab, "term", SERVER, 20);
         let peers = gateway.peers();
         let [peer] = &peers[..] else { panic!("{peers:?}") };
@@ -31,13 +31,13 @@ fn every_proof_and_proposal() {
         assert_eq!(peer.inner.len(), 1, "{peer:?}");
         connection = next.trim_end_matches("net");
     }
-    let refused = client.ctl("--initiate --child strangernet");
+    let refused = client.try_swanctl("--initiate --child strangernet");
     assert!(!refused.status.success());
     gateway.assert_no_drops();
 }
 
 #[test]
-fn a_person_is_who_eap_proved_it_to_be() {
+fn identity_proved_by_eap_decides_strongswans_connection() {
     let lab = mobile_lab();
     let connection = |name: &str, more: &str| {
         format!(
@@ -60,60 +60,62 @@ inner_local = ["10.99.0.0/24"]
         + own
         + &connection("alice", "remote_id = \"alice\"\npool = \"own\"")
         + &connection("people", "pool = \"terminals\"");
-    // Its ID payload says alice@test, which no connection names.
+    // The terminal's ID payload is alice@test, which no connection names.
     let (gateway, client) = connected(&lab, &config, "", "eapnet");
     let peer = gateway.peers().remove(0);
     assert_eq!((peer.connection.as_deref(), peer.identity.as_deref()), (Some("alice"), Some("alice")));
     assert_eq!(peer.inner, ["10.98.1.7"]);
     assert!(peer.children[0].name.starts_with("alice/alice#"), "{peer:?}");
-    gateway.tell("peer down alice");
-    wait_for("the terminal to hear it", || client.must("--list-sas").is_empty().then_some(()));
+    gateway.command("peer down alice");
+    wait_for("the terminal to end the IKE SA", || client.swanctl("--list-sas").is_empty().then_some(()));
 }
 
 #[test]
-fn keys_change_from_either_side_and_nothing_is_lost() {
+fn both_sides_rekey_without_loss() {
     let lab = mobile_lab();
     let (gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
     let before = gateway.peers().remove(0);
     let pings = lab.spawn("term", &format!("ping -q -i 0.005 -c 1200 -W 2 {SERVER}"));
     for _ in 0..2 {
-        client.must("--rekey --child net");
-        client.must("--rekey --ike psk");
-        gateway.tell("peer rekey cl.test");
-        gateway.tell("peer rekey cl.test --ike");
-        // Both at once.
+        client.swanctl("--rekey --child net");
+        client.swanctl("--rekey --ike psk");
+        gateway.command("peer rekey cl.test");
+        gateway.command("peer rekey cl.test --ike");
+        // Both sides at once.
         std::thread::scope(|scope| {
-            scope.spawn(|| client.ctl("--rekey --child net"));
-            gateway.tell("peer rekey cl.test");
+            scope.spawn(|| client.try_swanctl("--rekey --child net"));
+            gateway.command("peer rekey cl.test");
         });
     }
-    let said = pings.finish();
-    assert_eq!(lost(&said), 0, "{said}");
+    let output = pings.finish();
+    assert_eq!(lost(&output), 0, "{output}");
     let after = gateway.peers().remove(0);
-    assert_eq!(after.peer, before.peer, "it is still the same link");
+    assert_eq!(after.peer, before.peer, "the link is the same");
     assert!(after.rekeys >= 8, "{after:?}");
     wait_for("the old pairs to go", || (gateway.peers()[0].children.len() == 1).then_some(()));
 }
 
 #[test]
-fn ten_times_and_away() {
+fn disconnects_and_reconnects_ten_times() {
     let lab = mobile_lab();
     let (gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
     let first = gateway.peers().remove(0).inner;
     for round in 0..10 {
         match round % 2 {
             0 => {
-                client.must("--terminate --ike psk");
+                client.swanctl("--terminate --ike psk");
             }
             _ => {
-                gateway.tell("peer down cl.test");
-                wait_for("the terminal to hear it", || client.must("--list-sas").is_empty().then_some(()));
+                gateway.command("peer down cl.test");
+                wait_for("the terminal to end the IKE SA", || {
+                    client.swanctl("--list-sas").is_empty().then_some(())
+                });
             }
         }
         wait_for_peers(&gateway, 0);
-        client.must("--initiate --child net");
+        client.swanctl("--initiate --child net");
         ping(&lab, "term", SERVER, 5);
-        assert_eq!(gateway.peers().remove(0).inner, first, "it comes back to its address");
+        assert_eq!(gateway.peers().remove(0).inner, first, "the terminal gets its address again");
     }
     assert_eq!(gateway.counted("established"), 11);
     assert_eq!(gateway.counted("ended"), 10);
@@ -122,16 +124,16 @@ fn ten_times_and_away() {
 #[test]
 fn cookies_groups_and_fragments() {
     let lab = mobile_lab();
-    // A cookie from everyone; a group that the terminal does not begin with; messages cut at 600
-    // bytes.
+    // Cookies for everyone, a group that the terminal does not offer first, and messages fragmented
+    // at 600 bytes.
     let config = gateway_head("cookie_threshold = 0")
         + &psk("proposals = [\"aes128gcm16-prfsha256-x25519\"]\nfragment = 600")
         + CERTIFICATES;
     let (gateway, client) = connected(&lab, &config, "fragment_size = 600", "net");
-    assert!(gateway.counted("cookie") >= 1, "everyone is asked for one");
+    assert!(gateway.counted("cookie") >= 1, "everyone is asked for a cookie");
     assert!(gateway.counted("init_refused") >= 1, "INVALID_KE_PAYLOAD");
-    client.must("--terminate --ike psk");
-    client.must("--initiate --child certnet");
+    client.swanctl("--terminate --ike psk");
+    client.swanctl("--initiate --child certnet");
     ping(&lab, "term", SERVER, 5);
     let log = client.log();
     assert!(log.contains("EF(") && log.contains("splitting IKE message"), "{log}");
@@ -143,12 +145,15 @@ fn post_quantum_shared_key() {
     let config = gateway_head("") + &psk("ppk = { id = \"shared-ppk\", file = \"ppk\", required = true }");
     let (_gateway, client) = connected(&lab, &config, "", "ppknet");
     ping(&lab, "term", SERVER, 5);
-    client.must("--terminate --ike ppk");
-    assert!(!client.ctl("--initiate --child net").status.success(), "without it nobody comes in");
+    client.swanctl("--terminate --ike ppk");
+    assert!(
+        !client.try_swanctl("--initiate --child net").status.success(),
+        "nobody connects without the key"
+    );
 }
 
 #[test]
-fn a_protocol_analyser_reads_it_with_the_key_log() {
+fn tshark_decrypts_a_capture_with_the_key_log() {
     let lab = mobile_lab();
     let capture = lab.path("outside.pcap");
     let tcpdump =
@@ -157,8 +162,8 @@ fn a_protocol_analyser_reads_it_with_the_key_log() {
     let config = gateway_head("key_log = \"keys\"") + &psk("");
     let (gateway, client) = connected(&lab, &config, "", "net");
     ping(&lab, "term", SERVER, 5);
-    client.must("--rekey --ike psk");
-    client.must("--rekey --child net");
+    client.swanctl("--rekey --ike psk");
+    client.swanctl("--rekey --child net");
     ping(&lab, "term", SERVER, 5);
     drop(gateway);
     tcpdump.interrupt();
@@ -181,17 +186,17 @@ fn a_protocol_analyser_reads_it_with_the_key_log() {
 }
 
 #[test]
-fn messages_by_scapy_good_and_bad() {
+fn survives_good_and_bad_messages_of_scapy() {
     let lab = mobile_lab();
     let (gateway, _client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/strongswan/hostile.py");
     let pings = lab.spawn("term", &format!("ping -q -i 0.02 -c 150 -W 2 {SERVER}"));
     let answered = lab.run("term", &format!("/usr/bin/python3 -B {script} 203.0.113.1 7"));
-    let said = pings.finish();
-    assert!(answered.trim().parse::<u32>().unwrap() >= 18, "good ones are answered: {answered}");
-    assert_eq!(lost(&said), 0, "{said}");
+    let output = pings.finish();
+    assert!(answered.trim().parse::<u32>().unwrap() >= 18, "valid messages are answered: {answered}");
+    assert_eq!(lost(&output), 0, "{output}");
     assert!(gateway.counted("malformed") > 100);
     assert!(gateway.counted("unknown_spi") >= 15);
-    assert_eq!(gateway.peers().len(), 1, "and the peer is still there");
-    wait_longer("the half-open ones to go", || (gateway.counted("failed") >= 18).then_some(()));
+    assert_eq!(gateway.peers().len(), 1, "the peer stays connected");
+    wait_longer("the half-open peers to go", || (gateway.counted("failed") >= 18).then_some(()));
 }
