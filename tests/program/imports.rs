@@ -2,8 +2,8 @@
 //!
 //! Every path in the text counts, in macros and under any `cfg` too, and leads to the file that
 //! defines the item. `mod x;`, the import of a module and a re-export count only once an item is
-//! used. A `mod tests` in braces counts as a file of its own, as `tests.rs` would. Crates of a single
-//! file are not read.
+//! used. A `mod tests` in braces counts as a file of its own, as `tests.rs` would. Crates of a
+//! single file are not read.
 //!
 //! Nothing is seen that no path names: a call of a method, even if its `impl` is in another file
 //! than its type, and macros that are in scope by their place in the text.

@@ -205,7 +205,7 @@ impl Modules {
     }
 
     /// Returns what `path` leads to, as module `at` would write it: several targets if they depend
-    /// on a `cfg`. A name that is not found is an item if it must be this module's (`own`), and else
+    /// on a `cfg`. A name that is not found is an item if it must be this module's (`own`), else
     /// another crate's.
     fn find(&self, at: usize, path: &[String], own: bool, depth: usize) -> Vec<Target> {
         let module = &self.0[at];

@@ -227,7 +227,6 @@ impl Endpoint {
         }
         let is_init = header.exchange == ExchangeType::SaInit.number();
         if is_init && !header.is_response() {
-            // It is the first of its sender, to whom we have given no SPI yet (RFC 7296 §2.2, §3.1).
             if header.spi_r == 0 && header.spi_i != 0 && header.is_from_initiator() && header.message_id == 0
             {
                 self.handle_init(now, addresses, &header, message);
@@ -267,7 +266,7 @@ impl Endpoint {
         self.shared.transmits.push_back(Transmit { addresses, payload });
     }
 
-    /// Handles a peer's first message.
+    /// Handles a peer's first message, before we have given it an SPI (RFC 7296 §2.2, §3.1).
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
         if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
             return self.with(now, known, |peer, cx| peer.repeat_init(cx, message, addresses));

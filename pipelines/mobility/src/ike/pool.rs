@@ -88,8 +88,8 @@ impl Pool {
         Some(self.address(at))
     }
 
-    /// Returns the next free address: one never leased, else the one that has been free for longest.
-    /// The latter also comes first once as many are free as are remembered.
+    /// Returns the next free address: one never leased, else the one that has been free for
+    /// longest. The latter comes first once as many are free as are remembered.
     fn take_free(&mut self) -> Option<u128> {
         while self.next < self.count && self.freed.len() < bounds::REMEMBERED {
             let at = self.next;

@@ -225,8 +225,8 @@ mod tests {
         Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
     }
 
-    /// Returns the accepted name if the peer claims `claimed`, and the server uses `method` and reports
-    /// `user_name` in the end.
+    /// Returns the accepted name if the peer claims `claimed`, and the server uses `method` and
+    /// reports `user_name` in the end.
     fn accepted(trust_identity: bool, method: u8, claimed: &str, user_name: Option<&str>) -> Option<String> {
         let mut conversation = conversation(trust_identity);
         assert_eq!(conversation.handle(&response(kind::IDENTITY, claimed.as_bytes())), Step::Ask);

@@ -225,8 +225,8 @@ impl IkeSa {
         header: &Header,
         message: &[u8],
     ) -> Result<Arrival, OpenError> {
-        // The window is one request: the next, or the last once more, which gets the same answer (RFC
-        // 7296 §2.1, §2.3).
+        // The window is one request: the next, or the last once more, which gets the same answer
+        // (RFC 7296 §2.1, §2.3).
         if header.message_id == self.expected {
             if self.busy {
                 return Ok(Arrival::Nothing);
