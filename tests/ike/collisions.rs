@@ -110,8 +110,10 @@ fn repeated_collisions_end() {
     for _ in 0..5 {
         // Both sides try again, and both requests are on their way at once.
         let (mut up, mut down) = (vec![], vec![]);
+        let deadline = pair.now + 10 * SECOND;
         while up.is_empty() || down.is_empty() {
             pair.now += MOMENT;
+            assert!(pair.now < deadline, "a side does not try again");
             pair.terminal.endpoint.handle_timeout(pair.now);
             pair.gateway.endpoint.handle_timeout(pair.now);
             up.extend(pair.up());
