@@ -12,7 +12,8 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::{
     settings::Settings,
-    view::{Kept, State},
+    sizes::StateSizes,
+    view::State,
     wire::{
         self, Delete, ExchangeType, HEADER, Notify, Payload, Proposal, TrafficSelector, Transform, notify,
     },
@@ -119,8 +120,8 @@ fn mutated_messages_of_a_peer_harm_only_that_peer() {
             pair.gateway.endpoint.handle_timeout(pair.now);
             drop(pair.gateway.work(pair.now));
         }
-        let kept = (pair.gateway.endpoint.kept(), pair.gateway.endpoint.poll_timeout());
-        assert_eq!(kept, (Kept::default(), None));
+        let kept = (pair.gateway.endpoint.state_sizes(), pair.gateway.endpoint.poll_timeout());
+        assert_eq!(kept, (StateSizes::default(), None));
     }
     assert!(answers > 60 * 10, "{answers}");
 }

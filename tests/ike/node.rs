@@ -10,7 +10,7 @@ use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
         event::{ChildId, ChildSa, Event, PeerId},
-        view::Kept,
+        sizes::StateSizes,
         wire::TrafficSelector,
     },
     path::{Addresses, Path},
@@ -243,7 +243,10 @@ impl Node {
 
     /// Asserts that no state of any peer is left.
     pub(super) fn assert_empty(&self) {
-        assert_eq!((self.endpoint.kept(), self.endpoint.poll_timeout()), (Kept::default(), None));
+        assert_eq!(
+            (self.endpoint.state_sizes(), self.endpoint.poll_timeout()),
+            (StateSizes::default(), None)
+        );
         assert!(self.sas.is_empty() && self.links.is_empty());
         assert!(self.ike_spis.is_empty(), "IKE SPIs: {:x?}", self.ike_spis);
     }

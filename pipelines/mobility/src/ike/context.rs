@@ -11,8 +11,8 @@ use super::{
     quota::Quotas,
     schedule::IkeSaKeys,
     settings::Settings,
+    sizes::StateSizes,
     suite::IkeSuite,
-    view::Kept,
 };
 use crate::{
     crypto::{Crypto, Random},
@@ -70,16 +70,16 @@ impl Shared {
         self.counts[counter as usize] += 1;
     }
 
-    /// Returns how much is kept here of all peers.
-    pub(super) fn kept(&self) -> Kept {
-        Kept {
+    /// Returns the sizes of the state that is kept here for peers.
+    pub(super) fn state_sizes(&self) -> StateSizes {
+        StateSizes {
             spis: self.spis.len(),
             child_spis: self.child_spis.len(),
             children: self.children.len(),
             tasks: self.queue.len(),
             names: self.connected.entries(),
             leases: self.pools.iter().map(Pool::used).sum(),
-            ..Kept::default()
+            ..StateSizes::default()
         }
     }
 }

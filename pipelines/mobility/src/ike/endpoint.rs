@@ -18,7 +18,8 @@ use super::{
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
-    view::{Kept, View},
+    sizes::StateSizes,
+    view::View,
     wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
 };
 use crate::{
@@ -95,9 +96,9 @@ impl Endpoint {
         self.admission.half_open()
     }
 
-    /// Returns how much is kept of all peers together.
-    pub fn kept(&self) -> Kept {
-        Kept { peers: self.peers.len(), half_open: self.half_open(), ..self.shared.kept() }
+    /// Returns the sizes of all state that is kept for peers.
+    pub fn state_sizes(&self) -> StateSizes {
+        StateSizes { peers: self.peers.len(), half_open: self.half_open(), ..self.shared.state_sizes() }
     }
 
     /// Runs `act` on a peer and updates everything that depends on the peer's state.
@@ -168,12 +169,10 @@ impl Endpoint {
     /// last, the new peer is closed; beyond the others, the oldest.
     fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
+        let settings = &self.environment.settings;
         let (peers, limit) = match owner.1.is_unnamed() {
-            true => (
-                connected.of_principal(principal),
-                self.environment.settings.peer_limit / bounds::NAMELESS_SHARE,
-            ),
-            false => (connected.of_owner(owner), self.environment.settings.device_limit),
+            true => (connected.of_principal(principal), settings.peer_limit / bounds::NAMELESS_SHARE),
+            false => (connected.of_owner(owner), settings.device_limit),
         };
         if peers.len() > limit.max(1)
             && let Some(oldest) = peers.first().copied()

@@ -24,6 +24,7 @@
 //! | [`proposal`], [`selector`] | negotiation of algorithms and traffic selectors |
 //! | [`nat`], [`description`] | NAT detection; our description of a path |
 //! | [`pool`] | inner addresses |
+//! | [`sizes`] | how much an endpoint keeps |
 //! | [`suite`] | sets of algorithms |
 
 pub mod bounds;
@@ -37,6 +38,7 @@ pub mod proposal;
 pub mod protection;
 pub mod schedule;
 pub mod selector;
+pub mod sizes;
 pub mod suite;
 pub mod view;
 pub mod wire;
