@@ -44,8 +44,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Makes the terminal's end of [`tunnel`](super::fixtures::tunnel) `n`, with the portable
-    /// ciphers.
+    /// Makes the terminal's end of [`tunnel`] `n`, with the portable ciphers.
     pub fn new(n: u32, suite: Suite, address: &str) -> Self {
         let Tunnel { inbound, outbound, .. } = tunnel(n, suite);
         Self::of([&inbound, &outbound], ip(address), Backend::Portable)
