@@ -20,7 +20,7 @@ use crate::{
     launch::{Assembly, Gateway, StartError, WorkerResources},
     sim::{
         addresses,
-        fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+        fixtures::{SERVER, bare_tunnel, gateway_settings, sa, two_port_config, two_ports},
     },
 };
 use fleet::Fleet;
@@ -68,7 +68,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     let config = config(&mappings);
     let (outside, internet) = memory::pair(DEPTH, 2048);
     let (inside, server) = memory::pair(DEPTH, 2048);
-    let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
+    let ports = two_ports([vec![Box::new(outside)], vec![Box::new(inside)]]);
     let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(DemoError::Memory)?;
     // The worker has the last core, so that the fleet and the slow path have the others.
     let core =
@@ -110,7 +110,7 @@ fn config(mappings: &[Mapping]) -> Config {
     let address = IpAddr::from([198, 0, 0, 0]);
     let terminals = Prefix::new(address, 8).unwrap_or(Prefix::host(address));
     let tunnels = (0..).zip(mappings).map(|(index, mapping)| tunnel(index, mapping)).collect();
-    config_on_links(gateway, terminals, tunnels)
+    two_port_config(gateway, terminals, tunnels)
 }
 
 fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {

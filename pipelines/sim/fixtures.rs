@@ -133,9 +133,9 @@ pub fn config(tunnels: Vec<Tunnel>) -> Config {
     bare_config(Gateway { encap_ports: vec![4500, 14500], ..gateway_settings(64) }, routes, tunnels)
 }
 
-/// Makes the configuration of a benchmark: all addresses of `terminals` are on the outside's link,
-/// [`SERVER`] is on the inside's.
-pub fn config_on_links(gateway: Gateway, terminals: Prefix, tunnels: Vec<Tunnel>) -> Config {
+/// Makes the configuration of a benchmark: `terminals` are on the network of the outside port,
+/// [`SERVER`] on that of the inside port.
+pub fn two_port_config(gateway: Gateway, terminals: Prefix, tunnels: Vec<Tunnel>) -> Config {
     let routes = vec![
         Route { to: terminals, via: None, port: OUTSIDE },
         Route { to: Prefix::host(SERVER), via: None, port: INSIDE },
@@ -164,7 +164,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
 
 /// Makes both ports of a benchmark's gateway from their queues, with one station at the other end
 /// of each.
-pub fn ports_on_links(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
+pub fn two_ports(queues: [Vec<Box<dyn Port>>; 2]) -> Vec<OpenPort> {
     let mut ports: Vec<_> = (0..)
         .zip(queues)
         .map(|(index, queues)| bare_port(index, Stations::Only(STATION_MAC[index]), queues))

@@ -13,7 +13,7 @@ use crate::{
     launch::OpenPort,
     sim::{
         addresses,
-        fixtures::{SERVER, bare_tunnel, config_on_links, gateway_settings, ports_on_links, sa},
+        fixtures::{SERVER, bare_tunnel, gateway_settings, sa, two_port_config, two_ports},
     },
 };
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) fn config(tunnels: u32, suite: Suite, window: u32, largest: usize) ->
     let frame_size = if mtu(largest) > 1500 { 9728 } else { 2048 };
     let gateway = Gateway { frames: 1024, frame_size, ..gateway_settings(tunnels as usize) };
     let tunnels = (0..tunnels).map(|index| tunnel(index, suite, window)).collect();
-    config_on_links(gateway, addresses::all_outer(), tunnels)
+    two_port_config(gateway, addresses::all_outer(), tunnels)
 }
 
 /// Returns the MTU of ports that carry inner packets of up to `largest` bytes in ESP.
@@ -75,7 +75,7 @@ pub(super) fn tunnel(index: u32, suite: Suite, window: u32) -> Tunnel {
 pub(super) fn ports(workers: usize, largest: usize) -> (Vec<OpenPort>, [Vec<Arc<Tap>>; 2]) {
     let taps: [Vec<Arc<Tap>>; 2] = std::array::from_fn(|_| (0..workers).map(|_| Arc::default()).collect());
     let queue = |tap: &Arc<Tap>| Box::new(LoadPort::new(tap.clone())) as Box<dyn Port>;
-    let mut ports = ports_on_links(taps.each_ref().map(|taps| taps.iter().map(queue).collect()));
+    let mut ports = two_ports(taps.each_ref().map(|taps| taps.iter().map(queue).collect()));
     ports.iter_mut().for_each(|port| port.mtu = mtu(largest));
     (ports, taps)
 }

@@ -8,7 +8,7 @@ use crate::{
     launch::{Assembly, WorkerResources},
     primitives::{OsRandom, Primitives},
     sim::{
-        fixtures::{OUTSIDE, ports_on_links},
+        fixtures::{OUTSIDE, two_ports},
         frames::to_gateway,
         ike::side::{reversed, run_tasks},
     },
@@ -135,7 +135,7 @@ impl WholeGateway {
         let (inside, _) = memory::pair(1, 64);
         let pool = pool::Pool::new(config.gateway.frames, config.gateway.frame_size);
         let resources = WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: None };
-        let ports = ports_on_links([vec![Box::new(outside)], vec![Box::new(inside)]]);
+        let ports = two_ports([vec![Box::new(outside)], vec![Box::new(inside)]]);
         let start = Instant::now();
         let Assembly { slow_path, workers, .. } =
             Assembly::new(config, vec![resources], ports).map_err(BenchError::Start)?;

@@ -12,7 +12,7 @@ use crate::{
     credentials::{Authorities, CertificateSigner, CredentialProblem},
     sim::{
         addresses,
-        fixtures::{SERVER, config_on_links, gateway_settings},
+        fixtures::{SERVER, gateway_settings, two_port_config},
         ike::connections,
     },
 };
@@ -144,7 +144,7 @@ impl World {
             pools: vec![PoolRange { name: "inner".into(), first, last }],
             ..Ike::default()
         };
-        Config { ike, ..config_on_links(gateway, addresses::all_outer(), vec![]) }
+        Config { ike, ..two_port_config(gateway, addresses::all_outer(), vec![]) }
     }
 }
 

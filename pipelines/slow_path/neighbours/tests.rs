@@ -139,7 +139,7 @@ fn answers_for_its_own_addresses_only() {
 }
 
 #[test]
-fn strangers_cannot_fill_the_table() {
+fn unconfirmed_stations_cannot_fill_the_table() {
     let mut n = neighbours(Stations::Ask);
     for i in 0..20_000u32 {
         let sender = Ipv4Addr::from_bits(0xc000_0000 + i);

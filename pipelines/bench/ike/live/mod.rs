@@ -16,7 +16,7 @@ use crate::{
     bench::core_of,
     control::protocol::Command,
     launch::{Assembly, Gateway, WorkerResources},
-    sim::{addresses, fixtures::ports_on_links},
+    sim::{addresses, fixtures::two_ports},
 };
 use port::{Line, Watch};
 use std::{
@@ -87,7 +87,7 @@ impl LiveGateway {
         let assembly = Assembly::new(
             &config,
             vec![WorkerResources { pool, core: core_of(0) }],
-            ports_on_links(queues.map(|queue| vec![queue])),
+            two_ports(queues.map(|queue| vec![queue])),
         );
         let gateway = assembly.and_then(Gateway::start).map_err(BenchError::Start)?;
         let terminals = (0..terminals).map(|index| Terminal::new(world, index)).collect();
