@@ -11,7 +11,7 @@
 //! timed part, each packet is copied whole into a fresh frame of the worker's pool, carried
 //! through, counted and freed. The figures are the workers' processor time.
 
-mod disturbance;
+mod control_load;
 mod error;
 mod load;
 mod options;

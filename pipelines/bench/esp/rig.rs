@@ -2,7 +2,7 @@
 
 use super::{
     BenchError, Direction, Options, Size,
-    disturbance::Disturbance,
+    control_load::ControlLoad,
     load::Load,
     port::{Batch, Tap},
     report::Row,
@@ -71,7 +71,7 @@ pub(super) struct Rig {
     taps: [Vec<Arc<Tap>>; 2],
     counters: Vec<Arc<WorkerCounters>>,
     load: Load,
-    disturbance: Disturbance,
+    control_load: ControlLoad,
     is_disturbed: bool,
     offered: [u64; 2],
     checked: u64,
@@ -107,7 +107,7 @@ impl Rig {
             taps,
             counters,
             load: Load::new(sas, cipher).map_err(BenchError::Key)?,
-            disturbance: Disturbance::new(cipher, options.window, options.roam, options.churn),
+            control_load: ControlLoad::new(cipher, options.window, options.roam, options.churn),
             is_disturbed: options.roam > 0 || options.churn > 0,
             offered: [0; 2],
             checked: 0,
@@ -237,7 +237,7 @@ impl Rig {
         let moves_by_hand = batches[OUTSIDE].len() == 0;
         for (port, batch) in batches.iter_mut().enumerate() {
             let batch = Arc::get_mut(batch).ok_or(BenchError::Worker)?;
-            let moves = if port == OUTSIDE && !moves_by_hand { self.disturbance.moves_ahead() } else { 0 };
+            let moves = if port == OUTSIDE && !moves_by_hand { self.control_load.moves_ahead() } else { 0 };
             self.load.fill(batch, port, size, moves);
             packets += batch.len() as u64;
             self.offered[port] += batch.len() as u64;
@@ -258,8 +258,8 @@ impl Rig {
         Ok(cost)
     }
 
-    /// Waits until all workers have finished, and adds up their costs. Without disturbance the slow
-    /// path has nothing to do, and sleeps.
+    /// Waits until all workers have finished, and adds up their costs. Without control load, the
+    /// slow path has nothing to do and sleeps.
     fn wait(&mut self, packets: u64, moves_by_hand: bool) -> Result<BatchCost, BenchError> {
         let mut cost =
             BatchCost { packets, cpu: Duration::ZERO, ticks: StageTicks::default(), instructions: Some(0) };
@@ -282,8 +282,8 @@ impl Rig {
                 }
                 Ok(true)
             };
-            let Self { disturbance, slow_path, load, start, .. } = self;
-            disturbance.watch(slow_path, load, *start, moves_by_hand, finished)?;
+            let Self { control_load, slow_path, load, start, .. } = self;
+            control_load.watch(slow_path, load, *start, moves_by_hand, finished)?;
         } else {
             for worker in waiting {
                 add(worker.done.recv().map_err(|_| BenchError::Worker)?);
@@ -310,7 +310,7 @@ impl Rig {
             checked: self.checked,
             moves: self.load.total_moves(),
             followed: self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum(),
-            tunnel_changes: self.disturbance.tunnel_changes(),
+            tunnel_changes: self.control_load.tunnel_changes(),
         }
     }
 }

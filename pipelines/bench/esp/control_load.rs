@@ -1,4 +1,4 @@
-//! Disturbs a running gateway through its slow path: terminals move, tunnels are added and removed.
+//! Work for the slow path beside the packets: terminals move, tunnels are added and removed.
 
 use super::{BenchError, load::Load, world};
 use crate::{sim::addresses, slow_path::SlowPath};
@@ -35,7 +35,7 @@ impl Pace {
 }
 
 /// Moves of terminals and changes of tunnels, each at a pace of its own.
-pub(super) struct Disturbance {
+pub(super) struct ControlLoad {
     suite: Suite,
     window: u32,
     moves: Pace,
@@ -47,7 +47,7 @@ pub(super) struct Disturbance {
     last: Duration,
 }
 
-impl Disturbance {
+impl ControlLoad {
     /// Disturbs with `roam` moves, and `churn` tunnels added or removed, per second.
     pub(super) fn new(suite: Suite, window: u32, roam: u32, churn: u32) -> Self {
         let (moves, changes) = (Pace::new(roam), Pace::new(churn));
