@@ -73,7 +73,7 @@ impl RawTunnel<'_> {
             remote,
             encap: self.encap(with_port, &config.gateway.encap_ports)?,
             selectors: self.selectors(mode, Prefix::host(local), remote)?,
-            roam: raw.roam.as_ref().map_or(Roam::Follow, |roam| (*roam.get_ref()).into()),
+            roam: raw.roam.as_ref().map_or(Roam::Follow, |roam| roam.get_ref().0),
             pin_source: source
                 .optional("tunnel.pin_source", &raw.pin_source, |&pin| match remote {
                     Remote::Any if pin => Err(Rule::FixedRemote("pin_source")),

@@ -162,7 +162,7 @@ impl RawConnection<'_> {
                     .optional("connection.liveness", &raw.liveness, |text| or_none(text, value::duration))?
                     .unwrap_or(Some(LIVENESS)),
                 mobike: raw.mobike.unwrap_or(true),
-                roam: raw.roam.as_ref().map_or(Policy::Follow, |roam| (*roam.get_ref()).into()),
+                roam: raw.roam.as_ref().map_or(Policy::Follow, |roam| roam.get_ref().0),
                 no_nats: !raw.allow_nat.unwrap_or(true),
                 force_udp: raw.encap.as_ref().is_some_and(|encap| *encap.get_ref() == IkeEncap::Udp),
                 fragment: source

@@ -18,20 +18,17 @@ pub(in crate::config) enum Mode {
     Transport,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Roam {
-    Follow,
-    Notify,
-    Ignore,
-}
+/// A policy for peers that roam, by its name.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct Roam(pub roaming::Policy);
 
-impl From<Roam> for roaming::Policy {
-    fn from(roam: Roam) -> Self {
-        match roam {
-            Roam::Follow => Self::Follow,
-            Roam::Notify => Self::Notify,
-            Roam::Ignore => Self::Ignore,
+impl<'de> Deserialize<'de> for Roam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "follow" => Ok(Self(roaming::Policy::Follow)),
+            "notify" => Ok(Self(roaming::Policy::Notify)),
+            "ignore" => Ok(Self(roaming::Policy::Ignore)),
+            other => Err(D::Error::unknown_variant(other, &["follow", "notify", "ignore"])),
         }
     }
 }
