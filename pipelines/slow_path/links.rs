@@ -1,9 +1,9 @@
 //! Links: their tunnels, the paths to their peers, and their lifetimes. Every kind of move ends in
 //! [`Links::move_to`].
 //!
-//! Workers report the paths by which peers are seen. [`Roaming`] decides whether a peer is
-//! followed; then the link's owner decides how: a manually keyed tunnel moves at once, and the
-//! driver of any other is asked.
+//! Workers report the paths by which peers are seen. A tunnel's owner says whose link it is. The
+//! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
+//! once, and the driver of any other is asked.
 
 use super::{
     parts::{Owner, TunnelParts},
@@ -12,7 +12,7 @@ use super::{
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -25,16 +25,43 @@ use wayfarer_dataplane::{
     wire::{esp, ip::V6_MIN_MTU},
 };
 use wayfarer_mobility::{
-    ike::event::ChildId,
-    roaming::{self, Roaming},
+    ike::event::{ChildId, PeerId},
+    roaming::{Decision, Roaming},
 };
 
-/// The timers of a tunnel.
+/// The identity of a link. It says whose link it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LinkId {
+    /// A manually keyed link, which is one tunnel.
+    Manual(TunnelId),
+    /// The link of an IKE peer.
+    Ike(PeerId),
+}
+
+impl LinkId {
+    /// Returns the link of tunnel `id` of `owner`.
+    fn of(owner: Owner, id: TunnelId) -> Self {
+        match owner {
+            Owner::Manual => Self::Manual(id),
+            Owner::Ike(peer, _) => Self::Ike(peer),
+        }
+    }
+}
+
+/// A link: the tunnels that share a path to a peer.
+#[derive(Debug)]
+struct Link {
+    tunnels: Vec<TunnelId>,
+    roaming: Roaming<Path>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Keepalive,
-    SoftTime,
-    HardTime,
+    Keepalive(TunnelId),
+    SoftTime(TunnelId),
+    HardTime(TunnelId),
+    /// A move that had to wait.
+    Move(LinkId),
 }
 
 /// A task of a link for the rest of the slow path.
@@ -42,19 +69,19 @@ enum Timer {
 pub(super) enum Event {
     /// Send this IP packet, a NAT keepalive.
     Keepalive(Vec<u8>),
-    /// Tell IKE of an event of one of its tunnels.
-    Ike(ChildId, TunnelEvent),
+    /// Tell IKE of an event of a peer's link.
+    Ike(PeerId, IkeEvent),
 }
 
-/// An event of a tunnel for its driver.
+/// An event of a peer's link for IKE.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum TunnelEvent {
-    /// A packet was received by a tunnel that is not used for sending yet.
-    FirstPacket,
+pub(super) enum IkeEvent {
+    /// A packet was received by a child SA that is not used for sending yet.
+    FirstPacket(ChildId),
     /// The peer must be followed to this path.
     Path(Path),
-    /// A limit of one of the SAs was reached.
-    Due,
+    /// A limit of one of a child SA's two SAs was reached.
+    Due(ChildId),
 }
 
 /// All links, and the tables by which workers know them.
@@ -62,8 +89,8 @@ pub(super) enum TunnelEvent {
 pub(super) struct Links {
     pub(super) tables: TableWriter,
     tunnels: Tunnels,
-    roaming: Roaming<TunnelId, Path>,
-    timers: BTreeSet<(Duration, TunnelId, Timer)>,
+    links: BTreeMap<LinkId, Link>,
+    timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
 }
 
@@ -76,7 +103,7 @@ impl Links {
         Ok(Self {
             tables,
             tunnels: Tunnels::new(sharing)?,
-            roaming: Roaming::default(),
+            links: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
         })
@@ -85,6 +112,12 @@ impl Links {
     /// Returns all tunnels.
     pub(super) fn tunnels(&self) -> &Tunnels {
         &self.tunnels
+    }
+
+    /// Returns the tunnels of a link.
+    pub(super) fn tunnels_of(&self, link: LinkId) -> impl Iterator<Item = &Tunnel> {
+        let ids = self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
+        ids.filter_map(|id| self.tunnels.get(*id))
     }
 
     /// Installs a tunnel, effective from the next burst on. Its packets leave by a port with an MTU
@@ -113,13 +146,15 @@ impl Links {
                 room, "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
             );
         }
-        self.roaming.insert(now, id, roam, is_known);
         let [soft, hard] = tunnel.lifetimes;
         let keepalive = tunnel.keepalive.map(|interval| now + interval);
-        for (when, timer) in [(keepalive, Timer::Keepalive), (soft, Timer::SoftTime), (hard, Timer::HardTime)]
+        for (when, timer) in
+            [(keepalive, Timer::Keepalive(id)), (soft, Timer::SoftTime(id)), (hard, Timer::HardTime(id))]
         {
-            self.timers.extend(when.map(|when| (when, id, timer)));
+            self.timers.extend(when.map(|when| (when, timer)));
         }
+        let new = || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known) };
+        self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
         Ok(id)
     }
 
@@ -137,13 +172,19 @@ impl Links {
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Removes a tunnel. From the next burst on, the other policies apply to its traffic.
+    /// Removes a tunnel, and its link with the last one. From the next burst on, the other policies
+    /// apply to its traffic.
     pub(super) fn remove(&mut self, id: TunnelId) {
-        self.roaming.remove(id);
         let Some(tunnel) = self.tunnels.remove(id) else { return };
-        // A keepalive's timer expires soon by itself, but a lifetime may last for hours.
-        for (when, timer) in tunnel.lifetimes.into_iter().zip([Timer::SoftTime, Timer::HardTime]) {
-            when.map(|when| self.timers.remove(&(when, id, timer)));
+        if let Entry::Occupied(mut link) = self.links.entry(LinkId::of(tunnel.owner, id)) {
+            link.get_mut().tunnels.retain(|other| *other != id);
+            if link.get().tunnels.is_empty() {
+                link.remove();
+            }
+        }
+        // The other timers expire soon by themselves, but a lifetime may last for hours.
+        for (when, timer) in tunnel.lifetimes.into_iter().zip([Timer::SoftTime(id), Timer::HardTime(id)]) {
+            when.map(|when| self.timers.remove(&(when, timer)));
         }
         let TableWriter { tables, writer, reader } = &mut self.tables;
         let spi = tunnel.inbound.spi;
@@ -156,34 +197,43 @@ impl Links {
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.
     fn expire(&mut self, id: TunnelId) {
-        self.roaming.remove(id);
         let Some(tunnel) = self.tunnels.get(id) else { return };
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.remove(writer, &tunnel.inbound.spi);
         policies::expire(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
-    /// Sends all traffic of a tunnel by `path` from the next burst on. Every way to detect a move
-    /// ends here.
+    /// Sends all traffic of a link by `path` from the next burst on. Every way to detect a move ends
+    /// here.
     ///
     /// # Errors
-    /// [`MoveError`]; nothing changes then.
-    pub(super) fn move_to(&mut self, now: Duration, id: TunnelId, path: Path) -> Result<(), MoveError> {
+    /// [`MoveError`] of a tunnel that cannot use `path`; it stays where it is, but the link's other
+    /// tunnels move.
+    pub(super) fn move_to(&mut self, now: Duration, link: LinkId, path: Path) -> Result<(), MoveError> {
         let TableWriter { tables, writer, reader } = &mut self.tables;
         if tables.is_local(path.remote, reader) {
             return Err(MoveError::Unreachable);
         }
-        let tunnel = self.tunnels.get_mut(id).ok_or(MoveError::Unknown)?;
-        tunnel.move_to(now, path, writer)?;
-        self.roaming.handle_move(id);
-        debug!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer moved");
-        Ok(())
+        let Link { tunnels, roaming } = self.links.get_mut(&link).ok_or(MoveError::Unknown)?;
+        let mut result = Ok(());
+        for id in tunnels {
+            let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
+            match tunnel.move_to(now, path, writer) {
+                Ok(()) => {
+                    roaming.handle_move();
+                    debug!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer moved");
+                }
+                Err(why) => result = Err(why),
+            }
+        }
+        result
     }
 
-    /// Moves the tunnel called `name` to another address, and to another UDP port if one is given.
+    /// Moves the link of the tunnel called `name` to another address, and to another UDP port if
+    /// one is given.
     ///
     /// # Errors
-    /// [`MoveError`]; nothing changes then.
+    /// [`MoveError`], as of [`Links::move_to`].
     pub(super) fn move_by_hand(
         &mut self,
         now: Duration,
@@ -199,25 +249,24 @@ impl Links {
             (known, None) => known.unwrap_or(Encap::None),
         };
         let local = tunnel.path.map_or(tunnel.local, |path| path.local);
-        self.move_to(now, id, Path { local, remote, encap })
+        self.move_to(now, LinkId::of(tunnel.owner, id), Path { local, remote, encap })
     }
 
     /// Handles a worker's report: the newest authentic packet of a tunnel came by `path`, which is
-    /// not the current one, or it is the tunnel's first packet. [`Links::follow`] acts on the
-    /// result.
+    /// not the current one, or it is the tunnel's first packet.
     pub(super) fn handle_report(&mut self, now: Duration, id: TunnelId, path: Path) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         tunnel.inbound.report_taken();
-        if !tunnel.is_used {
-            if let Owner::Ike(child) = tunnel.owner {
-                self.events.push_back(Event::Ike(child, TunnelEvent::FirstPacket));
-            }
-            // The first packet is reported on any path.
-            if tunnel.path == Some(path) {
-                return;
-            }
+        if let (false, Owner::Ike(peer, child)) = (tunnel.is_used, tunnel.owner) {
+            self.events.push_back(Event::Ike(peer, IkeEvent::FirstPacket(child)));
         }
-        self.roaming.handle_report(now, id, path);
+        // The first packet is reported on any path, and the link may have moved meanwhile.
+        if tunnel.path == Some(path) {
+            return;
+        }
+        let link = LinkId::of(tunnel.owner, id);
+        let decision = self.links.get_mut(&link).and_then(|of| of.roaming.handle_report(now, path));
+        self.carry_out(now, link, decision);
     }
 
     /// Records that a limit of a tunnel's inbound or outbound SA was reached.
@@ -225,7 +274,7 @@ impl Links {
         let Some(tunnel) = self.tunnels.get_mut(id) else { return };
         tunnel.due(due);
         match tunnel.owner {
-            Owner::Ike(child) => self.events.push_back(Event::Ike(child, TunnelEvent::Due)),
+            Owner::Ike(peer, child) => self.events.push_back(Event::Ike(peer, IkeEvent::Due(child))),
             Owner::Manual => {
                 let which = if inbound { "inbound SA" } else { "outbound SA" };
                 let what = match due {
@@ -238,63 +287,71 @@ impl Links {
         }
     }
 
-    /// Acts on the results of reports.
-    pub(super) fn follow(&mut self, now: Duration) {
-        while let Some(event) = self.roaming.poll_event() {
-            match event {
-                roaming::Event::PeerMoved { peer: id, path } => {
-                    // A delayed move may be outdated, because the peer has returned to its previous
-                    // path.
-                    let moved = self.tunnels.get(id).filter(|tunnel| tunnel.inbound.still_reports(&path));
-                    match moved.map(|tunnel| tunnel.owner) {
-                        None => {}
-                        Some(Owner::Ike(child)) => {
-                            self.events.push_back(Event::Ike(child, TunnelEvent::Path(path)));
-                        }
-                        Some(Owner::Manual) => {
-                            if let Err(why) = self.move_to(now, id, path) {
-                                debug!(tunnel = self.name(id), %why, "a peer's new path is rejected");
-                            }
-                        }
-                    }
-                }
-                roaming::Event::PeerSeen { peer: id, path } => {
-                    if let Some(tunnel) = self.tunnels.get_mut(id) {
-                        tunnel.seen = Some(path);
-                    }
-                    info!(tunnel = self.name(id), remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
+    /// Carries out the decision about a path by which a link's peer was seen.
+    fn carry_out(&mut self, now: Duration, link: LinkId, decision: Option<Decision<Path>>) {
+        match decision {
+            None => {}
+            Some(Decision::Wait(until)) => _ = self.timers.insert((until, Timer::Move(link))),
+            Some(Decision::Follow(path)) => self.follow(now, link, path),
+            Some(Decision::Notify(path)) => {
+                let tunnels = self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
+                for id in tunnels {
+                    let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
+                    tunnel.seen = Some(path);
+                    info!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
                 }
             }
         }
     }
 
-    /// Handles the timers due at `now`; returns true if a tunnel's timer was.
+    /// Follows a link's peer to `path`: moves the link, or asks its driver to.
+    fn follow(&mut self, now: Duration, link: LinkId, path: Path) {
+        // A delayed move may be outdated, because the peer has returned to its previous path.
+        if !self.tunnels_of(link).any(|tunnel| tunnel.inbound.still_reports(&path)) {
+            return;
+        }
+        match link {
+            LinkId::Ike(peer) => self.events.push_back(Event::Ike(peer, IkeEvent::Path(path))),
+            LinkId::Manual(id) => {
+                if let Err(why) = self.move_to(now, link, path) {
+                    let name = self.tunnels.get(id).map(|tunnel| &tunnel.name);
+                    debug!(tunnel = name, %why, "a peer's new path is rejected");
+                }
+            }
+        }
+    }
+
+    /// Handles the timers due at `now`; returns true if one was.
     pub(super) fn handle_timeout(&mut self, now: Duration) -> bool {
-        self.roaming.handle_timeout(now);
-        self.follow(now);
         let mut busy = false;
-        while let Some(&(when, id, timer)) = self.timers.first() {
+        while let Some((when, timer)) = self.timers.pop_first() {
             if when > now {
+                self.timers.insert((when, timer));
                 break;
             }
-            self.timers.pop_first();
             busy = true;
-            // The tunnel may have been removed meanwhile.
-            let Some(tunnel) = self.tunnels.get_mut(id) else { continue };
             match timer {
-                Timer::Keepalive => self.keep_alive(now, id),
-                Timer::SoftTime => {
-                    tunnel.due(Due::Soft);
-                    log_due(tunnel, "both SAs", "soft lifetime in seconds");
-                }
-                Timer::HardTime => {
-                    tunnel.due(Due::Hard);
-                    log_due(tunnel, "both SAs", "hard lifetime in seconds");
+                Timer::Keepalive(id) => self.keep_alive(now, id),
+                Timer::SoftTime(id) => self.handle_lifetime(id, Due::Soft),
+                Timer::HardTime(id) => {
+                    self.handle_lifetime(id, Due::Hard);
                     self.expire(id);
+                }
+                Timer::Move(link) => {
+                    let decision = self.links.get_mut(&link).and_then(|of| of.roaming.handle_timeout(now));
+                    self.carry_out(now, link, decision);
                 }
             }
         }
         busy
+    }
+
+    /// Records that a lifetime in seconds of a tunnel's SAs is over.
+    fn handle_lifetime(&mut self, id: TunnelId, due: Due) {
+        let Some(tunnel) = self.tunnels.get_mut(id) else { return };
+        tunnel.due(due);
+        let what = if due == Due::Soft { "soft lifetime in seconds" } else { "hard lifetime in seconds" };
+        log_due(tunnel, "both SAs", what);
     }
 
     /// Returns the next event.
@@ -305,12 +362,8 @@ impl Links {
     fn keep_alive(&mut self, now: Duration, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(id).filter(|tunnel| !tunnel.is_expired()) else { return };
         let Some(interval) = tunnel.keepalive else { return };
-        self.timers.insert((now + interval, id, Timer::Keepalive));
+        self.timers.insert((now + interval, Timer::Keepalive(id)));
         self.events.extend(tunnel.path.as_ref().and_then(keepalive).map(Event::Keepalive));
-    }
-
-    fn name(&self, id: TunnelId) -> &str {
-        self.tunnels.get(id).map_or("?", |tunnel| &tunnel.name)
     }
 }
 

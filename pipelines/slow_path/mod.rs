@@ -200,10 +200,11 @@ impl SlowPath {
         id.is_some()
     }
 
-    /// Moves the tunnel called `name` to another address, and to another UDP port if one is given.
+    /// Moves the link of the tunnel called `name` to another address, and to another UDP port if
+    /// one is given.
     ///
     /// # Errors
-    /// [`MoveError`]; nothing changes then.
+    /// [`MoveError`] of a tunnel that cannot move there.
     pub fn move_by_hand(
         &mut self,
         now: Duration,
@@ -227,7 +228,6 @@ impl SlowPath {
                 }
             }
         }
-        self.links.follow(now);
         self.handle_links(now);
         busy
     }
@@ -244,9 +244,9 @@ impl SlowPath {
         while let Some(event) = self.links.poll_event() {
             match event {
                 Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
-                Event::Ike(child, event) => {
+                Event::Ike(peer, event) => {
                     if let Some(ike) = &mut self.ike {
-                        ike.handle_tunnel_event(now, child, event);
+                        ike.handle_link_event(now, peer, event);
                     }
                 }
             }

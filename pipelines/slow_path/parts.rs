@@ -6,16 +6,19 @@ use wayfarer_dataplane::{
     crypto::Suite,
     sa::{Encap, Limits, Marking, Mode, Path, Selector, Spi},
 };
-use wayfarer_mobility::{ike::event::ChildId, roaming::Policy};
+use wayfarer_mobility::{
+    ike::event::{ChildId, PeerId},
+    roaming::Policy,
+};
 use zeroize::Zeroizing;
 
 /// The owner of a tunnel, which decides about its path and its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The operator, for a manually keyed tunnel.
+    /// The operator, for a manually keyed tunnel, which is a link of its own.
     Manual,
-    /// IKE, which knows the tunnel by this number.
-    Ike(ChildId),
+    /// IKE, for a child SA of a peer.
+    Ike(PeerId, ChildId),
 }
 
 /// A tunnel to install.
@@ -37,7 +40,7 @@ pub(super) struct TunnelParts {
     pub(super) pin: Option<IpAddr>,
     /// The traffic that the tunnel carries.
     pub(super) selectors: Vec<Selector>,
-    /// The policy for moves of the peer.
+    /// The policy for moves of the peer, the same for all tunnels of a link.
     pub(super) roam: Policy,
     /// Size of the anti-replay window in sequence numbers.
     pub(super) window: u32,

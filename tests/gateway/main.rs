@@ -6,6 +6,7 @@ mod control;
 mod exception;
 mod forwarding;
 mod fuzz_corpus;
+mod links;
 mod policy;
 mod replay;
 mod roaming;

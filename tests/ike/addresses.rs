@@ -116,9 +116,9 @@ fn peer_uses_only_our_configured_addresses() {
     let both = Connection { local: vec![GATEWAY.into(), other.into()], ..gateway() };
     for (connection, used) in [(both, other), (gateway(), GATEWAY)] {
         let mut pair = Pair::connected(connection.clone(), terminal());
-        let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+        let peer = pair.gateway.endpoint.peers().next().unwrap().id();
         let path = Path { local: other.into(), remote: TERMINAL.into(), udp: None };
-        pair.gateway.endpoint.handle_path(pair.now, child, path);
+        pair.gateway.endpoint.handle_path(pair.now, peer, path);
         let local = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().local.ip();
         assert_eq!(local(&pair), IpAddr::from(used), "a path");
         let mut pair = Pair::connected(connection, terminal());
@@ -148,10 +148,9 @@ fn probe_from_elsewhere_is_answered_there_without_a_move() {
 fn unconfirmed_path_is_given_up() {
     let mut pair = Pair::connected(gateway(), terminal());
     let [_, there] = pair.connected_peers().map(|all| all[0]);
-    let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
     let path = Path { local: GATEWAY.into(), remote: [192, 0, 2, 99].into(), udp: None };
     let address = |pair: &Pair| pair.gateway.endpoint.peers().next().unwrap().addresses().remote.ip();
-    pair.gateway.endpoint.handle_path(pair.now, child, path);
+    pair.gateway.endpoint.handle_path(pair.now, there, path);
     assert_eq!(address(&pair), path.remote);
     // The probe goes to an address where nobody is.
     drop(pair.down());
@@ -159,7 +158,7 @@ fn unconfirmed_path_is_given_up() {
     assert!(pair.gateway.events.iter().any(unconfirmed));
     pair.gateway.endpoint.handle_unconfirmed(pair.now, there);
     assert_eq!(address(&pair), IpAddr::from(TERMINAL), "given up after too many bytes");
-    pair.gateway.endpoint.handle_path(pair.now, child, path);
+    pair.gateway.endpoint.handle_path(pair.now, there, path);
     drop(pair.down());
     for _ in 0..12 {
         pair.now += SECOND;

@@ -48,9 +48,9 @@ fn gateway_for(terminals: u8) -> Fleet {
 /// Reports, as the data plane does, that the gateway's peer of this index is at `address`; does not
 /// carry messages yet.
 fn report_path_of(fleet: &mut Fleet, peer: usize, address: [u8; 4]) {
-    let child = fleet.connected_peers()[peer].children().next().unwrap();
+    let peer = fleet.connected_peers()[peer].id();
     let path = Path { local: GATEWAY.into(), remote: address.into(), udp: Some((4500, 4500)) };
-    fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+    fleet.gateway.endpoint.handle_path(fleet.now, peer, path);
 }
 
 /// Reports that the first peer is at `address`, and carries messages.
@@ -248,10 +248,10 @@ fn path_reports_do_not_repeat_a_pending_request() {
     let request_len = fleet.gateway.work(fleet.now)[0].1.len();
     let mut bytes = 0;
     for n in 0..200u32 {
-        let child = fleet.connected_peers()[0].children().next().unwrap();
+        let peer = fleet.connected_peers()[0].id();
         let remote = IpAddr::from([198, 51, 100, n as u8 + 1]);
         let path = Path { local: GATEWAY.into(), remote, udp: Some((4500, 4500)) };
-        fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+        fleet.gateway.endpoint.handle_path(fleet.now, peer, path);
         fleet.now += Duration::from_millis(1);
         fleet.gateway.endpoint.handle_timeout(fleet.now);
         bytes += fleet.gateway.work(fleet.now).iter().map(|(_, message)| message.len()).sum::<usize>();

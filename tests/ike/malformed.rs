@@ -135,10 +135,9 @@ fn ignores_an_answer_of_another_exchange() {
 #[test]
 fn malformed_answer_does_not_confirm_a_move() {
     let mut insider = insider(false);
-    let peer = insider.pair.gateway.endpoint.peers().next().unwrap();
-    let child = peer.children().next().unwrap();
+    let peer = insider.pair.gateway.endpoint.peers().next().unwrap().id();
     let path = Path { local: GATEWAY.into(), remote: ELSEWHERE.into(), udp: Some((4500, 4500)) };
-    insider.pair.gateway.endpoint.handle_path(insider.pair.now, child, path);
+    insider.pair.gateway.endpoint.handle_path(insider.pair.now, peer, path);
     assert_eq!(insider.pair.down().len(), 1, "the peer is probed");
     answer(&mut insider, ExchangeType::Informational, ELSEWHERE);
     let endpoint = &insider.pair.gateway.endpoint;

@@ -120,10 +120,9 @@ fn forced_encapsulation_does_not_count_as_a_nat() {
 fn path_that_only_a_nat_could_cause_is_not_followed() {
     for (gateway, terminal) in [(strict(gateway()), terminal()), (gateway(), strict(terminal()))] {
         let mut fleet = set_up([gateway, terminal], |_| false);
-        let child = fleet.connected_peers()[0].children().next().unwrap();
         let peer = fleet.connected_peers()[0].id();
         let path = Path { local: GATEWAY.into(), remote: CHANGED.into(), udp: None };
-        fleet.gateway.endpoint.handle_path(fleet.now, child, path);
+        fleet.gateway.endpoint.handle_path(fleet.now, peer, path);
         fleet.settle();
         assert_eq!(fleet.address_of(peer).ip(), IpAddr::from(TERMINAL));
         assert_eq!(fleet.gateway.endpoint.count(Counter::NatRefused), 1);

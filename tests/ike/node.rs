@@ -234,10 +234,10 @@ impl Node {
         let path = Path::new(addresses, addresses.remote.port() != 0);
         let is_moved = follows && is_newest && link.path.is_some_and(|known| known != path);
         if is_first {
-            self.endpoint.handle_child_used(now, child);
+            self.endpoint.handle_child_used(now, peer, child);
         }
         if is_moved {
-            self.endpoint.handle_path(now, child, path);
+            self.endpoint.handle_path(now, peer, path);
         }
     }
 

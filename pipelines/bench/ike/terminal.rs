@@ -112,9 +112,9 @@ impl Terminal {
         let (spi, _) = esp::header(terminal::esp_in(packet)?.1)?;
         let child = self.children.iter_mut().find(|child| child.spi_in == spi)?;
         child.end.try_open(packet)?;
-        if !child.has_received {
+        if let (false, Some(peer)) = (child.has_received, self.peer) {
             child.has_received = true;
-            self.endpoint.handle_child_used(now, child.id);
+            self.endpoint.handle_child_used(now, peer, child.id);
             self.work(now);
         }
         Some(())

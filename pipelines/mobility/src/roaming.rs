@@ -1,11 +1,10 @@
-//! Decides whether a peer that shows up by a new path is followed, and limits how often.
+//! Decides whether a link whose peer shows up by a new path follows it, and limits how often.
 //!
 //! The fast path reports a path only for an authentic packet that is the newest of its SA, so only
-//! the peer itself can cause a report. What remains is the tunnel's policy, and a limit for peers
+//! the peer itself can cause a report. What remains is the link's policy, and a limit for peers
 //! that flap: a bucket of [`BURST`] moves that regains one every [`REFILL`]. A move that finds the
 //! bucket empty waits; a later one replaces it.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
 /// Moves that a peer may make at once.
@@ -24,125 +23,75 @@ pub enum Policy {
     Ignore,
 }
 
-/// The result of a report.
+/// The decision about a path by which a peer was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<K, P> {
-    /// The link moved: send by this path from now on, and confirm it by [`Roaming::handle_move`].
-    PeerMoved {
-        /// The peer.
-        peer: K,
-        /// Its new path.
-        path: P,
-    },
-    /// The peer was seen by this path, but policy says not to move.
-    PeerSeen {
-        /// The peer.
-        peer: K,
-        /// The path.
-        path: P,
-    },
+pub enum Decision<P> {
+    /// Send by this path from now on, and confirm it by [`Roaming::handle_move`].
+    Follow(P),
+    /// Report this path, and stay where the link is.
+    Notify(P),
+    /// Call [`Roaming::handle_timeout`] at this time.
+    Wait(Duration),
 }
 
+/// The roaming of one link.
 #[derive(Debug)]
-struct Peer<P> {
+pub struct Roaming<P> {
     policy: Policy,
     /// True once a path is known: the first one is always followed.
-    known: bool,
+    is_known: bool,
+    /// Moves left in the bucket.
     moves: u32,
     refilled: Duration,
+    /// When a path was last decided about, and that path.
+    last: Option<(Duration, P)>,
     /// A move that has to wait: until when, and its path.
     waiting: Option<(Duration, P)>,
 }
 
-/// All peers that may move. Call order: any `handle_*`, then [`Roaming::poll_event`] until `None`,
-/// then [`Roaming::poll_timeout`].
-#[derive(Debug)]
-pub struct Roaming<K, P> {
-    peers: BTreeMap<K, Peer<P>>,
-    waiting: BTreeSet<(Duration, K)>,
-    events: VecDeque<Event<K, P>>,
-}
-
-impl<K: Copy + Ord, P: Copy> Default for Roaming<K, P> {
-    fn default() -> Self {
-        Self { peers: BTreeMap::new(), waiting: BTreeSet::new(), events: VecDeque::new() }
-    }
-}
-
-impl<K: Copy + Ord, P: Copy> Roaming<K, P> {
-    /// Adds a peer. `known` says whether its path is already known; if not, the first one that is
-    /// reported is followed whatever the policy.
-    pub fn insert(&mut self, now: Duration, peer: K, policy: Policy, known: bool) {
-        self.remove(peer);
-        self.peers.insert(peer, Peer { policy, known, moves: BURST, refilled: now, waiting: None });
+impl<P: Copy + PartialEq> Roaming<P> {
+    /// Creates the state of a link. `is_known` says whether its path is already known; if not, the
+    /// first one that is reported is followed whatever the policy.
+    pub fn new(now: Duration, policy: Policy, is_known: bool) -> Self {
+        Self { policy, is_known, moves: BURST, refilled: now, last: None, waiting: None }
     }
 
-    /// Forgets a peer.
-    pub fn remove(&mut self, peer: K) {
-        if let Some((when, _)) = self.peers.remove(&peer).and_then(|state| state.waiting) {
-            self.waiting.remove(&(when, peer));
-        }
-    }
-
-    /// Notes that the peer was moved: because of [`Event::PeerMoved`], by hand, or by a protocol.
+    /// Notes that the link was moved: because of [`Decision::Follow`], by hand, or by a protocol.
     /// Until then, any path is accepted.
-    pub fn handle_move(&mut self, peer: K) {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.known = true;
-            if let Some((when, _)) = state.waiting.take() {
-                self.waiting.remove(&(when, peer));
-            }
-        }
+    pub fn handle_move(&mut self) {
+        self.is_known = true;
+        (self.last, self.waiting) = (None, None);
     }
 
-    /// Handles a report that the fast path saw an authentic, newest packet of `peer` by `path`.
-    pub fn handle_report(&mut self, now: Duration, peer: K, path: P) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.policy == Policy::Ignore && state.known {
-            return;
+    /// Handles a report that the fast path saw an authentic, newest packet of the peer by `path`.
+    /// Returns the decision, unless nothing is to be done.
+    pub fn handle_report(&mut self, now: Duration, path: P) -> Option<Decision<P>> {
+        // Several tunnels of a link show the same move.
+        if (self.policy == Policy::Ignore && self.is_known) || self.last == Some((now, path)) {
+            return None;
         }
-        state.refill(now);
-        if state.moves == 0 {
-            let when = state.waiting.map_or(state.refilled + REFILL, |(when, _)| when);
-            state.waiting = Some((when, path));
-            self.waiting.insert((when, peer));
-            return;
+        self.refill(now);
+        if self.moves == 0 {
+            let until = self.waiting.map_or(self.refilled + REFILL, |(until, _)| until);
+            return match self.waiting.replace((until, path)) {
+                None => Some(Decision::Wait(until)),
+                Some(_) => None,
+            };
         }
-        state.moves -= 1;
-        if let Some((when, _)) = state.waiting.take() {
-            self.waiting.remove(&(when, peer));
-        }
-        self.events.push_back(match state.policy {
-            Policy::Notify if state.known => Event::PeerSeen { peer, path },
-            _ => Event::PeerMoved { peer, path },
-        });
+        self.moves -= 1;
+        (self.last, self.waiting) = (Some((now, path)), None);
+        Some(match self.policy {
+            Policy::Notify if self.is_known => Decision::Notify(path),
+            _ => Decision::Follow(path),
+        })
     }
 
-    /// Makes the moves whose wait is over at `now`.
-    pub fn handle_timeout(&mut self, now: Duration) {
-        while let Some(&(when, peer)) = self.waiting.first() {
-            if when > now {
-                return;
-            }
-            self.waiting.pop_first();
-            if let Some((_, path)) = self.peers.get_mut(&peer).and_then(|state| state.waiting.take()) {
-                self.handle_report(now, peer, path);
-            }
-        }
+    /// Decides about the move whose wait is over at `now`, if there is one.
+    pub fn handle_timeout(&mut self, now: Duration) -> Option<Decision<P>> {
+        let (_, path) = self.waiting.take_if(|(until, _)| *until <= now)?;
+        self.handle_report(now, path)
     }
 
-    /// Returns when [`Roaming::handle_timeout`] must be called next.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        self.waiting.first().map(|(when, _)| *when)
-    }
-
-    /// Returns the next event.
-    pub fn poll_event(&mut self) -> Option<Event<K, P>> {
-        self.events.pop_front()
-    }
-}
-
-impl<P> Peer<P> {
     fn refill(&mut self, now: Duration) {
         while self.moves < BURST && self.refilled + REFILL <= now {
             self.moves += 1;
@@ -157,83 +106,86 @@ impl<P> Peer<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
+    use alloc::{vec, vec::Vec};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    fn moves(roaming: &mut Roaming<u32, char>) -> Vec<char> {
-        core::iter::from_fn(|| roaming.poll_event())
-            .map(|event| match event {
-                Event::PeerMoved { path, .. } | Event::PeerSeen { path, .. } => path,
-            })
-            .collect()
+    fn known(policy: Policy) -> Roaming<char> {
+        Roaming::new(MS(0), policy, true)
+    }
+
+    /// Has the peer flap between two paths at `now`, and returns the paths that are followed.
+    fn flap(roaming: &mut Roaming<char>, now: Duration, times: usize) -> Vec<char> {
+        let paths = ['a', 'b'].into_iter().cycle().take(times);
+        paths.filter(|path| roaming.handle_report(now, *path) == Some(Decision::Follow(*path))).collect()
     }
 
     #[test]
     fn policy_decides_once_a_path_is_known() {
-        for (policy, known, expected) in [
-            (Policy::Follow, true, Some(Event::PeerMoved { peer: 1, path: 'b' })),
-            (Policy::Notify, true, Some(Event::PeerSeen { peer: 1, path: 'b' })),
+        for (policy, is_known, expected) in [
+            (Policy::Follow, true, Some(Decision::Follow('b'))),
+            (Policy::Notify, true, Some(Decision::Notify('b'))),
             (Policy::Ignore, true, None),
-            (Policy::Ignore, false, Some(Event::PeerMoved { peer: 1, path: 'b' })),
+            (Policy::Ignore, false, Some(Decision::Follow('b'))),
         ] {
-            let mut roaming = Roaming::default();
-            roaming.insert(MS(0), 1, policy, known);
-            roaming.handle_report(MS(1), 1, 'b');
-            roaming.handle_report(MS(1), 2, 'x');
-            assert_eq!(roaming.poll_event(), expected, "{policy:?} {known}");
-            assert_eq!(roaming.poll_event(), None);
+            let mut roaming = Roaming::new(MS(0), policy, is_known);
+            assert_eq!(roaming.handle_report(MS(1), 'b'), expected, "{policy:?} {is_known}");
         }
     }
 
     #[test]
     fn until_a_first_path_was_taken_every_one_is_offered() {
-        let mut roaming = Roaming::default();
-        roaming.insert(MS(0), 1, Policy::Ignore, false);
-        roaming.handle_report(MS(1), 1, 'a');
-        roaming.handle_report(MS(2), 1, 'b');
-        assert_eq!(moves(&mut roaming), ['a', 'b']);
-        roaming.handle_move(1);
-        roaming.handle_report(MS(3), 1, 'c');
-        assert_eq!(moves(&mut roaming), []);
+        let mut roaming = Roaming::new(MS(0), Policy::Ignore, false);
+        assert_eq!(roaming.handle_report(MS(1), 'a'), Some(Decision::Follow('a')));
+        assert_eq!(roaming.handle_report(MS(2), 'b'), Some(Decision::Follow('b')));
+        roaming.handle_move();
+        assert_eq!(roaming.handle_report(MS(3), 'c'), None);
+    }
+
+    #[test]
+    fn reports_of_many_tunnels_at_once_are_one_move() {
+        let mut roaming = known(Policy::Follow);
+        let decisions = |roaming: &mut Roaming<char>, now| {
+            (0..100).filter_map(|_| roaming.handle_report(now, 'a')).collect::<Vec<_>>()
+        };
+        assert_eq!(decisions(&mut roaming, MS(1)), [Decision::Follow('a')]);
+        // The path was not taken, and the peer is seen there again.
+        assert_eq!(decisions(&mut roaming, MS(2)), [Decision::Follow('a')]);
+        assert_eq!(flap(&mut roaming, MS(3), 100).len(), BURST as usize - 2);
     }
 
     #[test]
     fn a_flapping_peer_is_damped_and_ends_where_it_was_last_seen() {
-        let mut roaming = Roaming::default();
-        roaming.insert(MS(0), 1, Policy::Follow, true);
+        let mut roaming = known(Policy::Follow);
+        let (mut followed, mut waits) = (0, vec![]);
         for i in 0..100 {
-            roaming.handle_report(MS(i), 1, if i % 2 == 0 { 'a' } else { 'b' });
+            match roaming.handle_report(MS(i), if i % 2 == 0 { 'a' } else { 'b' }) {
+                Some(Decision::Follow(_)) => followed += 1,
+                Some(Decision::Wait(until)) => waits.push(until),
+                other => assert_eq!(other, None),
+            }
         }
-        assert_eq!(moves(&mut roaming).len(), BURST as usize);
-        let when = roaming.poll_timeout().unwrap();
-        assert!(when <= MS(99) + REFILL);
-        roaming.handle_timeout(when - MS(1));
-        assert_eq!(moves(&mut roaming), []);
-        roaming.handle_timeout(when);
-        assert_eq!(moves(&mut roaming), ['b']);
-        assert_eq!(roaming.poll_timeout(), None);
+        assert_eq!(followed, BURST);
+        let [until] = waits[..] else { panic!("{waits:?}") };
+        assert!(until <= MS(99) + REFILL);
+        assert_eq!(roaming.handle_timeout(until - MS(1)), None);
+        assert_eq!(roaming.handle_timeout(until), Some(Decision::Follow('b')));
+        assert_eq!(roaming.handle_timeout(until), None);
     }
 
     #[test]
     fn time_refills_the_bucket_but_not_beyond_its_size() {
-        let mut roaming = Roaming::default();
-        roaming.insert(MS(0), 1, Policy::Follow, true);
+        let mut roaming = known(Policy::Follow);
         for round in 1..4 {
-            let now = MS(60_000 * round);
-            (0..20).for_each(|_| roaming.handle_report(now, 1, 'a'));
-            assert_eq!(moves(&mut roaming).len(), BURST as usize);
+            assert_eq!(flap(&mut roaming, MS(60_000 * round), 20).len(), BURST as usize);
         }
     }
 
     #[test]
     fn a_move_by_other_means_cancels_a_waiting_one() {
-        let mut roaming = Roaming::default();
-        roaming.insert(MS(0), 1, Policy::Follow, true);
-        (0..20).for_each(|_| roaming.handle_report(MS(0), 1, 'a'));
-        moves(&mut roaming);
-        roaming.handle_move(1);
-        roaming.handle_timeout(MS(10_000));
-        assert_eq!((roaming.poll_timeout(), moves(&mut roaming)), (None, Vec::new()));
+        let mut roaming = known(Policy::Follow);
+        flap(&mut roaming, MS(0), 20);
+        roaming.handle_move();
+        assert_eq!(roaming.handle_timeout(MS(10_000)), None);
     }
 }

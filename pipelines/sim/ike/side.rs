@@ -70,7 +70,7 @@ impl Side {
     /// # Panics
     /// If none is.
     pub fn newest_child(&self) -> &ChildSa {
-        let is_up = |child| self.endpoint.peer_of(child).is_some();
+        let is_up = |child| self.endpoint.peers().any(|peer| peer.children().any(|up| up == child));
         let up = |event: &'_ Event| matches!(event, Event::ChildUp { child, .. } if is_up(*child));
         match self.events.iter().rfind(|event| up(event)) {
             Some(Event::ChildUp { sa, .. }) => sa,

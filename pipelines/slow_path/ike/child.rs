@@ -15,7 +15,7 @@ use wayfarer_mobility::{
     ike::{
         bounds,
         connection::{ChildPolicy, Connection},
-        event::{ChildId, ChildSa},
+        event::{ChildId, ChildSa, PeerId},
         selector,
         suite::EspSuite,
         wire::TrafficSelector,
@@ -63,9 +63,14 @@ impl ConnectionParts {
         }
     }
 
-    /// Returns the tunnel for `child` with this `name`; `None` if the data plane does not support
-    /// what was negotiated.
-    pub(super) fn tunnel(&self, name: String, child: ChildId, sa: ChildSa) -> Option<TunnelParts> {
+    /// Returns the tunnel for a peer's `child` with this `name`; `None` if the data plane does not
+    /// support what was negotiated.
+    pub(super) fn tunnel(
+        &self,
+        name: String,
+        (peer, child): (PeerId, ChildId),
+        sa: ChildSa,
+    ) -> Option<TunnelParts> {
         let cipher = suite(&sa.suite)?;
         let path = Some(path(sa.path)).filter(Path::is_consistent)?;
         let mut limits = self.limits;
@@ -77,7 +82,7 @@ impl ConnectionParts {
         let part = |spi, key| SaParts { spi: Spi(spi), cipher, key, sequence: 0 };
         Some(TunnelParts {
             name,
-            owner: Owner::Ike(child),
+            owner: Owner::Ike(peer, child),
             mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },
             local: path.local,
             any_local: !sa.transport,

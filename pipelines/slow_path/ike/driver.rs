@@ -14,11 +14,10 @@ use crate::{
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
-        links::{Links, TunnelEvent},
+        links::{IkeEvent, LinkId, Links},
         network::Network,
         policies,
         table_writer::TableWriter,
-        tunnels::MoveError,
     },
 };
 use std::{
@@ -28,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
-use wayfarer_dataplane::{drop::DropReason, sa::Path};
+use wayfarer_dataplane::drop::DropReason;
 use wayfarer_mobility::ike::{
     connection::Connection,
     endpoint::Endpoint,
@@ -130,17 +129,12 @@ impl Ike {
         Ok(())
     }
 
-    /// Handles an event of the tunnel of `child`.
-    pub(in crate::slow_path) fn handle_tunnel_event(
-        &mut self,
-        now: Duration,
-        child: ChildId,
-        event: TunnelEvent,
-    ) {
+    /// Handles an event of the link of `peer`.
+    pub(in crate::slow_path) fn handle_link_event(&mut self, now: Duration, peer: PeerId, event: IkeEvent) {
         match event {
-            TunnelEvent::FirstPacket => self.endpoint.handle_child_used(now, child),
-            TunnelEvent::Path(path) => self.endpoint.handle_path(now, child, child::ike_path(path)),
-            TunnelEvent::Due => self.endpoint.handle_child_due(now, child),
+            IkeEvent::FirstPacket(child) => self.endpoint.handle_child_used(now, peer, child),
+            IkeEvent::Path(path) => self.endpoint.handle_path(now, peer, child::ike_path(path)),
+            IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
         }
     }
 
@@ -186,7 +180,7 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
-        let sent = |peer| self.peers.traffic(peer, links.tunnels()).sent_bytes;
+        let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
         }
@@ -254,17 +248,19 @@ impl Ike {
                 if confirmed {
                     self.unconfirmed.remove(peer);
                 } else {
-                    self.unconfirmed.insert(peer, self.peers.traffic(peer, links.tunnels()).sent_bytes);
+                    self.unconfirmed.insert(peer, self.peers.traffic(peer, links).sent_bytes);
                 }
                 debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
-                self.move_peer(now, peer, child::path(path), links);
+                if let Err(why) = links.move_to(now, LinkId::Ike(peer), child::path(path)) {
+                    debug!(peer = peer.0, %why, "a peer's tunnel does not follow it");
+                }
             }
             Event::PathConfirmed { peer } => {
                 debug!(peer = peer.0, "path confirmed");
                 self.unconfirmed.remove(peer);
             }
             Event::LivenessDue { peer } => {
-                if let Some(was_heard) = self.peers.was_heard(peer, links.tunnels()) {
+                if let Some(was_heard) = self.peers.was_heard(peer, links) {
                     self.endpoint.handle_liveness(now, peer, was_heard);
                 }
             }
@@ -306,7 +302,7 @@ impl Ike {
         let Some(connection) = self.connections.get(connection) else { return };
         let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
         let name = self.peers.name_tunnel(&identity, &of);
-        let Some(parts) = connection.tunnel(name.clone(), child, sa) else {
+        let Some(parts) = connection.tunnel(name.clone(), (peer, child), sa) else {
             warn!(identity, child = of, "the data plane does not support the negotiated child SA");
             return self.endpoint.close(now, peer);
         };
@@ -325,18 +321,6 @@ impl Ike {
             Err(why) => {
                 warn!(tunnel = name, "the tunnel cannot be installed: {why}");
                 self.endpoint.close(now, peer);
-            }
-        }
-    }
-
-    fn move_peer(&mut self, now: Duration, peer: PeerId, path: Path, links: &mut Links) {
-        for tunnel in self.peers.tunnels(peer) {
-            match links.move_to(now, tunnel, path) {
-                Ok(()) => {}
-                Err(MoveError::Transport) => {
-                    debug!(peer = peer.0, "a tunnel in transport mode cannot follow its peer");
-                }
-                Err(why) => debug!(peer = peer.0, %why, "a peer's new path is rejected"),
             }
         }
     }

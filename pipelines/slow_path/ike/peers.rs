@@ -1,7 +1,10 @@
 //! The tunnels that are installed for IKE peers.
 
-use crate::slow_path::{links::Links, tunnels::Tunnels};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::slow_path::{
+    links::{LinkId, Links},
+    tunnels::Tunnel,
+};
+use std::collections::BTreeMap;
 use wayfarer_dataplane::sa::TunnelId;
 use wayfarer_mobility::ike::event::{ChildId, PeerId};
 
@@ -20,7 +23,6 @@ struct Peer {
     name: String,
     /// Index of its connection in the configuration.
     connection: usize,
-    children: BTreeSet<ChildId>,
     /// Packets received from it at the last liveness check.
     received: u64,
     /// Traffic of its tunnels that have been removed.
@@ -45,8 +47,7 @@ pub(super) struct Traffic {
     received_packets: u64,
 }
 impl Traffic {
-    fn plus(self, tunnel: TunnelId, tunnels: &Tunnels) -> Self {
-        let Some(tunnel) = tunnels.get(tunnel) else { return self };
+    fn plus(self, tunnel: &Tunnel) -> Self {
         Self {
             sent_bytes: self.sent_bytes + tunnel.outbound.life.carried().1,
             received_packets: self.received_packets + tunnel.inbound.life.carried().0,
@@ -57,8 +58,7 @@ impl Traffic {
 impl Peers {
     /// Adds a connected peer.
     pub(super) fn insert(&mut self, peer: PeerId, name: String, connection: usize) {
-        let (children, removed) = (BTreeSet::new(), Traffic::default());
-        self.peers.insert(peer, Peer { name, connection, children, received: 0, removed });
+        self.peers.insert(peer, Peer { name, connection, received: 0, removed: Traffic::default() });
     }
 
     /// Removes a peer and returns its name. Its tunnels stay until IKE removes its child SAs.
@@ -86,9 +86,6 @@ impl Peers {
         replaces: Option<ChildId>,
     ) {
         self.children.insert(child, Child { peer, tunnel, replaces });
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.children.insert(child);
-        }
     }
 
     /// Starts sending by a child SA, and stops sending by the one that it replaces.
@@ -103,9 +100,8 @@ impl Peers {
     /// Removes a child SA and its tunnel.
     pub(super) fn remove_child(&mut self, child: ChildId, links: &mut Links) {
         let Some(Child { peer, tunnel, .. }) = self.children.remove(&child) else { return };
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.children.remove(&child);
-            peer.removed = peer.removed.plus(tunnel, links.tunnels());
+        if let (Some(peer), Some(tunnel)) = (self.peers.get_mut(&peer), links.tunnels().get(tunnel)) {
+            peer.removed = peer.removed.plus(tunnel);
         }
         links.remove(tunnel);
     }
@@ -115,22 +111,16 @@ impl Peers {
         self.children.get(&child).map(|child| child.tunnel)
     }
 
-    /// Returns the tunnels of a peer.
-    pub(super) fn tunnels(&self, peer: PeerId) -> impl Iterator<Item = TunnelId> {
-        let children = self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
-        children.filter_map(|child| self.tunnel(*child))
-    }
-
     /// Returns the traffic of all tunnels of a peer, including removed ones.
-    pub(super) fn traffic(&self, peer: PeerId, tunnels: &Tunnels) -> Traffic {
+    pub(super) fn traffic(&self, peer: PeerId, links: &Links) -> Traffic {
         let removed = self.peers.get(&peer).map_or(Traffic::default(), |peer| peer.removed);
-        self.tunnels(peer).fold(removed, |traffic, tunnel| traffic.plus(tunnel, tunnels))
+        links.tunnels_of(LinkId::Ike(peer)).fold(removed, Traffic::plus)
     }
 
     /// Returns true if packets were received from a peer since the last call; `None` if there is no
     /// such peer.
-    pub(super) fn was_heard(&mut self, peer: PeerId, tunnels: &Tunnels) -> Option<bool> {
-        let received = self.traffic(peer, tunnels).received_packets;
+    pub(super) fn was_heard(&mut self, peer: PeerId, links: &Links) -> Option<bool> {
+        let received = self.traffic(peer, links).received_packets;
         let before = &mut self.peers.get_mut(&peer)?.received;
         Some(std::mem::replace(before, received) != received)
     }

@@ -38,7 +38,8 @@ pub(super) struct Shared {
     /// Our SPIs, the peer of each, and whether the driver knows it.
     pub(super) spis: BTreeMap<u64, (PeerId, bool)>,
     pub(super) child_spis: BTreeSet<u32>,
-    pub(super) children: BTreeMap<ChildId, PeerId>,
+    /// Number of child SAs of all peers.
+    pub(super) children: usize,
     pub(super) pools: Vec<Pool>,
     pub(super) connected: ConnectedPeers,
     pub(super) counts: [u64; Counter::ALL.len()],
@@ -56,7 +57,7 @@ impl Shared {
             next_child: 0,
             spis: BTreeMap::new(),
             child_spis: BTreeSet::new(),
-            children: BTreeMap::new(),
+            children: 0,
             pools,
             connected: ConnectedPeers::default(),
             counts: [0; _],
@@ -75,7 +76,7 @@ impl Shared {
         StateSizes {
             spis: self.spis.len(),
             child_spis: self.child_spis.len(),
-            children: self.children.len(),
+            children: self.children,
             tasks: self.queue.len(),
             names: self.connected.entries(),
             leases: self.pools.iter().map(Pool::used).sum(),
@@ -162,21 +163,21 @@ impl Context<'_> {
         self.shared.child_spis.remove(&spi);
     }
 
-    pub(super) fn next_child(&mut self, peer: PeerId) -> ChildId {
+    /// Counts a new child SA, and returns its number.
+    pub(super) fn begin_child(&mut self) -> ChildId {
+        self.shared.children += 1;
         self.shared.next_child += 1;
-        let child = ChildId(self.shared.next_child);
-        self.shared.children.insert(child, peer);
-        child
+        ChildId(self.shared.next_child)
     }
 
     /// Returns the number of child SAs of all peers.
     pub(super) fn children(&self) -> usize {
-        self.shared.children.len()
+        self.shared.children
     }
 
     pub(super) fn end_child(&mut self, child: ChildId, spi: u32) {
         self.forget_child_spi(spi);
-        self.shared.children.remove(&child);
+        self.shared.children -= 1;
         self.tell(Event::ChildDown { child });
     }
 

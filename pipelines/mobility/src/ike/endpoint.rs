@@ -421,32 +421,21 @@ impl Endpoint {
         }
     }
 
-    /// Handles a report of the data plane: an authentic packet of this child SA, the newest so far,
-    /// came by another path.
-    pub fn handle_path(&mut self, now: Duration, child: ChildId, path: Path) {
-        if let Some(peer) = self.peer_of(child) {
-            self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
-        }
+    /// Handles a report of the data plane: an authentic packet of the peer, the newest so far of
+    /// one of its child SAs, came by another path.
+    pub fn handle_path(&mut self, now: Duration, peer: PeerId, path: Path) {
+        self.with(now, peer, |peer, cx| peer.handle_path(cx, path));
     }
 
     /// Handles a report of the data plane: the first packet of this child SA arrived.
-    pub fn handle_child_used(&mut self, now: Duration, child: ChildId) {
-        if let Some(peer) = self.peer_of(child) {
-            self.with(now, peer, |peer, cx| peer.handle_child_used(cx, child));
-        }
+    pub fn handle_child_used(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.handle_child_used(cx, child));
     }
 
     /// Handles a report of the data plane: this child SA has carried so much that it must be
     /// rekeyed.
-    pub fn handle_child_due(&mut self, now: Duration, child: ChildId) {
-        if let Some(peer) = self.peer_of(child) {
-            self.with(now, peer, |peer, cx| peer.handle_child_due(cx, child));
-        }
-    }
-
-    /// Returns the peer of a child SA.
-    pub fn peer_of(&self, child: ChildId) -> Option<PeerId> {
-        self.shared.children.get(&child).copied()
+    pub fn handle_child_due(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.handle_child_due(cx, child));
     }
 
     /// Handles the answer to [`Event::LivenessDue`]: `alive` says whether the data plane received

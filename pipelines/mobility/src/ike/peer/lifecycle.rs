@@ -239,7 +239,7 @@ impl Peer {
             true => [keys.to_initiator, keys.from_initiator],
             false => [keys.from_initiator, keys.to_initiator],
         };
-        let (id, replaces) = (cx.next_child(self.id), agreed.replaces);
+        let (id, replaces) = (cx.begin_child(), agreed.replaces);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });

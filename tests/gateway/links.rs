@@ -1,0 +1,120 @@
+//! A link of several tunnels: they move together, and share one limit for moves.
+
+use std::time::Duration;
+use wayfarer::control::protocol::{Command, Outcome, Reply, SaView, View};
+use wayfarer::sim::{
+    fixtures::{INSIDE, OUTSIDE, config, ip},
+    frames::datagram,
+    ike::{configured::for_terminals, peer::Peer},
+    terminal::Terminal,
+    world::World,
+};
+use wayfarer_dataplane::{crypto::Backend, wire::ip::IpHeader};
+
+/// The host inside that each tunnel leads to.
+const INSIDE_HOSTS: [&str; 2] = ["10.99.0.7", "10.99.0.207"];
+
+/// Makes a gateway and a terminal that has connected to it, with a link of two tunnels. The gateway
+/// follows moves as `roam` says.
+fn connected(roam: &str) -> (World, [Terminal; 2]) {
+    let two = |local: [&str; 2], remote: [&str; 2]| {
+        let child =
+            |n: usize| format!("inner_local = [\"{}\"]\ninner_remote = [\"{}\"]", local[n], remote[n]);
+        format!("{}\n[[connection.child]]\nname = \"second\"\n{}", child(0), child(1))
+    };
+    let mut config = config(vec![]);
+    let here = ["10.99.0.0/25", "10.99.0.128/25"];
+    let keys = format!("esp = [\"aes256gcm16\"]\nroam = \"{roam}\"\n{}", two(here, ["10.98.0.0/16"; 2]));
+    config.ike = for_terminals("10.97.0.0/24", &keys);
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let text = format!(
+        r#"
+[[connection]]
+name = "office"
+local = "192.0.2.1"
+local_id = "one.test"
+remote = "203.0.113.1"
+remote_id = "gw.test"
+auth = "psk"
+psk_file = "$PSK"
+esp = ["aes256gcm16"]
+{}
+"#,
+        two(["10.98.1.0/24", "10.98.2.0/24"], here)
+    );
+    let mut peer = Peer::new(&text, "192.0.2.1");
+    peer.connect(&mut world);
+    peer.until(&mut world, |peer| peer.side.children().len() == 2);
+    let children = peer.side.children();
+    let tunnels = [0, 1].map(|n| Terminal::negotiated(children[n], Backend::Portable));
+    (world, tunnels)
+}
+
+/// Returns a packet to the inside by tunnel `n` of the link.
+fn up(n: usize) -> Vec<u8> {
+    datagram(&format!("10.98.{}.7", n + 1), INSIDE_HOSTS[n], (1, 2), b"up")
+}
+
+/// Has the terminal send by tunnel `n` from `address`.
+fn send_from(world: &mut World, tunnels: &mut [Terminal; 2], n: usize, address: &str) {
+    tunnels[n].address = ip(address);
+    let sealed = tunnels[n].seal(&up(n));
+    world.send(OUTSIDE, &sealed);
+    assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
+}
+
+fn views(world: &mut World) -> Vec<SaView> {
+    match world.ask(Command::Show { what: View::Sa }).outcome {
+        Outcome::Result(Reply::Sa(all)) => all,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Returns the addresses to which the gateway sends traffic of each tunnel.
+fn destinations(world: &mut World) -> [String; 2] {
+    world.take(OUTSIDE);
+    [0, 1].map(|n| {
+        let down = datagram(INSIDE_HOSTS[n], &format!("10.98.{}.7", n + 1), (2, 1), b"down");
+        world.send(INSIDE, &down);
+        let out = world.take(OUTSIDE);
+        assert_eq!(out.len(), 1, "{:?}", world.all_drops());
+        IpHeader::parse(&out[0]).unwrap().dst.to_string()
+    })
+}
+
+#[test]
+fn one_packet_from_elsewhere_moves_all_tunnels() {
+    let (mut world, mut tunnels) = connected("follow");
+    assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+    send_from(&mut world, &mut tunnels, 1, "192.0.2.77");
+    assert_eq!(destinations(&mut world), ["192.0.2.77"; 2]);
+    // The other tunnel shows the same move, which is no further one.
+    send_from(&mut world, &mut tunnels, 0, "192.0.2.77");
+    assert_eq!(views(&mut world).iter().map(|tunnel| tunnel.moves).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn move_by_hand_moves_all_tunnels() {
+    let (mut world, _) = connected("follow");
+    let tunnel = views(&mut world)[0].tunnel.clone();
+    let answer = world.ask(Command::SaMove { tunnel, remote: ip("192.0.2.99"), port: None });
+    assert!(matches!(answer.outcome, Outcome::Result(_)), "{answer:?}");
+    assert_eq!(destinations(&mut world), ["192.0.2.99"; 2]);
+}
+
+#[test]
+fn tunnels_share_the_limit_for_moves() {
+    let (mut world, mut tunnels) = connected("notify");
+    let seen = |world: &mut World| {
+        let seen = |tunnel: SaView| tunnel.seen.map(|seen| seen.split(':').next().unwrap().to_owned());
+        views(world).into_iter().map(seen).collect::<Option<Vec<_>>>()
+    };
+    for n in 0..40 {
+        send_from(&mut world, &mut tunnels, n % 2, &format!("192.0.2.{}", 100 + n));
+    }
+    assert_eq!(seen(&mut world).unwrap(), ["192.0.2.107"; 2], "eight moves at once");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(seen(&mut world).unwrap(), ["192.0.2.139"; 2], "the last one after a while");
+    assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+}
