@@ -248,8 +248,6 @@ fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &
     let request = AccessRequest {
         user_name: &question.user_name,
         nas_identifier: question.realm.nas_identifier.as_bytes(),
-        called_station_id: question.realm.called_station_id.as_deref().map(str::as_bytes),
-        calling_station_id: None,
         state: question.state.as_deref(),
         eap: &question.eap,
     };

@@ -5,7 +5,6 @@
 
 use crate::crypto::Secret;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
@@ -15,11 +14,8 @@ use zeroize::Zeroizing;
 mod attribute {
     pub(super) const USER_NAME: u8 = 1;
     pub(super) const SERVICE_TYPE: u8 = 6;
-    pub(super) const FRAMED_IP_ADDRESS: u8 = 8;
     pub(super) const STATE: u8 = 24;
     pub(super) const VENDOR_SPECIFIC: u8 = 26;
-    pub(super) const CALLED_STATION_ID: u8 = 30;
-    pub(super) const CALLING_STATION_ID: u8 = 31;
     pub(super) const NAS_IDENTIFIER: u8 = 32;
     pub(super) const NAS_PORT_TYPE: u8 = 61;
     pub(super) const EAP_MESSAGE: u8 = 79;
@@ -52,10 +48,6 @@ pub struct AccessRequest<'a> {
     pub user_name: &'a [u8],
     /// Our own name.
     pub nas_identifier: &'a [u8],
-    /// The address that the peer contacted.
-    pub called_station_id: Option<&'a [u8]>,
-    /// The address that the peer contacts us from.
-    pub calling_station_id: Option<&'a [u8]>,
     /// The state of the server's last challenge.
     pub state: Option<&'a [u8]>,
     /// An EAP packet.
@@ -74,8 +66,6 @@ impl AccessRequest<'_> {
             (attribute::NAS_IDENTIFIER, Some(self.nas_identifier)),
             (attribute::SERVICE_TYPE, Some(&SERVICE_TYPE[..])),
             (attribute::NAS_PORT_TYPE, Some(&NAS_PORT_TYPE[..])),
-            (attribute::CALLED_STATION_ID, self.called_station_id),
-            (attribute::CALLING_STATION_ID, self.calling_station_id),
             (attribute::STATE, self.state),
         ] {
             value.map_or(Some(()), |value| push(&mut packet, kind, value))?;
@@ -177,13 +167,6 @@ impl<'a> Answer<'a> {
     /// Returns the user that the server has accepted, if it names one.
     pub fn user_name(&self) -> Option<&'a [u8]> {
         self.attributes.first(attribute::USER_NAME)
-    }
-
-    /// Returns the address that the server assigns to the peer. 255.255.255.255 and 255.255.255.254
-    /// leave the choice to the peer and to us (RFC 2865 §5.8).
-    pub fn framed_ip_address(&self) -> Option<Ipv4Addr> {
-        let octets: [u8; 4] = self.attributes.first(attribute::FRAMED_IP_ADDRESS)?.try_into().ok()?;
-        Some(octets.into())
     }
 
     /// Returns the MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, padded with zeros to 64 bytes.

@@ -53,8 +53,6 @@ pub struct Realm {
     pub servers: Vec<Server>,
     /// Our own name, 1 to 253 bytes long.
     pub nas_identifier: String,
-    /// The address that peers contact, if servers want to know it.
-    pub called_station_id: Option<String>,
     /// Number of the server that answered last.
     preferred: AtomicUsize,
 }
@@ -62,12 +60,7 @@ pub struct Realm {
 impl Realm {
     /// Creates a realm of these servers; the first one is asked first.
     pub fn new(servers: Vec<Server>, nas_identifier: &str) -> Self {
-        Self {
-            servers,
-            nas_identifier: nas_identifier.into(),
-            called_station_id: None,
-            preferred: AtomicUsize::new(0),
-        }
+        Self { servers, nas_identifier: nas_identifier.into(), preferred: AtomicUsize::new(0) }
     }
 
     /// Returns the numbers of the servers in the order in which they are to be asked.
