@@ -90,6 +90,32 @@ impl Insider {
         self.keys.seal(header, first, body, None).remove(0)
     }
 
+    /// Seals any message of either side with these payloads.
+    pub(super) fn protect_payloads(
+        &mut self,
+        exchange: ExchangeType,
+        flags: u8,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+    ) -> Vec<u8> {
+        let mut body = vec![];
+        let first = wire::emit(payloads, &mut body);
+        self.protect(exchange, flags, message_id, first, body)
+    }
+
+    /// Opens a message of the gateway, and returns what `read` finds in it.
+    pub(super) fn read<T>(&self, message: &[u8], read: impl FnOnce(&[Payload<'_>]) -> T) -> T {
+        let header = Header::parse(message).unwrap();
+        let mut parts = Fragments::default();
+        let opened = self.keys.protection(false).open(&header, message, &mut parts).unwrap().unwrap();
+        read(&wire::parse(opened.first, &opened.body).unwrap())
+    }
+
+    /// Returns a selector of all IPv4 addresses.
+    pub(super) fn everything(&self) -> Vec<TrafficSelector> {
+        vec![TrafficSelector::range([0; 4].into(), [255; 4].into())]
+    }
+
     /// Sends a request, and returns its answer.
     pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
         let message = self.seal(exchange, payloads);

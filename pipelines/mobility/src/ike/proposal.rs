@@ -186,6 +186,13 @@ impl Offered<'_> {
     }
 }
 
+/// Returns these key exchanges with `chosen` moved to the front.
+pub(super) fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
+    let (mut chosen, others): (Vec<_>, Vec<_>) = all.iter().partition(|kex| Some(**kex) == chosen);
+    chosen.extend(others);
+    chosen
+}
+
 /// A proposal that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen<S> {
@@ -222,20 +229,47 @@ pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Ch
 }
 
 impl IkeSuite {
-    /// Returns the suite as the only proposal of a response.
-    pub fn proposal(&self, number: u8, spi: &[u8]) -> Proposal {
-        let offer = Offer {
+    /// Returns the suite as the only choice of an offer.
+    pub fn offer(&self) -> Offer {
+        Offer {
             encr: vec![self.encr],
             integ: self.integ.into_iter().collect(),
             prf: vec![self.prf],
             kex: vec![self.kex],
             more_kex: self.more_kex.iter().map(|kex| vec![*kex]).collect(),
-        };
-        offer.ike(number, spi)
+        }
+    }
+
+    /// Returns the suite as the only proposal of a response.
+    pub fn proposal(&self, number: u8, spi: &[u8]) -> Proposal {
+        self.offer().ike(number, spi)
     }
 }
 
 impl EspSuite {
+    /// Returns the offers for a successor with the same algorithms: each of `offers` that allows
+    /// them, with its key exchanges or without, those of this suite first.
+    pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
+        let has_same = |offer: &&Offer| {
+            offer.encr.contains(&self.encr)
+                && self.integ.map_or(offer.integ.is_empty(), |integ| offer.integ.contains(&integ))
+        };
+        let mut all: Vec<Offer> = offers
+            .iter()
+            .filter(has_same)
+            .map(|offer| Offer {
+                encr: vec![self.encr],
+                integ: self.integ.into_iter().collect(),
+                kex: first(&offer.kex, self.kex.first().copied()),
+                ..Offer::default()
+            })
+            .collect();
+        // Without a key exchange in use, the operator's order decides.
+        all.sort_by_key(|offer| !self.kex.is_empty() && offer.kex.first() != self.kex.first());
+        all.dedup();
+        all
+    }
+
     /// Returns the suite as the only proposal of a response.
     pub fn proposal(&self, number: u8, spi: u32) -> Proposal {
         let offer = Offer {

@@ -12,7 +12,7 @@ use crate::{
             Peer,
             child::{AgreedChild, ChildOffer},
         },
-        proposal::{self, Offer},
+        proposal::{self, Offer, first},
         selector,
         wire::{Proposal, TrafficSelector, notify},
     },
@@ -31,13 +31,6 @@ pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>
         }
     }
     (1..).zip(&all).map(|(number, offer)| offer.esp(number, spi, true)).collect()
-}
-
-/// Returns these key exchanges with `chosen` moved to the front.
-pub(in crate::ike) fn first(all: &[Kex], chosen: Option<Kex>) -> Vec<Kex> {
-    let (mut chosen, others): (Vec<_>, Vec<_>) = all.iter().partition(|kex| Some(**kex) == chosen);
-    chosen.extend(others);
-    chosen
 }
 
 impl Peer {
@@ -86,9 +79,13 @@ impl Peer {
     ) -> Result<AgreedChild, u16> {
         let ChildOffer { proposals, ts_i: theirs, ts_r: ours, transport: wants_transport } = offer;
         let wants_transport = *wants_transport;
-        let chosen =
-            proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
+        // A rekey never changes to weaker algorithms if the peer also offers those in use.
+        let in_use = old.map(|old| old.suite.successors(&connection.esp));
+        let chosen = in_use
+            .and_then(|offers| proposal::choose_esp(&offers, proposals, pfs))
+            .or_else(|| proposal::choose_esp(&connection.esp, proposals, pfs))
+            .ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let narrowed = match old {
             // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {
@@ -190,19 +187,18 @@ impl Peer {
         }
     }
 
-    /// Returns the child SA that the peer chose from our offer; `None` if it is not within the
-    /// offer.
+    /// Returns the child SA that the peer chose from our `offers`; `None` if it is not within them.
     pub(in crate::ike) fn accept_child(
         &self,
         answer: &ChildOffer,
-        connection: &Connection,
+        (connection, offers): (&Connection, &[Offer]),
         policy: usize,
         (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
         let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
         // The response must have exactly one of our proposals (RFC 7296 §3.3.6).
-        let chosen = proposal::choose_esp(&connection.esp, proposals.get(..1)?, pfs)?;
+        let chosen = proposal::choose_esp(offers, proposals.get(..1)?, pfs)?;
         let child = connection.children.get(policy)?;
         let transport = child.transport && *transport;
         // The peer may narrow the selectors, but never widen them (RFC 7296 §2.9).

@@ -5,7 +5,7 @@
 use super::child::AgreedChild;
 use crate::{
     crypto::{Kex, KexSecret},
-    ike::{context::Context, event::ChildId, suite::IkeSuite},
+    ike::{context::Context, event::ChildId, proposal::Offer, suite::IkeSuite},
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
@@ -29,6 +29,10 @@ pub(in crate::ike) struct OwnCreate {
     pub(in crate::ike) nonce: Vec<u8>,
     /// Our SPI, of 4 or 8 bytes.
     pub(in crate::ike) spi: u64,
+    /// The algorithms that we offer.
+    pub(in crate::ike) offers: Vec<Offer>,
+    /// True if these are all that the connection allows; false if they are those in use.
+    pub(in crate::ike) offers_all: bool,
     /// True if the peer has already asked for another key exchange.
     pub(in crate::ike) retried: bool,
     /// The exchange by which the peer created the same SA meanwhile.

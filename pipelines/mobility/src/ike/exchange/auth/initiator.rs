@@ -163,8 +163,9 @@ impl InitiatorHandshake {
             accepted.map_err(Reason::InnerAddress)?;
         }
         let offer = terms.child.as_ref().map(Result::as_ref).transpose().map_err(|_| Reason::Protocol)?;
-        let agreed =
-            offer.and_then(|offer| peer.accept_child(offer, connection, 0, (self.child_spi, false), None));
+        let agreed = offer.and_then(|offer| {
+            peer.accept_child(offer, (connection, &connection.esp), 0, (self.child_spi, false), None)
+        });
         // A terminal without a child SA is useless, so it starts over.
         let agreed = agreed.ok_or(Reason::Refused(terms.error.unwrap_or(notify::TS_UNACCEPTABLE)))?;
         let Self { transcript, .. } = self;

@@ -5,9 +5,8 @@ use crate::{
     ike::{
         connection::Connection,
         context::Context,
-        exchange::child_offer::first,
         peer::{Peer, creation::AgreedIkeSa, ike_sa::IkeSa, request::QueuedRequest},
-        proposal::{self, Offer},
+        proposal::{self, Offer, first},
         schedule::Seed,
         suite::IkeSuite,
         wire::Proposal,
@@ -16,31 +15,45 @@ use crate::{
 use alloc::{vec, vec::Vec};
 
 impl AgreedIkeSa {
-    /// Chooses one of the offered proposals; `draw` returns our SPI. Additional key exchanges took
-    /// place for the first IKE SA, and all later keys derive from its keys, so they may be left out
-    /// (RFC 9370 §2.2.4).
-    pub(super) fn choose(
-        connection: &Connection,
-        offered: &[Proposal],
-        draw: impl FnOnce() -> u64,
-    ) -> Option<Self> {
-        let offers = connection.ike.iter().map(|offer| Offer { more_kex: vec![], ..offer.clone() });
-        let chosen = proposal::choose_ike(&offers.collect::<Vec<_>>(), offered)?;
+    /// Chooses one of the offered proposals; `draw` returns our SPI.
+    pub(super) fn choose(offers: &[Offer], offered: &[Proposal], draw: impl FnOnce() -> u64) -> Option<Self> {
+        let chosen = proposal::choose_ike(offers, offered)?;
         let spi_out = proposal::ike_spi(&chosen.spi)?;
         Some(Self { suite: chosen.suite, number: chosen.number, spi_in: draw(), spi_out })
     }
 }
 
+/// Returns offers without additional key exchanges. Those took place for the first IKE SA, and all
+/// later keys derive from its keys, so they may be left out (RFC 9370 §2.2.4).
+pub(super) fn without_more_kex(offers: impl IntoIterator<Item = Offer>) -> Vec<Offer> {
+    offers.into_iter().map(|offer| Offer { more_kex: vec![], ..offer }).collect()
+}
+
 /// Returns our proposals, with the key exchange that we have begun first.
-pub(super) fn proposals(connection: &Connection, spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
+pub(super) fn proposals(offers: &[Offer], spi: u64, kex: Option<Kex>) -> Vec<Proposal> {
     let spi = spi.to_be_bytes();
     let offer = |(number, offer): (u8, &Offer)| {
-        Offer { kex: first(&offer.kex, kex), more_kex: vec![], ..offer.clone() }.ike(number, &spi)
+        Offer { kex: first(&offer.kex, kex), ..offer.clone() }.ike(number, &spi)
     };
-    (1..).zip(&connection.ike).map(offer).collect()
+    (1..).zip(offers).map(offer).collect()
 }
 
 impl Peer {
+    /// Chooses one of the peer's proposals for a successor of our IKE SA: with the algorithms in use
+    /// if it offers them, so that no order of proposals weakens a link.
+    pub(super) fn choose_ike_sa(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        proposals: &[Proposal],
+    ) -> Option<AgreedIkeSa> {
+        let in_use = without_more_kex(self.active().map(|ike_sa| ike_sa.suite.offer()));
+        let all = without_more_kex(connection.ike.iter().cloned());
+        [in_use, all]
+            .iter()
+            .find_map(|offers| AgreedIkeSa::choose(offers, proposals, || cx.draw_spi(self.id)))
+    }
+
     /// Adds an IKE SA whose keys derive from those of IKE SA `old`.
     pub(super) fn add_ike_sa(
         &mut self,

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     crypto::{Kex, KexSecret, Refused, Secret},
     ike::{
+        connection::Connection,
         context::Context,
         exchange::child_offer::esp_proposals,
         peer::{
@@ -23,7 +24,7 @@ use crate::{
     },
     task::Task,
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::time::Duration;
 
 /// Delay before a failed request is repeated: never at once (RFC 7296 §2.25).
@@ -33,8 +34,8 @@ impl Peer {
     /// Begins an exchange of ours.
     pub(in crate::ike) fn begin_create(&mut self, cx: &mut Context<'_>, target: Target) {
         let Some(connection) = self.connection(cx) else { return };
-        let first_kex = |offers: &[Offer]| offers.first().and_then(|offer| offer.kex.first().copied());
-        let kex = match target {
+        // A peer chooses by its own order, so it is offered first what is in use.
+        let in_use = match target {
             Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
                 let child = self.child(child).filter(|child| child.state == ChildState::Installed);
@@ -44,23 +45,41 @@ impl Peer {
                     return;
                 }
                 child.state = ChildState::Rekeying;
-                child.sa.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
+                child.sa.suite.successors(&connection.esp)
             }
-            Target::Child(_) => first_kex(&connection.esp),
-            Target::IkeSa => self.active().map(|ike_sa| ike_sa.suite.kex),
+            Target::Child(_) => vec![],
+            Target::IkeSa => ike_sa::without_more_kex(self.active().map(|ike_sa| ike_sa.suite.offer())),
         };
+        let offers_all = in_use.is_empty();
+        let offers = if offers_all { target.all_offers(connection) } else { in_use };
         let spi = match target {
             Target::IkeSa => cx.draw_spi(self.id),
             Target::Child(_) | Target::Rekey(_) => u64::from(cx.draw_child_spi()),
         };
         let nonce = cx.random.bytes(NONCE);
-        OwnCreate { target, nonce, spi, retried: false, collision: None }.begin(self, cx, kex);
+        OwnCreate { target, nonce, spi, offers, offers_all, retried: false, collision: None }.begin(self, cx);
+    }
+}
+
+impl Target {
+    /// Returns all offers that the connection allows.
+    fn all_offers(self, connection: &Connection) -> Vec<Offer> {
+        match self {
+            Self::IkeSa => ike_sa::without_more_kex(connection.ike.iter().cloned()),
+            Self::Child(_) | Self::Rekey(_) => connection.esp.clone(),
+        }
     }
 }
 
 impl OwnCreate {
+    /// Begins the exchange with the first key exchange that we offer, if there is one.
+    fn begin(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let kex = self.offers.iter().find_map(|offer| offer.kex.first().copied());
+        self.begin_with(peer, cx, kex);
+    }
+
     /// Generates a key pair if one is needed, then sends the request.
-    fn begin(self, peer: &mut Peer, cx: &mut Context<'_>, kex: Option<Kex>) {
+    fn begin_with(self, peer: &mut Peer, cx: &mut Context<'_>, kex: Option<Kex>) {
         match kex {
             Some(kex) => {
                 let step = PendingTask::CreateKexBegin(Box::new(KexBegin { create: self, kex }));
@@ -83,9 +102,9 @@ impl OwnCreate {
         };
         let group = kex.as_ref().map(|(kex, _)| *kex);
         let Some(connection) = peer.connection(cx) else { return };
-        let proposals_of_child = || esp_proposals(&connection.esp, self.spi as u32, group);
+        let proposals_of_child = || esp_proposals(&self.offers, self.spi as u32, group);
         let (rekeyed, offer) = match self.target {
-            Target::IkeSa => (None, SaOffer::IkeSa(ike_sa::proposals(connection, self.spi, group))),
+            Target::IkeSa => (None, SaOffer::IkeSa(ike_sa::proposals(&self.offers, self.spi, group))),
             Target::Child(policy) => {
                 let Some(policy) = connection.children.get(policy) else {
                     return self.abandon(peer, cx, None);
@@ -177,17 +196,17 @@ impl CreateSent {
     fn handle_agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
         let Self { create, kex } = self;
         let Some(connection) = peer.connection(cx) else { return };
-        let child = (create.spi as u32, kex.is_some());
+        let (ours, child) = ((connection, &create.offers[..]), (create.spi as u32, kex.is_some()));
         let sa = match (create.target, &answer.offer) {
             (Target::IkeSa, SaOffer::IkeSa(proposals)) => {
-                AgreedIkeSa::choose(connection, proposals, || create.spi).map(AgreedSa::IkeSa)
+                AgreedIkeSa::choose(&create.offers, proposals, || create.spi).map(AgreedSa::IkeSa)
             }
             (Target::Child(policy), SaOffer::Child(offer)) => {
-                peer.accept_child(offer, connection, policy, child, None).map(AgreedSa::Child)
+                peer.accept_child(offer, ours, policy, child, None).map(AgreedSa::Child)
             }
             (Target::Rekey(old), SaOffer::Child(offer)) => {
                 let policy = peer.child(old).map_or(0, |child| child.sa.policy);
-                peer.accept_child(offer, connection, policy, child, Some(old)).map(AgreedSa::Child)
+                peer.accept_child(offer, ours, policy, child, Some(old)).map(AgreedSa::Child)
             }
             _ => None,
         };
@@ -210,24 +229,27 @@ impl CreateSent {
     /// 7296 §1.3).
     fn retry(self, peer: &mut Peer, cx: &mut Context<'_>, wanted: Option<Kex>) {
         let Self { mut create, kex } = self;
-        let offers = peer.connection(cx).map_or(&[][..], |connection| match create.target {
-            Target::IkeSa => &connection.ike,
-            Target::Child(_) | Target::Rekey(_) => &connection.esp,
-        });
-        let is_offered = |wanted: &Kex| offers.iter().any(|offer| offer.kex.contains(wanted));
+        let is_offered = |wanted: &Kex| create.offers.iter().any(|offer| offer.kex.contains(wanted));
         let is_new = |wanted: &Kex| kex.as_ref().is_none_or(|(kex, _)| kex != wanted);
         match wanted.filter(is_offered).filter(is_new) {
             Some(wanted) if !create.retried => {
                 create.retried = true;
-                create.begin(peer, cx, Some(wanted));
+                create.begin_with(peer, cx, Some(wanted));
             }
             _ => create.fail(peer, cx),
         }
     }
 
     fn handle_refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
-        let Self { create, .. } = self;
+        let Self { mut create, .. } = self;
         match refusal.kind {
+            // The peer no longer allows the algorithms in use.
+            notify::NO_PROPOSAL_CHOSEN if !create.offers_all => {
+                let Some(connection) = peer.connection(cx) else { return };
+                create.offers = create.target.all_offers(connection);
+                create.offers_all = true;
+                create.begin(peer, cx);
+            }
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
             // 7296 §2.25).
             notify::CHILD_SA_NOT_FOUND => {

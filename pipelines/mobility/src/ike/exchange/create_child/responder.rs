@@ -52,7 +52,7 @@ impl Peer {
         let sa = match offer {
             SaOffer::IkeSa(proposals) => {
                 self.may_replace_ike_sa(cx)?;
-                let agreed = AgreedIkeSa::choose(connection, &proposals, || cx.draw_spi(self.id));
+                let agreed = self.choose_ike_sa(cx, connection, &proposals);
                 AgreedSa::IkeSa(agreed.ok_or(notify::NO_PROPOSAL_CHOSEN)?)
             }
             // No child SA is created while the IKE SA is being replaced (RFC 7296 §2.25.2).
