@@ -144,7 +144,8 @@ impl Peer {
                 });
             }
             (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
-                match opened.read(InformationalRequest::read) {
+                let is_wayfarer = self.is_wayfarer;
+                match opened.read(|payloads| InformationalRequest::read(payloads, is_wayfarer)) {
                     Ok(request) => self.answer_informational(cx, spi, &request, addresses),
                     Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
                 }
@@ -199,6 +200,8 @@ impl Peer {
         opened: &Plaintext,
         outstanding: Outstanding,
     ) {
+        let is_wayfarer = self.is_wayfarer;
+        let read = || opened.read(|payloads| InformationalResponse::read(payloads, is_wayfarer));
         match outstanding.request {
             Request::Handshake => self.step_initiator(cx, |state, handshake, peer, cx| match state {
                 Initiating::IntermediateSent(s) => {
@@ -213,10 +216,10 @@ impl Peer {
                 sent.handle_response(self, cx, opened.read(CreateChildResponse::read));
             }
             Request::Update(update) => {
-                update.handle_response(self, cx, spis, opened.read(InformationalResponse::read));
+                update.handle_response(self, cx, spis, read());
             }
             Request::Routability(cookie) => {
-                self.handle_probe_response(cx, cookie, opened.read(InformationalResponse::read));
+                self.handle_probe_response(cx, cookie, read());
             }
             // Any response shows that the peer received the request (RFC 7296 §1.4).
             Request::Delete(id) => self.retire(cx, id),

@@ -25,7 +25,9 @@ impl Peer {
         }
         child.state = ChildState::Deleting;
         let request = delete(protocol::ESP, &[child.sa.spi_in]);
-        self.request(cx, ExchangeType::Informational, &request.payloads(), Request::Delete(id), None);
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, Request::Delete(id), None);
+        });
     }
 
     /// Asks the peer to delete an IKE SA: one that was replaced, or the last one.
@@ -39,8 +41,10 @@ impl Peer {
             return;
         }
         let (exchange, request) = (ExchangeType::Informational, delete(protocol::IKE, &[]));
-        let datagrams = ike_sa.request(cx, exchange, &request.payloads(), Request::DeleteIkeSa, None);
-        cx.send_all(addresses, datagrams);
+        request.with_payloads(|payloads| {
+            let datagrams = ike_sa.request(cx, exchange, payloads, Request::DeleteIkeSa, None);
+            cx.send_all(addresses, datagrams);
+        });
     }
 
     /// Handles the response to our deletion of an IKE SA.

@@ -44,7 +44,9 @@ impl Peer {
         response.deletes = deletes;
         // COOKIE2 must be returned unchanged (RFC 4555 §4.2.5).
         response.cookie = request.cookie.clone();
-        self.answer(cx, spi, ExchangeType::Informational, &response.payloads(), addresses);
+        response.with_payloads(|payloads| {
+            self.answer(cx, spi, ExchangeType::Informational, payloads, addresses);
+        });
         if ends {
             self.peer_ends(cx, spi);
         } else if let Some(to) = to {

@@ -279,7 +279,9 @@ impl Peer {
         let cookie2 = self.mobike.then(|| cookie.to_vec());
         let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
         let probe = Request::Routability(cookie);
-        self.request(cx, ExchangeType::Informational, &request.payloads(), probe, Some(addresses));
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, probe, Some(addresses));
+        });
     }
 
     /// Handles the response to a probe, which must return `cookie`.

@@ -5,7 +5,7 @@ use crate::{
         connection::Connection,
         context::Context,
         counter::Counter,
-        description,
+        description::{self, Description},
         event::{Event, Reason},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
@@ -17,7 +17,7 @@ use crate::{
     },
     path::{Nat, Path},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 impl Peer {
@@ -68,12 +68,14 @@ impl Peer {
             updates: true,
             nat: Some(nat),
             cookie: Some(cookie.to_vec()),
-            no_nats: connection.no_nats.then(|| self.forbidden_nats()),
-            description: self.is_wayfarer.then(|| description::request(addresses)),
+            no_nats: connection.no_nats.then(|| self.no_nats_allowed()),
+            description: self.is_wayfarer.then(|| Description::new(addresses)),
             ..InformationalRequest::default()
         };
         let update = Request::Update(Box::new(Update { cookie, addresses, tries }));
-        self.request(cx, ExchangeType::Informational, &request.payloads(), update, None);
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, update, None);
+        });
     }
 
     /// Queues another update of our addresses.
@@ -131,15 +133,14 @@ impl Update {
         }
         let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, peer.addresses));
         // A Wayfarer gateway also answers which translations it saw and which encapsulation to use.
-        let description = response.description.as_ref().filter(|_| peer.is_wayfarer);
-        let read = |description: &Vec<u8>| description::read_answer(description).ok_or(Reason::Protocol);
-        let answer = description.map(read).transpose()?;
-        let is_changed = nat.is_some_and(Nat::any) || answer.is_some_and(|answer| answer.translations != 0);
+        let answer = &response.description;
+        let is_changed =
+            nat.is_some_and(Nat::any) || answer.as_ref().is_some_and(|answer| answer.translations != 0);
         if connection.no_nats && is_changed {
             return Err(Reason::Nat);
         }
         let mut nat = nat.unwrap_or(peer.nat);
-        nat.remote |= answer.is_some_and(|answer| answer.used == description::UDP) && !nat.any();
+        nat.remote |= answer.as_ref().is_some_and(|answer| answer.used == description::UDP) && !nat.any();
         Ok(nat)
     }
 
