@@ -3,7 +3,7 @@
 use super::{
     child::{AgreedChild, Child, ChildState},
     creation::Target,
-    request::{QueuedRequest, Request},
+    request::{LivenessSent, QueuedRequest, Request, Withdrawn},
     state::{Peer, PendingTask, Phase},
 };
 use crate::{
@@ -135,12 +135,8 @@ impl Peer {
         }
         // Outstanding requests keep their message ID, but their responses no longer matter.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
-            if !matches!(outstanding.request, Request::DeleteIkeSa)
-                && let Request::Create(sent) =
-                    core::mem::replace(&mut outstanding.request, Request::Withdrawn)
-            {
-                sent.create.withdraw(cx);
-            }
+            let request = core::mem::replace(&mut outstanding.request, Request::Withdrawn(Withdrawn));
+            outstanding.request = request.withdraw(cx);
         }
         self.queued.clear();
         for child in core::mem::take(&mut self.children) {
@@ -210,12 +206,13 @@ impl Peer {
                 QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
                 QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
-                QueuedRequest::Delete(child) => self.request_delete(cx, child),
+                QueuedRequest::DeleteChild(child) => self.request_delete(cx, child),
                 QueuedRequest::Liveness => {
-                    self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);
+                    let check = Request::Liveness(LivenessSent);
+                    self.request(cx, ExchangeType::Informational, &[], check, None);
                 }
                 QueuedRequest::Update => self.request_update(cx),
-                QueuedRequest::Routability(addresses) => self.request_routability(cx, addresses),
+                QueuedRequest::Probe(addresses) => self.request_probe(cx, addresses),
             }
         }
     }

@@ -321,7 +321,7 @@ impl Peer {
             return;
         }
         match request {
-            QueuedRequest::Update | QueuedRequest::Routability(_) => self.queued.push_front(request),
+            QueuedRequest::Update | QueuedRequest::Probe(_) => self.queued.push_front(request),
             _ => self.queued.push_back(request),
         }
     }

@@ -139,7 +139,7 @@ impl Peer {
         for (id, state) in over {
             match state {
                 ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.enqueue(QueuedRequest::Delete(id))
+                    self.enqueue(QueuedRequest::DeleteChild(id))
                 }
                 ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
             }
@@ -154,7 +154,6 @@ impl Peer {
         let probed = self.probed_addresses().filter(|probed| *probed != self.addresses);
         let mut silent = false;
         let mut unconfirmed = false;
-        let mut given_up = Vec::new();
         for ike_sa in &mut self.ike_sas {
             let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             if outstanding.resend_at > cx.now {
@@ -162,7 +161,7 @@ impl Peer {
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(_)) {
+            if is_over && matches!(outstanding.request, Request::Probe(_)) {
                 // The peer may still be at its confirmed address. The probe keeps its place in the
                 // window.
                 unconfirmed = true;
@@ -170,13 +169,8 @@ impl Peer {
                 continue;
             }
             if is_over {
-                let outstanding = ike_sa.outstanding.take();
-                match outstanding.map(|o| o.request) {
-                    Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
-                    Some(Request::Create(sent)) => {
-                        given_up.push(sent);
-                        silent = true;
-                    }
+                match ike_sa.outstanding.take().map(|outstanding| outstanding.request.withdraw(cx)) {
+                    Some(Request::DeleteIkeSa(_)) => ike_sa.forget_at = Some(cx.now),
                     _ => silent = true,
                 }
                 continue;
@@ -192,7 +186,6 @@ impl Peer {
                 cx.send_all(probed, &outstanding.datagrams);
             }
         }
-        given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
             self.handle_no_answer(cx);
         }

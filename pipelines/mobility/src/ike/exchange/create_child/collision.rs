@@ -134,14 +134,14 @@ impl Peer {
                 if let Some(child) = self.child(old) {
                     child.successor = Some(theirs);
                 }
-                self.enqueue(QueuedRequest::Delete(made));
+                self.enqueue(QueuedRequest::DeleteChild(made));
             }
             theirs => {
                 if let Some(theirs) = theirs.and_then(|theirs| self.child(theirs)) {
                     theirs.state = ChildState::Replaced;
                 }
                 if goes {
-                    self.enqueue(QueuedRequest::Delete(old));
+                    self.enqueue(QueuedRequest::DeleteChild(old));
                 }
             }
         }

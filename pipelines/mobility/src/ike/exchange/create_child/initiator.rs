@@ -174,6 +174,11 @@ impl CreateSent {
         }
     }
 
+    /// Begins anew by the IKE SA that replaced the one of the request.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        self.create.abandon(peer, cx, Some(cx.now));
+    }
+
     fn handle_agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
         let Self { create, kex } = self;
         let Some(connection) = peer.connection(cx) else { return };

@@ -1,10 +1,15 @@
-//! The initiator's side of INFORMATIONAL: deletion of child and IKE SAs (RFC 7296 §1.4.1).
+//! The initiator's side of INFORMATIONAL: deletion of child and IKE SAs, and liveness checks (RFC
+//! 7296 §1.4).
 
 use super::message::InformationalRequest;
 use crate::ike::{
     context::Context,
     event::ChildId,
-    peer::{Peer, Phase, child::ChildState, request::Request},
+    peer::{
+        Peer, Phase,
+        child::ChildState,
+        request::{ChildDeleteSent, IkeSaDeleteSent, LivenessSent, QueuedRequest, Request},
+    },
     proposal::protocol,
     wire::{Delete, ExchangeType},
 };
@@ -25,8 +30,9 @@ impl Peer {
         }
         child.state = ChildState::Deleting;
         let request = delete(protocol::ESP, &[child.sa.spi_in]);
+        let sent = Request::DeleteChild(ChildDeleteSent { child: id });
         request.with_payloads(|payloads| {
-            self.request(cx, ExchangeType::Informational, payloads, Request::Delete(id), None);
+            self.request(cx, ExchangeType::Informational, payloads, sent, None);
         });
     }
 
@@ -41,17 +47,42 @@ impl Peer {
             return;
         }
         let (exchange, request) = (ExchangeType::Informational, delete(protocol::IKE, &[]));
+        let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi });
         request.with_payloads(|payloads| {
-            let datagrams = ike_sa.request(cx, exchange, payloads, Request::DeleteIkeSa, None);
+            let datagrams = ike_sa.request(cx, exchange, payloads, sent, None);
             cx.send_all(addresses, datagrams);
         });
     }
+}
 
-    /// Handles the response to our deletion of an IKE SA.
-    pub(in crate::ike) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
-        self.drop_ike_sa(cx, spi);
-        if matches!(self.phase, Phase::Ended) {
-            self.forget_at = Some(cx.now);
+impl ChildDeleteSent {
+    /// Ends the child SA: any response shows that the peer received the request (RFC 7296 §1.4).
+    pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        peer.retire(cx, self.child);
+    }
+
+    /// Deletes the child SA by another IKE SA, unless the peer has deleted it meanwhile.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        if let Some(child) = peer.child(self.child).filter(|child| child.state == ChildState::Deleting) {
+            child.state = ChildState::Replaced;
+            peer.enqueue(QueuedRequest::DeleteChild(self.child));
         }
+    }
+}
+
+impl IkeSaDeleteSent {
+    /// Removes the IKE SA upon any response, and the peer if it has ended.
+    pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        peer.drop_ike_sa(cx, self.spi);
+        if matches!(peer.phase, Phase::Ended) {
+            peer.forget_at = Some(cx.now);
+        }
+    }
+}
+
+impl LivenessSent {
+    /// Checks the peer by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.enqueue(QueuedRequest::Liveness);
     }
 }

@@ -5,13 +5,7 @@ use crate::{
     ike::{
         context::Context,
         event::Reason,
-        peer::{
-            Peer,
-            child::ChildState,
-            creation::Target,
-            request::{QueuedRequest, Request},
-            state::PendingTask,
-        },
+        peer::{Peer, child::ChildState, creation::Target, state::PendingTask},
         proposal::protocol,
         wire::{Delete, ExchangeType},
     },
@@ -93,28 +87,5 @@ impl Peer {
         }
         self.requeue_outstanding(cx, spi);
         self.start_queued(cx);
-    }
-
-    /// Queues the outstanding request of IKE SA `spi` again, for the IKE SA that replaced it.
-    fn requeue_outstanding(&mut self, cx: &mut Context<'_>, spi: u64) {
-        let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
-        let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
-        match outstanding.request {
-            Request::Create(sent) => sent.create.abandon(self, cx, Some(cx.now)),
-            Request::Delete(id) => {
-                if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
-                    child.state = ChildState::Replaced;
-                    self.enqueue(QueuedRequest::Delete(id));
-                }
-            }
-            Request::Liveness => self.enqueue(QueuedRequest::Liveness),
-            Request::Update(_) => self.enqueue(QueuedRequest::Update),
-            Request::Routability(_) | Request::Withdrawn => {
-                self.probed_addresses()
-                    .into_iter()
-                    .for_each(|there| self.enqueue(QueuedRequest::Routability(there)));
-            }
-            _ => {}
-        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         peer::{
             Peer,
             move_check::{MoveCheck, PeerPath, Stage, is_reachable},
-            request::{QueuedRequest, Request},
+            request::{ProbeSent, QueuedRequest, Request, Withdrawn},
         },
         wire::{ExchangeType, Malformed},
     },
@@ -156,7 +156,7 @@ impl Peer {
 
     fn probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         self.resend_all(cx.now);
-        self.enqueue(QueuedRequest::Routability(addresses));
+        self.enqueue(QueuedRequest::Probe(addresses));
         self.start_queued(cx);
     }
 
@@ -224,13 +224,13 @@ impl Peer {
     /// Sends outstanding requests to the current path at once. An outstanding probe of another
     /// address keeps its message ID, but its answer no longer matters.
     pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
-        self.queued.retain(|request| !matches!(request, QueuedRequest::Routability(_)));
+        self.queued.retain(|request| !matches!(request, QueuedRequest::Probe(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + MIN_RESEND_GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
-            if let Request::Routability(_) = outstanding.request {
-                outstanding.request = Request::Withdrawn;
+            if let Request::Probe(_) = outstanding.request {
+                outstanding.request = Request::Withdrawn(Withdrawn);
             }
         }
     }
@@ -273,31 +273,15 @@ impl Peer {
     }
 
     /// Probes the peer at `addresses` (RFC 4555 §3.7).
-    pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+    pub(in crate::ike) fn request_probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
         let cookie2 = self.mobike.then(|| cookie.to_vec());
         let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
-        let probe = Request::Routability(cookie);
+        let probe = Request::Probe(ProbeSent { cookie });
         request.with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, probe, Some(addresses));
         });
-    }
-
-    /// Handles the response to a probe, which must return `cookie`.
-    pub(in crate::ike) fn handle_probe_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        cookie: [u8; 16],
-        response: Result<InformationalResponse, Malformed>,
-    ) {
-        match response.map(|response| response.cookie) {
-            Ok(Some(returned)) if returned == cookie => self.confirm_move(cx),
-            // The IKE SA must be closed then (RFC 4555 §3.7).
-            Ok(Some(_)) => self.close(cx, Reason::Protocol),
-            Ok(None) if !self.mobike => self.confirm_move(cx),
-            Ok(None) | Err(_) => self.handle_no_answer(cx),
-        }
     }
 
     /// Notes that the peer answered the probe of its new path.
@@ -322,8 +306,43 @@ impl Peer {
         }
     }
 
+    fn requeue_probe(&mut self) {
+        let probed = self.probed_addresses();
+        probed.into_iter().for_each(|there| self.enqueue(QueuedRequest::Probe(there)));
+    }
+
     /// Returns the addresses that the peer last confirmed.
     pub(in crate::ike) fn confirmed_addresses(&self) -> Addresses {
         self.move_check.as_ref().map_or(self.addresses, |check| check.confirmed.addresses)
+    }
+}
+
+impl ProbeSent {
+    /// Handles the response, which must return COOKIE2.
+    pub(in crate::ike) fn handle_response(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        response: Result<InformationalResponse, Malformed>,
+    ) {
+        match response.map(|response| response.cookie) {
+            Ok(Some(returned)) if returned == self.cookie => peer.confirm_move(cx),
+            // The IKE SA must be closed then (RFC 4555 §3.7).
+            Ok(Some(_)) => peer.close(cx, Reason::Protocol),
+            Ok(None) if !peer.mobike => peer.confirm_move(cx),
+            Ok(None) | Err(_) => peer.handle_no_answer(cx),
+        }
+    }
+
+    /// Probes the address by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.requeue_probe();
+    }
+}
+
+impl Withdrawn {
+    /// Probes the address that is probed now, if any, by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.requeue_probe();
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
         peer::{
             Peer,
-            request::{QueuedRequest, Request, Retry, Update},
+            request::{QueuedRequest, Request, Retry, UpdateSent},
         },
         wire::{ExchangeType, Malformed, notify},
     },
@@ -56,8 +56,8 @@ impl Peer {
     pub(in crate::ike) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
-        let Some(ike_sa) = self.active() else { return };
-        let mut nat = NatDetection::new(cx.crypto, [ike_sa.spi_i, ike_sa.spi_r], addresses);
+        let Some(spis) = self.active_spis() else { return };
+        let mut nat = NatDetection::new(cx.crypto, spis, addresses);
         if connection.force_udp {
             nat.randomize_source(cx.random);
         }
@@ -72,7 +72,7 @@ impl Peer {
             description: self.is_wayfarer.then(|| Description::new(addresses)),
             ..InformationalRequest::default()
         };
-        let update = Request::Update(Box::new(Update { cookie, addresses, tries }));
+        let update = Request::Update(Box::new(UpdateSent { spis, cookie, addresses, tries }));
         request.with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, update, None);
         });
@@ -86,13 +86,12 @@ impl Peer {
     }
 }
 
-impl Update {
-    /// Handles the peer's response, which came by the IKE SA with these SPIs.
+impl UpdateSent {
+    /// Handles the peer's response.
     pub(in crate::ike) fn handle_response(
-        &self,
+        self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        spis: [u64; 2],
         response: Result<InformationalResponse, Malformed>,
     ) {
         let Some(connection) = peer.connection(cx) else { return };
@@ -102,7 +101,7 @@ impl Update {
         }
         match response
             .map_err(|_| Reason::Protocol)
-            .and_then(|response| self.read_nat(peer, cx, spis, connection, &response))
+            .and_then(|response| self.read_nat(peer, cx, connection, &response))
         {
             Ok(nat) => {
                 peer.nat = nat;
@@ -116,12 +115,16 @@ impl Update {
         }
     }
 
+    /// Announces our addresses by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.enqueue(QueuedRequest::Update);
+    }
+
     /// Returns the NATs on the path, as the peer saw them.
     fn read_nat(
         &self,
         peer: &Peer,
         cx: &Context<'_>,
-        spis: [u64; 2],
         connection: &Connection,
         response: &InformationalResponse,
     ) -> Result<Nat, Reason> {
@@ -131,7 +134,7 @@ impl Update {
             _ if response.cookie.as_deref() != Some(&self.cookie[..]) => return Err(Reason::Protocol),
             _ => {}
         }
-        let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, peer.addresses));
+        let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, self.spis, peer.addresses));
         // A Wayfarer gateway also answers which translations it saw and which encapsulation to use.
         let answer = &response.description;
         let is_changed =
@@ -147,7 +150,7 @@ impl Update {
     /// Schedules another attempt. The peer refused our addresses, perhaps because something on the
     /// path changed them in a single packet. So we try as often as a lost packet is repeated before
     /// we give up (RFC 4555 §3.5, §3.9).
-    fn handle_refusal(&self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
+    fn handle_refusal(self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
         if reason == Reason::Nat {
             cx.count(Counter::NatRefused);
         }
