@@ -79,7 +79,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) queued: VecDeque<QueuedRequest>,
     pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
     /// A move that it has not confirmed.
-    pub(in crate::ike) move_check: Option<Box<MoveCheck>>,
+    pub(in crate::ike) move_check: Option<MoveCheck>,
     /// Our address update that must be repeated.
     pub(in crate::ike) retry: Option<Box<Retry>>,
     /// The addresses that it announced to have left, and when.
