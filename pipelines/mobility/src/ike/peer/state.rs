@@ -1,7 +1,7 @@
 //! The state of a peer.
 
 use super::{
-    child::Child,
+    child::{Child, ChildState},
     creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
     failure::Failure,
     ike_sa::IkeSa,
@@ -249,6 +249,16 @@ impl Peer {
 
     pub(in crate::ike) fn child(&mut self, id: ChildId) -> Option<&mut Child> {
         self.children.iter_mut().find(|child| child.id == id)
+    }
+
+    /// Changes the state of a child SA. Returns false if there is no such child SA, or `transition`
+    /// does not apply to its state.
+    pub(in crate::ike) fn change_child(
+        &mut self,
+        id: ChildId,
+        transition: impl FnOnce(ChildState) -> Option<ChildState>,
+    ) -> bool {
+        self.child(id).is_some_and(|child| child.change(transition))
     }
 
     /// Returns all our SPIs for this peer.

@@ -1,7 +1,7 @@
 //! Timers of a peer.
 
 use super::{
-    child::{Child, ChildState},
+    child::Child,
     ike_sa::IkeSa,
     initiator::InitiatorState,
     request::{QueuedRequest, Request},
@@ -28,11 +28,7 @@ impl Peer {
         let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
         let forget = self.ike_sas.iter().filter_map(|s| s.forget_at).min();
-        let children = self.children.iter().map(|child| match child.state {
-            ChildState::Installed => child.rekey_at,
-            ChildState::Lingering(until) => until,
-            _ => child.expire_at,
-        });
+        let children = self.children.iter().map(|child| child.state().due_at());
         [
             deadline,
             resend,
@@ -118,33 +114,15 @@ impl Peer {
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
-        let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
-        let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
-        for child in due {
-            self.enqueue(QueuedRequest::RekeyChild(child));
-            // The rekey is queued once; a failed attempt schedules the next.
-            if let Some(child) = self.child(child) {
-                child.rekey_at = child.expire_at;
-            }
-        }
-        let over: Vec<_> = self
-            .children
-            .iter()
-            .filter(|child| match child.state {
-                ChildState::Lingering(until) => until <= cx.now,
-                _ => child.expire_at <= cx.now,
-            })
-            .map(|child| (child.id, child.state))
-            .collect();
-        for (id, state) in over {
-            match state {
-                ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.enqueue(QueuedRequest::DeleteChild(id))
-                }
-                ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
-            }
-            if let Some(child) = self.child(id) {
-                child.expire_at = cx.now + cx.settings.linger;
+        let due = |child: &mut Child| child.change(|state| state.rekey_due(cx.now)).then_some(child.id);
+        let due: Vec<_> = self.children.iter_mut().filter_map(due).collect();
+        due.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
+        let over = self.children.iter().filter(|child| child.state().expire_at() <= cx.now);
+        let over: Vec<_> = over.map(|child| child.id).collect();
+        for child in over {
+            match self.change_child(child, |state| state.expire(cx.now + cx.settings.linger)) {
+                true => self.enqueue(QueuedRequest::DeleteChild(child)),
+                false => self.end_child(cx, child),
             }
         }
     }

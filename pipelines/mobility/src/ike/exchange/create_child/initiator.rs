@@ -37,13 +37,13 @@ impl Peer {
         let kex = match target {
             Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
-                let child = self.child(child).filter(|child| child.state == ChildState::Installed);
-                let Some(child) = child else { return };
+                let Some(child) = self.child(child).filter(|child| child.is_installed()) else { return };
                 if is_unknown {
-                    child.rekey_at = cx.now + cx.jittered(RETRY_DELAY);
+                    let rekey_at = cx.now + cx.jittered(RETRY_DELAY);
+                    child.change(|state| state.postpone_rekey(rekey_at));
                     return;
                 }
-                child.state = ChildState::Rekeying;
+                child.change(ChildState::rekey);
                 child.sa.suite.kex.first().copied().or_else(|| first_kex(&connection.esp))
             }
             Target::Child(_) => first_kex(&connection.esp),
@@ -132,11 +132,10 @@ impl OwnCreate {
             },
             Target::Rekey(old) => {
                 // The peer may have deleted it meanwhile.
-                if let Some(child) = peer.child(old).filter(|child| child.state == ChildState::Rekeying) {
-                    let is_replaced = self.collision.is_some();
-                    child.state = if is_replaced { ChildState::Replaced } else { ChildState::Installed };
-                    child.rekey_at = retry_at.unwrap_or(child.expire_at);
-                }
+                peer.change_child(old, |state| match self.collision {
+                    Some(_) => state.replace(),
+                    None => state.abandon_rekey(retry_at),
+                });
             }
             Target::Child(_) => {}
         }
@@ -240,7 +239,7 @@ impl CreateSent {
                 create.abandon(peer, cx, None);
                 if let Target::Rekey(old) = target
                     && let Some(child) = peer.child(old)
-                    && !matches!(child.state, ChildState::Lingering(_))
+                    && !matches!(child.state(), ChildState::Lingering { .. })
                 {
                     let policy = child.sa.policy;
                     peer.end_child(cx, old);

@@ -25,10 +25,9 @@ impl Peer {
     /// Asks the peer to delete a child SA.
     pub(in crate::ike) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(child) = self.child(id) else { return };
-        if matches!(child.state, ChildState::Deleting | ChildState::Lingering(_)) {
+        if !child.change(ChildState::delete) {
             return;
         }
-        child.state = ChildState::Deleting;
         let request = delete(protocol::ESP, &[child.sa.spi_in]);
         let sent = Request::DeleteChild(ChildDeleteSent { child: id });
         request.with_payloads(|payloads| {
@@ -63,8 +62,7 @@ impl ChildDeleteSent {
 
     /// Deletes the child SA by another IKE SA, unless the peer has deleted it meanwhile.
     pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
-        if let Some(child) = peer.child(self.child).filter(|child| child.state == ChildState::Deleting) {
-            child.state = ChildState::Replaced;
+        if peer.change_child(self.child, ChildState::delete_again) {
             peer.enqueue(QueuedRequest::DeleteChild(self.child));
         }
     }

@@ -52,13 +52,13 @@ impl Peer {
     /// deleting it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
         let child = self.children.iter().find(|child| child.sa.spi_out == spi_out)?;
-        let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state);
-        if matches!(state, ChildState::Lingering(_)) {
+        let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state());
+        if matches!(state, ChildState::Lingering { .. }) {
             return None;
         }
         self.retire(cx, id);
         // If both sides delete it at once, neither response names it (RFC 7296 §1.4.1).
-        (state != ChildState::Deleting).then_some(spi_in)
+        (!matches!(state, ChildState::Deleting { .. })).then_some(spi_in)
     }
 
     /// Ends IKE SA `spi`, as the peer requested. The request has been answered.
