@@ -10,6 +10,7 @@ use wayfarer_mobility::{
     ike::{
         connection::Connection,
         counter::Counter,
+        description,
         event::Reason,
         settings::Settings,
         wire::{
@@ -94,7 +95,26 @@ fn does_nothing_of_a_request_with_a_malformed_end() {
     ];
     let answer = insider.ask(ExchangeType::Informational, &short);
     assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "NAT_DETECTION data is no SHA-1 hash");
+    for length in [0, 11, 13, 35] {
+        let path = [7; 35];
+        let payloads = [
+            Payload::notify(notify::UPDATE_SA_ADDRESSES, &[]),
+            Payload::notify(notify::NO_NATS_ALLOWED, &path[..length]),
+        ];
+        let answer = insider.ask(ExchangeType::Informational, &payloads);
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "NO_NATS_ALLOWED of {length} bytes");
+    }
     assert_eq!((insider.pair.gateway.end_reasons(), insider.children()), (vec![], 1));
+}
+
+#[test]
+fn unreadable_description_of_a_path_refuses_nothing() {
+    let mut insider = insider(true);
+    let payloads = [
+        Payload::notify(notify::UPDATE_SA_ADDRESSES, &[]),
+        Payload::notify(description::REQUEST, &[4, 17, 0]),
+    ];
+    assert_eq!(insider.ask(ExchangeType::Informational, &payloads), Answer::Other);
 }
 
 /// Sends the terminal's malformed answer to the gateway's first request.

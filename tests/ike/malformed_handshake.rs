@@ -106,6 +106,18 @@ fn refuses_configuration_attributes_of_a_wrong_length() {
 }
 
 #[test]
+fn refuses_no_nats_allowed_of_a_wrong_length() {
+    for length in [0, 11, 13, 35] {
+        let mut insider = Insider::after(1, gateway(), terminal());
+        let path = [7; 35];
+        let payloads =
+            [Payload::IdI(terminal().local_id), Payload::notify(notify::NO_NATS_ALLOWED, &path[..length])];
+        let answer = insider.ask(ExchangeType::Auth, &payloads);
+        assert_eq!(answer, Answer::Refused(notify::INVALID_SYNTAX), "{length} bytes");
+    }
+}
+
+#[test]
 fn refuses_ike_sa_init_without_a_required_payload() {
     let header = |spi_i| Header {
         spi_i,

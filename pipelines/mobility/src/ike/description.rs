@@ -16,10 +16,13 @@
 //! | encapsulations that the gateway supports | 2 |
 //! | the encapsulation to use | 2 |
 
-use super::nat::octets;
+use super::{
+    nat::{address_pair, octets},
+    wire::Malformed,
+};
 use crate::path::Addresses;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 /// The terminal's notify, from the numbers for private use (RFC 7296 §3.10.1).
 pub const REQUEST: u16 = 40_970;
@@ -49,6 +52,24 @@ pub mod translation {
     pub const PROTOCOL: u16 = 16;
 }
 
+/// A terminal's description of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// The packets as the terminal sent them.
+    Sent {
+        /// The IP protocol around IKE and ESP.
+        protocol: u8,
+        /// The encapsulations that the terminal supports.
+        supported: u16,
+        /// The terminal's end of the path.
+        from: SocketAddr,
+        /// The gateway's end of the path.
+        to: SocketAddr,
+    },
+    /// A description that cannot be parsed, so that everything may have changed.
+    Unreadable,
+}
+
 /// A gateway's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -60,63 +81,81 @@ pub struct Answer {
     pub used: u16,
 }
 
-/// Returns a terminal's description of packets that it sends by `addresses`.
-pub fn request(addresses: Addresses) -> Vec<u8> {
-    let Addresses { local, remote } = addresses;
-    let mut data = alloc::vec![if local.is_ipv4() { 4 } else { 6 }, PROTOCOL_UDP];
-    data.extend(SUPPORTED.to_be_bytes());
-    data.extend(local.port().to_be_bytes());
-    data.extend(remote.port().to_be_bytes());
-    data.extend(octets(local.ip()));
-    data.extend(octets(remote.ip()));
-    data
+impl Description {
+    /// Returns the description of packets that a terminal sends by `addresses`.
+    pub fn new(addresses: Addresses) -> Self {
+        let Addresses { local, remote } = addresses;
+        Self::Sent { protocol: PROTOCOL_UDP, supported: SUPPORTED, from: local, to: remote }
+    }
+
+    /// Parses a description.
+    pub fn read(data: &[u8]) -> Self {
+        let parse = || {
+            let (&[family, protocol, a, b, c, d, e, f], addresses) = data.split_first_chunk()?;
+            let word = |high, low| u16::from_be_bytes([high, low]);
+            let [from, to] = address_pair(addresses)?;
+            let (from, to) = (SocketAddr::new(from, word(c, d)), SocketAddr::new(to, word(e, f)));
+            let is_whole = family == self::family(from);
+            is_whole.then_some(Self::Sent { protocol, supported: word(a, b), from, to })
+        };
+        parse().unwrap_or(Self::Unreadable)
+    }
+
+    /// Returns the notification data.
+    pub fn data(&self) -> Vec<u8> {
+        let Self::Sent { protocol, supported, from, to } = *self else { return Vec::new() };
+        let mut data = alloc::vec![family(from), protocol];
+        data.extend(supported.to_be_bytes());
+        data.extend(from.port().to_be_bytes());
+        data.extend(to.port().to_be_bytes());
+        data.extend(octets(from.ip()));
+        data.extend(octets(to.ip()));
+        data
+    }
+
+    /// Returns a gateway's answer for a packet that arrived by `addresses`. With `force_udp`, the
+    /// gateway uses UDP on every path.
+    pub fn answer(&self, addresses: Addresses, force_udp: bool) -> Answer {
+        let (translations, supported) = match *self {
+            Self::Sent { protocol, supported, from, to } => {
+                let mut seen = 0;
+                let mut differ = |differs: bool, bit: u16| seen |= if differs { bit } else { 0 };
+                differ(from.ip() != addresses.remote.ip(), translation::SOURCE_ADDRESS);
+                differ(from.port() != addresses.remote.port(), translation::SOURCE_PORT);
+                differ(to.ip() != addresses.local.ip(), translation::DESTINATION_ADDRESS);
+                differ(to.port() != addresses.local.port(), translation::DESTINATION_PORT);
+                differ(protocol != PROTOCOL_UDP, translation::PROTOCOL);
+                (seen, supported)
+            }
+            Self::Unreadable => (0b1_1111, UDP),
+        };
+        let both = supported & SUPPORTED;
+        let wanted = if translations != 0 || force_udp { UDP } else { ESP };
+        let used = if both & wanted != 0 { wanted } else { both & UDP };
+        Answer { translations, supported: SUPPORTED, used }
+    }
 }
 
-/// Returns a gateway's answer to `description`, for a packet that arrived by `addresses`. If the
-/// description cannot be parsed, all translations are reported. With `force_udp`, the gateway uses
-/// UDP on every path.
-pub fn answer(description: &[u8], addresses: Addresses, force_udp: bool) -> Vec<u8> {
-    let (translations, supported) = match read(description) {
-        Some((protocol, supported, from, to)) => {
-            let mut seen = 0;
-            let mut differ = |differs: bool, bit: u16| seen |= if differs { bit } else { 0 };
-            differ(from.ip() != addresses.remote.ip(), translation::SOURCE_ADDRESS);
-            differ(from.port() != addresses.remote.port(), translation::SOURCE_PORT);
-            differ(to.ip() != addresses.local.ip(), translation::DESTINATION_ADDRESS);
-            differ(to.port() != addresses.local.port(), translation::DESTINATION_PORT);
-            differ(protocol != PROTOCOL_UDP, translation::PROTOCOL);
-            (seen, supported)
-        }
-        None => (0b1_1111, UDP),
-    };
-    let both = supported & SUPPORTED;
-    let wanted = if translations != 0 || force_udp { UDP } else { ESP };
-    let used = if both & wanted != 0 { wanted } else { both & UDP };
-    [translations, SUPPORTED, used].into_iter().flat_map(u16::to_be_bytes).collect()
+/// Returns the number of an address family.
+fn family(end: SocketAddr) -> u8 {
+    if end.is_ipv4() { 4 } else { 6 }
 }
 
-fn read(description: &[u8]) -> Option<(u8, u16, SocketAddr, SocketAddr)> {
-    let (&[family, protocol, a, b, c, d, e, f], rest) = description.split_first_chunk::<8>()?;
-    let word = |high, low| u16::from_be_bytes([high, low]);
-    let (from, to): (IpAddr, IpAddr) = match (family, rest.len()) {
-        (4, 8) => {
-            let (from, to) = rest.split_first_chunk::<4>()?;
-            ((*from).into(), <[u8; 4]>::try_from(to).ok()?.into())
-        }
-        (6, 32) => {
-            let (from, to) = rest.split_first_chunk::<16>()?;
-            ((*from).into(), <[u8; 16]>::try_from(to).ok()?.into())
-        }
-        _ => return None,
-    };
-    Some((protocol, word(a, b), SocketAddr::new(from, word(c, d)), SocketAddr::new(to, word(e, f))))
-}
+impl Answer {
+    /// Parses an answer.
+    ///
+    /// # Errors
+    /// Fails if it does not have its length.
+    pub fn read(data: &[u8]) -> Result<Self, Malformed> {
+        let &[a, b, c, d, e, f] = <&[u8; 6]>::try_from(data).map_err(|_| Malformed::Length)?;
+        let word = |high, low| u16::from_be_bytes([high, low]);
+        Ok(Self { translations: word(a, b), supported: word(c, d), used: word(e, f) })
+    }
 
-/// Parses a gateway's answer.
-pub fn read_answer(data: &[u8]) -> Option<Answer> {
-    let &[a, b, c, d, e, f] = <&[u8; 6]>::try_from(data).ok()?;
-    let word = |high, low| u16::from_be_bytes([high, low]);
-    Some(Answer { translations: word(a, b), supported: word(c, d), used: word(e, f) })
+    /// Returns the notification data.
+    pub fn data(&self) -> Vec<u8> {
+        [self.translations, self.supported, self.used].into_iter().flat_map(u16::to_be_bytes).collect()
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +167,9 @@ mod tests {
     }
 
     fn answer_to(sent: Addresses, seen: Addresses, force_udp: bool) -> Answer {
-        read_answer(&answer(&request(sent), seen, force_udp)).unwrap()
+        let answer = Description::read(&Description::new(sent).data()).answer(seen, force_udp);
+        assert_eq!(Answer::read(&answer.data()), Ok(answer));
+        answer
     }
 
     #[test]
@@ -158,11 +199,11 @@ mod tests {
     #[test]
     fn a_malformed_description_counts_as_changed() {
         let seen = ends("203.0.113.1:4500", "192.0.2.2:4500");
-        let description = request(ends("10.1.0.2:4500", "203.0.113.1:4500"));
+        let description = Description::new(ends("10.1.0.2:4500", "203.0.113.1:4500")).data();
         for length in 0..description.len() {
-            let answer = read_answer(&answer(&description[..length], seen, false)).unwrap();
+            let answer = Description::read(&description[..length]).answer(seen, false);
             assert_eq!((answer.translations, answer.used), (0b1_1111, UDP), "{length}");
         }
-        assert_eq!(read_answer(&[0; 5]), None);
+        assert_eq!(Answer::read(&[0; 5]), Err(Malformed::Length));
     }
 }

@@ -12,9 +12,9 @@ use super::{
     peer::{
         Peer, Phase,
         failure::Failure,
-        ike_sa::{Arrival, Outstanding},
+        ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::Request,
+        request::{IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
@@ -144,7 +144,8 @@ impl Peer {
                 });
             }
             (Phase::Established | Phase::Ended, ExchangeType::Informational) => {
-                match opened.read(InformationalRequest::read) {
+                let is_wayfarer = self.is_wayfarer;
+                match opened.read(|payloads| InformationalRequest::read(payloads, is_wayfarer)) {
                     Ok(request) => self.answer_informational(cx, spi, &request, addresses),
                     Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
                 }
@@ -178,12 +179,12 @@ impl Peer {
         message: &[u8],
     ) -> Result<(), OpenError> {
         let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
-        let (spi, spis) = (ike_sa.local_spi(), [ike_sa.spi_i, ike_sa.spi_r]);
+        let spi = ike_sa.local_spi();
         let Some((opened, outstanding)) = ike_sa.open_response(cx.crypto, header, message)? else {
             return Ok(());
         };
         self.note_heard(cx);
-        self.take_response(cx, (spi, spis), header, &opened, *outstanding);
+        self.take_response(cx, header, &opened, outstanding.request);
         if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
             self.request_delete_ike_sa(cx, spi);
         }
@@ -191,15 +192,11 @@ impl Peer {
         Ok(())
     }
 
-    fn take_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        (spi, spis): (u64, [u64; 2]),
-        header: &Header,
-        opened: &Plaintext,
-        outstanding: Outstanding,
-    ) {
-        match outstanding.request {
+    /// Passes the response to the request that waits for it.
+    fn take_response(&mut self, cx: &mut Context<'_>, header: &Header, opened: &Plaintext, request: Request) {
+        let is_wayfarer = self.is_wayfarer;
+        let read = || opened.read(|payloads| InformationalResponse::read(payloads, is_wayfarer));
+        match request {
             Request::Handshake => self.step_initiator(cx, |state, handshake, peer, cx| match state {
                 Initiating::IntermediateSent(s) => {
                     s.handle_response(handshake, peer, cx, (header, opened)).map(Some)
@@ -212,16 +209,29 @@ impl Peer {
             Request::Create(sent) => {
                 sent.handle_response(self, cx, opened.read(CreateChildResponse::read));
             }
-            Request::Update(update) => {
-                update.handle_response(self, cx, spis, opened.read(InformationalResponse::read));
-            }
-            Request::Routability(cookie) => {
-                self.handle_probe_response(cx, cookie, opened.read(InformationalResponse::read));
-            }
-            // Any response shows that the peer received the request (RFC 7296 §1.4).
-            Request::Delete(id) => self.retire(cx, id),
-            Request::DeleteIkeSa => self.ike_sa_deleted(cx, spi),
-            Request::Liveness | Request::Withdrawn => {}
+            Request::Update(sent) => sent.handle_response(self, cx, read()),
+            Request::Probe(sent) => sent.handle_response(self, cx, read()),
+            Request::DeleteChild(sent) => sent.handle_response(self, cx),
+            Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
+            // The arrival of the response is all that a liveness check asks for.
+            Request::Liveness(LivenessSent) | Request::Withdrawn(Withdrawn) => {}
+        }
+    }
+
+    /// Passes the end of IKE SA `spi` to its outstanding request, which the IKE SA that replaced it
+    /// sends again.
+    pub(in crate::ike) fn requeue_outstanding(&mut self, cx: &mut Context<'_>, spi: u64) {
+        let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
+        let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
+        match outstanding.request {
+            Request::Create(sent) => sent.requeue(self, cx),
+            Request::DeleteChild(sent) => sent.requeue(self),
+            Request::Liveness(sent) => sent.requeue(self),
+            Request::Update(sent) => sent.requeue(self),
+            Request::Probe(sent) => sent.requeue(self),
+            Request::Withdrawn(sent) => sent.requeue(self),
+            // The handshake is over, and the peer has deleted this IKE SA itself.
+            Request::Handshake | Request::DeleteIkeSa(_) => {}
         }
     }
 
@@ -284,7 +294,8 @@ impl Peer {
             let delete = Delete { protocol: protocol::IKE, spis: Vec::new() };
             let payloads = [notify.payload(), Payload::Delete(delete)];
             if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
-                self.request(cx, ExchangeType::Informational, &payloads, Request::DeleteIkeSa, None);
+                let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi: self.active });
+                self.request(cx, ExchangeType::Informational, &payloads, sent, None);
             }
         }
         self.end(cx, reason);

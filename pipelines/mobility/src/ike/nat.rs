@@ -1,6 +1,6 @@
-//! IKE's ports, and NAT detection (RFC 7296 §2.23).
+//! IKE's ports, NAT detection (RFC 7296 §2.23), and paths that no NAT may change (RFC 4555 §3.9).
 
-use super::wire::{Malformed, Payload, notify};
+use super::wire::{self, Malformed, Payload, notify};
 use crate::{
     crypto::{Crypto, Random},
     path::{Addresses, Nat},
@@ -90,6 +90,49 @@ impl NatDetection {
     }
 }
 
+/// The NO_NATS_ALLOWED notify: both ends of the path of a message, as its sender sees them. The
+/// receiver refuses the message if it sees others (RFC 4555 §3.9, §4.2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoNatsAllowed {
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+}
+
+impl NoNatsAllowed {
+    /// Returns the notify for a message from one end to the other.
+    pub fn new(from: SocketAddr, to: SocketAddr) -> Self {
+        let [from, to] = [from, to].map(|end| (end.ip(), end.port()));
+        Self { from, to }
+    }
+
+    /// Parses the notify of a message, if it is there.
+    ///
+    /// # Errors
+    /// Fails if its data is not two addresses of one family and two ports.
+    pub fn read(payloads: &[Payload<'_>]) -> Result<Option<Self>, Malformed> {
+        let parse = |data: &[u8]| {
+            let (addresses, &[a, b, c, d]) = data.split_last_chunk()?;
+            let [from, to] = address_pair(addresses)?;
+            let port = |high, low| u16::from_be_bytes([high, low]);
+            Some(Self { from: (from, port(a, b)), to: (to, port(c, d)) })
+        };
+        let data = wire::notified(payloads, notify::NO_NATS_ALLOWED);
+        data.map(|data| parse(data).ok_or(Malformed::Length)).transpose()
+    }
+
+    /// Returns the notification data.
+    pub fn data(self) -> Vec<u8> {
+        let Self { from, to } = self;
+        let ports = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        [octets(from.0), octets(to.0), ports].concat()
+    }
+
+    /// Returns true if nothing changed the message on its way here, where it came by `addresses`.
+    pub fn matches(self, addresses: Addresses) -> bool {
+        self == Self::new(addresses.remote, addresses.local)
+    }
+}
+
 /// Returns the data of a NAT_DETECTION notify: SHA-1 of SPIs, address and port (RFC 7296 §2.23).
 pub fn nat_detection(crypto: &dyn Crypto, spi_i: u64, spi_r: u64, end: SocketAddr) -> [u8; 20] {
     let port = end.port().to_be_bytes();
@@ -101,5 +144,44 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// Parses two addresses of one family, one after the other.
+pub(super) fn address_pair(octets: &[u8]) -> Option<[IpAddr; 2]> {
+    match (octets.as_chunks::<4>(), octets.as_chunks::<16>()) {
+        (([first, second], []), _) => Some([(*first).into(), (*second).into()]),
+        (_, ([first, second], [])) => Some([(*first).into(), (*second).into()]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn no_nats_allowed_has_the_addresses_before_the_ports() {
+        let ends = |text: [&str; 2]| text.map(|end| end.parse::<SocketAddr>().unwrap());
+        let v4 = vec![192, 0, 2, 7, 203, 0, 113, 1, 0x11, 0x94, 0x01, 0xf4];
+        let [a, b] = ["2001:db8::7", "2001:db8::1"].map(|a| octets(a.parse().unwrap()));
+        let v6 = [a, b, vec![0x11, 0x94, 0x01, 0xf4]].concat();
+        for (ends, data) in [
+            (ends(["192.0.2.7:4500", "203.0.113.1:500"]), v4),
+            (ends(["[2001:db8::7]:4500", "[2001:db8::1]:500"]), v6),
+        ] {
+            let [from, to] = ends;
+            let sent = NoNatsAllowed::new(from, to);
+            assert_eq!(sent.data(), data);
+            let read = |data| NoNatsAllowed::read(&[Payload::notify(notify::NO_NATS_ALLOWED, data)]);
+            assert_eq!(read(&data), Ok(Some(sent)));
+            for length in (0..data.len()).filter(|length| *length != 12) {
+                assert_eq!(read(&data[..length]), Err(Malformed::Length), "{length}");
+            }
+            assert!(sent.matches(Addresses { local: to, remote: from }));
+            assert!(!sent.matches(Addresses { local: from, remote: to }));
+        }
+        assert_eq!(NoNatsAllowed::read(&[]), Ok(None));
     }
 }

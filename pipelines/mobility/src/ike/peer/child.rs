@@ -4,6 +4,7 @@ use crate::{
     crypto::Secret,
     ike::{
         event::{ChildId, ChildSa},
+        selector,
         suite::EspSuite,
         wire::{Malformed, Payload, Proposal, TrafficSelector, kind, notify},
     },
@@ -19,26 +20,152 @@ pub(in crate::ike) struct Child {
     pub(in crate::ike) sa: AgreedChild,
     /// Number of rules that its selectors need in the data plane.
     pub(in crate::ike) rules: usize,
-    /// When it must be rekeyed, and when it expires.
-    pub(in crate::ike) rekey_at: Duration,
-    pub(in crate::ike) expire_at: Duration,
-    pub(in crate::ike) state: ChildState,
+    state: ChildState,
     /// The child SA that replaces it.
     pub(in crate::ike) successor: Option<ChildId>,
 }
 
+/// The life of a child SA, usually in this order. Each transition consumes a state, and returns the
+/// next one or `None` if it does not apply to that state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum ChildState {
     /// Carries traffic.
-    Installed,
+    Installed { rekey_at: Duration, expire_at: Duration },
     /// We asked for a successor.
-    Rekeying,
+    Rekeying { expire_at: Duration },
     /// A successor replaced it; it still receives.
-    Replaced,
+    Replaced { expire_at: Duration },
     /// We asked the peer to delete it.
-    Deleting,
+    Deleting { expire_at: Duration },
     /// It is deleted, but still receives packets that were in flight until this time.
-    Lingering(Duration),
+    Lingering { until: Duration },
+}
+
+impl Child {
+    /// Returns a child SA that is rekeyed at `rekey_at`, or deleted at `expire_at` if that fails.
+    pub(in crate::ike) fn new(id: ChildId, sa: AgreedChild, rekey_at: Duration, expire_at: Duration) -> Self {
+        let rules = selector::rules(&sa.local, &sa.remote);
+        Self { id, sa, rules, state: ChildState::Installed { rekey_at, expire_at }, successor: None }
+    }
+
+    pub(in crate::ike) fn state(&self) -> ChildState {
+        self.state
+    }
+
+    pub(in crate::ike) fn is_installed(&self) -> bool {
+        matches!(self.state, ChildState::Installed { .. })
+    }
+
+    /// Changes the state. Returns false if `transition` does not apply to it.
+    pub(in crate::ike) fn change(
+        &mut self,
+        transition: impl FnOnce(ChildState) -> Option<ChildState>,
+    ) -> bool {
+        let next = transition(self.state);
+        self.state = next.unwrap_or(self.state);
+        next.is_some()
+    }
+}
+
+impl ChildState {
+    /// Notes that a rekey is due at `now`. A rekey that is never begun lets the child SA expire.
+    pub(in crate::ike) fn rekey_due(self, now: Duration) -> Option<Self> {
+        match self {
+            Self::Installed { rekey_at, expire_at } if rekey_at <= now => {
+                Some(Self::Installed { rekey_at: expire_at, expire_at })
+            }
+            _ => None,
+        }
+    }
+
+    /// Rekeys later, because the peer is not ready for it.
+    pub(in crate::ike) fn postpone_rekey(self, rekey_at: Duration) -> Option<Self> {
+        match self {
+            Self::Installed { expire_at, .. } => Some(Self::Installed { rekey_at, expire_at }),
+            _ => None,
+        }
+    }
+
+    /// Begins a rekey of ours.
+    pub(in crate::ike) fn rekey(self) -> Option<Self> {
+        match self {
+            Self::Installed { expire_at, .. } => Some(Self::Rekeying { expire_at }),
+            _ => None,
+        }
+    }
+
+    /// Ends a rekey of ours that failed. The next one is at `retry_at`, if it is given.
+    pub(in crate::ike) fn abandon_rekey(self, retry_at: Option<Duration>) -> Option<Self> {
+        match self {
+            Self::Rekeying { expire_at } => {
+                Some(Self::Installed { rekey_at: retry_at.unwrap_or(expire_at), expire_at })
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts a successor in its place, which either side created.
+    pub(in crate::ike) fn replace(self) -> Option<Self> {
+        match self {
+            Self::Installed { expire_at, .. } | Self::Rekeying { expire_at } => {
+                Some(Self::Replaced { expire_at })
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks the peer to delete it.
+    pub(in crate::ike) fn delete(self) -> Option<Self> {
+        match self {
+            Self::Installed { expire_at, .. }
+            | Self::Rekeying { expire_at }
+            | Self::Replaced { expire_at } => Some(Self::Deleting { expire_at }),
+            Self::Deleting { .. } | Self::Lingering { .. } => None,
+        }
+    }
+
+    /// Forgets that we asked the peer, because the IKE SA of the request ended.
+    pub(in crate::ike) fn delete_again(self) -> Option<Self> {
+        match self {
+            Self::Deleting { expire_at } => Some(Self::Replaced { expire_at }),
+            _ => None,
+        }
+    }
+
+    /// Ends it for sending: either side has deleted it.
+    pub(in crate::ike) fn linger(self, until: Duration) -> Option<Self> {
+        Some(Self::Lingering { until })
+    }
+
+    /// Lets it expire. One that we have not asked the peer to delete has until `expire_at` for that;
+    /// any other ends at once, so that there is no next state.
+    pub(in crate::ike) fn expire(self, expire_at: Duration) -> Option<Self> {
+        match self {
+            Self::Installed { rekey_at, .. } => Some(Self::Installed { rekey_at, expire_at }),
+            Self::Rekeying { .. } => Some(Self::Rekeying { expire_at }),
+            Self::Replaced { .. } => Some(Self::Replaced { expire_at }),
+            Self::Deleting { .. } | Self::Lingering { .. } => None,
+        }
+    }
+
+    /// Returns when it expires.
+    pub(in crate::ike) fn expire_at(self) -> Duration {
+        match self {
+            Self::Installed { expire_at, .. }
+            | Self::Rekeying { expire_at }
+            | Self::Replaced { expire_at }
+            | Self::Deleting { expire_at }
+            | Self::Lingering { until: expire_at } => expire_at,
+        }
+    }
+
+    /// Returns when a rekey is due or it expires.
+    pub(in crate::ike) fn due_at(self) -> Duration {
+        match self {
+            Self::Installed { rekey_at, .. } => rekey_at,
+            _ => self.expire_at(),
+        }
+    }
 }
 
 /// A child SA that both sides agreed on.

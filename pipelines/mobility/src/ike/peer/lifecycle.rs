@@ -1,9 +1,9 @@
 //! Operations in all states of a peer: responses, requests and their queue, child SAs, and the end.
 
 use super::{
-    child::{AgreedChild, Child, ChildState},
+    child::{AgreedChild, Child},
     creation::Target,
-    request::{QueuedRequest, Request},
+    request::{LivenessSent, QueuedRequest, Request, Withdrawn},
     state::{Peer, PendingTask, Phase},
 };
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
         connected::NewPeer,
         context::Context,
         event::{ChildId, Event, Reason},
-        selector,
         wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
@@ -69,9 +68,7 @@ impl Peer {
         match successor.filter(|successor| self.child(*successor).is_some()) {
             Some(successor) => {
                 cx.tell(Event::ChildUse { child: successor });
-                if let Some(child) = self.child(id) {
-                    child.state = ChildState::Lingering(until);
-                }
+                self.change_child(id, |state| state.linger(until));
             }
             None => self.end_child(cx, id),
         }
@@ -135,12 +132,8 @@ impl Peer {
         }
         // Outstanding requests keep their message ID, but their responses no longer matter.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
-            if !matches!(outstanding.request, Request::DeleteIkeSa)
-                && let Request::Create(sent) =
-                    core::mem::replace(&mut outstanding.request, Request::Withdrawn)
-            {
-                sent.create.withdraw(cx);
-            }
+            let request = core::mem::replace(&mut outstanding.request, Request::Withdrawn(Withdrawn));
+            outstanding.request = request.withdraw(cx);
         }
         self.queued.clear();
         for child in core::mem::take(&mut self.children) {
@@ -163,14 +156,14 @@ impl Peer {
 
     /// Lets the data plane send by a child SA that the peer created and has used.
     pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
-        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+        if self.child(id).is_some_and(|child| child.is_installed()) {
             cx.tell(Event::ChildUse { child: id });
         }
     }
 
     /// Rekeys a child SA that has carried as much as it may.
     pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
-        if self.child(id).is_some_and(|child| child.state == ChildState::Installed) {
+        if self.child(id).is_some_and(|child| child.is_installed()) {
             self.enqueue(QueuedRequest::RekeyChild(id));
             self.start_queued(cx);
         }
@@ -210,12 +203,13 @@ impl Peer {
                 QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
                 QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
-                QueuedRequest::Delete(child) => self.request_delete(cx, child),
+                QueuedRequest::DeleteChild(child) => self.request_delete(cx, child),
                 QueuedRequest::Liveness => {
-                    self.request(cx, ExchangeType::Informational, &[], Request::Liveness, None);
+                    let check = Request::Liveness(LivenessSent);
+                    self.request(cx, ExchangeType::Informational, &[], check, None);
                 }
                 QueuedRequest::Update => self.request_update(cx),
-                QueuedRequest::Routability(addresses) => self.request_routability(cx, addresses),
+                QueuedRequest::Probe(addresses) => self.request_probe(cx, addresses),
             }
         }
     }
@@ -243,15 +237,7 @@ impl Peer {
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
-        self.children.push(Child {
-            id,
-            rules: selector::rules(&agreed.local, &agreed.remote),
-            sa: agreed,
-            rekey_at,
-            expire_at: rekey_at + connection.lifetimes.grace,
-            state: ChildState::Installed,
-            successor: None,
-        });
+        self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);
         }

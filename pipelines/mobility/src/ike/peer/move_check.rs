@@ -1,10 +1,23 @@
-//! A move that the peer has not confirmed.
+//! A move that the peer has not confirmed (RFC 4555 §3.7).
+//!
+//! | state | our sends use | if the peer answers the probe | if it does not |
+//! |---|---|---|---|
+//! | [`Followed`] | the new path | the move is confirmed | [`Waiting`] |
+//! | [`Probing`] | the confirmed path | the move is followed and confirmed | [`Waiting`] |
+//! | [`Waiting`] | the confirmed path | no probe is outstanding | |
+//!
+//! A followed move becomes [`Probing`] if too much was sent to the new path, a waiting one when its
+//! next probe may be sent. After [`MAX_PROBES`] the move is given up.
 
 use crate::path::{Addresses, Nat};
+use alloc::boxed::Box;
 use core::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+
+/// Most probes of one address.
+const MAX_PROBES: u32 = 5;
 
 /// A path to a peer, and the NATs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +26,18 @@ pub(in crate::ike) struct PeerPath {
     pub(in crate::ike) nat: Nat,
 }
 
-/// A move that the peer has not confirmed.
+/// A move that the peer has not confirmed, in one of the states above.
 #[derive(Debug)]
-pub(in crate::ike) struct MoveCheck {
-    /// The path that it moved to.
+pub(in crate::ike) enum MoveCheck {
+    Followed(Followed),
+    Probing(Probing),
+    Waiting(Waiting),
+}
+
+/// The move, in all states.
+#[derive(Debug)]
+pub(in crate::ike) struct PeerMove {
+    /// The path that the peer moved to.
     pub(in crate::ike) new_path: PeerPath,
     /// The path that it last confirmed.
     pub(in crate::ike) confirmed: PeerPath,
@@ -25,20 +46,149 @@ pub(in crate::ike) struct MoveCheck {
     /// True if a packet of the peer came from elsewhere meanwhile.
     pub(in crate::ike) seen_elsewhere: bool,
     /// Number of probes that it did not answer.
-    pub(in crate::ike) probes: u32,
-    pub(in crate::ike) stage: Stage,
-    /// When the stage ends.
-    pub(in crate::ike) until: Duration,
+    probes: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ike) enum Stage {
-    /// Sends use the new path, and a probe checks it.
-    Followed,
-    /// Sends use the confirmed path, and a probe checks the new one.
-    Probing,
-    /// Sends use the confirmed path; the probe follows when the stage ends.
-    Waiting,
+/// A move that our sends follow, while a probe checks it.
+#[derive(Debug)]
+pub(in crate::ike) struct Followed {
+    peer_move: Box<PeerMove>,
+    /// When an answer is due.
+    until: Duration,
+}
+
+/// A move that a probe checks, while our sends use the confirmed path.
+#[derive(Debug)]
+pub(in crate::ike) struct Probing {
+    peer_move: Box<PeerMove>,
+    /// When an answer is due.
+    until: Duration,
+}
+
+/// A move whose next probe has to wait, while our sends use the confirmed path.
+#[derive(Debug)]
+pub(in crate::ike) struct Waiting {
+    peer_move: Box<PeerMove>,
+    /// When the probe may be sent.
+    until: Duration,
+}
+
+impl PeerMove {
+    /// Returns a move from the confirmed path to the new one.
+    pub(in crate::ike) fn new(confirmed: PeerPath, new_path: PeerPath, announced: bool) -> Box<Self> {
+        Box::new(Self { new_path, confirmed, announced, seen_elsewhere: false, probes: 0 })
+    }
+
+    /// Follows the move at once; an answer to the probe is due at `until`.
+    pub(in crate::ike) fn follow(self: Box<Self>, until: Duration) -> Followed {
+        Followed { peer_move: self, until }
+    }
+
+    /// Lets the first probe wait.
+    pub(in crate::ike) fn wait(self: Box<Self>, until: Duration) -> Waiting {
+        Waiting { peer_move: self, until }
+    }
+
+    /// Lets the next probe wait, unless this was the last one.
+    fn unanswered(mut self: Box<Self>, until: Duration) -> Option<Waiting> {
+        self.probes += 1;
+        (self.probes < MAX_PROBES).then(|| self.wait(until))
+    }
+}
+
+impl Followed {
+    /// Ends the check: the peer answered.
+    pub(in crate::ike) fn confirm(self) -> Box<PeerMove> {
+        self.peer_move
+    }
+
+    /// Stops following the move. The answer is due as before.
+    pub(in crate::ike) fn withdraw(self) -> Probing {
+        let Self { peer_move, until } = self;
+        Probing { peer_move, until }
+    }
+
+    /// Stops following the move: the peer did not answer. Returns `None` if it is given up.
+    pub(in crate::ike) fn unanswered(self, next_probe_at: Duration) -> Option<Waiting> {
+        self.peer_move.unanswered(next_probe_at)
+    }
+}
+
+impl Probing {
+    /// Ends the check: the peer answered, so the move is to be followed.
+    pub(in crate::ike) fn confirm(self) -> Box<PeerMove> {
+        self.peer_move
+    }
+
+    /// Ends the probe: the peer did not answer. Returns `None` if the move is given up.
+    pub(in crate::ike) fn unanswered(self, next_probe_at: Duration) -> Option<Waiting> {
+        self.peer_move.unanswered(next_probe_at)
+    }
+}
+
+impl Waiting {
+    /// Begins the probe; an answer is due at `until`.
+    pub(in crate::ike) fn probe(self, until: Duration) -> Probing {
+        Probing { peer_move: self.peer_move, until }
+    }
+}
+
+impl MoveCheck {
+    /// Returns the move.
+    pub(in crate::ike) fn peer_move(&self) -> &PeerMove {
+        match self {
+            Self::Followed(Followed { peer_move, .. })
+            | Self::Probing(Probing { peer_move, .. })
+            | Self::Waiting(Waiting { peer_move, .. }) => peer_move,
+        }
+    }
+
+    /// Returns when the state ends.
+    pub(in crate::ike) fn until(&self) -> Duration {
+        match self {
+            Self::Followed(Followed { until, .. })
+            | Self::Probing(Probing { until, .. })
+            | Self::Waiting(Waiting { until, .. }) => *until,
+        }
+    }
+
+    /// Returns true if our sends use the new path.
+    pub(in crate::ike) fn is_followed(&self) -> bool {
+        matches!(self, Self::Followed(_))
+    }
+
+    /// Returns the path that a probe checks.
+    pub(in crate::ike) fn probed(&self) -> Option<PeerPath> {
+        match self {
+            Self::Followed(Followed { peer_move, .. }) | Self::Probing(Probing { peer_move, .. }) => {
+                Some(peer_move.new_path)
+            }
+            Self::Waiting(_) => None,
+        }
+    }
+
+    /// Goes on after another sign of where the peer is.
+    ///
+    /// # Errors
+    /// Returns the check if the peer has moved on, so that it is over.
+    pub(in crate::ike) fn handle_sign(mut self, path: PeerPath, announced: bool) -> Result<Self, Self> {
+        let is_probed = self.probed().is_some();
+        let (Self::Followed(Followed { peer_move, .. })
+        | Self::Probing(Probing { peer_move, .. })
+        | Self::Waiting(Waiting { peer_move, .. })) = &mut self;
+        if peer_move.new_path.addresses == path.addresses {
+            peer_move.new_path = path;
+            peer_move.announced |= announced;
+            return Ok(self);
+        }
+        if !announced && peer_move.announced && is_probed {
+            // The announced address is being checked. A copy of a packet from elsewhere does not
+            // interrupt that.
+            peer_move.seen_elsewhere = true;
+            return Ok(self);
+        }
+        Err(self)
+    }
 }
 
 /// Returns true if a peer can have this address and port.

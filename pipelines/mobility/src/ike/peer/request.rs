@@ -1,40 +1,86 @@
-//! Our requests: those in the queue, and the one that is outstanding.
+//! Our requests: those in the queue, and the one that is outstanding. Each outstanding one is a type
+//! that its response consumes.
 
 use super::creation::CreateSent;
-use crate::{ike::event::ChildId, path::Addresses};
+use crate::{
+    ike::{context::Context, event::ChildId},
+    path::Addresses,
+};
 use alloc::boxed::Box;
 use core::time::Duration;
 
-/// The purpose of an outstanding request.
+/// An outstanding request.
 #[derive(Debug)]
 pub(in crate::ike) enum Request {
     /// IKE_INTERMEDIATE or IKE_AUTH; the state of the handshake waits for the response.
     Handshake,
     /// A rekey, or a new child SA.
     Create(Box<CreateSent>),
-    /// Deletion of this child SA.
-    Delete(ChildId),
-    /// Deletion of the IKE SA.
-    DeleteIkeSa,
-    /// A liveness check.
-    Liveness,
-    /// An update of our addresses.
-    Update(Box<Update>),
-    /// A probe of the peer's address, with the COOKIE2 that the peer must return.
-    Routability([u8; 16]),
-    /// No longer needed: it keeps its message ID, but its response does not matter.
-    Withdrawn,
+    DeleteChild(ChildDeleteSent),
+    DeleteIkeSa(IkeSaDeleteSent),
+    Liveness(LivenessSent),
+    Update(Box<UpdateSent>),
+    Probe(ProbeSent),
+    Withdrawn(Withdrawn),
 }
 
-/// An outstanding update of our addresses.
+/// The deletion of a child SA.
 #[derive(Debug)]
-pub(in crate::ike) struct Update {
+pub(in crate::ike) struct ChildDeleteSent {
+    pub(in crate::ike) child: ChildId,
+}
+
+/// The deletion of the IKE SA by which it was sent.
+#[derive(Debug)]
+pub(in crate::ike) struct IkeSaDeleteSent {
+    /// Our SPI of the IKE SA.
+    pub(in crate::ike) spi: u64,
+}
+
+/// A liveness check.
+#[derive(Debug)]
+pub(in crate::ike) struct LivenessSent;
+
+/// A probe of the peer's address.
+#[derive(Debug)]
+pub(in crate::ike) struct ProbeSent {
+    /// The COOKIE2 that the peer must return.
+    pub(in crate::ike) cookie: [u8; 16],
+}
+
+/// A request that is no longer needed: it keeps its message ID, but its response does not matter.
+#[derive(Debug)]
+pub(in crate::ike) struct Withdrawn;
+
+/// An update of our addresses.
+#[derive(Debug)]
+pub(in crate::ike) struct UpdateSent {
+    /// The SPIs of the IKE SA by which it was sent, which its NAT detection includes.
+    pub(in crate::ike) spis: [u64; 2],
     /// The COOKIE2 that the peer must return.
     pub(in crate::ike) cookie: [u8; 16],
     /// The addresses that it announced.
     pub(in crate::ike) addresses: Addresses,
     /// Number of updates that were refused before.
     pub(in crate::ike) tries: u32,
+}
+
+impl Request {
+    /// Withdraws the request because its peer has ended, and releases what was reserved for it. Only
+    /// the deletion of the IKE SA still waits for its response.
+    pub(in crate::ike) fn withdraw(self, cx: &mut Context<'_>) -> Self {
+        match self {
+            Self::DeleteIkeSa(sent) => return Self::DeleteIkeSa(sent),
+            Self::Create(sent) => sent.create.withdraw(cx),
+            Self::Handshake
+            | Self::DeleteChild(_)
+            | Self::Liveness(_)
+            | Self::Update(_)
+            | Self::Probe(_)
+            | Self::Withdrawn(_) => {}
+        }
+        Self::Withdrawn(Withdrawn)
+    }
 }
 
 /// An update of our addresses that must be repeated.
@@ -56,11 +102,11 @@ pub(in crate::ike) enum QueuedRequest {
     /// A rekey of the IKE SA.
     RekeyIkeSa,
     /// Deletion of a child SA.
-    Delete(ChildId),
+    DeleteChild(ChildId),
     /// A liveness check.
     Liveness,
     /// An update of our addresses.
     Update,
     /// A probe of the peer at these addresses.
-    Routability(Addresses),
+    Probe(Addresses),
 }

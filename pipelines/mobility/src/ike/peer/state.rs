@@ -1,7 +1,7 @@
 //! The state of a peer.
 
 use super::{
-    child::Child,
+    child::{Child, ChildState},
     creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
     failure::Failure,
     ike_sa::IkeSa,
@@ -79,7 +79,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) queued: VecDeque<QueuedRequest>,
     pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
     /// A move that it has not confirmed.
-    pub(in crate::ike) move_check: Option<Box<MoveCheck>>,
+    pub(in crate::ike) move_check: Option<MoveCheck>,
     /// Our address update that must be repeated.
     pub(in crate::ike) retry: Option<Box<Retry>>,
     /// The addresses that it announced to have left, and when.
@@ -251,6 +251,16 @@ impl Peer {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
+    /// Changes the state of a child SA. Returns false if there is no such child SA, or `transition`
+    /// does not apply to its state.
+    pub(in crate::ike) fn change_child(
+        &mut self,
+        id: ChildId,
+        transition: impl FnOnce(ChildState) -> Option<ChildState>,
+    ) -> bool {
+        self.child(id).is_some_and(|child| child.change(transition))
+    }
+
     /// Returns all our SPIs for this peer.
     pub(in crate::ike) fn all_spis(&self) -> impl Iterator<Item = u64> {
         self.ike_sas.iter().map(IkeSa::local_spi).chain([self.active])
@@ -321,7 +331,7 @@ impl Peer {
             return;
         }
         match request {
-            QueuedRequest::Update | QueuedRequest::Routability(_) => self.queued.push_front(request),
+            QueuedRequest::Update | QueuedRequest::Probe(_) => self.queued.push_front(request),
             _ => self.queued.push_back(request),
         }
     }

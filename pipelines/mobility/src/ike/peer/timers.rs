@@ -1,7 +1,7 @@
 //! Timers of a peer.
 
 use super::{
-    child::{Child, ChildState},
+    child::Child,
     ike_sa::IkeSa,
     initiator::InitiatorState,
     request::{QueuedRequest, Request},
@@ -28,11 +28,7 @@ impl Peer {
         let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
         let forget = self.ike_sas.iter().filter_map(|s| s.forget_at).min();
-        let children = self.children.iter().map(|child| match child.state {
-            ChildState::Installed => child.rekey_at,
-            ChildState::Lingering(until) => until,
-            _ => child.expire_at,
-        });
+        let children = self.children.iter().map(|child| child.state().due_at());
         [
             deadline,
             resend,
@@ -118,33 +114,15 @@ impl Peer {
     }
 
     fn age_children(&mut self, cx: &mut Context<'_>) {
-        let due = |child: &&Child| child.state == ChildState::Installed && child.rekey_at <= cx.now;
-        let due: Vec<_> = self.children.iter().filter(due).map(|child| child.id).collect();
-        for child in due {
-            self.enqueue(QueuedRequest::RekeyChild(child));
-            // The rekey is queued once; a failed attempt schedules the next.
-            if let Some(child) = self.child(child) {
-                child.rekey_at = child.expire_at;
-            }
-        }
-        let over: Vec<_> = self
-            .children
-            .iter()
-            .filter(|child| match child.state {
-                ChildState::Lingering(until) => until <= cx.now,
-                _ => child.expire_at <= cx.now,
-            })
-            .map(|child| (child.id, child.state))
-            .collect();
-        for (id, state) in over {
-            match state {
-                ChildState::Installed | ChildState::Rekeying | ChildState::Replaced => {
-                    self.enqueue(QueuedRequest::Delete(id))
-                }
-                ChildState::Lingering(_) | ChildState::Deleting => self.end_child(cx, id),
-            }
-            if let Some(child) = self.child(id) {
-                child.expire_at = cx.now + cx.settings.linger;
+        let due = |child: &mut Child| child.change(|state| state.rekey_due(cx.now)).then_some(child.id);
+        let due: Vec<_> = self.children.iter_mut().filter_map(due).collect();
+        due.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
+        let over = self.children.iter().filter(|child| child.state().expire_at() <= cx.now);
+        let over: Vec<_> = over.map(|child| child.id).collect();
+        for child in over {
+            match self.change_child(child, |state| state.expire(cx.now + cx.settings.linger)) {
+                true => self.enqueue(QueuedRequest::DeleteChild(child)),
+                false => self.end_child(cx, child),
             }
         }
     }
@@ -154,7 +132,6 @@ impl Peer {
         let probed = self.probed_addresses().filter(|probed| *probed != self.addresses);
         let mut silent = false;
         let mut unconfirmed = false;
-        let mut given_up = Vec::new();
         for ike_sa in &mut self.ike_sas {
             let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             if outstanding.resend_at > cx.now {
@@ -162,7 +139,7 @@ impl Peer {
             }
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
-            if is_over && matches!(outstanding.request, Request::Routability(_)) {
+            if is_over && matches!(outstanding.request, Request::Probe(_)) {
                 // The peer may still be at its confirmed address. The probe keeps its place in the
                 // window.
                 unconfirmed = true;
@@ -170,13 +147,8 @@ impl Peer {
                 continue;
             }
             if is_over {
-                let outstanding = ike_sa.outstanding.take();
-                match outstanding.map(|o| o.request) {
-                    Some(Request::DeleteIkeSa) => ike_sa.forget_at = Some(cx.now),
-                    Some(Request::Create(sent)) => {
-                        given_up.push(sent);
-                        silent = true;
-                    }
+                match ike_sa.outstanding.take().map(|outstanding| outstanding.request.withdraw(cx)) {
+                    Some(Request::DeleteIkeSa(_)) => ike_sa.forget_at = Some(cx.now),
                     _ => silent = true,
                 }
                 continue;
@@ -192,7 +164,6 @@ impl Peer {
                 cx.send_all(probed, &outstanding.datagrams);
             }
         }
-        given_up.iter().for_each(|sent| sent.create.withdraw(cx));
         if unconfirmed {
             self.handle_no_answer(cx);
         }

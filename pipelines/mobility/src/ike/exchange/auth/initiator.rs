@@ -95,7 +95,7 @@ impl InitiatorHandshake {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
         let request = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
-        let forbidden = peer.forbidden_nats();
+        let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
         payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
@@ -128,9 +128,7 @@ impl InitiatorHandshake {
             payloads.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
             payloads.extend(additional.iter().map(Additional::payload));
         }
-        if connection.no_nats {
-            payloads.push(Payload::notify(notify::NO_NATS_ALLOWED, &forbidden));
-        }
+        payloads.extend(no_nats.iter().map(|data| Payload::notify(notify::NO_NATS_ALLOWED, data)));
         peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
     }
 

@@ -4,6 +4,7 @@ use crate::{
     identity::Identity,
     ike::{
         connection::LocalAuth,
+        nat::NoNatsAllowed,
         peer::child::ChildOffer,
         wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
     },
@@ -30,7 +31,7 @@ pub(in crate::ike) struct AuthRequest {
     /// AUTH data computed without the post-quantum key.
     pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
-    pub(in crate::ike) no_nats: Option<Vec<u8>>,
+    pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
     /// True if the initiator has no other IKE SA with us (RFC 7296 §2.4).
     pub(in crate::ike) initial_contact: bool,
     pub(in crate::ike) terms: Terms,
@@ -78,7 +79,7 @@ impl AuthRequest {
     /// Parses the first request.
     ///
     /// # Errors
-    /// Fails if the IDi payload is missing.
+    /// Fails if the IDi payload is missing, or NO_NATS_ALLOWED has a wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let identity = payloads.iter().find_map(|p| match p {
             Payload::IdI(identity) => Some(identity.clone()),
@@ -92,7 +93,7 @@ impl AuthRequest {
             proof: Proof::find(payloads),
             ppk_id: notified(notify::PPK_IDENTITY),
             no_ppk_auth: notified(notify::NO_PPK_AUTH),
-            no_nats: notified(notify::NO_NATS_ALLOWED),
+            no_nats: NoNatsAllowed::read(payloads)?,
             initial_contact: notified(notify::INITIAL_CONTACT).is_some(),
             terms: Terms::read(payloads),
         })
@@ -106,7 +107,7 @@ impl AuthRequest {
         names.map(|name| name.data.capacity()).sum::<usize>()
             + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
             + self.proof.as_ref().map_or(0, |proof| proof.data.capacity())
-            + [&self.ppk_id, &self.no_ppk_auth, &self.no_nats].map(bytes).iter().sum::<usize>()
+            + [&self.ppk_id, &self.no_ppk_auth].map(bytes).iter().sum::<usize>()
             + self.terms.memory()
     }
 }

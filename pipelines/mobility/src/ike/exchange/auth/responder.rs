@@ -82,8 +82,7 @@ impl Ready {
         // A peer that forbids NATs is told of one before anything else (RFC 4555 §3.9).
         peer.no_nats = request.no_nats.is_some();
         let spi_i = handshake.transcript.spi_i;
-        let is_unchanged =
-            peer.is_path_unchanged(cx, request.no_nats.as_deref(), spi_i, handshake.nat.as_deref());
+        let is_unchanged = peer.is_path_unchanged(cx, request.no_nats, spi_i, handshake.nat.as_deref());
         if peer.no_nats && !is_unchanged {
             return Err(refuse_nat(cx));
         }

@@ -39,7 +39,7 @@ impl Peer {
     /// meanwhile (RFC 7296 §2.25.2), and while too many replaced IKE SAs remain.
     pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
         if self.own_create(|target| target != Target::IkeSa).is_some()
-            || self.children.iter().any(|child| child.state == ChildState::Deleting)
+            || self.children.iter().any(|child| matches!(child.state(), ChildState::Deleting { .. }))
         {
             return Err(notify::TEMPORARY_FAILURE.into());
         }
@@ -61,10 +61,12 @@ impl Peer {
         let Some(child) = self.children.iter().find(is_it) else {
             return Err(ErrorNotify { kind: notify::CHILD_SA_NOT_FOUND, data: spi_out.into() });
         };
-        let (id, state) = (child.id, child.state);
-        match state {
-            ChildState::Lingering(_) => Err(notify::CHILD_SA_NOT_FOUND.into()),
-            ChildState::Replaced | ChildState::Deleting => Err(notify::TEMPORARY_FAILURE.into()),
+        let id = child.id;
+        match child.state() {
+            ChildState::Lingering { .. } => Err(notify::CHILD_SA_NOT_FOUND.into()),
+            ChildState::Replaced { .. } | ChildState::Deleting { .. } => {
+                Err(notify::TEMPORARY_FAILURE.into())
+            }
             _ if self.has_collision(Target::Rekey(id)) => Err(notify::TEMPORARY_FAILURE.into()),
             _ => Ok(id),
         }
@@ -77,8 +79,8 @@ impl Peer {
             AgreedSa::Child(agreed) => agreed.replaces,
             AgreedSa::IkeSa(_) => None,
         };
-        let stays = |state| matches!(state, ChildState::Installed | ChildState::Rekeying);
-        let is_there = |id| self.children.iter().any(|child| child.id == id && stays(child.state));
+        let stays = |state| matches!(state, ChildState::Installed { .. } | ChildState::Rekeying { .. });
+        let is_there = |id| self.children.iter().any(|child| child.id == id && stays(child.state()));
         spi == self.active && replaces.is_none_or(is_there)
     }
 
@@ -108,7 +110,9 @@ impl Peer {
     /// Returns true if the peer that requested this child SA may not have our response yet, because
     /// it has not deleted the predecessor.
     pub(super) fn is_unknown_to_peer(&self, id: ChildId) -> bool {
-        let is_kept = |child: &Child| matches!(child.state, ChildState::Rekeying | ChildState::Replaced);
+        let is_kept = |child: &Child| {
+            matches!(child.state(), ChildState::Rekeying { .. } | ChildState::Replaced { .. })
+        };
         self.children.iter().any(|child| child.successor == Some(id) && is_kept(child))
     }
 
@@ -122,8 +126,7 @@ impl Peer {
         theirs: Option<Collision>,
     ) {
         // The peer may have deleted the old one meanwhile.
-        let goes = self.child(old).filter(|child| child.state == ChildState::Rekeying);
-        let goes = goes.map(|child| child.state = ChildState::Replaced).is_some();
+        let goes = self.change_child(old, ChildState::replace);
         let theirs = theirs.and_then(|theirs| match theirs.sa {
             NewSa::Child(theirs) => Some(theirs),
             NewSa::IkeSa(_) => None,
@@ -134,14 +137,14 @@ impl Peer {
                 if let Some(child) = self.child(old) {
                     child.successor = Some(theirs);
                 }
-                self.enqueue(QueuedRequest::Delete(made));
+                self.enqueue(QueuedRequest::DeleteChild(made));
             }
             theirs => {
-                if let Some(theirs) = theirs.and_then(|theirs| self.child(theirs)) {
-                    theirs.state = ChildState::Replaced;
+                if let Some(theirs) = theirs {
+                    self.change_child(theirs, ChildState::replace);
                 }
                 if goes {
-                    self.enqueue(QueuedRequest::Delete(old));
+                    self.enqueue(QueuedRequest::DeleteChild(old));
                 }
             }
         }

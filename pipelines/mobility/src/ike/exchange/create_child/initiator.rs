@@ -38,13 +38,13 @@ impl Peer {
         let in_use = match target {
             Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
-                let child = self.child(child).filter(|child| child.state == ChildState::Installed);
-                let Some(child) = child else { return };
+                let Some(child) = self.child(child).filter(|child| child.is_installed()) else { return };
                 if is_unknown {
-                    child.rekey_at = cx.now + cx.jittered(RETRY_DELAY);
+                    let rekey_at = cx.now + cx.jittered(RETRY_DELAY);
+                    child.change(|state| state.postpone_rekey(rekey_at));
                     return;
                 }
-                child.state = ChildState::Rekeying;
+                child.change(ChildState::rekey);
                 child.sa.suite.successors(&connection.esp)
             }
             Target::Child(_) => vec![],
@@ -151,11 +151,10 @@ impl OwnCreate {
             },
             Target::Rekey(old) => {
                 // The peer may have deleted it meanwhile.
-                if let Some(child) = peer.child(old).filter(|child| child.state == ChildState::Rekeying) {
-                    let is_replaced = self.collision.is_some();
-                    child.state = if is_replaced { ChildState::Replaced } else { ChildState::Installed };
-                    child.rekey_at = retry_at.unwrap_or(child.expire_at);
-                }
+                peer.change_child(old, |state| match self.collision {
+                    Some(_) => state.replace(),
+                    None => state.abandon_rekey(retry_at),
+                });
             }
             Target::Child(_) => {}
         }
@@ -191,6 +190,11 @@ impl CreateSent {
             Ok(CreateChildResponse::Refused(refusal)) => self.handle_refused(peer, cx, &refusal),
             Err(_) => self.create.fail(peer, cx),
         }
+    }
+
+    /// Begins anew by the IKE SA that replaced the one of the request.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        self.create.abandon(peer, cx, Some(cx.now));
     }
 
     fn handle_agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
@@ -257,7 +261,7 @@ impl CreateSent {
                 create.abandon(peer, cx, None);
                 if let Target::Rekey(old) = target
                     && let Some(child) = peer.child(old)
-                    && !matches!(child.state, ChildState::Lingering(_))
+                    && !matches!(child.state(), ChildState::Lingering { .. })
                 {
                     let policy = child.sa.policy;
                     peer.end_child(cx, old);

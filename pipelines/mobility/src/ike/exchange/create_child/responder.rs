@@ -126,10 +126,8 @@ impl PeerCreate {
                 let (Some(made), Some(old)) = (made, replaces) else { return };
                 peer.count_rekey(cx);
                 let collision = Collision::new(nonces, NewSa::Child(made));
-                if !peer.collides(Target::Rekey(old), collision)
-                    && let Some(child) = peer.child(old)
-                {
-                    child.state = ChildState::Replaced;
+                if !peer.collides(Target::Rekey(old), collision) {
+                    peer.change_child(old, ChildState::replace);
                 }
                 peer.queued.retain(|request| *request != QueuedRequest::RekeyChild(old));
             }

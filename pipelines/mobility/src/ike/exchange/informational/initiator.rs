@@ -1,10 +1,15 @@
-//! The initiator's side of INFORMATIONAL: deletion of child and IKE SAs (RFC 7296 §1.4.1).
+//! The initiator's side of INFORMATIONAL: deletion of child and IKE SAs, and liveness checks (RFC
+//! 7296 §1.4).
 
 use super::message::InformationalRequest;
 use crate::ike::{
     context::Context,
     event::ChildId,
-    peer::{Peer, Phase, child::ChildState, request::Request},
+    peer::{
+        Peer, Phase,
+        child::ChildState,
+        request::{ChildDeleteSent, IkeSaDeleteSent, LivenessSent, QueuedRequest, Request},
+    },
     proposal::protocol,
     wire::{Delete, ExchangeType},
 };
@@ -20,12 +25,14 @@ impl Peer {
     /// Asks the peer to delete a child SA.
     pub(in crate::ike) fn request_delete(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(child) = self.child(id) else { return };
-        if matches!(child.state, ChildState::Deleting | ChildState::Lingering(_)) {
+        if !child.change(ChildState::delete) {
             return;
         }
-        child.state = ChildState::Deleting;
         let request = delete(protocol::ESP, &[child.sa.spi_in]);
-        self.request(cx, ExchangeType::Informational, &request.payloads(), Request::Delete(id), None);
+        let sent = Request::DeleteChild(ChildDeleteSent { child: id });
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, sent, None);
+        });
     }
 
     /// Asks the peer to delete an IKE SA: one that was replaced, or the last one.
@@ -39,15 +46,41 @@ impl Peer {
             return;
         }
         let (exchange, request) = (ExchangeType::Informational, delete(protocol::IKE, &[]));
-        let datagrams = ike_sa.request(cx, exchange, &request.payloads(), Request::DeleteIkeSa, None);
-        cx.send_all(addresses, datagrams);
+        let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi });
+        request.with_payloads(|payloads| {
+            let datagrams = ike_sa.request(cx, exchange, payloads, sent, None);
+            cx.send_all(addresses, datagrams);
+        });
+    }
+}
+
+impl ChildDeleteSent {
+    /// Ends the child SA: any response shows that the peer received the request (RFC 7296 §1.4).
+    pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        peer.retire(cx, self.child);
     }
 
-    /// Handles the response to our deletion of an IKE SA.
-    pub(in crate::ike) fn ike_sa_deleted(&mut self, cx: &mut Context<'_>, spi: u64) {
-        self.drop_ike_sa(cx, spi);
-        if matches!(self.phase, Phase::Ended) {
-            self.forget_at = Some(cx.now);
+    /// Deletes the child SA by another IKE SA, unless the peer has deleted it meanwhile.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        if peer.change_child(self.child, ChildState::delete_again) {
+            peer.enqueue(QueuedRequest::DeleteChild(self.child));
         }
+    }
+}
+
+impl IkeSaDeleteSent {
+    /// Removes the IKE SA upon any response, and the peer if it has ended.
+    pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        peer.drop_ike_sa(cx, self.spi);
+        if matches!(peer.phase, Phase::Ended) {
+            peer.forget_at = Some(cx.now);
+        }
+    }
+}
+
+impl LivenessSent {
+    /// Checks the peer by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.enqueue(QueuedRequest::Liveness);
     }
 }

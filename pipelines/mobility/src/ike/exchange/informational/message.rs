@@ -1,8 +1,8 @@
 //! The two messages of INFORMATIONAL (RFC 7296 §1.4), including MOBIKE's notifies (RFC 4555 §3).
 
 use crate::ike::{
-    description,
-    nat::NatDetection,
+    description::{self, Description},
+    nat::{NatDetection, NoNatsAllowed},
     wire::{self, Delete, ErrorNotify, Malformed, Payload, notify},
 };
 use alloc::vec::Vec;
@@ -19,9 +19,9 @@ pub(in crate::ike) struct InformationalRequest {
     /// COOKIE2, which the response must return (RFC 4555 §3.7).
     pub(in crate::ike) cookie: Option<Vec<u8>>,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
-    pub(in crate::ike) no_nats: Option<Vec<u8>>,
-    /// Our proprietary description of the path.
-    pub(in crate::ike) description: Option<Vec<u8>>,
+    pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
+    /// The proprietary description of the path by a Wayfarer terminal.
+    pub(in crate::ike) description: Option<Description>,
 }
 
 /// The response.
@@ -31,17 +31,17 @@ pub(in crate::ike) struct InformationalResponse {
     pub(in crate::ike) refusal: Option<ErrorNotify>,
     pub(in crate::ike) nat: Option<NatDetection>,
     /// The answer of a Wayfarer gateway to our description.
-    pub(in crate::ike) description: Option<Vec<u8>>,
+    pub(in crate::ike) description: Option<description::Answer>,
     /// COOKIE2 as the request had it.
     pub(in crate::ike) cookie: Option<Vec<u8>>,
 }
 
 impl InformationalRequest {
-    /// Parses a request.
+    /// Parses a request. Proprietary notifies are ours only if the sender `is_wayfarer`.
     ///
     /// # Errors
     /// Fails if a notify has a wrong length.
-    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>], is_wayfarer: bool) -> Result<Self, Malformed> {
         let notified = |kind| wire::notified(payloads, kind);
         Ok(Self {
             is_unauthenticated: notified(notify::AUTHENTICATION_FAILED).is_some(),
@@ -49,13 +49,15 @@ impl InformationalRequest {
             updates: notified(notify::UPDATE_SA_ADDRESSES).is_some(),
             nat: NatDetection::read(payloads)?,
             cookie: notified(notify::COOKIE2).map(<[u8]>::to_vec),
-            no_nats: notified(notify::NO_NATS_ALLOWED).map(<[u8]>::to_vec),
-            description: notified(description::REQUEST).map(<[u8]>::to_vec),
+            no_nats: NoNatsAllowed::read(payloads)?,
+            description: notified(description::REQUEST).filter(|_| is_wayfarer).map(Description::read),
         })
     }
 
-    /// Returns the payloads.
-    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
+    /// Passes the payloads to `send`, and returns its result.
+    pub(in crate::ike) fn with_payloads<R>(&self, send: impl FnOnce(&[Payload<'_>]) -> R) -> R {
+        let no_nats = self.no_nats.map(NoNatsAllowed::data);
+        let description = self.description.as_ref().map(Description::data);
         let flag = |is_set: bool, kind| is_set.then(|| Payload::notify(kind, &[]));
         let mut payloads = Vec::new();
         payloads.extend(flag(self.is_unauthenticated, notify::AUTHENTICATION_FAILED));
@@ -63,9 +65,9 @@ impl InformationalRequest {
         payloads.extend(flag(self.updates, notify::UPDATE_SA_ADDRESSES));
         payloads.extend(self.nat.iter().flat_map(NatDetection::payloads));
         payloads.extend(optional(notify::COOKIE2, &self.cookie));
-        payloads.extend(optional(notify::NO_NATS_ALLOWED, &self.no_nats));
-        payloads.extend(optional(description::REQUEST, &self.description));
-        payloads
+        payloads.extend(optional(notify::NO_NATS_ALLOWED, &no_nats));
+        payloads.extend(optional(description::REQUEST, &description));
+        send(&payloads)
     }
 }
 
@@ -74,24 +76,26 @@ impl InformationalResponse {
     ///
     /// # Errors
     /// As of [`InformationalRequest::read`].
-    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
+    pub(in crate::ike) fn read(payloads: &[Payload<'_>], is_wayfarer: bool) -> Result<Self, Malformed> {
+        let description = wire::notified(payloads, description::REPLY).filter(|_| is_wayfarer);
         Ok(Self {
             deletes: deletes(payloads),
             refusal: ErrorNotify::find(payloads),
             nat: NatDetection::read(payloads)?,
-            description: wire::notified(payloads, description::REPLY).map(<[u8]>::to_vec),
+            description: description.map(description::Answer::read).transpose()?,
             cookie: wire::notified(payloads, notify::COOKIE2).map(<[u8]>::to_vec),
         })
     }
 
-    /// Returns the payloads.
-    pub(in crate::ike) fn payloads(&self) -> Vec<Payload<'_>> {
+    /// Passes the payloads to `send`, and returns its result.
+    pub(in crate::ike) fn with_payloads<R>(&self, send: impl FnOnce(&[Payload<'_>]) -> R) -> R {
+        let description = self.description.as_ref().map(description::Answer::data);
         let mut payloads: Vec<_> = self.deletes.iter().cloned().map(Payload::Delete).collect();
         payloads.extend(self.refusal.as_ref().map(ErrorNotify::payload));
         payloads.extend(self.nat.iter().flat_map(NatDetection::payloads));
-        payloads.extend(optional(description::REPLY, &self.description));
+        payloads.extend(optional(description::REPLY, &description));
         payloads.extend(optional(notify::COOKIE2, &self.cookie));
-        payloads
+        send(&payloads)
     }
 }
 
@@ -110,7 +114,7 @@ fn optional(kind: u16, data: &Option<Vec<u8>>) -> Option<Payload<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ike::{nat::NatDetection, proposal::protocol};
+    use crate::{ike::proposal::protocol, path::Addresses};
     use alloc::vec;
 
     fn nat() -> Option<NatDetection> {
@@ -127,24 +131,32 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         let deletes = vec![Delete { protocol: protocol::ESP, spis: vec![7, 8] }];
+        let [local, remote] = ["192.0.2.7:4500", "203.0.113.1:4500"].map(|end| end.parse().unwrap());
         let request = InformationalRequest {
             is_unauthenticated: true,
             deletes: deletes.clone(),
             updates: true,
             nat: nat(),
             cookie: Some(vec![4; 16]),
-            no_nats: Some(vec![5; 12]),
-            description: Some(vec![6; 16]),
+            no_nats: Some(NoNatsAllowed::new(local, remote)),
+            description: Some(Description::new(Addresses { local, remote })),
         };
-        assert_eq!(InformationalRequest::read(&request.payloads()), Ok(request));
+        let read =
+            |is_wayfarer| request.with_payloads(|payloads| InformationalRequest::read(payloads, is_wayfarer));
+        assert_eq!(read(true), Ok(request.clone()));
+        assert_eq!(read(false).unwrap().description, None, "another vendor's notify");
         let response = InformationalResponse {
             deletes,
             refusal: Some(notify::UNEXPECTED_NAT_DETECTED.into()),
             nat: nat(),
-            description: Some(vec![6; 6]),
+            description: Some(description::Answer { translations: 1, supported: 2, used: 2 }),
             cookie: Some(vec![4; 16]),
         };
-        assert_eq!(InformationalResponse::read(&response.payloads()), Ok(response));
-        assert_eq!(InformationalRequest::read(&[]), Ok(InformationalRequest::default()));
+        let read = |is_wayfarer| {
+            response.with_payloads(|payloads| InformationalResponse::read(payloads, is_wayfarer))
+        };
+        assert_eq!(read(true), Ok(response.clone()));
+        assert_eq!(read(false).unwrap().description, None, "another vendor's notify");
+        assert_eq!(InformationalRequest::read(&[], true), Ok(InformationalRequest::default()));
     }
 }

@@ -5,13 +5,7 @@ use crate::{
     ike::{
         context::Context,
         event::Reason,
-        peer::{
-            Peer,
-            child::ChildState,
-            creation::Target,
-            request::{QueuedRequest, Request},
-            state::PendingTask,
-        },
+        peer::{Peer, child::ChildState, creation::Target, state::PendingTask},
         proposal::protocol,
         wire::{Delete, ExchangeType},
     },
@@ -44,7 +38,9 @@ impl Peer {
         response.deletes = deletes;
         // COOKIE2 must be returned unchanged (RFC 4555 §4.2.5).
         response.cookie = request.cookie.clone();
-        self.answer(cx, spi, ExchangeType::Informational, &response.payloads(), addresses);
+        response.with_payloads(|payloads| {
+            self.answer(cx, spi, ExchangeType::Informational, payloads, addresses);
+        });
         if ends {
             self.peer_ends(cx, spi);
         } else if let Some(to) = to {
@@ -56,13 +52,13 @@ impl Peer {
     /// deleting it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
         let child = self.children.iter().find(|child| child.sa.spi_out == spi_out)?;
-        let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state);
-        if matches!(state, ChildState::Lingering(_)) {
+        let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state());
+        if matches!(state, ChildState::Lingering { .. }) {
             return None;
         }
         self.retire(cx, id);
         // If both sides delete it at once, neither response names it (RFC 7296 §1.4.1).
-        (state != ChildState::Deleting).then_some(spi_in)
+        (!matches!(state, ChildState::Deleting { .. })).then_some(spi_in)
     }
 
     /// Ends IKE SA `spi`, as the peer requested. The request has been answered.
@@ -91,28 +87,5 @@ impl Peer {
         }
         self.requeue_outstanding(cx, spi);
         self.start_queued(cx);
-    }
-
-    /// Queues the outstanding request of IKE SA `spi` again, for the IKE SA that replaced it.
-    fn requeue_outstanding(&mut self, cx: &mut Context<'_>, spi: u64) {
-        let ike_sa = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi);
-        let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
-        match outstanding.request {
-            Request::Create(sent) => sent.create.abandon(self, cx, Some(cx.now)),
-            Request::Delete(id) => {
-                if let Some(child) = self.child(id).filter(|child| child.state == ChildState::Deleting) {
-                    child.state = ChildState::Replaced;
-                    self.enqueue(QueuedRequest::Delete(id));
-                }
-            }
-            Request::Liveness => self.enqueue(QueuedRequest::Liveness),
-            Request::Update(_) => self.enqueue(QueuedRequest::Update),
-            Request::Routability(_) | Request::Withdrawn => {
-                self.probed_addresses()
-                    .into_iter()
-                    .for_each(|there| self.enqueue(QueuedRequest::Routability(there)));
-            }
-            _ => {}
-        }
     }
 }

@@ -5,9 +5,8 @@ use crate::{
         connection::Connection,
         context::Context,
         counter::Counter,
-        description,
         exchange::informational::message::{InformationalRequest, InformationalResponse},
-        nat::{NatDetection, octets},
+        nat::{NatDetection, NoNatsAllowed, octets},
         peer::{
             Peer,
             move_check::{PeerPath, is_reachable},
@@ -17,7 +16,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 /// A notify with one of our other addresses (RFC 4555 §3.6).
 #[derive(Debug)]
@@ -31,13 +30,6 @@ impl Additional {
     pub(in crate::ike) fn payload(&self) -> Payload<'_> {
         Payload::notify(self.kind, &self.data)
     }
-}
-
-/// Returns the data of NO_NATS_ALLOWED: both ends of the path as the sender sees them (RFC 4555
-/// §4.2.6).
-fn no_nats(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
-    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
-    [octets(from.ip()), octets(to.ip()), ports].concat()
 }
 
 impl Peer {
@@ -78,7 +70,7 @@ impl Peer {
         // If NATs are forbidden, the request must show that there is none: by NO_NATS_ALLOWED, or
         // by NAT detection (RFC 4555 §3.9).
         let is_unchanged = match &request.no_nats {
-            Some(path) => *path == no_nats(addresses.remote, addresses.local),
+            Some(sent) => sent.matches(addresses),
             None => !self.no_nats || !updates || nat.is_some_and(|nat| !nat.any()),
         };
         // The operator decides which of our addresses a peer may use.
@@ -95,10 +87,8 @@ impl Peer {
         if !is_unchanged || !updates {
             return (response, None);
         }
-        let description = request.description.as_ref().filter(|_| self.is_wayfarer);
-        let answer =
-            |description: &Vec<u8>| description::answer(description, addresses, connection.force_udp);
-        response.description = description.map(answer);
+        let description = request.description.as_ref();
+        response.description = description.map(|sent| sent.answer(addresses, connection.force_udp));
         (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
     }
 
@@ -109,13 +99,13 @@ impl Peer {
     pub(in crate::ike) fn is_path_unchanged(
         &self,
         cx: &Context<'_>,
-        no_nats_allowed: Option<&[u8]>,
+        no_nats_allowed: Option<NoNatsAllowed>,
         spi_i: u64,
         init: Option<&NatDetection>,
     ) -> bool {
         let addresses = self.addresses;
         match no_nats_allowed {
-            Some(path) => path == no_nats(addresses.remote, addresses.local),
+            Some(sent) => sent.matches(addresses),
             None => {
                 let matches = init.is_some_and(|init| init.matches(cx.crypto, [spi_i, 0], addresses));
                 !self.nat.any() && matches
@@ -123,8 +113,8 @@ impl Peer {
         }
     }
 
-    /// Returns the data of NO_NATS_ALLOWED for the path from us to the peer.
-    pub(in crate::ike) fn forbidden_nats(&self) -> Vec<u8> {
-        no_nats(self.addresses.local, self.addresses.remote)
+    /// Returns NO_NATS_ALLOWED for the path from us to the peer.
+    pub(in crate::ike) fn no_nats_allowed(&self) -> NoNatsAllowed {
+        NoNatsAllowed::new(self.addresses.local, self.addresses.remote)
     }
 }

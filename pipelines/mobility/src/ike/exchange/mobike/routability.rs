@@ -12,8 +12,8 @@ use crate::{
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         peer::{
             Peer,
-            move_check::{MoveCheck, PeerPath, Stage, is_reachable},
-            request::{QueuedRequest, Request},
+            move_check::{MoveCheck, PeerMove, PeerPath, Waiting, is_reachable},
+            request::{ProbeSent, QueuedRequest, Request, Withdrawn},
         },
         wire::{ExchangeType, Malformed},
     },
@@ -27,8 +27,6 @@ const OLD_PATH_GRACE: Duration = Duration::from_secs(1);
 /// The least time between two copies of a request, so that a peer that announces moves repeatedly
 /// does not cause a copy for each.
 const MIN_RESEND_GAP: Duration = Duration::from_millis(100);
-/// Most probes of one address.
-const MAX_PROBES: u32 = 5;
 
 impl Peer {
     /// Returns the path that the peer uses now.
@@ -41,7 +39,7 @@ impl Peer {
         (self.addresses, self.nat) = (path.addresses, path.nat);
         let Some(connection) = self.connection(cx) else { return };
         let path = self.path(connection);
-        let confirmed = self.move_check.as_ref().is_none_or(|check| check.stage != Stage::Followed);
+        let confirmed = self.move_check.as_ref().is_none_or(|check| !check.is_followed());
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed, nat: self.nat });
     }
 
@@ -60,8 +58,7 @@ impl Peer {
     pub(in crate::ike) fn move_to(&mut self, cx: &mut Context<'_>, new_path: PeerPath, announced: bool) {
         let current = self.current_path();
         if new_path.addresses == current.addresses {
-            if self.move_check.as_ref().is_some_and(|check| check.stage != Stage::Followed) {
-                self.move_check = None;
+            if self.move_check.take_if(|check| !check.is_followed()).is_some() {
                 self.resend_all(cx.now);
             }
             if new_path.nat != current.nat {
@@ -69,36 +66,15 @@ impl Peer {
             }
             return self.start_queued(cx);
         }
-        if let Some(check) =
-            self.move_check.as_mut().filter(|check| check.new_path.addresses == new_path.addresses)
-        {
-            check.new_path = new_path;
-            if announced {
-                // A packet arrived before the announcement, which justifies a probe at once.
-                check.announced = true;
-                if check.stage == Stage::Waiting {
-                    check.until = cx.now;
-                    self.handle_move_check(cx);
-                }
-            }
-            return;
-        }
-        if let Some(check) = self
-            .move_check
-            .as_mut()
-            .filter(|check| !announced && check.announced && check.stage != Stage::Waiting)
-        {
-            // The announced address is being checked. A copy of a packet from elsewhere does not
-            // interrupt that.
-            check.seen_elsewhere = true;
-            return;
-        }
-        let confirmed = match self.move_check.take() {
+        let confirmed = match self.move_check.take().map(|check| check.handle_sign(new_path, announced)) {
             None => current,
-            Some(check) => {
+            // A packet arrived before the announcement, which justifies a probe at once.
+            Some(Ok(MoveCheck::Waiting(waiting))) if announced => return self.end_wait(cx, waiting),
+            Some(Ok(check)) => return self.move_check = Some(check),
+            Some(Err(check)) => {
                 // The peer moved on before it confirmed the last address.
-                self.doubt(cx, check.stage == Stage::Followed);
-                check.confirmed
+                self.doubt(cx, check.is_followed());
+                check.peer_move().confirmed
             }
         };
         if new_path.addresses == confirmed.addresses {
@@ -106,37 +82,23 @@ impl Peer {
             self.resend_all(cx.now);
             return self.start_queued(cx);
         }
-        let stage = if self.is_trusted(cx) { Stage::Followed } else { Stage::Waiting };
-        let until = match stage {
-            Stage::Followed => cx.now + cx.settings.routability,
-            // An announcement justifies a probe each time, because the peer can announce only once
-            // per answer.
-            _ if announced => cx.now,
-            _ => cx.next_probe_at(self.owner().as_ref()),
-        };
-        self.move_check = Some(Box::new(MoveCheck {
-            new_path,
-            confirmed,
-            announced,
-            seen_elsewhere: false,
-            probes: 0,
-            stage,
-            until,
-        }));
-        match stage {
-            Stage::Followed => {
-                self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
-                self.follow_to(cx, new_path, announced);
-                self.probe(cx, new_path.addresses);
-            }
-            _ => {
-                if current != confirmed {
-                    self.send_to(cx, confirmed);
-                }
-                self.resend_all(cx.now);
-                self.handle_move_check(cx);
-            }
+        let peer_move = PeerMove::new(confirmed, new_path, announced);
+        if self.is_trusted(cx) {
+            let followed = peer_move.follow(cx.now + cx.settings.routability);
+            self.move_check = Some(MoveCheck::Followed(followed));
+            self.principal(cx).into_iter().for_each(|principal| cx.follow(principal));
+            self.follow_to(cx, new_path, announced);
+            return self.probe(cx, new_path.addresses);
         }
+        // An announcement justifies a probe each time, because the peer can announce only once per
+        // answer.
+        let until = if announced { cx.now } else { self.next_probe_at(cx) };
+        self.move_check = Some(MoveCheck::Waiting(peer_move.wait(until)));
+        if current != confirmed {
+            self.send_to(cx, confirmed);
+        }
+        self.resend_all(cx.now);
+        self.handle_move_check(cx);
     }
 
     fn is_trusted(&self, cx: &mut Context<'_>) -> bool {
@@ -154,51 +116,71 @@ impl Peer {
         cx.doubt(principal, followed);
     }
 
+    /// Records that the peer confirmed a path; `followed` says that it was already in use.
+    fn note_confirmed(&self, cx: &mut Context<'_>, followed: bool) {
+        for (name, followed) in [(self.principal(cx), followed), (self.owner(), false)] {
+            name.into_iter().for_each(|name| cx.confirm(&name, followed));
+        }
+    }
+
+    fn next_probe_at(&self, cx: &Context<'_>) -> Duration {
+        cx.next_probe_at(self.owner().as_ref())
+    }
+
     fn probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         self.resend_all(cx.now);
-        self.enqueue(QueuedRequest::Routability(addresses));
+        self.enqueue(QueuedRequest::Probe(addresses));
         self.start_queued(cx);
     }
 
     /// Returns when [`Peer::handle_move_check`] must be called.
     pub(in crate::ike) fn move_check_at(&self) -> Option<Duration> {
-        self.move_check.as_ref().map(|check| check.until)
+        self.move_check.as_ref().map(MoveCheck::until)
     }
 
-    /// Ends the stage of a move whose time is over.
+    /// Ends the state of a move whose time is over.
     pub(in crate::ike) fn handle_move_check(&mut self, cx: &mut Context<'_>) {
-        let Some(check) = self.move_check.as_mut().filter(|check| check.until <= cx.now) else { return };
-        match check.stage {
-            Stage::Waiting => {
-                check.stage = Stage::Probing;
-                check.until = cx.now + cx.settings.routability;
-                let addresses = check.new_path.addresses;
-                self.probe(cx, addresses);
+        match self.move_check.take_if(|check| check.until() <= cx.now) {
+            None => {}
+            Some(MoveCheck::Waiting(waiting)) => self.end_wait(cx, waiting),
+            probed => {
+                self.move_check = probed;
+                self.handle_no_answer(cx);
             }
-            Stage::Followed | Stage::Probing => self.handle_no_answer(cx),
         }
+    }
+
+    /// Sends the probe that had to wait.
+    fn end_wait(&mut self, cx: &mut Context<'_>, waiting: Waiting) {
+        let check = MoveCheck::Probing(waiting.probe(cx.now + cx.settings.routability));
+        let addresses = check.peer_move().new_path.addresses;
+        self.move_check = Some(check);
+        self.probe(cx, addresses);
     }
 
     /// Returns to the confirmed path because the peer did not answer the probe, and schedules
     /// another probe.
     pub(in crate::ike) fn handle_no_answer(&mut self, cx: &mut Context<'_>) {
-        let Some(check) = self.move_check.as_ref().filter(|check| check.stage != Stage::Waiting) else {
-            return;
+        let Some(check) = self.move_check.take() else { return };
+        let confirmed = check.peer_move().confirmed;
+        let waiting = match check {
+            MoveCheck::Followed(followed) => {
+                self.doubt(cx, true);
+                // The peer was here before, so this path is confirmed.
+                self.send_to(cx, confirmed);
+                followed.unanswered(self.next_probe_at(cx))
+            }
+            MoveCheck::Probing(probing) => {
+                self.doubt(cx, false);
+                probing.unanswered(self.next_probe_at(cx))
+            }
+            // No probe is outstanding.
+            MoveCheck::Waiting(_) => return self.move_check = Some(check),
         };
-        let followed = check.stage == Stage::Followed;
-        self.doubt(cx, followed);
-        let until = cx.next_probe_at(self.owner().as_ref());
-        let Some(mut check) = self.move_check.take() else { return };
-        if followed {
-            // The peer was here before, so this path is confirmed.
-            self.send_to(cx, check.confirmed);
-        }
-        check.probes += 1;
-        (check.stage, check.until) = (Stage::Waiting, until);
-        match check.probes < MAX_PROBES {
-            true => self.move_check = Some(check),
+        self.move_check = waiting.map(MoveCheck::Waiting);
+        if self.move_check.is_none() {
             // The driver reports the path again if the peer is still seen there.
-            false => self.send_to(cx, check.confirmed),
+            self.send_to(cx, confirmed);
         }
         self.resend_all(cx.now);
     }
@@ -206,7 +188,7 @@ impl Peer {
     /// Ends the check because the peer ends. A followed move stays unconfirmed, so that
     /// reconnecting does not grant the peer another one.
     pub(in crate::ike) fn end_move_check(&mut self, cx: &mut Context<'_>) {
-        if self.move_check.take().is_some_and(|check| check.stage == Stage::Followed) {
+        if let Some(MoveCheck::Followed(_)) = self.move_check.take() {
             self.doubt(cx, true);
         }
     }
@@ -214,31 +196,34 @@ impl Peer {
     /// Returns to the confirmed path because enough was sent to the unconfirmed one. The probe
     /// continues.
     pub(in crate::ike) fn handle_unconfirmed(&mut self, cx: &mut Context<'_>) {
-        let Some(mut check) = self.move_check.take_if(|check| check.stage == Stage::Followed) else { return };
-        self.doubt(cx, true);
-        self.send_to(cx, check.confirmed);
-        check.stage = Stage::Probing;
-        self.move_check = Some(check);
+        match self.move_check.take() {
+            Some(MoveCheck::Followed(followed)) => {
+                let check = MoveCheck::Probing(followed.withdraw());
+                self.doubt(cx, true);
+                self.send_to(cx, check.peer_move().confirmed);
+                self.move_check = Some(check);
+            }
+            other => self.move_check = other,
+        }
     }
 
     /// Sends outstanding requests to the current path at once. An outstanding probe of another
     /// address keeps its message ID, but its answer no longer matters.
     pub(in crate::ike) fn resend_all(&mut self, now: Duration) {
-        self.queued.retain(|request| !matches!(request, QueuedRequest::Routability(_)));
+        self.queued.retain(|request| !matches!(request, QueuedRequest::Probe(_)));
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             outstanding.resend_at = now.max(outstanding.sent_at + MIN_RESEND_GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
-            if let Request::Routability(_) = outstanding.request {
-                outstanding.request = Request::Withdrawn;
+            if let Request::Probe(_) = outstanding.request {
+                outstanding.request = Request::Withdrawn(Withdrawn);
             }
         }
     }
 
     /// Returns the addresses that are being probed.
     pub(in crate::ike) fn probed_addresses(&self) -> Option<Addresses> {
-        let check = self.move_check.as_ref().filter(|check| check.stage != Stage::Waiting);
-        check.map(|check| check.new_path.addresses)
+        Some(self.move_check.as_ref()?.probed()?.addresses)
     }
 
     /// Handles a report of the data plane: an authentic packet, the newest so far, came by another
@@ -273,55 +258,77 @@ impl Peer {
     }
 
     /// Probes the peer at `addresses` (RFC 4555 §3.7).
-    pub(in crate::ike) fn request_routability(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+    pub(in crate::ike) fn request_probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
         let cookie2 = self.mobike.then(|| cookie.to_vec());
         let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
-        let probe = Request::Routability(cookie);
-        self.request(cx, ExchangeType::Informational, &request.payloads(), probe, Some(addresses));
-    }
-
-    /// Handles the response to a probe, which must return `cookie`.
-    pub(in crate::ike) fn handle_probe_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        cookie: [u8; 16],
-        response: Result<InformationalResponse, Malformed>,
-    ) {
-        match response.map(|response| response.cookie) {
-            Ok(Some(returned)) if returned == cookie => self.confirm_move(cx),
-            // The IKE SA must be closed then (RFC 4555 §3.7).
-            Ok(Some(_)) => self.close(cx, Reason::Protocol),
-            Ok(None) if !self.mobike => self.confirm_move(cx),
-            Ok(None) | Err(_) => self.handle_no_answer(cx),
-        }
+        let probe = Request::Probe(ProbeSent { cookie });
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, probe, Some(addresses));
+        });
     }
 
     /// Notes that the peer answered the probe of its new path.
     fn confirm_move(&mut self, cx: &mut Context<'_>) {
-        let Some(check) = self.move_check.take() else { return };
-        for (name, followed) in [(self.principal(cx), check.stage == Stage::Followed), (self.owner(), false)]
-        {
-            name.into_iter().for_each(|name| cx.confirm(&name, followed));
-        }
-        match check.stage {
-            Stage::Followed => {
+        match self.move_check.take() {
+            Some(MoveCheck::Followed(followed)) => {
+                self.note_confirmed(cx, true);
                 cx.tell(Event::PathConfirmed { peer: self.id });
-                if check.seen_elsewhere {
+                let PeerMove { new_path, seen_elsewhere, .. } = *followed.confirm();
+                if seen_elsewhere {
                     // The driver reports the path again if the peer is still seen elsewhere.
-                    self.send_to(cx, check.new_path);
+                    self.send_to(cx, new_path);
                 }
             }
-            Stage::Probing | Stage::Waiting => {
-                self.follow_to(cx, check.new_path, check.announced);
+            Some(MoveCheck::Probing(probing)) => {
+                self.note_confirmed(cx, false);
+                let PeerMove { new_path, announced, .. } = *probing.confirm();
+                self.follow_to(cx, new_path, announced);
                 self.resend_all(cx.now);
             }
+            // No probe is outstanding.
+            other => self.move_check = other,
         }
+    }
+
+    fn requeue_probe(&mut self) {
+        let probed = self.probed_addresses();
+        probed.into_iter().for_each(|there| self.enqueue(QueuedRequest::Probe(there)));
     }
 
     /// Returns the addresses that the peer last confirmed.
     pub(in crate::ike) fn confirmed_addresses(&self) -> Addresses {
-        self.move_check.as_ref().map_or(self.addresses, |check| check.confirmed.addresses)
+        self.move_check.as_ref().map_or(self.addresses, |check| check.peer_move().confirmed.addresses)
+    }
+}
+
+impl ProbeSent {
+    /// Handles the response, which must return COOKIE2.
+    pub(in crate::ike) fn handle_response(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        response: Result<InformationalResponse, Malformed>,
+    ) {
+        match response.map(|response| response.cookie) {
+            Ok(Some(returned)) if returned == self.cookie => peer.confirm_move(cx),
+            // The IKE SA must be closed then (RFC 4555 §3.7).
+            Ok(Some(_)) => peer.close(cx, Reason::Protocol),
+            Ok(None) if !peer.mobike => peer.confirm_move(cx),
+            Ok(None) | Err(_) => peer.handle_no_answer(cx),
+        }
+    }
+
+    /// Probes the address by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.requeue_probe();
+    }
+}
+
+impl Withdrawn {
+    /// Probes the address that is probed now, if any, by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.requeue_probe();
     }
 }

@@ -5,19 +5,19 @@ use crate::{
         connection::Connection,
         context::Context,
         counter::Counter,
-        description,
+        description::{self, Description},
         event::{Event, Reason},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
         peer::{
             Peer,
-            request::{QueuedRequest, Request, Retry, Update},
+            request::{QueuedRequest, Request, Retry, UpdateSent},
         },
         wire::{ExchangeType, Malformed, notify},
     },
     path::{Nat, Path},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 impl Peer {
@@ -56,8 +56,8 @@ impl Peer {
     pub(in crate::ike) fn request_update(&mut self, cx: &mut Context<'_>) {
         let Some(connection) = self.connection(cx) else { return };
         let addresses = self.addresses;
-        let Some(ike_sa) = self.active() else { return };
-        let mut nat = NatDetection::new(cx.crypto, [ike_sa.spi_i, ike_sa.spi_r], addresses);
+        let Some(spis) = self.active_spis() else { return };
+        let mut nat = NatDetection::new(cx.crypto, spis, addresses);
         if connection.force_udp {
             nat.randomize_source(cx.random);
         }
@@ -68,12 +68,14 @@ impl Peer {
             updates: true,
             nat: Some(nat),
             cookie: Some(cookie.to_vec()),
-            no_nats: connection.no_nats.then(|| self.forbidden_nats()),
-            description: self.is_wayfarer.then(|| description::request(addresses)),
+            no_nats: connection.no_nats.then(|| self.no_nats_allowed()),
+            description: self.is_wayfarer.then(|| Description::new(addresses)),
             ..InformationalRequest::default()
         };
-        let update = Request::Update(Box::new(Update { cookie, addresses, tries }));
-        self.request(cx, ExchangeType::Informational, &request.payloads(), update, None);
+        let update = Request::Update(Box::new(UpdateSent { spis, cookie, addresses, tries }));
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, update, None);
+        });
     }
 
     /// Queues another update of our addresses.
@@ -84,13 +86,12 @@ impl Peer {
     }
 }
 
-impl Update {
-    /// Handles the peer's response, which came by the IKE SA with these SPIs.
+impl UpdateSent {
+    /// Handles the peer's response.
     pub(in crate::ike) fn handle_response(
-        &self,
+        self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        spis: [u64; 2],
         response: Result<InformationalResponse, Malformed>,
     ) {
         let Some(connection) = peer.connection(cx) else { return };
@@ -100,7 +101,7 @@ impl Update {
         }
         match response
             .map_err(|_| Reason::Protocol)
-            .and_then(|response| self.read_nat(peer, cx, spis, connection, &response))
+            .and_then(|response| self.read_nat(peer, cx, connection, &response))
         {
             Ok(nat) => {
                 peer.nat = nat;
@@ -114,12 +115,16 @@ impl Update {
         }
     }
 
+    /// Announces our addresses by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.enqueue(QueuedRequest::Update);
+    }
+
     /// Returns the NATs on the path, as the peer saw them.
     fn read_nat(
         &self,
         peer: &Peer,
         cx: &Context<'_>,
-        spis: [u64; 2],
         connection: &Connection,
         response: &InformationalResponse,
     ) -> Result<Nat, Reason> {
@@ -129,24 +134,23 @@ impl Update {
             _ if response.cookie.as_deref() != Some(&self.cookie[..]) => return Err(Reason::Protocol),
             _ => {}
         }
-        let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, peer.addresses));
+        let nat = response.nat.as_ref().map(|detection| detection.nat(cx.crypto, self.spis, peer.addresses));
         // A Wayfarer gateway also answers which translations it saw and which encapsulation to use.
-        let description = response.description.as_ref().filter(|_| peer.is_wayfarer);
-        let read = |description: &Vec<u8>| description::read_answer(description).ok_or(Reason::Protocol);
-        let answer = description.map(read).transpose()?;
-        let is_changed = nat.is_some_and(Nat::any) || answer.is_some_and(|answer| answer.translations != 0);
+        let answer = &response.description;
+        let is_changed =
+            nat.is_some_and(Nat::any) || answer.as_ref().is_some_and(|answer| answer.translations != 0);
         if connection.no_nats && is_changed {
             return Err(Reason::Nat);
         }
         let mut nat = nat.unwrap_or(peer.nat);
-        nat.remote |= answer.is_some_and(|answer| answer.used == description::UDP) && !nat.any();
+        nat.remote |= answer.as_ref().is_some_and(|answer| answer.used == description::UDP) && !nat.any();
         Ok(nat)
     }
 
     /// Schedules another attempt. The peer refused our addresses, perhaps because something on the
     /// path changed them in a single packet. So we try as often as a lost packet is repeated before
     /// we give up (RFC 4555 §3.5, §3.9).
-    fn handle_refusal(&self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
+    fn handle_refusal(self, peer: &mut Peer, cx: &mut Context<'_>, reason: Reason) {
         if reason == Reason::Nat {
             cx.count(Counter::NatRefused);
         }
