@@ -3,7 +3,7 @@
 
 use super::{
     Options,
-    nat::{Delivery, Mapping, Nats},
+    roaming::{Delivery, Roaming},
 };
 use crate::{
     bench::latencies,
@@ -11,7 +11,7 @@ use crate::{
     sim::{
         addresses, esp,
         fixtures::{INSIDE, SERVER},
-        frames::{emit_ethernet, emit_udp},
+        frames::{emit_ethernet, emit_udp, endpoints},
         random::Random,
         terminal,
     },
@@ -21,11 +21,7 @@ use std::time::{Duration, Instant};
 use wayfarer_dataplane::{
     crypto::Backend,
     port::memory::Wire,
-    wire::{
-        ethernet,
-        ip::{self, IpHeader, protocol},
-        udp,
-    },
+    wire::{ethernet, ip, udp},
 };
 
 /// Packets on their way at a time: enough that the gateway works in bursts, few enough that no ring
@@ -60,10 +56,10 @@ pub(super) struct Tally {
     pub(super) wrong: u64,
 }
 
-/// All terminals, their NATs, and the server that they talk to.
+/// All terminals, their networks, and the server that they talk to.
 pub(super) struct Fleet {
     terminals: Vec<Terminal>,
-    nats: Nats,
+    pub(super) roaming: Roaming,
     internet: Wire,
     server: Wire,
     next: usize,
@@ -81,8 +77,7 @@ pub(super) struct Fleet {
 impl Fleet {
     pub(super) fn new(
         tunnels: &[Tunnel],
-        nats: Nats,
-        mappings: &[Mapping],
+        roaming: Roaming,
         internet: Wire,
         server: Wire,
         options: &Options,
@@ -91,7 +86,7 @@ impl Fleet {
         let backend = Backend::detect();
         let mut this = Self {
             terminals: Vec::with_capacity(tunnels.len()),
-            nats,
+            roaming,
             internet,
             server,
             next: 0,
@@ -104,12 +99,12 @@ impl Fleet {
             tally: Tally::default(),
             latency: latencies(),
         };
-        for (tunnel, &mapping) in tunnels.iter().zip(mappings) {
-            let sas = [&tunnel.inbound, &tunnel.outbound];
-            let end = terminal::Terminal::of(sas, mapping.address, backend);
+        for (index, tunnel) in tunnels.iter().enumerate() {
+            let (sas, mapping) = ([&tunnel.inbound, &tunnel.outbound], this.roaming.mapping(index));
+            let mut end = terminal::Terminal::of(sas, mapping.ip(), backend);
+            end.send_from(mapping);
             let next_move = start + this.pause();
-            this.terminals
-                .push(Terminal { end: terminal::Terminal { port: mapping.port, ..end }, next_move });
+            this.terminals.push(Terminal { end, next_move });
         }
         this
     }
@@ -142,9 +137,7 @@ impl Fleet {
             let pick = self.random.next() as u32;
             let pause = self.pause();
             let terminal = &mut self.terminals[index];
-            let old = Mapping { address: terminal.end.address, port: terminal.end.port };
-            let new = self.nats.attach(now, index, Some(old), pick);
-            (terminal.end.address, terminal.end.port) = (new.address, new.port);
+            terminal.end.send_from(self.roaming.move_on(now, index, pick));
             terminal.next_move = now + pause;
             self.tally.moves += 1;
         }
@@ -181,7 +174,7 @@ impl Fleet {
         }
     }
 
-    /// Delivers the gateway's packets to terminals through their NATs.
+    /// Delivers the gateway's packets to terminals through their networks.
     fn receive(&mut self) {
         for _ in 0..2 * BURST {
             let scratch = &mut self.scratch;
@@ -193,11 +186,11 @@ impl Fleet {
                 return;
             }
             let now = Instant::now();
-            let Some((mapping, esp_at)) = destination(scratch) else {
+            let Some((ends, esp_at)) = endpoints(scratch) else {
                 self.tally.wrong += 1;
                 continue;
             };
-            match self.nats.deliver(&mapping) {
+            match self.roaming.deliver(ends.to) {
                 Delivery::To(index) => self.open(now, index, esp_at),
                 Delivery::Left(since) if now.duration_since(since) <= self.in_flight => {
                     self.tally.in_flight += 1
@@ -259,20 +252,4 @@ fn stamped_time(packet: &[u8]) -> u64 {
 
 fn number_at(packet: &[u8], at: usize) -> u64 {
     packet[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// Returns the mapping that a packet from the gateway goes to, and the offset of its ESP header.
-fn destination(packet: &[u8]) -> Option<(Mapping, usize)> {
-    let header = IpHeader::parse(packet).ok()?;
-    match header.protocol {
-        protocol::ESP => Some((Mapping { address: header.dst.into(), port: None }, header.header_len())),
-        protocol::UDP => {
-            let udp = udp::Udp::parse(header.payload(packet)).ok()?;
-            Some((
-                Mapping { address: header.dst.into(), port: Some(udp.dst_port) },
-                header.header_len() + udp::HEADER,
-            ))
-        }
-        _ => None,
-    }
 }

@@ -7,16 +7,16 @@
 //! ```
 
 mod fleet;
-mod nat;
 mod options;
 mod report;
+mod roaming;
 
 pub use options::Options;
 pub use report::{LatencyReport, Report};
 
 use crate::{
     config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
-    control::protocol::{Command, Outcome, Reply, View},
+    control::protocol::{Command, Outcome, Reply, SaView, View},
     launch::{Assembly, Gateway, StartError, WorkerResources},
     sim::{
         addresses,
@@ -24,13 +24,15 @@ use crate::{
     },
 };
 use fleet::Fleet;
-use nat::{Mapping, Nats};
+use roaming::Roaming;
 use std::{
     fmt, io,
-    net::IpAddr,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
-use wayfarer_dataplane::{crypto::Suite, pool::Pool, port::memory, sa::Selector, table::Prefix, wire::esp};
+use wayfarer_dataplane::{
+    crypto::Suite, pool::Pool, port::memory, sa::Selector, table::Prefix, wire::esp::NAT_T_PORT,
+};
 
 /// Frames on each wire.
 const DEPTH: usize = 1024;
@@ -63,9 +65,9 @@ impl std::error::Error for DemoError {}
 /// # Errors
 /// See [`DemoError`].
 pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Report, DemoError> {
-    let mut nats = Nats::new();
-    let mappings = nats.attach_all(Instant::now(), options.terminals);
-    let config = config(&mappings);
+    let mut roaming = Roaming::new(options.terminals);
+    let config =
+        config((0..options.terminals).map(|index| tunnel(index, roaming.mapping(index as usize))).collect());
     let (outside, internet) = memory::pair(DEPTH, 2048);
     let (inside, server) = memory::pair(DEPTH, 2048);
     let ports = two_ports([vec![Box::new(outside)], vec![Box::new(inside)]]);
@@ -77,14 +79,14 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         .and_then(Gateway::start)
         .map_err(DemoError::Start)?;
 
-    let mut fleet = Fleet::new(&config.tunnels, nats, &mappings, internet, server, options);
+    let mut fleet = Fleet::new(&config.tunnels, roaming, internet, server, options);
     let start = Instant::now();
     let mut shown = start;
     while start.elapsed() < options.duration {
         fleet.turn(Instant::now(), true);
         if shown.elapsed() > Duration::from_millis(200) {
             shown = Instant::now();
-            progress(&report::of(&fleet, &gateway, start.elapsed(), options, 0));
+            progress(&report::of(&fleet, &gateway, start.elapsed(), options));
         }
     }
     let elapsed = start.elapsed();
@@ -92,32 +94,30 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     while fleet.outstanding() > 0 && Instant::now() < deadline {
         fleet.turn(Instant::now(), false);
     }
-    let followed = moves_followed(&gateway);
+    let sas = sas(&gateway);
     gateway.stop_workers();
-    Ok(report::of(&fleet, &gateway, elapsed, options, followed))
+    let (followed, astray) = (sas.iter().map(|sa| sa.moves).sum(), fleet.roaming.astray(&sas));
+    Ok(Report { followed, astray, ..report::of(&fleet, &gateway, elapsed, options) })
 }
 
-/// Returns how many moves the gateway followed.
-fn moves_followed(gateway: &Gateway) -> u64 {
+/// Returns the gateway's view of each terminal's tunnel.
+fn sas(gateway: &Gateway) -> Vec<SaView> {
     match gateway.ask(Command::Show { what: View::Sa }).map(|answer| answer.outcome) {
-        Some(Outcome::Result(Reply::Sa(all))) => all.iter().map(|sa| sa.moves).sum(),
-        _ => 0,
+        Some(Outcome::Result(Reply::Sa(all))) => all,
+        _ => vec![],
     }
 }
 
-fn config(mappings: &[Mapping]) -> Config {
-    let gateway = GatewayConfig { frames: 4 * DEPTH, ..gateway_settings(mappings.len()) };
-    let address = IpAddr::from([198, 0, 0, 0]);
-    let terminals = Prefix::new(address, 8).unwrap_or(Prefix::host(address));
-    let tunnels = (0..).zip(mappings).map(|(index, mapping)| tunnel(index, mapping)).collect();
-    two_port_config(gateway, terminals, tunnels)
+fn config(tunnels: Vec<Tunnel>) -> Config {
+    let gateway = GatewayConfig { frames: 4 * DEPTH, ..gateway_settings(tunnels.len()) };
+    two_port_config(gateway, addresses::all_outer(), tunnels)
 }
 
-fn tunnel(index: u32, mapping: &Mapping) -> Tunnel {
+fn tunnel(index: u32, mapping: SocketAddr) -> Tunnel {
     let sa = |spi| sa(spi, Suite::AES_128_GCM_16, spi);
     Tunnel {
-        remote: Remote::At(mapping.address, mapping.port.unwrap_or(0)),
-        encap: mapping.port.map_or(Encapsulation::None, |_| Encapsulation::Udp(esp::NAT_T_PORT)),
+        remote: Remote::At(mapping.ip(), mapping.port()),
+        encap: if mapping.port() > 0 { Encapsulation::Udp(NAT_T_PORT) } else { Encapsulation::None },
         selectors: vec![Selector::configured(Prefix::host(SERVER), Prefix::host(addresses::inner(index)))],
         ..bare_tunnel(format!("terminal-{index}"), sa(0x0100_0000 + index), sa(0x0200_0000 + index))
     }

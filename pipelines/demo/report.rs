@@ -31,6 +31,9 @@ pub struct Report {
     /// Moves that the gateway followed. It cannot see the first of two moves without a packet in
     /// between.
     pub followed: u64,
+    /// Terminals that the gateway does not reach where they are in the end.
+    #[serde(skip)]
+    pub astray: usize,
     /// Packets to a mapping that the terminal had left for longer than a packet may be in flight.
     pub lost_to_moves: u64,
     /// Packets in flight to a mapping that the terminal had just left.
@@ -56,14 +59,8 @@ pub struct LatencyReport {
     pub max: f64,
 }
 
-/// Reports the results of `elapsed` so far.
-pub(super) fn of(
-    fleet: &Fleet,
-    gateway: &Gateway,
-    elapsed: Duration,
-    options: &Options,
-    followed: u64,
-) -> Report {
+/// Reports the results of `elapsed` so far, without those that are known only in the end.
+pub(super) fn of(fleet: &Fleet, gateway: &Gateway, elapsed: Duration, options: &Options) -> Report {
     let all: Vec<_> = gateway.counters().collect();
     let sum =
         |f: &dyn Fn(&crate::gateway::counters::WorkerCounters) -> u64| all.iter().map(|c| f(c)).sum::<u64>();
@@ -81,7 +78,8 @@ pub(super) fn of(
         mpps: packets as f64 / core_seconds / 1e6,
         gbps: bytes as f64 * 8.0 / core_seconds / 1e9,
         moves: fleet.tally.moves,
-        followed,
+        followed: 0,
+        astray: 0,
         lost_to_moves: fleet.tally.lost_to_moves,
         in_flight: fleet.tally.in_flight,
         lost_otherwise: fleet.outstanding() + fleet.tally.wrong,

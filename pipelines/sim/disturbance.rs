@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// A terminal's attachment to the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// The terminal's own address there.
     pub address: IpAddr,

@@ -1,7 +1,10 @@
 //! Packets and frames of a gateway's neighbours and peers.
 
-use super::fixtures::{GATEWAY_MAC, STATION_MAC, ip};
-use std::net::IpAddr;
+use super::{
+    fixtures::{GATEWAY_MAC, STATION_MAC, ip},
+    nat::Endpoints,
+};
+use std::net::{IpAddr, SocketAddr};
 use wayfarer_dataplane::{
     port::Mac,
     wire::{
@@ -36,6 +39,22 @@ pub fn ip_packet(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<
     packet.truncate(length);
     packet.extend_from_slice(payload);
     packet
+}
+
+/// Returns the endpoints of an IP packet, and the offset of what it carries. The ports of a packet
+/// without UDP are 0.
+pub fn endpoints(packet: &[u8]) -> Option<(Endpoints, usize)> {
+    let header = IpHeader::parse(packet).ok()?;
+    let (ports, headers) = match header.protocol {
+        protocol::UDP => {
+            let udp = udp::Udp::parse(header.payload(packet)).ok()?;
+            ((udp.src_port, udp.dst_port), udp::HEADER)
+        }
+        _ => ((0, 0), 0),
+    };
+    let from = SocketAddr::new(header.src.into(), ports.0);
+    let to = SocketAddr::new(header.dst.into(), ports.1);
+    Some((Endpoints { from, to }, header.header_len() + headers))
 }
 
 /// Returns the packet as a router forwards it.

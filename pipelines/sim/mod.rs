@@ -7,6 +7,7 @@
 //! | [`mutation`] | mutations of valid input |
 //! | [`cable`] | loss, repetition, delay and reordering |
 //! | [`disturbance`] | disturbances of a fleet, and a model of the state that must follow |
+//! | [`networks`] | the networks that terminals are attached to, and move between |
 //! | [`addresses`] | addresses of the numbered terminals of benchmarks and the demonstration |
 //! | [`fixtures`] | addresses, and a configuration, tunnels and ports with defaults |
 //! | [`frames`] | packets and frames, and a neighbour's answers |
@@ -30,6 +31,7 @@ pub mod fuzz;
 pub mod ike;
 pub mod mutation;
 pub mod nat;
+pub mod networks;
 pub mod random;
 pub mod terminal;
 pub mod world;

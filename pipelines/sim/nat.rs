@@ -121,7 +121,8 @@ pub struct Nat {
 impl fmt::Display for Nat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports = if self.preserves_ports { "preserved ports" } else { "other ports" };
-        write!(f, "{}, {ports}", self.kind)
+        let hairpins = if self.hairpins { "hairpins" } else { "no hairpins" };
+        write!(f, "{}, {ports}, {hairpins}", self.kind)
     }
 }
 
@@ -144,11 +145,14 @@ impl Nat {
         }
     }
 
-    /// Returns NATs at `address` of every kind, each with port preservation and without.
+    /// Returns NATs at `address` of every kind, each with and without port preservation and
+    /// hairpinning.
     pub fn all(address: IpAddr) -> impl Iterator<Item = Self> {
-        let both = [false, true];
-        let of = move |kind| both.map(|preserves_ports| Self { preserves_ports, ..Self::new(address, kind) });
-        Kind::ALL.into_iter().flat_map(of)
+        Kind::ALL.into_iter().flat_map(move |kind| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(preserves_ports, hairpins)| {
+                Self { preserves_ports, hairpins, ..Self::new(address, kind) }
+            })
+        })
     }
 
     /// Translates a packet from inside; returns `None` if it is dropped. A packet to the NAT's own
@@ -169,7 +173,7 @@ impl Nat {
 
     /// Translates a packet from outside; returns `None` if there is no mapping for it or the filter
     /// drops it.
-    pub fn inbound(&mut self, now: Duration, Endpoints { from, to }: Endpoints) -> Option<Endpoints> {
+    pub fn inbound(&self, now: Duration, Endpoints { from, to }: Endpoints) -> Option<Endpoints> {
         if to.ip() != self.address {
             return None;
         }
@@ -190,9 +194,10 @@ impl Nat {
         self.mappings.clear();
     }
 
-    /// Forgets the mappings of one internal endpoint.
-    pub fn forget(&mut self, inside: SocketAddr) {
-        let known = self.ports.range((inside, (None, None))..).take_while(|((known, _), _)| *known == inside);
+    /// Forgets the mappings of one internal host.
+    pub fn forget(&mut self, host: IpAddr) {
+        let first = (SocketAddr::new(host, 0), (None, None));
+        let known = self.ports.range(first..).take_while(|((inside, _), _)| inside.ip() == host);
         for (key, port) in known.map(|(key, port)| (*key, *port)).collect::<Vec<_>>() {
             self.ports.remove(&key);
             self.mappings.remove(&port);

@@ -7,7 +7,7 @@ use super::{
     frames::emit_ethernet,
 };
 use crate::config::model::{Sa, Tunnel};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, Suite},
     wire::{
@@ -87,6 +87,13 @@ impl Terminal {
             gateway: sa.path.remote,
             gateway_port: sa.path.udp.map_or(NAT_T_PORT, |(_, gateway)| gateway),
         }
+    }
+
+    /// Sends from this address and port from now on, as the gateway sees them; plain ESP if the port
+    /// is 0.
+    pub fn send_from(&mut self, outer: SocketAddr) {
+        self.address = outer.ip();
+        self.port = Some(outer.port()).filter(|port| *port > 0);
     }
 
     /// Seals the IP packet `inner` with the next sequence number.

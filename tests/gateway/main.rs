@@ -11,5 +11,6 @@ mod policy;
 mod replay;
 mod roaming;
 mod size;
+mod storms;
 mod tunnels;
 mod workers;

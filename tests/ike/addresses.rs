@@ -1,10 +1,10 @@
 //! Addresses of the two sides, NATs and moves (RFC 4555).
 
-use crate::pair::Pair;
+use crate::{fleet::Fleet, pair::Pair};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
-use wayfarer::sim::nat::{Behavior, Endpoints, Nat};
+use wayfarer::sim::nat::{Behavior, Endpoints, Kind, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -80,6 +80,30 @@ fn terminal_is_reachable_after_a_nat_restart_once_it_sends() {
         let again = external_port(&mut pair, GATEWAY);
         assert_eq!(again == before.port(), nat.preserves_ports, "{nat}");
         pair.assert_one_each();
+    }
+}
+
+/// A terminal and a gateway behind the same NAT connect by its external address only if the NAT
+/// turns packets back, lets in those of hosts that the gateway has sent nothing to, and gives the
+/// gateway's answers the port that the terminal has dialled.
+#[test]
+fn terminal_reaches_a_gateway_behind_its_own_nat_if_that_hairpins() {
+    let inside = [10, 0, 0, 1];
+    for mut nat in Nat::all(NAT.into()) {
+        let mut fleet = Fleet::new(vec![Connection { local: vec![inside.into()], ..gateway() }]);
+        // The gateway's own packets to elsewhere make its mapping.
+        let ends = Endpoints { from: (inside, 4500).into(), to: ([192, 0, 2, 99], 4500).into() };
+        let external = nat.outbound(fleet.now, ends).unwrap().from;
+        let side = fleet.dial(TERMINAL, Connection { remote: Some(external), ..terminal() });
+        fleet.terminals.push(side);
+        fleet.settle_by(|now, _, ends| nat.outbound(now, ends));
+        let all = Behavior::EndpointIndependent;
+        let is_open = nat.kind == Kind { mapping: all, filtering: all };
+        assert_eq!(fleet.connected_peers().len(), usize::from(nat.hairpins && is_open), "{nat}");
+        for peer in fleet.connected_peers() {
+            let Addresses { local, remote } = peer.addresses();
+            assert_eq!((local, remote.ip()), ((inside, 4500).into(), NAT.into()), "{nat}");
+        }
     }
 }
 

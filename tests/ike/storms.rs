@@ -62,7 +62,7 @@ fn roam_without_loss(seed: u64, kind: Kind) -> World {
     let mut world = World::new(seed, kind, 40, Cable::LOSSLESS);
     // Otherwise a restart could give a port to another terminal, which cannot open packets that are
     // on their way to the last one.
-    world.nats.iter_mut().for_each(|nat| nat.preserves_ports = false);
+    world.networks.nats.iter_mut().for_each(|nat| nat.preserves_ports = false);
     world.pass(10 * SECOND);
     world.pace = Duration::from_millis(50);
     for _ in 0..200 {

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +19,7 @@ use wayfarer::{
         disturbance::{Attachment, By, Disturbance, Keys, Link, Model},
         ike::seeded::Seeded,
         nat::{Endpoints, Kind, Nat},
+        networks::Networks,
         random::Random,
     },
 };
@@ -61,13 +62,9 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// How often each node was replaced.
     generations: Vec<u64>,
-    /// Each terminal's attachment, and whether it is a black hole.
-    attachments: Vec<(Attachment, bool)>,
+    pub(super) networks: Networks,
     /// The state that the gateway must reach in the end.
     model: Model,
-    pub(super) nats: Vec<Nat>,
-    hosts: BTreeMap<IpAddr, usize>,
-    moves: u32,
     queue: BTreeMap<(Duration, u64), Occurrence>,
     /// Number of the last occurrence, to order those of the same time.
     number: u64,
@@ -75,17 +72,14 @@ pub(super) struct World {
     timer_of: Vec<Option<Duration>>,
 }
 
-/// Makes a NAT. Some preserve ports, and some keep mappings for little longer than the 20 seconds
-/// between keepalives.
+/// Makes a NAT. Some preserve ports, some hairpin, and some keep mappings for little longer than the
+/// 20 seconds between keepalives.
 fn new_nat(nat: usize, kind: Kind) -> Nat {
-    let mut new = Nat::new(nat_address(nat), kind);
+    let mut new = Nat::new(Ipv4Addr::UNSPECIFIED.into(), kind);
     new.preserves_ports = nat % 2 == 1;
+    new.hairpins = [1, 2].contains(&nat);
     new.expiry = Duration::from_secs(if nat < NATS / 2 { 120 } else { 30 });
     new
-}
-
-fn nat_address(nat: usize) -> IpAddr {
-    [100, 64, nat as u8, 1].into()
 }
 
 impl World {
@@ -99,11 +93,8 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             generations: vec![0; terminals + 1],
-            attachments: vec![],
+            networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
-            nats: (0..NATS).map(|nat| new_nat(nat, kind)).collect(),
-            hosts: BTreeMap::new(),
-            moves: 0,
             queue: BTreeMap::new(),
             number: 0,
             timers: BTreeSet::new(),
@@ -116,8 +107,7 @@ impl World {
             world.nodes.push(node);
             let at = world.new_attachment();
             world.model.add(at);
-            world.attachments.push((at, false));
-            world.hosts.insert(at.address, terminal);
+            world.networks.attach(at);
             world.dial(terminal);
             let at = world.now + Duration::from_millis(world.random.below(1000));
             world.schedule(at, Occurrence::Traffic { terminal });
@@ -143,23 +133,20 @@ impl World {
         self.queue.insert((at, self.number), occurrence);
     }
 
-    /// Draws an attachment that no terminal has had.
+    /// Draws an attachment that no terminal has.
     pub(super) fn new_attachment(&mut self) -> Attachment {
-        self.moves += 1;
-        let [_, a, b, c] = self.moves.to_be_bytes();
-        let nat = self.random.percent(50).then(|| self.random.below(NATS as u64) as usize);
-        let address = if nat.is_some() { [10, a, b, c] } else { [20 + a, 1, b, c] }.into();
-        Attachment { address, nat }
+        let nat = self.random.percent(50).then(|| self.random.index(NATS));
+        self.networks.vacancy(nat)
     }
 
     fn dial(&mut self, terminal: usize) {
-        let local = self.attachments[terminal].0.address;
+        let local = self.networks.attachment(terminal).address;
         self.nodes[terminal + 1].endpoint.dial(self.now, 0, local);
         self.work(terminal + 1);
     }
 
     pub(super) fn terminals(&self) -> usize {
-        self.attachments.len()
+        self.nodes.len() - 1
     }
 
     /// Returns the terminal's connected peer, and the gateway's connected peer for the terminal.
@@ -199,10 +186,13 @@ impl World {
         model.apply(&disturbance, |terminal, by| self.link(terminal, by));
         self.model = model;
         match disturbance {
-            Disturbance::Move { terminal, to } => self.roam(terminal, to),
-            Disturbance::NatRestart { nat } => self.nats[nat].restart(),
-            Disturbance::BlackHole { terminal } => self.attachments[terminal].1 = true,
-            Disturbance::Repair { terminal } => self.attachments[terminal].1 = false,
+            Disturbance::Move { terminal, to } => {
+                self.networks.apply(&disturbance);
+                self.roam(terminal, to);
+            }
+            Disturbance::NatRestart { .. } | Disturbance::BlackHole { .. } | Disturbance::Repair { .. } => {
+                self.networks.apply(&disturbance);
+            }
             Disturbance::TerminalRestart { terminal } => self.restart(terminal),
             Disturbance::GatewayRestart => self.replace(GATE),
             Disturbance::Rekey { terminal, by_terminal, by_gateway } => {
@@ -213,9 +203,6 @@ impl World {
     }
 
     fn roam(&mut self, terminal: usize, to: Attachment) {
-        self.hosts.remove(&self.attachments[terminal].0.address);
-        self.hosts.insert(to.address, terminal);
-        self.attachments[terminal] = (to, false);
         match self.peers(terminal).0 {
             Some(peer) => {
                 let now = self.now;
@@ -301,7 +288,9 @@ impl World {
             Occurrence::ToGateway(datagram) => self.receive(GATE, datagram),
             Occurrence::FromGateway(datagram) => {
                 let ends = Endpoints { from: datagram.from, to: datagram.to };
-                let Some((terminal, to)) = self.recipient_of(ends) else { return };
+                let Some((terminal, Endpoints { to, .. })) = self.networks.inward(self.now, ends) else {
+                    return;
+                };
                 self.receive(terminal + 1, Datagram { to, ..datagram });
             }
             Occurrence::TaskDone { node, generation, id, task } => {
@@ -323,16 +312,6 @@ impl World {
                 self.schedule(at, Occurrence::Traffic { terminal });
             }
         }
-    }
-
-    /// Returns the terminal that gets a packet from the gateway, and its internal endpoint.
-    fn recipient_of(&mut self, ends: Endpoints) -> Option<(usize, SocketAddr)> {
-        let inside = match self.nats.iter_mut().find(|nat| nat.address == ends.to.ip()) {
-            Some(nat) => nat.inbound(self.now, ends)?.to,
-            None => ends.to,
-        };
-        let terminal = *self.hosts.get(&inside.ip())?;
-        (!self.attachments[terminal].1).then_some((terminal, inside))
     }
 
     fn receive(&mut self, node: usize, datagram: Datagram) {
@@ -385,18 +364,12 @@ impl World {
     fn send(&mut self, node: usize, mut datagram: Datagram) {
         self.datagrams += 1;
         if let Some(terminal) = node.checked_sub(1) {
-            let (attachment, is_hole) = self.attachments[terminal];
-            if is_hole || datagram.from.ip() != attachment.address {
+            let ends = Endpoints { from: datagram.from, to: datagram.to };
+            let Some(outside) = self.networks.outward(self.now, terminal, ends) else { return };
+            if outside.to.ip() != IpAddr::from(GATEWAY) {
                 return;
             }
-            if let Some(nat) = attachment.nat {
-                let ends = Endpoints { from: datagram.from, to: datagram.to };
-                let Some(outside) = self.nats[nat].outbound(self.now, ends) else { return };
-                datagram.from = outside.from;
-            }
-            if datagram.to.ip() != IpAddr::from(GATEWAY) {
-                return;
-            }
+            datagram.from = outside.from;
         }
         for delay in self.cable.carry(&mut self.random) {
             let datagram = datagram.clone();
@@ -431,12 +404,12 @@ impl World {
             });
             assert_eq!(here.0, there.0, "terminal {terminal}: IKE SPIs");
             assert!(here.1.mirrors(&there.1), "terminal {terminal}: {here:?} {there:?}");
-            let seen = at.nat.map_or(at.address, nat_address);
+            let seen = self.networks.external_address(at);
             assert_eq!(here.2.local.ip(), at.address, "terminal {terminal}");
             assert_eq!(there.2.remote.ip(), seen, "terminal {terminal}: {at:?}");
             assert!(here.0.is_none_or(|spis| !over.ike_sas.contains(&spis)), "terminal {terminal}: old keys");
             assert!(!over.children.contains(&here.1.spi_in), "terminal {terminal}: old keys");
-            let has_left = at.nat.is_none_or(|nat| self.nats[nat].preserves_ports);
+            let has_left = at.nat.is_none_or(|nat| self.networks.nats[nat].preserves_ports);
             assert!(has_left || !over.remotes.contains(&there.2.remote), "terminal {terminal}: an old port");
         }
         let connected = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();

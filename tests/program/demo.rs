@@ -19,7 +19,7 @@ fn moves_lose_only_packets_in_flight() {
     assert!(report.moves >= 80, "{report:?}");
     // Every terminal sends many packets between two moves; only the very last moves may go unseen.
     assert!(report.followed + 40 >= report.moves, "{report:?}");
-    assert_eq!((report.lost_to_moves, report.lost_otherwise), (0, 0), "{report:?}");
+    assert_eq!((report.lost_to_moves, report.lost_otherwise, report.astray), (0, 0, 0), "{report:?}");
     assert!(report.latency_us.p50 <= report.latency_us.p99 && report.latency_us.p99 <= report.latency_us.max);
     // No echo comes back within the nanoseconds that its cryptography alone takes.
     assert!(report.latency_us.p50 > 0.5, "{report:?}");
