@@ -80,8 +80,10 @@ pub(super) enum IkeEvent {
     FirstPacket(ChildId),
     /// The peer must be followed to this path.
     Path(Path),
-    /// A limit of one of a child SA's two SAs was reached.
+    /// A soft limit of one of a child SA's two SAs was reached.
     Due(ChildId),
+    /// One of a child SA's two SAs has expired.
+    Over(ChildId),
 }
 
 /// All links, and the tables by which workers know them.
@@ -274,7 +276,13 @@ impl Links {
         let Some(tunnel) = self.tunnels.get_mut(id) else { return };
         tunnel.due(due);
         match tunnel.owner {
-            Owner::Ike(peer, child) => self.events.push_back(Event::Ike(peer, IkeEvent::Due(child))),
+            Owner::Ike(peer, child) => {
+                let event = match due {
+                    Due::Soft => IkeEvent::Due(child),
+                    Due::Hard | Due::Sequence => IkeEvent::Over(child),
+                };
+                self.events.push_back(Event::Ike(peer, event));
+            }
             Owner::Manual => {
                 let which = if inbound { "inbound SA" } else { "outbound SA" };
                 let what = match due {

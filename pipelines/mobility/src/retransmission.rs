@@ -1,6 +1,15 @@
-//! When a request is sent again.
+//! When a request is sent again, and when something that failed is tried again.
 
 use core::time::Duration;
+
+/// The longest wait of [`back_off`].
+pub const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// Returns the wait before the next try after this many failures: a second, which doubles up to
+/// [`MAX_BACK_OFF`].
+pub fn back_off(failures: u32) -> Duration {
+    (Duration::from_secs(1) * 2u32.pow(failures.min(8))).min(MAX_BACK_OFF)
+}
 
 /// When a request without a response is sent again (RFC 7296 §2.4): each wait is 1.6 times as long
 /// as the one before.

@@ -34,6 +34,7 @@ use wayfarer_mobility::ike::{
     event::{ChildId, ChildSa, Event, PeerId, Reason},
     pool::Pool,
     settings::Settings,
+    wire::notify,
 };
 
 /// Logged for an authenticated peer without a name.
@@ -135,6 +136,7 @@ impl Ike {
             IkeEvent::FirstPacket(child) => self.endpoint.handle_child_used(now, peer, child),
             IkeEvent::Path(path) => self.endpoint.handle_path(now, peer, child::ike_path(path)),
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
+            IkeEvent::Over(child) => self.endpoint.handle_child_over(now, peer, child),
         }
     }
 
@@ -242,6 +244,19 @@ impl Ike {
                 }
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
+            Event::ChildMissing { peer, name, wait } => {
+                let identity = self.peers.get(peer).map(|(identity, _)| identity);
+                info!(identity, child = name, ?wait, "a child SA is missing and will be asked for again");
+            }
+            Event::CreateFailed { peer, child, refusal } => {
+                let identity = self.peers.get(peer).map(|(identity, _)| identity);
+                let reason =
+                    refusal.map_or("unusable answer", |kind| notify::name(kind).unwrap_or("unknown"));
+                match child {
+                    Some(child) => info!(identity, child, reason, "cannot create or rekey a child SA"),
+                    None => info!(identity, reason, "cannot rekey the IKE SA"),
+                }
+            }
             Event::ChildUse { child } => self.peers.use_child(child, links),
             Event::ChildDown { child } => self.peers.remove_child(child, links),
             Event::PeerMoved { peer, path, confirmed, nat } => {

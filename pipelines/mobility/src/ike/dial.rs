@@ -1,12 +1,12 @@
 //! Connections that we make, and repeat when they end.
 
 use super::event::PeerId;
-use crate::path::Addresses;
+use crate::{
+    path::Addresses,
+    retransmission::{MAX_BACK_OFF, back_off},
+};
 use alloc::vec::Vec;
 use core::{net::IpAddr, time::Duration};
-
-/// Longest wait before a connection is tried again.
-const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// A connection that we make, and repeat when it ends.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Dial {
     /// Postpones the next attempt by the longest wait, because the peer has connected to us
     /// meanwhile.
     pub(super) fn postpone(&mut self, now: Duration) {
-        self.at = Some(now + MAX_WAIT);
+        self.at = Some(now + MAX_BACK_OFF);
     }
 }
 
@@ -59,9 +59,8 @@ impl Dials {
     /// failure.
     pub(super) fn peer_ended(&mut self, now: Duration, peer: PeerId) {
         if let Some(dial) = self.of(peer) {
-            let wait = Duration::from_secs(1) * 2u32.saturating_pow(dial.failures.min(8));
             dial.peer = None;
-            dial.at = Some(now + wait.min(MAX_WAIT));
+            dial.at = Some(now + back_off(dial.failures));
             dial.failures += 1;
         }
     }

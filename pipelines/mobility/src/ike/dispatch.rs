@@ -213,8 +213,8 @@ impl Peer {
             Request::Probe(sent) => sent.handle_response(self, cx, read()),
             Request::DeleteChild(sent) => sent.handle_response(self, cx),
             Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
-            // The arrival of the response is all that a liveness check asks for.
-            Request::Liveness(LivenessSent) | Request::Withdrawn(Withdrawn) => {}
+            // The arrival of the response is all that these ask for.
+            Request::DeleteUnused(_) | Request::Liveness(LivenessSent) | Request::Withdrawn(Withdrawn) => {}
         }
     }
 
@@ -226,6 +226,7 @@ impl Peer {
         match outstanding.request {
             Request::Create(sent) => sent.requeue(self, cx),
             Request::DeleteChild(sent) => sent.requeue(self),
+            Request::DeleteUnused(sent) => sent.requeue(self),
             Request::Liveness(sent) => sent.requeue(self),
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),

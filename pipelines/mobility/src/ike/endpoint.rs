@@ -438,6 +438,11 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_child_due(cx, child));
     }
 
+    /// Handles a report of the data plane: one of this child SA's two SAs may carry nothing more.
+    pub fn handle_child_over(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.handle_child_over(cx, child));
+    }
+
     /// Handles the answer to [`Event::LivenessDue`]: `alive` says whether the data plane received
     /// anything from the peer since the last one.
     pub fn handle_liveness(&mut self, now: Duration, peer: PeerId, alive: bool) {

@@ -10,7 +10,10 @@ use crate::{
     path::{Addresses, Nat, Path},
 };
 use alloc::{string::String, vec::Vec};
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Number of a peer while it is connected. Rekeys and moves do not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +137,24 @@ pub enum Event {
         child: ChildId,
         /// The child SA.
         sa: ChildSa,
+    },
+    /// A child SA that must be up ended or was refused. It is asked for again.
+    ChildMissing {
+        /// The peer.
+        peer: PeerId,
+        /// Name of its policy in the connection.
+        name: String,
+        /// Time until then.
+        wait: Duration,
+    },
+    /// The peer refused to create or rekey an SA, or its answer cannot be used. We try again later.
+    CreateFailed {
+        /// The peer.
+        peer: PeerId,
+        /// Name of the child SA's policy; `None` for the IKE SA.
+        child: Option<String>,
+        /// The peer's error notify.
+        refusal: Option<u16>,
     },
     /// This child SA must be used for sending from now on.
     ChildUse {

@@ -137,15 +137,18 @@ impl ChildState {
         Some(Self::Lingering { until })
     }
 
-    /// Lets it expire. One that we have not asked the peer to delete has until `expire_at` for that;
-    /// any other ends at once, so that there is no next state.
+    /// Lets it expire. One that was replaced, and that we have not asked the peer to delete, has
+    /// until `expire_at` for that; any other ends at once, so that there is no next state.
     pub(in crate::ike) fn expire(self, expire_at: Duration) -> Option<Self> {
         match self {
-            Self::Installed { rekey_at, .. } => Some(Self::Installed { rekey_at, expire_at }),
-            Self::Rekeying { .. } => Some(Self::Rekeying { expire_at }),
             Self::Replaced { .. } => Some(Self::Replaced { expire_at }),
-            Self::Deleting { .. } | Self::Lingering { .. } => None,
+            _ => None,
         }
+    }
+
+    /// Returns true unless it was replaced or deleted.
+    pub(in crate::ike) fn carries_traffic(self) -> bool {
+        matches!(self, Self::Installed { .. } | Self::Rekeying { .. })
     }
 
     /// Returns when it expires.

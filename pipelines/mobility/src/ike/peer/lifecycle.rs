@@ -79,6 +79,7 @@ impl Peer {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
         let child = self.children.remove(at);
         cx.end_child(id, child.sa.spi_in);
+        self.miss_child(cx, child.sa.policy);
     }
 
     /// Removes an IKE SA at once.
@@ -169,6 +170,13 @@ impl Peer {
         }
     }
 
+    /// Closes the IKE SA if this child SA has expired before it was replaced (RFC 7296 §2.8).
+    pub(in crate::ike) fn handle_child_over(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        if self.child(id).is_some_and(|child| child.state().carries_traffic()) {
+            self.close(cx, Reason::Expired);
+        }
+    }
+
     /// Sends a liveness check at once.
     pub(in crate::ike) fn check_liveness(&mut self, cx: &mut Context<'_>) {
         if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
@@ -204,6 +212,7 @@ impl Peer {
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),
                 QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
                 QueuedRequest::DeleteChild(child) => self.request_delete(cx, child),
+                QueuedRequest::DeleteUnused(spi) => self.request_delete_unused(cx, spi),
                 QueuedRequest::Liveness => {
                     let check = Request::Liveness(LivenessSent);
                     self.request(cx, ExchangeType::Informational, &[], check, None);
@@ -236,6 +245,7 @@ impl Peer {
         let (id, replaces) = (cx.begin_child(), agreed.replaces);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
+        self.note_installed(cx.now, agreed.policy);
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
         if let Some(old) = replaces.and_then(|old| self.child(old)) {

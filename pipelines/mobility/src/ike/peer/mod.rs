@@ -21,6 +21,7 @@ pub(super) mod failure;
 pub(super) mod ike_sa;
 pub(super) mod initiator;
 pub(super) mod lifecycle;
+mod missing;
 pub(super) mod move_check;
 pub(super) mod names;
 pub(super) mod request;

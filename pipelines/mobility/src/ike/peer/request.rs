@@ -17,6 +17,7 @@ pub(in crate::ike) enum Request {
     /// A rekey, or a new child SA.
     Create(Box<CreateSent>),
     DeleteChild(ChildDeleteSent),
+    DeleteUnused(UnusedDeleteSent),
     DeleteIkeSa(IkeSaDeleteSent),
     Liveness(LivenessSent),
     Update(Box<UpdateSent>),
@@ -28,6 +29,13 @@ pub(in crate::ike) enum Request {
 #[derive(Debug)]
 pub(in crate::ike) struct ChildDeleteSent {
     pub(in crate::ike) child: ChildId,
+}
+
+/// The deletion of a child SA that the peer created, and that we did not take.
+#[derive(Debug)]
+pub(in crate::ike) struct UnusedDeleteSent {
+    /// Our SPI of the child SA.
+    pub(in crate::ike) spi: u32,
 }
 
 /// The deletion of the IKE SA by which it was sent.
@@ -74,6 +82,7 @@ impl Request {
             Self::Create(sent) => sent.create.withdraw(cx),
             Self::Handshake
             | Self::DeleteChild(_)
+            | Self::DeleteUnused(_)
             | Self::Liveness(_)
             | Self::Update(_)
             | Self::Probe(_)
@@ -103,6 +112,9 @@ pub(in crate::ike) enum QueuedRequest {
     RekeyIkeSa,
     /// Deletion of a child SA.
     DeleteChild(ChildId),
+    /// Deletion of a child SA that the peer created by our request, and that we did not take. Our
+    /// SPI of it.
+    DeleteUnused(u32),
     /// A liveness check.
     Liveness,
     /// An update of our addresses.

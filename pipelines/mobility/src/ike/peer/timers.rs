@@ -36,6 +36,7 @@ impl Peer {
             children.min(),
             self.init_resend_at(),
             self.move_check_at(),
+            self.missing_at(),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
@@ -102,6 +103,7 @@ impl Peer {
         }
         self.forget_ike_sas(cx);
         self.age_children(cx);
+        self.ask_for_missing(cx.now);
         self.start_queued(cx);
     }
 
@@ -113,13 +115,18 @@ impl Peer {
         }
     }
 
+    /// Rekeys child SAs that are due, and ends those that were replaced.
     fn age_children(&mut self, cx: &mut Context<'_>) {
         let due = |child: &mut Child| child.change(|state| state.rekey_due(cx.now)).then_some(child.id);
         let due: Vec<_> = self.children.iter_mut().filter_map(due).collect();
         due.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
         let over = self.children.iter().filter(|child| child.state().expire_at() <= cx.now);
-        let over: Vec<_> = over.map(|child| child.id).collect();
-        for child in over {
+        let over: Vec<_> = over.map(|child| (child.id, child.state())).collect();
+        for (child, state) in over {
+            // If it could not be rekeyed, the IKE SA must be closed too (RFC 7296 §2.8).
+            if state.carries_traffic() {
+                return self.close(cx, Reason::Expired);
+            }
             match self.change_child(child, |state| state.expire(cx.now + cx.settings.linger)) {
                 true => self.enqueue(QueuedRequest::DeleteChild(child)),
                 false => self.end_child(cx, child),

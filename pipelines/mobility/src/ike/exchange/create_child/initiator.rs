@@ -10,6 +10,7 @@ use crate::{
     ike::{
         connection::Connection,
         context::Context,
+        event::Event,
         exchange::child_offer::esp_proposals,
         peer::{
             Peer,
@@ -22,6 +23,7 @@ use crate::{
         schedule::{NONCE, Seed},
         wire::{ErrorNotify, ExchangeType, Malformed, notify},
     },
+    retransmission::MAX_BACK_OFF,
     task::Task,
 };
 use alloc::{boxed::Box, vec, vec::Vec};
@@ -135,10 +137,38 @@ impl OwnCreate {
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
     }
 
-    /// Gives the exchange up for now and schedules another attempt.
-    fn fail(self, peer: &mut Peer, cx: &mut Context<'_>) {
-        let retry_at = cx.now + cx.jittered(RETRY_DELAY);
+    /// Gives the exchange up for now and schedules another attempt. `refusal` is the peer's error
+    /// notify.
+    fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
+        let (expire_at, policy) = match self.target {
+            Target::IkeSa => (peer.expire_at, None),
+            Target::Child(policy) => (None, Some(policy)),
+            Target::Rekey(old) => {
+                let old = peer.child(old);
+                (old.as_ref().map(|old| old.state().expire_at()), old.map(|old| old.sa.policy))
+            }
+        };
+        let left = expire_at.map_or(RETRY_DELAY, |at| at.saturating_sub(cx.now));
+        let delay = match refusal {
+            // The peer is busy with an exchange of its own (RFC 7296 §2.25).
+            Some(notify::TEMPORARY_FAILURE) => RETRY_DELAY,
+            _ => {
+                let connection = peer.connection(cx);
+                let name = policy.and_then(|policy| Some(connection?.children.get(policy)?.name.clone()));
+                cx.tell(Event::CreateFailed { peer: peer.id, child: name, refusal });
+                (left / 4).clamp(RETRY_DELAY, MAX_BACK_OFF)
+            }
+        };
+        let retry_at = cx.now + cx.jittered(delay);
         self.abandon(peer, cx, Some(retry_at));
+    }
+
+    /// Does the same if the peer has created the SA, which it must delete then if it is a child SA.
+    fn fail_created(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        if self.target != Target::IkeSa {
+            peer.enqueue(QueuedRequest::DeleteUnused(self.spi as u32));
+        }
+        self.fail(peer, cx, None);
     }
 
     /// Gives the exchange up, and repeats it at `retry_at` if that is given.
@@ -156,7 +186,7 @@ impl OwnCreate {
                     None => state.abandon_rekey(retry_at),
                 });
             }
-            Target::Child(_) => {}
+            Target::Child(policy) => peer.miss_child(cx, policy),
         }
     }
 }
@@ -171,7 +201,7 @@ impl KexBegin {
     ) {
         match result {
             Ok((secret, data)) => self.create.send(peer, cx, Some((self.kex, secret, data))),
-            Err(Refused) => self.create.fail(peer, cx),
+            Err(Refused) => self.create.fail(peer, cx, None),
         }
     }
 }
@@ -188,7 +218,7 @@ impl CreateSent {
             Ok(CreateChildResponse::Agreed(answer)) => self.handle_agreed(peer, cx, answer),
             Ok(CreateChildResponse::OtherKex(method)) => self.retry(peer, cx, Kex::from_transform(method)),
             Ok(CreateChildResponse::Refused(refusal)) => self.handle_refused(peer, cx, &refusal),
-            Err(_) => self.create.fail(peer, cx),
+            Err(_) => self.create.fail_created(peer, cx),
         }
     }
 
@@ -214,7 +244,7 @@ impl CreateSent {
             }
             _ => None,
         };
-        let Some(sa) = sa else { return create.fail(peer, cx) };
+        let Some(sa) = sa else { return create.fail_created(peer, cx) };
         let chosen = sa.kex();
         let step = KexFinish { create, nonce: answer.nonce, sa };
         match (chosen, kex, answer.ke) {
@@ -225,7 +255,7 @@ impl CreateSent {
                 let step = PendingTask::CreateKexFinish(Box::new(step));
                 peer.start(cx, Task::KexFinish(secret, data), step);
             }
-            _ => step.create.fail(peer, cx),
+            _ => step.create.fail_created(peer, cx),
         }
     }
 
@@ -240,7 +270,7 @@ impl CreateSent {
                 create.retried = true;
                 create.begin_with(peer, cx, Some(wanted));
             }
-            _ => create.fail(peer, cx),
+            _ => create.fail(peer, cx, Some(notify::INVALID_KE_PAYLOAD)),
         }
     }
 
@@ -270,7 +300,7 @@ impl CreateSent {
                     }
                 }
             }
-            _ => create.fail(peer, cx),
+            refusal => create.fail(peer, cx, Some(refusal)),
         }
     }
 }
@@ -285,7 +315,7 @@ impl KexFinish {
     ) {
         match result {
             Ok(shared) => self.complete(peer, cx, &[shared]),
-            Err(Refused) => self.create.fail(peer, cx),
+            Err(Refused) => self.create.fail_created(peer, cx),
         }
     }
 

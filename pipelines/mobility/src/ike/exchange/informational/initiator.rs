@@ -8,7 +8,7 @@ use crate::ike::{
     peer::{
         Peer, Phase,
         child::ChildState,
-        request::{ChildDeleteSent, IkeSaDeleteSent, LivenessSent, QueuedRequest, Request},
+        request::{ChildDeleteSent, IkeSaDeleteSent, LivenessSent, QueuedRequest, Request, UnusedDeleteSent},
     },
     proposal::protocol,
     wire::{Delete, ExchangeType},
@@ -31,6 +31,14 @@ impl Peer {
         let request = delete(protocol::ESP, &[child.sa.spi_in]);
         let sent = Request::DeleteChild(ChildDeleteSent { child: id });
         request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, sent, None);
+        });
+    }
+
+    /// Asks the peer to delete a child SA that we did not take, by our SPI of it.
+    pub(in crate::ike) fn request_delete_unused(&mut self, cx: &mut Context<'_>, spi: u32) {
+        let sent = Request::DeleteUnused(UnusedDeleteSent { spi });
+        delete(protocol::ESP, &[spi]).with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, sent, None);
         });
     }
@@ -65,6 +73,13 @@ impl ChildDeleteSent {
         if peer.change_child(self.child, ChildState::delete_again) {
             peer.enqueue(QueuedRequest::DeleteChild(self.child));
         }
+    }
+}
+
+impl UnusedDeleteSent {
+    /// Deletes the child SA by another IKE SA.
+    pub(in crate::ike) fn requeue(self, peer: &mut Peer) {
+        peer.enqueue(QueuedRequest::DeleteUnused(self.spi));
     }
 }
 

@@ -1,0 +1,88 @@
+//! Child SAs that the configuration wants to be up, but that ended or were refused.
+
+use super::{child::ChildState, creation::Target, request::QueuedRequest, state::Peer};
+use crate::{
+    ike::{context::Context, event::Event},
+    retransmission::{MAX_BACK_OFF, back_off},
+};
+use core::time::Duration;
+
+/// A child SA that is missing, or that was and may be again soon.
+#[derive(Debug)]
+pub(in crate::ike) struct Missing {
+    /// Index of its policy in the connection.
+    policy: usize,
+    /// Number of times that it was missing in a row.
+    failures: u32,
+    /// When we ask for it; `None` from then on.
+    at: Option<Duration>,
+    /// When it was last installed.
+    installed_at: Option<Duration>,
+}
+
+impl Peer {
+    /// Notes that a child SA with this policy ended or was refused. If we connect to the peer, it is
+    /// asked for again; the wait doubles each time that it does not last.
+    pub(in crate::ike) fn miss_child(&mut self, cx: &mut Context<'_>, policy: usize) {
+        let Some(connection) = self.connection(cx).filter(|connection| connection.remote.is_some()) else {
+            return;
+        };
+        let Some(name) = connection.children.get(policy).map(|child| child.name.clone()) else { return };
+        if !self.is_established() || self.has_child(policy) {
+            return;
+        }
+        let known = self.missing.iter_mut().find(|missing| missing.policy == policy);
+        let missing = match known {
+            Some(known) => known,
+            None => {
+                self.missing.push(Missing { policy, failures: 0, at: None, installed_at: None });
+                let Some(new) = self.missing.last_mut() else { return };
+                new
+            }
+        };
+        if missing.at.is_some() {
+            return;
+        }
+        if missing.installed_at.take().is_some_and(|at| at + MAX_BACK_OFF <= cx.now) {
+            missing.failures = 0;
+        }
+        let wait = cx.jittered(back_off(missing.failures));
+        missing.failures += 1;
+        missing.at = Some(cx.now + wait);
+        cx.tell(Event::ChildMissing { peer: self.id, name, wait });
+    }
+
+    /// Notes that a child SA with this policy was installed.
+    pub(in crate::ike) fn note_installed(&mut self, now: Duration, policy: usize) {
+        if let Some(missing) = self.missing.iter_mut().find(|missing| missing.policy == policy) {
+            (missing.at, missing.installed_at) = (None, Some(now));
+        }
+    }
+
+    /// Returns when [`Peer::ask_for_missing`] must be called.
+    pub(in crate::ike) fn missing_at(&self) -> Option<Duration> {
+        self.missing.iter().filter_map(|missing| missing.at).min()
+    }
+
+    /// Asks for the missing child SAs whose wait is over.
+    pub(in crate::ike) fn ask_for_missing(&mut self, now: Duration) {
+        if !self.is_established() {
+            return;
+        }
+        while let Some(due) = self.missing.iter_mut().find(|missing| missing.at.is_some_and(|at| at <= now)) {
+            due.at = None;
+            let policy = due.policy;
+            if !self.has_child(policy) {
+                self.enqueue(QueuedRequest::Child(policy));
+            }
+        }
+    }
+
+    /// Returns true if there is a child SA with this policy, or we are creating one.
+    fn has_child(&mut self, policy: usize) -> bool {
+        let is_alive = |state| !matches!(state, ChildState::Deleting { .. } | ChildState::Lingering { .. });
+        self.children.iter().any(|child| child.sa.policy == policy && is_alive(child.state()))
+            || self.queued.contains(&QueuedRequest::Child(policy))
+            || self.own_create(|target| target == Target::Child(policy)).is_some()
+    }
+}
