@@ -2,7 +2,10 @@
 
 use crate::pair::Pair;
 use std::{net::SocketAddr, time::Duration};
-use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, terminal},
+    side::Message,
+};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
@@ -12,7 +15,7 @@ use wayfarer_mobility::{
         view::State,
         wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},
     },
-    path::Addresses,
+    path::{Addresses, Path},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,6 +52,48 @@ fn rekeys_leave_no_old_sas() {
 }
 
 // Repetition and order of messages (RFC 7296 §2.1 to §2.3).
+
+/// The requests among some messages, with their destinations.
+fn requests(messages: Vec<Message>) -> Vec<(SocketAddr, Header)> {
+    let headers = messages.iter().map(|(to, message)| (to.remote, Header::parse(message).unwrap()));
+    headers.filter(|(_, header)| !header.is_response()).collect()
+}
+
+#[test]
+fn requests_that_a_replaced_ike_sa_leaves_unanswered_come_again() {
+    let elsewhere = SocketAddr::from(([192, 0, 2, 99], 4500));
+    // The gateway checks that the terminal is alive, or probes it at another address.
+    for probed in [None, Some(elsewhere)] {
+        let mut pair = Pair::connected(gateway(), terminal());
+        let [here, there] = pair.connected_peers().map(|all| all[0]);
+        match probed {
+            None => pair.gateway.endpoint.handle_liveness(pair.now, there, false),
+            Some(end) => {
+                let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+                let path = Path { local: GATEWAY.into(), remote: end.ip(), udp: Some((4500, end.port())) };
+                pair.gateway.endpoint.handle_path(pair.now, child, path);
+            }
+        }
+        let lost = requests(pair.down());
+        pair.terminal.endpoint.rekey(pair.now, here, true);
+        pair.up().iter().for_each(|message| pair.deliver_up(message));
+        pair.down().iter().for_each(|message| pair.deliver_down(message));
+        pair.up().iter().for_each(|message| pair.deliver_up(message));
+        let (again, spis) = (requests(pair.down()), pair.gateway.endpoint.peers().next().unwrap().spis());
+        assert_eq!((lost.len(), again.len()), (1, 1));
+        assert_eq!(again[0].0, probed.unwrap_or((TERMINAL, 4500).into()));
+        assert_eq!(Some([again[0].1.spi_i, again[0].1.spi_r]), spis);
+        assert_ne!(again[0].1.spi_i, lost[0].1.spi_i);
+    }
+    // The terminal announces another address.
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.handle_local(pair.now, here, elsewhere.ip(), None).unwrap();
+    assert_eq!(pair.up().len(), 1);
+    pair.gateway.endpoint.rekey(pair.now, there, true);
+    pair.settle();
+    assert_eq!(pair.gateway.endpoint.peers().next().unwrap().addresses().remote, elsewhere);
+}
 
 #[test]
 fn answers_repeated_requests_with_the_same_bytes() {

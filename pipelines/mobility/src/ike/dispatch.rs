@@ -104,7 +104,7 @@ impl Peer {
         let spi = ike_sa.local_spi();
         // An IKE SA that was replaced or deleted makes nothing new (RFC 7296 §2.8).
         if matches!(arrival, Arrival::New(_))
-            && ike_sa.forget_at.is_some()
+            && ike_sa.life().removed_at().is_some()
             && exchange != ExchangeType::Informational
         {
             return Ok(());
@@ -185,7 +185,7 @@ impl Peer {
         };
         self.note_heard(cx);
         self.take_response(cx, header, &opened, outstanding.request);
-        if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.delete_next && s.outstanding.is_none()) {
+        if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.must_be_deleted()) {
             self.request_delete_ike_sa(cx, spi);
         }
         self.start_queued(cx);

@@ -22,7 +22,7 @@
 //! | [`protection`] | encrypted messages and their fragments |
 //! | [`schedule`] | the key schedule |
 //! | [`proposal`], [`selector`] | negotiation of algorithms and traffic selectors |
-//! | [`nat`], [`description`] | NAT detection; our description of a path |
+//! | [`nat`], [`description`] | NAT detection, and paths that no NAT may change; our description of a path |
 //! | [`pool`] | inner addresses |
 //! | [`sizes`] | how much an endpoint keeps |
 //! | [`suite`] | sets of algorithms |

@@ -70,7 +70,7 @@ impl Ready {
             return Err(syntax());
         }
         handshake.transcript.intermediate(cx.crypto, ike_sa, Side::Initiator, header, opened);
-        ike_sa.busy = true;
+        ike_sa.defer_answer();
         peer.start(cx, Task::KexAnswer(kex, request.data), PendingTask::Handshake);
         Ok(ResponderState::IntermediateKex(IntermediateKex { kex, kex_done: self.kex_done }))
     }

@@ -35,7 +35,7 @@ pub(in crate::ike) struct IkeSa {
     /// The message ID of the peer's next request.
     pub(in crate::ike) expected: u32,
     /// True while the response to the peer's request waits for a task.
-    pub(in crate::ike) busy: bool,
+    is_busy: bool,
     /// Our last response.
     last_response: Vec<Vec<u8>>,
     /// Repeated requests that are answered: from the peer's address, and from others.
@@ -46,12 +46,62 @@ pub(in crate::ike) struct IkeSa {
     pub(in crate::ike) outstanding: Option<Box<Outstanding>>,
     /// Largest IP packet of a message in bytes, if the peer supports fragmentation.
     pub(in crate::ike) limit: Option<usize>,
-    /// True if no new requests may use it, because it is replaced or being deleted.
-    pub(in crate::ike) is_replaced: bool,
-    /// True if it must be deleted as soon as its outstanding request is answered.
-    pub(in crate::ike) delete_next: bool,
-    /// When it is removed.
-    pub(in crate::ike) forget_at: Option<Duration>,
+    life: IkeSaLife,
+}
+
+/// The life of an IKE SA. Each transition consumes a state and returns the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ike) enum IkeSaLife {
+    /// New requests may use it.
+    InUse,
+    /// We delete it as soon as its outstanding request is answered, because the window is one
+    /// request (RFC 7296 §2.3).
+    DeleteNext,
+    /// We asked the peer to delete it.
+    Deleting,
+    /// It is replaced, or the peer deleted it. It makes nothing new (RFC 7296 §2.8), and is removed
+    /// at this time.
+    Obsolete { until: Duration },
+}
+
+impl IkeSaLife {
+    /// Puts another IKE SA in its place, which either side created.
+    pub(in crate::ike) fn replace(self, until: Duration) -> Self {
+        match self {
+            Self::Obsolete { .. } => self,
+            Self::InUse | Self::DeleteNext | Self::Deleting => Self::Obsolete { until },
+        }
+    }
+
+    /// Ends it for the peer, which has deleted it. If we wait to delete it too, we still do.
+    pub(in crate::ike) fn end(self, until: Duration) -> Self {
+        match self {
+            Self::DeleteNext => self,
+            Self::InUse | Self::Deleting | Self::Obsolete { .. } => Self::Obsolete { until },
+        }
+    }
+
+    /// Ends it for us: our request to delete it is sent, or waits for the answer to another.
+    fn delete(self, is_sent: bool) -> Self {
+        match self {
+            Self::Obsolete { .. } => self,
+            Self::InUse | Self::DeleteNext | Self::Deleting if is_sent => Self::Deleting,
+            Self::InUse | Self::DeleteNext | Self::Deleting => Self::DeleteNext,
+        }
+    }
+
+    /// Removes it at once, because the peer does not answer our request to delete it.
+    pub(in crate::ike) fn give_up(self, now: Duration) -> Self {
+        Self::Obsolete { until: now }
+    }
+
+    /// Returns when it is removed, if it is obsolete.
+    pub(in crate::ike) fn removed_at(self) -> Option<Duration> {
+        match self {
+            Self::Obsolete { until } => Some(until),
+            Self::InUse | Self::DeleteNext | Self::Deleting => None,
+        }
+    }
 }
 
 /// A request of ours that is not answered yet.
@@ -93,15 +143,13 @@ impl IkeSa {
             requests: Fragments::default(),
             responses: Fragments::default(),
             expected: 0,
-            busy: false,
+            is_busy: false,
             last_response: Vec::new(),
             repeats: [Rate::default(); 2],
             next: 0,
             outstanding: None,
             limit: None,
-            is_replaced: false,
-            delete_next: false,
-            forget_at: None,
+            life: IkeSaLife::InUse,
         }
     }
 
@@ -117,7 +165,33 @@ impl IkeSa {
 
     /// Returns true if a request can be sent by this IKE SA.
     pub(in crate::ike) fn is_free(&self) -> bool {
-        self.outstanding.is_none() && !self.is_replaced
+        self.outstanding.is_none() && self.life == IkeSaLife::InUse
+    }
+
+    pub(in crate::ike) fn life(&self) -> IkeSaLife {
+        self.life
+    }
+
+    /// Changes the life by a transition.
+    pub(in crate::ike) fn change(&mut self, transition: impl FnOnce(IkeSaLife) -> IkeSaLife) {
+        self.life = transition(self.life);
+    }
+
+    /// Begins to delete it. Returns true if the request is to be sent now.
+    pub(in crate::ike) fn begin_delete(&mut self) -> bool {
+        let is_sent = self.outstanding.is_none();
+        self.life = self.life.delete(is_sent);
+        is_sent
+    }
+
+    /// Returns true if the request to delete it has waited, and is to be sent now.
+    pub(in crate::ike) fn must_be_deleted(&self) -> bool {
+        self.life == IkeSaLife::DeleteNext && self.outstanding.is_none()
+    }
+
+    /// Notes that the response to the peer's request has to wait for a task.
+    pub(in crate::ike) fn defer_answer(&mut self) {
+        self.is_busy = true;
     }
 
     fn protection<'a>(&'a self, crypto: &'a dyn Crypto, ours: bool) -> Protection<'a> {
@@ -187,7 +261,7 @@ impl IkeSa {
     ) -> &[Vec<u8>] {
         let message_id = self.expected;
         self.expected = self.expected.wrapping_add(1);
-        self.busy = false;
+        self.is_busy = false;
         self.last_response = self.seal(cx, exchange, message_id, true, payloads);
         &self.last_response
     }
@@ -228,7 +302,7 @@ impl IkeSa {
         // The window is one request: the next, or the last once more, which gets the same answer
         // (RFC 7296 §2.1, §2.3).
         if header.message_id == self.expected {
-            if self.busy {
+            if self.is_busy {
                 return Ok(Arrival::Nothing);
             }
             let mut parts = core::mem::take(&mut self.requests);

@@ -11,8 +11,8 @@
 //! | `creation` | CREATE_CHILD_SA exchanges in progress |
 //! | `move_check` | a move that the peer has not confirmed |
 //! | `names` | the peer's names, owner and principal |
-//! | `ike_sa` | an IKE SA and its window |
-//! | `child`, `request` | child SAs; outstanding and queued requests |
+//! | `ike_sa` | an IKE SA, its life and its window |
+//! | `child`, `request` | child SAs and their life; outstanding and queued requests |
 
 pub(super) mod child;
 pub(super) mod choose;

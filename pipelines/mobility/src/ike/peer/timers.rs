@@ -27,7 +27,7 @@ impl Peer {
         }
         let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
-        let forget = self.ike_sas.iter().filter_map(|s| s.forget_at).min();
+        let forget = self.ike_sas.iter().filter_map(|s| s.life().removed_at()).min();
         let children = self.children.iter().map(|child| child.state().due_at());
         [
             deadline,
@@ -108,7 +108,7 @@ impl Peer {
     }
 
     fn forget_ike_sas(&mut self, cx: &mut Context<'_>) {
-        let gone = |s: &&IkeSa| s.forget_at.is_some_and(|at| at <= cx.now);
+        let gone = |s: &&IkeSa| s.life().removed_at().is_some_and(|at| at <= cx.now);
         let gone: Vec<u64> = self.ike_sas.iter().filter(gone).map(IkeSa::local_spi).collect();
         for spi in gone {
             self.drop_ike_sa(cx, spi);
@@ -155,7 +155,7 @@ impl Peer {
             }
             if is_over {
                 match ike_sa.outstanding.take().map(|outstanding| outstanding.request.withdraw(cx)) {
-                    Some(Request::DeleteIkeSa(_)) => ike_sa.forget_at = Some(cx.now),
+                    Some(Request::DeleteIkeSa(_)) => ike_sa.change(|life| life.give_up(cx.now)),
                     _ => silent = true,
                 }
                 continue;

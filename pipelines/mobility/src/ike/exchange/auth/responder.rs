@@ -91,7 +91,7 @@ impl Ready {
         let certificates = core::mem::take(&mut request.certificates);
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, &identity);
         let claim = Box::new(Claim { connection: index, request, ppk, is_unchanged });
-        peer.handshake_sa()?.busy = true;
+        peer.handshake_sa()?.defer_answer();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some(proof)) => {
                 let expected = peer.shared_key(cx, &key.0, &octets);

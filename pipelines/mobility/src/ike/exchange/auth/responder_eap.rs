@@ -131,7 +131,7 @@ impl EapTurn {
         peer.float(addresses);
         let request = opened.read(EapRequest::read);
         let request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
-        peer.handshake_sa()?.busy = true;
+        peer.handshake_sa()?.defer_answer();
         peer.start(cx, Task::Eap(self.conversation, request.packet), PendingTask::Handshake);
         Ok(Some(ResponderState::EapMethod(EapMethod { claim: self.claim })))
     }

@@ -171,7 +171,7 @@ impl Peer {
         if let Some(Collision { sa: NewSa::IkeSa(theirs), .. }) = theirs
             && let Some(theirs) = self.ike_sas.iter_mut().find(|s| s.local_spi() == theirs)
         {
-            theirs.forget_at = Some(until);
+            theirs.change(|life| life.replace(until));
         }
     }
 

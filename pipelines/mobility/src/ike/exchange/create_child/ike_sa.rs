@@ -78,8 +78,7 @@ impl Peer {
         // The side that began deletes it; otherwise it expires.
         let until = cx.now + cx.settings.retransmission.total() + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == old) {
-            ike_sa.is_replaced = true;
-            ike_sa.forget_at = ike_sa.forget_at.or(Some(until));
+            ike_sa.change(|life| life.replace(until));
         }
         self.active = new;
         self.count_rekey(cx);

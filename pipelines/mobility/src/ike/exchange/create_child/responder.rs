@@ -9,6 +9,7 @@ use crate::{
             Peer,
             child::ChildState,
             creation::{AgreedIkeSa, AgreedSa, Collision, NewSa, PeerCreate, Target},
+            ike_sa::IkeSaLife,
             request::QueuedRequest,
             state::PendingTask,
         },
@@ -44,7 +45,7 @@ impl Peer {
         let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
         self.may_create(cx)?;
         let CreateChildRequest { rekeyed, sa: SaPayloads { offer, nonce, ke } } = request;
-        let by = self.ike_sas.iter().find(|s| s.local_spi() == spi && !s.is_replaced);
+        let by = self.ike_sas.iter().find(|s| s.local_spi() == spi && s.life() == IkeSaLife::InUse);
         // Nothing new by an IKE SA that is being replaced (RFC 7296 §2.25.2).
         if spi != self.active || by.is_none() {
             return Err(notify::TEMPORARY_FAILURE.into());
@@ -67,7 +68,7 @@ impl Peer {
             (None, _) => create.complete(self, cx, None),
             (Some(kex), Some((method, data))) if method == kex.transform() => {
                 if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
-                    ike_sa.busy = true;
+                    ike_sa.defer_answer();
                 }
                 let step = PendingTask::PeerCreate(Box::new(create));
                 self.start(cx, Task::KexAnswer(kex, data), step);

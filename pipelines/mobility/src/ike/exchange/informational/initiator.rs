@@ -47,10 +47,7 @@ impl Peer {
     pub(in crate::ike) fn request_delete_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         let addresses = self.addresses;
         let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
-        ike_sa.is_replaced = true;
-        // The window is one request.
-        ike_sa.delete_next = ike_sa.outstanding.is_some();
-        if ike_sa.delete_next {
+        if !ike_sa.begin_delete() {
             return;
         }
         let (exchange, request) = (ExchangeType::Informational, delete(protocol::IKE, &[]));

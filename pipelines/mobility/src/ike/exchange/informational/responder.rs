@@ -65,8 +65,7 @@ impl Peer {
     fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64) {
         let until = cx.now + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
-            ike_sa.is_replaced = true;
-            ike_sa.forget_at = Some(until);
+            ike_sa.change(|life| life.end(until));
         }
         if spi == self.active {
             // Both were rekeying the IKE SA, and the peer's exchange won (RFC 7296 §2.25.2).
