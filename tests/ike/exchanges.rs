@@ -69,9 +69,8 @@ fn requests_that_a_replaced_ike_sa_leaves_unanswered_come_again() {
         match probed {
             None => pair.gateway.endpoint.handle_liveness(pair.now, there, false),
             Some(end) => {
-                let child = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
                 let path = Path { local: GATEWAY.into(), remote: end.ip(), udp: Some((4500, end.port())) };
-                pair.gateway.endpoint.handle_path(pair.now, child, path);
+                pair.gateway.endpoint.handle_path(pair.now, there, path);
             }
         }
         let lost = requests(pair.down());

@@ -15,6 +15,7 @@ mod identities;
 mod insider;
 mod malformed;
 mod malformed_handshake;
+mod missing;
 mod no_nats;
 mod node;
 mod pair;

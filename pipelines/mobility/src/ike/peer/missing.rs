@@ -5,11 +5,16 @@ use crate::{
     ike::{context::Context, event::Event},
     retransmission::{MAX_BACK_OFF, back_off},
 };
+use alloc::vec::Vec;
 use core::time::Duration;
+
+/// The child SAs of one peer that are missing.
+#[derive(Debug, Default)]
+pub(in crate::ike) struct MissingChildren(Vec<Missing>);
 
 /// A child SA that is missing, or that was and may be again soon.
 #[derive(Debug)]
-pub(in crate::ike) struct Missing {
+struct Missing {
     /// Index of its policy in the connection.
     policy: usize,
     /// Number of times that it was missing in a row.
@@ -18,6 +23,16 @@ pub(in crate::ike) struct Missing {
     at: Option<Duration>,
     /// When it was last installed.
     installed_at: Option<Duration>,
+}
+
+impl MissingChildren {
+    fn of(&mut self, policy: usize) -> &mut Missing {
+        let at = self.0.iter().position(|missing| missing.policy == policy).unwrap_or(self.0.len());
+        if at == self.0.len() {
+            self.0.push(Missing { policy, failures: 0, at: None, installed_at: None });
+        }
+        &mut self.0[at]
+    }
 }
 
 impl Peer {
@@ -31,15 +46,7 @@ impl Peer {
         if !self.is_established() || self.has_child(policy) {
             return;
         }
-        let known = self.missing.iter_mut().find(|missing| missing.policy == policy);
-        let missing = match known {
-            Some(known) => known,
-            None => {
-                self.missing.push(Missing { policy, failures: 0, at: None, installed_at: None });
-                let Some(new) = self.missing.last_mut() else { return };
-                new
-            }
-        };
+        let missing = self.missing.get_or_insert_default().of(policy);
         if missing.at.is_some() {
             return;
         }
@@ -54,14 +61,15 @@ impl Peer {
 
     /// Notes that a child SA with this policy was installed.
     pub(in crate::ike) fn note_installed(&mut self, now: Duration, policy: usize) {
-        if let Some(missing) = self.missing.iter_mut().find(|missing| missing.policy == policy) {
+        if let Some(missing) = &mut self.missing {
+            let missing = missing.of(policy);
             (missing.at, missing.installed_at) = (None, Some(now));
         }
     }
 
     /// Returns when [`Peer::ask_for_missing`] must be called.
     pub(in crate::ike) fn missing_at(&self) -> Option<Duration> {
-        self.missing.iter().filter_map(|missing| missing.at).min()
+        self.missing.as_ref()?.0.iter().filter_map(|missing| missing.at).min()
     }
 
     /// Asks for the missing child SAs whose wait is over.
@@ -69,9 +77,9 @@ impl Peer {
         if !self.is_established() {
             return;
         }
-        while let Some(due) = self.missing.iter_mut().find(|missing| missing.at.is_some_and(|at| at <= now)) {
-            due.at = None;
-            let policy = due.policy;
+        let all = self.missing.iter_mut().flat_map(|missing| &mut missing.0);
+        let due = all.filter_map(|missing| missing.at.take_if(|at| *at <= now).map(|_| missing.policy));
+        for policy in due.collect::<Vec<_>>() {
             if !self.has_child(policy) {
                 self.enqueue(QueuedRequest::Child(policy));
             }

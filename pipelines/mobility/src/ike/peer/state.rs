@@ -6,7 +6,7 @@ use super::{
     failure::Failure,
     ike_sa::IkeSa,
     initiator::Initiator,
-    missing::Missing,
+    missing::MissingChildren,
     move_check::MoveCheck,
     request::{QueuedRequest, Request, Retry},
     responder::Responder,
@@ -65,7 +65,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) all_names: Option<Box<Identity>>,
     pub(in crate::ike) children: Vec<Child>,
     /// Child SAs that must be up, and ended or were refused.
-    pub(in crate::ike) missing: Vec<Missing>,
+    pub(in crate::ike) missing: Option<Box<MissingChildren>>,
     /// Inner addresses that it leased, with the pool of each.
     pub(in crate::ike) leases: Vec<(usize, IpAddr)>,
     /// Inner addresses that the gateway assigned to us.
@@ -175,7 +175,7 @@ impl Peer {
             account: None,
             all_names: None,
             children: Vec::new(),
-            missing: Vec::new(),
+            missing: None,
             leases: Vec::new(),
             assigned: Vec::new(),
             mobike: false,

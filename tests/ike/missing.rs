@@ -1,0 +1,137 @@
+//! Child SAs that end or are refused: the side that connects asks for them again.
+
+use crate::{insider::Insider, pair::Pair};
+use std::time::Duration;
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal},
+    side::Side,
+};
+use wayfarer_mobility::{
+    ike::{
+        connection::{ChildPolicy, Connection},
+        event::{Event, Reason},
+        proposal::Offer,
+        settings::Settings,
+        wire::{Delete, ExchangeType, Payload, notify},
+    },
+    path::Addresses,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Has the gateway delete the terminal's newest child SA, and nothing else.
+fn delete_child(insider: &mut Insider, message_id: u32) {
+    let spi = insider.pair.terminal.newest_child().spi_out;
+    let delete = Payload::Delete(Delete { protocol: 3, spis: vec![spi] });
+    let message = insider.protect_payloads(ExchangeType::Informational, 0, message_id, &[delete]);
+    let to = Addresses { local: (TERMINAL, 4500).into(), remote: (GATEWAY, 4500).into() };
+    insider.pair.terminal.endpoint.handle_datagram(insider.pair.now, to, &message);
+}
+
+/// Returns the waits before the side asked for a missing child SA.
+fn waits(side: &Side) -> Vec<Duration> {
+    let wait = |event: &Event| match event {
+        Event::ChildMissing { wait, .. } => Some(*wait),
+        _ => None,
+    };
+    side.events.iter().filter_map(wait).collect()
+}
+
+#[test]
+fn deleted_child_sa_is_made_again() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    delete_child(&mut insider, 0);
+    insider.pair.settle();
+    assert_eq!(insider.pair.terminal.children().len(), 1, "not at once");
+    insider.pair.pass(2 * SECOND);
+    assert_eq!(insider.pair.terminal.children().len(), 2);
+    assert_eq!(insider.pair.terminal.end_reasons(), []);
+}
+
+#[test]
+fn wait_doubles_until_a_child_sa_lasts() {
+    // All requests of the gateway are the test's own.
+    let quiet = Connection { liveness: None, ..gateway() };
+    let mut insider = Insider::new(quiet, terminal(), Settings::default());
+    for message_id in 0..5 {
+        delete_child(&mut insider, message_id);
+        let children = insider.pair.terminal.children().len();
+        while insider.pair.terminal.children().len() == children {
+            insider.pair.pass(SECOND);
+        }
+    }
+    let found = waits(&insider.pair.terminal);
+    for (n, wait) in (0..).zip(&found) {
+        let most = SECOND * (1 << n);
+        assert!((most * 9 / 10..=most).contains(wait), "{found:?}");
+    }
+    insider.pair.pass(60 * SECOND);
+    delete_child(&mut insider, 5);
+    insider.pair.settle();
+    let found = waits(&insider.pair.terminal);
+    assert!(found.last().unwrap() <= &SECOND, "{found:?}");
+}
+
+#[test]
+fn gateway_leaves_it_to_the_terminal() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let spi = insider.first_spi();
+    insider.delete(spi);
+    insider.pair.now += 10 * SECOND;
+    insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+    assert_eq!(insider.pair.down(), []);
+    assert_eq!((insider.children(), waits(&insider.pair.gateway)), (0, vec![]));
+}
+
+#[test]
+fn refused_child_sa_is_asked_for_now_and_then() {
+    let second = ChildPolicy {
+        name: "other".into(),
+        local: vec![],
+        remote: vec![prefix([10, 50, 0, 0], [10, 50, 0, 255])],
+        transport: false,
+    };
+    let children = vec![terminal().children.remove(0), second];
+    let mut pair = Pair::connected(gateway(), Connection { children, ..terminal() });
+    pair.pass(600 * SECOND);
+    let refusals = pair.terminal.events.iter().filter(|event| {
+        let expected = Some(notify::TS_UNACCEPTABLE);
+        matches!(event, Event::CreateFailed { child: Some(name), refusal, .. } if name == "other" && *refusal == expected)
+    });
+    let count = refusals.count();
+    assert!((10..=20).contains(&count), "{count} tries in ten minutes");
+    assert_eq!(pair.terminal.end_reasons(), [], "the first child SA lives on");
+}
+
+#[test]
+fn link_whose_rekeys_are_refused_is_made_again() {
+    // The terminal demands a key exchange for each child SA, which this gateway does not know.
+    let gateway = Connection { esp: vec![Offer { kex: vec![], ..offer() }], ..gateway() };
+    let mut gateway = gateway;
+    gateway.lifetimes.child = 24 * 3600 * SECOND;
+    let mut pair = Pair::connected(gateway, terminal());
+    pair.pass(3600 * SECOND);
+    assert_eq!(pair.terminal.end_reasons(), []);
+    pair.pass(302 * SECOND);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Expired]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Deleted]);
+    pair.assert_one_each();
+    let failed = pair.terminal.events.iter().filter(|event| matches!(event, Event::CreateFailed { .. }));
+    let count = failed.count();
+    assert!((5..=30).contains(&count), "{count} tries");
+}
+
+#[test]
+fn expired_child_sa_ends_the_link() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    let child = pair.terminal.endpoint.peers().next().unwrap().children().next().unwrap();
+    pair.terminal.endpoint.handle_child_over(pair.now, here, child);
+    pair.settle();
+    assert_eq!(
+        (pair.terminal.end_reasons(), pair.gateway.end_reasons()),
+        (vec![Reason::Expired], vec![Reason::Deleted])
+    );
+    pair.pass(2 * SECOND);
+    pair.assert_one_each();
+}
