@@ -1,6 +1,13 @@
 //! Addresses of the numbered terminals of benchmarks and the demonstration.
 
-use std::net::{IpAddr, Ipv4Addr};
+use super::{
+    disturbance::{Attachment, Disturbance},
+    networks::Networks,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+};
 use wayfarer_dataplane::table::Prefix;
 
 /// The maximum number of terminals.
@@ -21,6 +28,25 @@ pub fn outer(index: u32, moves: u32) -> IpAddr {
 /// Returns the terminal with this outer address.
 pub fn at_outer(address: IpAddr) -> Option<u32> {
     Some(offset(address, OUTER, PER_TERMINAL * MOST)? % MOST)
+}
+
+/// Makes networks without NATs, and attaches the terminals of `indices` at their first outer
+/// addresses. In the networks, they count from 0.
+pub fn networks(indices: Range<u32>) -> Networks {
+    let mut networks = Networks::default();
+    indices.for_each(|index| networks.attach(Attachment { address: outer(index, 0), nat: None }));
+    networks
+}
+
+/// Returns the move of a terminal of such networks to its next outer address.
+///
+/// # Panics
+/// If the terminal is elsewhere.
+pub fn next_move(networks: &Networks, terminal: usize) -> Disturbance {
+    let now = offset(networks.attachment(terminal).address, OUTER, PER_TERMINAL * MOST);
+    let now = now.expect("all addresses are outer addresses");
+    let address = outer(now % MOST, now / MOST + 1);
+    Disturbance::Move { terminal, to: Attachment { address, nat: None } }
 }
 
 /// Returns the prefix of all outer addresses.

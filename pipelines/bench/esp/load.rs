@@ -11,6 +11,7 @@ use crate::sim::{
     esp::{Layout, open},
     fixtures::{GATEWAY, GATEWAY_MAC, INSIDE, OUTSIDE, SERVER, STATION_MAC, material},
     frames::{emit_ethernet, emit_udp},
+    networks::Networks,
     random::Random,
 };
 use arrayvec::ArrayVec;
@@ -73,8 +74,7 @@ pub(super) struct Load {
     open: Vec<Key>,
     /// The last sequence number that each terminal used.
     sent: Vec<u32>,
-    /// Moves of each terminal, modulo 256.
-    moves: Vec<u8>,
+    networks: Networks,
     /// Moves of all terminals.
     total_moves: u64,
     random: Random,
@@ -98,7 +98,7 @@ impl Load {
             seal: keys(true, Backend::detect())?,
             open: keys(false, Backend::Portable)?,
             sent: vec![0; terminals as usize],
-            moves: vec![0; terminals as usize],
+            networks: addresses::networks(0..terminals),
             total_moves: 0,
             random: Random(0x9e37_79b9_7f4a_7c15),
             serial: 0,
@@ -117,15 +117,14 @@ impl Load {
     /// Moves a random terminal; returns its index and its new outer address.
     pub(super) fn move_one(&mut self) -> (u32, IpAddr) {
         let index = self.random.index(self.sent.len()) as u32;
-        let moves = &mut self.moves[index as usize];
-        *moves = moves.wrapping_add(1);
+        move_on(&mut self.networks, index);
         self.total_moves += 1;
-        (index, addresses::outer(index, (*moves).into()))
+        (index, self.address_of(index))
     }
 
     /// Returns the current outer address of terminal `index`.
     pub(super) fn address_of(&self, index: u32) -> IpAddr {
-        addresses::outer(index, self.moves[index as usize].into())
+        self.networks.attachment(index as usize).address
     }
 
     /// Returns the moves of all terminals so far.
@@ -166,8 +165,7 @@ impl Load {
                 // Spreads exactly `moves` moves over the whole batch.
                 if self.random.below(left) < u64::from(moves) {
                     moves -= 1;
-                    let count = &mut self.moves[index as usize];
-                    *count = count.wrapping_add(1);
+                    move_on(&mut self.networks, index);
                     self.total_moves += 1;
                 }
                 left -= 1;
@@ -176,7 +174,7 @@ impl Load {
                 let seq = u64::from(*sent);
                 self.serial += 1;
                 emit_ethernet(frame, OUTSIDE);
-                let source = addresses::outer(index, self.moves[index as usize].into());
+                let source = self.networks.attachment(index as usize).address;
                 let layout = Layout::new(self.suite, inner);
                 let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + layout.len];
                 ip::emit(packet, source, GATEWAY, protocol::ESP, layout.len);
@@ -256,6 +254,12 @@ impl Load {
         }
         if self.seen.insert(serial) { Ok(()) } else { Err(PacketError::Duplicate) }
     }
+}
+
+/// Moves terminal `index` to its next outer address.
+fn move_on(networks: &mut Networks, index: u32) {
+    let disturbance = addresses::next_move(networks, index as usize);
+    networks.apply(&disturbance);
 }
 
 /// Writes inner packet number `serial`: from terminal `index` if it comes by `OUTSIDE`, else to it.

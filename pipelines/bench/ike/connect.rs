@@ -16,8 +16,8 @@ pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<
         let world = World::new(proof)?;
         let mut gateway = ProtocolOnly::new(&world, None);
         let most = options.peers.min(Options::ACTIVE);
-        for (first, mut group) in fleet::groups(&world, most) {
-            fleet::connect(&mut gateway, first, &mut group)?;
+        for mut group in fleet::groups(&world, most) {
+            group.connect(&mut gateway)?;
             if gateway.cpu >= options.duration {
                 break;
             }

@@ -1,81 +1,111 @@
 //! Groups of terminals, in lockstep with a gateway.
 
 use super::{BenchError, gateway::Serve, terminal::Terminal, world::World};
-use crate::sim::addresses;
-use std::time::{Duration, Instant};
-use wayfarer_mobility::transmit::Transmit;
+use crate::sim::{addresses, nat::Endpoints, networks::Networks};
+use std::{
+    net::IpAddr,
+    ops::Range,
+    time::{Duration, Instant},
+};
+use wayfarer_mobility::{path::Addresses, transmit::Transmit};
 
 /// Terminals that act at once: no more than a worker hands up in a turn.
 pub(super) const GROUP: usize = 32;
 /// How long a group may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connects `group`, whose first terminal has index `first`.
-pub(super) fn connect(
-    gateway: &mut impl Serve,
-    first: u32,
-    group: &mut [Terminal],
-) -> Result<(), BenchError> {
-    let now = gateway.now();
-    group.iter_mut().for_each(|terminal| terminal.connect(now));
-    run_until(gateway, first, group, Terminal::is_connected, "peers do not connect")
+/// Terminals and their networks.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) terminals: Vec<Terminal>,
+    networks: Networks,
 }
 
-/// Moves each terminal of `group` to its next address.
-pub(super) fn move_all(
-    gateway: &mut impl Serve,
-    first: u32,
-    group: &mut [Terminal],
-) -> Result<(), BenchError> {
-    let now = gateway.now();
-    for terminal in group.iter_mut() {
-        terminal.move_on(now);
-        terminal.confirmed = 0;
+impl Group {
+    /// Makes new terminals with these indices.
+    pub(super) fn new(world: &World, indices: Range<u32>) -> Self {
+        let networks = addresses::networks(indices.clone());
+        Self { terminals: indices.map(|index| Terminal::new(world, index)).collect(), networks }
     }
-    run_until(gateway, first, group, |terminal| terminal.confirmed > 0, "moves are not answered")
-}
 
-/// Carries messages until there are none and every terminal of `group` `is_done`. Messages to an
-/// address that a terminal has left are lost.
-fn run_until(
-    gateway: &mut impl Serve,
-    first: u32,
-    group: &mut [Terminal],
-    is_done: impl Fn(&Terminal) -> bool,
-    otherwise: &'static str,
-) -> Result<(), BenchError> {
-    let start = Instant::now();
-    loop {
+    /// Returns a terminal's current outer address.
+    pub(super) fn address_of(&self, terminal: usize) -> IpAddr {
+        self.networks.attachment(terminal).address
+    }
+
+    /// Begins to connect a terminal.
+    pub(super) fn dial(&mut self, now: Duration, terminal: usize) {
+        let address = self.address_of(terminal);
+        self.terminals[terminal].connect(now, address);
+    }
+
+    /// Moves a terminal to its next address. It tells the gateway.
+    pub(super) fn move_on(&mut self, now: Duration, terminal: usize) {
+        self.networks.apply(&addresses::next_move(&self.networks, terminal));
+        let address = self.address_of(terminal);
+        self.terminals[terminal].move_to(now, address);
+    }
+
+    /// Hands a message from the gateway to the terminal that it reaches, and returns that terminal;
+    /// `None` if it goes to an address that no terminal of the group has now.
+    pub(super) fn deliver(&mut self, now: Duration, transmit: &Transmit) -> Option<usize> {
+        let Addresses { local: from, remote: to } = transmit.addresses;
+        let (terminal, _) = self.networks.inward(now, Endpoints { from, to })?;
+        self.terminals[terminal].handle(now, transmit);
+        Some(terminal)
+    }
+
+    /// Connects all terminals.
+    pub(super) fn connect(&mut self, gateway: &mut impl Serve) -> Result<(), BenchError> {
         let now = gateway.now();
-        let up: Vec<Transmit> =
-            group.iter_mut().flat_map(|terminal| terminal.send(now).collect::<Vec<_>>()).collect();
-        let was_quiet = up.is_empty();
-        let down = gateway.serve(&up);
-        if was_quiet && down.is_empty() {
-            if group.iter().all(&is_done) {
-                return Ok(());
+        (0..self.terminals.len()).for_each(|terminal| self.dial(now, terminal));
+        self.run_until(gateway, Terminal::is_connected, "peers do not connect")
+    }
+
+    /// Moves all terminals.
+    pub(super) fn move_all(&mut self, gateway: &mut impl Serve) -> Result<(), BenchError> {
+        let now = gateway.now();
+        (0..self.terminals.len()).for_each(|terminal| self.move_on(now, terminal));
+        self.run_until(gateway, |terminal| terminal.confirmed > 0, "moves are not answered")
+    }
+
+    /// Carries messages until there are none and every terminal `is_done`.
+    fn run_until(
+        &mut self,
+        gateway: &mut impl Serve,
+        is_done: impl Fn(&Terminal) -> bool,
+        otherwise: &'static str,
+    ) -> Result<(), BenchError> {
+        let start = Instant::now();
+        loop {
+            let now = gateway.now();
+            let up: Vec<Transmit> = self
+                .terminals
+                .iter_mut()
+                .flat_map(|terminal| terminal.send(now).collect::<Vec<_>>())
+                .collect();
+            let was_quiet = up.is_empty();
+            let down = gateway.serve(&up);
+            if was_quiet && down.is_empty() {
+                if self.terminals.iter().all(&is_done) {
+                    return Ok(());
+                }
+                if start.elapsed() > PATIENCE {
+                    return Err(BenchError::Stuck(otherwise));
+                }
+                // A helper thread of the gateway is at work.
+                std::thread::yield_now();
             }
-            if start.elapsed() > PATIENCE {
-                return Err(BenchError::Stuck(otherwise));
-            }
-            // A helper thread of the gateway is at work.
-            std::thread::yield_now();
-        }
-        for transmit in &down {
-            let to = transmit.addresses.remote.ip();
-            let index = addresses::at_outer(to).and_then(|index| index.checked_sub(first));
-            let terminal = index.and_then(|index| group.get_mut(index as usize));
-            if let Some(terminal) = terminal.filter(|terminal| terminal.address() == to) {
-                terminal.handle(now, transmit);
+            for transmit in &down {
+                self.deliver(now, transmit);
             }
         }
     }
 }
 
-/// Makes new terminals in groups, each with the index of its first terminal.
-pub(super) fn groups(world: &World, terminals: u32) -> impl Iterator<Item = (u32, Vec<Terminal>)> {
-    (0..terminals).step_by(GROUP).map(move |first| {
-        let last = terminals.min(first + GROUP as u32);
-        (first, (first..last).map(|index| Terminal::new(world, index)).collect())
-    })
+/// Makes new terminals in groups.
+pub(super) fn groups(world: &World, terminals: u32) -> impl Iterator<Item = Group> {
+    (0..terminals)
+        .step_by(GROUP)
+        .map(move |first| Group::new(world, first..terminals.min(first + GROUP as u32)))
 }

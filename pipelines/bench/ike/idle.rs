@@ -43,7 +43,7 @@ pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<
 
 /// Connects terminals, and drops their own state.
 fn fill(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<(), BenchError> {
-    fleet::groups(world, peers).try_for_each(|(first, mut group)| fleet::connect(gateway, first, &mut group))
+    fleet::groups(world, peers).try_for_each(|mut group| group.connect(gateway))
 }
 
 fn row<const N: usize>(case: &'static str, peers: u32, bytes: u64, details: [(&'static str, f64); N]) -> Row {

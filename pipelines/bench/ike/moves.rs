@@ -2,9 +2,9 @@
 //! COOKIE2, its answer, and the return routability check (RFC 4555 §3.5, §3.7).
 
 use super::{
-    BenchError, Mode, Options, Row, Target, fleet,
+    BenchError, Mode, Options, Row, Target,
+    fleet::{self, Group},
     gateway::{ProtocolOnly, Serve, WholeGateway},
-    terminal::Terminal,
     world::{Proof, World},
 };
 use std::time::Duration;
@@ -37,28 +37,24 @@ pub(super) fn measure(options: &Options, each: &mut impl FnMut(&Row)) -> Result<
     Ok(())
 }
 
-type Groups = Vec<(u32, Vec<Terminal>)>;
-
 /// Connects `peers` terminals, and returns them.
-fn connect_all(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Groups, BenchError> {
-    let mut groups: Groups = fleet::groups(world, peers).collect();
-    for (first, group) in &mut groups {
-        fleet::connect(gateway, *first, group)?;
-    }
+fn connect_all(gateway: &mut impl Serve, world: &World, peers: u32) -> Result<Vec<Group>, BenchError> {
+    let mut groups: Vec<Group> = fleet::groups(world, peers).collect();
+    groups.iter_mut().try_for_each(|group| group.connect(gateway))?;
     Ok(groups)
 }
 
 /// Moves all terminals in turn until `is_enough`; returns the number of moves.
 fn roam<G: Serve>(
     gateway: &mut G,
-    groups: &mut Groups,
+    groups: &mut [Group],
     is_enough: impl Fn(&G) -> bool,
 ) -> Result<u64, BenchError> {
     let mut moves = 0;
     loop {
-        for (first, group) in &mut *groups {
-            fleet::move_all(gateway, *first, group)?;
-            moves += group.len() as u64;
+        for group in &mut *groups {
+            group.move_all(gateway)?;
+            moves += group.terminals.len() as u64;
             if is_enough(gateway) {
                 return Ok(moves);
             }

@@ -4,7 +4,6 @@ use super::world::World;
 use crate::{
     primitives::{OsRandom, Primitives},
     sim::{
-        addresses,
         ike::side::{reversed, run_tasks},
         terminal,
     },
@@ -38,15 +37,13 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(super) struct Terminal {
     endpoint: Endpoint,
-    index: u32,
-    moves: u32,
     /// The gateway, once connected.
     peer: Option<PeerId>,
     /// Pairs of child SAs, the newest last.
     pub(super) children: Vec<Child>,
     /// The terminal's inner address.
     pub(super) inner: Option<IpAddr>,
-    /// Moves that the gateway answered.
+    /// Answers of the gateway to moves, since the last one began.
     pub(super) confirmed: u32,
     /// Pairs of child SAs made so far, including the first one.
     pub(super) children_made: u32,
@@ -64,8 +61,6 @@ impl Terminal {
                 vec![],
                 Settings::default(),
             ),
-            index,
-            moves: 0,
             peer: None,
             children: vec![],
             inner: None,
@@ -74,14 +69,8 @@ impl Terminal {
         }
     }
 
-    /// Returns the current outer address.
-    pub(super) fn address(&self) -> IpAddr {
-        addresses::outer(self.index, self.moves)
-    }
-
-    /// Begins to connect.
-    pub(super) fn connect(&mut self, now: Duration) {
-        let address = self.address();
+    /// Begins to connect from this outer address.
+    pub(super) fn connect(&mut self, now: Duration, address: IpAddr) {
         self.endpoint.dial(now, 0, address);
     }
 
@@ -90,15 +79,14 @@ impl Terminal {
         self.peer.is_some() && !self.children.is_empty()
     }
 
-    /// Moves to the next address, and tells the gateway.
-    pub(super) fn move_on(&mut self, now: Duration) {
-        self.moves += 1;
-        let address = self.address();
+    /// Moves to this outer address, and tells the gateway.
+    pub(super) fn move_to(&mut self, now: Duration, address: IpAddr) {
         if let Some(peer) = self.peer {
             self.endpoint.handle_local(now, peer, address, None).expect("all addresses are of one family");
         }
         // The terminal's own report of its move comes out first, before the gateway knows.
         self.work(now);
+        self.confirmed = 0;
     }
 
     /// Runs due timers.

@@ -9,7 +9,10 @@ use super::{
     LiveGateway,
     port::Meter,
 };
-use crate::bench::{ike::gateway::frame, latencies};
+use crate::{
+    bench::{ike::gateway::frame, latencies},
+    sim::addresses,
+};
 use hdrhistogram::Histogram;
 use std::{
     sync::Arc,
@@ -136,7 +139,7 @@ fn flood(
     each: &mut impl FnMut(&Row),
 ) -> Result<(), BenchError> {
     let mut flooder = Terminal::new(world, Options::MOST - 1);
-    flooder.connect(Duration::ZERO);
+    flooder.connect(Duration::ZERO, addresses::outer(Options::MOST - 1, 0));
     let message = flooder.send(Duration::ZERO).next().and_then(|transmit| frame(&transmit));
     let message = Arc::new(message.ok_or(BenchError::Stuck("a terminal sends no first message"))?);
     let (mut quiet, mut flooded) = (MoveSeries::new(), MoveSeries::new());

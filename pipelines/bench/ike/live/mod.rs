@@ -7,7 +7,8 @@ mod port;
 pub(super) use measure::measure;
 
 use super::{
-    BenchError, fleet,
+    BenchError,
+    fleet::{GROUP, Group},
     gateway::{frame, parse},
     terminal::Terminal,
     world::World,
@@ -16,7 +17,7 @@ use crate::{
     bench::core_of,
     control::protocol::Command,
     launch::{Assembly, Gateway, WorkerResources},
-    sim::{addresses, fixtures::two_ports},
+    sim::fixtures::two_ports,
 };
 use port::{Line, Watch};
 use std::{
@@ -68,7 +69,7 @@ impl Losses {
 pub(super) struct LiveGateway {
     gateway: Gateway,
     line: Arc<Line>,
-    terminals: Vec<Terminal>,
+    group: Group,
     start: Instant,
     /// Packets that terminals sent so far.
     sent: u64,
@@ -90,29 +91,28 @@ impl LiveGateway {
             two_ports(queues.map(|queue| vec![queue])),
         );
         let gateway = assembly.and_then(Gateway::start).map_err(BenchError::Start)?;
-        let terminals = (0..terminals).map(|index| Terminal::new(world, index)).collect();
         let mut this = Self {
             gateway,
             line,
-            terminals,
+            group: Group::new(world, 0..terminals),
             start: Instant::now(),
             sent: 0,
             unopened: 0,
             next: 0,
             watched: None,
         };
-        for first in (0..this.terminals.len()).step_by(fleet::GROUP) {
-            let last = this.terminals.len().min(first + fleet::GROUP);
+        for first in (0..this.group.terminals.len()).step_by(GROUP) {
+            let last = this.group.terminals.len().min(first + GROUP);
             let now = this.start.elapsed();
             for index in first..last {
-                this.terminals[index].connect(now);
+                this.group.dial(now, index);
                 this.send(index, false);
             }
             this.wait("peers do not connect", |this| {
-                this.terminals[first..last].iter().all(Terminal::is_connected)
+                this.group.terminals[first..last].iter().all(Terminal::is_connected)
             })?;
         }
-        this.line.send_to(this.terminals.iter().filter_map(|terminal| terminal.inner));
+        this.line.send_to(this.group.terminals.iter().filter_map(|terminal| terminal.inner));
         Ok(this)
     }
 
@@ -121,7 +121,7 @@ impl LiveGateway {
     fn send(&mut self, index: usize, starts_clock: bool) {
         let now = self.start.elapsed();
         let frames: Vec<Vec<u8>> =
-            self.terminals[index].send(now).filter_map(|transmit| frame(&transmit)).collect();
+            self.group.terminals[index].send(now).filter_map(|transmit| frame(&transmit)).collect();
         for (left, frame) in (0..frames.len()).rev().zip(&frames) {
             self.line.up.push(starts_clock && left == 0, frame);
         }
@@ -135,18 +135,15 @@ impl LiveGateway {
             busy = true;
             match parse(&frame) {
                 Some(transmit) => {
-                    let to = transmit.addresses.remote.ip();
-                    let index = addresses::at_outer(to).map_or(usize::MAX, |index| index as usize);
-                    let Some(terminal) = self.terminals.get_mut(index) else { continue };
-                    if terminal.address() == to {
-                        terminal.handle(self.start.elapsed(), &transmit);
+                    if let Some(index) = self.group.deliver(self.start.elapsed(), &transmit) {
                         self.send(index, false);
                     }
                 }
                 None => {
                     let esp = frame.get(ethernet::HEADER..).unwrap_or_default();
                     let now = self.start.elapsed();
-                    let opened = self.watched.and_then(|index| self.terminals.get_mut(index)?.open(now, esp));
+                    let opened =
+                        self.watched.and_then(|index| self.group.terminals.get_mut(index)?.open(now, esp));
                     self.unopened += u64::from(opened.is_none());
                 }
             }
@@ -173,7 +170,7 @@ impl LiveGateway {
 
     /// Returns the index of the next terminal in turn.
     fn next_terminal(&mut self) -> usize {
-        self.next = (self.next + 1) % self.terminals.len();
+        self.next = (self.next + 1) % self.group.terminals.len();
         self.next
     }
 
@@ -181,16 +178,14 @@ impl LiveGateway {
     /// address, and how many packets went to the old one in the meantime.
     pub(super) fn move_one(&mut self) -> Result<(Duration, u64), BenchError> {
         let index = self.next_terminal();
-        let terminal = &mut self.terminals[index];
-        terminal.pass(self.start.elapsed());
-        let previous = terminal.address();
-        terminal.move_on(self.start.elapsed());
-        terminal.confirmed = 0;
+        self.group.terminals[index].pass(self.start.elapsed());
+        let previous = self.group.address_of(index);
+        self.group.move_on(self.start.elapsed(), index);
         self.watched = Some(index);
-        self.line.watch(Watch { index: index as u32, previous, current: terminal.address() });
+        self.line.watch(Watch { index: index as u32, previous, current: self.group.address_of(index) });
         self.send(index, true);
         self.wait("no packet follows a move", |this| {
-            this.line.latency.load(Acquire) > 0 && this.terminals[index].confirmed > 0
+            this.line.latency.load(Acquire) > 0 && this.group.terminals[index].confirmed > 0
         })?;
         self.send_packet(index);
         Ok((Duration::from_nanos(self.line.latency.load(Acquire)), self.line.to_old_address.load(Relaxed)))
@@ -200,8 +195,8 @@ impl LiveGateway {
     /// while.
     pub(super) fn rekey_one(&mut self, by_gateway: bool) -> Result<(), BenchError> {
         let index = self.next_terminal();
-        let terminal = &mut self.terminals[index];
-        let address = terminal.address();
+        let address = self.group.address_of(index);
+        let terminal = &mut self.group.terminals[index];
         terminal.pass(self.start.elapsed());
         self.watched = Some(index);
         self.line.watch(Watch { index: index as u32, previous: address, current: address });
@@ -216,7 +211,7 @@ impl LiveGateway {
         loop {
             let busy = self.pump();
             self.send_packet(index);
-            let terminal = &self.terminals[index];
+            let terminal = &self.group.terminals[index];
             let newest = terminal.children.last().filter(|_| terminal.children_made > children_before);
             if newest.is_some_and(|child| child.is_used && child.has_received) {
                 return Ok(());
@@ -232,8 +227,9 @@ impl LiveGateway {
 
     /// Sends a packet from terminal `index` to the server.
     fn send_packet(&mut self, index: usize) {
-        let terminal = &mut self.terminals[index];
-        let (address, inner) = (terminal.address(), terminal.inner);
+        let address = self.group.address_of(index);
+        let terminal = &mut self.group.terminals[index];
+        let inner = terminal.inner;
         let child = terminal.children.iter_mut().rev().find(|child| child.is_used);
         let (Some(child), Some(inner)) = (child, inner) else { return };
         let mut frame = vec![];
