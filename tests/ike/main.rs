@@ -18,5 +18,6 @@ mod malformed_handshake;
 mod no_nats;
 mod node;
 mod pair;
+mod states;
 mod storms;
 mod world;
