@@ -15,6 +15,7 @@ use wayfarer_mobility::{
     identity::Identity,
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
+        counter::Counter,
         event::{Event, PeerId},
     },
     path::Path,
@@ -149,11 +150,14 @@ fn announcement_after_a_packet_is_probed_at_once() {
 
 #[test]
 fn copies_from_elsewhere_do_not_disturb_an_announced_move() {
-    for doubted in [false, true] {
+    for (doubted, seen_before) in [(false, false), (true, false), (true, true)] {
         let (mut fleet, peer) = connected();
         if doubted {
             report_path(&mut fleet, VICTIM);
             fleet.pass(70 * SECOND);
+        }
+        if seen_before {
+            report_path(&mut fleet, ELSEWHERE);
         }
         // The peer announces a move, and gets our answer and our probe late.
         announce(&mut fleet, ELSEWHERE, false);
@@ -162,13 +166,36 @@ fn copies_from_elsewhere_do_not_disturb_an_announced_move() {
         }
         fleet.terminals[0].at = Some(ELSEWHERE.into());
         fleet.pass(2 * SECOND);
-        assert_eq!(fleet.address_of(peer), at(ELSEWHERE), "doubted: {doubted}");
+        assert_eq!(fleet.address_of(peer), at(ELSEWHERE), "doubted: {doubted}, seen before: {seen_before}");
         let last = fleet.gateway.events.iter().rev().find_map(|event| match event {
             Event::PeerMoved { path, confirmed, .. } => Some((path.remote, *confirmed)),
             _ => None,
         });
         assert_eq!(last, Some((ELSEWHERE.into(), true)));
     }
+}
+
+#[test]
+fn unanswered_announcement_does_not_keep_a_peer_from_being_found() {
+    let (mut fleet, peer) = connected();
+    announce(&mut fleet, ELSEWHERE, false);
+    fleet.pass(Duration::from_millis(10_500));
+    // The next probe waits. Meanwhile the peer is seen at another address.
+    fleet.terminals[0].at = Some(OTHER.into());
+    report_path(&mut fleet, OTHER);
+    fleet.pass(5 * SECOND);
+    assert_eq!((fleet.address_of(peer), unconfirmed(&fleet, OTHER)), (at(OTHER), 0));
+}
+
+#[test]
+fn later_probe_finds_the_peer() {
+    let (mut fleet, peer) = connected();
+    report_path(&mut fleet, ELSEWHERE);
+    fleet.pass(11 * SECOND);
+    assert_eq!(fleet.address_of(peer), at(TERMINAL));
+    fleet.terminals[0].at = Some(ELSEWHERE.into());
+    fleet.pass(20 * SECOND);
+    assert_eq!((fleet.address_of(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
 }
 
 #[test]
@@ -207,9 +234,12 @@ fn unconfirmed_move_ends_after_too_many_bytes_but_its_probe_stays() {
     report_path(&mut fleet, ELSEWHERE);
     fleet.gateway.endpoint.handle_unconfirmed(fleet.now, peer);
     assert_eq!(fleet.address_of(peer), at(TERMINAL));
+    assert_eq!(fleet.gateway.endpoint.count(Counter::Unconfirmed), 1);
+    fleet.pass(11 * SECOND);
+    assert_eq!(fleet.gateway.endpoint.count(Counter::Unconfirmed), 2, "the answer is due as before");
     // The peer is there after all: its answer was slow.
     fleet.terminals[0].at = Some(ELSEWHERE.into());
-    fleet.pass(2 * SECOND);
+    fleet.pass(20 * SECOND);
     assert_eq!((fleet.address_of(peer), unconfirmed(&fleet, ELSEWHERE)), (at(ELSEWHERE), 1));
 }
 

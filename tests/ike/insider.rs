@@ -146,6 +146,20 @@ impl Insider {
         Answer::Other
     }
 
+    /// Answers the gateway's request with this message ID, from `address`.
+    pub(super) fn answer(
+        &mut self,
+        exchange: ExchangeType,
+        message_id: u32,
+        address: [u8; 4],
+        payloads: &[Payload<'_>],
+    ) {
+        let mut body = vec![];
+        let first = wire::emit(payloads, &mut body);
+        let answer = self.protect(exchange, flags::INITIATOR | flags::RESPONSE, message_id, first, body);
+        self.pair.gateway.endpoint.handle_datagram(self.pair.now, to_gateway(address, 4500), &answer);
+    }
+
     /// Requests a child SA with this SPI for the gateway's addresses `inner`, as a rekey of `old`
     /// if there is one.
     pub(super) fn child(

@@ -20,5 +20,6 @@ mod no_nats;
 mod node;
 mod pair;
 mod rekeys;
+mod states;
 mod storms;
 mod world;

@@ -270,3 +270,31 @@ impl From<&AgreedChild> for ChildOffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_apply_only_to_their_states() {
+        let [rekey_at, expire_at, until] = [1, 2, 3].map(Duration::from_secs);
+        let states = [
+            ChildState::Installed { rekey_at, expire_at },
+            ChildState::Rekeying { expire_at },
+            ChildState::Replaced { expire_at },
+            ChildState::Deleting { expire_at },
+            ChildState::Lingering { until },
+        ];
+        let [installed, rekeying, replaced, deleting, lingering] = states.map(Some);
+        assert_eq!(states.map(ChildState::rekey), [rekeying, None, None, None, None]);
+        let abandoned = states.map(|state| state.abandon_rekey(Some(rekey_at)));
+        assert_eq!(abandoned, [None, installed, None, None, None]);
+        assert_eq!(states.map(ChildState::replace), [replaced, replaced, None, None, None]);
+        assert_eq!(states.map(ChildState::delete), [deleting, deleting, deleting, None, None]);
+        assert_eq!(states.map(ChildState::delete_again), [None, None, None, replaced, None]);
+        assert_eq!(states.map(|state| state.linger(until)), [lingering; 5]);
+        // We ask the peer to delete it when it expires. Once that is done, it ends.
+        let expired = states.map(|state| state.expire(expire_at));
+        assert_eq!(expired, [installed, rekeying, replaced, None, None]);
+    }
+}
