@@ -183,9 +183,9 @@ fn answer_to_an_update_of_an_ended_peer_moves_nothing() {
 fn probe_is_confirmed_only_by_its_cookie() {
     for (cookie, reasons) in [(None, vec![]), (Some([0; 16]), vec![Reason::Protocol])] {
         let mut insider = insider();
-        let child = insider.pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+        let peer = insider.pair.connected_peers()[1][0];
         let path = Path { local: GATEWAY.into(), remote: ELSEWHERE.into(), udp: Some((4500, 4500)) };
-        insider.pair.gateway.endpoint.handle_path(insider.pair.now, child, path);
+        insider.pair.gateway.endpoint.handle_path(insider.pair.now, peer, path);
         assert_eq!(insider.pair.down().len(), 1);
         let payloads: Vec<_> = cookie.iter().map(|data| Payload::notify(notify::COOKIE2, data)).collect();
         insider.answer(ExchangeType::Informational, 0, ELSEWHERE, &payloads);
