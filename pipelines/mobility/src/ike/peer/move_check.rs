@@ -47,46 +47,42 @@ pub(in crate::ike) struct PeerMove {
     pub(in crate::ike) seen_elsewhere: bool,
     /// Number of probes that it did not answer.
     probes: u32,
+    /// When the state ends: the answer is due, or the next probe may be sent.
+    pub(in crate::ike) until: Duration,
 }
 
 /// A move that our sends follow, while a probe checks it.
 #[derive(Debug)]
-pub(in crate::ike) struct Followed {
-    peer_move: Box<PeerMove>,
-    /// When an answer is due.
-    until: Duration,
-}
+pub(in crate::ike) struct Followed(Box<PeerMove>);
 
 /// A move that a probe checks, while our sends use the confirmed path.
 #[derive(Debug)]
-pub(in crate::ike) struct Probing {
-    peer_move: Box<PeerMove>,
-    /// When an answer is due.
-    until: Duration,
-}
+pub(in crate::ike) struct Probing(Box<PeerMove>);
 
 /// A move whose next probe has to wait, while our sends use the confirmed path.
 #[derive(Debug)]
-pub(in crate::ike) struct Waiting {
-    peer_move: Box<PeerMove>,
-    /// When the probe may be sent.
-    until: Duration,
-}
+pub(in crate::ike) struct Waiting(Box<PeerMove>);
 
 impl PeerMove {
     /// Returns a move from the confirmed path to the new one.
     pub(in crate::ike) fn new(confirmed: PeerPath, new_path: PeerPath, announced: bool) -> Box<Self> {
-        Box::new(Self { new_path, confirmed, announced, seen_elsewhere: false, probes: 0 })
+        let until = Duration::ZERO;
+        Box::new(Self { new_path, confirmed, announced, seen_elsewhere: false, probes: 0, until })
+    }
+
+    fn ending_at(mut self: Box<Self>, until: Duration) -> Box<Self> {
+        self.until = until;
+        self
     }
 
     /// Follows the move at once; an answer to the probe is due at `until`.
     pub(in crate::ike) fn follow(self: Box<Self>, until: Duration) -> Followed {
-        Followed { peer_move: self, until }
+        Followed(self.ending_at(until))
     }
 
-    /// Lets the first probe wait.
+    /// Lets the first probe wait until this time.
     pub(in crate::ike) fn wait(self: Box<Self>, until: Duration) -> Waiting {
-        Waiting { peer_move: self, until }
+        Waiting(self.ending_at(until))
     }
 
     /// Lets the next probe wait, unless this was the last one.
@@ -99,57 +95,46 @@ impl PeerMove {
 impl Followed {
     /// Ends the check: the peer answered.
     pub(in crate::ike) fn confirm(self) -> Box<PeerMove> {
-        self.peer_move
+        self.0
     }
 
     /// Stops following the move. The answer is due as before.
     pub(in crate::ike) fn withdraw(self) -> Probing {
-        let Self { peer_move, until } = self;
-        Probing { peer_move, until }
+        Probing(self.0)
     }
 
     /// Stops following the move: the peer did not answer. Returns `None` if it is given up.
     pub(in crate::ike) fn unanswered(self, next_probe_at: Duration) -> Option<Waiting> {
-        self.peer_move.unanswered(next_probe_at)
+        self.0.unanswered(next_probe_at)
     }
 }
 
 impl Probing {
     /// Ends the check: the peer answered, so the move is to be followed.
     pub(in crate::ike) fn confirm(self) -> Box<PeerMove> {
-        self.peer_move
+        self.0
     }
 
     /// Ends the probe: the peer did not answer. Returns `None` if the move is given up.
     pub(in crate::ike) fn unanswered(self, next_probe_at: Duration) -> Option<Waiting> {
-        self.peer_move.unanswered(next_probe_at)
+        self.0.unanswered(next_probe_at)
     }
 }
 
 impl Waiting {
     /// Begins the probe; an answer is due at `until`.
     pub(in crate::ike) fn probe(self, until: Duration) -> Probing {
-        Probing { peer_move: self.peer_move, until }
+        Probing(self.0.ending_at(until))
     }
 }
 
 impl MoveCheck {
     /// Returns the move.
     pub(in crate::ike) fn peer_move(&self) -> &PeerMove {
-        match self {
-            Self::Followed(Followed { peer_move, .. })
-            | Self::Probing(Probing { peer_move, .. })
-            | Self::Waiting(Waiting { peer_move, .. }) => peer_move,
-        }
-    }
-
-    /// Returns when the state ends.
-    pub(in crate::ike) fn until(&self) -> Duration {
-        match self {
-            Self::Followed(Followed { until, .. })
-            | Self::Probing(Probing { until, .. })
-            | Self::Waiting(Waiting { until, .. }) => *until,
-        }
+        let (Self::Followed(Followed(peer_move))
+        | Self::Probing(Probing(peer_move))
+        | Self::Waiting(Waiting(peer_move))) = self;
+        peer_move
     }
 
     /// Returns true if our sends use the new path.
@@ -159,12 +144,7 @@ impl MoveCheck {
 
     /// Returns the path that a probe checks.
     pub(in crate::ike) fn probed(&self) -> Option<PeerPath> {
-        match self {
-            Self::Followed(Followed { peer_move, .. }) | Self::Probing(Probing { peer_move, .. }) => {
-                Some(peer_move.new_path)
-            }
-            Self::Waiting(_) => None,
-        }
+        (!matches!(self, Self::Waiting(_))).then(|| self.peer_move().new_path)
     }
 
     /// Goes on after another sign of where the peer is.
@@ -173,9 +153,9 @@ impl MoveCheck {
     /// Returns the check if the peer has moved on, so that it is over.
     pub(in crate::ike) fn handle_sign(mut self, path: PeerPath, announced: bool) -> Result<Self, Self> {
         let is_probed = self.probed().is_some();
-        let (Self::Followed(Followed { peer_move, .. })
-        | Self::Probing(Probing { peer_move, .. })
-        | Self::Waiting(Waiting { peer_move, .. })) = &mut self;
+        let (Self::Followed(Followed(peer_move))
+        | Self::Probing(Probing(peer_move))
+        | Self::Waiting(Waiting(peer_move))) = &mut self;
         if peer_move.new_path.addresses == path.addresses {
             peer_move.new_path = path;
             peer_move.announced |= announced;

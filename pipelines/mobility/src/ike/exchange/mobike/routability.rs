@@ -135,12 +135,12 @@ impl Peer {
 
     /// Returns when [`Peer::handle_move_check`] must be called.
     pub(in crate::ike) fn move_check_at(&self) -> Option<Duration> {
-        self.move_check.as_ref().map(MoveCheck::until)
+        self.move_check.as_ref().map(|check| check.peer_move().until)
     }
 
     /// Ends the state of a move whose time is over.
     pub(in crate::ike) fn handle_move_check(&mut self, cx: &mut Context<'_>) {
-        match self.move_check.take_if(|check| check.until() <= cx.now) {
+        match self.move_check.take_if(|check| check.peer_move().until <= cx.now) {
             None => {}
             Some(MoveCheck::Waiting(waiting)) => self.end_wait(cx, waiting),
             probed => {
