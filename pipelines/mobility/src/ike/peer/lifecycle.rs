@@ -17,6 +17,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::vec::Vec;
+use core::time::Duration;
 
 impl Peer {
     /// Answers the request that came by IKE SA `spi`, at the address that it came from.
@@ -177,6 +178,39 @@ impl Peer {
         }
     }
 
+    /// Notes that a child SA with this policy ended or was refused. If we connect to the peer, it is
+    /// asked for again after a while.
+    pub(in crate::ike) fn miss_child(&mut self, cx: &mut Context<'_>, policy: usize) {
+        let connects = self.connection(cx).filter(|connection| connection.remote.is_some());
+        let Some(child) = connects.and_then(|connection| connection.children.get(policy)) else { return };
+        if !self.is_established() || self.has_child(policy) {
+            return;
+        }
+        if let Some(wait) = self.missing.get_or_insert_default().insert(cx.now, policy) {
+            cx.tell(Event::ChildMissing { peer: self.id, name: child.name.clone(), wait });
+        }
+    }
+
+    /// Asks for the missing child SAs whose wait is over.
+    pub(in crate::ike) fn ask_for_missing(&mut self, now: Duration) {
+        if !self.is_established() {
+            return;
+        }
+        let due = self.missing.as_mut().map(|missing| missing.take_due(now)).unwrap_or_default();
+        for policy in due {
+            if !self.has_child(policy) {
+                self.enqueue(QueuedRequest::Child(policy));
+            }
+        }
+    }
+
+    /// Returns true if there is a child SA with this policy, or we are creating one.
+    fn has_child(&mut self, policy: usize) -> bool {
+        self.children.iter().any(|child| child.sa.policy == policy && child.state().carries_traffic())
+            || self.queued.contains(&QueuedRequest::Child(policy))
+            || self.own_create(|target| target == Target::Child(policy)).is_some()
+    }
+
     /// Sends a liveness check at once.
     pub(in crate::ike) fn check_liveness(&mut self, cx: &mut Context<'_>) {
         if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
@@ -245,7 +279,9 @@ impl Peer {
         let (id, replaces) = (cx.begin_child(), agreed.replaces);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
-        self.note_installed(cx.now, agreed.policy);
+        if let Some(missing) = &mut self.missing {
+            missing.note_installed(cx.now, agreed.policy);
+        }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
         if let Some(old) = replaces.and_then(|old| self.child(old)) {

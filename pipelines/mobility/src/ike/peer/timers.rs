@@ -36,7 +36,7 @@ impl Peer {
             children.min(),
             self.init_resend_at(),
             self.move_check_at(),
-            self.missing_at(),
+            self.missing.as_ref().and_then(|missing| missing.poll_timeout()),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
