@@ -26,7 +26,7 @@ use crate::{
     path::Addresses,
     task::{Outcome, TaskId},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::mem;
 
 /// The next state of a handshake; `None` once both sides are established.
@@ -291,13 +291,14 @@ impl Peer {
         if self.is_established() {
             return self.close(cx, reason);
         }
-        if let Some(notify) = notify {
-            let delete = Delete { protocol: protocol::IKE, spis: Vec::new() };
-            let payloads = [notify.payload(), Payload::Delete(delete)];
-            if self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
-                let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi: self.active });
-                self.request(cx, ExchangeType::Informational, &payloads, sent, None);
-            }
+        if notify.is_some() && self.active().is_some_and(|ike_sa| ike_sa.outstanding.is_none()) {
+            let deletes = vec![Delete { protocol: protocol::IKE, spis: Vec::new() }];
+            let request =
+                InformationalRequest { refusal: notify, deletes, ..InformationalRequest::default() };
+            let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi: self.active });
+            request.with_payloads(|payloads| {
+                self.request(cx, ExchangeType::Informational, payloads, sent, None);
+            });
         }
         self.end(cx, reason);
     }

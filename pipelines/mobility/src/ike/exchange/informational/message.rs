@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 /// A request. An empty one checks that the peer is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ike) struct InformationalRequest {
-    /// True if the sender rejects our proof of identity (RFC 7296 §2.21.2).
-    pub(in crate::ike) is_unauthenticated: bool,
+    /// Why the sender rejects our answer in IKE_AUTH (RFC 7296 §2.21.2).
+    pub(in crate::ike) refusal: Option<ErrorNotify>,
     pub(in crate::ike) deletes: Vec<Delete>,
     /// True if the SAs must use the addresses of this message from now on (RFC 4555 §3.5).
     pub(in crate::ike) updates: bool,
@@ -44,7 +44,7 @@ impl InformationalRequest {
     pub(in crate::ike) fn read(payloads: &[Payload<'_>], is_wayfarer: bool) -> Result<Self, Malformed> {
         let notified = |kind| wire::notified(payloads, kind);
         Ok(Self {
-            is_unauthenticated: notified(notify::AUTHENTICATION_FAILED).is_some(),
+            refusal: ErrorNotify::find(payloads),
             deletes: deletes(payloads),
             updates: notified(notify::UPDATE_SA_ADDRESSES).is_some(),
             nat: NatDetection::read(payloads)?,
@@ -60,7 +60,7 @@ impl InformationalRequest {
         let description = self.description.as_ref().map(Description::data);
         let flag = |is_set: bool, kind| is_set.then(|| Payload::notify(kind, &[]));
         let mut payloads = Vec::new();
-        payloads.extend(flag(self.is_unauthenticated, notify::AUTHENTICATION_FAILED));
+        payloads.extend(self.refusal.as_ref().map(ErrorNotify::payload));
         payloads.extend(self.deletes.iter().cloned().map(Payload::Delete));
         payloads.extend(flag(self.updates, notify::UPDATE_SA_ADDRESSES));
         payloads.extend(self.nat.iter().flat_map(NatDetection::payloads));
@@ -133,7 +133,7 @@ mod tests {
         let deletes = vec![Delete { protocol: protocol::ESP, spis: vec![7, 8] }];
         let [local, remote] = ["192.0.2.7:4500", "203.0.113.1:4500"].map(|end| end.parse().unwrap());
         let request = InformationalRequest {
-            is_unauthenticated: true,
+            refusal: Some(notify::AUTHENTICATION_FAILED.into()),
             deletes: deletes.clone(),
             updates: true,
             nat: nat(),

@@ -7,7 +7,7 @@ use crate::{
         event::Reason,
         peer::{Peer, child::ChildState, creation::Target, state::PendingTask},
         proposal::protocol,
-        wire::{Delete, ExchangeType},
+        wire::{Delete, ExchangeType, notify},
     },
     path::Addresses,
 };
@@ -24,7 +24,9 @@ impl Peer {
         addresses: Addresses,
     ) {
         // A peer that rejects our proof may request nothing else (RFC 7296 §2.21.2).
-        let ends = request.is_unauthenticated || request.deletes.iter().any(|d| d.protocol == protocol::IKE);
+        let is_rejected =
+            request.refusal.as_ref().is_some_and(|refusal| refusal.kind == notify::AUTHENTICATION_FAILED);
+        let ends = is_rejected || request.deletes.iter().any(|d| d.protocol == protocol::IKE);
         let of_esp = request.deletes.iter().filter(|delete| delete.protocol == protocol::ESP);
         let deletes = of_esp.filter_map(|delete| {
             let spis: Vec<_> = delete.spis.iter().filter_map(|spi| self.peer_deletes(cx, *spi)).collect();
