@@ -63,6 +63,8 @@ pub(super) enum LogLevel {
 pub(super) enum Command {
     /// Runs a gateway until SIGINT or SIGTERM.
     #[command(after_help = "\
+A gateway that stops deletes the IKE SAs of all peers, and waits up to a second for their answers.
+
 Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. AF_XDP also needs CAP_IPC_LOCK or a larger memlock
 limit. A TAP device needs CAP_NET_ADMIN. Files need no rights. DPDK's NICs need root, a driver that DPDK knows, hugepages
 (scripts/dpdk-setup), and a program that was built with DPDK: `wayfarer --version` says whether it was.

@@ -20,6 +20,7 @@ mod turn;
 mod view;
 
 pub use handles::{PortHandle, WorkerHandle};
+pub use turn::Stop;
 
 use crate::{
     config::model::{self, Config, PolicyAction},

@@ -43,6 +43,9 @@ const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name f
 /// Most outcomes of tasks that are handled in one turn.
 const MAX_OUTCOMES: usize = 64;
 
+/// Most peers that are closed in one turn, so that the workers can send all messages.
+const MAX_CLOSED: usize = 128;
+
 /// The IKE endpoint, and what is installed for its peers.
 #[derive(Debug)]
 pub(in crate::slow_path) struct Ike {
@@ -138,6 +141,12 @@ impl Ike {
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
             IkeEvent::Over(child) => self.endpoint.handle_child_over(now, peer, child),
         }
+    }
+
+    /// Closes some of the peers, and connects to no new ones. Returns true once all have answered or
+    /// were given up.
+    pub(in crate::slow_path) fn shut_down(&mut self, now: Duration) -> bool {
+        self.endpoint.shut_down(now, MAX_CLOSED)
     }
 
     /// Handles changed routes: for each peer that we connected to, uses the local address of the
