@@ -144,7 +144,8 @@ impl Peer {
         for (pool, address) in core::mem::take(&mut self.leases) {
             cx.release(pool, address);
         }
-        cx.tell(Event::PeerDown { peer: self.id, remote: self.addresses.remote, reason });
+        let (connection, claimed, remote) = (self.connection, self.identity.clone(), self.addresses.remote);
+        cx.tell(Event::PeerDown { peer: self.id, connection, claimed, remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 
