@@ -172,10 +172,10 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SaCommand {
-    /// Sends the traffic of a tunnel's link to another address from now on.
+    /// Sends a tunnel's traffic to another address from now on.
     #[command(after_help = "\
-All tunnels of an IKE peer are one link and move together. A tunnel with keys from files is a link
-by itself. Keys, sequence numbers and counters stay as they are.
+Keys, sequence numbers and counters stay as they are. IKE itself decides where its peers are, so
+only tunnels with keys from files can be moved.
 
 Examples:
   wayfarer sa move alice 192.0.2.7             the UDP port stays as it is

@@ -201,11 +201,11 @@ impl SlowPath {
         id.is_some()
     }
 
-    /// Moves the link of the tunnel called `name` to another address, and to another UDP port if
+    /// Moves the manually keyed tunnel called `name` to another address, and to another UDP port if
     /// one is given.
     ///
     /// # Errors
-    /// [`MoveError`] of a tunnel that cannot move there.
+    /// [`MoveError`]; nothing changes then.
     pub fn move_by_hand(
         &mut self,
         now: Duration,

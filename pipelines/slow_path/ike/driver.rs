@@ -143,7 +143,7 @@ impl Ike {
             IkeEvent::FirstPacket(child) => self.endpoint.handle_child_used(now, peer, child),
             IkeEvent::Path(path) => self.endpoint.handle_path(now, peer, child::ike_path(path)),
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
-            IkeEvent::Over(child) => self.endpoint.handle_child_over(now, peer, child),
+            IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
     }
 

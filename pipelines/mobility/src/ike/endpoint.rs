@@ -444,8 +444,8 @@ impl Endpoint {
     }
 
     /// Handles a report of the data plane: one of this child SA's two SAs may carry nothing more.
-    pub fn handle_child_over(&mut self, now: Duration, peer: PeerId, child: ChildId) {
-        self.with(now, peer, |peer, cx| peer.handle_child_over(cx, child));
+    pub fn handle_child_expired(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.handle_child_expired(cx, child));
     }
 
     /// Handles the answer to [`Event::LivenessDue`]: `alive` says whether the data plane received
