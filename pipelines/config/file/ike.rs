@@ -17,6 +17,7 @@ pub(in crate::config) struct Ike {
     pub key_log: Key<String>,
     pub cookie_threshold: Key<i64>,
     pub half_open: Key<i64>,
+    pub half_open_time: Key<String>,
     pub peers: Key<i64>,
     pub devices: Key<i64>,
     pub children: Key<i64>,

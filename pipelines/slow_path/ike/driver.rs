@@ -78,6 +78,7 @@ impl Ike {
         let settings = Settings {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
+            half_open: config.half_open_time,
             peer_limit: config.peers,
             device_limit: config.devices,
             child_limit: config.children,

@@ -421,7 +421,9 @@ impl Endpoint {
 
     /// Handles the outcome of a task.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
-        if let Some(peer) = self.shared.queue.done(task) {
+        let queue = &mut self.shared.queue;
+        let is_over = !matches!(outcome, Outcome::Asking);
+        if let Some(peer) = if is_over { queue.done(task) } else { queue.owner(task) } {
             self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
         }
     }

@@ -25,7 +25,7 @@ impl Peer {
             let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
             return Some(resend.map_or(at, |resend| resend.min(at)));
         }
-        let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
+        let deadline = (!self.is_established()).then(|| self.handshake_ends_at(cx));
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
         let forget = self.ike_sas.iter().filter_map(|s| s.life().removed_at()).min();
         let children = self.children.iter().map(|child| child.state().due_at());
@@ -46,6 +46,23 @@ impl Peer {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Returns when the handshake is given up.
+    fn handshake_ends_at(&self, cx: &Context<'_>) -> Duration {
+        let extension = match &self.phase {
+            Phase::Responder(responder) => responder.handshake.server_time.extension(cx.settings.server_time),
+            _ => Duration::ZERO,
+        };
+        self.since + cx.settings.half_open + extension
+    }
+
+    /// Notes that a RADIUS server is asked about the peer. Its answer may take as long as a human
+    /// needs to confirm a log-in.
+    pub(in crate::ike) fn note_server_asked(&mut self, cx: &Context<'_>) {
+        if let Phase::Responder(responder) = &mut self.phase {
+            responder.handshake.server_time.begin(cx.now);
+        }
     }
 
     /// Returns when IKE_SA_INIT is sent again.
@@ -74,7 +91,7 @@ impl Peer {
         }
         let now = cx.now;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        if !self.is_established() && self.since + cx.settings.half_open <= cx.now {
+        if !self.is_established() && self.handshake_ends_at(cx) <= cx.now {
             return self.fail(cx, Reason::Timeout);
         }
         if is_due(self.init_resend_at()) {

@@ -51,6 +51,7 @@ impl EapMethod {
         cx: &mut Context<'_>,
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
+        handshake.server_time.end(cx.now);
         self.claim.handle_step(handshake, peer, cx, (conversation, step), Vec::new())
     }
 }
