@@ -50,6 +50,7 @@ pub(in crate::config) struct Connection {
     pub password_file: Key<String>,
     #[serde(default)]
     pub radius: Vec<Spanned<Radius>>,
+    pub nas_identifier: Key<String>,
     pub proposals: Key<List>,
     pub esp: Key<List>,
     pub inner_local: Key<List>,

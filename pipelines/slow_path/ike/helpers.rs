@@ -128,6 +128,7 @@ mod tests {
     use wayfarer_mobility::{
         aaa::{
             eap::Authenticator,
+            origin::Origin,
             radius::{
                 Radius,
                 question::{Realm, Server},
@@ -152,8 +153,9 @@ mod tests {
                 None => thread::yield_now(),
             }
         };
+        let origin = Origin { connection: "people".into(), local: [203, 0, 113, 1].into(), remote: from };
         for n in 0..200 {
-            let mut conversation = radius.begin(b"");
+            let mut conversation = radius.begin(origin.clone());
             conversation.handle(&[]);
             let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
             helpers.submit(TaskId(2 * n), from, Task::Eap(conversation, identity));

@@ -4,7 +4,9 @@
 //! | module | contents |
 //! |---|---|
 //! | [`eap`] | EAP conversations |
+//! | [`origin`] | where a peer comes from |
 //! | [`radius`] | RADIUS servers that authenticate peers for us |
 
 pub mod eap;
+pub mod origin;
 pub mod radius;

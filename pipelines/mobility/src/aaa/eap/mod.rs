@@ -8,7 +8,10 @@
 pub mod mschapv2;
 pub mod packet;
 
-use super::radius::question::{Question, Reply};
+use super::{
+    origin::Origin,
+    radius::question::{Question, Reply},
+};
 use crate::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
@@ -57,6 +60,6 @@ pub trait Conversation: Send + Sync + fmt::Debug {
 
 /// Begins conversations, at either side.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// Begins a conversation; `identity` is the data of the client's ID payload.
-    fn begin(&self, identity: &[u8]) -> Box<dyn Conversation>;
+    /// Begins a conversation with a peer that comes from `origin`.
+    fn begin(&self, origin: Origin) -> Box<dyn Conversation>;
 }

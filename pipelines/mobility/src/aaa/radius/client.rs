@@ -248,6 +248,7 @@ fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &
     let request = AccessRequest {
         user_name: &question.user_name,
         nas_identifier: question.realm.nas_identifier.as_bytes(),
+        origin: &question.origin,
         state: question.state.as_deref(),
         eap: &question.eap,
     };

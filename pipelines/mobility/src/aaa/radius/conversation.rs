@@ -5,9 +5,12 @@ use super::{
     packet::Code,
     question::{Question, Realm, Reply},
 };
-use crate::aaa::eap::{
-    Authenticator, Conversation, Step,
-    packet::{Packet, kind},
+use crate::aaa::{
+    eap::{
+        Authenticator, Conversation, Step,
+        packet::{Packet, kind},
+    },
+    origin::Origin,
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::{fmt, mem};
@@ -27,10 +30,11 @@ impl Radius {
 }
 
 impl Authenticator for Radius {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, origin: Origin) -> Box<dyn Conversation> {
         let realm = self.0.clone();
         Box::new(PassThrough {
             realm,
+            origin,
             stage: Stage::Nothing,
             claimed_identity: Vec::new(),
             name: None,
@@ -43,6 +47,7 @@ impl Authenticator for Radius {
 /// One conversation.
 struct PassThrough {
     realm: Arc<Realm>,
+    origin: Origin,
     stage: Stage,
     /// The EAP identity that the peer claims.
     claimed_identity: Vec<u8>,
@@ -171,6 +176,7 @@ impl Conversation for PassThrough {
         let Stage::Asking { eap, context, .. } = &self.stage else { return None };
         Some(Question {
             realm: self.realm.clone(),
+            origin: self.origin.clone(),
             server: context.as_ref().map(|context| context.server),
             user_name: self.claimed_identity.clone(),
             state: context.as_ref().and_then(|context| context.state.clone()),
@@ -207,7 +213,12 @@ mod tests {
     fn conversation(trust_identity: bool) -> Box<dyn Conversation> {
         let server = Server::new(([10, 0, 0, 5], 1812).into(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![Server { trust_identity, ..server }], "gateway"));
-        let mut conversation = radius.begin(b"carol");
+        let origin = Origin {
+            connection: "people".into(),
+            local: [203, 0, 113, 1].into(),
+            remote: [192, 0, 2, 7].into(),
+        };
+        let mut conversation = radius.begin(origin);
         conversation.handle(&[]);
         conversation
     }

@@ -3,8 +3,9 @@
 //! Every answer must have a Message-Authenticator. Without it, an attacker who can change packets
 //! could turn a refusal into an acceptance (CVE-2024-3596).
 
-use crate::crypto::Secret;
-use alloc::vec::Vec;
+use crate::{aaa::origin::Origin, crypto::Secret};
+use alloc::{string::ToString, vec::Vec};
+use core::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
@@ -13,13 +14,18 @@ use zeroize::Zeroizing;
 /// Types of attributes.
 mod attribute {
     pub(super) const USER_NAME: u8 = 1;
+    pub(super) const NAS_IP_ADDRESS: u8 = 4;
     pub(super) const SERVICE_TYPE: u8 = 6;
     pub(super) const STATE: u8 = 24;
     pub(super) const VENDOR_SPECIFIC: u8 = 26;
+    pub(super) const CALLED_STATION_ID: u8 = 30;
+    pub(super) const CALLING_STATION_ID: u8 = 31;
     pub(super) const NAS_IDENTIFIER: u8 = 32;
     pub(super) const NAS_PORT_TYPE: u8 = 61;
     pub(super) const EAP_MESSAGE: u8 = 79;
     pub(super) const MESSAGE_AUTHENTICATOR: u8 = 80;
+    pub(super) const NAS_PORT_ID: u8 = 87;
+    pub(super) const NAS_IPV6_ADDRESS: u8 = 95;
 }
 
 const ACCESS_REQUEST: u8 = 1;
@@ -42,12 +48,14 @@ pub const MAX_PACKET_LEN: usize = 4096;
 const MSK: usize = 64;
 
 /// An Access-Request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct AccessRequest<'a> {
     /// The peer's EAP identity.
     pub user_name: &'a [u8],
     /// Our own name.
     pub nas_identifier: &'a [u8],
+    /// Where the peer comes from.
+    pub origin: &'a Origin,
     /// The state of the server's last challenge.
     pub state: Option<&'a [u8]>,
     /// An EAP packet.
@@ -56,20 +64,29 @@ pub struct AccessRequest<'a> {
 
 impl AccessRequest<'_> {
     /// Encodes the request. `authenticator` is random; `secret` is shared with the server. Returns
-    /// `None` if an attribute or the packet is too long, or the user's name or our own is empty.
+    /// `None` if an attribute or the packet is too long, or a name is empty.
     pub fn emit(&self, id: u8, authenticator: &[u8; 16], secret: &[u8]) -> Option<Vec<u8>> {
         let mut packet = [&[ACCESS_REQUEST, id, 0, 0][..], authenticator].concat();
         // First, so that an attacker controls nothing before it.
         push(&mut packet, attribute::MESSAGE_AUTHENTICATOR, &[0; 16])?;
+        let Origin { connection, local, remote } = self.origin;
+        let (called, calling) = (local.to_string(), remote.to_string());
         for (kind, value) in [
             (attribute::USER_NAME, Some(self.user_name)),
             (attribute::NAS_IDENTIFIER, Some(self.nas_identifier)),
             (attribute::SERVICE_TYPE, Some(&SERVICE_TYPE[..])),
             (attribute::NAS_PORT_TYPE, Some(&NAS_PORT_TYPE[..])),
+            (attribute::NAS_PORT_ID, Some(connection.as_bytes())),
+            (attribute::CALLED_STATION_ID, Some(called.as_bytes())),
+            (attribute::CALLING_STATION_ID, Some(calling.as_bytes())),
             (attribute::STATE, self.state),
         ] {
             value.map_or(Some(()), |value| push(&mut packet, kind, value))?;
         }
+        match local {
+            IpAddr::V4(own) => push(&mut packet, attribute::NAS_IP_ADDRESS, &own.octets()),
+            IpAddr::V6(own) => push(&mut packet, attribute::NAS_IPV6_ADDRESS, &own.octets()),
+        }?;
         for part in self.eap.chunks(MAX_VALUE_LEN) {
             push(&mut packet, attribute::EAP_MESSAGE, part)?;
         }

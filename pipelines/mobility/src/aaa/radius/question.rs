@@ -1,7 +1,7 @@
 //! Questions of EAP conversations to RADIUS servers, and their answers.
 
 use super::packet::Code;
-use crate::crypto::Secret;
+use crate::{aaa::origin::Origin, crypto::Secret};
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
@@ -80,6 +80,8 @@ impl Realm {
 pub struct Question {
     /// The servers that know the peer.
     pub realm: Arc<Realm>,
+    /// Where the peer comes from.
+    pub origin: Origin,
     /// Number of the server that already knows this conversation, if there is one.
     pub server: Option<usize>,
     /// The peer's EAP identity.

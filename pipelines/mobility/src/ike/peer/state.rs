@@ -12,6 +12,7 @@ use super::{
     responder::Responder,
 };
 use crate::{
+    aaa::origin::Origin,
     crypto::Secret,
     identity::Identity,
     ike::{
@@ -216,6 +217,11 @@ impl Peer {
 
     pub(in crate::ike) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
         cx.connections.get(self.connection?)
+    }
+
+    /// Returns where the peer comes from, for the method that authenticates it.
+    pub(in crate::ike) fn origin(&self, connection: &Connection) -> Origin {
+        Origin { connection: connection.name.clone(), local: self.addresses.local.ip(), remote: self.from }
     }
 
     /// Returns the IKE SA that our requests use.

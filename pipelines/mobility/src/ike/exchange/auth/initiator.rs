@@ -251,7 +251,7 @@ impl Verification {
             return handshake.finish(peer, cx, &self.terms);
         };
         let packet = self.eap.ok_or_else(|| give_up(Reason::Protocol))?;
-        let conversation = method.begin(&connection.local_id.data);
+        let conversation = method.begin(peer.origin(connection));
         peer.start(cx, Task::Eap(conversation, packet), PendingTask::Handshake);
         Ok(Some(InitiatorState::EapMethod(EapMethod)))
     }

@@ -206,7 +206,7 @@ impl Claim {
             return self.establish(handshake, peer, cx, &proof, false);
         };
         // The first packet of the conversation goes with our proof (RFC 7296 §2.16).
-        let conversation = authenticator.begin(&self.request.identity.data);
+        let conversation = authenticator.begin(peer.origin(self.connection(cx)?));
         peer.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::Handshake);
         Ok(Some(ResponderState::EapStart(Box::new(EapStart { claim: self, proof }))))
     }
