@@ -20,6 +20,7 @@ use wayfarer_mobility::{
     },
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
+        counter::Counter,
         event::Reason,
         settings::Settings,
     },
@@ -157,5 +158,18 @@ fn a_peers_own_time_does_not_start_again_when_a_server_answers() {
         rig.now += seconds * SECOND;
         rig.gateway.endpoint.handle_timeout(rig.now);
         assert_eq!(rig.gateway.endpoint.half_open(), half_open);
+    }
+}
+
+#[test]
+fn a_silent_server_is_told_apart_from_a_refusal() {
+    let refusal = || Some(Reply { code: Code::Reject, ..accept("alice") });
+    for (answer, reason, counts) in [(None, Reason::NoServer, [0, 1]), (refusal(), Reason::Eap, [1, 0])] {
+        let mut rig = Rig::new(vec![people()]);
+        rig.dial(TERMINAL);
+        rig.answer(answer);
+        assert_eq!(rig.gateway.end_reasons(), [reason]);
+        let counted = [Counter::EapRefused, Counter::NoServer].map(|one| rig.gateway.endpoint.count(one));
+        assert_eq!(counted, counts);
     }
 }

@@ -177,7 +177,7 @@ mod tests {
             let now = now + Duration::from_secs(second);
             helpers.turn(now);
             while let Some((_, outcome)) = helpers.poll(now) {
-                assert!(matches!(outcome, Outcome::Eap(_, Step::Failure(_))));
+                assert!(matches!(outcome, Outcome::Eap(_, Step::Unanswered(_))));
                 failed += 1;
             }
         }

@@ -75,8 +75,10 @@ pub enum Reason {
     Authentication,
     /// The peer's certificate or signature was rejected.
     Verification(VerifyError),
-    /// EAP failed.
+    /// EAP failed: the peer did not prove who it is.
     Eap,
+    /// No RADIUS server answered.
+    NoServer,
     /// EAP succeeded, but only the peer itself vouches for its name, and all matching connections
     /// have a `remote_id`.
     Unnamed,

@@ -27,6 +27,8 @@ pub enum Step {
     /// The other side failed to prove its identity. Send this packet (from the server:
     /// EAP-Failure).
     Failure(Vec<u8>),
+    /// No server answered. Send this packet (EAP-Failure).
+    Unanswered(Vec<u8>),
     /// Ask another server first: [`Conversation::question`] returns the question, and
     /// [`Conversation::answered`] continues. The driver of tasks handles this step; a peer never
     /// sees it.

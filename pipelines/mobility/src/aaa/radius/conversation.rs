@@ -189,7 +189,10 @@ impl Conversation for PassThrough {
             Stage::Asking { id, .. } => id,
             _ => 0,
         };
-        reply.and_then(|reply| self.handle_reply(id, reply)).unwrap_or_else(|| self.fail(id))
+        match reply {
+            Some(reply) => self.handle_reply(id, reply).unwrap_or_else(|| self.fail(id)),
+            None => Step::Unanswered(Packet::Failure(id).emit()),
+        }
     }
 }
 
@@ -281,6 +284,18 @@ mod tests {
             }
             assert_eq!(accepted(true, method, "alice@corp", Some("alice")).as_deref(), Some("alice"));
             assert_eq!(accepted(true, method, "alice@corp", None).as_deref(), Some("alice@corp"));
+        }
+    }
+
+    #[test]
+    fn silence_is_no_refusal() {
+        for (answer, is_refused) in [(None, false), (reply(Code::Reject, None, None), true)] {
+            let mut conversation = conversation(false);
+            conversation.handle(&response(kind::IDENTITY, b"alice"));
+            let failure = Packet::Failure(1).emit();
+            let step = if is_refused { Step::Failure(failure) } else { Step::Unanswered(failure) };
+            assert_eq!(conversation.answered(answer), step);
+            assert!(matches!(conversation.handle(&response(kind::IDENTITY, b"alice")), Step::Failure(_)));
         }
     }
 

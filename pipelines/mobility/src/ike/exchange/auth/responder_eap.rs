@@ -9,6 +9,7 @@ use crate::{
     identity::Identity,
     ike::{
         context::Context,
+        counter::Counter,
         event::Reason,
         peer::{
             Peer,
@@ -79,12 +80,18 @@ impl Claim {
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), Err(Reason::Eap)),
             Step::Failure(packet) => (packet, Err(Reason::Eap)),
+            Step::Unanswered(packet) => (packet, Err(Reason::NoServer)),
             Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
         };
         let payloads: Vec<_> = proof.into_iter().chain([Payload::Eap(&packet)]).collect();
         let addresses = peer.addresses;
         let datagrams = peer.handshake_sa()?.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(addresses, datagrams);
+        match &next {
+            Err(Reason::Eap) => cx.count(Counter::EapRefused),
+            Err(Reason::NoServer) => cx.count(Counter::NoServer),
+            _ => {}
+        }
         Ok(Some(next?))
     }
 
