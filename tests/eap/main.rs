@@ -29,6 +29,7 @@ use wayfarer_mobility::{
             Authenticator, Conversation, Step,
             mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         },
+        grant::Grant,
         origin::Origin,
         radius::{
             Radius,
@@ -161,8 +162,16 @@ fn free_radius_judges_passwords() {
     let mut conversation = radius.begin(origin());
     assert_same_key(talk(&mut *conversation, &mut *alice("secret")));
     assert_eq!(conversation.identity(), Some(&b"alice"[..]));
+    let grant = Grant {
+        ip4: Some([10, 98, 0, 200].into()),
+        ip6: Some("2001:db8:98::200".parse().unwrap()),
+        pools: vec![b"staff".to_vec()],
+        session_timeout: Some(15),
+    };
+    assert_eq!(conversation.grant(), Some(&grant));
     let mut conversation = radius.begin(origin());
     assert_refused(talk(&mut *conversation, &mut *alice("wrong")));
+    assert_eq!(conversation.grant(), None);
     assert_eq!(conversation.identity(), None);
     // This server accepts every realm, and repeats it.
     let claimed = b"alice@elsewhere";
@@ -177,7 +186,7 @@ fn free_radius_judges_passwords() {
 #[test]
 fn answer_with_a_wrong_secret_is_ignored() {
     let server = free_radius("1.3");
-    assert_refused(talk(
+    assert_unanswered(talk(
         &mut *by_radius(&[(server.address, "other")]).begin(origin()),
         &mut *alice("secret"),
     ));

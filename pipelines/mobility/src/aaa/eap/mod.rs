@@ -9,6 +9,7 @@ pub mod mschapv2;
 pub mod packet;
 
 use super::{
+    grant::Grant,
     origin::Origin,
     radius::question::{Question, Reply},
 };
@@ -47,6 +48,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Returns the other identities in the credential by which the other side authenticated.
     fn other_names(&self) -> Vec<Vec<u8>> {
         Vec::new()
+    }
+
+    /// Returns what a server grants to the other side, once that has succeeded.
+    fn grant(&self) -> Option<&Grant> {
+        None
     }
 
     /// Returns the question for another server, after [`Step::Ask`].

@@ -201,6 +201,7 @@ impl Client {
             state: answer.state().map(<[u8]>::to_vec),
             user_name: answer.user_name().map(<[u8]>::to_vec),
             msk: answer.msk(&request.authenticator, secret).ok(),
+            grant: answer.grant().ok(),
         };
         self.finish(id, Some(reply));
     }

@@ -10,6 +10,7 @@ use crate::aaa::{
         Authenticator, Conversation, Step,
         packet::{Packet, kind},
     },
+    grant::Grant,
     origin::Origin,
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
@@ -38,6 +39,7 @@ impl Authenticator for Radius {
             stage: Stage::Nothing,
             claimed_identity: Vec::new(),
             name: None,
+            grant: None,
             method: 0,
             rounds: 0,
         })
@@ -53,6 +55,8 @@ struct PassThrough {
     claimed_identity: Vec<u8>,
     /// The user that the server has accepted.
     name: Option<Vec<u8>>,
+    /// What the server grants, once it has accepted the user.
+    grant: Option<Grant>,
     /// EAP type of the server's last request.
     method: u8,
     rounds: u32,
@@ -116,6 +120,7 @@ impl PassThrough {
             }
             (Code::Accept, None | Some(Some(Packet::Success(_)))) => {
                 let key = reply.msk?;
+                self.grant = Some(reply.grant?);
                 self.name = self.accepted(reply.server, reply.user_name);
                 self.stage = Stage::Success;
                 Some(Step::Success(Packet::Success(id).emit(), key))
@@ -170,6 +175,10 @@ impl Conversation for PassThrough {
 
     fn identity(&self) -> Option<&[u8]> {
         self.name.as_deref()
+    }
+
+    fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
     }
 
     fn question(&self) -> Option<Question> {
@@ -235,8 +244,16 @@ mod tests {
     }
 
     fn reply(code: Code, eap: Option<Vec<u8>>, user_name: Option<&[u8]>) -> Option<Reply> {
-        let msk = Some(Some(Secret::new(vec![7; 64])));
-        Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
+        let (msk, grant) = (Some(Some(Secret::new(vec![7; 64]))), Some(Grant::default()));
+        Some(Reply {
+            server: 0,
+            code,
+            eap,
+            state: None,
+            user_name: user_name.map(<[u8]>::to_vec),
+            msk,
+            grant,
+        })
     }
 
     /// Returns the accepted name if the peer claims `claimed`, and the server uses `method` and
@@ -285,6 +302,20 @@ mod tests {
             assert_eq!(accepted(true, method, "alice@corp", Some("alice")).as_deref(), Some("alice"));
             assert_eq!(accepted(true, method, "alice@corp", None).as_deref(), Some("alice@corp"));
         }
+    }
+
+    #[test]
+    fn only_an_acceptance_grants_anything() {
+        let grant = Grant { session_timeout: Some(15), ..Grant::default() };
+        let mut conversation = conversation(false);
+        conversation.handle(&response(kind::IDENTITY, b"alice"));
+        let challenge = reply(Code::Challenge, Some(request(TTLS)), None).unwrap();
+        conversation.answered(Some(Reply { grant: Some(grant.clone()), ..challenge }));
+        assert_eq!(conversation.grant(), None);
+        conversation.handle(&response(TTLS, b"proof"));
+        let acceptance = reply(Code::Accept, None, Some(b"alice")).unwrap();
+        conversation.answered(Some(Reply { grant: Some(grant.clone()), ..acceptance }));
+        assert_eq!(conversation.grant(), Some(&grant));
     }
 
     #[test]

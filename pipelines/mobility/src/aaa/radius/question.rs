@@ -1,7 +1,10 @@
 //! Questions of EAP conversations to RADIUS servers, and their answers.
 
 use super::packet::Code;
-use crate::{aaa::origin::Origin, crypto::Secret};
+use crate::{
+    aaa::{grant::Grant, origin::Origin},
+    crypto::Secret,
+};
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
@@ -107,4 +110,6 @@ pub struct Reply {
     pub user_name: Option<Vec<u8>>,
     /// The MSK, if the method makes one; the outer `None` if its key cannot be decrypted.
     pub msk: Option<Option<Secret>>,
+    /// What the server grants to the peer; `None` if an attribute has a wrong length.
+    pub grant: Option<Grant>,
 }

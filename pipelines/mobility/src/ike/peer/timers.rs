@@ -5,6 +5,7 @@ use super::{
     ike_sa::IkeSa,
     initiator::InitiatorState,
     request::{QueuedRequest, Request},
+    responder::{EapMethod, ResponderState},
     state::{Peer, Phase},
 };
 use crate::{
@@ -41,6 +42,7 @@ impl Peer {
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
+            self.session_ends_at(),
             self.keepalive_at,
         ]
         .into_iter()
@@ -50,19 +52,28 @@ impl Peer {
 
     /// Returns when the handshake is given up.
     fn handshake_ends_at(&self, cx: &Context<'_>) -> Duration {
-        let extension = match &self.phase {
-            Phase::Responder(responder) => responder.handshake.server_time.extension(cx.settings.server_time),
-            _ => Duration::ZERO,
+        let claim = match &self.phase {
+            Phase::Responder(responder) => responder.state.claim(),
+            _ => None,
         };
-        self.since + cx.settings.half_open + extension
+        let extension = claim.map(|claim| claim.server_time.extension(cx.settings.server_time));
+        self.since + cx.settings.half_open + extension.unwrap_or_default()
     }
 
     /// Notes that a RADIUS server is asked about the peer. Its answer may take as long as a human
     /// needs to confirm a log-in.
     pub(in crate::ike) fn note_server_asked(&mut self, cx: &Context<'_>) {
-        if let Phase::Responder(responder) = &mut self.phase {
-            responder.handshake.server_time.begin(cx.now);
+        if let Phase::Responder(responder) = &mut self.phase
+            && let ResponderState::EapMethod(EapMethod { claim }) = &mut responder.state
+        {
+            claim.server_time.begin(cx.now);
         }
+    }
+
+    /// Returns when the session that a RADIUS server granted is over.
+    fn session_ends_at(&self) -> Option<Duration> {
+        let seconds = self.grant.as_ref()?.session_timeout?;
+        Some(self.up_at + Duration::from_secs(seconds.into())).filter(|_| self.is_established())
     }
 
     /// Returns when IKE_SA_INIT is sent again.
@@ -99,6 +110,9 @@ impl Peer {
         }
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
+        }
+        if is_due(self.session_ends_at()) {
+            return self.close(cx, Reason::SessionOver);
         }
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {

@@ -124,6 +124,58 @@ fn an_answer_is_read() {
     assert_eq!(msk[..], [[1; 32], [2; 32]].concat());
 }
 
+/// Returns what an answer with these attributes grants.
+fn granted(attributes: &[(u8, &[u8])]) -> Result<Grant, AnswerError> {
+    let packet = answer(2, 5, attributes, true);
+    Answer::parse(&packet, 5, &REQUEST, SECRET).unwrap().grant()
+}
+
+#[test]
+fn addresses_pools_and_the_time_of_a_session_are_granted() {
+    let six: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let whole = [&[0, 128][..], &six.octets()].concat();
+    for ip6 in [(attribute::FRAMED_IPV6_ADDRESS, &six.octets()[..]), (attribute::FRAMED_IPV6_PREFIX, &whole)]
+    {
+        let grant = granted(&[
+            (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 200]),
+            (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 201]),
+            ip6,
+            (attribute::FRAMED_POOL, b"staff"),
+            (attribute::FRAMED_IPV6_POOL, b"staff6"),
+            (attribute::SESSION_TIMEOUT, &[0, 0, 14, 16]),
+        ]);
+        let pools = vec![b"staff".to_vec(), b"staff6".to_vec()];
+        let ip4 = Some([10, 98, 0, 200].into());
+        assert_eq!(grant, Ok(Grant { ip4, ip6: Some(six), pools, session_timeout: Some(3600) }));
+    }
+}
+
+#[test]
+fn a_choice_that_the_server_leaves_to_us_is_no_grant() {
+    let delegated = [&[0, 56][..], &[0x20, 1, 0xd, 0xb8, 0, 0, 0]].concat();
+    for left in [
+        (attribute::FRAMED_IP_ADDRESS, &[255; 4][..]),
+        (attribute::FRAMED_IP_ADDRESS, &[255, 255, 255, 254]),
+        (attribute::FRAMED_IPV6_PREFIX, &delegated),
+        (attribute::SESSION_TIMEOUT, &[0; 4]),
+    ] {
+        assert_eq!(granted(&[left]), Ok(Grant::default()), "{left:?}");
+    }
+}
+
+#[test]
+fn attributes_of_a_wrong_length_grant_nothing() {
+    let prefix = [0, 128, 0x20, 1];
+    for bad in [
+        (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0][..]),
+        (attribute::FRAMED_IPV6_ADDRESS, &[0x20, 1, 0xd, 0xb8]),
+        (attribute::FRAMED_IPV6_PREFIX, &prefix),
+        (attribute::SESSION_TIMEOUT, &[0, 0, 0, 0, 15]),
+    ] {
+        assert_eq!(granted(&[bad]), Err(AnswerError::Malformed), "{bad:?}");
+    }
+}
+
 #[test]
 fn keys_shorter_than_an_msk_are_padded_and_a_single_key_is_refused() {
     let keys = [seal_key(MPPE_RECV_KEY, &[1; 16]), seal_key(MPPE_SEND_KEY, &[2; 16])];
@@ -190,7 +242,7 @@ proptest! {
         let attributes = Attributes(&packet[HEADER..]);
         let _ = attributes.check();
         let all = Answer { code: Code::Accept, attributes };
-        let _ = (all.eap(), all.state(), all.msk(&REQUEST, SECRET));
+        let _ = (all.eap(), all.state(), all.msk(&REQUEST, SECRET), all.grant());
     }
 
     #[test]

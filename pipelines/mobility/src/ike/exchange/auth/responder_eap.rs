@@ -46,13 +46,13 @@ impl EapStart {
 impl EapMethod {
     /// Sends the method's next packet.
     pub(in crate::ike) fn handle_step(
-        self,
+        mut self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
-        handshake.server_time.end(cx.now);
+        self.claim.server_time.end(cx.now);
         self.claim.handle_step(handshake, peer, cx, (conversation, step), Vec::new())
     }
 }
@@ -115,6 +115,7 @@ impl Claim {
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.take_names(cx, &names);
+        peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);
         Ok(())

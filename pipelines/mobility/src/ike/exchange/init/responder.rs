@@ -16,7 +16,7 @@ use crate::{
             choose::Candidates,
             failure::Failure,
             ike_sa::IkeSa,
-            responder::{InitKex, Ready, Responder, ResponderHandshake, ResponderState, ServerTime},
+            responder::{InitKex, Ready, Responder, ResponderHandshake, ResponderState},
             state::PendingTask,
             transcript::Transcript,
         },
@@ -84,7 +84,6 @@ impl Peer {
             fragments: request.fragments,
             ppk: request.ppk,
             repeats: Rate::default(),
-            server_time: ServerTime::default(),
         };
         let state = ResponderState::InitKex(InitKex { chosen: Box::new(chosen) });
         peer.phase = Phase::Responder(Box::new(Responder { handshake, state }));
