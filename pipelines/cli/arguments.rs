@@ -63,6 +63,8 @@ pub(super) enum LogLevel {
 pub(super) enum Command {
     /// Runs a gateway until SIGINT or SIGTERM.
     #[command(after_help = "\
+A gateway that stops deletes the IKE SAs of all peers, and waits up to a second for their answers.
+
 Network devices need root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. AF_XDP also needs CAP_IPC_LOCK or a larger memlock
 limit. A TAP device needs CAP_NET_ADMIN. Files need no rights. DPDK's NICs need root, a driver that DPDK knows, hugepages
 (scripts/dpdk-setup), and a program that was built with DPDK: `wayfarer --version` says whether it was.
@@ -170,10 +172,10 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SaCommand {
-    /// Sends the traffic of a tunnel's link to another address from now on.
+    /// Sends a tunnel's traffic to another address from now on.
     #[command(after_help = "\
-All tunnels of an IKE peer are one link and move together. A tunnel with keys from files is a link
-by itself. Keys, sequence numbers and counters stay as they are.
+Keys, sequence numbers and counters stay as they are. IKE itself decides where its peers are, so
+only tunnels with keys from files can be moved.
 
 Examples:
   wayfarer sa move alice 192.0.2.7             the UDP port stays as it is

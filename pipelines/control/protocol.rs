@@ -36,7 +36,7 @@ pub enum Command {
         /// The part to show.
         what: View,
     },
-    /// Sends the traffic of a tunnel's link to another address from then on.
+    /// Sends a manually keyed tunnel's traffic to another address from then on.
     SaMove {
         /// Name of the tunnel.
         tunnel: String,

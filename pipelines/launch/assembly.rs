@@ -13,7 +13,7 @@ use crate::{
         worker::Worker,
     },
     slow_path::{
-        ControlRequest, PortHandle, SlowPath, WorkerHandle,
+        ControlRequest, PortHandle, SlowPath, Stop, WorkerHandle,
         neighbours::{Segment, Stations},
     },
 };
@@ -30,7 +30,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracing::warn;
 use wayfarer_dataplane::{
@@ -112,7 +112,7 @@ pub struct Assembly {
 #[derive(Debug)]
 pub struct Gateway {
     stop_workers: Arc<AtomicBool>,
-    stop_slow_path: Arc<AtomicBool>,
+    stop_slow_path: Arc<Stop>,
     workers: Vec<JoinHandle<()>>,
     slow_path: Option<JoinHandle<()>>,
     handles: Vec<WorkerHandle>,
@@ -227,6 +227,16 @@ impl Gateway {
         some_workers || self.slow_path.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Closes the links of all IKE peers, and tells them so. Returns once all have answered, or after
+    /// `patience`.
+    pub fn close_peers(&self, patience: Duration) {
+        let start = Instant::now();
+        self.stop_slow_path.close_peers();
+        while !self.stop_slow_path.are_peers_closed() && !self.is_broken() && start.elapsed() < patience {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Stops the workers, after they have sent every packet that they accepted. The slow path still
     /// answers afterwards. Returns whether no worker panicked.
     pub fn stop_workers(&mut self) -> bool {
@@ -240,7 +250,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop_workers();
-        self.stop_slow_path.store(true, Relaxed);
+        self.stop_slow_path.stop();
         if let Some(slow_path) = self.slow_path.take() {
             let _ = slow_path.join();
         }

@@ -40,6 +40,8 @@ use wayfarer_dataplane::{
 
 /// How often the main thread checks whether to stop.
 const WATCH: Duration = Duration::from_millis(20);
+/// Longest time for which a gateway that stops waits for its peers' answers.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its input files are read.
 /// From the start on, the host's kernel does not forward the gateway's traffic, until
@@ -73,6 +75,7 @@ pub fn run(config: &Config) -> Result<(), LaunchError> {
         }
         thread::sleep(WATCH);
     }
+    gateway.close_peers(FAREWELL);
     let broken = gateway.is_broken();
     let all_ended = gateway.stop_workers();
     drop(control);

@@ -83,7 +83,7 @@ pub(super) enum IkeEvent {
     /// A soft limit of one of a child SA's two SAs was reached.
     Due(ChildId),
     /// One of a child SA's two SAs has expired.
-    Over(ChildId),
+    Expired(ChildId),
 }
 
 /// All links, and the tables by which workers know them.
@@ -216,26 +216,30 @@ impl Links {
         if tables.is_local(path.remote, reader) {
             return Err(MoveError::Unreachable);
         }
-        let Link { tunnels, roaming } = self.links.get_mut(&link).ok_or(MoveError::Unknown)?;
+        // A link without tunnels has nothing to move.
+        let Some(Link { tunnels, roaming }) = self.links.get_mut(&link) else { return Ok(()) };
         let mut result = Ok(());
         for id in tunnels {
             let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
             match tunnel.move_to(now, path, writer) {
                 Ok(()) => {
-                    roaming.handle_move();
                     debug!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer moved");
                 }
-                Err(why) => result = Err(why),
+                Err(why) => {
+                    debug!(tunnel = tunnel.name, remote = %path.remote, %why, "a tunnel does not follow its peer");
+                    result = Err(why);
+                }
             }
         }
+        roaming.handle_move();
         result
     }
 
-    /// Moves the link of the tunnel called `name` to another address, and to another UDP port if
+    /// Moves the manually keyed tunnel called `name` to another address, and to another UDP port if
     /// one is given.
     ///
     /// # Errors
-    /// [`MoveError`], as of [`Links::move_to`].
+    /// [`MoveError`]; nothing changes then.
     pub(super) fn move_by_hand(
         &mut self,
         now: Duration,
@@ -245,13 +249,17 @@ impl Links {
     ) -> Result<(), MoveError> {
         let id = self.tunnels.named(name).ok_or(MoveError::Unknown)?;
         let tunnel = self.tunnels.get(id).ok_or(MoveError::Unknown)?;
+        // IKE would not know, so the link could not come back.
+        if tunnel.owner != Owner::Manual {
+            return Err(MoveError::Ike);
+        }
         let encap = match (tunnel.path.map(|path| path.encap), udp_port) {
             (Some(Encap::Udp { local, .. }), Some(remote)) => Encap::Udp { local, remote },
             (None | Some(Encap::None), Some(remote)) => Encap::Udp { local: esp::NAT_T_PORT, remote },
             (known, None) => known.unwrap_or(Encap::None),
         };
         let local = tunnel.path.map_or(tunnel.local, |path| path.local);
-        self.move_to(now, LinkId::of(tunnel.owner, id), Path { local, remote, encap })
+        self.move_to(now, LinkId::Manual(id), Path { local, remote, encap })
     }
 
     /// Handles a worker's report: the newest authentic packet of a tunnel came by `path`, which is
@@ -267,7 +275,7 @@ impl Links {
             return;
         }
         let link = LinkId::of(tunnel.owner, id);
-        let decision = self.links.get_mut(&link).and_then(|of| of.roaming.handle_report(now, path));
+        let decision = self.links.get_mut(&link).and_then(|link| link.roaming.handle_report(now, path));
         self.carry_out(now, link, decision);
     }
 
@@ -279,7 +287,7 @@ impl Links {
             Owner::Ike(peer, child) => {
                 let event = match due {
                     Due::Soft => IkeEvent::Due(child),
-                    Due::Hard | Due::Sequence => IkeEvent::Over(child),
+                    Due::Hard | Due::Sequence => IkeEvent::Expired(child),
                 };
                 self.events.push_back(Event::Ike(peer, event));
             }
@@ -302,12 +310,14 @@ impl Links {
             Some(Decision::Wait(until)) => _ = self.timers.insert((until, Timer::Move(link))),
             Some(Decision::Follow(path)) => self.follow(now, link, path),
             Some(Decision::Notify(path)) => {
-                let tunnels = self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
+                let tunnels = self.links.get(&link).map_or(&[][..], |link| &link.tunnels);
                 for id in tunnels {
-                    let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
-                    tunnel.seen = Some(path);
-                    info!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
+                    if let Some(tunnel) = self.tunnels.get_mut(*id) {
+                        tunnel.seen = Some(path);
+                    }
                 }
+                let first = tunnels.first().and_then(|id| self.tunnels.get(*id)).map(|tunnel| &tunnel.name);
+                info!(tunnel = first, remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
             }
         }
     }
@@ -323,7 +333,7 @@ impl Links {
             LinkId::Manual(id) => {
                 if let Err(why) = self.move_to(now, link, path) {
                     let name = self.tunnels.get(id).map(|tunnel| &tunnel.name);
-                    debug!(tunnel = name, %why, "a peer's new path is rejected");
+                    debug!(tunnel = name, remote = %path.remote, %why, "a peer's new path is rejected");
                 }
             }
         }
@@ -332,11 +342,11 @@ impl Links {
     /// Handles the timers due at `now`; returns true if one was.
     pub(super) fn handle_timeout(&mut self, now: Duration) -> bool {
         let mut busy = false;
-        while let Some((when, timer)) = self.timers.pop_first() {
+        while let Some(&(when, timer)) = self.timers.first() {
             if when > now {
-                self.timers.insert((when, timer));
                 break;
             }
+            self.timers.pop_first();
             busy = true;
             match timer {
                 Timer::Keepalive(id) => self.keep_alive(now, id),
@@ -346,7 +356,8 @@ impl Links {
                     self.expire(id);
                 }
                 Timer::Move(link) => {
-                    let decision = self.links.get_mut(&link).and_then(|of| of.roaming.handle_timeout(now));
+                    let decision =
+                        self.links.get_mut(&link).and_then(|link| link.roaming.handle_timeout(now));
                     self.carry_out(now, link, decision);
                 }
             }

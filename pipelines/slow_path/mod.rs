@@ -20,6 +20,7 @@ mod turn;
 mod view;
 
 pub use handles::{PortHandle, WorkerHandle};
+pub use turn::Stop;
 
 use crate::{
     config::model::{self, Config, PolicyAction},
@@ -200,11 +201,11 @@ impl SlowPath {
         id.is_some()
     }
 
-    /// Moves the link of the tunnel called `name` to another address, and to another UDP port if
+    /// Moves the manually keyed tunnel called `name` to another address, and to another UDP port if
     /// one is given.
     ///
     /// # Errors
-    /// [`MoveError`] of a tunnel that cannot move there.
+    /// [`MoveError`]; nothing changes then.
     pub fn move_by_hand(
         &mut self,
         now: Duration,

@@ -57,6 +57,8 @@ pub enum MoveError {
     Transport,
     /// The tunnel is pinned to its peer's address.
     Pinned,
+    /// IKE decides about the tunnel's path.
+    Ike,
     /// No peer can have this address: it is a multicast address, the gateway's own, or unspecified.
     Unreachable,
 }
@@ -69,6 +71,9 @@ impl std::fmt::Display for MoveError {
             Self::Transport => "a tunnel in transport mode cannot change the peer's address",
             Self::Unreachable => "no peer can have that address",
             Self::Pinned => "the tunnel is pinned to its peer's address",
+            Self::Ike => {
+                "IKE decides where this tunnel's peer is; `wayfarer peer move` changes our own address"
+            }
         })
     }
 }

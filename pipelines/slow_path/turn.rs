@@ -9,14 +9,49 @@ use std::{
 /// Longest sleep between two turns, which bounds the delay of a report.
 const MAX_SLEEP: Duration = Duration::from_micros(50);
 
+/// Tells the slow path's thread to end, in two steps: first it closes its peers, for which it still
+/// needs the workers.
+#[derive(Debug, Default)]
+pub struct Stop {
+    closing: AtomicBool,
+    closed: AtomicBool,
+    stopped: AtomicBool,
+}
+
+impl Stop {
+    /// Has the slow path close its peers.
+    pub fn close_peers(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Returns true once all peers have answered or were given up.
+    pub fn are_peers_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// Ends the slow path.
+    pub fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+}
+
 impl SlowPath {
-    /// Runs until `stop` is set.
-    pub fn run(&mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
+    /// Runs until it is told to stop.
+    pub fn run(&mut self, stop: &Stop) {
+        while !stop.stopped.load(Relaxed) {
+            if stop.closing.load(Relaxed) && self.close_peers(self.start.elapsed()) {
+                stop.closed.store(true, Relaxed);
+            }
             if !self.turn(self.start.elapsed()) {
                 std::thread::sleep(MAX_SLEEP);
             }
         }
+    }
+
+    /// Closes some of the peers. Returns true once all have answered or were given up; call it in
+    /// each turn until then.
+    pub fn close_peers(&mut self, now: Duration) -> bool {
+        self.ike.as_mut().is_none_or(|ike| ike.shut_down(now))
     }
 
     /// Runs one turn at time `now` since the start; returns true if there was anything to do.

@@ -17,10 +17,16 @@ const INSIDE_HOSTS: [&str; 2] = ["10.99.0.7", "10.99.0.207"];
 /// Makes a gateway and a terminal that has connected to it, with a link of two tunnels. The gateway
 /// follows moves as `roam` says.
 fn connected(roam: &str) -> (World, [Terminal; 2]) {
+    let (world, tunnels, _) = connected_with(roam, "");
+    (world, tunnels)
+}
+
+/// Does the same with these `lifetimes`, and also returns the terminal's side of IKE.
+fn connected_with(roam: &str, lifetimes: &str) -> (World, [Terminal; 2], Peer) {
     let two = |local: [&str; 2], remote: [&str; 2]| {
         let child =
             |n: usize| format!("inner_local = [\"{}\"]\ninner_remote = [\"{}\"]", local[n], remote[n]);
-        format!("{}\n[[connection.child]]\nname = \"second\"\n{}", child(0), child(1))
+        format!("{}\n{lifetimes}\n[[connection.child]]\nname = \"second\"\n{}", child(0), child(1))
     };
     let mut config = config(vec![]);
     let here = ["10.99.0.0/25", "10.99.0.128/25"];
@@ -48,7 +54,7 @@ esp = ["aes256gcm16"]
     peer.until(&mut world, |peer| peer.side.children().len() == 2);
     let children = peer.side.children();
     let tunnels = [0, 1].map(|n| Terminal::negotiated(children[n], Backend::Portable));
-    (world, tunnels)
+    (world, tunnels, peer)
 }
 
 /// Returns a packet to the inside by tunnel `n` of the link.
@@ -95,12 +101,12 @@ fn one_packet_from_elsewhere_moves_all_tunnels() {
 }
 
 #[test]
-fn move_by_hand_moves_all_tunnels() {
+fn links_of_ike_are_not_moved_by_hand() {
     let (mut world, _) = connected("follow");
     let tunnel = views(&mut world)[0].tunnel.clone();
     let answer = world.ask(Command::SaMove { tunnel, remote: ip("192.0.2.99"), port: None });
-    assert!(matches!(answer.outcome, Outcome::Result(_)), "{answer:?}");
-    assert_eq!(destinations(&mut world), ["192.0.2.99"; 2]);
+    assert!(matches!(answer.outcome, Outcome::Error(_)), "{answer:?}");
+    assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
 }
 
 #[test]
@@ -117,4 +123,24 @@ fn tunnels_share_the_limit_for_moves() {
     world.pass(Duration::from_secs(1));
     assert_eq!(seen(&mut world).unwrap(), ["192.0.2.139"; 2], "the last one after a while");
     assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+}
+
+#[test]
+fn child_sas_that_reach_their_limits_are_rekeyed_and_do_not_end_the_link() {
+    let lifetimes = "[connection.lifetime]\npackets = 1000";
+    let (mut world, mut tunnels, mut peer) = connected_with("follow", lifetimes);
+    // The hard limit comes before the terminal answers the request for a new child SA.
+    for _ in 0..2000 {
+        let sealed = tunnels[0].seal(&up(0));
+        world.put(OUTSIDE, &sealed);
+        world.settle();
+    }
+    let passed = world.take(INSIDE).len();
+    assert!((1000..2000).contains(&passed), "{passed} packets before the limit");
+    let made = |peer: &Peer| peer.side.children().len();
+    assert_eq!((made(&peer), views(&mut world).len()), (2, 2), "the link is still there");
+    peer.until(&mut world, |peer| made(peer) == 3);
+    let mut newest = peer.tunnel();
+    world.send(OUTSIDE, &newest.seal(&up(0)));
+    assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
 }

@@ -460,6 +460,6 @@ fn refuses_impossible_inner_addresses() {
 fn drops_too_long_messages_unopened() {
     let mut insider = insider(Settings::default());
     let vendor = vec![7; bounds::MESSAGE];
-    assert_eq!(insider.ask(ExchangeType::Informational, &[Payload::Vendor(&vendor)]), Answer::Other);
+    assert_eq!(insider.ask(ExchangeType::Informational, &[Payload::Vendor(&vendor)]), Answer::None);
     assert_eq!(insider.pair.gateway.endpoint.count(Counter::Malformed), 1);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use wayfarer::{
     primitives::Primitives,
     sim::ike::{
-        connections::{TERMINAL, gateway, terminal},
+        connections::{TERMINAL, gateway, prefix, terminal},
         side::to_gateway,
     },
 };
@@ -22,7 +22,8 @@ use wayfarer_mobility::{
         proposal::Offer,
         settings::Settings,
         wire::{
-            Delete, ExchangeType, Header, Notify, Payload, Proposal, Transform, flags, kind, notified, notify,
+            Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags, kind,
+            notified, notify,
         },
     },
 };
@@ -52,6 +53,11 @@ fn transforms(is_ike: bool) -> Vec<Transform> {
     let is_used = |(kind, ..): &(u8, u16, Option<u16>)| if is_ike { *kind != 5 } else { *kind != 2 };
     let transform = |(kind, id, key_bits)| Transform { kind, id, key_bits };
     all.into_iter().filter(is_used).map(transform).collect()
+}
+
+/// Returns a selector of all IPv4 addresses.
+fn everything() -> Vec<TrafficSelector> {
+    vec![prefix([0; 4], [255; 4])]
 }
 
 /// Returns the proposal for a child SA with this SPI.
@@ -95,15 +101,15 @@ impl Hostile {
         let rekeyed = old.as_ref().map(|old| {
             Payload::Notify(Notify { protocol: 3, spi: &old[..], kind: notify::REKEY_SA, data: &[] })
         });
-        let (everything, data) = (self.insider.everything(), public(Kex::X25519));
+        let data = public(Kex::X25519);
         let payloads: Vec<_> = rekeyed
             .into_iter()
             .chain([
                 Payload::Sa(vec![proposal(self.spi)]),
                 Payload::Nonce(&[7; 32]),
                 Payload::Ke { method: 31, data: &data },
-                Payload::TsI(everything.clone()),
-                Payload::TsR(everything),
+                Payload::TsI(everything()),
+                Payload::TsR(everything()),
             ])
             .collect();
         self.ask(ExchangeType::CreateChildSa, &payloads)
@@ -276,7 +282,7 @@ fn followup_of_an_unauthenticated_peer_is_ignored() {
     let data = public(Kex::Ecp384);
     let payloads =
         [Payload::Ke { method: 20, data: &data }, Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, &[7; 16])];
-    assert_eq!(insider.ask(ExchangeType::FollowupKe, &payloads), Answer::Other);
+    assert_eq!(insider.ask(ExchangeType::FollowupKe, &payloads), Answer::None);
     assert_eq!(insider.pair.gateway.endpoint.count(Counter::UnknownExchange), 1);
 }
 
@@ -327,14 +333,14 @@ fn request_in_progress_gives_way_to_an_agreed_exchange() {
     peer.begin_rekey(false);
     assert_eq!(peer.sent(), [ExchangeType::CreateChildSa]);
     let old = peer.insider.first_spi().to_be_bytes();
-    let (everything, data) = (peer.insider.everything(), public(Kex::X25519));
+    let data = public(Kex::X25519);
     let payloads = [
         Payload::Notify(Notify { protocol: 3, spi: &old, kind: notify::REKEY_SA, data: &[] }),
         Payload::Sa(vec![proposal(0x9002)]),
         Payload::Nonce(&[7; 32]),
         Payload::Ke { method: 31, data: &data },
-        Payload::TsI(everything.clone()),
-        Payload::TsR(everything),
+        Payload::TsI(everything()),
+        Payload::TsR(everything()),
     ];
     let message = peer.insider.seal(ExchangeType::CreateChildSa, &payloads);
     let pair = &mut peer.insider.pair;

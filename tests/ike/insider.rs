@@ -21,8 +21,10 @@ pub(super) enum Answer {
     Accepted(Vec<u8>),
     /// It refused, with this error notify.
     Refused(u16),
-    /// Another answer, or none.
+    /// Another answer.
     Other,
+    /// No answer.
+    None,
 }
 
 /// A pair whose terminal's messages the test makes itself, with the keys of its IKE SA.
@@ -116,11 +118,6 @@ impl Insider {
         read(&wire::parse(opened.first, &opened.body).unwrap())
     }
 
-    /// Returns a selector of all IPv4 addresses.
-    pub(super) fn everything(&self) -> Vec<TrafficSelector> {
-        vec![TrafficSelector::range([0; 4].into(), [255; 4].into())]
-    }
-
     /// Sends a request, and returns its answer.
     pub(super) fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload<'_>]) -> Answer {
         let message = self.seal(exchange, payloads);
@@ -148,7 +145,7 @@ impl Insider {
                 })
                 .unwrap_or(Answer::Other);
         }
-        Answer::Other
+        Answer::None
     }
 
     /// Answers the gateway's request with this message ID, from `address`.
@@ -198,15 +195,23 @@ impl Insider {
 
     /// Requests a rekey of the IKE SA with this SPI, without deleting the old one.
     pub(super) fn ike_sa(&mut self, spi: u64) -> Answer {
+        self.ike_sa_by(spi, &[(256, 6)])
+    }
+
+    /// Does the same with a proposal for each of these lengths of AES-GCM's key and PRFs.
+    pub(super) fn ike_sa_by(&mut self, spi: u64, suites: &[(u16, u16)]) -> Answer {
         self.nonces = self.nonces.wrapping_add(1);
         let nonce = [self.nonces; 32];
-        let transforms = [(1, 20, Some(256)), (2, 6, None), (4, 31, None)];
-        let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
         let spi = spi.to_be_bytes().to_vec();
+        let proposal = |(number, (bits, prf)): (u8, &(u16, u16))| {
+            let transforms = [(1, 20, Some(*bits)), (2, *prf, None), (4, 31, None)];
+            let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits });
+            Proposal { number, protocol: 1, spi: spi.clone(), transforms: transforms.to_vec() }
+        };
         self.ask(
             ExchangeType::CreateChildSa,
             &[
-                Payload::Sa(vec![Proposal { number: 1, protocol: 1, spi, transforms }]),
+                Payload::Sa((1..).zip(suites).map(proposal).collect()),
                 Payload::Nonce(&nonce),
                 Payload::Ke { method: 31, data: &nonce },
             ],

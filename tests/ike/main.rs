@@ -23,6 +23,7 @@ mod no_nats;
 mod node;
 mod pair;
 mod rekeys;
+mod shut_down;
 mod states;
 mod storms;
 mod world;

@@ -121,13 +121,28 @@ fn link_whose_rekeys_are_refused_is_made_again() {
     assert!((5..=30).contains(&count), "{count} tries");
 }
 
-#[test]
-fn expired_child_sa_ends_the_link() {
-    let mut pair = Pair::connected(gateway(), terminal());
+/// Reports that the terminal's child SA may carry nothing more.
+fn expire_child(pair: &mut Pair) {
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     let child = pair.terminal.endpoint.peers().next().unwrap().children().next().unwrap();
-    pair.terminal.endpoint.handle_child_over(pair.now, here, child);
+    pair.terminal.endpoint.handle_child_expired(pair.now, here, child);
     pair.settle();
+}
+
+#[test]
+fn child_sa_that_may_carry_nothing_more_is_rekeyed() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    expire_child(&mut pair);
+    pair.pass(10 * SECOND);
+    assert_eq!((pair.terminal.end_reasons(), pair.terminal.children().len()), (vec![], 2));
+    pair.assert_one_each();
+}
+
+#[test]
+fn expired_child_sa_that_cannot_be_rekeyed_ends_the_link() {
+    let gateway = Connection { esp: vec![Offer { kex: vec![], ..offer() }], ..gateway() };
+    let mut pair = Pair::connected(gateway, terminal());
+    expire_child(&mut pair);
     assert_eq!(
         (pair.terminal.end_reasons(), pair.gateway.end_reasons()),
         (vec![Reason::Expired], vec![Reason::Deleted])

@@ -1,9 +1,12 @@
 //! Rekeys with peers that have other habits: no key exchange for child SAs, an order of proposals of
 //! their own, or algorithms that they no longer allow.
 
-use crate::{insider::Insider, pair::Pair};
+use crate::{
+    insider::{Answer, Insider},
+    pair::Pair,
+};
 use std::time::Duration;
-use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, terminal};
+use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer::sim::ike::side::to_gateway;
 use wayfarer_mobility::{
     crypto::{Encr, Kex, Prf},
@@ -13,7 +16,7 @@ use wayfarer_mobility::{
         proposal::Offer,
         settings::Settings,
         suite::{EspSuite, IkeSuite},
-        wire::{ErrorNotify, ExchangeType, Payload, Proposal, flags, kind, notify},
+        wire::{ErrorNotify, ExchangeType, Payload, Proposal, flags, notify},
     },
 };
 
@@ -149,14 +152,55 @@ fn all_algorithms_are_offered_once_those_in_use_are_refused() {
 }
 
 #[test]
+fn peers_that_offer_more_keep_the_prf_of_the_ike_sa() {
+    let mut insider = insider();
+    assert!(matches!(insider.ike_sa_by(1, &[(256, 6), (128, 5)]), Answer::Accepted(_)));
+    insider.switch();
+    assert_eq!(suites(&insider.pair).0.prf, Prf::HmacSha256);
+    assert!(matches!(insider.ike_sa_by(2, &[(256, 6)]), Answer::Accepted(_)), "the only one that is offered");
+}
+
+#[test]
+fn another_key_exchange_is_offered_if_the_peer_wants_it() {
+    let mut insider = insider();
+    let peer = insider.pair.connected_peers()[1][0];
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, true);
+    assert_eq!(offered(&mut insider), [[128]]);
+    let refusal = ErrorNotify::invalid_ke_payload(Kex::Ecp256.transform());
+    answer(&mut insider, 0, &[refusal.payload()]);
+    assert_eq!(offered(&mut insider), [[256], [128]]);
+}
+
+#[test]
+fn child_sa_is_used_again_if_the_peer_deletes_its_successor() {
+    let mut insider = insider();
+    let first = insider.first_spi();
+    assert!(matches!(insider.child(0x1000, Some(first), true, &[]), Answer::Accepted(_)));
+    insider.delete(0x1000);
+    let used = insider.pair.gateway.events.iter().rev().find_map(|event| match event {
+        Event::ChildUse { child } => Some(*child),
+        _ => None,
+    });
+    let left = insider.pair.gateway.endpoint.peers().next().unwrap().children().next();
+    assert_eq!(used, left, "traffic goes back to it");
+    assert!(matches!(insider.child(0x1001, Some(first), true, &[]), Answer::Accepted(_)));
+}
+
+#[test]
 fn child_sa_that_is_not_taken_is_deleted() {
     let mut insider = insider();
     let peer = insider.pair.connected_peers()[1][0];
     insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, false);
-    offered(&mut insider);
+    let (_, request) = insider.pair.down().remove(0);
+    let ours = insider.read(&request, |payloads| {
+        payloads.iter().find_map(|payload| match payload {
+            Payload::Sa(proposals) => Some(proposals[0].spi.clone()),
+            _ => None,
+        })
+    });
     // A cipher that was not offered.
     let proposal = EspSuite { encr: Encr::AesGcm(256), integ: None, kex: vec![], esn: false };
-    let everything = insider.everything();
+    let everything = vec![prefix([0; 4], [255; 4])];
     let payloads = [
         Payload::Sa(vec![proposal.proposal(1, 0x1000)]),
         Payload::Nonce(&[7; 32]),
@@ -166,8 +210,11 @@ fn child_sa_that_is_not_taken_is_deleted() {
     answer(&mut insider, 0, &payloads);
     let requests = insider.pair.down();
     let [(_, request)] = &requests[..] else { panic!("{} requests", requests.len()) };
-    let deleted =
-        insider.read(request, |payloads| payloads.iter().any(|payload| payload.kind() == kind::DELETE));
-    assert!(deleted, "the peer does not keep an SA that nobody uses");
+    let deleted = insider.read(request, |payloads| match payloads {
+        [Payload::Delete(delete)] => Some(delete.spis.clone()),
+        _ => None,
+    });
+    let ours = u32::from_be_bytes(ours.unwrap().try_into().unwrap());
+    assert_eq!(deleted, Some(vec![ours]), "the peer does not keep an SA that nobody uses");
     assert!(!insider.pair.gateway.events.iter().any(|event| matches!(event, Event::ChildDown { .. })));
 }

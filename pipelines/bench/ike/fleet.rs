@@ -1,7 +1,10 @@
 //! Groups of terminals, in lockstep with a gateway.
 
 use super::{BenchError, gateway::Serve, terminal::Terminal, world::World};
-use crate::sim::{addresses, nat::Endpoints, networks::Networks};
+use crate::{
+    gateway::rings::PUNTS_PER_TURN,
+    sim::{addresses, nat::Endpoints, networks::Networks},
+};
 use std::{
     net::IpAddr,
     ops::Range,
@@ -9,8 +12,9 @@ use std::{
 };
 use wayfarer_mobility::{path::Addresses, transmit::Transmit};
 
-/// Terminals that act at once: no more than a worker hands up in a turn.
-pub(super) const GROUP: usize = 32;
+/// Terminals that act at once: no more than a worker hands up in a turn before it counts by the
+/// networks of senders. All terminals are in few networks, and send no message twice.
+pub(super) const GROUP: usize = PUNTS_PER_TURN as usize / 2;
 /// How long a group may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -3,18 +3,9 @@
 //! flood from one source crowds out only itself, and a carrier's NAT with thousands of terminals
 //! needs no limit of its own.
 
+use crate::path::{Network, network};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::{net::IpAddr, ops::Bound};
-
-/// An IPv4 /24 or an IPv6 /48: its family and its leading bits.
-type Network = (bool, u128);
-
-fn network(address: IpAddr) -> Network {
-    match address {
-        IpAddr::V4(a) => (true, u128::from(a.to_bits() >> 8)),
-        IpAddr::V6(a) => (false, a.to_bits() >> 80),
-    }
-}
 
 /// The members of one network.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ mod fair_queue;
 pub mod identity;
 pub mod ike;
 pub mod path;
-mod rate;
+pub mod rate;
 pub mod retransmission;
 pub mod roaming;
 pub mod task;

@@ -5,6 +5,17 @@ use core::{
     net::{IpAddr, SocketAddr},
 };
 
+/// An IPv4 /24 or an IPv6 /48: its family and its leading bits.
+pub type Network = (bool, u128);
+
+/// Returns the network of `address`.
+pub fn network(address: IpAddr) -> Network {
+    match address {
+        IpAddr::V4(a) => (true, u128::from(a.to_bits() >> 8)),
+        IpAddr::V6(a) => (false, a.to_bits() >> 80),
+    }
+}
+
 /// The addresses of both ends of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addresses {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 /// A token bucket. It starts full.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// When the bucket will be full again.
     full_at: Duration,
 }
@@ -12,7 +12,7 @@ pub(crate) struct Rate {
 impl Rate {
     /// Takes a token out of a bucket of `burst`, which regains one every `refill`. Returns false if
     /// the bucket is empty.
-    pub(crate) fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
+    pub fn admits(&mut self, now: Duration, burst: u32, refill: Duration) -> bool {
         let full_at = self.full_at.max(now) + refill;
         let admits = full_at <= now + refill * burst;
         if admits {
@@ -22,7 +22,7 @@ impl Rate {
     }
 
     /// Returns when the bucket is full again if nothing else is taken out.
-    pub(crate) fn full_at(self) -> Duration {
+    pub fn full_at(self) -> Duration {
         self.full_at
     }
 

@@ -6,6 +6,7 @@ use super::{
     helpers::Helpers,
     inner::InnerAddresses,
     key_log::KeyLog,
+    log::PeerLog,
     peers::Peers,
     unconfirmed::UnconfirmedPaths,
 };
@@ -31,17 +32,17 @@ use wayfarer_dataplane::drop::DropReason;
 use wayfarer_mobility::ike::{
     connection::Connection,
     endpoint::Endpoint,
-    event::{ChildId, ChildSa, Event, PeerId, Reason},
+    event::{ChildId, ChildSa, Event, PeerId},
     pool::Pool,
     settings::Settings,
     wire::notify,
 };
 
-/// Logged for an authenticated peer without a name.
-const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name for it, or only the one that the peer itself \
-                       claimed: the peer has no name and matches no connection with a remote_id; see trust_identity";
 /// Most outcomes of tasks that are handled in one turn.
 const MAX_OUTCOMES: usize = 64;
+
+/// Most peers that are closed in one turn, so that the workers can send all messages.
+const MAX_CLOSED: usize = 128;
 
 /// The IKE endpoint, and what is installed for its peers.
 #[derive(Debug)]
@@ -54,6 +55,11 @@ pub(in crate::slow_path) struct Ike {
     unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
     key_log: Option<KeyLog>,
+    log: PeerLog,
+}
+
+fn name_of(connections: &[Connection], index: usize) -> &str {
+    connections.get(index).map_or("?", |connection| &connection.name)
 }
 
 impl Ike {
@@ -99,6 +105,7 @@ impl Ike {
             unconfirmed: UnconfirmedPaths::default(),
             inner: InnerAddresses::new(host),
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+            log: PeerLog::default(),
         };
         this.dial(now);
         Ok(this)
@@ -136,8 +143,14 @@ impl Ike {
             IkeEvent::FirstPacket(child) => self.endpoint.handle_child_used(now, peer, child),
             IkeEvent::Path(path) => self.endpoint.handle_path(now, peer, child::ike_path(path)),
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
-            IkeEvent::Over(child) => self.endpoint.handle_child_over(now, peer, child),
+            IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
+    }
+
+    /// Closes some of the peers, and connects to no new ones. Returns true once all have answered or
+    /// were given up.
+    pub(in crate::slow_path) fn shut_down(&mut self, now: Duration) -> bool {
+        self.endpoint.shut_down(now, MAX_CLOSED)
     }
 
     /// Handles changed routes: for each peer that we connected to, uses the local address of the
@@ -226,21 +239,23 @@ impl Ike {
                 }
             }
             Event::PeerUp { peer, connection, identity, claimed, addresses } => {
-                let name = self.endpoint.connections().get(connection).map_or("?", |c| &c.name);
-                let claimed = claimed.map(tracing::field::display);
-                info!(connection = name, %identity, claimed, remote = %addresses.remote, "peer connected");
-                if identity.is_unnamed() {
-                    warn!(remote = %addresses.remote, "{UNNAMED}");
-                }
-                self.peers.insert(peer, identity.to_string(), connection);
+                let name = name_of(self.endpoint.connections(), connection);
+                self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);
+                self.peers.insert(now, peer, identity.to_string(), connection);
             }
-            Event::PeerDown { peer, remote, reason } => {
+            Event::PeerDown { peer, connection, claimed, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
-                match self.peers.remove(peer) {
-                    Some(identity) => info!(identity, %remote, ?reason, "peer gone"),
-                    None if reason == Reason::Unnamed => warn!(%remote, ?reason, "{UNNAMED}"),
-                    None => debug!(%remote, ?reason, "peer not connected"),
+                let connections = self.endpoint.connections();
+                match self.peers.remove(peer, links) {
+                    Some(ended) => {
+                        let connection = name_of(connections, ended.connection);
+                        self.log.ended(now, ended, connection, remote, reason);
+                    }
+                    None => {
+                        let connection = connection.map(|connection| name_of(connections, connection));
+                        self.log.failed(now, connection, claimed.as_ref(), remote, reason);
+                    }
                 }
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
@@ -285,7 +300,7 @@ impl Ike {
                 {
                     warn!(%address, "the gateway assigned an inner address that this host or one of its routers already has");
                     // Nothing more may be installed for it.
-                    self.peers.remove(peer);
+                    self.peers.remove(peer, links);
                     return self.endpoint.close(now, peer);
                 }
                 info!(?addresses, ?dns, ?domains, "the gateway assigned inner addresses");

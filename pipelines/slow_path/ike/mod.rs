@@ -12,6 +12,7 @@
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host` | inner addresses that gateways assign to us |
 //! | `helpers` | threads for long tasks |
+//! | `log` | lines about peers in the log |
 //! | `key_log` | keys for a protocol analyser |
 //! | `view` | peers as the control socket shows them, and its commands |
 
@@ -23,6 +24,7 @@ mod helpers;
 mod host;
 mod inner;
 mod key_log;
+mod log;
 mod peers;
 mod prefixes;
 mod unconfirmed;

@@ -4,7 +4,7 @@ use crate::slow_path::{
     links::{LinkId, Links},
     tunnels::Tunnel,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use wayfarer_dataplane::sa::TunnelId;
 use wayfarer_mobility::ike::event::{ChildId, PeerId};
 
@@ -23,6 +23,8 @@ struct Peer {
     name: String,
     /// Index of its connection in the configuration.
     connection: usize,
+    /// When it connected, since the start.
+    since: Duration,
     /// Packets received from it at the last liveness check.
     received: u64,
     /// Traffic of its tunnels that have been removed.
@@ -38,32 +40,51 @@ struct Child {
     replaces: Option<ChildId>,
 }
 
-/// Traffic of a peer's tunnels.
+/// A peer whose link has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The peer's name.
+    pub(super) name: String,
+    /// Index of its connection in the configuration.
+    pub(super) connection: usize,
+    /// When it connected, since the start.
+    pub(super) since: Duration,
+    /// All its traffic.
+    pub(super) traffic: Traffic,
+}
+
+/// Traffic of a peer's tunnels: inner packets and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Traffic {
-    /// Bytes sent to the peer.
+    pub(super) received_packets: u64,
+    pub(super) received_bytes: u64,
+    pub(super) sent_packets: u64,
     pub(super) sent_bytes: u64,
-    /// Packets received from the peer.
-    received_packets: u64,
 }
 impl Traffic {
     fn plus(self, tunnel: &Tunnel) -> Self {
+        let (received, sent) = (tunnel.inbound.life.carried(), tunnel.outbound.life.carried());
         Self {
-            sent_bytes: self.sent_bytes + tunnel.outbound.life.carried().1,
-            received_packets: self.received_packets + tunnel.inbound.life.carried().0,
+            received_packets: self.received_packets + received.0,
+            received_bytes: self.received_bytes + received.1,
+            sent_packets: self.sent_packets + sent.0,
+            sent_bytes: self.sent_bytes + sent.1,
         }
     }
 }
 
 impl Peers {
     /// Adds a connected peer.
-    pub(super) fn insert(&mut self, peer: PeerId, name: String, connection: usize) {
-        self.peers.insert(peer, Peer { name, connection, received: 0, removed: Traffic::default() });
+    pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
+        let removed = Traffic::default();
+        self.peers.insert(peer, Peer { name, connection, since: now, received: 0, removed });
     }
 
-    /// Removes a peer and returns its name. Its tunnels stay until IKE removes its child SAs.
-    pub(super) fn remove(&mut self, peer: PeerId) -> Option<String> {
-        self.peers.remove(&peer).map(|peer| peer.name)
+    /// Removes and returns a peer. Its tunnels stay until IKE removes its child SAs.
+    pub(super) fn remove(&mut self, peer: PeerId, links: &Links) -> Option<Ended> {
+        let traffic = self.traffic(peer, links);
+        let Peer { name, connection, since, .. } = self.peers.remove(&peer)?;
+        Some(Ended { name, connection, since, traffic })
     }
 
     /// Returns a peer's name and the index of its connection.

@@ -122,6 +122,15 @@ fn disconnects_and_reconnects_ten_times() {
 }
 
 #[test]
+fn gateway_that_stops_tells_its_peers() {
+    let lab = mobile_lab();
+    let (mut gateway, client) = connected(&lab, &(gateway_head("") + &psk("")), "", "net");
+    assert!(gateway.stop().success());
+    wait_for("the terminal to end the IKE SA", || client.swanctl("--list-sas").is_empty().then_some(()));
+    assert!(client.log().contains("received DELETE for IKE_SA"), "{}", client.log());
+}
+
+#[test]
 fn cookies_groups_and_fragments() {
     let lab = mobile_lab();
     // Cookies for everyone, a group that the terminal does not offer first, and messages fragmented

@@ -10,6 +10,7 @@
 mod as_gateway;
 mod as_terminal;
 mod charon;
+mod defaults;
 mod moves;
 
 use crate::lab::{Gateway, Lab, wait_for};

@@ -139,6 +139,19 @@ pub enum VerifyError {
     Signature,
 }
 
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "there is none, or it cannot be read",
+            Self::Issuer => "no known authority issued it",
+            Self::Expired => "it is not valid now",
+            Self::Revoked => "it is revoked",
+            Self::Identity => "it is not for the identity that the peer claims",
+            Self::Signature => "the signature is wrong or of a kind that is not accepted",
+        })
+    }
+}
+
 /// The authorities that we trust to vouch for peers.
 pub trait Verifier: Send + Sync + fmt::Debug {
     /// Returns the data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296

@@ -46,13 +46,14 @@ const MAX_INIT_LEN: usize = 4096;
 pub struct Endpoint {
     environment: Environment,
     shared: Shared,
-    peers: BTreeMap<PeerId, Peer>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
     next_peer: u64,
     admission: Admission,
     timers: BTreeSet<(Duration, PeerId)>,
     /// Peers that have ended and are not forgotten yet, the oldest first.
     ended: VecDeque<PeerId>,
-    dials: Dials,
+    pub(super) dials: Dials,
+    pub(super) is_shutting_down: bool,
 }
 
 impl Endpoint {
@@ -73,6 +74,7 @@ impl Endpoint {
             timers: BTreeSet::new(),
             ended: VecDeque::new(),
             dials: Dials::default(),
+            is_shutting_down: false,
         }
     }
 
@@ -270,6 +272,9 @@ impl Endpoint {
         if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
             return self.with(now, known, |peer, cx| peer.repeat_init(cx, message, addresses));
         }
+        if self.is_shutting_down {
+            return self.shared.count(Counter::Busy);
+        }
         if message.len() > MAX_INIT_LEN {
             self.shared.count(Counter::Malformed);
             return;
@@ -439,8 +444,8 @@ impl Endpoint {
     }
 
     /// Handles a report of the data plane: one of this child SA's two SAs may carry nothing more.
-    pub fn handle_child_over(&mut self, now: Duration, peer: PeerId, child: ChildId) {
-        self.with(now, peer, |peer, cx| peer.handle_child_over(cx, child));
+    pub fn handle_child_expired(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.handle_child_expired(cx, child));
     }
 
     /// Handles the answer to [`Event::LivenessDue`]: `alive` says whether the data plane received

@@ -2,7 +2,7 @@
 
 use super::{
     suite::{EspSuite, IkeSuite},
-    wire::TrafficSelector,
+    wire::{TrafficSelector, notify},
 };
 use crate::{
     crypto::{Secret, VerifyError},
@@ -11,6 +11,7 @@ use crate::{
 };
 use alloc::{string::String, vec::Vec};
 use core::{
+    fmt,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -93,6 +94,35 @@ pub enum Reason {
     InnerAddress(IpAddr),
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "the peer closed the connection",
+            Self::Closed => "closed here",
+            Self::Timeout => "the peer does not answer",
+            Self::Replaced => "a newer connection replaces it",
+            Self::NoProposal => "no common algorithms",
+            Self::KeyExchange => "the key exchange failed",
+            Self::NoConnection => "no connection is for this identity and its way to authenticate",
+            Self::Authentication => "wrong proof of identity",
+            Self::Verification(why) => return write!(f, "certificate refused: {why}"),
+            Self::Eap => "EAP failed",
+            Self::Unnamed => "only the peer itself vouches for its name",
+            Self::Refused(kind) => {
+                let name = notify::name(*kind).unwrap_or("an unknown error");
+                return write!(f, "the peer refused: {name} ({kind})");
+            }
+            Self::Protocol => "the peer broke the protocol",
+            Self::Expired => "its keys expired and could not be replaced",
+            Self::Overload => "too many connections",
+            Self::Nat => "a NAT is on the way, and none is allowed",
+            Self::InnerAddress(address) => {
+                return write!(f, "the gateway assigned {address}, which cannot be an inner address");
+            }
+        })
+    }
+}
+
 /// An event.
 #[derive(Debug)]
 pub enum Event {
@@ -113,6 +143,10 @@ pub enum Event {
     PeerDown {
         /// The peer.
         peer: PeerId,
+        /// Index of its connection in the configuration, if it got that far.
+        connection: Option<usize>,
+        /// The identity that it claimed, if it got that far.
+        claimed: Option<Identity>,
         /// The peer's last address.
         remote: SocketAddr,
         /// The reason.

@@ -38,6 +38,7 @@ pub mod proposal;
 pub mod protection;
 pub mod schedule;
 pub mod selector;
+mod shut_down;
 pub mod sizes;
 pub mod suite;
 pub mod view;

@@ -81,13 +81,9 @@ impl Peer {
     ) -> Result<AgreedChild, u16> {
         let ChildOffer { proposals, ts_i: theirs, ts_r: ours, transport: wants_transport } = offer;
         let wants_transport = *wants_transport;
+        let chosen =
+            proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
-        // A rekey never changes to weaker algorithms if the peer also offers those in use.
-        let in_use = old.map(|old| old.suite.successors(&connection.esp));
-        let chosen = in_use
-            .and_then(|offers| proposal::choose_esp(&offers, proposals, pfs))
-            .or_else(|| proposal::choose_esp(&connection.esp, proposals, pfs))
-            .ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let narrowed = match old {
             // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {

@@ -21,8 +21,20 @@ pub(in crate::ike) struct Child {
     /// Number of rules that its selectors need in the data plane.
     pub(in crate::ike) rules: usize,
     state: ChildState,
+    /// The limit of its traffic that it has reached.
+    pub(in crate::ike) limit: TrafficLimit,
     /// The child SA that replaces it.
     pub(in crate::ike) successor: Option<ChildId>,
+}
+
+/// The limits in packets and bytes that a child SA has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::ike) enum TrafficLimit {
+    None,
+    /// It must be rekeyed soon.
+    Soft,
+    /// It carries nothing more in one direction.
+    Hard,
 }
 
 /// The life of a child SA, usually in this order. Each transition consumes a state, and returns the
@@ -42,10 +54,12 @@ pub(in crate::ike) enum ChildState {
 }
 
 impl Child {
-    /// Returns a child SA that is rekeyed at `rekey_at`, or deleted at `expire_at` if that fails.
+    /// Returns a child SA that is rekeyed at `rekey_at`, or ends the IKE SA at `expire_at` if that
+    /// fails.
     pub(in crate::ike) fn new(id: ChildId, sa: AgreedChild, rekey_at: Duration, expire_at: Duration) -> Self {
         let rules = selector::rules(&sa.local, &sa.remote);
-        Self { id, sa, rules, state: ChildState::Installed { rekey_at, expire_at }, successor: None }
+        let state = ChildState::Installed { rekey_at, expire_at };
+        Self { id, sa, rules, state, limit: TrafficLimit::None, successor: None }
     }
 
     pub(in crate::ike) fn state(&self) -> ChildState {
@@ -114,6 +128,14 @@ impl ChildState {
         }
     }
 
+    /// Uses it again, because the peer has deleted its successor. It is rekeyed at `rekey_at`.
+    pub(in crate::ike) fn restore(self, rekey_at: Duration) -> Option<Self> {
+        match self {
+            Self::Replaced { expire_at } => Some(Self::Installed { rekey_at, expire_at }),
+            _ => None,
+        }
+    }
+
     /// Asks the peer to delete it.
     pub(in crate::ike) fn delete(self) -> Option<Self> {
         match self {
@@ -137,8 +159,8 @@ impl ChildState {
         Some(Self::Lingering { until })
     }
 
-    /// Lets it expire. One that was replaced, and that we have not asked the peer to delete, has
-    /// until `expire_at` for that; any other ends at once, so that there is no next state.
+    /// Lets one expire that carries no traffic. If we have not asked the peer to delete it, there is
+    /// time until `expire_at` for that; any other ends at once, so that there is no next state.
     pub(in crate::ike) fn expire(self, expire_at: Duration) -> Option<Self> {
         match self {
             Self::Replaced { .. } => Some(Self::Replaced { expire_at }),
@@ -165,7 +187,7 @@ impl ChildState {
     /// Returns when a rekey is due or it expires.
     pub(in crate::ike) fn due_at(self) -> Duration {
         match self {
-            Self::Installed { rekey_at, .. } => rekey_at,
+            Self::Installed { rekey_at, expire_at } => rekey_at.min(expire_at),
             _ => self.expire_at(),
         }
     }
@@ -293,8 +315,12 @@ mod tests {
         assert_eq!(states.map(ChildState::delete), [deleting, deleting, deleting, None, None]);
         assert_eq!(states.map(ChildState::delete_again), [None, None, None, replaced, None]);
         assert_eq!(states.map(|state| state.linger(until)), [lingering; 5]);
-        // We ask the peer to delete it when it expires. Once that is done, it ends.
+        let restored = states.map(|state| state.restore(rekey_at));
+        assert_eq!(restored, [None, None, installed, None, None]);
+        // One that was replaced is deleted first. Once that is done, it ends.
         let expired = states.map(|state| state.expire(expire_at));
-        assert_eq!(expired, [installed, rekeying, replaced, None, None]);
+        assert_eq!(expired, [None, None, replaced, None, None]);
+        let late = ChildState::Installed { rekey_at: until, expire_at };
+        assert_eq!(late.due_at(), expire_at, "it expires even if the next rekey would be later");
     }
 }

@@ -33,6 +33,8 @@ pub(in crate::ike) enum Target {
 #[derive(Debug)]
 pub(in crate::ike) struct OwnCreate {
     pub(in crate::ike) target: Target,
+    /// Index of the child SA's policy in the connection; `None` for an IKE SA.
+    pub(in crate::ike) policy: Option<usize>,
     /// Our nonce.
     pub(in crate::ike) nonce: Vec<u8>,
     /// Our SPI, of 4 or 8 bytes.

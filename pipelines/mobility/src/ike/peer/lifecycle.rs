@@ -1,7 +1,7 @@
 //! Operations in all states of a peer: responses, requests and their queue, child SAs, and the end.
 
 use super::{
-    child::{AgreedChild, Child},
+    child::{AgreedChild, Child, TrafficLimit},
     creation::Target,
     request::{LivenessSent, QueuedRequest, Request, Withdrawn},
     state::{Peer, Phase},
@@ -15,6 +15,7 @@ use crate::{
         wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
+    retransmission::MAX_BACK_OFF,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -80,6 +81,7 @@ impl Peer {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
         let child = self.children.remove(at);
         cx.end_child(id, child.sa.spi_in);
+        self.restore_predecessor(cx, id);
         self.miss_child(cx, child.sa.policy);
     }
 
@@ -142,7 +144,8 @@ impl Peer {
         for (pool, address) in core::mem::take(&mut self.leases) {
             cx.release(pool, address);
         }
-        cx.tell(Event::PeerDown { peer: self.id, remote: self.addresses.remote, reason });
+        let (connection, claimed, remote) = (self.connection, self.identity.clone(), self.addresses.remote);
+        cx.tell(Event::PeerDown { peer: self.id, connection, claimed, remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 
@@ -163,16 +166,34 @@ impl Peer {
 
     /// Rekeys a child SA that has carried as much as it may.
     pub(in crate::ike) fn handle_child_due(&mut self, cx: &mut Context<'_>, id: ChildId) {
-        if self.child(id).is_some_and(|child| child.is_installed()) {
+        self.rekey_for_limit(cx, id, TrafficLimit::Soft);
+    }
+
+    /// Rekeys a child SA that may carry nothing more. If that fails, the IKE SA is closed (RFC 7296
+    /// §2.8).
+    pub(in crate::ike) fn handle_child_expired(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        self.rekey_for_limit(cx, id, TrafficLimit::Hard);
+    }
+
+    fn rekey_for_limit(&mut self, cx: &mut Context<'_>, id: ChildId, limit: TrafficLimit) {
+        let Some(child) = self.child(id) else { return };
+        child.limit = child.limit.max(limit);
+        if child.is_installed() {
             self.enqueue(QueuedRequest::RekeyChild(id));
             self.start_queued(cx);
         }
     }
 
-    /// Closes the IKE SA if this child SA has expired before it was replaced (RFC 7296 §2.8).
-    pub(in crate::ike) fn handle_child_over(&mut self, cx: &mut Context<'_>, id: ChildId) {
-        if self.child(id).is_some_and(|child| child.state().carries_traffic()) {
-            self.close(cx, Reason::Expired);
+    /// Uses the child SA again that `successor` replaced, if the peer has not deleted it: it may have
+    /// found the successor unusable.
+    fn restore_predecessor(&mut self, cx: &mut Context<'_>, successor: ChildId) {
+        let rekey_at = cx.now + cx.jittered(MAX_BACK_OFF);
+        let old = self.children.iter_mut().find(|child| child.successor == Some(successor));
+        if let Some(old) = old
+            && old.change(|state| state.restore(rekey_at))
+        {
+            old.successor = None;
+            cx.tell(Event::ChildUse { child: old.id });
         }
     }
 
@@ -184,7 +205,8 @@ impl Peer {
         if !self.is_established() || self.has_child(policy) {
             return;
         }
-        if let Some(wait) = self.missing.get_or_insert_default().insert(cx.now, policy) {
+        let jittered = |wait| cx.jittered(wait);
+        if let Some(wait) = self.missing.get_or_insert_default().insert(cx.now, policy, jittered) {
             cx.tell(Event::ChildMissing { peer: self.id, name: child.name.clone(), wait });
         }
     }

@@ -23,8 +23,14 @@ struct Missing {
 
 impl MissingChildren {
     /// Notes that a child SA with this policy is missing. Returns the wait until it is asked for,
-    /// unless that is known already. The wait doubles each time that the child SA did not last.
-    pub(in crate::ike) fn insert(&mut self, now: Duration, policy: usize) -> Option<Duration> {
+    /// unless that is known already. The wait, which `jittered` varies, doubles each time that the
+    /// child SA did not last.
+    pub(in crate::ike) fn insert(
+        &mut self,
+        now: Duration,
+        policy: usize,
+        jittered: impl FnOnce(Duration) -> Duration,
+    ) -> Option<Duration> {
         let missing = self.of(policy);
         if missing.at.is_some() {
             return None;
@@ -32,7 +38,7 @@ impl MissingChildren {
         if missing.installed_at.take().is_some_and(|at| at + MAX_BACK_OFF <= now) {
             missing.failures = 0;
         }
-        let wait = back_off(missing.failures);
+        let wait = jittered(back_off(missing.failures));
         missing.failures += 1;
         missing.at = Some(now + wait);
         Some(wait)

@@ -303,6 +303,11 @@ impl Peer {
         self.child(id).is_some_and(|child| child.change(transition))
     }
 
+    /// Returns true if a request of ours is not answered.
+    pub(in crate::ike) fn awaits_answer(&self) -> bool {
+        self.ike_sas.iter().any(|ike_sa| ike_sa.outstanding.is_some())
+    }
+
     /// Returns all our SPIs for this peer.
     pub(in crate::ike) fn all_spis(&self) -> impl Iterator<Item = u64> {
         self.ike_sas.iter().map(IkeSa::local_spi).chain([self.active])

@@ -12,11 +12,11 @@ use crate::{
         bounds,
         connection::Connection,
         context::Context,
-        event::Event,
+        event::{Event, Reason},
         exchange::child_offer::esp_proposals,
         peer::{
             Peer,
-            child::{Child, ChildOffer, ChildState},
+            child::{Child, ChildOffer, ChildState, TrafficLimit},
             creation::{
                 AgreedIkeSa, AgreedSa, CreateSent, KexBegin, KexFinish, OwnAgreed, OwnCreate, Target,
             },
@@ -41,7 +41,7 @@ impl Peer {
     pub(in crate::ike) fn begin_create(&mut self, cx: &mut Context<'_>, target: Target) {
         let Some(connection) = self.connection(cx) else { return };
         // A peer chooses by its own order, so it is offered first what is in use.
-        let in_use = match target {
+        let (policy, in_use) = match target {
             Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
                 let Some(child) = self.child(child).filter(|child| child.is_installed()) else { return };
@@ -51,10 +51,10 @@ impl Peer {
                     return;
                 }
                 child.change(ChildState::rekey);
-                child.sa.suite.successors(&connection.esp)
+                (Some(child.sa.policy), child.sa.suite.successors(&connection.esp))
             }
-            Target::Child(_) => vec![],
-            Target::IkeSa => self.ike_sa_successors(connection),
+            Target::Child(policy) => (Some(policy), vec![]),
+            Target::IkeSa => (None, self.ike_sa_successors(connection)),
         };
         let offers_all = in_use.is_empty();
         let offers = if offers_all { target.all_offers(connection) } else { in_use };
@@ -63,7 +63,8 @@ impl Peer {
             Target::Child(_) | Target::Rekey(_) => u64::from(cx.draw_child_spi()),
         };
         let nonce = cx.random.bytes(NONCE);
-        OwnCreate { target, nonce, spi, offers, offers_all, retried: false, collision: None }.begin(self, cx);
+        OwnCreate { target, policy, nonce, spi, offers, offers_all, retried: false, collision: None }
+            .begin(self, cx);
     }
 }
 
@@ -82,6 +83,14 @@ impl OwnCreate {
     fn begin(self, peer: &mut Peer, cx: &mut Context<'_>) {
         let kex = self.offers.iter().find_map(|offer| offer.kex.first().copied());
         self.begin_with(peer, cx, kex);
+    }
+
+    /// Begins anew with all algorithms that the connection allows.
+    fn offer_all(mut self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let Some(connection) = peer.connection(cx) else { return };
+        self.offers = self.target.all_offers(connection);
+        self.offers_all = true;
+        self.begin(peer, cx);
     }
 
     /// Generates a key pair if one is needed, then sends the request.
@@ -144,30 +153,34 @@ impl OwnCreate {
     /// Gives the exchange up for now and schedules another attempt. `refusal` is the peer's error
     /// notify.
     pub(super) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
-        let (expire_at, policy) = match self.target {
-            Target::IkeSa => (peer.expire_at, None),
-            Target::Child(policy) => (None, Some(policy)),
-            Target::Rekey(old) => {
-                let old = peer.child(old);
-                (old.as_ref().map(|old| old.state().expire_at()), old.map(|old| old.sa.policy))
-            }
+        let old = match self.target {
+            Target::Rekey(old) => peer.child(old).map(|old| (old.state().expire_at(), old.limit)),
+            Target::IkeSa => peer.expire_at.map(|at| (at, TrafficLimit::None)),
+            Target::Child(_) => None,
         };
-        let left = expire_at.map_or(RETRY_DELAY, |at| at.saturating_sub(cx.now));
-        let delay = match refusal {
-            // The peer is busy with an exchange of its own (RFC 7296 §2.25).
-            Some(notify::TEMPORARY_FAILURE) => RETRY_DELAY,
-            _ => {
-                let connection = peer.connection(cx);
-                let name = policy.and_then(|policy| Some(connection?.children.get(policy)?.name.clone()));
-                cx.tell(Event::CreateFailed { peer: peer.id, child: name, refusal });
-                (left / 4).clamp(RETRY_DELAY, MAX_BACK_OFF)
+        // The peer may be busy with an exchange of its own (RFC 7296 §2.25).
+        let is_busy = refusal == Some(notify::TEMPORARY_FAILURE);
+        if !is_busy {
+            let connection = peer.connection(cx);
+            let child = self.policy.and_then(|policy| Some(connection?.children.get(policy)?.name.clone()));
+            cx.tell(Event::CreateFailed { peer: peer.id, child, refusal });
+        }
+        let delay = match old {
+            Some((_, TrafficLimit::Hard)) if !is_busy => {
+                self.withdraw(cx);
+                return peer.close(cx, Reason::Expired);
             }
+            Some((expire_at, TrafficLimit::None)) if !is_busy => {
+                (expire_at.saturating_sub(cx.now) / 4).clamp(RETRY_DELAY, MAX_BACK_OFF)
+            }
+            _ => RETRY_DELAY,
         };
         let retry_at = cx.now + cx.jittered(delay);
         self.abandon(peer, cx, Some(retry_at));
     }
 
-    /// Does the same if the peer has created the SA, which it must delete then if it is a child SA.
+    /// Gives up an SA that the peer has already created, and asks the peer to delete it if it is a
+    /// child SA.
     pub(super) fn fail_created(self, peer: &mut Peer, cx: &mut Context<'_>) {
         if self.target != Target::IkeSa {
             peer.enqueue(QueuedRequest::DeleteUnused(self.spi as u32));
@@ -250,7 +263,7 @@ impl CreateSent {
                 peer.accept_child(offer, ours, policy, child, None).map(AgreedSa::Child)
             }
             (Target::Rekey(old), SaOffer::Child(offer)) => {
-                let policy = peer.child(old).map_or(0, |child| child.sa.policy);
+                let policy = create.policy.unwrap_or_default();
                 peer.accept_child(offer, ours, policy, child, Some(old)).map(AgreedSa::Child)
             }
             _ => None,
@@ -286,20 +299,17 @@ impl CreateSent {
                 create.retried = true;
                 create.begin_with(peer, cx, Some(wanted));
             }
+            // It may be one that we allow, but that is not in use.
+            None if !create.offers_all => create.offer_all(peer, cx),
             _ => create.fail(peer, cx, Some(notify::INVALID_KE_PAYLOAD)),
         }
     }
 
     fn handle_refused(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: &ErrorNotify) {
-        let Self { mut create, .. } = self;
+        let Self { create, .. } = self;
         match refusal.kind {
             // The peer no longer allows the algorithms in use.
-            notify::NO_PROPOSAL_CHOSEN if !create.offers_all => {
-                let Some(connection) = peer.connection(cx) else { return };
-                create.offers = create.target.all_offers(connection);
-                create.offers_all = true;
-                create.begin(peer, cx);
-            }
+            notify::NO_PROPOSAL_CHOSEN if !create.offers_all => create.offer_all(peer, cx),
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
             // 7296 §2.25).
             notify::CHILD_SA_NOT_FOUND => {

@@ -44,7 +44,10 @@ impl InformationalRequest {
     pub(in crate::ike) fn read(payloads: &[Payload<'_>], is_wayfarer: bool) -> Result<Self, Malformed> {
         let notified = |kind| wire::notified(payloads, kind);
         Ok(Self {
-            refusal: ErrorNotify::find(payloads),
+            refusal: match notified(notify::AUTHENTICATION_FAILED) {
+                Some(_) => Some(notify::AUTHENTICATION_FAILED.into()),
+                None => ErrorNotify::find(payloads),
+            },
             deletes: deletes(payloads),
             updates: notified(notify::UPDATE_SA_ADDRESSES).is_some(),
             nat: NatDetection::read(payloads)?,

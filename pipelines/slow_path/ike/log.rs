@@ -1,0 +1,118 @@
+//! The log's lines about peers: one for each link that comes up, ends or fails, in plain words.
+
+use super::peers::{Ended, Traffic};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tracing::{info, warn};
+use wayfarer_mobility::{
+    identity::Identity,
+    ike::event::Reason,
+    path::{Network, network},
+    rate::Rate,
+};
+
+/// Logged for an authenticated peer without a name.
+const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name for it, or only the one that the peer itself \
+                       claimed: the peer has no name and matches no connection with a remote_id; see trust_identity";
+/// Lines about failed connections that one network may cause at once, and the time until one more.
+const BURST: u32 = 10;
+const REFILL: Duration = Duration::from_secs(10);
+/// Most networks whose lines are counted apart.
+const MAX_NETWORKS: usize = 1024;
+
+/// Writes the lines. Anybody can fail to connect, so these lines are limited for each network, and
+/// those that were left out are counted.
+#[derive(Debug, Default)]
+pub(super) struct PeerLog {
+    networks: BTreeMap<Network, Rate>,
+    left_out: u64,
+}
+
+impl PeerLog {
+    /// Logs that a peer connected by this connection. `claimed` is its own name for itself, if it
+    /// proved another one.
+    pub(super) fn connected(
+        &self,
+        connection: &str,
+        identity: &Identity,
+        claimed: Option<&Identity>,
+        remote: SocketAddr,
+    ) {
+        let claimed = claimed.map(tracing::field::display);
+        info!(connection, %identity, claimed, %remote, "peer connected");
+        if identity.is_unnamed() {
+            warn!(%remote, "{UNNAMED}");
+        }
+    }
+
+    /// Logs that a connected peer's link ended.
+    pub(super) fn ended(
+        &self,
+        now: Duration,
+        peer: Ended,
+        connection: &str,
+        remote: SocketAddr,
+        reason: Reason,
+    ) {
+        let Ended { name: identity, since, traffic, .. } = peer;
+        let Traffic { received_packets, received_bytes, sent_packets, sent_bytes } = traffic;
+        let seconds = now.saturating_sub(since).as_secs();
+        info!(
+            identity, connection, %remote, %reason, seconds,
+            received_packets, received_bytes, sent_packets, sent_bytes, "peer gone"
+        );
+    }
+
+    /// Logs that a peer did not connect. `claimed` is what it called itself, if it got that far.
+    pub(super) fn failed(
+        &mut self,
+        now: Duration,
+        connection: Option<&str>,
+        claimed: Option<&Identity>,
+        remote: SocketAddr,
+        reason: Reason,
+    ) {
+        if !self.admits(now, remote.ip()) {
+            self.left_out += 1;
+            return;
+        }
+        let left_out = Some(std::mem::take(&mut self.left_out)).filter(|count| *count > 0);
+        let claimed = claimed.map(tracing::field::display);
+        info!(claimed, connection, %remote, %reason, left_out, "peer not connected");
+        if reason == Reason::Unnamed {
+            warn!(%remote, "{UNNAMED}");
+        }
+    }
+
+    fn admits(&mut self, now: Duration, address: IpAddr) -> bool {
+        if self.networks.len() >= MAX_NETWORKS {
+            // A full bucket is like none.
+            self.networks.retain(|_, rate| rate.full_at() > now);
+        }
+        let network = network(address);
+        if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
+            return false;
+        }
+        self.networks.entry(network).or_default().admits(now, BURST, REFILL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_does_not_silence_another_and_memory_is_bounded() {
+        let mut log = PeerLog::default();
+        let at = |network: u32, host: u32| IpAddr::from((network << 8 | host).to_be_bytes());
+        let now = Duration::from_secs(100);
+        assert_eq!((0..100).filter(|n| log.admits(now, at(1, *n))).count(), BURST as usize);
+        assert!(log.admits(now, at(2, 1)));
+        (0..100_000).for_each(|network| _ = log.admits(now, at(network, 1)));
+        assert_eq!(log.networks.len(), MAX_NETWORKS);
+        assert!(log.admits(now + 20 * REFILL, at(99_999, 1)), "those that are silent make room");
+    }
+}
