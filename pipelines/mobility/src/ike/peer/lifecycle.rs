@@ -257,7 +257,7 @@ impl Peer {
             && !self.waiting.iter().any(|(_, task)| task.creates())
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
-            // While the peer creates an SA by several exchanges, it would refuse us another.
+            // The peer may refuse another SA while it creates one by several exchanges.
             let may_create = self.followup.is_none();
             let next = self.queued.iter().position(|request| may_create || !request.creates());
             let Some(request) = next.and_then(|at| self.queued.remove(at)) else { return };
