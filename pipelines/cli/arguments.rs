@@ -139,6 +139,7 @@ Examples:
 Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  peers connected by IKE: path, NAT, last move, rekeys, child SAs
+  wayfarer show peers --failed         the last peers that did not connect, and why
   wayfarer show drops                  packets dropped, by reason
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
@@ -155,6 +156,9 @@ Examples:
         /// With ports: shows each device's own counters (DPDK's xstats), which JSON always has.
         #[arg(long)]
         counters: bool,
+        /// With peers: shows the last hundred that did not connect, and why.
+        #[arg(long)]
+        failed: bool,
         #[command(flatten)]
         socket: Socket,
     },

@@ -66,8 +66,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
         Command::OpenHost { devices } => open_host(&devices),
-        Command::Show { view, json, all, counters, socket } => {
-            let what = view.into();
+        Command::Show { view, json, all, counters, failed, socket } => {
+            let what = match view.into() {
+                protocol::View::Peers if failed => protocol::View::FailedPeers,
+                what => what,
+            };
             let reply = client::ask(&socket.path, protocol::Command::Show { what })?;
             let (reply, mut out) = (relevant::relevant(reply, all || json), io::stdout().lock());
             match &reply {

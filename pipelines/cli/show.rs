@@ -9,7 +9,9 @@ use super::{
     },
 };
 use std::io::{self, Write};
-use wayfarer::control::protocol::{ChildView, CounterView, DropView, PeerView, Reply, SaView, WorkerView};
+use wayfarer::control::protocol::{
+    ChildView, CounterView, DropView, FailedPeerView, PeerView, Reply, SaView, WorkerView,
+};
 
 /// Writes a reply as a table or as JSON.
 pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Result<()> {
@@ -19,12 +21,14 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Workers(all), true) => write_json(out, all),
         (Reply::Drops(all), true) => write_json(out, all),
         (Reply::Peers(all), true) => write_json(out, all),
+        (Reply::FailedPeers(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
         (Reply::Workers(all), false) => workers(out, all),
         (Reply::Drops(all), false) => drops(out, all),
         (Reply::Peers(all), false) => peers(out, all),
+        (Reply::FailedPeers(all), false) => failed_peers(out, all),
         (Reply::Ike(all), false) => counters(out, all),
         (Reply::Done, _) => Ok(()),
     }
@@ -154,7 +158,11 @@ fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
             peer.peer.to_string(),
             known(&peer.connection),
             known(&peer.identity),
-            peer.state.clone(),
+            if peer.state == "up" && peer.children.is_empty() {
+                "no child".into()
+            } else {
+                peer.state.clone()
+            },
             peer.local.clone(),
             peer.remote.clone(),
             peer.nat.clone(),
@@ -195,6 +203,24 @@ fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
         joined(&child.remote),
         seconds(child.age_s),
     ]
+}
+
+fn failed_peers(out: &mut impl Write, all: &[FailedPeerView]) -> io::Result<()> {
+    if all.is_empty() {
+        return writeln!(out, "no failed peers");
+    }
+    let columns =
+        [("AGE", Right), ("REMOTE", Left), ("CLAIMED", Left), ("CONNECTION", Left), ("REASON", Left)];
+    let row = |peer: &FailedPeerView| {
+        vec![
+            seconds(peer.age_s),
+            peer.remote.clone(),
+            known(&peer.claimed),
+            known(&peer.connection),
+            peer.reason.clone(),
+        ]
+    };
+    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn counters(out: &mut impl Write, all: &[CounterView]) -> io::Result<()> {
@@ -309,5 +335,23 @@ mod tests {
             serde_json::from_str(&text(&Reply::Peers(vec![peer.clone()]), true)).unwrap();
         assert_eq!(json, [peer]);
         assert_eq!(text(&Reply::Peers(vec![]), false), "no peers\n");
+        let childless = PeerView { children: vec![], ..json[0].clone() };
+        assert!(text(&Reply::Peers(vec![childless]), false).contains("  no child  "));
+    }
+
+    #[test]
+    fn shows_why_peers_did_not_connect() {
+        let failed = FailedPeerView {
+            age_s: 61.0,
+            remote: "192.0.2.2:1025".into(),
+            claimed: Some("cl.test".into()),
+            connection: None,
+            reason: "wrong proof of identity".into(),
+        };
+        let shown = text(&Reply::FailedPeers(vec![failed]), false);
+        let expected = "  AGE  REMOTE          CLAIMED  CONNECTION  REASON\n\
+                        1m 1s  192.0.2.2:1025  cl.test  -           wrong proof of identity\n";
+        assert_eq!(shown, expected);
+        assert_eq!(text(&Reply::FailedPeers(vec![]), false), "no failed peers\n");
     }
 }

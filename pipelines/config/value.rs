@@ -252,7 +252,8 @@ pub(super) fn ends(prefix: Prefix) -> (IpAddr, IpAddr) {
 }
 
 /// Parses a pool and returns its first and last address: a range, or a prefix without the network
-/// and broadcast addresses that IPv4 prefixes shorter than /31 have (RFC 3021).
+/// and broadcast addresses that IPv4 prefixes shorter than /31 have (RFC 3021), and without the
+/// routers' anycast address of IPv6 prefixes shorter than /127 (RFC 4291 §2.6.1, RFC 6164).
 pub(super) fn pool(text: &str) -> Result<(IpAddr, IpAddr), Rule> {
     if let Some((first, last)) = text.split_once('-') {
         let [first, last] = [first, last].map(|end| end.trim().parse::<IpAddr>().map_err(|_| Rule::Pool));
@@ -265,6 +266,9 @@ pub(super) fn pool(text: &str) -> Result<(IpAddr, IpAddr), Rule> {
         (IpAddr::V4(first), IpAddr::V4(last)) if prefix.length() < 31 => {
             let (first, last) = (first.to_bits().saturating_add(1), last.to_bits().saturating_sub(1));
             Ok((Ipv4Addr::from_bits(first).into(), Ipv4Addr::from_bits(last).into()))
+        }
+        (IpAddr::V6(first), last) if prefix.length() < 127 => {
+            Ok((Ipv6Addr::from_bits(first.to_bits().saturating_add(1)).into(), last))
         }
         ends => Ok(ends),
     }

@@ -82,6 +82,8 @@ pub enum View {
     Drops,
     /// IKE's peers.
     Peers,
+    /// The last peers that did not connect.
+    FailedPeers,
     /// IKE's counters.
     Ike,
 }
@@ -120,6 +122,8 @@ pub enum Reply {
     Drops(Vec<DropView>),
     /// For [`View::Peers`].
     Peers(Vec<PeerView>),
+    /// For [`View::FailedPeers`], the newest first.
+    FailedPeers(Vec<FailedPeerView>),
     /// For [`View::Ike`].
     Ike(Vec<CounterView>),
     /// For a command that changes something.
@@ -289,6 +293,21 @@ pub struct DropView {
     pub packets: u64,
     /// The reason in words.
     pub meaning: String,
+}
+
+/// A peer that did not connect.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailedPeerView {
+    /// Seconds since it failed.
+    pub age_s: f64,
+    /// The peer's address and port.
+    pub remote: String,
+    /// What the peer called itself, if it got that far.
+    pub claimed: Option<String>,
+    /// Name of its connection, if it got that far.
+    pub connection: Option<String>,
+    /// Why it did not connect, in plain words.
+    pub reason: String,
 }
 
 /// A peer that IKE has connected, or is connecting.

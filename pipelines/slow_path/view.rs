@@ -29,6 +29,10 @@ impl SlowPath {
                 View::Workers => Reply::Workers(self.workers_view()),
                 View::Drops => Reply::Drops(self.drops_view()),
                 View::Peers => Reply::Peers(self.peers_view(now)),
+                View::FailedPeers => {
+                    let failed = |ike: &Ike| ike.failed_view(now);
+                    Reply::FailedPeers(self.ike.as_ref().map(failed).unwrap_or_default())
+                }
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
             Command::SaMove { tunnel, remote, port } => {

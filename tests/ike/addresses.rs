@@ -244,3 +244,18 @@ fn update_answered_after_a_rekey_reports_no_nat() {
     assert_eq!(nats.last(), Some(&path::Nat::default()));
     assert_eq!((pair.terminal.end_reasons(), pair.gateway.end_reasons()), (vec![], vec![]));
 }
+
+#[test]
+fn other_ports_have_the_non_esp_marker_from_the_first_message_on() {
+    for port in [4500, 24500] {
+        let remote = Some(SocketAddr::from((GATEWAY, port)));
+        let mut pair = Pair::new(gateway(), Connection { remote, ..terminal() });
+        pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+        let first = pair.up().remove(0);
+        let ports = (first.0.local.port(), first.0.remote.port());
+        assert_eq!(ports, (4500, port), "a message from port 500 would have no marker");
+        pair.deliver_up(&first);
+        pair.settle();
+        assert_eq!(pair.connected_peers().map(|all| all.len()), [1, 1]);
+    }
+}

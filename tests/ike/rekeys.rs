@@ -218,3 +218,13 @@ fn child_sa_that_is_not_taken_is_deleted() {
     assert_eq!(deleted, Some(vec![ours]), "the peer does not keep an SA that nobody uses");
     assert!(!insider.pair.gateway.events.iter().any(|event| matches!(event, Event::ChildDown { .. })));
 }
+
+#[test]
+fn unknown_child_sa_is_named_in_the_refusal() {
+    let mut insider = insider();
+    let refusal = ErrorNotify::child_sa_not_found([0, 0, 0x77, 0x77]);
+    assert_eq!(insider.child(0x1000, Some(0x7777), true, &[]), Answer::Refused(refusal.kind));
+    let Payload::Notify(named) = refusal.payload() else { panic!("not a notify") };
+    assert_eq!((named.protocol, named.spi, named.data), (3, &[0, 0, 0x77, 0x77][..], &[][..]));
+    assert_eq!(ErrorNotify::find(&[refusal.payload()]), Some(refusal));
+}

@@ -55,7 +55,7 @@ pub(in crate::slow_path) struct Ike {
     unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
     key_log: Option<KeyLog>,
-    log: PeerLog,
+    pub(super) log: PeerLog,
 }
 
 fn name_of(connections: &[Connection], index: usize) -> &str {

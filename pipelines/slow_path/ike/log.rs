@@ -2,7 +2,7 @@
 
 use super::peers::{Ended, Traffic};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -23,12 +23,32 @@ const REFILL: Duration = Duration::from_secs(10);
 /// Most networks whose lines are counted apart.
 const MAX_NETWORKS: usize = 1024;
 
+/// Failed peers that are remembered.
+const MAX_FAILED: usize = 100;
+
 /// Writes the lines. Anybody can fail to connect, so these lines are limited for each network, and
 /// those that were left out are counted.
 #[derive(Debug, Default)]
 pub(super) struct PeerLog {
     networks: BTreeMap<Network, Rate>,
     left_out: u64,
+    /// The last peers of which a line says that they did not connect, the newest first.
+    failed: VecDeque<FailedPeer>,
+}
+
+/// A peer that did not connect.
+#[derive(Debug)]
+pub(super) struct FailedPeer {
+    /// When it failed, since the start.
+    pub(super) at: Duration,
+    /// Its address.
+    pub(super) remote: SocketAddr,
+    /// What it called itself, if it got that far.
+    pub(super) claimed: Option<String>,
+    /// The name of its connection, if it got that far.
+    pub(super) connection: Option<String>,
+    /// Why it did not connect.
+    pub(super) reason: Reason,
 }
 
 impl PeerLog {
@@ -80,11 +100,19 @@ impl PeerLog {
             return;
         }
         let left_out = Some(std::mem::take(&mut self.left_out)).filter(|count| *count > 0);
-        let claimed = claimed.map(tracing::field::display);
+        let claimed = claimed.map(Identity::to_string);
         info!(claimed, connection, %remote, %reason, left_out, "peer not connected");
         if reason == Reason::Unnamed {
             warn!(%remote, "{UNNAMED}");
         }
+        self.failed.truncate(MAX_FAILED - 1);
+        let connection = connection.map(str::to_owned);
+        self.failed.push_front(FailedPeer { at: now, remote, claimed, connection, reason });
+    }
+
+    /// Returns the last peers that did not connect, the newest first.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &FailedPeer> {
+        self.failed.iter()
     }
 
     fn admits(&mut self, now: Duration, address: IpAddr) -> bool {
@@ -114,5 +142,17 @@ mod tests {
         (0..100_000).for_each(|network| _ = log.admits(now, at(network, 1)));
         assert_eq!(log.networks.len(), MAX_NETWORKS);
         assert!(log.admits(now + 20 * REFILL, at(99_999, 1)), "those that are silent make room");
+    }
+
+    #[test]
+    fn remembers_the_last_hundred_failures() {
+        let mut log = PeerLog::default();
+        for n in 0..300u32 {
+            let remote = SocketAddr::from(((n << 8).to_be_bytes(), 500));
+            log.failed(Duration::from_secs(1), Some("office"), None, remote, Reason::NoProposal);
+        }
+        let all: Vec<_> = log.failures().collect();
+        assert_eq!((all.len(), all[0].remote), (MAX_FAILED, ([0, 1, 43, 0], 500).into()));
+        assert_eq!(all[0].reason.to_string(), "no common algorithms");
     }
 }

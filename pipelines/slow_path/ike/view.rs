@@ -1,9 +1,9 @@
 //! Peers as the control socket shows them, and the commands that it has for them.
 
-use super::driver::Ike;
+use super::{driver::Ike, log::FailedPeer};
 use crate::{
     config::algorithms,
-    control::protocol::{ChildView, CounterView, PeerView},
+    control::protocol::{ChildView, CounterView, FailedPeerView, PeerView},
     slow_path::tunnels::Tunnels,
 };
 use std::{net::IpAddr, time::Duration};
@@ -118,6 +118,17 @@ impl Ike {
             suite: view.suite().map(algorithms::ike),
             children,
         }
+    }
+
+    pub(in crate::slow_path) fn failed_view(&self, now: Duration) -> Vec<FailedPeerView> {
+        let view = |failed: &FailedPeer| FailedPeerView {
+            age_s: now.saturating_sub(failed.at).as_secs_f64(),
+            remote: failed.remote.to_string(),
+            claimed: failed.claimed.clone(),
+            connection: failed.connection.clone(),
+            reason: failed.reason.to_string(),
+        };
+        self.log.failures().map(view).collect()
     }
 
     fn child_view(&self, now: Duration, child: ChildId, tunnels: &Tunnels) -> Option<ChildView> {

@@ -14,7 +14,7 @@ use super::{
     dial::Dials,
     event::{ChildId, Event, PeerId, Reason},
     exchange::init::message::InitMessage,
-    nat::IKE_PORT,
+    nat::{IKE_PORT, NAT_T_PORT},
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
@@ -357,7 +357,9 @@ impl Endpoint {
         let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
             return;
         };
-        let addresses = Addresses { local: SocketAddr::new(local, IKE_PORT), remote };
+        // On any other port, messages have the non-ESP marker from the first on (RFC 7296 §2.23).
+        let port = if remote.port() == IKE_PORT { IKE_PORT } else { NAT_T_PORT };
+        let addresses = Addresses { local: SocketAddr::new(local, port), remote };
         self.dials.push(now, connection, addresses);
         self.redial(now);
     }

@@ -63,11 +63,11 @@ impl Peer {
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
         let is_it = |child: &&Child| child.sa.spi_out.to_be_bytes() == spi_out;
         let Some(child) = self.children.iter().find(is_it) else {
-            return Err(ErrorNotify { kind: notify::CHILD_SA_NOT_FOUND, data: spi_out.into() });
+            return Err(ErrorNotify::child_sa_not_found(spi_out));
         };
         let id = child.id;
         match child.state() {
-            ChildState::Lingering { .. } => Err(notify::CHILD_SA_NOT_FOUND.into()),
+            ChildState::Lingering { .. } => Err(ErrorNotify::child_sa_not_found(spi_out)),
             ChildState::Replaced { .. } | ChildState::Deleting { .. } => {
                 Err(notify::TEMPORARY_FAILURE.into())
             }

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(read(refusal.clone()), Ok(CreateChildResponse::Refused(refusal)));
         assert_eq!(read(ErrorNotify::invalid_ke_payload(19)), Ok(CreateChildResponse::OtherKex(19)));
         for data in [vec![], vec![0], vec![0, 19, 0]] {
-            let refusal = ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, data };
+            let refusal = ErrorNotify { kind: notify::INVALID_KE_PAYLOAD, esp_spi: None, data };
             assert_eq!(read(refusal), Err(Malformed::Length));
         }
     }
