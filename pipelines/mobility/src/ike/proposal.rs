@@ -228,9 +228,8 @@ pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Ch
 }
 
 impl IkeSuite {
-    /// Returns the offers for a successor with the same algorithms. If this suite has additional key
-    /// exchanges, so does the only one; if not, each of `offers` that allows the other algorithms
-    /// decides.
+    /// Returns the offers for a successor with the same algorithms. Additional key exchanges in use
+    /// stay. Without any, those of each of `offers` are taken that allows the other algorithms.
     pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
         if !self.more_kex.is_empty() {
             return vec![self.offer()];

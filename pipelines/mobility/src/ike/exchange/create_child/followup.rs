@@ -30,7 +30,8 @@ impl OwnAgreed {
         match (self.next_kex(), ticket) {
             (None, _) => self.complete(peer, cx),
             (Some(kex), Some(ticket)) => {
-                // An exchange of the peer for the same SA has lost, or this one would have ended.
+                // If the peer was creating the same SA, its exchange has lost: otherwise this one
+                // would have ended.
                 peer.drop_followup_of(cx, self.create.target);
                 let step = FollowupBegin { agreed: self, kex, ticket };
                 peer.start(cx, Task::KexBegin(kex), PendingTask::FollowupBegin(Box::new(step)));
@@ -62,8 +63,8 @@ impl FollowupBegin {
 }
 
 impl FollowupSent {
-    /// Handles the peer's response. A peer that has lost its state for us refuses with
-    /// STATE_NOT_FOUND. We begin anew later, as often as the SA lives.
+    /// Handles the peer's response. A peer that no longer has the state for our ticket refuses with
+    /// STATE_NOT_FOUND; we begin anew later, until the SA to be replaced expires.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
