@@ -22,9 +22,12 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::{fmt, io::Write, mem, path::Path, sync::Arc};
 use wayfarer_mobility::{
-    aaa::eap::{
-        Authenticator, Conversation, Step,
-        packet::{Message, Packet, kind},
+    aaa::{
+        eap::{
+            Authenticator, Conversation, Step,
+            packet::{Message, Packet, kind},
+        },
+        origin::Origin,
     },
     crypto::{Secret, VerifyError},
 };
@@ -92,7 +95,7 @@ impl fmt::Debug for EapTlsServer {
 }
 
 impl Authenticator for EapTlsServer {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         Box::new(Server {
             config: self.0.clone(),
             stage: Stage::Start,

@@ -97,6 +97,14 @@ impl Routes {
         self.routes.values().any(|hop| matches!(hop, NextHop::Port { via: Some(via), .. } if *via == address))
     }
 
+    /// Returns the addresses of the gateway, the host and the routers.
+    pub(super) fn taken(&self) -> impl Iterator<Item = IpAddr> {
+        self.routes.iter().filter_map(|((to, _), hop)| match hop {
+            NextHop::Local | NextHop::Host => Some(to.address()),
+            NextHop::Port { via, .. } => *via,
+        })
+    }
+
     fn neighbour_changed(&mut self, tables: &mut TableWriter, port: u16, address: IpAddr) {
         let uses_neighbour = |hop: &NextHop| *hop == NextHop::Port { port, via: Some(address) };
         let mut stale: Vec<Prefix> =

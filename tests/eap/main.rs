@@ -29,6 +29,8 @@ use wayfarer_mobility::{
             Authenticator, Conversation, Step,
             mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         },
+        grant::Grant,
+        origin::Origin,
         radius::{
             Radius,
             question::{Realm, Server},
@@ -71,7 +73,11 @@ fn talk_with_changes(
     let mut packet = vec![];
     for number in 0..200 {
         let step = handle(server, &packet);
-        let (Step::Send(request) | Step::Success(request, _) | Step::Failure(request)) = &step else {
+        let (Step::Send(request)
+        | Step::Success(request, _)
+        | Step::Failure(request)
+        | Step::Unanswered(request)) = &step
+        else {
             panic!("unexpected question to a server")
         };
         match (&step, client.handle(request)) {
@@ -98,8 +104,17 @@ fn assert_refused((server, client): (Step, Step)) {
     assert_eq!(client, Step::Failure(vec![]));
 }
 
+fn assert_unanswered((server, client): (Step, Step)) {
+    assert!(matches!(&server, Step::Unanswered(packet) if packet[0] == 4), "{server:?}");
+    assert_eq!(client, Step::Failure(vec![]));
+}
+
 fn alice(password: &str) -> Box<dyn Conversation> {
-    Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of(password)).begin(b"")
+    Mschapv2Client::new(Arc::new(OsRandom), b"alice", NtHash::of(password)).begin(origin())
+}
+
+fn origin() -> Origin {
+    Origin { connection: "people".into(), local: [203, 0, 113, 1].into(), remote: [192, 0, 2, 7].into() }
 }
 
 fn free_radius(tls_version: &str) -> FreeRadius {
@@ -128,7 +143,7 @@ fn each_conversation_has_its_own_challenges() {
     let users = [(b"alice".to_vec(), NtHash::of("secret"))];
     let server = Mschapv2Server::new(Arc::new(OsRandom), b"gateway", users);
     let keys = [(); 2].map(|()| {
-        let mut conversation = server.begin(b"");
+        let mut conversation = server.begin(origin());
         let (ours, theirs) = talk(&mut *conversation, &mut *alice("secret"));
         assert_eq!(conversation.identity(), Some(&b"alice"[..]));
         let Step::Success(_, Some(key)) = &ours else { panic!("{ours:?}") };
@@ -137,25 +152,33 @@ fn each_conversation_has_its_own_challenges() {
         key
     });
     assert_ne!(keys[0], keys[1]);
-    assert_refused(talk(&mut *server.begin(b""), &mut *alice("Secret")));
+    assert_refused(talk(&mut *server.begin(origin()), &mut *alice("Secret")));
 }
 
 #[test]
 fn free_radius_judges_passwords() {
     let server = free_radius("1.3");
     let radius = by_radius(&[(server.address, SECRET)]);
-    let mut conversation = radius.begin(b"");
+    let mut conversation = radius.begin(origin());
     assert_same_key(talk(&mut *conversation, &mut *alice("secret")));
     assert_eq!(conversation.identity(), Some(&b"alice"[..]));
-    let mut conversation = radius.begin(b"");
+    let grant = Grant {
+        ip4: Some([10, 98, 0, 200].into()),
+        ip6: Some("2001:db8:98::200".parse().unwrap()),
+        pools: vec![b"staff".to_vec()],
+        session_timeout: Some(15),
+    };
+    assert_eq!(conversation.grant(), Some(&grant));
+    let mut conversation = radius.begin(origin());
     assert_refused(talk(&mut *conversation, &mut *alice("wrong")));
+    assert_eq!(conversation.grant(), None);
     assert_eq!(conversation.identity(), None);
     // This server accepts every realm, and repeats it.
     let claimed = b"alice@elsewhere";
     for trust_identity in [false, true] {
-        let mut conversation = realm(&[(server.address, SECRET)], trust_identity).begin(b"");
+        let mut conversation = realm(&[(server.address, SECRET)], trust_identity).begin(origin());
         let client = Mschapv2Client::new(Arc::new(OsRandom), claimed, NtHash::of("secret"));
-        assert_same_key(talk(&mut *conversation, &mut *client.begin(b"")));
+        assert_same_key(talk(&mut *conversation, &mut *client.begin(origin())));
         assert_eq!(conversation.identity(), trust_identity.then_some(&claimed[..]));
     }
 }
@@ -163,7 +186,10 @@ fn free_radius_judges_passwords() {
 #[test]
 fn answer_with_a_wrong_secret_is_ignored() {
     let server = free_radius("1.3");
-    assert_refused(talk(&mut *by_radius(&[(server.address, "other")]).begin(b""), &mut *alice("secret")));
+    assert_unanswered(talk(
+        &mut *by_radius(&[(server.address, "other")]).begin(origin()),
+        &mut *alice("secret"),
+    ));
 }
 
 #[test]
@@ -173,8 +199,8 @@ fn asks_and_keeps_the_next_server_if_one_is_silent_or_gone() {
     let gone = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).unwrap();
     let radius =
         by_radius(&[(silent.local_addr().unwrap(), SECRET), (gone, SECRET), (server.address, SECRET)]);
-    assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
-    assert_same_key(talk(&mut *radius.begin(b""), &mut *alice("secret")));
+    assert_same_key(talk(&mut *radius.begin(origin()), &mut *alice("secret")));
+    assert_same_key(talk(&mut *radius.begin(origin()), &mut *alice("secret")));
     // The silent server got both tries of the first conversation, and none of the second.
     silent.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
@@ -188,8 +214,8 @@ fn asks_and_keeps_the_next_server_if_one_is_silent_or_gone() {
 fn conversation_fails_if_no_server_answers() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let radius = by_radius(&[(silent.local_addr().unwrap(), SECRET)]);
-    assert_refused(talk(&mut *radius.begin(b""), &mut *alice("secret")));
-    assert_refused(talk(&mut *by_radius(&[]).begin(b""), &mut *alice("secret")));
+    assert_unanswered(talk(&mut *radius.begin(origin()), &mut *alice("secret")));
+    assert_unanswered(talk(&mut *by_radius(&[]).begin(origin()), &mut *alice("secret")));
 }
 
 /// A certificate with its key, in PEM.
@@ -282,7 +308,7 @@ fn certificates_prove_peers_with_both_versions_of_tls() {
     let server = eap_tls(folder.path());
     for version in VERSIONS {
         for (name, credential) in [("alice@example.org", &pki().alice), ("bob", &pki().bob)] {
-            let mut conversation = server.begin(b"");
+            let mut conversation = server.begin(origin());
             assert_same_key(talk(&mut *conversation, &mut tls_client(name, Some(credential), version)));
             assert_eq!(conversation.identity(), Some(name.as_bytes()));
         }
@@ -297,7 +323,7 @@ fn identity_is_the_same_under_every_name_of_a_certificate() {
         let der = CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap();
         let subject = certificate::subject(&der).unwrap().data;
         for claimed in [name, &subject] {
-            let mut conversation = server.begin(b"");
+            let mut conversation = server.begin(origin());
             let mut client = tls_client(claimed, Some(credential), &version::TLS13);
             assert_same_key(talk(&mut *conversation, &mut client));
             assert_eq!(conversation.identity(), Some(name));
@@ -319,7 +345,7 @@ fn refuses_a_peer_without_a_certificate_of_the_claimed_identity() {
             ("Alice", Some(&pki().alice)),
             ("", Some(&pki().alice)),
         ] {
-            let mut conversation = server.begin(b"");
+            let mut conversation = server.begin(origin());
             assert_refused(talk(&mut *conversation, &mut tls_client(name, credential, version)));
             assert_eq!(conversation.identity(), None);
         }
@@ -335,14 +361,14 @@ fn free_radius_judges_certificates() {
         // repeats it.
         for (claimed, trust_identity) in [("alice@example.org", false), ("bob", false), ("bob", true)] {
             let radius = realm(&[(server.address, SECRET)], trust_identity);
-            let mut conversation = radius.begin(b"");
+            let mut conversation = radius.begin(origin());
             let mut client = tls_client(claimed, Some(&pki().alice), version);
             assert_same_key(talk(&mut *conversation, &mut client));
             let name = trust_identity.then_some(claimed.as_bytes());
             assert_eq!(conversation.identity(), name, "{claimed}, {trust_identity}");
         }
         let mut client = tls_client("alice@example.org", Some(&pki().untrusted), version);
-        assert_refused(talk(&mut *radius.begin(b""), &mut client));
+        assert_refused(talk(&mut *radius.begin(origin()), &mut client));
     }
 }
 
@@ -356,7 +382,7 @@ proptest! {
         static SERVER: OnceLock<EapTlsServer> = OnceLock::new();
         let server = SERVER.get_or_init(|| eap_tls(tempfile::tempdir().unwrap().path()));
         let mut client = tls_client("alice@example.org", Some(&pki().alice), &version::TLS13);
-        let steps = talk_with_changes(&mut *server.begin(b""), &mut client, |n, packet| {
+        let steps = talk_with_changes(&mut *server.begin(origin()), &mut client, |n, packet| {
             if n != number || packet.is_empty() {
                 return;
             }

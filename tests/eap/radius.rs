@@ -1,5 +1,6 @@
 //! Requests to RADIUS servers in virtual time: fairness and retransmission.
 
+use crate::origin;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -26,7 +27,8 @@ fn realm(servers: usize) -> Arc<Realm> {
 
 fn question(realm: &Arc<Realm>) -> Question {
     let eap = b"\x02\x00\x00\x0a\x01alice".to_vec();
-    Question { realm: realm.clone(), server: None, user_name: b"alice".to_vec(), state: None, eap }
+    let user_name = b"alice".to_vec();
+    Question { realm: realm.clone(), origin: origin(), server: None, user_name, state: None, eap }
 }
 
 fn sent(client: &mut Client) -> Vec<Transmit> {

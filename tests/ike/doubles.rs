@@ -3,10 +3,13 @@
 use std::{slice, sync::Arc};
 use wayfarer::sim::ike::seeded::Seeded;
 use wayfarer_mobility::{
-    aaa::eap::{
-        Authenticator, Conversation, Step,
-        mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-        packet::Packet,
+    aaa::{
+        eap::{
+            Authenticator, Conversation, Step,
+            mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
+            packet::Packet,
+        },
+        origin::Origin,
     },
     crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
@@ -29,7 +32,7 @@ pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
 pub(super) struct FakeEap(pub(super) Option<&'static str>);
 
 impl Authenticator for FakeEap {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         Box::new(FakeEap(self.0))
     }
 }

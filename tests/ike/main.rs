@@ -22,6 +22,7 @@ mod missing;
 mod no_nats;
 mod node;
 mod pair;
+mod radius;
 mod rekeys;
 mod shut_down;
 mod states;

@@ -84,6 +84,9 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
         half_open: source
             .optional("ike.half_open", &raw.half_open, |n| many(n, 1))?
             .unwrap_or(defaults.half_open),
+        half_open_time: source
+            .optional("ike.half_open_time", &raw.half_open_time, |text| value::duration(text))?
+            .unwrap_or(defaults.half_open_time),
         peers: source.optional("ike.peers", &raw.peers, |n| many(n, 1))?.unwrap_or(defaults.peers),
         devices: source.optional("ike.devices", &raw.devices, |n| many(n, 1))?.unwrap_or(defaults.devices),
         children: source

@@ -31,6 +31,9 @@ use wayfarer_mobility::{
     ike::connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
 };
 
+/// The default for the gateway's own name for RADIUS servers.
+const NAS_IDENTIFIER: &str = "wayfarer";
+
 /// The word for the subject of the gateway's certificate.
 const SUBJECT: &str = "certificate-subject";
 
@@ -102,7 +105,8 @@ impl RawConnection<'_> {
             }
             Method::EapTls => Some(RemoteAuth::Eap(Arc::new(self.eap_tls()?))),
             Method::EapRadius => {
-                Some(RemoteAuth::Eap(Arc::new(Radius::new(Realm::new(self.radius()?, "wayfarer")))))
+                let realm = Realm::new(self.radius()?, &self.nas_identifier()?);
+                Some(RemoteAuth::Eap(Arc::new(Radius::new(realm))))
             }
         };
         Ok(Proofs {
@@ -164,6 +168,7 @@ impl RawConnection<'_> {
             ("connection.users_file", text(&raw.users_file), methods.remote == Method::EapMschapv2),
             ("connection.user", text(&raw.user), client || methods.local == Method::EapTls),
             ("connection.password_file", text(&raw.password_file), client),
+            ("connection.nas_identifier", text(&raw.nas_identifier), methods.remote == Method::EapRadius),
             ("connection.radius", raw.radius.first().map(Spanned::span), methods.remote == Method::EapRadius),
         ];
         let found = unused.into_iter().find_map(|(key, place, used)| Some((key, place.filter(|_| !used)?)));
@@ -255,6 +260,13 @@ impl RawConnection<'_> {
         let file = self.needed("users_file", &self.raw.users_file)?;
         let load = |path: &String| keys::users(&self.source.path(path)?);
         self.source.value("connection.users_file", file, load)
+    }
+
+    /// Returns the gateway's own name for RADIUS servers.
+    pub(super) fn nas_identifier(&self) -> ConfigResult<String> {
+        let own = &self.raw.nas_identifier;
+        let own = self.source.optional("connection.nas_identifier", own, |text| value::name(text))?;
+        Ok(own.unwrap_or_else(|| NAS_IDENTIFIER.into()))
     }
 
     pub(super) fn radius(&self) -> ConfigResult<Vec<Server>> {

@@ -22,6 +22,8 @@ pub(super) struct Trust {
     /// RADIUS servers in the order in which they are asked: address, number of tries, timeout of
     /// each, and whether they check identities.
     servers: Vec<(SocketAddr, u32, Duration, bool)>,
+    /// Our own name for the servers.
+    nas_identifier: String,
     is_strict: bool,
 }
 
@@ -83,6 +85,6 @@ impl RawConnection<'_> {
         }
         files.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);
-        Ok(Trust { method, files, own, servers, is_strict })
+        Ok(Trust { method, files, own, servers, nas_identifier: self.nas_identifier()?, is_strict })
     }
 }

@@ -17,6 +17,7 @@ pub(in crate::config) struct Ike {
     pub key_log: Key<String>,
     pub cookie_threshold: Key<i64>,
     pub half_open: Key<i64>,
+    pub half_open_time: Key<String>,
     pub peers: Key<i64>,
     pub devices: Key<i64>,
     pub children: Key<i64>,
@@ -49,6 +50,7 @@ pub(in crate::config) struct Connection {
     pub password_file: Key<String>,
     #[serde(default)]
     pub radius: Vec<Spanned<Radius>>,
+    pub nas_identifier: Key<String>,
     pub proposals: Key<List>,
     pub esp: Key<List>,
     pub inner_local: Key<List>,

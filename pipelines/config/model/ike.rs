@@ -1,6 +1,6 @@
 //! IKE's part of the configuration.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::ike::{connection, settings::Settings};
 
@@ -24,6 +24,8 @@ pub struct Ike {
     pub cookie_threshold: usize,
     /// Most half-open IKE SAs.
     pub half_open: usize,
+    /// Time that a peer may take to connect. It does not run while a RADIUS server is asked.
+    pub half_open_time: Duration,
     /// Most connected peers.
     pub peers: usize,
     /// Most connected peers with the same identity in one connection.
@@ -41,6 +43,7 @@ impl Default for Ike {
             key_log: None,
             cookie_threshold: settings.cookie_threshold,
             half_open: settings.half_open_limit,
+            half_open_time: settings.half_open,
             peers: settings.peer_limit,
             devices: settings.device_limit,
             children: settings.child_limit,

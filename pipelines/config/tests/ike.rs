@@ -70,6 +70,7 @@ fn defaults_are_filled_in() {
     let none = parsed(PORTS);
     assert!(none.connections.is_empty() && none.pools.is_empty());
     assert_eq!((none.key_log, none.cookie_threshold, none.half_open), (None, 256, 8192));
+    assert_eq!(none.half_open_time, Duration::from_secs(30));
     assert_eq!((none.peers, none.devices, none.children), (65_536, 16, 131_072));
     let ike = parsed(&connection(""));
     let c = &ike.connections[0];
@@ -120,6 +121,7 @@ mode = "transport"
 key_log = "keys"
 cookie_threshold = 0
 half_open = 10
+half_open_time = "1m"
 peers = 20
 devices = 3
 children = 30
@@ -128,6 +130,7 @@ children = 30
     let ike = folder.parse(&connection(keys)).unwrap().ike;
     let keys = folder.0.path().join("keys");
     assert_eq!((ike.key_log, ike.cookie_threshold, ike.half_open), (Some(keys), 0, 10));
+    assert_eq!(ike.half_open_time, Duration::from_secs(60));
     assert_eq!((ike.peers, ike.devices, ike.children), (20, 3, 30));
     let c = &ike.connections[0];
     let limits = Limits { soft_packets: 1000, hard_packets: 1250, soft_bytes: 4096, hard_bytes: 5120 };

@@ -57,6 +57,8 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
+    /// Of [`Task::Eap`]: a RADIUS server is being asked. The task's real outcome follows.
+    Asking,
 }
 
 impl Task {

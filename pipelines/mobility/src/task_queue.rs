@@ -67,6 +67,11 @@ impl<P: Copy> TaskQueue<P> {
         self.task_owners.remove(&id)
     }
 
+    /// Returns the peer of a task that is running.
+    pub(crate) fn owner(&self, id: TaskId) -> Option<P> {
+        self.task_owners.get(&id).copied()
+    }
+
     /// Removes a task that nobody needs any more, unless it is already running.
     pub(crate) fn cancel(&mut self, id: TaskId) {
         if self.waiting.remove(&id).is_some() {

@@ -36,7 +36,7 @@ impl Peer {
     pub fn new(text: &str, address: &str) -> Self {
         let ike = ike(text, address);
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
-        let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
+        let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));
         let side = Side::with_pools(connections, pools, Settings::default(), seed);
         Self { side, address: ip(address), may_end: false }

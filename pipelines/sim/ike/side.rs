@@ -35,10 +35,11 @@ pub struct Side {
 }
 
 impl Side {
-    /// Makes a side with two address pools. All secrets, SPIs and jitter come from `seed`, but key
+    /// Makes a side with two address pools, "first" and "second". All secrets, SPIs and jitter come from `seed`, but key
     /// pairs do not.
     pub fn new(connections: Vec<Connection>, settings: Settings, seed: u64) -> Self {
-        let pools = [0, 1].map(|net| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()));
+        let pool = |(net, name)| Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()).named(name);
+        let pools = [(0, "first"), (1, "second")].map(pool);
         Self::with_pools(connections, pools.into(), settings, seed)
     }
 

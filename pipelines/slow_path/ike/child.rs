@@ -200,6 +200,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_that_nobody_configured_ranks_below_every_prefix() {
+        let prefix = |address: [u8; 4], length| Prefix::new(address.into(), length).unwrap();
+        let (local, pool) = (prefix([10, 99, 0, 0], 24), prefix([10, 98, 0, 0], 24));
+        let child =
+            ChildPrefixes { name: "net".into(), local: vec![local], remote: vec![pool], is_dialled: false };
+        for (address, rank) in [([10, 98, 0, 7], 24), ([10, 50, 0, 7], 0)] {
+            assert_eq!(child.rank(local, prefix(address, 32)).remote, rank);
+        }
+    }
+
+    #[test]
     fn every_agreed_cipher_has_its_suite() {
         let name = |encr, integ| {
             suite(&EspSuite { encr, integ, kex: vec![], esn: true }).map(|suite| suite.to_string())

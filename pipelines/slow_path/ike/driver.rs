@@ -78,15 +78,18 @@ impl Ike {
         let settings = Settings {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
+            half_open: config.half_open_time,
             peer_limit: config.peers,
             device_limit: config.devices,
             child_limit: config.children,
             log_keys: config.key_log.is_some(),
             ..Settings::default()
         };
-        let pools = config.pools.iter().map(|pool| Pool::new(pool.first, pool.last)).collect();
+        let pools =
+            config.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
         let mut endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools, settings);
+        endpoint.reserve_addresses(network.routes.taken().collect());
         endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
         for selector in guard::selectors(config) {
             policies::add_guard(selector, &mut links.tables);
@@ -153,9 +156,10 @@ impl Ike {
         self.endpoint.shut_down(now, MAX_CLOSED)
     }
 
-    /// Handles changed routes: for each peer that we connected to, uses the local address of the
-    /// port that its packets leave by.
+    /// Handles changed routes and addresses: for each peer that we connected to, uses the local
+    /// address of the port that its packets leave by.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
+        self.endpoint.reserve_addresses(network.routes.taken().collect());
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
             let connection = view.connection().and_then(|i| self.endpoint.connections().get(i));
@@ -257,6 +261,10 @@ impl Ike {
                         self.log.failed(now, connection, claimed.as_ref(), remote, reason);
                     }
                 }
+            }
+            Event::GrantRefused { peer, reason } => {
+                let identity = self.peers.get(peer).map(|(identity, _)| identity);
+                warn!(identity, "the RADIUS server granted what the peer cannot have: {reason}");
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
             Event::ChildMissing { peer, name, wait } => {

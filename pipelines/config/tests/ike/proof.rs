@@ -96,6 +96,7 @@ fn connections_with_the_same_credentials_share_a_verifier() {
     };
     let patient = radius("10.0.0.5").replace(" }]", ", timeout = \"20s\" }]");
     let trusted = radius("10.0.0.5").replace(" }]", ", trust_identity = true }]");
+    let other_name = format!("{}nas_identifier = \"x\"\n", radius("10.0.0.5"));
     let other_secret = radius("10.0.0.5").replace("\"psk\"", "\"password\"");
     let tls = |auth: &str, ca: &str| format!("auth = \"{auth}\"\n{OWN}authorities = \"{ca}\"\n");
     let other_own = tls("eap-tls", "$PKI/ca.crt").replace("/gw.", "/cl.");
@@ -106,6 +107,7 @@ fn connections_with_the_same_credentials_share_a_verifier() {
         (radius("10.0.0.5"), radius("10.0.0.6"), false),
         (radius("10.0.0.5"), patient, false),
         (radius("10.0.0.5"), other_secret, false),
+        (radius("10.0.0.5"), other_name, false),
         (radius("10.0.0.5"), trusted, false),
         (tls("eap-tls", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), true),
         (tls("eap-tls", "$PKI/ca.crt"), other_own, false),

@@ -4,7 +4,11 @@
 //! | module | contents |
 //! |---|---|
 //! | [`eap`] | EAP conversations |
+//! | [`grant`] | what a server grants to a peer that it accepts |
+//! | [`origin`] | where a peer comes from |
 //! | [`radius`] | RADIUS servers that authenticate peers for us |
 
 pub mod eap;
+pub mod grant;
+pub mod origin;
 pub mod radius;

@@ -7,7 +7,8 @@ use super::{
     counter::Counter,
     doubt::Doubts,
     event::{ChildId, Event, PeerId},
-    pool::{self, Owner, Pool},
+    leases::Leases,
+    pool::{Owner, Pool},
     quota::Quotas,
     schedule::IkeSaKeys,
     settings::Settings,
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     pub(super) child_spis: BTreeSet<u32>,
     /// Number of child SAs of all peers.
     pub(super) children: usize,
-    pub(super) pools: Vec<Pool>,
+    pub(super) leases: Leases,
     pub(super) connected: ConnectedPeers,
     pub(super) counts: [u64; Counter::ALL.len()],
     pub(super) new_peers: Vec<NewPeer>,
@@ -58,7 +59,7 @@ impl Shared {
             spis: BTreeMap::new(),
             child_spis: BTreeSet::new(),
             children: 0,
-            pools,
+            leases: Leases::new(pools),
             connected: ConnectedPeers::default(),
             counts: [0; _],
             new_peers: Vec::new(),
@@ -79,7 +80,7 @@ impl Shared {
             children: self.children,
             tasks: self.queue.len(),
             names: self.connected.entries(),
-            leases: self.pools.iter().map(Pool::used).sum(),
+            leases: self.leases.len(),
             ..StateSizes::default()
         }
     }
@@ -211,21 +212,9 @@ impl Context<'_> {
         self.shared.count(counter);
     }
 
-    pub(super) fn lease(
-        &mut self,
-        pools: &[usize],
-        is_v4: bool,
-        owner: &Owner,
-        wish: Option<IpAddr>,
-        takes_over: bool,
-    ) -> Option<(usize, IpAddr)> {
-        pool::lease(&mut self.shared.pools, pools, is_v4, owner, wish, takes_over)
-    }
-
-    pub(super) fn release(&mut self, pool: usize, address: IpAddr) {
-        if let Some(pool) = self.shared.pools.get_mut(pool) {
-            pool.release(address);
-        }
+    /// Returns the inner addresses that peers have.
+    pub(super) fn leases(&mut self) -> &mut Leases {
+        &mut self.shared.leases
     }
 
     pub(super) fn established(&mut self, new_peer: NewPeer) {

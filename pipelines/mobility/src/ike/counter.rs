@@ -39,6 +39,8 @@ counters! {
     Crowded "crowded" "half-open peers dropped to make room for others",
     Established "established" "peers that were authenticated",
     Failed "failed" "peers that were not authenticated",
+    EapRefused "eap_refused" "peers that failed to prove by EAP who they are",
+    NoServer "no_server" "peers refused because no RADIUS server answered",
     Ended "ended" "established peers that ended",
     Rekeyed "rekeyed" "rekeys of IKE and child SAs",
     Moved "moved" "moves of peers",

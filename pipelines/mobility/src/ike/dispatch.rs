@@ -250,6 +250,9 @@ impl Peer {
     /// Handles the outcome of a task.
     pub(in crate::ike) fn handle_outcome(&mut self, cx: &mut Context<'_>, task: TaskId, outcome: Outcome) {
         let Some(at) = self.waiting.iter().position(|(id, _)| *id == task) else { return };
+        if let Outcome::Asking = outcome {
+            return self.note_server_asked(cx);
+        }
         let (_, waiting) = self.waiting.swap_remove(at);
         match (waiting, outcome) {
             (PendingTask::Handshake, outcome) => match &self.phase {

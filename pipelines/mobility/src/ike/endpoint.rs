@@ -45,7 +45,7 @@ const MAX_INIT_LEN: usize = 4096;
 #[derive(Debug)]
 pub struct Endpoint {
     environment: Environment,
-    shared: Shared,
+    pub(super) shared: Shared,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     next_peer: u64,
     admission: Admission,
@@ -76,11 +76,6 @@ impl Endpoint {
             dials: Dials::default(),
             is_shutting_down: false,
         }
-    }
-
-    /// Reserves SPIs that others use, so that the endpoint chooses none of them.
-    pub fn reserve_child_spis(&mut self, spis: impl IntoIterator<Item = u32>) {
-        self.shared.child_spis.extend(spis);
     }
 
     /// Returns the connections, by index.
@@ -423,7 +418,9 @@ impl Endpoint {
 
     /// Handles the outcome of a task.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
-        if let Some(peer) = self.shared.queue.done(task) {
+        let queue = &mut self.shared.queue;
+        let is_over = !matches!(outcome, Outcome::Asking);
+        if let Some(peer) = if is_over { queue.done(task) } else { queue.owner(task) } {
             self.with(now, peer, |peer, cx| peer.handle_outcome(cx, task, outcome));
         }
     }

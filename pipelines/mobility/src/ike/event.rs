@@ -1,6 +1,7 @@
 //! Events that the endpoint reports to its driver.
 
 use super::{
+    leases::LeaseError,
     suite::{EspSuite, IkeSuite},
     wire::{TrafficSelector, notify},
 };
@@ -75,8 +76,10 @@ pub enum Reason {
     Authentication,
     /// The peer's certificate or signature was rejected.
     Verification(VerifyError),
-    /// EAP failed.
+    /// EAP failed: the peer did not prove who it is.
     Eap,
+    /// No RADIUS server answered.
+    NoServer,
     /// EAP succeeded, but only the peer itself vouches for its name, and all matching connections
     /// have a `remote_id`.
     Unnamed,
@@ -86,6 +89,8 @@ pub enum Reason {
     Protocol,
     /// The SAs expired because they could not be rekeyed.
     Expired,
+    /// The session that a RADIUS server granted is over.
+    SessionOver,
     /// There are too many connections.
     Overload,
     /// There is a NAT where none is allowed.
@@ -106,7 +111,8 @@ impl fmt::Display for Reason {
             Self::NoConnection => "no connection is for this identity and its way to authenticate",
             Self::Authentication => "wrong proof of identity",
             Self::Verification(why) => return write!(f, "certificate refused: {why}"),
-            Self::Eap => "EAP failed",
+            Self::Eap => "EAP failed: the peer did not prove who it is",
+            Self::NoServer => "no RADIUS server answered",
             Self::Unnamed => "only the peer itself vouches for its name",
             Self::Refused(kind) => {
                 let name = notify::name(*kind).unwrap_or("an unknown error");
@@ -114,6 +120,7 @@ impl fmt::Display for Reason {
             }
             Self::Protocol => "the peer broke the protocol",
             Self::Expired => "its keys expired and could not be replaced",
+            Self::SessionOver => "the time that the RADIUS server granted is over",
             Self::Overload => "too many connections",
             Self::Nat => "a NAT is on the way, and none is allowed",
             Self::InnerAddress(address) => {
@@ -162,6 +169,13 @@ pub enum Event {
         dns: Vec<IpAddr>,
         /// The domains that these servers answer for.
         domains: Vec<String>,
+    },
+    /// A peer does not get the inner address or the pool that a RADIUS server granted.
+    GrantRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The reason.
+        reason: LeaseError,
     },
     /// A child SA must be installed.
     ChildUp {

@@ -23,7 +23,9 @@
 //! | [`schedule`] | the key schedule |
 //! | [`proposal`], [`selector`] | negotiation of algorithms and traffic selectors |
 //! | [`nat`], [`description`] | NAT detection, and paths that no NAT may change; our description of a path |
-//! | [`pool`] | inner addresses |
+//! | [`pool`] | pools of inner addresses |
+//! | [`leases`] | the inner addresses that peers have |
+//! | `reserved` | SPIs and addresses that others use |
 //! | [`sizes`] | how much an endpoint keeps |
 //! | [`suite`] | sets of algorithms |
 
@@ -32,6 +34,7 @@ pub mod connection;
 pub mod description;
 pub mod endpoint;
 pub mod event;
+pub mod leases;
 pub mod nat;
 pub mod pool;
 pub mod proposal;
@@ -55,4 +58,5 @@ mod doubt;
 mod exchange;
 mod peer;
 mod quota;
+mod reserved;
 pub mod settings;

@@ -3,7 +3,7 @@
 
 use super::bounds;
 use crate::identity::Identity;
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, string::String};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The owner of an address: an index of a connection and an identity that it vouches for.
@@ -12,6 +12,7 @@ pub type Owner = (usize, Identity);
 /// A range of addresses.
 #[derive(Debug)]
 pub struct Pool {
+    name: String,
     first: u128,
     count: u128,
     is_v4: bool,
@@ -34,6 +35,7 @@ impl Pool {
         let (start, end) = (bits(first), bits(last));
         let count = end.saturating_sub(start).saturating_add(1);
         Self {
+            name: String::new(),
             first: start,
             count,
             is_v4: first.is_ipv4(),
@@ -45,6 +47,22 @@ impl Pool {
             free: BTreeMap::new(),
             freed: BTreeMap::new(),
         }
+    }
+
+    /// Returns the pool with this name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Returns true if this is the pool's name.
+    pub(super) fn is_called(&self, name: &[u8]) -> bool {
+        self.name.as_bytes() == name
+    }
+
+    /// Returns true if the pool has this address.
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.is_v4 && bits(address).wrapping_sub(self.first) < self.count
     }
 
     /// Returns true if the addresses are IPv4.
@@ -80,12 +98,29 @@ impl Pool {
             .filter(is_free)
             .or_else(|| requested.filter(is_free).filter(is_new))
             .or_else(|| self.take_free())?;
+        self.take(owner, at);
+        Some(self.address(at))
+    }
+
+    /// Leases this address of the pool to one more peer of `owner`; returns false if another owner
+    /// has it.
+    pub(super) fn lease_fixed(&mut self, owner: &Owner, address: IpAddr) -> bool {
+        let at = bits(address).wrapping_sub(self.first);
+        match self.used.get_mut(&at) {
+            Some((other, count)) if other == owner => *count += 1,
+            Some(_) => return false,
+            None => self.take(owner, at),
+        }
+        true
+    }
+
+    /// Gives a free address to `owner`.
+    fn take(&mut self, owner: &Owner, at: u128) {
         if let Some(since) = self.freed.remove(&at) {
             self.free.remove(&since);
         }
         self.used.insert(at, (owner.clone(), 1));
         self.remember(owner, at);
-        Some(self.address(at))
     }
 
     /// Returns the next free address: one never leased, else the one that has been free for
@@ -143,25 +178,10 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Leases an address from the first of the pools in `indices` that has one.
-pub(super) fn lease(
-    pools: &mut [Pool],
-    indices: &[usize],
-    is_v4: bool,
-    owner: &Owner,
-    requested: Option<IpAddr>,
-    takes_over: bool,
-) -> Option<(usize, IpAddr)> {
-    let candidates: Vec<usize> = indices.to_vec();
-    candidates.into_iter().find_map(|index| {
-        let pool = pools.get_mut(index).filter(|pool| pool.is_v4 == is_v4)?;
-        Some((index, pool.lease(owner, requested, takes_over)?))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn owner(name: &str) -> Owner {
         (0, Identity::from_text(name).unwrap())

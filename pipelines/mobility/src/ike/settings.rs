@@ -18,8 +18,10 @@ pub struct Settings {
     pub device_limit: usize,
     /// Most child SAs of all peers. There may be twice as many during rekeying.
     pub child_limit: usize,
-    /// Time that a peer may take to authenticate.
+    /// Time that a peer may take to authenticate. It does not run while a RADIUS server is asked.
     pub half_open: Duration,
+    /// Most time that RADIUS servers may add to that.
+    pub server_time: Duration,
     /// Most tasks that may wait for unauthenticated peers.
     pub task_limit: usize,
     /// When requests are sent again.
@@ -43,6 +45,7 @@ impl Default for Settings {
             device_limit: 16,
             child_limit: 131_072,
             half_open: Duration::from_secs(30),
+            server_time: Duration::from_secs(300),
             task_limit: 512,
             retransmission: Retransmission::default(),
             linger: Duration::from_secs(4),

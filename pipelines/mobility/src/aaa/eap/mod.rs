@@ -8,7 +8,11 @@
 pub mod mschapv2;
 pub mod packet;
 
-use super::radius::question::{Question, Reply};
+use super::{
+    grant::Grant,
+    origin::Origin,
+    radius::question::{Question, Reply},
+};
 use crate::crypto::Secret;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
@@ -24,6 +28,8 @@ pub enum Step {
     /// The other side failed to prove its identity. Send this packet (from the server:
     /// EAP-Failure).
     Failure(Vec<u8>),
+    /// No server answered. Send this packet (EAP-Failure).
+    Unanswered(Vec<u8>),
     /// Ask another server first: [`Conversation::question`] returns the question, and
     /// [`Conversation::answered`] continues. The driver of tasks handles this step; a peer never
     /// sees it.
@@ -44,6 +50,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Returns what a server grants to the other side, once that has succeeded.
+    fn grant(&self) -> Option<&Grant> {
+        None
+    }
+
     /// Returns the question for another server, after [`Step::Ask`].
     fn question(&self) -> Option<Question> {
         None
@@ -57,6 +68,6 @@ pub trait Conversation: Send + Sync + fmt::Debug {
 
 /// Begins conversations, at either side.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// Begins a conversation; `identity` is the data of the client's ID payload.
-    fn begin(&self, identity: &[u8]) -> Box<dyn Conversation>;
+    /// Begins a conversation with a peer that comes from `origin`.
+    fn begin(&self, origin: Origin) -> Box<dyn Conversation>;
 }

@@ -201,6 +201,7 @@ impl Client {
             state: answer.state().map(<[u8]>::to_vec),
             user_name: answer.user_name().map(<[u8]>::to_vec),
             msk: answer.msk(&request.authenticator, secret).ok(),
+            grant: answer.grant().ok(),
         };
         self.finish(id, Some(reply));
     }
@@ -248,6 +249,7 @@ fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &
     let request = AccessRequest {
         user_name: &question.user_name,
         nas_identifier: question.realm.nas_identifier.as_bytes(),
+        origin: &question.origin,
         state: question.state.as_deref(),
         eap: &question.eap,
     };

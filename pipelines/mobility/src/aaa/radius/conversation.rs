@@ -5,9 +5,13 @@ use super::{
     packet::Code,
     question::{Question, Realm, Reply},
 };
-use crate::aaa::eap::{
-    Authenticator, Conversation, Step,
-    packet::{Packet, kind},
+use crate::aaa::{
+    eap::{
+        Authenticator, Conversation, Step,
+        packet::{Packet, kind},
+    },
+    grant::Grant,
+    origin::Origin,
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::{fmt, mem};
@@ -27,13 +31,15 @@ impl Radius {
 }
 
 impl Authenticator for Radius {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, origin: Origin) -> Box<dyn Conversation> {
         let realm = self.0.clone();
         Box::new(PassThrough {
             realm,
+            origin,
             stage: Stage::Nothing,
             claimed_identity: Vec::new(),
             name: None,
+            grant: None,
             method: 0,
             rounds: 0,
         })
@@ -43,11 +49,14 @@ impl Authenticator for Radius {
 /// One conversation.
 struct PassThrough {
     realm: Arc<Realm>,
+    origin: Origin,
     stage: Stage,
     /// The EAP identity that the peer claims.
     claimed_identity: Vec<u8>,
     /// The user that the server has accepted.
     name: Option<Vec<u8>>,
+    /// What the server grants, once it has accepted the user.
+    grant: Option<Grant>,
     /// EAP type of the server's last request.
     method: u8,
     rounds: u32,
@@ -111,6 +120,7 @@ impl PassThrough {
             }
             (Code::Accept, None | Some(Some(Packet::Success(_)))) => {
                 let key = reply.msk?;
+                self.grant = Some(reply.grant?);
                 self.name = self.accepted(reply.server, reply.user_name);
                 self.stage = Stage::Success;
                 Some(Step::Success(Packet::Success(id).emit(), key))
@@ -167,10 +177,15 @@ impl Conversation for PassThrough {
         self.name.as_deref()
     }
 
+    fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
+    }
+
     fn question(&self) -> Option<Question> {
         let Stage::Asking { eap, context, .. } = &self.stage else { return None };
         Some(Question {
             realm: self.realm.clone(),
+            origin: self.origin.clone(),
             server: context.as_ref().map(|context| context.server),
             user_name: self.claimed_identity.clone(),
             state: context.as_ref().and_then(|context| context.state.clone()),
@@ -183,7 +198,10 @@ impl Conversation for PassThrough {
             Stage::Asking { id, .. } => id,
             _ => 0,
         };
-        reply.and_then(|reply| self.handle_reply(id, reply)).unwrap_or_else(|| self.fail(id))
+        match reply {
+            Some(reply) => self.handle_reply(id, reply).unwrap_or_else(|| self.fail(id)),
+            None => Step::Unanswered(Packet::Failure(id).emit()),
+        }
     }
 }
 
@@ -207,7 +225,12 @@ mod tests {
     fn conversation(trust_identity: bool) -> Box<dyn Conversation> {
         let server = Server::new(([10, 0, 0, 5], 1812).into(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![Server { trust_identity, ..server }], "gateway"));
-        let mut conversation = radius.begin(b"carol");
+        let origin = Origin {
+            connection: "people".into(),
+            local: [203, 0, 113, 1].into(),
+            remote: [192, 0, 2, 7].into(),
+        };
+        let mut conversation = radius.begin(origin);
         conversation.handle(&[]);
         conversation
     }
@@ -221,8 +244,16 @@ mod tests {
     }
 
     fn reply(code: Code, eap: Option<Vec<u8>>, user_name: Option<&[u8]>) -> Option<Reply> {
-        let msk = Some(Some(Secret::new(vec![7; 64])));
-        Some(Reply { server: 0, code, eap, state: None, user_name: user_name.map(<[u8]>::to_vec), msk })
+        let (msk, grant) = (Some(Some(Secret::new(vec![7; 64]))), Some(Grant::default()));
+        Some(Reply {
+            server: 0,
+            code,
+            eap,
+            state: None,
+            user_name: user_name.map(<[u8]>::to_vec),
+            msk,
+            grant,
+        })
     }
 
     /// Returns the accepted name if the peer claims `claimed`, and the server uses `method` and
@@ -270,6 +301,32 @@ mod tests {
             }
             assert_eq!(accepted(true, method, "alice@corp", Some("alice")).as_deref(), Some("alice"));
             assert_eq!(accepted(true, method, "alice@corp", None).as_deref(), Some("alice@corp"));
+        }
+    }
+
+    #[test]
+    fn only_an_acceptance_grants_anything() {
+        let grant = Grant { session_timeout: Some(15), ..Grant::default() };
+        let mut conversation = conversation(false);
+        conversation.handle(&response(kind::IDENTITY, b"alice"));
+        let challenge = reply(Code::Challenge, Some(request(TTLS)), None).unwrap();
+        conversation.answered(Some(Reply { grant: Some(grant.clone()), ..challenge }));
+        assert_eq!(conversation.grant(), None);
+        conversation.handle(&response(TTLS, b"proof"));
+        let acceptance = reply(Code::Accept, None, Some(b"alice")).unwrap();
+        conversation.answered(Some(Reply { grant: Some(grant.clone()), ..acceptance }));
+        assert_eq!(conversation.grant(), Some(&grant));
+    }
+
+    #[test]
+    fn silence_is_no_refusal() {
+        for (answer, is_refused) in [(None, false), (reply(Code::Reject, None, None), true)] {
+            let mut conversation = conversation(false);
+            conversation.handle(&response(kind::IDENTITY, b"alice"));
+            let failure = Packet::Failure(1).emit();
+            let step = if is_refused { Step::Failure(failure) } else { Step::Unanswered(failure) };
+            assert_eq!(conversation.answered(answer), step);
+            assert!(matches!(conversation.handle(&response(kind::IDENTITY, b"alice")), Step::Failure(_)));
         }
     }
 

@@ -3,8 +3,12 @@
 //! Every answer must have a Message-Authenticator. Without it, an attacker who can change packets
 //! could turn a refusal into an acceptance (CVE-2024-3596).
 
-use crate::crypto::Secret;
-use alloc::vec::Vec;
+use crate::{
+    aaa::{grant::Grant, origin::Origin},
+    crypto::Secret,
+};
+use alloc::{string::ToString, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
@@ -13,13 +17,24 @@ use zeroize::Zeroizing;
 /// Types of attributes.
 mod attribute {
     pub(super) const USER_NAME: u8 = 1;
+    pub(super) const NAS_IP_ADDRESS: u8 = 4;
     pub(super) const SERVICE_TYPE: u8 = 6;
+    pub(super) const FRAMED_IP_ADDRESS: u8 = 8;
     pub(super) const STATE: u8 = 24;
     pub(super) const VENDOR_SPECIFIC: u8 = 26;
+    pub(super) const SESSION_TIMEOUT: u8 = 27;
+    pub(super) const CALLED_STATION_ID: u8 = 30;
+    pub(super) const CALLING_STATION_ID: u8 = 31;
     pub(super) const NAS_IDENTIFIER: u8 = 32;
     pub(super) const NAS_PORT_TYPE: u8 = 61;
     pub(super) const EAP_MESSAGE: u8 = 79;
     pub(super) const MESSAGE_AUTHENTICATOR: u8 = 80;
+    pub(super) const NAS_PORT_ID: u8 = 87;
+    pub(super) const FRAMED_POOL: u8 = 88;
+    pub(super) const NAS_IPV6_ADDRESS: u8 = 95;
+    pub(super) const FRAMED_IPV6_PREFIX: u8 = 97;
+    pub(super) const FRAMED_IPV6_POOL: u8 = 100;
+    pub(super) const FRAMED_IPV6_ADDRESS: u8 = 168;
 }
 
 const ACCESS_REQUEST: u8 = 1;
@@ -32,6 +47,9 @@ const MICROSOFT: [u8; 4] = [0, 0, 1, 0x37];
 const MPPE_SEND_KEY: u8 = 16;
 const MPPE_RECV_KEY: u8 = 17;
 
+/// Addresses that leave the choice to the peer or to us (RFC 2865 §5.8).
+const ANY_ADDRESS: [u32; 2] = [u32::MAX, u32::MAX - 1];
+
 /// Length of code, identifier, length and authenticator, in bytes.
 const HEADER: usize = 20;
 /// Most bytes of an attribute's value.
@@ -42,12 +60,14 @@ pub const MAX_PACKET_LEN: usize = 4096;
 const MSK: usize = 64;
 
 /// An Access-Request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct AccessRequest<'a> {
     /// The peer's EAP identity.
     pub user_name: &'a [u8],
     /// Our own name.
     pub nas_identifier: &'a [u8],
+    /// Where the peer comes from.
+    pub origin: &'a Origin,
     /// The state of the server's last challenge.
     pub state: Option<&'a [u8]>,
     /// An EAP packet.
@@ -56,20 +76,29 @@ pub struct AccessRequest<'a> {
 
 impl AccessRequest<'_> {
     /// Encodes the request. `authenticator` is random; `secret` is shared with the server. Returns
-    /// `None` if an attribute or the packet is too long, or the user's name or our own is empty.
+    /// `None` if an attribute or the packet is too long, or a name is empty.
     pub fn emit(&self, id: u8, authenticator: &[u8; 16], secret: &[u8]) -> Option<Vec<u8>> {
         let mut packet = [&[ACCESS_REQUEST, id, 0, 0][..], authenticator].concat();
         // First, so that an attacker controls nothing before it.
         push(&mut packet, attribute::MESSAGE_AUTHENTICATOR, &[0; 16])?;
+        let Origin { connection, local, remote } = self.origin;
+        let (called, calling) = (local.to_string(), remote.to_string());
         for (kind, value) in [
             (attribute::USER_NAME, Some(self.user_name)),
             (attribute::NAS_IDENTIFIER, Some(self.nas_identifier)),
             (attribute::SERVICE_TYPE, Some(&SERVICE_TYPE[..])),
             (attribute::NAS_PORT_TYPE, Some(&NAS_PORT_TYPE[..])),
+            (attribute::NAS_PORT_ID, Some(connection.as_bytes())),
+            (attribute::CALLED_STATION_ID, Some(called.as_bytes())),
+            (attribute::CALLING_STATION_ID, Some(calling.as_bytes())),
             (attribute::STATE, self.state),
         ] {
             value.map_or(Some(()), |value| push(&mut packet, kind, value))?;
         }
+        match local {
+            IpAddr::V4(own) => push(&mut packet, attribute::NAS_IP_ADDRESS, &own.octets()),
+            IpAddr::V6(own) => push(&mut packet, attribute::NAS_IPV6_ADDRESS, &own.octets()),
+        }?;
         for part in self.eap.chunks(MAX_VALUE_LEN) {
             push(&mut packet, attribute::EAP_MESSAGE, part)?;
         }
@@ -167,6 +196,45 @@ impl<'a> Answer<'a> {
     /// Returns the user that the server has accepted, if it names one.
     pub fn user_name(&self) -> Option<&'a [u8]> {
         self.attributes.first(attribute::USER_NAME)
+    }
+
+    /// Returns what the server grants to the peer; of several attributes of a type, the first.
+    ///
+    /// # Errors
+    /// [`AnswerError::Malformed`] if an attribute has a wrong length (RFC 2865 §5).
+    pub fn grant(&self) -> Result<Grant, AnswerError> {
+        let pools = [attribute::FRAMED_POOL, attribute::FRAMED_IPV6_POOL];
+        let address = self.number(attribute::FRAMED_IP_ADDRESS)?;
+        let ip6 = self.array(attribute::FRAMED_IPV6_ADDRESS)?.map(Ipv6Addr::from);
+        let session = self.number(attribute::SESSION_TIMEOUT)?;
+        Ok(Grant {
+            ip4: address.filter(|address| !ANY_ADDRESS.contains(address)).map(Ipv4Addr::from_bits),
+            ip6: ip6.or(self.whole_prefix()?),
+            pools: pools.iter().filter_map(|kind| self.attributes.first(*kind)).map(<[u8]>::to_vec).collect(),
+            // None at all is how servers say that there is no limit.
+            session_timeout: session.filter(|seconds| *seconds > 0),
+        })
+    }
+
+    /// Returns the address of a Framed-IPv6-Prefix with all its bits: a reserved byte, the length,
+    /// and as many bytes as that needs (RFC 3162 §2.3).
+    fn whole_prefix(&self) -> Result<Option<Ipv6Addr>, AnswerError> {
+        match self.attributes.first(attribute::FRAMED_IPV6_PREFIX) {
+            Some([_, 128, address @ ..]) => {
+                let octets: [u8; 16] = address.try_into().map_err(|_| AnswerError::Malformed)?;
+                Ok(Some(octets.into()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn array<const N: usize>(&self, kind: u8) -> Result<Option<[u8; N]>, AnswerError> {
+        let value = self.attributes.first(kind).map(<[u8; N]>::try_from).transpose();
+        value.map_err(|_| AnswerError::Malformed)
+    }
+
+    fn number(&self, kind: u8) -> Result<Option<u32>, AnswerError> {
+        Ok(self.array(kind)?.map(u32::from_be_bytes))
     }
 
     /// Returns the MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, padded with zeros to 64 bytes.

@@ -1,7 +1,10 @@
 //! Questions of EAP conversations to RADIUS servers, and their answers.
 
 use super::packet::Code;
-use crate::crypto::Secret;
+use crate::{
+    aaa::{grant::Grant, origin::Origin},
+    crypto::Secret,
+};
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
@@ -80,6 +83,8 @@ impl Realm {
 pub struct Question {
     /// The servers that know the peer.
     pub realm: Arc<Realm>,
+    /// Where the peer comes from.
+    pub origin: Origin,
     /// Number of the server that already knows this conversation, if there is one.
     pub server: Option<usize>,
     /// The peer's EAP identity.
@@ -105,4 +110,6 @@ pub struct Reply {
     pub user_name: Option<Vec<u8>>,
     /// The MSK, if the method makes one; the outer `None` if its key cannot be decrypted.
     pub msk: Option<Option<Secret>>,
+    /// What the server grants to the peer; `None` if an attribute has a wrong length.
+    pub grant: Option<Grant>,
 }

@@ -180,7 +180,7 @@ impl Peer {
             // An unconfirmed address does not count, and one behind a NAT is shared by many.
             ([], []) if self.nat.remote => vec![],
             ([], []) => vec![TrafficSelector::host(self.confirmed_addresses().remote.ip())],
-            ([], leases) => leases.iter().map(|(_, address)| TrafficSelector::host(*address)).collect(),
+            ([], leases) => leases.iter().copied().map(TrafficSelector::host).collect(),
             (all, _) => all.to_vec(),
         }
     }

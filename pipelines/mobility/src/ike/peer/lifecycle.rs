@@ -7,6 +7,7 @@ use super::{
     state::{Peer, Phase},
 };
 use crate::{
+    aaa::grant::Grant,
     crypto::Secret,
     ike::{
         connected::NewPeer,
@@ -99,7 +100,8 @@ impl Peer {
         else {
             return;
         };
-        self.takes_over = connection.unique;
+        // A user with an address of their own has one device at a time.
+        self.takes_over = connection.unique || self.grant.as_deref().is_some_and(Grant::has_address);
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
         if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
@@ -141,9 +143,7 @@ impl Peer {
         for child in core::mem::take(&mut self.children) {
             cx.end_child(child.id, child.sa.spi_in);
         }
-        for (pool, address) in core::mem::take(&mut self.leases) {
-            cx.release(pool, address);
-        }
+        self.release_addresses(cx);
         let (connection, claimed, remote) = (self.connection, self.identity.clone(), self.addresses.remote);
         cx.tell(Event::PeerDown { peer: self.id, connection, claimed, remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);

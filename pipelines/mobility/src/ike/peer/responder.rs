@@ -13,6 +13,7 @@ use crate::{
     rate::Rate,
 };
 use alloc::boxed::Box;
+use core::time::Duration;
 
 /// A handshake that the peer began.
 #[derive(Debug)]
@@ -121,6 +122,33 @@ pub(in crate::ike) struct Claim {
     pub(in crate::ike) ppk: bool,
     /// True if the peer showed that nothing on the path changed its addresses.
     pub(in crate::ike) is_unchanged: bool,
+    pub(in crate::ike) server_time: ServerTime,
+}
+
+/// The time that RADIUS servers take to answer, which does not count against the peer's own.
+#[derive(Debug, Default)]
+pub(in crate::ike) struct ServerTime {
+    taken: Duration,
+    /// When the server was asked that has not answered yet.
+    asked_at: Option<Duration>,
+}
+
+impl ServerTime {
+    /// Notes that a server is asked.
+    pub(in crate::ike) fn begin(&mut self, now: Duration) {
+        self.asked_at = Some(now);
+    }
+
+    /// Notes that no server is asked any more.
+    pub(in crate::ike) fn end(&mut self, now: Duration) {
+        let taken = self.asked_at.take().map(|asked_at| now.saturating_sub(asked_at));
+        self.taken += taken.unwrap_or_default();
+    }
+
+    /// Returns the time that it adds to the peer's own, up to `most`.
+    pub(in crate::ike) fn extension(&self, most: Duration) -> Duration {
+        if self.asked_at.is_some() { most } else { self.taken.min(most) }
+    }
 }
 
 impl Responder {
@@ -134,7 +162,8 @@ impl Responder {
 }
 
 impl ResponderState {
-    fn claim(&self) -> Option<&Claim> {
+    /// Returns the identity that the peer claims, once it does.
+    pub(in crate::ike) fn claim(&self) -> Option<&Claim> {
         match self {
             Self::InitKex(_) | Self::Ready(_) | Self::IntermediateKex(_) => None,
             Self::EapStart(start) => Some(&start.claim),

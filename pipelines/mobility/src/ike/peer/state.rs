@@ -15,6 +15,7 @@ use super::{
     responder::Responder,
 };
 use crate::{
+    aaa::{grant::Grant, origin::Origin},
     crypto::Secret,
     identity::Identity,
     ike::{
@@ -69,10 +70,12 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) children: Vec<Child>,
     /// Child SAs that must be up, and ended or were refused.
     pub(in crate::ike) missing: Option<Box<MissingChildren>>,
-    /// Inner addresses that it leased, with the pool of each.
-    pub(in crate::ike) leases: Vec<(usize, IpAddr)>,
+    /// Inner addresses that it leased.
+    pub(in crate::ike) leases: Vec<IpAddr>,
+    /// What a RADIUS server granted to it.
+    pub(in crate::ike) grant: Option<Box<Grant>>,
     /// Inner addresses that the gateway assigned to us.
-    pub(in crate::ike) assigned: Vec<IpAddr>,
+    pub(in crate::ike) assigned: Box<[IpAddr]>,
     pub(in crate::ike) mobike: bool,
     /// True if we began its first IKE SA. This is MOBIKE's original initiator, whoever rekeys (RFC
     /// 4555 §1.3).
@@ -214,7 +217,8 @@ impl Peer {
             children: Vec::new(),
             missing: None,
             leases: Vec::new(),
-            assigned: Vec::new(),
+            grant: None,
+            assigned: Box::default(),
             mobike: false,
             is_initiator: false,
             no_nats: false,
@@ -254,6 +258,11 @@ impl Peer {
 
     pub(in crate::ike) fn connection<'a>(&self, cx: &Context<'a>) -> Option<&'a Connection> {
         cx.connections.get(self.connection?)
+    }
+
+    /// Returns where the peer comes from, for the method that authenticates it.
+    pub(in crate::ike) fn origin(&self, connection: &Connection) -> Origin {
+        Origin { connection: connection.name.clone(), local: self.addresses.local.ip(), remote: self.from }
     }
 
     /// Returns the IKE SA that our requests use.
@@ -350,7 +359,7 @@ impl Peer {
     }
 
     pub(in crate::ike) fn inner(&self) -> impl Iterator<Item = IpAddr> {
-        self.leases.iter().map(|(_, address)| *address).chain(self.assigned.iter().copied())
+        self.leases.iter().chain(&*self.assigned).copied()
     }
 
     pub(in crate::ike) fn child_ids(&self) -> impl Iterator<Item = ChildId> {

@@ -5,6 +5,7 @@ use super::{
     ike_sa::IkeSa,
     initiator::InitiatorState,
     request::{QueuedRequest, Request},
+    responder::{EapMethod, ResponderState},
     state::{Peer, Phase},
 };
 use crate::{
@@ -25,7 +26,7 @@ impl Peer {
             let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
             return Some(resend.map_or(at, |resend| resend.min(at)));
         }
-        let deadline = (!self.is_established()).then(|| self.since + cx.settings.half_open);
+        let deadline = (!self.is_established()).then(|| self.handshake_ends_at(cx));
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
         let forget = self.ike_sas.iter().filter_map(|s| s.life().removed_at()).min();
         let children = self.children.iter().map(|child| child.state().due_at());
@@ -42,11 +43,38 @@ impl Peer {
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
+            self.session_ends_at(),
             self.keepalive_at,
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Returns when the handshake is given up.
+    fn handshake_ends_at(&self, cx: &Context<'_>) -> Duration {
+        let claim = match &self.phase {
+            Phase::Responder(responder) => responder.state.claim(),
+            _ => None,
+        };
+        let extension = claim.map(|claim| claim.server_time.extension(cx.settings.server_time));
+        self.since + cx.settings.half_open + extension.unwrap_or_default()
+    }
+
+    /// Notes that a RADIUS server is asked about the peer. Its answer may take as long as a human
+    /// needs to confirm a log-in.
+    pub(in crate::ike) fn note_server_asked(&mut self, cx: &Context<'_>) {
+        if let Phase::Responder(responder) = &mut self.phase
+            && let ResponderState::EapMethod(EapMethod { claim }) = &mut responder.state
+        {
+            claim.server_time.begin(cx.now);
+        }
+    }
+
+    /// Returns when the session that a RADIUS server granted is over.
+    fn session_ends_at(&self) -> Option<Duration> {
+        let seconds = self.grant.as_ref()?.session_timeout?;
+        Some(self.up_at + Duration::from_secs(seconds.into())).filter(|_| self.is_established())
     }
 
     /// Returns when IKE_SA_INIT is sent again.
@@ -75,7 +103,7 @@ impl Peer {
         }
         let now = cx.now;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        if !self.is_established() && self.since + cx.settings.half_open <= cx.now {
+        if !self.is_established() && self.handshake_ends_at(cx) <= cx.now {
             return self.fail(cx, Reason::Timeout);
         }
         if is_due(self.init_resend_at()) {
@@ -83,6 +111,9 @@ impl Peer {
         }
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
+        }
+        if is_due(self.session_ends_at()) {
+            return self.close(cx, Reason::SessionOver);
         }
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {

@@ -5,9 +5,12 @@ use super::{
     message::{Message, proof_text},
 };
 use crate::{
-    aaa::eap::{
-        Authenticator, Conversation, Step,
-        packet::{self, Packet, kind},
+    aaa::{
+        eap::{
+            Authenticator, Conversation, Step,
+            packet::{self, Packet, kind},
+        },
+        origin::Origin,
     },
     crypto::{Random, Secret},
 };
@@ -40,7 +43,7 @@ impl fmt::Debug for Mschapv2Client {
 }
 
 impl Authenticator for Mschapv2Client {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         let mut challenge = [0; 16];
         self.random.fill(&mut challenge);
         Box::new(Client::new(self.user.clone(), self.password.clone(), challenge))

@@ -5,9 +5,12 @@ use super::{
     message::{Message, proof_text},
 };
 use crate::{
-    aaa::eap::{
-        Authenticator, Conversation, Step,
-        packet::{self, Packet, kind},
+    aaa::{
+        eap::{
+            Authenticator, Conversation, Step,
+            packet::{self, Packet, kind},
+        },
+        origin::Origin,
     },
     crypto::{Random, Secret},
 };
@@ -49,7 +52,7 @@ impl fmt::Debug for Mschapv2Server {
 }
 
 impl Authenticator for Mschapv2Server {
-    fn begin(&self, _: &[u8]) -> Box<dyn Conversation> {
+    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         let mut challenge = [0; 16];
         self.random.fill(&mut challenge);
         let mut decoy = Zeroizing::new([0; 16]);

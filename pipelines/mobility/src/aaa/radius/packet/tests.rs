@@ -2,10 +2,20 @@
 
 use super::*;
 use alloc::vec;
+use core::net::Ipv6Addr;
 use proptest::prelude::*;
 
 const SECRET: &[u8] = b"xyzzy5461";
 const REQUEST: [u8; 16] = [0xab; 16];
+
+fn origin(own: &str) -> Origin {
+    Origin { connection: "people".into(), local: own.parse().unwrap(), remote: [192, 0, 2, 7].into() }
+}
+
+/// Returns a request of alice.
+fn request(origin: &Origin) -> AccessRequest<'_> {
+    AccessRequest { user_name: b"alice", nas_identifier: b"gateway", origin, state: None, eap: &[7] }
+}
 
 /// Returns an answer with these attributes; the Message-Authenticator comes first.
 fn answer(code: u8, id: u8, attributes: &[(u8, &[u8])], is_authenticated: bool) -> Vec<u8> {
@@ -44,15 +54,16 @@ fn seal_key(kind: u8, key: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_request_has_its_authenticator_first_and_eap_in_parts() {
-    let eap = [7; 600];
-    let request =
-        AccessRequest { user_name: b"alice", nas_identifier: b"gateway", state: Some(b"state"), eap: &eap };
+    let (eap, origin) = ([7; 600], origin("203.0.113.1"));
+    let request = AccessRequest { state: Some(b"state"), eap: &eap, ..request(&origin) };
     let packet = request.emit(9, &REQUEST, SECRET).unwrap();
     assert_eq!(packet[..4], [1, 9, (packet.len() >> 8) as u8, packet.len() as u8]);
     assert_eq!(packet[4..20], REQUEST);
     let attributes: Vec<(u8, &[u8])> = Attributes(&packet[20..]).collect();
     let lens: Vec<(u8, usize)> = attributes.iter().map(|(kind, value)| (*kind, value.len())).collect();
-    assert_eq!(lens, [(80, 16), (1, 5), (32, 7), (6, 4), (61, 4), (24, 5), (79, 253), (79, 253), (79, 94)]);
+    assert_eq!(lens[..5], [(80, 16), (1, 5), (32, 7), (6, 4), (61, 4)]);
+    assert_eq!(lens[5..9], [(87, 6), (30, 11), (31, 9), (24, 5)]);
+    assert_eq!(lens[9..], [(4, 4), (79, 253), (79, 253), (79, 94)]);
     let mut zeroed = packet.clone();
     zeroed[22..38].fill(0);
     assert_eq!(packet[22..38], message_authenticator(&[&zeroed], SECRET));
@@ -60,17 +71,36 @@ fn a_request_has_its_authenticator_first_and_eap_in_parts() {
 
 #[test]
 fn a_request_that_does_not_fit_is_not_sent() {
-    let request = |user: usize, eap: usize| {
+    let len = |user: usize, eap: usize| {
         let (user, eap) = (vec![b'a'; user], vec![0; eap]);
-        let request =
-            AccessRequest { user_name: &user, nas_identifier: b"g", eap: &eap, ..Default::default() };
+        let origin = origin("203.0.113.1");
+        let request = AccessRequest { user_name: &user, eap: &eap, ..request(&origin) };
         request.emit(0, &REQUEST, SECRET).map(|packet| packet.len())
     };
-    assert!(request(253, 1).is_some());
-    assert_eq!(request(254, 1), None);
-    assert_eq!(request(0, 1), None);
-    let longest = (0..4096).rev().find_map(|len| request(1, len)).unwrap();
-    assert_eq!((longest, request(1, 60_000)), (MAX_PACKET_LEN, None));
+    assert!(len(253, 1).is_some());
+    assert_eq!(len(254, 1), None);
+    assert_eq!(len(0, 1), None);
+    let longest = (0..4096).rev().find_map(|eap| len(1, eap)).unwrap();
+    assert_eq!((longest, len(1, 60_000)), (MAX_PACKET_LEN, None));
+}
+
+#[test]
+fn a_request_says_where_the_peer_comes_from() {
+    for (own, of_nas) in [
+        ("203.0.113.1", (attribute::NAS_IP_ADDRESS, vec![203, 0, 113, 1])),
+        (
+            "2001:db8::1",
+            (attribute::NAS_IPV6_ADDRESS, "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets().into()),
+        ),
+    ] {
+        let origin = origin(own);
+        let packet = request(&origin).emit(9, &REQUEST, SECRET).unwrap();
+        let first = |kind| Attributes(&packet[HEADER..]).first(kind).unwrap();
+        assert_eq!(first(of_nas.0), of_nas.1);
+        assert_eq!(first(attribute::CALLED_STATION_ID), own.as_bytes());
+        assert_eq!(first(attribute::CALLING_STATION_ID), b"192.0.2.7");
+        assert_eq!(first(attribute::NAS_PORT_ID), b"people");
+    }
 }
 
 #[test]
@@ -92,6 +122,58 @@ fn an_answer_is_read() {
     assert_eq!((answer.user_name(), answer.state()), (Some(&b"alice"[..]), Some(&b"s"[..])));
     let msk = answer.msk(&REQUEST, SECRET).unwrap().unwrap();
     assert_eq!(msk[..], [[1; 32], [2; 32]].concat());
+}
+
+/// Returns what an answer with these attributes grants.
+fn granted(attributes: &[(u8, &[u8])]) -> Result<Grant, AnswerError> {
+    let packet = answer(2, 5, attributes, true);
+    Answer::parse(&packet, 5, &REQUEST, SECRET).unwrap().grant()
+}
+
+#[test]
+fn addresses_pools_and_the_time_of_a_session_are_granted() {
+    let six: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let whole = [&[0, 128][..], &six.octets()].concat();
+    for ip6 in [(attribute::FRAMED_IPV6_ADDRESS, &six.octets()[..]), (attribute::FRAMED_IPV6_PREFIX, &whole)]
+    {
+        let grant = granted(&[
+            (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 200]),
+            (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 201]),
+            ip6,
+            (attribute::FRAMED_POOL, b"staff"),
+            (attribute::FRAMED_IPV6_POOL, b"staff6"),
+            (attribute::SESSION_TIMEOUT, &[0, 0, 14, 16]),
+        ]);
+        let pools = vec![b"staff".to_vec(), b"staff6".to_vec()];
+        let ip4 = Some([10, 98, 0, 200].into());
+        assert_eq!(grant, Ok(Grant { ip4, ip6: Some(six), pools, session_timeout: Some(3600) }));
+    }
+}
+
+#[test]
+fn a_choice_that_the_server_leaves_to_us_is_no_grant() {
+    let delegated = [&[0, 56][..], &[0x20, 1, 0xd, 0xb8, 0, 0, 0]].concat();
+    for left in [
+        (attribute::FRAMED_IP_ADDRESS, &[255; 4][..]),
+        (attribute::FRAMED_IP_ADDRESS, &[255, 255, 255, 254]),
+        (attribute::FRAMED_IPV6_PREFIX, &delegated),
+        (attribute::SESSION_TIMEOUT, &[0; 4]),
+    ] {
+        assert_eq!(granted(&[left]), Ok(Grant::default()), "{left:?}");
+    }
+}
+
+#[test]
+fn attributes_of_a_wrong_length_grant_nothing() {
+    let prefix = [0, 128, 0x20, 1];
+    for bad in [
+        (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0][..]),
+        (attribute::FRAMED_IPV6_ADDRESS, &[0x20, 1, 0xd, 0xb8]),
+        (attribute::FRAMED_IPV6_PREFIX, &prefix),
+        (attribute::SESSION_TIMEOUT, &[0, 0, 0, 0, 15]),
+    ] {
+        assert_eq!(granted(&[bad]), Err(AnswerError::Malformed), "{bad:?}");
+    }
 }
 
 #[test]
@@ -160,7 +242,7 @@ proptest! {
         let attributes = Attributes(&packet[HEADER..]);
         let _ = attributes.check();
         let all = Answer { code: Code::Accept, attributes };
-        let _ = (all.eap(), all.state(), all.msk(&REQUEST, SECRET));
+        let _ = (all.eap(), all.state(), all.msk(&REQUEST, SECRET), all.grant());
     }
 
     #[test]

@@ -4,7 +4,9 @@ use crate::ike::{
     connection::Connection,
     context::Context,
     event::Event,
+    leases::LeaseError,
     peer::Peer,
+    pool::Owner,
     wire::{Attribute, Configuration, REPLY, REQUEST, notify},
 };
 use alloc::{string::String, vec, vec::Vec};
@@ -23,18 +25,20 @@ pub(super) fn request() -> Configuration {
 }
 
 impl Peer {
-    /// Assigns what the peer asks for. Returns `None` if it asks for nothing, or if the connection
-    /// has no pools.
+    /// Assigns what the peer asks for. Returns `None` if it asks for nothing, or if there are
+    /// neither pools nor addresses of its own.
     ///
     /// # Errors
-    /// INTERNAL_ADDRESS_FAILURE if the pools are exhausted.
+    /// INTERNAL_ADDRESS_FAILURE if the pools are exhausted, or if the peer cannot have what a RADIUS
+    /// server granted.
     pub(in crate::ike) fn configure(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
         request: &Configuration,
     ) -> Result<Option<Configuration>, u16> {
-        if request.kind != REQUEST || connection.pools.is_empty() {
+        let grant = self.grant.as_deref().cloned().unwrap_or_default();
+        if request.kind != REQUEST || (connection.pools.is_empty() && !grant.has_address()) {
             return Ok(None);
         }
         let Some(owner) = self.owner() else { return Ok(None) };
@@ -42,14 +46,27 @@ impl Peer {
         let all = &request.attributes;
         let ip4 = all.iter().find_map(|a| if let Attribute::Ip4Address(a) = a { Some(*a) } else { None });
         let ip6 = all.iter().find_map(|a| if let Attribute::Ip6Address(a) = a { Some(*a) } else { None });
+        let fixed = [grant.ip4.map(IpAddr::from), grant.ip6.map(IpAddr::from)];
         let wishes = [ip4.map(|a| (true, a.map(IpAddr::from))), ip6.map(|a| (false, a.map(IpAddr::from)))];
-        let mut attributes = Vec::new();
-        for (is_v4, wish) in wishes.into_iter().flatten() {
-            if let Some((pool, lease)) = cx.lease(&connection.pools, is_v4, &owner, wish, self.takes_over) {
-                self.leases.push((pool, lease));
-                attributes.push(Attribute::address(lease));
+        for ((is_v4, wish), fixed) in wishes.into_iter().zip(fixed).filter_map(|(w, fixed)| Some((w?, fixed)))
+        {
+            let lease = match fixed {
+                Some(address) => self.lease_fixed(cx, connection, &owner, address).map(Some),
+                None => cx
+                    .leases()
+                    .choose(&connection.pools, &grant.pools, is_v4)
+                    .map(|pools| cx.leases().lease(&pools, &owner, wish, self.takes_over)),
+            };
+            match lease {
+                Ok(lease) => self.leases.extend(lease),
+                Err(reason) => {
+                    self.release_addresses(cx);
+                    cx.tell(Event::GrantRefused { peer: self.id, reason });
+                    return Err(notify::INTERNAL_ADDRESS_FAILURE);
+                }
             }
         }
+        let mut attributes: Vec<Attribute> = self.leases.iter().copied().map(Attribute::address).collect();
         if self.leases.is_empty() && (ip4.is_some() || ip6.is_some()) {
             return Err(notify::INTERNAL_ADDRESS_FAILURE);
         }
@@ -63,6 +80,31 @@ impl Peer {
             attributes.extend(connection.domains.iter().cloned().map(Attribute::DnsDomain));
         }
         Ok(Some(Configuration { kind: REPLY, attributes }))
+    }
+
+    /// Leases the address that a RADIUS server granted.
+    fn lease_fixed(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        owner: &Owner,
+        address: IpAddr,
+    ) -> Result<IpAddr, LeaseError> {
+        if !is_assignable(address) || self.is_outer(connection, address) {
+            return Err(LeaseError::Impossible(address));
+        }
+        cx.leases().lease_fixed(&connection.pools, owner, address).map(|()| address)
+    }
+
+    /// Releases the inner addresses that the peer leased.
+    pub(in crate::ike) fn release_addresses(&mut self, cx: &mut Context<'_>) {
+        core::mem::take(&mut self.leases).into_iter().for_each(|address| cx.leases().release(address));
+    }
+
+    /// Returns true if the address is an outer one, of either side.
+    fn is_outer(&self, connection: &Connection, address: IpAddr) -> bool {
+        let outer = [self.addresses.local.ip(), self.addresses.remote.ip()];
+        outer.contains(&address) || connection.local.contains(&address)
     }
 
     /// Accepts the configuration that the gateway assigned: the first address of each family,
@@ -91,13 +133,12 @@ impl Peer {
             }
         }
         let assigned: Vec<IpAddr> = first.into_iter().flatten().collect();
-        let outer = [self.addresses.local.ip(), self.addresses.remote.ip()];
-        let is_outer = |address: &IpAddr| outer.contains(address) || connection.local.contains(address);
-        if let Some(bad) = assigned.iter().find(|address| !is_assignable(**address) || is_outer(address)) {
+        let is_bad = |address: &&IpAddr| !is_assignable(**address) || self.is_outer(connection, **address);
+        if let Some(bad) = assigned.iter().find(is_bad) {
             return Err(*bad);
         }
-        self.assigned = assigned;
-        cx.tell(Event::Configured { peer: self.id, addresses: self.assigned.clone(), dns, domains });
+        self.assigned = assigned.clone().into();
+        cx.tell(Event::Configured { peer: self.id, addresses: assigned, dns, domains });
         Ok(())
     }
 }

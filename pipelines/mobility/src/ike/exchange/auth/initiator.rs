@@ -251,7 +251,7 @@ impl Verification {
             return handshake.finish(peer, cx, &self.terms);
         };
         let packet = self.eap.ok_or_else(|| give_up(Reason::Protocol))?;
-        let conversation = method.begin(&connection.local_id.data);
+        let conversation = method.begin(peer.origin(connection));
         peer.start(cx, Task::Eap(conversation, packet), PendingTask::Handshake);
         Ok(Some(InitiatorState::EapMethod(EapMethod)))
     }
@@ -293,7 +293,9 @@ impl EapMethod {
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
-            Step::Success(_, None) | Step::Failure(_) | Step::Ask => Err(Reason::Eap.into()),
+            Step::Success(_, None) | Step::Failure(_) | Step::Unanswered(_) | Step::Ask => {
+                Err(Reason::Eap.into())
+            }
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{
             child::{AgreedChild, ChildOffer},
             failure::Failure,
             responder::{
-                Claim, EapStart, Ready, ResponderHandshake, ResponderState, Signature, Verification,
+                Claim, EapStart, Ready, ResponderHandshake, ResponderState, ServerTime, Signature,
+                Verification,
             },
             state::PendingTask,
             transcript::Side,
@@ -30,6 +31,10 @@ use alloc::{boxed::Box, vec::Vec};
 
 /// Most bytes of a peer's identity.
 const MAX_IDENTITY_LEN: usize = 512;
+
+/// Shortest time in seconds after which a peer is asked to authenticate again (RFC 4478). Peers do so
+/// some time before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
+const MIN_LIFETIME: u32 = 3600;
 
 /// The next state; `None` once both sides are established.
 pub(in crate::ike) type Next = Result<Option<ResponderState>, Failure>;
@@ -90,7 +95,13 @@ impl Ready {
         let identity = request.identity.clone();
         let certificates = core::mem::take(&mut request.certificates);
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, &identity);
-        let claim = Box::new(Claim { connection: index, request, ppk, is_unchanged });
+        let claim = Box::new(Claim {
+            connection: index,
+            request,
+            ppk,
+            is_unchanged,
+            server_time: ServerTime::default(),
+        });
         peer.handshake_sa()?.defer_answer();
         match (&connection.remote_auth, proof) {
             (RemoteAuth::Psk(key), Some(proof)) => {
@@ -206,7 +217,7 @@ impl Claim {
             return self.establish(handshake, peer, cx, &proof, false);
         };
         // The first packet of the conversation goes with our proof (RFC 7296 §2.16).
-        let conversation = authenticator.begin(&self.request.identity.data);
+        let conversation = authenticator.begin(peer.origin(self.connection(cx)?));
         peer.start(cx, Task::Eap(conversation, Vec::new()), PendingTask::Handshake);
         Ok(Some(ResponderState::EapStart(Box::new(EapStart { claim: self, proof }))))
     }
@@ -233,6 +244,8 @@ impl Claim {
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, initial_contact);
 
+        let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
+        let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
         let mut answer = Vec::new();
         if !with_eap {
             answer.push(Payload::IdR(connection.local_id.clone()));
@@ -258,6 +271,7 @@ impl Claim {
         if let Ok(Some(configuration)) = &configured {
             answer.push(Payload::Cp(configuration.clone()));
         }
+        answer.extend(lifetime.as_ref().map(|seconds| Payload::notify(notify::AUTH_LIFETIME, seconds)));
         let additional = peer.additional_addresses(connection);
         if peer.mobike {
             answer.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));

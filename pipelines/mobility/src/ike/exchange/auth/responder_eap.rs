@@ -9,6 +9,7 @@ use crate::{
     identity::Identity,
     ike::{
         context::Context,
+        counter::Counter,
         event::Reason,
         peer::{
             Peer,
@@ -45,12 +46,13 @@ impl EapStart {
 impl EapMethod {
     /// Sends the method's next packet.
     pub(in crate::ike) fn handle_step(
-        self,
+        mut self,
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
+        self.claim.server_time.end(cx.now);
         self.claim.handle_step(handshake, peer, cx, (conversation, step), Vec::new())
     }
 }
@@ -78,12 +80,18 @@ impl Claim {
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), Err(Reason::Eap)),
             Step::Failure(packet) => (packet, Err(Reason::Eap)),
+            Step::Unanswered(packet) => (packet, Err(Reason::NoServer)),
             Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
         };
         let payloads: Vec<_> = proof.into_iter().chain([Payload::Eap(&packet)]).collect();
         let addresses = peer.addresses;
         let datagrams = peer.handshake_sa()?.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(addresses, datagrams);
+        match &next {
+            Err(Reason::Eap) => cx.count(Counter::EapRefused),
+            Err(Reason::NoServer) => cx.count(Counter::NoServer),
+            _ => {}
+        }
         Ok(Some(next?))
     }
 
@@ -107,6 +115,7 @@ impl Claim {
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.take_names(cx, &names);
+        peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);
         Ok(())

@@ -1,0 +1,199 @@
+//! The inner addresses that peers have: those of pools, and others that a RADIUS server chose.
+
+use super::pool::{Owner, Pool};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use core::{fmt, net::IpAddr};
+
+/// Why a peer does not get the inner address or the pool that a RADIUS server chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// Another owner has the address.
+    Taken(IpAddr),
+    /// The address cannot be a peer's inner address: it belongs to the gateway, a router or the
+    /// outside, or not to a single host.
+    Impossible(IpAddr),
+    /// The address is in a pool that the connection does not have.
+    OtherPool(IpAddr),
+    /// The connection has no pool of this name.
+    UnknownPool(String),
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(address) => write!(f, "another peer has {address}"),
+            Self::Impossible(address) => write!(f, "{address} cannot be the inner address of a peer"),
+            Self::OtherPool(address) => write!(f, "{address} is in a pool that the connection does not have"),
+            Self::UnknownPool(name) => write!(f, "the connection has no pool {name:?}"),
+        }
+    }
+}
+
+impl core::error::Error for LeaseError {}
+
+/// All inner addresses that peers have.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    pools: Vec<Pool>,
+    /// Addresses outside of the pools, with their owners and how many peers of these have them.
+    outside: BTreeMap<IpAddr, (Owner, u32)>,
+    /// Addresses of the gateway and of routers.
+    reserved: BTreeSet<IpAddr>,
+}
+
+impl Leases {
+    pub(super) fn new(pools: Vec<Pool>) -> Self {
+        Self { pools, ..Self::default() }
+    }
+
+    /// Sets the addresses that no RADIUS server may give away.
+    pub(super) fn reserve(&mut self, reserved: BTreeSet<IpAddr>) {
+        self.reserved = reserved;
+    }
+
+    /// Returns the number of addresses that peers have.
+    pub(super) fn len(&self) -> usize {
+        self.pools.iter().map(Pool::used).sum::<usize>() + self.outside.len()
+    }
+
+    /// Returns those of a connection's `pools` from which a peer gets its address of one family:
+    /// those named, or all if none of that family is named.
+    ///
+    /// # Errors
+    /// A name that none of the pools has.
+    pub(super) fn choose(
+        &self,
+        pools: &[usize],
+        names: &[Vec<u8>],
+        is_v4: bool,
+    ) -> Result<Vec<usize>, LeaseError> {
+        let of_family = |index: &usize| self.pools.get(*index).is_some_and(|pool| pool.is_v4() == is_v4);
+        let find = |name: &Vec<u8>| {
+            let has_name = |index: &&usize| self.pools.get(**index).is_some_and(|pool| pool.is_called(name));
+            let unknown = || LeaseError::UnknownPool(String::from_utf8_lossy(name).into_owned());
+            pools.iter().find(has_name).copied().ok_or_else(unknown)
+        };
+        let named = names.iter().map(find).collect::<Result<Vec<usize>, _>>()?;
+        let [named, all] =
+            [&named, pools].map(|some| some.iter().copied().filter(of_family).collect::<Vec<_>>());
+        Ok(if named.is_empty() { all } else { named })
+    }
+
+    /// Leases an address from the first of these pools that has one.
+    pub(super) fn lease(
+        &mut self,
+        pools: &[usize],
+        owner: &Owner,
+        wish: Option<IpAddr>,
+        takes_over: bool,
+    ) -> Option<IpAddr> {
+        pools.iter().find_map(|index| self.pools.get_mut(*index)?.lease(owner, wish, takes_over))
+    }
+
+    /// Leases this address to a peer of a connection with these `pools`.
+    ///
+    /// # Errors
+    /// Returns why the peer cannot have it.
+    pub(super) fn lease_fixed(
+        &mut self,
+        pools: &[usize],
+        owner: &Owner,
+        address: IpAddr,
+    ) -> Result<(), LeaseError> {
+        if self.reserved.contains(&address) {
+            return Err(LeaseError::Impossible(address));
+        }
+        let is_free = match self.pools.iter_mut().enumerate().find(|(_, pool)| pool.contains(address)) {
+            Some((index, _)) if !pools.contains(&index) => return Err(LeaseError::OtherPool(address)),
+            Some((_, pool)) => pool.lease_fixed(owner, address),
+            None => {
+                let (holder, count) = self.outside.entry(address).or_insert_with(|| (owner.clone(), 0));
+                let is_free = holder == owner;
+                *count += u32::from(is_free);
+                is_free
+            }
+        };
+        if is_free { Ok(()) } else { Err(LeaseError::Taken(address)) }
+    }
+
+    /// Releases an address for one of the peers that have it.
+    pub(super) fn release(&mut self, address: IpAddr) {
+        if let Some(pool) = self.pools.iter_mut().find(|pool| pool.contains(address)) {
+            return pool.release(address);
+        }
+        if let Some((_, count)) = self.outside.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.outside.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use alloc::vec;
+
+    fn owner(name: &str) -> Owner {
+        (0, Identity::from_text(name).unwrap())
+    }
+
+    fn leases() -> Leases {
+        let pool = |name: &str, net| Pool::new([10, 0, net, 1].into(), [10, 0, net, 9].into()).named(name);
+        let v6 = Pool::new("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap()).named("six");
+        Leases::new(vec![pool("people", 0), pool("staff", 1), v6])
+    }
+
+    #[test]
+    fn one_owner_has_a_fixed_address_until_its_last_peer_is_gone() {
+        for address in [[10, 0, 0, 7], [10, 9, 9, 9]].map(IpAddr::from) {
+            let mut leases = leases();
+            assert_eq!([(); 2].map(|()| leases.lease_fixed(&[0], &owner("a"), address)), [Ok(()), Ok(())]);
+            for _ in 0..2 {
+                let other = leases.lease_fixed(&[0], &owner("b"), address);
+                assert_eq!((other, leases.len()), (Err(LeaseError::Taken(address)), 1));
+                leases.release(address);
+            }
+            assert_eq!((leases.len(), leases.lease_fixed(&[0], &owner("b"), address)), (0, Ok(())));
+        }
+    }
+
+    #[test]
+    fn a_fixed_address_of_a_pool_is_given_to_nobody_else() {
+        let mut leases = leases();
+        leases.lease_fixed(&[0], &owner("a"), [10, 0, 0, 2].into()).unwrap();
+        let others = ["b", "c"].map(|name| leases.lease(&[0], &owner(name), None, false));
+        assert_eq!(others, [[10, 0, 0, 1], [10, 0, 0, 3]].map(|address| Some(address.into())));
+        let taken = leases.lease_fixed(&[0], &owner("d"), [10, 0, 0, 3].into());
+        assert_eq!(taken, Err(LeaseError::Taken([10, 0, 0, 3].into())));
+    }
+
+    #[test]
+    fn addresses_of_other_pools_and_of_the_gateway_are_not_given_away() {
+        let (mut leases, other, own) = (leases(), [10, 0, 1, 2].into(), [10, 9, 9, 9].into());
+        assert_eq!(leases.lease_fixed(&[0], &owner("a"), other), Err(LeaseError::OtherPool(other)));
+        leases.reserve([own].into());
+        assert_eq!(leases.lease_fixed(&[0], &owner("a"), own), Err(LeaseError::Impossible(own)));
+        assert_eq!(leases.len(), 0);
+    }
+
+    #[test]
+    fn named_pools_replace_those_of_their_family() {
+        let leases = leases();
+        let choose = |names: &[&str], is_v4| {
+            let names: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+            leases.choose(&[0, 1, 2], &names, is_v4)
+        };
+        assert_eq!((choose(&[], true), choose(&[], false)), (Ok(vec![0, 1]), Ok(vec![2])));
+        assert_eq!((choose(&["staff"], true), choose(&["staff"], false)), (Ok(vec![1]), Ok(vec![2])));
+        assert_eq!(choose(&["six"], true), Ok(vec![0, 1]));
+        assert_eq!(choose(&["guests"], true), Err(LeaseError::UnknownPool("guests".into())));
+        assert!(leases.choose(&[0], &[b"staff".to_vec()], true).is_err(), "a pool of another connection");
+    }
+}
