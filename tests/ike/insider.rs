@@ -57,6 +57,11 @@ impl Insider {
         Self { pair, keys, next: exchanges, nonces: 0 }
     }
 
+    /// Continues after this many more exchanges of the terminal.
+    pub(super) fn skip(&mut self, exchanges: u32) {
+        self.next += exchanges;
+    }
+
     /// Returns the SPI that the terminal chose for its first child SA.
     pub(super) fn first_spi(&self) -> u32 {
         let spi = |event: &Event| match event {

@@ -1,13 +1,17 @@
 //! Many terminals under many disturbances. A seed that found a fault stays as a test of its own.
 
-use crate::world::{NATS, World};
+use crate::{
+    followup::hybrid,
+    world::{NATS, World},
+};
 use std::{panic, time::Duration};
 use wayfarer::sim::{
     cable::Cable,
     disturbance::{By, Disturbance, Keys},
+    ike::connections::offer,
     nat::Kind,
 };
-use wayfarer_mobility::ike::counter::Counter;
+use wayfarer_mobility::ike::{counter::Counter, proposal::Offer};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest recovery: silence until a liveness check, retransmission until it is given up, the
@@ -29,8 +33,8 @@ fn with_each_kind(seed: u64, test: impl Fn(u64, Kind) -> World + Copy + panic::U
 }
 
 /// Rekeys from both sides at once in a network that reorders, and checks that no packet is lost.
-fn rekey_without_loss(seed: u64, kind: Kind) -> World {
-    let mut world = World::new(seed, kind, 20, Cable::LOSSLESS);
+fn rekey_without_loss(offer: Offer, seed: u64, kind: Kind) -> World {
+    let mut world = World::with_offer(offer, seed, kind, 20, Cable::LOSSLESS);
     world.pass(10 * SECOND);
     world.assert_connected();
     world.pace = Duration::from_millis(20);
@@ -90,8 +94,8 @@ fn rekey(terminal: usize, by_terminal: Option<Keys>, by_gateway: Option<Keys>) -
 
 /// Applies all disturbances at random in a network that loses packets, and checks that all
 /// terminals recover.
-fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
-    let mut world = World::new(seed, kind, terminals, Cable::LOSSY);
+fn storm(offer: Offer, seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
+    let mut world = World::with_offer(offer, seed, kind, terminals, Cable::LOSSY);
     world.pass(20 * SECOND);
     for step in 0..steps {
         let terminal = world.random.index(terminals);
@@ -142,7 +146,12 @@ fn storm(seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
 
 #[test]
 fn loses_no_packet_during_rekeys() {
-    with_each_kind(1, rekey_without_loss);
+    with_each_kind(1, |seed, kind| rekey_without_loss(offer(), seed, kind));
+}
+
+#[test]
+fn loses_no_packet_during_rekeys_by_several_key_exchanges() {
+    with_each_kind(1, |seed, kind| rekey_without_loss(hybrid(), seed, kind));
 }
 
 #[test]
@@ -152,12 +161,17 @@ fn loses_no_packet_during_moves() {
 
 #[test]
 fn all_terminals_recover_from_a_storm() {
-    with_each_kind(1, |seed, kind| storm(seed, kind, 50, 400));
+    with_each_kind(1, |seed, kind| storm(offer(), seed, kind, 50, 400));
+}
+
+#[test]
+fn all_terminals_recover_from_a_storm_with_several_key_exchanges() {
+    with_each_kind(1, |seed, kind| storm(hybrid(), seed, kind, 30, 400));
 }
 
 #[test]
 fn two_hundred_terminals_recover_from_a_storm() {
-    with_each_kind(7, |seed, kind| storm(seed, kind, 220, 800));
+    with_each_kind(7, |seed, kind| storm(offer(), seed, kind, 220, 800));
 }
 
 /// Checks that after a restart of all NATs, every terminal behind them is followed within a packet,

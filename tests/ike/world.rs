@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wayfarer::sim::ike::connections::{GATEWAY, gateway, terminal};
+use wayfarer::sim::ike::connections::{GATEWAY, gateway, offer, terminal};
 use wayfarer::{
     primitives::Primitives,
     sim::{
@@ -26,9 +26,11 @@ use wayfarer::{
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
+        connection::Connection,
         endpoint::Endpoint,
         event::{ChildId, PeerId},
         pool::Pool,
+        proposal::Offer,
         settings::Settings,
         view::State,
     },
@@ -60,6 +62,8 @@ pub(super) struct World {
     pub(super) datagrams: u64,
     /// Time between packets of a terminal, in each direction.
     pub(super) pace: Duration,
+    /// The algorithms of all nodes, for IKE and ESP.
+    offers: Vec<Offer>,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -85,6 +89,11 @@ fn new_nat(nat: usize, kind: Kind) -> Nat {
 impl World {
     /// Makes a gateway and terminals that start to connect, half of them behind NATs of this kind.
     pub(super) fn new(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::with_offer(offer(), seed, kind, terminals, cable)
+    }
+
+    /// Does the same with these algorithms.
+    pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -92,6 +101,7 @@ impl World {
             nodes: vec![],
             datagrams: 0,
             pace: Duration::from_secs(1),
+            offers: vec![offer],
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -122,9 +132,10 @@ impl World {
             GATE => gateway(),
             _ => {
                 let local_id = Identity::from_text(&format!("t{node}.test")).unwrap();
-                wayfarer_mobility::ike::connection::Connection { local_id, ..terminal() }
+                Connection { local_id, ..terminal() }
             }
         };
+        let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
         Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
     }
 

@@ -11,7 +11,7 @@ use wayfarer_mobility::{
 fn proposals_use_the_names_of_strongswan() {
     let keys = "proposals = [\"aes256gcm16-chacha20poly1305-prfsha384-x25519-ecp256-ke1_mlkem768\", \
                 \"aes128-sha256-modp2048\", \"aes128gcm16-sha512-ecp384\"]\nesp = [\"aes256gcm16\", \
-                \"aes256-sha512-x25519\"]";
+                \"aes256-sha512-x25519-ke1_mlkem768\"]";
     let ike = parsed(&connection(keys));
     let p = &ike.connections[0].protocol;
     let [a, b, c] = &p.ike[..] else { panic!("{:?}", p.ike) };
@@ -22,6 +22,7 @@ fn proposals_use_the_names_of_strongswan() {
     assert_eq!(b.prf, [Prf::HmacSha256]);
     assert_eq!((&c.integ[..], &c.prf[..]), (&[][..], &[Prf::HmacSha512][..]));
     assert_eq!((p.esp.len(), p.esp[0].kex.len(), &p.esp[1].kex[..]), (2, 0, &[Kex::X25519][..]));
+    assert_eq!(p.esp[1].more_kex, [[Kex::MlKem768]]);
     let named = parsed(&connection("proposals = \"default\"\nesp = \"default\""));
     let left_out = parsed(&connection(""));
     let [named, left_out] = [&named, &left_out].map(|ike| &ike.connections[0].protocol);
@@ -79,7 +80,8 @@ fn suites_are_shown_as_they_are_configured() {
     assert_eq!(shown, "aes128-sha256-prfsha384-x25519");
     let suite = |integ, kex| EspSuite { encr: Encr::AesCbc(192), integ, kex, esn: true };
     assert_eq!(algorithms::esp(&suite(Some(Integ::HmacSha512), vec![])), "aes192-sha512");
-    assert_eq!(algorithms::esp(&suite(Some(Integ::HmacSha512), vec![Kex::Ecp256])), "aes192-sha512-ecp256");
+    let shown = algorithms::esp(&suite(Some(Integ::HmacSha512), vec![Kex::Ecp256, Kex::MlKem768]));
+    assert_eq!(shown, "aes192-sha512-ecp256-ke1_mlkem768");
     let ike = parsed(&connection(&format!("proposals = \"{}\"", "chacha20poly1305-prfsha256-ecp521")));
     let offer = &ike.connections[0].protocol.ike[0];
     assert_eq!((&offer.encr[..], &offer.kex[..]), (&[Encr::ChaCha20Poly1305][..], &[Kex::Ecp521][..]));

@@ -24,6 +24,10 @@ pub const REMEMBERED: usize = 1 << 16;
 /// may all be the same one.
 pub const NAMELESS_SHARE: usize = 8;
 
+/// Time that a peer may take from one key exchange to the next, of several that create one SA (RFC
+/// 9370 §2.2.4). Only one such SA per peer is kept.
+pub const FOLLOWUP_WAIT: Duration = Duration::from_secs(20);
+
 /// Repeated requests that are answered at once, and the time until one more is: what a peer on a
 /// lossy path needs.
 pub(super) const REPEAT_BURST: u32 = 8;

@@ -5,7 +5,10 @@ use super::{
     counter::Counter,
     event::Reason,
     exchange::{
-        create_child::message::{CreateChildRequest, CreateChildResponse},
+        create_child::{
+            followup_message::{Followup, FollowupResponse},
+            message::{CreateChildRequest, CreateChildResponse},
+        },
         informational::message::{InformationalRequest, InformationalResponse},
         init::message::InitResponse,
     },
@@ -156,6 +159,10 @@ impl Peer {
                     Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
                 }
             }
+            (Phase::Established, ExchangeType::FollowupKe) => match opened.read(Followup::read) {
+                Ok(request) => self.answer_followup(cx, spi, request, addresses),
+                Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+            },
             (Phase::Responder(_), ExchangeType::Informational) => {
                 // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
                 self.answer(cx, spi, exchange, &[], addresses);
@@ -209,6 +216,9 @@ impl Peer {
             Request::Create(sent) => {
                 sent.handle_response(self, cx, opened.read(CreateChildResponse::read));
             }
+            Request::Followup(sent) => {
+                sent.handle_response(self, cx, opened.read(FollowupResponse::read));
+            }
             Request::Update(sent) => sent.handle_response(self, cx, read()),
             Request::Probe(sent) => sent.handle_response(self, cx, read()),
             Request::DeleteChild(sent) => sent.handle_response(self, cx),
@@ -225,6 +235,7 @@ impl Peer {
         let Some(outstanding) = ike_sa.and_then(|ike_sa| ike_sa.outstanding.take()) else { return };
         match outstanding.request {
             Request::Create(sent) => sent.requeue(self, cx),
+            Request::Followup(sent) => sent.requeue(self, cx),
             Request::DeleteChild(sent) => sent.requeue(self),
             Request::DeleteUnused(sent) => sent.requeue(self),
             Request::Liveness(sent) => sent.requeue(self),
@@ -258,8 +269,14 @@ impl Peer {
             (PendingTask::CreateKexFinish(step), Outcome::KexFinished(result)) => {
                 step.handle_shared_secret(self, cx, result);
             }
+            (PendingTask::FollowupBegin(step), Outcome::KexBegun(result)) => {
+                step.handle_key_pair(self, cx, result);
+            }
             (PendingTask::PeerCreate(step), Outcome::KexAnswered(result)) => {
                 step.handle_kex_answer(self, cx, result)
+            }
+            (PendingTask::FollowupKex(step), Outcome::KexAnswered(result)) => {
+                step.handle_kex_answer(self, cx, result);
             }
             _ => {}
         }

@@ -108,9 +108,8 @@ impl Offer {
                 // A proposal with key exchanges requires one (RFC 7296 §3.3.3).
                 None => return None,
             }
+            kex.extend(list.more_kex(&self.more_kex)?);
         }
-        // Additional key exchanges of a child SA (RFC 9370 §2.2.4) are not supported.
-        list.more_kex(&[])?;
         Some(EspSuite {
             encr: list.encr(&self.encr)?,
             integ: list.integ(&self.integ)?,
@@ -229,6 +228,27 @@ pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Ch
 }
 
 impl IkeSuite {
+    /// Returns the offers for a successor with the same algorithms. Additional key exchanges in use
+    /// stay. Without any, those of each of `offers` are taken that allows the other algorithms.
+    pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
+        if !self.more_kex.is_empty() {
+            return vec![self.offer()];
+        }
+        let has_same = |offer: &&Offer| {
+            offer.encr.contains(&self.encr)
+                && self.integ.map_or(offer.integ.is_empty(), |integ| offer.integ.contains(&integ))
+                && offer.prf.contains(&self.prf)
+                && offer.kex.contains(&self.kex)
+        };
+        let mut all: Vec<Offer> = offers
+            .iter()
+            .filter(has_same)
+            .map(|offer| Offer { more_kex: offer.more_kex.clone(), ..self.offer() })
+            .collect();
+        all.dedup();
+        all
+    }
+
     /// Returns the suite as the only choice of an offer.
     pub fn offer(&self) -> Offer {
         Offer {
@@ -260,12 +280,22 @@ impl EspSuite {
             .map(|offer| Offer {
                 encr: vec![self.encr],
                 integ: self.integ.into_iter().collect(),
+                prf: vec![],
                 kex: first(&offer.kex, self.kex.first().copied()),
-                ..Offer::default()
+                more_kex: (1..)
+                    .zip(&offer.more_kex)
+                    .map(|(at, choices)| first(choices, self.kex.get(at).copied()))
+                    .collect(),
             })
             .collect();
-        // Without a key exchange in use, the operator's order decides.
-        all.sort_by_key(|offer| !self.kex.is_empty() && offer.kex.first() != self.kex.first());
+        // The operator's order decides between key exchanges if none is in use, and between
+        // additional ones if none of those is.
+        all.sort_by_key(|offer| {
+            let more = offer.more_kex.iter().map(|choices| choices.first());
+            let is_other = offer.kex.first() != self.kex.first();
+            let has_other = self.kex.len() > 1 && !more.eq(self.kex.iter().skip(1).map(Some));
+            !self.kex.is_empty() && (is_other || has_other)
+        });
         all.dedup();
         all
     }

@@ -24,8 +24,10 @@ use alloc::{vec, vec::Vec};
 pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>) -> Vec<Proposal> {
     let mut all: Vec<Offer> = Vec::new();
     for offer in offers {
-        let kexes = if kex.is_some() { first(&offer.kex, kex) } else { vec![] };
-        let offer = Offer { kex: kexes, more_kex: vec![], ..offer.clone() };
+        let offer = match kex {
+            Some(_) => Offer { kex: first(&offer.kex, kex), ..offer.clone() },
+            None => Offer { kex: vec![], more_kex: vec![], ..offer.clone() },
+        };
         if !all.contains(&offer) {
             all.push(offer);
         }

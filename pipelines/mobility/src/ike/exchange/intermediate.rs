@@ -5,6 +5,7 @@ use crate::{
     ike::{
         context::Context,
         event::Reason,
+        exchange::key_exchange::KeyExchange,
         peer::{
             Peer,
             failure::Failure,
@@ -18,38 +19,11 @@ use crate::{
             transcript::Side,
         },
         protection::Plaintext,
-        wire::{ExchangeType, Header, Malformed, Payload, kind, notify},
+        wire::{ExchangeType, Header, notify},
     },
     task::Task,
 };
 use alloc::{boxed::Box, vec::Vec};
-
-/// A request or its response.
-#[derive(Debug)]
-pub(in crate::ike) struct IntermediateMessage {
-    /// The key exchange method, a transform ID of type 4.
-    method: u16,
-    /// The sender's public value.
-    data: Vec<u8>,
-}
-
-impl IntermediateMessage {
-    /// Parses a message.
-    ///
-    /// # Errors
-    /// Fails if the KE payload is missing (RFC 9370 §2.2.2).
-    pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
-        let kex = payloads.iter().find_map(|p| match p {
-            Payload::Ke { method, data } => Some(Self { method: *method, data: data.to_vec() }),
-            _ => None,
-        });
-        kex.ok_or(Malformed::Missing(kind::KE))
-    }
-
-    fn payload(&self) -> Payload<'_> {
-        Payload::Ke { method: self.method, data: &self.data }
-    }
-}
 
 impl Ready {
     /// Handles the peer's request for the next additional key exchange.
@@ -63,7 +37,7 @@ impl Ready {
         let syntax = || Failure::with_notify(Reason::Protocol, notify::INVALID_SYNTAX);
         let ike_sa = peer.handshake_sa()?;
         let kex = *ike_sa.suite.more_kex.get(self.kex_done).ok_or_else(syntax)?;
-        let request = opened.read(IntermediateMessage::read);
+        let request = opened.read(KeyExchange::read);
         let request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         // The method must be that of the suite's next additional key exchange (RFC 9370 §2.2.2).
         if request.method != kex.transform() {
@@ -86,7 +60,7 @@ impl IntermediateKex {
         result: Result<(Vec<u8>, Secret), Refused>,
     ) -> Result<ResponderState, Failure> {
         let (data, shared) = result.map_err(|Refused| Reason::KeyExchange)?;
-        let answer = IntermediateMessage { method: self.kex.transform(), data };
+        let answer = KeyExchange { method: self.kex.transform(), data };
         let payloads = [answer.payload()];
         let addresses = peer.addresses;
         let ike_sa = peer.handshake_sa()?;
@@ -130,7 +104,7 @@ impl IntermediateKexBegin {
     ) -> Result<InitiatorState, Failure> {
         let Self { kex, kex_done } = self;
         let (secret, data) = result.map_err(|Refused| Reason::KeyExchange)?;
-        let request = IntermediateMessage { method: kex.transform(), data };
+        let request = KeyExchange { method: kex.transform(), data };
         let payloads = [request.payload()];
         let exchange = ExchangeType::Intermediate;
         handshake.transcript.intermediate_sent(cx.crypto, peer.handshake_sa()?, exchange, false, &payloads);
@@ -150,7 +124,7 @@ impl IntermediateSent {
     ) -> Result<InitiatorState, Failure> {
         let ike_sa = peer.handshake_sa()?;
         handshake.transcript.intermediate(cx.crypto, ike_sa, Side::Responder, header, opened);
-        let answer = opened.read(IntermediateMessage::read).map_err(|_| Reason::Protocol)?;
+        let answer = opened.read(KeyExchange::read).map_err(|_| Reason::Protocol)?;
         if answer.method != self.kex.transform() {
             return Err(Reason::Protocol.into());
         }

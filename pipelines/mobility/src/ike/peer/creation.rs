@@ -1,14 +1,22 @@
-//! CREATE_CHILD_SA exchanges in progress, from both sides: the state of each between two steps. Our
-//! own goes from [`KexBegin`] to [`CreateSent`] to [`KexFinish`]; each step consumes the previous
-//! one.
+//! CREATE_CHILD_SA exchanges in progress, from both sides, with the IKE_FOLLOWUP_KE exchanges that
+//! complete them (RFC 9370 §2.2.4): the state of each between two steps. Each step consumes the
+//! previous one.
+//!
+//! Our own goes from [`KexBegin`] to [`CreateSent`] to [`KexFinish`]; for each further key exchange,
+//! it goes on to [`FollowupBegin`], [`FollowupSent`] and again [`KexFinish`]. The peer's goes from
+//! [`PeerCreate`] to [`FollowupTurn`] and [`FollowupKex`], and back to the turn.
 
 use super::child::AgreedChild;
 use crate::{
-    crypto::{Kex, KexSecret},
-    ike::{context::Context, event::ChildId, proposal::Offer, suite::IkeSuite},
+    crypto::{Kex, KexSecret, Secret},
+    ike::{
+        context::Context, event::ChildId, exchange::create_child::followup_message::Ticket, proposal::Offer,
+        suite::IkeSuite,
+    },
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
+use core::time::Duration;
 
 /// The SA that CREATE_CHILD_SA creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +45,7 @@ pub(in crate::ike) struct OwnCreate {
     pub(in crate::ike) offers_all: bool,
     /// True if the peer has already asked for another key exchange.
     pub(in crate::ike) retried: bool,
-    /// The exchange by which the peer created the same SA meanwhile.
+    /// The exchange by which the peer creates the same SA meanwhile.
     pub(in crate::ike) collision: Option<Collision>,
 }
 
@@ -56,22 +64,48 @@ pub(in crate::ike) struct CreateSent {
     pub(in crate::ike) kex: Option<(Kex, Box<dyn KexSecret>)>,
 }
 
-/// An exchange of ours that the peer has answered; its shared secret is being computed.
+/// An exchange of ours that the peer has agreed to.
 #[derive(Debug)]
-pub(in crate::ike) struct KexFinish {
+pub(in crate::ike) struct OwnAgreed {
     pub(in crate::ike) create: OwnCreate,
     /// The peer's nonce.
     pub(in crate::ike) nonce: Vec<u8>,
     pub(in crate::ike) sa: AgreedSa,
+    /// The shared secrets of the key exchanges that are done.
+    pub(in crate::ike) shared: Vec<Secret>,
 }
 
-/// An exchange by which the peer created the same SA at the same time (RFC 7296 §2.25).
+/// A key exchange of ours that the peer has answered; its shared secret is being computed.
+#[derive(Debug)]
+pub(in crate::ike) struct KexFinish {
+    pub(in crate::ike) agreed: OwnAgreed,
+    /// The peer's ticket for the next key exchange.
+    pub(in crate::ike) ticket: Option<Ticket>,
+}
+
+/// An exchange of ours that another key exchange must complete; its key pair is being generated.
+#[derive(Debug)]
+pub(in crate::ike) struct FollowupBegin {
+    pub(in crate::ike) agreed: OwnAgreed,
+    pub(in crate::ike) kex: Kex,
+    pub(in crate::ike) ticket: Ticket,
+}
+
+/// An exchange of ours whose IKE_FOLLOWUP_KE request has been sent.
+#[derive(Debug)]
+pub(in crate::ike) struct FollowupSent {
+    pub(in crate::ike) agreed: OwnAgreed,
+    pub(in crate::ike) kex: Kex,
+    pub(in crate::ike) secret: Box<dyn KexSecret>,
+}
+
+/// An exchange by which the peer creates the same SA at the same time (RFC 7296 §2.25).
 #[derive(Debug)]
 pub(in crate::ike) struct Collision {
     /// The lower of its two nonces.
     pub(in crate::ike) nonce: Vec<u8>,
-    /// The SA that it created.
-    pub(in crate::ike) sa: NewSa,
+    /// The SA that it created; `None` while further key exchanges are awaited.
+    pub(in crate::ike) sa: Option<NewSa>,
 }
 
 /// An SA that an exchange created.
@@ -95,6 +129,37 @@ pub(in crate::ike) struct PeerCreate {
     pub(in crate::ike) sa: AgreedSa,
 }
 
+/// An exchange of the peer that we have agreed to.
+#[derive(Debug)]
+pub(in crate::ike) struct PeerAgreed {
+    /// Our SPI of the IKE SA by which the request came.
+    pub(in crate::ike) spi: u64,
+    /// The nonces, the peer's first.
+    pub(in crate::ike) nonces: [Vec<u8>; 2],
+    pub(in crate::ike) sa: AgreedSa,
+    /// The shared secrets of the key exchanges that are done.
+    pub(in crate::ike) shared: Vec<Secret>,
+}
+
+/// An exchange of the peer whose next key exchange is awaited.
+#[derive(Debug)]
+pub(in crate::ike) struct FollowupTurn {
+    pub(in crate::ike) agreed: PeerAgreed,
+    /// What the peer's request must contain.
+    pub(in crate::ike) ticket: Ticket,
+    /// When it is given up.
+    pub(in crate::ike) until: Duration,
+}
+
+/// An exchange of the peer whose next key exchange is being answered.
+#[derive(Debug)]
+pub(in crate::ike) struct FollowupKex {
+    pub(in crate::ike) agreed: PeerAgreed,
+    /// The addresses by which the request came.
+    pub(in crate::ike) addresses: Addresses,
+    pub(in crate::ike) kex: Kex,
+}
+
 /// An SA that both sides agreed on, before it has keys.
 #[derive(Debug)]
 pub(in crate::ike) enum AgreedSa {
@@ -115,11 +180,31 @@ pub(in crate::ike) struct AgreedIkeSa {
 }
 
 impl AgreedSa {
-    /// Returns the key exchange for the new SA, if there is one.
-    pub(in crate::ike) fn kex(&self) -> Option<Kex> {
+    /// Returns the key exchange for the new SA that comes after this many others, if there is one.
+    pub(in crate::ike) fn kex(&self, done: usize) -> Option<Kex> {
         match self {
-            Self::Child(agreed) => agreed.suite.kex.first().copied(),
-            Self::IkeSa(agreed) => Some(agreed.suite.kex),
+            Self::Child(agreed) => agreed.suite.kex.get(done).copied(),
+            Self::IkeSa(AgreedIkeSa { suite, .. }) => match done.checked_sub(1) {
+                None => Some(suite.kex),
+                Some(further) => suite.more_kex.get(further).copied(),
+            },
+        }
+    }
+
+    /// Returns the target of an exchange of ours that would create the same SA. A new child SA is
+    /// never the same as another.
+    pub(in crate::ike) fn target(&self) -> Option<Target> {
+        match self {
+            Self::Child(agreed) => agreed.replaces.map(Target::Rekey),
+            Self::IkeSa(_) => Some(Target::IkeSa),
+        }
+    }
+
+    /// Releases our SPI of it.
+    pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
+        match self {
+            Self::Child(agreed) => cx.forget_child_spi(agreed.spi_in),
+            Self::IkeSa(agreed) => cx.forget_spi(agreed.spi_in),
         }
     }
 }
@@ -132,14 +217,23 @@ impl OwnCreate {
             Target::Child(_) | Target::Rekey(_) => cx.forget_child_spi(self.spi as u32),
         }
     }
+
+    /// Returns the same SA that the peer created meanwhile.
+    pub(in crate::ike) fn rival(&self) -> Option<NewSa> {
+        self.collision.as_ref()?.sa
+    }
 }
 
-impl PeerCreate {
-    /// Releases the SPI that was reserved for it.
-    pub(in crate::ike) fn withdraw(&self, cx: &mut Context<'_>) {
-        match &self.sa {
-            AgreedSa::Child(agreed) => cx.forget_child_spi(agreed.spi_in),
-            AgreedSa::IkeSa(agreed) => cx.forget_spi(agreed.spi_in),
-        }
+impl OwnAgreed {
+    /// Returns the next key exchange, if one is left.
+    pub(in crate::ike) fn next_kex(&self) -> Option<Kex> {
+        self.sa.kex(self.shared.len())
+    }
+}
+
+impl PeerAgreed {
+    /// Returns the next key exchange, if one is left.
+    pub(in crate::ike) fn next_kex(&self) -> Option<Kex> {
+        self.sa.kex(self.shared.len())
     }
 }

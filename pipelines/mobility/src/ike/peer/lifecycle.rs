@@ -4,7 +4,7 @@ use super::{
     child::{AgreedChild, Child, TrafficLimit},
     creation::Target,
     request::{LivenessSent, QueuedRequest, Request, Withdrawn},
-    state::{Peer, PendingTask, Phase},
+    state::{Peer, Phase},
 };
 use crate::{
     aaa::grant::Grant,
@@ -131,11 +131,9 @@ impl Peer {
         self.end_move_check(cx);
         for (task, waiting) in core::mem::take(&mut self.waiting) {
             cx.cancel(task);
-            match waiting {
-                PendingTask::PeerCreate(step) => step.withdraw(cx),
-                task => task.into_own_create().into_iter().for_each(|create| create.withdraw(cx)),
-            }
+            waiting.withdraw(cx);
         }
+        self.drop_followup(cx);
         // Outstanding requests keep their message ID, but their responses no longer matter.
         for outstanding in self.ike_sas.iter_mut().filter_map(|ike_sa| ike_sa.outstanding.as_mut()) {
             let request = core::mem::replace(&mut outstanding.request, Request::Withdrawn(Withdrawn));
@@ -256,13 +254,13 @@ impl Peer {
     /// Starts the queued requests if the active IKE SA is free.
     pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
         while self.is_established()
-            && !self
-                .waiting
-                .iter_mut()
-                .any(|(_, task)| task.own_create().is_some() || matches!(task, PendingTask::PeerCreate(_)))
+            && !self.waiting.iter().any(|(_, task)| task.creates())
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
         {
-            let Some(request) = self.queued.pop_front() else { return };
+            // The peer may refuse another SA while it creates one by several exchanges.
+            let may_create = self.followup.is_none();
+            let next = self.queued.iter().position(|request| may_create || !request.creates());
+            let Some(request) = next.and_then(|at| self.queued.remove(at)) else { return };
             match request {
                 QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),

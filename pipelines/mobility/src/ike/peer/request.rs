@@ -1,7 +1,7 @@
 //! Our requests: those in the queue, and the one that is outstanding. Each outstanding one is a type
 //! that its response consumes.
 
-use super::creation::CreateSent;
+use super::creation::{CreateSent, FollowupSent};
 use crate::{
     ike::{context::Context, event::ChildId},
     path::Addresses,
@@ -16,6 +16,8 @@ pub(in crate::ike) enum Request {
     Handshake,
     /// A rekey, or a new child SA.
     Create(Box<CreateSent>),
+    /// A further key exchange for one of these.
+    Followup(Box<FollowupSent>),
     DeleteChild(ChildDeleteSent),
     DeleteUnused(UnusedDeleteSent),
     DeleteIkeSa(IkeSaDeleteSent),
@@ -80,6 +82,7 @@ impl Request {
         match self {
             Self::DeleteIkeSa(sent) => return Self::DeleteIkeSa(sent),
             Self::Create(sent) => sent.create.withdraw(cx),
+            Self::Followup(sent) => sent.agreed.create.withdraw(cx),
             Self::Handshake
             | Self::DeleteChild(_)
             | Self::DeleteUnused(_)
@@ -121,4 +124,11 @@ pub(in crate::ike) enum QueuedRequest {
     Update,
     /// A probe of the peer at these addresses.
     Probe(Addresses),
+}
+
+impl QueuedRequest {
+    /// Returns true if it creates an SA.
+    pub(in crate::ike) fn creates(&self) -> bool {
+        matches!(self, Self::Child(_) | Self::RekeyChild(_) | Self::RekeyIkeSa)
+    }
 }

@@ -2,7 +2,10 @@
 
 use super::{
     child::{Child, ChildState},
-    creation::{KexBegin, KexFinish, OwnCreate, PeerCreate, Target},
+    creation::{
+        FollowupBegin, FollowupKex, FollowupTurn, KexBegin, KexFinish, OwnAgreed, OwnCreate, PeerCreate,
+        Target,
+    },
     failure::Failure,
     ike_sa::IkeSa,
     initiator::Initiator,
@@ -84,6 +87,8 @@ pub(in crate::ike) struct Peer {
     /// Requests that wait for their turn.
     pub(in crate::ike) queued: VecDeque<QueuedRequest>,
     pub(in crate::ike) waiting: Vec<(TaskId, PendingTask)>,
+    /// The SA that it is creating by several key exchanges, while the next one is awaited.
+    pub(in crate::ike) followup: Option<Box<FollowupTurn>>,
     /// A move that it has not confirmed.
     pub(in crate::ike) move_check: Option<MoveCheck>,
     /// Our address update that must be repeated.
@@ -139,8 +144,12 @@ pub(in crate::ike) enum PendingTask {
     CreateKexBegin(Box<KexBegin>),
     /// The response to our request: its shared secret is being computed.
     CreateKexFinish(Box<KexFinish>),
+    /// Our request's next key exchange: its key pair is being generated.
+    FollowupBegin(Box<FollowupBegin>),
     /// The peer's request: its key exchange is being answered.
     PeerCreate(Box<PeerCreate>),
+    /// The same for its next key exchange.
+    FollowupKex(Box<FollowupKex>),
 }
 
 impl PendingTask {
@@ -148,8 +157,9 @@ impl PendingTask {
     pub(in crate::ike) fn own_create(&mut self) -> Option<&mut OwnCreate> {
         match self {
             Self::CreateKexBegin(step) => Some(&mut step.create),
-            Self::CreateKexFinish(step) => Some(&mut step.create),
-            _ => None,
+            Self::CreateKexFinish(step) => Some(&mut step.agreed.create),
+            Self::FollowupBegin(step) => Some(&mut step.agreed.create),
+            Self::Handshake | Self::PeerCreate(_) | Self::FollowupKex(_) => None,
         }
     }
 
@@ -157,8 +167,35 @@ impl PendingTask {
     pub(in crate::ike) fn into_own_create(self) -> Option<OwnCreate> {
         match self {
             Self::CreateKexBegin(step) => Some(step.create),
-            Self::CreateKexFinish(step) => Some(step.create),
+            Self::CreateKexFinish(step) => Some(step.agreed.create),
+            Self::FollowupBegin(step) => Some(step.agreed.create),
+            Self::Handshake | Self::PeerCreate(_) | Self::FollowupKex(_) => None,
+        }
+    }
+
+    /// Returns the exchange of ours that the task belongs to, if the peer has agreed to it.
+    fn own_agreed(&self) -> Option<&OwnAgreed> {
+        match self {
+            Self::CreateKexFinish(step) => Some(&step.agreed),
+            Self::FollowupBegin(step) => Some(&step.agreed),
             _ => None,
+        }
+    }
+
+    /// Returns true if the task creates an SA, for either side.
+    pub(in crate::ike) fn creates(&self) -> bool {
+        !matches!(self, Self::Handshake)
+    }
+
+    /// Releases what was reserved for the task, once it is cancelled.
+    pub(in crate::ike) fn withdraw(self, cx: &mut Context<'_>) {
+        match self {
+            Self::Handshake => {}
+            Self::CreateKexBegin(step) => step.create.withdraw(cx),
+            Self::CreateKexFinish(step) => step.agreed.create.withdraw(cx),
+            Self::FollowupBegin(step) => step.agreed.create.withdraw(cx),
+            Self::PeerCreate(step) => step.sa.withdraw(cx),
+            Self::FollowupKex(step) => step.agreed.sa.withdraw(cx),
         }
     }
 }
@@ -188,6 +225,7 @@ impl Peer {
             is_wayfarer: false,
             queued: VecDeque::new(),
             waiting: Vec::new(),
+            followup: None,
             move_check: None,
             retry: None,
             left: None,
@@ -338,9 +376,21 @@ impl Peer {
         let waiting = self.waiting.iter_mut().filter_map(|(_, task)| task.own_create());
         let sent = self.ike_sas.iter_mut().filter_map(|s| match &mut s.outstanding.as_mut()?.request {
             Request::Create(sent) => Some(&mut sent.create),
+            Request::Followup(sent) => Some(&mut sent.agreed.create),
             _ => None,
         });
         waiting.chain(sent).find(|create| is_it(create.target))
+    }
+
+    /// Returns true if an exchange of ours with this target goes on with further key exchanges: the
+    /// peer has agreed to it.
+    pub(in crate::ike) fn follows_up(&self, target: Target) -> bool {
+        let waiting = self.waiting.iter().filter_map(|(_, task)| task.own_agreed());
+        let sent = self.ike_sas.iter().filter_map(|s| match &s.outstanding.as_ref()?.request {
+            Request::Followup(sent) => Some(&sent.agreed),
+            _ => None,
+        });
+        waiting.chain(sent).any(|agreed| agreed.create.target == target && agreed.sa.kex(1).is_some())
     }
 
     /// Queues a request unless it is queued already. Those for moves come first.

@@ -37,6 +37,7 @@ impl Peer {
             children.min(),
             self.init_resend_at(),
             self.move_check_at(),
+            self.followup.as_ref().map(|followup| followup.until),
             self.missing.as_ref().and_then(|missing| missing.poll_timeout()),
             self.retry.as_ref().and_then(|retry| retry.at),
             self.liveness_at(cx),
@@ -131,6 +132,9 @@ impl Peer {
         if is_due(self.keepalive_at) {
             cx.transmit(Transmit { addresses: self.addresses, payload: Payload::Keepalive });
             self.keepalive_at = Some(cx.now + cx.settings.keepalive);
+        }
+        if is_due(self.followup.as_ref().map(|followup| followup.until)) {
+            self.drop_followup(cx);
         }
         self.forget_ike_sas(cx);
         self.age_children(cx);

@@ -14,6 +14,7 @@ use crate::ike::{
     },
     wire::{ErrorNotify, notify},
 };
+use alloc::vec::Vec;
 
 impl OwnCreate {
     /// Returns true if the SA of this exchange must go: one of its two nonces is the lowest of all
@@ -24,9 +25,9 @@ impl OwnCreate {
 }
 
 impl Collision {
-    /// Returns a collision with an exchange of the peer that had these nonces and created `sa`.
-    pub(super) fn new(nonces: [&[u8]; 2], sa: NewSa) -> Self {
-        let [a, b] = nonces;
+    /// Returns a collision with an exchange of the peer that had these nonces and created `sa`, or
+    /// will create it by further key exchanges.
+    pub(super) fn new([a, b]: &[Vec<u8>; 2], sa: Option<NewSa>) -> Self {
         Self { nonce: lower(a, b).to_vec(), sa }
     }
 }
@@ -36,9 +37,11 @@ impl Peer {
     ///
     /// # Errors
     /// TEMPORARY_FAILURE while we create or delete a child SA, which must not change IKE SAs
-    /// meanwhile (RFC 7296 §2.25.2), and while too many replaced IKE SAs remain.
+    /// meanwhile (RFC 7296 §2.25.2); once the peer has agreed that we replace the IKE SA by several
+    /// key exchanges (RFC 9370 §2.2.4); and while too many replaced IKE SAs remain.
     pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
         if self.own_create(|target| target != Target::IkeSa).is_some()
+            || self.follows_up(Target::IkeSa)
             || self.children.iter().any(|child| matches!(child.state(), ChildState::Deleting { .. }))
         {
             return Err(notify::TEMPORARY_FAILURE.into());
@@ -54,7 +57,8 @@ impl Peer {
     /// §1.3.3).
     ///
     /// # Errors
-    /// TEMPORARY_FAILURE if we are closing it or either side has replaced it (RFC 7296 §2.25.1);
+    /// TEMPORARY_FAILURE if we are closing it or either side has replaced it (RFC 7296 §2.25.1), or
+    /// the peer has agreed that we replace it by several key exchanges (RFC 9370 §2.2.4);
     /// CHILD_SA_NOT_FOUND if there is none.
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
         let is_it = |child: &&Child| child.sa.spi_out.to_be_bytes() == spi_out;
@@ -67,13 +71,15 @@ impl Peer {
             ChildState::Replaced { .. } | ChildState::Deleting { .. } => {
                 Err(notify::TEMPORARY_FAILURE.into())
             }
-            _ if self.has_collision(Target::Rekey(id)) => Err(notify::TEMPORARY_FAILURE.into()),
+            _ if self.has_collision(Target::Rekey(id)) || self.follows_up(Target::Rekey(id)) => {
+                Err(notify::TEMPORARY_FAILURE.into())
+            }
             _ => Ok(id),
         }
     }
 
-    /// Returns true if the SA that `sa` replaces still exists and is not about to be deleted. The
-    /// peer's request came by IKE SA `spi`.
+    /// Returns true if the SA that `sa` replaces still exists and is not about to be deleted or, as
+    /// the peer has agreed, to be replaced by us. The peer's request came by IKE SA `spi`.
     pub(super) fn is_replaceable(&self, spi: u64, sa: &AgreedSa) -> bool {
         let replaces = match sa {
             AgreedSa::Child(agreed) => agreed.replaces,
@@ -81,15 +87,16 @@ impl Peer {
         };
         let stays = |state| matches!(state, ChildState::Installed { .. } | ChildState::Rekeying { .. });
         let is_there = |id| self.children.iter().any(|child| child.id == id && stays(child.state()));
-        spi == self.active && replaces.is_none_or(is_there)
+        let is_ours = sa.target().is_some_and(|target| self.follows_up(target));
+        spi == self.active && replaces.is_none_or(is_there) && !is_ours
     }
 
-    /// Returns true if the peer has created the same SA that we are creating.
+    /// Returns true if the peer creates or has created the same SA that we are creating.
     fn has_collision(&mut self, target: Target) -> bool {
         self.own_create(|own| own == target).is_some_and(|create| create.collision.is_some())
     }
 
-    /// Records that the peer created this SA. Returns true if we are creating the same one.
+    /// Records that the peer creates this SA. Returns true if we are creating the same one.
     pub(super) fn collides(&mut self, target: Target, collision: Collision) -> bool {
         match self.own_create(|own| own == target) {
             Some(create) => {
@@ -103,7 +110,31 @@ impl Peer {
     /// Ends the collision with the peer's new IKE SA `spi`, which the peer has deleted again.
     pub(in crate::ike) fn end_collision(&mut self, spi: u64) {
         if let Some(create) = self.own_create(|target| target == Target::IkeSa) {
-            create.collision.take_if(|theirs| theirs.sa == NewSa::IkeSa(spi));
+            create.collision.take_if(|theirs| theirs.sa == Some(NewSa::IkeSa(spi)));
+        }
+    }
+
+    /// Gives up the SA that the peer is creating, because it has not sent the next key exchange, or
+    /// its exchange has lost.
+    pub(in crate::ike) fn drop_followup(&mut self, cx: &mut Context<'_>) {
+        let Some(followup) = self.followup.take() else { return };
+        self.withdraw_agreed(cx, followup.agreed.sa);
+    }
+
+    /// Does the same if it is the SA of this target.
+    pub(super) fn drop_followup_of(&mut self, cx: &mut Context<'_>, target: Target) {
+        if self.followup.as_ref().is_some_and(|followup| followup.agreed.sa.target() == Some(target)) {
+            self.drop_followup(cx);
+        }
+    }
+
+    /// Releases an SA that the peer is not going to create.
+    pub(super) fn withdraw_agreed(&mut self, cx: &mut Context<'_>, sa: AgreedSa) {
+        sa.withdraw(cx);
+        if let Some(target) = sa.target()
+            && let Some(create) = self.own_create(|own| own == target)
+        {
+            create.collision.take_if(|theirs| theirs.sa.is_none());
         }
     }
 
@@ -120,17 +151,26 @@ impl Peer {
     /// that began the exchange of the losing one deletes it (RFC 7296 §2.8.1).
     pub(super) fn settle_child(
         &mut self,
+        cx: &Context<'_>,
         old: ChildId,
         made: ChildId,
         lost: bool,
-        theirs: Option<Collision>,
+        theirs: Option<NewSa>,
     ) {
-        // The peer may have deleted the old one meanwhile.
-        let goes = self.change_child(old, ChildState::replace);
-        let theirs = theirs.and_then(|theirs| match theirs.sa {
+        let theirs = theirs.and_then(|theirs| match theirs {
             NewSa::Child(theirs) => Some(theirs),
             NewSa::IkeSa(_) => None,
         });
+        if lost && theirs.is_none() {
+            // The old one stays until the peer's further key exchanges are done.
+            self.change_child(old, |state| state.abandon_rekey(Some(cx.now + bounds::FOLLOWUP_WAIT)));
+            if let Some(old) = self.child(old) {
+                old.successor = None;
+            }
+            return self.enqueue(QueuedRequest::DeleteChild(made));
+        }
+        // The peer may have deleted the old one meanwhile.
+        let goes = self.change_child(old, ChildState::replace);
         match theirs {
             Some(theirs) if lost => {
                 // It is used once the peer shows that it has the keys.
@@ -157,10 +197,14 @@ impl Peer {
         cx: &mut Context<'_>,
         made: u64,
         lost: bool,
-        theirs: Option<Collision>,
+        theirs: Option<NewSa>,
     ) {
         if lost {
-            self.use_ike_sa_of_peer(cx, theirs);
+            match theirs {
+                Some(theirs) => self.use_ike_sa_of_peer(cx, theirs),
+                // The old one stays until the peer's further key exchanges are done.
+                None => self.rekey_at = Some(cx.now + bounds::FOLLOWUP_WAIT),
+            }
             return self.request_delete_ike_sa(cx, made);
         }
         let old = self.active;
@@ -168,7 +212,7 @@ impl Peer {
         self.request_delete_ike_sa(cx, old);
         // The peer deletes the SA that it created, unless it never learns that it exists.
         let until = cx.now + cx.settings.retransmission.total();
-        if let Some(Collision { sa: NewSa::IkeSa(theirs), .. }) = theirs
+        if let Some(NewSa::IkeSa(theirs)) = theirs
             && let Some(theirs) = self.ike_sas.iter_mut().find(|s| s.local_spi() == theirs)
         {
             theirs.change(|life| life.replace(until));
@@ -176,8 +220,8 @@ impl Peer {
     }
 
     /// Makes the IKE SA that the peer created the active one.
-    pub(super) fn use_ike_sa_of_peer(&mut self, cx: &mut Context<'_>, theirs: Option<Collision>) {
-        if let Some(Collision { sa: NewSa::IkeSa(spi), .. }) = theirs {
+    pub(super) fn use_ike_sa_of_peer(&mut self, cx: &mut Context<'_>, theirs: NewSa) {
+        if let NewSa::IkeSa(spi) = theirs {
             let old = self.active;
             self.use_ike_sa(cx, old, spi);
         }

@@ -12,7 +12,7 @@ use crate::{
         wire::Proposal,
     },
 };
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 impl AgreedIkeSa {
     /// Chooses one of the offered proposals; `draw` returns our SPI.
@@ -21,12 +21,6 @@ impl AgreedIkeSa {
         let spi_out = proposal::ike_spi(&chosen.spi)?;
         Some(Self { suite: chosen.suite, number: chosen.number, spi_in: draw(), spi_out })
     }
-}
-
-/// Returns offers without additional key exchanges. Those took place for the first IKE SA, and all
-/// later keys derive from its keys, so they may be left out (RFC 9370 §2.2.4).
-pub(super) fn without_more_kex(offers: impl IntoIterator<Item = Offer>) -> Vec<Offer> {
-    offers.into_iter().map(|offer| Offer { more_kex: vec![], ..offer }).collect()
 }
 
 /// Returns our proposals, with the key exchange that we have begun first.
@@ -48,11 +42,15 @@ impl Peer {
         connection: &Connection,
         proposals: &[Proposal],
     ) -> Option<AgreedIkeSa> {
-        let in_use = without_more_kex(self.active().map(|ike_sa| ike_sa.suite.offer()));
-        let all = without_more_kex(connection.ike.iter().cloned());
-        [in_use, all]
+        let in_use = self.ike_sa_successors(connection);
+        [&in_use[..], &connection.ike]
             .iter()
             .find_map(|offers| AgreedIkeSa::choose(offers, proposals, || cx.draw_spi(self.id)))
+    }
+
+    /// Returns the offers for a successor of our IKE SA with the same algorithms.
+    pub(super) fn ike_sa_successors(&self, connection: &Connection) -> Vec<Offer> {
+        self.suite().map(|suite| suite.successors(&connection.ike)).unwrap_or_default()
     }
 
     /// Adds an IKE SA whose keys derive from those of IKE SA `old`.
@@ -82,6 +80,7 @@ impl Peer {
             ike_sa.change(|life| life.replace(until));
         }
         self.active = new;
+        self.drop_followup(cx);
         self.count_rekey(cx);
         if let Some(connection) = self.connection(cx) {
             self.schedule_ike_sa(cx, connection);

@@ -2,12 +2,14 @@
 //! (RFC 7296 §1.3, §2.8).
 
 use super::{
+    followup_message::Ticket,
     ike_sa,
     message::{CreateChildRequest, CreateChildResponse, SaOffer, SaPayloads},
 };
 use crate::{
     crypto::{Kex, KexSecret, Refused, Secret},
     ike::{
+        bounds,
         connection::Connection,
         context::Context,
         event::{Event, Reason},
@@ -15,7 +17,9 @@ use crate::{
         peer::{
             Peer,
             child::{Child, ChildOffer, ChildState, TrafficLimit},
-            creation::{AgreedIkeSa, AgreedSa, CreateSent, KexBegin, KexFinish, OwnCreate, Target},
+            creation::{
+                AgreedIkeSa, AgreedSa, CreateSent, KexBegin, KexFinish, OwnAgreed, OwnCreate, Target,
+            },
             request::{QueuedRequest, Request},
             state::PendingTask,
         },
@@ -50,9 +54,7 @@ impl Peer {
                 (Some(child.sa.policy), child.sa.suite.successors(&connection.esp))
             }
             Target::Child(policy) => (Some(policy), vec![]),
-            Target::IkeSa => {
-                (None, ike_sa::without_more_kex(self.active().map(|ike_sa| ike_sa.suite.offer())))
-            }
+            Target::IkeSa => (None, self.ike_sa_successors(connection)),
         };
         let offers_all = in_use.is_empty();
         let offers = if offers_all { target.all_offers(connection) } else { in_use };
@@ -70,7 +72,7 @@ impl Target {
     /// Returns all offers that the connection allows.
     fn all_offers(self, connection: &Connection) -> Vec<Offer> {
         match self {
-            Self::IkeSa => ike_sa::without_more_kex(connection.ike.iter().cloned()),
+            Self::IkeSa => connection.ike.clone(),
             Self::Child(_) | Self::Rekey(_) => connection.esp.clone(),
         }
     }
@@ -150,7 +152,7 @@ impl OwnCreate {
 
     /// Gives the exchange up for now and schedules another attempt. `refusal` is the peer's error
     /// notify.
-    fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
+    pub(super) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
         let old = match self.target {
             Target::Rekey(old) => peer.child(old).map(|old| (old.state().expire_at(), old.limit)),
             Target::IkeSa => peer.expire_at.map(|at| (at, TrafficLimit::None)),
@@ -179,7 +181,7 @@ impl OwnCreate {
 
     /// Gives up an SA that the peer has already created, and asks the peer to delete it if it is a
     /// child SA.
-    fn fail_created(self, peer: &mut Peer, cx: &mut Context<'_>) {
+    pub(super) fn fail_created(self, peer: &mut Peer, cx: &mut Context<'_>) {
         if self.target != Target::IkeSa {
             peer.enqueue(QueuedRequest::DeleteUnused(self.spi as u32));
         }
@@ -190,13 +192,14 @@ impl OwnCreate {
     pub(in crate::ike) fn abandon(self, peer: &mut Peer, cx: &mut Context<'_>, retry_at: Option<Duration>) {
         self.withdraw(cx);
         match self.target {
-            Target::IkeSa => match (self.collision, retry_at) {
-                (None, Some(_)) => peer.rekey_at = retry_at,
-                (collision, _) => peer.use_ike_sa_of_peer(cx, collision),
+            Target::IkeSa => match self.rival() {
+                Some(theirs) => peer.use_ike_sa_of_peer(cx, theirs),
+                None if retry_at.is_some() => peer.rekey_at = retry_at,
+                None => {}
             },
             Target::Rekey(old) => {
                 // The peer may have deleted it meanwhile.
-                peer.change_child(old, |state| match self.collision {
+                peer.change_child(old, |state| match self.rival() {
                     Some(_) => state.replace(),
                     None => state.abandon_rekey(retry_at),
                 });
@@ -230,7 +233,7 @@ impl CreateSent {
         response: Result<CreateChildResponse, Malformed>,
     ) {
         match response {
-            Ok(CreateChildResponse::Agreed(answer)) => self.handle_agreed(peer, cx, answer),
+            Ok(CreateChildResponse::Agreed(answer, ticket)) => self.handle_agreed(peer, cx, answer, ticket),
             Ok(CreateChildResponse::OtherKex(method)) => self.retry(peer, cx, Kex::from_transform(method)),
             Ok(CreateChildResponse::Refused(refusal)) => self.handle_refused(peer, cx, &refusal),
             Err(_) => self.create.fail_created(peer, cx),
@@ -242,7 +245,13 @@ impl CreateSent {
         self.create.abandon(peer, cx, Some(cx.now));
     }
 
-    fn handle_agreed(self, peer: &mut Peer, cx: &mut Context<'_>, answer: SaPayloads) {
+    fn handle_agreed(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        answer: SaPayloads,
+        ticket: Option<Ticket>,
+    ) {
         let Self { create, kex } = self;
         let Some(connection) = peer.connection(cx) else { return };
         let (ours, child) = ((connection, &create.offers[..]), (create.spi as u32, kex.is_some()));
@@ -260,17 +269,22 @@ impl CreateSent {
             _ => None,
         };
         let Some(sa) = sa else { return create.fail_created(peer, cx) };
-        let chosen = sa.kex();
-        let step = KexFinish { create, nonce: answer.nonce, sa };
-        match (chosen, kex, answer.ke) {
-            (None, ..) => step.complete(peer, cx, &[]),
+        // Further key exchanges follow only if the exchange has won, so that there is never an SA to
+        // delete (RFC 9370 §2.2.4).
+        if sa.kex(1).is_some() && create.has_lost(&answer.nonce) {
+            let retry_at = cx.now + bounds::FOLLOWUP_WAIT;
+            return create.abandon(peer, cx, Some(retry_at));
+        }
+        let agreed = OwnAgreed { create, nonce: answer.nonce, sa, shared: vec![] };
+        match (agreed.next_kex(), kex, answer.ke) {
+            (None, ..) => agreed.complete(peer, cx),
             (Some(chosen), Some((kex, secret)), Some((method, data)))
                 if chosen == kex && method == kex.transform() =>
             {
-                let step = PendingTask::CreateKexFinish(Box::new(step));
+                let step = PendingTask::CreateKexFinish(Box::new(KexFinish { agreed, ticket }));
                 peer.start(cx, Task::KexFinish(secret, data), step);
             }
-            _ => step.create.fail_created(peer, cx),
+            _ => agreed.create.fail_created(peer, cx),
         }
     }
 
@@ -299,7 +313,7 @@ impl CreateSent {
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
             // 7296 §2.25).
             notify::CHILD_SA_NOT_FOUND => {
-                let (target, collides) = (create.target, create.collision.is_some());
+                let (target, collides) = (create.target, create.rival().is_some());
                 create.abandon(peer, cx, None);
                 if let Target::Rekey(old) = target
                     && let Some(child) = peer.child(old)
@@ -325,30 +339,39 @@ impl KexFinish {
         cx: &mut Context<'_>,
         result: Result<Secret, Refused>,
     ) {
+        let Self { mut agreed, ticket } = self;
         match result {
-            Ok(shared) => self.complete(peer, cx, &[shared]),
-            Err(Refused) => self.create.fail_created(peer, cx),
+            Ok(shared) => {
+                agreed.shared.push(shared);
+                agreed.proceed(peer, cx, ticket);
+            }
+            Err(Refused) => agreed.create.fail_created(peer, cx),
         }
     }
+}
 
+impl OwnAgreed {
     /// Creates the SA that both sides agreed on.
-    fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, shared: &[Secret]) {
-        let Self { create, nonce, sa } = self;
+    pub(super) fn complete(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let Self { create, nonce, sa, shared } = self;
         let lost = create.has_lost(&nonce);
+        if !lost {
+            peer.drop_followup_of(cx, create.target);
+        }
         match sa {
             AgreedSa::Child(agreed) => {
                 let replaces = agreed.replaces;
                 // Even an SA that must go at once still receives what the peer may send by it.
-                let made = peer.install(cx, agreed, shared, [&create.nonce, &nonce], true, !lost);
+                let made = peer.install(cx, agreed, &shared, [&create.nonce, &nonce], true, !lost);
                 if let (Some(made), Some(old)) = (made, replaces) {
                     peer.count_rekey(cx);
-                    peer.settle_child(old, made, lost, create.collision);
+                    peer.settle_child(cx, old, made, lost, create.rival());
                 }
             }
             AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
                 let seed = Seed { nonce_i: &create.nonce, nonce_r: &nonce, spi_i: spi_in, spi_r: spi_out };
-                peer.add_ike_sa(cx, peer.active, true, suite, shared, seed);
-                peer.settle_ike_sa(cx, spi_in, lost, create.collision);
+                peer.add_ike_sa(cx, peer.active, true, suite, &shared, seed);
+                peer.settle_ike_sa(cx, spi_in, lost, create.rival());
             }
         }
     }

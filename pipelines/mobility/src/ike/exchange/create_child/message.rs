@@ -1,5 +1,6 @@
 //! The two messages of CREATE_CHILD_SA (RFC 7296 §1.3).
 
+use super::followup_message::Ticket;
 use crate::ike::{
     peer::child::ChildOffer,
     proposal::protocol,
@@ -18,7 +19,8 @@ pub(in crate::ike) struct CreateChildRequest {
 /// The response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ike) enum CreateChildResponse {
-    Agreed(SaPayloads),
+    /// The peer agrees. If further key exchanges were agreed on, there is a ticket for the next one.
+    Agreed(SaPayloads, Option<Ticket>),
     /// The request is to come again with this key exchange method (RFC 7296 §1.3).
     OtherKex(u16),
     Refused(ErrorNotify),
@@ -75,7 +77,7 @@ impl CreateChildResponse {
         }
         match ErrorNotify::find(payloads) {
             Some(refusal) => Ok(Self::Refused(refusal)),
-            None => SaPayloads::read(payloads).map(Self::Agreed),
+            None => Ok(Self::Agreed(SaPayloads::read(payloads)?, Ticket::find(payloads))),
         }
     }
 }
@@ -100,9 +102,10 @@ impl SaPayloads {
         Ok(Self { offer, nonce: nonce.to_vec(), ke })
     }
 
-    /// Returns the payloads of the answer that agrees.
-    pub(in crate::ike) fn answer(&self) -> Vec<Payload<'_>> {
-        self.payloads().into_iter().chain(self.mode()).collect()
+    /// Returns the payloads of the answer that agrees, with the ticket for the next key exchange if
+    /// there is one.
+    pub(in crate::ike) fn answer<'a>(&'a self, ticket: Option<&'a Ticket>) -> Vec<Payload<'a>> {
+        self.payloads().into_iter().chain(self.mode()).chain(ticket.map(Ticket::payload)).collect()
     }
 
     fn payloads(&self) -> Vec<Payload<'_>> {
@@ -148,7 +151,10 @@ mod tests {
             let request = CreateChildRequest { rekeyed: Some([1, 2, 3, 4]), sa: sa(transport) };
             assert_eq!(CreateChildRequest::read(&request.payloads()), Ok(request));
             let agreed = sa(transport);
-            assert_eq!(CreateChildResponse::read(&agreed.answer()), Ok(CreateChildResponse::Agreed(agreed)));
+            assert_eq!(
+                CreateChildResponse::read(&agreed.answer(None)),
+                Ok(CreateChildResponse::Agreed(agreed, None))
+            );
         }
         let read = |refusal: ErrorNotify| CreateChildResponse::read(&[refusal.payload()]);
         let refusal: ErrorNotify = notify::TEMPORARY_FAILURE.into();

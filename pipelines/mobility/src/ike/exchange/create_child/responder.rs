@@ -1,6 +1,9 @@
 //! The responder's side of CREATE_CHILD_SA (RFC 7296 §1.3, §2.8).
 
-use super::message::{CreateChildRequest, SaOffer, SaPayloads};
+use super::{
+    followup_message::Ticket,
+    message::{CreateChildRequest, SaOffer, SaPayloads},
+};
 use crate::{
     crypto::{Refused, Secret},
     ike::{
@@ -8,7 +11,7 @@ use crate::{
         peer::{
             Peer,
             child::ChildState,
-            creation::{AgreedIkeSa, AgreedSa, Collision, NewSa, PeerCreate, Target},
+            creation::{AgreedIkeSa, AgreedSa, Collision, NewSa, PeerAgreed, PeerCreate, Target},
             ike_sa::IkeSaLife,
             request::QueuedRequest,
             state::PendingTask,
@@ -30,6 +33,8 @@ impl Peer {
         request: CreateChildRequest,
         addresses: Addresses,
     ) {
+        // It goes on with no earlier one.
+        self.drop_followup(cx);
         if let Err(refusal) = self.try_create(cx, spi, request, addresses) {
             self.refuse_request(cx, spi, ExchangeType::CreateChildSa, &refusal, addresses);
         }
@@ -64,7 +69,7 @@ impl Peer {
             }
         };
         let create = PeerCreate { spi, addresses, nonce, sa };
-        match (create.sa.kex(), ke) {
+        match (create.sa.kex(0), ke) {
             (None, _) => create.complete(self, cx, None),
             (Some(kex), Some((method, data))) if method == kex.transform() => {
                 if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
@@ -75,7 +80,7 @@ impl Peer {
             }
             // The initiator must try again with this group (RFC 7296 §1.3).
             (Some(kex), _) => {
-                create.withdraw(cx);
+                create.sa.withdraw(cx);
                 return Err(ErrorNotify::invalid_ke_payload(kex.transform()));
             }
         }
@@ -98,14 +103,15 @@ impl PeerCreate {
             Err(Refused) => notify::INVALID_SYNTAX,
         };
         peer.refuse_request(cx, self.spi, ExchangeType::CreateChildSa, &refusal.into(), self.addresses);
-        self.withdraw(cx);
+        self.sa.withdraw(cx);
     }
 
-    /// Answers the peer, and creates the SA that both sides agreed on.
+    /// Answers the peer, and creates the SA that both sides agreed on unless further key exchanges
+    /// follow.
     fn complete(self, peer: &mut Peer, cx: &mut Context<'_>, exchanged: Option<(Vec<u8>, Secret)>) {
         let Self { spi, addresses, nonce: theirs, sa } = self;
         let ours = cx.random.bytes(NONCE);
-        let (ke, shared) = match (sa.kex(), exchanged) {
+        let (ke, shared) = match (sa.kex(0), exchanged) {
             (Some(kex), Some((data, shared))) => (Some((kex.transform(), data)), vec![shared]),
             _ => (None, vec![]),
         };
@@ -116,25 +122,37 @@ impl PeerCreate {
             }
         };
         let response = SaPayloads { offer, nonce: ours.clone(), ke };
-        peer.answer(cx, spi, ExchangeType::CreateChildSa, &response.answer(), addresses);
-        let nonces = [&theirs[..], &ours];
+        let agreed = PeerAgreed { spi, nonces: [theirs, ours], sa, shared };
+        let ticket = agreed.next_kex().map(|_| Ticket::draw(cx));
+        let payloads = response.answer(ticket.as_ref());
+        peer.answer(cx, spi, ExchangeType::CreateChildSa, &payloads, addresses);
+        agreed.proceed(peer, cx, ticket);
+    }
+}
+
+impl PeerAgreed {
+    /// Creates the SA that both sides agreed on.
+    pub(super) fn complete(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let Self { spi, nonces, sa, shared } = self;
+        let [theirs, ours] = &nonces;
         match sa {
             AgreedSa::Child(agreed) => {
                 let replaces = agreed.replaces;
                 // The initiator has the keys only once our response arrives. Until it uses them,
                 // the predecessor stays in use.
-                let made = peer.install(cx, agreed, &shared, nonces, false, replaces.is_none());
+                let made = peer.install(cx, agreed, &shared, [theirs, ours], false, replaces.is_none());
                 let (Some(made), Some(old)) = (made, replaces) else { return };
                 peer.count_rekey(cx);
-                let collision = Collision::new(nonces, NewSa::Child(made));
+                let collision = Collision::new(&nonces, Some(NewSa::Child(made)));
                 if !peer.collides(Target::Rekey(old), collision) {
                     peer.change_child(old, ChildState::replace);
                 }
                 peer.queued.retain(|request| *request != QueuedRequest::RekeyChild(old));
             }
             AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
-                let seed = Seed { nonce_i: &theirs, nonce_r: &ours, spi_i: spi_out, spi_r: spi_in };
-                let collides = peer.collides(Target::IkeSa, Collision::new(nonces, NewSa::IkeSa(spi_in)));
+                let seed = Seed { nonce_i: theirs, nonce_r: ours, spi_i: spi_out, spi_r: spi_in };
+                let collision = Collision::new(&nonces, Some(NewSa::IkeSa(spi_in)));
+                let collides = peer.collides(Target::IkeSa, collision);
                 peer.add_ike_sa(cx, spi, false, suite, &shared, seed);
                 if !collides {
                     peer.use_ike_sa(cx, spi, spi_in);

@@ -72,7 +72,7 @@ impl Peer {
         if spi == self.active {
             // Both were rekeying the IKE SA, and the peer's exchange won (RFC 7296 §2.25.2).
             let own = self.own_create(|target| target == Target::IkeSa);
-            if own.is_none_or(|create| create.collision.is_none()) {
+            if own.is_none_or(|create| create.rival().is_none()) {
                 return self.fail(cx, Reason::Deleted);
             }
             let is_it = |task: &mut PendingTask| {
