@@ -279,6 +279,7 @@ fn addresses_that_no_peer_can_have_are_not_granted() {
     let router = IpAddr::from([203, 0, 113, 254]);
     for text in [
         "203.0.113.1",
+        "10.99.0.53",
         "192.0.2.7",
         "203.0.113.254",
         "0.0.0.0",

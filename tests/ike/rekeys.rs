@@ -228,3 +228,16 @@ fn unknown_child_sa_is_named_in_the_refusal() {
     assert_eq!((named.protocol, named.spi, named.data), (3, &[0, 0, 0x77, 0x77][..], &[][..]));
     assert_eq!(ErrorNotify::find(&[refusal.payload()]), Some(refusal));
 }
+
+#[test]
+fn rekey_of_the_ike_sa_is_retried_whatever_the_refusal() {
+    let mut insider = insider();
+    let peer = insider.pair.connected_peers()[1][0];
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, true);
+    drop(insider.pair.down());
+    answer(&mut insider, 0, &[ErrorNotify::child_sa_not_found([0, 0, 1, 0]).payload()]);
+    drop(insider.pair.down());
+    insider.pair.now += Duration::from_secs(60);
+    insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+    assert_eq!(offered(&mut insider), [[128]]);
+}

@@ -30,7 +30,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::drop::DropReason;
 use wayfarer_mobility::ike::{
-    connection::Connection,
+    connection::{Connection, RemoteAuth},
     endpoint::Endpoint,
     event::{ChildId, ChildSa, Event, PeerId},
     pool::Pool,
@@ -159,7 +159,10 @@ impl Ike {
     /// Handles changed routes and addresses: for each peer that we connected to, uses the local
     /// address of the port that its packets leave by.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
-        self.endpoint.reserve_addresses(network.routes.taken().collect());
+        // Only a RADIUS server can choose addresses outside of the pools.
+        if self.endpoint.connections().iter().any(|c| matches!(c.remote_auth, RemoteAuth::Eap(_))) {
+            self.endpoint.reserve_addresses(network.routes.taken().collect());
+        }
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
             let connection = view.connection().and_then(|i| self.endpoint.connections().get(i));

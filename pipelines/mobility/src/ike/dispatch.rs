@@ -175,6 +175,8 @@ impl Peer {
             }
             _ => cx.count(Counter::UnknownExchange),
         }
+        // What waited for an exchange of the peer may begin.
+        self.start_queued(cx);
         Ok(())
     }
 

@@ -90,7 +90,8 @@ impl Peer {
         owner: &Owner,
         address: IpAddr,
     ) -> Result<IpAddr, LeaseError> {
-        if !is_assignable(address) || self.is_outer(connection, address) {
+        let is_server = cx.connections.iter().any(|connection| connection.dns.contains(&address));
+        if !is_assignable(address) || self.is_outer(connection, address) || is_server {
             return Err(LeaseError::Impossible(address));
         }
         cx.leases().lease_fixed(&connection.pools, owner, address).map(|()| address)

@@ -312,7 +312,7 @@ impl CreateSent {
             notify::NO_PROPOSAL_CHOSEN if !create.offers_all => create.offer_all(peer, cx),
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
             // 7296 §2.25).
-            notify::CHILD_SA_NOT_FOUND => {
+            notify::CHILD_SA_NOT_FOUND if create.target != Target::IkeSa => {
                 let (target, collides) = (create.target, create.rival().is_some());
                 create.abandon(peer, cx, None);
                 if let Target::Rekey(old) = target
