@@ -223,6 +223,7 @@ impl Links {
             let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
             match tunnel.move_to(now, path, writer) {
                 Ok(()) => {
+                    roaming.handle_move();
                     debug!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer moved");
                 }
                 Err(why) => {
@@ -231,7 +232,6 @@ impl Links {
                 }
             }
         }
-        roaming.handle_move();
         result
     }
 

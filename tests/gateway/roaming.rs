@@ -81,6 +81,18 @@ fn sends_nothing_before_the_peers_address_is_known() {
 }
 
 #[test]
+fn first_path_that_cannot_be_used_is_not_the_known_one() {
+    let (mut world, [mut one, _]) = world(|t| t.roam = Roam::Ignore);
+    // Nobody can answer to UDP port 0.
+    one.port = Some(0);
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    assert_eq!(views(&mut world)[0].state, "waiting");
+    one.port = Some(700);
+    world.send(OUTSIDE, &one.seal(&up(1)));
+    assert_eq!(goes_to(&mut world, 1), ("192.0.2.1".into(), Some(700)));
+}
+
+#[test]
 fn only_an_authentic_newest_packet_moves_a_link() {
     let (mut world, [mut one, _]) = world(|_| {});
     world.send(OUTSIDE, &one.seal(&up(1)));
