@@ -241,3 +241,19 @@ fn rekey_of_the_ike_sa_is_retried_whatever_the_refusal() {
     insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
     assert_eq!(offered(&mut insider), [[128]]);
 }
+
+#[test]
+fn successor_of_the_peer_saves_a_link_whose_own_rekey_is_refused_at_the_limit() {
+    let mut insider = insider();
+    let first = insider.first_spi();
+    let peer = insider.pair.connected_peers()[1][0];
+    let old = insider.pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, false);
+    drop(insider.pair.down());
+    assert!(matches!(insider.child(0x1000, Some(first), true, &[]), Answer::Accepted(_)));
+    insider.pair.gateway.endpoint.handle_child_expired(insider.pair.now, peer, old);
+    let refusal: ErrorNotify = notify::NO_ADDITIONAL_SAS.into();
+    answer(&mut insider, 0, &[refusal.payload()]);
+    drop(insider.pair.down());
+    assert_eq!((insider.pair.gateway.end_reasons(), insider.children()), (vec![], 2));
+}

@@ -85,8 +85,8 @@ impl Peer {
             AgreedSa::Child(agreed) => agreed.replaces,
             AgreedSa::IkeSa(_) => None,
         };
-        let stays = |state| matches!(state, ChildState::Installed { .. } | ChildState::Rekeying { .. });
-        let is_there = |id| self.children.iter().any(|child| child.id == id && stays(child.state()));
+        let is_there =
+            |id| self.children.iter().any(|child| child.id == id && child.state().carries_traffic());
         let is_ours = sa.target().is_some_and(|target| self.follows_up(target));
         spi == self.active && replaces.is_none_or(is_there) && !is_ours
     }

@@ -166,7 +166,7 @@ impl OwnCreate {
             cx.tell(Event::CreateFailed { peer: peer.id, child, refusal });
         }
         let delay = match old {
-            Some((_, TrafficLimit::Hard)) if !is_busy => {
+            Some((_, TrafficLimit::Hard)) if !is_busy && self.rival().is_none() => {
                 self.withdraw(cx);
                 return peer.close(cx, Reason::Expired);
             }
