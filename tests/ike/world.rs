@@ -64,6 +64,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
+    /// `true` if terminals answer probes by empty messages.
+    empty_answers: bool,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -94,6 +96,22 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer, false, seed, kind, terminals, cable)
+    }
+
+    /// Makes a gateway and terminals that answer probes by empty messages.
+    pub(super) fn with_empty_answers(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer(), true, seed, kind, terminals, cable)
+    }
+
+    fn make(
+        offer: Offer,
+        empty_answers: bool,
+        seed: u64,
+        kind: Kind,
+        terminals: usize,
+        cable: Cable,
+    ) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -102,6 +120,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
+            empty_answers,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -136,7 +155,10 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
-        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
+        let has_habit = self.empty_answers && node != GATE;
+        let settings = Settings { log_keys: has_habit, ..Settings::default() };
+        let node = Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings));
+        if has_habit { node.with_empty_answers() } else { node }
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {
@@ -355,7 +377,7 @@ impl World {
             while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
                 let Addresses { local: from, remote: to } = transmit.addresses;
                 let content = match transmit.payload {
-                    Payload::Message(message) => Content::Ike(message),
+                    Payload::Message(message) => Content::Ike(self.nodes[node].as_sent(message)),
                     Payload::Keepalive => Content::Keepalive,
                 };
                 self.send(node, Datagram { from, to, content });
