@@ -137,7 +137,8 @@ impl RawConnection<'_> {
                 _ => Ok(ask),
             })?
             .unwrap_or(false);
-        let Proofs { local_id, remote_id, local_auth, remote_auth } = self.proofs(remote, &local)?;
+        let Proofs { local_id, other_local_ids, remote_id, local_auth, remote_auth } =
+            self.proofs(remote, &local)?;
         let v6 = local.iter().any(IpAddr::is_ipv6);
         Ok(Connection {
             window: source
@@ -151,6 +152,7 @@ impl RawConnection<'_> {
                 remote,
                 local,
                 local_id,
+                other_local_ids,
                 remote_id,
                 local_auth,
                 remote_auth,

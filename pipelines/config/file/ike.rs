@@ -36,7 +36,7 @@ pub(in crate::config) struct Connection {
     pub name: Spanned<String>,
     pub local: Key<List>,
     pub remote: Key<String>,
-    pub local_id: Key<String>,
+    pub local_id: Key<List>,
     pub remote_id: Key<List>,
     pub auth: Spanned<Auth>,
     pub psk_file: Key<String>,

@@ -98,7 +98,7 @@ fn every_key_reaches_the_model() {
     let keys = r#"
 remote = "192.0.2.7:4500"
 local = "203.0.113.1"
-local_id = "gw.test"
+local_id = ["gw.test", "vpn.test", "CN=gw.test, O=Lab"]
 inner_remote = ["10.1.0.0/16", "2001:db8:7::/48"]
 pool = ["terminals"]
 dns = "10.99.0.53"
@@ -138,6 +138,7 @@ children = 30
     let p = &c.protocol;
     assert_eq!(p.remote, Some(SocketAddr::from(([192, 0, 2, 7], 4500))));
     assert_eq!((&p.local[..], &p.local_id), (&[ip("203.0.113.1")][..], &id("gw.test")));
+    assert_eq!(p.other_local_ids, [id("vpn.test"), id("CN=gw.test,O=Lab")]);
     assert_eq!(p.children.len(), 2);
     let remote =
         [range("10.1.0.0", "10.1.255.255"), range("2001:db8:7::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff")];
@@ -246,7 +247,7 @@ fn single_keys() {
         ),
         (
             "local_id = \"a b\"",
-            "connection.local_id = \"a b\": must be an address, a domain name, a mail address, or \"@#\" and hexadecimal digits",
+            "connection.local_id = \"a b\": must be an address, a domain name, a mail address, a distinguished name such as \"CN=gw.example.org, O=Example\", or \"@#\" and hexadecimal digits",
         ),
         (
             "local_id = \"certificate-subject\"",

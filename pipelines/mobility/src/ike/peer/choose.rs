@@ -98,7 +98,7 @@ impl Candidates {
     ) -> Result<usize, Reason> {
         let identity = &request.identity;
         let fits = |connection: &Connection| {
-            request.responder_id.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
+            connection.own_id(request.responder_id.as_ref()).is_some()
                 && match (&connection.remote_auth, &request.proof) {
                     (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
                     (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
@@ -139,8 +139,8 @@ impl Candidates {
         };
         let index = self.first(connections, |connection| {
             connection.has_same_remote_auth(preliminary)
-                && (!is_eap || connection.has_same_local_auth(preliminary))
-                && responder_id.is_none_or(|id| id.is_same(&connection.local_id))
+                && (!is_eap || connection.has_same_local_auth(preliminary, responder_id))
+                && connection.own_id(responder_id).is_some()
                 && is_named(&connection.remote_id)
         })?;
         // The key that was mixed in is that of the preliminary connection; with EAP there is none

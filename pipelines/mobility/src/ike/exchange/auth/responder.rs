@@ -181,6 +181,11 @@ impl Claim {
         cx.connections.get(self.connection).ok_or(Reason::NoConnection.into())
     }
 
+    /// Returns our identity: the one that the peer asked for, if it did.
+    pub(super) fn own_id<'a>(&self, connection: &'a Connection) -> &'a Identity {
+        connection.own_id(self.request.responder_id.as_ref()).unwrap_or(&connection.local_id)
+    }
+
     /// Sends our proof, or prepares it: the peer is authenticated, or will be by EAP.
     fn prove(
         self: Box<Self>,
@@ -190,7 +195,7 @@ impl Claim {
     ) -> Next {
         let connection = self.connection(cx)?;
         let ike_sa = peer.handshake_sa()?;
-        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, &connection.local_id);
+        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.own_id(connection));
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
                 let data = peer.shared_key(cx, &key.0, &octets).to_vec();
@@ -240,6 +245,7 @@ impl Claim {
         // peer counts as being where it received our first response.
         let seen = peer.current_path();
         peer.addresses.remote.set_ip(peer.from);
+        let own_id = self.own_id(connection).clone();
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, initial_contact);
@@ -248,7 +254,7 @@ impl Claim {
         let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
         let mut answer = Vec::new();
         if !with_eap {
-            answer.push(Payload::IdR(connection.local_id.clone()));
+            answer.push(Payload::IdR(own_id));
             answer.extend(message::certificates(&connection.local_auth));
         }
         answer.push(proof.payload());
