@@ -4,6 +4,7 @@ mod addresses;
 mod agreement;
 mod bounds;
 mod collisions;
+mod crash;
 mod datagram;
 mod devices;
 mod doubles;

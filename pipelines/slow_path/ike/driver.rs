@@ -2,6 +2,7 @@
 
 use super::{
     child::{self, ConnectionParts},
+    crash_secret::CrashSecret,
     datagram, guard,
     helpers::Helpers,
     inner::InnerAddresses,
@@ -55,6 +56,8 @@ pub(in crate::slow_path) struct Ike {
     unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
     key_log: Option<KeyLog>,
+    /// Keeps other gateways from using the same secret.
+    _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
 }
 
@@ -67,7 +70,7 @@ impl Ike {
     /// the cores of the workers.
     ///
     /// # Errors
-    /// The system's error for a thread or for the key log's folder.
+    /// The system's error for a thread, for the key log's folder or for the secret's file.
     pub(in crate::slow_path) fn start(
         config: &model::Ike,
         workers: &[usize],
@@ -75,6 +78,9 @@ impl Ike {
         links: &mut Links,
         network: &Network,
     ) -> io::Result<Self> {
+        let secret = config.crash_secret_file.as_deref();
+        let secret = secret.map(|path| CrashSecret::open(path, &OsRandom)).transpose()?;
+        let (crash_file, crash_secret) = secret.unzip();
         let settings = Settings {
             cookie_threshold: config.cookie_threshold,
             half_open_limit: config.half_open,
@@ -82,6 +88,7 @@ impl Ike {
             peer_limit: config.peers,
             device_limit: config.devices,
             child_limit: config.children,
+            crash_secret,
             log_keys: config.key_log.is_some(),
             ..Settings::default()
         };
@@ -108,6 +115,7 @@ impl Ike {
             unconfirmed: UnconfirmedPaths::default(),
             inner: InnerAddresses::new(host),
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+            _crash_secret: crash_file,
             log: PeerLog::default(),
         };
         this.dial(now);

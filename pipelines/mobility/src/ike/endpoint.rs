@@ -5,7 +5,7 @@
 //! fixed point.
 
 use super::{
-    admission::{self, Admission, CookieCheck},
+    admission::Admission,
     bounds,
     connected::NewPeer,
     connection::Connection,
@@ -20,13 +20,13 @@ use super::{
     settings::Settings,
     sizes::StateSizes,
     view::View,
-    wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
+    wire::{self, ExchangeType, Header, notify},
 };
 use crate::{
     crypto::{Crypto, Random},
     path::{Addresses, OtherFamily, Path},
     task::{Outcome, Task, TaskId},
-    transmit::{Payload, Transmit},
+    transmit::Transmit,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -44,11 +44,11 @@ const MAX_INIT_LEN: usize = 4096;
 /// All peers.
 #[derive(Debug)]
 pub struct Endpoint {
-    environment: Environment,
+    pub(super) environment: Environment,
     pub(super) shared: Shared,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     next_peer: u64,
-    admission: Admission,
+    pub(super) admission: Admission,
     timers: BTreeSet<(Duration, PeerId)>,
     /// Peers that have ended and are not forgotten yet, the oldest first.
     ended: VecDeque<PeerId>,
@@ -243,25 +243,6 @@ impl Endpoint {
         }
     }
 
-    /// Answers a message with an unknown SPI or version, whose sender may want to know. The answer
-    /// is not authenticated (RFC 7296 §2.21.4).
-    fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
-        if header.is_response() {
-            return;
-        }
-        if self.admission.admits_hint(now) {
-            self.refuse(addresses, header, &Notify::new(kind, &[]));
-        } else {
-            self.shared.count(Counter::TooOften);
-        }
-    }
-
-    /// Sends an unencrypted answer.
-    fn refuse(&mut self, addresses: Addresses, header: &Header, notify: &Notify<'_>) {
-        let payload = Payload::Message(admission::refusal(header, notify));
-        self.shared.transmits.push_back(Transmit { addresses, payload });
-    }
-
     /// Handles a peer's first message, before we have given it an SPI (RFC 7296 §2.2, §3.1).
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
         if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
@@ -311,13 +292,6 @@ impl Endpoint {
         }
     }
 
-    /// Refuses a first message, and keeps no state (RFC 7296 §2.21.1).
-    fn refuse_init(&mut self, now: Duration, addresses: Addresses, header: &Header, why: &ErrorNotify) {
-        self.shared.count(Counter::InitRefused);
-        self.admission.note_refusal(now);
-        self.refuse(addresses, header, &Notify::new(why.kind, &why.data));
-    }
-
     /// Drops an unauthenticated peer to make room for others.
     fn evict(&mut self, now: Duration, peer: PeerId) {
         self.shared.count(Counter::Crowded);
@@ -325,26 +299,6 @@ impl Endpoint {
             peer.fail(cx, Reason::Overload);
             peer.forget();
         });
-    }
-
-    /// Returns true if a first message has a valid cookie; otherwise asks for one.
-    fn has_cookie(
-        &mut self,
-        now: Duration,
-        addresses: Addresses,
-        header: &Header,
-        request: &InitMessage,
-    ) -> bool {
-        let (crypto, random, from) =
-            (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
-        match self.admission.check_cookie(now, crypto, random, from, header, request) {
-            CookieCheck::Valid => return true,
-            CookieCheck::Required(cookie) => {
-                self.shared.count(Counter::Cookie);
-                self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
-            }
-        }
-        false
     }
 
     /// Connects by `connection` from `local`, now and whenever the connection ends.

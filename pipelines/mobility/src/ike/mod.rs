@@ -5,6 +5,8 @@
 //! | [`endpoint`] | all peers: messages in, messages and events out |
 //! | `admission` | half-open peers, cookies, and refusals of first messages |
 //! | `dial` | connections that we make, and repeat when they end |
+//! | `refusals` | answers to messages that belong to no peer |
+//! | `crash` | tokens by which peers notice a crash (RFC 6290) |
 //! | `context` | state that peers share |
 //! | `exchange` | the exchanges, both sides of each |
 //! | `dispatch` | passes messages and outcomes of tasks to what waits for them |
@@ -52,11 +54,13 @@ mod connected;
 mod context;
 mod cookie;
 pub mod counter;
+mod crash;
 mod dial;
 mod dispatch;
 mod doubt;
 mod exchange;
 mod peer;
 mod quota;
+mod refusals;
 mod reserved;
 pub mod settings;

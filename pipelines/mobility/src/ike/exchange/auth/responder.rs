@@ -8,6 +8,7 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         counter::Counter,
+        crash::CrashToken,
         event::Reason,
         exchange::mobike::addresses::Additional,
         peer::{
@@ -242,10 +243,12 @@ impl Claim {
         peer.addresses.remote.set_ip(peer.from);
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
+        peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
         let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
         let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
+        let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {
             answer.push(Payload::IdR(connection.local_id.clone()));
@@ -255,6 +258,7 @@ impl Claim {
         if self.ppk {
             answer.push(Payload::notify(notify::PPK_IDENTITY, &[]));
         }
+        answer.extend(token.as_ref().map(CrashToken::payload));
         let configured = match &terms.configuration {
             Some(request) => peer.configure(cx, connection, request),
             None => Ok(None),
