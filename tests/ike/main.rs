@@ -25,6 +25,7 @@ mod node;
 mod pair;
 mod radius;
 mod rekeys;
+mod reload;
 mod shut_down;
 mod states;
 mod storms;

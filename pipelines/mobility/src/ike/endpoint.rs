@@ -11,10 +11,9 @@ use super::{
     connection::Connection,
     context::{Context, Environment, Shared},
     counter::Counter,
-    dial::Dials,
+    dial::{self, Dials},
     event::{ChildId, Event, PeerId, Reason},
     exchange::init::message::InitMessage,
-    nat::{IKE_PORT, NAT_T_PORT},
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
@@ -33,10 +32,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use core::{net::IpAddr, time::Duration};
 
 /// Most bytes of a first message, which is kept until its sender is authenticated.
 const MAX_INIT_LEN: usize = 4096;
@@ -66,7 +62,7 @@ impl Endpoint {
         settings: Settings,
     ) -> Self {
         Self {
-            environment: Environment { crypto, random, connections, settings },
+            environment: Environment::new(crypto, random, connections, settings),
             shared: Shared::new(pools),
             peers: BTreeMap::new(),
             next_peer: 0,
@@ -78,9 +74,9 @@ impl Endpoint {
         }
     }
 
-    /// Returns the connections, by index.
+    /// Returns the connections by index: those of the configuration, and earlier ones.
     pub fn connections(&self) -> &[Connection] {
-        &self.environment.connections
+        self.environment.connections.all()
     }
 
     /// Returns the value of a counter.
@@ -306,16 +302,15 @@ impl Endpoint {
         let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
             return;
         };
-        // On any other port, messages have the non-ESP marker from the first on (RFC 7296 §2.23).
-        let port = if remote.port() == IKE_PORT { IKE_PORT } else { NAT_T_PORT };
-        let addresses = Addresses { local: SocketAddr::new(local, port), remote };
-        self.dials.push(now, connection, addresses);
+        self.dials.push(now, connection, dial::addresses(local, remote));
         self.redial(now);
     }
 
     fn redial(&mut self, now: Duration) {
         while let Some(dial) = self.dials.take_due(now) {
-            if self.shared.connected.has_peer_of(dial.connection) {
+            let connections = &self.environment.connections;
+            let number = connections.number(dial.connection);
+            if number.is_some_and(|number| self.shared.connected.has_peer_of(number)) {
                 dial.postpone(now);
                 continue;
             }

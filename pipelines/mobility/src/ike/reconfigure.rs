@@ -1,0 +1,77 @@
+//! A new configuration for a running endpoint.
+
+use super::{
+    connection::Connection,
+    endpoint::Endpoint,
+    peer::{Peer, Phase},
+    pool::Pool,
+    settings::Settings,
+};
+use alloc::{collections::BTreeSet, vec::Vec};
+
+impl Endpoint {
+    /// Replaces the configuration, except for the secret of crash tokens and the key log. Returns the
+    /// index that each connection has from now on.
+    ///
+    /// - Connected peers keep what they agreed to, and their addresses. So do peers whose proof is
+    ///   being checked. All others, and all that connect again, get the new connections.
+    /// - A connection that we make is made again as the new configuration has it, or not at all if it
+    ///   has none of this name. New ones need a call of [`Endpoint::dial`].
+    pub fn reconfigure(
+        &mut self,
+        connections: Vec<Connection>,
+        pools: Vec<Pool>,
+        settings: Settings,
+    ) -> Vec<usize> {
+        let environment = &mut self.environment;
+        let crash_secret = environment.settings.crash_secret.take();
+        let log_keys = environment.settings.log_keys;
+        environment.settings = Settings { crash_secret, log_keys, ..settings };
+        let renumbered = self.shared.leases.replace(pools);
+        environment.connections.renumber_pools(&renumbered);
+
+        let numbers: Vec<Option<usize>> =
+            (0..environment.connections.all().len()).map(|i| environment.connections.number(i)).collect();
+        let number = |index: usize| numbers.get(index).copied().flatten();
+        let in_use: BTreeSet<usize> = self.peers.values().flat_map(Peer::used_connections).collect();
+        let indices = environment.connections.replace(connections, &in_use);
+        let connections = &environment.connections;
+        let renewed = |index: usize| connections.numbered(number(index)?);
+        for peer in self.peers.values_mut() {
+            peer.renew_candidates(renewed);
+        }
+        self.dials.renew(|index| {
+            let new = renewed(index)?;
+            Some((new, connections.get(new)?))
+        });
+        indices
+    }
+
+    /// Returns true if we make this connection.
+    pub fn is_dialled(&self, connection: usize) -> bool {
+        self.dials.has(connection)
+    }
+}
+
+impl Peer {
+    /// Returns the indices of the connections that the peer uses.
+    fn used_connections(&self) -> impl Iterator<Item = usize> {
+        let responder = match &self.phase {
+            Phase::Responder(responder) => Some(responder),
+            _ => None,
+        };
+        let claims = responder.filter(|responder| responder.state.claim().is_some());
+        let candidates = claims.into_iter().flat_map(|responder| responder.handshake.candidates.indices());
+        self.connection.into_iter().chain(candidates)
+    }
+
+    /// Replaces the connections that the peer may belong to by those that `renewed` returns, unless the
+    /// peer has already claimed an identity.
+    fn renew_candidates(&mut self, renewed: impl Fn(usize) -> Option<usize>) {
+        if let Phase::Responder(responder) = &mut self.phase
+            && responder.state.claim().is_none()
+        {
+            responder.handshake.candidates.renew(renewed);
+        }
+    }
+}
