@@ -10,7 +10,7 @@ pub(crate) const KEY_LOG_WARNING: &str =
     "IKE writes its keys to this folder: whoever reads them can decrypt all traffic";
 
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ike {
     /// Connections: the peers that may connect, or that the gateway connects to.
     pub connections: Vec<Connection>,
@@ -55,7 +55,7 @@ impl Default for Ike {
 }
 
 /// `[[connection]]`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// The connection as IKE uses it.
     pub protocol: connection::Connection,
