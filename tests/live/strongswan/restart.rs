@@ -41,7 +41,7 @@ fn strongswan_stays_connected_while_the_gateway_reloads() {
 
     // Nothing changes by a wrong file, nor by one with a change that needs a restart.
     let good = fs::read_to_string(lab.path("gw.toml")).unwrap();
-    let other = psk("unique = false").replace("cl.test", "other.test");
+    let other = psk("").replace("cl.test", "other.test").replace("name = \"psk\"", "name = \"other\"");
     for (wrong, why) in [
         (good.replace("auth = \"psk\"", "auth = \"pks\""), "gw.toml:"),
         (

@@ -46,11 +46,6 @@ impl Connections {
         self.numbers.get(index).copied()
     }
 
-    /// Returns the index of the connection in the configuration with the name of this number.
-    pub(super) fn numbered(&self, number: usize) -> Option<usize> {
-        self.current.iter().copied().find(|index| self.number(*index) == Some(number))
-    }
-
     /// Changes the pools of all connections to the indices that `renumbered` has for them.
     pub(super) fn renumber_pools(&mut self, renumbered: &[Option<usize>]) {
         for connection in &mut self.all {
@@ -60,8 +55,14 @@ impl Connections {
     }
 
     /// Replaces the configuration, except for connections that are `in_use`. Returns the index of
-    /// each of the `new` connections.
-    pub(super) fn replace(&mut self, new: Vec<Connection>, in_use: &BTreeSet<usize>) -> Vec<usize> {
+    /// each of the `new` connections, and for each earlier index that of the new connection of the
+    /// same name.
+    pub(super) fn replace(
+        &mut self,
+        new: Vec<Connection>,
+        in_use: &BTreeSet<usize>,
+    ) -> (Vec<usize>, Vec<Option<usize>>) {
+        let earlier = self.numbers.clone();
         let end = in_use.last().map_or(0, |last| last + 1);
         self.all.truncate(end);
         self.numbers.truncate(end);
@@ -86,6 +87,9 @@ impl Connections {
                 }
             }
         }
-        self.current.clone()
+        let by_number: BTreeMap<usize, usize> =
+            self.current.iter().map(|index| (self.numbers[*index], *index)).collect();
+        let renewed = earlier.iter().map(|number| by_number.get(number).copied()).collect();
+        (self.current.clone(), renewed)
     }
 }

@@ -30,19 +30,15 @@ impl Endpoint {
         let renumbered = self.shared.leases.replace(pools);
         environment.connections.renumber_pools(&renumbered);
 
-        let numbers: Vec<Option<usize>> =
-            (0..environment.connections.all().len()).map(|i| environment.connections.number(i)).collect();
-        let number = |index: usize| numbers.get(index).copied().flatten();
         let in_use: BTreeSet<usize> = self.peers.values().flat_map(Peer::used_connections).collect();
-        let indices = environment.connections.replace(connections, &in_use);
-        let connections = &environment.connections;
-        let renewed = |index: usize| connections.numbered(number(index)?);
+        let (indices, renewed) = environment.connections.replace(connections, &in_use);
+        let renewed = |index: usize| *renewed.get(index)?;
         for peer in self.peers.values_mut() {
             peer.renew_candidates(renewed);
         }
         self.dials.renew(|index| {
             let new = renewed(index)?;
-            Some((new, connections.get(new)?))
+            Some((new, environment.connections.get(new)?))
         });
         indices
     }
