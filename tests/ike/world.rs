@@ -26,7 +26,7 @@ use wayfarer::{
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
-        connection::Connection,
+        connection::{Connection, SharedKey},
         endpoint::Endpoint,
         event::{ChildId, PeerId},
         pool::Pool,
@@ -38,6 +38,7 @@ use wayfarer_mobility::{
     task::{Task, TaskId},
     transmit::Payload,
 };
+use zeroize::Zeroizing;
 
 /// Something that is due at some time.
 enum Occurrence {
@@ -64,6 +65,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
+    /// True if every node gives tokens to its peers (RFC 6290).
+    gives_tokens: bool,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -94,6 +97,16 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::with(offer, false, seed, kind, terminals, cable)
+    }
+
+    /// Makes a gateway and terminals as [`World::new`] does, each of which has a secret that outlives
+    /// its restarts.
+    pub(super) fn with_tokens(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::with(offer(), true, seed, kind, terminals, cable)
+    }
+
+    fn with(offer: Offer, gives_tokens: bool, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -102,6 +115,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
+            gives_tokens,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -136,7 +150,10 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
-        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
+        let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
+        let settings =
+            Settings { crash_secret: Some(secret).filter(|_| self.gives_tokens), ..Settings::default() };
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings))
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {

@@ -27,7 +27,8 @@ const REFUSED: &str = "the configuration was not reloaded, and nothing has chang
 fn strongswan_stays_connected_while_the_gateway_reloads() {
     let lab = mobile_lab();
     fs::write(lab.path("users"), "bob = \"builder\"").unwrap();
-    let config = gateway_head("") + &psk("") + CERTIFICATES;
+    // strongSwan does not mind the crash tokens that it is given.
+    let config = gateway_head("crash_secret_file = \"state/crash-secret\"") + &psk("") + CERTIFICATES;
     let (gateway, client) = connected(&lab, &config, "", "net");
     assert!(!client.try_swanctl("--initiate --child eapnet").status.success());
     let peer = gateway.peers().remove(0).peer;
@@ -38,6 +39,7 @@ fn strongswan_stays_connected_while_the_gateway_reloads() {
     gateway.command("reload");
     client.swanctl("--rekey --ike psk");
     client.swanctl("--rekey --child net");
+    gateway.command("peer rekey cl.test --ike");
 
     // Nothing changes by a wrong file, nor by one with a change that needs a restart.
     let good = fs::read_to_string(lab.path("gw.toml")).unwrap();
