@@ -115,6 +115,14 @@ fn bounds_ike_sas_and_those_of_collisions() {
     assert_eq!(rekeying.ike_sas(), 1, "replaced IKE SAs expire");
     assert!(matches!(rekeying.ike_sa(0x2000), Answer::Accepted(_)));
 
+    let mut hasty = insider(Settings::default());
+    for spi in 0x1000..0x1040 {
+        assert!(matches!(hasty.ike_sa(spi), Answer::Accepted(_)), "the peer deletes what it replaced");
+        hasty.delete_ike_sa();
+        hasty.switch();
+        assert!(hasty.ike_sas() <= bounds::IKE_SAS);
+    }
+
     let mut colliding = insider(Settings::default());
     let peer = colliding.pair.gateway.endpoint.peers().next().unwrap().id();
     colliding.pair.gateway.endpoint.rekey(colliding.pair.now, peer, true);

@@ -237,6 +237,11 @@ impl Insider {
         self.ask(ExchangeType::Informational, &[Payload::Delete(Delete { protocol: 3, spis: vec![spi] })]);
     }
 
+    /// Deletes the IKE SA that protects its messages.
+    pub(super) fn delete_ike_sa(&mut self) {
+        self.ask(ExchangeType::Informational, &[Payload::Delete(Delete { protocol: 1, spis: vec![] })]);
+    }
+
     /// Lets time pass at the gateway, whose messages are lost.
     pub(super) fn pass(&mut self, time: Duration) {
         self.pair.now += time;

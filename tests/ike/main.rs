@@ -14,6 +14,7 @@ mod fleet;
 mod followup;
 mod followup_collisions;
 mod followup_hostile;
+mod habits;
 mod hostile;
 mod identities;
 mod insider;

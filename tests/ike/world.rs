@@ -53,6 +53,15 @@ pub(super) const NATS: usize = 4;
 /// The gateway's index among the nodes; terminal `n` has index `n + 1`.
 const GATE: usize = 0;
 
+/// A habit of the nodes of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// Terminals answer probes by empty messages.
+    EmptyAnswers,
+    /// Every node gives tokens to its peers (RFC 6290), from a secret that outlives its restarts.
+    CrashTokens,
+}
+
 /// The gateway, the terminals and the networks between them.
 pub(super) struct World {
     pub(super) now: Duration,
@@ -65,8 +74,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
-    /// True if every node gives tokens to its peers (RFC 6290).
-    gives_tokens: bool,
+    /// What sets its nodes apart from others.
+    habit: Option<Habit>,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -97,16 +106,22 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::with(offer, false, seed, kind, terminals, cable)
+        Self::make(offer, None, seed, kind, terminals, cable)
     }
 
-    /// Makes a gateway and terminals as [`World::new`] does, each of which has a secret that outlives
-    /// its restarts.
-    pub(super) fn with_tokens(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::with(offer(), true, seed, kind, terminals, cable)
+    /// Makes a gateway and terminals of which some or all have this habit.
+    pub(super) fn with_habit(habit: Habit, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer(), Some(habit), seed, kind, terminals, cable)
     }
 
-    fn with(offer: Offer, gives_tokens: bool, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+    fn make(
+        offer: Offer,
+        habit: Option<Habit>,
+        seed: u64,
+        kind: Kind,
+        terminals: usize,
+        cable: Cable,
+    ) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -115,7 +130,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
-            gives_tokens,
+            habit,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -150,10 +165,15 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
+        let answers_empty = self.habit == Some(Habit::EmptyAnswers) && node != GATE;
         let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
-        let settings =
-            Settings { crash_secret: Some(secret).filter(|_| self.gives_tokens), ..Settings::default() };
-        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings))
+        let settings = Settings {
+            log_keys: answers_empty,
+            crash_secret: (self.habit == Some(Habit::CrashTokens)).then_some(secret),
+            ..Settings::default()
+        };
+        let node = Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings));
+        if answers_empty { node.with_empty_answers() } else { node }
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {
@@ -372,7 +392,7 @@ impl World {
             while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
                 let Addresses { local: from, remote: to } = transmit.addresses;
                 let content = match transmit.payload {
-                    Payload::Message(message) => Content::Ike(message),
+                    Payload::Message(message) => Content::Ike(self.nodes[node].as_sent(message)),
                     Payload::Keepalive => Content::Keepalive,
                 };
                 self.send(node, Datagram { from, to, content });

@@ -62,17 +62,20 @@ pub(in crate::ike) enum IkeSaLife {
     DeleteNext,
     /// We asked the peer to delete it.
     Deleting,
-    /// It is replaced, or the peer deleted it. It makes nothing new (RFC 7296 §2.8), and is removed
-    /// at this time.
-    Obsolete { until: Duration },
+    /// It is replaced, and the peer should delete it. It makes nothing new (RFC 7296 §2.8), and is
+    /// removed at this time.
+    Replaced { until: Duration },
+    /// The peer deleted it, or does not answer. Only the peer's last request is answered again, until
+    /// this time.
+    Ended { until: Duration },
 }
 
 impl IkeSaLife {
     /// Puts another IKE SA in its place, which either side created.
     pub(in crate::ike) fn replace(self, until: Duration) -> Self {
         match self {
-            Self::Obsolete { .. } => self,
-            Self::InUse | Self::DeleteNext | Self::Deleting => Self::Obsolete { until },
+            Self::Replaced { .. } | Self::Ended { .. } => self,
+            Self::InUse | Self::DeleteNext | Self::Deleting => Self::Replaced { until },
         }
     }
 
@@ -80,14 +83,16 @@ impl IkeSaLife {
     pub(in crate::ike) fn end(self, until: Duration) -> Self {
         match self {
             Self::DeleteNext => self,
-            Self::InUse | Self::Deleting | Self::Obsolete { .. } => Self::Obsolete { until },
+            Self::InUse | Self::Deleting | Self::Replaced { .. } | Self::Ended { .. } => {
+                Self::Ended { until }
+            }
         }
     }
 
     /// Ends it for us: our request to delete it is sent, or waits for the answer to another.
     fn delete(self, is_sent: bool) -> Self {
         match self {
-            Self::Obsolete { .. } => self,
+            Self::Replaced { .. } | Self::Ended { .. } => self,
             Self::InUse | Self::DeleteNext | Self::Deleting if is_sent => Self::Deleting,
             Self::InUse | Self::DeleteNext | Self::Deleting => Self::DeleteNext,
         }
@@ -95,13 +100,13 @@ impl IkeSaLife {
 
     /// Removes it at once, because the peer does not answer our request to delete it.
     pub(in crate::ike) fn give_up(self, now: Duration) -> Self {
-        Self::Obsolete { until: now }
+        Self::Ended { until: now }
     }
 
-    /// Returns when it is removed, if it is obsolete.
+    /// Returns when it is removed, if it is replaced or has ended.
     pub(in crate::ike) fn removed_at(self) -> Option<Duration> {
         match self {
-            Self::Obsolete { until } => Some(until),
+            Self::Replaced { until } | Self::Ended { until } => Some(until),
             Self::InUse | Self::DeleteNext | Self::Deleting => None,
         }
     }

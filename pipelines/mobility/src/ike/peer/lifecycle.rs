@@ -3,6 +3,7 @@
 use super::{
     child::{AgreedChild, Child, TrafficLimit},
     creation::Target,
+    ike_sa::{IkeSa, IkeSaLife},
     request::{LivenessSent, QueuedRequest, Request, Withdrawn},
     state::{Peer, Phase},
 };
@@ -90,6 +91,14 @@ impl Peer {
     pub(in crate::ike) fn drop_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         self.ike_sas.retain(|ike_sa| ike_sa.local_spi() != spi);
         cx.forget_spi(spi);
+    }
+
+    /// Removes the first IKE SA that the peer deleted, which would only repeat an answer.
+    pub(in crate::ike) fn drop_ended_ike_sa(&mut self, cx: &mut Context<'_>) {
+        let ended = self.ike_sas.iter().find(|s| matches!(s.life(), IkeSaLife::Ended { .. }));
+        if let Some(spi) = ended.map(IkeSa::local_spi) {
+            self.drop_ike_sa(cx, spi);
+        }
     }
 
     /// Marks the peer as established: both sides are authenticated.

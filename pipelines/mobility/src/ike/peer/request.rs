@@ -7,7 +7,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::boxed::Box;
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 /// An outstanding request.
 #[derive(Debug)]
@@ -59,8 +59,10 @@ pub(in crate::ike) struct CrashTokenSent;
 /// A probe of the peer's address.
 #[derive(Debug)]
 pub(in crate::ike) struct ProbeSent {
-    /// The COOKIE2 that the peer must return.
+    /// The COOKIE2 that the peer should return.
     pub(in crate::ike) cookie: [u8; 16],
+    /// The address that it was sent to.
+    pub(in crate::ike) remote: SocketAddr,
 }
 
 /// A request that is no longer needed: it keeps its message ID, but its response does not matter.

@@ -38,13 +38,17 @@ impl Peer {
     /// # Errors
     /// TEMPORARY_FAILURE while we create or delete a child SA, which must not change IKE SAs
     /// meanwhile (RFC 7296 §2.25.2); once the peer has agreed that we replace the IKE SA by several
-    /// key exchanges (RFC 9370 §2.2.4); and while too many replaced IKE SAs remain.
+    /// key exchanges (RFC 9370 §2.2.4); and while too many IKE SAs remain that the peer has not
+    /// deleted.
     pub(super) fn may_replace_ike_sa(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorNotify> {
         if self.own_create(|target| target != Target::IkeSa).is_some()
             || self.follows_up(Target::IkeSa)
             || self.children.iter().any(|child| matches!(child.state(), ChildState::Deleting { .. }))
         {
             return Err(notify::TEMPORARY_FAILURE.into());
+        }
+        if self.ike_sas.len() >= bounds::IKE_SAS {
+            self.drop_ended_ike_sa(cx);
         }
         if self.has_collision(Target::IkeSa) || self.ike_sas.len() >= bounds::IKE_SAS {
             cx.count(Counter::NoRoom);
