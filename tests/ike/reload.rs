@@ -14,13 +14,16 @@ use wayfarer_mobility::ike::{
 };
 use zeroize::Zeroizing;
 
+/// The time at which pairs and fleets start.
+const NOW: Duration = Duration::from_secs(1000);
+
 fn pool(net: u8) -> Pool {
     Pool::new([10, 98, net, 1].into(), [10, 98, net, 254].into()).named("first")
 }
 
 /// Gives a side these connections, and the pool that it has.
 fn reload(side: &mut Side, connections: Vec<Connection>) -> Vec<usize> {
-    side.endpoint.reconfigure(connections, vec![pool(0)], Settings::default())
+    side.endpoint.reconfigure(NOW, connections, vec![pool(0)], Settings::default())
 }
 
 /// The gateway's connection for peers of this name.
@@ -111,7 +114,7 @@ fn user_that_connects_anew_keeps_the_address_and_replaces_the_older_link() {
 #[test]
 fn address_outside_of_the_new_pools_stays_with_its_peer() {
     let mut pair = Pair::connected(gateway(), terminal());
-    pair.gateway.endpoint.reconfigure(vec![gateway()], vec![pool(7)], Settings::default());
+    pair.gateway.endpoint.reconfigure(pair.now, vec![gateway()], vec![pool(7)], Settings::default());
     let [_, there] = pair.connected_peers().map(|all| all[0]);
     pair.gateway.endpoint.rekey(pair.now, there, false);
     pair.pass(Duration::from_secs(10));
@@ -150,6 +153,20 @@ fn removed_connection_is_not_made_again() {
     pair.assert_one_each();
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.close(pair.now, here);
+    pair.pass(Duration::from_secs(600));
+    assert_eq!(pair.connected_peers(), [vec![], vec![]]);
+    assert_eq!(pair.terminal.endpoint.poll_timeout(), None);
+}
+
+#[test]
+fn removed_connection_that_is_being_made_is_given_up() {
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.up();
+    reload(&mut pair.terminal, vec![]);
+    pair.deliver_up(&first[0]);
+    pair.settle();
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Closed]);
     pair.pass(Duration::from_secs(600));
     assert_eq!(pair.connected_peers(), [vec![], vec![]]);
     assert_eq!(pair.terminal.endpoint.poll_timeout(), None);

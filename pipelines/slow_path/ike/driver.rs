@@ -142,7 +142,7 @@ impl Ike {
         // Events name connections by indices that may belong to others afterwards.
         self.carry_out(now, links, network);
         let protocol = config.connections.iter().map(|c| c.protocol.clone()).collect();
-        let indices = self.endpoint.reconfigure(protocol, pools(config), settings(config));
+        let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
         for (index, parts) in indices.iter().zip(parts(config)) {
             self.connections.insert(*index, parts);
         }

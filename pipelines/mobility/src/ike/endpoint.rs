@@ -95,7 +95,7 @@ impl Endpoint {
     }
 
     /// Runs `act` on a peer and updates everything that depends on the peer's state.
-    fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
+    pub(super) fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);

@@ -3,11 +3,13 @@
 use super::{
     connection::Connection,
     endpoint::Endpoint,
+    event::{PeerId, Reason},
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
 };
 use alloc::{collections::BTreeSet, vec::Vec};
+use core::time::Duration;
 
 impl Endpoint {
     /// Replaces the configuration, except for the secret of crash tokens and the key log. Returns the
@@ -16,9 +18,11 @@ impl Endpoint {
     /// - Connected peers keep what they agreed to, and their addresses. So do peers whose proof is
     ///   being checked. All others, and all that connect again, get the new connections.
     /// - A connection that we make is made again as the new configuration has it, or not at all if it
-    ///   has none of this name. New ones need a call of [`Endpoint::dial`].
+    ///   has none of this name; then it is not waited for either. New ones need a call of
+    ///   [`Endpoint::dial`].
     pub fn reconfigure(
         &mut self,
+        now: Duration,
         connections: Vec<Connection>,
         pools: Vec<Pool>,
         settings: Settings,
@@ -33,6 +37,12 @@ impl Endpoint {
         let in_use: BTreeSet<usize> = self.peers.values().flat_map(Peer::used_connections).collect();
         let (indices, renewed) = environment.connections.replace(connections, &in_use);
         let renewed = |index: usize| *renewed.get(index)?;
+        let is_gone = |peer: &Peer| {
+            let initiates = matches!(peer.phase, Phase::Initiator(_));
+            initiates && peer.connection.is_none_or(|connection| renewed(connection).is_none())
+        };
+        let gone = self.peers.iter().filter(|(_, peer)| is_gone(peer));
+        let gone: Vec<PeerId> = gone.map(|(id, _)| *id).collect();
         for peer in self.peers.values_mut() {
             peer.renew_candidates(renewed);
         }
@@ -40,6 +50,9 @@ impl Endpoint {
             let new = renewed(index)?;
             Some((new, environment.connections.get(new)?))
         });
+        for peer in gone {
+            self.with(now, peer, |peer, cx| peer.fail(cx, Reason::Closed));
+        }
         indices
     }
 
