@@ -25,8 +25,7 @@ use std::{
     process::ExitCode,
 };
 use wayfarer::{
-    barrier,
-    config::{self, model::Config},
+    barrier, config,
     control::{client, protocol},
     launch,
 };
@@ -59,7 +58,7 @@ fn complain(code: u8, why: &dyn Display) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Gateway { config } => gateway(&config::load(&config)?),
+        Command::Gateway { config } => gateway(&config),
         #[cfg(feature = "bench")]
         Command::Demo(options) => demo::run(&options),
         #[cfg(feature = "bench")]
@@ -85,6 +84,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Peer { command } => Ok(peer(command)?),
+        Command::Reload { socket } => {
+            client::ask(&socket.path, protocol::Command::Reload)?;
+            Ok(())
+        }
     }
 }
 
@@ -103,8 +106,8 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 }
 
 /// Runs a gateway until a signal stops it.
-fn gateway(config: &Config) -> Result<(), Failure> {
-    launch::run(config).map_err(|why| Failure::Gateway(why.to_string()))
+fn gateway(file: &Path) -> Result<(), Failure> {
+    launch::run(file, config::load(file)?).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
 /// Removes what an earlier gateway left to close the host, and prints the devices.

@@ -9,12 +9,14 @@
 //! | `check`, `port`, `dpdk`, `tunnel`, `connection` | check the keys, and make the model of them |
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | `value`, `keys` | single values, key files |
+//! | `diff` | what cannot change while the gateway runs |
 
 pub mod algorithms;
 pub mod model;
 
 mod check;
 mod connection;
+mod diff;
 mod dpdk;
 mod error;
 mod field;
@@ -28,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use diff::needs_restart;
 pub use error::{ConfigError, Rule};
 pub use source::Environment;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     followup::hybrid,
-    world::{NATS, World},
+    world::{Habit, NATS, World},
 };
 use std::{panic, time::Duration};
 use wayfarer::sim::{
@@ -93,8 +93,8 @@ fn rekey(terminal: usize, by_terminal: Option<Keys>, by_gateway: Option<Keys>) -
 
 /// Applies all disturbances at random in a network that loses packets, and checks that all
 /// terminals recover.
-fn storm(offer: Offer, seed: u64, kind: Kind, terminals: usize, steps: u64) -> World {
-    let mut world = World::with_offer(offer, seed, kind, terminals, Cable::LOSSY);
+fn storm(mut world: World, steps: u64) -> World {
+    let terminals = world.terminals();
     world.pass(20 * SECOND);
     for step in 0..steps {
         let terminal = world.random.index(terminals);
@@ -163,7 +163,8 @@ fn loses_no_packet_during_moves() {
 fn loses_no_packet_during_moves_of_terminals_that_answer_probes_by_empty_messages() {
     with_each_kind(1, |seed, kind| {
         let others = roam_without_loss(World::new(seed, kind, 40, Cable::LOSSLESS));
-        let world = roam_without_loss(World::with_empty_answers(seed, kind, 40, Cable::LOSSLESS));
+        let world =
+            roam_without_loss(World::with_habit(Habit::EmptyAnswers, seed, kind, 40, Cable::LOSSLESS));
         assert_eq!(world.traffic(), others.traffic());
         world
     });
@@ -171,17 +172,24 @@ fn loses_no_packet_during_moves_of_terminals_that_answer_probes_by_empty_message
 
 #[test]
 fn all_terminals_recover_from_a_storm() {
-    with_each_kind(1, |seed, kind| storm(offer(), seed, kind, 50, 400));
+    with_each_kind(1, |seed, kind| storm(World::new(seed, kind, 50, Cable::LOSSY), 400));
 }
 
 #[test]
 fn all_terminals_recover_from_a_storm_with_several_key_exchanges() {
-    with_each_kind(1, |seed, kind| storm(hybrid(), seed, kind, 30, 400));
+    with_each_kind(1, |seed, kind| storm(World::with_offer(hybrid(), seed, kind, 30, Cable::LOSSY), 400));
+}
+
+#[test]
+fn all_terminals_recover_from_a_storm_with_crash_tokens() {
+    with_each_kind(1, |seed, kind| {
+        storm(World::with_habit(Habit::CrashTokens, seed, kind, 50, Cable::LOSSY), 400)
+    });
 }
 
 #[test]
 fn two_hundred_terminals_recover_from_a_storm() {
-    with_each_kind(7, |seed, kind| storm(offer(), seed, kind, 220, 800));
+    with_each_kind(7, |seed, kind| storm(World::new(seed, kind, 220, Cable::LOSSY), 800));
 }
 
 /// Checks that after a restart of all NATs, every terminal behind them is followed within a packet,
@@ -216,6 +224,20 @@ fn all_terminals_return_to_a_restarted_gateway() {
         world.disturb(Disturbance::GatewayRestart);
         world.cable = Cable::LOSSLESS;
         world.pass(RECOVERY);
+        world.assert_connected();
+        world
+    });
+}
+
+/// Checks that terminals with a token notice a restart of the gateway by their first liveness check.
+#[test]
+fn all_terminals_return_to_a_restarted_gateway_at_once() {
+    with_each_kind(11, |seed, kind| {
+        let mut world = World::with_habit(Habit::CrashTokens, seed, kind, 50, Cable::LOSSLESS);
+        world.pass(20 * SECOND);
+        world.disturb(Disturbance::GatewayRestart);
+        // Until a liveness check finds that nothing came since the one before, and the first dial.
+        world.pass((2 * 30 + 3) * SECOND);
         world.assert_connected();
         world
     });

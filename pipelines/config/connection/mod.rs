@@ -78,6 +78,8 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
         connections,
         pools,
         key_log,
+        crash_secret_file: source
+            .optional("ike.crash_secret_file", &raw.crash_secret_file, |path| source.path(path))?,
         cookie_threshold: source
             .optional("ike.cookie_threshold", &raw.cookie_threshold, |n| many(n, 0))?
             .unwrap_or(defaults.cookie_threshold),

@@ -15,6 +15,7 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Ike {
     pub key_log: Key<String>,
+    pub crash_secret_file: Key<String>,
     pub cookie_threshold: Key<i64>,
     pub half_open: Key<i64>,
     pub half_open_time: Key<String>,

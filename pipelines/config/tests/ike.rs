@@ -69,7 +69,8 @@ fn id(text: &str) -> Identity {
 fn defaults_are_filled_in() {
     let none = parsed(PORTS);
     assert!(none.connections.is_empty() && none.pools.is_empty());
-    assert_eq!((none.key_log, none.cookie_threshold, none.half_open), (None, 256, 8192));
+    assert_eq!((none.key_log, none.crash_secret_file), (None, None));
+    assert_eq!((none.cookie_threshold, none.half_open), (256, 8192));
     assert_eq!(none.half_open_time, Duration::from_secs(30));
     assert_eq!((none.peers, none.devices, none.children), (65_536, 16, 131_072));
     let ike = parsed(&connection(""));
@@ -119,6 +120,7 @@ name = "voice"
 mode = "transport"
 [ike]
 key_log = "keys"
+crash_secret_file = "secret"
 cookie_threshold = 0
 half_open = 10
 half_open_time = "1m"
@@ -128,8 +130,9 @@ children = 30
 "#;
     let folder = Folder::new();
     let ike = folder.parse(&connection(keys)).unwrap().ike;
-    let keys = folder.0.path().join("keys");
-    assert_eq!((ike.key_log, ike.cookie_threshold, ike.half_open), (Some(keys), 0, 10));
+    let [keys, secret] = ["keys", "secret"].map(|name| Some(folder.0.path().join(name)));
+    assert_eq!((ike.key_log, ike.crash_secret_file), (keys, secret));
+    assert_eq!((ike.cookie_threshold, ike.half_open), (0, 10));
     assert_eq!(ike.half_open_time, Duration::from_secs(60));
     assert_eq!((ike.peers, ike.devices, ike.children), (20, 3, 30));
     let c = &ike.connections[0];

@@ -17,13 +17,13 @@ use super::{
         failure::Failure,
         ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::{IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
+        request::{CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
     proposal::protocol,
     protection::{OpenError, Plaintext},
-    wire::{Delete, ExchangeType, Header, Payload, notify},
+    wire::{Delete, ExchangeType, Header, Malformed, Payload, notify},
 };
 use crate::{
     path::Addresses,
@@ -62,6 +62,12 @@ impl Peer {
         };
         match result {
             Ok(()) => {}
+            Err(OpenError::Malformed(Malformed::Encrypted))
+                if header.is_response()
+                    && self.ike_sas.get(at).is_some_and(|ike_sa| ike_sa.is_lost_by(header, message)) =>
+            {
+                self.lose_ike_sa(cx, ours);
+            }
             Err(OpenError::Malformed(_)) => cx.count(Counter::Malformed),
             Err(OpenError::Forged) => cx.count(Counter::Forged),
         }
@@ -235,7 +241,10 @@ impl Peer {
             Request::DeleteChild(sent) => sent.handle_response(self, cx),
             Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
             // The arrival of the response is all that these ask for.
-            Request::DeleteUnused(_) | Request::Liveness(LivenessSent) | Request::Withdrawn(Withdrawn) => {}
+            Request::DeleteUnused(_)
+            | Request::Liveness(LivenessSent)
+            | Request::CrashToken(CrashTokenSent)
+            | Request::Withdrawn(Withdrawn) => {}
         }
     }
 
@@ -253,8 +262,9 @@ impl Peer {
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),
             Request::Withdrawn(sent) => sent.requeue(self),
-            // The handshake is over, and the peer has deleted this IKE SA itself.
-            Request::Handshake | Request::DeleteIkeSa(_) => {}
+            // The handshake is over, the peer has deleted this IKE SA itself, and its successor has
+            // another token.
+            Request::Handshake | Request::DeleteIkeSa(_) | Request::CrashToken(CrashTokenSent) => {}
         }
     }
 

@@ -50,6 +50,19 @@ impl Candidates {
         Self(at.filter_map(candidate).collect())
     }
 
+    /// Returns the indices of all candidates.
+    pub(in crate::ike) fn indices(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|candidate| candidate.index as usize)
+    }
+
+    /// Replaces each candidate by the connection that `renewed` returns, or removes it.
+    pub(in crate::ike) fn renew(&mut self, renewed: impl Fn(usize) -> Option<usize>) {
+        let candidate = |old: &Candidate| {
+            Some(Candidate { index: u32::try_from(renewed(old.index as usize)?).ok()?, ..*old })
+        };
+        self.0 = self.0.iter().filter_map(candidate).collect();
+    }
+
     /// Returns the connections that permit the chosen algorithms, with their indices.
     fn indexed<'a>(
         &'a self,

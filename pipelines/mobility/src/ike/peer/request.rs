@@ -22,6 +22,7 @@ pub(in crate::ike) enum Request {
     DeleteUnused(UnusedDeleteSent),
     DeleteIkeSa(IkeSaDeleteSent),
     Liveness(LivenessSent),
+    CrashToken(CrashTokenSent),
     Update(Box<UpdateSent>),
     Probe(ProbeSent),
     Withdrawn(Withdrawn),
@@ -50,6 +51,10 @@ pub(in crate::ike) struct IkeSaDeleteSent {
 /// A liveness check.
 #[derive(Debug)]
 pub(in crate::ike) struct LivenessSent;
+
+/// Our token for the IKE SA by which it was sent.
+#[derive(Debug)]
+pub(in crate::ike) struct CrashTokenSent;
 
 /// A probe of the peer's address.
 #[derive(Debug)]
@@ -89,6 +94,7 @@ impl Request {
             | Self::DeleteChild(_)
             | Self::DeleteUnused(_)
             | Self::Liveness(_)
+            | Self::CrashToken(_)
             | Self::Update(_)
             | Self::Probe(_)
             | Self::Withdrawn(_) => {}
@@ -122,6 +128,8 @@ pub(in crate::ike) enum QueuedRequest {
     DeleteUnused(u32),
     /// A liveness check.
     Liveness,
+    /// Our token for the active IKE SA.
+    CrashToken,
     /// An update of our addresses.
     Update,
     /// A probe of the peer at these addresses.

@@ -22,6 +22,7 @@ use crate::{
         connection::Connection,
         context::Context,
         counter::Counter,
+        crash::CrashToken,
         event::{ChildId, PeerId, Reason},
         nat::{IKE_PORT, NAT_T_PORT},
         schedule::shared_key_auth,
@@ -283,6 +284,11 @@ impl Peer {
     /// Returns the IKE SA of the handshake, which exists from IKE_SA_INIT on.
     pub(in crate::ike) fn handshake_sa(&mut self) -> Result<&mut IkeSa, Failure> {
         self.ike_sas.first_mut().ok_or(Reason::Protocol.into())
+    }
+
+    /// Returns our token for the IKE SA that our requests use, if we give one to peers.
+    pub(in crate::ike) fn own_crash_token(&mut self, cx: &Context<'_>) -> Option<CrashToken> {
+        self.active()?.own_crash_token(cx)
     }
 
     /// Returns the path that IKE uses now.

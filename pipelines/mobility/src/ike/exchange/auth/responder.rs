@@ -8,6 +8,7 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         counter::Counter,
+        crash::CrashToken,
         event::Reason,
         exchange::mobike::addresses::Additional,
         peer::{
@@ -80,7 +81,7 @@ impl Ready {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
-        let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
+        let claimed = handshake.candidates.choose_claimed(cx.connections.all(), &request);
         let index = claimed.map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
         peer.connection = Some(index);
@@ -168,7 +169,7 @@ impl Verification {
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id);
+        let proved = candidates.choose_proved(cx.connections.all(), claim.connection, &names, responder_id);
         claim.connection = proved.map_err(refused)?;
         peer.connection = Some(claim.connection);
         peer.take_names(cx, &names);
@@ -248,10 +249,12 @@ impl Claim {
         let own_id = self.own_id(connection).clone();
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
+        peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
         let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
         let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
+        let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {
             answer.push(Payload::IdR(own_id));
@@ -261,6 +264,7 @@ impl Claim {
         if self.ppk {
             answer.push(Payload::notify(notify::PPK_IDENTITY, &[]));
         }
+        answer.extend(token.as_ref().map(CrashToken::payload));
         let configured = match &terms.configuration {
             Some(request) => peer.configure(cx, connection, request),
             None => Ok(None),

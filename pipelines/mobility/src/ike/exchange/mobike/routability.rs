@@ -105,7 +105,7 @@ impl Peer {
     /// Records that the peer did not confirm a path; `followed` says that it was already in use.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
-        let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
+        let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) else { return };
         if owner != principal {
             // The peer itself is probed less often, but not all others of the same principal.
             cx.doubt(owner, false);
@@ -115,13 +115,13 @@ impl Peer {
 
     /// Records that the peer confirmed a path; `followed` says that it was already in use.
     fn note_confirmed(&self, cx: &mut Context<'_>, followed: bool) {
-        for (name, followed) in [(self.principal(cx), followed), (self.owner(), false)] {
+        for (name, followed) in [(self.principal(cx), followed), (self.owner(cx), false)] {
             name.into_iter().for_each(|name| cx.confirm(&name, followed));
         }
     }
 
     fn next_probe_at(&self, cx: &Context<'_>) -> Duration {
-        cx.next_probe_at(self.owner().as_ref())
+        cx.next_probe_at(self.owner(cx).as_ref())
     }
 
     fn probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
