@@ -104,6 +104,7 @@ impl Peer {
         self.takes_over = connection.unique || self.grant.as_deref().is_some_and(Grant::has_address);
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
+        self.keeps_udp = self.path(connection).udp.is_some();
         if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
             let (peer, takes_over) = (self.id, self.takes_over);
             cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });

@@ -66,6 +66,8 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) nat: Nat,
     /// The encapsulation of its ESP on this path; see [`PeerPath::udp`].
     pub(in crate::ike) udp: Option<bool>,
+    /// True if its ESP came in UDP when it was last known, so that it may be unable to do without.
+    pub(in crate::ike) keeps_udp: bool,
     /// Where its last authentic request came from, if not from `addresses`.
     pub(in crate::ike) heard_elsewhere: Option<Box<SocketAddr>>,
     /// The identity in its ID payload.
@@ -219,6 +221,7 @@ impl Peer {
             from: addresses.remote.ip(),
             nat: Nat::default(),
             udp: None,
+            keeps_udp: false,
             heard_elsewhere: None,
             identity: None,
             account: None,

@@ -272,6 +272,7 @@ impl Peer {
         if !udp && self.is_initiator && self.nat.any() {
             return;
         }
+        self.keeps_udp = udp;
         let path = PeerPath { udp: Some(udp), ..self.current_path() };
         if path != self.current_path() {
             let followed = self.move_check.iter_mut().filter(|check| check.is_followed());
