@@ -3,7 +3,7 @@
 
 use crate::{
     datagram::{Content, Datagram},
-    node::Node,
+    node::{Habits, Node},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,8 +64,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
-    /// `true` if terminals answer probes by empty messages.
-    empty_answers: bool,
+    /// The terminals' habits.
+    habits: Habits,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -96,22 +96,15 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer, false, seed, kind, terminals, cable)
+        Self::make(offer, Habits::default(), seed, kind, terminals, cable)
     }
 
-    /// Makes a gateway and terminals that answer probes by empty messages.
-    pub(super) fn with_empty_answers(seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer(), true, seed, kind, terminals, cable)
+    /// Makes a gateway and terminals with these habits.
+    pub(super) fn with_habits(habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer(), habits, seed, kind, terminals, cable)
     }
 
-    fn make(
-        offer: Offer,
-        empty_answers: bool,
-        seed: u64,
-        kind: Kind,
-        terminals: usize,
-        cable: Cable,
-    ) -> Self {
+    fn make(offer: Offer, habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -120,7 +113,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
-            empty_answers,
+            habits,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -155,10 +148,9 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
-        let has_habit = self.empty_answers && node != GATE;
-        let settings = Settings { log_keys: has_habit, ..Settings::default() };
-        let node = Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings));
-        if has_habit { node.with_empty_answers() } else { node }
+        let habits = if node == GATE { Habits::default() } else { self.habits };
+        let settings = Settings { log_keys: habits.empty_answers, ..Settings::default() };
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings)).with(habits)
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {

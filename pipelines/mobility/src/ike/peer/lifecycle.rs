@@ -297,13 +297,14 @@ impl Peer {
             true => [keys.to_initiator, keys.from_initiator],
             false => [keys.from_initiator, keys.to_initiator],
         };
-        let (id, replaces) = (cx.begin_child(), agreed.replaces);
+        let (id, replaces, spi) = (cx.begin_child(), agreed.replaces, agreed.spi_in);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
         if let Some(missing) = &mut self.missing {
             missing.note_installed(cx.now, agreed.policy);
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
+        cx.await_child(spi, false);
         self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);

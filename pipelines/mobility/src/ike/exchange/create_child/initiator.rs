@@ -146,6 +146,10 @@ impl OwnCreate {
         };
         let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke };
         let request = CreateChildRequest { rekeyed, sa };
+        if self.target != Target::IkeSa {
+            // libreswan sends by the new SA at once, before its answer has come.
+            cx.await_child(self.spi as u32, true);
+        }
         let sent = Request::Create(Box::new(CreateSent { create: self, kex }));
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
     }
