@@ -11,7 +11,7 @@ use wayfarer::sim::{
     ike::{
         connections::{GATEWAY, TERMINAL, gateway, terminal},
         habits::EmptyAnswers,
-        side::{Side, to_gateway},
+        side::{Message, Side, to_gateway},
     },
     nat::{Endpoints, Kind, Nat},
 };
@@ -24,7 +24,7 @@ use wayfarer_mobility::{
         event::{Event, PeerId},
         nat::NatDetection,
         settings::Settings,
-        wire::{ExchangeType, Payload, notify},
+        wire::{ExchangeType, Header, Payload, Proposal, Transform, notify},
     },
     path::{Addresses, Path},
 };
@@ -313,4 +313,34 @@ fn probe_goes_to_the_port_at_which_ike_reaches_the_peer() {
         let at = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
         assert_eq!(at, external);
     }
+}
+
+/// A peer may delete the child SA that it has just created while we are still computing its keys.
+#[test]
+fn child_sa_that_the_peer_deletes_before_we_have_its_keys_is_not_installed() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let [_, there] = insider.pair.connected_peers().map(|all| all[0]);
+    let first = insider.pair.gateway.newest_child().spi_in;
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, there, false);
+    assert_eq!(insider.pair.down().len(), 1);
+    let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
+    let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+    let installed = insider.pair.gateway.newest_child();
+    let answer = [
+        Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi: vec![0, 0, 0x10, 0], transforms }]),
+        Payload::Nonce(&[7; 32]),
+        Payload::Ke { method: 31, data: &[9; 32] },
+        Payload::TsI(installed.local.clone()),
+        Payload::TsR(installed.remote.clone()),
+    ];
+    insider.answer(ExchangeType::CreateChildSa, 0, TERMINAL, &answer);
+    insider.delete(0x1000);
+    assert_eq!(insider.children(), 1);
+    assert_eq!(insider.pair.gateway.newest_child().spi_in, first, "the old one carries on");
+    // The rekey is begun anew later.
+    insider.pair.now += 60 * SECOND;
+    insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+    let exchange = |(_, message): &Message| Header::parse(message).unwrap().exchange;
+    let requests: Vec<_> = insider.pair.down().iter().map(exchange).collect();
+    assert_eq!(requests, [ExchangeType::CreateChildSa.number()]);
 }

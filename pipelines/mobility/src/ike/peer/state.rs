@@ -183,7 +183,7 @@ impl PendingTask {
     }
 
     /// Returns the exchange of ours that the task belongs to, if the peer has agreed to it.
-    fn own_agreed(&self) -> Option<&OwnAgreed> {
+    pub(in crate::ike) fn own_agreed(&self) -> Option<&OwnAgreed> {
         match self {
             Self::CreateKexFinish(step) => Some(&step.agreed),
             Self::FollowupBegin(step) => Some(&step.agreed),

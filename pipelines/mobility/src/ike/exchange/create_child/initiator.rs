@@ -156,7 +156,7 @@ impl OwnCreate {
 
     /// Gives the exchange up for now and schedules another attempt. `refusal` is the peer's error
     /// notify.
-    pub(super) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
+    pub(in crate::ike) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
         let old = match self.target {
             Target::Rekey(old) => peer.child(old).map(|old| (old.state().expire_at(), old.limit)),
             Target::IkeSa => peer.expire_at.map(|at| (at, TrafficLimit::None)),
