@@ -1,6 +1,5 @@
-//! Packets that came by an SPI of ours before the answer with which the peer agrees to its SA. Some
-//! peers send by a new SA at once, and their packets overtake the answer, or wait less than the
-//! public-key work that the answer asks of us.
+//! Packets that came by an SPI of ours before we have its SA. Some peers send by a new SA at once, so
+//! that their packets come before their answer to our request, or while we still compute the keys.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 use wayfarer_dataplane::sa::Spi;

@@ -386,8 +386,8 @@ impl Links {
         }
     }
 
-    /// Has the link's next path reported even if it is the one that was reported last: the link may
-    /// not take it, or not yet, or leave it. The time until then is the rate of these reports.
+    /// Lets the path that was reported last be reported again after a while, once for each link: the
+    /// link may refuse it now, or leave it later.
     fn report_again_later(&mut self, now: Duration, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id)
             && !mem::replace(&mut link.reports_again, true)
@@ -396,6 +396,7 @@ impl Links {
         }
     }
 
+    /// Lets the path that was reported last be reported again.
     fn report_again(&mut self, now: Duration, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.reports_again = false;

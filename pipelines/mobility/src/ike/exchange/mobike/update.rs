@@ -84,8 +84,8 @@ impl Peer {
     ///
     /// Gateways disagree on whether UDP ends when the NAT is gone: libreswan's keeps what it
     /// connected with, strongSwan's goes by NAT detection, and Linux drops what comes in the other
-    /// way. If UDP was in use, a hash of no address in NAT detection makes all of them keep it. A
-    /// gateway of ours says itself what it uses, and NO_NATS_ALLOWED excludes such a hash.
+    /// way. If UDP was in use, a random hash in NAT detection makes all of them keep it. A gateway of
+    /// ours says itself what it uses, and if NATs are forbidden, the hash would look like one.
     fn asks_for_udp(&self) -> bool {
         self.keeps_udp && !self.is_wayfarer && !self.no_nats
     }
