@@ -303,6 +303,18 @@ fn addresses_that_no_peer_can_have_are_not_granted() {
 }
 
 #[test]
+fn address_of_a_removed_name_server_can_be_granted() {
+    let other = Connection { name: "other".into(), dns: vec![[10, 99, 0, 54].into()], ..gateway() };
+    let mut rig = Rig::new(vec![people(), other]);
+    let server = || granting("alice", address("10.99.0.54"));
+    rig.connect(TERMINAL, server());
+    assert_eq!(rig.refusals().len(), 1);
+    rig.gateway.endpoint.reconfigure(rig.now, vec![people()], vec![], Settings::default());
+    rig.connect(TERMINAL, server());
+    assert_eq!(rig.inner(), [IpAddr::from([10, 99, 0, 54])]);
+}
+
+#[test]
 fn a_named_pool_is_used_if_the_connection_has_it() {
     let named = |name: &str| Grant { pools: vec![name.into()], ..Grant::default() };
     let both = || Connection { pools: vec![0, 1], ..people() };

@@ -1,16 +1,24 @@
 //! New configurations for a running endpoint.
 
-use crate::{fleet::Fleet, pair::Pair};
-use std::{net::IpAddr, time::Duration};
+use crate::{
+    doubles::{FakeCertificate, user, users},
+    fleet::Fleet,
+    pair::Pair,
+};
+use std::{net::IpAddr, ops::Range, sync::Arc, time::Duration};
 use wayfarer::sim::ike::{
-    connections::{TERMINAL, gateway, identity, terminal},
+    connections::{TERMINAL, gateway, identity, offer, terminal},
     side::Side,
 };
-use wayfarer_mobility::ike::{
-    connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
-    event::{Event, Reason},
-    pool::Pool,
-    settings::Settings,
+use wayfarer_mobility::{
+    crypto::Encr,
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
+        event::{Event, Reason},
+        pool::Pool,
+        proposal::Offer,
+        settings::Settings,
+    },
 };
 use zeroize::Zeroizing;
 
@@ -22,8 +30,13 @@ fn pool(net: u8) -> Pool {
 }
 
 /// Gives a side these connections, and the pool that it has.
-fn reload(side: &mut Side, connections: Vec<Connection>) -> Vec<usize> {
+fn reload(side: &mut Side, connections: Vec<Connection>) -> Range<usize> {
     side.endpoint.reconfigure(NOW, connections, vec![pool(0)], Settings::default())
+}
+
+/// The gateway's connection for all peers.
+fn any() -> Connection {
+    Connection { name: "any".into(), ..gateway() }
 }
 
 /// The gateway's connection for peers of this name.
@@ -85,11 +98,10 @@ fn peers_that_connect_anew_get_the_new_connections() {
 
 #[test]
 fn order_of_the_new_configuration_counts() {
-    let any = || Connection { name: "any".into(), remote_id: IdentityPattern::Any, ..gateway() };
     let mut fleet = Fleet::new(vec![any(), named("a.test")]);
     let connections = |fleet: &Fleet| {
         let all = fleet.gateway.endpoint.peers();
-        let name = |index: usize| fleet.gateway.endpoint.connections()[index].name.clone();
+        let name = |index: usize| fleet.gateway.endpoint.connection(index).unwrap().name.clone();
         all.filter_map(|peer| peer.connection()).map(name).collect::<Vec<_>>()
     };
     fleet.connect([192, 0, 2, 1], terminal_of("a.test"));
@@ -166,7 +178,7 @@ fn removed_connection_that_is_being_made_is_given_up() {
     reload(&mut pair.terminal, vec![]);
     pair.deliver_up(&first[0]);
     pair.settle();
-    assert_eq!(pair.terminal.end_reasons(), [Reason::Closed]);
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Reconfigured]);
     pair.pass(Duration::from_secs(600));
     assert_eq!(pair.connected_peers(), [vec![], vec![]]);
     assert_eq!(pair.terminal.endpoint.poll_timeout(), None);
@@ -177,7 +189,7 @@ fn changed_connection_is_made_again_as_it_is_now() {
     let mut pair = Pair::connected(gateway(), terminal());
     let remote = "203.0.113.1:4500".parse().unwrap();
     let indices = reload(&mut pair.terminal, vec![Connection { remote: Some(remote), ..terminal() }]);
-    assert!(pair.terminal.endpoint.is_dialled(indices[0]));
+    assert!(pair.terminal.endpoint.is_dialled(indices.start));
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.close(pair.now, here);
     pair.settle();
@@ -193,8 +205,142 @@ fn many_reloads_leave_nothing_behind() {
         reload(&mut pair.gateway, vec![gateway(), named("other.test")]);
         reload(&mut pair.terminal, vec![terminal()]);
     }
-    assert_eq!(pair.gateway.endpoint.connections().len(), 3, "the peer's own, and the two current ones");
-    assert_eq!(pair.terminal.endpoint.connections().len(), 2);
+    let earlier = |side: &Side| side.endpoint.state_sizes().earlier_connections;
+    assert_eq!((earlier(&pair.gateway), earlier(&pair.terminal)), (1, 1), "the peer's own");
+    reload(&mut pair.gateway, vec![]);
     pair.pass(Duration::from_secs(60));
+    pair.assert_one_each();
+    assert_eq!(earlier(&pair.gateway), 1);
+}
+
+#[test]
+fn credentials_go_with_the_last_peer_of_their_connection() {
+    let with_users = |users| Connection { remote_auth: RemoteAuth::Eap(users), ..gateway() };
+    let client = || Connection { local_auth: LocalAuth::Eap(user("alice")), ..terminal() };
+    let (first, second) = (users(&["alice"]), users(&["alice", "bob"]));
+    let [in_use, unused] = [&first, &second].map(Arc::downgrade);
+    let mut pair = Pair::connected(with_users(first), client());
+    reload(&mut pair.gateway, vec![with_users(second)]);
+    reload(&mut pair.gateway, vec![gateway()]);
+    assert_eq!((in_use.strong_count(), unused.strong_count()), (1, 0));
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.close(pair.now, here);
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(in_use.strong_count(), 0);
+}
+
+/// Connects a terminal called a.test while the gateway's connections change, between IKE_SA_INIT and
+/// IKE_AUTH. Returns the name of the connection that it gets, or why it gets none.
+fn half_open_during(before: Vec<Connection>, after: Vec<Connection>) -> Result<String, Reason> {
+    let mut pair = Pair::new(gateway(), terminal_of("a.test"));
+    reload(&mut pair.gateway, before);
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.up();
+    pair.deliver_up(&first[0]);
+    let answer = pair.down();
+    reload(&mut pair.gateway, after);
+    pair.deliver_down(&answer[0]);
+    pair.settle();
+    let gateway = &pair.gateway;
+    let up = gateway.events.iter().find_map(|event| match event {
+        Event::PeerUp { connection, .. } => Some(gateway.endpoint.connection(*connection)?.name.clone()),
+        _ => None,
+    });
+    up.ok_or_else(|| gateway.end_reasons()[0])
+}
+
+#[test]
+fn half_open_peer_gets_the_connection_that_the_new_configuration_has_for_it() {
+    let a = || named("a.test");
+    let called = |name: &str| Connection { name: name.into(), ..a() };
+    for (before, after, name) in [
+        (vec![any()], vec![a(), any()], "a.test"),
+        (vec![any(), a()], vec![a(), any()], "a.test"),
+        (vec![a(), any()], vec![any(), a()], "any"),
+        (vec![a()], vec![called("renamed")], "renamed"),
+    ] {
+        assert_eq!(half_open_during(before, after), Ok(name.into()));
+    }
+    let elsewhere = Connection { remote: Some("192.0.2.99:500".parse().unwrap()), ..a() };
+    let inside = Connection { local: vec![[203, 0, 113, 2].into()], ..a() };
+    let others = vec![Offer { encr: vec![Encr::AesGcm(128)], ..offer() }];
+    let stronger = Connection { ike: others, ..a() };
+    for (after, reason) in [
+        (vec![elsewhere], Reason::NoConnection),
+        (vec![inside], Reason::NoConnection),
+        (vec![stronger, any()], Reason::NoProposal),
+    ] {
+        assert_eq!(half_open_during(vec![a()], after), Err(reason));
+    }
+}
+
+#[test]
+fn peer_that_proves_itself_during_a_reload_is_refused_and_comes_again() {
+    let by_certificate = |name: &str| FakeCertificate(name.into());
+    let at_gateway = || {
+        let eap = Connection { remote_auth: RemoteAuth::Eap(users(&["alice"])), ..gateway() };
+        let authority = RemoteAuth::Key(Arc::new(by_certificate("")));
+        let own = LocalAuth::Key(Arc::new(by_certificate("gw.test")));
+        [eap, Connection { local_auth: own, remote_auth: authority, ..gateway() }]
+    };
+    let authority = RemoteAuth::Key(Arc::new(by_certificate("")));
+    let own = LocalAuth::Key(Arc::new(by_certificate("cl.test")));
+    let clients = [
+        Connection { local_auth: LocalAuth::Eap(user("alice")), ..terminal() },
+        Connection { local_auth: own, remote_auth: authority, ..terminal() },
+    ];
+    for (method, client) in clients.into_iter().enumerate() {
+        let mut refused = 0;
+        // The reload comes after so many messages of the terminal, and before or after the last answer.
+        for (messages, is_answered) in (1..).flat_map(|count| [(count, false), (count, true)]) {
+            let mut pair = Pair::new(at_gateway()[method].clone(), client.clone());
+            pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+            let mut answers = vec![];
+            for message in 0..messages {
+                answers.iter().for_each(|answer| pair.deliver_down(answer));
+                pair.up().iter().for_each(|request| pair.deliver_up(request));
+                answers = if message + 1 < messages || is_answered { pair.down() } else { vec![] };
+            }
+            if pair.connected_peers()[1].len() == 1 {
+                break;
+            }
+            reload(&mut pair.gateway, vec![at_gateway()[method].clone()]);
+            answers.iter().for_each(|answer| pair.deliver_down(answer));
+            pair.settle();
+            let reasons = pair.gateway.end_reasons();
+            let expected = if messages == 1 { vec![] } else { vec![Reason::Reconfigured] };
+            assert_eq!(reasons, expected, "{method} {messages} {is_answered}");
+            refused += reasons.len();
+            pair.pass(Duration::from_secs(5));
+            pair.assert_one_each();
+        }
+        assert!(refused > 0);
+    }
+}
+
+#[test]
+fn handshake_of_ours_begins_anew_with_the_new_credentials() {
+    let mut pair = Pair::new(gateway(), with_key(terminal(), "another key"));
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let first = pair.up();
+    pair.deliver_up(&first[0]);
+    let answer = pair.down();
+    reload(&mut pair.terminal, vec![terminal()]);
+    pair.deliver_down(&answer[0]);
+    assert_eq!(pair.terminal.endpoint.poll_timeout(), Some(pair.now));
+    pair.pass(Duration::from_secs(5));
+    pair.assert_one_each();
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Reconfigured]);
+}
+
+#[test]
+fn failed_connection_is_made_at_once_after_a_reload() {
+    let mut pair = Pair::new(gateway(), with_key(terminal(), "another key"));
+    pair.connect();
+    pair.pass(Duration::from_secs(100));
+    assert_eq!(pair.connected_peers()[0].len(), 0);
+    pair.terminal.endpoint.reconfigure(pair.now, vec![terminal()], vec![], Settings::default());
+    assert_eq!(pair.terminal.endpoint.poll_timeout(), Some(pair.now));
+    pair.pass(Duration::from_secs(1));
     pair.assert_one_each();
 }

@@ -117,7 +117,7 @@ impl Terminal {
 
     /// Returns the terminal's identity, as the gateway displays it.
     pub(super) fn name(&self) -> String {
-        self.endpoint.connections().first().map_or_else(String::new, |own| own.local_id.to_string())
+        self.endpoint.connections().next().map_or_else(String::new, |(_, own)| own.local_id.to_string())
     }
 
     /// Handles a message from the gateway.

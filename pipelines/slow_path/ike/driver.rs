@@ -63,8 +63,8 @@ pub(in crate::slow_path) struct Ike {
     pub(super) log: PeerLog,
 }
 
-fn name_of(connections: &[Connection], index: usize) -> &str {
-    connections.get(index).map_or("?", |connection| &connection.name)
+fn name_of(endpoint: &Endpoint, index: usize) -> &str {
+    endpoint.connection(index).map_or("?", |connection| &connection.name)
 }
 
 /// Returns the protocol's limits and times.
@@ -139,23 +139,22 @@ impl Ike {
         links: &mut Links,
         network: &mut Network,
     ) {
-        // Events name connections by indices that may belong to others afterwards.
+        // The connections of its events may be gone afterwards.
         self.carry_out(now, links, network);
         let protocol = config.connections.iter().map(|c| c.protocol.clone()).collect();
         let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
-        for (index, parts) in indices.iter().zip(parts(config)) {
-            self.connections.insert(*index, parts);
-        }
+        self.connections.retain(|index, _| self.endpoint.connection(*index).is_some());
+        self.connections.extend(indices.clone().zip(parts(config)));
         self.guards.replace(config, &mut links.tables);
         self.endpoint.reserve_addresses(network.routes.taken().collect());
-        let new = indices.into_iter().filter(|index| !self.endpoint.is_dialled(*index));
+        let new = indices.filter(|index| !self.endpoint.is_dialled(*index));
         self.dial(now, new.collect::<Vec<_>>());
     }
 
     /// Connects to those peers of these connections that the configuration has addresses of.
     fn dial(&mut self, now: Duration, connections: impl IntoIterator<Item = usize>) {
         for connection in connections {
-            let dialled = self.endpoint.connections().get(connection);
+            let dialled = self.endpoint.connection(connection);
             let Some((dialled, remote)) = dialled.and_then(|c| Some((c, c.remote?.ip()))) else { continue };
             let own = |local: &&IpAddr| remote.is_ipv4() == local.is_ipv4();
             if let Some(&local) = dialled.local.iter().find(own) {
@@ -198,12 +197,12 @@ impl Ike {
     /// address of the port that its packets leave by.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
         // Only a RADIUS server can choose addresses outside of the pools.
-        if self.endpoint.connections().iter().any(|c| matches!(c.remote_auth, RemoteAuth::Eap(_))) {
+        if self.endpoint.connections().any(|(_, c)| matches!(c.remote_auth, RemoteAuth::Eap(_))) {
             self.endpoint.reserve_addresses(network.routes.taken().collect());
         }
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
-            let connection = view.connection().and_then(|i| self.endpoint.connections().get(i));
+            let connection = view.connection().and_then(|i| self.endpoint.connection(i));
             let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
             let current = view.addresses();
             let Some(port) = network.port_towards(current.remote.ip()) else { continue };
@@ -285,21 +284,20 @@ impl Ike {
             }
             Event::ChildSpi { spi, awaited } => links.await_tunnel(Spi(spi), awaited),
             Event::PeerUp { peer, connection, identity, claimed, addresses } => {
-                let name = name_of(self.endpoint.connections(), connection);
+                let name = name_of(&self.endpoint, connection);
                 self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);
                 self.peers.insert(now, peer, identity.to_string(), connection);
             }
             Event::PeerDown { peer, connection, claimed, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
-                let connections = self.endpoint.connections();
                 match self.peers.remove(peer, links) {
                     Some(ended) => {
-                        let connection = name_of(connections, ended.connection);
+                        let connection = name_of(&self.endpoint, ended.connection);
                         self.log.ended(now, ended, connection, remote, reason);
                     }
                     None => {
-                        let connection = connection.map(|connection| name_of(connections, connection));
+                        let connection = connection.map(|connection| name_of(&self.endpoint, connection));
                         self.log.failed(now, connection, claimed.as_ref(), remote, reason);
                     }
                 }

@@ -77,7 +77,6 @@ impl Ike {
     }
 
     fn peer_view(&self, now: Duration, view: View<'_>, tunnels: &Tunnels) -> PeerView {
-        let connections = self.endpoint.connections();
         let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
         let (moves, moved_at) = view.moves();
         let children: Vec<ChildView> =
@@ -86,7 +85,7 @@ impl Ike {
         let path = tunnel.and_then(|id| tunnels.get(id)?.path);
         PeerView {
             peer: view.id().0,
-            connection: view.connection().and_then(|i| connections.get(i)).map(|c| c.name.clone()),
+            connection: view.connection().and_then(|i| self.endpoint.connection(i)).map(|c| c.name.clone()),
             identity: view.identity().map(ToString::to_string),
             state: match view.state() {
                 State::Up => "up",
@@ -164,9 +163,8 @@ impl Ike {
     }
 
     fn find_peer(&self, name: &str) -> Result<PeerId, PeerError> {
-        let connections = self.endpoint.connections();
         let named = |view: View<'_>| {
-            let connection = view.connection().and_then(|i| connections.get(i));
+            let connection = view.connection().and_then(|i| self.endpoint.connection(i));
             Names {
                 peer: view.id(),
                 is_up: view.state() == State::Up,

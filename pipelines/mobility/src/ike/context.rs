@@ -24,7 +24,7 @@ use crate::{
     transmit::{Payload, Transmit},
 };
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     vec::Vec,
 };
@@ -105,7 +105,7 @@ impl Environment {
         settings: Settings,
     ) -> Self {
         let mut this = Self { crypto, random, connections: Connections::default(), settings };
-        this.connections.replace(connections, &BTreeSet::new());
+        this.connections.replace(connections);
         this
     }
 

@@ -39,9 +39,9 @@ impl Dial {
         self.at = Some(now + MAX_BACK_OFF);
     }
 
-    /// Makes `connection`, with index `index`, from the next attempt on. Returns false if we do not
-    /// make it.
-    fn renew(&mut self, index: usize, connection: &Connection) -> bool {
+    /// Makes `connection`, with index `index`, from the next attempt on, which is due now if it has
+    /// no peer. Returns false if we do not make it.
+    fn renew(&mut self, now: Duration, index: usize, connection: &Connection) -> bool {
         let Some(remote) = connection.remote else { return false };
         let current = self.addresses.local.ip();
         let fits = |own: &IpAddr| own.is_ipv4() == remote.is_ipv4() && connection.is_local(*own);
@@ -49,6 +49,10 @@ impl Dial {
         let Some(local) = all.find(fits) else { return false };
         self.connection = index;
         self.addresses = addresses(local, remote);
+        if self.peer.is_none() {
+            self.failures = 0;
+            self.at = Some(now);
+        }
         true
     }
 }
@@ -69,10 +73,14 @@ impl Dials {
     }
 
     /// Replaces each connection, given by its index, by the one that `renewed` returns. Those without
-    /// one are not made again.
-    pub(super) fn renew<'a>(&mut self, renewed: impl Fn(usize) -> Option<(usize, &'a Connection)>) {
+    /// one are not made again. Those that are not up or being made are due now.
+    pub(super) fn renew<'a>(
+        &mut self,
+        now: Duration,
+        renewed: impl Fn(usize) -> Option<(usize, &'a Connection)>,
+    ) {
         self.0.retain_mut(|dial| {
-            renewed(dial.connection).is_some_and(|(index, connection)| dial.renew(index, connection))
+            renewed(dial.connection).is_some_and(|(index, connection)| dial.renew(now, index, connection))
         });
     }
 

@@ -345,7 +345,8 @@ impl Peer {
     }
 
     /// Takes a step of a handshake that the peer began, as [`Self::step_initiator`] does. A failure
-    /// answers the request in `exchange`.
+    /// answers the request in `exchange`. A peer whose connection is no longer in the configuration
+    /// is refused.
     fn step_responder(
         &mut self,
         cx: &mut Context<'_>,
@@ -357,7 +358,12 @@ impl Peer {
             other => return self.phase = other,
         };
         let Responder { mut handshake, state } = *responder;
-        match step(state, &mut handshake, self, cx) {
+        let is_current = state.claim().is_none_or(|claim| cx.connections.is_current(claim.connection));
+        let next = match is_current {
+            true => step(state, &mut handshake, self, cx),
+            false => Err(Failure::with_notify(Reason::Reconfigured, notify::AUTHENTICATION_FAILED)),
+        };
+        match next {
             Ok(Some(state)) => self.phase = Phase::Responder(Box::new(Responder { handshake, state })),
             Ok(None) => {}
             Err(Failure { reason, notify }) => {

@@ -74,9 +74,14 @@ impl Endpoint {
         }
     }
 
-    /// Returns the connections by index: those of the configuration, and earlier ones.
-    pub fn connections(&self) -> &[Connection] {
-        self.environment.connections.all()
+    /// Returns the connections of the configuration with their indices, in the operator's order.
+    pub fn connections(&self) -> impl Iterator<Item = (usize, &Connection)> {
+        self.environment.connections.current()
+    }
+
+    /// Returns the connection with this index, which may be an earlier one that peers still use.
+    pub fn connection(&self, index: usize) -> Option<&Connection> {
+        self.environment.connections.get(index)
     }
 
     /// Returns the value of a counter.
@@ -91,20 +96,27 @@ impl Endpoint {
 
     /// Returns the sizes of all state that is kept for peers.
     pub fn state_sizes(&self) -> StateSizes {
-        StateSizes { peers: self.peers.len(), half_open: self.half_open(), ..self.shared.state_sizes() }
+        StateSizes {
+            peers: self.peers.len(),
+            half_open: self.half_open(),
+            earlier_connections: self.environment.connections.earlier(),
+            ..self.shared.state_sizes()
+        }
     }
 
     /// Runs `act` on a peer and updates everything that depends on the peer's state.
     pub(super) fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        let before = peer.connection;
         let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);
-        self.settle(now, id);
+        self.settle(now, id, before);
         self.settle_new_peers(now);
     }
 
-    /// Updates what the endpoint stores about a peer from the peer's state.
-    fn settle(&mut self, now: Duration, id: PeerId) {
+    /// Updates what the endpoint stores about a peer from the peer's state. `before` is the index of
+    /// the connection that it had.
+    fn settle(&mut self, now: Duration, id: PeerId, before: Option<usize>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {
             self.admission.remove(id);
@@ -120,11 +132,12 @@ impl Endpoint {
             }
             self.dials.peer_ended(now, id);
         }
+        let over = peer.is_over(now);
+        let connection = peer.connection.filter(|_| !over);
         let old = peer.timer;
         let cx = self.environment.context(now, &mut self.shared);
         let new = peer.poll_timeout(&cx);
         peer.timer = new;
-        let over = peer.is_over(now);
         if old != new || over {
             old.map(|at| self.timers.remove(&(at, id)));
         }
@@ -137,6 +150,7 @@ impl Endpoint {
         } else if old != new {
             self.timers.extend(new.map(|at| (at, id)));
         }
+        self.environment.connections.move_peer(before, connection);
         // Ended peers linger to answer repeated requests, but their number is bounded.
         while self.ended.len() > self.environment.settings.half_open_limit.max(1) {
             let Some(oldest) = self.ended.pop_front() else { break };
@@ -282,7 +296,7 @@ impl Endpoint {
                 }
                 self.peers.insert(id, peer);
                 self.admission.insert(id, addresses.remote, header.spi_i);
-                self.settle(now, id);
+                self.settle(now, id, None);
             }
             Err(why) => self.refuse_init(now, addresses, header, &why),
         }
@@ -323,7 +337,7 @@ impl Endpoint {
             };
             dial.peer = Some(id);
             self.peers.insert(id, peer);
-            self.settle(now, id);
+            self.settle(now, id, None);
         }
     }
 

@@ -68,6 +68,8 @@ pub enum Reason {
     Lost,
     /// A newer connection replaced it.
     Replaced,
+    /// The configuration changed before it was established.
+    Reconfigured,
     /// There are no common algorithms.
     NoProposal,
     /// The key exchange was refused.
@@ -109,6 +111,7 @@ impl fmt::Display for Reason {
             Self::Timeout => "the peer does not answer",
             Self::Lost => "the peer no longer has it, as after a crash",
             Self::Replaced => "a newer connection replaces it",
+            Self::Reconfigured => "the configuration changed while it connected",
             Self::NoProposal => "no common algorithms",
             Self::KeyExchange => "the key exchange failed",
             Self::NoConnection => "no connection is for this identity and its way to authenticate",

@@ -19,4 +19,6 @@ pub struct StateSizes {
     pub names: usize,
     /// Inner addresses in use.
     pub leases: usize,
+    /// Connections of earlier configurations.
+    pub earlier_connections: usize,
 }

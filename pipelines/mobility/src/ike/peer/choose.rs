@@ -9,11 +9,13 @@ use crate::{
     identity::Identity,
     ike::{
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
+        connections::Connections,
         event::Reason,
         exchange::auth::message::{AuthRequest, SHARED_KEY},
         proposal,
         suite::IkeSuite,
     },
+    path::Addresses,
 };
 use alloc::boxed::Box;
 
@@ -31,42 +33,23 @@ struct Candidate {
 pub(in crate::ike) struct Candidates(Box<[Candidate]>);
 
 impl Candidates {
-    /// Creates the candidates from the connections `at` the message's addresses. `suite` was chosen
-    /// from proposal `number` of the message.
-    pub(in crate::ike) fn new(
-        connections: &[Connection],
-        at: impl Iterator<Item = usize>,
-        suite: &IkeSuite,
-        number: u8,
-    ) -> Self {
-        let only = [suite.proposal(number, &[])];
-        let candidate = |index: usize| {
-            let connection = connections.get(index)?;
+    /// Chooses the candidates for a message between `addresses`, if `suite` was chosen from its
+    /// proposals.
+    pub(in crate::ike) fn new(connections: &Connections, addresses: Addresses, suite: &IkeSuite) -> Self {
+        let only = [suite.proposal(1, &[])];
+        let candidate = |(index, connection): (usize, &Connection)| {
             let taken = proposal::choose_ike(&connection.ike, &only);
             let fits = taken.is_some_and(|taken| taken.suite == *suite);
             let index = u32::try_from(index).ok()?;
             (fits || connection.remote_id.is_named()).then_some(Candidate { index, fits })
         };
-        Self(at.filter_map(candidate).collect())
-    }
-
-    /// Returns the indices of all candidates.
-    pub(in crate::ike) fn indices(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|candidate| candidate.index as usize)
-    }
-
-    /// Replaces each candidate by the connection that `renewed` returns, or removes it.
-    pub(in crate::ike) fn renew(&mut self, renewed: impl Fn(usize) -> Option<usize>) {
-        let candidate = |old: &Candidate| {
-            Some(Candidate { index: u32::try_from(renewed(old.index as usize)?).ok()?, ..*old })
-        };
-        self.0 = self.0.iter().filter_map(candidate).collect();
+        Self(connections.at(addresses).filter_map(candidate).collect())
     }
 
     /// Returns the connections that permit the chosen algorithms, with their indices.
     fn indexed<'a>(
         &'a self,
-        connections: &'a [Connection],
+        connections: &'a Connections,
     ) -> impl Iterator<Item = (usize, &'a Connection)> + Clone {
         let fitting = self.0.iter().filter(|candidate| candidate.fits);
         fitting.filter_map(|c| Some((c.index as usize, connections.get(c.index as usize)?)))
@@ -75,7 +58,7 @@ impl Candidates {
     /// Returns the connections that permit the chosen algorithms.
     pub(in crate::ike) fn fitting<'a>(
         &'a self,
-        connections: &'a [Connection],
+        connections: &'a Connections,
     ) -> impl Iterator<Item = &'a Connection> {
         self.indexed(connections).map(|(_, connection)| connection)
     }
@@ -88,7 +71,7 @@ impl Candidates {
     /// Returns the first candidate that `is_for` accepts.
     fn first(
         &self,
-        connections: &[Connection],
+        connections: &Connections,
         is_for: impl Fn(&Connection) -> bool,
     ) -> Result<usize, Reason> {
         let holds = |c: &&Candidate| connections.get(c.index as usize).is_some_and(&is_for);
@@ -106,7 +89,7 @@ impl Candidates {
     /// Returns why there is none.
     pub(in crate::ike) fn choose_claimed(
         &self,
-        connections: &[Connection],
+        connections: &Connections,
         request: &AuthRequest,
     ) -> Result<usize, Reason> {
         let identity = &request.identity;
@@ -137,7 +120,7 @@ impl Candidates {
     /// Returns why there is none.
     pub(in crate::ike) fn choose_proved(
         &self,
-        connections: &[Connection],
+        connections: &Connections,
         preliminary: usize,
         names: &[Identity],
         responder_id: Option<&Identity>,

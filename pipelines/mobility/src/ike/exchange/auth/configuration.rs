@@ -90,7 +90,7 @@ impl Peer {
         owner: &Owner,
         address: IpAddr,
     ) -> Result<IpAddr, LeaseError> {
-        let is_server = cx.connections.all().iter().any(|connection| connection.dns.contains(&address));
+        let is_server = cx.connections.current().any(|(_, current)| current.dns.contains(&address));
         if !is_assignable(address) || self.is_outer(connection, address) || is_server {
             return Err(LeaseError::Impossible(address));
         }

@@ -81,7 +81,7 @@ impl Ready {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
-        let claimed = handshake.candidates.choose_claimed(cx.connections.all(), &request);
+        let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
         let index = claimed.map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
         peer.connection = Some(index);
@@ -169,7 +169,7 @@ impl Verification {
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let proved = candidates.choose_proved(cx.connections.all(), claim.connection, &names, responder_id);
+        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id);
         claim.connection = proved.map_err(refused)?;
         peer.connection = Some(claim.connection);
         peer.take_names(cx, &names);

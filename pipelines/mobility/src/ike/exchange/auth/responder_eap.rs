@@ -107,7 +107,7 @@ impl Claim {
         let others = conversation.other_names();
         let others = others.iter().map(|name| Identity::from_name(name));
         let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
-        let chosen = handshake.candidates.choose_proved(cx.connections.all(), self.connection, &names, None);
+        let chosen = handshake.candidates.choose_proved(cx.connections, self.connection, &names, None);
         let chosen = chosen.map_err(|why| match proved {
             None if why == Reason::NoConnection => Reason::Unnamed,
             _ => why,

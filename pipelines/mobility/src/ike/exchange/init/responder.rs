@@ -6,6 +6,7 @@ use crate::{
     ike::{
         bounds,
         connection::{Connection, RemoteAuth},
+        connections::Connections,
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
@@ -43,14 +44,12 @@ impl Peer {
         request: InitMessage,
         addresses: Addresses,
     ) -> Result<Self, ErrorNotify> {
-        let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
-        let at: Vec<usize> = cx.connections.current().filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
-        let fits = |connection: &Connection| {
+        let fits = |(_, connection): (usize, &Connection)| {
             let chosen = proposal::choose_ike(&connection.ike, &request.proposals)?;
             // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
             (request.intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
         };
-        let Some(chosen) = at.iter().find_map(|i| fits(cx.connections.get(*i)?)) else {
+        let Some(chosen) = cx.connections.at(addresses).find_map(fits) else {
             return Err(notify::NO_PROPOSAL_CHOSEN.into());
         };
         let kex = chosen.suite.kex;
@@ -60,7 +59,7 @@ impl Peer {
         }
         // The identity comes later. Until then, every connection that accepts the choice is
         // possible.
-        let candidates = Candidates::new(cx.connections.all(), at.into_iter(), &chosen.suite, chosen.number);
+        let candidates = Candidates::new(cx.connections, addresses, &chosen.suite);
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
@@ -130,10 +129,10 @@ impl InitKex {
 
         let nat = NatDetection::new(cx.crypto, [spi_i, spi_r], peer.addresses);
         let known = hash_numbers(SignatureHashes::ALL);
-        let authorities = authorities(candidates, cx.connections.all());
-        let limits = candidates.fitting(cx.connections.all()).filter_map(|connection| connection.fragment);
+        let authorities = authorities(candidates, cx.connections);
+        let limits = candidates.fitting(cx.connections).filter_map(|connection| connection.fragment);
         let limit = limits.min().filter(|_| handshake.fragments);
-        handshake.ppk &= candidates.fitting(cx.connections.all()).any(|connection| connection.ppk.is_some());
+        handshake.ppk &= candidates.fitting(cx.connections).any(|connection| connection.ppk.is_some());
         let mut payloads = vec![
             Payload::Sa(vec![suite.proposal(chosen.number, &[])]),
             Payload::Ke { method: suite.kex.transform(), data: &data },
@@ -183,7 +182,7 @@ impl InitKex {
 }
 
 /// Returns the authorities that the connections trust, without duplicates (RFC 7296 §3.7).
-fn authorities(candidates: &Candidates, connections: &[Connection]) -> Vec<u8> {
+fn authorities(candidates: &Candidates, connections: &Connections) -> Vec<u8> {
     let mut authorities: Vec<u8> = Vec::new();
     for connection in candidates.fitting(connections) {
         let RemoteAuth::Key(verifier) = &connection.remote_auth else { continue };
