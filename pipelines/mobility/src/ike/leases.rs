@@ -50,18 +50,19 @@ impl Leases {
         Self { pools, ..Self::default() }
     }
 
-    /// Replaces the pools. A pool that stays the same keeps all that it remembers. From others, peers
-    /// keep their addresses, if necessary as addresses outside of all pools. Returns the new index of
-    /// each earlier pool, by its name.
-    pub(super) fn replace(&mut self, pools: Vec<Pool>) -> Vec<Option<usize>> {
+    /// Replaces the pools. Peers keep their addresses, if necessary as addresses outside of all pools.
+    /// Addresses that owners had before are remembered if a pool has them.
+    pub(super) fn replace(&mut self, pools: Vec<Pool>) {
         let old = core::mem::replace(&mut self.pools, pools);
-        let renumbered = old.iter().map(|old| self.pools.iter().position(|new| new.shares_name(old)));
-        let renumbered = renumbered.collect();
         let mut kept: Vec<_> = core::mem::take(&mut self.outside).into_iter().collect();
+        let mut remembered = Vec::new();
         for old in old {
             match self.pools.iter_mut().find(|new| new.is_same(&old)) {
                 Some(new) => *new = old,
-                None => kept.extend(old.into_leases()),
+                None => {
+                    remembered.extend(old.remembered());
+                    kept.extend(old.into_leases());
+                }
             }
         }
         for (address, lease) in kept {
@@ -70,7 +71,11 @@ impl Leases {
                 None => _ = self.outside.insert(address, lease),
             }
         }
-        renumbered
+        for (address, owner) in remembered {
+            if let Some(pool) = self.pools.iter_mut().find(|pool| pool.contains(address)) {
+                pool.adopt_remembered(address, &owner);
+            }
+        }
     }
 
     /// Sets the addresses that no RADIUS server may give away.
@@ -215,11 +220,8 @@ mod tests {
         let pool = |name: &str, [first, last]: [[u8; 4]; 2]| Pool::new(first.into(), last.into()).named(name);
         let staff = || pool("staff", [[10, 0, 1, 1], [10, 0, 1, 9]]);
         let people = || pool("people", [[10, 0, 0, 1], [10, 9, 9, 9]]);
-        // "staff" stays, "people" grows, "six" is gone.
-        assert_eq!(
-            leases.replace(vec![staff(), pool("people", [[10, 0, 0, 1], [10, 0, 0, 3]])]),
-            [Some(1), Some(0), None]
-        );
+        // "staff" stays, "people" shrinks, "six" is gone.
+        leases.replace(vec![staff(), pool("people", [[10, 0, 0, 1], [10, 0, 0, 3]])]);
         assert_eq!(leases.len(), 3);
         assert_eq!(leases.lease_fixed(&[1], &owner("d"), a), Err(LeaseError::Taken(a)));
         leases.release(b);
@@ -233,6 +235,31 @@ mod tests {
         }
         [a, b, outside].into_iter().for_each(|address| leases.release(address));
         assert_eq!(leases.len(), 0);
+    }
+
+    #[test]
+    fn pools_that_change_remember_the_addresses_that_they_still_have() {
+        let mut leases = leases();
+        let lease = |leases: &mut Leases, name| leases.lease(&[0], &owner(name), None, false).unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| lease(&mut leases, name));
+        [b, c, a].into_iter().for_each(|address| leases.release(address));
+        for last in [20, 2] {
+            leases.replace(vec![Pool::new([10, 0, 0, 1].into(), [10, 0, 0, last].into()).named("new")]);
+        }
+        assert_eq!(leases.len(), 0);
+        assert_eq!(["b", "a"].map(|name| lease(&mut leases, name)), [b, a]);
+        assert_eq!(leases.lease(&[0], &owner("c"), None, false), None, "the pool has its address no more");
+    }
+
+    #[test]
+    fn addresses_that_a_changed_pool_remembers_are_given_to_others_last() {
+        let mut leases = leases();
+        let lease = |leases: &mut Leases, name| leases.lease(&[0], &owner(name), None, false).unwrap();
+        let first = lease(&mut leases, "a");
+        leases.release(first);
+        leases.replace(vec![Pool::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).named("people")]);
+        assert_eq!(lease(&mut leases, "b"), IpAddr::from([10, 0, 0, 2]));
+        assert_eq!(lease(&mut leases, "c"), first, "there is no other");
     }
 
     #[test]

@@ -61,15 +61,16 @@ impl Pool {
         self.name.as_bytes() == name
     }
 
-    /// Returns true if both pools have the same name.
-    pub(super) fn shares_name(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-
     /// Returns true if both pools have the same name and addresses.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.shares_name(other)
-            && (self.first, self.count, self.is_v4) == (other.first, other.count, other.is_v4)
+        (&self.name, self.first, self.count, self.is_v4)
+            == (&other.name, other.first, other.count, other.is_v4)
+    }
+
+    /// Returns the last address of each owner, the oldest lease first.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = (IpAddr, Owner)> {
+        let owners = self.remembered.values();
+        owners.filter_map(|owner| Some((self.address(self.had.get(owner)?.0), owner.clone())))
     }
 
     /// Returns the addresses in use, with their owners and how many peers of these have them.
@@ -83,6 +84,15 @@ impl Pool {
         let at = bits(at).wrapping_sub(self.first);
         self.take(&owner, at);
         self.used.insert(at, (owner, count));
+    }
+
+    /// Remembers that an owner had this address of the pool last.
+    pub(super) fn adopt_remembered(&mut self, address: IpAddr, owner: &Owner) {
+        let at = bits(address).wrapping_sub(self.first);
+        if !self.used.contains_key(&at) && !self.freed.contains_key(&at) {
+            self.set_free(at);
+        }
+        self.remember(owner, at);
     }
 
     /// Returns true if the pool has this address.
@@ -183,11 +193,16 @@ impl Pool {
             *count -= 1;
             if *count == 0 {
                 self.used.remove(&at);
-                self.leases += 1;
-                self.free.insert(self.leases, at);
-                self.freed.insert(at, self.leases);
+                self.set_free(at);
             }
         }
+    }
+
+    /// Counts an address as free from now on.
+    fn set_free(&mut self, at: u128) {
+        self.leases += 1;
+        self.free.insert(self.leases, at);
+        self.freed.insert(at, self.leases);
     }
 
     fn address(&self, at: u128) -> IpAddr {
