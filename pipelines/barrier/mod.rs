@@ -65,6 +65,8 @@ pub(crate) struct Barrier {
     /// The closed devices, each with its port's name.
     closed: Vec<(String, String)>,
     taps: Vec<String>,
+    /// All addresses that it protects.
+    protected: Ranges,
     _devices: Vec<DeviceLock>,
 }
 
@@ -113,18 +115,23 @@ impl Barrier {
         cannot_tell.map_or(Ok(this), Err)
     }
 
-    /// Has the barrier protect the addresses of `config`, whose ports are those that it was raised for.
+    /// Has the barrier also protect the addresses of `config`, whose ports are those that it was
+    /// raised for. It goes on protecting all others: connected peers may keep addresses that the
+    /// configuration no longer has.
     ///
     /// # Errors
     /// The port's name and the system's answer. Devices before that port protect the new addresses
     /// already.
-    pub(crate) fn protect(&self, config: &Config) -> Result<(), (String, PortError)> {
+    pub(crate) fn protect(&mut self, config: &Config) -> Result<(), (String, PortError)> {
         let Some(nftables) = &self.nftables else { return Ok(()) };
-        let protected = protected(config);
+        let mut protected = protected(config);
+        protected.extend(&self.protected);
+        protected.merge();
         for (port, device) in &self.closed {
             replace(nftables, device, &self.taps, &protected)
                 .map_err(|why| (port.clone(), refused(nftables, device, CLOSE, why)))?;
         }
+        self.protected = protected;
         Ok(())
     }
 }
@@ -354,6 +361,21 @@ mod tests {
                 assert_eq!(tables(), [table(name)]);
                 assert_eq!(open_host(&[device.to_owned()]).unwrap(), [name]);
             }
+        });
+    }
+
+    #[test]
+    fn goes_on_protecting_what_a_new_configuration_does_not_have() {
+        alone(|| {
+            ip("link add eth0 type veth peer name eth9");
+            let pool = |first| format!("[[pool]]\nname = \"p\"\naddresses = \"{first}/24\"\n");
+            let mut barrier = Barrier::raise(&configured("eth0", &pool("10.96.0.0"))).unwrap();
+            barrier.protect(&configured("eth0", &pool("10.97.0.0"))).unwrap();
+            let mut all = Ranges::default();
+            all.add(ranges::of_prefix(Prefix::new([10, 96, 0, 0].into(), 15).unwrap()));
+            assert_eq!(barrier.protected.of(true), all.of(true));
+            drop(barrier);
+            open_host(&[]).unwrap();
         });
     }
 

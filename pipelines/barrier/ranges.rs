@@ -18,7 +18,7 @@ pub(super) fn is_everywhere((first, last): Range) -> bool {
 }
 
 /// A set of addresses.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ranges {
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
@@ -34,6 +34,12 @@ impl Ranges {
     /// Adds the remote range of a pair, or the local one if the remote one covers every address.
     pub(super) fn add_pair(&mut self, [far, near]: [Range; 2]) {
         self.add(if is_everywhere(far) { near } else { far });
+    }
+
+    /// Adds the ranges of `other`.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.v4.extend(&other.v4);
+        self.v6.extend(&other.v6);
     }
 
     /// Sorts the ranges and joins those that overlap or touch.

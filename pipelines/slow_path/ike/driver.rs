@@ -112,7 +112,7 @@ impl Ike {
         endpoint.reserve_addresses(network.routes.taken().collect());
         endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
         let mut guards = Guards::default();
-        guards.replace(config, &mut links.tables);
+        guards.add(config, &mut links.tables);
         let host =
             links.tables.tables.settings.host.and_then(|(port, _)| network.ports.get(usize::from(port)));
         let mut this = Self {
@@ -145,7 +145,7 @@ impl Ike {
         let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
         self.connections.retain(|index, _| self.endpoint.connection(*index).is_some());
         self.connections.extend(indices.clone().zip(parts(config)));
-        self.guards.replace(config, &mut links.tables);
+        self.guards.add(config, &mut links.tables);
         self.endpoint.reserve_addresses(network.routes.taken().collect());
         let new = indices.filter(|index| !self.endpoint.is_dialled(*index));
         self.dial(now, new.collect::<Vec<_>>());

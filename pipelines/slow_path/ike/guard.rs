@@ -1,4 +1,7 @@
 //! Guards: traffic to peers that must not leave unencrypted while no peer is connected.
+//!
+//! A guard stays until the next start: after a reload, peers may keep addresses that the configuration
+//! no longer has, and traffic to these must not leave unencrypted once such a peer has gone.
 
 use super::prefixes::{pool_ranks, prefixes};
 use crate::{
@@ -19,16 +22,10 @@ pub(super) struct Guards(BTreeSet<Guarded>);
 type Guarded = (Prefix, u8);
 
 impl Guards {
-    /// Replaces the guards by those of `config`. Those of both stay all the while.
-    pub(super) fn replace(&mut self, config: &model::Ike, tables: &mut TableWriter) {
-        let new: BTreeSet<Guarded> = guarded(config).collect();
-        for selector in new.difference(&self.0).copied().filter_map(selector) {
-            policies::add_guard(selector, tables);
-        }
-        for selector in self.0.difference(&new).copied().filter_map(selector) {
-            policies::remove_guard(&selector, tables);
-        }
-        self.0 = new;
+    /// Adds the guards of `config`.
+    pub(super) fn add(&mut self, config: &model::Ike, tables: &mut TableWriter) {
+        let new = guarded(config).filter(|guarded| self.0.insert(*guarded));
+        new.filter_map(selector).for_each(|selector| policies::add_guard(selector, tables));
     }
 }
 

@@ -44,7 +44,7 @@ fn fate_to(world: &mut World, address: &str) -> Result<&'static str, DropReason>
 }
 
 #[test]
-fn addresses_of_new_pools_are_guarded_and_those_of_peers_stay() {
+fn addresses_of_all_pools_since_the_start_are_guarded_and_those_of_peers_stay() {
     let mut world = gateway("10.98.0.0/24");
     let first = connect(&mut world, "a.test", "192.0.2.1").inner().to_string();
     assert_eq!(first, "10.98.0.1");
@@ -52,14 +52,32 @@ fn addresses_of_new_pools_are_guarded_and_those_of_peers_stay() {
         assert_eq!(fate_to(&mut world, address), expected, "{address}");
     }
     world.assembly.slow_path.reload_ike(world.now, &for_terminals("10.97.0.0/24", POOLED));
-    for (address, expected) in [("10.98.0.200", Ok("clear")), ("10.97.0.200", Err(DropReason::Discard))] {
-        assert_eq!(fate_to(&mut world, address), expected, "{address}");
+    for address in ["10.98.0.200", "10.97.0.200"] {
+        assert_eq!(fate_to(&mut world, address), Err(DropReason::Discard), "{address}");
     }
     assert_eq!(fate_to(&mut world, &first), Ok("sealed"));
     let second = connect(&mut world, "b.test", "192.0.2.2").inner().to_string();
     assert_eq!(second, "10.97.0.1");
     for address in [&first, &second] {
         assert_eq!(fate_to(&mut world, address), Ok("sealed"), "{address}");
+    }
+}
+
+#[test]
+fn address_of_a_peer_stays_guarded_after_the_peer_has_gone() {
+    for pool in ["10.97.0.0/24", "10.98.0.128/25"] {
+        let mut world = gateway("10.98.0.0/24");
+        let mut peer = connect(&mut world, "a.test", "192.0.2.1");
+        let address = peer.inner().to_string();
+        world.assembly.slow_path.reload_ike(world.now, &for_terminals(pool, POOLED));
+        assert_eq!(fate_to(&mut world, &address), Ok("sealed"));
+        peer.may_end = true;
+        let id = peer.side.connected_peers()[0];
+        peer.side.endpoint.close(world.now, id);
+        let farewell = peer.side.work(world.now);
+        peer.send(&mut world, farewell);
+        assert!(peer.receive(&mut world), "the gateway answers");
+        assert_eq!(fate_to(&mut world, &address), Err(DropReason::Discard), "{pool}");
     }
 }
 
