@@ -75,11 +75,11 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let control = control.map(|path| Server::start(&path, assembly.requests.clone(), reload)).transpose();
     let control = control.map_err(LaunchError::Control)?;
     let mut gateway = Gateway::start(assembly).map_err(LaunchError::Start)?;
+    let reloads = reloader.start_thread().map_err(|why| LaunchError::System("start a thread", why))?;
     info!(workers = cores.len(), tunnels, "the gateway is running");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         if hung_up.swap(false, Relaxed) {
-            // The log has the result.
-            let _ = reloader.reload();
+            let _ = reloads.try_send(());
         }
         thread::sleep(WATCH);
     }

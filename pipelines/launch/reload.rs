@@ -7,9 +7,10 @@ use crate::{
 };
 use crossbeam::channel::{Sender, bounded};
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 use tracing::{error, info, warn};
 use wayfarer_dataplane::port::PortError;
@@ -68,6 +69,19 @@ impl Reloader {
             Err(why) => error!("the configuration was not reloaded, and nothing has changed: {why}"),
         }
         result.map_err(|why| why.to_string())
+    }
+
+    /// Starts a thread that reloads at each request, so that the caller need not wait for a disk. A
+    /// request that finds the channel full can be left out: the one in it is not begun yet.
+    ///
+    /// # Errors
+    /// The system's error for the thread.
+    pub(super) fn start_thread(self: Arc<Self>) -> io::Result<Sender<()>> {
+        let (to, requests) = bounded(1);
+        // The log has the results.
+        let reload = move || requests.into_iter().for_each(|()| drop(self.reload()));
+        thread::Builder::new().name("reload".into()).spawn(reload)?;
+        Ok(to)
     }
 
     fn try_reload(&self) -> Result<(), ReloadError> {

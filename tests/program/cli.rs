@@ -16,7 +16,8 @@ use wayfarer::control::{
 };
 use wayfarer_dataplane::port::dpdk::Eal;
 
-fn wayfarer(arguments: &[&str]) -> Command {
+/// Prepares a run of the program.
+pub(super) fn wayfarer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     command
