@@ -368,9 +368,9 @@ mod tests {
     fn goes_on_protecting_what_a_new_configuration_does_not_have() {
         alone(|| {
             ip("link add eth0 type veth peer name eth9");
-            let pool = |first| format!("[[pool]]\nname = \"p\"\naddresses = \"{first}/24\"\n");
-            let mut barrier = Barrier::raise(&configured("eth0", &pool("10.96.0.0"))).unwrap();
-            barrier.protect(&configured("eth0", &pool("10.97.0.0"))).unwrap();
+            let pool = |addresses| format!("[[pool]]\nname = \"p\"\naddresses = \"{addresses}\"\n");
+            let mut barrier = Barrier::raise(&configured("eth0", &pool("10.96.0.0-10.96.255.255"))).unwrap();
+            barrier.protect(&configured("eth0", &pool("10.97.0.0-10.97.255.255"))).unwrap();
             let mut all = Ranges::default();
             all.add(ranges::of_prefix(Prefix::new([10, 96, 0, 0].into(), 15).unwrap()));
             assert_eq!(barrier.protected.of(true), all.of(true));

@@ -229,8 +229,8 @@ fn credentials_go_with_the_last_peer_of_their_connection() {
     assert_eq!(in_use.strong_count(), 0);
 }
 
-/// Connects a terminal called a.test while the gateway's connections change, between IKE_SA_INIT and
-/// IKE_AUTH. Returns the name of the connection that it gets, or why it gets none.
+/// Connects a terminal called a.test while the gateway's connections change, between IKE_SA_INIT
+/// and IKE_AUTH. Returns the name of the connection that it gets, or why it gets none.
 fn half_open_during(before: Vec<Connection>, after: Vec<Connection>) -> Result<String, Reason> {
     let mut pair = Pair::new(gateway(), terminal_of("a.test"));
     reload(&mut pair.gateway, before);
@@ -291,7 +291,8 @@ fn peer_that_proves_itself_during_a_reload_is_refused_and_comes_again() {
     ];
     for (method, client) in clients.into_iter().enumerate() {
         let mut refused = 0;
-        // The reload comes after so many messages of the terminal, and before or after the last answer.
+        // The reload comes after so many messages of the terminal, and before or after the last
+        // answer.
         for (messages, is_answered) in (1..).flat_map(|count| [(count, false), (count, true)]) {
             let mut pair = Pair::new(at_gateway()[method].clone(), client.clone());
             pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());

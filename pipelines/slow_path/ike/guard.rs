@@ -1,7 +1,8 @@
 //! Guards: traffic to peers that must not leave unencrypted while no peer is connected.
 //!
-//! A guard stays until the next start: after a reload, peers may keep addresses that the configuration
-//! no longer has, and traffic to these must not leave unencrypted once such a peer has gone.
+//! A guard stays until the next start: after a reload, peers may keep addresses that the
+//! configuration no longer has, and traffic to these must not leave unencrypted once such a peer
+//! has gone.
 
 use super::prefixes::{pool_ranks, prefixes};
 use crate::{

@@ -2,8 +2,8 @@
 //!
 //! A connection never changes, so that a peer keeps to what it agreed to. A new configuration adds
 //! its connections as new ones, with new indices; an earlier one goes with its last peer, and its
-//! credentials with it. Connections of the same name share a number, by which a peer's addresses and
-//! rates outlive its connection.
+//! credentials with it. Connections of the same name share a number, by which a peer's addresses
+//! and rates outlive its connection.
 
 use super::connection::Connection;
 use crate::path::Addresses;
@@ -93,8 +93,8 @@ impl Connections {
         self.all.retain(|index, entry| self.current.contains(index) || entry.peers > 0);
     }
 
-    /// Notes that a peer uses the connection `to` instead of `from`. An earlier connection goes with
-    /// its last peer.
+    /// Notes that a peer uses the connection `to` instead of `from`. An earlier connection goes
+    /// with its last peer.
     pub(super) fn move_peer(&mut self, from: Option<usize>, to: Option<usize>) {
         if from == to {
             return;

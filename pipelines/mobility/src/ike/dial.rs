@@ -72,8 +72,8 @@ impl Dials {
         self.0.iter().any(|dial| dial.connection == connection)
     }
 
-    /// Replaces each connection, given by its index, by the one that `renewed` returns. Those without
-    /// one are not made again. Those that are not up or being made are due now.
+    /// Replaces each connection, given by its index, by the one that `renewed` returns. Those
+    /// without one are not made again. Those that are not up are due now.
     pub(super) fn renew<'a>(
         &mut self,
         now: Duration,

@@ -114,8 +114,8 @@ impl Endpoint {
         self.settle_new_peers(now);
     }
 
-    /// Updates what the endpoint stores about a peer from the peer's state. `before` is the index of
-    /// the connection that it had.
+    /// Updates what the endpoint stores about a peer from the peer's state. `before` is the index
+    /// of the connection that it had.
     fn settle(&mut self, now: Duration, id: PeerId, before: Option<usize>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {

@@ -50,8 +50,8 @@ impl Leases {
         Self { pools, ..Self::default() }
     }
 
-    /// Replaces the pools. Peers keep their addresses, if necessary as addresses outside of all pools.
-    /// Addresses that owners had before are remembered if a pool has them.
+    /// Replaces the pools. Peers keep their addresses, if necessary as addresses outside of all
+    /// pools. Addresses that owners had before are remembered if a pool has them.
     pub(super) fn replace(&mut self, pools: Vec<Pool>) {
         let old = core::mem::replace(&mut self.pools, pools);
         let mut kept: Vec<_> = core::mem::take(&mut self.outside).into_iter().collect();

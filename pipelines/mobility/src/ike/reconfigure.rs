@@ -18,15 +18,16 @@ use alloc::vec::Vec;
 use core::{net::SocketAddr, ops::Range, time::Duration};
 
 impl Endpoint {
-    /// Replaces the configuration, except for the secret of crash tokens and the key log. Returns the
-    /// indices of the new connections, in their order.
+    /// Replaces the configuration, except for the secret of crash tokens and the key log. Returns
+    /// the indices of the new connections, in their order.
     ///
-    /// - Connected peers keep what they agreed to, and their addresses. All that connect from now on
-    ///   get the new connections.
-    /// - Peers that have claimed an identity, and are not established yet, are refused at their next
-    ///   step: nobody gets in by earlier credentials.
-    /// - A connection that we make is made again as the new configuration has it, or not at all if it
-    ///   has none of this name; at once if it is not up. New ones need a call of [`Endpoint::dial`].
+    /// - Connected peers keep what they agreed to, and their addresses. All that connect from now
+    ///   on get the new connections.
+    /// - Peers that have claimed an identity, and are not established yet, are refused at their
+    ///   next step: nobody gets in by earlier credentials.
+    /// - A connection that we make is made again as the new configuration has it, at once if it is
+    ///   not up, or not at all if the configuration has none of this name. New ones need a call of
+    ///   [`Endpoint::dial`].
     pub fn reconfigure(
         &mut self,
         now: Duration,
