@@ -10,7 +10,9 @@ mod bench;
 mod demo;
 mod failure;
 mod log;
+mod pki;
 mod ports;
+mod profile;
 mod relevant;
 mod show;
 mod table;
@@ -48,6 +50,8 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Config(why)) => complain(2, &why),
         Err(Failure::Control(why)) => complain(1, &why),
         Err(Failure::Gateway(why)) => complain(1, &why),
+        Err(Failure::Pki(why)) => complain(1, &why),
+        Err(Failure::Profile(why)) => complain(2, &why),
     }
 }
 
@@ -65,6 +69,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "bench")]
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
+        Command::Pki { command } => pki::run(&command),
+        Command::Profile(options) => profile::run(&options),
         Command::OpenHost { devices } => open_host(&devices),
         Command::Show { view, json, all, counters, failed, socket } => {
             let what = match view.into() {

@@ -70,6 +70,18 @@ pub fn esp(suite: &EspSuite) -> String {
     [words.join("-"), exchanges(&suite.kex)].concat()
 }
 
+/// Returns an offer as the text of a proposal.
+pub fn proposal(offer: &Offer) -> String {
+    let encr = offer.encr.iter().map(|encr| name_of(&ENCR, encr).to_owned());
+    let integ = offer.integ.iter().map(|integ| name_of(&INTEG, integ).to_owned());
+    let prf = offer.prf.iter().map(|prf| name_of(&PRF, prf).to_owned());
+    let kex = offer.kex.iter().map(|kex| name_of(&KEX, kex).to_owned());
+    let further = (1..).zip(&offer.more_kex).flat_map(|(number, choices)| {
+        choices.iter().map(move |kex| format!("ke{number}_{}", name_of(&KEX, kex)))
+    });
+    encr.chain(integ).chain(prf).chain(kex).chain(further).collect::<Vec<_>>().join("-")
+}
+
 /// Returns the first key exchange, and the additional ones with their numbers.
 fn exchanges(all: &[Kex]) -> String {
     let word = |(number, kex): (usize, &Kex)| match number {
