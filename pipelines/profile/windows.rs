@@ -53,7 +53,7 @@ fn script(terms: &Terms<'_>, authority: &str, ike: &Choice, esp: &Choice) -> Str
     let mut text = String::from(
         "# Run as administrator: powershell -ExecutionPolicy Bypass -File THIS_FILE\n\
          $ErrorActionPreference = 'Stop'\n\n# The authority of the gateway's certificate.\n\
-         $authority = New-TemporaryFile\n",
+         $authority = Join-Path $env:TEMP 'vpn-authority.cer'\n",
     );
     // Writing to a String does not fail.
     let _ = writeln!(
@@ -68,7 +68,7 @@ fn script(terms: &Terms<'_>, authority: &str, ike: &Choice, esp: &Choice) -> Str
         let _ = writeln!(
             text,
             "# The certificate of this user or machine. Asks for the password that was printed with it.\n\
-             $bundle = New-TemporaryFile\n\
+             $bundle = Join-Path $env:TEMP 'vpn-user.pfx'\n\
              [IO.File]::WriteAllBytes($bundle, [Convert]::FromBase64String('{bundle}'))\n\
              $password = Read-Host -AsSecureString 'Password of the certificate'\n\
              Import-PfxCertificate -FilePath $bundle -CertStoreLocation Cert:\\{store}\\My -Password $password | Out-Null\n\
