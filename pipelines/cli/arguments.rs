@@ -114,6 +114,10 @@ Examples:
     #[command(after_help = "\
 Key files are read too. The first error is shown in one line, with file, line, key and value, and the exit code is 2.
 
+Warnings are about what is valid but probably not meant: overlapping tunnels, a key that two SAs have, a certificate that
+expires or that clients refuse, secrets of the examples, and devices, cores and UDP ports of this machine. Each has a line
+and says what to do. The exit code is 0.
+
 Example:
   wayfarer check conf/gateway.toml")]
     Check {

@@ -63,7 +63,11 @@ fn complain(code: u8, why: &dyn Display) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Gateway { config } => gateway(&config::load(&config)?),
+        Command::Gateway { config } => {
+            let reviewed = config::review(&config)?;
+            reviewed.file.iter().for_each(|warning| tracing::warn!("{warning}"));
+            gateway(&reviewed.config)
+        }
         #[cfg(feature = "bench")]
         Command::Demo(options) => demo::run(&options),
         #[cfg(feature = "bench")]
@@ -126,11 +130,21 @@ fn open_host(devices: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Checks a configuration. Prints the warnings, then what it has.
 fn check(file: &Path) -> Result<(), Failure> {
-    let config = config::load(file)?;
+    let config::Reviewed { config, file: mut warnings, machine } = config::review(file)?;
+    warnings.extend(machine);
+    let mut out = io::stdout().lock();
+    for config::Warning { file, line, key, text } in &warnings {
+        writeln!(out, "{}:{line}: warning: {key}: {text}", file.display())?;
+    }
+    let with = match warnings.len() {
+        0 => String::new(),
+        count => format!(", with {}", some(count, "warning")),
+    };
     writeln!(
-        io::stdout(),
-        "{}: valid: {}, {}, {}, {}, {}",
+        out,
+        "{}: valid{with}: {}, {}, {}, {}, {}",
         file.display(),
         some(config.ports.len(), "port"),
         some(config.routes.len(), "route"),

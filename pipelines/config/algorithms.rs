@@ -141,7 +141,8 @@ fn offer(text: &str, usage: Use) -> Result<Offer, (Rule, Option<String>)> {
     for word in text.split('-') {
         let known = read(&mut offer, word);
         known.ok_or_else(|| {
-            (Rule::Algorithm(word.chars().take(32).collect::<String>().into()), meant(word))
+            let shown: String = word.chars().take(32).collect();
+            (Rule::Algorithm(shown.into(), words().collect::<Vec<_>>().join(", ").into()), meant(word))
         })?;
     }
     complete(&mut offer, usage).map_err(|why| (Rule::Proposal(why), None))?;
@@ -225,7 +226,11 @@ fn prf_of(integ: Integ) -> Prf {
 
 /// Returns the known word that is nearest to `word`.
 fn meant(word: &str) -> Option<String> {
+    nearest(word, words()).map(str::to_owned)
+}
+
+/// Returns the names of all algorithms.
+fn words() -> impl Iterator<Item = &'static str> {
     let names = ENCR.iter().map(|(name, _)| *name).chain(INTEG.iter().map(|(name, _)| *name));
-    let names = names.chain(PRF.iter().map(|(name, _)| *name)).chain(KEX.iter().map(|(name, _)| *name));
-    nearest(word, names).map(str::to_owned)
+    names.chain(PRF.iter().map(|(name, _)| *name)).chain(KEX.iter().map(|(name, _)| *name))
 }

@@ -1,6 +1,6 @@
 //! Profiles of strongSwan's app for Android (.sswan).
 
-use super::{ProfileError, terms::Terms};
+use super::{request::ProfileError, terms::Terms};
 use crate::config::model::PeerMethod;
 use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};

@@ -1,9 +1,9 @@
 //! Apple's configuration profiles (.mobileconfig), after Apple's device management documentation.
 
 use super::{
-    ProfileError,
     algorithms::{Choice, Hash, Known, choose},
     plist::{self, Value},
+    request::ProfileError,
     terms::Terms,
 };
 use crate::{config::model::PeerMethod, credentials::KeyType};

@@ -1,6 +1,6 @@
 //! A key file of NetworkManager, for strongSwan's plugin.
 
-use super::{ProfileError, terms::Terms};
+use super::{request::ProfileError, terms::Terms};
 use crate::config::model::PeerMethod;
 use std::fmt::Write;
 

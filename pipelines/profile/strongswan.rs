@@ -1,6 +1,6 @@
 //! swanctl.conf, for strongSwan 5.8 and newer.
 
-use super::{ProfileError, terms::Terms};
+use super::{request::ProfileError, terms::Terms};
 use crate::config::model::PeerMethod;
 use std::fmt::Write;
 

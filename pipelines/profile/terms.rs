@@ -1,6 +1,6 @@
 //! What every profile of a connection says.
 
-use super::{Client, ProfileError, Request};
+use super::request::{Client, ProfileError, Request};
 use crate::{
     config::{
         algorithms,

@@ -1,8 +1,8 @@
 //! A PowerShell script for Windows 10 and 11.
 
 use super::{
-    ProfileError,
     algorithms::{Choice, Hash, Known, choose},
+    request::ProfileError,
     terms::Terms,
 };
 use crate::config::model::PeerMethod;
