@@ -157,7 +157,7 @@ impl Authority {
         check_file(file)?;
         let path = self.folder.join(format!("{file}.crt"));
         let revoked = certificate(&path)?;
-        let serial = serial(&revoked).ok_or_else(|| PkiError::NotPem(path, "a certificate in PEM"))?;
+        let serial = serial(&revoked).ok_or(PkiError::NotPem(path, "a certificate in PEM"))?;
         let path = self.folder.join(AUTHORITY).with_extension("crl");
         let list = revocation::revoked(&files::read(&path)?);
         let mut list = list.ok_or_else(|| PkiError::NotPem(path.clone(), "a revocation list in PEM"))?;

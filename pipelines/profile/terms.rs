@@ -111,8 +111,8 @@ impl<'a> Terms<'a> {
             "clients use tunnel mode: remove mode = \"transport\""
         } else if protocol.pools.is_empty() && self.connection.peer_method != PeerMethod::Radius {
             "clients ask for an inner address: name a [[pool]] in pool"
-        } else if protocol.ppk.as_ref().is_some_and(|ppk| ppk.required) && self.client != Client::StrongSwan {
-            "this client has no post-quantum keys: set required = false in ppk"
+        } else if protocol.ppk.as_ref().is_some_and(|ppk| ppk.required) {
+            "profiles have no post-quantum keys: set required = false in ppk"
         } else {
             return Ok(());
         };
@@ -122,7 +122,9 @@ impl<'a> Terms<'a> {
     /// Checks that the client will accept the gateway's certificate.
     fn check_gateway(&self, chain: &[Vec<u8>]) -> Result<(), ProfileError> {
         let Some(own) = chain.first() else { return Ok(()) };
-        let again = format!("make one by `wayfarer pki gateway {} {}`", self.server, self.gateway);
+        let mut names = vec![&*self.server, &*self.gateway];
+        names.dedup();
+        let again = format!("make one by `wayfarer pki gateway {}`", names.join(" "));
         let is_strict = matches!(self.client, Client::Apple | Client::Windows);
         if is_strict && !CertificateFacts::of(own).is_some_and(|facts| facts.is_server) {
             return Err(self.refuse(&format!("the gateway's certificate lacks serverAuth: {again}")));
@@ -158,7 +160,8 @@ impl<'a> Terms<'a> {
 
     /// Reads the user's files, which are beside the authority's.
     fn read_own(&self, authority: &Path) -> Result<OwnFiles, ProfileError> {
-        let user = self.user.ok_or_else(|| self.refuse("users need a certificate: --user names whose"))?;
+        let user =
+            self.user.ok_or_else(|| self.refuse("each user needs a certificate: give its name by --user"))?;
         let beside = |ending: &str| authority.with_file_name(format!("{user}.{ending}"));
         let again = format!("; `wayfarer pki user {user}` makes it");
         let der = read_certificate(&beside("crt")).map_err(|why| self.refuse(&format!("{why}{again}")))?;

@@ -85,6 +85,9 @@ fn help_and_version() {
         #[cfg(feature = "bench")]
         (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
+        (&["pki", "gateway", "--help"], "wayfarer pki gateway vpn.example.org --file vpn"),
+        (&["pki", "user", "--help"], "wayfarer pki user alice@example.org"),
+        (&["profile", "--help"], "wayfarer profile --for apple --config gateway.toml > vpn.mobileconfig"),
         (&["show", "--help"], "wayfarer show drops"),
         (&["show", "--help"], "wayfarer show ports --counters"),
         (&["peer", "down", "--help"], "wayfarer peer down 17"),

@@ -1,7 +1,7 @@
 //! Valid configurations with something that is probably not meant.
 
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
 /// Returns the warnings about a configuration's text, without its path.
 fn warnings(folder: &Folder, text: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use toml::Spanned;
-use wayfarer_mobility::ike::connection::LocalAuth;
+use wayfarer_mobility::{identity::kind, ike::connection::LocalAuth};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -67,6 +67,10 @@ fn problems(connection: &Connection, now: SystemTime) -> Vec<String> {
     }
     if !facts.has_names {
         problems.push(format!("has no subjectAltName, where clients look for the gateway's name: {REMEDY}"));
+    } else if connection.protocol.local_id.kind == kind::DER_ASN1_DN {
+        let text =
+            "has names, but local_id is its subject, which clients do not look for: set local_id to a name";
+        problems.push(text.to_owned());
     }
     if facts.validity() > MOST {
         let text = "is valid for more than 825 days, which Apple's clients refuse";
