@@ -62,6 +62,9 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 #[derive(Default)]
 pub(crate) struct Barrier {
     nftables: Option<Nftables>,
+    /// The closed devices, each with its port's name.
+    closed: Vec<(String, String)>,
+    taps: Vec<String>,
     _devices: Vec<DeviceLock>,
 }
 
@@ -83,7 +86,6 @@ impl Barrier {
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
         let mut this = Self::default();
         let mut cannot_tell = None;
-        let mut shared = vec![];
         for port in &config.ports {
             let Some(device) = port.kind.shared_device() else { continue };
             let device = primary_name(device);
@@ -94,23 +96,36 @@ impl Barrier {
                 Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
                 Err(why) => cannot_tell = cannot_tell.or(Some((port.name.clone(), why.of(&device)))),
             }
-            shared.push((&port.name, device));
+            this.closed.push((port.name.clone(), device));
         }
-        let Some((port, device)) = shared.first() else { return Ok(this) };
-        let nftables = Nftables::open().map_err(|why| ((*port).clone(), failed(device, CLOSE, why)))?;
-        let taps: Vec<_> = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
-        let protected = protected(config);
-        for (port, device) in &shared {
-            replace(&nftables, device, &taps, &protected)
-                .map_err(|why| ((*port).clone(), refused(&nftables, device, CLOSE, why)))?;
+        let Some((port, device)) = this.closed.first() else { return Ok(this) };
+        let nftables = Nftables::open().map_err(|why| (port.clone(), failed(device, CLOSE, why)))?;
+        this.nftables = Some(nftables);
+        this.taps = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
+        this.protect(config)?;
+        for (_, device) in &this.closed {
             info!(
                 device,
                 "the host does not forward the gateway's traffic through this device \
              until `wayfarer open-host`"
             );
         }
-        this.nftables = Some(nftables);
         cannot_tell.map_or(Ok(this), Err)
+    }
+
+    /// Has the barrier protect the addresses of `config`, whose ports are those that it was raised for.
+    ///
+    /// # Errors
+    /// The port's name and the system's answer. Devices before that port protect the new addresses
+    /// already.
+    pub(crate) fn protect(&self, config: &Config) -> Result<(), (String, PortError)> {
+        let Some(nftables) = &self.nftables else { return Ok(()) };
+        let protected = protected(config);
+        for (port, device) in &self.closed {
+            replace(nftables, device, &self.taps, &protected)
+                .map_err(|why| (port.clone(), refused(nftables, device, CLOSE, why)))?;
+        }
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ Examples:{BENCH_EXAMPLES}
   wayfarer show sa
   wayfarer sa move alice 192.0.2.7:4500
   wayfarer peer down alice
+  wayfarer reload
   wayfarer open-host
 
 Exit codes: 0 success, 1 failure while running, 2 wrong command line or configuration.")
@@ -77,7 +78,9 @@ that DPDK takes is gone from the kernel; `exception` names a device that stands 
 
 From the gateway's start on, the host's kernel does not forward by these devices what the gateway would forward or what
 policy protects. This also holds after the gateway has ended, crashed or failed to start, and for a device that is made
-again under the same name. `wayfarer open-host` ends it. SIGHUP is logged and changes nothing.
+again under the same name. `wayfarer open-host` ends it.
+
+SIGHUP has the gateway read its configuration again, as `wayfarer reload` does; the log has the result.
 
 Examples:
   wayfarer gateway --config conf/gateway.toml
@@ -180,6 +183,24 @@ Examples:
     Sa {
         #[command(subcommand)]
         command: SaCommand,
+    },
+    /// Has a running gateway read its configuration again, or says why nothing has changed.
+    #[command(after_help = "\
+What can change while a gateway runs: [[connection]] with all credentials (keys, certificates, users, revocation lists,
+RADIUS servers), [[pool]], and the limits of [ike]. Connected peers stay, with what they agreed to and with their
+addresses, even if their connection or pool is gone; `wayfarer peer down` ends one. Whoever connects from then on, or
+connects again, gets the new connections. A new connection with `remote` is made at once.
+
+If the file is wrong, or anything else in it has changed, nothing changes: the reason is printed and logged, and the exit
+code is 1. `wayfarer check` checks a file without a gateway.
+
+SIGHUP does the same.
+
+Example:
+  wayfarer reload")]
+    Reload {
+        #[command(flatten)]
+        socket: Socket,
     },
     /// Ends, rekeys or moves the connection of an IKE peer of a running gateway.
     Peer {

@@ -27,8 +27,7 @@ use std::{
     process::ExitCode,
 };
 use wayfarer::{
-    barrier,
-    config::{self, model::Config},
+    barrier, config,
     control::{client, protocol},
     launch,
 };
@@ -63,11 +62,7 @@ fn complain(code: u8, why: &dyn Display) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Gateway { config } => {
-            let reviewed = config::review(&config)?;
-            reviewed.file.iter().for_each(|warning| tracing::warn!("{warning}"));
-            gateway(&reviewed.config)
-        }
+        Command::Gateway { config } => gateway(&config),
         #[cfg(feature = "bench")]
         Command::Demo(options) => demo::run(&options),
         #[cfg(feature = "bench")]
@@ -95,6 +90,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Peer { command } => Ok(peer(command)?),
+        Command::Reload { socket } => {
+            client::ask(&socket.path, protocol::Command::Reload)?;
+            Ok(())
+        }
     }
 }
 
@@ -113,8 +112,10 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 }
 
 /// Runs a gateway until a signal stops it.
-fn gateway(config: &Config) -> Result<(), Failure> {
-    launch::run(config).map_err(|why| Failure::Gateway(why.to_string()))
+fn gateway(file: &Path) -> Result<(), Failure> {
+    let reviewed = config::review(file)?;
+    reviewed.file.iter().for_each(|warning| tracing::warn!("{warning}"));
+    launch::run(file, reviewed.config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
 /// Removes what an earlier gateway left to close the host, and prints the devices.

@@ -67,7 +67,8 @@ Examples:
     },
     /// Adds a certificate to the revocation list, ca.crl.
     #[command(after_help = "\
-The gateway reads the list when it starts, if the connection has crls = \"pki/ca.crl\".
+The gateway reads the list when it starts and at `wayfarer reload`, if the connection has crls = \"pki/ca.crl\". Who is
+connected stays so until `wayfarer peer down`.
 
 Example:
   wayfarer pki revoke alice@example.org")]

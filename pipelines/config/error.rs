@@ -339,7 +339,7 @@ impl fmt::Display for Rule {
             Self::OtherIdentity => f.write_str("the certificate is not for this identity"),
             Self::NoSubject => f.write_str("the certificate has no subject"),
             Self::Identity => f.write_str(
-                "must be an address, a domain name, a mail address, or \"@#\" and hexadecimal digits",
+                "must be an address, a domain name, a mail address, a distinguished name such as \"CN=gw.example.org, O=Example\", or \"@#\" and hexadecimal digits",
             ),
             Self::LonePattern => f.write_str("\"any\" and \"*\" must be the only item"),
             Self::Domain => f.write_str("must be a domain name like \"example.org\""),

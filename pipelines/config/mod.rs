@@ -10,12 +10,14 @@
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
+//! | `diff` | what cannot change while the gateway runs |
 
 pub mod algorithms;
 pub mod model;
 
 mod check;
 mod connection;
+mod diff;
 mod dpdk;
 mod error;
 mod field;
@@ -30,6 +32,7 @@ mod warning;
 #[cfg(test)]
 mod tests;
 
+pub use diff::needs_restart;
 pub use error::{ConfigError, Rule};
 pub use source::Environment;
 pub use warning::Warning;

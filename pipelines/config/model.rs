@@ -39,7 +39,7 @@ pub struct Config {
 }
 
 /// `[gateway]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Cores of the workers; `None`: all but the first, up to the number of queues of the ports.
     pub workers: Option<Vec<usize>>,
@@ -62,7 +62,7 @@ pub struct Gateway {
 }
 
 /// `[[port]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Name in this configuration.
     pub name: String,
@@ -182,7 +182,7 @@ pub enum Encapsulation {
 }
 
 /// `[[tunnel]]`: a pair of SAs with manual keys.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// Name.
     pub name: String,
@@ -229,6 +229,7 @@ pub struct Tunnel {
 }
 
 /// One SA of a tunnel.
+#[derive(PartialEq, Eq)]
 pub struct Sa {
     /// SPI.
     pub spi: Spi,
@@ -257,7 +258,7 @@ pub enum PolicyAction {
 }
 
 /// One direction of a `[[policy]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The traffic that the policy covers: packets from `local` to `remote`.
     pub selector: Selector,

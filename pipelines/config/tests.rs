@@ -1,5 +1,6 @@
 //! Configurations that are accepted, and the model that results.
 
+mod diff;
 mod dpdk;
 mod ike;
 mod refused;

@@ -66,6 +66,9 @@ pub enum Command {
         /// The gateway's address.
         local: IpAddr,
     },
+    /// Reads the configuration file again. If it is wrong, or a part has changed that cannot change
+    /// while the gateway runs, nothing changes.
+    Reload,
 }
 
 /// A part of the gateway's state.

@@ -2,7 +2,7 @@
 //! whoever may open it may send any command. The slow path only ever sees well-formed commands, one
 //! at a time from each connection.
 
-use super::protocol::{Answer, Command, Outcome, Request, VERSION};
+use super::protocol::{Answer, Command, Outcome, Reply, Request, VERSION};
 use crate::slow_path::ControlRequest;
 use crossbeam::channel::{Sender, bounded};
 use nix::{
@@ -45,6 +45,17 @@ const ANSWER: Duration = Duration::from_secs(2);
 const UNREAD: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, which lacks descriptors or memory that others must free first.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Reloads the gateway's configuration, and returns why nothing changed if it cannot. It may wait for
+/// a disk.
+pub type Reload = dyn Fn() -> Result<(), String> + Send + Sync;
+
+/// The parts of the gateway that carry out commands.
+#[derive(Clone)]
+struct Gateway {
+    slow_path: Sender<ControlRequest>,
+    reload: Arc<Reload>,
+}
 
 /// The reason why there is no control socket.
 #[derive(Debug)]
@@ -96,13 +107,17 @@ impl SharedState {
 }
 
 impl Server {
-    /// Listens at `path`, and passes commands to `slow_path`. A socket that nobody listens on is
-    /// replaced.
+    /// Listens at `path`, and passes commands to `slow_path`, except for [`Command::Reload`], for which
+    /// it calls `reload`. A socket that nobody listens on is replaced.
     ///
     /// # Errors
     /// [`ControlError`], if another gateway listens there, the file is not a socket, or the system
     /// refuses.
-    pub fn start(path: &Path, slow_path: Sender<ControlRequest>) -> Result<Self, ControlError> {
+    pub fn start(
+        path: &Path,
+        slow_path: Sender<ControlRequest>,
+        reload: Arc<Reload>,
+    ) -> Result<Self, ControlError> {
         let failed = |e| ControlError::Io(path.into(), e);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(failed)?;
@@ -117,7 +132,8 @@ impl Server {
         let shared = Arc::new(SharedState { listener, stop, clients });
         let mut server = Self { path: path.into(), inode, shared: shared.clone(), acceptor: None };
         let acceptor = thread::Builder::new().name("control".into());
-        server.acceptor = Some(acceptor.spawn(move || accept(&shared, &slow_path)).map_err(failed)?);
+        let gateway = Gateway { slow_path, reload };
+        server.acceptor = Some(acceptor.spawn(move || accept(&shared, &gateway)).map_err(failed)?);
         Ok(server)
     }
 }
@@ -161,13 +177,13 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
     }
 }
 
-fn accept(shared: &Arc<SharedState>, slow_path: &Sender<ControlRequest>) {
+fn accept(shared: &Arc<SharedState>, gateway: &Gateway) {
     for number in 0.. {
         let accepted = shared.listener.accept();
         if shared.stop.load(SeqCst) {
             return;
         }
-        let served = accepted.and_then(|(stream, _)| admit(shared, slow_path, number, stream));
+        let served = accepted.and_then(|(stream, _)| admit(shared, gateway, number, stream));
         if let Err(why) = served {
             tracing::warn!(%why, "a control connection failed");
             thread::sleep(BACK_OFF);
@@ -176,12 +192,7 @@ fn accept(shared: &Arc<SharedState>, slow_path: &Sender<ControlRequest>) {
 }
 
 /// Starts a thread for a client, or tells the client that there are too many.
-fn admit(
-    shared: &Arc<SharedState>,
-    slow_path: &Sender<ControlRequest>,
-    number: u64,
-    stream: UnixStream,
-) -> io::Result<()> {
+fn admit(shared: &Arc<SharedState>, gateway: &Gateway, number: u64, stream: UnixStream) -> io::Result<()> {
     stream.set_write_timeout(Some(UNREAD))?;
     let mut clients = shared.clients();
     if clients.len() >= MOST_CLIENTS {
@@ -192,10 +203,10 @@ fn admit(
     }
     clients.insert(number, stream.try_clone()?);
     drop(clients);
-    let (of_thread, slow_path) = (shared.clone(), slow_path.clone());
+    let (of_thread, gateway) = (shared.clone(), gateway.clone());
     let serve = move || {
         // An error ends this client's connection only.
-        let _ = serve(&stream, &slow_path);
+        let _ = serve(&stream, &gateway);
         of_thread.clients().remove(&number);
     };
     thread::Builder::new().name("control client".into()).spawn(serve).map(drop).inspect_err(|_| {
@@ -204,12 +215,12 @@ fn admit(
 }
 
 /// Answers line by line, until the client disconnects or breaks the protocol.
-fn serve(stream: &UnixStream, slow_path: &Sender<ControlRequest>) -> io::Result<()> {
+fn serve(stream: &UnixStream, gateway: &Gateway) -> io::Result<()> {
     let mut lines = Lines { stream, buffer: vec![] };
     loop {
         match lines.next()? {
             Line::Whole(line) if line.trim_ascii().is_empty() => {}
-            Line::Whole(line) => answer(stream, respond(&line, slow_path))?,
+            Line::Whole(line) => answer(stream, respond(&line, gateway))?,
             Line::TooLong => {
                 return answer(
                     stream,
@@ -221,9 +232,14 @@ fn serve(stream: &UnixStream, slow_path: &Sender<ControlRequest>) -> io::Result<
     }
 }
 
-fn respond(line: &[u8], slow_path: &Sender<ControlRequest>) -> Answer {
+fn respond(line: &[u8], gateway: &Gateway) -> Answer {
     match parse(line) {
-        Ok(command) => ask(command, slow_path),
+        // A slow disk must not delay the slow path.
+        Ok(Command::Reload) => {
+            let outcome = (gateway.reload)().map_or_else(Outcome::Error, |()| Outcome::Result(Reply::Done));
+            Answer { version: VERSION, outcome }
+        }
+        Ok(command) => ask(command, &gateway.slow_path),
         Err(answer) => answer,
     }
 }

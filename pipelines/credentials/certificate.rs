@@ -47,7 +47,7 @@ pub(super) fn is_same(own: &Identity, claimed: &Identity) -> bool {
             (Some((name, domain)), Some((other, same))) => name == other && domain.eq_ignore_ascii_case(same),
             _ => false,
         },
-        _ => own.data == claimed.data,
+        _ => own.is_same(claimed),
     }
 }
 

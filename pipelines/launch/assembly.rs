@@ -13,7 +13,7 @@ use crate::{
         worker::Worker,
     },
     slow_path::{
-        ControlRequest, PortHandle, SlowPath, Stop, WorkerHandle,
+        ControlRequest, NewIke, PortHandle, SlowPath, Stop, WorkerHandle,
         neighbours::{Segment, Stations},
     },
 };
@@ -106,6 +106,8 @@ pub struct Assembly {
     pub handles: Vec<WorkerHandle>,
     /// The sending end for requests to the slow path.
     pub requests: Sender<ControlRequest>,
+    /// The sending end for new configurations of IKE.
+    pub new_ike: Sender<NewIke>,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -156,17 +158,18 @@ impl Assembly {
             handles.push(handle);
         }
         let (requests, asked) = bounded(REQUESTS);
+        let (new_ike, given) = bounded(1);
         let is_shared = ports.iter().any(|port| port.shared.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_handle).collect();
-        let mut slow_path =
-            SlowPath::new(config, writer, tables, handles.clone(), ports, asked).map_err(StartError::Key)?;
+        let mut slow_path = SlowPath::new(config, writer, tables, handles.clone(), ports, (asked, given))
+            .map_err(StartError::Key)?;
         if config.gateway.kernel_routes || is_shared || !sides.is_empty() {
             slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
-        Ok(Self { slow_path, workers, handles, requests })
+        Ok(Self { slow_path, workers, handles, requests, new_ike })
     }
 }
 
@@ -176,7 +179,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Thread`], if a thread cannot be started; nothing runs then.
     pub fn start(assembly: Assembly) -> Result<Self, StartError> {
-        let Assembly { mut slow_path, workers, handles, requests } = assembly;
+        let Assembly { mut slow_path, workers, handles, requests, .. } = assembly;
         let mut this = Self {
             stop_workers: Arc::default(),
             stop_slow_path: Arc::default(),

@@ -4,6 +4,7 @@
 mod assembly;
 mod error;
 mod ports;
+mod reload;
 
 pub use assembly::{Assembly, Exception, Gateway, OpenPort, WorkerResources};
 pub use error::{LaunchError, StartError};
@@ -18,10 +19,12 @@ use crate::{
     gateway::counters::WorkerCounters,
 };
 use core_affinity::CoreId;
+use reload::Reloader;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
     net::IpAddr,
     panic,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -43,13 +46,14 @@ const WATCH: Duration = Duration::from_millis(20);
 /// Longest time for which a gateway that stops waits for its peers' answers.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Runs the gateway of `config` until SIGINT or SIGTERM, or until all its input files are read.
+/// Runs the gateway of `config`, which was read from `file`, until SIGINT or SIGTERM, or until all its
+/// input files are read. SIGHUP and the control socket have it read the file again.
 /// From the start on, the host's kernel does not forward the gateway's traffic, until
 /// [`open_host`](crate::barrier::open_host).
 ///
 /// # Errors
 /// [`LaunchError`], if the gateway cannot start or a thread fails; nothing is left running then.
-pub fn run(config: &Config) -> Result<(), LaunchError> {
+pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     report_panics();
     let [stop, hung_up] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     for (signal, flag) in [(SIGINT, &stop), (SIGTERM, &stop), (SIGHUP, &hung_up)] {
@@ -57,21 +61,25 @@ pub fn run(config: &Config) -> Result<(), LaunchError> {
             .map_err(|why| LaunchError::System("watch for signals", why))?;
     }
     // First of all: if this gateway fails to start, the host must not forward in its place.
-    let _barrier = Barrier::raise(config).map_err(|(port, why)| LaunchError::Port { port, why })?;
-    let Resources { cores, pools, ports } = prepare(config)?;
+    let barrier = Barrier::raise(&config).map_err(|(port, why)| LaunchError::Port { port, why })?;
+    let Resources { cores, pools, ports } = prepare(&config)?;
     let resources =
         pools.into_iter().zip(&cores).map(|(pool, &core)| WorkerResources { pool, core }).collect();
-    let assembly = Assembly::new(config, resources, ports).map_err(LaunchError::Start)?;
+    let assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
-    let control = config.gateway.control.as_ref();
-    let control = control.map(|path| Server::start(path, assembly.requests.clone())).transpose();
+    let (control, tunnels) = (config.gateway.control.clone(), config.tunnels.len());
+    let reloader = Arc::new(Reloader::new(file, config, barrier, assembly.new_ike.clone()));
+    let by_command = reloader.clone();
+    let reload = Arc::new(move || by_command.reload());
+    let control = control.map(|path| Server::start(&path, assembly.requests.clone(), reload)).transpose();
     let control = control.map_err(LaunchError::Control)?;
     let mut gateway = Gateway::start(assembly).map_err(LaunchError::Start)?;
-    info!(workers = cores.len(), tunnels = config.tunnels.len(), "the gateway is running");
+    info!(workers = cores.len(), tunnels, "the gateway is running");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         if hung_up.swap(false, Relaxed) {
-            info!("SIGHUP ignored: a changed configuration takes effect at the next start");
+            // The log has the result.
+            let _ = reloader.reload();
         }
         thread::sleep(WATCH);
     }

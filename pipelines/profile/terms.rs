@@ -68,11 +68,12 @@ impl<'a> Terms<'a> {
         let connection = connection(config, request.connection)?;
         let protocol = &connection.protocol;
         let refuse = |why: String| Err(refusal(&protocol.name, &why));
-        let Some(gateway) = text(&protocol.local_id) else {
+        let mut own = std::iter::once(&protocol.local_id).chain(&protocol.other_local_ids);
+        let Some((id, gateway)) = own.find_map(|id| Some((id, text(id)?))) else {
             return refuse("clients know the gateway by a name or address: set local_id to one".into());
         };
         let first = protocol.local.first().map_or_else(String::new, IpAddr::to_string);
-        let is_name = !matches!(protocol.local_id.kind, kind::KEY_ID | kind::RFC822_ADDR);
+        let is_name = id.kind != kind::RFC822_ADDR;
         let server =
             request.server.map_or_else(|| if is_name { gateway.clone() } else { first }, str::to_owned);
         let networks = protocol.children.first().map_or(&[][..], |child| &child.local);

@@ -13,6 +13,7 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    mem,
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -28,6 +29,9 @@ use wayfarer_mobility::{
     ike::event::{ChildId, PeerId},
     roaming::{Decision, Roaming},
 };
+
+/// Time after which a path is reported again that a link was to follow and did not take.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The identity of a link. It says whose link it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +57,8 @@ impl LinkId {
 struct Link {
     tunnels: Vec<TunnelId>,
     roaming: Roaming<Path>,
+    /// True while [`Timer::ReportAgain`] is pending for it.
+    reports_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +68,8 @@ enum Timer {
     HardTime(TunnelId),
     /// A move that had to wait.
     Move(LinkId),
+    /// The end of the time for which no path is reported again.
+    ReportAgain(LinkId),
 }
 
 /// A task of a link for the rest of the slow path.
@@ -155,7 +163,8 @@ impl Links {
         {
             self.timers.extend(when.map(|when| (when, timer)));
         }
-        let new = || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known) };
+        let new =
+            || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known), reports_again: false };
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
         Ok(id)
     }
@@ -217,7 +226,7 @@ impl Links {
             return Err(MoveError::Unreachable);
         }
         // A link without tunnels has nothing to move.
-        let Some(Link { tunnels, roaming }) = self.links.get_mut(&link) else { return Ok(()) };
+        let Some(Link { tunnels, roaming, .. }) = self.links.get_mut(&link) else { return Ok(()) };
         let mut result = Ok(());
         for id in tunnels {
             let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
@@ -328,6 +337,7 @@ impl Links {
         if !self.tunnels_of(link).any(|tunnel| tunnel.inbound.still_reports(&path)) {
             return;
         }
+        self.report_again_later(now, link);
         match link {
             LinkId::Ike(peer) => self.events.push_back(Event::Ike(peer, IkeEvent::Path(path))),
             LinkId::Manual(id) => {
@@ -337,6 +347,26 @@ impl Links {
                 }
             }
         }
+    }
+
+    /// Has the link's next path reported even if it is the one that was reported last: the link may
+    /// not take it, or not yet, or leave it. The time until then is the rate of these reports.
+    fn report_again_later(&mut self, now: Duration, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id)
+            && !mem::replace(&mut link.reports_again, true)
+        {
+            self.timers.insert((now + REPORT_AGAIN, Timer::ReportAgain(id)));
+        }
+    }
+
+    fn report_again(&mut self, now: Duration, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.reports_again = false;
+        if link.roaming.is_waiting() {
+            // The waiting move ends unless its path is the last one that was reported.
+            return self.report_again_later(now, id);
+        }
+        self.tunnels_of(id).for_each(|tunnel| tunnel.inbound.report_again());
     }
 
     /// Handles the timers due at `now`; returns true if one was.
@@ -360,6 +390,7 @@ impl Links {
                         self.links.get_mut(&link).and_then(|link| link.roaming.handle_timeout(now));
                     self.carry_out(now, link, decision);
                 }
+                Timer::ReportAgain(link) => self.report_again(now, link),
             }
         }
         busy

@@ -63,6 +63,9 @@ const MAX_EVENTS: usize = 512;
 /// A command of the control socket, and the channel for its answer.
 pub type ControlRequest = (Command, Sender<Answer>);
 
+/// A new configuration of IKE, and a channel on which the slow path says that it uses it.
+pub type NewIke = (Box<model::Ike>, Sender<()>);
+
 /// The slow path.
 #[derive(Debug)]
 pub struct SlowPath {
@@ -76,6 +79,7 @@ pub struct SlowPath {
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
     requests: Receiver<ControlRequest>,
+    new_ike: Receiver<NewIke>,
     drops: Drops,
     problems: ProblemLimit,
     devices: Devices,
@@ -93,7 +97,7 @@ impl SlowPath {
         tables: Arc<Tables>,
         workers: Vec<WorkerHandle>,
         ports: Vec<PortHandle>,
-        requests: Receiver<ControlRequest>,
+        (requests, new_ike): (Receiver<ControlRequest>, Receiver<NewIke>),
     ) -> Result<Self, KeyError> {
         let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let routes = Routes::new(segments.iter().map(|s| s.stations).collect());
@@ -111,6 +115,7 @@ impl SlowPath {
             next_worker: 0,
             workers,
             requests,
+            new_ike,
         };
         this.install_routes(config);
         for tunnel in &config.tunnels {
@@ -157,6 +162,15 @@ impl SlowPath {
             self.ike = Some(Ike::start(config, &cores, now, &mut self.links, &self.network)?);
         }
         Ok(())
+    }
+
+    /// Uses another configuration of IKE from now on. Connected peers stay. IKE is neither started nor
+    /// ended.
+    pub fn reload_ike(&mut self, now: Duration, config: &model::Ike) {
+        if let Some(ike) = &mut self.ike {
+            ike.reload(now, config, &mut self.links, &mut self.network);
+        }
+        self.handle_ike(now);
     }
 
     /// Starts to follow the kernel: the host's addresses on devices that are shared with the kernel

@@ -36,6 +36,12 @@ pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
     });
 }
 
+/// Removes the guard with this selector.
+pub(super) fn remove_guard(selector: &Selector, tables: &mut TableWriter) {
+    let is_it = |rule: &Rule| matches!(rule.action, Action::Guard) && rule.selector == *selector;
+    change(selector.remote, tables, |rules| rules.with_policies(|rules| rules.remove(is_it)));
+}
+
 /// Removes the rules of a tunnel with these `selectors`.
 pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     for prefix in prefixes(selectors) {

@@ -62,10 +62,19 @@ impl SlowPath {
         busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
+        busy |= self.handle_new_ike(now);
         self.devices.log_changes(now, &self.network.ports);
         self.handle_neighbours();
         self.links.tables.collect();
         busy
+    }
+
+    fn handle_new_ike(&mut self, now: Duration) -> bool {
+        let Ok((config, done)) = self.new_ike.try_recv() else { return false };
+        self.reload_ike(now, &config);
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+        true
     }
 
     fn handle_requests(&mut self, now: Duration) -> bool {

@@ -10,6 +10,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ use wayfarer::{
     control::{
         client::{self, ClientError},
         protocol::{Answer, Command, DeviceCounter, Outcome, Reply, SaView, VERSION, View},
-        server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Server},
+        server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Reload, Server},
     },
     sim::{
         fixtures::{OUTSIDE, config, open_ports},
@@ -46,7 +47,7 @@ impl World {
     fn with(slow_path: Sender<ControlRequest>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut world = Self { folder, server: None };
-        world.server = Some(Server::start(&world.path(), slow_path).unwrap());
+        world.server = Some(Server::start(&world.path(), slow_path, no_reload()).unwrap());
         world
     }
 
@@ -60,6 +61,11 @@ impl World {
         stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
         Client(BufReader::new(stream))
     }
+}
+
+/// Returns a gateway's refusal to reload.
+fn no_reload() -> Arc<Reload> {
+    Arc::new(|| Err("gateway.toml:3: wrong".into()))
 }
 
 /// A client's connection.
@@ -109,6 +115,7 @@ fn fake_slow_path(requests: &Receiver<ControlRequest>) {
             Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
                 Outcome::Error("there is no peer of that name".into())
             }
+            Command::Reload => panic!("the slow path reads no files"),
         };
         // The client may be gone.
         let _ = to.send(Answer { version: VERSION, outcome });
@@ -128,6 +135,8 @@ fn client_gets_the_slow_paths_answers() {
     let world = World::new();
     assert_eq!(client::ask(&world.path(), SHOW).unwrap(), Reply::Sa(vec![view()]));
     assert_eq!(client::ask(&world.path(), move_of("alice")).unwrap(), Reply::Done);
+    let refused = client::ask(&world.path(), Command::Reload).unwrap_err();
+    assert_eq!(refused.to_string(), "gateway.toml:3: wrong");
     let refused = client::ask(&world.path(), move_of("bob")).unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(why) if why == "there is no tunnel of that name"));
 }
@@ -253,20 +262,20 @@ fn socket_is_for_owner_and_group_and_removed_with_the_server() {
 fn replaces_a_stale_socket_but_no_live_one() {
     let world = World::new();
     let (sender, _requests) = channel::bounded(4);
-    let second = Server::start(&world.path(), sender.clone()).unwrap_err();
+    let second = Server::start(&world.path(), sender.clone(), no_reload()).unwrap_err();
     assert!(matches!(second, ControlError::Busy(_)), "{second}");
     world.client().assert_answered();
 
     let stale = world.folder.path().join("stale.sock");
     drop(UnixListener::bind(&stale).unwrap());
     assert!(stale.exists());
-    let server = Server::start(&stale, sender.clone()).unwrap();
+    let server = Server::start(&stale, sender.clone(), no_reload()).unwrap();
     UnixStream::connect(&stale).unwrap();
     drop(server);
 
     let file = world.folder.path().join("file");
     fs::write(&file, "precious").unwrap();
-    let refused = Server::start(&file, sender).unwrap_err();
+    let refused = Server::start(&file, sender, no_reload()).unwrap_err();
     assert_eq!(
         refused.to_string(),
         format!(
@@ -283,7 +292,7 @@ fn server_leaves_its_successors_socket() {
     fs::remove_file(world.path()).unwrap();
     let (sender, requests) = channel::bounded(4);
     std::thread::spawn(move || fake_slow_path(&requests));
-    let successor = Server::start(&world.path(), sender).unwrap();
+    let successor = Server::start(&world.path(), sender, no_reload()).unwrap();
     world.server = None;
     world.client().assert_answered();
     drop(successor);

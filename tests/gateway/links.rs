@@ -1,6 +1,6 @@
 //! A link of several tunnels: they move together, and share one limit for moves.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 use wayfarer::control::protocol::{Command, Outcome, Reply, SaView, View};
 use wayfarer::sim::{
     fixtures::{INSIDE, OUTSIDE, config, ip},
@@ -98,6 +98,57 @@ fn one_packet_from_elsewhere_moves_all_tunnels() {
     // The other tunnel shows the same move, which is no further one.
     send_from(&mut world, &mut tunnels, 0, "192.0.2.77");
     assert_eq!(views(&mut world).iter().map(|tunnel| tunnel.moves).collect::<Vec<_>>(), [1, 1]);
+}
+
+/// Returns whether the gateway sends in UDP by each tunnel.
+fn uses_udp(world: &mut World) -> Vec<bool> {
+    views(world).iter().map(|tunnel| tunnel.encap.as_deref() == Some("udp")).collect()
+}
+
+#[test]
+fn encapsulation_follows_the_terminals_packets() {
+    let (mut world, mut tunnels) = connected("follow");
+    for port in [Some(4500), None, Some(4500)] {
+        tunnels[0].port = port;
+        send_from(&mut world, &mut tunnels, 0, "192.0.2.1");
+        assert_eq!(uses_udp(&mut world), [port.is_some(); 2]);
+        assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+    }
+}
+
+/// For a second after a terminal has announced a move, packets from its old address move nothing
+/// back: they may be late. One that comes later does, although the path has been reported before.
+#[test]
+fn path_that_was_refused_is_reported_again_if_the_terminal_is_still_there() {
+    let (mut world, mut tunnels, mut peer) = connected_with("follow", "");
+    let here = peer.side.connected_peers()[0];
+    peer.side.endpoint.handle_local(world.now, here, ip("192.0.2.77"), None).unwrap();
+    let rounds = Cell::new(0);
+    peer.until(&mut world, |_| rounds.replace(rounds.get() + 1) == 5);
+    assert_eq!(destinations(&mut world), ["192.0.2.77"; 2]);
+    send_from(&mut world, &mut tunnels, 0, "192.0.2.1");
+    assert_eq!(destinations(&mut world), ["192.0.2.77"; 2]);
+    world.pass(Duration::from_millis(1100));
+    send_from(&mut world, &mut tunnels, 0, "192.0.2.1");
+    assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+}
+
+/// A path that is never followed costs the slow path one report a second.
+#[test]
+fn refused_path_is_reported_once_a_second() {
+    let (mut world, [mut tunnel, _]) = connected("follow");
+    // Nobody can be reached at UDP port 0.
+    tunnel.port = Some(0);
+    let mut reports = 0;
+    for _ in 0..100 {
+        let sealed = tunnel.seal(&up(0));
+        world.put(OUTSIDE, &sealed);
+        let (worker, _) = &mut world.assembly.workers[0];
+        while worker.turn() {}
+        reports += world.assembly.handles[0].rings.events.len();
+        world.pass(Duration::from_millis(100));
+    }
+    assert!((9..=11).contains(&reports), "{reports} reports in ten seconds");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod assigned;
 mod narrowing;
+mod reload;
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote},

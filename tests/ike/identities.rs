@@ -80,6 +80,51 @@ fn identity_proved_by_eap_decides_the_connection() {
     }
 }
 
+/// Makes a terminal that asks the gateway to be `name`.
+fn asking(name: &str, terminal: Connection) -> Connection {
+    Connection { remote_id: only(name), ..terminal }
+}
+
+#[test]
+fn gateway_is_called_by_any_of_its_names() {
+    let names = ["vpn.test", "203.0.113.1", "CN=gw.test, O=Lab"];
+    let named = |gateway: Connection| Connection { other_local_ids: names.map(id).to_vec(), ..gateway };
+    let all = || vec![named(by_eap("people", &users(&["alice"]), IdentityPattern::Any, 0)), named(gateway())];
+    for asked in names.into_iter().chain(["GW.test", "VPN.test", "cn=GW.test, o=lab"]) {
+        for terminal in [terminal(), person("192.168.7.5", "alice")] {
+            let mut fleet = Fleet::new(all());
+            fleet.connect(TERMINAL, asking(asked, terminal));
+            assert_eq!(fleet.gateway.end_reasons(), [], "{asked}");
+            assert_eq!(fleet.connected_peers().len(), 1, "{asked}");
+        }
+    }
+    for asked in ["other.test", "203.0.113.2", "CN=gw.test, O=Laboratory"] {
+        let mut fleet = Fleet::new(all());
+        fleet.connect(TERMINAL, asking(asked, terminal()));
+        assert_eq!(fleet.gateway.end_reasons(), [Reason::NoConnection], "{asked}");
+    }
+}
+
+#[test]
+fn distinguished_names_match_however_they_are_written() {
+    let named = |text: &str| Connection { remote_id: only(text), ..gateway() };
+    let certified = Connection { local_id: id("CN=cl.test, O=Some Company"), ..terminal() };
+    for (written, is_it) in [
+        ("cn=CL.test,o=some  company", true),
+        ("O=Some Company, CN=cl.test", true),
+        ("CN=cl.test", false),
+        ("CN=cl.test, O=Some Company, C=DE", false),
+    ] {
+        let mut fleet = Fleet::new(vec![named(written)]);
+        fleet.connect(TERMINAL, certified.clone());
+        assert_eq!(
+            fleet.gateway.end_reasons(),
+            if is_it { vec![] } else { vec![Reason::NoConnection] },
+            "{written}"
+        );
+    }
+}
+
 #[test]
 fn proved_user_matches_a_connection_under_any_claimed_name() {
     let eap = users(&["alice"]);

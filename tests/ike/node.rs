@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use wayfarer::sim::ike::habits::EmptyAnswers;
 use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
@@ -64,6 +65,8 @@ pub(super) struct Node {
     ike_spis: BTreeSet<u64>,
     keys: BTreeSet<Vec<u8>>,
     log: BTreeMap<PeerId, Vec<String>>,
+    /// A habit of another implementation that the node has; its endpoint must log keys then.
+    empty_answers: Option<EmptyAnswers>,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -83,6 +86,20 @@ impl Node {
             ike_spis: BTreeSet::new(),
             keys: BTreeSet::new(),
             log: BTreeMap::new(),
+            empty_answers: None,
+        }
+    }
+
+    /// Returns the node with the habit that its endpoint answers probes by empty messages.
+    pub(super) fn with_empty_answers(self) -> Self {
+        Self { empty_answers: Some(EmptyAnswers::default()), ..self }
+    }
+
+    /// Returns an IKE message of the endpoint as the node sends it.
+    pub(super) fn as_sent(&mut self, message: Vec<u8>) -> Vec<u8> {
+        match &mut self.empty_answers {
+            Some(habit) => habit.apply(message),
+            None => message,
         }
     }
 
@@ -109,6 +126,7 @@ impl Node {
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.endpoint.poll_event() {
             self.note(now, &event);
+            self.empty_answers.iter_mut().for_each(|habit| habit.learn(&event));
             match event {
                 Event::PeerUp { peer, .. } => {
                     assert!(!self.gone.contains(&peer));

@@ -26,7 +26,7 @@ use wayfarer::{
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
-        connection::Connection,
+        connection::{Connection, SharedKey},
         endpoint::Endpoint,
         event::{ChildId, PeerId},
         pool::Pool,
@@ -38,6 +38,7 @@ use wayfarer_mobility::{
     task::{Task, TaskId},
     transmit::Payload,
 };
+use zeroize::Zeroizing;
 
 /// Something that is due at some time.
 enum Occurrence {
@@ -52,6 +53,15 @@ pub(super) const NATS: usize = 4;
 /// The gateway's index among the nodes; terminal `n` has index `n + 1`.
 const GATE: usize = 0;
 
+/// A habit of the nodes of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// Terminals answer probes by empty messages.
+    EmptyAnswers,
+    /// Every node gives tokens to its peers (RFC 6290), from a secret that outlives its restarts.
+    CrashTokens,
+}
+
 /// The gateway, the terminals and the networks between them.
 pub(super) struct World {
     pub(super) now: Duration,
@@ -64,6 +74,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
+    /// What sets its nodes apart from others.
+    habit: Option<Habit>,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -94,6 +106,22 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer, None, seed, kind, terminals, cable)
+    }
+
+    /// Makes a gateway and terminals of which some or all have this habit.
+    pub(super) fn with_habit(habit: Habit, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer(), Some(habit), seed, kind, terminals, cable)
+    }
+
+    fn make(
+        offer: Offer,
+        habit: Option<Habit>,
+        seed: u64,
+        kind: Kind,
+        terminals: usize,
+        cable: Cable,
+    ) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -102,6 +130,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
+            habit,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -136,7 +165,15 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
-        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, Settings::default()))
+        let answers_empty = self.habit == Some(Habit::EmptyAnswers) && node != GATE;
+        let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
+        let settings = Settings {
+            log_keys: answers_empty,
+            crash_secret: (self.habit == Some(Habit::CrashTokens)).then_some(secret),
+            ..Settings::default()
+        };
+        let node = Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings));
+        if answers_empty { node.with_empty_answers() } else { node }
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {
@@ -355,7 +392,7 @@ impl World {
             while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
                 let Addresses { local: from, remote: to } = transmit.addresses;
                 let content = match transmit.payload {
-                    Payload::Message(message) => Content::Ike(message),
+                    Payload::Message(message) => Content::Ike(self.nodes[node].as_sent(message)),
                     Payload::Keepalive => Content::Keepalive,
                 };
                 self.send(node, Datagram { from, to, content });

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Output, Stdio},
+    sync::Arc,
 };
 use wayfarer::control::{
     protocol::{
@@ -61,11 +62,12 @@ fn control(path: &Path) -> Server {
                 Control::PeerDown { peer } => Outcome::Error(format!("{peer} down")),
                 Control::PeerRekey { peer, ike } => Outcome::Error(format!("{peer} rekey, ike {ike}")),
                 Control::PeerMove { peer, local } => Outcome::Error(format!("{peer} from {local}")),
+                Control::Reload => panic!("the slow path reads no files"),
             };
             to.send(Answer { version: VERSION, outcome }).unwrap();
         }
     });
-    Server::start(path, sender).unwrap()
+    Server::start(path, sender, Arc::new(|| Err("gateway.toml:3: wrong".into()))).unwrap()
 }
 
 #[test]
@@ -90,6 +92,7 @@ fn help_and_version() {
         (&["profile", "--help"], "wayfarer profile --for apple --config gateway.toml > vpn.mobileconfig"),
         (&["show", "--help"], "wayfarer show drops"),
         (&["show", "--help"], "wayfarer show ports --counters"),
+        (&["reload", "--help"], "wayfarer reload"),
         (&["peer", "down", "--help"], "wayfarer peer down 17"),
         (&["peer", "rekey", "--help"], "wayfarer peer rekey alice --ike"),
         (&["peer", "move", "--help"], "wayfarer peer move office --local 198.51.100.2"),
@@ -240,7 +243,8 @@ fn shows_and_commands_a_running_gateway() {
     let (code, out, _) = run(&["show", "ports", "--counters", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "PORT  COUNT  NAME\nnic       9  rx_good_bytes\n"));
     for (arguments, expected) in [
-        (&["peer", "down", "17"][..], "17 down\n"),
+        (&["reload"][..], "gateway.toml:3: wrong\n"),
+        (&["peer", "down", "17"], "17 down\n"),
         (&["peer", "rekey", "alice"], "alice rekey, ike false\n"),
         (&["peer", "rekey", "alice", "--ike"], "alice rekey, ike true\n"),
         (&["peer", "move", "alice", "--local", "2001:db8::9"], "alice from 2001:db8::9\n"),

@@ -190,6 +190,11 @@ impl InboundSa {
         self.reports.fetch_sub(1, Relaxed);
     }
 
+    /// Lets the last path that was reported be reported again, if the peer is still seen there.
+    pub fn report_again(&self) {
+        self.reported.store(0, Release);
+    }
+
     /// Returns whether `path` is the last one reported, and the peer has not been seen on its known
     /// path since.
     pub fn still_reports(&self, path: &Path) -> bool {

@@ -74,6 +74,7 @@ impl World {
         let child = ChildPolicy { name: "net".into(), local: vec![net], remote: vec![], transport: false };
         let gateway = Connection {
             local_id: ids[0].clone(),
+            other_local_ids: vec![],
             local_auth: gateway,
             remote_auth: for_gateway,
             ike: vec![offer()],
@@ -94,6 +95,7 @@ impl World {
         };
         let terminal = Connection {
             local_id: ids[1].clone(),
+            other_local_ids: vec![],
             remote_id: IdentityPattern::Of(vec![ids[0].clone()]),
             local_auth: terminal,
             remote_auth: for_terminal,

@@ -78,6 +78,8 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
         connections,
         pools,
         key_log,
+        crash_secret_file: source
+            .optional("ike.crash_secret_file", &raw.crash_secret_file, |path| source.path(path))?,
         cookie_threshold: source
             .optional("ike.cookie_threshold", &raw.cookie_threshold, |n| many(n, 0))?
             .unwrap_or(defaults.cookie_threshold),
@@ -137,7 +139,8 @@ impl RawConnection<'_> {
                 _ => Ok(ask),
             })?
             .unwrap_or(false);
-        let Proofs { local_id, remote_id, local_auth, remote_auth } = self.proofs(remote, &local)?;
+        let Proofs { local_id, other_local_ids, remote_id, local_auth, remote_auth } =
+            self.proofs(remote, &local)?;
         let v6 = local.iter().any(IpAddr::is_ipv6);
         Ok(Connection {
             window: source
@@ -160,6 +163,7 @@ impl RawConnection<'_> {
                 remote,
                 local,
                 local_id,
+                other_local_ids,
                 remote_id,
                 local_auth,
                 remote_auth,

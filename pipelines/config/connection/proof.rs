@@ -40,6 +40,7 @@ const SUBJECT: &str = "certificate-subject";
 /// The identities and credentials of both sides of a connection.
 pub(super) struct Proofs {
     pub local_id: Identity,
+    pub other_local_ids: Vec<Identity>,
     pub remote_id: IdentityPattern,
     pub local_auth: LocalAuth,
     pub remote_auth: RemoteAuth,
@@ -109,8 +110,10 @@ impl RawConnection<'_> {
                 Some(RemoteAuth::Eap(Arc::new(Radius::new(realm))))
             }
         };
+        let (local_id, other_local_ids) = self.local_ids(methods, signer.as_deref(), local)?;
         Ok(Proofs {
-            local_id: self.local_id(methods, signer.as_deref(), local)?,
+            local_id,
+            other_local_ids,
             remote_id: self.remote_id(methods, remote)?,
             local_auth: local_auth.ok_or_else(|| no("only a peer can authenticate by EAP-TLS or RADIUS"))?,
             remote_auth: remote_auth.ok_or_else(|| no("has no method for the peer"))?,
@@ -292,36 +295,45 @@ impl RawConnection<'_> {
         self.raw.radius.iter().map(server).collect()
     }
 
-    /// Returns the gateway's identity: as configured, else from its certificate, else its EAP user
-    /// name, else its address.
-    fn local_id(
+    /// Returns the gateway's identity, and others that a peer may ask for: as configured, else those
+    /// of its certificate, else its EAP user name, else its address.
+    fn local_ids(
         &self,
         methods: Methods,
         signer: Option<&CertificateSigner>,
         local: &[IpAddr],
-    ) -> ConfigResult<Identity> {
+    ) -> ConfigResult<(Identity, Vec<Identity>)> {
         let Self { source, raw, .. } = self;
         let signer = signer.filter(|_| matches!(methods.local, Method::Certificate | Method::EapTls));
         let own = signer.and_then(|signer| signer.certificates().first());
         let vouched = own.map(|own| certificate::identities(own));
-        let written =
-            source.optional("connection.local_id", &raw.local_id, |text| match (&text[..], own) {
-                (SUBJECT, Some(own)) => certificate::subject(own).ok_or(Rule::NoSubject),
-                (SUBJECT, None) => Err(Rule::Auth("needs the key \"certificate\"")),
-                (text, _) => {
-                    let id = value::identity(text)?;
-                    let is_ours = vouched.as_ref().is_none_or(|all| all.iter().any(|own| is_same(own, &id)));
-                    if is_ours { Ok(id) } else { Err(Rule::OtherIdentity) }
-                }
-            })?;
-        let user = || source.optional("connection.user", &raw.user, |user| value::identity(user));
-        let first = || vouched.as_ref().and_then(|all| all.first().cloned());
-        match written.or_else(first) {
-            Some(id) => Ok(id),
-            None => Ok(user()?
-                .or_else(|| local.first().copied().map(Identity::from_address))
-                .ok_or_else(|| self.missing("local_id", "a connection without local addresses"))?),
+        let identity = |text: &String| match (&text[..], own) {
+            (SUBJECT, Some(own)) => certificate::subject(own).ok_or(Rule::NoSubject),
+            (SUBJECT, None) => Err(Rule::Auth("needs the key \"certificate\"")),
+            (text, _) => {
+                let id = value::identity(text)?;
+                let Some(vouched) = &vouched else { return Ok(id) };
+                let other_order = id.reversed();
+                let is_it = |own: &&Identity| {
+                    own.is_same(&id) || other_order.as_ref().is_some_and(|other| own.is_same(other))
+                };
+                let own = vouched.iter().find(is_it).ok_or(Rule::OtherIdentity)?;
+                // Peers may compare distinguished names byte by byte.
+                Ok(if other_order.is_some() { own.clone() } else { id })
+            }
+        };
+        let written = source.optional("connection.local_id", &raw.local_id, |list| match &list.0[..] {
+            [] => Err(Rule::Empty),
+            list => list.iter().map(identity).collect::<Result<Vec<_>, _>>(),
+        })?;
+        let ids = written.or_else(|| vouched.clone()).unwrap_or_default();
+        if let Some((first, others)) = ids.split_first() {
+            return Ok((first.clone(), others.to_vec()));
         }
+        let user = source.optional("connection.user", &raw.user, |user| value::identity(user))?;
+        let only = user.or_else(|| local.first().copied().map(Identity::from_address));
+        only.map(|only| (only, vec![]))
+            .ok_or_else(|| self.missing("local_id", "a connection without local addresses"))
     }
 
     fn remote_id(&self, methods: Methods, remote: Option<SocketAddr>) -> ConfigResult<IdentityPattern> {
@@ -337,9 +349,4 @@ impl RawConnection<'_> {
             }),
         }
     }
-}
-
-/// Returns whether two identities are the same without regard to case.
-fn is_same(own: &Identity, other: &Identity) -> bool {
-    own.kind == other.kind && own.data.eq_ignore_ascii_case(&other.data)
 }

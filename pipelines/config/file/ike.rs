@@ -15,6 +15,7 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Ike {
     pub key_log: Key<String>,
+    pub crash_secret_file: Key<String>,
     pub cookie_threshold: Key<i64>,
     pub half_open: Key<i64>,
     pub half_open_time: Key<String>,
@@ -36,7 +37,7 @@ pub(in crate::config) struct Connection {
     pub name: Spanned<String>,
     pub local: Key<List>,
     pub remote: Key<String>,
-    pub local_id: Key<String>,
+    pub local_id: Key<List>,
     pub remote_id: Key<List>,
     pub auth: Spanned<Auth>,
     pub psk_file: Key<String>,

@@ -10,7 +10,7 @@ pub(crate) const KEY_LOG_WARNING: &str =
     "IKE writes its keys to this folder: whoever reads them can decrypt all traffic";
 
 /// `[ike]`, `[[pool]]` and `[[connection]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ike {
     /// Connections: the peers that may connect, or that the gateway connects to.
     pub connections: Vec<Connection>,
@@ -19,6 +19,8 @@ pub struct Ike {
     /// The folder in which keys are logged; `None`: no log. Whoever reads the log can decrypt all
     /// traffic.
     pub key_log: Option<PathBuf>,
+    /// The file with the secret of crash tokens (RFC 6290); `None`: peers get no tokens.
+    pub crash_secret_file: Option<PathBuf>,
     /// Number of half-open IKE SAs from which on a new peer must return a cookie first (RFC 7296
     /// §2.6).
     pub cookie_threshold: usize,
@@ -41,6 +43,7 @@ impl Default for Ike {
             connections: vec![],
             pools: vec![],
             key_log: None,
+            crash_secret_file: None,
             cookie_threshold: settings.cookie_threshold,
             half_open: settings.half_open_limit,
             half_open_time: settings.half_open,

@@ -69,7 +69,8 @@ fn id(text: &str) -> Identity {
 fn defaults_are_filled_in() {
     let none = parsed(PORTS);
     assert!(none.connections.is_empty() && none.pools.is_empty());
-    assert_eq!((none.key_log, none.cookie_threshold, none.half_open), (None, 256, 8192));
+    assert_eq!((none.key_log, none.crash_secret_file), (None, None));
+    assert_eq!((none.cookie_threshold, none.half_open), (256, 8192));
     assert_eq!(none.half_open_time, Duration::from_secs(30));
     assert_eq!((none.peers, none.devices, none.children), (65_536, 16, 131_072));
     let ike = parsed(&connection(""));
@@ -98,7 +99,7 @@ fn every_key_reaches_the_model() {
     let keys = r#"
 remote = "192.0.2.7:4500"
 local = "203.0.113.1"
-local_id = "gw.test"
+local_id = ["gw.test", "vpn.test", "CN=gw.test, O=Lab"]
 inner_remote = ["10.1.0.0/16", "2001:db8:7::/48"]
 pool = ["terminals"]
 dns = "10.99.0.53"
@@ -119,6 +120,7 @@ name = "voice"
 mode = "transport"
 [ike]
 key_log = "keys"
+crash_secret_file = "secret"
 cookie_threshold = 0
 half_open = 10
 half_open_time = "1m"
@@ -128,8 +130,9 @@ children = 30
 "#;
     let folder = Folder::new();
     let ike = folder.parse(&connection(keys)).unwrap().ike;
-    let keys = folder.0.path().join("keys");
-    assert_eq!((ike.key_log, ike.cookie_threshold, ike.half_open), (Some(keys), 0, 10));
+    let [keys, secret] = ["keys", "secret"].map(|name| Some(folder.0.path().join(name)));
+    assert_eq!((ike.key_log, ike.crash_secret_file), (keys, secret));
+    assert_eq!((ike.cookie_threshold, ike.half_open), (0, 10));
     assert_eq!(ike.half_open_time, Duration::from_secs(60));
     assert_eq!((ike.peers, ike.devices, ike.children), (20, 3, 30));
     let c = &ike.connections[0];
@@ -138,6 +141,7 @@ children = 30
     let p = &c.protocol;
     assert_eq!(p.remote, Some(SocketAddr::from(([192, 0, 2, 7], 4500))));
     assert_eq!((&p.local[..], &p.local_id), (&[ip("203.0.113.1")][..], &id("gw.test")));
+    assert_eq!(p.other_local_ids, [id("vpn.test"), id("CN=gw.test,O=Lab")]);
     assert_eq!(p.children.len(), 2);
     let remote =
         [range("10.1.0.0", "10.1.255.255"), range("2001:db8:7::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff")];
@@ -246,7 +250,7 @@ fn single_keys() {
         ),
         (
             "local_id = \"a b\"",
-            "connection.local_id = \"a b\": must be an address, a domain name, a mail address, or \"@#\" and hexadecimal digits",
+            "connection.local_id = \"a b\": must be an address, a domain name, a mail address, a distinguished name such as \"CN=gw.example.org, O=Example\", or \"@#\" and hexadecimal digits",
         ),
         (
             "local_id = \"certificate-subject\"",

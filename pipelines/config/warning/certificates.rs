@@ -7,7 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 use toml::Spanned;
-use wayfarer_mobility::{identity::kind, ike::connection::LocalAuth};
+use wayfarer_mobility::{
+    identity::{Identity, kind},
+    ike::connection::LocalAuth,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -67,7 +70,7 @@ fn problems(connection: &Connection, now: SystemTime) -> Vec<String> {
     }
     if !facts.has_names {
         problems.push(format!("has no subjectAltName, where clients look for the gateway's name: {REMEDY}"));
-    } else if connection.protocol.local_id.kind == kind::DER_ASN1_DN {
+    } else if own_ids(connection).all(|id| id.kind == kind::DER_ASN1_DN) {
         let text =
             "has names, but local_id is its subject, which clients do not look for: set local_id to a name";
         problems.push(text.to_owned());
@@ -77,4 +80,8 @@ fn problems(connection: &Connection, now: SystemTime) -> Vec<String> {
         problems.push(format!("{text}: {REMEDY}"));
     }
     problems
+}
+
+fn own_ids(connection: &Connection) -> impl Iterator<Item = &Identity> {
+    std::iter::once(&connection.protocol.local_id).chain(&connection.protocol.other_local_ids)
 }

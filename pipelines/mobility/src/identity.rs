@@ -1,5 +1,6 @@
 //! Identities of peers (RFC 7296 §3.5).
 
+use crate::distinguished_name;
 use alloc::vec::Vec;
 use core::{fmt, net::IpAddr};
 
@@ -30,10 +31,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns the identity that a text stands for: an IP address, a mail address
-    /// (`alice@example.org`), `@#` and hexadecimal digits for a key ID, else a domain name. Returns
-    /// `None` if the text is none of these. Distinguished names are made from a certificate, by
-    /// code that can read one.
+    /// Returns the identity that a text stands for: an IP address, a distinguished name
+    /// (`CN=gw.test, O=Example`, RFC 4514), a mail address (`alice@example.org`), `@#` and
+    /// hexadecimal digits for a key ID, else a domain name. Returns `None` if the text is none of
+    /// these.
     pub fn from_text(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Some(Self::from_address(address));
@@ -43,6 +44,11 @@ impl Identity {
             let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
             let data = digits.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
             return (!data.is_empty()).then_some(Self { kind: kind::KEY_ID, data });
+        }
+        if text.contains('=')
+            && let Some(data) = distinguished_name::parse(text)
+        {
+            return Some(Self { kind: kind::DER_ASN1_DN, data });
         }
         let is_plain = !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic());
         let kind = if text.contains('@') { kind::RFC822_ADDR } else { kind::FQDN };
@@ -60,17 +66,29 @@ impl Identity {
     /// peer that chooses how to write its name must not become another peer by that.
     pub fn is_same(&self, other: &Self) -> bool {
         self.kind == other.kind
-            && match self.is_name() {
-                true => self.data.eq_ignore_ascii_case(&other.data),
-                false => self.data == other.data,
+            && match self.kind {
+                kind::DER_ASN1_DN => self.data == other.data || self.canonical() == other.canonical(),
+                _ if self.is_name() => self.data.eq_ignore_ascii_case(&other.data),
+                _ => self.data == other.data,
             }
+    }
+
+    /// Returns a distinguished name with its parts in the opposite order, which is how some
+    /// programs write it. Returns `None` for other identities.
+    pub fn reversed(&self) -> Option<Self> {
+        let is_dn = self.kind == kind::DER_ASN1_DN;
+        let data = is_dn.then(|| distinguished_name::reversed(&self.data))??;
+        Some(Self { kind: self.kind, data })
     }
 
     /// Returns the one form that stands for all identities that [`Identity::is_same`] considers
     /// equal.
     pub fn canonical(&self) -> Self {
-        let data = if self.is_name() { self.data.to_ascii_lowercase() } else { self.data.clone() };
-        Self { kind: self.kind, data }
+        let data = match self.kind {
+            kind::DER_ASN1_DN => distinguished_name::canonical(&self.data),
+            _ => self.is_name().then(|| self.data.to_ascii_lowercase()),
+        };
+        Self { kind: self.kind, data: data.unwrap_or_else(|| self.data.clone()) }
     }
 
     /// Returns true if this is a domain name or a mail address.
@@ -124,6 +142,9 @@ impl fmt::Display for Identity {
                 byte => byte.escape_ascii().fmt(f),
             }),
             (kind::UNNAMED, _) => f.write_str("unnamed"),
+            (kind::DER_ASN1_DN, data) if let Some(text) = distinguished_name::text(data) => {
+                write!(f, "\"{text}\"")
+            }
             (kind, data) => {
                 write!(f, "{kind}#")?;
                 data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -148,6 +169,17 @@ mod tests {
         let name = Identity::from_name(b"bob remote=192.0.2.1\n\x1b[2J\xff");
         assert_eq!(name.to_string(), "bob\\x20remote\\x3d192.0.2.1\\n\\x1b[2J\\xff");
         assert_eq!(Identity::from_text("alice@example.org").unwrap().to_string(), "alice@example.org");
+    }
+
+    #[test]
+    fn distinguished_name_is_one_quoted_word_in_a_log_line() {
+        let name = Identity::from_text("CN=bob, O=a\\\" remote=192.0.2.1").unwrap();
+        assert_eq!(name.to_string(), "\"CN=bob,O=a\\\" remote=192.0.2.1\"");
+        assert!(name.is_same(&Identity::from_text("CN=Bob,O=A\\\"  REMOTE=192.0.2.1").unwrap()));
+        assert!(!name.is_same(&name.reversed().unwrap()));
+        let broken = Identity { data: name.data[..20].to_vec(), ..name.clone() };
+        assert!(broken.is_same(&broken.clone()) && !broken.is_same(&name) && broken.canonical() == broken);
+        assert_eq!(Identity::from_text("a=b@example.org").unwrap().kind, kind::RFC822_ADDR);
     }
 
     #[test]

@@ -28,6 +28,7 @@ extern crate alloc;
 
 pub mod aaa;
 pub mod crypto;
+mod distinguished_name;
 mod fair_queue;
 pub mod identity;
 pub mod ike;

@@ -87,6 +87,11 @@ impl<P: Copy + PartialEq> Roaming<P> {
         Some(if notifies { Decision::Notify(path) } else { Decision::Follow(path) })
     }
 
+    /// Returns true if a move has to wait.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Decides about the move whose wait is over at `now`, if there is one.
     pub fn handle_timeout(&mut self, now: Duration) -> Option<Decision<P>> {
         let (_, path) = self.waiting.take_if(|(until, _)| *until <= now)?;

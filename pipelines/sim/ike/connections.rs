@@ -53,6 +53,7 @@ pub fn gateway() -> Connection {
         remote: None,
         local: vec![GATEWAY.into()],
         local_id: identity("gw.test"),
+        other_local_ids: vec![],
         remote_id: IdentityPattern::Any,
         local_auth: LocalAuth::Psk(key("a secret of both")),
         remote_auth: RemoteAuth::Psk(key("a secret of both")),
@@ -91,6 +92,7 @@ pub fn terminal() -> Connection {
         remote: Some(SocketAddr::from((GATEWAY, 500))),
         local: vec![],
         local_id: identity("cl.test"),
+        other_local_ids: vec![],
         remote_id: IdentityPattern::Of(vec![identity("gw.test")]),
         children: vec![ChildPolicy {
             name: "net".into(),

@@ -31,7 +31,12 @@ impl LoggedKeys {
     /// If there are none: [`log_keys`](wayfarer_mobility::ike::settings::Settings::log_keys) is
     /// off, or there is no IKE SA yet.
     pub fn newest(events: &[Event]) -> Self {
-        let keys = |event: &Event| match event {
+        events.iter().rev().find_map(Self::of).expect("the keys of an IKE SA")
+    }
+
+    /// Reads the keys of an IKE SA, if `event` has them.
+    pub fn of(event: &Event) -> Option<Self> {
+        match event {
             Event::IkeSaKeys { spis, suite, encr: [ei, er], integ: [ai, ar] } => {
                 let none = Secret::default;
                 let (ai, ar, ei, er) = (ai.clone(), ar.clone(), ei.clone(), er.clone());
@@ -40,8 +45,12 @@ impl LoggedKeys {
                 Some(Self { spis: *spis, suite, keys, counter: 1 << 40, random })
             }
             _ => None,
-        };
-        events.iter().rev().find_map(keys).expect("the keys of an IKE SA")
+        }
+    }
+
+    /// Returns the SPIs of the IKE SA, the initiator's first.
+    pub fn spis(&self) -> [u64; 2] {
+        self.spis
     }
 
     /// Returns the protection of messages from the initiator, or from the responder.

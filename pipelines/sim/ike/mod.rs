@@ -6,6 +6,7 @@
 //! | [`configured`] | connections read from configuration files |
 //! | [`connections`] | connections with defaults |
 //! | [`keys`] | keys of an IKE SA from a key log, to send messages in an endpoint's name |
+//! | [`habits`] | habits of other implementations, put on an endpoint of ours |
 //! | [`side`] | an endpoint whose tasks run at once |
 //! | [`carrier`] | carries messages between a gateway and its terminals |
 //! | [`peer`] | a terminal that connects to the whole gateway |
@@ -13,6 +14,7 @@
 pub mod carrier;
 pub mod configured;
 pub mod connections;
+pub mod habits;
 pub mod keys;
 pub mod peer;
 pub mod seeded;

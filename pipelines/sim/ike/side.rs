@@ -1,6 +1,6 @@
 //! An endpoint whose tasks run at once.
 
-use super::{connections::GATEWAY, seeded::Seeded};
+use super::{connections::GATEWAY, habits::EmptyAnswers, seeded::Seeded};
 use crate::primitives::Primitives;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -32,6 +32,8 @@ pub struct Side {
     pub events: Vec<Event>,
     /// The side's address; `None` if it has every address.
     pub at: Option<IpAddr>,
+    /// A habit that the side has; it must log its keys then.
+    pub empty_answers: Option<EmptyAnswers>,
 }
 
 impl Side {
@@ -47,7 +49,7 @@ impl Side {
     pub fn with_pools(connections: Vec<Connection>, pools: Vec<Pool>, settings: Settings, seed: u64) -> Self {
         let random = Arc::new(Seeded::new(seed));
         let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, settings);
-        Self { endpoint, events: vec![], at: None }
+        Self { endpoint, events: vec![], at: None, empty_answers: None }
     }
 
     /// Returns whether messages to `address` reach this side.
@@ -96,11 +98,17 @@ impl Side {
     /// Runs the endpoint's tasks, and returns the messages that it sends.
     pub fn work(&mut self, now: Duration) -> Vec<Message> {
         run_tasks(&mut self.endpoint, now);
-        self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
-        let sent = std::iter::from_fn(|| self.endpoint.poll_transmit());
-        sent.filter_map(|t| match t.payload {
-            Payload::Message(message) => Some((t.addresses, message)),
-            Payload::Keepalive => None,
+        let Self { endpoint, events, empty_answers, .. } = self;
+        let known = events.len();
+        events.extend(std::iter::from_fn(|| endpoint.poll_event()));
+        if let Some(habit) = empty_answers {
+            events[known..].iter().for_each(|event| habit.learn(event));
+        }
+        let sent = std::iter::from_fn(|| endpoint.poll_transmit());
+        sent.filter_map(|t| match (t.payload, &mut *empty_answers) {
+            (Payload::Message(message), Some(habit)) => Some((t.addresses, habit.apply(message))),
+            (Payload::Message(message), None) => Some((t.addresses, message)),
+            (Payload::Keepalive, _) => None,
         })
         .collect()
     }

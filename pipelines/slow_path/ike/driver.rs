@@ -2,7 +2,9 @@
 
 use super::{
     child::{self, ConnectionParts},
-    datagram, guard,
+    crash_secret::CrashSecret,
+    datagram,
+    guard::Guards,
     helpers::Helpers,
     inner::InnerAddresses,
     key_log::KeyLog,
@@ -17,11 +19,11 @@ use crate::{
     slow_path::{
         links::{IkeEvent, LinkId, Links},
         network::Network,
-        policies,
         table_writer::TableWriter,
     },
 };
 use std::{
+    collections::BTreeMap,
     io,
     net::IpAddr,
     sync::Arc,
@@ -51,10 +53,13 @@ pub(in crate::slow_path) struct Ike {
     pub(super) peers: Peers,
     helpers: Helpers,
     /// The data plane's parameters of each connection, by index.
-    connections: Vec<ConnectionParts>,
+    connections: BTreeMap<usize, ConnectionParts>,
+    guards: Guards,
     unconfirmed: UnconfirmedPaths,
     inner: InnerAddresses,
     key_log: Option<KeyLog>,
+    /// Keeps other gateways from using the same secret.
+    _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
 }
 
@@ -62,12 +67,34 @@ fn name_of(connections: &[Connection], index: usize) -> &str {
     connections.get(index).map_or("?", |connection| &connection.name)
 }
 
+/// Returns the protocol's limits and times.
+fn settings(config: &model::Ike) -> Settings {
+    Settings {
+        cookie_threshold: config.cookie_threshold,
+        half_open_limit: config.half_open,
+        half_open: config.half_open_time,
+        peer_limit: config.peers,
+        device_limit: config.devices,
+        child_limit: config.children,
+        ..Settings::default()
+    }
+}
+
+fn pools(config: &model::Ike) -> Vec<Pool> {
+    config.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect()
+}
+
+/// Returns the data plane's parameters of each connection.
+fn parts(config: &model::Ike) -> impl Iterator<Item = ConnectionParts> {
+    config.connections.iter().map(|connection| ConnectionParts::new(connection, &config.pools))
+}
+
 impl Ike {
     /// Starts IKE, and connects to the peers that the configuration has addresses of. `workers` are
     /// the cores of the workers.
     ///
     /// # Errors
-    /// The system's error for a thread or for the key log's folder.
+    /// The system's error for a thread, for the key log's folder or for the secret's file.
     pub(in crate::slow_path) fn start(
         config: &model::Ike,
         workers: &[usize],
@@ -75,48 +102,59 @@ impl Ike {
         links: &mut Links,
         network: &Network,
     ) -> io::Result<Self> {
-        let settings = Settings {
-            cookie_threshold: config.cookie_threshold,
-            half_open_limit: config.half_open,
-            half_open: config.half_open_time,
-            peer_limit: config.peers,
-            device_limit: config.devices,
-            child_limit: config.children,
-            log_keys: config.key_log.is_some(),
-            ..Settings::default()
-        };
-        let pools =
-            config.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
+        let secret = config.crash_secret_file.as_deref();
+        let secret = secret.map(|path| CrashSecret::open(path, &OsRandom)).transpose()?;
+        let (crash_file, crash_secret) = secret.unzip();
+        let settings = Settings { crash_secret, log_keys: config.key_log.is_some(), ..settings(config) };
         let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
-        let mut endpoint = Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools, settings);
+        let mut endpoint =
+            Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools(config), settings);
         endpoint.reserve_addresses(network.routes.taken().collect());
         endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
-        for selector in guard::selectors(config) {
-            policies::add_guard(selector, &mut links.tables);
-        }
+        let mut guards = Guards::default();
+        guards.replace(config, &mut links.tables);
         let host =
             links.tables.tables.settings.host.and_then(|(port, _)| network.ports.get(usize::from(port)));
         let mut this = Self {
             endpoint,
             peers: Peers::default(),
             helpers: Helpers::start(workers)?,
-            connections: config
-                .connections
-                .iter()
-                .map(|connection| ConnectionParts::new(connection, &config.pools))
-                .collect(),
+            connections: (0..).zip(parts(config)).collect(),
+            guards,
             unconfirmed: UnconfirmedPaths::default(),
             inner: InnerAddresses::new(host),
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
+            _crash_secret: crash_file,
             log: PeerLog::default(),
         };
-        this.dial(now);
+        this.dial(now, 0..this.connections.len());
         Ok(this)
     }
 
-    /// Connects to the peers that the configuration has addresses of.
-    fn dial(&mut self, now: Duration) {
-        for connection in 0..self.endpoint.connections().len() {
+    /// Uses another configuration from now on. Connected peers stay.
+    pub(in crate::slow_path) fn reload(
+        &mut self,
+        now: Duration,
+        config: &model::Ike,
+        links: &mut Links,
+        network: &mut Network,
+    ) {
+        // Events name connections by indices that may belong to others afterwards.
+        self.carry_out(now, links, network);
+        let protocol = config.connections.iter().map(|c| c.protocol.clone()).collect();
+        let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
+        for (index, parts) in indices.iter().zip(parts(config)) {
+            self.connections.insert(*index, parts);
+        }
+        self.guards.replace(config, &mut links.tables);
+        self.endpoint.reserve_addresses(network.routes.taken().collect());
+        let new = indices.into_iter().filter(|index| !self.endpoint.is_dialled(*index));
+        self.dial(now, new.collect::<Vec<_>>());
+    }
+
+    /// Connects to those peers of these connections that the configuration has addresses of.
+    fn dial(&mut self, now: Duration, connections: impl IntoIterator<Item = usize>) {
+        for connection in connections {
             let dialled = self.endpoint.connections().get(connection);
             let Some((dialled, remote)) = dialled.and_then(|c| Some((c, c.remote?.ip()))) else { continue };
             let own = |local: &&IpAddr| remote.is_ipv4() == local.is_ipv4();
@@ -340,7 +378,7 @@ impl Ike {
             log.child_sas(&sa);
         }
         let Some((identity, connection)) = self.peers.get(peer) else { return };
-        let Some(connection) = self.connections.get(connection) else { return };
+        let Some(connection) = self.connections.get(&connection) else { return };
         let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
         let name = self.peers.name_tunnel(&identity, &of);
         let Some(parts) = connection.tunnel(name.clone(), (peer, child), sa) else {

@@ -13,10 +13,12 @@
 //! | `inner`, `host` | inner addresses that gateways assign to us |
 //! | `helpers` | threads for long tasks |
 //! | `log` | lines about peers in the log |
+//! | `crash_secret` | the secret of crash tokens, which survives a crash |
 //! | `key_log` | keys for a protocol analyser |
 //! | `view` | peers as the control socket shows them, and its commands |
 
 mod child;
+mod crash_secret;
 pub(crate) mod datagram;
 mod driver;
 mod guard;

@@ -12,6 +12,7 @@ mod as_terminal;
 mod charon;
 mod defaults;
 mod moves;
+mod restart;
 mod road_warrior;
 
 use crate::lab::{Gateway, Lab, wait_for};

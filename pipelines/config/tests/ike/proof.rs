@@ -17,6 +17,7 @@ pub(in crate::config::tests) fn pki() -> TempDir {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, "Lab");
         write(&format!("{file}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
         write(&format!("{file}.key"), key.serialize_pem());
     }
@@ -49,8 +50,14 @@ fn by_certificate() {
     let named =
         |name: &str| with(&format!("auth = \"certificate\"\nlocal_id = \"{name}\"\n{OWN}{AUTHORITIES}"));
     let subject = named("certificate-subject").unwrap().protocol.local_id;
-    assert!(subject.kind == 9 && subject.data.ends_with(b"gw.test"), "{subject}");
+    assert_eq!(subject.to_string(), "\"O=Lab,CN=gw.test\"");
     assert_eq!(named("GW.test").unwrap().protocol.local_id, id("GW.test"));
+    for written in ["CN=GW.test, O=Lab", "O=Lab, CN=gw.test"] {
+        assert_eq!(named(written).unwrap().protocol.local_id, subject, "as in the certificate");
+    }
+    assert_eq!(c.other_local_ids, [subject], "without local_id, all names of the certificate");
+    let several = with(&format!("auth = \"certificate\"\nlocal_id = [\"gw.test\"]\n{OWN}{AUTHORITIES}"));
+    assert_eq!(several.unwrap().protocol.other_local_ids, []);
     assert_eq!(
         named("other.test").unwrap_err(),
         "connection.local_id = \"other.test\": the certificate is not for this identity"

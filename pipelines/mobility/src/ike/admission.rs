@@ -115,9 +115,10 @@ impl Admission {
 }
 
 /// Returns an unencrypted response to the message with this header.
-pub(super) fn refusal(header: &Header, notify: &Notify<'_>) -> Vec<u8> {
+pub(super) fn refusal<'a>(header: &Header, notifies: impl IntoIterator<Item = Notify<'a>>) -> Vec<u8> {
     let from_initiator = header.flags & flags::INITIATOR;
     let flags = flags::RESPONSE | (from_initiator ^ flags::INITIATOR);
     let header = Header { next: 0, version: wire::VERSION, flags, length: 0, ..*header };
-    wire::emit_message(header, &[Payload::Notify(*notify)])
+    let payloads: Vec<_> = notifies.into_iter().map(Payload::Notify).collect();
+    wire::emit_message(header, &payloads)
 }

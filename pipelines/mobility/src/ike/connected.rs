@@ -75,7 +75,7 @@ impl ConnectedPeers {
         self.principals.get(principal).unwrap_or(&NONE)
     }
 
-    /// Returns true if a connection of the configuration has a peer.
+    /// Returns true if a connection, whose name has this number, has a peer.
     pub(super) fn has_peer_of(&self, connection: usize) -> bool {
         // This identity precedes all others.
         let first = self.principals.range((connection, Identity::anybody())..).next();

@@ -9,7 +9,7 @@ use crate::{
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
-    fmt,
+    fmt, iter,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -25,6 +25,8 @@ pub struct Connection {
     pub local: Vec<IpAddr>,
     /// Our identity.
     pub local_id: Identity,
+    /// Further identities of ours, which a peer may ask for.
+    pub other_local_ids: Vec<Identity>,
     /// The identities that the peer may have.
     pub remote_id: IdentityPattern,
     /// Our authentication method and credentials.
@@ -142,7 +144,8 @@ pub struct Ppk {
 pub enum IdentityPattern {
     /// Any identity.
     Any,
-    /// One of these.
+    /// One of these. Distinguished names match in both orders of their parts, because RFC 4514 and
+    /// other programs write them differently.
     Of(Vec<Identity>),
     /// A domain name or mail address with this ending.
     Suffix(Vec<u8>),
@@ -164,7 +167,13 @@ impl IdentityPattern {
     pub fn matches(&self, identity: &Identity) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(all) => all.iter().any(|one| one.is_same(identity)),
+            Self::Of(all) => {
+                let reversed = identity.reversed();
+                let is_it = |one: &Identity| {
+                    one.is_same(identity) || reversed.as_ref().is_some_and(|i| one.is_same(i))
+                };
+                all.iter().any(is_it)
+            }
             Self::Suffix(suffix) => {
                 let at = identity.data.len().checked_sub(suffix.len());
                 let end = at.and_then(|at| identity.data.get(at..));
@@ -186,14 +195,22 @@ impl Connection {
         self.local.is_empty() || self.local.contains(&local)
     }
 
-    /// Returns true if we authenticate in the same way and with the same identity in both.
-    pub(super) fn has_same_local_auth(&self, other: &Self) -> bool {
+    /// Returns our identity for a peer that `asked` for one (RFC 7296 §1.2, IDr); `None` if it is not
+    /// ours.
+    pub(super) fn own_id(&self, asked: Option<&Identity>) -> Option<&Identity> {
+        let mut own = iter::once(&self.local_id).chain(&self.other_local_ids);
+        own.find(|own| asked.is_none_or(|asked| asked.is_same(own)))
+    }
+
+    /// Returns true if we authenticate in the same way in both, and with the same identity to a peer
+    /// that `asked` for one.
+    pub(super) fn has_same_local_auth(&self, other: &Self, asked: Option<&Identity>) -> bool {
         let same_proof = match (&self.local_auth, &other.local_auth) {
             (LocalAuth::Key(a), LocalAuth::Key(b)) => a.certificates() == b.certificates(),
             (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a.0 == b.0,
             _ => false,
         };
-        same_proof && self.local_id == other.local_id
+        same_proof && self.own_id(asked) == other.own_id(asked)
     }
 
     /// Returns true if peers of both authenticate to the same verifier or server.

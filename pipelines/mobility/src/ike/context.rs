@@ -4,6 +4,7 @@
 use super::{
     connected::{ConnectedPeers, NewPeer},
     connection::Connection,
+    connections::Connections,
     counter::Counter,
     doubt::Doubts,
     event::{ChildId, Event, PeerId},
@@ -91,11 +92,22 @@ impl Shared {
 pub(super) struct Environment {
     pub(super) crypto: Arc<dyn Crypto>,
     pub(super) random: Arc<dyn Random>,
-    pub(super) connections: Vec<Connection>,
+    pub(super) connections: Connections,
     pub(super) settings: Settings,
 }
 
 impl Environment {
+    pub(super) fn new(
+        crypto: Arc<dyn Crypto>,
+        random: Arc<dyn Random>,
+        connections: Vec<Connection>,
+        settings: Settings,
+    ) -> Self {
+        let mut this = Self { crypto, random, connections: Connections::default(), settings };
+        this.connections.replace(connections, &BTreeSet::new());
+        this
+    }
+
     pub(super) fn context<'a>(&'a self, now: Duration, shared: &'a mut Shared) -> Context<'a> {
         let Self { crypto, random, connections, settings } = self;
         Context { now, crypto: &**crypto, random: &**random, connections, settings, shared }
@@ -107,7 +119,7 @@ pub(super) struct Context<'a> {
     pub(super) now: Duration,
     pub(super) crypto: &'a dyn Crypto,
     pub(super) random: &'a dyn Random,
-    pub(super) connections: &'a [Connection],
+    pub(super) connections: &'a Connections,
     pub(super) settings: &'a Settings,
     shared: &'a mut Shared,
 }

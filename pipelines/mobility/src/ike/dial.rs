@@ -1,12 +1,26 @@
 //! Connections that we make, and repeat when they end.
 
-use super::event::PeerId;
+use super::{
+    connection::Connection,
+    event::PeerId,
+    nat::{IKE_PORT, NAT_T_PORT},
+};
 use crate::{
     path::Addresses,
     retransmission::{MAX_BACK_OFF, back_off},
 };
 use alloc::vec::Vec;
-use core::{net::IpAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// Returns the addresses between which we connect to a peer.
+pub(super) fn addresses(local: IpAddr, remote: SocketAddr) -> Addresses {
+    // On any other port, messages have the non-ESP marker from the first on (RFC 7296 §2.23).
+    let port = if remote.port() == IKE_PORT { IKE_PORT } else { NAT_T_PORT };
+    Addresses { local: SocketAddr::new(local, port), remote }
+}
 
 /// A connection that we make, and repeat when it ends.
 #[derive(Debug)]
@@ -24,6 +38,19 @@ impl Dial {
     pub(super) fn postpone(&mut self, now: Duration) {
         self.at = Some(now + MAX_BACK_OFF);
     }
+
+    /// Makes `connection`, with index `index`, from the next attempt on. Returns false if we do not
+    /// make it.
+    fn renew(&mut self, index: usize, connection: &Connection) -> bool {
+        let Some(remote) = connection.remote else { return false };
+        let current = self.addresses.local.ip();
+        let fits = |own: &IpAddr| own.is_ipv4() == remote.is_ipv4() && connection.is_local(*own);
+        let mut all = [current].into_iter().chain(connection.local.iter().copied());
+        let Some(local) = all.find(fits) else { return false };
+        self.connection = index;
+        self.addresses = addresses(local, remote);
+        true
+    }
 }
 
 /// All connections that we make.
@@ -34,6 +61,19 @@ impl Dials {
     /// Adds a connection that is due at once.
     pub(super) fn push(&mut self, now: Duration, connection: usize, addresses: Addresses) {
         self.0.push(Dial { connection, addresses, peer: None, failures: 0, at: Some(now) });
+    }
+
+    /// Returns true if we make the connection with this index.
+    pub(super) fn has(&self, connection: usize) -> bool {
+        self.0.iter().any(|dial| dial.connection == connection)
+    }
+
+    /// Replaces each connection, given by its index, by the one that `renewed` returns. Those without
+    /// one are not made again.
+    pub(super) fn renew<'a>(&mut self, renewed: impl Fn(usize) -> Option<(usize, &'a Connection)>) {
+        self.0.retain_mut(|dial| {
+            renewed(dial.connection).is_some_and(|(index, connection)| dial.renew(index, connection))
+        });
     }
 
     /// Returns a connection that is due. Each is returned once.

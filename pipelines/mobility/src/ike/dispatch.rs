@@ -17,20 +17,20 @@ use super::{
         failure::Failure,
         ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::{IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
+        request::{CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
     proposal::protocol,
     protection::{OpenError, Plaintext},
-    wire::{Delete, ExchangeType, Header, Payload, notify},
+    wire::{Delete, ExchangeType, Header, Malformed, Payload, notify},
 };
 use crate::{
     path::Addresses,
     task::{Outcome, TaskId},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::mem;
+use core::{mem, net::SocketAddr};
 
 /// The next state of a handshake; `None` once both sides are established.
 type Next<S> = Result<Option<S>, Failure>;
@@ -57,11 +57,17 @@ impl Peer {
             return cx.count(Counter::UnknownExchange);
         };
         let result = match header.is_response() {
-            true => self.handle_response(cx, at, header, message),
+            true => self.handle_response(cx, at, header, message, addresses.remote),
             false => self.handle_request(cx, at, exchange, header, message, addresses),
         };
         match result {
             Ok(()) => {}
+            Err(OpenError::Malformed(Malformed::Encrypted))
+                if header.is_response()
+                    && self.ike_sas.get(at).is_some_and(|ike_sa| ike_sa.is_lost_by(header, message)) =>
+            {
+                self.lose_ike_sa(cx, ours);
+            }
             Err(OpenError::Malformed(_)) => cx.count(Counter::Malformed),
             Err(OpenError::Forged) => cx.count(Counter::Forged),
         }
@@ -140,6 +146,7 @@ impl Peer {
             Arrival::New(opened) => opened,
         };
         self.note_heard(cx);
+        self.note_source(cx, addresses);
         match (&self.phase, exchange) {
             (Phase::Responder(_), ExchangeType::Intermediate | ExchangeType::Auth) => {
                 self.step_responder(cx, exchange, |state, handshake, peer, cx| {
@@ -186,6 +193,7 @@ impl Peer {
         at: usize,
         header: &Header,
         message: &[u8],
+        source: SocketAddr,
     ) -> Result<(), OpenError> {
         let Some(ike_sa) = self.ike_sas.get_mut(at) else { return Ok(()) };
         let spi = ike_sa.local_spi();
@@ -193,7 +201,7 @@ impl Peer {
             return Ok(());
         };
         self.note_heard(cx);
-        self.take_response(cx, header, &opened, outstanding.request);
+        self.take_response(cx, header, &opened, outstanding.request, source);
         if self.ike_sas.iter().any(|s| s.local_spi() == spi && s.must_be_deleted()) {
             self.request_delete_ike_sa(cx, spi);
         }
@@ -202,7 +210,14 @@ impl Peer {
     }
 
     /// Passes the response to the request that waits for it.
-    fn take_response(&mut self, cx: &mut Context<'_>, header: &Header, opened: &Plaintext, request: Request) {
+    fn take_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &Header,
+        opened: &Plaintext,
+        request: Request,
+        source: SocketAddr,
+    ) {
         let is_wayfarer = self.is_wayfarer;
         let read = || opened.read(|payloads| InformationalResponse::read(payloads, is_wayfarer));
         match request {
@@ -222,11 +237,14 @@ impl Peer {
                 sent.handle_response(self, cx, opened.read(FollowupResponse::read));
             }
             Request::Update(sent) => sent.handle_response(self, cx, read()),
-            Request::Probe(sent) => sent.handle_response(self, cx, read()),
+            Request::Probe(sent) => sent.handle_response(self, cx, read(), source),
             Request::DeleteChild(sent) => sent.handle_response(self, cx),
             Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
             // The arrival of the response is all that these ask for.
-            Request::DeleteUnused(_) | Request::Liveness(LivenessSent) | Request::Withdrawn(Withdrawn) => {}
+            Request::DeleteUnused(_)
+            | Request::Liveness(LivenessSent)
+            | Request::CrashToken(CrashTokenSent)
+            | Request::Withdrawn(Withdrawn) => {}
         }
     }
 
@@ -244,8 +262,9 @@ impl Peer {
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),
             Request::Withdrawn(sent) => sent.requeue(self),
-            // The handshake is over, and the peer has deleted this IKE SA itself.
-            Request::Handshake | Request::DeleteIkeSa(_) => {}
+            // The handshake is over, the peer has deleted this IKE SA itself, and its successor has
+            // another token.
+            Request::Handshake | Request::DeleteIkeSa(_) | Request::CrashToken(CrashTokenSent) => {}
         }
     }
 

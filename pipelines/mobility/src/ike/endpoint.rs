@@ -5,38 +5,34 @@
 //! fixed point.
 
 use super::{
-    admission::{self, Admission, CookieCheck},
+    admission::Admission,
     bounds,
     connected::NewPeer,
     connection::Connection,
     context::{Context, Environment, Shared},
     counter::Counter,
-    dial::Dials,
+    dial::{self, Dials},
     event::{ChildId, Event, PeerId, Reason},
     exchange::init::message::InitMessage,
-    nat::{IKE_PORT, NAT_T_PORT},
     peer::{Peer, Phase},
     pool::Pool,
     settings::Settings,
     sizes::StateSizes,
     view::View,
-    wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
+    wire::{self, ExchangeType, Header, notify},
 };
 use crate::{
     crypto::{Crypto, Random},
     path::{Addresses, OtherFamily, Path},
     task::{Outcome, Task, TaskId},
-    transmit::{Payload, Transmit},
+    transmit::Transmit,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     vec::Vec,
 };
-use core::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use core::{net::IpAddr, time::Duration};
 
 /// Most bytes of a first message, which is kept until its sender is authenticated.
 const MAX_INIT_LEN: usize = 4096;
@@ -44,11 +40,11 @@ const MAX_INIT_LEN: usize = 4096;
 /// All peers.
 #[derive(Debug)]
 pub struct Endpoint {
-    environment: Environment,
+    pub(super) environment: Environment,
     pub(super) shared: Shared,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     next_peer: u64,
-    admission: Admission,
+    pub(super) admission: Admission,
     timers: BTreeSet<(Duration, PeerId)>,
     /// Peers that have ended and are not forgotten yet, the oldest first.
     ended: VecDeque<PeerId>,
@@ -66,7 +62,7 @@ impl Endpoint {
         settings: Settings,
     ) -> Self {
         Self {
-            environment: Environment { crypto, random, connections, settings },
+            environment: Environment::new(crypto, random, connections, settings),
             shared: Shared::new(pools),
             peers: BTreeMap::new(),
             next_peer: 0,
@@ -78,9 +74,9 @@ impl Endpoint {
         }
     }
 
-    /// Returns the connections, by index.
+    /// Returns the connections by index: those of the configuration, and earlier ones.
     pub fn connections(&self) -> &[Connection] {
-        &self.environment.connections
+        self.environment.connections.all()
     }
 
     /// Returns the value of a counter.
@@ -99,7 +95,7 @@ impl Endpoint {
     }
 
     /// Runs `act` on a peer and updates everything that depends on the peer's state.
-    fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
+    pub(super) fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);
@@ -243,25 +239,6 @@ impl Endpoint {
         }
     }
 
-    /// Answers a message with an unknown SPI or version, whose sender may want to know. The answer
-    /// is not authenticated (RFC 7296 §2.21.4).
-    fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
-        if header.is_response() {
-            return;
-        }
-        if self.admission.admits_hint(now) {
-            self.refuse(addresses, header, &Notify::new(kind, &[]));
-        } else {
-            self.shared.count(Counter::TooOften);
-        }
-    }
-
-    /// Sends an unencrypted answer.
-    fn refuse(&mut self, addresses: Addresses, header: &Header, notify: &Notify<'_>) {
-        let payload = Payload::Message(admission::refusal(header, notify));
-        self.shared.transmits.push_back(Transmit { addresses, payload });
-    }
-
     /// Handles a peer's first message, before we have given it an SPI (RFC 7296 §2.2, §3.1).
     fn handle_init(&mut self, now: Duration, addresses: Addresses, header: &Header, message: &[u8]) {
         if let Some(known) = self.admission.find(addresses.remote, header.spi_i) {
@@ -311,13 +288,6 @@ impl Endpoint {
         }
     }
 
-    /// Refuses a first message, and keeps no state (RFC 7296 §2.21.1).
-    fn refuse_init(&mut self, now: Duration, addresses: Addresses, header: &Header, why: &ErrorNotify) {
-        self.shared.count(Counter::InitRefused);
-        self.admission.note_refusal(now);
-        self.refuse(addresses, header, &Notify::new(why.kind, &why.data));
-    }
-
     /// Drops an unauthenticated peer to make room for others.
     fn evict(&mut self, now: Duration, peer: PeerId) {
         self.shared.count(Counter::Crowded);
@@ -327,41 +297,20 @@ impl Endpoint {
         });
     }
 
-    /// Returns true if a first message has a valid cookie; otherwise asks for one.
-    fn has_cookie(
-        &mut self,
-        now: Duration,
-        addresses: Addresses,
-        header: &Header,
-        request: &InitMessage,
-    ) -> bool {
-        let (crypto, random, from) =
-            (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
-        match self.admission.check_cookie(now, crypto, random, from, header, request) {
-            CookieCheck::Valid => return true,
-            CookieCheck::Required(cookie) => {
-                self.shared.count(Counter::Cookie);
-                self.refuse(addresses, header, &Notify::new(notify::COOKIE, &cookie));
-            }
-        }
-        false
-    }
-
     /// Connects by `connection` from `local`, now and whenever the connection ends.
     pub fn dial(&mut self, now: Duration, connection: usize, local: IpAddr) {
         let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
             return;
         };
-        // On any other port, messages have the non-ESP marker from the first on (RFC 7296 §2.23).
-        let port = if remote.port() == IKE_PORT { IKE_PORT } else { NAT_T_PORT };
-        let addresses = Addresses { local: SocketAddr::new(local, port), remote };
-        self.dials.push(now, connection, addresses);
+        self.dials.push(now, connection, dial::addresses(local, remote));
         self.redial(now);
     }
 
     fn redial(&mut self, now: Duration) {
         while let Some(dial) = self.dials.take_due(now) {
-            if self.shared.connected.has_peer_of(dial.connection) {
+            let connections = &self.environment.connections;
+            let number = connections.number(dial.connection);
+            if number.is_some_and(|number| self.shared.connected.has_peer_of(number)) {
                 dial.postpone(now);
                 continue;
             }

@@ -64,6 +64,8 @@ pub enum Reason {
     Closed,
     /// The peer did not answer.
     Timeout,
+    /// The peer proved that it has lost the IKE SA (RFC 6290).
+    Lost,
     /// A newer connection replaced it.
     Replaced,
     /// There are no common algorithms.
@@ -105,6 +107,7 @@ impl fmt::Display for Reason {
             Self::Deleted => "the peer closed the connection",
             Self::Closed => "closed here",
             Self::Timeout => "the peer does not answer",
+            Self::Lost => "the peer no longer has it, as after a crash",
             Self::Replaced => "a newer connection replaces it",
             Self::NoProposal => "no common algorithms",
             Self::KeyExchange => "the key exchange failed",

@@ -50,6 +50,29 @@ impl Leases {
         Self { pools, ..Self::default() }
     }
 
+    /// Replaces the pools. A pool that stays the same keeps all that it remembers. From others, peers
+    /// keep their addresses, if necessary as addresses outside of all pools. Returns the new index of
+    /// each earlier pool, by its name.
+    pub(super) fn replace(&mut self, pools: Vec<Pool>) -> Vec<Option<usize>> {
+        let old = core::mem::replace(&mut self.pools, pools);
+        let renumbered = old.iter().map(|old| self.pools.iter().position(|new| new.shares_name(old)));
+        let renumbered = renumbered.collect();
+        let mut kept: Vec<_> = core::mem::take(&mut self.outside).into_iter().collect();
+        for old in old {
+            match self.pools.iter_mut().find(|new| new.is_same(&old)) {
+                Some(new) => *new = old,
+                None => kept.extend(old.into_leases()),
+            }
+        }
+        for (address, lease) in kept {
+            match self.pools.iter_mut().find(|pool| pool.contains(address)) {
+                Some(pool) => pool.adopt(address, lease),
+                None => _ = self.outside.insert(address, lease),
+            }
+        }
+        renumbered
+    }
+
     /// Sets the addresses that no RADIUS server may give away.
     pub(super) fn reserve(&mut self, reserved: BTreeSet<IpAddr>) {
         self.reserved = reserved;
@@ -180,6 +203,35 @@ mod tests {
         assert_eq!(leases.lease_fixed(&[0], &owner("a"), other), Err(LeaseError::OtherPool(other)));
         leases.reserve([own].into());
         assert_eq!(leases.lease_fixed(&[0], &owner("a"), own), Err(LeaseError::Impossible(own)));
+        assert_eq!(leases.len(), 0);
+    }
+
+    #[test]
+    fn peers_keep_their_addresses_when_pools_change() {
+        let mut leases = leases();
+        let outside = IpAddr::from([10, 9, 9, 9]);
+        let [a, b] = [0, 1].map(|pool| leases.lease(&[pool], &owner("a"), None, false).unwrap());
+        leases.lease_fixed(&[0], &owner("c"), outside).unwrap();
+        let pool = |name: &str, [first, last]: [[u8; 4]; 2]| Pool::new(first.into(), last.into()).named(name);
+        let staff = || pool("staff", [[10, 0, 1, 1], [10, 0, 1, 9]]);
+        let people = || pool("people", [[10, 0, 0, 1], [10, 9, 9, 9]]);
+        // "staff" stays, "people" grows, "six" is gone.
+        assert_eq!(
+            leases.replace(vec![staff(), pool("people", [[10, 0, 0, 1], [10, 0, 0, 3]])]),
+            [Some(1), Some(0), None]
+        );
+        assert_eq!(leases.len(), 3);
+        assert_eq!(leases.lease_fixed(&[1], &owner("d"), a), Err(LeaseError::Taken(a)));
+        leases.release(b);
+        assert_eq!(leases.lease(&[0], &owner("a"), None, false), Some(b), "it is remembered");
+        // An address may end up outside of all pools, and inside again.
+        for (pools, holder) in [(vec![staff()], None), (vec![people()], Some(0)), (vec![staff()], None)] {
+            leases.replace(pools);
+            assert_eq!(leases.pools.iter().position(|pool| pool.contains(a)), holder);
+            assert_eq!(leases.len(), 3);
+            assert_eq!(leases.lease_fixed(&[0], &owner("d"), a), Err(LeaseError::Taken(a)));
+        }
+        [a, b, outside].into_iter().for_each(|address| leases.release(address));
         assert_eq!(leases.len(), 0);
     }
 

@@ -4,7 +4,11 @@
 //! |---|---|
 //! | [`endpoint`] | all peers: messages in, messages and events out |
 //! | `admission` | half-open peers, cookies, and refusals of first messages |
+//! | `connections` | the connections of the configuration, and earlier ones in use |
+//! | `reconfigure` | a new configuration |
 //! | `dial` | connections that we make, and repeat when they end |
+//! | `refusals` | answers to messages that belong to no peer |
+//! | `crash` | tokens by which peers notice a crash (RFC 6290) |
 //! | `context` | state that peers share |
 //! | `exchange` | the exchanges, both sides of each |
 //! | `dispatch` | passes messages and outcomes of tasks to what waits for them |
@@ -49,14 +53,18 @@ pub mod wire;
 
 mod admission;
 mod connected;
+mod connections;
 mod context;
 mod cookie;
 pub mod counter;
+mod crash;
 mod dial;
 mod dispatch;
 mod doubt;
 mod exchange;
 mod peer;
 mod quota;
+mod reconfigure;
+mod refusals;
 mod reserved;
 pub mod settings;

@@ -6,7 +6,8 @@ use crate::identity::Identity;
 use alloc::{collections::BTreeMap, string::String};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The owner of an address: an index of a connection and an identity that it vouches for.
+/// The owner of an address: the number of a connection's name, and an identity that the connection
+/// vouches for.
 pub type Owner = (usize, Identity);
 
 /// A range of addresses.
@@ -58,6 +59,30 @@ impl Pool {
     /// Returns true if this is the pool's name.
     pub(super) fn is_called(&self, name: &[u8]) -> bool {
         self.name.as_bytes() == name
+    }
+
+    /// Returns true if both pools have the same name.
+    pub(super) fn shares_name(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
+    /// Returns true if both pools have the same name and addresses.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.shares_name(other)
+            && (self.first, self.count, self.is_v4) == (other.first, other.count, other.is_v4)
+    }
+
+    /// Returns the addresses in use, with their owners and how many peers of these have them.
+    pub(super) fn into_leases(self) -> impl Iterator<Item = (IpAddr, (Owner, u32))> {
+        let Self { first, is_v4, used, .. } = self;
+        used.into_iter().map(move |(at, lease)| (address(first + at, is_v4), lease))
+    }
+
+    /// Takes over an address of this pool that an owner's peers have already.
+    pub(super) fn adopt(&mut self, at: IpAddr, (owner, count): (Owner, u32)) {
+        let at = bits(at).wrapping_sub(self.first);
+        self.take(&owner, at);
+        self.used.insert(at, (owner, count));
     }
 
     /// Returns true if the pool has this address.
@@ -166,9 +191,12 @@ impl Pool {
     }
 
     fn address(&self, at: u128) -> IpAddr {
-        let bits = self.first + at;
-        if self.is_v4 { Ipv4Addr::from_bits(bits as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
+        address(self.first + at, self.is_v4)
     }
+}
+
+fn address(bits: u128, is_v4: bool) -> IpAddr {
+    if is_v4 { Ipv4Addr::from_bits(bits as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
 }
 
 fn bits(address: IpAddr) -> u128 {

@@ -1,5 +1,6 @@
 //! Limits and times that apply to all peers.
 
+use super::connection::SharedKey;
 use crate::retransmission::Retransmission;
 use core::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct Settings {
     pub keepalive: Duration,
     /// Time for which a new path is used without the peer's confirmation.
     pub routability: Duration,
+    /// The secret from which peers' crash tokens derive, at least 32 bytes; `None` to give them none.
+    /// No other endpoint may have it (RFC 6290 §9.2).
+    pub crash_secret: Option<SharedKey>,
     /// True if [`super::event::Event::IkeSaKeys`] must be reported.
     pub log_keys: bool,
 }
@@ -51,6 +55,7 @@ impl Default for Settings {
             linger: Duration::from_secs(4),
             keepalive: Duration::from_secs(20),
             routability: Duration::from_secs(10),
+            crash_secret: None,
             log_keys: false,
         }
     }

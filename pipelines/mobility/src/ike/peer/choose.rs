@@ -50,6 +50,19 @@ impl Candidates {
         Self(at.filter_map(candidate).collect())
     }
 
+    /// Returns the indices of all candidates.
+    pub(in crate::ike) fn indices(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|candidate| candidate.index as usize)
+    }
+
+    /// Replaces each candidate by the connection that `renewed` returns, or removes it.
+    pub(in crate::ike) fn renew(&mut self, renewed: impl Fn(usize) -> Option<usize>) {
+        let candidate = |old: &Candidate| {
+            Some(Candidate { index: u32::try_from(renewed(old.index as usize)?).ok()?, ..*old })
+        };
+        self.0 = self.0.iter().filter_map(candidate).collect();
+    }
+
     /// Returns the connections that permit the chosen algorithms, with their indices.
     fn indexed<'a>(
         &'a self,
@@ -98,7 +111,7 @@ impl Candidates {
     ) -> Result<usize, Reason> {
         let identity = &request.identity;
         let fits = |connection: &Connection| {
-            request.responder_id.as_ref().is_none_or(|id| id.is_same(&connection.local_id))
+            connection.own_id(request.responder_id.as_ref()).is_some()
                 && match (&connection.remote_auth, &request.proof) {
                     (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
                     (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
@@ -139,8 +152,8 @@ impl Candidates {
         };
         let index = self.first(connections, |connection| {
             connection.has_same_remote_auth(preliminary)
-                && (!is_eap || connection.has_same_local_auth(preliminary))
-                && responder_id.is_none_or(|id| id.is_same(&connection.local_id))
+                && (!is_eap || connection.has_same_local_auth(preliminary, responder_id))
+                && connection.own_id(responder_id).is_some()
                 && is_named(&connection.remote_id)
         })?;
         // The key that was mixed in is that of the preliminary connection; with EAP there is none

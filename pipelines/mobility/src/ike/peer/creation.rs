@@ -10,8 +10,8 @@ use super::child::AgreedChild;
 use crate::{
     crypto::{Kex, KexSecret, Secret},
     ike::{
-        context::Context, event::ChildId, exchange::create_child::followup_message::Ticket, proposal::Offer,
-        suite::IkeSuite,
+        context::Context, crash::CrashToken, event::ChildId,
+        exchange::create_child::followup_message::Ticket, proposal::Offer, suite::IkeSuite,
     },
     path::Addresses,
 };
@@ -73,6 +73,8 @@ pub(in crate::ike) struct OwnAgreed {
     pub(in crate::ike) sa: AgreedSa,
     /// The shared secrets of the key exchanges that are done.
     pub(in crate::ike) shared: Vec<Secret>,
+    /// The peer's token for the new IKE SA.
+    pub(in crate::ike) crash_token: Option<CrashToken>,
 }
 
 /// A key exchange of ours that the peer has answered; its shared secret is being computed.

@@ -6,6 +6,7 @@ use crate::{
     ike::{
         bounds,
         context::Context,
+        crash::CrashToken,
         protection::{Fragments, OpenError, Plaintext, Protection},
         schedule::IkeSaKeys,
         suite::IkeSuite,
@@ -44,6 +45,8 @@ pub(in crate::ike) struct IkeSa {
     pub(in crate::ike) next: u32,
     /// Our request that the peer has not answered.
     pub(in crate::ike) outstanding: Option<Box<Outstanding>>,
+    /// The token by which the peer can prove that it has lost this IKE SA (RFC 6290).
+    pub(in crate::ike) crash_token: Option<Box<CrashToken>>,
     /// Largest IP packet of a message in bytes, if the peer supports fragmentation.
     pub(in crate::ike) limit: Option<usize>,
     life: IkeSaLife,
@@ -153,6 +156,7 @@ impl IkeSa {
             repeats: [Rate::default(); 2],
             next: 0,
             outstanding: None,
+            crash_token: None,
             limit: None,
             life: IkeSaLife::InUse,
         }
@@ -166,6 +170,19 @@ impl IkeSa {
     /// Returns the SPI by which the peer addresses us.
     pub(in crate::ike) fn local_spi(&self) -> u64 {
         if self.is_initiator { self.spi_i } else { self.spi_r }
+    }
+
+    /// Returns our token for this IKE SA, if we give one to peers.
+    pub(in crate::ike) fn own_crash_token(&self, cx: &Context<'_>) -> Option<CrashToken> {
+        CrashToken::own(cx.crypto, cx.settings, [self.spi_i, self.spi_r], self.is_initiator)
+    }
+
+    /// Returns true if this unprotected answer proves that the peer has lost the IKE SA.
+    pub(in crate::ike) fn is_lost_by(&self, header: &Header, message: &[u8]) -> bool {
+        let payloads = message.get(wire::HEADER..).and_then(|body| wire::parse(header.next, body).ok());
+        let is_proof = |token: &CrashToken| payloads.is_some_and(|payloads| token.is_proved_by(&payloads));
+        [header.spi_i, header.spi_r] == [self.spi_i, self.spi_r]
+            && self.crash_token.as_deref().is_some_and(is_proof)
     }
 
     /// Returns true if a request can be sent by this IKE SA.

@@ -113,7 +113,7 @@ impl Peer {
         self.takes_over = connection.unique || self.grant.as_deref().is_some_and(Grant::has_address);
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
-        if let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) {
+        if let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) {
             let (peer, takes_over) = (self.id, self.takes_over);
             cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
         }
@@ -280,6 +280,7 @@ impl Peer {
                     let check = Request::Liveness(LivenessSent);
                     self.request(cx, ExchangeType::Informational, &[], check, None);
                 }
+                QueuedRequest::CrashToken => self.request_crash_token(cx),
                 QueuedRequest::Update => self.request_update(cx),
                 QueuedRequest::Probe(addresses) => self.request_probe(cx, addresses),
             }

@@ -24,6 +24,18 @@ const MAX_PROBES: u32 = 5;
 pub(in crate::ike) struct PeerPath {
     pub(in crate::ike) addresses: Addresses,
     pub(in crate::ike) nat: Nat,
+    /// True if the peer's ESP came in UDP, false if it came without; `None` if none came, so that
+    /// the NATs decide. Some peers keep the encapsulation that they connected with (libreswan).
+    pub(in crate::ike) udp: Option<bool>,
+}
+
+impl PeerPath {
+    /// Returns the path with the encapsulation that the peer's packets showed `before` on the same
+    /// addresses, unless this one has its own or the NATs have changed.
+    pub(in crate::ike) fn or_encapsulation_of(self, before: Self) -> Self {
+        let udp = self.udp.or(before.udp.filter(|_| self.nat == before.nat));
+        Self { udp, ..self }
+    }
 }
 
 /// A move that the peer has not confirmed, in one of the states above.
@@ -137,6 +149,18 @@ impl MoveCheck {
         peer_move
     }
 
+    fn peer_move_mut(&mut self) -> &mut PeerMove {
+        let (Self::Followed(Followed(peer_move))
+        | Self::Probing(Probing(peer_move))
+        | Self::Waiting(Waiting(peer_move))) = self;
+        peer_move
+    }
+
+    /// Replaces the new path by one to the same address, of which more is known.
+    pub(in crate::ike) fn correct(&mut self, path: PeerPath) {
+        self.peer_move_mut().new_path = path;
+    }
+
     /// Returns true if our sends use the new path.
     pub(in crate::ike) fn is_followed(&self) -> bool {
         matches!(self, Self::Followed(_))
@@ -153,11 +177,9 @@ impl MoveCheck {
     /// Returns the check if the peer has moved on, so that it is over.
     pub(in crate::ike) fn handle_sign(mut self, path: PeerPath, announced: bool) -> Result<Self, Self> {
         let is_probed = self.probed().is_some();
-        let (Self::Followed(Followed(peer_move))
-        | Self::Probing(Probing(peer_move))
-        | Self::Waiting(Waiting(peer_move))) = &mut self;
+        let peer_move = self.peer_move_mut();
         if peer_move.new_path.addresses == path.addresses {
-            peer_move.new_path = path;
+            peer_move.new_path = path.or_encapsulation_of(peer_move.new_path);
             peer_move.announced |= announced;
             return Ok(self);
         }

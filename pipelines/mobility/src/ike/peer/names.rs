@@ -16,9 +16,9 @@ impl Peer {
 
     /// Returns the owner of the peer's inner addresses, whose other peers it may replace. It is the
     /// same whichever of its names the peer uses.
-    pub(in crate::ike) fn owner(&self) -> Option<Owner> {
+    pub(in crate::ike) fn owner(&self, cx: &Context<'_>) -> Option<Owner> {
         let name = self.all_names.as_deref().cloned();
-        Some((self.connection?, name.or_else(|| Some(self.name()?.canonical()))?))
+        Some((cx.connections.number(self.connection?)?, name.or_else(|| Some(self.name()?.canonical()))?))
     }
 
     /// Returns the principal to whom the peer's moves and requests for SAs are charged. A peer
@@ -26,7 +26,7 @@ impl Peer {
     /// share one principal: those that EAP did not name, and those with a shared key, which proves
     /// only that they know it.
     pub(in crate::ike) fn principal(&self, cx: &Context<'_>) -> Option<Owner> {
-        let (connection, name) = self.owner()?;
+        let (connection, name) = self.owner(cx)?;
         let is_proved = !name.is_unnamed() && !matches!(self.connection(cx)?.remote_auth, RemoteAuth::Psk(_));
         Some((connection, if is_proved { name } else { Identity::anybody() }))
     }

@@ -7,7 +7,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::boxed::Box;
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 /// An outstanding request.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(in crate::ike) enum Request {
     DeleteUnused(UnusedDeleteSent),
     DeleteIkeSa(IkeSaDeleteSent),
     Liveness(LivenessSent),
+    CrashToken(CrashTokenSent),
     Update(Box<UpdateSent>),
     Probe(ProbeSent),
     Withdrawn(Withdrawn),
@@ -51,11 +52,17 @@ pub(in crate::ike) struct IkeSaDeleteSent {
 #[derive(Debug)]
 pub(in crate::ike) struct LivenessSent;
 
+/// Our token for the IKE SA by which it was sent.
+#[derive(Debug)]
+pub(in crate::ike) struct CrashTokenSent;
+
 /// A probe of the peer's address.
 #[derive(Debug)]
 pub(in crate::ike) struct ProbeSent {
-    /// The COOKIE2 that the peer must return.
+    /// The COOKIE2 that the peer should return.
     pub(in crate::ike) cookie: [u8; 16],
+    /// The address that it was sent to.
+    pub(in crate::ike) remote: SocketAddr,
 }
 
 /// A request that is no longer needed: it keeps its message ID, but its response does not matter.
@@ -87,6 +94,7 @@ impl Request {
             | Self::DeleteChild(_)
             | Self::DeleteUnused(_)
             | Self::Liveness(_)
+            | Self::CrashToken(_)
             | Self::Update(_)
             | Self::Probe(_)
             | Self::Withdrawn(_) => {}
@@ -120,6 +128,8 @@ pub(in crate::ike) enum QueuedRequest {
     DeleteUnused(u32),
     /// A liveness check.
     Liveness,
+    /// Our token for the active IKE SA.
+    CrashToken,
     /// An update of our addresses.
     Update,
     /// A probe of the peer at these addresses.

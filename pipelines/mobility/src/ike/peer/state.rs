@@ -10,7 +10,7 @@ use super::{
     ike_sa::IkeSa,
     initiator::Initiator,
     missing::MissingChildren,
-    move_check::MoveCheck,
+    move_check::{MoveCheck, PeerPath},
     request::{QueuedRequest, Request, Retry},
     responder::Responder,
 };
@@ -22,6 +22,7 @@ use crate::{
         connection::Connection,
         context::Context,
         counter::Counter,
+        crash::CrashToken,
         event::{ChildId, PeerId, Reason},
         nat::{IKE_PORT, NAT_T_PORT},
         schedule::shared_key_auth,
@@ -32,7 +33,10 @@ use crate::{
     task::{Task, TaskId},
 };
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
-use core::{net::IpAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// The visible state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,10 @@ pub(in crate::ike) struct Peer {
     /// against the share of that network, whatever address it claims later.
     pub(in crate::ike) from: IpAddr,
     pub(in crate::ike) nat: Nat,
+    /// The encapsulation of its ESP on this path; see [`PeerPath::udp`].
+    pub(in crate::ike) udp: Option<bool>,
+    /// Where its last authentic request came from, if not from `addresses`.
+    pub(in crate::ike) heard_elsewhere: Option<Box<SocketAddr>>,
     /// The identity in its ID payload.
     pub(in crate::ike) identity: Option<Identity>,
     /// The identity that EAP proved.
@@ -211,6 +219,8 @@ impl Peer {
             addresses,
             from: addresses.remote.ip(),
             nat: Nat::default(),
+            udp: None,
+            heard_elsewhere: None,
             identity: None,
             account: None,
             all_names: None,
@@ -276,15 +286,30 @@ impl Peer {
         self.ike_sas.first_mut().ok_or(Reason::Protocol.into())
     }
 
+    /// Returns our token for the IKE SA that our requests use, if we give one to peers.
+    pub(in crate::ike) fn own_crash_token(&mut self, cx: &Context<'_>) -> Option<CrashToken> {
+        self.active()?.own_crash_token(cx)
+    }
+
+    /// Returns the path that IKE uses now.
+    pub(in crate::ike) fn current_path(&self) -> PeerPath {
+        PeerPath { addresses: self.addresses, nat: self.nat, udp: self.udp }
+    }
+
     /// Returns the path that ESP takes to the peer.
     pub(in crate::ike) fn path(&self, connection: &Connection) -> Path {
+        self.path_by(self.udp.unwrap_or(self.nat.any()) || connection.force_udp)
+    }
+
+    /// Returns the path that ESP takes to the peer, in UDP if `udp`.
+    pub(in crate::ike) fn path_by(&self, udp: bool) -> Path {
         let mut addresses = self.addresses;
         for end in [&mut addresses.local, &mut addresses.remote] {
             if end.port() == IKE_PORT {
                 end.set_port(NAT_T_PORT);
             }
         }
-        Path::new(addresses, self.nat.any() || connection.force_udp)
+        Path::new(addresses, udp)
     }
 
     pub(in crate::ike) fn start(&mut self, cx: &mut Context<'_>, task: Task, waiting: PendingTask) {

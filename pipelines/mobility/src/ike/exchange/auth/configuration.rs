@@ -41,7 +41,7 @@ impl Peer {
         if request.kind != REQUEST || (connection.pools.is_empty() && !grant.has_address()) {
             return Ok(None);
         }
-        let Some(owner) = self.owner() else { return Ok(None) };
+        let Some(owner) = self.owner(cx) else { return Ok(None) };
         // A client gets one address of each family: its first request counts.
         let all = &request.attributes;
         let ip4 = all.iter().find_map(|a| if let Attribute::Ip4Address(a) = a { Some(*a) } else { None });
@@ -90,7 +90,7 @@ impl Peer {
         owner: &Owner,
         address: IpAddr,
     ) -> Result<IpAddr, LeaseError> {
-        let is_server = cx.connections.iter().any(|connection| connection.dns.contains(&address));
+        let is_server = cx.connections.all().iter().any(|connection| connection.dns.contains(&address));
         if !is_assignable(address) || self.is_outer(connection, address) || is_server {
             return Err(LeaseError::Impossible(address));
         }

@@ -11,6 +11,7 @@ use crate::{
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
         context::Context,
+        crash::CrashToken,
         event::Reason,
         exchange::{child_offer::esp_proposals, mobike::addresses::Additional},
         peer::{
@@ -93,6 +94,7 @@ impl InitiatorHandshake {
         proof: Option<&Proof>,
     ) {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
+        let token = peer.own_crash_token(cx);
         let request = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
@@ -110,6 +112,7 @@ impl InitiatorHandshake {
         }
         payloads.extend(proof.map(Proof::payload));
         payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
+        payloads.extend(token.as_ref().map(CrashToken::payload));
         payloads.extend(request.map(Payload::Cp));
         if let Some(child) = connection.children.first() {
             if child.transport && !peer.nat.any() {
@@ -154,6 +157,7 @@ impl InitiatorHandshake {
     /// authenticated.
     fn finish(&self, peer: &mut Peer, cx: &mut Context<'_>, terms: &Terms) -> Next {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
         if let Some(configuration) = &terms.configuration {

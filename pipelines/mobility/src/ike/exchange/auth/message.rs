@@ -4,6 +4,7 @@ use crate::{
     identity::Identity,
     ike::{
         connection::LocalAuth,
+        crash::CrashToken,
         nat::NoNatsAllowed,
         peer::child::ChildOffer,
         wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
@@ -54,6 +55,8 @@ pub(in crate::ike) struct AuthResponse {
 #[derive(Debug)]
 pub(in crate::ike) struct Terms {
     pub(in crate::ike) mobike: bool,
+    /// The sender's token for the IKE SA (RFC 6290 §4.2).
+    pub(in crate::ike) crash_token: Option<CrashToken>,
     pub(in crate::ike) configuration: Option<Configuration>,
     /// The offer for the first child SA; an error if the message has an SA payload but lacks
     /// selectors.
@@ -146,6 +149,7 @@ impl Terms {
         let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
         Self {
             mobike: wire::notified(payloads, notify::MOBIKE_SUPPORTED).is_some(),
+            crash_token: CrashToken::find(payloads),
             configuration,
             child: is_child.then(|| ChildOffer::read(payloads)),
             error: ErrorNotify::find(payloads).map(|error| error.kind),
@@ -155,7 +159,8 @@ impl Terms {
     fn memory(&self) -> usize {
         let attributes = self.configuration.as_ref().map_or(0, Configuration::memory);
         let child = self.child.as_ref().and_then(|child| child.as_ref().ok());
-        attributes + child.map_or(0, ChildOffer::memory)
+        let token = self.crash_token.as_ref().map_or(0, CrashToken::memory);
+        attributes + token + child.map_or(0, ChildOffer::memory)
     }
 }
 

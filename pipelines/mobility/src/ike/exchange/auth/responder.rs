@@ -8,6 +8,7 @@ use crate::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
         counter::Counter,
+        crash::CrashToken,
         event::Reason,
         exchange::mobike::addresses::Additional,
         peer::{
@@ -80,7 +81,7 @@ impl Ready {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
-        let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
+        let claimed = handshake.candidates.choose_claimed(cx.connections.all(), &request);
         let index = claimed.map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
         peer.connection = Some(index);
@@ -168,7 +169,7 @@ impl Verification {
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id);
+        let proved = candidates.choose_proved(cx.connections.all(), claim.connection, &names, responder_id);
         claim.connection = proved.map_err(refused)?;
         peer.connection = Some(claim.connection);
         peer.take_names(cx, &names);
@@ -181,6 +182,11 @@ impl Claim {
         cx.connections.get(self.connection).ok_or(Reason::NoConnection.into())
     }
 
+    /// Returns our identity: the one that the peer asked for, if it did.
+    pub(super) fn own_id<'a>(&self, connection: &'a Connection) -> &'a Identity {
+        connection.own_id(self.request.responder_id.as_ref()).unwrap_or(&connection.local_id)
+    }
+
     /// Sends our proof, or prepares it: the peer is authenticated, or will be by EAP.
     fn prove(
         self: Box<Self>,
@@ -190,7 +196,7 @@ impl Claim {
     ) -> Next {
         let connection = self.connection(cx)?;
         let ike_sa = peer.handshake_sa()?;
-        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, &connection.local_id);
+        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.own_id(connection));
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
                 let data = peer.shared_key(cx, &key.0, &octets).to_vec();
@@ -240,21 +246,25 @@ impl Claim {
         // peer counts as being where it received our first response.
         let seen = peer.current_path();
         peer.addresses.remote.set_ip(peer.from);
+        let own_id = self.own_id(connection).clone();
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
+        peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
         let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
         let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
+        let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {
-            answer.push(Payload::IdR(connection.local_id.clone()));
+            answer.push(Payload::IdR(own_id));
             answer.extend(message::certificates(&connection.local_auth));
         }
         answer.push(proof.payload());
         if self.ppk {
             answer.push(Payload::notify(notify::PPK_IDENTITY, &[]));
         }
+        answer.extend(token.as_ref().map(CrashToken::payload));
         let configured = match &terms.configuration {
             Some(request) => peer.configure(cx, connection, request),
             None => Ok(None),

@@ -80,6 +80,7 @@ impl Peer {
             ike_sa.change(|life| life.replace(until));
         }
         self.active = new;
+        self.renew_crash_token(cx);
         self.drop_followup(cx);
         self.count_rekey(cx);
         if let Some(connection) = self.connection(cx) {

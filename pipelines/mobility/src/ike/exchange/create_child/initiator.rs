@@ -144,7 +144,7 @@ impl OwnCreate {
                 (Some(sa.spi_in.to_be_bytes()), SaOffer::Child(offer))
             }
         };
-        let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke };
+        let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke, crash_token: None };
         let request = CreateChildRequest { rekeyed, sa };
         let sent = Request::Create(Box::new(CreateSent { create: self, kex }));
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
@@ -275,7 +275,8 @@ impl CreateSent {
             let retry_at = cx.now + bounds::FOLLOWUP_WAIT;
             return create.abandon(peer, cx, Some(retry_at));
         }
-        let agreed = OwnAgreed { create, nonce: answer.nonce, sa, shared: vec![] };
+        let crash_token = answer.crash_token;
+        let agreed = OwnAgreed { create, nonce: answer.nonce, sa, shared: vec![], crash_token };
         match (agreed.next_kex(), kex, answer.ke) {
             (None, ..) => agreed.complete(peer, cx),
             (Some(chosen), Some((kex, secret)), Some((method, data)))
@@ -353,7 +354,7 @@ impl KexFinish {
 impl OwnAgreed {
     /// Creates the SA that both sides agreed on.
     pub(super) fn complete(self, peer: &mut Peer, cx: &mut Context<'_>) {
-        let Self { create, nonce, sa, shared } = self;
+        let Self { create, nonce, sa, shared, crash_token } = self;
         let lost = create.has_lost(&nonce);
         if !lost {
             peer.drop_followup_of(cx, create.target);
@@ -371,6 +372,7 @@ impl OwnAgreed {
             AgreedSa::IkeSa(AgreedIkeSa { suite, spi_in, spi_out, .. }) => {
                 let seed = Seed { nonce_i: &create.nonce, nonce_r: &nonce, spi_i: spi_in, spi_r: spi_out };
                 peer.add_ike_sa(cx, peer.active, true, suite, &shared, seed);
+                peer.take_crash_token(spi_in, crash_token);
                 peer.settle_ike_sa(cx, spi_in, lost, create.rival());
             }
         }

@@ -2,6 +2,7 @@
 
 use super::followup_message::Ticket;
 use crate::ike::{
+    crash::CrashToken,
     peer::child::ChildOffer,
     proposal::protocol,
     wire::{self, ErrorNotify, Malformed, Notify, Payload, Proposal, kind, notify},
@@ -33,6 +34,8 @@ pub(in crate::ike) struct SaPayloads {
     pub(in crate::ike) nonce: Vec<u8>,
     /// The method and the data of the KE payload.
     pub(in crate::ike) ke: Option<(u16, Vec<u8>)>,
+    /// The responder's token for the new IKE SA (RFC 6290 §4.3).
+    pub(in crate::ike) crash_token: Option<CrashToken>,
 }
 
 /// An offer for the new SA, or the choice from it.
@@ -99,7 +102,7 @@ impl SaPayloads {
             true => SaOffer::IkeSa(proposals.clone()),
             false => SaOffer::Child(ChildOffer::read(payloads)?),
         };
-        Ok(Self { offer, nonce: nonce.to_vec(), ke })
+        Ok(Self { offer, nonce: nonce.to_vec(), ke, crash_token: CrashToken::find(payloads) })
     }
 
     /// Returns the payloads of the answer that agrees, with the ticket for the next key exchange if
@@ -118,6 +121,7 @@ impl SaPayloads {
         if let Some(ChildOffer { ts_i, ts_r, .. }) = child {
             payloads.extend([Payload::TsI(ts_i.clone()), Payload::TsR(ts_r.clone())]);
         }
+        payloads.extend(self.crash_token.as_ref().map(CrashToken::payload));
         payloads
     }
 
@@ -142,7 +146,8 @@ mod tests {
         let host = |last| vec![TrafficSelector::host([10, 0, 0, last].into())];
         let child =
             ChildOffer { proposals: vec![proposal(protocol::ESP)], ts_i: host(1), ts_r: host(2), transport };
-        SaPayloads { offer: SaOffer::Child(child), nonce: vec![7; 32], ke: Some((31, vec![8; 32])) }
+        let ke = Some((31, vec![8; 32]));
+        SaPayloads { offer: SaOffer::Child(child), nonce: vec![7; 32], ke, crash_token: None }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     crypto::{Refused, Secret},
     ike::{
         context::Context,
+        crash::CrashToken,
         peer::{
             Peer,
             child::ChildState,
@@ -49,7 +50,7 @@ impl Peer {
     ) -> Result<(), ErrorNotify> {
         let connection = self.connection(cx).ok_or(notify::INVALID_SYNTAX)?;
         self.may_create(cx)?;
-        let CreateChildRequest { rekeyed, sa: SaPayloads { offer, nonce, ke } } = request;
+        let CreateChildRequest { rekeyed, sa: SaPayloads { offer, nonce, ke, .. } } = request;
         let by = self.ike_sas.iter().find(|s| s.local_spi() == spi && s.life() == IkeSaLife::InUse);
         // Nothing new by an IKE SA that is being replaced (RFC 7296 §2.25.2).
         if spi != self.active || by.is_none() {
@@ -121,7 +122,11 @@ impl PeerCreate {
                 SaOffer::IkeSa(vec![suite.proposal(*number, &spi_in.to_be_bytes())])
             }
         };
-        let response = SaPayloads { offer, nonce: ours.clone(), ke };
+        let crash_token = match &sa {
+            AgreedSa::IkeSa(new) => CrashToken::own(cx.crypto, cx.settings, [new.spi_out, new.spi_in], false),
+            AgreedSa::Child(_) => None,
+        };
+        let response = SaPayloads { offer, nonce: ours.clone(), ke, crash_token };
         let agreed = PeerAgreed { spi, nonces: [theirs, ours], sa, shared };
         let ticket = agreed.next_kex().map(|_| Ticket::draw(cx));
         let payloads = response.answer(ticket.as_ref());

@@ -1,6 +1,7 @@
 //! The two messages of INFORMATIONAL (RFC 7296 §1.4), including MOBIKE's notifies (RFC 4555 §3).
 
 use crate::ike::{
+    crash::CrashToken,
     description::{self, Description},
     nat::{NatDetection, NoNatsAllowed},
     wire::{self, Delete, ErrorNotify, Malformed, Payload, notify},
@@ -20,6 +21,8 @@ pub(in crate::ike) struct InformationalRequest {
     pub(in crate::ike) cookie: Option<Vec<u8>>,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
+    /// The sender's token for the IKE SA of the message (RFC 6290 §4.3).
+    pub(in crate::ike) crash_token: Option<CrashToken>,
     /// The proprietary description of the path by a Wayfarer terminal.
     pub(in crate::ike) description: Option<Description>,
 }
@@ -53,6 +56,7 @@ impl InformationalRequest {
             nat: NatDetection::read(payloads)?,
             cookie: notified(notify::COOKIE2).map(<[u8]>::to_vec),
             no_nats: NoNatsAllowed::read(payloads)?,
+            crash_token: CrashToken::find(payloads),
             description: notified(description::REQUEST).filter(|_| is_wayfarer).map(Description::read),
         })
     }
@@ -69,6 +73,7 @@ impl InformationalRequest {
         payloads.extend(self.nat.iter().flat_map(NatDetection::payloads));
         payloads.extend(optional(notify::COOKIE2, &self.cookie));
         payloads.extend(optional(notify::NO_NATS_ALLOWED, &no_nats));
+        payloads.extend(self.crash_token.as_ref().map(CrashToken::payload));
         payloads.extend(optional(description::REQUEST, &description));
         send(&payloads)
     }

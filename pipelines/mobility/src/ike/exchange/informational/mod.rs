@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `message` | the two messages |
 //! | `initiator`, `responder` | exchanges that we begin, and that the peer begins |
+//! | `crash` | crash tokens, and an IKE SA that the peer has lost |
 
+mod crash;
 mod initiator;
 pub(in crate::ike) mod message;
 mod responder;

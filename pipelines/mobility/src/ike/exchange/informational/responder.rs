@@ -38,6 +38,9 @@ impl Peer {
             false => Default::default(),
         };
         response.deletes = deletes;
+        if request.crash_token.is_some() {
+            self.take_crash_token(spi, request.crash_token.clone());
+        }
         // COOKIE2 must be returned unchanged (RFC 4555 §4.2.5).
         response.cookie = request.cookie.clone();
         response.with_payloads(|payloads| {

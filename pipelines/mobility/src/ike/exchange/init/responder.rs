@@ -44,7 +44,7 @@ impl Peer {
         addresses: Addresses,
     ) -> Result<Self, ErrorNotify> {
         let is_at = |c: &Connection| c.is_at(addresses.local.ip(), addresses.remote.ip());
-        let at: Vec<usize> = (0..).zip(cx.connections).filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
+        let at: Vec<usize> = cx.connections.current().filter(|(_, c)| is_at(c)).map(|(i, _)| i).collect();
         let fits = |connection: &Connection| {
             let chosen = proposal::choose_ike(&connection.ike, &request.proposals)?;
             // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
@@ -60,7 +60,7 @@ impl Peer {
         }
         // The identity comes later. Until then, every connection that accepts the choice is
         // possible.
-        let candidates = Candidates::new(cx.connections, at.into_iter(), &chosen.suite, chosen.number);
+        let candidates = Candidates::new(cx.connections.all(), at.into_iter(), &chosen.suite, chosen.number);
 
         let mut peer = Self::new(id, cx.now, addresses);
         let spi = cx.draw_spi(id);
@@ -130,10 +130,10 @@ impl InitKex {
 
         let nat = NatDetection::new(cx.crypto, [spi_i, spi_r], peer.addresses);
         let known = hash_numbers(SignatureHashes::ALL);
-        let authorities = authorities(candidates, cx.connections);
-        let limits = candidates.fitting(cx.connections).filter_map(|connection| connection.fragment);
+        let authorities = authorities(candidates, cx.connections.all());
+        let limits = candidates.fitting(cx.connections.all()).filter_map(|connection| connection.fragment);
         let limit = limits.min().filter(|_| handshake.fragments);
-        handshake.ppk &= candidates.fitting(cx.connections).any(|connection| connection.ppk.is_some());
+        handshake.ppk &= candidates.fitting(cx.connections.all()).any(|connection| connection.ppk.is_some());
         let mut payloads = vec![
             Payload::Sa(vec![suite.proposal(chosen.number, &[])]),
             Payload::Ke { method: suite.kex.transform(), data: &data },

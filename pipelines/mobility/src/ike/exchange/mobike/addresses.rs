@@ -89,7 +89,7 @@ impl Peer {
         }
         let description = request.description.as_ref();
         response.description = description.map(|sent| sent.answer(addresses, connection.force_udp));
-        (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat) }))
+        (response, Some(PeerPath { addresses, nat: nat.unwrap_or(self.nat), udp: None }))
     }
 
     /// Returns true if a peer's first IKE_AUTH request shows that nothing on the path changed its

@@ -29,14 +29,9 @@ const OLD_PATH_GRACE: Duration = Duration::from_secs(1);
 const MIN_RESEND_GAP: Duration = Duration::from_millis(100);
 
 impl Peer {
-    /// Returns the path that the peer uses now.
-    pub(in crate::ike) fn current_path(&self) -> PeerPath {
-        PeerPath { addresses: self.addresses, nat: self.nat }
-    }
-
     /// Sends to the peer by `path` from now on.
     fn send_to(&mut self, cx: &mut Context<'_>, path: PeerPath) {
-        (self.addresses, self.nat) = (path.addresses, path.nat);
+        (self.addresses, self.nat, self.udp) = (path.addresses, path.nat, path.udp);
         let Some(connection) = self.connection(cx) else { return };
         let path = self.path(connection);
         let confirmed = self.move_check.as_ref().is_none_or(|check| !check.is_followed());
@@ -61,8 +56,10 @@ impl Peer {
             if self.move_check.take_if(|check| !check.is_followed()).is_some() {
                 self.resend_all(cx.now);
             }
-            if new_path.nat != current.nat {
-                self.send_to(cx, new_path);
+            let path = new_path.or_encapsulation_of(current);
+            if path != current {
+                self.move_check.iter_mut().for_each(|check| check.correct(path));
+                self.send_to(cx, path);
             }
             return self.start_queued(cx);
         }
@@ -108,7 +105,7 @@ impl Peer {
     /// Records that the peer did not confirm a path; `followed` says that it was already in use.
     fn doubt(&self, cx: &mut Context<'_>, followed: bool) {
         cx.count(Counter::Unconfirmed);
-        let (Some(owner), Some(principal)) = (self.owner(), self.principal(cx)) else { return };
+        let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) else { return };
         if owner != principal {
             // The peer itself is probed less often, but not all others of the same principal.
             cx.doubt(owner, false);
@@ -118,13 +115,13 @@ impl Peer {
 
     /// Records that the peer confirmed a path; `followed` says that it was already in use.
     fn note_confirmed(&self, cx: &mut Context<'_>, followed: bool) {
-        for (name, followed) in [(self.principal(cx), followed), (self.owner(), false)] {
+        for (name, followed) in [(self.principal(cx), followed), (self.owner(cx), false)] {
             name.into_iter().for_each(|name| cx.confirm(&name, followed));
         }
     }
 
     fn next_probe_at(&self, cx: &Context<'_>) -> Duration {
-        cx.next_probe_at(self.owner().as_ref())
+        cx.next_probe_at(self.owner(cx).as_ref())
     }
 
     fn probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
@@ -229,12 +226,20 @@ impl Peer {
     /// Handles a report of the data plane: an authentic packet, the newest so far, came by another
     /// path.
     pub(in crate::ike) fn handle_path(&mut self, cx: &mut Context<'_>, path: Path) {
-        // A responder never changes addresses by itself (RFC 4555 §1.3).
-        if !self.is_established() || self.is_initiator {
+        if !self.is_established() {
             return;
         }
-        let (local_port, remote_port) =
-            path.udp.unwrap_or((self.addresses.local.port(), self.addresses.remote.port()));
+        if [true, false].map(|udp| self.path_by(udp)).contains(&path) {
+            return self.follow_encapsulation(cx, path.udp.is_some());
+        }
+        // A responder never changes addresses by itself (RFC 4555 §1.3).
+        if self.is_initiator {
+            return;
+        }
+        // Plain ESP does not show the port that a NAT gives to IKE, but a request may have.
+        let heard = self.heard_elsewhere.as_deref().filter(|source| source.ip() == path.remote);
+        let remote_port = heard.unwrap_or(&self.addresses.remote).port();
+        let (local_port, remote_port) = path.udp.unwrap_or((self.addresses.local.port(), remote_port));
         let addresses = Addresses {
             local: SocketAddr::new(path.local, local_port),
             remote: SocketAddr::new(path.remote, remote_port),
@@ -245,7 +250,7 @@ impl Peer {
             .as_ref()
             .is_some_and(|left| left.0.remote == addresses.remote && cx.now < left.1 + OLD_PATH_GRACE);
         let is_allowed = self.connection(cx).is_some_and(|connection| connection.is_local(path.local));
-        if addresses == self.addresses || is_late || !is_allowed || !is_reachable(addresses.remote) {
+        if is_late || !is_allowed || !is_reachable(addresses.remote) {
             return;
         }
         if self.no_nats {
@@ -254,7 +259,47 @@ impl Peer {
             return cx.count(Counter::NatRefused);
         }
         let nat = Nat { remote: self.nat.remote || path.udp.is_some(), ..self.nat };
-        self.move_to(cx, PeerPath { addresses, nat }, false);
+        self.move_to(cx, PeerPath { addresses, nat, udp: Some(path.udp.is_some()) }, false);
+    }
+
+    /// Sends ESP as the peer's packets come on the path that is in use, in UDP if `udp`. Peers
+    /// disagree on when a move ends or begins ESP in UDP, and the Linux kernel drops what comes in
+    /// the other way. The packet came from the address that we send to, so nothing is sent anywhere
+    /// else, and no probe is needed.
+    fn follow_encapsulation(&mut self, cx: &mut Context<'_>, udp: bool) {
+        // Behind a NAT of our own, UDP always works. It also undoes what somebody on the way may
+        // have gained by taking UDP headers off: the peer follows our next packet.
+        if !udp && self.is_initiator && self.nat.any() {
+            return;
+        }
+        let path = PeerPath { udp: Some(udp), ..self.current_path() };
+        if path != self.current_path() {
+            let followed = self.move_check.iter_mut().filter(|check| check.is_followed());
+            followed.for_each(|check| check.correct(path));
+            self.send_to(cx, path);
+        }
+    }
+
+    /// Notes the address that an authentic request came from. If plain ESP has shown a new address,
+    /// this is the port at which IKE reaches the peer there.
+    pub(in crate::ike) fn note_source(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+        let is_elsewhere = addresses.remote != self.addresses.remote;
+        self.heard_elsewhere = is_elsewhere.then(|| Box::new(addresses.remote));
+        let Some(check) = &mut self.move_check else { return };
+        let path = check.peer_move().new_path;
+        let is_guessed = path.udp == Some(false)
+            && path.addresses.remote.ip() == addresses.remote.ip()
+            && path.addresses.local.ip() == addresses.local.ip();
+        if !is_guessed || path.addresses == addresses {
+            return;
+        }
+        check.correct(PeerPath { addresses, ..path });
+        if check.is_followed() {
+            self.addresses = addresses;
+        }
+        if check.probed().is_some() {
+            self.probe(cx, addresses);
+        }
     }
 
     /// Probes the peer at `addresses` (RFC 4555 §3.7).
@@ -263,7 +308,7 @@ impl Peer {
         cx.random.fill(&mut cookie);
         let cookie2 = self.mobike.then(|| cookie.to_vec());
         let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
-        let probe = Request::Probe(ProbeSent { cookie });
+        let probe = Request::Probe(ProbeSent { cookie, remote: addresses.remote });
         request.with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, probe, Some(addresses));
         });
@@ -304,18 +349,23 @@ impl Peer {
 }
 
 impl ProbeSent {
-    /// Handles the response, which must return COOKIE2.
+    /// Handles the response that came from `source`. It should return COOKIE2.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
         cx: &mut Context<'_>,
         response: Result<InformationalResponse, Malformed>,
+        source: SocketAddr,
     ) {
         match response.map(|response| response.cookie) {
             Ok(Some(returned)) if returned == self.cookie => peer.confirm_move(cx),
             // The IKE SA must be closed then (RFC 4555 §3.7).
             Ok(Some(_)) => peer.close(cx, Reason::Protocol),
-            Ok(None) if !peer.mobike => peer.confirm_move(cx),
+            // Peers without MOBIKE answer without COOKIE2, and so does libreswan. Such an answer
+            // still has the message ID of a request that was sent to nowhere else, and comes from
+            // there. That stops everybody but the peer itself: message IDs count up, so a peer that
+            // forges its source can answer without having received, which COOKIE2 excludes.
+            Ok(None) if source == self.remote => peer.confirm_move(cx),
             Ok(None) | Err(_) => peer.handle_no_answer(cx),
         }
     }

@@ -1,0 +1,93 @@
+//! A new configuration for a running gateway.
+
+use crate::{
+    barrier::Barrier,
+    config::{self, ConfigError, model::Config},
+    slow_path::NewIke,
+};
+use crossbeam::channel::{Sender, bounded};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+use tracing::{error, info, warn};
+use wayfarer_dataplane::port::PortError;
+
+/// The reason why a configuration was not reloaded. Nothing has changed then.
+#[derive(Debug)]
+enum ReloadError {
+    /// The file is wrong.
+    Config(ConfigError),
+    /// This part has changed, and cannot change while the gateway runs.
+    NeedsRestart(&'static str),
+    /// The host cannot be kept from forwarding what the new configuration protects.
+    Barrier(PortError),
+    /// The gateway has ended.
+    Ended,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => why.fmt(f),
+            Self::NeedsRestart(part) => write!(f, "{part} has changed, which needs a restart"),
+            Self::Barrier(why) => why.fmt(f),
+            Self::Ended => f.write_str("the gateway is ending"),
+        }
+    }
+}
+
+/// Reloads the configuration file of a running gateway.
+pub(super) struct Reloader {
+    file: PathBuf,
+    new_ike: Sender<NewIke>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The configuration in use.
+    config: Config,
+    barrier: Barrier,
+}
+
+impl Reloader {
+    /// Creates a reloader for the gateway of `config`, which was read from `file`.
+    pub(super) fn new(file: &Path, config: Config, barrier: Barrier, new_ike: Sender<NewIke>) -> Self {
+        Self { file: file.to_owned(), new_ike, state: Mutex::new(State { config, barrier }) }
+    }
+
+    /// Reads the file, and has the gateway use it.
+    ///
+    /// # Errors
+    /// The reason why nothing has changed, for people.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        let result = self.try_reload();
+        match &result {
+            Ok(()) => info!(file = %self.file.display(), "the configuration was reloaded"),
+            Err(why) => error!("the configuration was not reloaded, and nothing has changed: {why}"),
+        }
+        result.map_err(|why| why.to_string())
+    }
+
+    fn try_reload(&self) -> Result<(), ReloadError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { config, barrier } = &mut *state;
+        let new = config::load(&self.file).map_err(ReloadError::Config)?;
+        if let Some(part) = config::needs_restart(config, &new) {
+            return Err(ReloadError::NeedsRestart(part));
+        }
+        // Before the gateway: what is new to it must not be forwarded in clear meanwhile.
+        if let Err((_, why)) = barrier.protect(&new) {
+            if let Err((port, why)) = barrier.protect(config) {
+                warn!(port, "the barrier protects more than before: {why}");
+            }
+            return Err(ReloadError::Barrier(why));
+        }
+        let (done, is_done) = bounded(1);
+        self.new_ike.send((Box::new(new.ike.clone()), done)).map_err(|_| ReloadError::Ended)?;
+        is_done.recv().map_err(|_| ReloadError::Ended)?;
+        *config = new;
+        Ok(())
+    }
+}

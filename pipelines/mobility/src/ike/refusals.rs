@@ -1,0 +1,81 @@
+//! Answers to messages that belong to no peer. They are not encrypted, and keep no state.
+
+use super::{
+    admission::{self, CookieCheck},
+    context::Environment,
+    counter::Counter,
+    crash::CrashToken,
+    endpoint::Endpoint,
+    exchange::init::message::InitMessage,
+    wire::{ErrorNotify, Header, Notify, notify},
+};
+use crate::{
+    path::Addresses,
+    transmit::{Payload, Transmit},
+};
+use core::time::Duration;
+
+impl Endpoint {
+    /// Answers a message with an unknown SPI or version, whose sender may want to know. The answer
+    /// is not authenticated (RFC 7296 §2.21.4).
+    pub(super) fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
+        if header.is_response() {
+            return;
+        }
+        if !self.admission.admits_hint(now) {
+            return self.shared.count(Counter::TooOften);
+        }
+        let Environment { crypto, settings, .. } = &self.environment;
+        // The peer may still have an IKE SA that we have lost (RFC 6290 §4.5).
+        let token = match kind {
+            notify::INVALID_IKE_SPI => CrashToken::of_request(&**crypto, settings, header),
+            _ => None,
+        };
+        let notifies = [Notify::new(kind, &[])].into_iter().chain(token.as_ref().map(CrashToken::notify));
+        self.refuse(addresses, header, notifies);
+    }
+
+    /// Sends an unencrypted answer.
+    fn refuse<'a>(
+        &mut self,
+        addresses: Addresses,
+        header: &Header,
+        notifies: impl IntoIterator<Item = Notify<'a>>,
+    ) {
+        let payload = Payload::Message(admission::refusal(header, notifies));
+        self.shared.transmits.push_back(Transmit { addresses, payload });
+    }
+
+    /// Refuses a first message, and keeps no state (RFC 7296 §2.21.1).
+    pub(super) fn refuse_init(
+        &mut self,
+        now: Duration,
+        addresses: Addresses,
+        header: &Header,
+        why: &ErrorNotify,
+    ) {
+        self.shared.count(Counter::InitRefused);
+        self.admission.note_refusal(now);
+        self.refuse(addresses, header, [Notify::new(why.kind, &why.data)]);
+    }
+
+    /// Returns true if a first message has a valid cookie; otherwise asks for one.
+    pub(super) fn has_cookie(
+        &mut self,
+        now: Duration,
+        addresses: Addresses,
+        header: &Header,
+        request: &InitMessage,
+    ) -> bool {
+        let (crypto, random, from) =
+            (&*self.environment.crypto, &*self.environment.random, addresses.remote.ip());
+        match self.admission.check_cookie(now, crypto, random, from, header, request) {
+            CookieCheck::Valid => return true,
+            CookieCheck::Required(cookie) => {
+                self.shared.count(Counter::Cookie);
+                self.refuse(addresses, header, [Notify::new(notify::COOKIE, &cookie)]);
+            }
+        }
+        false
+    }
+}
