@@ -114,7 +114,7 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 /// Runs a gateway until a signal stops it.
 fn gateway(file: &Path) -> Result<(), Failure> {
     let reviewed = config::review(file)?;
-    reviewed.file.iter().for_each(|warning| tracing::warn!("{warning}"));
+    reviewed.certificates.iter().for_each(|warning| tracing::warn!("{warning}"));
     launch::run(file, reviewed.config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
@@ -133,8 +133,9 @@ fn open_host(devices: &[String]) -> Result<(), Failure> {
 
 /// Checks a configuration. Prints the warnings, then what it has.
 fn check(file: &Path) -> Result<(), Failure> {
-    let config::Reviewed { config, file: mut warnings, machine } = config::review(file)?;
-    warnings.extend(machine);
+    let reviewed = config::review(file)?;
+    let warnings = [reviewed.certificates, reviewed.file, reviewed.machine].concat();
+    let config = reviewed.config;
     let mut out = io::stdout().lock();
     for config::Warning { file, line, key, text } in &warnings {
         writeln!(out, "{}:{line}: warning: {key}: {text}", file.display())?;

@@ -42,7 +42,7 @@ pub(super) struct Profile {
     /// The name or address to connect to [default: the gateway's identity].
     #[arg(long, value_name = "NAME|ADDRESS")]
     server: Option<String>,
-    /// The certificate of the gateway's authority [default: ca.crt beside the gateway's certificate].
+    /// The authority's certificate [default: ca.crt beside the gateway's certificate].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }

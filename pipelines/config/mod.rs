@@ -68,7 +68,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 pub struct Reviewed {
     /// The configuration.
     pub config: Config,
-    /// Warnings about the configuration and its files.
+    /// Warnings about the gateway's own certificates, which time alone can bring.
+    pub certificates: Vec<Warning>,
+    /// Other warnings about the configuration and its files.
     pub file: Vec<Warning>,
     /// Warnings about running it on this machine.
     pub machine: Vec<Warning>,
@@ -83,9 +85,10 @@ pub fn review(path: &Path) -> Result<Reviewed, ConfigError> {
     let source = Source { file: path, text: &text, environment: &process };
     let raw = source.read()?;
     let config = check::config(&source, &raw)?;
+    let certificates = warning::of_certificates(&source, &raw, &config);
     let file = warning::of_file(&source, &raw, &config);
     let machine = warning::of_machine(&source, &raw, &config);
-    Ok(Reviewed { config, file, machine })
+    Ok(Reviewed { config, certificates, file, machine })
 }
 
 /// Does the same as [`load`], with another source of environment variables.

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use time::{Duration, OffsetDateTime};
+use x509_cert::{Certificate as X509, der::Decode};
 use zeroize::Zeroizing;
 
 /// iKEIntermediate: some clients of macOS want it in a gateway's certificate.
@@ -98,6 +99,9 @@ impl Authority {
         let key = str::from_utf8(&secret).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
         let key = key.ok_or_else(|| PkiError::NotPem(path("key"), "a private key in PEM, not encrypted"))?;
         let certificate = certificate(&path("crt"))?;
+        if !is_key_of(&key, &certificate) {
+            return Err(PkiError::NotPem(path("key"), "the private key of ca.crt"));
+        }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(PkiError::library)?;
         Ok(Self { folder: folder.into(), certificate, issuer })
     }
@@ -148,8 +152,8 @@ impl Authority {
         Ok((written, password))
     }
 
-    /// Adds the certificate `FILE.crt` to the revocation list, `ca.crl`, and returns the path of the
-    /// list.
+    /// Adds the certificate `FILE.crt` to the revocation list, `ca.crl`, and returns the path of
+    /// the list.
     ///
     /// # Errors
     /// If the certificate or the list cannot be read, or the list cannot be written.
@@ -234,8 +238,14 @@ fn certificate(path: &Path) -> Result<CertificateDer<'static>, PkiError> {
         .map_err(|_| PkiError::NotPem(path.into(), "a certificate in PEM"))
 }
 
+fn is_key_of(key: &KeyPair, certificate: &[u8]) -> bool {
+    X509::from_der(certificate).is_ok_and(|certificate| {
+        let public = &certificate.tbs_certificate().subject_public_key_info().subject_public_key;
+        public.raw_bytes() == key.public_key_raw()
+    })
+}
+
 fn serial(certificate: &[u8]) -> Option<Vec<u8>> {
-    use x509_cert::der::Decode;
-    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
+    let certificate = X509::from_der(certificate).ok()?;
     Some(certificate.tbs_certificate().serial_number().as_bytes().to_vec())
 }

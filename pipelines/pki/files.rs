@@ -33,6 +33,8 @@ pub(super) fn create(folder: &Path, files: &[(String, &[u8])]) -> Result<Vec<Pat
 /// Replaces a file as a whole: whoever opens it sees the old content or the new.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), PkiError> {
     let next = path.with_extension("new");
+    // An earlier process may have left it.
+    let _ = fs::remove_file(&next);
     let write = || {
         write_new(&next, content)?;
         fs::rename(&next, path)

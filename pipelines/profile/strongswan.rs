@@ -77,10 +77,10 @@ connections {{
         esp = terms.proposals(&protocol.esp).join(","),
     );
     if let Some(kind) = secret {
-        let whose = if kind == "eap" { format!("id = {id}\n    ") } else { String::new() };
+        let owner = if kind == "eap" { format!("id = {id}\n    ") } else { String::new() };
         let _ = write!(
             text,
-            "secrets {{\n  {kind}-{name} {{\n    {whose}secret = \"PASSWORD\"    # put the real one here, chmod 600\n  }}\n}}\n"
+            "secrets {{\n  {kind}-{name} {{\n    {owner}secret = \"PASSWORD\"    # put the real one here, chmod 600\n  }}\n}}\n"
         );
     }
     Ok(text)

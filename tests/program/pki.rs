@@ -169,6 +169,9 @@ fn files_are_private_and_never_overwritten() {
     let (code, _, err) = site.run(env!("CARGO_BIN_EXE_wayfarer"), &["pki", "user", "../alice"]);
     assert!(code == 1 && err.contains("names a file"), "{err}");
     assert_eq!(files().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>(), before);
+    fs::copy(folder.join("gateway.key"), folder.join("ca.key")).unwrap();
+    let (code, _, err) = site.run(env!("CARGO_BIN_EXE_wayfarer"), &["pki", "user", "bob"]);
+    assert!(code == 1 && err.contains("must be the private key of ca.crt"), "{err}");
 }
 
 #[test]

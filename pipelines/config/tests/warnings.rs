@@ -5,7 +5,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
 /// Returns the warnings about a configuration's text, without its path.
 fn warnings(folder: &Folder, text: &str) -> Vec<String> {
-    shown(folder, text, |reviewed| reviewed.file)
+    shown(folder, text, |reviewed| [reviewed.certificates, reviewed.file].concat())
 }
 
 fn shown(folder: &Folder, text: &str, which: fn(Reviewed) -> Vec<Warning>) -> Vec<String> {

@@ -29,8 +29,14 @@ pub(super) fn of_file(source: &Source<'_>, raw: &File, config: &Config) -> Vec<W
     tunnels::review(&mut review);
     routes::review(&mut review);
     connections::review(&mut review);
-    certificates::review(&mut review);
     secrets::review(&mut review);
+    review.finish()
+}
+
+/// Returns the warnings about the gateway's own certificates.
+pub(super) fn of_certificates(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
+    let mut review = Review::new(source, raw, config);
+    certificates::review(&mut review);
     review.finish()
 }
 

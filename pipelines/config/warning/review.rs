@@ -9,7 +9,7 @@ const MOST: usize = 100;
 /// A part of a valid configuration that is probably not meant, and what to do about it.
 ///
 /// ```text
-/// gateway.toml:12: connection.certificate: pki/gateway.crt expired 3 days ago: make a new one by …
+/// gateway.toml:12: connection.certificate: expired 3 days ago, so peers refuse it: renew it
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {

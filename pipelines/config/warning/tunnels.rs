@@ -49,8 +49,8 @@ fn overlaps(review: &mut Review<'_>) {
     let selectors = config.tunnels.iter().enumerate();
     let mut all: Vec<(usize, &Selector)> =
         selectors.flat_map(|(index, tunnel)| tunnel.selectors.iter().map(move |s| (index, s))).collect();
-    // Prefixes are disjoint or one is inside the other. In this order, those around a prefix are the
-    // ones that it finds open.
+    // Prefixes are disjoint or one is inside the other. In this order, those around a prefix are
+    // the ones that it finds open.
     all.sort_by_key(|(index, s)| (s.remote.is_ipv4(), s.remote.address(), s.remote.length(), *index));
     let mut open: Vec<(usize, &Selector)> = vec![];
     let mut warned = None;
