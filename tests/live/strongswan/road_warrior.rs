@@ -63,4 +63,12 @@ fn page_leads_from_nothing_to_a_connection() {
         wait_for_peers(&gateway, 0);
     }
     gateway.assert_no_drops();
+
+    let revoke = format!("{} pki revoke alice@example.org", program());
+    assert_eq!(lab.run("gw", &revoke), "pki/ca.crl\n");
+    gateway.command("reload");
+    let client = Charon::start(&lab, "term", &profile(&lab.path("device.conf"), password), "");
+    assert!(!client.try_swanctl("--initiate --child devices").status.success());
+    let failed = gateway.command("show peers --failed");
+    assert!(failed.contains("revoked"), "{failed}");
 }
