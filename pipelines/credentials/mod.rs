@@ -7,6 +7,7 @@
 //! | [`Authorities`] | the authorities that the gateway trusts |
 //! | `scheme` | signature schemes and their encoding on the wire |
 //! | [`certificate`] | the names in a certificate |
+//! | [`CertificateFacts`] | validity, purpose and key of a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
 //! | [`RadiusSockets`] | sockets to RADIUS servers |
@@ -14,6 +15,7 @@
 mod authorities;
 pub mod certificate;
 mod eap_tls;
+mod facts;
 mod files;
 mod radius;
 mod scheme;
@@ -21,6 +23,7 @@ mod signer;
 
 pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
+pub use facts::{CertificateFacts, KeyType};
 pub use files::{CredentialError, CredentialProblem};
 pub use radius::RadiusSockets;
 pub use signer::CertificateSigner;

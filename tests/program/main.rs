@@ -7,3 +7,4 @@ mod cli;
 mod demo;
 mod dpdk_setup;
 mod imports;
+mod pki;

@@ -10,8 +10,8 @@ use super::{
     algorithms::{self, Use},
     error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
-    file::{self, IkeEncap, Key, List, Scalar},
-    model::{Config, Connection, Ike, KEY_LOG_WARNING, PoolRange, PortKind, Remote},
+    file::{self, IkeEncap, Key, List, Method, Scalar},
+    model::{Config, Connection, Ike, KEY_LOG_WARNING, PeerMethod, PoolRange, PortKind, Remote},
     source::Source,
     value,
 };
@@ -148,6 +148,15 @@ impl RawConnection<'_> {
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
             limits: self.limits()?,
+            peer_method: match self.methods(remote)?.remote {
+                Method::Psk => PeerMethod::SharedKey,
+                Method::Certificate => PeerMethod::Certificate,
+                Method::EapMschapv2 => PeerMethod::Password,
+                Method::EapTls => PeerMethod::EapTls,
+                Method::EapRadius => PeerMethod::Radius,
+            },
+            certificate: source
+                .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,
                 name,

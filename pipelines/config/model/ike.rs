@@ -54,11 +54,30 @@ impl Default for Ike {
     }
 }
 
+/// The way in which a peer authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerMethod {
+    /// By a shared key.
+    SharedKey,
+    /// By a certificate.
+    Certificate,
+    /// By a name and password: EAP-MSCHAPv2.
+    Password,
+    /// By a certificate in EAP-TLS.
+    EapTls,
+    /// By the EAP method that a RADIUS server chooses.
+    Radius,
+}
+
 /// `[[connection]]`
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The connection as IKE uses it.
     pub protocol: connection::Connection,
+    /// The way in which the peer authenticates.
+    pub peer_method: PeerMethod,
+    /// The file with the gateway's certificate, if it uses one.
+    pub certificate: Option<PathBuf>,
     /// Size of the anti-replay windows of the child SAs, in sequence numbers.
     pub window: u32,
     /// Largest outer packet, in bytes; `None`: the port's MTU.

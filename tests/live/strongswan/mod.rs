@@ -13,6 +13,7 @@ mod charon;
 mod defaults;
 mod moves;
 mod restart;
+mod road_warrior;
 
 use crate::lab::{Gateway, Lab, wait_for};
 use charon::Charon;
