@@ -9,7 +9,7 @@
 //! | [`certificate`] | the names in a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
-//! | [`RadiusSockets`] | sockets to RADIUS servers |
+//! | [`RadiusSockets`], [`AccountingSockets`] | sockets to RADIUS servers |
 
 mod authorities;
 pub mod certificate;
@@ -22,7 +22,7 @@ mod signer;
 pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
 pub use files::{CredentialError, CredentialProblem};
-pub use radius::RadiusSockets;
+pub use radius::{AccountingSockets, RadiusSockets};
 pub use signer::CertificateSigner;
 
 #[cfg(test)]

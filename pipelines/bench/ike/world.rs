@@ -136,8 +136,13 @@ impl World {
     /// Configures a gateway with room for `tunnels` tunnels.
     pub(super) fn config(&self, tunnels: u32, liveness: Option<Duration>) -> Config {
         let [first, last] = Self::pool();
-        let connection =
-            |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
+        let connection = |protocol| model::Connection {
+            protocol,
+            window: 1024,
+            mtu: None,
+            limits: Limits::NONE,
+            accounting: None,
+        };
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),

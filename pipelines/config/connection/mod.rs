@@ -1,5 +1,6 @@
 //! Checks `[ike]`, `[[pool]]` and `[[connection]]`.
 
+mod accounting;
 mod child;
 mod pool;
 mod proof;
@@ -145,6 +146,7 @@ impl RawConnection<'_> {
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
             limits: self.limits()?,
+            accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,
                 name,

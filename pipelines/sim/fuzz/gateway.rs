@@ -94,7 +94,11 @@ fn key_exchange() -> Ike {
         connections: read
             .connections
             .iter()
-            .map(|c| crate::config::model::Connection { protocol: c.protocol.clone(), ..*c })
+            .map(|c| crate::config::model::Connection {
+                protocol: c.protocol.clone(),
+                accounting: None,
+                ..*c
+            })
             .collect(),
         pools: read.pools.clone(),
         ..Ike::default()
