@@ -10,7 +10,7 @@
 //! | [`CertificateFacts`] | validity, purpose and key of a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
-//! | [`RadiusSockets`] | sockets to RADIUS servers |
+//! | [`RadiusSockets`], [`AccountingSockets`] | sockets to RADIUS servers |
 
 mod authorities;
 pub mod certificate;
@@ -25,7 +25,7 @@ pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
 pub use facts::{CertificateFacts, KeyType};
 pub use files::{CredentialError, CredentialProblem};
-pub use radius::RadiusSockets;
+pub use radius::{AccountingSockets, RadiusSockets};
 pub use signer::CertificateSigner;
 
 #[cfg(test)]

@@ -303,6 +303,27 @@ fn addresses_that_no_peer_can_have_are_not_granted() {
 }
 
 #[test]
+fn the_outer_address_of_a_peer_without_an_inner_one_is_not_granted() {
+    for pools in [vec![], vec![0]] {
+        let is_refused = pools.is_empty();
+        let mut rig = Rig::new(vec![Connection { pools, unique: false, ..people() }]);
+        rig.connect(ELSEWHERE, granting("bob", Grant::default()));
+        let outer = IpAddr::from(ELSEWHERE);
+        rig.connect(TERMINAL, granting("alice", address("192.0.2.8")));
+        match is_refused {
+            true => assert_eq!(rig.refusals(), [LeaseError::Impossible(outer)]),
+            false => assert!(rig.inner().contains(&outer), "bob's traffic has an inner address"),
+        }
+        if is_refused {
+            let bob = rig.gateway.connected_peers()[0];
+            rig.gateway.endpoint.close(rig.now, bob);
+            rig.connect(TERMINAL, granting("alice", address("192.0.2.8")));
+            assert!(rig.inner().contains(&outer), "bob is gone");
+        }
+    }
+}
+
+#[test]
 fn a_named_pool_is_used_if_the_connection_has_it() {
     let named = |name: &str| Grant { pools: vec![name.into()], ..Grant::default() };
     let both = || Connection { pools: vec![0, 1], ..people() };

@@ -1,5 +1,6 @@
 //! Checks `[ike]`, `[[pool]]` and `[[connection]]`.
 
+mod accounting;
 mod child;
 mod pool;
 mod proof;
@@ -157,6 +158,7 @@ impl RawConnection<'_> {
             },
             certificate: source
                 .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
+            accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,
                 name,

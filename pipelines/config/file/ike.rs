@@ -52,6 +52,7 @@ pub(in crate::config) struct Connection {
     #[serde(default)]
     pub radius: Vec<Spanned<Radius>>,
     pub nas_identifier: Key<String>,
+    pub accounting_interval: Key<String>,
     pub proposals: Key<List>,
     pub esp: Key<List>,
     pub inner_local: Key<List>,
@@ -97,6 +98,7 @@ pub(in crate::config) enum CrlPolicy {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Radius {
     pub server: Spanned<String>,
+    pub accounting: Key<String>,
     pub secret_file: Spanned<String>,
     pub timeout: Key<String>,
     pub tries: Key<i64>,

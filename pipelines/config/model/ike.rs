@@ -1,8 +1,11 @@
 //! IKE's part of the configuration.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use wayfarer_dataplane::sa::Limits;
-use wayfarer_mobility::ike::{connection, settings::Settings};
+use wayfarer_mobility::{
+    aaa::radius::question::Realm,
+    ike::{connection, settings::Settings},
+};
 
 /// Logged with the folder of the key log, both when the configuration is checked and when the log
 /// is opened.
@@ -84,6 +87,17 @@ pub struct Connection {
     pub mtu: Option<usize>,
     /// Limits of the child SAs, for each direction. A soft limit starts a rekey.
     pub limits: Limits,
+    /// How its peers are accounted for.
+    pub accounting: Option<Accounting>,
+}
+
+/// RADIUS servers that keep account of peers.
+#[derive(Clone, Debug)]
+pub struct Accounting {
+    /// The servers.
+    pub realm: Arc<Realm>,
+    /// Time from one interim record to the next, if no server says another.
+    pub interval: Option<Duration>,
 }
 
 /// `[[pool]]`: a range of inner addresses, including both ends.

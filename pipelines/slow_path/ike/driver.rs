@@ -1,6 +1,7 @@
 //! Drives IKE's endpoint and carries out its decisions.
 
 use super::{
+    accounts::Accounts,
     child::{self, ConnectionParts},
     crash_secret::CrashSecret,
     datagram,
@@ -61,6 +62,7 @@ pub(in crate::slow_path) struct Ike {
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
+    pub(super) accounts: Accounts,
 }
 
 fn name_of(connections: &[Connection], index: usize) -> &str {
@@ -126,6 +128,7 @@ impl Ike {
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             _crash_secret: crash_file,
             log: PeerLog::default(),
+            accounts: Accounts::start(now, &config.connections),
         };
         this.dial(now, 0..this.connections.len());
         Ok(this)
@@ -189,9 +192,11 @@ impl Ike {
     }
 
     /// Closes some of the peers, and connects to no new ones. Returns true once all have answered or
-    /// were given up.
+    /// were given up, and RADIUS servers have confirmed all records.
     pub(in crate::slow_path) fn shut_down(&mut self, now: Duration) -> bool {
-        self.endpoint.shut_down(now, MAX_CLOSED)
+        self.accounts.begin_to_close();
+        let is_over = self.endpoint.shut_down(now, MAX_CLOSED);
+        self.accounts.finish(now) && is_over
     }
 
     /// Handles changed routes and addresses: for each peer that we connected to, uses the local
@@ -240,11 +245,24 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
+        self.account(now, links);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
         }
         busy | self.carry_out(now, links, network)
+    }
+
+    /// Records what peers use, and sends records to RADIUS servers.
+    fn account(&mut self, now: Duration, links: &Links) {
+        for peer in self.accounts.take_due(now) {
+            let (Some(view), Some(since)) = (self.endpoint.peer(peer), self.peers.since(peer)) else {
+                continue;
+            };
+            let used = (since, self.peers.traffic(peer, links));
+            self.accounts.interim(now, peer, view.addresses().remote.ip(), used);
+        }
+        self.accounts.turn(now);
     }
 
     /// Carries out the endpoint's decisions, except sending its messages. Those follow later: the
@@ -288,6 +306,9 @@ impl Ike {
                 let name = name_of(self.endpoint.connections(), connection);
                 self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);
                 self.peers.insert(now, peer, identity.to_string(), connection);
+                if let Some(view) = self.endpoint.peer(peer) {
+                    self.accounts.open(now, view);
+                }
             }
             Event::PeerDown { peer, connection, claimed, remote, reason } => {
                 self.unconfirmed.remove(peer);
@@ -295,6 +316,7 @@ impl Ike {
                 let connections = self.endpoint.connections();
                 match self.peers.remove(peer, links) {
                     Some(ended) => {
+                        self.accounts.close(now, peer, &ended, remote.ip(), reason);
                         let connection = name_of(connections, ended.connection);
                         self.log.ended(now, ended, connection, remote, reason);
                     }

@@ -160,7 +160,12 @@ impl Ike {
             count: self.endpoint.count(counter),
             meaning: counter.meaning().to_owned(),
         };
-        Counter::ALL.iter().map(view).collect()
+        let lost = CounterView {
+            name: "accounting_lost".to_owned(),
+            count: self.accounts.lost(),
+            meaning: "accounting records that no RADIUS server confirmed".to_owned(),
+        };
+        Counter::ALL.iter().map(view).chain([lost]).collect()
     }
 
     fn find_peer(&self, name: &str) -> Result<PeerId, PeerError> {

@@ -120,6 +120,9 @@ impl Endpoint {
             }
             self.dials.peer_ended(now, id);
         }
+        let outer = peer.outer_only();
+        let before = core::mem::replace(&mut peer.outer, outer);
+        self.shared.leases.follow_outer(before, outer);
         let old = peer.timer;
         let cx = self.environment.context(now, &mut self.shared);
         let new = peer.poll_timeout(&cx);
@@ -437,6 +440,11 @@ impl Endpoint {
     /// Rekeys a peer's IKE SA, or all its child SAs.
     pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
         self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
+    }
+
+    /// Returns a peer.
+    pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
+        self.peers.get(&id).map(View::new)
     }
 
     /// Returns all peers.

@@ -13,8 +13,8 @@ use core::{fmt, net::IpAddr};
 pub enum LeaseError {
     /// Another owner has the address.
     Taken(IpAddr),
-    /// The address cannot be a peer's inner address: it belongs to the gateway, a router or the
-    /// outside, or not to a single host.
+    /// The address cannot be a peer's inner address: it belongs to the gateway, a router, another
+    /// peer outside or the outside, or not to a single host.
     Impossible(IpAddr),
     /// The address is in a pool that the connection does not have.
     OtherPool(IpAddr),
@@ -43,6 +43,8 @@ pub(super) struct Leases {
     outside: BTreeMap<IpAddr, (Owner, u32)>,
     /// Addresses of the gateway and of routers.
     reserved: BTreeSet<IpAddr>,
+    /// Outer addresses of peers without an inner one, and how many peers have each.
+    outer: BTreeMap<IpAddr, u32>,
 }
 
 impl Leases {
@@ -76,6 +78,24 @@ impl Leases {
     /// Sets the addresses that no RADIUS server may give away.
     pub(super) fn reserve(&mut self, reserved: BTreeSet<IpAddr>) {
         self.reserved = reserved;
+    }
+
+    /// Follows the outer address of a peer without an inner one. No RADIUS server may give it away.
+    pub(super) fn follow_outer(&mut self, before: Option<IpAddr>, now: Option<IpAddr>) {
+        if before == now {
+            return;
+        }
+        if let Some(now) = now {
+            *self.outer.entry(now).or_default() += 1;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.outer.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.outer.remove(&before);
+            }
+        }
     }
 
     /// Returns the number of addresses that peers have.
@@ -127,7 +147,7 @@ impl Leases {
         owner: &Owner,
         address: IpAddr,
     ) -> Result<(), LeaseError> {
-        if self.reserved.contains(&address) {
+        if self.reserved.contains(&address) || self.outer.contains_key(&address) {
             return Err(LeaseError::Impossible(address));
         }
         let is_free = match self.pools.iter_mut().enumerate().find(|(_, pool)| pool.contains(address)) {

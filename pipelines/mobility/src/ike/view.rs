@@ -6,6 +6,7 @@ use super::{
     suite::IkeSuite,
 };
 use crate::{
+    aaa::grant::Grant,
     identity::Identity,
     path::{Addresses, Nat},
 };
@@ -98,6 +99,11 @@ impl<'a> View<'a> {
     /// Returns the inner addresses that we leased to it, or that it assigned to us.
     pub fn inner(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         self.peer.inner()
+    }
+
+    /// Returns what a RADIUS server granted to it.
+    pub fn grant(&self) -> Option<&'a Grant> {
+        self.peer.grant.as_deref()
     }
 
     /// Returns its child SAs.
