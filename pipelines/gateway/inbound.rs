@@ -12,7 +12,7 @@ use super::{
     outbound::{Departure, Departures, Origin},
     policy::{Action, Decision, Rule},
     profile::Stage,
-    rings::Event,
+    rings::{Event, Punt},
     tables::{Hop, Tables},
 };
 use arrayvec::ArrayVec;
@@ -134,6 +134,7 @@ pub fn run<'r>(
                 tally.add(sa, header.total_len() as u64);
                 forward_inner(packet, header, &flow, sa, admitted, departures, tables, reader, io);
             }
+            Err(DropReason::UnknownSpi) => unknown(packet, &arrival, tables, reader, io),
             Err(reason) => io.drop(packet, reason),
         }
     }
@@ -248,6 +249,16 @@ fn finish<'r>(
         return Err(DropReason::SaExpired);
     }
     Ok((sa, admitted, flow))
+}
+
+/// Drops a packet whose SPI has no SA, or has the slow path keep it if that SA is being made.
+#[cold]
+fn unknown(packet: Packet, arrival: &Arrival<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    let Arrival { spi, esp_at, .. } = *arrival;
+    match tables.awaited.get(&spi, reader) {
+        Some(awaited) if awaited.admits() => io.punt_packet(packet, Punt::Early { spi, esp_at }),
+        _ => io.drop(packet, DropReason::UnknownSpi),
+    }
 }
 
 /// Marks the numbers of authentic packets in the windows. This comes before any other refusal, so

@@ -5,7 +5,7 @@ use crossbeam::queue::ArrayQueue;
 use std::net::IpAddr;
 use wayfarer_dataplane::{
     ring::FrameRing,
-    sa::{Due, Path, TunnelId},
+    sa::{Due, Path, Spi, TunnelId},
     wire::icmp::Problem,
 };
 
@@ -25,13 +25,20 @@ pub enum Punt {
         /// The next hop's address.
         next: IpAddr,
     },
+    /// An ESP packet whose SA is being made (the IP packet).
+    Early {
+        /// Its SPI.
+        spi: Spi,
+        /// Where ESP begins.
+        esp_at: u16,
+    },
     /// A packet that was dropped, which is to be reported to the sender (the IP packet).
     Problem(Problem),
 }
 
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another.
-pub const PUNT_KINDS: usize = 5;
+pub const PUNT_KINDS: usize = 6;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`].
@@ -43,6 +50,7 @@ impl Punt {
             Self::Peer => 2,
             Self::Control => 3,
             Self::Problem(_) => 4,
+            Self::Early { .. } => 5,
         }
     }
 }
@@ -59,6 +67,11 @@ pub enum Inject {
     Route,
     /// An IP packet to be treated by policy, as if it had come from this side.
     Policy,
+    /// An ESP packet that came before its SA.
+    Early {
+        /// Where ESP begins.
+        esp_at: u16,
+    },
 }
 
 /// An event of an SA, for the slow path.
@@ -99,7 +112,7 @@ impl Rings {
     /// Makes empty rings for frames of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         Self {
-            punts: [128, 256, 512, 256, 64].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 512, 256, 64, 128].map(|depth| FrameRing::new(depth, largest)),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }

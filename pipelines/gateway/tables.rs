@@ -4,7 +4,13 @@ use super::{
     policy::{Decision, Rule, Rules},
     share::Share,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, Spi},
@@ -17,6 +23,8 @@ use wayfarer_dataplane::{
 pub struct Tables {
     /// Inbound SAs by SPI. The gateway chooses its SPIs, so an SPI alone is unique.
     pub inbound: Map<Spi, Arc<InboundSa>>,
+    /// Our SPIs of SAs whose peers may send before the SA is in `inbound`.
+    pub awaited: Map<Spi, Awaited>,
     /// Our SPIs of existing IKE SAs. Their messages come before those of unauthenticated senders,
     /// each within its share.
     pub ike: Map<u64, Share>,
@@ -26,6 +34,27 @@ pub struct Tables {
     pub routes: Lpm<Hop>,
     /// Settings that do not change while the gateway runs.
     pub settings: Settings,
+}
+
+/// An SA that is being made. Anybody may know its SPI once a packet has shown it, so only a few
+/// packets are kept.
+#[derive(Debug)]
+pub struct Awaited {
+    /// Packets that may still be kept.
+    left: AtomicU32,
+}
+
+impl Default for Awaited {
+    fn default() -> Self {
+        Self { left: AtomicU32::new(32) }
+    }
+}
+
+impl Awaited {
+    /// Takes one packet out of the number that may be kept, and returns whether one was left.
+    pub fn admits(&self) -> bool {
+        self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
 }
 
 /// The next hop of a packet.
@@ -84,6 +113,8 @@ impl Tables {
     pub fn new(writer: &Writer, tunnels: usize, settings: Settings) -> Self {
         Self {
             inbound: Map::new(writer, tunnels),
+            // Few SAs are made at a time.
+            awaited: Map::new(writer, tunnels / 16),
             ike: Map::new(writer, tunnels),
             policies: Lpm::new(writer, tunnels),
             routes: Lpm::new(writer, tunnels),

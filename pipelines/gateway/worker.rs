@@ -299,8 +299,14 @@ impl<'r> SortedBurst<'r> {
             return io.send(packet, port);
         }
         match header.read(packet.data()) {
-            Ok(()) if what == Inject::Route => io.route(packet, header.dst, tables, reader),
-            Ok(()) => self.departures.push(packet, Departure::new(header, Origin::Host, tables)),
+            Ok(()) => match what {
+                Inject::Route => io.route(packet, header.dst, tables, reader),
+                Inject::Early { esp_at } => {
+                    let arrival = Arrival::new(&packet, header, esp_at, tables);
+                    self.arrivals.push(packet, arrival);
+                }
+                _ => self.departures.push(packet, Departure::new(header, Origin::Host, tables)),
+            },
             Err(_) => io.drop(packet, DropReason::InnerMalformed),
         }
     }

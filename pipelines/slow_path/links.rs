@@ -6,11 +6,13 @@
 //! once, and the driver of any other is asked.
 
 use super::{
+    early_packets::{EarlyPacket, EarlyPackets},
     parts::{Owner, TunnelParts},
     policies,
     table_writer::TableWriter,
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
+use crate::gateway::tables::Awaited;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     mem,
@@ -21,7 +23,7 @@ use std::{
 use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     crypto::KeyError,
-    sa::{Due, Encap, Path, TunnelId},
+    sa::{Due, Encap, Path, Spi, TunnelId},
     sharing::Sharing,
     wire::{esp, ip::V6_MIN_MTU},
 };
@@ -77,6 +79,10 @@ enum Timer {
 pub(super) enum Event {
     /// Send this IP packet, a NAT keepalive.
     Keepalive(Vec<u8>),
+    /// Have a worker receive these packets, which came before their SA.
+    Early(Vec<EarlyPacket>),
+    /// Count so many of these packets as dropped.
+    EarlyDropped(usize),
     /// Tell IKE of an event of a peer's link.
     Ike(PeerId, IkeEvent),
 }
@@ -102,6 +108,7 @@ pub(super) struct Links {
     links: BTreeMap<LinkId, Link>,
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
+    early: EarlyPackets,
 }
 
 impl Links {
@@ -116,6 +123,7 @@ impl Links {
             links: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
+            early: EarlyPackets::default(),
         })
     }
 
@@ -149,6 +157,9 @@ impl Links {
         }
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
+        if let Some((packets, late)) = self.early.take(now, tunnel.inbound.spi) {
+            self.events.extend([Event::Early(packets), Event::EarlyDropped(late)]);
+        }
         if selectors.iter().any(|s| !s.remote.is_ipv4()) && room < V6_MIN_MTU {
             // Inner senders may ignore a smaller MTU (RFC 8201 §4).
             warn!(
@@ -167,6 +178,32 @@ impl Links {
             || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known), reports_again: false };
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
         Ok(id)
+    }
+
+    /// Keeps packets that come by this SPI of ours until a tunnel with it is installed, or drops them
+    /// if there will be none.
+    pub(super) fn await_tunnel(&mut self, spi: Spi, awaited: bool) {
+        let TableWriter { tables, writer, .. } = &mut self.tables;
+        if awaited {
+            self.early.expect(spi);
+            tables.awaited.insert(writer, spi, Awaited::default());
+        } else {
+            tables.awaited.remove(writer, &spi);
+            self.events.push_back(Event::EarlyDropped(self.early.forget(spi)));
+        }
+    }
+
+    /// Handles a packet that a worker received before its SA.
+    pub(super) fn handle_early(&mut self, now: Duration, spi: Spi, esp_at: u16, packet: &[u8]) {
+        let TableWriter { tables, reader, .. } = &self.tables;
+        // The tunnel may have been installed since.
+        let is_there = tables.inbound.get(&spi, reader).is_some();
+        if is_there {
+            let packet = EarlyPacket::new(now, esp_at, packet);
+            self.events.push_back(Event::Early(vec![packet]));
+        } else if !self.early.keep(now, spi, esp_at, packet) {
+            self.events.push_back(Event::EarlyDropped(1));
+        }
     }
 
     /// Starts to send traffic by a tunnel, from the next burst on.
@@ -349,8 +386,8 @@ impl Links {
         }
     }
 
-    /// Has the link's next path reported even if it is the one that was reported last: the link may
-    /// not take it, or not yet, or leave it. The time until then is the rate of these reports.
+    /// Lets the path that was reported last be reported again after a while, once for each link: the
+    /// link may refuse it now, or leave it later.
     fn report_again_later(&mut self, now: Duration, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id)
             && !mem::replace(&mut link.reports_again, true)
@@ -359,6 +396,7 @@ impl Links {
         }
     }
 
+    /// Lets the path that was reported last be reported again.
     fn report_again(&mut self, now: Duration, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.reports_again = false;

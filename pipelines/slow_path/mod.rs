@@ -5,6 +5,7 @@ pub mod neighbours;
 pub mod tunnels;
 
 mod devices;
+mod early_packets;
 mod handles;
 pub(crate) mod ike;
 mod kernel;
@@ -34,6 +35,7 @@ use crate::{
 };
 use crossbeam::channel::{Receiver, Sender};
 use devices::Devices;
+use early_packets::EarlyPacket;
 use ike::Ike;
 use kernel::{Change, Kernel};
 use links::{Event, Links};
@@ -259,6 +261,10 @@ impl SlowPath {
         while let Some(event) = self.links.poll_event() {
             match event {
                 Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
+                Event::Early(packets) => self.inject_early(&packets),
+                Event::EarlyDropped(count) => {
+                    (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
+                }
                 Event::Ike(peer, event) => {
                     if let Some(ike) = &mut self.ike {
                         ike.handle_link_event(now, peer, event);
@@ -320,6 +326,17 @@ impl SlowPath {
             };
             if let Err(why) = result {
                 warn!(port = port.name, %address, "cannot pass an address of the host to the device's classifier: {why}");
+            }
+        }
+    }
+
+    /// Passes ESP packets whose SA is there now to one worker, which keeps their order.
+    fn inject_early(&mut self, packets: &[EarlyPacket]) {
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
+        for EarlyPacket { packet, esp_at, .. } in packets {
+            let what = Inject::Early { esp_at: *esp_at };
+            if !self.workers[self.next_worker].rings.inject.push(what, packet) {
+                self.drops.count(DropReason::SlowPathLimit);
             }
         }
     }

@@ -63,6 +63,7 @@ impl SlowPath {
                 }
             }
             Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
+            Punt::Early { spi, esp_at } => self.links.handle_early(now, spi, esp_at, frame),
             Punt::Control | Punt::Peer => {
                 let handled = match &mut self.ike {
                     Some(ike) => ike.handle_message(now, frame),

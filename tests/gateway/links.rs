@@ -5,11 +5,11 @@ use wayfarer::control::protocol::{Command, Outcome, Reply, SaView, View};
 use wayfarer::sim::{
     fixtures::{INSIDE, OUTSIDE, config, ip},
     frames::datagram,
-    ike::{configured::for_terminals, peer::Peer},
+    ike::{configured::for_terminals, peer::Peer, side::Message},
     terminal::Terminal,
     world::World,
 };
-use wayfarer_dataplane::{crypto::Backend, wire::ip::IpHeader};
+use wayfarer_dataplane::{crypto::Backend, drop::DropReason, wire::ip::IpHeader};
 
 /// The host inside that each tunnel leads to.
 const INSIDE_HOSTS: [&str; 2] = ["10.99.0.7", "10.99.0.207"];
@@ -123,8 +123,7 @@ fn path_that_was_refused_is_reported_again_if_the_terminal_is_still_there() {
     let (mut world, mut tunnels, mut peer) = connected_with("follow", "");
     let here = peer.side.connected_peers()[0];
     peer.side.endpoint.handle_local(world.now, here, ip("192.0.2.77"), None).unwrap();
-    let rounds = Cell::new(0);
-    peer.until(&mut world, |_| rounds.replace(rounds.get() + 1) == 5);
+    settle(&mut world, &mut peer);
     assert_eq!(destinations(&mut world), ["192.0.2.77"; 2]);
     send_from(&mut world, &mut tunnels, 0, "192.0.2.1");
     assert_eq!(destinations(&mut world), ["192.0.2.77"; 2]);
@@ -174,6 +173,73 @@ fn tunnels_share_the_limit_for_moves() {
     world.pass(Duration::from_secs(1));
     assert_eq!(seen(&mut world).unwrap(), ["192.0.2.139"; 2], "the last one after a while");
     assert_eq!(destinations(&mut world), ["192.0.2.1"; 2]);
+}
+
+/// Carries the messages of the exchanges under way.
+fn settle(world: &mut World, peer: &mut Peer) {
+    let rounds = Cell::new(0);
+    peer.until(world, |_| rounds.replace(rounds.get() + 1) == 16);
+}
+
+/// Has the gateway rekey the link's child SAs, and returns the terminal's end of the first new one with
+/// the terminal's answer, which is not sent yet.
+fn rekeyed(world: &mut World, peer: &mut Peer) -> (Terminal, Vec<Message>) {
+    let before = peer.side.children().len();
+    let rekey = Command::PeerRekey { peer: "one.test".into(), ike: false };
+    assert_eq!(world.ask(rekey).outcome, Outcome::Result(Reply::Done));
+    peer.receive(world);
+    let answer = peer.side.work(world.now);
+    assert_eq!((peer.side.children().len(), answer.len()), (before + 1, 1));
+    (peer.tunnel(), answer)
+}
+
+/// Some terminals send by a new SA before their answer to the gateway's rekey has come.
+#[test]
+fn packets_that_come_before_the_answer_to_a_rekey_are_kept() {
+    let (mut world, _, mut peer) = connected_with("follow", "");
+    let (mut new, answer) = rekeyed(&mut world, &mut peer);
+    for port in [None, Some(4500), None] {
+        new.port = port;
+        let sealed = new.seal(&up(0));
+        world.send(OUTSIDE, &sealed);
+    }
+    let forged = new.wrap(&[&new.spi_out.to_be_bytes()[..], &[0, 0, 0, 9], &[7; 40]].concat());
+    world.send(OUTSIDE, &forged);
+    assert_eq!((world.take(INSIDE).len(), world.all_drops()), (0, vec![]));
+    peer.send(&mut world, answer);
+    world.settle();
+    assert_eq!(world.take(INSIDE).len(), 3);
+    assert_eq!(world.all_drops(), [(DropReason::NotAuthentic, 1)]);
+    assert_eq!(world.slow_drops(DropReason::UnknownSpi), 0);
+}
+
+#[test]
+fn few_packets_are_kept_for_an_answer_that_is_late_or_never_comes() {
+    let (mut world, _, mut peer) = connected_with("follow", "");
+    let (mut new, answer) = rekeyed(&mut world, &mut peer);
+    (0..100).for_each(|_| {
+        let sealed = new.seal(&up(0));
+        world.send(OUTSIDE, &sealed);
+    });
+    assert_eq!(world.drops(DropReason::UnknownSpi), 100 - 32);
+    // They are of no use any more when the answer comes.
+    world.pass(Duration::from_secs(2));
+    peer.send(&mut world, answer);
+    world.settle();
+    assert_eq!((world.take(INSIDE).len(), world.slow_drops(DropReason::UnknownSpi)), (0, 32));
+    let sealed = new.seal(&up(0));
+    world.send(OUTSIDE, &sealed);
+    assert_eq!(world.take(INSIDE).len(), 1, "the SA is there");
+    // Packets of an SA that never comes are dropped when the peer ends.
+    settle(&mut world, &mut peer);
+    let (mut other, _) = rekeyed(&mut world, &mut peer);
+    let sealed = other.seal(&up(0));
+    world.send(OUTSIDE, &sealed);
+    assert_eq!(world.drops(DropReason::UnknownSpi), 100 - 32);
+    world.ask(Command::PeerDown { peer: "one.test".into() });
+    assert_eq!(world.slow_drops(DropReason::UnknownSpi), 33);
+    world.send(OUTSIDE, &sealed);
+    assert_eq!(world.drops(DropReason::UnknownSpi), 100 - 32 + 1);
 }
 
 #[test]

@@ -241,6 +241,39 @@ fn refuses_unknown_versions_payloads_and_spis() {
     assert_eq!(pair.gateway.endpoint.peers().count(), 0);
 }
 
+/// Anybody on the way can write a hint that a side has forgotten its SAs. So hints are no way back
+/// after a crash, and a connection ends only if nothing authentic answers.
+#[test]
+fn unprotected_hints_end_nothing_and_answer_nothing() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
+    let [spi_i, spi_r] = pair.gateway.endpoint.peers().next().unwrap().spis().unwrap();
+    pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+    pair.gateway.endpoint.handle_liveness(pair.now, there, false);
+    let (checks_up, checks_down) = (pair.up(), pair.down());
+    for kind in [notify::INVALID_IKE_SPI, notify::INVALID_SPI, notify::INVALID_SYNTAX] {
+        for (is_response, message_id) in [(true, 0), (true, 2), (false, 0), (false, 2)] {
+            let hint = |sender: u8| {
+                let flags = sender | if is_response { flags::RESPONSE } else { 0 };
+                let blank = header(ExchangeType::Informational, spi_r);
+                let header = Header { spi_i, flags, message_id, ..blank };
+                wire::emit_message(header, &[Payload::notify(kind, &[])])
+            };
+            pair.deliver_up(&(checks_up[0].0, hint(flags::INITIATOR)));
+            pair.deliver_down(&(checks_down[0].0, hint(0)));
+        }
+    }
+    assert_eq!((pair.up(), pair.down()), (vec![], vec![]));
+    checks_up.iter().for_each(|message| pair.deliver_up(message));
+    checks_down.iter().for_each(|message| pair.deliver_down(message));
+    pair.settle();
+    pair.assert_one_each();
+    assert_eq!(
+        [&pair.terminal, &pair.gateway].map(|side| side.endpoint.count(Counter::Malformed) > 0),
+        [true; 2]
+    );
+}
+
 // Liveness and lifetimes.
 
 #[test]

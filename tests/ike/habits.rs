@@ -1,27 +1,30 @@
 //! Peers with habits of other implementations: how libreswan answers probes, announces its moves and
 //! keeps the encapsulation of its ESP.
 
-use crate::{fleet::Fleet, insider::Insider, pair::Pair};
+use crate::{doubles::FakeCertificate, fleet::Fleet, insider::Insider, pair::Pair};
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 use wayfarer::sim::{
     ike::{
         connections::{GATEWAY, TERMINAL, gateway, terminal},
         habits::EmptyAnswers,
-        side::{Side, to_gateway},
+        side::{Message, Side, to_gateway},
     },
-    nat::{Kind, Nat},
+    nat::{Endpoints, Kind, Nat},
 };
 use wayfarer_mobility::{
+    crypto::{Verifier, VerifyError},
+    identity::Identity,
     ike::{
-        connection::Connection,
+        connection::{Connection, LocalAuth, RemoteAuth},
         counter::Counter,
         event::{Event, PeerId},
         nat::NatDetection,
         settings::Settings,
-        wire::{ExchangeType, Payload, notify},
+        wire::{ExchangeType, Header, Payload, Proposal, Transform, notify},
     },
     path::{Addresses, Path},
 };
@@ -181,11 +184,100 @@ fn terminal_follows_the_gateways_encapsulation_but_no_address() {
         assert_eq!(last_path(&pair.terminal), Some((from(GATEWAY, udp), true)));
     }
     // Behind a NAT, plain ESP would go on only as long as nobody changes packets on the way.
-    let nat = Nat::new([198, 51, 100, 9].into(), Kind::ALL[0]);
-    let mut pair = Pair::behind(nat, gateway(), terminal());
+    let mut pair = Pair::behind(nat(), gateway(), terminal());
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_path(pair.now, here, from(GATEWAY, RAW));
     assert_eq!((pair.up(), last_path(&pair.terminal)), (vec![], None));
+}
+
+/// An authority that trusts every signature, even of a message that was changed on the way.
+#[derive(Debug)]
+struct AnySignature;
+
+impl Verifier for AnySignature {
+    fn authorities(&self) -> &[u8] {
+        &[]
+    }
+
+    fn verify(&self, _: &Identity, _: &[Vec<u8>], _: u8, _: &[u8], _: &[u8]) -> Result<(), VerifyError> {
+        Ok(())
+    }
+
+    fn names(&self, _: &[u8]) -> Vec<Identity> {
+        vec![terminal().local_id]
+    }
+}
+
+/// Connects a terminal, behind a NAT if there is one. The two sides know each other as Wayfarer's
+/// if `know_each_other`.
+fn connected_by(nat: Option<Nat>, know_each_other: bool) -> Pair {
+    let certificate = Arc::new(FakeCertificate(b"cl.test".to_vec()));
+    let mut pair = Pair::new(
+        Connection { remote_auth: RemoteAuth::Key(Arc::new(AnySignature)), ..gateway() },
+        Connection { local_auth: LocalAuth::Key(certificate), ..terminal() },
+    );
+    pair.nat = nat;
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let (Addresses { local: from, remote: to }, mut first) = pair.up().remove(0);
+    let vendor_end = first.last_mut().unwrap();
+    *vendor_end ^= u8::from(!know_each_other);
+    let ends = Endpoints { from, to };
+    let ends = pair.nat.as_mut().map_or(Some(ends), |nat| nat.outbound(pair.now, ends)).unwrap();
+    let arrival = Addresses { local: ends.to, remote: ends.from };
+    pair.gateway.endpoint.handle_datagram(pair.now, arrival, &first);
+    pair.settle();
+    pair.assert_one_each();
+    pair
+}
+
+/// Moves the terminal to `address`, behind a NAT if there is one. Returns whether each side's ESP is
+/// in UDP then.
+fn move_behind(pair: &mut Pair, nat: Option<Nat>, address: [u8; 4]) -> [bool; 2] {
+    pair.nat = nat;
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.handle_local(pair.now, here, address.into(), None).unwrap();
+    pair.settle();
+    [&pair.terminal, &pair.gateway].map(|side| last_path(side).unwrap().0.udp.is_some())
+}
+
+fn nat() -> Nat {
+    Nat::new([198, 51, 100, 9].into(), Kind::ALL[0])
+}
+
+/// A gateway that we do not know may be unable to do without UDP, or do as NAT detection says. It is
+/// told that it still needs UDP.
+#[test]
+fn terminal_that_leaves_a_nat_keeps_udp_with_other_gateways() {
+    for know_each_other in [true, false] {
+        let mut pair = connected_by(Some(nat()), know_each_other);
+        let keeps = [!know_each_other; 2];
+        assert_eq!(move_behind(&mut pair, None, ELSEWHERE), keeps, "{know_each_other}");
+        assert_eq!(move_behind(&mut pair, None, TERMINAL), keeps, "{know_each_other}");
+        assert_eq!(move_behind(&mut pair, Some(nat()), ELSEWHERE), [true; 2]);
+        let nats = |pair: &Pair| pair.terminal.endpoint.peers().next().unwrap().nat();
+        assert!(nats(&pair).local);
+        move_behind(&mut pair, None, TERMINAL);
+        assert!(!nats(&pair).any(), "the terminal itself is told the truth, and sends no keepalives");
+    }
+}
+
+#[test]
+fn terminal_ends_udp_once_the_gateway_is_seen_without() {
+    let mut pair = connected_by(Some(nat()), false);
+    assert_eq!(move_behind(&mut pair, None, ELSEWHERE), [true; 2]);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    let raw = Path { local: ELSEWHERE.into(), remote: GATEWAY.into(), udp: RAW };
+    pair.terminal.endpoint.handle_path(pair.now, here, raw);
+    pair.settle();
+    assert_eq!(last_path(&pair.terminal), Some((raw, true)));
+    assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
+}
+
+#[test]
+fn terminal_that_connected_without_a_nat_returns_to_plain_esp() {
+    let mut pair = connected_by(None, false);
+    assert_eq!(move_behind(&mut pair, Some(nat()), ELSEWHERE), [true; 2]);
+    assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
 }
 
 /// Plain ESP from behind a NAT shows the NAT's address, but not the port that it gives to IKE.
@@ -221,4 +313,34 @@ fn probe_goes_to_the_port_at_which_ike_reaches_the_peer() {
         let at = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
         assert_eq!(at, external);
     }
+}
+
+/// A peer may delete the child SA that it has just created while we are still computing its keys.
+#[test]
+fn child_sa_that_the_peer_deletes_before_we_have_its_keys_is_not_installed() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let [_, there] = insider.pair.connected_peers().map(|all| all[0]);
+    let first = insider.pair.gateway.newest_child().spi_in;
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, there, false);
+    assert_eq!(insider.pair.down().len(), 1);
+    let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
+    let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+    let installed = insider.pair.gateway.newest_child();
+    let answer = [
+        Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi: vec![0, 0, 0x10, 0], transforms }]),
+        Payload::Nonce(&[7; 32]),
+        Payload::Ke { method: 31, data: &[9; 32] },
+        Payload::TsI(installed.local.clone()),
+        Payload::TsR(installed.remote.clone()),
+    ];
+    insider.answer(ExchangeType::CreateChildSa, 0, TERMINAL, &answer);
+    insider.delete(0x1000);
+    assert_eq!(insider.children(), 1);
+    assert_eq!(insider.pair.gateway.newest_child().spi_in, first, "the old one carries on");
+    // The rekey is begun anew later.
+    insider.pair.now += 60 * SECOND;
+    insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+    let exchange = |(_, message): &Message| Header::parse(message).unwrap().exchange;
+    let requests: Vec<_> = insider.pair.down().iter().map(exchange).collect();
+    assert_eq!(requests, [ExchangeType::CreateChildSa.number()]);
 }

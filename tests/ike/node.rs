@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) sas: BTreeMap<ChildId, Sa>,
     /// Packets with an SPI or key that is not installed.
     pub(super) strays: u64,
+    /// Packets that came before their SA.
+    pub(super) early: u64,
     /// Packets that were opened.
     pub(super) delivered: u64,
     spis: BTreeMap<u32, ChildId>,
@@ -65,8 +67,22 @@ pub(super) struct Node {
     ike_spis: BTreeSet<u64>,
     keys: BTreeSet<Vec<u8>>,
     log: BTreeMap<PeerId, Vec<String>>,
-    /// A habit of another implementation that the node has; its endpoint must log keys then.
+    /// SPIs whose child SAs are awaited, and the packets that came by each; `true` if their new paths
+    /// are reported.
+    awaited: BTreeMap<u32, Vec<(Addresses, Esp, bool)>>,
     empty_answers: Option<EmptyAnswers>,
+    sends_at_once: bool,
+}
+
+/// Habits of a node, most of them of other implementations.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Habits {
+    /// The node answers probes by empty messages. Its endpoint must log keys.
+    pub(super) empty_answers: bool,
+    /// It sends by the child SA of a peer's request at once, before the peer has its answer.
+    pub(super) sends_at_once: bool,
+    /// It gives crash tokens (RFC 6290), from a secret that outlives its restarts.
+    pub(super) crash_tokens: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -79,6 +95,7 @@ impl Node {
             endpoint,
             sas: BTreeMap::new(),
             strays: 0,
+            early: 0,
             delivered: 0,
             spis: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -86,13 +103,16 @@ impl Node {
             ike_spis: BTreeSet::new(),
             keys: BTreeSet::new(),
             log: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             empty_answers: None,
+            sends_at_once: false,
         }
     }
 
-    /// Returns the node with the habit that its endpoint answers probes by empty messages.
-    pub(super) fn with_empty_answers(self) -> Self {
-        Self { empty_answers: Some(EmptyAnswers::default()), ..self }
+    /// Returns the node with these habits.
+    pub(super) fn with(self, habits: Habits) -> Self {
+        let empty_answers = habits.empty_answers.then(EmptyAnswers::default);
+        Self { empty_answers, sends_at_once: habits.sends_at_once, ..self }
     }
 
     /// Returns an IKE message of the endpoint as the node sends it.
@@ -139,7 +159,18 @@ impl Node {
                     assert!(self.sas.values().all(|sa| sa.peer != peer), "{peer:?} left child SAs behind");
                 }
                 Event::Configured { peer, addresses, .. } => self.link(peer).inner = addresses,
-                Event::ChildUp { peer, child, sa } => self.install(peer, child, sa),
+                Event::ChildUp { peer, child, sa } => {
+                    let early = self.awaited.get_mut(&sa.spi_in).map(std::mem::take).unwrap_or_default();
+                    self.install(peer, child, sa);
+                    for (addresses, esp, follows) in early {
+                        self.open(now, addresses, esp, follows);
+                    }
+                }
+                Event::ChildSpi { spi, awaited: true } => _ = self.awaited.insert(spi, vec![]),
+                Event::ChildSpi { spi, awaited: false } => {
+                    let early = self.awaited.remove(&spi).expect("an SPI that was awaited");
+                    self.strays += early.len() as u64;
+                }
                 Event::ChildUse { child } => {
                     let peer = self.peer_of(child).expect("a pair to use exists");
                     let order = &mut self.link(peer).use_order;
@@ -198,9 +229,11 @@ impl Node {
         assert!(self.keys.insert(sa.key_out.to_vec()), "a key is used again");
         assert!(self.keys.insert(sa.key_in.to_vec()), "a key is used again");
         assert!(self.spis.insert(sa.spi_in, child).is_none(), "an SPI is used twice");
+        // The SPIs of its own requests are awaited.
+        let sends_at_once = self.sends_at_once && !self.awaited.contains_key(&sa.spi_in);
         let link = self.link(peer);
         link.path = Some(sa.path);
-        if sa.send {
+        if sa.send || sends_at_once {
             link.use_order.push(child);
         }
         let new = Sa {
@@ -238,7 +271,13 @@ impl Node {
     /// Opens a packet from the network. With `follows`, reports a new path of its peer.
     pub(super) fn open(&mut self, now: Duration, addresses: Addresses, esp: Esp, follows: bool) {
         let Some(child) = self.spis.get(&esp.spi).copied() else {
-            self.strays += 1;
+            match self.awaited.get_mut(&esp.spi) {
+                Some(early) => {
+                    self.early += 1;
+                    early.push((addresses, esp, follows));
+                }
+                None => self.strays += 1,
+            }
             return;
         };
         let sa = self.sas.get_mut(&child).unwrap();
@@ -269,6 +308,7 @@ impl Node {
             (StateSizes::default(), None)
         );
         assert!(self.sas.is_empty() && self.links.is_empty());
+        assert!(self.awaited.is_empty(), "awaited: {:x?}", self.awaited.keys());
         assert!(self.ike_spis.is_empty(), "IKE SPIs: {:x?}", self.ike_spis);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     datagram::{Content, Datagram},
-    node::Node,
+    node::{Habits, Node},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,15 +53,6 @@ pub(super) const NATS: usize = 4;
 /// The gateway's index among the nodes; terminal `n` has index `n + 1`.
 const GATE: usize = 0;
 
-/// A habit of the nodes of a world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Habit {
-    /// Terminals answer probes by empty messages.
-    EmptyAnswers,
-    /// Every node gives tokens to its peers (RFC 6290), from a secret that outlives its restarts.
-    CrashTokens,
-}
-
 /// The gateway, the terminals and the networks between them.
 pub(super) struct World {
     pub(super) now: Duration,
@@ -74,8 +65,8 @@ pub(super) struct World {
     pub(super) pace: Duration,
     /// The algorithms of all nodes, for IKE and ESP.
     offers: Vec<Offer>,
-    /// What sets its nodes apart from others.
-    habit: Option<Habit>,
+    /// The terminals' habits. Crash tokens are the gateway's too.
+    habits: Habits,
     /// How often each node was replaced.
     generations: Vec<u64>,
     pub(super) networks: Networks,
@@ -106,22 +97,15 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer, None, seed, kind, terminals, cable)
+        Self::make(offer, Habits::default(), seed, kind, terminals, cable)
     }
 
-    /// Makes a gateway and terminals of which some or all have this habit.
-    pub(super) fn with_habit(habit: Habit, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer(), Some(habit), seed, kind, terminals, cable)
+    /// Makes a gateway and terminals with these habits.
+    pub(super) fn with_habits(habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+        Self::make(offer(), habits, seed, kind, terminals, cable)
     }
 
-    fn make(
-        offer: Offer,
-        habit: Option<Habit>,
-        seed: u64,
-        kind: Kind,
-        terminals: usize,
-        cable: Cable,
-    ) -> Self {
+    fn make(offer: Offer, habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -130,7 +114,7 @@ impl World {
             datagrams: 0,
             pace: Duration::from_secs(1),
             offers: vec![offer],
-            habit,
+            habits,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
             model: Model::default(),
@@ -165,15 +149,15 @@ impl World {
             }
         };
         let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
-        let answers_empty = self.habit == Some(Habit::EmptyAnswers) && node != GATE;
+        let Habits { crash_tokens, .. } = self.habits;
+        let habits = if node == GATE { Habits { crash_tokens, ..Habits::default() } } else { self.habits };
         let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
         let settings = Settings {
-            log_keys: answers_empty,
-            crash_secret: (self.habit == Some(Habit::CrashTokens)).then_some(secret),
+            log_keys: habits.empty_answers,
+            crash_secret: crash_tokens.then_some(secret),
             ..Settings::default()
         };
-        let node = Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings));
-        if answers_empty { node.with_empty_answers() } else { node }
+        Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings)).with(habits)
     }
 
     fn schedule(&mut self, at: Duration, occurrence: Occurrence) {

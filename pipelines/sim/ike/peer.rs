@@ -1,6 +1,9 @@
 //! A terminal that connects to the whole gateway by IKE.
 
-use super::{configured::ike, side::Side};
+use super::{
+    configured::ike,
+    side::{Message, Side},
+};
 use crate::{
     sim::{
         fixtures::{OUTSIDE, ip},
@@ -60,20 +63,33 @@ impl Peer {
                 silent_since = Instant::now();
             }
             assert!(Instant::now() < deadline, "the terminal cannot connect");
-            self.work(world);
-            world.settle();
-            for packet in world.take(OUTSIDE) {
-                if let Some((addresses, message)) = datagram::parse(&packet) {
-                    self.side.endpoint.handle_datagram(world.now, addresses, message);
-                }
+            let messages = self.side.work(world.now);
+            self.send(world, messages);
+            if self.receive(world) {
                 silent_since = Instant::now();
             }
             std::thread::yield_now();
         }
     }
 
-    fn work(&mut self, world: &mut World) {
-        for (addresses, message) in self.side.work(world.now) {
+    /// Takes what the gateway sends, and returns whether that was anything.
+    pub fn receive(&mut self, world: &mut World) -> bool {
+        world.settle();
+        let packets = world.take(OUTSIDE);
+        for packet in &packets {
+            if let Some((addresses, message)) = datagram::parse(packet) {
+                self.side.endpoint.handle_datagram(world.now, addresses, message);
+            }
+        }
+        !packets.is_empty()
+    }
+
+    /// Sends messages of the terminal.
+    ///
+    /// # Panics
+    /// If a connection has ended that may not.
+    pub fn send(&mut self, world: &mut World, messages: Vec<Message>) {
+        for (addresses, message) in messages {
             let transmit = Transmit { addresses, payload: Payload::Message(message) };
             if let Some(packet) = datagram::emit(&transmit) {
                 assert!(world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet)));

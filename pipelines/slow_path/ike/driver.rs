@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
-use wayfarer_dataplane::drop::DropReason;
+use wayfarer_dataplane::{drop::DropReason, sa::Spi};
 use wayfarer_mobility::ike::{
     connection::{Connection, RemoteAuth},
     endpoint::Endpoint,
@@ -283,6 +283,7 @@ impl Ike {
                     false => _ = tables.ike.remove(writer, &spi),
                 }
             }
+            Event::ChildSpi { spi, awaited } => links.await_tunnel(Spi(spi), awaited),
             Event::PeerUp { peer, connection, identity, claimed, addresses } => {
                 let name = name_of(self.endpoint.connections(), connection);
                 self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);

@@ -39,7 +39,8 @@ pub(super) struct Shared {
     pub(super) next_child: u64,
     /// Our SPIs, the peer of each, and whether the driver knows it.
     pub(super) spis: BTreeMap<u64, (PeerId, bool)>,
-    pub(super) child_spis: BTreeSet<u32>,
+    /// Our SPIs of child SAs, and whether the peer may use each before we have the child SA.
+    pub(super) child_spis: BTreeMap<u32, bool>,
     /// Number of child SAs of all peers.
     pub(super) children: usize,
     pub(super) leases: Leases,
@@ -58,7 +59,7 @@ impl Shared {
             queue: TaskQueue::default(),
             next_child: 0,
             spis: BTreeMap::new(),
-            child_spis: BTreeSet::new(),
+            child_spis: BTreeMap::new(),
             children: 0,
             leases: Leases::new(pools),
             connected: ConnectedPeers::default(),
@@ -166,14 +167,25 @@ impl Context<'_> {
             let mut random = [0; 4];
             self.random.fill(&mut random);
             let spi = u32::from_ne_bytes(random);
-            if spi > 255 && self.shared.child_spis.insert(spi) {
+            if spi > 255 && !self.shared.child_spis.contains_key(&spi) {
+                self.shared.child_spis.insert(spi, false);
                 return spi;
             }
         }
     }
 
+    /// Announces that the peer may send by this SPI before we have the child SA, or no longer.
+    pub(super) fn await_child(&mut self, spi: u32, awaited: bool) {
+        let Some(known) = self.shared.child_spis.get_mut(&spi) else { return };
+        if core::mem::replace(known, awaited) != awaited {
+            self.tell(Event::ChildSpi { spi, awaited });
+        }
+    }
+
     pub(super) fn forget_child_spi(&mut self, spi: u32) {
-        self.shared.child_spis.remove(&spi);
+        if let Some(true) = self.shared.child_spis.remove(&spi) {
+            self.tell(Event::ChildSpi { spi, awaited: false });
+        }
     }
 
     /// Counts a new child SA, and returns its number.

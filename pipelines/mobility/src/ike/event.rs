@@ -247,6 +247,15 @@ pub enum Event {
         /// True if it is known.
         known: bool,
     },
+    /// The peer may send by this SPI of ours from now on, or no longer, although its answer to our
+    /// request for the child SA has not come. The driver may keep such packets until
+    /// [`Event::ChildUp`].
+    ChildSpi {
+        /// The SPI.
+        spi: u32,
+        /// True if its child SA is awaited.
+        awaited: bool,
+    },
     /// An IKE SA has new keys. Reported only if a key log is configured.
     IkeSaKeys {
         /// SPIs, the initiator's first.

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 impl Endpoint {
     /// Reserves SPIs that others use, so that the endpoint chooses none of them.
     pub fn reserve_child_spis(&mut self, spis: impl IntoIterator<Item = u32>) {
-        self.shared.child_spis.extend(spis);
+        self.shared.child_spis.extend(spis.into_iter().map(|spi| (spi, false)));
     }
 
     /// Sets the addresses of the gateway and of routers, which no RADIUS server may give away.

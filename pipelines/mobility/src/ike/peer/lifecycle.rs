@@ -113,6 +113,7 @@ impl Peer {
         self.takes_over = connection.unique || self.grant.as_deref().is_some_and(Grant::has_address);
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
+        self.keeps_udp = self.path(connection).udp.is_some();
         if let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) {
             let (peer, takes_over) = (self.id, self.takes_over);
             cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
@@ -306,13 +307,14 @@ impl Peer {
             true => [keys.to_initiator, keys.from_initiator],
             false => [keys.from_initiator, keys.to_initiator],
         };
-        let (id, replaces) = (cx.begin_child(), agreed.replaces);
+        let (id, replaces, spi) = (cx.begin_child(), agreed.replaces, agreed.spi_in);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
         if let Some(missing) = &mut self.missing {
             missing.note_installed(cx.now, agreed.policy);
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
+        cx.await_child(spi, false);
         self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);

@@ -67,6 +67,8 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) nat: Nat,
     /// The encapsulation of its ESP on this path; see [`PeerPath::udp`].
     pub(in crate::ike) udp: Option<bool>,
+    /// True if its ESP came in UDP when it was last known, so that it may be unable to do without.
+    pub(in crate::ike) keeps_udp: bool,
     /// Where its last authentic request came from, if not from `addresses`.
     pub(in crate::ike) heard_elsewhere: Option<Box<SocketAddr>>,
     /// The identity in its ID payload.
@@ -182,7 +184,7 @@ impl PendingTask {
     }
 
     /// Returns the exchange of ours that the task belongs to, if the peer has agreed to it.
-    fn own_agreed(&self) -> Option<&OwnAgreed> {
+    pub(in crate::ike) fn own_agreed(&self) -> Option<&OwnAgreed> {
         match self {
             Self::CreateKexFinish(step) => Some(&step.agreed),
             Self::FollowupBegin(step) => Some(&step.agreed),
@@ -220,6 +222,7 @@ impl Peer {
             from: addresses.remote.ip(),
             nat: Nat::default(),
             udp: None,
+            keeps_udp: false,
             heard_elsewhere: None,
             identity: None,
             account: None,

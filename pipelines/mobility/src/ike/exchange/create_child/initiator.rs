@@ -146,13 +146,17 @@ impl OwnCreate {
         };
         let sa = SaPayloads { offer, nonce: self.nonce.clone(), ke, crash_token: None };
         let request = CreateChildRequest { rekeyed, sa };
+        if self.target != Target::IkeSa {
+            // libreswan sends by the new SA at once, before its answer has come.
+            cx.await_child(self.spi as u32, true);
+        }
         let sent = Request::Create(Box::new(CreateSent { create: self, kex }));
         peer.request(cx, ExchangeType::CreateChildSa, &request.payloads(), sent, None);
     }
 
     /// Gives the exchange up for now and schedules another attempt. `refusal` is the peer's error
     /// notify.
-    pub(super) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
+    pub(in crate::ike) fn fail(self, peer: &mut Peer, cx: &mut Context<'_>, refusal: Option<u16>) {
         let old = match self.target {
             Target::Rekey(old) => peer.child(old).map(|old| (old.state().expire_at(), old.limit)),
             Target::IkeSa => peer.expire_at.map(|at| (at, TrafficLimit::None)),

@@ -5,7 +5,12 @@ use crate::{
     ike::{
         context::Context,
         event::Reason,
-        peer::{Peer, child::ChildState, creation::Target, state::PendingTask},
+        peer::{
+            Peer,
+            child::ChildState,
+            creation::{AgreedSa, Target},
+            state::PendingTask,
+        },
         proposal::protocol,
         wire::{Delete, ExchangeType, notify},
     },
@@ -56,7 +61,9 @@ impl Peer {
     /// Ends the child SA that the peer receives by `spi_out`. Returns our SPI of it, unless we are
     /// deleting it ourselves.
     fn peer_deletes(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
-        let child = self.children.iter().find(|child| child.sa.spi_out == spi_out)?;
+        let Some(child) = self.children.iter().find(|child| child.sa.spi_out == spi_out) else {
+            return self.peer_deletes_agreed(cx, spi_out);
+        };
         let (id, spi_in, state) = (child.id, child.sa.spi_in, child.state());
         if matches!(state, ChildState::Lingering { .. }) {
             return None;
@@ -64,6 +71,21 @@ impl Peer {
         self.retire(cx, id);
         // If both sides delete it at once, neither response names it (RFC 7296 §1.4.1).
         (!matches!(state, ChildState::Deleting { .. })).then_some(spi_in)
+    }
+
+    /// Gives up the child SA that the peer created by our request and receives by `spi_out`, if we are
+    /// still computing its keys. Returns our SPI of it.
+    fn peer_deletes_agreed(&mut self, cx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
+        let spi_in = |task: &PendingTask| match &task.own_agreed()?.sa {
+            AgreedSa::Child(agreed) if agreed.spi_out == spi_out => Some(agreed.spi_in),
+            _ => None,
+        };
+        let (at, spi) =
+            self.waiting.iter().enumerate().find_map(|(at, (_, task))| Some((at, spi_in(task)?)))?;
+        let (id, task) = self.waiting.swap_remove(at);
+        cx.cancel(id);
+        task.into_own_create().into_iter().for_each(|create| create.fail(self, cx, None));
+        Some(spi)
     }
 
     /// Ends IKE SA `spi`, as the peer requested. The request has been answered.

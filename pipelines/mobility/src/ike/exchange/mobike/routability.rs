@@ -272,6 +272,7 @@ impl Peer {
         if !udp && self.is_initiator && self.nat.any() {
             return;
         }
+        self.keeps_udp = udp;
         let path = PeerPath { udp: Some(udp), ..self.current_path() };
         if path != self.current_path() {
             let followed = self.move_check.iter_mut().filter(|check| check.is_followed());
@@ -280,9 +281,12 @@ impl Peer {
         }
     }
 
-    /// Notes the address that an authentic request came from. If plain ESP has shown a new address,
-    /// this is the port at which IKE reaches the peer there.
+    /// Notes the addresses by which an established peer's request came. If plain ESP has shown a new
+    /// address, this is the port at which IKE reaches the peer there.
     pub(in crate::ike) fn note_source(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
+        if !self.is_established() {
+            return;
+        }
         let is_elsewhere = addresses.remote != self.addresses.remote;
         self.heard_elsewhere = is_elsewhere.then(|| Box::new(addresses.remote));
         let Some(check) = &mut self.move_check else { return };
@@ -293,11 +297,13 @@ impl Peer {
         if !is_guessed || path.addresses == addresses {
             return;
         }
-        check.correct(PeerPath { addresses, ..path });
-        if check.is_followed() {
-            self.addresses = addresses;
+        let path = PeerPath { addresses, ..path };
+        check.correct(path);
+        let (is_followed, is_probed) = (check.is_followed(), check.probed().is_some());
+        if is_followed {
+            self.send_to(cx, path);
         }
-        if check.probed().is_some() {
+        if is_probed {
             self.probe(cx, addresses);
         }
     }

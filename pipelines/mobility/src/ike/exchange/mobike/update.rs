@@ -15,7 +15,7 @@ use crate::{
         },
         wire::{ExchangeType, Malformed, notify},
     },
-    path::{Nat, Path},
+    path::Nat,
 };
 use alloc::boxed::Box;
 use core::net::IpAddr;
@@ -43,7 +43,8 @@ impl Peer {
         self.moves += 1;
         self.moved_at = Some(cx.now);
         // It is not known yet whether there is a NAT on this path. UDP works in any case.
-        let path = Path::new(self.addresses, true);
+        self.udp = Some(true);
+        let path = self.path_by(true);
         cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
         self.resend_all(cx.now);
         self.retry = None;
@@ -58,7 +59,7 @@ impl Peer {
         let addresses = self.addresses;
         let Some(spis) = self.active_spis() else { return };
         let mut nat = NatDetection::new(cx.crypto, spis, addresses);
-        if connection.force_udp {
+        if connection.force_udp || self.asks_for_udp() {
             nat.randomize_source(cx.random);
         }
         let mut cookie = [0; 16];
@@ -76,6 +77,17 @@ impl Peer {
         request.with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, update, None);
         });
+    }
+
+    /// Returns true if the gateway must go on with ESP in UDP, even on a path without a NAT, until
+    /// its packets show that it does not.
+    ///
+    /// Gateways disagree on whether UDP ends when the NAT is gone: libreswan's keeps what it
+    /// connected with, strongSwan's goes by NAT detection, and Linux drops what comes in the other
+    /// way. If UDP was in use, a random hash in NAT detection makes all of them keep it. A gateway of
+    /// ours says itself what it uses, and if NATs are forbidden, the hash would look like one.
+    fn asks_for_udp(&self) -> bool {
+        self.keeps_udp && !self.is_wayfarer && !self.no_nats
     }
 
     /// Queues another update of our addresses.
@@ -105,6 +117,7 @@ impl UpdateSent {
         {
             Ok(nat) => {
                 peer.nat = nat;
+                peer.udp = peer.asks_for_udp().then_some(true);
                 peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
                 let path = peer.path(connection);
                 cx.tell(Event::PeerMoved { peer: peer.id, path, confirmed: true, nat });
