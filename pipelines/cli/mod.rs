@@ -134,7 +134,8 @@ fn open_host(devices: &[String]) -> Result<(), Failure> {
 /// Checks a configuration. Prints the warnings, then what it has.
 fn check(file: &Path) -> Result<(), Failure> {
     let reviewed = config::review(file)?;
-    let warnings = [reviewed.certificates, reviewed.file, reviewed.machine].concat();
+    let mut warnings = [reviewed.certificates, reviewed.file, reviewed.machine].concat();
+    warnings.sort_by_key(|warning| warning.line);
     let config = reviewed.config;
     let mut out = io::stdout().lock();
     for config::Warning { file, line, key, text } in &warnings {

@@ -83,11 +83,14 @@ fn script(terms: &Terms<'_>, authority: &str, ike: &Choice, esp: &Choice) -> Str
         }
         _ => "-AuthenticationMethod Eap -RememberCredential",
     };
+    // Windows ignores the domains that the gateway sends.
+    let domain = terms.connection.protocol.domains.first();
+    let domain = domain.map(|name| format!(" -DnsSuffix {}", quoted(name))).unwrap_or_default();
     let split = if terms.is_everything() { "" } else { " -SplitTunneling" };
     let _ = writeln!(
         text,
         "Remove-VpnConnection -Name {name} -Force -ErrorAction SilentlyContinue\n\
-         Add-VpnConnection -Name {name} -ServerAddress {server} -TunnelType IKEv2 {method} -EncryptionLevel Required{split}"
+         Add-VpnConnection -Name {name} -ServerAddress {server} -TunnelType IKEv2 {method} -EncryptionLevel Required{split}{domain}"
     );
     let integrity = if esp.is_aead { esp.encr } else { esp.hash };
     let _ = writeln!(

@@ -267,13 +267,14 @@ fn android_and_network_manager_read_their_profiles() {
 #[test]
 fn windows_gets_algorithms_of_the_connection() {
     let site = Site::new();
-    let script = site
-        .text(&format!("{PEOPLE}proposals = \"aes128-sha256-ecp256\"\nesp = \"aes128gcm16\"\n"), "windows");
+    let algorithms = "proposals = \"aes128-sha256-ecp256\"\nesp = \"aes128gcm16\"\n";
+    let names = "dns = \"10.99.0.53\"\ndomains = \"example.org\"\n";
+    let script = site.text(&[PEOPLE, algorithms, names].concat(), "windows");
     for part in [
         "-EncryptionMethod AES128 -IntegrityCheckMethod SHA256 -DHGroup ECP256",
         "-CipherTransformConstants GCMAES128 -AuthenticationTransformConstants GCMAES128 -PfsGroup None",
         "Add-VpnConnectionRoute -ConnectionName 'vpn.example.org VPN' -DestinationPrefix '10.99.0.0/24'",
-        "-SplitTunneling",
+        "-SplitTunneling -DnsSuffix 'example.org'",
     ] {
         assert!(script.contains(part), "{part}: {script}");
     }

@@ -1,8 +1,8 @@
 //! Devices, cores and programs of this machine.
 
 use super::review::Review;
-use crate::config::{file::Kind, value::NAT_T};
-use std::fs;
+use crate::config::{file::Kind, model::Port, value::NAT_T};
+use std::{fs, net::IpAddr};
 use toml::Spanned;
 use wayfarer_dataplane::port::{PortError, device::Device, dpdk::Eal};
 
@@ -47,12 +47,8 @@ fn devices(review: &mut Review<'_>) -> bool {
             Err(PortError::NoDevice { .. }) => missing.push((name, device_place)),
             Err(why) => review.warn("port.device", device_place, why.to_string()),
             Ok(device) => {
-                let most = device.mtu().unwrap_or(usize::MAX);
-                if port.mtu.is_some_and(|mtu| mtu > most) {
-                    let text = format!(
-                        "{name} sends at most {most} bytes: lower mtu, or raise the device's by ip link set {name} mtu"
-                    );
-                    review.warn("port.mtu", place(raw.mtu.as_ref().map(Spanned::span)), text);
+                if let Ok(most) = device.mtu() {
+                    mtus(review, port, name, most);
                 }
             }
         }
@@ -72,6 +68,28 @@ fn devices(review: &mut Review<'_>) -> bool {
         review.warn("port.device", place, text);
     }
     is_here
+}
+
+/// Warns of packets that are larger than a port's device sends.
+fn mtus(review: &mut Review<'_>, port: &Port, device: &str, most: usize) {
+    let (raw, config) = (review.raw, review.config);
+    let is_there = |own: &IpAddr| port.addresses.iter().any(|(address, _)| address == own);
+    let ports = raw.port.iter().zip(&config.ports).filter(|(_, other)| other.name == port.name);
+    let ports = ports.map(|(raw, port)| ("port.mtu", &raw.get_ref().mtu, port.mtu));
+    let tunnels = raw.tunnel.iter().zip(&config.tunnels).filter(|(_, tunnel)| is_there(&tunnel.local));
+    let tunnels = tunnels.map(|(raw, tunnel)| ("tunnel.mtu", &raw.get_ref().mtu, tunnel.mtu));
+    let connections = raw.connection.iter().zip(&config.ike.connections);
+    let connections = connections.filter(|(_, connection)| connection.protocol.local.iter().any(is_there));
+    let connections =
+        connections.map(|(raw, connection)| ("connection.mtu", &raw.get_ref().mtu, connection.mtu));
+    for (key, raw, mtu) in ports.chain(tunnels).chain(connections) {
+        if let Some(raw) = raw.as_ref().filter(|_| mtu.is_some_and(|mtu| mtu > most)) {
+            let text = format!(
+                "{device} sends at most {most} bytes: lower mtu, or raise the device's by ip link set {device} mtu"
+            );
+            review.warn(key, raw.span(), text);
+        }
+    }
 }
 
 /// Warns of cores for workers that this process may not use.
@@ -94,14 +112,15 @@ fn cores(review: &mut Review<'_>) {
 fn udp_ports(review: &mut Review<'_>) {
     let Some(first) = review.raw.connection.first() else { return };
     let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
-    for port in [IKE, NAT_T] {
-        if tables.iter().any(|table| has_port(table, port)) {
-            let text = format!(
-                "another program, perhaps an IKE daemon, has UDP port {port} open on this machine, and gets none of \
-                 what comes there while the gateway runs: stop it (ss -lunp shows it)"
-            );
-            review.warn("connection", first.span(), text);
-        }
+    let held = [IKE, NAT_T].into_iter().filter(|port| tables.iter().any(|table| has_port(table, *port)));
+    let held: Vec<String> = held.map(|port| port.to_string()).collect();
+    if !held.is_empty() {
+        let text = format!(
+            "another program, perhaps an IKE daemon, has UDP port {} open on this machine, and gets none of what comes \
+             there while the gateway runs: stop it (ss -lunp shows it)",
+            held.join(" and ")
+        );
+        review.warn("connection", first.span(), text);
     }
 }
 
