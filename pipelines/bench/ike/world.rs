@@ -96,7 +96,7 @@ impl World {
         let terminal = Connection {
             local_id: ids[1].clone(),
             other_local_ids: vec![],
-            remote_id: IdentityPattern::Of(vec![ids[0].clone()]),
+            remote_id: IdentityPattern::of(vec![ids[0].clone()]),
             local_auth: terminal,
             remote_auth: for_terminal,
             children: vec![ChildPolicy { local: vec![], remote: child.local, ..child }],

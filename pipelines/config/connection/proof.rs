@@ -349,7 +349,7 @@ impl RawConnection<'_> {
             // A certificate of the same authority alone does not make a peer the gateway that was
             // called.
             None => Ok(match remote {
-                Some(remote) => IdentityPattern::Of(vec![Identity::from_address(remote.ip())]),
+                Some(remote) => IdentityPattern::of(vec![Identity::from_address(remote.ip())]),
                 None => IdentityPattern::Any,
             }),
         }

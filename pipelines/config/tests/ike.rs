@@ -79,7 +79,7 @@ fn defaults_are_filled_in() {
     let p = &c.protocol;
     assert_eq!((&p.name[..], p.remote), ("office", None));
     assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
-    assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::Of(vec![id("cl.test")])));
+    assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::of(vec![id("cl.test")])));
     for auth in [format!("{:?}", p.local_auth), format!("{:?}", p.remote_auth)] {
         assert_eq!(auth, "Psk(SharedKey)");
     }

@@ -55,7 +55,11 @@ struct Names<'a> {
 fn find_one<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, PeerError> {
     let number = name.parse().ok().map(PeerId);
     let matches = |peer: &Names<'_>| {
-        Some(peer.peer) == number || peer.identity.as_deref() == Some(name) || peer.connection == Some(name)
+        // A distinguished name is shown in quotes.
+        let is_identity = |identity: &String| identity.trim_matches('"') == name.trim_matches('"');
+        Some(peer.peer) == number
+            || peer.identity.as_ref().is_some_and(is_identity)
+            || peer.connection == Some(name)
     };
     let mut found: Vec<Names<'_>> = peers.filter(matches).collect();
     if let Some(numbered) = found.iter().find(|peer| Some(peer.peer) == number) {

@@ -2,12 +2,14 @@
 
 use super::{
     configuration,
-    message::{self, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq},
+    message::{
+        self, AuthResponse, MAX_IDENTITY_LEN, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq,
+    },
 };
 use crate::{
     aaa::eap::{Conversation, Step},
     crypto::{Refused, Secret, VerifyError},
-    identity::Identity,
+    identity::{Forms, Identity},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
         context::Context,
@@ -105,8 +107,8 @@ impl InitiatorHandshake {
             let authorities = verifier.authorities();
             payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
         }
-        if let IdentityPattern::Of(all) = &connection.remote_id
-            && let [only] = &all[..]
+        if let IdentityPattern::Of { written, .. } = &connection.remote_id
+            && let [only] = &written[..]
         {
             payloads.push(Payload::IdR(only.clone()));
         }
@@ -207,7 +209,7 @@ impl AuthSent {
         let (Some(identity), Some(Proof { method, data })) = (identity, proof) else {
             return Err(give_up(Reason::Authentication));
         };
-        if !connection.remote_id.matches(&identity) {
+        if identity.data.len() > MAX_IDENTITY_LEN || !connection.remote_id.matches(&Forms::of(&identity)) {
             return Err(give_up(Reason::NoConnection));
         }
         // A responder that mixed in the key says so (RFC 8784 §3).

@@ -12,6 +12,9 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
+/// Most bytes of an identity.
+pub(super) const MAX_IDENTITY_LEN: usize = 512;
+
 /// AUTH method: shared key message integrity code.
 pub(in crate::ike) const SHARED_KEY: u8 = 2;
 /// Certificate encoding: X.509, signature.

@@ -36,7 +36,7 @@ impl EapStart {
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
-        let mut payloads = alloc::vec![Payload::IdR(self.claim.own_id(connection).clone())];
+        let mut payloads = alloc::vec![Payload::IdR(self.claim.own_id(connection)?.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
         payloads.push(self.proof.payload());
         self.claim.handle_step(handshake, peer, cx, (conversation, step), payloads)
@@ -107,7 +107,9 @@ impl Claim {
         let others = conversation.other_names();
         let others = others.iter().map(|name| Identity::from_name(name));
         let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
-        let chosen = handshake.candidates.choose_proved(cx.connections.all(), self.connection, &names, None);
+        let asked = self.request.responder_id.as_ref();
+        let candidates = &handshake.candidates;
+        let chosen = candidates.choose_proved(cx.connections.all(), self.connection, &names, asked);
         let chosen = chosen.map_err(|why| match proved {
             None if why == Reason::NoConnection => Reason::Unnamed,
             _ => why,
@@ -170,7 +172,7 @@ impl EapProof {
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         let ike_sa = peer.handshake_sa()?;
         let octets =
-            handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.claim.own_id(connection));
+            handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.claim.own_id(connection)?);
         let data = peer.shared_key(cx, &self.key, &octets).to_vec();
         self.claim.establish(handshake, peer, cx, &Proof { method: SHARED_KEY, data }, true)
     }
