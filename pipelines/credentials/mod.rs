@@ -9,6 +9,7 @@
 //! | [`certificate`] | the names in a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
+//! | [`DynamicSocket`] | the port for RADIUS servers' own requests |
 //! | [`RadiusSockets`], [`AccountingSockets`] | sockets to RADIUS servers |
 
 mod authorities;
@@ -22,7 +23,7 @@ mod signer;
 pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
 pub use files::{CredentialError, CredentialProblem};
-pub use radius::{AccountingSockets, RadiusSockets};
+pub use radius::{AccountingSockets, DynamicSocket, RadiusSockets};
 pub use signer::CertificateSigner;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod child;
+mod coa;
 mod pool;
 mod proof;
 mod raw;
@@ -78,6 +79,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     Ok(Ike {
         connections,
         pools,
+        coa: coa::coa(source, &file.coa)?,
         key_log,
         cookie_threshold: source
             .optional("ike.cookie_threshold", &raw.cookie_threshold, |n| many(n, 0))?
@@ -146,6 +148,7 @@ impl RawConnection<'_> {
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
             limits: self.limits()?,
+            nas_identifier: self.nas_identifier()?,
             accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,

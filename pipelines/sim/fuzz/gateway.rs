@@ -96,6 +96,7 @@ fn key_exchange() -> Ike {
             .iter()
             .map(|c| crate::config::model::Connection {
                 protocol: c.protocol.clone(),
+                nas_identifier: c.nas_identifier.clone(),
                 accounting: None,
                 ..*c
             })

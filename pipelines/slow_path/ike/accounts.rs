@@ -14,6 +14,7 @@ use wayfarer_mobility::{
     aaa::{
         origin::Origin,
         radius::{
+            dynamic::{ErrorCause, Named},
             question::Realm,
             record::{Account, Cause, Gateway, Happening, Record, Usage},
         },
@@ -54,6 +55,8 @@ pub(super) struct Accounts {
 struct Terms {
     name: String,
     local: Vec<IpAddr>,
+    /// Our name for RADIUS servers.
+    nas_identifier: String,
     /// The number of the realm of accounting servers, if there is one.
     realm: Option<usize>,
     /// Time from one interim record to the next, if no server says another.
@@ -63,6 +66,8 @@ struct Terms {
 #[derive(Debug)]
 struct PeerAccount {
     account: Account,
+    /// Index of its connection in the configuration.
+    connection: usize,
     realm: Option<usize>,
     interval: Option<Duration>,
 }
@@ -92,6 +97,7 @@ impl Accounts {
             Terms {
                 name: connection.protocol.name.clone(),
                 local: connection.protocol.local.clone(),
+                nas_identifier: connection.nas_identifier.clone(),
                 realm,
                 interval: accounting.and_then(|accounting| accounting.interval),
             }
@@ -152,7 +158,7 @@ impl Accounts {
             self.record(now, realm, Happening::Start(&account));
             self.due.extend(interval.map(|interval| (now + interval, view.id())));
         }
-        self.accounts.insert(view.id(), PeerAccount { account, realm, interval });
+        self.accounts.insert(view.id(), PeerAccount { account, connection: terms, realm, interval });
     }
 
     /// Closes the account of a peer whose link has ended at address `remote`.
@@ -178,10 +184,39 @@ impl Accounts {
             Reason::Timeout => Cause::LostCarrier,
             Reason::Replaced => Cause::PortPreempted,
             Reason::SessionOver => Cause::SessionTimeout,
+            Reason::Disconnected => Cause::AdminReset,
             Reason::Closed if self.stage == Stage::Running => Cause::AdminReset,
             Reason::Closed => Cause::NasReboot,
             _ => Cause::NasError,
         }
+    }
+
+    /// Notes that a peer is at another address.
+    pub(super) fn follow(&mut self, peer: PeerId, remote: IpAddr) {
+        if let Some(peer) = self.accounts.get_mut(&peer) {
+            peer.account.origin.remote = remote;
+        }
+    }
+
+    /// Returns the peers that a server's request is about, at least one.
+    ///
+    /// # Errors
+    /// [`ErrorCause::NasMismatch`] if the request is for another gateway, and
+    /// [`ErrorCause::SessionNotFound`] if there is no such peer.
+    pub(super) fn find(&self, named: &Named) -> Result<Vec<PeerId>, ErrorCause> {
+        let is_ours =
+            |terms: &&Terms| terms.local.iter().any(|local| named.is_for(&terms.nas_identifier, *local));
+        if !self.connections.iter().any(|terms| is_ours(&terms)) {
+            return Err(ErrorCause::NasMismatch);
+        }
+        let fits = |open: &PeerAccount| {
+            let terms = self.connections.get(open.connection);
+            named.fits(&open.account)
+                && terms.is_some_and(|t| named.is_for(&t.nas_identifier, open.account.origin.local))
+        };
+        let found = self.accounts.iter().filter(|(_, open)| fits(open));
+        let found: Vec<PeerId> = found.map(|(peer, _)| *peer).collect();
+        if found.is_empty() { Err(ErrorCause::SessionNotFound) } else { Ok(found) }
     }
 
     /// Returns the next peers whose interim records are due; call [`Accounts::interim`] for each.
@@ -197,16 +232,9 @@ impl Accounts {
         peers
     }
 
-    /// Records what a peer at address `remote` has used since it connected at time `since`.
-    pub(super) fn interim(
-        &mut self,
-        now: Duration,
-        peer: PeerId,
-        remote: IpAddr,
-        (since, traffic): (Duration, Traffic),
-    ) {
-        let Some(PeerAccount { account, realm, interval }) = self.accounts.get_mut(&peer) else { return };
-        account.origin.remote = remote;
+    /// Records what a peer has used since it connected at time `since`.
+    pub(super) fn interim(&mut self, now: Duration, peer: PeerId, since: Duration, traffic: Traffic) {
+        let Some(PeerAccount { account, realm, interval, .. }) = self.accounts.get(&peer) else { return };
         let (account, realm, interval) = (account.clone(), *realm, *interval);
         if let Some(realm) = realm {
             self.record(now, realm, Happening::Interim(&account, usage(now, since, traffic)));

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::model,
+    credentials::DynamicSocket,
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
@@ -58,6 +59,14 @@ pub(in crate::slow_path) struct Ike {
     key_log: Option<KeyLog>,
     pub(super) log: PeerLog,
     pub(super) accounts: Accounts,
+    /// Where RADIUS servers send requests.
+    pub(super) dynamic: Option<DynamicSocket>,
+}
+
+/// Listens for requests of RADIUS servers.
+fn listen(coa: &model::Coa) -> io::Result<DynamicSocket> {
+    let clients = coa.clients.iter().map(|client| (client.address, client.secret.0.clone()));
+    DynamicSocket::listen(coa.listen, clients)
 }
 
 fn name_of(connections: &[Connection], index: usize) -> &str {
@@ -112,6 +121,7 @@ impl Ike {
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             log: PeerLog::default(),
             accounts: Accounts::start(now, &config.connections),
+            dynamic: config.coa.as_ref().map(listen).transpose()?,
         };
         this.dial(now);
         Ok(this)
@@ -207,6 +217,7 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
+        busy |= self.handle_demands(now);
         self.account(now, links);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
@@ -218,11 +229,8 @@ impl Ike {
     /// Records what peers use, and sends records to RADIUS servers.
     fn account(&mut self, now: Duration, links: &Links) {
         for peer in self.accounts.take_due(now) {
-            let (Some(view), Some(since)) = (self.endpoint.peer(peer), self.peers.since(peer)) else {
-                continue;
-            };
-            let used = (since, self.peers.traffic(peer, links));
-            self.accounts.interim(now, peer, view.addresses().remote.ip(), used);
+            let Some(since) = self.peers.since(peer) else { continue };
+            self.accounts.interim(now, peer, since, self.peers.traffic(peer, links));
         }
         self.accounts.turn(now);
     }
@@ -314,6 +322,7 @@ impl Ike {
                     self.unconfirmed.insert(peer, self.peers.traffic(peer, links).sent_bytes);
                 }
                 debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
+                self.accounts.follow(peer, path.remote);
                 if let Err(why) = links.move_to(now, LinkId::Ike(peer), child::path(path)) {
                     debug!(peer = peer.0, %why, "a peer's tunnel does not follow it");
                 }

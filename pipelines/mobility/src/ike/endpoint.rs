@@ -19,7 +19,6 @@ use super::{
     pool::Pool,
     settings::Settings,
     sizes::StateSizes,
-    view::View,
     wire::{self, ErrorNotify, ExchangeType, Header, Notify, notify},
 };
 use crate::{
@@ -99,7 +98,7 @@ impl Endpoint {
     }
 
     /// Runs `act` on a peer and updates everything that depends on the peer's state.
-    fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
+    pub(super) fn with(&mut self, now: Duration, id: PeerId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut cx = self.environment.context(now, &mut self.shared);
         act(peer, &mut cx);
@@ -491,15 +490,5 @@ impl Endpoint {
     /// Rekeys a peer's IKE SA, or all its child SAs.
     pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
         self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
-    }
-
-    /// Returns a peer.
-    pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
-        self.peers.get(&id).map(View::new)
-    }
-
-    /// Returns all peers.
-    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
-        self.peers.values().map(View::new)
     }
 }
