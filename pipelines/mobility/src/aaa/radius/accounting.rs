@@ -1,5 +1,5 @@
-//! Accounting records on their way to RADIUS servers (RFC 2866): each is repeated until a server has
-//! confirmed it, one of a silent server waits, and only so many wait.
+//! Accounting records on their way to RADIUS servers (RFC 2866). Each is repeated until a server has
+//! confirmed it; while the servers are silent, a bounded number waits.
 
 use super::{
     question::{Realm, Server},

@@ -1,4 +1,5 @@
-//! What all packets of RADIUS have: a header with an authenticator, and attributes (RFC 2865 §3, §5).
+//! What all packets of RADIUS have: a header with an authenticator, and attributes (RFC 2865 §3,
+//! §5).
 
 use crate::aaa::origin::Origin;
 use alloc::{string::ToString, vec::Vec};
