@@ -10,6 +10,7 @@
 //! | [`CertificateFacts`] | validity, purpose and key of a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
+//! | [`DynamicSocket`] | the port for RADIUS servers' own requests |
 //! | [`RadiusSockets`], [`AccountingSockets`] | sockets to RADIUS servers |
 
 mod authorities;
@@ -25,7 +26,7 @@ pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
 pub use facts::{CertificateFacts, KeyType};
 pub use files::{CredentialError, CredentialProblem};
-pub use radius::{AccountingSockets, RadiusSockets};
+pub use radius::{AccountingSockets, DynamicSocket, RadiusSockets};
 pub use signer::CertificateSigner;
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use wayfarer_mobility::{
 fn free_radius_writes_down_what_peers_used() {
     let radius = free_radius("1.3");
     let server = Server::new(radius.accounting, Secret::new(SECRET.as_bytes().to_vec()));
-    let mut sockets = AccountingSockets::new([Arc::new(Realm::new(vec![server], "gateway.example"))]);
+    let mut sockets = AccountingSockets::default();
+    sockets.add(Arc::new(Realm::new(vec![server], "gateway.example")));
     let account = Account {
         id: "1-7".into(),
         user_name: b"alice".to_vec(),

@@ -170,6 +170,7 @@ fn free_radius_judges_passwords() {
         session_timeout: Some(15),
         user_name: b"alice".to_vec(),
         class: vec![b"gold".to_vec(), b"blue".to_vec()],
+        filters: vec![b"net".to_vec()],
         interim_interval: Some(600),
     };
     assert_eq!(conversation.grant(), Some(&grant));

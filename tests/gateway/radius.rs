@@ -1,4 +1,4 @@
-//! Peers that a RADIUS server has accepted: their accounts. The test is the server.
+//! Peers that a RADIUS server has accepted: their accounts, and its later requests. The test is the server.
 
 use md5::{Digest, Md5};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use wayfarer::{
-    config::model::{Accounting, Ike},
+    config::model::{Accounting, Coa, CoaClient, Ike},
     sim::{
         fixtures::{INSIDE, OUTSIDE, config},
         frames::datagram,
@@ -26,7 +26,7 @@ use wayfarer_mobility::{
         radius::question::{Realm, Server},
     },
     crypto::Secret,
-    ike::connection::{LocalAuth, RemoteAuth},
+    ike::connection::{LocalAuth, RemoteAuth, SharedKey},
 };
 
 const SECRET: &[u8] = b"xyzzy5461";
@@ -141,15 +141,26 @@ impl Books {
 
 /// Makes a gateway whose RADIUS servers grant this, with these books.
 fn gateway(books: &Books, grant: Grant) -> World {
+    gateway_with(books, grant, None)
+}
+
+/// Makes such a gateway that also takes requests of servers.
+fn gateway_with(books: &Books, grant: Grant, coa: Option<Coa>) -> World {
     let mut config = config(vec![]);
+    config.ike = Ike { coa, ..accounted_by(books, grant) };
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    world
+}
+
+/// Makes IKE's part of the configuration of a gateway whose RADIUS servers grant this, with these
+/// books.
+fn accounted_by(books: &Books, grant: Grant) -> Ike {
     let keys = "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"\nesp = [\"aes256gcm16\"]";
     let mut ike = for_terminals("10.97.0.0/24", keys);
     ike.connections[0].protocol.remote_auth = RemoteAuth::Eap(Arc::new(Granting(grant)));
     ike.connections[0].accounting = Some(books.accounting());
-    config.ike = ike;
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
-    world
+    ike
 }
 
 /// Makes a terminal that authenticates by EAP.
@@ -231,6 +242,83 @@ fn a_silent_server_stops_nobody_and_hears_everything_later() {
     books.pass(&mut world, 10 * SECOND);
     assert_eq!(books.kinds(), [7, 1]);
     assert!(books.records[1].number(41) >= 10, "and when it was");
+}
+
+/// Sends a request with these attributes to the gateway, and returns the code and the Error-Cause
+/// of the answer; `None` if there is none.
+fn demand(world: &mut World, to: SocketAddr, code: u8, fields: &[(u8, &[u8])]) -> Option<(u8, Option<u32>)> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let list: Vec<u8> =
+        fields.iter().flat_map(|(kind, value)| [&[*kind, value.len() as u8 + 2], *value].concat()).collect();
+    let head = [code, 7, 0, 20 + list.len() as u8];
+    let authenticator = Md5::digest([&head[..], &[0; 16], &list, SECRET].concat());
+    socket.send_to(&[&head[..], &authenticator, &list].concat(), to).unwrap();
+    world.pass(SECOND);
+    let mut answer = [0; 4096];
+    let len = socket.recv(&mut answer).ok()?;
+    let expected = Md5::digest([&answer[..4], &authenticator, &answer[20..len], SECRET].concat());
+    assert_eq!(answer[4..20], expected[..]);
+    // The Message-Authenticator comes first.
+    let cause = answer[38..len].strip_prefix(&[101, 6]);
+    Some((answer[0], cause.map(|cause| u32::from_be_bytes(cause.try_into().unwrap()))))
+}
+
+#[test]
+fn a_server_changes_and_disconnects_a_peer() {
+    let mut books = Books::open();
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap();
+    drop(free);
+    let client =
+        CoaClient { address: [127, 0, 0, 1].into(), secret: SharedKey(Secret::new(SECRET.to_vec())) };
+    let coa = Coa { listen: port, clients: vec![client] };
+    let grant = Grant { user_name: b"alice".to_vec(), ..Grant::default() };
+    let mut world = gateway_with(&books, grant, Some(coa));
+    let mut peer = terminal();
+    peer.may_end = true;
+    peer.connect(&mut world);
+    books.pass(&mut world, SECOND);
+    let id = books.records.last().unwrap().text(44);
+    let (user, inner) = ((1, &b"alice"[..]), (8, &[10, 97, 0, 1][..]));
+    let mut ask = |code, fields: &[(u8, &[u8])]| demand(&mut world, port, code, fields);
+    assert_eq!(ask(40, &[(1, b"bob")]), Some((42, Some(503))), "nobody is connected by that name");
+    assert_eq!(ask(40, &[user, (8, &[10, 97, 0, 2])]), Some((42, Some(503))), "all must fit");
+    assert_eq!(ask(40, &[user, (32, b"elsewhere")]), Some((42, Some(403))));
+    assert_eq!(ask(40, &[]), Some((42, Some(402))));
+    assert_eq!(ask(43, &[user, (11, b"unknown")]), Some((45, Some(407))));
+    assert_eq!(ask(43, &[user, (88, b"pool")]), Some((45, Some(401))));
+    assert_eq!(ask(43, &[user, inner, (27, &[0, 0, 1, 0]), (11, b"terminals")]), Some((44, None)));
+    send(&mut world, &peer, 1);
+    let fields = [user, inner, (44, id.as_bytes()), (32, b"wayfarer"), (4, &[203, 0, 113, 1])];
+    assert_eq!(demand(&mut world, port, 40, &fields), Some((41, None)));
+    peer.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
+    books.pass(&mut world, SECOND);
+    let stop = books.records.last().unwrap();
+    assert_eq!((stop.number(40), stop.number(49)), (2, 6), "ended by an administrator");
+}
+
+#[test]
+fn after_a_reload_new_peers_are_in_the_new_books_and_others_stay_in_theirs() {
+    let (mut old, mut new) = (Books::open(), Books::open());
+    let mut world = gateway(&old, Grant::default());
+    let mut first = terminal();
+    first.may_end = true;
+    first.connect(&mut world);
+    world.assembly.slow_path.reload_ike(world.now, &accounted_by(&new, Grant::default()));
+    old.serve();
+    new.pass(&mut world, SECOND);
+    let peers = first.side.connected_peers();
+    first.side.endpoint.close(world.now, peers[0]);
+    first.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
+    old.pass(&mut world, SECOND);
+    assert_eq!(old.kinds(), [7, 1, 2]);
+    terminal().connect(&mut world);
+    new.pass(&mut world, SECOND);
+    assert_eq!(new.kinds(), [7, 1]);
+    world.assembly.slow_path.reload_ike(world.now, &accounted_by(&new, Grant::default()));
+    new.pass(&mut world, SECOND);
+    assert_eq!(new.kinds(), [7, 1], "the same books are not opened again");
 }
 
 #[test]

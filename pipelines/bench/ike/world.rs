@@ -145,6 +145,7 @@ impl World {
             window: 1024,
             mtu: None,
             limits: Limits::NONE,
+            nas_identifier: "wayfarer".into(),
             accounting: None,
         };
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod child;
+mod coa;
 mod pool;
 mod proof;
 mod raw;
@@ -78,6 +79,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     Ok(Ike {
         connections,
         pools,
+        coa: coa::coa(source, &file.coa)?,
         key_log,
         crash_secret_file: source
             .optional("ike.crash_secret_file", &raw.crash_secret_file, |path| source.path(path))?,
@@ -158,6 +160,7 @@ impl RawConnection<'_> {
             },
             certificate: source
                 .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
+            nas_identifier: self.nas_identifier()?,
             accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,

@@ -26,6 +26,20 @@ pub(in crate::config) struct Ike {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(in crate::config) struct Coa {
+    pub listen: Spanned<String>,
+    pub clients: Spanned<Vec<CoaClient>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct CoaClient {
+    pub address: Spanned<String>,
+    pub secret_file: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Pool {
     pub name: Spanned<String>,
     pub addresses: Spanned<String>,

@@ -235,6 +235,29 @@ fn pools_are_prefixes_or_ranges() {
 }
 
 #[test]
+fn radius_servers_may_send_requests_if_configured() {
+    let coa = |keys: &str| format!("{PORTS}[coa]\n{keys}\n");
+    let client = "clients = [{ address = \"10.0.0.5\", secret_file = \"psk\" }]";
+    assert!(parsed(PORTS).coa.is_none());
+    let parsed = parsed(&coa(&format!("listen = \"0.0.0.0:3799\"\n{client}"))).coa.unwrap();
+    assert_eq!((parsed.listen.port(), parsed.clients[0].address), (3799, ip("10.0.0.5")));
+    for (keys, why) in [
+        (
+            &format!("listen = \"10.0.0.1\"\n{client}")[..],
+            "coa.listen = \"10.0.0.1\": must be \"address:port\"",
+        ),
+        ("listen = \"10.0.0.1:3799\"\nclients = []", "coa.clients = []: must not be empty"),
+        (
+            "listen = \"10.0.0.1:3799\"\nclients = [{ address = \"0.0.0.0\", secret_file = \"psk\" }]",
+            "coa.clients.address = \"0.0.0.0\": must be a unicast address",
+        ),
+        ("listen = \"10.0.0.1:3799\"", "coa: missing key \"clients\""),
+    ] {
+        assert_eq!(after_place(&error(&coa(keys))), why);
+    }
+}
+
+#[test]
 fn single_keys() {
     for (keys, wanted) in [
         ("local = \"192.0.2.1\"", "connection.local = \"192.0.2.1\": no [[port]] has this address"),

@@ -12,9 +12,9 @@ pub struct AccountingSockets {
 }
 
 impl AccountingSockets {
-    /// Creates it for these realms, without records.
-    pub fn new(realms: impl IntoIterator<Item = Arc<Realm>>) -> Self {
-        Self { accounting: Accounting::new(realms), sockets: ServerSockets::default() }
+    /// Adds a realm, whose number is the number of realms before it.
+    pub fn add(&mut self, realm: Arc<Realm>) {
+        self.accounting.add(realm);
     }
 
     /// Sends a record to the servers of the realm with this number.

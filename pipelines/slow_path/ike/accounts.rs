@@ -14,6 +14,7 @@ use wayfarer_mobility::{
     aaa::{
         origin::Origin,
         radius::{
+            dynamic::{ErrorCause, Named},
             question::Realm,
             record::{Account, Cause, Gateway, Happening, Record, Usage},
         },
@@ -39,8 +40,8 @@ pub(super) struct Accounts {
     /// A name for this run, which no other has.
     run: String,
     realms: Vec<Arc<Realm>>,
-    /// How the peers of each connection are accounted for.
-    connections: Vec<Terms>,
+    /// How the peers of each connection are accounted for, by its index.
+    connections: BTreeMap<usize, Terms>,
     accounts: BTreeMap<PeerId, PeerAccount>,
     /// When interim records are due.
     due: BTreeSet<(Duration, PeerId)>,
@@ -54,6 +55,8 @@ pub(super) struct Accounts {
 struct Terms {
     name: String,
     local: Vec<IpAddr>,
+    /// Our name for RADIUS servers.
+    nas_identifier: String,
     /// The number of the realm of accounting servers, if there is one.
     realm: Option<usize>,
     /// Time from one interim record to the next, if no server says another.
@@ -63,6 +66,8 @@ struct Terms {
 #[derive(Debug)]
 struct PeerAccount {
     account: Account,
+    /// Index of its connection in the configuration.
+    connection: usize,
     realm: Option<usize>,
     interval: Option<Duration>,
 }
@@ -79,44 +84,61 @@ enum Stage {
 impl Accounts {
     /// Creates the accounts of these connections, and tells their servers that the gateway starts.
     pub(super) fn start(now: Duration, connections: &[model::Connection]) -> Self {
-        let mut realms: Vec<Arc<Realm>> = Vec::new();
-        let terms = connections.iter().map(|connection| {
-            let accounting = connection.accounting.as_ref();
-            let realm = accounting.map(|accounting| {
-                let known = realms.iter().position(|realm| realm.is_same(&accounting.realm));
-                known.unwrap_or_else(|| {
-                    realms.push(accounting.realm.clone());
-                    realms.len() - 1
-                })
-            });
-            Terms {
-                name: connection.protocol.name.clone(),
-                local: connection.protocol.local.clone(),
-                realm,
-                interval: accounting.and_then(|accounting| accounting.interval),
-            }
-        });
-        let connections = terms.collect();
         let mut random = [0; 8];
         OsRandom.fill(&mut random);
         let mut this = Self {
-            sockets: AccountingSockets::new(realms.iter().cloned()),
+            sockets: AccountingSockets::default(),
             run: format!("{:016x}", u64::from_ne_bytes(random)),
-            realms,
-            connections,
+            realms: vec![],
+            connections: BTreeMap::new(),
             accounts: BTreeMap::new(),
             due: BTreeSet::new(),
             reported: (0, Duration::ZERO),
             stage: Stage::Running,
         };
-        this.record_gateway(now, true);
+        this.replace(now, (0..).zip(connections));
         this
     }
 
-    /// Tells all servers that the gateway starts or stops, at each of its addresses.
-    fn record_gateway(&mut self, now: Duration, starts: bool) {
-        let of = |terms: &Terms| Some((terms.realm?, terms.local.clone()));
-        let all = self.connections.iter().filter_map(of);
+    /// Uses other connections, given with their indices, for peers that connect from now on. Servers
+    /// that were not told yet are told that the gateway starts. Connected peers stay with theirs.
+    pub(super) fn replace<'a>(
+        &mut self,
+        now: Duration,
+        connections: impl Iterator<Item = (usize, &'a model::Connection)>,
+    ) {
+        let in_use: BTreeSet<_> = self.accounts.values().map(|open| open.connection).collect();
+        self.connections.retain(|index, _| in_use.contains(index));
+        let told = self.realms.len();
+        for (index, connection) in connections {
+            let accounting = connection.accounting.as_ref();
+            let terms = Terms {
+                name: connection.protocol.name.clone(),
+                local: connection.protocol.local.clone(),
+                nas_identifier: connection.nas_identifier.clone(),
+                realm: accounting.map(|accounting| self.realm(&accounting.realm)),
+                interval: accounting.and_then(|accounting| accounting.interval),
+            };
+            self.connections.insert(index, terms);
+        }
+        self.record_gateway(now, true, told);
+    }
+
+    /// Returns the number of a realm.
+    fn realm(&mut self, realm: &Arc<Realm>) -> usize {
+        let known = self.realms.iter().position(|known| known.is_same(realm));
+        known.unwrap_or_else(|| {
+            self.realms.push(realm.clone());
+            self.sockets.add(realm.clone());
+            self.realms.len() - 1
+        })
+    }
+
+    /// Tells the servers of all realms from number `first` on that the gateway starts or stops, at
+    /// each of its addresses.
+    fn record_gateway(&mut self, now: Duration, starts: bool, first: usize) {
+        let of = |terms: &Terms| Some((terms.realm.filter(|realm| *realm >= first)?, terms.local.clone()));
+        let all = self.connections.values().filter_map(of);
         let all: BTreeSet<_> =
             all.flat_map(|(realm, local)| local.into_iter().map(move |local| (realm, local))).collect();
         for (realm, local) in all {
@@ -135,7 +157,7 @@ impl Accounts {
     /// Opens the account of a peer that has connected, if a RADIUS server accepted it.
     pub(super) fn open(&mut self, now: Duration, view: View<'_>) {
         let (Some(grant), Some(terms)) = (view.grant(), view.connection()) else { return };
-        let Some(Terms { name, realm, interval, .. }) = self.connections.get(terms) else { return };
+        let Some(Terms { name, realm, interval, .. }) = self.connections.get(&terms) else { return };
         let addresses = view.addresses();
         let origin =
             Origin { connection: name.clone(), local: addresses.local.ip(), remote: addresses.remote.ip() };
@@ -152,7 +174,7 @@ impl Accounts {
             self.record(now, realm, Happening::Start(&account));
             self.due.extend(interval.map(|interval| (now + interval, view.id())));
         }
-        self.accounts.insert(view.id(), PeerAccount { account, realm, interval });
+        self.accounts.insert(view.id(), PeerAccount { account, connection: terms, realm, interval });
     }
 
     /// Closes the account of a peer whose link has ended at address `remote`.
@@ -178,10 +200,39 @@ impl Accounts {
             Reason::Timeout => Cause::LostCarrier,
             Reason::Replaced => Cause::PortPreempted,
             Reason::SessionOver => Cause::SessionTimeout,
+            Reason::Disconnected => Cause::AdminReset,
             Reason::Closed if self.stage == Stage::Running => Cause::AdminReset,
             Reason::Closed => Cause::NasReboot,
             _ => Cause::NasError,
         }
+    }
+
+    /// Notes that a peer is at another address.
+    pub(super) fn follow(&mut self, peer: PeerId, remote: IpAddr) {
+        if let Some(peer) = self.accounts.get_mut(&peer) {
+            peer.account.origin.remote = remote;
+        }
+    }
+
+    /// Returns the peers that a server's request is about, at least one.
+    ///
+    /// # Errors
+    /// [`ErrorCause::NasMismatch`] if the request is for another gateway, and
+    /// [`ErrorCause::SessionNotFound`] if there is no such peer.
+    pub(super) fn find(&self, named: &Named) -> Result<Vec<PeerId>, ErrorCause> {
+        let is_ours =
+            |terms: &Terms| terms.local.iter().any(|local| named.is_for(&terms.nas_identifier, *local));
+        if !self.connections.values().any(is_ours) {
+            return Err(ErrorCause::NasMismatch);
+        }
+        let fits = |open: &PeerAccount| {
+            let terms = self.connections.get(&open.connection);
+            named.fits(&open.account)
+                && terms.is_some_and(|t| named.is_for(&t.nas_identifier, open.account.origin.local))
+        };
+        let found = self.accounts.iter().filter(|(_, open)| fits(open));
+        let found: Vec<PeerId> = found.map(|(peer, _)| *peer).collect();
+        if found.is_empty() { Err(ErrorCause::SessionNotFound) } else { Ok(found) }
     }
 
     /// Returns the next peers whose interim records are due; call [`Accounts::interim`] for each.
@@ -197,16 +248,9 @@ impl Accounts {
         peers
     }
 
-    /// Records what a peer at address `remote` has used since it connected at time `since`.
-    pub(super) fn interim(
-        &mut self,
-        now: Duration,
-        peer: PeerId,
-        remote: IpAddr,
-        (since, traffic): (Duration, Traffic),
-    ) {
-        let Some(PeerAccount { account, realm, interval }) = self.accounts.get_mut(&peer) else { return };
-        account.origin.remote = remote;
+    /// Records what a peer has used since it connected at time `since`.
+    pub(super) fn interim(&mut self, now: Duration, peer: PeerId, since: Duration, traffic: Traffic) {
+        let Some(PeerAccount { account, realm, interval, .. }) = self.accounts.get(&peer) else { return };
         let (account, realm, interval) = (account.clone(), *realm, *interval);
         if let Some(realm) = realm {
             self.record(now, realm, Happening::Interim(&account, usage(now, since, traffic)));
@@ -242,7 +286,7 @@ impl Accounts {
     pub(super) fn finish(&mut self, now: Duration) -> bool {
         if self.stage == Stage::Closing && self.accounts.is_empty() {
             self.stage = Stage::Closed;
-            self.record_gateway(now, false);
+            self.record_gateway(now, false, 0);
         }
         self.stage == Stage::Closed && self.sockets.is_idle()
     }

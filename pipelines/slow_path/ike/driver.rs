@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::model,
+    credentials::DynamicSocket,
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
@@ -63,6 +64,14 @@ pub(in crate::slow_path) struct Ike {
     _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
     pub(super) accounts: Accounts,
+    /// Where RADIUS servers send requests.
+    pub(super) dynamic: Option<DynamicSocket>,
+}
+
+/// Listens for requests of RADIUS servers.
+fn listen(coa: &model::Coa) -> io::Result<DynamicSocket> {
+    let clients = coa.clients.iter().map(|client| (client.address, client.secret.0.clone()));
+    DynamicSocket::listen(coa.listen, clients)
 }
 
 fn name_of(connections: &[Connection], index: usize) -> &str {
@@ -129,6 +138,7 @@ impl Ike {
             _crash_secret: crash_file,
             log: PeerLog::default(),
             accounts: Accounts::start(now, &config.connections),
+            dynamic: config.coa.as_ref().map(listen).transpose()?,
         };
         this.dial(now, 0..this.connections.len());
         Ok(this)
@@ -149,6 +159,7 @@ impl Ike {
         for (index, parts) in indices.iter().zip(parts(config)) {
             self.connections.insert(*index, parts);
         }
+        self.accounts.replace(now, indices.iter().copied().zip(&config.connections));
         self.guards.replace(config, &mut links.tables);
         self.endpoint.reserve_addresses(network.routes.taken().collect());
         let new = indices.into_iter().filter(|index| !self.endpoint.is_dialled(*index));
@@ -245,6 +256,7 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
+        busy |= self.handle_demands(now);
         self.account(now, links);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
@@ -256,11 +268,8 @@ impl Ike {
     /// Records what peers use, and sends records to RADIUS servers.
     fn account(&mut self, now: Duration, links: &Links) {
         for peer in self.accounts.take_due(now) {
-            let (Some(view), Some(since)) = (self.endpoint.peer(peer), self.peers.since(peer)) else {
-                continue;
-            };
-            let used = (since, self.peers.traffic(peer, links));
-            self.accounts.interim(now, peer, view.addresses().remote.ip(), used);
+            let Some(since) = self.peers.since(peer) else { continue };
+            self.accounts.interim(now, peer, since, self.peers.traffic(peer, links));
         }
         self.accounts.turn(now);
     }
@@ -353,6 +362,7 @@ impl Ike {
                     self.unconfirmed.insert(peer, self.peers.traffic(peer, links).sent_bytes);
                 }
                 debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
+                self.accounts.follow(peer, path.remote);
                 if let Err(why) = links.move_to(now, LinkId::Ike(peer), child::path(path)) {
                     debug!(peer = peer.0, %why, "a peer's tunnel does not follow it");
                 }

@@ -4,6 +4,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `driver` | messages, timers and events, and how each is handled |
+//! | `demands` | requests of RADIUS servers about connected peers |
 //! | `datagram` | messages in IP packets |
 //! | `accounts` | records about peers for RADIUS servers |
 //! | `child` | converts a negotiated child SA into a tunnel |
@@ -22,6 +23,7 @@ mod accounts;
 mod child;
 mod crash_secret;
 pub(crate) mod datagram;
+mod demands;
 mod driver;
 mod guard;
 mod helpers;

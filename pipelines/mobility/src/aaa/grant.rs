@@ -21,6 +21,9 @@ pub struct Grant {
     pub user_name: Vec<u8>,
     /// Values that go into every record about the peer (Class, RFC 2865 §5.25).
     pub class: Vec<Vec<u8>>,
+    /// Names of the child SAs that the peer may have (Filter-Id, RFC 2865 §5.11); if empty, all those
+    /// of its connection.
+    pub filters: Vec<Vec<u8>>,
     /// Seconds from one interim record to the next (Acct-Interim-Interval, RFC 2869 §5.16).
     pub interim_interval: Option<u32>,
 }

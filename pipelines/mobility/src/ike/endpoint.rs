@@ -18,7 +18,6 @@ use super::{
     pool::Pool,
     settings::Settings,
     sizes::StateSizes,
-    view::View,
     wire::{self, ExchangeType, Header, notify},
 };
 use crate::{
@@ -440,15 +439,5 @@ impl Endpoint {
     /// Rekeys a peer's IKE SA, or all its child SAs.
     pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
         self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
-    }
-
-    /// Returns a peer.
-    pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
-        self.peers.get(&id).map(View::new)
-    }
-
-    /// Returns all peers.
-    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
-        self.peers.values().map(View::new)
     }
 }

@@ -1,6 +1,7 @@
 //! The visible state of a peer: everything but its keys.
 
 use super::{
+    endpoint::Endpoint,
     event::{ChildId, PeerId},
     peer::Peer,
     suite::IkeSuite,
@@ -109,5 +110,17 @@ impl<'a> View<'a> {
     /// Returns its child SAs.
     pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
         self.peer.child_ids()
+    }
+}
+
+impl Endpoint {
+    /// Returns a peer.
+    pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
+        self.peers.get(&id).map(View::new)
+    }
+
+    /// Returns all peers.
+    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
+        self.peers.values().map(View::new)
     }
 }

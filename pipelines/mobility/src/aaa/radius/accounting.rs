@@ -1,5 +1,5 @@
-//! Accounting records on their way to RADIUS servers (RFC 2866): each is repeated until a server has
-//! confirmed it, one of a silent server waits, and only so many wait.
+//! Accounting records on their way to RADIUS servers (RFC 2866). Each is repeated until a server has
+//! confirmed it; while the servers are silent, a bounded number waits.
 
 use super::{
     question::{Realm, Server},
@@ -161,9 +161,9 @@ pub struct Accounting {
 }
 
 impl Accounting {
-    /// Creates an accounting for these realms, without records.
-    pub fn new(realms: impl IntoIterator<Item = Arc<Realm>>) -> Self {
-        Self { ledgers: realms.into_iter().map(Ledger::new).collect(), ..Self::default() }
+    /// Adds a realm, whose number is the number of realms before it.
+    pub fn add(&mut self, realm: Arc<Realm>) {
+        self.ledgers.push(Ledger::new(realm));
     }
 
     /// Returns true if no record waits or is under way.

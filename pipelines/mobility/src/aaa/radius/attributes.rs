@@ -1,4 +1,5 @@
-//! What all packets of RADIUS have: a header with an authenticator, and attributes (RFC 2865 §3, §5).
+//! What all packets of RADIUS have: a header with an authenticator, and attributes (RFC 2865 §3,
+//! §5).
 
 use crate::aaa::origin::Origin;
 use alloc::{string::ToString, vec::Vec};
@@ -13,6 +14,8 @@ pub(super) mod attribute {
     pub(in crate::aaa::radius) const NAS_IP_ADDRESS: u8 = 4;
     pub(in crate::aaa::radius) const SERVICE_TYPE: u8 = 6;
     pub(in crate::aaa::radius) const FRAMED_IP_ADDRESS: u8 = 8;
+    pub(in crate::aaa::radius) const FILTER_ID: u8 = 11;
+    pub(in crate::aaa::radius) const REPLY_MESSAGE: u8 = 18;
     pub(in crate::aaa::radius) const STATE: u8 = 24;
     pub(in crate::aaa::radius) const CLASS: u8 = 25;
     pub(in crate::aaa::radius) const VENDOR_SPECIFIC: u8 = 26;
@@ -20,6 +23,7 @@ pub(super) mod attribute {
     pub(in crate::aaa::radius) const CALLED_STATION_ID: u8 = 30;
     pub(in crate::aaa::radius) const CALLING_STATION_ID: u8 = 31;
     pub(in crate::aaa::radius) const NAS_IDENTIFIER: u8 = 32;
+    pub(in crate::aaa::radius) const PROXY_STATE: u8 = 33;
     pub(in crate::aaa::radius) const ACCT_STATUS_TYPE: u8 = 40;
     pub(in crate::aaa::radius) const ACCT_DELAY_TIME: u8 = 41;
     pub(in crate::aaa::radius) const ACCT_INPUT_OCTETS: u8 = 42;
@@ -32,6 +36,7 @@ pub(super) mod attribute {
     pub(in crate::aaa::radius) const ACCT_TERMINATE_CAUSE: u8 = 49;
     pub(in crate::aaa::radius) const ACCT_INPUT_GIGAWORDS: u8 = 52;
     pub(in crate::aaa::radius) const ACCT_OUTPUT_GIGAWORDS: u8 = 53;
+    pub(in crate::aaa::radius) const EVENT_TIMESTAMP: u8 = 55;
     pub(in crate::aaa::radius) const NAS_PORT_TYPE: u8 = 61;
     pub(in crate::aaa::radius) const EAP_MESSAGE: u8 = 79;
     pub(in crate::aaa::radius) const MESSAGE_AUTHENTICATOR: u8 = 80;
@@ -41,6 +46,7 @@ pub(super) mod attribute {
     pub(in crate::aaa::radius) const NAS_IPV6_ADDRESS: u8 = 95;
     pub(in crate::aaa::radius) const FRAMED_IPV6_PREFIX: u8 = 97;
     pub(in crate::aaa::radius) const FRAMED_IPV6_POOL: u8 = 100;
+    pub(in crate::aaa::radius) const ERROR_CAUSE: u8 = 101;
     pub(in crate::aaa::radius) const FRAMED_IPV6_ADDRESS: u8 = 168;
 }
 

@@ -1,4 +1,5 @@
-//! RADIUS as a carrier of EAP (RFC 2865, RFC 3579), and of accounts (RFC 2866).
+//! RADIUS as a carrier of EAP (RFC 2865, RFC 3579), of accounts (RFC 2866), and of changes
+//! to connected peers (RFC 5176).
 //!
 //! | module | contents |
 //! |---|---|
@@ -9,11 +10,13 @@
 //! | [`client`] | requests to servers and their retransmission |
 //! | [`record`] | accounting records as bytes |
 //! | [`accounting`] | records on their way to servers |
+//! | [`dynamic`] | servers' requests about connected peers |
 
 pub mod accounting;
 mod attributes;
 pub mod client;
 mod conversation;
+pub mod dynamic;
 pub mod packet;
 pub mod question;
 pub mod record;

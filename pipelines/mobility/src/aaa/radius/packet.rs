@@ -162,6 +162,7 @@ impl<'a> Answer<'a> {
             session_timeout: session.filter(|seconds| *seconds > 0),
             user_name: self.user_name().unwrap_or_default().to_vec(),
             class: self.attributes.all(attribute::CLASS).take(Grant::CLASSES).map(<[u8]>::to_vec).collect(),
+            filters: self.attributes.all(attribute::FILTER_ID).map(<[u8]>::to_vec).collect(),
             interim_interval: self.attributes.number(attribute::ACCT_INTERIM_INTERVAL)?,
         })
     }

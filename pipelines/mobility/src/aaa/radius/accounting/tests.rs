@@ -15,7 +15,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn accounting(servers: u8) -> Accounting {
     let server = |n: u8| Server::new(SocketAddr::from(([10, 0, 0, n], 1813)), Secret::new(SECRET.to_vec()));
-    Accounting::new([Arc::new(Realm::new((0..servers).map(server).collect(), "gateway"))])
+    let mut accounting = Accounting::default();
+    accounting.add(Arc::new(Realm::new((0..servers).map(server).collect(), "gateway")));
+    accounting
 }
 
 fn account(id: &str) -> Account {

@@ -10,10 +10,11 @@ use crate::{
     ike::{
         context::Context,
         counter::Counter,
-        event::Reason,
+        event::{Event, Reason},
         peer::{
             Peer,
             failure::Failure,
+            grant::check_filters,
             responder::{Claim, EapMethod, EapProof, EapStart, EapTurn, ResponderHandshake, ResponderState},
             state::PendingTask,
             transcript::Side,
@@ -100,7 +101,7 @@ impl Claim {
         &mut self,
         handshake: &ResponderHandshake,
         peer: &mut Peer,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         conversation: &dyn Conversation,
     ) -> Result<(), Reason> {
         let proved = conversation.identity().filter(|name| !name.is_empty()).map(Identity::from_name);
@@ -120,7 +121,12 @@ impl Claim {
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);
-        Ok(())
+        let connection = cx.connections.get(self.connection).ok_or(Reason::NoConnection)?;
+        let filters = peer.grant.as_ref().map_or(&[][..], |grant| &grant.filters);
+        check_filters(connection, filters).map_err(|reason| {
+            cx.tell(Event::GrantRefused { peer: peer.id, reason });
+            Reason::Grant
+        })
     }
 
     /// Notes whether a later request came from other addresses.
