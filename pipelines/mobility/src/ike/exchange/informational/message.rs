@@ -147,6 +147,7 @@ mod tests {
             nat: nat(),
             cookie: Some(vec![4; 16]),
             no_nats: Some(NoNatsAllowed::new(local, remote)),
+            crash_token: CrashToken::find(&[Payload::notify(notify::QCD_TOKEN, &[5; 32])]),
             description: Some(Description::new(Addresses { local, remote })),
         };
         let read =
