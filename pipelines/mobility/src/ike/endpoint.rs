@@ -236,7 +236,7 @@ impl Endpoint {
             }
             None => {
                 self.shared.count(Counter::UnknownSpi);
-                self.hint(now, addresses, &header, notify::INVALID_IKE_SPI);
+                self.answer_unknown_spi(now, addresses, &header);
             }
         }
     }

@@ -96,7 +96,8 @@ impl InitiatorHandshake {
         proof: Option<&Proof>,
     ) {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
-        let token = peer.own_crash_token(cx);
+        // Without a proof, EAP follows, and the token goes with the last request (RFC 6290 §4.2).
+        let token = proof.and_then(|_| peer.own_crash_token(cx));
         let request = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
@@ -294,7 +295,9 @@ impl EapMethod {
             }
             Step::Success(_, Some(key)) => {
                 let data = handshake.eap_proof(peer, cx, Side::Initiator, &key)?;
-                let payloads = [Payload::Auth { method: SHARED_KEY, data: &data }];
+                let token = peer.own_crash_token(cx);
+                let mut payloads = vec![Payload::Auth { method: SHARED_KEY, data: &data }];
+                payloads.extend(token.as_ref().map(CrashToken::payload));
                 peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }

@@ -1,7 +1,7 @@
 //! The responder's side of EAP in IKE_AUTH (RFC 7296 §2.16).
 
 use super::{
-    message::{self, EapRequest, Proof, SHARED_KEY, constant_time_eq},
+    message::{self, EapProofRequest, EapRequest, Proof, SHARED_KEY, constant_time_eq},
     responder::{Next, refused},
 };
 use crate::{
@@ -167,7 +167,9 @@ impl EapProof {
     ) -> Next {
         self.claim.note_path(peer, addresses);
         peer.float(addresses);
-        let theirs = opened.read(Proof::read).map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
+        let request = opened.read(EapProofRequest::read);
+        let EapProofRequest { proof: theirs, crash_token } =
+            request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         let identity = &self.claim.request.identity;
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
         if theirs.method != SHARED_KEY
@@ -175,6 +177,9 @@ impl EapProof {
         {
             return Err(refused(Reason::Authentication));
         }
+        // Some give it in the first request already.
+        let terms = &mut self.claim.request.terms;
+        terms.crash_token = crash_token.or(terms.crash_token.take());
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         let ike_sa = peer.handshake_sa()?;
         let octets =
