@@ -4,7 +4,7 @@
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, openat},
+    fcntl::{AT_FDCWD, OFlag, openat, renameat},
     libc,
     sys::stat::{Mode, mkdirat},
     unistd::{Uid, UnlinkatFlags, unlinkat},
@@ -117,6 +117,16 @@ impl Folder {
             );
         }
         Ok(file)
+    }
+
+    /// Gives the file `from` the name `to`, in place of any file of that name. It keeps the name over
+    /// a crash of the system.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let renamed = renameat(&self.folder, from, &self.folder, to).map_err(io::Error::from);
+        renamed.and_then(|()| self.folder.sync_all()).map_err(|why| self.failed(to, why))
     }
 
     fn failed(&self, name: &str, why: impl fmt::Display) -> io::Error {

@@ -13,6 +13,8 @@
 //! | [`primitives`] | the cryptography of IKE: ciphers, hashes, key exchanges |
 //! | [`credentials`] | certificates and their files, EAP-TLS, RADIUS |
 //! | [`control`] | the control socket of a running gateway |
+//! | [`pki`] | makes certificates of gateways and users |
+//! | [`profile`] | profiles for clients, from a gateway's configuration |
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +32,9 @@ pub mod gateway;
 pub mod launch;
 #[cfg(test)]
 mod namespace;
+pub mod pki;
 pub mod primitives;
+pub mod profile;
 mod secrets;
 #[cfg(feature = "bench")]
 pub mod sim;

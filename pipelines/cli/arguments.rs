@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 use super::{bench::arguments::Bench, demo::Demo};
+use super::{pki::Pki, profile::Profile};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     fmt,
@@ -25,6 +26,8 @@ const BENCH_EXAMPLES: &str =
 Examples:{BENCH_EXAMPLES}
   wayfarer check conf/gateway.toml
   wayfarer gateway --config conf/gateway.toml
+  wayfarer pki gateway vpn.example.org 203.0.113.1
+  wayfarer profile --for apple --config gateway.toml
   wayfarer show sa
   wayfarer sa move alice 192.0.2.7:4500
   wayfarer peer down alice
@@ -114,12 +117,23 @@ Examples:
     #[command(after_help = "\
 Key files are read too. The first error is shown in one line, with file, line, key and value, and the exit code is 2.
 
+Warnings are about what is valid but probably not meant: overlapping tunnels, a key that two SAs have, a certificate that
+expires or that clients refuse, secrets of the examples, and devices, cores and UDP ports of this machine. Each has a line
+and says what to do. The exit code is 0.
+
 Example:
   wayfarer check conf/gateway.toml")]
     Check {
         /// The configuration file, in TOML.
         file: PathBuf,
     },
+    /// Makes certificates that all IKEv2 clients accept: an authority, gateways, users.
+    Pki {
+        #[command(subcommand)]
+        command: Pki,
+    },
+    /// Prints a profile by which a client connects to the gateway of a configuration.
+    Profile(Profile),
     /// Reopens a host that a gateway left closed: its kernel forwards in clear again.
     #[command(after_help = "\
 A gateway that has ended leaves the host closed: the kernel drops packets that come in by the gateway's devices to be

@@ -1,7 +1,7 @@
 //! Errors of commands.
 
 use std::io;
-use wayfarer::{config::ConfigError, control::client};
+use wayfarer::{config::ConfigError, control::client, pki::PkiError, profile::ProfileError};
 
 /// The reason why a command failed.
 pub(super) enum Failure {
@@ -11,6 +11,10 @@ pub(super) enum Failure {
     Control(client::ClientError),
     /// The gateway failed.
     Gateway(String),
+    /// No certificate was made.
+    Pki(PkiError),
+    /// A profile cannot be made.
+    Profile(ProfileError),
     /// Standard output could not be written.
     Output(io::Error),
 }

@@ -10,7 +10,9 @@ mod bench;
 mod demo;
 mod failure;
 mod log;
+mod pki;
 mod ports;
+mod profile;
 mod relevant;
 mod show;
 mod table;
@@ -47,6 +49,8 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Config(why)) => complain(2, &why),
         Err(Failure::Control(why)) => complain(1, &why),
         Err(Failure::Gateway(why)) => complain(1, &why),
+        Err(Failure::Pki(why)) => complain(1, &why),
+        Err(Failure::Profile(why)) => complain(2, &why),
     }
 }
 
@@ -64,6 +68,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "bench")]
         Command::Bench { what } => bench::run(&what),
         Command::Check { file } => check(&file),
+        Command::Pki { command } => pki::run(&command),
+        Command::Profile(options) => profile::run(&options),
         Command::OpenHost { devices } => open_host(&devices),
         Command::Show { view, json, all, counters, failed, socket } => {
             let what = match view.into() {
@@ -107,7 +113,9 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
 
 /// Runs a gateway until a signal stops it.
 fn gateway(file: &Path) -> Result<(), Failure> {
-    launch::run(file, config::load(file)?).map_err(|why| Failure::Gateway(why.to_string()))
+    let reviewed = config::review(file)?;
+    reviewed.certificates.iter().for_each(|warning| tracing::warn!("{warning}"));
+    launch::run(file, reviewed.config).map_err(|why| Failure::Gateway(why.to_string()))
 }
 
 /// Removes what an earlier gateway left to close the host, and prints the devices.
@@ -123,11 +131,23 @@ fn open_host(devices: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Checks a configuration. Prints the warnings, then what it has.
 fn check(file: &Path) -> Result<(), Failure> {
-    let config = config::load(file)?;
+    let reviewed = config::review(file)?;
+    let mut warnings = [reviewed.certificates, reviewed.file, reviewed.machine].concat();
+    warnings.sort_by_key(|warning| warning.line);
+    let config = reviewed.config;
+    let mut out = io::stdout().lock();
+    for config::Warning { file, line, key, text } in &warnings {
+        writeln!(out, "{}:{line}: warning: {key}: {text}", file.display())?;
+    }
+    let with = match warnings.len() {
+        0 => String::new(),
+        count => format!(", with {}", some(count, "warning")),
+    };
     writeln!(
-        io::stdout(),
-        "{}: valid: {}, {}, {}, {}, {}",
+        out,
+        "{}: valid{with}: {}, {}, {}, {}, {}",
         file.display(),
         some(config.ports.len(), "port"),
         some(config.routes.len(), "route"),

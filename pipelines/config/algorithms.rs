@@ -70,6 +70,18 @@ pub fn esp(suite: &EspSuite) -> String {
     [words.join("-"), exchanges(&suite.kex)].concat()
 }
 
+/// Returns an offer as the text of a proposal.
+pub fn proposal(offer: &Offer) -> String {
+    let encr = offer.encr.iter().map(|encr| name_of(&ENCR, encr).to_owned());
+    let integ = offer.integ.iter().map(|integ| name_of(&INTEG, integ).to_owned());
+    let prf = offer.prf.iter().map(|prf| name_of(&PRF, prf).to_owned());
+    let kex = offer.kex.iter().map(|kex| name_of(&KEX, kex).to_owned());
+    let further = (1..).zip(&offer.more_kex).flat_map(|(number, choices)| {
+        choices.iter().map(move |kex| format!("ke{number}_{}", name_of(&KEX, kex)))
+    });
+    encr.chain(integ).chain(prf).chain(kex).chain(further).collect::<Vec<_>>().join("-")
+}
+
 /// Returns the first key exchange, and the additional ones with their numbers.
 fn exchanges(all: &[Kex]) -> String {
     let word = |(number, kex): (usize, &Kex)| match number {
@@ -129,7 +141,8 @@ fn offer(text: &str, usage: Use) -> Result<Offer, (Rule, Option<String>)> {
     for word in text.split('-') {
         let known = read(&mut offer, word);
         known.ok_or_else(|| {
-            (Rule::Algorithm(word.chars().take(32).collect::<String>().into()), meant(word))
+            let shown: String = word.chars().take(32).collect();
+            (Rule::Algorithm(shown.into(), words().collect::<Vec<_>>().join(", ").into()), meant(word))
         })?;
     }
     complete(&mut offer, usage).map_err(|why| (Rule::Proposal(why), None))?;
@@ -213,7 +226,11 @@ fn prf_of(integ: Integ) -> Prf {
 
 /// Returns the known word that is nearest to `word`.
 fn meant(word: &str) -> Option<String> {
+    nearest(word, words()).map(str::to_owned)
+}
+
+/// Returns the names of all algorithms.
+fn words() -> impl Iterator<Item = &'static str> {
     let names = ENCR.iter().map(|(name, _)| *name).chain(INTEG.iter().map(|(name, _)| *name));
-    let names = names.chain(PRF.iter().map(|(name, _)| *name)).chain(KEX.iter().map(|(name, _)| *name));
-    nearest(word, names).map(str::to_owned)
+    names.chain(PRF.iter().map(|(name, _)| *name)).chain(KEX.iter().map(|(name, _)| *name))
 }

@@ -18,7 +18,7 @@ use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefi
 const CORES: usize = 1024;
 
 /// Checks the whole file.
-pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Config> {
+pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Config> {
     let mut config = Config {
         gateway: gateway(source, &file.gateway)?,
         ports: port::ports(source, &file.port)?,
@@ -28,17 +28,17 @@ pub(super) fn config(source: &Source<'_>, file: file::File) -> ConfigResult<Conf
         policies: vec![],
         ike: Ike::default(),
     };
-    config.dpdk = dpdk::options(source, &file, &config)?;
+    config.dpdk = dpdk::options(source, file, &config)?;
     let cores = config.dpdk.as_ref().map(|dpdk| dpdk.cores.clone()).filter(|cores| !cores.is_empty());
     config.gateway.workers = config.gateway.workers.or(cores);
-    one_worker_for_files(source, &file, &config)?;
+    one_worker_for_files(source, file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
     for policy in &file.policy {
         config.policies.extend(policies(source, policy)?);
     }
-    config.ike = connection::ike(source, &file, &config)?;
+    config.ike = connection::ike(source, file, &config)?;
     Ok(config)
 }
 

@@ -6,7 +6,7 @@ use super::model::{Config, Ike};
 /// next start. The connections, their credentials, the pools and the limits of IKE can change.
 pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     let Config { gateway, ports, dpdk, routes, tunnels, policies, ike } = old;
-    let Ike { connections, key_log, crash_secret_file, .. } = ike;
+    let Ike { connections, coa, key_log, crash_secret_file, .. } = ike;
     let parts = [
         ("[gateway]", *gateway != new.gateway),
         ("a [[port]]", *ports != new.ports),
@@ -14,6 +14,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
         ("a [[route]]", *routes != new.routes),
         ("a [[tunnel]]", *tunnels != new.tunnels),
         ("a [[policy]]", *policies != new.policies),
+        ("[coa]", *coa != new.ike.coa),
         ("key_log of [ike]", *key_log != new.ike.key_log),
         ("crash_secret_file of [ike]", *crash_secret_file != new.ike.crash_secret_file),
         // IKE runs only if there are connections.

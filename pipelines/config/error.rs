@@ -2,6 +2,7 @@
 
 use crate::credentials::CredentialError;
 use std::{fmt, io, net::IpAddr, path::Path};
+use wayfarer_dataplane::crypto::Suite;
 
 /// The result of checking a part of a configuration.
 pub(super) type ConfigResult<T> = Result<T, ConfigError>;
@@ -41,7 +42,11 @@ impl fmt::Display for ConfigError {
             (key, Some(value)) => write!(f, " {key} = {value}:")?,
         }
         write!(f, " {}", self.rule)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; did you mean {hint:?}?"))
+        match (&self.hint, self.rule.alternatives()) {
+            (Some(hint), _) => write!(f, "; did you mean {hint:?}?"),
+            (None, Some(words)) => write!(f, "; there are {words}"),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -73,6 +78,8 @@ pub enum Rule {
     Count,
     /// The value must be a time.
     Duration,
+    /// The value must be at least a minute.
+    Interval,
     /// The value must be a number of bytes.
     Size,
     /// The value must be a multiple of this.
@@ -193,8 +200,8 @@ pub enum Rule {
     Domain,
     /// The value must be a server's address and port.
     Server,
-    /// No algorithm has this name.
-    Algorithm(Box<str>),
+    /// No algorithm has this name: the name, and those that exist.
+    Algorithm(Box<str>, Box<str>),
     /// The proposal is not complete or not consistent, for this reason.
     Proposal(&'static str),
     /// The value must be a range of addresses.
@@ -209,6 +216,17 @@ pub enum Rule {
     Auth(&'static str),
     /// IKE needs UDP port 4500 among `gateway.encap_ports`.
     NatTraversal,
+}
+
+impl Rule {
+    /// Returns the words that the value could be, if the rule itself does not say them.
+    fn alternatives(&self) -> Option<String> {
+        match self {
+            Self::Cipher => Some(Suite::ALL.iter().map(Suite::to_string).collect::<Vec<_>>().join(", ")),
+            Self::Algorithm(_, names) => Some(names.to_string()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Rule {
@@ -227,6 +245,7 @@ impl fmt::Display for Rule {
             Self::Duration => {
                 f.write_str("must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"")
             }
+            Self::Interval => f.write_str("must be at least \"60s\""),
             Self::Size => f.write_str("must be a number of bytes, like 1500, \"64KiB\", \"1GiB\""),
             Self::Multiple(of) => write!(f, "must be a multiple of {of}"),
             Self::Empty => f.write_str("must not be empty"),
@@ -328,7 +347,7 @@ impl fmt::Display for Rule {
             Self::LonePattern => f.write_str("\"any\" and \"*\" must be the only item"),
             Self::Domain => f.write_str("must be a domain name like \"example.org\""),
             Self::Server => f.write_str("must be \"address:port\""),
-            Self::Algorithm(word) => write!(f, "no such algorithm: {word:?}"),
+            Self::Algorithm(word, _) => write!(f, "no such algorithm: {word:?}"),
             Self::Proposal(why) => f.write_str(why),
             Self::Pool => f.write_str(
                 "must be a prefix like \"10.98.0.0/24\" or a range like \"10.98.0.10-10.98.0.99\"",
@@ -346,8 +365,14 @@ impl fmt::Display for Rule {
 
 /// Returns the candidate nearest to `text`, if it is near enough to be what was meant.
 pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |candidate: &&str| strsim::damerau_levenshtein(text, candidate) <= 2.max(candidate.len() / 3);
+    // `psk` stands for `psk_file`, which is no typing error.
+    let begins = |candidate: &str| candidate.strip_prefix(text).is_some_and(|rest| rest.starts_with('_'));
+    let distance = |candidate: &str| match begins(candidate) {
+        true => 0,
+        false => strsim::damerau_levenshtein(text, candidate),
+    };
+    let close = |candidate: &&str| distance(candidate) <= 2.max(candidate.len() / 3);
     // Longer texts are not typing errors, and the distance takes time quadratic in their length.
     let candidates = candidates.filter(|_| text.len() <= 64);
-    candidates.filter(close).min_by_key(|candidate| strsim::damerau_levenshtein(text, candidate))
+    candidates.filter(close).min_by_key(|candidate| distance(candidate))
 }

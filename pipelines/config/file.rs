@@ -5,7 +5,9 @@ mod field;
 mod ike;
 
 pub(super) use field::{Key, List, Mode, Roam, Scalar};
-pub(super) use ike::{Auth, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius};
+pub(super) use ike::{
+    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -26,6 +28,7 @@ pub(super) struct File {
     pub policy: Vec<Spanned<Policy>>,
     #[serde(default)]
     pub ike: Ike,
+    pub coa: Key<Coa>,
     #[serde(default)]
     pub pool: Vec<Spanned<Pool>>,
     #[serde(default)]

@@ -8,6 +8,7 @@
 //! | `source` | reads the file, and finds the line of every value |
 //! | `check`, `port`, `dpdk`, `tunnel`, `connection` | check the keys, and make the model of them |
 //! | [`algorithms`] | the names of algorithms and proposals |
+//! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
 //! | `diff` | what cannot change while the gateway runs |
 
@@ -26,6 +27,7 @@ mod port;
 mod source;
 mod tunnel;
 mod value;
+mod warning;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ mod tests;
 pub use diff::needs_restart;
 pub use error::{ConfigError, Rule};
 pub use source::Environment;
+pub use warning::Warning;
 
 use model::Config;
 use source::Source;
@@ -60,11 +63,44 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     load_with(path, &process)
 }
 
+/// A valid configuration, and what may still be wrong with it.
+#[derive(Debug)]
+pub struct Reviewed {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings about the gateway's own certificates, which time alone can bring.
+    pub certificates: Vec<Warning>,
+    /// Other warnings about the configuration and its files.
+    pub file: Vec<Warning>,
+    /// Warnings about running it on this machine.
+    pub machine: Vec<Warning>,
+}
+
+/// Reads and checks the configuration in a file, and looks for what is probably not meant.
+///
+/// # Errors
+/// As [`load`].
+pub fn review(path: &Path) -> Result<Reviewed, ConfigError> {
+    let text = read(path, &process)?;
+    let source = Source { file: path, text: &text, environment: &process };
+    let raw = source.read()?;
+    let config = check::config(&source, &raw)?;
+    let certificates = warning::of_certificates(&source, &raw, &config);
+    let file = warning::of_file(&source, &raw, &config);
+    let machine = warning::of_machine(&source, &raw, &config);
+    Ok(Reviewed { config, certificates, file, machine })
+}
+
 /// Does the same as [`load`], with another source of environment variables.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_with(path: &Path, environment: Environment<'_>) -> Result<Config, ConfigError> {
+    parse_with(&read(path, environment)?, path, environment)
+}
+
+/// Returns the text of a file, which must not be too long.
+fn read(path: &Path, environment: Environment<'_>) -> Result<String, ConfigError> {
     let unreadable =
         |why| Source { file: path, text: "", environment }.error("", None, Rule::Unreadable(why));
     let mut text = String::new();
@@ -73,7 +109,7 @@ pub fn load_with(path: &Path, environment: Environment<'_>) -> Result<Config, Co
     if text.len() as u64 > LONGEST {
         return Err(unreadable(ErrorKind::FileTooLarge));
     }
-    parse_with(&text, path, environment)
+    Ok(text)
 }
 
 /// Checks the configuration in `text`. Errors call the file `path`, and the names of other files
@@ -87,5 +123,5 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 
 fn parse_with(text: &str, path: &Path, environment: Environment<'_>) -> Result<Config, ConfigError> {
     let source = Source { file: path, text, environment };
-    check::config(&source, source.read()?)
+    check::config(&source, &source.read()?)
 }

@@ -3,7 +3,7 @@
 mod ike;
 
 pub(crate) use ike::KEY_LOG_WARNING;
-pub use ike::{Connection, Ike, PoolRange};
+pub use ike::{Accounting, Coa, CoaClient, Connection, Ike, PeerMethod, PoolRange};
 pub use wayfarer_mobility::roaming::Policy as Roam;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};

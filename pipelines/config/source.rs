@@ -14,6 +14,19 @@ use toml::Spanned;
 /// Most characters of a value that an error shows.
 const SHOWN: usize = 60;
 
+/// Keys of times, which are texts with a unit.
+const TIMES: [&str; 9] = [
+    "idle",
+    "keepalive",
+    "soft_time",
+    "hard_time",
+    "half_open_time",
+    "liveness",
+    "timeout",
+    "lifetime.ike",
+    "lifetime.child",
+];
+
 /// A function that returns the value of an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -135,7 +148,8 @@ impl Source<'_> {
                 table if table.starts_with("struct ") => "a table",
                 other => other,
             };
-            at_value(Rule::Type(format!("must be {wanted}").into()))
+            let is_time = wanted == "a string" && TIMES.iter().any(|time| key.ends_with(time));
+            at_value(if is_time { Rule::Duration } else { Rule::Type(format!("must be {wanted}").into()) })
         } else {
             at_value(Rule::Type(message.into()))
         }

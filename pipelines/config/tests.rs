@@ -5,6 +5,7 @@ mod dpdk;
 mod ike;
 mod refused;
 mod texts;
+mod warnings;
 
 use super::{model::*, *};
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};

@@ -212,7 +212,7 @@ pub(super) fn identities(list: &[String]) -> Result<IdentityPattern, Rule> {
             Ok(IdentityPattern::Suffix(text.as_bytes().get(1..).unwrap_or_default().to_vec()))
         }
         list if list.iter().any(|text| text == "any" || is_suffix(text)) => Err(Rule::LonePattern),
-        list => Ok(IdentityPattern::Of(list.iter().map(|text| identity(text)).collect::<Result<_, _>>()?)),
+        list => Ok(IdentityPattern::of(list.iter().map(|text| identity(text)).collect::<Result<_, _>>()?)),
     }
 }
 

@@ -7,13 +7,16 @@
 //! | [`Authorities`] | the authorities that the gateway trusts |
 //! | `scheme` | signature schemes and their encoding on the wire |
 //! | [`certificate`] | the names in a certificate |
+//! | [`CertificateFacts`] | validity, purpose and key of a certificate |
 //! | `files` | PEM files |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
-//! | [`RadiusSockets`] | sockets to RADIUS servers |
+//! | [`DynamicSocket`] | the port for RADIUS servers' own requests |
+//! | [`RadiusSockets`], [`AccountingSockets`] | sockets to RADIUS servers |
 
 mod authorities;
 pub mod certificate;
 mod eap_tls;
+mod facts;
 mod files;
 mod radius;
 mod scheme;
@@ -21,8 +24,9 @@ mod signer;
 
 pub use authorities::{Authorities, CrlPolicy};
 pub use eap_tls::EapTlsServer;
+pub use facts::{CertificateFacts, KeyType};
 pub use files::{CredentialError, CredentialProblem};
-pub use radius::RadiusSockets;
+pub use radius::{AccountingSockets, DynamicSocket, RadiusSockets};
 pub use signer::CertificateSigner;
 
 #[cfg(test)]

@@ -14,8 +14,10 @@ pub(crate) const SECRET: &str = "a shared secret of the test";
 /// A running server, which ends on drop.
 pub(crate) struct FreeRadius {
     pub(crate) address: SocketAddr,
+    /// The address for accounting.
+    pub(crate) accounting: SocketAddr,
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl FreeRadius {
@@ -26,13 +28,15 @@ impl FreeRadius {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let dir = folder.path().to_str().expect("the folder's name is UTF-8");
         // FreeRADIUS does not accept port 0.
-        let address =
-            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()).expect("a port is free");
+        let free = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free"));
+        let [address, accounting] = free.each_ref().map(|s| s.local_addr().expect("a socket has an address"));
+        drop(free);
         let config = include_str!("radiusd.conf")
             .replace("FOLDER", dir)
             .replace("SECRET", SECRET)
             .replace("TLS_VERSION", tls_version)
-            .replace("PORT", &address.port().to_string());
+            .replace("PORT", &address.port().to_string())
+            .replace("ACCOUNTS", &accounting.port().to_string());
         for (name, content) in files.into_iter().chain([("radiusd.conf", &config[..])]) {
             fs::write(folder.path().join(name), content).expect("a file can be written");
         }
@@ -50,7 +54,12 @@ impl FreeRadius {
         }
         // The server must not block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { address, child, _folder: folder }
+        Self { address, accounting, child, folder }
+    }
+
+    /// Returns the accounting records that it has written, with a line for each attribute.
+    pub(crate) fn records(&self) -> String {
+        fs::read_to_string(self.folder.path().join("detail")).unwrap_or_default()
     }
 }
 

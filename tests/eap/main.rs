@@ -2,6 +2,7 @@
 //!
 //! Needs the Debian package freeradius.
 
+mod accounting;
 mod free_radius;
 mod radius;
 mod tls_client;
@@ -167,6 +168,10 @@ fn free_radius_judges_passwords() {
         ip6: Some("2001:db8:98::200".parse().unwrap()),
         pools: vec![b"staff".to_vec()],
         session_timeout: Some(15),
+        user_name: b"alice".to_vec(),
+        class: vec![b"gold".to_vec(), b"blue".to_vec()],
+        filters: vec![b"net".to_vec()],
+        interim_interval: Some(600),
     };
     assert_eq!(conversation.grant(), Some(&grant));
     let mut conversation = radius.begin(origin());

@@ -8,6 +8,7 @@ mod forwarding;
 mod fuzz_corpus;
 mod links;
 mod policy;
+mod radius;
 mod replay;
 mod roaming;
 mod size;

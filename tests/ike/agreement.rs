@@ -188,7 +188,7 @@ fn by_eap(name: &str, remote_id: IdentityPattern) -> Pair {
 
 #[test]
 fn identity_proved_by_eap_decides_who_may_connect() {
-    let alice = || IdentityPattern::Of(vec![Identity::from_text("alice").unwrap()]);
+    let alice = || IdentityPattern::of(vec![Identity::from_text("alice").unwrap()]);
     let up = |pair: &Pair| pair.gateway.endpoint.peers().filter(|p| p.state() == State::Up).count();
     assert_eq!(up(&by_eap("alice", alice())), 1);
     assert_eq!(up(&by_eap("bob", IdentityPattern::Any)), 1);

@@ -42,7 +42,7 @@ fn named(n: u8) -> Connection {
 
 /// Makes a gateway with a connection for each of `terminals`.
 fn gateway_for(terminals: u8) -> Fleet {
-    let only = |n| IdentityPattern::Of(vec![named(n).local_id]);
+    let only = |n| IdentityPattern::of(vec![named(n).local_id]);
     Fleet::new((0..terminals).map(|n| Connection { remote_id: only(n), ..gateway() }).collect())
 }
 

@@ -10,7 +10,7 @@ use std::{
 use wayfarer::sim::{
     ike::{
         connections::{GATEWAY, TERMINAL, gateway, terminal},
-        habits::EmptyAnswers,
+        habits::LibreswanAnswers,
         side::{Message, Side, to_gateway},
     },
     nat::{Endpoints, Kind, Nat},
@@ -24,7 +24,7 @@ use wayfarer_mobility::{
         event::{Event, PeerId},
         nat::NatDetection,
         settings::Settings,
-        wire::{ExchangeType, Header, Payload, Proposal, Transform, notify},
+        wire::{ExchangeType, Header, Payload, Proposal, Transform, notified, notify},
     },
     path::{Addresses, Path},
 };
@@ -48,12 +48,12 @@ fn last_path(side: &Side) -> Option<(Path, bool)> {
     })
 }
 
-/// Connects a terminal that answers probes by empty messages.
-fn with_empty_answers() -> (Fleet, PeerId) {
+/// Connects a terminal that answers probes as libreswan does.
+fn with_libreswan_answers() -> (Fleet, PeerId) {
     let mut fleet = Fleet::new(vec![gateway()]);
     let side = Side::new(vec![terminal()], Settings { log_keys: true, ..Settings::default() }, 7);
-    let habit = Some(EmptyAnswers::default());
-    let mut side = Side { at: Some(TERMINAL.into()), empty_answers: habit, ..side };
+    let habit = Some(LibreswanAnswers::default());
+    let mut side = Side { at: Some(TERMINAL.into()), libreswan_answers: habit, ..side };
     side.endpoint.dial(fleet.now, 0, TERMINAL.into());
     fleet.terminals.push(side);
     fleet.settle();
@@ -71,8 +71,8 @@ fn move_to(fleet: &mut Fleet, address: [u8; 4]) {
 }
 
 #[test]
-fn peer_that_answers_probes_by_empty_messages_moves() {
-    let (mut fleet, peer) = with_empty_answers();
+fn peer_that_answers_probes_as_libreswan_does_moves() {
+    let (mut fleet, peer) = with_libreswan_answers();
     for address in [ELSEWHERE, OTHER, TERMINAL] {
         move_to(&mut fleet, address);
         fleet.pass(60 * SECOND);
@@ -88,24 +88,31 @@ fn peer_that_answers_probes_by_empty_messages_moves() {
     assert_eq!(fleet.address_of(peer), SocketAddr::from((ELSEWHERE, 4500)));
 }
 
+/// A peer without MOBIKE has no COOKIE2 to return; one with MOBIKE has.
 #[test]
-fn empty_answer_confirms_a_move_only_from_the_new_address() {
-    for (source, confirms) in [(TERMINAL, false), (OTHER, false), (ELSEWHERE, true)] {
-        let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+fn empty_answer_confirms_a_move_only_from_the_new_address_and_without_mobike() {
+    for (mobike, source, confirms) in [
+        (false, TERMINAL, false),
+        (false, OTHER, false),
+        (false, ELSEWHERE, true),
+        (true, TERMINAL, false),
+        (true, ELSEWHERE, false),
+    ] {
+        let mut insider = Insider::new(Connection { mobike, ..gateway() }, terminal(), Settings::default());
         let [_, peer] = insider.pair.connected_peers().map(|all| all[0]);
         insider.pair.gateway.endpoint.handle_path(insider.pair.now, peer, path(ELSEWHERE, UDP));
         let probe = insider.pair.down().remove(0);
         assert_eq!(probe.0.remote, SocketAddr::from((ELSEWHERE, 4500)));
         insider.answer(ExchangeType::Informational, 0, source, &[]);
         let unconfirmed = insider.pair.gateway.endpoint.count(Counter::Unconfirmed);
-        assert_eq!(unconfirmed, u64::from(!confirms), "from {source:?}");
+        assert_eq!(unconfirmed, u64::from(!confirms), "from {source:?}, {mobike}");
         let at = insider.pair.gateway.endpoint.peers().next().unwrap().addresses().remote.ip();
         assert_eq!(at, IpAddr::from(if confirms { ELSEWHERE } else { TERMINAL }), "from {source:?}");
     }
 }
 
 #[test]
-fn update_without_cookie2_is_followed_and_confirmed_by_an_empty_answer() {
+fn update_without_cookie2_is_followed_and_probed() {
     let mut insider = Insider::new(gateway(), terminal(), Settings::default());
     let spis = insider.pair.gateway.endpoint.peers().next().unwrap().spis().unwrap();
     let there = to_gateway(ELSEWHERE, 4500);
@@ -117,7 +124,7 @@ fn update_without_cookie2_is_followed_and_confirmed_by_an_empty_answer() {
     insider.pair.gateway.endpoint.handle_datagram(insider.pair.now, there, &update);
     let sent = insider.pair.down();
     assert_eq!(sent.iter().map(|(to, _)| to.remote).collect::<Vec<_>>(), [there.remote; 2]);
-    let notified = |payloads: &[Payload<'_>]| {
+    let kinds = |payloads: &[Payload<'_>]| {
         let kind = |payload: &Payload<'_>| match payload {
             Payload::Notify(notify) => Some(notify.kind),
             _ => None,
@@ -125,10 +132,13 @@ fn update_without_cookie2_is_followed_and_confirmed_by_an_empty_answer() {
         payloads.iter().filter_map(kind).collect::<Vec<_>>()
     };
     let nats = [notify::NAT_DETECTION_SOURCE_IP, notify::NAT_DETECTION_DESTINATION_IP];
-    assert_eq!(insider.read(&sent[0].1, notified), nats, "the answer");
-    assert_eq!(insider.read(&sent[1].1, notified), [notify::COOKIE2], "the probe");
+    assert_eq!(insider.read(&sent[0].1, kinds), nats, "the answer");
+    let probe = [nats[0], nats[1], notify::COOKIE2];
+    assert_eq!(insider.read(&sent[1].1, kinds), probe, "libreswan returns COOKIE2 only beside the others");
     assert_eq!(last_path(&insider.pair.gateway), Some((path(ELSEWHERE, RAW), false)));
-    insider.answer(ExchangeType::Informational, 0, ELSEWHERE, &[]);
+    let cookie = insider.read(&sent[1].1, |all| notified(all, notify::COOKIE2).unwrap().to_vec());
+    let answer = [Payload::notify(notify::COOKIE2, &cookie)];
+    insider.answer(ExchangeType::Informational, 0, ELSEWHERE, &answer);
     drop(insider.pair.down());
     assert!(insider.pair.gateway.events.iter().any(|event| matches!(event, Event::PathConfirmed { .. })));
 }
@@ -313,6 +323,22 @@ fn probe_goes_to_the_port_at_which_ike_reaches_the_peer() {
         let at = pair.gateway.endpoint.peers().next().unwrap().addresses().remote;
         assert_eq!(at, external);
     }
+}
+
+/// If ESP goes in UDP whatever comes, the port is that of IKE, so it changes as well.
+#[test]
+fn forced_encapsulation_goes_to_the_port_at_which_ike_reaches_the_peer() {
+    let mut pair = Pair::connected(Connection { force_udp: true, ..gateway() }, terminal());
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
+    pair.gateway.endpoint.handle_path(pair.now, there, path(OTHER, RAW));
+    drop(pair.down());
+    assert_eq!(last_path(&pair.gateway), Some((path(OTHER, UDP), false)));
+    pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+    let (addresses, check) = pair.up().remove(0);
+    let external = SocketAddr::from((OTHER, 7777));
+    pair.deliver_up(&(Addresses { local: external, ..addresses }, check));
+    drop(pair.down());
+    assert_eq!(last_path(&pair.gateway), Some((path(OTHER, Some((4500, 7777))), false)));
 }
 
 /// A peer may delete the child SA that it has just created while we are still computing its keys.

@@ -9,7 +9,7 @@ use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal
 use wayfarer_mobility::{
     aaa::eap::Authenticator,
     crypto::{Encr, Verifier},
-    identity::Identity,
+    identity::{Identity, kind},
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
         event::{Event, Reason},
@@ -24,7 +24,7 @@ fn id(text: &str) -> Identity {
 }
 
 fn only(text: &str) -> IdentityPattern {
-    IdentityPattern::Of(vec![id(text)])
+    IdentityPattern::of(vec![id(text)])
 }
 
 /// Makes a connection by EAP for users that match `remote_id`, with the pool of this index.
@@ -102,6 +102,37 @@ fn gateway_is_called_by_any_of_its_names() {
         let mut fleet = Fleet::new(all());
         fleet.connect(TERMINAL, asking(asked, terminal()));
         assert_eq!(fleet.gateway.end_reasons(), [Reason::NoConnection], "{asked}");
+    }
+}
+
+#[test]
+fn gateway_has_one_identity_for_a_peer_even_if_eap_changes_the_connection() {
+    let eap = users(&["alice"]);
+    let narrow = by_eap("narrow", &eap, only("alice"), 1);
+    let wide =
+        Connection { other_local_ids: vec![id("vpn.test")], ..by_eap("wide", &eap, IdentityPattern::Any, 0) };
+    for (asked, chosen) in [("vpn.test", 1), ("gw.test", 0)] {
+        let mut fleet = Fleet::new(vec![narrow.clone(), wide.clone()]);
+        fleet.connect(TERMINAL, asking(asked, person("192.168.7.5", "alice")));
+        assert_eq!(shown(&fleet).0, chosen, "{asked}");
+        assert_eq!(fleet.gateway.end_reasons(), [], "{asked}");
+    }
+}
+
+#[test]
+fn long_identities_are_refused_before_they_are_compared() {
+    let long = |length: usize| Identity { kind: kind::FQDN, data: vec![b'a'; length] };
+    let claims = |length| Connection { local_id: long(length), ..terminal() };
+    let asks = |length| Connection { remote_id: IdentityPattern::of(vec![long(length)]), ..terminal() };
+    for (terminal, reason) in [
+        (claims(512), Reason::NoConnection),
+        (claims(513), Reason::Protocol),
+        (asks(512), Reason::NoConnection),
+        (asks(513), Reason::Protocol),
+    ] {
+        let mut fleet = Fleet::new(vec![Connection { remote_id: only("*"), ..gateway() }]);
+        fleet.connect(TERMINAL, terminal);
+        assert_eq!(fleet.gateway.end_reasons(), [reason]);
     }
 }
 

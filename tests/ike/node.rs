@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use wayfarer::sim::ike::habits::EmptyAnswers;
+use wayfarer::sim::ike::habits::LibreswanAnswers;
 use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
@@ -70,15 +70,15 @@ pub(super) struct Node {
     /// SPIs whose child SAs are awaited, and the packets that came by each; `true` if their new paths
     /// are reported.
     awaited: BTreeMap<u32, Vec<(Addresses, Esp, bool)>>,
-    empty_answers: Option<EmptyAnswers>,
+    libreswan_answers: Option<LibreswanAnswers>,
     sends_at_once: bool,
 }
 
 /// Habits of a node, most of them of other implementations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Habits {
-    /// The node answers probes by empty messages. Its endpoint must log keys.
-    pub(super) empty_answers: bool,
+    /// The node answers probes as libreswan does. Its endpoint must log keys.
+    pub(super) libreswan_answers: bool,
     /// It sends by the child SA of a peer's request at once, before the peer has its answer.
     pub(super) sends_at_once: bool,
     /// It gives crash tokens (RFC 6290), from a secret that outlives its restarts.
@@ -104,20 +104,20 @@ impl Node {
             keys: BTreeSet::new(),
             log: BTreeMap::new(),
             awaited: BTreeMap::new(),
-            empty_answers: None,
+            libreswan_answers: None,
             sends_at_once: false,
         }
     }
 
     /// Returns the node with these habits.
     pub(super) fn with(self, habits: Habits) -> Self {
-        let empty_answers = habits.empty_answers.then(EmptyAnswers::default);
-        Self { empty_answers, sends_at_once: habits.sends_at_once, ..self }
+        let libreswan_answers = habits.libreswan_answers.then(LibreswanAnswers::default);
+        Self { libreswan_answers, sends_at_once: habits.sends_at_once, ..self }
     }
 
     /// Returns an IKE message of the endpoint as the node sends it.
     pub(super) fn as_sent(&mut self, message: Vec<u8>) -> Vec<u8> {
-        match &mut self.empty_answers {
+        match &mut self.libreswan_answers {
             Some(habit) => habit.apply(message),
             None => message,
         }
@@ -146,7 +146,7 @@ impl Node {
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.endpoint.poll_event() {
             self.note(now, &event);
-            self.empty_answers.iter_mut().for_each(|habit| habit.learn(&event));
+            self.libreswan_answers.iter_mut().for_each(|habit| habit.learn(&event));
             match event {
                 Event::PeerUp { peer, .. } => {
                     assert!(!self.gone.contains(&peer));

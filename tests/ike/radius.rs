@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     primitives::Primitives,
     sim::ike::{
-        connections::{TERMINAL, gateway, terminal},
+        connections::{TERMINAL, gateway, prefix, terminal},
         keys::LoggedKeys,
         side::{Side, reversed},
     },
@@ -21,10 +21,10 @@ use wayfarer_mobility::{
         },
     },
     ike::{
-        connection::{Connection, LocalAuth, RemoteAuth},
+        connection::{ChildPolicy, Connection, LocalAuth, RemoteAuth},
         counter::Counter,
         event::{Event, Reason},
-        leases::LeaseError,
+        leases::GrantError,
         protection::Fragments,
         settings::Settings,
         view::State,
@@ -105,7 +105,7 @@ impl Rig {
     }
 
     /// Returns why grants were refused.
-    fn refusals(&self) -> Vec<LeaseError> {
+    fn refusals(&self) -> Vec<GrantError> {
         let refusal = |event: &Event| match event {
             Event::GrantRefused { reason, .. } => Some(reason.clone()),
             _ => None,
@@ -257,7 +257,7 @@ fn a_granted_address_that_another_user_has_is_refused() {
         rig.connect(TERMINAL, granting("alice", first));
         rig.connect(ELSEWHERE, granting("bob", address(text)));
         let fixed: IpAddr = text.parse().unwrap();
-        assert_eq!(rig.refusals(), [LeaseError::Taken(fixed)]);
+        assert_eq!(rig.refusals(), [GrantError::Taken(fixed)]);
         assert_eq!(rig.terminal.end_reasons(), [Reason::Refused(notify::INTERNAL_ADDRESS_FAILURE)]);
         assert_eq!(rig.inner(), [fixed], "alice keeps it");
     }
@@ -296,7 +296,7 @@ fn addresses_that_no_peer_can_have_are_not_granted() {
         let mut rig = Rig::new(vec![people()]);
         rig.gateway.endpoint.reserve_addresses([router].into());
         rig.connect(TERMINAL, granting("alice", address(text)));
-        assert_eq!(rig.refusals(), [LeaseError::Impossible(text.parse().unwrap())]);
+        assert_eq!(rig.refusals(), [GrantError::Impossible(text.parse().unwrap())]);
         assert_eq!(rig.terminal.end_reasons(), [Reason::Refused(notify::INTERNAL_ADDRESS_FAILURE)]);
         assert_eq!(rig.gateway.endpoint.state_sizes().leases, 0, "{text}");
     }
@@ -315,6 +315,27 @@ fn address_of_a_removed_name_server_can_be_granted() {
 }
 
 #[test]
+fn the_outer_address_of_a_peer_without_an_inner_one_is_not_granted() {
+    for pools in [vec![], vec![0]] {
+        let is_refused = pools.is_empty();
+        let mut rig = Rig::new(vec![Connection { pools, unique: false, ..people() }]);
+        rig.connect(ELSEWHERE, granting("bob", Grant::default()));
+        let outer = IpAddr::from(ELSEWHERE);
+        rig.connect(TERMINAL, granting("alice", address("192.0.2.8")));
+        match is_refused {
+            true => assert_eq!(rig.refusals(), [GrantError::Impossible(outer)]),
+            false => assert!(rig.inner().contains(&outer), "bob's traffic has an inner address"),
+        }
+        if is_refused {
+            let bob = rig.gateway.connected_peers()[0];
+            rig.gateway.endpoint.close(rig.now, bob);
+            rig.connect(TERMINAL, granting("alice", address("192.0.2.8")));
+            assert!(rig.inner().contains(&outer), "bob is gone");
+        }
+    }
+}
+
+#[test]
 fn a_named_pool_is_used_if_the_connection_has_it() {
     let named = |name: &str| Grant { pools: vec![name.into()], ..Grant::default() };
     let both = || Connection { pools: vec![0, 1], ..people() };
@@ -324,9 +345,9 @@ fn a_named_pool_is_used_if_the_connection_has_it() {
     // Another connection's pool, and an address of it, are as little granted as an unknown pool.
     let fixed = IpAddr::from([10, 98, 1, 7]);
     for (grant, refusal) in [
-        (named("second"), LeaseError::UnknownPool("second".into())),
-        (named("third"), LeaseError::UnknownPool("third".into())),
-        (address("10.98.1.7"), LeaseError::OtherPool(fixed)),
+        (named("second"), GrantError::UnknownPool("second".into())),
+        (named("third"), GrantError::UnknownPool("third".into())),
+        (address("10.98.1.7"), GrantError::OtherPool(fixed)),
     ] {
         let mut rig = Rig::new(vec![people()]);
         rig.connect(TERMINAL, granting("alice", grant));
@@ -357,6 +378,90 @@ fn a_session_ends_after_the_time_that_was_granted() {
             Some(_) => assert_eq!(reasons, [vec![Reason::SessionOver], vec![Reason::Deleted]]),
         }
     }
+}
+
+#[test]
+fn a_server_may_end_a_session_or_give_it_another_end() {
+    let mut rig = Rig::new(vec![people()]);
+    rig.connect(TERMINAL, granting("alice", Grant { session_timeout: Some(15), ..Grant::default() }));
+    rig.pass(10);
+    let peer = rig.gateway.connected_peers()[0];
+    rig.gateway.endpoint.change_grant(rig.now, peer, Some(20), None);
+    rig.pass(19);
+    assert_eq!(rig.gateway.end_reasons(), []);
+    rig.pass(2);
+    assert_eq!(rig.gateway.end_reasons(), [Reason::SessionOver]);
+
+    let mut rig = Rig::new(vec![people()]);
+    rig.connect(TERMINAL, granting("alice", Grant { session_timeout: Some(15), ..Grant::default() }));
+    let peer = rig.gateway.connected_peers()[0];
+    rig.gateway.endpoint.change_grant(rig.now, peer, Some(0), None);
+    rig.pass(20);
+    assert_eq!(rig.gateway.end_reasons(), [], "zero means no end");
+    rig.gateway.endpoint.disconnect(rig.now, peer);
+    rig.settle();
+    let reasons = [&rig.gateway, &rig.terminal].map(|side| side.end_reasons());
+    assert_eq!(reasons, [[Reason::Disconnected], [Reason::Deleted]]);
+    assert_eq!(rig.gateway.endpoint.state_sizes().leases, 0);
+}
+
+// Child SAs.
+
+/// Makes a connection whose peers may have one of two child SAs.
+fn two_halves() -> Connection {
+    let half = |name: &str, first, last| ChildPolicy {
+        name: name.into(),
+        local: vec![prefix([10, 99, 0, first], [10, 99, 0, last])],
+        remote: vec![],
+        transport: false,
+    };
+    Connection { children: vec![half("lower", 0, 127), half("upper", 128, 255)], ..people() }
+}
+
+fn filters(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_peer_has_only_the_child_sas_that_the_server_names() {
+    for (names, child) in [(&[][..], "lower"), (&["lower", "upper"], "lower"), (&["upper"], "upper")] {
+        let mut rig = Rig::new(vec![two_halves()]);
+        rig.connect(TERMINAL, granting("alice", Grant { filters: filters(names), ..Grant::default() }));
+        assert_eq!(rig.gateway.newest_child().name, child, "{names:?}");
+    }
+}
+
+#[test]
+fn a_child_sa_that_the_connection_does_not_have_refuses_the_log_in() {
+    for name in ["middle", "Upper", ""] {
+        let mut rig = Rig::new(vec![two_halves()]);
+        rig.connect(
+            TERMINAL,
+            granting("alice", Grant { filters: filters(&["upper", name]), ..Grant::default() }),
+        );
+        assert_eq!(rig.refusals(), [GrantError::UnknownFilter(name.into())]);
+        assert_eq!(rig.gateway.end_reasons(), [Reason::Grant]);
+        assert!(rig.gateway.connected_peers().is_empty());
+    }
+}
+
+#[test]
+fn a_child_sa_that_a_server_forbids_ends_at_once_and_stays_away() {
+    let mut rig = Rig::new(vec![two_halves()]);
+    rig.connect(TERMINAL, granting("alice", Grant::default()));
+    let peer = rig.gateway.connected_peers()[0];
+    assert!(!rig.gateway.endpoint.has_filters(peer, &filters(&["middle"])));
+    assert!(rig.gateway.endpoint.has_filters(peer, &filters(&["upper"])));
+    rig.gateway.endpoint.change_grant(rig.now, peer, None, Some(filters(&["upper"])));
+    let ended = |side: &Side| side.events.iter().any(|event| matches!(event, Event::ChildDown { .. }));
+    let first = rig.gateway.endpoint.poll_event();
+    assert!(matches!(first, Some(Event::ChildDown { .. })), "before the peer has answered");
+    rig.settle();
+    assert!(ended(&rig.terminal));
+    // The terminal asks for all of it again, and gets what is left.
+    rig.pass(5);
+    assert_eq!(rig.gateway.newest_child().name, "upper");
+    assert_eq!(rig.gateway.end_reasons(), []);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn any() -> Connection {
 
 /// The gateway's connection for peers of this name.
 fn named(name: &str) -> Connection {
-    let remote_id = IdentityPattern::Of(vec![identity(name)]);
+    let remote_id = IdentityPattern::of(vec![identity(name)]);
     Connection { name: name.into(), remote_id, ..gateway() }
 }
 

@@ -153,7 +153,7 @@ impl World {
         let habits = if node == GATE { Habits { crash_tokens, ..Habits::default() } } else { self.habits };
         let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
         let settings = Settings {
-            log_keys: habits.empty_answers,
+            log_keys: habits.libreswan_answers,
             crash_secret: crash_tokens.then_some(secret),
             ..Settings::default()
         };

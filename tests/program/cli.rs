@@ -88,6 +88,9 @@ fn help_and_version() {
         #[cfg(feature = "bench")]
         (&["bench", "rate", "--help"], "wayfarer bench rate --port eth1 --peer-port eth2"),
         (&["check", "--help"], "wayfarer check conf/gateway.toml"),
+        (&["pki", "gateway", "--help"], "wayfarer pki gateway vpn.example.org --file vpn"),
+        (&["pki", "user", "--help"], "wayfarer pki user alice@example.org"),
+        (&["profile", "--help"], "wayfarer profile --for apple --config gateway.toml > vpn.mobileconfig"),
         (&["show", "--help"], "wayfarer show drops"),
         (&["show", "--help"], "wayfarer show ports --counters"),
         (&["reload", "--help"], "wayfarer reload"),
@@ -134,16 +137,24 @@ fn wrong_command_line_exits_with_2() {
 
 #[test]
 fn valid_configuration_exits_with_0() {
-    let (code, out, _) = run(&["check", "conf/gateway.toml"]);
-    assert_eq!(
-        (code, &out[..]),
-        (0, "conf/gateway.toml: valid: 2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules\n")
-    );
-    let (code, out, _) = run(&["check", "conf/transport.toml"]);
-    assert_eq!(
-        (code, &out[..]),
-        (0, "conf/transport.toml: valid: 2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules\n")
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    fs::write(&path, "[[port]]\nname = \"a\"\nkind = \"sink\"\n").unwrap();
+    let (code, out, _) = run(&["check", path.to_str().unwrap()]);
+    let end = "valid: 1 port, 0 routes, 0 tunnels, 0 connections, 0 policy rules\n";
+    assert_eq!((code, out), (0, format!("{}: {end}", path.display())));
+    // How many warnings there are depends on this machine's devices.
+    for (file, counts) in [
+        ("conf/gateway.toml", "2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules"),
+        ("conf/transport.toml", "2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules"),
+    ] {
+        let (code, out, _) = run(&["check", file]);
+        assert_eq!(code, 0, "{out}");
+        let (warnings, last) = out.trim_end().rsplit_once('\n').unwrap();
+        assert!(warnings.contains("warning: tunnel.inbound.key_file: is an example"), "{out}");
+        assert!(last.starts_with(&format!("{file}: valid, with ")), "{out}");
+        assert!(last.ends_with(&format!(" warnings: {counts}")), "{out}");
+    }
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod cli;
 mod demo;
 mod dpdk_setup;
 mod imports;
+mod pki;
 mod reload;

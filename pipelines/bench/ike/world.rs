@@ -96,7 +96,7 @@ impl World {
         let terminal = Connection {
             local_id: ids[1].clone(),
             other_local_ids: vec![],
-            remote_id: IdentityPattern::Of(vec![ids[0].clone()]),
+            remote_id: IdentityPattern::of(vec![ids[0].clone()]),
             local_auth: terminal,
             remote_auth: for_terminal,
             children: vec![ChildPolicy { local: vec![], remote: child.local, ..child }],
@@ -138,8 +138,16 @@ impl World {
     /// Configures a gateway with room for `tunnels` tunnels.
     pub(super) fn config(&self, tunnels: u32, liveness: Option<Duration>) -> Config {
         let [first, last] = Self::pool();
-        let connection =
-            |protocol| model::Connection { protocol, window: 1024, mtu: None, limits: Limits::NONE };
+        let connection = |protocol| model::Connection {
+            protocol,
+            peer_method: model::PeerMethod::SharedKey,
+            certificate: None,
+            window: 1024,
+            mtu: None,
+            limits: Limits::NONE,
+            nas_identifier: "wayfarer".into(),
+            accounting: None,
+        };
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };
         let ike = Ike {
             connections: self.connections(liveness).into_iter().map(connection).collect(),

@@ -1,6 +1,8 @@
 //! Checks `[ike]`, `[[pool]]` and `[[connection]]`.
 
+mod accounting;
 mod child;
+mod coa;
 mod pool;
 mod proof;
 mod raw;
@@ -10,8 +12,8 @@ use super::{
     algorithms::{self, Use},
     error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
-    file::{self, IkeEncap, Key, List, Scalar},
-    model::{Config, Connection, Ike, KEY_LOG_WARNING, PoolRange, PortKind, Remote},
+    file::{self, IkeEncap, Key, List, Method, Scalar},
+    model::{Config, Connection, Ike, KEY_LOG_WARNING, PeerMethod, PoolRange, PortKind, Remote},
     source::Source,
     value,
 };
@@ -77,6 +79,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     Ok(Ike {
         connections,
         pools,
+        coa: coa::coa(source, &file.coa)?,
         key_log,
         crash_secret_file: source
             .optional("ike.crash_secret_file", &raw.crash_secret_file, |path| source.path(path))?,
@@ -148,6 +151,17 @@ impl RawConnection<'_> {
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
             limits: self.limits()?,
+            peer_method: match self.methods(remote)?.remote {
+                Method::Psk => PeerMethod::SharedKey,
+                Method::Certificate => PeerMethod::Certificate,
+                Method::EapMschapv2 => PeerMethod::Password,
+                Method::EapTls => PeerMethod::EapTls,
+                Method::EapRadius => PeerMethod::Radius,
+            },
+            certificate: source
+                .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
+            nas_identifier: self.nas_identifier()?,
+            accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,
                 name,

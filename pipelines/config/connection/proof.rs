@@ -172,6 +172,11 @@ impl RawConnection<'_> {
             ("connection.user", text(&raw.user), client || methods.local == Method::EapTls),
             ("connection.password_file", text(&raw.password_file), client),
             ("connection.nas_identifier", text(&raw.nas_identifier), methods.remote == Method::EapRadius),
+            (
+                "connection.accounting_interval",
+                text(&raw.accounting_interval),
+                methods.remote == Method::EapRadius,
+            ),
             ("connection.radius", raw.radius.first().map(Spanned::span), methods.remote == Method::EapRadius),
         ];
         let found = unused.into_iter().find_map(|(key, place, used)| Some((key, place.filter(|_| !used)?)));
@@ -344,7 +349,7 @@ impl RawConnection<'_> {
             // A certificate of the same authority alone does not make a peer the gateway that was
             // called.
             None => Ok(match remote {
-                Some(remote) => IdentityPattern::Of(vec![Identity::from_address(remote.ip())]),
+                Some(remote) => IdentityPattern::of(vec![Identity::from_address(remote.ip())]),
                 None => IdentityPattern::Any,
             }),
         }

@@ -26,6 +26,20 @@ pub(in crate::config) struct Ike {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(in crate::config) struct Coa {
+    pub listen: Spanned<String>,
+    pub clients: Spanned<Vec<CoaClient>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct CoaClient {
+    pub address: Spanned<String>,
+    pub secret_file: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Pool {
     pub name: Spanned<String>,
     pub addresses: Spanned<String>,
@@ -52,6 +66,7 @@ pub(in crate::config) struct Connection {
     #[serde(default)]
     pub radius: Vec<Spanned<Radius>>,
     pub nas_identifier: Key<String>,
+    pub accounting_interval: Key<String>,
     pub proposals: Key<List>,
     pub esp: Key<List>,
     pub inner_local: Key<List>,
@@ -97,6 +112,7 @@ pub(in crate::config) enum CrlPolicy {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Radius {
     pub server: Spanned<String>,
+    pub accounting: Key<String>,
     pub secret_file: Spanned<String>,
     pub timeout: Key<String>,
     pub tries: Key<i64>,

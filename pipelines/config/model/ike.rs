@@ -1,8 +1,19 @@
 //! IKE's part of the configuration.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use wayfarer_dataplane::sa::Limits;
-use wayfarer_mobility::ike::{connection, settings::Settings};
+use wayfarer_mobility::{
+    aaa::radius::question::Realm,
+    ike::{
+        connection::{self, SharedKey},
+        settings::Settings,
+    },
+};
 
 /// Logged with the folder of the key log, both when the configuration is checked and when the log
 /// is opened.
@@ -16,6 +27,8 @@ pub struct Ike {
     pub connections: Vec<Connection>,
     /// Pools of inner addresses. Connections refer to them by index.
     pub pools: Vec<PoolRange>,
+    /// Where RADIUS servers send requests; `None`: nowhere.
+    pub coa: Option<Coa>,
     /// The folder in which keys are logged; `None`: no log. Whoever reads the log can decrypt all
     /// traffic.
     pub key_log: Option<PathBuf>,
@@ -42,6 +55,7 @@ impl Default for Ike {
         Self {
             connections: vec![],
             pools: vec![],
+            coa: None,
             key_log: None,
             crash_secret_file: None,
             cookie_threshold: settings.cookie_threshold,
@@ -54,17 +68,74 @@ impl Default for Ike {
     }
 }
 
+/// The way in which a peer authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerMethod {
+    /// By a shared key.
+    SharedKey,
+    /// By a certificate.
+    Certificate,
+    /// By a name and password: EAP-MSCHAPv2.
+    Password,
+    /// By a certificate in EAP-TLS.
+    EapTls,
+    /// By the EAP method that a RADIUS server chooses.
+    Radius,
+}
+
 /// `[[connection]]`
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The connection as IKE uses it.
     pub protocol: connection::Connection,
+    /// The way in which the peer authenticates.
+    pub peer_method: PeerMethod,
+    /// The file with the gateway's certificate, if it uses one.
+    pub certificate: Option<PathBuf>,
     /// Size of the anti-replay windows of the child SAs, in sequence numbers.
     pub window: u32,
     /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
     /// Limits of the child SAs, for each direction. A soft limit starts a rekey.
     pub limits: Limits,
+    /// Our own name for RADIUS servers.
+    pub nas_identifier: String,
+    /// How its peers are accounted for.
+    pub accounting: Option<Accounting>,
+}
+
+/// `[coa]`
+#[derive(Clone, Debug)]
+pub struct Coa {
+    /// The address and the UDP port of the host.
+    pub listen: SocketAddr,
+    /// The servers that may send requests.
+    pub clients: Vec<CoaClient>,
+}
+
+impl PartialEq for Coa {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |client: &CoaClient| (client.address, client.secret.0.clone());
+        self.listen == other.listen && self.clients.iter().map(key).eq(other.clients.iter().map(key))
+    }
+}
+
+/// A RADIUS server that may send requests.
+#[derive(Clone, Debug)]
+pub struct CoaClient {
+    /// Its address.
+    pub address: IpAddr,
+    /// The secret that it shares with us.
+    pub secret: SharedKey,
+}
+
+/// RADIUS servers that keep account of peers.
+#[derive(Clone, Debug)]
+pub struct Accounting {
+    /// The servers.
+    pub realm: Arc<Realm>,
+    /// Time from one interim record to the next, if no server says another.
+    pub interval: Option<Duration>,
 }
 
 /// `[[pool]]`: a range of inner addresses, including both ends.

@@ -79,7 +79,7 @@ fn defaults_are_filled_in() {
     let p = &c.protocol;
     assert_eq!((&p.name[..], p.remote), ("office", None));
     assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
-    assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::Of(vec![id("cl.test")])));
+    assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::of(vec![id("cl.test")])));
     for auth in [format!("{:?}", p.local_auth), format!("{:?}", p.remote_auth)] {
         assert_eq!(auth, "Psk(SharedKey)");
     }
@@ -232,6 +232,29 @@ fn pools_are_prefixes_or_ranges() {
     );
     let same = two.replace("\"b\"", "\"a\"").replace("10.0.7.0", "10.1.7.0");
     assert_eq!(error_with_ports(&same), "x.toml:14: pool.name = \"a\": already used in line 11");
+}
+
+#[test]
+fn radius_servers_may_send_requests_if_configured() {
+    let coa = |keys: &str| format!("{PORTS}[coa]\n{keys}\n");
+    let client = "clients = [{ address = \"10.0.0.5\", secret_file = \"psk\" }]";
+    assert!(parsed(PORTS).coa.is_none());
+    let parsed = parsed(&coa(&format!("listen = \"0.0.0.0:3799\"\n{client}"))).coa.unwrap();
+    assert_eq!((parsed.listen.port(), parsed.clients[0].address), (3799, ip("10.0.0.5")));
+    for (keys, why) in [
+        (
+            &format!("listen = \"10.0.0.1\"\n{client}")[..],
+            "coa.listen = \"10.0.0.1\": must be \"address:port\"",
+        ),
+        ("listen = \"10.0.0.1:3799\"\nclients = []", "coa.clients = []: must not be empty"),
+        (
+            "listen = \"10.0.0.1:3799\"\nclients = [{ address = \"0.0.0.0\", secret_file = \"psk\" }]",
+            "coa.clients.address = \"0.0.0.0\": must be a unicast address",
+        ),
+        ("listen = \"10.0.0.1:3799\"", "coa: missing key \"clients\""),
+    ] {
+        assert_eq!(after_place(&error(&coa(keys))), why);
+    }
 }
 
 #[test]

@@ -334,3 +334,21 @@ fn key_files() {
     let shown = format!("{:?}", folder.parse(&tunnel("")).unwrap());
     assert!(!shown.contains("17, 17") && !shown.contains("1111"), "{shown}");
 }
+
+#[test]
+fn errors_name_the_alternatives() {
+    let line = |from: &str, to: &str| error(&changed(from, to));
+    let no_cipher = line("\"aes128gcm16\", key_file = \"out\"", "\"blowfish\", key_file = \"out\"");
+    assert!(no_cipher.contains("no such cipher; there are aes128gcm16, "), "{no_cipher}");
+    assert_eq!(
+        line("key_file = \"in\"", "key = \"in\""),
+        "x.toml:18: tunnel.inbound: unknown key \"key\"; did you mean \"key_file\"?"
+    );
+    let times = "must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"";
+    assert_eq!(error("[gateway]\nidle = 5\n"), format!("x.toml:2: gateway.idle = 5: {times}"));
+    let line = error(&tunnel("keepalive = 20"));
+    assert!(line.ends_with(&format!("tunnel.keepalive = 20: {times}")), "{line}");
+    let key = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk = \"secret\"\n";
+    let line = error(&format!("{PORTS}{key}"));
+    assert!(line.ends_with("unknown key \"psk\"; did you mean \"psk_file\"?"), "{line}");
+}

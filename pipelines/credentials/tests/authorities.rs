@@ -2,7 +2,10 @@
 
 use super::{pki::*, *};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, PublicKeyData};
-use std::slice;
+use std::{
+    slice,
+    time::{Duration, SystemTime},
+};
 use wayfarer_mobility::{
     crypto::{Crypto, SignatureHashes, Signer, Verifier, VerifyError},
     identity::{Identity, kind},
@@ -70,6 +73,28 @@ fn only_authorities_issue_and_no_authority_is_a_peer() {
     let mut authority = params(NAME, 2);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     assert_eq!(verify(&authorities, &root, &authority, &[]), Err(VerifyError::Certificate));
+}
+
+#[test]
+fn a_peers_own_certificate_is_trusted_by_itself() {
+    let folder = Folder::new();
+    let key = key_pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    // As many tools make it: self-signed, and marked as an authority's.
+    let mut peer = params(NAME, 2);
+    peer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = peer.self_signed(&key).unwrap();
+    let file = folder.write("peer.pem", certificate.pem());
+    let signer = CertificateSigner::load(&file, &folder.write("peer.key", key.serialize_pem())).unwrap();
+    let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
+    let as_peer = |policy, now: u64, name: &str| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        let authorities = Authorities::load(&[&file], &[], policy, move || now).unwrap();
+        authorities.verify(&fqdn(name), signer.certificates(), method, &data, b"octets")
+    };
+    assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, NAME), Ok(()));
+    assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, "other.example.org"), Err(VerifyError::Identity));
+    assert_eq!(as_peer(CrlPolicy::Relaxed, 2_208_988_801, NAME), Err(VerifyError::Expired));
+    assert!(as_peer(CrlPolicy::Strict, NOW, NAME).is_err());
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Option<Vec<u8>> {
     compact.parse::<RdnSequence>().ok()?.to_der().ok()
 }
 
-/// Returns the name with its parts in the opposite order.
+/// Returns the name with its parts in the opposite order. Returns `None` if it cannot be parsed.
 pub(crate) fn reversed(name: &[u8]) -> Option<Vec<u8>> {
     let mut parts: Vec<_> = RdnSequence::from_der(name).ok()?.into();
     parts.reverse();

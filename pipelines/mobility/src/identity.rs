@@ -1,7 +1,7 @@
 //! Identities of peers (RFC 7296 §3.5).
 
 use crate::distinguished_name;
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::{fmt, net::IpAddr};
 
 /// The types of identities that we create or match. Others are kept and compared byte by byte.
@@ -45,10 +45,14 @@ impl Identity {
             let data = digits.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
             return (!data.is_empty()).then_some(Self { kind: kind::KEY_ID, data });
         }
-        if text.contains('=')
-            && let Some(data) = distinguished_name::parse(text)
-        {
-            return Some(Self { kind: kind::DER_ASN1_DN, data });
+        if text.contains('=') {
+            if let Some(data) = distinguished_name::parse(text) {
+                return Some(Self { kind: kind::DER_ASN1_DN, data });
+            }
+            // No domain name has this character.
+            if !text.contains('@') {
+                return None;
+            }
         }
         let is_plain = !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic());
         let kind = if text.contains('@') { kind::RFC822_ADDR } else { kind::FQDN };
@@ -73,8 +77,8 @@ impl Identity {
             }
     }
 
-    /// Returns a distinguished name with its parts in the opposite order, which is how some
-    /// programs write it. Returns `None` for other identities.
+    /// Returns a distinguished name with its parts in the opposite order; `None` for other
+    /// identities.
     pub fn reversed(&self) -> Option<Self> {
         let is_dn = self.kind == kind::DER_ASN1_DN;
         let data = is_dn.then(|| distinguished_name::reversed(&self.data))??;
@@ -122,6 +126,40 @@ impl Identity {
             IpAddr::V4(a) => Self { kind: kind::IPV4_ADDR, data: a.octets().to_vec() },
             IpAddr::V6(a) => Self { kind: kind::IPV6_ADDR, data: a.octets().to_vec() },
         }
+    }
+}
+
+/// The canonical forms of an identity that somebody claims, to compare it with many. They are made
+/// once, because that takes long for a distinguished name. The order of such a name's parts does not
+/// count: RFC 4514 and other programs write it differently.
+#[derive(Clone, Debug)]
+pub struct Forms {
+    canonical: Identity,
+    /// A distinguished name with its parts in the opposite order.
+    reversed: Option<Identity>,
+}
+
+impl Forms {
+    /// Returns the forms of `identity`.
+    pub fn of(identity: &Identity) -> Self {
+        let canonical = identity.canonical();
+        Self { reversed: canonical.reversed(), canonical }
+    }
+
+    /// Returns true if one of the forms is among these canonical ones.
+    pub fn are_in(&self, known: &BTreeSet<Identity>) -> bool {
+        known.contains(&self.canonical) || self.reversed.as_ref().is_some_and(|form| known.contains(form))
+    }
+
+    /// Returns true if `other` is the identity.
+    pub fn are_of(&self, other: &Identity) -> bool {
+        let other = other.canonical();
+        self.canonical == other || self.reversed.as_ref() == Some(&other)
+    }
+
+    /// Returns the canonical form.
+    pub fn canonical(&self) -> &Identity {
+        &self.canonical
     }
 }
 
@@ -180,6 +218,19 @@ mod tests {
         let broken = Identity { data: name.data[..20].to_vec(), ..name.clone() };
         assert!(broken.is_same(&broken.clone()) && !broken.is_same(&name) && broken.canonical() == broken);
         assert_eq!(Identity::from_text("a=b@example.org").unwrap().kind, kind::RFC822_ADDR);
+        assert_eq!(Identity::from_text("CN=bob,NOSUCH=a"), None, "not a domain name");
+    }
+
+    #[test]
+    fn forms_are_compared_as_the_identities_are() {
+        let id = |text| Identity::from_text(text).unwrap();
+        let forms = Forms::of(&id("CN=Bob,O=a"));
+        for (other, is_it) in [("cn=bob,o=a", true), ("O=A, CN=bob", true), ("CN=Bob,O=b", false)] {
+            assert_eq!(forms.are_of(&id(other)), is_it);
+            assert_eq!(forms.are_in(&BTreeSet::from([id("a.test"), id(other).canonical()])), is_it);
+        }
+        assert!(Forms::of(&id("Bob@A.test")).are_of(&id("bob@a.TEST")));
+        assert!(!Forms::of(&id("bob.test")).are_of(&id("@#626f622e74657374")));
     }
 
     #[test]

@@ -1,6 +1,11 @@
-//! Rate limits: a token bucket that refills with time.
+//! Rate limits: token buckets that refill with time, one alone or one for each network.
 
-use core::time::Duration;
+use crate::path::{Network, network};
+use alloc::collections::BTreeMap;
+use core::{net::IpAddr, time::Duration};
+
+/// Most networks whose buckets are kept.
+const MAX_NETWORKS: usize = 1024;
 
 /// A token bucket. It starts full.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,9 +37,48 @@ impl Rate {
     }
 }
 
+/// A token bucket for each network, so that a flood from one leaves the others theirs.
+#[derive(Debug, Default)]
+pub struct NetworkRates {
+    rates: BTreeMap<Network, Rate>,
+}
+
+impl NetworkRates {
+    /// Takes a token out of the bucket of the network of `address`. Returns false if that is empty, or
+    /// too many other networks have used theirs lately.
+    pub fn admits(&mut self, now: Duration, address: IpAddr, burst: u32, refill: Duration) -> bool {
+        let network = network(address);
+        if self.rates.len() >= MAX_NETWORKS && !self.rates.contains_key(&network) {
+            // A full bucket is like none.
+            self.rates.retain(|_, rate| rate.full_at() > now);
+            if self.rates.len() >= MAX_NETWORKS {
+                return false;
+            }
+        }
+        self.rates.entry(network).or_default().admits(now, burst, refill)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_network_does_not_use_up_another_and_memory_is_bounded() {
+        let mut rates = NetworkRates::default();
+        let second = Duration::from_secs(1);
+        let mut admits = |now, network: u32, host: u32| {
+            let address = IpAddr::from((network << 8 | host).to_be_bytes());
+            let admits = rates.admits(now, address, 10, second);
+            assert!(rates.rates.len() <= MAX_NETWORKS);
+            admits
+        };
+        assert_eq!((0..100).filter(|host| admits(second, 1, *host)).count(), 10);
+        assert!(admits(second, 2, 1));
+        let others = (10..100_000).filter(|network| admits(second, *network, 1)).count();
+        assert_eq!(others, MAX_NETWORKS - 2);
+        assert!(admits(3 * second, 99_999, 1), "those that are silent make room");
+    }
 
     #[test]
     fn a_bucket_refills_with_time() {

@@ -90,15 +90,7 @@ fn key_exchange() -> Ike {
     let read = CONNECTIONS.get_or_init(|| {
         for_terminals("10.97.0.0/24", "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"")
     });
-    Ike {
-        connections: read
-            .connections
-            .iter()
-            .map(|c| crate::config::model::Connection { protocol: c.protocol.clone(), ..*c })
-            .collect(),
-        pools: read.pools.clone(),
-        ..Ike::default()
-    }
+    Ike { connections: read.connections.clone(), pools: read.pools.clone(), ..Ike::default() }
 }
 
 fn suites() -> [wayfarer_dataplane::crypto::Suite; 3] {

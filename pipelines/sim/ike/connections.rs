@@ -93,7 +93,7 @@ pub fn terminal() -> Connection {
         local: vec![],
         local_id: identity("cl.test"),
         other_local_ids: vec![],
-        remote_id: IdentityPattern::Of(vec![identity("gw.test")]),
+        remote_id: IdentityPattern::of(vec![identity("gw.test")]),
         children: vec![ChildPolicy {
             name: "net".into(),
             local: vec![],

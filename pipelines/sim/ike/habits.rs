@@ -7,14 +7,14 @@ use wayfarer_mobility::ike::{
     wire::{self, ExchangeType, Header, Payload, notify},
 };
 
-/// Takes COOKIE2 out of the answers that a side sends: libreswan answers a probe of its address by
-/// an empty message.
+/// Takes COOKIE2 out of answers without NAT_DETECTION: libreswan returns it only beside that
+/// (`process_v2N_mobike_requests`).
 #[derive(Debug, Default)]
-pub struct EmptyAnswers {
+pub struct LibreswanAnswers {
     keys: Vec<LoggedKeys>,
 }
 
-impl EmptyAnswers {
+impl LibreswanAnswers {
     /// Learns the keys of the side's IKE SAs from its events. It must
     /// [log](wayfarer_mobility::ike::settings::Settings::log_keys) them.
     pub fn learn(&mut self, event: &Event) {
@@ -35,6 +35,9 @@ impl EmptyAnswers {
         let protection = keys.protection(header.is_from_initiator());
         let opened = protection.open(&header, message, &mut Fragments::default()).ok()??;
         let mut payloads = wire::parse(opened.first, &opened.body).ok()?;
+        if wire::notified(&payloads, notify::NAT_DETECTION_SOURCE_IP).is_some() {
+            return None;
+        }
         let is_cookie2 =
             |payload: &Payload<'_>| matches!(payload, Payload::Notify(n) if n.kind == notify::COOKIE2);
         payloads.retain(|payload| !is_cookie2(payload));

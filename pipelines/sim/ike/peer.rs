@@ -5,6 +5,7 @@ use super::{
     side::{Message, Side},
 };
 use crate::{
+    config::model::Ike,
     sim::{
         fixtures::{OUTSIDE, ip},
         frames::to_gateway,
@@ -37,7 +38,11 @@ impl Peer {
     /// Makes a terminal at `address` with the connections of `text` (see [`ike`]). Its randomness
     /// depends on the address.
     pub fn new(text: &str, address: &str) -> Self {
-        let ike = ike(text, address);
+        Self::with(ike(text, address), address)
+    }
+
+    /// Makes a terminal at `address` with these connections.
+    pub fn with(ike: Ike, address: &str) -> Self {
         let connections = ike.connections.into_iter().map(|c| c.protocol).collect();
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));

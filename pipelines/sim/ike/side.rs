@@ -1,6 +1,6 @@
 //! An endpoint whose tasks run at once.
 
-use super::{connections::GATEWAY, habits::EmptyAnswers, seeded::Seeded};
+use super::{connections::GATEWAY, habits::LibreswanAnswers, seeded::Seeded};
 use crate::primitives::Primitives;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -33,7 +33,7 @@ pub struct Side {
     /// The side's address; `None` if it has every address.
     pub at: Option<IpAddr>,
     /// A habit that the side has; it must log its keys then.
-    pub empty_answers: Option<EmptyAnswers>,
+    pub libreswan_answers: Option<LibreswanAnswers>,
 }
 
 impl Side {
@@ -49,7 +49,7 @@ impl Side {
     pub fn with_pools(connections: Vec<Connection>, pools: Vec<Pool>, settings: Settings, seed: u64) -> Self {
         let random = Arc::new(Seeded::new(seed));
         let endpoint = Endpoint::new(Arc::new(Primitives), random, connections, pools, settings);
-        Self { endpoint, events: vec![], at: None, empty_answers: None }
+        Self { endpoint, events: vec![], at: None, libreswan_answers: None }
     }
 
     /// Returns whether messages to `address` reach this side.
@@ -98,14 +98,14 @@ impl Side {
     /// Runs the endpoint's tasks, and returns the messages that it sends.
     pub fn work(&mut self, now: Duration) -> Vec<Message> {
         run_tasks(&mut self.endpoint, now);
-        let Self { endpoint, events, empty_answers, .. } = self;
+        let Self { endpoint, events, libreswan_answers, .. } = self;
         let known = events.len();
         events.extend(std::iter::from_fn(|| endpoint.poll_event()));
-        if let Some(habit) = empty_answers {
+        if let Some(habit) = libreswan_answers {
             events[known..].iter().for_each(|event| habit.learn(event));
         }
         let sent = std::iter::from_fn(|| endpoint.poll_transmit());
-        sent.filter_map(|t| match (t.payload, &mut *empty_answers) {
+        sent.filter_map(|t| match (t.payload, &mut *libreswan_answers) {
             (Payload::Message(message), Some(habit)) => Some((t.addresses, habit.apply(message))),
             (Payload::Message(message), None) => Some((t.addresses, message)),
             (Payload::Keepalive, _) => None,

@@ -1,6 +1,7 @@
 //! Drives IKE's endpoint and carries out its decisions.
 
 use super::{
+    accounts::Accounts,
     child::{self, ConnectionParts},
     crash_secret::CrashSecret,
     datagram,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     config::model,
+    credentials::DynamicSocket,
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
@@ -61,6 +63,15 @@ pub(in crate::slow_path) struct Ike {
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
+    pub(super) accounts: Accounts,
+    /// Where RADIUS servers send requests.
+    pub(super) dynamic: Option<DynamicSocket>,
+}
+
+/// Listens for requests of RADIUS servers.
+fn listen(coa: &model::Coa) -> io::Result<DynamicSocket> {
+    let clients = coa.clients.iter().map(|client| (client.address, client.secret.0.clone()));
+    DynamicSocket::listen(coa.listen, clients)
 }
 
 fn name_of(endpoint: &Endpoint, index: usize) -> &str {
@@ -126,6 +137,8 @@ impl Ike {
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             _crash_secret: crash_file,
             log: PeerLog::default(),
+            accounts: Accounts::start(now, &config.connections),
+            dynamic: config.coa.as_ref().map(listen).transpose()?,
         };
         this.dial(now, 0..this.connections.len());
         Ok(this)
@@ -145,6 +158,7 @@ impl Ike {
         let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
         self.connections.retain(|index, _| self.endpoint.connection(*index).is_some());
         self.connections.extend(indices.clone().zip(parts(config)));
+        self.accounts.replace(now, indices.clone().zip(&config.connections));
         self.guards.add(config, &mut links.tables);
         self.endpoint.reserve_addresses(network.routes.taken().collect());
         let new = indices.filter(|index| !self.endpoint.is_dialled(*index));
@@ -188,9 +202,11 @@ impl Ike {
     }
 
     /// Closes some of the peers, and connects to no new ones. Returns true once all have answered or
-    /// were given up.
+    /// were given up, and RADIUS servers have confirmed all records.
     pub(in crate::slow_path) fn shut_down(&mut self, now: Duration) -> bool {
-        self.endpoint.shut_down(now, MAX_CLOSED)
+        self.accounts.begin_to_close();
+        let is_over = self.endpoint.shut_down(now, MAX_CLOSED);
+        self.accounts.finish(now) && is_over
     }
 
     /// Handles changed routes and addresses: for each peer that we connected to, uses the local
@@ -239,11 +255,22 @@ impl Ike {
             self.endpoint.handle_timeout(now);
             busy = true;
         }
+        busy |= self.handle_demands(now);
+        self.account(now, links);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
         }
         busy | self.carry_out(now, links, network)
+    }
+
+    /// Records what peers use, and sends records to RADIUS servers.
+    fn account(&mut self, now: Duration, links: &Links) {
+        for peer in self.accounts.take_due(now) {
+            let Some(since) = self.peers.since(peer) else { continue };
+            self.accounts.interim(now, peer, since, self.peers.traffic(peer, links));
+        }
+        self.accounts.turn(now);
     }
 
     /// Carries out the endpoint's decisions, except sending its messages. Those follow later: the
@@ -287,12 +314,16 @@ impl Ike {
                 let name = name_of(&self.endpoint, connection);
                 self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);
                 self.peers.insert(now, peer, identity.to_string(), connection);
+                if let Some(view) = self.endpoint.peer(peer) {
+                    self.accounts.open(now, view);
+                }
             }
             Event::PeerDown { peer, connection, claimed, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
                 match self.peers.remove(peer, links) {
                     Some(ended) => {
+                        self.accounts.close(now, peer, &ended, remote.ip(), reason);
                         let connection = name_of(&self.endpoint, ended.connection);
                         self.log.ended(now, ended, connection, remote, reason);
                     }
@@ -329,6 +360,7 @@ impl Ike {
                     self.unconfirmed.insert(peer, self.peers.traffic(peer, links).sent_bytes);
                 }
                 debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
+                self.accounts.follow(peer, path.remote);
                 if let Err(why) = links.move_to(now, LinkId::Ike(peer), child::path(path)) {
                     debug!(peer = peer.0, %why, "a peer's tunnel does not follow it");
                 }

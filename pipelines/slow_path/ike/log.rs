@@ -1,18 +1,9 @@
 //! The log's lines about peers: one for each link that comes up, ends or fails, in plain words.
 
 use super::peers::{Ended, Traffic};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use tracing::{info, warn};
-use wayfarer_mobility::{
-    identity::Identity,
-    ike::event::Reason,
-    path::{Network, network},
-    rate::Rate,
-};
+use wayfarer_mobility::{identity::Identity, ike::event::Reason, rate::NetworkRates};
 
 /// Logged for an authenticated peer without a name.
 const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name for it, or only the one that the peer itself \
@@ -20,9 +11,6 @@ const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name f
 /// Lines about failed connections that one network may cause at once, and the time until one more.
 const BURST: u32 = 10;
 const REFILL: Duration = Duration::from_secs(10);
-/// Most networks whose lines are counted apart.
-const MAX_NETWORKS: usize = 1024;
-
 /// Failed peers that are remembered.
 const MAX_FAILED: usize = 100;
 
@@ -30,7 +18,7 @@ const MAX_FAILED: usize = 100;
 /// those that were left out are counted.
 #[derive(Debug, Default)]
 pub(super) struct PeerLog {
-    networks: BTreeMap<Network, Rate>,
+    networks: NetworkRates,
     left_out: u64,
     /// The last peers of which a line says that they did not connect, the newest first.
     failed: VecDeque<FailedPeer>,
@@ -95,7 +83,7 @@ impl PeerLog {
         remote: SocketAddr,
         reason: Reason,
     ) {
-        if !self.admits(now, remote.ip()) {
+        if !self.networks.admits(now, remote.ip(), BURST, REFILL) {
             self.left_out += 1;
             return;
         }
@@ -114,18 +102,6 @@ impl PeerLog {
     pub(super) fn failures(&self) -> impl Iterator<Item = &FailedPeer> {
         self.failed.iter()
     }
-
-    fn admits(&mut self, now: Duration, address: IpAddr) -> bool {
-        if self.networks.len() >= MAX_NETWORKS {
-            // A full bucket is like none.
-            self.networks.retain(|_, rate| rate.full_at() > now);
-        }
-        let network = network(address);
-        if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
-            return false;
-        }
-        self.networks.entry(network).or_default().admits(now, BURST, REFILL)
-    }
 }
 
 #[cfg(test)]
@@ -133,15 +109,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_network_does_not_silence_another_and_memory_is_bounded() {
+    fn one_network_does_not_silence_another() {
         let mut log = PeerLog::default();
-        let at = |network: u32, host: u32| IpAddr::from((network << 8 | host).to_be_bytes());
         let now = Duration::from_secs(100);
-        assert_eq!((0..100).filter(|n| log.admits(now, at(1, *n))).count(), BURST as usize);
-        assert!(log.admits(now, at(2, 1)));
-        (0..100_000).for_each(|network| _ = log.admits(now, at(network, 1)));
-        assert_eq!(log.networks.len(), MAX_NETWORKS);
-        assert!(log.admits(now + 20 * REFILL, at(99_999, 1)), "those that are silent make room");
+        for host in 0..100 {
+            log.failed(now, None, None, ([192, 0, 2, host], 500).into(), Reason::NoProposal);
+        }
+        log.failed(now, None, None, ([198, 51, 100, 1], 500).into(), Reason::NoProposal);
+        assert_eq!(log.failures().count(), BURST as usize + 1);
     }
 
     #[test]

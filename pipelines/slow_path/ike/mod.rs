@@ -4,7 +4,9 @@
 //! | module | contents |
 //! |---|---|
 //! | `driver` | messages, timers and events, and how each is handled |
+//! | `demands` | requests of RADIUS servers about connected peers |
 //! | `datagram` | messages in IP packets |
+//! | `accounts` | records about peers for RADIUS servers |
 //! | `child` | converts a negotiated child SA into a tunnel |
 //! | `prefixes` | ranges of addresses as prefixes |
 //! | `guard` | traffic that must not leave unencrypted while no peer is connected |
@@ -17,9 +19,11 @@
 //! | `key_log` | keys for a protocol analyser |
 //! | `view` | peers as the control socket shows them, and its commands |
 
+mod accounts;
 mod child;
 mod crash_secret;
 pub(crate) mod datagram;
+mod demands;
 mod driver;
 mod guard;
 mod helpers;

@@ -92,6 +92,11 @@ impl Peers {
         self.peers.get(&peer).map(|peer| (&peer.name[..], peer.connection))
     }
 
+    /// Returns when a peer connected, since the start.
+    pub(super) fn since(&self, peer: PeerId) -> Option<Duration> {
+        self.peers.get(&peer).map(|peer| peer.since)
+    }
+
     /// Returns a name for a tunnel of `child` of the peer called `peer`, which no tunnel has had.
     pub(super) fn name_tunnel(&mut self, peer: &str, child: &str) -> String {
         self.names += 1;

@@ -55,7 +55,11 @@ struct Names<'a> {
 fn find_one<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, PeerError> {
     let number = name.parse().ok().map(PeerId);
     let matches = |peer: &Names<'_>| {
-        Some(peer.peer) == number || peer.identity.as_deref() == Some(name) || peer.connection == Some(name)
+        // A distinguished name is shown in quotes.
+        let is_identity = |identity: &String| identity.trim_matches('"') == name.trim_matches('"');
+        Some(peer.peer) == number
+            || peer.identity.as_ref().is_some_and(is_identity)
+            || peer.connection == Some(name)
     };
     let mut found: Vec<Names<'_>> = peers.filter(matches).collect();
     if let Some(numbered) = found.iter().find(|peer| Some(peer.peer) == number) {
@@ -159,7 +163,12 @@ impl Ike {
             count: self.endpoint.count(counter),
             meaning: counter.meaning().to_owned(),
         };
-        Counter::ALL.iter().map(view).collect()
+        let lost = CounterView {
+            name: "accounting_lost".to_owned(),
+            count: self.accounts.lost(),
+            meaning: "accounting records that no RADIUS server confirmed".to_owned(),
+        };
+        Counter::ALL.iter().map(view).chain([lost]).collect()
     }
 
     fn find_peer(&self, name: &str) -> Result<PeerId, PeerError> {

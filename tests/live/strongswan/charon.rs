@@ -26,11 +26,14 @@ impl Charon {
             fs::create_dir_all(swanctl.join(folder)).unwrap();
         }
         let pki = lab.path("pki");
-        let name = if connections.contains("certs = gw.crt") { "gw" } else { "cl" };
-        for (file, folder) in
-            [("ca.crt", "x509ca"), (&*format!("{name}.crt"), "x509"), (&*format!("{name}.key"), "private")]
-        {
-            fs::copy(pki.join(file), swanctl.join(folder).join(file)).unwrap();
+        let mut files = vec![("ca.crt".to_owned(), "x509ca")];
+        if let Some((_, rest)) = connections.split_once("certs = ") {
+            let file = rest.lines().next().unwrap_or_default().trim_matches('"');
+            let name = file.strip_suffix(".crt").expect("a certificate's file");
+            files.extend([(file.to_owned(), "x509"), (format!("{name}.key"), "private")]);
+        }
+        for (file, folder) in files {
+            fs::copy(pki.join(&file), swanctl.join(folder).join(&file)).unwrap();
         }
         fs::write(swanctl.join("swanctl.conf"), connections).unwrap();
         // An earlier daemon may have left its socket.

@@ -11,8 +11,10 @@ mod as_gateway;
 mod as_terminal;
 mod charon;
 mod defaults;
+mod machine;
 mod moves;
 mod restart;
+mod road_warrior;
 
 use crate::lab::{Gateway, Lab, wait_for};
 use charon::Charon;

@@ -78,6 +78,11 @@ fn by_eap() {
     let patient = radius.replace(" }", ", timeout = \"20s\", tries = 1 }");
     let shown = format!("{:?}", with(&format!("auth = \"eap-radius\"\n{OWN}{patient}")).unwrap().protocol);
     assert!(shown.contains("10.0.0.5:1812, 1 times 20s"), "{shown}");
+    let books = radius.replace(" }", ", accounting = \"10.0.0.6:1813\" }");
+    let keys = format!("auth = \"eap-radius\"\n{OWN}{books}accounting_interval = \"10m\"\n");
+    let accounting = with(&keys).unwrap().accounting.unwrap();
+    assert_eq!(accounting.realm.servers[0].address.to_string(), "10.0.0.6:1813");
+    assert_eq!(accounting.interval.map(|time| time.as_secs()), Some(600));
     let client = "remote = \"192.0.2.7\"\nuser = \"alice\"\npassword_file = \"password\"\n";
     let c = with(&format!("auth = \"eap-mschapv2\"\n{client}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Eap(_), RemoteAuth::Key(_))));
@@ -245,6 +250,18 @@ fn refuses_combinations_that_cannot_authenticate() {
                 "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"radius\", secret_file = \"psk\" }}]"
             ),
             "connection.radius.server = \"radius\": must be \"address:port\"",
+        ),
+        (
+            &format!(
+                "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"10.0.0.5:1812\", secret_file = \"psk\" }}]\naccounting_interval = \"10m\""
+            ),
+            "connection.accounting_interval = \"10m\": has no meaning with no \"accounting\" in \"radius\"",
+        ),
+        (
+            &format!(
+                "auth = \"eap-radius\"\n{OWN}radius = [{{ server = \"10.0.0.5:1812\", accounting = \"10.0.0.5:1813\", secret_file = \"psk\" }}]\naccounting_interval = \"59s\""
+            ),
+            "connection.accounting_interval = \"59s\": must be at least \"60s\"",
         ),
         (
             &format!("auth = \"certificate\"\n{OWN}authorities = []"),

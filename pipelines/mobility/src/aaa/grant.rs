@@ -16,9 +16,22 @@ pub struct Grant {
     pub pools: Vec<Vec<u8>>,
     /// Seconds until the peer is closed (Session-Timeout, RFC 2865 §5.27).
     pub session_timeout: Option<u32>,
+    /// The name by which the server knows the user, for its own records (User-Name, RFC 2865 §5.1).
+    /// It may be one that only the peer claimed.
+    pub user_name: Vec<u8>,
+    /// Values that go into every record about the peer (Class, RFC 2865 §5.25).
+    pub class: Vec<Vec<u8>>,
+    /// Names of the child SAs that the peer may have (Filter-Id, RFC 2865 §5.11); if empty, all those
+    /// of its connection.
+    pub filters: Vec<Vec<u8>>,
+    /// Seconds from one interim record to the next (Acct-Interim-Interval, RFC 2869 §5.16).
+    pub interim_interval: Option<u32>,
 }
 
 impl Grant {
+    /// Most values of Class that are kept: half a packet.
+    pub const CLASSES: usize = 8;
+
     /// Returns true if it has an inner address.
     pub fn has_address(&self) -> bool {
         self.ip4.is_some() || self.ip6.is_some()

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     crypto::{Crypto, Random},
     fair_queue::FairQueue,
-    rate::Rate,
+    rate::{NetworkRates, Rate},
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::{
@@ -21,6 +21,10 @@ use core::{
 
 /// Answers in one second to messages with unknown SPIs or versions.
 const HINTS: u32 = 100;
+/// Answers with crash tokens in one second. Each costs one HMAC.
+const TOKENS: u32 = 4096;
+/// Those of them to one network, which may be a carrier's NAT with all peers.
+const NETWORK_TOKENS: u32 = TOKENS / 8;
 /// First messages refused in one second before cookies are required.
 const REFUSALS: u32 = 256;
 
@@ -41,6 +45,9 @@ pub(super) struct Admission {
     cookies: Cookies,
     /// Answers to unknown SPIs and versions.
     hints: Rate,
+    /// Answers with crash tokens.
+    tokens: Rate,
+    network_tokens: NetworkRates,
     /// First messages that were refused without a cookie.
     refusals: Rate,
 }
@@ -111,6 +118,15 @@ impl Admission {
     /// Returns true if one more message with an unknown SPI or version may be answered.
     pub(super) fn admits_hint(&mut self, now: Duration) -> bool {
         self.hints.admits(now, HINTS, Duration::from_secs(1) / HINTS)
+    }
+
+    /// Returns true if one more message may be answered with a crash token. After a crash all peers
+    /// ask at once, and a flood from one network must not keep the others from their answers.
+    pub(super) fn admits_token(&mut self, now: Duration, from: IpAddr) -> bool {
+        let refill = |rate| Duration::from_secs(1) / rate;
+        // At once, as many may go out as in a quarter of a second.
+        self.network_tokens.admits(now, from, NETWORK_TOKENS / 4, refill(NETWORK_TOKENS))
+            && self.tokens.admits(now, TOKENS / 4, refill(TOKENS))
     }
 }
 

@@ -4,10 +4,10 @@ use super::{proposal::Offer, wire::TrafficSelector};
 use crate::{
     aaa::eap::Authenticator,
     crypto::{Secret, Signer, Verifier},
-    identity::{Identity, kind},
+    identity::{Forms, Identity, kind},
     roaming::Policy,
 };
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use core::{
     fmt, iter,
     net::{IpAddr, SocketAddr},
@@ -144,14 +144,23 @@ pub struct Ppk {
 pub enum IdentityPattern {
     /// Any identity.
     Any,
-    /// One of these. Distinguished names match in both orders of their parts, because RFC 4514 and
-    /// other programs write them differently.
-    Of(Vec<Identity>),
+    /// One of these.
+    Of {
+        /// As they were written.
+        written: Vec<Identity>,
+        /// In the [canonical](Identity::canonical) form.
+        canonical: BTreeSet<Identity>,
+    },
     /// A domain name or mail address with this ending.
     Suffix(Vec<u8>),
 }
 
 impl IdentityPattern {
+    /// Returns the pattern for peers that have one of these identities.
+    pub fn of(written: Vec<Identity>) -> Self {
+        Self::Of { canonical: written.iter().map(Identity::canonical).collect(), written }
+    }
+
     /// Returns true if the pattern names particular peers.
     pub fn is_named(&self) -> bool {
         *self != Self::Any
@@ -159,22 +168,18 @@ impl IdentityPattern {
 
     /// Returns true if a name that EAP proved matches, as text or as the bytes of a key ID.
     pub fn matches_name(&self, name: &Identity) -> bool {
-        let is_key = |identity: &Identity| identity.kind == kind::KEY_ID && identity.data == name.data;
-        self.matches(name) || matches!(self, Self::Of(all) if all.iter().any(is_key))
+        let is_key = |one: &Identity| one.kind == kind::KEY_ID && one.data == name.data;
+        self.matches(&Forms::of(name))
+            || matches!(self, Self::Of { written, .. } if written.iter().any(is_key))
     }
 
-    /// Returns true if `identity` matches.
-    pub fn matches(&self, identity: &Identity) -> bool {
+    /// Returns true if the identity with these forms matches.
+    pub fn matches(&self, forms: &Forms) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(all) => {
-                let reversed = identity.reversed();
-                let is_it = |one: &Identity| {
-                    one.is_same(identity) || reversed.as_ref().is_some_and(|i| one.is_same(i))
-                };
-                all.iter().any(is_it)
-            }
+            Self::Of { canonical, .. } => forms.are_in(canonical),
             Self::Suffix(suffix) => {
+                let identity = forms.canonical();
                 let at = identity.data.len().checked_sub(suffix.len());
                 let end = at.and_then(|at| identity.data.get(at..));
                 identity.is_name() && end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
@@ -197,14 +202,14 @@ impl Connection {
 
     /// Returns our identity for a peer that `asked` for one (RFC 7296 §1.2, IDr); `None` if it is not
     /// ours.
-    pub(super) fn own_id(&self, asked: Option<&Identity>) -> Option<&Identity> {
+    pub(super) fn own_id(&self, asked: Option<&Forms>) -> Option<&Identity> {
         let mut own = iter::once(&self.local_id).chain(&self.other_local_ids);
-        own.find(|own| asked.is_none_or(|asked| asked.is_same(own)))
+        own.find(|own| asked.is_none_or(|asked| asked.are_of(own)))
     }
 
     /// Returns true if we authenticate in the same way in both, and with the same identity to a peer
     /// that `asked` for one.
-    pub(super) fn has_same_local_auth(&self, other: &Self, asked: Option<&Identity>) -> bool {
+    pub(super) fn has_same_local_auth(&self, other: &Self, asked: Option<&Forms>) -> bool {
         let same_proof = match (&self.local_auth, &other.local_auth) {
             (LocalAuth::Key(a), LocalAuth::Key(b)) => a.certificates() == b.certificates(),
             (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a.0 == b.0,

@@ -9,7 +9,7 @@
 use super::{
     proposal::protocol,
     settings::Settings,
-    wire::{self, Header, Notify, Payload, notify},
+    wire::{self, Header, Notify, Payload, kind, notify},
 };
 use crate::crypto::{Crypto, Prf, Secret};
 use core::{fmt, ops::RangeInclusive};
@@ -18,6 +18,10 @@ use zeroize::Zeroizing;
 
 /// Lengths of a token in bytes (RFC 6290 §5).
 const LENGTHS: RangeInclusive<usize> = 16..=128;
+
+/// Length in bytes of an empty request that AES-GCM protects: header, payload header, IV, padding and
+/// ICV (RFC 5282 §3). No other is shorter.
+const SHORTEST_REQUEST: u32 = 28 + 4 + 8 + 1 + 16;
 
 /// Most tokens in one answer that are compared: the other side may have changed its secret (RFC 6290
 /// §4.5).
@@ -39,6 +43,15 @@ impl CrashToken {
         let secret = settings.crash_secret.as_ref()?;
         let [spi_i, spi_r] = spis.map(u64::to_be_bytes);
         Some(Self(crypto.prf(Prf::HmacSha256, &secret.0, &[&[u8::from(is_initiator)], &spi_i, &spi_r])))
+    }
+
+    /// Returns true if the message with this header is a protected request, to which alone a token is
+    /// the answer (RFC 6290 §4.5). It is as long as the shortest one, so that the answer is not much
+    /// longer: an empty request has 57 bytes, and the shortest answer that RFC 6290 allows 60.
+    pub(super) fn may_be_asked_by(header: &Header) -> bool {
+        !header.is_response()
+            && matches!(header.next, kind::SK | kind::SKF)
+            && header.length >= SHORTEST_REQUEST
     }
 
     /// Returns our token for the IKE SA by which a request came.

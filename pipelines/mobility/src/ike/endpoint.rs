@@ -18,7 +18,6 @@ use super::{
     pool::Pool,
     settings::Settings,
     sizes::StateSizes,
-    view::View,
     wire::{self, ExchangeType, Header, notify},
 };
 use crate::{
@@ -132,6 +131,9 @@ impl Endpoint {
             }
             self.dials.peer_ended(now, id);
         }
+        let outer = peer.outer_only();
+        let outer_before = core::mem::replace(&mut peer.outer, outer);
+        self.shared.leases.follow_outer(outer_before, outer);
         let over = peer.is_over(now);
         let connection = peer.connection.filter(|_| !over);
         let old = peer.timer;
@@ -248,7 +250,7 @@ impl Endpoint {
             }
             None => {
                 self.shared.count(Counter::UnknownSpi);
-                self.hint(now, addresses, &header, notify::INVALID_IKE_SPI);
+                self.answer_unknown_spi(now, addresses, &header);
             }
         }
     }
@@ -451,10 +453,5 @@ impl Endpoint {
     /// Rekeys a peer's IKE SA, or all its child SAs.
     pub fn rekey(&mut self, now: Duration, peer: PeerId, ike_sa: bool) {
         self.with(now, peer, |peer, cx| peer.rekey(cx, ike_sa));
-    }
-
-    /// Returns all peers.
-    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
-        self.peers.values().map(View::new)
     }
 }

@@ -1,7 +1,7 @@
 //! Events that the endpoint reports to its driver.
 
 use super::{
-    leases::LeaseError,
+    leases::GrantError,
     suite::{EspSuite, IkeSuite},
     wire::{TrafficSelector, notify},
 };
@@ -95,6 +95,10 @@ pub enum Reason {
     Expired,
     /// The session that a RADIUS server granted is over.
     SessionOver,
+    /// A RADIUS server ended the connection.
+    Disconnected,
+    /// The RADIUS server granted what the connection does not have.
+    Grant,
     /// There are too many connections.
     Overload,
     /// There is a NAT where none is allowed.
@@ -127,6 +131,8 @@ impl fmt::Display for Reason {
             Self::Protocol => "the peer broke the protocol",
             Self::Expired => "its keys expired and could not be replaced",
             Self::SessionOver => "the time that the RADIUS server granted is over",
+            Self::Disconnected => "the RADIUS server ended it",
+            Self::Grant => "the RADIUS server granted what the connection does not have",
             Self::Overload => "too many connections",
             Self::Nat => "a NAT is on the way, and none is allowed",
             Self::InnerAddress(address) => {
@@ -176,12 +182,12 @@ pub enum Event {
         /// The domains that these servers answer for.
         domains: Vec<String>,
     },
-    /// A peer does not get the inner address or the pool that a RADIUS server granted.
+    /// A peer does not get what a RADIUS server granted.
     GrantRefused {
         /// The peer.
         peer: PeerId,
         /// The reason.
-        reason: LeaseError,
+        reason: GrantError,
     },
     /// A child SA must be installed.
     ChildUp {

@@ -8,32 +8,37 @@ use alloc::{
 };
 use core::{fmt, net::IpAddr};
 
-/// Why a peer does not get the inner address or the pool that a RADIUS server chose.
+/// Why a peer does not get what a RADIUS server granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseError {
+pub enum GrantError {
     /// Another owner has the address.
     Taken(IpAddr),
-    /// The address cannot be a peer's inner address: it belongs to the gateway, a router or the
-    /// outside, or not to a single host.
+    /// The address cannot be a peer's inner address: it belongs to the gateway, a router, another
+    /// peer outside or the outside, or not to a single host.
     Impossible(IpAddr),
     /// The address is in a pool that the connection does not have.
     OtherPool(IpAddr),
     /// The connection has no pool of this name.
     UnknownPool(String),
+    /// The connection has no child SA of this name.
+    UnknownFilter(String),
 }
 
-impl fmt::Display for LeaseError {
+impl fmt::Display for GrantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taken(address) => write!(f, "another peer has {address}"),
             Self::Impossible(address) => write!(f, "{address} cannot be the inner address of a peer"),
             Self::OtherPool(address) => write!(f, "{address} is in a pool that the connection does not have"),
+            Self::UnknownFilter(name) => {
+                write!(f, "the connection has no child SA {name:?}, which Filter-Id names")
+            }
             Self::UnknownPool(name) => write!(f, "the connection has no pool {name:?}"),
         }
     }
 }
 
-impl core::error::Error for LeaseError {}
+impl core::error::Error for GrantError {}
 
 /// All inner addresses that peers have.
 #[derive(Debug, Default)]
@@ -43,6 +48,8 @@ pub(super) struct Leases {
     outside: BTreeMap<IpAddr, (Owner, u32)>,
     /// Addresses of the gateway and of routers.
     reserved: BTreeSet<IpAddr>,
+    /// Outer addresses of peers without an inner one, and how many peers have each.
+    outer: BTreeMap<IpAddr, u32>,
 }
 
 impl Leases {
@@ -83,6 +90,24 @@ impl Leases {
         self.reserved = reserved;
     }
 
+    /// Follows the outer address of a peer without an inner one. No RADIUS server may give it away.
+    pub(super) fn follow_outer(&mut self, before: Option<IpAddr>, now: Option<IpAddr>) {
+        if before == now {
+            return;
+        }
+        if let Some(now) = now {
+            *self.outer.entry(now).or_default() += 1;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.outer.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.outer.remove(&before);
+            }
+        }
+    }
+
     /// Returns the number of addresses that peers have.
     pub(super) fn len(&self) -> usize {
         self.pools.iter().map(Pool::used).sum::<usize>() + self.outside.len()
@@ -98,11 +123,11 @@ impl Leases {
         pools: &[usize],
         names: &[Vec<u8>],
         is_v4: bool,
-    ) -> Result<Vec<usize>, LeaseError> {
+    ) -> Result<Vec<usize>, GrantError> {
         let of_family = |index: &usize| self.pools.get(*index).is_some_and(|pool| pool.is_v4() == is_v4);
         let find = |name: &Vec<u8>| {
             let has_name = |index: &&usize| self.pools.get(**index).is_some_and(|pool| pool.is_called(name));
-            let unknown = || LeaseError::UnknownPool(String::from_utf8_lossy(name).into_owned());
+            let unknown = || GrantError::UnknownPool(String::from_utf8_lossy(name).into_owned());
             pools.iter().find(has_name).copied().ok_or_else(unknown)
         };
         let named = names.iter().map(find).collect::<Result<Vec<usize>, _>>()?;
@@ -131,12 +156,12 @@ impl Leases {
         pools: &[usize],
         owner: &Owner,
         address: IpAddr,
-    ) -> Result<(), LeaseError> {
-        if self.reserved.contains(&address) {
-            return Err(LeaseError::Impossible(address));
+    ) -> Result<(), GrantError> {
+        if self.reserved.contains(&address) || self.outer.contains_key(&address) {
+            return Err(GrantError::Impossible(address));
         }
         let is_free = match self.pools.iter_mut().enumerate().find(|(_, pool)| pool.contains(address)) {
-            Some((index, _)) if !pools.contains(&index) => return Err(LeaseError::OtherPool(address)),
+            Some((index, _)) if !pools.contains(&index) => return Err(GrantError::OtherPool(address)),
             Some((_, pool)) => pool.lease_fixed(owner, address),
             None => {
                 let (holder, count) = self.outside.entry(address).or_insert_with(|| (owner.clone(), 0));
@@ -145,7 +170,7 @@ impl Leases {
                 is_free
             }
         };
-        if is_free { Ok(()) } else { Err(LeaseError::Taken(address)) }
+        if is_free { Ok(()) } else { Err(GrantError::Taken(address)) }
     }
 
     /// Releases an address for one of the peers that have it.
@@ -185,7 +210,7 @@ mod tests {
             assert_eq!([(); 2].map(|()| leases.lease_fixed(&[0], &owner("a"), address)), [Ok(()), Ok(())]);
             for _ in 0..2 {
                 let other = leases.lease_fixed(&[0], &owner("b"), address);
-                assert_eq!((other, leases.len()), (Err(LeaseError::Taken(address)), 1));
+                assert_eq!((other, leases.len()), (Err(GrantError::Taken(address)), 1));
                 leases.release(address);
             }
             assert_eq!((leases.len(), leases.lease_fixed(&[0], &owner("b"), address)), (0, Ok(())));
@@ -199,15 +224,15 @@ mod tests {
         let others = ["b", "c"].map(|name| leases.lease(&[0], &owner(name), None, false));
         assert_eq!(others, [[10, 0, 0, 1], [10, 0, 0, 3]].map(|address| Some(address.into())));
         let taken = leases.lease_fixed(&[0], &owner("d"), [10, 0, 0, 3].into());
-        assert_eq!(taken, Err(LeaseError::Taken([10, 0, 0, 3].into())));
+        assert_eq!(taken, Err(GrantError::Taken([10, 0, 0, 3].into())));
     }
 
     #[test]
     fn addresses_of_other_pools_and_of_the_gateway_are_not_given_away() {
         let (mut leases, other, own) = (leases(), [10, 0, 1, 2].into(), [10, 9, 9, 9].into());
-        assert_eq!(leases.lease_fixed(&[0], &owner("a"), other), Err(LeaseError::OtherPool(other)));
+        assert_eq!(leases.lease_fixed(&[0], &owner("a"), other), Err(GrantError::OtherPool(other)));
         leases.reserve([own].into());
-        assert_eq!(leases.lease_fixed(&[0], &owner("a"), own), Err(LeaseError::Impossible(own)));
+        assert_eq!(leases.lease_fixed(&[0], &owner("a"), own), Err(GrantError::Impossible(own)));
         assert_eq!(leases.len(), 0);
     }
 
@@ -223,7 +248,7 @@ mod tests {
         // "staff" stays, "people" shrinks, "six" is gone.
         leases.replace(vec![staff(), pool("people", [[10, 0, 0, 1], [10, 0, 0, 3]])]);
         assert_eq!(leases.len(), 3);
-        assert_eq!(leases.lease_fixed(&[1], &owner("d"), a), Err(LeaseError::Taken(a)));
+        assert_eq!(leases.lease_fixed(&[1], &owner("d"), a), Err(GrantError::Taken(a)));
         leases.release(b);
         assert_eq!(leases.lease(&[0], &owner("a"), None, false), Some(b), "it is remembered");
         // An address may end up outside of all pools, and inside again.
@@ -231,7 +256,7 @@ mod tests {
             leases.replace(pools);
             assert_eq!(leases.pools.iter().position(|pool| pool.contains(a)), holder);
             assert_eq!(leases.len(), 3);
-            assert_eq!(leases.lease_fixed(&[0], &owner("d"), a), Err(LeaseError::Taken(a)));
+            assert_eq!(leases.lease_fixed(&[0], &owner("d"), a), Err(GrantError::Taken(a)));
         }
         [a, b, outside].into_iter().for_each(|address| leases.release(address));
         assert_eq!(leases.len(), 0);
@@ -272,7 +297,7 @@ mod tests {
         assert_eq!((choose(&[], true), choose(&[], false)), (Ok(vec![0, 1]), Ok(vec![2])));
         assert_eq!((choose(&["staff"], true), choose(&["staff"], false)), (Ok(vec![1]), Ok(vec![2])));
         assert_eq!(choose(&["six"], true), Ok(vec![0, 1]));
-        assert_eq!(choose(&["guests"], true), Err(LeaseError::UnknownPool("guests".into())));
+        assert_eq!(choose(&["guests"], true), Err(GrantError::UnknownPool("guests".into())));
         assert!(leases.choose(&[0], &[b"staff".to_vec()], true).is_err(), "a pool of another connection");
     }
 }

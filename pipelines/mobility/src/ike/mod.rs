@@ -29,6 +29,7 @@
 //! | [`nat`], [`description`] | NAT detection, and paths that no NAT may change; our description of a path |
 //! | [`pool`] | pools of inner addresses |
 //! | [`leases`] | the inner addresses that peers have |
+//! | `grants` | changes that RADIUS servers make to connected peers |
 //! | `reserved` | SPIs and addresses that others use |
 //! | [`sizes`] | how much an endpoint keeps |
 //! | [`suite`] | sets of algorithms |
@@ -62,6 +63,7 @@ mod dial;
 mod dispatch;
 mod doubt;
 mod exchange;
+mod grants;
 mod peer;
 mod quota;
 mod reconfigure;

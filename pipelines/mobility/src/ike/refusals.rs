@@ -16,6 +16,23 @@ use crate::{
 use core::time::Duration;
 
 impl Endpoint {
+    /// Answers a request by an IKE SA that we do not have. If we may have lost it, the answer has its
+    /// token (RFC 6290 §4.5).
+    pub(super) fn answer_unknown_spi(&mut self, now: Duration, addresses: Addresses, header: &Header) {
+        let gives_token =
+            self.environment.settings.crash_secret.is_some() && CrashToken::may_be_asked_by(header);
+        if !gives_token {
+            return self.hint(now, addresses, header, notify::INVALID_IKE_SPI);
+        }
+        if !self.admission.admits_token(now, addresses.remote.ip()) {
+            return self.shared.count(Counter::TooOften);
+        }
+        let Environment { crypto, settings, .. } = &self.environment;
+        let token = CrashToken::of_request(&**crypto, settings, header);
+        let unknown = Notify::new(notify::INVALID_IKE_SPI, &[]);
+        self.refuse(addresses, header, [unknown].into_iter().chain(token.as_ref().map(CrashToken::notify)));
+    }
+
     /// Answers a message with an unknown SPI or version, whose sender may want to know. The answer
     /// is not authenticated (RFC 7296 §2.21.4).
     pub(super) fn hint(&mut self, now: Duration, addresses: Addresses, header: &Header, kind: u16) {
@@ -25,14 +42,7 @@ impl Endpoint {
         if !self.admission.admits_hint(now) {
             return self.shared.count(Counter::TooOften);
         }
-        let Environment { crypto, settings, .. } = &self.environment;
-        // The peer may still have an IKE SA that we have lost (RFC 6290 §4.5).
-        let token = match kind {
-            notify::INVALID_IKE_SPI => CrashToken::of_request(&**crypto, settings, header),
-            _ => None,
-        };
-        let notifies = [Notify::new(kind, &[])].into_iter().chain(token.as_ref().map(CrashToken::notify));
-        self.refuse(addresses, header, notifies);
+        self.refuse(addresses, header, [Notify::new(kind, &[])]);
     }
 
     /// Sends an unencrypted answer.

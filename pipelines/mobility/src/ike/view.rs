@@ -1,11 +1,13 @@
 //! The visible state of a peer: everything but its keys.
 
 use super::{
+    endpoint::Endpoint,
     event::{ChildId, PeerId},
     peer::Peer,
     suite::IkeSuite,
 };
 use crate::{
+    aaa::grant::Grant,
     identity::Identity,
     path::{Addresses, Nat},
 };
@@ -100,8 +102,25 @@ impl<'a> View<'a> {
         self.peer.inner()
     }
 
+    /// Returns what a RADIUS server granted to it.
+    pub fn grant(&self) -> Option<&'a Grant> {
+        self.peer.grant.as_deref()
+    }
+
     /// Returns its child SAs.
     pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
         self.peer.child_ids()
+    }
+}
+
+impl Endpoint {
+    /// Returns a peer.
+    pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
+        self.peers.get(&id).map(View::new)
+    }
+
+    /// Returns all peers.
+    pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
+        self.peers.values().map(View::new)
     }
 }

@@ -120,7 +120,11 @@ impl PassThrough {
             }
             (Code::Accept, None | Some(Some(Packet::Success(_)))) => {
                 let key = reply.msk?;
-                self.grant = Some(reply.grant?);
+                let mut grant = reply.grant?;
+                if grant.user_name.is_empty() {
+                    grant.user_name.clone_from(&self.claimed_identity);
+                }
+                self.grant = Some(grant);
                 self.name = self.accepted(reply.server, reply.user_name);
                 self.stage = Stage::Success;
                 Some(Step::Success(Packet::Success(id).emit(), key))
@@ -306,7 +310,8 @@ mod tests {
 
     #[test]
     fn only_an_acceptance_grants_anything() {
-        let grant = Grant { session_timeout: Some(15), ..Grant::default() };
+        let user_name = b"alice".to_vec();
+        let grant = Grant { session_timeout: Some(15), user_name, ..Grant::default() };
         let mut conversation = conversation(false);
         conversation.handle(&response(kind::IDENTITY, b"alice"));
         let challenge = reply(Code::Challenge, Some(request(TTLS)), None).unwrap();

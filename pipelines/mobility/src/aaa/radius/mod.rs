@@ -1,15 +1,24 @@
-//! RADIUS as a carrier of EAP (RFC 2865, RFC 3579).
+//! RADIUS as a carrier of EAP (RFC 2865, RFC 3579), of accounts (RFC 2866), and of changes
+//! to connected peers (RFC 5176).
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`packet`] | packets as bytes |
+//! | `attributes` | what all packets have |
+//! | [`packet`] | requests for access and their answers, as bytes |
 //! | `conversation` | EAP conversations that a RADIUS server conducts |
 //! | [`question`] | what a conversation asks a server, and the answer |
 //! | [`client`] | requests to servers and their retransmission |
+//! | [`record`] | accounting records as bytes |
+//! | [`accounting`] | records on their way to servers |
+//! | [`dynamic`] | servers' requests about connected peers |
 
+pub mod accounting;
+mod attributes;
 pub mod client;
 mod conversation;
+pub mod dynamic;
 pub mod packet;
 pub mod question;
+pub mod record;
 
 pub use conversation::Radius;

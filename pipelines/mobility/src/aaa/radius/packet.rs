@@ -3,59 +3,29 @@
 //! Every answer must have a Message-Authenticator. Without it, an attacker who can change packets
 //! could turn a refusal into an acceptance (CVE-2024-3596).
 
+use super::attributes::{
+    Attributes, HEADER, MAX_VALUE_LEN, Malformed, Received, attribute, message_authenticator, push,
+    push_nas_address, push_origin, set_len,
+};
 use crate::{
     aaa::{grant::Grant, origin::Origin},
     crypto::Secret,
 };
-use alloc::{string::ToString, vec::Vec};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use hmac::{Hmac, KeyInit, Mac};
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use md5::{Digest, Md5};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Types of attributes.
-mod attribute {
-    pub(super) const USER_NAME: u8 = 1;
-    pub(super) const NAS_IP_ADDRESS: u8 = 4;
-    pub(super) const SERVICE_TYPE: u8 = 6;
-    pub(super) const FRAMED_IP_ADDRESS: u8 = 8;
-    pub(super) const STATE: u8 = 24;
-    pub(super) const VENDOR_SPECIFIC: u8 = 26;
-    pub(super) const SESSION_TIMEOUT: u8 = 27;
-    pub(super) const CALLED_STATION_ID: u8 = 30;
-    pub(super) const CALLING_STATION_ID: u8 = 31;
-    pub(super) const NAS_IDENTIFIER: u8 = 32;
-    pub(super) const NAS_PORT_TYPE: u8 = 61;
-    pub(super) const EAP_MESSAGE: u8 = 79;
-    pub(super) const MESSAGE_AUTHENTICATOR: u8 = 80;
-    pub(super) const NAS_PORT_ID: u8 = 87;
-    pub(super) const FRAMED_POOL: u8 = 88;
-    pub(super) const NAS_IPV6_ADDRESS: u8 = 95;
-    pub(super) const FRAMED_IPV6_PREFIX: u8 = 97;
-    pub(super) const FRAMED_IPV6_POOL: u8 = 100;
-    pub(super) const FRAMED_IPV6_ADDRESS: u8 = 168;
-}
+pub use super::attributes::MAX_PACKET_LEN;
 
 const ACCESS_REQUEST: u8 = 1;
-/// The service type Framed.
-const SERVICE_TYPE: [u8; 4] = [0, 0, 0, 2];
-/// The port type Virtual.
-const NAS_PORT_TYPE: [u8; 4] = [0, 0, 0, 5];
-/// Microsoft's number, and the types of its attributes (RFC 2548 §2.4).
-const MICROSOFT: [u8; 4] = [0, 0, 1, 0x37];
+/// Types of Microsoft's attributes (RFC 2548 §2.4).
 const MPPE_SEND_KEY: u8 = 16;
 const MPPE_RECV_KEY: u8 = 17;
 
 /// Addresses that leave the choice to the peer or to us (RFC 2865 §5.8).
 const ANY_ADDRESS: [u32; 2] = [u32::MAX, u32::MAX - 1];
 
-/// Length of code, identifier, length and authenticator, in bytes.
-const HEADER: usize = 20;
-/// Most bytes of an attribute's value.
-const MAX_VALUE_LEN: usize = 253;
-/// Most bytes of a packet, sent or received.
-pub const MAX_PACKET_LEN: usize = 4096;
 /// Length of an MSK in bytes.
 const MSK: usize = 64;
 
@@ -81,40 +51,18 @@ impl AccessRequest<'_> {
         let mut packet = [&[ACCESS_REQUEST, id, 0, 0][..], authenticator].concat();
         // First, so that an attacker controls nothing before it.
         push(&mut packet, attribute::MESSAGE_AUTHENTICATOR, &[0; 16])?;
-        let Origin { connection, local, remote } = self.origin;
-        let (called, calling) = (local.to_string(), remote.to_string());
-        for (kind, value) in [
-            (attribute::USER_NAME, Some(self.user_name)),
-            (attribute::NAS_IDENTIFIER, Some(self.nas_identifier)),
-            (attribute::SERVICE_TYPE, Some(&SERVICE_TYPE[..])),
-            (attribute::NAS_PORT_TYPE, Some(&NAS_PORT_TYPE[..])),
-            (attribute::NAS_PORT_ID, Some(connection.as_bytes())),
-            (attribute::CALLED_STATION_ID, Some(called.as_bytes())),
-            (attribute::CALLING_STATION_ID, Some(calling.as_bytes())),
-            (attribute::STATE, self.state),
-        ] {
-            value.map_or(Some(()), |value| push(&mut packet, kind, value))?;
-        }
-        match local {
-            IpAddr::V4(own) => push(&mut packet, attribute::NAS_IP_ADDRESS, &own.octets()),
-            IpAddr::V6(own) => push(&mut packet, attribute::NAS_IPV6_ADDRESS, &own.octets()),
-        }?;
+        push(&mut packet, attribute::USER_NAME, self.user_name)?;
+        push_origin(&mut packet, self.nas_identifier, self.origin)?;
+        self.state.map_or(Some(()), |state| push(&mut packet, attribute::STATE, state))?;
+        push_nas_address(&mut packet, self.origin.local)?;
         for part in self.eap.chunks(MAX_VALUE_LEN) {
             push(&mut packet, attribute::EAP_MESSAGE, part)?;
         }
-        let len = u16::try_from(packet.len()).ok().filter(|&len| usize::from(len) <= MAX_PACKET_LEN)?;
-        packet.get_mut(2..4)?.copy_from_slice(&len.to_be_bytes());
+        set_len(&mut packet)?;
         let tag = message_authenticator(&[&packet], secret);
         packet.get_mut(HEADER + 2..HEADER + 18)?.copy_from_slice(&tag);
         Some(packet)
     }
-}
-
-fn push(packet: &mut Vec<u8>, kind: u8, value: &[u8]) -> Option<()> {
-    let len = u8::try_from(value.len() + 2).ok().filter(|_| !value.is_empty())?;
-    packet.extend([kind, len]);
-    packet.extend(value);
-    Some(())
 }
 
 /// The server's decision.
@@ -141,6 +89,12 @@ pub enum AnswerError {
     Forged,
 }
 
+impl From<Malformed> for AnswerError {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 /// A server's answer.
 #[derive(Debug)]
 pub struct Answer<'a> {
@@ -155,31 +109,24 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// Returns why the packet is not an answer to it.
     pub fn parse(packet: &'a [u8], id: u8, request: &[u8; 16], secret: &[u8]) -> Result<Self, AnswerError> {
-        let (&[code, answer_id, high, low], _) = packet.split_first_chunk().ok_or(AnswerError::Malformed)?;
-        let len = usize::from(u16::from_be_bytes([high, low]));
-        let packet = packet.get(..len).filter(|_| len <= MAX_PACKET_LEN).ok_or(AnswerError::Malformed)?;
-        let code = match code {
+        let answer = Received::parse(packet)?;
+        let code = match answer.code() {
             2 => Code::Accept,
             3 => Code::Reject,
             11 => Code::Challenge,
             _ => return Err(AnswerError::Malformed),
         };
-        let (start, rest) = packet.split_first_chunk::<4>().ok_or(AnswerError::Malformed)?;
-        let (authenticator, rest) = rest.split_first_chunk::<16>().ok_or(AnswerError::Malformed)?;
-        if answer_id != id {
+        if answer.id() != id {
             return Err(AnswerError::Other);
         }
-        let attributes = Attributes(rest);
-        attributes.check()?;
-        let expected = Md5::new().chain_update(start).chain_update(request).chain_update(rest);
-        if !bool::from(expected.chain_update(secret).finalize()[..].ct_eq(&authenticator[..])) {
+        if !answer.is_made_with(request, secret) {
             return Err(AnswerError::Forged);
         }
-        let tag = attributes.first(attribute::MESSAGE_AUTHENTICATOR).ok_or(AnswerError::Unauthenticated)?;
-        if !bool::from(attributes.message_authenticator(start, request, secret)[..].ct_eq(tag)) {
-            return Err(AnswerError::Forged);
+        match answer.has_valid_tag(request, secret) {
+            Some(true) => Ok(Self { code, attributes: answer.attributes }),
+            Some(false) => Err(AnswerError::Forged),
+            None => Err(AnswerError::Unauthenticated),
         }
-        Ok(Self { code, attributes })
     }
 
     /// Returns the EAP packet, if the answer has one.
@@ -204,15 +151,19 @@ impl<'a> Answer<'a> {
     /// [`AnswerError::Malformed`] if an attribute has a wrong length (RFC 2865 §5).
     pub fn grant(&self) -> Result<Grant, AnswerError> {
         let pools = [attribute::FRAMED_POOL, attribute::FRAMED_IPV6_POOL];
-        let address = self.number(attribute::FRAMED_IP_ADDRESS)?;
-        let ip6 = self.array(attribute::FRAMED_IPV6_ADDRESS)?.map(Ipv6Addr::from);
-        let session = self.number(attribute::SESSION_TIMEOUT)?;
+        let address = self.attributes.number(attribute::FRAMED_IP_ADDRESS)?;
+        let ip6 = self.attributes.array(attribute::FRAMED_IPV6_ADDRESS)?.map(Ipv6Addr::from);
+        let session = self.attributes.number(attribute::SESSION_TIMEOUT)?;
         Ok(Grant {
             ip4: address.filter(|address| !ANY_ADDRESS.contains(address)).map(Ipv4Addr::from_bits),
             ip6: ip6.or(self.whole_prefix()?),
             pools: pools.iter().filter_map(|kind| self.attributes.first(*kind)).map(<[u8]>::to_vec).collect(),
             // None at all is how servers say that there is no limit.
             session_timeout: session.filter(|seconds| *seconds > 0),
+            user_name: self.user_name().unwrap_or_default().to_vec(),
+            class: self.attributes.all(attribute::CLASS).take(Grant::CLASSES).map(<[u8]>::to_vec).collect(),
+            filters: self.attributes.all(attribute::FILTER_ID).map(<[u8]>::to_vec).collect(),
+            interim_interval: self.attributes.number(attribute::ACCT_INTERIM_INTERVAL)?,
         })
     }
 
@@ -226,15 +177,6 @@ impl<'a> Answer<'a> {
             }
             _ => Ok(None),
         }
-    }
-
-    fn array<const N: usize>(&self, kind: u8) -> Result<Option<[u8; N]>, AnswerError> {
-        let value = self.attributes.first(kind).map(<[u8; N]>::try_from).transpose();
-        value.map_err(|_| AnswerError::Malformed)
-    }
-
-    fn number(&self, kind: u8) -> Result<Option<u32>, AnswerError> {
-        Ok(self.array(kind)?.map(u32::from_be_bytes))
     }
 
     /// Returns the MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, padded with zeros to 64 bytes.
@@ -271,65 +213,6 @@ fn open_key(sealed: &[u8], request: &[u8; 16], secret: &[u8]) -> Option<Secret> 
     }
     let (&len, rest) = plain.split_first()?;
     rest.get(..usize::from(len)).filter(|key| !key.is_empty()).map(|key| Zeroizing::new(key.to_vec()))
-}
-
-/// Returns the HMAC-MD5 of the concatenated parts of a packet whose Message-Authenticator is zero.
-fn message_authenticator(parts: &[&[u8]], secret: &[u8]) -> [u8; 16] {
-    let mut mac = Hmac::<Md5>::new_from_slice(secret).expect("HMAC takes a key of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
-/// Attributes one after another, each with type, length and value.
-#[derive(Clone, Copy, Debug)]
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Attributes<'a> {
-    /// Checks that the last attribute ends where the packet does.
-    fn check(self) -> Result<(), AnswerError> {
-        let read: usize = self.map(|(_, value)| value.len() + 2).sum();
-        if read == self.0.len() { Ok(()) } else { Err(AnswerError::Malformed) }
-    }
-
-    /// Returns the values of all attributes of this type.
-    fn all(self, kind: u8) -> impl Iterator<Item = &'a [u8]> {
-        self.filter(move |(k, _)| *k == kind).map(|(_, value)| value)
-    }
-
-    fn first(self, kind: u8) -> Option<&'a [u8]> {
-        self.all(kind).next()
-    }
-
-    /// Returns the value of Microsoft's attribute of this type.
-    fn microsoft(self, kind: u8) -> Option<&'a [u8]> {
-        let ours = self.all(attribute::VENDOR_SPECIFIC).filter_map(|value| value.strip_prefix(&MICROSOFT));
-        ours.flat_map(Self).find(|(k, _)| *k == kind).map(|(_, value)| value)
-    }
-
-    /// Returns the Message-Authenticator that an answer with these attributes must have (RFC 3579
-    /// §3.2).
-    fn message_authenticator(self, start: &[u8; 4], request: &[u8; 16], secret: &[u8]) -> [u8; 16] {
-        let mut rest = self.0.to_vec();
-        let before: usize = self
-            .take_while(|(kind, _)| *kind != attribute::MESSAGE_AUTHENTICATOR)
-            .map(|(_, value)| value.len() + 2)
-            .sum();
-        if let Some(field) = rest.get_mut(before + 2..before + 18) {
-            field.fill(0);
-        }
-        message_authenticator(&[start, request, &rest], secret)
-    }
-}
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (&[kind, len], _) = self.0.split_first_chunk()?;
-        let value = self.0.get(2..usize::from(len))?;
-        self.0 = self.0.get(usize::from(len)..)?;
-        Some((kind, value))
-    }
 }
 
 #[cfg(test)]

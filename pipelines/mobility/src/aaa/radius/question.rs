@@ -66,6 +66,16 @@ impl Realm {
         Self { servers, nas_identifier: nas_identifier.into(), preferred: AtomicUsize::new(0) }
     }
 
+    /// Returns true if both have the same servers, and call us by the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Server, &Server)| {
+            (a.address, a.tries, a.timeout) == (b.address, b.tries, b.timeout) && a.secret == b.secret
+        };
+        self.nas_identifier == other.nas_identifier
+            && self.servers.len() == other.servers.len()
+            && self.servers.iter().zip(&other.servers).all(same)
+    }
+
     /// Returns the numbers of the servers in the order in which they are to be asked.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> {
         let (count, first) = (self.servers.len(), self.preferred.load(Ordering::Relaxed));

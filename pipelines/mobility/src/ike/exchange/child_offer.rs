@@ -84,7 +84,9 @@ impl Peer {
         let chosen =
             proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
+        let may_have = |policy: usize| connection.children.get(policy).is_some_and(|p| self.may_have(p));
         let narrowed = match old {
+            Some(old) if !may_have(old.policy) => None,
             // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {
                 let (local, remote) =
@@ -147,7 +149,8 @@ impl Peer {
         remote: &[TrafficSelector],
         wants_transport: bool,
     ) -> Option<(usize, Vec<TrafficSelector>, Vec<TrafficSelector>, bool)> {
-        connection.children.iter().enumerate().find_map(|(index, policy)| {
+        let mut allowed = connection.children.iter().enumerate().filter(|(_, policy)| self.may_have(policy));
+        allowed.find_map(|(index, policy)| {
             // Behind a NAT the two sides do not mean the same addresses, so tunnel mode is used.
             let transport = policy.transport && wants_transport && !self.nat.any();
             let (ours, theirs) = match transport {

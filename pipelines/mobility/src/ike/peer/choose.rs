@@ -6,7 +6,7 @@
 //! payload. With EAP, the ID payload only selects the EAP method (RFC 7296 §2.16).
 
 use crate::{
-    identity::Identity,
+    identity::{Forms, Identity},
     ike::{
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         connections::Connections,
@@ -17,7 +17,7 @@ use crate::{
     },
     path::Addresses,
 };
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 /// A connection that a peer's first message may belong to.
 #[derive(Clone, Copy, Debug)]
@@ -92,9 +92,10 @@ impl Candidates {
         connections: &Connections,
         request: &AuthRequest,
     ) -> Result<usize, Reason> {
-        let identity = &request.identity;
+        let identity = &Forms::of(&request.identity);
+        let asked = request.responder_id.as_ref().map(Forms::of);
         let fits = |connection: &Connection| {
-            connection.own_id(request.responder_id.as_ref()).is_some()
+            connection.own_id(asked.as_ref()).is_some()
                 && match (&connection.remote_auth, &request.proof) {
                     (RemoteAuth::Psk(_), Some(proof)) => proof.method == SHARED_KEY,
                     (RemoteAuth::Key(_), Some(proof)) => proof.method != SHARED_KEY,
@@ -126,17 +127,19 @@ impl Candidates {
         responder_id: Option<&Identity>,
     ) -> Result<usize, Reason> {
         let Some(preliminary) = connections.get(preliminary) else { return Err(Reason::NoConnection) };
+        let forms: Vec<_> = names.iter().map(Forms::of).collect();
+        let asked = responder_id.map(Forms::of);
         let is_eap = matches!(preliminary.remote_auth, RemoteAuth::Eap(_));
         // A peer without a proved name may only use connections that do not require one.
         let is_named = |pattern: &IdentityPattern| match is_eap {
             _ if !pattern.is_named() => true,
             true => names.iter().any(|name| pattern.matches_name(name)),
-            false => names.iter().any(|name| pattern.matches(name)),
+            false => forms.iter().any(|name| pattern.matches(name)),
         };
         let index = self.first(connections, |connection| {
             connection.has_same_remote_auth(preliminary)
-                && (!is_eap || connection.has_same_local_auth(preliminary, responder_id))
-                && connection.own_id(responder_id).is_some()
+                && (!is_eap || connection.has_same_local_auth(preliminary, asked.as_ref()))
+                && connection.own_id(asked.as_ref()).is_some()
                 && is_named(&connection.remote_id)
         })?;
         // The key that was mixed in is that of the preliminary connection; with EAP there is none

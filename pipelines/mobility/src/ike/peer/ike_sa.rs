@@ -179,10 +179,10 @@ impl IkeSa {
 
     /// Returns true if this unprotected answer proves that the peer has lost the IKE SA.
     pub(in crate::ike) fn is_lost_by(&self, header: &Header, message: &[u8]) -> bool {
+        let is_about_this = [header.spi_i, header.spi_r] == [self.spi_i, self.spi_r];
+        let Some(token) = self.crash_token.as_deref().filter(|_| is_about_this) else { return false };
         let payloads = message.get(wire::HEADER..).and_then(|body| wire::parse(header.next, body).ok());
-        let is_proof = |token: &CrashToken| payloads.is_some_and(|payloads| token.is_proved_by(&payloads));
-        [header.spi_i, header.spi_r] == [self.spi_i, self.spi_r]
-            && self.crash_token.as_deref().is_some_and(is_proof)
+        payloads.is_some_and(|payloads| token.is_proved_by(&payloads))
     }
 
     /// Returns true if a request can be sent by this IKE SA.

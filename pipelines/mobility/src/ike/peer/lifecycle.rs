@@ -319,6 +319,8 @@ impl Peer {
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);
         }
+        // What a RADIUS server has forbidden while the exchange was under way.
+        self.end_forbidden(cx);
         Some(id)
     }
 }

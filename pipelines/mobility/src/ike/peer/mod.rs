@@ -10,6 +10,7 @@
 //! | `choose` | chooses the connection for a peer that connects to us |
 //! | `creation` | CREATE_CHILD_SA exchanges in progress |
 //! | `move_check` | a move that the peer has not confirmed |
+//! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
 //! | `child`, `request` | child SAs and their life; outstanding and queued requests |
@@ -18,6 +19,7 @@ pub(super) mod child;
 pub(super) mod choose;
 pub(super) mod creation;
 pub(super) mod failure;
+pub(super) mod grant;
 pub(super) mod ike_sa;
 pub(super) mod initiator;
 pub(super) mod lifecycle;

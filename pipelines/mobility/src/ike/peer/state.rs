@@ -82,6 +82,8 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) missing: Option<Box<MissingChildren>>,
     /// Inner addresses that it leased.
     pub(in crate::ike) leases: Vec<IpAddr>,
+    /// The outer address that stands for it inside too, as of the last call.
+    pub(in crate::ike) outer: Option<IpAddr>,
     /// What a RADIUS server granted to it.
     pub(in crate::ike) grant: Option<Box<Grant>>,
     /// Inner addresses that the gateway assigned to us.
@@ -230,6 +232,7 @@ impl Peer {
             children: Vec::new(),
             missing: None,
             leases: Vec::new(),
+            outer: None,
             grant: None,
             assigned: Box::default(),
             mobike: false,
@@ -388,6 +391,12 @@ impl Peer {
 
     pub(in crate::ike) fn inner(&self) -> impl Iterator<Item = IpAddr> {
         self.leases.iter().chain(&*self.assigned).copied()
+    }
+
+    /// Returns its outer address if it has no inner address, so that its traffic is to and from the
+    /// outer one.
+    pub(in crate::ike) fn outer_only(&self) -> Option<IpAddr> {
+        (self.is_established() && self.leases.is_empty()).then_some(self.addresses.remote.ip())
     }
 
     pub(in crate::ike) fn child_ids(&self) -> impl Iterator<Item = ChildId> {

@@ -4,7 +4,7 @@ use crate::ike::{
     connection::Connection,
     context::Context,
     event::Event,
-    leases::LeaseError,
+    leases::GrantError,
     peer::Peer,
     pool::Owner,
     wire::{Attribute, Configuration, REPLY, REQUEST, notify},
@@ -89,10 +89,10 @@ impl Peer {
         connection: &Connection,
         owner: &Owner,
         address: IpAddr,
-    ) -> Result<IpAddr, LeaseError> {
+    ) -> Result<IpAddr, GrantError> {
         let is_server = cx.connections.current().any(|(_, current)| current.dns.contains(&address));
         if !is_assignable(address) || self.is_outer(connection, address) || is_server {
-            return Err(LeaseError::Impossible(address));
+            return Err(GrantError::Impossible(address));
         }
         cx.leases().lease_fixed(&connection.pools, owner, address).map(|()| address)
     }

@@ -2,12 +2,14 @@
 
 use super::{
     configuration,
-    message::{self, AuthResponse, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq},
+    message::{
+        self, AuthResponse, MAX_IDENTITY_LEN, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq,
+    },
 };
 use crate::{
     aaa::eap::{Conversation, Step},
     crypto::{Refused, Secret, VerifyError},
-    identity::Identity,
+    identity::{Forms, Identity},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
         context::Context,
@@ -94,7 +96,8 @@ impl InitiatorHandshake {
         proof: Option<&Proof>,
     ) {
         let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
-        let token = peer.own_crash_token(cx);
+        // Without a proof, EAP follows, and the token goes with the last request (RFC 6290 §4.2).
+        let token = proof.and_then(|_| peer.own_crash_token(cx));
         let request = connection.ask_address.then(configuration::request);
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
@@ -105,8 +108,8 @@ impl InitiatorHandshake {
             let authorities = verifier.authorities();
             payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
         }
-        if let IdentityPattern::Of(all) = &connection.remote_id
-            && let [only] = &all[..]
+        if let IdentityPattern::Of { written, .. } = &connection.remote_id
+            && let [only] = &written[..]
         {
             payloads.push(Payload::IdR(only.clone()));
         }
@@ -207,7 +210,7 @@ impl AuthSent {
         let (Some(identity), Some(Proof { method, data })) = (identity, proof) else {
             return Err(give_up(Reason::Authentication));
         };
-        if !connection.remote_id.matches(&identity) {
+        if identity.data.len() > MAX_IDENTITY_LEN || !connection.remote_id.matches(&Forms::of(&identity)) {
             return Err(give_up(Reason::NoConnection));
         }
         // A responder that mixed in the key says so (RFC 8784 §3).
@@ -292,7 +295,9 @@ impl EapMethod {
             }
             Step::Success(_, Some(key)) => {
                 let data = handshake.eap_proof(peer, cx, Side::Initiator, &key)?;
-                let payloads = [Payload::Auth { method: SHARED_KEY, data: &data }];
+                let token = peer.own_crash_token(cx);
+                let mut payloads = vec![Payload::Auth { method: SHARED_KEY, data: &data }];
+                payloads.extend(token.as_ref().map(CrashToken::payload));
                 peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }

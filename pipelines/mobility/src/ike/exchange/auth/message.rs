@@ -12,6 +12,9 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
+/// Most bytes of an identity.
+pub(super) const MAX_IDENTITY_LEN: usize = 512;
+
 /// AUTH method: shared key message integrity code.
 pub(in crate::ike) const SHARED_KEY: u8 = 2;
 /// Certificate encoding: X.509, signature.
@@ -71,7 +74,15 @@ pub(in crate::ike) struct EapRequest {
     pub(in crate::ike) packet: Vec<u8>,
 }
 
-/// An AUTH payload. The last request with EAP has nothing else.
+/// The last request with EAP.
+#[derive(Debug)]
+pub(in crate::ike) struct EapProofRequest {
+    pub(in crate::ike) proof: Proof,
+    /// The initiator's token for the IKE SA (RFC 6290 §4.2).
+    pub(in crate::ike) crash_token: Option<CrashToken>,
+}
+
+/// An AUTH payload.
 #[derive(Clone, Debug)]
 pub(in crate::ike) struct Proof {
     pub(in crate::ike) method: u8,
@@ -174,15 +185,18 @@ impl EapRequest {
     }
 }
 
-impl Proof {
+impl EapProofRequest {
     /// Parses the last request with EAP.
     ///
     /// # Errors
     /// Fails if the AUTH payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
-        Self::find(payloads).ok_or(Malformed::Missing(kind::AUTH))
+        let proof = Proof::find(payloads).ok_or(Malformed::Missing(kind::AUTH))?;
+        Ok(Self { proof, crash_token: CrashToken::find(payloads) })
     }
+}
 
+impl Proof {
     fn find(payloads: &[Payload<'_>]) -> Option<Self> {
         payloads.iter().find_map(|p| match p {
             Payload::Auth { method, data } => Some(Self { method: *method, data: data.to_vec() }),

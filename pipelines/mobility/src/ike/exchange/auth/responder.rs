@@ -1,9 +1,9 @@
 //! The responder's side of IKE_AUTH (RFC 7296 §1.2, §2.15; RFC 8784).
 
-use super::message::{self, AuthRequest, Proof, SHARED_KEY, constant_time_eq};
+use super::message::{self, AuthRequest, MAX_IDENTITY_LEN, Proof, SHARED_KEY, constant_time_eq};
 use crate::{
     crypto::{Refused, VerifyError},
-    identity::Identity,
+    identity::{Forms, Identity},
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
         context::Context,
@@ -29,9 +29,6 @@ use crate::{
     task::Task,
 };
 use alloc::{boxed::Box, vec::Vec};
-
-/// Most bytes of a peer's identity.
-const MAX_IDENTITY_LEN: usize = 512;
 
 /// Shortest time in seconds after which a peer is asked to authenticate again (RFC 4478). Peers do so
 /// some time before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
@@ -77,7 +74,9 @@ impl Ready {
         }
         let request = opened.read(AuthRequest::read);
         let mut request = request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
-        if request.identity.data.len() > MAX_IDENTITY_LEN {
+        // They are compared with those of all connections, before anything is proved.
+        let identities = [Some(&request.identity), request.responder_id.as_ref()];
+        if identities.into_iter().flatten().any(|id| id.data.len() > MAX_IDENTITY_LEN) {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
@@ -183,8 +182,9 @@ impl Claim {
     }
 
     /// Returns our identity: the one that the peer asked for, if it did.
-    pub(super) fn own_id<'a>(&self, connection: &'a Connection) -> &'a Identity {
-        connection.own_id(self.request.responder_id.as_ref()).unwrap_or(&connection.local_id)
+    pub(super) fn own_id<'a>(&self, connection: &'a Connection) -> Result<&'a Identity, Failure> {
+        let asked = self.request.responder_id.as_ref().map(Forms::of);
+        connection.own_id(asked.as_ref()).ok_or(Reason::NoConnection.into())
     }
 
     /// Sends our proof, or prepares it: the peer is authenticated, or will be by EAP.
@@ -196,7 +196,8 @@ impl Claim {
     ) -> Next {
         let connection = self.connection(cx)?;
         let ike_sa = peer.handshake_sa()?;
-        let octets = handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.own_id(connection));
+        let octets =
+            handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.own_id(connection)?);
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
                 let data = peer.shared_key(cx, &key.0, &octets).to_vec();
@@ -246,7 +247,7 @@ impl Claim {
         // peer counts as being where it received our first response.
         let seen = peer.current_path();
         peer.addresses.remote.set_ip(peer.from);
-        let own_id = self.own_id(connection).clone();
+        let own_id = self.own_id(connection)?.clone();
         let AuthRequest { initial_contact, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);

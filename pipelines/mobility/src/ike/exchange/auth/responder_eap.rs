@@ -1,7 +1,7 @@
 //! The responder's side of EAP in IKE_AUTH (RFC 7296 §2.16).
 
 use super::{
-    message::{self, EapRequest, Proof, SHARED_KEY, constant_time_eq},
+    message::{self, EapProofRequest, EapRequest, Proof, SHARED_KEY, constant_time_eq},
     responder::{Next, refused},
 };
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
     ike::{
         context::Context,
         counter::Counter,
-        event::Reason,
+        event::{Event, Reason},
         peer::{
             Peer,
             failure::Failure,
+            grant::check_filters,
             responder::{Claim, EapMethod, EapProof, EapStart, EapTurn, ResponderHandshake, ResponderState},
             state::PendingTask,
             transcript::Side,
@@ -36,7 +37,7 @@ impl EapStart {
         (conversation, step): (Box<dyn Conversation>, Step),
     ) -> Next {
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
-        let mut payloads = alloc::vec![Payload::IdR(self.claim.own_id(connection).clone())];
+        let mut payloads = alloc::vec![Payload::IdR(self.claim.own_id(connection)?.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
         payloads.push(self.proof.payload());
         self.claim.handle_step(handshake, peer, cx, (conversation, step), payloads)
@@ -100,14 +101,16 @@ impl Claim {
         &mut self,
         handshake: &ResponderHandshake,
         peer: &mut Peer,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         conversation: &dyn Conversation,
     ) -> Result<(), Reason> {
         let proved = conversation.identity().filter(|name| !name.is_empty()).map(Identity::from_name);
         let others = conversation.other_names();
         let others = others.iter().map(|name| Identity::from_name(name));
         let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
-        let chosen = handshake.candidates.choose_proved(cx.connections, self.connection, &names, None);
+        let asked = self.request.responder_id.as_ref();
+        let candidates = &handshake.candidates;
+        let chosen = candidates.choose_proved(cx.connections, self.connection, &names, asked);
         let chosen = chosen.map_err(|why| match proved {
             None if why == Reason::NoConnection => Reason::Unnamed,
             _ => why,
@@ -118,7 +121,12 @@ impl Claim {
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);
-        Ok(())
+        let connection = cx.connections.get(self.connection).ok_or(Reason::NoConnection)?;
+        let filters = peer.grant.as_ref().map_or(&[][..], |grant| &grant.filters);
+        check_filters(connection, filters).map_err(|reason| {
+            cx.tell(Event::GrantRefused { peer: peer.id, reason });
+            Reason::Grant
+        })
     }
 
     /// Notes whether a later request came from other addresses.
@@ -159,7 +167,9 @@ impl EapProof {
     ) -> Next {
         self.claim.note_path(peer, addresses);
         peer.float(addresses);
-        let theirs = opened.read(Proof::read).map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
+        let request = opened.read(EapProofRequest::read);
+        let EapProofRequest { proof: theirs, crash_token } =
+            request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         let identity = &self.claim.request.identity;
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
         if theirs.method != SHARED_KEY
@@ -167,10 +177,13 @@ impl EapProof {
         {
             return Err(refused(Reason::Authentication));
         }
+        // Some give it in the first request already.
+        let terms = &mut self.claim.request.terms;
+        terms.crash_token = crash_token.or(terms.crash_token.take());
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         let ike_sa = peer.handshake_sa()?;
         let octets =
-            handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.claim.own_id(connection));
+            handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.claim.own_id(connection)?);
         let data = peer.shared_key(cx, &self.key, &octets).to_vec();
         self.claim.establish(handshake, peer, cx, &Proof { method: SHARED_KEY, data }, true)
     }

@@ -40,12 +40,15 @@ impl Peer {
     }
 
     /// Ends IKE SA `spi`, which the peer has lost: silently, because the peer could not read a message
-    /// about it (RFC 6290 §4.5). If it has a successor, the peer lives on with that.
+    /// about it (RFC 6290 §4.5). If it has a successor, the peer lives on with that. If the peer has
+    /// ended already, its DELETE needs no answer any more.
     pub(in crate::ike) fn lose_ike_sa(&mut self, cx: &mut Context<'_>, spi: u64) {
         if spi == self.active {
-            return self.fail(cx, Reason::Lost);
+            self.fail(cx, Reason::Lost);
+            self.forget();
+        } else {
+            self.requeue_outstanding(cx, spi);
         }
-        self.requeue_outstanding(cx, spi);
         self.drop_ike_sa(cx, spi);
         self.start_queued(cx);
     }

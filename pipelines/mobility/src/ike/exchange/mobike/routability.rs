@@ -10,6 +10,7 @@ use crate::{
         counter::Counter,
         event::{Event, Reason},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
+        nat::NatDetection,
         peer::{
             Peer,
             move_check::{MoveCheck, PeerMove, PeerPath, Waiting, is_reachable},
@@ -308,12 +309,15 @@ impl Peer {
         }
     }
 
-    /// Probes the peer at `addresses` (RFC 4555 §3.7).
+    /// Probes the peer at `addresses` (RFC 4555 §3.7). NAT_DETECTION may be in any request of MOBIKE
+    /// (RFC 4555 §3.8), and libreswan returns COOKIE2 only beside it.
     pub(in crate::ike) fn request_probe(&mut self, cx: &mut Context<'_>, addresses: Addresses) {
         let mut cookie = [0; 16];
         cx.random.fill(&mut cookie);
         let cookie2 = self.mobike.then(|| cookie.to_vec());
-        let request = InformationalRequest { cookie: cookie2, ..InformationalRequest::default() };
+        let spis = self.active_spis().filter(|_| self.mobike);
+        let nat = spis.map(|spis| NatDetection::new(cx.crypto, spis, addresses));
+        let request = InformationalRequest { nat, cookie: cookie2, ..InformationalRequest::default() };
         let probe = Request::Probe(ProbeSent { cookie, remote: addresses.remote });
         request.with_payloads(|payloads| {
             self.request(cx, ExchangeType::Informational, payloads, probe, Some(addresses));
@@ -355,7 +359,7 @@ impl Peer {
 }
 
 impl ProbeSent {
-    /// Handles the response that came from `source`. It should return COOKIE2.
+    /// Handles the response that came from `source`. If the peer knows MOBIKE, it must return COOKIE2.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
@@ -367,11 +371,11 @@ impl ProbeSent {
             Ok(Some(returned)) if returned == self.cookie => peer.confirm_move(cx),
             // The IKE SA must be closed then (RFC 4555 §3.7).
             Ok(Some(_)) => peer.close(cx, Reason::Protocol),
-            // Peers without MOBIKE answer without COOKIE2, and so does libreswan. Such an answer
-            // still has the message ID of a request that was sent to nowhere else, and comes from
-            // there. That stops everybody but the peer itself: message IDs count up, so a peer that
-            // forges its source can answer without having received, which COOKIE2 excludes.
-            Ok(None) if source == self.remote => peer.confirm_move(cx),
+            // A peer without MOBIKE has no COOKIE2 to return. Its answer still has the message ID of
+            // a request that was sent to nowhere else, and comes from there. That stops everybody
+            // but the peer itself: message IDs count up, so a peer that forges its source can answer
+            // without having received, which COOKIE2 excludes.
+            Ok(None) if !peer.mobike && source == self.remote => peer.confirm_move(cx),
             Ok(None) | Err(_) => peer.handle_no_answer(cx),
         }
     }

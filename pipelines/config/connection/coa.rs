@@ -1,0 +1,35 @@
+//! Checks `[coa]`.
+
+use super::raw::ADVISED_PSK;
+use crate::config::{
+    error::{ConfigResult, Rule},
+    file::{self, Key},
+    keys,
+    model::{Coa, CoaClient},
+    source::Source,
+    value,
+};
+use std::net::SocketAddr;
+use wayfarer_mobility::ike::connection::SharedKey;
+
+/// Checks `[coa]`.
+pub(super) fn coa(source: &Source<'_>, raw: &Key<file::Coa>) -> ConfigResult<Option<Coa>> {
+    let Some(raw) = raw else { return Ok(None) };
+    let raw = raw.get_ref();
+    // All of the host's addresses are allowed here too, unlike for a server.
+    let socket = |text: &String| text.parse::<SocketAddr>().ok().filter(|socket| socket.port() > 0);
+    let listen = source.value("coa.listen", &raw.listen, |text| socket(text).ok_or(Rule::Server))?;
+    source.value(
+        "coa.clients",
+        &raw.clients,
+        |all| if all.is_empty() { Err(Rule::Empty) } else { Ok(()) },
+    )?;
+    let client = |raw: &file::CoaClient| {
+        let address = source.value("coa.clients.address", &raw.address, |text| value::address(text))?;
+        let load = |path: &String| keys::secret(&source.path(path)?, ADVISED_PSK);
+        let secret = source.value("coa.clients.secret_file", &raw.secret_file, load)?;
+        Ok(CoaClient { address, secret: SharedKey(secret) })
+    };
+    let clients = raw.clients.get_ref().iter().map(client).collect::<ConfigResult<Vec<_>>>()?;
+    Ok(Some(Coa { listen, clients }))
+}

@@ -1,0 +1,179 @@
+//! Valid configurations with something that is probably not meant.
+
+use super::*;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
+
+/// Returns the warnings about a configuration's text, without its path.
+fn warnings(folder: &Folder, text: &str) -> Vec<String> {
+    shown(folder, text, |reviewed| [reviewed.certificates, reviewed.file].concat())
+}
+
+fn shown(folder: &Folder, text: &str, which: fn(Reviewed) -> Vec<Warning>) -> Vec<String> {
+    folder.write("x.toml", text.as_bytes());
+    let reviewed = review(&folder.0.path().join("x.toml")).unwrap_or_else(|why| panic!("{why}"));
+    let path = format!("{}/", folder.0.path().display());
+    which(reviewed).iter().map(|warning| warning.to_string().replace(&path, "")).collect()
+}
+
+const DEFAULT_ROUTE: &str = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"203.0.113.254\"\n";
+
+/// Returns a second tunnel after the one of these tests, with its own SPIs and keys.
+fn second(folder: &Folder, local: &str, remote: &str) -> String {
+    folder.write("in-2", "22".repeat(20).as_bytes());
+    folder.write("out-2", "33".repeat(20).as_bytes());
+    let keys =
+        TUNNEL.replace('$', "").replace("alice", "bob").replace("x1001", "x1002").replace("x2001", "x2002");
+    let files = keys.replace("\"in\"", "\"in-2\"").replace("\"out\"", "\"out-2\"");
+    tunnel("") + &files.replace("10.99.0.0/24", local).replace("10.98.0.7/32", remote) + DEFAULT_ROUTE
+}
+
+#[test]
+fn good_tunnels_give_no_warning() {
+    let folder = Folder::new();
+    assert_eq!(warnings(&folder, &second(&folder, "10.99.0.0/24", "10.98.0.8/32")), [""; 0]);
+    assert_eq!(
+        warnings(&folder, &second(&folder, "10.97.0.0/24", "10.98.0.7/32")),
+        [""; 0],
+        "other local side"
+    );
+}
+
+#[test]
+fn tunnels_for_the_same_packets() {
+    let folder = Folder::new();
+    assert_eq!(
+        warnings(&folder, &second(&folder, "10.99.0.0/24", "10.98.0.7/32")),
+        [
+            "x.toml:26: tunnel.inner_remote: tunnel \"alice\" of line 12 is for the same packets, and gets none or \
+             all of them: give each tunnel prefixes of its own"
+        ]
+    );
+    let overlaps = "overlaps tunnel \"bob\" of line 22: the longer prefix gets the packets that both are for; \
+                    narrow one of them if that is not meant";
+    assert_eq!(
+        warnings(&folder, &second(&folder, "10.0.0.0/8", "10.98.0.0/24")),
+        [format!("x.toml:16: tunnel.inner_remote: {overlaps}")]
+    );
+}
+
+#[test]
+fn one_key_for_two_sas() {
+    let folder = Folder::new();
+    folder.write("out", "11".repeat(20).as_bytes());
+    assert_eq!(
+        warnings(&folder, &(tunnel("") + DEFAULT_ROUTE)),
+        [
+            "x.toml:19: tunnel.outbound.key_file: the SA of line 18 has the same key: give each SA a key of its own"
+        ]
+    );
+}
+
+#[test]
+fn examples_secrets_are_public() {
+    let folder = Folder::new();
+    folder.write("in", include_bytes!("../../../conf/keys/example-alice-up"));
+    assert_eq!(
+        warnings(&folder, &(tunnel("") + DEFAULT_ROUTE)),
+        ["x.toml:18: tunnel.inbound.key_file: is an example that everybody knows: make a secret of your own"]
+    );
+}
+
+#[test]
+fn peers_anywhere_need_a_default_route() {
+    let folder = Folder::new();
+    let why = "the peer may be anywhere, but no default route leads to it: add a [[route]] with to = \"0.0.0.0/0\", \
+               or routes = \"kernel\" in [gateway]";
+    assert_eq!(warnings(&folder, &tunnel("")), [format!("x.toml:14: tunnel.remote: {why}")]);
+    assert_eq!(warnings(&folder, &format!("gateway.routes = \"kernel\"\n{}", tunnel(""))), [""; 0]);
+    assert_eq!(warnings(&folder, &changed("\"any\"", "\"192.0.2.7\"")), [""; 0]);
+}
+
+/// Returns a connection by certificate, for terminals.
+fn connection(name: &str, more: &str) -> String {
+    format!(
+        "[[connection]]\nname = \"{name}\"\nlocal = \"203.0.113.1\"\nauth = \"certificate\"\ncertificate = \
+         \"own.crt\"\nprivate_key = \"own.key\"\nauthorities = \"own.crt\"\ninner_local = \"10.99.0.0/24\"\n{more}\n"
+    )
+}
+
+/// Writes the gateway's certificate, as `change` makes it of a good one.
+fn certificate(folder: &Folder, change: impl FnOnce(&mut CertificateParams)) {
+    let mut params = CertificateParams::new(["gw.test".to_owned()]).unwrap();
+    params.not_before = time::OffsetDateTime::now_utc() - time::Duration::DAY;
+    params.not_after = params.not_before + time::Duration::days(300);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    folder.write("own.crt", params.self_signed(&key).unwrap().pem().as_bytes());
+    folder.write("own.key", key.serialize_pem().as_bytes());
+}
+
+#[test]
+fn own_certificate_is_valid_and_as_clients_demand() {
+    let folder = Folder::new();
+    let text = format!("{PORTS}{DEFAULT_ROUTE}{}", connection("a", ""));
+    let of = |change: fn(&mut CertificateParams)| {
+        certificate(&folder, change);
+        warnings(&folder, &text).join("\n")
+    };
+    assert_eq!(of(|_| {}), "");
+    for (change, why) in [
+        ((|params| params.not_after = date_time_ymd(2020, 1, 1)) as fn(&mut CertificateParams), "expired "),
+        (|params| params.not_before = date_time_ymd(2190, 1, 1), "will be valid only in "),
+        (
+            |params| params.not_after = params.not_before + time::Duration::days(5),
+            "expires in 3 days: renew it",
+        ),
+        (|params| params.extended_key_usages.clear(), "lacks serverAuth"),
+        (|params| params.subject_alt_names.clear(), "has no subjectAltName"),
+        (|params| params.not_after = params.not_before + time::Duration::days(900), "more than 825 days"),
+    ] {
+        let said = of(change);
+        assert!(
+            said.starts_with("x.toml:17: connection.certificate: ") && said.contains(why),
+            "{why}: {said}"
+        );
+    }
+    // Another gateway does not ask for these.
+    certificate(&folder, |params| params.extended_key_usages.clear());
+    let text = format!("{PORTS}{}", connection("a", "remote = \"192.0.2.1\""));
+    assert_eq!(warnings(&folder, &text), [""; 0]);
+}
+
+#[test]
+fn connection_that_takes_all_leaves_none() {
+    let folder = Folder::new();
+    certificate(&folder, |_| {});
+    let both = |first: &str, second: &str| {
+        let text = [PORTS, DEFAULT_ROUTE, &connection("a", first), &connection("b", second)].concat();
+        warnings(&folder, &text)
+    };
+    assert_eq!(
+        both("", ""),
+        [
+            "x.toml:23: connection.name: connection \"a\" of line 14 takes every peer that could come here: set \
+             remote_id in one of them, or different addresses in local"
+        ]
+    );
+    assert_eq!(both("remote_id = \"x.test\"", ""), [""; 0]);
+    assert_eq!(both("", "remote_id = \"x.test\""), [""; 0], "the named one is chosen by its name");
+}
+
+#[test]
+fn machine_without_the_devices_and_cores() {
+    let machine = |text: &str| shown(&Folder::new(), text, |reviewed| reviewed.machine);
+    let ports = "[[port]]\nname = \"a\"\ndevice = \"wf-none-a\"\n[[port]]\nname = \"b\"\ndevice = \"$\"\n";
+    assert_eq!(
+        machine(&ports.replace('$', "wf-none-b")),
+        ["x.toml:3: port.device: this machine has none of the devices wf-none-a, wf-none-b: its cores and \
+             programs were not looked at"]
+    );
+    let here = format!("gateway.workers = [1000]\n{}", ports.replace('$', "lo") + "mtu = 65472\n");
+    let said = machine(&here);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("x.toml:1: gateway.workers: this machine has no core 1000 for workers"),
+        "{said:?}"
+    );
+    assert!(said[1].starts_with("x.toml:4: port.device: this machine has no device wf-none-a"), "{said:?}");
+}

@@ -1,0 +1,145 @@
+//! Devices, cores and programs of this machine.
+
+use super::review::Review;
+use crate::config::{file::Kind, model::Port, value::NAT_T};
+use std::{fs, net::IpAddr};
+use toml::Spanned;
+use wayfarer_dataplane::port::{PortError, device::Device, dpdk::Eal};
+
+/// UDP port of IKE (RFC 7296 §2).
+const IKE: u16 = 500;
+
+pub(super) fn review(review: &mut Review<'_>) {
+    dpdk(review);
+    // A configuration for another machine needs no more than one line.
+    if devices(review) {
+        cores(review);
+        udp_ports(review);
+    }
+}
+
+/// Warns of DPDK's keys in a program that was built without it.
+fn dpdk(review: &mut Review<'_>) {
+    if Eal::VERSION.is_some() {
+        return;
+    }
+    let table = review.raw.dpdk.as_ref().map(|dpdk| ("dpdk", dpdk.span()));
+    let kinds = review.raw.port.iter().filter_map(|port| port.get_ref().kind.as_ref());
+    let port =
+        kinds.filter(|kind| *kind.get_ref() == Kind::Dpdk).map(|kind| ("port.kind", kind.span())).next();
+    if let Some((key, place)) = port.or(table) {
+        let text = "this program was built without DPDK: build it by cargo build --release --features dpdk";
+        review.warn(key, place, text);
+    }
+}
+
+/// Warns of devices that are missing or too small. Returns `false` if all devices are missing.
+fn devices(review: &mut Review<'_>) -> bool {
+    let (raw, config) = (review.raw, review.config);
+    let (mut count, mut missing) = (0, vec![]);
+    for (raw, port) in raw.port.iter().zip(&config.ports) {
+        let Some(name) = port.kind.shared_device() else { continue };
+        let raw = raw.get_ref();
+        let place = |key: Option<_>| key.unwrap_or_else(|| raw.name.span());
+        let device_place = place(raw.device.as_ref().map(Spanned::span));
+        count += 1;
+        match Device::find(name) {
+            Err(PortError::NoDevice { .. }) => missing.push((name, device_place)),
+            Err(why) => review.warn("port.device", device_place, why.to_string()),
+            Ok(device) => {
+                if let Ok(most) = device.mtu() {
+                    mtus(review, port, name, most);
+                }
+            }
+        }
+    }
+    if count > 1 && missing.len() == count {
+        let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+        let text = format!(
+            "this machine has none of the devices {}: its cores and programs were not looked at",
+            names.join(", ")
+        );
+        review.warn("port.device", missing[0].1.clone(), text);
+        return false;
+    }
+    let is_here = missing.len() < count || count == 0;
+    for (name, place) in missing {
+        let text = format!("this machine has no device {name}: ip link lists those that it has");
+        review.warn("port.device", place, text);
+    }
+    is_here
+}
+
+/// Warns of packets that are larger than a port's device sends.
+fn mtus(review: &mut Review<'_>, port: &Port, device: &str, most: usize) {
+    let (raw, config) = (review.raw, review.config);
+    let is_there = |own: &IpAddr| port.addresses.iter().any(|(address, _)| address == own);
+    let ports = raw.port.iter().zip(&config.ports).filter(|(_, other)| other.name == port.name);
+    let ports = ports.map(|(raw, port)| ("port.mtu", &raw.get_ref().mtu, port.mtu));
+    let tunnels = raw.tunnel.iter().zip(&config.tunnels).filter(|(_, tunnel)| is_there(&tunnel.local));
+    let tunnels = tunnels.map(|(raw, tunnel)| ("tunnel.mtu", &raw.get_ref().mtu, tunnel.mtu));
+    let connections = raw.connection.iter().zip(&config.ike.connections);
+    let connections = connections.filter(|(_, connection)| connection.protocol.local.iter().any(is_there));
+    let connections =
+        connections.map(|(raw, connection)| ("connection.mtu", &raw.get_ref().mtu, connection.mtu));
+    for (key, raw, mtu) in ports.chain(tunnels).chain(connections) {
+        if let Some(raw) = raw.as_ref().filter(|_| mtu.is_some_and(|mtu| mtu > most)) {
+            let text = format!(
+                "{device} sends at most {most} bytes: lower mtu, or raise the device's by ip link set {device} mtu"
+            );
+            review.warn(key, raw.span(), text);
+        }
+    }
+}
+
+/// Warns of cores for workers that this process may not use.
+fn cores(review: &mut Review<'_>) {
+    let (Some(cores), Some(all)) = (&review.config.gateway.workers, core_affinity::get_core_ids()) else {
+        return;
+    };
+    let missing: Vec<_> = cores.iter().filter(|core| !all.iter().any(|one| one.id == **core)).collect();
+    let Some(first) = missing.first() else { return };
+    let workers = review.raw.gateway.workers.as_ref().map(|list| ("gateway.workers", list.span()));
+    let dpdk = review.raw.dpdk.as_ref().map(|dpdk| ("dpdk.cores", dpdk.span()));
+    if let Some((key, place)) = workers.or(dpdk) {
+        let names: Vec<String> = all.iter().map(|core| core.id.to_string()).collect();
+        let text = format!("this machine has no core {first} for workers, only {}", names.join(", "));
+        review.warn(key, place, text);
+    }
+}
+
+/// Warns of another program with a UDP port that the gateway takes.
+fn udp_ports(review: &mut Review<'_>) {
+    let Some(first) = review.raw.connection.first() else { return };
+    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
+    let held = [IKE, NAT_T].into_iter().filter(|port| tables.iter().any(|table| has_port(table, *port)));
+    let held: Vec<String> = held.map(|port| port.to_string()).collect();
+    if !held.is_empty() {
+        let text = format!(
+            "another program, perhaps an IKE daemon, has UDP port {} open on this machine, and gets none of what comes \
+             there while the gateway runs: stop it (ss -lunp shows it)",
+            held.join(" and ")
+        );
+        review.warn("connection", first.span(), text);
+    }
+}
+
+/// Returns whether a table of sockets of the kernel (proc_net(5)) has this local port.
+fn has_port(table: &str, port: u16) -> bool {
+    let end = format!(":{port:04X}");
+    table
+        .lines()
+        .skip(1)
+        .any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_found_in_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st tx_queue\n  12: 00000000:1194 00000000:0000 07 00000000:00000000\n";
+        assert!(has_port(table, 4500) && !has_port(table, 500) && !has_port("", 500));
+    }
+}

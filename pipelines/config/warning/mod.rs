@@ -1,0 +1,48 @@
+//! What a valid configuration may still get wrong.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`Warning`] | a warning, and how they are collected |
+//! | `tunnels` | selectors and keys of several tunnels |
+//! | `routes` | peers that no route leads to |
+//! | `connections` | connections that no peer reaches |
+//! | `certificates` | the gateway's own certificates |
+//! | `secrets` | secrets that everybody knows |
+//! | `machine` | devices, cores and programs of this machine |
+
+mod certificates;
+mod connections;
+mod machine;
+mod review;
+mod routes;
+mod secrets;
+mod tunnels;
+
+pub use review::Warning;
+
+use super::{file::File, model::Config, source::Source};
+use review::Review;
+
+/// Returns the warnings about the configuration and its files.
+pub(super) fn of_file(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
+    let mut review = Review::new(source, raw, config);
+    tunnels::review(&mut review);
+    routes::review(&mut review);
+    connections::review(&mut review);
+    secrets::review(&mut review);
+    review.finish()
+}
+
+/// Returns the warnings about the gateway's own certificates.
+pub(super) fn of_certificates(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
+    let mut review = Review::new(source, raw, config);
+    certificates::review(&mut review);
+    review.finish()
+}
+
+/// Returns the warnings about running the configuration on this machine.
+pub(super) fn of_machine(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
+    let mut review = Review::new(source, raw, config);
+    machine::review(&mut review);
+    review.finish()
+}

@@ -1,0 +1,181 @@
+//! Requests of servers and of others.
+
+use super::*;
+use crate::aaa::origin::Origin;
+use alloc::vec;
+
+const SECRET: &[u8] = b"xyzzy5461";
+const SERVER: [u8; 4] = [10, 99, 0, 5];
+/// Our time since 1970, in seconds.
+const SECONDS: u64 = 1_800_000_000;
+const NOW: Duration = Duration::from_secs(1000);
+
+fn clients() -> Clients {
+    Clients::new([(SERVER.into(), Secret::new(SECRET.to_vec()))])
+}
+
+fn account() -> Account {
+    let origin =
+        Origin { connection: "people".into(), local: [203, 0, 113, 1].into(), remote: [192, 0, 2, 7].into() };
+    let inner = vec![[10, 98, 0, 7].into(), "2001:db8::7".parse().unwrap()];
+    Account { id: "1-7".into(), user_name: b"alice".to_vec(), origin, inner, class: vec![] }
+}
+
+fn list(attributes: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for (kind, value) in attributes {
+        push(&mut list, *kind, value).unwrap();
+    }
+    list
+}
+
+fn request(code: u8, attributes: &[(u8, &[u8])]) -> Vec<u8> {
+    seal([code, 9], &[0; 16], &list(attributes), SECRET).unwrap()
+}
+
+/// Returns what becomes of a packet of the server.
+fn arrival(clients: &mut Clients, packet: &[u8]) -> Arrival {
+    clients.handle(NOW, SECONDS, SERVER.into(), packet)
+}
+
+fn new(packet: &[u8]) -> Request {
+    match arrival(&mut clients(), packet) {
+        Arrival::New(request) => *request,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn all_that_a_request_says_must_fit() {
+    let fits = |attributes: &[(u8, &[u8])]| {
+        let demand = new(&request(DISCONNECT_REQUEST, attributes)).demand.unwrap();
+        assert_eq!(demand.change, Change::Disconnect);
+        demand.named.fits(&account())
+    };
+    let six = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
+    for one in [
+        (attribute::USER_NAME, &b"alice"[..]),
+        (attribute::ACCT_SESSION_ID, b"1-7"),
+        (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 7]),
+        (attribute::FRAMED_IPV6_ADDRESS, &six),
+        (attribute::CALLING_STATION_ID, b"192.0.2.7"),
+    ] {
+        assert!(fits(&[one]));
+        for other in [
+            (attribute::USER_NAME, &b"bob"[..]),
+            (attribute::ACCT_SESSION_ID, b"1-70"),
+            (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0, 8]),
+            (attribute::NAS_PORT_ID, b"staff"),
+            (attribute::CALLED_STATION_ID, b"203.0.113.2"),
+        ] {
+            assert!(!fits(&[one, other]), "{one:?} {other:?}");
+        }
+        let here = [(attribute::NAS_PORT_ID, &b"people"[..]), (attribute::CALLED_STATION_ID, b"203.0.113.1")];
+        assert!(fits(&[one, here[0], here[1]]));
+    }
+}
+
+#[test]
+fn a_request_for_another_gateway_is_told_apart() {
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    for (attribute, is_ours) in [
+        ((attribute::NAS_IDENTIFIER, &b"gateway"[..]), true),
+        ((attribute::NAS_IDENTIFIER, b"other"), false),
+        ((attribute::NAS_IP_ADDRESS, &[203, 0, 113, 1]), true),
+        ((attribute::NAS_IP_ADDRESS, &[203, 0, 113, 2]), false),
+    ] {
+        let demand = new(&request(DISCONNECT_REQUEST, &[user, attribute])).demand.unwrap();
+        assert_eq!(demand.named.is_for("gateway", [203, 0, 113, 1].into()), is_ours);
+    }
+}
+
+#[test]
+fn what_cannot_be_changed_is_refused() {
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    let demand = |code, attributes: &[(u8, &[u8])]| new(&request(code, attributes)).demand;
+    for (code, attributes, cause) in [
+        (DISCONNECT_REQUEST, &[][..], ErrorCause::MissingAttribute),
+        (DISCONNECT_REQUEST, &[(attribute::NAS_IDENTIFIER, &b"gateway"[..])], ErrorCause::MissingAttribute),
+        (DISCONNECT_REQUEST, &[user, (attribute::FILTER_ID, b"net")], ErrorCause::UnsupportedAttribute),
+        (COA_REQUEST, &[user], ErrorCause::MissingAttribute),
+        (COA_REQUEST, &[(attribute::FILTER_ID, b"net")], ErrorCause::MissingAttribute),
+        (COA_REQUEST, &[user, (attribute::FRAMED_POOL, b"staff")], ErrorCause::UnsupportedAttribute),
+        (COA_REQUEST, &[user, (attribute::SESSION_TIMEOUT, &[1])], ErrorCause::InvalidValue),
+        (COA_REQUEST, &[user, (attribute::FRAMED_IP_ADDRESS, &[1])], ErrorCause::InvalidValue),
+        (COA_REQUEST, &[user, (attribute::SERVICE_TYPE, &AUTHORIZE_ONLY)], ErrorCause::UnsupportedService),
+    ] {
+        assert_eq!(demand(code, attributes), Err(cause), "{code} {attributes:?}");
+    }
+    let change = [(attribute::SESSION_TIMEOUT, &[0, 0, 1, 0][..]), (attribute::FILTER_ID, b"net")];
+    let changed = demand(COA_REQUEST, &[user, change[0], change[1]]).unwrap().change;
+    let filters = Some(vec![b"net".to_vec()]);
+    assert_eq!(changed, Change::Grant { session_timeout: Some(256), filters });
+}
+
+#[test]
+fn only_a_client_with_its_secret_is_heard() {
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    let good = request(DISCONNECT_REQUEST, &[user]);
+    let mut all = clients();
+    assert!(matches!(all.handle(NOW, SECONDS, [10, 99, 0, 6].into(), &good), Arrival::Ignored));
+    let mapped = "::ffff:10.99.0.5".parse().unwrap();
+    assert!(matches!(all.handle(NOW, SECONDS, mapped, &good), Arrival::New(_)));
+    let other = seal([DISCONNECT_REQUEST, 9], &[0; 16], &list(&[user]), b"other").unwrap();
+    assert!(matches!(arrival(&mut all, &other), Arrival::Forged));
+    let false_tag = (attribute::MESSAGE_AUTHENTICATOR, &[7; 16][..]);
+    assert!(matches!(arrival(&mut all, &request(DISCONNECT_REQUEST, &[user, false_tag])), Arrival::Forged));
+    for at in 0..good.len() {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        assert!(!matches!(arrival(&mut clients(), &changed), Arrival::New(_)), "byte {at}");
+        assert!(!matches!(arrival(&mut clients(), &good[..at]), Arrival::New(_)), "{at} bytes");
+    }
+    assert!(matches!(arrival(&mut all, &request(1, &[user])), Arrival::Ignored), "another code");
+}
+
+#[test]
+fn an_old_request_is_not_carried_out() {
+    for (at, is_fresh) in
+        [(SECONDS, true), (SECONDS - MAX_SKEW, true), (SECONDS - MAX_SKEW - 1, false), (SECONDS + 301, false)]
+    {
+        let at = u32::try_from(at).unwrap().to_be_bytes();
+        let user = (attribute::USER_NAME, &b"alice"[..]);
+        let packet = request(DISCONNECT_REQUEST, &[user, (attribute::EVENT_TIMESTAMP, &at)]);
+        assert_eq!(matches!(arrival(&mut clients(), &packet), Arrival::New(_)), is_fresh);
+    }
+}
+
+#[test]
+fn a_repeated_request_gets_the_same_answer_and_is_carried_out_once() {
+    let mut clients = clients();
+    let attributes = [(attribute::USER_NAME, &b"alice"[..]), (attribute::PROXY_STATE, b"proxy")];
+    let packet = request(COA_REQUEST, &[attributes[0], (attribute::FILTER_ID, b"x"), attributes[1]]);
+    let Arrival::New(request) = arrival(&mut clients, &packet) else { panic!() };
+    let answer = clients.answer(NOW, *request, Err(ErrorCause::InvalidValue));
+    let received = Received::parse(&answer).unwrap();
+    let authenticator: [u8; 16] = packet[4..20].try_into().unwrap();
+    assert_eq!((received.code(), received.id()), (45, 9));
+    assert!(received.is_made_with(&authenticator, SECRET));
+    assert_eq!(received.has_valid_tag(&authenticator, SECRET), Some(true));
+    assert_eq!(received.attributes.number(attribute::ERROR_CAUSE), Ok(Some(407)));
+    assert_eq!(received.attributes.first(attribute::PROXY_STATE), Some(&b"proxy"[..]));
+    match arrival(&mut clients, &packet) {
+        Arrival::Repeated(again) => assert_eq!(again, answer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_flood_of_requests_is_cut() {
+    let mut clients = clients();
+    let mut taken = 0;
+    for n in 0..1000u32 {
+        let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, &n.to_be_bytes())]);
+        if let Arrival::New(request) = arrival(&mut clients, &packet) {
+            clients.answer(NOW, *request, Ok(()));
+            taken += 1;
+        }
+    }
+    assert_eq!(taken, BURST);
+    assert_eq!(clients.0[0].last.len(), BURST as usize);
+}

@@ -1,0 +1,67 @@
+//! A small authority: certificates of gateways and users that all IKEv2 clients accept.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`Authority`] | makes an authority, and issues certificates |
+//! | `revocation` | the authority's revocation list |
+//! | `pkcs12` | a user's key and certificates in one file, for phones |
+//! | `files` | writes new files, and never over old ones |
+
+mod authority;
+mod files;
+mod pkcs12;
+mod revocation;
+
+pub use authority::{Authority, KeyKind, Subject};
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+/// Most days that a gateway's certificate is valid: Apple's clients refuse a longer time.
+pub const MOST_DAYS: u32 = 825;
+
+/// Name of the authority's files, before the ending.
+const AUTHORITY: &str = "ca";
+
+/// The reason why no certificate was made.
+#[derive(Debug)]
+pub enum PkiError {
+    /// The file exists already.
+    Exists(PathBuf),
+    /// The file cannot be read or written.
+    File(PathBuf, io::Error),
+    /// The file is not what the authority needs: it must be this.
+    NotPem(PathBuf, &'static str),
+    /// The name cannot be certified, for this reason.
+    Name(String, &'static str),
+    /// A library refused to make the certificate, key or list.
+    Library(String),
+}
+
+impl PkiError {
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |why| Self::File(path.into(), why)
+    }
+
+    fn library(why: impl fmt::Display) -> Self {
+        Self::Library(why.to_string())
+    }
+}
+
+impl fmt::Display for PkiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(file) => {
+                write!(f, "{}: exists already, and is not overwritten; move it away first", file.display())
+            }
+            Self::File(file, why) => write!(f, "{}: {why}", file.display()),
+            Self::NotPem(file, wanted) => write!(f, "{}: must be {wanted}", file.display()),
+            Self::Name(name, why) => write!(f, "{name:?}: {why}"),
+            Self::Library(why) => write!(f, "cannot be made: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for PkiError {}
