@@ -15,7 +15,6 @@ use super::{
 use crate::gateway::tables::Awaited;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
-    mem,
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -59,8 +58,8 @@ impl LinkId {
 struct Link {
     tunnels: Vec<TunnelId>,
     roaming: Roaming<Path>,
-    /// True while [`Timer::ReportAgain`] is pending for it.
-    reports_again: bool,
+    /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
+    reports_again: Option<Path>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,7 +174,7 @@ impl Links {
             self.timers.extend(when.map(|when| (when, timer)));
         }
         let new =
-            || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known), reports_again: false };
+            || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known), reports_again: None };
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
         Ok(id)
     }
@@ -374,7 +373,7 @@ impl Links {
         if !self.tunnels_of(link).any(|tunnel| tunnel.inbound.still_reports(&path)) {
             return;
         }
-        self.report_again_later(now, link);
+        self.report_again_later(now, link, path);
         match link {
             LinkId::Ike(peer) => self.events.push_back(Event::Ike(peer, IkeEvent::Path(path))),
             LinkId::Manual(id) => {
@@ -388,9 +387,9 @@ impl Links {
 
     /// Lets the path that was reported last be reported again after a while, once for each link: the
     /// link may refuse it now, or leave it later.
-    fn report_again_later(&mut self, now: Duration, id: LinkId) {
+    fn report_again_later(&mut self, now: Duration, id: LinkId, path: Path) {
         if let Some(link) = self.links.get_mut(&id)
-            && !mem::replace(&mut link.reports_again, true)
+            && link.reports_again.replace(path).is_none()
         {
             self.timers.insert((now + REPORT_AGAIN, Timer::ReportAgain(id)));
         }
@@ -399,12 +398,12 @@ impl Links {
     /// Lets the path that was reported last be reported again.
     fn report_again(&mut self, now: Duration, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.reports_again = false;
+        let Some(path) = link.reports_again.take() else { return };
         if link.roaming.is_waiting() {
             // The waiting move ends unless its path is the last one that was reported.
-            return self.report_again_later(now, id);
+            return self.report_again_later(now, id, path);
         }
-        self.tunnels_of(id).for_each(|tunnel| tunnel.inbound.report_again());
+        self.tunnels_of(id).for_each(|tunnel| tunnel.inbound.report_again(&path));
     }
 
     /// Handles the timers due at `now`; returns true if one was.

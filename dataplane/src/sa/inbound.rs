@@ -190,9 +190,10 @@ impl InboundSa {
         self.reports.fetch_sub(1, Relaxed);
     }
 
-    /// Lets the last path that was reported be reported again, if the peer is still seen there.
-    pub fn report_again(&self) {
-        self.reported.store(0, Release);
+    /// Lets `path` be reported again if the peer is still seen there. A report of another path, which
+    /// may not be taken yet, stays the last one.
+    pub fn report_again(&self, path: &Path) {
+        let _ = self.reported.compare_exchange(path.tag(), 0, AcqRel, Relaxed);
     }
 
     /// Returns whether `path` is the last one reported, and the peer has not been seen on its known
