@@ -3,18 +3,19 @@
 use crate::{
     doubles::{FakeCertificate, FakeEap, user, users},
     fleet::Fleet,
+    pair::Pair,
 };
 use std::{net::IpAddr, sync::Arc};
 use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer_mobility::{
     aaa::eap::Authenticator,
-    crypto::{Encr, Verifier},
+    crypto::{Encr, Verifier, VerifyError},
     identity::{Identity, kind},
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
         event::{Event, Reason},
         proposal::Offer,
-        wire::{TrafficSelector, notify},
+        wire::{self, Header, Payload, TrafficSelector, notify},
     },
 };
 use zeroize::Zeroizing;
@@ -271,6 +272,55 @@ fn letter_case_does_not_distinguish_names() {
         fleet.connect([192, 0, 2, at], Connection { local_id: id(name), ..terminal() });
         let (connection, inner, _) = shown(&fleet);
         assert_eq!((connection, inner), (0, vec![[10, 98, 1, 1].into()]), "{name}");
+    }
+}
+
+/// An authority among very many.
+#[derive(Debug)]
+struct Many(FakeCertificate, Vec<u8>);
+
+impl Verifier for Many {
+    fn authorities(&self) -> &[u8] {
+        &self.1
+    }
+
+    fn verify(
+        &self,
+        identity: &Identity,
+        certificates: &[Vec<u8>],
+        method: u8,
+        data: &[u8],
+        octets: &[u8],
+    ) -> Result<(), VerifyError> {
+        self.0.verify(identity, certificates, method, data, octets)
+    }
+
+    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
+        self.0.names(certificate)
+    }
+}
+
+#[test]
+fn answer_is_short_however_many_authorities_are_trusted() {
+    for count in [1, 40, 50, 144, 255] {
+        let hashes: Vec<u8> = (0..count).flat_map(|n| [n; 20]).collect();
+        let authority = Many(FakeCertificate(vec![]), hashes.clone());
+        let remote_auth = RemoteAuth::Key(Arc::new(authority));
+        let mut pair = Pair::new(Connection { remote_auth, ..gateway() }, terminal());
+        pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+        let first = pair.up();
+        pair.deliver_up(&first[0]);
+        let answer = &pair.down()[0].1;
+        assert!(answer.len() + 40 + 8 + 4 <= 1280, "{count}: {}", answer.len());
+        let header = Header::parse(answer).unwrap();
+        let payloads = wire::parse(header.next, &answer[wire::HEADER..]).unwrap();
+        let asked = payloads.iter().find_map(|payload| match payload {
+            Payload::CertReq { authorities, .. } => Some(*authorities),
+            _ => None,
+        });
+        let asked = asked.unwrap();
+        assert!(hashes.starts_with(asked) && asked.len() % 20 == 0);
+        assert!(asked.len() == hashes.len() || asked.len() > 600, "{count}: {}", asked.len());
     }
 }
 

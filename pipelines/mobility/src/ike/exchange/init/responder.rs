@@ -31,6 +31,16 @@ use crate::{
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
+/// Most bytes of a response: what fits into the smallest IPv6 packet that every path carries, behind
+/// the headers of IPv6 and UDP and the non-ESP marker.
+const MAX_RESPONSE_LEN: usize = 1280 - 40 - 8 - 4;
+
+/// Bytes of a CERTREQ payload besides the authorities: its header and the encoding (RFC 7296 §3.7).
+const CERT_REQ_OVERHEAD: usize = 5;
+
+/// Bytes of an authority's hash (RFC 7296 §3.7).
+const AUTHORITY_LEN: usize = 20;
+
 impl Peer {
     /// Creates a peer from its first message. The response follows once the key exchange is done.
     ///
@@ -129,7 +139,7 @@ impl InitKex {
 
         let nat = NatDetection::new(cx.crypto, [spi_i, spi_r], peer.addresses);
         let known = hash_numbers(SignatureHashes::ALL);
-        let authorities = authorities(candidates, cx.connections);
+        let mut authorities = authorities(candidates, cx.connections);
         let limits = candidates.fitting(cx.connections).filter_map(|connection| connection.fragment);
         let limit = limits.min().filter(|_| handshake.fragments);
         handshake.ppk &= candidates.fitting(cx.connections).any(|connection| connection.ppk.is_some());
@@ -139,9 +149,7 @@ impl InitKex {
             Payload::Nonce(&transcript.nonce_r),
         ];
         payloads.extend(nat.payloads());
-        if !authorities.is_empty() {
-            payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities: &authorities });
-        }
+        let cert_req_at = payloads.len();
         if limit.is_some() {
             payloads.push(Payload::notify(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[]));
         }
@@ -165,7 +173,16 @@ impl InitKex {
             message_id: 0,
             length: 0,
         };
-        let message = wire::emit_message(header, &payloads);
+        let mut message = wire::emit_message(header, &payloads);
+        // A message of this exchange cannot be fragmented (RFC 7383 §1). The request is a hint (RFC 7296
+        // §3.7), so a shorter one will do.
+        let room = MAX_RESPONSE_LEN.saturating_sub(message.len() + CERT_REQ_OVERHEAD);
+        authorities.truncate(room / AUTHORITY_LEN * AUTHORITY_LEN);
+        if !authorities.is_empty() {
+            let request = Payload::CertReq { encoding: X509_SIGNATURE, authorities: &authorities };
+            payloads.insert(cert_req_at, request);
+            message = wire::emit_message(header, &payloads);
+        }
         cx.send(peer.addresses, &message);
         transcript.second = message;
         cx.log_keys([spi_i, spi_r], suite, &keys);
@@ -186,8 +203,8 @@ fn authorities(candidates: &Candidates, connections: &Connections) -> Vec<u8> {
     let mut authorities: Vec<u8> = Vec::new();
     for connection in candidates.fitting(connections) {
         let RemoteAuth::Key(verifier) = &connection.remote_auth else { continue };
-        for hash in verifier.authorities().chunks(20) {
-            if !authorities.chunks(20).any(|known| known == hash) {
+        for hash in verifier.authorities().chunks(AUTHORITY_LEN) {
+            if !authorities.chunks(AUTHORITY_LEN).any(|known| known == hash) {
                 authorities.extend_from_slice(hash);
             }
         }
