@@ -7,6 +7,13 @@ use std::fmt::Write;
 /// The folder that the comment proposes for certificates.
 const FOLDER: &str = "/etc/NetworkManager/certs";
 
+/// Returns a value as a key file has it: a backslash begins an escape sequence there, and blanks at the
+/// start do not count.
+fn escape(value: &str) -> String {
+    let value = value.replace('\\', "\\\\");
+    value.strip_prefix(' ').map_or(value.clone(), |rest| format!("\\s{rest}"))
+}
+
 pub(super) fn profile(terms: &Terms<'_>) -> Result<String, ProfileError> {
     let protocol = &terms.connection.protocol;
     let user = terms.named_user()?;
@@ -60,8 +67,20 @@ pub(super) fn profile(terms: &Terms<'_>) -> Result<String, ProfileError> {
         terms.uuid("profile")
     );
     for (key, value) in vpn {
-        let _ = writeln!(text, "{key}={value}");
+        let _ = writeln!(text, "{key}={}", escape(&value));
     }
     let _ = write!(text, "\n[ipv4]\nmethod=auto\n{never_default}\n[ipv6]\nmethod=auto\n{never_default}");
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_they_were() {
+        assert_eq!(escape("CORP\\sam"), "CORP\\\\sam");
+        assert_eq!(escape(" sam "), "\\ssam ");
+        assert_eq!(escape("sam@example.org"), "sam@example.org");
+    }
 }

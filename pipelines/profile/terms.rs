@@ -68,6 +68,11 @@ impl<'a> Terms<'a> {
         let connection = connection(config, request.connection)?;
         let protocol = &connection.protocol;
         let refuse = |why: String| Err(refusal(&protocol.name, &why));
+        // They would begin another line of some profiles, and no profile can have them.
+        let given = [request.user, request.server];
+        if given.into_iter().flatten().any(|text| text.contains(char::is_control)) {
+            return refuse("the user and the server must not have control characters".into());
+        }
         let mut own = std::iter::once(&protocol.local_id).chain(&protocol.other_local_ids);
         let Some((id, gateway)) = own.find_map(|id| Some((id, text(id)?))) else {
             return refuse("clients know the gateway by a name or address: set local_id to one".into());

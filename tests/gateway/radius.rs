@@ -160,6 +160,7 @@ fn accounted_by(books: &Books, grant: Grant) -> Ike {
     let mut ike = for_terminals("10.97.0.0/24", keys);
     ike.connections[0].protocol.remote_auth = RemoteAuth::Eap(Arc::new(Granting(grant)));
     ike.connections[0].accounting = Some(books.accounting());
+    ike.connections[0].servers = vec![[127, 0, 0, 1].into()];
     ike
 }
 
@@ -296,6 +297,28 @@ fn a_server_changes_and_disconnects_a_peer() {
     books.pass(&mut world, SECOND);
     let stop = books.records.last().unwrap();
     assert_eq!((stop.number(40), stop.number(49)), (2, 6), "ended by an administrator");
+}
+
+#[test]
+fn a_server_has_no_say_about_peers_of_other_servers() {
+    let books = Books::open();
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap();
+    drop(free);
+    let client =
+        CoaClient { address: [127, 0, 0, 1].into(), secret: SharedKey(Secret::new(SECRET.to_vec())) };
+    let mut config = config(vec![]);
+    config.ike = accounted_by(&books, Grant { user_name: b"alice".to_vec(), ..Grant::default() });
+    config.ike.coa = Some(Coa { listen: port, clients: vec![client] });
+    config.ike.connections[0].servers = vec![[10, 0, 0, 5].into()];
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let mut peer = terminal();
+    peer.connect(&mut world);
+    let (user, timeout) = ((1, &b"alice"[..]), (27, &[0, 0, 1, 0][..]));
+    assert_eq!(demand(&mut world, port, 40, &[user]), Some((42, Some(503))));
+    assert_eq!(demand(&mut world, port, 43, &[user, timeout]), Some((45, Some(503))));
+    send(&mut world, &peer, 1);
 }
 
 #[test]

@@ -146,6 +146,7 @@ impl World {
             mtu: None,
             limits: Limits::NONE,
             nas_identifier: "wayfarer".into(),
+            servers: vec![],
             accounting: None,
         };
         let gateway = Gateway { frames: 4096, ..gateway_settings(tunnels as usize) };

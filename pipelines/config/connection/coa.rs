@@ -3,6 +3,7 @@
 use super::raw::ADVISED_PSK;
 use crate::config::{
     error::{ConfigResult, Rule},
+    field::Unique,
     file::{self, Key},
     keys,
     model::{Coa, CoaClient},
@@ -31,5 +32,10 @@ pub(super) fn coa(source: &Source<'_>, raw: &Key<file::Coa>) -> ConfigResult<Opt
         Ok(CoaClient { address, secret: SharedKey(secret) })
     };
     let clients = raw.clients.get_ref().iter().map(client).collect::<ConfigResult<Vec<_>>>()?;
+    let mut addresses = Unique::new();
+    for (client, raw) in clients.iter().zip(raw.clients.get_ref()) {
+        let add = |_: &String| addresses.add(source, client.address, raw.address.span());
+        source.value("coa.clients.address", &raw.address, add)?;
+    }
     Ok(Some(Coa { listen, clients }))
 }

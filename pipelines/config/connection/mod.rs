@@ -161,6 +161,10 @@ impl RawConnection<'_> {
             certificate: source
                 .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
             nas_identifier: self.nas_identifier()?,
+            servers: match raw.radius.is_empty() {
+                true => vec![],
+                false => self.radius()?.iter().map(|server| server.address.ip()).collect(),
+            },
             accounting: self.accounting()?,
             protocol: connection::Connection {
                 children: self.children(&name, ask_address)?,

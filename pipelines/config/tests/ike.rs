@@ -252,6 +252,10 @@ fn radius_servers_may_send_requests_if_configured() {
             "coa.clients.address = \"0.0.0.0\": must be a unicast address",
         ),
         ("listen = \"10.0.0.1:3799\"", "coa: missing key \"clients\""),
+        (
+            "listen = \"10.0.0.1:3799\"\nclients = [{ address = \"10.0.0.5\", secret_file = \"psk\" }, { address = \"10.0.0.5\", secret_file = \"in\" }]",
+            "coa.clients.address = \"10.0.0.5\": already used in line 12",
+        ),
     ] {
         assert_eq!(after_place(&error(&coa(keys))), why);
     }

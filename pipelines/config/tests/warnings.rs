@@ -76,6 +76,10 @@ fn examples_secrets_are_public() {
         warnings(&folder, &(tunnel("") + DEFAULT_ROUTE)),
         ["x.toml:18: tunnel.inbound.key_file: is an example that everybody knows: make a secret of your own"]
     );
+    folder.write("radius", include_bytes!("../../../conf/keys/example-radius"));
+    let coa = "[coa]\nlisten = \"127.0.0.1:3799\"\nclients = [{ address = \"10.0.0.5\", secret_file = \"radius\" }]\n";
+    let found = warnings(&folder, &(tunnel("") + DEFAULT_ROUTE + coa));
+    assert!(found[1].contains("coa.clients.secret_file: is an example that everybody knows"), "{found:?}");
 }
 
 #[test]

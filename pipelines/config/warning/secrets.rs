@@ -46,6 +46,8 @@ pub(super) fn review(review: &mut Review<'_>) {
         let radius = connection.radius.iter();
         files.extend(radius.map(|radius| ("connection.radius.secret_file", &radius.get_ref().secret_file)));
     }
+    let clients = raw.coa.iter().flat_map(|coa| coa.get_ref().clients.get_ref());
+    files.extend(clients.map(|client| ("coa.clients.secret_file", &client.secret_file)));
     let path = |file: &Spanned<String>| source.path(file.get_ref()).ok();
     let text = |file: &Spanned<String>| fs::read_to_string(path(file)?).ok();
     public.extend(files.into_iter().filter(|(_, file)| text(file).is_some_and(|text| is_public(&text))));

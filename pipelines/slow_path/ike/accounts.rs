@@ -57,6 +57,8 @@ struct Terms {
     local: Vec<IpAddr>,
     /// Our name for RADIUS servers.
     nas_identifier: String,
+    /// The servers that may send requests about its peers.
+    servers: Vec<IpAddr>,
     /// The number of the realm of accounting servers, if there is one.
     realm: Option<usize>,
     /// Time from one interim record to the next, if no server says another.
@@ -70,6 +72,8 @@ struct PeerAccount {
     connection: usize,
     realm: Option<usize>,
     interval: Option<Duration>,
+    /// When its next interim record is due, if there will be one.
+    due: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +120,7 @@ impl Accounts {
                 name: connection.protocol.name.clone(),
                 local: connection.protocol.local.clone(),
                 nas_identifier: connection.nas_identifier.clone(),
+                servers: connection.servers.clone(),
                 realm: accounting.map(|accounting| self.realm(&accounting.realm)),
                 interval: accounting.and_then(|accounting| accounting.interval),
             };
@@ -174,7 +179,8 @@ impl Accounts {
             self.record(now, realm, Happening::Start(&account));
             self.due.extend(interval.map(|interval| (now + interval, view.id())));
         }
-        self.accounts.insert(view.id(), PeerAccount { account, connection: terms, realm, interval });
+        let due = now + interval.unwrap_or_default();
+        self.accounts.insert(view.id(), PeerAccount { account, connection: terms, realm, interval, due });
     }
 
     /// Closes the account of a peer whose link has ended at address `remote`.
@@ -186,7 +192,8 @@ impl Accounts {
         remote: IpAddr,
         reason: Reason,
     ) {
-        let Some(PeerAccount { mut account, realm, .. }) = self.accounts.remove(&peer) else { return };
+        let Some(PeerAccount { mut account, realm, due, .. }) = self.accounts.remove(&peer) else { return };
+        self.due.remove(&(due, peer));
         account.origin.remote = remote;
         if let Some(realm) = realm {
             let cause = self.cause(reason);
@@ -214,12 +221,13 @@ impl Accounts {
         }
     }
 
-    /// Returns the peers that a server's request is about, at least one.
+    /// Returns the peers that a request of `server` is about, at least one. It has no say about peers of
+    /// connections that name other servers.
     ///
     /// # Errors
     /// [`ErrorCause::NasMismatch`] if the request is for another gateway, and
     /// [`ErrorCause::SessionNotFound`] if there is no such peer.
-    pub(super) fn find(&self, named: &Named) -> Result<Vec<PeerId>, ErrorCause> {
+    pub(super) fn find(&self, server: IpAddr, named: &Named) -> Result<Vec<PeerId>, ErrorCause> {
         let is_ours =
             |terms: &Terms| terms.local.iter().any(|local| named.is_for(&terms.nas_identifier, *local));
         if !self.connections.values().any(is_ours) {
@@ -227,8 +235,11 @@ impl Accounts {
         }
         let fits = |open: &PeerAccount| {
             let terms = self.connections.get(&open.connection);
-            named.fits(&open.account)
-                && terms.is_some_and(|t| named.is_for(&t.nas_identifier, open.account.origin.local))
+            let concerns = |terms: &Terms| {
+                terms.servers.contains(&server)
+                    && named.is_for(&terms.nas_identifier, open.account.origin.local)
+            };
+            terms.is_some_and(concerns) && named.fits(&open.account)
         };
         let found = self.accounts.iter().filter(|(_, open)| fits(open));
         let found: Vec<PeerId> = found.map(|(peer, _)| *peer).collect();
@@ -250,11 +261,12 @@ impl Accounts {
 
     /// Records what a peer has used since it connected at time `since`.
     pub(super) fn interim(&mut self, now: Duration, peer: PeerId, since: Duration, traffic: Traffic) {
-        let Some(PeerAccount { account, realm, interval, .. }) = self.accounts.get(&peer) else { return };
-        let (account, realm, interval) = (account.clone(), *realm, *interval);
+        let Some(open) = self.accounts.get_mut(&peer) else { return };
+        open.due = now + open.interval.unwrap_or_default();
+        let (account, realm) = (open.account.clone(), open.realm);
+        self.due.extend(open.interval.map(|_| (open.due, peer)));
         if let Some(realm) = realm {
             self.record(now, realm, Happening::Interim(&account, usage(now, since, traffic)));
-            self.due.extend(interval.map(|interval| (now + interval, peer)));
         }
     }
 

@@ -33,7 +33,7 @@ impl Ike {
         server: SocketAddr,
         demand: Demand,
     ) -> Result<(), ErrorCause> {
-        let peers = self.accounts.find(&demand.named)?;
+        let peers = self.accounts.find(server.ip(), &demand.named)?;
         match demand.change {
             Change::Disconnect => {
                 for peer in peers {
