@@ -161,6 +161,24 @@ fn connect_with(pair: &mut Pair, mut change: impl FnMut(u32, &mut Vec<Payload<'_
 }
 
 /// With EAP, the tokens go with the last request and its response (RFC 6290 §4.2).
+/// Has the gateway or the terminal lose everything, has the other check it, and returns why links of
+/// that one have ended.
+fn crash(pair: &mut Pair, of_gateway: bool) -> Vec<Reason> {
+    let now = pair.now;
+    match of_gateway {
+        true => {
+            pair.gateway = new_gateway(5);
+            check(&mut pair.terminal, now);
+        }
+        false => {
+            pair.terminal = new_terminal(5);
+            check(&mut pair.gateway, now);
+        }
+    }
+    pair.settle();
+    if of_gateway { pair.terminal.end_reasons() } else { pair.gateway.end_reasons() }
+}
+
 #[test]
 fn crash_is_noticed_after_eap() {
     for crash_of_gateway in [true, false] {
@@ -170,16 +188,7 @@ fn crash_is_noticed_after_eap() {
             has_token.push(notified(payloads, notify::QCD_TOKEN).is_some());
         });
         assert_eq!(has_token, [false, false, false, false, true]);
-        match crash_of_gateway {
-            true => pair.gateway = new_gateway(5),
-            false => pair.terminal = new_terminal(5),
-        }
-        let now = pair.now;
-        let alive = if crash_of_gateway { &mut pair.terminal } else { &mut pair.gateway };
-        check(alive, now);
-        pair.settle();
-        let alive = if crash_of_gateway { &pair.terminal } else { &pair.gateway };
-        assert_eq!(alive.end_reasons(), [Reason::Lost], "{crash_of_gateway}");
+        assert_eq!(crash(&mut pair, crash_of_gateway), [Reason::Lost], "{crash_of_gateway}");
     }
 }
 
@@ -213,16 +222,11 @@ fn crash_is_noticed_after_new_keys_of_either_side() {
             }
             pair.settle();
             pair.assert_one_each();
-            match crash_of_gateway {
-                true => pair.gateway = new_gateway(5),
-                false => pair.terminal = new_terminal(5),
-            }
-            let now = pair.now;
-            let alive = if crash_of_gateway { &mut pair.terminal } else { &mut pair.gateway };
-            check(alive, now);
-            pair.settle();
-            let alive = if crash_of_gateway { &pair.terminal } else { &pair.gateway };
-            assert_eq!(alive.end_reasons(), [Reason::Lost], "{by_terminal} {crash_of_gateway}");
+            assert_eq!(
+                crash(&mut pair, crash_of_gateway),
+                [Reason::Lost],
+                "{by_terminal} {crash_of_gateway}"
+            );
         }
     }
 }
