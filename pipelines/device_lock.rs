@@ -126,7 +126,7 @@ mod tests {
         drop(DeviceLock::take_in(&folder, "eth0").unwrap());
         let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(&folder, "eth0").contains("must be a regular file of the gateway's user"));
+        assert!(refused(&folder, "eth0").contains("must be a regular file of this program's user"));
         fs::rename(&file, home.path().join("elsewhere")).unwrap();
         symlink(home.path().join("elsewhere"), &file).unwrap();
         let message = refused(&folder, "eth0");

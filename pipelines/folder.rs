@@ -4,14 +4,13 @@
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, openat, renameat},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat},
     libc,
     sys::stat::{Mode, mkdirat},
-    unistd::{Uid, UnlinkatFlags, unlinkat},
+    unistd::{Uid, UnlinkatFlags, linkat, unlinkat},
 };
 use std::{
     ffi::OsStr,
-    fmt,
     fs::File,
     io,
     os::unix::fs::MetadataExt,
@@ -47,7 +46,7 @@ impl Folder {
         let about = this.folder.metadata()?;
         if about.uid() != Uid::effective().as_raw() || about.mode() & 0o022 != 0 {
             return Err(
-                this.unsafe_because("must belong to the gateway's user, and nobody else may write to it")
+                this.unsafe_because("must belong to this program's user, and nobody else may write to it")
             );
         }
         Ok(this)
@@ -72,7 +71,7 @@ impl Folder {
         let this = Self { folder, path };
         let about = this.folder.metadata()?;
         if !is_trusted(about.uid()) {
-            return Err(this.unsafe_because("must belong to root or the gateway's user"));
+            return Err(this.unsafe_because("must belong to root or this program's user"));
         }
         if about.mode() & 0o022 != 0 && about.mode() & libc::S_ISVTX == 0 {
             return Err(this.unsafe_because("must not be writable for its group or everybody"));
@@ -84,20 +83,48 @@ impl Folder {
         io::Error::other(format!("{}: {reason}", self.path.display()))
     }
 
+    /// Waits until no other process has the folder locked, and locks it while this value exists.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        self.folder.lock()
+    }
+
     /// Creates a file that nobody else can open, for appending, in place of any file of this name.
     ///
     /// # Errors
     /// If the system refuses.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
-        let make = || {
-            match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(why) => return Err(why),
-            }
-            let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            openat(&self.folder, name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR)
-        };
-        make().map(File::from).map_err(|why| self.failed(name, why))
+        self.remove(name)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR);
+        file.map(File::from).map_err(|why| self.failed(name, why))
+    }
+
+    /// Removes the file of this name if there is one.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(why) => Err(self.failed(name, why)),
+        }
+    }
+
+    /// Opens the file of this name for reading.
+    ///
+    /// # Errors
+    /// If the system refuses, or if it is not a regular file.
+    pub(crate) fn open_to_read(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, name, flags, Mode::empty()).map_err(|why| self.failed(name, why))?;
+        let file = File::from(file);
+        if !file.metadata()?.is_file() {
+            return Err(self.refused(name, "must be a regular file"));
+        }
+        Ok(file)
     }
 
     /// Opens the file of this name for reading and writing. A missing file is created so that
@@ -112,9 +139,8 @@ impl Folder {
             .into();
         let about = file.metadata()?;
         if !about.is_file() || about.uid() != Uid::effective().as_raw() || about.mode() & 0o077 != 0 {
-            return Err(
-                self.failed(name, "must be a regular file of the gateway's user, without access for others")
-            );
+            return Err(self
+                .refused(name, "must be a regular file of this program's user, without access for others"));
         }
         Ok(file)
     }
@@ -129,8 +155,25 @@ impl Folder {
         renamed.and_then(|()| self.folder.sync_all()).map_err(|why| self.failed(to, why))
     }
 
-    fn failed(&self, name: &str, why: impl fmt::Display) -> io::Error {
-        io::Error::other(format!("{}: {why}", self.path.join(name).display()))
+    /// Gives the file `from` the name `to`, which no file may have yet; otherwise removes it. It
+    /// keeps the name over a crash of the system.
+    ///
+    /// # Errors
+    /// If there is a file `to`, or if the system refuses.
+    pub(crate) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let linked = linkat(&self.folder, from, &self.folder, to, AtFlags::empty());
+        self.remove(from)?;
+        linked.map_err(|why| self.failed(to, why))?;
+        self.folder.sync_all().map_err(|why| self.failed(to, why))
+    }
+
+    fn failed(&self, name: &str, why: impl Into<io::Error>) -> io::Error {
+        let why = why.into();
+        io::Error::new(why.kind(), format!("{}: {why}", self.path.join(name).display()))
+    }
+
+    fn refused(&self, name: &str, reason: &str) -> io::Error {
+        io::Error::other(format!("{}: {reason}", self.path.join(name).display()))
     }
 }
 
@@ -224,11 +267,11 @@ mod tests {
         for (name, why) in [
             ("group", "must not be writable for its group or everybody"),
             ("group/keys", "must not be writable for its group or everybody"),
-            ("theirs", "must belong to root or the gateway's user"),
-            ("theirs/keys", "must belong to root or the gateway's user"),
+            ("theirs", "must belong to root or this program's user"),
+            ("theirs/keys", "must belong to root or this program's user"),
             ("open/keys", "must not be writable for its group or everybody"),
-            ("sticky", "must belong to the gateway's user, and nobody else may write to it"),
-            ("sticky_group", "must belong to the gateway's user, and nobody else may write to it"),
+            ("sticky", "must belong to this program's user, and nobody else may write to it"),
+            ("sticky_group", "must belong to this program's user, and nobody else may write to it"),
             ("link", "is not a folder, or is a symbolic link"),
             ("link/new", "is not a folder, or is a symbolic link"),
             ("file", "is not a folder, or is a symbolic link"),
@@ -243,6 +286,6 @@ mod tests {
         // A folder of another user in a place where everybody may create folders is not the
         // gateway's.
         chown(at("sticky/keys"), Some(NOBODY), None).unwrap();
-        assert!(refused(&at("sticky/keys")).contains("must belong to root or the gateway's user"));
+        assert!(refused(&at("sticky/keys")).contains("must belong to root or this program's user"));
     }
 }

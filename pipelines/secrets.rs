@@ -19,17 +19,27 @@ use tracing::warn;
 pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
     // Without O_NONBLOCK, opening a pipe would wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
+    if !file.metadata()?.is_file() {
         return Ok(None);
     }
+    check(&file, path)?;
+    Ok(Some(file))
+}
+
+/// Warns if the group of a file with a secret or everybody may access it, or if its owner is
+/// neither this process's user nor root.
+///
+/// # Errors
+/// If the system refuses.
+pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
+    let about = file.metadata()?;
     if about.mode() & 0o077 != 0 {
         warn!(file = %path.display(), "users other than its owner can access this key file; run chmod 600 on it");
     }
     if !is_trusted(about.uid()) {
         warn!(file = %path.display(), "this key file belongs to another user, who can read and change it");
     }
-    Ok(Some(file))
+    Ok(())
 }
 
 #[cfg(test)]

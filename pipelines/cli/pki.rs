@@ -92,7 +92,7 @@ pub(super) struct Files {
 
 #[derive(Debug, Args)]
 pub(super) struct Validity {
-    /// Days that the certificate is valid.
+    /// Days that the certificate is valid, but no longer than the authority's own.
     #[arg(long, value_name = "N", default_value_t = MOST_DAYS,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
     days: u32,

@@ -1,6 +1,6 @@
 //! The authority, and the certificates that it issues.
 
-use super::{AUTHORITY, PkiError, files, pkcs12, revocation};
+use super::{AUTHORITY, PkiError, files::Files, is_file_name, pkcs12, revocation};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize, SanType,
@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use time::{Duration, OffsetDateTime};
+use tracing::warn;
 use x509_cert::{Certificate as X509, der::Decode};
 use zeroize::Zeroizing;
 
@@ -56,9 +57,9 @@ pub struct Subject<'a> {
     pub key: KeyKind,
 }
 
-/// An authority, with its files in a folder.
+/// An authority, with its files in a folder. No other process has the folder meanwhile.
 pub struct Authority {
-    folder: PathBuf,
+    files: Files,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -77,33 +78,32 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(PkiError::library)?;
         let secret = Zeroizing::new(key.serialize_pem());
         let list = revocation::sign(&Issuer::new(params, key), vec![])?;
-        files::folder(folder)?;
         let name = |ending: &str| format!("{AUTHORITY}.{ending}");
-        files::create(
-            folder,
-            &[
-                (name("crt"), certificate.pem().as_bytes()),
-                (name("key"), secret.as_bytes()),
-                (name("crl"), list.as_bytes()),
-            ],
-        )
+        Files::open(folder)?.create(&[
+            (name("crt"), certificate.pem().as_bytes()),
+            (name("key"), secret.as_bytes()),
+            (name("crl"), list.as_bytes()),
+        ])
     }
 
-    /// Opens the authority in a folder: `ca.crt` and `ca.key`.
+    /// Opens the authority in a folder: `ca.crt` and `ca.key`. Waits until no other process has the
+    /// folder. Warns if others can access the key.
     ///
     /// # Errors
-    /// If a file cannot be read or is not what it should be.
+    /// If a file cannot be read or is not what it should be, or somebody else can change the
+    /// folder.
     pub fn open(folder: &Path) -> Result<Self, PkiError> {
-        let path = |ending: &str| folder.join(AUTHORITY).with_extension(ending);
-        let secret = Zeroizing::new(files::read(&path("key"))?);
+        let (files, name) = (Files::open(folder)?, |ending: &str| format!("{AUTHORITY}.{ending}"));
+        let is_no = |what| PkiError::NotPem(files.path(&name("key")), what);
+        let secret = files.read_secret(&name("key"))?;
         let key = str::from_utf8(&secret).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
-        let key = key.ok_or_else(|| PkiError::NotPem(path("key"), "a private key in PEM, not encrypted"))?;
-        let certificate = certificate(&path("crt"))?;
+        let key = key.ok_or_else(|| is_no("a private key in PEM, not encrypted"))?;
+        let certificate = certificate(&files, &name("crt"))?;
         if !is_key_of(&key, &certificate) {
-            return Err(PkiError::NotPem(path("key"), "the private key of ca.crt"));
+            return Err(is_no("the private key of ca.crt"));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(PkiError::library)?;
-        Ok(Self { folder: folder.into(), certificate, issuer })
+        Ok(Self { files, certificate, issuer })
     }
 
     /// Issues a gateway's certificate: `FILE.crt`, `FILE.key`. Returns the paths of the files.
@@ -118,13 +118,10 @@ impl Authority {
         ];
         let (certificate, key) = self.issue(subject, usages)?;
         let secret = Zeroizing::new(key.serialize_pem());
-        files::create(
-            &self.folder,
-            &[
-                (format!("{file}.crt"), certificate.pem().as_bytes()),
-                (format!("{file}.key"), secret.as_bytes()),
-            ],
-        )
+        self.files.create(&[
+            (format!("{file}.crt"), certificate.pem().as_bytes()),
+            (format!("{file}.key"), secret.as_bytes()),
+        ])
     }
 
     /// Issues a user's certificate: `NAME.crt`, `NAME.key`, and `NAME.p12`, which contains both and
@@ -141,14 +138,11 @@ impl Authority {
         let password = pkcs12::password()?;
         let der = Zeroizing::new(key.serialize_der());
         let bundle = pkcs12::bundle(file, &der, &[certificate.der(), &self.certificate], &password)?;
-        let written = files::create(
-            &self.folder,
-            &[
-                (format!("{file}.crt"), certificate.pem().as_bytes()),
-                (format!("{file}.key"), secret.as_bytes()),
-                (format!("{file}.p12"), &bundle),
-            ],
-        )?;
+        let written = self.files.create(&[
+            (format!("{file}.crt"), certificate.pem().as_bytes()),
+            (format!("{file}.key"), secret.as_bytes()),
+            (format!("{file}.p12"), &bundle),
+        ])?;
         Ok((written, password))
     }
 
@@ -159,17 +153,34 @@ impl Authority {
     /// If the certificate or the list cannot be read, or the list cannot be written.
     pub fn revoke(&self, file: &str) -> Result<PathBuf, PkiError> {
         check_file(file)?;
-        let path = self.folder.join(format!("{file}.crt"));
-        let revoked = certificate(&path)?;
+        let (name, list_name) = (format!("{file}.crt"), format!("{AUTHORITY}.crl"));
+        let (path, list_path) = (self.files.path(&name), self.files.path(&list_name));
+        let revoked = certificate(&self.files, &name)?;
         let serial = serial(&revoked).ok_or(PkiError::NotPem(path, "a certificate in PEM"))?;
-        let path = self.folder.join(AUTHORITY).with_extension("crl");
-        let list = revocation::revoked(&files::read(&path)?);
-        let mut list = list.ok_or_else(|| PkiError::NotPem(path.clone(), "a revocation list in PEM"))?;
+        let list = revocation::revoked(&self.files.read(&list_name)?);
+        let mut list = list.ok_or_else(|| PkiError::NotPem(list_path.clone(), "a revocation list in PEM"))?;
         if !list.iter().any(|one| one.serial_number.as_ref() == serial) {
             list.push(revocation::entry(&serial, OffsetDateTime::now_utc()));
         }
-        files::replace(&path, revocation::sign(&self.issuer, list)?.as_bytes())?;
-        Ok(path)
+        self.files.replace(&list_name, revocation::sign(&self.issuer, list)?.as_bytes())?;
+        Ok(list_path)
+    }
+
+    /// Ends the validity of a certificate with that of the authority's own, and warns if that makes
+    /// it shorter: peers refuse it afterwards (RFC 5280 §6.1.3).
+    fn limit(&self, params: &mut CertificateParams) -> Result<(), PkiError> {
+        let name = format!("{AUTHORITY}.crt");
+        let end = end_of(&self.certificate)
+            .ok_or_else(|| PkiError::NotPem(self.files.path(&name), "a certificate in PEM"))?;
+        if end <= OffsetDateTime::now_utc() {
+            return Err(PkiError::Expired(self.files.path(&name)));
+        }
+        if params.not_after > end {
+            let file = self.files.path(&name);
+            warn!(file = %file.display(), "the certificate is valid only until {}, as the authority's own", end.date());
+            params.not_after = end;
+        }
+        Ok(())
     }
 
     fn issue(
@@ -179,6 +190,7 @@ impl Authority {
     ) -> Result<(Certificate, KeyPair), PkiError> {
         let common = subject.names.first().map_or("", String::as_str);
         let mut params = params(common, subject.days)?;
+        self.limit(&mut params)?;
         params.subject_alt_names =
             subject.names.iter().map(|name| alternative(name)).collect::<Result<_, _>>()?;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -223,19 +235,26 @@ fn alternative(name: &str) -> Result<SanType, PkiError> {
 
 /// Refuses names that would be other files than one of the folder.
 fn check_file(name: &str) -> Result<(), PkiError> {
-    let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-+@".contains(&c);
     match name {
         AUTHORITY => Err(PkiError::Name(name.into(), "is the name of the authority's own files")),
-        _ if name.is_empty() || name.starts_with(['.', '-']) || !name.bytes().all(is_plain) => Err(
-            PkiError::Name(name.into(), "names a file, so it may only have letters, digits and . _ - + @"),
-        ),
+        _ if !is_file_name(name) => Err(PkiError::Name(
+            name.into(),
+            "names a file, so it may only have letters, digits and . _ - + @",
+        )),
         _ => Ok(()),
     }
 }
 
-fn certificate(path: &Path) -> Result<CertificateDer<'static>, PkiError> {
-    CertificateDer::from_pem_slice(&files::read(path)?)
-        .map_err(|_| PkiError::NotPem(path.into(), "a certificate in PEM"))
+fn certificate(files: &Files, name: &str) -> Result<CertificateDer<'static>, PkiError> {
+    CertificateDer::from_pem_slice(&files.read(name)?)
+        .map_err(|_| PkiError::NotPem(files.path(name), "a certificate in PEM"))
+}
+
+/// Returns when a certificate ends.
+fn end_of(certificate: &[u8]) -> Option<OffsetDateTime> {
+    let certificate = X509::from_der(certificate).ok()?;
+    let end = certificate.tbs_certificate().validity().not_after;
+    Some(OffsetDateTime::UNIX_EPOCH + end.to_unix_duration())
 }
 
 fn is_key_of(key: &KeyPair, certificate: &[u8]) -> bool {

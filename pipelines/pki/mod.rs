@@ -5,7 +5,7 @@
 //! | [`Authority`] | makes an authority, and issues certificates |
 //! | `revocation` | the authority's revocation list |
 //! | `pkcs12` | a user's key and certificates in one file, for phones |
-//! | `files` | writes new files, and never over old ones |
+//! | `files` | the authority's folder, one process at a time; new files are never written over old ones |
 
 mod authority;
 mod files;
@@ -14,13 +14,17 @@ mod revocation;
 
 pub use authority::{Authority, KeyKind, Subject};
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::PathBuf};
 
 /// Most days that a gateway's certificate is valid: Apple's clients refuse a longer time.
 pub const MOST_DAYS: u32 = 825;
+
+/// Returns whether a name can be that of files, before the ending: it leads to no other folder, and
+/// no program takes it for an option.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-+@".contains(&c);
+    !name.is_empty() && !name.starts_with(['.', '-']) && name.bytes().all(is_plain)
+}
 
 /// Name of the authority's files, before the ending.
 const AUTHORITY: &str = "ca";
@@ -30,10 +34,12 @@ const AUTHORITY: &str = "ca";
 pub enum PkiError {
     /// The file exists already.
     Exists(PathBuf),
-    /// The file cannot be read or written.
-    File(PathBuf, io::Error),
+    /// A file cannot be read or written. The error names it.
+    Io(io::Error),
     /// The file is not what the authority needs: it must be this.
     NotPem(PathBuf, &'static str),
+    /// The authority's certificate expired, so that nobody would accept what it issues.
+    Expired(PathBuf),
     /// The name cannot be certified, for this reason.
     Name(String, &'static str),
     /// A library refused to make the certificate, key or list.
@@ -41,10 +47,6 @@ pub enum PkiError {
 }
 
 impl PkiError {
-    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |why| Self::File(path.into(), why)
-    }
-
     fn library(why: impl fmt::Display) -> Self {
         Self::Library(why.to_string())
     }
@@ -56,8 +58,11 @@ impl fmt::Display for PkiError {
             Self::Exists(file) => {
                 write!(f, "{}: exists already, and is not overwritten; move it away first", file.display())
             }
-            Self::File(file, why) => write!(f, "{}: {why}", file.display()),
+            Self::Io(why) => why.fmt(f),
             Self::NotPem(file, wanted) => write!(f, "{}: must be {wanted}", file.display()),
+            Self::Expired(file) => {
+                write!(f, "{}: is no longer valid; make a new authority in another folder", file.display())
+            }
             Self::Name(name, why) => write!(f, "{name:?}: {why}"),
             Self::Library(why) => write!(f, "cannot be made: {why}"),
         }

@@ -7,6 +7,7 @@ use crate::{
         model::{Config, Connection, PeerMethod},
     },
     credentials::{CertificateFacts, certificate},
+    pki::is_file_name,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -168,6 +169,10 @@ impl<'a> Terms<'a> {
     fn read_own(&self, authority: &Path) -> Result<OwnFiles, ProfileError> {
         let user =
             self.user.ok_or_else(|| self.refuse("each user needs a certificate: give its name by --user"))?;
+        if !is_file_name(user) {
+            let why = "--user names a certificate's file, so it may only have letters, digits and . _ - + @";
+            return Err(self.refuse(why));
+        }
         let beside = |ending: &str| authority.with_file_name(format!("{user}.{ending}"));
         let again = format!("; `wayfarer pki user {user}` makes it");
         let der = read_certificate(&beside("crt")).map_err(|why| self.refuse(&format!("{why}{again}")))?;

@@ -58,9 +58,12 @@ fn script(terms: &Terms<'_>, authority: &str, ike: &Choice, esp: &Choice) -> Str
     // Writing to a String does not fail.
     let _ = writeln!(
         text,
-        "[IO.File]::WriteAllBytes($authority, [Convert]::FromBase64String('{authority}'))\n\
+        "try {{\n    \
+         [IO.File]::WriteAllBytes($authority, [Convert]::FromBase64String('{authority}'))\n    \
          Import-Certificate -FilePath $authority -CertStoreLocation Cert:\\LocalMachine\\Root | Out-Null\n\
-         Remove-Item $authority\n"
+         }} finally {{\n    \
+         Remove-Item $authority -ErrorAction SilentlyContinue\n\
+         }}\n"
     );
     if let Some(own) = &terms.own {
         let store = if is_machine { "LocalMachine" } else { "CurrentUser" };
@@ -69,10 +72,13 @@ fn script(terms: &Terms<'_>, authority: &str, ike: &Choice, esp: &Choice) -> Str
             text,
             "# The certificate of this user or machine. Asks for the password that was printed with it.\n\
              $bundle = Join-Path $env:TEMP 'vpn-user.pfx'\n\
-             [IO.File]::WriteAllBytes($bundle, [Convert]::FromBase64String('{bundle}'))\n\
-             $password = Read-Host -AsSecureString 'Password of the certificate'\n\
+             try {{\n    \
+             [IO.File]::WriteAllBytes($bundle, [Convert]::FromBase64String('{bundle}'))\n    \
+             $password = Read-Host -AsSecureString 'Password of the certificate'\n    \
              Import-PfxCertificate -FilePath $bundle -CertStoreLocation Cert:\\{store}\\My -Password $password | Out-Null\n\
-             Remove-Item $bundle\n"
+             }} finally {{\n    \
+             Remove-Item $bundle -ErrorAction SilentlyContinue\n\
+             }}\n"
         );
     }
     let method = match terms.connection.peer_method {

@@ -1,5 +1,6 @@
 //! `wayfarer pki` and `wayfarer profile`.
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use serde_json::Value;
 use std::{
     fs,
@@ -78,10 +79,13 @@ impl Site {
 
     /// Runs `wayfarer profile` on a configuration with these connections.
     fn profile(&self, connections: &str, arguments: &str) -> (i32, String, String) {
+        self.profile_of(connections, &arguments.split(' ').collect::<Vec<_>>())
+    }
+
+    fn profile_of(&self, connections: &str, arguments: &[&str]) -> (i32, String, String) {
         self.write("gateway.toml", &format!("{HEAD}{connections}"));
         let fixed = ["profile", "--config", "gateway.toml", "--for"];
-        let arguments: Vec<&str> = fixed.into_iter().chain(arguments.split(' ')).collect();
-        self.run(env!("CARGO_BIN_EXE_wayfarer"), &arguments)
+        self.run(env!("CARGO_BIN_EXE_wayfarer"), &[&fixed, arguments].concat())
     }
 
     /// Returns a profile, which can be made.
@@ -208,6 +212,89 @@ fn revocations_add_up() {
 }
 
 #[test]
+fn revocations_at_once_all_count() {
+    let site = Site::new();
+    let users: Vec<String> = (0..8).map(|n| format!("user{n}")).collect();
+    users.iter().for_each(|user| drop(site.pki(&format!("user {user}"))));
+    let revoke = |user: &String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
+        command
+            .args(["pki", "revoke", user])
+            .current_dir(site.0.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let running: Vec<_> = users.iter().map(revoke).collect();
+    for mut revocation in running {
+        assert!(revocation.wait().unwrap().success());
+    }
+    let (_, list, err) = site.run("openssl", &["crl", "-in", "pki/ca.crl", "-noout", "-text"]);
+    assert_eq!(list.matches("Serial Number:").count(), users.len(), "{list}{err}");
+}
+
+#[test]
+fn certificates_end_with_their_authority() {
+    let site = Site(tempfile::tempdir().unwrap());
+    site.pki("ca Short --days 30");
+    let user = |name: &str, more: &[&str]| {
+        site.run(env!("CARGO_BIN_EXE_wayfarer"), &[&["pki", "user", name], more].concat())
+    };
+    let (code, _, err) = user("alice", &[]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("the certificate is valid only until ") && err.contains("as the authority's own"),
+        "{err}"
+    );
+    assert_eq!(site.facts("alice").not_after, site.facts("ca").not_after);
+    let (code, _, err) = user("bob", &["--days", "29"]);
+    assert_eq!((code, &*err), (0, ""));
+    assert!(site.facts("bob").not_after < site.facts("ca").not_after);
+    let file = |name| site.0.path().join("pki").join(name);
+    let key = KeyPair::from_pem(&fs::read_to_string(file("ca.key")).unwrap()).unwrap();
+    let mut expired = CertificateParams::default();
+    expired.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (expired.not_before, expired.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    fs::write(file("ca.crt"), expired.self_signed(&key).unwrap().pem()).unwrap();
+    let (code, _, err) = user("carol", &[]);
+    assert!(code == 1 && err.contains("pki/ca.crt: is no longer valid"), "{err}");
+}
+
+#[test]
+fn folder_and_key_are_the_owners_alone() {
+    let site = Site::new();
+    let set = |name: &str, mode| {
+        fs::set_permissions(site.0.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let user = |name| site.run(env!("CARGO_BIN_EXE_wayfarer"), &["pki", "user", name]);
+    set("pki/ca.key", 0o640);
+    let (code, _, err) = user("alice");
+    assert!(code == 0 && err.contains("users other than its owner can access this key file"), "{err}");
+    set("pki/ca.key", 0o600);
+    set("pki", 0o777);
+    let (code, _, err) = user("bob");
+    assert!(code == 1 && err.contains("pki: must not be writable for its group or everybody"), "{err}");
+}
+
+#[test]
+fn profiles_read_no_files_elsewhere() {
+    let site = Site::new();
+    site.pki("user phone");
+    for ending in ["crt", "key", "p12"] {
+        fs::copy(
+            site.0.path().join(format!("pki/phone.{ending}")),
+            site.0.path().join(format!("phone.{ending}")),
+        )
+        .unwrap();
+    }
+    for user in ["../phone", "x/../../phone", "/etc/passwd", "-phone", ""] {
+        let (code, out, err) = site.profile_of(DEVICES, &["apple", &format!("--user={user}")]);
+        assert_eq!((code, &*out), (2, ""), "{user}");
+        assert!(err.contains("--user names a certificate's file"), "{user}: {err}");
+    }
+}
+
+#[test]
 fn apple_profiles_are_property_lists() {
     let site = Site::new();
     let text = site.text(PEOPLE, "apple --user alice");
@@ -277,6 +364,15 @@ fn windows_gets_algorithms_of_the_connection() {
         "-SplitTunneling -DnsSuffix 'example.org'",
     ] {
         assert!(script.contains(part), "{part}: {script}");
+    }
+    // Files in TEMP go even if a command fails.
+    site.pki("user phone");
+    let script = site.text(DEVICES, "windows --user phone");
+    for file in ["authority", "bundle"] {
+        let (_, rest) = script.split_once(&format!("${file} = Join-Path $env:TEMP")).unwrap();
+        let (body, end) = rest.split_once("} finally {").unwrap();
+        assert!(body.contains("\ntry {\n") && body.contains(&format!("WriteAllBytes(${file},")), "{script}");
+        assert!(end.trim_start().starts_with(&format!("Remove-Item ${file} ")), "{script}");
     }
 }
 

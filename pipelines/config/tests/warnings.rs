@@ -69,6 +69,27 @@ fn one_key_for_two_sas() {
 }
 
 #[test]
+fn many_warnings_of_one_kind_leave_room_for_others() {
+    let folder = Folder::new();
+    let alike: String = (0..50)
+        .map(|n| {
+            let tunnel = TUNNEL.replace('$', "").replace("alice", &format!("t{n}"));
+            let tunnel = tunnel
+                .replace("x1001", &format!("x{}", 2000 + n))
+                .replace("x2001", &format!("x{}", 3000 + n));
+            tunnel.replace("10.98.0.7", &format!("10.97.0.{n}"))
+        })
+        .collect();
+    let said = warnings(&folder, &(tunnel("") + &alike));
+    let of = |key: &str| said.iter().filter(|line| line.contains(&format!(": {key}: "))).collect::<Vec<_>>();
+    for key in ["tunnel.inbound.key_file", "tunnel.outbound.key_file"] {
+        assert_eq!(of(key).len(), 21);
+        assert!(of(key)[20].ends_with(": and 30 more like this"), "{}", of(key)[20]);
+    }
+    assert_eq!(of("tunnel.remote").len(), 1, "no default route");
+}
+
+#[test]
 fn examples_secrets_are_public() {
     let folder = Folder::new();
     folder.write("in", include_bytes!("../../../conf/keys/example-alice-up"));

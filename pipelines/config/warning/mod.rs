@@ -25,24 +25,21 @@ use review::Review;
 
 /// Returns the warnings about the configuration and its files.
 pub(super) fn of_file(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
-    let mut review = Review::new(source, raw, config);
-    tunnels::review(&mut review);
-    routes::review(&mut review);
-    connections::review(&mut review);
-    secrets::review(&mut review);
-    review.finish()
+    Review::new(source, raw, config)
+        .by(tunnels::same_keys)
+        .by(tunnels::overlaps)
+        .by(routes::review)
+        .by(connections::review)
+        .by(secrets::review)
+        .finish()
 }
 
 /// Returns the warnings about the gateway's own certificates.
 pub(super) fn of_certificates(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
-    let mut review = Review::new(source, raw, config);
-    certificates::review(&mut review);
-    review.finish()
+    Review::new(source, raw, config).by(certificates::review).finish()
 }
 
 /// Returns the warnings about running the configuration on this machine.
 pub(super) fn of_machine(source: &Source<'_>, raw: &File, config: &Config) -> Vec<Warning> {
-    let mut review = Review::new(source, raw, config);
-    machine::review(&mut review);
-    review.finish()
+    Review::new(source, raw, config).by(machine::review).finish()
 }

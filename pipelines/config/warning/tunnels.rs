@@ -11,14 +11,9 @@ use wayfarer_dataplane::{
 /// Most enclosing selectors that one is compared with.
 const COMPARED: usize = 64;
 
-pub(super) fn review(review: &mut Review<'_>) {
-    same_keys(review);
-    overlaps(review);
-}
-
 /// Warns of a key that several SAs have. With AES-GCM, two packets under one key and IV reveal both
 /// (RFC 4106 §3.1).
-fn same_keys(review: &mut Review<'_>) {
+pub(super) fn same_keys(review: &mut Review<'_>) {
     let mut seen = HashMap::new();
     let all = review.raw.tunnel.iter().zip(&review.config.tunnels);
     let all = all.flat_map(|(raw, tunnel)| {
@@ -44,7 +39,7 @@ fn same_keys(review: &mut Review<'_>) {
 }
 
 /// Warns of two tunnels for the same packets. At most one warning for each tunnel.
-fn overlaps(review: &mut Review<'_>) {
+pub(super) fn overlaps(review: &mut Review<'_>) {
     let (raw, config) = (review.raw, review.config);
     let selectors = config.tunnels.iter().enumerate();
     let mut all: Vec<(usize, &Selector)> =
