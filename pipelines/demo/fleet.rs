@@ -37,6 +37,9 @@ struct Terminal {
     end: terminal::Terminal,
     /// When the terminal moves next.
     next_move: Instant,
+    /// `true` once a packet has reached it at its present mapping, so that no later one may go to
+    /// an earlier mapping. It stays until then.
+    is_reached: bool,
 }
 
 /// The fleet's counters.
@@ -50,7 +53,8 @@ pub(super) struct Tally {
     pub(super) moves: u64,
     /// Packets in flight to a mapping that their terminal had just left.
     pub(super) in_flight: u64,
-    /// Packets to a mapping that their terminal had left long before.
+    /// Packets to a mapping that their terminal had left long before, or for one at which it had
+    /// been reached already.
     pub(super) lost_to_moves: u64,
     /// Packets that did not open, were another terminal's, or went to a mapping that never existed.
     pub(super) wrong: u64,
@@ -104,7 +108,7 @@ impl Fleet {
             let mut end = terminal::Terminal::of(sas, mapping.ip(), backend);
             end.send_from(mapping);
             let next_move = start + this.pause();
-            this.terminals.push(Terminal { end, next_move });
+            this.terminals.push(Terminal { end, next_move, is_reached: false });
         }
         this
     }
@@ -115,8 +119,9 @@ impl Fleet {
         t.sent - t.echoed - t.in_flight - t.lost_to_moves - t.wrong
     }
 
-    /// Takes a turn at time `now`: sends if `sending`, echoes, and receives.
-    pub(super) fn turn(&mut self, now: Instant, sending: bool) {
+    /// Takes a turn at time `now`: sends if `sending`, echoes, and receives. Returns whether a
+    /// packet had come for the server or a terminal.
+    pub(super) fn turn(&mut self, now: Instant, sending: bool) -> bool {
         if sending {
             for _ in 0..BURST {
                 if self.outstanding() >= OUTSTANDING.min(4 * self.terminals.len() as u64) || !self.send(now) {
@@ -124,21 +129,21 @@ impl Fleet {
                 }
             }
         }
-        self.echo();
-        self.receive();
+        self.echo() | self.receive()
     }
 
-    /// Sends a packet from the next terminal, which first moves if that is due; returns `false` if
-    /// the wire is full.
+    /// Sends a packet from the next terminal, which first moves if that is due and it has been
+    /// reached; returns `false` if the wire is full.
     fn send(&mut self, now: Instant) -> bool {
         let index = self.next % self.terminals.len();
         self.next += 1;
-        if now >= self.terminals[index].next_move {
+        if now >= self.terminals[index].next_move && self.terminals[index].is_reached {
             let pick = self.random.next() as u32;
             let pause = self.pause();
             let terminal = &mut self.terminals[index];
             terminal.end.send_from(self.roaming.move_on(now, index, pick));
             terminal.next_move = now + pause;
+            terminal.is_reached = false;
             self.tally.moves += 1;
         }
         let stamp = now.duration_since(self.start).as_nanos() as u64;
@@ -150,16 +155,16 @@ impl Fleet {
         sent
     }
 
-    /// Has the server send datagrams back to their sources.
-    fn echo(&mut self) {
-        for _ in 0..2 * BURST {
+    /// Has the server send datagrams back to their sources. Returns whether there were any.
+    fn echo(&mut self) -> bool {
+        for count in 0..2 * BURST {
             let scratch = &mut self.scratch;
             let copied = self.server.receive(|frame| {
                 scratch.clear();
                 scratch.extend_from_slice(frame);
             });
             if copied.is_none() {
-                return;
+                return count > 0;
             }
             emit_ethernet(scratch, INSIDE);
             let packet = &mut scratch[ethernet::HEADER..];
@@ -172,18 +177,20 @@ impl Fleet {
             ip::set_total_len(packet, ip::V4_HEADER, packet.len());
             self.server.send(scratch);
         }
+        true
     }
 
-    /// Delivers the gateway's packets to terminals through their networks.
-    fn receive(&mut self) {
-        for _ in 0..2 * BURST {
+    /// Delivers the gateway's packets to terminals through their networks. Returns whether there
+    /// were any.
+    fn receive(&mut self) -> bool {
+        for count in 0..2 * BURST {
             let scratch = &mut self.scratch;
             let copied = self.internet.receive(|frame| {
                 scratch.clear();
                 scratch.extend_from_slice(&frame[ethernet::HEADER..]);
             });
             if copied.is_none() {
-                return;
+                return count > 0;
             }
             let now = Instant::now();
             let Some((ends, esp_at)) = endpoints(scratch) else {
@@ -192,18 +199,21 @@ impl Fleet {
             };
             match self.roaming.deliver(ends.to) {
                 Delivery::To(index) => self.open(now, index, esp_at),
-                Delivery::Left(since) if now.duration_since(since) <= self.in_flight => {
+                Delivery::Left(index, since)
+                    if !self.terminals[index].is_reached && now.duration_since(since) <= self.in_flight =>
+                {
                     self.tally.in_flight += 1
                 }
-                Delivery::Left(_) => self.tally.lost_to_moves += 1,
+                Delivery::Left(..) => self.tally.lost_to_moves += 1,
                 Delivery::Unknown => self.tally.wrong += 1,
             }
         }
+        true
     }
 
     /// Opens the packet in `scratch` as terminal `index`, and counts it.
     fn open(&mut self, now: Instant, index: usize, esp_at: usize) {
-        let terminal = &self.terminals[index];
+        let terminal = &mut self.terminals[index];
         let bytes = &mut self.scratch[esp_at..];
         let plain = esp::open(&terminal.end.open, false, bytes);
         match plain.and_then(|plain| bytes[plain].get(..self.inner.len())) {
@@ -212,6 +222,7 @@ impl Fleet {
                 let nanos = (now.duration_since(self.start).as_nanos() as u64).saturating_sub(stamp);
                 self.latency.saturating_record(nanos);
                 self.tally.echoed += 1;
+                terminal.is_reached = true;
             }
             _ => self.tally.wrong += 1,
         }

@@ -36,8 +36,11 @@ use wayfarer_dataplane::{
 
 /// Frames on each wire.
 const DEPTH: usize = 1024;
-/// How long the fleet waits at the end for packets that are still on their way.
-const DRAIN: Duration = Duration::from_millis(500);
+/// Turns of the worker without a packet after which none is on its way any more.
+const IDLE_TURNS: u64 = 1000;
+/// How long the fleet waits at the end for packets that are still on their way, at most. The
+/// machine may keep the worker from running for a while.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The reason why there was no demonstration.
 #[derive(Debug)]
@@ -90,14 +93,25 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
         }
     }
     let elapsed = start.elapsed();
-    let deadline = Instant::now() + DRAIN;
-    while fleet.outstanding() > 0 && Instant::now() < deadline {
-        fleet.turn(Instant::now(), false);
-    }
+    drain(&mut fleet, &gateway);
     let sas = sas(&gateway);
     gateway.stop_workers();
     let (followed, astray) = (sas.iter().map(|sa| sa.moves).sum(), fleet.roaming.astray(&sas));
     Ok(Report { followed, astray, ..report::of(&fleet, &gateway, elapsed, options) })
+}
+
+/// Has the fleet receive the packets that are still on their way.
+fn drain(fleet: &mut Fleet, gateway: &Gateway) {
+    let turns = || gateway.counters().map(|counters| counters.turns.value()).sum::<u64>();
+    let (deadline, mut quiet_since) = (Instant::now() + DRAIN, turns());
+    while fleet.outstanding() > 0 && Instant::now() < deadline {
+        let is_gateway_done = turns() >= quiet_since + IDLE_TURNS;
+        if fleet.turn(Instant::now(), false) {
+            quiet_since = turns();
+        } else if is_gateway_done {
+            return;
+        }
+    }
 }
 
 /// Returns the gateway's view of each terminal's tunnel.

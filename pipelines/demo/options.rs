@@ -14,7 +14,8 @@ pub struct Options {
     /// Bytes of an inner packet, 64 to 1400.
     pub size: usize,
     /// How long a packet may be in flight. Packets that reach a mapping later than this after the
-    /// terminal has left it count as lost.
+    /// terminal has left it, or after another packet has reached the terminal at its new mapping,
+    /// count as lost.
     pub in_flight: Duration,
 }
 

@@ -34,7 +34,8 @@ pub struct Report {
     /// Terminals that the gateway does not reach where they are in the end.
     #[serde(skip)]
     pub astray: usize,
-    /// Packets to a mapping that the terminal had left for longer than a packet may be in flight.
+    /// Packets to a mapping that the terminal had left for longer than a packet may be in flight,
+    /// or since which it had been reached at its new one.
     pub lost_to_moves: u64,
     /// Packets in flight to a mapping that the terminal had just left.
     pub in_flight: u64,

@@ -25,8 +25,8 @@ use wayfarer_dataplane::wire::esp::NAT_T_PORT;
 pub(super) enum Delivery {
     /// The packet reached this terminal.
     To(usize),
-    /// The terminal left the mapping at this time.
-    Left(Instant),
+    /// This terminal left the mapping at this time.
+    Left(usize, Instant),
     /// The mapping never existed.
     Unknown,
 }
@@ -36,8 +36,8 @@ pub(super) enum Delivery {
 pub(super) struct Roaming {
     networks: Networks,
     model: Model,
-    /// When each former mapping was left.
-    left: HashMap<SocketAddr, Instant>,
+    /// The terminal that left each former mapping, and when.
+    left: HashMap<SocketAddr, (usize, Instant)>,
 }
 
 /// Number of networks with a NAT.
@@ -87,7 +87,7 @@ impl Roaming {
         self.model.apply(&disturbance, |_, _| Link::default());
         self.networks.apply(&disturbance);
         let new = self.mapping(terminal);
-        self.left.insert(old, now);
+        self.left.insert(old, (terminal, now));
         self.left.remove(&new);
         new
     }
@@ -97,7 +97,10 @@ impl Roaming {
         let from = SocketAddr::new(GATEWAY, if mapping.port() > 0 { NAT_T_PORT } else { 0 });
         match self.networks.inward(NOW, Endpoints { from, to: mapping }) {
             Some((terminal, _)) => Delivery::To(terminal),
-            None => self.left.get(&mapping).map_or(Delivery::Unknown, |since| Delivery::Left(*since)),
+            None => match self.left.get(&mapping) {
+                Some((terminal, since)) => Delivery::Left(*terminal, *since),
+                None => Delivery::Unknown,
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{CERTIFICATES, SERVER, connected, gateway_head, mobile_lab, psk, wait_for_peers};
 use crate::{
     lab::{wait_for, wait_longer},
-    traffic::{lost, ping},
+    traffic::{lost, ping, wait_for_ping},
 };
 use std::{fs, process::Command};
 
@@ -114,6 +114,8 @@ fn disconnects_and_reconnects_ten_times() {
         }
         wait_for_peers(&gateway, 0);
         client.swanctl("--initiate --child net");
+        // strongSwan adds the route into its tunnel after that.
+        wait_for_ping(&lab, "term", SERVER);
         ping(&lab, "term", SERVER, 5);
         assert_eq!(gateway.peers().remove(0).inner, first, "the terminal gets its address again");
     }
